@@ -1,0 +1,39 @@
+# make reproduce   the whole study on embedded images: figures, tables, checked claims
+# make test        every test;  make lint: format, types, import directions
+# make bench       what things cost here;  make clean: all but your runs
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: reproduce test lint bench clean
+
+reproduce: $(VENV)/made
+	$(BIN)/gradscape reproduce
+
+test: $(VENV)/made-dev
+	$(BIN)/python -m pytest --numprocesses auto
+
+lint: $(VENV)/made-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/made
+	$(BIN)/python benchmarks/gradient_flow_cost.py
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# constraints.txt pins every version; torch's pin takes the CPU build where one is at hand.
+$(VENV)/made: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "gradscape needs Python 3.11 or newer: make PYTHON=python3.12"'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/made-dev: $(VENV)/made
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@

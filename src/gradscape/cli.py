@@ -1,0 +1,212 @@
+"""The command line: one function per command; each imports torch and matplotlib only if it needs them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gradscape.config import RunConfig, from_dict, read_config, to_dict
+from gradscape.errors import ConfigError, GradscapeError, nearest
+from gradscape.flags import Parser, add_config_flags, nested, say, whole
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0 well, 1 some run failed, 2 wrong input, 130 interrupted."""
+    try:
+        values = parser().parse_all(sys.argv[1:] if arguments is None else arguments)
+        values.command(values)
+    except GradscapeError as error:
+        say(f"gradscape: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        say("gradscape: stopped; every finished epoch is kept: give the same command again to go on")
+        return INTERRUPTED
+    except BrokenPipeError:  # `gradscape runs DIR | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0
+
+
+def parser() -> Parser:
+    top = Parser(prog="gradscape", description="Tells why a deep network trains or does not, and shows it.")
+    top.add_argument("--version", action=PrintVersion, nargs=0, help="print the version and stop")
+    commands = top.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+
+    reproduce_ = commands.add_parser("reproduce", help="run a whole study and check its claims")
+    reproduce_.add_argument(
+        "study", metavar="STUDY", nargs="?", default="batchnorm", help="default: batchnorm"
+    )
+    reproduce_.add_argument("--list", action="store_true", help="name the studies and stop")
+    reproduce_.add_argument("--preset", default="quick", help="quick (default), small or paper")
+    reproduce_.add_argument(
+        "--data", metavar="NAME", help="digits, cifar10 or cifar100 (default: the preset's)"
+    )
+    reproduce_.add_argument("--out", metavar="DIR", type=Path, help="default: runs/STUDY-PRESET-DATA")
+    reproduce_.add_argument(
+        "--seeds", metavar="N", type=whole, help="seeds of every run (default: the preset's)"
+    )
+    reproduce_.add_argument(
+        "--workers",
+        metavar="W",
+        type=whole,
+        help="runs side by side, one thread each (default: one per core)",
+    )
+    reproduce_.add_argument("--dry-run", action="store_true", help="list the runs and estimate their time")
+    add_execution_flags(reproduce_)
+    reproduce_.set_defaults(command=reproduce, parser=reproduce_)
+
+    train_ = commands.add_parser("train", help="train one run")
+    train_.add_argument("--config", metavar="FILE", type=Path, help="YAML or JSON; flags override it")
+    train_.add_argument("--out", metavar="DIR", type=Path, help="the run's folder (default: runs/IDENTITY)")
+    train_.add_argument("--threads", metavar="N", type=whole, help="default: all cores")
+    add_execution_flags(train_)
+    add_config_flags(train_, RunConfig)
+    train_.set_defaults(command=train, parser=train_)
+
+    runs_ = commands.add_parser("runs", help="what is done, running, failed in a study's folder")
+    runs_.add_argument("folder", metavar="DIR", type=Path)
+    runs_.set_defaults(command=runs, parser=runs_)
+
+    report_ = commands.add_parser("report", help="build figures, tables and page again from a study's folder")
+    report_.add_argument("folder", metavar="DIR", type=Path)
+    report_.set_defaults(command=report, parser=report_)
+    return top
+
+
+class PrintVersion(argparse.Action):
+    def __call__(self, *_: object) -> None:
+        from gradscape import __version__
+
+        print(f"gradscape {__version__}")
+        raise SystemExit(0)
+
+
+def add_execution_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    command.add_argument("--data-root", metavar="DIR", type=Path, help="the folder that holds CIFAR")
+    command.add_argument("--download", action="store_true", help="fetch CIFAR where it is not found")
+    command.add_argument(
+        "--mirror", metavar="URL", action="append", default=[], help="fetch it from here; may be repeated"
+    )
+
+
+def reproduce(values: argparse.Namespace) -> None:
+    """gradscape reproduce: run what is missing, then build the report."""
+    from gradscape.store import StudyFolder
+    from gradscape.study.run import STUDIES, Execution
+    from gradscape.study.run import reproduce as run_study
+
+    if values.list:
+        for study in STUDIES.values():
+            print(f"{study.name:<12} {study.title}  presets: {', '.join(study.presets)}")
+        return
+    if values.study not in STUDIES:
+        raise ConfigError(
+            f"STUDY: {values.study!r} is not one of {', '.join(STUDIES)}{nearest(values.study, STUDIES)}"
+        )
+    study = STUDIES[values.study]
+    plan = study.plan(values.preset, values.data, values.seeds)
+    if values.dry_run:
+        dry_run(plan.runs(), values.workers or cores())
+        return
+    folder = StudyFolder(values.out or Path("runs") / f"{plan.study}-{plan.preset}-{plan.data}")
+    execution = Execution(
+        workers=cores() if values.workers is None else values.workers,
+        device=values.device,
+        data_root=values.data_root,
+        download=values.download,
+        mirrors=tuple(values.mirror),
+    )
+    page = run_study(study, plan, folder, execution)
+    print(f"report: {page}")
+
+
+def dry_run(configs: dict[str, RunConfig], workers: int) -> None:
+    """List the runs, each with the time a timed step promises."""
+    from gradscape.study.cost import duration, measure_rate, run_macs
+
+    rate = measure_rate(configs.values())
+    seconds = [run_macs(config) / rate for config in configs.values()]
+    for config, needed in zip(configs.values(), seconds, strict=True):
+        print(f"{config.label:<44} {config.epochs:>4} epochs  {duration(needed):>8}")
+    # Two runs side by side share the memory and the clock: the estimate is for one core at work.
+    total = max(sum(seconds) / workers, max(seconds))
+    print(f"{len(configs)} runs, about {duration(total)} with {workers} at once (from steps timed here)")
+
+
+def train(values: argparse.Namespace) -> None:
+    """gradscape train: one run, in this process."""
+    config = train_config(values)
+    if values.threads is not None and values.threads < 1:
+        raise ConfigError(f"--threads: {values.threads} is not possible; give 1 or more")
+    from gradscape.data import load_images
+    from gradscape.store import RunFolder
+
+    folder = RunFolder(values.out or Path("runs") / config.identity)
+    images = load_images(
+        config.data.name, values.data_root, download=values.download, mirrors=tuple(values.mirror) or None
+    )
+    from gradscape.study.console import ProgressView
+    from gradscape.study.executors import Event
+    from gradscape.train.loop import prepare_process
+    from gradscape.train.loop import train as train_run
+
+    prepare_process(values.threads or cores())
+    name = config.identity
+    with ProgressView({name: config}, done=0) as view:
+        view.show(Event(name, "started"))
+        record = train_run(
+            config,
+            folder,
+            images,
+            values.device,
+            lambda progress: view.show(Event(name, "progress", progress)),
+        )
+        view.show(Event(name, "finished", record))
+    for weights, result in record.test.items():
+        print(f"test accuracy {result['accuracy']:.3f}, loss {result['loss']:.3f} ({weights} weights)")
+    print(f"run: {folder.path}")
+
+
+def train_config(values: argparse.Namespace) -> RunConfig:
+    """The file's values, overridden by the flags that were given."""
+    given = to_dict(read_config(values.config)) if values.config else {}
+    flags = {name: value for name, value in vars(values).items() if name in config_names()}
+    for section, value in nested(flags).items():
+        given[section] = {**given.get(section, {}), **value} if isinstance(value, dict) else value
+    return from_dict(RunConfig, given)
+
+
+def config_names() -> set[str]:
+    names = to_dict(RunConfig())
+    inner = {f"{key}.{name}" for key, value in names.items() if isinstance(value, dict) for name in value}
+    return inner | {key for key, value in names.items() if not isinstance(value, dict)}
+
+
+def runs(values: argparse.Namespace) -> None:
+    """gradscape runs: a line per run."""
+    from gradscape.store import StudyFolder
+
+    record = StudyFolder(values.folder).record()
+    print(record)
+    for run in record.runs.values():
+        why = str(run.status.get("error", "")).strip().splitlines()
+        print(f"  {run}{'  ' + why[-1] if why and run.state == 'failed' else ''}")
+
+
+def report(values: argparse.Namespace) -> None:
+    """gradscape report: figures, tables and page from the run folders alone."""
+    from gradscape.store import StudyFolder
+    from gradscape.study.run import rebuild
+
+    print(f"report: {rebuild(StudyFolder(values.folder))}")
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,314 @@
+"""What a run is: frozen configurations, validated once, with a canonical form and an identity.
+
+The field comments are the help texts of the command line's flags; the defaults are the paper's set-up
+unless a comment says otherwise. Nothing here says where or how fast a run is executed: a run's identity
+is its result's identity.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from gradscape.errors import ConfigError, nearest
+
+T = TypeVar("T")
+
+
+def option(default: Any, text: str) -> Any:
+    """A field with its one-line help text."""
+    return field(default=default, metadata={"help": text})
+
+
+def require(holds: bool, name: str, value: object, allowed: str) -> None:
+    """Raise the one line every out-of-range setting gets."""
+    if not holds:
+        raise ConfigError(f"{name}: {value!r} is not possible; {allowed}")
+
+
+def require_choices(config: Any, section: str) -> None:
+    """Check every field that is a `Literal` (a caller from Python may pass anything)."""
+    for name, kind in typing.get_type_hints(type(config)).items():
+        if typing.get_origin(kind) is Literal:
+            value, known = getattr(config, name), typing.get_args(kind)
+            if value not in known:
+                raise ConfigError(
+                    f"{section}.{name}: {value!r} is not one of {', '.join(known)}"
+                    f"{nearest(str(value), known)}"
+                )
+
+
+@dataclass(frozen=True)
+class NetConfig:
+    """A network of the paper's VGG family: `depth` counts convolutions and the linear layer."""
+
+    family: Literal["vgg"] = option("vgg", "architecture")
+    depth: int = option(38, "layers with weights: 2 + stages × (2 × blocks + 2), so 8, 14, 20, … at 3 stages")
+    filters: int = option(32, "channels of every convolution")
+    stages: int = option(3, "stages; each ends by halving height and width")
+    norm: Literal["none", "batch", "algorithm1"] = option(
+        "batch", "normalisation; algorithm1 is BatchNorm written as the paper's Algorithm 1"
+    )
+    norm_where: Literal["blocks", "everywhere"] = option(
+        "blocks", "normalise the blocks' convolutions (the paper) or every convolution (recommended)"
+    )
+    entry_norm: bool = option(
+        False, "normalise the entry convolution whatever norm says (the course code does)"
+    )
+    conv_bias: Literal["reduction", "unnormalised"] = option(
+        "reduction", "biases in reduction blocks only (the course code), or wherever no norm follows"
+    )
+    head: Literal["average", "flatten"] = option(
+        "average", "global average pooling, or all pixels, before the linear layer"
+    )
+    activation: Literal["leaky_relu", "relu", "tanh"] = option(
+        "leaky_relu", "activation after every convolution"
+    )
+    slope: float = option(0.01, "leaky_relu's slope for negative inputs")
+    init: Literal["default", "he", "glorot"] = option(
+        "default", "weights: torch's default (the paper), He et al. 2015, Glorot & Bengio 2010"
+    )
+
+    def __post_init__(self) -> None:
+        require_choices(self, "net")
+        require(self.filters >= 1, "net.filters", self.filters, "give 1 or more")
+        require(self.stages >= 1, "net.stages", self.stages, "give 1 or more")
+        require(0 <= self.slope < 1, "net.slope", self.slope, "give 0 ≤ slope < 1")
+        first, step = 2 + 2 * self.stages, 2 * self.stages
+        if self.depth < first or (self.depth - first) % step:
+            below = max(first, self.depth - (self.depth - first) % step)
+            options = str(below) if self.depth < first else f"{below} or {below + step}"
+            raise ConfigError(
+                f"net.depth: no VGG of {self.stages} stages has {self.depth} layers; "
+                f"depths are {first} + {step}k: try --net.depth {options}"
+            )
+
+    @property
+    def blocks(self) -> int:
+        """Convolutional blocks per stage."""
+        return (self.depth - 2 - 2 * self.stages) // (2 * self.stages)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What is known of a data set before it is read: counts of images, edge in pixels, our defaults."""
+
+    classes: int
+    pool: int
+    valid: int
+    size: int
+    crop_pad: int
+    flip: bool
+
+
+DATASETS = {
+    # The paper's shares, 47,500/2,500/10,000; digits in like shares. A flipped digit is no digit.
+    "digits": Dataset(classes=10, pool=1_497, valid=75, size=16, crop_pad=2, flip=False),
+    "cifar10": Dataset(classes=10, pool=50_000, valid=2_500, size=32, crop_pad=4, flip=True),
+    "cifar100": Dataset(classes=100, pool=50_000, valid=2_500, size=32, crop_pad=4, flip=True),
+}
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images, how they are split and augmented; what is left at None is the data set's default."""
+
+    name: Literal["digits", "cifar10", "cifar100"] = option("digits", "data set")
+    train: int | None = option(None, "training images, the first so many of the split (default: all)")
+    valid: int | None = option(
+        None, "validation images split off the training pool (default: the paper's share)"
+    )
+    split_seed: int = option(0, "seed of the train/validation split")
+    stratified: bool = option(False, "split every class in equal shares")
+    crop_pad: int | None = option(
+        None, "black pixels around an image before its random crop (default: 4, digits 2)"
+    )
+    flip: bool | None = option(None, "mirror half of the training images (default: yes, digits no)")
+    statistics: Literal["own", "cifar10"] = option(
+        "own",
+        "channel mean and deviation to normalise with: the data set's own, or CIFAR-10's (the course code)",
+    )
+
+    def __post_init__(self) -> None:
+        require_choices(self, "data")
+        known = DATASETS[self.name]
+        for name in ("valid", "crop_pad", "flip"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, getattr(known, name))
+        assert self.valid is not None
+        assert self.crop_pad is not None
+        require(1 <= self.valid < known.pool, "data.valid", self.valid, f"give 1 … {known.pool - 1}")
+        left = known.pool - self.valid
+        if self.train is None:
+            object.__setattr__(self, "train", left)
+        assert self.train is not None
+        require(1 <= self.train <= left, "data.train", self.train, f"give 1 … {left}, what validation leaves")
+        require(0 <= self.crop_pad < known.size, "data.crop_pad", self.crop_pad, f"give 0 … {known.size - 1}")
+        require(0 <= self.split_seed < 2**32, "data.split_seed", self.split_seed, "give 0 … 4294967295")
+
+    @property
+    def dataset(self) -> Dataset:
+        return DATASETS[self.name]
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Adam (Kingma & Ba 2015), cosine annealing per epoch without restarts (Loshchilov & Hutter 2017)."""
+
+    lr: float = option(1e-3, "learning rate of the first epoch")
+    min_lr: float = option(2e-5, "learning rate the cosine ends at")
+    period: int | None = option(None, "epochs from lr to min_lr (default: the run's epochs)")
+    weight_decay: float = option(0.0, "L2 penalty in Adam's gradient")
+    beta1: float = option(0.9, "decay of Adam's first moment")
+    beta2: float = option(0.999, "decay of Adam's second moment")
+    eps: float = option(1e-8, "Adam's epsilon: gradients far below it give no step")
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "min_lr", "weight_decay", "eps"):
+            value = getattr(self, name)
+            require(math.isfinite(value) and value >= 0, f"optim.{name}", value, "give a finite number ≥ 0")
+        require(self.lr > 0, "optim.lr", self.lr, "give a number above 0")
+        require(
+            self.min_lr <= self.lr, "optim.min_lr", self.min_lr, f"give at most optim.lr, which is {self.lr}"
+        )
+        for name in ("beta1", "beta2"):
+            require(0 <= getattr(self, name) < 1, f"optim.{name}", getattr(self, name), "give 0 ≤ beta < 1")
+        require(self.period is None or self.period >= 1, "optim.period", self.period, "give 1 or more epochs")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run, whole: equal configurations give equal results."""
+
+    net: NetConfig = field(default_factory=NetConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    batch_size: int = option(100, "images per step; the last batch of an epoch may be smaller")
+    epochs: int = option(100, "passes over the training images")
+    seed: int = option(0, "seed of initial weights, order and augmentation")
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, "epochs", self.epochs, "give 1 or more")
+        require(0 <= self.seed < 2**32, "seed", self.seed, "give 0 … 4294967295")
+        assert self.data.train is not None
+        require(
+            1 <= self.batch_size <= self.data.train,
+            "batch_size",
+            self.batch_size,
+            f"give 1 … {self.data.train}, the number of training images",
+        )
+        shrink = 2**self.net.stages
+        require(
+            self.data.dataset.size % shrink == 0,
+            "net.stages",
+            self.net.stages,
+            f"{self.data.dataset.size}-pixel images must halve {self.net.stages} times without remainder",
+        )
+        if self.optim.period is None:
+            object.__setattr__(self, "optim", dataclasses.replace(self.optim, period=self.epochs))
+
+    @property
+    def identity(self) -> str:
+        """Readable name + short hash of the canonical form; names the run's folder."""
+        norm = {"none": "plain", "batch": "bn", "algorithm1": "alg1"}[self.net.norm]
+        name = f"vgg{self.net.depth:02d}-{norm}-lr{self.optim.lr:g}-b{self.batch_size}-s{self.seed}"
+        canonical = json.dumps(to_dict(self), sort_keys=True, separators=(",", ":"))
+        return f"{name}-{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
+
+    @property
+    def label(self) -> str:
+        """What a person calls it, such as `vgg38+bn lr 0.001 batch 100 seed 0`."""
+        norm = {"none": "", "batch": "+bn", "algorithm1": "+alg1"}[self.net.norm]
+        return f"vgg{self.net.depth:02d}{norm} lr {self.optim.lr:g} batch {self.batch_size} seed {self.seed}"
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain nested values, every default written out."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(kind: type[T], values: object, section: str = "") -> T:
+    """Build a configuration from plain nested values.
+
+    Args:
+        kind: the configuration's class, such as `RunConfig`.
+        values: a mapping of its fields; missing ones keep their defaults.
+        section: where the values stand, for messages.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest known one), a wrong type, a value out of range.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{section or 'configuration'}: expected keys and values, got {values!r}")
+    hints = typing.get_type_hints(kind)
+    prefix = f"{section}." if section else ""
+    for key in values:
+        if key not in hints:
+            raise ConfigError(
+                f"{prefix}{key}: no such setting; known here: {', '.join(hints)}{nearest(str(key), hints)}"
+            )
+    built = {
+        key: from_dict(hints[key], value, f"{prefix}{key}")
+        if dataclasses.is_dataclass(hints[key])
+        else checked(value, hints[key], f"{prefix}{key}")
+        for key, value in values.items()
+    }
+    return kind(**built)
+
+
+def checked(value: object, kind: Any, name: str) -> object:
+    """`value` as the field's type has it: numbers may widen (1 → 1.0), nothing else is converted."""
+    if typing.get_origin(kind) is Literal:
+        return value  # the configuration names the choices itself
+    allowed = [k for k in typing.get_args(kind) or (kind,) if k is not types.NoneType]
+    if value is None and types.NoneType in typing.get_args(kind):
+        return None
+    wanted = allowed[0]
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, wanted) and isinstance(value, bool) == (wanted is bool):
+        return value
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    raise ConfigError(f"{name}: {value!r} is not {names[wanted]}")
+
+
+def read_config(path: Path) -> RunConfig:
+    """A `RunConfig` from a YAML or JSON file (JSON is YAML).
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or holds a setting that cannot be used.
+    """
+    import yaml
+
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=numbers_loader())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigError(f"cannot read configuration {path}: {reason}") from error
+    except yaml.YAMLError as error:
+        detail = " ".join(str(error).split())
+        raise ConfigError(f"{path} is not YAML: {detail}") from error
+    return from_dict(RunConfig, values if values is not None else {})
+
+
+def numbers_loader() -> Any:
+    """PyYAML's safe loader, reading 1e-3 as a number: YAML 1.1 takes it for text."""
+    import re
+
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+    )
+    return Loader

@@ -1,0 +1,9 @@
+"""Images for training: `load_images`, `split`, `STATISTICS`.
+
+`gradscape.data.batches` is not imported here, so that finding or checking data needs no torch.
+"""
+
+from gradscape.data.images import STATISTICS, ImageSet, Split, split
+from gradscape.data.load import load_images
+
+__all__ = ["STATISTICS", "ImageSet", "Split", "load_images", "split"]

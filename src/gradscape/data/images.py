@@ -1,0 +1,127 @@
+"""Images in memory, how they are split, and the channel statistics they are normalised with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradscape.errors import ConfigError
+
+Uint8Array = NDArray[np.uint8]
+Int64Array = NDArray[np.int64]
+Triple = tuple[float, float, float]
+
+# Mean and standard deviation per channel (red, green, blue) of the training pool, pixels in 0…1.
+# "cifar10" and "cifar100" are the values in common use; the course code used "cifar10" for both.
+# The standard deviations: cifar10's are means of each image's own, cifar100's over all pixels.
+STATISTICS: dict[str, tuple[Triple, Triple]] = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "digits": ((0.3052, 0.3052, 0.3052), (0.3749, 0.3749, 0.3749)),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """A labelled set of images, whole and in order, as published.
+
+    The arrays are read-only; those of a cached set are memory-mapped, so processes on one machine
+    share a single copy.
+
+    Attributes:
+        name: `digits`, `cifar10` or `cifar100`.
+        train_images: uint8 (N, H, W, 3), the whole pool from which validation is split.
+        train_labels: int64 (N,), each in 0 … len(classes) − 1.
+        test_images, test_labels: likewise, (M, H, W, 3) and (M,).
+        classes: the class names; the place in the tuple is the label.
+        checksums: source file → `md5:…` or `sha256:…` that was verified; where none is published
+            the text says what was checked instead.
+    """
+
+    name: str
+    train_images: Uint8Array
+    train_labels: Int64Array
+    test_images: Uint8Array
+    test_labels: Int64Array
+    classes: tuple[str, ...]
+    checksums: dict[str, str]
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of every image, in pixels."""
+        return int(self.train_images.shape[1])
+
+    def __repr__(self) -> str:
+        side = self.image_size
+        return (
+            f"ImageSet({self.name}: {len(self.train_labels):,} training and "
+            f"{len(self.test_labels):,} test images of {side}×{side}, {len(self.classes)} classes)"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Which images of a pool train and which validate.
+
+    Attributes:
+        train, valid: int64 indices into the pool, sorted; disjoint, together the whole pool.
+        method: how they were drawn, for the run's record.
+    """
+
+    train: Int64Array
+    valid: Int64Array
+    method: str
+
+
+def split(labels: NDArray[Any], valid: int, seed: int, stratified: bool = False) -> Split:
+    """Set `valid` images of the pool aside for validation.
+
+    Unstratified, the indices are `RandomState(seed).choice(N, valid, replace=False)`, as in the
+    study's course code. Stratified, every class gives its share, to within one image.
+
+    Args:
+        labels: integers (N,), the pool's labels.
+        valid: how many images validate, 1 … N − 1.
+        seed: 0 … 2³² − 1.
+        stratified: keep the classes' proportions.
+
+    Raises:
+        ConfigError: `valid` or `seed` is out of range.
+
+    Example:
+        >>> split(np.zeros(10, dtype=np.int64), valid=3, seed=0).valid
+        array([2, 4, 8])
+    """
+    count = len(labels)
+    if not 1 <= valid < count:
+        raise ConfigError(
+            f"valid={valid} images cannot be set aside from {count:,}; choose 1 … {count - 1:,}"
+        )
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"split seed {seed} is out of range; choose 0 … {2**32 - 1}")
+    rng = np.random.RandomState(seed)
+    drawn = _stratified(labels, valid, rng) if stratified else rng.choice(count, valid, False)
+    aside = np.zeros(count, dtype=bool)
+    aside[drawn] = True
+    how = "stratified by largest remainder" if stratified else "unstratified"
+    return Split(
+        train=np.flatnonzero(~aside).astype(np.int64),
+        valid=np.flatnonzero(aside).astype(np.int64),
+        method=f"numpy RandomState({seed}).choice, {how}",
+    )
+
+
+def _stratified(labels: NDArray[Any], valid: int, rng: np.random.RandomState) -> Int64Array:
+    """Draw each class's share of `valid`; the rounding goes to the largest remainders."""
+    classes, sizes = np.unique(labels, return_counts=True)
+    # Whole numbers, not floats: ties between equal classes must not depend on rounding.
+    shares, remainders = np.divmod(sizes * valid, len(labels))
+    shares[np.argsort(-remainders, kind="stable")[: valid - shares.sum()]] += 1
+    drawn = [
+        rng.choice(np.flatnonzero(labels == label), share, replace=False)
+        for label, share in zip(classes, shares, strict=True)
+    ]
+    return np.concatenate(drawn)

@@ -1,0 +1,46 @@
+"""What gradscape raises for its users.
+
+    GradscapeError            one line that says what is wrong and what to do
+    ├── ConfigError           a setting: unknown, of the wrong type, out of range
+    ├── DataError             the images: missing, damaged, untrusted, out of reach
+    ├── StoreError            a run's or study's folder: unwritable, damaged, newer, busy
+    └── RunFailed             one or more runs of a study ended in an error
+
+Every one of them means "the user can put this right"; the command line prints it without a
+traceback. Mistakes of our own are assertions and are never caught.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class GradscapeError(Exception):
+    """Base of all errors a user can put right; its text is one line."""
+
+    exit_code = 2
+
+
+class ConfigError(GradscapeError):
+    """A setting that cannot be used; names the setting, the value and what is allowed."""
+
+
+class DataError(GradscapeError):
+    """Images that cannot be read or must not be trusted."""
+
+
+class StoreError(GradscapeError):
+    """A run's or study's folder that cannot be read or written."""
+
+
+class RunFailed(GradscapeError):
+    """At least one run of a study failed; the others were finished."""
+
+    exit_code = 1
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'depth'?"` for a misspelt word, or an empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,56 @@
+"""The blocks of the paper's VGG (§5.2): each convolution is 3×3 with padding 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+Maker = Callable[[], nn.Module]
+
+
+class EntryBlock(nn.Module):
+    """Conv2D → (norm) → activation, from 3 channels."""
+
+    def __init__(self, filters: int, norm: Maker, activation: Maker, bias: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, filters, 3, padding=1, bias=bias)
+        self.norm = norm()
+        self.activation = activation()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.activation(self.norm(self.conv(x)))
+        return out
+
+
+class ConvBlock(nn.Module):
+    """Conv2D → (norm) → activation → Conv2D → (norm) → activation."""
+
+    def __init__(self, filters: int, norm: Maker, activation: Maker, bias: bool) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(filters, filters, 3, padding=1, bias=bias)
+        self.norm1 = norm()
+        self.conv2 = nn.Conv2d(filters, filters, 3, padding=1, bias=bias)
+        self.norm2 = norm()
+        self.activation = activation()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.activation(self.norm1(self.conv1(x)))
+        x = self.between(x)
+        out: Tensor = self.activation(self.norm2(self.conv2(x)))
+        return out
+
+    def between(self, x: Tensor) -> Tensor:
+        return x
+
+
+class ReductionBlock(ConvBlock):
+    """The same with average pooling by 2 after the first activation: halves height and width."""
+
+    def __init__(self, filters: int, norm: Maker, activation: Maker, bias: bool) -> None:
+        super().__init__(filters, norm, activation, bias)
+        self.pool = nn.AvgPool2d(2)
+
+    def between(self, x: Tensor) -> Tensor:
+        out: Tensor = self.pool(x)
+        return out

@@ -1,0 +1,120 @@
+"""The paper's VGG at any depth 2 + stages × (2 × blocks + 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from gradscape.nets.blocks import ConvBlock, EntryBlock, Maker, ReductionBlock
+from gradscape.nets.initialise import initialise
+from gradscape.nets.normalise import NORMS
+
+
+def vgg(
+    *,
+    blocks: int,
+    classes: int,
+    image_size: int,
+    seed: int,
+    filters: int = 32,
+    stages: int = 3,
+    norm: str = "batch",
+    norm_where: str = "blocks",
+    entry_norm: bool = False,
+    conv_bias: str = "reduction",
+    head: str = "average",
+    activation: str = "leaky_relu",
+    slope: float = 0.01,
+    init: str = "default",
+) -> VGG:
+    """A VGG as in §5.2 of the paper, its weights drawn from `seed` alone.
+
+    Args:
+        blocks: convolutional blocks per stage (5 gives VGG38, 0 gives VGG08).
+        classes: outputs of the linear layer.
+        image_size: height and width of the images, divisible by 2**stages.
+        seed: of the initial weights; torch's global generator is left as found.
+        filters, stages, norm, norm_where, entry_norm, conv_bias, head, activation, slope, init:
+            as in `gradscape.config.NetConfig`.
+
+    Returns:
+        A module from (N, 3, image_size, image_size) images to (N, classes) logits.
+
+    Example:
+        >>> sum(p.numel() for p in vgg(blocks=0, classes=100, image_size=32, seed=0).parameters())
+        59652
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = VGG(
+            blocks=blocks,
+            classes=classes,
+            pixels=(image_size >> stages) ** 2 if head == "flatten" else 1,
+            filters=filters,
+            stages=stages,
+            norm=norm,
+            norm_where=norm_where,
+            entry_norm=entry_norm,
+            conv_bias=conv_bias,
+            activation=activation,
+            slope=slope,
+        )
+        initialise(model, init, activation, slope)
+    return model
+
+
+class VGG(nn.Module):
+    """InputBlock, stages, fully connected layer; see `vgg` for the arguments."""
+
+    def __init__(
+        self,
+        *,
+        blocks: int,
+        classes: int,
+        pixels: int,
+        filters: int,
+        stages: int,
+        norm: str,
+        norm_where: str,
+        entry_norm: bool,
+        conv_bias: str,
+        activation: str,
+        slope: float,
+    ) -> None:
+        super().__init__()
+        act = ACTIVATIONS[activation](slope)
+        everywhere = norm if norm_where == "everywhere" else "none"
+        entry = "batch" if entry_norm and everywhere == "none" else everywhere
+
+        def bias(norm_here: str, in_reduction: bool) -> bool:
+            return in_reduction if conv_bias == "reduction" else norm_here == "none"
+
+        def maker(name: str) -> Maker:
+            return lambda: NORMS[name](filters)
+
+        self.entry = EntryBlock(filters, maker(entry), act, bias(entry, False))
+        for stage in range(1, stages + 1):
+            inside = [ConvBlock(filters, maker(norm), act, bias(norm, False)) for _ in range(blocks)]
+            last = ReductionBlock(filters, maker(everywhere), act, bias(everywhere, True))
+            self.add_module(f"stage{stage}", nn.Sequential(*inside, last))
+        self.pool = nn.AdaptiveAvgPool2d(1) if pixels == 1 else nn.Identity()
+        self.linear = nn.Linear(filters * pixels, classes)
+        self.stages = stages
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.entry(x)
+        for stage in range(1, self.stages + 1):
+            x = self.get_submodule(f"stage{stage}")(x)
+        logits: Tensor = self.linear(self.pool(x).flatten(1))
+        return logits
+
+
+# In place: the activation's input is BatchNorm's or the convolution's output, which neither needs for
+# its backward pass, and both activations' gradients follow from their outputs.
+ACTIVATIONS: dict[str, Callable[[float], Maker]] = {
+    "leaky_relu": lambda slope: lambda: nn.LeakyReLU(slope, inplace=slope > 0),
+    "relu": lambda slope: lambda: nn.ReLU(inplace=True),
+    "tanh": lambda slope: nn.Tanh,
+}

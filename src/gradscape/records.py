@@ -1,0 +1,238 @@
+"""What is measured, as plain frozen values: no torch, no files, units in the docstrings.
+
+A `StudyRecord` holds `RunRecord`s, a run holds one `EpochRecord` per epoch, an epoch holds the
+`GradientFlow` of its mini-batches. `gradscape.load(DIR)` reads them from a study's folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+
+WEIGHT_KINDS = ("conv", "linear")
+
+
+@dataclass(frozen=True)
+class GradientFlow:
+    """Gradient statistics of every parameter tensor over one epoch's mini-batches.
+
+    All sequences have one entry per parameter tensor, in the order of the forward pass. Unless said
+    otherwise an entry is the mean over the epoch's mini-batches; gradients are of the mean loss over
+    a mini-batch, read after backward and before the step.
+
+    Attributes:
+        layers: parameter names, such as `stages.0.2.conv1.weight`.
+        kinds: `conv`, `linear`, `norm` or `bias`.
+        mean_abs: mean |∂L/∂W| over the tensor's elements, the paper's gradient flow.
+        last_mean_abs: the same in the epoch's last mini-batch alone.
+        rms: root of the mean square of ∂L/∂W over elements and mini-batches.
+        max_abs: largest |∂L/∂W| of the epoch.
+        zeros: share of elements that are exactly zero, 0 to 1.
+        nonfinite: share of elements that are infinite or NaN, 0 to 1.
+        relative: ‖∂L/∂W‖₂ / ‖W‖₂ (0 where W is 0).
+        update: ‖ΔW‖₂ / ‖W‖₂ of the optimiser's real step (0 where W is 0).
+    """
+
+    layers: tuple[str, ...]
+    kinds: tuple[str, ...]
+    mean_abs: tuple[float, ...]
+    last_mean_abs: tuple[float, ...]
+    rms: tuple[float, ...]
+    max_abs: tuple[float, ...]
+    zeros: tuple[float, ...]
+    nonfinite: tuple[float, ...]
+    relative: tuple[float, ...]
+    update: tuple[float, ...]
+
+    def weights(self, statistic: str = "mean_abs") -> tuple[float, ...]:
+        """One statistic of the conv and linear weights alone, input to output: the paper's axis."""
+        values: tuple[float, ...] = getattr(self, statistic)
+        return tuple(v for v, k in zip(values, self.kinds, strict=True) if k in WEIGHT_KINDS)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Mean |∂L/∂W| of the weights against depth on a log axis; returns the axes."""
+        import matplotlib.pyplot as plt
+
+        axes = plt.subplots()[1] if ax is None else ax
+        flow = self.weights()
+        axes.semilogy(range(1, len(flow) + 1), flow, marker="o", markersize=3)
+        axes.set(xlabel="layer (input → output)", ylabel="mean |∂L/∂W|")
+        return axes
+
+    def __str__(self) -> str:
+        flow = self.weights()
+        return f"gradient flow over {len(flow)} weight layers: {flow[0]:.1e} … {flow[-1]:.1e}"
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch of one run. Losses in nats and accuracies in 0…1 are means over images.
+
+    Attributes:
+        epoch: 1 for the first.
+        lr: learning rate used throughout the epoch.
+        train_loss, train_accuracy: running means over the epoch, train mode, augmented images.
+        valid_loss, valid_accuracy: after the epoch, eval mode.
+        seconds: wall time of training and validation.
+        images_per_second: training images per second of training time.
+        flow: gradient statistics of the epoch.
+    """
+
+    epoch: int
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    valid_loss: float
+    valid_accuracy: float
+    seconds: float
+    images_per_second: float
+    flow: GradientFlow
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> EpochRecord:
+        flow = {name: tuple(column) for name, column in values["flow"].items()}
+        return cls(**{**values, "flow": GradientFlow(**flow)})
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One training run, read from its folder.
+
+    Attributes:
+        identity: readable name + short hash of the configuration; the folder's name.
+        config: the run's configuration as plain nested values.
+        state: `pending`, `running`, `done`, `diverged` or `failed`.
+        status: what else `status.json` says (attempts, host, versions, epoch and step of divergence…).
+        epochs: the epochs finished so far, in order.
+        test: `{"last": {"loss", "accuracy"}, "best": {…, "epoch"}}` once done, else empty; means over
+            the test images with the last and with the best-validation weights.
+    """
+
+    identity: str
+    config: Mapping[str, Any]
+    state: str
+    status: Mapping[str, Any]
+    epochs: tuple[EpochRecord, ...]
+    test: Mapping[str, Mapping[str, float]]
+
+    @property
+    def seed(self) -> int:
+        return int(self.config["seed"])
+
+    def curve(self, name: str) -> tuple[float, ...]:
+        """One `EpochRecord` field over the epochs, such as `curve("valid_accuracy")`."""
+        return tuple(getattr(epoch, name) for epoch in self.epochs)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Train and validation accuracy over the epochs; returns the axes."""
+        import matplotlib.pyplot as plt
+
+        axes = plt.subplots()[1] if ax is None else ax
+        for split in ("train", "valid"):
+            axes.plot(self.curve("epoch"), self.curve(f"{split}_accuracy"), label=split)
+        axes.set(xlabel="epoch", ylabel="accuracy", title=self.identity)
+        axes.legend()
+        return axes
+
+    def __str__(self) -> str:
+        if not self.epochs:
+            return f"{self.identity}: {self.state}"
+        last = self.epochs[-1]
+        return (
+            f"{self.identity}: {self.state}, {last.epoch} epochs, "
+            f"accuracy {last.train_accuracy:.3f} train / {last.valid_accuracy:.3f} valid"
+        )
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study's folder, read.
+
+    Attributes:
+        study: the study's name, such as `batchnorm`.
+        preset: `quick`, `small` or `paper`.
+        asked: the rest of `study.json`: data, seeds, notes on how the preset departs from the paper.
+        roles: what each run is for → identities of its runs, one per seed; runs may have many roles.
+        runs: identity → run, in the order of the study.
+    """
+
+    study: str
+    preset: str
+    asked: Mapping[str, Any]
+    roles: Mapping[str, tuple[str, ...]]
+    runs: Mapping[str, RunRecord]
+
+    def of(self, role: str) -> tuple[RunRecord, ...]:
+        """The runs of one role that have at least one epoch, one per seed, in seed order."""
+        chosen = (self.runs[identity] for identity in self.roles[role] if identity in self.runs)
+        return tuple(sorted((r for r in chosen if r.epochs), key=lambda r: r.seed))
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def to_pandas(self) -> DataFrame:
+        """One row per run and epoch: identity, state, seed, lr, losses, accuracies, times (needs pandas)."""
+        import pandas as pd
+
+        rows = []
+        for run in self.runs.values():
+            for epoch in run.epochs:
+                row = {"run": run.identity, "state": run.state, "seed": run.seed, **vars(epoch)}
+                del row["flow"]
+                rows.append(row)
+        return pd.DataFrame(rows)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Validation accuracy of every run over the epochs; returns the axes."""
+        import matplotlib.pyplot as plt
+
+        axes = plt.subplots()[1] if ax is None else ax
+        for run in self.runs.values():
+            axes.plot(run.curve("epoch"), run.curve("valid_accuracy"), label=run.identity)
+        axes.set(xlabel="epoch", ylabel="validation accuracy", title=f"{self.study} ({self.preset})")
+        axes.legend(fontsize="x-small")
+        return axes
+
+    def __str__(self) -> str:
+        states = [run.state for run in self.runs.values()]
+        count = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+        return f"study {self.study} ({self.preset}): {count or 'no runs yet'}"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a running run is, sent while it trains.
+
+    Attributes:
+        epoch, epochs: the epoch at work, from 1, and how many there are.
+        share: of this epoch's training images done, 0 to 1.
+        loss, accuracy: running means of this epoch's training images.
+        images_per_second: training images per second in this epoch.
+    """
+
+    epoch: int
+    epochs: int
+    share: float
+    loss: float
+    accuracy: float
+    images_per_second: float
+
+    def __str__(self) -> str:
+        return (
+            f"epoch {self.epoch}/{self.epochs} {self.share:4.0%}  loss {self.loss:.3f}  "
+            f"accuracy {self.accuracy:.3f}  {self.images_per_second:,.0f} images/s"
+        )

@@ -1,0 +1,50 @@
+"""Cells of a table about a study's roles: the paper's notation, with an interval over seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from gradscape.records import StudyRecord
+from gradscape.report.intervals import interval
+from gradscape.report.runs import Final, counted, ended, final, members, window
+from gradscape.report.tables import bracketed
+
+BRACKET = "The bracket is the standard deviation over those epochs in units of the last digit"
+
+
+def ours(study: StudyRecord, role: str, field: str) -> str:
+    """A cell in the paper's notation: mean over seeds, jitter over epochs, ± 95 % interval over seeds."""
+    ends = {seed: final(run, field) for seed, run in ended(study, role).items() if run.state == "done"}
+    return spread(study, role, {seed: end.mean for seed, end in ends.items()}, jitter(list(ends.values())))
+
+
+def spread(study: StudyRecord, role: str, values: Mapping[int, float], deviation: float | None = None) -> str:
+    """Mean (with its bracket) and interval of a role's numbers, or why there are none."""
+    if not values:
+        return counted(study, role) or "–"
+    found = interval(list(values.values()))
+    text = bracketed(found.mean, deviation)
+    return text if found.half is None else f"{text} ± {found.half:.3f}"
+
+
+def jitter(ends: Sequence[Final]) -> float | None:
+    """Root mean square over seeds of the deviation over epochs."""
+    known = [end.deviation for end in ends if end.deviation is not None]
+    return math.sqrt(fmean([deviation**2 for deviation in known])) if known else None
+
+
+def averaged(study: StudyRecord, roles: Sequence[str]) -> str:
+    """What a cell of a table says, with the number of epochs that were there to average."""
+    return (
+        f"{window(study, roles).capitalize()} and over seeds. {BRACKET}; ± is the 95 % interval over seeds "
+        "(Student t). The paper has one seed."
+    )
+
+
+def seeds_ended(study: StudyRecord, role: str) -> str:
+    """How many runs are done, of how many."""
+    runs = members(study, role)
+    done = sum(run is not None and run.state == "done" for run in runs.values())
+    return f"{done} of {len(runs)}"

@@ -1,0 +1,315 @@
+"""Drawing: a gradient-flow panel, a panel of curves, and the bytes of a figure's three files.
+
+Figures are made without pyplot: no global state, nothing to close, safe in any thread.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from numpy.typing import NDArray
+
+from gradscape.report.style import DPI, EPOCHS, HEIGHT, INK, SHADE, WIDTH, Look, styled
+
+Flows = NDArray[np.float64]  # epochs × weight layers, input to output: mean |∂L/∂W|
+SHADES = 24  # at most so many colours on a colour bar: from 50 on matplotlib makes it a bitmap
+
+# What each format would otherwise say of the hour and the software, which change the bytes.
+METADATA: dict[str, dict[str, None]] = {
+    "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawn panel.
+
+    Attributes:
+        name: file name without ending.
+        title: such as `Figure 1a. Gradient flow of VGG38`.
+        caption: what is drawn, and what is missing from it.
+        group: panels of one group stand together under it.
+        drawing: the matplotlib figure.
+    """
+
+    name: str
+    title: str
+    caption: str
+    group: str
+    drawing: Drawing
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a panel of curves.
+
+    Attributes:
+        label: for the legend; says what is missing.
+        runs: one curve per seed, a value per epoch from the first.
+        diverged: for each run, whether it ended by diverging.
+        look: colour, dash, marker.
+    """
+
+    label: str
+    runs: tuple[tuple[float, ...], ...]
+    diverged: tuple[bool, ...]
+    look: Look
+
+
+def gradient_flow(
+    runs: Sequence[Flows],
+    *,
+    band: tuple[float, float] | None = None,
+    marks: Mapping[str, float] | None = None,
+    absent: str = "not run yet",
+) -> tuple[Drawing, str]:
+    """Mean |∂L/∂W| against depth on a log axis, one line per epoch (and seed), coloured by epoch.
+
+    Args:
+        runs: per seed, an array [epochs, layers] of mean |∂L/∂W|, layers from input to output.
+        band: a range to shade, such as (1e-4, 1e-1).
+        marks: label → level to draw a thin line at, where it falls inside the axis.
+        absent: written into the panel where there is nothing to draw.
+
+    Returns:
+        The drawing, and what the caption must add: zeros have no place on a log axis and are drawn at its
+        floor; what is not finite is left out.
+
+    Example:
+        >>> drawing, note = gradient_flow([np.array([[1e-18, 1e-12, 1e-5]])])
+    """
+    with styled():
+        drawing, axes = panel()
+        axes.set(xlabel="weight layer, input → output", ylabel="mean |∂L/∂W|")
+        shown = [flows for flows in runs if flows.size]
+        if not shown:
+            write_across(axes, absent)
+            return drawing, ""
+        floor, ceiling = limits(shown, band)
+        axes.set(yscale="log", ylim=(floor, ceiling))
+        axes.yaxis.set_major_locator(LogLocator(numticks=9))
+        axes.yaxis.set_minor_locator(NullLocator())
+        if band:
+            axes.axhspan(*band, color=SHADE, zorder=0)
+        draw_flows(drawing, axes, shown, floor)
+        for label, level in (marks or {}).items():
+            if floor < level < ceiling:
+                draw_reference(axes, label, level, side="left")
+    return drawing, flow_note(shown)
+
+
+def curves(
+    series: Sequence[Series],
+    ylabel: str,
+    *,
+    reference: tuple[str, float] | None = None,
+    bottom: float | None = None,
+) -> Drawing:
+    """Curves over the epochs: the mean over seeds, and a band from the lowest to the highest seed.
+
+    Mean and band go as far as all seeds do; beyond, each remaining seed is a thin line. A cross marks
+    where a run diverged. A series without runs keeps its place in the legend.
+
+    Args:
+        series: what to draw.
+        ylabel: the values' name and unit.
+        reference: label and level of a thin horizontal line.
+        bottom: where the axis must begin; by default just below the values.
+
+    Example:
+        >>> drawing = curves([Series("VGG08", ((0.1, 0.2),), (False,), LOOKS[0])], "accuracy")
+    """
+    with styled():
+        drawing, axes = panel()
+        axes.set(xlabel="epoch", ylabel=ylabel)
+        longest = max((len(run) for one in series for run in one.runs), default=0)
+        for one in series:
+            draw_series(axes, one, max(longest // 6, 1))
+        if longest:
+            if reference:
+                draw_reference(axes, *reference, side="right")
+            fit_axes(axes, longest, bottom)
+        else:
+            write_across(axes, "not run yet")
+        add_legend(drawing, len(series))
+    return drawing
+
+
+def render(figure: Figure) -> dict[str, bytes]:
+    """The figure's files, ending → bytes; the same drawing gives the same bytes.
+
+    Example:
+        >>> sorted(render(figure))
+        ['pdf', 'png', 'svg']
+    """
+    files = {}
+    with styled():
+        figure.drawing.draw_without_rendering()
+        figure.drawing.set_layout_engine("none")  # the layout is done: solving it again per file costs most
+        for ending, metadata in METADATA.items():
+            out = io.BytesIO()
+            figure.drawing.savefig(out, format=ending, dpi=DPI, metadata=metadata)
+            files[ending] = out.getvalue()
+    return files
+
+
+def panel() -> tuple[Drawing, Axes]:
+    """An empty figure of the report's size with one axes."""
+    drawing = Drawing(figsize=(WIDTH, HEIGHT), layout="constrained")
+    FigureCanvasAgg(drawing)
+    return drawing, drawing.add_subplot()
+
+
+def limits(runs: Sequence[Flows], band: tuple[float, float] | None) -> tuple[float, float]:
+    """Whole decades around all positive values and the band, with a decade of room where zeros must go."""
+    values = np.concatenate([flows.ravel() for flows in runs]) if runs else np.array([])
+    positive = values[np.isfinite(values) & (values > 0)]
+    known = [*positive, *(band or ())] or [1e-8]  # every gradient is 0: any axis will do
+    floor, ceiling = np.floor(np.log10(min(known))), np.ceil(np.log10(max(known)))
+    room = 1 if (values == 0).any() or floor == ceiling else 0
+    edge = 0.5 if band else 0  # else a band that holds everything would have no edges to see
+    return float(10.0 ** (floor - room - edge)), float(10.0 ** (ceiling + edge))
+
+
+def draw_flows(drawing: Drawing, axes: Axes, runs: Sequence[Flows], floor: float) -> None:
+    """One line per epoch and seed, late epochs on top; zeros as triangles on the floor."""
+    epochs = max(len(flows) for flows in runs)
+    norm = Normalize(0.5, epochs + 0.5)
+    colours = EPOCHS.resampled(max(min(epochs, SHADES), 2))
+    width = 1.6 if epochs * len(runs) <= 12 else 0.8
+    for flows in runs:
+        depth = np.arange(1, flows.shape[1] + 1)
+        heights = np.where(np.isfinite(flows), np.where(flows > 0, flows, floor), np.nan)
+        lines = LineCollection(
+            [np.column_stack([depth, line]) for line in heights],
+            array=np.arange(1, len(flows) + 1),
+            cmap=colours,
+            norm=norm,
+            linewidths=width,
+            joinstyle="round",
+        )
+        axes.add_collection(lines)
+        layers = depth[(flows == 0).any(axis=0)]
+        if layers.size:
+            axes.plot(layers, np.full(len(layers), floor), "v", color=INK, markersize=5, clip_on=False)
+    deepest = max(flows.shape[1] for flows in runs)
+    margin = 0.02 * deepest
+    axes.set_xlim(1 - margin, deepest + margin)
+    axes.set_xticks(round_ticks(deepest))
+    if epochs > 1:
+        bar = drawing.colorbar(ScalarMappable(norm, colours), ax=axes, label="epoch", pad=0.02, aspect=28)
+        bar.locator = MaxNLocator(integer=True, nbins=6)
+        bar.outline.set_visible(False)
+        assert bar.solids is not None
+        bar.solids.set_edgecolor("face")  # else viewers show hairlines between the shades
+        bar.update_ticks()
+
+
+def flow_note(runs: Sequence[Flows]) -> str:
+    """What a log axis cannot show, in words."""
+    total = sum(flows.size for flows in runs)
+    zeros = sum(int((flows == 0).sum()) for flows in runs)
+    lost = sum(int((~np.isfinite(flows)).sum()) for flows in runs)
+    notes = []
+    if zeros:
+        notes.append(f"{zeros:,} of {total:,} values are exactly 0: triangles on the axis floor.")
+    if lost:
+        notes.append(f"{lost:,} of {total:,} values are not finite and leave gaps.")
+    return " ".join(notes)
+
+
+def draw_series(axes: Axes, series: Series, every: int) -> None:
+    """Mean and band over seeds, then what only some seeds reached, then crosses."""
+    look = series.look
+    common = min(map(len, series.runs), default=0)
+    epochs = np.arange(1, common + 1)
+    shared = np.array([run[:common] for run in series.runs]).reshape(len(series.runs), common)
+    mean = shared.mean(axis=0) if common else []
+    axes.plot(
+        epochs,
+        mean,
+        color=look.colour,
+        linestyle=look.dash,
+        marker=look.marker,
+        markersize=4,
+        markevery=every,
+        label=series.label,
+    )
+    if len(series.runs) > 1 and common:
+        low, high = shared.min(axis=0), shared.max(axis=0)
+        axes.fill_between(epochs, low, high, color=look.colour, alpha=0.18, linewidth=0)
+    for run, diverged in zip(series.runs, series.diverged, strict=True):
+        start = max(common - 1, 0)
+        if len(run) > common:
+            axes.plot(
+                range(start + 1, len(run) + 1),
+                run[start:],
+                color=look.colour,
+                linestyle=look.dash,
+                linewidth=0.8,
+            )
+        if diverged and run:
+            axes.plot(len(run), run[-1], color=look.colour, marker="x", markersize=9, markeredgewidth=2)
+
+
+def add_legend(drawing: Drawing, entries: int) -> None:
+    """Below the panel, in as many columns as fit: labels grow where runs are missing."""
+    for columns in (3, 2, 1) if entries % 3 == 0 else (2, 1):
+        legend = drawing.legend(
+            loc="outside lower center", ncols=columns, handlelength=3.2, columnspacing=1.5
+        )
+        if columns == 1 or legend.get_window_extent().width < 0.98 * drawing.bbox.width:
+            return
+        legend.remove()
+
+
+def fit_axes(axes: Axes, longest: int, bottom: float | None) -> None:
+    """Whole epochs from 1; a vertical axis at least 0.1 wide, lest constant curves look like noise."""
+    margin = min(0.2 + 0.02 * longest, 0.9)  # below 1, or the axis would show an epoch 0
+    axes.set_xlim(1 - margin, longest + margin)
+    axes.set_xticks(round_ticks(longest))
+    low, high = axes.get_ylim()
+    low = low if bottom is None else bottom
+    middle = (low + high) / 2
+    axes.set_ylim(low if bottom is not None else min(low, middle - 0.05), max(high, low + 0.1, middle + 0.05))
+
+
+def round_ticks(last: int) -> list[int]:
+    """1, round numbers at a step of 1, 2, 5, 10, 20…, and the last; at most about ten."""
+    step = next(d * 10**k for k in range(9) for d in (1, 2, 5) if last <= 9 * d * 10**k)
+    between = [n for n in range(step, last, step) if min(n - 1, last - n) >= 0.75 * step]
+    return list(dict.fromkeys([1, *between, last]))
+
+
+def draw_reference(axes: Axes, label: str, level: float, side: Literal["left", "right"]) -> None:
+    """A thin dotted line at a level, named at the end where the curves are far from it."""
+    axes.axhline(level, color=INK, linewidth=0.9, linestyle=(0, (1, 2)))
+    axes.annotate(
+        label,
+        (0.01 if side == "left" else 0.99, level),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 4),
+        textcoords="offset points",
+        fontsize=8,
+        ha=side,
+        va="bottom",
+    )
+
+
+def write_across(axes: Axes, text: str) -> None:
+    """Say in the middle of a panel why it is empty."""
+    axes.set(xticks=[], yticks=[])
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", wrap=True)

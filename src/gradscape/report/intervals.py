@@ -1,0 +1,100 @@
+"""What a few seeds allow one to say: a mean and its 95 % interval by Student's t."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from statistics import fmean, stdev
+from typing import Any
+
+from gradscape.errors import GradscapeError
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over seeds with its 95 % interval, in the unit of the values.
+
+    Attributes:
+        mean: mean over seeds.
+        low, high: ends of the interval; None for a single seed, which has no spread.
+        n: number of seeds.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+    @property
+    def half(self) -> float | None:
+        """Half the interval's width: the number behind ±."""
+        return None if self.high is None else self.high - self.mean
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return f"{self.mean:.3g}, n = {self.n}"
+        return f"{self.mean:.3g}, 95 % interval {self.low:.3g} … {self.high:.3g}, n = {self.n}"
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """The mean of independent values and its 95 % interval, mean ± t·s/√n (Student 1908).
+
+    Args:
+        values: one number per seed, in any unit.
+
+    Raises:
+        GradscapeError: there are no values.
+
+    Example:
+        >>> print(interval([0.47, 0.48, 0.49]))
+        0.48, 95 % interval 0.455 … 0.505, n = 3
+    """
+    n = len(values)
+    if not n:
+        raise GradscapeError("interval: got no values; give one number per seed")
+    mean = fmean(values)
+    if n == 1:
+        return Interval(mean, None, None, 1)
+    half = student_t(n - 1) * stdev(values) / math.sqrt(n)
+    return Interval(mean, mean - half, mean + half, n)
+
+
+@cache
+def student_t(df: int) -> float:
+    """The t with P(|T| < t) = 0.95 at `df` degrees of freedom.
+
+    Bisection on the exact finite series of Abramowitz & Stegun 26.7.3-4, so no table and no scipy.
+
+    Raises:
+        GradscapeError: `df` is below 1.
+
+    Example:
+        >>> round(student_t(2), 3)
+        4.303
+    """
+    if df < 1:
+        raise GradscapeError(f"student_t: df is {df}; it takes at least 1, that is two values")
+    low, high = 0.0, 16.0  # t is 12.7 at one degree of freedom and falls from there
+    while (middle := (low + high) / 2) not in (low, high):
+        low, high = (middle, high) if mass_within(middle, df) < LEVEL else (low, middle)
+    return high
+
+
+def mass_within(t: float, df: int) -> float:
+    """P(|T| < t): Abramowitz & Stegun 26.7.3 (odd df) and 26.7.4 (even df)."""
+    angle = math.atan(t / math.sqrt(df))
+    odd = df % 2
+    term = math.cos(angle) if odd else 1.0
+    total = 0.0 if df == 1 else term
+    for k in range(2 + odd, df - 1, 2):
+        term *= (k - 1) / k * math.cos(angle) ** 2
+        total += term
+    series = math.sin(angle) * total
+    return 2 / math.pi * (angle + series) if odd else series

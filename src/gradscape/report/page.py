@@ -1,0 +1,124 @@
+"""One self-contained HTML page: figures as inline SVG, tables, claims; no script, no request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import groupby
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from gradscape.records import RunRecord, StudyRecord
+from gradscape.report.claims import Claim, Evidence
+from gradscape.report.figures import Figure
+from gradscape.report.inline import inline_svg
+from gradscape.report.runs import standing
+from gradscape.report.tables import Table
+
+BADGES = {"holds": "✓", "does not hold": "✕", "undecided": "?", "not measured": "–"}
+
+
+def page(
+    study: StudyRecord,
+    question: str,
+    answer: Sequence[str],
+    figures: Sequence[Figure],
+    drawn: Mapping[str, str],
+    tables: Sequence[Table],
+    claims: Sequence[Claim],
+) -> str:
+    """The report's page as HTML; the same arguments give the same text.
+
+    Args:
+        study: for the runs, notes and versions.
+        question: the title.
+        answer: paragraphs; the first is the answer in a sentence.
+        figures: in order; neighbours of one group stand together.
+        drawn: figure name → its SVG file's text.
+        tables, claims: in order.
+
+    Example:
+        >>> html = page(study, "Why?", ["Because."], [], {}, [], [])
+    """
+    text = template().render(
+        study=study,
+        question=question,
+        answer=answer,
+        groups=[(name, list(members)) for name, members in groupby(figures, key=lambda one: one.group)],
+        drawn={name: Markup(inline_svg(svg, name)) for name, svg in drawn.items()},
+        tables=tables,
+        claims=claims,
+        badges=BADGES,
+        summary=summary(study),
+        runs=[run_row(study, run) for run in study.runs.values()],
+        absent=absent(study),
+        provenance=provenance(study),
+        shown=shown,
+    )
+    return text + "\n"
+
+
+@cache
+def template() -> Template:
+    """The page's template; a misspelt name in it is an error, and all text is escaped."""
+    loader = PackageLoader("gradscape.report", package_path="")
+    places = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return places.get_template("page.html.j2")
+
+
+def summary(study: StudyRecord) -> list[str]:
+    """Preset, data, seeds and how many runs are done."""
+    asked = list(dict.fromkeys(identity for chosen in study.roles.values() for identity in chosen))
+    done = sum(identity in study.runs and study.runs[identity].state == "done" for identity in asked)
+    seeds = len(study.asked.get("seeds", ()))
+    return [
+        f"preset {study.preset}",
+        f"data {study.asked.get('data', '–')}",
+        f"n = {seeds} {'seed' if seeds == 1 else 'seeds'}",
+        f"{done} of {len(asked)} runs done",
+    ]
+
+
+def absent(study: StudyRecord) -> list[str]:
+    """Identities asked for that have no run yet."""
+    asked = dict.fromkeys(identity for chosen in study.roles.values() for identity in chosen)
+    return [identity for identity in asked if identity not in study.runs]
+
+
+def run_row(study: StudyRecord, run: RunRecord) -> dict[str, str]:
+    """One line of the table of runs."""
+    roles = [role for role, identities in study.roles.items() if run.identity in identities]
+    return {
+        "run": run.identity,
+        "roles": ", ".join(roles),
+        "seed": str(run.seed),
+        "state": standing(run) or run.state,
+        "epochs": f"{len(run.epochs)} of {run.config['epochs']}",
+        "minutes": f"{sum(run.curve('seconds')) / 60:.1f}",
+    }
+
+
+def provenance(study: StudyRecord) -> list[tuple[str, str]]:
+    """What the runs' status says of where they ran: every distinct value, in the order of the runs."""
+    found: dict[str, dict[str, None]] = {}
+    for run in study.runs.values():
+        for name in ("versions", "device", "threads", "host", "attempts"):
+            if name in run.status:
+                found.setdefault(name, {})[worded(run.status[name])] = None
+    return [(name, "; ".join(values)) for name, values in found.items()]
+
+
+def worded(value: Any) -> str:
+    """A status value in words: `torch 2.13.0, numpy 2.4.6` for a mapping."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {text}" for name, text in value.items())
+    return str(value)
+
+
+def shown(part: Evidence) -> list[tuple[int, str]]:
+    """Seed and its numbers in text."""
+    return [(seed, " … ".join(f"{value:.3g}" for value in values)) for seed, values in part.numbers]

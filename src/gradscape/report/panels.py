@@ -1,0 +1,95 @@
+"""Figures of a study's roles: what each panel shows, and in words what is missing from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from gradscape.records import RunRecord, StudyRecord
+from gradscape.report.figures import Figure, Flows, Series, curves, gradient_flow
+from gradscape.report.runs import counted, guessing, joined, members, said
+from gradscape.report.style import LOOKS, Look
+
+
+def flow_figure(
+    study: StudyRecord, name: str, title: str, group: str, role: str, band: tuple[float, float] | None = None
+) -> Figure:
+    """Gradient flow of one role, all seeds, with a range to shade and Adam's epsilon marked."""
+    runs = [run for run in members(study, role).values() if run is not None and run.epochs]
+    epsilons = {float(run.config["optim"]["eps"]) for run in runs}
+    marks = {f"Adam's ε = {scientific(eps)}": eps for eps in sorted(epsilons)}
+    words = said(study, role)
+    drawing, note = gradient_flow([flows(run) for run in runs], band=band, marks=marks, absent=words)
+    seeds = f" and seed ({len(runs)} seeds)" if len(runs) > 1 else ""
+    caption = [f"Mean |∂L/∂W| of each weight layer over an epoch, one line per epoch{seeds}."]
+    if band:
+        caption.append(f"Shaded: {band[0]:g} to {band[1]:g}, where the paper finds them.")
+    caption += [note, f"{title.removeprefix('Gradient flow of ')}: {words}." if words else ""]
+    return Figure(name, titled(name, title), joined(caption), group, drawing)
+
+
+def both_splits(
+    study: StudyRecord, name: str, title: str, group: str, roles: Mapping[str, str], what: str
+) -> Figure:
+    """Train and validation curves of a few roles in one panel."""
+    lines: list[Series] = []
+    for place, (role, label) in enumerate(roles.items()):
+        for split, dash in (("train", "-"), ("valid", "--")):
+            look = replace(LOOKS[place], dash=dash, marker=LOOKS[len(lines)].marker)
+            lines.append(series(study, role, f"{label} {split}", f"{split}_{what}", look))
+    guess = guessing(study)
+    if what == "accuracy":
+        drawing = curves(lines, what, reference=("guessing", guess), bottom=0.0)
+    else:
+        drawing = curves(lines, "loss (nats)", reference=("guessing", -math.log(guess)))
+    return Figure(name, titled(name, title), curve_caption(study, roles), group, drawing)
+
+
+def one_split(
+    study: StudyRecord, name: str, title: str, group: str, roles: Mapping[str, str], split: str
+) -> Figure:
+    """One split's accuracy for all values of an axis in one panel."""
+    lines = [
+        series(study, role, label, f"{split}_accuracy", LOOKS[place])
+        for place, (role, label) in enumerate(roles.items())
+    ]
+    unit = {"train": "training accuracy", "valid": "validation accuracy"}[split]
+    drawing = curves(lines, unit, reference=("guessing", guessing(study)), bottom=0.0)
+    return Figure(name, titled(name, title), curve_caption(study, roles), group, drawing)
+
+
+def series(study: StudyRecord, role: str, label: str, field: str, look: Look) -> Series:
+    asked = members(study, role)
+    runs = [run for run in asked.values() if run is not None and run.epochs]
+    words = said(study, role) if len(asked) == 1 else counted(study, role)
+    return Series(
+        label=f"{label} ({words})" if words else label,
+        runs=tuple(run.curve(field) for run in runs),
+        diverged=tuple(run.state == "diverged" for run in runs),
+        look=look,
+    )
+
+
+def curve_caption(study: StudyRecord, roles: Mapping[str, str]) -> str:
+    seeds = max(len(members(study, role)) for role in roles)
+    spread = f"Mean over {seeds} seeds, band from the lowest to the highest." if seeds > 1 else "One seed."
+    words = [f"{label}: {said(study, role)}" for role, label in roles.items() if said(study, role)]
+    mode = "Training values are running means over the epoch, in train mode."
+    return joined([spread, mode, f"{'; '.join(words)}." if words else ""])
+
+
+def scientific(value: float) -> str:
+    """`1e-8`, where `:g` has `1e-08`."""
+    return np.format_float_scientific(value, trim="-", exp_digits=1)
+
+
+def titled(name: str, title: str) -> str:
+    return f"{name.replace('figure-', 'Figure ')}. {title}"
+
+
+def flows(run: RunRecord) -> Flows:
+    """Mean |∂L/∂W| [epochs, weight layers], input to output."""
+    return np.array([epoch.flow.weights() for epoch in run.epochs], dtype=np.float64)

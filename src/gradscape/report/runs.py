@@ -1,0 +1,137 @@
+"""Questions a report asks of a study's runs: how far they got, and where they ended."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from gradscape.config import DATASETS
+from gradscape.records import RunRecord, StudyRecord
+
+LAST = 5  # epochs that the paper's tables average over
+BRIEF = re.compile(", | in | after ")  # what follows says where, not what
+
+
+@dataclass(frozen=True)
+class Final:
+    """Where a run's curve ended: over its last epochs.
+
+    Attributes:
+        mean: mean over the epochs, in the curve's unit.
+        deviation: sample standard deviation over them; None for a single epoch.
+    """
+
+    mean: float
+    deviation: float | None
+
+
+def final(run: RunRecord, name: str) -> Final:
+    """Mean and deviation of one `EpochRecord` field over the last 5 epochs, or all of a shorter run.
+
+    Example:
+        >>> final(run, "valid_accuracy").mean
+        0.479
+    """
+    last = run.curve(name)[-LAST:]
+    spread = stdev(last) if len(last) > 1 and all(map(math.isfinite, last)) else None
+    return Final(fmean(last), spread)
+
+
+def members(study: StudyRecord, role: str) -> dict[int, RunRecord | None]:
+    """Seed → run for everything asked of a role; None where a run has no folder yet."""
+    chosen = {}
+    for place, identity in enumerate(study.roles.get(role, ())):
+        run = study.runs.get(identity)
+        seeds = study.asked.get("seeds", ())
+        expected = int(seeds[place]) if place < len(seeds) else place
+        chosen[expected if run is None else run.seed] = run
+    return dict(sorted(chosen.items()))
+
+
+def ended(study: StudyRecord, role: str) -> dict[int, RunRecord]:
+    """Seed → run for the runs of a role that came to their end, by finishing or by diverging."""
+    return {
+        s: r for s, r in members(study, role).items() if r is not None and r.state in ("done", "diverged")
+    }
+
+
+def standing(run: RunRecord | None) -> str:
+    """How a run that is not done stands, such as `diverged in epoch 3, step 17`; empty if it is done."""
+    if run is None or (run.state == "pending" and not run.epochs):
+        return "not run yet"
+    if run.state == "done":
+        return ""
+    if run.state == "diverged":
+        place = [f"{unit} {run.status[unit]}" for unit in ("epoch", "step") if unit in run.status]
+        return f"diverged in {', '.join(place)}" if place else "diverged"
+    words = {
+        "running": "running, {} epochs done",
+        "pending": "stopped after {} epochs",
+        "failed": "failed after {} epochs",
+    }
+    return words[run.state].format(f"{len(run.epochs)} of {run.config['epochs']}")
+
+
+def said(study: StudyRecord, role: str) -> str:
+    """What is to be said of a role's runs that are not done, seed by seed; empty if all are.
+
+    Example:
+        >>> said(study, "lr-0.05")
+        'seed 1 diverged in epoch 3, step 17'
+    """
+    runs = members(study, role)
+    words = {seed: standing(run) for seed, run in runs.items()}
+    if not words:
+        return "not run yet"
+    if len(set(words.values())) == 1:
+        return next(iter(words.values()))
+    return "; ".join(f"seed {seed} {text}" for seed, text in words.items() if text)
+
+
+def counted(study: StudyRecord, role: str) -> str:
+    """The same in the few words a cell or a legend has room for.
+
+    Example:
+        >>> counted(study, "lr-0.05")
+        '1 of 3 diverged'
+    """
+    brief = [BRIEF.split(standing(run))[0] for run in members(study, role).values()]
+    if len(set(brief)) < 2:
+        return brief[0] if brief else "not run yet"
+    return ", ".join(f"{brief.count(word)} of {len(brief)} {word}" for word in dict.fromkeys(brief) if word)
+
+
+def window(study: StudyRecord, roles: Sequence[str]) -> str:
+    """What a final value of these roles is a mean over: 5 epochs, or as many as shorter runs have."""
+    runs = [run for role in roles for run in ended(study, role).values() if run.state == "done"]
+    counts = sorted({min(LAST, len(run.epochs)) for run in runs}) or [LAST]
+    return f"mean of the last {' or '.join(map(str, counts))} epochs"
+
+
+def guessing(study: StudyRecord) -> float:
+    """Accuracy of guessing: 1 / classes of the data set the runs used."""
+    run = next(iter(study.runs.values()), None)
+    name = study.asked["data"] if run is None else run.config["data"]["name"]
+    return 1 / DATASETS[name].classes
+
+
+def together(*texts: str) -> str:
+    """The texts that say something, once each."""
+    return "; ".join(dict.fromkeys(text for text in texts if text))
+
+
+def joined(sentences: Sequence[str]) -> str:
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def unfinished(study: StudyRecord, role: str) -> str:
+    """Which of a role's runs have not come to an end, in words; empty if all have."""
+    runs = members(study, role)
+    if not runs:
+        return f"{role}: not run yet"
+    done = ended(study, role)
+    words = [f"seed {seed} {standing(run)}" for seed, run in runs.items() if seed not in done]
+    return f"{role}: {', '.join(words)}" if words else ""

@@ -1,0 +1,135 @@
+"""Tables: rows of text, written as CSV, Markdown and LaTeX; and the paper's notation for a mean."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Literal
+
+Alignment = Literal["left", "right"]
+DECIMALS = 3  # the paper's
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"\ensuremath{\pm}",
+    "×": r"\ensuremath{\times}",
+    "−": r"\ensuremath{-}",
+    "–": "--",
+    "…": r"\dots{}",
+}
+MARKDOWN = re.compile(r"([\\|`*_<>\[\]])")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        name: file name without ending.
+        title: such as `Table 1. Learning rates`.
+        caption: what the numbers are.
+        columns: headings.
+        rows: one text per column each.
+        alignment: `left` or `right` per column.
+    """
+
+    name: str
+    title: str
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    alignment: tuple[Alignment, ...]
+
+    def __post_init__(self) -> None:
+        widths = {len(self.columns), len(self.alignment), *map(len, self.rows)}
+        assert len(widths) == 1, f"{self.name}: columns, alignment and rows differ in length: {widths}"
+
+
+def to_csv(table: Table) -> str:
+    """Headings and rows as RFC 4180 CSV with bare newlines.
+
+    Example:
+        >>> to_csv(Table("t", "", "", ("a", "b"), (("1", "x, y"),), ("left", "left")))
+        'a,b\\n1,"x, y"\\n'
+    """
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([table.columns, *table.rows])
+    return out.getvalue()
+
+
+def to_markdown(table: Table) -> str:
+    """A pipe table under its title, the caption below.
+
+    Example:
+        >>> print(to_markdown(Table("t", "T", "", ("a",), (("x|y",),), ("right",))).splitlines()[-1])
+        | x\\|y |
+    """
+    rules = ["---:" if side == "right" else ":---" for side in table.alignment]
+    lines = [table.columns, rules, *table.rows]
+    body = [markdown_row(line, escape=line is not rules) for line in lines]
+    parts = [f"**{escape_markdown(table.title)}**", "\n".join(body), escape_markdown(table.caption)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def to_latex(table: Table) -> str:
+    """A `table` environment with booktabs rules (needs `\\usepackage{booktabs}`).
+
+    Example:
+        >>> "50\\\\% \\\\\\\\" in to_latex(Table("t", "", "", ("a",), (("50%",),), ("right",)))
+        True
+    """
+    columns = "".join(side[0] for side in table.alignment)
+    rows = [" & ".join(map(escape_latex, row)) + r" \\" for row in (table.columns, *table.rows)]
+    caption = " ".join(part for part in (table.title, table.caption) if part)
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{escape_latex(caption)}}}",
+        rf"\label{{tab:{table.name}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        rows[0],
+        r"\midrule",
+        *rows[1:],
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def bracketed(mean: float, deviation: float | None) -> str:
+    """The paper's notation: 0.479(4) is a mean of 0.479 with a standard deviation of 0.004.
+
+    Three decimals. The bracket counts units of the last one, rounded half up but never below 1, so a
+    spread is never shown as none; above 9 it has more digits: 0.479(12) is 0.479 ± 0.012. Without a
+    deviation (a single epoch) there is no bracket, and what is not finite is named.
+
+    Example:
+        >>> bracketed(0.4791, 0.0038), bracketed(1.815, 0.00001), bracketed(0.5, None)
+        ('0.479(4)', '1.815(1)', '0.500')
+    """
+    text = f"{mean:.{DECIMALS}f}"
+    if deviation is None or not Decimal(deviation).is_finite():
+        return text
+    units = Decimal(deviation).scaleb(DECIMALS).quantize(Decimal(1), ROUND_HALF_UP)
+    return f"{text}({max(int(units), 1)})"
+
+
+def markdown_row(cells: Sequence[str], escape: bool) -> str:
+    return f"| {' | '.join(escape_markdown(c) if escape else c for c in cells)} |"
+
+
+def escape_markdown(text: str) -> str:
+    return MARKDOWN.sub(r"\\\1", text).replace("\n", " ")
+
+
+def escape_latex(text: str) -> str:
+    return "".join(LATEX.get(sign, sign) for sign in text)

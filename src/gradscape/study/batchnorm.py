@@ -1,0 +1,137 @@
+"""The paper's study: how does BatchNorm solve the vanishing gradients problem? Its 13 runs and presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gradscape.config import DATASETS, DataConfig, NetConfig, OptimConfig, RunConfig
+from gradscape.errors import ConfigError, nearest
+from gradscape.study.batchnorm_report import PARTS
+from gradscape.study.study import Plan, Study
+
+LEARNING_RATES = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05)  # Table 1, at batch size 100
+BATCH_SIZES = (50, 100, 150, 200, 400, 800)  # Table 2, at learning rate 0.05
+BASELINES = ("vgg08", "vgg38", "vgg38-bn")  # Figures 1 and 2, claims C1 to C3
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How far the study is cut down.
+
+    Attributes:
+        data: data set unless another is asked for.
+        epochs: passes over the training images.
+        shrink: the paper's batch sizes are divided by it, so that fewer images give as many updates.
+        train, valid: images kept, at most; None keeps the paper's share.
+        augment: crop and flip as the data set allows, or not at all.
+        seeds: seeds of every run.
+        baseline_seeds: seeds of the three baselines, on which most claims rest.
+        why: in the report, beside the numbers.
+    """
+
+    data: str
+    epochs: int
+    shrink: int
+    train: int | None
+    valid: int | None
+    augment: bool
+    seeds: int
+    baseline_seeds: int
+    why: str
+
+
+PRESETS = {
+    "quick": Preset("digits", 5, 5, 1_422, 75, False, 1, 2, "to run in minutes on two cores"),
+    "small": Preset("cifar100", 6, 5, 5_000, 1_000, True, 2, 2, "to run in about an hour on two cores"),
+    "paper": Preset("cifar100", 100, 1, None, None, True, 3, 3, "as published"),
+}
+
+
+def plan(preset: str, data: str | None, seeds: int | None) -> Plan:
+    """The 13 distinct runs under 15 roles.
+
+    Args:
+        preset: a key of `PRESETS`.
+        data: data set, or None for the preset's.
+        seeds: seeds of every role, or None for the preset's.
+
+    Raises:
+        ConfigError: no such preset or data set, fewer than one seed.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(
+            f"--preset: {preset!r} is not one of {', '.join(PRESETS)}{nearest(preset, PRESETS)}"
+        )
+    chosen = PRESETS[preset]
+    data = chosen.data if data is None else data
+    if seeds is not None and seeds < 1:
+        raise ConfigError(f"--seeds: {seeds} is not possible; give 1 or more")
+    roles = plan_roles(chosen, plan_data(chosen, data))
+    return Plan(
+        study="batchnorm",
+        preset=preset,
+        data=data,
+        roles=roles,
+        seeds={
+            role: seeds or (chosen.baseline_seeds if role in BASELINES else chosen.seeds) for role in roles
+        },
+        notes=notes(chosen, roles["vgg38-bn"]),
+    )
+
+
+def plan_data(preset: Preset, data: str) -> DataConfig:
+    """The data set's share of a preset; the paper normalises with CIFAR-10's statistics."""
+    values: dict[str, Any] = {"name": data, "statistics": "own" if data == "digits" else "cifar10"}
+    if not preset.augment:
+        values |= {"crop_pad": 0, "flip": False}
+    whole = DataConfig(**values)
+    valid = min(preset.valid or DATASETS[data].valid, DATASETS[data].valid)
+    left = DATASETS[data].pool - valid
+    return replace(whole, valid=valid, train=min(preset.train or left, left))
+
+
+def plan_roles(preset: Preset, data: DataConfig) -> dict[str, RunConfig]:
+    """Role → run at seed 0; the roles `lr-0.001` and `vgg38-bn`, `lr-0.05` and `batch-100` share a run."""
+
+    def run(depth: int, norm: Any, lr: float = 0.001, batch: int = 100) -> RunConfig:
+        return RunConfig(
+            net=NetConfig(depth=depth, norm=norm),
+            data=data,
+            optim=OptimConfig(lr=lr),
+            batch_size=batch // preset.shrink,
+            epochs=preset.epochs,
+        )
+
+    baselines = {"vgg08": run(8, "none"), "vgg38": run(38, "none"), "vgg38-bn": run(38, "batch")}
+    rates = {f"lr-{lr}": run(38, "batch", lr=lr) for lr in LEARNING_RATES}
+    sizes = {f"batch-{size}": run(38, "batch", lr=0.05, batch=size) for size in BATCH_SIZES}
+    return baselines | rates | sizes
+
+
+def notes(preset: Preset, run: RunConfig) -> tuple[str, ...]:
+    """How this preset departs from the paper, in sentences."""
+    data, said = run.data, []
+    if data.name != "cifar100":
+        name = {"digits": "8×8 handwritten digits enlarged to 16×16", "cifar10": "CIFAR-10"}[data.name]
+        said.append(
+            f"Images are {name}, not CIFAR-100: the paper's numbers stand beside ours for orientation."
+        )
+    if data.train != 47_500 or run.epochs != 100:
+        said.append(
+            f"{data.train:,} training images for {run.epochs} epochs, not 47,500 for 100, {preset.why}."
+        )
+    if preset.shrink != 1:
+        said.append(f"Batch sizes are the paper's divided by {preset.shrink}; tables and figures name both.")
+    if not preset.augment:
+        said.append("No augmentation: so few updates are better spent on the images themselves.")
+    return tuple(said)
+
+
+BATCHNORM = Study(
+    name="batchnorm",
+    title="How does BatchNorm solve the vanishing gradients problem?",
+    presets={name: preset.data for name, preset in PRESETS.items()},
+    plan=plan,
+    parts=PARTS,
+)

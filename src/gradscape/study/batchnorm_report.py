@@ -1,0 +1,376 @@
+"""The report of the BatchNorm study: the paper's figures and tables again, and its claims C1 to C8.
+
+Paper: "MLP Coursework 2: Investigating the Optimization of Convolutional Networks" (s1705386). Everything
+here is a function of the `StudyRecord`; runs that are missing, unfinished or diverged are named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from gradscape.records import StudyRecord
+from gradscape.report.build import ReportParts
+from gradscape.report.cells import averaged, ours, seeds_ended, spread
+from gradscape.report.claims import ONE_SEED, Claim, above, below, differences, equivalent, within
+from gradscape.report.figures import Figure
+from gradscape.report.outcomes import beats, ended_flows, finals, first_conv, lacking, log10, slope, trains
+from gradscape.report.panels import both_splits, flow_figure, one_split
+from gradscape.report.runs import ended, members, together, unfinished, window
+from gradscape.report.tables import Alignment, Table
+
+RATES = ("0.0001", "0.0005", "0.001", "0.005", "0.01", "0.05")
+BATCHES = ("50", "100", "150", "200", "400", "800")
+QUESTION = "How does BatchNorm solve the vanishing gradients problem?"
+COLUMNS = {
+    "loss train": "train_loss",
+    "loss valid": "valid_loss",
+    "acc train": "train_accuracy",
+    "acc valid": "valid_accuracy",
+}
+
+# The paper's Table 1, columns as above, and Table 2, validation accuracy.
+PAPER_TABLE_1 = {
+    "0.0001": ("1.815(3)", "2.311(1)", "0.493(2)", "0.402(1)"),
+    "0.0005": ("1.371(2)", "1.953(1)", "0.599(2)", "0.477(1)"),
+    "0.001": ("1.601(1)", "1.974(2)", "0.547(2)", "0.455(1)"),
+    "0.005": ("1.737(1)", "2.056(3)", "0.518(1)", "0.448(1)"),
+    "0.01": ("1.603(3)", "1.943(1)", "0.547(3)", "0.479(1)"),
+    "0.05": ("2.096(3)", "2.331(1)", "0.411(2)", "0.367(2)"),
+}
+PAPER_TABLE_2 = {
+    "50": "0.180(1)",
+    "100": "0.368(1)",
+    "150": "0.365(2)",
+    "200": "0.372(1)",
+    "400": "0.427(2)",
+    "800": "0.438(2)",
+}
+BAND = (1e-4, 1e-1)  # §5.3: where gradients stay with BatchNorm
+RATIO = 2.0  # C2: "orders of magnitude", read as at least two
+VANISHED = 1e-18  # C2: the paper's 1e-20, within two orders of magnitude
+MARGIN = 0.02  # C5: accuracies nearer than this count as equal; the paper's are 0.547 and 0.547
+PLURAL = {
+    "holds": "hold",
+    "does not hold": "do not hold",
+    "undecided": "undecided",
+    "not measured": "not measured",
+}
+GUESSES = "A run that diverged counts as guessing."
+UNMEASURED = (
+    "not measured here: the paper argues it from accuracies alone; it takes measures of smoothness along the "
+    "steps of training (Santurkar et al. 2018)"
+)
+
+
+# Figures
+
+
+def figures(study: StudyRecord) -> list[Figure]:
+    """Figures 1a-d, 2 and 3a-d of the paper, from the study's runs.
+
+    Example:
+        >>> [figure.name for figure in figures(gradscape.load("runs/batchnorm"))][:2]
+        ['figure-1a', 'figure-1b']
+    """
+    first = "Figure 1. Depth without BatchNorm"
+    second = "Figure 2. Depth with BatchNorm"
+    third = "Figure 3. BatchNorm across learning rates and batch sizes"
+    plain = {"vgg08": "VGG08", "vgg38": "VGG38"}
+    rates = {f"lr-{rate}": f"lr {rate}" for rate in RATES}
+    batches = {f"batch-{size}": batch_label(study, size) for size in BATCHES}
+    return [
+        flow_figure(study, "figure-1a", "Gradient flow of VGG38", first, "vgg38"),
+        flow_figure(study, "figure-1b", "Gradient flow of VGG08", first, "vgg08"),
+        both_splits(study, "figure-1c", "Accuracy of VGG08 and VGG38", first, plain, "accuracy"),
+        both_splits(study, "figure-1d", "Loss of VGG08 and VGG38", first, plain, "loss"),
+        flow_figure(study, "figure-2", "Gradient flow of VGG38 with BatchNorm", second, "vgg38-bn", BAND),
+        one_split(study, "figure-3a", "Training accuracy by learning rate", third, rates, "train"),
+        one_split(study, "figure-3b", "Validation accuracy by learning rate", third, rates, "valid"),
+        one_split(study, "figure-3c", "Training accuracy by batch size", third, batches, "train"),
+        one_split(study, "figure-3d", "Validation accuracy by batch size", third, batches, "valid"),
+    ]
+
+
+# Tables
+
+
+def tables(study: StudyRecord) -> list[Table]:
+    """Tables 1 and 2 of the paper, ours beside theirs, and Table 3 with the test set.
+
+    Example:
+        >>> print(to_markdown(tables(study)[1]))
+    """
+    return [learning_rates(study), batch_sizes(study), test_set(study)]
+
+
+def learning_rates(study: StudyRecord) -> Table:
+    rows = []
+    for rate in RATES:
+        pairs = zip(COLUMNS.values(), PAPER_TABLE_1[rate], strict=True)
+        cells = [cell for field, paper in pairs for cell in (ours(study, f"lr-{rate}", field), paper)]
+        rows.append((rate, *cells, seeds_ended(study, f"lr-{rate}")))
+    headings = [text for name in COLUMNS for text in (name, f"{name} (paper)")]
+    caption = f"VGG38 with BatchNorm, batch size 100. {averaged(study, [f'lr-{rate}' for rate in RATES])}"
+    return table(
+        "table-1", "Table 1. Learning rates", caption, ("learning rate", *headings, "seeds"), rows, texts=0
+    )
+
+
+def batch_sizes(study: StudyRecord) -> Table:
+    rows = [
+        (
+            size,
+            batch_used(study, size),
+            ours(study, f"batch-{size}", "train_accuracy"),
+            ours(study, f"batch-{size}", "valid_accuracy"),
+            PAPER_TABLE_2[size],
+            seeds_ended(study, f"batch-{size}"),
+        )
+        for size in BATCHES
+    ]
+    columns = ("batch size", "here", "acc train", "acc valid", "acc valid (paper)", "seeds")
+    caption = f"VGG38 with BatchNorm, learning rate 0.05. {averaged(study, [f'batch-{s}' for s in BATCHES])}"
+    return table("table-2", "Table 2. Batch sizes", caption, columns, rows, texts=0)
+
+
+def test_set(study: StudyRecord) -> Table:
+    rows = []
+    for role in study.roles:
+        runs = ended(study, role)
+        cells = [
+            spread(
+                study, role, {s: run.test[which]["accuracy"] for s, run in runs.items() if which in run.test}
+            )
+            for which in ("last", "best")
+        ]
+        epochs = ", ".join(f"{r.test['best']['epoch']:g}" for r in runs.values() if "best" in r.test)
+        rows.append((role, *cells, epochs or "–", seeds_ended(study, role)))
+    columns = ("run", "last weights", "best-validation weights", "best epoch, by seed", "seeds")
+    caption = "Accuracy on the test set; ± is the 95 % interval over seeds (Student t)."
+    return table("table-3", "Table 3. Test accuracy", caption, columns, rows, texts=1)
+
+
+def table(
+    name: str, title: str, caption: str, columns: Sequence[str], rows: Sequence[tuple[str, ...]], texts: int
+) -> Table:
+    """A table whose first `texts` columns are words and the others numbers."""
+    sides: list[Alignment] = ["left" if place < texts else "right" for place in range(len(columns))]
+    return Table(name, title, caption, tuple(columns), tuple(rows), tuple(sides))
+
+
+# Claims
+
+
+def claims(study: StudyRecord) -> list[Claim]:
+    """C1 to C8 with the evidence there is.
+
+    Example:
+        >>> [f"{claim.id} {claim.verdict}" for claim in claims(study)][:1]
+        ['C1 holds']
+    """
+    return [
+        depth(study),
+        vanishing(study),
+        steady(study),
+        robust(study),
+        generalises(study),
+        batches(study),
+        Claim(
+            "C7",
+            "BatchNorm smooths the loss",
+            "BatchNorm smooths the loss landscape: the loss and its gradient become more Lipschitz.",
+            "abstract, §5",
+            (),
+            UNMEASURED,
+        ),
+        Claim(
+            "C8",
+            "Larger batches smooth more",
+            "Larger batches enhance that smoothing.",
+            "abstract, §6",
+            (),
+            UNMEASURED,
+        ),
+    ]
+
+
+def depth(study: StudyRecord) -> Claim:
+    return Claim(
+        "C1",
+        "Depth fails without BatchNorm",
+        "VGG08 trains on CIFAR-100; VGG38 without BatchNorm does not (about 1 % train accuracy).",
+        "§2, Fig. 1c,d",
+        (trains(study, "vgg08", "VGG08"), trains(study, "vgg38", "VGG38 without BatchNorm", below)),
+    )
+
+
+def vanishing(study: StudyRecord) -> Claim:
+    missing = lacking(study, "vgg38")
+    deep, shallow = ended_flows(study, "vgg38"), ended_flows(study, "vgg08")
+    ratio = differences(first_conv(shallow), first_conv(deep))
+    slopes = {seed: slope(log10(flow.mean(axis=0)[conv])) for seed, (flow, conv) in deep.items()}
+    smallest = {seed: (float(flow.min()),) for seed, (flow, _) in deep.items()}
+    return Claim(
+        "C2",
+        "Gradients vanish with depth",
+        "VGG38's gradients are orders of magnitude below VGG08's and shrink towards the input, to 1e-20.",
+        "§2, §5.3, Fig. 1a,b",
+        (
+            above(
+                "log10 of VGG08's over VGG38's mean |∂L/∂W| of the first convolution, mean over epochs "
+                "(2 is a factor of 100)",
+                ratio,
+                RATIO,
+                together(missing, lacking(study, "vgg08")),
+            ),
+            above(
+                "slope of VGG38's log10 mean |∂L/∂W| over its convolutions, orders of magnitude per layer",
+                slopes,
+                0.0,
+                missing,
+            ),
+            within(
+                "VGG38's smallest mean |∂L/∂W| of any layer and epoch", smallest, -math.inf, VANISHED, missing
+            ),
+        ),
+        "A gradient of exactly 0 counts as the smallest float32, 1.4e-45, where a logarithm is taken.",
+    )
+
+
+def steady(study: StudyRecord) -> Claim:
+    found = ended_flows(study, "vgg38-bn")
+    values = {seed: [float(x) for x in flow[:, conv].ravel()] for seed, (flow, conv) in found.items()}
+    return Claim(
+        "C3",
+        "BatchNorm keeps gradients in range",
+        "With BatchNorm, VGG38's per-layer mean absolute gradients stay within [1e-4, 1e-1].",
+        "§5.3, Fig. 2",
+        (
+            within(
+                "lowest and highest mean |∂L/∂W| of VGG38 with BatchNorm over convolutions and epochs",
+                values,
+                *BAND,
+                lacking(study, "vgg38-bn"),
+            ),
+        ),
+    )
+
+
+def robust(study: StudyRecord) -> Claim:
+    return Claim(
+        "C4",
+        "BatchNorm trains at any of six rates",
+        "With BatchNorm, VGG38 trains over learning rates from 1e-4 to 5e-2.",
+        "§5.4, Table 1",
+        tuple(trains(study, f"lr-{rate}", f"VGG38 with BatchNorm at lr {rate}") for rate in RATES),
+    )
+
+
+def generalises(study: StudyRecord) -> Claim:
+    return Claim(
+        "C5",
+        "A tenfold rate generalises better",
+        "Learning rate 0.01 generalises better than 0.001 at equal train accuracy.",
+        "§5.4, Table 1",
+        (
+            beats(study, "lr-0.01", "lr-0.001", "valid", "lr 0.01 − lr 0.001"),
+            equivalent(
+                f"train accuracy, lr 0.01 − lr 0.001, {window(study, ['lr-0.01', 'lr-0.001'])}, "
+                "paired by seed",
+                differences(finals(study, "lr-0.01", "train"), finals(study, "lr-0.001", "train")),
+                MARGIN,
+                together(unfinished(study, "lr-0.01"), unfinished(study, "lr-0.001")),
+            ),
+        ),
+        f"Equal means within {MARGIN:g}; the paper's are 0.547 and 0.547. {GUESSES}",
+    )
+
+
+def batches(study: StudyRecord) -> Claim:
+    larger = [
+        beats(study, f"batch-{size}", "batch-100", split, f"batch {size} − batch 100")
+        for size in ("400", "800")
+        for split in ("train", "valid")
+    ]
+    others = {size: finals(study, f"batch-{size}", "valid") for size in BATCHES}
+    smallest = others.pop("50")
+    seeds = set(smallest).intersection(*others.values())
+    lead = {seed: min(values[seed] for values in others.values()) - smallest[seed] for seed in sorted(seeds)}
+    worst = above(
+        "validation accuracy, the lowest of the other batch sizes − batch 50, "
+        f"{window(study, [f'batch-{size}' for size in BATCHES])}, paired by seed",
+        lead,
+        0.0,
+        together(*(unfinished(study, f"batch-{size}") for size in BATCHES)),
+    )
+    return Claim(
+        "C6",
+        "Larger batches do better at lr 0.05",
+        "At lr 0.05, batch sizes 400 and 800 beat 100 on train and validation accuracy; 50 is worst.",
+        "§5.4, Table 2",
+        (*larger, worst),
+        f"Batch sizes are the paper's names for the runs. {GUESSES}",
+    )
+
+
+# Words
+
+
+def answer(study: StudyRecord, found: Sequence[Claim]) -> list[str]:
+    """The question's answer in plain sentences, from verdicts and numbers alone."""
+    of = {claim.id: claim for claim in found}
+    verdicts = {name: of[name].verdict for name in ("C1", "C2", "C3", "C4")}
+    broken = [name for name, verdict in verdicts.items() if verdict == "does not hold"]
+    if set(verdicts.values()) == {"holds"}:
+        lead = (
+            "Without it the deep network's gradients vanish towards the input and it does not train; with it "
+            "every layer's gradient stays in range and it trains, at any of six learning rates."
+        )
+    elif broken:
+        titles = "; ".join(f"“{of[name].title}” ({name})" for name in broken)
+        lead = f"Not quite as the paper says. What does not hold here: {titles}."
+    else:
+        alone = any(ONE_SEED in of[name].reason for name in verdicts)
+        why = "one seed per run claims nothing" if alone else "runs are missing, or the seeds disagree"
+        lead = f"These runs do not settle it: {why}."
+    data = study.asked["data"]
+    scope = "" if data == "cifar100" else f"The paper's claims are about CIFAR-100; these runs are on {data}."
+    return [lead, numbers(of), tally(found), scope]
+
+
+def numbers(of: Mapping[str, Claim]) -> str:
+    """The measured means behind the answer; nothing where there are none."""
+    shallow, deep = (part.interval for part in of["C1"].parts)
+    normed = dict(zip(RATES, (part.interval for part in of["C4"].parts), strict=True))["0.001"]
+    named = {"VGG08": shallow, "VGG38": deep, "VGG38 with BatchNorm": normed}
+    known = [f"{found.mean:.3f} for {name} (n = {found.n})" for name, found in named.items() if found]
+    return f"Final training accuracy at lr 0.001: {', '.join(known)}." if known else ""
+
+
+def tally(found: Sequence[Claim]) -> str:
+    """How many claims got which verdict, and which."""
+    words = []
+    for verdict in dict.fromkeys(claim.verdict for claim in found):
+        names = [claim.id for claim in found if claim.verdict == verdict]
+        words.append(f"{len(names)} {PLURAL[verdict] if len(names) > 1 else verdict} ({listed(names)})")
+    return f"Of the paper's {len(found)} claims: {'; '.join(words)}."
+
+
+def listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def batch_used(study: StudyRecord, size: str) -> str:
+    """The batch size the runs of `batch-N` really had."""
+    runs = members(study, f"batch-{size}").values()
+    used = sorted({int(run.config["batch_size"]) for run in runs if run is not None})
+    return ", ".join(map(str, used)) or "–"
+
+
+def batch_label(study: StudyRecord, size: str) -> str:
+    used = batch_used(study, size)
+    return f"batch {size}" if used in (size, "–") else f"batch {size}, here {used}"
+
+
+PARTS = ReportParts(question=QUESTION, answer=answer, figures=figures, tables=tables, claims=claims)

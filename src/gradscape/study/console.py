@@ -1,0 +1,115 @@
+"""Live progress: a line per running run and the whole's remaining time; plain lines without a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from gradscape.config import RunConfig
+from gradscape.records import Progress, RunRecord
+from gradscape.study.cost import duration, run_macs
+from gradscape.study.executors import Event
+
+PLAIN_EVERY = 15.0  # seconds between two plain progress lines of one run
+
+
+class ProgressView:
+    """Shows a study's events; a context manager.
+
+    Args:
+        runs: identity → configuration of the runs to be executed.
+        done: runs of the study that are finished already.
+    """
+
+    def __init__(self, runs: Mapping[str, RunConfig], done: int) -> None:
+        self.runs, self.done, self.total = runs, done, done + len(runs)
+        self.cost = {name: run_macs(config) for name, config in runs.items()}
+        self.share: dict[str, float] = {}  # of each begun run, 0 to 1
+        self.first: dict[str, float] = {}  # its share when this command began it: a resumed run's is not 0
+        self.running: dict[str, Progress | None] = {}
+        self.said: dict[str, float] = {}
+        self.start = time.monotonic()
+        self.console = Console(stderr=True, highlight=False)
+        self.live = Live(
+            console=self.console, get_renderable=self.render, refresh_per_second=4, transient=True
+        )
+
+    def __enter__(self) -> ProgressView:
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.console.is_terminal:
+            self.live.stop()
+
+    def show(self, event: Event) -> None:
+        """Take one event in, and say what is worth a line."""
+        name = event.job
+        if event.kind == "progress":
+            self.progress(name, event.payload)
+            return
+        self.running.pop(name, None)
+        if event.kind == "started":
+            self.running[name] = None
+            return
+        if event.kind != "died":
+            self.done += 1
+            self.first.setdefault(name, 0.0)
+            self.share[name] = 1.0
+        self.say(f"[{self.done}/{self.total}] {self.label(name)}: {ending(event)}{self.remaining()}")
+
+    def progress(self, name: str, progress: Progress) -> None:
+        self.running[name] = progress
+        self.share[name] = (progress.epoch - 1 + progress.share) / progress.epochs
+        self.first.setdefault(name, (progress.epoch - 1) / progress.epochs)
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self.said.get(name, self.start) >= PLAIN_EVERY:
+            self.said[name] = now
+            self.say(f"  {self.label(name)}  {progress}")
+
+    def say(self, line: str) -> None:
+        self.console.print(line, soft_wrap=True, markup=False)
+        sys.stderr.flush()
+
+    def label(self, name: str) -> str:
+        return self.runs[name].label
+
+    def remaining(self) -> str:
+        """`, about 3 min left`, from the rate of this command so far."""
+        passed = time.monotonic() - self.start
+        worked = sum(self.cost[n] * (share - self.first.get(n, 0.0)) for n, share in self.share.items())
+        left = sum(cost * (1 - self.share.get(name, 0.0)) for name, cost in self.cost.items())
+        if worked <= 0 or left <= 0:
+            return ""
+        return f"  (about {duration(left / worked * passed)} left)"
+
+    def render(self) -> Group:
+        lines = [
+            Text(f"{self.label(name):<42} {progress or 'starting'}", no_wrap=True, overflow="ellipsis")
+            for name, progress in self.running.items()
+        ]
+        whole = Text(f"{self.done}/{self.total} runs{self.remaining()}", style="bold")
+        return Group(*lines, whole)
+
+
+def ending(event: Event) -> str:
+    """How a run ended, in words."""
+    if event.kind == "failed":
+        return f"FAILED: {event.payload}"
+    if event.kind == "died":
+        return f"{event.payload}; it goes on from its last epoch"
+    record = event.payload
+    assert isinstance(record, RunRecord)
+    if record.state == "diverged":
+        return f"diverged in epoch {record.status['epoch']}, step {record.status['step']}"
+    last = record.epochs[-1]
+    return f"accuracy {last.train_accuracy:.3f} train, {last.valid_accuracy:.3f} valid"

@@ -1,0 +1,101 @@
+"""Run a study's runs that are not done yet, then build its report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from gradscape.config import RunConfig
+from gradscape.data import load_images
+from gradscape.errors import ConfigError, RunFailed
+from gradscape.report.build import build
+from gradscape.store import ENDED, StudyFolder
+from gradscape.study.batchnorm import BATCHNORM
+from gradscape.study.console import ProgressView
+from gradscape.study.executors import run_processes
+from gradscape.study.study import Plan, Study, ask
+from gradscape.study.work import PRELOAD, TrainJob, train_job
+
+STUDIES: Mapping[str, Study] = {study.name: study for study in (BATCHNORM,)}
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Where and how a study is run; its results do not depend on it.
+
+    Attributes:
+        workers: runs side by side, each a process of one thread.
+        device: `auto`, `cpu` or `cuda`.
+        data_root: the folder that holds CIFAR.
+        download: fetch CIFAR where it is not found.
+        mirrors: addresses to fetch it from; empty for its author's.
+    """
+
+    workers: int
+    device: str = "auto"
+    data_root: Path | None = None
+    download: bool = False
+    mirrors: tuple[str, ...] = ()
+
+
+def reproduce(study: Study, plan: Plan, folder: StudyFolder, execution: Execution) -> Path:
+    """Run what is missing and build the report; returns the page's path.
+
+    Raises:
+        DataError: the images cannot be had; nothing has been run.
+        StoreError: the folder is another study's, busy, or cannot be written.
+        RunFailed: some runs failed; the others were run and the report was built.
+    """
+    if execution.workers < 1:
+        raise ConfigError(f"--workers: {execution.workers} is not possible; give 1 or more")
+    # Verified and cached once, before any worker asks for it.
+    load_images(
+        plan.data, execution.data_root, download=execution.download, mirrors=execution.mirrors or None
+    )
+    with folder.locked():
+        ask(folder, study, plan)
+        failed = run_missing(plan.runs(), folder, execution)
+        page = rebuild(folder)
+    if failed:
+        raise RunFailed(
+            f"{len(failed)} of {len(plan.runs())} runs failed ({', '.join(failed)}); "
+            f"their status.json says why; the report on the others is {page}"
+        )
+    return page
+
+
+def run_missing(runs: Mapping[str, RunConfig], folder: StudyFolder, execution: Execution) -> list[str]:
+    """Run what has not ended, side by side; returns the identities of runs that failed."""
+    missing = {n: config for n, config in runs.items() if folder.run(n).status()["state"] not in ENDED}
+    for name, config in runs.items():
+        folder.run(name).create(config)
+    jobs = {
+        name: TrainJob(config, folder.run(name).path, execution.data_root, execution.device)
+        for name, config in missing.items()
+    }
+    failed = []
+    events = run_processes(train_job, jobs, execution.workers, PRELOAD)
+    with ProgressView(missing, len(runs) - len(missing)) as view, closing(events):
+        for event in events:
+            view.show(event)
+            if event.kind == "failed":
+                failed.append(event.job)
+                fail(folder, event.job, str(event.payload))
+    return failed
+
+
+def fail(folder: StudyFolder, name: str, why: str) -> None:
+    """A worker that died could not say so itself."""
+    status = folder.run(name).status()
+    if status.pop("state") != "failed":
+        folder.run(name).set_status("failed", **{**status, "error": why})
+
+
+def rebuild(folder: StudyFolder) -> Path:
+    """Figures, tables and page from the run folders alone; returns the page's path."""
+    record = folder.record()
+    if record.study not in STUDIES:
+        raise ConfigError(f"{folder.path} holds study {record.study!r}; known here: {', '.join(STUDIES)}")
+    return build(record, STUDIES[record.study].parts, folder.path / "report")

@@ -1,0 +1,103 @@
+"""A study: a question, the runs that answer it, and what is made of them.
+
+A study is one file that fills in `Study`; `STUDIES` lists them. Its runs are planned as plain values
+and kept in `study.json`, so that the report needs nothing but the folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from gradscape.config import RunConfig
+from gradscape.errors import StoreError
+from gradscape.report.build import ReportParts
+from gradscape.store import StudyFolder
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a study under one preset.
+
+    Attributes:
+        study, preset, data: what was asked for.
+        roles: what a run is for → its configuration at seed 0; two roles may share one run.
+        seeds: seeds of each role, from 0: claims rest on roles with several.
+        notes: how the preset departs from the paper, a sentence each, for the report.
+    """
+
+    study: str
+    preset: str
+    data: str
+    roles: Mapping[str, RunConfig]
+    seeds: Mapping[str, int]
+    notes: tuple[str, ...]
+
+    def runs(self) -> dict[str, RunConfig]:
+        """Identity → configuration of every distinct run: all roles at seed 0, then at seed 1, …"""
+        planned = [
+            replace(config, seed=seed)
+            for seed in range(max(self.seeds.values()))
+            for role, config in self.roles.items()
+            if seed < self.seeds[role]
+        ]
+        return {config.identity: config for config in planned}
+
+    def identities(self) -> dict[str, list[str]]:
+        """Role → identities of its runs, one per seed."""
+        return {
+            role: [replace(config, seed=seed).identity for seed in range(self.seeds[role])]
+            for role, config in self.roles.items()
+        }
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question and how it is answered.
+
+    Attributes:
+        name: what follows `gradscape reproduce`.
+        title: the question.
+        presets: preset → the data set it runs on by default.
+        plan: (preset, data or None, seeds or None) → the runs.
+        parts: what its report draws, tabulates and claims.
+    """
+
+    name: str
+    title: str
+    presets: Mapping[str, str]
+    plan: Callable[[str, str | None, int | None], Plan]
+    parts: ReportParts
+
+
+def ask(folder: StudyFolder, study: Study, plan: Plan) -> None:
+    """Write what is asked into the study's folder, or extend what was asked there before.
+
+    Seeds that an earlier command asked for stay in the study.
+
+    Raises:
+        StoreError: the folder holds another study, preset or data set.
+    """
+    asked = folder.asked()
+    roles = plan.identities()
+    if asked is not None:
+        for name, wanted in (("study", plan.study), ("preset", plan.preset), ("data", plan.data)):
+            if asked.get(name) != wanted:
+                raise StoreError(
+                    f"{folder.path} holds {name} {asked.get(name)!r}, not {wanted!r}; "
+                    "give another folder with --out"
+                )
+        roles = {
+            role: list(dict.fromkeys([*asked["roles"].get(role, []), *new])) for role, new in roles.items()
+        }
+    folder.ask(
+        {
+            "study": plan.study,
+            "title": study.title,
+            "preset": plan.preset,
+            "data": plan.data,
+            "seeds": sorted({seed for count in plan.seeds.values() for seed in range(count)}),
+            "notes": list(plan.notes),
+            "roles": roles,
+        }
+    )

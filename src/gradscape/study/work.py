@@ -1,0 +1,37 @@
+"""What a worker does: train one run of a study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gradscape.config import RunConfig
+from gradscape.records import RunRecord
+from gradscape.store import RunFolder
+from gradscape.study.executors import Report
+
+PRELOAD = ("gradscape.train.loop",)  # imports torch, once for all workers
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """One run, where it is kept, where its images lie, and what it is executed on."""
+
+    config: RunConfig
+    folder: Path
+    data_root: Path | None = None
+    device: str = "auto"
+    threads: int = 1
+
+
+def train_job(job: TrainJob, report: Report) -> RunRecord:
+    """Train `job` in this process, which is set up for it.
+
+    One thread for each run of a study: two runs side by side finish sooner than one run on two threads.
+    """
+    from gradscape.data import load_images
+    from gradscape.train.loop import prepare_process, train
+
+    prepare_process(job.threads)
+    images = load_images(job.config.data.name, job.data_root)
+    return train(job.config, RunFolder(job.folder), images, job.device, report)

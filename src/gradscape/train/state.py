@@ -1,0 +1,110 @@
+"""What training changes: the weights, the optimiser, the best weights so far; to arrays and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gradscape.config import RunConfig
+from gradscape.nets import vgg
+from gradscape.store import Checkpoint
+
+
+def build_model(config: RunConfig, device: torch.device) -> nn.Module:
+    """The run's network with its initial weights, drawn on the CPU so that every device starts alike."""
+    net = config.net
+    model = vgg(
+        blocks=net.blocks,
+        classes=config.data.dataset.classes,
+        image_size=config.data.dataset.size,
+        seed=config.seed,
+        filters=net.filters,
+        stages=net.stages,
+        norm=net.norm,
+        norm_where=net.norm_where,
+        entry_norm=net.entry_norm,
+        conv_bias=net.conv_bias,
+        head=net.head,
+        activation=net.activation,
+        slope=net.slope,
+        init=net.init,
+    )
+    # channels_last: 1.2 to 1.3 times faster convolutions on CPUs, more on GPUs.
+    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Adam:
+    optim = config.optim
+    return torch.optim.Adam(
+        model.parameters(),
+        lr=optim.lr,
+        betas=(optim.beta1, optim.beta2),
+        eps=optim.eps,
+        weight_decay=optim.weight_decay,
+        fused=True,
+    )
+
+
+class TrainState:
+    """Everything a run needs to go on after an epoch, and nothing else.
+
+    Attributes:
+        model, optimizer: on the run's device.
+        epoch: epochs finished.
+        best_epoch, best_accuracy: the first epoch of highest validation accuracy.
+        best_weights: the model's state then, on the CPU.
+    """
+
+    def __init__(self, config: RunConfig, device: torch.device) -> None:
+        self.model = build_model(config, device)
+        self.optimizer = build_optimizer(config, self.model)
+        self.epoch = 0
+        self.best_epoch = 0
+        self.best_accuracy = -1.0
+        self.best_weights: dict[str, Tensor] = {}
+
+    def finish_epoch(self, valid_accuracy: float) -> None:
+        self.epoch += 1
+        if valid_accuracy > self.best_accuracy:
+            self.best_epoch, self.best_accuracy = self.epoch, valid_accuracy
+            self.best_weights = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
+
+    def checkpoint(self) -> Checkpoint:
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in self.best_weights.items()}
+        for index, parameter in enumerate(self.model.parameters()):
+            for name, value in self.optimizer.state[parameter].items():
+                tensors[f"adam.{index}.{name}"] = value
+        return Checkpoint(
+            epoch=self.epoch,
+            arrays={name: np.asarray(value.detach().cpu(), order="C") for name, value in tensors.items()},
+            values={"best_epoch": self.best_epoch, "best_accuracy": self.best_accuracy},
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Become as the checkpoint was, memory layout included: results stay bit-identical."""
+        self.model.load_state_dict(section(checkpoint.arrays, "model."))
+        self.best_weights = section(checkpoint.arrays, "best.")
+        for index, parameter in enumerate(self.model.parameters()):
+            state = section(checkpoint.arrays, f"adam.{index}.")
+            self.optimizer.state[parameter] = {
+                name: torch.empty_like(parameter).copy_(value)
+                if value.shape == parameter.shape
+                else value.to(parameter.device)
+                for name, value in state.items()
+            }
+        self.epoch = checkpoint.epoch
+        self.best_epoch = checkpoint.values["best_epoch"]
+        self.best_accuracy = checkpoint.values["best_accuracy"]
+
+
+def section(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, Tensor]:
+    """The arrays whose names start with `prefix`, as tensors, without it."""
+    return {
+        name.removeprefix(prefix): torch.from_numpy(np.array(value))
+        for name, value in arrays.items()
+        if name.startswith(prefix)
+    }

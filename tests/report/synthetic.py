@@ -1,0 +1,172 @@
+"""Studies that were never run: plausible numbers, from closed forms and a fixed generator."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gradscape.records import EpochRecord, GradientFlow, RunRecord, StudyRecord
+
+# Final train and validation accuracy by role, near the paper's; the plain net guesses.
+ACCURACY = {
+    "vgg08": (0.50, 0.47),
+    "vgg38": (0.01, 0.01),
+    "vgg38-bn": (0.547, 0.455),
+    "lr-0.0001": (0.493, 0.402),
+    "lr-0.0005": (0.599, 0.477),
+    "lr-0.001": (0.547, 0.455),
+    "lr-0.005": (0.518, 0.448),
+    "lr-0.01": (0.547, 0.479),
+    "lr-0.05": (0.411, 0.367),
+    "batch-50": (0.20, 0.180),
+    "batch-100": (0.411, 0.367),
+    "batch-150": (0.41, 0.365),
+    "batch-200": (0.42, 0.372),
+    "batch-400": (0.519, 0.427),
+    "batch-800": (0.53, 0.438),
+}
+SAME = {"lr-0.001": "vgg38-bn", "batch-100": "lr-0.05"}  # roles that share another's runs
+
+
+def gradient_flow(role: str, epoch: int, seed: int, zeros: bool = False) -> GradientFlow:
+    """37 (or 7) convolutions and a linear layer; the plain deep net shrinks by 10^0.4 a layer."""
+    depth = 8 if role == "vgg08" else 38
+    layer = np.arange(depth)
+    noise = np.random.default_rng([seed, epoch, depth]).normal(0, 0.08, depth)
+    if role == "vgg38":
+        exponent = -3.5 - 0.42 * (depth - 1 - layer) - 0.15 * epoch
+    else:
+        exponent = -1.6 - 1.2 * layer / depth - 0.02 * epoch
+    values = 10.0 ** (exponent + noise)
+    if zeros:
+        values[values < 1e-17] = 0.0
+    flow = tuple(map(float, values))
+    kinds = ("conv",) * (depth - 1) + ("linear",)
+    names = tuple(f"layer{i}.weight" for i in range(depth))
+    return GradientFlow(names, kinds, flow, flow, flow, flow, (0.0,) * depth, (0.0,) * depth, flow, flow)
+
+
+def run(role: str, seed: int, epochs: int = 8, data: str = "cifar100", **changes: Any) -> RunRecord:
+    """One finished run of a role."""
+    rng = np.random.default_rng([seed, len(role), sum(map(ord, role))])
+    rise = 1 - np.exp(-3 * np.arange(1, epochs + 1) / epochs)
+    train, valid = (
+        0.01 + np.maximum(end - 0.01, 0) * rise + rng.normal(0, 0.004, epochs) * (end > 0.02)
+        for end in ACCURACY[role]
+    )
+    chance_loss = float(np.log(100))
+    lr = float(role.removeprefix("lr-")) if role.startswith("lr-") else 0.05 if "batch" in role else 0.001
+    batch = int(role.removeprefix("batch-")) if role.startswith("batch-") else 100
+    zeros = bool(changes.pop("zeros", False))
+    records = tuple(
+        EpochRecord(
+            epoch=i + 1,
+            lr=lr,
+            train_loss=chance_loss - 5.0 * float(train[i] - 0.01),
+            train_accuracy=float(train[i]),
+            valid_loss=chance_loss - 5.2 * float(valid[i] - 0.01),
+            valid_accuracy=float(valid[i]),
+            seconds=12.5,
+            images_per_second=400.0,
+            flow=gradient_flow(role, i + 1, seed, zeros),
+        )
+        for i in range(epochs)
+    )
+    end = {"loss": records[-1].valid_loss, "accuracy": records[-1].valid_accuracy - 0.005}
+    made = RunRecord(
+        identity=f"{role}-s{seed}",
+        config={
+            "net": {"depth": 8 if role == "vgg08" else 38},
+            "data": {"name": data},
+            "optim": {"lr": lr, "eps": 1e-8},
+            "batch_size": batch,
+            "epochs": epochs,
+            "seed": seed,
+        },
+        state="done",
+        status={"attempts": 1, "device": "cpu", "threads": 1, "versions": {"torch": "2.13.0"}},
+        epochs=records,
+        test={"last": end, "best": {**end, "epoch": epochs}},
+    )
+    return dataclasses.replace(made, **changes)
+
+
+def diverged(role: str, seed: int, epoch: int, step: int, epochs: int = 8) -> RunRecord:
+    """A run that diverged in an epoch, so that only those before it are recorded."""
+    whole = run(role, seed, epochs)
+    return dataclasses.replace(
+        whole,
+        state="diverged",
+        status={**whole.status, "epoch": epoch, "step": step},
+        epochs=whole.epochs[: epoch - 1],
+        test={},
+    )
+
+
+def study(
+    seeds: int = 3,
+    epochs: int = 8,
+    replaced: Mapping[str, RunRecord | None] | None = None,
+    zeros: bool = False,
+) -> StudyRecord:
+    """The whole study; `replaced`: identity → another record, or None for a run without a folder."""
+    roles = {role: tuple(f"{SAME.get(role, role)}-s{seed}" for seed in range(seeds)) for role in ACCURACY}
+    runs = {}
+    for role in ACCURACY:
+        for seed in range(seeds):
+            if role not in SAME:
+                made = run(role, seed, epochs, zeros=zeros and role == "vgg38")
+                runs[made.identity] = made
+    for identity, record in (replaced or {}).items():
+        if record is None:
+            del runs[identity]
+        else:
+            runs[identity] = record
+    return StudyRecord(
+        study="batchnorm",
+        preset="quick",
+        asked={
+            "title": "How does BatchNorm solve the vanishing gradients problem?",
+            "data": "cifar100",
+            "seeds": list(range(seeds)),
+            "notes": [f"{epochs} epochs instead of 100.", "Images are <em>small</em> & few."],
+        },
+        roles=roles,
+        runs=runs,
+    )
+
+
+def broken_study(seeds: int = 2) -> StudyRecord:
+    """Everything that can be missing: no folder, pending, running, failed, diverged early and late."""
+    pending = dataclasses.replace(run("batch-400", 0), state="pending", epochs=(), test={})
+    half = run("lr-0.0001", 1)
+    running = dataclasses.replace(half, state="running", epochs=half.epochs[:3], test={})
+    failed = dataclasses.replace(run("lr-0.005", 0), state="failed", epochs=(), test={})
+    return study(
+        seeds,
+        replaced={
+            "batch-800-s0": None,
+            "batch-800-s1": None,
+            "batch-400-s0": pending,
+            "lr-0.0001-s1": running,
+            "lr-0.005-s0": failed,
+            "lr-0.05-s0": diverged("lr-0.05", 0, 1, 17),
+            "lr-0.05-s1": diverged("lr-0.05", 1, 1, 40),
+            "batch-50-s0": diverged("batch-50", 0, 5, 3),
+            "vgg08-s0": None,
+            "vgg08-s1": None,
+        },
+        zeros=True,
+    )
+
+
+def with_curves(record: RunRecord, **curves: tuple[float, ...]) -> RunRecord:
+    """The run with other values of some `EpochRecord` fields, one per epoch."""
+    epochs = [
+        dataclasses.replace(epoch, **{name: values[i] for name, values in curves.items()})
+        for i, epoch in enumerate(record.epochs)
+    ]
+    return dataclasses.replace(record, epochs=tuple(epochs))

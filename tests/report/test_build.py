@@ -1,0 +1,171 @@
+import dataclasses
+import json
+import re
+import xml.etree.ElementTree as ET
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from gradscape.errors import StoreError
+from gradscape.records import StudyRecord
+from gradscape.report.build import build
+from gradscape.report.page import page
+from gradscape.study.batchnorm_report import PARTS
+
+from . import synthetic
+
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+class Reader(HTMLParser):
+    """Reads a page strictly: every tag closed in order; keeps attributes and text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.text: list[str] = []
+        self.feed(html)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def values(self, attribute: str) -> list[str]:
+        return [value for _, name, value in self.attributes if name == attribute]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    assert build(synthetic.study(2), PARTS, folder / "report") == folder / "report" / "index.html"
+    return folder / "report"
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(synthetic.broken_study(), PARTS, tmp_path_factory.mktemp("broken")).parent
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_building_again_gives_the_same_bytes(whole: Path, tmp_path: Path) -> None:
+    build(synthetic.study(2), PARTS, tmp_path / "elsewhere")
+    assert contents(tmp_path / "elsewhere") == contents(whole)
+
+
+def test_what_is_written(whole: Path) -> None:
+    panels = ["1a", "1b", "1c", "1d", "2", "3a", "3b", "3c", "3d"]
+    assert set(contents(whole)) == {
+        "index.html",
+        "claims.json",
+        *(f"figures/figure-{name}.{ending}" for name in panels for ending in ("svg", "png", "pdf")),
+        *(f"tables/table-{name}.{ending}" for name in (1, 2, 3) for ending in ("csv", "md", "tex")),
+    }
+
+
+def test_nothing_tells_where_or_when(whole: Path) -> None:
+    for data in contents(whole).values():
+        assert str(whole).encode() not in data
+        assert str(Path.home()).encode() + b"/" not in data
+
+
+@pytest.mark.parametrize("which", ["whole", "broken"])
+def test_page_is_whole_and_self_contained(which: str, request: pytest.FixtureRequest) -> None:
+    folder: Path = request.getfixturevalue(which)
+    html = (folder / "index.html").read_text()
+    read = Reader(html)
+    assert not {tag for tag, _, _ in read.attributes} & {"script", "iframe", "img"}
+    assert not re.search(r"(?:url\(|@import)\s*['\"]?(?!#)", html), "nothing is fetched by the styles"
+    for value in read.values("href") + read.values("src"):
+        if value.startswith("#"):
+            assert value[1:] in read.values("id")
+        else:
+            assert value == "data:," or (folder / value).is_file(), value
+    assert [name for name, n in Counter(read.values("id")).items() if n > 1] == []
+    assert set(read.values("aria-labelledby")) <= set(read.values("id"))
+
+
+def test_every_svg_is_well_formed(whole: Path, broken: Path) -> None:
+    for folder in (whole, broken):
+        for path in (folder / "figures").glob("*.svg"):
+            ET.parse(path)
+        for svg in re.findall(r"<svg\b.*?</svg>", (folder / "index.html").read_text(), re.DOTALL):
+            ET.fromstring(svg)
+
+
+def test_first_screen_comes_first_and_verdicts_are_words(whole: Path) -> None:
+    text = re.sub(r"\s+", " ", " ".join(Reader((whole / "index.html").read_text()).text))
+    places = [
+        text.index(words)
+        for words in (
+            "How does BatchNorm solve the vanishing gradients problem?",
+            "C1 ✓ holds Depth fails",
+            "C8 – not measured Larger batches",
+            "Figure 1a. Gradient flow of VGG38",
+            "Table 1. Learning rates",
+            "Claims in detail",
+            "How this preset departs from the paper",
+        )
+    ]
+    assert places == sorted(places)
+    assert "versions torch 2.13.0 device cpu threads 1" in text
+
+
+def test_text_is_escaped(whole: Path) -> None:
+    html = (whole / "index.html").read_text()
+    assert "Images are &lt;em&gt;small&lt;/em&gt; &amp; few." in html
+    study = synthetic.study(1)
+    hostile = dataclasses.replace(study, preset="<script>alert(1)</script>")
+    assert "<script" not in page(hostile, "<b>?", ["a < b"], [], {}, [], [])
+
+
+def test_the_page_names_what_is_missing(broken: Path) -> None:
+    html = (broken / "index.html").read_text()
+    for words in (
+        "16 of 26 runs done",
+        "diverged in epoch 5, step 3",
+        "running, 3 of 8 epochs done",
+        "failed after 0 of 8 epochs",
+        "batch-800-s0",
+    ):
+        assert words in html
+
+
+def test_claims_json(whole: Path) -> None:
+    found = json.loads((whole / "claims.json").read_text())
+    assert (found["study"], found["preset"]) == ("batchnorm", "quick")
+    assert [claim["id"] for claim in found["claims"]] == [f"C{i}" for i in range(1, 9)]
+    part = found["claims"][0]["parts"][0]
+    assert set(part) == {"measured", "rule", "n", "numbers", "interval", "verdict", "reason"}
+    assert (part["n"], len(part["numbers"]), part["interval"]["n"]) == (2, 2, 2)
+
+
+def test_a_study_with_nothing_run_still_has_a_report(tmp_path: Path) -> None:
+    roles = {role: synthetic.study(1).roles[role] for role in synthetic.ACCURACY}
+    empty = StudyRecord("batchnorm", "paper", {"data": "cifar100", "seeds": [0], "notes": []}, roles, {})
+    html = build(empty, PARTS, tmp_path).read_text()
+    assert "0 of 13 runs done" in html
+    assert "These runs do not settle it" in html
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"cannot write .*file"):
+        build(synthetic.study(1), PARTS, tmp_path / "file" / "report")

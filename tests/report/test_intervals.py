@@ -1,0 +1,78 @@
+import math
+from statistics import NormalDist
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradscape.errors import GradscapeError
+from gradscape.report.intervals import Interval, interval, mass_within, student_t
+
+# Two-sided 95 %: Abramowitz & Stegun, table 26.10.
+KNOWN = {
+    1: 12.7062,
+    2: 4.3027,
+    3: 3.1824,
+    4: 2.7764,
+    5: 2.5706,
+    9: 2.2622,
+    10: 2.2281,
+    29: 2.0452,
+    30: 2.0423,
+    120: 1.9799,
+}
+
+
+@pytest.mark.parametrize(("df", "t"), KNOWN.items())
+def test_student_t_is_the_published_one(df: int, t: float) -> None:
+    assert student_t(df) == pytest.approx(t, abs=5e-5)
+
+
+def test_student_t_at_one_and_two_degrees_is_the_closed_form() -> None:
+    assert student_t(1) == pytest.approx(math.tan(0.95 * math.pi / 2), rel=1e-12)
+    assert student_t(2) == pytest.approx(0.95 * math.sqrt(2 / (1 - 0.95**2)), rel=1e-12)
+
+
+def test_student_t_falls_to_the_normal_quantile() -> None:
+    values = [student_t(df) for df in range(1, 200)]
+    assert values == sorted(values, reverse=True)
+    assert student_t(20_000) == pytest.approx(NormalDist().inv_cdf(0.975), abs=2e-4)
+
+
+@given(st.floats(0, 50), st.integers(1, 12))
+def test_mass_is_the_integral_of_the_density(t: float, df: int) -> None:
+    norm = math.gamma((df + 1) / 2) / (math.sqrt(df * math.pi) * math.gamma(df / 2))
+    steps = 2_000  # Simpson's rule in the angle, where the density is smooth and bounded
+    width = math.atan(t / math.sqrt(df)) / steps
+    values = [math.cos(i * width) ** (df - 1) for i in range(steps + 1)]
+    inner = 4 * sum(values[1:-1:2]) + 2 * sum(values[2:-1:2])
+    integral = 2 * norm * math.sqrt(df) * width / 3 * (values[0] + inner + values[-1])
+    assert mass_within(t, df) == pytest.approx(integral, abs=1e-9)
+
+
+def test_interval_is_mean_and_t_standard_errors() -> None:
+    found = interval([1.0, 2.0, 3.0])
+    half = 0.95 * math.sqrt(2 / (1 - 0.95**2)) / math.sqrt(3)  # t at 2 degrees, a standard deviation of 1
+    assert (found.mean, found.n) == (2.0, 3)
+    assert found.low == pytest.approx(2 - half, rel=1e-12)
+    assert found.high == pytest.approx(2 + half, rel=1e-12)
+    assert found.half == pytest.approx(half, rel=1e-12)
+    assert str(found) == "2, 95 % interval -0.484 … 4.48, n = 3"
+
+
+def test_one_value_has_no_interval() -> None:
+    assert interval([0.4]) == Interval(0.4, None, None, 1)
+    assert interval([0.4]).half is None
+    assert str(interval([0.4])) == "0.4, n = 1"
+
+
+def test_equal_values_have_an_interval_of_no_width() -> None:
+    found = interval([0.25, 0.25, 0.25])
+    assert (found.low, found.high) == (0.25, 0.25)
+
+
+def test_no_values_are_refused() -> None:
+    with pytest.raises(GradscapeError, match=r"interval: got no values; give one number per seed"):
+        interval([])
+    with pytest.raises(GradscapeError, match=r"student_t: df is 0; it takes at least 1"):
+        student_t(0)

@@ -1,0 +1,191 @@
+"""The paper's study as data: its runs, its presets, and the whole of it on a small scale."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gradscape import load
+from gradscape.config import to_dict
+from gradscape.errors import ConfigError, StoreError
+from gradscape.records import StudyRecord
+from gradscape.store import RunFolder, StudyFolder
+from gradscape.study.batchnorm import BATCHNORM, PRESETS, plan
+from gradscape.study.cost import duration, macs_per_image, run_macs
+from gradscape.study.study import ask
+
+SMALL_STUDY = Path(__file__).with_name("small_study.py")
+
+
+def test_the_paper_has_thirteen_distinct_runs() -> None:
+    paper = plan("paper", None, seeds=1)
+    runs = paper.runs()
+    assert len(runs) == 13
+    assert len(paper.roles) == 15
+    assert paper.identities()["lr-0.001"] == paper.identities()["vgg38-bn"]
+    assert paper.identities()["lr-0.05"] == paper.identities()["batch-100"]
+    assert len(plan("paper", None, seeds=3).runs()) == 39
+
+
+def test_the_paper_preset_is_as_published() -> None:
+    config = to_dict(plan("paper", None, 1).roles["vgg38-bn"])
+    assert (config["batch_size"], config["epochs"], config["optim"]["lr"]) == (100, 100, 0.001)
+    optim = config["optim"]
+    assert (optim["min_lr"], optim["period"], optim["weight_decay"], optim["eps"]) == (2e-5, 100, 0, 1e-8)
+    data = config["data"]
+    assert (data["train"], data["valid"], data["crop_pad"], data["flip"]) == (47_500, 2_500, 4, True)
+    assert data["statistics"] == "cifar10"
+    assert config["net"]["norm_where"] == "blocks"
+    assert not config["net"]["entry_norm"]
+    assert plan("paper", None, 1).notes == ()
+
+
+def test_rates_and_sizes_are_the_tables() -> None:
+    roles = plan("paper", None, 1).roles
+    assert [roles[f"lr-{r}"].optim.lr for r in ("0.0001", "0.0005", "0.001", "0.005", "0.01", "0.05")] == [
+        0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05,
+    ]  # fmt: skip
+    sizes = (50, 100, 150, 200, 400, 800)
+    assert [roles[f"batch-{s}"].batch_size for s in sizes] == list(sizes)
+    assert {roles[f"batch-{s}"].optim.lr for s in sizes} == {0.05}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("data", ["digits", "cifar10", "cifar100"])
+def test_every_preset_is_possible_on_every_data_set(preset: str, data: str) -> None:
+    planned = plan(preset, data, None)
+    assert len(plan(preset, data, 1).runs()) == 13
+    assert all(config.data.name == data for config in planned.roles.values())
+
+
+def test_quick_says_how_it_departs() -> None:
+    text = " ".join(plan("quick", None, None).notes)
+    assert "digits" in text
+    assert "divided by 5" in text
+    assert "1,422 training images for 5 epochs" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("quik", None, None), "--preset: 'quik' is not one of quick, small, paper; did you mean 'quick'"),
+        (("quick", "mnist", None), "data.name: 'mnist' is not one of"),
+        (("quick", None, 0), "--seeds: 0 is not possible"),
+    ],
+)
+def test_plans_that_cannot_be(arguments: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan(*arguments)
+
+
+def test_multiply_adds_are_those_measured() -> None:
+    assert macs_per_image(plan("paper", None, 1).roles["vgg38"]) == pytest.approx(140.23e6, rel=1e-4)
+    assert duration(run_macs(plan("paper", None, 1).roles["vgg38"]) / 1e11).endswith("h")
+
+
+def test_seeds_are_added_and_never_lost(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    ask(folder, BATCHNORM, plan("quick", None, 3))
+    ask(folder, BATCHNORM, plan("quick", None, 1))
+    asked = folder.asked()
+    assert asked is not None
+    assert all(len(identities) == 3 for identities in asked["roles"].values())
+
+
+def test_another_studys_folder_is_refused(tmp_path: Path) -> None:
+    ask(StudyFolder(tmp_path), BATCHNORM, plan("quick", None, 1))
+    before = (tmp_path / "study.json").read_bytes()
+    with pytest.raises(StoreError, match="holds preset 'quick', not 'small'; give another folder with --out"):
+        ask(StudyFolder(tmp_path), BATCHNORM, plan("small", None, 1))
+    assert (tmp_path / "study.json").read_bytes() == before
+
+
+def run_small(out: Path) -> subprocess.Popen[str]:
+    """The whole study at the scale of seconds, as a command of its own process group."""
+    return subprocess.Popen(
+        [sys.executable, str(SMALL_STUDY), str(out)],
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def results(out: Path) -> dict[str, Any]:
+    """What a study found, without the times it took."""
+    record: StudyRecord = load(out)
+    found = {}
+    for name, run in record.runs.items():
+        epochs = [e.to_dict() for e in run.epochs]
+        for epoch in epochs:
+            del epoch["seconds"], epoch["images_per_second"]
+        checkpoint = RunFolder(out / "runs" / name).load()
+        assert checkpoint is not None
+        weights = {key: array.tobytes() for key, array in checkpoint.arrays.items()}
+        found[name] = (run.state, epochs, dict(run.test), weights)
+    return found
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_the_study_ends_as_if_undisturbed(tmp_path: Path) -> None:
+    whole = run_small(tmp_path / "whole")
+    _, err = whole.communicate(timeout=300)
+    assert whole.returncode == 0, err
+    assert (tmp_path / "whole" / "report" / "index.html").exists()
+
+    generator, kills = random.Random(0), 0
+    while kills < 4:
+        cut = run_small(tmp_path / "cut")
+        try:
+            cut.communicate(timeout=2 + 3 * generator.random())
+        except subprocess.TimeoutExpired:
+            os.killpg(cut.pid, signal.SIGKILL)  # driver, fork server and workers alike
+            cut.communicate()
+            kills += 1
+        else:
+            break
+    assert kills > 0
+    done_before = {
+        path.parent.name: path.stat().st_mtime_ns
+        for path in (tmp_path / "cut" / "runs").glob("*/status.json")
+        if json.loads(path.read_text())["state"] == "done"
+    }
+    last = run_small(tmp_path / "cut")
+    _, err = last.communicate(timeout=300)
+    assert last.returncode == 0, err
+    assert results(tmp_path / "cut") == results(tmp_path / "whole")
+    for name, time_ns in done_before.items():  # finished runs are not repeated
+        assert (tmp_path / "cut" / "runs" / name / "status.json").stat().st_mtime_ns == time_ns
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_nothing_but_time_and_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+    study = run_small(tmp_path)
+    victim = None
+    end = time.monotonic() + 60
+    while victim is None and time.monotonic() < end:
+        for path in tmp_path.glob("runs/*/status.json"):
+            status = json.loads(path.read_text())
+            if status["state"] == "running" and RunFolder(path.parent).checkpoint_files():
+                victim = status["pid"]
+        time.sleep(0.02)
+    assert victim is not None
+    os.kill(victim, signal.SIGKILL)
+    assert study.stderr is not None
+    lines = iter(study.stderr.readline, "")
+    assert any("its worker died (SIGKILL" in line and "goes on from its last epoch" in line for line in lines)
+    os.killpg(study.pid, signal.SIGINT)
+    _, err = study.communicate(timeout=60)
+    assert study.returncode == 130
+    assert "give the same command again to go on" in err
+    assert "Traceback" not in err
+    again = run_small(tmp_path)
+    _, err = again.communicate(timeout=300)
+    assert again.returncode == 0, err
+    assert {run.state for run in load(tmp_path).runs.values()} == {"done"}

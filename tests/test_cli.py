@@ -1,0 +1,236 @@
+"""The command line as a user meets it: right, fast, and one clear line when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gradscape import load
+from gradscape.cli import main
+from gradscape.store import RunFolder, StudyFolder
+from gradscape.study.batchnorm import BATCHNORM, plan
+from gradscape.study.study import ask
+
+TINY_FLAGS = [
+    "--net.depth=8", "--net.filters=4", "--data.train=60", "--data.valid=20", "--batch_size=25", "--epochs=2",
+]  # fmt: skip
+
+
+def errors(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
+    """Exit code and the single line on stderr."""
+    code = main([str(a) for a in arguments])
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1, line
+    assert "Traceback" not in line
+    return code, line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "did you mean 'train'?"),
+        ([], "required: COMMAND"),
+        (["train", "--net.dept", "38"], "no such flag or argument: --net.dept; did you mean '--net.depth'?"),
+        (["reproduce", "--preset", "quik"], "'quik' is not one of quick, small, paper; did you mean 'quick'"),
+        (["reproduce", "batchnrom"], "STUDY: 'batchnrom' is not one of batchnorm; did you mean 'batchnorm'?"),
+        (["reproduce", "--seeds", "many"], "argument --seeds: 'many' is not a whole number"),
+        (["reproduce", "--seeds", "0"], "--seeds: 0 is not possible; give 1 or more"),
+        (["reproduce", "--workers", "0"], "--workers: 0 is not possible; give 1 or more"),
+        (["reproduce", "--sead", "3"], "no such flag or argument: --sead; did you mean '--seeds'?"),
+        (["reproduce", "--data", "cifar"], "data.name: 'cifar' is not one of digits, cifar10, cifar100"),
+        (["train", "--net.depth", "37"], "net.depth: no VGG of 3 stages has 37 layers; depths are 8 + 6k"),
+        (["train", "--net.depth", "x"], "argument --net.depth: 'x' is not a whole number"),
+        (["train", "--net.norm", "bach"], "argument --net.norm: invalid choice: 'bach'"),
+        (["train", "--optim.lr", "fast"], "argument --optim.lr: 'fast' is not a number"),
+        (["train", "--optim.lr", "-1"], "optim.lr: -1.0 is not possible"),
+        (["train", "--data.flip", "maybe"], "argument --data.flip: 'maybe' is not yes or no"),
+        (["train", "--batch_size", "0"], "batch_size: 0 is not possible"),
+        (["train", "--batch_size", "1423"], "give 1 … 1422, the number of training images"),
+        (["train", "--net.filters", "-3"], "net.filters: -3 is not possible"),
+        (["train", "--threads", "0"], "--threads: 0 is not possible"),
+        (["train", "--config", "nowhere.yaml"], "cannot read configuration nowhere.yaml: No such file"),
+        (["runs", "nowhere"], "nowhere holds no study"),
+        (["report", "nowhere"], "nowhere holds no study"),
+        (["report"], "required: DIR"),
+    ],
+)  # fmt: skip
+def test_wrong_input_is_one_line_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str], message: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    code, line = errors(capsys, *arguments)
+    assert code == 2
+    assert message in line
+    assert not list(tmp_path.iterdir()), "something was written"
+
+
+def test_missing_data_is_said_before_anything_is_written(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    command = ["reproduce", "--data", "cifar100", "--preset", "small", "--out", out]
+    code, line = errors(capsys, *command)
+    assert code == 2
+    assert "--data-root DIR" in line
+    assert "--download" in line
+    code, line = errors(capsys, *command, "--data-root", tmp_path / "nowhere")
+    assert code == 2
+    assert "nowhere" in line
+    assert not out.exists()
+
+
+class Payload:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.path}",)
+
+
+def test_altered_and_malicious_data_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    for name in ("train", "test", "meta"):
+        (folder / name).write_bytes(pickle.dumps(Payload(tmp_path / "ran")))
+    code, line = errors(
+        capsys, "train", "--data.name", "cifar100", "--data-root", tmp_path, "--out", tmp_path / "o"
+    )
+    assert code == 2
+    assert "cifar-100-python" in line
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "o").exists()
+
+
+def test_unwritable_output_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, line = errors(capsys, "reproduce", "--out", tmp_path / "file" / "study")
+    assert code == 2
+    assert "cannot write" in line
+    assert "--out" in line
+
+
+def test_two_commands_on_one_study(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with StudyFolder(tmp_path).locked():
+        code, line = errors(capsys, "reproduce", "--out", tmp_path)
+    assert code == 2
+    assert "another gradscape command is at work on study" in line
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_a_newer_store_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text('{"format": 2}')
+    for command in (["reproduce", "--out", tmp_path], ["report", tmp_path], ["runs", tmp_path]):
+        code, line = errors(capsys, *command)
+        assert code == 2
+        assert "was written by a newer gradscape" in line
+
+
+def test_another_preset_on_the_same_folder_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    ask(StudyFolder(tmp_path), BATCHNORM, plan("small", "digits", 1))
+    code, line = errors(capsys, "reproduce", "--out", tmp_path)
+    assert code == 2
+    assert "holds preset 'small', not 'quick'" in line
+
+
+def test_help_is_fast_and_needs_no_torch() -> None:
+    program = (
+        "import sys, time; start = time.perf_counter()\n"
+        "from gradscape.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules"
+    )
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    for command in ("reproduce", "train", "runs", "report"):
+        assert command in out
+
+
+@pytest.mark.parametrize("command", ["reproduce", "train", "runs", "report"])
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    assert end.value.code == 0
+    assert f"gradscape {command}" in capsys.readouterr().out
+
+
+def test_list_names_the_studies(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "--list"]) == 0
+    assert "batchnorm    How does BatchNorm solve the vanishing gradients problem?" in capsys.readouterr().out
+
+
+def test_dry_run_lists_runs_with_estimates_and_writes_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", "--dry-run", "--seeds", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 14
+    assert lines[-1].startswith("13 runs, about ")
+    assert all(line.endswith((" s", " min", " h")) for line in lines[:-1])
+    assert not list(tmp_path.iterdir())
+
+
+def test_train_runs_resumes_and_reports_itself(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("optim: {lr: 1e-2}\nepochs: 7\n")
+    command = ["train", "--config", str(tmp_path / "run.yaml"), *TINY_FLAGS, "--out", str(tmp_path / "run")]
+    assert main([*command, "--threads", "1"]) == 0
+    said = capsys.readouterr()
+    assert "test accuracy" in said.out
+    assert "[1/1] vgg08+bn lr 0.01 batch 25 seed 0: accuracy" in said.err
+    record = RunFolder(tmp_path / "run").record()
+    assert record.config["optim"]["lr"] == 0.01
+    assert len(record.epochs) == record.config["epochs"] == 2  # the flag overrides the file
+    before = RunFolder(tmp_path / "run").metrics.stat().st_mtime_ns
+    assert main(command) == 0
+    assert RunFolder(tmp_path / "run").metrics.stat().st_mtime_ns == before
+
+
+def study_of_one_run(folder: Path, state: str) -> None:
+    """A study whose one finished run has 15 roles: enough for `runs` and `report`."""
+    assert main(["train", *TINY_FLAGS, "--out", str(folder / "runs" / "x"), "--threads", "1"]) == 0
+    run = RunFolder(folder / "runs" / "x")
+    if state == "failed":
+        run.set_status("failed", error="Traceback\nValueError: no")
+    roles = {role: ["x"] for role in plan("quick", None, 1).roles}
+    StudyFolder(folder).ask(
+        {"study": "batchnorm", "title": "?", "preset": "quick", "data": "digits", "seeds": [0], "notes": [],
+         "roles": roles}
+    )  # fmt: skip
+
+
+def test_runs_and_report_need_the_folders_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    study_of_one_run(tmp_path, "failed")
+    assert main(["runs", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "study batchnorm (quick): 1 failed" in out
+    assert "x: failed, 2 epochs, accuracy" in out
+    assert "ValueError: no" in out
+    assert main(["report", str(tmp_path)]) == 0
+    first = {p: p.read_bytes() for p in (tmp_path / "report").rglob("*") if p.is_file()}
+    shutil.rmtree(tmp_path / "report")
+    assert main(["report", str(tmp_path)]) == 0
+    assert {p: p.read_bytes() for p in (tmp_path / "report").rglob("*") if p.is_file()} == first
+    assert len(first) == 9 * 3 + 3 * 3 + 2
+
+
+def test_load_gives_records_and_pandas(tmp_path: Path) -> None:
+    study_of_one_run(tmp_path, "done")
+    study = load(tmp_path)
+    table = study.to_pandas()
+    assert list(table["run"]) == ["x", "x"]
+    assert list(table["valid_accuracy"]) == list(study.runs["x"].curve("valid_accuracy"))
+    assert json.loads(json.dumps(study.to_dict()))["runs"]["x"]["state"] == "done"
+    for record in (study, study.runs["x"], study.runs["x"].epochs[0].flow):
+        assert str(record)
+        assert record.plot().lines

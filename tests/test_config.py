@@ -1,0 +1,123 @@
+"""Configurations: one validation, one canonical form, messages that cure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradscape.config import DATASETS, NetConfig, RunConfig, from_dict, read_config, to_dict
+from gradscape.errors import ConfigError
+
+
+@given(stages=st.integers(1, 4), blocks=st.integers(0, 6))
+def test_every_depth_of_the_family_is_accepted(stages: int, blocks: int) -> None:
+    depth = 2 + stages * (2 * blocks + 2)
+    assert NetConfig(depth=depth, stages=stages).blocks == blocks
+
+
+@given(depth=st.integers(-3, 200))
+def test_no_other_depth_is(depth: int) -> None:
+    if depth >= 8 and (depth - 8) % 6 == 0:
+        return
+    with pytest.raises(ConfigError, match=rf"net.depth: no VGG of 3 stages has {depth} layers"):
+        NetConfig(depth=depth)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"net": {"depth": 37}}, "try --net.depth 32 or 38"),
+        ({"net": {"depth": 4}}, "try --net.depth 8"),
+        ({"net": {"dept": 38}}, "net.dept: no such setting; .*did you mean 'depth'"),
+        (
+            {"net": {"norm": "bach"}},
+            "net.norm: 'bach' is not one of none, batch, algorithm1; did you mean 'batch'",
+        ),
+        ({"net": {"filters": 0}}, "net.filters: 0 is not possible; give 1 or more"),
+        ({"net": {"filters": 3.5}}, "net.filters: 3.5 is not a whole number"),
+        ({"net": {"entry_norm": 1}}, "net.entry_norm: 1 is not true or false"),
+        ({"net": {"slope": -0.1}}, "net.slope: -0.1 is not possible"),
+        ({"net": {"stages": 5, "depth": 12}}, "net.stages: 5 is not possible; 16-pixel images"),
+        ({"net": 38}, "net: expected keys and values, got 38"),
+        ({"batch_size": 0}, "batch_size: 0 is not possible"),
+        (
+            {"batch_size": 1423},
+            "batch_size: 1423 is not possible; give 1 … 1422, the number of training images",
+        ),
+        ({"epochs": -1}, "epochs: -1 is not possible"),
+        ({"epochs": True}, "epochs: True is not a whole number"),
+        ({"seed": -1}, "seed: -1 is not possible"),
+        ({"optim": {"lr": "fast"}}, "optim.lr: 'fast' is not a number"),
+        ({"optim": {"lr": float("nan")}}, "optim.lr: nan is not possible"),
+        ({"optim": {"lr": 0.0}}, "optim.lr: 0.0 is not possible; give a number above 0"),
+        ({"optim": {"lr": 1e-6}}, "optim.min_lr: 2e-05 is not possible; give at most optim.lr"),
+        ({"optim": {"beta1": 1.0}}, "optim.beta1: 1.0 is not possible"),
+        ({"optim": {"period": 0}}, "optim.period: 0 is not possible"),
+        ({"data": {"name": "cifar"}}, "data.name: 'cifar' is not one of digits, cifar10, cifar100"),
+        ({"data": {"valid": 1497}}, "data.valid: 1497 is not possible"),
+        ({"data": {"train": 1423}}, "data.train: 1423 is not possible; give 1 … 1422"),
+        ({"data": {"crop_pad": 16}}, "data.crop_pad: 16 is not possible"),
+        (["net"], "configuration: expected keys and values"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(values: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        from_dict(RunConfig, values)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_configuration_survives_json_and_yaml(tmp_path: Path) -> None:
+    config = from_dict(RunConfig, {"net": {"norm": "algorithm1"}, "optim": {"lr": 0.05}, "seed": 3})
+    (tmp_path / "a.json").write_text(json.dumps(to_dict(config)))
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(to_dict(config)))
+    assert read_config(tmp_path / "a.json") == read_config(tmp_path / "a.yaml") == config
+    assert from_dict(RunConfig, to_dict(config)).identity == config.identity
+
+
+def test_yaml_reads_exponents_as_numbers(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("optim:\n  lr: 1e-3\n")
+    assert read_config(tmp_path / "a.yaml").optim.lr == 0.001
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a: [", "is not YAML"), (None, "cannot read configuration"), ("3", "expected keys")],
+)
+def test_unreadable_files_are_named(tmp_path: Path, text: str | None, message: str) -> None:
+    path = tmp_path / "a.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_config(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_file_is_the_default_run(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("")
+    assert read_config(tmp_path / "a.yaml") == RunConfig()
+
+
+def test_defaults_are_resolved_so_that_equal_runs_have_equal_identities() -> None:
+    explicit = {"data": {"valid": 75, "train": 1422, "crop_pad": 2, "flip": False}, "optim": {"period": 100}}
+    assert from_dict(RunConfig, explicit).identity == RunConfig().identity
+
+
+def test_the_identity_is_stable_and_tells_runs_apart() -> None:
+    # Golden: a change here orphans every run folder that users have.
+    assert RunConfig().identity == "vgg38-bn-lr0.001-b100-s0-0064d3b6"
+    others = {replace(RunConfig(), seed=seed, epochs=epochs).identity for seed in (0, 1) for epochs in (1, 2)}
+    assert len(others) == 4
+
+
+def test_shares_are_the_papers() -> None:
+    assert DATASETS["cifar100"].pool - DATASETS["cifar100"].valid == 47_500
+    digits = DATASETS["digits"]
+    assert abs(digits.valid / 1_797 - 2_500 / 60_000) < 0.001
+    assert abs((1_797 - digits.pool) / 1_797 - 10_000 / 60_000) < 0.001

@@ -1,0 +1,227 @@
+"""The run folder under real faults: kills, full disks, flipped bits, newer versions, two at once."""
+
+from __future__ import annotations
+
+import json
+import random
+import resource
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cases import TINY, tiny
+from gradscape.errors import StoreError
+from gradscape.records import EpochRecord, GradientFlow
+from gradscape.store import Checkpoint, RunFolder, StudyFolder, load, write_json
+
+
+def epoch(number: int) -> EpochRecord:
+    columns = [(float(number),)] * 8
+    return EpochRecord(number, 0.1, 2.0, 0.3, 2.1, 0.25, 1.5, 99.0, GradientFlow(("w",), ("conv",), *columns))
+
+
+def checkpoint(number: int) -> Checkpoint:
+    arrays = {
+        "model.w": np.full((3, 4), number, np.float32),
+        "model.n": np.array(number),
+        "empty": np.zeros(0),
+    }
+    return Checkpoint(number, arrays, {"best_accuracy": 0.1 + 0.2})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    folder = RunFolder(tmp_path / "run")
+    folder.create(TINY)
+    return folder
+
+
+def test_a_run_reads_back_as_written(folder: RunFolder) -> None:
+    for number in (1, 2):
+        folder.append(epoch(number))
+    folder.set_status("done", attempts=2, test={"last": {"loss": 1.0, "accuracy": 0.5}})
+    record = folder.record()
+    assert record.epochs == (epoch(1), epoch(2))
+    assert (record.state, record.status, record.seed) == ("done", {"attempts": 2}, TINY.seed)
+    assert record.test["last"]["accuracy"] == 0.5
+    assert folder.config() == TINY
+
+
+def test_checkpoints_read_back_bit_for_bit_and_two_are_kept(folder: RunFolder) -> None:
+    for number in (1, 2, 3):
+        folder.save(checkpoint(number))
+    found = folder.load()
+    assert found is not None
+    assert (found.epoch, found.values) == (3, {"best_accuracy": 0.1 + 0.2})
+    for name, array in checkpoint(3).arrays.items():
+        assert found.arrays[name].shape == array.shape
+        assert found.arrays[name].tobytes() == array.tobytes()
+    assert [p.name[:10] for p in folder.checkpoint_files()] == ["epoch-0003", "epoch-0002"]
+
+
+def test_any_damage_to_a_checkpoint_is_noticed_and_the_previous_one_used(folder: RunFolder) -> None:
+    folder.save(checkpoint(1))
+    path = folder.save(checkpoint(2))
+    whole, generator = path.read_bytes(), random.Random(0)
+    for _ in range(200):
+        damaged = bytearray(whole)
+        if generator.random() < 0.5:
+            damaged[generator.randrange(len(whole))] ^= 1 << generator.randrange(8)
+        else:
+            del damaged[generator.randrange(len(whole)) :]
+        path.write_bytes(damaged)
+        found = folder.load()
+        assert found is not None
+        assert found.epoch == 1
+
+
+def test_any_damage_to_a_metrics_line_is_noticed(folder: RunFolder) -> None:
+    for number in (1, 2, 3):
+        folder.append(epoch(number))
+    whole, generator = folder.metrics.read_bytes(), random.Random(0)
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[generator.randrange(len(whole))] ^= 1 << generator.randrange(8)
+        folder.metrics.write_bytes(damaged)
+        try:
+            records = folder.epochs()
+        except StoreError as error:
+            said = str(error)
+        else:  # the flip hit the last newline: the line is torn and does not count
+            said = "" if records == [epoch(1), epoch(2)] else "not noticed"
+        assert said == "" or "is damaged; delete the folder" in said
+
+
+def test_a_torn_last_line_does_not_count_and_is_cut_off(folder: RunFolder) -> None:
+    for number in (1, 2):
+        folder.append(epoch(number))
+    whole = folder.metrics.read_bytes()
+    folder.metrics.write_bytes(whole[:-20])
+    assert folder.epochs() == [epoch(1)]
+    folder.keep(1)
+    folder.append(epoch(2))
+    assert folder.metrics.read_bytes() == whole
+
+
+def test_a_full_disk_leaves_what_was_there(folder: RunFolder, tmp_path: Path) -> None:
+    """A limit on file size, set in a process of its own, makes write() itself fail part-way."""
+    folder.append(epoch(1))
+    folder.save(checkpoint(1))
+    before = {p: p.read_bytes() for p in folder.path.rglob("*") if p.is_file()}
+    program = """
+        import resource, signal, sys
+        from pathlib import Path
+        import numpy as np
+        from test_store import checkpoint, epoch
+        from gradscape.errors import StoreError
+        from gradscape.store import Checkpoint, RunFolder
+        folder = RunFolder(Path(sys.argv[1]))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        limit = folder.metrics.stat().st_size + 100
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        big = Checkpoint(2, {"w": np.zeros(10_000)}, {})
+        for act in (lambda: folder.append(epoch(2)), lambda: folder.save(big)):
+            try:
+                act()
+            except StoreError as error:
+                print(error)
+    """
+    out = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), str(folder.path)],
+        capture_output=True, text=True, check=True, cwd=Path(__file__).parent,
+    )  # fmt: skip
+    assert out.stdout.count("free space or give another folder with --out") == 2, out
+    assert {p: p.read_bytes() for p in folder.path.rglob("*") if p.is_file()} == before
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+def test_killed_while_saving_nothing_is_half_written(folder: RunFolder) -> None:
+    program = """
+        import itertools, sys
+        from pathlib import Path
+        from test_store import checkpoint
+        from gradscape.store import RunFolder
+        folder = RunFolder(Path(sys.argv[1]))
+        print("ready", flush=True)
+        for number in itertools.count(1):
+            folder.save(checkpoint(number))
+    """
+    newest = 0
+    for pause in (0.0, 0.01, 0.02, 0.03, 0.05):
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(program), str(folder.path)],
+            stdout=subprocess.PIPE, cwd=Path(__file__).parent,
+        )  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            process.wait(pause)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+        found = folder.load()
+        if found is not None:
+            assert found.arrays["model.w"][0, 0] == found.epoch
+            newest = max(newest, found.epoch)
+    assert newest > 0, "no pause was long enough to save anything"
+
+
+def test_a_newer_format_is_refused_and_nothing_touched(folder: RunFolder, tmp_path: Path) -> None:
+    for path in (folder.path / "config.json", folder.path / "status.json"):
+        values = json.loads(path.read_bytes())
+        path.write_text(json.dumps(values | {"format": 99}))
+        with pytest.raises(StoreError, match=r"written by a newer gradscape \(format 99, this one reads 1\)"):
+            folder.record()
+        path.write_text(json.dumps(values))
+    (tmp_path / "study.json").write_text('{"format": 2, "study": "x"}')
+    with pytest.raises(StoreError, match="newer gradscape"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("{", "is damaged"), ("[]", "not gradscape's"), ("{}", "no format")]
+)
+def test_files_that_are_not_ours_are_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "study.json").write_text(text)
+    with pytest.raises(StoreError, match=message) as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_study_says_so(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="holds no study"):
+        load(tmp_path)
+
+
+def test_a_folder_that_is_a_file_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"cannot write .*file.*: "):
+        RunFolder(tmp_path / "file" / "run").create(TINY)
+
+
+def test_another_runs_folder_is_refused(folder: RunFolder) -> None:
+    folder.create(TINY)
+    with pytest.raises(StoreError, match="holds another run's configuration"):
+        folder.create(tiny(seed=9))
+
+
+def test_one_command_at_a_time(tmp_path: Path) -> None:
+    with (
+        StudyFolder(tmp_path).locked(),
+        pytest.raises(StoreError, match="another gradscape command is at work on study"),
+        StudyFolder(tmp_path).locked(),
+    ):
+        pass
+    with StudyFolder(tmp_path).locked():
+        pass
+
+
+def test_infinite_values_are_never_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "x.json", {"a": float("inf")})
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,248 @@
+"""The training loop: right sums, bit-identical after any interruption, honest about divergence."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from cases import TINY, digits, tiny
+from gradscape.config import NetConfig, OptimConfig, RunConfig
+from gradscape.data import STATISTICS, split
+from gradscape.data.batches import DeviceImages, epoch_draw, eval_batches, train_batches
+from gradscape.errors import ConfigError, StoreError
+from gradscape.records import RunRecord
+from gradscape.store import RunFolder
+from gradscape.train import loop
+from gradscape.train.loop import train
+from gradscape.train.state import TrainState
+from gradscape.train.step import cosine
+
+TIMES = ("seconds", "images_per_second")
+
+
+def timeless(record: RunRecord) -> list[dict[str, Any]]:
+    return [{k: v for k, v in e.to_dict().items() if k not in TIMES} for e in record.epochs]
+
+
+def final(folder: RunFolder) -> dict[str, bytes]:
+    checkpoint = folder.load()
+    assert checkpoint is not None
+    return {name: array.tobytes() for name, array in checkpoint.arrays.items()}
+
+
+def test_a_run_is_the_plain_loop_of_the_paper(tmp_path: Path) -> None:
+    """The same run written out as a textbook loop gives the same numbers."""
+    record = train(TINY, RunFolder(tmp_path / "run"), digits())
+    images, cpu = digits(), torch.device("cpu")
+    part = split(images.train_labels, 20, 0)
+    kept, mean_std = part.train[:60], STATISTICS["digits"]
+    pool = DeviceImages.make(images.train_images[kept], images.train_labels[kept], 1)
+    model = TrainState(TINY, cpu).model
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for epoch in range(3):
+        lr = 2e-5 + (0.01 - 2e-5) * (1 + math.cos(math.pi * epoch / 3)) / 2
+        optimizer.param_groups[0]["lr"] = lr
+        loss_sum, correct, sizes = 0.0, 0, []
+        model.train()
+        draw = epoch_draw(60, TINY.seed, epoch, 1, False)
+        for x, y in train_batches(pool, draw, 25, *mean_std):
+            optimizer.zero_grad()
+            logits = model(x)
+            loss = cross_entropy(logits, y)
+            loss.backward()
+            optimizer.step()
+            loss_sum += loss.item() * len(y)
+            correct += int((logits.argmax(1) == y).sum())
+            sizes.append(len(y))
+        assert sizes == [25, 25, 10]  # the last batch is smaller, never dropped
+        model.eval()
+        x, y = next(
+            iter(
+                eval_batches(images.train_images[part.valid], images.train_labels[part.valid], 20, *mean_std)
+            )
+        )
+        with torch.no_grad():
+            valid = model(x)
+        found = record.epochs[epoch]
+        assert found.lr == pytest.approx(lr)
+        assert found.train_loss == pytest.approx(loss_sum / 60, rel=1e-4)
+        assert found.train_accuracy == pytest.approx(correct / 60)
+        assert found.valid_loss == pytest.approx(cross_entropy(valid, y).item(), rel=1e-4)
+        assert found.valid_accuracy == pytest.approx((valid.argmax(1) == y).float().mean().item())
+    assert record.state == "done"
+    assert record.status["split"] == "numpy RandomState(0).choice, unstratified"
+    assert record.status["attempts"] == 1
+
+
+def test_the_best_weights_are_those_of_the_best_epoch(tmp_path: Path) -> None:
+    record = train(tiny(epochs=6), RunFolder(tmp_path), digits())
+    curve = record.curve("valid_accuracy")
+    assert record.test["best"]["epoch"] == curve.index(max(curve)) + 1
+    assert record.test["last"]["epoch"] == 6
+    assert record.test["last"]["accuracy"] * 300 == pytest.approx(
+        round(record.test["last"]["accuracy"] * 300)
+    )
+
+
+class Kill(BaseException):
+    """Ends a run as a kill does: no handler of the loop's sees it."""
+
+
+@pytest.mark.parametrize("when", ["in an epoch", "before the checkpoint", "after the checkpoint"])
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_killed_anywhere_and_resumed_it_is_bit_identical(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, norm: Any
+) -> None:
+    config = tiny(net=replace(TINY.net, norm=norm), epochs=4)
+    whole = train(config, RunFolder(tmp_path / "whole"), digits())
+    folder = RunFolder(tmp_path / "cut")
+    calls = 0
+
+    def fatal(original: Any, fatal_call: int, after: bool) -> Any:
+        def act(*arguments: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == fatal_call and not after:
+                raise Kill
+            result = original(*arguments, **options)
+            if calls == fatal_call:
+                raise Kill
+            return result
+
+        return act
+
+    with monkeypatch.context() as patch:
+        if when == "in an epoch":
+            patch.setattr(loop, "train_step", fatal(loop.train_step, 8, True))  # epoch 3, step 2
+        else:
+            patch.setattr(RunFolder, "save", fatal(RunFolder.save, 3, when.startswith("after")))
+        with pytest.raises(Kill):
+            train(config, folder, digits())
+    assert 2 <= len(folder.epochs()) <= 3
+    resumed = train(config, folder, digits())
+    assert timeless(resumed) == timeless(whole)
+    assert resumed.test == whole.test
+    assert final(folder) == final(RunFolder(tmp_path / "whole"))
+    assert resumed.status["attempts"] == 2
+
+
+def test_a_damaged_last_checkpoint_costs_one_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train(TINY, RunFolder(tmp_path / "whole"), digits())
+    folder = RunFolder(tmp_path / "cut")
+    monkeypatch.setattr(loop, "test", lambda *_: (_ for _ in ()).throw(Kill))
+    with pytest.raises(Kill):
+        train(TINY, folder, digits())
+    monkeypatch.undo()
+    newest = folder.checkpoint_files()[0]
+    newest.write_bytes(newest.read_bytes()[:-1] + b"?")
+    assert timeless(train(TINY, folder, digits())) == timeless(whole)
+
+
+def test_a_finished_run_is_not_repeated(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    first = train(TINY, folder, digits())
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file() and p.name != ".lock"}
+    assert train(TINY, folder, digits()) == first
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_divergence_is_recorded_with_epoch_and_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, calls = loop.train_step, 0
+
+    def poisoned(model: Any, *arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 5:  # epoch 2, step 2 of 3
+            next(model.parameters()).data.fill_(float("nan"))
+        return original(model, *arguments)
+
+    monkeypatch.setattr(loop, "train_step", poisoned)
+    record = train(TINY, RunFolder(tmp_path), digits())
+    assert (record.state, record.status["epoch"], record.status["step"]) == ("diverged", 2, 2)
+    assert len(record.epochs) == 1
+    monkeypatch.undo()
+    assert train(TINY, RunFolder(tmp_path), digits()).state == "diverged"  # not tried again
+
+
+def test_an_absurd_learning_rate_diverges_for_real(tmp_path: Path) -> None:
+    config = RunConfig(
+        net=NetConfig(depth=8, filters=4, norm="none"), data=TINY.data, optim=OptimConfig(lr=1e30),
+        batch_size=20, epochs=2,
+    )  # fmt: skip
+    assert train(config, RunFolder(tmp_path), digits()).state == "diverged"
+
+
+def test_a_failure_is_recorded_with_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "evaluate", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(TINY, RunFolder(tmp_path), digits())
+    record = RunFolder(tmp_path).record()
+    assert record.state == "failed"
+    assert "ZeroDivisionError" in record.status["error"]
+    monkeypatch.undo()
+    assert train(TINY, RunFolder(tmp_path), digits()).state == "done"
+
+
+def test_damaged_metrics_stop_the_run_with_the_cure(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    train(TINY, folder, digits())
+    status = json.loads((tmp_path / "status.json").read_text()) | {"state": "running"}
+    (tmp_path / "status.json").write_text(json.dumps(status))
+    text = folder.metrics.read_text()
+    folder.metrics.write_text(text.replace("train_loss", "train_lass", 1))
+    with pytest.raises(StoreError, match="line 1 is damaged; delete the folder"):
+        train(TINY, folder, digits())
+
+
+def test_other_images_and_absent_devices_are_refused(tmp_path: Path) -> None:
+    config = RunConfig(data=replace(RunConfig().data, name="cifar10", train=100, valid=10), batch_size=10)
+    with pytest.raises(ConfigError, match="the run is on cifar10, the images are digits"):
+        train(config, RunFolder(tmp_path), digits())
+    with pytest.raises(ConfigError, match="device: 'tpu' is not one of auto, cpu, cuda"):
+        train(TINY, RunFolder(tmp_path), digits(), device="tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="no CUDA device is here; give --device cpu"):
+            train(TINY, RunFolder(tmp_path), digits(), device="cuda")
+    assert not list(tmp_path.iterdir())
+
+
+def test_cosine_goes_from_lr_to_min_lr_and_stays() -> None:
+    assert cosine(0.05, 2e-5, 100, 0) == 0.05
+    assert cosine(0.05, 2e-5, 100, 50) == pytest.approx((0.05 + 2e-5) / 2)
+    assert cosine(0.05, 2e-5, 100, 100) == cosine(0.05, 2e-5, 100, 250) == 2e-5
+
+
+def test_progress_is_reported_while_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "PROGRESS_EVERY", 0.0)
+    seen: list[Any] = []
+    train(TINY, RunFolder(tmp_path), digits(), report=seen.append)
+    assert len(seen) == 9
+    assert (seen[-1].epoch, seen[-1].epochs, seen[-1].share) == (3, 3, 1.0)
+    assert str(seen[-1]).startswith("epoch 3/3 100%  loss ")
+
+
+def test_vgg38_vanishes_and_batchnorm_rescues(tmp_path: Path) -> None:
+    """One step of the paper's net at full width: the gradients of the facts, first convolution."""
+    flows = {}
+    for norm in ("none", "batch"):
+        config = tiny(net=NetConfig(depth=38, norm=norm), epochs=1, batch_size=60)
+        flows[norm] = train(config, RunFolder(tmp_path / norm), digits()).epochs[0].flow.weights()
+    assert len(flows["none"]) == 38
+    assert flows["none"][0] < 1e-17
+    assert 1e-4 < flows["batch"][0] < 1
+
+
+@pytest.mark.gpu
+def test_cuda_agrees_with_the_cpu(tmp_path: Path) -> None:
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    cpu = train(tiny(epochs=1), RunFolder(tmp_path / "cpu"), digits(), device="cpu")
+    gpu = train(tiny(epochs=1), RunFolder(tmp_path / "gpu"), digits(), device="cuda")
+    assert gpu.epochs[0].train_loss == pytest.approx(cpu.epochs[0].train_loss, rel=1e-3)
+    assert gpu.epochs[0].flow.mean_abs == pytest.approx(cpu.epochs[0].flow.mean_abs, rel=1e-2, abs=1e-9)
