@@ -221,7 +221,7 @@ def test_runs_and_report_need_the_folders_alone(capsys: pytest.CaptureFixture[st
     shutil.rmtree(tmp_path / "report")
     assert main(["report", str(tmp_path)]) == 0
     assert {p: p.read_bytes() for p in (tmp_path / "report").rglob("*") if p.is_file()} == first
-    assert len(first) == 9 * 3 + 3 * 3 + 2
+    assert len(first) == 10 * 3 + 3 * 3 + 2
 
 
 def test_load_gives_records_and_pandas(tmp_path: Path) -> None:

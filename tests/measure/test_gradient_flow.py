@@ -56,6 +56,18 @@ def test_every_statistic_equals_direct_arithmetic() -> None:
         assert np.allclose(flow.update[i], np.mean(update), rtol=1e-4, atol=1e-12)
 
 
+def test_parameters_that_are_single_numbers_are_recorded_too() -> None:
+    model = nn.Module()
+    model.scale, model.shift = nn.Parameter(torch.tensor(2.0)), nn.Parameter(torch.tensor(3.0))
+    recorder = FlowRecorder(model)
+    (model.scale * 5 + model.shift * 7).backward()
+    recorder.before_step()
+    recorder.after_step()
+    flow = recorder.result()
+    assert flow.mean_abs == flow.max_abs == (5.0, 7.0)
+    assert flow.relative == pytest.approx((5 / 2, 7 / 3))
+
+
 def test_kinds_are_told_apart() -> None:
     flow_kinds = dict(zip(*(lambda r: (r.names, r.kinds))(FlowRecorder(model_and_batches()[0])), strict=True))
     assert flow_kinds["stage1.0.conv1.weight"] == "conv"

@@ -71,7 +71,7 @@ def test_building_again_gives_the_same_bytes(whole: Path, tmp_path: Path) -> Non
 
 
 def test_what_is_written(whole: Path) -> None:
-    panels = ["1a", "1b", "1c", "1d", "2", "3a", "3b", "3c", "3d"]
+    panels = ["1a", "1b", "1c", "1d", "2", "2b", "3a", "3b", "3c", "3d"]
     assert set(contents(whole)) == {
         "index.html",
         "claims.json",

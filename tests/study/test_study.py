@@ -71,7 +71,7 @@ def test_quick_says_how_it_departs() -> None:
     text = " ".join(plan("quick", None, None).notes)
     assert "digits" in text
     assert "divided by 5" in text
-    assert "1,422 training images for 5 epochs" in text
+    assert "1,000 training images for 6 epochs" in text
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ back before `result`.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 
 import torch
@@ -80,7 +81,11 @@ class FlowRecorder:
 
 
 class Group:
-    """Sums over mini-batches for parameters of one shape; every sum has shape (parameters,)."""
+    """Sums over mini-batches for parameters of one shape; every sum has shape (parameters,).
+
+    Within a mini-batch in the gradient's own precision, over mini-batches in float64. Squares are taken of
+    gradients divided by their largest: the square of a vanishing 1e-30 is 0 in float32.
+    """
 
     def __init__(self, parameters: list[nn.Parameter]) -> None:
         self.parameters = parameters
@@ -90,28 +95,38 @@ class Group:
         self.sums = {name: zeros.clone() for name in SUMS}
         self.weights = stack(list(parameters))
         self.weight_norm = zeros
+        self.inner = tuple(range(1, self.weights.dim()))
+        self.scale = math.sqrt(parameters[0].numel())
 
     @torch.no_grad()
     def read_gradients(self) -> None:
         gradient = stack([zeros_if_none(p) for p in self.parameters]).abs_()
-        exact = gradient.double()  # the square of a vanishing 1e-30 is 0 in float32
-        self.last = mean(exact)
-        square = mean(exact.square_())
-        self.weight_norm = mean(self.weights.double().square_()).sqrt_()
+        largest = gradient.amax(self.inner)
+        rms = largest * self.rms(gradient / self.per_tensor(largest.clamp_min(TINY)))
+        self.last = gradient.mean(self.inner)
+        self.weight_norm = self.rms(self.weights)
         self.sums["mean_abs"] += self.last
-        self.sums["square"] += square
-        self.sums["zeros"] += mean((gradient == 0).float())
-        self.sums["finite"] += mean((gradient < torch.inf).float())  # false for NaN too
-        self.sums["relative"] += ratio(square.sqrt_(), self.weight_norm)
-        torch.maximum(self.max_abs, gradient.flatten(1).amax(1).double(), out=self.max_abs)
+        self.sums["square"] += rms.double().square()
+        self.sums["zeros"] += (gradient == 0).float().mean(self.inner)
+        self.sums["finite"] += (gradient < torch.inf).float().mean(self.inner)  # false for NaN too
+        self.sums["relative"] += ratio(rms, self.weight_norm)
+        torch.maximum(self.max_abs, largest.double(), out=self.max_abs)
 
     @torch.no_grad()
     def read_step(self) -> None:
         weights = stack(list(self.parameters))
-        change = (weights - self.weights).double().square_()
-        self.sums["update"] += ratio(mean(change).sqrt_(), self.weight_norm)
+        self.sums["update"] += ratio(self.rms(weights - self.weights), self.weight_norm)
         self.weights = weights
         self.steps += 1
+
+    def rms(self, values: Tensor) -> Tensor:
+        """Root mean square within each tensor of a stack."""
+        norm: Tensor = torch.linalg.vector_norm(values, dim=self.inner)
+        return norm / self.scale
+
+    def per_tensor(self, values: Tensor) -> Tensor:
+        """(tensors,) shaped to broadcast over a stack."""
+        return values.reshape(-1, *(1 for _ in self.inner))
 
     def result(self) -> dict[str, Tensor]:
         assert self.steps > 0
@@ -128,17 +143,13 @@ class Group:
         }
 
 
+TINY = 1e-38  # about the smallest normal float32
 SUMS = ("mean_abs", "square", "zeros", "finite", "relative", "update")
 
 
 def stack(tensors: list[Tensor]) -> Tensor:
-    """Tensors of one shape as one, (tensors, …), detached."""
-    return torch.stack([t.detach() for t in tensors])
-
-
-def mean(values: Tensor) -> Tensor:
-    """Mean over all but the first axis, in float64."""
-    return values.mean(dim=tuple(range(1, values.dim())), dtype=torch.float64)
+    """Tensors of one shape as one, (tensors, …), detached; numbers as vectors of one."""
+    return torch.stack([t.detach().reshape(t.shape or (1,)) for t in tensors])
 
 
 def zeros_if_none(parameter: nn.Parameter) -> Tensor:

@@ -11,7 +11,8 @@ from statistics import fmean, stdev
 from gradscape.config import DATASETS
 from gradscape.records import RunRecord, StudyRecord
 
-LAST = 5  # epochs that the paper's tables average over
+LAST = 5  # epochs, of 100, that the paper's tables average over
+SHARE = 3  # a shorter run is averaged over its last third at most: before that it is still learning
 BRIEF = re.compile(", | in | after ")  # what follows says where, not what
 
 
@@ -29,15 +30,20 @@ class Final:
 
 
 def final(run: RunRecord, name: str) -> Final:
-    """Mean and deviation of one `EpochRecord` field over the last 5 epochs, or all of a shorter run.
+    """Mean and deviation of one `EpochRecord` field over the run's `last_epochs`.
 
     Example:
         >>> final(run, "valid_accuracy").mean
         0.479
     """
-    last = run.curve(name)[-LAST:]
+    last = run.curve(name)[-last_epochs(run) :]
     spread = stdev(last) if len(last) > 1 and all(map(math.isfinite, last)) else None
     return Final(fmean(last), spread)
+
+
+def last_epochs(run: RunRecord) -> int:
+    """How many epochs a final value is a mean over: 5 as in the paper, fewer in runs below 15 epochs."""
+    return max(1, min(LAST, len(run.epochs) // SHARE))
 
 
 def members(study: StudyRecord, role: str) -> dict[int, RunRecord | None]:
@@ -105,10 +111,11 @@ def counted(study: StudyRecord, role: str) -> str:
 
 
 def window(study: StudyRecord, roles: Sequence[str]) -> str:
-    """What a final value of these roles is a mean over: 5 epochs, or as many as shorter runs have."""
+    """What a final value of these roles is a mean over, in words."""
     runs = [run for role in roles for run in ended(study, role).values() if run.state == "done"]
-    counts = sorted({min(LAST, len(run.epochs)) for run in runs}) or [LAST]
-    return f"mean of the last {' or '.join(map(str, counts))} epochs"
+    counts = sorted({last_epochs(run) for run in runs}) or [LAST]
+    unit = "epoch" if counts == [1] else "epochs"
+    return f"mean of the last {' or '.join(map(str, counts))} {unit}"
 
 
 def guessing(study: StudyRecord) -> float:

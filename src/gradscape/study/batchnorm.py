@@ -42,8 +42,8 @@ class Preset:
 
 
 PRESETS = {
-    "quick": Preset("digits", 5, 5, 1_422, 75, False, 1, 2, "to run in minutes on two cores"),
-    "small": Preset("cifar100", 6, 5, 5_000, 1_000, True, 2, 2, "to run in about an hour on two cores"),
+    "quick": Preset("digits", 6, 5, 1_000, 75, False, 1, 2, "to run in minutes on two cores"),
+    "small": Preset("cifar100", 6, 5, 3_500, 500, True, 2, 2, "to run in about an hour on two cores"),
     "paper": Preset("cifar100", 100, 1, None, None, True, 3, 3, "as published"),
 }
 
@@ -68,13 +68,15 @@ def plan(preset: str, data: str | None, seeds: int | None) -> Plan:
     if seeds is not None and seeds < 1:
         raise ConfigError(f"--seeds: {seeds} is not possible; give 1 or more")
     roles = plan_roles(chosen, plan_data(chosen, data))
+    baselines = [roles[role] for role in BASELINES]
     return Plan(
         study="batchnorm",
         preset=preset,
         data=data,
         roles=roles,
         seeds={
-            role: seeds or (chosen.baseline_seeds if role in BASELINES else chosen.seeds) for role in roles
+            role: seeds or (chosen.baseline_seeds if run in baselines else chosen.seeds)
+            for role, run in roles.items()
         },
         notes=notes(chosen, roles["vgg38-bn"]),
     )

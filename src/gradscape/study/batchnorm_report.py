@@ -67,7 +67,7 @@ UNMEASURED = (
 
 
 def figures(study: StudyRecord) -> list[Figure]:
-    """Figures 1a-d, 2 and 3a-d of the paper, from the study's runs.
+    """Figures 1a-d, 2 and 3a-d of the paper and, as 2b, what Figure 2's gradients are good for.
 
     Example:
         >>> [figure.name for figure in figures(gradscape.load("runs/batchnorm"))][:2]
@@ -77,6 +77,7 @@ def figures(study: StudyRecord) -> list[Figure]:
     second = "Figure 2. Depth with BatchNorm"
     third = "Figure 3. BatchNorm across learning rates and batch sizes"
     plain = {"vgg08": "VGG08", "vgg38": "VGG38"}
+    rescue = {"vgg38": "VGG38", "vgg38-bn": "VGG38 + BatchNorm"}
     rates = {f"lr-{rate}": f"lr {rate}" for rate in RATES}
     batches = {f"batch-{size}": batch_label(study, size) for size in BATCHES}
     return [
@@ -85,6 +86,7 @@ def figures(study: StudyRecord) -> list[Figure]:
         both_splits(study, "figure-1c", "Accuracy of VGG08 and VGG38", first, plain, "accuracy"),
         both_splits(study, "figure-1d", "Loss of VGG08 and VGG38", first, plain, "loss"),
         flow_figure(study, "figure-2", "Gradient flow of VGG38 with BatchNorm", second, "vgg38-bn", BAND),
+        both_splits(study, "figure-2b", "Accuracy with and without BatchNorm", second, rescue, "accuracy"),
         one_split(study, "figure-3a", "Training accuracy by learning rate", third, rates, "train"),
         one_split(study, "figure-3b", "Validation accuracy by learning rate", third, rates, "valid"),
         one_split(study, "figure-3c", "Training accuracy by batch size", third, batches, "train"),

@@ -183,15 +183,16 @@ def train_epoch(
 def test(state: TrainState, batches: Batches, device: torch.device) -> dict[str, dict[str, float]]:
     """Test loss and accuracy of the last and of the best-validation weights."""
     held = list(batches)
-    results = {}
-    for name, epoch, weights in (
-        ("last", state.epoch, state.model.state_dict()),
-        ("best", state.best_epoch, state.best_weights),
-    ):
-        state.model.load_state_dict(weights)
+
+    def tested(epoch: int) -> dict[str, float]:
         loss, accuracy = evaluate(state.model, held, device)
-        results[name] = {"epoch": epoch, "loss": loss, "accuracy": accuracy}
-    return results
+        return {"epoch": epoch, "loss": loss, "accuracy": accuracy}
+
+    last = tested(state.epoch)
+    if state.best_epoch == state.epoch:
+        return {"last": last, "best": last}
+    state.model.load_state_dict(state.best_weights)
+    return {"last": last, "best": tested(state.best_epoch)}
 
 
 def find_device(name: str) -> torch.device:
