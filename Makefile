@@ -22,6 +22,7 @@ lint: $(VENV)/made-dev
 
 bench: $(VENV)/made
 	$(BIN)/python benchmarks/gradient_flow_cost.py
+	$(BIN)/python benchmarks/commands.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -29,7 +30,7 @@ clean:
 
 # constraints.txt pins every version; torch's pin takes the CPU build where one is at hand.
 $(VENV)/made: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "gradscape needs Python 3.11 or newer: make PYTHON=python3.12"'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gradscape needs Python 3.11 or newer; type: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@

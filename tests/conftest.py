@@ -23,3 +23,13 @@ def skip_without_cuda(request: pytest.FixtureRequest) -> None:
         torch = pytest.importorskip("torch")
         if not torch.cuda.is_available():
             pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture(scope="session")
+def cifar100_root() -> Path:
+    """The folder that holds the real CIFAR-100, or skip."""
+    beside = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    root = Path(os.environ.get("GRADSCAPE_TEST_DATA", beside))
+    if not (root / "cifar-100-python" / "train").is_file():
+        pytest.skip("no CIFAR-100; name the folder that holds it in GRADSCAPE_TEST_DATA")
+    return root

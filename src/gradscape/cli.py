@@ -153,8 +153,7 @@ def train(values: argparse.Namespace) -> None:
     )
     from gradscape.study.console import ProgressView
     from gradscape.study.executors import Event
-    from gradscape.train.loop import prepare_process
-    from gradscape.train.loop import train as train_run
+    from gradscape.train.loop import prepare_process, train_run
 
     prepare_process(values.threads or cores())
     name = config.identity

@@ -173,13 +173,3 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 def python_env() -> dict[str, str]:
     """The environment in which a child process finds the package under test."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-
-
-@pytest.fixture(scope="session")
-def cifar100_root() -> Path:
-    """The folder that holds the real CIFAR-100, or skip."""
-    beside = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-    root = Path(os.environ.get("GRADSCAPE_TEST_DATA", beside))
-    if not (root / "cifar-100-python" / "train").is_file():
-        pytest.skip("no CIFAR-100; name the folder that holds it in GRADSCAPE_TEST_DATA")
-    return root

@@ -81,6 +81,13 @@ def test_one_seed_decides_nothing() -> None:
     )
 
 
+def test_gradients_can_be_settled_while_the_rates_are_not() -> None:
+    study = synthetic.study(3, replaced={"lr-0.05-s1": None})
+    lead = answer(study, claims(study))[0]
+    assert lead.startswith("Without it the deep network's gradients vanish")
+    assert lead.endswith("stays open here: runs are missing, or the seeds disagree.")
+
+
 def test_c1_is_about_twice_guessing() -> None:
     fails = changed({"vgg38": ending(0.5, 0.5)})
     assert [part.verdict for part in checked(fails)["C1"].parts] == ["holds", "does not hold"]

@@ -20,7 +20,7 @@ from gradscape.errors import ConfigError, StoreError
 from gradscape.records import RunRecord
 from gradscape.store import RunFolder
 from gradscape.train import loop
-from gradscape.train.loop import train
+from gradscape.train.loop import train_run
 from gradscape.train.state import TrainState
 from gradscape.train.step import cosine
 
@@ -39,7 +39,7 @@ def final(folder: RunFolder) -> dict[str, bytes]:
 
 def test_a_run_is_the_plain_loop_of_the_paper(tmp_path: Path) -> None:
     """The same run written out as a textbook loop gives the same numbers."""
-    record = train(TINY, RunFolder(tmp_path / "run"), digits())
+    record = train_run(TINY, RunFolder(tmp_path / "run"), digits())
     images, cpu = digits(), torch.device("cpu")
     part = split(images.train_labels, 20, 0)
     kept, mean_std = part.train[:60], STATISTICS["digits"]
@@ -82,7 +82,7 @@ def test_a_run_is_the_plain_loop_of_the_paper(tmp_path: Path) -> None:
 
 
 def test_the_best_weights_are_those_of_the_best_epoch(tmp_path: Path) -> None:
-    record = train(tiny(epochs=6), RunFolder(tmp_path), digits())
+    record = train_run(tiny(epochs=6), RunFolder(tmp_path), digits())
     curve = record.curve("valid_accuracy")
     assert record.test["best"]["epoch"] == curve.index(max(curve)) + 1
     assert record.test["last"]["epoch"] == 6
@@ -101,7 +101,7 @@ def test_killed_anywhere_and_resumed_it_is_bit_identical(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, norm: Any
 ) -> None:
     config = tiny(net=replace(TINY.net, norm=norm), epochs=4)
-    whole = train(config, RunFolder(tmp_path / "whole"), digits())
+    whole = train_run(config, RunFolder(tmp_path / "whole"), digits())
     folder = RunFolder(tmp_path / "cut")
     calls = 0
 
@@ -124,9 +124,9 @@ def test_killed_anywhere_and_resumed_it_is_bit_identical(
         else:
             patch.setattr(RunFolder, "save", fatal(RunFolder.save, 3, when.startswith("after")))
         with pytest.raises(Kill):
-            train(config, folder, digits())
+            train_run(config, folder, digits())
     assert 2 <= len(folder.epochs()) <= 3
-    resumed = train(config, folder, digits())
+    resumed = train_run(config, folder, digits())
     assert timeless(resumed) == timeless(whole)
     assert resumed.test == whole.test
     assert final(folder) == final(RunFolder(tmp_path / "whole"))
@@ -134,22 +134,22 @@ def test_killed_anywhere_and_resumed_it_is_bit_identical(
 
 
 def test_a_damaged_last_checkpoint_costs_one_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = train(TINY, RunFolder(tmp_path / "whole"), digits())
+    whole = train_run(TINY, RunFolder(tmp_path / "whole"), digits())
     folder = RunFolder(tmp_path / "cut")
     monkeypatch.setattr(loop, "test", lambda *_: (_ for _ in ()).throw(Kill))
     with pytest.raises(Kill):
-        train(TINY, folder, digits())
+        train_run(TINY, folder, digits())
     monkeypatch.undo()
     newest = folder.checkpoint_files()[0]
     newest.write_bytes(newest.read_bytes()[:-1] + b"?")
-    assert timeless(train(TINY, folder, digits())) == timeless(whole)
+    assert timeless(train_run(TINY, folder, digits())) == timeless(whole)
 
 
 def test_a_finished_run_is_not_repeated(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    first = train(TINY, folder, digits())
+    first = train_run(TINY, folder, digits())
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file() and p.name != ".lock"}
-    assert train(TINY, folder, digits()) == first
+    assert train_run(TINY, folder, digits()) == first
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
@@ -164,11 +164,11 @@ def test_divergence_is_recorded_with_epoch_and_step(tmp_path: Path, monkeypatch:
         return original(model, *arguments)
 
     monkeypatch.setattr(loop, "train_step", poisoned)
-    record = train(TINY, RunFolder(tmp_path), digits())
+    record = train_run(TINY, RunFolder(tmp_path), digits())
     assert (record.state, record.status["epoch"], record.status["step"]) == ("diverged", 2, 2)
     assert len(record.epochs) == 1
     monkeypatch.undo()
-    assert train(TINY, RunFolder(tmp_path), digits()).state == "diverged"  # not tried again
+    assert train_run(TINY, RunFolder(tmp_path), digits()).state == "diverged"  # not tried again
 
 
 def test_an_absurd_learning_rate_diverges_for_real(tmp_path: Path) -> None:
@@ -176,40 +176,40 @@ def test_an_absurd_learning_rate_diverges_for_real(tmp_path: Path) -> None:
         net=NetConfig(depth=8, filters=4, norm="none"), data=TINY.data, optim=OptimConfig(lr=1e30),
         batch_size=20, epochs=2,
     )  # fmt: skip
-    assert train(config, RunFolder(tmp_path), digits()).state == "diverged"
+    assert train_run(config, RunFolder(tmp_path), digits()).state == "diverged"
 
 
 def test_a_failure_is_recorded_with_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "evaluate", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        train(TINY, RunFolder(tmp_path), digits())
+        train_run(TINY, RunFolder(tmp_path), digits())
     record = RunFolder(tmp_path).record()
     assert record.state == "failed"
     assert "ZeroDivisionError" in record.status["error"]
     monkeypatch.undo()
-    assert train(TINY, RunFolder(tmp_path), digits()).state == "done"
+    assert train_run(TINY, RunFolder(tmp_path), digits()).state == "done"
 
 
 def test_damaged_metrics_stop_the_run_with_the_cure(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    train(TINY, folder, digits())
+    train_run(TINY, folder, digits())
     status = json.loads((tmp_path / "status.json").read_text()) | {"state": "running"}
     (tmp_path / "status.json").write_text(json.dumps(status))
     text = folder.metrics.read_text()
     folder.metrics.write_text(text.replace("train_loss", "train_lass", 1))
     with pytest.raises(StoreError, match="line 1 is damaged; delete the folder"):
-        train(TINY, folder, digits())
+        train_run(TINY, folder, digits())
 
 
 def test_other_images_and_absent_devices_are_refused(tmp_path: Path) -> None:
     config = RunConfig(data=replace(RunConfig().data, name="cifar10", train=100, valid=10), batch_size=10)
     with pytest.raises(ConfigError, match="the run is on cifar10, the images are digits"):
-        train(config, RunFolder(tmp_path), digits())
+        train_run(config, RunFolder(tmp_path), digits())
     with pytest.raises(ConfigError, match="device: 'tpu' is not one of auto, cpu, cuda"):
-        train(TINY, RunFolder(tmp_path), digits(), device="tpu")
+        train_run(TINY, RunFolder(tmp_path), digits(), device="tpu")
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="no CUDA device is here; give --device cpu"):
-            train(TINY, RunFolder(tmp_path), digits(), device="cuda")
+            train_run(TINY, RunFolder(tmp_path), digits(), device="cuda")
     assert not list(tmp_path.iterdir())
 
 
@@ -222,7 +222,7 @@ def test_cosine_goes_from_lr_to_min_lr_and_stays() -> None:
 def test_progress_is_reported_while_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "PROGRESS_EVERY", 0.0)
     seen: list[Any] = []
-    train(TINY, RunFolder(tmp_path), digits(), report=seen.append)
+    train_run(TINY, RunFolder(tmp_path), digits(), report=seen.append)
     assert len(seen) == 9
     assert (seen[-1].epoch, seen[-1].epochs, seen[-1].share) == (3, 3, 1.0)
     assert str(seen[-1]).startswith("epoch 3/3 100%  loss ")
@@ -233,7 +233,7 @@ def test_vgg38_vanishes_and_batchnorm_rescues(tmp_path: Path) -> None:
     flows = {}
     for norm in ("none", "batch"):
         config = tiny(net=NetConfig(depth=38, norm=norm), epochs=1, batch_size=60)
-        flows[norm] = train(config, RunFolder(tmp_path / norm), digits()).epochs[0].flow.weights()
+        flows[norm] = train_run(config, RunFolder(tmp_path / norm), digits()).epochs[0].flow.weights()
     assert len(flows["none"]) == 38
     assert flows["none"][0] < 1e-17
     assert 1e-4 < flows["batch"][0] < 1
@@ -242,7 +242,7 @@ def test_vgg38_vanishes_and_batchnorm_rescues(tmp_path: Path) -> None:
 @pytest.mark.gpu
 def test_cuda_agrees_with_the_cpu(tmp_path: Path) -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    cpu = train(tiny(epochs=1), RunFolder(tmp_path / "cpu"), digits(), device="cpu")
-    gpu = train(tiny(epochs=1), RunFolder(tmp_path / "gpu"), digits(), device="cuda")
+    cpu = train_run(tiny(epochs=1), RunFolder(tmp_path / "cpu"), digits(), device="cpu")
+    gpu = train_run(tiny(epochs=1), RunFolder(tmp_path / "gpu"), digits(), device="cuda")
     assert gpu.epochs[0].train_loss == pytest.approx(cpu.epochs[0].train_loss, rel=1e-3)
     assert gpu.epochs[0].flow.mean_abs == pytest.approx(cpu.epochs[0].flow.mean_abs, rel=1e-2, abs=1e-9)

@@ -30,8 +30,8 @@ def train_job(job: TrainJob, report: Report) -> RunRecord:
     One thread for each run of a study: two runs side by side finish sooner than one run on two threads.
     """
     from gradscape.data import load_images
-    from gradscape.train.loop import prepare_process, train
+    from gradscape.train.loop import prepare_process, train_run
 
     prepare_process(job.threads)
     images = load_images(job.config.data.name, job.data_root)
-    return train(job.config, RunFolder(job.folder), images, job.device, report)
+    return train_run(job.config, RunFolder(job.folder), images, job.device, report)

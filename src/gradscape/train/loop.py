@@ -39,7 +39,7 @@ class Diverged(Exception):
         self.epoch, self.step = epoch, step
 
 
-def train(
+def train_run(
     config: RunConfig,
     folder: RunFolder,
     images: ImageSet,
@@ -64,7 +64,7 @@ def train(
 
     Example:
         >>> folder = RunFolder(Path("runs/first"))
-        >>> train(RunConfig(epochs=2), folder, load_images("digits")).curve("valid_accuracy")
+        >>> train_run(RunConfig(epochs=2), folder, load_images("digits")).curve("valid_accuracy")
     """
     if images.name != config.data.name:
         raise ConfigError(f"data.name: the run is on {config.data.name}, the images are {images.name}")

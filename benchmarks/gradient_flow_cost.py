@@ -1,0 +1,73 @@
+"""What recording the gradient flow adds to a training step: with and without, interleaved.
+
+VGG38 with BatchNorm on one thread: 32×32 images in batches of 100 (the paper) and 16×16 in batches of 20
+(the quick preset). `python benchmarks/gradient_flow_cost.py` prints a table and writes
+`results/gradient_flow_cost.json`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from gradscape import FlowRecorder
+from gradscape.config import RunConfig
+from gradscape.study.batchnorm import plan
+from gradscape.train.loop import prepare_process
+from gradscape.train.state import TrainState
+from measure import spread, write
+
+ROUNDS = 15
+
+
+def measured(config: RunConfig) -> dict[str, Any]:
+    """Milliseconds of a step without recording, of the recording itself, and their ratio in per cent."""
+    state = TrainState(config, torch.device("cpu"))
+    size = config.data.dataset.size
+    x = torch.rand(config.batch_size, 3, size, size).to(memory_format=torch.channels_last)
+    y = torch.zeros(config.batch_size, dtype=torch.int64)
+    flow = FlowRecorder(state.model)
+
+    def step(record: bool) -> float:
+        start = time.perf_counter()
+        state.optimizer.zero_grad(set_to_none=True)
+        cross_entropy(state.model(x), y).backward()
+        if record:
+            flow.before_step()
+        state.optimizer.step()
+        if record:
+            flow.after_step()
+        return 1e3 * (time.perf_counter() - start)
+
+    step(False), step(True)
+    pairs = [(step(False), step(True)) for _ in range(ROUNDS)]
+    return {
+        "without_ms": spread([without for without, _ in pairs]),
+        "with_ms": spread([recorded for _, recorded in pairs]),
+        "added_percent": spread([100 * (recorded / without - 1) for without, recorded in pairs]),
+    }
+
+
+def main() -> None:
+    prepare_process(threads=1)
+    paper = plan("paper", None, 1).roles["vgg38-bn"]
+    quick = plan("quick", None, 1).roles["vgg38-bn"]
+    results = {
+        "32×32, batch 100": measured(replace(paper, epochs=1)),
+        "16×16, batch 20": measured(replace(quick, epochs=1)),
+    }
+    for name, result in results.items():
+        added, without = result["added_percent"], result["without_ms"]["median"]
+        print(
+            f"{name:<18} {without:8.1f} ms a step, recording adds "
+            f"{added['median']:+.1f} % ({added['min']:+.1f} … {added['max']:+.1f}, n = {added['n']})"
+        )
+    write("gradient_flow_cost", {"steps": results})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Keep a study's report under `results/`: `python benchmarks/keep.py STUDY_FOLDER`.
+
+Copies claims, tables and figures (no weights, no images) to `results/STUDY-PRESET-DATA` and writes
+`provenance.json` beside them: machine, versions, commit, date, seeds, hours of computing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import gradscape as gs
+from measure import machine
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+def keep(folder: Path) -> Path:
+    study = gs.load(folder)
+    unfinished = [run.identity for run in study.runs.values() if run.state not in ("done", "diverged")]
+    if unfinished:
+        raise SystemExit(f"{folder} has runs that have not ended: {', '.join(unfinished)}")
+    kept = RESULTS / f"{study.study}-{study.preset}-{study.asked['data']}"
+    if kept.exists():
+        shutil.rmtree(kept)
+    shutil.copytree(folder / "report", kept, ignore=shutil.ignore_patterns("*.pdf", "index.html", ".*"))
+    provenance = {
+        "machine": machine(),
+        "seeds": {role: len(runs) for role, runs in study.roles.items()},
+        "runs": len(study.runs),
+        "notes": study.asked["notes"],
+        "core_hours": round(sum(sum(run.curve("seconds")) for run in study.runs.values()) / 3600, 2),
+    }
+    (kept / "provenance.json").write_text(json.dumps(provenance, indent=1, ensure_ascii=False) + "\n")
+    return kept
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    print(keep(parser.parse_args().folder))

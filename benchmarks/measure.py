@@ -1,0 +1,62 @@
+"""What every benchmark shares: the machine it ran on, and where its result is written."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+import subprocess
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, versions, commit and date: what a number is worth nothing without."""
+    import os
+
+    import numpy
+    import torch
+
+    return {
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "commit": commit(),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+    return names[0] if names else platform.processor()
+
+
+def commit() -> str:
+    """The commit measured, with `+` if files were changed since."""
+    here = Path(__file__).parent
+    git = ["git", "-C", str(here)]
+    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+    changed = subprocess.run(
+        [*git, "status", "--porcelain", "--", "../src"], capture_output=True, text=True, check=True
+    )
+    return head.stdout.strip() + ("+" if changed.stdout else "")
+
+
+def spread(values: list[float]) -> dict[str, Any]:
+    """Median, least and most of repeated measurements."""
+    return {"median": median(values), "min": min(values), "max": max(values), "n": len(values)}
+
+
+def write(name: str, values: dict[str, Any]) -> None:
+    """`results/NAME.json`, with the machine."""
+    RESULTS.mkdir(exist_ok=True)
+    text = json.dumps({"machine": machine(), **values}, indent=1)
+    (RESULTS / f"{name}.json").write_text(text + "\n")
+    print(f"written: {RESULTS / name}.json")

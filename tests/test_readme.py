@@ -1,0 +1,61 @@
+"""The README keeps its word: its example runs, its numbers are the committed ones, its flags exist."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gradscape.cli import parser
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+
+
+def test_the_example_runs_as_printed(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    assert len(code.splitlines()) <= 15
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split("-")[:2] for line in lines[::2]] == [["vgg38", "plain"], ["vgg38", "bn"]]
+    first_layer = [float(line.split(": ")[1].split(" … ")[0]) for line in lines[1::2]]
+    assert first_layer[0] < 1e-15 < 1e-5 < first_layer[1]
+
+
+def test_its_numbers_are_the_committed_ones() -> None:
+    path = ROOT / "benchmarks" / "readme.py"
+    spec = importlib.util.spec_from_file_location("readme", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
+    assert module.filled(TEXT) == TEXT, "type: python benchmarks/readme.py"
+
+
+def test_its_links_and_pictures_are_there() -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", TEXT):
+        assert (ROOT / target).exists(), target
+
+
+COMMANDS = [line.split("#")[0].strip() for line in TEXT.splitlines() if line.startswith("gradscape ")]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_its_commands_are_understood(command: str) -> None:
+    assert parser().parse_all(shlex.split(command)[1:]).command
+
+
+def test_make_has_the_targets_it_names() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"`?make (\w+)", TEXT):
+        assert f"\n{target}:" in makefile
