@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from gradscape.errors import ConfigError
 from gradscape.measure.gradient_flow import FlowRecorder
 from gradscape.nets import vgg
 
@@ -87,6 +88,11 @@ def test_vanishing_gradients_keep_their_size() -> None:
     assert flow.mean_abs[0] == pytest.approx(1e-30, rel=1e-6)
     assert flow.rms[0] == pytest.approx(1e-30, rel=1e-6)
     assert flow.update[0] == 0
+
+
+def test_a_model_without_parameters_is_refused() -> None:
+    with pytest.raises(ConfigError, match="ReLU has no trainable parameters"):
+        FlowRecorder(nn.ReLU())
 
 
 def test_nonfinite_gradients_are_counted() -> None:

@@ -98,6 +98,7 @@ def test_seeds_are_added_and_never_lost(tmp_path: Path) -> None:
     ask(folder, BATCHNORM, plan("quick", None, 1))
     asked = folder.asked()
     assert asked is not None
+    assert asked["seeds"] == [0, 1, 2]
     assert all(len(identities) == 3 for identities in asked["roles"].values())
 
 

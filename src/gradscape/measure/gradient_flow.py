@@ -13,6 +13,7 @@ from collections import defaultdict
 import torch
 from torch import Tensor, nn
 
+from gradscape.errors import ConfigError
 from gradscape.records import GradientFlow
 
 NORM_LAYERS = ("BatchNorm", "Algorithm1", "GroupNorm", "LayerNorm", "InstanceNorm")
@@ -37,6 +38,9 @@ class FlowRecorder:
     Args:
         model: its trainable parameters are recorded, in the order of their registration.
 
+    Raises:
+        ConfigError: the model has no trainable parameters.
+
     Example:
         >>> recorder = FlowRecorder(model)
         >>> loss.backward(); recorder.before_step(); optimizer.step(); recorder.after_step()
@@ -53,98 +57,91 @@ class FlowRecorder:
                     self.names.append(f"{prefix}.{name}" if prefix else name)
                     self.kinds.append(parameter_kind(module, name))
                     parameters.append(parameter)
+        if not parameters:
+            raise ConfigError(f"{type(model).__name__} has no trainable parameters: nothing has a gradient")
         places: dict[torch.Size, list[int]] = defaultdict(list)
         for place, parameter in enumerate(parameters):
             places[parameter.shape].append(place)
         self.order = [place for group in places.values() for place in group]
         self.groups = [Group([parameters[place] for place in group]) for group in places.values()]
+        # Sums over mini-batches in float64; columns are parameters in the groups' order.
+        device = parameters[0].device
+        self.steps = 0
+        self.now = torch.zeros(5, len(parameters), dtype=torch.float64, device=device)
+        self.sums = torch.zeros(6, len(parameters), dtype=torch.float64, device=device)
+        self.max_abs = torch.zeros(len(parameters), dtype=torch.float64, device=device)
 
+    @torch.no_grad()
     def before_step(self) -> None:
         """Read the gradients: after backward, before the step."""
-        for group in self.groups:
-            group.read_gradients()
+        self.now = torch.cat([group.gradients() for group in self.groups], dim=1).double()
 
+    @torch.no_grad()
     def after_step(self) -> None:
-        """Read what the optimiser did: ΔW of the real step."""
-        for group in self.groups:
-            group.read_step()
+        """Read what the optimiser did, ΔW of the real step, and count the mini-batch."""
+        weights, change = torch.cat([group.step() for group in self.groups], dim=1).double()
+        mean_abs, largest, rms, zeros, finite = self.now
+        relative, update = ratio(rms, weights), ratio(change, weights)
+        self.sums += torch.stack([mean_abs, rms.square(), zeros, finite, relative, update])
+        torch.maximum(self.max_abs, largest, out=self.max_abs)
+        self.steps += 1
 
     def result(self) -> GradientFlow:
         """The epoch's statistics; the one place that waits for the device."""
-        means = [group.result() for group in self.groups]
-        columns = {}
-        for name in means[0]:
-            grouped = torch.cat([mean[name] for mean in means]).tolist()
-            by_place = dict(zip(self.order, grouped, strict=True))
-            columns[name] = tuple(by_place[place] for place in range(len(self.order)))
-        return GradientFlow(layers=tuple(self.names), kinds=tuple(self.kinds), **columns)
+        assert self.steps > 0
+        mean_abs, square, zeros, finite, relative, update = self.sums / self.steps
+        return GradientFlow(
+            layers=tuple(self.names),
+            kinds=tuple(self.kinds),
+            mean_abs=self.ordered(mean_abs),
+            last_mean_abs=self.ordered(self.now[0]),
+            rms=self.ordered(square.sqrt()),
+            max_abs=self.ordered(self.max_abs),
+            zeros=self.ordered(zeros),
+            nonfinite=self.ordered(1 - finite),
+            relative=self.ordered(relative),
+            update=self.ordered(update),
+        )
+
+    def ordered(self, grouped: Tensor) -> tuple[float, ...]:
+        """Values in the groups' order as values in the order of registration."""
+        by_place = dict(zip(self.order, grouped.tolist(), strict=True))
+        return tuple(by_place[place] for place in range(len(self.order)))
 
 
 class Group:
-    """Sums over mini-batches for parameters of one shape; every sum has shape (parameters,).
+    """Parameters of one shape, read together; what is returned has a column for each.
 
-    Within a mini-batch in the gradient's own precision, over mini-batches in float64. Squares are taken of
-    gradients divided by their largest: the square of a vanishing 1e-30 is 0 in float32.
+    Squares are taken of gradients divided by their largest: the square of a vanishing 1e-30 is 0 in float32.
     """
 
     def __init__(self, parameters: list[nn.Parameter]) -> None:
         self.parameters = parameters
-        self.steps = 0
-        zeros = torch.zeros(len(parameters), dtype=torch.float64, device=parameters[0].device)
-        self.last, self.max_abs = zeros.clone(), zeros.clone()
-        self.sums = {name: zeros.clone() for name in SUMS}
         self.weights = stack(list(parameters))
-        self.weight_norm = zeros
         self.inner = tuple(range(1, self.weights.dim()))
         self.scale = math.sqrt(parameters[0].numel())
 
-    @torch.no_grad()
-    def read_gradients(self) -> None:
+    def gradients(self) -> Tensor:
+        """(5, parameters): mean, largest and RMS of |∂L/∂W|, shares of zero and of finite elements."""
         gradient = stack([zeros_if_none(p) for p in self.parameters]).abs_()
         largest = gradient.amax(self.inner)
-        rms = largest * self.rms(gradient / self.per_tensor(largest.clamp_min(TINY)))
-        self.last = gradient.mean(self.inner)
-        self.weight_norm = self.rms(self.weights)
-        self.sums["mean_abs"] += self.last
-        self.sums["square"] += rms.double().square()
-        self.sums["zeros"] += (gradient == 0).float().mean(self.inner)
-        self.sums["finite"] += (gradient < torch.inf).float().mean(self.inner)  # false for NaN too
-        self.sums["relative"] += ratio(rms, self.weight_norm)
-        torch.maximum(self.max_abs, largest.double(), out=self.max_abs)
+        scaled = gradient / largest.clamp_min(TINY).reshape(-1, *(1 for _ in self.inner))
+        zeros = (gradient == 0).float().mean(self.inner)
+        finite = (gradient < torch.inf).float().mean(self.inner)  # false for NaN too
+        return torch.stack([gradient.mean(self.inner), largest, largest * self.rms(scaled), zeros, finite])
 
-    @torch.no_grad()
-    def read_step(self) -> None:
-        weights = stack(list(self.parameters))
-        self.sums["update"] += ratio(self.rms(weights - self.weights), self.weight_norm)
-        self.weights = weights
-        self.steps += 1
+    def step(self) -> Tensor:
+        """(2, parameters): RMS of the weights before the step, and of its change."""
+        before, self.weights = self.weights, stack(list(self.parameters))
+        return torch.stack([self.rms(before), self.rms(self.weights - before)])
 
     def rms(self, values: Tensor) -> Tensor:
         """Root mean square within each tensor of a stack."""
         norm: Tensor = torch.linalg.vector_norm(values, dim=self.inner)
         return norm / self.scale
 
-    def per_tensor(self, values: Tensor) -> Tensor:
-        """(tensors,) shaped to broadcast over a stack."""
-        return values.reshape(-1, *(1 for _ in self.inner))
-
-    def result(self) -> dict[str, Tensor]:
-        assert self.steps > 0
-        means = {name: total / self.steps for name, total in self.sums.items()}
-        return {
-            "mean_abs": means["mean_abs"],
-            "last_mean_abs": self.last,
-            "rms": means["square"].sqrt(),
-            "max_abs": self.max_abs,
-            "zeros": means["zeros"],
-            "nonfinite": 1 - means["finite"],
-            "relative": means["relative"],
-            "update": means["update"],
-        }
-
 
 TINY = 1e-38  # about the smallest normal float32
-SUMS = ("mean_abs", "square", "zeros", "finite", "relative", "update")
 
 
 def stack(tensors: list[Tensor]) -> Tensor:

@@ -80,6 +80,7 @@ def ask(folder: StudyFolder, study: Study, plan: Plan) -> None:
     """
     asked = folder.asked()
     roles = plan.identities()
+    seeds = set(range(max(plan.seeds.values())))
     if asked is not None:
         for name, wanted in (("study", plan.study), ("preset", plan.preset), ("data", plan.data)):
             if asked.get(name) != wanted:
@@ -87,6 +88,7 @@ def ask(folder: StudyFolder, study: Study, plan: Plan) -> None:
                     f"{folder.path} holds {name} {asked.get(name)!r}, not {wanted!r}; "
                     "give another folder with --out"
                 )
+        seeds |= set(asked["seeds"])
         roles = {
             role: list(dict.fromkeys([*asked["roles"].get(role, []), *new])) for role, new in roles.items()
         }
@@ -96,7 +98,7 @@ def ask(folder: StudyFolder, study: Study, plan: Plan) -> None:
             "title": study.title,
             "preset": plan.preset,
             "data": plan.data,
-            "seeds": sorted({seed for count in plan.seeds.values() for seed in range(count)}),
+            "seeds": sorted(seeds),
             "notes": list(plan.notes),
             "roles": roles,
         }
