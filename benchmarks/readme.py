@@ -71,16 +71,23 @@ def measured() -> str:
 def claims(folder: str) -> Callable[[], str]:
     def text() -> str:
         rows = [
-            f"| {claim['id']} | {claim['text']} | **{claim['verdict']}** | {claim['reason']} |"
+            f"| {claim['id']} | {claim['text']} | **{claim['verdict']}** | {numbers(claim)} |"
             for claim in result(f"results/{folder}/claims.json")["claims"]
         ]
         provenance = result(f"results/{folder}/provenance.json")
-        head = ["| | the paper's claim | here | numbers |", "| --- | --- | --- | --- |"]
+        head = ["| | the paper's claim | here | measured |", "| --- | --- | --- | --- |"]
         return "\n".join(
             [*head, *rows, "", f"{provenance['runs']} runs; {machine_line(provenance['machine'])}."]
         )
 
     return text
+
+
+def numbers(claim: dict[str, Any]) -> str:
+    """What each part of a decided claim measured and found; of others, why they are not decided."""
+    if claim["verdict"] not in ("holds", "does not hold"):
+        return str(claim["reason"])
+    return "<br>".join(f"{part['measured']}: {part['reason']}".replace("|", "\\|") for part in claim["parts"])
 
 
 BLOCKS: dict[str, Callable[[], str]] = {"measured": measured, "quick": claims("batchnorm-quick-digits")}
@@ -89,8 +96,8 @@ BLOCKS: dict[str, Callable[[], str]] = {"measured": measured, "quick": claims("b
 def filled(text: str) -> str:
     """The README's text with every block as the JSON has it."""
     for name, block in BLOCKS.items():
-        pattern = rf"(<!-- {name} -->\n).*?(\n<!-- end -->)"
-        text, found = re.subn(pattern, lambda m, b=block: m[1] + b() + m[2], text, flags=re.DOTALL)
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
+        text, found = re.subn(pattern, lambda m, b=block: f"{m[1]}{b()}\n{m[2]}", text, flags=re.DOTALL)
         assert found == 1, f"README.md has no block {name}"
     return text
 
