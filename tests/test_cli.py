@@ -217,6 +217,9 @@ def test_runs_and_report_need_the_folders_alone(capsys: pytest.CaptureFixture[st
     assert "x: failed, 2 epochs, accuracy" in out
     assert "ValueError: no" in out
     assert main(["report", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "C1  undecided      Depth fails without BatchNorm" in out
+    assert f"report: {tmp_path / 'report' / 'index.html'}" in out
     first = {p: p.read_bytes() for p in (tmp_path / "report").rglob("*") if p.is_file()}
     shutil.rmtree(tmp_path / "report")
     assert main(["report", str(tmp_path)]) == 0

@@ -210,6 +210,14 @@ def test_another_runs_folder_is_refused(folder: RunFolder) -> None:
         folder.create(tiny(seed=9))
 
 
+def test_a_killed_run_is_not_said_to_be_running(folder: RunFolder) -> None:
+    folder.set_status("running")
+    assert folder.record().state == "pending"
+    with folder.locked():
+        assert folder.record().state == "running"
+    assert folder.record().state == "pending"
+
+
 def test_one_command_at_a_time(tmp_path: Path) -> None:
     with (
         StudyFolder(tmp_path).locked(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -122,8 +123,7 @@ def reproduce(values: argparse.Namespace) -> None:
         download=values.download,
         mirrors=tuple(values.mirror),
     )
-    page = run_study(study, plan, folder, execution)
-    print(f"report: {page}")
+    say_verdicts(run_study(study, plan, folder, execution))
 
 
 def dry_run(configs: dict[str, RunConfig], workers: int) -> None:
@@ -203,7 +203,14 @@ def report(values: argparse.Namespace) -> None:
     from gradscape.store import StudyFolder
     from gradscape.study.run import rebuild
 
-    print(f"report: {rebuild(StudyFolder(values.folder))}")
+    say_verdicts(rebuild(StudyFolder(values.folder)))
+
+
+def say_verdicts(page: Path) -> None:
+    """The report's claims, a line each, and where to read on."""
+    for claim in json.loads((page.parent / "claims.json").read_text(encoding="utf-8"))["claims"]:
+        print(f"{claim['id']}  {claim['verdict']:<14} {claim['title']}")
+    print(f"report: {page}")
 
 
 def cores() -> int:

@@ -90,6 +90,19 @@ class RunFolder:
         with locked(self.path, f"run {self.path.name}", patience=10):
             yield
 
+    def held(self) -> bool:
+        """Whether a process is at work on the run."""
+        path = self.path / ".lock"
+        if not path.exists():
+            return False
+        try:
+            with FileLock(path, timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:  # a read-only copy: nobody works on it
+            return False
+
     def append(self, epoch: EpochRecord) -> None:
         """Add one epoch's line to `metrics.jsonl`, or leave the file as it was."""
         line = with_checksum(epoch.to_dict())
@@ -172,12 +185,13 @@ class RunFolder:
         return None
 
     def record(self) -> RunRecord:
-        """Everything but the tensors."""
+        """Everything but the tensors; a run whose process was killed is pending, whatever it last said."""
         status = self.status()
+        state = status.pop("state")
         return RunRecord(
             identity=self.path.name,
             config=to_dict(self.config()),
-            state=status.pop("state"),
+            state="pending" if state == "running" and not self.held() else state,
             test=status.pop("test", {}),
             status=status,
             epochs=tuple(self.epochs()),

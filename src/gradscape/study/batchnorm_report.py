@@ -216,7 +216,8 @@ def vanishing(study: StudyRecord) -> Claim:
     return Claim(
         "C2",
         "Gradients vanish with depth",
-        "VGG38's gradients are orders of magnitude below VGG08's and shrink towards the input, to 1e-20.",
+        "VGG38's gradients are orders of magnitude below VGG08's and shrink towards the input, to about "
+        "1e-20.",
         "§2, §5.3, Fig. 1a,b",
         (
             above(
