@@ -44,6 +44,7 @@ def errors(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int,
         (["reproduce", "--seeds", "many"], "argument --seeds: 'many' is not a whole number"),
         (["reproduce", "--seeds", "0"], "--seeds: 0 is not possible; give 1 or more"),
         (["reproduce", "--workers", "0"], "--workers: 0 is not possible; give 1 or more"),
+        (["reproduce", "--device", "tpu"], "argument --device: invalid choice: 'tpu'"),
         (["reproduce", "--sead", "3"], "no such flag or argument: --sead; did you mean '--seeds'?"),
         (["reproduce", "--data", "cifar"], "data.name: 'cifar' is not one of digits, cifar10, cifar100"),
         (["train", "--net.depth", "37"], "net.depth: no VGG of 3 stages has 37 layers; depths are 8 + 6k"),
@@ -237,3 +238,17 @@ def test_load_gives_records_and_pandas(tmp_path: Path) -> None:
     for record in (study, study.runs["x"], study.runs["x"].epochs[0].flow):
         assert str(record)
         assert record.plot().lines
+
+
+def test_an_absent_device_is_said_once_before_anything_runs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("a CUDA device is here")
+    for command in ("reproduce", "train"):
+        code, line = errors(capsys, command, "--device", "cuda", "--out", tmp_path / "out")
+        assert code == 2
+        assert "no CUDA device is here; give --device cpu" in line
+    assert not (tmp_path / "out").exists()

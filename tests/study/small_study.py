@@ -8,8 +8,8 @@ from dataclasses import replace
 from gradscape.cli import main
 from gradscape.study import batchnorm
 
+SMALL = replace(batchnorm.PRESETS["quick"], epochs=3, train=80, valid=20, baseline_seeds=1, shrink=10)
+
 if __name__ == "__main__":
-    batchnorm.PRESETS["quick"] = replace(
-        batchnorm.PRESETS["quick"], epochs=3, train=80, baseline_seeds=1, shrink=10
-    )
+    batchnorm.PRESETS["quick"] = SMALL
     sys.exit(main(["reproduce", "--out", sys.argv[1], "--workers", "2"]))

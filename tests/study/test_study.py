@@ -23,6 +23,8 @@ from gradscape.study.batchnorm import BATCHNORM, PRESETS, plan
 from gradscape.study.cost import duration, macs_per_image, run_macs
 from gradscape.study.study import ask
 
+from .small_study import SMALL
+
 SMALL_STUDY = Path(__file__).with_name("small_study.py")
 
 
@@ -163,6 +165,32 @@ def test_killed_again_and_again_the_study_ends_as_if_undisturbed(tmp_path: Path)
     assert results(tmp_path / "cut") == results(tmp_path / "whole")
     for name, time_ns in done_before.items():  # finished runs are not repeated
         assert (tmp_path / "cut" / "runs" / name / "status.json").stat().st_mtime_ns == time_ns
+
+
+@pytest.mark.slow
+def test_a_run_that_cannot_go_on_is_named_and_the_others_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, "quick", SMALL)
+    config = plan("quick", None, None).roles["batch-50"]
+    victim = StudyFolder(tmp_path).run(config.identity)
+    victim.create(config)
+    victim.checkpoints.write_text("a file where a folder must be")
+    study = run_small(tmp_path)
+    _, err = study.communicate(timeout=300)
+    assert study.returncode == 1
+    assert err.splitlines()[-1].startswith("gradscape: 1 of 13 runs failed (vgg38-bn-lr0.05-b5-s0-")
+    assert "Traceback" not in err
+    record = load(tmp_path)
+    assert record.runs[config.identity].state == "failed"
+    assert "cannot write" in record.runs[config.identity].status["error"]
+    assert [run.state for run in record.runs.values()].count("done") == 12
+    assert "failed after 1 of 3 epochs" in (tmp_path / "report" / "index.html").read_text()
+    victim.checkpoints.unlink()  # the cure
+    again = run_small(tmp_path)
+    _, err = again.communicate(timeout=300)
+    assert again.returncode == 0, err
+    assert load(tmp_path).runs[config.identity].state == "done"
 
 
 @pytest.mark.slow

@@ -113,7 +113,8 @@ def learning_rates(study: StudyRecord) -> Table:
         cells = [cell for field, paper in pairs for cell in (ours(study, f"lr-{rate}", field), paper)]
         rows.append((rate, *cells, seeds_ended(study, f"lr-{rate}")))
     headings = [text for name in COLUMNS for text in (name, f"{name} (paper)")]
-    caption = f"VGG38 with BatchNorm, batch size 100. {averaged(study, [f'lr-{rate}' for rate in RATES])}"
+    averages = averaged(study, [f"lr-{rate}" for rate in RATES])
+    caption = f"VGG38 with BatchNorm, {batch_label(study, '100')}. {averages}"
     return table(
         "table-1", "Table 1. Learning rates", caption, ("learning rate", *headings, "seeds"), rows, texts=0
     )

@@ -44,12 +44,17 @@ def reproduce(study: Study, plan: Plan, folder: StudyFolder, execution: Executio
     """Run what is missing and build the report; returns the page's path.
 
     Raises:
+        ConfigError: no workers, or a device that is not here.
         DataError: the images cannot be had; nothing has been run.
         StoreError: the folder is another study's, busy, or cannot be written.
         RunFailed: some runs failed; the others were run and the report was built.
     """
     if execution.workers < 1:
         raise ConfigError(f"--workers: {execution.workers} is not possible; give 1 or more")
+    if execution.device == "cuda":
+        from gradscape.train.loop import find_device
+
+        find_device(execution.device)  # once and now, not in every worker
     # Verified and cached once, before any worker asks for it.
     load_images(
         plan.data, execution.data_root, download=execution.download, mirrors=execution.mirrors or None
