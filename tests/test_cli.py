@@ -6,8 +6,10 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ def errors(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int,
         (["reproduce", "--seeds", "0"], "--seeds: 0 is not possible; give 1 or more"),
         (["reproduce", "--workers", "0"], "--workers: 0 is not possible; give 1 or more"),
         (["reproduce", "--device", "tpu"], "argument --device: invalid choice: 'tpu'"),
+        (["reproduce", "--dry-run", "--workers", "0"], "--workers: 0 is not possible; give 1 or more"),
         (["reproduce", "--sead", "3"], "no such flag or argument: --sead; did you mean '--seeds'?"),
         (["reproduce", "--data", "cifar"], "data.name: 'cifar' is not one of digits, cifar10, cifar100"),
         (["train", "--net.depth", "37"], "net.depth: no VGG of 3 stages has 37 layers; depths are 8 + 6k"),
@@ -163,6 +166,31 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str], command: str
         main([command, "--help"])
     assert end.value.code == 0
     assert f"gradscape {command}" in capsys.readouterr().out
+
+
+def test_a_terminal_without_unicode_still_gets_help_and_errors() -> None:
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "gradscape", "train"]
+    helped = subprocess.run([*command, "--help"], env=plain, capture_output=True, text=True)
+    assert helped.returncode == 0
+    assert "layers with weights: 2 + stages ? (2 ? blocks + 2)" in " ".join(helped.stdout.split())
+    wrong = subprocess.run([*command, "--batch_size", "0"], env=plain, capture_output=True, text=True)
+    assert wrong.returncode == 2
+    assert wrong.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("pause", [0.02, 0.1, 0.4, 1.2])
+def test_ctrl_c_at_any_moment_of_the_start_is_one_line_at_most(tmp_path: Path, pause: float) -> None:
+    """The whole group is interrupted, as a terminal does."""
+    command = [sys.executable, "-m", "gradscape", "reproduce", "--out", str(tmp_path / "x"), "--workers", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    time.sleep(pause)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    if pause >= 0.4:  # before that Python itself is starting, and says what it likes
+        assert "Traceback" not in err
+        assert process.returncode == 130
+    assert process.returncode != 0
 
 
 def test_list_names_the_studies(capsys: pytest.CaptureFixture[str]) -> None:

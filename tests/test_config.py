@@ -40,7 +40,9 @@ def test_no_other_depth_is(depth: int) -> None:
             {"net": {"norm": "bach"}},
             "net.norm: 'bach' is not one of none, batch, algorithm1; did you mean 'batch'",
         ),
-        ({"net": {"filters": 0}}, "net.filters: 0 is not possible; give 1 or more"),
+        ({"net": {"filters": 0}}, "net.filters: 0 is not possible; give 1 … 4096"),
+        ({"net": {"filters": 10**9}}, "net.filters: 1000000000 is not possible; give 1 … 4096"),
+        ({"net": {"depth": 6 * 10**9 + 8}}, "net.depth: 6000000008 is not possible; give at most 2000"),
         ({"net": {"filters": 3.5}}, "net.filters: 3.5 is not a whole number"),
         ({"net": {"entry_norm": 1}}, "net.entry_norm: 1 is not true or false"),
         ({"net": {"slope": -0.1}}, "net.slope: -0.1 is not possible"),
@@ -88,7 +90,13 @@ def test_yaml_reads_exponents_as_numbers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("a: [", "is not YAML"), (None, "cannot read configuration"), ("3", "expected keys")],
+    [
+        ("a: [", "is not YAML"),
+        (None, "cannot read configuration"),
+        ("3", "expected keys"),
+        ("seed: 2001-99-99", "is not YAML"),
+        ("[" * 3000, "is not YAML"),
+    ],
 )
 def test_unreadable_files_are_named(tmp_path: Path, text: str | None, message: str) -> None:
     path = tmp_path / "a.yaml"

@@ -118,13 +118,14 @@ def test_a_full_disk_leaves_what_was_there(folder: RunFolder, tmp_path: Path) ->
         import numpy as np
         from test_store import checkpoint, epoch
         from gradscape.errors import StoreError
-        from gradscape.store import Checkpoint, RunFolder
+        from gradscape.store import Checkpoint, RunFolder, StudyFolder
         folder = RunFolder(Path(sys.argv[1]))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         limit = folder.metrics.stat().st_size + 100
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         big = Checkpoint(2, {"w": np.zeros(10_000)}, {})
-        for act in (lambda: folder.append(epoch(2)), lambda: folder.save(big)):
+        study = StudyFolder(folder.path)
+        for act in (lambda: folder.append(epoch(2)), lambda: folder.save(big), study.check_space):
             try:
                 act()
             except StoreError as error:
@@ -134,7 +135,7 @@ def test_a_full_disk_leaves_what_was_there(folder: RunFolder, tmp_path: Path) ->
         [sys.executable, "-c", textwrap.dedent(program), str(folder.path)],
         capture_output=True, text=True, check=True, cwd=Path(__file__).parent,
     )  # fmt: skip
-    assert out.stdout.count("free space or give another folder with --out") == 2, out
+    assert out.stdout.count("free space or give another folder with --out") == 3, out
     assert {p: p.read_bytes() for p in folder.path.rglob("*") if p.is_file()} == before
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
 

@@ -1,20 +1,31 @@
 """gradscape tells why a deep network trains or does not, and shows it.
 
-The public names; torch is imported with the first that needs it.
+The public names; each is imported when it is first used, so that `import gradscape` takes no time.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from gradscape.config import DataConfig, NetConfig, OptimConfig, RunConfig
-from gradscape.errors import GradscapeError
-from gradscape.store import RunFolder, load
-
 if TYPE_CHECKING:
+    from gradscape.config import DataConfig, NetConfig, OptimConfig, RunConfig
     from gradscape.data import load_images
+    from gradscape.errors import GradscapeError
     from gradscape.measure.gradient_flow import FlowRecorder
+    from gradscape.store import RunFolder, load
     from gradscape.train.loop import train_run
 
+HOMES = {
+    "DataConfig": "gradscape.config",
+    "FlowRecorder": "gradscape.measure.gradient_flow",
+    "GradscapeError": "gradscape.errors",
+    "NetConfig": "gradscape.config",
+    "OptimConfig": "gradscape.config",
+    "RunConfig": "gradscape.config",
+    "RunFolder": "gradscape.store",
+    "load": "gradscape.store",
+    "load_images": "gradscape.data",
+    "train_run": "gradscape.train.loop",
+}
 __all__ = [
     "DataConfig",
     "FlowRecorder",
@@ -29,16 +40,10 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-LATE = {
-    "FlowRecorder": "gradscape.measure.gradient_flow",
-    "load_images": "gradscape.data",
-    "train_run": "gradscape.train.loop",
-}
-
 
 def __getattr__(name: str) -> Any:
-    if name in LATE:
-        return getattr(import_module(LATE[name]), name)
+    if name in HOMES:
+        return getattr(import_module(HOMES[name]), name)
     raise AttributeError(f"module 'gradscape' has no attribute {name!r}")
 
 

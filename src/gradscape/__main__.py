@@ -2,7 +2,15 @@
 
 import sys
 
-from gradscape.cli import main
+
+def run() -> int:
+    """The command line, interruptible while it is still being imported."""
+    try:
+        from gradscape.cli import main
+    except KeyboardInterrupt:
+        return 130
+    return main()
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -14,10 +15,14 @@ from gradscape.errors import ConfigError, GradscapeError, nearest
 from gradscape.flags import Parser, add_config_flags, nested, say, whole
 
 INTERRUPTED = 130
+STUDY_FOLDER = "a study's folder: what reproduce named with --out"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 well, 1 some run failed, 2 wrong input, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show × still gets the rest
+            stream.reconfigure(errors="replace")
     try:
         values = parser().parse_all(sys.argv[1:] if arguments is None else arguments)
         values.command(values)
@@ -70,11 +75,11 @@ def parser() -> Parser:
     train_.set_defaults(command=train, parser=train_)
 
     runs_ = commands.add_parser("runs", help="what is done, running, failed in a study's folder")
-    runs_.add_argument("folder", metavar="DIR", type=Path)
+    runs_.add_argument("folder", metavar="DIR", type=Path, help=STUDY_FOLDER)
     runs_.set_defaults(command=runs, parser=runs_)
 
     report_ = commands.add_parser("report", help="build figures, tables and page again from a study's folder")
-    report_.add_argument("folder", metavar="DIR", type=Path)
+    report_.add_argument("folder", metavar="DIR", type=Path, help=STUDY_FOLDER)
     report_.set_defaults(command=report, parser=report_)
     return top
 
@@ -112,12 +117,15 @@ def reproduce(values: argparse.Namespace) -> None:
         )
     study = STUDIES[values.study]
     plan = study.plan(values.preset, values.data, values.seeds)
+    workers = cores() if values.workers is None else values.workers
+    if workers < 1:
+        raise ConfigError(f"--workers: {workers} is not possible; give 1 or more")
     if values.dry_run:
-        dry_run(plan.runs(), values.workers or cores())
+        dry_run(plan.runs(), min(workers, cores()))
         return
     folder = StudyFolder(values.out or Path("runs") / f"{plan.study}-{plan.preset}-{plan.data}")
     execution = Execution(
-        workers=cores() if values.workers is None else values.workers,
+        workers=workers,
         device=values.device,
         data_root=values.data_root,
         download=values.download,

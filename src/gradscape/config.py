@@ -79,7 +79,8 @@ class NetConfig:
 
     def __post_init__(self) -> None:
         require_choices(self, "net")
-        require(self.filters >= 1, "net.filters", self.filters, "give 1 or more")
+        require(1 <= self.filters <= 4_096, "net.filters", self.filters, "give 1 … 4096")
+        require(self.depth <= 2_000, "net.depth", self.depth, "give at most 2000")
         require(self.stages >= 1, "net.stages", self.stages, "give 1 or more")
         require(0 <= self.slope < 1, "net.slope", self.slope, "give 0 ≤ slope < 1")
         first, step = 2 + 2 * self.stages, 2 * self.stages
@@ -119,7 +120,7 @@ DATASETS = {
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images, how they are split and augmented; what is left at None is the data set's default."""
+    """Which images, how they are split and augmented; what is not given is the data set's default."""
 
     name: Literal["digits", "cifar10", "cifar100"] = option("digits", "data set")
     train: int | None = option(None, "training images, the first so many of the split (default: all)")
@@ -293,7 +294,7 @@ def read_config(path: Path) -> RunConfig:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ConfigError(f"cannot read configuration {path}: {reason}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the last two: absurd numbers, nesting
         detail = " ".join(str(error).split())
         raise ConfigError(f"{path} is not YAML: {detail}") from error
     return from_dict(RunConfig, values if values is not None else {})

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from gradscape.errors import ConfigError
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
@@ -186,7 +188,10 @@ class StudyRecord:
 
     def to_pandas(self) -> DataFrame:
         """One row per run and epoch: identity, state, seed, lr, losses, accuracies, times (needs pandas)."""
-        import pandas as pd
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ConfigError("to_pandas needs pandas; type: pip install pandas") from error
 
         rows = []
         for run in self.runs.values():

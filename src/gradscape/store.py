@@ -13,6 +13,7 @@ is used. No torch here: tensors travel as numpy arrays.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -31,6 +32,7 @@ from gradscape.errors import StoreError
 from gradscape.records import EpochRecord, RunRecord, StudyRecord
 
 FORMAT = 1  # of everything below; a reader refuses a newer one
+PROBE = 8_000_000  # bytes; a VGG38's checkpoint has 5.4 million
 ENDED = ("done", "diverged")  # states that are not run again
 
 
@@ -224,6 +226,12 @@ class StudyFolder:
         with locked(self.path, f"study {self.path}", patience=0):
             yield
 
+    def check_space(self) -> None:
+        """Raise `StoreError` if the folder's disk cannot take another checkpoint or two."""
+        probe = self.path / ".probe"
+        write_bytes(probe, bytes(PROBE))
+        probe.unlink()
+
     def record(self) -> StudyRecord:
         """The whole study, read.
 
@@ -267,10 +275,9 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(
-            f"cannot write {path}: {error.strerror}; free space or give another folder with --out, "
-            "then give the same command again"
-        ) from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        cure = "free space or give another folder" if full else "give another folder"
+        raise StoreError(f"cannot write {path}: {error.strerror}; {cure} with --out") from error
 
 
 def make_folder(path: Path) -> None:

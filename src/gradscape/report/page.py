@@ -14,7 +14,7 @@ from gradscape.records import RunRecord, StudyRecord
 from gradscape.report.claims import Claim, Evidence
 from gradscape.report.figures import Figure
 from gradscape.report.inline import inline_svg
-from gradscape.report.runs import standing
+from gradscape.report.runs import seeds_in_words, standing
 from gradscape.report.tables import Table
 
 BADGES = {"holds": "✓", "does not hold": "✕", "undecided": "?", "not measured": "–"}
@@ -74,11 +74,11 @@ def summary(study: StudyRecord) -> list[str]:
     """Preset, data, seeds and how many runs are done."""
     asked = list(dict.fromkeys(identity for chosen in study.roles.values() for identity in chosen))
     done = sum(identity in study.runs and study.runs[identity].state == "done" for identity in asked)
-    seeds = len(study.asked.get("seeds", ()))
+    seeds = [len(identities) for identities in study.roles.values()] or [0]
     return [
         f"preset {study.preset}",
         f"data {study.asked.get('data', '–')}",
-        f"n = {seeds} {'seed' if seeds == 1 else 'seeds'}",
+        seeds_in_words(seeds),
         f"{done} of {len(asked)} runs done",
     ]
 

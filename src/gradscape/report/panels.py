@@ -10,7 +10,7 @@ import numpy as np
 
 from gradscape.records import RunRecord, StudyRecord
 from gradscape.report.figures import Figure, Flows, Series, curves, gradient_flow
-from gradscape.report.runs import counted, guessing, joined, members, said
+from gradscape.report.runs import counted, guessing, joined, members, said, seeds_in_words
 from gradscape.report.style import LOOKS, Look
 
 
@@ -74,8 +74,10 @@ def series(study: StudyRecord, role: str, label: str, field: str, look: Look) ->
 
 
 def curve_caption(study: StudyRecord, roles: Mapping[str, str]) -> str:
-    seeds = max(len(members(study, role)) for role in roles)
-    spread = f"Mean over {seeds} seeds, band from the lowest to the highest." if seeds > 1 else "One seed."
+    counts = [len(members(study, role)) for role in roles]
+    seeds = seeds_in_words(counts)
+    many = f"Mean over {seeds}, band from the lowest to the highest."
+    spread = many if max(counts) > 1 else "One seed."
     words = [f"{label}: {said(study, role)}" for role, label in roles.items() if said(study, role)]
     mode = "Training values are running means over the epoch, in train mode."
     return joined([spread, mode, f"{'; '.join(words)}." if words else ""])

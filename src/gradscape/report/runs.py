@@ -125,6 +125,18 @@ def guessing(study: StudyRecord) -> float:
     return 1 / DATASETS[name].classes
 
 
+def seeds_in_words(counts: Sequence[int]) -> str:
+    """`3 seeds`, or `1 to 3 seeds` where roles have different numbers of them.
+
+    Example:
+        >>> seeds_in_words([2, 1, 1])
+        '1 to 2 seeds'
+    """
+    fewest, most = min(counts), max(counts)
+    numbers = f"{most}" if fewest == most else f"{fewest} to {most}"
+    return f"{numbers} {'seed' if most == 1 else 'seeds'}"
+
+
 def together(*texts: str) -> str:
     """The texts that say something, once each."""
     return "; ".join(dict.fromkeys(text for text in texts if text))

@@ -150,7 +150,10 @@ def test_set(study: StudyRecord) -> Table:
         epochs = ", ".join(f"{r.test['best']['epoch']:g}" for r in runs.values() if "best" in r.test)
         rows.append((role, *cells, epochs or "–", seeds_ended(study, role)))
     columns = ("run", "last weights", "best-validation weights", "best epoch, by seed", "seeds")
-    caption = "Accuracy on the test set; ± is the 95 % interval over seeds (Student t)."
+    caption = (
+        "Accuracy on the test set; ± is the 95 % interval over seeds (Student t). "
+        "Roles that share runs repeat their numbers."
+    )
     return table("table-3", "Table 3. Test accuracy", caption, columns, rows, texts=1)
 
 
@@ -331,7 +334,7 @@ def answer(study: StudyRecord, found: Sequence[Claim]) -> list[str]:
     why = "one seed per run claims nothing" if alone else "runs are missing, or the seeds disagree"
     cured = (
         "Without it the deep network's gradients vanish towards the input and it does not train; with it "
-        "every layer's gradient stays in range"
+        "every convolution's gradient stays in range"
     )
     if not open_:
         lead = f"{cured} and it trains, at any of six learning rates."

@@ -77,6 +77,7 @@ def run_processes(
         Events as they come; every job ends in `finished` or `failed`.
     """
     context = worker_context(preload)
+    start_server(context)
     waiting = [(name, 1) for name in jobs]
     running: dict[Connection, Worker] = {}
     try:
@@ -141,6 +142,22 @@ def worker_context(preload: tuple[str, ...]) -> BaseContext:
     context = mp.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
     return context
+
+
+def start_server(context: BaseContext) -> None:
+    """Start the fork server deaf to Ctrl-C, which a terminal sends to every process of the command."""
+    if (
+        context.get_start_method() != "forkserver"
+        or threading.current_thread() is not threading.main_thread()
+    ):
+        return
+    from multiprocessing.forkserver import ensure_running
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited by the server
+    try:
+        ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def serve(work: Work, job: Any, connection: Connection) -> None:

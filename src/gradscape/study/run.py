@@ -44,13 +44,11 @@ def reproduce(study: Study, plan: Plan, folder: StudyFolder, execution: Executio
     """Run what is missing and build the report; returns the page's path.
 
     Raises:
-        ConfigError: no workers, or a device that is not here.
+        ConfigError: a device that is not here.
         DataError: the images cannot be had; nothing has been run.
         StoreError: the folder is another study's, busy, or cannot be written.
         RunFailed: some runs failed; the others were run and the report was built.
     """
-    if execution.workers < 1:
-        raise ConfigError(f"--workers: {execution.workers} is not possible; give 1 or more")
     if execution.device == "cuda":
         from gradscape.train.loop import find_device
 
@@ -88,6 +86,7 @@ def run_missing(runs: Mapping[str, RunConfig], folder: StudyFolder, execution: E
             if event.kind == "failed":
                 failed.append(event.job)
                 fail(folder, event.job, str(event.payload))
+                folder.check_space()  # on a full disk every other run would fail as well
     return failed
 
 
