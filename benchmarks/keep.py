@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 import gradscape as gs
+from gradscape.store import ENDED
 from measure import machine
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -19,7 +20,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 def keep(folder: Path) -> Path:
     study = gs.load(folder)
-    unfinished = [run.identity for run in study.runs.values() if run.state not in ("done", "diverged")]
+    unfinished = [run.identity for run in study.runs.values() if run.state not in ENDED]
     if unfinished:
         raise SystemExit(f"{folder} has runs that have not ended: {', '.join(unfinished)}")
     kept = RESULTS / f"{study.study}-{study.preset}-{study.asked['data']}"

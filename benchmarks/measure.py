@@ -10,19 +10,19 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from gradscape.cli import cores
+
 RESULTS = Path(__file__).parent / "results"
 
 
 def machine() -> dict[str, Any]:
     """Processor, cores, versions, commit and date: what a number is worth nothing without."""
-    import os
-
     import numpy
     import torch
 
     return {
         "processor": processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import gradscape
 from gradscape import load
 from gradscape.cli import main
 from gradscape.store import RunFolder, StudyFolder
@@ -145,6 +146,18 @@ def test_another_preset_on_the_same_folder_is_refused(
     code, line = errors(capsys, "reproduce", "--out", tmp_path)
     assert code == 2
     assert "holds preset 'small', not 'quick'" in line
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"gradscape {gradscape.__version__}\n"
+
+
+def test_every_public_name_is_where_the_package_says() -> None:
+    assert sorted(gradscape.HOMES) == gradscape.__all__ == dir(gradscape)
+    assert all(getattr(gradscape, name).__name__ == name for name in gradscape.__all__)
 
 
 def test_help_is_fast_and_needs_no_torch() -> None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from gradscape import __version__
 from gradscape.config import RunConfig, from_dict, read_config, to_dict
 from gradscape.errors import ConfigError, GradscapeError, nearest
 from gradscape.flags import Parser, add_config_flags, nested, say, whole
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> Parser:
     top = Parser(prog="gradscape", description="Tells why a deep network trains or does not, and shows it.")
-    top.add_argument("--version", action=PrintVersion, nargs=0, help="print the version and stop")
+    top.add_argument("--version", action="version", version=f"gradscape {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
 
     reproduce_ = commands.add_parser("reproduce", help="run a whole study and check its claims")
@@ -82,14 +83,6 @@ def parser() -> Parser:
     report_.add_argument("folder", metavar="DIR", type=Path, help=STUDY_FOLDER)
     report_.set_defaults(command=report, parser=report_)
     return top
-
-
-class PrintVersion(argparse.Action):
-    def __call__(self, *_: object) -> None:
-        from gradscape import __version__
-
-        print(f"gradscape {__version__}")
-        raise SystemExit(0)
 
 
 def add_execution_flags(command: argparse.ArgumentParser) -> None:
