@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from gradscape import FlowRecorder
 from gradscape.config import RunConfig
 from gradscape.study.batchnorm import plan
-from gradscape.train.loop import prepare_process
+from gradscape.train.process import prepare_process
 from gradscape.train.state import TrainState
 from measure import spread, write
 

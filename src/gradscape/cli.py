@@ -154,7 +154,8 @@ def train(values: argparse.Namespace) -> None:
     )
     from gradscape.study.console import ProgressView
     from gradscape.study.executors import Event
-    from gradscape.train.loop import prepare_process, train_run
+    from gradscape.train.loop import train_run
+    from gradscape.train.process import prepare_process
 
     prepare_process(values.threads or cores())
     name = config.identity

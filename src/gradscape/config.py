@@ -34,15 +34,14 @@ def require(holds: bool, name: str, value: object, allowed: str) -> None:
         raise ConfigError(f"{name}: {value!r} is not possible; {allowed}")
 
 
-def require_choices(config: Any, section: str) -> None:
+def require_choices(config: Any, section: str = "") -> None:
     """Check every field that is a `Literal` (a caller from Python may pass anything)."""
     for name, kind in typing.get_type_hints(type(config)).items():
         if typing.get_origin(kind) is Literal:
             value, known = getattr(config, name), typing.get_args(kind)
             if value not in known:
                 raise ConfigError(
-                    f"{section}.{name}: {value!r} is not one of {', '.join(known)}"
-                    f"{nearest(str(value), known)}"
+                    f"{section}{name}: {value!r} is not one of {', '.join(known)}{nearest(str(value), known)}"
                 )
 
 
@@ -78,7 +77,7 @@ class NetConfig:
     )
 
     def __post_init__(self) -> None:
-        require_choices(self, "net")
+        require_choices(self, "net.")
         require(1 <= self.filters <= 4_096, "net.filters", self.filters, "give 1 … 4096")
         require(self.depth <= 2_000, "net.depth", self.depth, "give at most 2000")
         require(self.stages >= 1, "net.stages", self.stages, "give 1 or more")
@@ -139,7 +138,7 @@ class DataConfig:
     )
 
     def __post_init__(self) -> None:
-        require_choices(self, "data")
+        require_choices(self, "data.")
         known = DATASETS[self.name]
         for name in ("valid", "crop_pad", "flip"):
             if getattr(self, name) is None:
@@ -195,8 +194,17 @@ class RunConfig:
     batch_size: int = option(100, "images per step; the last batch of an epoch may be smaller")
     epochs: int = option(100, "passes over the training images")
     seed: int = option(0, "seed of initial weights, order and augmentation")
+    precision: Literal["fp32", "tf32", "bf16"] = option(
+        "fp32", "fp32, tf32 (NVIDIA GPUs) or bf16 (mixed; about twice as fast where the device has it)"
+    )
 
     def __post_init__(self) -> None:
+        if str(self.precision) == "fp16":
+            raise ConfigError(
+                "precision: 'fp16' is refused: its smallest normal number, 6e-5, erases vanishing gradients; "
+                "bf16 is as fast and has float32's exponent"
+            )
+        require_choices(self)
         require(self.epochs >= 1, "epochs", self.epochs, "give 1 or more")
         require(0 <= self.seed < 2**32, "seed", self.seed, "give 0 … 4294967295")
         assert self.data.train is not None
@@ -221,14 +229,20 @@ class RunConfig:
         """Readable name + short hash of the canonical form; names the run's folder."""
         norm = {"none": "plain", "batch": "bn", "algorithm1": "alg1"}[self.net.norm]
         name = f"vgg{self.net.depth:02d}-{norm}-lr{self.optim.lr:g}-b{self.batch_size}-s{self.seed}"
-        canonical = json.dumps(to_dict(self), sort_keys=True, separators=(",", ":"))
+        values = to_dict(self)
+        if self.precision == "fp32":
+            del values["precision"]  # runs from before there was a choice keep their names
+        else:
+            name += f"-{self.precision}"
+        canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return f"{name}-{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
 
     @property
     def label(self) -> str:
         """What a person calls it, such as `vgg38+bn lr 0.001 batch 100 seed 0`."""
         norm = {"none": "", "batch": "+bn", "algorithm1": "+alg1"}[self.net.norm]
-        return f"vgg{self.net.depth:02d}{norm} lr {self.optim.lr:g} batch {self.batch_size} seed {self.seed}"
+        run = f"vgg{self.net.depth:02d}{norm} lr {self.optim.lr:g} batch {self.batch_size} seed {self.seed}"
+        return run if self.precision == "fp32" else f"{run} {self.precision}"
 
 
 def to_dict(config: Any) -> dict[str, Any]:

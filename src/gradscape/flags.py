@@ -71,7 +71,7 @@ def add_config_flags(parser: argparse.ArgumentParser, kind: type, prefix: str = 
 def reader(hint: Any) -> dict[str, Any]:
     """argparse's options for a field's type."""
     if typing.get_origin(hint) is typing.Literal:
-        return {"choices": typing.get_args(hint)}
+        return {"metavar": "|".join(typing.get_args(hint))}  # the configuration says what it refuses, and why
     kinds = [kind for kind in typing.get_args(hint) or (hint,) if kind is not types.NoneType]
     names = {int: ("N", whole), float: ("X", number), bool: ("yes|no", yes_or_no)}
     metavar, read = names[kinds[0]]

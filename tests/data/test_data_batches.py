@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradscape.data import STATISTICS
-from gradscape.data.batches import DeviceImages, epoch_draw, eval_batches, train_batches
+from gradscape.data.batches import DeviceImages, EpochDraw, TrainBatches, epoch_draw, eval_batches
 
 MEAN, STD = STATISTICS["cifar100"]
 
@@ -37,6 +37,13 @@ def naive(image, offset, flip, pad):
     return ((crop / 255 - np.array(MEAN)) / np.array(STD)).transpose(2, 0, 1)
 
 
+def train_batches(pool: DeviceImages, draw: EpochDraw, size: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """One epoch's mini-batches, in order."""
+    batches = TrainBatches(pool, MEAN, STD)
+    batches.begin(draw)
+    return [batches.take(places.to(pool.images.device)) for places in torch.arange(len(pool)).split(size)]
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     count=st.integers(1, 30),
@@ -50,7 +57,7 @@ def test_batches_are_those_of_a_loop_over_images(count, size, pad, flip, batch, 
     pixels, labels = images(count, *size)
     draw = epoch_draw(count, 3, epoch, pad, flip)
     pool = DeviceImages.make(pixels, labels, pad)
-    batches = list(train_batches(pool, draw, batch, MEAN, STD))
+    batches = train_batches(pool, draw, batch)
     assert [len(y) for _, y in batches[:-1]] == [batch] * (len(batches) - 1)
     x, y = (torch.cat(parts).numpy() for parts in zip(*batches, strict=True))
     assert np.array_equal(y, labels[draw.order.numpy()])
@@ -63,7 +70,7 @@ def test_batches_are_those_of_a_loop_over_images(count, size, pad, flip, batch, 
 def test_shapes_types_and_memory_format():
     pixels, labels = images(23)
     pool = DeviceImages.make(pixels, labels, 4)
-    batches = list(train_batches(pool, epoch_draw(23, 0, 1, 4, True), 10, MEAN, STD))
+    batches = train_batches(pool, epoch_draw(23, 0, 1, 4, True), 10)
     batches += list(eval_batches(pixels, labels, 10, MEAN, STD))
     assert [len(x) for x, _ in batches] == [10, 10, 3] * 2
     for x, y in batches:
@@ -88,7 +95,7 @@ def test_training_without_augmentation_equals_evaluation_bit_for_bit():
     pixels, labels = images(23)
     draw = epoch_draw(23, 0, 1, 0, False)
     pool = DeviceImages.make(pixels, labels, 0)
-    ((trained, _),) = train_batches(pool, draw, 23, MEAN, STD)
+    ((trained, _),) = train_batches(pool, draw, 23)
     ((plain, _),) = eval_batches(pixels, labels, 23, MEAN, STD)
     assert torch.equal(trained, plain[draw.order])
 
@@ -106,7 +113,7 @@ def test_padding_is_black_before_normalising():
     pool = DeviceImages.make(np.full((1, 4, 4, 3), 255, np.uint8), np.zeros(1, np.int64), 2)
     draw = epoch_draw(1, 0, 0, 2, False)
     draw.offsets.zero_()
-    ((x, _),) = train_batches(pool, draw, 1, MEAN, STD)
+    ((x, _),) = train_batches(pool, draw, 1)
     assert x[0, :, 0, 0].tolist() == pytest.approx([-m / s for m, s in zip(MEAN, STD, strict=True)])
     assert x[0, :, 3, 3].tolist() == pytest.approx([(1 - m) / s for m, s in zip(MEAN, STD, strict=True)])
 
@@ -164,7 +171,7 @@ def test_inputs_that_do_not_fit_are_caught():
     pixels, labels = images(5)
     pool = DeviceImages.make(pixels, labels, 1)
     with pytest.raises(AssertionError, match="another number of images"):
-        next(train_batches(pool, epoch_draw(6, 0, 0, 1, True), 2, MEAN, STD))
+        train_batches(pool, epoch_draw(6, 0, 0, 1, True), 2)
     with pytest.raises(AssertionError, match="an empty batch"):
         next(eval_batches(pixels, labels, 0, MEAN, STD))
     with pytest.raises(AssertionError, match="not bytes"):
@@ -182,8 +189,8 @@ def test_inputs_that_do_not_fit_are_caught():
 def test_a_cuda_device_gives_the_same_batches():
     pixels, labels = images(23)
     draw = epoch_draw(23, 0, 1, 4, True)
-    there = train_batches(DeviceImages.make(pixels, labels, 4, "cuda"), draw, 10, MEAN, STD)
-    here = train_batches(DeviceImages.make(pixels, labels, 4), draw, 10, MEAN, STD)
+    there = train_batches(DeviceImages.make(pixels, labels, 4, "cuda"), draw, 10)
+    here = train_batches(DeviceImages.make(pixels, labels, 4), draw, 10)
     for (x, y), (x_cuda, y_cuda) in zip(here, there, strict=True):
         assert x_cuda.is_contiguous(memory_format=torch.channels_last)
         torch.testing.assert_close(x_cuda.cpu(), x, rtol=0, atol=1e-6)

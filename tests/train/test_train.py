@@ -15,14 +15,14 @@ from torch.nn.functional import cross_entropy
 from cases import TINY, digits, tiny
 from gradscape.config import NetConfig, OptimConfig, RunConfig
 from gradscape.data import STATISTICS, split
-from gradscape.data.batches import DeviceImages, epoch_draw, eval_batches, train_batches
+from gradscape.data.batches import DeviceImages, TrainBatches, epoch_draw, eval_batches
 from gradscape.errors import ConfigError, StoreError
 from gradscape.records import RunRecord
 from gradscape.store import RunFolder
 from gradscape.train import loop
 from gradscape.train.loop import train_run
 from gradscape.train.state import TrainState
-from gradscape.train.step import cosine
+from gradscape.train.step import TrainStep, cosine
 
 TIMES = ("seconds", "images_per_second")
 
@@ -44,6 +44,7 @@ def test_a_run_is_the_plain_loop_of_the_paper(tmp_path: Path) -> None:
     part = split(images.train_labels, 20, 0)
     kept, mean_std = part.train[:60], STATISTICS["digits"]
     pool = DeviceImages.make(images.train_images[kept], images.train_labels[kept], 1)
+    batches = TrainBatches(pool, *mean_std)
     model = TrainState(TINY, cpu).model
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     for epoch in range(3):
@@ -52,7 +53,8 @@ def test_a_run_is_the_plain_loop_of_the_paper(tmp_path: Path) -> None:
         loss_sum, correct, sizes = 0.0, 0, []
         model.train()
         draw = epoch_draw(60, TINY.seed, epoch, 1, False)
-        for x, y in train_batches(pool, draw, 25, *mean_std):
+        batches.begin(draw)
+        for x, y in map(batches.take, torch.arange(60).split(25)):
             optimizer.zero_grad()
             logits = model(x)
             loss = cross_entropy(logits, y)
@@ -120,7 +122,7 @@ def test_killed_anywhere_and_resumed_it_is_bit_identical(
 
     with monkeypatch.context() as patch:
         if when == "in an epoch":
-            patch.setattr(loop, "train_step", fatal(loop.train_step, 8, True))  # epoch 3, step 2
+            patch.setattr(TrainStep, "__call__", fatal(TrainStep.__call__, 8, True))  # epoch 3, step 2
         else:
             patch.setattr(RunFolder, "save", fatal(RunFolder.save, 3, when.startswith("after")))
         with pytest.raises(Kill):
@@ -154,16 +156,16 @@ def test_a_finished_run_is_not_repeated(tmp_path: Path) -> None:
 
 
 def test_divergence_is_recorded_with_epoch_and_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, calls = loop.train_step, 0
+    original, calls = TrainStep.__call__, 0
 
-    def poisoned(model: Any, *arguments: Any) -> Any:
+    def poisoned(step: TrainStep, size: int) -> None:
         nonlocal calls
         calls += 1
         if calls == 5:  # epoch 2, step 2 of 3
-            next(model.parameters()).data.fill_(float("nan"))
-        return original(model, *arguments)
+            next(step.state.model.parameters()).data.fill_(float("nan"))
+        original(step, size)
 
-    monkeypatch.setattr(loop, "train_step", poisoned)
+    monkeypatch.setattr(TrainStep, "__call__", poisoned)
     record = train_run(TINY, RunFolder(tmp_path), digits())
     assert (record.state, record.status["epoch"], record.status["step"]) == ("diverged", 2, 2)
     assert len(record.epochs) == 1

@@ -98,38 +98,51 @@ class DeviceImages:
         return len(self.labels)
 
 
-def train_batches(
-    pool: DeviceImages,
-    draw: EpochDraw,
-    batch_size: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch of augmented mini-batches on the pool's device; the last may be smaller.
+class TrainBatches:
+    """Augmented mini-batches of one epoch after another, cut on the device from a draw that lies there.
 
-    Yields:
-        x float32 (B, 3, H, W), contiguous in `channels_last`; y int64 (B,).
+    Nothing but `begin` looks at the host, and what a batch is cut from never moves: on a GPU the cutting is
+    part of a CUDA graph.
 
     Args:
         pool: the training images.
-        draw: from `epoch_draw`, for the pool's count and padding.
-        batch_size: B.
         mean, std: per channel, pixels in 0…1, as in `STATISTICS`.
 
     Example:
-        draw = epoch_draw(len(pool), seed=0, epoch=1, crop_pad=4, flip=True)
-        for x, y in train_batches(pool, draw, 100, *STATISTICS["cifar100"]):
-            ...
+        batches = TrainBatches(pool, *STATISTICS["cifar100"])
+        batches.begin(epoch_draw(len(pool), seed=0, epoch=1, crop_pad=4, flip=True))
+        for places in torch.arange(len(pool)).split(100):
+            x, y = batches.take(places)
     """
-    assert len(draw.order) == len(pool), "drawn for another number of images"
-    assert batch_size > 0, "an empty batch"
-    device = pool.images.device
-    order, offsets, flips = (part.to(device) for part in (draw.order, draw.offsets, draw.flips))
-    normalise = _Normalise(mean, std, pool.images.shape[2] - 2 * pool.crop_pad, device)
-    for start in range(0, len(pool), batch_size):
-        chosen = slice(start, start + batch_size)
-        index = order[chosen]
-        yield normalise(_crop(pool, index, offsets[chosen], flips[chosen])), pool.labels[index]
+
+    def __init__(self, pool: DeviceImages, mean: Sequence[float], std: Sequence[float]) -> None:
+        device = pool.images.device
+        self.pool = pool
+        self.order = torch.zeros(len(pool), dtype=torch.int64, device=device)
+        self.offsets = torch.zeros(len(pool), 2, dtype=torch.int64, device=device)
+        self.flips = torch.zeros(len(pool), dtype=torch.bool, device=device)
+        self.normalise = _Normalise(mean, std, pool.images.shape[2] - 2 * pool.crop_pad, device)
+
+    def begin(self, draw: EpochDraw) -> None:
+        """Take a draw from `epoch_draw`, for the pool's count and padding."""
+        assert len(draw.order) == len(self.pool), "drawn for another number of images"
+        self.order.copy_(draw.order)
+        self.offsets.copy_(draw.offsets)
+        self.flips.copy_(draw.flips)
+
+    def take(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """The images at these places of the epoch.
+
+        Args:
+            places: int64 (B,), 0 … count - 1, on the pool's device.
+
+        Returns:
+            x float32 (B, 3, H, W), contiguous in `channels_last`; y int64 (B,).
+        """
+        index = self.order.index_select(0, places)
+        offsets, flips = self.offsets.index_select(0, places), self.flips.index_select(0, places)
+        images = _crop(self.pool, index, offsets, flips)
+        return self.normalise(images), self.pool.labels.index_select(0, index)
 
 
 def eval_batches(
@@ -140,7 +153,7 @@ def eval_batches(
     std: Sequence[float],
     device: torch.device | str = "cpu",
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The images in order, normalised and not augmented; shapes as in `train_batches`.
+    """The images in order, normalised and not augmented; shapes as from `TrainBatches.take`.
 
     Example:
         for x, y in eval_batches(data.test_images, data.test_labels, 50, *STATISTICS["digits"]):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +33,9 @@ class FlowRecorder:
     """Sums gradient statistics over mini-batches; the model and its gradients are only read.
 
     Call `before_step` after backward and `after_step` after the optimiser's step; `result` once at the
-    end of the epoch. Tensors of one shape are stacked, so that a deep network of many small layers costs a
-    dozen operations per shape rather than a dozen per layer.
+    end of the epoch, and `reset` before the next. Everything is written where it was written before: both
+    calls may be part of a CUDA graph. Tensors of one shape are stacked, so that a deep network of many small
+    layers costs a dozen operations per shape rather than a dozen per layer.
 
     Args:
         model: its trainable parameters are recorded, in the order of their registration.
@@ -66,15 +68,20 @@ class FlowRecorder:
         self.groups = [Group([parameters[place] for place in group]) for group in places.values()]
         # Sums over mini-batches in float64; columns are parameters in the groups' order.
         device = parameters[0].device
-        self.steps = 0
         self.now = torch.zeros(5, len(parameters), dtype=torch.float64, device=device)
         self.sums = torch.zeros(6, len(parameters), dtype=torch.float64, device=device)
         self.max_abs = torch.zeros(len(parameters), dtype=torch.float64, device=device)
+        self.steps = torch.zeros((), dtype=torch.float64, device=device)
+
+    def reset(self) -> None:
+        """Forget every mini-batch."""
+        for values in (self.now, self.sums, self.max_abs, self.steps):
+            values.zero_()
 
     @torch.no_grad()
     def before_step(self) -> None:
-        """Read the gradients: after backward, before the step."""
-        self.now = torch.cat([group.gradients() for group in self.groups], dim=1).double()
+        """Read the gradients and the weights: after backward, before the step."""
+        torch.cat([group.gradients() for group in self.groups], dim=1, out=self.now)
 
     @torch.no_grad()
     def after_step(self) -> None:
@@ -88,7 +95,7 @@ class FlowRecorder:
 
     def result(self) -> GradientFlow:
         """The epoch's statistics; the one place that waits for the device."""
-        assert self.steps > 0
+        assert self.steps > 0, "no mini-batch has been recorded"
         mean_abs, square, zeros, finite, relative, update = self.sums / self.steps
         return GradientFlow(
             layers=tuple(self.names),
@@ -113,27 +120,32 @@ class Group:
     """Parameters of one shape, read together; what is returned has a column for each.
 
     Squares are taken of gradients divided by their largest: the square of a vanishing 1e-30 is 0 in float32.
+    Everything is written into buffers of its own, and comparisons as floats: a bool of 300,000 elements
+    costs a CPU four to seven times as much as the float, and its sum ten times.
     """
 
     def __init__(self, parameters: list[nn.Parameter]) -> None:
         self.parameters = parameters
-        self.weights = stack(list(parameters))
+        self.weights = stacked(parameters)
+        self.values, self.scratch = torch.empty_like(self.weights), torch.empty_like(self.weights)
         self.inner = tuple(range(1, self.weights.dim()))
         self.scale = math.sqrt(parameters[0].numel())
 
     def gradients(self) -> Tensor:
         """(5, parameters): mean, largest and RMS of |∂L/∂W|, shares of zero and of finite elements."""
-        gradient = stack([zeros_if_none(p) for p in self.parameters]).abs_()
-        largest = gradient.amax(self.inner)
-        scaled = gradient / largest.clamp_min(TINY).reshape(-1, *(1 for _ in self.inner))
-        zeros = (gradient == 0).float().mean(self.inner)
-        finite = (gradient < torch.inf).float().mean(self.inner)  # false for NaN too
-        return torch.stack([gradient.mean(self.inner), largest, largest * self.rms(scaled), zeros, finite])
+        stacked(self.parameters, out=self.weights)
+        gradient = stacked([zeros_if_none(p) for p in self.parameters], out=self.values).abs_()
+        mean, largest = gradient.mean(self.inner), gradient.amax(self.inner)
+        zeros = torch.eq(gradient, 0, out=self.scratch).mean(self.inner)
+        finite = torch.lt(gradient, torch.inf, out=self.scratch).mean(self.inner)  # false for NaN too
+        gradient /= largest.clamp_min(TINY).reshape(-1, *(1 for _ in self.inner))
+        return torch.stack([mean, largest, largest * self.rms(gradient), zeros, finite])
 
     def step(self) -> Tensor:
         """(2, parameters): RMS of the weights before the step, and of its change."""
-        before, self.weights = self.weights, stack(list(self.parameters))
-        return torch.stack([self.rms(before), self.rms(self.weights - before)])
+        after = stacked(self.parameters, out=self.values)
+        change = torch.sub(after, self.weights, out=self.scratch)
+        return torch.stack([self.rms(self.weights), self.rms(change)])
 
     def rms(self, values: Tensor) -> Tensor:
         """Root mean square within each tensor of a stack."""
@@ -144,9 +156,10 @@ class Group:
 TINY = 1e-38  # about the smallest normal float32
 
 
-def stack(tensors: list[Tensor]) -> Tensor:
-    """Tensors of one shape as one, (tensors, …), detached; numbers as vectors of one."""
-    return torch.stack([t.detach().reshape(t.shape or (1,)) for t in tensors])
+@torch.no_grad()
+def stacked(tensors: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
+    """Tensors of one shape as one, (tensors, …), into `out` if given; numbers as vectors of one."""
+    return torch.stack([t.reshape(1) for t in tensors] if tensors[0].dim() == 0 else list(tensors), out=out)
 
 
 def zeros_if_none(parameter: nn.Parameter) -> Tensor:

@@ -32,7 +32,8 @@ class Algorithm1(nn.Module):
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, activations: Tensor) -> Tensor:
+        x = activations.to(self.weight.dtype)  # in mixed precision, statistics stay float32
         if self.training:
             mean = x.mean(dim=(0, 2, 3))  # mini-batch mean μ_B
             variance = (x - per_channel(mean)).square().mean(dim=(0, 2, 3))  # mini-batch variance σ²_B
@@ -40,7 +41,8 @@ class Algorithm1(nn.Module):
         else:
             mean, variance = self.running_mean, self.running_var
         normalised = (x - per_channel(mean)) / per_channel(torch.sqrt(variance + self.eps))  # equation (4)
-        return per_channel(self.weight) * normalised + per_channel(self.bias)  # equation (5)
+        out = per_channel(self.weight) * normalised + per_channel(self.bias)  # equation (5)
+        return out.to(activations.dtype)
 
     def remember(self, mean: Tensor, variance: Tensor, count: int) -> None:
         """Running statistics; their variance is the unbiased one, as in the paper's §3.1."""

@@ -107,7 +107,9 @@ class VGG(nn.Module):
         x = self.entry(x)
         for stage in range(1, self.stages + 1):
             x = self.get_submodule(f"stage{stage}")(x)
-        logits: Tensor = self.linear(self.pool(x).flatten(1))
+        features = self.pool(x).flatten(1)
+        with torch.autocast(x.device.type, enabled=False):  # in mixed precision, logits stay float32
+            logits: Tensor = self.linear(features.to(self.linear.weight.dtype))
         return logits
 
 

@@ -67,7 +67,10 @@ class ProgressView:
             self.share[name] = 1.0
         self.say(f"[{self.done}/{self.total}] {self.label(name)}: {ending(event)}{self.remaining()}")
 
-    def progress(self, name: str, progress: Progress) -> None:
+    def progress(self, name: str, progress: Progress | str) -> None:
+        if isinstance(progress, str):
+            self.say(f"  {self.label(name)}: {progress}")
+            return
         self.running[name] = progress
         self.share[name] = (progress.epoch - 1 + progress.share) / progress.epochs
         self.first.setdefault(name, (progress.epoch - 1) / progress.epochs)

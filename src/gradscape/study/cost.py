@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from gradscape.config import RunConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from gradscape.train.step import TrainStep
 
 EVAL_SHARE = 1 / 3  # a forward pass beside forward and backward
 TEST_IMAGES = {"digits": 300, "cifar10": 10_000, "cifar100": 10_000}
@@ -36,25 +42,38 @@ def measure_rate(configs: Iterable[RunConfig]) -> float:
     """Multiply-adds per second of one thread here, from three timed training steps of the largest run."""
     import torch
 
-    from gradscape.measure.gradient_flow import FlowRecorder
-    from gradscape.train.loop import prepare_process
-    from gradscape.train.state import TrainState
-    from gradscape.train.step import Tally, train_step
+    from gradscape.data.batches import epoch_draw
+    from gradscape.train.process import prepare_process
 
     prepare_process(threads=1)
     config = max(configs, key=run_macs)
-    device = torch.device("cpu")
-    state = TrainState(config, device)
-    flow, tally = FlowRecorder(state.model), Tally(device)
-    size = config.data.dataset.size
-    x = torch.rand(config.batch_size, 3, size, size).to(memory_format=torch.channels_last)
-    y = torch.zeros(config.batch_size, dtype=torch.int64)
-    train_step(state.model, state.optimizer, flow, tally, x, y)  # the first allocates and plans
+    step = dummy_step(config, torch.device("cpu"), batches=5)
+    step.begin(epoch_draw(5 * config.batch_size, 0, 0, 0, False), config.optim.lr)
+    step(config.batch_size)  # the first two allocate and plan
+    step(config.batch_size)
     start = time.perf_counter()
     for _ in range(3):
-        train_step(state.model, state.optimizer, flow, tally, x, y)
+        step(config.batch_size)
     seconds = (time.perf_counter() - start) / 3
     return 3 * macs_per_image(config) * config.batch_size / seconds
+
+
+def dummy_step(config: RunConfig, device: torch.device, batches: int) -> TrainStep:
+    """The run's training step on images that are noise, so many mini-batches of them."""
+    import numpy as np
+
+    from gradscape.data.batches import DeviceImages
+    from gradscape.train.precision import settle
+    from gradscape.train.state import TrainState
+    from gradscape.train.step import TrainStep
+
+    draw, data = np.random.default_rng(0), config.data.dataset
+    count = batches * config.batch_size
+    images = draw.integers(0, 256, (count, data.size, data.size, 3), dtype=np.uint8)
+    labels = draw.integers(0, data.classes, count)
+    pool = DeviceImages.make(images, labels, 0, device)
+    precision, _ = settle(config.precision, device)
+    return TrainStep(TrainState(config, device), pool, (0.5,) * 3, (0.25,) * 3, precision)
 
 
 def duration(seconds: float) -> str:

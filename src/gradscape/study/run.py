@@ -50,7 +50,7 @@ def reproduce(study: Study, plan: Plan, folder: StudyFolder, execution: Executio
         RunFailed: some runs failed; the others were run and the report was built.
     """
     if execution.device == "cuda":
-        from gradscape.train.loop import find_device
+        from gradscape.train.process import find_device
 
         find_device(execution.device)  # once and now, not in every worker
     # Verified and cached once, before any worker asks for it.

@@ -30,7 +30,8 @@ def train_job(job: TrainJob, report: Report) -> RunRecord:
     One thread for each run of a study: two runs side by side finish sooner than one run on two threads.
     """
     from gradscape.data import load_images
-    from gradscape.train.loop import prepare_process, train_run
+    from gradscape.train.loop import train_run
+    from gradscape.train.process import prepare_process
 
     prepare_process(job.threads)
     images = load_images(job.config.data.name, job.data_root)

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import math
-import os
-import platform
-import socket
 import time
 import traceback
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 import torch
 
 from gradscape.config import RunConfig
 from gradscape.data import STATISTICS, ImageSet, split
-from gradscape.data.batches import DeviceImages, epoch_draw, eval_batches, train_batches
+from gradscape.data.batches import DeviceImages, EpochDraw, epoch_draw, eval_batches
 from gradscape.errors import ConfigError, StoreError
-from gradscape.measure.gradient_flow import FlowRecorder
 from gradscape.records import EpochRecord, Progress, RunRecord
 from gradscape.store import ENDED, RunFolder
+from gradscape.train.graph import advance
+from gradscape.train.precision import settle
+from gradscape.train.process import compute_on, environment, find_device
 from gradscape.train.state import TrainState
-from gradscape.train.step import Batches, Tally, cosine, evaluate, train_step
+from gradscape.train.step import Batches, TrainStep, cosine, evaluate
 
-EVAL_BATCH = 50  # activations of 50 images stay in a CPU's cache: three times faster than 1,000
+# Images evaluated at once. On a CPU the activations of 50 stay in the cache: three times faster than 1,000.
+EVAL_BATCH = {"cpu": 50, "cuda": 1_250}
 PROGRESS_EVERY = 0.5  # seconds; reading the loss waits for the device
 
-Report = Callable[[Progress], None]
+Report = Callable[[Progress | str], None]
 
 
 class Diverged(Exception):
@@ -56,7 +54,7 @@ def train_run(
         folder: where it is kept; made if need be.
         images: the data set that `config.data` names.
         device: `cpu`, `cuda` or `auto` (cuda where there is one).
-        report: called with a `Progress` about twice a second.
+        report: called with a `Progress` about twice a second, and with a sentence where there is news.
 
     Raises:
         ConfigError: the device is not here, or `images` is another data set.
@@ -69,13 +67,21 @@ def train_run(
     if images.name != config.data.name:
         raise ConfigError(f"data.name: the run is on {config.data.name}, the images are {images.name}")
     place = find_device(device)
+    computed, fallback = settle(config.precision, place)
     folder.create(config)
     with folder.locked():
-        if folder.status()["state"] in ENDED:
+        before = folder.status()
+        if before["state"] in ENDED:
             return folder.record()
-        details = environment(place) | {"attempts": folder.status().get("attempts", 0) + 1}
+        if "computed_in" in before:  # a timing on a busy machine must not change a run half-way
+            computed, fallback = before["computed_in"], before["fallback"]
+        details = environment(place) | {"attempts": before.get("attempts", 0) + 1}
+        details |= {"computed_in": computed, "fallback": fallback}
+        if fallback:
+            report(fallback)
         try:
-            details |= run(config, folder, images, place, report, details)
+            with compute_on(place, computed):
+                details |= run(config, folder, images, place, computed, report, details)
         except Diverged as end:
             folder.set_status("diverged", **details, epoch=end.epoch, step=end.step)
         except KeyboardInterrupt:
@@ -94,6 +100,7 @@ def run(
     folder: RunFolder,
     images: ImageSet,
     device: torch.device,
+    precision: str,
     report: Report,
     details: dict[str, Any],
 ) -> dict[str, Any]:
@@ -109,24 +116,23 @@ def run(
     details |= {"split": chosen.method, "checksums": images.checksums}
     folder.set_status("running", **details)
 
-    def held_out(images_: np.ndarray, labels: np.ndarray) -> Batches:
-        return eval_batches(images_, labels, EVAL_BATCH, *mean_std, device)
-
     pool = DeviceImages.make(images.train_images[kept], images.train_labels[kept], data.crop_pad, device)
-    valid_images, valid_labels = images.train_images[chosen.valid], images.train_labels[chosen.valid]
+    shown = EVAL_BATCH[device.type], *mean_std, device
+    valid = list(eval_batches(images.train_images[chosen.valid], images.train_labels[chosen.valid], *shown))
 
     state = TrainState(config, device)
     if (checkpoint := folder.load()) is not None and len(folder.epochs()) >= checkpoint.epoch:
         state.restore(checkpoint)
     folder.keep(state.epoch)
+    step = TrainStep(state, pool, *mean_std, precision)
+    take = advance(step)
 
     while state.epoch < config.epochs:
         start = time.perf_counter()
         draw = epoch_draw(len(pool), config.seed, state.epoch, data.crop_pad, bool(data.flip))
-        batches = train_batches(pool, draw, config.batch_size, *mean_std)
-        measured = train_epoch(config, state, batches, len(pool), device, report)
+        measured = train_epoch(config, step, take, draw, report)
         trained = time.perf_counter()
-        valid_loss, valid_accuracy = evaluate(state.model, held_out(valid_images, valid_labels), device)
+        valid_loss, valid_accuracy = evaluate(state.model, valid, device, precision)
         if not math.isfinite(valid_loss):
             raise Diverged(state.epoch + 1, math.ceil(len(pool) / config.batch_size))
         state.finish_epoch(valid_accuracy)
@@ -142,16 +148,12 @@ def run(
         )
         folder.save(state.checkpoint())
 
-    return details | {"test": test(state, held_out(images.test_images, images.test_labels), device)}
+    held_out = eval_batches(images.test_images, images.test_labels, *shown)
+    return details | {"test": test(state, held_out, device, precision)}
 
 
 def train_epoch(
-    config: RunConfig,
-    state: TrainState,
-    batches: Batches,
-    images: int,
-    device: torch.device,
-    report: Report,
+    config: RunConfig, step: TrainStep, take: Callable[[int], None], draw: EpochDraw, report: Report
 ) -> dict[str, Any]:
     """One pass over the training images; the part of its `EpochRecord` that training knows.
 
@@ -159,33 +161,32 @@ def train_epoch(
         Diverged: with the first step whose loss is not finite, found when the epoch ends: asking after
             every step would make the device wait.
     """
-    optim, epoch = config.optim, state.epoch
+    optim, epoch, images = config.optim, step.state.epoch, len(draw.order)
     assert optim.period is not None
     lr = cosine(optim.lr, optim.min_lr, optim.period, epoch)
-    for group in state.optimizer.param_groups:
-        group["lr"] = lr
-    state.model.train()
-    flow, tally, losses = FlowRecorder(state.model), Tally(device), []
+    step.begin(draw, lr)
     start = said = time.perf_counter()
-    for x, y in batches:
-        losses.append(train_step(state.model, state.optimizer, flow, tally, x, y))
+    for first in range(0, images, config.batch_size):
+        done = min(first + config.batch_size, images)
+        take(done - first)
         if (now := time.perf_counter()) - said >= PROGRESS_EVERY:
             said = now
-            share, rate = tally.images / images, tally.images / (now - start)
-            report(Progress(epoch + 1, config.epochs, share, *tally.means(), rate))
-    finite = torch.stack(losses).isfinite()
-    if not finite.all():
-        raise Diverged(epoch + 1, int(finite.int().argmin()) + 1)
-    loss, accuracy = tally.means()
-    return {"lr": lr, "train_loss": loss, "train_accuracy": accuracy, "flow": flow.result()}
+            rate = done / (now - start)
+            report(Progress(epoch + 1, config.epochs, done / images, *step.tally.means(), rate))
+    if math.isfinite(bad := step.tally.first_bad.item()):
+        raise Diverged(epoch + 1, int(bad))
+    loss, accuracy = step.tally.means()
+    return {"lr": lr, "train_loss": loss, "train_accuracy": accuracy, "flow": step.flow.result()}
 
 
-def test(state: TrainState, batches: Batches, device: torch.device) -> dict[str, dict[str, float]]:
+def test(
+    state: TrainState, batches: Batches, device: torch.device, precision: str
+) -> dict[str, dict[str, float]]:
     """Test loss and accuracy of the last and of the best-validation weights."""
     held = list(batches)
 
     def tested(epoch: int) -> dict[str, float]:
-        loss, accuracy = evaluate(state.model, held, device)
+        loss, accuracy = evaluate(state.model, held, device, precision)
         return {"epoch": epoch, "loss": loss, "accuracy": accuracy}
 
     last = tested(state.epoch)
@@ -193,42 +194,6 @@ def test(state: TrainState, batches: Batches, device: torch.device) -> dict[str,
         return {"last": last, "best": last}
     state.model.load_state_dict(state.best_weights)
     return {"last": last, "best": tested(state.best_epoch)}
-
-
-def find_device(name: str) -> torch.device:
-    """`auto`, `cpu` or `cuda` as a device that is here."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise ConfigError(f"device: {name!r} is not one of auto, cpu, cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device: no CUDA device is here; give --device cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def prepare_process(threads: int) -> None:
-    """Set a fresh process up: its threads, and denormals flushed.
-
-    Flushing sets the calling thread and those started later, hence before any parallel operation.
-    Gradients of 1e-20 have squares of 1e-40, on which a CPU takes a hundred times as long; next to
-    Adam's epsilon they are nothing.
-    """
-    torch.set_flush_denormal(True)
-    torch.set_num_threads(threads)
-
-
-def environment(device: torch.device) -> dict[str, Any]:
-    """Where and with what a run is executed, for its status."""
-    return {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
-        "threads": torch.get_num_threads(),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "gradscape": version("gradscape"),
-        },
-    }
 
 
 def mark_failed(folder: RunFolder, details: dict[str, Any]) -> None:

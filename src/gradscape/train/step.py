@@ -3,58 +3,117 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from gradscape.data.batches import DeviceImages, EpochDraw, TrainBatches
 from gradscape.measure.gradient_flow import FlowRecorder
+from gradscape.train.precision import low_precision
+from gradscape.train.state import TrainState
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 class Tally:
-    """Loss and accuracy as means over images, never means of batch means."""
+    """Loss and accuracy as means over images, never means of batch means.
+
+    Attributes:
+        steps, images: counted so far.
+        first_bad: the first step, from 1, whose loss is not finite; infinite without one.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.loss = torch.zeros((), dtype=torch.float64, device=device)
         self.correct = torch.zeros((), dtype=torch.int64, device=device)
-        self.images = 0
+        self.images = torch.zeros((), dtype=torch.int64, device=device)
+        self.steps = torch.zeros((), dtype=torch.float64, device=device)
+        self.first_bad = torch.full((), math.inf, dtype=torch.float64, device=device)
+
+    def reset(self) -> None:
+        for total in (self.loss, self.correct, self.images, self.steps):
+            total.zero_()
+        self.first_bad.fill_(math.inf)
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        self.loss += loss.detach() * len(labels)
+        loss = loss.detach()
+        self.loss += loss * len(labels)
         self.correct += (logits.detach().argmax(1) == labels).sum()
         self.images += len(labels)
+        self.steps += 1
+        bad = torch.where(loss.isfinite(), self.first_bad, self.steps)
+        torch.minimum(self.first_bad, bad, out=self.first_bad)
 
     def means(self) -> tuple[float, float]:
         """Mean loss in nats and accuracy in 0…1; waits for the device."""
-        return self.loss.item() / self.images, self.correct.item() / self.images
+        images = self.images.item()
+        return self.loss.item() / images, self.correct.item() / images
 
 
-def train_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, flow: FlowRecorder, tally: Tally, x: Tensor, y: Tensor
-) -> Tensor:
-    """Forward, backward, record, step; returns the mini-batch's loss on the device."""
-    optimizer.zero_grad(set_to_none=True)
-    logits = model(x)
-    loss = cross_entropy(logits, y)
-    loss.backward()  # type: ignore[no-untyped-call]
-    flow.before_step()
-    optimizer.step()
-    flow.after_step()
-    tally.add(loss, logits, y)
-    return loss.detach()
+class TrainStep:
+    """The step of one run: cut the next mini-batch, forward, backward, record, Adam.
+
+    Between `begin` and the end of the epoch it asks the host for nothing and writes everything where it was
+    written before: where the next batch lies is counted on the device. So a GPU can have all of it as one
+    CUDA graph (`gradscape.train.graph`), and the same lines run everywhere else.
+
+    Args:
+        state: what is trained, on the pool's device.
+        pool: the training images.
+        mean, std: per channel, as in `STATISTICS`.
+        precision: of the forward and backward passes, as `settle` decided.
+    """
+
+    def __init__(
+        self,
+        state: TrainState,
+        pool: DeviceImages,
+        mean: Sequence[float],
+        std: Sequence[float],
+        precision: str,
+    ) -> None:
+        self.state, self.precision, self.device = state, precision, pool.images.device
+        self.batches = TrainBatches(pool, mean, std)
+        self.flow, self.tally = FlowRecorder(state.model), Tally(self.device)
+        self.place = torch.zeros((), dtype=torch.int64, device=self.device)
+
+    def begin(self, draw: EpochDraw, lr: float) -> None:
+        """Make ready for an epoch: its draw, its learning rate, and every sum at zero."""
+        self.batches.begin(draw)
+        self.state.set_lr(lr)
+        self.state.model.train()
+        self.flow.reset()
+        self.tally.reset()
+        self.place.zero_()
+
+    def __call__(self, size: int) -> None:
+        """Train on the epoch's next `size` images."""
+        x, y = self.batches.take(self.place + torch.arange(size, device=self.device))
+        self.state.optimizer.zero_grad(set_to_none=True)
+        with low_precision(self.device, self.precision):
+            logits = self.state.model(x)
+        loss = cross_entropy(logits, y)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.flow.before_step()
+        self.state.optimizer.step()
+        self.flow.after_step()
+        self.tally.add(loss, logits, y)
+        self.place += size
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, batches: Batches, device: torch.device) -> tuple[float, float]:
+def evaluate(
+    model: nn.Module, batches: Batches, device: torch.device, precision: str = "fp32"
+) -> tuple[float, float]:
     """Mean loss and accuracy in eval mode; the mode is put back."""
     tally, training = Tally(device), model.training
     model.eval()
-    for x, y in batches:
-        logits = model(x)
-        tally.add(cross_entropy(logits, y), logits, y)
+    with low_precision(device, precision):
+        for x, y in batches:
+            logits = model(x)
+            tally.add(cross_entropy(logits, y), logits, y)
     model.train(training)
     return tally.means()
 

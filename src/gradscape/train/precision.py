@@ -1,0 +1,106 @@
+"""In which precision a run computes: what was asked for, if the device does it well.
+
+`bf16` means mixed precision: convolutions, and the activations between them, in bfloat16; master weights,
+BatchNorm's statistics, logits, loss, gradients of the weights and Adam in float32. bfloat16 has float32's
+exponent, so gradients of 1e-20 survive; float16, whose smallest normal number is 6e-5, erases them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+from gradscape.errors import ConfigError
+
+PROBE = (64, 32, 16, 16)  # images, channels, height, width: a layer of the middle of VGG38
+REPEATS = 5
+TOLERANCE = 0.02  # of the largest value: bfloat16 rounds to 2^-9, a sum of 288 products to a few of these
+
+
+def settle(wanted: str, device: torch.device) -> tuple[str, str]:
+    """The precision to compute in, and why it is not the one wanted (empty if it is).
+
+    bf16 on a CPU is tried first: without the processor's bfloat16 instructions it is emulated, several times
+    slower than float32. Then float32 is used instead, which is what the user would do.
+
+    Args:
+        wanted: fp32, tf32 or bf16.
+        device: where the run computes.
+
+    Raises:
+        ConfigError: the device does not have it and float32 is not what was meant.
+
+    Example:
+        >>> settle("fp32", torch.device("cpu"))
+        ('fp32', '')
+    """
+    if device.type == "cuda":
+        require_on_gpu(wanted, device)
+        return wanted, ""
+    if wanted == "tf32":
+        raise ConfigError("precision: tf32 is of NVIDIA GPUs, and this run is on a CPU; give fp32 or bf16")
+    reason = bf16_fault(*measure_convolution()) if wanted == "bf16" else ""
+    return ("fp32", f"{reason}: computing in fp32") if reason else (wanted, "")
+
+
+def require_on_gpu(wanted: str, device: torch.device) -> None:
+    name, (major, _) = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
+    if wanted in ("tf32", "bf16") and major < 8:  # Ampere brought both
+        raise ConfigError(f"precision: {name} has no {wanted}; give --precision fp32")
+
+
+def measure_convolution() -> tuple[float, float, float]:
+    """Seconds of a convolution, forward and backward, in float32 and bfloat16, and their largest difference.
+
+    The difference is relative to the largest value of each of output, input gradient and weight gradient.
+    """
+    generator = torch.Generator().manual_seed(0)
+    channels = PROBE[1]
+    x = torch.randn(PROBE, generator=generator).contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(channels, channels, 3, 3, generator=generator) / (9 * channels) ** 0.5
+    seconds, results = [], []
+    for dtype in (torch.float32, torch.bfloat16):
+        inputs = (x.to(dtype).requires_grad_(), weight.to(dtype).requires_grad_())
+        results.append(convolution(*inputs))
+        seconds.append(fastest(lambda inputs=inputs: convolution(*inputs)))  # type: ignore[misc]
+    errors = [
+        ((low.float() - full).abs().max() / full.abs().max()).item()
+        for full, low in zip(*results, strict=True)
+    ]
+    return seconds[0], seconds[1], max(errors)
+
+
+def convolution(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Output, and the gradients that a cotangent equal to the output gives x and weight."""
+    out = conv2d(x, weight, padding=1)
+    of_x, of_weight = torch.autograd.grad(out, (x, weight), out.detach())
+    return out.detach(), of_x, of_weight
+
+
+def fastest(act: Callable[[], object]) -> float:
+    """Seconds of the fastest of some repeats: what disturbs a timing only ever adds to it."""
+    seconds = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        act()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def bf16_fault(full_seconds: float, low_seconds: float, error: float) -> str:
+    """What speaks against bf16 on this machine, or nothing."""
+    if not error <= TOLERANCE:  # NaN too
+        return f"bf16 convolutions are wrong here (off by {error:.1%} of the largest value)"
+    if low_seconds > full_seconds:
+        return f"bf16 convolutions are slow here ({low_seconds / full_seconds:.1f} times fp32's time)"
+    return ""
+
+
+def low_precision(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Where the forward pass runs: autocast to bfloat16, or nothing at all."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
