@@ -12,7 +12,7 @@ reproduce: $(VENV)/made
 	$(BIN)/gradscape reproduce
 
 test: $(VENV)/made-dev
-	$(BIN)/python -m pytest --numprocesses auto
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(VENV)/made-dev
 	$(BIN)/ruff format --check .

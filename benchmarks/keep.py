@@ -23,7 +23,8 @@ def keep(folder: Path) -> Path:
     unfinished = [run.identity for run in study.runs.values() if run.state not in ENDED]
     if unfinished:
         raise SystemExit(f"{folder} has runs that have not ended: {', '.join(unfinished)}")
-    kept = RESULTS / f"{study.study}-{study.preset}-{study.asked['data']}"
+    asked = (study.study, study.preset, study.asked["data"], study.asked.get("precision", "fp32"))
+    kept = RESULTS / "-".join(asked).removesuffix("-fp32")
     if kept.exists():
         shutil.rmtree(kept)
     shutil.copytree(folder / "report", kept, ignore=shutil.ignore_patterns("*.pdf", "index.html", ".*"))

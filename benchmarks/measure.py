@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from gradscape.cli import cores
+from gradscape.study.executors import cores
 
 RESULTS = Path(__file__).parent / "results"
 

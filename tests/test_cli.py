@@ -205,7 +205,8 @@ def test_ctrl_c_at_any_moment_of_the_start_is_one_line_at_most(tmp_path: Path, p
     _, err = process.communicate(timeout=60)
     if pause >= 0.4:  # before that Python itself is starting, and says what it likes
         assert "Traceback" not in err
-        assert process.returncode == 130
+        # The second is Python's own way to end when the signal comes before our first line: shells say 130.
+        assert process.returncode in (130, -signal.SIGINT)
     assert process.returncode != 0
 
 

@@ -21,6 +21,7 @@ from typing import Any, Literal, TypeVar
 from gradscape.errors import ConfigError, nearest
 
 T = TypeVar("T")
+Precision = Literal["fp32", "tf32", "bf16"]
 
 
 def option(default: Any, text: str) -> Any:
@@ -194,7 +195,7 @@ class RunConfig:
     batch_size: int = option(100, "images per step; the last batch of an epoch may be smaller")
     epochs: int = option(100, "passes over the training images")
     seed: int = option(0, "seed of initial weights, order and augmentation")
-    precision: Literal["fp32", "tf32", "bf16"] = option(
+    precision: Precision = option(
         "fp32", "fp32, tf32 (NVIDIA GPUs) or bf16 (mixed; about twice as fast where the device has it)"
     )
 

@@ -1,4 +1,4 @@
-"""The paper's study with a preset of seconds: `python small_study.py DIR`, as the command line runs it."""
+"""The paper's study with a preset of seconds; `python small_study.py DIR [flags]` is `reproduce`."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ SMALL = replace(batchnorm.PRESETS["quick"], epochs=3, train=80, valid=20, baseli
 
 if __name__ == "__main__":
     batchnorm.PRESETS["quick"] = SMALL
-    sys.exit(main(["reproduce", "--out", sys.argv[1], "--workers", "2"]))
+    sys.exit(main(["reproduce", "--out", *sys.argv[1:], "--workers", "2"]))

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from gradscape.errors import ConfigError
-from gradscape.study.executors import ATTEMPTS, Event, run_inline, run_processes
+from gradscape.study.executors import ATTEMPTS, Event, run_inline, run_processes, run_threads
 
 HERE = Path(__file__).parent
 
@@ -49,11 +49,18 @@ def sleep_long(job: Path, report: Any) -> None:
     time.sleep(60)
 
 
+EXECUTORS = [
+    run_inline,
+    lambda work, jobs: run_processes(work, jobs, 2),
+    lambda work, jobs: run_threads(work, jobs, 2),
+]
+
+
 def kinds(events: list[Event], job: str) -> list[str]:
     return [event.kind for event in events if event.job == job]
 
 
-@pytest.mark.parametrize("run", [run_inline, lambda work, jobs: run_processes(work, jobs, 2)])
+@pytest.mark.parametrize("run", EXECUTORS)
 def test_every_job_is_done_and_results_come_home(run: Any) -> None:
     events = list(run(double, {str(n): n for n in range(5)}))
     finished = {event.job: event.payload for event in events if event.kind == "finished"}
@@ -61,15 +68,16 @@ def test_every_job_is_done_and_results_come_home(run: Any) -> None:
     assert all(kinds(events, str(n))[0] == "started" for n in range(5))
 
 
-@pytest.mark.parametrize("run", [run_inline, lambda work, jobs: run_processes(work, jobs, 2)])
+@pytest.mark.parametrize("run", EXECUTORS)
 def test_failures_are_one_line_and_others_go_on(run: Any) -> None:
     failed = {e.job: e.payload for e in run(fail, {"a": "user", "b": "ours"}) if e.kind == "failed"}
     assert failed["a"] == "depth: 37 is not possible"
     assert failed["b"].startswith("ValueError: two lines (test_executors.py:")
 
 
-def test_progress_is_passed_on() -> None:
-    events = list(run_processes(double, {"x": 21}, 1))
+@pytest.mark.parametrize("run", EXECUTORS[1:])
+def test_progress_is_passed_on(run: Any) -> None:
+    events = list(run(double, {"x": 21}))
     assert [(e.kind, e.payload) for e in events] == [
         ("started", None),
         ("progress", "doubling 21"),
@@ -91,12 +99,56 @@ def test_a_job_that_always_dies_fails_and_others_are_untouched() -> None:
     assert events[-1].payload == "its worker died (exit code 3), 3 times"
 
 
-def test_never_more_workers_than_asked_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("run", EXECUTORS[1:])
+def test_never_more_workers_than_asked_for(run: Any) -> None:
     running = most = 0
-    for event in run_processes(double, {str(n): n for n in range(6)}, 2):
+    for event in run(double, {str(n): n for n in range(6)}):
         running += {"started": 1, "finished": -1}.get(event.kind, 0)
         most = max(most, running)
     assert most == 2
+
+
+def report_until_stopped(job: list[str], report: Any) -> None:
+    try:
+        while True:
+            report("on")
+            time.sleep(0.01)
+    finally:
+        job.append("stopped")
+
+
+def test_closing_the_iterator_stops_the_threads() -> None:
+    jobs: dict[str, list[str]] = {"a": [], "b": [], "waiting": []}
+    with closing(run_threads(report_until_stopped, jobs, 2)) as events:
+        seen = {event.job for event, _ in zip(events, range(10), strict=False)}
+    assert seen == {"a", "b"}
+    assert jobs == {"a": ["stopped"], "b": ["stopped"], "waiting": []}
+
+
+def test_ctrl_c_while_workers_start_leaves_the_fork_server_quiet() -> None:
+    """Workers start and end all the time; interrupted again and again, no process says anything."""
+    program = textwrap.dedent(f"""
+        import sys; sys.path.insert(0, {str(HERE)!r})
+        from test_executors import double
+        from gradscape.study.executors import run_processes
+        if __name__ == "__main__":
+            print("begun", flush=True)
+            try:
+                for _ in run_processes(double, {{str(n): n for n in range(10_000)}}, 8): pass
+            except KeyboardInterrupt:
+                sys.exit(130)
+    """)
+    for _ in range(4):
+        process = subprocess.Popen(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(1)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+        assert (process.returncode, err) == (130, "")
 
 
 def gone(pid: int, patience: float = 10.0) -> bool:

@@ -218,3 +218,37 @@ def test_a_killed_worker_costs_nothing_but_time_and_ctrl_c_says_how_to_go_on(tmp
     _, err = again.communicate(timeout=300)
     assert again.returncode == 0, err
     assert {run.state for run in load(tmp_path).runs.values()} == {"done"}
+
+
+def test_another_precision_is_another_study(tmp_path: Path) -> None:
+    full, low = plan("quick", None, 1), plan("quick", None, 1, "bf16")
+    assert (full.name, low.name) == ("batchnorm-quick-digits", "batchnorm-quick-digits-bf16")
+    assert not set(full.runs()) & set(low.runs())
+    assert all(
+        name.endswith(config.identity[-8:]) and "-bf16-" in name for name, config in low.runs().items()
+    )
+    assert any("bfloat16" in note for note in low.notes)
+    ask(StudyFolder(tmp_path), BATCHNORM, full)
+    with pytest.raises(StoreError, match="holds precision 'fp32', not 'bf16'; give another folder"):
+        ask(StudyFolder(tmp_path), BATCHNORM, low)
+    asked = json.loads((tmp_path / "study.json").read_text())
+    del asked["precision"]  # as studies were kept before there was a choice
+    (tmp_path / "study.json").write_text(json.dumps(asked))
+    ask(StudyFolder(tmp_path), BATCHNORM, full)
+
+
+@pytest.mark.slow
+def test_a_study_says_once_that_it_fell_back(tmp_path: Path) -> None:
+    """In every run's status, on the page and in `runs`; on the terminal one time for all runs."""
+    emulated = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}  # as on a processor without bfloat16
+    study = subprocess.run(
+        [sys.executable, str(SMALL_STUDY), str(tmp_path), "--precision", "bf16"],
+        env=emulated, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert study.stderr.count("bf16 convolutions are slow here") == 1
+    record = load(tmp_path)
+    assert {run.status["computed_in"] for run in record.runs.values()} == {"fp32"}
+    assert len({run.status["fallback"] for run in record.runs.values()}) == 1
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "<li>bf16</li>" in page
+    assert "<dt>fallback</dt>" in page

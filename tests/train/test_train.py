@@ -222,7 +222,7 @@ def test_cosine_goes_from_lr_to_min_lr_and_stays() -> None:
 
 
 def test_progress_is_reported_while_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr(loop, "PROGRESS_EVERY", {"cpu": 0.0})
     seen: list[Any] = []
     train_run(TINY, RunFolder(tmp_path), digits(), report=seen.append)
     assert len(seen) == 9

@@ -78,6 +78,7 @@ def summary(study: StudyRecord) -> list[str]:
     return [
         f"preset {study.preset}",
         f"data {study.asked.get('data', '–')}",
+        *({study.asked.get("precision", "fp32")} - {"fp32"}),
         seeds_in_words(seeds),
         f"{done} of {len(asked)} runs done",
     ]
@@ -106,10 +107,10 @@ def provenance(study: StudyRecord) -> list[tuple[str, str]]:
     """What the runs' status says of where they ran: every distinct value, in the order of the runs."""
     found: dict[str, dict[str, None]] = {}
     for run in study.runs.values():
-        for name in ("versions", "device", "threads", "host", "attempts"):
-            if name in run.status:
+        for name in ("versions", "device", "threads", "computed_in", "fallback", "host", "attempts"):
+            if run.status.get(name):
                 found.setdefault(name, {})[worded(run.status[name])] = None
-    return [(name, "; ".join(values)) for name, values in found.items()]
+    return [(name.replace("_", " "), "; ".join(values)) for name, values in found.items()]
 
 
 def worded(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gradscape.config import DATASETS, DataConfig, NetConfig, OptimConfig, RunConfig
+from gradscape.config import DATASETS, DataConfig, NetConfig, OptimConfig, Precision, RunConfig
 from gradscape.errors import ConfigError, nearest
 from gradscape.study.batchnorm_report import PARTS
 from gradscape.study.study import Plan, Study
@@ -48,16 +48,17 @@ PRESETS = {
 }
 
 
-def plan(preset: str, data: str | None, seeds: int | None) -> Plan:
+def plan(preset: str, data: str | None, seeds: int | None, precision: Precision = "fp32") -> Plan:
     """The 13 distinct runs under 15 roles.
 
     Args:
         preset: a key of `PRESETS`.
         data: data set, or None for the preset's.
         seeds: seeds of every role, or None for the preset's.
+        precision: that every run asks for.
 
     Raises:
-        ConfigError: no such preset or data set, fewer than one seed.
+        ConfigError: no such preset, data set or precision, fewer than one seed.
     """
     if preset not in PRESETS:
         raise ConfigError(
@@ -67,12 +68,14 @@ def plan(preset: str, data: str | None, seeds: int | None) -> Plan:
     data = chosen.data if data is None else data
     if seeds is not None and seeds < 1:
         raise ConfigError(f"--seeds: {seeds} is not possible; give 1 or more")
-    roles = plan_roles(chosen, plan_data(chosen, data))
+    planned = plan_roles(chosen, plan_data(chosen, data))
+    roles = {role: replace(run, precision=precision) for role, run in planned.items()}
     baselines = [roles[role] for role in BASELINES]
     return Plan(
         study="batchnorm",
         preset=preset,
         data=data,
+        precision=precision,
         roles=roles,
         seeds={
             role: seeds or (chosen.baseline_seeds if run in baselines else chosen.seeds)
@@ -127,6 +130,12 @@ def notes(preset: Preset, run: RunConfig) -> tuple[str, ...]:
         said.append(f"Batch sizes are the paper's divided by {preset.shrink}; tables and figures name both.")
     if not preset.augment:
         said.append("No augmentation: so few updates are better spent on the images themselves.")
+    if run.precision == "bf16":
+        said.append(
+            "Convolutions and activations are in bfloat16, not float32; small gradients differ in it."
+        )
+    if run.precision == "tf32":
+        said.append("Products are rounded to TF32, which the paper's GPU did not have.")
     return tuple(said)
 
 

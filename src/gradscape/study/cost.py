@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gradscape.train.step import TrainStep
 
 EVAL_SHARE = 1 / 3  # a forward pass beside forward and backward
+PROCESS_BYTES = 400 * 2**20  # Python, torch, oneDNN's kernels and buffers
 TEST_IMAGES = {"digits": 300, "cifar10": 10_000, "cifar100": 10_000}
 
 
@@ -42,13 +43,11 @@ def measure_rate(configs: Iterable[RunConfig]) -> float:
     """Multiply-adds per second of one thread here, from three timed training steps of the largest run."""
     import torch
 
-    from gradscape.data.batches import epoch_draw
     from gradscape.train.process import prepare_process
 
     prepare_process(threads=1)
     config = max(configs, key=run_macs)
     step = dummy_step(config, torch.device("cpu"), batches=5)
-    step.begin(epoch_draw(5 * config.batch_size, 0, 0, 0, False), config.optim.lr)
     step(config.batch_size)  # the first two allocate and plan
     step(config.batch_size)
     start = time.perf_counter()
@@ -58,11 +57,28 @@ def measure_rate(configs: Iterable[RunConfig]) -> float:
     return 3 * macs_per_image(config) * config.batch_size / seconds
 
 
+def run_bytes(config: RunConfig) -> int:
+    """Bytes of main memory that a process training the run holds at most, rounded up from measured ones.
+
+    Tensors kept for the backward pass take the most: each convolution's output, which with a norm behind it
+    is kept twice (five times by algorithm1, which is written out).
+    """
+    net, data = config.net, config.data
+    known, pad = data.dataset, data.crop_pad
+    assert pad is not None
+    full = net.filters * known.size**2  # values in the largest tensor of one image
+    copies = {"none": 1, "batch": 2, "algorithm1": 4}[net.norm]
+    kept = sum(full // 4**stage * (copies * 2 * net.blocks + 1.25) for stage in range(net.stages))
+    width = 2 if config.precision == "bf16" and net.norm != "algorithm1" else 4  # which computes in float32
+    images = 3 * (known.pool + TEST_IMAGES[data.name]) * ((known.size + 2 * pad) ** 2 + known.size**2)
+    return int(PROCESS_BYTES + images + config.batch_size * (16 * full + 1.6 * width * kept))
+
+
 def dummy_step(config: RunConfig, device: torch.device, batches: int) -> TrainStep:
-    """The run's training step on images that are noise, so many mini-batches of them."""
+    """The run's training step, begun on an epoch of so many mini-batches of noise."""
     import numpy as np
 
-    from gradscape.data.batches import DeviceImages
+    from gradscape.data.batches import DeviceImages, epoch_draw
     from gradscape.train.precision import settle
     from gradscape.train.state import TrainState
     from gradscape.train.step import TrainStep
@@ -73,7 +89,9 @@ def dummy_step(config: RunConfig, device: torch.device, batches: int) -> TrainSt
     labels = draw.integers(0, data.classes, count)
     pool = DeviceImages.make(images, labels, 0, device)
     precision, _ = settle(config.precision, device)
-    return TrainStep(TrainState(config, device), pool, (0.5,) * 3, (0.25,) * 3, precision)
+    step = TrainStep(TrainState(config, device), pool, (0.5,) * 3, (0.25,) * 3, precision)
+    step.begin(epoch_draw(count, 0, 0, 0, False), config.optim.lr)
+    return step
 
 
 def duration(seconds: float) -> str:

@@ -1,7 +1,7 @@
-"""Run any callable over many jobs: one after the other, or side by side in processes of their own.
+"""Run any callable over many jobs: one after the other, or side by side in processes or in threads.
 
-Both yield the same `Event`s. A worker that dies takes nothing but its own job's current work with it: the
-job is given to a new worker, which goes on from what the job had stored. (`ProcessPoolExecutor` loses
+All yield the same `Event`s. A worker process that dies takes nothing but its own job's current work with it:
+the job is given to a new worker, which goes on from what the job had stored. (`ProcessPoolExecutor` loses
 every task when one worker is killed.)
 """
 
@@ -12,11 +12,13 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
+from queue import SimpleQueue
 from typing import Any, Literal, Protocol
 
 from gradscape.errors import GradscapeError
@@ -84,8 +86,9 @@ def run_processes(
         while waiting or running:
             while waiting and len(running) < workers:
                 name, attempt = waiting.pop(0)
-                worker = Worker.start(context, work, name, jobs[name], attempt)
-                running[worker.connection] = worker
+                with interrupts_later():  # or the fork server is left half-way, the worker not known of
+                    worker = Worker.start(context, work, name, jobs[name], attempt)
+                    running[worker.connection] = worker
                 yield Event(name, "started")
             for connection in wait(list(running)):
                 assert isinstance(connection, Connection)
@@ -102,6 +105,50 @@ def run_processes(
     finally:
         for worker in running.values():
             worker.stop()
+
+
+def run_threads(work: Work, jobs: Mapping[str, Any], workers: int) -> Generator[Event]:
+    """Side by side in threads of this process, at most `workers` at once: for work that a GPU does.
+
+    One process has one context on the GPU, in which runs overlap; those of several would take turns.
+    Closing the iterator (or Ctrl-C) raises KeyboardInterrupt in the other threads' next report.
+
+    Yields:
+        Events as they come; every job ends in `finished` or `failed`.
+    """
+    events: SimpleQueue[Event] = SimpleQueue()
+    stopping = threading.Event()
+
+    def serve_thread(name: str) -> None:
+        def report(payload: Any) -> None:
+            if stopping.is_set():
+                raise KeyboardInterrupt
+            events.put(Event(name, "progress", payload))
+
+        try:
+            event = Event(name, "finished", work(jobs[name], report))
+        except KeyboardInterrupt:
+            return
+        except Exception as error:
+            event = Event(name, "failed", reason(error))
+        events.put(event)
+
+    waiting, running = list(jobs), dict[str, threading.Thread]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                name = waiting.pop(0)
+                running[name] = threading.Thread(target=serve_thread, args=(name,), name=name)
+                running[name].start()
+                yield Event(name, "started")
+            event = events.get()
+            if event.kind != "progress":
+                running.pop(event.job).join()
+            yield event
+    finally:
+        stopping.set()
+        for thread in running.values():
+            thread.join()
 
 
 @dataclass(frozen=True)
@@ -160,6 +207,19 @@ def start_server(context: BaseContext) -> None:
         signal.signal(signal.SIGINT, before)
 
 
+@contextmanager
+def interrupts_later() -> Iterator[None]:
+    """Ctrl-C waits until the block is done."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows, which has no fork server either
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def serve(work: Work, job: Any, connection: Connection) -> None:
     """The worker's whole life: do the job, report, say how it ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops the workers
@@ -195,3 +255,8 @@ def cause(exitcode: int | None) -> str:
         name = signal.Signals(-exitcode).name
         return f"{name}; out of memory?" if name == "SIGKILL" else name
     return f"exit code {exitcode}"
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

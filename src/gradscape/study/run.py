@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gradscape.config import RunConfig
 from gradscape.data import load_images
@@ -14,9 +15,12 @@ from gradscape.report.build import build
 from gradscape.store import ENDED, StudyFolder
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.console import ProgressView
-from gradscape.study.executors import run_processes
+from gradscape.study.executors import Event, cores, run_processes, run_threads
 from gradscape.study.study import Plan, Study, ask
 from gradscape.study.work import PRELOAD, TrainJob, train_job
+
+if TYPE_CHECKING:
+    import torch
 
 STUDIES: Mapping[str, Study] = {study.name: study for study in (BATCHNORM,)}
 
@@ -26,14 +30,15 @@ class Execution:
     """Where and how a study is run; its results do not depend on it.
 
     Attributes:
-        workers: runs side by side, each a process of one thread.
+        workers: runs side by side: on CPUs each a process of one thread, by default one per core; on a GPU
+            each a thread with a stream, by default as many as make it faster.
         device: `auto`, `cpu` or `cuda`.
         data_root: the folder that holds CIFAR.
         download: fetch CIFAR where it is not found.
         mirrors: addresses to fetch it from; empty for its author's.
     """
 
-    workers: int
+    workers: int | None = None
     device: str = "auto"
     data_root: Path | None = None
     download: bool = False
@@ -44,22 +49,24 @@ def reproduce(study: Study, plan: Plan, folder: StudyFolder, execution: Executio
     """Run what is missing and build the report; returns the page's path.
 
     Raises:
-        ConfigError: a device that is not here.
+        ConfigError: a device that is not here, or has not the plan's precision.
         DataError: the images cannot be had; nothing has been run.
         StoreError: the folder is another study's, busy, or cannot be written.
         RunFailed: some runs failed; the others were run and the report was built.
     """
-    if execution.device == "cuda":
-        from gradscape.train.process import find_device
+    from gradscape.train.precision import settle
+    from gradscape.train.process import find_device
 
-        find_device(execution.device)  # once and now, not in every worker
+    # Once and now, not in every worker.
+    device = find_device(execution.device)
+    settled = settle(plan.precision, device)
     # Verified and cached once, before any worker asks for it.
     load_images(
         plan.data, execution.data_root, download=execution.download, mirrors=execution.mirrors or None
     )
     with folder.locked():
         ask(folder, study, plan)
-        failed = run_missing(plan.runs(), folder, execution)
+        failed = run_missing(plan.runs(), folder, execution, device, settled)
         page = rebuild(folder)
     if failed:
         raise RunFailed(
@@ -69,18 +76,26 @@ def reproduce(study: Study, plan: Plan, folder: StudyFolder, execution: Executio
     return page
 
 
-def run_missing(runs: Mapping[str, RunConfig], folder: StudyFolder, execution: Execution) -> list[str]:
+def run_missing(
+    runs: Mapping[str, RunConfig],
+    folder: StudyFolder,
+    execution: Execution,
+    device: torch.device,
+    settled: tuple[str, str],
+) -> list[str]:
     """Run what has not ended, side by side; returns the identities of runs that failed."""
     missing = {n: config for n, config in runs.items() if folder.run(n).status()["state"] not in ENDED}
     for name, config in runs.items():
         folder.run(name).create(config)
     jobs = {
-        name: TrainJob(config, folder.run(name).path, execution.data_root, execution.device)
+        name: TrainJob(config, folder.run(name).path, execution.data_root, device.type, settled=settled)
         for name, config in missing.items()
     }
     failed = []
-    events = run_processes(train_job, jobs, execution.workers, PRELOAD)
+    events, note = side_by_side(jobs, execution.workers, device)
     with ProgressView(missing, len(runs) - len(missing)) as view, closing(events):
+        for news in filter(None, (settled[1], note)):
+            view.say(news)
         for event in events:
             view.show(event)
             if event.kind == "failed":
@@ -88,6 +103,20 @@ def run_missing(runs: Mapping[str, RunConfig], folder: StudyFolder, execution: E
                 fail(folder, event.job, str(event.payload))
                 folder.check_space()  # on a full disk every other run would fail as well
     return failed
+
+
+def side_by_side(
+    jobs: Mapping[str, TrainJob], workers: int | None, device: torch.device
+) -> tuple[Generator[Event], str]:
+    """The jobs' events, executed as their device likes it, and what to say of that."""
+    from gradscape.study.packing import pack, share_memory
+
+    configs = [job.config for job in jobs.values()]
+    if device.type == "cuda" and jobs:
+        count, note = pack(configs, device, workers)
+        return run_threads(train_job, jobs, count), note
+    count, note = share_memory(configs, workers or cores())
+    return run_processes(train_job, jobs, count, PRELOAD), note
 
 
 def fail(folder: StudyFolder, name: str, why: str) -> None:

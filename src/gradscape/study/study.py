@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from gradscape.config import RunConfig
+from gradscape.config import Precision, RunConfig
 from gradscape.errors import StoreError
 from gradscape.report.build import ReportParts
 from gradscape.store import StudyFolder
@@ -20,7 +20,7 @@ class Plan:
     """The runs of a study under one preset.
 
     Attributes:
-        study, preset, data: what was asked for.
+        study, preset, data, precision: what was asked for.
         roles: what a run is for → its configuration at seed 0; two roles may share one run.
         seeds: seeds of each role, from 0: claims rest on roles with several.
         notes: how the preset departs from the paper, a sentence each, for the report.
@@ -29,9 +29,16 @@ class Plan:
     study: str
     preset: str
     data: str
+    precision: Precision
     roles: Mapping[str, RunConfig]
     seeds: Mapping[str, int]
     notes: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Of a folder for it, such as `batchnorm-quick-digits`; precision is named where it is not fp32."""
+        asked = (self.study, self.preset, self.data, *({self.precision} - {"fp32"}))
+        return "-".join(asked)
 
     def runs(self) -> dict[str, RunConfig]:
         """Identity → configuration of every distinct run: all roles at seed 0, then at seed 1, …"""
@@ -59,14 +66,14 @@ class Study:
         name: what follows `gradscape reproduce`.
         title: the question.
         presets: preset → the data set it runs on by default.
-        plan: (preset, data or None, seeds or None) → the runs.
+        plan: (preset, data or None, seeds or None, precision) → the runs.
         parts: what its report draws, tabulates and claims.
     """
 
     name: str
     title: str
     presets: Mapping[str, str]
-    plan: Callable[[str, str | None, int | None], Plan]
+    plan: Callable[[str, str | None, int | None, Precision], Plan]
     parts: ReportParts
 
 
@@ -76,17 +83,18 @@ def ask(folder: StudyFolder, study: Study, plan: Plan) -> None:
     Seeds that an earlier command asked for stay in the study.
 
     Raises:
-        StoreError: the folder holds another study, preset or data set.
+        StoreError: the folder holds another study, preset, data set or precision.
     """
     asked = folder.asked()
     roles = plan.identities()
     seeds = set(range(max(plan.seeds.values())))
     if asked is not None:
-        for name, wanted in (("study", plan.study), ("preset", plan.preset), ("data", plan.data)):
-            if asked.get(name) != wanted:
+        asked = {"precision": "fp32"} | asked  # studies from before there was a choice
+        for name in ("study", "preset", "data", "precision"):
+            found, wanted = asked.get(name), getattr(plan, name)
+            if found != wanted:
                 raise StoreError(
-                    f"{folder.path} holds {name} {asked.get(name)!r}, not {wanted!r}; "
-                    "give another folder with --out"
+                    f"{folder.path} holds {name} {found!r}, not {wanted!r}; give another folder with --out"
                 )
         seeds |= set(asked["seeds"])
         roles = {
@@ -98,6 +106,7 @@ def ask(folder: StudyFolder, study: Study, plan: Plan) -> None:
             "title": study.title,
             "preset": plan.preset,
             "data": plan.data,
+            "precision": plan.precision,
             "seeds": sorted(seeds),
             "notes": list(plan.notes),
             "roles": roles,

@@ -10,18 +10,23 @@ from gradscape.records import RunRecord
 from gradscape.store import RunFolder
 from gradscape.study.executors import Report
 
-PRELOAD = ("gradscape.train.loop",)  # imports torch, once for all workers
+# Once for all workers, before they fork: torch, and what its first optimiser would import in each (2.6 s).
+PRELOAD = ("gradscape.train.loop", "torch._dynamo")
 
 
 @dataclass(frozen=True)
 class TrainJob:
-    """One run, where it is kept, where its images lie, and what it is executed on."""
+    """One run, where it is kept, where its images lie, and what it is executed on.
+
+    `settled` is what `gradscape.train.precision.settle` said for all of the study's runs.
+    """
 
     config: RunConfig
     folder: Path
     data_root: Path | None = None
     device: str = "auto"
     threads: int = 1
+    settled: tuple[str, str] | None = None
 
 
 def train_job(job: TrainJob, report: Report) -> RunRecord:
@@ -35,4 +40,4 @@ def train_job(job: TrainJob, report: Report) -> RunRecord:
 
     prepare_process(job.threads)
     images = load_images(job.config.data.name, job.data_root)
-    return train_run(job.config, RunFolder(job.folder), images, job.device, report)
+    return train_run(job.config, RunFolder(job.folder), images, job.device, report, job.settled)

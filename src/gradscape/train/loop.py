@@ -24,7 +24,7 @@ from gradscape.train.step import Batches, TrainStep, cosine, evaluate
 
 # Images evaluated at once. On a CPU the activations of 50 stay in the cache: three times faster than 1,000.
 EVAL_BATCH = {"cpu": 50, "cuda": 1_250}
-PROGRESS_EVERY = 0.5  # seconds; reading the loss waits for the device
+PROGRESS_EVERY = {"cpu": 0.5, "cuda": math.inf}  # seconds; a GPU would have to wait: once an epoch is enough
 
 Report = Callable[[Progress | str], None]
 
@@ -43,6 +43,7 @@ def train_run(
     images: ImageSet,
     device: str = "cpu",
     report: Report = lambda progress: None,
+    settled: tuple[str, str] | None = None,
 ) -> RunRecord:
     """Train one run, or go on with it, and return its record.
 
@@ -54,7 +55,9 @@ def train_run(
         folder: where it is kept; made if need be.
         images: the data set that `config.data` names.
         device: `cpu`, `cuda` or `auto` (cuda where there is one).
-        report: called with a `Progress` about twice a second, and with a sentence where there is news.
+        report: called with a `Progress` after every epoch, on a CPU about twice a second, and with a
+            sentence where there is news.
+        settled: what `settle` said of the run's precision, where it has been asked already.
 
     Raises:
         ConfigError: the device is not here, or `images` is another data set.
@@ -67,7 +70,7 @@ def train_run(
     if images.name != config.data.name:
         raise ConfigError(f"data.name: the run is on {config.data.name}, the images are {images.name}")
     place = find_device(device)
-    computed, fallback = settle(config.precision, place)
+    computed, fallback = settled or settle(config.precision, place)
     folder.create(config)
     with folder.locked():
         before = folder.status()
@@ -77,7 +80,7 @@ def train_run(
             computed, fallback = before["computed_in"], before["fallback"]
         details = environment(place) | {"attempts": before.get("attempts", 0) + 1}
         details |= {"computed_in": computed, "fallback": fallback}
-        if fallback:
+        if fallback and settled is None:
             report(fallback)
         try:
             with compute_on(place, computed):
@@ -169,13 +172,13 @@ def train_epoch(
     for first in range(0, images, config.batch_size):
         done = min(first + config.batch_size, images)
         take(done - first)
-        if (now := time.perf_counter()) - said >= PROGRESS_EVERY:
+        if (now := time.perf_counter()) - said >= PROGRESS_EVERY[step.device.type] or done == images:
             said = now
-            rate = done / (now - start)
-            report(Progress(epoch + 1, config.epochs, done / images, *step.tally.means(), rate))
+            loss, accuracy = step.tally.means()
+            rate = done / (time.perf_counter() - start)
+            report(Progress(epoch + 1, config.epochs, done / images, loss, accuracy, rate))
     if math.isfinite(bad := step.tally.first_bad.item()):
         raise Diverged(epoch + 1, int(bad))
-    loss, accuracy = step.tally.means()
     return {"lr": lr, "train_loss": loss, "train_accuracy": accuracy, "flow": step.flow.result()}
 
 

@@ -1,0 +1,224 @@
+"""Training VGG38 with BatchNorm: gradscape beside what a user would run instead.
+
+Every loop is a process of its own that waits while another is timed; they take turns, forwards and backwards,
+so that a change of the machine's speed meets all of them. `python benchmarks/training.py` takes ten to
+twenty minutes, prints what it measures and writes `results/training-INSTRUCTIONS.json`, named after the
+processor's vector instructions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing as mp
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from statistics import median
+from typing import Any
+
+import loops
+import torch
+from loops import Loop, Round, Task
+
+from gradscape.study.batchnorm import plan
+from gradscape.study.cost import macs_per_image
+from gradscape.study.executors import cores
+from gradscape.train.precision import settle
+from measure import spread, write
+
+# Of two loss curves, relative: of the first loss, where only rounding differs, and of the worst later one,
+# where every step has amplified it.
+TOLERANCE = {"fp32": (1e-5, 0.01), "bf16": (2**-9, 0.02)}
+# Adam's epsilon, 1e-8 in the study, costs the same at any value. This one keeps the curves comparable: far
+# above a rounding error and far below most gradients, where 1e-8 makes a full step of either.
+EPS = 1e-3
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A loop that takes part.
+
+    Attributes:
+        title: in the table.
+        make: builds the loop in its process.
+        processes: side by side, each training a run of its own; the cores are shared out as threads.
+        precision: of its convolutions.
+        ours: prepare its process as gradscape does.
+    """
+
+    title: str
+    make: Callable[[Task], Loop]
+    processes: int = 1
+    precision: str = "fp32"
+    ours: bool = False
+
+
+ENTRANTS = {
+    "course": Entrant("(a) course-style loop", lambda task: loops.course(task, 2)),
+    "plain": Entrant("(b) competent plain loop", lambda task: loops.plain(task, 2)),
+    "compiled": Entrant("(c) b + torch.compile", lambda task: loops.plain(task, 2, compiled=True)),
+    "lightning": Entrant("(d) b in Lightning's Trainer", lambda task: loops.lightning(task, 2)),
+    "ours": Entrant("gradscape", lambda task: loops.gradscape(task), ours=True),
+    "plain-bf16": Entrant(
+        "(b) with bf16 autocast", lambda task: loops.plain(task, 2, bf16=True), precision="bf16"
+    ),
+    "ours-bf16": Entrant(
+        "gradscape", lambda task: loops.gradscape(task, "bf16"), precision="bf16", ours=True
+    ),
+    "course-2": Entrant("(a), two runs at once", lambda task: loops.course(task, 0), processes=2),
+    "plain-2": Entrant("(b), two runs at once", lambda task: loops.plain(task, 0), processes=2),
+    "ours-2": Entrant(
+        "gradscape, two runs at once", lambda task: loops.gradscape(task), processes=2, ours=True
+    ),
+    "ours-2-bf16": Entrant(
+        "gradscape, two runs at once",
+        lambda task: loops.gradscape(task, "bf16"),
+        processes=2,
+        precision="bf16",
+        ours=True,
+    ),
+}
+
+
+def serve(name: str, task: Task, threads: int, connection: Connection) -> None:
+    """A loop's process: build it, then train a round whenever told to."""
+    if ENTRANTS[name].ours:
+        loops.prepared(threads)
+    torch.set_num_threads(threads)
+    loop = ENTRANTS[name].make(task)
+    connection.send("ready")
+    while (round_ := connection.recv()) is not None:
+        connection.send(loop(round_))
+
+
+def serve_product(precision: str, threads: int, connection: Connection) -> None:
+    torch.set_num_threads(threads)
+    measure = loops.product(precision)
+    connection.send("ready")
+    while connection.recv() is not None:
+        connection.send(measure())
+
+
+class Processes:
+    """Like processes that do a round at the same time."""
+
+    def __init__(self, target: Callable[..., None], arguments: tuple[Any, ...], count: int = 1) -> None:
+        context = mp.get_context("spawn")
+        self.connections = []
+        for _ in range(count):
+            ours, theirs = context.Pipe()
+            context.Process(target=target, args=(*arguments, theirs)).start()
+            theirs.close()  # so that a dead process ends the benchmark
+            ours.recv()  # ready: the next is built when this one is
+            self.connections.append(ours)
+
+    def round(self, number: int) -> list[Any]:
+        for connection in self.connections:
+            connection.send(number)
+        return [connection.recv() for connection in self.connections]
+
+    def end(self) -> None:
+        for connection in self.connections:
+            connection.send(None)
+
+
+def rate(task: Task, rounds: list[Round]) -> float:
+    """Images per second of processes side by side."""
+    images = (task.steps - 1) * task.config.batch_size * len(rounds)
+    return images / (max(each.end for each in rounds) - min(each.start for each in rounds))
+
+
+def apart(losses: list[float], reference: list[float]) -> tuple[float, float]:
+    """Relative differences of two loss curves: of the first loss, and the largest of all."""
+    each = [abs(a - b) / b for a, b in zip(losses, reference, strict=True)]
+    return each[0], max(each)
+
+
+def measured(task: Task, names: list[str], rounds: int) -> dict[str, Any]:
+    """Rates, losses and peaks of all rounds; the first, in which compilers work, is kept apart."""
+    runners = {
+        name: Processes(serve, (name, task, cores() // ENTRANTS[name].processes), ENTRANTS[name].processes)
+        for name in names
+    }
+    precisions = sorted({ENTRANTS[name].precision for name in names})
+    peaks = {precision: Processes(serve_product, (precision, cores())) for precision in precisions}
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    losses: dict[str, list[float]] = {name: [] for name in names}
+    first: dict[str, float] = {}
+    products: dict[str, list[float]] = {precision: [] for precision in peaks}
+    for number in range(rounds + 1):
+        for name in names if number % 2 else reversed(names):
+            done = runners[name].round(number)
+            losses[name] += done[0].losses
+            if number:
+                rates[name].append(rate(task, done))
+            else:
+                first[name] = max(each.end for each in done) - min(each.start for each in done)
+            print(f"round {number}  {ENTRANTS[name].title:<32} {rate(task, done):7.1f} images/s", flush=True)
+        for precision, runner in peaks.items():
+            products[precision] += runner.round(number)
+    for runner in (*runners.values(), *peaks.values()):
+        runner.end()
+    return {"rates": rates, "losses": losses, "products": products, "first": first}
+
+
+def results(task: Task, raw: Mapping[str, Any]) -> dict[str, Any]:
+    """A row for each loop; a ratio only where the loss curves agree."""
+    flop = 6 * macs_per_image(task.config)
+    rows = {}
+    for name, values in raw["rates"].items():
+        entrant = ENTRANTS[name]
+        first, largest = apart(raw["losses"][name], raw["losses"]["course"])
+        agrees = first <= TOLERANCE[entrant.precision][0] and largest <= TOLERANCE[entrant.precision][1]
+        peak = median(raw["products"][entrant.precision])
+        ratios = [value / base for value, base in zip(values, raw["rates"]["course"], strict=True)]
+        rows[name] = {
+            "title": entrant.title,
+            "precision": entrant.precision,
+            "processes": entrant.processes,
+            "images_per_second": spread(values),
+            "to_course": spread(ratios) if agrees else None,
+            "of_peak": flop * median(values) / peak,
+            "first_loss_difference": first,
+            "loss_difference": largest,
+            "first_round_seconds": raw["first"][name],
+        }
+    return rows
+
+
+def able(names: list[str]) -> tuple[list[str], str]:
+    """The loops that this machine can run as they are meant, and why the others are left out."""
+    _, fallback = settle("bf16", loops.CPU)
+    return [name for name in names if not fallback or ENTRANTS[name].precision != "bf16"], fallback
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=9, help="of a round; the first is not timed")
+    parser.add_argument("--only", nargs="*", default=list(ENTRANTS), choices=ENTRANTS)
+    given = parser.parse_args()
+    paper = plan("paper", None, 1).roles["vgg38-bn"]
+    config = replace(paper, optim=replace(paper.optim, eps=EPS))
+    task = Task(config, given.steps, given.rounds + 1)
+    names, left_out = able(given.only)
+    raw = measured(task, names, given.rounds)
+    rows = results(task, raw)
+    for name, row in rows.items():
+        print(name, row)
+    write(
+        f"training-{torch.backends.cpu.get_cpu_capability().lower()}",
+        {
+            "network": config.label,
+            "timed_images_per_round": (given.steps - 1) * config.batch_size,
+            "gflop_per_image": 6 * macs_per_image(config) / 1e9,
+            "peak_gflops": {p: spread([v / 1e9 for v in values]) for p, values in raw["products"].items()},
+            "left_out": left_out,
+            "loops": rows,
+            "losses": raw["losses"],
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""How many runs are trained at once: no more than the memory holds, and on a GPU no more than make it faster.
+
+On CPUs it is one for each core. A step of a small network leaves most of a GPU idle; several runs, each on a
+stream of its own, fill it. How many are worth it is not computed but tried, with steps of the very runs on
+images that are noise.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import torch
+
+from gradscape.config import RunConfig
+from gradscape.errors import ConfigError
+from gradscape.study.cost import dummy_step, run_bytes
+from gradscape.train.graph import WARM_UP, advance
+from gradscape.train.process import compute_on
+
+WORTH = 1.05  # twice as many runs must do this many times the images per second
+TIMED = 30  # steps
+
+
+def pack(configs: Sequence[RunConfig], device: torch.device, wanted: int | None) -> tuple[int, str]:
+    """How many of these runs to train at once on a CUDA device, and what to say of it.
+
+    Args:
+        configs: the runs.
+        wanted: what the user asked for; None for what is fastest.
+
+    Raises:
+        ConfigError: not even one fits the memory.
+    """
+    largest = max(configs, key=lambda config: (config.batch_size, config.net.depth))
+    needed = memory_needed(largest, device)
+    free, _ = torch.cuda.mem_get_info(device)
+    fit = int(free // needed)
+    if fit < 1:
+        raise ConfigError(
+            f"{largest.label} needs {needed / 2**30:.1f} GiB of GPU memory, {free / 2**30:.1f} GiB are free; "
+            "give a smaller batch size or --device cpu"
+        )
+    typical = sorted(configs, key=lambda config: config.batch_size)[len(configs) // 2]
+    return at_once(wanted, len(configs), fit, lambda count: images_per_second(typical, device, count))
+
+
+def share_memory(configs: Sequence[RunConfig], wanted: int) -> tuple[int, str]:
+    """How many of these runs to train at once on CPUs, at most `wanted`, and what to say of it."""
+    needed = max(map(run_bytes, configs), default=1)
+    free = memory_free()
+    fit = max(1, int(min(free // needed, wanted)))
+    if fit >= min(wanted, len(configs)):
+        return wanted, ""
+    return fit, f"{said(fit)}: the memory does not hold {wanted} ({needed / 2**30:.1f} GiB each)"
+
+
+def memory_free() -> float:
+    """Bytes that new processes can have of the main memory; infinite where it is not known."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return math.inf
+    kilobytes = {name: int(rest.split()[0]) for name, rest in (line.split(":") for line in lines)}
+    return kilobytes.get("MemAvailable", math.inf) * 1024
+
+
+def at_once(wanted: int | None, runs: int, fit: int, rate: Callable[[int], float]) -> tuple[int, str]:
+    """How many runs to train at once, and a sentence on why; empty where there is nothing to say.
+
+    Args:
+        wanted: what the user asked for; None for what is fastest.
+        runs: how many there are.
+        fit: how many the memory holds, 1 or more.
+        rate: images per second of so many at once, measured.
+
+    Example:
+        >>> at_once(8, 13, 6, lambda count: 0.0)
+        (6, '6 runs at once: the memory does not hold 8')
+    """
+    if wanted is not None:
+        count = min(wanted, runs)
+        if count <= fit:
+            return count, ""
+        return fit, f"{said(fit)}: the memory does not hold {count}"
+    count, reached = 1, rate(1)
+    while count < min(runs, fit):
+        more = min(2 * count, runs, fit)
+        faster = rate(more)
+        if faster < WORTH * reached:
+            return count, f"{said(count)}, {reached:.0f} images/s: {more} do {faster:.0f}"
+        count, reached = more, faster
+    why = "the memory holds no more" if count < runs else "all there are"
+    return count, f"{said(count)}, {reached:.0f} images/s: {why}"
+
+
+def said(count: int) -> str:
+    return "1 run at once" if count == 1 else f"{count} runs at once"
+
+
+def memory_needed(config: RunConfig, device: torch.device) -> int:
+    """Bytes that a run holds of a CUDA device at its peak: taken by its first steps and its graph."""
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    images_per_second(config, device, 1, timed=1)
+    needed = torch.cuda.max_memory_reserved(device) - before
+    torch.cuda.empty_cache()
+    return needed
+
+
+def images_per_second(config: RunConfig, device: torch.device, count: int, timed: int = TIMED) -> float:
+    """Training images per second of `count` like runs at once, all together, each in a thread."""
+    begin = Barrier(count)
+
+    def train(_: int) -> tuple[float, float]:
+        with compute_on(device, config.precision):
+            step, size = dummy_step(config, device, WARM_UP + 1 + timed), config.batch_size
+            take = advance(step)
+            for _ in range(WARM_UP + 1):
+                take(size)
+            step.tally.means()  # waits for the device
+            begin.wait()
+            start = time.perf_counter()
+            for _ in range(timed):
+                take(size)
+            step.tally.means()
+            return start, time.perf_counter()
+
+    with ThreadPoolExecutor(count) as threads:
+        spans = list(threads.map(train, range(count)))
+    return count * timed * config.batch_size / (max(e for _, e in spans) - min(s for s, _ in spans))

@@ -1,0 +1,73 @@
+"""The step asks the host for nothing, and its CUDA graph does what it does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+from cases import digits, tiny
+from gradscape.records import RunRecord
+from gradscape.store import RunFolder
+from gradscape.study.cost import dummy_step
+from gradscape.study.executors import run_threads
+from gradscape.study.work import TrainJob, train_job
+from gradscape.train import graph, loop
+from gradscape.train.loop import train_run
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("norm", ["none", "batch", "algorithm1"])
+def test_a_step_reads_nothing_back(norm: str, precision: str) -> None:
+    """On tensors without values whatever would wait for one raises."""
+    config = tiny()
+    net = {"depth": 8, "filters": 4, "norm": norm}
+    step = dummy_step(tiny(net=type(config.net)(**net)), CPU, batches=3)
+    step.precision = precision
+    step(config.batch_size)  # the optimiser's state is made by the first
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        step(config.batch_size)
+        step(7)  # the tail
+        with pytest.raises(DataDependentOutputException):
+            step.tally.means()
+
+
+def test_steps_elsewhere_are_taken_as_they_are() -> None:
+    step = dummy_step(tiny(), CPU, batches=1)
+    assert graph.advance(step) is step
+
+
+def same(one: RunRecord, other: RunRecord, rel: float) -> None:
+    for name in ("train_loss", "valid_loss"):
+        assert one.curve(name) == pytest.approx(other.curve(name), rel=rel)
+    for left, right in zip(one.epochs, other.epochs, strict=True):
+        assert left.flow.mean_abs == pytest.approx(right.flow.mean_abs, rel=10 * rel, abs=1e-9)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_the_graph_equals_the_eager_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    """60 images by 25: batches of two sizes, each replayed from the second epoch on."""
+    config = tiny(epochs=6, precision=precision)
+    graphed = train_run(config, RunFolder(tmp_path / "graph"), digits(), device="cuda")
+    monkeypatch.setattr(loop, "advance", lambda step: step)
+    eager = train_run(config, RunFolder(tmp_path / "eager"), digits(), device="cuda")
+    same(graphed, eager, rel=1e-3)
+
+
+@pytest.mark.gpu
+def test_runs_side_by_side_equal_runs_alone(tmp_path: Path) -> None:
+    jobs = {
+        str(seed): TrainJob(tiny(epochs=6, seed=seed), tmp_path / str(seed), device="cuda")
+        for seed in range(4)
+    }
+    done = {event.job: event.payload for event in run_threads(train_job, jobs, 4) if event.kind == "finished"}
+    for name, job in jobs.items():
+        alone = train_run(job.config, RunFolder(tmp_path / f"alone-{name}"), digits(), device="cuda")
+        same(done[name], alone, rel=1e-3)
