@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from gradscape.config import RunConfig
 from gradscape.data.batches import DeviceImages, EpochDraw, epoch_draw
+from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.process import prepare_process
 from gradscape.train.state import TrainState, build_model
 from gradscape.train.step import TrainStep
@@ -132,10 +133,17 @@ def adam(model: nn.Module, config: RunConfig, **options: Any) -> torch.optim.Ada
     )
 
 
-def course(task: Task, workers: int) -> Loop:
-    """As in a course's code: PIL transforms, NCHW, float32, `.item()` after every step."""
+def course(task: Task, workers: int, nudge: float = 0.0, seed: int = 0) -> Loop:
+    """As in a course's code: PIL transforms, NCHW, float32, `.item()` after every step.
+
+    Every initial weight is off by a part of itself of at most `nudge`, drawn from `seed`.
+    """
     data = Pictures(task)
     model = build_model(task.config, CPU).to(memory_format=torch.contiguous_format)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter *= 1 + nudge * (2 * torch.rand(parameter.shape, generator=generator) - 1)
     optimizer = adam(model, task.config)
 
     def run(round_: int) -> Round:
@@ -220,9 +228,8 @@ def lightning(task: Task, workers: int) -> Loop:
 def gradscape(task: Task, precision: str = "fp32") -> Loop:
     """The step that `gradscape train` and `reproduce` take, gradient flow recorded."""
     images, labels, draw = task.images()
-    step = TrainStep(
-        TrainState(task.config, CPU), DeviceImages.make(images, labels, 4, CPU), MEAN, STD, precision
-    )
+    pool = DeviceImages.make(images, labels, 4, CPU)
+    step = TrainStep(TrainState(task.config, CPU), pool, MEAN, STD, Arithmetic(precision))
     step.begin(draw, task.config.optim.lr)
 
     def run(round_: int) -> Round:

@@ -16,7 +16,9 @@ from gradscape.errors import ConfigError
 from gradscape.study import packing
 from gradscape.study.cost import run_bytes
 from gradscape.study.packing import at_once, images_per_second, pack, share_memory
+from gradscape.train.arithmetic import Arithmetic
 
+FP32 = Arithmetic("fp32")
 CIFAR = DataConfig(name="cifar100")
 
 
@@ -67,7 +69,7 @@ def test_free_memory_is_the_systems_number() -> None:
 
 
 def test_rate_counts_every_runs_images() -> None:
-    assert images_per_second(TINY, torch.device("cpu"), count=2, timed=2) > 0
+    assert images_per_second(TINY, torch.device("cpu"), FP32, count=2, timed=2) > 0
 
 
 PEAK = """
@@ -112,10 +114,10 @@ def test_memory_is_estimated_above_what_is_used_and_not_by_much(config: RunConfi
 def test_pack_measures_memory_and_benefit() -> None:
     device = torch.device("cuda")
     configs = [replace(TINY, seed=seed) for seed in range(6)]
-    count, note = pack(configs, device, None)
+    count, note = pack(configs, device, FP32, None)
     assert 1 <= count <= 6
     assert "images/s" in note
-    assert pack(configs, device, 2) == (2, "")
+    assert pack(configs, device, FP32, 2) == (2, "")
     huge = RunConfig(net=NetConfig(filters=4096), data=CIFAR, batch_size=47_500)
     with pytest.raises((ConfigError, torch.cuda.OutOfMemoryError)):
-        pack([huge], device, None)
+        pack([huge], device, FP32, None)

@@ -19,11 +19,12 @@ from gradscape.errors import ConfigError
 from gradscape.store import RunFolder
 from gradscape.study.cost import dummy_step
 from gradscape.train import precision
+from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.loop import train_run
 from gradscape.train.precision import bf16_fault, measure_convolution, settle
 
 CPU = torch.device("cpu")
-BF16 = ("bf16", "")  # as settled where the probe is content: these tests hold on any processor
+BF16 = Arithmetic("bf16")  # as decided where the probe is content: these tests hold on any processor
 SLOW = "bf16 convolutions are slow here (3.0 times fp32's time): computing in fp32"
 
 
@@ -105,15 +106,15 @@ def test_a_fallback_is_said_recorded_and_kept_when_the_run_goes_on(
         elif len(said) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("gradscape.train.loop.settle", lambda wanted, device: ("fp32", SLOW))
+    monkeypatch.setattr("gradscape.train.loop.decide", lambda wanted, device: Arithmetic("fp32", SLOW))
     with pytest.raises(KeyboardInterrupt):
         train_run(config, folder, digits(), report=tell)
     assert said == [SLOW]
     # The machine is faster now; the run has begun in fp32 and stays in it.
-    monkeypatch.setattr("gradscape.train.loop.settle", lambda wanted, device: BF16)
+    monkeypatch.setattr("gradscape.train.loop.decide", lambda wanted, device: BF16)
     record = train_run(config, folder, digits())
     assert (record.status["computed_in"], record.status["fallback"]) == ("fp32", SLOW)
-    plain = train_run(tiny(epochs=2), RunFolder(tmp_path / "fp32"), digits(), settled=("fp32", ""))
+    plain = train_run(tiny(epochs=2), RunFolder(tmp_path / "fp32"), digits(), arithmetic=Arithmetic("fp32"))
     assert record.curve("train_loss") == plain.curve("train_loss")
 
 
@@ -137,7 +138,7 @@ def test_in_bf16_all_that_is_summed_up_stays_float32(norm: str) -> None:
 
 def test_bf16_is_near_fp32_and_not_it(tmp_path: Path) -> None:
     full = train_run(tiny(), RunFolder(tmp_path / "fp32"), digits())
-    low = train_run(tiny(precision="bf16"), RunFolder(tmp_path / "bf16"), digits(), settled=BF16)
+    low = train_run(tiny(precision="bf16"), RunFolder(tmp_path / "bf16"), digits(), arithmetic=BF16)
     assert low.status["computed_in"] == "bf16"
     assert low.curve("train_loss") != full.curve("train_loss")
     assert low.curve("train_loss") == pytest.approx(full.curve("train_loss"), rel=0.05)
@@ -150,10 +151,10 @@ def test_a_bf16_run_killed_and_resumed_is_bit_identical(tmp_path: Path) -> None:
         if getattr(progress, "epoch", 0) == 2:
             raise KeyboardInterrupt
 
-    whole = train_run(config, RunFolder(tmp_path / "whole"), digits(), settled=BF16)
+    whole = train_run(config, RunFolder(tmp_path / "whole"), digits(), arithmetic=BF16)
     with pytest.raises(KeyboardInterrupt):
-        train_run(config, RunFolder(tmp_path / "cut"), digits(), report=stop, settled=BF16)
-    cut = train_run(config, RunFolder(tmp_path / "cut"), digits(), settled=BF16)
+        train_run(config, RunFolder(tmp_path / "cut"), digits(), report=stop, arithmetic=BF16)
+    cut = train_run(config, RunFolder(tmp_path / "cut"), digits(), arithmetic=BF16)
     assert len(whole.epochs) == len(cut.epochs) == 3
     for name in ("train_loss", "valid_loss", "flow"):
         assert cut.curve(name) == whole.curve(name)
@@ -161,5 +162,5 @@ def test_a_bf16_run_killed_and_resumed_is_bit_identical(tmp_path: Path) -> None:
 
 def test_bf16_keeps_gradients_that_fp16_would_erase(tmp_path: Path) -> None:
     config = tiny(net=NetConfig(depth=38, norm="none"), epochs=1, precision="bf16")
-    flow = train_run(config, RunFolder(tmp_path), digits(), settled=BF16).epochs[0].flow.weights()
+    flow = train_run(config, RunFolder(tmp_path), digits(), arithmetic=BF16).epochs[0].flow.weights()
     assert 0 < flow[0] < 1e-12

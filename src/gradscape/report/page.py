@@ -103,11 +103,14 @@ def run_row(study: StudyRecord, run: RunRecord) -> dict[str, str]:
     }
 
 
+ENVIRONMENT = ("versions", "device", "threads", "computed_in", "fallback", "fused", "host", "attempts")
+
+
 def provenance(study: StudyRecord) -> list[tuple[str, str]]:
     """What the runs' status says of where they ran: every distinct value, in the order of the runs."""
     found: dict[str, dict[str, None]] = {}
     for run in study.runs.values():
-        for name in ("versions", "device", "threads", "computed_in", "fallback", "host", "attempts"):
+        for name in ENVIRONMENT:
             if run.status.get(name):
                 found.setdefault(name, {})[worded(run.status[name])] = None
     return [(name.replace("_", " "), "; ".join(values)) for name, values in found.items()]

@@ -11,6 +11,7 @@ from gradscape.config import RunConfig
 if TYPE_CHECKING:
     import torch
 
+    from gradscape.train.arithmetic import Arithmetic
     from gradscape.train.step import TrainStep
 
 EVAL_SHARE = 1 / 3  # a forward pass beside forward and backward
@@ -74,12 +75,14 @@ def run_bytes(config: RunConfig) -> int:
     return int(PROCESS_BYTES + images + config.batch_size * (16 * full + 1.6 * width * kept))
 
 
-def dummy_step(config: RunConfig, device: torch.device, batches: int) -> TrainStep:
+def dummy_step(
+    config: RunConfig, device: torch.device, batches: int, how: Arithmetic | None = None
+) -> TrainStep:
     """The run's training step, begun on an epoch of so many mini-batches of noise."""
     import numpy as np
 
     from gradscape.data.batches import DeviceImages, epoch_draw
-    from gradscape.train.precision import settle
+    from gradscape.train.arithmetic import decide
     from gradscape.train.state import TrainState
     from gradscape.train.step import TrainStep
 
@@ -88,8 +91,8 @@ def dummy_step(config: RunConfig, device: torch.device, batches: int) -> TrainSt
     images = draw.integers(0, 256, (count, data.size, data.size, 3), dtype=np.uint8)
     labels = draw.integers(0, data.classes, count)
     pool = DeviceImages.make(images, labels, 0, device)
-    precision, _ = settle(config.precision, device)
-    step = TrainStep(TrainState(config, device), pool, (0.5,) * 3, (0.25,) * 3, precision)
+    how = how or decide(config.precision, device)
+    step = TrainStep(TrainState(config, device), pool, (0.5,) * 3, (0.25,) * 3, how)
     step.begin(epoch_draw(count, 0, 0, 0, False), config.optim.lr)
     return step
 

@@ -19,6 +19,7 @@ import torch
 from gradscape.config import RunConfig
 from gradscape.errors import ConfigError
 from gradscape.study.cost import dummy_step, run_bytes
+from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.graph import WARM_UP, advance
 from gradscape.train.process import compute_on
 
@@ -26,18 +27,22 @@ WORTH = 1.05  # twice as many runs must do this many times the images per second
 TIMED = 30  # steps
 
 
-def pack(configs: Sequence[RunConfig], device: torch.device, wanted: int | None) -> tuple[int, str]:
+def pack(
+    configs: Sequence[RunConfig], device: torch.device, how: Arithmetic, wanted: int | None
+) -> tuple[int, str]:
     """How many of these runs to train at once on a CUDA device, and what to say of it.
 
     Args:
         configs: the runs.
+        device: a CUDA device.
+        how: all of them compute.
         wanted: what the user asked for; None for what is fastest.
 
     Raises:
         ConfigError: not even one fits the memory.
     """
     largest = max(configs, key=lambda config: (config.batch_size, config.net.depth))
-    needed = memory_needed(largest, device)
+    needed = memory_needed(largest, device, how)
     free, _ = torch.cuda.mem_get_info(device)
     fit = int(free // needed)
     if fit < 1:
@@ -46,7 +51,7 @@ def pack(configs: Sequence[RunConfig], device: torch.device, wanted: int | None)
             "give a smaller batch size or --device cpu"
         )
     typical = sorted(configs, key=lambda config: config.batch_size)[len(configs) // 2]
-    return at_once(wanted, len(configs), fit, lambda count: images_per_second(typical, device, count))
+    return at_once(wanted, len(configs), fit, lambda count: images_per_second(typical, device, how, count))
 
 
 def share_memory(configs: Sequence[RunConfig], wanted: int) -> tuple[int, str]:
@@ -102,24 +107,26 @@ def said(count: int) -> str:
     return "1 run at once" if count == 1 else f"{count} runs at once"
 
 
-def memory_needed(config: RunConfig, device: torch.device) -> int:
+def memory_needed(config: RunConfig, device: torch.device, how: Arithmetic) -> int:
     """Bytes that a run holds of a CUDA device at its peak: taken by its first steps and its graph."""
     torch.cuda.empty_cache()
     before = torch.cuda.memory_reserved(device)
     torch.cuda.reset_peak_memory_stats(device)
-    images_per_second(config, device, 1, timed=1)
+    images_per_second(config, device, how, 1, timed=1)
     needed = torch.cuda.max_memory_reserved(device) - before
     torch.cuda.empty_cache()
     return needed
 
 
-def images_per_second(config: RunConfig, device: torch.device, count: int, timed: int = TIMED) -> float:
+def images_per_second(
+    config: RunConfig, device: torch.device, how: Arithmetic, count: int, timed: int = TIMED
+) -> float:
     """Training images per second of `count` like runs at once, all together, each in a thread."""
     begin = Barrier(count)
 
     def train(_: int) -> tuple[float, float]:
-        with compute_on(device, config.precision):
-            step, size = dummy_step(config, device, WARM_UP + 1 + timed), config.batch_size
+        with compute_on(device, how.precision):
+            step, size = dummy_step(config, device, WARM_UP + 1 + timed, how), config.batch_size
             take = advance(step)
             for _ in range(WARM_UP + 1):
                 take(size)

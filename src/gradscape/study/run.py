@@ -22,6 +22,8 @@ from gradscape.study.work import PRELOAD, TrainJob, train_job
 if TYPE_CHECKING:
     import torch
 
+    from gradscape.train.arithmetic import Arithmetic
+
 STUDIES: Mapping[str, Study] = {study.name: study for study in (BATCHNORM,)}
 
 
@@ -54,19 +56,19 @@ def reproduce(study: Study, plan: Plan, folder: StudyFolder, execution: Executio
         StoreError: the folder is another study's, busy, or cannot be written.
         RunFailed: some runs failed; the others were run and the report was built.
     """
-    from gradscape.train.precision import settle
+    from gradscape.train.arithmetic import decide
     from gradscape.train.process import find_device
 
     # Once and now, not in every worker.
     device = find_device(execution.device)
-    settled = settle(plan.precision, device)
+    how = decide(plan.precision, device)
     # Verified and cached once, before any worker asks for it.
     load_images(
         plan.data, execution.data_root, download=execution.download, mirrors=execution.mirrors or None
     )
     with folder.locked():
         ask(folder, study, plan)
-        failed = run_missing(plan.runs(), folder, execution, device, settled)
+        failed = run_missing(plan.runs(), folder, execution, device, how)
         page = rebuild(folder)
     if failed:
         raise RunFailed(
@@ -81,20 +83,20 @@ def run_missing(
     folder: StudyFolder,
     execution: Execution,
     device: torch.device,
-    settled: tuple[str, str],
+    how: Arithmetic,
 ) -> list[str]:
     """Run what has not ended, side by side; returns the identities of runs that failed."""
     missing = {n: config for n, config in runs.items() if folder.run(n).status()["state"] not in ENDED}
     for name, config in runs.items():
         folder.run(name).create(config)
     jobs = {
-        name: TrainJob(config, folder.run(name).path, execution.data_root, device.type, settled=settled)
+        name: TrainJob(config, folder.run(name).path, execution.data_root, device.type, arithmetic=how)
         for name, config in missing.items()
     }
     failed = []
-    events, note = side_by_side(jobs, execution.workers, device)
+    events, note = side_by_side(jobs, execution.workers, device, how)
     with ProgressView(missing, len(runs) - len(missing)) as view, closing(events):
-        for news in filter(None, (settled[1], note)):
+        for news in filter(None, (how.fallback, how.fusing, note)):
             view.say(news)
         for event in events:
             view.show(event)
@@ -106,14 +108,14 @@ def run_missing(
 
 
 def side_by_side(
-    jobs: Mapping[str, TrainJob], workers: int | None, device: torch.device
+    jobs: Mapping[str, TrainJob], workers: int | None, device: torch.device, how: Arithmetic
 ) -> tuple[Generator[Event], str]:
     """The jobs' events, executed as their device likes it, and what to say of that."""
     from gradscape.study.packing import pack, share_memory
 
     configs = [job.config for job in jobs.values()]
     if device.type == "cuda" and jobs:
-        count, note = pack(configs, device, workers)
+        count, note = pack(configs, device, how, workers)
         return run_threads(train_job, jobs, count), note
     count, note = share_memory(configs, workers or cores())
     return run_processes(train_job, jobs, count, PRELOAD), note

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gradscape.config import RunConfig
 from gradscape.records import RunRecord
 from gradscape.store import RunFolder
 from gradscape.study.executors import Report
+
+if TYPE_CHECKING:
+    from gradscape.train.arithmetic import Arithmetic
 
 # Once for all workers, before they fork: torch, and what its first optimiser would import in each (2.6 s).
 PRELOAD = ("gradscape.train.loop", "torch._dynamo")
@@ -18,7 +22,7 @@ PRELOAD = ("gradscape.train.loop", "torch._dynamo")
 class TrainJob:
     """One run, where it is kept, where its images lie, and what it is executed on.
 
-    `settled` is what `gradscape.train.precision.settle` said for all of the study's runs.
+    `arithmetic` is what `gradscape.train.arithmetic.decide` said for all of the study's runs.
     """
 
     config: RunConfig
@@ -26,7 +30,7 @@ class TrainJob:
     data_root: Path | None = None
     device: str = "auto"
     threads: int = 1
-    settled: tuple[str, str] | None = None
+    arithmetic: Arithmetic | None = None
 
 
 def train_job(job: TrainJob, report: Report) -> RunRecord:
@@ -40,4 +44,4 @@ def train_job(job: TrainJob, report: Report) -> RunRecord:
 
     prepare_process(job.threads)
     images = load_images(job.config.data.name, job.data_root)
-    return train_run(job.config, RunFolder(job.folder), images, job.device, report, job.settled)
+    return train_run(job.config, RunFolder(job.folder), images, job.device, report, job.arithmetic)

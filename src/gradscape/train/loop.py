@@ -16,8 +16,8 @@ from gradscape.data.batches import DeviceImages, EpochDraw, epoch_draw, eval_bat
 from gradscape.errors import ConfigError, StoreError
 from gradscape.records import EpochRecord, Progress, RunRecord
 from gradscape.store import ENDED, RunFolder
+from gradscape.train.arithmetic import Arithmetic, decide
 from gradscape.train.graph import advance
-from gradscape.train.precision import settle
 from gradscape.train.process import compute_on, environment, find_device
 from gradscape.train.state import TrainState
 from gradscape.train.step import Batches, TrainStep, cosine, evaluate
@@ -43,7 +43,7 @@ def train_run(
     images: ImageSet,
     device: str = "cpu",
     report: Report = lambda progress: None,
-    settled: tuple[str, str] | None = None,
+    arithmetic: Arithmetic | None = None,
 ) -> RunRecord:
     """Train one run, or go on with it, and return its record.
 
@@ -57,7 +57,7 @@ def train_run(
         device: `cpu`, `cuda` or `auto` (cuda where there is one).
         report: called with a `Progress` after every epoch, on a CPU about twice a second, and with a
             sentence where there is news.
-        settled: what `settle` said of the run's precision, where it has been asked already.
+        arithmetic: what `decide` said of the run's precision, where it has been asked already.
 
     Raises:
         ConfigError: the device is not here, or `images` is another data set.
@@ -70,21 +70,23 @@ def train_run(
     if images.name != config.data.name:
         raise ConfigError(f"data.name: the run is on {config.data.name}, the images are {images.name}")
     place = find_device(device)
-    computed, fallback = settled or settle(config.precision, place)
+    how = arithmetic or decide(config.precision, place)
     folder.create(config)
     with folder.locked():
         before = folder.status()
         if before["state"] in ENDED:
             return folder.record()
         if "computed_in" in before:  # a timing on a busy machine must not change a run half-way
-            computed, fallback = before["computed_in"], before["fallback"]
+            how = Arithmetic(before["computed_in"], before["fallback"], "fused" in before)
         details = environment(place) | {"attempts": before.get("attempts", 0) + 1}
-        details |= {"computed_in": computed, "fallback": fallback}
-        if fallback and settled is None:
-            report(fallback)
+        details |= {"computed_in": how.precision, "fallback": how.fallback}
+        details |= {"fused": "BatchNorm with LeakyReLU"} if how.fused else {}
+        if arithmetic is None:
+            for news in filter(None, (how.fallback, how.fusing)):
+                report(news)
         try:
-            with compute_on(place, computed):
-                details |= run(config, folder, images, place, computed, report, details)
+            with compute_on(place, how.precision):
+                details |= run(config, folder, images, place, how, report, details)
         except Diverged as end:
             folder.set_status("diverged", **details, epoch=end.epoch, step=end.step)
         except KeyboardInterrupt:
@@ -103,7 +105,7 @@ def run(
     folder: RunFolder,
     images: ImageSet,
     device: torch.device,
-    precision: str,
+    how: Arithmetic,
     report: Report,
     details: dict[str, Any],
 ) -> dict[str, Any]:
@@ -127,7 +129,7 @@ def run(
     if (checkpoint := folder.load()) is not None and len(folder.epochs()) >= checkpoint.epoch:
         state.restore(checkpoint)
     folder.keep(state.epoch)
-    step = TrainStep(state, pool, *mean_std, precision)
+    step = TrainStep(state, pool, *mean_std, how)
     take = advance(step)
 
     while state.epoch < config.epochs:
@@ -135,7 +137,7 @@ def run(
         draw = epoch_draw(len(pool), config.seed, state.epoch, data.crop_pad, bool(data.flip))
         measured = train_epoch(config, step, take, draw, report)
         trained = time.perf_counter()
-        valid_loss, valid_accuracy = evaluate(state.model, valid, device, precision)
+        valid_loss, valid_accuracy = evaluate(state.model, valid, device, how.precision)
         if not math.isfinite(valid_loss):
             raise Diverged(state.epoch + 1, math.ceil(len(pool) / config.batch_size))
         state.finish_epoch(valid_accuracy)
@@ -152,7 +154,7 @@ def run(
         folder.save(state.checkpoint())
 
     held_out = eval_batches(images.test_images, images.test_labels, *shown)
-    return details | {"test": test(state, held_out, device, precision)}
+    return details | {"test": test(state, held_out, device, how.precision)}
 
 
 def train_epoch(

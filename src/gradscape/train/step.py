@@ -11,6 +11,8 @@ from torch.nn.functional import cross_entropy
 
 from gradscape.data.batches import DeviceImages, EpochDraw, TrainBatches
 from gradscape.measure.gradient_flow import FlowRecorder
+from gradscape.train.arithmetic import Arithmetic
+from gradscape.train.fuse import fuse
 from gradscape.train.precision import low_precision
 from gradscape.train.state import TrainState
 
@@ -63,7 +65,7 @@ class TrainStep:
         state: what is trained, on the pool's device.
         pool: the training images.
         mean, std: per channel, as in `STATISTICS`.
-        precision: of the forward and backward passes, as `settle` decided.
+        how: it computes; where it says so, the state's model is fused.
     """
 
     def __init__(
@@ -72,9 +74,11 @@ class TrainStep:
         pool: DeviceImages,
         mean: Sequence[float],
         std: Sequence[float],
-        precision: str,
+        how: Arithmetic,
     ) -> None:
-        self.state, self.precision, self.device = state, precision, pool.images.device
+        self.state, self.precision, self.device = state, how.precision, pool.images.device
+        if how.fused:
+            fuse(state.model)
         self.batches = TrainBatches(pool, mean, std)
         self.flow, self.tally = FlowRecorder(state.model), Tally(self.device)
         self.place = torch.zeros((), dtype=torch.int64, device=self.device)
