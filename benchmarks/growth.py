@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing as mp
-import resource
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 
@@ -28,10 +28,10 @@ from gradscape.study.cost import dummy_step, macs_per_image, run_bytes
 from gradscape.study.executors import cores
 from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.process import prepare_process
-from measure import RESULTS, spread, write
+from measure import RESULTS, peak_bytes, spread, write
 
 BASE = plan("paper", None, 1).roles["vgg38-bn"]
-SECONDS = 4.0  # of timed steps, and two of them at least
+SECONDS = 6.0  # of timed steps, and two of them at least
 GIB = 2**30
 
 
@@ -54,23 +54,21 @@ POINTS = [
 
 
 def train(config: RunConfig, ready: Barrier, results: mp.SimpleQueue[Any]) -> None:
-    """A run's process: images per second between its first timed step and its last, and its memory's peak."""
+    """A run's process: when it was ready and when each step ended, and its memory's peak."""
     prepare_process(threads=1)
-    step, size = dummy_step(config, torch.device("cpu"), 3, Arithmetic("fp32")), config.batch_size
-    step(size)  # allocates and plans
+    step = dummy_step(config, torch.device("cpu"), 3, Arithmetic("fp32"))
+    step(config.batch_size)  # allocates and plans
     ready.wait()
-    start, steps = time.perf_counter(), 0
-    while steps < 2 or time.perf_counter() - start < SECONDS:
+    times = [time.perf_counter()]  # one clock for all processes
+    while len(times) < 3 or times[-1] - times[0] < SECONDS:
         step.place.zero_()  # the images are used again
-        step(size)
-        steps += 1
-    end = time.perf_counter()
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    results.put((steps * size / (end - start), peak))
+        step(config.batch_size)
+        times.append(time.perf_counter())
+    results.put((times, peak_bytes()))
 
 
 def measure(point: Point) -> tuple[float, int]:
-    """Images per second of all runs together, and the most memory that one of them held."""
+    """Images per second of all runs together while all run, and the most memory that one of them held."""
     context = mp.get_context("spawn")
     ready, results = context.Barrier(point.runs), context.SimpleQueue()
     processes = [
@@ -78,10 +76,12 @@ def measure(point: Point) -> tuple[float, int]:
     ]
     for process in processes:
         process.start()
-    rates, peaks = zip(*(results.get() for _ in processes), strict=True)
+    clocks, peaks = zip(*(results.get() for _ in processes), strict=True)
     for process in processes:
         process.join()
-    return sum(rates), max(peaks)
+    all_run = (max(times[0] for times in clocks), min(times[-1] for times in clocks))
+    steps = sum(float(np.diff(np.interp(all_run, times, range(len(times))))[0]) for times in clocks)
+    return steps * point.config.batch_size / (all_run[1] - all_run[0]), max(peaks)
 
 
 def measured(rounds: int) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import platform
+import re
 import subprocess
 from pathlib import Path
 from statistics import median
@@ -48,6 +49,16 @@ def commit() -> str:
         [*git, "status", "--porcelain", "--", "../src"], capture_output=True, text=True, check=True
     )
     return head.stdout.strip() + ("+" if changed.stdout else "")
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held; Linux only.
+
+    Not `ru_maxrss`: a process starts with that of the process it was forked from.
+    """
+    held = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert held
+    return 1024 * int(held[1])
 
 
 def spread(values: list[float]) -> dict[str, Any]:
