@@ -1,7 +1,7 @@
 """How long the commands of the README take here; run it on a quiet machine.
 
-`python benchmarks/commands.py [--data-root DIR]` times `--help`, `reproduce` (the whole quick study),
-`report` and, where CIFAR-100 is in DIR, reading it and one epoch of VGG38 with BatchNorm on all of its
+`python benchmarks/commands.py [--data-root DIR]` times `--help`, `reproduce` (the whole quick study, also in
+bf16 where the processor has it), `report` and, where CIFAR-100 is in DIR, reading it and one epoch of VGG38 with BatchNorm on all of its
 47,500 training images. Prints a table and writes `results/commands.json`.
 """
 
@@ -15,7 +15,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import gradscape as gs
+from gradscape.train.precision import settle
 from measure import spread, write
 
 COMMAND = [sys.executable, "-m", "gradscape"]
@@ -62,6 +65,10 @@ def main() -> None:
         values: dict[str, Any] = {"help_seconds": spread([timed("--help") for _ in range(9)])}
         values["quick_seconds"] = timed("reproduce", "--out", folder / "quick")
         values["quick_runs"] = len(gs.load(folder / "quick").runs)
+        if not settle("bf16", torch.device("cpu"))[1]:
+            values["quick_bf16_seconds"] = timed(
+                "reproduce", "--precision", "bf16", "--out", folder / "quick-bf16"
+            )
         values["report_seconds"] = spread([timed("report", folder / "quick") for _ in range(3)])
         if root:
             values |= cifar(root, folder)

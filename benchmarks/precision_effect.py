@@ -1,7 +1,7 @@
 """What bf16 does to results: the same seeds in fp32 and bf16, beside what another seed does.
 
-The quick preset's three baselines over five seeds. `python benchmarks/precision_effect.py` takes a quarter of
-an hour, writes `results/precision_effect.json` and draws `results/precision_effect.png`. Where the processor
+The quick preset's three baselines over ten seeds. `python benchmarks/precision_effect.py` takes five to thirty
+minutes, writes `results/precision_effect.json` and draws `results/precision_effect.png`. Where the processor
 has no bfloat16 instructions, its convolutions are done in float32 on operands rounded to bfloat16, and their
 results rounded again: what such instructions compute, up to the order of summation.
 """
@@ -31,7 +31,7 @@ from gradscape.study.executors import Report, cores, run_processes
 from gradscape.study.work import PRELOAD
 from measure import RESULTS, write
 
-SEEDS = 5
+SEEDS = 10
 TITLES = {"vgg08": "VGG08", "vgg38": "VGG38", "vgg38-bn": "VGG38 + BatchNorm"}
 
 
