@@ -1,8 +1,8 @@
 """How long the commands of the README take here; run it on a quiet machine.
 
 `python benchmarks/commands.py [--data-root DIR]` times `--help`, `reproduce` (the whole quick study, also in
-bf16 where the processor has it), `report` and, where CIFAR-100 is in DIR, reading it and one epoch of VGG38 with BatchNorm on all of its
-47,500 training images. Prints a table and writes `results/commands.json`.
+bf16 where the processor has it), `report` and, where CIFAR-100 is in DIR, reading it and one epoch of VGG38
+with BatchNorm on all of its 47,500 training images. Prints a table and writes `results/commands.json`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What bf16 does to results: the same seeds in fp32 and bf16, beside what another seed does.
 
-The quick preset's three baselines over ten seeds. `python benchmarks/precision_effect.py` takes five to thirty
-minutes, writes `results/precision_effect.json` and draws `results/precision_effect.png`. Where the processor
-has no bfloat16 instructions, its convolutions are done in float32 on operands rounded to bfloat16, and their
-results rounded again: what such instructions compute, up to the order of summation.
+The quick preset's three baselines over ten seeds. `python benchmarks/precision_effect.py` takes five minutes
+to half an hour, writes `results/precision_effect.json` and draws `results/precision_effect.png`. Where the
+processor has no bfloat16 instructions, its convolutions are done in float32 on operands rounded to bfloat16,
+and their results rounded again: what such instructions compute, up to the order of summation.
 """
 
 from __future__ import annotations
