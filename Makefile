@@ -1,6 +1,6 @@
 # make reproduce   the whole study on embedded images: figures, tables, checked claims
 # make test        every test;  make lint: format, types, import directions
-# make bench       what things cost here;  make clean: all but your runs
+# make bench       what things cost here, about an hour;  make clean: all but your runs
 SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
@@ -20,7 +20,11 @@ lint: $(VENV)/made-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/made
+bench: $(VENV)/made-bench
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/precision_effect.py
+	$(BIN)/python benchmarks/step_profile.py
 	$(BIN)/python benchmarks/gradient_flow_cost.py
 	$(BIN)/python benchmarks/commands.py
 
@@ -37,4 +41,8 @@ $(VENV)/made: pyproject.toml constraints.txt
 
 $(VENV)/made-dev: $(VENV)/made
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+$(VENV)/made-bench: $(VENV)/made
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	touch $@

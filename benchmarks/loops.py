@@ -24,7 +24,9 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from gradscape.config import RunConfig
 from gradscape.data.batches import DeviceImages, EpochDraw, epoch_draw
 from gradscape.train.arithmetic import Arithmetic
-from gradscape.train.process import prepare_process
+from gradscape.train.fuse import fusing_pays
+from gradscape.train.graph import advance
+from gradscape.train.process import compute_on, prepare_process
 from gradscape.train.state import TrainState, build_model
 from gradscape.train.step import TrainStep
 
@@ -40,11 +42,13 @@ class Task:
         config: the network, the batch size and Adam's settings.
         steps: of one round; the first of them is not timed.
         rounds: for which there are images.
+        device: where it is trained.
     """
 
     config: RunConfig
     steps: int
     rounds: int
+    device: torch.device = CPU
 
     @property
     def count(self) -> int:
@@ -69,6 +73,13 @@ class Round:
 
 
 Loop = Callable[[int], Round]
+
+
+def clock(device: torch.device) -> float:
+    """Seconds, when the device has done all it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
@@ -115,15 +126,21 @@ class Bytes(Dataset[tuple[np.ndarray, int]]):
 
 def normalised(images: Tensor) -> Tensor:
     """uint8 (B, H, W, 3) as float32 (B, 3, H, W) in channels_last."""
-    mean, std = torch.tensor(MEAN), torch.tensor(STD)
+    mean, std = (torch.tensor(values, device=images.device) for values in (MEAN, STD))
     return images.float().div_(255).sub_(mean).div_(std).permute(0, 3, 1, 2)
+
+
+def computed_in(precision: str, device: torch.device) -> str:
+    """TF32 for fp32 on a GPU: PyTorch's choice for convolutions unless it is told otherwise."""
+    return "tf32" if device.type == "cuda" and precision == "fp32" else precision
 
 
 def loader(data: Dataset[Any], task: Task, round_: int, workers: int) -> DataLoader[Any]:
     """The round's mini-batches in their order."""
     images = task.steps * task.config.batch_size
     chosen = Subset(data, range(round_ * images, (round_ + 1) * images))
-    return DataLoader(chosen, task.config.batch_size, num_workers=workers)
+    on_gpu = task.device.type == "cuda"
+    return DataLoader(chosen, task.config.batch_size, num_workers=workers, pin_memory=on_gpu)
 
 
 def adam(model: nn.Module, config: RunConfig, **options: Any) -> torch.optim.Adam:
@@ -139,16 +156,18 @@ def course(task: Task, workers: int, nudge: float = 0.0, seed: int = 0) -> Loop:
     Every initial weight is off by a part of itself of at most `nudge`, drawn from `seed`.
     """
     data = Pictures(task)
-    model = build_model(task.config, CPU).to(memory_format=torch.contiguous_format)
+    model = build_model(task.config, task.device).to(memory_format=torch.contiguous_format)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter *= 1 + nudge * (2 * torch.rand(parameter.shape, generator=generator) - 1)
+            drawn = 2 * torch.rand(parameter.shape, generator=generator) - 1
+            parameter *= 1 + nudge * drawn.to(task.device)
     optimizer = adam(model, task.config)
 
     def run(round_: int) -> Round:
         losses, accuracies, start = [], [], 0.0
         for x, y in loader(data, task, round_, workers):
+            x, y = x.to(task.device), y.to(task.device)
             logits = model(x)
             loss = cross_entropy(logits, y)
             optimizer.zero_grad()
@@ -156,8 +175,8 @@ def course(task: Task, workers: int, nudge: float = 0.0, seed: int = 0) -> Loop:
             optimizer.step()
             losses.append(loss.item())
             accuracies.append((logits.argmax(1) == y).float().mean().item())
-            start = start or time.perf_counter()
-        return Round(start, time.perf_counter(), losses)
+            start = start or clock(task.device)
+        return Round(start, clock(task.device), losses)
 
     return run
 
@@ -165,22 +184,23 @@ def course(task: Task, workers: int, nudge: float = 0.0, seed: int = 0) -> Loop:
 def plain(task: Task, workers: int, compiled: bool = False, bf16: bool = False) -> Loop:
     """As a competent user writes it: bytes from the loader, channels_last, fused Adam, no waiting."""
     data = Bytes(task)
-    model = build_model(task.config, CPU)
+    model = build_model(task.config, task.device)
     forward = torch.compile(model, dynamic=False) if compiled else model
     optimizer = adam(model, task.config, fused=True)
 
     def run(round_: int) -> Round:
         losses, start = [], 0.0
         for images, y in loader(data, task, round_, workers):
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            images, y = (t.to(task.device, non_blocking=True) for t in (images, y))
+            with torch.autocast(task.device.type, dtype=torch.bfloat16, enabled=bf16):
                 logits = forward(normalised(images))
             loss = cross_entropy(logits, y)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             losses.append(loss.detach())
-            start = start or time.perf_counter()
-        return Round(start, time.perf_counter(), torch.stack(losses).tolist())
+            start = start or clock(task.device)
+        return Round(start, clock(task.device), torch.stack(losses).tolist())
 
     return run
 
@@ -197,7 +217,7 @@ def lightning(task: Task, workers: int) -> Loop:
     class Module(pl.LightningModule):
         def __init__(self) -> None:
             super().__init__()
-            self.model = build_model(task.config, CPU)
+            self.model = build_model(task.config, task.device)
             self.optimizer = adam(self.model, task.config, fused=True)
             self.losses: list[Tensor] = []
             self.start = 0.0
@@ -207,7 +227,7 @@ def lightning(task: Task, workers: int) -> Loop:
 
         def training_step(self, batch: tuple[Tensor, Tensor], place: int) -> Tensor:
             if place == 1:
-                self.start = time.perf_counter()
+                self.start = clock(task.device)
             loss = cross_entropy(self.model(normalised(batch[0])), batch[1])
             self.losses.append(loss.detach())
             return loss
@@ -217,28 +237,33 @@ def lightning(task: Task, workers: int) -> Loop:
     def run(round_: int) -> Round:
         module.losses.clear()
         trainer = pl.Trainer(
-            max_epochs=1, accelerator="cpu", logger=False, barebones=True, use_distributed_sampler=False
-        )
+            max_epochs=1, accelerator=task.device.type, devices=1, logger=False, barebones=True,
+            use_distributed_sampler=False,
+        )  # fmt: skip
         trainer.fit(module, loader(data, task, round_, workers))
-        return Round(module.start, time.perf_counter(), torch.stack(module.losses).tolist())
+        return Round(module.start, clock(task.device), torch.stack(module.losses).tolist())
 
     return run
 
 
-def gradscape(task: Task, precision: str = "fp32") -> Loop:
+def gradscape(task: Task, precision: str) -> Loop:
     """The step that `gradscape train` and `reproduce` take, gradient flow recorded."""
+    precision = computed_in(precision, task.device)
     images, labels, draw = task.images()
-    pool = DeviceImages.make(images, labels, 4, CPU)
-    step = TrainStep(TrainState(task.config, CPU), pool, MEAN, STD, Arithmetic(precision))
+    pool = DeviceImages.make(images, labels, 4, task.device)
+    how = Arithmetic(precision, "", *fusing_pays(task.device, precision))
+    step = TrainStep(TrainState(task.config, task.device), pool, MEAN, STD, how)
     step.begin(draw, task.config.optim.lr)
+    take = advance(step)
 
     def run(round_: int) -> Round:
         sums, start = [step.tally.loss.clone()], 0.0
-        for _ in range(task.steps):
-            step(task.config.batch_size)
-            sums.append(step.tally.loss.clone())
-            start = start or time.perf_counter()
-        end = time.perf_counter()
+        with compute_on(task.device, precision):
+            for _ in range(task.steps):
+                take(task.config.batch_size)
+                sums.append(step.tally.loss.clone())
+                start = start or clock(task.device)
+            end = clock(task.device)
         return Round(start, end, (torch.stack(sums).diff() / task.config.batch_size).tolist())
 
     return run
@@ -249,26 +274,26 @@ def prepared(threads: int) -> None:
     prepare_process(threads)
 
 
-def product(precision: str) -> Callable[[], float]:
-    """FLOP/s of a product of two 2048×2048 matrices: the faster of `mm` and of a 1×1 convolution.
+def product(precision: str, device: torch.device) -> Callable[[], float]:
+    """FLOP/s of a product of two square matrices: the faster of `mm` and of a 1×1 convolution.
 
     They go to different libraries, of which either may be the slower on a given processor.
     """
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    size = 2_048
-    a, b = torch.rand(size, size).to(dtype), torch.rand(size, size).to(dtype)
+    size = 8_192 if device.type == "cuda" else 2_048
+    a, b = (torch.rand(size, size).to(device, dtype) for _ in range(2))
     image = a.view(1, 32, size // 32, size).permute(0, 3, 1, 2)  # channels_last
     kernel = b.view(size, size, 1, 1)
 
     def measure() -> float:
         seconds = []
-        with torch.inference_mode():
+        with torch.inference_mode(), compute_on(device, computed_in(precision, device)):
             for act in (lambda: a @ b, lambda: torch.conv2d(image, kernel)):
                 act()
                 for _ in range(4):
-                    start = time.perf_counter()
+                    start = clock(device)
                     act()
-                    seconds.append(time.perf_counter() - start)
+                    seconds.append(clock(device) - start)
         return 2 * size**3 / min(seconds)
 
     return measure

@@ -12,6 +12,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -138,9 +139,10 @@ def main() -> None:
     prepare_process(threads=1)
     torch.manual_seed(0)
     paper, quick = (plan(preset, None, 1).roles["vgg38-bn"] for preset in ("paper", "quick"))
-    steps = {"32×32, batch 100": profiled(paper), "16×16, batch 20": profiled(quick)}
+    steps = {"32×32, batch 100, fp32": profiled(paper), "16×16, batch 20, fp32": profiled(quick)}
     alone = {"fp32": convolutions((32, 16, 8), 20, torch.float32)}
     if not decide("bf16", CPU).fallback:
+        steps["32×32, batch 100, bf16"] = profiled(replace(paper, precision="bf16"))
         alone["bf16"] = convolutions((32, 16, 8), 20, torch.bfloat16)
     denormals = {mode: vanishing(mode) for mode in ("flushed", "kept")}
     for name, step in steps.items():

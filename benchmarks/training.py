@@ -3,7 +3,8 @@
 Every loop is a process of its own that waits while another is timed; they take turns, forwards and backwards,
 so that a change of the machine's speed meets all of them. `python benchmarks/training.py` takes ten to
 twenty minutes, prints what it measures and writes `results/training-INSTRUCTIONS.json`, named after the
-processor's vector instructions.
+processor's vector instructions, and a table beside it. With `--device cuda` all of it is measured on a GPU,
+in TF32 (PyTorch's own choice) where a CPU computes in fp32, and runs of a sweep are at once in one process.
 """
 
 from __future__ import annotations
@@ -20,12 +21,17 @@ from typing import Any
 import loops
 import torch
 from loops import Loop, Round, Task
+from tables import training
 
+from gradscape.config import RunConfig
 from gradscape.study.batchnorm import plan
 from gradscape.study.cost import macs_per_image
 from gradscape.study.executors import cores
+from gradscape.study.packing import images_per_second
+from gradscape.train.arithmetic import decide
 from gradscape.train.precision import settle
-from measure import spread, write
+from gradscape.train.process import find_device
+from measure import RESULTS, spread, write
 
 # A loop's loss curve agrees with (a)'s if it leaves it no further than (a) leaves itself when its initial
 # weights are rounded otherwise, in the last bit of the precision: every step amplifies a difference. Twice
@@ -44,7 +50,7 @@ class Entrant:
     Attributes:
         title: in the table.
         make: builds the loop in its process.
-        processes: side by side, each training a run of its own; the cores are shared out as threads.
+        processes: side by side, each training a run of its own; the cores are shared out as threads. On CPUs.
         precision: of its convolutions.
         ours: prepare its process as gradscape does.
     """
@@ -57,13 +63,13 @@ class Entrant:
 
 
 ENTRANTS = {
-    "course": Entrant("(a) course-style loop", lambda task: loops.course(task, 2)),
-    "plain": Entrant("(b) competent plain loop", lambda task: loops.plain(task, 2)),
-    "compiled": Entrant("(c) b + torch.compile", lambda task: loops.plain(task, 2, compiled=True)),
-    "lightning": Entrant("(d) b in Lightning's Trainer", lambda task: loops.lightning(task, 2)),
-    "ours": Entrant("gradscape", lambda task: loops.gradscape(task), ours=True),
+    "course": Entrant("(a) course-style loop", lambda task: loops.course(task, cores())),
+    "plain": Entrant("(b) competent plain loop", lambda task: loops.plain(task, cores())),
+    "compiled": Entrant("(c) b + torch.compile", lambda task: loops.plain(task, cores(), compiled=True)),
+    "lightning": Entrant("(d) b in Lightning's Trainer", lambda task: loops.lightning(task, cores())),
+    "ours": Entrant("gradscape", lambda task: loops.gradscape(task, "fp32"), ours=True),
     "plain-bf16": Entrant(
-        "(b) with bf16 autocast", lambda task: loops.plain(task, 2, bf16=True), precision="bf16"
+        "(b) with bf16 autocast", lambda task: loops.plain(task, cores(), bf16=True), precision="bf16"
     ),
     "ours-bf16": Entrant(
         "gradscape", lambda task: loops.gradscape(task, "bf16"), precision="bf16", ours=True
@@ -71,7 +77,7 @@ ENTRANTS = {
     "course-2": Entrant("(a), two runs at once", lambda task: loops.course(task, 0), processes=2),
     "plain-2": Entrant("(b), two runs at once", lambda task: loops.plain(task, 0), processes=2),
     "ours-2": Entrant(
-        "gradscape, two runs at once", lambda task: loops.gradscape(task), processes=2, ours=True
+        "gradscape, two runs at once", lambda task: loops.gradscape(task, "fp32"), processes=2, ours=True
     ),
     "ours-2-bf16": Entrant(
         "gradscape, two runs at once",
@@ -94,9 +100,9 @@ def serve(name: str, task: Task, threads: int, connection: Connection) -> None:
         connection.send(loop(round_))
 
 
-def serve_product(precision: str, threads: int, connection: Connection) -> None:
+def serve_product(precision: str, device: torch.device, threads: int, connection: Connection) -> None:
     torch.set_num_threads(threads)
-    measure = loops.product(precision)
+    measure = loops.product(precision, device)
     connection.send("ready")
     while connection.recv() is not None:
         connection.send(measure())
@@ -138,7 +144,7 @@ def apart(losses: list[float], reference: list[float]) -> float:
 
 def nudged(task: Task, precision: str, seed: int) -> list[float]:
     """The course-style loop's losses from initial weights that are rounded otherwise."""
-    loop = loops.course(task, 2, ROUNDING[precision], seed)
+    loop = loops.course(task, cores(), ROUNDING[precision], seed)
     return [loss for round_ in range(task.rounds) for loss in loop(round_).losses]
 
 
@@ -149,7 +155,9 @@ def measured(task: Task, names: list[str], rounds: int) -> dict[str, Any]:
         for name in names
     }
     precisions = sorted({ENTRANTS[name].precision for name in names})
-    peaks = {precision: Processes(serve_product, (precision, cores())) for precision in precisions}
+    peaks = {
+        precision: Processes(serve_product, (precision, task.device, cores())) for precision in precisions
+    }
     rates: dict[str, list[float]] = {name: [] for name in names}
     losses: dict[str, list[float]] = {name: [] for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -189,7 +197,7 @@ def results(task: Task, raw: Mapping[str, Any]) -> dict[str, Any]:
         ratios = [value / base for value, base in zip(values, raw["rates"]["course"], strict=True)]
         rows[name] = {
             "title": entrant.title,
-            "precision": entrant.precision,
+            "precision": loops.computed_in(entrant.precision, task.device),
             "processes": entrant.processes,
             "images_per_second": spread(values),
             "to_course": spread(ratios) if agrees else None,
@@ -201,39 +209,65 @@ def results(task: Task, raw: Mapping[str, Any]) -> dict[str, Any]:
     return rows
 
 
-def able(names: list[str]) -> tuple[list[str], str]:
+def able(names: list[str], device: torch.device) -> tuple[list[str], str]:
     """The loops that this machine can run as they are meant, and why the others are left out."""
-    _, fallback = settle("bf16", loops.CPU)
-    return [name for name in names if not fallback or ENTRANTS[name].precision != "bf16"], fallback
+    _, fallback = settle("bf16", device)
+    names = [name for name in names if not fallback or ENTRANTS[name].precision != "bf16"]
+    if device.type == "cuda":  # where runs of a sweep share a process
+        names = [name for name in names if ENTRANTS[name].processes == 1]
+    return names, fallback
+
+
+def at_once(config: RunConfig, device: torch.device, rounds: int) -> dict[str, dict[str, Any]]:
+    """Images per second of all runs of a sweep together on a GPU, by how many there are at once."""
+    how = decide("bf16", device)
+    counts = (1, 2, 4, 8, 16)
+    rates: dict[str, list[float]] = {str(count): [] for count in counts}
+    for number in range(rounds):
+        for count in counts if number % 2 else reversed(counts):
+            rates[str(count)].append(images_per_second(config, device, how, count, timed=200))
+    return {count: spread(values) for count, values in rates.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=9, help="of a round; the first is not timed")
+    parser.add_argument(
+        "--steps", type=int, help="of a round, by default 9, on a GPU 60; the first is not timed"
+    )
     parser.add_argument("--only", nargs="*", default=list(ENTRANTS), choices=ENTRANTS)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     given = parser.parse_args()
+    device = find_device(given.device)
     paper = plan("paper", None, 1).roles["vgg38-bn"]
     config = replace(paper, optim=replace(paper.optim, eps=EPS))
-    task = Task(config, given.steps, given.rounds + 1)
-    names, left_out = able(given.only)
+    task = Task(config, given.steps or (60 if device.type == "cuda" else 9), given.rounds + 1, device)
+    names, left_out = able(given.only, device)
     raw = measured(task, names, given.rounds)
     rows = results(task, raw)
     for name, row in rows.items():
         print(name, row)
-    write(
-        f"training-{torch.backends.cpu.get_cpu_capability().lower()}",
-        {
-            "network": config.label,
-            "timed_images_per_round": (given.steps - 1) * config.batch_size,
-            "gflop_per_image": 6 * macs_per_image(config) / 1e9,
-            "peak_gflops": {p: spread([v / 1e9 for v in values]) for p, values in raw["products"].items()},
-            "left_out": left_out,
-            "loops": rows,
-            "losses": raw["losses"],
-            "losses_of_nudged": raw["nudged"],
+    found = {
+        "network": config.label,
+        "timed_images_per_round": (task.steps - 1) * config.batch_size,
+        "gflop_per_image": 6 * macs_per_image(config) / 1e9,
+        "peak_gflops": {
+            loops.computed_in(p, device): spread([v / 1e9 for v in values])
+            for p, values in raw["products"].items()
         },
-    )
+        "left_out": left_out,
+        "loops": rows,
+        "losses": raw["losses"],
+        "losses_of_nudged": raw["nudged"],
+    }
+    if device.type == "cuda":
+        found |= {
+            "gpu": torch.cuda.get_device_name(device),
+            "at_once_bf16": at_once(config, device, given.rounds),
+        }
+    kind = "cuda" if device.type == "cuda" else torch.backends.cpu.get_cpu_capability().lower()
+    write(f"training-{kind}", found)
+    (RESULTS / f"training-{kind}.md").write_text(f"{training(kind)}\n")
 
 
 if __name__ == "__main__":

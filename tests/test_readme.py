@@ -1,4 +1,4 @@
-"""The README keeps its word: its example runs, its numbers are the committed ones, its flags exist."""
+"""README and docs keep their word: the example runs, numbers are the committed ones, flags exist."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -15,6 +16,7 @@ from gradscape.cli import parser
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
+PAGES = ("README.md", "docs/performance.md")
 
 
 def test_the_example_runs_as_printed(tmp_path: Path) -> None:
@@ -28,9 +30,10 @@ def test_the_example_runs_as_printed(tmp_path: Path) -> None:
     assert first_layer[0] < 1e-15 < 1e-5 < first_layer[1]
 
 
-def test_its_numbers_are_the_committed_ones() -> None:
-    path = ROOT / "benchmarks" / "readme.py"
-    spec = importlib.util.spec_from_file_location("readme", path)
+def script(name: str) -> ModuleType:
+    """A script of `benchmarks/`."""
+    path = ROOT / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -39,12 +42,26 @@ def test_its_numbers_are_the_committed_ones() -> None:
         spec.loader.exec_module(module)
     finally:
         sys.path.remove(str(path.parent))
-    assert module.filled(TEXT) == TEXT, "type: python benchmarks/readme.py"
+    return module
 
 
-def test_its_links_and_pictures_are_there() -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", TEXT):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", PAGES)
+def test_its_numbers_are_the_committed_ones(page: str) -> None:
+    assert script("readme").filled(page) == (ROOT / page).read_text(), "type: python benchmarks/readme.py"
+
+
+TABLES = sorted((ROOT / "benchmarks" / "results").glob("training-*.md"))
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_tables_beside_the_results_say_the_same(path: Path) -> None:
+    assert path.read_text() == script("tables").training(path.stem.removeprefix("training-")) + "\n"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_its_links_and_pictures_are_there(page: str) -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / page).read_text()):
+        assert ((ROOT / page).parent / target).exists(), target
 
 
 COMMANDS = [line.split("#")[0].strip() for line in TEXT.splitlines() if line.startswith("gradscape ")]
@@ -55,7 +72,8 @@ def test_its_commands_are_understood(command: str) -> None:
     assert parser().parse_all(shlex.split(command)[1:]).command
 
 
-def test_make_has_the_targets_it_names() -> None:
+@pytest.mark.parametrize("page", PAGES)
+def test_make_has_the_targets_it_names(page: str) -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"`?make (\w+)", TEXT):
+    for target in re.findall(r"(?:`|^)make (\w+)", (ROOT / page).read_text(), re.MULTILINE):
         assert f"\n{target}:" in makefile

@@ -1,0 +1,195 @@
+"""Measured results as Markdown, for the pages that `readme.py` fills and for what lies beside the JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = "benchmarks/results"
+INSTRUCTIONS = {"avx512": "AVX-512", "avx2": "AVX2"}  # of the two kinds of machine that were measured
+
+
+def result(name: str) -> Any:
+    """A committed JSON file, by its path from the project's root."""
+    return json.loads((ROOT / name).read_text())
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [row_of(head), row_of(["---"] * len(head)), *map(row_of, rows)]
+
+
+def row_of(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |".replace("|  |", "| |")
+
+
+def ranged(values: dict[str, float], digits: int = 0) -> str:
+    return f"{values['median']:.{digits}f} ({values['min']:.{digits}f} … {values['max']:.{digits}f})"
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def machine_line(machine: dict[str, Any]) -> str:
+    return (
+        f"{machine['processor']}, {machine['cores']} cores, Python {machine['python']}, "
+        f"torch {machine['torch']}, commit {machine['commit']}, {machine['date']}"
+    )
+
+
+def training_short() -> str:
+    """Both machines side by side: images/s, and times (a)."""
+    found = {name: result(f"{RESULTS}/training-{name}.json") for name in INSTRUCTIONS}
+    titles = {
+        key: f"{row['title']}{', bf16' if row['precision'] == 'bf16' and 'bf16' not in row['title'] else ''}"
+        for training in found.values()
+        for key, row in training["loops"].items()
+    }
+    rows = []
+    for key, title in titles.items():
+        cells = [title if not key.startswith("ours") else f"**{title}**"]
+        for training in found.values():
+            row = training["loops"].get(key)
+            cells += [f"{row['images_per_second']['median']:.0f}", times(row, False)] if row else ["–", "–"]
+        rows.append(cells)
+    head = [""]
+    for name in found:
+        head += [f"{INSTRUCTIONS[name]}: images/s", "× (a)"]
+    where = "; ".join(
+        f"{INSTRUCTIONS[name]}: {machine_line(training['machine'])}, n = "
+        f"{training['loops']['course']['images_per_second']['n']}"
+        for name, training in found.items()
+    )
+    return "\n".join([*table(head, rows), "", where + "."])
+
+
+def times(row: dict[str, Any], spread: bool = True) -> str:
+    """How many times (a) a loop does, where their loss curves agree."""
+    if row["to_course"] is None:
+        return "curves differ"
+    return ranged(row["to_course"], 2) if spread else f"{row['to_course']['median']:.2f}"
+
+
+def training(name: str) -> str:
+    """Everything that was measured on a machine."""
+    found = result(f"{RESULTS}/training-{name}.json")
+    rows = [
+        (
+            row["title"],
+            row["precision"],
+            ranged(row["images_per_second"]),
+            times(row),
+            f"{row['of_peak']:.0%}",
+            f"{row['loss_difference']:.1%} (allowed {row['loss_difference_allowed']:.1%})",
+            f"{row['start_seconds']:.1f} s" if "start_seconds" in row else "–",
+        )
+        for row in found["loops"].values()
+    ]
+    head = (
+        "loop", "precision", "images/s", "times (a)", "of a matrix product", "loss curve off by", "start",
+    )  # fmt: skip
+    peaks = " and ".join(
+        f"{ranged(peak)} GFLOP/s in {p}" for p, peak in sorted(found["peak_gflops"].items(), reverse=True)
+    )
+    count = found["loops"]["course"]["images_per_second"]["n"]
+    lines = [
+        f"Median (least … most) of {count} rounds. The matrix product reaches {peaks}; an image takes "
+        f"{found['gflop_per_image']:.3f} GFLOP.",
+        machine_line(found["machine"]) + ".",
+    ]
+    if found["left_out"]:
+        lines.insert(1, f"bf16 is left out: {found['left_out']}.")
+    return "\n".join([*table(head, rows), "", *lines])
+
+
+def profile(name: str) -> str:
+    """Where the time of a step goes."""
+    found = result(f"{RESULTS}/step_profile-{name}.json")
+    steps = found["steps"]
+    operations = list(dict.fromkeys(key for step in steps.values() for key in step["shares"]))
+    rows = [
+        (operation, *(f"{100 * step['shares'].get(operation, 0):.1f} %" for step in steps.values()))
+        for operation in operations
+    ]
+    rows += [
+        ("**a step**", *(f"{ranged(step['step_ms'])} ms" for step in steps.values())),
+        (
+            "rate within the convolutions",
+            *(f"{step['gflops_within_convolutions']:.0f} GFLOP/s" for step in steps.values()),
+        ),
+    ]
+    alone = [
+        (
+            precision,
+            f"{row['size']}×{row['size']}",
+            *(f"{row[kind]:.0f}" for kind in ("forward", "of_input", "of_weight")),
+        )
+        for precision, sizes in found["convolutions_alone"].items()
+        for row in sizes
+    ]
+    flushed, kept = (ranged(found["vanishing_step_ms"][mode], 1) for mode in ("flushed", "kept"))
+    lines = [
+        *table((f"one thread, {INSTRUCTIONS[name]}", *steps), rows),
+        "",
+        "A 3×3 convolution of 32 channels alone, operands in the cache, GFLOP/s:",
+        "",
+        *table(("", "image", "forward", "of the input", "of the weight"), alone),
+        "",
+        f"A step of VGG38 without BatchNorm, gradients vanishing: {flushed} ms with denormals flushed, "
+        f"{kept} ms with denormals kept.",
+        machine_line(found["machine"]) + ".",
+    ]
+    return "\n".join(lines)
+
+
+def growth(name: str) -> str:
+    """Rates and memory as the work grows."""
+    found = result(f"{RESULTS}/growth-{name}.json")
+    rows = [
+        (
+            point["axis"],
+            str(point["value"]),
+            ranged(point["images_per_second"]),
+            f"{point['images_per_second']['median'] * point['gflop_per_image']:.0f}",
+            f"{point['memory_gib']:.2f}",
+            f"{point['estimated_gib']:.2f}",
+        )
+        for point in found["points"]
+    ]
+    head = ("", "", "images/s", "GFLOP/s", "GiB held by a run", "GiB estimated")
+    rounds = found["points"][0]["images_per_second"]["n"]
+    return "\n".join(
+        [
+            *table(head, rows),
+            "",
+            f"Median (least … most) of {rounds} rounds; {machine_line(found['machine'])}.",
+        ]
+    )
+
+
+def precision() -> str:
+    """What bf16 changed of the results."""
+    found = result(f"{RESULTS}/precision_effect.json")
+    titles = {"vgg08": "VGG08", "vgg38": "VGG38", "vgg38-bn": "VGG38 + BatchNorm"}
+    rows = []
+    for role, values in found["roles"].items():
+        loss, accuracy = (values[f"last_{what}_bf16_less_fp32"] for what in ("loss", "valid_accuracy"))
+        rows.append(
+            (
+                titles[role],
+                f"{loss['mean']:+.3f} ({loss['low']:+.3f} … {loss['high']:+.3f})",
+                f"{values['last_loss_seed_to_seed']:.3f}",
+                f"{accuracy['mean']:+.3f} ({accuracy['low']:+.3f} … {accuracy['high']:+.3f})",
+            )
+        )
+    head = (
+        "", "train loss, bf16 less fp32", "from seed to seed", "validation accuracy, bf16 less fp32",
+    )  # fmt: skip
+    how = "bf16 by the processor's own instructions" if not found["emulated"] else "bf16 emulated in fp32"
+    where = machine_line(found["machine"])
+    return "\n".join(
+        [*table(head, rows), "", f"Mean and 95 % interval over {found['seeds']} seeds, {how}; {where}."]
+    )
