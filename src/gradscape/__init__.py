@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from gradscape.data import load_images
     from gradscape.errors import GradscapeError
     from gradscape.measure.gradient_flow import FlowRecorder
+    from gradscape.measure.watch import watch
     from gradscape.store import RunFolder, load
     from gradscape.train.loop import train_run
 
@@ -25,6 +26,7 @@ HOMES = {
     "load": "gradscape.store",
     "load_images": "gradscape.data",
     "train_run": "gradscape.train.loop",
+    "watch": "gradscape.measure.watch",
 }
 __all__ = [
     "DataConfig",
@@ -37,6 +39,7 @@ __all__ = [
     "load",
     "load_images",
     "train_run",
+    "watch",
 ]
 __version__ = "0.1.0"
 

@@ -17,15 +17,17 @@ from torch import Tensor, nn
 from gradscape.errors import ConfigError
 from gradscape.records import GradientFlow
 
-NORM_LAYERS = ("BatchNorm", "Algorithm1", "GroupNorm", "LayerNorm", "InstanceNorm")
+NORM_LAYERS = ("BatchNorm", "Algorithm1", "GroupNorm", "LayerNorm", "InstanceNorm", "RMSNorm")
 
 
 def parameter_kind(module: nn.Module, name: str) -> str:
-    """`conv`, `linear`, `norm` or `bias`: kinds are never mixed in one curve."""
+    """`conv`, `linear`, `embedding`, `norm` or `bias`: kinds are never mixed in one curve."""
     if any(word in type(module).__name__ for word in NORM_LAYERS):
         return "norm"
-    if name == "bias":
+    if name.startswith("bias"):  # recurrent layers have several
         return "bias"
+    if "Embedding" in type(module).__name__:
+        return "embedding"
     return "conv" if "Conv" in type(module).__name__ else "linear"
 
 

@@ -1,0 +1,144 @@
+"""What a watch has seen: gradients and updates of every layer over steps, as plain arrays; no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradscape.records import WEIGHT_KINDS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class OptimizerFacts:
+    """What there is to know of an optimiser to judge what reaches the weights.
+
+    Attributes:
+        name: of its class, such as `Adam`.
+        lr: learning rate at the last reading; None where it has none.
+        eps: added to the root of the second moment (Adam and its like); None elsewhere.
+        momentum: of SGD; None elsewhere.
+        members: places of its parameters among the watched ones.
+    """
+
+    name: str
+    lr: float | None
+    eps: float | None
+    momentum: float | None
+    members: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FlowHistory:
+    """Gradients and updates of every watched parameter tensor, step by step.
+
+    Arrays have one row for each step that was read, oldest first, and one column for each parameter tensor,
+    in the order of registration; NaN where a parameter had no gradient or was another optimiser's.
+
+    Attributes:
+        layers: parameter names, such as `stage1.0.conv1.weight`.
+        kinds: `conv`, `linear`, `embedding`, `norm` or `bias`.
+        sizes: elements of each tensor.
+        steps: (T,) the optimiser's step of each row, from 0.
+        skipped: (T,) whether the step was not made, as by a GradScaler, or the gradients thrown away.
+        mean_abs: (T, P) mean |∂L/∂W| over the tensor's elements, the paper's gradient flow.
+        max_abs: (T, P) largest |∂L/∂W|.
+        rms: (T, P) root of the mean square of ∂L/∂W.
+        zeros: (T, P) share of elements that are exactly zero, 0 to 1.
+        nonfinite: (T, P) 1 where an element is infinite or NaN, else 0.
+        agreement: (T, P) cosine of the angle to the row before's gradient, −1 to 1. Of gradients that are
+            noise it is about 0, of full batches near 1: over many rows its mean is |G|² / (|G|² + tr Σ), of
+            which McCandlish et al. (2018), §2.2, make the gradient noise scale.
+        weight: (T, P) ‖W‖₂ before the step.
+        update: (T, P) ‖ΔW‖₂ of the real step.
+        optimizers: those watched.
+        seen: at which moment gradients were read.
+        notes: what was found odd, in words.
+    """
+
+    layers: tuple[str, ...]
+    kinds: tuple[str, ...]
+    sizes: tuple[int, ...]
+    steps: NDArray[np.int64]
+    skipped: NDArray[np.bool_]
+    mean_abs: Values
+    max_abs: Values
+    rms: Values
+    zeros: Values
+    nonfinite: Values
+    agreement: Values
+    weight: Values
+    update: Values
+    optimizers: tuple[OptimizerFacts, ...]
+    seen: str
+    notes: tuple[str, ...]
+
+    @property
+    def relative_update(self) -> Values:
+        """(T, P) ‖ΔW‖₂ / ‖W‖₂; 0 where W is 0."""
+        return np.divide(self.update, self.weight, out=np.zeros_like(self.update), where=self.weight != 0)
+
+    @property
+    def weights(self) -> NDArray[np.intp]:
+        """Columns of the conv and linear weights, input to output."""
+        return np.array(
+            [place for place, kind in enumerate(self.kinds) if kind in WEIGHT_KINDS], dtype=np.intp
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values["optimizers"] = [vars(optimizer) for optimizer in self.optimizers]
+        return {
+            key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in values.items()
+        }
+
+    def plot(self, ax: Axes | None = None, statistic: str = "mean_abs") -> Axes:
+        """Layer × step as a map with logarithmic colours; returns the axes.
+
+        Args:
+            ax: to draw on; by default a new figure's.
+            statistic: `mean_abs`, `max_abs`, `rms`, `relative_update` or another array's name.
+        """
+        import matplotlib.pyplot as plt
+        from matplotlib.colors import LogNorm
+
+        axes = plt.subplots(layout="constrained")[1] if ax is None else ax
+        columns = self.weights if len(self.weights) else np.arange(len(self.layers))
+        values = getattr(self, statistic)[:, columns].T
+        shown = np.ma.masked_where(~(np.isfinite(values) & (values > 0)), values)
+        mesh = axes.pcolormesh(
+            steps_as_edges(self.steps),
+            np.arange(len(columns) + 1) + 0.5,
+            shown,
+            norm=LogNorm(),
+            cmap="viridis",
+        )
+        axes.figure.colorbar(mesh, ax=axes, label=statistic.replace("_", " "))
+        axes.invert_yaxis()
+        axes.set(xlabel="step", ylabel="layer (input at the top)")
+        return axes
+
+    def __str__(self) -> str:
+        if not len(self.steps):
+            return f"watched {len(self.layers)} parameter tensors; no step has been read yet"
+        columns = self.weights if len(self.weights) else np.arange(len(self.layers))
+        last = self.mean_abs[-1, columns]
+        return (
+            f"watched {len(self.layers)} parameter tensors over {len(self.steps)} rows, "
+            f"steps {self.steps[0]} to {self.steps[-1]}; "
+            f"mean |∂L/∂W| of the last: {last[0]:.1e} … {last[-1]:.1e}"
+        )
+
+
+def steps_as_edges(steps: NDArray[np.int64]) -> Values:
+    """(T + 1,) edges of cells that begin where each step does."""
+    last = steps[-1] + (steps[-1] - steps[-2] if len(steps) > 1 else 1)
+    return np.append(steps, last).astype(np.float64)

@@ -1,0 +1,145 @@
+"""Statistics of many tensors in a few operations, on their device; sharded tensors are read as wholes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+STATISTICS = ("mean_abs", "max_abs", "rms", "zeros", "nonfinite", "agreement")
+TINY = 1e-38  # about the smallest normal float32
+
+
+@dataclass(frozen=True)
+class Shards:
+    """Over which process groups tensors are split, if they are.
+
+    Attributes:
+        groups: one for each mesh dimension along which the sharded tensors are split.
+        columns: (tensors,), 1 where a tensor is sharded; the others are whole on every process.
+        sizes: (tensors,), elements of the whole tensors.
+    """
+
+    groups: tuple[Any, ...]
+    columns: Tensor
+    sizes: Tensor
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor]) -> Shards:
+        device = local(tensors[0]).device
+        sharded = [tensor for tensor in tensors if is_sharded(tensor)]
+        groups: tuple[Any, ...] = ()
+        if sharded:
+            mesh, placements = sharded[0].device_mesh, sharded[0].placements  # type: ignore[attr-defined]
+            groups = tuple(mesh.get_group(dim) for dim, kind in enumerate(placements) if kind.is_shard())
+        return cls(
+            groups,
+            torch.tensor([is_sharded(tensor) for tensor in tensors], device=device),
+            torch.tensor([max(1, tensor.numel()) for tensor in tensors], dtype=torch.float64, device=device),
+        )
+
+    def part(self, places: Sequence[int]) -> Shards:
+        """Of some of the tensors."""
+        return Shards(self.groups, self.columns[places], self.sizes[places])
+
+    def total(self, values: Tensor) -> Tensor:
+        """(…, tensors) summed over all processes that hold a part."""
+        return self.joined(values, "SUM")
+
+    def largest(self, values: Tensor) -> Tensor:
+        return self.joined(values, "MAX")
+
+    def joined(self, values: Tensor, how: str) -> Tensor:
+        if not self.groups:
+            return values
+        import torch.distributed as dist
+
+        whole = values.clone()
+        for group in self.groups:
+            dist.all_reduce(whole, op=getattr(dist.ReduceOp, how), group=group)
+        return torch.where(self.columns, whole, values)
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    return hasattr(tensor, "placements")
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The elements that this process holds, in at least float32; of a sparse tensor those that are given."""
+    held: Tensor = tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+    if held.is_sparse:
+        held = held.coalesce().values()
+    if held.dtype in (torch.float16, torch.bfloat16):
+        held = held.float()
+    return held if held.numel() else held.new_zeros(1)
+
+
+@torch.no_grad()
+def read_gradients(
+    gradients: Sequence[Tensor], shards: Shards, last: Sequence[Tensor] | None
+) -> tuple[Tensor, list[Tensor]]:
+    """The statistics of gradients, and the gradients over their largest, for the next reading's agreement.
+
+    Args:
+        gradients: of all tensors; dense, sparse, complex or sharded.
+        shards: of the same tensors.
+        last: what the reading before gave; None for the first.
+
+    Returns:
+        (6, tensors) in the order of `STATISTICS`, float64, and the scaled gradients. `nonfinite` is 1 where
+        an element is, and `agreement` the cosine of the angle to the last reading. Squares are taken of
+        scaled elements, for that of 1e-30 is 0 in float32.
+    """
+    held = [local(gradient) for gradient in gradients]
+    largest = shards.largest(stacked(torch._foreach_norm(held, math.inf)))
+    absolute = shards.total(stacked(torch._foreach_norm(held, 1)))
+    nonzero = shards.total(stacked([torch.count_nonzero(each) for each in held]))
+    divisors = largest.clamp_min(TINY).to(held[0].real.dtype).unbind()
+    scaled = list(torch._foreach_div(held, list(divisors)))
+    square = shards.total(stacked(torch._foreach_norm(scaled, 2)).square())
+    statistics = [
+        absolute / shards.sizes,
+        largest,
+        largest * (square / shards.sizes).sqrt(),
+        1 - nonzero / shards.sizes,
+        (~largest.isfinite()).double(),
+        agreement(gradients, scaled, square, last, shards),
+    ]
+    return torch.stack(statistics), scaled
+
+
+def agreement(
+    gradients: Sequence[Tensor],
+    scaled: Sequence[Tensor],
+    square: Tensor,
+    last: Sequence[Tensor] | None,
+    shards: Shards,
+) -> Tensor:
+    """Cosine of the angle between gradients of two readings; NaN where there is no other, or it is sparse."""
+    if last is None:
+        return torch.full_like(square, math.nan)
+    product = shards.total(stacked([inner(a, b) for a, b in zip(scaled, last, strict=True)]))
+    before = shards.total(stacked(torch._foreach_norm(list(last), 2)).square())
+    known = torch.tensor([not gradient.is_sparse for gradient in gradients], device=square.device)
+    return torch.where(known, product / (square * before).sqrt(), math.nan)
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """Of two tensors as real vectors; 0 where their shapes differ, as those of sparse gradients may."""
+    if a.shape != b.shape:
+        return a.real.new_zeros(())
+    return (a * b.conj()).sum().real
+
+
+@torch.no_grad()
+def norms(tensors: Sequence[Tensor], shards: Shards) -> Tensor:
+    """(tensors,) L2 norms, float64."""
+    return shards.total(stacked(torch._foreach_norm([local(each) for each in tensors], 2)).square()).sqrt()
+
+
+def stacked(values: Sequence[Tensor]) -> Tensor:
+    return torch.stack([value.double() for value in values])

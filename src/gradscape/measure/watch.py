@@ -1,0 +1,235 @@
+"""Watch a training: every layer's gradient and update, at every step or as often as it costs next to nothing.
+
+A tensor hook on the parameters tells when a backward pass begins, autograd's own callback when it has ended,
+and the optimiser's hooks when a step is made. What is read stays on the device, in a ring of rows, until
+`Watch.history`. The model, its gradients and the optimiser are only read.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Variable
+from torch.optim import Optimizer
+
+from gradscape.errors import ConfigError
+from gradscape.history import FlowHistory
+from gradscape.measure.gradient_norms import STATISTICS, local, norms, read_gradients
+from gradscape.measure.ring import Ring
+from gradscape.measure.subjects import Subjects, facts
+
+SMALL = 1_000_000  # parameters: a model of no more is read at every step
+BUDGET = 0.015  # of the time: what reading a larger one may take
+COLUMNS = (*STATISTICS, "weight", "update")
+
+_watched: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Watch]] = weakref.WeakKeyDictionary()
+
+
+def watch(
+    model: nn.Module,
+    optimizer: Optimizer | Sequence[Optimizer],
+    every: int | None = None,
+    capacity: int = 1_000,
+) -> Watch:
+    """Watch every layer's gradient and update from now on; nothing else in the training changes.
+
+    Gradients are read when a backward pass has ended, before clipping; in distributed training and under a
+    GradScaler when the optimiser's step begins, reduced and unscaled. `FlowHistory.seen` says which it was.
+    With accumulation a row holds the sum that the step used. A step that a GradScaler skipped, or whose
+    gradients were thrown away, is marked as skipped.
+
+    Args:
+        model: any module with parameters; compiled, checkpointed or wrapped in DDP or FSDP2 as may be.
+        optimizer: one or several that train it.
+        every: read each so many steps. By default every step of a model of at most a million parameters, and
+            of a larger one as often as takes 1.5 % of the time.
+        capacity: rows that are kept, the last ones; a row has eight numbers for each parameter tensor.
+
+    Raises:
+        ConfigError: a model without parameters, an optimiser of other parameters, a model already watched.
+
+    Example:
+        >>> flow = gs.watch(model, optimizer)
+        >>> ...  # train
+        >>> print(gs.diagnose(flow))
+    """
+    optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
+    other = _watched.get(model)
+    if other is not None and (found := other()) is not None and not found.closed:
+        raise ConfigError(f"{type(model).__name__} is being watched already: close() the other watch first")
+    if every is not None and every < 1:
+        raise ConfigError(f"every: {every} is not a number of steps; give 1 or more")
+    if capacity < 2:
+        raise ConfigError(f"capacity: {capacity} rows are too few; give 2 or more")
+    watcher = Watch(model, optimizers, every, capacity)
+    _watched[model] = weakref.ref(watcher)
+    return watcher
+
+
+class Watch:
+    """A watch under way; `gradscape.watch` makes it, a `with` statement or `close` ends it.
+
+    Attributes:
+        subjects: the watched parameters.
+        notes: what was found odd, in words.
+        steps: of the last optimiser, so far.
+        closed: whether the watch has ended.
+    """
+
+    def __init__(
+        self, model: nn.Module, optimizers: Sequence[Optimizer], every: int | None, capacity: int
+    ) -> None:
+        self.subjects = Subjects.of(model, optimizers)
+        self.notes = list(self.subjects.notes)
+        self.optimizers, self.every = tuple(optimizers), every
+        self.steps, self.closed = 0, False
+        self.ring = Ring(capacity, len(COLUMNS), self.subjects.shards.sizes)
+        self.at_step = torch.distributed.is_available() and torch.distributed.is_initialized()
+        self.within_backward = self.within_step = self.unused = False
+        self.latest: Tensor | None = None  # the statistics of the gradients that the next step will use
+        self.scaled: dict[int, Tensor] = {}  # those gradients over their largest,
+        self.scaled_before: dict[int, Tensor] = {}  # and those of the row before
+        self.weights = [torch.empty_like(local(p.detach())) for p in self.subjects.parameters]
+        self.began, self.spent, self.sampled = time.perf_counter(), 0.0, True
+        self.handles: list[Any] = [
+            *(p.register_hook(self.on_gradient) for p in self.subjects.parameters),  # type: ignore[no-untyped-call]
+            *(optimizer.register_step_pre_hook(self.before_step) for optimizer in self.optimizers),
+            *(optimizer.register_step_post_hook(self.after_step) for optimizer in self.optimizers),
+        ]
+
+    def close(self) -> None:
+        """End the watch; what was read stays."""
+        for handle in self.handles:
+            handle.remove()
+        self.handles, self.weights, self.closed = [], [], True
+        self.scaled, self.scaled_before = {}, {}
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def on_gradient(self, _: Tensor) -> None:
+        """A gradient is about to arrive: the first of a backward pass asks to be told of the pass's end."""
+        if self.within_backward:
+            return
+        self.within_backward = True
+        if all(p.grad is None for p in self.subjects.parameters):  # nothing is accumulated upon
+            if self.unused and self.sampled and not self.within_step:
+                self.ring.add(self.steps, torch.full_like(self.ring.rows[0], math.nan), skipped=True)
+            self.latest = None
+        Variable._execution_engine.queue_callback(self.after_backward)
+
+    def after_backward(self) -> None:
+        """The gradients are whole, unless processes have yet to share theirs."""
+        self.within_backward, self.unused = False, True
+        if self.sampled and not self.at_step:
+            self.read()
+
+    def before_step(self, optimizer: Optimizer, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """Read what could not be read before, and keep the weights to see what the step does to them."""
+        self.within_backward = False  # also after a backward pass that an error broke off
+        self.within_step = True  # a closure may drop gradients and find others, as LBFGS's does
+        if not self.sampled:
+            return
+        if not self.at_step and called_by_scaler():
+            self.at_step = True
+            self.notes.append("a GradScaler is at work: gradients are read after it has unscaled them")
+        closure = len(arguments) > 1 or "closure" in named  # whose backward pass is yet to come
+        if self.at_step or (self.latest is None and not closure):
+            self.read(getattr(optimizer, "grad_scale", None))
+        start = time.perf_counter()
+        places = self.subjects.members[id(optimizer)]
+        with torch.no_grad():
+            torch._foreach_copy_([self.weights[i] for i in places], self.held(places))
+        self.spent += time.perf_counter() - start
+
+    def after_step(self, optimizer: Optimizer, *_: Any) -> None:
+        """Read what the step did to the weights, and finish the row."""
+        if self.sampled and self.latest is not None:
+            start = time.perf_counter()
+            places = self.subjects.members[id(optimizer)]
+            self.ring.add(self.steps, self.row(places), getattr(optimizer, "found_inf", None))
+            self.scaled_before = self.scaled
+            self.spent += time.perf_counter() - start
+        self.within_step = self.unused = False
+        if optimizer is self.optimizers[-1]:
+            self.steps += 1
+            self.sampled = self.due()
+
+    @torch.no_grad()
+    def row(self, places: Sequence[int]) -> Tensor:
+        """(columns, parameters): what was read of an optimiser's parameters; NaN for others."""
+        assert self.latest is not None
+        shards = self.subjects.shards.part(places)
+        before = [self.weights[i] for i in places]
+        weight = norms(before, shards)
+        torch._foreach_sub_(before, self.held(places))
+        moved = torch.stack([weight, norms(before, shards)])
+        row = torch.full_like(self.ring.rows[0], math.nan)
+        row[:, places] = torch.cat([self.latest[:, places], moved])
+        return row
+
+    def held(self, places: Sequence[int]) -> list[Tensor]:
+        return [local(self.subjects.parameters[i].detach()) for i in places]
+
+    def read(self, scale: Tensor | None = None) -> None:
+        """Gradients as they are now; those that a fused optimiser has yet to unscale over their scale."""
+        start = time.perf_counter()
+        gradients = {i: p.grad for i, p in enumerate(self.subjects.parameters) if p.grad is not None}
+        self.latest = None
+        if gradients:
+            places = list(gradients)
+            known = places == list(self.scaled_before)
+            last = list(self.scaled_before.values()) if known else None
+            values, scaled = read_gradients(list(gradients.values()), self.subjects.shards.part(places), last)
+            if scale is not None:
+                values[:3] /= scale
+            self.latest = values.new_full((len(STATISTICS), len(self.subjects.parameters)), math.nan)
+            self.latest[:, places] = values
+            self.scaled = dict(zip(places, scaled, strict=True))
+        self.spent += time.perf_counter() - start
+
+    def due(self) -> bool:
+        """Whether to read the next step."""
+        if self.every is not None:
+            return self.steps % self.every == 0
+        if self.subjects.elements <= SMALL:
+            return True
+        return self.spent <= BUDGET * (time.perf_counter() - self.began)
+
+    def history(self) -> FlowHistory:
+        """What was read, oldest row first; waits for the device."""
+        steps, skipped, rows = self.ring.read()
+        when = "when the step began, reduced and unscaled, after any clipping"
+        return FlowHistory(
+            layers=self.subjects.names,
+            kinds=self.subjects.kinds,
+            sizes=tuple(int(size) for size in self.subjects.shards.sizes.tolist()),
+            steps=steps,
+            skipped=skipped,
+            **{name: rows[:, column] for column, name in enumerate(COLUMNS)},
+            optimizers=tuple(facts(o, self.subjects.members[id(o)]) for o in self.optimizers),
+            seen=when if self.at_step else "after the backward pass, before any clipping",
+            notes=tuple(self.notes),
+        )
+
+
+def called_by_scaler() -> bool:
+    """Whether a GradScaler makes the optimiser's step: in a loop's own code nothing else tells."""
+    frame = sys._getframe(2)
+    for _ in range(8):
+        if isinstance(frame.f_locals.get("self"), torch.amp.GradScaler):
+            return True
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return False

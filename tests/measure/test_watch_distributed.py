@@ -1,0 +1,98 @@
+"""Watching in two processes: DDP's averaged gradients, and FSDP2's shards read as wholes."""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+WORLD = 2
+
+
+def net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 7), nn.Tanh(), nn.Linear(7, 3))
+
+
+def data() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(8, 6, generator=generator), torch.randn(8, 3, generator=generator)
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
+    for _ in range(3):
+        optimizer.zero_grad()
+        nn.functional.mse_loss(model(x), y).backward()
+        optimizer.step()
+
+
+def watched(wrap: Callable[[nn.Module], nn.Module], x: Tensor, y: Tensor) -> Any:
+    import gradscape as gs
+
+    model = wrap(net())
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    flow = gs.watch(model, optimizer)
+    train(model, optimizer, x, y)
+    return flow.history()
+
+
+def wrapped_ddp(model: nn.Module) -> nn.Module:
+    return nn.parallel.DistributedDataParallel(model)
+
+
+def sharded(model: nn.Module) -> nn.Module:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh("cpu", (WORLD,))
+    for layer in model:
+        if isinstance(layer, nn.Linear):
+            fully_shard(layer, mesh=mesh)
+    return fully_shard(model, mesh=mesh)
+
+
+WRAPS = {"ddp": wrapped_ddp, "fsdp": sharded}
+
+
+def process(rank: int, name: str, meeting: str, results: Any) -> None:
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=WORLD)
+    x, y = data()
+    try:
+        results.put((rank, watched(WRAPS[name], x[rank::WORLD], y[rank::WORLD]).to_dict()))
+    except Exception as error:  # for the test to say it
+        results.put((rank, repr(error)))
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WRAPS)
+def test_both_processes_see_the_gradients_of_one(name: str, tmp_path: Path) -> None:
+    context = mp.get_context("spawn")
+    results = context.SimpleQueue()
+    processes = [
+        context.Process(target=process, args=(rank, name, str(tmp_path / "meeting"), results))
+        for rank in range(WORLD)
+    ]
+    for each in processes:
+        each.start()
+    found = dict(results.get() for _ in processes)
+    for each in processes:
+        each.join()
+    whole = watched(lambda model: model, *data())
+    for rank in range(WORLD):
+        history = found[rank]
+        assert isinstance(history, dict), history
+        assert tuple(history["layers"]) == whole.layers
+        assert history["seen"].startswith("when the step began")
+        for statistic in ("mean_abs", "max_abs", "rms", "zeros", "weight", "update"):
+            assert np.allclose(history[statistic], getattr(whole, statistic), rtol=2e-4, atol=1e-9), statistic
+        assert np.allclose(history["agreement"][1:], whole.agreement[1:], atol=1e-4)
