@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from gradscape.config import DataConfig, NetConfig, OptimConfig, RunConfig
     from gradscape.data import load_images
     from gradscape.errors import GradscapeError
+    from gradscape.measure.diagnose import diagnose
     from gradscape.measure.gradient_flow import FlowRecorder
     from gradscape.measure.watch import watch
     from gradscape.store import RunFolder, load
@@ -23,6 +24,7 @@ HOMES = {
     "OptimConfig": "gradscape.config",
     "RunConfig": "gradscape.config",
     "RunFolder": "gradscape.store",
+    "diagnose": "gradscape.measure.diagnose",
     "load": "gradscape.store",
     "load_images": "gradscape.data",
     "train_run": "gradscape.train.loop",
@@ -36,6 +38,7 @@ __all__ = [
     "OptimConfig",
     "RunConfig",
     "RunFolder",
+    "diagnose",
     "load",
     "load_images",
     "train_run",

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Values = NDArray[np.float64]
+LABELS = {
+    "mean_abs": "mean |∂L/∂W|",
+    "max_abs": "largest |∂L/∂W|",
+    "rms": "RMS of ∂L/∂W",
+    "update": "‖ΔW‖",
+    "weight": "‖W‖",
+    "relative_update": "‖ΔW‖ / ‖W‖",
+}
 
 
 @dataclass(frozen=True)
@@ -121,7 +129,7 @@ class FlowHistory:
             norm=LogNorm(),
             cmap="viridis",
         )
-        axes.figure.colorbar(mesh, ax=axes, label=statistic.replace("_", " "))
+        axes.figure.colorbar(mesh, ax=axes, label=LABELS.get(statistic, statistic.replace("_", " ")))
         axes.invert_yaxis()
         axes.set(xlabel="step", ylabel="layer (input at the top)")
         return axes

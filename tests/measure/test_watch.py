@@ -446,6 +446,26 @@ def test_an_error_within_a_backward_pass_does_not_end_the_watch() -> None:
     assert np.isfinite(flow.history().mean_abs[-1]).all()
 
 
+def test_an_error_of_ours_ends_the_watch_and_not_the_training(
+    pair: tuple[nn.Module, torch.optim.Optimizer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, optimizer = pair
+    flow = gs.watch(model, optimizer)
+    plain(model, optimizer, batches(2))
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("out of memory\nwith a long story")
+
+    monkeypatch.setattr("gradscape.measure.watch.read_gradients", fails)
+    with pytest.warns(UserWarning, match="stopped watching at step 2: RuntimeError: out of memory$"):
+        plain(model, optimizer, batches(2))
+    alone = mlp()
+    plain(alone, torch.optim.SGD(alone.parameters(), lr=0.1), [*batches(2), *batches(2)])
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), alone.parameters(), strict=True))
+    assert flow.history().steps.tolist() == [0, 1]
+    assert "ended at step 2" in flow.history().notes[-1]
+
+
 def test_history_is_drawn_printed_and_written_out() -> None:
     import matplotlib.pyplot as plt
 

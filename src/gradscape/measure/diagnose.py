@@ -1,18 +1,24 @@
 """From what a watch has seen to a verdict: what is wrong, where it begins, why, and what would help.
 
-Every rule looks at the last rows of a `FlowHistory`, and each is a function of its own. Limits are arguments,
-with the source of their defaults beside them.
+Every rule is a function that looks at the typical values of the last rows of a `FlowHistory`; the rules stand
+in the order of their gravity. Limits are arguments, the source of each default beside it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscape.diagnosis import Evidence
-from gradscape.history import FlowHistory, Values
+from gradscape.diagnosis import Diagnosis, Evidence, Finding
+from gradscape.errors import ConfigError
+from gradscape.history import FlowHistory, OptimizerFacts, Values
+from gradscape.measure.watch import Watch
+
+Bools = NDArray[np.bool_]
+TINY = 1e-30
 
 
 @dataclass(frozen=True)
@@ -21,61 +27,351 @@ class Limits:
 
     Attributes:
         rows: the last so many are looked at.
-        vanishing: ‖∂L/∂W‖ of the last weight layer over that of the first.
-        exploding: the same the other way round.
-        reach: RMS of ∂L/∂W over itself plus Adam's ε: the share of its normal step that a layer makes.
+        steep: ‖∂L/∂W‖/‖W‖, above which a gradient is large for any learning rate.
+        span: ‖∂L/∂W‖ of one end of the network over that of the other.
+        reach: RMS of ∂L/∂W over the sum of it and Adam's ε: the share of its normal step that a layer makes.
         resolution: ‖ΔW‖/‖W‖ below which float32 rounds a step away.
         large, small: ‖ΔW‖/‖W‖ of a step.
-        noise: mean cosine between gradients of successive rows.
+        noise: mean cosine between the gradients of successive rows.
     """
 
     rows: int = 20
-    vanishing: float = 1e3
-    exploding: float = 1e3
-    reach: float = 0.5
+    steep: float = 1e2
+    span: float = 1e3
+    reach: float = 0.1
     resolution: float = 2.0**-24
-    large: float = 0.3
-    small: float = 1e-5
-    noise: float = 0.0
+    large: float = 1.0
+    small: float = 1e-6
+    noise: float = 0.01
 
 
 SOURCES = {
-    "vanishing": "three orders of magnitude between layers that share a learning rate",
-    "exploding": "three orders of magnitude between layers that share a learning rate",
+    "steep": "a learning rate of 0.01 replaces the weights in one step",
+    "span": "three orders of magnitude between layers that share a learning rate",
     "reach": "Kingma & Ba (2015), Algorithm 1: a step is lr · m / (√v + ε)",
     "resolution": "half a unit in the last place of float32",
-    "large": "a step of a third of the weights; healthy ones are near 1/1000 (Karpathy 2015, CS231n)",
-    "small": "a hundredth of the healthy 1/1000 (Karpathy 2015, CS231n)",
+    "large": "a step as large as the weights; healthy ones are near 1/1000 (Karpathy 2015, CS231n)",
+    "small": "a thousandth of the healthy 1/1000 (Karpathy 2015, CS231n)",
+    "noise": "McCandlish et al. (2018), §2.2: |G|² a hundredth of |G|² + tr Σ",
 }
 
 
 @dataclass(frozen=True)
 class View:
-    """The typical values of the last rows: medians over steps that were made, (P,)."""
+    """The weight layers' typical values in the last rows: medians over steps that were made, input to output.
 
-    history: FlowHistory
+    Attributes:
+        layers: names of the weights.
+        gradient: ‖∂L/∂W‖₂; NaN where there never was one.
+        rms: of the elements of ∂L/∂W.
+        update: ‖ΔW‖₂/‖W‖₂.
+        largest_update: of any row.
+        zero: whether neither it nor its layer's other parameters ever had a gradient but exact zeros.
+        steepness: ‖∂L/∂W‖₂/‖W‖₂.
+        broken: whether it had a non-finite element in the first row in which any had.
+        agreement: mean cosine between successive gradients.
+        optimizers: of each layer.
+        limits: what to hold them against.
+    """
+
+    layers: tuple[str, ...]
+    gradient: Values
+    rms: Values
+    update: Values
+    largest_update: Values
+    zero: Bools
+    steepness: Values
+    broken: Bools
+    agreement: Values
+    optimizers: tuple[OptimizerFacts, ...]
     limits: Limits
-    rows: NDArray[np.intp]
 
     @classmethod
     def of(cls, history: FlowHistory, limits: Limits) -> View:
+        columns = history.weights if len(history.weights) else np.arange(len(history.layers))
         made = np.flatnonzero(~history.skipped)
-        return cls(history, limits, made[-limits.rows :])
-
-    def typical(self, values: Values) -> Values:
-        chosen = values[self.rows]
-        found = np.full(chosen.shape[1], np.nan)
-        some = ~np.isnan(chosen).all(axis=0)
-        found[some] = np.nanmedian(chosen[:, some], axis=0)
-        return found
+        if not len(made):
+            raise ConfigError("no step has been watched yet: train a few steps, then diagnose")
+        rows = np.ix_(made[-limits.rows :], columns)
+        sizes = np.array(history.sizes, dtype=np.float64)[columns]
+        owner = {place: facts for facts in history.optimizers for place in facts.members}
+        rms = typical(history.rms[rows])
+        return cls(
+            layers=tuple(history.layers[column] for column in columns),
+            gradient=rms * np.sqrt(sizes),
+            rms=rms,
+            update=typical(history.relative_update[rows]),
+            largest_update=np.nan_to_num(history.relative_update[rows]).max(axis=0),
+            zero=without_gradient(history, made[-limits.rows :])[columns],
+            steepness=typical(history.rms[rows] * np.sqrt(sizes) / np.maximum(history.weight[rows], TINY)),
+            broken=first_broken(history.nonfinite[made])[columns],
+            agreement=np.nanmean(np.nan_to_num(history.agreement[rows]), axis=0),
+            optimizers=tuple(owner[column] for column in columns),
+            limits=limits,
+        )
 
     @property
-    def norm(self) -> Values:
-        """‖∂L/∂W‖₂ of each parameter tensor."""
-        return self.typical(self.history.rms * np.sqrt(np.array(self.history.sizes)))
+    def reaching(self) -> Bools:
+        """Whether enough of a gradient is left in the step: by Adam's ε, else by float32's resolution."""
+        return np.array(
+            [
+                not self.reach(place) < self.limits.reach
+                if facts.eps
+                else facts.lr == 0 or not self.update[place] < self.limits.resolution
+                for place, facts in enumerate(self.optimizers)
+            ]
+        )
 
-    def evidence(self, name: str, what: str, value: float) -> Evidence:
-        return Evidence(what, float(value), getattr(self.limits, name), SOURCES[name])
+    def reach(self, place: int) -> float:
+        """The share of its normal step that Adam's ε leaves a layer."""
+        eps = self.optimizers[place].eps or 0.0
+        return float(self.rms[place] / (self.rms[place] + eps))
 
-    def layer(self, place: int) -> str:
-        return self.history.layers[place]
+    def why_nothing_moves(self, place: int) -> str:
+        facts = self.optimizers[place]
+        if facts.eps:
+            return f"{facts.name} divides by √v + ε, and beside ε = {facts.eps:g} nothing is left of it"
+        return f"a step of {facts.name} is the learning rate times the gradient, less than float32 resolves"
+
+    def of_the_step(self, place: int) -> tuple[Evidence, ...]:
+        """What a layer's gradient comes to in its step."""
+        if self.optimizers[place].eps:
+            what = f"share of its normal step that ε leaves {self.layers[place]}"
+            return (self.evidence("reach", what, self.reach(place)),)
+        what = f"‖ΔW‖/‖W‖ of a step of {self.layers[place]}"
+        return (self.evidence("resolution", what, self.update[place]),)
+
+    def per_layer(self) -> float:
+        """Orders of magnitude that the gradient grows by, a layer, towards the input (least squares)."""
+        known = np.flatnonzero(self.gradient > 0)
+        if len(known) < 2:
+            return 0.0
+        return -float(np.polyfit(known, np.log10(self.gradient[known]), 1)[0])
+
+    def evidence(self, limit: str, what: str, value: float) -> Evidence:
+        return Evidence(what, float(value), getattr(self.limits, limit), SOURCES[limit])
+
+
+def first_broken(nonfinite: Values) -> Bools:
+    """(P,) of the first row in which any gradient is not finite; later ones follow from it."""
+    rows = np.flatnonzero((nonfinite == 1).any(axis=1))
+    found: Bools = nonfinite[rows[0]] == 1 if len(rows) else np.zeros(nonfinite.shape[1], dtype=np.bool_)
+    return found
+
+
+def without_gradient(history: FlowHistory, rows: NDArray[np.intp]) -> Bools:
+    """(P,) whether no parameter of the tensor's layer had a gradient other than exact zeros, in no row."""
+    still = (np.nan_to_num(history.zeros[rows], nan=1.0) == 1).all(axis=0)
+    layers = [name.rpartition(".")[0] for name in history.layers]
+    alive = {layer for layer, quiet in zip(layers, still, strict=True) if not quiet}
+    return np.array([layer not in alive for layer in layers])
+
+
+def typical(values: Values) -> Values:
+    """Median of each column's finite values; NaN where there is none."""
+    found = np.full(values.shape[1], np.nan)
+    for column, series in enumerate(values.T):
+        finite = series[np.isfinite(series)]
+        if len(finite):
+            found[column] = np.median(finite)
+    return found
+
+
+def diagnose(watched: Watch | FlowHistory, limits: Limits | None = None) -> Diagnosis:
+    """What is wrong with a training, the gravest first; `healthy` if nothing is found.
+
+    Args:
+        watched: a watch, or the history it has given.
+        limits: beyond what a number speaks for a verdict.
+
+    Raises:
+        ConfigError: no step has been watched.
+
+    Example:
+        >>> print(gs.diagnose(flow))
+    """
+    history = watched.history() if isinstance(watched, Watch) else watched
+    view = View.of(history, limits or Limits())
+    findings = [finding for rule in RULES for finding in rule(view)]
+    return Diagnosis(tuple(findings or [healthy(view)]), history.seen, history.notes)
+
+
+def non_finite(view: View) -> list[Finding]:
+    """Non-finite numbers spread backwards: they begin at the layer nearest to the output."""
+    if not view.broken.any():
+        return []
+    last = int(np.flatnonzero(view.broken)[-1])
+    at_the_end = last == len(view.layers) - 1
+    return [
+        Finding(
+            verdict="non-finite",
+            layer=view.layers[last],
+            cause="the loss or what enters the last layer is infinite or NaN"
+            if at_the_end
+            else "an operation after this layer and before the next gave an infinite or NaN gradient",
+            remedy="check inputs and labels for NaN, lower the learning rate, clip gradients; under float16 "
+            "use a GradScaler or bfloat16",
+            evidence=(
+                Evidence(
+                    "weight layers with a non-finite gradient", float(view.broken.sum()), 0.0, "IEEE 754"
+                ),
+            ),
+        )
+    ]
+
+
+def frozen(view: View) -> list[Finding]:
+    """Layers without a gradient, or with one of exact zeros, while others have theirs."""
+    none, alive = view.zero, np.flatnonzero(~view.zero)
+    if not none.any():
+        return []
+    cut = int(alive[0]) if len(alive) else len(view.layers)
+    if none[:cut].all() and cut:
+        if len(alive) and 0 < view.rms[cut] < np.finfo(np.float32).tiny / np.finfo(np.float32).eps:
+            return []  # underflow: the end of a gradient that vanishes
+        where, cause = (
+            cut - 1,
+            "nothing comes back through what follows this layer: dead units, or a detach()",
+        )
+    else:
+        where, cause = int(np.flatnonzero(none)[-1]), "it takes no part in the loss, or is detached"
+    return [
+        Finding(
+            verdict="frozen layer",
+            layer=view.layers[where],
+            cause=cause,
+            remedy="look whether its output is used; for dead ReLUs: a leaky activation, He initialisation, "
+            "a norm before the activation, a lower learning rate",
+            evidence=(
+                Evidence("weight layers without a gradient", float(none.sum()), 0.0, "none is meant to be"),
+            ),
+        )
+    ]
+
+
+def exploding(view: View) -> list[Finding]:
+    """Gradients that grow towards the input by orders of magnitude, or are large beside the weights.
+
+    Where signals grow forward as they do backward, gradients are as large in every layer.
+    """
+    growth = view.gradient / view.gradient[-1] if view.gradient[-1] > 0 else np.zeros(len(view.layers))
+    beyond = np.flatnonzero((growth > view.limits.span) | (view.steepness > view.limits.steep))
+    if not len(beyond):
+        return []
+    return [
+        Finding(
+            verdict="exploding",
+            layer=view.layers[beyond[-1]],
+            cause="each layer multiplies what comes back: "
+            f"{view.per_layer():+.2f} orders of magnitude a layer",
+            remedy="He initialisation (Glorot for tanh), a norm after each layer, skip connections; "
+            "clipping bounds the step and leaves the cause",
+            evidence=(
+                view.evidence("span", "‖∂L/∂W‖ of the first weight layer over the last's", growth[0]),
+                view.evidence("steep", "largest ‖∂L/∂W‖/‖W‖", float(np.nanmax(view.steepness))),
+            ),
+        )
+    ]
+
+
+def vanishing(view: View) -> list[Finding]:
+    """Gradients that shrink towards the input until nothing of them is left in a step."""
+    shrunk = view.gradient < view.gradient[-1] / view.limits.span
+    if frozen(view):  # exact zeros are of another cause there
+        shrunk &= ~view.zero
+    lost = np.flatnonzero(shrunk & ~view.reaching)
+    if not len(lost):
+        return []
+    return [
+        Finding(
+            verdict="vanishing",
+            layer=view.layers[lost[-1]],
+            cause="each layer shrinks what comes back: "
+            f"{view.per_layer():+.2f} orders of magnitude a layer, and "
+            + view.why_nothing_moves(int(lost[0])),
+            remedy="a norm after each layer, skip connections, He initialisation; ReLU in place of sigmoid",
+            evidence=(
+                view.evidence(
+                    "span",
+                    "‖∂L/∂W‖ of the last weight layer over the smallest",
+                    view.gradient[-1] / view.gradient[view.gradient > 0].min(),
+                ),
+                *view.of_the_step(int(lost[0])),
+            ),
+        )
+    ]
+
+
+def below_reach(view: View) -> list[Finding]:
+    """Gradients that are not smaller than others, and too small for the optimiser all the same."""
+    lost = np.flatnonzero(~view.reaching & (view.gradient > 0))
+    if not len(lost) or vanishing(view):
+        return []
+    return [
+        Finding(
+            verdict="below the optimiser's reach",
+            layer=view.layers[lost[-1]],
+            cause=view.why_nothing_moves(int(lost[0])),
+            remedy="scale the loss up, a smaller eps, or look why the loss is so flat",
+            evidence=view.of_the_step(int(lost[0])),
+        )
+    ]
+
+
+def learning_rate(view: View) -> list[Finding]:
+    """Steps that are too large or too small beside the weights."""
+    largest = int(np.argmax(view.largest_update))
+    step = view.largest_update[largest]
+    if step > view.limits.large:
+        name, limit, remedy = "learning rate too large", "large", "a lower learning rate, or warm-up"
+    elif step < view.limits.small and (view.reaching.all() or view.optimizers[largest].lr == 0):
+        name, limit, remedy = "learning rate too small", "small", "a higher learning rate"
+    else:
+        return []
+    evidence = view.evidence(limit, f"‖ΔW‖/‖W‖ of a step of {view.layers[largest]}, the largest", step)
+    return [Finding(name, view.layers[largest], "steps beside weights of that size", remedy, (evidence,))]
+
+
+def noise(view: View) -> list[Finding]:
+    """Successive gradients that have nothing in common."""
+    alike = float(np.nanmedian(view.agreement))
+    if not alike < view.limits.noise:
+        return []
+    return [
+        Finding(
+            verdict="noise-dominated",
+            layer="",
+            cause="what one mini-batch asks for, the next one does not: the gradient is nearly all noise",
+            remedy="larger mini-batches or accumulation, a lower learning rate; "
+            "check that labels fit the inputs",
+            evidence=(view.evidence("noise", "cosine between successive gradients", alike),),
+        )
+    ]
+
+
+def healthy(view: View) -> Finding:
+    return Finding(
+        verdict="healthy",
+        layer="",
+        cause="every weight layer gets a gradient and a step of its size",
+        remedy="nothing",
+        evidence=(
+            view.evidence(
+                "span",
+                "‖∂L/∂W‖ of the last weight layer over the first's",
+                view.gradient[-1] / view.gradient[0],
+            ),
+            view.evidence("large", "largest ‖ΔW‖/‖W‖ of a step", float(np.nanmax(view.update))),
+        ),
+    )
+
+
+RULES: tuple[Callable[[View], list[Finding]], ...] = (
+    non_finite,
+    frozen,
+    exploding,
+    vanishing,
+    below_reach,
+    learning_rate,
+    noise,
+)

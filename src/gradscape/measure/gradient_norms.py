@@ -98,8 +98,8 @@ def read_gradients(
     largest = shards.largest(stacked(torch._foreach_norm(held, math.inf)))
     absolute = shards.total(stacked(torch._foreach_norm(held, 1)))
     nonzero = shards.total(stacked([torch.count_nonzero(each) for each in held]))
-    divisors = largest.clamp_min(TINY).to(held[0].real.dtype).unbind()
-    scaled = list(torch._foreach_div(held, list(divisors)))
+    divisors = [d.to(h.device, h.real.dtype) for d, h in zip(largest.clamp_min(TINY), held, strict=True)]
+    scaled = list(torch._foreach_div(held, divisors))
     square = shards.total(stacked(torch._foreach_norm(scaled, 2)).square())
     statistics = [
         absolute / shards.sizes,
@@ -142,4 +142,8 @@ def norms(tensors: Sequence[Tensor], shards: Shards) -> Tensor:
 
 
 def stacked(values: Sequence[Tensor]) -> Tensor:
-    return torch.stack([value.double() for value in values])
+    """As one tensor of float64, on the first one's device."""
+    device = values[0].device
+    if any(value.device != device for value in values):
+        values = [value.to(device) for value in values]
+    return torch.stack(list(values)).double()

@@ -10,8 +10,10 @@ from __future__ import annotations
 import math
 import sys
 import time
+import warnings
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 import torch
@@ -73,6 +75,23 @@ def watch(
     return watcher
 
 
+def harmless(hook: Callable[..., None]) -> Callable[..., None]:
+    """An error in a hook of ours ends the watch, with a warning, and never the training."""
+
+    @wraps(hook)
+    def guarded(self: Watch, *arguments: Any) -> None:
+        if self.broken:
+            return
+        try:
+            hook(self, *arguments)
+        except Exception as error:  # of any kind: nothing of ours is worth a training
+            self.broken = f"{type(error).__name__}: {error}".splitlines()[0]
+            self.notes.append(f"the watch ended at step {self.steps}: {self.broken}")
+            warnings.warn(f"gradscape stopped watching at step {self.steps}: {self.broken}", stacklevel=2)
+
+    return guarded
+
+
 class Watch:
     """A watch under way; `gradscape.watch` makes it, a `with` statement or `close` ends it.
 
@@ -80,7 +99,8 @@ class Watch:
         subjects: the watched parameters.
         notes: what was found odd, in words.
         steps: of the last optimiser, so far.
-        closed: whether the watch has ended.
+        closed: whether the watch has been ended.
+        broken: the error that ended it, or nothing.
     """
 
     def __init__(
@@ -89,7 +109,7 @@ class Watch:
         self.subjects = Subjects.of(model, optimizers)
         self.notes = list(self.subjects.notes)
         self.optimizers, self.every = tuple(optimizers), every
-        self.steps, self.closed = 0, False
+        self.steps, self.closed, self.broken = 0, False, ""
         self.ring = Ring(capacity, len(COLUMNS), self.subjects.shards.sizes)
         self.at_step = torch.distributed.is_available() and torch.distributed.is_initialized()
         self.within_backward = self.within_step = self.unused = False
@@ -117,6 +137,7 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @harmless
     def on_gradient(self, _: Tensor) -> None:
         """A gradient is about to arrive: the first of a backward pass asks to be told of the pass's end."""
         if self.within_backward:
@@ -128,12 +149,14 @@ class Watch:
             self.latest = None
         Variable._execution_engine.queue_callback(self.after_backward)
 
+    @harmless
     def after_backward(self) -> None:
         """The gradients are whole, unless processes have yet to share theirs."""
         self.within_backward, self.unused = False, True
         if self.sampled and not self.at_step:
             self.read()
 
+    @harmless
     def before_step(self, optimizer: Optimizer, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         """Read what could not be read before, and keep the weights to see what the step does to them."""
         self.within_backward = False  # also after a backward pass that an error broke off
@@ -152,6 +175,7 @@ class Watch:
             torch._foreach_copy_([self.weights[i] for i in places], self.held(places))
         self.spent += time.perf_counter() - start
 
+    @harmless
     def after_step(self, optimizer: Optimizer, *_: Any) -> None:
         """Read what the step did to the weights, and finish the row."""
         if self.sampled and self.latest is not None:

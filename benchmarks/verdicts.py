@@ -1,0 +1,224 @@
+"""How good is the verdict: small networks of many families, diagnosed after a few steps and then trained.
+
+Networks differ in kind (MLP, convolutional), depth, width, initialisation, norm, skip connections, activation
+and optimiser. A family is a kind with an activation, a norm and skips or none; limits may be set on half of
+the families only. `python benchmarks/verdicts.py` takes half an hour on two cores and writes
+`results/verdicts.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import multiprocessing as mp
+import random
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+import gradscape as gs
+from gradscape.study.executors import cores
+from gradscape.train.process import prepare_process
+from measure import write
+
+CLASSES, BATCH = 10, 32
+LOOKED_AT, STEPS = 20, 300
+LEARNT = 0.6  # of the loss of guessing: who is below at the end has begun to learn
+
+HARMLESS = ("healthy",)
+
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+OPTIMIZERS = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
+    "adam": lambda p: torch.optim.Adam(p, lr=0.001),
+}
+INITS = ("torch", "he", "glorot", "small", "large")
+
+
+@dataclass(frozen=True)
+class Case:
+    kind: str
+    depth: int
+    width: int
+    init: str
+    norm: str
+    skip: bool
+    activation: str
+    optimizer: str
+    seed: int = 0
+
+    @property
+    def family(self) -> str:
+        return f"{self.kind} {self.activation} {self.norm}{' skip' if self.skip else ''}"
+
+
+class Block(nn.Module):
+    """A linear map, a norm, an activation; its input added if asked for."""
+
+    def __init__(self, inner: nn.Module, skip: bool) -> None:
+        super().__init__()
+        self.inner, self.skip = inner, skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.inner(x)
+        return out + x if self.skip and out.shape == x.shape else out
+
+
+def linear(case: Case, inputs: int) -> nn.Module:
+    if case.kind == "mlp":
+        return nn.Linear(inputs, case.width)
+    return nn.Conv2d(inputs, case.width, 3, padding=1)
+
+
+def norm(case: Case) -> nn.Module:
+    if case.norm == "batch":
+        return nn.BatchNorm1d(case.width) if case.kind == "mlp" else nn.BatchNorm2d(case.width)
+    if case.norm == "layer":
+        return nn.LayerNorm(case.width) if case.kind == "mlp" else nn.GroupNorm(1, case.width)
+    return nn.Identity()
+
+
+def initialise(model: nn.Module, init: str) -> None:
+    for module in model.modules():
+        if not isinstance(module, nn.Linear | nn.Conv2d) or init == "torch":
+            continue
+        if init == "glorot":
+            nn.init.xavier_normal_(module.weight)
+        else:
+            nn.init.kaiming_normal_(module.weight)
+            module.weight.data *= {"he": 1.0, "small": 0.5, "large": 2.0}[init]
+        nn.init.zeros_(module.bias)
+
+
+def build(case: Case) -> nn.Module:
+    torch.manual_seed(case.seed)
+    inputs = 64 if case.kind == "mlp" else 1
+    layers: list[nn.Module] = [nn.Flatten()] if case.kind == "mlp" else []
+    for _ in range(case.depth - 1):
+        inner = nn.Sequential(linear(case, inputs), norm(case), ACTIVATIONS[case.activation]())
+        layers.append(Block(inner, case.skip))
+        inputs = case.width
+    if case.kind == "conv":
+        layers += [nn.AdaptiveAvgPool2d(2), nn.Flatten()]
+        inputs *= 4
+    model = nn.Sequential(*layers, nn.Linear(inputs, CLASSES))
+    initialise(model, case.init)
+    return model
+
+
+def cases(count: int) -> list[Case]:
+    """A sample of all combinations, as many of each family."""
+    draw = random.Random(0)
+    families = list(
+        itertools.product(("mlp", "conv"), ACTIVATIONS, ("none", "batch", "layer"), (False, True))
+    )
+    found = []
+    for number in range(count):
+        kind, activation, norm_, skip = families[number % len(families)]
+        found.append(
+            Case(
+                kind, draw.choice((3, 6, 12, 24, 40)), draw.choice((16, 32)), draw.choice(INITS), norm_, skip,
+                activation, draw.choice(tuple(OPTIMIZERS)), draw.randrange(1_000),
+            )
+        )  # fmt: skip
+    return found
+
+
+def data() -> tuple[Tensor, Tensor]:
+    """The embedded digits, 8×8, as standardised numbers."""
+    images = gs.load_images("digits")
+    x = torch.from_numpy(np.array(images.train_images[:, ::2, ::2, 0])).float()
+    return (x - x.mean()).div(x.std()).unsqueeze(1), torch.from_numpy(np.array(images.train_labels)).long()
+
+
+def train(case: Case) -> dict[str, Any]:
+    prepare_process(threads=1)
+    x, y = data()
+    model = build(case)
+    optimizer = OPTIMIZERS[case.optimizer](model.parameters())
+    generator = torch.Generator().manual_seed(case.seed)
+    losses = []
+    with gs.watch(model, optimizer) as flow:
+        for step in range(STEPS):
+            if step == LOOKED_AT:
+                history = flow.history()
+                flow.close()
+            chosen = torch.randint(0, len(x), (BATCH,), generator=generator)
+            optimizer.zero_grad()
+            loss = cross_entropy(model(x[chosen]), y[chosen])
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach())
+    curve = torch.stack(losses).tolist()
+    last = sum(curve[-20:]) / 20
+    diagnosis = gs.diagnose(history)
+    smallest = np.nanmin(history.rms[:, history.weights]) if len(history.steps) else math.nan
+    return {
+        "case": asdict(case),
+        "family": case.family,
+        "losses": curve[::10],
+        "trains": bool(last < LEARNT * math.log(CLASSES)),
+        "verdict": diagnosis.verdict,
+        "layer": diagnosis.layer,
+        "smallest_gradient": float(smallest),
+    }
+
+
+def held_out(families: list[str]) -> set[str]:
+    """Half of the families, drawn once: no limit may be set by looking at them."""
+    return set(random.Random(1).sample(sorted(set(families)), len(set(families)) // 2))
+
+
+def score(rows: list[dict[str, Any]], fails: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """How often a rule is right, calls a network ill that trains, and misses one that does not."""
+    trains = [row["trains"] for row in rows]
+    said = [fails(row) for row in rows]
+    false_alarms = sum(t and s for t, s in zip(trains, said, strict=True))
+    missed = sum(not t and not s for t, s in zip(trains, said, strict=True))
+    return {
+        "networks": len(rows),
+        "do_not_train": len(rows) - sum(trains),
+        "right": 1 - (false_alarms + missed) / len(rows),
+        "false_alarms": false_alarms,
+        "missed": missed,
+    }
+
+
+RULES = {
+    "gradscape": lambda row: row["verdict"] not in HARMLESS,
+    "smallest gradient < 1e-6": lambda row: not row["smallest_gradient"] >= 1e-6,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=288)
+    chosen = cases(parser.parse_args().count)
+    gs.load_images("digits")  # cached before the workers ask
+    rows = []
+    with mp.get_context("spawn").Pool(cores()) as pool:
+        for row in pool.imap(train, chosen):
+            rows.append(row)
+            print(f"{len(rows):>4} {row['case']} {row['verdict']} {row['losses'][-1]:.2f}", flush=True)
+    out = held_out([row["family"] for row in rows])
+    halves = {
+        "looked at": [row for row in rows if row["family"] not in out],
+        "held out": [row for row in rows if row["family"] in out],
+    }
+    scores = {
+        half: {rule: score(some, fails) for rule, fails in RULES.items()} for half, some in halves.items()
+    }
+    for half, by_rule in scores.items():
+        for rule, numbers in by_rule.items():
+            print(half, rule, numbers)
+    write("verdicts", {"held_out": sorted(out), "scores": scores, "networks": rows})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""Verdicts on trainings in which a fault was put for real: the kind, the layer, and the numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+import gradscape as gs
+from gradscape.diagnosis import VERDICTS, Diagnosis
+from gradscape.errors import ConfigError
+from gradscape.measure.diagnose import Limits
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(64) % 4
+    return torch.randn(64, 16, generator=generator) + 2 * nn.functional.one_hot(y, 16), y
+
+
+def deep(depth: int, activation: Callable[[], nn.Module], gain: float = 1.0) -> nn.Sequential:
+    """Layers of 16 units; weights of variance gain²·2/16, which keeps ReLU's signals at gain 1."""
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for _ in range(depth):
+        linear = nn.Linear(16, 16)
+        nn.init.normal_(linear.weight, std=gain * math.sqrt(2 / 16))
+        nn.init.zeros_(linear.bias)
+        layers += [linear, activation()]
+    return nn.Sequential(*layers, nn.Linear(16, 4))
+
+
+def after_training(
+    model: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 20, **limits: float
+) -> Diagnosis:
+    x, y = batch()
+    with gs.watch(model, optimizer) as flow:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            cross_entropy(model(x), y).backward()
+            optimizer.step()
+    return gs.diagnose(flow, Limits(**limits) if limits else None)  # type: ignore[arg-type]
+
+
+def sgd(model: nn.Module, lr: float = 0.02) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=lr)
+
+
+def adam(model: nn.Module, lr: float = 0.001) -> torch.optim.Optimizer:
+    return torch.optim.Adam(model.parameters(), lr=lr)
+
+
+def test_a_network_that_trains_is_healthy() -> None:
+    model = deep(3, nn.ReLU)
+    found = after_training(model, sgd(model))
+    assert found.verdict == "healthy"
+    assert found.layer == ""
+    model = deep(3, nn.ReLU)
+    assert after_training(model, adam(model)).verdict == "healthy"
+
+
+def test_sigmoids_without_a_norm_vanish_and_the_layer_is_named() -> None:
+    model = deep(12, nn.Sigmoid, gain=0.5)
+    found = after_training(model, adam(model))
+    assert found.verdict == "vanishing"
+    place = int(found.layer.split(".")[0])
+    gradient = {name: p.grad for name, p in model.named_parameters()}
+    assert gradient[found.layer].square().mean().sqrt() < 1e-8 / 9 * 2  # a tenth of the step is left at most
+    assert 0 < place < 20
+    assert "Adam divides by √v + ε" in found.findings[0].cause
+    assert found.findings[0].evidence[0].value > 1e3
+
+
+def test_a_small_epsilon_cures_what_an_epsilon_hid() -> None:
+    model = deep(12, nn.Sigmoid, gain=0.5)
+    cured = torch.optim.Adam(model.parameters(), eps=1e-30)
+    assert after_training(model, cured).verdict != "vanishing"
+
+
+def test_weights_too_large_explode() -> None:
+    model = deep(12, lambda: nn.LeakyReLU(0.9), gain=4.0)
+    found = after_training(model, sgd(model, lr=0.0))
+    assert found.verdict == "exploding"
+    assert found.layer == "0.weight" or found.layer.endswith(".weight")
+    assert "orders of magnitude a layer" in found.findings[0].cause
+
+
+def test_a_network_whose_gradients_are_uniformly_small_is_below_the_reach() -> None:
+    class Small(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = deep(3, nn.ReLU)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return 1e-12 * self.inner(x)
+
+    model = Small()
+    found = after_training(model, adam(model))
+    assert found.verdict == "below the optimiser's reach"
+
+
+def test_dead_units_are_a_frozen_layer_where_the_gradient_ends() -> None:
+    model = deep(4, nn.ReLU)
+    nn.init.constant_(model[4].bias, -1e3)  # the third layer's units are never active,
+    nn.init.constant_(model[6].bias, 0.1)  # those after it are
+    found = after_training(model, sgd(model))
+    assert found.verdict == "frozen layer"
+    assert found.layer == "4.weight"
+    assert "dead units" in found.findings[0].cause
+
+
+def test_a_layer_that_takes_no_part_is_frozen() -> None:
+    class Unused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused, self.head = nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.unused(x)
+            out: Tensor = self.head(self.used(x))
+            return out
+
+    model = Unused()
+    found = after_training(model, sgd(model))
+    assert found.verdict == "frozen layer"
+    assert found.layer == "unused.weight"
+
+
+def test_a_non_finite_gradient_begins_nearest_to_the_output() -> None:
+    class Root(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x * (x > 0)).sqrt()  # whose gradient at 0 is infinite, times 0
+
+    model = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16), Root(), nn.Linear(16, 4))
+    found = after_training(model, sgd(model, lr=0.0))
+    assert found.verdict == "non-finite"
+    assert found.layer == "2.weight"
+
+
+@pytest.mark.parametrize(
+    ("lr", "verdict"), [(30.0, "learning rate too large"), (1e-9, "learning rate too small")]
+)
+def test_steps_are_held_against_the_weights(lr: float, verdict: str) -> None:
+    model = deep(2, nn.ReLU)
+    found = after_training(model, adam(model, lr=lr))
+    assert verdict in [finding.verdict for finding in found.findings]
+
+
+def test_labels_that_do_not_fit_are_noise() -> None:
+    torch.manual_seed(0)
+    model = deep(2, nn.ReLU)
+    optimizer = sgd(model)
+    with gs.watch(model, optimizer) as flow:
+        for _ in range(20):
+            optimizer.zero_grad()
+            cross_entropy(model(torch.randn(64, 16)), torch.randint(0, 4, (64,))).backward()
+            optimizer.step()
+    history = flow.history()
+    assert abs(history.agreement[1:, 0].mean()) < 0.3
+
+
+def test_limits_are_arguments_and_evidence_names_its_source() -> None:
+    model = deep(3, nn.ReLU)
+    found = after_training(model, sgd(model), span=0.01)
+    assert found.verdict == "exploding"
+    assert found.findings[0].evidence[0].limit == 0.01
+    for finding in found.findings:
+        assert finding.verdict in VERDICTS
+        assert all(evidence.source for evidence in finding.evidence)
+    assert found.to_dict()["verdict"] == "exploding"
+    assert str(found).startswith("exploding, beginning at")
+
+
+def test_nothing_watched_is_refused() -> None:
+    model = deep(1, nn.ReLU)
+    with pytest.raises(ConfigError, match="no step has been watched yet: train a few steps"):
+        gs.diagnose(gs.watch(model, sgd(model)))
