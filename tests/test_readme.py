@@ -19,15 +19,30 @@ TEXT = (ROOT / "README.md").read_text()
 PAGES = ("README.md", "docs/performance.md")
 
 
-def test_the_example_runs_as_printed(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    assert len(code.splitlines()) <= 15
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+
+
+def printed(code: str, folder: Path) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    return done.stdout
+
+
+def test_the_example_runs_as_printed(tmp_path: Path) -> None:
+    code = BLOCKS[0]
+    assert len(code.splitlines()) <= 15
+    lines = printed(code, tmp_path).splitlines()
     assert [line.split("-")[:2] for line in lines[::2]] == [["vgg38", "plain"], ["vgg38", "bn"]]
     first_layer = [float(line.split(": ")[1].split(" … ")[0]) for line in lines[1::2]]
     assert first_layer[0] < 1e-15 < 1e-5 < first_layer[1]
+
+
+def test_the_watched_training_is_diagnosed_as_printed(tmp_path: Path) -> None:
+    """Up to the last digits of its numbers, which are the processor's."""
+    _, code = BLOCKS
+    shown = TEXT.split(code)[1].split("```")[2].strip()
+    number = re.compile(r": [\d.e+-]+ \(")
+    assert number.sub(": (", printed(code, tmp_path).strip()) == number.sub(": (", shown)
 
 
 def script(name: str) -> ModuleType:

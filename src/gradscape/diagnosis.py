@@ -89,4 +89,6 @@ class Diagnosis:
 
     def __str__(self) -> str:
         told = [str(finding) for finding in self.findings]
-        return "\n".join([*told, f"gradients {self.seen}", *(f"note: {note}" for note in self.notes)])
+        return "\n".join(
+            [*told, f"gradients were read {self.seen}", *(f"note: {note}" for note in self.notes)]
+        )

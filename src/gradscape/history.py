@@ -91,7 +91,8 @@ class FlowHistory:
     @property
     def relative_update(self) -> Values:
         """(T, P) ‖ΔW‖₂ / ‖W‖₂; 0 where W is 0."""
-        return np.divide(self.update, self.weight, out=np.zeros_like(self.update), where=self.weight != 0)
+        with np.errstate(invalid="ignore"):  # of weights that are infinite
+            return np.divide(self.update, self.weight, out=np.zeros_like(self.update), where=self.weight != 0)
 
     @property
     def weights(self) -> NDArray[np.intp]:

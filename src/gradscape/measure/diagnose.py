@@ -130,8 +130,8 @@ class View:
     def why_nothing_moves(self, place: int) -> str:
         facts = self.optimizers[place]
         if facts.eps:
-            return f"{facts.name} divides by √v + ε, and beside ε = {facts.eps:g} nothing is left of it"
-        return f"a step of {facts.name} is the learning rate times the gradient, less than float32 resolves"
+            return f"{facts.name} divides by √v + ε, and beside ε = {facts.eps:g} nothing is left in a step"
+        return f"{facts.name}'s step, the learning rate times that, is less than float32 resolves"
 
     def of_the_step(self, place: int) -> tuple[Evidence, ...]:
         """What a layer's gradient comes to in its step."""
@@ -262,8 +262,9 @@ def exploding(view: View) -> list[Finding]:
         Finding(
             verdict="exploding",
             layer=view.layers[beyond[-1]],
-            cause="each layer multiplies what comes back: "
-            f"{view.per_layer():+.2f} orders of magnitude a layer",
+            cause=f"what comes back grows by {view.per_layer():+.2f} orders of magnitude a layer"
+            if growth[0] > view.limits.span
+            else "gradients are large beside the weights in every layer: signals grow on their way forward",
             remedy="He initialisation (Glorot for tanh), a norm after each layer, skip connections; "
             "clipping bounds the step and leaves the cause",
             evidence=(
@@ -286,8 +287,7 @@ def vanishing(view: View) -> list[Finding]:
         Finding(
             verdict="vanishing",
             layer=view.layers[lost[-1]],
-            cause="each layer shrinks what comes back: "
-            f"{view.per_layer():+.2f} orders of magnitude a layer, and "
+            cause=f"what comes back changes by {view.per_layer():+.2f} orders of magnitude a layer; "
             + view.why_nothing_moves(int(lost[0])),
             remedy="a norm after each layer, skip connections, He initialisation; ReLU in place of sigmoid",
             evidence=(
