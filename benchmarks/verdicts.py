@@ -23,21 +23,23 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import gradscape as gs
+from gradscape.history import FlowHistory
 from gradscape.study.executors import cores
 from gradscape.train.process import prepare_process
 from measure import write
 
 CLASSES, BATCH = 10, 32
-LOOKED_AT, STEPS = 20, 300
-LEARNT = 0.6  # of the loss of guessing: who is below at the end has begun to learn
+LOOKED_AT, STEPS = 20, 1_000
+LEARNT = 0.6  # of the loss of guessing: who gets below has begun to learn, and need not go on
 
 HARMLESS = ("healthy",)
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 OPTIMIZERS = {
-    "sgd": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
-    "adam": lambda p: torch.optim.Adam(p, lr=0.001),
+    "sgd": lambda p, scale: torch.optim.SGD(p, lr=0.05 * scale, momentum=0.9),
+    "adam": lambda p, scale: torch.optim.Adam(p, lr=0.001 * scale),
 }
+LR_SCALES = (1.0, 1.0, 1.0, 1.0, 0.003, 30.0)
 INITS = ("torch", "he", "glorot", "small", "large")
 
 
@@ -51,7 +53,8 @@ class Case:
     skip: bool
     activation: str
     optimizer: str
-    seed: int = 0
+    lr_scale: float
+    seed: int
 
     @property
     def family(self) -> str:
@@ -123,8 +126,8 @@ def cases(count: int) -> list[Case]:
         kind, activation, norm_, skip = families[number % len(families)]
         found.append(
             Case(
-                kind, draw.choice((3, 6, 12, 24, 40)), draw.choice((16, 32)), draw.choice(INITS), norm_, skip,
-                activation, draw.choice(tuple(OPTIMIZERS)), draw.randrange(1_000),
+                kind, draw.choice((3, 6, 12, 24, 36)), draw.choice((16, 32)), draw.choice(INITS), norm_, skip,
+                activation, draw.choice(tuple(OPTIMIZERS)), draw.choice(LR_SCALES), draw.randrange(1_000),
             )
         )  # fmt: skip
     return found
@@ -137,36 +140,43 @@ def data() -> tuple[Tensor, Tensor]:
     return (x - x.mean()).div(x.std()).unsqueeze(1), torch.from_numpy(np.array(images.train_labels)).long()
 
 
-def train(case: Case) -> dict[str, Any]:
+def train(case: Case) -> tuple[FlowHistory, list[float]]:
+    """What a watch saw of the first steps, and the losses until the network has learnt, or all of them."""
     prepare_process(threads=1)
     x, y = data()
     model = build(case)
-    optimizer = OPTIMIZERS[case.optimizer](model.parameters())
+    optimizer = OPTIMIZERS[case.optimizer](model.parameters(), case.lr_scale)
     generator = torch.Generator().manual_seed(case.seed)
-    losses = []
-    with gs.watch(model, optimizer) as flow:
-        for step in range(STEPS):
-            if step == LOOKED_AT:
-                history = flow.history()
-                flow.close()
-            chosen = torch.randint(0, len(x), (BATCH,), generator=generator)
-            optimizer.zero_grad()
-            loss = cross_entropy(model(x[chosen]), y[chosen])
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.detach())
-    curve = torch.stack(losses).tolist()
-    last = sum(curve[-20:]) / 20
+    losses: list[float] = []
+    flow = gs.watch(model, optimizer, every=1)
+    while len(losses) < STEPS and not learnt(losses):
+        if len(losses) == LOOKED_AT:
+            flow.close()
+        chosen = torch.randint(0, len(x), (BATCH,), generator=generator)
+        optimizer.zero_grad()
+        loss = cross_entropy(model(x[chosen]), y[chosen])
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return flow.history(), losses
+
+
+def learnt(losses: list[float]) -> bool:
+    return len(losses) >= LOOKED_AT + 20 and sum(losses[-20:]) / 20 < LEARNT * math.log(CLASSES)
+
+
+def row(case: Case) -> dict[str, Any]:
+    history, losses = train(case)
     diagnosis = gs.diagnose(history)
-    smallest = np.nanmin(history.rms[:, history.weights]) if len(history.steps) else math.nan
     return {
         "case": asdict(case),
         "family": case.family,
-        "losses": curve[::10],
-        "trains": bool(last < LEARNT * math.log(CLASSES)),
+        "trains": learnt(losses),
+        "steps": len(losses),
+        "losses": [float(f"{loss:.3g}") for loss in losses[:: len(losses) // 20]],
         "verdict": diagnosis.verdict,
         "layer": diagnosis.layer,
-        "smallest_gradient": float(smallest),
+        "smallest_gradient": float(np.nanmin(history.mean_abs[:, history.weights])),
     }
 
 
@@ -203,9 +213,9 @@ def main() -> None:
     gs.load_images("digits")  # cached before the workers ask
     rows = []
     with mp.get_context("spawn").Pool(cores()) as pool:
-        for row in pool.imap(train, chosen):
-            rows.append(row)
-            print(f"{len(rows):>4} {row['case']} {row['verdict']} {row['losses'][-1]:.2f}", flush=True)
+        for found in pool.imap(row, chosen):
+            rows.append(found)
+            print(f"{len(rows):>4} {found['case']} {found['verdict']} {found['losses'][-1]}", flush=True)
     out = held_out([row["family"] for row in rows])
     halves = {
         "looked at": [row for row in rows if row["family"] not in out],

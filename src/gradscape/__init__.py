@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gradscape.measure.diagnose import diagnose
     from gradscape.measure.gradient_flow import FlowRecorder
     from gradscape.measure.watch import watch
+    from gradscape.report.watched_page import save_page
     from gradscape.store import RunFolder, load
     from gradscape.train.loop import train_run
 
@@ -27,6 +28,7 @@ HOMES = {
     "diagnose": "gradscape.measure.diagnose",
     "load": "gradscape.store",
     "load_images": "gradscape.data",
+    "save_page": "gradscape.report.watched_page",
     "train_run": "gradscape.train.loop",
     "watch": "gradscape.measure.watch",
 }
@@ -41,6 +43,7 @@ __all__ = [
     "diagnose",
     "load",
     "load_images",
+    "save_page",
     "train_run",
     "watch",
 ]

@@ -21,7 +21,10 @@ LABELS = {
     "update": "‖ΔW‖",
     "weight": "‖W‖",
     "relative_update": "‖ΔW‖ / ‖W‖",
+    "agreement": "cosine to the step before",
+    "zeros": "share of exact zeros",
 }
+RANGES = {"agreement": (-1.0, 1.0), "zeros": (0.0, 1.0), "nonfinite": (0.0, 1.0)}  # shares, not sizes
 
 
 @dataclass(frozen=True)
@@ -110,28 +113,34 @@ class FlowHistory:
         }
 
     def plot(self, ax: Axes | None = None, statistic: str = "mean_abs") -> Axes:
-        """Layer × step as a map with logarithmic colours; returns the axes.
+        """Layer × step as a map, its colours logarithmic for sizes and linear for shares; returns the axes.
 
         Args:
             ax: to draw on; by default a new figure's.
-            statistic: `mean_abs`, `max_abs`, `rms`, `relative_update` or another array's name.
+            statistic: `mean_abs`, `max_abs`, `rms`, `zeros`, `nonfinite`, `agreement`, `weight`, `update` or
+                `relative_update`.
         """
         import matplotlib.pyplot as plt
-        from matplotlib.colors import LogNorm
+        from matplotlib.colors import LogNorm, Normalize
+        from matplotlib.ticker import MaxNLocator
 
         axes = plt.subplots(layout="constrained")[1] if ax is None else ax
         columns = self.weights if len(self.weights) else np.arange(len(self.layers))
         values = getattr(self, statistic)[:, columns].T
-        shown = np.ma.masked_where(~(np.isfinite(values) & (values > 0)), values)
+        linear = statistic in RANGES
+        shown = np.ma.masked_where(~(np.isfinite(values) & (linear | (values > 0))), values)
         mesh = axes.pcolormesh(
             steps_as_edges(self.steps),
             np.arange(len(columns) + 1) + 0.5,
             shown,
-            norm=LogNorm(),
-            cmap="viridis",
+            norm=Normalize(*RANGES[statistic]) if linear else LogNorm(),
+            cmap="RdBu" if statistic == "agreement" else "viridis",
+            rasterized=True,  # thousands of cells as one image
         )
-        axes.figure.colorbar(mesh, ax=axes, label=LABELS.get(statistic, statistic.replace("_", " ")))
+        axes.figure.colorbar(mesh, ax=axes, label=LABELS.get(statistic, statistic))
         axes.invert_yaxis()
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="step", ylabel="layer (input at the top)")
         return axes
 
@@ -149,5 +158,7 @@ class FlowHistory:
 
 def steps_as_edges(steps: NDArray[np.int64]) -> Values:
     """(T + 1,) edges of cells that begin where each step does."""
+    if not len(steps):
+        return np.zeros(1)
     last = steps[-1] + (steps[-1] - steps[-2] if len(steps) > 1 else 1)
     return np.append(steps, last).astype(np.float64)

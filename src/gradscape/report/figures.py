@@ -75,6 +75,8 @@ def gradient_flow(
     band: tuple[float, float] | None = None,
     marks: Mapping[str, float] | None = None,
     absent: str = "not run yet",
+    times: Sequence[int] | None = None,
+    unit: str = "epoch",
 ) -> tuple[Drawing, str]:
     """Mean |∂L/∂W| against depth on a log axis, one line per epoch (and seed), coloured by epoch.
 
@@ -83,6 +85,8 @@ def gradient_flow(
         band: a range to shade, such as (1e-4, 1e-1).
         marks: label → level to draw a thin line at, where it falls inside the axis.
         absent: written into the panel where there is nothing to draw.
+        times: of the rows, where they are not the epochs from 1.
+        unit: of the times.
 
     Returns:
         The drawing, and what the caption must add: zeros have no place on a log axis and are drawn at its
@@ -104,7 +108,7 @@ def gradient_flow(
         axes.yaxis.set_minor_locator(NullLocator())
         if band:
             axes.axhspan(*band, color=SHADE, zorder=0)
-        draw_flows(drawing, axes, shown, floor)
+        draw_flows(drawing, axes, shown, floor, times, unit)
         for label, level in (marks or {}).items():
             if floor < level < ceiling:
                 draw_reference(axes, label, level, side="left")
@@ -184,10 +188,13 @@ def limits(runs: Sequence[Flows], band: tuple[float, float] | None) -> tuple[flo
     return float(10.0 ** (floor - room - edge)), float(10.0 ** (ceiling + edge))
 
 
-def draw_flows(drawing: Drawing, axes: Axes, runs: Sequence[Flows], floor: float) -> None:
+def draw_flows(
+    drawing: Drawing, axes: Axes, runs: Sequence[Flows], floor: float, times: Sequence[int] | None, unit: str
+) -> None:
     """One line per epoch and seed, late epochs on top; zeros as triangles on the floor."""
     epochs = max(len(flows) for flows in runs)
-    norm = Normalize(0.5, epochs + 0.5)
+    times = times or range(1, epochs + 1)
+    norm = Normalize(times[0] - 0.5, times[-1] + 0.5)
     colours = EPOCHS.resampled(max(min(epochs, SHADES), 2))
     width = 1.6 if epochs * len(runs) <= 12 else 0.8
     for flows in runs:
@@ -195,7 +202,7 @@ def draw_flows(drawing: Drawing, axes: Axes, runs: Sequence[Flows], floor: float
         heights = np.where(np.isfinite(flows), np.where(flows > 0, flows, floor), np.nan)
         lines = LineCollection(
             [np.column_stack([depth, line]) for line in heights],
-            array=np.arange(1, len(flows) + 1),
+            array=np.array(times[: len(flows)]),
             cmap=colours,
             norm=norm,
             linewidths=width,
@@ -210,7 +217,7 @@ def draw_flows(drawing: Drawing, axes: Axes, runs: Sequence[Flows], floor: float
     axes.set_xlim(1 - margin, deepest + margin)
     axes.set_xticks(round_ticks(deepest))
     if epochs > 1:
-        bar = drawing.colorbar(ScalarMappable(norm, colours), ax=axes, label="epoch", pad=0.02, aspect=28)
+        bar = drawing.colorbar(ScalarMappable(norm, colours), ax=axes, label=unit, pad=0.02, aspect=28)
         bar.locator = MaxNLocator(integer=True, nbins=6)
         bar.outline.set_visible(False)
         assert bar.solids is not None

@@ -7,7 +7,7 @@ from functools import cache
 from itertools import groupby
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gradscape.records import RunRecord, StudyRecord
@@ -42,32 +42,35 @@ def page(
     Example:
         >>> html = page(study, "Why?", ["Because."], [], {}, [], [])
     """
-    text = template().render(
-        study=study,
-        question=question,
-        answer=answer,
-        groups=[(name, list(members)) for name, members in groupby(figures, key=lambda one: one.group)],
-        drawn={name: Markup(inline_svg(svg, name)) for name, svg in drawn.items()},
-        tables=tables,
-        claims=claims,
-        badges=BADGES,
-        summary=summary(study),
-        runs=[run_row(study, run) for run in study.runs.values()],
-        absent=absent(study),
-        provenance=provenance(study),
-        shown=shown,
+    text = (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            study=study,
+            question=question,
+            answer=answer,
+            groups=[(name, list(members)) for name, members in groupby(figures, key=lambda one: one.group)],
+            drawn={name: Markup(inline_svg(svg, name)) for name, svg in drawn.items()},
+            tables=tables,
+            claims=claims,
+            badges=BADGES,
+            summary=summary(study),
+            runs=[run_row(study, run) for run in study.runs.values()],
+            absent=absent(study),
+            provenance=provenance(study),
+            shown=shown,
+        )
     )
     return text + "\n"
 
 
 @cache
-def template() -> Template:
-    """The page's template; a misspelt name in it is an error, and all text is escaped."""
+def environment() -> Environment:
+    """Of the pages' templates; a misspelt name in one is an error, and all text is escaped."""
     loader = PackageLoader("gradscape.report", package_path="")
-    places = Environment(
+    return Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return places.get_template("page.html.j2")
 
 
 def summary(study: StudyRecord) -> list[str]:

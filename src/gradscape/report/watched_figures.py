@@ -1,0 +1,96 @@
+"""What a watch has seen, drawn: layers over steps as maps with the verdict in them, and the flow lines."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+
+from gradscape.diagnosis import Diagnosis
+from gradscape.history import FlowHistory
+from gradscape.report.figures import Figure, gradient_flow, panel
+from gradscape.report.style import styled
+
+LIGHT, DARK = "#fdfdfd", "#14171a"  # on a map, whatever the page's theme
+LINES = 12  # of all steps, in the panel of flow lines
+
+
+def figures(history: FlowHistory, diagnosis: Diagnosis) -> list[Figure]:
+    """Gradient map, flow lines, update map, agreement map."""
+    group = "Layer by layer"
+    return [
+        Figure(
+            "gradient-map",
+            "Gradients: layer × step",
+            "Mean |∂L/∂W| of each weight layer at each step that was read. White: zero, not finite or none.",
+            group,
+            map_of(history, "mean_abs", diagnosis),
+        ),
+        flow_lines(history, group),
+        Figure(
+            "update-map",
+            "Steps: layer × step",
+            "‖ΔW‖ / ‖W‖ of each weight layer: what a step did to it. Healthy ones are near 1/1000.",
+            group,
+            map_of(history, "relative_update", diagnosis),
+        ),
+        Figure(
+            "agreement-map",
+            "Agreement: layer × step",
+            "Cosine of the angle between a step's gradient and that of the one before: near 0 where "
+            "mini-batches ask for different things.",
+            group,
+            map_of(history, "agreement", diagnosis),
+        ),
+    ]
+
+
+def map_of(history: FlowHistory, statistic: str, diagnosis: Diagnosis) -> Drawing:
+    with styled():
+        drawing, axes = panel()
+        axes.grid(visible=False)
+        history.plot(axes, statistic)
+        mark(axes, history, diagnosis)
+    return drawing
+
+
+def mark(axes: Axes, history: FlowHistory, diagnosis: Diagnosis) -> None:
+    """A line at the layer where the verdict begins, and the verdict on it."""
+    names = [history.layers[column] for column in history.weights]
+    if diagnosis.layer not in names:
+        return
+    place = names.index(diagnosis.layer) + 1
+    axes.axhline(place, color=LIGHT, linewidth=2.2)
+    axes.axhline(place, color=DARK, linewidth=1.0)
+    axes.annotate(
+        f"{diagnosis.verdict}: {diagnosis.layer}",
+        (0.02, place),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, -3 if place < len(names) / 2 else 3),
+        textcoords="offset points",
+        va="top" if place < len(names) / 2 else "bottom",
+        fontsize=8,
+        color=DARK,
+        bbox={"boxstyle": "round,pad=0.25", "facecolor": LIGHT, "edgecolor": "none", "alpha": 0.85},
+    )
+
+
+def flow_lines(history: FlowHistory, group: str) -> Figure:
+    """The paper's panel, a line for some of the steps."""
+    made = np.flatnonzero(~history.skipped)
+    chosen = (
+        made[np.unique(np.linspace(0, len(made) - 1, min(LINES, len(made))).astype(int))]
+        if len(made)
+        else made
+    )
+    flows = history.mean_abs[np.ix_(chosen, history.weights)]
+    eps = next((facts.eps for facts in history.optimizers if facts.eps), None)
+    drawing, note = gradient_flow(
+        [flows],
+        marks={f"{history.optimizers[0].name}'s ε = {eps:g}": eps} if eps else None,
+        absent="no step has been read yet",
+        times=[int(step) for step in history.steps[chosen]],
+        unit="step",
+    )
+    caption = f"Mean |∂L/∂W| against depth, a line for each of {len(chosen)} steps. {note}".strip()
+    return Figure("flow", "Gradient flow", caption, group, drawing)

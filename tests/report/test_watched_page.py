@@ -1,0 +1,58 @@
+"""The page on a watched training: whole, self-contained, the same every time."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+import gradscape as gs
+from gradscape.diagnosis import Diagnosis
+from gradscape.errors import StoreError
+from gradscape.history import FlowHistory
+from gradscape.report.watched_figures import figures
+from gradscape.report.watched_page import page
+
+
+def watched(steps: int = 3) -> tuple[FlowHistory, Diagnosis]:
+    torch.manual_seed(0)
+    layers = [layer for _ in range(12) for layer in (nn.Linear(8, 8), nn.Sigmoid())]
+    model = nn.Sequential(*layers, nn.Linear(8, 2))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    with gs.watch(model, optimizer) as flow:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            cross_entropy(model(torch.randn(4, 8)), torch.tensor([0, 1, 0, 1])).backward()
+            optimizer.step()
+    return flow.history(), gs.diagnose(flow)
+
+
+def test_the_page_is_self_contained_and_says_the_verdict(tmp_path: Path) -> None:
+    history, diagnosis = watched()
+    path = gs.save_page(history, diagnosis, tmp_path / "watched.html")
+    text = path.read_text()
+    assert f"<h1>{diagnosis.verdict.capitalize()}" in text
+    assert diagnosis.layer in text
+    assert all(name in text for name in history.layers)
+    assert text.count("<svg") == 4
+    assert not re.search(r'(src|href)="(?!#|data:)', text)
+    assert "<script" not in text
+    assert page(history, diagnosis) == text
+    assert [file.name for file in tmp_path.iterdir()] == ["watched.html"]
+
+
+def test_the_verdict_is_marked_at_its_layer() -> None:
+    history, diagnosis = watched()
+    place = [history.layers[column] for column in history.weights].index(diagnosis.layer) + 1
+    axes = figures(history, diagnosis)[0].drawing.axes[0]
+    assert [line.get_ydata()[0] for line in axes.lines] == [place, place]
+    assert diagnosis.layer in axes.texts[0].get_text()
+
+
+def test_a_page_that_cannot_be_written_says_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot be written .*; give a file in a folder that exists"):
+        gs.save_page(*watched(1), tmp_path / "none" / "watched.html")
