@@ -7,14 +7,17 @@ that multiplies by its child's weight itself is one layer, and a block of convol
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from gradscape.errors import ConfigError, GradscapeError
 from gradscape.measure.batches import Batch, described, first_line, main_tensor, tensors
 from gradscape.measure.gradient_flow import NORM_LAYERS
+from gradscape.measure.untouched import same_values
 
 WEIGHT_LAYERS = ("conv", "linear", "recurrent", "attention", "embedding")
 
@@ -157,13 +160,15 @@ KINDS = {
 
 
 def layers_in_order(model: nn.Module, batch: Batch) -> list[tuple[str, nn.Module, tuple[int, ...]]]:
-    """Name, module and output's shape of every layer's call; changes what a forward pass changes."""
+    """Name, module and output's shape of every layer's call, in one pass; buffers stay as they were."""
     found = []
 
     def seen(call: Running, output: Any) -> None:
         main: Tensor | None = main_tensor(output)
         found.append((call.name, call.module, () if main is None else tuple(main.shape)))
 
-    with Trace(model, seen) as trace:
-        trace.forward(batch)
+    with torch.no_grad(), ExitStack() as stack:
+        for buffer in model.buffers():
+            stack.enter_context(same_values(buffer))
+        stack.enter_context(Trace(model, seen)).forward(batch)
     return found
