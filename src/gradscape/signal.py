@@ -59,10 +59,11 @@ class SignalRecord:
     """Signal and gradient at every layer's output, in the order in which the forward pass ran them.
 
     Arrays (S, L) have a row for each seed, one for a given model, and a column for each call of a layer: a
-    module that calls no other. NaN where there is nothing to measure. Moments are means of squares.
+    module that calls no other, or an activation called as a function. NaN where there is nothing to measure.
+    Moments are means of squares.
 
     Attributes:
-        layers: (L) module names; of a module called again `name (call 2)`.
+        layers: (L) module names; of a module called again `name (call 2)`, of a function `module relu`.
         kinds: (L) `conv`, `linear`, `recurrent`, `attention`, `embedding`, `norm`, `activation`, `dropout`,
             `pool` or `other`.
         widths: (L) numbers in a layer's output for each sample.

@@ -147,7 +147,7 @@ def test_lsuv_gives_every_layer_an_output_of_variance_1() -> None:
     assert found.what == "LSUV: orthogonal, then 4 layers' outputs of variance 1"
     seen: list[float] = []
     for layer in layers(found.model):
-        layer.register_forward_hook(lambda _m, _i, out: seen.append(float(out.var())))
+        layer.register_forward_hook(lambda _m, _i, out: seen.append(float(out.detach().var())))
     found.model(x)
     assert seen == pytest.approx([1] * 4, rel=1e-9)
 

@@ -323,6 +323,56 @@ def test_shared_modules_are_counted_by_calls() -> None:
     assert record.layers == ("linear", "act", "linear (call 2)", "act (call 2)")
 
 
+def test_activations_called_as_functions_are_seen_once() -> None:
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two, self.act = nn.Linear(4, 8), nn.Linear(8, 8), nn.GELU()
+            nn.init.constant_(self.one.bias, -100)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.nn.functional.relu(self.one(x), inplace=True)
+            return self.act((10 + self.two(x)).tanh().sigmoid())
+
+    model = Functional()
+    record = signal(nn.Sequential(model), torch.randn(9, 4), lambda out: out.sum())
+    assert record.layers == ("0.one", "0 relu", "0.two", "0 tanh", "0 sigmoid", "0.act")
+    assert record.kinds == ("linear", "activation", "linear", "activation", "activation", "activation")
+    assert record.dead[0, 1] == 1
+    assert record.saturated[0, 3] == 1
+    assert record.saturated[0, 4] == 0
+    assert np.isfinite(record.gradient).all()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, when it first compiles
+def test_wrapped_parametrised_and_checkpointed_networks_show_their_layers() -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    class Checkpointed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
+            self.two = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.two(checkpoint(self.one, x, use_reentrant=False))
+
+    model = Checkpointed()
+    record = signal(torch.compile(model, backend="eager"), torch.randn(9, 4), lambda out: out.sum())
+    assert record.layers == ("one", "two")
+    assert (record.weight_gradient > 0).all()
+    assert record.notes == ()
+
+
+def test_half_precision_and_frozen_networks_are_measured() -> None:
+    half = signal(nn.Linear(4, 2).bfloat16(), torch.randn(9, 4).bfloat16(), lambda out: out.sum())
+    assert half.gradient[0, 0] == pytest.approx(1, rel=1e-5)
+    assert half.jacobian.largest[0] > 0
+    frozen = signal(nn.Linear(4, 2).requires_grad_(False), torch.randn(9, 4), lambda out: out.sum())
+    assert frozen.gradient[0, 0] == pytest.approx(1, rel=1e-5)
+    assert np.isnan(frozen.weight_gradient[0, 0])
+
+
 def test_a_model_is_left_as_found() -> None:
     model = nn.Sequential(convnet(), nn.Dropout())
     model[0][1].eval()

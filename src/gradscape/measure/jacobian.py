@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 DENSE = 128  # rows up to which J is computed in full: as many backward passes as the estimates take
@@ -110,22 +110,16 @@ def left(output: Tensor, source: Tensor, vector: Tensor) -> Tensor:
 
 
 @contextmanager
-def twice_differentiable() -> Iterator[None]:
-    """Run layers by kernels that have a second derivative: fused LSTMs and attentions have none."""
-    with (
-        without_onednn(),
-        torch.backends.cudnn.flags(enabled=False),
-        sdpa_kernel(SDPBackend.MATH),
-    ):
-        yield
-
-
-@contextmanager
-def without_onednn() -> Iterator[None]:
-    """By the switch alone: torch.backends.mkldnn.flags also sets what a CPU build warns of."""
-    before = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(False)
-    try:
-        yield
-    finally:
-        torch._C._set_mkldnn_enabled(before)
+def twice_differentiable(model: nn.Module) -> Iterator[None]:
+    """Run recurrent layers and attention by kernels that have a second derivative: fused ones have none."""
+    with sdpa_kernel(SDPBackend.MATH):
+        if not any(isinstance(module, nn.RNNBase) for module in model.modules()):
+            yield  # convolutions are much slower without them
+            return
+        before = torch._C._get_mkldnn_enabled()
+        torch._C._set_mkldnn_enabled(False)  # .flags() would also set what a CPU build warns of
+        try:
+            with torch.backends.cudnn.flags(enabled=False):
+                yield
+        finally:
+            torch._C._set_mkldnn_enabled(before)

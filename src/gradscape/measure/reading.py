@@ -12,12 +12,10 @@ from torch import Tensor, nn
 from gradscape.measure.batches import main_tensor
 from gradscape.measure.tracing import Running, layer_kind
 from gradscape.measure.units import (
-    correlation,
     dead_share,
+    moments,
     saturated_share,
-    second_moment,
     unit_axis,
-    wide,
 )
 
 
@@ -60,9 +58,8 @@ class Reader:
             return
         self.axis = unit_axis(kind, module, self.axis)
         layer.width = values.numel() // self.size
-        layer.nonfinite = not bool(values.detach().isfinite().all())
-        layer.second_moment = second_moment(values)
-        layer.correlation = correlation(values, self.size)
+        layer.second_moment, layer.correlation = moments(values, self.size)
+        layer.nonfinite = not math.isfinite(layer.second_moment)
         layer.dead = dead_share(module, values, self.axis)
         layer.saturated = saturated_share(module, values)
         if layer.nonfinite and not self.origin:
@@ -80,7 +77,7 @@ class Reader:
 
 
 def keep(layer: Layer, gradient: Tensor) -> None:
-    layer.gradient = second_moment(gradient)
+    layer.gradient = moments(gradient, 1)[0]
 
 
 def weight_gradient(module: nn.Module) -> float:
@@ -91,5 +88,5 @@ def weight_gradient(module: nn.Module) -> float:
             count += parameter.numel()
             if (gradient := parameter.grad) is not None:
                 values = gradient.coalesce().values() if gradient.is_sparse else gradient
-                total += float(wide(values).square().sum())
+                total += moments(values, 1)[0] * values.numel() if values.numel() else 0.0
     return total / count if count else math.nan

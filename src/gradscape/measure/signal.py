@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from gradscape.errors import ConfigError
 from gradscape.measure.batches import Batch, Loss, first_line, main_tensor, unwrapped
+from gradscape.measure.functions import Functions
 from gradscape.measure.jacobian import Singular, singular_values, twice_differentiable
 from gradscape.measure.reading import Layer, Reader, weight_gradient
 from gradscape.measure.tracing import Running, Trace
-from gradscape.measure.units import correlation, second_moment
+from gradscape.measure.units import moments
 from gradscape.measure.untouched import random_state, untouched
 from gradscape.signal import Jacobian, SignalRecord
 
@@ -99,7 +100,7 @@ def measured(model: nn.Module, batch: Batch, loss: Loss | None, jacobian_samples
     reader = Reader(batch.size)
     free, source = batch.differentiable()
     with torch.enable_grad():
-        with Trace(model, reader.seen) as trace:
+        with Trace(model, reader.seen) as trace, Functions(trace):
             output = trace.forward(free)
         value = free.loss(loss, output)
         value.backward()  # type: ignore[no-untyped-call]
@@ -108,7 +109,7 @@ def measured(model: nn.Module, batch: Batch, loss: Loss | None, jacobian_samples
     singular, notes = jacobian(model, batch, jacobian_samples)
     inputs = (math.nan, math.nan)
     if source is not None:
-        inputs = second_moment(source), correlation(source, batch.size)
+        inputs = moments(source, batch.size)
     return Run(reader.layers, reader.origin, float(value.detach()), inputs, singular, notes)
 
 
@@ -129,7 +130,7 @@ def jacobian(model: nn.Module, batch: Batch, samples: int) -> tuple[Singular, li
             firsts.append(values if values.requires_grad else values.requires_grad_())
 
     try:
-        with twice_differentiable(), torch.enable_grad(), Trace(model, seen) as trace:
+        with twice_differentiable(model), torch.enable_grad(), Trace(model, seen) as trace:
             output, start = main_tensor(trace.forward(free)), source if source is not None else firsts[0]
             if output is None or not output.requires_grad:
                 return UNKNOWN, ["Jacobian not measured: the output does not depend on the input"]

@@ -12,19 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
-from torch.nn import functional as F
 
 from gradscape.errors import ConfigError
 from gradscape.measure.batches import Batch, first_line
+from gradscape.measure.functions import FUNCTIONS
 from gradscape.measure.initialisations import CONV
 from gradscape.measure.rebuilding import SkipAround, put
 from gradscape.measure.tracing import layer_kind, layers_in_order
 from gradscape.measure.untouched import same_values
 
-FUNCTIONS: tuple[Any, ...] = (
-    F.relu, torch.relu, F.leaky_relu, F.elu, F.selu, F.gelu, F.silu, F.mish,
-    torch.tanh, F.tanh, torch.sigmoid, F.sigmoid,
-)  # fmt: skip
 METHODS = ("relu", "relu_", "tanh", "sigmoid")
 
 

@@ -13,36 +13,36 @@ RELU_LIKE = ("ReLU", "ELU", "SiLU", "Mish", "wish")  # output ≤ 0 exactly wher
 SATURATED = 0.01  # of the largest derivative
 
 
-def second_moment(values: Tensor) -> float:
-    """q = mean of h² over samples, units and positions (Schoenholz et al. 2017, §2), in float64.
+def moments(values: Tensor, size: int) -> tuple[float, float]:
+    """Second moment and correlation of a layer's output, in few passes over it.
+
+    q = mean of h² over samples, units and positions (Schoenholz et al. 2017, §2), infinite or NaN where a
+    value is. c = mean over pairs of samples of h_a·h_b / (‖h_a‖‖h_b‖), uncentred (ibid.), from −1/(N − 1) to
+    1 over the samples that are not 0; NaN for fewer than two, or where samples cannot be told apart.
 
     Args:
-        values: any shape; complex values count by their modulus.
+        values: for `size` samples, whose axis is the first or the second, or is folded with others into the
+            first; complex values count by their modulus.
     """
-    return float(wide(values).square().mean()) if values.numel() else math.nan
-
-
-def correlation(values: Tensor, size: int) -> float:
-    """c = mean over pairs of samples of h_a·h_b / (‖h_a‖‖h_b‖), uncentred (Schoenholz et al. 2017, §2).
-
-    Args:
-        values: a layer's output for `size` samples, whose axis is the first or the second, or is folded with
-            others into the first.
-
-    Returns:
-        −1/(N − 1) to 1 over the samples that are not 0; NaN for fewer than two, or where no axis fits.
-    """
+    values = plain(values)
+    if not values.numel():
+        return math.nan, math.nan
+    low, high = values.aminmax()
+    peak = max(-float(low), float(high)) if float(low) == float(low) else math.nan
+    if not math.isfinite(peak) or peak == 0:
+        return peak * peak, math.nan
     rows = by_sample(values, size)
-    if rows is None:
-        return math.nan
-    rows = wide(rows)
-    lengths = torch.linalg.vector_norm(rows, dim=1)
-    kept = rows[lengths != 0] / lengths[lengths != 0, None]
-    count = len(kept)
-    if count < 2:
-        return math.nan
+    # Over the largest, in the values' own precision: squares of 1e-30 or 1e30 are no numbers of float32.
+    scaled = (values.reshape(1, -1) if rows is None else rows) / peak
+    lengths = torch.linalg.vector_norm(scaled, dim=1)
+    moment = peak * peak * float(wide(lengths).square().sum()) / scaled.numel()
+    kept = lengths != 0
+    count = int(kept.sum())
+    if rows is None or count < 2:
+        return moment, math.nan
     # Over all pairs at once: the square of the sum holds each pair twice and each sample once.
-    return float((kept.sum(0).square().sum() - kept.square().sum()) / (count * (count - 1)))
+    total = torch.where(kept, 1 / lengths, 0) @ scaled
+    return moment, (float(wide(total).square().sum()) - count) / (count * (count - 1))
 
 
 def by_sample(values: Tensor, size: int) -> Tensor | None:
@@ -70,7 +70,7 @@ def dead_share(module: nn.Module, output: Tensor, axis: int | None) -> float:
     if not any(word in type(module).__name__ for word in RELU_LIKE) or output.dim() < 2:
         return math.nan
     place = axis if axis is not None else (-1 if output.dim() == 3 else 1)
-    largest = output.detach().movedim(place, 0).flatten(1).amax(1)
+    largest = output.detach().amax([axis for axis in range(output.dim()) if axis != place % output.dim()])
     return share(largest <= 0)
 
 
@@ -100,8 +100,13 @@ def share(marked: Tensor) -> float:
     return float(marked.count_nonzero()) / marked.numel()
 
 
-def wide(values: Tensor) -> Tensor:
-    """Detached, real and in float64: squares of 1e-30 or 1e30 are no numbers of float32."""
+def plain(values: Tensor) -> Tensor:
+    """Detached, real, in float32 at least."""
     values = values.detach()
     values = values.abs() if values.is_complex() else values
-    return values if values.device.type == "mps" else values.double()
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def wide(values: Tensor) -> Tensor:
+    """The same in float64, where the device has that."""
+    return plain(values) if values.device.type == "mps" else plain(values).double()
