@@ -529,3 +529,22 @@ def test_the_table_of_a_deep_network_leaves_out_its_middle() -> None:
     told = str(signal(deep, torch.randn(5, 4), lambda out: out.sum(), jacobian_samples=0))
     assert "…\n" in told
     assert len(told.splitlines()) < 32
+
+
+def test_a_watch_that_is_under_way_sees_nothing_of_it() -> None:
+    import gradscape as gs
+
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x, flow = torch.randn(9, 4), gs.watch(model, optimizer)
+    for _ in range(3):
+        optimizer.zero_grad()
+        cross_entropy(model(x), TARGETS).backward()
+        expected = [float(p.grad.abs().mean()) for p in model.parameters()]
+        signal(model, (100 * x, TARGETS), cross_entropy)
+        optimizer.step()
+        signal(model, (100 * x, TARGETS), cross_entropy)
+    history = flow.history()
+    assert history.steps.tolist() == [0, 1, 2]
+    assert not history.skipped.any()
+    assert history.mean_abs[-1] == pytest.approx(expected, rel=1e-5)

@@ -2,6 +2,10 @@
 
 Each of `REMEDIES` takes (model, batch, seed) and gives what was `Applied`, or why it cannot be in one line.
 The model itself, its hooks and all random numbers stay as they are.
+
+    >>> for name, remedy in REMEDIES.items():
+    ...     found = remedy(model, (x, y))
+    ...     print(name, "–", found.what if isinstance(found, Applied) else f"not tried: {found}")
 """
 
 from __future__ import annotations
@@ -95,7 +99,7 @@ def glorot(model: nn.Module, batch: Batch) -> Applied:
 
 @remedy
 def orthogonal(model: nn.Module, batch: Batch) -> Applied:
-    """Orthogonal matrices, a kernel as (outputs, everything else) (Saxe et al. 2014, §3)."""
+    """Orthogonal matrices, a kernel as (outputs, everything else) (Saxe et al. 2014)."""
     return Applied(model, f"orthogonal initialisation of {drawn(model, nn.init.orthogonal_)}")
 
 
