@@ -1,0 +1,99 @@
+"""Weights drawn anew in place: He's, Glorot's, orthogonal ones, and those of LSUV.
+
+A weight here is the matrix or kernel of one map: of an LSTM each gate's, of an attention each projection's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from gradscape.measure.batches import Batch
+from gradscape.measure.tracing import layers_in_order
+
+CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+VARIANCE = 1e-12  # of an output below which it is taken for constant
+
+
+@torch.no_grad()
+def redraw(model: nn.Module, draw: Callable[[Tensor], object]) -> tuple[int, int]:
+    """Draw every weight and zero the biases beside them; counts of layers drawn, and left as parametrised."""
+    drawn = left = 0
+    for module in model.modules():
+        if parametrize.is_parametrized(module):  # its weight is computed from others
+            left += 1
+            continue
+        weights = list(weights_of(module))
+        for weight in weights:
+            draw(weight)
+        for name, parameter in module.named_parameters(recurse=False):
+            if weights and "bias" in name:
+                parameter.zero_()
+        drawn += bool(weights)
+    return drawn, left
+
+
+def weights_of(module: nn.Module) -> Iterator[Tensor]:
+    """Views of a layer's own weights, (outputs, inputs, …) each."""
+    if isinstance(module, (*CONV, nn.Linear)):
+        yield module.weight
+    elif isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        for name, parameter in module.named_parameters(recurse=False):
+            if "weight" in name:
+                yield from parameter.chunk(max(1, parameter.shape[0] // hidden(module, name)))
+    elif isinstance(module, nn.MultiheadAttention):
+        if module.in_proj_weight is not None:
+            yield from module.in_proj_weight.chunk(3)
+        else:
+            yield from (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)
+
+
+def hidden(module: nn.RNNBase | nn.RNNCellBase, name: str) -> int:
+    """Rows of one gate."""
+    projected = getattr(module, "proj_size", 0)
+    return int(projected if projected and "weight_hr" in name else module.hidden_size)
+
+
+def slope_of(model: nn.Module) -> float:
+    """The negative slope that He's gain is for: of the first LeakyReLU, else 0, ReLU's."""
+    return next((m.negative_slope for m in model.modules() if isinstance(m, nn.LeakyReLU)), 0.0)
+
+
+@torch.no_grad()
+def unit_variance(model: nn.Module, batch: Batch) -> tuple[int, list[str]]:
+    """LSUV's second half (Mishkin & Matas 2016, Algorithm 1): every layer's output of variance 1, in order.
+
+    The weights are divided by the output's standard deviation. One forward pass does it for all layers: with
+    no bias an output is linear in the weights, so that divided it is that of the weights divided. Of a layer
+    called several times the first call counts.
+
+    Returns:
+        How many layers were scaled, and the names of those whose output is constant or not finite.
+    """
+    done: set[int] = set()
+    failed: list[str] = []
+
+    def hook(module: nn.Module, _: object, output: Tensor) -> Tensor | None:
+        if id(module) in done:
+            return None
+        done.add(id(module))
+        variance = float(output.double().var())
+        if not VARIANCE < variance < float("inf"):
+            failed.append(names[id(module)])
+            return None
+        for weight in weights_of(module):
+            weight /= variance**0.5
+        return output.div(variance**0.5)
+
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, (*CONV, nn.Linear))}
+    names = {id(m): name for name, m in layers.items() if not parametrize.is_parametrized(m)}
+    handles = [m.register_forward_hook(hook) for m in layers.values() if id(m) in names]
+    try:
+        layers_in_order(model, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return len(done) - len(failed), failed

@@ -1,0 +1,206 @@
+"""Remedies tried on a copy of a network: another initialisation, norms, skip connections, another activation.
+
+Each of `REMEDIES` takes (model, batch, seed) and gives what was `Applied`, or why it cannot be in one line.
+The model itself, its hooks and all random numbers stay as they are.
+
+    >>> for name, remedy in REMEDIES.items():
+    ...     found = remedy(model, (x, y))
+    ...     print(name, "–", found.what if isinstance(found, Applied) else f"not tried: {found}")
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial, wraps
+from typing import Any
+
+import torch
+from torch import nn
+
+from gradscape.errors import ConfigError, GradscapeError
+from gradscape.measure.batches import Batch, first_line, unwrapped
+from gradscape.measure.initialisations import redraw, slope_of, unit_variance
+from gradscape.measure.rebuilding import NormAfter, norm_for, put
+from gradscape.measure.skips import add_skips, skip_modules, traced
+from gradscape.measure.tracing import layer_kind, layers_in_order
+from gradscape.measure.untouched import random_state
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A copy with a remedy in it.
+
+    Attributes:
+        model: the changed copy, in the mode of the original.
+        what: was done, in words.
+    """
+
+    model: nn.Module
+    what: str
+
+    def __str__(self) -> str:
+        return self.what
+
+
+Remedy = Callable[..., Applied | str]
+
+
+def remedy(change: Callable[..., Applied]) -> Remedy:
+    """From a change of a copy to a remedy: it copies, draws from a seed, and makes refusals words."""
+
+    @wraps(change)
+    def tried(model: nn.Module, batch: Any, seed: int = 0, **options: Any) -> Applied | str:
+        try:
+            with random_state():
+                torch.manual_seed(seed)
+                given = Batch.of(batch)
+                applied = change(copied(unwrapped(model)), given, **options)
+                layers_in_order(applied.model, given)  # whether it runs
+        except GradscapeError as error:
+            return str(error)
+        return applied
+
+    return tried
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A copy that shares nothing with the model.
+
+    Raises:
+        ConfigError: it cannot be copied.
+    """
+    name = type(model).__name__
+    try:
+        twin = copy.deepcopy(model)
+    except Exception as error:
+        raise ConfigError(f"{name} cannot be copied, so nothing was tried: {first_line(error)}") from error
+    mine = {id(tensor) for tensor in [*model.parameters(), *model.buffers()]}
+    if any(id(tensor) in mine for tensor in [*twin.parameters(), *twin.buffers()]):
+        raise ConfigError(f"{name} cannot be copied, so nothing was tried: its copy shares its weights")
+    return twin
+
+
+@remedy
+def he(model: nn.Module, batch: Batch) -> Applied:
+    """Normal weights of variance 2/((1 + a²) fan_in), a of the first LeakyReLU (He et al. 2015, eq. 15)."""
+    slope = slope_of(model)
+    done = drawn(model, partial(nn.init.kaiming_normal_, a=slope))
+    return Applied(model, f"He initialisation, normal with variance 2/((1 + {slope:g}²) fan_in), of {done}")
+
+
+@remedy
+def glorot(model: nn.Module, batch: Batch) -> Applied:
+    """Uniform weights of variance 2/(fan_in + fan_out) (Glorot & Bengio 2010, eq. 16)."""
+    done = drawn(model, nn.init.xavier_uniform_)
+    return Applied(model, f"Glorot initialisation, uniform with variance 2/(fan_in + fan_out), of {done}")
+
+
+@remedy
+def orthogonal(model: nn.Module, batch: Batch) -> Applied:
+    """Orthogonal matrices, a kernel as (outputs, everything else) (Saxe et al. 2014)."""
+    return Applied(model, f"orthogonal initialisation of {drawn(model, nn.init.orthogonal_)}")
+
+
+@remedy
+def lsuv(model: nn.Module, batch: Batch) -> Applied:
+    """Orthogonal weights, then each output scaled to variance 1 on the batch (Mishkin & Matas 2016)."""
+    drawn(model, nn.init.orthogonal_)
+    scaled, failed = unit_variance(model, batch)
+    if not scaled:
+        raise ConfigError("lsuv: no convolution or linear layer's output varies on the batch")
+    rest = f"; left as drawn, its output does not vary: {', '.join(failed[:4])}" if failed else ""
+    return Applied(model, f"LSUV: orthogonal, then {scaled} layers' outputs of variance 1{rest}")
+
+
+def drawn(model: nn.Module, draw: Callable[[Any], object]) -> str:
+    """Draw all weights; how many layers, in words."""
+    count, left = redraw(model, draw)
+    if not count:
+        raise ConfigError(
+            f"{type(model).__name__} has no convolution, linear or recurrent layer to initialise"
+        )
+    return f"{count} layers, biases 0" + (f"; {left} parametrised ones left as they were" if left else "")
+
+
+@remedy
+def norm(model: nn.Module, batch: Batch) -> Applied:
+    """BatchNorm after each convolution, LayerNorm after each linear one; not the last, nor before a norm."""
+    order = [(n, m) for n, m, _ in layers_in_order(model, batch) if not isinstance(m, nn.Identity)]
+    kinds = [layer_kind(module) for _, module in order]
+    follows = {id(m): kind for (_, m), kind in zip(order[:-1], kinds[1:], strict=True)}
+    last = next((m for _, m in reversed(order) if norm_for(m) is not None), None)
+    done: dict[int, str] = {}
+    for _, layer in order:
+        made = None if layer is last or follows.get(id(layer)) == "norm" else norm_for(layer)
+        if made is not None and id(layer) not in done:
+            done[id(layer)] = type(made).__name__
+            put(model, layer, NormAfter(layer, made))
+    if not done:
+        raise ConfigError("norm: no convolution or linear layer but the last is without a norm after it")
+    names = list(done.values())
+    told = " and ".join(f"{kind} after {names.count(kind)} layers" for kind in dict.fromkeys(names))
+    return Applied(model, told + ", the last left as it was")
+
+
+@remedy
+def skip(model: nn.Module, batch: Batch) -> Applied:
+    """x + f(x) around each block that keeps its shape (He et al. 2016, eq. 1): see `skips`."""
+    layers_in_order(model, batch)  # a batch that does not fit is told of as such
+    try:
+        graph = traced(model, batch)
+    except ConfigError as error:
+        count = skip_modules(model, batch)
+        if not count:
+            raise ConfigError(
+                f"skip: {error}; and none of its modules is a block that keeps shape"
+            ) from error
+        return Applied(model, f"a skip around {count} modules that keep their shape; {error}")
+    count = add_skips(graph)
+    if not count:
+        raise ConfigError("skip: no weight layer with an activation keeps the shape of what it is given")
+    return Applied(graph, f"a skip around {count} weight layers with their activation, by torch.fx")
+
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "tanh": nn.Tanh,
+}
+EXCHANGED = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish,
+    nn.Tanh, nn.Hardtanh, nn.Sigmoid, nn.Hardsigmoid, nn.Softsign, nn.Softplus,
+)  # fmt: skip
+
+
+@remedy
+def activation(model: nn.Module, batch: Batch, to: str = "relu") -> Applied:
+    """Another activation in the place of each module that is one; functions called in `forward` stay."""
+    if to not in ACTIVATIONS:
+        raise ConfigError(f"activation: {to!r} is not known; give one of {', '.join(ACTIVATIONS)}")
+    wanted = type(ACTIVATIONS[to]())
+    found = [m for m in model.modules() if isinstance(m, EXCHANGED)]
+    others = [m for m in found if type(m) is not wanted]
+    if not found:
+        raise ConfigError("activation: no module is one; functions called in forward cannot be exchanged")
+    if not others:
+        raise ConfigError(f"activation: every one is {wanted.__name__} already")
+    for module in others:
+        put(model, module, ACTIVATIONS[to]().train(module.training))
+    was = ", ".join(dict.fromkeys(type(m).__name__ for m in others))
+    return Applied(model, f"{wanted.__name__} in the place of {len(others)} × {was}")
+
+
+# A dict of callables: name → (model, batch, seed) to what was applied, or why it cannot be.
+REMEDIES: dict[str, Remedy] = {
+    "he": he,
+    "glorot": glorot,
+    "orthogonal": orthogonal,
+    "lsuv": lsuv,
+    "norm": norm,
+    "skip": skip,
+    **{f"activation {name}": partial(activation, to=name) for name in ACTIVATIONS},
+}

@@ -1,0 +1,185 @@
+"""Signal and gradient through a network before it is trained, layer by layer, over several seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gradscape.errors import ConfigError
+from gradscape.measure.batches import Batch, Loss, first_line, main_tensor, unwrapped
+from gradscape.measure.functions import Functions
+from gradscape.measure.jacobian import Singular, singular_values, twice_differentiable
+from gradscape.measure.reading import Layer, Reader, weight_gradient
+from gradscape.measure.tracing import Running, Trace
+from gradscape.measure.units import moments
+from gradscape.measure.untouched import random_state, untouched
+from gradscape.signal import Jacobian, SignalRecord
+
+
+def signal(
+    model: nn.Module | Callable[[], nn.Module],
+    batch: Any,
+    loss: Loss | None,
+    seeds: int = 3,
+    jacobian_samples: int = 8,
+) -> SignalRecord:
+    """Measure how signal and gradient pass through a network, as it is or as a factory makes it.
+
+    One forward and one backward pass for each seed, and some hundred backward passes over a few samples for
+    the Jacobian. The network runs in the mode in which it is: train mode as it is made, so that BatchNorm
+    takes the batch's statistics. A given model, and all random numbers, are left as found.
+
+    Args:
+        model: a module, or a factory of no arguments that is called after `torch.manual_seed(seed)`.
+        batch: (x, y), x, or a dict of the model's arguments; samples along the first or the second axis.
+        loss: loss(output, y), loss(output), or loss(output, dict) in turn; a tensor of one number. None for
+            a model whose output has a `loss`.
+        seeds: 0, 1, … for a factory; a given model is measured once.
+        jacobian_samples: of the batch, for the singular values; 0 leaves them out.
+
+    Raises:
+        ConfigError: a factory that raises or makes no module, a batch that does not fit, a loss that fails.
+
+    Source: Schoenholz et al. (2017) for q, c and χ; Pennington et al. (2017) for the Jacobian.
+
+    Example:
+        >>> print(signal(lambda: nn.Sequential(*layers()), (x, y), nn.functional.cross_entropy))
+    """
+    if seeds < 1:
+        raise ConfigError(f"seeds: {seeds} is not a number of seeds; give 1 or more")
+    if jacobian_samples < 0:
+        raise ConfigError(f"jacobian_samples: {jacobian_samples} is not allowed; give 0 or more")
+    given, runs = Batch.of(batch), []
+    for seed in range(1 if isinstance(model, nn.Module) else seeds):
+        with random_state():
+            torch.manual_seed(seed)
+            network = unwrapped(model if isinstance(model, nn.Module) else made(model))
+            with untouched(network):
+                runs.append(measured(network, given, loss, jacobian_samples))
+    return joined(runs, given, jacobian_samples)
+
+
+def made(factory: Callable[[], nn.Module]) -> nn.Module:
+    """What a factory makes.
+
+    Raises:
+        ConfigError: it raises, or makes something else than a module.
+    """
+    if not callable(factory):
+        raise ConfigError(f"make_model: got {type(factory).__name__}; give a module or a function making one")
+    name = getattr(factory, "__name__", type(factory).__name__)
+    try:
+        model = factory()
+    except Exception as error:
+        raise ConfigError(f"make_model: {name}() raised {first_line(error)}") from error
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"make_model: {name}() made {type(model).__name__}; it must return a torch Module")
+    return model
+
+
+@dataclass
+class Run:
+    """One seed's layers and what else was measured."""
+
+    layers: list[Layer]
+    origin: str
+    loss: float
+    inputs: tuple[float, float]
+    singular: Singular
+    notes: list[str]
+
+
+def measured(model: nn.Module, batch: Batch, loss: Loss | None, jacobian_samples: int) -> Run:
+    """One network, whose parameters and buffers this may change."""
+    reader = Reader(batch.size)
+    free, source = batch.differentiable()
+    with torch.enable_grad():
+        with Trace(model, reader.seen) as trace, Functions(trace):
+            output = trace.forward(free)
+        value = free.loss(loss, output)
+        value.backward()  # type: ignore[no-untyped-call]
+    for layer in reader.layers:
+        layer.weight_gradient = weight_gradient(layer.module)
+    singular, notes = jacobian(model, batch, jacobian_samples)
+    inputs = (math.nan, math.nan)
+    if source is not None:
+        inputs = moments(source, batch.size)
+    return Run(reader.layers, reader.origin, float(value.detach()), inputs, singular, notes)
+
+
+UNKNOWN = Singular(math.nan, math.nan, math.nan, math.nan, "not measured")
+
+
+def jacobian(model: nn.Module, batch: Batch, samples: int) -> tuple[Singular, list[str]]:
+    """Singular values of outputs by inputs, or by what the first layer makes of inputs that are integers."""
+    if not samples:
+        return UNKNOWN, []
+    few = batch.first(samples)
+    free, source = few.differentiable()
+    firsts: list[Tensor] = []
+
+    def seen(_: Running, output: Any) -> None:
+        values = main_tensor(output)
+        if source is None and not firsts and values is not None:
+            firsts.append(values if values.requires_grad else values.requires_grad_())
+
+    try:
+        with twice_differentiable(model), torch.enable_grad(), Trace(model, seen) as trace:
+            output, start = main_tensor(trace.forward(free)), source if source is not None else firsts[0]
+            if output is None or not output.requires_grad:
+                return UNKNOWN, ["Jacobian not measured: the output does not depend on the input"]
+            found = singular_values(output, start, few.size)
+    except Exception as error:  # such as an operation of the user's that has no second derivative
+        return UNKNOWN, [f"Jacobian not measured: {first_line(error)}"]
+    return found, [] if source is not None else ["Jacobian by the first layer's output: inputs are integers"]
+
+
+def joined(runs: list[Run], batch: Batch, jacobian_samples: int) -> SignalRecord:
+    """Seeds as rows.
+
+    Raises:
+        ConfigError: a factory that makes other layers with another seed.
+    """
+    names = [tuple(layer.name for layer in run.layers) for run in runs]
+    if len(set(names)) > 1:
+        raise ConfigError("make_model: makes other layers with another seed; type: seeds=1")
+    first, layers = runs[0], runs[0].layers
+
+    def table(field: str) -> Any:
+        return np.array([[getattr(layer, field) for layer in run.layers] for run in runs])
+
+    def column(values: list[float]) -> Any:
+        return np.array(values, dtype=np.float64)
+
+    singular = [run.singular for run in runs]
+    return SignalRecord(
+        layers=names[0],
+        kinds=tuple(layer.kind for layer in layers),
+        widths=tuple(layer.width for layer in layers),
+        **{field: table(field) for field in FIELDS},
+        origin=next((run.origin for run in runs if run.origin), ""),
+        input_second_moment=column([run.inputs[0] for run in runs]),
+        input_correlation=column([run.inputs[1] for run in runs]),
+        loss=column([run.loss for run in runs]),
+        jacobian=Jacobian(
+            largest=column([s.largest for s in singular]),
+            smallest=column([s.smallest for s in singular]),
+            mean_square=column([s.mean_square for s in singular]),
+            mean_square_error=column([s.error for s in singular]),
+            samples=min(jacobian_samples, batch.size),
+            how=first.singular.how,
+        ),
+        samples=batch.size,
+        notes=tuple(dict.fromkeys(note for run in runs for note in run.notes)),
+    )
+
+
+FIELDS = (
+    "second_moment", "correlation", "dead", "saturated", "nonfinite", "gradient", "weight_gradient",
+)  # fmt: skip

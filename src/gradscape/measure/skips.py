@@ -1,0 +1,124 @@
+"""Skip connections put into a network: by torch.fx around each weight layer with what follows it up to its
+activation; where torch.fx cannot trace the network, around each block that is a module of its own.
+"""
+
+from __future__ import annotations
+
+import operator
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+
+from gradscape.errors import ConfigError
+from gradscape.measure.batches import Batch, first_line
+from gradscape.measure.functions import FUNCTIONS
+from gradscape.measure.initialisations import CONV
+from gradscape.measure.rebuilding import SkipAround, put
+from gradscape.measure.tracing import layer_kind, layers_in_order
+from gradscape.measure.untouched import same_values
+
+METHODS = ("relu", "relu_", "tanh", "sigmoid")
+
+
+def traced(model: nn.Module, batch: Batch) -> fx.GraphModule:
+    """The network as a graph whose nodes know their shapes; running statistics stay as they were.
+
+    Raises:
+        ConfigError: torch.fx cannot trace it, as where Python branches on values.
+    """
+    try:
+        graph = fx.symbolic_trace(model)
+        names = [node.target for node in graph.graph.nodes if node.op == "placeholder"]
+        named = [batch.named[str(name)] for name in names[len(batch.positional) :] if name in batch.named]
+        with torch.no_grad(), ExitStack() as stack:
+            for buffer in graph.buffers():
+                stack.enter_context(same_values(buffer))
+            ShapeProp(graph).propagate(*batch.positional, *named)
+    except Exception as error:
+        raise ConfigError(f"torch.fx cannot trace {type(model).__name__}: {first_line(error)}") from error
+    return graph
+
+
+def add_skips(graph: fx.GraphModule) -> int:
+    """x + f(x) for each f that keeps the shape: a convolution or linear layer with its norm and activation.
+
+    Returns:
+        How many were put in.
+    """
+    shapes = {node: shape(node) for node in graph.graph.nodes}
+    count = 0
+    for node in list(graph.graph.nodes):
+        end = activation_after(graph, node)
+        if end is None or not isinstance(given := node.args[0], fx.Node):
+            continue
+        if shapes[given] is None or shapes[given] != shapes[end]:
+            continue
+        with graph.graph.inserting_after(end):
+            added = graph.graph.call_function(operator.add, (given, end))
+        shapes[added] = shapes[end]
+        end.replace_all_uses_with(added, delete_user_cb=partial(operator.is_not, added))
+        count += 1
+    graph.recompile()
+    return count
+
+
+def activation_after(graph: fx.GraphModule, node: fx.Node) -> fx.Node | None:
+    """Where the block that a weight layer begins ends: at the activation after it, norms between."""
+    if node.op != "call_module" or not isinstance(module_of(graph, node), (*CONV, nn.Linear)):
+        return None
+    while len(node.users) == 1:
+        node = next(iter(node.users))
+        if activates(graph, node):
+            return node
+        if node.op != "call_module" or not passes(module_of(graph, node)):
+            return None
+    return None
+
+
+def activates(graph: fx.GraphModule, node: fx.Node) -> bool:
+    if node.op == "call_module":
+        return layer_kind(module_of(graph, node)) == "activation"
+    return node.target in (FUNCTIONS if node.op == "call_function" else METHODS)
+
+
+def passes(module: nn.Module) -> bool:
+    return isinstance(module, nn.Identity) or layer_kind(module) in ("norm", "dropout")
+
+
+def module_of(graph: fx.GraphModule, node: fx.Node) -> nn.Module:
+    return graph.get_submodule(str(node.target))
+
+
+def shape(node: fx.Node) -> torch.Size | None:
+    found: torch.Size | None = getattr(node.meta.get("tensor_meta"), "shape", None)
+    return found
+
+
+def skip_modules(model: nn.Module, batch: Batch) -> int:
+    """A skip around each innermost module that has layers within and gives back the shape it is given.
+
+    Returns:
+        How many were put in.
+    """
+    same: list[nn.Module] = []
+
+    def hook(module: nn.Module, given: tuple[Any, ...], output: Any) -> None:
+        if len(given) == 1 and isinstance(given[0], Tensor) and isinstance(output, Tensor):
+            weighty = any(isinstance(m, (*CONV, nn.Linear)) for m in module.modules())
+            if weighty and given[0].shape == output.shape and not any(m in same for m in module.modules()):
+                same.append(module)
+
+    blocks = [m for name, m in model.named_modules() if name and any(True for _ in m.children())]
+    handles = [block.register_forward_hook(hook) for block in blocks]
+    try:
+        layers_in_order(model, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for module in same:
+        put(model, module, SkipAround(module))
+    return len(same)

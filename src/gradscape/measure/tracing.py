@@ -1,0 +1,174 @@
+"""The layers of a model in the order in which a forward pass runs them, and where one fails.
+
+A layer is a module that calls no other module: what that is shows only when the model runs. So an attention
+that multiplies by its child's weight itself is one layer, and a block of convolutions is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gradscape.errors import ConfigError, GradscapeError
+from gradscape.measure.batches import Batch, described, first_line, main_tensor, tensors
+from gradscape.measure.gradient_flow import NORM_LAYERS
+from gradscape.measure.untouched import same_values
+
+WEIGHT_LAYERS = ("conv", "linear", "recurrent", "attention", "embedding")
+
+
+@dataclass
+class Running:
+    """A call of a module: its name in the model, what it was given, and whether it called another."""
+
+    name: str
+    module: nn.Module
+    given: Any
+    calls: bool = False
+
+
+Seen = Callable[[Running, Any], None]
+
+
+class Trace:
+    """Calls `seen` with every layer and its output, in order, while the `with` block runs.
+
+    Args:
+        model: its modules get hooks until the block ends.
+        seen: called with the layer's call and what it returned, before anything can work on that in place.
+    """
+
+    def __init__(self, model: nn.Module, seen: Seen) -> None:
+        self.model, self.seen = model, seen
+        self.stack: list[Running] = []
+        self.handles: list[Any] = []
+
+    def __enter__(self) -> Trace:
+        for name, module in self.model.named_modules():
+            if "parametrizations" not in name.split("."):  # they run when a weight is read
+                before = module.register_forward_pre_hook(self.before(name), with_kwargs=True)
+                self.handles += [before, module.register_forward_hook(self.after)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def before(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, positional: Any, named: Any) -> None:
+            self.stack.append(Running(name, module, (*positional, *named.values())))
+
+        return hook
+
+    def after(self, module: nn.Module, _: Any, output: Any) -> None:
+        while self.stack:
+            call = self.stack.pop()
+            if call.module is module:  # what lies above it ended in an error that the model caught
+                if self.stack:
+                    self.stack[-1].calls = True
+                if not call.calls:
+                    self.seen(call, output)
+                return
+
+    def forward(self, batch: Batch) -> Any:
+        """What the model makes of a batch.
+
+        Raises:
+            ConfigError: it fails; names the layer, what it was given and what it wants.
+        """
+        try:
+            return batch.output(self.model)
+        except GradscapeError:
+            raise
+        except Exception as error:
+            raise ConfigError(blame(self.stack, self.model, error)) from error
+
+
+def blame(stack: list[Running], model: nn.Module, error: Exception) -> str:
+    """One line: the innermost module at work, what it was given, what it wants, why it failed."""
+    if not stack:
+        return f"{type(model).__name__} cannot be called on the batch: {first_line(error)}"
+    call = stack[-1]
+    given = ", ".join(described(t) for t in tensors(call.given)) or "no tensor"
+    where = f"layer {call.name} ({type(call.module).__name__})" if call.name else type(model).__name__
+    wanted = wants(call.module)
+    needs = f" and wants {wanted}; change the batch or the layer" if wanted else ""
+    return f"batch: {where} was given {given}{needs}: {first_line(error)}"
+
+
+def wants(module: nn.Module) -> str:
+    """The shape of input that a layer of torch takes; empty for others."""
+    for kind, told in WANTS.items():
+        if isinstance(module, kind):
+            return told(module)
+    return ""
+
+
+AXES = ("", "L", "H, W", "D, H, W")
+
+
+# A dict of callables: a layer's type → what it wants.
+WANTS: dict[type[nn.Module], Callable[[Any], str]] = {
+    nn.modules.conv._ConvNd: lambda m: f"(N, {m.in_channels}, {AXES[len(m.kernel_size)]})",
+    nn.Linear: lambda m: f"(…, {m.in_features})",
+    nn.BatchNorm1d: lambda m: f"(N, {m.num_features}) or (N, {m.num_features}, L), N × L above 1",
+    nn.BatchNorm2d: lambda m: f"(N, {m.num_features}, H, W)",
+    nn.BatchNorm3d: lambda m: f"(N, {m.num_features}, D, H, W)",
+    nn.GroupNorm: lambda m: f"(N, {m.num_channels}, …)",
+    nn.LayerNorm: lambda m: f"(…, {', '.join(map(str, m.normalized_shape))})",
+    nn.RNNBase: lambda m: f"({'N, T' if m.batch_first else 'T, N'}, {m.input_size})",
+    nn.RNNCellBase: lambda m: f"(N, {m.input_size})",
+    nn.Embedding: lambda m: f"integers from 0 to {m.num_embeddings - 1}",
+    nn.MultiheadAttention: lambda m: f"({'N, T' if m.batch_first else 'T, N'}, {m.embed_dim})",
+}
+
+
+def layer_kind(module: nn.Module) -> str:
+    """One of `WEIGHT_LAYERS`, or `norm`, `activation`, `dropout`, `pool`, `other`.
+
+    By the type's name, so that layers of other libraries are known too; one with a matrix of weights and an
+    unknown name is `linear`.
+    """
+    name = type(module).__name__
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        return "recurrent"
+    if name == "Conv1D":  # of transformers: a linear layer whose weight is transposed
+        return "linear"
+    for kind, words in KINDS.items():
+        if any(word in name for word in words):
+            return kind
+    return "linear" if any(p.dim() > 1 for p in module.parameters()) else "other"
+
+
+KINDS = {
+    "norm": NORM_LAYERS,
+    "conv": ("Conv",),
+    "attention": ("Attention",),
+    "embedding": ("Embedding",),
+    "activation": (
+        "ReLU", "ELU", "SiLU", "Mish", "wish", "Tanh", "tanh", "igmoid", "oftplus", "oftsign", "GLU",
+        "Softmax", "shrink", "Threshold",
+    ),
+    "dropout": ("Dropout", "DropPath"),
+    "pool": ("Pool",),
+}  # fmt: skip
+
+
+def layers_in_order(model: nn.Module, batch: Batch) -> list[tuple[str, nn.Module, tuple[int, ...]]]:
+    """Name, module and output's shape of every layer's call, in one pass; buffers stay as they were."""
+    found = []
+
+    def seen(call: Running, output: Any) -> None:
+        main: Tensor | None = main_tensor(output)
+        found.append((call.name, call.module, () if main is None else tuple(main.shape)))
+
+    with torch.no_grad(), ExitStack() as stack:
+        for buffer in model.buffers():
+            stack.enter_context(same_values(buffer))
+        stack.enter_context(Trace(model, seen)).forward(batch)
+    return found

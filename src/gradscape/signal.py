@@ -1,0 +1,229 @@
+"""How a signal passes through a network before it is trained, as plain arrays; no torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Values = NDArray[np.float64]
+WEIGHT_KINDS = ("conv", "linear", "recurrent", "attention")
+SHOWN = 12  # rows of a printed table at each end
+
+
+@dataclass(frozen=True)
+class Jacobian:
+    """Singular values σ of the Jacobian of outputs by inputs of a batch (Pennington et al. 2017, §2).
+
+    The batch's Jacobian holds those of its samples as blocks, and where BatchNorm couples samples what is
+    between them too. All have one entry for each seed; NaN where it could not be measured.
+
+    Attributes:
+        largest: σ_max; from power iteration it is approached from below.
+        smallest: σ_min of the min(outputs, inputs) per sample; NaN unless it was computed in full.
+        mean_square: mean of σ² over the min(outputs, inputs) per sample: 1 where signals keep their length.
+        mean_square_error: standard error of that over the probes; 0 where it was computed in full.
+        samples: of the batch that were used.
+        how: it was computed, in words.
+    """
+
+    largest: Values
+    smallest: Values
+    mean_square: Values
+    mean_square_error: Values
+    samples: int
+    how: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return plain(self)
+
+    def __str__(self) -> str:
+        if np.isnan(self.largest).all():
+            return f"input-output Jacobian: {self.how}"
+        error = float(self.mean_square_error.mean())
+        low = "" if np.isnan(self.smallest).all() else f", smallest {self.smallest.mean():.3g}"
+        return (
+            f"input-output Jacobian: largest singular value {self.largest.mean():.3g}{low}, mean square "
+            f"{self.mean_square.mean():.3g}" + (f" ± {error:.1g}" if error else "") + f" ({self.how})"
+        )
+
+
+@dataclass(frozen=True)
+class SignalRecord:
+    """Signal and gradient at every layer's output, in the order in which the forward pass ran them.
+
+    Arrays (S, L) have a row for each seed, one for a given model, and a column for each call of a layer: a
+    module that calls no other, or an activation called as a function. NaN where there is nothing to measure.
+    Moments are means of squares.
+
+    Attributes:
+        layers: (L) module names; of a module called again `name (call 2)`, of a function `module relu`.
+        kinds: (L) `conv`, `linear`, `recurrent`, `attention`, `embedding`, `norm`, `activation`, `dropout`,
+            `pool` or `other`.
+        widths: (L) numbers in a layer's output for each sample.
+        second_moment: (S, L) q, mean h² of the output over samples, units and positions.
+        correlation: (S, L) c, mean cosine between the outputs for two samples of the batch, uncentred.
+        dead: (S, L) share of units of a ReLU-like activation that are ≤ 0 on every sample and position.
+        saturated: (S, L) share of values where tanh's or sigmoid's derivative is < 1 % of its largest.
+        nonfinite: (S, L) whether the output has an infinite value or NaN.
+        origin: where the first such value arose, in words that begin with a layer's name; empty if none did.
+        gradient: (S, L) mean (∂L/∂h)² over the output, of the loss as given.
+        weight_gradient: (S, L) mean (∂L/∂W)² over the layer's weights, biases left out; NaN if frozen.
+        input_second_moment, input_correlation: (S,) the same of the batch itself; NaN if it is of integers.
+        loss: (S,) as given.
+        jacobian: singular values of outputs by inputs.
+        samples: N, in the batch.
+        notes: what was found odd, in words.
+    """
+
+    layers: tuple[str, ...]
+    kinds: tuple[str, ...]
+    widths: tuple[int, ...]
+    second_moment: Values
+    correlation: Values
+    dead: Values
+    saturated: Values
+    nonfinite: NDArray[np.bool_]
+    origin: str
+    gradient: Values
+    weight_gradient: Values
+    input_second_moment: Values
+    input_correlation: Values
+    loss: Values
+    jacobian: Jacobian
+    samples: int
+    notes: tuple[str, ...]
+
+    @property
+    def weights(self) -> NDArray[np.intp]:
+        """(W) columns of convolutions, linear, recurrent and attention layers, input to output."""
+        places = [i for i, kind in enumerate(self.kinds) if kind in WEIGHT_KINDS]
+        return np.array(places, dtype=np.intp)
+
+    @property
+    def chi(self) -> Values:
+        """(S, W − 1) χ_l = Σ(∂L/∂h_l)² / Σ(∂L/∂h_{l+1})² between the outputs of successive weight layers.
+
+        Sums run over units and positions: in a wide fully connected network this is χ₁ of Schoenholz et al.
+        (2017), on back-propagation of gradients, whatever the widths. 1 where gradients keep their length,
+        less where they vanish.
+        """
+        energy = self.energy
+        above, below = energy[:, :-1], energy[:, 1:]
+        return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
+
+    @property
+    def energy(self) -> Values:
+        """(S, W) Σ(∂L/∂h)² per sample at the outputs of the weight layers."""
+        columns = self.weights
+        found: Values = self.gradient[:, columns] * np.array(self.widths, dtype=np.float64)[columns]
+        return found
+
+    @property
+    def mean_chi(self) -> float:
+        """χ over depth: exp of the slope of −ln Σ(∂L/∂h_l)² by least squares over the weight layers.
+
+        The mean over seeds of the slopes; zeros and non-finite values are left out, NaN for fewer than two.
+        """
+        slopes = [slope for row in self.energy if not math.isnan(slope := fitted(row))]
+        return math.exp(-float(np.mean(slopes))) if slopes else math.nan
+
+    @property
+    def depth_scale(self) -> float:
+        """ξ = 1/|ln χ|, weight layers over which gradients change by e in the square; inf where χ is 1."""
+        chi = self.mean_chi
+        return math.nan if math.isnan(chi) else math.inf if chi == 1 else 1 / abs(math.log(chi))
+
+    @property
+    def depth_scale_how(self) -> str:
+        """How χ and the depth scale were estimated, in words."""
+        seeds = len(self.second_moment)
+        return (
+            f"least squares over the outputs of {len(self.weights)} weight layers, "
+            f"n = {seeds} seed{'s' if seeds > 1 else ''}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers, with χ and the depth scale."""
+        derived = {name: getattr(self, name) for name in ("mean_chi", "depth_scale", "depth_scale_how")}
+        return {**plain(self), "chi": self.chi.tolist(), **derived}
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Second moments of signal and gradient on a log axis, correlation on one at the right; the axes."""
+        import matplotlib.pyplot as plt
+
+        axes = plt.subplots(layout="constrained")[1] if ax is None else ax
+        depth = np.arange(1, len(self.layers) + 1)
+        for name, values in (("output h²", self.second_moment), ("gradient (∂L/∂h)²", self.gradient)):
+            shown = over_seeds(values, geometric=True)
+            axes.semilogy(depth, np.where(shown > 0, shown, np.nan), marker="o", markersize=3, label=name)
+        right = axes.twinx()
+        right.plot(depth, over_seeds(self.correlation), color="tab:gray", linestyle="--")
+        right.set(ylim=(-0.05, 1.05), ylabel="correlation of two samples (dashed)")
+        axes.set(xlabel="layer (input → output)", ylabel="second moment")
+        axes.legend()
+        return axes
+
+    def __str__(self) -> str:
+        seeds = len(self.second_moment)
+        head = f"signal through {len(self.layers)} layers, {self.samples} samples, n = {seeds} seed"
+        lines = [head + ("s" if seeds > 1 else ""), *self.table()]
+        if not math.isnan(self.mean_chi):
+            scale = f"depth scale {self.depth_scale:.3g} layers"
+            lines.append(f"χ = {self.mean_chi:.3g}, {scale} ({self.depth_scale_how})")
+        lines.append(str(self.jacobian))
+        if self.origin:
+            lines.append(f"first non-finite value: {self.origin}")
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+    def table(self) -> list[str]:
+        """A line for each layer; the middle of a deep network is left out."""
+        wide = max([5, *map(len, self.layers)])
+        names = ("q", "c", "dead", "saturated", "(∂L/∂h)²", "(∂L/∂W)²")
+        logs = (True, False, False, False, True, True)
+        arrays = (self.second_moment, self.correlation, self.dead, self.saturated, self.gradient)
+        columns = [over_seeds(v, log) for v, log in zip((*arrays, self.weight_gradient), logs, strict=True)]
+        lines = [f"{'layer':{wide}}  {'kind':10}" + "".join(f" {name:>10}" for name in names)]
+        for place, (name, kind) in enumerate(zip(self.layers, self.kinds, strict=True)):
+            if len(self.layers) > 2 * SHOWN and SHOWN <= place < len(self.layers) - SHOWN:
+                lines += ["…"] if place == SHOWN else []
+                continue
+            row = [float(column[place]) for column in columns]
+            told = "".join(f" {'–' if math.isnan(v) else format(v, '.3g'):>10}" for v in row)
+            lines.append(f"{name:{wide}}  {kind:10}{told}")
+        return lines
+
+
+def fitted(energy: Values) -> float:
+    """Slope of ln energy against its place by least squares; NaN for fewer than two usable values."""
+    good = np.isfinite(energy) & (energy > 0)
+    if good.sum() < 2:
+        return math.nan
+    return float(np.polyfit(np.flatnonzero(good), np.log(energy[good]), 1)[0])
+
+
+def over_seeds(values: Values, geometric: bool = False) -> Values:
+    """(L) mean over seeds, NaN left out; of what spans orders of magnitude the geometric one."""
+    counted = (~np.isnan(values)).sum(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(values) if geometric else values
+        mean = np.nansum(logs, axis=0) / counted
+        found: Values = np.exp(mean) if geometric else mean
+    return found
+
+
+def plain(record: Any) -> dict[str, Any]:
+    """A record's fields as lists and numbers."""
+
+    def value(each: Any) -> Any:
+        if isinstance(each, np.ndarray):
+            return each.tolist()
+        return plain(each) if isinstance(each, Jacobian) else each
+
+    return {field.name: value(getattr(record, field.name)) for field in fields(record)}
