@@ -54,5 +54,5 @@ def test_the_verdict_is_marked_at_its_layer() -> None:
 
 
 def test_a_page_that_cannot_be_written_says_what_to_give(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="cannot be written .*; give a file in a folder that exists"):
+    with pytest.raises(StoreError, match="give a file in a folder that exists"):
         gs.save_page(*watched(1), tmp_path / "none" / "watched.html")
