@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing as mp
+import os
+import socket
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -114,3 +118,44 @@ def test_weights_are_as_without_and_rows_are_written(settings: dict[str, Any], t
     assert all(torch.equal(p, q) for p, q in zip(watched.parameters(), alone.parameters(), strict=True))
     count = 6 // settings.get("gradient_accumulation_steps", 1)
     assert [row["step"] for row in read_jsonl(tmp_path / "rows.jsonl")] == list(range(count))
+
+
+def process(rank: int, folder: str, port: str, results: Any) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    from gradscape.integrations.transformers import WatchCallback
+
+    torch.set_num_threads(1)
+    seen, log = WatchCallback(), JsonLines(f"{folder}/rank{rank}.jsonl")
+    seen.sinks = (log,)
+    settings = {"learning_rate": 0.0, "ddp_backend": "gloo", "gradient_accumulation_steps": 3}
+    trainer = fit([seen], Path(folder), max_grad_norm=1e-3, **settings)
+    assert seen.flow is not None
+    logged = [row["grad_norm"] for row in trainer.state.log_history if "grad_norm" in row]
+    results.put((rank, read_norms(seen.flow.history()), seen.flow.seen, logged))
+    del trainer
+    gc.collect()  # DDP's reducer that outlives its process group now and then hangs, watched or not
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_see_reduced_gradients_before_clipping(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    context = mp.get_context("spawn")
+    results = context.SimpleQueue()
+    processes = [
+        context.Process(target=process, args=(r, str(tmp_path), port, results), daemon=True) for r in range(2)
+    ]
+    for each in processes:
+        each.start()
+    for each in processes:
+        each.join(60)
+        assert each.exitcode == 0
+    for _ in processes:
+        _, norms, seen, logged = results.get()
+        assert seen == "after the backward pass, reduced, before any clipping"
+        assert np.allclose(norms, direct(6), rtol=1e-6, atol=0)
+        assert np.allclose(np.sqrt((norms**2).sum(1)), logged, rtol=1e-5)
+    assert len(read_jsonl(tmp_path / "rank0.jsonl")) == 1
+    assert not (tmp_path / "rank1.jsonl").exists()

@@ -20,9 +20,10 @@ class WatchCallback(TrainerCallback):  # type: ignore[misc]
     """Watches the model of a `transformers.Trainer`; nothing in the training changes.
 
     The Trainer has no moment between the backward pass and its clipping, `on_pre_optimizer_step` comes after
-    it. So gradients are read when the backward pass ends, accumulated and before any clipping. In several
-    processes and under fp16's scaler that is too early: there they are read as the step begins, clipped to
-    `max_grad_norm`; `FlowHistory.seen` and a note say so.
+    it. So gradients are read when the backward pass ends, accumulated, under DDP reduced, and before any
+    clipping. Under fp16's scaler and FSDP that is too early: there they are read as the step begins, clipped
+    to `max_grad_norm`; `FlowHistory.seen` and a note say so. DeepSpeed, whose parameters are not the model's,
+    cannot be watched.
 
     Args:
         every: read each so many steps; see `gradscape.watch`.
@@ -59,7 +60,11 @@ class WatchCallback(TrainerCallback):  # type: ignore[misc]
         self.end()  # of a training that an error ended
         inner = innermost(optimizer)
         self.flow = watch(model, inner, self.every, self.capacity)
-        if args.max_grad_norm and (self.flow.at_step or getattr(optimizer, "scaler", None) is not None):
+        late = self.flow.at_step
+        scaled = getattr(optimizer, "scaler", None) is not None
+        if late and not scaled and shared_within_backward(optimizer):
+            self.flow.at_step, self.flow.reduced, late = False, True, False
+        if args.max_grad_norm and (late or scaled):
             self.flow.notes.append(
                 f"the Trainer clips to max_grad_norm={args.max_grad_norm} before the reading"
             )
@@ -82,3 +87,9 @@ def innermost(optimizer: Any) -> Optimizer:
         optimizer = optimizer.optimizer
     assert isinstance(optimizer, Optimizer)
     return optimizer
+
+
+def shared_within_backward(optimizer: Any) -> bool:
+    """Whether accelerate trains by DDP: then every gradient is whole as the backward pass ends."""
+    state = getattr(optimizer, "accelerator_state", None)
+    return state is not None and state.distributed_type.name.startswith("MULTI_")  # MULTI_GPU, MULTI_CPU, …

@@ -93,6 +93,9 @@ class Watch:
         self.ring = Ring(capacity, len(COLUMNS), self.subjects.shards.sizes)
         self.at_step = torch.distributed.is_available() and torch.distributed.is_initialized()
         self.told = False  # whether gradients are read by `take` alone
+        self.reduced = (
+            False  # whether DDP shares them within the backward pass, so that they are read after that
+        )
         self.within_backward = self.within_step = self.unused = False
         self.latest: Tensor | None = None  # the statistics of the gradients that the next step will use
         self.scaled: dict[int, Tensor] = {}  # those gradients over their largest,
@@ -132,7 +135,11 @@ class Watch:
     def after_backward(self) -> None:
         """The gradients are whole, unless processes have yet to share theirs."""
         self.within_backward, self.unused = False, True
-        if self.sampled and not self.at_step and not self.told:
+        if not self.sampled or self.at_step or self.told:
+            return
+        if self.reduced:  # DDP asks to be told of the pass's end after we did: asked again, we come after it
+            Variable._execution_engine.queue_callback(self.read)
+        else:
             self.read()
 
     def take(self, scale: Tensor | None = None) -> None:
@@ -247,7 +254,7 @@ class Watch:
             return "when the training loop told, reduced and unscaled, before any clipping"
         if self.at_step:
             return "when the step began, reduced and unscaled, after any clipping"
-        return "after the backward pass, before any clipping"
+        return f"after the backward pass{', reduced' if self.reduced else ''}, before any clipping"
 
 
 def called_by_scaler() -> bool:
