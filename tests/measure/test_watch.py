@@ -479,3 +479,24 @@ def test_history_is_drawn_printed_and_written_out() -> None:
     assert history.plot().get_ylabel().startswith("layer")
     plt.close("all")
     assert history.to_dict()["layers"] == history.layers
+
+
+def test_gradients_are_read_when_told_and_rows_from_where_they_were_left() -> None:
+    model, alone = mlp(), mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    flow = gs.watch(model, optimizer)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
+    for x, y in batches():
+        optimizer.zero_grad()
+        scaler.scale(cross_entropy(model(x), y)).backward()
+        scaler.unscale_(optimizer)
+        flow.take()
+        nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
+        scaler.step(optimizer)
+        scaler.update()
+    first = [np.abs(g).mean() for g in direct(alone, *batches()[0])]
+    assert np.allclose(flow.history().mean_abs[0], first, rtol=1e-5)
+    assert flow.history().seen == "when the training loop told, reduced and unscaled, before any clipping"
+    assert flow.history(since=3).steps.tolist() == [3]
+    assert np.array_equal(flow.history(since=3).rms, flow.history().rms[3:])
+    assert "no step has been read yet" in str(flow.history(since=4))

@@ -30,10 +30,10 @@ class Ring:
         self.skipped[place] = skipped.reshape(()) if isinstance(skipped, Tensor) else float(bool(skipped))
         self.steps.append(step)
 
-    def read(self) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float64]]:
-        """Steps, whether they were skipped, and rows, the oldest first."""
-        kept = min(len(self.steps), len(self.rows))
-        order = torch.arange(len(self.steps) - kept, len(self.steps)) % len(self.rows)
-        steps = np.array(self.steps[len(self.steps) - kept :], dtype=np.int64)
-        rows, skipped = self.rows.cpu()[order], self.skipped.cpu()[order]
+    def read(self, since: int = 0) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float64]]:
+        """Steps, whether they were skipped, and rows, the oldest first; without so many of all ever added."""
+        first = max(since, len(self.steps) - len(self.rows))
+        order = torch.arange(first, len(self.steps), device=self.rows.device) % len(self.rows)
+        steps = np.array(self.steps[first:], dtype=np.int64)
+        rows, skipped = self.rows[order].cpu(), self.skipped[order].cpu()
         return steps, skipped.bool().numpy(), rows.double().numpy()

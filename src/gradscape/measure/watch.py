@@ -79,11 +79,11 @@ def harmless(hook: Callable[..., None]) -> Callable[..., None]:
     """An error in a hook of ours ends the watch, with a warning, and never the training."""
 
     @wraps(hook)
-    def guarded(self: Watch, *arguments: Any) -> None:
+    def guarded(self: Watch, *arguments: Any, **named: Any) -> None:
         if self.broken:
             return
         try:
-            hook(self, *arguments)
+            hook(self, *arguments, **named)
         except Exception as error:  # of any kind: nothing of ours is worth a training
             self.broken = f"{type(error).__name__}: {error}".splitlines()[0]
             self.notes.append(f"the watch ended at step {self.steps}: {self.broken}")
@@ -112,6 +112,8 @@ class Watch:
         self.steps, self.closed, self.broken = 0, False, ""
         self.ring = Ring(capacity, len(COLUMNS), self.subjects.shards.sizes)
         self.at_step = torch.distributed.is_available() and torch.distributed.is_initialized()
+        self.told = False  # whether gradients are read by `take` alone
+        self.reduced = False  # whether DDP shares them within the backward pass: they are read after that
         self.within_backward = self.within_step = self.unused = False
         self.latest: Tensor | None = None  # the statistics of the gradients that the next step will use
         self.scaled: dict[int, Tensor] = {}  # those gradients over their largest,
@@ -153,8 +155,29 @@ class Watch:
     def after_backward(self) -> None:
         """The gradients are whole, unless processes have yet to share theirs."""
         self.within_backward, self.unused = False, True
-        if self.sampled and not self.at_step:
+        if not self.sampled or self.at_step or self.told:
+            return
+        if self.reduced:  # DDP asks to be told of the pass's end after we did: asked again, we come after it
+            Variable._execution_engine.queue_callback(self.read_reduced)
+        else:
             self.read()
+
+    @harmless
+    def read_reduced(self) -> None:
+        """After DDP's own work at the pass's end."""
+        self.read()
+
+    @harmless
+    def take(self, scale: Tensor | None = None) -> None:
+        """Read gradients now, and from now on only here: for loops that know when they are whole but not yet
+        clipped, such as after a GradScaler's `unscale_`.
+
+        Args:
+            scale: what they are still multiplied by.
+        """
+        self.told = True
+        if self.sampled:
+            self.read(scale)
 
     @harmless
     def before_step(self, optimizer: Optimizer, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -163,17 +186,21 @@ class Watch:
         self.within_step = True  # a closure may drop gradients and find others, as LBFGS's does
         if not self.sampled:
             return
-        if not self.at_step and called_by_scaler():
-            self.at_step = True
-            self.notes.append("a GradScaler is at work: gradients are read after it has unscaled them")
-        closure = len(arguments) > 1 or "closure" in named  # whose backward pass is yet to come
-        if self.at_step or (self.latest is None and not closure):
-            self.read(getattr(optimizer, "grad_scale", None))
+        if not self.told:
+            self.read_late(optimizer, closure=len(arguments) > 1 or "closure" in named)
         start = time.perf_counter()
         places = self.subjects.members[id(optimizer)]
         with torch.no_grad():
             torch._foreach_copy_([self.weights[i] for i in places], self.held(places))
         self.spent += time.perf_counter() - start
+
+    def read_late(self, optimizer: Optimizer, closure: bool) -> None:
+        """Read what the end of the backward pass was too early for; a closure's pass is yet to come."""
+        if not self.at_step and called_by_scaler():
+            self.at_step = True
+            self.notes.append("a GradScaler is at work: gradients are read after it has unscaled them")
+        if self.at_step or (self.latest is None and not closure):
+            self.read(getattr(optimizer, "grad_scale", None))
 
     @harmless
     def after_step(self, optimizer: Optimizer, *_: Any) -> None:
@@ -230,10 +257,13 @@ class Watch:
             return True
         return self.spent <= BUDGET * (time.perf_counter() - self.began)
 
-    def history(self) -> FlowHistory:
-        """What was read, oldest row first; waits for the device."""
-        steps, skipped, rows = self.ring.read()
-        when = "when the step began, reduced and unscaled, after any clipping"
+    def history(self, since: int = 0) -> FlowHistory:
+        """What was read, oldest row first; waits for the device.
+
+        Args:
+            since: leave out so many of all rows ever read, such as those written already.
+        """
+        steps, skipped, rows = self.ring.read(since)
         return FlowHistory(
             layers=self.subjects.names,
             kinds=self.subjects.kinds,
@@ -242,14 +272,22 @@ class Watch:
             skipped=skipped,
             **{name: rows[:, column] for column, name in enumerate(COLUMNS)},
             optimizers=tuple(facts(o, self.subjects.members[id(o)]) for o in self.optimizers),
-            seen=when if self.at_step else "after the backward pass, before any clipping",
+            seen=self.seen,
             notes=tuple(self.notes),
         )
+
+    @property
+    def seen(self) -> str:
+        if self.told:
+            return "when the training loop told, reduced and unscaled, before any clipping"
+        if self.at_step:
+            return "when the step began, reduced and unscaled, after any clipping"
+        return f"after the backward pass{', reduced' if self.reduced else ''}, before any clipping"
 
 
 def called_by_scaler() -> bool:
     """Whether a GradScaler makes the optimiser's step: in a loop's own code nothing else tells."""
-    frame = sys._getframe(2)
+    frame = sys._getframe(3)
     for _ in range(8):
         if isinstance(frame.f_locals.get("self"), torch.amp.GradScaler):
             return True

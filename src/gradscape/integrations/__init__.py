@@ -1,0 +1,6 @@
+"""gradscape in the tools people train with; each module imports its library, none is imported unasked.
+
+lightning.py     a callback for Lightning's Trainer
+transformers.py  a callback for the Trainer of transformers
+trackers.py      rows of a watch to JSONL, TensorBoard, Weights & Biases and MLflow
+"""

@@ -1,0 +1,98 @@
+"""Rows of a watch as JSON lines: a file that any tool reads and nothing half-written stays in."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gradscape.errors import StoreError
+from gradscape.integrations.sink import ALL, Row, Sink
+
+
+class JsonLines(Sink):
+    """A file with a line for each row: `{"step": 0, "gradient/0.weight/mean_abs": 0.01, …}`.
+
+    Lines are added to a file that there is; a torn last one, of a process that died, is cut off. What is not
+    finite is written as `"nan"`, `"inf"` or `"-inf"`, for JSON has no such numbers.
+
+    Args:
+        path: of the file; its folder is made.
+        statistics: what is written, by default all there are.
+
+    Example:
+        >>> with trackers.JsonLines("gradients.jsonl").follow(flow, every=10):
+        ...     ...  # train
+        >>> trackers.read_jsonl("gradients.jsonl")[-1]["gradient/0.weight/mean_abs"]
+    """
+
+    def __init__(self, path: str | Path, statistics: Sequence[str] = ALL) -> None:
+        super().__init__(statistics)
+        self.path = Path(path)
+        self.file: io.FileIO | None = None
+
+    def begin(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        cut_torn_line(self.path)
+        self.file = io.FileIO(self.path, "a")  # unbuffered: a line is in the file or it is not
+
+    def put(self, rows: Sequence[Row]) -> None:
+        assert self.file is not None
+        data = b"".join(as_line(step, values) for step, values in rows)
+        whole = os.fstat(self.file.fileno()).st_size
+        if self.file.write(data) != len(data):  # the disk is full, or a quota used up
+            self.file.truncate(whole)
+            raise OSError(f"no room for {len(data)} bytes more in {self.path}")
+
+    def end(self) -> None:
+        if self.file is not None:
+            self.file.close()
+
+    def __str__(self) -> str:
+        return f"JsonLines({str(self.path)!r})"
+
+
+def as_line(step: int, values: dict[str, float]) -> bytes:
+    finite = {name: value if math.isfinite(value) else str(value) for name, value in values.items()}
+    return (json.dumps({"step": step, **finite}, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def cut_torn_line(path: Path) -> None:
+    """Shorten a file to its last whole line."""
+    if path.exists() and (data := path.read_bytes()) and not data.endswith(b"\n"):
+        os.truncate(path, data.rfind(b"\n") + 1)
+
+
+def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
+    """The rows that `JsonLines` wrote; a torn last line is left out.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        StoreError: no such file, or another line than the last is damaged.
+
+    Example:
+        >>> rows = trackers.read_jsonl("gradients.jsonl")
+        >>> [row["gradient/0.weight/mean_abs"] for row in rows]
+    """
+    try:
+        *lines, _ = Path(path).read_bytes().split(b"\n")  # after the last newline: nothing, or a torn line
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}; give a file of JsonLines") from error
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            rows.append(
+                {name: float(value) if isinstance(value, str) else value for name, value in row.items()}
+            )
+        except (ValueError, AttributeError) as error:
+            raise StoreError(
+                f"{path}: line {number} is damaged; delete that line to read the rest"
+            ) from error
+    return rows

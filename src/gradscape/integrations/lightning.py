@@ -1,0 +1,103 @@
+"""A watch as a callback of Lightning's Trainer, from `lightning` or `pytorch_lightning`."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from gradscape.integrations.sink import Sink
+from gradscape.measure.watch import Watch, watch
+
+
+def the_installed() -> str:
+    """The package whose Trainer is used: one that is imported already, else one that is installed."""
+    names = ("lightning.pytorch", "pytorch_lightning")
+    for name in names:
+        if name in sys.modules:
+            return name
+    for name in names:
+        if importlib.util.find_spec(name.partition(".")[0]) is not None:
+            return name
+    raise ImportError("Lightning is not installed; type: pip install 'gradscape[lightning]'")
+
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Callback
+else:
+    Callback = importlib.import_module(the_installed()).Callback
+
+
+class WatchCallback(Callback):  # type: ignore[misc]
+    """Watches a LightningModule while it is fitted; nothing in the training changes.
+
+    Gradients are read at Lightning's `on_before_optimizer_step`: whole, reduced and unscaled, before its
+    clipping. With manual optimisation, where the module clips before that moment, they are read as in any
+    loop of one's own, see `gradscape.watch`.
+
+    Args:
+        every: read each so many steps; see `gradscape.watch`.
+        capacity: rows that are kept.
+        sinks: of `gradscape.integrations.trackers`, where rows are written to.
+        write_every: steps after which they are.
+
+    Attributes:
+        flow: the watch of the last fit; None before it. It can be read during the training and after.
+
+    Raises:
+        ConfigError: when the fit starts, as `gradscape.watch`.
+
+    Example:
+        >>> seen = WatchCallback(sinks=[trackers.JsonLines("gradients.jsonl")])
+        >>> Trainer(callbacks=[seen]).fit(module, loader)
+        >>> print(seen.flow.history())
+    """
+
+    def __init__(
+        self,
+        every: int | None = None,
+        capacity: int = 1_000,
+        sinks: Sequence[Sink] = (),
+        write_every: int = 100,
+    ) -> None:
+        self.every, self.capacity = every, capacity
+        self.sinks, self.write_every = tuple(sinks), write_every
+        self.flow: Watch | None = None
+
+    # Not on_fit_start: DeepSpeed and the like restore weights and optimisers after it.
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self.end()
+        self.flow = watch(pl_module, trainer.optimizers, self.every, self.capacity)
+        self.flow.told = pl_module.automatic_optimization
+        first = trainer.global_step // len(trainer.optimizers)  # which counts the steps of all of them
+        for sink in self.sinks:
+            sink.follow(self.flow, self.write_every, first)
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Optimizer) -> None:
+        if self.flow is not None and self.flow.told:
+            self.flow.take(still_scaled_by(trainer, optimizer))
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self.end()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        self.end()
+
+    def end(self) -> None:
+        for sink in self.sinks:
+            sink.close()
+        if self.flow is not None:
+            self.flow.close()
+
+
+def still_scaled_by(trainer: Any, optimizer: Optimizer) -> Tensor | None:
+    """The GradScaler's factor, for an optimiser that takes it out only within its step, as fused Adam."""
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    if scaler is None or not getattr(optimizer, "_step_supports_amp_scaling", False):
+        return None
+    scale: Tensor | None = scaler._scale  # get_scale() would wait for the device
+    return scale

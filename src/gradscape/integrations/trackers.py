@@ -1,0 +1,157 @@
+"""Where rows of a watch can go: a JSONL file, TensorBoard, Weights & Biases, MLflow.
+
+    >>> flow = gs.watch(model, optimizer)
+    >>> with trackers.TensorBoard("runs/first").follow(flow, every=100):
+    ...     ...  # train
+
+Each takes what is already open in the training (a `SummaryWriter`, a run) or opens its own.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gradscape.integrations.jsonl import JsonLines, read_jsonl
+from gradscape.integrations.sink import CHARTS, Row, Sink, require
+
+__all__ = ["JsonLines", "MLflow", "Sink", "TensorBoard", "WandB", "read_jsonl"]
+
+
+class TensorBoard(Sink):
+    """Scalars `gradient/<layer>/<statistic>` for TensorBoard.
+
+    Args:
+        to: a folder, or a `SummaryWriter` that the training has open; that one is not closed.
+        statistics: what is written; see `Sink`.
+
+    Raises:
+        ConfigError: tensorboard is not installed.
+
+    Example:
+        >>> with trackers.TensorBoard("runs/first").follow(flow):
+        ...     ...  # train
+    """
+
+    def __init__(self, to: str | Path | Any, statistics: Sequence[str] = CHARTS) -> None:
+        super().__init__(statistics)
+        require("tensorboard", "tensorboard")
+        self.to = to
+        self.writer: Any = None
+
+    def begin(self) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(self.to)) if isinstance(self.to, str | Path) else self.to
+
+    def put(self, rows: Sequence[Row]) -> None:
+        for step, values in rows:
+            for name, value in values.items():
+                self.writer.add_scalar(name, value, step)
+        self.writer.flush()
+
+    def end(self) -> None:
+        if self.writer is not None and self.writer is not self.to:
+            self.writer.close()
+
+
+class WandB(Sink):
+    """Rows of a Weights & Biases run, drawn over `gradient/step`.
+
+    A run's own step only ever grows: rows written later than they were read cannot use it, and a training
+    that shares its run keeps it for itself.
+
+    Args:
+        run: one that the training has open; it is not finished. By default a run of its own.
+        statistics: what is written; see `Sink`.
+        settings: of `wandb.init` for a run of its own. Unless `mode="online"` is given nothing is sent: the
+            run is kept in a folder, for `wandb sync`.
+
+    Raises:
+        ConfigError: wandb is not installed.
+
+    Example:
+        >>> with trackers.WandB(project="digits", dir="runs").follow(flow):
+        ...     ...  # train
+    """
+
+    def __init__(self, run: Any = None, statistics: Sequence[str] = CHARTS, **settings: Any) -> None:
+        super().__init__(statistics)
+        require("wandb", "wandb")
+        self.given, self.run = run, run
+        self.settings = {"project": "gradscape", "mode": "offline", "reinit": "create_new", **settings}
+
+    def begin(self) -> None:
+        import wandb
+
+        self.run = self.given if self.given is not None else wandb.init(**self.settings)
+        self.run.define_metric("gradient/step")
+        self.run.define_metric("gradient/*", step_metric="gradient/step")
+
+    def put(self, rows: Sequence[Row]) -> None:
+        for step, values in rows:
+            self.run.log({"gradient/step": step, **values})
+
+    def end(self) -> None:
+        if self.run is not None and self.run is not self.given:
+            self.run.finish()
+
+
+class MLflow(Sink):
+    """Metrics of an MLflow run.
+
+    Args:
+        uri: of the tracking store; by default the SQLite file `mlflow.db` here.
+        experiment: its name; made if there is none.
+        run_id: of a run that the training has open; it is not ended. By default a run of its own.
+        statistics: what is written; see `Sink`.
+
+    Raises:
+        ConfigError: mlflow is not installed.
+
+    Example:
+        >>> with trackers.MLflow("sqlite:///mlflow.db").follow(flow):
+        ...     ...  # train
+    """
+
+    def __init__(
+        self,
+        uri: str = "sqlite:///mlflow.db",
+        experiment: str = "gradscape",
+        run_id: str | None = None,
+        statistics: Sequence[str] = CHARTS,
+    ) -> None:
+        super().__init__(statistics)
+        require("mlflow", "mlflow")
+        self.uri, self.experiment, self.given = uri, experiment, run_id
+        self.run_id = run_id
+        self.client: Any = None
+
+    def begin(self) -> None:
+        from mlflow.tracking import MlflowClient
+
+        # A client of its own: the training's tracking URI and active run stay what they are.
+        self.client = MlflowClient(self.uri)
+        if self.given is None:
+            known = self.client.get_experiment_by_name(self.experiment)
+            number = known.experiment_id if known else self.client.create_experiment(self.experiment)
+            self.run_id = self.client.create_run(number).info.run_id
+
+    def put(self, rows: Sequence[Row]) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [
+            Metric(re.sub(r"[^\w\-. /:]", "_", name), value, now, step)
+            for step, values in rows
+            for name, value in values.items()
+        ]
+        for start in range(0, len(metrics), 1_000):  # MLflow takes no more at once
+            self.client.log_batch(self.run_id, metrics[start : start + 1_000])
+
+    def end(self) -> None:
+        if self.client is not None and self.given is None:
+            self.client.set_terminated(self.run_id)

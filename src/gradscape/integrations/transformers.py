@@ -1,0 +1,95 @@
+"""A watch as a callback of the Trainer of transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch.optim import Optimizer
+
+from gradscape.integrations.sink import Sink
+from gradscape.measure.watch import Watch, watch
+
+try:
+    from transformers import TrainerCallback
+except ImportError:
+    raise ImportError("transformers is not installed; type: pip install 'gradscape[transformers]'") from None
+
+
+class WatchCallback(TrainerCallback):  # type: ignore[misc]
+    """Watches the model of a `transformers.Trainer`; nothing in the training changes.
+
+    The Trainer has no moment between the backward pass and its clipping, `on_pre_optimizer_step` comes after
+    it. So gradients are read when the backward pass ends, accumulated, under DDP reduced, and before any
+    clipping. Under fp16's scaler and FSDP that is too early: there they are read as the step begins, clipped
+    to `max_grad_norm`; `FlowHistory.seen` and a note say so. DeepSpeed, whose parameters are not the model's,
+    cannot be watched.
+
+    Args:
+        every: read each so many steps; see `gradscape.watch`.
+        capacity: rows that are kept.
+        sinks: of `gradscape.integrations.trackers`, where rows are written to.
+        write_every: steps after which they are.
+
+    Attributes:
+        flow: the watch of the last training; None before it. It can be read during the training and after.
+
+    Raises:
+        ConfigError: when the training begins, as `gradscape.watch`.
+
+    Example:
+        >>> seen = WatchCallback(sinks=[trackers.JsonLines("gradients.jsonl")])
+        >>> Trainer(model, arguments, train_dataset=data, callbacks=[seen]).train()
+        >>> print(seen.flow.history())
+    """
+
+    def __init__(
+        self,
+        every: int | None = None,
+        capacity: int = 1_000,
+        sinks: Sequence[Sink] = (),
+        write_every: int = 100,
+    ) -> None:
+        self.every, self.capacity = every, capacity
+        self.sinks, self.write_every = tuple(sinks), write_every
+        self.flow: Watch | None = None
+
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **_: Any
+    ) -> None:
+        self.end()  # of a training that an error ended
+        inner = innermost(optimizer)
+        self.flow = watch(model, inner, self.every, self.capacity)
+        late = self.flow.at_step
+        scaled = getattr(optimizer, "scaler", None) is not None
+        if late and not scaled and shared_within_backward(optimizer):
+            self.flow.at_step, self.flow.reduced, late = False, True, False
+        if args.max_grad_norm and (late or scaled):
+            self.flow.notes.append(
+                f"the Trainer clips to max_grad_norm={args.max_grad_norm} before the reading"
+            )
+        for sink in self.sinks:
+            sink.follow(self.flow, self.write_every, state.global_step)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.end()
+
+    def end(self) -> None:
+        for sink in self.sinks:
+            sink.close()
+        if self.flow is not None:
+            self.flow.close()
+
+
+def innermost(optimizer: Any) -> Optimizer:
+    """The optimiser that makes the step: accelerate's wrapper calls no hooks of its own."""
+    while hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer
+    assert isinstance(optimizer, Optimizer)
+    return optimizer
+
+
+def shared_within_backward(optimizer: Any) -> bool:
+    """Whether accelerate trains by DDP: then every gradient is whole as the backward pass ends."""
+    state = getattr(optimizer, "accelerator_state", None)
+    return state is not None and state.distributed_type.name.startswith("MULTI_")  # MULTI_GPU, MULTI_CPU, …
