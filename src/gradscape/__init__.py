@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from gradscape.config import DataConfig, NetConfig, OptimConfig, RunConfig
     from gradscape.data import load_images
     from gradscape.errors import GradscapeError
+    from gradscape.measure.check import check
     from gradscape.measure.diagnose import diagnose
     from gradscape.measure.gradient_flow import FlowRecorder
     from gradscape.measure.watch import watch
@@ -25,6 +26,7 @@ HOMES = {
     "OptimConfig": "gradscape.config",
     "RunConfig": "gradscape.config",
     "RunFolder": "gradscape.store",
+    "check": "gradscape.measure.check",
     "diagnose": "gradscape.measure.diagnose",
     "load": "gradscape.store",
     "load_images": "gradscape.data",
@@ -40,6 +42,7 @@ __all__ = [
     "OptimConfig",
     "RunConfig",
     "RunFolder",
+    "check",
     "diagnose",
     "load",
     "load_images",

@@ -7,10 +7,13 @@ from typing import Any
 
 VERDICTS = (
     "non-finite",
+    "dead units",
     "frozen layer",
     "exploding",
     "vanishing",
     "below the optimiser's reach",
+    "saturated",
+    "no signal from the input",
     "learning rate too large",
     "learning rate too small",
     "noise-dominated",

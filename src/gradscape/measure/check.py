@@ -1,0 +1,169 @@
+"""Check a network before it is trained: signal, some real steps, a verdict, and remedies that were tried."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from gradscape.checked import CheckRecord, Trial
+from gradscape.diagnosis import VERDICTS, Finding
+from gradscape.errors import ConfigError
+from gradscape.history import FlowHistory
+from gradscape.measure.batches import Batch, Loss, unwrapped
+from gradscape.measure.diagnose import diagnose
+from gradscape.measure.remedies import REMEDIES, Applied, copied
+from gradscape.measure.signal import made, signal
+from gradscape.measure.signal_rules import signal_findings
+from gradscape.measure.untouched import random_state
+from gradscape.measure.watch import watch
+
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
+STEPS = 10
+SMALL_EPS = 1e-16  # a gradient of 1e-18 still has a square in float32, and nothing smaller has
+
+
+def check(
+    make_model: nn.Module | Callable[[], nn.Module],
+    batch: Any,
+    loss: Loss | None = None,
+    optimizer: MakeOptimizer = torch.optim.Adam,
+    seeds: int = 3,
+    confirm: int = 0,
+    remedies: bool = True,
+) -> CheckRecord:
+    """Say before training whether a network will train, and if not why, where, and what would help.
+
+    The signal through the network is measured over seeds; a copy is trained for ten steps on the batch and
+    watched; and each remedy is tried on a copy of its own likewise. The model, and all random numbers, are
+    left as found.
+
+    Args:
+        make_model: a factory, called after `torch.manual_seed(0)`, 1, …, or a module.
+        batch: (x, y), x, or a dict of the model's arguments.
+        loss: loss(output, y), loss(output), or loss(output, dict) in turn; None for a model whose output has
+            a `loss`.
+        optimizer: makes the one that is to train it from its parameters.
+        seeds: for the signal of a factory's networks.
+        confirm: real steps that the model and every remedy are trained for, instead of ten, and ranked by.
+        remedies: try them.
+
+    Raises:
+        ConfigError: a factory that raises, a batch that does not fit, a loss that fails, a model that cannot
+            be copied.
+
+    Example:
+        >>> print(gs.check(make_model, (x, y), nn.functional.cross_entropy))
+    """
+    if confirm < 0:
+        raise ConfigError(f"confirm: {confirm} is not a number of steps; give 0 or more")
+    measured = signal(make_model, batch, loss, seeds)
+    given, steps = Batch.of(batch), confirm or STEPS
+    with random_state():
+        torch.manual_seed(0)
+        model = unwrapped(make_model if isinstance(make_model, nn.Module) else made(make_model))
+    as_is = trial("", "as it is", copied(model), given, loss, optimizer, steps)
+    assert as_is.diagnosis is not None
+    findings = joined([*signal_findings(measured), *as_is.diagnosis.findings])
+    tried = (
+        [attempt(name, model, batch, given, loss, optimizer, steps) for name in REMEDIES] if remedies else []
+    )
+    if remedies:
+        tried.append(smaller_eps(model, given, loss, optimizer, steps))
+    return CheckRecord(
+        signal=measured,
+        diagnosis=replace(as_is.diagnosis, findings=findings),
+        as_is=as_is,
+        remedies=tuple(sorted(tried, key=lambda one: rank(one, confirmed=confirm > 0))),
+    )
+
+
+def joined(findings: list[Finding]) -> tuple[Finding, ...]:
+    """The gravest first, each verdict once; `healthy` only where it stands alone."""
+    ill = [finding for finding in findings if finding.verdict != "healthy"]
+    once = {finding.verdict: finding for finding in reversed(ill)}
+    return tuple(sorted(once.values(), key=lambda finding: VERDICTS.index(finding.verdict))) or tuple(
+        findings[:1]
+    )
+
+
+def attempt(
+    name: str,
+    model: nn.Module,
+    batch: Any,
+    given: Batch,
+    loss: Loss | None,
+    optimizer: MakeOptimizer,
+    steps: int,
+) -> Trial:
+    applied = REMEDIES[name](model, batch)
+    if not isinstance(applied, Applied):
+        return Trial(name, applied, None, math.nan, ())
+    return trial(name, applied.what, applied.model, given, loss, optimizer, steps)
+
+
+def smaller_eps(
+    model: nn.Module, batch: Batch, loss: Loss | None, optimizer: MakeOptimizer, steps: int
+) -> Trial:
+    """Adam's kind with an ε that vanishing gradients are not small beside."""
+
+    def make(parameters: Iterable[nn.Parameter]) -> Optimizer:
+        made_one = optimizer(parameters)
+        for group in made_one.param_groups:
+            group["eps"] = SMALL_EPS
+        return made_one
+
+    twin = copied(model)
+    if not all(group.get("eps") for group in optimizer(twin.parameters()).param_groups):
+        return Trial("smaller eps", "the optimiser has no eps", None, math.nan, ())
+    return trial("smaller eps", f"eps = {SMALL_EPS:g}", twin, batch, loss, make, steps)
+
+
+def trial(
+    name: str,
+    what: str,
+    model: nn.Module,
+    batch: Batch,
+    loss: Loss | None,
+    optimizer: MakeOptimizer,
+    steps: int,
+) -> Trial:
+    """Train a copy on the batch, watched."""
+    with random_state():
+        torch.manual_seed(0)
+        stepper = optimizer(model.parameters())
+        losses = []
+        with watch(model, stepper, every=1, capacity=max(steps, 2)) as flow, torch.enable_grad():
+            for _ in range(steps):
+                stepper.zero_grad()
+                value = batch.loss(loss, batch.output(model))
+                value.backward()  # type: ignore[no-untyped-call]
+                stepper.step()
+                losses.append(float(value.detach()))
+    history = flow.history()
+    return Trial(name, what, diagnose(history), span(history), tuple(losses))
+
+
+def span(history: FlowHistory) -> float:
+    """Orders of magnitude from ‖∂L/∂W‖ of the first weight layer to the last's, in the last row."""
+    columns = history.weights if len(history.weights) else np.arange(len(history.layers))
+    norms = history.rms[-1, columns] * np.sqrt(np.array(history.sizes)[columns])
+    if not (norms[0] > 0 and norms[-1] > 0):
+        return math.nan
+    return float(np.log10(norms[-1] / norms[0]))
+
+
+def rank(one: Trial, confirmed: bool) -> tuple[float, ...]:
+    """Smaller is better."""
+    if one.diagnosis is None:
+        return (2, 0, 0)
+    ill = float(one.verdict != "healthy")
+    last = one.losses[-1] if math.isfinite(one.losses[-1]) else math.inf
+    apart = math.inf if math.isnan(one.span) else abs(one.span)
+    return (ill, last, apart) if confirmed else (ill, apart, last)

@@ -1,0 +1,95 @@
+"""Checks before training: verdicts on networks with a known fault, remedies that cure it, models left as found."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+import gradscape as gs
+from gradscape.errors import ConfigError
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(32) % 4
+    return torch.randn(32, 16, generator=generator) + 2 * nn.functional.one_hot(y, 16), y
+
+
+def deep(depth: int, activation: Callable[[], nn.Module]) -> nn.Sequential:
+    layers = [layer for _ in range(depth) for layer in (nn.Linear(16, 16), activation())]
+    return nn.Sequential(*layers, nn.Linear(16, 4))
+
+
+def test_a_network_that_trains_is_healthy_and_needs_nothing() -> None:
+    found = gs.check(lambda: deep(2, nn.ReLU), batch(), cross_entropy, remedies=False)
+    assert found.verdict == "healthy"
+    assert found.remedies == ()
+    assert found.as_is.losses[-1] < found.as_is.losses[0]
+
+
+def test_a_deep_sigmoid_network_vanishes_and_a_norm_or_another_activation_cures_it() -> None:
+    found = gs.check(lambda: deep(20, nn.Sigmoid), batch(), cross_entropy, confirm=30)
+    assert found.verdict in ("vanishing", "no signal from the input")
+    assert "vanishing" in [finding.verdict for finding in found.diagnosis.findings]
+    best = found.remedies[0]
+    assert best.verdict == "healthy"
+    assert best.losses[-1] < found.as_is.losses[-1]
+    by_name = {trial.remedy: trial for trial in found.remedies}
+    assert abs(by_name["norm"].span) < abs(found.as_is.span)
+    assert all(len(trial.losses) == 30 for trial in found.remedies if trial.diagnosis)
+    assert "remedies tried on copies" in str(found)
+    json.dumps(found.to_dict())
+
+
+def test_dead_units_are_named_with_their_layer() -> None:
+    def make() -> nn.Module:
+        model = deep(3, nn.ReLU)
+        nn.init.constant_(model[2].bias, -100.0)
+        return model
+
+    found = gs.check(make, batch(), cross_entropy, remedies=False)
+    assert found.verdict == "dead units"
+    assert found.diagnosis.layer == "3"
+
+
+def test_a_model_is_left_as_found() -> None:
+    torch.manual_seed(0)
+    model = deep(3, nn.Tanh).append(nn.BatchNorm1d(4))
+    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    gs.check(model, batch(), cross_entropy)
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), before.values(), strict=True))
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_recurrent_networks_are_checked(kind: type[nn.Module]) -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.head = kind(16, 8, batch_first=True), nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.head(self.inner(x)[0][:, -1])
+            return out
+
+    x, y = batch()
+    found = gs.check(Recurrent, (x.unsqueeze(1).repeat(1, 3, 1), y), cross_entropy, remedies=False)
+    assert found.verdict == "healthy"
+
+
+def test_what_cannot_be_checked_is_told_in_one_line() -> None:
+    with pytest.raises(ConfigError, match="confirm: -1 is not a number of steps"):
+        gs.check(lambda: deep(1, nn.ReLU), batch(), cross_entropy, confirm=-1)
+
+    def fails() -> nn.Module:
+        raise ValueError("no such layer")
+
+    with pytest.raises(ConfigError, match="fails.* raised ValueError: no such layer"):
+        gs.check(fails, batch(), cross_entropy)
