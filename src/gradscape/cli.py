@@ -81,6 +81,18 @@ def parser() -> Parser:
     add_config_flags(train_, RunConfig)
     train_.set_defaults(command=train, parser=train_)
 
+    check_ = commands.add_parser("check", help="will a network train? why not? what would help?")
+    check_.add_argument("factory", metavar="FACTORY", help="FILE.py:FACTORY or package.module:FACTORY")
+    check_.add_argument("--input", metavar="C,H,W", default="3,32,32", help="of a sample (default: 3,32,32)")
+    check_.add_argument("--batch", metavar="N", type=whole, default=32, help="samples (default: 32)")
+    check_.add_argument("--seeds", metavar="N", type=whole, default=3, help="of the signal (default: 3)")
+    check_.add_argument(
+        "--confirm", metavar="N", type=whole, default=0, help="real steps that remedies are ranked by"
+    )
+    check_.add_argument("--no-remedies", action="store_true", help="the verdict alone")
+    check_.add_argument("--json", action="store_true", help="everything as JSON")
+    check_.set_defaults(command=check, parser=check_)
+
     runs_ = commands.add_parser("runs", help="what is done, running, failed in a study's folder")
     runs_.add_argument("folder", metavar="DIR", type=Path, help=STUDY_FOLDER)
     runs_.set_defaults(command=runs, parser=runs_)
@@ -193,6 +205,27 @@ def config_names() -> set[str]:
     names = to_dict(RunConfig())
     inner = {f"{key}.{name}" for key, value in names.items() if isinstance(value, dict) for name in value}
     return inner | {key for key, value in names.items() if not isinstance(value, dict)}
+
+
+def check(values: argparse.Namespace) -> None:
+    """gradscape check: a verdict on a factory's network, on a batch of noise of the given shape."""
+    from gradscape.factories import load_factory
+    from gradscape.measure.check import check_on_noise
+
+    try:
+        shape = tuple(int(size) for size in values.input.split(","))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise ConfigError(f"--input: {values.input!r} is not a shape; give sizes such as 3,32,32")
+    found = check_on_noise(
+        load_factory(values.factory),
+        (values.batch, *shape),
+        seeds=values.seeds,
+        confirm=values.confirm,
+        remedies=not values.no_remedies,
+    )
+    print(json.dumps(found.to_dict(), indent=1, ensure_ascii=False) if values.json else found)
 
 
 def runs(values: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,11 +16,12 @@ from gradscape.checked import CheckRecord, Trial
 from gradscape.diagnosis import VERDICTS, Finding
 from gradscape.errors import ConfigError
 from gradscape.history import FlowHistory
-from gradscape.measure.batches import Batch, Loss, unwrapped
+from gradscape.measure.batches import Batch, Loss, main_tensor, unwrapped
 from gradscape.measure.diagnose import diagnose
 from gradscape.measure.remedies import REMEDIES, Applied, copied
 from gradscape.measure.signal import made, signal
 from gradscape.measure.signal_rules import signal_findings
+from gradscape.measure.tracing import layers_in_order
 from gradscape.measure.untouched import random_state
 from gradscape.measure.watch import watch
 
@@ -82,6 +83,31 @@ def check(
         as_is=as_is,
         remedies=tuple(sorted(tried, key=lambda one: rank(one, confirmed=confirm > 0))),
     )
+
+
+def check_on_noise(make_model: Callable[[], nn.Module], shape: Sequence[int], **options: Any) -> CheckRecord:
+    """`check` a classifier on standard normal noise and labels that are drawn from as many as it has outputs.
+
+    Args:
+        make_model: makes a module from samples (N, …) to (N, classes).
+        shape: (N, …) of the batch.
+        options: of `check`.
+
+    Raises:
+        ConfigError: as `check`, and a module with another output.
+    """
+    with random_state(), torch.no_grad():
+        torch.manual_seed(0)
+        x = torch.randn(tuple(shape))
+        trace = layers_in_order(made(make_model), Batch.of(x))
+        output = main_tensor(made(make_model)(x)) if trace else None
+        if output is None or output.dim() != 2 or len(output) != len(x):
+            got = None if output is None else tuple(output.shape)
+            raise ConfigError(
+                f"make_model: its output is {got}, not (N, classes); use gradscape.check with a loss"
+            )
+        y = torch.randint(0, output.shape[1], (len(x),))
+    return check(make_model, (x, y), nn.functional.cross_entropy, **options)
 
 
 def joined(findings: list[Finding]) -> tuple[Finding, ...]:

@@ -1,0 +1,55 @@
+"""A user's factory of models, named on the command line as FILE.py:FACTORY or package.module:FACTORY."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from gradscape.errors import ConfigError, nearest
+
+
+def load_factory(name: str) -> Callable[[], Any]:
+    """What FILE.py:FACTORY or package.module:FACTORY names; the file is executed, as `python FILE.py` would.
+
+    Raises:
+        ConfigError: no such file, module or factory, or one that fails when it is read.
+    """
+    place, colon, factory = name.rpartition(":")
+    if not colon or not place or not factory:
+        raise ConfigError(f"{name!r} names no factory; give FILE.py:FACTORY or package.module:FACTORY")
+    try:
+        module = from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{place} cannot be read: {type(error).__name__}: {first_line(error)}") from error
+    found = getattr(module, factory, None)
+    if not callable(found):
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise ConfigError(f"{place} has no function {factory!r}{nearest(factory, known)}")
+    return found  # type: ignore[no-any-return]
+
+
+def from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # so that its dataclasses and pickles find it
+    sys.path.insert(0, str(path.parent.resolve()))  # so that it finds its neighbours
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.pop(0)
+    return module
+
+
+def first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "")

@@ -1,0 +1,81 @@
+"""`gradscape check`: a factory from a user's own file or package, a verdict, or one clear line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gradscape.cli import main
+
+NETS = """
+from torch import nn
+
+def net():
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3))
+
+def image():
+    return nn.Conv2d(3, 3, 1)
+
+def number():
+    return 3
+
+def fails():
+    raise ValueError("no such layer")
+
+CLASSES = 3
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "my_nets.py").write_text(NETS)
+    return tmp_path / "my_nets.py"
+
+
+def test_a_factory_in_a_file_is_checked(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", f"{file}:net", "--input", "3,2,2", "--no-remedies"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("healthy")
+    assert "signal through 4 layers, 32 samples, n = 3 seeds" in out
+
+
+def test_json_has_everything(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", f"{file}:net", "--input", "3,2,2", "--confirm", "5", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"] == "healthy"
+    assert {trial["remedy"] for trial in found["remedies"]} >= {"he", "norm", "skip", "smaller eps"}
+    assert all(len(trial["losses"]) in (0, 5) for trial in found["remedies"])
+
+
+def test_a_module_of_a_package_is_found_by_name(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(file.parent)
+    assert main(["check", "my_nets:net", "--input", "12", "--no-remedies"]) == 0
+    assert capsys.readouterr().out.startswith("healthy")
+
+
+@pytest.mark.parametrize(
+    ("factory", "shape", "message"),
+    [
+        ("{file}:nte", "3,2,2", "has no function 'nte'; did you mean 'net'?"),
+        ("{file}:CLASSES", "3,2,2", "has no function 'CLASSES'"),
+        ("{file}", "3,2,2", "names no factory; give FILE.py:FACTORY or package.module:FACTORY"),
+        ("none.py:net", "3,2,2", "none.py: no such file"),
+        ("no_such_package:net", "3,2,2", "no_such_package cannot be read: ModuleNotFoundError"),
+        ("{file}:number", "3,2,2", "number() made int; it must return a torch Module"),
+        ("{file}:fails", "3,2,2", "fails() raised ValueError: no such layer"),
+        ("{file}:net", "3,two", "--input: '3,two' is not a shape; give sizes such as 3,32,32"),
+        ("{file}:net", "5", "layer 1 (Linear) was given float32 (32, 5) and wants"),
+        ("{file}:image", "3,2,2", "its output is (32, 3, 2, 2), not (N, classes)"),
+    ],
+)
+def test_what_cannot_be_checked_is_one_line(
+    factory: str, shape: str, message: str, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", factory.format(file=file), "--input", shape]) == 2
+    line = capsys.readouterr().err
+    assert message in line
+    assert line.count("\n") == 1
