@@ -30,29 +30,34 @@ class Limits:
         steep: ‖∂L/∂W‖/‖W‖, above which a gradient is large for any learning rate.
         span: ‖∂L/∂W‖ of one end of the network over that of the other.
         reach: RMS of ∂L/∂W over the sum of it and Adam's ε: the share of its normal step that a layer makes.
-        resolution: ‖ΔW‖/‖W‖ below which float32 rounds a step away.
-        large, small: ‖ΔW‖/‖W‖ of a step.
-        noise: mean cosine between the gradients of successive rows.
+        still: ‖ΔW‖/‖W‖ of a step, below which a layer of SGD's stands still; so does one whose step is the
+            span less than another layer's.
+        small: the same of the layer that moves most.
+        large: the same of a single step.
+        shaken: the same, of a step after which gradients have nothing in common (see `noise`).
+        noise: median cosine between the gradients of successive rows.
     """
 
     rows: int = 20
-    steep: float = 1e2
+    steep: float = 1e3
     span: float = 1e3
     reach: float = 0.1
-    resolution: float = 2.0**-24
-    large: float = 1.0
-    small: float = 1e-6
-    noise: float = 0.01
+    still: float = 1e-6
+    small: float = 1e-4
+    large: float = 2.0
+    shaken: float = 1.0
+    noise: float = 0.05
 
 
 SOURCES = {
-    "steep": "a learning rate of 0.01 replaces the weights in one step",
+    "steep": "a learning rate of 0.001 replaces the weights in one step",
     "span": "three orders of magnitude between layers that share a learning rate",
     "reach": "Kingma & Ba (2015), Algorithm 1: a step is lr · m / (√v + ε)",
-    "resolution": "half a unit in the last place of float32",
-    "large": "a step as large as the weights; healthy ones are near 1/1000 (Karpathy 2015, CS231n)",
-    "small": "a thousandth of the healthy 1/1000 (Karpathy 2015, CS231n)",
-    "noise": "McCandlish et al. (2018), §2.2: |G|² a hundredth of |G|² + tr Σ",
+    "still": "a thousandth of the healthy 1/1000 (Karpathy 2015, CS231n)",
+    "small": "a tenth of the healthy 1/1000 (Karpathy 2015, CS231n)",
+    "large": "a step twice as large as the weights; healthy ones are near 1/1000 (Karpathy 2015, CS231n)",
+    "shaken": "a step as large as the weights, and gradients that have nothing in common after it",
+    "noise": "McCandlish et al. (2018), §2.2: |G|² a twentieth of |G|² + tr Σ",
 }
 
 
@@ -105,22 +110,28 @@ class View:
             zero=without_gradient(history, made[-limits.rows :])[columns],
             steepness=typical(history.rms[rows] * np.sqrt(sizes) / np.maximum(history.weight[rows], TINY)),
             broken=first_broken(history.nonfinite[made])[columns],
-            agreement=np.nanmean(np.nan_to_num(history.agreement[rows]), axis=0),
+            agreement=alike(history.agreement[rows]),
             optimizers=tuple(owner[column] for column in columns),
             limits=limits,
         )
 
     @property
     def reaching(self) -> Bools:
-        """Whether enough of a gradient is left in the step: by Adam's ε, else by float32's resolution."""
+        """Whether enough of a gradient is left in the step: beside Adam's ε, else beside the weights."""
+        least = max(self.limits.still, float(np.nanmax(self.update)) / self.limits.span)
         return np.array(
             [
                 not self.reach(place) < self.limits.reach
                 if facts.eps
-                else facts.lr == 0 or not self.update[place] < self.limits.resolution
+                else facts.lr == 0 or not self.update[place] < least
                 for place, facts in enumerate(self.optimizers)
             ]
         )
+
+    @property
+    def alike(self) -> float:
+        """Median over layers of the cosine between successive gradients; 1 where there is but one."""
+        return float(np.median(self.agreement))
 
     def reach(self, place: int) -> float:
         """The share of its normal step that Adam's ε leaves a layer."""
@@ -131,7 +142,7 @@ class View:
         facts = self.optimizers[place]
         if facts.eps:
             return f"{facts.name} divides by √v + ε, and beside ε = {facts.eps:g} nothing is left in a step"
-        return f"{facts.name}'s step, the learning rate times that, is less than float32 resolves"
+        return f"{facts.name}'s step, the learning rate times that, is nothing beside the weights"
 
     def of_the_step(self, place: int) -> tuple[Evidence, ...]:
         """What a layer's gradient comes to in its step."""
@@ -139,7 +150,7 @@ class View:
             what = f"share of its normal step that ε leaves {self.layers[place]}"
             return (self.evidence("reach", what, self.reach(place)),)
         what = f"‖ΔW‖/‖W‖ of a step of {self.layers[place]}"
-        return (self.evidence("resolution", what, self.update[place]),)
+        return (self.evidence("still", what, self.update[place]),)
 
     def per_layer(self) -> float:
         """Orders of magnitude that the gradient grows by, a layer, towards the input (least squares)."""
@@ -150,6 +161,14 @@ class View:
 
     def evidence(self, limit: str, what: str, value: float) -> Evidence:
         return Evidence(what, float(value), getattr(self.limits, limit), SOURCES[limit])
+
+
+def alike(agreement: Values) -> Values:
+    """Mean over rows that have one before them; 1 where none has."""
+    known = np.isfinite(agreement)
+    counted = np.maximum(known.sum(axis=0), 1)
+    found: Values = np.where(known.any(axis=0), np.where(known, agreement, 0.0).sum(axis=0) / counted, 1.0)
+    return found
 
 
 def first_broken(nonfinite: Values) -> Bools:
@@ -320,22 +339,24 @@ def below_reach(view: View) -> list[Finding]:
 
 def learning_rate(view: View) -> list[Finding]:
     """Steps that are too large or too small beside the weights."""
-    largest = int(np.argmax(view.largest_update))
-    step = view.largest_update[largest]
-    if step > view.limits.large:
-        name, limit, remedy = "learning rate too large", "large", "a lower learning rate, or warm-up"
-    elif step < view.limits.small and (view.reaching.all() or view.optimizers[largest].lr == 0):
-        name, limit, remedy = "learning rate too small", "small", "a higher learning rate"
-    else:
-        return []
-    evidence = view.evidence(limit, f"‖ΔW‖/‖W‖ of a step of {view.layers[largest]}, the largest", step)
-    return [Finding(name, view.layers[largest], "steps beside weights of that size", remedy, (evidence,))]
+    largest, most = int(np.argmax(view.largest_update)), int(np.nanargmax(view.update))
+    step, typical_step = view.largest_update[largest], view.update[most]
+    if step > view.limits.large or (step > view.limits.shaken and view.alike < view.limits.noise):
+        limit = "large" if step > view.limits.large else "shaken"
+        evidence = view.evidence(limit, f"‖ΔW‖/‖W‖ of the largest step of {view.layers[largest]}", step)
+        cause, remedy = "a step replaces the weights", "a lower learning rate, or warm-up"
+        return [Finding("learning rate too large", view.layers[largest], cause, remedy, (evidence,))]
+    if typical_step < view.limits.small and (view.reaching.all() or view.optimizers[most].lr == 0):
+        what = f"‖ΔW‖/‖W‖ of a step of {view.layers[most]}, the layer that moves most"
+        evidence = view.evidence("small", what, typical_step)
+        cause, remedy = "steps are small beside the weights in every layer", "a higher learning rate"
+        return [Finding("learning rate too small", "", cause, remedy, (evidence,))]
+    return []
 
 
 def noise(view: View) -> list[Finding]:
-    """Successive gradients that have nothing in common."""
-    alike = float(np.nanmedian(view.agreement))
-    if not alike < view.limits.noise:
+    """Successive gradients that have nothing in common: slow, and not a failure by itself."""
+    if not view.alike < view.limits.noise:
         return []
     return [
         Finding(
@@ -344,7 +365,7 @@ def noise(view: View) -> list[Finding]:
             cause="what one mini-batch asks for, the next one does not: the gradient is nearly all noise",
             remedy="larger mini-batches or accumulation, a lower learning rate; "
             "check that labels fit the inputs",
-            evidence=(view.evidence("noise", "cosine between successive gradients", alike),),
+            evidence=(view.evidence("noise", "cosine between successive gradients", view.alike),),
         )
     ]
 
