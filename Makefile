@@ -26,6 +26,8 @@ bench: $(VENV)/made-bench
 	$(BIN)/python benchmarks/precision_effect.py
 	$(BIN)/python benchmarks/step_profile.py
 	$(BIN)/python benchmarks/gradient_flow_cost.py
+	$(BIN)/python benchmarks/watch_cost.py
+	$(BIN)/python benchmarks/verdicts.py
 	$(BIN)/python benchmarks/commands.py
 
 clean:

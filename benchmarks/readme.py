@@ -24,6 +24,8 @@ from tables import (
     table,
     training,
     training_short,
+    verdicts,
+    watch_cost,
 )
 
 
@@ -93,6 +95,8 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "measured": measured,
         "quick": claims("batchnorm-quick-digits"),
         "training": training_short,
+        "verdicts": verdicts,
+        "watch-cost": watch_cost,
     },
     "docs/performance.md": {
         **{f"training-{name}": partial(training, name) for name in INSTRUCTIONS},

@@ -193,3 +193,37 @@ def precision() -> str:
     return "\n".join(
         [*table(head, rows), "", f"Mean and 95 % interval over {found['seeds']} seeds, {how}; {where}."]
     )
+
+
+def verdicts() -> str:
+    """How often a verdict was right, beside a trivial rule."""
+    found = result(f"{RESULTS}/verdicts.json")
+    rows = [
+        (
+            f"families {half}: {numbers['networks']} networks, {numbers['do_not_train']} do not train",
+            rule,
+            f"{100 * numbers['right']:.1f} %",
+            str(numbers["false_alarms"]),
+            str(numbers["missed"]),
+        )
+        for half, by_rule in found["scores"].items()
+        for rule, numbers in by_rule.items()
+    ]
+    head = ("", "rule", "right", "false alarms", "missed")
+    return "\n".join([*table(head, rows), "", machine_line(found["machine"]) + "."])
+
+
+def watch_cost() -> str:
+    """What watching costs a step."""
+    found = result(f"{RESULTS}/watch_cost.json")
+    ways = list(next(iter(found["networks"].values()))["ways"])
+    rows = [
+        (
+            f"{name}, {network['parameters'] / 1e6:.1f} million parameters",
+            f"{ranged(network['ways'][ways[0]]['step_ms'])} ms",
+            *(f"{network['ways'][way]['added_percent']:+.1f} %" for way in ways[1:]),
+        )
+        for name, network in found["networks"].items()
+    ]
+    head = ("", "a step", *ways[1:])
+    return "\n".join([*table(head, rows), "", machine_line(found["machine"]) + "."])
