@@ -11,6 +11,7 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -98,10 +99,11 @@ SUBJECTS = {
 
 @dataclass
 class Way:
-    """How the gradients are looked at: something done after backward, and the seconds that all of it took."""
+    """How gradients are looked at: done after backward, its seconds, and who must know of idle ones."""
 
     after_backward: Callable[[], None]
     spent: Callable[[], float]
+    idle: Callable[[float], None] = lambda _: None
 
 
 def timed(act: Callable[[], object]) -> Way:
@@ -120,14 +122,13 @@ def nothing(_: nn.Module, __: torch.optim.Optimizer) -> Way:
     return timed(lambda: None)
 
 
-def gradscape(model: nn.Module, optimizer: torch.optim.Optimizer) -> Way:
-    flow = gs.watch(model, optimizer)
-    return Way(lambda: None, lambda: flow.spent)
+def gradscape(model: nn.Module, optimizer: torch.optim.Optimizer, every: int | None = None) -> Way:
+    flow = gs.watch(model, optimizer, every)
 
+    def idle(seconds: float) -> None:  # time of others must not count as this training's
+        flow.began += seconds
 
-def gradscape_each_step(model: nn.Module, optimizer: torch.optim.Optimizer) -> Way:
-    flow = gs.watch(model, optimizer, every=1)
-    return Way(lambda: None, lambda: flow.spent)
+    return Way(lambda: None, lambda: flow.spent, idle)
 
 
 def snippet(model: nn.Module, _: torch.optim.Optimizer) -> Way:
@@ -150,7 +151,7 @@ def histograms(model: nn.Module, _: torch.optim.Optimizer) -> Way:
 WAYS = {
     "not watched": nothing,
     "gradscape": gradscape,
-    "gradscape, each step": gradscape_each_step,
+    "gradscape, each step": partial(gradscape, every=1),
     "snippet": snippet,
     "histograms": histograms,
 }
@@ -166,15 +167,18 @@ class Training:
         self.x = subject.batch()
         self.y = torch.arange(len(self.x)) % CLASSES
         self.way = WAYS[way](self.model, self.optimizer)
+        self.ended = time.perf_counter()
 
     def step(self) -> tuple[float, float]:
         """Seconds of a step, and of them those spent looking at gradients."""
         start, before = time.perf_counter(), self.way.spent()
+        self.way.idle(start - self.ended)
         self.optimizer.zero_grad()
         cross_entropy(self.model(self.x), self.y).backward()
         self.way.after_backward()
         self.optimizer.step()
-        return time.perf_counter() - start, self.way.spent() - before
+        self.ended = time.perf_counter()
+        return self.ended - start, self.way.spent() - before
 
 
 def measured(subject: Subject, rounds: int) -> dict[str, Any]:
