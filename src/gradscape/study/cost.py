@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gradscape.train.step import TrainStep
 
 EVAL_SHARE = 1 / 3  # a forward pass beside forward and backward
-PROCESS_BYTES = 400 * 2**20  # Python, torch, oneDNN's kernels and buffers
+PROCESS_BYTES = 440 * 2**20  # Python, torch, oneDNN's kernels and buffers
 TEST_IMAGES = {"digits": 300, "cifar10": 10_000, "cifar100": 10_000}
 
 
