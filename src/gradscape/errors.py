@@ -40,6 +40,12 @@ class RunFailed(GradscapeError):
     exit_code = 1
 
 
+def first_line(error: BaseException) -> str:
+    """`ValueError: what it says`, without further lines."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """`"; did you mean 'depth'?"` for a misspelt word, or an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from gradscape.errors import ConfigError, nearest
+from gradscape.errors import ConfigError, first_line, nearest
 
 
 def load_factory(name: str) -> Callable[[], Any]:
@@ -27,7 +27,7 @@ def load_factory(name: str) -> Callable[[], Any]:
     except ConfigError:
         raise
     except Exception as error:
-        raise ConfigError(f"{place} cannot be read: {type(error).__name__}: {first_line(error)}") from error
+        raise ConfigError(f"{place} cannot be read: {first_line(error)}") from error
     found = getattr(module, factory, None)
     if not callable(found):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
@@ -49,7 +49,3 @@ def from_file(path: Path) -> ModuleType:
     finally:
         sys.path.pop(0)
     return module
-
-
-def first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), "")

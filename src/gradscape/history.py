@@ -99,10 +99,9 @@ class FlowHistory:
 
     @property
     def weights(self) -> NDArray[np.intp]:
-        """Columns of the conv and linear weights, input to output."""
-        return np.array(
-            [place for place, kind in enumerate(self.kinds) if kind in WEIGHT_KINDS], dtype=np.intp
-        )
+        """Columns of the conv and linear weights, input to output; all columns where there is none."""
+        places = [place for place, kind in enumerate(self.kinds) if kind in WEIGHT_KINDS]
+        return np.array(places or range(len(self.kinds)), dtype=np.intp)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers."""
@@ -125,7 +124,7 @@ class FlowHistory:
         from matplotlib.ticker import MaxNLocator
 
         axes = plt.subplots(layout="constrained")[1] if ax is None else ax
-        columns = self.weights if len(self.weights) else np.arange(len(self.layers))
+        columns = self.weights
         values = getattr(self, statistic)[:, columns].T
         linear = statistic in RANGES
         shown = np.ma.masked_where(~(np.isfinite(values) & (linear | (values > 0))), values)
@@ -147,8 +146,7 @@ class FlowHistory:
     def __str__(self) -> str:
         if not len(self.steps):
             return f"watched {len(self.layers)} parameter tensors; no step has been read yet"
-        columns = self.weights if len(self.weights) else np.arange(len(self.layers))
-        last = self.mean_abs[-1, columns]
+        last = self.mean_abs[-1, self.weights]
         return (
             f"watched {len(self.layers)} parameter tensors over {len(self.steps)} rows, "
             f"steps {self.steps[0]} to {self.steps[-1]}; "

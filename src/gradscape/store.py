@@ -286,19 +286,24 @@ def make_folder(path: Path) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
+    """`replace_bytes` in a study's or run's folder."""
+    with explained(path):
+        replace_bytes(path, data)
+
+
+def replace_bytes(path: Path, data: bytes) -> None:
     """Write aside, fsync, rename: `path` holds the old bytes or the new, never a part."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with explained(path):
-        try:
-            with open(aside, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, path)
-        except OSError:
-            aside.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+    try:
+        with open(aside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gradscape.integrations.sink import Sink
-from gradscape.measure.watch import Watch, watch
+from gradscape.integrations.watching import Watching
 
 
 def the_installed() -> str:
@@ -32,7 +30,7 @@ else:
     Callback = importlib.import_module(the_installed()).Callback
 
 
-class WatchCallback(Callback):  # type: ignore[misc]
+class WatchCallback(Watching, Callback):  # type: ignore[misc]
     """Watches a LightningModule while it is fitted; nothing in the training changes.
 
     Gradients are read at Lightning's `on_before_optimizer_step`: whole, reduced and unscaled, before its
@@ -57,25 +55,11 @@ class WatchCallback(Callback):  # type: ignore[misc]
         >>> print(seen.flow.history())
     """
 
-    def __init__(
-        self,
-        every: int | None = None,
-        capacity: int = 1_000,
-        sinks: Sequence[Sink] = (),
-        write_every: int = 100,
-    ) -> None:
-        self.every, self.capacity = every, capacity
-        self.sinks, self.write_every = tuple(sinks), write_every
-        self.flow: Watch | None = None
-
     # Not on_fit_start: DeepSpeed and the like restore weights and optimisers after it.
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self.end()
-        self.flow = watch(pl_module, trainer.optimizers, self.every, self.capacity)
-        self.flow.told = pl_module.automatic_optimization
         first = trainer.global_step // len(trainer.optimizers)  # which counts the steps of all of them
-        for sink in self.sinks:
-            sink.follow(self.flow, self.write_every, first)
+        flow = self.begin(pl_module, trainer.optimizers, first)
+        flow.told = pl_module.automatic_optimization
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Optimizer) -> None:
         if self.flow is not None and self.flow.told:
@@ -86,12 +70,6 @@ class WatchCallback(Callback):  # type: ignore[misc]
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         self.end()
-
-    def end(self) -> None:
-        for sink in self.sinks:
-            sink.close()
-        if self.flow is not None:
-            self.flow.close()
 
 
 def still_scaled_by(trainer: Any, optimizer: Optimizer) -> Tensor | None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from torch.optim import Optimizer
 
-from gradscape.integrations.sink import Sink
-from gradscape.measure.watch import Watch, watch
+from gradscape.integrations.watching import Watching
 
 try:
     from transformers import TrainerCallback
@@ -16,7 +14,7 @@ except ImportError:
     raise ImportError("transformers is not installed; type: pip install 'gradscape[transformers]'") from None
 
 
-class WatchCallback(TrainerCallback):  # type: ignore[misc]
+class WatchCallback(Watching, TrainerCallback):  # type: ignore[misc]
     """Watches the model of a `transformers.Trainer`; nothing in the training changes.
 
     The Trainer has no moment between the backward pass and its clipping, `on_pre_optimizer_step` comes after
@@ -43,42 +41,19 @@ class WatchCallback(TrainerCallback):  # type: ignore[misc]
         >>> print(seen.flow.history())
     """
 
-    def __init__(
-        self,
-        every: int | None = None,
-        capacity: int = 1_000,
-        sinks: Sequence[Sink] = (),
-        write_every: int = 100,
-    ) -> None:
-        self.every, self.capacity = every, capacity
-        self.sinks, self.write_every = tuple(sinks), write_every
-        self.flow: Watch | None = None
-
     def on_train_begin(
         self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **_: Any
     ) -> None:
-        self.end()  # of a training that an error ended
-        inner = innermost(optimizer)
-        self.flow = watch(model, inner, self.every, self.capacity)
-        late = self.flow.at_step
+        flow = self.begin(model, innermost(optimizer), state.global_step)
+        late = flow.at_step
         scaled = getattr(optimizer, "scaler", None) is not None
         if late and not scaled and shared_within_backward(optimizer):
-            self.flow.at_step, self.flow.reduced, late = False, True, False
+            flow.at_step, flow.reduced, late = False, True, False
         if args.max_grad_norm and (late or scaled):
-            self.flow.notes.append(
-                f"the Trainer clips to max_grad_norm={args.max_grad_norm} before the reading"
-            )
-        for sink in self.sinks:
-            sink.follow(self.flow, self.write_every, state.global_step)
+            flow.notes.append(f"the Trainer clips to max_grad_norm={args.max_grad_norm} before the reading")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.end()
-
-    def end(self) -> None:
-        for sink in self.sinks:
-            sink.close()
-        if self.flow is not None:
-            self.flow.close()
 
 
 def innermost(optimizer: Any) -> Optimizer:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradscape.errors import ConfigError, GradscapeError
+from gradscape.errors import ConfigError, GradscapeError, first_line
 
 Loss = Callable[..., Tensor]
 
@@ -147,12 +147,6 @@ def described(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
     return type(value).__name__
-
-
-def first_line(error: BaseException) -> str:
-    """`ValueError: what it says`, without further lines."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from gradscape.measure.diagnose import diagnose
 from gradscape.measure.remedies import REMEDIES, Applied, copied
 from gradscape.measure.signal import made, signal
 from gradscape.measure.signal_rules import signal_findings
-from gradscape.measure.tracing import layers_in_order
+from gradscape.measure.tracing import Trace
 from gradscape.measure.untouched import random_state
 from gradscape.measure.watch import watch
 
@@ -65,18 +65,16 @@ def check(
     if confirm < 0:
         raise ConfigError(f"confirm: {confirm} is not a number of steps; give 0 or more")
     measured = signal(make_model, batch, loss, seeds)
-    given, steps = Batch.of(batch), confirm or STEPS
     with random_state():
         torch.manual_seed(0)
         model = unwrapped(make_model if isinstance(make_model, nn.Module) else made(make_model))
-    as_is = trial("", "as it is", copied(model), given, loss, optimizer, steps)
+    steps = Steps(Batch.of(batch), loss, optimizer, confirm or STEPS)
+    as_is = steps.trial("", "as it is", copied(model))
     assert as_is.diagnosis is not None
     findings = joined([*signal_findings(measured), *as_is.diagnosis.findings])
-    tried = (
-        [attempt(name, model, batch, given, loss, optimizer, steps) for name in REMEDIES] if remedies else []
-    )
+    tried: list[Trial] = []
     if remedies:
-        tried.append(smaller_eps(model, given, loss, optimizer, steps))
+        tried = [attempt(name, model, batch, steps) for name in REMEDIES] + [smaller_eps(model, steps)]
     return CheckRecord(
         signal=measured,
         diagnosis=replace(as_is.diagnosis, findings=findings),
@@ -99,8 +97,8 @@ def check_on_noise(make_model: Callable[[], nn.Module], shape: Sequence[int], **
     with random_state(), torch.no_grad():
         torch.manual_seed(0)
         x = torch.randn(tuple(shape))
-        trace = layers_in_order(made(make_model), Batch.of(x))
-        output = main_tensor(made(make_model)(x)) if trace else None
+        with Trace(made(make_model), lambda *_: None) as trace:
+            output = main_tensor(trace.forward(Batch.of(x)))
         if output is None or output.dim() != 2 or len(output) != len(x):
             got = None if output is None else tuple(output.shape)
             raise ConfigError(
@@ -119,66 +117,57 @@ def joined(findings: list[Finding]) -> tuple[Finding, ...]:
     )
 
 
-def attempt(
-    name: str,
-    model: nn.Module,
-    batch: Any,
-    given: Batch,
-    loss: Loss | None,
-    optimizer: MakeOptimizer,
-    steps: int,
-) -> Trial:
+@dataclass(frozen=True)
+class Steps:
+    """Real steps on one batch, the same for the model and for every remedy."""
+
+    batch: Batch
+    loss: Loss | None
+    optimizer: MakeOptimizer
+    count: int
+
+    def trial(self, name: str, what: str, model: nn.Module) -> Trial:
+        """Train a copy, watched."""
+        with random_state():
+            torch.manual_seed(0)
+            stepper = self.optimizer(model.parameters())
+            losses = []
+            with watch(model, stepper, every=1, capacity=max(self.count, 2)) as flow, torch.enable_grad():
+                for _ in range(self.count):
+                    stepper.zero_grad()
+                    value = self.batch.loss(self.loss, self.batch.output(model))
+                    value.backward()  # type: ignore[no-untyped-call]
+                    stepper.step()
+                    losses.append(float(value.detach()))
+        history = flow.history()
+        return Trial(name, what, diagnose(history), span(history), tuple(losses))
+
+
+def attempt(name: str, model: nn.Module, batch: Any, steps: Steps) -> Trial:
     applied = REMEDIES[name](model, batch)
     if not isinstance(applied, Applied):
         return Trial(name, applied, None, math.nan, ())
-    return trial(name, applied.what, applied.model, given, loss, optimizer, steps)
+    return steps.trial(name, applied.what, applied.model)
 
 
-def smaller_eps(
-    model: nn.Module, batch: Batch, loss: Loss | None, optimizer: MakeOptimizer, steps: int
-) -> Trial:
+def smaller_eps(model: nn.Module, steps: Steps) -> Trial:
     """Adam's kind with an ε that vanishing gradients are not small beside."""
 
     def make(parameters: Iterable[nn.Parameter]) -> Optimizer:
-        made_one = optimizer(parameters)
+        made_one = steps.optimizer(parameters)
         for group in made_one.param_groups:
             group["eps"] = SMALL_EPS
         return made_one
 
     twin = copied(model)
-    if not all(group.get("eps") for group in optimizer(twin.parameters()).param_groups):
+    if not all(group.get("eps") for group in steps.optimizer(twin.parameters()).param_groups):
         return Trial("smaller eps", "the optimiser has no eps", None, math.nan, ())
-    return trial("smaller eps", f"eps = {SMALL_EPS:g}", twin, batch, loss, make, steps)
-
-
-def trial(
-    name: str,
-    what: str,
-    model: nn.Module,
-    batch: Batch,
-    loss: Loss | None,
-    optimizer: MakeOptimizer,
-    steps: int,
-) -> Trial:
-    """Train a copy on the batch, watched."""
-    with random_state():
-        torch.manual_seed(0)
-        stepper = optimizer(model.parameters())
-        losses = []
-        with watch(model, stepper, every=1, capacity=max(steps, 2)) as flow, torch.enable_grad():
-            for _ in range(steps):
-                stepper.zero_grad()
-                value = batch.loss(loss, batch.output(model))
-                value.backward()  # type: ignore[no-untyped-call]
-                stepper.step()
-                losses.append(float(value.detach()))
-    history = flow.history()
-    return Trial(name, what, diagnose(history), span(history), tuple(losses))
+    return replace(steps, optimizer=make).trial("smaller eps", f"eps = {SMALL_EPS:g}", twin)
 
 
 def span(history: FlowHistory) -> float:
     """Orders of magnitude from ‖∂L/∂W‖ of the first weight layer to the last's, in the last row."""
-    columns = history.weights if len(history.weights) else np.arange(len(history.layers))
+    columns = history.weights
     norms = history.rms[-1, columns] * np.sqrt(np.array(history.sizes)[columns])
     if not (norms[0] > 0 and norms[-1] > 0):
         return math.nan

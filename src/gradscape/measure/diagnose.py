@@ -93,7 +93,7 @@ class View:
 
     @classmethod
     def of(cls, history: FlowHistory, limits: Limits) -> View:
-        columns = history.weights if len(history.weights) else np.arange(len(history.layers))
+        columns = history.weights
         made = np.flatnonzero(~history.skipped)
         if not len(made):
             raise ConfigError("no step has been watched yet: train a few steps, then diagnose")

@@ -78,11 +78,22 @@ def local(tensor: Tensor) -> Tensor:
     return held if held.numel() else held.new_zeros(1)
 
 
+@dataclass(frozen=True)
+class Scaled:
+    """Gradients over their largest elements, whose squares are numbers: that of 1e-30 is 0 in float32.
+
+    Attributes:
+        tensors: as held by this process.
+        square: (tensors,) ‖·‖₂² of the whole tensors.
+    """
+
+    tensors: list[Tensor]
+    square: Tensor
+
+
 @torch.no_grad()
-def read_gradients(
-    gradients: Sequence[Tensor], shards: Shards, last: Sequence[Tensor] | None
-) -> tuple[Tensor, list[Tensor]]:
-    """The statistics of gradients, and the gradients over their largest, for the next reading's agreement.
+def read_gradients(gradients: Sequence[Tensor], shards: Shards, last: Scaled | None) -> tuple[Tensor, Scaled]:
+    """The statistics of gradients, and the gradients scaled, for the next reading's agreement.
 
     Args:
         gradients: of all tensors; dense, sparse, complex or sharded.
@@ -91,41 +102,33 @@ def read_gradients(
 
     Returns:
         (6, tensors) in the order of `STATISTICS`, float64, and the scaled gradients. `nonfinite` is 1 where
-        an element is, and `agreement` the cosine of the angle to the last reading. Squares are taken of
-        scaled elements, for that of 1e-30 is 0 in float32.
+        an element is, and `agreement` the cosine of the angle to the last reading.
     """
     held = [local(gradient) for gradient in gradients]
     largest = shards.largest(stacked(torch._foreach_norm(held, math.inf)))
     absolute = shards.total(stacked(torch._foreach_norm(held, 1)))
     nonzero = shards.total(stacked([torch.count_nonzero(each) for each in held]))
     divisors = [d.to(h.device, h.real.dtype) for d, h in zip(largest.clamp_min(TINY), held, strict=True)]
-    scaled = list(torch._foreach_div(held, divisors))
-    square = shards.total(stacked(torch._foreach_norm(scaled, 2)).square())
+    tensors = list(torch._foreach_div(held, divisors))
+    scaled = Scaled(tensors, shards.total(stacked(torch._foreach_norm(tensors, 2)).square()))
     statistics = [
         absolute / shards.sizes,
         largest,
-        largest * (square / shards.sizes).sqrt(),
+        largest * (scaled.square / shards.sizes).sqrt(),
         1 - nonzero / shards.sizes,
         (~largest.isfinite()).double(),
-        agreement(gradients, scaled, square, last, shards),
+        agreement(gradients, scaled, last, shards),
     ]
     return torch.stack(statistics), scaled
 
 
-def agreement(
-    gradients: Sequence[Tensor],
-    scaled: Sequence[Tensor],
-    square: Tensor,
-    last: Sequence[Tensor] | None,
-    shards: Shards,
-) -> Tensor:
+def agreement(gradients: Sequence[Tensor], now: Scaled, last: Scaled | None, shards: Shards) -> Tensor:
     """Cosine of the angle between gradients of two readings; NaN where there is no other, or it is sparse."""
     if last is None:
-        return torch.full_like(square, math.nan)
-    product = shards.total(stacked([inner(a, b) for a, b in zip(scaled, last, strict=True)]))
-    before = shards.total(stacked(torch._foreach_norm(list(last), 2)).square())
-    known = torch.tensor([not gradient.is_sparse for gradient in gradients], device=square.device)
-    return torch.where(known, product / (square * before).sqrt(), math.nan)
+        return torch.full_like(now.square, math.nan)
+    product = shards.total(stacked([inner(a, b) for a, b in zip(now.tensors, last.tensors, strict=True)]))
+    known = torch.tensor([not gradient.is_sparse for gradient in gradients], device=product.device)
+    return torch.where(known, product / (now.square * last.square).sqrt(), math.nan)
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:

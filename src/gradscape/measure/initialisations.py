@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from gradscape.measure.batches import Batch
-from gradscape.measure.tracing import layers_in_order
+from gradscape.measure.tracing import hooked, layers_in_order
 
 CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 VARIANCE = 1e-12  # of an output below which it is taken for constant
@@ -90,10 +90,6 @@ def unit_variance(model: nn.Module, batch: Batch) -> tuple[int, list[str]]:
 
     layers = {name: m for name, m in model.named_modules() if isinstance(m, (*CONV, nn.Linear))}
     names = {id(m): name for name, m in layers.items() if not parametrize.is_parametrized(m)}
-    handles = [m.register_forward_hook(hook) for m in layers.values() if id(m) in names]
-    try:
+    with hooked([m for m in layers.values() if id(m) in names], hook):
         layers_in_order(model, batch)
-    finally:
-        for handle in handles:
-            handle.remove()
     return len(done) - len(failed), failed

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from gradscape.errors import ConfigError, GradscapeError
-from gradscape.measure.batches import Batch, first_line, unwrapped
+from gradscape.errors import ConfigError, GradscapeError, first_line
+from gradscape.measure.batches import Batch, unwrapped
 from gradscape.measure.initialisations import redraw, slope_of, unit_variance
 from gradscape.measure.rebuilding import NormAfter, norm_for, put
 from gradscape.measure.skips import add_skips, skip_modules, traced

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gradscape.errors import ConfigError
-from gradscape.measure.batches import Batch, Loss, first_line, main_tensor, unwrapped
+from gradscape.errors import ConfigError, first_line
+from gradscape.measure.batches import Batch, Loss, main_tensor, unwrapped
 from gradscape.measure.functions import Functions
 from gradscape.measure.jacobian import Singular, singular_values, twice_differentiable
 from gradscape.measure.reading import Layer, Reader, weight_gradient

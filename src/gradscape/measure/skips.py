@@ -5,7 +5,6 @@ activation; where torch.fx cannot trace the network, around each block that is a
 from __future__ import annotations
 
 import operator
-from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -13,13 +12,13 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-from gradscape.errors import ConfigError
-from gradscape.measure.batches import Batch, first_line
+from gradscape.errors import ConfigError, first_line
+from gradscape.measure.batches import Batch
 from gradscape.measure.functions import FUNCTIONS
 from gradscape.measure.initialisations import CONV
 from gradscape.measure.rebuilding import SkipAround, put
-from gradscape.measure.tracing import layer_kind, layers_in_order
-from gradscape.measure.untouched import same_values
+from gradscape.measure.tracing import hooked, layer_kind, layers_in_order
+from gradscape.measure.untouched import same_buffers
 
 METHODS = ("relu", "relu_", "tanh", "sigmoid")
 
@@ -34,9 +33,7 @@ def traced(model: nn.Module, batch: Batch) -> fx.GraphModule:
         graph = fx.symbolic_trace(model)
         names = [node.target for node in graph.graph.nodes if node.op == "placeholder"]
         named = [batch.named[str(name)] for name in names[len(batch.positional) :] if name in batch.named]
-        with torch.no_grad(), ExitStack() as stack:
-            for buffer in graph.buffers():
-                stack.enter_context(same_values(buffer))
+        with torch.no_grad(), same_buffers(graph):
             ShapeProp(graph).propagate(*batch.positional, *named)
     except Exception as error:
         raise ConfigError(f"torch.fx cannot trace {type(model).__name__}: {first_line(error)}") from error
@@ -113,12 +110,8 @@ def skip_modules(model: nn.Module, batch: Batch) -> int:
                 same.append(module)
 
     blocks = [m for name, m in model.named_modules() if name and any(True for _ in m.children())]
-    handles = [block.register_forward_hook(hook) for block in blocks]
-    try:
+    with hooked(blocks, hook):
         layers_in_order(model, batch)
-    finally:
-        for handle in handles:
-            handle.remove()
     for module in same:
         put(model, module, SkipAround(module))
     return len(same)

@@ -75,10 +75,6 @@ class Subjects:
         notes = [*not_watched(found, everyone), *foreign(model, found, everyone)]
         return cls(names, kinds, parameters, members, Shards.of(parameters), tuple(notes))
 
-    @property
-    def elements(self) -> int:
-        return sum(parameter.numel() for parameter in self.parameters)
-
 
 Entry = tuple[str, str, nn.Parameter]
 

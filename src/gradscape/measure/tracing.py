@@ -6,20 +6,18 @@ that multiplies by its child's weight itself is one layer, and a block of convol
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gradscape.errors import ConfigError, GradscapeError
-from gradscape.measure.batches import Batch, described, first_line, main_tensor, tensors
+from gradscape.errors import ConfigError, GradscapeError, first_line
+from gradscape.measure.batches import Batch, described, main_tensor, tensors
 from gradscape.measure.gradient_flow import NORM_LAYERS
-from gradscape.measure.untouched import same_values
-
-WEIGHT_LAYERS = ("conv", "linear", "recurrent", "attention", "embedding")
+from gradscape.measure.untouched import same_buffers
 
 
 @dataclass
@@ -129,7 +127,7 @@ WANTS: dict[type[nn.Module], Callable[[Any], str]] = {
 
 
 def layer_kind(module: nn.Module) -> str:
-    """One of `WEIGHT_LAYERS`, or `norm`, `activation`, `dropout`, `pool`, `other`.
+    """`recurrent`, `linear`, one of `KINDS`, or `other`.
 
     By the type's name, so that layers of other libraries are known too; one with a matrix of weights and an
     unknown name is `linear`.
@@ -159,6 +157,17 @@ KINDS = {
 }  # fmt: skip
 
 
+@contextmanager
+def hooked(modules: Iterable[nn.Module], hook: Callable[..., Any]) -> Iterator[None]:
+    """A forward hook on each of the modules, until the block ends."""
+    handles = [module.register_forward_hook(hook) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def layers_in_order(model: nn.Module, batch: Batch) -> list[tuple[str, nn.Module, tuple[int, ...]]]:
     """Name, module and output's shape of every layer's call, in one pass; buffers stay as they were."""
     found = []
@@ -167,8 +176,6 @@ def layers_in_order(model: nn.Module, batch: Batch) -> list[tuple[str, nn.Module
         main: Tensor | None = main_tensor(output)
         found.append((call.name, call.module, () if main is None else tuple(main.shape)))
 
-    with torch.no_grad(), ExitStack() as stack:
-        for buffer in model.buffers():
-            stack.enter_context(same_values(buffer))
-        stack.enter_context(Trace(model, seen)).forward(batch)
+    with torch.no_grad(), same_buffers(model), Trace(model, seen) as trace:
+        trace.forward(batch)
     return found

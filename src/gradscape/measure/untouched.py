@@ -113,6 +113,15 @@ def same_parameter(parameter: nn.Parameter) -> Iterator[None]:
 
 
 @contextmanager
+def same_buffers(model: nn.Module) -> Iterator[None]:
+    """Running statistics and other buffers' values."""
+    with ExitStack() as stack:
+        for buffer in model.buffers():
+            stack.enter_context(same_values(buffer))
+        yield
+
+
+@contextmanager
 def same_values(tensor: Tensor) -> Iterator[None]:
     storage, values = tensor.data, tensor.detach().clone()
     try:

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.autograd import Variable
 from torch.optim import Optimizer
 
-from gradscape.errors import ConfigError
+from gradscape.errors import ConfigError, first_line
 from gradscape.history import FlowHistory
-from gradscape.measure.gradient_norms import STATISTICS, local, norms, read_gradients
+from gradscape.measure.gradient_norms import STATISTICS, Scaled, local, norms, read_gradients
 from gradscape.measure.ring import Ring
 from gradscape.measure.subjects import Subjects, facts
 
@@ -85,7 +85,7 @@ def harmless(hook: Callable[..., None]) -> Callable[..., None]:
         try:
             hook(self, *arguments, **named)
         except Exception as error:  # of any kind: nothing of ours is worth a training
-            self.broken = f"{type(error).__name__}: {error}".splitlines()[0]
+            self.broken = first_line(error)
             self.notes.append(f"the watch ended at step {self.steps}: {self.broken}")
             warnings.warn(f"gradscape stopped watching at step {self.steps}: {self.broken}", stacklevel=2)
 
@@ -109,6 +109,7 @@ class Watch:
         self.subjects = Subjects.of(model, optimizers)
         self.notes = list(self.subjects.notes)
         self.optimizers, self.every = tuple(optimizers), every
+        self.small = sum(p.numel() for p in self.subjects.parameters) <= SMALL
         self.steps, self.closed, self.broken = 0, False, ""
         self.ring = Ring(capacity, len(COLUMNS), self.subjects.shards.sizes)
         self.at_step = torch.distributed.is_available() and torch.distributed.is_initialized()
@@ -116,8 +117,9 @@ class Watch:
         self.reduced = False  # whether DDP shares them within the backward pass: they are read after that
         self.within_backward = self.within_step = self.unused = False
         self.latest: Tensor | None = None  # the statistics of the gradients that the next step will use
-        self.scaled: dict[int, Tensor] = {}  # those gradients over their largest,
-        self.scaled_before: dict[int, Tensor] = {}  # and those of the row before
+        self.places: list[int] = []  # of the parameters that have those gradients,
+        self.scaled: Scaled | None = None  # and the gradients scaled
+        self.before: tuple[list[int], Scaled | None] = ([], None)  # the two, of the row before
         self.weights = [torch.empty_like(local(p.detach())) for p in self.subjects.parameters]
         self.began, self.spent, self.sampled = time.perf_counter(), 0.0, True
         self.handles: list[Any] = [
@@ -131,7 +133,7 @@ class Watch:
         for handle in self.handles:
             handle.remove()
         self.handles, self.weights, self.closed = [], [], True
-        self.scaled, self.scaled_before = {}, {}
+        self.scaled, self.before = None, ([], None)
 
     def __enter__(self) -> Watch:
         return self
@@ -209,7 +211,7 @@ class Watch:
             start = time.perf_counter()
             places = self.subjects.members[id(optimizer)]
             self.ring.add(self.steps, self.row(places), getattr(optimizer, "found_inf", None))
-            self.scaled_before = self.scaled
+            self.before = (self.places, self.scaled)
             self.spent += time.perf_counter() - start
         self.within_step = self.unused = False
         if optimizer is self.optimizers[-1]:
@@ -238,22 +240,21 @@ class Watch:
         gradients = {i: p.grad for i, p in enumerate(self.subjects.parameters) if p.grad is not None}
         self.latest = None
         if gradients:
-            places = list(gradients)
-            known = places == list(self.scaled_before)
-            last = list(self.scaled_before.values()) if known else None
-            values, scaled = read_gradients(list(gradients.values()), self.subjects.shards.part(places), last)
+            self.places = list(gradients)
+            shards = self.subjects.shards.part(self.places)
+            last = self.before[1] if self.before[0] == self.places else None
+            values, self.scaled = read_gradients(list(gradients.values()), shards, last)
             if scale is not None:
                 values[:3] /= scale
             self.latest = values.new_full((len(STATISTICS), len(self.subjects.parameters)), math.nan)
-            self.latest[:, places] = values
-            self.scaled = dict(zip(places, scaled, strict=True))
+            self.latest[:, self.places] = values
         self.spent += time.perf_counter() - start
 
     def due(self) -> bool:
         """Whether to read the next step."""
         if self.every is not None:
             return self.steps % self.every == 0
-        if self.subjects.elements <= SMALL:
+        if self.small:
             return True
         return self.spent <= BUDGET * (time.perf_counter() - self.began)
 

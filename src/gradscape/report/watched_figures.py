@@ -78,11 +78,7 @@ def mark(axes: Axes, history: FlowHistory, diagnosis: Diagnosis) -> None:
 def flow_lines(history: FlowHistory, group: str) -> Figure:
     """The paper's panel, a line for some of the steps."""
     made = np.flatnonzero(~history.skipped)
-    chosen = (
-        made[np.unique(np.linspace(0, len(made) - 1, min(LINES, len(made))).astype(int))]
-        if len(made)
-        else made
-    )
+    chosen = made[np.unique(np.linspace(0, len(made) - 1, min(LINES, len(made))).astype(int))]
     flows = history.mean_abs[np.ix_(chosen, history.weights)]
     eps = next((facts.eps for facts in history.optimizers if facts.eps), None)
     drawing, note = gradient_flow(

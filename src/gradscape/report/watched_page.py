@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from markupsafe import Markup
@@ -14,6 +13,7 @@ from gradscape.report.figures import render
 from gradscape.report.inline import inline_svg
 from gradscape.report.page import environment
 from gradscape.report.watched_figures import figures
+from gradscape.store import replace_bytes
 
 
 def save_page(history: FlowHistory, diagnosis: Diagnosis, path: str | Path) -> Path:
@@ -31,12 +31,10 @@ def save_page(history: FlowHistory, diagnosis: Diagnosis, path: str | Path) -> P
         >>> gs.save_page(flow.history(), gs.diagnose(flow), "watched.html")
     """
     path = Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    text = page(history, diagnosis)
     try:
-        aside.write_text(page(history, diagnosis), encoding="utf-8")
-        os.replace(aside, path)
+        replace_bytes(path, text.encode())
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise StoreError(
             f"{path}: cannot be written ({error.strerror}); give a file in a folder that exists"
         ) from None

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
+from gradscape.errors import first_line
 from gradscape.nets.blocks import ConvBlock, EntryBlock
 
 PROBE = (100, 32, 32, 32)  # VGG38's first layers at the paper's batch size, where most memory is moved
@@ -58,11 +59,7 @@ def fusing_pays(device: torch.device, precision: str) -> tuple[bool, str]:
     try:
         return verdict(*measure(device, dtype), TOLERANCE[dtype])
     except Exception as error:  # of any kind: of the compiler, the driver, a version that does not match
-        return False, f"BatchNorm and LeakyReLU are not fused: {type(error).__name__}: {first_line(error)}"
-
-
-def first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), "")
+        return False, f"BatchNorm and LeakyReLU are not fused: {first_line(error)}"
 
 
 def verdict(eager: float, fused: float, error: float, tolerance: float) -> tuple[bool, str]:

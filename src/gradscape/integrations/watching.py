@@ -1,0 +1,41 @@
+"""What the callbacks of training libraries have in common: a watch, and sinks that follow it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+from torch.optim import Optimizer
+
+from gradscape.integrations.sink import Sink
+from gradscape.measure.watch import Watch, watch
+
+
+class Watching:
+    """To be inherited beside a library's own callback; see `WatchCallback` for the arguments."""
+
+    def __init__(
+        self,
+        every: int | None = None,
+        capacity: int = 1_000,
+        sinks: Sequence[Sink] = (),
+        write_every: int = 100,
+    ) -> None:
+        self.every, self.capacity = every, capacity
+        self.sinks, self.write_every = tuple(sinks), write_every
+        self.flow: Watch | None = None
+
+    def begin(self, model: nn.Module, optimizers: Optimizer | Sequence[Optimizer], first: int) -> Watch:
+        """A new watch that the sinks follow, its first step being that number; an earlier one ends."""
+        self.end()
+        self.flow = watch(model, optimizers, self.every, self.capacity)
+        for sink in self.sinks:
+            sink.follow(self.flow, self.write_every, first)
+        return self.flow
+
+    def end(self) -> None:
+        """Write the rest and end the watch; what was read stays."""
+        for sink in self.sinks:
+            sink.close()
+        if self.flow is not None:
+            self.flow.close()
