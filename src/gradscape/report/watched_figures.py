@@ -22,7 +22,7 @@ def figures(history: FlowHistory, diagnosis: Diagnosis) -> list[Figure]:
         Figure(
             "gradient-map",
             "Gradients: layer × step",
-            "Mean |∂L/∂W| of each weight layer at each step that was read. White: zero, not finite or none.",
+            "Mean |∂L/∂W| of each weight layer at each step that was read. Blank: zero, not finite or none.",
             group,
             map_of(history, "mean_abs", diagnosis),
         ),
