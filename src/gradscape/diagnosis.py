@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -63,6 +64,15 @@ class Finding:
         where = f", beginning at {self.layer}" if self.layer else ""
         lines = [f"{self.verdict}{where}", f"  cause: {self.cause}", f"  what would help: {self.remedy}"]
         return "\n".join([*lines, *(f"  {each}" for each in self.evidence)])
+
+
+def gravest_first(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Each verdict once, in the order of `VERDICTS`; `healthy` only where it stands alone."""
+    ill = [finding for finding in findings if finding.verdict != "healthy"]
+    once = {finding.verdict: finding for finding in reversed(ill)}
+    return tuple(sorted(once.values(), key=lambda finding: VERDICTS.index(finding.verdict))) or tuple(
+        findings[:1]
+    )
 
 
 @dataclass(frozen=True)

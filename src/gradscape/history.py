@@ -8,23 +8,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gradscape.activations import ActivationHistory
+from gradscape.maps import Scale, draw_map
 from gradscape.records import WEIGHT_KINDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Values = NDArray[np.float64]
-LABELS = {
-    "mean_abs": "mean |∂L/∂W|",
-    "max_abs": "largest |∂L/∂W|",
-    "rms": "RMS of ∂L/∂W",
-    "update": "‖ΔW‖",
-    "weight": "‖W‖",
-    "relative_update": "‖ΔW‖ / ‖W‖",
-    "agreement": "cosine to the step before",
-    "zeros": "share of exact zeros",
+SCALES = {
+    "mean_abs": Scale("mean |∂L/∂W|"),
+    "max_abs": Scale("largest |∂L/∂W|"),
+    "rms": Scale("RMS of ∂L/∂W"),
+    "update": Scale("‖ΔW‖"),
+    "weight": Scale("‖W‖"),
+    "relative_update": Scale("‖ΔW‖ / ‖W‖"),
+    "agreement": Scale("cosine to the step before", (-1.0, 1.0), "RdBu"),
+    "zeros": Scale("share of exact zeros", (0.0, 1.0)),
+    "nonfinite": Scale("whether an element is not finite", (0.0, 1.0)),
 }
-RANGES = {"agreement": (-1.0, 1.0), "zeros": (0.0, 1.0), "nonfinite": (0.0, 1.0)}  # shares, not sizes
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class FlowHistory:
         optimizers: those watched.
         seen: at which moment gradients were read.
         notes: what was found odd, in words.
+        activations: every layer's output at the same steps; None if they were not asked for.
     """
 
     layers: tuple[str, ...]
@@ -90,6 +93,7 @@ class FlowHistory:
     optimizers: tuple[OptimizerFacts, ...]
     seen: str
     notes: tuple[str, ...]
+    activations: ActivationHistory | None = None
 
     @property
     def relative_update(self) -> Values:
@@ -107,6 +111,7 @@ class FlowHistory:
         """Plain lists and numbers."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         values["optimizers"] = [vars(optimizer) for optimizer in self.optimizers]
+        values["activations"] = self.activations.to_dict() if self.activations else None
         return {
             key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in values.items()
         }
@@ -119,29 +124,7 @@ class FlowHistory:
             statistic: `mean_abs`, `max_abs`, `rms`, `zeros`, `nonfinite`, `agreement`, `weight`, `update` or
                 `relative_update`.
         """
-        import matplotlib.pyplot as plt
-        from matplotlib.colors import LogNorm, Normalize
-        from matplotlib.ticker import MaxNLocator
-
-        axes = plt.subplots(layout="constrained")[1] if ax is None else ax
-        columns = self.weights
-        values = getattr(self, statistic)[:, columns].T
-        linear = statistic in RANGES
-        shown = np.ma.masked_where(~(np.isfinite(values) & (linear | (values > 0))), values)
-        mesh = axes.pcolormesh(
-            steps_as_edges(self.steps),
-            np.arange(len(columns) + 1) + 0.5,
-            shown,
-            norm=Normalize(*RANGES[statistic]) if linear else LogNorm(),
-            cmap="RdBu" if statistic == "agreement" else "viridis",
-            rasterized=True,  # thousands of cells as one image
-        )
-        axes.figure.colorbar(mesh, ax=axes, label=LABELS.get(statistic, statistic))
-        axes.invert_yaxis()
-        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set(xlabel="step", ylabel="layer (input at the top)")
-        return axes
+        return draw_map(ax, self.steps, getattr(self, statistic)[:, self.weights], SCALES[statistic])
 
     def __str__(self) -> str:
         if not len(self.steps):
@@ -152,11 +135,3 @@ class FlowHistory:
             f"steps {self.steps[0]} to {self.steps[-1]}; "
             f"mean |∂L/∂W| of the last: {last[0]:.1e} … {last[-1]:.1e}"
         )
-
-
-def steps_as_edges(steps: NDArray[np.int64]) -> Values:
-    """(T + 1,) edges of cells that begin where each step does."""
-    if not len(steps):
-        return np.zeros(1)
-    last = steps[-1] + (steps[-1] - steps[-2] if len(steps) > 1 else 1)
-    return np.append(steps, last).astype(np.float64)

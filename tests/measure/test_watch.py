@@ -457,7 +457,7 @@ def test_an_error_of_ours_ends_the_watch_and_not_the_training(
         raise RuntimeError("out of memory\nwith a long story")
 
     monkeypatch.setattr("gradscape.measure.watch.read_gradients", fails)
-    with pytest.warns(UserWarning, match="stopped watching at step 2: RuntimeError: out of memory$"):
+    with pytest.warns(UserWarning, match="the watch ended at step 2: RuntimeError: out of memory$"):
         plain(model, optimizer, batches(2))
     alone = mlp()
     plain(alone, torch.optim.SGD(alone.parameters(), lr=0.1), [*batches(2), *batches(2)])

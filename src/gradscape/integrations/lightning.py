@@ -42,6 +42,7 @@ class WatchCallback(Watching, Callback):  # type: ignore[misc]
         capacity: rows that are kept.
         sinks: of `gradscape.integrations.trackers`, where rows are written to.
         write_every: steps after which they are.
+        activations: read every layer's output too; see `gradscape.watch`.
 
     Attributes:
         flow: the watch of the last fit; None before it. It can be read during the training and after.

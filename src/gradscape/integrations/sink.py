@@ -13,8 +13,10 @@ from typing import Any, Self
 
 import torch
 
+from gradscape.activations import ActivationHistory
 from gradscape.errors import ConfigError, nearest
 from gradscape.history import FlowHistory
+from gradscape.measure.activations import STATISTICS as OUTPUTS
 from gradscape.measure.watch import COLUMNS, Watch
 
 ALL = (*COLUMNS, "relative_update")
@@ -31,7 +33,8 @@ class Sink(ABC):
     log `gradscape`, and is left out from then on: the training goes on.
 
     Args:
-        statistics: of `FlowHistory`, each written as `gradient/<layer>/<statistic>`.
+        statistics: of `FlowHistory`, each written as `gradient/<layer>/<statistic>`. Of a watch that reads
+            activations theirs are written too, as `activation/<layer>/<statistic>`.
 
     Raises:
         ConfigError: a statistic that there is not.
@@ -168,7 +171,21 @@ def rows(history: FlowHistory, statistics: Sequence[str], first: int = 0) -> Ite
             for key, value, bad in zip(keys, array[t].tolist(), history.nonfinite[t].tolist(), strict=True):
                 if bad == 1 or not math.isnan(value):
                     row[key] = value
+        if history.activations is not None:
+            row |= of_outputs(history.activations, t)
         yield first + step, row
+
+
+def of_outputs(outputs: ActivationHistory, t: int) -> dict[str, float]:
+    """The named values of a row; those of layers that did not run or have no such thing are left out."""
+    return {
+        f"activation/{layer}/{name}": value
+        for name in OUTPUTS
+        for layer, value, bad in zip(
+            outputs.layers, getattr(outputs, name)[t].tolist(), outputs.nonfinite[t].tolist(), strict=True
+        )
+        if not math.isnan(value) or (bad and name == "second_moment")
+    }
 
 
 def first_process() -> bool:

@@ -28,6 +28,7 @@ class WatchCallback(Watching, TrainerCallback):  # type: ignore[misc]
         capacity: rows that are kept.
         sinks: of `gradscape.integrations.trackers`, where rows are written to.
         write_every: steps after which they are.
+        activations: read every layer's output too; see `gradscape.watch`.
 
     Attributes:
         flow: the watch of the last training; None before it. It can be read during the training and after.

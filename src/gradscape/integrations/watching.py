@@ -20,15 +20,16 @@ class Watching:
         capacity: int = 1_000,
         sinks: Sequence[Sink] = (),
         write_every: int = 100,
+        activations: bool = False,
     ) -> None:
-        self.every, self.capacity = every, capacity
+        self.every, self.capacity, self.activations = every, capacity, activations
         self.sinks, self.write_every = tuple(sinks), write_every
         self.flow: Watch | None = None
 
     def begin(self, model: nn.Module, optimizers: Optimizer | Sequence[Optimizer], first: int) -> Watch:
         """A new watch that the sinks follow, its first step being that number; an earlier one ends."""
         self.end()
-        self.flow = watch(model, optimizers, self.every, self.capacity)
+        self.flow = watch(model, optimizers, self.every, self.capacity, self.activations)
         for sink in self.sinks:
             sink.follow(self.flow, self.write_every, first)
         return self.flow

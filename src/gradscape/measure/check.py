@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gradscape.checked import CheckRecord, Trial
-from gradscape.diagnosis import VERDICTS, Finding
+from gradscape.diagnosis import gravest_first
 from gradscape.errors import ConfigError
 from gradscape.history import FlowHistory
 from gradscape.measure.batches import Batch, Loss, main_tensor, unwrapped
@@ -71,7 +71,7 @@ def check(
     steps = Steps(Batch.of(batch), loss, optimizer, confirm or STEPS)
     as_is = steps.trial("", "as it is", copied(model))
     assert as_is.diagnosis is not None
-    findings = joined([*signal_findings(measured), *as_is.diagnosis.findings])
+    findings = gravest_first([*signal_findings(measured), *as_is.diagnosis.findings])
     tried: list[Trial] = []
     if remedies:
         tried = [attempt(name, model, batch, steps) for name in REMEDIES] + [smaller_eps(model, steps)]
@@ -106,15 +106,6 @@ def check_on_noise(make_model: Callable[[], nn.Module], shape: Sequence[int], **
             )
         y = torch.randint(0, output.shape[1], (len(x),))
     return check(make_model, (x, y), nn.functional.cross_entropy, **options)
-
-
-def joined(findings: list[Finding]) -> tuple[Finding, ...]:
-    """The gravest first, each verdict once; `healthy` only where it stands alone."""
-    ill = [finding for finding in findings if finding.verdict != "healthy"]
-    once = {finding.verdict: finding for finding in reversed(ill)}
-    return tuple(sorted(once.values(), key=lambda finding: VERDICTS.index(finding.verdict))) or tuple(
-        findings[:1]
-    )
 
 
 @dataclass(frozen=True)

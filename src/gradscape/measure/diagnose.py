@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscape.diagnosis import Diagnosis, Evidence, Finding
+from gradscape.activations import ActivationHistory
+from gradscape.diagnosis import Diagnosis, Evidence, Finding, gravest_first
 from gradscape.errors import ConfigError
 from gradscape.history import FlowHistory, OptimizerFacts, Values
+from gradscape.measure.signal_rules import SignalLimits, activation_findings
 from gradscape.measure.watch import Watch
 
 Bools = NDArray[np.bool_]
@@ -22,8 +24,8 @@ TINY = 1e-30
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Beyond what a number speaks for a verdict.
+class Limits(SignalLimits):
+    """Beyond what a number speaks for a verdict; those on activations are `SignalLimits`.
 
     Attributes:
         rows: the last so many are looked at.
@@ -94,10 +96,10 @@ class View:
     @classmethod
     def of(cls, history: FlowHistory, limits: Limits) -> View:
         columns = history.weights
-        made = np.flatnonzero(~history.skipped)
-        if not len(made):
+        last = last_made(history, limits)
+        if not len(last):
             raise ConfigError("no step has been watched yet: train a few steps, then diagnose")
-        rows = np.ix_(made[-limits.rows :], columns)
+        rows = np.ix_(last, columns)
         sizes = np.array(history.sizes, dtype=np.float64)[columns]
         owner = {place: facts for facts in history.optimizers for place in facts.members}
         rms = typical(history.rms[rows])
@@ -107,9 +109,9 @@ class View:
             rms=rms,
             update=typical(history.relative_update[rows]),
             largest_update=np.nan_to_num(history.relative_update[rows]).max(axis=0),
-            zero=without_gradient(history, made[-limits.rows :])[columns],
+            zero=without_gradient(history, last)[columns],
             steepness=typical(history.rms[rows] * np.sqrt(sizes) / np.maximum(history.weight[rows], TINY)),
-            broken=first_broken(history.nonfinite[made])[columns],
+            broken=first_broken(history.nonfinite[~history.skipped])[columns],
             agreement=alike(history.agreement[rows]),
             optimizers=tuple(owner[column] for column in columns),
             limits=limits,
@@ -210,9 +212,28 @@ def diagnose(watched: Watch | FlowHistory, limits: Limits | None = None) -> Diag
         >>> print(gs.diagnose(flow))
     """
     history = watched.history() if isinstance(watched, Watch) else watched
-    view = View.of(history, limits or Limits())
-    findings = [finding for rule in RULES for finding in rule(view)]
-    return Diagnosis(tuple(findings or [healthy(view)]), history.seen, history.notes)
+    limits = limits or Limits()
+    view = View.of(history, limits)
+    # Where no layer's step is a number sizes cannot be compared.
+    rules = RULES if np.isfinite(view.update).any() else RULES[:2]
+    findings = [finding for rule in rules for finding in rule(view)]
+    if history.activations is not None:
+        of_outputs = activation_findings(history.activations, last_made(history, limits), limits)
+        # Of two that are non-finite the earlier is the cause: broken gradients break later outputs.
+        first = backward_first(history, history.activations)
+        findings = [*findings, *of_outputs] if first else [*of_outputs, *findings]
+    return Diagnosis(gravest_first(findings or [healthy(view)]), history.seen, history.notes)
+
+
+def backward_first(history: FlowHistory, outputs: ActivationHistory) -> bool:
+    """Whether a gradient was not finite in a row before any output was."""
+    broken = np.flatnonzero((history.nonfinite == 1).any(axis=1) & ~history.skipped)
+    return len(broken) > 0 and (outputs.origin is None or broken[0] < outputs.origin[0])
+
+
+def last_made(history: FlowHistory, limits: Limits) -> NDArray[np.intp]:
+    """The last rows of steps that were made."""
+    return np.flatnonzero(~history.skipped)[-limits.rows :]
 
 
 def non_finite(view: View) -> list[Finding]:
@@ -382,7 +403,7 @@ def healthy(view: View) -> Finding:
                 "‖∂L/∂W‖ of the last weight layer over the first's",
                 view.gradient[-1] / view.gradient[0],
             ),
-            view.evidence("large", "largest ‖ΔW‖/‖W‖ of a step", float(np.nanmax(view.update))),
+            view.evidence("large", "largest ‖ΔW‖/‖W‖ of a step", float(np.nan_to_num(view.update).max())),
         ),
     )
 

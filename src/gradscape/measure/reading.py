@@ -58,10 +58,10 @@ class Reader:
             return
         self.axis = unit_axis(kind, module, self.axis)
         layer.width = values.numel() // self.size
-        layer.second_moment, layer.correlation = moments(values, self.size)
+        layer.second_moment, layer.correlation = map(float, moments(values, self.size))
         layer.nonfinite = not math.isfinite(layer.second_moment)
-        layer.dead = dead_share(module, values, self.axis)
-        layer.saturated = saturated_share(module, values)
+        layer.dead = number(dead_share(module, values, self.axis))
+        layer.saturated = number(saturated_share(module, values))
         if layer.nonfinite and not self.origin:
             self.origin = self.origin_of(layer, call)
         if values.requires_grad:
@@ -77,7 +77,11 @@ class Reader:
 
 
 def keep(layer: Layer, gradient: Tensor) -> None:
-    layer.gradient = moments(gradient, 1)[0]
+    layer.gradient = float(moments(gradient, 1)[0])
+
+
+def number(value: Tensor | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def weight_gradient(module: nn.Module) -> float:
@@ -88,5 +92,5 @@ def weight_gradient(module: nn.Module) -> float:
             count += parameter.numel()
             if (gradient := parameter.grad) is not None:
                 values = gradient.coalesce().values() if gradient.is_sparse else gradient
-                total += moments(values, 1)[0] * values.numel() if values.numel() else 0.0
+                total += float(moments(values, 1)[0]) * values.numel() if values.numel() else 0.0
     return total / count if count else math.nan

@@ -109,7 +109,8 @@ def measured(model: nn.Module, batch: Batch, loss: Loss | None, jacobian_samples
     singular, notes = jacobian(model, batch, jacobian_samples)
     inputs = (math.nan, math.nan)
     if source is not None:
-        inputs = moments(source, batch.size)
+        first, second = moments(source, batch.size)
+        inputs = (float(first), float(second))
     return Run(reader.layers, reader.origin, float(value.detach()), inputs, singular, notes)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from gradscape.activations import ActivationHistory
 from gradscape.diagnosis import Evidence, Finding
-from gradscape.signal import SignalRecord, over_seeds
+from gradscape.signal import WEIGHT_KINDS, SignalRecord, Values, over_seeds
 
 
 @dataclass(frozen=True)
@@ -32,18 +34,65 @@ SOURCES = {
 }
 
 
+@dataclass(frozen=True)
+class Outputs:
+    """What every layer's output is like: means over seeds before a training, over its last rows within one.
+
+    Attributes:
+        layers: names, in the order in which they run.
+        kinds: of them.
+        widths: numbers in an output for each sample.
+        dead, saturated: shares of an output, or of a weight layer's inputs.
+        correlation: of two samples.
+    """
+
+    layers: tuple[str, ...]
+    kinds: tuple[str, ...]
+    widths: tuple[int, ...]
+    dead: Values
+    saturated: Values
+    correlation: Values
+
+
 def signal_findings(signal: SignalRecord, limits: SignalLimits | None = None) -> list[Finding]:
-    """What the signal says is wrong, the gravest first."""
-    chosen = limits or SignalLimits()
+    """What the signal before a training says is wrong."""
+    seen = Outputs(
+        signal.layers,
+        signal.kinds,
+        signal.widths,
+        *(over_seeds(values) for values in (signal.dead, signal.saturated, signal.correlation)),
+    )
+    return [*non_finite_signal(signal), *output_findings(seen, limits or SignalLimits())]
+
+
+def activation_findings(
+    seen: ActivationHistory, rows: NDArray[np.intp], limits: SignalLimits
+) -> list[Finding]:
+    """What the outputs within a training say is wrong.
+
+    Args:
+        seen: by a watch.
+        rows: that are looked at for what is typical.
+        limits: beyond what a number speaks for a verdict.
+    """
+    last = Outputs(
+        seen.layers,
+        seen.kinds,
+        seen.widths,
+        *(over_seeds(values[rows]) for values in (seen.dead, seen.saturated, seen.correlation)),
+    )
+    return [*non_finite_activation(seen), *output_findings(last, limits)]
+
+
+def output_findings(seen: Outputs, limits: SignalLimits) -> list[Finding]:
     return [
-        *non_finite(signal),
-        *flat(signal, "dead", "dead units", chosen.dead),
-        *flat(signal, "saturated", "saturated", chosen.saturated),
-        *alike(signal, chosen.alike),
+        *flat(seen, "dead", "dead units", limits.dead),
+        *flat(seen, "saturated", "saturated", limits.saturated),
+        *alike(seen, limits.alike),
     ]
 
 
-def non_finite(signal: SignalRecord) -> list[Finding]:
+def non_finite_signal(signal: SignalRecord) -> list[Finding]:
     if not signal.origin:
         return []
     share = float(signal.nonfinite.any(axis=0).mean())
@@ -58,48 +107,75 @@ def non_finite(signal: SignalRecord) -> list[Finding]:
     ]
 
 
-CURES = {
-    "dead": "a leaky activation, He initialisation, biases of 0 or above, a norm before the activation",
-    "saturated": "ReLU in place of sigmoid or tanh, smaller initial weights, a norm before the activation",
-}
-
-
-def flat(signal: SignalRecord, field: str, verdict: str, limit: float) -> list[Finding]:
-    """Units that pass no gradient: dead ReLUs, saturated sigmoids."""
-    share = over_seeds(getattr(signal, field))
-    beyond = np.flatnonzero(share > limit)
-    if not len(beyond):
+def non_finite_activation(seen: ActivationHistory) -> list[Finding]:
+    if seen.origin is None:
         return []
-    first = int(beyond[0])
+    row, column = seen.origin
+    before = seen.layers[column - 1] if column else ""
     return [
         Finding(
-            verdict=verdict,
-            layer=signal.layers[first],
-            cause=f"{share[first]:.0%} of it passes no gradient, nor do {len(beyond) - 1} layers after it",
-            remedy=CURES[field],
+            verdict="non-finite",
+            layer=seen.layers[column],
+            cause=f"at step {seen.steps[row]} its output has the first infinite value or NaN"
+            + (f": it made that, or what lies between {before} and it did" if before else ""),
+            remedy="check the batch for NaN; a lower learning rate, a norm, a guarded division or root",
             evidence=(
                 Evidence(
-                    f"share of {signal.layers[first]} that is {field}",
-                    float(share[first]),
-                    limit,
-                    SOURCES[field],
+                    "layers with a non-finite output at that step",
+                    float(seen.nonfinite[row].sum()),
+                    0.0,
+                    "IEEE 754",
                 ),
             ),
         )
     ]
 
 
-def alike(signal: SignalRecord, limit: float) -> list[Finding]:
-    """Two samples whose outputs have become the same: what comes out does not depend on what went in."""
-    between = 1 - over_seeds(signal.correlation)
-    if signal.samples < 2 or not len(between) or not between[-1] < limit:
+CURES = {
+    "dead": "a leaky activation, He initialisation, biases of 0 or above, a norm before the activation",
+    "saturated": "ReLU in place of sigmoid or tanh, smaller initial weights, a norm before the activation",
+}
+
+
+def flat(seen: Outputs, field: str, verdict: str, limit: float) -> list[Finding]:
+    """Units that pass no gradient: dead ReLUs, saturated sigmoids."""
+    share = getattr(seen, field)
+    beyond = np.flatnonzero(share > limit)
+    if not len(beyond):
+        return []
+    first = int(beyond[0])
+    name = seen.layers[first]
+    whose = (
+        "its inputs are 0 on every sample" if seen.kinds[first] in WEIGHT_KINDS else "it passes no gradient"
+    )
+    return [
+        Finding(
+            verdict=verdict,
+            layer=name,
+            cause=f"{share[first]:.0%} of {whose}; so it is with {len(beyond) - 1} layers after it",
+            remedy=CURES[field],
+            evidence=(
+                Evidence(f"share of {name} that is {field}", float(share[first]), limit, SOURCES[field]),
+            ),
+        )
+    ]
+
+
+def alike(seen: Outputs, limit: float) -> list[Finding]:
+    """Two samples whose outputs have become the same: what comes out does not depend on what went in.
+
+    Outputs of one number are left out: those of one sign are all alike to a cosine.
+    """
+    wide = np.array(seen.widths) > 1
+    between = (1 - seen.correlation)[wide]
+    names = [name for name, counts in zip(seen.layers, wide, strict=True) if counts]
+    if not len(between) or not between[-1] < limit:  # nor where it is NaN, as of a single sample
         return []
     far = np.flatnonzero(~(between < limit))
-    first = int(far[-1]) + 1 if len(far) else 0
     return [
         Finding(
             verdict="no signal from the input",
-            layer=signal.layers[first],
+            layer=names[int(far[-1]) + 1 if len(far) else 0],
             cause="from here on two samples of the batch give the same: biases, or what all samples share, "
             "have drowned the input",
             remedy="a norm after each layer, skip connections, He initialisation, biases of 0",

@@ -47,19 +47,31 @@ class Trace:
         self.handles: list[Any] = []
 
     def __enter__(self) -> Trace:
+        self.attach()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.detach()
+
+    def attach(self) -> None:
+        """Begin; what an error left unfinished is forgotten."""
+        self.stack.clear()
+        if self.handles:
+            return
         for name, module in self.model.named_modules():
             if "parametrizations" not in name.split("."):  # they run when a weight is read
                 before = module.register_forward_pre_hook(self.before(name), with_kwargs=True)
                 self.handles += [before, module.register_forward_hook(self.after)]
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def detach(self) -> None:
         for handle in self.handles:
             handle.remove()
+        self.handles = []
 
     def before(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, positional: Any, named: Any) -> None:
-            self.stack.append(Running(name, module, (*positional, *named.values())))
+            if not torch.compiler.is_compiling():  # compiled code runs no Python
+                self.stack.append(Running(name, module, (*positional, *named.values())))
 
         return hook
 

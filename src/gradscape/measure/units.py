@@ -13,8 +13,9 @@ RELU_LIKE = ("ReLU", "ELU", "SiLU", "Mish", "wish")  # output ≤ 0 exactly wher
 SATURATED = 0.01  # of the largest derivative
 
 
-def moments(values: Tensor, size: int) -> tuple[float, float]:
-    """Second moment and correlation of a layer's output, in few passes over it.
+@torch.no_grad()
+def moments(values: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Second moment and correlation of a layer's output, in few passes over it, on its device.
 
     q = mean of h² over samples, units and positions (Schoenholz et al. 2017, §2), infinite or NaN where a
     value is. c = mean over pairs of samples of h_a·h_b / (‖h_a‖‖h_b‖), uncentred (ibid.), from −1/(N − 1) to
@@ -25,33 +26,38 @@ def moments(values: Tensor, size: int) -> tuple[float, float]:
             first; complex values count by their modulus.
     """
     values = plain(values)
+    unknown = wide(values.new_full((), math.nan))
     if not values.numel():
-        return math.nan, math.nan
+        return unknown, unknown
     low, high = values.aminmax()
-    peak = max(-float(low), float(high)) if float(low) == float(low) else math.nan
-    if not math.isfinite(peak) or peak == 0:
-        return peak * peak, math.nan
+    peak = torch.maximum(-low, high)
+    known = peak.isfinite() & (peak > 0)
     rows = by_sample(values, size)
     # Over the largest, in the values' own precision: squares of 1e-30 or 1e30 are no numbers of float32.
-    scaled = (values.reshape(1, -1) if rows is None else rows) / peak
+    scaled = (values.reshape(1, -1) if rows is None else rows) / torch.where(known, peak, 1)
     lengths = torch.linalg.vector_norm(scaled, dim=1)
-    moment = peak * peak * float(wide(lengths).square().sum()) / scaled.numel()
+    square = wide(peak).square()
+    moment = torch.where(known, square * wide(lengths).square().sum() / scaled.numel(), square)
+    if rows is None:
+        return moment, unknown
     kept = lengths != 0
-    count = int(kept.sum())
-    if rows is None or count < 2:
-        return moment, math.nan
+    count = wide(kept.sum())
     # Over all pairs at once: the square of the sum holds each pair twice and each sample once.
-    total = torch.where(kept, 1 / lengths, 0) @ scaled
-    return moment, (float(wide(total).square().sum()) - count) / (count * (count - 1))
+    with torch.autocast(values.device.type, enabled=False):
+        total = torch.where(kept, 1 / lengths, 0) @ scaled
+    alike = (wide(total).square().sum() - count) / (count * (count - 1))
+    return moment, torch.where(known & (count > 1), alike, math.nan)
 
 
 def by_sample(values: Tensor, size: int) -> Tensor | None:
-    """(N, everything else), or None where the samples cannot be told apart."""
-    if values.shape[0] == size:
-        return values.reshape(size, -1)
-    if values.dim() > 1 and values.shape[1] == size:
-        return values.transpose(0, 1).reshape(size, -1)
-    return values.reshape(size, -1) if values.shape[0] % size == 0 else None
+    """(N, everything else in any order), or None where the samples cannot be told apart."""
+    if values.shape[0] != size and values.dim() > 1 and values.shape[1] == size:
+        values = values.transpose(0, 1)
+    elif values.shape[0] % size:
+        return None
+    # As it lies in memory, which takes no copy of channels-last values.
+    others = sorted(range(1, values.dim()), key=values.stride, reverse=True)
+    return values.permute(0, *others).reshape(size, -1)
 
 
 def unit_axis(kind: str, module: nn.Module, known: int | None) -> int | None:
@@ -61,29 +67,38 @@ def unit_axis(kind: str, module: nn.Module, known: int | None) -> int | None:
     return -1 if kind in ("linear", "recurrent", "attention", "embedding") else known
 
 
-def dead_share(module: nn.Module, output: Tensor, axis: int | None) -> float:
-    """Share of units whose output is ≤ 0 on every sample and at every position; NaN for other layers.
+def dead_share(module: nn.Module, output: Tensor, axis: int | None) -> Tensor | None:
+    """Share of units whose output is ≤ 0 on every sample and at every position; None for other layers.
 
     A unit is a channel after a convolution and a feature after a linear layer. For ReLU such a unit passes
     no gradient; for LeakyReLU, ELU, GELU and their like it is on its flat side for the whole batch.
     """
     if not any(word in type(module).__name__ for word in RELU_LIKE) or output.dim() < 2:
-        return math.nan
+        return None
     place = axis if axis is not None else (-1 if output.dim() == 3 else 1)
-    largest = output.detach().amax([axis for axis in range(output.dim()) if axis != place % output.dim()])
-    return share(largest <= 0)
+    return share(output.detach().amax(all_but(place, output)) <= 0)
 
 
-def saturated_share(module: nn.Module, output: Tensor) -> float:
-    """Share of values where the activation's derivative is < 1 % of its largest; NaN for other layers.
+def unused_share(given: Tensor, axis: int) -> Tensor:
+    """Share of a layer's input units that are exactly 0 on every sample and at every position."""
+    low, high = (reduce(given.detach(), all_but(axis, given)) for reduce in (torch.amin, torch.amax))
+    return share((low == 0) & (high == 0))
+
+
+def all_but(axis: int, values: Tensor) -> list[int]:
+    return [each for each in range(values.dim()) if each != axis % values.dim()]
+
+
+def saturated_share(module: nn.Module, output: Tensor) -> Tensor | None:
+    """Share of values where the activation's derivative is < 1 % of its largest; None for other layers.
 
     Known from the output y: tanh' = 1 − y², σ' = y(1 − y), of largest 1/4, softsign' = (1 − |y|)²; the hard
     ones are flat at their ends.
     """
     slope = SLOPES.get(type(module))
     if slope is None or not output.numel():
-        return math.nan
-    return share(slope(module, wide(output)) < SATURATED)
+        return None
+    return share(slope(module, plain(output)) < SATURATED)
 
 
 # A dict of callables: activation → its derivative over the largest, from its output.
@@ -96,8 +111,8 @@ SLOPES: dict[type[nn.Module], Callable[[Any, Tensor], Tensor]] = {
 }
 
 
-def share(marked: Tensor) -> float:
-    return float(marked.count_nonzero()) / marked.numel()
+def share(marked: Tensor) -> Tensor:
+    return wide(marked.count_nonzero()) / marked.numel()
 
 
 def plain(values: Tensor) -> Tensor:
@@ -109,4 +124,4 @@ def plain(values: Tensor) -> Tensor:
 
 def wide(values: Tensor) -> Tensor:
     """The same in float64, where the device has that."""
-    return plain(values) if values.device.type == "mps" else plain(values).double()
+    return plain(values).float() if values.device.type == "mps" else plain(values).double()

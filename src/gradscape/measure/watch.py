@@ -13,6 +13,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import wraps
 from typing import Any
 
@@ -23,9 +24,12 @@ from torch.optim import Optimizer
 
 from gradscape.errors import ConfigError, first_line
 from gradscape.history import FlowHistory
+from gradscape.measure.activations import Activations, is_compiled
+from gradscape.measure.batches import unwrapped
 from gradscape.measure.gradient_norms import STATISTICS, Scaled, local, norms, read_gradients
 from gradscape.measure.ring import Ring
 from gradscape.measure.subjects import Subjects, facts
+from gradscape.measure.tracing import Running, Trace
 
 SMALL = 1_000_000  # parameters: a model of no more is read at every step
 BUDGET = 0.015  # of the time: what reading a larger one may take
@@ -39,6 +43,7 @@ def watch(
     optimizer: Optimizer | Sequence[Optimizer],
     every: int | None = None,
     capacity: int = 1_000,
+    activations: bool = False,
 ) -> Watch:
     """Watch every layer's gradient and update from now on; nothing else in the training changes.
 
@@ -53,6 +58,8 @@ def watch(
         every: read each so many steps. By default every step of a model of at most a million parameters, and
             of a larger one as often as takes 1.5 % of the time.
         capacity: rows that are kept, the last ones; a row has eight numbers for each parameter tensor.
+        activations: read every layer's output too, at the same steps: second moment, correlation of samples,
+            dead and saturated units, non-finite values. A compiled model's cannot be; a note says so.
 
     Raises:
         ConfigError: a model without parameters, an optimiser of other parameters, a model already watched.
@@ -70,7 +77,7 @@ def watch(
         raise ConfigError(f"every: {every} is not a number of steps; give 1 or more")
     if capacity < 2:
         raise ConfigError(f"capacity: {capacity} rows are too few; give 2 or more")
-    watcher = Watch(model, optimizers, every, capacity)
+    watcher = Watch(model, optimizers, every, capacity, activations)
     _watched[model] = weakref.ref(watcher)
     return watcher
 
@@ -86,8 +93,7 @@ def harmless(hook: Callable[..., None]) -> Callable[..., None]:
             hook(self, *arguments, **named)
         except Exception as error:  # of any kind: nothing of ours is worth a training
             self.broken = first_line(error)
-            self.notes.append(f"the watch ended at step {self.steps}: {self.broken}")
-            warnings.warn(f"gradscape stopped watching at step {self.steps}: {self.broken}", stacklevel=2)
+            self.tell(f"the watch ended at step {self.steps}: {self.broken}")
 
     return guarded
 
@@ -104,7 +110,12 @@ class Watch:
     """
 
     def __init__(
-        self, model: nn.Module, optimizers: Sequence[Optimizer], every: int | None, capacity: int
+        self,
+        model: nn.Module,
+        optimizers: Sequence[Optimizer],
+        every: int | None,
+        capacity: int,
+        activations: bool,
     ) -> None:
         self.subjects = Subjects.of(model, optimizers)
         self.notes = list(self.subjects.notes)
@@ -122,6 +133,13 @@ class Watch:
         self.before: tuple[list[int], Scaled | None] = ([], None)  # the two, of the row before
         self.weights = [torch.empty_like(local(p.detach())) for p in self.subjects.parameters]
         self.began, self.spent, self.sampled = time.perf_counter(), 0.0, True
+        self.activations = Activations(capacity) if activations else None
+        self.trace = Trace(unwrapped(model), self.on_layer)
+        if activations and is_compiled(model):
+            self.notes.append("the model is compiled, which calls no hooks: its activations are not read")
+            self.activations = None
+        if self.activations:
+            self.trace.attach()
         self.handles: list[Any] = [
             *(p.register_hook(self.on_gradient) for p in self.subjects.parameters),  # type: ignore[no-untyped-call]
             *(optimizer.register_step_pre_hook(self.before_step) for optimizer in self.optimizers),
@@ -130,6 +148,7 @@ class Watch:
 
     def close(self) -> None:
         """End the watch; what was read stays."""
+        self.trace.detach()
         for handle in self.handles:
             handle.remove()
         self.handles, self.weights, self.closed = [], [], True
@@ -149,7 +168,7 @@ class Watch:
         self.within_backward = True
         if all(p.grad is None for p in self.subjects.parameters):  # nothing is accumulated upon
             if self.unused and self.sampled and not self.within_step:
-                self.ring.add(self.steps, torch.full_like(self.ring.rows[0], math.nan), skipped=True)
+                self.add(torch.full_like(self.ring.rows[0], math.nan), skipped=True)
             self.latest = None
         Variable._execution_engine.queue_callback(self.after_backward)
 
@@ -157,6 +176,8 @@ class Watch:
     def after_backward(self) -> None:
         """The gradients are whole, unless processes have yet to share theirs."""
         self.within_backward, self.unused = False, True
+        if self.activations:
+            self.activations.end_pass()
         if not self.sampled or self.at_step or self.told:
             return
         if self.reduced:  # DDP asks to be told of the pass's end after we did: asked again, we come after it
@@ -210,13 +231,46 @@ class Watch:
         if self.sampled and self.latest is not None:
             start = time.perf_counter()
             places = self.subjects.members[id(optimizer)]
-            self.ring.add(self.steps, self.row(places), getattr(optimizer, "found_inf", None))
+            self.add(self.row(places), getattr(optimizer, "found_inf", None))
             self.before = (self.places, self.scaled)
             self.spent += time.perf_counter() - start
         self.within_step = self.unused = False
         if optimizer is self.optimizers[-1]:
             self.steps += 1
             self.sampled = self.due()
+            self.prepare_activations()
+
+    def add(self, row: Tensor, skipped: Tensor | bool | None) -> None:
+        """A row of the ring, and one of activations."""
+        self.ring.add(self.steps, row, skipped)
+        if self.activations:
+            self.activations.add()
+
+    def prepare_activations(self) -> None:
+        """Hooks on the layers for the steps that are read, and none for others."""
+        if self.activations and self.sampled:
+            self.activations.end_step()
+            self.trace.attach()
+        else:
+            self.trace.detach()
+
+    def on_layer(self, call: Running, output: Any) -> None:
+        """A layer has run. An error ends the reading of activations; gradients are still watched."""
+        if self.activations is None or self.broken:
+            return
+        start = time.perf_counter()
+        try:
+            self.activations.read(call, output, recorded=torch.is_grad_enabled())
+        except Exception as error:
+            self.activations = None
+            self.tell(f"activations are not read, since step {self.steps}: {call.name}: {first_line(error)}")
+        self.spent += time.perf_counter() - start
+
+    def tell(self, note: str) -> None:
+        """Note it, and warn of it; a warning that was made an error is none of the training's."""
+        self.notes.append(note)
+        with suppress(Warning):
+            warnings.warn(f"gradscape: {note}", stacklevel=3)
 
     @torch.no_grad()
     def row(self, places: Sequence[int]) -> Tensor:
@@ -275,6 +329,7 @@ class Watch:
             optimizers=tuple(facts(o, self.subjects.members[id(o)]) for o in self.optimizers),
             seen=self.seen,
             notes=tuple(self.notes),
+            activations=self.activations.history(steps.tolist()) if self.activations else None,
         )
 
     @property

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
@@ -16,8 +19,12 @@ LINES = 12  # of all steps, in the panel of flow lines
 
 
 def figures(history: FlowHistory, diagnosis: Diagnosis) -> list[Figure]:
-    """Gradient map, flow lines, update map, agreement map."""
+    """Gradient map, flow lines, update map, agreement map; maps of what was asked for of activations."""
     group = "Layer by layer"
+    return [*of_gradients(history, diagnosis, group), *of_outputs(history, diagnosis, group)]
+
+
+def of_gradients(history: FlowHistory, diagnosis: Diagnosis, group: str) -> list[Figure]:
     return [
         Figure(
             "gradient-map",
@@ -45,25 +52,57 @@ def figures(history: FlowHistory, diagnosis: Diagnosis) -> list[Figure]:
     ]
 
 
+OUTPUTS = {
+    "second_moment": "Mean h² of each layer's output: the signal on its way forward.",
+    "correlation": "Mean cosine between the outputs for two samples: at 1 nothing tells them apart.",
+    "dead": "Units that no sample of the batch activates; of a weight layer inputs that are 0 on all of "
+    "them. Blank: layers that have none.",
+    "saturated": "Values at which tanh or sigmoid is flat. Blank: other layers.",
+}
+
+
+def of_outputs(history: FlowHistory, diagnosis: Diagnosis, group: str) -> list[Figure]:
+    """A map for each statistic that any layer has."""
+    outputs = history.activations
+    if outputs is None:
+        return []
+    return [
+        Figure(
+            f"{name.replace('_', '-')}-map",
+            f"{name.replace('_', ' ').capitalize()}: layer × step",
+            caption,
+            group,
+            marked(partial(outputs.plot, statistic=name), outputs.layers, diagnosis),
+        )
+        for name, caption in OUTPUTS.items()
+        if np.isfinite(getattr(outputs, name)).any()
+    ]
+
+
 def map_of(history: FlowHistory, statistic: str, diagnosis: Diagnosis) -> Drawing:
+    names = [history.layers[column] for column in history.weights]
+    return marked(partial(history.plot, statistic=statistic), names, diagnosis)
+
+
+def marked(draw: Callable[[Axes], Axes], names: Sequence[str], diagnosis: Diagnosis) -> Drawing:
     with styled():
         drawing, axes = panel()
         axes.grid(visible=False)
-        history.plot(axes, statistic)
-        mark(axes, history, diagnosis)
+        draw(axes)
+        mark(axes, names, diagnosis)
     return drawing
 
 
-def mark(axes: Axes, history: FlowHistory, diagnosis: Diagnosis) -> None:
-    """A line at the layer where the verdict begins, and the verdict on it."""
-    names = [history.layers[column] for column in history.weights]
-    if diagnosis.layer not in names:
+def mark(axes: Axes, names: Sequence[str], diagnosis: Diagnosis) -> None:
+    """A line at the layer where the gravest finding of these begins, and its verdict on it."""
+    finding = next((each for each in diagnosis.findings if each.layer in names), None)
+    if finding is None or not axes.has_data():
         return
-    place = names.index(diagnosis.layer) + 1
+    place = list(names).index(finding.layer) + 1
     axes.axhline(place, color=LIGHT, linewidth=2.2)
     axes.axhline(place, color=DARK, linewidth=1.0)
     axes.annotate(
-        f"{diagnosis.verdict}: {diagnosis.layer}",
+        f"{finding.verdict}: {finding.layer}",
         (0.02, place),
         xycoords=("axes fraction", "data"),
         xytext=(0, -3 if place < len(names) / 2 else 3),

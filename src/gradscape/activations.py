@@ -1,0 +1,80 @@
+"""What a watch has seen of the signals between layers, as plain arrays; no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradscape.maps import Scale, draw_map
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Values = NDArray[np.float64]
+SCALES = {
+    "second_moment": Scale("mean h² of the output"),
+    "correlation": Scale("correlation of two samples", (-1.0, 1.0), "RdBu"),
+    "dead": Scale("share of dead units", (0.0, 1.0)),
+    "saturated": Scale("share of saturated values", (0.0, 1.0)),
+}
+
+
+@dataclass(frozen=True)
+class ActivationHistory:
+    """Every layer's output in the forward passes of a training, in the order in which layers ran.
+
+    Arrays (T, L) have a row for each row of the `FlowHistory` they belong to and a column for each call of a
+    layer, which is a module that calls no other; NaN where it did not run or there is nothing to measure. A
+    row is the mean over the passes whose gradients the step used, a micro-batch each. In distributed training
+    each process sees its own samples.
+
+    Attributes:
+        layers: (L) `input`, what the first layer was given, then module names; of a module called again
+            `name (call 2)`.
+        kinds: (L) `input`, or as in `SignalRecord`.
+        widths: (L) numbers in a layer's output for each sample.
+        steps: (T,) the optimiser's step of each row, from 0.
+        second_moment: (T, L) mean h² of the output over samples, units and positions.
+        correlation: (T, L) mean cosine between the outputs for two samples, uncentred. Samples lie along the
+            first axis of what the first layer is given.
+        dead: (T, L) of a ReLU-like activation the share of units that are ≤ 0 on every sample and position of
+            the batch; of a weight layer the share of its inputs that are exactly 0 on all of them.
+        saturated: (T, L) share of values where tanh's or sigmoid's derivative is < 1 % of its largest.
+        nonfinite: (T, L) whether the output had an infinite value or NaN.
+    """
+
+    layers: tuple[str, ...]
+    kinds: tuple[str, ...]
+    widths: tuple[int, ...]
+    steps: NDArray[np.int64]
+    second_moment: Values
+    correlation: Values
+    dead: Values
+    saturated: Values
+    nonfinite: NDArray[np.bool_]
+
+    @property
+    def origin(self) -> tuple[int, int] | None:
+        """(row, column) of the first output that was not finite; None if all were."""
+        rows = np.flatnonzero(self.nonfinite.any(axis=1))
+        return (int(rows[0]), int(np.argmax(self.nonfinite[rows[0]]))) if len(rows) else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {key: v.tolist() if isinstance(v, np.ndarray) else v for key, v in values.items()}
+
+    def plot(self, ax: Axes | None = None, statistic: str = "second_moment") -> Axes:
+        """Layer × step as a map; returns the axes.
+
+        Args:
+            ax: to draw on; by default a new figure's.
+            statistic: `second_moment` (its colours logarithmic), `correlation`, `dead` or `saturated`.
+        """
+        return draw_map(ax, self.steps, getattr(self, statistic), SCALES[statistic])
+
+    def __str__(self) -> str:
+        return f"the outputs of {len(self.layers)} layers over {len(self.steps)} rows"

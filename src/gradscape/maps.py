@@ -1,0 +1,70 @@
+"""Maps of layer × step, which all that is watched is drawn as."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How values are coloured.
+
+    Attributes:
+        label: of the colour bar.
+        range: of shares and cosines; None for sizes, whose colours are logarithmic.
+        colours: matplotlib's name of a map.
+    """
+
+    label: str
+    range: tuple[float, float] | None = None
+    colours: str = "viridis"
+
+
+def draw_map(ax: Axes | None, steps: NDArray[np.int64], values: NDArray[np.float64], scale: Scale) -> Axes:
+    """Layers downwards, steps to the right; blank where a value is not finite or has no logarithm.
+
+    Args:
+        ax: to draw on; by default a new figure's.
+        steps: (T,) of the rows.
+        values: (T, L).
+        scale: of their colours.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.colors import LogNorm, Normalize
+    from matplotlib.ticker import MaxNLocator
+
+    axes = plt.subplots(layout="constrained")[1] if ax is None else ax
+    axes.set(xlabel="step", ylabel="layer (input at the top)")
+    bad = ~(np.isfinite(values) & ((scale.range is not None) | (values > 0)))
+    if bad.all():
+        axes.text(0.5, 0.5, "nothing but zeros, or none", transform=axes.transAxes, ha="center", va="center")
+        axes.set(xticks=[], yticks=[])
+        return axes
+    mesh = axes.pcolormesh(
+        steps_as_edges(steps),
+        np.arange(values.shape[1] + 1) + 0.5,
+        np.ma.masked_where(bad, values).T,
+        norm=LogNorm() if scale.range is None else Normalize(*scale.range),
+        cmap=scale.colours,
+        rasterized=True,  # thousands of cells as one image
+    )
+    axes.figure.colorbar(mesh, ax=axes, label=scale.label)
+    axes.invert_yaxis()
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return axes
+
+
+def steps_as_edges(steps: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(T + 1,) edges of cells that begin where each step does."""
+    if not len(steps):
+        return np.zeros(1)
+    last = steps[-1] + (steps[-1] - steps[-2] if len(steps) > 1 else 1)
+    return np.append(steps, last).astype(np.float64)
