@@ -2,12 +2,15 @@
 
 Each way trains a copy of its own with the same batch, and they take turns, forwards and backwards. What a way
 adds is timed within the step: two steps differ by more than that on a noisy machine. `python
-benchmarks/watch_cost.py` takes ten minutes, prints a table and writes `results/watch_cost.json`.
+benchmarks/watch_cost.py` takes a quarter of an hour, prints a table and writes `results/watch_cost.json`.
+Cockpit, if it is installed, is measured beside the others; it wants an environment of its own
+(`pip install -c constraints.txt cockpit-for-pytorch . && pip install 'setuptools<81'`).
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -101,45 +104,48 @@ SUBJECTS = {
 class Way:
     """How gradients are looked at: done after backward, its seconds, and who must know of idle ones."""
 
-    after_backward: Callable[[], None]
+    after_backward: Callable[[Tensor], None]
     spent: Callable[[], float]
     idle: Callable[[float], None] = lambda _: None
 
 
-def timed(act: Callable[[], object]) -> Way:
+def timed(act: Callable[[Tensor], object]) -> Way:
+    """An act on a step's loss."""
     total = 0.0
 
-    def within() -> None:
+    def within(loss: Tensor) -> None:
         nonlocal total
         start = time.perf_counter()
-        act()
+        act(loss)
         total += time.perf_counter() - start
 
     return Way(within, lambda: total)
 
 
 def nothing(_: nn.Module, __: torch.optim.Optimizer) -> Way:
-    return timed(lambda: None)
+    return timed(lambda _: None)
 
 
-def gradscape(model: nn.Module, optimizer: torch.optim.Optimizer, every: int | None = None) -> Way:
-    flow = gs.watch(model, optimizer, every)
+def gradscape(
+    model: nn.Module, optimizer: torch.optim.Optimizer, every: int | None = None, activations: bool = False
+) -> Way:
+    flow = gs.watch(model, optimizer, every, activations=activations)
 
     def idle(seconds: float) -> None:  # time of others must not count as this training's
         flow.began += seconds
 
-    return Way(lambda: None, lambda: flow.spent, idle)
+    return Way(lambda _: None, lambda: flow.spent, idle)
 
 
 def snippet(model: nn.Module, _: torch.optim.Optimizer) -> Way:
     """What is pasted everywhere: a number of each parameter's gradient, every step."""
-    return timed(lambda: [p.grad.abs().mean().item() for p in model.parameters() if p.grad is not None])
+    return timed(lambda _: [p.grad.abs().mean().item() for p in model.parameters() if p.grad is not None])
 
 
 def histograms(model: nn.Module, _: torch.optim.Optimizer) -> Way:
     """What `wandb.watch` computes of each gradient: 64 bins between its least and its largest."""
 
-    def log() -> None:
+    def log(_: Tensor) -> None:
         for parameter in model.parameters():
             if parameter.grad is not None:
                 flat = parameter.grad.flatten()
@@ -148,13 +154,37 @@ def histograms(model: nn.Module, _: torch.optim.Optimizer) -> Way:
     return timed(log)
 
 
+def cockpit(model: nn.Module, optimizer: torch.optim.Optimizer) -> Way:
+    """Schneider et al. (2021), what it has without gradients of single samples, which BatchNorm forbids."""
+    from cockpit import Cockpit, quantities
+    from cockpit.utils.schedules import linear
+
+    kinds = (quantities.GradNorm, quantities.UpdateSize, quantities.Distance, quantities.Loss)
+    chosen = [kind(linear(1)) for kind in kinds]  # at each step
+    watching = Cockpit(model.parameters(), quantities=chosen)
+    step = 0
+
+    def look(loss: Tensor) -> None:
+        nonlocal step
+        loss = loss.detach()  # it keeps what it is given, the graph too
+        info = {"batch_size": 1, "individual_losses": loss[None], "loss": loss, "optimizer": optimizer}
+        with watching(step, info=info):
+            pass
+        step += 1
+
+    return timed(look)
+
+
 WAYS = {
     "not watched": nothing,
     "gradscape": gradscape,
     "gradscape, each step": partial(gradscape, every=1),
+    "gradscape, activations too": partial(gradscape, activations=True),
     "snippet": snippet,
     "histograms": histograms,
 }
+if importlib.util.find_spec("cockpit"):
+    WAYS["cockpit"] = cockpit
 
 
 class Training:
@@ -174,8 +204,9 @@ class Training:
         start, before = time.perf_counter(), self.way.spent()
         self.way.idle(start - self.ended)
         self.optimizer.zero_grad()
-        cross_entropy(self.model(self.x), self.y).backward()
-        self.way.after_backward()
+        loss = cross_entropy(self.model(self.x), self.y)
+        loss.backward()
+        self.way.after_backward(loss)
         self.optimizer.step()
         self.ended = time.perf_counter()
         return self.ended - start, self.way.spent() - before
@@ -217,7 +248,7 @@ def main() -> None:
         found[name] = measured(subject, rounds)
         print(name)
         for way, row in found[name]["ways"].items():
-            print(f"  {way:<22} {row['step_ms']['median']:8.1f} ms  {row['added_percent']:+7.2f} %")
+            print(f"  {way:<28} {row['step_ms']['median']:8.1f} ms  {row['added_percent']:+7.2f} %")
     write("watch_cost", {"networks": found})
 
 

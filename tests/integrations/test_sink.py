@@ -229,3 +229,14 @@ def test_only_the_first_process_writes(tmp_path: Path) -> None:
         assert each.exitcode == 0
     assert len(read_jsonl(tmp_path / "rank0.jsonl")) == 8
     assert not (tmp_path / "rank1.jsonl").exists()
+
+
+def test_activations_are_written_beside_the_gradients() -> None:
+    kept = Kept()
+    _, history = watched([kept], activations=True)
+    outputs = history.activations
+    assert outputs is not None
+    for t, (_, row) in enumerate(kept.rows):
+        for column, layer in enumerate(outputs.layers):
+            assert row[f"activation/{layer}/second_moment"] == outputs.second_moment[t, column]
+        assert "activation/input/dead" not in row

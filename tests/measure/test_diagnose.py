@@ -179,3 +179,14 @@ def test_nothing_watched_is_refused() -> None:
     model = deep(1, nn.ReLU)
     with pytest.raises(ConfigError, match="no step has been watched yet: train a few steps"):
         gs.diagnose(gs.watch(model, sgd(model)))
+
+
+def test_a_training_that_is_nan_from_its_first_step_is_non_finite() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    flow = gs.watch(model, optimizer)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(torch.full((3, 4), float("nan"))).sum().backward()
+        optimizer.step()
+    assert [finding.verdict for finding in gs.diagnose(flow).findings] == ["non-finite"]

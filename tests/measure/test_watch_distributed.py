@@ -25,20 +25,22 @@ def data() -> tuple[Tensor, Tensor]:
     return torch.randn(8, 6, generator=generator), torch.randn(8, 3, generator=generator)
 
 
-def train(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, clip: bool) -> None:
     for _ in range(3):
         optimizer.zero_grad()
         nn.functional.mse_loss(model(x), y).backward()
+        if clip:
+            nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
         optimizer.step()
 
 
-def watched(wrap: Callable[[nn.Module], nn.Module], x: Tensor, y: Tensor) -> Any:
+def watched(wrap: Callable[[nn.Module], nn.Module], x: Tensor, y: Tensor, clip: bool) -> Any:
     import gradscape as gs
 
     model = wrap(net())
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     flow = gs.watch(model, optimizer)
-    train(model, optimizer, x, y)
+    train(model, optimizer, x, y, clip)
     return flow.history()
 
 
@@ -52,12 +54,24 @@ def sharded(model: nn.Module) -> nn.Module:
 
     mesh = init_device_mesh("cpu", (WORLD,))
     for layer in model:
-        if isinstance(layer, nn.Linear):
+        if any(True for _ in layer.parameters()):
             fully_shard(layer, mesh=mesh)
     return fully_shard(model, mesh=mesh)
 
 
-WRAPS = {"ddp": wrapped_ddp, "fsdp": sharded}
+def checkpointed(model: nn.Module) -> nn.Module:
+    from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+
+    return sharded(nn.Sequential(*(checkpoint_wrapper(layer) for layer in model)))
+
+
+WRAPS = {"ddp": wrapped_ddp, "fsdp": sharded, "fsdp checkpointed": checkpointed}
+CLIPPED = {"ddp": True, "fsdp": False, "fsdp checkpointed": False}  # gradients are read before only in DDP
+SEEN = {
+    "ddp": "after the backward pass, reduced, before any clipping",
+    "fsdp": "when the step began, reduced and unscaled, after any clipping",
+    "fsdp checkpointed": "when the step began, reduced and unscaled, after any clipping",
+}
 
 
 def process(rank: int, name: str, meeting: str, results: Any) -> None:
@@ -67,7 +81,7 @@ def process(rank: int, name: str, meeting: str, results: Any) -> None:
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=WORLD)
     x, y = data()
     try:
-        results.put((rank, watched(WRAPS[name], x[rank::WORLD], y[rank::WORLD]).to_dict()))
+        results.put((rank, watched(WRAPS[name], x[rank::WORLD], y[rank::WORLD], CLIPPED[name]).to_dict()))
     except Exception as error:  # for the test to say it
         results.put((rank, repr(error)))
     dist.destroy_process_group()
@@ -87,12 +101,12 @@ def test_both_processes_see_the_gradients_of_one(name: str, tmp_path: Path) -> N
     found = dict(results.get() for _ in processes)
     for each in processes:
         each.join()
-    whole = watched(lambda model: model, *data())
+    whole = watched(lambda model: model, *data(), CLIPPED[name])
     for rank in range(WORLD):
         history = found[rank]
         assert isinstance(history, dict), history
         assert tuple(history["layers"]) == whole.layers
-        assert history["seen"].startswith("when the step began")
+        assert history["seen"] == SEEN[name]
         for statistic in ("mean_abs", "max_abs", "rms", "zeros", "weight", "update"):
             assert np.allclose(history[statistic], getattr(whole, statistic), rtol=2e-4, atol=1e-9), statistic
         assert np.allclose(history["agreement"][1:], whole.agreement[1:], atol=1e-4)

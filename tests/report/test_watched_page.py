@@ -18,12 +18,12 @@ from gradscape.report.watched_figures import figures
 from gradscape.report.watched_page import page
 
 
-def watched(steps: int = 3) -> tuple[FlowHistory, Diagnosis]:
+def watched(steps: int = 3, activations: bool = False) -> tuple[FlowHistory, Diagnosis]:
     torch.manual_seed(0)
     layers = [layer for _ in range(12) for layer in (nn.Linear(8, 8), nn.Sigmoid())]
     model = nn.Sequential(*layers, nn.Linear(8, 2))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    with gs.watch(model, optimizer) as flow:
+    with gs.watch(model, optimizer, activations=activations) as flow:
         for _ in range(steps):
             optimizer.zero_grad()
             cross_entropy(model(torch.randn(4, 8)), torch.tensor([0, 1, 0, 1])).backward()
@@ -56,3 +56,34 @@ def test_the_verdict_is_marked_at_its_layer() -> None:
 def test_a_page_that_cannot_be_written_says_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="give a file in a folder that exists"):
         gs.save_page(*watched(1), tmp_path / "none" / "watched.html")
+
+
+def test_activations_have_maps_of_what_there_is_to_see() -> None:
+    names = [figure.name for figure in figures(*watched(activations=True))]
+    assert names[4:] == ["second-moment-map", "correlation-map", "saturated-map"]  # sigmoids are not dead
+
+
+def test_a_finding_of_outputs_is_marked_on_their_maps() -> None:
+    history, diagnosis = watched(activations=True)
+    outputs = history.activations
+    assert outputs is not None
+    finding = next(each for each in diagnosis.findings if each.layer in outputs.layers)
+    assert finding.verdict == "no signal from the input"
+    axes = next(f for f in figures(history, diagnosis) if f.name == "correlation-map").drawing.axes[0]
+    assert axes.lines[0].get_ydata()[0] == outputs.layers.index(finding.layer) + 1
+
+
+def test_a_network_without_any_gradient_has_a_page(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    with torch.no_grad():
+        model[0].bias.fill_(-100.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    flow = gs.watch(model, optimizer, activations=True)
+    for _ in range(2):
+        optimizer.zero_grad()
+        (0 * model(torch.randn(3, 4)).sum()).backward()
+        optimizer.step()
+    history, diagnosis = flow.history(), gs.diagnose(flow)
+    assert "<h1>Dead units" in gs.save_page(history, diagnosis, tmp_path / "page.html").read_text()
+    axes = figures(history, diagnosis)[0].drawing.axes[0]
+    assert [text.get_text() for text in axes.texts] == ["nothing but zeros, or none"]

@@ -41,6 +41,7 @@ class Activations:
         self.calls: dict[str, int] = {}
         self.size = 0
         self.axis: int | None = None
+        self.last = (0, 0, torch.Size())  # where the last output lies
         self.forward: frozenset[str] | None = None  # who ran before the backward pass did
 
     def end_pass(self) -> None:
@@ -101,23 +102,28 @@ class Activations:
         self.axis = unit_axis(kind, module, self.axis)
         dead = dead_share(module, values, self.axis)
         given = main_tensor(call.given)
-        if kind in WEIGHT_KINDS and given is not None and given.requires_grad and given.numel():
+        if kind in WEIGHT_KINDS and given is not None and given.requires_grad and place(given) != self.last:
             dead = unused_share(local(given), 1 if kind == "conv" else -1)
+        self.last = place(values)
         if label not in self.known or not self.known[label][1]:
             self.known[label] = (kind, values.numel() // max(1, self.size))
-        self.now[label] = stacked(*moments(values, self.size), dead, saturated_share(module, values))
+        self.now[label] = stacked(
+            *moments(values, self.size, correlation=kind in WEIGHT_KINDS),
+            dead,
+            saturated_share(module, values),
+        )
 
     def history(self, steps: Sequence[int]) -> ActivationHistory:
         """The rows of the last so many steps; waits for the device."""
         rows = list(self.rows)[len(self.rows) - len(steps) :]
         seen = {label for row in rows for label in row}
         labels = [label for label in self.known if label in seen]
-        place = {label: column for column, label in enumerate(labels)}
+        column_of = {label: column for column, label in enumerate(labels)}
         table = np.full((len(STATISTICS), len(rows), len(labels)), math.nan)
         nonfinite = np.zeros((len(rows), len(labels)), dtype=np.bool_)
         for t, row in enumerate(rows):
             if row:
-                columns = [place[label] for label in row]
+                columns = [column_of[label] for label in row]
                 device = next(iter(row.values())).device
                 values = torch.stack([each.to(device) for each in row.values()]).cpu().double().numpy()
                 table[:, t, columns] = values.T
@@ -130,6 +136,11 @@ class Activations:
             **dict(zip(STATISTICS, table, strict=True)),
             nonfinite=nonfinite,
         )
+
+
+def place(values: Tensor) -> tuple[int, int, torch.Size]:
+    """Where values lie, and how often they were changed: the same of what was read a moment ago."""
+    return values.data_ptr(), values._version, values.shape
 
 
 def in_backward() -> bool:

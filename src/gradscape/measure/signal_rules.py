@@ -137,6 +137,12 @@ CURES = {
 }
 
 
+SHARES = {
+    "dead": "its units are active on no sample and pass no gradient",
+    "saturated": "its values are where it is flat, and pass no gradient",
+}
+
+
 def flat(seen: Outputs, field: str, verdict: str, limit: float) -> list[Finding]:
     """Units that pass no gradient: dead ReLUs, saturated sigmoids."""
     share = getattr(seen, field)
@@ -166,10 +172,10 @@ def alike(seen: Outputs, limit: float) -> list[Finding]:
 
     Outputs of one number are left out: those of one sign are all alike to a cosine.
     """
-    wide = np.array(seen.widths) > 1
-    between = (1 - seen.correlation)[wide]
-    names = [name for name, counts in zip(seen.layers, wide, strict=True) if counts]
-    if not len(between) or not between[-1] < limit:  # nor where it is NaN, as of a single sample
+    counted = (np.array(seen.widths) > 1) & np.isfinite(seen.correlation)
+    between = (1 - seen.correlation)[counted]
+    names = [name for name, counts in zip(seen.layers, counted, strict=True) if counts]
+    if not len(between) or not between[-1] < limit:
         return []
     far = np.flatnonzero(~(between < limit))
     return [

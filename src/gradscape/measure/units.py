@@ -14,7 +14,7 @@ SATURATED = 0.01  # of the largest derivative
 
 
 @torch.no_grad()
-def moments(values: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def moments(values: Tensor, size: int, correlation: bool = True) -> tuple[Tensor, Tensor]:
     """Second moment and correlation of a layer's output, in few passes over it, on its device.
 
     q = mean of h² over samples, units and positions (Schoenholz et al. 2017, §2), infinite or NaN where a
@@ -24,6 +24,7 @@ def moments(values: Tensor, size: int) -> tuple[Tensor, Tensor]:
     Args:
         values: for `size` samples, whose axis is the first or the second, or is folded with others into the
             first; complex values count by their modulus.
+        correlation: whether it is wanted; NaN if not.
     """
     values = plain(values)
     unknown = wide(values.new_full((), math.nan))
@@ -33,12 +34,11 @@ def moments(values: Tensor, size: int) -> tuple[Tensor, Tensor]:
     peak = torch.maximum(-low, high)
     known = peak.isfinite() & (peak > 0)
     rows = by_sample(values, size)
-    # Over the largest, in the values' own precision: squares of 1e-30 or 1e30 are no numbers of float32.
-    scaled = (values.reshape(1, -1) if rows is None else rows) / torch.where(known, peak, 1)
+    scaled, unit = over(values.reshape(1, -1) if rows is None else rows, torch.where(known, peak, 1))
     lengths = torch.linalg.vector_norm(scaled, dim=1)
-    square = wide(peak).square()
-    moment = torch.where(known, square * wide(lengths).square().sum() / scaled.numel(), square)
-    if rows is None:
+    total_square = wide(unit).square() * wide(lengths).square().sum()
+    moment = torch.where(known, total_square / scaled.numel(), wide(peak).square())
+    if rows is None or not correlation:
         return moment, unknown
     kept = lengths != 0
     count = wide(kept.sum())
@@ -47,6 +47,17 @@ def moments(values: Tensor, size: int) -> tuple[Tensor, Tensor]:
         total = torch.where(kept, 1 / lengths, 0) @ scaled
     alike = (wide(total).square().sum() - count) / (count * (count - 1))
     return moment, torch.where(known & (count > 1), alike, math.nan)
+
+
+def over(values: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
+    """Values over a unit in which their squares are numbers, and that unit: their largest, if need be.
+
+    Squares of 1e-30 or 1e30 are no numbers of float32. To look whether there are such would wait for a GPU;
+    on a CPU it costs nothing, and the division more than all else.
+    """
+    if values.device.type == "cpu" and 1e-12 < peak < 1e12:
+        return values, torch.ones_like(peak)
+    return values / peak, peak
 
 
 def by_sample(values: Tensor, size: int) -> Tensor | None:

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import Variable
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from gradscape.errors import ConfigError, first_line
@@ -47,8 +48,9 @@ def watch(
 ) -> Watch:
     """Watch every layer's gradient and update from now on; nothing else in the training changes.
 
-    Gradients are read when a backward pass has ended, before clipping; in distributed training and under a
-    GradScaler when the optimiser's step begins, reduced and unscaled. `FlowHistory.seen` says which it was.
+    Gradients are read when a backward pass has ended, under DDP reduced, and before clipping; in other
+    distributed training and under a GradScaler when the optimiser's step begins, reduced and unscaled.
+    `FlowHistory.seen` says which it was.
     With accumulation a row holds the sum that the step used. A step that a GradScaler skipped, or whose
     gradients were thrown away, is marked as skipped.
 
@@ -123,9 +125,11 @@ class Watch:
         self.small = sum(p.numel() for p in self.subjects.parameters) <= SMALL
         self.steps, self.closed, self.broken = 0, False, ""
         self.ring = Ring(capacity, len(COLUMNS), self.subjects.shards.sizes)
-        self.at_step = torch.distributed.is_available() and torch.distributed.is_initialized()
+        # Whether DDP shares gradients within the backward pass: they are read after that.
+        self.reduced = any(isinstance(module, DistributedDataParallel) for module in model.modules())
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        self.at_step = distributed and not self.reduced
         self.told = False  # whether gradients are read by `take` alone
-        self.reduced = False  # whether DDP shares them within the backward pass: they are read after that
         self.within_backward = self.within_step = self.unused = False
         self.latest: Tensor | None = None  # the statistics of the gradients that the next step will use
         self.places: list[int] = []  # of the parameters that have those gradients,

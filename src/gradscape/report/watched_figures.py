@@ -53,11 +53,17 @@ def of_gradients(history: FlowHistory, diagnosis: Diagnosis, group: str) -> list
 
 
 OUTPUTS = {
-    "second_moment": "Mean h² of each layer's output: the signal on its way forward.",
-    "correlation": "Mean cosine between the outputs for two samples: at 1 nothing tells them apart.",
-    "dead": "Units that no sample of the batch activates; of a weight layer inputs that are 0 on all of "
-    "them. Blank: layers that have none.",
-    "saturated": "Values at which tanh or sigmoid is flat. Blank: other layers.",
+    "second_moment": ("Signal", "Mean h² of each layer's output: the signal on its way forward."),
+    "correlation": (
+        "Alike samples",
+        "Mean cosine between the outputs for two samples: at 1 nothing tells them apart.",
+    ),
+    "dead": (
+        "Dead units",
+        "Units that no sample of the batch activates; of a weight layer inputs that are 0 on all of them. "
+        "Blank: layers that have none.",
+    ),
+    "saturated": ("Saturated values", "Where tanh or sigmoid is flat. Blank: other layers."),
 }
 
 
@@ -69,12 +75,12 @@ def of_outputs(history: FlowHistory, diagnosis: Diagnosis, group: str) -> list[F
     return [
         Figure(
             f"{name.replace('_', '-')}-map",
-            f"{name.replace('_', ' ').capitalize()}: layer × step",
+            f"{title}: layer × step",
             caption,
             group,
             marked(partial(outputs.plot, statistic=name), outputs.layers, diagnosis),
         )
-        for name, caption in OUTPUTS.items()
+        for name, (title, caption) in OUTPUTS.items()
         if np.isfinite(getattr(outputs, name)).any()
     ]
 
