@@ -3,7 +3,7 @@
 Networks differ in kind (MLP, convolutional), depth, width, initialisation, norm, skip connections, activation
 and optimiser. A family is a kind with an activation, a norm and skips or none; limits may be set on half of
 the families only. `python benchmarks/verdicts.py` takes half an hour on two cores and writes
-`results/verdicts.json`.
+`results/verdicts.json`; `--draw 1` draws other networks of the same families: `results/verdicts-1.json`.
 """
 
 from __future__ import annotations
@@ -115,9 +115,9 @@ def build(case: Case) -> nn.Module:
     return model
 
 
-def cases(count: int) -> list[Case]:
+def cases(count: int, seed: int) -> list[Case]:
     """A sample of all combinations, as many of each family."""
-    draw = random.Random(0)
+    draw = random.Random(seed)
     families = list(
         itertools.product(("mlp", "conv"), ACTIVATIONS, ("none", "batch", "layer"), (False, True))
     )
@@ -209,7 +209,9 @@ RULES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=288)
-    chosen = cases(parser.parse_args().count)
+    parser.add_argument("--draw", type=int, default=0)
+    arguments = parser.parse_args()
+    chosen = cases(arguments.count, arguments.draw)
     gs.load_images("digits")  # cached before the workers ask
     rows = []
     with mp.get_context("spawn").Pool(cores()) as pool:
@@ -227,7 +229,8 @@ def main() -> None:
     for half, by_rule in scores.items():
         for rule, numbers in by_rule.items():
             print(half, rule, numbers)
-    write("verdicts", {"held_out": sorted(out), "scores": scores, "networks": rows})
+    name = f"verdicts-{arguments.draw}" if arguments.draw else "verdicts"
+    write(name, {"held_out": sorted(out), "scores": scores, "networks": rows})
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ CURES = {
 
 
 SHARES = {
-    "dead": "its units are active on no sample and pass no gradient",
+    "dead": "its units are active on no sample of the batch",
     "saturated": "its values are where it is flat, and pass no gradient",
 }
 
@@ -150,15 +150,14 @@ def flat(seen: Outputs, field: str, verdict: str, limit: float) -> list[Finding]
     if not len(beyond):
         return []
     first = int(beyond[0])
-    name = seen.layers[first]
-    whose = (
-        "its inputs are 0 on every sample" if seen.kinds[first] in WEIGHT_KINDS else "it passes no gradient"
-    )
+    name, more = seen.layers[first], len(beyond) - 1
+    whose = "its inputs are 0 on every sample" if seen.kinds[first] in WEIGHT_KINDS else SHARES[field]
     return [
         Finding(
             verdict=verdict,
             layer=name,
-            cause=f"{share[first]:.0%} of {whose}; so it is with {len(beyond) - 1} layers after it",
+            cause=f"{share[first]:.0%} of {whose}"
+            + (f"; so it is in {more} layers after it" if more else ""),
             remedy=CURES[field],
             evidence=(
                 Evidence(f"share of {name} that is {field}", float(share[first]), limit, SOURCES[field]),
