@@ -79,3 +79,10 @@ def test_what_cannot_be_checked_is_one_line(
     line = capsys.readouterr().err
     assert message in line
     assert line.count("\n") == 1
+
+
+def test_a_page_is_written_where_it_was_asked_for(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = file.parent / "check.html"
+    assert main(["check", f"{file}:net", "--input", "3,2,2", "--no-remedies", "--page", str(page)]) == 0
+    assert "<h1>Healthy</h1>" in page.read_text()
+    assert f"page: {page}" in capsys.readouterr().err

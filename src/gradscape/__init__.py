@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gradscape.measure.diagnose import diagnose
     from gradscape.measure.gradient_flow import FlowRecorder
     from gradscape.measure.watch import watch
+    from gradscape.report.checked_page import save_check_page
     from gradscape.report.watched_page import save_page
     from gradscape.store import RunFolder, load
     from gradscape.train.loop import train_run
@@ -30,6 +31,7 @@ HOMES = {
     "diagnose": "gradscape.measure.diagnose",
     "load": "gradscape.store",
     "load_images": "gradscape.data",
+    "save_check_page": "gradscape.report.checked_page",
     "save_page": "gradscape.report.watched_page",
     "train_run": "gradscape.train.loop",
     "watch": "gradscape.measure.watch",
@@ -46,6 +48,7 @@ __all__ = [
     "diagnose",
     "load",
     "load_images",
+    "save_check_page",
     "save_page",
     "train_run",
     "watch",

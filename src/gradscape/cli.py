@@ -90,6 +90,7 @@ def parser() -> Parser:
         "--confirm", metavar="N", type=whole, default=0, help="real steps that remedies are ranked by"
     )
     check_.add_argument("--no-remedies", action="store_true", help="the verdict alone")
+    check_.add_argument("--page", metavar="FILE", type=Path, help="an HTML page with figures too")
     check_.add_argument("--json", action="store_true", help="everything as JSON")
     check_.set_defaults(command=check, parser=check_)
 
@@ -226,6 +227,10 @@ def check(values: argparse.Namespace) -> None:
         remedies=not values.no_remedies,
     )
     print(json.dumps(found.to_dict(), indent=1, ensure_ascii=False) if values.json else found)
+    if values.page:
+        from gradscape.report.checked_page import save_check_page
+
+        print(f"page: {save_check_page(found, values.page)}", file=sys.stderr)
 
 
 def runs(values: argparse.Namespace) -> None:

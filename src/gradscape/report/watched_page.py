@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from markupsafe import Markup
-
 from gradscape.diagnosis import Diagnosis
-from gradscape.errors import StoreError
 from gradscape.history import FlowHistory
-from gradscape.report.figures import render
-from gradscape.report.inline import inline_svg
-from gradscape.report.page import environment
+from gradscape.report.verdict_page import rendered, written
 from gradscape.report.watched_figures import figures
-from gradscape.store import replace_bytes
 
 
 def save_page(history: FlowHistory, diagnosis: Diagnosis, path: str | Path) -> Path:
@@ -30,35 +24,13 @@ def save_page(history: FlowHistory, diagnosis: Diagnosis, path: str | Path) -> P
     Example:
         >>> gs.save_page(flow.history(), gs.diagnose(flow), "watched.html")
     """
-    path = Path(path)
-    text = page(history, diagnosis)
-    try:
-        replace_bytes(path, text.encode())
-    except OSError as error:
-        raise StoreError(
-            f"{path}: cannot be written ({error.strerror}); give a file in a folder that exists"
-        ) from None
-    return path
+    return written(Path(path), page(history, diagnosis))
 
 
 def page(history: FlowHistory, diagnosis: Diagnosis) -> str:
     """The page's text; the same arguments give the same text."""
-    drawn = figures(history, diagnosis)
-    return (
-        environment()
-        .get_template("watched.html.j2")
-        .render(
-            history=history,
-            diagnosis=diagnosis,
-            figures=drawn,
-            drawn={
-                figure.name: Markup(inline_svg(render(figure)["svg"].decode(), figure.name))
-                for figure in drawn
-            },
-            table=rows(history),
-            sentence=lambda text: f"{text[:1].upper()}{text[1:]}.",
-        )
-        + "\n"
+    return rendered(
+        "watched.html.j2", diagnosis, figures(history, diagnosis), history=history, table=rows(history)
     )
 
 

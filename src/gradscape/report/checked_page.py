@@ -1,0 +1,123 @@
+"""One self-contained HTML page on a network before training: verdict, remedies, signal through depth."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure as Drawing
+
+from gradscape.checked import CheckRecord, Trial
+from gradscape.report.figures import Figure, panel
+from gradscape.report.style import styled
+from gradscape.report.verdict_page import rendered, written
+from gradscape.signal import SignalRecord, Values, over_seeds
+
+
+def save_check_page(record: CheckRecord, path: str | Path) -> Path:
+    """Write a page that shows what a check found, and return its path; one that was there is replaced.
+
+    Args:
+        record: of `gradscape.check`.
+        path: of the HTML file; its folder must exist.
+
+    Raises:
+        StoreError: the file cannot be written.
+
+    Example:
+        >>> gs.save_check_page(gs.check(make_model, batch, loss), "checked.html")
+    """
+    return written(Path(path), page(record))
+
+
+def page(record: CheckRecord) -> str:
+    """The page's text; the same record gives the same text."""
+    signal = record.signal
+    return rendered(
+        "checked.html.j2",
+        record.diagnosis,
+        figures(signal),
+        signal=signal,
+        depth=depth(signal),
+        trials=[row(trial) for trial in record.remedies],
+        steps=len(record.as_is.losses),
+        layers=layers(signal),
+    )
+
+
+def depth(signal: SignalRecord) -> str:
+    """χ, depth scale and Jacobian, a sentence each."""
+    scale = signal.depth_scale
+    told = f"The {signal.jacobian}."
+    if math.isnan(scale):
+        return told
+    how = signal.depth_scale_how
+    return f"χ = {signal.mean_chi:.3g}, depth scale {scale:.3g} layers ({how}). {told}"
+
+
+def row(trial: Trial) -> tuple[str, str, str, str, str]:
+    if trial.diagnosis is None:
+        return (trial.remedy, trial.verdict, "–", "–", trial.what)
+    span = "–" if math.isnan(trial.span) else f"{trial.span:+.1f}"
+    change = f"{trial.losses[0]:.3g} → {trial.losses[-1]:.3g}"
+    return (trial.remedy, trial.verdict, span, change, trial.what)
+
+
+def layers(signal: SignalRecord) -> list[tuple[str, ...]]:
+    """Of each layer: name, kind, q, c, dead, saturated, mean squared gradient."""
+    logs = {"second_moment": True, "correlation": False, "dead": False, "saturated": False, "gradient": True}
+    columns = [over_seeds(getattr(signal, name), geometric) for name, geometric in logs.items()]
+    return [
+        (name, kind, *("–" if math.isnan(c[place]) else f"{c[place]:.3g}" for c in columns))
+        for place, (name, kind) in enumerate(zip(signal.layers, signal.kinds, strict=True))
+    ]
+
+
+def figures(signal: SignalRecord) -> list[Figure]:
+    """Sizes of signal and gradient, what is left of the input, and units that pass nothing, against depth."""
+    group, gone = "Signal through depth", 1 - signal.correlation
+    found = [
+        Figure(
+            "signal",
+            "Signal through depth",
+            "Mean squares of each layer's output h and of the gradient ∂L/∂h that comes back to it, a line "
+            "for each seed. In a network that can be trained both keep their order of magnitude.",
+            group,
+            lines({"output h²": signal.second_moment, "gradient (∂L/∂h)²": signal.gradient}, "mean square"),
+        ),
+        Figure(
+            "correlation",
+            "What is left of the input",
+            "1 − correlation of two samples of the batch: near 0 the outputs for them are the same, and no "
+            "gradient can tell them apart.",
+            group,
+            lines({"1 − correlation": gone}, "1 − correlation of two samples"),
+        ),
+    ]
+    shares = {"dead units": signal.dead, "saturated values": signal.saturated}
+    shares = {name: values for name, values in shares.items() if np.isfinite(values).any()}
+    if shares:
+        caption = "Share of units that no sample activates, and of values where tanh or sigmoid is flat."
+        drawing = lines(shares, f"share of {' or '.join(shares)}", logarithmic=False)
+        found.append(Figure("shares", "Dead and saturated", caption, group, drawing))
+    return found
+
+
+def lines(series: dict[str, Values], label: str, logarithmic: bool = True) -> Drawing:
+    """Each (S, L) against depth, a thin line for each seed."""
+    with styled():
+        drawing, axes = panel()
+        for number, (name, values) in enumerate(series.items()):
+            for seed, line in enumerate(values):
+                good = np.flatnonzero(np.isfinite(line) & ((line > 0) | (not logarithmic)))
+                axes.plot(good + 1, line[good], color=f"C{number}", marker="o", markersize=2.5, linewidth=1,
+                          label=name if seed == 0 else None)  # fmt: skip
+        if logarithmic:
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(-0.03, 1.03)
+        axes.set(xlabel="layer, input → output", ylabel=label, xlim=(0.5, values.shape[1] + 0.5))
+        if len(series) > 1:
+            axes.legend()
+    return drawing

@@ -1,0 +1,45 @@
+"""What the pages on a verdict have in common: findings, figures, one self-contained file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from gradscape.diagnosis import Diagnosis
+from gradscape.errors import StoreError
+from gradscape.report.figures import Figure, render
+from gradscape.report.inline import inline_svg
+from gradscape.report.page import environment
+from gradscape.store import replace_bytes
+
+
+def rendered(template: str, diagnosis: Diagnosis, figures: Sequence[Figure], **values: Any) -> str:
+    """A page's text; the same arguments give the same text."""
+    drawn = {
+        figure.name: Markup(inline_svg(render(figure)["svg"].decode(), figure.name)) for figure in figures
+    }
+    page = environment().get_template(template)
+    text = page.render(diagnosis=diagnosis, figures=figures, drawn=drawn, sentence=sentence, **values)
+    return text + "\n"
+
+
+def sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def written(path: Path, text: str) -> Path:
+    """The path, a page that was there being replaced whole.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    try:
+        replace_bytes(path, text.encode())
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be written ({error.strerror}); give a file in a folder that exists"
+        ) from None
+    return path
