@@ -1,4 +1,4 @@
-"""Every layer's gradient in a loop of your own: one line to watch, one to write it where you look."""
+"""Gradients and outputs in a loop of your own: one line to watch them, one to write them where you look."""
 
 import torch
 
@@ -9,7 +9,7 @@ layers = [layer for _ in range(12) for layer in (torch.nn.Linear(32, 32), torch.
 model = torch.nn.Sequential(*layers)
 optimizer = torch.optim.Adam(model.parameters())
 
-flow = gs.watch(model, optimizer)
+flow = gs.watch(model, optimizer, activations=True)
 with trackers.JsonLines("gradients.jsonl").follow(flow, every=10):  # or TensorBoard, WandB, MLflow
     for _ in range(30):
         optimizer.zero_grad()
@@ -20,3 +20,4 @@ history = flow.history()
 print(history)
 for layer, gradient in zip(history.layers, history.mean_abs[-1], strict=True):
     print(f"{layer:<12} mean |∂L/∂W| {gradient:.1e}")
+print(gs.diagnose(flow))
