@@ -196,21 +196,24 @@ def precision() -> str:
 
 
 def verdicts() -> str:
-    """How often a verdict was right, beside a trivial rule."""
-    found = result(f"{RESULTS}/verdicts.json")
+    """How often a verdict was right, beside a trivial rule; two draws of networks."""
+    draws = [result(f"{RESULTS}/verdicts{number}.json") for number in ("", "-1")]
     rows = [
         (
+            str(number),
             f"families {half}: {numbers['networks']} networks, {numbers['do_not_train']} do not train",
             rule,
             f"{100 * numbers['right']:.1f} %",
             str(numbers["false_alarms"]),
             str(numbers["missed"]),
         )
+        for number, found in enumerate(draws, 1)
         for half, by_rule in found["scores"].items()
         for rule, numbers in by_rule.items()
     ]
-    head = ("", "rule", "right", "false alarms", "missed")
-    return "\n".join([*table(head, rows), "", machine_line(found["machine"]) + "."])
+    head = ("draw", "", "rule", "right", "false alarms", "missed")
+    machines = "; ".join(machine_line(found["machine"]) for found in draws)
+    return "\n".join([*table(head, rows), "", machines + "."])
 
 
 def watch_cost() -> str:

@@ -14,7 +14,7 @@ import math
 import multiprocessing as mp
 import random
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -148,7 +148,7 @@ def train(case: Case) -> tuple[FlowHistory, list[float]]:
     optimizer = OPTIMIZERS[case.optimizer](model.parameters(), case.lr_scale)
     generator = torch.Generator().manual_seed(case.seed)
     losses: list[float] = []
-    flow = gs.watch(model, optimizer, every=1)
+    flow = gs.watch(model, optimizer, every=1, activations=True)
     while len(losses) < STEPS and not learnt(losses):
         if len(losses) == LOOKED_AT:
             flow.close()
@@ -167,7 +167,7 @@ def learnt(losses: list[float]) -> bool:
 
 def row(case: Case) -> dict[str, Any]:
     history, losses = train(case)
-    diagnosis = gs.diagnose(history)
+    diagnosis = gs.diagnose(replace(history, activations=None))
     return {
         "case": asdict(case),
         "family": case.family,
@@ -175,6 +175,7 @@ def row(case: Case) -> dict[str, Any]:
         "steps": len(losses),
         "losses": [float(f"{loss:.3g}") for loss in losses[:: len(losses) // 20]],
         "verdict": diagnosis.verdict,
+        "verdict_with_activations": gs.diagnose(history).verdict,
         "layer": diagnosis.layer,
         "smallest_gradient": float(np.nanmin(history.mean_abs[:, history.weights])),
     }
@@ -202,6 +203,7 @@ def score(rows: list[dict[str, Any]], fails: Callable[[dict[str, Any]], bool]) -
 
 RULES = {
     "gradscape": lambda row: row["verdict"] not in HARMLESS,
+    "gradscape, activations too": lambda row: row["verdict_with_activations"] not in HARMLESS,
     "smallest gradient < 1e-6": lambda row: not row["smallest_gradient"] >= 1e-6,
 }
 

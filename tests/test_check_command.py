@@ -86,3 +86,36 @@ def test_a_page_is_written_where_it_was_asked_for(file: Path, capsys: pytest.Cap
     assert main(["check", f"{file}:net", "--input", "3,2,2", "--no-remedies", "--page", str(page)]) == 0
     assert "<h1>Healthy</h1>" in page.read_text()
     assert f"page: {page}" in capsys.readouterr().err
+
+
+MORE = """
+from torch import nn
+
+def scalar():
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
+
+def empty():
+    return nn.Flatten()
+
+model = scalar()
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["scalar"], "its one output is no classifier's; use gradscape.check with a loss"),
+        (["empty"], "Flatten has no parameter to train"),
+        (["model"], "more.py:model is a module; give a function of no arguments that makes one"),
+        (["scalar", "--batch", "0"], "has no samples; give one at least"),
+        (["scalar", "--page", "none/page.html"], "--page: there is no folder none"),
+    ],
+)
+def test_a_factory_that_makes_no_classifier_is_one_line(
+    arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "more.py").write_text(MORE)
+    name, *flags = arguments
+    assert main(["check", f"{tmp_path}/more.py:{name}", "--input", "3,2,2", *flags]) == 2
+    assert says in (told := capsys.readouterr().err)
+    assert len(told.splitlines()) == 1

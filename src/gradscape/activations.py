@@ -38,8 +38,8 @@ class ActivationHistory:
         widths: (L) numbers in a layer's output for each sample.
         steps: (T,) the optimiser's step of each row, from 0.
         second_moment: (T, L) mean h² of the output over samples, units and positions.
-        correlation: (T, L) mean cosine between a weight layer's outputs for two samples, uncentred; of the
-            input too. Samples lie along the first axis of what the first layer is given.
+        correlation: (T, L) mean cosine between a weight layer's outputs for two of at most 16 samples,
+            uncentred; of the input too. Samples lie along the first axis of what the first layer is given.
         dead: (T, L) of a ReLU-like activation the share of units that are ≤ 0 on every sample and position of
             the batch; of a weight layer that is not given another layer's very output, but what a function
             such as `F.relu` made of it, the share of its inputs that are exactly 0 on all of them.

@@ -219,6 +219,8 @@ def check(values: argparse.Namespace) -> None:
         shape = ()
     if not shape or min(shape) < 1:
         raise ConfigError(f"--input: {values.input!r} is not a shape; give sizes such as 3,32,32")
+    if values.page and not values.page.absolute().parent.is_dir():
+        raise ConfigError(f"--page: there is no folder {values.page.parent}; give a file in one that exists")
     found = check_on_noise(
         load_factory(values.factory),
         (values.batch, *shape),

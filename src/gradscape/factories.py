@@ -29,6 +29,8 @@ def load_factory(name: str) -> Callable[[], Any]:
     except Exception as error:
         raise ConfigError(f"{place} cannot be read: {first_line(error)}") from error
     found = getattr(module, factory, None)
+    if hasattr(found, "state_dict"):
+        raise ConfigError(f"{name} is a module; give a function of no arguments that makes one")
     if not callable(found):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise ConfigError(f"{place} has no function {factory!r}{nearest(factory, known)}")

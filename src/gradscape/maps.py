@@ -44,7 +44,14 @@ def draw_map(ax: Axes | None, steps: NDArray[np.int64], values: NDArray[np.float
     axes.set(xlabel="step", ylabel="layer (input at the top)")
     bad = ~(np.isfinite(values) & ((scale.range is not None) | (values > 0)))
     if bad.all():
-        axes.text(0.5, 0.5, "nothing but zeros, or none", transform=axes.transAxes, ha="center", va="center")
+        axes.text(
+            0.5,
+            0.5,
+            "no value but zeros, or none that is finite",
+            transform=axes.transAxes,
+            ha="center",
+            va="center",
+        )
         axes.set(xticks=[], yticks=[])
         return axes
     mesh = axes.pcolormesh(

@@ -68,7 +68,7 @@ class SignalRecord:
             `pool` or `other`.
         widths: (L) numbers in a layer's output for each sample.
         second_moment: (S, L) q, mean h² of the output over samples, units and positions.
-        correlation: (S, L) c, mean cosine between the outputs for two samples of the batch, uncentred.
+        correlation: (S, L) c, mean cosine between the outputs for two of at most 16 samples, uncentred.
         dead: (S, L) share of units of a ReLU-like activation that are ≤ 0 on every sample and position.
         saturated: (S, L) share of values where tanh's or sigmoid's derivative is < 1 % of its largest.
         nonfinite: (S, L) whether the output has an infinite value or NaN.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -343,7 +345,7 @@ def test_saturation_is_found() -> None:
 def test_a_drowned_input_is_found() -> None:
     model = net(nn.Tanh)
     with torch.no_grad():
-        model[2].weight *= 1e-4
+        model[2].weight *= 1e-6
     found = verdicts(run(model, lr=1e-4).history())
     assert ("no signal from the input", "2") in found
 
@@ -398,3 +400,55 @@ def test_outputs_broken_by_a_broken_gradient_are_not_the_cause() -> None:
 def test_a_healthy_training_is_healthy() -> None:
     model = net()
     assert verdicts(run(model, steps=10).history()) == [("healthy", "")]
+
+
+def test_dead_units_behind_a_function_and_dropout_are_found() -> None:
+    class Feedforward(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.drop, self.b = nn.Linear(6, 8), nn.Dropout(0.1), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(self.drop(F.relu(self.a(x))))
+
+    model = Feedforward()
+    with torch.no_grad():
+        model.a.bias.fill_(-100.0)
+    assert verdicts(run(model).history())[0] == ("dead units", "b")
+
+
+def test_a_layer_behind_dead_units_is_not_called_vanishing() -> None:
+    model = net()
+    with torch.no_grad():
+        model[2].bias.fill_(-100.0)
+    assert "vanishing" not in [name for name, _ in verdicts(run(model).history())]
+
+
+@pytest.mark.parametrize("activations", [False, True])
+def test_numbers_that_steps_blew_up_are_blamed_on_the_steps(activations: bool) -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e4)
+    flow = gs.watch(model, optimizer, activations=activations)
+    for _ in range(12):
+        optimizer.zero_grad()
+        model(X).square().mean().backward()
+        optimizer.step()
+    finding = gs.diagnose(flow).findings[0]
+    assert finding.verdict == "non-finite"
+    assert finding.cause.startswith("steps had replaced the weights before")
+    assert finding.remedy.startswith("a lower learning rate")
+    assert finding.evidence[0].value > finding.evidence[0].limit
+
+
+def test_a_model_under_watch_is_copied_and_saved_without_our_hooks(tmp_path: Path) -> None:
+    model = net()
+    flow = run(model, steps=1)
+    before = flow.history().activations
+    twin = copy.deepcopy(model)
+    twin(100 * X)
+    torch.save(model, tmp_path / "model.pt")
+    loaded = torch.load(tmp_path / "model.pt", weights_only=False)
+    assert torch.equal(loaded(X), model(X))
+    assert not flow.activations.now.keys() - {"input", *"01234"}  # only the model's own pass was read
+    assert len(flow.history().activations.steps) == len(before.steps)

@@ -190,3 +190,15 @@ def test_a_training_that_is_nan_from_its_first_step_is_non_finite() -> None:
         model(torch.full((3, 4), float("nan"))).sum().backward()
         optimizer.step()
     assert [finding.verdict for finding in gs.diagnose(flow).findings] == ["non-finite"]
+
+
+def test_a_step_size_that_is_nothing_asks_for_a_higher_learning_rate() -> None:
+    diagnosis = after_training(model := deep(3, nn.ReLU), sgd(model, 1e-9))
+    assert diagnosis.verdict == "below the optimiser's reach"
+    assert diagnosis.layer == ""
+    assert diagnosis.findings[0].remedy.startswith("a higher learning rate")
+
+
+def test_something_else_than_a_watch_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"got int; give what gs\.watch returned"):
+        gs.diagnose(3)

@@ -176,7 +176,8 @@ def test_moments_and_shares_are_direct_arithmetic() -> None:
     assert record.widths == (9, 9, 5, 5, 3)
     for place, out in enumerate(outputs):
         rows = out.detach().numpy()
-        some = rows[rows.any(axis=1)]  # a sample of zeros has no direction
+        some = rows[::2]  # of more than 16 samples as many as are at most 16
+        some = some[some.any(axis=1)]  # a sample of zeros has no direction
         unit = some / np.linalg.norm(some, axis=1, keepdims=True)
         cosines = (unit @ unit.T)[~np.eye(len(unit), dtype=bool)]
         assert record.second_moment[0, place] == pytest.approx((rows**2).mean(), rel=1e-12)

@@ -500,3 +500,9 @@ def test_gradients_are_read_when_told_and_rows_from_where_they_were_left() -> No
     assert flow.history(since=3).steps.tolist() == [3]
     assert np.array_equal(flow.history(since=3).rms, flow.history().rms[3:])
     assert "no step has been read yet" in str(flow.history(since=4))
+
+
+def test_arguments_in_the_wrong_order_are_told() -> None:
+    model = mlp()
+    with pytest.raises(ConfigError, match=r"got SGD; type: gs.watch\(model, optimizer\)"):
+        gs.watch(torch.optim.SGD(model.parameters(), lr=0.1), model)

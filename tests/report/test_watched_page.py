@@ -86,4 +86,4 @@ def test_a_network_without_any_gradient_has_a_page(tmp_path: Path) -> None:
     history, diagnosis = flow.history(), gs.diagnose(flow)
     assert "<h1>Dead units" in gs.save_page(history, diagnosis, tmp_path / "page.html").read_text()
     axes = figures(history, diagnosis)[0].drawing.axes[0]
-    assert [text.get_text() for text in axes.texts] == ["nothing but zeros, or none"]
+    assert [text.get_text() for text in axes.texts] == ["no value but zeros, or none that is finite"]

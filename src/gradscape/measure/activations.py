@@ -104,7 +104,8 @@ class Activations:
         given = main_tensor(call.given)
         if kind in WEIGHT_KINDS and given is not None and given.requires_grad and place(given) != self.last:
             dead = unused_share(local(given), 1 if kind == "conv" else -1)
-        self.last = place(values)
+        if kind in (*WEIGHT_KINDS, "norm", "activation"):  # not dropout after a function
+            self.last = place(values)
         if label not in self.known or not self.known[label][1]:
             self.known[label] = (kind, values.numel() // max(1, self.size))
         self.now[label] = stacked(

@@ -96,6 +96,8 @@ def arguments(x: Any, further: tuple[Any, ...]) -> Batch:
     if not found:
         raise ConfigError(f"batch: no tensor with samples in {type(x).__name__}; give (x, y), x or a dict")
     size = found[0].shape[0]
+    if not size:
+        raise ConfigError(f"batch: {described(found[0])} has no samples; give one at least")
     target = further[0] if further else None
     if isinstance(target, Tensor) and target.dim() == 1 and len(target) in found[0].shape[:2]:
         size = len(target)  # also where time comes first

@@ -68,6 +68,8 @@ def check(
     with random_state():
         torch.manual_seed(0)
         model = unwrapped(make_model if isinstance(make_model, nn.Module) else made(make_model))
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(f"make_model: {type(model).__name__} has no parameter to train")
     steps = Steps(Batch.of(batch), loss, optimizer, confirm or STEPS)
     as_is = steps.trial("", "as it is", copied(model))
     assert as_is.diagnosis is not None
@@ -103,6 +105,10 @@ def check_on_noise(make_model: Callable[[], nn.Module], shape: Sequence[int], **
             got = None if output is None else tuple(output.shape)
             raise ConfigError(
                 f"make_model: its output is {got}, not (N, classes); use gradscape.check with a loss"
+            )
+        if output.shape[1] < 2:
+            raise ConfigError(
+                "make_model: its one output is no classifier's; use gradscape.check with a loss"
             )
         y = torch.randint(0, output.shape[1], (len(x),))
     return check(make_model, (x, y), nn.functional.cross_entropy, **options)

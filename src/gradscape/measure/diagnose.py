@@ -7,7 +7,7 @@ in the order of their gravity. Limits are arguments, the source of each default 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,7 @@ class Limits(SignalLimits):
     reach: float = 0.1
     still: float = 1e-6
     small: float = 1e-4
-    large: float = 2.0
+    large: float = 3.0
     shaken: float = 1.0
     noise: float = 0.05
 
@@ -57,7 +57,7 @@ SOURCES = {
     "reach": "Kingma & Ba (2015), Algorithm 1: a step is lr · m / (√v + ε)",
     "still": "a thousandth of the healthy 1/1000 (Karpathy 2015, CS231n)",
     "small": "a tenth of the healthy 1/1000 (Karpathy 2015, CS231n)",
-    "large": "a step twice as large as the weights; healthy ones are near 1/1000 (Karpathy 2015, CS231n)",
+    "large": "a step three times the weights; healthy ones are near 1/1000 (Karpathy 2015, CS231n)",
     "shaken": "a step as large as the weights, and gradients that have nothing in common after it",
     "noise": "McCandlish et al. (2018), §2.2: |G|² a twentieth of |G|² + tr Σ",
 }
@@ -144,7 +144,7 @@ class View:
         facts = self.optimizers[place]
         if facts.eps:
             return f"{facts.name} divides by √v + ε, and beside ε = {facts.eps:g} nothing is left in a step"
-        return f"{facts.name}'s step, the learning rate times that, is nothing beside the weights"
+        return f"a step of {facts.name}, learning rate × gradient, is nothing beside the weights"
 
     def of_the_step(self, place: int) -> tuple[Evidence, ...]:
         """What a layer's gradient comes to in its step."""
@@ -206,12 +206,14 @@ def diagnose(watched: Watch | FlowHistory, limits: Limits | None = None) -> Diag
         limits: beyond what a number speaks for a verdict.
 
     Raises:
-        ConfigError: no step has been watched.
+        ConfigError: no step has been watched, or something else was given.
 
     Example:
         >>> print(gs.diagnose(flow))
     """
     history = watched.history() if isinstance(watched, Watch) else watched
+    if not isinstance(history, FlowHistory):
+        raise ConfigError(f"watched: got {type(history).__name__}; give what gs.watch returned")
     limits = limits or Limits()
     view = View.of(history, limits)
     # Where no layer's step is a number sizes cannot be compared.
@@ -222,7 +224,28 @@ def diagnose(watched: Watch | FlowHistory, limits: Limits | None = None) -> Diag
         # Of two that are non-finite the earlier is the cause: broken gradients break later outputs.
         first = backward_first(history, history.activations)
         findings = [*findings, *of_outputs] if first else [*of_outputs, *findings]
-    return Diagnosis(gravest_first(findings or [healthy(view)]), history.seen, history.notes)
+    told = [after_large_steps(each, history, limits) for each in gravest_first(findings or [healthy(view)])]
+    return Diagnosis(tuple(told), history.seen, history.notes)
+
+
+def after_large_steps(finding: Finding, history: FlowHistory, limits: Limits) -> Finding:
+    """What is not finite because steps had replaced the weights before says so."""
+    outputs = history.activations
+    broken = (history.nonfinite == 1).any(axis=1) & ~history.skipped
+    if outputs is not None:
+        broken |= outputs.nonfinite.any(axis=1)
+    if finding.verdict != "non-finite" or not broken.any():
+        return finding
+    steps = np.nan_to_num(history.relative_update[: int(np.argmax(broken)), history.weights])
+    if not steps.size or steps.max() <= limits.large:
+        return finding
+    what = "‖ΔW‖/‖W‖ of the largest step before that"
+    return replace(
+        finding,
+        cause=f"steps had replaced the weights before: {finding.cause}",
+        remedy="a lower learning rate, warm-up, gradients clipped",
+        evidence=(Evidence(what, float(steps.max()), limits.large, SOURCES["large"]), *finding.evidence),
+    )
 
 
 def backward_first(history: FlowHistory, outputs: ActivationHistory) -> bool:
@@ -274,7 +297,10 @@ def frozen(view: View) -> list[Finding]:
             "nothing comes back through what follows this layer: dead units, or a detach()",
         )
     else:
-        where, cause = int(np.flatnonzero(none)[-1]), "it takes no part in the loss, or is detached"
+        where, cause = (
+            int(np.flatnonzero(none)[-1]),
+            "it takes no part in the loss, is detached, or all its units are dead",
+        )
     return [
         Finding(
             verdict="frozen layer",
@@ -318,9 +344,8 @@ def exploding(view: View) -> list[Finding]:
 def vanishing(view: View) -> list[Finding]:
     """Gradients that shrink towards the input until nothing of them is left in a step."""
     shrunk = view.gradient < view.gradient[-1] / view.limits.span
-    if frozen(view):  # exact zeros are of another cause there
-        shrunk &= ~view.zero
-    lost = np.flatnonzero(shrunk & ~view.reaching)
+    # An exact zero is of another cause, unless what is left of a gradient before it is next to nothing.
+    lost = np.flatnonzero(shrunk & ~view.reaching & (view.gradient > 0))
     if not len(lost):
         return []
     return [
@@ -350,9 +375,11 @@ def below_reach(view: View) -> list[Finding]:
     return [
         Finding(
             verdict="below the optimiser's reach",
-            layer=view.layers[lost[-1]],
+            layer=view.layers[lost[-1]] if len(lost) < len(view.layers) else "",
             cause=view.why_nothing_moves(int(lost[0])),
-            remedy="scale the loss up, a smaller eps, or look why the loss is so flat",
+            remedy="scale the loss up, a smaller eps, or look why the loss is so flat"
+            if view.optimizers[lost[0]].eps
+            else "a higher learning rate; scale the loss up, or look why it is so flat",
             evidence=view.of_the_step(int(lost[0])),
         )
     ]
@@ -370,7 +397,8 @@ def learning_rate(view: View) -> list[Finding]:
     if typical_step < view.limits.small and (view.reaching.all() or view.optimizers[most].lr == 0):
         what = f"‖ΔW‖/‖W‖ of a step of {view.layers[most]}, the layer that moves most"
         evidence = view.evidence("small", what, typical_step)
-        cause, remedy = "steps are small beside the weights in every layer", "a higher learning rate"
+        cause = "steps are small beside the weights in every layer, or the training has converged"
+        remedy = "a higher learning rate, if the loss is not yet what it should be"
         return [Finding("learning rate too small", "", cause, remedy, (evidence,))]
     return []
 

@@ -23,14 +23,14 @@ class SignalLimits:
     """
 
     dead: float = 0.9
-    saturated: float = 0.5
-    alike: float = 1e-4
+    saturated: float = 0.98
+    alike: float = 1e-8
 
 
 SOURCES = {
     "dead": "a tenth of the units is left to learn with",
-    "saturated": "half of the values pass less than 1 % of the gradient (Glorot & Bengio 2010, §3)",
-    "alike": "Schoenholz et al. (2017), §3: inputs that become the same cannot be told apart",
+    "saturated": "no network of benchmarks/verdicts.py that trains has more; see Glorot & Bengio (2010), §3",
+    "alike": "samples that differ by a ten-thousandth; see Schoenholz et al. (2017), §3",
 }
 
 
@@ -99,7 +99,7 @@ def non_finite_signal(signal: SignalRecord) -> list[Finding]:
     return [
         Finding(
             verdict="non-finite",
-            layer=signal.origin.split()[0],
+            layer=signal.origin.split()[0].rstrip(","),
             cause=f"the first infinite value or NaN of the forward pass: {signal.origin}",
             remedy="check the batch for NaN; smaller initial weights, a norm, a guarded division or root",
             evidence=(Evidence("share of layers with a non-finite output", share, 0.0, "IEEE 754"),),
@@ -132,11 +132,13 @@ def non_finite_activation(seen: ActivationHistory) -> list[Finding]:
 
 
 CURES = {
-    "dead": "a leaky activation, He initialisation, biases of 0 or above, a norm before the activation",
+    "dead": "a lower learning rate if they died in training; inputs of mean 0 and variance 1; else a leaky "
+    "activation, He initialisation, biases of 0 or above, a norm before the activation",
     "saturated": "ReLU in place of sigmoid or tanh, smaller initial weights, a norm before the activation",
 }
 
 
+FROM_BEFORE = "what reaches it is 0 on every sample: the activation before it is dead"
 SHARES = {
     "dead": "its units are active on no sample of the batch",
     "saturated": "its values are where it is flat, and pass no gradient",
@@ -151,12 +153,12 @@ def flat(seen: Outputs, field: str, verdict: str, limit: float) -> list[Finding]
         return []
     first = int(beyond[0])
     name, more = seen.layers[first], len(beyond) - 1
-    whose = "its inputs are 0 on every sample" if seen.kinds[first] in WEIGHT_KINDS else SHARES[field]
+    whose = FROM_BEFORE if seen.kinds[first] in WEIGHT_KINDS else SHARES[field]
     return [
         Finding(
             verdict=verdict,
             layer=name,
-            cause=f"{share[first]:.0%} of {whose}"
+            cause=f"{100 * share[first]:.3g} % of {whose}"
             + (f"; so it is in {more} layers after it" if more else ""),
             remedy=CURES[field],
             evidence=(

@@ -33,6 +33,27 @@ class Running:
 Seen = Callable[[Running, Any], None]
 
 
+class Hook:
+    """A hook that a copy of the model, or a pickled one, does not take along."""
+
+    def __init__(self, act: Callable[..., None]) -> None:
+        self.act = act
+
+    def __call__(self, *arguments: Any) -> None:
+        self.act(*arguments)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[()]]:
+        return idle_hook, ()
+
+
+def idle_hook() -> Callable[..., None]:
+    return idle
+
+
+def idle(*_: Any) -> None:
+    """What is left of a hook in a copy."""
+
+
 class Trace:
     """Calls `seen` with every layer and its output, in order, while the `with` block runs.
 
@@ -60,8 +81,8 @@ class Trace:
             return
         for name, module in self.model.named_modules():
             if "parametrizations" not in name.split("."):  # they run when a weight is read
-                before = module.register_forward_pre_hook(self.before(name), with_kwargs=True)
-                self.handles += [before, module.register_forward_hook(self.after)]
+                before = module.register_forward_pre_hook(Hook(self.before(name)), with_kwargs=True)
+                self.handles += [before, module.register_forward_hook(Hook(self.after))]
 
     def detach(self) -> None:
         for handle in self.handles:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 RELU_LIKE = ("ReLU", "ELU", "SiLU", "Mish", "wish")  # output ≤ 0 exactly where the input is
 SATURATED = 0.01  # of the largest derivative
+PAIRED = 16  # samples of a batch, evenly spaced, whose pairs tell the correlation
 
 
 @torch.no_grad()
@@ -18,8 +19,8 @@ def moments(values: Tensor, size: int, correlation: bool = True) -> tuple[Tensor
     """Second moment and correlation of a layer's output, in few passes over it, on its device.
 
     q = mean of h² over samples, units and positions (Schoenholz et al. 2017, §2), infinite or NaN where a
-    value is. c = mean over pairs of samples of h_a·h_b / (‖h_a‖‖h_b‖), uncentred (ibid.), from −1/(N − 1) to
-    1 over the samples that are not 0; NaN for fewer than two, or where samples cannot be told apart.
+    value is. c = mean over pairs of samples of h_a·h_b / (‖h_a‖‖h_b‖), uncentred (ibid.), of at most 16
+    samples, those that are not 0; NaN for fewer than two, or where samples cannot be told apart.
 
     Args:
         values: for `size` samples, whose axis is the first or the second, or is folded with others into the
@@ -40,13 +41,23 @@ def moments(values: Tensor, size: int, correlation: bool = True) -> tuple[Tensor
     moment = torch.where(known, total_square / scaled.numel(), wide(peak).square())
     if rows is None or not correlation:
         return moment, unknown
+    return moment, torch.where(known, correlation_of(scaled[:: -(-size // PAIRED)]), math.nan)
+
+
+def correlation_of(rows: Tensor) -> Tensor:
+    """Mean cosine between the rows that are not 0; NaN for fewer than two.
+
+    In float64: two samples that differ by a thousandth have 1 − c = 5e-7, which float32 does not resolve.
+    """
+    exact = wide(rows)
+    lengths = torch.linalg.vector_norm(exact, dim=1)
     kept = lengths != 0
     count = wide(kept.sum())
     # Over all pairs at once: the square of the sum holds each pair twice and each sample once.
-    with torch.autocast(values.device.type, enabled=False):
-        total = torch.where(kept, 1 / lengths, 0) @ scaled
-    alike = (wide(total).square().sum() - count) / (count * (count - 1))
-    return moment, torch.where(known & (count > 1), alike, math.nan)
+    with torch.autocast(rows.device.type, enabled=False):
+        total = torch.where(kept, 1 / lengths, 0) @ exact
+    alike = (total.square().sum() - count) / (count * (count - 1))
+    return torch.where(count > 1, alike.clamp(max=1), math.nan)
 
 
 def over(values: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,7 +98,8 @@ def dead_share(module: nn.Module, output: Tensor, axis: int | None) -> Tensor | 
     if not any(word in type(module).__name__ for word in RELU_LIKE) or output.dim() < 2:
         return None
     place = axis if axis is not None else (-1 if output.dim() == 3 else 1)
-    return share(output.detach().amax(all_but(place, output)) <= 0)
+    largest = output.detach().amax(all_but(place, output))
+    return torch.where(largest.isnan().any(), math.nan, share(largest <= 0))
 
 
 def unused_share(given: Tensor, axis: int) -> Tensor:

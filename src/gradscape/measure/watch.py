@@ -71,6 +71,8 @@ def watch(
         >>> ...  # train
         >>> print(gs.diagnose(flow))
     """
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"model: got {type(model).__name__}; type: gs.watch(model, optimizer)")
     optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
     other = _watched.get(model)
     if other is not None and (found := other()) is not None and not found.closed:
