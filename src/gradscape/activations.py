@@ -75,7 +75,7 @@ class ActivationHistory:
             ax: to draw on; by default a new figure's.
             statistic: `second_moment` (its colours logarithmic), `correlation`, `dead` or `saturated`.
         """
-        return draw_map(ax, self.steps, getattr(self, statistic), SCALES[statistic])
+        return draw_map(ax, self.steps, self.layers, getattr(self, statistic), SCALES[statistic])
 
     def __str__(self) -> str:
         return f"the outputs of {len(self.layers)} layers over {len(self.steps)} rows"

@@ -50,8 +50,9 @@ class CheckRecord:
         signal: through its layers, over seeds.
         diagnosis: from the signal and some real steps of the model as it is; findings, the gravest first.
         as_is: those steps.
-        remedies: the best first: healthy ones before others, then by the loss after steps if they were to be
-            confirmed, else by how alike gradients are from end to end; what could not be tried comes last.
+        remedies: the best first: healthy ones before others, those that end below the loss that the model
+            begins with before others, then by the loss after steps if they were to be confirmed, else by how
+            alike gradients are from end to end; what could not be tried comes last.
     """
 
     signal: SignalRecord
@@ -81,7 +82,8 @@ class CheckRecord:
     def __str__(self) -> str:
         lines = [str(self.diagnosis), "", str(self.signal)]
         if self.remedies:
-            lines += ["", "remedies tried on copies, the best first:"]
+            well = "nothing needs a remedy; " if self.verdict == "healthy" else ""
+            lines += ["", f"{well}remedies tried on copies, the best first:"]
             lines += [f"  {number}. {trial}" for number, trial in enumerate(self.remedies, 1)]
         return "\n".join(lines)
 

@@ -124,7 +124,9 @@ class FlowHistory:
             statistic: `mean_abs`, `max_abs`, `rms`, `zeros`, `nonfinite`, `agreement`, `weight`, `update` or
                 `relative_update`.
         """
-        return draw_map(ax, self.steps, getattr(self, statistic)[:, self.weights], SCALES[statistic])
+        names = [self.layers[column] for column in self.weights]
+        values = getattr(self, statistic)[:, self.weights]
+        return draw_map(ax, self.steps, names, values, SCALES[statistic])
 
     def __str__(self) -> str:
         if not len(self.steps):

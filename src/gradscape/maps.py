@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,12 +28,23 @@ class Scale:
     colours: str = "viridis"
 
 
-def draw_map(ax: Axes | None, steps: NDArray[np.int64], values: NDArray[np.float64], scale: Scale) -> Axes:
+NAMED = 14  # layers whose names have room beside a map
+BLANK = "#b4b9c0"  # where a cosine, white at 0, has no value
+
+
+def draw_map(
+    ax: Axes | None,
+    steps: NDArray[np.int64],
+    layers: Sequence[str],
+    values: NDArray[np.float64],
+    scale: Scale,
+) -> Axes:
     """Layers downwards, steps to the right; blank where a value is not finite or has no logarithm.
 
     Args:
         ax: to draw on; by default a new figure's.
         steps: (T,) of the rows.
+        layers: (L) names, shown where there is room, else numbered from 1.
         values: (T, L).
         scale: of their colours.
     """
@@ -42,6 +54,8 @@ def draw_map(ax: Axes | None, steps: NDArray[np.int64], values: NDArray[np.float
 
     axes = plt.subplots(layout="constrained")[1] if ax is None else ax
     axes.set(xlabel="step", ylabel="layer (input at the top)")
+    if scale.colours == "RdBu":
+        axes.set_facecolor(BLANK)
     bad = ~(np.isfinite(values) & ((scale.range is not None) | (values > 0)))
     if bad.all():
         axes.text(
@@ -64,9 +78,16 @@ def draw_map(ax: Axes | None, steps: NDArray[np.int64], values: NDArray[np.float
     )
     axes.figure.colorbar(mesh, ax=axes, label=scale.label)
     axes.invert_yaxis()
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(layers) <= NAMED:
+        axes.set_yticks(range(1, len(layers) + 1), [shortened(name) for name in layers], fontsize="small")
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return axes
+
+
+def shortened(name: str, most: int = 16) -> str:
+    return name if len(name) <= most else f"…{name[1 - most :]}"
 
 
 def steps_as_edges(steps: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -81,7 +81,7 @@ def check(
         signal=measured,
         diagnosis=replace(as_is.diagnosis, findings=findings),
         as_is=as_is,
-        remedies=tuple(sorted(tried, key=lambda one: rank(one, confirmed=confirm > 0))),
+        remedies=tuple(sorted(tried, key=lambda one: rank(one, as_is.losses[0], confirmed=confirm > 0))),
     )
 
 
@@ -171,11 +171,12 @@ def span(history: FlowHistory) -> float:
     return float(np.log10(norms[-1] / norms[0]))
 
 
-def rank(one: Trial, confirmed: bool) -> tuple[float, ...]:
-    """Smaller is better."""
+def rank(one: Trial, start: float, confirmed: bool) -> tuple[float, ...]:
+    """Smaller is better; what ends above the loss that the model begins with is no remedy yet."""
     if one.diagnosis is None:
-        return (2, 0, 0)
+        return (2, 0, 0, 0)
     ill = float(one.verdict != "healthy")
     last = one.losses[-1] if math.isfinite(one.losses[-1]) else math.inf
     apart = math.inf if math.isnan(one.span) else abs(one.span)
-    return (ill, last, apart) if confirmed else (ill, apart, last)
+    above = float(last > start)
+    return (ill, above, last, apart) if confirmed else (ill, above, apart, last)

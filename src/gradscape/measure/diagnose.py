@@ -78,6 +78,7 @@ class View:
         broken: whether it had a non-finite element in the first row in which any had.
         agreement: mean cosine between successive gradients.
         optimizers: of each layer.
+        rows: looked at.
         limits: what to hold them against.
     """
 
@@ -91,6 +92,7 @@ class View:
     broken: Bools
     agreement: Values
     optimizers: tuple[OptimizerFacts, ...]
+    rows: int
     limits: Limits
 
     @classmethod
@@ -114,6 +116,7 @@ class View:
             broken=first_broken(history.nonfinite[~history.skipped])[columns],
             agreement=alike(history.agreement[rows]),
             optimizers=tuple(owner[column] for column in columns),
+            rows=len(last),
             limits=limits,
         )
 
@@ -423,7 +426,9 @@ def healthy(view: View) -> Finding:
     return Finding(
         verdict="healthy",
         layer="",
-        cause="every weight layer gets a gradient and a step of its size",
+        cause="every weight layer gets a gradient and a step of its size, in the "
+        + (f"{view.rows} steps" if view.rows > 1 else "one step")
+        + " looked at",
         remedy="nothing",
         evidence=(
             view.evidence(

@@ -45,7 +45,7 @@ def of_gradients(history: FlowHistory, diagnosis: Diagnosis, group: str) -> list
             "agreement-map",
             "Agreement: layer × step",
             "Cosine of the angle between a step's gradient and that of the one before: near 0 where "
-            "mini-batches ask for different things.",
+            "mini-batches ask for different things. Grey: none.",
             group,
             map_of(history, "agreement", diagnosis),
         ),
@@ -56,7 +56,8 @@ OUTPUTS = {
     "second_moment": ("Signal", "Mean h² of each layer's output: the signal on its way forward."),
     "correlation": (
         "Alike samples",
-        "Mean cosine between the outputs for two samples: at 1 nothing tells them apart.",
+        "Mean cosine between a weight layer's outputs for two samples: at 1 nothing tells them apart. Grey: "
+        "other layers.",
     ),
     "dead": (
         "Dead units",
