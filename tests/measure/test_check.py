@@ -93,3 +93,20 @@ def test_what_cannot_be_checked_is_told_in_one_line() -> None:
 
     with pytest.raises(ConfigError, match="raised ValueError: no such layer"):
         gs.check(fails, batch(), cross_entropy)
+
+
+class NotCopied(nn.Sequential):
+    def __deepcopy__(self, memo: object) -> nn.Module:
+        raise RuntimeError("holds a file")
+
+
+def test_a_factory_of_what_cannot_be_copied_gets_its_verdict_and_no_remedies() -> None:
+    def make() -> nn.Module:
+        return NotCopied(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+
+    batch = (torch.randn(8, 4), torch.arange(8) % 2)
+    record = gs.check(make, batch, nn.functional.cross_entropy, seeds=1)
+    assert record.verdict == "healthy"
+    assert all("cannot be copied" in trial.what for trial in record.remedies)
+    with pytest.raises(ConfigError, match="NotCopied cannot be copied"):
+        gs.check(make(), batch, nn.functional.cross_entropy)

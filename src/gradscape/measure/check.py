@@ -65,13 +65,13 @@ def check(
     if confirm < 0:
         raise ConfigError(f"confirm: {confirm} is not a number of steps; give 0 or more")
     measured = signal(make_model, batch, loss, seeds)
-    with random_state():
-        torch.manual_seed(0)
-        model = unwrapped(make_model if isinstance(make_model, nn.Module) else made(make_model))
+    model = unwrapped(make_model) if isinstance(make_model, nn.Module) else first_made(make_model)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError(f"make_model: {type(model).__name__} has no parameter to train")
     steps = Steps(Batch.of(batch), loss, optimizer, confirm or STEPS)
-    as_is = steps.trial("", "as it is", copied(model))
+    # A factory is asked again where a module has to be copied, which not every one can be.
+    twin = copied(model) if isinstance(make_model, nn.Module) else first_made(make_model)
+    as_is = steps.trial("", "as it is", twin)
     assert as_is.diagnosis is not None
     findings = gravest_first([*signal_findings(measured), *as_is.diagnosis.findings])
     tried: list[Trial] = []
@@ -83,6 +83,13 @@ def check(
         as_is=as_is,
         remedies=tuple(sorted(tried, key=lambda one: rank(one, as_is.losses[0], confirmed=confirm > 0))),
     )
+
+
+def first_made(factory: Callable[[], nn.Module]) -> nn.Module:
+    """What the factory makes of the first seed."""
+    with random_state():
+        torch.manual_seed(0)
+        return unwrapped(made(factory))
 
 
 def check_on_noise(make_model: Callable[[], nn.Module], shape: Sequence[int], **options: Any) -> CheckRecord:
@@ -156,7 +163,10 @@ def smaller_eps(model: nn.Module, steps: Steps) -> Trial:
             group["eps"] = SMALL_EPS
         return made_one
 
-    twin = copied(model)
+    try:
+        twin = copied(model)
+    except ConfigError as error:
+        return Trial("smaller eps", str(error), None, math.nan, ())
     if not all(group.get("eps") for group in steps.optimizer(twin.parameters()).param_groups):
         return Trial("smaller eps", "the optimiser has no eps", None, math.nan, ())
     return replace(steps, optimizer=make).trial("smaller eps", f"eps = {SMALL_EPS:g}", twin)
