@@ -196,8 +196,8 @@ def precision() -> str:
 
 
 def verdicts() -> str:
-    """How often a verdict was right, beside a trivial rule; two draws of networks."""
-    draws = [result(f"{RESULTS}/verdicts{number}.json") for number in ("", "-1")]
+    """How often a verdict was right, beside a trivial rule; three draws of networks."""
+    draws = [result(f"{RESULTS}/verdicts{number}.json") for number in ("", "-1", "-2")]
     rows = [
         (
             str(number),
