@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gradscape.arrays import Values, plain_values
 from gradscape.maps import Scale, draw_map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Values = NDArray[np.float64]
 SCALES = {
     "second_moment": Scale("mean h² of the output"),
     "correlation": Scale("correlation of two samples", (-1.0, 1.0), "RdBu"),
@@ -65,8 +65,7 @@ class ActivationHistory:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {key: v.tolist() if isinstance(v, np.ndarray) else v for key, v in values.items()}
+        return plain_values(self)
 
     def plot(self, ax: Axes | None = None, statistic: str = "second_moment") -> Axes:
         """Layer × step as a map; returns the axes.

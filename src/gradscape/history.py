@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradscape.activations import ActivationHistory
+from gradscape.arrays import Values, plain_values
 from gradscape.maps import Scale, draw_map
 from gradscape.records import WEIGHT_KINDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Values = NDArray[np.float64]
 SCALES = {
     "mean_abs": Scale("mean |∂L/∂W|"),
     "max_abs": Scale("largest |∂L/∂W|"),
@@ -109,12 +109,7 @@ class FlowHistory:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        values["optimizers"] = [vars(optimizer) for optimizer in self.optimizers]
-        values["activations"] = self.activations.to_dict() if self.activations else None
-        return {
-            key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in values.items()
-        }
+        return plain_values(self)
 
     def plot(self, ax: Axes | None = None, statistic: str = "mean_abs") -> Axes:
         """Layer × step as a map, its colours logarithmic for sizes and linear for shares; returns the axes.

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gradscape.arrays import Values, plain_values
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Values = NDArray[np.float64]
 WEIGHT_KINDS = ("conv", "linear", "recurrent", "attention")
 SHOWN = 12  # rows of a printed table at each end
 
@@ -41,7 +42,7 @@ class Jacobian:
     how: str
 
     def to_dict(self) -> dict[str, Any]:
-        return plain(self)
+        return plain_values(self)
 
     def __str__(self) -> str:
         if np.isnan(self.largest).all():
@@ -149,10 +150,18 @@ class SignalRecord:
             f"n = {seeds} seed{'s' if seeds > 1 else ''}"
         )
 
+    @property
+    def chi_in_words(self) -> str:
+        """χ and the depth scale in a line; empty where they are not known."""
+        if math.isnan(self.mean_chi):
+            return ""
+        scale = f"depth scale {self.depth_scale:.3g} layers"
+        return f"χ = {self.mean_chi:.3g}, {scale} ({self.depth_scale_how})"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, with χ and the depth scale."""
         derived = {name: getattr(self, name) for name in ("mean_chi", "depth_scale", "depth_scale_how")}
-        return {**plain(self), "chi": self.chi.tolist(), **derived}
+        return {**plain_values(self), "chi": self.chi.tolist(), **derived}
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Second moments of signal and gradient on a log axis, correlation on one at the right; the axes."""
@@ -174,21 +183,24 @@ class SignalRecord:
         seeds = len(self.second_moment)
         head = f"signal through {len(self.layers)} layers, {self.samples} samples, n = {seeds} seed"
         lines = [head + ("s" if seeds > 1 else ""), *self.table()]
-        if not math.isnan(self.mean_chi):
-            scale = f"depth scale {self.depth_scale:.3g} layers"
-            lines.append(f"χ = {self.mean_chi:.3g}, {scale} ({self.depth_scale_how})")
+        if self.chi_in_words:
+            lines.append(self.chi_in_words)
         lines.append(str(self.jacobian))
         if self.origin:
             lines.append(f"first non-finite value: {self.origin}")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
+    def over_depth(self) -> dict[str, Values]:
+        """By its name what is measured of each layer, (L), over seeds."""
+        sizes = ("second_moment", "gradient", "weight_gradient")
+        names = ("second_moment", "correlation", "dead", "saturated", "gradient", "weight_gradient")
+        return {name: over_seeds(getattr(self, name), geometric=name in sizes) for name in names}
+
     def table(self) -> list[str]:
         """A line for each layer; the middle of a deep network is left out."""
         wide = max([5, *map(len, self.layers)])
         names = ("q", "c", "dead", "saturated", "(∂L/∂h)²", "(∂L/∂W)²")
-        logs = (True, False, False, False, True, True)
-        arrays = (self.second_moment, self.correlation, self.dead, self.saturated, self.gradient)
-        columns = [over_seeds(v, log) for v, log in zip((*arrays, self.weight_gradient), logs, strict=True)]
+        columns = self.over_depth().values()
         lines = [f"{'layer':{wide}}  {'kind':10}" + "".join(f" {name:>10}" for name in names)]
         for place, (name, kind) in enumerate(zip(self.layers, self.kinds, strict=True)):
             if len(self.layers) > 2 * SHOWN and SHOWN <= place < len(self.layers) - SHOWN:
@@ -216,14 +228,3 @@ def over_seeds(values: Values, geometric: bool = False) -> Values:
         mean = np.nansum(logs, axis=0) / counted
         found: Values = np.exp(mean) if geometric else mean
     return found
-
-
-def plain(record: Any) -> dict[str, Any]:
-    """A record's fields as lists and numbers."""
-
-    def value(each: Any) -> Any:
-        if isinstance(each, np.ndarray):
-            return each.tolist()
-        return plain(each) if isinstance(each, Jacobian) else each
-
-    return {field.name: value(getattr(record, field.name)) for field in fields(record)}

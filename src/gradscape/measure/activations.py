@@ -15,7 +15,7 @@ from gradscape.activations import ActivationHistory
 from gradscape.measure.batches import main_tensor, tensors
 from gradscape.measure.gradient_norms import local
 from gradscape.measure.subjects import plain
-from gradscape.measure.tracing import Running, layer_kind
+from gradscape.measure.tracing import Running, layer_kind, numbered
 from gradscape.measure.units import dead_share, moments, saturated_share, unit_axis, unused_share
 from gradscape.signal import WEIGHT_KINDS
 
@@ -86,7 +86,7 @@ class Activations:
         if not self.calls:
             self.read_input(call)
         self.calls[name] = count = self.calls.get(name, 0) + 1
-        self.put(name if count == 1 else f"{name} (call {count})", call, local(values))
+        self.put(numbered(name, count), call, local(values))
 
     def read_input(self, call: Running) -> None:
         """What the first layer is given; its first axis is the samples'."""

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscape.activations import ActivationHistory
+from gradscape.arrays import Values
 from gradscape.diagnosis import Diagnosis, Evidence, Finding, gravest_first
 from gradscape.errors import ConfigError
-from gradscape.history import FlowHistory, OptimizerFacts, Values
+from gradscape.history import FlowHistory, OptimizerFacts
 from gradscape.measure.signal_rules import SignalLimits, activation_findings
 from gradscape.measure.watch import Watch
 
@@ -78,7 +79,7 @@ class View:
         broken: whether it had a non-finite element in the first row in which any had.
         agreement: mean cosine between successive gradients.
         optimizers: of each layer.
-        rows: looked at.
+        rows: of the history that are looked at: the last ones of steps that were made.
         limits: what to hold them against.
     """
 
@@ -92,13 +93,13 @@ class View:
     broken: Bools
     agreement: Values
     optimizers: tuple[OptimizerFacts, ...]
-    rows: int
+    rows: NDArray[np.intp]
     limits: Limits
 
     @classmethod
     def of(cls, history: FlowHistory, limits: Limits) -> View:
         columns = history.weights
-        last = last_made(history, limits)
+        last = np.flatnonzero(~history.skipped)[-limits.rows :]
         if not len(last):
             raise ConfigError("no step has been watched yet: train a few steps, then diagnose")
         rows = np.ix_(last, columns)
@@ -116,7 +117,7 @@ class View:
             broken=first_broken(history.nonfinite[~history.skipped])[columns],
             agreement=alike(history.agreement[rows]),
             optimizers=tuple(owner[column] for column in columns),
-            rows=len(last),
+            rows=last,
             limits=limits,
         )
 
@@ -223,7 +224,7 @@ def diagnose(watched: Watch | FlowHistory, limits: Limits | None = None) -> Diag
     rules = RULES if np.isfinite(view.update).any() else RULES[:2]
     findings = [finding for rule in rules for finding in rule(view)]
     if history.activations is not None:
-        of_outputs = activation_findings(history.activations, last_made(history, limits), limits)
+        of_outputs = activation_findings(history.activations, view.rows, limits)
         # Of two that are non-finite the earlier is the cause: broken gradients break later outputs.
         first = backward_first(history, history.activations)
         findings = [*findings, *of_outputs] if first else [*of_outputs, *findings]
@@ -233,12 +234,11 @@ def diagnose(watched: Watch | FlowHistory, limits: Limits | None = None) -> Diag
 
 def after_large_steps(finding: Finding, history: FlowHistory, limits: Limits) -> Finding:
     """What is not finite because steps had replaced the weights before says so."""
-    outputs = history.activations
-    broken = (history.nonfinite == 1).any(axis=1) & ~history.skipped
-    if outputs is not None:
-        broken |= outputs.nonfinite.any(axis=1)
-    if finding.verdict != "non-finite" or not broken.any():
+    if finding.verdict != "non-finite":
         return finding
+    broken = broken_rows(history)
+    if history.activations is not None:
+        broken |= history.activations.nonfinite.any(axis=1)
     steps = np.nan_to_num(history.relative_update[: int(np.argmax(broken)), history.weights])
     if not steps.size or steps.max() <= limits.large:
         return finding
@@ -253,13 +253,14 @@ def after_large_steps(finding: Finding, history: FlowHistory, limits: Limits) ->
 
 def backward_first(history: FlowHistory, outputs: ActivationHistory) -> bool:
     """Whether a gradient was not finite in a row before any output was."""
-    broken = np.flatnonzero((history.nonfinite == 1).any(axis=1) & ~history.skipped)
+    broken = np.flatnonzero(broken_rows(history))
     return len(broken) > 0 and (outputs.origin is None or broken[0] < outputs.origin[0])
 
 
-def last_made(history: FlowHistory, limits: Limits) -> NDArray[np.intp]:
-    """The last rows of steps that were made."""
-    return np.flatnonzero(~history.skipped)[-limits.rows :]
+def broken_rows(history: FlowHistory) -> Bools:
+    """(T,) whether a step was made with a gradient that is not finite."""
+    found: Bools = (history.nonfinite == 1).any(axis=1) & ~history.skipped
+    return found
 
 
 def non_finite(view: View) -> list[Finding]:
@@ -427,7 +428,7 @@ def healthy(view: View) -> Finding:
         verdict="healthy",
         layer="",
         cause="every weight layer gets a gradient and a step of its size, in the "
-        + (f"{view.rows} steps" if view.rows > 1 else "one step")
+        + (f"{len(view.rows)} steps" if len(view.rows) > 1 else "one step")
         + " looked at",
         remedy="nothing",
         evidence=(

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gradscape.measure.batches import main_tensor
-from gradscape.measure.tracing import Running, layer_kind
+from gradscape.measure.tracing import Running, layer_kind, numbered
 from gradscape.measure.units import (
     dead_share,
     moments,
@@ -52,7 +52,7 @@ class Reader:
             return
         self.calls[call.name] = count = self.calls.get(call.name, 0) + 1
         name, kind = call.name or type(module).__name__, layer_kind(module)
-        layer = Layer(name if count == 1 else f"{name} (call {count})", kind, module, 0)
+        layer = Layer(numbered(name, count), kind, module, 0)
         self.layers.append(layer)
         if values is None or not values.numel():
             return

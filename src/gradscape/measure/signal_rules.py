@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscape.activations import ActivationHistory
+from gradscape.arrays import Values
 from gradscape.diagnosis import Evidence, Finding
-from gradscape.signal import WEIGHT_KINDS, SignalRecord, Values, over_seeds
+from gradscape.signal import WEIGHT_KINDS, SignalRecord, over_seeds
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,17 @@ class Outputs:
     saturated: Values
     correlation: Values
 
+    @classmethod
+    def of(cls, seen: SignalRecord | ActivationHistory, rows: NDArray[np.intp] | slice) -> Outputs:
+        """Means over these rows: seeds, or steps."""
+        shares = (over_seeds(values[rows]) for values in (seen.dead, seen.saturated, seen.correlation))
+        return cls(seen.layers, seen.kinds, seen.widths, *shares)
+
 
 def signal_findings(signal: SignalRecord, limits: SignalLimits | None = None) -> list[Finding]:
     """What the signal before a training says is wrong."""
-    seen = Outputs(
-        signal.layers,
-        signal.kinds,
-        signal.widths,
-        *(over_seeds(values) for values in (signal.dead, signal.saturated, signal.correlation)),
-    )
-    return [*non_finite_signal(signal), *output_findings(seen, limits or SignalLimits())]
+    outputs = Outputs.of(signal, slice(None))
+    return [*non_finite_signal(signal), *output_findings(outputs, limits or SignalLimits())]
 
 
 def activation_findings(
@@ -75,13 +77,7 @@ def activation_findings(
         rows: that are looked at for what is typical.
         limits: beyond what a number speaks for a verdict.
     """
-    last = Outputs(
-        seen.layers,
-        seen.kinds,
-        seen.widths,
-        *(over_seeds(values[rows]) for values in (seen.dead, seen.saturated, seen.correlation)),
-    )
-    return [*non_finite_activation(seen), *output_findings(last, limits)]
+    return [*non_finite_activation(seen), *output_findings(Outputs.of(seen, rows), limits)]
 
 
 def output_findings(seen: Outputs, limits: SignalLimits) -> list[Finding]:

@@ -159,6 +159,11 @@ WANTS: dict[type[nn.Module], Callable[[Any], str]] = {
 }
 
 
+def numbered(name: str, call: int) -> str:
+    """The name of a module's first call, second, …"""
+    return name if call == 1 else f"{name} (call {call})"
+
+
 def layer_kind(module: nn.Module) -> str:
     """`recurrent`, `linear`, one of `KINDS`, or `other`.
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure as Drawing
 
+from gradscape.arrays import Values
 from gradscape.checked import CheckRecord, Trial
 from gradscape.report.figures import Figure, panel
 from gradscape.report.style import styled
 from gradscape.report.verdict_page import rendered, written
-from gradscape.signal import SignalRecord, Values, over_seeds
+from gradscape.signal import SignalRecord
 
 
 def save_check_page(record: CheckRecord, path: str | Path) -> Path:
@@ -48,12 +49,8 @@ def page(record: CheckRecord) -> str:
 
 def depth(signal: SignalRecord) -> str:
     """χ, depth scale and Jacobian, a sentence each."""
-    scale = signal.depth_scale
-    told = f"The {signal.jacobian}."
-    if math.isnan(scale):
-        return told
-    how = signal.depth_scale_how
-    return f"χ = {signal.mean_chi:.3g}, depth scale {scale:.3g} layers ({how}). {told}"
+    chi = f"{signal.chi_in_words}. " if signal.chi_in_words else ""
+    return f"{chi}The {signal.jacobian}."
 
 
 def row(trial: Trial) -> tuple[str, str, str, str, str]:
@@ -66,8 +63,7 @@ def row(trial: Trial) -> tuple[str, str, str, str, str]:
 
 def layers(signal: SignalRecord) -> list[tuple[str, ...]]:
     """Of each layer: name, kind, q, c, dead, saturated, mean squared gradient."""
-    logs = {"second_moment": True, "correlation": False, "dead": False, "saturated": False, "gradient": True}
-    columns = [over_seeds(getattr(signal, name), geometric) for name, geometric in logs.items()]
+    columns = [values for name, values in signal.over_depth().items() if name != "weight_gradient"]
     return [
         (name, kind, *("–" if math.isnan(c[place]) else f"{c[place]:.3g}" for c in columns))
         for place, (name, kind) in enumerate(zip(signal.layers, signal.kinds, strict=True))
