@@ -27,7 +27,7 @@ bench: $(VENV)/made-bench
 	$(BIN)/python benchmarks/step_profile.py
 	$(BIN)/python benchmarks/gradient_flow_cost.py
 	$(BIN)/python benchmarks/watch_cost.py
-	$(BIN)/python benchmarks/verdicts.py
+	$(BIN)/python benchmarks/verdicts.py --draw 3
 	$(BIN)/python benchmarks/commands.py
 
 clean:

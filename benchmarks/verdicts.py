@@ -2,8 +2,8 @@
 
 Networks differ in kind (MLP, convolutional), depth, width, initialisation, norm, skip connections, activation
 and optimiser. A family is a kind with an activation, a norm and skips or none; limits may be set on half of
-the families only. `python benchmarks/verdicts.py` takes half an hour on two cores and writes
-`results/verdicts.json`; `--draw 1` draws other networks of the same families: `results/verdicts-1.json`.
+the families only, and were, on draws 0 to 2. `python benchmarks/verdicts.py --draw 3` draws other networks of
+the same families, takes half an hour on two cores and writes `results/verdicts-3.json`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gradscape.train.process import prepare_process
 from measure import write
 
 CLASSES, BATCH = 10, 32
-LOOKED_AT, STEPS = 20, 1_000
+LOOKED_AT, STEPS = 50, 1_000
 LEARNT = 0.6  # of the loss of guessing: who gets below has begun to learn, and need not go on
 
 HARMLESS = ("healthy", "noise-dominated")  # the latter is slow, and not a failure by itself
@@ -211,7 +211,7 @@ RULES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=288)
-    parser.add_argument("--draw", type=int, default=0)
+    parser.add_argument("--draw", type=int, required=True)
     arguments = parser.parse_args()
     chosen = cases(arguments.count, arguments.draw)
     gs.load_images("digits")  # cached before the workers ask
@@ -231,8 +231,7 @@ def main() -> None:
     for half, by_rule in scores.items():
         for rule, numbers in by_rule.items():
             print(half, rule, numbers)
-    name = f"verdicts-{arguments.draw}" if arguments.draw else "verdicts"
-    write(name, {"held_out": sorted(out), "scores": scores, "networks": rows})
+    write(f"verdicts-{arguments.draw}", {"held_out": sorted(out), "scores": scores, "networks": rows})
 
 
 if __name__ == "__main__":

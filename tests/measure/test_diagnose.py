@@ -81,6 +81,33 @@ def test_a_small_epsilon_cures_what_an_epsilon_hid() -> None:
     assert after_training(model, cured).verdict != "vanishing"
 
 
+def test_first_layers_whose_steps_change_nothing_of_the_loss_vanish_though_they_move() -> None:
+    model = deep(4, nn.Sigmoid, gain=0.5)
+    found = after_training(model, sgd(model, lr=0.1))
+    assert found.verdict == "vanishing"
+    assert found.layer == "4.weight"
+    gain, share = found.findings[0].evidence
+    assert gain.value < 3e-5
+    assert share.value < 1e-3
+    assert found.findings[0].cause.startswith("up to here the steps change next to nothing of the loss")
+
+
+def test_the_gain_is_the_most_that_a_step_can_change_the_loss() -> None:
+    model = deep(2, nn.Sigmoid)
+    (gradient,) = torch.autograd.grad(cross_entropy(model(batch()[0]), batch()[1]), model[0].weight)
+    found = after_training(model, sgd(model, lr=0.01), steps=1)
+    assert found.verdict == "learning rate too small"
+    (gain,) = found.findings[0].evidence
+    assert gain.value == pytest.approx(0.01 * gradient.square().sum().item(), rel=1e-4)
+
+
+def test_a_training_that_has_converged_is_not_said_to_vanish() -> None:
+    model = deep(3, nn.ReLU)
+    assert after_training(model, sgd(model, lr=0.5), steps=1_000).verdict == "learning rate too small"
+    model = deep(3, nn.ReLU)
+    assert after_training(model, adam(model), steps=3_000).verdict == "learning rate too small"
+
+
 def test_weights_too_large_explode() -> None:
     model = deep(12, lambda: nn.LeakyReLU(0.9), gain=4.0)
     found = after_training(model, sgd(model, lr=0.0))

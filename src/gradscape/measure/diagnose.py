@@ -37,18 +37,21 @@ class Limits(SignalLimits):
             span less than another layer's.
         small: the same of the layer that moves most.
         large: the same of a single step.
-        shaken: the same, of a step after which gradients have nothing in common (see `noise`).
+        shaken: the same of the layer that moves most, where gradients have nothing in common (see `noise`).
+        gain: ‖∂L/∂W‖·‖ΔW‖ of the first layer, in units of the loss: the most by which its step can change
+            the loss, to first order.
         noise: median cosine between the gradients of successive rows.
     """
 
-    rows: int = 20
+    rows: int = 50
     steep: float = 1e3
     span: float = 1e3
     reach: float = 0.1
     still: float = 1e-6
     small: float = 1e-4
     large: float = 3.0
-    shaken: float = 1.0
+    shaken: float = 0.05
+    gain: float = 3e-5
     noise: float = 0.05
 
 
@@ -59,7 +62,8 @@ SOURCES = {
     "still": "a thousandth of the healthy 1/1000 (Karpathy 2015, CS231n)",
     "small": "a tenth of the healthy 1/1000 (Karpathy 2015, CS231n)",
     "large": "a step three times the weights; healthy ones are near 1/1000 (Karpathy 2015, CS231n)",
-    "shaken": "a step as large as the weights, and gradients that have nothing in common after it",
+    "shaken": "a twentieth of the weights replaced at each step, on gradients that have nothing in common",
+    "gain": "by Cauchy and Schwarz |∂L/∂W · ΔW| is no more; 30,000 steps for a change of 1",
     "noise": "McCandlish et al. (2018), §2.2: |G|² a twentieth of |G|² + tr Σ",
 }
 
@@ -74,6 +78,7 @@ class View:
         rms: of the elements of ∂L/∂W.
         update: ‖ΔW‖₂/‖W‖₂.
         largest_update: of any row.
+        gain: ‖∂L/∂W‖₂·‖ΔW‖₂, in units of the loss.
         zero: whether neither it nor its layer's other parameters ever had a gradient but exact zeros.
         steepness: ‖∂L/∂W‖₂/‖W‖₂.
         broken: whether it had a non-finite element in the first row in which any had.
@@ -88,6 +93,7 @@ class View:
     rms: Values
     update: Values
     largest_update: Values
+    gain: Values
     zero: Bools
     steepness: Values
     broken: Bools
@@ -112,6 +118,7 @@ class View:
             rms=rms,
             update=typical(history.relative_update[rows]),
             largest_update=np.nan_to_num(history.relative_update[rows]).max(axis=0),
+            gain=typical(history.rms[rows] * np.sqrt(sizes) * history.update[rows]),
             zero=without_gradient(history, last)[columns],
             steepness=typical(history.rms[rows] * np.sqrt(sizes) / np.maximum(history.weight[rows], TINY)),
             broken=first_broken(history.nonfinite[~history.skipped])[columns],
@@ -157,6 +164,23 @@ class View:
             return (self.evidence("reach", what, self.reach(place)),)
         what = f"‖ΔW‖/‖W‖ of a step of {self.layers[place]}"
         return (self.evidence("still", what, self.update[place]),)
+
+    @property
+    def unheard(self) -> Bools:
+        """Whether neither a layer's steps nor those of any before it change the loss, while another's do."""
+        beside_another = self.gain < float(np.nanmax(self.gain)) / self.limits.span
+        found: Bools = np.logical_and.accumulate(self.idle & beside_another & self.reaching)
+        return found
+
+    @property
+    def idle(self) -> Bools:
+        """Whether a layer's steps change next to nothing of the loss.
+
+        Adam's are left out: it takes steps of one size until a gradient grows.
+        """
+        plain = np.array([facts.eps is None for facts in self.optimizers])
+        found: Bools = (self.gain < self.limits.gain) & plain
+        return found
 
     def per_layer(self) -> float:
         """Orders of magnitude that the gradient grows by, a layer, towards the input (least squares)."""
@@ -346,12 +370,12 @@ def exploding(view: View) -> list[Finding]:
 
 
 def vanishing(view: View) -> list[Finding]:
-    """Gradients that shrink towards the input until nothing of them is left in a step."""
+    """Gradients that shrink towards the input until nothing of them is left in a step, or in the loss."""
     shrunk = view.gradient < view.gradient[-1] / view.limits.span
     # An exact zero is of another cause, unless what is left of a gradient before it is next to nothing.
     lost = np.flatnonzero(shrunk & ~view.reaching & (view.gradient > 0))
     if not len(lost):
-        return []
+        return unheard(view)
     return [
         Finding(
             verdict="vanishing",
@@ -366,6 +390,30 @@ def vanishing(view: View) -> list[Finding]:
                     view.gradient[-1] / view.gradient[view.gradient > 0].min(),
                 ),
                 *view.of_the_step(int(lost[0])),
+            ),
+        )
+    ]
+
+
+def unheard(view: View) -> list[Finding]:
+    """Steps of the first layers that are of their size, and change next to nothing of the loss."""
+    if not view.unheard[0]:
+        return []
+    last = int(np.flatnonzero(view.unheard)[-1])
+    share = view.gain[0] / np.nanmax(view.gain)
+    return [
+        Finding(
+            verdict="vanishing",
+            layer=view.layers[last],
+            cause="up to here the steps change next to nothing of the loss; what comes back changes by "
+            f"{view.per_layer():+.2f} orders of magnitude a layer",
+            remedy="a norm before each activation, skip connections, He initialisation; ReLU in place of "
+            "sigmoid; a lower learning rate where the last layers' steps are large",
+            evidence=(
+                view.evidence("gain", f"‖∂L/∂W‖·‖ΔW‖ of a step of {view.layers[0]}", view.gain[0]),
+                Evidence(
+                    "the same beside the layer's that has most", share, 1 / view.limits.span, SOURCES["span"]
+                ),
             ),
         )
     ]
@@ -391,20 +439,44 @@ def below_reach(view: View) -> list[Finding]:
 
 def learning_rate(view: View) -> list[Finding]:
     """Steps that are too large or too small beside the weights."""
+    return too_large(view) or too_small(view)
+
+
+def too_large(view: View) -> list[Finding]:
+    """One step that replaces the weights, or many that take much of them where noise says."""
     largest, most = int(np.argmax(view.largest_update)), int(np.nanargmax(view.update))
     step, typical_step = view.largest_update[largest], view.update[most]
-    if step > view.limits.large or (step > view.limits.shaken and view.alike < view.limits.noise):
-        limit = "large" if step > view.limits.large else "shaken"
-        evidence = view.evidence(limit, f"‖ΔW‖/‖W‖ of the largest step of {view.layers[largest]}", step)
-        cause, remedy = "a step replaces the weights", "a lower learning rate, or warm-up"
-        return [Finding("learning rate too large", view.layers[largest], cause, remedy, (evidence,))]
-    if typical_step < view.limits.small and (view.reaching.all() or view.optimizers[most].lr == 0):
+    if step > view.limits.large:
+        what = f"‖ΔW‖/‖W‖ of the largest step of {view.layers[largest]}"
+        layer, evidence = view.layers[largest], [view.evidence("large", what, step)]
+    elif typical_step > view.limits.shaken and view.alike < view.limits.noise:
+        what = f"‖ΔW‖/‖W‖ of a step of {view.layers[most]}"
+        layer, evidence = view.layers[most], [view.evidence("shaken", what, typical_step), of_noise(view)]
+    else:
+        return []
+    cause, remedy = "steps replace the weights", "a lower learning rate, or warm-up"
+    return [Finding("learning rate too large", layer, cause, remedy, tuple(evidence))]
+
+
+def too_small(view: View) -> list[Finding]:
+    """Steps that are small beside the weights, or change next to nothing of the loss, in every layer."""
+    most = int(np.nanargmax(view.update))
+    if not view.reaching.all() and view.optimizers[most].lr != 0:
+        return []
+    if view.update[most] < view.limits.small:
         what = f"‖ΔW‖/‖W‖ of a step of {view.layers[most]}, the layer that moves most"
-        evidence = view.evidence("small", what, typical_step)
-        cause = "steps are small beside the weights in every layer, or the training has converged"
-        remedy = "a higher learning rate, if the loss is not yet what it should be"
-        return [Finding("learning rate too small", "", cause, remedy, (evidence,))]
-    return []
+        evidence = view.evidence("small", what, view.update[most])
+    elif view.idle[0]:
+        evidence = view.evidence("gain", f"‖∂L/∂W‖·‖ΔW‖ of a step of {view.layers[0]}", view.gain[0])
+    else:
+        return []
+    cause = "steps are small in every layer, or the training has converged"
+    remedy = "a higher learning rate, if the loss is not yet what it should be"
+    return [Finding("learning rate too small", "", cause, remedy, (evidence,))]
+
+
+def of_noise(view: View) -> Evidence:
+    return view.evidence("noise", "cosine between successive gradients", view.alike)
 
 
 def noise(view: View) -> list[Finding]:
@@ -418,7 +490,7 @@ def noise(view: View) -> list[Finding]:
             cause="what one mini-batch asks for, the next one does not: the gradient is nearly all noise",
             remedy="larger mini-batches or accumulation, a lower learning rate; "
             "check that labels fit the inputs",
-            evidence=(view.evidence("noise", "cosine between successive gradients", view.alike),),
+            evidence=(of_noise(view),),
         )
     ]
 

@@ -23,14 +23,14 @@ class SignalLimits:
         alike: 1 − correlation of two samples, below which nothing tells them apart.
     """
 
-    dead: float = 0.9
-    saturated: float = 0.98
+    dead: float = 0.95
+    saturated: float = 0.99
     alike: float = 1e-8
 
 
 SOURCES = {
-    "dead": "a tenth of the units is left to learn with",
-    "saturated": "no network of benchmarks/verdicts.py that trains has more; see Glorot & Bengio (2010), §3",
+    "dead": "a twentieth of the units is left to learn with",
+    "saturated": "a hundredth of the values passes a gradient; see Glorot & Bengio (2010), §3",
     "alike": "samples that differ by a ten-thousandth; see Schoenholz et al. (2017), §3",
 }
 
