@@ -24,6 +24,12 @@ def number():
 def fails():
     raise ValueError("no such layer")
 
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(12, 3))
+
+made = net()
+
 CLASSES = 3
 """
 
@@ -39,6 +45,11 @@ def test_a_factory_in_a_file_is_checked(file: Path, capsys: pytest.CaptureFixtur
     out = capsys.readouterr().out
     assert out.startswith("healthy")
     assert "signal through 4 layers, 32 samples, n = 3 seeds" in out
+
+
+def test_a_class_is_a_factory_too(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", f"{file}:Net", "--input", "12", "--no-remedies"]) == 0
+    assert "signal through 1 layer, 32 samples" in capsys.readouterr().out
 
 
 def test_json_has_everything(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,7 +77,8 @@ def test_a_module_of_a_package_is_found_by_name(
         ("none.py:net", "3,2,2", "none.py: no such file"),
         ("no_such_package:net", "3,2,2", "no_such_package cannot be read: ModuleNotFoundError"),
         ("{file}:number", "3,2,2", "number() made int; it must return a torch Module"),
-        ("{file}:fails", "3,2,2", "fails() raised ValueError: no such layer"),
+        ("{file}:fails", "3,2,2", "fails() raised ValueError: no such layer (my_nets.py, line 14)"),
+        ("{file}:made", "3,2,2", ":made is a module; give a function of no arguments that makes one"),
         ("{file}:net", "3,two", "--input: '3,two' is not a shape; give sizes such as 3,32,32"),
         ("{file}:net", "5", "layer 1 (Linear) was given float32 (32, 5) and wants"),
         ("{file}:image", "3,2,2", "its output is (32, 3, 2, 2), not (N, classes)"),

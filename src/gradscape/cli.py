@@ -83,7 +83,12 @@ def parser() -> Parser:
 
     check_ = commands.add_parser("check", help="will a network train? why not? what would help?")
     check_.add_argument("factory", metavar="FACTORY", help="FILE.py:FACTORY or package.module:FACTORY")
-    check_.add_argument("--input", metavar="C,H,W", default="3,32,32", help="of a sample (default: 3,32,32)")
+    check_.add_argument(
+        "--input",
+        metavar="C,H,W",
+        default="3,32,32",
+        help="numbers of a sample (default: 3,32,32); for tokens use gradscape.check in Python",
+    )
     check_.add_argument("--batch", metavar="N", type=whole, default=32, help="samples (default: 32)")
     check_.add_argument("--seeds", metavar="N", type=whole, default=3, help="of the signal (default: 3)")
     check_.add_argument(

@@ -13,7 +13,11 @@ traceback. Mistakes of our own are assertions and are never caught.
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
+
+NOT_THE_USERS = (str(Path(__file__).parent), "site-packages", "dist-packages", "<")
 
 
 class GradscapeError(Exception):
@@ -44,6 +48,14 @@ def first_line(error: BaseException) -> str:
     """`ValueError: what it says`, without further lines."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def with_place(error: BaseException) -> str:
+    """`first_line`, and where in a user's own file it was raised, if it was."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not any(part in frame.filename for part in NOT_THE_USERS)]
+    place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+    return first_line(error) + place
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

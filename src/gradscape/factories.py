@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from gradscape.errors import ConfigError, first_line, nearest
+from gradscape.errors import ConfigError, nearest, with_place
 
 
 def load_factory(name: str) -> Callable[[], Any]:
@@ -27,14 +27,14 @@ def load_factory(name: str) -> Callable[[], Any]:
     except ConfigError:
         raise
     except Exception as error:
-        raise ConfigError(f"{place} cannot be read: {first_line(error)}") from error
+        raise ConfigError(f"{place} cannot be read: {with_place(error)}") from error
     found = getattr(module, factory, None)
-    if hasattr(found, "state_dict"):
+    if hasattr(found, "state_dict") and not isinstance(found, type):
         raise ConfigError(f"{name} is a module; give a function of no arguments that makes one")
     if not callable(found):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise ConfigError(f"{place} has no function {factory!r}{nearest(factory, known)}")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def from_file(path: Path) -> ModuleType:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscape.arrays import Values, plain_values
+from gradscape.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -181,8 +182,8 @@ class SignalRecord:
 
     def __str__(self) -> str:
         seeds = len(self.second_moment)
-        head = f"signal through {len(self.layers)} layers, {self.samples} samples, n = {seeds} seed"
-        lines = [head + ("s" if seeds > 1 else ""), *self.table()]
+        parts = (counted(len(self.layers), "layer"), counted(self.samples, "sample"))
+        lines = [f"signal through {', '.join(parts)}, n = {counted(seeds, 'seed')}", *self.table()]
         if self.chi_in_words:
             lines.append(self.chi_in_words)
         lines.append(str(self.jacobian))

@@ -164,7 +164,7 @@ def test_lsuv_keeps_running_statistics_and_tells_of_outputs_that_do_not_vary() -
 def test_norms_stand_after_each_layer_but_the_last() -> None:
     model = convnet()
     found = applied("norm", model, IMAGES)
-    assert found.what == "BatchNorm2d after 2 layers and LayerNorm after 1 layers, the last left as it was"
+    assert found.what == "BatchNorm2d after 2 layers and LayerNorm after 1 layer, the last left as it was"
     changed = found.model
     conv = model[0](IMAGES)
     expected = (conv - conv.mean((0, 2, 3), True)) / (conv.var((0, 2, 3), False, True) + 1e-5).sqrt()

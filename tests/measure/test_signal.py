@@ -455,7 +455,7 @@ def test_factories_and_losses_that_fail_are_refused_in_one_line() -> None:
 
     x, loss = torch.randn(4, 3), lambda out: out.sum()
     wrong: list[tuple[Any, Any, str]] = [
-        (broken, loss, r"^make_model: broken\(\) raised ValueError: no such width$"),
+        (broken, loss, r"^make_model: broken\(\) raised ValueError: no such width \(test_signal.py, line "),
         (lambda: None, loss, "made NoneType; it must return a torch Module"),
         ("model", loss, "got str; give a module or a function making one"),
         (

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradscape.errors import ConfigError, GradscapeError, first_line
+from gradscape.errors import ConfigError, GradscapeError, with_place
 
 Loss = Callable[..., Tensor]
 
@@ -118,7 +118,7 @@ def called(loss: Loss, output: Any, further: tuple[Any, ...]) -> Any:
         raise
     except Exception as error:
         given = ", ".join(described(value) for value in (output, *further))
-        raise ConfigError(f"loss: failed on ({given}): {first_line(error)}") from error
+        raise ConfigError(f"loss: failed on ({given}): {with_place(error)}") from error
 
 
 def tensors(value: Any) -> Iterator[Tensor]:

@@ -163,12 +163,12 @@ def smaller_eps(model: nn.Module, steps: Steps) -> Trial:
             group["eps"] = SMALL_EPS
         return made_one
 
+    if not all(group.get("eps") for group in steps.optimizer(model.parameters()).param_groups):
+        return Trial("smaller eps", "the optimiser has no eps", None, math.nan, ())
     try:
         twin = copied(model)
     except ConfigError as error:
         return Trial("smaller eps", str(error), None, math.nan, ())
-    if not all(group.get("eps") for group in steps.optimizer(twin.parameters()).param_groups):
-        return Trial("smaller eps", "the optimiser has no eps", None, math.nan, ())
     return replace(steps, optimizer=make).trial("smaller eps", f"eps = {SMALL_EPS:g}", twin)
 
 

@@ -11,6 +11,7 @@ The model itself, its hooks and all random numbers stay as they are.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -26,6 +27,7 @@ from gradscape.measure.rebuilding import NormAfter, norm_for, put
 from gradscape.measure.skips import add_skips, skip_modules, traced
 from gradscape.measure.tracing import layer_kind, layers_in_order
 from gradscape.measure.untouched import random_state
+from gradscape.words import counted
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,9 @@ def drawn(model: nn.Module, draw: Callable[[Any], object]) -> str:
         raise ConfigError(
             f"{type(model).__name__} has no convolution, linear or recurrent layer to initialise"
         )
-    return f"{count} layers, biases 0" + (f"; {left} parametrised ones left as they were" if left else "")
+    return f"{counted(count, 'layer')}, biases 0" + (
+        f"; {left} parametrised ones left as they were" if left else ""
+    )
 
 
 @remedy
@@ -139,8 +143,8 @@ def norm(model: nn.Module, batch: Batch) -> Applied:
             put(model, layer, NormAfter(layer, made))
     if not done:
         raise ConfigError("norm: no convolution or linear layer but the last is without a norm after it")
-    names = list(done.values())
-    told = " and ".join(f"{kind} after {names.count(kind)} layers" for kind in dict.fromkeys(names))
+    norms = Counter(done.values())
+    told = " and ".join(f"{norm} after {counted(number, 'layer')}" for norm, number in norms.items())
     return Applied(model, told + ", the last left as it was")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gradscape.errors import ConfigError, first_line
+from gradscape.errors import ConfigError, first_line, with_place
 from gradscape.measure.batches import Batch, Loss, main_tensor, unwrapped
 from gradscape.measure.functions import Functions
 from gradscape.measure.jacobian import Singular, singular_values, twice_differentiable
@@ -77,7 +77,7 @@ def made(factory: Callable[[], nn.Module]) -> nn.Module:
     try:
         model = factory()
     except Exception as error:
-        raise ConfigError(f"make_model: {name}() raised {first_line(error)}") from error
+        raise ConfigError(f"make_model: {name}() raised {with_place(error)}") from error
     if not isinstance(model, nn.Module):
         raise ConfigError(f"make_model: {name}() made {type(model).__name__}; it must return a torch Module")
     return model

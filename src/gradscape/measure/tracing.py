@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradscape.errors import ConfigError, GradscapeError, first_line
+from gradscape.errors import ConfigError, GradscapeError, with_place
 from gradscape.measure.batches import Batch, described, main_tensor, tensors
 from gradscape.measure.gradient_flow import NORM_LAYERS
 from gradscape.measure.untouched import same_buffers
@@ -123,13 +123,13 @@ class Trace:
 def blame(stack: list[Running], model: nn.Module, error: Exception) -> str:
     """One line: the innermost module at work, what it was given, what it wants, why it failed."""
     if not stack:
-        return f"{type(model).__name__} cannot be called on the batch: {first_line(error)}"
+        return f"{type(model).__name__} cannot be called on the batch: {with_place(error)}"
     call = stack[-1]
     given = ", ".join(described(t) for t in tensors(call.given)) or "no tensor"
     where = f"layer {call.name} ({type(call.module).__name__})" if call.name else type(model).__name__
     wanted = wants(call.module)
     needs = f" and wants {wanted}; change the batch or the layer" if wanted else ""
-    return f"batch: {where} was given {given}{needs}: {first_line(error)}"
+    return f"batch: {where} was given {given}{needs}: {with_place(error)}"
 
 
 def wants(module: nn.Module) -> str:

@@ -76,7 +76,9 @@ def watch(
     optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
     other = _watched.get(model)
     if other is not None and (found := other()) is not None and not found.closed:
-        raise ConfigError(f"{type(model).__name__} is being watched already: close() the other watch first")
+        raise ConfigError(
+            f"{type(model).__name__} is being watched already: use what gs.watch returned then, or close() it"
+        )
     if every is not None and every < 1:
         raise ConfigError(f"every: {every} is not a number of steps; give 1 or more")
     if capacity < 2:

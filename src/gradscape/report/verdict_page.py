@@ -14,6 +14,7 @@ from gradscape.report.figures import Figure, render
 from gradscape.report.inline import inline_svg
 from gradscape.report.page import environment
 from gradscape.store import replace_bytes
+from gradscape.words import counted
 
 
 def rendered(template: str, diagnosis: Diagnosis, figures: Sequence[Figure], **values: Any) -> str:
@@ -22,7 +23,9 @@ def rendered(template: str, diagnosis: Diagnosis, figures: Sequence[Figure], **v
         figure.name: Markup(inline_svg(render(figure)["svg"].decode(), figure.name)) for figure in figures
     }
     page = environment().get_template(template)
-    text = page.render(diagnosis=diagnosis, figures=figures, drawn=drawn, sentence=sentence, **values)
+    text = page.render(
+        diagnosis=diagnosis, figures=figures, drawn=drawn, sentence=sentence, counted=counted, **values
+    )
     return text + "\n"
 
 
