@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from gradscape.integrations.jsonl import JsonLines, read_jsonl
 from small_nets import BATCH, batches, examples, mlp, norms, read_norms
@@ -83,24 +86,23 @@ def fit(
     trainer = lightning().Trainer(
         max_epochs=1,
         accelerator="cpu",
-        devices=1,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         callbacks=callbacks,
-        **settings,
+        **{"devices": 1} | settings,
     )
     trainer.fit(module_of(model, make, manual), data)
     return model
 
 
-def direct(make: Any, accumulate: int, clip: bool) -> list[list[float]]:
-    """Norms of every step's gradients before clipping, of a plain loop."""
+def direct(make: Any, accumulate: int, clip: bool, parts: Any = None) -> list[list[float]]:
+    """Norms of every step's gradients before clipping, of a plain loop over `batches`, or these parts."""
     model, found = mlp().double(), []
     parameters = list(model.parameters())
     optimizer = make(parameters)
-    parts = list(batches())
+    parts = parts or list(batches())
     for start in range(0, len(parts), accumulate):
         total = [torch.zeros_like(p) for p in parameters]
         for x, y in parts[start : start + accumulate]:
@@ -161,3 +163,32 @@ def test_rows_are_written_while_it_trains_and_kept_when_it_breaks(tmp_path: Path
     assert [row["step"] for row in read_jsonl(tmp_path / "rows.jsonl")] == list(range(5))
     fit([WatchCallback(sinks=[log], write_every=3)])
     assert [row["step"] for row in read_jsonl(tmp_path / "rows.jsonl")] == [*range(5), *range(8)]
+
+
+SCRIPT = """
+from gradscape.integrations.jsonl import JsonLines
+from gradscape.integrations.lightning import WatchCallback
+from test_lightning import CLIP, fit
+
+seen = WatchCallback(sinks=[JsonLines("rows.jsonl")])
+fit([seen], strategy="ddp", devices=2, gradient_clip_val=CLIP)
+"""
+
+
+def test_under_ddp_rows_are_of_the_averaged_gradients_and_written_once(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)  # Lightning runs it again for its second process
+    here = Path(__file__).parent
+    places = {"PYTHONPATH": os.pathsep.join(map(str, (here, here.parent))), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | places, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = read_jsonl(tmp_path / "rows.jsonl")
+    rms = [
+        [v for key, v in row.items() if key.startswith("gradient/") and key.endswith("/rms")] for row in rows
+    ]
+    sizes = [p.numel() for p in mlp().parameters()]
+    (x, y), ranks = examples(), [list(DistributedSampler(range(8 * BATCH), 2, rank)) for rank in (0, 1)]  # type: ignore[arg-type]
+    shares = [torch.tensor(order).split(BATCH) for order in ranks]
+    parts = [(x[share], y[share]) for both in zip(*shares, strict=True) for share in both]
+    expected = direct(sgd, 2, clip=True, parts=parts)
+    assert np.allclose(np.array(rms) * np.sqrt(sizes), expected, rtol=1e-6, atol=0)
