@@ -28,6 +28,8 @@ bench: $(VENV)/made-bench
 	$(BIN)/python benchmarks/gradient_flow_cost.py
 	$(BIN)/python benchmarks/watch_cost.py
 	$(BIN)/python benchmarks/verdicts.py --draw 3
+	$(BIN)/python benchmarks/verdicts.py --draw 4
+	$(BIN)/python benchmarks/verdict_ceiling.py --draws 3 4
 	$(BIN)/python benchmarks/commands.py
 
 clean:

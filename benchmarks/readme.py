@@ -15,6 +15,7 @@ from tables import (
     INSTRUCTIONS,
     RESULTS,
     ROOT,
+    ceiling,
     duration,
     growth,
     machine_line,

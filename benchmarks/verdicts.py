@@ -13,7 +13,7 @@ import itertools
 import math
 import multiprocessing as mp
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from torch.nn.functional import cross_entropy
 
 import gradscape as gs
 from gradscape.history import FlowHistory
+from gradscape.measure.watch import Watch
 from gradscape.study.executors import cores
 from gradscape.train.process import prepare_process
 from measure import write
@@ -140,24 +141,40 @@ def data() -> tuple[Tensor, Tensor]:
     return (x - x.mean()).div(x.std()).unsqueeze(1), torch.from_numpy(np.array(images.train_labels)).long()
 
 
-def train(case: Case) -> tuple[FlowHistory, list[float]]:
-    """What a watch saw of the first steps, and the losses until the network has learnt, or all of them."""
+def begun(case: Case) -> tuple[Watch, Iterator[float]]:
+    """A watched training, and its losses step by step for as long as one asks."""
     prepare_process(threads=1)
     x, y = data()
     model = build(case)
     optimizer = OPTIMIZERS[case.optimizer](model.parameters(), case.lr_scale)
     generator = torch.Generator().manual_seed(case.seed)
-    losses: list[float] = []
-    flow = gs.watch(model, optimizer, every=1, activations=True)
+
+    def steps() -> Iterator[float]:
+        while True:
+            chosen = torch.randint(0, len(x), (BATCH,), generator=generator)
+            optimizer.zero_grad()
+            loss = cross_entropy(model(x[chosen]), y[chosen])
+            loss.backward()
+            optimizer.step()
+            yield loss.item()
+
+    return gs.watch(model, optimizer, every=1, activations=True), steps()
+
+
+def watched(case: Case) -> tuple[FlowHistory, list[float]]:
+    """What a watch saw of the first steps, and their losses."""
+    flow, steps = begun(case)
+    losses = list(itertools.islice(steps, LOOKED_AT))
+    return flow.history(), losses
+
+
+def train(case: Case) -> tuple[FlowHistory, list[float]]:
+    """What a watch saw of the first steps, and the losses until the network has learnt, or all of them."""
+    flow, steps = begun(case)
+    losses = list(itertools.islice(steps, LOOKED_AT))
+    flow.close()
     while len(losses) < STEPS and not learnt(losses):
-        if len(losses) == LOOKED_AT:
-            flow.close()
-        chosen = torch.randint(0, len(x), (BATCH,), generator=generator)
-        optimizer.zero_grad()
-        loss = cross_entropy(model(x[chosen]), y[chosen])
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+        losses.append(next(steps))
     return flow.history(), losses
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from gradscape.data import load_images
     from gradscape.errors import GradscapeError
     from gradscape.measure.check import check
+    from gradscape.measure.curvature import curvature
     from gradscape.measure.diagnose import diagnose
     from gradscape.measure.gradient_flow import FlowRecorder
     from gradscape.measure.watch import watch
@@ -28,6 +29,7 @@ HOMES = {
     "RunConfig": "gradscape.config",
     "RunFolder": "gradscape.store",
     "check": "gradscape.measure.check",
+    "curvature": "gradscape.measure.curvature",
     "diagnose": "gradscape.measure.diagnose",
     "load": "gradscape.store",
     "load_images": "gradscape.data",
@@ -45,6 +47,7 @@ __all__ = [
     "RunConfig",
     "RunFolder",
     "check",
+    "curvature",
     "diagnose",
     "load",
     "load_images",

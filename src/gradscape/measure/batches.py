@@ -58,18 +58,22 @@ class Batch:
         if not isinstance(value, Tensor) or value.numel() != 1:
             got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
             raise ConfigError(f"loss: returned {got}; it must be a tensor of one number, as of .mean()")
-        if not value.requires_grad:
+        if torch.is_grad_enabled() and not value.requires_grad:
             raise ConfigError("loss: nothing in it has a gradient; train at least one parameter")
         return value
 
-    def first(self, count: int) -> Batch:
-        """The first samples alone."""
+    def part(self, first: int, count: int) -> Batch:
+        """So many samples, or those that are left, without the others."""
+        count = min(count, self.size - first)
 
         def cut(value: Any) -> Any:
+            if isinstance(value, Mapping):
+                return {name: cut(each) for name, each in value.items()}
             axis = sample_axis(value, self.size) if isinstance(value, Tensor) else None
-            return value if axis is None else value.narrow(axis, 0, min(count, self.size))
+            return value if axis is None else value.narrow(axis, first, count)
 
-        return replace(self.mapped(cut), size=min(count, self.size))
+        further = tuple(cut(value) for value in self.further)
+        return replace(self.mapped(cut), further=further, size=count)
 
     def differentiable(self) -> tuple[Batch, Tensor | None]:
         """The batch with its first floating tensor as one that gradients reach, and that tensor."""

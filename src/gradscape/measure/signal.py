@@ -121,7 +121,7 @@ def jacobian(model: nn.Module, batch: Batch, samples: int) -> tuple[Singular, li
     """Singular values of outputs by inputs, or by what the first layer makes of inputs that are integers."""
     if not samples:
         return UNKNOWN, []
-    few = batch.first(samples)
+    few = batch.part(0, samples)
     free, source = few.differentiable()
     firsts: list[Tensor] = []
 

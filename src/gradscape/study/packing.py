@@ -7,17 +7,16 @@ images that are noise.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from threading import Barrier
 
 import torch
 
 from gradscape.config import RunConfig
 from gradscape.errors import ConfigError
+from gradscape.memory import memory_free
 from gradscape.study.cost import dummy_step, run_bytes
 from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.graph import WARM_UP, advance
@@ -62,16 +61,6 @@ def share_memory(configs: Sequence[RunConfig], wanted: int) -> tuple[int, str]:
     if fit >= min(wanted, len(configs)):
         return wanted, ""
     return fit, f"{said(fit)}: the memory does not hold {wanted} ({needed / 2**30:.1f} GiB each)"
-
-
-def memory_free() -> float:
-    """Bytes that new processes can have of the main memory; infinite where it is not known."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return math.inf
-    kilobytes = {name: int(rest.split()[0]) for name, rest in (line.split(":") for line in lines)}
-    return kilobytes.get("MemAvailable", math.inf) * 1024
 
 
 def at_once(wanted: int | None, runs: int, fit: int, rate: Callable[[int], float]) -> tuple[int, str]:

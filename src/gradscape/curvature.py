@@ -1,0 +1,227 @@
+"""The curvature of a loss at a model's parameters, as plain arrays; no torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradscape.arrays import Values, plain_values
+from gradscape.words import counted
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SHOWN = 5  # eigenvalues that are printed
+WIDTH = 0.01  # of the density's kernel, in the spectrum's width
+MATRICES = {"hessian": "Hessian", "ggn": "generalised Gauss-Newton matrix"}
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Eigenvalues at both ends of a spectrum, from the outside in; each lies within its residual.
+
+    Attributes:
+        largest, smallest: (k,), in units of the loss over those of the parameters squared.
+        largest_residuals, smallest_residuals: (k,) ‖Av − λv‖ of a unit vector v, which bounds the distance to
+            the nearest eigenvalue.
+        converged: whether all residuals are within the tolerance.
+        largest_vectors, smallest_vectors: (k, n) of unit length, if asked for.
+    """
+
+    largest: Values
+    smallest: Values
+    largest_residuals: Values
+    smallest_residuals: Values
+    converged: bool
+    largest_vectors: Values | None = None
+    smallest_vectors: Values | None = None
+
+    def __str__(self) -> str:
+        def told(values: Values, errors: Values) -> str:
+            pairs = list(zip(values, errors, strict=True))[:SHOWN]
+            return ", ".join(f"{value:.4g}" + (f" ± {e:.1g}" if e else "") for value, e in pairs)
+
+        largest = told(self.largest, self.largest_residuals)
+        smallest = told(self.smallest, self.smallest_residuals)
+        end = "" if self.converged else "; not yet converged"
+        return f"largest eigenvalues {largest}; smallest {smallest}{end}"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over random probes.
+
+    Attributes:
+        value: NaN if there was no time for it.
+        error: its standard error.
+        probes: that it is the mean of.
+    """
+
+    value: float
+    error: float
+    probes: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} ± {self.error:.1g}, n = {counted(self.probes, 'probe')}"
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Gauss quadrature of the spectral density, a row for each probe (Ghorbani et al. 2019, §2).
+
+    Attributes:
+        nodes: (probes, m) eigenvalues of the projected matrices.
+        weights: (probes, m) of them; a row sums to 1.
+    """
+
+    nodes: Values
+    weights: Values
+
+    def density(self, grid: Values | None = None, width: float | None = None) -> tuple[Values, ...]:
+        """Grid (G,), density (G,), which integrates to 1, and its standard error over probes (G,).
+
+        Args:
+            grid: eigenvalues at which it is wanted; by default 1,000 over all nodes.
+            width: standard deviation of the Gaussian that each node is smoothed by; by default a hundredth of
+                the spectrum's width.
+        """
+        low, high = float(self.nodes.min()), float(self.nodes.max())
+        width = width or WIDTH * (high - low) or 1e-3 * max(abs(high), 1e-30)
+        grid = np.linspace(low - 4 * width, high + 4 * width, 1_000) if grid is None else grid
+        apart = (grid[None, :, None] - self.nodes[:, None, :]) / width
+        kernel = np.exp(-0.5 * apart**2) / (width * math.sqrt(2 * math.pi))
+        rows = (kernel * self.weights[:, None, :]).sum(axis=2)
+        error = np.full(len(grid), np.nan)
+        if len(rows) > 1:
+            error = rows.std(axis=0, ddof=1) / math.sqrt(len(rows))
+        return grid, rows.mean(axis=0), error
+
+
+@dataclass(frozen=True)
+class Stability:
+    """How far a training is from the edge of stability.
+
+    Attributes:
+        optimizer: its class.
+        sharpness: largest eigenvalue of the Hessian, for Adam's kind of P⁻¹H with P = diag(√v̂ + ε).
+        residual: of it.
+        lr: learning rate.
+        limit: sharpness × lr beyond which plain steps on a quadratic grow: 2 for SGD, 2(1 + β) with momentum
+            (Cohen et al. 2021, §2), 38 for Adam with β₁ = 0.9 (Cohen et al. 2022, eq. 3).
+    """
+
+    optimizer: str
+    sharpness: float
+    residual: float
+    lr: float
+    limit: float
+
+    @property
+    def reached(self) -> float:
+        """Sharpness × lr over its limit: 1 at the edge."""
+        return self.sharpness * self.lr / self.limit
+
+    def __str__(self) -> str:
+        where = "beyond" if self.reached > 1 else "below"
+        return (
+            f"{self.optimizer}: sharpness × lr = {self.sharpness * self.lr:.3g}, "
+            f"{where} the edge of stability at {self.limit:.3g}"
+        )
+
+
+@dataclass(frozen=True)
+class LayerCurvature:
+    """The block of one layer's parameters.
+
+    Attributes:
+        name: of the layer.
+        parameters: how many.
+        ends: of its spectrum.
+        trace: of it; None if there was no time.
+    """
+
+    name: str
+    parameters: int
+    ends: Ends
+    trace: Estimate | None
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.ends}" + (f"; trace {self.trace}" if self.trace else "")
+
+
+@dataclass(frozen=True)
+class CurvatureRecord:
+    """Second derivatives of a loss at a model's parameters.
+
+    Attributes:
+        matrix: `hessian` or `ggn`.
+        bn: `running` or `batch`: the statistics that BatchNorm took.
+        parameters: n.
+        samples: that the loss is the mean over.
+        loss: its value.
+        gradient_norm: ‖∂L/∂θ‖₂.
+        ends: eigenvalues at both ends; None if not asked for, or no time.
+        trace: sum of all eigenvalues; None likewise.
+        spectrum: the density's quadrature; None likewise.
+        stability: of the given optimiser; None likewise.
+        layers: of each, if asked for.
+        products: matrix-vector products that were taken, those of layers not counted.
+        seconds: that all took.
+        complete: whether there was time for everything.
+        notes: what is to be known of how it was measured.
+    """
+
+    matrix: str
+    bn: str
+    parameters: int
+    samples: int
+    loss: float
+    gradient_norm: float
+    ends: Ends | None
+    trace: Estimate | None
+    spectrum: Spectrum | None
+    stability: Stability | None
+    layers: tuple[LayerCurvature, ...]
+    products: int
+    seconds: float
+    complete: bool
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers."""
+        return plain_values(self)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """The spectral density on a log axis with its standard error; without one, the eigenvalues found."""
+        import matplotlib.pyplot as plt
+
+        axes = plt.subplots()[1] if ax is None else ax
+        if self.spectrum is not None:
+            grid, density, error = self.spectrum.density()
+            axes.semilogy(grid, np.maximum(density, 1e-12))
+            if np.isfinite(error).all():
+                axes.fill_between(grid, np.maximum(density - error, 1e-12), density + error, alpha=0.3)
+            axes.set(ylabel="spectral density", ylim=(max(density.max() * 1e-8, 1e-10), density.max() * 3))
+        elif self.ends is not None:
+            values = np.concatenate([self.ends.largest, self.ends.smallest])
+            axes.plot(values, np.zeros(len(values)), "|", markersize=20)
+            axes.set(yticks=[])
+        axes.set(xlabel=f"eigenvalue of the {MATRICES[self.matrix]}")
+        return axes
+
+    def __str__(self) -> str:
+        samples, parameters = counted(self.samples, "sample"), counted(self.parameters, "parameter")
+        lines = [
+            f"{MATRICES[self.matrix]} of {parameters} on {samples}, BatchNorm's {self.bn} statistics",
+            f"loss {self.loss:.4g}, gradient norm {self.gradient_norm:.3g}",
+            *([str(self.ends)] if self.ends else []),
+            *([f"trace {self.trace}"] if self.trace else []),
+            *([str(self.stability)] if self.stability else []),
+            *map(str, self.layers),
+            f"{counted(self.products, 'product')} in {self.seconds:.3g} s"
+            + ("" if self.complete else "; the time limit ended it"),
+        ]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])

@@ -1,0 +1,220 @@
+"""A loss as a function of a model's parameters, over fixed batches: what smoothness and curvature look at.
+
+The model's own tensors are never written, nor are its buffers: it is called with copies of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.parameter import is_lazy
+from torch.utils.data import DataLoader, SequentialSampler
+
+from gradscape.errors import ConfigError
+from gradscape.measure.batches import Batch, Loss, unwrapped
+from gradscape.measure.subjects import listed, plain
+from gradscape.measure.tracing import Trace, layer_kind
+from gradscape.measure.untouched import random_state, same_buffers
+from gradscape.words import counted
+
+Statistics = Literal["batch", "running"]
+CACHED = 50  # samples whose activations stay in a processor's cache
+SAME = 1e-5  # relative difference of a batch's loss and its parts' mean
+
+
+class Objective:
+    """The mean of a loss over fixed batches, each weighted by its samples.
+
+    Dropout is off, and random numbers are the same in each pass. Tensors of less than 32 bits are computed
+    with in float32.
+
+    Args:
+        model: a module; wrappers of torch.compile and DistributedDataParallel are taken off.
+        loss: loss(output, y), loss(output), or loss(output, dict) in turn; a tensor of one number. None for
+            a model whose output has a `loss`.
+        batches: one batch, (x, y), x or a dict of the model's arguments, or several: a list, or a DataLoader,
+            of which one pass is kept.
+        bn: whether BatchNorm takes each batch's own statistics, as in training, or the running ones.
+
+    Attributes:
+        names: of the parameters that have a gradient.
+        start: their values, as copies.
+        batches: as they are evaluated: with running statistics in parts that fit a processor's cache, if the
+            loss is found to be their mean.
+        weights: of each, summing to 1.
+        samples: in all.
+        notes: what is to be known of how it was measured, in words.
+
+    Raises:
+        ConfigError: no batches, none of the parameters has a gradient, a batch that does not fit, a loss that
+            is not one number.
+    """
+
+    def __init__(self, model: nn.Module, loss: Loss | None, batches: Any, bn: Statistics = "batch") -> None:
+        if not isinstance(model, nn.Module):
+            raise ConfigError(f"model: got {type(model).__name__}; give a torch Module")
+        if bn not in ("batch", "running"):
+            raise ConfigError(f"bn: {bn!r} is not one of batch, running")
+        self.model, self.loss, self.bn = unwrapped(model), loss, bn
+        self.notes: list[str] = []
+        found = self.parameters()
+        self.names, self.start = tuple(found), tuple(laid_out(p) for p in found.values())
+        self.size = sum(p.numel() for p in self.start)
+        self.normalised = any(layer_kind(module) == "norm" for module in self.model.modules())
+        whole = [Batch.of(batch).mapped(widened) for batch in self.fixed(batches)]
+        self.samples = sum(batch.size for batch in whole)
+        self.whole = tuple(whole)
+        with torch.no_grad():
+            self.batches = tuple(part for batch in whole for part in self.parts(batch))
+        self.weights = tuple(batch.size / self.samples for batch in self.batches)
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Those that have a gradient, by name."""
+        everyone = dict(self.model.named_parameters())
+        for name, parameter in everyone.items():
+            if is_lazy(parameter):
+                raise ConfigError(f"{name} has no shape yet: call the model on a batch once, first")
+            if parameter.is_complex():
+                raise ConfigError(f"{name} is complex: only real parameters have a curvature here")
+        found = {name: p for name, p in everyone.items() if p.requires_grad}
+        if not found:
+            raise ConfigError(f"no parameter of {type(self.model).__name__} has a gradient: unfreeze some")
+        if frozen := [plain(name) for name in everyone if name not in found]:
+            self.notes.append(f"frozen, held as they are: {listed(frozen)}")
+        if low := sorted({str(p.dtype).removeprefix("torch.") for p in everyone.values() if narrow(p)}):
+            self.notes.append(f"{', '.join(low)} parameters: computed in float32")
+        return found
+
+    def fixed(self, batches: Any) -> list[Any]:
+        """One or more batches, kept: what shuffles or augments is asked once."""
+        if isinstance(batches, Tensor | Mapping | tuple) or is_pair(batches):
+            return [batches]
+        if not isinstance(batches, Iterable):
+            raise ConfigError(
+                f"batches: got {type(batches).__name__}; give a batch, several, or a DataLoader"
+            )
+        found = list(batches)
+        if not found:
+            raise ConfigError("batches: there is none; give one at least")
+        if isinstance(batches, DataLoader):
+            drawn = "" if isinstance(batches.sampler, SequentialSampler) else ", in the order it drew then"
+            self.notes.append(f"{counted(len(found), 'batch', 'batches')} of one pass of the loader{drawn}")
+        return found
+
+    def parts(self, batch: Batch) -> list[Batch]:
+        """A batch in parts of which its loss is the mean; whole where it is not, or samples act together."""
+        on_cpu = all(tensor.device.type == "cpu" for tensor in self.start)
+        if batch.size <= CACHED or not on_cpu or (self.normalised and self.bn == "batch"):
+            return [batch]
+        whole = float(self.evaluate(batch, self.start))
+        cut = [batch.part(first, CACHED) for first in range(0, batch.size, CACHED)]
+        mean = sum(part.size / batch.size * float(self.evaluate(part, self.start)) for part in cut)
+        return cut if abs(mean - whole) <= SAME * abs(whole) else [batch]
+
+    def evaluate(self, batch: Batch, parameters: Sequence[Tensor]) -> Tensor:
+        """The loss of one batch, differentiable in these parameters."""
+        return self.loss_of(batch, self.output(batch, parameters))
+
+    def output(self, batch: Batch, parameters: Sequence[Tensor]) -> Any:
+        """What the model makes of a batch.
+
+        Raises:
+            ConfigError: it fails; names the layer, what it was given and what it wants.
+        """
+        values = self.others() | dict(zip(self.names, parameters, strict=True))
+        with as_measured(self.model, self.bn), random_state():
+            torch.manual_seed(0)
+            try:
+                return functional_call(self.model, values, batch.positional, dict(batch.named))
+            except RuntimeError:
+                with torch.no_grad(), same_buffers(self.model), Trace(self.model, lambda *_: None) as trace:
+                    trace.forward(batch)
+                raise
+
+    def loss_of(self, batch: Batch, output: Any) -> Tensor:
+        return batch.loss(self.loss, output)
+
+    def others(self) -> dict[str, Tensor]:
+        """Copies of what has no gradient: buffers, which a pass may write, and what is frozen."""
+        mine = set(self.names)
+        frozen = {n: widened(p.detach()) for n, p in self.model.named_parameters() if n not in mine}
+        return frozen | {name: widened(b.detach().clone()) for name, b in self.model.named_buffers()}
+
+    def value(self, parameters: Sequence[Tensor] | None = None) -> float:
+        """The loss."""
+        given = self.start if parameters is None else parameters
+        with torch.no_grad():
+            pairs = zip(self.weights, self.batches, strict=True)
+            return sum(weight * float(self.evaluate(batch, given)) for weight, batch in pairs)
+
+    def gradient(self, parameters: Sequence[Tensor] | None = None) -> tuple[float, Tensor]:
+        """The loss, and its gradient as one vector."""
+        given = [p.detach().requires_grad_() for p in parameters or self.start]
+        total, loss = torch.zeros_like(self.vector(given)), 0.0
+        for weight, batch in zip(self.weights, self.batches, strict=True):
+            with torch.enable_grad():
+                value = self.evaluate(batch, given)
+                found = torch.autograd.grad(value, given, materialize_grads=True)
+            total += weight * self.vector(found)
+            loss += weight * float(value.detach())
+        return loss, total
+
+    def vector(self, parts: Sequence[Tensor]) -> Tensor:
+        """Tensors like the parameters as one vector, without a graph."""
+        return torch.cat([part.detach().reshape(-1) for part in parts])
+
+    def pieces(self, vector: Tensor) -> list[Tensor]:
+        """A vector as tensors like the parameters."""
+        cut = torch.split(vector, [p.numel() for p in self.start])
+        return [laid_out(piece.view(p.shape)) for piece, p in zip(cut, self.start, strict=True)]
+
+    def moved(self, direction: Tensor, distance: float) -> list[Tensor]:
+        """The parameters, that far along a direction."""
+        return [p + distance * d for p, d in zip(self.start, self.pieces(direction), strict=True)]
+
+
+def is_pair(batches: Any) -> bool:
+    """Whether a list is [x, y], as a DataLoader gives a batch."""
+    return isinstance(batches, list) and len(batches) == 2 and all(isinstance(b, Tensor) for b in batches)
+
+
+@contextmanager
+def as_measured(model: nn.Module, bn: Statistics) -> Iterator[None]:
+    """Everything in eval mode, norms in train mode for a batch's own statistics; as found afterwards."""
+    found = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in found:
+            module.training = bn == "batch" and layer_kind(module) == "norm"
+        yield
+    finally:
+        for module, training in found:
+            module.training = training
+
+
+def narrow(values: Tensor) -> bool:
+    return values.is_floating_point() and values.element_size() < 4
+
+
+def widened(value: Any) -> Any:
+    """Any tensors in a batch's argument, those of less than 32 bits in float32."""
+    if isinstance(value, Tensor):
+        return laid_out(value.float() if narrow(value) else value)
+    if isinstance(value, Mapping):
+        return {name: widened(each) for name, each in value.items()}
+    if isinstance(value, tuple | list):
+        return tuple(widened(each) for each in value)
+    return value
+
+
+def laid_out(values: Tensor) -> Tensor:
+    """As convolutions are fastest: channels last on a processor."""
+    values = values.detach()
+    values = values.float() if narrow(values) else values
+    if values.dim() == 4 and values.is_floating_point() and values.device.type == "cpu":
+        return values.contiguous(memory_format=torch.channels_last)
+    return values.contiguous() if values.is_floating_point() else values

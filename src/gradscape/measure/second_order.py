@@ -1,0 +1,209 @@
+"""Convolutions and BatchNorms whose second derivatives are as quick as their first.
+
+PyTorch's double backward of a convolution exchanges samples for channels, and that of BatchNorm takes twenty
+passes over its input. Within `Quick()` a convolution is bilinear to autograd at every order,
+each part of it one call of the kernel that training uses too, and an eval-mode BatchNorm the affine map that
+it is. Values and derivatives of the first order are those of PyTorch's own kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+CONVOLUTIONS: dict[Callable[..., Any], tuple[int, bool]] = {
+    # function → spatial dimensions, whether it is transposed
+    torch.conv1d: (1, False), torch.conv2d: (2, False), torch.conv3d: (3, False),
+    torch.conv_transpose1d: (1, True), torch.conv_transpose2d: (2, True), torch.conv_transpose3d: (3, True),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What a convolution is called with besides tensors, as `aten::convolution` takes it."""
+
+    stride: list[int]
+    padding: list[int]
+    dilation: list[int]
+    transposed: bool
+    output_padding: list[int]
+    groups: int
+
+    def convolve(self, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+        found: Tensor = torch.ops.aten.convolution(
+            x, w, b, self.stride, self.padding, self.dilation, self.transposed, self.output_padding,
+            self.groups,
+        )  # fmt: skip
+        return found
+
+    def back(self, g: Tensor, x: Tensor, w: Tensor, wanted: tuple[bool, bool]) -> tuple[Tensor, Tensor]:
+        """∂⟨g, x ∗ w⟩ by x and by w, those that are wanted; x and w give the shapes of the others."""
+        by_x, by_w, _ = torch.ops.aten.convolution_backward(
+            g, x, w, None, self.stride, self.padding, self.dilation, self.transposed, self.output_padding,
+            self.groups, [*wanted, False],
+        )  # fmt: skip
+        return by_x, by_w
+
+
+def apply(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
+    found: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
+    return found
+
+
+class Convolution(torch.autograd.Function):
+    """x ∗ w + b, linear in x and in w."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor | None, how: Geometry) -> Tensor:
+        ctx.save_for_backward(x, w)
+        ctx.how = how
+        return how.convolve(x, w, b)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        x, w = ctx.saved_tensors
+        by_x = apply(ByInput, g, x, w, ctx.how) if ctx.needs_input_grad[0] else None
+        by_w = apply(ByWeight, g, x, w, ctx.how) if ctx.needs_input_grad[1] else None
+        by_b = g.sum([0, *range(2, g.dim())]) if ctx.needs_input_grad[2] else None
+        return by_x, by_w, by_b, None
+
+
+class ByInput(torch.autograd.Function):
+    """∂⟨g, x ∗ w⟩/∂x, linear in g and w; of x it takes the shape."""
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, x: Tensor, w: Tensor, how: Geometry) -> Tensor:
+        ctx.save_for_backward(g, x, w)
+        ctx.how = how
+        return how.back(g, x, w, (True, False))[0]
+
+    @staticmethod
+    def backward(ctx: Any, z: Tensor) -> tuple[Tensor | None, None, Tensor | None, None]:
+        g, _, w = ctx.saved_tensors
+        by_g = apply(Convolution, z, w, None, ctx.how) if ctx.needs_input_grad[0] else None
+        by_w = apply(ByWeight, g, z, w, ctx.how) if ctx.needs_input_grad[2] else None
+        return by_g, None, by_w, None
+
+
+class ByWeight(torch.autograd.Function):
+    """∂⟨g, x ∗ w⟩/∂w, linear in g and x; of w it takes the shape."""
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, x: Tensor, w: Tensor, how: Geometry) -> Tensor:
+        ctx.save_for_backward(g, x, w)
+        ctx.how = how
+        return how.back(g, x, w, (False, True))[1]
+
+    @staticmethod
+    def backward(ctx: Any, z: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        g, x, _ = ctx.saved_tensors
+        by_g = apply(Convolution, x, z, None, ctx.how) if ctx.needs_input_grad[0] else None
+        by_x = apply(ByInput, g, x, z, ctx.how) if ctx.needs_input_grad[1] else None
+        return by_g, by_x, None, None
+
+
+class Quick(TorchFunctionMode):
+    """Calls of convolutions and of eval-mode BatchNorms become those of this module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: tuple[Tensor, int, Call] | None = None  # the last convolution's output and its version
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
+    ) -> Any:
+        named = kwargs or {}
+        if func in CONVOLUTIONS and (call := Call.of(func, *args, **named)) is not None:
+            output = call.output()
+            self.last = (output, output._version, call)
+            return output
+        if func is F.batch_norm:
+            return self.batch_norm(*args, **named)
+        return func(*args, **named)
+
+    def batch_norm(
+        self,
+        x: Tensor,
+        mean: Tensor | None,
+        variance: Tensor | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> Tensor:
+        if training or mean is None or variance is None:
+            return F.batch_norm(x, mean, variance, weight, bias, training, momentum, eps)
+        scale = torch.rsqrt(variance + eps)
+        scale = scale if weight is None else scale * weight
+        shift = -mean * scale if bias is None else bias - mean * scale
+        if self.last is not None and self.last[0] is x and self.last[1] == x._version:
+            return self.last[2].scaled(scale, shift).output()  # what the convolution gave is not used
+        return torch.addcmul(per_channel(shift, x), x, per_channel(scale, x))
+
+
+def per_channel(values: Tensor, x: Tensor) -> Tensor:
+    return values.view(1, -1, *[1] * (x.dim() - 2))
+
+
+@dataclass(frozen=True)
+class Call:
+    """A convolution's arguments."""
+
+    x: Tensor
+    w: Tensor
+    b: Tensor | None
+    how: Geometry
+
+    @classmethod
+    def of(
+        cls,
+        func: Callable[..., Any],
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        *rest: Any,
+        **named: Any,
+    ) -> Call | None:
+        """None for padding in words and inputs without samples, which are left to PyTorch."""
+        dimensions, transposed = CONVOLUTIONS[func]
+        if isinstance(padding, str) or x.dim() != dimensions + 2:
+            return None
+        order = ("output_padding", "groups", "dilation") if transposed else ("dilation", "groups")
+        further = (
+            {"output_padding": 0, "groups": 1, "dilation": 1} | dict(zip(order, rest, strict=False)) | named
+        )
+        how = Geometry(
+            several(stride, dimensions),
+            several(padding, dimensions),
+            several(further["dilation"], dimensions),
+            transposed,
+            several(further["output_padding"], dimensions),
+            further["groups"],
+        )
+        return cls(x, weight, bias, how)
+
+    def output(self) -> Tensor:
+        return apply(Convolution, self.x, self.w, self.b, self.how)
+
+    def scaled(self, scale: Tensor, shift: Tensor) -> Call:
+        """The same with its output times the scale, plus the shift, per channel."""
+        if self.how.transposed:
+            groups = self.how.groups
+            per_weight = scale.view(groups, 1, -1, *[1] * (self.w.dim() - 2))
+            w = (self.w.reshape(groups, -1, *self.w.shape[1:]) * per_weight).flatten(0, 1)
+        else:
+            w = self.w * scale.view(-1, *[1] * (self.w.dim() - 1))
+        return Call(self.x, w, shift if self.b is None else shift + self.b * scale, self.how)
+
+
+def several(value: Any, dimensions: int) -> list[int]:
+    return [value] * dimensions if isinstance(value, int) else list(value)

@@ -1,0 +1,408 @@
+"""Eigenvalues, traces and densities against dense matrices in float64, and models left as found."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import cross_entropy, ctc_loss, mse_loss
+from torch.utils.data import DataLoader, TensorDataset
+
+from exact import dense_gauss_newton, dense_hessian
+from gradscape.curvature import Spectrum
+from gradscape.errors import ConfigError
+from gradscape.measure import products as products_module
+from gradscape.measure.curvature import curvature
+from gradscape.measure.lanczos import extremes
+from gradscape.measure.objective import Objective
+from gradscape.measure.probes import spectrum, trace
+from gradscape.measure.products import Products
+
+
+class Tied(nn.Module):
+    """One matrix in two places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+        self.second.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(torch.tanh(self.second(torch.tanh(self.first(x.flatten(1))))))
+        return out
+
+
+def mlp() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+
+
+def conv() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 3, 2), nn.BatchNorm2d(3), nn.LeakyReLU(0.1), nn.Flatten(), nn.Linear(6, 3)
+    ).double()
+
+
+def tied() -> nn.Module:
+    torch.manual_seed(0)
+    return Tied().double()
+
+
+MODELS = {"mlp": mlp, "conv": conv, "tied": tied}
+
+
+def batch(count: int = 24) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(count, 1, 3, 2, generator=generator, dtype=torch.float64), torch.arange(count) % 3
+
+
+def trained(model: nn.Module) -> nn.Module:
+    """Some passes, so that running statistics are not those of the beginning."""
+    for _ in range(5):
+        model(batch()[0])
+    return model
+
+
+@pytest.mark.parametrize("bn", ["batch", "running"])
+@pytest.mark.parametrize("name", MODELS)
+def test_eigenvalues_are_the_dense_matrix_s(name: str, bn: Any) -> None:
+    model = trained(MODELS[name]())
+    dense = dense_hessian(model.train(bn == "batch"), cross_entropy, *batch())
+    expected = torch.linalg.eigvalsh(dense).numpy()
+    found = curvature(model, cross_entropy, batch(), k=4, bn=bn, tolerance=1e-9, vectors=True)
+    assert found.ends is not None
+    assert found.ends.converged
+    scale = abs(expected).max()
+    assert np.allclose(found.ends.largest, expected[::-1][:4], rtol=1e-6, atol=1e-9 * scale)
+    assert np.allclose(found.ends.smallest, expected[:4], rtol=1e-6, atol=1e-9 * scale)
+    vectors = torch.from_numpy(found.ends.largest_vectors)
+    assert torch.allclose(dense @ vectors.T, vectors.T * torch.from_numpy(found.ends.largest), atol=1e-7)
+    gradient = found.gradient_norm
+    assert gradient == pytest.approx(Objective(model, cross_entropy, batch(), bn).gradient()[1].norm().item())
+
+
+@pytest.mark.parametrize("bn", ["batch", "running"])
+@pytest.mark.parametrize("name", MODELS)
+def test_gauss_newton_is_the_dense_matrix(name: str, bn: Any) -> None:
+    model = trained(MODELS[name]())
+    expected = dense_gauss_newton(model.train(bn == "batch"), cross_entropy, *batch())
+    product = Products(Objective(model, cross_entropy, batch(), bn), "ggn")
+    found = torch.stack([product(unit) for unit in torch.eye(product.size, dtype=torch.float64)])
+    assert torch.allclose(found, expected, rtol=1e-9, atol=1e-12)
+    hessian = Products(Objective(model, cross_entropy, batch(), bn))
+    assert torch.allclose(product.gradient, hessian.gradient, atol=1e-14)
+    assert product.loss == pytest.approx(hessian.loss)
+
+
+def test_batches_and_parts_of_them_are_one_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, (x, y) = conv(), batch(120)
+    whole = Products(Objective(model, cross_entropy, (x, y), "running"))
+    assert [b.size for b in whole.objective.batches] == [50, 50, 20]
+    several = Products(Objective(model, cross_entropy, [(x[:100], y[:100]), [x[100:], y[100:]]], "running"))
+    expected = dense_hessian(model.eval(), cross_entropy, x, y)
+    vector = torch.randn(whole.size, dtype=torch.float64)
+    assert torch.allclose(whole(vector), expected @ vector)
+    assert torch.allclose(several(vector), expected @ vector)
+    monkeypatch.setattr(products_module, "room", lambda device: 0.0)
+    again = Products(Objective(model, cross_entropy, (x, y), "running"))
+    assert not again.kept
+    assert torch.equal(again(vector), whole(vector))
+    summed = Objective(model, lambda out, y: cross_entropy(out, y, reduction="sum"), (x, y), "running")
+    assert [b.size for b in summed.batches] == [120]
+
+
+def test_a_layer_s_block_is_the_dense_block() -> None:
+    model = mlp()
+    found = curvature(model, cross_entropy, batch(), k=1, layers=True, tolerance=1e-9).layers
+    assert [(layer.name, layer.parameters) for layer in found] == [("1", 35), ("3", 18)]
+    dense = dense_hessian(model, cross_entropy, *batch())
+    for layer, block in zip(found, (dense[:35, :35], dense[35:, 35:]), strict=True):
+        values = torch.linalg.eigvalsh(block)
+        assert layer.ends.largest[0] == pytest.approx(values[-1].item(), rel=1e-6)
+        assert layer.ends.smallest[0] == pytest.approx(values[0].item(), rel=1e-6, abs=1e-9)
+        assert layer.trace is not None
+        assert layer.trace.value == pytest.approx(block.trace().item(), abs=5 * layer.trace.error + 1e-9)
+
+
+class Quadratic(nn.Module):
+    """½ wᵀAw, whatever the batch."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        super().__init__()
+        self.matrix = matrix
+        self.w = nn.Parameter(torch.ones(len(matrix), dtype=matrix.dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 0.5 * self.w @ self.matrix @ self.w
+
+
+def symmetric(values: Tensor) -> Tensor:
+    torch.manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(len(values), len(values), dtype=torch.float64))[0]
+    return basis @ torch.diag(values.double()) @ basis.T
+
+
+def test_a_quadratic_s_chosen_spectrum() -> None:
+    values = torch.cat([torch.tensor([100.0, 50, 50, 20, -30, -7]), torch.linspace(-1, 1, 94)])
+    found = curvature(Quadratic(symmetric(values)), lambda out: out, torch.ones(1), k=5, tolerance=1e-8)
+    assert found.ends is not None
+    assert np.allclose(found.ends.largest, [100, 50, 50, 20, 1], rtol=1e-6) or found.ends.largest[
+        2
+    ] == pytest.approx(20)
+    assert np.allclose(found.ends.smallest[:3], [-30, -7, -1], rtol=1e-6)
+
+
+def test_a_linear_model_has_the_closed_form() -> None:
+    model = nn.Linear(4, 1, bias=False).double()
+    x, y = torch.randn(30, 4, dtype=torch.float64), torch.randn(30, 1, dtype=torch.float64)
+    expected = torch.linalg.eigvalsh(2 * x.T @ x / 30).flip(0).numpy()
+    for matrix in ("hessian", "ggn"):
+        ends = curvature(model, mse_loss, (x, y), k=4, matrix=matrix).ends  # type: ignore[arg-type]
+        assert ends is not None
+        assert np.allclose(ends.largest, expected, rtol=1e-9)
+
+
+def test_restarts_need_little_room() -> None:
+    matrix = symmetric(torch.cat([torch.tensor([9.0, 8, 7, -9, -8]), torch.linspace(-5, 6, 395)]))
+    start = torch.randn(400, dtype=torch.float64)
+    found = extremes(lambda v: matrix @ v, start, 3, 1e-9, room=20, most=4_000, vectors=True)
+    expected = torch.linalg.eigvalsh(matrix)
+    assert found.converged
+    assert torch.allclose(found.largest, expected.flip(0)[:3], rtol=1e-8)
+    assert torch.allclose(found.smallest, expected[:3], rtol=1e-8)
+    assert found.largest_vectors is not None
+    left = matrix @ found.largest_vectors.T - found.largest_vectors.T * found.largest
+    assert torch.allclose(left.norm(dim=0), found.largest_residuals, rtol=0.1, atol=1e-10)
+
+
+def test_a_residual_bounds_the_distance_to_an_eigenvalue() -> None:
+    values = torch.randn(300, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    matrix = symmetric(values)
+    for most in (6, 10, 20, 40):
+        found = extremes(lambda v: matrix @ v, torch.randn(300).double(), 2, 1e-12, room=100, most=most)
+        assert not found.converged
+        for value, residual in zip(found.largest, found.largest_residuals, strict=True):
+            assert (values - value).abs().min() <= residual
+
+
+def test_multiple_and_zero_eigenvalues_are_counted() -> None:
+    matrix = torch.diag(torch.tensor([3.0, 3, 3, 1, 0, 0, 0, 0, -2, -2]).double())
+    found = extremes(lambda v: matrix @ v, torch.randn(10).double(), 4, 1e-9, room=100, most=100)
+    assert torch.allclose(found.largest, torch.tensor([3.0, 3, 3, 1]).double())
+    assert torch.allclose(found.smallest, torch.tensor([-2.0, -2, 0, 0]).double(), atol=1e-12)
+    nothing = extremes(lambda v: 0 * v, torch.randn(200).double(), 3, 1e-9, room=50, most=60)
+    assert nothing.largest.tolist() == [0, 0, 0]
+
+
+REPEATS = 100
+
+
+def power_law() -> Tensor:
+    return symmetric(torch.cat([10.0 / torch.arange(1, 61) ** 1.5, -1.0 / torch.arange(1, 61)]))
+
+
+def test_a_trace_lies_within_its_error_as_often_as_it_says() -> None:
+    matrix = power_law()
+    generator = torch.Generator().manual_seed(3)
+    within = []
+    for _ in range(REPEATS):
+        found = trace(lambda v: matrix @ v, lambda: torch.randn(120, generator=generator).double(), 60)
+        assert found is not None
+        within.append(abs(found.value - matrix.trace().item()) <= 2.09 * found.error)  # t₀.₉₇₅ of 19
+    assert 0.88 <= np.mean(within) <= 0.99
+
+
+def test_a_density_lies_within_its_error_as_often_as_it_says() -> None:
+    matrix, width = power_law(), 0.3
+    values = torch.linalg.eigvalsh(matrix).numpy()
+    grid = np.linspace(-1, 4, 11)
+    exact = Spectrum(values[None], np.full((1, 120), 1 / 120)).density(grid, width)[1]
+    generator, within = torch.Generator().manual_seed(4), []
+    for _ in range(REPEATS):
+        found = spectrum(lambda v: matrix @ v, lambda: torch.randn(120, generator=generator).double(), 10, 30)
+        assert found is not None
+        _, density, error = found.density(grid, width)
+        within.append(abs(density - exact) <= 2.26 * error)  # t₀.₉₇₅ of 9
+    assert 0.88 <= np.mean(within) <= 0.99
+
+
+def test_a_density_integrates_to_one_and_its_mean_is_the_trace() -> None:
+    found = curvature(mlp(), cross_entropy, batch(), k=0, probes=40, steps=60)
+    assert found.spectrum is not None
+    grid, density, error = found.spectrum.density()
+    assert np.trapezoid(density, grid) == pytest.approx(1, abs=1e-3)
+    assert np.isfinite(error).all()
+    dense = dense_hessian(mlp(), cross_entropy, *batch())
+    mean = np.trapezoid(density * grid, grid) * len(dense)
+    assert mean == pytest.approx(dense.trace().item(), rel=0.2)
+    assert found.trace is not None
+    assert found.trace.value == pytest.approx(dense.trace().item(), abs=4 * found.trace.error)
+    assert found.plot().get_ylabel() == "spectral density"
+
+
+def test_the_edge_of_stability_of_sgd() -> None:
+    model = conv()
+    for momentum, nesterov, limit in ((0.0, False, 2), (0.9, False, 3.8), (0.9, True, 3.8 / 2.8)):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=momentum, nesterov=nesterov)
+        found = curvature(model, cross_entropy, batch(), k=0, trace_products=0, optimizer=optimizer).stability
+        assert found is not None
+        assert found.limit == pytest.approx(limit)
+    sharpness = torch.linalg.eigvalsh(dense_hessian(model.train(), cross_entropy, *batch()))[-1].item()
+    assert found.sharpness == pytest.approx(sharpness, rel=1e-3)
+    assert found.reached == pytest.approx(sharpness * 0.1 / (3.8 / 2.8), rel=1e-3)
+    assert "below the edge of stability at 1.36" in str(found)
+
+
+def test_the_edge_of_stability_of_adam() -> None:
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    before = curvature(model, cross_entropy, batch(), k=0, trace_products=0, optimizer=optimizer)
+    assert before.stability is None
+    assert before.notes == ("Adam has made no step yet: its edge of stability is not known",)
+    for _ in range(3):
+        optimizer.zero_grad()
+        cross_entropy(model(batch()[0]), batch()[1]).backward()
+        optimizer.step()
+    found = curvature(model, cross_entropy, batch(), k=0, trace_products=0, optimizer=optimizer).stability
+    second = [optimizer.state[p]["exp_avg_sq"] / (1 - 0.999**3) for p in model.parameters()]
+    diagonal = torch.cat([(1 - 0.9**3) * (v.sqrt() + 1e-8).flatten() for v in second])
+    dense = dense_hessian(model, cross_entropy, *batch())
+    expected = torch.linalg.eigvals(dense / diagonal[:, None]).real.max().item()
+    assert found is not None
+    assert found.sharpness == pytest.approx(expected, rel=1e-3)
+    assert found.limit == pytest.approx(38)
+    other = torch.optim.Adagrad(model.parameters())
+    notes = curvature(model, cross_entropy, batch(), k=0, trace_products=0, optimizer=other).notes
+    assert notes[0].startswith("no edge of stability is known of Adagrad")
+
+
+def test_everything_is_left_as_found() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(conv(), nn.Dropout(0.5)).train()
+    model[0][1].eval()
+    x, y = batch()
+    cross_entropy(model(x), y).backward()
+    state, modes = copy.deepcopy(model.state_dict()), [m.training for m in model.modules()]
+    gradients = [p.grad.clone() for p in model.parameters()]  # type: ignore[union-attr]
+    random = torch.get_rng_state()
+    for bn in ("batch", "running"):
+        curvature(model, cross_entropy, (x, y), k=2, bn=bn, probes=1, steps=5, layers=True)  # type: ignore[arg-type]
+    assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
+    assert [m.training for m in model.modules()] == modes
+    assert all(torch.equal(g, p.grad) for g, p in zip(gradients, model.parameters(), strict=True))  # type: ignore[arg-type]
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_a_time_limit_gives_what_is_known_so_far() -> None:
+    heard: list[str] = []
+    found = curvature(
+        mlp(),
+        cross_entropy,
+        batch(),
+        k=3,
+        tolerance=1e-12,
+        probes=3,
+        time_limit=1e-9,
+        layers=True,
+        report=heard.append,
+    )
+    assert not found.complete
+    assert found.ends is not None
+    assert not found.ends.converged
+    assert (found.ends.largest_residuals > 0).all()
+    assert (found.trace, found.spectrum, found.layers) == (None, None, ())
+    assert "the time limit ended it" in str(found)
+    assert heard[0].startswith("53 parameters; a product takes ")
+    assert heard[0].endswith("ended after 1e-09 s")
+
+
+def test_a_loader_s_one_pass_is_kept() -> None:
+    x, y = batch()
+    loader = DataLoader(TensorDataset(x, y), batch_size=10, shuffle=True)
+    found = curvature(mlp(), cross_entropy, loader, k=1, trace_products=0)
+    assert found.notes == ("3 batches of one pass of the loader, in the order it drew then",)
+    whole = curvature(mlp(), cross_entropy, (x, y), k=1, trace_products=0)
+    assert found.ends is not None
+    assert whole.ends is not None
+    assert found.ends.largest == pytest.approx(whole.ends.largest, rel=1e-6)
+
+
+def test_frozen_parameters_are_held_and_half_precision_is_widened() -> None:
+    model = mlp()
+    model[1].requires_grad_(False)
+    found = curvature(model, cross_entropy, batch(), k=1, trace_products=0)
+    assert found.parameters == 18
+    assert found.notes == ("frozen, held as they are: 1.weight, 1.bias",)
+    x, y = batch()
+    low = curvature(mlp().bfloat16(), cross_entropy, (x.bfloat16(), y), k=1, trace_products=0)
+    assert low.notes == ("bfloat16 parameters: computed in float32",)
+    full = curvature(mlp(), cross_entropy, (x, y), k=1, trace_products=0)
+    assert full.ends is not None
+    assert low.ends is not None
+    assert low.ends.largest == pytest.approx(full.ends.largest, rel=0.05)
+
+
+class Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return 2 * x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return 2 * g
+
+
+def by_ctc(out: Tensor, y: Tensor) -> Tensor:
+    return ctc_loss(out.log_softmax(1), y[:1] + 1, torch.tensor(24), torch.tensor(1))
+
+
+def by_once(out: Tensor, _: Tensor) -> Tensor:
+    return Once.apply(out).exp().sum()  # type: ignore[no-any-return,no-untyped-call]
+
+
+def broken() -> nn.Module:
+    model = mlp()
+    with torch.no_grad():
+        model[1].weight[0, 0] = math.nan
+    return model
+
+
+X, Y = batch()
+WIDE = torch.ones(24, 7).double()
+WRONG: list[tuple[str, Any, dict[str, Any]]] = [
+    (r"must be a tensor of one number", (mlp(), lambda out, y: out, (X, Y)), {}),
+    (r"_ctc_loss_backward has no second derivative, .*gradscape.noise", (mlp(), by_ctc, (X, Y)), {}),
+    (r"marked @once_differentiable has no second", (mlp(), by_once, (X, Y)), {}),
+    (r"marked @once_differentiable has no second", (mlp(), by_once, (X, Y)), {"matrix": "ggn"}),
+    (r"the loss is nan and its gradient not finite", (broken(), cross_entropy, (X, Y)), {}),
+    (r"k: 54 eigenvalues of 53 parameters; give 0 to 53", (mlp(), cross_entropy, (X, Y)), {"k": 54}),
+    (r"matrix: 'hesse' is not one of hessian, ggn", (mlp(), cross_entropy, (X, Y)), {"matrix": "hesse"}),
+    (r"bn: 'eval' is not one of batch, running", (mlp(), cross_entropy, (X, Y)), {"bn": "eval"}),
+    (r"trace_products: 3 are too few; give 6 or more", (mlp(), cross_entropy, (X, Y)), {"trace_products": 3}),
+    (r"probes: -1 of 80 steps", (mlp(), cross_entropy, (X, Y)), {"probes": -1}),
+    (r"tolerance: 2 is not possible", (mlp(), cross_entropy, (X, Y)), {"tolerance": 2}),
+    (r"time_limit: 0 is not a number of seconds", (mlp(), cross_entropy, (X, Y)), {"time_limit": 0}),
+    (r"batches: there is none; give one at least", (mlp(), cross_entropy, []), {}),
+    (r"batches: got int; give a batch, several, or a DataLoader", (mlp(), cross_entropy, 3), {}),
+    (r"layer 1 \(Linear\) was given float64 \(24, 7\) and wants", (mlp(), cross_entropy, (WIDE, Y)), {}),
+    (r"no parameter of Sequential has a gradient", (mlp().requires_grad_(False), cross_entropy, (X, Y)), {}),
+    (r"matrix: 'ggn' needs", (mlp(), None, (X, Y)), {"matrix": "ggn"}),
+    (r"model: got int; give a torch Module", (3, None, (X, Y)), {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("message", "given", "settings"), WRONG, ids=[message[:24] for message, _, _ in WRONG]
+)
+def test_what_cannot_be_measured_is_one_line(message: str, given: Any, settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        curvature(*given, **settings)
+    assert "\n" not in str(caught.value)
