@@ -376,6 +376,7 @@ def broken() -> nn.Module:
 
 
 X, Y = batch()
+ONE = (torch.ones(1, 1, 2, 2).double(), Y[:1])
 WIDE = torch.ones(24, 7).double()
 WRONG: list[tuple[str, Any, dict[str, Any]]] = [
     (r"must be a tensor of one number", (mlp(), lambda out, y: out, (X, Y)), {}),
@@ -393,6 +394,7 @@ WRONG: list[tuple[str, Any, dict[str, Any]]] = [
     (r"batches: there is none; give one at least", (mlp(), cross_entropy, []), {}),
     (r"batches: got int; give a batch, several, or a DataLoader", (mlp(), cross_entropy, 3), {}),
     (r"layer 1 \(Linear\) was given float64 \(24, 7\) and wants", (mlp(), cross_entropy, (WIDE, Y)), {}),
+    (r"layer 1 \(BatchNorm2d\) was given .*more than 1 value", (conv(), cross_entropy, ONE), {"bn": "batch"}),
     (r"no parameter of Sequential has a gradient", (mlp().requires_grad_(False), cross_entropy, (X, Y)), {}),
     (r"matrix: 'ggn' needs", (mlp(), None, (X, Y)), {"matrix": "ggn"}),
     (r"model: got int; give a torch Module", (3, None, (X, Y)), {}),

@@ -131,7 +131,7 @@ class Objective:
             torch.manual_seed(0)
             try:
                 return functional_call(self.model, values, batch.positional, dict(batch.named))
-            except RuntimeError:
+            except Exception:  # of any kind: the same pass by layers tells which it was
                 with torch.no_grad(), same_buffers(self.model), Trace(self.model, lambda *_: None) as trace:
                     trace.forward(batch)
                 raise

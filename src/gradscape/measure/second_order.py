@@ -1,9 +1,10 @@
 """Convolutions and BatchNorms whose second derivatives are as quick as their first.
 
 PyTorch's double backward of a convolution exchanges samples for channels, and that of BatchNorm takes twenty
-passes over its input. Within `Quick()` a convolution is bilinear to autograd at every order,
-each part of it one call of the kernel that training uses too, and an eval-mode BatchNorm the affine map that
-it is. Values and derivatives of the first order are those of PyTorch's own kernels.
+passes over its input. Within `Quick()` a convolution is bilinear to autograd at every order, each part of it
+one call of the kernel that training uses too; an eval-mode BatchNorm is the affine map that it is, in the
+weights of the convolution before it; and one in train mode has its second derivative in closed form. Values
+and derivatives of the first order are those of PyTorch's own kernels.
 """
 
 from __future__ import annotations
@@ -108,8 +109,77 @@ class ByWeight(torch.autograd.Function):
         return by_g, by_x, None, None
 
 
+class Normalised(torch.autograd.Function):
+    """γ x̂ + β with x̂ = (x − μ) r, μ and 1/r² the mean and variance of each channel over the batch."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
+        y, mean, r = torch.ops.aten.native_batch_norm(x, gamma, beta, None, None, True, 0.0, eps)
+        ctx.save_for_backward(x, gamma, mean, r)
+        ctx.eps = eps
+        found: Tensor = y
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, ...]:
+        x, gamma, mean, r = ctx.saved_tensors
+        by_x, by_gamma, by_beta = NormalisedBack.apply(g, x, gamma, mean, r, ctx.eps)  # type: ignore[no-untyped-call]
+        return by_x, by_gamma, by_beta, None  # type: ignore[return-value]
+
+
+class NormalisedBack(torch.autograd.Function):
+    """γ r P(g), Σ g x̂ and Σ g, where P(u) = u − m(u) − x̂ m(u x̂), m being a channel's mean.
+
+    Their derivative along (v, v_γ, v_β) is, with a = m(g), b = m(g x̂), c = m(v), d = m(v x̂), e = m(v g):
+    by g, γ r P(v) + v_γ x̂ + v_β; by γ, N r Q with Q = e − ac − bd; by x, r P(q) − γ r² Q x̂, where
+    q = v_γ g − γ r (b v + d g) is what they owe to x̂.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, g: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, r: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        by_x, by_gamma, by_beta = norm_back(g, x, gamma, mean, r, eps)
+        ctx.save_for_backward(g, x, gamma, mean, r, by_gamma, by_beta)
+        ctx.eps = eps
+        return by_x, by_gamma, by_beta
+
+    @staticmethod
+    def backward(ctx: Any, v: Tensor, v_gamma: Tensor, v_beta: Tensor) -> tuple[Tensor | None, ...]:
+        g, x, gamma, mean, r, by_gamma, by_beta = ctx.saved_tensors
+        count = x.numel() // x.shape[1]
+        by_g, d, c = norm_back(v, x, gamma, mean, r, ctx.eps)
+        a, b, c, d = by_beta / count, by_gamma / count, c / count, d / count
+        by_g += linear(x, v_gamma * r, v_beta - v_gamma * r * mean)
+        if not ctx.needs_input_grad[1] and not ctx.needs_input_grad[2]:
+            return by_g, None, None, None, None, None
+        e = (v * g).sum([0, *range(2, x.dim())]) / count
+        rest = e - a * c - b * d
+        of_g = r * (v_gamma - gamma * r * d)
+        of_hat = r * (2 * gamma * r * b * d - v_gamma * b) - gamma * r * r * rest
+        constant = r * (gamma * r * (b * c + a * d) - v_gamma * a)
+        by_x = linear(x, of_hat * r, constant - of_hat * r * mean)
+        by_x.addcmul_(v, per_channel(-gamma * r * r * b, v)).addcmul_(g, per_channel(of_g, g))
+        return by_g, by_x, count * r * rest, None, None, None
+
+
+def norm_back(
+    g: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, r: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """By x, γ and β."""
+    found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.native_batch_norm_backward(
+        g, x, gamma, None, None, mean, r, True, eps, [True, True, True]
+    )
+    return found
+
+
+def linear(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """x times the scale, plus the shift, per channel."""
+    return torch.addcmul(per_channel(shift, x), x, per_channel(scale, x))
+
+
 class Quick(TorchFunctionMode):
-    """Calls of convolutions and of eval-mode BatchNorms become those of this module."""
+    """Calls of convolutions and BatchNorms become those of this module; running statistics stay."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,13 +209,16 @@ class Quick(TorchFunctionMode):
         eps: float = 1e-5,
     ) -> Tensor:
         if training or mean is None or variance is None:
-            return F.batch_norm(x, mean, variance, weight, bias, training, momentum, eps)
+            if x.numel() == x.shape[1]:
+                return F.batch_norm(x, mean, variance, weight, bias, training, momentum, eps)  # refuses it
+            gamma = x.new_ones(x.shape[1]) if weight is None else weight
+            return apply(Normalised, x, gamma, torch.zeros_like(gamma) if bias is None else bias, eps)
         scale = torch.rsqrt(variance + eps)
         scale = scale if weight is None else scale * weight
         shift = -mean * scale if bias is None else bias - mean * scale
         if self.last is not None and self.last[0] is x and self.last[1] == x._version:
             return self.last[2].scaled(scale, shift).output()  # what the convolution gave is not used
-        return torch.addcmul(per_channel(shift, x), x, per_channel(scale, x))
+        return linear(x, scale, shift)
 
 
 def per_channel(values: Tensor, x: Tensor) -> Tensor:
