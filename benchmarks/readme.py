@@ -15,7 +15,6 @@ from tables import (
     INSTRUCTIONS,
     RESULTS,
     ROOT,
-    ceiling,
     duration,
     growth,
     machine_line,

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from gradscape.measure.curvature import curvature
     from gradscape.measure.diagnose import diagnose
     from gradscape.measure.gradient_flow import FlowRecorder
+    from gradscape.measure.noise import noise
+    from gradscape.measure.smoothness import smoothness
     from gradscape.measure.watch import watch
     from gradscape.report.checked_page import save_check_page
     from gradscape.report.watched_page import save_page
@@ -33,8 +35,10 @@ HOMES = {
     "diagnose": "gradscape.measure.diagnose",
     "load": "gradscape.store",
     "load_images": "gradscape.data",
+    "noise": "gradscape.measure.noise",
     "save_check_page": "gradscape.report.checked_page",
     "save_page": "gradscape.report.watched_page",
+    "smoothness": "gradscape.measure.smoothness",
     "train_run": "gradscape.train.loop",
     "watch": "gradscape.measure.watch",
 }
@@ -51,8 +55,10 @@ __all__ = [
     "diagnose",
     "load",
     "load_images",
+    "noise",
     "save_check_page",
     "save_page",
+    "smoothness",
     "train_run",
     "watch",
 ]

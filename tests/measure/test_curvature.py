@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy, ctc_loss, mse_loss
 from torch.utils.data import DataLoader, TensorDataset
 
 from exact import dense_gauss_newton, dense_hessian
-from gradscape.curvature import Spectrum
+from gradscape.curved import Spectrum
 from gradscape.errors import ConfigError
 from gradscape.measure import products as products_module
 from gradscape.measure.curvature import curvature

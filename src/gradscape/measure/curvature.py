@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gradscape.curvature import CurvatureRecord, Ends, LayerCurvature, Stability
+from gradscape.curved import CurvatureRecord, Ends, LayerCurvature, Stability
 from gradscape.errors import ConfigError
 from gradscape.measure.batches import Loss
 from gradscape.measure.lanczos import Ritz, extremes
-from gradscape.measure.objective import Objective, Statistics
+from gradscape.measure.objective import Objective, Statistics, norm
 from gradscape.measure.probes import spectrum, trace
 from gradscape.measure.products import Matrix, Products, room
 from gradscape.measure.stability import stability
@@ -133,7 +133,7 @@ def curvature(
         parameters=objective.size,
         samples=objective.samples,
         loss=products.loss,
-        gradient_norm=float(torch.linalg.vector_norm(products.gradient)),
+        gradient_norm=norm(products.gradient),
         ends=ends,
         trace=sum_of_all,
         spectrum=density,

@@ -5,8 +5,10 @@ The model's own tensors are never written, nor are its buffers: it is called wit
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -18,7 +20,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 from gradscape.errors import ConfigError
 from gradscape.measure.batches import Batch, Loss, unwrapped
 from gradscape.measure.subjects import listed, plain
-from gradscape.measure.tracing import Trace, layer_kind
+from gradscape.measure.tracing import Trace, layer_kind, unwatched
 from gradscape.measure.untouched import random_state, same_buffers
 from gradscape.words import counted
 
@@ -44,10 +46,8 @@ class Objective:
     Attributes:
         names: of the parameters that have a gradient.
         start: their values, as copies.
-        batches: as they are evaluated: with running statistics in parts that fit a processor's cache, if the
-            loss is found to be their mean.
-        weights: of each, summing to 1.
-        samples: in all.
+        whole: the batches.
+        samples: in all of them.
         notes: what is to be known of how it was measured, in words.
 
     Raises:
@@ -61,37 +61,47 @@ class Objective:
         if bn not in ("batch", "running"):
             raise ConfigError(f"bn: {bn!r} is not one of batch, running")
         self.model, self.loss, self.bn = unwrapped(model), loss, bn
-        self.notes: list[str] = []
-        found = self.parameters()
+        found, self.notes = looked_at(self.model)
         self.names, self.start = tuple(found), tuple(laid_out(p) for p in found.values())
         self.size = sum(p.numel() for p in self.start)
         self.normalised = any(layer_kind(module) == "norm" for module in self.model.modules())
-        whole = [Batch.of(batch).mapped(widened) for batch in self.fixed(batches)]
-        self.samples = sum(batch.size for batch in whole)
-        self.whole = tuple(whole)
-        with torch.no_grad():
-            self.batches = tuple(part for batch in whole for part in self.parts(batch))
-        self.weights = tuple(batch.size / self.samples for batch in self.batches)
+        self.whole = tuple(Batch.of(batch).mapped(widened) for batch in self.fixed(batches))
 
+    @property
+    def samples(self) -> int:
+        return sum(batch.size for batch in self.whole)
+
+    @cached_property
+    def batches(self) -> tuple[Batch, ...]:
+        """As they are evaluated: in parts that stay in a processor's cache, if the loss is their mean."""
+        with torch.no_grad():
+            return tuple(part for batch in self.whole for part in self.parts(batch))
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Of each, summing to 1."""
+        return tuple(batch.size / self.samples for batch in self.batches)
+
+    @property
     def parameters(self) -> dict[str, nn.Parameter]:
-        """Those that have a gradient, by name."""
+        """The model's own, by name."""
         everyone = dict(self.model.named_parameters())
-        for name, parameter in everyone.items():
-            if is_lazy(parameter):
-                raise ConfigError(f"{name} has no shape yet: call the model on a batch once, first")
-            if parameter.is_complex():
-                raise ConfigError(f"{name} is complex: only real parameters have a curvature here")
-        found = {name: p for name, p in everyone.items() if p.requires_grad}
-        if not found:
-            raise ConfigError(f"no parameter of {type(self.model).__name__} has a gradient: unfreeze some")
-        if frozen := [plain(name) for name in everyone if name not in found]:
-            self.notes.append(f"frozen, held as they are: {listed(frozen)}")
-        if low := sorted({str(p.dtype).removeprefix("torch.") for p in everyone.values() if narrow(p)}):
-            self.notes.append(f"{', '.join(low)} parameters: computed in float32")
-        return found
+        return {name: everyone[name] for name in self.names}
+
+    def each(self) -> Iterator[Objective]:
+        """The loss of every batch alone; all share the parameters' copies."""
+        for batch in self.whole:
+            one = copy.copy(self)
+            one.whole = (batch,)
+            vars(one).pop("batches", None)
+            yield one
 
     def fixed(self, batches: Any) -> list[Any]:
         """One or more batches, kept: what shuffles or augments is asked once."""
+        if isinstance(batches, tuple) and len(batches) != 2:
+            raise ConfigError(
+                f"batches: got {len(batches)} values; give (x, y), x, a dict, or several batches as a list"
+            )
         if isinstance(batches, Tensor | Mapping | tuple) or is_pair(batches):
             return [batches]
         if not isinstance(batches, Iterable):
@@ -130,7 +140,8 @@ class Objective:
         with as_measured(self.model, self.bn), random_state():
             torch.manual_seed(0)
             try:
-                return functional_call(self.model, values, batch.positional, dict(batch.named))
+                with unwatched():
+                    return functional_call(self.model, values, batch.positional, dict(batch.named))
             except Exception:  # of any kind: the same pass by layers tells which it was
                 with torch.no_grad(), same_buffers(self.model), Trace(self.model, lambda *_: None) as trace:
                     trace.forward(batch)
@@ -154,19 +165,26 @@ class Objective:
 
     def gradient(self, parameters: Sequence[Tensor] | None = None) -> tuple[float, Tensor]:
         """The loss, and its gradient as one vector."""
-        given = [p.detach().requires_grad_() for p in parameters or self.start]
-        total, loss = torch.zeros_like(self.vector(given)), 0.0
+        given = self.start if parameters is None else parameters
+        total, loss = torch.zeros_like(self.vector(self.start)), 0.0
         for weight, batch in zip(self.weights, self.batches, strict=True):
-            with torch.enable_grad():
-                value = self.evaluate(batch, given)
-                found = torch.autograd.grad(value, given, materialize_grads=True)
-            total += weight * self.vector(found)
-            loss += weight * float(value.detach())
+            value, found = self.gradient_of(batch, given)
+            total += weight * found
+            loss += weight * value
         return loss, total
+
+    def gradient_of(self, batch: Batch, parameters: Sequence[Tensor]) -> tuple[float, Tensor]:
+        """The loss of one batch, and its gradient as one vector."""
+        given = [p.detach().requires_grad_() for p in parameters]
+        with torch.enable_grad(), recurrent_backward(self.model, given[0].device):
+            value = self.evaluate(batch, given)
+            found = torch.autograd.grad(value, given, materialize_grads=True)
+        return float(value.detach()), self.vector(found)
 
     def vector(self, parts: Sequence[Tensor]) -> Tensor:
         """Tensors like the parameters as one vector, without a graph."""
-        return torch.cat([part.detach().reshape(-1) for part in parts])
+        dense = (part.detach().to_dense() if part.is_sparse else part.detach() for part in parts)
+        return torch.cat([part.reshape(-1) for part in dense])
 
     def pieces(self, vector: Tensor) -> list[Tensor]:
         """A vector as tensors like the parameters."""
@@ -175,7 +193,38 @@ class Objective:
 
     def moved(self, direction: Tensor, distance: float) -> list[Tensor]:
         """The parameters, that far along a direction."""
-        return [p + distance * d for p, d in zip(self.start, self.pieces(direction), strict=True)]
+        return [p + distance * d.to(p.dtype) for p, d in zip(self.start, self.pieces(direction), strict=True)]
+
+
+def looked_at(model: nn.Module) -> tuple[dict[str, nn.Parameter], list[str]]:
+    """The parameters that have a gradient, by name, and what is to be said of all."""
+    everyone = dict(model.named_parameters())
+    for name, parameter in everyone.items():
+        if is_lazy(parameter):
+            raise ConfigError(f"{name} has no shape yet: call the model on a batch once, first")
+        if parameter.is_complex():
+            raise ConfigError(f"{name} is complex: only real parameters can be looked at here")
+        if parameter.is_inference():
+            raise ConfigError(f"{name} was made in torch.inference_mode(), which allows no gradient")
+    found = {name: p for name, p in everyone.items() if p.requires_grad}
+    if not found:
+        raise ConfigError(f"no parameter of {type(model).__name__} has a gradient: unfreeze some")
+    notes = []
+    if frozen := [plain(name) for name in everyone if name not in found]:
+        notes.append(f"frozen, held as they are: {listed(frozen)}")
+    if low := sorted({str(p.dtype).removeprefix("torch.") for p in everyone.values() if narrow(p)}):
+        notes.append(f"{', '.join(low)} parameters: computed in float32")
+    return found, notes
+
+
+@contextmanager
+def recurrent_backward(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """cuDNN's recurrent layers have no backward pass in eval mode; others have."""
+    if device.type != "cuda" or not any(isinstance(module, nn.RNNBase) for module in model.modules()):
+        yield
+        return
+    with torch.backends.cudnn.flags(enabled=False):
+        yield
 
 
 def is_pair(batches: Any) -> bool:
@@ -218,3 +267,8 @@ def laid_out(values: Tensor) -> Tensor:
     if values.dim() == 4 and values.is_floating_point() and values.device.type == "cpu":
         return values.contiguous(memory_format=torch.channels_last)
     return values.contiguous() if values.is_floating_point() else values
+
+
+def norm(vector: Tensor) -> float:
+    """‖v‖₂, in float64: squares of 1e-30 are 0 in float32."""
+    return float(torch.linalg.vector_norm(vector, dtype=torch.float64))

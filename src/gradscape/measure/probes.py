@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gradscape.curvature import Estimate, Spectrum
+from gradscape.curved import Estimate, Spectrum
 from gradscape.measure.lanczos import Carry, Lanczos, Product
 
 Draw = Callable[[], Tensor]  # a new (n,) of standard normal numbers

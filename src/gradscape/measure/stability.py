@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
-from gradscape.curvature import Stability
+from gradscape.curved import Stability
 from gradscape.errors import ConfigError
 from gradscape.measure.lanczos import Carry, Product, extremes
 from gradscape.measure.products import Products, preconditioned
@@ -48,8 +48,7 @@ def sgd_limit(momentum: float, nesterov: bool) -> float:
 def preconditioner(products: Products, optimizer: Optimizer) -> Tensor | None:
     """(n,) diagonal of P = (1 − β₁ᵗ)(√v̂ + ε) (Cohen et al. 2022, eq. 3); None before the first step."""
     found = []
-    model: nn.Module = products.objective.model
-    parameters = dict(model.named_parameters())
+    parameters = products.objective.parameters
     groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     for place in products.block:
         parameter = parameters[products.objective.names[place]]

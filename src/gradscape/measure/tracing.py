@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,19 @@ class Running:
 Seen = Callable[[Running, Any], None]
 
 
+unseen = ContextVar("unseen", default=False)
+
+
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """Passes of a model that no watch is told of: a measurement's own."""
+    token = unseen.set(True)
+    try:
+        yield
+    finally:
+        unseen.reset(token)
+
+
 class Hook:
     """A hook that a copy of the model, or a pickled one, does not take along."""
 
@@ -40,7 +54,8 @@ class Hook:
         self.act = act
 
     def __call__(self, *arguments: Any) -> None:
-        self.act(*arguments)
+        if not unseen.get():
+            self.act(*arguments)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[()]]:
         return idle_hook, ()

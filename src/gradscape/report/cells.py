@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+from gradscape.intervals import interval
 from gradscape.records import StudyRecord
-from gradscape.report.intervals import interval
 from gradscape.report.runs import Final, counted, ended, final, members, window
 from gradscape.report.tables import bracketed
 

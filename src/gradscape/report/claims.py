@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gradscape.report.intervals import Interval, interval
+from gradscape.intervals import Interval, interval
 
 Verdict = Literal["holds", "does not hold", "undecided", "not measured"]
 ONE_SEED = "n = 1: one seed claims nothing"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradscape.errors import GradscapeError
-from gradscape.report.intervals import Interval, interval, mass_within, student_t
+from gradscape.intervals import Interval, interval, mass_within, student_t
 
 # Two-sided 95 %: Abramowitz & Stegun, table 26.10.
 KNOWN = {

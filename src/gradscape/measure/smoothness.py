@@ -1,0 +1,197 @@
+"""How smooth a loss is along the next step of a training: how far its gradient can be trusted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gradscape.arrays import Values
+from gradscape.errors import ConfigError
+from gradscape.measure.batches import Loss, described
+from gradscape.measure.next_step import check_optimizer, not_trained, step_per_rate
+from gradscape.measure.objective import Objective, Statistics, norm
+from gradscape.smoothed import Line, SmoothnessRecord
+
+LOST = 0.01  # share of the shortest move that may be rounded away unsaid
+
+
+def smoothness(
+    model: nn.Module,
+    loss: Loss | None,
+    batches: Any,
+    lr: float | Tensor | None = None,
+    *,
+    optimizer: Optimizer | None = None,
+    range: tuple[float, float] = (0.5, 4.0),
+    points: int = 8,
+    bn: Statistics = "batch",
+    separately: bool = False,
+) -> SmoothnessRecord:
+    """Measure how loss and gradient change along the gradient, and along an optimiser's next step.
+
+    At the model's parameters θ, with g = ∇L(θ) of fixed batches: L(θ − ηg) and ‖∇L(θ − ηg) − g‖ for learning
+    rates η around the one in use. It costs 1 + points gradients, with an optimiser 1 + 2 · points, and as
+    many for each batch if separately; the model's memory again for copies of parameters and gradients, with
+    an optimiser and in float64 that of its state too. The model, its buffers, gradients and modes, the
+    optimiser and all random numbers are left as found. Dropout is off.
+
+    Args:
+        model: a module; its parameters that have a gradient are looked at.
+        loss: loss(output, y), loss(output), or loss(output, dict) in turn; a tensor of one number. None for
+            a model whose output has a `loss`.
+        batches: one batch, (x, y), x or a dict of the model's arguments, or several: a list, or a DataLoader,
+            of which one pass is kept. x and y have N samples along their first or second axis.
+        lr: the learning rate; None for that of the optimiser's first group.
+        optimizer: that trains the model. A copy of it makes the step Δθ that its state and g lead to, in
+            float64 and without clipping, and the loss is also measured at θ + (η / its own lr) · Δθ.
+        range: lowest and highest η in units of lr.
+        points: P, how many rates η, evenly spaced.
+        bn: `batch` for BatchNorm's statistics of each batch, as in training, `running` for those of
+            evaluation.
+        separately: each batch's own loss, gradient and step, a row for each, instead of those of their mean
+            over samples.
+
+    Returns:
+        A record whose arrays are of shape (K, P), with K = 1, or the number of batches if separately.
+
+    Raises:
+        ConfigError: no learning rate, or one that is not above 0; a range or points that are none; an
+            optimiser that needs a closure, cannot be copied, or trains another model; a loss or gradient that
+            is not finite at θ; batches that do not fit the model, a loss that is not one number.
+
+    Source: Santurkar et al. (2018), How does batch normalization help optimization?, §3.1 and Fig. 4; the
+        range of η is theirs.
+
+    Example:
+        >>> print(gs.smoothness(model, nn.functional.cross_entropy, (x, y), lr=0.1, optimizer=optimizer))
+    """
+    if optimizer is not None:
+        check_optimizer(optimizer)
+    rate = learning_rate(lr, optimizer)
+    rates = rate * multiples(range, points)
+    objective = Objective(model, loss, batches, bn)
+    rows = [measured(each, optimizer, rates) for each in (objective.each() if separately else [objective])]
+    lines = [stacked(same) for same in zip(*(row.lines for row in rows), strict=True)]
+    return SmoothnessRecord(
+        lr=rate,
+        rates=rates,
+        gradient_norm=np.array([row.gradient_norm for row in rows]),
+        weight_norm=norm(objective.vector(objective.start)),
+        along_gradient=lines[0],
+        along_step=None if optimizer is None else lines[1],
+        parameters=objective.size,
+        batches=len(objective.whole),
+        samples=objective.samples,
+        bn=bn,
+        cost=len(rows) * (1 + points * len(lines)),
+        notes=(
+            *objective.notes,
+            *([] if optimizer is None else not_trained(objective, optimizer)),
+            *(note for place, line in enumerate(lines) for note in odd(line, [r.lost[place] for r in rows])),
+        ),
+    )
+
+
+def learning_rate(lr: Any, optimizer: Optimizer | None) -> float:
+    """The given one, or else the optimiser's."""
+    given = optimizer.param_groups[0]["lr"] if lr is None and optimizer is not None else lr
+    if isinstance(given, Tensor):
+        given = given.item() if given.numel() == 1 else described(given)
+    if not isinstance(given, Real) or not 0 < float(given) < math.inf:
+        raise ConfigError(
+            f"lr: {given!r} is not a learning rate; type a number above 0, as lr=0.1, or give optimizer alone"
+        )
+    return float(given)
+
+
+def multiples(range: Any, points: int) -> Values:
+    """(points,) evenly spaced over a range.
+
+    Raises:
+        ConfigError: it is not two rising numbers above 0, or points are fewer than two.
+    """
+    ordered = isinstance(range, tuple | list) and len(range) == 2 and all(isinstance(r, Real) for r in range)
+    if not ordered or not 0 < range[0] < range[1] < math.inf:
+        raise ConfigError(f"range: {range!r} is none; give two rising multiples of lr, such as (0.5, 4)")
+    if not isinstance(points, int) or points < 2:
+        raise ConfigError(f"points: {points!r} is not a number of rates in a range; give 2 or more")
+    return np.linspace(float(range[0]), float(range[1]), points)
+
+
+@dataclass
+class Row:
+    """What was measured of one loss: a line for each direction, and the share of its moves that was lost."""
+
+    gradient_norm: float
+    lines: list[Line]
+    lost: list[float]
+
+
+def measured(objective: Objective, optimizer: Optimizer | None, rates: Values) -> Row:
+    """One loss, along its gradient and the optimiser's step.
+
+    Raises:
+        ConfigError: it is not finite where it begins.
+    """
+    loss, gradient = objective.gradient()
+    length = norm(gradient)
+    if not math.isfinite(loss) or not math.isfinite(length):
+        raise ConfigError(
+            f"the loss is {loss:g} and its gradient's norm {length:g}: there is no smoothness to measure; "
+            "gradscape.watch with activations tells where that begins"
+        )
+    directions = {"the gradient": gradient}
+    if optimizer is not None:
+        directions[f"{type(optimizer).__name__}'s step"] = step_per_rate(objective, optimizer, gradient)
+    lines = [along(objective, loss, gradient, d, rates, name) for name, d in directions.items()]
+    return Row(length, lines, [rounded_away(objective, d, rates[0]) for d in directions.values()])
+
+
+def along(
+    objective: Objective, loss: float, gradient: Tensor, direction: Tensor, rates: Values, name: str
+) -> Line:
+    """Of one row: L(θ − ηd), ‖∇L(θ − ηd) − g‖ and ‖ηd‖ at each η."""
+    found = []
+    for rate in rates:
+        value, there = objective.gradient(objective.moved(direction, -float(rate)))
+        found.append((value, norm(there - gradient)))
+    losses, changes = np.array(found, dtype=np.float64).T[:, None]
+    return Line(name, np.array([loss]), losses, changes, norm(direction) * rates[None])
+
+
+def stacked(rows: Sequence[Line]) -> Line:
+    """The rows of several as one's."""
+    arrays = ("loss", "losses", "changes", "distances")
+    return Line(rows[0].along, *(np.concatenate([getattr(row, name) for row in rows]) for name in arrays))
+
+
+def rounded_away(objective: Objective, direction: Tensor, rate: float) -> float:
+    """Share of a move that is lost where it is added to the parameters."""
+    wanted = -float(rate) * direction
+    made = objective.vector(objective.moved(direction, -float(rate))) - objective.vector(objective.start)
+    return norm(made - wanted) / length if (length := norm(wanted)) else 0.0
+
+
+def odd(line: Line, lost: Sequence[float]) -> list[str]:
+    """Notes on what is not finite, not there, or not to be trusted."""
+    found = []
+    if bad := int((~line.finite).sum()):
+        found.append(
+            f"along {line.along} loss or gradient is not finite at {bad} of {line.finite.size} points: "
+            "minima and maxima are over the others"
+        )
+    if (line.distances == 0).any():
+        found.append(f"{line.along} is zero: nothing moves, and β and the Lipschitz estimate are not known")
+    if max(lost) > LOST:
+        found.append(
+            f"along {line.along} rounding takes {100 * max(lost):.2g} % of the shortest move: "
+            "give model and batches in float64"
+        )
+    return found

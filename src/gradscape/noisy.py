@@ -1,0 +1,256 @@
+"""How much the gradient differs from one mini-batch to the next, as plain arrays; no torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradscape.arrays import Values, plain_values
+from gradscape.intervals import student_t
+from gradscape.words import counted
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+ROUNDING = 1e-14  # share of ‖G‖² up to which a squared distance is rounding, of gradients in float32 too
+
+
+@dataclass(frozen=True)
+class NoiseRecord:
+    """Gradients G_k of K mini-batches of B samples each, at the same parameters.
+
+    G and Σ are the mean and the covariance of one sample's gradient; where BatchNorm couples a batch's
+    samples, B times the covariance of a batch's.
+
+    Attributes:
+        batch_size: B, samples of a mini-batch.
+        bn: `batch` if BatchNorm took each batch's own statistics, `running` if the running ones.
+        products: (K, K) ⟨G_i, G_j⟩, in (loss / parameter)².
+        layers: (P) parameter names, in the order of registration.
+        kinds: (P) `conv`, `linear`, `norm`, `bias` or `other`.
+        sizes: (P) elements of each tensor.
+        gsnr: (P) squared mean over variance of an element's G_k, mean over a tensor's elements (Liu et al.
+            2020, §2.1); NaN if none has a variance. It is that of mini-batches: theirs, of single samples, is
+            B times less, for the mean is the same and the variance of a mean of B samples B times less. By
+            chance it is too large: with normal noise (K − 1) / (K − 3) times the true one and `chance_gsnr`.
+        constant: (P) elements whose gradient is the same in all batches but for rounding, as of dead units;
+            they are left out of `gsnr`.
+        notes: what is to be known of how it was measured, in words.
+    """
+
+    batch_size: int
+    bn: str
+    products: Values
+    layers: tuple[str, ...]
+    kinds: tuple[str, ...]
+    sizes: tuple[int, ...]
+    gsnr: Values
+    constant: tuple[int, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def gradient_square(self) -> float:
+        """|G|² without bias, in (loss / parameter)²: ‖mean G_k‖² − tr Σ_B / K; if small, by chance below 0.
+
+        That is the mean of ⟨G_i, G_j⟩ over pairs of batches (McCandlish et al. 2018, A.1).
+        """
+        return over_pairs(self.products)[0]
+
+    @property
+    def noise_trace(self) -> float:
+        """tr Σ, (loss / parameter)² for a sample: B tr Σ_B, where tr Σ_B = Σ‖G_k − mean‖² / (K − 1).
+
+        tr Σ_B is the mean of ½‖G_i − G_j‖² over pairs of batches.
+        """
+        return self.batch_size * over_pairs(self.half_distances)[0]
+
+    @property
+    def half_distances(self) -> Values:
+        """(K, K) ½‖G_i − G_j‖²; 0 where it is rounding."""
+        squares = np.diag(self.products)
+        means = (squares[:, None] + squares) / 2
+        found: Values = means - self.products
+        return np.where(found > ROUNDING * means, found, 0)
+
+    @property
+    def noise_scale(self) -> float:
+        """B_simple = tr Σ / |G|², in samples (McCandlish et al. 2018, eq. 2.9); inf for a |G|² ≤ 0."""
+        square = self.gradient_square
+        return self.noise_trace / square if square > 0 else math.inf
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the noise scale, in samples; (0, inf) of two batches.
+
+        By a jackknife of 1 / B_simple, leaving out a batch at a time, and Student's t: unlike B_simple, its
+        inverse is no quotient by what may be about 0. Conservative where noise drowns the mean, a little
+        narrow where a sample's gradient has heavy tails.
+        """
+        count = len(self.products)
+        square, squares = over_pairs(self.products)
+        trace, traces = over_pairs(self.half_distances)
+        if trace == 0:
+            return 0.0, 0.0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            left_out = squares / traces
+            error = math.sqrt((count - 1) / count * np.sum((left_out - np.mean(left_out)) ** 2))
+        if not math.isfinite(error):
+            return 0.0, math.inf
+        half = student_t(count - 1) * error
+        least, most = square / trace - half, square / trace + half
+        return inverse(most) * self.batch_size, inverse(least) * self.batch_size
+
+    @property
+    def step_gain(self) -> float:
+        """What a step gains beside one without noise, 1 / (1 + B_simple / B); McCandlish et al. (2018, §2.2).
+
+        With the best learning rate for each, and curvature the same in all directions.
+        """
+        return self.batch_size / (self.batch_size + self.noise_scale)
+
+    @property
+    def mean_gsnr(self) -> float:
+        """The mean of `gsnr` over all elements that have a variance; NaN if none has."""
+        varied = np.subtract(self.sizes, self.constant)
+        some = varied > 0
+        return float(np.average(self.gsnr[some], weights=varied[some])) if some.any() else math.nan
+
+    @property
+    def chance_gsnr(self) -> float:
+        """What `gsnr` is on average without any signal: (K − 1) / (K (K − 3)) if normal; inf for K ≤ 3."""
+        count = len(self.products)
+        return (count - 1) / (count * (count - 3)) if count > 3 else math.inf
+
+    @property
+    def confusion(self) -> float:
+        """η ≥ 0, the least for which ⟨G_i, G_j⟩ ≥ −η for all i ≠ j, (loss / parameter)².
+
+        Sankararaman et al. (2020, Definition 1.1), of mini-batches: 0 where no two gradients are opposed.
+        """
+        return max(0.0, -float(self.products[others(self.products)].min()))
+
+    @property
+    def cosines(self) -> Values:
+        """(K, K) between gradients; NaN where one is 0."""
+        lengths = np.sqrt(np.diag(self.products))
+        below = np.outer(lengths, lengths)
+        found: Values = np.divide(self.products, below, out=np.full_like(below, math.nan), where=below > 0)
+        return found
+
+    @property
+    def mean_cosine(self) -> float:
+        """Between the gradients of two batches; NaN if there are no two."""
+        found = self.known_cosines
+        return float(found.mean()) if len(found) else math.nan
+
+    @property
+    def least_cosine(self) -> float:
+        """Between the gradients of two batches; NaN if there are no two."""
+        found = self.known_cosines
+        return float(found.min()) if len(found) else math.nan
+
+    @property
+    def known_cosines(self) -> Values:
+        found: Values = self.cosines[others(self.products)]
+        return found[~np.isnan(found)]
+
+    @property
+    def meaning(self) -> str:
+        """What the noise scale says of the batch size, in words."""
+        batches, these = counted(len(self.products), "batch", "batches"), counted(self.batch_size, "sample")
+        low, high = self.interval
+        if self.noise_trace == 0:
+            return "all batches have the same gradient: are they the same batch?"
+        if math.isinf(self.noise_scale):
+            return f"the noise drowns the mean gradient of {batches}: give more of them, or larger ones"
+        if self.batch_size < low:
+            share = f"a step gains {100 * self.step_gain:.2g} % of what one without noise would"
+            return f"batches of {these} are below the noise scale: larger ones still pay ({share})"
+        if self.batch_size > high:
+            return f"batches of {these} are above the noise scale: larger ones gain little"
+        if math.isinf(high):
+            return f"{batches} cannot tell whether {these} are below or above the noise scale: give more"
+        return f"batches of {these} are near the noise scale, as far as {batches} tell"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers, with what follows from them."""
+        derived = {name: getattr(self, name) for name in DERIVED}
+        return {**plain_values(self), **derived, "interval": list(self.interval)}
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """GSNR of every parameter tensor on a log axis, and what chance alone gives; returns the axes."""
+        import matplotlib.pyplot as plt
+
+        axes = plt.subplots(layout="constrained")[1] if ax is None else ax
+        place = np.arange(1, len(self.layers) + 1)
+        for kind in dict.fromkeys(self.kinds):
+            here = np.array([each == kind for each in self.kinds]) & (self.gsnr > 0)
+            axes.semilogy(place[here], self.gsnr[here], marker="o", markersize=3, label=kind)
+        if math.isfinite(self.chance_gsnr):
+            axes.axhline(self.chance_gsnr, color="tab:gray", linestyle="--", label="by chance")
+        axes.set(
+            xlabel="parameter tensor (input → output)",
+            ylabel=f"GSNR of batches of {counted(self.batch_size, 'sample')}",
+        )
+        axes.legend()
+        return axes
+
+    def __str__(self) -> str:
+        count, low, high = len(self.products), *self.interval
+        lines = [
+            f"gradient noise of {counted(sum(self.sizes), 'parameter')} over {count} batches of "
+            f"{counted(self.batch_size, 'sample')}, BatchNorm's {self.bn} statistics",
+            f"noise scale {told(self.noise_scale)} samples, 95 % interval {told(low)} … {told(high)}; "
+            f"tr Σ {self.noise_trace:.3g} per sample, |G|² {self.gradient_square:.3g}",
+            self.meaning,
+            self.told_gsnr,
+            f"cosine of two batches' gradients: mean {self.mean_cosine:.3g}, least {self.least_cosine:.3g}; "
+            f"confusion bound η {self.confusion:.3g}",
+        ]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+    @property
+    def told_gsnr(self) -> str:
+        """GSNR in a line: the mean, which a few elements can make, the median, and both ends."""
+        still = counted(sum(self.constant), "constant element")
+        if math.isnan(self.mean_gsnr):
+            return f"GSNR: no parameter's gradient varies ({still})"
+        low, high = int(np.nanargmin(self.gsnr)), int(np.nanargmax(self.gsnr))
+        chance = f" ({self.chance_gsnr:.3g} by chance)" if math.isfinite(self.chance_gsnr) else ""
+        return (
+            f"GSNR of a batch: mean {self.mean_gsnr:.3g}, median of tensors {np.nanmedian(self.gsnr):.3g}"
+            f"{chance}, from {self.gsnr[low]:.3g} of {self.layers[low]} to {self.gsnr[high]:.3g} of "
+            f"{self.layers[high]}" + (f"; {still} left out" if sum(self.constant) else "")
+        )
+
+
+DERIVED = (
+    "gradient_square", "noise_trace", "noise_scale", "step_gain", "mean_gsnr", "chance_gsnr", "confusion",
+    "mean_cosine", "least_cosine", "meaning",
+)  # fmt: skip
+
+
+def over_pairs(values: Values) -> tuple[float, Values]:
+    """The mean over i ≠ j of a symmetric (K, K); and (K,) the same with each batch left out, NaN of two."""
+    count = len(values)
+    apart = values * others(values)
+    total, own = float(apart.sum()), apart.sum(axis=0)
+    if count < 3:
+        return total / (count * (count - 1)), np.full(count, math.nan)
+    return total / (count * (count - 1)), (total - 2 * own) / ((count - 1) * (count - 2))
+
+
+def others(values: Values) -> Any:
+    """(K, K) where i ≠ j."""
+    return ~np.eye(len(values), dtype=bool)
+
+
+def inverse(value: float) -> float:
+    return 1 / value if value > 0 else math.inf
+
+
+def told(number: float) -> str:
+    return "∞" if math.isinf(number) else f"{number:.3g}"

@@ -1,0 +1,191 @@
+"""How smooth a loss is along the next step of a training, as plain arrays; no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradscape.arrays import Values, plain_values
+from gradscape.words import counted
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True)
+class Line:
+    """Loss and gradient at θ − ηd, at P rates η along a direction d (Santurkar et al. 2018, §3.1, Fig. 4).
+
+    Arrays have a row for each of K losses. What is not finite stays as it is; minima and maxima are over the
+    points where all is finite, NaN where there is none.
+
+    Attributes:
+        along: what d is, in words.
+        loss: (K,) L(θ), in the loss's own unit, as are the losses.
+        losses: (K, P) L(θ − ηd).
+        changes: (K, P) ‖∇L(θ − ηd) − ∇L(θ)‖₂, in units of the loss over those of the parameters.
+        distances: (K, P) ‖ηd‖₂, in units of the parameters.
+    """
+
+    along: str
+    loss: Values
+    losses: Values
+    changes: Values
+    distances: Values
+
+    @property
+    def finite(self) -> NDArray[np.bool_]:
+        """(K, P) where loss, gradient and distance all are."""
+        return np.isfinite(self.losses) & np.isfinite(self.changes) & np.isfinite(self.distances)
+
+    @property
+    def loss_variation(self) -> Values:
+        """(K, 2) smallest and largest L(θ − ηd) over η (Fig. 4a)."""
+        return ends(self.losses, self.finite)
+
+    @property
+    def predictiveness(self) -> Values:
+        """(K, 2) smallest and largest change of the gradient over η (Fig. 4b): the less, the better."""
+        return ends(self.changes, self.finite)
+
+    @property
+    def beta(self) -> Values:
+        """(K,) effective β, max_η ‖∇L(θ − ηd) − ∇L(θ)‖ / ‖ηd‖, over the distance moved (Fig. 4c)."""
+        return self.steepest(self.changes)
+
+    @property
+    def lipschitz(self) -> Values:
+        """(K,) Lipschitz estimate of the loss, max_η |L(θ − ηd) − L(θ)| / ‖ηd‖."""
+        return self.steepest(np.abs(self.losses - self.loss[:, None]))
+
+    def steepest(self, values: Values) -> Values:
+        """(K,) the largest per distance moved; NaN where nothing moves."""
+        moved = self.finite & (self.distances > 0)
+        return ends(np.divide(values, self.distances, out=np.zeros_like(values), where=moved), moved)[:, 1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers, with what is derived of them."""
+        derived = ("loss_variation", "predictiveness", "beta", "lipschitz")
+        return {**plain_values(self), **{name: getattr(self, name).tolist() for name in derived}}
+
+    def __str__(self) -> str:
+        low, high = self.loss_variation.mean(axis=0)
+        least, most = self.predictiveness.mean(axis=0)
+        return (
+            f"along {self.along}: loss {low:.4g} to {high:.4g}, "
+            f"gradient changes by {least:.3g} to {most:.3g}, "
+            f"effective β {self.beta.mean():.3g}, Lipschitz estimate {self.lipschitz.mean():.3g}"
+        )
+
+
+@dataclass(frozen=True)
+class SmoothnessRecord:
+    """Smoothness of a loss at a model's parameters θ, along its gradient and an optimiser's next step.
+
+    Arrays have a row for each of K losses: one, the mean over the batches, or that of each batch.
+
+    Attributes:
+        lr: the learning rate.
+        rates: (P,) η, evenly spaced multiples of it.
+        gradient_norm: (K,) ‖∇L(θ)‖₂, in units of the loss over those of the parameters.
+        weight_norm: ‖w‖₂ of all parameters that are looked at.
+        along_gradient: d = ∇L(θ).
+        along_step: d = −Δθ / lr of the step Δθ that the optimiser would make; None without an optimiser.
+        parameters: how many are looked at.
+        batches: B, of which K = 1 loss is the mean, or each has its own.
+        samples: in all batches.
+        bn: `batch` or `running`: the statistics that BatchNorm took.
+        cost: gradients that were taken, each of one of the K losses.
+        notes: what is to be known of how it was measured.
+    """
+
+    lr: float
+    rates: Values
+    gradient_norm: Values
+    weight_norm: float
+    along_gradient: Line
+    along_step: Line | None
+    parameters: int
+    batches: int
+    samples: int
+    bn: str
+    cost: int
+    notes: tuple[str, ...]
+
+    @property
+    def loss(self) -> Values:
+        """(K,) L(θ)."""
+        return self.along_gradient.loss
+
+    @property
+    def scale_free_beta(self) -> Values:
+        """(K,) β‖w‖² along the gradient, in the loss's unit.
+
+        Weights before a BatchNorm can be scaled by a without changing the loss, which makes β that of before
+        over a²: by itself it compares no two networks.
+        """
+        found: Values = self.along_gradient.beta * self.weight_norm**2
+        return found
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        return (self.along_gradient, *([] if self.along_step is None else [self.along_step]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers, with what is derived of them."""
+        return {
+            **plain_values(self),
+            "along_gradient": self.along_gradient.to_dict(),
+            "along_step": None if self.along_step is None else self.along_step.to_dict(),
+            "scale_free_beta": self.scale_free_beta.tolist(),
+        }
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Loss over η, its range as a band, and the gradient's change on an axis at the right; the axes.
+
+        Of several losses the mean.
+        """
+        import matplotlib.pyplot as plt
+
+        axes = plt.subplots(layout="constrained")[1] if ax is None else ax
+        right = axes.twinx()
+        for number, line in enumerate(self.lines):
+            color = f"C{number}"
+            axes.plot(
+                self.rates, line.losses.mean(axis=0), color=color, marker="o", label=f"along {line.along}"
+            )
+            axes.axhspan(*line.loss_variation.mean(axis=0), color=color, alpha=0.15, linewidth=0)
+            right.plot(self.rates, line.changes.mean(axis=0), color=color, linestyle="--")
+        axes.axhline(float(self.loss.mean()), color="tab:gray", linestyle=":", label="at θ")
+        axes.set(xlabel="learning rate η", ylabel="loss L(θ − ηd) and its range (band)")
+        right.set(ylabel="change of the gradient ‖∇L(θ − ηd) − ∇L(θ)‖ (dashed)", ylim=(0, None))
+        axes.legend()
+        return axes
+
+    def __str__(self) -> str:
+        parameters, samples = counted(self.parameters, "parameter"), counted(self.samples, "sample")
+        batches = counted(self.batches, "batch", "batches")
+        lines = [
+            f"smoothness of the loss of {parameters} on {samples} in {batches}, "
+            f"BatchNorm's {self.bn} statistics"
+            + ("; means over each batch's own" if len(self.loss) > 1 else ""),
+            f"loss {self.loss.mean():.4g}, gradient norm {self.gradient_norm.mean():.3g}, "
+            f"weight norm {self.weight_norm:.3g}",
+            f"lr {self.lr:.3g}, {len(self.rates)} rates η from {self.rates[0]:.3g} to {self.rates[-1]:.3g}",
+            *map(str, self.lines),
+            f"β‖w‖² along the gradient {self.scale_free_beta.mean():.3g}",
+            f"cost: {counted(self.cost, 'gradient')}",
+        ]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def ends(values: Values, usable: NDArray[np.bool_]) -> Values:
+    """(K, 2) smallest and largest usable value of each row; NaN where there is none."""
+    low = np.where(usable, values, np.inf).min(axis=1)
+    high = np.where(usable, values, -np.inf).max(axis=1)
+    found = np.stack([low, high], axis=1)
+    found[low > high] = np.nan
+    return found

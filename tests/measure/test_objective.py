@@ -1,0 +1,110 @@
+"""What a loss is a function of: every kind of parameter and batch, and nobody hears of its passes."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+import gradscape as gs
+from gradscape.errors import ConfigError
+from gradscape.measure.objective import Objective
+
+
+def test_public_names_stay_functions_when_their_records_are_imported() -> None:
+    for name in gs.__all__:
+        assert not inspect.ismodule(getattr(gs, name))
+    gs.noise(nn.Linear(3, 2), cross_entropy, [(torch.randn(4, 3), torch.arange(4) % 2) for _ in range(6)])
+    assert all(callable(getattr(gs, name)) for name in ("curvature", "noise", "smoothness"))
+
+
+def tokens() -> tuple[Tensor, Tensor]:
+    return torch.arange(12).reshape(4, 3) % 5, torch.arange(4) % 2
+
+
+def test_sparse_gradients_are_as_dense_ones() -> None:
+    def gradient(sparse: bool) -> Tensor:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Embedding(5, 4, sparse=sparse), nn.Flatten(), nn.Linear(12, 2))
+        return Objective(model, cross_entropy, tokens()).gradient()[1]
+
+    assert torch.equal(gradient(True), gradient(False))
+
+
+class Mixed(nn.Module):
+    """Its second layer computes in float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 2).double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.second(self.first(x).double())
+        return out
+
+
+def test_parameters_of_several_precisions_keep_theirs() -> None:
+    model, batch = Mixed(), (torch.randn(5, 3), torch.arange(5) % 2)
+    objective = Objective(model, cross_entropy, batch)
+    _, gradient = objective.gradient()
+    assert gradient.dtype == torch.float64
+    moved = objective.moved(gradient, -0.1)
+    assert [p.dtype for p in moved] == [p.dtype for p in model.parameters()]
+    assert objective.value(moved) < objective.value()
+    found = gs.curvature(model, cross_entropy, batch, k=1)
+    assert found.ends is not None
+    assert found.ends.converged
+
+
+def test_a_watch_hears_nothing_of_a_measurement() -> None:
+    torch.manual_seed(0)
+    model, x, y = (
+        nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)),
+        torch.randn(6, 3),
+        torch.arange(6) % 2,
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    heard: list[Any] = []
+    model[0].register_forward_hook(lambda *each: heard.append(each))
+    with gs.watch(model, optimizer, activations=True) as flow:
+        for step in range(4):
+            optimizer.zero_grad()
+            cross_entropy(model(x), y).backward()
+            if step % 2:
+                gs.smoothness(model, cross_entropy, (5 * x, y), optimizer=optimizer)
+                gs.curvature(model, cross_entropy, (5 * x, y), k=1)
+            optimizer.step()
+    moments = flow.history().activations
+    assert moments is not None
+    assert moments.second_moment[:, 0] == pytest.approx(4 * [x.square().mean().item()])
+    assert len(heard) > 4  # hooks of the user's own may make the weights
+
+
+def test_each_batch_alone_shares_the_parameters() -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(110, 3), torch.arange(110) % 2
+    objective = Objective(nn.Linear(3, 2), cross_entropy, [(x[:100], y[:100]), (x[100:], y[100:])], "running")
+    assert [b.size for b in objective.batches] == [50, 50, 10]
+    first, second = objective.each()
+    assert [b.size for b in first.batches] == [50, 50]
+    assert (first.samples, second.samples) == (100, 10)
+    assert first.start[0] is objective.start[0]
+    assert objective.value() == pytest.approx((100 * first.value() + 10 * second.value()) / 110)
+
+
+def test_parameters_that_can_have_no_gradient_are_named() -> None:
+    with torch.inference_mode():
+        model = nn.Linear(3, 2)
+    with pytest.raises(ConfigError, match=r"weight was made in torch.inference_mode\(\)"):
+        Objective(model, cross_entropy, (torch.randn(4, 3), torch.arange(4) % 2))
+    with pytest.raises(ConfigError, match="weight is complex: only real parameters"):
+        Objective(nn.Linear(3, 2, dtype=torch.complex64), cross_entropy, torch.randn(4, 3))
+    with pytest.raises(ConfigError, match="weight has no shape yet: call the model on a batch once"):
+        Objective(nn.LazyLinear(2), cross_entropy, torch.randn(4, 3))
+    batches = tuple((torch.randn(4, 3), torch.arange(4) % 2) for _ in range(3))
+    with pytest.raises(ConfigError, match=r"got 3 values; give .*, or several batches as a list"):
+        Objective(nn.Linear(3, 2), cross_entropy, batches)
