@@ -1,6 +1,6 @@
 # make reproduce   the whole study on embedded images: figures, tables, checked claims
 # make test        every test;  make lint: format, types, import directions
-# make bench       what things cost here, about an hour;  make clean: all but your runs
+# make bench       what things cost here, some hours;  make clean: all but your runs
 SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv

@@ -15,6 +15,7 @@ from tables import (
     INSTRUCTIONS,
     RESULTS,
     ROOT,
+    ceiling,
     duration,
     growth,
     machine_line,
@@ -96,6 +97,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "quick": claims("batchnorm-quick-digits"),
         "training": training_short,
         "verdicts": verdicts,
+        "verdict-ceiling": ceiling,
         "watch-cost": watch_cost,
     },
     "docs/performance.md": {
