@@ -16,6 +16,7 @@ from tables import (
     RESULTS,
     ROOT,
     ceiling,
+    curvature,
     duration,
     growth,
     machine_line,
@@ -99,6 +100,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "verdicts": verdicts,
         "verdict-ceiling": ceiling,
         "watch-cost": watch_cost,
+        "curvature": curvature,
     },
     "docs/performance.md": {
         **{f"training-{name}": partial(training, name) for name in INSTRUCTIONS},

@@ -258,6 +258,25 @@ def ceiling() -> str:
     return "\n".join([*table(head, rows), "", machine_line(found["machine"]) + "."])
 
 
+def curvature() -> str:
+    """What a Hessian-vector product costs, in seconds and in gradients."""
+    found = result(f"{RESULTS}/curvature_cost.json")
+    networks = {name: network["products"] for name, network in found["networks"].items()}
+    ways = list(next(iter(networks.values()))["seconds"])
+    rows = []
+    for way in ways:
+        cells = []
+        for products in networks.values():
+            seconds = products["seconds"]
+            share = seconds[way]["median"] / seconds[ways[0]]["median"]
+            cells += [f"{ranged(seconds[way], 2)} s", f"{share:.2f}"]
+        rows.append((way, *cells))
+    head = ("", *(text for name in networks for text in (name, "in gradients")))
+    counts = {products["seconds"][ways[0]]["n"] for products in networks.values()}
+    many = f"n = {', '.join(map(str, sorted(counts)))}, interleaved"
+    return "\n".join([*table(head, rows), "", f"{many}; {machine_line(found['machine'])}."])
+
+
 def watch_cost() -> str:
     """What watching costs a step."""
     found = result(f"{RESULTS}/watch_cost.json")

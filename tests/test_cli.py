@@ -221,8 +221,8 @@ def test_dry_run_lists_runs_with_estimates_and_writes_nothing(
     monkeypatch.chdir(tmp_path)
     assert main(["reproduce", "--dry-run", "--seeds", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 14
-    assert lines[-1].startswith("13 runs, about ")
+    assert len(lines) == 15
+    assert lines[-1].startswith("14 runs, about ")
     assert all(line.endswith((" s", " min", " h")) for line in lines[:-1])
     assert not list(tmp_path.iterdir())
 
@@ -243,7 +243,7 @@ def test_train_runs_resumes_and_reports_itself(capsys: pytest.CaptureFixture[str
 
 
 def study_of_one_run(folder: Path, state: str) -> None:
-    """A study whose one finished run has 15 roles: enough for `runs` and `report`."""
+    """A study whose one finished run has 16 roles: enough for `runs` and `report`."""
     assert main(["train", *TINY_FLAGS, "--out", str(folder / "runs" / "x"), "--threads", "1"]) == 0
     run = RunFolder(folder / "runs" / "x")
     if state == "failed":
@@ -270,7 +270,7 @@ def test_runs_and_report_need_the_folders_alone(capsys: pytest.CaptureFixture[st
     shutil.rmtree(tmp_path / "report")
     assert main(["report", str(tmp_path)]) == 0
     assert {p: p.read_bytes() for p in (tmp_path / "report").rglob("*") if p.is_file()} == first
-    assert len(first) == 10 * 3 + 3 * 3 + 2
+    assert len(first) == 16 * 3 + 3 * 3 + 2
 
 
 def test_load_gives_records_and_pandas(tmp_path: Path) -> None:

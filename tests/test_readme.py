@@ -39,10 +39,18 @@ def test_the_example_runs_as_printed(tmp_path: Path) -> None:
 
 def test_the_watched_training_is_diagnosed_as_printed(tmp_path: Path) -> None:
     """Up to the last digits of its numbers, which are the processor's."""
-    _, code = BLOCKS
+    code = BLOCKS[1]
     shown = TEXT.split(code)[1].split("```")[2].strip()
     number = re.compile(r": [\d.e+-]+ \(")
     assert number.sub(": (", printed(code, tmp_path).strip()) == number.sub(": (", shown)
+
+
+def test_the_measures_run_as_printed(tmp_path: Path) -> None:
+    text = printed(BLOCKS[2], tmp_path)
+    assert "along SGD's step: loss" in text
+    assert "largest eigenvalues" in text
+    assert "edge of stability at 2" in text
+    assert "noise scale" in text
 
 
 def script(name: str) -> ModuleType:

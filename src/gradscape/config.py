@@ -195,6 +195,9 @@ class RunConfig:
     batch_size: int = option(100, "images per step; the last batch of an epoch may be smaller")
     epochs: int = option(100, "passes over the training images")
     seed: int = option(0, "seed of initial weights, order and augmentation")
+    smoothness_every: int = option(
+        0, "steps from one measure of smoothness to the next, each at the price of two gradients; 0 for none"
+    )
     precision: Precision = option(
         "fp32", "fp32, tf32 (NVIDIA GPUs) or bf16 (mixed; about twice as fast where the device has it)"
     )
@@ -208,6 +211,7 @@ class RunConfig:
         require_choices(self)
         require(self.epochs >= 1, "epochs", self.epochs, "give 1 or more")
         require(0 <= self.seed < 2**32, "seed", self.seed, "give 0 … 4294967295")
+        require(self.smoothness_every >= 0, "smoothness_every", self.smoothness_every, "give 0 or more steps")
         assert self.data.train is not None
         require(
             1 <= self.batch_size <= self.data.train,
@@ -231,8 +235,10 @@ class RunConfig:
         norm = {"none": "plain", "batch": "bn", "algorithm1": "alg1"}[self.net.norm]
         name = f"vgg{self.net.depth:02d}-{norm}-lr{self.optim.lr:g}-b{self.batch_size}-s{self.seed}"
         values = to_dict(self)
+        if not self.smoothness_every:
+            del values["smoothness_every"]  # runs from before there was a choice keep their names
         if self.precision == "fp32":
-            del values["precision"]  # runs from before there was a choice keep their names
+            del values["precision"]  # likewise
         else:
             name += f"-{self.precision}"
         canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
@@ -242,6 +248,7 @@ class RunConfig:
     def label(self) -> str:
         """What a person calls it, such as `vgg38+bn lr 0.001 batch 100 seed 0`."""
         norm = {"none": "", "batch": "+bn", "algorithm1": "+alg1"}[self.net.norm]
+        norm += "" if self.net.init == "default" else f" {self.net.init}-init"
         run = f"vgg{self.net.depth:02d}{norm} lr {self.optim.lr:g} batch {self.batch_size} seed {self.seed}"
         return run if self.precision == "fp32" else f"{run} {self.precision}"
 

@@ -6,7 +6,8 @@ A `StudyRecord` holds `RunRecord`s, a run holds one `EpochRecord` per epoch, an 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,71 @@ class GradientFlow:
         return f"gradient flow over {len(flow)} weight layers: {flow[0]:.1e} … {flow[-1]:.1e}"
 
 
+def plain_number(value: Any) -> Any:
+    if isinstance(value, list):
+        return [plain_number(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Smoothness at one training step, on its own mini-batch (Santurkar et al. 2018, §3.1 and Fig. 4).
+
+    Attributes:
+        step: of the run, from 0.
+        along: `gradient` for θ − ηg, `step` for θ + (η / lr) Δθ, of the real step Δθ.
+        lr: of the step.
+        loss: L(θ), in nats.
+        losses: there, at η = ½ lr and 4 lr.
+        changes: ‖∇L − g‖₂ there, in nats over units of the parameters.
+        distances: ‖θ_η − θ‖₂ there.
+        gradient_norm, weight_norm: ‖g‖₂ and ‖θ‖₂.
+    """
+
+    step: int
+    along: str
+    lr: float
+    loss: float
+    losses: tuple[float, ...]
+    changes: tuple[float, ...]
+    distances: tuple[float, ...]
+    gradient_norm: float
+    weight_norm: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; None for what is not finite, which JSON has no number for."""
+        values = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
+        return {name: plain_number(value) for name, value in values.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Probe:
+        numbers: dict[str, Any] = {n: math.nan if value is None else value for n, value in values.items()}
+        arrays: dict[str, Any] = {
+            name: tuple(math.nan if value is None else value for value in values[name])
+            for name in ("losses", "changes", "distances")
+        }
+        return cls(**{**numbers, **arrays})
+
+    @property
+    def beta(self) -> float:
+        """Effective β: the gradient's largest change over the distance moved; NaN where nothing moves."""
+        return self.steepest(self.changes)
+
+    @property
+    def lipschitz(self) -> float:
+        """The loss's largest change over the distance moved; NaN where nothing moves."""
+        return self.steepest([abs(loss - self.loss) for loss in self.losses])
+
+    @property
+    def scale_free_beta(self) -> float:
+        """β‖θ‖², in nats: weights before a BatchNorm can be scaled without changing the loss, but not β."""
+        return self.beta * self.weight_norm**2
+
+    def steepest(self, values: Sequence[float]) -> float:
+        found = [v / d for v, d in zip(values, self.distances, strict=True) if d > 0 and math.isfinite(v)]
+        return max(found, default=math.nan)
+
+
 @dataclass(frozen=True)
 class EpochRecord:
     """One epoch of one run. Losses in nats and accuracies in 0…1 are means over images.
@@ -86,6 +152,7 @@ class EpochRecord:
         seconds: wall time of training and validation.
         images_per_second: training images per second of training time.
         flow: gradient statistics of the epoch.
+        smoothness: at some of its steps, if asked for.
     """
 
     epoch: int
@@ -97,14 +164,16 @@ class EpochRecord:
     seconds: float
     images_per_second: float
     flow: GradientFlow
+    smoothness: tuple[Probe, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "smoothness": [probe.to_dict() for probe in self.smoothness]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EpochRecord:
         flow = {name: tuple(column) for name, column in values["flow"].items()}
-        return cls(**{**values, "flow": GradientFlow(**flow)})
+        probes = tuple(map(Probe.from_dict, values.get("smoothness", ())))
+        return cls(**{**values, "flow": GradientFlow(**flow), "smoothness": probes})
 
 
 @dataclass(frozen=True)

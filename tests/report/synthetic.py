@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from gradscape.records import EpochRecord, GradientFlow, RunRecord, StudyRecord
+from gradscape.records import EpochRecord, GradientFlow, Probe, RunRecord, StudyRecord
 
 # Final train and validation accuracy by role, near the paper's; the plain net guesses.
 ACCURACY = {
     "vgg08": (0.50, 0.47),
     "vgg38": (0.01, 0.01),
     "vgg38-bn": (0.547, 0.455),
+    "vgg38-he": (0.011, 0.01),
     "lr-0.0001": (0.493, 0.402),
     "lr-0.0005": (0.599, 0.477),
     "lr-0.001": (0.547, 0.455),
@@ -27,6 +28,14 @@ ACCURACY = {
     "batch-200": (0.42, 0.372),
     "batch-400": (0.519, 0.427),
     "batch-800": (0.53, 0.438),
+}
+BETA = {
+    "vgg08": 50.0,
+    "vgg38": 200.0,
+    "vgg38-bn": 20.0,
+    "vgg38-he": 100.0,
+    "batch-50": 60.0,
+    "batch-800": 6.0,
 }
 SAME = {"lr-0.001": "vgg38-bn", "batch-100": "lr-0.05"}  # roles that share another's runs
 
@@ -47,6 +56,26 @@ def gradient_flow(role: str, epoch: int, seed: int, zeros: bool = False) -> Grad
     kinds = ("conv",) * (depth - 1) + ("linear",)
     names = tuple(f"layer{i}.weight" for i in range(depth))
     return GradientFlow(names, kinds, flow, flow, flow, flow, (0.0,) * depth, (0.0,) * depth, flow, flow)
+
+
+WAYS = tuple(enumerate(("gradient", "step")))
+
+
+def probe(role: str, along: str, step: int, seed: int, lr: float) -> Probe:
+    """Of a loss as smooth as `BETA` says, give or take a seed's own tenth."""
+    beta = BETA.get(role, 40.0) * (1 + 0.05 * seed)
+    distances = (0.5 * lr, 4 * lr)
+    return Probe(
+        step=step,
+        along=along,
+        lr=lr,
+        loss=2.0,
+        losses=tuple(2.0 - 0.1 * beta * d for d in distances),
+        changes=tuple(beta * d for d in distances),
+        distances=distances,
+        gradient_norm=1.0,
+        weight_norm=3.0,
+    )
 
 
 def run(role: str, seed: int, epochs: int = 8, data: str = "cifar100", **changes: Any) -> RunRecord:
@@ -72,6 +101,7 @@ def run(role: str, seed: int, epochs: int = 8, data: str = "cifar100", **changes
             seconds=12.5,
             images_per_second=400.0,
             flow=gradient_flow(role, i + 1, seed, zeros),
+            smoothness=tuple(probe(role, along, i * 47_500 // batch + 50 * n, seed, lr) for n, along in WAYS),
         )
         for i in range(epochs)
     )
@@ -80,7 +110,7 @@ def run(role: str, seed: int, epochs: int = 8, data: str = "cifar100", **changes
         identity=f"{role}-s{seed}",
         config={
             "net": {"depth": 8 if role == "vgg08" else 38},
-            "data": {"name": data},
+            "data": {"name": data, "train": 47_500},
             "optim": {"lr": lr, "eps": 1e-8},
             "batch_size": batch,
             "epochs": epochs,

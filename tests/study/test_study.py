@@ -28,14 +28,14 @@ from .small_study import SMALL
 SMALL_STUDY = Path(__file__).with_name("small_study.py")
 
 
-def test_the_paper_has_thirteen_distinct_runs() -> None:
+def test_the_paper_has_thirteen_distinct_runs_and_a_control() -> None:
     paper = plan("paper", None, seeds=1)
     runs = paper.runs()
-    assert len(runs) == 13
-    assert len(paper.roles) == 15
+    assert len(runs) == 14
+    assert len(paper.roles) == 16
     assert paper.identities()["lr-0.001"] == paper.identities()["vgg38-bn"]
     assert paper.identities()["lr-0.05"] == paper.identities()["batch-100"]
-    assert len(plan("paper", None, seeds=3).runs()) == 39
+    assert len(plan("paper", None, seeds=3).runs()) == 42
 
 
 def test_the_paper_preset_is_as_published() -> None:
@@ -65,7 +65,7 @@ def test_rates_and_sizes_are_the_tables() -> None:
 @pytest.mark.parametrize("data", ["digits", "cifar10", "cifar100"])
 def test_every_preset_is_possible_on_every_data_set(preset: str, data: str) -> None:
     planned = plan(preset, data, None)
-    assert len(plan(preset, data, 1).runs()) == 13
+    assert len(plan(preset, data, 1).runs()) == 14
     assert all(config.data.name == data for config in planned.roles.values())
 
 
@@ -179,12 +179,12 @@ def test_a_run_that_cannot_go_on_is_named_and_the_others_are_reported(
     study = run_small(tmp_path)
     _, err = study.communicate(timeout=300)
     assert study.returncode == 1
-    assert err.splitlines()[-1].startswith("gradscape: 1 of 13 runs failed (vgg38-bn-lr0.05-b5-s0-")
+    assert err.splitlines()[-1].startswith("gradscape: 1 of 14 runs failed (vgg38-bn-lr0.05-b5-s0-")
     assert "Traceback" not in err
     record = load(tmp_path)
     assert record.runs[config.identity].state == "failed"
     assert "cannot write" in record.runs[config.identity].status["error"]
-    assert [run.state for run in record.runs.values()].count("done") == 12
+    assert [run.state for run in record.runs.values()].count("done") == 13
     assert "failed after 1 of 3 epochs" in (tmp_path / "report" / "index.html").read_text()
     victim.checkpoints.unlink()  # the cure
     again = run_small(tmp_path)

@@ -1,7 +1,8 @@
-"""The paper's study: how does BatchNorm solve the vanishing gradients problem? Its 13 runs and presets."""
+"""The paper's study: how does BatchNorm solve the vanishing gradients problem? Its 14 runs and presets."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +13,9 @@ from gradscape.study.study import Plan, Study
 
 LEARNING_RATES = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05)  # Table 1, at batch size 100
 BATCH_SIZES = (50, 100, 150, 200, 400, 800)  # Table 2, at learning rate 0.05
-BASELINES = ("vgg08", "vgg38", "vgg38-bn")  # Figures 1 and 2, claims C1 to C3
+BASELINES = ("vgg08", "vgg38", "vgg38-bn", "vgg38-he")  # Figures 1, 2 and 4, claims C1 to C3 and C7
+SMOOTHNESS_AT = (0.001, 0.05)  # learning rates of the runs whose smoothness is measured: Figures 4 and 5
+PROBES, SELDOM = 12, 50  # a run's measures of smoothness: at least so many, and that many steps apart at most
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ PRESETS = {
 
 
 def plan(preset: str, data: str | None, seeds: int | None, precision: Precision = "fp32") -> Plan:
-    """The 13 distinct runs under 15 roles.
+    """The 14 distinct runs under 16 roles.
 
     Args:
         preset: a key of `PRESETS`.
@@ -99,19 +102,32 @@ def plan_data(preset: Preset, data: str) -> DataConfig:
 def plan_roles(preset: Preset, data: DataConfig) -> dict[str, RunConfig]:
     """Role → run at seed 0; the roles `lr-0.001` and `vgg38-bn`, `lr-0.05` and `batch-100` share a run."""
 
-    def run(depth: int, norm: Any, lr: float = 0.001, batch: int = 100) -> RunConfig:
-        return RunConfig(
-            net=NetConfig(depth=depth, norm=norm),
+    def run(depth: int, norm: Any, lr: float = 0.001, batch: int = 100, init: Any = "default") -> RunConfig:
+        plain = RunConfig(
+            net=NetConfig(depth=depth, norm=norm, init=init),
             data=data,
             optim=OptimConfig(lr=lr),
             batch_size=batch // preset.shrink,
             epochs=preset.epochs,
         )
+        return replace(plain, smoothness_every=apart(plain)) if lr in SMOOTHNESS_AT else plain
 
-    baselines = {"vgg08": run(8, "none"), "vgg38": run(38, "none"), "vgg38-bn": run(38, "batch")}
+    baselines = {
+        "vgg08": run(8, "none"),
+        "vgg38": run(38, "none"),
+        "vgg38-bn": run(38, "batch"),
+        "vgg38-he": run(38, "none", init="he"),
+    }
     rates = {f"lr-{lr}": run(38, "batch", lr=lr) for lr in LEARNING_RATES}
     sizes = {f"batch-{size}": run(38, "batch", lr=0.05, batch=size) for size in BATCH_SIZES}
     return baselines | rates | sizes
+
+
+def apart(run: RunConfig) -> int:
+    """Steps from one measure of smoothness to the next."""
+    assert run.data.train is not None
+    steps = run.epochs * math.ceil(run.data.train / run.batch_size)
+    return max(1, min(SELDOM, steps // PROBES))
 
 
 def notes(preset: Preset, run: RunConfig) -> tuple[str, ...]:

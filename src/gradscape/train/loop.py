@@ -14,7 +14,8 @@ from gradscape.config import RunConfig
 from gradscape.data import STATISTICS, ImageSet, split
 from gradscape.data.batches import DeviceImages, EpochDraw, epoch_draw, eval_batches
 from gradscape.errors import ConfigError, StoreError
-from gradscape.records import EpochRecord, Progress, RunRecord
+from gradscape.measure.step_smoothness import Direction
+from gradscape.records import EpochRecord, Probe, Progress, RunRecord
 from gradscape.store import ENDED, RunFolder
 from gradscape.train.arithmetic import Arithmetic, decide
 from gradscape.train.graph import advance
@@ -24,6 +25,7 @@ from gradscape.train.step import Batches, TrainStep, cosine, evaluate
 
 # Images evaluated at once. On a CPU the activations of 50 stay in the cache: three times faster than 1,000.
 EVAL_BATCH = {"cpu": 50, "cuda": 1_250}
+DIRECTIONS: tuple[Direction, ...] = ("gradient", "step")  # of measures of smoothness, in turns
 PROGRESS_EVERY = {"cpu": 0.5, "cuda": math.inf}  # seconds; a GPU would have to wait: once an epoch is enough
 
 Report = Callable[[Progress | str], None]
@@ -171,9 +173,16 @@ def train_epoch(
     lr = cosine(optim.lr, optim.min_lr, optim.period, epoch)
     step.begin(draw, lr)
     start = said = time.perf_counter()
+    probes: list[Probe] = []
+    number = epoch * math.ceil(images / config.batch_size)
     for first in range(0, images, config.batch_size):
         done = min(first + config.batch_size, images)
-        take(done - first)
+        if config.smoothness_every and number % config.smoothness_every == 0:
+            direction = DIRECTIONS[number // config.smoothness_every % 2]
+            probes.append(step.probe(done - first, direction, lr, number))
+        else:
+            take(done - first)
+        number += 1
         if (now := time.perf_counter()) - said >= PROGRESS_EVERY[step.device.type] or done == images:
             said = now
             loss, accuracy = step.tally.means()
@@ -181,7 +190,8 @@ def train_epoch(
             report(Progress(epoch + 1, config.epochs, done / images, loss, accuracy, rate))
     if math.isfinite(bad := step.tally.first_bad.item()):
         raise Diverged(epoch + 1, int(bad))
-    return {"lr": lr, "train_loss": loss, "train_accuracy": accuracy, "flow": step.flow.result()}
+    means = {"lr": lr, "train_loss": loss, "train_accuracy": accuracy}
+    return {**means, "flow": step.flow.result(), "smoothness": tuple(probes)}
 
 
 def test(

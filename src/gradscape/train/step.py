@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,8 @@ from torch.nn.functional import cross_entropy
 
 from gradscape.data.batches import DeviceImages, EpochDraw, TrainBatches
 from gradscape.measure.gradient_flow import FlowRecorder
+from gradscape.measure.step_smoothness import Direction, step_smoothness
+from gradscape.records import Probe
 from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.fuse import fuse
 from gradscape.train.precision import low_precision
@@ -94,6 +97,10 @@ class TrainStep:
 
     def __call__(self, size: int) -> None:
         """Train on the epoch's next `size` images."""
+        self.take(size)
+
+    def take(self, size: int) -> tuple[Tensor, Tensor]:
+        """Train on the epoch's next `size` images, and return them."""
         x, y = self.batches.take(self.place + torch.arange(size, device=self.device))
         self.state.optimizer.zero_grad(set_to_none=True)
         with low_precision(self.device, self.precision):
@@ -105,6 +112,16 @@ class TrainStep:
         self.flow.after_step()
         self.tally.add(loss, logits, y)
         self.place += size
+        return x, y
+
+    def probe(self, size: int, direction: Direction, lr: float, number: int) -> Probe:
+        """The same, and how smooth the loss was there. Asks the host: it is no part of a graph."""
+        before = [parameter.detach().clone() for parameter in self.state.model.parameters()]
+        batch = self.take(size)
+        gradients = [cast(Tensor, parameter.grad) for parameter in self.state.model.parameters()]
+        return step_smoothness(
+            self.state.model, cross_entropy, batch, before, gradients, direction, lr, number
+        )
 
 
 @torch.inference_mode()

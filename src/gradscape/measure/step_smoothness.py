@@ -1,0 +1,59 @@
+"""Smoothness within a training: on a step's own mini-batch, at the price of two gradients more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from torch import Tensor, nn
+
+from gradscape.measure.batches import Loss
+from gradscape.measure.objective import Objective, norm
+from gradscape.measure.smoothness import along
+from gradscape.records import Probe
+
+Direction = Literal["gradient", "step"]
+MULTIPLES = (0.5, 4.0)  # of the learning rate: the ends of the range of Santurkar et al. (2018), Fig. 4
+
+
+def step_smoothness(
+    model: nn.Module,
+    loss: Loss,
+    batch: tuple[Tensor, Tensor],
+    before: Sequence[Tensor],
+    gradient: Sequence[Tensor],
+    direction: Direction,
+    lr: float,
+    step: int,
+) -> Probe:
+    """What loss and gradient do along a training's step, on its own mini-batch, BatchNorm as in training.
+
+    Args:
+        model: after the step; it is left as found.
+        loss: loss(output, y).
+        batch: (x, y) of the step.
+        before: the parameters before it.
+        gradient: theirs, of which it was made.
+        direction: `gradient`, or `step`, the step that was made over the learning rate.
+        lr: of the step.
+        step: its number.
+    """
+    objective = Objective(model, loss, batch)
+    after = objective.vector(objective.start)
+    objective.start = tuple(before)
+    start, slope = objective.vector(before), objective.vector(gradient)
+    way = slope if direction == "gradient" else (start - after) / lr
+    value = objective.value()
+    line = along(objective, value, slope, way, lr * np.array(MULTIPLES), direction)
+    return Probe(
+        step=step,
+        along=direction,
+        lr=lr,
+        loss=value,
+        losses=tuple(line.losses[0].tolist()),
+        changes=tuple(line.changes[0].tolist()),
+        distances=tuple(line.distances[0].tolist()),
+        gradient_norm=norm(slope),
+        weight_norm=norm(start),
+    )

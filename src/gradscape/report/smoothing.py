@@ -1,0 +1,178 @@
+"""How smooth the loss was through training: bands and lines over steps, and numbers that decide claims."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import LogLocator, NullLocator
+
+from gradscape.records import Probe, RunRecord, StudyRecord
+from gradscape.report.claims import Evidence, below, differences
+from gradscape.report.figures import Figure, add_legend, panel, write_across
+from gradscape.report.panels import titled
+from gradscape.report.runs import counted, ended, joined, members, said, seeds_in_words, together, unfinished
+from gradscape.report.style import LOOKS, styled
+
+Value = Callable[[Probe], float]
+Range = Callable[[Probe], tuple[float, float]]
+
+VALUES: dict[str, tuple[str, Value]] = {
+    "beta": ("effective β", lambda probe: probe.beta),
+    "lipschitz": ("Lipschitz estimate of the loss", lambda probe: probe.lipschitz),
+    "scale-free": ("effective β · ‖θ‖²", lambda probe: probe.scale_free_beta),
+}
+RANGES: dict[str, tuple[str, str, Range]] = {
+    "variation": ("loss (nats)", "linear", lambda probe: (min(probe.losses), max(probe.losses))),
+    "predictiveness": (
+        "change of the gradient", "log", lambda probe: (min(probe.changes), max(probe.changes)),
+    ),
+}  # fmt: skip
+HOW = {
+    "gradient": "along the gradient, at ½ to 4 times the learning rate",
+    "step": "along the optimiser's real step, at ½ to 4 times its length",
+}
+
+
+def probes(run: RunRecord, along: str) -> list[Probe]:
+    """A run's measures in one direction, in the order of its steps."""
+    return [probe for epoch in run.epochs for probe in epoch.smoothness if probe.along == along]
+
+
+def band_figure(
+    study: StudyRecord, name: str, title: str, group: str, roles: Mapping[str, str], what: str, along: str
+) -> Figure:
+    """The least and the most over the range of steps, a band for each role (Santurkar et al., Fig. 4a, b)."""
+    ylabel, scale, value = RANGES[what]
+    with styled():
+        drawing, axes = panel()
+        axes.set(xlabel="step", ylabel=ylabel)
+        shown = False
+        for look, (role, label) in zip(LOOKS, roles.items(), strict=False):
+            steps, ends = over_seeds(study, role, along, value)
+            words = labelled(study, role, label)
+            axes.plot(steps, ends[:, 1], color=look.colour, linestyle=look.dash, label=words)
+            axes.fill_between(steps, ends[:, 0], ends[:, 1], color=look.colour, alpha=0.3, linewidth=0)
+            shown = shown or bool(len(steps) and (ends > 0).any())
+        finish(drawing, axes, shown and scale, len(roles))
+    lead = "The least and the most, means over seeds"
+    return Figure(name, titled(name, title), caption(study, roles, lead, along), group, drawing)
+
+
+def line_figure(
+    study: StudyRecord,
+    name: str,
+    title: str,
+    group: str,
+    roles: Mapping[str, str],
+    what: str,
+    along: str,
+    per_epoch: bool = False,
+) -> Figure:
+    """One number of each measure, a line for each role, over steps or epochs (Santurkar et al., Fig. 4c)."""
+    ylabel, value = VALUES[what]
+    with styled():
+        drawing, axes = panel()
+        axes.set(xlabel="epoch" if per_epoch else "step", ylabel=ylabel)
+        shown = False
+        for look, (role, label) in zip(LOOKS, roles.items(), strict=False):
+            steps, found = over_seeds(study, role, along, lambda probe: (value(probe), value(probe)))
+            times = steps / updates(study, role) if per_epoch and len(steps) else steps
+            style: dict[str, Any] = {"color": look.colour, "linestyle": look.dash, "marker": look.marker}
+            axes.plot(times, found[:, 0], markersize=3, label=labelled(study, role, label), **style)
+            shown = shown or bool((found > 0).any())
+        finish(drawing, axes, shown and "log", len(roles))
+    return Figure(name, titled(name, title), caption(study, roles, "Means over seeds", along), group, drawing)
+
+
+def over_seeds(study: StudyRecord, role: str, along: str, value: Range) -> tuple[np.ndarray, np.ndarray]:
+    """Steps (T,) that every seed has, and the geometric mean over seeds of two numbers (T, 2)."""
+    runs = [run for run in members(study, role).values() if run is not None]
+    seen = [{probe.step: value(probe) for probe in probes(run, along)} for run in runs]
+    steps = sorted(set.intersection(*map(set, seen))) if seen else []
+    if not steps:
+        return np.zeros(0), np.zeros((0, 2))
+    table = np.array([[each[step] for step in steps] for each in seen], dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.array(steps), np.exp(np.log(table).mean(axis=0))
+
+
+def updates(study: StudyRecord, role: str) -> int:
+    """Steps of an epoch."""
+    run = next(run for run in members(study, role).values() if run is not None)
+    return math.ceil(int(run.config["data"]["train"]) / int(run.config["batch_size"]))
+
+
+def fewest_steps(study: StudyRecord, roles: Sequence[str]) -> float:
+    """Steps of the role that makes fewest; infinite where there are no runs."""
+    runs = {role: [run for run in members(study, role).values() if run is not None] for role in roles}
+    steps = [found[0].config["epochs"] * updates(study, role) for role, found in runs.items() if found]
+    return min(steps, default=math.inf)
+
+
+def labelled(study: StudyRecord, role: str, label: str) -> str:
+    words = counted(study, role)
+    return f"{label} ({words})" if words else label
+
+
+def finish(drawing: Drawing, axes: Axes, scale: str | Literal[False], entries: int) -> None:
+    """Its axis, or why there is nothing on it; and the legend."""
+    if scale == "log":
+        axes.set(yscale=scale)
+        axes.yaxis.set_major_locator(LogLocator(numticks=9))
+        axes.yaxis.set_minor_locator(NullLocator())
+    if not scale:
+        write_across(axes, "not measured")
+    add_legend(drawing, entries)
+
+
+def caption(study: StudyRecord, roles: Mapping[str, str], lead: str, along: str) -> str:
+    counts = [len(members(study, role)) for role in roles]
+    words = [f"{label}: {said(study, role)}" for role, label in roles.items() if said(study, role)]
+    return joined(
+        [
+            f"{lead} ({seeds_in_words(counts)}), {HOW[along]}, on the step's own mini-batch in train mode.",
+            f"{'; '.join(words)}." if words else "",
+        ]
+    )
+
+
+def typical(
+    study: StudyRecord, role: str, what: str, along: str, until: float = math.inf
+) -> dict[int, float]:
+    """Seed → mean log10 of a number over a run's measures, those of the first steps alone if asked."""
+    value, found = VALUES[what][1], {}
+    for seed, run in ended(study, role).items():
+        numbers = [value(probe) for probe in probes(run, along) if probe.step < until]
+        logs = [math.log10(number) for number in numbers if number > 0 and math.isfinite(number)]
+        if logs:
+            found[seed] = fmean(logs)
+    return found
+
+
+def smoother(
+    study: StudyRecord,
+    roles: Mapping[str, str],
+    what: str,
+    along: str,
+    until: float = math.inf,
+) -> Evidence:
+    """Whether a number is smaller for the first of two roles than for the second, paired by seed."""
+    (role, label), (other, other_label) = roles.items()
+    when = f"the first {until:g} steps" if math.isfinite(until) else "training"
+    way = {"gradient": "along the gradient", "step": "along the real step"}[along]
+    pairs = differences(typical(study, role, what, along, until), typical(study, other, what, along, until))
+    there = pairs or not (ended(study, role) and ended(study, other))
+    return below(
+        f"log10 of the {VALUES[what][0]} {way}, {label} over {other_label}, mean over {when}",
+        pairs,
+        0.0,
+        together(
+            unfinished(study, role), unfinished(study, other), "" if there else f"not measured over {when}"
+        ),
+    )

@@ -1,0 +1,91 @@
+"""Smoothness within a training: weights end as without it, and the numbers are the measure's own."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+import gradscape as gs
+from gradscape.errors import ConfigError
+from gradscape.measure.step_smoothness import step_smoothness
+from gradscape.records import EpochRecord, Probe, RunRecord
+from gradscape.store import RunFolder
+
+SMALL = gs.RunConfig(
+    net=gs.NetConfig(depth=8, filters=4),
+    data=gs.DataConfig(name="digits", train=90, valid=40),
+    batch_size=20,
+    epochs=2,
+)
+
+
+def trained(config: gs.RunConfig, folder: Path) -> tuple[RunRecord, RunFolder]:
+    place = RunFolder(folder / config.identity)
+    return gs.train_run(config, place, gs.load_images("digits")), place
+
+
+def test_weights_end_as_without_and_measures_take_turns(tmp_path: Path) -> None:
+    measured, there = trained(replace(SMALL, smoothness_every=2), tmp_path)
+    plain, here = trained(SMALL, tmp_path)
+    first, second = there.load(), here.load()
+    assert first is not None
+    assert second is not None
+    assert all(np.array_equal(first.arrays[name], second.arrays[name]) for name in second.arrays)
+    assert measured.curve("train_loss") == plain.curve("train_loss")
+    probes = [probe for epoch in measured.epochs for probe in epoch.smoothness]
+    assert [(probe.step, probe.along) for probe in probes] == [
+        (0, "gradient"), (2, "step"), (4, "gradient"), (6, "step"), (8, "gradient"),
+    ]  # fmt: skip
+    assert [epoch.smoothness for epoch in plain.epochs] == [(), ()]
+    assert SMALL.identity == plain.identity != measured.identity
+    assert there.record().epochs == measured.epochs  # as read from the file
+
+
+def test_a_measure_is_that_of_gs_smoothness() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Linear(4, 6), torch.nn.BatchNorm1d(6), torch.nn.Tanh(), torch.nn.Linear(6, 3)
+    ).double()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    x, y = torch.randn(30, 4, dtype=torch.float64), torch.arange(30) % 3
+    for step in range(3):
+        optimizer.zero_grad()
+        cross_entropy(model(x), y).backward()
+        expected = gs.smoothness(model, cross_entropy, (x, y), optimizer=optimizer, points=2)
+        before = [p.detach().clone() for p in model.parameters()]
+        gradient = [p.grad for p in model.parameters() if p.grad is not None]
+        optimizer.step()
+        lines = {"gradient": expected.along_gradient, "step": expected.along_step}
+        for along, line in lines.items():
+            found = step_smoothness(model, cross_entropy, (x, y), before, gradient, along, 0.01, step)  # type: ignore[arg-type]
+            assert line is not None
+            assert found.losses == pytest.approx(line.losses[0])
+            assert found.changes == pytest.approx(line.changes[0], rel=1e-5)
+            assert found.distances == pytest.approx(line.distances[0])
+            assert found.beta == pytest.approx(line.beta[0], rel=1e-5)
+            assert found.lipschitz == pytest.approx(line.lipschitz[0], rel=1e-5)
+            assert found.scale_free_beta == pytest.approx(found.beta * expected.weight_norm**2)
+
+
+def test_what_is_not_finite_is_kept_as_such() -> None:
+    probe = Probe(0, "step", 0.1, 2.0, (math.inf, 1.0), (math.nan, 3.0), (0.5, 4.0), 1.0, 1.0)
+    again = Probe.from_dict(probe.to_dict())
+    assert probe.to_dict()["losses"] == [None, 1.0]
+    assert math.isnan(again.losses[0])
+    assert (again.beta, again.lipschitz) == (0.75, 0.25)
+    assert math.isnan(replace(probe, distances=(0.0, 0.0)).beta)
+
+
+def test_records_from_before_have_none(tmp_path: Path) -> None:
+    record, _ = trained(SMALL, tmp_path)
+    values = record.epochs[0].to_dict()
+    del values["smoothness"]
+    assert EpochRecord.from_dict(values) == record.epochs[0]
+    with pytest.raises(ConfigError, match="smoothness_every: -1 is not possible; give 0 or more steps"):
+        replace(SMALL, smoothness_every=-1)
