@@ -1,0 +1,117 @@
+"""What a command measures: the network of a trained run or of a user's factory, and images it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import Optimizer
+
+from gradscape.config import RunConfig
+from gradscape.data import STATISTICS, ImageSet, load_images, split
+from gradscape.data.batches import eval_batches
+from gradscape.errors import ConfigError
+from gradscape.factories import load_factory
+from gradscape.measure.batches import Loss
+from gradscape.measure.signal import made
+from gradscape.store import RunFolder
+from gradscape.train.process import find_device
+from gradscape.train.state import TrainState
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where images come from.
+
+    Attributes:
+        data: name of the data set for a factory; a run has its own.
+        root, download, mirrors: as of `load_images`.
+        images: how many.
+        batch: of each mini-batch; by default the run's, or all.
+    """
+
+    data: str
+    root: Path | None
+    download: bool
+    mirrors: Sequence[str]
+    images: int
+    batch: int | None
+
+    def load(self, name: str) -> ImageSet:
+        return load_images(name, self.root, download=self.download, mirrors=tuple(self.mirrors) or None)
+
+    def batches(
+        self, images: ImageSet, chosen: Any, device: torch.device, config: RunConfig | None = None
+    ) -> list[tuple[Tensor, Tensor]]:
+        """The first of the chosen training images as mini-batches, normalised as in the run.
+
+        Raises:
+            ConfigError: there are fewer.
+        """
+        pixels, labels = images.train_images[chosen], images.train_labels[chosen]
+        if len(labels) < self.images:
+            raise ConfigError(f"--images: {self.images} of {len(labels)}; give {len(labels)} at most")
+        size = self.batch or (config.batch_size if config else self.images)
+        statistics = images.name if config is None or config.data.statistics == "own" else "cifar10"
+        kept = pixels[: self.images], labels[: self.images]
+        return list(eval_batches(*kept, size, *STATISTICS[statistics], device))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network at its parameters, images, and for a trained run its optimiser.
+
+    Attributes:
+        name: of the run or the factory.
+        model: in train mode.
+        batches: (x, y) each, normalised, not augmented.
+        optimizer: with its state and the learning rate of the last epoch; None for a factory.
+        loss: of a classifier.
+    """
+
+    name: str
+    model: nn.Module
+    batches: list[tuple[Tensor, Tensor]]
+    optimizer: Optimizer | None
+    loss: Loss = cross_entropy
+
+
+def subject_of(target: str, source: Source, device: str) -> Subject:
+    """A run's folder, or FILE.py:FACTORY on a named data set.
+
+    Raises:
+        ConfigError: it is neither, has no checkpoint yet, or has fewer images.
+    """
+    folder, place = Path(target), find_device(device)
+    if (folder / "config.json").is_file():
+        return of_run(RunFolder(folder), source, place)
+    if (folder / "study.json").is_file():
+        runs = sorted(path.name for path in (folder / "runs").iterdir())
+        raise ConfigError(f"{target} is a study's folder; give one of its runs, as {folder}/runs/{runs[0]}")
+    if ":" not in target:
+        raise ConfigError(f"{target} is no run's folder, and no factory as FILE.py:FACTORY; give either")
+    torch.manual_seed(0)
+    model = made(load_factory(target)).to(place)
+    images = source.load(source.data)
+    return Subject(target, model, source.batches(images, slice(None), place), None)
+
+
+def of_run(folder: RunFolder, source: Source, device: torch.device) -> Subject:
+    """The last epoch's network, on the first of the images that it was trained on."""
+    config: RunConfig = folder.config()
+    checkpoint = folder.load()
+    if checkpoint is None:
+        raise ConfigError(f"{folder.path} has no checkpoint yet: let the run finish an epoch first")
+    state = TrainState(config, device)
+    state.restore(checkpoint)
+    state.set_lr(folder.epochs()[checkpoint.epoch - 1].lr)
+    data, images = config.data, source.load(config.data.name)
+    assert data.valid is not None
+    chosen = split(images.train_labels, data.valid, data.split_seed, data.stratified).train[: data.train]
+    batches = source.batches(images, chosen, device, config)
+    return Subject(folder.path.name, state.model, batches, state.optimizer)

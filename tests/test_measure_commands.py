@@ -1,0 +1,99 @@
+"""`gradscape smoothness` and `curvature` of a trained run and of a factory, or one clear line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import gradscape as gs
+from gradscape.cli import main
+
+FACTORY = """
+from torch import nn
+
+def net():
+    return nn.Sequential(nn.Flatten(), nn.Linear(768, 10))
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = gs.RunConfig(
+        net=gs.NetConfig(depth=8, filters=2),
+        data=gs.DataConfig(name="digits", train=60, valid=40),
+        batch_size=20,
+        epochs=2,
+    )
+    folder = tmp_path_factory.mktemp("study") / "runs" / config.identity
+    gs.train_run(config, gs.RunFolder(folder), gs.load_images("digits"))
+    return folder
+
+
+@pytest.fixture
+def factory(tmp_path: Path) -> str:
+    (tmp_path / "net.py").write_text(FACTORY)
+    return f"{tmp_path / 'net.py'}:net"
+
+
+def test_a_run_s_smoothness_along_adam_s_next_step(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["smoothness", str(run), "--images", "40", "--points", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "on 40 samples in 2 batches, BatchNorm's batch statistics" in out
+    assert "along Adam's step: loss" in out
+    assert "lr 0.00051, 3 rates" in out  # the cosine's last
+
+
+def test_a_run_s_curvature_drawn_and_as_json(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figure = tmp_path / "density.png"
+    flags = ["--images", "40", "--k", "1", "--probes", "2", "--layers", "--json", "--figure", str(figure)]
+    assert main(["curvature", str(run), *flags]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert found["ends"]["converged"]
+    assert found["stability"]["limit"] == pytest.approx(38)
+    assert len(found["layers"]) == 8
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert "a product takes" in err
+    assert f"figure: {figure}" in err
+
+
+def test_a_factory_is_measured_on_named_images(factory: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["smoothness", factory, "--lr", "0.01", "--images", "30"]) == 0
+    assert "on 30 samples in 1 batch" in capsys.readouterr().out
+    assert main(["curvature", factory, "--images", "30", "--k", "1", "--matrix", "ggn"]) == 0
+    assert "generalised Gauss-Newton matrix of 7690 parameters" in capsys.readouterr().out
+
+
+def test_what_cannot_be_measured_is_one_line(
+    run: Path, factory: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study, empty = run.parents[1], tmp_path / "empty"
+    (study / "study.json").write_text("{}")
+    gs.RunFolder(empty).create(gs.RunConfig())
+    wrong = {
+        ("smoothness", factory): "is trained by none yet; type --lr 0.1",
+        ("curvature", str(study)): f"is a study's folder; give one of its runs, as {run}",
+        ("curvature", str(empty)): "has no checkpoint yet: let the run finish an epoch first",
+        (
+            "curvature",
+            "nowhere",
+        ): "nowhere is no run's folder, and no factory as FILE.py:FACTORY; give either",
+        ("curvature", str(run), "--images", "61"): "--images: 61 of 60; give 60 at most",
+        ("curvature", str(run), "--images", "0"): "--images: 0 is not possible; give 1 or more",
+        (
+            "curvature",
+            str(run),
+            "--figure",
+            "no/f.png",
+        ): "--figure: there is no folder no; give a file in one",
+        ("curvature", factory, "--data", "digit"): "no data set 'digit'",
+    }
+    for arguments, message in wrong.items():
+        assert main(list(arguments)) == 2
+        line = capsys.readouterr().err
+        assert message in line
+        assert line.count("\n") == 1
