@@ -205,6 +205,8 @@ class CurvatureRecord:
             if np.isfinite(error).all():
                 axes.fill_between(grid, np.maximum(density - error, 1e-12), density + error, alpha=0.3)
             axes.set(ylabel="spectral density", ylim=(max(density.max() * 1e-8, 1e-10), density.max() * 3))
+            if (far := max(abs(grid[0]), abs(grid[-1]))) > 0:  # most lie near 0, a few far from it
+                axes.set_xscale("asinh", linear_width=far / 20)
         elif self.ends is not None:
             values = np.concatenate([self.ends.largest, self.ends.smallest])
             axes.plot(values, np.zeros(len(values)), "|", markersize=20)
