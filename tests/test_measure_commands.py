@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 import gradscape as gs
 from gradscape.cli import main
@@ -16,6 +18,15 @@ from torch import nn
 def net():
     return nn.Sequential(nn.Flatten(), nn.Linear(768, 10))
 """
+
+
+@pytest.fixture(autouse=True)
+def process_as_found() -> Iterator[None]:
+    """A command has its process to itself; here others follow."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +60,7 @@ def test_a_run_s_curvature_drawn_and_as_json(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     figure = tmp_path / "density.png"
-    flags = ["--images", "40", "--k", "1", "--probes", "2", "--layers", "--json", "--figure", str(figure)]
+    flags = ["--images", "20", "--k", "1", "--probes", "1", "--layers", "--json", "--figure", str(figure)]
     assert main(["curvature", str(run), *flags]) == 0
     out, err = capsys.readouterr()
     found = json.loads(out)
