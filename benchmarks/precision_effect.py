@@ -22,8 +22,8 @@ from torch.nn.functional import conv2d
 
 from gradscape.config import RunConfig
 from gradscape.data import load_images
+from gradscape.intervals import interval
 from gradscape.records import RunRecord
-from gradscape.report.intervals import interval
 from gradscape.report.style import DPI, LOOKS, styled
 from gradscape.store import RunFolder
 from gradscape.study.batchnorm import BASELINES, plan
