@@ -21,12 +21,11 @@ def net():
 
 
 @pytest.fixture(autouse=True)
-def process_as_found() -> Iterator[None]:
+def threads_as_found() -> Iterator[None]:
     """A command has its process to itself; here others follow."""
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="module")
