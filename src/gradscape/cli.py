@@ -264,8 +264,7 @@ def check(values: argparse.Namespace) -> None:
         shape = ()
     if not shape or min(shape) < 1:
         raise ConfigError(f"--input: {values.input!r} is not a shape; give sizes such as 3,32,32")
-    if values.page and not values.page.absolute().parent.is_dir():
-        raise ConfigError(f"--page: there is no folder {values.page.parent}; give a file in one that exists")
+    require_folder("--page", values.page)
     found = check_on_noise(
         load_factory(values.factory),
         (values.batch, *shape),
@@ -278,6 +277,12 @@ def check(values: argparse.Namespace) -> None:
         from gradscape.report.checked_page import save_check_page
 
         print(f"page: {save_check_page(found, values.page)}", file=sys.stderr)
+
+
+def require_folder(flag: str, file: Path | None) -> None:
+    """Refuse a file that could not be written when all is computed."""
+    if file and not file.absolute().parent.is_dir():
+        raise ConfigError(f"{flag}: there is no folder {file.parent}; give a file in one that exists")
 
 
 def smoothness(values: argparse.Namespace) -> None:
@@ -331,10 +336,7 @@ def subject(values: argparse.Namespace) -> Subject:
     for flag in ("images", "batch"):
         if (count := getattr(values, flag)) is not None and count < 1:
             raise ConfigError(f"--{flag}: {count} is not possible; give 1 or more")
-    if values.figure and not values.figure.absolute().parent.is_dir():
-        raise ConfigError(
-            f"--figure: there is no folder {values.figure.parent}; give a file in one that exists"
-        )
+    require_folder("--figure", values.figure)
     if values.batch is None and values.bn == "running":
         values.batch = values.images  # samples do not act together: fewer and larger are quicker
     prepare_process(cores())

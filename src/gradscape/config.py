@@ -159,6 +159,11 @@ class DataConfig:
     def dataset(self) -> Dataset:
         return DATASETS[self.name]
 
+    @property
+    def normalised_as(self) -> str:
+        """The data set whose channel statistics are used: a key of `gradscape.data.STATISTICS`."""
+        return self.name if self.statistics == "own" else "cifar10"
+
 
 @dataclass(frozen=True)
 class OptimConfig:

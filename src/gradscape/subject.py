@@ -57,7 +57,7 @@ class Source:
         if len(labels) < self.images:
             raise ConfigError(f"--images: {self.images} of {len(labels)}; give {len(labels)} at most")
         size = self.batch or (config.batch_size if config else self.images)
-        statistics = images.name if config is None or config.data.statistics == "own" else "cifar10"
+        statistics = config.data.normalised_as if config else images.name
         kept = pixels[: self.images], labels[: self.images]
         return list(eval_batches(*kept, size, *STATISTICS[statistics], device))
 

@@ -78,9 +78,14 @@ def curve_caption(study: StudyRecord, roles: Mapping[str, str]) -> str:
     seeds = seeds_in_words(counts)
     many = f"Mean over {seeds}, band from the lowest to the highest."
     spread = many if max(counts) > 1 else "One seed."
-    words = [f"{label}: {said(study, role)}" for role, label in roles.items() if said(study, role)]
     mode = "Training values are running means over the epoch, in train mode."
-    return joined([spread, mode, f"{'; '.join(words)}." if words else ""])
+    return joined([spread, mode, not_done(study, roles)])
+
+
+def not_done(study: StudyRecord, roles: Mapping[str, str]) -> str:
+    """A sentence on the runs that are not done; empty if all are."""
+    words = [f"{label}: {said(study, role)}" for role, label in roles.items() if said(study, role)]
+    return f"{'; '.join(words)}." if words else ""
 
 
 def scientific(value: float) -> str:

@@ -15,8 +15,8 @@ from matplotlib.ticker import LogLocator, NullLocator
 from gradscape.records import Probe, RunRecord, StudyRecord
 from gradscape.report.claims import Evidence, below, differences
 from gradscape.report.figures import Figure, add_legend, panel, write_across
-from gradscape.report.panels import titled
-from gradscape.report.runs import counted, ended, joined, members, said, seeds_in_words, together, unfinished
+from gradscape.report.panels import not_done, titled
+from gradscape.report.runs import counted, ended, joined, members, seeds_in_words, together, unfinished
 from gradscape.report.style import LOOKS, styled
 
 Value = Callable[[Probe], float]
@@ -133,11 +133,10 @@ def finish(drawing: Drawing, axes: Axes, scale: str | Literal[False], entries: i
 
 def caption(study: StudyRecord, roles: Mapping[str, str], lead: str, along: str) -> str:
     counts = [len(members(study, role)) for role in roles]
-    words = [f"{label}: {said(study, role)}" for role, label in roles.items() if said(study, role)]
     return joined(
         [
             f"{lead} ({seeds_in_words(counts)}), {HOW[along]}, on the step's own mini-batch in train mode.",
-            f"{'; '.join(words)}." if words else "",
+            not_done(study, roles),
         ]
     )
 

@@ -112,10 +112,7 @@ def run(
     details: dict[str, Any],
 ) -> dict[str, Any]:
     """Every epoch that is not done yet, then the test; returns what the status is to say of it."""
-    data, mean_std = (
-        config.data,
-        STATISTICS[config.data.name if config.data.statistics == "own" else "cifar10"],
-    )
+    data, mean_std = config.data, STATISTICS[config.data.normalised_as]
     assert data.valid is not None
     assert data.crop_pad is not None
     chosen = split(images.train_labels, data.valid, data.split_seed, data.stratified)
