@@ -334,6 +334,15 @@ def test_a_loader_s_one_pass_is_kept() -> None:
     assert found.ends.largest == pytest.approx(whole.ends.largest, rel=1e-6)
 
 
+def test_batches_are_asked_once_whatever_is_measured() -> None:
+    model, asked = mlp(), iter([batch()])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    found = curvature(model, cross_entropy, asked, k=1, trace_products=0, optimizer=optimizer)
+    assert found.stability is not None
+    assert found.ends is not None
+    assert found.stability.sharpness == pytest.approx(found.ends.largest[0], rel=1e-3)
+
+
 def test_frozen_parameters_are_held_and_half_precision_is_widened() -> None:
     model = mlp()
     model[1].requires_grad_(False)

@@ -16,7 +16,7 @@ from gradscape.errors import ConfigError
 from gradscape.measure.batches import Loss
 from gradscape.measure.lanczos import Ritz, extremes
 from gradscape.measure.objective import Objective, Statistics, norm
-from gradscape.measure.probes import spectrum, trace
+from gradscape.measure.probes import Draw, spectrum, trace
 from gradscape.measure.products import Matrix, Products, room
 from gradscape.measure.stability import stability
 from gradscape.measure.subjects import plain
@@ -105,18 +105,14 @@ def curvature(
     check_settings(objective.size, k, matrix, trace_products, probes, steps, tolerance, time_limit)
     clock = Clock(time_limit)
     products = Products(objective, matrix)
-    random = torch.Generator(products.gradient.device).manual_seed(seed)
-
-    def draw() -> Tensor:
-        return torch.empty_like(products.gradient).normal_(generator=random)
-
+    draw = normal_like(products.gradient, seed)
     tell_cost(products, draw, k, trace_products, probes * steps, clock, report)
     ends = eigenvalues(products, draw, k, tolerance, vectors, clock, report) if k else None
     edge: Stability | str | None = None
     if optimizer is not None and clock.carry_on():
         # Of the loss that is trained: with running statistics the bias before a norm has a curvature.
         trained = (
-            products if (matrix, bn) == ("hessian", "batch") else Products(Objective(model, loss, batches))
+            products if (matrix, bn) == ("hessian", "batch") else Products(objective.changed(bn="batch"))
         )
         edge = stability(trained, optimizer, draw, tolerance, clock.carry_on)
     sum_of_all, density = None, None
@@ -146,6 +142,12 @@ def curvature(
     )
 
 
+def normal_like(vector: Tensor, seed: int) -> Draw:
+    """New vectors of standard normal numbers at each call."""
+    random = torch.Generator(vector.device).manual_seed(seed)
+    return lambda: torch.empty_like(vector).normal_(generator=random)
+
+
 def check_settings(
     size: int,
     k: int,
@@ -173,7 +175,7 @@ def check_settings(
 
 def tell_cost(
     products: Products,
-    draw: Callable[[], Tensor],
+    draw: Draw,
     k: int,
     trace_products: int,
     density: int,
@@ -201,7 +203,7 @@ def most(k: int) -> int:
 
 def eigenvalues(
     products: Products,
-    draw: Callable[[], Tensor],
+    draw: Draw,
     k: int,
     tolerance: float,
     vectors: bool,
@@ -246,11 +248,7 @@ def by_layer(
         if not clock.carry_on():
             break
         products = Products(objective, matrix, block)
-        random = torch.Generator(products.gradient.device).manual_seed(seed)
-
-        def draw(like: Tensor = products.gradient, random: torch.Generator = random) -> Tensor:
-            return torch.empty_like(like).normal_(generator=random)
-
+        draw = normal_like(products.gradient, seed)
         ends = eigenvalues(products, draw, 1, tolerance, False, clock)
         diagonal = trace(products, draw, LAYER_TRACE, clock.carry_on)
         found.append(LayerCurvature(name or "the model", products.size, ends, diagonal))

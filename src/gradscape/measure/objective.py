@@ -91,10 +91,14 @@ class Objective:
     def each(self) -> Iterator[Objective]:
         """The loss of every batch alone; all share the parameters' copies."""
         for batch in self.whole:
-            one = copy.copy(self)
-            one.whole = (batch,)
-            vars(one).pop("batches", None)
-            yield one
+            yield self.changed(whole=(batch,))
+
+    def changed(self, **attributes: Any) -> Objective:
+        """The same of other batches or statistics; it shares the parameters' copies."""
+        one = copy.copy(self)
+        vars(one).pop("batches", None)
+        vars(one).update(attributes)
+        return one
 
     def fixed(self, batches: Any) -> list[Any]:
         """One or more batches, kept: what shuffles or augments is asked once."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -11,6 +9,7 @@ from torch.optim import Optimizer
 from gradscape.curved import Stability
 from gradscape.errors import ConfigError
 from gradscape.measure.lanczos import Carry, Product, extremes
+from gradscape.measure.probes import Draw
 from gradscape.measure.products import Products, preconditioned
 from gradscape.measure.subjects import number
 
@@ -18,7 +17,7 @@ ADAMS = ("Adam", "AdamW", "NAdam", "RAdam")
 
 
 def stability(
-    products: Products, optimizer: Optimizer, draw: Callable[[], Tensor], tolerance: float, carry_on: Carry
+    products: Products, optimizer: Optimizer, draw: Draw, tolerance: float, carry_on: Carry
 ) -> Stability | str:
     """Sharpness and its limit, or why there is none, in words."""
     name, group = type(optimizer).__name__, optimizer.param_groups[0]
