@@ -9,7 +9,8 @@ from gradscape.cli import main
 from gradscape.study import batchnorm
 
 SMALL = replace(batchnorm.PRESETS["quick"], epochs=3, train=80, valid=20, baseline_seeds=1, shrink=10)
+PROBES = 2  # measures of smoothness of a run, one in each direction: more would be most of its time
 
 if __name__ == "__main__":
-    batchnorm.PRESETS["quick"] = SMALL
+    batchnorm.PRESETS["quick"], batchnorm.PROBES = SMALL, PROBES
     sys.exit(main(["reproduce", "--out", *sys.argv[1:], "--workers", "2"]))
