@@ -203,6 +203,9 @@ class RunConfig:
     smoothness_every: int = option(
         0, "steps from one measure of smoothness to the next, each at the price of two gradients; 0 for none"
     )
+    curvature_images: int = option(
+        0, "training images on which the Hessian's spectrum is measured before and after training; 0 for none"
+    )
     precision: Precision = option(
         "fp32", "fp32, tf32 (NVIDIA GPUs) or bf16 (mixed; about twice as fast where the device has it)"
     )
@@ -218,6 +221,12 @@ class RunConfig:
         require(0 <= self.seed < 2**32, "seed", self.seed, "give 0 … 4294967295")
         require(self.smoothness_every >= 0, "smoothness_every", self.smoothness_every, "give 0 or more steps")
         assert self.data.train is not None
+        require(
+            0 <= self.curvature_images <= self.data.train,
+            "curvature_images",
+            self.curvature_images,
+            f"give 0 … {self.data.train}, the number of training images",
+        )
         require(
             1 <= self.batch_size <= self.data.train,
             "batch_size",
@@ -240,8 +249,9 @@ class RunConfig:
         norm = {"none": "plain", "batch": "bn", "algorithm1": "alg1"}[self.net.norm]
         name = f"vgg{self.net.depth:02d}-{norm}-lr{self.optim.lr:g}-b{self.batch_size}-s{self.seed}"
         values = to_dict(self)
-        if not self.smoothness_every:
-            del values["smoothness_every"]  # runs from before there was a choice keep their names
+        for measure in ("smoothness_every", "curvature_images"):
+            if not values[measure]:
+                del values[measure]  # runs from before there was a choice keep their names
         if self.precision == "fp32":
             del values["precision"]  # likewise
         else:

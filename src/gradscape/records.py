@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gradscape.errors import ConfigError
@@ -177,6 +177,38 @@ class EpochRecord:
 
 
 @dataclass(frozen=True)
+class Curvature:
+    """The Hessian of a run's loss at one moment, BatchNorm being as in training.
+
+    Attributes:
+        loss: in nats, the mean over the images.
+        images: training images, not augmented, in mini-batches of the run's size.
+        parameters: n, the Hessian's size.
+        largest, smallest: eigenvalues, in nats over squared units of the parameters.
+        largest_residual, smallest_residual: each lies within it of an eigenvalue.
+        nodes, weights: for each random vector, Gauss quadrature of the spectral density.
+    """
+
+    loss: float
+    images: int
+    parameters: int
+    largest: float
+    smallest: float
+    largest_residual: float
+    smallest_residual: float
+    nodes: tuple[tuple[float, ...], ...]
+    weights: tuple[tuple[float, ...], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Curvature:
+        rows = {name: tuple(map(tuple, values[name])) for name in ("nodes", "weights")}
+        return cls(**{**values, **rows})
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """One training run, read from its folder.
 
@@ -188,6 +220,7 @@ class RunRecord:
         epochs: the epochs finished so far, in order.
         test: `{"last": {"loss", "accuracy"}, "best": {…, "epoch"}}` once done, else empty; means over
             the test images with the last and with the best-validation weights.
+        curvature: of the loss at the `start` and at the `end` of training, where it was asked for.
     """
 
     identity: str
@@ -196,6 +229,7 @@ class RunRecord:
     status: Mapping[str, Any]
     epochs: tuple[EpochRecord, ...]
     test: Mapping[str, Mapping[str, float]]
+    curvature: Mapping[str, Curvature] = field(default_factory=dict)
 
     @property
     def seed(self) -> int:

@@ -3,6 +3,7 @@
     DIR/study.json                      what was asked, and which runs answer it
     DIR/runs/<identity>/config.json     the run's configuration
     DIR/runs/<identity>/metrics.jsonl   one line per epoch, each with a checksum of its own
+    DIR/runs/<identity>/curvature.json  spectra of the Hessian before and after training, if asked for
     DIR/runs/<identity>/checkpoint/     epoch-0007.<sha256>.safetensors, the last one and the one before
     DIR/runs/<identity>/status.json     pending | running | done | diverged | failed, test results, versions
 
@@ -29,7 +30,7 @@ from filelock import FileLock, Timeout
 
 from gradscape.config import RunConfig, from_dict, to_dict
 from gradscape.errors import StoreError
-from gradscape.records import EpochRecord, RunRecord, StudyRecord
+from gradscape.records import Curvature, EpochRecord, RunRecord, StudyRecord
 
 FORMAT = 1  # of everything below; a reader refuses a newer one
 PROBE = 8_000_000  # bytes; a VGG38's checkpoint has 5.4 million
@@ -147,6 +148,16 @@ class RunFolder:
             if kept != self.metrics.read_bytes():
                 write_bytes(self.metrics, kept)
 
+    def curvature(self) -> dict[str, Curvature]:
+        """What was measured so far: moment (`start`, `end`) → curvature."""
+        path = self.path / "curvature.json"
+        found = read_json(path) if path.exists() else {}
+        return {moment: Curvature.from_dict(values) for moment, values in found.items()}
+
+    def add_curvature(self, moment: str, curvature: Curvature) -> None:
+        known = self.curvature() | {moment: curvature}
+        write_json(self.path / "curvature.json", {name: each.to_dict() for name, each in known.items()})
+
     def save(self, checkpoint: Checkpoint) -> Path:
         """Write a checkpoint, then drop all but it and the one before."""
         from safetensors.numpy import save
@@ -197,6 +208,7 @@ class RunFolder:
             test=status.pop("test", {}),
             status=status,
             epochs=tuple(self.epochs()),
+            curvature=self.curvature(),
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradscape.records import EpochRecord, GradientFlow, Probe, RunRecord, StudyRecord
+from gradscape.records import Curvature, EpochRecord, GradientFlow, Probe, RunRecord, StudyRecord
 
 # Final train and validation accuracy by role, near the paper's; the plain net guesses.
 ACCURACY = {
@@ -78,6 +78,15 @@ def probe(role: str, along: str, step: int, seed: int, lr: float) -> Probe:
     )
 
 
+def curvature(role: str, seed: int, trained: float) -> Curvature:
+    """A bulk around zero and one eigenvalue far from it, as large as `BETA` says."""
+    largest = trained * BETA.get(role, 40.0) * (1 + 0.05 * seed)
+    bulk = np.linspace(-0.05, 0.1, 19) * largest
+    nodes = tuple(map(float, (*bulk, largest)))
+    weights = (0.05,) * 19 + (0.05,)
+    return Curvature(2.0, 500, 338_052, largest, nodes[0], 0.01, 0.01, (nodes, nodes), (weights, weights))
+
+
 def run(role: str, seed: int, epochs: int = 8, data: str = "cifar100", **changes: Any) -> RunRecord:
     """One finished run of a role."""
     rng = np.random.default_rng([seed, len(role), sum(map(ord, role))])
@@ -120,6 +129,7 @@ def run(role: str, seed: int, epochs: int = 8, data: str = "cifar100", **changes
         status={"attempts": 1, "device": "cpu", "threads": 1, "versions": {"torch": "2.13.0"}},
         epochs=records,
         test={"last": end, "best": {**end, "epoch": epochs}},
+        curvature={"start": curvature(role, seed, 0.5), "end": curvature(role, seed, 1.0)},
     )
     return dataclasses.replace(made, **changes)
 

@@ -8,9 +8,18 @@ from dataclasses import replace
 from gradscape.cli import main
 from gradscape.study import batchnorm
 
-SMALL = replace(batchnorm.PRESETS["quick"], epochs=3, train=80, valid=20, baseline_seeds=1, shrink=10)
-PROBES = 2  # measures of smoothness of a run, one in each direction: more would be most of its time
+# Measures of smoothness: one in each direction. More, or spectra, would be most of its time.
+SMALL = replace(
+    batchnorm.PRESETS["quick"],
+    epochs=3,
+    train=80,
+    valid=20,
+    baseline_seeds=1,
+    shrink=10,
+    probes=2,
+    curvature=0,
+)
 
 if __name__ == "__main__":
-    batchnorm.PRESETS["quick"], batchnorm.PROBES = SMALL, PROBES
+    batchnorm.PRESETS["quick"] = SMALL
     sys.exit(main(["reproduce", "--out", *sys.argv[1:], "--workers", "2"]))

@@ -23,7 +23,7 @@ from gradscape.study.batchnorm import BATCHNORM, PRESETS, plan
 from gradscape.study.cost import duration, macs_per_image, run_macs
 from gradscape.study.study import ask
 
-from .small_study import PROBES, SMALL
+from .small_study import SMALL
 
 SMALL_STUDY = Path(__file__).with_name("small_study.py")
 
@@ -172,7 +172,6 @@ def test_a_run_that_cannot_go_on_is_named_and_the_others_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(PRESETS, "quick", SMALL)
-    monkeypatch.setattr("gradscape.study.batchnorm.PROBES", PROBES)
     config = plan("quick", None, None).roles["batch-50"]
     victim = StudyFolder(tmp_path).run(config.identity)
     victim.create(config)

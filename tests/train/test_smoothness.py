@@ -56,14 +56,16 @@ def test_a_measure_is_that_of_gs_smoothness() -> None:
     x, y = torch.randn(30, 4, dtype=torch.float64), torch.arange(30) % 3
     for step in range(3):
         optimizer.zero_grad()
-        cross_entropy(model(x), y).backward()
+        loss = cross_entropy(model(x), y)
+        loss.backward()
         expected = gs.smoothness(model, cross_entropy, (x, y), optimizer=optimizer, points=2)
         before = [p.detach().clone() for p in model.parameters()]
         gradient = [p.grad for p in model.parameters() if p.grad is not None]
         optimizer.step()
+        known = loss.item(), gradient
         lines = {"gradient": expected.along_gradient, "step": expected.along_step}
         for along, line in lines.items():
-            found = step_smoothness(model, cross_entropy, (x, y), before, gradient, along, 0.01, step)  # type: ignore[arg-type]
+            found = step_smoothness(model, cross_entropy, (x, y), before, known, along, 0.01, step)  # type: ignore[arg-type]
             assert line is not None
             assert found.losses == pytest.approx(line.losses[0])
             assert found.changes == pytest.approx(line.changes[0], rel=1e-5)

@@ -160,13 +160,6 @@ class Objective:
         frozen = {n: widened(p.detach()) for n, p in self.model.named_parameters() if n not in mine}
         return frozen | {name: widened(b.detach().clone()) for name, b in self.model.named_buffers()}
 
-    def value(self, parameters: Sequence[Tensor] | None = None) -> float:
-        """The loss."""
-        given = self.start if parameters is None else parameters
-        with torch.no_grad():
-            pairs = zip(self.weights, self.batches, strict=True)
-            return sum(weight * float(self.evaluate(batch, given)) for weight, batch in pairs)
-
     def gradient(self, parameters: Sequence[Tensor] | None = None) -> tuple[float, Tensor]:
         """The loss, and its gradient as one vector."""
         given = self.start if parameters is None else parameters

@@ -22,7 +22,7 @@ def step_smoothness(
     loss: Loss,
     batch: tuple[Tensor, Tensor],
     before: Sequence[Tensor],
-    gradient: Sequence[Tensor],
+    known: tuple[float, Sequence[Tensor]] | None,
     direction: Direction,
     lr: float,
     step: int,
@@ -34,7 +34,7 @@ def step_smoothness(
         loss: loss(output, y).
         batch: (x, y) of the step.
         before: the parameters before it.
-        gradient: theirs, of which it was made.
+        known: loss and gradient there, of which it was made; None to compute them anew, in float32.
         direction: `gradient`, or `step`, the step that was made over the learning rate.
         lr: of the step.
         step: its number.
@@ -42,9 +42,9 @@ def step_smoothness(
     objective = Objective(model, loss, batch)
     after = objective.vector(objective.start)
     objective.start = tuple(before)
-    start, slope = objective.vector(before), objective.vector(gradient)
+    start = objective.vector(before)
+    value, slope = objective.gradient() if known is None else (known[0], objective.vector(known[1]))
     way = slope if direction == "gradient" else (start - after) / lr
-    value = objective.value()
     line = along(objective, value, slope, way, lr * np.array(MULTIPLES), direction)
     return Probe(
         step=step,

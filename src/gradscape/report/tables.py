@@ -20,6 +20,7 @@ LATEX = {
     "^": r"\textasciicircum{}",
     "±": r"\ensuremath{\pm}",
     "×": r"\ensuremath{\times}",
+    "λ": r"\ensuremath{\lambda}",
     "−": r"\ensuremath{-}",
     "–": "--",
     "…": r"\dots{}",

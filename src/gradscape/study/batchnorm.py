@@ -14,8 +14,8 @@ from gradscape.study.study import Plan, Study
 LEARNING_RATES = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05)  # Table 1, at batch size 100
 BATCH_SIZES = (50, 100, 150, 200, 400, 800)  # Table 2, at learning rate 0.05
 BASELINES = ("vgg08", "vgg38", "vgg38-bn", "vgg38-he")  # Figures 1, 2 and 4, claims C1 to C3 and C7
-SMOOTHNESS_AT = (0.001, 0.05)  # learning rates of the runs whose smoothness is measured: Figures 4 and 5
-PROBES, SELDOM = 12, 50  # a run's measures of smoothness: at least so many, and that many steps apart at most
+SMOOTHNESS_AT = (0.001, 0.05)  # learning rates of the runs that are measured within: Figures 4 to 6
+SELDOM = 50  # steps from one measure of smoothness to the next, at most
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Preset:
         shrink: the paper's batch sizes are divided by it, so that fewer images give as many updates.
         train, valid: images kept, at most; None keeps the paper's share.
         augment: crop and flip as the data set allows, or not at all.
+        probes: measures of smoothness in a run, at least; half as many where batch sizes are compared.
+        curvature: images on which the Hessian's spectrum is measured before and after training; 0 for none.
         seeds: seeds of every run.
         baseline_seeds: seeds of the three baselines, on which most claims rest.
         why: in the report, beside the numbers.
@@ -39,15 +41,53 @@ class Preset:
     train: int | None
     valid: int | None
     augment: bool
+    probes: int
+    curvature: int
     seeds: int
     baseline_seeds: int
     why: str
 
 
 PRESETS = {
-    "quick": Preset("digits", 6, 5, 1_000, 75, False, 1, 2, "to run in minutes on two cores"),
-    "small": Preset("cifar100", 6, 5, 3_500, 500, True, 2, 2, "to run in about an hour on two cores"),
-    "paper": Preset("cifar100", 100, 1, None, None, True, 3, 3, "as published"),
+    "quick": Preset(
+        data="digits",
+        epochs=6,
+        shrink=5,
+        train=1_000,
+        valid=75,
+        augment=False,
+        probes=12,
+        curvature=40,
+        seeds=1,
+        baseline_seeds=2,
+        why="to run in minutes on two cores",
+    ),
+    "small": Preset(
+        data="cifar100",
+        epochs=6,
+        shrink=5,
+        train=3_500,
+        valid=500,
+        augment=True,
+        probes=12,
+        curvature=100,
+        seeds=2,
+        baseline_seeds=2,
+        why="to run in about an hour on two cores",
+    ),
+    "paper": Preset(
+        data="cifar100",
+        epochs=100,
+        shrink=1,
+        train=None,
+        valid=None,
+        augment=True,
+        probes=12,
+        curvature=500,
+        seeds=3,
+        baseline_seeds=3,
+        why="as published",
+    ),
 }
 
 
@@ -110,7 +150,14 @@ def plan_roles(preset: Preset, data: DataConfig) -> dict[str, RunConfig]:
             batch_size=batch // preset.shrink,
             epochs=preset.epochs,
         )
-        return replace(plain, smoothness_every=apart(plain)) if lr in SMOOTHNESS_AT else plain
+        if lr not in SMOOTHNESS_AT:
+            return plain
+        every = apart(plain, preset.probes)
+        if lr == SMOOTHNESS_AT[1]:  # equally many steps for all batch sizes, so that equal updates compare
+            fewest = replace(plain, batch_size=max(BATCH_SIZES) // preset.shrink)
+            every = apart(fewest, preset.probes // 2)
+        images = math.ceil(preset.curvature / plain.batch_size) * plain.batch_size  # whole mini-batches
+        return replace(plain, smoothness_every=every, curvature_images=images)
 
     baselines = {
         "vgg08": run(8, "none"),
@@ -123,11 +170,11 @@ def plan_roles(preset: Preset, data: DataConfig) -> dict[str, RunConfig]:
     return baselines | rates | sizes
 
 
-def apart(run: RunConfig) -> int:
-    """Steps from one measure of smoothness to the next."""
+def apart(run: RunConfig, probes: int) -> int:
+    """Steps from one measure of smoothness to the next, for so many in a run."""
     assert run.data.train is not None
     steps = run.epochs * math.ceil(run.data.train / run.batch_size)
-    return max(1, min(SELDOM, steps // PROBES))
+    return max(1, min(SELDOM, steps // probes))
 
 
 def notes(preset: Preset, run: RunConfig) -> tuple[str, ...]:

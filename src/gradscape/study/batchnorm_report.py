@@ -18,6 +18,7 @@ from gradscape.report.outcomes import beats, ended_flows, finals, first_conv, la
 from gradscape.report.panels import both_splits, flow_figure, one_split
 from gradscape.report.runs import ended, members, together, unfinished, window
 from gradscape.report.smoothing import band_figure, fewest_steps, line_figure, smoother
+from gradscape.report.spectra import ends_table, flatter, spectrum_figure
 from gradscape.report.tables import Alignment, Table
 
 RATES = ("0.0001", "0.0005", "0.001", "0.005", "0.01", "0.05")
@@ -75,7 +76,7 @@ SMOOTHNESS = (
 
 
 def figures(study: StudyRecord) -> list[Figure]:
-    """Figures 1a-d, 2 and 3a-d of the paper; 2b, what Figure 2's gradients are good for; 4, 5, smoothness.
+    """Figures 1a-d, 2 and 3a-d of the paper; 2b, what Figure 2's gradients are good for; 4 to 6, smoothness.
 
     Example:
         >>> [figure.name for figure in figures(gradscape.load("runs/batchnorm"))][:2]
@@ -90,6 +91,7 @@ def figures(study: StudyRecord) -> list[Figure]:
     batches = {f"batch-{size}": batch_label(study, size) for size in BATCHES}
     fourth = "Figure 4. Smoothness through training"
     fifth = "Figure 5. Smoothness by batch size"
+    sixth = "Figure 6. Curvature before and after training"
     return [
         flow_figure(study, "figure-1a", "Gradient flow of VGG38", first, "vgg38"),
         flow_figure(study, "figure-1b", "Gradient flow of VGG08", first, "vgg08"),
@@ -109,6 +111,10 @@ def figures(study: StudyRecord) -> list[Figure]:
         line_figure(study, "figure-4d", "Effective β of the real steps", fourth, NETWORKS, "beta", "step"),
         line_figure(study, "figure-5a", "Effective β by steps", fifth, batches, "beta", "step"),
         line_figure(study, "figure-5b", "Effective β by epochs", fifth, batches, "beta", "step", True),
+        *(
+            spectrum_figure(study, f"figure-6{letter}", sixth, role, label)
+            for letter, (role, label) in zip("abcd", NETWORKS.items(), strict=True)
+        ),
     ]
 
 
@@ -116,12 +122,12 @@ def figures(study: StudyRecord) -> list[Figure]:
 
 
 def tables(study: StudyRecord) -> list[Table]:
-    """Tables 1 and 2 of the paper, ours beside theirs, and Table 3 with the test set.
+    """Tables 1 and 2 of the paper, ours beside theirs; Table 3 with the test set, and 4 with curvature.
 
     Example:
         >>> print(to_markdown(tables(study)[1]))
     """
-    return [learning_rates(study), batch_sizes(study), test_set(study)]
+    return [learning_rates(study), batch_sizes(study), test_set(study), curvature(study)]
 
 
 def learning_rates(study: StudyRecord) -> Table:
@@ -173,6 +179,11 @@ def test_set(study: StudyRecord) -> Table:
         "Roles that share runs repeat their numbers."
     )
     return table("table-3", "Table 3. Test accuracy", caption, columns, rows, texts=1)
+
+
+def curvature(study: StudyRecord) -> Table:
+    sizes = {f"batch-{size}": f"lr 0.05, {batch_label(study, size)}" for size in BATCHES}
+    return ends_table(study, "table-4", "Table 4. Curvature", NETWORKS | sizes)
 
 
 def table(
@@ -333,11 +344,14 @@ def smooths(study: StudyRecord) -> Claim:
         "BatchNorm smooths the loss",
         "BatchNorm smooths the loss landscape: the loss and its gradient become more Lipschitz.",
         "abstract, §5",
-        tuple(
-            smoother(study, pair, what, along)
-            for pair in pairs
-            for what in ("lipschitz", "beta", "scale-free")
-            for along in ("gradient", "step")
+        (
+            *(
+                smoother(study, pair, what, along)
+                for pair in pairs
+                for what in ("lipschitz", "beta", "scale-free")
+                for along in ("gradient", "step")
+            ),
+            *(flatter(study, pair) for pair in pairs),
         ),
         f"{SMOOTHNESS}A network that does not train lies on a plateau: flat, it counts as smooth.",
     )
@@ -351,10 +365,13 @@ def batches_smooth(study: StudyRecord) -> Claim:
         "Larger batches smooth more",
         "Larger batches enhance that smoothing.",
         "abstract, §6",
-        tuple(
-            smoother(study, pair, what, "step", until)
-            for what in ("lipschitz", "beta")
-            for until in (math.inf, common)
+        (
+            *(
+                smoother(study, pair, what, "step", until)
+                for what in ("lipschitz", "beta")
+                for until in (math.inf, common)
+            ),
+            flatter(study, pair),
         ),
         f"{SMOOTHNESS}At equal epochs, and over as many updates as the larger batch has. {BATCH_NAMES}",
     )

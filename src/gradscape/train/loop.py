@@ -19,6 +19,7 @@ from gradscape.records import EpochRecord, Probe, Progress, RunRecord
 from gradscape.store import ENDED, RunFolder
 from gradscape.train.arithmetic import Arithmetic, decide
 from gradscape.train.graph import advance
+from gradscape.train.moments import measure_curvature
 from gradscape.train.process import compute_on, environment, find_device
 from gradscape.train.state import TrainState
 from gradscape.train.step import Batches, TrainStep, cosine, evaluate
@@ -125,6 +126,12 @@ def run(
     valid = list(eval_batches(images.train_images[chosen.valid], images.train_labels[chosen.valid], *shown))
 
     state = TrainState(config, device)
+    if config.curvature_images:
+        size, seen = config.batch_size, kept[: config.curvature_images]
+        looked_at = list(
+            eval_batches(images.train_images[seen], images.train_labels[seen], size, *mean_std, device)
+        )
+        measure_curvature(config, folder, "start", state, looked_at, report)
     if (checkpoint := folder.load()) is not None and len(folder.epochs()) >= checkpoint.epoch:
         state.restore(checkpoint)
     folder.keep(state.epoch)
@@ -152,6 +159,8 @@ def run(
         )
         folder.save(state.checkpoint())
 
+    if config.curvature_images:
+        measure_curvature(config, folder, "end", state, looked_at, report)
     held_out = eval_batches(images.test_images, images.test_labels, *shown)
     return details | {"test": test(state, held_out, device, how.precision)}
 

@@ -99,8 +99,8 @@ class TrainStep:
         """Train on the epoch's next `size` images."""
         self.take(size)
 
-    def take(self, size: int) -> tuple[Tensor, Tensor]:
-        """Train on the epoch's next `size` images, and return them."""
+    def take(self, size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Train on the epoch's next `size` images, and return them, their labels and their loss."""
         x, y = self.batches.take(self.place + torch.arange(size, device=self.device))
         self.state.optimizer.zero_grad(set_to_none=True)
         with low_precision(self.device, self.precision):
@@ -112,16 +112,17 @@ class TrainStep:
         self.flow.after_step()
         self.tally.add(loss, logits, y)
         self.place += size
-        return x, y
+        return x, y, loss.detach()
 
     def probe(self, size: int, direction: Direction, lr: float, number: int) -> Probe:
         """The same, and how smooth the loss was there. Asks the host: it is no part of a graph."""
         before = [parameter.detach().clone() for parameter in self.state.model.parameters()]
-        batch = self.take(size)
-        gradients = [cast(Tensor, parameter.grad) for parameter in self.state.model.parameters()]
-        return step_smoothness(
-            self.state.model, cross_entropy, batch, before, gradients, direction, lr, number
-        )
+        x, y, loss = self.take(size)
+        known = None
+        if self.precision != "bf16":  # whose roundings are larger than what a short step changes
+            gradients = [cast(Tensor, parameter.grad) for parameter in self.state.model.parameters()]
+            known = loss.item(), gradients
+        return step_smoothness(self.state.model, cross_entropy, (x, y), before, known, direction, lr, number)
 
 
 @torch.inference_mode()

@@ -1,0 +1,109 @@
+"""Curvature before and after a training: gs.curvature's own numbers, and nothing changed by them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+import gradscape as gs
+from gradscape.data import STATISTICS, split
+from gradscape.data.batches import eval_batches
+from gradscape.errors import ConfigError
+from gradscape.store import RunFolder
+from gradscape.train import loop, moments
+from gradscape.train.state import TrainState, build_model
+
+SMALL = gs.RunConfig(
+    net=gs.NetConfig(depth=8, filters=4),
+    data=gs.DataConfig(name="digits", train=90, valid=40),
+    batch_size=20,
+    epochs=2,
+)
+MEASURED = replace(SMALL, curvature_images=30)
+
+
+def test_both_moments_are_what_gs_curvature_finds(tmp_path: Path) -> None:
+    folder, images = RunFolder(tmp_path / "run"), gs.load_images("digits")
+    record = gs.train_run(MEASURED, folder, images)
+    assert list(record.curvature) == ["start", "end"]
+    data = MEASURED.data
+    kept = split(images.train_labels, 40, data.split_seed, data.stratified).train[:30]
+    mean_std, cpu = STATISTICS[data.normalised_as], torch.device("cpu")
+    batches = list(eval_batches(images.train_images[kept], images.train_labels[kept], 20, *mean_std, cpu))
+    assert [len(y) for _, y in batches] == [20, 10]
+    state = TrainState(MEASURED, cpu)
+    models = {"start": build_model(MEASURED, cpu), "end": state.model}
+    checkpoint = folder.load()
+    assert checkpoint is not None
+    state.restore(checkpoint)
+    for moment, found in record.curvature.items():
+        expected = gs.curvature(models[moment], cross_entropy, batches, 1, bn="batch", tolerance=1e-6)
+        assert expected.ends is not None
+        assert (found.images, found.parameters) == (30, expected.parameters)
+        assert found.loss == pytest.approx(expected.loss)
+        assert abs(found.largest - expected.ends.largest[0]) <= found.largest_residual + 1e-4
+        assert abs(found.smallest - expected.ends.smallest[0]) <= found.smallest_residual + 1e-4
+        assert len(found.nodes) == len(found.weights) == moments.PROBES
+        assert sum(found.weights[0]) == pytest.approx(1)
+        assert max(found.nodes[0]) <= found.largest + found.largest_residual + 1e-4
+
+
+def test_weights_end_as_without_it(tmp_path: Path) -> None:
+    images, ends = gs.load_images("digits"), []
+    for config in (SMALL, MEASURED):
+        folder = RunFolder(tmp_path / config.identity)
+        gs.train_run(config, folder, images)
+        checkpoint = folder.load()
+        assert checkpoint is not None
+        ends.append(checkpoint.arrays)
+    assert all(np.array_equal(ends[0][name], ends[1][name]) for name in ends[0])
+    assert SMALL.identity != MEASURED.identity
+
+
+def test_a_killed_run_measures_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, images = RunFolder(tmp_path / "run"), gs.load_images("digits")
+
+    def dies(*_: Any, **__: Any) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "test", dies)
+        with pytest.raises(RuntimeError, match="killed"):
+            gs.train_run(MEASURED, folder, images)
+    before = (folder.path / "curvature.json").read_bytes()
+    values = json.loads(before)
+    del values["end"]  # as if it had been killed before
+    (folder.path / "curvature.json").write_text(json.dumps(values))
+    record = gs.train_run(MEASURED, folder, images)
+    assert list(record.curvature) == ["start", "end"]
+    assert (folder.path / "curvature.json").read_bytes() == before
+
+
+def test_a_loss_without_curvature_is_told_and_costs_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: Any, **__: Any) -> None:
+        raise ConfigError("the loss is nan")
+
+    monkeypatch.setattr(moments, "curvature", refuses)
+    heard: list[Any] = []
+    record = gs.train_run(
+        MEASURED, RunFolder(tmp_path / "run"), gs.load_images("digits"), report=heard.append
+    )
+    assert record.state == "done"
+    assert record.curvature == {}
+    assert [each for each in heard if isinstance(each, str)] == [
+        "no curvature at the start: the loss is nan", "no curvature at the end: the loss is nan",
+    ]  # fmt: skip
+
+
+def test_more_images_than_there_are_are_refused() -> None:
+    with pytest.raises(ConfigError, match="curvature_images: 91 is not possible; give 0 … 90, the number"):
+        replace(SMALL, curvature_images=91)
