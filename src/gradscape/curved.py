@@ -152,6 +152,19 @@ class LayerCurvature:
         return f"{self.name}: {self.ends}" + (f"; trace {self.trace}" if self.trace else "")
 
 
+def spread_out(axes: Axes, grid: Values) -> None:
+    """An axis for eigenvalues, most of which lie near 0, and a few far from it: as `grid` has them."""
+    far = float(np.abs(grid).max(initial=0.0))
+    if not far:
+        return
+    axes.set_xscale("asinh", linear_width=far / 20)
+    last = math.floor(math.log10(far))
+    powers = [10.0**power for power in (last - 1, last)]
+    ticks = [-power for power in powers if -power >= grid.min()] + [0.0, *powers]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+
+
 @dataclass(frozen=True)
 class CurvatureRecord:
     """Second derivatives of a loss at a model's parameters.
@@ -205,8 +218,7 @@ class CurvatureRecord:
             if np.isfinite(error).all():
                 axes.fill_between(grid, np.maximum(density - error, 1e-12), density + error, alpha=0.3)
             axes.set(ylabel="spectral density", ylim=(max(density.max() * 1e-8, 1e-10), density.max() * 3))
-            if (far := max(abs(grid[0]), abs(grid[-1]))) > 0:  # most lie near 0, a few far from it
-                axes.set_xscale("asinh", linear_width=far / 20)
+            spread_out(axes, grid)
         elif self.ends is not None:
             values = np.concatenate([self.ends.largest, self.ends.smallest])
             axes.plot(values, np.zeros(len(values)), "|", markersize=20)

@@ -1,70 +1,79 @@
-"""The Hessian before and after training: its spectral density, its ends, and what they say of claims."""
+"""The Hessian before and after training: its spectrum, the ends of it, and what they say of claims."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from matplotlib.ticker import LogLocator, NullLocator
 
-from gradscape.curved import Spectrum
 from gradscape.intervals import interval
 from gradscape.records import Curvature, StudyRecord
 from gradscape.report.cells import seeds_ended
 from gradscape.report.claims import Evidence, below, differences
 from gradscape.report.figures import Figure, add_legend, panel, write_across
-from gradscape.report.panels import titled
-from gradscape.report.runs import counted, ended, joined, members, said, seeds_in_words, together, unfinished
+from gradscape.report.panels import not_done, titled
+from gradscape.report.runs import counted, ended, joined, members, seeds_in_words, together, unfinished
 from gradscape.report.style import LOOKS, styled
 from gradscape.report.tables import Table
 
 MOMENTS = {"start": "before training", "end": "after training"}
-DECADES = 7  # of the density's axis: below it lies what single random vectors cannot tell from nothing
+SIDES = {1: "positive", -1: "negative"}
+DECADES = 7  # of eigenvalues, down from the largest of all panels
 
 
-def spectrum_figure(study: StudyRecord, name: str, group: str, role: str, label: str) -> Figure:
-    """A role's spectral densities before and after training, over seeds (Ghorbani et al. 2019, Fig. 1)."""
-    title = f"Spectrum of {label}"
+def spectrum_figure(
+    study: StudyRecord, name: str, group: str, roles: Mapping[str, str], moment: str, sign: int
+) -> Figure:
+    """How many eigenvalues of one sign lie beyond a value, a line for each role; all panels have its axes."""
     with styled():
         drawing, axes = panel()
-        axes.set(xlabel="eigenvalue of the Hessian", ylabel="spectral density")
-        far, most = 0.0, 0.0
-        for look, (moment, words) in zip(LOOKS, MOMENTS.items(), strict=False):
+        modulus = ", modulus" if sign < 0 else ""
+        axes.set(xlabel=f"{SIDES[sign]} eigenvalue of the Hessian{modulus}", ylabel="eigenvalues beyond it")
+        found: list[Curvature] = []
+        for look, (role, label) in zip(LOOKS, roles.items(), strict=False):
             seeds = list(curvatures(study, role, moment).values())
-            absent = "" if seeds else ", not measured"
-            grid, density = over_seeds(seeds)
-            axes.plot(grid, density, color=look.colour, linestyle=look.dash, label=words + absent)
-            far = max(far, *np.abs(grid), 0.0)
-            most = max(most, *density, 0.0)
-        if far:  # most eigenvalues lie near 0, a few far from it
-            axes.set_xscale("asinh", linear_width=far / 20)
-            axes.set_yscale("log")
-            axes.set_ylim(most * 10.0**-DECADES, most * 3)
+            found += seeds
+            values, beyond = counted_beyond(seeds, sign)
+            axes.step(values, beyond, where="post", color=look.colour, linestyle=look.dash, label=label)
+        if far := farthest(study, roles):
+            axes.set(xscale="log", yscale="log", xlim=(far * 10.0**-DECADES, far * 2))
+            axes.set_ylim(0.5, 2 * max((each.parameters for each in found), default=1))
+            axes.xaxis.set_major_locator(LogLocator(numticks=9))
+            axes.xaxis.set_minor_locator(NullLocator())
         else:
             write_across(axes, "not measured")
-        add_legend(drawing, len(MOMENTS))
-    count = seeds_in_words([len(members(study, role))])
-    found = [c for moment in MOMENTS for c in curvatures(study, role, moment).values()]
-    images = ", ".join(f"{images:,}" for images in sorted({c.images for c in found}))
+        add_legend(drawing, len(roles))
+    images = " or ".join(f"{images:,}" for images in sorted({each.images for each in found}))
     caption = [
-        f"Density of the Hessian's eigenvalues, mean over random vectors and {count}, each smoothed by a "
-        "hundredth of its spectrum's width.",
+        "Number of eigenvalues beyond a value, estimated by random vectors, mean over "
+        f"{seeds_in_words([len(members(study, role)) for role in roles])}.",
         f"The loss is of {images} training images, BatchNorm as in training." if found else "",
-        f"{label}: {said(study, role)}." if said(study, role) else "",
+        not_done(study, roles),
     ]
+    title = f"{SIDES[sign].capitalize()} eigenvalues {MOMENTS[moment]}"
     return Figure(name, titled(name, title), joined(caption), group, drawing)
 
 
-def over_seeds(seeds: list[Curvature]) -> tuple[np.ndarray, np.ndarray]:
-    """Grid and density over all seeds' random vectors; empty where there are no seeds."""
-    if not seeds:
-        return np.zeros(0), np.zeros(0)
-    spectrum = Spectrum(
-        np.array([row for each in seeds for row in each.nodes]),
-        np.array([row for each in seeds for row in each.weights]),
-    )
-    grid, density, _ = spectrum.density()
-    return grid, density
+def farthest(study: StudyRecord, roles: Mapping[str, str]) -> float:
+    """The largest modulus of an eigenvalue that any role has, before or after training; 0 without any."""
+    found = [c for role in roles for moment in MOMENTS for c in curvatures(study, role, moment).values()]
+    return max((abs(end) for c in found for end in (c.largest, c.smallest)), default=0.0)
+
+
+def counted_beyond(seeds: Sequence[Curvature], sign: int) -> tuple[np.ndarray, np.ndarray]:
+    """Moduli of the quadratures' nodes of a sign, falling, and how many eigenvalues are as far or farther.
+
+    It begins with none beyond the first.
+    """
+    rows = [row for each in seeds for row in each.nodes]
+    nodes = sign * np.array(rows).ravel()
+    weights = np.array([row for each in seeds for row in each.weights]).ravel()
+    order = np.argsort(-nodes, kind="stable")[: int((nodes > 0).sum())]
+    shares = np.cumsum(weights[order]) / max(len(rows), 1)
+    counts = shares * max((each.parameters for each in seeds), default=0)
+    return np.concatenate([nodes[order][:1], nodes[order]]), np.concatenate([0 * counts[:1], counts])
 
 
 def curvatures(study: StudyRecord, role: str, moment: str) -> dict[int, Curvature]:
@@ -122,5 +131,7 @@ def flatter(study: StudyRecord, roles: Mapping[str, str]) -> Evidence:
         f"log10 of the Hessian's largest eigenvalue after training, {label} over {other_label}",
         pairs,
         0.0,
-        together(unfinished(study, role), unfinished(study, other), "" if there else "curvature not measured"),
+        together(
+            unfinished(study, role), unfinished(study, other), "" if there else "curvature not measured"
+        ),
     )

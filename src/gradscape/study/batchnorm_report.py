@@ -18,7 +18,7 @@ from gradscape.report.outcomes import beats, ended_flows, finals, first_conv, la
 from gradscape.report.panels import both_splits, flow_figure, one_split
 from gradscape.report.runs import ended, members, together, unfinished, window
 from gradscape.report.smoothing import band_figure, fewest_steps, line_figure, smoother
-from gradscape.report.spectra import ends_table, flatter, spectrum_figure
+from gradscape.report.spectra import curvatures, ends_table, flatter, spectrum_figure
 from gradscape.report.tables import Alignment, Table
 
 RATES = ("0.0001", "0.0005", "0.001", "0.005", "0.01", "0.05")
@@ -111,10 +111,10 @@ def figures(study: StudyRecord) -> list[Figure]:
         line_figure(study, "figure-4d", "Effective β of the real steps", fourth, NETWORKS, "beta", "step"),
         line_figure(study, "figure-5a", "Effective β by steps", fifth, batches, "beta", "step"),
         line_figure(study, "figure-5b", "Effective β by epochs", fifth, batches, "beta", "step", True),
-        *(
-            spectrum_figure(study, f"figure-6{letter}", sixth, role, label)
-            for letter, (role, label) in zip("abcd", NETWORKS.items(), strict=True)
-        ),
+        spectrum_figure(study, "figure-6a", sixth, NETWORKS, "start", 1),
+        spectrum_figure(study, "figure-6b", sixth, NETWORKS, "end", 1),
+        spectrum_figure(study, "figure-6c", sixth, NETWORKS, "start", -1),
+        spectrum_figure(study, "figure-6d", sixth, NETWORKS, "end", -1),
     ]
 
 
@@ -183,7 +183,8 @@ def test_set(study: StudyRecord) -> Table:
 
 def curvature(study: StudyRecord) -> Table:
     sizes = {f"batch-{size}": f"lr 0.05, {batch_label(study, size)}" for size in BATCHES}
-    return ends_table(study, "table-4", "Table 4. Curvature", NETWORKS | sizes)
+    measured = {role: label for role, label in sizes.items() if curvatures(study, role, "end")}
+    return ends_table(study, "table-4", "Table 4. Curvature", NETWORKS | measured)
 
 
 def table(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 EVAL_SHARE = 1 / 3  # a forward pass beside forward and backward
 PROBE = 2  # gradients that a measure of smoothness takes
-SPECTRUM = 250  # gradients of its images that a measure of curvature takes, about
+SPECTRUM = 150  # gradients of its images that a measure of curvature takes, about
 PROCESS_BYTES = 440 * 2**20  # Python, torch, oneDNN's kernels and buffers
 TEST_IMAGES = {"digits": 300, "cifar10": 10_000, "cifar100": 10_000}
 
