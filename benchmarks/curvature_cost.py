@@ -301,6 +301,28 @@ PARTS: dict[str, dict[str, Callable[[Problem], dict[str, Any]]]] = {
 }
 
 
+def profile(problem: Problem) -> dict[str, Any]:
+    """Arithmetic of a product and of a gradient, and the share of a product's time in convolutions."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as profiled
+    from torch.utils.flop_counter import FlopCounterMode
+
+    vector = torch.randn(problem.size)
+    ways = {"gradient": problem.ways()["gradient, ours"], "product": problem.ours}
+    for way in ways.values():
+        way(vector)
+    operations = {}
+    for name, way in ways.items():
+        with FlopCounterMode(display=False) as counter:
+            way(vector)
+        operations[name] = counter.get_total_flops()
+    with profiled(activities=[ProfilerActivity.CPU]) as trace:
+        problem.ours(vector)
+    times = {event.key: event.self_cpu_time_total for event in trace.key_averages()}
+    convolutions = sum(time for name, time in times.items() if "convolution" in name)
+    return {"operations": operations, "convolutions": convolutions / sum(times.values())}
+
+
 def attempted(work: Callable[[Problem], dict[str, Any]], problem: Problem) -> dict[str, Any]:
     """What came of it, or why nothing did, and after how long."""
     start = time.perf_counter()
@@ -315,7 +337,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=500)
-    parser.add_argument("--parts", nargs="+", default=["products", *PARTS])
+    parser.add_argument("--parts", nargs="+", default=["products", "profile", *PARTS])
     arguments = parser.parse_args()
     prepare_process(threads=cores())
     path: Path = RESULTS / "curvature_cost.json"
@@ -327,6 +349,8 @@ def main() -> None:
             print(name, part, flush=True)
             if part == "products":
                 known[part] = products(problem, arguments.rounds)
+            elif part == "profile":
+                known[part] = profile(problem)
             else:
                 known[part] = {}
                 for package, work in PARTS[part].items():

@@ -17,12 +17,15 @@ from tables import (
     ROOT,
     ceiling,
     curvature,
+    curvature_profile,
+    curvature_tasks,
     duration,
     growth,
     machine_line,
     precision,
     profile,
     result,
+    smoothness_cost,
     table,
     training,
     training_short,
@@ -86,12 +89,17 @@ def claims(folder: str) -> Callable[[], str]:
 
 
 def numbers(claim: dict[str, Any]) -> str:
-    """What each part of a decided claim measured and found; of others, why they are not decided."""
+    """What the parts that decide a claim measured and found; of others, why they are not decided."""
     if claim["verdict"] not in ("holds", "does not hold"):
         return str(claim["reason"])
-    return "<br>".join(f"{part['measured']}: {part['reason']}".replace("|", "\\|") for part in claim["parts"])
+    deciding = [part for part in claim["parts"] if part["verdict"] == claim["verdict"]]
+    shown = [f"{part['measured']}: {part['reason']}".replace("|", "\\|") for part in deciding[:SHOWN]]
+    if more := len(deciding) - len(shown):
+        shown.append(f"and {more} more like these, of {len(claim['parts'])}")
+    return "<br>".join(shown)
 
 
+SHOWN = 6  # parts of a claim that a page has room for
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {
         "measured": measured,
@@ -105,6 +113,9 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "docs/performance.md": {
         **{f"training-{name}": partial(training, name) for name in INSTRUCTIONS},
         **{f"profile-{name}": partial(profile, name) for name in INSTRUCTIONS},
+        "curvature-tasks": curvature_tasks,
+        "curvature-profile": curvature_profile,
+        "smoothness-cost": smoothness_cost,
         "growth-avx512": partial(growth, "avx512"),
         "precision": precision,
     },

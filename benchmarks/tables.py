@@ -277,6 +277,74 @@ def curvature() -> str:
     return "\n".join([*table(head, rows), "", f"{many}; {machine_line(found['machine'])}."])
 
 
+def curvature_tasks() -> str:
+    """Eigenvalues and a density, by each package: how long, with how many products, how exactly."""
+    found = result(f"{RESULTS}/curvature_cost.json")
+    rows = []
+    for name, network in found["networks"].items():
+        for package, top in network["eigenvalues"].items():
+            density = network["density"][package]
+            exact = f"{top['residual']:.0e}" if "residual" in top else "–"
+            rows.append((name, package, task(top), exact, task(density)))
+    head = ("", "", "5 largest eigenvalues", "residual", "density of 80 steps")
+    return "\n".join([*table(head, rows), "", f"n = 1; {machine_line(found['machine'])}."])
+
+
+def curvature_profile() -> str:
+    """What a product's time goes into."""
+    found = result(f"{RESULTS}/curvature_cost.json")
+    rows = []
+    for name, network in found["networks"].items():
+        profile, seconds = network["profile"], network["products"]["seconds"]
+        operations = profile["operations"]
+        rows.append(
+            (
+                name,
+                f"{operations['product'] / operations['gradient']:.2f}",
+                f"{seconds['gradscape']['median'] / seconds['gradient, ours']['median']:.2f}",
+                f"{100 * profile['convolutions']:.0f} %",
+                *(
+                    f"{operations[what] / seconds[way]['median'] / 1e9:.0f} GFLOP/s"
+                    for what, way in (("gradient", "gradient, ours"), ("product", "gradscape"))
+                ),
+            )
+        )
+    head = (
+        "", "a product's arithmetic, in gradients", "its time, in ours", "of it in convolutions",
+        "rate of our gradient", "of the product",
+    )  # fmt: skip
+    return "\n".join([*table(head, rows), "", f"{machine_line(found['machine'])}."])
+
+
+def task(measured: dict[str, Any]) -> str:
+    """Seconds and products, or why it came to nothing."""
+    if "failed" in measured:
+        return str(measured["failed"]).split(":")[0]
+    products = f", {measured['products']} products" if "products" in measured else ""
+    return f"{duration(measured['seconds'])}{products}"
+
+
+def smoothness_cost() -> str:
+    """What a measure of smoothness takes, and adds to a run."""
+    found = result(f"{RESULTS}/smoothness_cost.json")
+    rows = [
+        (
+            name,
+            f"{1e3 * case['step_seconds']['median']:.0f} ms",
+            *(f"{ranged(case['steps'][along], 2)}" for along in ("gradient", "step")),
+            f"{ranged(case['added_percent'], 1)} %",
+        )
+        for name, case in found["cases"].items()
+    ]
+    head = (
+        "VGG38 + BatchNorm", "a step", "a measure along the gradient, in steps", "along the real step",
+        f"added to a run, every {found['every']} steps",
+    )  # fmt: skip
+    counts = {case["step_seconds"]["n"] for case in found["cases"].values()}
+    many = f"n = {', '.join(map(str, sorted(counts)))}, interleaved"
+    return "\n".join([*table(head, rows), "", f"{many}; {machine_line(found['machine'])}."])
+
+
 def watch_cost() -> str:
     """What watching costs a step."""
     found = result(f"{RESULTS}/watch_cost.json")

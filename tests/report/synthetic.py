@@ -122,6 +122,7 @@ def run(role: str, seed: int, epochs: int = 8, data: str = "cifar100", **changes
             "data": {"name": data, "train": 47_500},
             "optim": {"lr": lr, "eps": 1e-8},
             "batch_size": batch,
+            "curvature_images": 500,
             "epochs": epochs,
             "seed": seed,
         },

@@ -99,6 +99,15 @@ def test_what_was_not_measured_is_left_open() -> None:
     assert tables(study)[3].rows[2] == ("VGG38 + BatchNorm", "–", "–", "–", "–", "3 of 3")
 
 
+def test_curvature_that_was_not_asked_for_is_no_part_of_a_claim() -> None:
+    def unasked(run: RunRecord) -> RunRecord:
+        return dataclasses.replace(run, config={**run.config, "curvature_images": 0}, curvature={})
+
+    study = changed({"batch-50": unasked, "batch-800": unasked})
+    assert len(checked(study)["C8"].parts) == 4
+    assert checked(study)["C8"].verdict == "holds"
+
+
 def test_the_table_of_curvature_has_both_ends() -> None:
     table = tables(synthetic.study(1))[3]
     assert table.rows[2] == ("VGG38 + BatchNorm", "10", "20", "-1", "0.05", "1 of 1")

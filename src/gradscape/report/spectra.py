@@ -122,12 +122,18 @@ def sharpness(study: StudyRecord, role: str) -> dict[int, float]:
     return {seed: math.log10(c.largest) for seed, c in found if c.largest > 0}
 
 
-def flatter(study: StudyRecord, roles: Mapping[str, str]) -> Evidence:
-    """Whether training leaves the first of two roles where the Hessian's largest eigenvalue is smaller."""
+def flatter(study: StudyRecord, roles: Mapping[str, str]) -> tuple[Evidence, ...]:
+    """Whether training leaves the first of two roles where the Hessian's largest eigenvalue is smaller.
+
+    No evidence at all where curvature was not asked for, as in presets of a single seed.
+    """
     (role, label), (other, other_label) = roles.items()
+    runs = [run for name in roles for run in members(study, name).values() if run is not None]
+    if not any(run.config.get("curvature_images") for run in runs):
+        return ()
     pairs = differences(sharpness(study, role), sharpness(study, other))
     there = pairs or not (ended(study, role) and ended(study, other))
-    return below(
+    found = below(
         f"log10 of the Hessian's largest eigenvalue after training, {label} over {other_label}",
         pairs,
         0.0,
@@ -135,3 +141,4 @@ def flatter(study: StudyRecord, roles: Mapping[str, str]) -> Evidence:
             unfinished(study, role), unfinished(study, other), "" if there else "curvature not measured"
         ),
     )
+    return (found,)

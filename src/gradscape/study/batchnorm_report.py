@@ -352,7 +352,7 @@ def smooths(study: StudyRecord) -> Claim:
                 for what in ("lipschitz", "beta", "scale-free")
                 for along in ("gradient", "step")
             ),
-            *(flatter(study, pair) for pair in pairs),
+            *(part for pair in pairs for part in flatter(study, pair)),
         ),
         f"{SMOOTHNESS}A network that does not train lies on a plateau: flat, it counts as smooth.",
     )
@@ -372,7 +372,7 @@ def batches_smooth(study: StudyRecord) -> Claim:
                 for what in ("lipschitz", "beta")
                 for until in (math.inf, common)
             ),
-            flatter(study, pair),
+            *flatter(study, pair),
         ),
         f"{SMOOTHNESS}At equal epochs, and over as many updates as the larger batch has. {BATCH_NAMES}",
     )
