@@ -43,13 +43,13 @@ def cost(config: RunConfig, rounds: int) -> dict[str, Any]:
     measured: dict[str, list[float]] = {direction: [] for direction in DIRECTIONS}
     for number in range(rounds + 1):
         took = seconds(lambda: step(size))
-        probes = {d: seconds(lambda d=d: step.probe(size, d, lr, 0)) for d in DIRECTIONS}
+        measures = {d: seconds(lambda d=d: step.measure(size, d, lr, 0)) for d in DIRECTIONS}
         if number:  # the first one allocates and plans
             plain.append(took)
             for direction in DIRECTIONS:
-                measured[direction].append(probes[direction])
+                measured[direction].append(measures[direction])
     step_seconds = median(plain)
-    more = {d: [probe / step_seconds - 1 for probe in found] for d, found in measured.items()}
+    more = {d: [measure / step_seconds - 1 for measure in found] for d, found in measured.items()}
     added = [100 / EVERY * one for found in more.values() for one in found]
     return {
         "step_seconds": spread(plain),

@@ -82,7 +82,7 @@ def plain_number(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Probe:
+class StepSmoothness:
     """Smoothness at one training step, on its own mini-batch (Santurkar et al. 2018, §3.1 and Fig. 4).
 
     Attributes:
@@ -112,7 +112,7 @@ class Probe:
         return {name: plain_number(value) for name, value in values.items()}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Probe:
+    def from_dict(cls, values: Mapping[str, Any]) -> StepSmoothness:
         numbers: dict[str, Any] = {n: math.nan if value is None else value for n, value in values.items()}
         arrays: dict[str, Any] = {
             name: tuple(math.nan if value is None else value for value in values[name])
@@ -164,16 +164,16 @@ class EpochRecord:
     seconds: float
     images_per_second: float
     flow: GradientFlow
-    smoothness: tuple[Probe, ...] = ()
+    smoothness: tuple[StepSmoothness, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "smoothness": [probe.to_dict() for probe in self.smoothness]}
+        return {**asdict(self), "smoothness": [measure.to_dict() for measure in self.smoothness]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EpochRecord:
         flow = {name: tuple(column) for name, column in values["flow"].items()}
-        probes = tuple(map(Probe.from_dict, values.get("smoothness", ())))
-        return cls(**{**values, "flow": GradientFlow(**flow), "smoothness": probes})
+        measures = tuple(map(StepSmoothness.from_dict, values.get("smoothness", ())))
+        return cls(**{**values, "flow": GradientFlow(**flow), "smoothness": measures})
 
 
 @dataclass(frozen=True)

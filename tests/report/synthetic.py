@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradscape.records import Curvature, EpochRecord, GradientFlow, Probe, RunRecord, StudyRecord
+from gradscape.records import Curvature, EpochRecord, GradientFlow, RunRecord, StepSmoothness, StudyRecord
 
 # Final train and validation accuracy by role, near the paper's; the plain net guesses.
 ACCURACY = {
@@ -61,11 +61,11 @@ def gradient_flow(role: str, epoch: int, seed: int, zeros: bool = False) -> Grad
 WAYS = tuple(enumerate(("gradient", "step")))
 
 
-def probe(role: str, along: str, step: int, seed: int, lr: float) -> Probe:
+def measure(role: str, along: str, step: int, seed: int, lr: float) -> StepSmoothness:
     """Of a loss as smooth as `BETA` says, give or take a seed's own tenth."""
     beta = BETA.get(role, 40.0) * (1 + 0.05 * seed)
     distances = (0.5 * lr, 4 * lr)
-    return Probe(
+    return StepSmoothness(
         step=step,
         along=along,
         lr=lr,
@@ -110,7 +110,9 @@ def run(role: str, seed: int, epochs: int = 8, data: str = "cifar100", **changes
             seconds=12.5,
             images_per_second=400.0,
             flow=gradient_flow(role, i + 1, seed, zeros),
-            smoothness=tuple(probe(role, along, i * 47_500 // batch + 50 * n, seed, lr) for n, along in WAYS),
+            smoothness=tuple(
+                measure(role, along, i * 47_500 // batch + 50 * n, seed, lr) for n, along in WAYS
+            ),
         )
         for i in range(epochs)
     )

@@ -16,7 +16,7 @@ SMALL = replace(
     valid=20,
     baseline_seeds=1,
     shrink=10,
-    probes=2,
+    measures=2,
     curvature=0,
 )
 

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 import gradscape as gs
 from gradscape.errors import ConfigError
 from gradscape.measure.step_smoothness import step_smoothness
-from gradscape.records import EpochRecord, Probe, RunRecord
+from gradscape.records import EpochRecord, RunRecord, StepSmoothness
 from gradscape.store import RunFolder
 
 SMALL = gs.RunConfig(
@@ -38,8 +38,8 @@ def test_weights_end_as_without_and_measures_take_turns(tmp_path: Path) -> None:
     assert second is not None
     assert all(np.array_equal(first.arrays[name], second.arrays[name]) for name in second.arrays)
     assert measured.curve("train_loss") == plain.curve("train_loss")
-    probes = [probe for epoch in measured.epochs for probe in epoch.smoothness]
-    assert [(probe.step, probe.along) for probe in probes] == [
+    measures = [measure for epoch in measured.epochs for measure in epoch.smoothness]
+    assert [(measure.step, measure.along) for measure in measures] == [
         (0, "gradient"), (2, "step"), (4, "gradient"), (6, "step"), (8, "gradient"),
     ]  # fmt: skip
     assert [epoch.smoothness for epoch in plain.epochs] == [(), ()]
@@ -76,12 +76,12 @@ def test_a_measure_is_that_of_gs_smoothness() -> None:
 
 
 def test_what_is_not_finite_is_kept_as_such() -> None:
-    probe = Probe(0, "step", 0.1, 2.0, (math.inf, 1.0), (math.nan, 3.0), (0.5, 4.0), 1.0, 1.0)
-    again = Probe.from_dict(probe.to_dict())
-    assert probe.to_dict()["losses"] == [None, 1.0]
+    measure = StepSmoothness(0, "step", 0.1, 2.0, (math.inf, 1.0), (math.nan, 3.0), (0.5, 4.0), 1.0, 1.0)
+    again = StepSmoothness.from_dict(measure.to_dict())
+    assert measure.to_dict()["losses"] == [None, 1.0]
     assert math.isnan(again.losses[0])
     assert (again.beta, again.lipschitz) == (0.75, 0.25)
-    assert math.isnan(replace(probe, distances=(0.0, 0.0)).beta)
+    assert math.isnan(replace(measure, distances=(0.0, 0.0)).beta)
 
 
 def test_records_from_before_have_none(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gradscape.measure.batches import Loss
 from gradscape.measure.objective import Objective, norm
 from gradscape.measure.smoothness import along
-from gradscape.records import Probe
+from gradscape.records import StepSmoothness
 
 Direction = Literal["gradient", "step"]
 MULTIPLES = (0.5, 4.0)  # of the learning rate: the ends of the range of Santurkar et al. (2018), Fig. 4
@@ -26,7 +26,7 @@ def step_smoothness(
     direction: Direction,
     lr: float,
     step: int,
-) -> Probe:
+) -> StepSmoothness:
     """What loss and gradient do along a training's step, on its own mini-batch, BatchNorm as in training.
 
     Args:
@@ -46,7 +46,7 @@ def step_smoothness(
     value, slope = objective.gradient() if known is None else (known[0], objective.vector(known[1]))
     way = slope if direction == "gradient" else (start - after) / lr
     line = along(objective, value, slope, way, lr * np.array(MULTIPLES), direction)
-    return Probe(
+    return StepSmoothness(
         step=step,
         along=direction,
         lr=lr,

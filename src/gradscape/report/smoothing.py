@@ -10,27 +10,28 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullLocator
 
-from gradscape.records import Probe, RunRecord, StudyRecord
+from gradscape.records import RunRecord, StepSmoothness, StudyRecord
 from gradscape.report.claims import Evidence, below, differences
 from gradscape.report.figures import Figure, add_legend, panel, write_across
 from gradscape.report.panels import not_done, titled
 from gradscape.report.runs import counted, ended, joined, members, seeds_in_words, together, unfinished
 from gradscape.report.style import LOOKS, styled
 
-Value = Callable[[Probe], float]
-Range = Callable[[Probe], tuple[float, float]]
+FEW = 100.0  # on a log axis shorter than this, powers of ten alone would be too few to read
+Value = Callable[[StepSmoothness], float]
+Range = Callable[[StepSmoothness], tuple[float, float]]
 
 VALUES: dict[str, tuple[str, Value]] = {
-    "beta": ("effective β", lambda probe: probe.beta),
-    "lipschitz": ("Lipschitz estimate of the loss", lambda probe: probe.lipschitz),
-    "scale-free": ("effective β · ‖θ‖²", lambda probe: probe.scale_free_beta),
+    "beta": ("effective β", lambda measure: measure.beta),
+    "lipschitz": ("Lipschitz estimate of the loss", lambda measure: measure.lipschitz),
+    "scale-free": ("effective β · ‖θ‖²", lambda measure: measure.scale_free_beta),
 }
 RANGES: dict[str, tuple[str, str, Range]] = {
-    "variation": ("loss (nats)", "linear", lambda probe: (min(probe.losses), max(probe.losses))),
+    "variation": ("loss (nats)", "linear", lambda measure: (min(measure.losses), max(measure.losses))),
     "predictiveness": (
-        "change of the gradient", "log", lambda probe: (min(probe.changes), max(probe.changes)),
+        "change of the gradient", "log", lambda measure: (min(measure.changes), max(measure.changes)),
     ),
 }  # fmt: skip
 HOW = {
@@ -39,9 +40,9 @@ HOW = {
 }
 
 
-def probes(run: RunRecord, along: str) -> list[Probe]:
+def measures(run: RunRecord, along: str) -> list[StepSmoothness]:
     """A run's measures in one direction, in the order of its steps."""
-    return [probe for epoch in run.epochs for probe in epoch.smoothness if probe.along == along]
+    return [measure for epoch in run.epochs for measure in epoch.smoothness if measure.along == along]
 
 
 def band_figure(
@@ -81,7 +82,7 @@ def line_figure(
         axes.set(xlabel="epoch" if per_epoch else "step", ylabel=ylabel)
         shown = False
         for look, (role, label) in zip(LOOKS, roles.items(), strict=False):
-            steps, found = over_seeds(study, role, along, lambda probe: (value(probe), value(probe)))
+            steps, found = over_seeds(study, role, along, lambda measure: (value(measure), value(measure)))
             times = steps / updates(study, role) if per_epoch and len(steps) else steps
             style: dict[str, Any] = {"color": look.colour, "linestyle": look.dash, "marker": look.marker}
             axes.plot(times, found[:, 0], markersize=3, label=labelled(study, role, label), **style)
@@ -93,7 +94,7 @@ def line_figure(
 def over_seeds(study: StudyRecord, role: str, along: str, value: Range) -> tuple[np.ndarray, np.ndarray]:
     """Steps (T,) that every seed has, and the geometric mean over seeds of two numbers (T, 2)."""
     runs = [run for run in members(study, role).values() if run is not None]
-    seen = [{probe.step: value(probe) for probe in probes(run, along)} for run in runs]
+    seen = [{measure.step: value(measure) for measure in measures(run, along)} for run in runs]
     steps = sorted(set.intersection(*map(set, seen))) if seen else []
     if not steps:
         return np.zeros(0), np.zeros((0, 2))
@@ -124,8 +125,11 @@ def finish(drawing: Drawing, axes: Axes, scale: str | Literal[False], entries: i
     """Its axis, or why there is nothing on it; and the legend."""
     if scale == "log":
         axes.set(yscale=scale)
-        axes.yaxis.set_major_locator(LogLocator(numticks=9))
+        low, high = axes.get_ylim()
+        between = (1.0, 2.0, 5.0) if high < FEW * low else (1.0,)
+        axes.yaxis.set_major_locator(LogLocator(subs=between, numticks=9))
         axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(math.inf, math.inf)))
     if not scale:
         write_across(axes, "not measured")
     add_legend(drawing, entries)
@@ -147,7 +151,7 @@ def typical(
     """Seed → mean log10 of a number over a run's measures, those of the first steps alone if asked."""
     value, found = VALUES[what][1], {}
     for seed, run in ended(study, role).items():
-        numbers = [value(probe) for probe in probes(run, along) if probe.step < until]
+        numbers = [value(measure) for measure in measures(run, along) if measure.step < until]
         logs = [math.log10(number) for number in numbers if number > 0 and math.isfinite(number)]
         if logs:
             found[seed] = fmean(logs)

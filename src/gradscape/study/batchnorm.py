@@ -28,7 +28,7 @@ class Preset:
         shrink: the paper's batch sizes are divided by it, so that fewer images give as many updates.
         train, valid: images kept, at most; None keeps the paper's share.
         augment: crop and flip as the data set allows, or not at all.
-        probes: measures of smoothness in a run, at least; half as many where batch sizes are compared.
+        measures: measures of smoothness in a run, at least; half as many where batch sizes are compared.
         curvature: images on which the Hessian's spectrum is measured before and after training; 0 for none.
         seeds: seeds of every run.
         baseline_seeds: seeds of the three baselines, on which most claims rest.
@@ -41,7 +41,7 @@ class Preset:
     train: int | None
     valid: int | None
     augment: bool
-    probes: int
+    measures: int
     curvature: int
     seeds: int
     baseline_seeds: int
@@ -56,7 +56,7 @@ PRESETS = {
         train=1_000,
         valid=75,
         augment=False,
-        probes=12,
+        measures=12,
         curvature=20,
         seeds=1,
         baseline_seeds=2,
@@ -69,7 +69,7 @@ PRESETS = {
         train=3_500,
         valid=500,
         augment=True,
-        probes=12,
+        measures=12,
         curvature=100,
         seeds=2,
         baseline_seeds=2,
@@ -82,7 +82,7 @@ PRESETS = {
         train=None,
         valid=None,
         augment=True,
-        probes=12,
+        measures=12,
         curvature=500,
         seeds=3,
         baseline_seeds=3,
@@ -152,10 +152,10 @@ def plan_roles(preset: Preset, data: DataConfig) -> dict[str, RunConfig]:
         )
         if lr not in SMOOTHNESS_AT:
             return plain
-        every = apart(plain, preset.probes)
+        every = apart(plain, preset.measures)
         if lr == SMOOTHNESS_AT[1]:  # equally many steps for all batch sizes, so that equal updates compare
             fewest = replace(plain, batch_size=max(BATCH_SIZES) // preset.shrink)
-            every = apart(fewest, preset.probes // 2)
+            every = apart(fewest, preset.measures // 2)
             if preset.seeds == 1:  # which decides nothing: curvature would be most of the time
                 return replace(plain, smoothness_every=every)
         images = math.ceil(preset.curvature / plain.batch_size) * plain.batch_size  # whole mini-batches
@@ -172,11 +172,11 @@ def plan_roles(preset: Preset, data: DataConfig) -> dict[str, RunConfig]:
     return baselines | rates | sizes
 
 
-def apart(run: RunConfig, probes: int) -> int:
+def apart(run: RunConfig, measures: int) -> int:
     """Steps from one measure of smoothness to the next, for so many in a run."""
     assert run.data.train is not None
     steps = run.epochs * math.ceil(run.data.train / run.batch_size)
-    return max(1, min(SELDOM, steps // probes))
+    return max(1, min(SELDOM, steps // measures))
 
 
 def notes(preset: Preset, run: RunConfig) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gradscape.train.step import TrainStep
 
 EVAL_SHARE = 1 / 3  # a forward pass beside forward and backward
-PROBE = 2  # gradients that a measure of smoothness takes
+MEASURE = 2  # gradients that a measure of smoothness takes
 SPECTRUM = 150  # gradients of its images that a measure of curvature takes, about
 PROCESS_BYTES = 440 * 2**20  # Python, torch, oneDNN's kernels and buffers
 TEST_IMAGES = {"digits": 300, "cifar10": 10_000, "cifar100": 10_000}
@@ -39,7 +39,7 @@ def run_macs(config: RunConfig) -> float:
     assert config.data.valid is not None
     per_epoch = config.data.train + EVAL_SHARE * config.data.valid
     if config.smoothness_every:
-        per_epoch += PROBE * config.data.train / config.smoothness_every
+        per_epoch += MEASURE * config.data.train / config.smoothness_every
     images = config.epochs * per_epoch + 2 * EVAL_SHARE * TEST_IMAGES[config.data.name]
     images += 2 * SPECTRUM * config.curvature_images
     return 3 * macs_per_image(config) * images

@@ -15,7 +15,7 @@ from gradscape.data import STATISTICS, ImageSet, split
 from gradscape.data.batches import DeviceImages, EpochDraw, epoch_draw, eval_batches
 from gradscape.errors import ConfigError, StoreError
 from gradscape.measure.step_smoothness import Direction
-from gradscape.records import EpochRecord, Probe, Progress, RunRecord
+from gradscape.records import EpochRecord, Progress, RunRecord, StepSmoothness
 from gradscape.store import ENDED, RunFolder
 from gradscape.train.arithmetic import Arithmetic, decide
 from gradscape.train.graph import advance
@@ -179,13 +179,13 @@ def train_epoch(
     lr = cosine(optim.lr, optim.min_lr, optim.period, epoch)
     step.begin(draw, lr)
     start = said = time.perf_counter()
-    probes: list[Probe] = []
+    measures: list[StepSmoothness] = []
     number = epoch * math.ceil(images / config.batch_size)
     for first in range(0, images, config.batch_size):
         done = min(first + config.batch_size, images)
         if config.smoothness_every and number % config.smoothness_every == 0:
             direction = DIRECTIONS[number // config.smoothness_every % 2]
-            probes.append(step.probe(done - first, direction, lr, number))
+            measures.append(step.measure(done - first, direction, lr, number))
         else:
             take(done - first)
         number += 1
@@ -197,7 +197,7 @@ def train_epoch(
     if math.isfinite(bad := step.tally.first_bad.item()):
         raise Diverged(epoch + 1, int(bad))
     means = {"lr": lr, "train_loss": loss, "train_accuracy": accuracy}
-    return {**means, "flow": step.flow.result(), "smoothness": tuple(probes)}
+    return {**means, "flow": step.flow.result(), "smoothness": tuple(measures)}
 
 
 def test(

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from gradscape.data.batches import DeviceImages, EpochDraw, TrainBatches
 from gradscape.measure.gradient_flow import FlowRecorder
 from gradscape.measure.step_smoothness import Direction, step_smoothness
-from gradscape.records import Probe
+from gradscape.records import StepSmoothness
 from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.fuse import fuse
 from gradscape.train.precision import low_precision
@@ -114,7 +114,7 @@ class TrainStep:
         self.place += size
         return x, y, loss.detach()
 
-    def probe(self, size: int, direction: Direction, lr: float, number: int) -> Probe:
+    def measure(self, size: int, direction: Direction, lr: float, number: int) -> StepSmoothness:
         """The same, and how smooth the loss was there. Asks the host: it is no part of a graph."""
         before = [parameter.detach().clone() for parameter in self.state.model.parameters()]
         x, y, loss = self.take(size)
