@@ -25,10 +25,10 @@ from torch.nn import functional as F
 
 import gradscape as gs
 from gradscape.curved import CurvatureRecord
+from gradscape.machine import cores
 from gradscape.measure.objective import Objective
 from gradscape.measure.products import Products
 from gradscape.nets import vgg
-from gradscape.study.executors import cores
 from gradscape.train.process import prepare_process
 from measure import RESULTS, spread, write
 
@@ -337,12 +337,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=500)
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--parts", nargs="+", default=["products", "profile", *PARTS])
     arguments = parser.parse_args()
     prepare_process(threads=cores())
     path: Path = RESULTS / "curvature_cost.json"
     found: dict[str, Any] = json.loads(path.read_text())["networks"] if path.exists() else {}
-    for name in NETWORKS:
+    for name in arguments.networks:
         problem, known = Problem(name, arguments.images), found.setdefault(name, {})
         known |= {"parameters": problem.size, "images": arguments.images}
         for part in arguments.parts:

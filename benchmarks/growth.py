@@ -22,10 +22,10 @@ import torch
 from matplotlib.figure import Figure
 
 from gradscape.config import RunConfig
+from gradscape.machine import cores
 from gradscape.report.style import DPI, INK, LOOKS, styled
 from gradscape.study.batchnorm import plan
 from gradscape.study.cost import dummy_step, macs_per_image, run_bytes
-from gradscape.study.executors import cores
 from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.process import prepare_process
 from measure import RESULTS, peak_bytes, spread, write

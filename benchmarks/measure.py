@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from gradscape.study.executors import cores
+from gradscape.machine import cores
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -23,11 +23,12 @@ from torch.nn.functional import conv2d
 from gradscape.config import RunConfig
 from gradscape.data import load_images
 from gradscape.intervals import interval
+from gradscape.machine import cores
 from gradscape.records import RunRecord
 from gradscape.report.style import DPI, LOOKS, styled
 from gradscape.store import RunFolder
 from gradscape.study.batchnorm import BASELINES, plan
-from gradscape.study.executors import Report, cores, run_processes
+from gradscape.study.executors import Report, run_processes
 from gradscape.study.work import PRELOAD
 from measure import RESULTS, write
 

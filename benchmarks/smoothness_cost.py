@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from gradscape.config import DataConfig, NetConfig, RunConfig
+from gradscape.machine import cores
 from gradscape.study.cost import dummy_step
-from gradscape.study.executors import cores
 from gradscape.train.loop import DIRECTIONS
 from gradscape.train.process import prepare_process
 from measure import spread, write

@@ -24,9 +24,9 @@ from loops import Loop, Round, Task
 from tables import training
 
 from gradscape.config import RunConfig
+from gradscape.machine import cores
 from gradscape.study.batchnorm import plan
 from gradscape.study.cost import macs_per_image
-from gradscape.study.executors import cores
 from gradscape.study.packing import images_per_second
 from gradscape.train.arithmetic import decide
 from gradscape.train.precision import settle

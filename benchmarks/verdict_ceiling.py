@@ -18,7 +18,7 @@ from sklearn.ensemble import GradientBoostingClassifier
 from verdicts import LOOKED_AT, Case, score, watched
 
 from gradscape.history import FlowHistory
-from gradscape.study.executors import cores
+from gradscape.machine import cores
 from measure import RESULTS, write
 
 SEEDS = 5

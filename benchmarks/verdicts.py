@@ -24,8 +24,8 @@ from torch.nn.functional import cross_entropy
 
 import gradscape as gs
 from gradscape.history import FlowHistory
+from gradscape.machine import cores
 from gradscape.measure.watch import Watch
-from gradscape.study.executors import cores
 from gradscape.train.process import prepare_process
 from measure import write
 

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import gradscape as gs
+from gradscape.machine import cores
 from gradscape.nets import vgg
-from gradscape.study.executors import cores
 from gradscape.train.process import prepare_process
 from measure import spread, write
 

@@ -202,7 +202,12 @@ def test_ctrl_c_at_any_moment_of_the_start_is_one_line_at_most(tmp_path: Path, p
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     time.sleep(pause)
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    try:
+        _, err = process.communicate(timeout=20)
+    except subprocess.TimeoutExpired:
+        assert pause < 0.4  # Python, still starting, can lose it: one presses again
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
     if pause >= 0.4:  # before that Python itself is starting, and says what it likes
         assert "Traceback" not in err
         # The second is Python's own way to end when the signal comes before our first line: shells say 130.
@@ -270,7 +275,7 @@ def test_runs_and_report_need_the_folders_alone(capsys: pytest.CaptureFixture[st
     shutil.rmtree(tmp_path / "report")
     assert main(["report", str(tmp_path)]) == 0
     assert {p: p.read_bytes() for p in (tmp_path / "report").rglob("*") if p.is_file()} == first
-    assert len(first) == 16 * 3 + 3 * 3 + 2
+    assert {p.suffix for p in first} == {".html", ".json", ".svg", ".png", ".pdf", ".csv", ".md", ".tex"}
 
 
 def test_load_gives_records_and_pandas(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`gradscape smoothness` and `curvature` of a trained run and of a factory, or one clear line."""
+"""`gradscape smoothness`, `curvature`, `landscape` of a trained run and of a factory, or one clear line."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         data=gs.DataConfig(name="digits", train=60, valid=40),
         batch_size=20,
         epochs=2,
+        keep_every=1,
     )
     folder = tmp_path_factory.mktemp("study") / "runs" / config.identity
     gs.train_run(config, gs.RunFolder(folder), gs.load_images("digits"))
@@ -78,6 +79,62 @@ def test_a_factory_is_measured_on_named_images(factory: str, capsys: pytest.Capt
     assert "generalised Gauss-Newton matrix of 7690 parameters" in capsys.readouterr().out
 
 
+def test_runs_are_drawn_side_by_side_and_gone_on_with(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figure, page, kept = tmp_path / "plane.png", tmp_path / "turn.html", tmp_path / "kept"
+    flags = [
+        "--images",
+        "40",
+        "--points",
+        "5",
+        "--figure",
+        str(figure),
+        "--turn",
+        str(page),
+        "--keep",
+        str(kept),
+    ]
+    assert main(["landscape", str(run), "--bn", "running", "recalibrated", *flags]) == 0
+    out, err = capsys.readouterr()
+    assert out.count("loss over 5 × 5 points") == 2
+    assert f"{run.name}, recalibrated: " in out
+    assert "a point takes" in err
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert "Plotly" in page.read_text()
+    before = {path.name: path.read_bytes() for path in kept.iterdir()}
+    assert main(["landscape", str(run), "--bn", "running", "recalibrated", *flags, "--surface"]) == 0
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
+
+
+def test_a_line_between_runs_and_slices(
+    run: Path, factory: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figure = tmp_path / "line.svg"
+    flags = ["--images", "20", "--points", "4", "--figure", str(figure), "--json"]
+    assert main(["landscape", str(run), str(run), "--between", *flags]) == 2
+    assert "has norm 0, and leads nowhere" in capsys.readouterr().err  # the same run twice
+    assert main(["landscape", factory, "--dims", "1", "--directions", "3", *flags]) == 0
+    found = json.loads(capsys.readouterr().out)
+    (record,) = found.values()
+    assert [len(record["loss"]), len(record["loss"][0])] == [3, 4]
+    assert figure.read_text().startswith("<?xml")
+
+
+def test_along_a_run_s_training(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    films = tmp_path / "film.gif"
+    figure = tmp_path / "path.png"
+    flags = ["--images", "20", "--points", "5", "--convexity", "1"]
+    assert main(["landscape", str(run), "--path", "--figure", str(figure), *flags]) == 0
+    out = capsys.readouterr().out
+    assert "path of 3 checkpoints: the plane explains 100 % of its variation" in out
+    assert "|λmin / λmax|" in out
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert main(["landscape", str(run), "--animate", str(films), *flags]) == 0
+    assert "epoch 0\n" in capsys.readouterr().err
+    assert films.read_bytes().startswith(b"GIF")
+
+
 def test_what_cannot_be_measured_is_one_line(
     run: Path, factory: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,6 +158,29 @@ def test_what_cannot_be_measured_is_one_line(
             "no/f.png",
         ): "--figure: there is no folder no; give a file in one",
         ("curvature", factory, "--data", "digit"): "no data set 'digit'",
+        (
+            "landscape",
+            str(run),
+            "--images",
+            "20",
+            "--kind",
+            "filtre",
+        ): "'filtre' is not one of filter, layer, gaussian",
+        (
+            "landscape",
+            str(run),
+            "--images",
+            "20",
+            "--between",
+        ): "--between: got 1 run; give two for a line, three for a plane",
+        (
+            "landscape",
+            factory,
+            "--images",
+            "20",
+            "--path",
+        ): "kept no weights along its training; train",
+        ("landscape", str(run), "--turn", "no/f.html"): "--turn: there is no folder no",
     }
     for arguments, message in wrong.items():
         assert main(list(arguments)) == 2

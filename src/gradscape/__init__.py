@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gradscape.measure.curvature import curvature
     from gradscape.measure.diagnose import diagnose
     from gradscape.measure.gradient_flow import FlowRecorder
+    from gradscape.measure.landscape import landscape
     from gradscape.measure.noise import noise
     from gradscape.measure.smoothness import smoothness
     from gradscape.measure.watch import watch
@@ -33,6 +34,7 @@ HOMES = {
     "check": "gradscape.measure.check",
     "curvature": "gradscape.measure.curvature",
     "diagnose": "gradscape.measure.diagnose",
+    "landscape": "gradscape.measure.landscape",
     "load": "gradscape.store",
     "load_images": "gradscape.data",
     "noise": "gradscape.measure.noise",
@@ -53,6 +55,7 @@ __all__ = [
     "check",
     "curvature",
     "diagnose",
+    "landscape",
     "load",
     "load_images",
     "noise",

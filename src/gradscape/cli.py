@@ -9,17 +9,20 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gradscape import __version__
 from gradscape.config import RunConfig, from_dict, read_config, to_dict
 from gradscape.errors import ConfigError, GradscapeError, nearest
-from gradscape.flags import Parser, add_config_flags, nested, say, whole
-
-if TYPE_CHECKING:
-    from gradscape.curved import CurvatureRecord
-    from gradscape.smoothed import SmoothnessRecord
-    from gradscape.subject import Subject
+from gradscape.flags import (
+    Parser,
+    add_config_flags,
+    add_execution_flags,
+    nested,
+    require_folder,
+    say,
+    whole,
+)
+from gradscape.measuring import add_measures
 
 INTERRUPTED = 130
 STUDY_FOLDER = "a study's folder: what reproduce named with --out"
@@ -105,26 +108,7 @@ def parser() -> Parser:
     check_.add_argument("--json", action="store_true", help="everything as JSON")
     check_.set_defaults(command=check, parser=check_)
 
-    smoothness_ = commands.add_parser("smoothness", help="how smooth is the loss along the next step?")
-    add_subject_flags(smoothness_, images=100)
-    smoothness_.add_argument("--lr", metavar="X", type=float, help="learning rate (default: the run's)")
-    smoothness_.add_argument("--points", metavar="N", type=whole, default=8, help="rates (default: 8)")
-    smoothness_.set_defaults(command=smoothness, parser=smoothness_, bn="batch")
-
-    curvature_ = commands.add_parser("curvature", help="eigenvalues, trace and density of the Hessian")
-    add_subject_flags(curvature_, images=500)
-    curvature_.add_argument("--k", metavar="N", type=whole, default=5, help="eigenvalues at each end (5)")
-    curvature_.add_argument(
-        "--matrix", default="hessian", choices=("hessian", "ggn"), help="hessian (default)"
-    )
-    curvature_.add_argument(
-        "--probes", metavar="N", type=whole, default=0, help="of the density (default: 0)"
-    )
-    curvature_.add_argument("--layers", action="store_true", help="each layer's block too")
-    curvature_.add_argument(
-        "--time-limit", metavar="S", type=float, help="seconds; then what is known so far"
-    )
-    curvature_.set_defaults(command=curvature, parser=curvature_, bn="running")
+    add_measures(commands)
 
     runs_ = commands.add_parser("runs", help="what is done, running, failed in a study's folder")
     runs_.add_argument("folder", metavar="DIR", type=Path, help=STUDY_FOLDER)
@@ -136,32 +120,10 @@ def parser() -> Parser:
     return top
 
 
-def add_execution_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
-    command.add_argument("--data-root", metavar="DIR", type=Path, help="the folder that holds CIFAR")
-    command.add_argument("--download", action="store_true", help="fetch CIFAR where it is not found")
-    command.add_argument(
-        "--mirror", metavar="URL", action="append", default=[], help="fetch it from here; may be repeated"
-    )
-
-
-def add_subject_flags(command: argparse.ArgumentParser, images: int) -> None:
-    command.add_argument("target", metavar="RUN", help="a run's folder, or FILE.py:FACTORY on --data")
-    command.add_argument("--images", metavar="N", type=whole, default=images, help=f"default: {images}")
-    command.add_argument(
-        "--batch", metavar="N", type=whole, help="of a mini-batch (default: the run's, or all)"
-    )
-    command.add_argument("--bn", choices=("batch", "running"), help="statistics that BatchNorm takes")
-    command.add_argument("--data", metavar="NAME", default="digits", help="for a factory (default: digits)")
-    command.add_argument("--figure", metavar="FILE", type=Path, help="draw it: .png, .svg or .pdf")
-    command.add_argument("--json", action="store_true", help="everything as JSON")
-    add_execution_flags(command)
-
-
 def reproduce(values: argparse.Namespace) -> None:
     """gradscape reproduce: run what is missing, then build the report."""
+    from gradscape.machine import cores
     from gradscape.store import StudyFolder
-    from gradscape.study.executors import cores
     from gradscape.study.run import STUDIES, Execution
     from gradscape.study.run import reproduce as run_study
 
@@ -216,8 +178,9 @@ def train(values: argparse.Namespace) -> None:
     images = load_images(
         config.data.name, values.data_root, download=values.download, mirrors=tuple(values.mirror) or None
     )
+    from gradscape.machine import cores
     from gradscape.study.console import ProgressView
-    from gradscape.study.executors import Event, cores
+    from gradscape.study.executors import Event
     from gradscape.train.loop import train_run
     from gradscape.train.process import prepare_process
 
@@ -277,86 +240,6 @@ def check(values: argparse.Namespace) -> None:
         from gradscape.report.checked_page import save_check_page
 
         print(f"page: {save_check_page(found, values.page)}", file=sys.stderr)
-
-
-def require_folder(flag: str, file: Path | None) -> None:
-    """Refuse a file that could not be written when all is computed."""
-    if file and not file.absolute().parent.is_dir():
-        raise ConfigError(f"{flag}: there is no folder {file.parent}; give a file in one that exists")
-
-
-def smoothness(values: argparse.Namespace) -> None:
-    """gradscape smoothness: along the gradient, and for a run along its optimiser's next step."""
-    from gradscape.measure.smoothness import smoothness as measure
-
-    found = subject(values)
-    if found.optimizer is None and values.lr is None:
-        raise ConfigError(f"--lr: {values.target} is trained by none yet; type --lr 0.1")
-    show(
-        values,
-        measure(
-            found.model,
-            found.loss,
-            found.batches,
-            values.lr,
-            optimizer=found.optimizer,
-            points=values.points,
-            bn=values.bn,
-        ),
-    )
-
-
-def curvature(values: argparse.Namespace) -> None:
-    """gradscape curvature: of a run's last epoch, or of a factory's network."""
-    from gradscape.measure.curvature import curvature as measure
-
-    found = subject(values)
-    record = measure(
-        found.model,
-        found.loss,
-        found.batches,
-        values.k,
-        matrix=values.matrix,
-        bn=values.bn,
-        probes=values.probes,
-        layers=values.layers,
-        optimizer=found.optimizer,
-        time_limit=values.time_limit,
-        report=say,
-    )
-    show(values, record)
-
-
-def subject(values: argparse.Namespace) -> Subject:
-    """The network and images that the flags name; all cores at work."""
-    from gradscape.study.executors import cores
-    from gradscape.subject import Source, subject_of
-    from gradscape.train.process import prepare_process
-
-    for flag in ("images", "batch"):
-        if (count := getattr(values, flag)) is not None and count < 1:
-            raise ConfigError(f"--{flag}: {count} is not possible; give 1 or more")
-    require_folder("--figure", values.figure)
-    if values.batch is None and values.bn == "running":
-        values.batch = values.images  # samples do not act together: fewer and larger are quicker
-    prepare_process(cores())
-    source = Source(
-        values.data, values.data_root, values.download, values.mirror, values.images, values.batch
-    )
-    return subject_of(values.target, source, values.device)
-
-
-def show(values: argparse.Namespace, record: SmoothnessRecord | CurvatureRecord) -> None:
-    """Print a record, and draw it if asked to."""
-    print(json.dumps(record.to_dict(), indent=1, ensure_ascii=False) if values.json else record)
-    if values.figure:
-        import matplotlib
-
-        matplotlib.use("Agg")  # no window, whatever the user's own setting
-        drawing = record.plot().get_figure(root=True)
-        assert drawing is not None
-        drawing.savefig(values.figure, dpi=150)
-        say(f"figure: {values.figure}")
 
 
 def runs(values: argparse.Namespace) -> None:

@@ -206,6 +206,12 @@ class RunConfig:
     curvature_images: int = option(
         0, "training images on which the Hessian's spectrum is measured before and after training; 0 for none"
     )
+    landscape_images: int = option(
+        0, "training images on which the loss is measured over a plane around the trained weights; 0 for none"
+    )
+    keep_every: int = option(
+        0, "epochs from one kept set of weights to the next, from before the first; 0 to keep none"
+    )
     precision: Precision = option(
         "fp32", "fp32, tf32 (NVIDIA GPUs) or bf16 (mixed; about twice as fast where the device has it)"
     )
@@ -221,12 +227,15 @@ class RunConfig:
         require(0 <= self.seed < 2**32, "seed", self.seed, "give 0 … 4294967295")
         require(self.smoothness_every >= 0, "smoothness_every", self.smoothness_every, "give 0 or more steps")
         assert self.data.train is not None
-        require(
-            0 <= self.curvature_images <= self.data.train,
-            "curvature_images",
-            self.curvature_images,
-            f"give 0 … {self.data.train}, the number of training images",
-        )
+        require(self.keep_every >= 0, "keep_every", self.keep_every, "give 0 or more epochs")
+        for name in ("curvature_images", "landscape_images"):
+            images = getattr(self, name)
+            require(
+                0 <= images <= self.data.train,
+                name,
+                images,
+                f"give 0 … {self.data.train}, the number of training images",
+            )
         require(
             1 <= self.batch_size <= self.data.train,
             "batch_size",
@@ -249,7 +258,7 @@ class RunConfig:
         norm = {"none": "plain", "batch": "bn", "algorithm1": "alg1"}[self.net.norm]
         name = f"vgg{self.net.depth:02d}-{norm}-lr{self.optim.lr:g}-b{self.batch_size}-s{self.seed}"
         values = to_dict(self)
-        for measure in ("smoothness_every", "curvature_images"):
+        for measure in ("smoothness_every", "curvature_images", "landscape_images", "keep_every"):
             if not values[measure]:
                 del values[measure]  # runs from before there was a choice keep their names
         if self.precision == "fp32":

@@ -13,6 +13,7 @@ import sys
 import types
 import typing
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from gradscape.errors import ConfigError, nearest
@@ -117,3 +118,18 @@ def nested(values: dict[str, Any]) -> dict[str, Any]:
 
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def add_execution_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    command.add_argument("--data-root", metavar="DIR", type=Path, help="the folder that holds CIFAR")
+    command.add_argument("--download", action="store_true", help="fetch CIFAR where it is not found")
+    command.add_argument(
+        "--mirror", metavar="URL", action="append", default=[], help="fetch it from here; may be repeated"
+    )
+
+
+def require_folder(flag: str, file: Path | None) -> None:
+    """Refuse a file that could not be written when all is computed."""
+    if file and not file.absolute().parent.is_dir():
+        raise ConfigError(f"{flag}: there is no folder {file.parent}; give a file in one that exists")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradscape.arrays import Values, plain_values
+from gradscape.arrays import Values, plain_value, plain_values
 from gradscape.intervals import student_t
 from gradscape.words import counted
 
@@ -177,8 +177,8 @@ class NoiseRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, with what follows from them."""
-        derived = {name: getattr(self, name) for name in DERIVED}
-        return {**plain_values(self), **derived, "interval": list(self.interval)}
+        derived = {name: plain_value(getattr(self, name)) for name in DERIVED}
+        return {**plain_values(self), **derived, "interval": [plain_value(end) for end in self.interval]}
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """GSNR of every parameter tensor on a log axis, and what chance alone gives; returns the axes."""

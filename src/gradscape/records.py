@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gradscape.errors import ConfigError
@@ -16,6 +16,8 @@ from gradscape.errors import ConfigError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
+
+    from gradscape.landscaped import LandscapeRecord
 
 WEIGHT_KINDS = ("conv", "linear")
 
@@ -221,6 +223,7 @@ class RunRecord:
         test: `{"last": {"loss", "accuracy"}, "best": {…, "epoch"}}` once done, else empty; means over
             the test images with the last and with the best-validation weights.
         curvature: of the loss at the `start` and at the `end` of training, where it was asked for.
+        landscape: the loss over a plane around the trained weights; None where it was not asked for.
     """
 
     identity: str
@@ -230,6 +233,7 @@ class RunRecord:
     epochs: tuple[EpochRecord, ...]
     test: Mapping[str, Mapping[str, float]]
     curvature: Mapping[str, Curvature] = field(default_factory=dict)
+    landscape: LandscapeRecord | None = None
 
     @property
     def seed(self) -> int:
@@ -240,7 +244,9 @@ class RunRecord:
         return tuple(getattr(epoch, name) for epoch in self.epochs)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values."""
+        landscape = None if self.landscape is None else self.landscape.to_dict()
+        return {**asdict(replace(self, landscape=None)), "landscape": landscape}
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Train and validation accuracy over the epochs; returns the axes."""
@@ -287,7 +293,9 @@ class StudyRecord:
         return tuple(sorted((r for r in chosen if r.epochs), key=lambda r: r.seed))
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values."""
+        runs = {identity: run.to_dict() for identity, run in self.runs.items()}
+        return {**asdict(replace(self, runs={})), "runs": runs}
 
     def to_pandas(self) -> DataFrame:
         """One row per run and epoch: identity, state, seed, lr, losses, accuracies, times (needs pandas)."""

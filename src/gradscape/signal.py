@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscape.arrays import Values, plain_values
+from gradscape.arrays import Values, plain_value, plain_values
 from gradscape.words import counted
 
 if TYPE_CHECKING:
@@ -161,8 +161,10 @@ class SignalRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, with χ and the depth scale."""
-        derived = {name: getattr(self, name) for name in ("mean_chi", "depth_scale", "depth_scale_how")}
-        return {**plain_values(self), "chi": self.chi.tolist(), **derived}
+        derived = {
+            name: plain_value(getattr(self, name)) for name in ("mean_chi", "depth_scale", "depth_scale_how")
+        }
+        return {**plain_values(self), "chi": plain_value(self.chi), **derived}
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Second moments of signal and gradient on a log axis, correlation on one at the right; the axes."""

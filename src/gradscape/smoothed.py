@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscape.arrays import Values, plain_values
+from gradscape.arrays import Values, plain_value, plain_values
 from gradscape.words import counted
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Line:
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, with what is derived of them."""
         derived = ("loss_variation", "predictiveness", "beta", "lipschitz")
-        return {**plain_values(self), **{name: getattr(self, name).tolist() for name in derived}}
+        return {**plain_values(self), **{name: plain_value(getattr(self, name)) for name in derived}}
 
     def __str__(self) -> str:
         low, high = self.loss_variation.mean(axis=0)
@@ -140,7 +140,7 @@ class SmoothnessRecord:
             **plain_values(self),
             "along_gradient": self.along_gradient.to_dict(),
             "along_step": None if self.along_step is None else self.along_step.to_dict(),
-            "scale_free_beta": self.scale_free_beta.tolist(),
+            "scale_free_beta": plain_value(self.scale_free_beta),
         }
 
     def plot(self, ax: Axes | None = None) -> Axes:

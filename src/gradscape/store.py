@@ -4,6 +4,8 @@
     DIR/runs/<identity>/config.json     the run's configuration
     DIR/runs/<identity>/metrics.jsonl   one line per epoch, each with a checksum of its own
     DIR/runs/<identity>/curvature.json  spectra of the Hessian before and after training, if asked for
+    DIR/runs/<identity>/landscape.json  the loss over a plane around the trained weights, if asked for
+    DIR/runs/<identity>/weights/        epoch-0007.<sha256>.safetensors, of the model alone, if asked for
     DIR/runs/<identity>/checkpoint/     epoch-0007.<sha256>.safetensors, the last one and the one before
     DIR/runs/<identity>/status.json     pending | running | done | diverged | failed, test results, versions
 
@@ -14,11 +16,8 @@ is used. No torch here: tensors travel as numpy arrays.
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
 import os
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,9 +29,21 @@ from filelock import FileLock, Timeout
 
 from gradscape.config import RunConfig, from_dict, to_dict
 from gradscape.errors import StoreError
+from gradscape.files import (
+    explained,
+    load_tensors,
+    locked,
+    make_folder,
+    read_json,
+    save_tensors,
+    with_checksum,
+    without_checksum,
+    write_bytes,
+    write_json,
+)
+from gradscape.landscaped import LandscapeRecord
 from gradscape.records import Curvature, EpochRecord, RunRecord, StudyRecord
 
-FORMAT = 1  # of everything below; a reader refuses a newer one
 PROBE = 8_000_000  # bytes; a VGG38's checkpoint has 5.4 million
 ENDED = ("done", "diverged")  # states that are not run again
 
@@ -59,6 +70,10 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoint"
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "weights"
 
     def create(self, config: RunConfig) -> None:
         """Write `config.json` and a pending status unless they are there.
@@ -154,21 +169,22 @@ class RunFolder:
         found = read_json(path) if path.exists() else {}
         return {moment: Curvature.from_dict(values) for moment, values in found.items()}
 
+    def landscape(self) -> LandscapeRecord | None:
+        """The loss around the trained weights, or None."""
+        path = self.path / "landscape.json"
+        return LandscapeRecord.from_dict(read_json(path)) if path.exists() else None
+
+    def add_landscape(self, landscape: LandscapeRecord) -> None:
+        write_json(self.path / "landscape.json", landscape.to_dict())
+
     def add_curvature(self, moment: str, curvature: Curvature) -> None:
         known = self.curvature() | {moment: curvature}
         write_json(self.path / "curvature.json", {name: each.to_dict() for name, each in known.items()})
 
     def save(self, checkpoint: Checkpoint) -> Path:
         """Write a checkpoint, then drop all but it and the one before."""
-        from safetensors.numpy import save
-
-        make_folder(self.checkpoints)
-        values = json.dumps(checkpoint.values)
-        header = {"format": str(FORMAT), "epoch": str(checkpoint.epoch), "values": values}
-        data = save({name: np.asarray(a, order="C") for name, a in checkpoint.arrays.items()}, header)
-        digest = hashlib.sha256(data).hexdigest()
-        path = self.checkpoints / f"epoch-{checkpoint.epoch:04d}.{digest}.safetensors"
-        write_bytes(path, data)
+        values = {"epoch": str(checkpoint.epoch), "values": json.dumps(checkpoint.values)}
+        path = save_tensors(self.checkpoints, epoch_name(checkpoint.epoch), checkpoint.arrays, values)
         earlier = [p for p in self.checkpoint_files() if p.name.split(".")[0] < path.name.split(".")[0]]
         kept = {path, *earlier[:1]}
         for old in self.checkpoints.iterdir():
@@ -186,16 +202,23 @@ class RunFolder:
         Raises:
             StoreError: it was written by a newer gradscape.
         """
-        from safetensors.numpy import load
-
         for path in self.checkpoint_files():
-            data = path.read_bytes()
-            if hashlib.sha256(data).hexdigest() != path.name.split(".")[1]:
-                continue
-            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-            refuse_newer(int(header["format"]), path)
-            return Checkpoint(int(header["epoch"]), load(data), json.loads(header["values"]))
+            if (found := load_tensors(path)) is not None:
+                arrays, header = found
+                return Checkpoint(int(header["epoch"]), arrays, json.loads(header["values"]))
         return None
+
+    def save_weights(self, epoch: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep a model's tensors after an epoch; before training it is epoch 0."""
+        path = save_tensors(self.weights, epoch_name(epoch), arrays, {"epoch": str(epoch)})
+        for old in self.weights.glob(f"{epoch_name(epoch)}.*"):
+            if old != path:
+                old.unlink()
+
+    def kept_weights(self) -> dict[int, Mapping[str, np.ndarray]]:
+        """Epoch → the model's tensors that were kept after it, those whose bytes match their checksum."""
+        found = [load_tensors(path) for path in sorted(self.weights.glob("epoch-*.safetensors"))]
+        return {int(header["epoch"]): arrays for arrays, header in filter(None, found)}
 
     def record(self) -> RunRecord:
         """Everything but the tensors; a run whose process was killed is pending, whatever it last said."""
@@ -209,6 +232,7 @@ class RunFolder:
             status=status,
             epochs=tuple(self.epochs()),
             curvature=self.curvature(),
+            landscape=self.landscape(),
         )
 
 
@@ -281,111 +305,5 @@ def load(folder: str | Path) -> StudyRecord:
     return StudyFolder(Path(folder)).record()
 
 
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn an `OSError` on `path` into the one line users get."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        cure = "free space or give another folder" if full else "give another folder"
-        raise StoreError(f"cannot write {path}: {error.strerror}; {cure} with --out") from error
-
-
-def make_folder(path: Path) -> None:
-    with explained(path):
-        path.mkdir(parents=True, exist_ok=True)
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """`replace_bytes` in a study's or run's folder."""
-    with explained(path):
-        replace_bytes(path, data)
-
-
-def replace_bytes(path: Path, data: bytes) -> None:
-    """Write aside, fsync, rename: `path` holds the old bytes or the new, never a part."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(aside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Make a rename durable; Windows has no folder handles and needs none."""
-    if os.name == "posix":
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    text = json.dumps({"format": FORMAT, **values}, indent=1, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, text.encode() + b"\n")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file's values without its format number.
-
-    Raises:
-        StoreError: it is missing, damaged, or written by a newer gradscape.
-    """
-    try:
-        values = json.loads(path.read_bytes())
-    except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise StoreError(f"{path} is damaged: {error}; delete it and give the same command again") from error
-    if not isinstance(values, dict) or not isinstance(values.get("format"), int):
-        raise StoreError(f"{path} is not gradscape's: it has no format number")
-    refuse_newer(values.pop("format"), path)
-    return values
-
-
-def refuse_newer(found: int, path: Path) -> None:
-    if found > FORMAT:
-        raise StoreError(
-            f"{path} was written by a newer gradscape (format {found}, this one reads {FORMAT}); "
-            "type: pip install --upgrade gradscape"
-        )
-
-
-@contextmanager
-def locked(folder: Path, what: str, patience: float) -> Iterator[None]:
-    """Hold `folder/.lock`, waiting `patience` seconds; the system frees it when its holder dies."""
-    lock = FileLock(folder / ".lock")
-    with explained(folder):
-        try:
-            lock.acquire(timeout=patience)
-        except Timeout as error:
-            raise StoreError(
-                f"another gradscape command is at work on {what}; wait for it or give another --out folder"
-            ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def with_checksum(values: Mapping[str, Any]) -> bytes:
-    """One JSON line ending in the CRC-32 of what stands before it."""
-    text = json.dumps(values, allow_nan=False)
-    return f'{text[:-1]}, "crc32": "{zlib.crc32(text.encode()):08x}"}}\n'.encode()
-
-
-def without_checksum(line: bytes) -> dict[str, Any] | None:
-    """The values of a checksummed line, or None if it is damaged."""
-    text, _, check = line.rpartition(b', "crc32": "')
-    if check != b'%08x"}' % zlib.crc32(text + b"}"):
-        return None
-    values: dict[str, Any] = json.loads(text + b"}")
-    return values
+def epoch_name(epoch: int) -> str:
+    return f"epoch-{epoch:04d}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from gradscape.measure.batches import Loss
 from gradscape.measure.signal import made
 from gradscape.store import RunFolder
 from gradscape.train.process import find_device
-from gradscape.train.state import TrainState
+from gradscape.train.state import TrainState, section
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class Subject:
         batches: (x, y) each, normalised, not augmented.
         optimizer: with its state and the learning rate of the last epoch; None for a factory.
         loss: of a classifier.
+        path: epoch → weights that the run kept after it.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Subject:
     batches: list[tuple[Tensor, Tensor]]
     optimizer: Optimizer | None
     loss: Loss = cross_entropy
+    path: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
 
 
 def subject_of(target: str, source: Source, device: str) -> Subject:
@@ -114,4 +116,5 @@ def of_run(folder: RunFolder, source: Source, device: torch.device) -> Subject:
     assert data.valid is not None
     chosen = split(images.train_labels, data.valid, data.split_seed, data.stratified).train[: data.train]
     batches = source.batches(images, chosen, device, config)
-    return Subject(folder.path.name, state.model, batches, state.optimizer)
+    path = {epoch: section(arrays, "") for epoch, arrays in folder.kept_weights().items()}
+    return Subject(folder.path.name, state.model, batches, state.optimizer, path=path)

@@ -378,7 +378,7 @@ def test_the_record_is_plain_and_draws_itself() -> None:
     found = noise(network(), cross_entropy, labelled())
     plain = json.loads(json.dumps(found.to_dict()))
     assert plain["noise_scale"] == found.noise_scale
-    assert plain["interval"] == list(found.interval)
+    assert plain["interval"] == [end if np.isfinite(end) else None for end in found.interval]
     assert len(plain["gsnr"]) == len(plain["layers"]) == 6
     axes = found.plot()
     assert axes.get_yscale() == "log"

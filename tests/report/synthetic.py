@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from gradscape.arrays import Values
+from gradscape.landscaped import LandscapeRecord, Path
 from gradscape.records import Curvature, EpochRecord, GradientFlow, RunRecord, StepSmoothness, StudyRecord
 
 # Final train and validation accuracy by role, near the paper's; the plain net guesses.
@@ -87,6 +89,39 @@ def curvature(role: str, seed: int, trained: float) -> Curvature:
     return Curvature(2.0, 500, 338_052, largest, nodes[0], 0.01, 0.01, (nodes, nodes), (weights, weights))
 
 
+def landscape(loss: Values, path: Path | None = None, **changes: Any) -> LandscapeRecord:
+    """A record of these surfaces over -1 to 1."""
+    axes = tuple(np.linspace(-1, 1, count) for count in loss.shape[1:])
+    values: dict[str, Any] = {
+        "directions": ("filter-normalised",) * len(axes),
+        "axes": axes,
+        "loss": loss,
+        "error": np.full(loss.shape, 0.01),
+        "metrics": {"accuracy": 1 / (1 + loss)},
+        "measured": np.ones(loss.shape, dtype=bool),
+        "lengths": np.ones((len(loss), len(axes))),
+        "middle": loss.reshape(len(loss), -1).min(axis=1),
+        "between": False,
+        "bn": "running",
+        "precision": "fp32",
+        "parameters": 1_000,
+        "samples": 500,
+        "check": None,
+        "path": path,
+        "convexity": None,
+        "evaluations": loss.size,
+        "seconds": 1.0,
+        "complete": True,
+        "notes": (),
+    }
+    return LandscapeRecord(**(values | changes))
+
+
+def bowl(steep: float, points: int = 9) -> Values:
+    c = np.linspace(-1, 1, points)
+    return 0.1 + steep * (c[:, None] ** 2 + 2 * c[None] ** 2)[None]
+
+
 def run(role: str, seed: int, epochs: int = 8, data: str = "cifar100", **changes: Any) -> RunRecord:
     """One finished run of a role."""
     rng = np.random.default_rng([seed, len(role), sum(map(ord, role))])
@@ -133,6 +168,7 @@ def run(role: str, seed: int, epochs: int = 8, data: str = "cifar100", **changes
         epochs=records,
         test={"last": end, "best": {**end, "epoch": epochs}},
         curvature={"start": curvature(role, seed, 0.5), "end": curvature(role, seed, 1.0)},
+        landscape=landscape(bowl(BETA.get(role, 40.0) * (1 + 0.05 * seed))),
     )
     return dataclasses.replace(made, **changes)
 

@@ -72,12 +72,21 @@ def test_building_again_gives_the_same_bytes(whole: Path, tmp_path: Path) -> Non
 
 def test_what_is_written(whole: Path) -> None:
     panels = ["1a", "1b", "1c", "1d", "2", "2b", "3a", "3b", "3c", "3d", "4a", "4b", "4c", "4d", "5a", "5b"]
-    panels += ["6a", "6b", "6c", "6d"]
+    panels += [
+        "6a",
+        "6b",
+        "6c",
+        "6d",
+        *(f"7{letter}" for letter in "abcd"),
+        *(f"8{letter}" for letter in "abcdef"),
+    ]
     assert set(contents(whole)) == {
         "index.html",
+        "figure-7.html",
+        "figure-8.html",
         "claims.json",
         *(f"figures/figure-{name}.{ending}" for name in panels for ending in ("svg", "png", "pdf")),
-        *(f"tables/table-{name}.{ending}" for name in (1, 2, 3, 4) for ending in ("csv", "md", "tex")),
+        *(f"tables/table-{name}.{ending}" for name in (1, 2, 3, 4, 5) for ending in ("csv", "md", "tex")),
     }
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from gradscape.cli import main
 from gradscape.study import batchnorm
 
-# Measures of smoothness: one in each direction. More, or spectra, would be most of its time.
+# Measures of smoothness: one in each direction. More, spectra or landscapes would be most of its time.
 SMALL = replace(
     batchnorm.PRESETS["quick"],
     epochs=3,
@@ -18,8 +18,15 @@ SMALL = replace(
     shrink=10,
     measures=2,
     curvature=0,
+    landscape=0,
+    keep_every=0,
 )
+
+# Two rates and three sizes: 7 of the 14 runs, each kind among them.
+AXES = {"LEARNING_RATES": (0.001, 0.05), "BATCH_SIZES": (50, 100, 800)}
 
 if __name__ == "__main__":
     batchnorm.PRESETS["quick"] = SMALL
+    for name, values in AXES.items():
+        setattr(batchnorm, name, values)
     sys.exit(main(["reproduce", "--out", *sys.argv[1:], "--workers", "2"]))

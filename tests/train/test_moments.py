@@ -18,7 +18,7 @@ from gradscape.data.batches import eval_batches
 from gradscape.errors import ConfigError
 from gradscape.store import RunFolder
 from gradscape.train import loop, moments
-from gradscape.train.state import TrainState, build_model
+from gradscape.train.state import TrainState, build_model, section
 
 SMALL = gs.RunConfig(
     net=gs.NetConfig(depth=8, filters=4),
@@ -107,3 +107,39 @@ def test_a_loss_without_curvature_is_told_and_costs_no_run(
 def test_more_images_than_there_are_are_refused() -> None:
     with pytest.raises(ConfigError, match="curvature_images: 91 is not possible; give 0 … 90, the number"):
         replace(SMALL, curvature_images=91)
+
+
+def test_the_landscape_is_what_gs_landscape_finds(tmp_path: Path) -> None:
+    config = replace(SMALL, landscape_images=40, keep_every=2, seed=3)
+    folder, images = RunFolder(tmp_path / "run"), gs.load_images("digits")
+    record = gs.train_run(config, folder, images)
+    found = record.landscape
+    assert found is not None
+    kept = split(images.train_labels, 40, config.data.split_seed, config.data.stratified).train[:40]
+    shown = images.train_images[kept], images.train_labels[kept], 20
+    batches = list(eval_batches(*shown, *STATISTICS[config.data.normalised_as], torch.device("cpu")))
+    model = build_model(config, torch.device("cpu"))
+    model.load_state_dict(section(folder.kept_weights()[2], ""))
+    expected = gs.landscape(model, cross_entropy, batches, points=moments.POINTS, bn="batch", seed=3)
+    assert found.loss[found.measured] == pytest.approx(expected.loss[found.measured], rel=1e-5)
+    assert found.evaluations < 0.6 * expected.evaluations
+    assert np.abs(found.loss / expected.loss - 1).max() < 2 * moments.ACCURACY
+    assert found.check is not None
+
+
+def test_weights_are_kept_from_before_the_first_epoch_to_the_last(tmp_path: Path) -> None:
+    config = replace(SMALL, epochs=3, keep_every=2)
+    folder = RunFolder(tmp_path / "run")
+    gs.train_run(config, folder, gs.load_images("digits"))
+    weights, checkpoint = folder.kept_weights(), folder.load()
+    assert checkpoint is not None
+    assert list(weights) == [0, 2, 3]
+    fresh = build_model(config, torch.device("cpu")).state_dict()
+    assert all(np.array_equal(weights[0][name], value.numpy()) for name, value in fresh.items())
+    assert all(
+        np.array_equal(value, checkpoint.arrays[f"model.{name}"]) for name, value in weights[3].items()
+    )
+    assert gs.RunConfig().identity == replace(gs.RunConfig(), keep_every=0, landscape_images=0).identity
+    torn = next((folder.path / "weights").glob("epoch-0002.*"))
+    torn.write_bytes(torn.read_bytes()[:-1])
+    assert list(folder.kept_weights()) == [0, 3]

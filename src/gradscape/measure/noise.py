@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from gradscape.arrays import Values
 from gradscape.errors import ConfigError
+from gradscape.machine import memory_free
 from gradscape.measure.batches import Batch, Loss
 from gradscape.measure.objective import Objective, Statistics
 from gradscape.measure.subjects import named, plain
-from gradscape.memory import memory_free
 from gradscape.noisy import NoiseRecord
 from gradscape.words import counted
 

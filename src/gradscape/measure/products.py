@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from gradscape.errors import ConfigError
+from gradscape.machine import memory_free
 from gradscape.measure.batches import Batch
 from gradscape.measure.jacobian import twice_differentiable
 from gradscape.measure.objective import Objective
 from gradscape.measure.second_order import Quick
-from gradscape.memory import memory_free
 
 Matrix = Literal["hessian", "ggn"]
 Pieces = list[Tensor]

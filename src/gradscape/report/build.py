@@ -1,7 +1,8 @@
 """Write a study's report: figures, tables, claims and the page that shows them.
 
     FOLDER/figures/NAME.{svg,png,pdf}   FOLDER/tables/NAME.{csv,md,tex}
-    FOLDER/claims.json                  FOLDER/index.html, written last: what it links to is there
+    FOLDER/claims.json                  FOLDER/NAME.html, pages beside the report
+    FOLDER/index.html, written last: what it links to is there
 
 Every file is written aside and renamed, and follows from the study alone: no date, no path, no order
 that could change. So building again gives the same bytes.
@@ -14,14 +15,29 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gradscape.files import make_folder, write_bytes
 from gradscape.records import StudyRecord
 from gradscape.report.claims import Claim
 from gradscape.report.figures import Figure, render
 from gradscape.report.page import page
 from gradscape.report.tables import Table, to_csv, to_latex, to_markdown
-from gradscape.store import make_folder, write_bytes
 
 TABLE_FORMATS: Mapping[str, Callable[[Table], str]] = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page beside the report's, which links to it.
+
+    Attributes:
+        name: of its file.
+        title: of the link.
+        data: HTML that asks for no other file.
+    """
+
+    name: str
+    title: str
+    data: bytes
 
 
 @dataclass(frozen=True)
@@ -32,6 +48,7 @@ class ReportParts:
         question: the page's title.
         answer: paragraphs that answer it from the study and its checked claims.
         figures, tables, claims: drawn, filled and checked from the study's record.
+        pages: beside it.
     """
 
     question: str
@@ -39,6 +56,7 @@ class ReportParts:
     figures: Callable[[StudyRecord], Sequence[Figure]]
     tables: Callable[[StudyRecord], Sequence[Table]]
     claims: Callable[[StudyRecord], Sequence[Claim]]
+    pages: Callable[[StudyRecord], Sequence[Page]] = lambda study: ()
 
 
 def build(study: StudyRecord, parts: ReportParts, folder: Path) -> Path:
@@ -63,7 +81,11 @@ def build(study: StudyRecord, parts: ReportParts, folder: Path) -> Path:
         for ending, text in TABLE_FORMATS.items():
             write_bytes(folder / "tables" / f"{table.name}.{ending}", text(table).encode())
     write_bytes(folder / "claims.json", claims_json(study, claims))
-    html = page(study, parts.question, parts.answer(study, claims), figures, drawn, tables, claims)
+    pages = parts.pages(study)
+    for each in pages:
+        write_bytes(folder / each.name, each.data)
+    beside = {each.name: each.title for each in pages}
+    html = page(study, parts.question, parts.answer(study, claims), figures, drawn, tables, claims, beside)
     write_bytes(folder / "index.html", html.encode())
     return folder / "index.html"
 

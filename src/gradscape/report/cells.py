@@ -29,6 +29,15 @@ def spread(study: StudyRecord, role: str, values: Mapping[int, float], deviation
     return text if found.half is None else f"{text} ± {found.half:.3f}"
 
 
+def with_interval(study: StudyRecord, role: str, values: Sequence[float]) -> str:
+    """Mean and 95 % interval of a role's numbers of any size, or why there are none."""
+    known = [value for value in values if math.isfinite(value)]
+    if not known:
+        return counted(study, role) or "–"
+    found = interval(known)
+    return f"{found.mean:.3g}" if found.half is None else f"{found.mean:.3g} ± {found.half:.2g}"
+
+
 def jitter(ends: Sequence[Final]) -> float | None:
     """Root mean square over seeds of the deviation over epochs."""
     known = [end.deviation for end in ends if end.deviation is not None]

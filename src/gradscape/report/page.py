@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import groupby
+from types import MappingProxyType
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -28,6 +29,7 @@ def page(
     drawn: Mapping[str, str],
     tables: Sequence[Table],
     claims: Sequence[Claim],
+    beside: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """The report's page as HTML; the same arguments give the same text.
 
@@ -38,6 +40,7 @@ def page(
         figures: in order; neighbours of one group stand together.
         drawn: figure name → its SVG file's text.
         tables, claims: in order.
+        beside: file name → title of pages to link to.
 
     Example:
         >>> html = page(study, "Why?", ["Because."], [], {}, [], [])
@@ -53,6 +56,7 @@ def page(
             drawn={name: Markup(inline_svg(svg, name)) for name, svg in drawn.items()},
             tables=tables,
             claims=claims,
+            beside=beside,
             badges=BADGES,
             summary=summary(study),
             runs=[run_row(study, run) for run in study.runs.values()],

@@ -8,13 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from matplotlib.ticker import LogLocator, NullLocator
 
-from gradscape.intervals import interval
 from gradscape.records import Curvature, StudyRecord
-from gradscape.report.cells import seeds_ended
+from gradscape.report.cells import seeds_ended, with_interval
 from gradscape.report.claims import Evidence, below, differences
 from gradscape.report.figures import Figure, add_legend, panel, write_across
 from gradscape.report.panels import not_done, titled
-from gradscape.report.runs import counted, ended, joined, members, seeds_in_words, together, unfinished
+from gradscape.report.runs import ended, joined, members, seeds_in_words, together, unfinished
 from gradscape.report.style import LOOKS, styled
 from gradscape.report.tables import Table
 
@@ -94,7 +93,7 @@ def ends_table(study: StudyRecord, name: str, title: str, roles: Mapping[str, st
         (
             label,
             *(
-                cell(study, role, [value(c) for c in curvatures(study, role, moment).values()])
+                with_interval(study, role, [value(c) for c in curvatures(study, role, moment).values()])
                 for moment, value in cells.values()
             ),
             seeds_ended(study, role),
@@ -107,13 +106,6 @@ def ends_table(study: StudyRecord, name: str, title: str, roles: Mapping[str, st
     )
     alignment = ("left", *("right" for _ in (*cells, "seeds")))
     return Table(name, title, caption, ("run", *cells, "seeds"), tuple(rows), alignment)  # type: ignore[arg-type]
-
-
-def cell(study: StudyRecord, role: str, values: list[float]) -> str:
-    if not values:
-        return counted(study, role) or "–"
-    found = interval(values)
-    return f"{found.mean:.3g}" if found.half is None else f"{found.mean:.3g} ± {found.half:.2g}"
 
 
 def sharpness(study: StudyRecord, role: str) -> dict[int, float]:

@@ -19,6 +19,7 @@ LATEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "±": r"\ensuremath{\pm}",
+    "≥": r"\ensuremath{\ge}",
     "×": r"\ensuremath{\times}",
     "λ": r"\ensuremath{\lambda}",
     "−": r"\ensuremath{-}",

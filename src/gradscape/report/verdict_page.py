@@ -10,10 +10,10 @@ from markupsafe import Markup
 
 from gradscape.diagnosis import Diagnosis
 from gradscape.errors import StoreError
+from gradscape.files import replace_bytes
 from gradscape.report.figures import Figure, render
 from gradscape.report.inline import inline_svg
 from gradscape.report.page import environment
-from gradscape.store import replace_bytes
 from gradscape.words import counted
 
 

@@ -30,6 +30,8 @@ class Preset:
         augment: crop and flip as the data set allows, or not at all.
         measures: measures of smoothness in a run, at least; half as many where batch sizes are compared.
         curvature: images on which the Hessian's spectrum is measured before and after training; 0 for none.
+        landscape: images on which the loss is measured around the trained weights.
+        keep_every: epochs from one kept set of weights to the next, of the networks that are compared.
         seeds: seeds of every run.
         baseline_seeds: seeds of the three baselines, on which most claims rest.
         why: in the report, beside the numbers.
@@ -43,6 +45,8 @@ class Preset:
     augment: bool
     measures: int
     curvature: int
+    landscape: int
+    keep_every: int
     seeds: int
     baseline_seeds: int
     why: str
@@ -58,6 +62,8 @@ PRESETS = {
         augment=False,
         measures=12,
         curvature=20,
+        landscape=100,
+        keep_every=1,
         seeds=1,
         baseline_seeds=2,
         why="to run in minutes on two cores",
@@ -71,6 +77,8 @@ PRESETS = {
         augment=True,
         measures=12,
         curvature=100,
+        landscape=300,
+        keep_every=1,
         seeds=2,
         baseline_seeds=2,
         why="to run in about an hour on two cores",
@@ -84,6 +92,8 @@ PRESETS = {
         augment=True,
         measures=12,
         curvature=500,
+        landscape=1_000,
+        keep_every=5,
         seeds=3,
         baseline_seeds=3,
         why="as published",
@@ -152,14 +162,16 @@ def plan_roles(preset: Preset, data: DataConfig) -> dict[str, RunConfig]:
         )
         if lr not in SMOOTHNESS_AT:
             return plain
-        every = apart(plain, preset.measures)
-        if lr == SMOOTHNESS_AT[1]:  # equally many steps for all batch sizes, so that equal updates compare
-            fewest = replace(plain, batch_size=max(BATCH_SIZES) // preset.shrink)
-            every = apart(fewest, preset.measures // 2)
-            if preset.seeds == 1:  # which decides nothing: curvature would be most of the time
-                return replace(plain, smoothness_every=every)
-        images = math.ceil(preset.curvature / plain.batch_size) * plain.batch_size  # whole mini-batches
-        return replace(plain, smoothness_every=every, curvature_images=images)
+        measured = replace(plain, landscape_images=whole(preset.landscape, plain))
+        spectra = replace(measured, curvature_images=whole(preset.curvature, plain))
+        if lr == SMOOTHNESS_AT[0]:
+            every = apart(plain, preset.measures)
+            return replace(spectra, smoothness_every=every, keep_every=preset.keep_every)
+        # Equally many steps for all batch sizes, so that equal updates compare.
+        fewest = replace(plain, batch_size=max(BATCH_SIZES) // preset.shrink)
+        every = apart(fewest, preset.measures // 2)
+        # One seed decides nothing: curvature would be most of the time.
+        return replace(measured if preset.seeds == 1 else spectra, smoothness_every=every)
 
     baselines = {
         "vgg08": run(8, "none"),
@@ -170,6 +182,12 @@ def plan_roles(preset: Preset, data: DataConfig) -> dict[str, RunConfig]:
     rates = {f"lr-{lr}": run(38, "batch", lr=lr) for lr in LEARNING_RATES}
     sizes = {f"batch-{size}": run(38, "batch", lr=0.05, batch=size) for size in BATCH_SIZES}
     return baselines | rates | sizes
+
+
+def whole(images: int, run: RunConfig) -> int:
+    """So many images, in whole mini-batches; one at least, and no more than there are."""
+    assert run.data.train is not None
+    return min(math.ceil(images / run.batch_size), run.data.train // run.batch_size) * run.batch_size
 
 
 def apart(run: RunConfig, measures: int) -> int:

@@ -10,7 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from gradscape.records import StudyRecord
-from gradscape.report.build import ReportParts
+from gradscape.report.basins import basins_table, landscape_figures, turning_pages
+from gradscape.report.build import Page, ReportParts
 from gradscape.report.cells import averaged, ours, seeds_ended, spread
 from gradscape.report.claims import ONE_SEED, Claim, above, below, differences, equivalent, within
 from gradscape.report.figures import Figure
@@ -76,7 +77,7 @@ SMOOTHNESS = (
 
 
 def figures(study: StudyRecord) -> list[Figure]:
-    """Figures 1a-d, 2 and 3a-d of the paper; 2b, what Figure 2's gradients are good for; 4 to 6, smoothness.
+    """Figures 1a-d, 2 and 3a-d of the paper; 2b, what Figure 2's gradients are good for; 4 to 8, smoothness.
 
     Example:
         >>> [figure.name for figure in figures(gradscape.load("runs/batchnorm"))][:2]
@@ -88,10 +89,12 @@ def figures(study: StudyRecord) -> list[Figure]:
     plain = {"vgg08": "VGG08", "vgg38": "VGG38"}
     rescue = {"vgg38-bn": "VGG38 + BatchNorm", "vgg38": "VGG38"}  # VGG38 in its colour of Figure 1
     rates = {f"lr-{rate}": f"lr {rate}" for rate in RATES}
-    batches = {f"batch-{size}": batch_label(study, size) for size in BATCHES}
+    batches = batch_labels(study)
     fourth = "Figure 4. Smoothness through training"
     fifth = "Figure 5. Smoothness by batch size"
     sixth = "Figure 6. Curvature before and after training"
+    seventh = "Figure 7. Loss around the trained weights"
+    eighth = "Figure 8. Loss around the trained weights by batch size"
     return [
         flow_figure(study, "figure-1a", "Gradient flow of VGG38", first, "vgg38"),
         flow_figure(study, "figure-1b", "Gradient flow of VGG08", first, "vgg08"),
@@ -115,6 +118,8 @@ def figures(study: StudyRecord) -> list[Figure]:
         spectrum_figure(study, "figure-6b", sixth, NETWORKS, "end", 1),
         spectrum_figure(study, "figure-6c", sixth, NETWORKS, "start", -1),
         spectrum_figure(study, "figure-6d", sixth, NETWORKS, "end", -1),
+        *landscape_figures(study, "figure-7", seventh, NETWORKS),
+        *landscape_figures(study, "figure-8", eighth, batches),
     ]
 
 
@@ -122,12 +127,12 @@ def figures(study: StudyRecord) -> list[Figure]:
 
 
 def tables(study: StudyRecord) -> list[Table]:
-    """Tables 1 and 2 of the paper, ours beside theirs; Table 3 with the test set, and 4 with curvature.
+    """Tables 1 and 2 of the paper, ours beside theirs; 3 with the test set, 4 curvature, 5 landscapes.
 
     Example:
         >>> print(to_markdown(tables(study)[1]))
     """
-    return [learning_rates(study), batch_sizes(study), test_set(study), curvature(study)]
+    return [learning_rates(study), batch_sizes(study), test_set(study), curvature(study), landscape(study)]
 
 
 def learning_rates(study: StudyRecord) -> Table:
@@ -182,9 +187,14 @@ def test_set(study: StudyRecord) -> Table:
 
 
 def curvature(study: StudyRecord) -> Table:
-    sizes = {f"batch-{size}": f"lr 0.05, {batch_label(study, size)}" for size in BATCHES}
+    sizes = {role: f"lr 0.05, {label}" for role, label in batch_labels(study).items()}
     measured = {role: label for role, label in sizes.items() if curvatures(study, role, "end")}
     return ends_table(study, "table-4", "Table 4. Curvature", NETWORKS | measured)
+
+
+def landscape(study: StudyRecord) -> Table:
+    sizes = {role: f"lr 0.05, {label}" for role, label in batch_labels(study).items()}
+    return basins_table(study, "table-5", "Table 5. Loss around the trained weights", NETWORKS | sizes)
 
 
 def table(
@@ -193,6 +203,14 @@ def table(
     """A table whose first `texts` columns are words and the others numbers."""
     sides: list[Alignment] = ["left" if place < texts else "right" for place in range(len(columns))]
     return Table(name, title, caption, tuple(columns), tuple(rows), tuple(sides))
+
+
+# Pages
+
+
+def pages(study: StudyRecord) -> list[Page]:
+    """Figures 7 and 8 in three dimensions."""
+    return turning_pages(study, {"figure-7": NETWORKS, "figure-8": batch_labels(study)})
 
 
 # Claims
@@ -441,4 +459,10 @@ def batch_label(study: StudyRecord, size: str) -> str:
     return f"batch {size}" if used in (size, "–") else f"batch {size}, here {used}"
 
 
-PARTS = ReportParts(question=QUESTION, answer=answer, figures=figures, tables=tables, claims=claims)
+def batch_labels(study: StudyRecord) -> dict[str, str]:
+    return {f"batch-{size}": batch_label(study, size) for size in BATCHES}
+
+
+PARTS = ReportParts(
+    question=QUESTION, answer=answer, figures=figures, tables=tables, claims=claims, pages=pages
+)

@@ -255,8 +255,3 @@ def cause(exitcode: int | None) -> str:
         name = signal.Signals(-exitcode).name
         return f"{name}; out of memory?" if name == "SIGKILL" else name
     return f"exit code {exitcode}"
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

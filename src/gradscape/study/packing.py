@@ -16,7 +16,7 @@ import torch
 
 from gradscape.config import RunConfig
 from gradscape.errors import ConfigError
-from gradscape.memory import memory_free
+from gradscape.machine import memory_free
 from gradscape.study.cost import dummy_step, run_bytes
 from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.graph import WARM_UP, advance

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from gradscape.config import RunConfig
 from gradscape.data import load_images
 from gradscape.errors import ConfigError, RunFailed
+from gradscape.machine import cores
 from gradscape.report.build import build
 from gradscape.store import ENDED, StudyFolder
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.console import ProgressView
-from gradscape.study.executors import Event, cores, run_processes, run_threads
+from gradscape.study.executors import Event, run_processes, run_threads
 from gradscape.study.study import Plan, Study, ask
 from gradscape.study.work import PRELOAD, TrainJob, train_job
 

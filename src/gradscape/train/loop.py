@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gradscape.config import RunConfig
 from gradscape.data import STATISTICS, ImageSet, split
@@ -19,7 +20,7 @@ from gradscape.records import EpochRecord, Progress, RunRecord, StepSmoothness
 from gradscape.store import ENDED, RunFolder
 from gradscape.train.arithmetic import Arithmetic, decide
 from gradscape.train.graph import advance
-from gradscape.train.moments import measure_curvature
+from gradscape.train.moments import keep_weights, measure_curvature, measure_landscape
 from gradscape.train.process import compute_on, environment, find_device
 from gradscape.train.state import TrainState
 from gradscape.train.step import Batches, TrainStep, cosine, evaluate
@@ -125,16 +126,19 @@ def run(
     shown = EVAL_BATCH[device.type], *mean_std, device
     valid = list(eval_batches(images.train_images[chosen.valid], images.train_labels[chosen.valid], *shown))
 
+    def seen(count: int) -> list[tuple[Tensor, Tensor]]:
+        """The first training images, in mini-batches of the run's size."""
+        of = kept[:count]
+        shown = images.train_images[of], images.train_labels[of], config.batch_size
+        return list(eval_batches(*shown, *mean_std, device))
+
     state = TrainState(config, device)
     if config.curvature_images:
-        size, seen = config.batch_size, kept[: config.curvature_images]
-        looked_at = list(
-            eval_batches(images.train_images[seen], images.train_labels[seen], size, *mean_std, device)
-        )
-        measure_curvature(config, folder, "start", state, looked_at, report)
+        measure_curvature(config, folder, "start", state, seen(config.curvature_images), report)
     if (checkpoint := folder.load()) is not None and len(folder.epochs()) >= checkpoint.epoch:
         state.restore(checkpoint)
     folder.keep(state.epoch)
+    keep_weights(config, folder, state)
     step = TrainStep(state, pool, *mean_std, how)
     take = advance(step)
 
@@ -157,10 +161,13 @@ def run(
                 **measured,
             )
         )
+        keep_weights(config, folder, state)
         folder.save(state.checkpoint())
 
     if config.curvature_images:
-        measure_curvature(config, folder, "end", state, looked_at, report)
+        measure_curvature(config, folder, "end", state, seen(config.curvature_images), report)
+    if config.landscape_images:
+        measure_landscape(config, folder, state, seen(config.landscape_images), report)
     held_out = eval_batches(images.test_images, images.test_labels, *shown)
     return details | {"test": test(state, held_out, device, how.precision)}
 

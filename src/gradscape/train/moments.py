@@ -1,21 +1,28 @@
-"""The Hessian's spectrum at a moment of a run, on images that are the same at all of them."""
+"""What is measured of a run's weights between its epochs, on images that are the same at all moments."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradscape.config import RunConfig
 from gradscape.errors import ConfigError
 from gradscape.measure.curvature import curvature
+from gradscape.measure.landscape import landscape
 from gradscape.records import Curvature
 from gradscape.store import RunFolder
 from gradscape.train.state import TrainState, build_model
 
 PROBES, STEPS = 2, 20  # of the spectral density: for its outline, at a fraction of the training's cost
 TOLERANCE = 1e-2  # of an extreme eigenvalue, beside the largest modulus
+POINTS, ACCURACY = 33, 0.1  # of a landscape: its grid is refined where interpolation is off by more
+CHECKS = 10  # of its interpolation
+
+Batches = list[tuple[Tensor, Tensor]]
+Report = Callable[[str], None]
 
 
 def measure_curvature(
@@ -23,8 +30,8 @@ def measure_curvature(
     folder: RunFolder,
     moment: str,
     state: TrainState,
-    batches: list[tuple[Tensor, Tensor]],
-    report: Callable[[str], None],
+    batches: Batches,
+    report: Report,
 ) -> None:
     """Measure it and keep it, unless the folder has it; a loss that has none is reported.
 
@@ -37,13 +44,10 @@ def measure_curvature(
     """
     if moment in folder.curvature():
         return
-    # Of layers that are not fused: Triton's kernels have no second derivative.
-    model = build_model(config, batches[0][0].device)
-    model.load_state_dict(state.model.state_dict())
     try:
         found = curvature(
-            model, cross_entropy, batches, 1, bn="batch", tolerance=TOLERANCE, trace_products=0,
-            probes=PROBES, steps=STEPS,
+            unfused(config, state), cross_entropy, batches, 1, bn="batch", tolerance=TOLERANCE,
+            trace_products=0, probes=PROBES, steps=STEPS,
         )  # fmt: skip
     except ConfigError as error:
         report(f"no curvature at the {moment}: {error}")
@@ -63,3 +67,40 @@ def measure_curvature(
         weights=tuple(map(tuple, spectrum.weights.tolist())),
     )
     folder.add_curvature(moment, kept)
+
+
+def measure_landscape(
+    config: RunConfig, folder: RunFolder, state: TrainState, batches: Batches, report: Report
+) -> None:
+    """Evaluate the loss around the trained weights and keep it, unless the folder has it.
+
+    Args:
+        config, folder: the run's, whose seed draws the directions.
+        state: the run's, whose weights are in the middle.
+        batches: (x, y) each: BatchNorm takes the statistics of each, as in training.
+        report: called with a sentence where there is news.
+    """
+    if folder.landscape() is not None:
+        return
+    try:
+        found = landscape(
+            unfused(config, state), cross_entropy, batches, points=POINTS, accuracy=ACCURACY, checks=CHECKS,
+            bn="batch", workers=torch.get_num_threads(), seed=config.seed,
+        )  # fmt: skip
+    except ConfigError as error:
+        report(f"no landscape: {error}")
+        return
+    folder.add_landscape(found)
+
+
+def unfused(config: RunConfig, state: TrainState) -> nn.Module:
+    """The network of plain layers: fused ones have no second derivative, and do more than is needed."""
+    model = build_model(config, next(state.model.parameters()).device)
+    model.load_state_dict(state.model.state_dict())
+    return model
+
+
+def keep_weights(config: RunConfig, folder: RunFolder, state: TrainState) -> None:
+    """Keep the weights of this epoch if it is one of those that are kept; the last one always is."""
+    if config.keep_every and (state.epoch % config.keep_every == 0 or state.epoch == config.epochs):
+        folder.save_weights(state.epoch, state.weights())

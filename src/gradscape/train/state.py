@@ -91,6 +91,10 @@ class TrainState:
             self.best_epoch, self.best_accuracy = self.epoch, valid_accuracy
             self.best_weights = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
 
+    def weights(self) -> dict[str, np.ndarray]:
+        """The model's tensors alone."""
+        return {name: as_array(value) for name, value in self.model.state_dict().items()}
+
     def checkpoint(self) -> Checkpoint:
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best_weights.items()}
@@ -99,7 +103,7 @@ class TrainState:
                 tensors[f"adam.{index}.{name}"] = value
         return Checkpoint(
             epoch=self.epoch,
-            arrays={name: np.asarray(value.detach().cpu(), order="C") for name, value in tensors.items()},
+            arrays={name: as_array(value) for name, value in tensors.items()},
             values={"best_epoch": self.best_epoch, "best_accuracy": self.best_accuracy},
         )
 
@@ -118,6 +122,10 @@ class TrainState:
         self.epoch = checkpoint.epoch
         self.best_epoch = checkpoint.values["best_epoch"]
         self.best_accuracy = checkpoint.values["best_accuracy"]
+
+
+def as_array(tensor: Tensor) -> np.ndarray:
+    return np.asarray(tensor.detach().cpu(), order="C")
 
 
 def section(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, Tensor]:

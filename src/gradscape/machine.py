@@ -1,8 +1,9 @@
-"""How much memory is free."""
+"""What this machine has for a process: free memory, and cores."""
 
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 
@@ -14,3 +15,8 @@ def memory_free() -> float:
         return math.inf
     kilobytes = {name: int(rest.split()[0]) for name, rest in (line.split(":") for line in lines)}
     return kilobytes.get("MemAvailable", math.inf) * 1024
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

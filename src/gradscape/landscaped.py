@@ -1,0 +1,384 @@
+"""A loss over lines and planes of parameters, and what can be said of it in numbers; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradscape.arrays import Values, plain_value, plain_values
+from gradscape.errors import ConfigError
+from gradscape.words import counted
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FINER = 8  # times as fine as the grid: where a basin's area is counted
+LEVELS = 24  # of a filled contour
+WIDE = 3  # times the least value, beyond which a scale is one of logarithms
+ROUNDING = 1e-9  # ups and downs below it are those of sums
+
+
+@dataclass(frozen=True)
+class Basin:
+    """Where the loss is no more than so much above its value in the middle, and can be reached from there.
+
+    Attributes:
+        width: (K,) for each surface: half the length of a slice's basin, or the radius of the circle that has
+            the area of a plane's, in units of the directions.
+        whole: (K,) whether it ends within the range; else the width is a lower bound.
+    """
+
+    width: Values
+    whole: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Check:
+    """How far interpolation between the points is from the loss there.
+
+    Attributes:
+        points: off the grid, drawn evenly over all of it.
+        typical: root mean square of the error, relative where all losses are above 0, or of their range.
+        worst: the largest.
+        kind: `relative` or `of the range`.
+    """
+
+    points: int
+    typical: float
+    worst: float
+    kind: str
+
+    def __str__(self) -> str:
+        return (
+            f"between the points interpolation is off by {100 * self.typical:.2g} % (typical) to "
+            f"{100 * self.worst:.2g} % (worst of {self.points}), {self.kind}"
+        )
+
+
+@dataclass(frozen=True)
+class Path:
+    """A training's checkpoints, on the plane that is nearest to them (Li et al. 2018, §7.2).
+
+    Attributes:
+        coordinates: (T, 2) of their projections, in units of the parameters.
+        residual: (T,) share of the distance from the last one that lies off the plane.
+        explained: (2,) shares of the variation along the two directions.
+        loss: (T,) of the checkpoints themselves.
+        on_plane: (T,) of their projections, which is what a contour shows there.
+    """
+
+    coordinates: Values
+    residual: Values
+    explained: Values
+    loss: Values
+    on_plane: Values
+
+    def __str__(self) -> str:
+        return (
+            f"path of {counted(len(self.loss), 'checkpoint')}: the plane explains "
+            f"{100 * self.explained.sum():.3g} % of its variation, and at most "
+            f"{100 * self.residual.max():.3g} % of a checkpoint's distance lies off it"
+        )
+
+
+@dataclass(frozen=True)
+class Convexity:
+    """Extreme eigenvalues of the whole Hessian over a plane (Li et al. 2018, §5 and Fig. 7).
+
+    Attributes:
+        coordinates: (M, 2), or (M, 1) on a slice.
+        largest, smallest: (M,).
+    """
+
+    coordinates: Values
+    largest: Values
+    smallest: Values
+
+    @property
+    def ratio(self) -> Values:
+        """(M,) |λmin / λmax|: near 0 where the loss is nearly convex."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.abs(self.smallest / self.largest)
+
+    def __str__(self) -> str:
+        low, high = np.nanmin(self.ratio), np.nanmax(self.ratio)
+        return f"|λmin / λmax| {low:.3g} to {high:.3g} over {counted(len(self.largest), 'point')}"
+
+
+@dataclass(frozen=True)
+class LandscapeRecord:
+    """A loss at θ + Σ c_i d_i over a grid of c, for K pairs of directions (or single ones).
+
+    What is not finite stays as it is.
+
+    Attributes:
+        directions: what they are, one or two.
+        axes: (P,) or (P,), (Q,) the coordinates, in units of the directions.
+        loss: (K, P) or (K, P, Q), the mean over the samples.
+        error: of the same shape, its standard error over the parts of the samples; NaN where interpolated.
+        metrics: name → of the same shape.
+        measured: of the same shape, whether a point was evaluated; the others are interpolated.
+        lengths: (K, dims) ‖d_i‖₂, in units of the parameters.
+        middle: (K,) the loss at c = 0.
+        between: whether the other models lie at c = 1.
+        bn: the statistics that BatchNorm took.
+        precision: `fp32` or `bf16`.
+        parameters, samples: how many.
+        check: of the interpolation; None if not asked for.
+        path: of a training; None likewise.
+        convexity: over the first surface; None likewise.
+        evaluations: points at which the loss was evaluated, in all.
+        seconds: that all took.
+        complete: whether there was time for everything.
+        notes: what is to be known of how it was measured.
+    """
+
+    directions: tuple[str, ...]
+    axes: tuple[Values, ...]
+    loss: Values
+    error: Values
+    metrics: Mapping[str, Values]
+    measured: NDArray[np.bool_]
+    lengths: Values
+    middle: Values
+    between: bool
+    bn: str
+    precision: str
+    parameters: int
+    samples: int
+    check: Check | None
+    path: Path | None
+    convexity: Convexity | None
+    evaluations: int
+    seconds: float
+    complete: bool
+    notes: tuple[str, ...]
+
+    @property
+    def dims(self) -> int:
+        return len(self.axes)
+
+    @property
+    def nonfinite(self) -> int:
+        """Points at which the loss is infinite or NaN."""
+        return int((~np.isfinite(self.loss[self.measured])).sum())
+
+    def basin(self, increase: float = 0.5) -> Basin:
+        """Where the loss is at most `increase` (in its own unit) above the middle's.
+
+        Example:
+            >>> record.basin(0.5).width.mean()
+        """
+        pairs = [
+            (basin_of(surface, self.axes, low + increase))
+            for surface, low in zip(self.loss, self.middle, strict=True)
+        ]
+        return Basin(np.array([width for width, _ in pairs]), np.array([whole for _, whole in pairs]))
+
+    @property
+    def roughness(self) -> Values:
+        """(K,) ups and downs along the grid's lines beyond those of a single valley; 0 for any bowl.
+
+        The total variation of each line over what it must rise from its least value to its two ends, less 1,
+        mean over lines that are finite throughout.
+        """
+        return np.array([roughness_of(surface) for surface in self.loss])
+
+    @property
+    def barrier(self) -> Values:
+        """(K,) of lines between models: the most that the loss is above the straight line between theirs.
+
+        Source: Frankle et al. (2020), §2, in the loss rather than the error.
+
+        Raises:
+            ConfigError: the record is of no such lines.
+        """
+        if not self.between or self.dims > 1:
+            raise ConfigError("barrier: of lines between models; give landscape() the others as through=[…]")
+        return np.array([barrier_of(line, self.axes[0]) for line in self.loss])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers, with what is derived of them."""
+        metrics = {name: plain_value(values) for name, values in self.metrics.items()}
+        axes = [plain_value(axis) for axis in self.axes]
+        derived = {
+            "roughness": plain_value(self.roughness),
+            "basin": plain_values(self.basin()),
+            "nonfinite": self.nonfinite,
+        }
+        return {**plain_values(self), "metrics": metrics, "axes": axes, **derived}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LandscapeRecord:
+        """What `to_dict` made; NaN where it has None."""
+        known = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
+        for name in ("loss", "error", "lengths", "middle"):
+            known[name] = as_array(known[name])
+        known["measured"] = np.array(known["measured"], dtype=bool)
+        known["metrics"] = {name: as_array(rows) for name, rows in known["metrics"].items()}
+        known["axes"] = tuple(map(as_array, known["axes"]))
+        known["directions"], known["notes"] = tuple(known["directions"]), tuple(known["notes"])
+        known["check"] = known["check"] and Check(**known["check"])
+        for name, kind in (("path", Path), ("convexity", Convexity)):
+            known[name] = known[name] and kind(**{k: as_array(rows) for k, rows in known[name].items()})
+        return cls(**known)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """A slice with its spread over directions, or the first plane as filled contours."""
+        import matplotlib.pyplot as plt
+
+        axes = plt.subplots()[1] if ax is None else ax
+        if self.dims == 1:
+            mean = self.loss.mean(axis=0)
+            axes.plot(self.axes[0], mean)
+            if len(self.loss) > 1:
+                axes.fill_between(self.axes[0], self.loss.min(axis=0), self.loss.max(axis=0), alpha=0.3)
+            axes.set(xlabel=self.directions[0], ylabel="loss")
+            return axes
+        drawn = filled(axes, self.axes, self.loss[0], levels_for(self.loss[0]))
+        axes.figure.colorbar(drawn, ax=axes, label="loss")
+        if self.path is not None:
+            axes.plot(*self.path.coordinates.T, "o-", color="white", markersize=3, linewidth=1)
+        axes.set(xlabel=self.directions[0], ylabel=self.directions[1])
+        return axes
+
+    def __str__(self) -> str:
+        shape = " × ".join(str(len(axis)) for axis in self.axes)
+        many = f", {counted(len(self.loss), 'surface')}" if len(self.loss) > 1 else ""
+        basin = self.basin()
+        least = "" if basin.whole.all() else "at least "
+        lines = [
+            f"loss over {shape} points{many} ({', '.join(self.directions)}) of "
+            f"{counted(self.parameters, 'parameter')} on {counted(self.samples, 'sample')}, BatchNorm's "
+            f"{self.bn} statistics",
+            f"in the middle {self.middle.mean():.4g}; from {np.nanmin(self.loss):.4g} to "
+            f"{np.nanmax(self.loss):.4g}; sampling error {middle_of(self.error)}",
+            f"basin of half a unit of loss: width {least}{spread(basin.width)}; "
+            f"roughness {spread(self.roughness)}",
+            *([f"barrier {spread(self.barrier)}"] if self.between and self.dims == 1 else []),
+            *([f"{counted(self.nonfinite, 'point')} not finite"] if self.nonfinite else []),
+            *map(str, filter(None, (self.check, self.path, self.convexity))),
+            f"{counted(self.evaluations, 'evaluation')} in {self.seconds:.3g} s"
+            + ("" if self.complete else "; the time limit ended it"),
+        ]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def as_array(rows: Any) -> Values:
+    return np.array(rows, dtype=np.float64)
+
+
+def barrier_of(line: Values, c: Values) -> float:
+    """Between the models, which are at 0 and 1."""
+    inside = (c >= 0) & (c <= 1)
+    first, last = (float(np.interp(x, c, line)) for x in (0.0, 1.0))
+    return float(np.nanmax(line[inside] - (first + (last - first) * c[inside])))
+
+
+def middle_of(errors: Values) -> str:
+    """The median of what is known."""
+    known = errors[np.isfinite(errors)]
+    return f"{np.median(known):.2g}" if known.size else "not known: of one part only"
+
+
+def spread(values: Values) -> str:
+    """Mean, and how far single ones lie from it."""
+    if len(values) == 1:
+        return f"{values[0]:.3g}"
+    return f"{values.mean():.3g} ({values.min():.3g} … {values.max():.3g})"
+
+
+def basin_of(surface: Values, axes: tuple[Values, ...], level: float) -> tuple[float, bool]:
+    """Its width, and whether it ends within the range."""
+    fine, spacing = surface, []
+    coordinates = []
+    for axis, c in enumerate(axes):
+        places = np.linspace(0, len(c) - 1, FINER * (len(c) - 1) + 1)
+        fine = between(fine, places, axis)
+        coordinates.append(np.interp(places, np.arange(len(c)), c))
+        spacing.append(float(np.ptp(c)) / (len(places) - 1))
+    low = np.where(np.isfinite(fine), fine, np.inf) <= level
+    middle = tuple(int(np.argmin(np.abs(c))) for c in coordinates)
+    region = reached(low, middle)
+    touches = any(region.take(end, axis=axis).any() for axis in range(region.ndim) for end in (0, -1))
+    size = int(region.sum()) * float(np.prod(spacing))
+    width = size / 2 if len(axes) == 1 else float(np.sqrt(size / np.pi))
+    return width, not touches
+
+
+def between(values: Values, places: Values, axis: int) -> Values:
+    """Cubics along an axis that rise and fall only as the values do (Fritsch & Butland 1984).
+
+    A straight line would make narrow valleys narrower. NaN beside what is not finite.
+    """
+    rows = np.moveaxis(values, axis, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        steps = np.diff(rows, axis=0)
+        before, after = steps[:-1], steps[1:]
+        inner = np.where(before * after > 0, 2 * before * after / (before + after), 0.0)
+        slopes = np.nan_to_num(np.concatenate([steps[:1], inner, steps[-1:]]), posinf=0.0, neginf=0.0)
+        first = np.minimum(places.astype(int), len(rows) - 2)
+        t = (places - first).reshape(-1, *[1] * (rows.ndim - 1))
+        bend = (slopes[first] * (1 - t) - slopes[first + 1] * t + steps[first] * (2 * t - 1)) * t * (1 - t)
+        return np.moveaxis(rows[first] + steps[first] * t + bend, 0, axis)
+
+
+def reached(allowed: NDArray[np.bool_], start: tuple[int, ...]) -> NDArray[np.bool_]:
+    """What is connected with a point through allowed ones."""
+    region = np.zeros_like(allowed)
+    region[start] = allowed[start]
+    while True:
+        grown = region.copy()
+        for axis in range(region.ndim):
+            ahead, behind = (np.moveaxis(each, axis, 0) for each in (grown, region))
+            ahead[1:] |= behind[:-1]
+            ahead[:-1] |= behind[1:]
+        grown &= allowed
+        if (grown == region).all():
+            return region
+        region = grown
+
+
+def roughness_of(surface: Values) -> float:
+    """Mean over the lines along every axis."""
+    found = []
+    for axis in range(surface.ndim):
+        lines = np.moveaxis(surface, axis, -1).reshape(-1, surface.shape[axis])
+        lines = lines[np.isfinite(lines).all(axis=1)]
+        needed = lines[:, 0] + lines[:, -1] - 2 * lines.min(axis=1) if lines.size else np.zeros(0)
+        moved = np.abs(np.diff(lines, axis=1)).sum(axis=1) if lines.size else np.zeros(0)
+        beyond = [m / n - 1 for m, n in zip(moved, needed, strict=True) if n > 0]
+        found += [each if each > ROUNDING else 0.0 for each in beyond]
+    return float(np.mean(found)) if found else float("nan")
+
+
+def levels_for(surface: Values, top: float = np.inf) -> Values:
+    """Of a contour, up to `top`: evenly apart in the logarithm where a loss rises by orders of magnitude."""
+    finite = np.minimum(surface[np.isfinite(surface)], top)
+    if not finite.size or finite.min() == finite.max():
+        middle = float(finite[0]) if finite.size else 0.0
+        return np.array([middle - 0.5, middle + 0.5])
+    low, high = float(finite.min()), float(finite.max())
+    spaced = np.geomspace if is_uneven((low, high)) else np.linspace
+    levels = spaced(low, high, LEVELS)
+    levels[[0, -1]] = low, high  # roundings would leave both ends without a colour
+    return levels
+
+
+def is_uneven(levels: Sequence[float] | Values) -> bool:
+    """Whether a scale from the first to the last is one of logarithms."""
+    return bool(levels[0] > 0 and levels[-1] > WIDE * levels[0])
+
+
+def filled(axes: Axes, grid: tuple[Values, ...], surface: Values, levels: Values) -> Any:
+    """Filled contours; holes where the loss is not finite."""
+    from matplotlib.colors import LogNorm, Normalize
+
+    norm = LogNorm(levels[0], levels[-1]) if is_uneven(levels) else Normalize(levels[0], levels[-1])
+    shown = np.ma.masked_invalid(surface.T)
+    beyond = "max" if shown.max() > levels[-1] else "neither"
+    return axes.contourf(grid[0], grid[1], shown, levels=levels, norm=norm, extend=beyond)

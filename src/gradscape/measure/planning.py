@@ -1,0 +1,121 @@
+"""Which planes a landscape is of, and the grid over them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from gradscape.arrays import Values
+from gradscape.errors import ConfigError
+from gradscape.measure.curvature import Clock, eigenvalues, normal_like
+from gradscape.measure.objective import Objective
+from gradscape.measure.plane import (
+    Plane,
+    State,
+    Trajectory,
+    given_plane,
+    plane_through,
+    random_plane,
+    trajectory_plane,
+)
+from gradscape.measure.products import Products
+from gradscape.words import counted
+
+Directions = Literal["filter", "layer", "gaussian", "hessian", "gradient"]
+KINDS = ("filter", "layer", "gaussian", "hessian", "gradient")
+LINE = (-0.25, 1.25)  # of a line between models, a little beyond both
+MARGIN = 0.2  # of a path's extent, around it
+LOOSE = 1e-2  # tolerance of the eigenvalues whose vectors are directions
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be evaluated, checked."""
+
+    axes: tuple[Values, ...]
+    planes: tuple[Plane, ...]
+    trajectory: Trajectory | None
+
+
+def plan(
+    objective: Objective,
+    directions: Directions,
+    dims: int,
+    points: int,
+    span: Sequence[float] | None,
+    pairs: int,
+    orthogonal: bool,
+    through: State | Sequence[State] | None,
+    path: Sequence[State] | None,
+    seed: int,
+) -> Asked:
+    """The planes and the grid over them."""
+    trajectory = None
+    if through is not None and path is not None:
+        raise ConfigError("through and path are both given; give one of them")
+    if path is not None:
+        plane, trajectory = trajectory_plane(objective, path)
+        edges = [around(column) for column in trajectory.coordinates.T.tolist()]
+        planes: tuple[Plane, ...] = (plane,)
+    elif through is not None:
+        planes = lines_or_plane(objective, through, dims)
+        edges = [LINE] * len(planes[0].directions)
+    else:
+        planes = made(objective, directions, dims, pairs, orthogonal, seed)
+        edges = [(-1.0, 1.0)] * dims
+    if span is not None:
+        edges = [(float(span[0]), float(span[1]))] * len(edges)
+    return Asked(tuple(np.linspace(*edge, points) for edge in edges), planes, trajectory)
+
+
+def lines_or_plane(objective: Objective, through: State | Sequence[State], dims: int) -> tuple[Plane, ...]:
+    """A line to each of several models, or the plane through two others.
+
+    Raises:
+        ConfigError: a plane is asked of more, or a line of none.
+    """
+    others: list[Any] = list(through) if isinstance(through, list | tuple) else [through]
+    if not others or (dims == 2 and len(others) > 2):
+        raise ConfigError(
+            f"through: got {counted(len(others), 'model')}; give 1 for a line, 2 for a plane, or with dims=1 "
+            "any number for a line to each"
+        )
+    if dims == 2 and len(others) == 2:
+        return (plane_through(objective, others),)
+    return tuple(plane_through(objective, [other]) for other in others)
+
+
+def made(
+    objective: Objective, directions: Directions, dims: int, pairs: int, orthogonal: bool, seed: int
+) -> tuple[Plane, ...]:
+    """Planes along directions of the model's own."""
+    random = torch.Generator().manual_seed(seed)
+    if directions in ("filter", "layer", "gaussian"):
+        return tuple(random_plane(objective, directions, dims, random, orthogonal) for _ in range(pairs))
+    if pairs > 1:
+        raise ConfigError(f"pairs: {pairs} of {directions} directions, which are not random; give 1")
+    if directions == "hessian":
+        products = Products(objective)
+        draw = normal_like(products.gradient, seed)
+        ends = eigenvalues(products, draw, dims, LOOSE, True, Clock(None))
+        assert ends.largest_vectors is not None
+        vectors = [torch.from_numpy(v).to(objective.start[0]) for v in ends.largest_vectors]
+        words = [f"eigenvector of {value:.3g}" for value in ends.largest]
+        return (given_plane(objective, vectors, words),)
+    plane = given_plane(objective, [objective.gradient()[1]], ["gradient"])
+    if dims == 1:
+        return (plane,)
+    beside = random_plane(objective, "filter", 1, random, False)
+    joint = (*plane.directions, *beside.directions)
+    return (Plane(plane.origin, joint, (*plane.words, *beside.words)).checked(),)
+
+
+def around(values: Sequence[float]) -> tuple[float, float]:
+    """A range with room at both ends."""
+    low, high = min(values), max(values)
+    room = MARGIN * (high - low)
+    return low - room, high + room

@@ -1,0 +1,238 @@
+"""A loss at many points of a plane, one after the other in as many threads as there are cores.
+
+Each thread has a copy of the model, whose parameters it moves; the model itself is never touched. A thread
+computes with one core: what a point's value is does not depend on how many there are.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from gradscape.errors import ConfigError, first_line
+from gradscape.measure.batches import Batch
+from gradscape.measure.folding import Folded, Pair, reading
+from gradscape.measure.objective import Objective, laid_out
+from gradscape.measure.plane import Plane
+from gradscape.measure.tracing import layer_kind, unwatched
+from gradscape.measure.untouched import random_state
+
+NormStatistics = Literal["running", "batch", "recalibrated"]
+Metric = Callable[[Any, Any], Any]
+Coordinates = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Value:
+    """At one point.
+
+    Attributes:
+        loss: the mean over samples.
+        error: its standard error over the parts that it is the mean of; NaN for a single one.
+        metrics: name → mean over samples.
+    """
+
+    loss: float
+    error: float
+    metrics: Mapping[str, float]
+
+
+class Walker:
+    """A copy of a model that is moved over a plane and evaluated there.
+
+    Args:
+        objective: the loss and its batches; `running` for all but a batch's own statistics.
+        plane: where it is moved.
+        bn: the statistics of BatchNorm.
+        metrics: name → metric(output, y).
+        bf16: compute convolutions and products in bfloat16.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        plane: Plane,
+        bn: NormStatistics,
+        metrics: Mapping[str, Metric],
+        bf16: bool = False,
+    ) -> None:
+        self.objective, self.bn, self.metrics = objective, bn, metrics
+        self.model = detached_copy(objective.model)
+        own = dict(self.model.named_parameters())
+        self.parameters: list[Tensor] = [own[name] for name in objective.names]
+        self.buffers = dict(self.model.named_buffers())
+        self.found = {name: buffer.clone() for name, buffer in self.buffers.items()}
+        self.norms = [module for module in self.model.modules() if layer_kind(module) == "norm"]
+        self.device = self.parameters[0].device
+        self.bf16 = bf16
+        self.pairs: list[Pair] | None = None
+        self.follow(plane)
+
+    def follow(self, plane: Plane) -> None:
+        """Move over another plane from now on."""
+        self.plane, self.start = plane, self.found | dict(plane.buffers)
+
+    @torch.no_grad()
+    def at(self, coordinates: Coordinates) -> Value:
+        """Loss and metrics at a point."""
+        self.move(coordinates)
+        if self.bn == "recalibrated":
+            self.recalibrate()
+        self.model.eval()
+        for norm in self.norms:
+            norm.training = self.bn == "batch"
+        return self.mean(self.objective.batches)
+
+    def move(self, coordinates: Coordinates) -> None:
+        torch._foreach_copy_(self.parameters, self.plane.origin)
+        for c, direction in zip(coordinates, self.plane.directions, strict=True):
+            torch._foreach_add_(self.parameters, direction, alpha=c)
+        for name, buffer in self.buffers.items():
+            buffer.copy_(self.start[name])
+        for c, moves in zip(coordinates, self.plane.buffer_moves, strict=bool(self.plane.buffer_moves)):
+            for name, move in moves.items():
+                self.buffers[name].add_(move, alpha=c)
+
+    def recalibrate(self) -> None:
+        """Running statistics as the mean over all batches here (Izmailov et al. 2018, §3.2)."""
+        self.model.eval()
+        kept = []
+        for norm in self.norms:
+            norm.training = True
+            if isinstance(norm, nn.modules.batchnorm._NormBase):
+                norm.reset_running_stats()
+                kept.append((norm, norm.momentum))
+                norm.momentum = None
+        for batch in self.objective.whole:
+            self.output(batch)
+        for norm, momentum in kept:
+            norm.momentum = momentum
+
+    def mean(self, batches: Sequence[Batch]) -> Value:
+        """Over batches, each weighted by its samples."""
+        losses, sizes = [], []
+        sums = dict.fromkeys(self.metrics, 0.0)
+        with self.as_computed(batches[0]):
+            for batch in batches:
+                output = self.output(batch)
+                losses.append(float(batch.loss(self.objective.loss, widest(output))))
+                sizes.append(batch.size)
+                for name, metric in self.metrics.items():
+                    sums[name] += batch.size * float(metric(output, *batch.further))
+        total = sum(sizes)
+        loss = sum(size * each for size, each in zip(sizes, losses, strict=True)) / total
+        spread = sum(size * (each - loss) ** 2 for size, each in zip(sizes, losses, strict=True)) / total
+        error = math.sqrt(spread / (len(losses) - 1)) if len(losses) > 1 else math.nan
+        return Value(loss, error, {name: each / total for name, each in sums.items()})
+
+    @contextmanager
+    def as_computed(self, batch: Batch) -> Iterator[None]:
+        """BatchNorm folded, in bfloat16 if asked for."""
+        with ExitStack() as stack:
+            stack.enter_context(
+                torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
+            )
+            if self.bn != "batch":
+                if self.pairs is None:
+                    with reading(self.model) as found:
+                        self.pairs = found.found(self.output(batch))
+                stack.enter_context(Folded(self.pairs))
+            yield
+
+    def output(self, batch: Batch) -> Any:
+        with unwatched():
+            return batch.output(self.model)
+
+
+def detached_copy(model: nn.Module) -> nn.Module:
+    """A copy without gradients, in float32 at least, laid out as convolutions are fastest.
+
+    Raises:
+        ConfigError: it cannot be copied.
+    """
+    gradients = [(p, p.grad) for p in model.parameters()]
+    try:
+        for p, _ in gradients:
+            p.grad = None
+        copied = copy.deepcopy(model)
+    except Exception as error:
+        raise ConfigError(
+            f"{type(model).__name__} cannot be copied, which a landscape needs: {first_line(error)}"
+        ) from error
+    finally:
+        for p, gradient in gradients:
+            p.grad = gradient
+    copied._apply(  # type: ignore[no-untyped-call]
+        lambda tensor: laid_out(tensor) if tensor.is_floating_point() else tensor.clone()
+    )
+    return copied.requires_grad_(False)
+
+
+def widest(output: Any) -> Any:
+    """An output tensor in float32 at least: a loss of bfloat16 has three digits."""
+    return output.float() if isinstance(output, Tensor) and output.dtype == torch.bfloat16 else output
+
+
+class Crew:
+    """Walkers of one plane after another, each in a thread of one core.
+
+    Args:
+        walkers: as many as are to be at work at once.
+        carry_on: whether there is time left.
+    """
+
+    def __init__(self, walkers: Sequence[Walker], carry_on: Callable[[], bool]) -> None:
+        self.walkers, self.carry_on = walkers, carry_on
+
+    def follow(self, plane: Plane) -> None:
+        for walker in self.walkers:
+            walker.follow(plane)
+
+    def evaluate(self, points: Iterable[Coordinates], done: Callable[[Coordinates, Value], None]) -> None:
+        """Evaluate points while there is time, each told to `done` in this thread as soon as it is known.
+
+        As many are under way as there are walkers, so that an end in between loses no more than those.
+        """
+        free: SimpleQueue[Walker] = SimpleQueue()
+        for walker in self.walkers:
+            free.put(walker)
+
+        def work(point: Coordinates) -> tuple[Coordinates, Value]:
+            walker = free.get()
+            try:
+                return point, walker.at(point)
+            finally:
+                free.put(walker)
+
+        left, under_way = iter(points), set[Future[tuple[Coordinates, Value]]]()
+        with random_state(), one_core_each(len(self.walkers)) as pool:
+            while True:
+                while len(under_way) < len(self.walkers) and self.carry_on():
+                    if (point := next(left, None)) is None:
+                        break
+                    under_way.add(pool.submit(work, point))
+                if not under_way:
+                    return
+                ready, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+                for future in ready:
+                    done(*future.result())
+
+
+@contextmanager
+def one_core_each(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool of threads whose operations take one core each; the caller's own setting is put back."""
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,129 @@
+"""The loss around trained weights: contours of a study's roles on one scale, and numbers beside them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from gradscape.arrays import Values
+from gradscape.landscaped import LandscapeRecord
+from gradscape.records import StudyRecord
+from gradscape.report.build import Page
+from gradscape.report.cells import seeds_ended, with_interval
+from gradscape.report.figures import Figure, panel, write_across
+from gradscape.report.landscapes import add_scale, common_levels, draw_contours, turning
+from gradscape.report.panels import titled
+from gradscape.report.runs import ended, guessing, joined, said
+from gradscape.report.style import styled
+from gradscape.report.tables import Alignment, Table
+
+TOP = 10  # times the loss of guessing: where the colours of a scale end
+INCREASES = (0.1, 1.0)  # nats above the middle, at which a basin's width is told
+
+
+def landscapes(study: StudyRecord, role: str) -> dict[int, LandscapeRecord]:
+    """Seed → landscape of the runs that came to an end."""
+    found = {seed: run.landscape for seed, run in ended(study, role).items()}
+    return {seed: each for seed, each in found.items() if each is not None}
+
+
+def shown(study: StudyRecord, roles: Mapping[str, str]) -> dict[str, LandscapeRecord]:
+    """Label → landscape of the first seed, of the roles that have any."""
+    known = {label: list(landscapes(study, role).values()) for role, label in roles.items()}
+    return {label: records[0] for label, records in known.items() if records}
+
+
+def landscape_figures(study: StudyRecord, name: str, group: str, roles: Mapping[str, str]) -> list[Figure]:
+    """A panel of contours for each role, all on one scale."""
+    records = shown(study, roles)
+    top = TOP * -math.log(guessing(study))
+    levels = common_levels(records.values(), top=top) if records else None
+    return [
+        landscape_figure(study, f"{name}{letter}", group, role, label, levels)
+        for letter, (role, label) in zip("abcdef", roles.items(), strict=False)
+    ]
+
+
+def landscape_figure(
+    study: StudyRecord, name: str, group: str, role: str, label: str, levels: Values | None
+) -> Figure:
+    found = landscapes(study, role)
+    with styled():
+        drawing, axes = panel()
+        if found and levels is not None:
+            coloured = draw_contours(axes, next(iter(found.values())), levels)
+            add_scale(drawing, coloured, axes, levels)
+        else:
+            axes.set(xlabel="first direction", ylabel="second direction")
+            write_across(axes, said(study, role) or "not measured")
+    caption = joined([described(found), f"{label}: {said(study, role)}." if said(study, role) else ""])
+    return Figure(name, titled(name, f"Loss around the trained weights, {label}"), caption, group, drawing)
+
+
+def described(found: Mapping[int, LandscapeRecord]) -> str:
+    """What a panel shows, and how far it can be trusted."""
+    if not found:
+        return ""
+    seed, record = next(iter(found.items()))
+    checked = f" Where they were not evaluated, {record.check}." if record.check else ""
+    holes = f" {record.nonfinite} points are not finite." if record.nonfinite else ""
+    low, high = np.nanmin(record.loss), np.nanmax(record.loss)
+    return (
+        f"Loss of {record.samples:,} training images over two filter-normalised random directions, seed "
+        f"{seed}, BatchNorm as in training; {record.evaluations} of {record.loss.size} points evaluated, "
+        f"from {low:.3g} to {high:.3g}.{checked}{holes}"
+    )
+
+
+def basins_table(study: StudyRecord, name: str, title: str, roles: Mapping[str, str]) -> Table:
+    """How low, how wide and how rough the loss is around the trained weights."""
+    numbers: dict[str, Callable[[LandscapeRecord], float]] = {
+        "loss in the middle": lambda r: float(r.middle[0]),
+        "roughness": lambda r: float(r.roughness[0]),
+        "sampling error": lambda r: float(middle_of(r.error[0])),
+    }
+    columns = ("run", *numbers, *(f"width at +{rise:g}" for rise in INCREASES), "seeds")
+    rows = []
+    for role, label in roles.items():
+        records = list(landscapes(study, role).values())
+        cells = [with_interval(study, role, [value(r) for r in records]) for value in numbers.values()]
+        widths = [width(study, role, records, rise) for rise in INCREASES]
+        rows.append((label, *cells, *widths, seeds_ended(study, role)))
+    caption = (
+        "The plane of Figures 7 and 8. Width: radius of the circle as large as the region around the weights "
+        "in which the loss is at most so many nats higher, 1 being a change as large as the weights, ≥ where "
+        "it goes on beyond the plane; roughness: ups and downs beyond those of a single valley; sampling "
+        "error: of the loss in the middle, for so few images. Mean over seeds, each with directions of its "
+        "own; ± is the 95 % interval (Student t)."
+    )
+    sides: list[Alignment] = ["left", *["right"] * (len(columns) - 1)]  # type: ignore[list-item]
+    return Table(name, title, caption, columns, tuple(rows), tuple(sides))
+
+
+def middle_of(surface: Values) -> float:
+    """Of a grid with a point in its middle."""
+    return float(surface[tuple(size // 2 for size in surface.shape)])
+
+
+def width(study: StudyRecord, role: str, records: Sequence[LandscapeRecord], rise: float) -> str:
+    """Of the basins at a rise of the loss; a lower bound if one of them goes on beyond its plane."""
+    basins = [record.basin(rise) for record in records]
+    text = with_interval(study, role, [float(basin.width[0]) for basin in basins])
+    return text if all(basin.whole[0] for basin in basins) else f"≥ {text}"
+
+
+def turning_pages(study: StudyRecord, groups: Mapping[str, Mapping[str, str]]) -> list[Page]:
+    """A page for each group of roles on which their surfaces can be turned.
+
+    Args:
+        study: whose landscapes they are.
+        groups: figure → its roles.
+    """
+    found = {name: shown(study, roles) for name, roles in groups.items()}
+    return [
+        Page(f"{name}.html", f"{titled(name, 'Surfaces')} to turn with the mouse", turning(records))
+        for name, records in found.items()
+        if records
+    ]

@@ -1,0 +1,275 @@
+"""Landscapes drawn: contours and surfaces side by side on one scale, slices, a page to turn, an animation."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.animation import FuncAnimation, PillowWriter
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from gradscape.arrays import Values
+from gradscape.errors import ConfigError
+from gradscape.files import write_bytes
+from gradscape.landscaped import LandscapeRecord, filled, is_uneven, levels_for
+from gradscape.report.figures import add_legend, panel
+from gradscape.report.style import INK, LOOKS, styled
+
+COLOURS = "viridis"  # rises evenly in lightness: its order survives in grey
+PANEL, TALL = 3.4, 3.4  # inches of one of several panels
+TICKS = 8  # of a scale, at most
+LINES = 10  # contour lines over the filled ones, about
+SMOOTH = 15  # frames from one surface to the next
+
+
+def contours(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Drawing:
+    """Filled contours of planes, side by side on one scale, with the path of a training where there is one.
+
+    Args:
+        records: name → record of dims 2; of several pairs of directions the first is drawn.
+        axis: what is drawn: `loss`, or a metric's name.
+
+    Raises:
+        ConfigError: a record that is no plane, or has no such metric.
+    """
+    levels = common_levels(records.values(), axis)
+    with styled():
+        drawing, panels = row_of_panels(len(records))
+        for place, ((name, record), axes) in enumerate(zip(records.items(), panels, strict=True)):
+            shown = draw_contours(axes, record, levels, axis)
+            axes.set_ylabel(record.directions[1] if not place else "")
+            axes.xaxis.set_major_locator(MaxNLocator(5, prune="both"))
+            axes.set_title(name, fontsize=10)
+        add_scale(drawing, shown, list(panels), levels, axis)
+    return drawing
+
+
+def common_levels(records: Iterable[LandscapeRecord], axis: str = "loss", top: float = np.inf) -> Values:
+    """Levels of contours that suit all of several planes, up to `top`."""
+    return levels_for(np.concatenate([drawn(record, axis).ravel() for record in records]), top)
+
+
+def draw_contours(axes: Any, record: LandscapeRecord, levels: Values, axis: str = "loss") -> Any:
+    """One plane's contours, with the path of a training where there is one; returns what is coloured."""
+    surface = drawn(record, axis)
+    shown = filled(axes, record.axes, surface, levels)
+    lines = levels[:: max(1, len(levels) // LINES)]
+    axes.contour(
+        *record.axes, np.ma.masked_invalid(surface.T), levels=lines, colors=INK, linewidths=0.4, alpha=0.6
+    )
+    if record.path is not None:
+        axes.plot(*record.path.coordinates.T, color="white", linewidth=2.6)
+        axes.plot(*record.path.coordinates.T, "o-", color=INK, markersize=2.5, linewidth=1)
+    axes.plot(0, 0, "+", color="white", markersize=8)
+    axes.set(xlabel=record.directions[0], ylabel=record.directions[1])
+    for each in (axes.xaxis, axes.yaxis):
+        each.set_major_locator(MaxNLocator(5))
+    axes.grid(False)
+    return shown
+
+
+def add_scale(drawing: Drawing, shown: Any, panels: Any, levels: Values, axis: str = "loss") -> None:
+    """The colours' scale beside panels."""
+    bar = drawing.colorbar(shown, ax=panels, label=axis, pad=0.02, aspect=28)
+    bar.minorticks_off()
+    bar.set_ticks(ticks_of(levels))
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+
+
+def surfaces(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Drawing:
+    """The same as surfaces in three dimensions, on one scale."""
+    heights = {name: drawn(record, axis) for name, record in records.items()}
+    levels = common_levels(records.values(), axis)
+    uneven = is_uneven(levels)
+    with styled():
+        drawing = Drawing(figsize=(PANEL * len(records) + 0.6, TALL), layout="constrained")
+        FigureCanvasAgg(drawing)
+        for place, (name, record) in enumerate(records.items()):
+            axes: Any = drawing.add_subplot(1, len(records), place + 1, projection="3d")
+            draw_surface(axes, record.axes, heights[name], levels)
+            axes.set_xlabel(record.directions[0], fontsize=8, labelpad=0)
+            axes.set_ylabel(record.directions[1], fontsize=8, labelpad=3)
+            axes.set_zlabel(f"{axis}, log scale" if uneven else axis, fontsize=8, labelpad=-2)
+            axes.set_title(name, fontsize=10)
+    return drawing
+
+
+def draw_surface(axes: Any, grid: Sequence[Values], surface: Values, levels: Values) -> None:
+    """On an axis of logarithms where losses differ by orders of magnitude: matplotlib has none of its own."""
+    uneven = is_uneven(levels)
+    there = np.log10 if uneven else np.array
+    with np.errstate(divide="ignore", invalid="ignore"):
+        height = there(np.where(np.isfinite(surface), surface, np.nan))
+    low, high = (float(there(np.array(end))) for end in (levels[0], levels[-1]))
+    x, y = np.meshgrid(*grid, indexing="ij")
+    axes.plot_surface(
+        x, y, height, cmap=COLOURS, vmin=low, vmax=high, rcount=60, ccount=60, linewidth=0, antialiased=True
+    )
+    axes.set_zlim(low, high)
+    axes.set_box_aspect(None, zoom=0.85)  # room for labels, which no layout knows of
+    axes.tick_params(labelsize=7, pad=0)
+    axes.xaxis.set_major_locator(MaxNLocator(3))
+    axes.yaxis.set_major_locator(MaxNLocator(3))
+    axes.zaxis.set_major_locator(MaxNLocator(5, integer=bool(uneven and high - low > 2)))
+    if uneven:
+        axes.zaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{10**value:.2g}"))
+
+
+def slices(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Drawing:
+    """Lines with a band over directions, from the lowest to the highest."""
+    with styled():
+        drawing, axes = panel()
+        for look, (name, record) in zip(LOOKS, records.items(), strict=False):
+            lines = of_all(record, axis)
+            c = record.axes[0]
+            axes.plot(c, lines.mean(axis=0), color=look.colour, linestyle=look.dash, label=name)
+            if len(lines) > 1:
+                axes.fill_between(
+                    c, lines.min(axis=0), lines.max(axis=0), color=look.colour, alpha=0.2, linewidth=0
+                )
+        first = next(iter(records.values()))
+        axes.set(xlabel=first.directions[0], ylabel=axis)
+        values = np.concatenate([of_all(record, axis).ravel() for record in records.values()])
+        if is_uneven(levels_for(values)):
+            axes.set_yscale("log")
+        add_legend(drawing, len(records))
+    return drawing
+
+
+def save_turning(records: Mapping[str, LandscapeRecord], path: str | Path, axis: str = "loss") -> Path:
+    """Write `turning`'s page.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    write_bytes(Path(path), turning(records, axis))
+    return Path(path)
+
+
+def turning(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> bytes:
+    """A self-contained page on which surfaces can be turned with the mouse, all on one scale."""
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    heights = {name: drawn(record, axis) for name, record in records.items()}
+    levels = common_levels(records.values(), axis)
+    uneven = is_uneven(levels)
+    there = np.log10 if uneven else np.array
+    low, high = (float(there(np.array(end))) for end in (levels[0], levels[-1]))
+    figure = make_subplots(
+        1, len(records), specs=[[{"type": "surface"}] * len(records)], subplot_titles=list(records)
+    )
+    ticks = ticks_of(levels)
+    scale = {"tickvals": [float(there(np.array(t))) for t in ticks], "ticktext": [f"{t:.3g}" for t in ticks]}
+    for column, (name, record) in enumerate(records.items(), start=1):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            z = there(np.where(np.isfinite(heights[name]), heights[name], np.nan)).T
+        figure.add_trace(
+            go.Surface(
+                x=record.axes[0], y=record.axes[1], z=z, cmin=low, cmax=high, colorscale="Viridis",
+                showscale=column == 1, colorbar={"title": axis, **scale},
+                customdata=heights[name].T,
+                hovertemplate="%{x:.3g}, %{y:.3g}: %{customdata:.4g}<extra></extra>",
+            ),
+            1, column,
+        )  # fmt: skip
+        titles = {"xaxis_title": record.directions[0], "yaxis_title": record.directions[1]}
+        figure.update_scenes(
+            **titles, zaxis={"title": axis, "range": [low, high], **scale}, row=1, col=column
+        )
+    figure.update_layout(margin={"l": 0, "r": 0, "t": 40, "b": 0}, height=650)
+    page: str = figure.to_html(include_plotlyjs=True, full_html=True, div_id="surfaces")
+    return page.encode()
+
+
+def save_animation(records: Mapping[str, LandscapeRecord], path: str | Path, axis: str = "loss") -> Path:
+    """A GIF in which one surface becomes the next, such as those of a training's epochs.
+
+    Args:
+        records: name of a moment → record of dims 2 on the same grid.
+        path: of the file.
+        axis: what is drawn.
+
+    Raises:
+        ConfigError: fewer than two surfaces, or of different grids.
+    """
+    heights = [drawn(record, axis) for record in records.values()]
+    if len(heights) < 2 or len({each.shape for each in heights}) > 1:
+        raise ConfigError("animation: give two surfaces or more, all of the same number of points")
+    levels = levels_for(np.concatenate([each.ravel() for each in heights]))
+    names, grid = list(records), next(iter(records.values())).axes
+    with styled():
+        drawing = Drawing(figsize=(4.2, 3.8), layout="constrained")
+        FigureCanvasAgg(drawing)
+        axes: Any = drawing.add_subplot(projection="3d")
+
+        def frame(number: int) -> list[Any]:
+            first, share = divmod(number, SMOOTH)
+            axes.clear()
+            here, there = heights[first], heights[min(first + 1, len(heights) - 1)]
+            draw_surface(axes, grid, here + (there - here) * share / SMOOTH, levels)
+            axes.set_title(names[first], fontsize=10)
+            axes.set_zlabel(axis, fontsize=8)
+            return []
+
+        film = FuncAnimation(drawing, frame, frames=(len(heights) - 1) * SMOOTH + 1)
+        target = Path(path)
+        aside = target.with_name(f".{target.stem}.part.gif")
+        film.save(aside, writer=PillowWriter(fps=15))
+    aside.replace(target)
+    return target
+
+
+def drawn(record: LandscapeRecord, axis: str) -> Values:
+    """The surface of a record's first pair of directions.
+
+    Raises:
+        ConfigError: it is no plane, or has no such metric.
+    """
+    if record.dims != 2:
+        raise ConfigError("a slice has no contours; give a record of dims=2, or draw it as slices")
+    first: Values = of_all(record, axis)[0]
+    return first
+
+
+def of_all(record: LandscapeRecord, axis: str) -> Values:
+    """(K, …) loss or a metric."""
+    if axis == "loss":
+        return record.loss
+    if axis not in record.metrics:
+        known = ", ".join(["loss", *record.metrics])
+        raise ConfigError(f"{axis!r} was not measured; known here: {known}")
+    return record.metrics[axis]
+
+
+def row_of_panels(count: int) -> tuple[Drawing, Any]:
+    drawing = Drawing(figsize=(PANEL * count + 0.9, TALL), layout="constrained")
+    FigureCanvasAgg(drawing)
+    return drawing, drawing.subplots(1, count, sharey=True, squeeze=False)[0]
+
+
+def ticks_of(levels: Values) -> list[float]:
+    """Round numbers for a scale of levels."""
+    if not is_uneven(levels):
+        ticks = MaxNLocator(6).tick_values(float(levels[0]), float(levels[-1]))
+        return [tick for tick in ticks if levels[0] <= tick <= levels[-1]]
+    for digits in ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1, 3), (1,)):
+        steps = [m * 10.0**k for k in range(-12, 40) for m in digits]
+        inside = [step for step in steps if levels[0] <= step <= levels[-1]]
+        if len(inside) <= TICKS:
+            return inside
+    return inside[:: math.ceil(len(inside) / TICKS)]
+
+
+def png(drawing: Drawing, dpi: int = 150) -> bytes:
+    """A drawing's bytes."""
+    out = io.BytesIO()
+    with styled():
+        drawing.savefig(out, format="png", dpi=dpi, metadata={"Software": None})
+    return out.getvalue()

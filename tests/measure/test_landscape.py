@@ -1,0 +1,398 @@
+"""Landscapes: exact on quadratics and lines, bitwise where the model is, honest about what is not known."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from gradscape.errors import ConfigError, StoreError
+from gradscape.measure.landscape import landscape
+from gradscape.nets import vgg
+
+torch.manual_seed(0)
+X, Y = torch.randn(60, 3, 16, 16), torch.arange(60) % 10
+
+
+def network(norm: str = "batch") -> nn.Module:
+    """VGG14 whose running statistics have seen the images, and whose logits are not all but alike."""
+    model = vgg(blocks=1, classes=10, image_size=16, seed=0, norm=norm, filters=4)
+    with torch.no_grad():
+        for _ in range(5):
+            model(X)
+        next(m for m in reversed(list(model.modules())) if isinstance(m, nn.Linear)).weight.mul_(30)
+    return model.eval()
+
+
+class Bowl(nn.Module):
+    """½ θᵀAθ of two parameters, whatever the batch."""
+
+    def __init__(self, eigenvalues: tuple[float, ...]) -> None:
+        super().__init__()
+        self.theta = nn.Parameter(torch.zeros(1, len(eigenvalues), dtype=torch.float64))
+        self.register_buffer("curvature", torch.tensor(eigenvalues, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 0.5 * (self.curvature * self.theta.square()).sum() + 0 * x.sum()
+
+
+ONE = torch.ones(1, 1, dtype=torch.float64)
+
+
+def itself(output: Tensor) -> Tensor:
+    return output
+
+
+def test_a_quadratic_is_exact_along_its_eigenvectors() -> None:
+    model = Bowl((5.0, 2.0, -1.0))
+    found = landscape(model, itself, ONE, "hessian", points=5, span=(-2, 2))
+    a, b = np.meshgrid(*found.axes, indexing="ij")
+    assert found.loss[0] == pytest.approx(0.5 * (5 * a**2 + 2 * b**2), abs=1e-12)
+    assert found.lengths[0] == pytest.approx([1, 1])
+    line = landscape(model, itself, ONE, "hessian", dims=1, points=5)
+    assert line.loss[0] == pytest.approx(2.5 * line.axes[0] ** 2, abs=1e-12)
+    assert line.directions == ("eigenvector of 5",)
+
+
+def test_the_basin_of_a_bowl_is_that_of_its_ellipse() -> None:
+    found = landscape(Bowl((4.0, 1.0)), itself, ONE, "hessian", points=41, span=(-2, 2))
+    basin = found.basin(0.5)  # semi-axes 1/2 and 1
+    assert basin.width[0] == pytest.approx(math.sqrt(0.5), rel=0.01)
+    assert basin.whole[0]
+    assert (
+        not landscape(Bowl((4.0, 1.0)), itself, ONE, "hessian", points=9, span=(-0.5, 0.5)).basin().whole[0]
+    )
+    assert found.roughness[0] == pytest.approx(0, abs=1e-12)
+
+
+def test_the_middle_is_direct_evaluation_bitwise() -> None:
+    model = network("none")
+    found = landscape(model, cross_entropy, (X[:50], Y[:50]), dims=1, points=3)
+    with torch.no_grad():
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        x = X[:50].contiguous(memory_format=torch.channels_last)
+        direct = copy.deepcopy(model).to(memory_format=torch.channels_last)(x)
+        torch.set_num_threads(threads)
+    assert found.loss[0, 1] == found.middle[0] == cross_entropy(direct, Y[:50]).item()
+    assert found.metrics["accuracy"][0, 1] == (direct.argmax(1) == Y[:50]).float().mean().item()
+
+
+def test_a_norm_that_is_folded_changes_nothing_but_roundings() -> None:
+    model = network()
+    found = landscape(model, cross_entropy, (X, Y), points=3, span=(-0.3, 0.3))
+    own = dict(model.named_parameters())
+    from gradscape.measure.objective import Objective
+    from gradscape.measure.plane import random_plane
+
+    plane = random_plane(
+        Objective(model, cross_entropy, (X, Y)), "filter", 2, torch.Generator().manual_seed(0), False
+    )
+    for i, a in enumerate(found.axes[0]):
+        for j, b in enumerate(found.axes[1]):
+            moved = {
+                n: p + float(a) * d + float(b) * e
+                for (n, p), d, e in zip(own.items(), *plane.directions, strict=True)
+            }
+            with torch.no_grad():
+                expected = cross_entropy(torch.func.functional_call(model, moved, (X,)), Y)
+            assert found.loss[0, i, j] == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["filter", "layer"])
+def test_directions_have_the_weights_length(kind: str) -> None:
+    from gradscape.measure.objective import Objective
+    from gradscape.measure.plane import random_plane
+
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ConvTranspose2d(4, 5, 2), nn.Flatten(), nn.Linear(5, 2)
+    )
+    objective = Objective(model, None, X)
+    plane = random_plane(objective, kind, 1, torch.Generator().manual_seed(1), False)
+    for name, w, d in zip(objective.names, objective.start, plane.directions[0], strict=True):
+        if w.dim() == 1:
+            assert not d.any(), name
+            continue
+        axis = 1 if name == "2.weight" else 0
+        rows = (t.movedim(axis, 0).flatten(1) if kind == "filter" else t.reshape(1, -1) for t in (w, d))
+        lengths = [row.norm(dim=1) for row in rows]
+        torch.testing.assert_close(lengths[0], lengths[1])
+
+
+def test_orthogonal_directions_are() -> None:
+    from gradscape.measure.objective import Objective
+    from gradscape.measure.plane import flat, random_plane
+
+    plane = random_plane(
+        Objective(network(), cross_entropy, (X, Y)), "filter", 2, torch.Generator().manual_seed(0), True
+    )
+    first, second = map(flat, plane.directions)
+    assert float(first.double() @ second.double()) == pytest.approx(0, abs=1e-4 * float(first.norm() ** 2))
+
+
+def state(model: nn.Module) -> list[Any]:
+    return [
+        *((p.detach().clone(), p.grad) for p in model.parameters()),
+        *(b.clone() for b in model.buffers()),
+        [m.training for m in model.modules()],
+        torch.get_rng_state(),
+        torch.get_num_threads(),
+    ]
+
+
+@pytest.mark.parametrize("bn", ["running", "batch", "recalibrated"])
+def test_the_model_is_left_as_found(bn: Any) -> None:
+    model = network().train()
+    before = state(model)
+    landscape(model, cross_entropy, [(X[:20], Y[:20]), (X[20:], Y[20:])], points=2, bn=bn, checks=0)
+    after = state(model)
+    assert str(before) == str(after)
+    for one, other in zip(model.parameters(), before, strict=False):
+        assert torch.equal(one, other[0])
+
+
+def test_each_kind_of_statistics_is_what_it_says() -> None:
+    model = network()
+    halves = [(X[:30], Y[:30]), (5 * X[30:] + 3, Y[30:])]
+    found = {
+        bn: landscape(model, cross_entropy, halves, dims=1, points=3, bn=bn)  # type: ignore[arg-type]
+        for bn in ("running", "batch", "recalibrated")
+    }
+    with torch.no_grad():
+        running = sum(cross_entropy(model(x), y) for x, y in halves) / 2
+        twin = copy.deepcopy(model).train()
+        batch = sum(cross_entropy(twin(x), y) for x, y in halves) / 2
+        again = copy.deepcopy(model).train()
+        for module in again.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.reset_running_stats()
+                module.momentum = None
+        for x, _ in halves:
+            again(x)
+        recalibrated = sum(cross_entropy(again.eval()(x), y) for x, y in halves) / 2
+    expected = {"running": running, "batch": batch, "recalibrated": recalibrated}
+    for bn, value in expected.items():
+        assert found[bn].middle[0] == pytest.approx(float(value), rel=1e-5), bn
+    assert len({round(float(v), 5) for v in expected.values()}) == 3
+
+
+def test_the_line_between_models_has_both_at_its_ends_and_a_barrier() -> None:
+    first, second = Bowl((1.0, 1.0)), Bowl((1.0, 1.0))
+    with torch.no_grad():
+        first.theta.copy_(torch.tensor([[1.0, 0.0]]))
+        second.theta.copy_(torch.tensor([[-1.0, 0.0]]))
+
+    def two_valleys(output: Tensor) -> Tensor:
+        return (1 - 2 * output).square()  # of θ² = 2 output: zero at ±1, one between
+
+    found = landscape(first, two_valleys, ONE, through=second, points=31, span=(0, 1))
+    assert found.loss[0, [0, -1]] == pytest.approx([0, 0], abs=1e-12)
+    assert found.barrier == pytest.approx([1], abs=0.01)
+    several = landscape(first, two_valleys, ONE, through=[second, second], dims=1, points=31, span=(0, 1))
+    assert several.loss.shape == (2, 31)
+    assert several.barrier == pytest.approx([1, 1], abs=0.01)
+    assert "barrier 1 " in str(several)
+    with pytest.raises(ConfigError, match="barrier: of lines between models; give"):
+        _ = landscape(first, two_valleys, ONE, "gaussian", points=2).barrier
+
+
+def test_buffers_move_along_the_line_between_models() -> None:
+    first, second = network(), network()
+    with torch.no_grad():
+        for p in second.parameters():
+            p.mul_(1.1)
+        second.train()(3 * X)
+    second.eval()
+    found = landscape(first, cross_entropy, (X, Y), through=second.state_dict(), points=2, span=(0, 1))
+    with torch.no_grad():
+        ends = [cross_entropy(model(X), Y).item() for model in (first, second)]
+    assert found.loss[0] == pytest.approx(ends, rel=1e-4)
+
+
+def test_a_plane_through_three_models_has_them_at_its_corners() -> None:
+    models = [network() for _ in range(3)]
+    with torch.no_grad():
+        for place, model in enumerate(models):
+            torch.manual_seed(place)
+            for p in model.parameters():
+                p.add_(0.1 * torch.randn_like(p))
+        losses = [cross_entropy(model(X), Y).item() for model in models]
+    found = landscape(models[0], cross_entropy, (X, Y), through=models[1:], points=2, span=(0, 1))
+    corners = [found.loss[0, 0, 0], found.loss[0, 1, 0], found.loss[0, 0, 1]]
+    assert corners == pytest.approx(losses, rel=1e-4)
+
+
+def path_of(*places: tuple[float, ...]) -> list[nn.Module]:
+    found = []
+    for place in places:
+        model = Bowl((1.0,) * len(place))
+        with torch.no_grad():
+            model.theta.copy_(torch.tensor([place]))
+        found.append(model)
+    return found
+
+
+def test_a_path_in_a_plane_is_found_again() -> None:
+    checkpoints = path_of((3.0, 0.0, 1.0), (2.0, 1.0, 1.0), (1.0, 0.5, 1.0), (0.0, 0.0, 1.0))
+    found = landscape(checkpoints[-1], itself, ONE, path=checkpoints, points=5)
+    assert found.path is not None
+    assert found.path.residual == pytest.approx(np.zeros(4), abs=1e-6)
+    assert sum(found.path.explained) == pytest.approx(1)
+    assert found.path.loss == pytest.approx([5.0, 3.0, 1.125, 0.5])
+    assert found.path.on_plane == pytest.approx(found.path.loss)
+    distances = np.linalg.norm(found.path.coordinates, axis=1)
+    assert distances == pytest.approx([3, math.sqrt(5), math.sqrt(1.25), 0])
+    for axis, column in zip(found.axes, found.path.coordinates.T, strict=True):
+        assert axis[0] < column.min() < column.max() < axis[-1]
+
+
+def test_what_lies_off_the_plane_is_told() -> None:
+    checkpoints = path_of((3.0, 0.0, 0.0), (0.0, 2.0, 0.0), (0.0, 0.0, 1.0), (0.0, 0.0, 0.0))
+    found = landscape(checkpoints[-1], itself, ONE, path=checkpoints, points=3)
+    assert found.path is not None
+    assert found.path.residual == pytest.approx([0, 0, 1, 0], abs=1e-6)
+    assert found.path.explained == pytest.approx([9 / 14, 4 / 14])
+    assert found.path.on_plane[2] == pytest.approx(0)
+    assert found.path.loss[2] == pytest.approx(0.5)
+
+
+def test_a_refined_grid_is_as_accurate_as_asked_for_far_fewer_points() -> None:
+    def rippled(output: Tensor) -> Tensor:
+        return 1 + output + 0.2 * torch.exp(-200 * (output - 0.3).square())
+
+    model = Bowl((1.0, 1.0))
+    whole = landscape(model, rippled, ONE, "hessian", points=65, span=(-2, 2))
+    found = landscape(model, rippled, ONE, "hessian", points=65, span=(-2, 2), accuracy=0.01)
+    assert found.evaluations < 0.5 * whole.evaluations
+    assert np.abs(found.loss / whole.loss - 1).max() < 0.02
+    assert found.loss[found.measured] == pytest.approx(whole.loss[found.measured], rel=1e-12)
+
+
+def test_points_that_are_not_finite_stay_so_and_are_counted() -> None:
+    def torn(output: Tensor) -> Tensor:
+        return torch.where(output > 1.1, torch.full_like(output, math.inf), output)
+
+    found = landscape(Bowl((1.0, 1.0)), torn, ONE, "hessian", points=9, span=(-2, 2))
+    a, b = np.meshgrid(*found.axes, indexing="ij")
+    assert np.array_equal(np.isinf(found.loss[0]), a**2 + b**2 > 2.2)
+    assert found.nonfinite == int((a**2 + b**2 > 2.2).sum())
+    assert "not finite" in str(found)
+
+
+def test_interpolation_is_checked_off_the_grid() -> None:
+    smooth = landscape(Bowl((1.0, 1.0)), lambda o: 1 + o, ONE, "hessian", points=9, checks=10)
+    assert smooth.check is not None
+    assert smooth.check.worst < 1e-3
+    rough = landscape(Bowl((1.0, 1.0)), lambda o: 2 + torch.sin(40 * o), ONE, "hessian", points=9, checks=10)
+    assert rough.check is not None
+    assert rough.check.worst > 0.1
+
+
+def test_convexity_over_a_plane_is_the_hessians() -> None:
+    found = landscape(Bowl((5.0, 2.0, -1.0)), itself, ONE, "hessian", points=3, convexity=2)
+    assert found.convexity is not None
+    assert found.convexity.ratio == pytest.approx(np.full(4, 0.2), rel=1e-6)
+    assert found.convexity.coordinates.tolist() == [[-1, -1], [-1, 1], [1, -1], [1, 1]]
+
+
+def test_a_killed_landscape_goes_on_where_it_was(tmp_path: Path) -> None:
+    model, file = network(), tmp_path / "points.jsonl"
+    whole = landscape(model, cross_entropy, (X, Y), points=3, pairs=2, keep=file)
+    lines = file.read_text().splitlines(keepends=True)
+    assert len(lines) == 1 + 18
+    file.write_text("".join(lines[:8]) + lines[8][:20])  # torn in the middle of a line
+    asked = []
+
+    def counting(output: Tensor, y: Tensor) -> Tensor:
+        asked.append(1)
+        return cross_entropy(output, y)
+
+    again = landscape(model, counting, (X, Y), points=3, pairs=2, keep=file)
+    assert np.array_equal(again.loss, whole.loss)
+    parts, first, middles = 2, 2 + 3, 3  # the loss whole and of its parts; the middle twice, then of each
+    assert len(asked) <= first + parts * (11 + middles + 1)
+    with pytest.raises(StoreError, match="holds another landscape; give another file, or delete it"):
+        landscape(model, cross_entropy, (X, Y), points=4, keep=file)
+
+
+def test_the_same_numbers_whatever_the_workers() -> None:
+    model = network()
+    one, two = (landscape(model, cross_entropy, (X, Y), points=3, workers=count).loss for count in (1, 2))
+    assert np.array_equal(one, two)
+
+
+def test_a_time_limit_yields_what_is_known() -> None:
+    found = landscape(network(), cross_entropy, (X, Y), points=41, time_limit=0.5)
+    assert not found.complete
+    assert 0 < found.evaluations < 41**2
+    assert np.isnan(found.loss).any()
+    assert "the time limit ended it" in str(found)
+
+
+def test_sampling_error_is_that_of_the_parts() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3, 2))
+    x, y = torch.randn(200, 3), torch.arange(200) % 2
+    found = landscape(model, cross_entropy, (x, y), dims=1, points=3)
+    with torch.no_grad():
+        parts = torch.stack([cross_entropy(model(x[i : i + 50]), y[i : i + 50]) for i in range(0, 200, 50)])
+    assert found.error[0, 1] == pytest.approx(float(parts.std() / 2), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"directions": "filters"}, "directions: 'filters' is not one of filter, .*did you mean 'filter'"),
+        ({"dims": 3}, "dims: 3 is not possible; give 1 for a slice or 2 for a plane"),
+        ({"points": 1}, "points: 1 make no grid; give 2 or more"),
+        ({"span": (1, -1)}, r"span: \(1, -1\) is none; give two rising numbers"),
+        ({"span": (0, math.inf)}, "span: .*give two rising numbers"),
+        ({"pairs": 0}, "pairs: 0 is not possible"),
+        (
+            {"directions": "hessian", "pairs": 2},
+            "pairs: 2 of hessian directions, which are not random; give 1",
+        ),
+        ({"bn": "train"}, "bn: 'train' is not one of running, batch, recalibrated"),
+        ({"accuracy": 0.1, "points": 20}, "points: 20 cannot be refined; give 9, 17, 21"),
+        ({"accuracy": 2.0}, "accuracy: 2.0 is not possible; give a number between 0 and 1"),
+        (
+            {"through": nn.Linear(1, 2)},
+            r"through\[0\]: has no theta, which the model has; give one of its own",
+        ),
+        ({"through": 3}, r"through\[0\]: got int; give a module or its state_dict"),
+        ({"path": [Bowl((1.0, 2.0))]}, "path: 1 checkpoints span no plane; give 3 or more"),
+        ({"path": [Bowl((1.0, 2.0))] * 3}, "path: all checkpoints lie on a line"),
+        ({"path": [1], "through": 2}, "through and path are both given; give one of them"),
+        ({"workers": 0}, "workers: 0 is not possible"),
+        ({"time_limit": 0}, "time_limit: 0 is not a number of seconds"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as raised:
+        landscape(Bowl((1.0, 2.0)), itself, ONE, **asked)
+    assert "\n" not in str(raised.value)
+
+
+def test_another_shape_and_directions_of_no_length_are_named() -> None:
+    with pytest.raises(
+        ConfigError, match=r"through\[0\]: theta is float64 \(1, 3\), in the model float64 \(1, 2\)"
+    ):
+        landscape(Bowl((1.0, 2.0)), itself, ONE, through=Bowl((1.0, 2.0, 3.0)))
+    with pytest.raises(ConfigError, match="filter-normalised direction 1 has norm 0, and leads nowhere"):
+        landscape(Bowl((1.0, 2.0)), itself, ONE)
+
+
+def test_a_loss_that_wants_gradients_is_told_so() -> None:
+    def penalised(output: Tensor) -> Tensor:
+        (slope,) = torch.autograd.grad(output.sum(), model.theta, create_graph=True)
+        return output + slope.square().sum()
+
+    model = Bowl((1.0, 2.0))
+    with pytest.raises(ConfigError, match="loss: wants a gradient, and a landscape makes none"):
+        landscape(model, penalised, ONE, "gaussian", points=2)
