@@ -1,14 +1,18 @@
 """Points of a loss landscape a second, beside `loss-landscapes`, and what a refined grid saves.
 
-VGG38 with BatchNorm on 1,000 images of 32×32, all cores. `python benchmarks/landscape_cost.py` takes a
-quarter of an hour and writes `results/landscape_cost.json`; it wants `pip install loss-landscapes` beside.
+VGG38 with BatchNorm on 1,000 images of 32×32, and the quick study's trained networks, all cores. `python
+benchmarks/landscape_cost.py` takes half an hour and writes `results/landscape_cost.json`; it wants
+`pip install loss-landscapes` beside.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +23,14 @@ from torch.nn import functional as F
 import gradscape as gs
 from gradscape.landscaped import LandscapeRecord
 from gradscape.machine import cores
+from gradscape.study.batchnorm import plan
+from gradscape.subject import Source, Subject, subject_of
 from gradscape.train.process import prepare_process
 from measure import spread, write
 
 IMAGES, POINTS, ROUNDS = 1_000, 3, 3
-REFINED, ACCURACY = 41, 0.02
+FEWER, REFINED, ACCURACY = 200, 41, 0.02
+ROLES = ("vgg08", "vgg38", "vgg38-bn", "vgg38-he")
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -72,20 +79,36 @@ def error_of_bf16(problem: Problem) -> float:
     return float(np.nanmax(np.abs(low / plain - 1)))
 
 
-def refined(rounds: int) -> dict[str, Any]:
-    """Evaluations of a refined grid beside all, and how far its losses are from theirs; on fewer images."""
-    problem = Problem(next(iter(NETWORKS)), 50)
-    whole = ours(problem, True, REFINED)
-    part = ours(problem, True, REFINED, accuracy=ACCURACY)
-    off = np.abs(part.loss / whole.loss - 1)
-    return {
-        "points": int(whole.evaluations),
-        "evaluations": int(part.evaluations),
-        "asked": ACCURACY,
-        "typical": float(np.sqrt(np.mean(off**2))),
-        "worst": float(off.max()),
-        "seconds": [whole.seconds, part.seconds],
-    }
+def trained(role: str, folder: Path) -> Subject:
+    """A network of the quick study after its training, on the first images that it was trained on."""
+    config = replace(
+        plan("quick", None, None).roles[role], smoothness_every=0, curvature_images=0, landscape_images=0
+    )
+    gs.train_run(config, gs.RunFolder(folder / role), gs.load_images("digits"))
+    return subject_of(str(folder / role), Source("digits", None, False, (), FEWER, FEWER), "cpu")
+
+
+def surfaces(folder: Path) -> dict[str, Any]:
+    """Whole and refined surfaces of the quick study's networks, and how far apart they are."""
+    found = {}
+    for role in ROLES:
+        one = trained(role, folder)
+        whole, part = (
+            gs.landscape(one.model, one.loss, one.batches, points=REFINED, accuracy=accuracy, metrics={})
+            for accuracy in (None, ACCURACY)
+        )
+        off = np.abs(np.log(part.loss / whole.loss))
+        found[role] = {
+            "points": whole.evaluations,
+            "evaluations": part.evaluations,
+            "typical": float(np.sqrt(np.mean(off**2))),
+            "worst": float(off.max()),
+            "sampling_error": float(np.median(whole.error / whole.loss)),
+            "seconds": whole.seconds,
+            "refined_seconds": part.seconds,
+        }
+        print(role, found[role], flush=True)
+    return found
 
 
 def main() -> None:
@@ -94,12 +117,14 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     prepare_process(threads=cores())
     problem = Problem(next(iter(NETWORKS)), IMAGES)
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = surfaces(Path(folder))
     found = {
         "images": IMAGES,
         "threads": cores(),
         "points_per_second": rates(problem, rounds),
         "bf16_error": error_of_bf16(problem),
-        "refined": refined(rounds),
+        "surfaces": {"images": FEWER, "asked": ACCURACY, "points": REFINED, "networks": drawn},
     }
     print(found)
     write("landscape_cost", found)

@@ -345,6 +345,49 @@ def smoothness_cost() -> str:
     return "\n".join([*table(head, rows), "", f"{many}; {machine_line(found['machine'])}."])
 
 
+def landscape_rates() -> str:
+    """Points a second beside another package's."""
+    found = result(f"{RESULTS}/landscape_cost.json")
+    rates = found["points_per_second"]
+    theirs = rates["loss-landscapes"]["median"]
+    rows = [(name, ranged(rate, 2), f"{rate['median'] / theirs:.1f}×") for name, rate in rates.items()]
+    error = f"bf16 differs by {100 * found['bf16_error']:.1g} % at most"
+    counts = sorted({rate["n"] for rate in rates.values()})
+    where = f"n = {', '.join(map(str, counts))}, interleaved; {machine_line(found['machine'])}."
+    return "\n".join([*table(("", "points a second", "so"), rows), "", f"{error}; {where}"])
+
+
+def landscape_surfaces() -> str:
+    """What a refined grid saves, and how far it is from the whole one."""
+    found = result(f"{RESULTS}/landscape_cost.json")
+    surfaces = found["surfaces"]
+    rows = [
+        (
+            ROLES[role],
+            f"{one['seconds']:.0f} s",
+            f"{one['refined_seconds']:.0f} s",
+            f"{one['evaluations']:,} of {one['points']:,}: {one['points'] / one['evaluations']:.1f}× fewer",
+            f"{100 * one['typical']:.2g} % ({100 * one['worst']:.2g} %)",
+            f"{100 * one['sampling_error']:.2g} %",
+        )
+        for role, one in surfaces["networks"].items()
+    ]
+    size = f"{surfaces['points']}×{surfaces['points']}"
+    head = (
+        f"{size}, {surfaces['images']} images", "all points", f"`accuracy={surfaces['asked']}`", "points",
+        "off by (worst)", "sampling error",
+    )  # fmt: skip
+    return "\n".join([*table(head, rows), "", f"n = 1; {machine_line(found['machine'])}."])
+
+
+ROLES = {
+    "vgg08": "VGG08",
+    "vgg38": "VGG38",
+    "vgg38-bn": "VGG38 + BatchNorm",
+    "vgg38-he": "VGG38, He initialisation",
+}
+
+
 def watch_cost() -> str:
     """What watching costs a step."""
     found = result(f"{RESULTS}/watch_cost.json")

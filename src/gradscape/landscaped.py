@@ -262,7 +262,7 @@ class LandscapeRecord:
             *([f"barrier {spread(self.barrier)}"] if self.between and self.dims == 1 else []),
             *([f"{counted(self.nonfinite, 'point')} not finite"] if self.nonfinite else []),
             *map(str, filter(None, (self.check, self.path, self.convexity))),
-            f"{counted(self.evaluations, 'evaluation')} in {self.seconds:.3g} s"
+            f"{self.evaluations} of {counted(self.loss.size, 'point')} evaluated in {self.seconds:.3g} s"
             + ("" if self.complete else "; the time limit ended it"),
         ]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])

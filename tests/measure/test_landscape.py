@@ -322,6 +322,35 @@ def test_a_killed_landscape_goes_on_where_it_was(tmp_path: Path) -> None:
         landscape(model, cross_entropy, (X, Y), points=4, keep=file)
 
 
+def test_losses_too_large_to_square_are_told() -> None:
+    found = landscape(Bowl((1.0, 1.0)), lambda o: 1e200 * o, [ONE, 2 * ONE], "hessian", points=3)
+    assert found.loss[0, 0, 0] == pytest.approx(1e200)
+    assert np.isfinite(found.error[0, 1, 1])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("bn", ["running", "batch", "recalibrated"])
+def test_a_gpu_finds_what_a_processor_does(bn: Any) -> None:
+    model, given = network(), [(X[:30], Y[:30]), (X[30:], Y[30:])]
+    there = [(x.cuda(), y.cuda()) for x, y in given]
+    plain, graphed = (
+        landscape(m, cross_entropy, b, points=5, span=(-0.3, 0.3), bn=bn)
+        for m, b in ((model, given), (copy.deepcopy(model).cuda(), there))
+    )
+    assert graphed.loss == pytest.approx(plain.loss, rel=1e-3)
+    assert graphed.metrics["accuracy"] == pytest.approx(plain.metrics["accuracy"], abs=0.05)
+
+
+@pytest.mark.gpu
+def test_a_loss_that_cannot_be_captured_is_evaluated_as_it_stands() -> None:
+    def asks(output: Tensor, y: Tensor) -> Tensor:
+        return cross_entropy(output, y) * float(output.isfinite().all())  # which waits for the device
+
+    model = network().cuda()
+    found = landscape(model, asks, (X.cuda(), Y.cuda()), points=3)
+    assert found.loss == pytest.approx(landscape(model, cross_entropy, (X.cuda(), Y.cuda()), points=3).loss)
+
+
 def test_the_same_numbers_whatever_the_workers() -> None:
     model = network()
     one, two = (landscape(model, cross_entropy, (X, Y), points=3, workers=count).loss for count in (1, 2))
@@ -386,6 +415,11 @@ def test_another_shape_and_directions_of_no_length_are_named() -> None:
         landscape(Bowl((1.0, 2.0)), itself, ONE, through=Bowl((1.0, 2.0, 3.0)))
     with pytest.raises(ConfigError, match="filter-normalised direction 1 has norm 0, and leads nowhere"):
         landscape(Bowl((1.0, 2.0)), itself, ONE)
+
+
+def test_a_range_that_overflows_is_refused() -> None:
+    with pytest.raises(ConfigError, match="span: 1e\\+39 times the direction overflows float32; give less"):
+        landscape(network(), cross_entropy, (X, Y), span=(0, 1e39))
 
 
 def test_a_loss_that_wants_gradients_is_told_so() -> None:

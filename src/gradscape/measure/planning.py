@@ -69,7 +69,19 @@ def plan(
         edges = [(-1.0, 1.0)] * dims
     if span is not None:
         edges = [(float(span[0]), float(span[1]))] * len(edges)
+    for plane in planes:
+        check_range(plane, edges)
     return Asked(tuple(np.linspace(*edge, points) for edge in edges), planes, trajectory)
+
+
+def check_range(plane: Plane, edges: Sequence[tuple[float, float]]) -> None:
+    """Refuse a range whose ends no parameter could hold."""
+    for direction, edge in zip(plane.directions, edges, strict=True):
+        largest, farthest = max(float(piece.abs().max()) for piece in direction), max(map(abs, edge))
+        kind = direction[0].dtype
+        if farthest * largest > torch.finfo(kind).max:
+            name = str(kind).removeprefix("torch.")
+            raise ConfigError(f"span: {farthest:g} times the direction overflows {name}; give less")
 
 
 def lines_or_plane(objective: Objective, through: State | Sequence[State], dims: int) -> tuple[Plane, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -23,6 +24,7 @@ from gradscape.measure.batches import Batch
 from gradscape.measure.folding import Folded, Pair, reading
 from gradscape.measure.objective import Objective, laid_out
 from gradscape.measure.plane import Plane
+from gradscape.measure.replayed import Replayed
 from gradscape.measure.tracing import layer_kind, unwatched
 from gradscape.measure.untouched import random_state
 
@@ -75,6 +77,8 @@ class Walker:
         self.device = self.parameters[0].device
         self.bf16 = bf16
         self.pairs: list[Pair] | None = None
+        graphed = self.device.type == "cuda" and bn != "recalibrated"  # which resets statistics on the host
+        self.computed: Callable[[], Tensor] = Replayed(self.rows) if graphed else self.rows
         self.follow(plane)
 
     def follow(self, plane: Plane) -> None:
@@ -90,7 +94,7 @@ class Walker:
         self.model.eval()
         for norm in self.norms:
             norm.training = self.bn == "batch"
-        return self.mean(self.objective.batches)
+        return self.mean(self.computed().tolist())
 
     def move(self, coordinates: Coordinates) -> None:
         torch._foreach_copy_(self.parameters, self.plane.origin)
@@ -117,22 +121,26 @@ class Walker:
         for norm, momentum in kept:
             norm.momentum = momentum
 
-    def mean(self, batches: Sequence[Batch]) -> Value:
-        """Over batches, each weighted by its samples."""
-        losses, sizes = [], []
-        sums = dict.fromkeys(self.metrics, 0.0)
+    def rows(self) -> Tensor:
+        """(B, 1 + M) the loss and the metrics of every batch, in float64."""
+        batches = self.objective.batches
         with self.as_computed(batches[0]):
-            for batch in batches:
-                output = self.output(batch)
-                losses.append(float(batch.loss(self.objective.loss, widest(output))))
-                sizes.append(batch.size)
-                for name, metric in self.metrics.items():
-                    sums[name] += batch.size * float(metric(output, *batch.further))
-        total = sum(sizes)
-        loss = sum(size * each for size, each in zip(sizes, losses, strict=True)) / total
-        spread = sum(size * (each - loss) ** 2 for size, each in zip(sizes, losses, strict=True)) / total
-        error = math.sqrt(spread / (len(losses) - 1)) if len(losses) > 1 else math.nan
-        return Value(loss, error, {name: each / total for name, each in sums.items()})
+            return torch.stack([self.row(batch) for batch in batches])
+
+    def row(self, batch: Batch) -> Tensor:
+        output = self.output(batch)
+        values = [batch.loss(self.objective.loss, widest(output))]
+        values += [metric(output, *batch.further) for metric in self.metrics.values()]
+        return torch.stack([as_number(value, self.device) for value in values])
+
+    def mean(self, rows: Sequence[Sequence[float]]) -> Value:
+        """Over batches, each weighted by its samples."""
+        weights = self.objective.weights
+        means = [sum(map(operator.mul, weights, column)) for column in zip(*rows, strict=True)]
+        apart = [row[0] - means[0] for row in rows]
+        spread = sum(w * each * each for w, each in zip(weights, apart, strict=True))  # ** would not overflow
+        error = math.sqrt(spread / (len(rows) - 1)) if len(rows) > 1 else math.nan
+        return Value(means[0], error, dict(zip(self.metrics, means[1:], strict=True)))
 
     @contextmanager
     def as_computed(self, batch: Batch) -> Iterator[None]:
@@ -175,6 +183,10 @@ def detached_copy(model: nn.Module) -> nn.Module:
         lambda tensor: laid_out(tensor) if tensor.is_floating_point() else tensor.clone()
     )
     return copied.requires_grad_(False)
+
+
+def as_number(value: Any, device: torch.device) -> Tensor:
+    return torch.as_tensor(value, dtype=torch.float64, device=device).reshape(())
 
 
 def widest(output: Any) -> Any:
