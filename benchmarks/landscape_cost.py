@@ -30,7 +30,10 @@ from measure import spread, write
 
 IMAGES, POINTS, ROUNDS = 1_000, 3, 3
 FEWER, REFINED, ACCURACY = 200, 41, 0.02
-ROLES = ("vgg08", "vgg38", "vgg38-bn", "vgg38-he")
+CASES: tuple[tuple[str, Any], ...] = (
+    ("vgg08", "running"), ("vgg38", "running"), ("vgg38-he", "running"), ("vgg38-bn", "running"),
+    ("vgg38-bn", "batch"),
+)  # fmt: skip
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -85,20 +88,20 @@ def trained(role: str, folder: Path) -> Subject:
         plan("quick", None, None).roles[role], smoothness_every=0, curvature_images=0, landscape_images=0
     )
     gs.train_run(config, gs.RunFolder(folder / role), gs.load_images("digits"))
-    return subject_of(str(folder / role), Source("digits", None, False, (), FEWER, FEWER), "cpu")
+    return subject_of(str(folder / role), Source("digits", None, False, (), FEWER, 50), "cpu")
 
 
 def surfaces(folder: Path) -> dict[str, Any]:
     """Whole and refined surfaces of the quick study's networks, and how far apart they are."""
     found = {}
-    for role in ROLES:
+    for role, bn in CASES:
         one = trained(role, folder)
-        whole, part = (
-            gs.landscape(one.model, one.loss, one.batches, points=REFINED, accuracy=accuracy, metrics={})
-            for accuracy in (None, ACCURACY)
+        whole, part, low = (
+            gs.landscape(one.model, one.loss, one.batches, points=REFINED, bn=bn, metrics={}, **way)
+            for way in ({}, {"accuracy": ACCURACY}, {"bf16": True})
         )
         off = np.abs(np.log(part.loss / whole.loss))
-        found[role] = {
+        found[f"{role}, {bn}"] = {
             "points": whole.evaluations,
             "evaluations": part.evaluations,
             "typical": float(np.sqrt(np.mean(off**2))),
@@ -106,8 +109,9 @@ def surfaces(folder: Path) -> dict[str, Any]:
             "sampling_error": float(np.median(whole.error / whole.loss)),
             "seconds": whole.seconds,
             "refined_seconds": part.seconds,
+            "bf16_seconds": low.seconds,
         }
-        print(role, found[role], flush=True)
+        print(role, bn, found[f"{role}, {bn}"], flush=True)
     return found
 
 

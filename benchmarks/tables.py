@@ -363,9 +363,9 @@ def landscape_surfaces() -> str:
     surfaces = found["surfaces"]
     rows = [
         (
-            ROLES[role],
-            f"{one['seconds']:.0f} s",
-            f"{one['refined_seconds']:.0f} s",
+            ROLES[role.split(", ")[0]],
+            role.split(", ")[1],
+            *(f"{one[f'{way}seconds']:.0f} s" for way in ("", "bf16_", "refined_")),
             f"{one['evaluations']:,} of {one['points']:,}: {one['points'] / one['evaluations']:.1f}× fewer",
             f"{100 * one['typical']:.2g} % ({100 * one['worst']:.2g} %)",
             f"{100 * one['sampling_error']:.2g} %",
@@ -374,8 +374,8 @@ def landscape_surfaces() -> str:
     ]
     size = f"{surfaces['points']}×{surfaces['points']}"
     head = (
-        f"{size}, {surfaces['images']} images", "all points", f"`accuracy={surfaces['asked']}`", "points",
-        "off by (worst)", "sampling error",
+        f"{size}, {surfaces['images']} images", "BatchNorm", "all points", "in bf16",
+        f"`accuracy={surfaces['asked']}`", "points", "off by (worst)", "sampling error",
     )  # fmt: skip
     return "\n".join([*table(head, rows), "", f"n = 1; {machine_line(found['machine'])}."])
 

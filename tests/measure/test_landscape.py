@@ -323,7 +323,7 @@ def test_a_killed_landscape_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 def test_losses_too_large_to_square_are_told() -> None:
-    found = landscape(Bowl((1.0, 1.0)), lambda o: 1e200 * o, [ONE, 2 * ONE], "hessian", points=3)
+    found = landscape(Bowl((1.0, 1.0)), lambda o: 1e200 * o, [ONE, 2 * ONE, 3 * ONE], "hessian", points=3)
     assert found.loss[0, 0, 0] == pytest.approx(1e200)
     assert np.isfinite(found.error[0, 1, 1])
 

@@ -20,6 +20,7 @@ from gradscape.arrays import Values
 Index = tuple[int, ...]
 Mask = NDArray[np.bool_]
 Measure = Callable[[list[Index]], None]  # fills the array that is refined
+HALVING = 2  # by which half the spacing shrinks an error at least, unless the surface has steps
 COARSEST = 4  # intervals of the first grid, at least: what four-point interpolation needs
 
 
@@ -42,8 +43,9 @@ def refine(values: Values, measure: Measure, accuracy: float) -> Mask:
     Args:
         values: (P,) or (P, Q), NaN throughout; filled.
         measure: given indices, sets these entries of `values`.
-        accuracy: how near a prediction must be for the next level to rely on it: relative where all values
-            are above 0, whose logarithms are interpolated, and else a share of their range.
+        accuracy: what an error may be: relative where all values are above 0, whose logarithms are
+            interpolated, and else a share of their range. That of the next level is not known; it is taken
+            for half of this one's.
     """
     levels = min(map(levels_of, values.shape))
     known: Mask = np.zeros(values.shape, dtype=bool)
@@ -59,7 +61,7 @@ def refine(values: Values, measure: Measure, accuracy: float) -> Mask:
         take(chosen, measure, known)
         found = scale.there(values)
         for index in chosen:
-            wrong[index] = not abs(found[index] - guess[index]) <= accuracy * scale.unit
+            wrong[index] = not abs(found[index] - guess[index]) <= HALVING * accuracy * scale.unit
         left = indexed([i for i in new if not known[i]], values.ndim)
         values[left] = scale.back(guess[left])
         step = half
