@@ -348,13 +348,19 @@ def smoothness_cost() -> str:
 def landscape_rates() -> str:
     """Points a second beside another package's."""
     found = result(f"{RESULTS}/landscape_cost.json")
-    rates = found["points_per_second"]
-    theirs = rates["loss-landscapes"]["median"]
-    rows = [(name, ranged(rate, 2), f"{rate['median'] / theirs:.1f}×") for name, rate in rates.items()]
+    plain, kept = found["points_per_second"], found["memory_kept"]
+    rows = [(name, *(cell for rates in (plain, kept) for cell in beside(rates, name))) for name in plain]
     error = f"bf16 differs by {100 * found['bf16_error']:.1g} % at most"
-    counts = sorted({rate["n"] for rate in rates.values()})
+    counts = sorted({rate["n"] for rate in plain.values()})
     where = f"n = {', '.join(map(str, counts))}, interleaved; {machine_line(found['machine'])}."
-    return "\n".join([*table(("", "points a second", "so"), rows), "", f"{error}; {where}"])
+    head = ("", "points a second", "so", "where memory is kept", "so")
+    return "\n".join([*table(head, rows), "", f"{error}; {where}"])
+
+
+def beside(rates: dict[str, Any], name: str) -> tuple[str, str]:
+    """A rate, and how many times loss-landscapes' it is."""
+    times = rates[name]["median"] / rates["loss-landscapes"]["median"]
+    return ranged(rates[name], 2), f"{times:.1f}×"
 
 
 def landscape_surfaces() -> str:

@@ -212,7 +212,7 @@ def accuracy_of(output: Tensor, y: Tensor) -> Tensor:
 
 def told_first(walker: Walker, asked: Asked, clock: Clock, workers: int, report: Report) -> Value:
     """The middle's value, and from its time what all will take."""
-    at_middle(walker, asked.planes[0])  # which folds
+    walker.prepare()
     before = clock.spent
     value = at_middle(walker, asked.planes[0])
     each = clock.spent - before

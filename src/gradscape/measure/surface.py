@@ -86,6 +86,13 @@ class Walker:
         self.plane, self.start = plane, self.found | dict(plane.buffers)
 
     @torch.no_grad()
+    def prepare(self) -> None:
+        """Read what can be folded, which the first point would be timed with."""
+        self.model.eval()
+        with self.as_computed(self.objective.batches[0]):
+            self.output(self.objective.batches[0])
+
+    @torch.no_grad()
     def at(self, coordinates: Coordinates) -> Value:
         """Loss and metrics at a point."""
         self.move(coordinates)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 EVAL_SHARE = 1 / 3  # a forward pass beside forward and backward
 MEASURE = 2  # gradients that a measure of smoothness takes
 SPECTRUM = 150  # gradients of its images that a measure of curvature takes, about
+SURFACE = 200  # forward passes over its images that a landscape takes, about: its grid is refined
 PROCESS_BYTES = 440 * 2**20  # Python, torch, oneDNN's kernels and buffers
 TEST_IMAGES = {"digits": 300, "cifar10": 10_000, "cifar100": 10_000}
 
@@ -41,7 +42,7 @@ def run_macs(config: RunConfig) -> float:
     if config.smoothness_every:
         per_epoch += MEASURE * config.data.train / config.smoothness_every
     images = config.epochs * per_epoch + 2 * EVAL_SHARE * TEST_IMAGES[config.data.name]
-    images += 2 * SPECTRUM * config.curvature_images
+    images += 2 * SPECTRUM * config.curvature_images + EVAL_SHARE * SURFACE * config.landscape_images
     return 3 * macs_per_image(config) * images
 
 

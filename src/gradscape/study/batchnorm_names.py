@@ -1,0 +1,33 @@
+"""What the BatchNorm study's roles are called, in its report as in its claims."""
+
+from __future__ import annotations
+
+from gradscape.records import StudyRecord
+from gradscape.report.runs import members
+
+RATES = ("0.0001", "0.0005", "0.001", "0.005", "0.01", "0.05")
+BATCHES = ("50", "100", "150", "200", "400", "800")
+BAND = (1e-4, 1e-1)  # §5.3: where gradients stay with BatchNorm
+NETWORKS = {
+    "vgg08": "VGG08",
+    "vgg38": "VGG38",
+    "vgg38-bn": "VGG38 + BatchNorm",
+    "vgg38-he": "VGG38, He initialisation",
+}
+BATCH_NAMES = "Batch sizes are the paper's names for the runs."
+
+
+def batch_used(study: StudyRecord, size: str) -> str:
+    """The batch size the runs of `batch-N` really had."""
+    runs = members(study, f"batch-{size}").values()
+    used = sorted({int(run.config["batch_size"]) for run in runs if run is not None})
+    return ", ".join(map(str, used)) or "–"
+
+
+def batch_label(study: StudyRecord, size: str) -> str:
+    used = batch_used(study, size)
+    return f"batch {size}" if used in (size, "–") else f"batch {size}, here {used}"
+
+
+def batch_labels(study: StudyRecord) -> dict[str, str]:
+    return {f"batch-{size}": batch_label(study, size) for size in BATCHES}
