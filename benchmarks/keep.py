@@ -27,7 +27,7 @@ def keep(folder: Path) -> Path:
     kept = RESULTS / "-".join(asked).removesuffix("-fp32")
     if kept.exists():
         shutil.rmtree(kept)
-    shutil.copytree(folder / "report", kept, ignore=shutil.ignore_patterns("*.pdf", "index.html", ".*"))
+    shutil.copytree(folder / "report", kept, ignore=shutil.ignore_patterns("*.pdf", "*.html", ".*"))
     provenance = {
         "machine": machine(),
         "seeds": {role: len(runs) for role, runs in study.roles.items()},

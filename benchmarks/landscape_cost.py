@@ -8,10 +8,12 @@ benchmarks/landscape_cost.py` takes half an hour and writes `results/landscape_c
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +25,17 @@ from torch.nn import functional as F
 import gradscape as gs
 from gradscape.landscaped import LandscapeRecord
 from gradscape.machine import cores
+from gradscape.measure.objective import Objective
+from gradscape.measure.plane import random_plane
+from gradscape.measure.surface import Walker
 from gradscape.study.batchnorm import plan
 from gradscape.subject import Source, Subject, subject_of
 from gradscape.train.process import prepare_process
-from measure import spread, write
+from measure import RESULTS, spread, write
 
 IMAGES, THEIRS, OURS, ROUNDS = 1_000, 3, 8, 3
-FEWER, REFINED, ACCURACY = 200, 41, 0.02
+FEWER, REFINED, ACCURACY, FEW = 200, 41, 0.02, 11
+SIZE = 2_048  # of matrices whose product a convolution's rate is held against
 CASES: tuple[tuple[str, Any], ...] = (
     ("vgg08", "running"), ("vgg38", "running"), ("vgg38-he", "running"), ("vgg38-bn", "running"),
     ("vgg38-bn", "batch"),
@@ -76,12 +82,6 @@ def rates(problem: Problem, rounds: int) -> dict[str, Any]:
     return {name: spread(rate) for name, rate in found.items()}
 
 
-def error_of_bf16(problem: Problem) -> float:
-    """The largest relative difference of a loss, over a plane."""
-    plain, low = (ours(problem, bf16).loss for bf16 in (False, True))
-    return float(np.nanmax(np.abs(low / plain - 1)))
-
-
 def trained(role: str, folder: Path) -> Subject:
     """A network of the quick study after its training, on the first images that it was trained on."""
     config = replace(
@@ -115,25 +115,75 @@ def surfaces(folder: Path) -> dict[str, Any]:
     return found
 
 
+def errors_of_bf16(folder: Path) -> dict[str, Any]:
+    """How far losses in bf16 are from those in fp32, relative, over planes around the same networks."""
+    found = {}
+    for role, bn in CASES:
+        one = trained(role, folder)
+        plain, low = (
+            gs.landscape(one.model, one.loss, one.batches, points=FEW, bn=bn, metrics={}, bf16=bf16).loss
+            for bf16 in (False, True)
+        )
+        off = np.abs(np.log(low / plain))
+        found[f"{role}, {bn}"] = {"median": float(np.median(off)), "worst": float(off.max())}
+        print(role, bn, found[f"{role}, {bn}"], flush=True)
+    return found
+
+
+def profile(problem: Problem) -> dict[str, Any]:
+    """Of one thread: the rate of a point's arithmetic, the share of convolutions, a matrix product's rate."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as profiled
+    from torch.utils.flop_counter import FlopCounterMode
+
+    torch.set_num_threads(1)
+    objective = Objective(problem.model, F.cross_entropy, (problem.x, problem.y))
+    plane = random_plane(objective, "filter", 2, torch.Generator().manual_seed(0), False)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        problem.model(problem.x[:1])
+    operations = counter.get_total_flops() * len(problem.x)
+    found = {}
+    for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        walker = Walker(objective, plane, "running", {}, kind == torch.bfloat16)
+        work, matrix = partial(walker.at, (0.1, 0.1)), torch.randn(SIZE, SIZE).to(kind)
+        point = min(seconds(work) for _ in range(4))
+        product = min(seconds(partial(torch.mm, matrix, matrix)) for _ in range(8))
+        with profiled(activities=[ProfilerActivity.CPU]) as trace:
+            work()
+        times = {event.key: event.self_cpu_time_total for event in trace.key_averages()}
+        found[name] = {
+            "point_gflops": operations / point / 1e9,
+            "convolutions": sum(t for n, t in times.items() if "convolution" in n) / sum(times.values()),
+            "product_gflops": 2 * SIZE**3 / product / 1e9,
+        }
+        print(name, found[name], flush=True)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--parts", nargs="+", default=["plain", "kept", "surfaces", "bf16", "profile"])
+    asked = parser.parse_args()
     torch.set_num_threads(cores())
     problem = Problem(next(iter(NETWORKS)), IMAGES)
-    plain = rates(problem, rounds)  # as in anyone's own program
+    path = RESULTS / "landscape_cost.json"
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    found |= {"images": IMAGES, "threads": cores()}
+    if "plain" in asked.parts:  # as in anyone's own program
+        found["points_per_second"] = rates(problem, asked.rounds)
     prepare_process(threads=cores())  # as in gradscape's commands: the C library keeps its memory
+    if "kept" in asked.parts:
+        found["memory_kept"] = rates(problem, asked.rounds)
     with tempfile.TemporaryDirectory() as folder:
-        drawn = surfaces(Path(folder))
-    found = {
-        "images": IMAGES,
-        "threads": cores(),
-        "points_per_second": plain,
-        "memory_kept": rates(problem, rounds),
-        "bf16_error": error_of_bf16(problem),
-        "surfaces": {"images": FEWER, "asked": ACCURACY, "points": REFINED, "networks": drawn},
-    }
-    print(found)
+        if "surfaces" in asked.parts:
+            known = {"images": FEWER, "asked": ACCURACY, "points": REFINED}
+            found["surfaces"] = known | {"networks": surfaces(Path(folder))}
+        if "bf16" in asked.parts:
+            found["bf16"] = {"points": FEW, "networks": errors_of_bf16(Path(folder))}
+    if "profile" in asked.parts:
+        found["profile"] = profile(problem)
+    found.pop("machine", None)
     write("landscape_cost", found)
 
 

@@ -350,7 +350,11 @@ def landscape_rates() -> str:
     found = result(f"{RESULTS}/landscape_cost.json")
     plain, kept = found["points_per_second"], found["memory_kept"]
     rows = [(name, *(cell for rates in (plain, kept) for cell in beside(rates, name))) for name in plain]
-    error = f"bf16 differs by {100 * found['bf16_error']:.1g} % at most"
+    networks = found["bf16"]["networks"].values()
+    typical, worst = (100 * max(one[name] for one in networks) for name in ("median", "worst"))
+    error = (
+        f"around trained networks bf16 is off by {typical:.2g} % (median of a plane) to {worst:.2g} % (worst)"
+    )
     counts = sorted({rate["n"] for rate in plain.values()})
     where = f"n = {', '.join(map(str, counts))}, interleaved; {machine_line(found['machine'])}."
     head = ("", "points a second", "so", "where memory is kept", "so")
@@ -361,6 +365,25 @@ def beside(rates: dict[str, Any], name: str) -> tuple[str, str]:
     """A rate, and how many times loss-landscapes' it is."""
     times = rates[name]["median"] / rates["loss-landscapes"]["median"]
     return ranged(rates[name], 2), f"{times:.1f}×"
+
+
+def landscape_profile() -> str:
+    """Where a point's time goes, and the rate of its arithmetic beside a matrix product's."""
+    found = result(f"{RESULTS}/landscape_cost.json")
+    rows = [
+        (
+            name,
+            f"{one['point_gflops']:.0f} GFLOP/s",
+            f"{100 * one['convolutions']:.0f} %",
+            f"{one['point_gflops'] / one['convolutions']:.0f} GFLOP/s",
+            f"{one['product_gflops']:.0f} GFLOP/s",
+        )
+        for name, one in found["profile"].items()
+    ]
+    head = (
+        "one core", "a point's arithmetic", "of its time in convolutions", "their rate", "a matrix product's"
+    )  # fmt: skip
+    return "\n".join([*table(head, rows), "", machine_line(found["machine"]) + "."])
 
 
 def landscape_surfaces() -> str:
