@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from gradscape.arrays import Values
 from gradscape.errors import ConfigError
@@ -79,7 +79,7 @@ def add_scale(drawing: Drawing, shown: Any, panels: Any, levels: Values, axis: s
     bar = drawing.colorbar(shown, ax=panels, label=axis, pad=0.02, aspect=28)
     bar.minorticks_off()
     bar.set_ticks(ticks_of(levels))
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
 
 
 def surfaces(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Drawing:
@@ -95,7 +95,7 @@ def surfaces(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Draw
             draw_surface(axes, record.axes, heights[name], levels)
             axes.set_xlabel(record.directions[0], fontsize=8, labelpad=0)
             axes.set_ylabel(record.directions[1], fontsize=8, labelpad=3)
-            axes.set_zlabel(f"{axis}, log scale" if uneven else axis, fontsize=8, labelpad=-2)
+            axes.set_zlabel(f"{axis}, log scale" if uneven else axis, fontsize=8, labelpad=2)
             axes.set_title(name, fontsize=10)
     return drawing
 
@@ -118,7 +118,7 @@ def draw_surface(axes: Any, grid: Sequence[Values], surface: Values, levels: Val
     axes.yaxis.set_major_locator(MaxNLocator(3))
     axes.zaxis.set_major_locator(MaxNLocator(5, integer=bool(uneven and high - low > 2)))
     if uneven:
-        axes.zaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{10**value:.2g}"))
+        axes.zaxis.set_major_formatter(FuncFormatter(lambda value, _: number(10**value)))
 
 
 def slices(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Drawing:
@@ -138,6 +138,9 @@ def slices(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Drawin
         values = np.concatenate([of_all(record, axis).ravel() for record in records.values()])
         if is_uneven(levels_for(values)):
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(FixedLocator(ticks_of(levels_for(values))))
+            axes.yaxis.set_minor_locator(NullLocator())
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
         add_legend(drawing, len(records))
     return drawing
 
@@ -166,7 +169,7 @@ def turning(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> bytes
         1, len(records), specs=[[{"type": "surface"}] * len(records)], subplot_titles=list(records)
     )
     ticks = ticks_of(levels)
-    scale = {"tickvals": [float(there(np.array(t))) for t in ticks], "ticktext": [f"{t:.3g}" for t in ticks]}
+    scale = {"tickvals": [float(there(np.array(t))) for t in ticks], "ticktext": [number(t) for t in ticks]}
     for column, (name, record) in enumerate(records.items(), start=1):
         with np.errstate(divide="ignore", invalid="ignore"):
             z = there(np.where(np.isfinite(heights[name]), heights[name], np.nan)).T
@@ -252,6 +255,11 @@ def row_of_panels(count: int) -> tuple[Drawing, Any]:
     drawing = Drawing(figsize=(PANEL * count + 0.9, TALL), layout="constrained")
     FigureCanvasAgg(drawing)
     return drawing, drawing.subplots(1, count, sharey=True, squeeze=False)[0]
+
+
+def number(value: float) -> str:
+    """As short as it is readable: 0.5, 100, 2e6."""
+    return f"{value:.3g}" if value < 1_000 else f"{value:.2g}".replace("e+0", "e").replace("e+", "e")
 
 
 def ticks_of(levels: Values) -> list[float]:
