@@ -128,7 +128,8 @@ def test_directions_have_the_weights_length(kind: str) -> None:
 
 def test_orthogonal_directions_are() -> None:
     from gradscape.measure.objective import Objective
-    from gradscape.measure.plane import flat, random_plane
+    from gradscape.measure.plane import random_plane
+    from gradscape.measure.products import flat
 
     plane = random_plane(
         Objective(network(), cross_entropy, (X, Y)), "filter", 2, torch.Generator().manual_seed(0), True
@@ -316,10 +317,13 @@ def test_a_killed_landscape_goes_on_where_it_was(tmp_path: Path) -> None:
 
     again = landscape(model, counting, (X, Y), points=3, pairs=2, keep=file)
     assert np.array_equal(again.loss, whole.loss)
-    parts, first, middles = 2, 2 + 3, 2  # the loss whole and of its parts; the middle of each
+    parts, first, middles = 2, 2 + 3, 2  # the loss whole and of its parts; the middle once
     assert len(asked) <= first + parts * (11 + middles + 1)
     with pytest.raises(StoreError, match="holds another landscape; give another file, or delete it"):
         landscape(model, cross_entropy, (X, Y), points=4, keep=file)
+    file.write_text("".join([lines[0], lines[1][:20] + "\n", *lines[2:]]))
+    with pytest.raises(StoreError, match="line 2 is damaged; delete the file"):
+        landscape(model, cross_entropy, (X, Y), points=3, pairs=2, keep=file)
 
 
 def test_losses_too_large_to_square_are_told() -> None:

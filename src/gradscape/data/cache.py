@@ -23,6 +23,7 @@ from platformdirs import user_cache_dir
 
 from gradscape.data.images import ImageSet
 from gradscape.errors import DataError
+from gradscape.files import sync_folder
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 FORMAT = 1
@@ -143,7 +144,7 @@ def _write(folder: Path, images: ImageSet, stamps: list[Record]) -> None:
     try:
         place.mkdir()
         digests = {name: _write_array(place / f"{name}.npy", getattr(images, name)) for name in ARRAYS}
-        _sync(place)
+        sync_folder(place)
         _write_record(
             folder,
             {
@@ -175,17 +176,7 @@ def _write_record(folder: Path, record: Record) -> None:
         os.replace(aside, folder / "record.json")
     finally:
         aside.unlink(missing_ok=True)
-    _sync(folder)
-
-
-def _sync(folder: Path) -> None:
-    """Make the names in a folder durable, where the system lets folders be opened."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    sync_folder(folder)
 
 
 class _Hashed:

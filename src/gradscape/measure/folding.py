@@ -38,11 +38,18 @@ class Pair:
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Weight and bias of both in one, as they are now (Jacob et al. 2018, §3.2)."""
-        scale = torch.rsqrt(self.variance + self.eps)
-        scale = scale if self.gamma is None else scale * self.gamma
-        shift = (0 if self.b is None else self.b) - self.mean
-        bias = shift * scale if self.beta is None else self.beta + shift * scale
+        scale, shift = affine(self.mean, self.variance, self.gamma, self.beta, self.eps)
+        bias = shift if self.b is None else self.b * scale + shift
         return self.w * scale.view(-1, *[1] * (self.w.dim() - 1)), bias
+
+
+def affine(
+    mean: Tensor, variance: Tensor, gamma: Tensor | None, beta: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Scale and shift of each channel: what an eval-mode BatchNorm is."""
+    scale = torch.rsqrt(variance + eps)
+    scale = scale if gamma is None else scale * gamma
+    return scale, -mean * scale if beta is None else beta - mean * scale
 
 
 class Reading(TorchFunctionMode):

@@ -42,9 +42,12 @@ class Kept:
                 path.write_text("".join(whole))
         except OSError as error:
             raise StoreError(f"cannot write {path}: {error.strerror}; give another file") from error
-        for line in whole[1:]:
-            values = json.loads(line)
-            self.points[tuple(values.pop("at"))] = values
+        for number, line in enumerate(whole[1:], start=2):
+            try:
+                values = json.loads(line)
+                self.points[tuple(values.pop("at"))] = values
+            except (ValueError, KeyError) as error:
+                raise StoreError(f"{path}: line {number} is damaged; delete the file") from error
 
     def add(self, key: Key, values: Mapping[str, Any]) -> None:
         """One point more."""

@@ -119,7 +119,6 @@ def landscape(
         surface(crew, plane, asked.axes, number, kept, accuracy, measures, clock, report)
         for number, plane in enumerate(asked.planes)
     ]
-    middles = [middle, *(at_middle(walkers[0], plane) for plane in asked.planes[1:])]
     losses = np.stack([one.loss for one in found])
     checked = checked_between(crew, asked, losses[0], checks, seed) if checks and clock.carry_on() else None
     along = None
@@ -134,7 +133,7 @@ def landscape(
         metrics={name: np.stack([one.metrics[name] for one in found]) for name in measures},
         measured=np.stack([one.measured for one in found]),
         lengths=np.array([plane.lengths for plane in asked.planes]),
-        middle=np.array([value.loss for value in middles]),
+        middle=np.full(len(asked.planes), middle.loss),  # all planes have one origin
         between=through is not None,
         bn=bn,
         precision="bf16" if bf16 else "fp32",

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from gradscape.errors import ConfigError
 from gradscape.measure.batches import described, unwrapped
 from gradscape.measure.objective import Objective, norm
+from gradscape.measure.products import flat
 from gradscape.measure.subjects import named, plain
 
 Pieces = list[Tensor]
@@ -239,7 +240,3 @@ def moving_buffers(objective: Objective) -> set[str]:
     """Names of the floating buffers that a checkpoint keeps."""
     kept = objective.model.state_dict()
     return {name for name, b in objective.model.named_buffers() if name in kept and b.is_floating_point()}
-
-
-def flat(pieces: Pieces) -> Tensor:
-    return torch.cat([piece.detach().reshape(-1) for piece in pieces])

@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from gradscape.measure.folding import affine
+
 CONVOLUTIONS: dict[Callable[..., Any], tuple[int, bool]] = {
     # function → spatial dimensions, whether it is transposed
     torch.conv1d: (1, False), torch.conv2d: (2, False), torch.conv3d: (3, False),
@@ -213,9 +215,7 @@ class Quick(TorchFunctionMode):
                 return F.batch_norm(x, mean, variance, weight, bias, training, momentum, eps)  # refuses it
             gamma = x.new_ones(x.shape[1]) if weight is None else weight
             return apply(Normalised, x, gamma, torch.zeros_like(gamma) if bias is None else bias, eps)
-        scale = torch.rsqrt(variance + eps)
-        scale = scale if weight is None else scale * weight
-        shift = -mean * scale if bias is None else bias - mean * scale
+        scale, shift = affine(mean, variance, weight, bias, eps)
         if self.last is not None and self.last[0] is x and self.last[1] == x._version:
             return self.last[2].scaled(scale, shift).output()  # what the convolution gave is not used
         return linear(x, scale, shift)
