@@ -181,6 +181,18 @@ def test_what_cannot_be_measured_is_one_line(
             "--path",
         ): "kept no weights along its training; train",
         ("landscape", str(run), "--turn", "no/f.html"): "--turn: there is no folder no",
+        ("landscape", str(run), "--figure", "f.foo"): "--figure: f.foo is of no known kind; give a name that",
+        ("landscape", str(run), "--animate", "f.mp4"): "--animate: f.mp4 is of no known kind; give a name",
+        (
+            "landscape",
+            str(run),
+            "--animate",
+            "f.gif",
+            "--dims",
+            "1",
+        ): "--animate: only of one run's plane",
+        ("landscape", factory, "--images", "20", "--animate", "f.gif"): "kept no weights along its training",
+        ("landscape", str(run), str(run), "--images", "20"): "RUN: " + str(run) + " is given twice; give it",
     }
     for arguments, message in wrong.items():
         assert main(list(arguments)) == 2

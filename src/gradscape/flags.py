@@ -129,7 +129,10 @@ def add_execution_flags(command: argparse.ArgumentParser) -> None:
     )
 
 
-def require_folder(flag: str, file: Path | None) -> None:
-    """Refuse a file that could not be written when all is computed."""
+def require_folder(flag: str, file: Path | None, *endings: str) -> None:
+    """Refuse a file that could not be written when all is computed, or has another ending than these."""
+    if file and endings and file.suffix not in endings:
+        known = " or ".join(filter(None, (", ".join(endings[:-1]), endings[-1])))
+        raise ConfigError(f"{flag}: {file} is of no known kind; give a name that ends in {known}")
     if file and not file.absolute().parent.is_dir():
         raise ConfigError(f"{flag}: there is no folder {file.parent}; give a file in one that exists")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,16 +163,20 @@ def curvature(values: argparse.Namespace) -> None:
 
 def landscape(values: argparse.Namespace) -> None:
     """gradscape landscape: of each run (or through them all) with each kind of statistics."""
-    for flag in ("turn", "keep", "animate"):
-        require_folder(f"--{flag}", getattr(values, flag))
+    require_folder("--turn", values.turn, ".html")
+    require_folder("--animate", values.animate, ".gif")
+    require_folder("--keep", values.keep)
+    if values.animate and (len(values.target) > 1 or values.dims != 2):
+        raise ConfigError("--animate: only of one run's plane; give one RUN, and no --dims")
     found = [subject(values, target) for target in values.target]
     if values.between and len(found) < 2:
         raise ConfigError("--between: got 1 run; give two for a line, three for a plane")
     others: list[Any] = [one.model for one in found[1:]] if values.between else []
-    of = [(one, bn) for one in (found[:1] if values.between else found) for bn in values.bn]
+    if values.animate:
+        kept_along(found[0])
+    of = named(values, found[:1] if values.between else found)
     records: dict[str, LandscapeRecord] = {}
-    for one, bn in of:
-        name = one.name if len(values.bn) == 1 else f"{one.name}, {bn}"
+    for name, (one, bn) in of.items():
         if len(of) > 1:
             say(name)
         path = kept_along(one) if values.path else None
@@ -184,6 +188,26 @@ def landscape(values: argparse.Namespace) -> None:
     draw_landscapes(values, records)
     if values.animate:
         animate(values, found[0])
+
+
+def named(values: argparse.Namespace, found: Sequence[Subject]) -> dict[str, tuple[Subject, str]]:
+    """What is evaluated, by its name: of runs that share one, as of two studies, the folder.
+
+    Raises:
+        ConfigError: a run or kind of statistics is given twice.
+    """
+    names = [one.name for one in found]
+    if len(set(names)) < len(names):
+        names = values.target
+    for flag, given in (("RUN", names), ("--bn", values.bn)):
+        if twice := [each for place, each in enumerate(given) if each in given[:place]]:
+            raise ConfigError(f"{flag}: {twice[0]} is given twice; give it once")
+    many = len(values.bn) > 1
+    return {
+        f"{name}, {bn}" if many else name: (one, bn)
+        for name, one in zip(names, found, strict=True)
+        for bn in values.bn
+    }
 
 
 def evaluated(
@@ -228,7 +252,6 @@ def animate(values: argparse.Namespace, one: Subject) -> None:
     """The surface around each kept set of weights, along directions that are drawn alike."""
     from gradscape.report.landscapes import save_animation
 
-    kept_along(one)
     moments = {}
     for number, (epoch, weights) in enumerate(one.path.items()):
         one.model.load_state_dict(weights)
@@ -261,7 +284,7 @@ def subject(values: argparse.Namespace, target: str) -> Subject:
     for flag in ("images", "batch"):
         if (count := getattr(values, flag)) is not None and count < 1:
             raise ConfigError(f"--{flag}: {count} is not possible; give 1 or more")
-    require_folder("--figure", values.figure)
+    require_folder("--figure", values.figure, ".png", ".svg", ".pdf")
     if values.batch is None and values.bn in ("running", ["running"]):
         values.batch = values.images  # samples do not act together: fewer and larger are quicker
     prepare_process(cores())

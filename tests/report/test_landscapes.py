@@ -14,7 +14,8 @@ from PIL import Image
 from gradscape.errors import ConfigError
 from gradscape.landscaped import Check, LandscapeRecord, between
 from gradscape.landscaped import Path as Trajectory
-from gradscape.report.landscapes import contours, png, save_animation, save_turning, slices, surfaces
+from gradscape.report.landscapes import contours, save_animation, save_turning, slices, surfaces
+from gradscape.report.style import styled
 
 from .synthetic import bowl
 from .synthetic import landscape as record
@@ -53,6 +54,13 @@ def test_what_is_not_finite_is_a_hole() -> None:
     assert_nothing_is_cut(drawing)
     whole = contours({"torn": record(bowl(1.0))})
     assert white(drawing) > white(whole) + 0.01
+
+
+def png(drawing: Drawing) -> bytes:
+    out = io.BytesIO()
+    with styled():
+        drawing.savefig(out, format="png", dpi=150)
+    return out.getvalue()
 
 
 def white(drawing: Drawing) -> float:

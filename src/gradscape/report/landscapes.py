@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from gradscape.report.style import INK, LOOKS, styled
 
 COLOURS = "viridis"  # rises evenly in lightness: its order survives in grey
 PANEL, TALL = 3.4, 3.4  # inches of one of several panels
+ACROSS = 2  # surfaces to turn, beside one another
 TICKS = 8  # of a scale, at most
 LINES = 10  # contour lines over the filled ones, about
 SMOOTH = 15  # frames from one surface to the next
@@ -165,28 +165,33 @@ def turning(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> bytes
     uneven = is_uneven(levels)
     there = np.log10 if uneven else np.array
     low, high = (float(there(np.array(end))) for end in (levels[0], levels[-1]))
+    columns = min(len(records), ACROSS)
+    rows = math.ceil(len(records) / columns)
     figure = make_subplots(
-        1, len(records), specs=[[{"type": "surface"}] * len(records)], subplot_titles=list(records)
-    )
+        rows, columns, specs=[[{"type": "surface"}] * columns] * rows, subplot_titles=list(records),
+        horizontal_spacing=0.02, vertical_spacing=0.05,
+    )  # fmt: skip
     ticks = ticks_of(levels)
     scale = {"tickvals": [float(there(np.array(t))) for t in ticks], "ticktext": [number(t) for t in ticks]}
-    for column, (name, record) in enumerate(records.items(), start=1):
+    for place, (name, record) in enumerate(records.items()):
+        row, column = divmod(place, columns)
         with np.errstate(divide="ignore", invalid="ignore"):
             z = there(np.where(np.isfinite(heights[name]), heights[name], np.nan)).T
         figure.add_trace(
             go.Surface(
                 x=record.axes[0], y=record.axes[1], z=z, cmin=low, cmax=high, colorscale="Viridis",
-                showscale=column == 1, colorbar={"title": axis, **scale},
+                showscale=not place, colorbar={"title": axis, **scale},
                 customdata=heights[name].T,
                 hovertemplate="%{x:.3g}, %{y:.3g}: %{customdata:.4g}<extra></extra>",
             ),
-            1, column,
+            row + 1, column + 1,
         )  # fmt: skip
         titles = {"xaxis_title": record.directions[0], "yaxis_title": record.directions[1]}
         figure.update_scenes(
-            **titles, zaxis={"title": axis, "range": [low, high], **scale}, row=1, col=column
-        )
-    figure.update_layout(margin={"l": 0, "r": 0, "t": 40, "b": 0}, height=650)
+            **titles, zaxis={"title": axis, "range": [low, high], **scale}, aspectmode="cube",
+            camera={"eye": {"x": 1.6, "y": 1.6, "z": 1.0}}, row=row + 1, col=column + 1,
+        )  # fmt: skip
+    figure.update_layout(margin={"l": 0, "r": 0, "t": 40, "b": 0}, height=560 * rows)
     page: str = figure.to_html(include_plotlyjs=True, full_html=True, div_id="surfaces")
     return page.encode()
 
@@ -205,7 +210,7 @@ def save_animation(records: Mapping[str, LandscapeRecord], path: str | Path, axi
     heights = [drawn(record, axis) for record in records.values()]
     if len(heights) < 2 or len({each.shape for each in heights}) > 1:
         raise ConfigError("animation: give two surfaces or more, all of the same number of points")
-    levels = levels_for(np.concatenate([each.ravel() for each in heights]))
+    levels = common_levels(records.values(), axis)
     names, grid = list(records), next(iter(records.values())).axes
     with styled():
         drawing = Drawing(figsize=(4.2, 3.8), layout="constrained")
@@ -273,11 +278,3 @@ def ticks_of(levels: Values) -> list[float]:
         if len(inside) <= TICKS:
             return inside
     return inside[:: math.ceil(len(inside) / TICKS)]
-
-
-def png(drawing: Drawing, dpi: int = 150) -> bytes:
-    """A drawing's bytes."""
-    out = io.BytesIO()
-    with styled():
-        drawing.savefig(out, format="png", dpi=dpi, metadata={"Software": None})
-    return out.getvalue()
