@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import platform
 import re
 import subprocess
@@ -41,7 +42,9 @@ def processor() -> str:
 
 
 def commit() -> str:
-    """The commit measured, with `+` if files were changed since."""
+    """The commit measured, with `+` if files were changed since; where the history is not, COMMIT names it."""
+    if "COMMIT" in os.environ:
+        return os.environ["COMMIT"]
     here = Path(__file__).parent
     git = ["git", "-C", str(here)]
     head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
