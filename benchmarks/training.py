@@ -218,10 +218,11 @@ def able(names: list[str], device: torch.device) -> tuple[list[str], str]:
     return names, fallback
 
 
-def at_once(config: RunConfig, device: torch.device, rounds: int) -> dict[str, dict[str, Any]]:
+def at_once(
+    config: RunConfig, device: torch.device, counts: list[int], rounds: int
+) -> dict[str, dict[str, Any]]:
     """Images per second of all runs of a sweep together on a GPU, by how many there are at once."""
     how = decide("bf16", device)
-    counts = (1, 2, 4, 8, 16)
     rates: dict[str, list[float]] = {str(count): [] for count in counts}
     for number in range(rounds):
         for count in counts if number % 2 else reversed(counts):
@@ -236,6 +237,7 @@ def main() -> None:
         "--steps", type=int, help="of a round, by default 9, on a GPU 60; the first is not timed"
     )
     parser.add_argument("--only", nargs="*", default=list(ENTRANTS), choices=ENTRANTS)
+    parser.add_argument("--at-once", type=int, nargs="*", default=[1, 2, 4, 8, 16], help="runs, on a GPU")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     given = parser.parse_args()
     device = find_device(given.device)
@@ -263,7 +265,7 @@ def main() -> None:
     if device.type == "cuda":
         found |= {
             "gpu": torch.cuda.get_device_name(device),
-            "at_once_bf16": at_once(config, device, given.rounds),
+            "at_once_bf16": at_once(config, device, given.at_once, given.rounds),
         }
     kind = "cuda" if device.type == "cuda" else torch.backends.cpu.get_cpu_capability().lower()
     write(f"training-{kind}", found)

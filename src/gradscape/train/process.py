@@ -8,12 +8,12 @@ import platform
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
 
+from gradscape import __version__
 from gradscape.errors import ConfigError
 
 # Options of mallopt(3), from malloc.h.
@@ -83,6 +83,6 @@ def environment(device: torch.device) -> dict[str, Any]:
             "python": platform.python_version(),
             "torch": torch.__version__,
             "numpy": np.__version__,
-            "gradscape": version("gradscape"),
+            "gradscape": __version__,
         },
     }
