@@ -42,7 +42,7 @@ def processor() -> str:
 
 
 def commit() -> str:
-    """The commit measured, with `+` if files were changed since; COMMIT names it where there is no history."""
+    """The commit measured, with `+` if files changed since; COMMIT names it where there is no history."""
     if "COMMIT" in os.environ:
         return os.environ["COMMIT"]
     here = Path(__file__).parent
