@@ -6,6 +6,8 @@ The public names; each is imported when it is first used, so that `import gradsc
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gradscape.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from gradscape.config import DataConfig, NetConfig, OptimConfig, RunConfig
     from gradscape.data import load_images
@@ -65,7 +67,6 @@ __all__ = [
     "train_run",
     "watch",
 ]
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gradscape import __version__
 from gradscape.config import RunConfig, from_dict, read_config, to_dict
 from gradscape.errors import ConfigError, GradscapeError, nearest
 from gradscape.flags import (
@@ -23,6 +22,7 @@ from gradscape.flags import (
     whole,
 )
 from gradscape.measuring import add_measures
+from gradscape.version import __version__
 
 INTERRUPTED = 130
 STUDY_FOLDER = "a study's folder: what reproduce named with --out"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,9 +16,10 @@ from cases import TINY
 from gradscape.config import DataConfig, NetConfig, RunConfig
 from gradscape.errors import ConfigError
 from gradscape.study import packing
-from gradscape.study.cost import run_bytes
+from gradscape.study.cost import dummy_step, run_bytes
 from gradscape.study.packing import at_once, images_per_second, pack, share_memory
 from gradscape.train.arithmetic import Arithmetic
+from gradscape.train.step import TrainStep
 
 FP32 = Arithmetic("fp32")
 CIFAR = DataConfig(name="cifar100")
@@ -71,6 +73,21 @@ def test_free_memory_is_the_systems_number() -> None:
 
 def test_rate_counts_every_runs_images() -> None:
     assert images_per_second(TINY, torch.device("cpu"), FP32, count=2, timed=2) > 0
+
+
+def test_a_run_that_fails_says_so_and_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In each thread but the first: 8 at once on a GPU once waited for one that was dead."""
+    made = []
+
+    def dummy(*args: Any) -> TrainStep:
+        made.append(args)
+        if len(made) > 1:
+            raise RuntimeError("the device is lost")
+        return dummy_step(*args)
+
+    monkeypatch.setattr(packing, "dummy_step", dummy)
+    with pytest.raises(RuntimeError, match="the device is lost"):
+        images_per_second(TINY, torch.device("cpu"), FP32, count=3, timed=1)
 
 
 PEAK = """

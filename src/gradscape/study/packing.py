@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
 
 import torch
 
@@ -21,6 +20,7 @@ from gradscape.study.cost import dummy_step, run_bytes
 from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.graph import WARM_UP, advance
 from gradscape.train.process import compute_on
+from gradscape.train.step import TrainStep
 
 WORTH = 1.05  # twice as many runs must do this many times the images per second
 TIMED = 30  # steps
@@ -111,22 +111,25 @@ def images_per_second(
     config: RunConfig, device: torch.device, how: Arithmetic, count: int, timed: int = TIMED
 ) -> float:
     """Training images per second of `count` like runs at once, all together, each in a thread."""
-    begin = Barrier(count)
 
-    def train(_: int) -> tuple[float, float]:
+    def prepare(_: int) -> tuple[TrainStep, Callable[[int], None]]:
         with compute_on(device, how.precision):
-            step, size = dummy_step(config, device, WARM_UP + 1 + timed, how), config.batch_size
+            step = dummy_step(config, device, WARM_UP + 1 + timed, how)
             take = advance(step)
             for _ in range(WARM_UP + 1):
-                take(size)
+                take(config.batch_size)
             step.tally.means()  # waits for the device
-            begin.wait()
+            return step, take
+
+    def train(prepared: tuple[TrainStep, Callable[[int], None]]) -> tuple[float, float]:
+        step, take = prepared
+        with compute_on(device, how.precision):
             start = time.perf_counter()
             for _ in range(timed):
-                take(size)
+                take(config.batch_size)
             step.tally.means()
             return start, time.perf_counter()
 
     with ThreadPoolExecutor(count) as threads:
-        spans = list(threads.map(train, range(count)))
+        spans = list(threads.map(train, list(threads.map(prepare, range(count)))))
     return count * timed * config.batch_size / (max(e for _, e in spans) - min(s for s, _ in spans))

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable
 
 import torch
 
+from gradscape.train.process import alone
 from gradscape.train.step import TrainStep
 
 WARM_UP = 3  # eager steps of a size before its capture: libraries plan, the optimiser makes its state
-
-_one_capture = threading.Lock()  # of all threads: torch allows a single one to be under way
 
 
 class GraphedStep:
@@ -35,16 +33,18 @@ class GraphedStep:
         """Train on the epoch's next `size` images."""
         self.calls[size] += 1
         if self.calls[size] <= WARM_UP:
-            self.step(size)
+            with alone(self.step.device):
+                self.step(size)
             return
         if size not in self.graphs:
-            self.graphs[size] = self.capture(size)
+            with alone(self.step.device):
+                self.graphs[size] = self.capture(size)
         self.graphs[size].replay()
 
     def capture(self, size: int) -> torch.cuda.CUDAGraph:
-        """Record a step without executing it; other threads' streams go on meanwhile."""
+        """Record a step without executing it; other threads' replays go on meanwhile."""
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
-        with _one_capture, torch.cuda.graph(graph, self.pool, stream, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, self.pool, stream, capture_error_mode="thread_local"):
             self.step(size)
         return graph
 

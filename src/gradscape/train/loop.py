@@ -21,7 +21,7 @@ from gradscape.store import ENDED, RunFolder
 from gradscape.train.arithmetic import Arithmetic, decide
 from gradscape.train.graph import advance
 from gradscape.train.moments import keep_weights, measure_curvature, measure_landscape
-from gradscape.train.process import compute_on, environment, find_device
+from gradscape.train.process import alone, compute_on, environment, find_device
 from gradscape.train.state import TrainState
 from gradscape.train.step import Batches, TrainStep, cosine, evaluate
 
@@ -134,7 +134,8 @@ def run(
 
     state = TrainState(config, device)
     if config.curvature_images:
-        measure_curvature(config, folder, "start", state, seen(config.curvature_images), report)
+        with alone(device):
+            measure_curvature(config, folder, "start", state, seen(config.curvature_images), report)
     if (checkpoint := folder.load()) is not None and len(folder.epochs()) >= checkpoint.epoch:
         state.restore(checkpoint)
     folder.keep(state.epoch)
@@ -147,7 +148,8 @@ def run(
         draw = epoch_draw(len(pool), config.seed, state.epoch, data.crop_pad, bool(data.flip))
         measured = train_epoch(config, step, take, draw, report)
         trained = time.perf_counter()
-        valid_loss, valid_accuracy = evaluate(state.model, valid, device, how.precision)
+        with alone(device):
+            valid_loss, valid_accuracy = evaluate(state.model, valid, device, how.precision)
         if not math.isfinite(valid_loss):
             raise Diverged(state.epoch + 1, math.ceil(len(pool) / config.batch_size))
         state.finish_epoch(valid_accuracy)
@@ -164,12 +166,13 @@ def run(
         keep_weights(config, folder, state)
         folder.save(state.checkpoint())
 
-    if config.curvature_images:
-        measure_curvature(config, folder, "end", state, seen(config.curvature_images), report)
-    if config.landscape_images:
-        measure_landscape(config, folder, state, seen(config.landscape_images), report)
     held_out = eval_batches(images.test_images, images.test_labels, *shown)
-    return details | {"test": test(state, held_out, device, how.precision)}
+    with alone(device):
+        if config.curvature_images:
+            measure_curvature(config, folder, "end", state, seen(config.curvature_images), report)
+        if config.landscape_images:
+            measure_landscape(config, folder, state, seen(config.landscape_images), report)
+        return details | {"test": test(state, held_out, device, how.precision)}
 
 
 def train_epoch(
@@ -192,7 +195,8 @@ def train_epoch(
         done = min(first + config.batch_size, images)
         if config.smoothness_every and number % config.smoothness_every == 0:
             direction = DIRECTIONS[number // config.smoothness_every % 2]
-            measures.append(step.measure(done - first, direction, lr, number))
+            with alone(step.device):
+                measures.append(step.measure(done - first, direction, lr, number))
         else:
             take(done - first)
         number += 1

@@ -6,19 +6,22 @@ import ctypes
 import os
 import platform
 import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 
-from gradscape import __version__
 from gradscape.errors import ConfigError
+from gradscape.version import __version__
 
 # Options of mallopt(3), from malloc.h.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 LARGEST_INT = 2**31 - 1
+
+_alone = threading.RLock()
 
 
 def prepare_process(threads: int) -> None:
@@ -70,6 +73,16 @@ def compute_on(device: torch.device, precision: str) -> Iterator[None]:
     torch.backends.cudnn.benchmark = True
     with torch.cuda.stream(torch.cuda.Stream(device)):  # type: ignore[no-untyped-call]
         yield
+
+
+def alone(device: torch.device) -> AbstractContextManager[object]:
+    """What a thread does on a GPU other than replay a graph: one of all threads at a time.
+
+    cuDNN times the algorithms of a convolution that a thread shows it first, then empties the allocator's
+    cache, which torch forbids while another thread captures. Such work is Python's, which does one thread's
+    at a time anyway.
+    """
+    return _alone if device.type == "cuda" else nullcontext()
 
 
 def environment(device: torch.device) -> dict[str, Any]:
