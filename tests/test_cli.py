@@ -19,8 +19,8 @@ import gradscape
 from gradscape import load
 from gradscape.cli import main
 from gradscape.store import RunFolder, StudyFolder
-from gradscape.study.batchnorm import BATCHNORM, plan
-from gradscape.study.study import ask
+from gradscape.study.batchnorm import plan
+from gradscape.study.plan import ask
 
 TINY_FLAGS = [
     "--net.depth=8", "--net.filters=4", "--data.train=60", "--data.valid=20", "--batch_size=25", "--epochs=2",
@@ -145,7 +145,7 @@ def test_a_newer_store_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: 
 def test_another_preset_on_the_same_folder_is_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    ask(StudyFolder(tmp_path), BATCHNORM, plan("small", "digits", 1))
+    ask(StudyFolder(tmp_path), plan("small", "digits", 1))
     code, line = errors(capsys, "reproduce", "--out", tmp_path)
     assert code == 2
     assert "holds preset 'small', not 'quick'" in line

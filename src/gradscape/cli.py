@@ -124,8 +124,7 @@ def reproduce(values: argparse.Namespace) -> None:
     """gradscape reproduce: run what is missing, then build the report."""
     from gradscape.machine import cores
     from gradscape.store import StudyFolder
-    from gradscape.study.run import STUDIES, Execution
-    from gradscape.study.run import reproduce as run_study
+    from gradscape.study.run import STUDIES, Execution, execute
 
     if values.list:
         for study in STUDIES.values():
@@ -135,8 +134,7 @@ def reproduce(values: argparse.Namespace) -> None:
         raise ConfigError(
             f"STUDY: {values.study!r} is not one of {', '.join(STUDIES)}{nearest(values.study, STUDIES)}"
         )
-    study = STUDIES[values.study]
-    plan = study.plan(values.preset, values.data, values.seeds, values.precision)
+    plan = STUDIES[values.study].plan(values.preset, values.data, values.seeds, values.precision)
     if values.workers is not None and values.workers < 1:
         raise ConfigError(f"--workers: {values.workers} is not possible; give 1 or more")
     if values.dry_run:
@@ -150,7 +148,7 @@ def reproduce(values: argparse.Namespace) -> None:
         download=values.download,
         mirrors=tuple(values.mirror),
     )
-    say_verdicts(run_study(study, plan, folder, execution))
+    say_verdicts(execute(plan, folder, execution))
 
 
 def dry_run(configs: dict[str, RunConfig], workers: int) -> None:

@@ -251,9 +251,10 @@ class StudyFolder:
         return read_json(path) if path.exists() else None
 
     def ask(self, asked: Mapping[str, Any]) -> None:
-        """Write `study.json`: the study's name, preset, seeds, notes and `roles` → identities."""
+        """Write `study.json` unless it says so already: the study's name, preset, seeds, notes, `roles`."""
         make_folder(self.path)
-        write_json(self.path / "study.json", asked)
+        if asked != self.asked():
+            write_json(self.path / "study.json", asked)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

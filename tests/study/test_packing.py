@@ -134,10 +134,10 @@ def test_memory_is_estimated_above_what_is_used_and_not_by_much(config: RunConfi
 def test_pack_measures_memory_and_benefit() -> None:
     device = torch.device("cuda")
     configs = [replace(TINY, seed=seed) for seed in range(6)]
-    count, note = pack(configs, device, FP32, None)
+    count, note = pack(configs, device, {"fp32": FP32}, None)
     assert 1 <= count <= 6
     assert "images/s" in note
-    assert pack(configs, device, FP32, 2) == (2, "")
+    assert pack(configs, device, {"fp32": FP32}, 2) == (2, "")
     huge = RunConfig(net=NetConfig(filters=4096), data=CIFAR, batch_size=47_500)
     with pytest.raises((ConfigError, torch.cuda.OutOfMemoryError)):
-        pack([huge], device, FP32, None)
+        pack([huge], device, {"fp32": FP32}, None)

@@ -19,9 +19,9 @@ from gradscape.config import to_dict
 from gradscape.errors import ConfigError, StoreError
 from gradscape.records import StudyRecord
 from gradscape.store import RunFolder, StudyFolder
-from gradscape.study.batchnorm import BATCHNORM, PRESETS, plan
+from gradscape.study.batchnorm import PRESETS, plan
 from gradscape.study.cost import duration, macs_per_image, run_macs
-from gradscape.study.study import ask
+from gradscape.study.plan import ask
 
 from .small_study import AXES, SMALL
 
@@ -96,8 +96,8 @@ def test_multiply_adds_are_those_measured() -> None:
 
 def test_seeds_are_added_and_never_lost(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
-    ask(folder, BATCHNORM, plan("quick", None, 3))
-    ask(folder, BATCHNORM, plan("quick", None, 1))
+    ask(folder, plan("quick", None, 3))
+    ask(folder, plan("quick", None, 1))
     asked = folder.asked()
     assert asked is not None
     assert asked["seeds"] == [0, 1, 2]
@@ -105,10 +105,10 @@ def test_seeds_are_added_and_never_lost(tmp_path: Path) -> None:
 
 
 def test_another_studys_folder_is_refused(tmp_path: Path) -> None:
-    ask(StudyFolder(tmp_path), BATCHNORM, plan("quick", None, 1))
+    ask(StudyFolder(tmp_path), plan("quick", None, 1))
     before = (tmp_path / "study.json").read_bytes()
     with pytest.raises(StoreError, match="holds preset 'quick', not 'small'; give another folder with --out"):
-        ask(StudyFolder(tmp_path), BATCHNORM, plan("small", None, 1))
+        ask(StudyFolder(tmp_path), plan("small", None, 1))
     assert (tmp_path / "study.json").read_bytes() == before
 
 
@@ -230,13 +230,13 @@ def test_another_precision_is_another_study(tmp_path: Path) -> None:
         name.endswith(config.identity[-8:]) and "-bf16-" in name for name, config in low.runs().items()
     )
     assert any("bfloat16" in note for note in low.notes)
-    ask(StudyFolder(tmp_path), BATCHNORM, full)
+    ask(StudyFolder(tmp_path), full)
     with pytest.raises(StoreError, match="holds precision 'fp32', not 'bf16'; give another folder"):
-        ask(StudyFolder(tmp_path), BATCHNORM, low)
+        ask(StudyFolder(tmp_path), low)
     asked = json.loads((tmp_path / "study.json").read_text())
     del asked["precision"]  # as studies were kept before there was a choice
     (tmp_path / "study.json").write_text(json.dumps(asked))
-    ask(StudyFolder(tmp_path), BATCHNORM, full)
+    ask(StudyFolder(tmp_path), full)
 
 
 @pytest.mark.slow

@@ -8,8 +8,8 @@ from typing import Any
 
 from gradscape.config import DATASETS, DataConfig, NetConfig, OptimConfig, Precision, RunConfig
 from gradscape.errors import ConfigError, nearest
-from gradscape.study.batchnorm_report import PARTS
-from gradscape.study.study import Plan, Study
+from gradscape.study.batchnorm_report import PARTS, QUESTION
+from gradscape.study.reproduction import PresetPlan, Reproduction
 
 LEARNING_RATES = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05)  # Table 1, at batch size 100
 BATCH_SIZES = (50, 100, 150, 200, 400, 800)  # Table 2, at learning rate 0.05
@@ -101,7 +101,7 @@ PRESETS = {
 }
 
 
-def plan(preset: str, data: str | None, seeds: int | None, precision: Precision = "fp32") -> Plan:
+def plan(preset: str, data: str | None, seeds: int | None, precision: Precision = "fp32") -> PresetPlan:
     """The 14 distinct runs under 16 roles.
 
     Args:
@@ -124,11 +124,12 @@ def plan(preset: str, data: str | None, seeds: int | None, precision: Precision 
     planned = plan_roles(chosen, plan_data(chosen, data))
     roles = {role: replace(run, precision=precision) for role, run in planned.items()}
     baselines = [roles[role] for role in BASELINES]
-    return Plan(
+    return PresetPlan(
         study="batchnorm",
         preset=preset,
         data=data,
         precision=precision,
+        title=QUESTION,
         roles=roles,
         seeds={
             role: seeds or (chosen.baseline_seeds if run in baselines else chosen.seeds)
@@ -222,9 +223,9 @@ def notes(preset: Preset, run: RunConfig) -> tuple[str, ...]:
     return tuple(said)
 
 
-BATCHNORM = Study(
+BATCHNORM = Reproduction(
     name="batchnorm",
-    title="How does BatchNorm solve the vanishing gradients problem?",
+    title=QUESTION,
     presets={name: preset.data for name, preset in PRESETS.items()},
     plan=plan,
     parts=PARTS,

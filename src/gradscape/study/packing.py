@@ -8,7 +8,7 @@ images that are noise.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -27,21 +27,21 @@ TIMED = 30  # steps
 
 
 def pack(
-    configs: Sequence[RunConfig], device: torch.device, how: Arithmetic, wanted: int | None
+    configs: Sequence[RunConfig], device: torch.device, hows: Mapping[str, Arithmetic], wanted: int | None
 ) -> tuple[int, str]:
     """How many of these runs to train at once on a CUDA device, and what to say of it.
 
     Args:
         configs: the runs.
         device: a CUDA device.
-        how: all of them compute.
+        hows: precision → how runs that ask for it compute.
         wanted: what the user asked for; None for what is fastest.
 
     Raises:
         ConfigError: not even one fits the memory.
     """
     largest = max(configs, key=lambda config: (config.batch_size, config.net.depth))
-    needed = memory_needed(largest, device, how)
+    needed = memory_needed(largest, device, hows[largest.precision])
     free, _ = torch.cuda.mem_get_info(device)
     fit = int(free // needed)
     if fit < 1:
@@ -50,6 +50,7 @@ def pack(
             "give a smaller batch size or --device cpu"
         )
     typical = sorted(configs, key=lambda config: config.batch_size)[len(configs) // 2]
+    how = hows[typical.precision]
     return at_once(wanted, len(configs), fit, lambda count: images_per_second(typical, device, how, count))
 
 

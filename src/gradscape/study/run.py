@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from gradscape.config import RunConfig
 from gradscape.data import load_images
@@ -17,7 +17,8 @@ from gradscape.store import ENDED, StudyFolder
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.console import ProgressView
 from gradscape.study.executors import Event, run_processes, run_threads
-from gradscape.study.study import Plan, Study, ask
+from gradscape.study.plan import Plan, ask
+from gradscape.study.reproduction import Reproduction
 from gradscape.study.work import PRELOAD, TrainJob, train_job
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from gradscape.train.arithmetic import Arithmetic
 
-STUDIES: Mapping[str, Study] = {study.name: study for study in (BATCHNORM,)}
+STUDIES: Mapping[str, Reproduction] = {study.name: study for study in (BATCHNORM,)}
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class Execution:
     mirrors: tuple[str, ...] = ()
 
 
-def reproduce(study: Study, plan: Plan, folder: StudyFolder, execution: Execution) -> Path:
-    """Run what is missing and build the report; returns the page's path.
+def execute(plan: Plan, folder: StudyFolder, execution: Execution) -> Path:
+    """Run what is missing of a study and build its report; returns the page's path.
 
     Raises:
         ConfigError: a device that is not here, or has not the plan's precision.
@@ -60,20 +61,21 @@ def reproduce(study: Study, plan: Plan, folder: StudyFolder, execution: Executio
     from gradscape.train.arithmetic import decide
     from gradscape.train.process import find_device
 
+    runs = plan.runs()
     # Once and now, not in every worker.
     device = find_device(execution.device)
-    how = decide(plan.precision, device)
+    precisions: set[str] = {config.precision for config in runs.values()}
+    hows = {name: decide(cast(Precision, name), device) for name in sorted(precisions)}
     # Verified and cached once, before any worker asks for it.
-    load_images(
-        plan.data, execution.data_root, download=execution.download, mirrors=execution.mirrors or None
-    )
+    for data in sorted({config.data.name for config in runs.values()}):
+        load_images(data, execution.data_root, download=execution.download, mirrors=execution.mirrors or None)
     with folder.locked():
-        ask(folder, study, plan)
-        failed = run_missing(plan.runs(), folder, execution, device, how)
+        ask(folder, plan)
+        failed = run_missing(runs, folder, execution, device, hows)
         page = rebuild(folder)
     if failed:
         raise RunFailed(
-            f"{len(failed)} of {len(plan.runs())} runs failed ({', '.join(failed)}); "
+            f"{len(failed)} of {len(runs)} runs failed ({', '.join(failed)}); "
             f"their status.json says why; the report on the others is {page}"
         )
     return page
@@ -84,21 +86,24 @@ def run_missing(
     folder: StudyFolder,
     execution: Execution,
     device: torch.device,
-    how: Arithmetic,
+    hows: Mapping[str, Arithmetic],
 ) -> list[str]:
     """Run what has not ended, side by side; returns the identities of runs that failed."""
     missing = {n: config for n, config in runs.items() if folder.run(n).status()["state"] not in ENDED}
     for name, config in runs.items():
         folder.run(name).create(config)
     jobs = {
-        name: TrainJob(config, folder.run(name).path, execution.data_root, device.type, arithmetic=how)
+        name: TrainJob(
+            config, folder.run(name).path, execution.data_root, device.type, arithmetic=hows[config.precision]
+        )
         for name, config in missing.items()
     }
     failed = []
-    events, note = side_by_side(jobs, execution.workers, device, how)
+    events, note = side_by_side(jobs, execution.workers, device, hows)
     with ProgressView(missing, len(runs) - len(missing)) as view, closing(events):
-        for news in filter(None, (how.fallback, how.fusing, note)):
-            view.say(news)
+        news = [text for how in hows.values() for text in (how.fallback, how.fusing)]
+        for text in dict.fromkeys(filter(None, (*news, note))):
+            view.say(text)
         for event in events:
             view.show(event)
             if event.kind == "failed":
@@ -109,14 +114,14 @@ def run_missing(
 
 
 def side_by_side(
-    jobs: Mapping[str, TrainJob], workers: int | None, device: torch.device, how: Arithmetic
+    jobs: Mapping[str, TrainJob], workers: int | None, device: torch.device, hows: Mapping[str, Arithmetic]
 ) -> tuple[Generator[Event], str]:
     """The jobs' events, executed as their device likes it, and what to say of that."""
     from gradscape.study.packing import pack, share_memory
 
     configs = [job.config for job in jobs.values()]
     if device.type == "cuda" and jobs:
-        count, note = pack(configs, device, how, workers)
+        count, note = pack(configs, device, hows, workers)
         return run_threads(train_job, jobs, count), note
     count, note = share_memory(configs, workers or cores())
     return run_processes(train_job, jobs, count, PRELOAD), note

@@ -1,6 +1,6 @@
-"""A study: a question, the runs that answer it, and what is made of them.
+"""A published study and how it is reproduced: presets, the runs that answer it, and what is made of them.
 
-A study is one file that fills in `Study`; `STUDIES` lists them. Its runs are planned as plain values
+A study is one file that fills in `Reproduction`; `STUDIES` lists them. Its runs are planned as plain values
 and kept in `study.json`, so that the report needs nothing but the folder.
 """
 
@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from gradscape.config import Precision, RunConfig
 from gradscape.errors import StoreError
 from gradscape.report.build import ReportParts
-from gradscape.store import StudyFolder
 
 
 @dataclass(frozen=True)
-class Plan:
+class PresetPlan:
     """The runs of a study under one preset.
 
     Attributes:
         study, preset, data, precision: what was asked for.
+        title: the study's question.
         roles: what a run is for → its configuration at seed 0; two roles may share one run.
         seeds: seeds of each role, from 0: claims rest on roles with several.
         notes: how the preset departs from the paper, a sentence each, for the report.
@@ -30,6 +32,7 @@ class Plan:
     preset: str
     data: str
     precision: Precision
+    title: str
     roles: Mapping[str, RunConfig]
     seeds: Mapping[str, int]
     notes: tuple[str, ...]
@@ -57,9 +60,41 @@ class Plan:
             for role, config in self.roles.items()
         }
 
+    def merged(self, asked: Mapping[str, Any] | None, folder: Path) -> dict[str, Any]:
+        """What `study.json` is to hold; seeds that an earlier command asked for stay in the study.
+
+        Raises:
+            StoreError: the folder holds another study, preset, data set or precision.
+        """
+        roles = self.identities()
+        seeds = set(range(max(self.seeds.values())))
+        if asked is not None:
+            asked = {"precision": "fp32"} | dict(asked)  # studies from before there was a choice
+            for name in ("study", "preset", "data", "precision"):
+                found, wanted = asked.get(name), getattr(self, name)
+                if found != wanted:
+                    raise StoreError(
+                        f"{folder} holds {name} {found!r}, not {wanted!r}; give another folder with --out"
+                    )
+            seeds |= set(asked["seeds"])
+            roles = {
+                role: list(dict.fromkeys([*asked["roles"].get(role, []), *new]))
+                for role, new in roles.items()
+            }
+        return {
+            "study": self.study,
+            "title": self.title,
+            "preset": self.preset,
+            "data": self.data,
+            "precision": self.precision,
+            "seeds": sorted(seeds),
+            "notes": list(self.notes),
+            "roles": roles,
+        }
+
 
 @dataclass(frozen=True)
-class Study:
+class Reproduction:
     """A question and how it is answered.
 
     Attributes:
@@ -73,42 +108,5 @@ class Study:
     name: str
     title: str
     presets: Mapping[str, str]
-    plan: Callable[[str, str | None, int | None, Precision], Plan]
+    plan: Callable[[str, str | None, int | None, Precision], PresetPlan]
     parts: ReportParts
-
-
-def ask(folder: StudyFolder, study: Study, plan: Plan) -> None:
-    """Write what is asked into the study's folder, or extend what was asked there before.
-
-    Seeds that an earlier command asked for stay in the study.
-
-    Raises:
-        StoreError: the folder holds another study, preset, data set or precision.
-    """
-    asked = folder.asked()
-    roles = plan.identities()
-    seeds = set(range(max(plan.seeds.values())))
-    if asked is not None:
-        asked = {"precision": "fp32"} | asked  # studies from before there was a choice
-        for name in ("study", "preset", "data", "precision"):
-            found, wanted = asked.get(name), getattr(plan, name)
-            if found != wanted:
-                raise StoreError(
-                    f"{folder.path} holds {name} {found!r}, not {wanted!r}; give another folder with --out"
-                )
-        seeds |= set(asked["seeds"])
-        roles = {
-            role: list(dict.fromkeys([*asked["roles"].get(role, []), *new])) for role, new in roles.items()
-        }
-    folder.ask(
-        {
-            "study": plan.study,
-            "title": study.title,
-            "preset": plan.preset,
-            "data": plan.data,
-            "precision": plan.precision,
-            "seeds": sorted(seeds),
-            "notes": list(plan.notes),
-            "roles": roles,
-        }
-    )
