@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from gradscape.config import RunConfig
 from gradscape.data import load_images
@@ -65,7 +65,7 @@ def execute(plan: Plan, folder: StudyFolder, execution: Execution) -> Path:
     # Once and now, not in every worker.
     device = find_device(execution.device)
     precisions: set[str] = {config.precision for config in runs.values()}
-    hows = {name: decide(cast(Precision, name), device) for name in sorted(precisions)}
+    hows = {name: decide(name, device) for name in sorted(precisions)}
     # Verified and cached once, before any worker asks for it.
     for data in sorted({config.data.name for config in runs.values()}):
         load_images(data, execution.data_root, download=execution.download, mirrors=execution.mirrors or None)
