@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from gradscape.errors import ConfigError, RunFailed
 from gradscape.machine import cores
 from gradscape.report.build import build
 from gradscape.store import ENDED, StudyFolder
+from gradscape.study import sweep_report
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.console import ProgressView
 from gradscape.study.executors import Event, run_processes, run_threads
@@ -137,6 +138,11 @@ def fail(folder: StudyFolder, name: str, why: str) -> None:
 def rebuild(folder: StudyFolder) -> Path:
     """Figures, tables and page from the run folders alone; returns the page's path."""
     record = folder.record()
-    if record.study not in STUDIES:
-        raise ConfigError(f"{folder.path} holds study {record.study!r}; known here: {', '.join(STUDIES)}")
-    return build(record, STUDIES[record.study].parts, folder.path / "report")
+    if record.study == "sweep":
+        parts = replace(sweep_report.PARTS, question=record.asked["title"])
+    elif record.study in STUDIES:
+        parts = STUDIES[record.study].parts
+    else:
+        known = ", ".join([*STUDIES, "sweep"])
+        raise ConfigError(f"{folder.path} holds study {record.study!r}; known here: {known}")
+    return build(record, parts, folder.path / "report")
