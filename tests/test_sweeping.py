@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -232,6 +234,26 @@ def test_another_base_in_the_same_folder_is_refused(
     ask(StudyFolder(tmp_path), amounts_to("--axis", "optim.lr=0.1", *TINY))
     line = errors(capsys, "--axis", "optim.lr=0.1", *TINY, "--epochs", "9", "--out", str(tmp_path))
     assert "holds a base of epochs 2, not 9; give another folder with --out" in line
+
+
+PAGE = (Path(__file__).parents[1] / "docs" / "sweeps.md").read_text()
+COMMANDS = [line for line in PAGE.splitlines() if line.startswith("gradscape ")]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_docs_commands_amount_to_studies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("study.yaml").write_text(PAGE.split("```yaml\n")[1].split("```")[0])
+    assert study_of(parser().parse_all(shlex.split(command)[1:])).runs()
+
+
+def test_the_docs_example_is_a_study() -> None:
+    code = PAGE.split("```python\n")[1].split("```")[0]
+    found: dict[str, Any] = {"__name__": "example"}
+    exec(code, found)
+    assert len(found["study"].runs()) == 12
 
 
 @pytest.mark.slow
