@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -323,6 +324,7 @@ def checked(value: object, kind: Any, name: str) -> object:
         return None
     wanted = allowed[0]
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        require(abs(value) <= sys.float_info.max, name, value, "give a smaller number")
         return float(value)
     if isinstance(value, wanted) and isinstance(value, bool) == (wanted is bool):
         return value

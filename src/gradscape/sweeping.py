@@ -126,7 +126,7 @@ def overridden(
     """A study file's values, joined by the flags' as `ABOUT` says."""
     from gradscape.study.axes import axis_of, condition_of
     from gradscape.study.fields import flat
-    from gradscape.study.sweep import listed
+    from gradscape.study.grid import listed
 
     if not isinstance(file, Mapping):
         return file  # and `Study.from_dict` says what is wrong

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -70,7 +71,7 @@ def spaced_values(name: str, given: Mapping[Any, Any]) -> list[Value]:
     low, high = (value_of(name, end, "axis") for end in ends)
     if isinstance(low, bool | str | None) or isinstance(high, bool | str | None):
         raise ConfigError(f"axis {name}: it is no field of numbers; give a list of values")
-    if not low < high < float("inf"):
+    if not low < high <= sys.float_info.max:
         raise ConfigError(f"axis {name}: low {low} is not below high {high}; give low, then high")
     if how == "log":
         return log_spaced(name, low, high, given[third])
@@ -100,6 +101,6 @@ def evenly_spaced(name: str, low: float, high: float, step: object) -> list[Valu
     first, apart = Decimal(str(low)), Decimal(str(width))  # in binary 0.1 + 0.2 is not 0.3
     count = int((Decimal(str(high)) - first) / apart) + 1
     if count > MOST:
-        raise ConfigError(f"axis {name}: {count} values are too many; give at most {MOST}")
+        raise ConfigError(f"axis {name}: step: {step} gives more than {MOST} values; give a larger one")
     values = [first + place * apart for place in range(count)]
     return [int(value) for value in values] if isinstance(low, int) else [float(value) for value in values]
