@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from cases import TINY, tiny
-from gradscape.errors import StoreError
+from gradscape.errors import Busy, StoreError
 from gradscape.records import EpochRecord, GradientFlow
 from gradscape.store import Checkpoint, RunFolder, StudyFolder, load, write_json
 
@@ -117,7 +117,7 @@ def test_a_full_disk_leaves_what_was_there(folder: RunFolder, tmp_path: Path) ->
         from pathlib import Path
         import numpy as np
         from test_store import checkpoint, epoch
-        from gradscape.errors import StoreError
+        from gradscape.errors import Busy, StoreError
         from gradscape.store import Checkpoint, RunFolder, StudyFolder
         folder = RunFolder(Path(sys.argv[1]))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -222,8 +222,8 @@ def test_a_killed_run_is_not_said_to_be_running(folder: RunFolder) -> None:
 def test_one_command_at_a_time(tmp_path: Path) -> None:
     with (
         StudyFolder(tmp_path).locked(),
-        pytest.raises(StoreError, match="another gradscape command is at work on study"),
-        StudyFolder(tmp_path).locked(),
+        pytest.raises(Busy, match="another gradscape command is at work on study"),
+        StudyFolder(tmp_path).locked(patience=0),
     ):
         pass
     with StudyFolder(tmp_path).locked():

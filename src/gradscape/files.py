@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from gradscape.errors import StoreError
+from gradscape.errors import Busy, StoreError
 
 FORMAT = 1  # of all that is kept; a reader refuses a newer one
 
@@ -103,13 +103,17 @@ def refuse_newer(found: int, path: Path) -> None:
 
 @contextmanager
 def locked(folder: Path, what: str, patience: float) -> Iterator[None]:
-    """Hold `folder/.lock`, waiting `patience` seconds; the system frees it when its holder dies."""
+    """Hold `folder/.lock`, waiting `patience` seconds; the system frees it when its holder dies.
+
+    Raises:
+        Busy: it is still held.
+    """
     lock = FileLock(folder / ".lock")
     with explained(folder):
         try:
             lock.acquire(timeout=patience)
         except Timeout as error:
-            raise StoreError(
+            raise Busy(
                 f"another gradscape command is at work on {what}; wait for it or give another --out folder"
             ) from error
     try:

@@ -217,7 +217,7 @@ class RunRecord:
     Attributes:
         identity: readable name + short hash of the configuration; the folder's name.
         config: the run's configuration as plain nested values.
-        state: `pending`, `running`, `done`, `diverged` or `failed`.
+        state: `pending`, `running`, `done`, `diverged`, `stopped` (early, on request) or `failed`.
         status: what else `status.json` says (attempts, host, versions, epoch and step of divergence…).
         epochs: the epochs finished so far, in order.
         test: `{"last": {"loss", "accuracy"}, "best": {…, "epoch"}}` once done, else empty; means over

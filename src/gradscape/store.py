@@ -7,7 +7,9 @@
     DIR/runs/<identity>/landscape.json  the loss over a plane around the trained weights, if asked for
     DIR/runs/<identity>/weights/        epoch-0007.<sha256>.safetensors, of the model alone, if asked for
     DIR/runs/<identity>/checkpoint/     epoch-0007.<sha256>.safetensors, the last one and the one before
-    DIR/runs/<identity>/status.json     pending | running | done | diverged | failed, test results, versions
+    DIR/runs/<identity>/status.json     pending | running | done | diverged | stopped | failed, test results,
+                                        versions, attempts, deaths of its workers
+    DIR/runs/<identity>/stop.json       why the run is to end early, if it is
 
 Whole files are written aside, fsynced and renamed; a metrics line is appended and fsynced, and a torn
 last line does not count. A checkpoint's name holds the SHA-256 of its bytes: the newest one that matches
@@ -98,9 +100,31 @@ class RunFolder:
         return read_json(path) if path.exists() else {"state": "pending"}
 
     def set_status(self, state: str, **details: Any) -> None:
-        """Replace `status.json` by `state` and `details`; attempts are kept unless given."""
-        attempts = {"attempts": self.status().get("attempts", 0)}
-        write_json(self.path / "status.json", {"state": state, **attempts, **details})
+        """Replace `status.json` by `state` and `details`; attempts and deaths are kept unless given."""
+        before = {"attempts": 0} | self.status()
+        kept = {name: before[name] for name in ("attempts", "deaths") if name in before}
+        write_json(self.path / "status.json", {"state": state, **kept, **details})
+
+    def add_death(self, why: str) -> None:
+        """Note that the run's worker died, which could not say so itself."""
+        status = self.status()
+        state = status.pop("state")
+        self.set_status(
+            "pending" if state == "running" else state,
+            **{**status, "deaths": [*status.get("deaths", ()), why]},
+        )
+
+    def ask_stop(self, why: str) -> None:
+        """Have the run end after the epoch that it is in; `why` goes into its status."""
+        write_json(self.path / "stop.json", {"why": why})
+
+    def stop_asked(self) -> str:
+        """Why the run is to end; empty if it is not."""
+        path = self.path / "stop.json"
+        return str(read_json(path)["why"]) if path.exists() else ""
+
+    def withdraw_stop(self) -> None:
+        (self.path / "stop.json").unlink(missing_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -257,10 +281,10 @@ class StudyFolder:
             write_json(self.path / "study.json", asked)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the study for one command."""
+    def locked(self, patience: float = 60) -> Iterator[None]:
+        """Hold `study.json` and the report; runs have locks of their own, so that commands can share them."""
         make_folder(self.path)
-        with locked(self.path, f"study {self.path}", patience=0):
+        with locked(self.path, f"study {self.path}", patience):
             yield
 
     def check_space(self) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +10,14 @@ from typing import TYPE_CHECKING
 from gradscape.config import RunConfig
 from gradscape.data import load_images
 from gradscape.errors import ConfigError, RunFailed
+from gradscape.executors.face import Executor, Tell
 from gradscape.machine import cores
+from gradscape.records import Progress
 from gradscape.report.build import build
 from gradscape.store import ENDED, StudyFolder
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.console import ProgressView
-from gradscape.study.executors import Event, run_processes, run_threads
+from gradscape.study.drive import drive, missing
 from gradscape.study.plan import Plan, ask
 from gradscape.study.reproduction import Reproduction
 from gradscape.study.work import PRELOAD, TrainJob, train_job
@@ -40,6 +41,9 @@ class Execution:
         data_root: the folder that holds CIFAR.
         download: fetch CIFAR where it is not found.
         mirrors: addresses to fetch it from; empty for its author's.
+        epoch_limit: seconds an epoch may take before its worker counts as hung; on CPUs alone: nothing can
+            end a thread. Two hours: nothing hangs for ever, and no epoch that works is cut.
+        stop_hopeless: end runs early that guess and cannot learn.
     """
 
     workers: int | None = None
@@ -47,6 +51,8 @@ class Execution:
     data_root: Path | None = None
     download: bool = False
     mirrors: tuple[str, ...] = ()
+    epoch_limit: float = 7_200.0
+    stop_hopeless: bool = False
 
 
 def execute(plan: Plan, folder: StudyFolder, execution: Execution) -> Path:
@@ -71,7 +77,8 @@ def execute(plan: Plan, folder: StudyFolder, execution: Execution) -> Path:
         load_images(data, execution.data_root, download=execution.download, mirrors=execution.mirrors or None)
     with folder.locked():
         ask(folder, plan)
-        failed = run_missing(runs, folder, execution, device, hows)
+    failed = run_missing(runs, folder, execution, device, hows)
+    with folder.locked():
         page = rebuild(folder)
     if failed:
         raise RunFailed(
@@ -89,49 +96,47 @@ def run_missing(
     hows: Mapping[str, Arithmetic],
 ) -> list[str]:
     """Run what has not ended, side by side; returns the identities of runs that failed."""
-    missing = {n: config for n, config in runs.items() if folder.run(n).status()["state"] not in ENDED}
-    for name, config in runs.items():
-        folder.run(name).create(config)
+    ended = (*ENDED, "stopped") if execution.stop_hopeless else ENDED
+    left = missing(runs, folder, ended)
     jobs = {
         name: TrainJob(
-            config, folder.run(name).path, execution.data_root, device.type, arithmetic=hows[config.precision]
+            config,
+            folder.run(name).path,
+            execution.data_root,
+            device.type,
+            arithmetic=hows[config.precision],
+            stop_hopeless=execution.stop_hopeless,
         )
-        for name, config in missing.items()
+        for name, config in left.items()
     }
-    failed = []
-    events, note = side_by_side(jobs, execution.workers, device, hows)
-    with ProgressView(missing, len(runs) - len(missing)) as view, closing(events):
+    executor, note = side_by_side(left, execution, device, hows)
+    with ProgressView(left, len(runs) - len(left)) as view:
         news = [text for how in hows.values() for text in (how.fallback, how.fusing)]
         for text in dict.fromkeys(filter(None, (*news, note))):
             view.say(text)
-        for event in events:
-            view.show(event)
-            if event.kind == "failed":
-                failed.append(event.job)
-                fail(folder, event.job, str(event.payload))
-                folder.check_space()  # on a full disk every other run would fail as well
-    return failed
+        return drive(runs, jobs, folder, view, executor)
 
 
 def side_by_side(
-    jobs: Mapping[str, TrainJob], workers: int | None, device: torch.device, hows: Mapping[str, Arithmetic]
-) -> tuple[Generator[Event], str]:
-    """The jobs' events, executed as their device likes it, and what to say of that."""
+    left: Mapping[str, RunConfig], execution: Execution, device: torch.device, hows: Mapping[str, Arithmetic]
+) -> tuple[Callable[[Tell], Executor], str]:
+    """What does the jobs as their device likes it, given where to tell events; and what to say of that."""
+    from gradscape.executors.local import Processes
+    from gradscape.executors.threads import Threads
     from gradscape.study.packing import pack, share_memory
 
-    configs = [job.config for job in jobs.values()]
-    if device.type == "cuda" and jobs:
-        count, note = pack(configs, device, hows, workers)
-        return run_threads(train_job, jobs, count), note
-    count, note = share_memory(configs, workers or cores())
-    return run_processes(train_job, jobs, count, PRELOAD), note
+    configs = list(left.values())
+    if device.type == "cuda" and configs:
+        count, note = pack(configs, device, hows, execution.workers)
+        return lambda tell: Threads(train_job, count, tell), note
+    count, note = share_memory(configs, execution.workers or cores())
+    limit = execution.epoch_limit
+    return lambda tell: Processes(train_job, count, tell, PRELOAD, limit, epoch), note
 
 
-def fail(folder: StudyFolder, name: str, why: str) -> None:
-    """A worker that died could not say so itself."""
-    status = folder.run(name).status()
-    if status.pop("state") != "failed":
-        folder.run(name).set_status("failed", **{**status, "error": why})
+def epoch(payload: object) -> object:
+    """How far a run has come, of what it reports."""
+    return payload.epoch if isinstance(payload, Progress) else None
 
 
 def rebuild(folder: StudyFolder) -> Path:
