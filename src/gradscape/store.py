@@ -19,6 +19,7 @@ is used. No torch here: tensors travel as numpy arrays.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -165,19 +166,25 @@ class RunFolder:
         Raises:
             StoreError: a line other than a torn last one is damaged.
         """
+        records, lines = self.intact()
+        if len(records) < lines:
+            raise StoreError(
+                f"{self.metrics}: line {len(records) + 1} is damaged; delete the folder {self.path} "
+                "and give the same command again to repeat this run"
+            )
+        return records
+
+    def intact(self) -> tuple[list[EpochRecord], int]:
+        """The epochs before the first damaged line, and how many lines there are; a torn last one is none."""
         if not self.metrics.exists():
-            return []
-        lines = self.metrics.read_bytes().split(b"\n")
-        whole, records = lines[:-1], []
+            return [], 0
+        whole, records = self.metrics.read_bytes().split(b"\n")[:-1], []
         for number, line in enumerate(whole, start=1):
             values = without_checksum(line)
             if values is None or values["epoch"] != number:
-                raise StoreError(
-                    f"{self.metrics}: line {number} is damaged; delete the folder {self.path} "
-                    "and give the same command again to repeat this run"
-                )
+                break
             records.append(EpochRecord.from_dict(values))
-        return records
+        return records, len(whole)
 
     def keep(self, epochs: int) -> None:
         """Cut `metrics.jsonl` back to its first so many lines (all of them whole)."""
@@ -220,8 +227,8 @@ class RunFolder:
         """Checkpoints by name, newest first; not yet verified."""
         return sorted(self.checkpoints.glob("epoch-*.safetensors"), reverse=True)
 
-    def load(self) -> Checkpoint | None:
-        """The newest checkpoint whose bytes match its checksum, or None.
+    def load(self, latest: float = math.inf) -> Checkpoint | None:
+        """The newest checkpoint, of epoch `latest` or before, whose bytes match its checksum; or None.
 
         Raises:
             StoreError: it was written by a newer gradscape.
@@ -229,7 +236,8 @@ class RunFolder:
         for path in self.checkpoint_files():
             if (found := load_tensors(path)) is not None:
                 arrays, header = found
-                return Checkpoint(int(header["epoch"]), arrays, json.loads(header["values"]))
+                if int(header["epoch"]) <= latest:
+                    return Checkpoint(int(header["epoch"]), arrays, json.loads(header["values"]))
         return None
 
     def save_weights(self, epoch: int, arrays: Mapping[str, np.ndarray]) -> None:
@@ -246,15 +254,20 @@ class RunFolder:
 
     def record(self) -> RunRecord:
         """Everything but the tensors; a run whose process was killed is pending, whatever it last said."""
-        status = self.status()
+        status, config, epochs = self.status(), self.config(), self.epochs()
         state = status.pop("state")
+        if state == "done" and len(epochs) != config.epochs:
+            raise StoreError(
+                f"{self.metrics} is damaged: it holds {len(epochs)} of {config.epochs} epochs; delete the "
+                f"folder {self.path} and give the same command again to repeat this run"
+            )
         return RunRecord(
             identity=self.path.name,
-            config=to_dict(self.config()),
+            config=to_dict(config),
             state="pending" if state == "running" and not self.held() else state,
             test=status.pop("test", {}),
             status=status,
-            epochs=tuple(self.epochs()),
+            epochs=tuple(epochs),
             curvature=self.curvature(),
             landscape=self.landscape(),
         )
