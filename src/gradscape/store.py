@@ -128,9 +128,9 @@ class RunFolder:
         (self.path / "stop.json").unlink(missing_ok=True)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, patience: float = 10) -> Iterator[None]:
         """Hold the run for one process; waits for a killed command's worker, which ends within a second."""
-        with locked(self.path, f"run {self.path.name}", patience=10):
+        with locked(self.path, f"run {self.path.name}", patience):
             yield
 
     def held(self) -> bool:

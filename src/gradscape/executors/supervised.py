@@ -38,7 +38,7 @@ class Supervised(Executor):
     Args:
         work, tell: see `Executor`.
         limit: seconds a job may take from one mark to the next before its worker is killed.
-        mark: of what a job reports, how far it has come: such as the epoch.
+        mark: of what a job reports, how far it has come, such as the epoch; None where that says nothing.
     """
 
     def __init__(self, work: Work, tell: Tell, limit: float | None, mark: Callable[[Any], Any]) -> None:
@@ -67,7 +67,7 @@ class Supervised(Executor):
         task.deadline = None if self.limit is None else time.monotonic() + self.limit
 
     def progressed(self, task: Task, payload: Any) -> None:
-        if (mark := self.mark(payload)) != task.mark:
+        if (mark := self.mark(payload)) not in (None, task.mark):
             task.mark, task.attempt = mark, 1
             self.extend(task)
         self.tell(Event(task.name, "progress", payload))
