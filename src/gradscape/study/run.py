@@ -18,6 +18,7 @@ from gradscape.store import ENDED, StudyFolder
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.console import ProgressView
 from gradscape.study.drive import drive, missing
+from gradscape.study.halving import Halving
 from gradscape.study.plan import Plan, ask
 from gradscape.study.reproduction import Reproduction
 from gradscape.study.work import PRELOAD, TrainJob, train_job
@@ -42,6 +43,7 @@ class Execution:
         epoch_limit: seconds an epoch may take before its worker counts as hung; on CPUs alone: nothing can
             end a thread. Two hours: nothing hangs for ever, and no epoch that works is cut.
         stop_hopeless: end runs early that guess and cannot learn.
+        asha: end runs early that fall behind, by successive halving; on this machine alone.
         on: `local`, `ray` or `ray://HOST:PORT`.
         cpus_per_run, gpus_per_run: what Ray gives each; a fraction of a GPU lets several runs share it.
     """
@@ -53,6 +55,7 @@ class Execution:
     mirrors: tuple[str, ...] = ()
     epoch_limit: float = 7_200.0
     stop_hopeless: bool = False
+    asha: bool = False
     on: str = "local"
     cpus_per_run: float = 1.0
     gpus_per_run: float = 0.0
@@ -68,7 +71,10 @@ def execute(plan: Plan, folder: StudyFolder, execution: Execution) -> Path:
         RunFailed: some runs failed; the others were run and the report was built.
     """
     runs = plan.runs()
-    left = missing(runs, folder, (*ENDED, "stopped") if execution.stop_hopeless else ENDED)
+    if execution.asha and execution.on != "local":
+        raise ConfigError(f"--asha: runs on {execution.on} cannot be ended from here; give --on local")
+    early = execution.stop_hopeless or execution.asha
+    left = missing(runs, folder, (*ENDED, "stopped") if early else ENDED)
     if execution.on == "local":
         find_data(runs, execution)
     side_by_side = (here if execution.on == "local" else on_cluster)(left, execution)
@@ -113,7 +119,8 @@ def run_left(
     with ProgressView(left, len(runs) - len(left)) as view:
         for text in dict.fromkeys(filter(None, side_by_side.notes)):
             view.say(text)
-        return drive(runs, jobs, folder, view, side_by_side.executor)
+        heard = Halving(runs, folder).heard if execution.asha else lambda name, progress: None
+        return drive(runs, jobs, folder, view, side_by_side.executor, heard)
 
 
 @dataclass(frozen=True)
