@@ -10,13 +10,13 @@ import pytest
 from cases import TINY
 from gradscape.config import DataConfig, NetConfig, OptimConfig, RunConfig
 from gradscape.executors.face import Executor, Tell
-from gradscape.executors.inline import Inline
+from gradscape.executors.local import Processes
 from gradscape.records import EpochRecord, GradientFlow, Progress
 from gradscape.store import ENDED, StudyFolder
 from gradscape.study.console import ProgressView
 from gradscape.study.drive import drive, missing
 from gradscape.study.halving import Halving
-from gradscape.study.work import TrainJob, train_job
+from gradscape.study.work import PRELOAD, TrainJob, train_job
 
 pytest.importorskip("optuna")
 NONE = GradientFlow((), (), (), (), (), (), (), (), (), ())
@@ -51,10 +51,10 @@ def test_one_in_three_passes_a_rung(tmp_path: Path) -> None:
 def test_a_run_that_learns_nothing_is_stopped_beside_others_that_learn(tmp_path: Path) -> None:
     """Real runs: two that learn, then one whose rate is too small to."""
     base = RunConfig(
-        net=NetConfig(depth=8, filters=8),
+        net=NetConfig(depth=8, filters=16),
         data=DataConfig(name="digits", train=500, valid=75, crop_pad=0),
-        optim=OptimConfig(lr=0.02),
-        batch_size=10,
+        optim=OptimConfig(lr=0.005),
+        batch_size=25,
         epochs=6,
     )
     learning = [replace(base, seed=seed) for seed in range(2)]
@@ -64,7 +64,7 @@ def test_a_run_that_learns_nothing_is_stopped_beside_others_that_learn(tmp_path:
     jobs = {name: TrainJob(config, folder.run(name).path) for name, config in missing(runs, folder).items()}
 
     def executor(tell: Tell) -> Executor:
-        return Inline(train_job, tell)
+        return Processes(train_job, 1, tell, PRELOAD)
 
     with ProgressView(runs, 0) as view:
         assert drive(runs, jobs, folder, view, executor, Halving(runs, folder).heard) == []
