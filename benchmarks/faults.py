@@ -1,9 +1,9 @@
-"""A sweep under faults: workers and commands killed, stopped, out of memory, disks full, two commands at once.
+"""A sweep under faults: workers and commands killed, hung, out of memory, a full disk, two commands at once.
 
-`python benchmarks/faults.py` runs a sweep of 50 small networks undisturbed, then again under each fault, every
-one of them real, and compares: all runs finished, none that had finished was trained again, at most one epoch
-trained twice for a kill, and every weight the same to the bit. Linux alone. It takes a quarter of an hour and
-writes `results/faults.json`.
+`python benchmarks/faults.py` runs a sweep of 50 small networks undisturbed, then again under each fault, all
+of them real, and compares: all runs finished, none that had finished was trained again, at most one epoch
+trained twice for a kill, and every weight the same to the bit. Linux alone. It takes a quarter of an hour
+and writes `results/faults.json`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gradscape.study.sweep import Study
-
 from gradscape.store import RunFolder, StudyFolder
 from gradscape.study.run import Execution, execute
+from gradscape.study.sweep import Study
 from measure import write
 
 HANG = 6.0  # seconds after which a worker that says nothing counts as hung; an epoch takes a fraction of one

@@ -1,7 +1,7 @@
 """How a sweep grows: 100, 1,000 and 10,000 runs of a stub that writes a run's files and trains nothing.
 
-`python benchmarks/sweep_growth.py` takes some minutes. Each number is of a process of its own: having the runs
-done by two workers, opening the folder, `gradscape runs`, building the report. It writes
+`python benchmarks/sweep_growth.py` takes some minutes. Each number is of a process of its own: having the
+runs done by two workers, opening the folder, `gradscape runs`, building the report. It writes
 `results/sweep_growth.json` and, from it, the picture `results/sweep_growth.png`.
 """
 
@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gradscape.study.sweep import Study
 from matplotlib.figure import Figure
 
 from gradscape.cli import main as command
@@ -30,6 +29,7 @@ from gradscape.study.console import ProgressView
 from gradscape.study.drive import drive, missing
 from gradscape.study.plan import ask
 from gradscape.study.run import rebuild
+from gradscape.study.sweep import Study
 from gradscape.study.work import TrainJob
 from measure import RESULTS, peak_bytes, write
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from gradscape.machine import cores
 from gradscape.records import Progress
 from gradscape.report.build import build
 from gradscape.store import ENDED, StudyFolder
+from gradscape.study import sweep_report
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.console import ProgressView
 from gradscape.study.drive import drive, missing
@@ -71,8 +72,6 @@ def execute(plan: Plan, folder: StudyFolder, execution: Execution) -> Path:
         RunFailed: some runs failed; the others were run and the report was built.
     """
     runs = plan.runs()
-    if execution.asha and execution.on != "local":
-        raise ConfigError(f"--asha: runs on {execution.on} cannot be ended from here; give --on local")
     early = execution.stop_hopeless or execution.asha
     left = missing(runs, folder, (*ENDED, "stopped") if early else ENDED)
     if execution.on == "local":
@@ -187,6 +186,11 @@ def epoch(payload: object) -> object:
 def rebuild(folder: StudyFolder) -> Path:
     """Figures, tables and page from the run folders alone; returns the page's path."""
     record = folder.record()
-    if record.study not in STUDIES:
-        raise ConfigError(f"{folder.path} holds study {record.study!r}; known here: {', '.join(STUDIES)}")
-    return build(record, STUDIES[record.study].parts, folder.path / "report")
+    if record.study == "sweep":
+        parts = replace(sweep_report.PARTS, question=record.asked["title"])
+    elif record.study in STUDIES:
+        parts = STUDIES[record.study].parts
+    else:
+        known = ", ".join([*STUDIES, "sweep"])
+        raise ConfigError(f"{folder.path} holds study {record.study!r}; known here: {known}")
+    return build(record, parts, folder.path / "report")
