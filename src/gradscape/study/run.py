@@ -20,6 +20,7 @@ from gradscape.study.console import ProgressView
 from gradscape.study.drive import drive, missing
 from gradscape.study.plan import Plan, ask
 from gradscape.study.reproduction import Reproduction
+from gradscape.study.sweep_report import PARTS as SWEEP_PARTS
 from gradscape.study.work import PRELOAD, TrainJob, train_job
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from gradscape.train.arithmetic import Arithmetic
 
+SWEEP = "sweep"
 STUDIES: Mapping[str, Reproduction] = {study.name: study for study in (BATCHNORM,)}
 
 
@@ -141,7 +143,9 @@ def epoch(payload: object) -> object:
 
 def rebuild(folder: StudyFolder) -> Path:
     """Figures, tables and page from the run folders alone; returns the page's path."""
-    record = folder.record()
-    if record.study not in STUDIES:
-        raise ConfigError(f"{folder.path} holds study {record.study!r}; known here: {', '.join(STUDIES)}")
-    return build(record, STUDIES[record.study].parts, folder.path / "report")
+    asked = folder.asked() or {}
+    record = folder.record("last" if asked.get("study") == SWEEP else "all")
+    parts = {name: study.parts for name, study in STUDIES.items()} | {SWEEP: SWEEP_PARTS}
+    if record.study not in parts:
+        raise ConfigError(f"{folder.path} holds study {record.study!r}; known here: {', '.join(parts)}")
+    return build(record, parts[record.study], folder.path / "report")
