@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ import pytest
 
 from cases import TINY, tiny
 from gradscape.errors import Busy, StoreError
-from gradscape.records import EpochRecord, GradientFlow
-from gradscape.store import Checkpoint, RunFolder, StudyFolder, load, write_json
+from gradscape.files import with_checksum
+from gradscape.records import UNREAD, EpochRecord, GradientFlow, StepSmoothness
+from gradscape.store import Checkpoint, Flows, RunFolder, StudyFolder, load, write_json
 
 
 def epoch(number: int) -> EpochRecord:
@@ -97,7 +99,32 @@ def test_any_damage_to_a_checkpoint_is_noticed_and_the_previous_one_used(folder:
         assert found.epoch == 1
 
 
-def test_any_damage_to_a_metrics_line_is_noticed(folder: RunFolder) -> None:
+def test_flows_are_read_of_the_last_epoch_alone_where_that_is_enough(folder: RunFolder) -> None:
+    names = ('a, "flow": {', '}, "smoothness": [')  # what a line is cut at, as names of tensors
+    measure = StepSmoothness(3, "step", 0.1, 2.0, (1.0, 3.0), (0.1, 0.2), (0.5, 4.0), 1.0, 2.0)
+    flow = GradientFlow(names, ("conv", "norm"), *[(0.5, 0.25)] * 8)
+    written = [replace(epoch(n), flow=flow, smoothness=(measure,)) for n in (1, 2, 3)]
+    for each in written:
+        folder.append(each)
+    kept = replace(UNREAD, layers=names, kinds=flow.kinds, mean_abs=flow.mean_abs)
+    expected = [replace(each, flow=kept if each.epoch == 3 else UNREAD) for each in written]
+    assert folder.epochs("last") == expected
+    assert folder.record("last").epochs == tuple(expected)
+    assert [str(each.flow) for each in expected[1:]] == [
+        "gradient flow: not read",
+        "gradient flow over 1 weight layers: 5.0e-01 … 5.0e-01",
+    ]
+
+
+def test_lines_from_before_there_was_smoothness_are_read_whole(folder: RunFolder) -> None:
+    values = [{k: v for k, v in epoch(n).to_dict().items() if k != "smoothness"} for n in (1, 2)]
+    folder.metrics.write_bytes(b"".join(map(with_checksum, values)))
+    assert folder.epochs() == [epoch(1), epoch(2)]
+    assert folder.epochs("last")[0] == epoch(1)
+
+
+@pytest.mark.parametrize("flows", ["all", "last"])
+def test_any_damage_to_a_metrics_line_is_noticed(folder: RunFolder, flows: Flows) -> None:
     for number in (1, 2, 3):
         folder.append(epoch(number))
     whole, generator = folder.metrics.read_bytes(), random.Random(0)
@@ -106,11 +133,13 @@ def test_any_damage_to_a_metrics_line_is_noticed(folder: RunFolder) -> None:
         damaged[generator.randrange(len(whole))] ^= 1 << generator.randrange(8)
         folder.metrics.write_bytes(damaged)
         try:
-            records = folder.epochs()
+            records = folder.epochs(flows)
         except StoreError as error:
             said = str(error)
         else:  # the flip hit the last newline: the line is torn and does not count
-            said = "" if records == [epoch(1), epoch(2)] else "not noticed"
+            flowless = [replace(each, flow=UNREAD) for each in (epoch(1), epoch(2))]
+            found = records if flows == "all" else [replace(each, flow=UNREAD) for each in records]
+            said = "" if found == ([epoch(1), epoch(2)] if flows == "all" else flowless) else "not noticed"
         assert said == "" or "is damaged; delete the folder" in said
 
 

@@ -23,9 +23,10 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -45,10 +46,15 @@ from gradscape.files import (
     write_json,
 )
 from gradscape.landscaped import LandscapeRecord
-from gradscape.records import Curvature, EpochRecord, RunRecord, StudyRecord
+from gradscape.records import UNREAD, Curvature, EpochRecord, GradientFlow, RunRecord, StudyRecord
 
 PROBE = 8_000_000  # bytes; a VGG38's checkpoint has 5.4 million
 ENDED = ("done", "diverged")  # states that are not run again
+
+
+Flows = Literal["all", "last"]
+# In a metrics line; no text in it can look so, for JSON escapes quotes, and a flow holds no other object.
+FLOW = (b', "flow": {', b'}, "smoothness": ')
 
 
 @dataclass(frozen=True)
@@ -160,13 +166,13 @@ class RunFolder:
                 os.truncate(self.metrics, before)
                 raise
 
-    def epochs(self) -> list[EpochRecord]:
-        """The epochs recorded so far.
+    def epochs(self, flows: Flows = "all") -> list[EpochRecord]:
+        """The epochs recorded so far; for `flows` see `record`.
 
         Raises:
             StoreError: a line other than a torn last one is damaged.
         """
-        records, lines = self.intact()
+        records, lines = self.intact(flows)
         if len(records) < lines:
             raise StoreError(
                 f"{self.metrics}: line {len(records) + 1} is damaged; delete the folder {self.path} "
@@ -174,16 +180,23 @@ class RunFolder:
             )
         return records
 
-    def intact(self) -> tuple[list[EpochRecord], int]:
-        """The epochs before the first damaged line, and how many lines there are; a torn last one is none."""
+    def intact(self, flows: Flows = "all") -> tuple[list[EpochRecord], int]:
+        """The epochs before the first damaged line, and how many lines there are; a torn last one is none.
+
+        Args:
+            flows: see `record`.
+        """
         if not self.metrics.exists():
             return [], 0
         whole, records = self.metrics.read_bytes().split(b"\n")[:-1], []
         for number, line in enumerate(whole, start=1):
-            values = without_checksum(line)
+            cut = FLOW if flows == "last" and number < len(whole) else None
+            values = without_checksum(line, cut)
             if values is None or values["epoch"] != number:
                 break
             records.append(EpochRecord.from_dict(values))
+        if flows == "last" and records:
+            records[-1] = replace(records[-1], flow=mean_abs_alone(records[-1].flow))
         return records, len(whole)
 
     def keep(self, epochs: int) -> None:
@@ -252,9 +265,14 @@ class RunFolder:
         found = [load_tensors(path) for path in sorted(self.weights.glob("epoch-*.safetensors"))]
         return {int(header["epoch"]): arrays for arrays, header in filter(None, found)}
 
-    def record(self) -> RunRecord:
-        """Everything but the tensors; a run whose process was killed is pending, whatever it last said."""
-        status, config, epochs = self.status(), self.config(), self.epochs()
+    def record(self, flows: Flows = "all") -> RunRecord:
+        """Everything but the tensors; a run whose process was killed is pending, whatever it last said.
+
+        Args:
+            flows: of which epochs to read gradient statistics, which are nearly all that a run's records
+                hold: of `all`, or of the `last` its mean |∂L/∂W| alone.
+        """
+        status, config, epochs = self.status(), self.config(), self.epochs(flows)
         state = status.pop("state")
         if state == "done" and len(epochs) != config.epochs:
             raise StoreError(
@@ -306,8 +324,12 @@ class StudyFolder:
         write_bytes(probe, bytes(PROBE))
         probe.unlink()
 
-    def record(self) -> StudyRecord:
+    def record(self, flows: Flows = "all") -> StudyRecord:
         """The whole study, read.
+
+        Args:
+            flows: of which epochs to read gradient statistics; see `RunFolder.record`. A study of thousands
+                of runs has gigabytes of them.
 
         Raises:
             StoreError: no study here, or a file of it is damaged or newer.
@@ -323,7 +345,7 @@ class StudyFolder:
             preset=asked.pop("preset"),
             asked=asked,
             roles=roles,
-            runs={f.path.name: f.record() for f in folders if (f.path / "config.json").exists()},
+            runs={f.path.name: f.record(flows) for f in folders if (f.path / "config.json").exists()},
         )
 
 
@@ -345,3 +367,15 @@ def load(folder: str | Path) -> StudyRecord:
 
 def epoch_name(epoch: int) -> str:
     return f"epoch-{epoch:04d}"
+
+
+def mean_abs_alone(flow: GradientFlow) -> GradientFlow:
+    """Mean |∂L/∂W| and which tensors it is of; runs of one network share their names."""
+    layers, kinds = shared(flow.layers), shared(flow.kinds)
+    return replace(UNREAD, layers=layers, kinds=kinds, mean_abs=flow.mean_abs)
+
+
+@lru_cache(maxsize=1_000)
+def shared(words: tuple[str, ...]) -> tuple[str, ...]:
+    """The first tuple of equal ones."""
+    return words

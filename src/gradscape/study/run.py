@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,18 +15,19 @@ from gradscape.machine import cores
 from gradscape.records import Progress
 from gradscape.report.build import build
 from gradscape.store import ENDED, StudyFolder
-from gradscape.study import sweep_report
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.console import ProgressView
 from gradscape.study.drive import drive, missing
 from gradscape.study.halving import Halving
 from gradscape.study.plan import Plan, ask
 from gradscape.study.reproduction import Reproduction
+from gradscape.study.sweep_report import PARTS as SWEEP_PARTS
 from gradscape.study.work import PRELOAD, TrainJob, train_job
 
 if TYPE_CHECKING:
     from gradscape.train.arithmetic import Arithmetic
 
+SWEEP = "sweep"
 STUDIES: Mapping[str, Reproduction] = {study.name: study for study in (BATCHNORM,)}
 
 
@@ -185,12 +186,9 @@ def epoch(payload: object) -> object:
 
 def rebuild(folder: StudyFolder) -> Path:
     """Figures, tables and page from the run folders alone; returns the page's path."""
-    record = folder.record()
-    if record.study == "sweep":
-        parts = replace(sweep_report.PARTS, question=record.asked["title"])
-    elif record.study in STUDIES:
-        parts = STUDIES[record.study].parts
-    else:
-        known = ", ".join([*STUDIES, "sweep"])
-        raise ConfigError(f"{folder.path} holds study {record.study!r}; known here: {known}")
-    return build(record, parts, folder.path / "report")
+    asked = folder.asked() or {}
+    record = folder.record("last" if asked.get("study") == SWEEP else "all")
+    parts = {name: study.parts for name, study in STUDIES.items()} | {SWEEP: SWEEP_PARTS}
+    if record.study not in parts:
+        raise ConfigError(f"{folder.path} holds study {record.study!r}; known here: {', '.join(parts)}")
+    return build(record, parts[record.study], folder.path / "report")
