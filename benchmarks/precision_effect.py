@@ -22,17 +22,19 @@ from torch.nn.functional import conv2d
 
 from gradscape.config import RunConfig
 from gradscape.data import load_images
+from gradscape.executors.face import Report
+from gradscape.executors.local import Processes
 from gradscape.intervals import interval
 from gradscape.machine import cores
 from gradscape.records import RunRecord
 from gradscape.report.style import DPI, LOOKS, styled
 from gradscape.store import RunFolder
 from gradscape.study.batchnorm import BASELINES, plan
-from gradscape.study.executors import Report, run_processes
 from gradscape.study.work import PRELOAD
 from measure import RESULTS, write
 
 SEEDS = 10
+FORWARD = nn.Conv2d.forward
 TITLES = {"vgg08": "VGG08", "vgg38": "VGG38", "vgg38-bn": "VGG38 + BatchNorm"}
 
 
@@ -50,8 +52,8 @@ def train(job: Job, report: Report) -> RunRecord:
     from gradscape.train.process import prepare_process
 
     prepare_process(threads=1)
-    if job.emulated and job.config.precision == "bf16":
-        nn.Conv2d.forward = emulated  # type: ignore[method-assign]
+    low = job.emulated and job.config.precision == "bf16"
+    nn.Conv2d.forward = emulated if low else FORWARD  # type: ignore[method-assign]
     images = load_images(job.config.data.name)
     how = Arithmetic(job.config.precision)
     return train_run(job.config, RunFolder(job.folder), images, "cpu", report, how)
@@ -128,12 +130,9 @@ def main() -> None:
                 )
                 for r, p, s in keys
             }
-            done = {}
-            for event in run_processes(train, jobs, cores(), PRELOAD):
-                if event.kind in ("finished", "failed"):
-                    print(event.job, event.payload, flush=True)
-                    done[event.job] = event.payload
-            runs = {(r, p, s): done[f"{r} {p} {s}"] for r, p, s in keys}
+            with Processes(train, cores(), preload=PRELOAD) as executor:
+                done = {name: executor.submit(name, job) for name, job in jobs.items()}
+                runs = {(r, p, s): done[f"{r} {p} {s}"].result() for r, p, s in keys}
             write("precision_effect", {"seeds": SEEDS, "emulated": fallback, "roles": results(runs)})
     draw(
         json.loads((RESULTS / "precision_effect.json").read_text())["roles"], RESULTS / "precision_effect.png"

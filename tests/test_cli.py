@@ -126,14 +126,6 @@ def test_unwritable_output_is_said(capsys: pytest.CaptureFixture[str], tmp_path:
     assert "--out" in line
 
 
-def test_two_commands_on_one_study(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    with StudyFolder(tmp_path).locked():
-        code, line = errors(capsys, "reproduce", "--out", tmp_path)
-    assert code == 2
-    assert "another gradscape command is at work on study" in line
-    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
-
-
 def test_a_newer_store_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "study.json").write_text('{"format": 2}')
     for command in (["reproduce", "--out", tmp_path], ["report", tmp_path], ["runs", tmp_path]):

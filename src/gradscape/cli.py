@@ -144,9 +144,9 @@ def train(values: argparse.Namespace) -> None:
     images = load_images(
         config.data.name, values.data_root, download=values.download, mirrors=tuple(values.mirror) or None
     )
+    from gradscape.executors.face import Event
     from gradscape.machine import cores
     from gradscape.study.console import ProgressView
-    from gradscape.study.executors import Event
     from gradscape.train.loop import train_run
     from gradscape.train.process import prepare_process
 

@@ -3,7 +3,9 @@
     GradscapeError            one line that says what is wrong and what to do
     ├── ConfigError           a setting: unknown, of the wrong type, out of range
     ├── DataError             the images: missing, damaged, untrusted, out of reach
-    ├── StoreError            a run's or study's folder: unwritable, damaged, newer, busy
+    ├── StoreError            a run's or study's folder: unwritable, damaged, newer
+    │   └── Busy              … at work on in another process
+    ├── JobFailed             a job of an executor ended in an error
     └── RunFailed             one or more runs of a study ended in an error
 
 Every one of them means "the user can put this right"; the command line prints it without a
@@ -36,6 +38,16 @@ class DataError(GradscapeError):
 
 class StoreError(GradscapeError):
     """A run's or study's folder that cannot be read or written."""
+
+
+class Busy(StoreError):
+    """Another process is at work on the folder."""
+
+
+class JobFailed(GradscapeError):
+    """A job that an executor was given ended in an error, or its workers died of it."""
+
+    exit_code = 1
 
 
 class RunFailed(GradscapeError):

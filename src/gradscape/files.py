@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from gradscape.errors import StoreError
+from gradscape.errors import Busy, StoreError
 
 FORMAT = 1  # of all that is kept; a reader refuses a newer one
 
@@ -103,13 +103,17 @@ def refuse_newer(found: int, path: Path) -> None:
 
 @contextmanager
 def locked(folder: Path, what: str, patience: float) -> Iterator[None]:
-    """Hold `folder/.lock`, waiting `patience` seconds; the system frees it when its holder dies."""
+    """Hold `folder/.lock`, waiting `patience` seconds; the system frees it when its holder dies.
+
+    Raises:
+        Busy: it is still held.
+    """
     lock = FileLock(folder / ".lock")
     with explained(folder):
         try:
             lock.acquire(timeout=patience)
         except Timeout as error:
-            raise StoreError(
+            raise Busy(
                 f"another gradscape command is at work on {what}; wait for it or give another --out folder"
             ) from error
     try:
@@ -124,11 +128,21 @@ def with_checksum(values: Mapping[str, Any]) -> bytes:
     return f'{text[:-1]}, "crc32": "{zlib.crc32(text.encode()):08x}"}}\n'.encode()
 
 
-def without_checksum(line: bytes) -> dict[str, Any] | None:
-    """The values of a checksummed line, or None if it is damaged."""
+def without_checksum(line: bytes, cut: tuple[bytes, bytes] | None = None) -> dict[str, Any] | None:
+    """The values of a checksummed line, or None if it is damaged.
+
+    Args:
+        line: as `with_checksum` wrote it.
+        cut: what an entry begins with, from its comma, and what it ends with, from its brace to the next
+            entry's colon: that entry is not parsed, which takes most of a long line's time.
+    """
     text, _, check = line.rpartition(b', "crc32": "')
     if check != b'%08x"}' % zlib.crc32(text + b"}"):
         return None
+    if cut:
+        before, _, rest = text.partition(cut[0])
+        _, found, after = rest.partition(cut[1])
+        text = before + cut[1][1:] + after if found else text
     values: dict[str, Any] = json.loads(text + b"}")
     return values
 

@@ -1,4 +1,4 @@
-"""What a few seeds allow one to say: a mean and its 95 % interval by Student's t."""
+"""What a few seeds allow one to say: a mean and its interval by Student's t, of 95 % unless asked."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds with its 95 % interval, in the unit of the values.
+    """A mean over seeds with its interval, in the unit of the values.
 
     Attributes:
         mean: mean over seeds.
         low, high: ends of the interval; None for a single seed, which has no spread.
         n: number of seeds.
+        level: probability that such an interval holds what it estimates, 0 to 1.
     """
 
     mean: float
     low: float | None
     high: float | None
     n: int
+    level: float = LEVEL
 
     @property
     def half(self) -> float | None:
@@ -40,17 +42,20 @@ class Interval:
     def __str__(self) -> str:
         if self.low is None or self.high is None:
             return f"{self.mean:.3g}, n = {self.n}"
-        return f"{self.mean:.3g}, 95 % interval {self.low:.3g} … {self.high:.3g}, n = {self.n}"
+        return (
+            f"{self.mean:.3g}, {percent(self.level)} interval {self.low:.3g} … {self.high:.3g}, n = {self.n}"
+        )
 
 
-def interval(values: Sequence[float]) -> Interval:
-    """The mean of independent values and its 95 % interval, mean ± t·s/√n (Student 1908).
+def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
+    """The mean of independent values and its interval, mean ± t·s/√n (Student 1908).
 
     Args:
         values: one number per seed, in any unit.
+        level: of the interval, between 0 and 1.
 
     Raises:
-        GradscapeError: there are no values.
+        GradscapeError: there are no values, or no such level.
 
     Example:
         >>> print(interval([0.47, 0.48, 0.49]))
@@ -61,29 +66,33 @@ def interval(values: Sequence[float]) -> Interval:
         raise GradscapeError("interval: got no values; give one number per seed")
     mean = fmean(values)
     if n == 1:
-        return Interval(mean, None, None, 1)
-    half = student_t(n - 1) * stdev(values) / math.sqrt(n)
-    return Interval(mean, mean - half, mean + half, n)
+        return Interval(mean, None, None, 1, level)
+    half = student_t(n - 1, level) * stdev(values) / math.sqrt(n)
+    return Interval(mean, mean - half, mean + half, n, level)
 
 
 @cache
-def student_t(df: int) -> float:
-    """The t with P(|T| < t) = 0.95 at `df` degrees of freedom.
+def student_t(df: int, level: float = LEVEL) -> float:
+    """The t with P(|T| < t) = `level` at `df` degrees of freedom.
 
     Bisection on the exact finite series of Abramowitz & Stegun 26.7.3-4, so no table and no scipy.
 
     Raises:
-        GradscapeError: `df` is below 1.
+        GradscapeError: `df` is below 1, or `level` not between 0 and 1.
 
     Example:
-        >>> round(student_t(2), 3)
-        4.303
+        >>> round(student_t(2), 3), round(student_t(2, 0.99), 3)
+        (4.303, 9.925)
     """
     if df < 1:
         raise GradscapeError(f"student_t: df is {df}; it takes at least 1, that is two values")
-    low, high = 0.0, 16.0  # t is 12.7 at one degree of freedom and falls from there
+    if not 0 < level < 1:
+        raise GradscapeError(f"student_t: level is {level:g}; give a number between 0 and 1, such as 0.95")
+    low, high = 0.0, 16.0
+    while mass_within(high, df) < level:
+        low, high = high, 2 * high
     while (middle := (low + high) / 2) not in (low, high):
-        low, high = (middle, high) if mass_within(middle, df) < LEVEL else (low, middle)
+        low, high = (middle, high) if mass_within(middle, df) < level else (low, middle)
     return high
 
 
@@ -98,3 +107,8 @@ def mass_within(t: float, df: int) -> float:
         total += term
     series = math.sin(angle) * total
     return 2 / math.pi * (angle + series) if odd else series
+
+
+def percent(level: float) -> str:
+    """A level in words, such as `95 %` or `98.33 %`."""
+    return f"{100 * level:.4g} %"

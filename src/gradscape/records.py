@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from gradscape.errors import ConfigError
@@ -41,6 +41,8 @@ class GradientFlow:
         nonfinite: share of elements that are infinite or NaN, 0 to 1.
         relative: ‖∂L/∂W‖₂ / ‖W‖₂ (0 where W is 0).
         update: ‖ΔW‖₂ / ‖W‖₂ of the optimiser's real step (0 where W is 0).
+
+    What was not read is empty; see `StudyFolder.record`.
     """
 
     layers: tuple[str, ...]
@@ -74,7 +76,12 @@ class GradientFlow:
 
     def __str__(self) -> str:
         flow = self.weights()
+        if not flow:
+            return "gradient flow: not read"
         return f"gradient flow over {len(flow)} weight layers: {flow[0]:.1e} … {flow[-1]:.1e}"
+
+
+UNREAD = GradientFlow(*((),) * len(fields(GradientFlow)))  # of an epoch that was read without its flow
 
 
 def plain_number(value: Any) -> Any:
@@ -173,9 +180,10 @@ class EpochRecord:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EpochRecord:
-        flow = {name: tuple(column) for name, column in values["flow"].items()}
+        columns = values.get("flow")
+        flow = GradientFlow(**{name: tuple(c) for name, c in columns.items()}) if columns else UNREAD
         measures = tuple(map(StepSmoothness.from_dict, values.get("smoothness", ())))
-        return cls(**{**values, "flow": GradientFlow(**flow), "smoothness": measures})
+        return cls(**{**values, "flow": flow, "smoothness": measures})
 
 
 @dataclass(frozen=True)
@@ -217,7 +225,7 @@ class RunRecord:
     Attributes:
         identity: readable name + short hash of the configuration; the folder's name.
         config: the run's configuration as plain nested values.
-        state: `pending`, `running`, `done`, `diverged` or `failed`.
+        state: `pending`, `running`, `done`, `diverged`, `stopped` (early, on request) or `failed`.
         status: what else `status.json` says (attempts, host, versions, epoch and step of divergence…).
         epochs: the epochs finished so far, in order.
         test: `{"last": {"loss", "accuracy"}, "best": {…, "epoch"}}` once done, else empty; means over

@@ -7,7 +7,9 @@
     DIR/runs/<identity>/landscape.json  the loss over a plane around the trained weights, if asked for
     DIR/runs/<identity>/weights/        epoch-0007.<sha256>.safetensors, of the model alone, if asked for
     DIR/runs/<identity>/checkpoint/     epoch-0007.<sha256>.safetensors, the last one and the one before
-    DIR/runs/<identity>/status.json     pending | running | done | diverged | failed, test results, versions
+    DIR/runs/<identity>/status.json     pending | running | done | diverged | stopped | failed, test results,
+                                        versions, attempts, deaths of its workers
+    DIR/runs/<identity>/stop.json       why the run is to end early, if it is
 
 Whole files are written aside, fsynced and renamed; a metrics line is appended and fsynced, and a torn
 last line does not count. A checkpoint's name holds the SHA-256 of its bytes: the newest one that matches
@@ -17,12 +19,14 @@ is used. No torch here: tensors travel as numpy arrays.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -42,10 +46,15 @@ from gradscape.files import (
     write_json,
 )
 from gradscape.landscaped import LandscapeRecord
-from gradscape.records import Curvature, EpochRecord, RunRecord, StudyRecord
+from gradscape.records import UNREAD, Curvature, EpochRecord, GradientFlow, RunRecord, StudyRecord
 
 PROBE = 8_000_000  # bytes; a VGG38's checkpoint has 5.4 million
 ENDED = ("done", "diverged")  # states that are not run again
+
+
+Flows = Literal["all", "last"]
+# In a metrics line; no text in it can look so, for JSON escapes quotes, and a flow holds no other object.
+FLOW = (b', "flow": {', b'}, "smoothness": ')
 
 
 @dataclass(frozen=True)
@@ -98,14 +107,36 @@ class RunFolder:
         return read_json(path) if path.exists() else {"state": "pending"}
 
     def set_status(self, state: str, **details: Any) -> None:
-        """Replace `status.json` by `state` and `details`; attempts are kept unless given."""
-        attempts = {"attempts": self.status().get("attempts", 0)}
-        write_json(self.path / "status.json", {"state": state, **attempts, **details})
+        """Replace `status.json` by `state` and `details`; attempts and deaths are kept unless given."""
+        before = {"attempts": 0} | self.status()
+        kept = {name: before[name] for name in ("attempts", "deaths") if name in before}
+        write_json(self.path / "status.json", {"state": state, **kept, **details})
+
+    def add_death(self, why: str) -> None:
+        """Note that the run's worker died, which could not say so itself."""
+        status = self.status()
+        state = status.pop("state")
+        self.set_status(
+            "pending" if state == "running" else state,
+            **{**status, "deaths": [*status.get("deaths", ()), why]},
+        )
+
+    def ask_stop(self, why: str) -> None:
+        """Have the run end after the epoch that it is in; `why` goes into its status."""
+        write_json(self.path / "stop.json", {"why": why})
+
+    def stop_asked(self) -> str:
+        """Why the run is to end; empty if it is not."""
+        path = self.path / "stop.json"
+        return str(read_json(path)["why"]) if path.exists() else ""
+
+    def withdraw_stop(self) -> None:
+        (self.path / "stop.json").unlink(missing_ok=True)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, patience: float = 10) -> Iterator[None]:
         """Hold the run for one process; waits for a killed command's worker, which ends within a second."""
-        with locked(self.path, f"run {self.path.name}", patience=10):
+        with locked(self.path, f"run {self.path.name}", patience):
             yield
 
     def held(self) -> bool:
@@ -135,25 +166,38 @@ class RunFolder:
                 os.truncate(self.metrics, before)
                 raise
 
-    def epochs(self) -> list[EpochRecord]:
-        """The epochs recorded so far.
+    def epochs(self, flows: Flows = "all") -> list[EpochRecord]:
+        """The epochs recorded so far; for `flows` see `record`.
 
         Raises:
             StoreError: a line other than a torn last one is damaged.
         """
-        if not self.metrics.exists():
-            return []
-        lines = self.metrics.read_bytes().split(b"\n")
-        whole, records = lines[:-1], []
-        for number, line in enumerate(whole, start=1):
-            values = without_checksum(line)
-            if values is None or values["epoch"] != number:
-                raise StoreError(
-                    f"{self.metrics}: line {number} is damaged; delete the folder {self.path} "
-                    "and give the same command again to repeat this run"
-                )
-            records.append(EpochRecord.from_dict(values))
+        records, lines = self.intact(flows)
+        if len(records) < lines:
+            raise StoreError(
+                f"{self.metrics}: line {len(records) + 1} is damaged; delete the folder {self.path} "
+                "and give the same command again to repeat this run"
+            )
         return records
+
+    def intact(self, flows: Flows = "all") -> tuple[list[EpochRecord], int]:
+        """The epochs before the first damaged line, and how many lines there are; a torn last one is none.
+
+        Args:
+            flows: see `record`.
+        """
+        if not self.metrics.exists():
+            return [], 0
+        whole, records = self.metrics.read_bytes().split(b"\n")[:-1], []
+        for number, line in enumerate(whole, start=1):
+            cut = FLOW if flows == "last" and number < len(whole) else None
+            values = without_checksum(line, cut)
+            if values is None or values["epoch"] != number:
+                break
+            records.append(EpochRecord.from_dict(values))
+        if flows == "last" and records:
+            records[-1] = replace(records[-1], flow=mean_abs_alone(records[-1].flow))
+        return records, len(whole)
 
     def keep(self, epochs: int) -> None:
         """Cut `metrics.jsonl` back to its first so many lines (all of them whole)."""
@@ -196,8 +240,8 @@ class RunFolder:
         """Checkpoints by name, newest first; not yet verified."""
         return sorted(self.checkpoints.glob("epoch-*.safetensors"), reverse=True)
 
-    def load(self) -> Checkpoint | None:
-        """The newest checkpoint whose bytes match its checksum, or None.
+    def load(self, latest: float = math.inf) -> Checkpoint | None:
+        """The newest checkpoint, of epoch `latest` or before, whose bytes match its checksum; or None.
 
         Raises:
             StoreError: it was written by a newer gradscape.
@@ -205,7 +249,8 @@ class RunFolder:
         for path in self.checkpoint_files():
             if (found := load_tensors(path)) is not None:
                 arrays, header = found
-                return Checkpoint(int(header["epoch"]), arrays, json.loads(header["values"]))
+                if int(header["epoch"]) <= latest:
+                    return Checkpoint(int(header["epoch"]), arrays, json.loads(header["values"]))
         return None
 
     def save_weights(self, epoch: int, arrays: Mapping[str, np.ndarray]) -> None:
@@ -220,17 +265,27 @@ class RunFolder:
         found = [load_tensors(path) for path in sorted(self.weights.glob("epoch-*.safetensors"))]
         return {int(header["epoch"]): arrays for arrays, header in filter(None, found)}
 
-    def record(self) -> RunRecord:
-        """Everything but the tensors; a run whose process was killed is pending, whatever it last said."""
-        status = self.status()
+    def record(self, flows: Flows = "all") -> RunRecord:
+        """Everything but the tensors; a run whose process was killed is pending, whatever it last said.
+
+        Args:
+            flows: of which epochs to read gradient statistics, which are nearly all that a run's records
+                hold: of `all`, or of the `last` its mean |∂L/∂W| alone.
+        """
+        status, config, epochs = self.status(), self.config(), self.epochs(flows)
         state = status.pop("state")
+        if state == "done" and len(epochs) != config.epochs:
+            raise StoreError(
+                f"{self.metrics} is damaged: it holds {len(epochs)} of {config.epochs} epochs; delete the "
+                f"folder {self.path} and give the same command again to repeat this run"
+            )
         return RunRecord(
             identity=self.path.name,
-            config=to_dict(self.config()),
+            config=to_dict(config),
             state="pending" if state == "running" and not self.held() else state,
             test=status.pop("test", {}),
             status=status,
-            epochs=tuple(self.epochs()),
+            epochs=tuple(epochs),
             curvature=self.curvature(),
             landscape=self.landscape(),
         )
@@ -257,10 +312,10 @@ class StudyFolder:
             write_json(self.path / "study.json", asked)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the study for one command."""
+    def locked(self, patience: float = 60) -> Iterator[None]:
+        """Hold `study.json` and the report; runs have locks of their own, so that commands can share them."""
         make_folder(self.path)
-        with locked(self.path, f"study {self.path}", patience=0):
+        with locked(self.path, f"study {self.path}", patience):
             yield
 
     def check_space(self) -> None:
@@ -269,8 +324,12 @@ class StudyFolder:
         write_bytes(probe, bytes(PROBE))
         probe.unlink()
 
-    def record(self) -> StudyRecord:
+    def record(self, flows: Flows = "all") -> StudyRecord:
         """The whole study, read.
+
+        Args:
+            flows: of which epochs to read gradient statistics; see `RunFolder.record`. A study of thousands
+                of runs has gigabytes of them.
 
         Raises:
             StoreError: no study here, or a file of it is damaged or newer.
@@ -286,7 +345,7 @@ class StudyFolder:
             preset=asked.pop("preset"),
             asked=asked,
             roles=roles,
-            runs={f.path.name: f.record() for f in folders if (f.path / "config.json").exists()},
+            runs={f.path.name: f.record(flows) for f in folders if (f.path / "config.json").exists()},
         )
 
 
@@ -308,3 +367,15 @@ def load(folder: str | Path) -> StudyRecord:
 
 def epoch_name(epoch: int) -> str:
     return f"epoch-{epoch:04d}"
+
+
+def mean_abs_alone(flow: GradientFlow) -> GradientFlow:
+    """Mean |∂L/∂W| and which tensors it is of; runs of one network share their names."""
+    layers, kinds = shared(flow.layers), shared(flow.kinds)
+    return replace(UNREAD, layers=layers, kinds=kinds, mean_abs=flow.mean_abs)
+
+
+@lru_cache(maxsize=1_000)
+def shared(words: tuple[str, ...]) -> tuple[str, ...]:
+    """The first tuple of equal ones."""
+    return words

@@ -169,7 +169,8 @@ def test_claims_json(whole: Path) -> None:
 
 def test_a_study_with_nothing_run_still_has_a_report(tmp_path: Path) -> None:
     roles = {role: synthetic.study(1).roles[role] for role in synthetic.ACCURACY}
-    empty = StudyRecord("batchnorm", "paper", {"data": "cifar100", "seeds": [0], "notes": []}, roles, {})
+    asked = {"title": "Why?", "data": "cifar100", "seeds": [0], "notes": []}
+    empty = StudyRecord("batchnorm", "paper", asked, roles, {})
     html = build(empty, PARTS, tmp_path).read_text()
     assert "0 of 14 runs done" in html
     assert "These runs do not settle it" in html

@@ -133,7 +133,7 @@ def test_json_has_verdict_rule_numbers_n_and_interval() -> None:
         "rule": "the 95 % interval over seeds lies above 0.5",
         "n": 2,
         "numbers": [{"seed": 0, "values": [1.0]}, {"seed": 1, "values": [1.0]}],
-        "interval": {"mean": 1.0, "low": 1.0, "high": 1.0, "n": 2},
+        "interval": {"mean": 1.0, "low": 1.0, "high": 1.0, "n": 2, "level": 0.95},
         "verdict": "holds",
         "reason": "1, 95 % interval 1 … 1, n = 2",
     }

@@ -9,10 +9,10 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from cases import digits, tiny
+from gradscape.executors.threads import Threads
 from gradscape.records import RunRecord
 from gradscape.store import RunFolder
 from gradscape.study.cost import dummy_step
-from gradscape.study.executors import run_threads
 from gradscape.study.work import TrainJob, train_job
 from gradscape.train import graph, loop
 from gradscape.train.loop import train_run
@@ -67,7 +67,9 @@ def test_runs_side_by_side_equal_runs_alone(tmp_path: Path) -> None:
         str(seed): TrainJob(tiny(epochs=6, seed=seed), tmp_path / str(seed), device="cuda")
         for seed in range(4)
     }
-    done = {event.job: event.payload for event in run_threads(train_job, jobs, 4) if event.kind == "finished"}
+    with Threads(train_job, 4) as executor:
+        for future in [executor.submit(name, job) for name, job in jobs.items()]:
+            future.result()
     for name, job in jobs.items():
         alone = train_run(job.config, RunFolder(tmp_path / f"alone-{name}"), digits(), device="cuda")
-        same(done[name], alone, rel=1e-3)
+        same(RunFolder(job.folder).record(), alone, rel=1e-3)

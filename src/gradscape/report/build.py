@@ -42,16 +42,14 @@ class Page:
 
 @dataclass(frozen=True)
 class ReportParts:
-    """What a study puts into its report.
+    """What a study puts into its report, under the title that its `study.json` has.
 
     Attributes:
-        question: the page's title.
         answer: paragraphs that answer it from the study and its checked claims.
         figures, tables, claims: drawn, filled and checked from the study's record.
         pages: beside it.
     """
 
-    question: str
     answer: Callable[[StudyRecord, Sequence[Claim]], Sequence[str]]
     figures: Callable[[StudyRecord], Sequence[Figure]]
     tables: Callable[[StudyRecord], Sequence[Table]]
@@ -85,7 +83,8 @@ def build(study: StudyRecord, parts: ReportParts, folder: Path) -> Path:
     for each in pages:
         write_bytes(folder / each.name, each.data)
     beside = {each.name: each.title for each in pages}
-    html = page(study, parts.question, parts.answer(study, claims), figures, drawn, tables, claims, beside)
+    title = str(study.asked["title"])
+    html = page(study, title, parts.answer(study, claims), figures, drawn, tables, claims, beside)
     write_bytes(folder / "index.html", html.encode())
     return folder / "index.html"
 

@@ -18,6 +18,7 @@ from gradscape.report.inline import inline_svg
 from gradscape.report.runs import seeds_in_words, standing
 from gradscape.report.tables import Table
 
+ROWS = 60  # of a table on the page, at most: its files have all
 BADGES = {"holds": "✓", "does not hold": "✕", "undecided": "?", "not measured": "–"}
 
 
@@ -59,8 +60,8 @@ def page(
             beside=beside,
             badges=BADGES,
             summary=summary(study),
-            runs=[run_row(study, run) for run in study.runs.values()],
-            absent=absent(study),
+            rows=ROWS,
+            runs=run_rows(study),
             provenance=provenance(study),
             shown=shown,
         )
@@ -83,7 +84,7 @@ def summary(study: StudyRecord) -> list[str]:
     done = sum(identity in study.runs and study.runs[identity].state == "done" for identity in asked)
     seeds = [len(identities) for identities in study.roles.values()] or [0]
     return [
-        f"preset {study.preset}",
+        f"{'sweep' if study.study == 'sweep' else 'preset'} {study.preset}",
         f"data {study.asked.get('data', '–')}",
         *({study.asked.get("precision", "fp32")} - {"fp32"}),
         seeds_in_words(seeds),
@@ -91,15 +92,19 @@ def summary(study: StudyRecord) -> list[str]:
     ]
 
 
-def absent(study: StudyRecord) -> list[str]:
-    """Identities asked for that have no run yet."""
-    asked = dict.fromkeys(identity for chosen in study.roles.values() for identity in chosen)
-    return [identity for identity in asked if identity not in study.runs]
+def run_rows(study: StudyRecord) -> list[dict[str, str]]:
+    """The table of runs, one line each; in a long one those that are not done come first."""
+    roles: dict[str, list[str]] = {identity: [] for identity in study.runs}
+    for role, identities in study.roles.items():
+        for identity in identities:
+            roles.setdefault(identity, []).append(role)
+    there = [run_row(run, roles[run.identity]) for run in study.runs.values()]
+    empty = {"roles": "", "seed": "", "state": standing(None), "epochs": "", "minutes": ""}
+    rows = there + [{"run": identity, **empty} for identity in roles if identity not in study.runs]
+    return sorted(rows, key=lambda row: row["state"] == "done") if len(rows) > ROWS else rows
 
 
-def run_row(study: StudyRecord, run: RunRecord) -> dict[str, str]:
-    """One line of the table of runs."""
-    roles = [role for role, identities in study.roles.items() if run.identity in identities]
+def run_row(run: RunRecord, roles: Sequence[str]) -> dict[str, str]:
     return {
         "run": run.identity,
         "roles": ", ".join(roles),

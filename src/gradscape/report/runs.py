@@ -75,7 +75,8 @@ def standing(run: RunRecord | None) -> str:
         return f"diverged in {', '.join(place)}" if place else "diverged"
     words = {
         "running": "running, {} epochs done",
-        "pending": "stopped after {} epochs",
+        "pending": "interrupted after {} epochs",
+        "stopped": "stopped after {} epochs",
         "failed": "failed after {} epochs",
     }
     return words[run.state].format(f"{len(run.epochs)} of {run.config['epochs']}")

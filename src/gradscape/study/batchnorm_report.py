@@ -252,6 +252,4 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-PARTS = ReportParts(
-    question=QUESTION, answer=answer, figures=figures, tables=tables, claims=claims, pages=pages
-)
+PARTS = ReportParts(answer=answer, figures=figures, tables=tables, claims=claims, pages=pages)

@@ -12,9 +12,9 @@ from rich.live import Live
 from rich.text import Text
 
 from gradscape.config import RunConfig
+from gradscape.executors.face import Event
 from gradscape.records import Progress, RunRecord
 from gradscape.study.cost import duration, run_macs
-from gradscape.study.executors import Event
 
 PLAIN_EVERY = 15.0  # seconds between two plain progress lines of one run
 
@@ -112,6 +112,8 @@ def ending(event: Event) -> str:
         return f"{event.payload}; it goes on from its last epoch"
     record = event.payload
     assert isinstance(record, RunRecord)
+    if record.state == "stopped":
+        return f"stopped early: {record.status['reason']}"
     if record.state == "diverged":
         return f"diverged in epoch {record.status['epoch']}, step {record.status['step']}"
     last = record.epochs[-1]

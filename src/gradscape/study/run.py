@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from contextlib import closing
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradscape.config import RunConfig
 from gradscape.data import load_images
 from gradscape.errors import ConfigError, RunFailed
+from gradscape.executors.face import Executor, Tell
 from gradscape.machine import cores
+from gradscape.records import Progress
 from gradscape.report.build import build
 from gradscape.store import ENDED, StudyFolder
-from gradscape.study import sweep_report
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.console import ProgressView
-from gradscape.study.executors import Event, run_processes, run_threads
+from gradscape.study.drive import drive, missing
+from gradscape.study.halving import Halving
 from gradscape.study.plan import Plan, ask
 from gradscape.study.reproduction import Reproduction
+from gradscape.study.sweep_report import PARTS as SWEEP_PARTS
 from gradscape.study.work import PRELOAD, TrainJob, train_job
 
 if TYPE_CHECKING:
-    import torch
-
     from gradscape.train.arithmetic import Arithmetic
 
+SWEEP = "sweep"
 STUDIES: Mapping[str, Reproduction] = {study.name: study for study in (BATCHNORM,)}
 
 
@@ -41,6 +42,12 @@ class Execution:
         data_root: the folder that holds CIFAR.
         download: fetch CIFAR where it is not found.
         mirrors: addresses to fetch it from; empty for its author's.
+        epoch_limit: seconds an epoch may take before its worker counts as hung; on CPUs alone: nothing can
+            end a thread. Two hours: nothing hangs for ever, and no epoch that works is cut.
+        stop_hopeless: end runs early that guess and cannot learn.
+        asha: end runs early that fall behind, by successive halving; on this machine alone.
+        on: `local`, `ray` or `ray://HOST:PORT`.
+        cpus_per_run, gpus_per_run: what Ray gives each; a fraction of a GPU lets several runs share it.
     """
 
     workers: int | None = None
@@ -48,31 +55,33 @@ class Execution:
     data_root: Path | None = None
     download: bool = False
     mirrors: tuple[str, ...] = ()
+    epoch_limit: float = 7_200.0
+    stop_hopeless: bool = False
+    asha: bool = False
+    on: str = "local"
+    cpus_per_run: float = 1.0
+    gpus_per_run: float = 0.0
 
 
 def execute(plan: Plan, folder: StudyFolder, execution: Execution) -> Path:
     """Run what is missing of a study and build its report; returns the page's path.
 
     Raises:
-        ConfigError: a device that is not here, or has not the plan's precision.
+        ConfigError: a device that is not here, or has not the plan's precision; a cluster out of reach.
         DataError: the images cannot be had; nothing has been run.
-        StoreError: the folder is another study's, busy, or cannot be written.
+        StoreError: the folder is another study's, or cannot be written.
         RunFailed: some runs failed; the others were run and the report was built.
     """
-    from gradscape.train.arithmetic import decide
-    from gradscape.train.process import find_device
-
     runs = plan.runs()
-    # Once and now, not in every worker.
-    device = find_device(execution.device)
-    precisions: set[str] = {config.precision for config in runs.values()}
-    hows = {name: decide(name, device) for name in sorted(precisions)}
-    # Verified and cached once, before any worker asks for it.
-    for data in sorted({config.data.name for config in runs.values()}):
-        load_images(data, execution.data_root, download=execution.download, mirrors=execution.mirrors or None)
+    early = execution.stop_hopeless or execution.asha
+    left = missing(runs, folder, (*ENDED, "stopped") if early else ENDED)
+    if execution.on == "local":
+        find_data(runs, execution)
+    side_by_side = (here if execution.on == "local" else on_cluster)(left, execution)
     with folder.locked():
         ask(folder, plan)
-        failed = run_missing(runs, folder, execution, device, hows)
+    failed = run_left(runs, left, folder, execution, side_by_side)
+    with folder.locked():
         page = rebuild(folder)
     if failed:
         raise RunFailed(
@@ -82,67 +91,104 @@ def execute(plan: Plan, folder: StudyFolder, execution: Execution) -> Path:
     return page
 
 
-def run_missing(
+def find_data(runs: Mapping[str, RunConfig], execution: Execution) -> None:
+    """Verify and cache the images once, before any worker asks for them."""
+    for data in sorted({config.data.name for config in runs.values()}):
+        load_images(data, execution.data_root, download=execution.download, mirrors=execution.mirrors or None)
+
+
+def run_left(
     runs: Mapping[str, RunConfig],
+    left: Mapping[str, RunConfig],
     folder: StudyFolder,
     execution: Execution,
-    device: torch.device,
-    hows: Mapping[str, Arithmetic],
+    side_by_side: SideBySide,
 ) -> list[str]:
-    """Run what has not ended, side by side; returns the identities of runs that failed."""
-    missing = {n: config for n, config in runs.items() if folder.run(n).status()["state"] not in ENDED}
-    for name, config in runs.items():
-        folder.run(name).create(config)
+    """Do the runs that have not ended; returns the identities of runs that failed."""
     jobs = {
         name: TrainJob(
-            config, folder.run(name).path, execution.data_root, device.type, arithmetic=hows[config.precision]
+            config,
+            folder.run(name).path,
+            execution.data_root,
+            side_by_side.device,
+            arithmetic=side_by_side.hows.get(config.precision),
+            stop_hopeless=execution.stop_hopeless,
         )
-        for name, config in missing.items()
+        for name, config in left.items()
     }
-    failed = []
-    events, note = side_by_side(jobs, execution.workers, device, hows)
-    with ProgressView(missing, len(runs) - len(missing)) as view, closing(events):
-        news = [text for how in hows.values() for text in (how.fallback, how.fusing)]
-        for text in dict.fromkeys(filter(None, (*news, note))):
+    with ProgressView(left, len(runs) - len(left)) as view:
+        for text in dict.fromkeys(filter(None, side_by_side.notes)):
             view.say(text)
-        for event in events:
-            view.show(event)
-            if event.kind == "failed":
-                failed.append(event.job)
-                fail(folder, event.job, str(event.payload))
-                folder.check_space()  # on a full disk every other run would fail as well
-    return failed
+        heard = Halving(runs, folder).heard if execution.asha else lambda name, progress: None
+        return drive(runs, jobs, folder, view, side_by_side.executor, heard)
 
 
-def side_by_side(
-    jobs: Mapping[str, TrainJob], workers: int | None, device: torch.device, hows: Mapping[str, Arithmetic]
-) -> tuple[Generator[Event], str]:
-    """The jobs' events, executed as their device likes it, and what to say of that."""
+@dataclass(frozen=True)
+class SideBySide:
+    """What does the jobs.
+
+    Attributes:
+        executor: makes it, given where to tell events.
+        device: of every job.
+        hows: precision → how it is computed, where that is the same for all runs.
+        notes: what is to be said of it.
+    """
+
+    executor: Callable[[Tell], Executor]
+    device: str
+    hows: Mapping[str, Arithmetic]
+    notes: Sequence[str]
+
+
+def here(left: Mapping[str, RunConfig], execution: Execution) -> SideBySide:
+    """On this machine: in threads on its GPU, in processes on its cores."""
+    from gradscape.executors.local import Processes
+    from gradscape.executors.threads import Threads
     from gradscape.study.packing import pack, share_memory
+    from gradscape.train.arithmetic import decide
+    from gradscape.train.process import find_device
 
-    configs = [job.config for job in jobs.values()]
-    if device.type == "cuda" and jobs:
-        count, note = pack(configs, device, hows, workers)
-        return run_threads(train_job, jobs, count), note
-    count, note = share_memory(configs, workers or cores())
-    return run_processes(train_job, jobs, count, PRELOAD), note
+    configs, wanted = list(left.values()), execution.workers
+    device = find_device(execution.device)  # once and now, not in every worker
+    precisions: set[str] = {config.precision for config in configs}
+    hows = {name: decide(name, device) for name in sorted(precisions)}
+    notes = [text for how in hows.values() for text in (how.fallback, how.fusing)]
+    if device.type == "cuda" and configs:
+        count, note = pack(configs, device, hows, wanted)
+        return SideBySide(lambda tell: Threads(train_job, count, tell), "cuda", hows, (*notes, note))
+    count, note = share_memory(configs, wanted or cores())
+    limit = execution.epoch_limit
+    return SideBySide(
+        lambda tell: Processes(train_job, count, tell, PRELOAD, limit, epoch), "cpu", hows, (*notes, note)
+    )
 
 
-def fail(folder: StudyFolder, name: str, why: str) -> None:
-    """A worker that died could not say so itself."""
-    status = folder.run(name).status()
-    if status.pop("state") != "failed":
-        folder.run(name).set_status("failed", **{**status, "error": why})
+def on_cluster(left: Mapping[str, RunConfig], execution: Execution) -> SideBySide:
+    """On a Ray cluster; each node finds its device and images, and decides how it computes."""
+    from gradscape.executors.ray import Ray, Resources
+    from gradscape.study.remote import Home, remote_job
+
+    takes = Resources(execution.cpus_per_run, execution.gpus_per_run)
+
+    def executor(tell: Tell) -> Executor:
+        home = Home(tell)
+        return Ray(
+            remote_job, execution.on, home.tell, takes, execution.epoch_limit, epoch, home.begin, home.end
+        )
+
+    return SideBySide(executor, execution.device, {}, ())
+
+
+def epoch(payload: object) -> object:
+    """How far a run has come, of what it reports; None where that says nothing of it."""
+    return payload.epoch if isinstance(payload, Progress) else None
 
 
 def rebuild(folder: StudyFolder) -> Path:
     """Figures, tables and page from the run folders alone; returns the page's path."""
-    record = folder.record()
-    if record.study == "sweep":
-        parts = replace(sweep_report.PARTS, question=record.asked["title"])
-    elif record.study in STUDIES:
-        parts = STUDIES[record.study].parts
-    else:
-        known = ", ".join([*STUDIES, "sweep"])
-        raise ConfigError(f"{folder.path} holds study {record.study!r}; known here: {known}")
-    return build(record, parts, folder.path / "report")
+    asked = folder.asked() or {}
+    record = folder.record("last" if asked.get("study") == SWEEP else "all")
+    parts = {name: study.parts for name, study in STUDIES.items()} | {SWEEP: SWEEP_PARTS}
+    if record.study not in parts:
+        raise ConfigError(f"{folder.path} holds study {record.study!r}; known here: {', '.join(parts)}")
+    return build(record, parts[record.study], folder.path / "report")

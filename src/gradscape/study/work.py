@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradscape.config import RunConfig
+from gradscape.errors import Busy
+from gradscape.executors.face import Report
 from gradscape.records import RunRecord
 from gradscape.store import RunFolder
-from gradscape.study.executors import Report
 
 if TYPE_CHECKING:
     from gradscape.train.arithmetic import Arithmetic
@@ -31,17 +32,26 @@ class TrainJob:
     device: str = "auto"
     threads: int = 1
     arithmetic: Arithmetic | None = None
+    stop_hopeless: bool = False
 
 
-def train_job(job: TrainJob, report: Report) -> RunRecord:
-    """Train `job` in this process, which is set up for it.
+def train_job(job: TrainJob, report: Report) -> RunRecord | None:
+    """Train `job` in this process, which is set up for it; None where another process is at work on the run.
 
     One thread for each run of a study: two runs side by side finish sooner than one run on two threads.
+    Of the record's epochs only the last one is returned: the folder has them all.
     """
     from gradscape.data import load_images
     from gradscape.train.loop import train_run
     from gradscape.train.process import prepare_process
 
+    folder = RunFolder(job.folder)
+    if folder.held():
+        return None
     prepare_process(job.threads)
     images = load_images(job.config.data.name, job.data_root)
-    return train_run(job.config, RunFolder(job.folder), images, job.device, report, job.arithmetic)
+    try:
+        record = train_run(job.config, folder, images, job.device, report, job.arithmetic, job.stop_hopeless)
+    except Busy:
+        return None
+    return replace(record, epochs=record.epochs[-1:], curvature={}, landscape=None)

@@ -20,6 +20,7 @@ from gradscape.records import EpochRecord, Progress, RunRecord, StepSmoothness
 from gradscape.store import ENDED, RunFolder
 from gradscape.train.arithmetic import Arithmetic, decide
 from gradscape.train.graph import advance
+from gradscape.train.hopeless import Stopped, hopeless
 from gradscape.train.moments import keep_weights, measure_curvature, measure_landscape
 from gradscape.train.process import alone, compute_on, environment, find_device
 from gradscape.train.state import TrainState
@@ -48,6 +49,7 @@ def train_run(
     device: str = "cpu",
     report: Report = lambda progress: None,
     arithmetic: Arithmetic | None = None,
+    stop_hopeless: bool = False,
 ) -> RunRecord:
     """Train one run, or go on with it, and return its record.
 
@@ -62,6 +64,7 @@ def train_run(
         report: called with a `Progress` after every epoch, on a CPU about twice a second, and with a
             sentence where there is news.
         arithmetic: what `decide` said of the run's precision, where it has been asked already.
+        stop_hopeless: end the run where `hopeless` says so; given again without, it goes on.
 
     Raises:
         ConfigError: the device is not here, or `images` is another data set.
@@ -80,6 +83,7 @@ def train_run(
         before = folder.status()
         if before["state"] in ENDED:
             return folder.record()
+        folder.withdraw_stop()  # of an earlier attempt
         if "computed_in" in before:  # a timing on a busy machine must not change a run half-way
             how = Arithmetic(before["computed_in"], before["fallback"], "fused" in before)
         details = environment(place) | {"attempts": before.get("attempts", 0) + 1}
@@ -90,9 +94,11 @@ def train_run(
                 report(news)
         try:
             with compute_on(place, how.precision):
-                details |= run(config, folder, images, place, how, report, details)
+                details |= run(config, folder, images, place, how, report, details, stop_hopeless)
         except Diverged as end:
             folder.set_status("diverged", **details, epoch=end.epoch, step=end.step)
+        except Stopped as end:
+            folder.set_status("stopped", **details, reason=str(end))
         except KeyboardInterrupt:
             folder.set_status("pending", **details)
             raise
@@ -112,6 +118,7 @@ def run(
     how: Arithmetic,
     report: Report,
     details: dict[str, Any],
+    stop_hopeless: bool,
 ) -> dict[str, Any]:
     """Every epoch that is not done yet, then the test; returns what the status is to say of it."""
     data, mean_std = config.data, STATISTICS[config.data.normalised_as]
@@ -136,9 +143,11 @@ def run(
     if config.curvature_images:
         with alone(device):
             measure_curvature(config, folder, "start", state, seen(config.curvature_images), report)
-    if (checkpoint := folder.load()) is not None and len(folder.epochs()) >= checkpoint.epoch:
+    epochs, _ = folder.intact()  # what stands behind a damaged line is trained again
+    if (checkpoint := folder.load(len(epochs))) is not None:
         state.restore(checkpoint)
     folder.keep(state.epoch)
+    del epochs[state.epoch :]
     keep_weights(config, folder, state)
     step = TrainStep(state, pool, *mean_std, how)
     take = advance(step)
@@ -153,7 +162,7 @@ def run(
         if not math.isfinite(valid_loss):
             raise Diverged(state.epoch + 1, math.ceil(len(pool) / config.batch_size))
         state.finish_epoch(valid_accuracy)
-        folder.append(
+        epochs.append(
             EpochRecord(
                 epoch=state.epoch,
                 valid_loss=valid_loss,
@@ -163,8 +172,12 @@ def run(
                 **measured,
             )
         )
+        folder.append(epochs[-1])
         keep_weights(config, folder, state)
         folder.save(state.checkpoint())
+        why = folder.stop_asked() or (hopeless(config, epochs) if stop_hopeless else "")
+        if why and state.epoch < config.epochs:
+            raise Stopped(why)
 
     held_out = eval_batches(images.test_images, images.test_labels, *shown)
     with alone(device):

@@ -1,0 +1,123 @@
+"""Jobs side by side in processes of this machine, under a supervisor that outlives them.
+
+A worker that is killed, hangs or runs out of memory takes nothing but its own job's current work with it: the
+job is given to a new worker, which goes on from what the job had stored. (`ProcessPoolExecutor` loses every
+task when one worker is killed.)
+"""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from multiprocessing.connection import wait
+from typing import Any
+
+from gradscape.executors.face import Event, Tell, Work
+from gradscape.executors.supervised import Supervised, Task
+from gradscape.executors.worker import Worker, start_server, worker_context
+
+
+class Processes(Supervised):
+    """At most `workers` jobs at once, each in a process that does no other meanwhile.
+
+    A process serves job after job; after one that failed it is replaced. The workers stop with this process,
+    also when it is killed.
+
+    Args:
+        work, tell, limit, mark: see `Supervised`.
+        workers: how many at once, 1 or more.
+        preload: modules that the server which forks the workers imports once for all of them.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        workers: int,
+        tell: Tell = lambda event: None,
+        preload: tuple[str, ...] = (),
+        limit: float | None = None,
+        mark: Callable[[Any], Any] = lambda payload: payload,
+    ) -> None:
+        super().__init__(work, tell, limit, mark)
+        self.workers = workers
+        self.context = worker_context(preload)
+        start_server(self.context)
+        self.running: dict[Worker, Task] = {}
+        self.idle: list[Worker] = []
+        self.bell, self.ring = mp.Pipe(duplex=False)
+        self.closing = False
+        self.supervisor = threading.Thread(target=self.supervise, name="supervisor", daemon=True)
+        self.supervisor.start()
+
+    def submit(self, name: str, job: Any) -> Future[Any]:
+        future = super().submit(name, job)
+        self.ring.send(None)
+        return future
+
+    def close(self) -> None:
+        self.closing = True
+        self.ring.send(None)
+        self.supervisor.join()
+
+    def supervise(self) -> None:
+        """The supervisor's whole life: give work out, hear of it, end what hangs."""
+        try:
+            while not self.closing:
+                self.give_out()
+                speakers: dict[Any, Worker] = {worker.connection: worker for worker in self.running}
+                for connection in wait([self.bell, *speakers], self.patience()):
+                    if connection is self.bell:
+                        self.bell.recv()
+                    else:
+                        self.hear(speakers[connection])
+                self.end_hung()
+        finally:
+            for worker in (*self.running, *self.idle):
+                worker.kill()
+            for task in (*self.running.values(), *self.waiting):
+                task.future.cancel()
+
+    def give_out(self) -> None:
+        """Begin what is ready, in order, while there are workers."""
+        while len(self.running) < self.workers and (task := self.next_ready()) is not None:
+            try:
+                worker = self.idle.pop() if self.idle else Worker.start(self.context, self.work)
+            except OSError as error:  # no more processes or files to be had, for now
+                self.again(task, f"no worker could be started ({error.strerror})")
+                continue
+            self.running[worker] = task
+            worker.give(task.job)
+            self.tell(Event(task.name, "started"))
+
+    def patience(self) -> float | None:
+        """Seconds until something is to be done unasked; None if nothing is."""
+        moments = [task.deadline for task in self.running.values() if task.deadline is not None]
+        if len(self.running) < self.workers:
+            with self.lock:
+                moments += [task.ready for task in self.waiting]
+        return max(0.0, min(moments) - time.monotonic()) if moments else None
+
+    def hear(self, worker: Worker) -> None:
+        """Take in one message of a worker, or its end."""
+        kind, payload = worker.receive()
+        if kind == "progress":
+            self.progressed(self.running[worker], payload)
+            return
+        task = self.running.pop(worker)
+        if kind == "finished":
+            self.idle.append(worker)
+            self.finish(task.future, task.name, payload)
+            return
+        worker.kill()
+        if kind == "died":
+            self.again(task, payload)
+        else:
+            self.fail(task.future, task.name, payload)
+
+    def end_hung(self) -> None:
+        for worker in [worker for worker, task in self.running.items() if self.hung(task)]:
+            worker.kill()  # not terminate: a stopped process hears nothing else
+            self.again(self.running.pop(worker), self.hung_words())

@@ -1,0 +1,171 @@
+"""Accuracy along one axis of a sweep: which lines to draw, and the panel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from statistics import fmean
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+from gradscape.report.figures import add_legend, panel, write_across
+from gradscape.report.legible import LETTER, ROOM, make_room, name_categories, wrapped
+from gradscape.report.points import Point, Value, in_order, named, numbers, ordered, ranked, shown
+from gradscape.report.style import LOOKS, Look, styled
+
+SPAN = 20.0  # numbers that differ by so large a factor have a log axis
+LINES = len(LOOKS)
+
+Place = Callable[[Value, int, int], float]  # of a value, on a line, of so many lines
+
+
+def axis_figure(found: Sequence[Point], axis: str) -> tuple[Drawing, str]:
+    """Final validation accuracy along an axis, a line for each setting of the others.
+
+    Args:
+        found: all points of the sweep.
+        axis: a field.
+
+    Returns:
+        The drawing, and what its caption must add: which lines, what is cut.
+
+    Example:
+        >>> drawing, note = axis_figure(points(study), "optim.lr")
+    """
+    lines, note = chosen_lines(found, axis)
+    drawn = ranked([point for line in lines.values() for point in line])
+    with styled():
+        drawing, axes = panel()
+        axes.set(xlabel=axis, ylabel="validation accuracy")
+        if not drawn:
+            write_across(axes, "no run is done yet")
+            return drawing, note
+        place = horizontal(axes, in_order(ordered(found, axis)))
+        for number, (look, (label, line)) in enumerate(zip(LOOKS, lines.items(), strict=False)):
+            places = {place(point.values[axis], number, len(lines)): point for point in line}
+            draw_line(axes, dict(sorted(places.items())), look, label)
+        cut = fit(axes, drawn)
+        if len(lines) > 1:
+            add_legend(drawing, len(lines))
+        make_room(drawing, axes)
+    return drawing, f"{note} {cut}".strip()
+
+
+def chosen_lines(found: Sequence[Point], axis: str) -> tuple[dict[str, list[Point]], str]:
+    """Label → points of each line, and in words what was chosen.
+
+    One line for each setting of the other axes; where these are too many, one for each value of the axis
+    that matters most, the rest as in the best point there.
+    """
+    others = [field for field in found[0].values if field != axis]
+    settings: dict[tuple[Value, ...], list[Point]] = {}
+    for point in found:
+        settings.setdefault(point.others(axis), []).append(point)
+    if len(settings) <= LINES:
+        return {line_label(line[0], others): line for line in settings.values()}, ""
+    first = max(others, key=lambda field: influence(found, field))
+    values = in_order(ordered(found, first))
+    kept = values if len(values) <= LINES else [values[place] for place in evenly(len(values), LINES)]
+    lines = {}
+    for value in kept:
+        there = [point for point in found if point.values[first] == value]
+        best = (ranked(there) or there)[0]
+        lines[line_label(best, others)] = settings[best.others(axis)]
+    which = "each value" if len(kept) == len(values) else f"{len(kept)} of {len(values)} values"
+    rest = ", whose mean accuracies differ most, the rest as in the best point there"
+    return lines, (
+        f"A line for {which} of {first}{rest if len(others) > 1 else ''}; "
+        f"one for each of {len(settings)} settings would be too many."
+    )
+
+
+def line_label(point: Point, others: Sequence[str]) -> str:
+    return wrapped(named({field: point.values[field] for field in others}))
+
+
+def influence(found: Sequence[Point], axis: str) -> float:
+    """How far the mean accuracies of an axis' values lie apart; 0 without any."""
+    means: dict[Value, list[float]] = {}
+    for point in found:
+        if point.accuracy is not None:
+            means.setdefault(point.values[axis], []).append(point.accuracy.mean)
+    known = [fmean(values) for values in means.values()]
+    return max(known) - min(known) if known else 0.0
+
+
+def evenly(count: int, kept: int) -> list[int]:
+    """So many of 0 … count − 1, both ends among them.
+
+    Example:
+        >>> evenly(10, 4)
+        [0, 3, 6, 9]
+    """
+    return [round(place * (count - 1) / (kept - 1)) for place in range(kept)]
+
+
+def horizontal(axes: Axes, values: Sequence[Value]) -> Place:
+    """Set up the horizontal axis; returns where a value has its place on it."""
+    known = numbers(values)
+    if len(known) > 1 and known[0] > 0 and known[-1] >= SPAN * known[0]:
+        return logarithmic(axes, known)
+    name_categories(axes, [shown(value) for value in values], "x")
+    axes.set_xlim(-0.5, len(values) - 0.5)
+    places = {value: place for place, value in enumerate(values)}
+    return lambda value, line, lines: places[value] + beside(line, lines)
+
+
+def logarithmic(axes: Axes, known: Sequence[float]) -> Place:
+    """A log axis, ticks at the values where their names fit."""
+    logs = [math.log10(number) for number in known]
+    gap = min(b - a for a, b in pairwise(logs))
+    margin = max(0.06 * (logs[-1] - logs[0]), gap / 2)
+    axes.set(xscale="log", xlim=(10 ** (logs[0] - margin), 10 ** (logs[-1] + margin)))
+    scale = ROOM / (logs[-1] - logs[0] + 2 * margin)
+    halves = [LETTER * len(shown(number)) / 2 for number in known]
+    spaces = zip(pairwise(logs), pairwise(halves), strict=True)
+    apart = all(scale * (b - a) > left + right + 0.05 for (a, b), (left, right) in spaces)
+    axes.xaxis.set_major_locator(FixedLocator(list(known)) if apart else LogLocator(numticks=7))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(float(value))))
+    axes.xaxis.set_minor_locator(NullLocator())
+    return lambda value, line, lines: float(value or 0) * 10 ** (gap * beside(line, lines))
+
+
+def beside(line: int, lines: int) -> float:
+    """How far a line's marks stand from the value, in steps between values, lest bars hide one another."""
+    return (line - (lines - 1) / 2) * min(0.1, 0.5 / lines)
+
+
+def draw_line(axes: Axes, places: dict[float, Point], look: Look, label: str) -> None:
+    """Means with their intervals, joined, and a faint dot for every run."""
+    known = {x: point.accuracy for x, point in places.items() if point.accuracy is not None}
+    axes.errorbar(
+        list(known),
+        [found.mean for found in known.values()],
+        yerr=[found.half or 0.0 for found in known.values()],
+        color=look.colour,
+        linestyle=look.dash,
+        marker=look.marker,
+        markersize=4.5,
+        elinewidth=1.1,
+        capsize=2.5,
+        label=label,
+    )
+    runs = np.array([(x, value) for x in known for value in places[x].accuracies.values()]).reshape(-1, 2)
+    axes.plot(*runs.T, "o", color=look.colour, alpha=0.35, markersize=3.5, markeredgewidth=0)
+
+
+def fit(axes: Axes, drawn: Sequence[Point]) -> str:
+    """A vertical axis around all runs, with as much again for intervals; says whether it cuts some."""
+    values = [value for point in drawn for value in point.accuracies.values()]
+    ends = [end for p in drawn if p.accuracy for end in (p.accuracy.low, p.accuracy.high) if end is not None]
+    room = max(max(values) - min(values), 0.1) / 2
+    bottom = max(min([*values, *ends]), min(values) - room)
+    top = min(max([*values, *ends]), max(values) + room)
+    margin = max(0.05 * (top - bottom), 0.01)
+    axes.set_ylim(max(bottom - margin, -0.02), min(top + margin, 1.02))
+    low, high = axes.get_ylim()
+    return "Intervals that leave the panel are cut." if any(not low <= end <= high for end in ends) else ""

@@ -1,0 +1,138 @@
+"""A sweep's comparisons: on each axis, at each setting of the others, every value against the first one.
+
+A comparison is paired by seed and asks for whole points: where a run of either is not done, the verdict
+stays open, for runs diverge where training is hard, and the rest alone would be the lucky ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from gradscape.paired import ERROR, Difference, compare, holm, look_level, planned_looks
+from gradscape.records import StudyRecord
+from gradscape.report.points import Point, Value, named, points, shown
+from gradscape.report.runs import BRIEF, standing
+
+LOST = ("diverged", "stopped", "failed")  # no further seed makes up for such a run
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One value of an axis against the axis' first value, at one setting of the other axes.
+
+    Attributes:
+        axis: the field.
+        reference, other: the points; they differ in the axis alone.
+        difference: of final validation accuracy, other − reference.
+        adjusted: p of the difference after Holm's correction for all comparisons of the sweep.
+    """
+
+    axis: str
+    reference: Point
+    other: Point
+    difference: Difference
+    adjusted: float = 1.0
+
+    @property
+    def setting(self) -> str:
+        """The values of the other axes, in words."""
+        return named({field: value for field, value in self.other.values.items() if field != self.axis})
+
+    @property
+    def decided(self) -> bool:
+        return self.difference.verdict != "undecided"
+
+    @property
+    def holm(self) -> str:
+        """The verdict after the correction for the number of comparisons."""
+        return self.difference.verdict if self.decided and self.adjusted <= ERROR else "undecided"
+
+    def __str__(self) -> str:
+        values = (shown(point.values[self.axis]) for point in (self.other, self.reference))
+        where = f" at {self.setting}" if self.setting else ""
+        return f"{self.axis} {' against '.join(values)}{where}: {self.difference}"
+
+
+def comparisons(study: StudyRecord) -> list[Comparison]:
+    """All comparisons of a sweep, axis after axis.
+
+    Where seeds were added until something was decided, `study.json` says by `looks` how many looks were
+    planned at most, and each comparison has the level that makes up for them.
+
+    Example:
+        >>> print(comparisons(gradscape.load("runs/sweep"))[0])
+        net.depth 38 against 8 at lr 0.001: lower: -0.46 (95 % -0.48 … -0.44), n = 3, d_z = -57: p = 1e-04
+    """
+    looks = int(study.asked.get("looks", 1))
+    found = at_level(points(study), study.asked["axes"], look_level(looks))
+    ps = [each.difference.p if each.difference.p is not None else 1.0 for each in found]
+    adjusted = holm([min(1.0, looks * p) for p in ps])
+    return [replace(each, adjusted=p) for each, p in zip(found, adjusted, strict=True)]
+
+
+def undecided(study: StudyRecord, fewest: int, most: int) -> list[Comparison]:
+    """The comparisons for which another seed should be run, each of the two points one.
+
+    Looked at after every seed from `fewest` to `most`, at the level that makes up for looking so often:
+    `gradscape.paired.look_level`. A comparison with a run that diverged, failed or was stopped is left out:
+    no further seed decides it.
+
+    Args:
+        study: a sweep.
+        fewest, most: seeds at the first and at the last look.
+
+    Raises:
+        ConfigError: seeds that allow no look.
+
+    Example:
+        >>> [each.other.label for each in undecided(gradscape.load("runs/sweep"), 3, 10)]
+        ['net.depth=8 optim.lr=0.01']
+    """
+    level = look_level(planned_looks(fewest, most))
+    found = at_level(points(study), study.asked["axes"], level)
+    return [
+        each
+        for each in found
+        if each.difference.n < fewest or (not each.decided and each.difference.n < most)
+        if not lost(each.reference) and not lost(each.other)
+    ]
+
+
+def lost(point: Point) -> bool:
+    return any(run is not None and run.state in LOST for run in point.runs.values())
+
+
+def at_level(found: Sequence[Point], axes: Sequence[str], level: float) -> list[Comparison]:
+    """In the order of the points; where two points share their runs, the axis sets nothing: none."""
+    made = []
+    for axis in axes:
+        groups: dict[tuple[Value, ...], list[Point]] = {}
+        for point in found:
+            groups.setdefault(point.others(axis), []).append(point)
+        made += [
+            Comparison(axis, reference, other, judged(reference, other, level))
+            for reference, *others in groups.values()
+            for other in others
+            if other.identities != reference.identities
+        ]
+    return made
+
+
+def judged(reference: Point, other: Point, level: float) -> Difference:
+    """The difference of two points; open where runs of theirs are not done."""
+    found = compare(reference.accuracies, other.accuracies, level)
+    missing = not_done(reference, other)
+    return replace(found, verdict="undecided", reason=missing, p=None) if missing else found
+
+
+def not_done(reference: Point, other: Point) -> str:
+    """Runs of either point that are not done, in a few words; empty if all are."""
+    both = {"reference": counts(reference), "value": counts(other)}
+    return "; ".join(f"{name}: {words}" for name, words in both.items() if words)
+
+
+def counts(point: Point) -> str:
+    """How many of a point's runs stand how, of those that are not done."""
+    brief = [BRIEF.split(standing(run))[0] for run in point.runs.values()]
+    return ", ".join(f"{brief.count(word)} of {len(brief)} {word}" for word in dict.fromkeys(brief) if word)

@@ -1,0 +1,134 @@
+"""Accuracy over two axes of a sweep: a heat map with the numbers in its cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import MaxNLocator
+
+from gradscape.arrays import Values
+from gradscape.report.figures import SHADES, panel, write_across
+from gradscape.report.legible import make_room, name_categories
+from gradscape.report.points import Point, Value, in_order, ordered, shown
+from gradscape.report.style import HEIGHT, WIDTH, styled
+
+COLOURS = "viridis"  # rises evenly in lightness: its order survives in grey
+HATCHES = "#8a929b"  # readable on light and dark
+LIGHT, DARK = "#fdfdfd", "#101214"  # numbers in cells; not the colours that follow the page's theme
+COLUMNS, ROWS = 10, 24  # at most, with room for numbers
+
+
+def heat_figure(found: Sequence[Point], across: str, up: str) -> tuple[Drawing, str]:
+    """Final validation accuracy over the values of two axes, mean over seeds and all other axes.
+
+    Args:
+        found: all points of the sweep.
+        across, up: fields, of the horizontal and of the vertical axis.
+
+    Returns:
+        The drawing, and what its caption must say of the cells.
+
+    Example:
+        >>> drawing, note = heat_figure(points(study), "optim.lr", "net.depth")
+    """
+    columns, rows = (in_order(ordered(found, axis)) for axis in (across, up))
+    cells, whole = means(found, (across, columns), (up, rows))
+    written = len(columns) <= COLUMNS and len(rows) <= ROWS
+    with styled():
+        drawing, axes = panel()
+        axes.set(xlabel=across, ylabel=up)
+        axes.grid(visible=False)
+        if np.isnan(cells).all():
+            write_across(axes, "no run is done yet")
+            return drawing, ""
+        drawing.set_size_inches(WIDTH, float(np.clip(0.3 * len(rows) + 1.2, HEIGHT, 6.5)))
+        colours = mpl.colormaps[COLOURS].resampled(SHADES)
+        norm = scale(cells)
+        draw_cells(axes, cells, norm, colours)
+        name_categories(axes, [shown(value) for value in columns], "x")
+        name_categories(axes, [shown(value) for value in rows], "y")
+        if written:
+            write_numbers(axes, cells, whole, norm, colours)
+        add_bar(drawing, axes, norm, colours)
+        make_room(drawing, axes)
+    return drawing, note(found, cells, whole, written)
+
+
+def means(
+    found: Sequence[Point], across: tuple[str, Sequence[Value]], up: tuple[str, Sequence[Value]]
+) -> tuple[Values, np.ndarray]:
+    """Mean accuracy [rows, columns], NaN without a run that is done; and whether all runs of a cell are."""
+    groups: dict[tuple[Value, Value], list[Point]] = {}
+    for point in found:
+        groups.setdefault((point.values[up[0]], point.values[across[0]]), []).append(point)
+    cells, whole = np.full((len(up[1]), len(across[1])), np.nan), np.ones((len(up[1]), len(across[1])), bool)
+    for row, y in enumerate(up[1]):
+        for column, x in enumerate(across[1]):
+            members = groups.get((y, x), [])
+            known = [point.accuracy.mean for point in members if point.accuracy is not None]
+            cells[row, column] = fmean(known) if known else np.nan
+            whole[row, column] = all(point.whole for point in members)
+    return cells, whole
+
+
+def scale(cells: Values) -> Normalize:
+    """From the lowest to the highest mean, and not less than 0.01: equal cells are to look alike."""
+    low, high = float(np.nanmin(cells)), float(np.nanmax(cells))
+    spare = max(0.0, 0.01 - (high - low)) / 2
+    return Normalize(low - spare, high + spare)
+
+
+def draw_cells(axes: Axes, cells: Values, norm: Normalize, colours: Colormap) -> None:
+    """Colours where there is a mean; elsewhere the ground's hatches show."""
+    axes.patch.set(hatch="////", edgecolor=HATCHES)
+    edges = [np.arange(count + 1) - 0.5 for count in reversed(cells.shape)]
+    axes.pcolormesh(*edges, np.ma.masked_invalid(cells), cmap=colours, norm=norm, edgecolors="face")
+
+
+def write_numbers(axes: Axes, cells: Values, whole: np.ndarray, norm: Normalize, colours: Colormap) -> None:
+    few = cells.shape[1] <= 6
+    for (row, column), mean in np.ndenumerate(cells):
+        if np.isnan(mean):
+            continue
+        red, green, blue, _ = colours(norm(mean))
+        dark = 0.299 * red + 0.587 * green + 0.114 * blue > 0.5
+        axes.text(
+            column,
+            row,
+            f"{mean:.{3 if few else 2}f}{'' if whole[row, column] else '*'}",
+            ha="center",
+            va="center",
+            fontsize=8 if few else 7,
+            color=DARK if dark else LIGHT,
+        )
+
+
+def add_bar(drawing: Drawing, axes: Axes, norm: Normalize, colours: Colormap) -> None:
+    mapped = ScalarMappable(norm, colours)
+    bar = drawing.colorbar(mapped, ax=axes, label="validation accuracy", pad=0.02, aspect=28)
+    bar.locator = MaxNLocator(nbins=6)
+    bar.outline.set_visible(False)
+    assert bar.solids is not None
+    bar.solids.set_edgecolor("face")  # else viewers show hairlines between the shades
+    bar.update_ticks()
+
+
+def note(found: Sequence[Point], cells: Values, whole: np.ndarray, written: bool) -> str:
+    """What a cell is, and what some lack."""
+    axes = len(found[0].values)
+    over = "over seeds" if axes == 2 else "over seeds and over all settings of the other axes"
+    notes = [f"Mean {over}, of the runs that are done."]
+    if np.isnan(cells).any():
+        notes.append("Hatched: no run that is done.")
+    if written and not (whole | np.isnan(cells)).all():
+        notes.append("*: not all of its runs are done.")
+    if not written:
+        notes.append("The numbers are in the table of points.")
+    return " ".join(notes)

@@ -1,0 +1,366 @@
+"""Workers that die, hang, fail and are told to stop; each a real process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+
+from gradscape.errors import ConfigError, JobFailed
+from gradscape.executors import face
+from gradscape.executors.face import ATTEMPTS, Event, Executor, Tell, Work, out_of_memory, pause
+from gradscape.executors.inline import Inline
+from gradscape.executors.local import Processes
+from gradscape.executors.threads import Threads
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(face, "BACKOFF", 0.01)
+
+
+def double(job: int, report: Any) -> int:
+    report(f"doubling {job}")
+    return 2 * job
+
+
+def fail(job: str, report: Any) -> None:
+    if job == "user":
+        raise ConfigError("depth: 37 is not possible")
+    raise ValueError("two\nlines")
+
+
+def die_at_first(job: Path, report: Any) -> str:
+    """Killed on the first attempt, as by the kernel when memory runs out."""
+    if not job.exists():
+        job.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "survived"
+
+
+def always_die(job: Any, report: Any) -> None:
+    os._exit(3)
+
+
+def die_ever_further(job: Path, report: Any) -> int:
+    """Five parts, killed in each, and each but the first begins where the last one was killed."""
+    job.mkdir(exist_ok=True)
+    done = len(list(job.iterdir()))
+    report(done)
+    if done < 5:
+        (job / str(done)).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return done
+
+
+def hang_at_first(job: Path, report: Any) -> str:
+    """Stopped as by a debugger on the first attempt: it would not hear SIGTERM."""
+    report("begun")
+    if not job.exists():
+        job.touch()
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return "survived"
+
+
+def slow_but_moving(job: int, report: Any) -> str:
+    for part in range(job):
+        time.sleep(0.2)
+        report(part)
+    return "done"
+
+
+def lack_memory_at_first(job: Path, report: Any) -> str:
+    if not job.exists():
+        job.touch()
+        raise MemoryError("cannot have 3 GiB")
+    return "survived"
+
+
+def own_pid(job: int, report: Any) -> int:
+    return os.getpid()
+
+
+def sleep_long(job: Path, report: Any) -> None:
+    (job / str(os.getpid())).touch()
+    report("asleep")
+    time.sleep(60)
+
+
+Make = Callable[..., Executor]
+EXECUTORS: dict[str, Make] = {
+    "inline": Inline,
+    "processes": lambda work, tell=lambda event: None: Processes(work, 2, tell),
+    "threads": lambda work, tell=lambda event: None: Threads(work, 2, tell),
+}
+every = pytest.mark.parametrize("make", EXECUTORS.values(), ids=EXECUTORS)
+side_by_side = pytest.mark.parametrize("make", list(EXECUTORS.values())[1:], ids=list(EXECUTORS)[1:])
+
+
+def done(make: Callable[[Work, Tell], Executor], work: Work, jobs: dict[str, Any]) -> list[Event]:
+    """Every event until all jobs have ended."""
+    events: SimpleQueue[Event] = SimpleQueue()
+    seen = []
+    with make(work, events.put) as executor:
+        for name, job in jobs.items():
+            executor.submit(name, job)
+        while sum(event.kind in ("finished", "failed") for event in seen) < len(jobs):
+            seen.append(events.get(timeout=60))
+    return seen
+
+
+def kinds(events: list[Event], job: str) -> list[str]:
+    return [event.kind for event in events if event.job == job]
+
+
+@every
+def test_every_job_is_done_and_results_come_home(make: Make) -> None:
+    with make(double) as executor:
+        futures = [executor.submit(str(n), n) for n in range(5)]
+        assert [future.result(timeout=60) for future in futures] == [0, 2, 4, 6, 8]
+
+
+@every
+def test_events_tell_of_each_job_in_order(make: Make) -> None:
+    events = done(make, double, {"x": 21, "y": 1})
+    assert [(e.kind, e.payload) for e in events if e.job == "x"] == [
+        ("started", None),
+        ("progress", "doubling 21"),
+        ("finished", 42),
+    ]
+
+
+@every
+def test_failures_are_one_line_and_others_go_on(make: Make) -> None:
+    failed = {e.job: e.payload for e in done(make, fail, {"a": "user", "b": "ours"}) if e.kind == "failed"}
+    assert failed["a"] == "depth: 37 is not possible"
+    assert failed["b"].startswith("ValueError: two lines (test_executors.py:")
+    with make(fail) as executor:
+        future = executor.submit("a", "user")
+        with pytest.raises(JobFailed, match="a: depth: 37 is not possible"):
+            future.result(timeout=60)
+
+
+def two(work: Work, tell: Tell = lambda event: None) -> Processes:
+    return Processes(work, 2, tell)
+
+
+def test_a_killed_worker_costs_its_job_one_attempt(tmp_path: Path) -> None:
+    events = done(two, die_at_first, {"a": tmp_path / "a", "b": tmp_path / "b"})
+    for job in ("a", "b"):
+        assert kinds(events, job) == ["started", "died", "started", "finished"]
+    died = next(event for event in events if event.kind == "died")
+    assert died.payload == "its worker died (SIGKILL; out of memory?)"
+
+
+def test_a_job_that_always_dies_fails_and_others_are_untouched() -> None:
+    events = done(two, always_die, {"a": None})
+    assert kinds(events, "a") == ["started", "died"] * (ATTEMPTS - 1) + ["started", "failed"]
+    assert events[-1].payload == "its worker died (exit code 3), 3 times"
+
+
+def test_a_job_that_advances_is_never_given_up(tmp_path: Path) -> None:
+    events = done(two, die_ever_further, {"a": tmp_path / "a"})
+    assert kinds(events, "a").count("died") == 5
+    assert events[-1] == Event("a", "finished", 5)
+
+
+def test_each_further_attempt_waits_longer() -> None:
+    assert [pause(attempt) for attempt in (1, 2, 3)] == pytest.approx([0.01, 0.04, 0.16])
+
+
+def test_a_hung_worker_is_killed_and_its_job_tried_again(tmp_path: Path) -> None:
+    def make(work: Work, tell: Tell) -> Processes:
+        return Processes(work, 2, tell, limit=1.0)
+
+    events = done(make, hang_at_first, {"a": tmp_path / "a", "b": tmp_path / "b"})
+    assert all(kinds(events, job)[-1] == "finished" for job in ("a", "b"))
+    died = [event.payload for event in events if event.kind == "died"]
+    assert died == ["its worker hung: nothing came of 1 s of work"] * 2
+
+
+def test_the_limit_is_from_mark_to_mark() -> None:
+    def steps(work: Work, tell: Tell) -> Processes:
+        return Processes(work, 1, tell, limit=0.7)
+
+    def none(work: Work, tell: Tell) -> Processes:
+        return Processes(work, 1, tell, limit=0.7, mark=lambda payload: None)
+
+    assert kinds(done(steps, slow_but_moving, {"a": 6}), "a").count("died") == 0
+    assert done(none, slow_but_moving, {"a": 6})[-1].kind == "failed"
+
+
+@pytest.mark.parametrize("make", [two, EXECUTORS["threads"]], ids=["processes", "threads"])
+def test_a_job_without_memory_is_tried_again(make: Make, tmp_path: Path) -> None:
+    events = done(make, lack_memory_at_first, {"a": tmp_path / "a"})
+    assert [k for k in kinds(events, "a") if k != "progress"] == ["started", "died", "started", "finished"]
+    died = next(event for event in events if event.kind == "died")
+    assert died.payload.startswith("out of memory: MemoryError: cannot have 3 GiB (test_executors.py:")
+
+
+def test_lack_of_memory_is_known_by_what_torch_says() -> None:
+    import torch
+
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert out_of_memory(caught.value)
+    assert not out_of_memory(RuntimeError("shapes do not match"))
+
+
+@side_by_side
+def test_never_more_workers_than_asked_for(make: Make) -> None:
+    running = most = 0
+    for event in done(make, double, {str(n): n for n in range(6)}):
+        running += {"started": 1, "finished": -1}.get(event.kind, 0)
+        most = max(most, running)
+    assert most <= 2
+
+
+def test_a_process_serves_job_after_job_until_one_fails() -> None:
+    with Processes(own_pid, 1) as executor:
+        pids = {executor.submit(str(n), n).result(timeout=60) for n in range(5)}
+        assert len(pids) == 1
+        assert pids != {os.getpid()}
+
+
+def report_until_stopped(job: list[str], report: Any) -> None:
+    try:
+        while True:
+            report("on")
+            time.sleep(0.01)
+    finally:
+        job.append("stopped")
+
+
+def test_closing_stops_the_threads() -> None:
+    jobs: dict[str, list[str]] = {"a": [], "b": [], "waiting": []}
+    events: SimpleQueue[Event] = SimpleQueue()
+    with Threads(report_until_stopped, 2, events.put) as executor:
+        futures = [executor.submit(name, job) for name, job in jobs.items()]
+        while {"a", "b"} - {event.job for event in (events.get(timeout=60) for _ in range(9))}:
+            pass
+    assert jobs == {"a": ["stopped"], "b": ["stopped"], "waiting": []}
+    for future in futures[:2]:
+        with pytest.raises(CancelledError):
+            future.result(timeout=0)
+
+
+def test_where_no_process_is_to_be_had_jobs_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A supervisor that ended unheard would leave its command waiting for ever."""
+
+    def start(*args: Any) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("gradscape.executors.worker.Worker.start", start)
+    with Processes(double, 2) as executor:
+        future = executor.submit("a", 1)
+        why = r"no worker could be started \(Resource temporarily unavailable\), 3 times"
+        with pytest.raises(JobFailed, match=why):
+            future.result(timeout=60)
+
+
+def test_ctrl_c_while_workers_start_leaves_the_fork_server_quiet() -> None:
+    """Workers start and end all the time; interrupted again and again, no process says anything."""
+    program = textwrap.dedent(f"""
+        import sys; sys.path.insert(0, {str(HERE)!r})
+        from test_executors import always_die
+        from gradscape.executors.local import Processes
+        if __name__ == "__main__":
+            print("begun", flush=True)
+            try:
+                with Processes(always_die, 8) as executor:
+                    futures = [executor.submit(str(n), n) for n in range(10_000)]
+                    futures[-1].exception()
+            except KeyboardInterrupt:
+                sys.exit(130)
+    """)
+    for _ in range(4):
+        process = subprocess.Popen(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(1)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+        assert (process.returncode, err) == (130, "")
+
+
+def gone(pid: int, patience: float = 10.0) -> bool:
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except FileNotFoundError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
+
+
+@needs_proc
+def test_closing_stops_the_workers(tmp_path: Path) -> None:
+    asleep = threading.Semaphore(0)
+
+    def tell(event: Event) -> None:
+        if event.kind == "progress":
+            asleep.release()
+
+    with Processes(sleep_long, 2, tell) as executor:
+        for name in ("a", "b", "waiting"):
+            executor.submit(name, tmp_path)
+        assert all(asleep.acquire(timeout=60) for _ in range(2))
+    pids = [int(path.name) for path in tmp_path.iterdir()]
+    assert len(pids) == 2
+    assert all(gone(pid) for pid in pids)
+
+
+@needs_proc
+def test_workers_die_with_a_killed_driver(tmp_path: Path) -> None:
+    program = """
+        import sys
+        from pathlib import Path
+        from test_executors import sleep_long
+        from gradscape.executors.local import Processes
+        if __name__ == "__main__":
+            def tell(event): print(event.kind, flush=True)
+            with Processes(sleep_long, 2, tell) as executor:
+                futures = [executor.submit(name, Path(sys.argv[1])) for name in "ab"]
+                futures[0].result()
+    """
+    script = tmp_path / "driver.py"
+    script.write_text(textwrap.dedent(program))
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    driver = subprocess.Popen(
+        [sys.executable, str(script), str(pids)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(HERE)},
+    )
+    assert driver.stdout is not None
+    seen = 0
+    while seen < 2:
+        line = driver.stdout.readline()
+        assert line, "the driver ended early"
+        seen += line == b"progress\n"
+    driver.kill()
+    driver.wait()
+    driver.stdout.close()
+    assert all(gone(int(path.name)) for path in pids.iterdir())
