@@ -62,6 +62,7 @@ def drive(
             if event.kind == "progress" and isinstance(event.payload, Progress):
                 heard(event.job, event.payload)
             elif event.kind == "died":
+                folder.run(event.job).create(runs[event.job])  # it may have died before it did
                 folder.run(event.job).add_death(str(event.payload))
             elif event.kind == "failed":
                 failed.append(event.job)
