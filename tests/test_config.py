@@ -57,6 +57,7 @@ def test_no_other_depth_is(depth: int) -> None:
         ({"epochs": True}, "epochs: True is not a whole number"),
         ({"seed": -1}, "seed: -1 is not possible"),
         ({"optim": {"lr": "fast"}}, "optim.lr: 'fast' is not a number"),
+        ({"optim": {"lr": 10**400}}, "is not possible; give a smaller number"),
         ({"optim": {"lr": float("nan")}}, "optim.lr: nan is not possible"),
         ({"optim": {"lr": 0.0}}, "optim.lr: 0.0 is not possible; give a number above 0"),
         ({"optim": {"lr": 1e-6}}, "optim.min_lr: 2e-05 is not possible; give at most optim.lr"),

@@ -43,14 +43,32 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def test_a_run_reads_back_as_written(folder: RunFolder) -> None:
-    for number in (1, 2):
+    for number in (1, 2, 3):
         folder.append(epoch(number))
     folder.set_status("done", attempts=2, test={"last": {"loss": 1.0, "accuracy": 0.5}})
     record = folder.record()
-    assert record.epochs == (epoch(1), epoch(2))
+    assert record.epochs == (epoch(1), epoch(2), epoch(3))
     assert (record.state, record.status, record.seed) == ("done", {"attempts": 2}, TINY.seed)
     assert record.test["last"]["accuracy"] == 0.5
     assert folder.config() == TINY
+
+
+def test_a_finished_run_that_was_cut_between_two_lines_is_damaged(folder: RunFolder) -> None:
+    for number in (1, 2):
+        folder.append(epoch(number))
+    folder.set_status("done")
+    with pytest.raises(StoreError, match="it holds 2 of 3 epochs; delete the folder"):
+        folder.record()
+
+
+def test_deaths_and_attempts_stay_in_the_status(folder: RunFolder) -> None:
+    folder.set_status("running", attempts=1, host="here")
+    folder.add_death("SIGKILL")
+    assert folder.status() == {"state": "pending", "attempts": 1, "host": "here", "deaths": ["SIGKILL"]}
+    folder.set_status("running", attempts=2)
+    folder.add_death("hung")
+    folder.set_status("done")
+    assert folder.status() == {"state": "done", "attempts": 2, "deaths": ["SIGKILL", "hung"]}
 
 
 def test_checkpoints_read_back_bit_for_bit_and_two_are_kept(folder: RunFolder) -> None:

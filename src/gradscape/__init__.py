@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gradscape.report.checked_page import save_check_page
     from gradscape.report.watched_page import save_page
     from gradscape.store import RunFolder, load
+    from gradscape.study.sweep import Study
     from gradscape.train.loop import train_run
 
 HOMES = {
@@ -33,6 +34,7 @@ HOMES = {
     "OptimConfig": "gradscape.config",
     "RunConfig": "gradscape.config",
     "RunFolder": "gradscape.store",
+    "Study": "gradscape.study.sweep",
     "check": "gradscape.measure.check",
     "curvature": "gradscape.measure.curvature",
     "diagnose": "gradscape.measure.diagnose",
@@ -54,6 +56,7 @@ __all__ = [
     "OptimConfig",
     "RunConfig",
     "RunFolder",
+    "Study",
     "check",
     "curvature",
     "diagnose",

@@ -22,10 +22,12 @@ from gradscape.flags import (
     whole,
 )
 from gradscape.measuring import add_measures
+from gradscape.running import add_study_flags, run_study, say_verdicts
+from gradscape.sweeping import add_sweep
 from gradscape.version import __version__
 
 INTERRUPTED = 130
-STUDY_FOLDER = "a study's folder: what reproduce named with --out"
+STUDY_FOLDER = "a study's folder: what reproduce or sweep named with --out"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,19 +69,12 @@ def parser() -> Parser:
         "--seeds", metavar="N", type=whole, help="seeds of every run (default: the preset's)"
     )
     reproduce_.add_argument(
-        "--workers",
-        metavar="W",
-        type=whole,
-        help="runs side by side (default: one per core; on a GPU as many as make it faster)",
-    )
-    reproduce_.add_argument(
         "--precision",
         metavar="fp32|tf32|bf16",
         default="fp32",
         help="of every run (default: fp32, as published); bf16 is about twice as fast",
     )
-    reproduce_.add_argument("--dry-run", action="store_true", help="list the runs and estimate their time")
-    add_execution_flags(reproduce_)
+    add_study_flags(reproduce_)
     reproduce_.set_defaults(command=reproduce, parser=reproduce_)
 
     train_ = commands.add_parser("train", help="train one run")
@@ -108,6 +103,7 @@ def parser() -> Parser:
     check_.add_argument("--json", action="store_true", help="everything as JSON")
     check_.set_defaults(command=check, parser=check_)
 
+    add_sweep(commands)
     add_measures(commands)
 
     runs_ = commands.add_parser("runs", help="what is done, running, failed in a study's folder")
@@ -122,9 +118,7 @@ def parser() -> Parser:
 
 def reproduce(values: argparse.Namespace) -> None:
     """gradscape reproduce: run what is missing, then build the report."""
-    from gradscape.machine import cores
-    from gradscape.store import StudyFolder
-    from gradscape.study.run import STUDIES, Execution, execute
+    from gradscape.study.run import STUDIES
 
     if values.list:
         for study in STUDIES.values():
@@ -135,33 +129,7 @@ def reproduce(values: argparse.Namespace) -> None:
             f"STUDY: {values.study!r} is not one of {', '.join(STUDIES)}{nearest(values.study, STUDIES)}"
         )
     plan = STUDIES[values.study].plan(values.preset, values.data, values.seeds, values.precision)
-    if values.workers is not None and values.workers < 1:
-        raise ConfigError(f"--workers: {values.workers} is not possible; give 1 or more")
-    if values.dry_run:
-        dry_run(plan.runs(), min(values.workers or cores(), cores()))
-        return
-    folder = StudyFolder(values.out or Path("runs") / plan.name)
-    execution = Execution(
-        workers=values.workers,
-        device=values.device,
-        data_root=values.data_root,
-        download=values.download,
-        mirrors=tuple(values.mirror),
-    )
-    say_verdicts(execute(plan, folder, execution))
-
-
-def dry_run(configs: dict[str, RunConfig], workers: int) -> None:
-    """List the runs, each with the time a timed step promises."""
-    from gradscape.study.cost import duration, measure_rate, run_macs
-
-    rate = measure_rate(configs.values())
-    seconds = [run_macs(config) / rate for config in configs.values()]
-    for config, needed in zip(configs.values(), seconds, strict=True):
-        print(f"{config.label:<44} {config.epochs:>4} epochs  {duration(needed):>8}")
-    # Two runs side by side share the memory and the clock: the estimate is for one core at work.
-    total = max(sum(seconds) / workers, max(seconds))
-    print(f"{len(configs)} runs, about {duration(total)} with {workers} at once (from steps timed here)")
+    run_study(plan, values, {name: config.label for name, config in plan.runs().items()})
 
 
 def train(values: argparse.Namespace) -> None:
@@ -258,10 +226,3 @@ def report(values: argparse.Namespace) -> None:
     from gradscape.study.run import rebuild
 
     say_verdicts(rebuild(StudyFolder(values.folder)))
-
-
-def say_verdicts(page: Path) -> None:
-    """The report's claims, a line each, and where to read on."""
-    for claim in json.loads((page.parent / "claims.json").read_text(encoding="utf-8"))["claims"]:
-        print(f"{claim['id']}  {claim['verdict']:<14} {claim['title']}")
-    print(f"report: {page}")

@@ -8,14 +8,15 @@ is its result's identity.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -23,8 +24,8 @@ from gradscape.errors import ConfigError, nearest
 
 T = TypeVar("T")
 Precision = Literal["fp32", "tf32", "bf16"]
-# Else half the time of reading a sweep's thousands of configurations.
-type_hints: Callable[[Any], dict[str, Any]] = cache(typing.get_type_hints)
+# Resolving them takes longer than all else in making a configuration.
+hints_of: Callable[[Any], dict[str, Any]] = functools.cache(typing.get_type_hints)
 
 
 def option(default: Any, text: str) -> Any:
@@ -40,7 +41,7 @@ def require(holds: bool, name: str, value: object, allowed: str) -> None:
 
 def require_choices(config: Any, section: str = "") -> None:
     """Check every field that is a `Literal` (a caller from Python may pass anything)."""
-    for name, kind in type_hints(type(config)).items():
+    for name, kind in hints_of(type(config)).items():
         if typing.get_origin(kind) is Literal:
             value, known = getattr(config, name), typing.get_args(kind)
             if value not in known:
@@ -298,7 +299,7 @@ def from_dict(kind: type[T], values: object, section: str = "") -> T:
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"{section or 'configuration'}: expected keys and values, got {values!r}")
-    hints = type_hints(kind)
+    hints = hints_of(kind)
     prefix = f"{section}." if section else ""
     for key in values:
         if key not in hints:
@@ -323,6 +324,7 @@ def checked(value: object, kind: Any, name: str) -> object:
         return None
     wanted = allowed[0]
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        require(abs(value) <= sys.float_info.max, name, value, "give a smaller number")
         return float(value)
     if isinstance(value, wanted) and isinstance(value, bool) == (wanted is bool):
         return value
@@ -336,29 +338,47 @@ def read_config(path: Path) -> RunConfig:
     Raises:
         ConfigError: the file is missing, is not YAML, or holds a setting that cannot be used.
     """
-    import yaml
-
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=numbers_loader())
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ConfigError(f"cannot read configuration {path}: {reason}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the last two: absurd numbers, nesting
-        detail = " ".join(str(error).split())
-        raise ConfigError(f"{path} is not YAML: {detail}") from error
+    values = read_values(path, "configuration")
     return from_dict(RunConfig, values if values is not None else {})
 
 
-def numbers_loader() -> Any:
-    """PyYAML's safe loader, reading 1e-3 as a number: YAML 1.1 takes it for text."""
-    import re
+def read_values(path: Path, what: str) -> object:
+    """Plain values from a YAML or JSON file; `what` it is, for messages.
 
+    Raises:
+        ConfigError: the file is missing or is not YAML.
+    """
     import yaml
 
-    class Loader(yaml.SafeLoader):
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=exponents(yaml.SafeLoader))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigError(f"cannot read {what} {path}: {reason}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the last two: absurd numbers, nesting
+        detail = " ".join(str(error).split())
+        raise ConfigError(f"{path} is not YAML: {detail}") from error
+
+
+def to_yaml(values: object) -> str:
+    """Plain values as YAML that `read_values` reads as they are; keys keep their order."""
+    import yaml
+
+    dumper = exponents(yaml.SafeDumper)
+    text: str = yaml.dump(
+        values, Dumper=dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110
+    )
+    return text
+
+
+def exponents(kind: Any) -> Any:
+    """PyYAML's loader or dumper, to which 1e-3 is a number: YAML 1.1 takes it for text."""
+    import re
+
+    class Extended(kind):  # type: ignore[misc]
         pass
 
-    Loader.add_implicit_resolver(
+    Extended.add_implicit_resolver(
         "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
     )
-    return Loader
+    return Extended

@@ -19,6 +19,7 @@ is used. No torch here: tensors travel as numpy arrays.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -133,9 +134,9 @@ class RunFolder:
         (self.path / "stop.json").unlink(missing_ok=True)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, patience: float = 10) -> Iterator[None]:
         """Hold the run for one process; waits for a killed command's worker, which ends within a second."""
-        with locked(self.path, f"run {self.path.name}", patience=10):
+        with locked(self.path, f"run {self.path.name}", patience):
             yield
 
     def held(self) -> bool:
@@ -171,22 +172,32 @@ class RunFolder:
         Raises:
             StoreError: a line other than a torn last one is damaged.
         """
+        records, lines = self.intact(flows)
+        if len(records) < lines:
+            raise StoreError(
+                f"{self.metrics}: line {len(records) + 1} is damaged; delete the folder {self.path} "
+                "and give the same command again to repeat this run"
+            )
+        return records
+
+    def intact(self, flows: Flows = "all") -> tuple[list[EpochRecord], int]:
+        """The epochs before the first damaged line, and how many lines there are; a torn last one is none.
+
+        Args:
+            flows: see `record`.
+        """
         if not self.metrics.exists():
-            return []
-        lines = self.metrics.read_bytes().split(b"\n")
-        whole, records = lines[:-1], []
+            return [], 0
+        whole, records = self.metrics.read_bytes().split(b"\n")[:-1], []
         for number, line in enumerate(whole, start=1):
             cut = FLOW if flows == "last" and number < len(whole) else None
             values = without_checksum(line, cut)
             if values is None or values["epoch"] != number:
-                raise StoreError(
-                    f"{self.metrics}: line {number} is damaged; delete the folder {self.path} "
-                    "and give the same command again to repeat this run"
-                )
+                break
             records.append(EpochRecord.from_dict(values))
         if flows == "last" and records:
             records[-1] = replace(records[-1], flow=mean_abs_alone(records[-1].flow))
-        return records
+        return records, len(whole)
 
     def keep(self, epochs: int) -> None:
         """Cut `metrics.jsonl` back to its first so many lines (all of them whole)."""
@@ -229,8 +240,8 @@ class RunFolder:
         """Checkpoints by name, newest first; not yet verified."""
         return sorted(self.checkpoints.glob("epoch-*.safetensors"), reverse=True)
 
-    def load(self) -> Checkpoint | None:
-        """The newest checkpoint whose bytes match its checksum, or None.
+    def load(self, latest: float = math.inf) -> Checkpoint | None:
+        """The newest checkpoint, of epoch `latest` or before, whose bytes match its checksum; or None.
 
         Raises:
             StoreError: it was written by a newer gradscape.
@@ -238,7 +249,8 @@ class RunFolder:
         for path in self.checkpoint_files():
             if (found := load_tensors(path)) is not None:
                 arrays, header = found
-                return Checkpoint(int(header["epoch"]), arrays, json.loads(header["values"]))
+                if int(header["epoch"]) <= latest:
+                    return Checkpoint(int(header["epoch"]), arrays, json.loads(header["values"]))
         return None
 
     def save_weights(self, epoch: int, arrays: Mapping[str, np.ndarray]) -> None:
@@ -260,15 +272,20 @@ class RunFolder:
             flows: of which epochs to read gradient statistics, which are nearly all that a run's records
                 hold: of `all`, or of the `last` its mean |∂L/∂W| alone.
         """
-        status = self.status()
+        status, config, epochs = self.status(), self.config(), self.epochs(flows)
         state = status.pop("state")
+        if state == "done" and len(epochs) != config.epochs:
+            raise StoreError(
+                f"{self.metrics} is damaged: it holds {len(epochs)} of {config.epochs} epochs; delete the "
+                f"folder {self.path} and give the same command again to repeat this run"
+            )
         return RunRecord(
             identity=self.path.name,
-            config=to_dict(self.config()),
+            config=to_dict(config),
             state="pending" if state == "running" and not self.held() else state,
             test=status.pop("test", {}),
             status=status,
-            epochs=tuple(self.epochs(flows)),
+            epochs=tuple(epochs),
             curvature=self.curvature(),
             landscape=self.landscape(),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -192,15 +191,56 @@ def test_a_failure_is_recorded_with_its_traceback(tmp_path: Path, monkeypatch: p
     assert train_run(TINY, RunFolder(tmp_path), digits()).state == "done"
 
 
-def test_damaged_metrics_stop_the_run_with_the_cure(tmp_path: Path) -> None:
+def results(folder: RunFolder) -> tuple[Any, ...]:
+    """What a run found, without the times it took."""
+    checkpoint = folder.load()
+    assert checkpoint is not None
+    epochs = [replace(epoch, seconds=0.0, images_per_second=0.0) for epoch in folder.epochs()]
+    return epochs, {name: array.tobytes() for name, array in checkpoint.arrays.items()}
+
+
+@pytest.mark.parametrize(
+    ("line", "begun"), [(0, 0), (1, 0), (2, 2)], ids=["no checkpoint is so old", "nor here", "the one before"]
+)
+def test_what_stands_behind_a_damaged_line_is_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: int, begun: int
+) -> None:
+    """Of three epochs the last two have checkpoints; the result is that of an undisturbed run."""
     folder = RunFolder(tmp_path)
     train_run(TINY, folder, digits())
-    status = json.loads((tmp_path / "status.json").read_text()) | {"state": "running"}
-    (tmp_path / "status.json").write_text(json.dumps(status))
-    text = folder.metrics.read_text()
-    folder.metrics.write_text(text.replace("train_loss", "train_lass", 1))
-    with pytest.raises(StoreError, match="line 1 is damaged; delete the folder"):
-        train_run(TINY, folder, digits())
+    wanted = results(folder)
+    folder.set_status("running")
+    lines = folder.metrics.read_bytes().splitlines(keepends=True)
+    lines[line] = lines[line].replace(b"train_loss", b"train_lass")
+    folder.metrics.write_bytes(b"".join(lines))
+    with pytest.raises(StoreError, match=f"line {line + 1} is damaged; delete the folder"):
+        folder.record()
+    restored: list[int] = []
+    restore = TrainState.restore
+    monkeypatch.setattr(TrainState, "restore", lambda self, c: (restored.append(c.epoch), restore(self, c)))
+    assert train_run(TINY, folder, digits()).state == "done"
+    assert restored == ([begun] if begun else [])
+    assert results(folder) == wanted
+
+
+def test_a_stopped_run_goes_on_when_it_is_asked_for_again(tmp_path: Path) -> None:
+    straight, folder = RunFolder(tmp_path / "straight"), RunFolder(tmp_path / "stopped")
+    train_run(TINY, straight, digits())
+
+    def stop(progress: Any) -> None:
+        folder.ask_stop("the third rung is not for it")
+
+    record = train_run(TINY, folder, digits(), report=stop)
+    assert (record.state, record.status["reason"]) == ("stopped", "the third rung is not for it")
+    assert len(record.epochs) == 1
+    assert train_run(TINY, folder, digits()).state == "done"
+    assert results(folder) == results(straight)
+
+
+def test_a_stop_in_the_last_epoch_comes_too_late(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    config = replace(TINY, epochs=1)
+    assert train_run(config, folder, digits(), report=lambda _: folder.ask_stop("late")).state == "done"
 
 
 def test_other_images_and_absent_devices_are_refused(tmp_path: Path) -> None:

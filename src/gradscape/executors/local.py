@@ -12,44 +12,24 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from typing import Any
 
-from gradscape.executors.face import ATTEMPTS, Event, Executor, Tell, Work, pause
+from gradscape.executors.face import Event, Tell, Work
+from gradscape.executors.supervised import Supervised, Task
 from gradscape.executors.worker import Worker, start_server, worker_context
 
 
-@dataclass(eq=False)
-class Task:
-    """A job on its way.
-
-    Attributes:
-        attempt: from 1; begins anew whenever the job advances.
-        ready: when it may begin, on the monotonic clock.
-        mark: how far it has come.
-    """
-
-    name: str
-    job: Any
-    future: Future[Any] = field(default_factory=Future)
-    attempt: int = 1
-    ready: float = 0.0
-    mark: Any = None
-
-
-class Processes(Executor):
+class Processes(Supervised):
     """At most `workers` jobs at once, each in a process that does no other meanwhile.
 
     A process serves job after job; after one that failed it is replaced. The workers stop with this process,
     also when it is killed.
 
     Args:
-        work, tell: see `Executor`.
+        work, tell, limit, mark: see `Supervised`.
         workers: how many at once, 1 or more.
         preload: modules that the server which forks the workers imports once for all of them.
-        limit: seconds a job may take from one mark to the next before its worker is killed.
-        mark: of what a job reports, how far it has come: such as the epoch.
     """
 
     def __init__(
@@ -61,25 +41,21 @@ class Processes(Executor):
         limit: float | None = None,
         mark: Callable[[Any], Any] = lambda payload: payload,
     ) -> None:
-        super().__init__(work, tell)
-        self.workers, self.limit, self.mark = workers, limit, mark
+        super().__init__(work, tell, limit, mark)
+        self.workers = workers
         self.context = worker_context(preload)
         start_server(self.context)
-        self.waiting: list[Task] = []
         self.running: dict[Worker, Task] = {}
         self.idle: list[Worker] = []
-        self.lock = threading.Lock()  # of `waiting`, the one thing that two threads write
         self.bell, self.ring = mp.Pipe(duplex=False)
         self.closing = False
         self.supervisor = threading.Thread(target=self.supervise, name="supervisor", daemon=True)
         self.supervisor.start()
 
     def submit(self, name: str, job: Any) -> Future[Any]:
-        task = Task(name, job)
-        with self.lock:
-            self.waiting.append(task)
+        future = super().submit(name, job)
         self.ring.send(None)
-        return task.future
+        return future
 
     def close(self) -> None:
         self.closing = True
@@ -113,18 +89,12 @@ class Processes(Executor):
                 self.again(task, f"no worker could be started ({error.strerror})")
                 continue
             self.running[worker] = task
-            worker.give(task.job, self.limit)
+            worker.give(task.job)
             self.tell(Event(task.name, "started"))
-
-    def next_ready(self) -> Task | None:
-        now = time.monotonic()
-        with self.lock:
-            place = next((n for n, task in enumerate(self.waiting) if task.ready <= now), None)
-            return None if place is None else self.waiting.pop(place)
 
     def patience(self) -> float | None:
         """Seconds until something is to be done unasked; None if nothing is."""
-        moments = [worker.deadline for worker in self.running if worker.deadline is not None]
+        moments = [task.deadline for task in self.running.values() if task.deadline is not None]
         if len(self.running) < self.workers:
             with self.lock:
                 moments += [task.ready for task in self.waiting]
@@ -134,11 +104,7 @@ class Processes(Executor):
         """Take in one message of a worker, or its end."""
         kind, payload = worker.receive()
         if kind == "progress":
-            task = self.running[worker]
-            if (mark := self.mark(payload)) != task.mark:
-                task.mark, task.attempt = mark, 1
-                worker.extend(self.limit)
-            self.tell(Event(task.name, "progress", payload))
+            self.progressed(self.running[worker], payload)
             return
         task = self.running.pop(worker)
         if kind == "finished":
@@ -152,18 +118,6 @@ class Processes(Executor):
             self.fail(task.future, task.name, payload)
 
     def end_hung(self) -> None:
-        now = time.monotonic()
-        for worker in [w for w in self.running if w.deadline is not None and w.deadline <= now]:
+        for worker in [worker for worker, task in self.running.items() if self.hung(task)]:
             worker.kill()  # not terminate: a stopped process hears nothing else
-            self.again(self.running.pop(worker), f"its worker hung: nothing came of {self.limit:g} s of work")
-
-    def again(self, task: Task, why: str) -> None:
-        """Try a job anew, or give it up."""
-        if task.attempt >= ATTEMPTS:
-            self.fail(task.future, task.name, f"{why}, {ATTEMPTS} times")
-            return
-        task.ready = time.monotonic() + pause(task.attempt)
-        task.attempt += 1
-        with self.lock:
-            self.waiting.insert(0, task)
-        self.tell(Event(task.name, "died", why))
+            self.again(self.running.pop(worker), self.hung_words())

@@ -6,23 +6,21 @@ import multiprocessing as mp
 import os
 import signal
 import threading
-import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from gradscape.executors.face import Work, out_of_memory, reason
+from gradscape.executors.face import Report, Work, out_of_memory, reason
 
 
 @dataclass(eq=False)
 class Worker:
-    """A process, the pipe to it, and when it is to have advanced, on the monotonic clock."""
+    """A process and the pipe to it."""
 
     process: BaseProcess
     connection: Connection
-    deadline: float | None = None
 
     @classmethod
     def start(cls, context: BaseContext, work: Work) -> Worker:
@@ -32,15 +30,11 @@ class Worker:
         theirs.close()  # so that the pipe ends when the worker does
         return cls(process, ours)
 
-    def give(self, job: Any, limit: float | None) -> None:
-        self.extend(limit)
+    def give(self, job: Any) -> None:
         try:
             self.connection.send(job)
         except (BrokenPipeError, ConnectionResetError):
             return  # it is dead, as `receive` will find
-
-    def extend(self, limit: float | None) -> None:
-        self.deadline = None if limit is None else time.monotonic() + limit
 
     def receive(self) -> tuple[str, Any]:
         """What it says: `progress`, `finished`, `failed`; or `died`, and of what."""
@@ -66,15 +60,16 @@ def serve(work: Work, connection: Connection) -> None:
             job = connection.recv()
         except EOFError:
             return
-        try:
-            result = work(job, lambda payload: connection.send(("progress", payload)))
-        except Exception as error:
-            lacking = out_of_memory(error)
-            connection.send(
-                ("died", f"out of memory: {reason(error)}") if lacking else ("failed", reason(error))
-            )
-        else:
-            connection.send(("finished", result))
+        connection.send(outcome(work, job, lambda payload: connection.send(("progress", payload))))
+
+
+def outcome(work: Work, job: Any, report: Report) -> tuple[str, Any]:
+    """Do a job; `finished` and the result, or why it `failed`, or that it `died` of too little memory."""
+    try:
+        return "finished", work(job, report)
+    except Exception as error:
+        why = reason(error)
+        return ("died", f"out of memory: {why}") if out_of_memory(error) else ("failed", why)
 
 
 def follow_parent() -> None:

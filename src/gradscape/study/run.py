@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,14 +18,13 @@ from gradscape.store import ENDED, StudyFolder
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.console import ProgressView
 from gradscape.study.drive import drive, missing
+from gradscape.study.halving import Halving
 from gradscape.study.plan import Plan, ask
 from gradscape.study.reproduction import Reproduction
 from gradscape.study.sweep_report import PARTS as SWEEP_PARTS
 from gradscape.study.work import PRELOAD, TrainJob, train_job
 
 if TYPE_CHECKING:
-    import torch
-
     from gradscape.train.arithmetic import Arithmetic
 
 SWEEP = "sweep"
@@ -46,6 +45,9 @@ class Execution:
         epoch_limit: seconds an epoch may take before its worker counts as hung; on CPUs alone: nothing can
             end a thread. Two hours: nothing hangs for ever, and no epoch that works is cut.
         stop_hopeless: end runs early that guess and cannot learn.
+        asha: end runs early that fall behind, by successive halving; on this machine alone.
+        on: `local`, `ray` or `ray://HOST:PORT`.
+        cpus_per_run, gpus_per_run: what Ray gives each; a fraction of a GPU lets several runs share it.
     """
 
     workers: int | None = None
@@ -55,31 +57,30 @@ class Execution:
     mirrors: tuple[str, ...] = ()
     epoch_limit: float = 7_200.0
     stop_hopeless: bool = False
+    asha: bool = False
+    on: str = "local"
+    cpus_per_run: float = 1.0
+    gpus_per_run: float = 0.0
 
 
 def execute(plan: Plan, folder: StudyFolder, execution: Execution) -> Path:
     """Run what is missing of a study and build its report; returns the page's path.
 
     Raises:
-        ConfigError: a device that is not here, or has not the plan's precision.
+        ConfigError: a device that is not here, or has not the plan's precision; a cluster out of reach.
         DataError: the images cannot be had; nothing has been run.
-        StoreError: the folder is another study's, busy, or cannot be written.
+        StoreError: the folder is another study's, or cannot be written.
         RunFailed: some runs failed; the others were run and the report was built.
     """
-    from gradscape.train.arithmetic import decide
-    from gradscape.train.process import find_device
-
     runs = plan.runs()
-    # Once and now, not in every worker.
-    device = find_device(execution.device)
-    precisions: set[str] = {config.precision for config in runs.values()}
-    hows = {name: decide(name, device) for name in sorted(precisions)}
-    # Verified and cached once, before any worker asks for it.
-    for data in sorted({config.data.name for config in runs.values()}):
-        load_images(data, execution.data_root, download=execution.download, mirrors=execution.mirrors or None)
+    early = execution.stop_hopeless or execution.asha
+    left = missing(runs, folder, (*ENDED, "stopped") if early else ENDED)
+    if execution.on == "local":
+        find_data(runs, execution)
+    side_by_side = (here if execution.on == "local" else on_cluster)(left, execution)
     with folder.locked():
         ask(folder, plan)
-    failed = run_missing(runs, folder, execution, device, hows)
+    failed = run_left(runs, left, folder, execution, side_by_side)
     with folder.locked():
         page = rebuild(folder)
     if failed:
@@ -90,54 +91,96 @@ def execute(plan: Plan, folder: StudyFolder, execution: Execution) -> Path:
     return page
 
 
-def run_missing(
+def find_data(runs: Mapping[str, RunConfig], execution: Execution) -> None:
+    """Verify and cache the images once, before any worker asks for them."""
+    for data in sorted({config.data.name for config in runs.values()}):
+        load_images(data, execution.data_root, download=execution.download, mirrors=execution.mirrors or None)
+
+
+def run_left(
     runs: Mapping[str, RunConfig],
+    left: Mapping[str, RunConfig],
     folder: StudyFolder,
     execution: Execution,
-    device: torch.device,
-    hows: Mapping[str, Arithmetic],
+    side_by_side: SideBySide,
 ) -> list[str]:
-    """Run what has not ended, side by side; returns the identities of runs that failed."""
-    ended = (*ENDED, "stopped") if execution.stop_hopeless else ENDED
-    left = missing(runs, folder, ended)
+    """Do the runs that have not ended; returns the identities of runs that failed."""
     jobs = {
         name: TrainJob(
             config,
             folder.run(name).path,
             execution.data_root,
-            device.type,
-            arithmetic=hows[config.precision],
+            side_by_side.device,
+            arithmetic=side_by_side.hows.get(config.precision),
             stop_hopeless=execution.stop_hopeless,
         )
         for name, config in left.items()
     }
-    executor, note = side_by_side(left, execution, device, hows)
     with ProgressView(left, len(runs) - len(left)) as view:
-        news = [text for how in hows.values() for text in (how.fallback, how.fusing)]
-        for text in dict.fromkeys(filter(None, (*news, note))):
+        for text in dict.fromkeys(filter(None, side_by_side.notes)):
             view.say(text)
-        return drive(runs, jobs, folder, view, executor)
+        heard = Halving(runs, folder).heard if execution.asha else lambda name, progress: None
+        return drive(runs, jobs, folder, view, side_by_side.executor, heard)
 
 
-def side_by_side(
-    left: Mapping[str, RunConfig], execution: Execution, device: torch.device, hows: Mapping[str, Arithmetic]
-) -> tuple[Callable[[Tell], Executor], str]:
-    """What does the jobs as their device likes it, given where to tell events; and what to say of that."""
+@dataclass(frozen=True)
+class SideBySide:
+    """What does the jobs.
+
+    Attributes:
+        executor: makes it, given where to tell events.
+        device: of every job.
+        hows: precision → how it is computed, where that is the same for all runs.
+        notes: what is to be said of it.
+    """
+
+    executor: Callable[[Tell], Executor]
+    device: str
+    hows: Mapping[str, Arithmetic]
+    notes: Sequence[str]
+
+
+def here(left: Mapping[str, RunConfig], execution: Execution) -> SideBySide:
+    """On this machine: in threads on its GPU, in processes on its cores."""
     from gradscape.executors.local import Processes
     from gradscape.executors.threads import Threads
     from gradscape.study.packing import pack, share_memory
+    from gradscape.train.arithmetic import decide
+    from gradscape.train.process import find_device
 
-    configs = list(left.values())
+    configs, wanted = list(left.values()), execution.workers
+    device = find_device(execution.device)  # once and now, not in every worker
+    precisions: set[str] = {config.precision for config in configs}
+    hows = {name: decide(name, device) for name in sorted(precisions)}
+    notes = [text for how in hows.values() for text in (how.fallback, how.fusing)]
     if device.type == "cuda" and configs:
-        count, note = pack(configs, device, hows, execution.workers)
-        return lambda tell: Threads(train_job, count, tell), note
-    count, note = share_memory(configs, execution.workers or cores())
+        count, note = pack(configs, device, hows, wanted)
+        return SideBySide(lambda tell: Threads(train_job, count, tell), "cuda", hows, (*notes, note))
+    count, note = share_memory(configs, wanted or cores())
     limit = execution.epoch_limit
-    return lambda tell: Processes(train_job, count, tell, PRELOAD, limit, epoch), note
+    return SideBySide(
+        lambda tell: Processes(train_job, count, tell, PRELOAD, limit, epoch), "cpu", hows, (*notes, note)
+    )
+
+
+def on_cluster(left: Mapping[str, RunConfig], execution: Execution) -> SideBySide:
+    """On a Ray cluster; each node finds its device and images, and decides how it computes."""
+    from gradscape.executors.ray import Ray, Resources
+    from gradscape.study.remote import Home, remote_job
+
+    takes = Resources(execution.cpus_per_run, execution.gpus_per_run)
+
+    def executor(tell: Tell) -> Executor:
+        home = Home(tell)
+        return Ray(
+            remote_job, execution.on, home.tell, takes, execution.epoch_limit, epoch, home.begin, home.end
+        )
+
+    return SideBySide(executor, execution.device, {}, ())
 
 
 def epoch(payload: object) -> object:
-    """How far a run has come, of what it reports."""
+    """How far a run has come, of what it reports; None where that says nothing of it."""
     return payload.epoch if isinstance(payload, Progress) else None
 
 

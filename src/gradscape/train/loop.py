@@ -143,10 +143,11 @@ def run(
     if config.curvature_images:
         with alone(device):
             measure_curvature(config, folder, "start", state, seen(config.curvature_images), report)
-    if (checkpoint := folder.load()) is not None and len(folder.epochs()) >= checkpoint.epoch:
+    epochs, _ = folder.intact()  # what stands behind a damaged line is trained again
+    if (checkpoint := folder.load(len(epochs))) is not None:
         state.restore(checkpoint)
     folder.keep(state.epoch)
-    epochs = folder.epochs()
+    del epochs[state.epoch :]
     keep_weights(config, folder, state)
     step = TrainStep(state, pool, *mean_std, how)
     take = advance(step)

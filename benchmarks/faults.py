@@ -1,0 +1,299 @@
+"""A sweep under faults: workers and commands killed, hung, out of memory, a full disk, two commands at once.
+
+`python benchmarks/faults.py` runs a sweep of 50 small networks undisturbed, then again under each fault, all
+of them real, and compares: all runs finished, none that had finished was trained again, at most one epoch
+trained twice for a kill, and every weight the same to the bit. Linux alone. It takes a quarter of an hour
+and writes `results/faults.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gradscape.store import RunFolder, StudyFolder
+from gradscape.study.run import Execution, execute
+from gradscape.study.sweep import Study
+from measure import write
+
+HANG = 6.0  # seconds after which a worker that says nothing counts as hung; an epoch takes a fraction of one
+
+
+def study(runs: int) -> Study:
+    """So many runs of a second or so, an even number, at two seeds."""
+    return Study(
+        "faults",
+        {
+            "net": {"depth": 8, "filters": 8},
+            "data": {"train": 400, "valid": 50},
+            "batch_size": 20,
+            "epochs": 6,
+        },
+        [{"optim.lr": {"log": [1e-4, 1e-1], "points": runs // 2}}],
+        seeds=2,
+    )
+
+
+@dataclass
+class Found:
+    """What a sweep came to.
+
+    Attributes:
+        runs, finished: there are, and that ended well.
+        repeated: finished ones that were trained again.
+        faults: done to it.
+        epochs_twice: the most epochs that one fault made to be trained again.
+        different: runs whose weights are not those of the undisturbed sweep, to the bit.
+        commands: it took.
+        seconds: in all.
+        causes: of workers' deaths, as the runs' statuses have them → how often.
+    """
+
+    runs: int
+    finished: int = 0
+    repeated: int = 0
+    faults: int = 0
+    epochs_twice: int = 0
+    different: int = 0
+    commands: int = 0
+    seconds: float = 0.0
+    causes: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Sweep:
+    """A sweep being done by commands of its own, and looked at from outside."""
+
+    folder: StudyFolder
+    runs: int
+    done: dict[str, int] = field(default_factory=dict)  # identity → when its status was written
+    commands: int = 0
+
+    def begin(self, before: Callable[[], None] | None = None) -> subprocess.Popen[bytes]:
+        self.commands += 1
+        arguments = [sys.executable, __file__, "--drive", str(self.folder.path), "--runs", str(self.runs)]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        return subprocess.Popen(arguments, start_new_session=True, preexec_fn=before, **quiet)  # type: ignore[call-overload, no-any-return]
+
+    def look(self) -> dict[str, dict[str, Any]]:
+        """Identity → status of every run, noting those that have just finished."""
+        found = {}
+        for path in self.folder.path.glob("runs/*/status.json"):
+            found[path.parent.name] = status = json.loads(path.read_text())
+            if status["state"] == "done":
+                self.done.setdefault(path.parent.name, path.stat().st_mtime_ns)
+        return found
+
+    def at_work(self) -> list[tuple[RunFolder, int]]:
+        """Runs that are being trained, and the process of each."""
+        return [
+            (self.folder.run(name), status["pid"])
+            for name, status in self.look().items()
+            if status["state"] == "running" and alive(status["pid"])
+        ]
+
+    def pauses(self, command: subprocess.Popen[bytes], generator: random.Random) -> Iterator[None]:
+        """Moments at random, while the command is at work."""
+        while command.poll() is None:
+            end = time.monotonic() + generator.uniform(0.3, 1.5)
+            while time.monotonic() < end and command.poll() is None:
+                self.look()
+                time.sleep(0.05)
+            if command.poll() is None:
+                yield
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def behind(run: RunFolder) -> int:
+    """Epochs that are recorded, or were begun, and have no checkpoint: they are trained again."""
+    checkpoints = run.checkpoint_files()
+    last = int(checkpoints[0].name[len("epoch-") :].split(".")[0]) if checkpoints else 0
+    return max(1, len(run.intact()[0]) - last)
+
+
+def undisturbed(sweep: Sweep, generator: random.Random, found: Found) -> None:
+    wait(sweep, sweep.begin())
+
+
+def wait(sweep: Sweep, command: subprocess.Popen[bytes]) -> int:
+    while command.poll() is None:
+        sweep.look()
+        time.sleep(0.05)
+    sweep.look()
+    return command.returncode
+
+
+def to_workers(act: Callable[[int], None]) -> Callable[[Sweep, random.Random, Found], None]:
+    """A fault done to one of the processes at work, again and again."""
+
+    def disturb(sweep: Sweep, generator: random.Random, found: Found) -> None:
+        command = sweep.begin()
+        for _ in sweep.pauses(command, generator):
+            if found.faults < sweep.runs // 2 and (at_work := sweep.at_work()):
+                run, pid = generator.choice(at_work)
+                act(pid)
+                found.faults += 1
+                found.epochs_twice = max(found.epochs_twice, behind(run))
+        wait(sweep, command)
+
+    return disturb
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+def stop(pid: int) -> None:
+    os.kill(pid, signal.SIGSTOP)
+
+
+def starve(pid: int) -> None:
+    """No more memory for the process than it has."""
+    has = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.prlimit(pid, resource.RLIMIT_AS, (has, has))
+
+
+def commands_killed(sweep: Sweep, generator: random.Random, found: Found) -> None:
+    """Command, fork server and workers alike, all at once."""
+    command = sweep.begin()
+    for _ in range(8):
+        time.sleep(generator.uniform(3.0, 6.0))
+        if command.poll() is not None:
+            break
+        at_work = sweep.at_work()
+        os.killpg(command.pid, signal.SIGKILL)
+        command.wait()
+        found.faults += 1
+        found.epochs_twice = max([found.epochs_twice, *(behind(run) for run, _ in at_work)])
+        command = sweep.begin()
+    wait(sweep, command)
+
+
+def disk_full(sweep: Sweep, generator: random.Random, found: Found) -> None:
+    """No file may be larger than 60 kB, less than a checkpoint takes: as on a disk that is full."""
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))
+
+    command = sweep.begin(limit)
+    assert wait(sweep, command) == 2
+    assert command.stderr is not None
+    said = command.stderr.read().decode().splitlines()[-1]
+    assert "free space or give another folder" in said, said
+    found.faults += 1
+    wait(sweep, sweep.begin())
+
+
+def poisoned(sweep: Sweep, generator: random.Random, found: Found) -> None:
+    """One run cannot be written: it fails, the others do not; then the cause is put right."""
+    config = next(iter(study(sweep.runs).runs().values()))
+    victim = sweep.folder.run(config.identity)
+    victim.create(config)
+    victim.checkpoints.write_text("a file where a folder must be")
+    assert wait(sweep, sweep.begin()) == 1
+    states = [status["state"] for status in sweep.look().values()]
+    assert (states.count("done"), states.count("failed")) == (sweep.runs - 1, 1)
+    found.faults += 1
+    victim.checkpoints.unlink()
+    wait(sweep, sweep.begin())
+
+
+def two_commands(sweep: Sweep, generator: random.Random, found: Found) -> None:
+    """Both at once on the same folder; the one is killed half-way."""
+    first, second = sweep.begin(), sweep.begin()
+    while len(sweep.done) < sweep.runs // 2:
+        sweep.look()
+        time.sleep(0.05)
+    at_work = sweep.at_work()
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    found.faults += 1
+    found.epochs_twice = max([found.epochs_twice, *(behind(run) for run, _ in at_work)])
+    wait(sweep, second)
+
+
+FAULTS: dict[str, Callable[[Sweep, random.Random, Found], None]] = {
+    "none": undisturbed,
+    "worker killed": to_workers(kill),
+    "worker hung": to_workers(stop),
+    "worker out of memory": to_workers(starve),
+    "command killed": commands_killed,
+    "disk full": disk_full,
+    "a run that cannot be": poisoned,
+    "two commands, one killed": two_commands,
+}
+
+
+def weights(folder: StudyFolder, name: str) -> dict[str, bytes]:
+    checkpoint = folder.run(name).load()
+    assert checkpoint is not None
+    return {key: array.tobytes() for key, array in checkpoint.arrays.items()}
+
+
+def measured(fault: str, place: Path, runs: int, whole: Path) -> Found:
+    begun, sweep = time.monotonic(), Sweep(StudyFolder(place), runs)
+    found = Found(runs)
+    FAULTS[fault](sweep, random.Random(fault), found)
+    record = sweep.folder.record()
+    found.finished = sum(run.state == "done" for run in record.runs.values())
+    found.commands, found.seconds = sweep.commands, time.monotonic() - begun
+    reference = StudyFolder(whole)
+    for name, run in record.runs.items():
+        path = sweep.folder.run(name).path / "status.json"
+        found.repeated += path.stat().st_mtime_ns != sweep.done.get(name)
+        found.different += weights(sweep.folder, name) != weights(reference, name)
+        for cause in run.status.get("deaths", ()):
+            found.causes[cause] = found.causes.get(cause, 0) + 1
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=50)
+    parser.add_argument("--only", nargs="*", default=list(FAULTS), choices=FAULTS)
+    parser.add_argument("--drive", type=Path, help="the command that is disturbed")
+    given = parser.parse_args()
+    if given.drive:
+        drive(given.drive, given.runs)
+    with tempfile.TemporaryDirectory() as place:
+        whole = Path(place) / "none"
+        found = {}
+        for fault in dict.fromkeys(["none", *given.only]):
+            found[fault] = vars(measured(fault, Path(place) / fault.replace(" ", "-"), given.runs, whole))
+            print(fault, found[fault], flush=True)
+    write("faults", {"faults": found})
+
+
+def drive(folder: Path, runs: int) -> None:
+    """`gradscape sweep`, with little patience for workers that hang."""
+    from gradscape.errors import GradscapeError
+
+    try:
+        execute(study(runs), StudyFolder(folder), Execution(workers=2, epoch_limit=HANG))
+    except GradscapeError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

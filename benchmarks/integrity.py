@@ -1,0 +1,167 @@
+"""What becomes of a run's files when its process is killed while it writes, and when bits flip on the disk.
+
+`python benchmarks/integrity.py` kills a process 200 times while it writes VGG38's checkpoints and epochs, and
+harms a run's files 1,000 times: a bit flipped, or the end cut off, at random. It writes
+`results/integrity.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from gradscape.config import RunConfig
+from gradscape.errors import StoreError
+from gradscape.records import EpochRecord, GradientFlow
+from gradscape.store import Checkpoint, RunFolder
+from measure import write
+
+VALUES = 1_350_000  # of a checkpoint: VGG38's weights, the best ones, Adam's two moments: 5.4 million bytes
+LAYERS = 117  # parameter tensors of VGG38 with BatchNorm
+
+
+def epoch(number: int) -> EpochRecord:
+    column = tuple(float(number + layer) for layer in range(LAYERS))
+    names = tuple(f"stages.{layer}.weight" for layer in range(LAYERS))
+    flow = GradientFlow(names, ("conv",) * LAYERS, *(column,) * 8)
+    return EpochRecord(number, 0.1, 2.0, 0.5, 2.0, 0.5, 1.0, 1.0, flow)
+
+
+def checkpoint(number: int) -> Checkpoint:
+    return Checkpoint(number, {"w": np.full(VALUES, number, np.float32)}, {"epoch": number})
+
+
+def write_on(folder: RunFolder) -> None:
+    """Train on for ever, as far as the files are concerned; a dot on stdout for every epoch begun."""
+    done = folder.load(len(folder.intact()[0]))
+    first = 1 if done is None else done.epoch + 1
+    folder.keep(first - 1)
+    for number in itertools.count(first):
+        sys.stdout.write(".")
+        sys.stdout.flush()
+        folder.append(epoch(number))
+        folder.save(checkpoint(number))
+
+
+@dataclass
+class Kills:
+    """What was found after kills: runs that could not go on, parts under names that nothing reads."""
+
+    kills: int = 0
+    unusable: int = 0
+    parts_aside: int = 0
+    epochs_lost_at_most: int = 0
+
+
+def kill(folder: RunFolder, times: int, generator: random.Random) -> Kills:
+    found, reached = Kills(), 0
+    for _ in range(times):
+        process = subprocess.Popen(
+            [sys.executable, __file__, "--write", str(folder.path)], stdout=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        process.stdout.read(2)  # it is in its second epoch now
+        time.sleep(generator.uniform(0, 0.03))  # an epoch's files take about 0.02 s
+        process.kill()
+        begun = 2 + len(process.communicate()[0])
+        found.kills += 1
+        found.parts_aside += any(path.name.endswith(".part") for path in folder.checkpoints.iterdir())
+        kept = folder.load(len(folder.intact()[0]))
+        if kept is None or kept.values["epoch"] != kept.epoch or not (kept.arrays["w"] == kept.epoch).all():
+            found.unusable += 1
+            continue
+        found.epochs_lost_at_most = max(found.epochs_lost_at_most, reached + begun - kept.epoch)
+        reached = kept.epoch
+    return found
+
+
+def harm(path: Path, generator: random.Random) -> None:
+    """Flip a bit of the file, or cut its end off."""
+    data = bytearray(path.read_bytes())
+    if generator.random() < 0.5:
+        place = generator.randrange(len(data))
+        data[place] ^= 1 << generator.randrange(8)
+    else:
+        del data[generator.randrange(len(data)) :]
+    path.write_bytes(data)
+
+
+@dataclass
+class Harms:
+    """What was found after harms: unnoticed ones, and how often an earlier state was gone back to."""
+
+    harms: int = 0
+    unnoticed: int = 0
+    earlier_used: int = 0
+    nothing_left: int = 0
+
+
+def damage(whole: RunFolder, aside: Path, times: int, generator: random.Random) -> dict[str, Harms]:
+    """Harm the newest checkpoint or the metrics of a copy of a run, which has 3 epochs, each time anew."""
+    found = {"checkpoint": Harms(), "metrics": Harms()}
+    for number in range(times):
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.copytree(whole.path, aside)
+        folder = RunFolder(aside)
+        kind = ("checkpoint", "metrics")[number % 2]
+        harm(folder.checkpoint_files()[0] if kind == "checkpoint" else folder.metrics, generator)
+        count = found[kind]
+        count.harms += 1
+        intact = folder.intact()[0]
+        good = intact == [epoch(n) for n in range(1, len(intact) + 1)]
+        kept = folder.load(len(intact))
+        good &= kept is None or bool((kept.arrays["w"] == kept.epoch).all())
+        count.unnoticed += not good or (kept is not None and kept.epoch == 3) or reported(folder, kind)
+        count.earlier_used += kept is not None and kept.epoch < 3
+        count.nothing_left += kept is None
+    return found
+
+
+def reported(folder: RunFolder, kind: str) -> bool:
+    """Whether a report on the finished run would take its harmed metrics for whole."""
+    if kind == "checkpoint":
+        return False
+    try:
+        folder.record()
+    except StoreError:
+        return False
+    return True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", type=Path, help="the part that is killed")
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--harms", type=int, default=1_000)
+    given = parser.parse_args()
+    if given.write:
+        write_on(RunFolder(given.write))
+    generator = random.Random(0)
+    with tempfile.TemporaryDirectory() as place:
+        killed = RunFolder(Path(place) / "killed")
+        killed.create(RunConfig())
+        kills = kill(killed, given.kills, generator)
+        whole = RunFolder(Path(place) / "whole")
+        whole.create(replace(RunConfig(), epochs=3))
+        for number in (1, 2, 3):
+            whole.append(epoch(number))
+            whole.save(checkpoint(number))
+        whole.set_status("done")
+        harms = damage(whole, Path(place) / "harmed", given.harms, generator)
+    found = {"kills": vars(kills), "harms": {kind: vars(count) for kind, count in harms.items()}}
+    print(found)
+    write("integrity", {**found, "checkpoint_bytes": 4 * VALUES})
+
+
+if __name__ == "__main__":
+    main()

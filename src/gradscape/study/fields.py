@@ -1,0 +1,131 @@
+"""The fields that a sweep may vary, and values of theirs: checked, read from text, shown.
+
+They are all leaves of `RunConfig` but the seed, named as the command line's flags are, and two controls for a
+sweep over batch sizes (`gradscape.study.controls`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from gradscape.config import RunConfig, checked
+from gradscape.errors import ConfigError, nearest
+from gradscape.flags import display, reader
+
+Value = bool | int | float | str | None
+Scaling = Literal["none", "linear", "sqrt"]
+CONTROLS: Mapping[str, Any] = {"equal_updates": bool, "scale_lr": Scaling}
+DEFAULT = "default"  # in text, for None: what follows from the rest of the configuration
+
+
+def leaves(kind: type, prefix: str = "") -> Iterator[tuple[str, Any, Value]]:
+    """Dotted name, type and default of every field of a field."""
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        hint = hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            assert isinstance(hint, type)
+            yield from leaves(hint, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", hint, typing.cast(Value, field.default)
+
+
+SETTINGS = {name: hint for name, hint, _ in leaves(RunConfig) if name != "seed"}
+DEFAULTS = {name: default for name, _, default in leaves(RunConfig) if name != "seed"}
+FIELDS = {**SETTINGS, **CONTROLS}
+
+
+def kind_of(name: object, where: str) -> Any:
+    """A field's type.
+
+    Args:
+        name: of a field.
+        where: it was given, for messages.
+
+    Raises:
+        ConfigError: there is no such field, or it is the seed.
+    """
+    if name == "seed":
+        raise ConfigError(f"{where}: seed: give seeds, with --seeds")
+    if not isinstance(name, str) or name not in FIELDS:
+        last = [known for known in FIELDS if known.split(".")[-1] == name]
+        close = f"; did you mean {last[0]!r}?" if last else nearest(str(name), FIELDS)
+        cure = close or "; gradscape sweep --help lists them"
+        raise ConfigError(f"{where}: no such field: {name}{cure}")
+    return FIELDS[name]
+
+
+def value_of(name: str, value: object, where: str) -> Value:
+    """`value` as the field has it: 1 may widen to 1.0, numpy's numbers become Python's.
+
+    Raises:
+        ConfigError: no such field, or another type.
+    """
+    kind = kind_of(name, where)
+    plain = value.item() if hasattr(value, "item") else value
+    place = f"{where} {name}".strip()
+    found = checked(plain, kind, place)
+    if typing.get_origin(kind) is Literal:
+        known = typing.get_args(kind)
+        # The configuration itself says which choices it has, and why one is refused.
+        if not isinstance(found, str) or (name in CONTROLS and found not in known):
+            raise ConfigError(
+                f"{place}: {plain!r} is not one of {', '.join(known)}{nearest(str(plain), known)}"
+            )
+    return typing.cast(Value, found)
+
+
+def value_in(name: str, text: str, where: str) -> Value:
+    """A field's value from the command line's text.
+
+    Raises:
+        ConfigError: no such field, or the text is not of its type.
+    """
+    kind = kind_of(name, where)
+    if text == DEFAULT and type(None) in typing.get_args(kind):
+        return None
+    try:
+        read = reader(kind).get("type", str)(text)
+    except argparse.ArgumentTypeError as error:
+        raise ConfigError(f"{where} {name}: {error}") from error
+    return value_of(name, read, where)
+
+
+def shown(value: Value) -> str:
+    """A value in a label: short, and no other value's text.
+
+    Example:
+        >>> shown(0.001), shown(True), shown(None)
+        ('0.001', 'yes', 'default')
+    """
+    if value is None:
+        return DEFAULT
+    if isinstance(value, float):
+        brief = f"{value:g}"
+        return brief if float(brief) == value else repr(value)
+    return display(value)
+
+
+def flat(values: object, where: str, prefix: str = "") -> dict[str, object]:
+    """Plain nested values as field → value, in the fields' order; controls and the seed are not among them.
+
+    Raises:
+        ConfigError: no such field, or a value where fields are expected.
+    """
+    if not isinstance(values, Mapping):
+        place = f"{where}.{prefix}".rstrip(".")
+        raise ConfigError(f"{place}: expected keys and values, got {values!r}")
+    found: dict[str, object] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) or any(known.startswith(f"{name}.") for known in SETTINGS):
+            found |= flat(value, where, f"{name}.")
+        elif name in CONTROLS:
+            raise ConfigError(f"{where}: {name} stands beside {where}, not in it")
+        elif kind_of(name, where):
+            found[name] = value
+    return {name: found[name] for name in SETTINGS if name in found}

@@ -1,0 +1,65 @@
+"""Runs that fall behind are ended early: asynchronous successive halving, by Optuna's pruner."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from gradscape.config import RunConfig
+from gradscape.errors import ConfigError
+from gradscape.records import Progress
+from gradscape.store import StudyFolder
+
+REDUCTION = 3  # of the runs that reach a rung one in so many goes on to the next, three times as far
+FIRST = 9  # the first rung is after this part of the epochs: the next ones are after a third, and all
+
+
+class Halving:
+    """Asks runs to stop whose validation accuracy is not among the best third at a rung.
+
+    Which runs those are depends on the order in which runs get there: a sweep with this cannot be repeated
+    to the bit. A run that was ended goes on when it is asked for again without.
+
+    Args:
+        runs: identity → configuration, of the whole study.
+        folder: the study's, where the runs' epochs are read.
+
+    Raises:
+        ConfigError: Optuna is not installed.
+
+    Source: Li et al. (2020), A system for massively parallel hyperparameter tuning, algorithm 2.
+    """
+
+    def __init__(self, runs: Mapping[str, RunConfig], folder: StudyFolder) -> None:
+        try:
+            import optuna
+        except ImportError as error:
+            raise ConfigError("--asha needs Optuna; type: pip install 'gradscape[optuna]'") from error
+        optuna.logging.set_verbosity(logging.WARNING)
+        first = max(1, min(config.epochs for config in runs.values()) // FIRST)
+        self.study = optuna.create_study(
+            direction="maximize",
+            pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=REDUCTION),
+        )
+        self.folder = folder
+        self.trials: dict[str, Any] = {}
+        self.seen: dict[str, int] = {}
+
+    def heard(self, name: str, progress: Progress) -> None:
+        """Take in the epochs that a run has finished since it was last heard of."""
+        seen = self.seen.get(name, 0)
+        if progress.epoch - 1 <= seen:
+            return
+        run = self.folder.run(name)
+        if name not in self.trials:
+            self.trials[name] = self.study.ask()
+        trial = self.trials[name]
+        for epoch in run.epochs()[seen : progress.epoch - 1]:
+            trial.report(epoch.valid_accuracy, epoch.epoch)
+            if trial.should_prune():
+                run.ask_stop(
+                    f"ASHA: accuracy {epoch.valid_accuracy:.3f} after {epoch.epoch} epochs is not among the "
+                    f"best in {REDUCTION} so far"
+                )
+        self.seen[name] = progress.epoch - 1

@@ -1,0 +1,106 @@
+"""One field's values on an axis: a list, or evenly spaced between two ends, on a log scale or not."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from gradscape.config import checked
+from gradscape.errors import ConfigError, nearest
+from gradscape.study.fields import Value, kind_of, value_in, value_of
+
+SPACED = {"log": "points", "range": "step"}
+MOST = 1_000  # values of one axis
+DIGITS = 3  # significant, of log-spaced values between the ends: they name the runs
+
+
+def read_values(name: object, given: object) -> list[Value]:
+    """One field's values from a list, `{log: [low, high], points: n}` or `{range: [low, high], step: s}`."""
+    kind_of(name, "axis")
+    assert isinstance(name, str)
+    if isinstance(given, Mapping):
+        return spaced_values(name, given)
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise ConfigError(f"axis {name}: {given!r} is no list of values; give [{given}]")
+    return counted(name, [value_of(name, each, "axis") for each in given])
+
+
+def values_in(name: str, text: str) -> list[Value]:
+    """The same from text: `a,b,c`, `log:low:high:points` or `range:low:high:step`."""
+    kind_of(name, "axis")
+    how, *numbers = text.split(":")
+    if how in SPACED and numbers:
+        if len(numbers) != 3:
+            raise ConfigError(f"axis {name}: {text!r} is not {how}:low:high:{SPACED[how]}")
+        low, high = (value_in(name, each, "axis") for each in numbers[:2])
+        third = number_in(numbers[2], f"axis {name}: {SPACED[how]}")
+        return spaced_values(name, {how: [low, high], SPACED[how]: third})
+    return counted(name, [value_in(name, each, "axis") for each in text.split(",") if each])
+
+
+def number_in(text: str, name: str) -> float | int:
+    try:
+        return int(text) if text.lstrip("+-").isdigit() else float(text)
+    except ValueError as error:
+        raise ConfigError(f"{name}: {text!r} is not a number") from error
+
+
+def counted(name: str, values: list[Value]) -> list[Value]:
+    if not values:
+        raise ConfigError(f"axis {name}: no values are given; give one or more")
+    if len(values) > MOST:
+        raise ConfigError(f"axis {name}: {len(values)} values are too many; give at most {MOST}")
+    return values
+
+
+def spaced_values(name: str, given: Mapping[Any, Any]) -> list[Value]:
+    """Evenly spaced values, on a log scale or not."""
+    form = "{log: [low, high], points: n} or {range: [low, high], step: s}"
+    for how, third in SPACED.items():
+        if set(given) == {how, third}:
+            ends = given[how]
+            break
+    else:
+        wrong = [key for key in map(str, given) if key not in {*SPACED, *SPACED.values()}]
+        close = nearest(wrong[0], [*SPACED, *SPACED.values()]) if wrong else ""
+        raise ConfigError(f"axis {name}: {dict(given)!r} is no range; give {form}{close}")
+    if isinstance(ends, str) or not isinstance(ends, Sequence) or len(ends) != 2:
+        raise ConfigError(f"axis {name}: {ends!r} is not [low, high]; give {form}")
+    low, high = (value_of(name, end, "axis") for end in ends)
+    if isinstance(low, bool | str | None) or isinstance(high, bool | str | None):
+        raise ConfigError(f"axis {name}: it is no field of numbers; give a list of values")
+    if not low < high <= sys.float_info.max:
+        raise ConfigError(f"axis {name}: low {low} is not below high {high}; give low, then high")
+    if how == "log":
+        return log_spaced(name, low, high, given[third])
+    return evenly_spaced(name, low, high, given[third])
+
+
+def log_spaced(name: str, low: float, high: float, points: object) -> list[Value]:
+    count = checked(points, int, f"axis {name}: points")
+    assert isinstance(count, int)
+    if not 2 <= count <= MOST:
+        raise ConfigError(f"axis {name}: points: {count} is not possible; give 2 … {MOST}")
+    if low <= 0:
+        raise ConfigError(f"axis {name}: low {low} has no logarithm; give a number above 0")
+    inner = [low * (high / low) ** (place / (count - 1)) for place in range(1, count - 1)]
+    rounded = [float(f"{value:.{DIGITS}g}") for value in inner]
+    return [low, *(round(value) if isinstance(low, int) else value for value in rounded), high]
+
+
+def evenly_spaced(name: str, low: float, high: float, step: object) -> list[Value]:
+    """Up to `high`, or to the last value below it."""
+    width = checked(step, float, f"axis {name}: step")
+    assert isinstance(width, float)
+    if not 0 < width < float("inf"):
+        raise ConfigError(f"axis {name}: step: {step} is not possible; give a number above 0")
+    if isinstance(low, int) and not width.is_integer():
+        raise ConfigError(f"axis {name}: step: {step} is not a whole number")
+    first, apart = Decimal(str(low)), Decimal(str(width))  # in binary 0.1 + 0.2 is not 0.3
+    count = int((Decimal(str(high)) - first) / apart) + 1
+    if count > MOST:
+        raise ConfigError(f"axis {name}: step: {step} gives more than {MOST} values; give a larger one")
+    values = [first + place * apart for place in range(count)]
+    return [int(value) for value in values] if isinstance(low, int) else [float(value) for value in values]

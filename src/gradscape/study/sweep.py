@@ -1,0 +1,301 @@
+"""A sweep: one training set-up varied along any of its fields, over seeds."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from gradscape.config import RunConfig, checked, from_dict, read_values, to_dict, to_yaml
+from gradscape.errors import ConfigError, nearest
+from gradscape.files import replace_bytes
+from gradscape.flags import nested
+from gradscape.records import StudyRecord
+from gradscape.study.axes import (
+    Axis,
+    Condition,
+    Settings,
+    condition_of,
+    condition_values,
+    label,
+    matches,
+)
+from gradscape.study.controls import configure
+from gradscape.study.fields import CONTROLS, DEFAULTS, Scaling, Value, flat, value_of
+from gradscape.study.grid import combined, listed, read_axes, require_excluded
+from gradscape.study.sweep_asked import default_title, merge
+
+KEYS = ("name", "title", "base", "axes", "exclude", "seeds", "equal_updates", "scale_lr")
+
+
+@dataclass(frozen=True, init=False)
+class Study:
+    """A sweep over any fields of a run's configuration; checked once, here.
+
+    Args:
+        name: of its folder, `runs/NAME`.
+        base: what all runs have in common: a mapping of `RunConfig`'s fields, nested or dotted (what is not
+            given is the default, or follows from the others), or a `RunConfig`, of which those values count
+            that are not the default and do not follow. No seed.
+        axes: each a mapping of fields to their values, as in a study file (`gradscape.study.axes` has the
+            forms); the fields of one axis vary together. All combinations are run.
+        seeds: of every point, from 0.
+        exclude: mappings of fields to a value or values; points that match all of one are left out.
+        equal_updates: choose epochs so that every batch size makes as many updates as the base's would.
+        scale_lr: `linear` or `sqrt`: learning rates go with the batch size or its root, from the base's.
+        title: of the report (default: what it sweeps over).
+
+    Raises:
+        ConfigError: a setting that cannot be; it names the setting, what was given and what is allowed.
+
+    Example:
+        >>> study = gs.Study("rates", {"epochs": 2}, [{"optim.lr": {"log": [1e-4, 1e-2], "points": 3}}])
+        >>> list(study.points())
+        ['optim.lr=0.0001', 'optim.lr=0.001', 'optim.lr=0.01']
+        >>> record = study.run("runs/rates")  # from a script: under `if __name__ == "__main__":`
+    """
+
+    name: str
+    base: Mapping[str, Any]
+    axes: tuple[Axis, ...]
+    seeds: int
+    exclude: tuple[Condition, ...]
+    equal_updates: bool
+    scale_lr: Scaling
+    title: str
+
+    def __init__(
+        self,
+        name: str,
+        base: RunConfig | Mapping[str, Any],
+        axes: Sequence[Axis | Mapping[str, Any]],
+        seeds: int = 1,
+        exclude: Sequence[Mapping[str, Any]] = (),
+        equal_updates: bool = False,
+        scale_lr: str = "none",
+        title: str = "",
+    ) -> None:
+        values: dict[str, Any] = {
+            "name": read_name(name),
+            "base": nested(dict(base_given(base))),
+            "axes": read_axes(axes),
+            "seeds": read_seeds(seeds),
+            "exclude": tuple(condition_of(each, "exclude") for each in listed(exclude, "exclude")),
+            "equal_updates": checked(equal_updates, bool, "equal_updates"),
+            "scale_lr": value_of("scale_lr", scale_lr, ""),
+        }
+        fields = [field for axis in values["axes"] for field in axis.fields]
+        values["title"] = checked(title, str, "title") or default_title(fields)
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
+        require_sizes(self, fields)
+        assert self.configs  # every point is checked now
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields that vary, in order."""
+        return tuple(field for axis in self.axes for field in axis.fields)
+
+    @property
+    def given(self) -> dict[str, Value]:
+        """Field → value of the base, controls among them; only what was given."""
+        controls = {"equal_updates": self.equal_updates, "scale_lr": self.scale_lr}
+        return {**dict(base_given(self.base)), **controls}
+
+    @cached_property
+    def configs(self) -> dict[str, RunConfig]:
+        """Label → configuration at seed 0."""
+        base, configs = self.given, {}
+        for name, point in self.points().items():
+            try:
+                configs[name] = configure(base, point)
+            except ConfigError as error:
+                raise ConfigError(f"{name}: {error}") from error
+        return configs
+
+    def points(self) -> dict[str, Settings]:
+        """Label → field → value of every field that varies; the last axis varies fastest."""
+        base: Settings = {**DEFAULTS, **self.given}
+        points = combined(self.axes, base)
+        for condition in self.exclude:
+            require_excluded(condition, points)
+        left = [point for point in points if not any(matches(each, point) for each in self.exclude)]
+        if not left:
+            raise ConfigError(f"exclude: no point of {len(points)} is left; leave out fewer")
+        return {label(point): point for point in left}
+
+    def runs(self) -> dict[str, RunConfig]:
+        """Identity → configuration: all points at seed 0, then at seed 1, …; equal ones are one run."""
+        planned = [
+            replace(config, seed=seed) for seed in range(self.seeds) for config in self.configs.values()
+        ]
+        return {config.identity: config for config in planned}
+
+    def names(self) -> dict[str, str]:
+        """Identity → what a person calls the run: its point's label and its seed."""
+        return {
+            replace(config, seed=seed).identity: f"{name} seed {seed}"
+            for seed in reversed(range(self.seeds))
+            for name, config in reversed(self.configs.items())
+        }
+
+    def identities(self) -> dict[str, list[str]]:
+        """Label → identities of its runs, one per seed."""
+        return {
+            name: [replace(config, seed=seed).identity for seed in range(self.seeds)]
+            for name, config in self.configs.items()
+        }
+
+    def merged(self, asked: Mapping[str, Any] | None, folder: Path) -> dict[str, Any]:
+        """What `study.json` is to hold; points and seeds that were asked for before stay in the study.
+
+        Raises:
+            StoreError: the folder holds another study, sweep or base.
+        """
+        new = {
+            "study": "sweep",
+            "preset": self.name,
+            "title": self.title,
+            "seeds": list(range(self.seeds)),
+            "base": self.base,
+            "equal_updates": self.equal_updates,
+            "scale_lr": self.scale_lr,
+            "axes": list(self.fields),
+            "points": self.points(),
+            "roles": self.identities(),
+        }
+        return merge(asked, new, folder)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as a study file has them."""
+        values = {key: getattr(self, key) for key in KEYS}
+        values["axes"] = [axis.to_dict() for axis in self.axes]
+        values["exclude"] = [condition_values(each) for each in self.exclude]
+        if self.title == default_title(self.fields):
+            del values["title"]
+        return values
+
+    @classmethod
+    def from_dict(cls, values: object) -> Study:
+        """A study from a study file's values.
+
+        Raises:
+            ConfigError: an unknown key, or a setting that cannot be.
+        """
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"a study: expected keys and values, got {values!r}")
+        for key in values:
+            if key not in KEYS:
+                known = ", ".join(KEYS)
+                raise ConfigError(f"{key}: no such key; known here: {known}{nearest(str(key), KEYS)}")
+        return cls(**{"name": "sweep", "base": {}, "axes": (), **values})
+
+    @classmethod
+    def read(cls, path: str | Path) -> Study:
+        """A study from a YAML or JSON file.
+
+        Raises:
+            ConfigError: it is missing, is not YAML, or holds what cannot be used.
+        """
+        values = read_values(Path(path), "study file")
+        try:
+            return cls.from_dict(values)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write a file that `Study.read` reads as this study: JSON if it is named .json, else YAML.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        values, path = self.to_dict(), Path(path)
+        as_json = path.suffix == ".json"
+        text = json.dumps(values, indent=1, ensure_ascii=False) + "\n" if as_json else to_yaml(values)
+        try:
+            replace_bytes(path, text.encode())
+        except OSError as error:
+            raise ConfigError(f"cannot write study file {path}: {error.strerror}") from error
+
+    def run(
+        self,
+        out: str | Path,
+        workers: int | None = None,
+        device: str = "auto",
+        data_root: str | Path | None = None,
+    ) -> StudyRecord:
+        """Run what is missing in the folder `out`, build its report, and read it.
+
+        Args:
+            out: the study's folder; asked again with more values, axes or seeds, only those are run.
+            workers: runs side by side (default: as many as the device likes).
+            device: `auto`, `cpu` or `cuda`.
+            data_root: the folder that holds CIFAR.
+
+        Raises:
+            DataError: the images cannot be had; nothing has been run.
+            StoreError: the folder is another study's, busy, or cannot be written.
+            RunFailed: some runs failed; the others were run and the report was built.
+        """
+        from gradscape.store import StudyFolder
+        from gradscape.study.run import Execution, execute
+
+        folder = StudyFolder(Path(out))
+        execution = Execution(
+            workers=workers, device=device, data_root=Path(data_root) if data_root else None
+        )
+        execute(self, folder, execution)
+        return folder.record()
+
+
+def read_name(name: object) -> str:
+    """A name that a folder can have."""
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
+        raise ConfigError(f"name: {name!r} is not possible; give letters, digits, '-', '_' and '.'")
+    return name
+
+
+def read_seeds(seeds: object) -> int:
+    count = checked(seeds, int, "seeds")
+    assert isinstance(count, int)
+    if count < 1:
+        raise ConfigError(f"seeds: {count} is not possible; give 1 or more")
+    return count
+
+
+def base_given(base: RunConfig | Mapping[str, Any]) -> dict[str, Value]:
+    """Field → value of what a base gives; of a `RunConfig`, what is neither default nor follows."""
+    if not isinstance(base, RunConfig):
+        return {name: value_of(name, value, "base") for name, value in flat(base, "base").items()}
+    if base.seed:
+        raise ConfigError(f"base: seed: {base.seed} is not possible; give seeds, with --seeds")
+    whole = to_dict(base)
+    del whole["seed"]
+    given: dict[str, Any] = flat(whole, "base")
+    for name in list(given):
+        rest = {other: value for other, value in given.items() if other != name}
+        if gives(rest, base):
+            given = rest
+    return given
+
+
+def gives(values: dict[str, Any], config: RunConfig) -> bool:
+    try:
+        return from_dict(RunConfig, nested(values)) == config
+    except ConfigError:  # batch size alone, say, without the number of images it needs
+        return False
+
+
+def require_sizes(study: Study, fields: Sequence[str]) -> None:
+    """Controls of a sweep over batch sizes need one."""
+    asked = [name for name in CONTROLS if name in fields]
+    asked += ["equal_updates"] * study.equal_updates + ["scale_lr"] * (study.scale_lr != "none")
+    if asked and "batch_size" not in fields:
+        flag = f"--{asked[0].replace('_', '-')}"
+        raise ConfigError(
+            f"{asked[0]} ({flag}): no axis varies batch_size; add one, such as --axis batch_size=50,100,200"
+        )

@@ -1,0 +1,151 @@
+"""What a sweep's `study.json` holds, and how what is asked later joins what was asked before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gradscape.config import RunConfig
+from gradscape.errors import StoreError
+from gradscape.study.axes import Settings, label
+from gradscape.study.controls import configure
+from gradscape.study.fields import CONTROLS, DEFAULTS, FIELDS, Value, flat, shown
+
+SEVERAL = "several"  # data sets or precisions
+SCALED = {
+    "linear": "in proportion to the batch size, from {size} (Goyal et al. 2017)",
+    "sqrt": "with the root of the batch size, from {size} (Krizhevsky 2014; Malladi et al. 2022)",
+}
+
+
+def default_title(fields: Sequence[str]) -> str:
+    """`Sweep over net.depth, optim.lr and batch_size`."""
+    *first, last = fields
+    return f"Sweep over {', '.join(first)} and {last}" if first else f"Sweep over {last}"
+
+
+def merge(asked: Mapping[str, Any] | None, new: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The union of what was asked and what is asked now, described.
+
+    Points get the base's values of fields that only the other's axes vary, and labels anew.
+
+    Args:
+        asked: what `study.json` holds, or None.
+        new: the same of what is asked now.
+        folder: where, for messages.
+
+    Raises:
+        StoreError: it holds another study, sweep or base.
+    """
+    if asked is None:
+        return described(new)
+    require_same(asked, new, folder)
+    axes = list(dict.fromkeys([*asked["axes"], *new["axes"]]))
+    points: dict[str, Settings] = {}
+    roles: dict[str, list[str]] = {}
+    for each in (asked, new):
+        base = whole_base(each)
+        for old, settings in each["points"].items():
+            point = {name: settings.get(name, base[name]) for name in axes}
+            name = label(point)
+            points[name] = point
+            roles[name] = list(dict.fromkeys([*roles.get(name, []), *each["roles"][old]]))
+    own = [each["title"] for each in (new, asked) if each["title"] != default_title(each["axes"])]
+    return described(
+        {
+            **new,
+            "title": own[0] if own else default_title(axes),
+            "seeds": sorted({*asked["seeds"], *new["seeds"]}),
+            "base": asked["base"],
+            "equal_updates": asked["equal_updates"],
+            "scale_lr": asked["scale_lr"],
+            "axes": axes,
+            "points": points,
+            "roles": roles,
+        }
+    )
+
+
+def require_same(asked: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
+    """Refuse what cannot be one sweep."""
+    cure = "give another folder with --out"
+    for key, name in (("study", "study"), ("preset", "sweep")):
+        if asked.get(key) != new[key]:
+            raise StoreError(f"{folder} holds {name} {asked.get(key)!r}, not {new[key]!r}; {cure}")
+    axes = {*asked["axes"], *new["axes"]}
+    if controlled(asked) or controlled(new):
+        axes -= {"batch_size"}  # the base's is what updates and rates are relative to
+    before, now = whole_base(asked), whole_base(new)
+    for name in FIELDS:
+        if name not in axes and before[name] != now[name]:
+            raise StoreError(
+                f"{folder} holds a base of {name} {shown(before[name])}, not {shown(now[name])}; {cure}"
+            )
+
+
+def controlled(asked: Mapping[str, Any]) -> bool:
+    """Whether any point's updates or rates are relative to the base's batch size."""
+    points = [{**asked, **point} for point in asked["points"].values()]
+    return any(point["equal_updates"] or point["scale_lr"] != "none" for point in points)
+
+
+def given_base(asked: Mapping[str, Any]) -> dict[str, Value]:
+    """Field → value that the base gives, controls among them."""
+    given: dict[str, Any] = flat(asked["base"], "base")
+    return given | {name: asked[name] for name in CONTROLS}
+
+
+def whole_base(asked: Mapping[str, Any]) -> dict[str, Value]:
+    """The same of every field."""
+    return {**DEFAULTS, **given_base(asked)}
+
+
+def described(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """With what its runs have in common, for the report."""
+    configs = [configure(given_base(asked), point) for point in asked["points"].values()]
+    return {
+        "study": asked["study"],
+        "preset": asked["preset"],
+        "title": asked["title"],
+        "data": one_of([config.data.name for config in configs]),
+        "precision": one_of([config.precision for config in configs]),
+        "seeds": asked["seeds"],
+        "notes": [*filter(None, [common(configs), *control_notes(asked)])],
+        "base": asked["base"],
+        "equal_updates": asked["equal_updates"],
+        "scale_lr": asked["scale_lr"],
+        "axes": asked["axes"],
+        "points": asked["points"],
+        "roles": asked["roles"],
+    }
+
+
+def one_of(values: Sequence[str]) -> str:
+    return values[0] if len(set(values)) == 1 else SEVERAL
+
+
+def common(configs: Sequence[RunConfig]) -> str:
+    """What all runs train on and for how long, in a sentence; what differs is left out."""
+    images = {(config.data.train, config.data.name) for config in configs}
+    epochs = {config.epochs for config in configs}
+    words = [f"on {train:,} training images of {name}" for train, name in images if len(images) == 1]
+    words += [f"for {count} epoch{'s' * (count != 1)}" for count in epochs if len(epochs) == 1]
+    return f"Every run trains {' '.join(words)}." if words else ""
+
+
+def control_notes(asked: Mapping[str, Any]) -> list[str]:
+    """What controls do to the runs that they are on in, a sentence each."""
+    size = shown(whole_base(asked)["batch_size"])
+    points = [{**asked, **point} for point in asked["points"].values()]
+    notes = []
+    if any(point["equal_updates"] for point in points):
+        which = "With equal_updates=yes epochs" if "equal_updates" in asked["axes"] else "Epochs"
+        notes.append(
+            f"{which} are chosen so that every batch size makes about as many updates as batch size {size}."
+        )
+    for scaling, how in SCALED.items():
+        if any(point["scale_lr"] == scaling for point in points):
+            which = f"With scale_lr={scaling} learning" if "scale_lr" in asked["axes"] else "Learning"
+            notes.append(f"{which} rates, first and last, go {how.format(size=size)}.")
+    return notes
