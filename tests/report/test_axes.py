@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from gradscape.intervals import interval
 from gradscape.report.axes import axis_figure, chosen_lines, evenly
 from gradscape.report.chosen import MOST, chosen, curve_figure, flow_lines, looks
+from gradscape.report.comparisons import comparisons
 from gradscape.report.figures import Figure, render
 from gradscape.report.heat import heat_figure
 from gradscape.report.legible import every, shortened
@@ -201,7 +202,7 @@ def test_files_of_a_heat_map_have_equal_bytes() -> None:
 
 def test_values_and_names_in_words() -> None:
     assert [shown(v) for v in (1e-4, 1 / 3, 47_500, True, None, "he")] == [
-        "0.0001", "0.3333", "47500", "true", "none", "he",
+        "0.0001", "0.3333", "47500", "yes", "default", "he",
     ]  # fmt: skip
     assert [exactly(v) for v in (0.1, 1 / 3, 1e-4)] == ["0.1", "0.3333333333333333", "0.0001"]
     assert short_names(["net.depth", "a.seed", "b.seed"]) == {
@@ -209,3 +210,20 @@ def test_values_and_names_in_words() -> None:
     }  # fmt: skip
     assert shortened("x" * 20 + "abc", 11) == "xxxxx…xxabc"
     assert (shortened("short"), every(10, 3.0), every(100, 3.0)) == ("short", 1, 5)
+
+
+def test_fields_that_vary_together_are_one_axis() -> None:
+    axes = {
+        "batch_size": (50, 100, 200),
+        "optim.lr": (0.01, 0.02, 0.04),
+        "net.depth": (8, 14),
+        "epochs": (6,),
+    }
+    study = sweeps.sweep(axes, 2, where=lambda s: s["batch_size"] == 5_000 * s["optim.lr"])
+    found = points(study)
+    assert [list(point.values) for point in found] == [["batch_size / optim.lr", "net.depth", "epochs"]] * 6
+    assert named(found[-1].values) == "batch_size / lr 200 / 0.04, depth 14, epochs 6"
+    assert dict(found[-1].settings) == {"batch_size": 200, "optim.lr": 0.04, "net.depth": 14, "epochs": 6}
+    made = comparisons(study)
+    assert [each.axis for each in made] == ["batch_size / optim.lr"] * 4 + ["net.depth"] * 3
+    assert_names_are_apart(axis_figure(found, "batch_size / optim.lr")[0])

@@ -231,7 +231,7 @@ def test_claims_json_has_what_decided(tmp_path: Path) -> None:
 
 
 def test_a_sweeps_folder_is_reported_from_its_files_alone(tmp_path: Path) -> None:
-    folder, config = StudyFolder(tmp_path), tiny()
+    folder, config = StudyFolder(tmp_path), tiny(epochs=6)
     made = sweeps.sweep({"optim.lr": (config.optim.lr,)}, 1)
     (record,), (label,) = made.runs.values(), made.roles
     run = folder.run(config.identity)
