@@ -166,9 +166,8 @@ def stop(pid: int) -> None:
 
 
 def starve(pid: int) -> None:
-    """No more memory for the process than it has."""
-    has = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.prlimit(pid, resource.RLIMIT_AS, (has, has))
+    """No more memory for the process from now on; what it has freed of its own it can take again."""
+    resource.prlimit(pid, resource.RLIMIT_AS, (2**20, 2**20))
 
 
 def commands_killed(sweep: Sweep, generator: random.Random, found: Found) -> None:
@@ -258,6 +257,9 @@ def measured(fault: str, place: Path, runs: int, whole: Path) -> Found:
     found.commands, found.seconds = sweep.commands, time.monotonic() - begun
     reference = StudyFolder(whole)
     for name, run in record.runs.items():
+        if run.state != "done":
+            found.causes[f"{run.state}: {run.status.get('error', '')[-200:]}"] = 1
+            continue
         path = sweep.folder.run(name).path / "status.json"
         found.repeated += path.stat().st_mtime_ns != sweep.done.get(name)
         found.different += weights(sweep.folder, name) != weights(reference, name)

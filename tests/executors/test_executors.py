@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -216,7 +217,10 @@ def test_lack_of_memory_is_known_by_what_torch_says() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert out_of_memory(caught.value)
+    assert out_of_memory(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
+    assert out_of_memory(RuntimeError("could not create a primitive"))  # oneDNN, seen under RLIMIT_AS
     assert not out_of_memory(RuntimeError("shapes do not match"))
+    assert not out_of_memory(ValueError("bad_alloc"))
 
 
 @side_by_side

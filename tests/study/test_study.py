@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -17,7 +16,6 @@ import pytest
 from gradscape import load
 from gradscape.config import to_dict
 from gradscape.errors import ConfigError, StoreError
-from gradscape.records import StudyRecord
 from gradscape.store import RunFolder, StudyFolder
 from gradscape.study.batchnorm import PRESETS, plan
 from gradscape.study.cost import duration, macs_per_image, run_macs
@@ -118,53 +116,6 @@ def run_small(out: Path) -> subprocess.Popen[str]:
         [sys.executable, str(SMALL_STUDY), str(out)],
         stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-
-
-def results(out: Path) -> dict[str, Any]:
-    """What a study found, without the times it took."""
-    record: StudyRecord = load(out)
-    found = {}
-    for name, run in record.runs.items():
-        epochs = [e.to_dict() for e in run.epochs]
-        for epoch in epochs:
-            del epoch["seconds"], epoch["images_per_second"]
-        checkpoint = RunFolder(out / "runs" / name).load()
-        assert checkpoint is not None
-        weights = {key: array.tobytes() for key, array in checkpoint.arrays.items()}
-        found[name] = (run.state, epochs, dict(run.test), weights)
-    return found
-
-
-@pytest.mark.slow
-def test_killed_again_and_again_the_study_ends_as_if_undisturbed(tmp_path: Path) -> None:
-    whole = run_small(tmp_path / "whole")
-    _, err = whole.communicate(timeout=300)
-    assert whole.returncode == 0, err
-    assert (tmp_path / "whole" / "report" / "index.html").exists()
-
-    generator, kills = random.Random(0), 0
-    while kills < 4:
-        cut = run_small(tmp_path / "cut")
-        try:
-            cut.communicate(timeout=2 + 3 * generator.random())
-        except subprocess.TimeoutExpired:
-            os.killpg(cut.pid, signal.SIGKILL)  # driver, fork server and workers alike
-            cut.communicate()
-            kills += 1
-        else:
-            break
-    assert kills > 0
-    done_before = {
-        path.parent.name: path.stat().st_mtime_ns
-        for path in (tmp_path / "cut" / "runs").glob("*/status.json")
-        if json.loads(path.read_text())["state"] == "done"
-    }
-    last = run_small(tmp_path / "cut")
-    _, err = last.communicate(timeout=300)
-    assert last.returncode == 0, err
-    assert results(tmp_path / "cut") == results(tmp_path / "whole")
-    for name, time_ns in done_before.items():  # finished runs are not repeated
-        assert (tmp_path / "cut" / "runs" / name / "status.json").stat().st_mtime_ns == time_ns
 
 
 @pytest.mark.slow

@@ -14,6 +14,8 @@ from typing import Any, Literal, Protocol, Self
 from gradscape.errors import GradscapeError, JobFailed
 
 ATTEMPTS = 3  # of one job without any advance, before its dying workers count as its failure
+# How torch, oneDNN, C++ and Linux say it, where no exception of a kind of its own does.
+LACKING = ("can't allocate memory", "could not create a primitive", "bad_alloc", "Cannot allocate memory")
 BACKOFF = 0.5  # seconds before the second attempt; four times as long before each further one
 
 Report = Callable[[Any], None]
@@ -101,4 +103,4 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether memory was lacking, which others that end may give back; torch need not be imported."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError | OSError) and any(phrase in str(error) for phrase in LACKING)
