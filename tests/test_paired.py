@@ -136,11 +136,12 @@ def test_without_the_correction_it_errs_more_often() -> None:
     """So the test above can fail."""
     null = experiments(0.0, 10)
     t = [stats.ttest_1samp(null[:, :n], 0, axis=1).pvalue < 0.05 for n in range(2, 11)]
-    assert np.any(t, axis=0).mean() > 0.12
+    assert np.any(t, axis=0).mean() > 0.15
 
 
 def test_an_easy_difference_is_found() -> None:
-    """Three standard deviations: with ten seeds at most, found 99 times of 100."""
+    """Two and three standard deviations, with ten seeds at most."""
+    assert ever_decided(experiments(2.0, 10), 2).mean() > 0.97
     assert ever_decided(experiments(3.0, 10), 2).mean() > 0.99
 
 

@@ -13,12 +13,13 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from gradscape.report.figures import add_legend, panel, write_across
-from gradscape.report.legible import LETTER, ROOM, make_room, name_categories, wrapped
+from gradscape.report.legible import LETTER, ROOM, make_room, name_across, wrapped
 from gradscape.report.points import Point, Value, in_order, named, numbers, ordered, ranked, shown
 from gradscape.report.style import LOOKS, Look, styled
 
 SPAN = 20.0  # numbers that differ by so large a factor have a log axis
 LINES = len(LOOKS)
+CROWD = 25  # values on an axis, from which on bars would hide one another
 
 Place = Callable[[Value, int, int], float]  # of a value, on a line, of so many lines
 
@@ -112,7 +113,7 @@ def horizontal(axes: Axes, values: Sequence[Value]) -> Place:
     known = numbers(values)
     if len(known) > 1 and known[0] > 0 and known[-1] >= SPAN * known[0]:
         return logarithmic(axes, known)
-    name_categories(axes, [shown(value) for value in values], "x")
+    name_across(axes, [shown(value) for value in values])
     axes.set_xlim(-0.5, len(values) - 0.5)
     places = {value: place for place, value in enumerate(values)}
     return lambda value, line, lines: places[value] + beside(line, lines)
@@ -140,20 +141,26 @@ def beside(line: int, lines: int) -> float:
 
 
 def draw_line(axes: Axes, places: dict[float, Point], look: Look, label: str) -> None:
-    """Means with their intervals, joined, and a faint dot for every run."""
+    """Means, joined, with their intervals (a band where bars are too many), and a faint dot for every run."""
     known = {x: point.accuracy for x, point in places.items() if point.accuracy is not None}
+    halves = np.array([found.half or 0.0 for found in known.values()])
+    means = np.array([found.mean for found in known.values()])
+    crowded = len(places) > CROWD
     axes.errorbar(
         list(known),
-        [found.mean for found in known.values()],
-        yerr=[found.half or 0.0 for found in known.values()],
+        means,
+        yerr=None if crowded else halves,
         color=look.colour,
         linestyle=look.dash,
         marker=look.marker,
         markersize=4.5,
+        markevery=-(-len(known) // CROWD) or 1,
         elinewidth=1.1,
         capsize=2.5,
         label=label,
     )
+    if crowded:
+        axes.fill_between(list(known), means - halves, means + halves, color=look.colour, alpha=0.12, lw=0)
     runs = np.array([(x, value) for x in known for value in places[x].accuracies.values()]).reshape(-1, 2)
     axes.plot(*runs.T, "o", color=look.colour, alpha=0.35, markersize=3.5, markeredgewidth=0)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from gradscape.paired import ERROR, Difference, compare, holm, look_level, planned_looks
 from gradscape.records import StudyRecord
-from gradscape.report.points import Point, Value, named, points, shown
+from gradscape.report.points import Point, Value, axes_of, named, points, shown
 from gradscape.report.runs import BRIEF, standing
 
 LOST = ("diverged", "stopped", "failed")  # no further seed makes up for such a run
@@ -65,7 +65,7 @@ def comparisons(study: StudyRecord) -> list[Comparison]:
         net.depth 38 against 8 at lr 0.001: lower: -0.46 (95 % -0.48 … -0.44), n = 3, d_z = -57: p = 1e-04
     """
     looks = int(study.asked.get("looks", 1))
-    found = at_level(points(study), study.asked["axes"], look_level(looks))
+    found = at_level(points(study), look_level(looks))
     ps = [each.difference.p if each.difference.p is not None else 1.0 for each in found]
     adjusted = holm([min(1.0, looks * p) for p in ps])
     return [replace(each, adjusted=p) for each, p in zip(found, adjusted, strict=True)]
@@ -90,7 +90,7 @@ def undecided(study: StudyRecord, fewest: int, most: int) -> list[Comparison]:
         ['net.depth=8 optim.lr=0.01']
     """
     level = look_level(planned_looks(fewest, most))
-    found = at_level(points(study), study.asked["axes"], level)
+    found = at_level(points(study), level)
     return [
         each
         for each in found
@@ -103,10 +103,10 @@ def lost(point: Point) -> bool:
     return any(run is not None and run.state in LOST for run in point.runs.values())
 
 
-def at_level(found: Sequence[Point], axes: Sequence[str], level: float) -> list[Comparison]:
+def at_level(found: Sequence[Point], level: float) -> list[Comparison]:
     """In the order of the points; where two points share their runs, the axis sets nothing: none."""
     made = []
-    for axis in axes:
+    for axis in axes_of(found):
         groups: dict[tuple[Value, ...], list[Point]] = {}
         for point in found:
             groups.setdefault(point.others(axis), []).append(point)

@@ -59,13 +59,13 @@ class Series:
     Attributes:
         label: for the legend; says what is missing.
         runs: one curve per seed, a value per epoch from the first.
-        diverged: for each run, whether it ended by diverging.
+        cut: for each run, whether it ended early, by diverging or on request.
         look: colour, dash, marker.
     """
 
     label: str
     runs: tuple[tuple[float, ...], ...]
-    diverged: tuple[bool, ...]
+    cut: tuple[bool, ...]
     look: Look
 
 
@@ -125,7 +125,7 @@ def curves(
     """Curves over the epochs: the mean over seeds, and a band from the lowest to the highest seed.
 
     Mean and band go as far as all seeds do; beyond, each remaining seed is a thin line. A cross marks
-    where a run diverged. A series without runs keeps its place in the legend.
+    where a run diverged or was stopped. A series without runs keeps its place in the legend.
 
     Args:
         series: what to draw.
@@ -258,7 +258,7 @@ def draw_series(axes: Axes, series: Series, every: int) -> None:
     if len(series.runs) > 1 and common:
         low, high = shared.min(axis=0), shared.max(axis=0)
         axes.fill_between(epochs, low, high, color=look.colour, alpha=0.18, linewidth=0)
-    for run, diverged in zip(series.runs, series.diverged, strict=True):
+    for run, cut in zip(series.runs, series.cut, strict=True):
         start = max(common - 1, 0)
         if len(run) > common:
             axes.plot(
@@ -268,7 +268,7 @@ def draw_series(axes: Axes, series: Series, every: int) -> None:
                 linestyle=look.dash,
                 linewidth=0.8,
             )
-        if diverged and run:
+        if cut and run:
             axes.plot(len(run), run[-1], color=look.colour, marker="x", markersize=9, markeredgewidth=2)
 
 

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gradscape.arrays import Values
 from gradscape.report.figures import SHADES, panel, write_across
-from gradscape.report.legible import make_room, name_categories
+from gradscape.report.legible import LETTER, longest, make_room, name_across, name_up
 from gradscape.report.points import Point, Value, in_order, ordered, shown
 from gradscape.report.style import HEIGHT, WIDTH, styled
 
@@ -23,6 +23,7 @@ COLOURS = "viridis"  # rises evenly in lightness: its order survives in grey
 HATCHES = "#8a929b"  # readable on light and dark
 LIGHT, DARK = "#fdfdfd", "#101214"  # numbers in cells; not the colours that follow the page's theme
 COLUMNS, ROWS = 10, 24  # at most, with room for numbers
+BESIDE, BELOW = 1.3, 0.8  # inches that the scale and the axes' names take
 
 
 def heat_figure(found: Sequence[Point], across: str, up: str) -> tuple[Drawing, str]:
@@ -52,8 +53,9 @@ def heat_figure(found: Sequence[Point], across: str, up: str) -> tuple[Drawing, 
         colours = mpl.colormaps[COLOURS].resampled(SHADES)
         norm = scale(cells)
         draw_cells(axes, cells, norm, colours)
-        name_categories(axes, [shown(value) for value in columns], "x")
-        name_categories(axes, [shown(value) for value in rows], "y")
+        names = [shown(value) for value in rows]
+        name_across(axes, [shown(value) for value in columns], WIDTH - BESIDE - LETTER * longest(names))
+        name_up(axes, names, drawing.get_figheight() - BELOW)
         if written:
             write_numbers(axes, cells, whole, norm, colours)
         add_bar(drawing, axes, norm, colours)

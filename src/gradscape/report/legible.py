@@ -2,47 +2,64 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
-from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
-LETTER = 0.08  # inches, of tick labels, about
+LETTER = 0.07  # inches, of tick labels, about
+STEP = 0.15  # inches from one line of them to the next
 ROOM = 3.8  # inches of an axis for them, about
 LONGEST = 26  # letters of a category's name
-MOST = {"x": 26, "y": 24}  # names on an axis
 LEGEND = 56  # letters of a line in a legend
 LEAST = 2.3  # inches of a panel's height that legend and names must leave
 TALLEST = 9.0  # inches of a figure
 
 
-def name_categories(axes: Axes, names: Sequence[str], axis: Literal["x", "y"]) -> None:
-    """Ticks at 0, 1, 2, … with these names: turned where they are long, every k-th where they are many."""
-    every = -(-len(names) // MOST[axis])
-    places = range(0, len(names), every)
+def name_across(axes: Axes, names: Sequence[str], room: float = ROOM) -> None:
+    """Horizontal ticks at 0, 1, 2, …: names turned where they are long, every k-th where they are many.
+
+    `room`: the axis' length in inches, about.
+    """
+    places = range(0, len(names), every(len(names), room))
     cut = [shortened(names[place]) for place in places]
-    if axis == "y":
-        axes.set_yticks(places, cut)
-        return
-    level = sum(len(name) + 2 for name in cut) * LETTER < ROOM
-    steep = len(cut) > 9
-    turned = {} if level else {"rotation": 90.0} if steep else {"rotation": 35.0, "ha": "right"}
-    axes.set_xticks(places, cut, **turned, **({} if level or steep else {"rotation_mode": "anchor"}))  # type: ignore[arg-type]
+    if sum(len(name) + 2 for name in cut) * LETTER < room:
+        axes.set_xticks(places, cut)
+    elif len(cut) * STEP * 2.5 < room:
+        axes.set_xticks(places, cut, rotation=35, ha="right", rotation_mode="anchor")
+    else:
+        axes.set_xticks(places, cut, rotation=90)
 
 
-def shortened(name: str, longest: int = LONGEST) -> str:
+def name_up(axes: Axes, names: Sequence[str], room: float = ROOM) -> None:
+    """The same for vertical ticks, whose names are never turned."""
+    places = range(0, len(names), every(len(names), room))
+    axes.set_yticks(places, [shortened(names[place]) for place in places])
+
+
+def every(count: int, room: float) -> int:
+    """The k for which every k-th of so many names has a line of its own."""
+    return math.ceil(count * STEP / room)
+
+
+def shortened(name: str, most: int = LONGEST) -> str:
     """The name, or its two ends: what tells names apart is at either.
 
     Example:
         >>> shortened("a_name_that_is_much_too_long", 11)
         'a_nam…_long'
     """
-    if len(name) <= longest:
+    if len(name) <= most:
         return name
-    tail = (longest - 1) // 2
-    return f"{name[: longest - 1 - tail]}…{name[-tail:]}"
+    tail = (most - 1) // 2
+    return f"{name[: most - 1 - tail]}…{name[-tail:]}"
+
+
+def longest(names: Sequence[str]) -> int:
+    """Letters of the longest name, shortened."""
+    return max(len(shortened(name)) for name in names)
 
 
 def wrapped(label: str) -> str:

@@ -68,7 +68,7 @@ def series(study: StudyRecord, role: str, label: str, field: str, look: Look) ->
     return Series(
         label=f"{label} ({words})" if words else label,
         runs=tuple(run.curve(field) for run in runs),
-        diverged=tuple(run.state == "diverged" for run in runs),
+        cut=tuple(run.state in ("diverged", "stopped") for run in runs),
         look=look,
     )
 

@@ -11,6 +11,7 @@ from gradscape.intervals import Interval, interval
 from gradscape.records import RunRecord, StudyRecord
 from gradscape.report.runs import final, members
 
+TIE = " / "  # between the fields of one axis, and between their values
 Value = float | int | str | bool | None
 
 
@@ -20,12 +21,14 @@ class Point:
 
     Attributes:
         label: the role of its runs.
-        values: field → value, of every axis.
+        settings: field → value, of every field that varies.
+        values: axis → value; fields that vary only together are one axis, such as `batch_size / optim.lr`.
         runs: seed → run; None where a run has no folder yet.
         identities: of its runs; two points may share them.
     """
 
     label: str
+    settings: Mapping[str, Value]
     values: Mapping[str, Value]
     runs: Mapping[int, RunRecord | None]
     identities: tuple[str, ...]
@@ -50,9 +53,9 @@ class Point:
         done = {seed: run for seed, run in self.runs.items() if run is not None and run.state == "done"}
         return {seed: final(run, field).mean for seed, run in done.items()}
 
-    def others(self, *fields: str) -> tuple[Value, ...]:
-        """Its values on all axes but these."""
-        return tuple(value for field, value in self.values.items() if field not in fields)
+    def others(self, axis: str) -> tuple[Value, ...]:
+        """Its values on all axes but this."""
+        return tuple(value for name, value in self.values.items() if name != axis)
 
 
 def points(study: StudyRecord) -> list[Point]:
@@ -62,18 +65,45 @@ def points(study: StudyRecord) -> list[Point]:
         >>> [point.label for point in points(gradscape.load("runs/sweep"))][:1]
         ['net.depth=8 optim.lr=0.001']
     """
-    axes: Sequence[str] = study.asked["axes"]
+    settings: Mapping[str, Mapping[str, Value]] = study.asked["points"]
+    axes = tied(list(settings.values()), study.asked["axes"])
     found = [
         Point(
-            label,
-            {field: values[field] for field in axes},
-            members(study, label),
-            tuple(study.roles.get(label, ())),
+            label=label,
+            settings={field: given[field] for field in study.asked["axes"]},
+            values={TIE.join(axis): together(given, axis) for axis in axes},
+            runs=members(study, label),
+            identities=tuple(study.roles.get(label, ())),
         )
-        for label, values in study.asked["points"].items()
+        for label, given in settings.items()
     ]
-    places = {field: {value: i for i, value in enumerate(ordered(found, field))} for field in axes}
-    return sorted(found, key=lambda p: tuple(places[field][value] for field, value in p.values.items()))
+    places = {axis: {value: i for i, value in enumerate(ordered(found, axis))} for axis in axes_of(found)}
+    return sorted(found, key=lambda p: tuple(places[axis][value] for axis, value in p.values.items()))
+
+
+def tied(settings: Sequence[Mapping[str, Value]], fields: Sequence[str]) -> list[tuple[str, ...]]:
+    """The fields of each axis: those that take several values but never one without the other's same.
+
+    Example:
+        >>> tied([{"a": 1, "b": 2, "c": 5}, {"a": 3, "b": 4, "c": 5}], ["a", "b", "c"])
+        [('a', 'b'), ('c',)]
+    """
+    axes: dict[tuple[int, ...], list[str]] = {}
+    for field in fields:
+        values = {value: i for i, value in enumerate(dict.fromkeys(given[field] for given in settings))}
+        pattern = tuple(values[given[field]] for given in settings)
+        key = pattern if len(values) > 1 else (-1, len(axes))  # a field that does not vary is tied to none
+        axes.setdefault(key, []).append(field)
+    return [tuple(axis) for axis in axes.values()]
+
+
+def together(given: Mapping[str, Value], axis: Sequence[str]) -> Value:
+    return given[axis[0]] if len(axis) == 1 else TIE.join(exactly(given[field]) for field in axis)
+
+
+def axes_of(found: Sequence[Point]) -> list[str]:
+    """The axes of a sweep's points, in its order."""
+    return list(found[0].values) if found else []
 
 
 def ordered(found: Sequence[Point], field: str) -> list[Value]:
@@ -106,10 +136,10 @@ def shown(value: Value, digits: int = 4) -> str:
 
     Example:
         >>> shown(1e-4), shown(True), shown(None), shown(47_500)
-        ('0.0001', 'true', 'none', '47500')
+        ('0.0001', 'yes', 'default', '47500')
     """
     if value is None or isinstance(value, bool):
-        return str(value).lower()
+        return {None: "default", True: "yes", False: "no"}[value]
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
@@ -130,7 +160,7 @@ def short_names(axes: Sequence[str]) -> dict[str, str]:
         >>> short_names(["net.depth", "optim.lr"])
         {'net.depth': 'depth', 'optim.lr': 'lr'}
     """
-    last = {field: field.rpartition(".")[2] for field in axes}
+    last = {axis: TIE.join(field.rpartition(".")[2] for field in axis.split(TIE)) for axis in axes}
     return {field: name if list(last.values()).count(name) == 1 else field for field, name in last.items()}
 
 

@@ -20,7 +20,7 @@ from gradscape.report.claims import ONE_SEED, Claim, Evidence, differences
 from gradscape.report.comparisons import Comparison, comparisons
 from gradscape.report.figures import Figure
 from gradscape.report.heat import heat_figure
-from gradscape.report.points import Point, exactly, named, points, ranked, shown
+from gradscape.report.points import Point, axes_of, exactly, named, points, ranked, shown
 from gradscape.report.runs import BRIEF, counted, joined, seeds_in_words, standing, window
 from gradscape.report.tables import Alignment, Table
 
@@ -38,7 +38,8 @@ def figures(study: StudyRecord) -> list[Figure]:
         >>> [figure.name for figure in figures(gradscape.load("runs/sweep"))]
         ['figure-1a', 'figure-1b', 'figure-2', 'figure-3a', 'figure-3b']
     """
-    found, axes = points(study), study.asked["axes"]
+    found = points(study)
+    axes = axes_of(found)
     open_ = not_done(study, found)
     along, over, through = "Along each axis", "Over two axes", "Through training and through the layers"
     ends = f"Final validation accuracy ({window(study, list(study.roles))}): "
@@ -96,7 +97,7 @@ def point_table(study: StudyRecord) -> Table:
     axes = study.asked["axes"]
     rows = [
         (
-            *(exactly(point.values[axis]) for axis in axes),
+            *(exactly(value) for value in point.settings.values()),
             f"{len(point.accuracies)} of {len(point.runs)}",
             cell(point.accuracies),
             cell(point.finals("train_accuracy")),
@@ -200,7 +201,7 @@ def claims(study: StudyRecord) -> list[Claim]:
     found = comparisons(study)
     return [
         matters(number, axis, [each for each in found if each.axis == axis], len(found))
-        for number, axis in enumerate(study.asked["axes"], start=1)
+        for number, axis in enumerate(axes_of(points(study)), start=1)
     ]
 
 
