@@ -126,11 +126,16 @@ def with_checksum(values: Mapping[str, Any]) -> bytes:
 
 def without_checksum(line: bytes) -> dict[str, Any] | None:
     """The values of a checksummed line, or None if it is damaged."""
-    text, _, check = line.rpartition(b', "crc32": "')
-    if check != b'%08x"}' % zlib.crc32(text + b"}"):
+    if not checksum_holds(line):
         return None
-    values: dict[str, Any] = json.loads(text + b"}")
+    values: dict[str, Any] = json.loads(line.rpartition(b', "crc32": "')[0] + b"}")
     return values
+
+
+def checksum_holds(line: bytes) -> bool:
+    """Whether a line, without its newline, is as it was written."""
+    text, _, check = line.rpartition(b', "crc32": "')
+    return check == b'%08x"}' % zlib.crc32(text + b"}")
 
 
 def save_tensors(

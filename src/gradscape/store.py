@@ -135,8 +135,8 @@ class RunFolder:
                 os.truncate(self.metrics, before)
                 raise
 
-    def epochs(self) -> list[EpochRecord]:
-        """The epochs recorded so far.
+    def epochs(self, after: int = 0) -> list[EpochRecord]:
+        """The epochs recorded so far, or those after so many of them: one who follows has read the others.
 
         Raises:
             StoreError: a line other than a torn last one is damaged.
@@ -145,7 +145,7 @@ class RunFolder:
             return []
         lines = self.metrics.read_bytes().split(b"\n")
         whole, records = lines[:-1], []
-        for number, line in enumerate(whole, start=1):
+        for number, line in enumerate(whole[after:], start=after + 1):
             values = without_checksum(line)
             if values is None or values["epoch"] != number:
                 raise StoreError(
