@@ -6,24 +6,27 @@ import argparse
 import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradscape.errors import ConfigError
+from gradscape.errors import ConfigError, RunFailed
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from gradscape.glance import Glance, Glances
+    from gradscape.integrations.export import Exporter
 
 STUDY_FOLDER = "a study's folder: what reproduce named with --out"
 EVERY = 2.0  # seconds between two looks
 SORTS = ("best", "progress", "name", "state")
+TRACKERS = ("tensorboard", "wandb", "mlflow")
 NOTES = 5  # reasons shown beneath a table that is watched
 
 
 def add_seeing(commands: Any) -> None:
-    """`runs`, to the parsers of all commands."""
+    """`runs` and `export`, to the parsers of all commands."""
     runs_ = commands.add_parser("runs", help="what is done, running, failed in a study's folder")
     runs_.add_argument("folder", metavar="DIR", type=Path, help=STUDY_FOLDER)
     runs_.add_argument(
@@ -38,6 +41,22 @@ def add_seeing(commands: Any) -> None:
     runs_.add_argument("--sort", choices=SORTS, help="default: in the order of the study")
     runs_.add_argument("--json", action="store_true", help="everything as JSON")
     runs_.set_defaults(command=runs, parser=runs_)
+
+    export_ = commands.add_parser("export", help="hand a study's runs on to TensorBoard, W&B or MLflow")
+    export_.add_argument("folder", metavar="DIR", type=Path, help=STUDY_FOLDER)
+    export_.add_argument("--to", required=True, choices=TRACKERS, help="where to")
+    export_.add_argument(
+        "--into", metavar="PLACE", required=True, help="a folder; for mlflow a tracking URI too"
+    )
+    export_.add_argument(
+        "--follow",
+        metavar="SECONDS",
+        type=seconds,
+        nargs="?",
+        const=EVERY,
+        help="go on every so many seconds (2) until every run has ended, or Ctrl-C",
+    )
+    export_.set_defaults(command=export, parser=export_)
 
 
 def seconds(text: str) -> float:
@@ -108,13 +127,11 @@ def show(console: Console, study: str, found: Sequence[Glance], shown: Sequence[
 
 def watch(glances: Glances, console: Console, every: float, states: Sequence[str], sort: str | None) -> None:
     """Show the runs again and again until all have ended; Ctrl-C is how one leaves before."""
-    try:
+    with suppress(KeyboardInterrupt):
         if console.is_terminal:
             watch_in_place(glances, console, every, states, sort)
         else:
             watch_in_lines(glances, console, every, states)
-    except KeyboardInterrupt:
-        return
 
 
 def looks(glances: Glances, every: float) -> Iterator[list[Glance]]:
@@ -183,3 +200,33 @@ def change(run: Glance, before: str) -> str:
     if run.best_valid_accuracy is not None:
         said.append(f"best valid {run.best_valid_accuracy:.3f} in epoch {run.best_epoch}")
     return ", ".join([*said, *filter(None, [run.reason])])
+
+
+def export(values: argparse.Namespace) -> None:
+    """gradscape export: a run of the tracker's for each of the study's, at once or live."""
+    from gradscape.glance import Glances
+    from gradscape.integrations.export import Export
+    from gradscape.store import StudyFolder
+
+    study = StudyFolder(values.folder)
+    exporter = exporter_of(values.to, values.into, Glances(study).asked()["study"])
+    with Export(study, exporter) as going:
+        found = going.advance(stay=bool(values.follow))
+        with suppress(KeyboardInterrupt):  # how one leaves before the study has ended
+            while values.follow and not all(run.over for run in found):
+                time.sleep(values.follow)
+                found = going.advance(stay=True)
+    there = sum(run.identity in going.known for run in found) - len(going.unreadable)
+    print(f"{there} of {len(found)} runs exported, {len(going.written)} of them now; type: {exporter.hint}")
+    if going.unreadable:
+        names, reasons = ", ".join(going.unreadable), next(iter(going.unreadable.values()))
+        raise RunFailed(f"{len(going.unreadable)} of {len(found)} runs were left out ({names}): {reasons}")
+
+
+def exporter_of(tracker: str, place: str, study: str) -> Exporter:
+    from gradscape.integrations import exporters
+
+    if tracker == "mlflow":
+        return exporters.MLflowExport(place, study)
+    kinds = {"tensorboard": exporters.TensorBoardExport, "wandb": exporters.WandBExport}
+    return kinds[tracker](Path(place), study)
