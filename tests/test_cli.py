@@ -177,7 +177,7 @@ def test_help_is_fast_and_needs_no_torch() -> None:
         assert command in out
 
 
-@pytest.mark.parametrize("command", ["reproduce", "train", "runs", "report"])
+@pytest.mark.parametrize("command", ["reproduce", "train", "runs", "export", "report"])
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str], command: str) -> None:
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])
@@ -266,7 +266,7 @@ def test_runs_and_report_need_the_folders_alone(capsys: pytest.CaptureFixture[st
     assert main(["runs", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "study batchnorm (quick): 1 failed\n" in out
-    assert re.search(r"^x +failed +2/2 100%  0\.\d{3} @ [12]  0\.\d{3}  \d+ s ago", out, re.MULTILINE)
+    assert re.search(r"^x +failed +2/2 100% +0\.\d{3} @ [12]  0\.\d{3} +\d+ s ago", out, re.MULTILINE)
     assert "x: ValueError: no\n" in out
     assert main(["report", str(tmp_path)]) == 0
     out = capsys.readouterr().out

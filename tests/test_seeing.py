@@ -55,7 +55,8 @@ def test_a_study_in_every_state(
     rows, notes = lines[: len(runs)], lines[len(runs) :]
     assert [row.split()[0] for row in rows] == [config.identity for config in runs.values()]
     done = re.sub(r"\d+ s ago", "now", rows[0]).split()
-    assert done[1:] == ["done", "4/4", "100%", "0.500", "@", "3", "0.004", "now", "1", "x86_64", "node1"]
+    assert done[1:] == ["done", "4/4", "100%", "0.500", "@", "3", "0.004", "now", "x86_64", "node1"]
+    assert rows[2].split()[-3:] == ["3", "x86_64", "node1"]  # attempts, where there were several
     assert rows[5].split()[1:4] == ["pending", "0/4", "0%"]
     assert rows[6].split()[1:] == ["pending", "0"]
     assert notes == [

@@ -49,7 +49,7 @@ def trained(run: Glance, now: float) -> str:
 
 
 def left(run: Glance, now: float) -> str:
-    return "" if (seconds := seconds_left(run)) is None else duration(seconds)
+    return duration(seconds) if (seconds := seconds_left(run)) else ""  # 0: it is tested and measured
 
 
 def heard(run: Glance, now: float) -> str:
@@ -67,7 +67,7 @@ COLUMNS = (
     Column("train", 4, trained),
     Column("left", 3, left),
     Column("heard", 5, heard),
-    Column("attempts", 6, lambda run, now: str(run.attempts) if run.attempts else ""),
+    Column("attempts", 6, lambda run, now: str(run.attempts) if run.attempts > 1 else ""),
     Column("device", 7, lambda run, now: run.device or "", right=False),
     Column("host", 8, lambda run, now: run.host or "", right=False),
 )
