@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -168,7 +169,7 @@ def test_help_is_fast_and_needs_no_torch() -> None:
         assert command in out
 
 
-@pytest.mark.parametrize("command", ["reproduce", "train", "runs", "report"])
+@pytest.mark.parametrize("command", ["reproduce", "train", "runs", "export", "report"])
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str], command: str) -> None:
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])
@@ -256,9 +257,9 @@ def test_runs_and_report_need_the_folders_alone(capsys: pytest.CaptureFixture[st
     study_of_one_run(tmp_path, "failed")
     assert main(["runs", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert "study batchnorm (quick): 1 failed" in out
-    assert "x: failed, 2 epochs, accuracy" in out
-    assert "ValueError: no" in out
+    assert "study batchnorm (quick): 1 failed\n" in out
+    assert re.search(r"^x +failed +2/2 100% +0\.\d{3} @ [12]  0\.\d{3} +\d+ s ago", out, re.MULTILINE)
+    assert "x: ValueError: no\n" in out
     assert main(["report", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "C1  undecided      Depth fails without BatchNorm" in out

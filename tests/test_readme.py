@@ -16,7 +16,8 @@ from gradscape.cli import parser
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
-PAGES = ("README.md", "docs/performance.md")
+FILLED = ("README.md", "docs/performance.md")  # with measured numbers
+PAGES = (*FILLED, "docs/seeing.md")
 
 
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
@@ -75,7 +76,7 @@ def script(name: str) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", FILLED)
 def test_its_numbers_are_the_committed_ones(page: str) -> None:
     assert script("readme").filled(page) == (ROOT / page).read_text(), "type: python benchmarks/readme.py"
 
@@ -94,7 +95,12 @@ def test_its_links_and_pictures_are_there(page: str) -> None:
         assert ((ROOT / page).parent / target).exists(), target
 
 
-COMMANDS = [line.split("#")[0].strip() for line in TEXT.splitlines() if line.startswith("gradscape ")]
+COMMANDS = [
+    line.split("#")[0].strip()
+    for page in ("README.md", "docs/seeing.md")
+    for line in (ROOT / page).read_text().splitlines()
+    if line.startswith("gradscape ")
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

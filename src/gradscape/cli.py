@@ -23,11 +23,11 @@ from gradscape.flags import (
 )
 from gradscape.measuring import add_measures
 from gradscape.running import add_study_flags, run_study, say_verdicts
+from gradscape.seeing import STUDY_FOLDER, add_seeing
 from gradscape.sweeping import add_sweep
 from gradscape.version import __version__
 
 INTERRUPTED = 130
-STUDY_FOLDER = "a study's folder: what reproduce or sweep named with --out"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,9 +106,7 @@ def parser() -> Parser:
     add_sweep(commands)
     add_measures(commands)
 
-    runs_ = commands.add_parser("runs", help="what is done, running, failed in a study's folder")
-    runs_.add_argument("folder", metavar="DIR", type=Path, help=STUDY_FOLDER)
-    runs_.set_defaults(command=runs, parser=runs_)
+    add_seeing(commands)
 
     report_ = commands.add_parser("report", help="build figures, tables and page again from a study's folder")
     report_.add_argument("folder", metavar="DIR", type=Path, help=STUDY_FOLDER)
@@ -206,18 +204,6 @@ def check(values: argparse.Namespace) -> None:
         from gradscape.report.checked_page import save_check_page
 
         print(f"page: {save_check_page(found, values.page)}", file=sys.stderr)
-
-
-def runs(values: argparse.Namespace) -> None:
-    """gradscape runs: a line per run."""
-    from gradscape.store import StudyFolder
-
-    record = StudyFolder(values.folder).record()
-    print(record)
-    for run in record.runs.values():
-        why = str(run.status.get("error", "")).strip().splitlines() if run.state == "failed" else []
-        said = why[-1] if why else run.status.get("fallback", "")
-        print(f"  {run}{'  ' + said if said else ''}")
 
 
 def report(values: argparse.Namespace) -> None:

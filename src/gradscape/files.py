@@ -136,15 +136,21 @@ def without_checksum(line: bytes, cut: tuple[bytes, bytes] | None = None) -> dic
         cut: what an entry begins with, from its comma, and what it ends with, from its brace to the next
             entry's colon: that entry is not parsed, which takes most of a long line's time.
     """
-    text, _, check = line.rpartition(b', "crc32": "')
-    if check != b'%08x"}' % zlib.crc32(text + b"}"):
+    if not checksum_holds(line):
         return None
+    text = line.rpartition(b', "crc32": "')[0]
     if cut:
         before, _, rest = text.partition(cut[0])
         _, found, after = rest.partition(cut[1])
         text = before + cut[1][1:] + after if found else text
     values: dict[str, Any] = json.loads(text + b"}")
     return values
+
+
+def checksum_holds(line: bytes) -> bool:
+    """Whether a line, without its newline, is as it was written."""
+    text, _, check = line.rpartition(b', "crc32": "')
+    return check == b'%08x"}' % zlib.crc32(text + b"}")
 
 
 def save_tensors(

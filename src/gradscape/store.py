@@ -166,30 +166,31 @@ class RunFolder:
                 os.truncate(self.metrics, before)
                 raise
 
-    def epochs(self, flows: Flows = "all") -> list[EpochRecord]:
-        """The epochs recorded so far; for `flows` see `record`.
+    def epochs(self, flows: Flows = "all", after: int = 0) -> list[EpochRecord]:
+        """The epochs recorded so far, or those after so many of them; for `flows` see `record`.
 
         Raises:
             StoreError: a line other than a torn last one is damaged.
         """
-        records, lines = self.intact(flows)
-        if len(records) < lines:
+        records, lines = self.intact(flows, after)
+        if after + len(records) < lines:
             raise StoreError(
-                f"{self.metrics}: line {len(records) + 1} is damaged; delete the folder {self.path} "
+                f"{self.metrics}: line {after + len(records) + 1} is damaged; delete the folder {self.path} "
                 "and give the same command again to repeat this run"
             )
         return records
 
-    def intact(self, flows: Flows = "all") -> tuple[list[EpochRecord], int]:
+    def intact(self, flows: Flows = "all", after: int = 0) -> tuple[list[EpochRecord], int]:
         """The epochs before the first damaged line, and how many lines there are; a torn last one is none.
 
         Args:
             flows: see `record`.
+            after: lines that need not be read, because whoever follows has read them.
         """
         if not self.metrics.exists():
             return [], 0
         whole, records = self.metrics.read_bytes().split(b"\n")[:-1], []
-        for number, line in enumerate(whole, start=1):
+        for number, line in enumerate(whole[after:], start=after + 1):
             cut = FLOW if flows == "last" and number < len(whole) else None
             values = without_checksum(line, cut)
             if values is None or values["epoch"] != number:

@@ -1,0 +1,178 @@
+"""How a study's runs stand, from a few kilobytes of each: for who looks again and again.
+
+`StudyFolder.record` reads everything; of a thousand runs that is gigabytes.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from gradscape.errors import StoreError
+from gradscape.files import read_json
+from gradscape.heads import Numbers, open_heads
+from gradscape.store import RunFolder, StudyFolder
+
+STATES = ("pending", "running", "done", "diverged", "failed", "stopped")
+OVER = ("done", "diverged", "failed", "stopped")  # nothing more comes, unless a command is given again
+Stamp = tuple[tuple[int, int] | None, ...]
+
+
+@dataclass(frozen=True)
+class Glance:
+    """A run at a glance; None for what is not known.
+
+    Attributes:
+        identity: the name of its folder.
+        state: `pending`, `running`, `done`, `diverged`, `failed` or `stopped` (early, on request).
+        config: as plain nested values.
+        epoch: epochs finished.
+        epochs: epochs asked for.
+        best_valid_accuracy, best_epoch: the highest, and the first epoch that reached it.
+        train_accuracy: of the last epoch.
+        epoch_seconds: mean wall time of an epoch.
+        attempts: how often it was begun.
+        host, device: where it was last at work.
+        heard: when it last wrote, in seconds since 1970.
+        reason: why it failed, stopped or diverged, is computed otherwise than asked, or cannot be read, in
+            one line; or empty.
+    """
+
+    identity: str
+    state: str = "pending"
+    config: Mapping[str, Any] | None = None
+    epoch: int = 0
+    epochs: int | None = None
+    best_valid_accuracy: float | None = None
+    best_epoch: int | None = None
+    train_accuracy: float | None = None
+    epoch_seconds: float | None = None
+    attempts: int = 0
+    host: str | None = None
+    device: str | None = None
+    heard: float | None = None
+    reason: str = ""
+
+    @property
+    def over(self) -> bool:
+        return self.state in OVER
+
+
+class Glances:
+    """The runs of a study, looked at again without reading what has not changed.
+
+    Example:
+        >>> [run.state for run in Glances(StudyFolder(Path("runs/batchnorm-quick-digits"))).look()]
+    """
+
+    def __init__(self, study: StudyFolder) -> None:
+        self.study = study
+        self.known: dict[str, tuple[Stamp, Glance]] = {}
+
+    def asked(self) -> dict[str, Any]:
+        """`study.json`.
+
+        Raises:
+            StoreError: there is none, it is damaged, or written by a newer gradscape.
+        """
+        found = self.study.asked()
+        if found is None:
+            raise StoreError(
+                f"{self.study.path} holds no study (no study.json); give the folder named by --out"
+            )
+        return found
+
+    def look(self) -> list[Glance]:
+        """Every run that was asked for, in the order of the study.
+
+        Raises:
+            StoreError: no study here, or its `study.json` is damaged or newer.
+        """
+        chosen = self.asked()["roles"].values()
+        return [self.one(name) for name in dict.fromkeys(name for names in chosen for name in names)]
+
+    def one(self, identity: str) -> Glance:
+        folder = self.study.run(identity)
+        # Looked at before it is read: what is written meanwhile is read again the next time.
+        stamp = tuple(stamp_of(path) for path in (folder.path / "status.json", folder.metrics))
+        before, found = self.known.get(identity, (None, None))
+        if found is None or before != stamp or not any(stamp):
+            found = glance(folder, stamp)
+            self.known[identity] = (stamp, found)
+        # A killed run still says that it is running.
+        killed = found.state == "running" and not folder.held()
+        return replace(found, state="pending") if killed else found
+
+
+def stamp_of(path: Path) -> tuple[int, int] | None:
+    """When a file was last changed, in nanoseconds since 1970, and its size."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
+def glance(folder: RunFolder, stamp: Stamp) -> Glance:
+    """Read what a run's row needs; what cannot be read is said in its reason."""
+    found = Glance(folder.path.name, heard=max((s[0] / 1e9 for s in stamp if s), default=None))
+    if not (folder.path / "config.json").exists():
+        return found
+    try:
+        config, status = read_json(folder.path / "config.json")["config"], folder.status()
+        found = replace(found, config=config, epochs=config["epochs"], **standing(status))
+    except StoreError as error:  # nobody can go on with it
+        return replace(found, state="failed", reason=str(error))
+    try:
+        return replace(found, **progress(folder.metrics, status))
+    except StoreError as error:
+        return replace(found, reason=str(error))
+
+
+def standing(status: Mapping[str, Any]) -> dict[str, Any]:
+    """What `status.json` says of a `Glance`."""
+    names = ("state", "attempts", "host", "device")
+    return {**{name: status[name] for name in names if name in status}, "reason": why(status)}
+
+
+def why(status: Mapping[str, Any]) -> str:
+    """In one line why a run ended otherwise than done, or is computed otherwise than asked."""
+    if status["state"] == "failed":
+        lines = str(status.get("error", "")).strip().splitlines()
+        return lines[-1].strip() if lines else ""
+    if status["state"] == "diverged":
+        place = [f"{unit} {status[unit]}" for unit in ("epoch", "step") if unit in status]
+        return " in ".join(filter(None, ("the loss was not finite", ", ".join(place))))
+    said = status.get("reason" if status["state"] == "stopped" else "fallback") or ""
+    return " ".join(str(said).split())
+
+
+def progress(metrics: Path, status: Mapping[str, Any]) -> dict[str, Any]:
+    """What `metrics.jsonl` says of a `Glance`; of a done run the last and the best epoch are looked at.
+
+    Raises:
+        StoreError: a line that was looked at is damaged.
+    """
+    try:
+        file = io.FileIO(metrics)
+    except FileNotFoundError:
+        return {}
+    with file:
+        heads = open_heads(metrics, file)
+        if not heads.count:
+            return {}
+        tested = status.get("test", {}).get("best", {}).get("epoch")
+        seen: list[Numbers] = [heads.at(tested), heads.last] if tested else list(heads.all())
+    best = max(seen, key=lambda numbers: numbers["valid_accuracy"])  # the first of several
+    return {
+        "epoch": heads.count,
+        "train_accuracy": heads.last["train_accuracy"],
+        "best_valid_accuracy": best["valid_accuracy"],
+        "best_epoch": best["epoch"],
+        "epoch_seconds": fmean(numbers["seconds"] for numbers in seen),
+    }

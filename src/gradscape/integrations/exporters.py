@@ -1,0 +1,263 @@
+"""What becomes of a run in TensorBoard, Weights & Biases and MLflow.
+
+TensorBoard and W&B keep files, which are written anew whenever there is more of a run than they hold: that is
+never twice, whatever happened on the way. In MLflow's database a run is found again by its tag.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shutil
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from gradscape.errors import ConfigError
+from gradscape.files import read_json, write_json
+from gradscape.glance import Glance
+from gradscape.integrations.export import EpochRow, Exporter, TrackedRun, parameters, standing
+from gradscape.integrations.sink import require
+
+ROWS = 50  # MLflow takes 1,000 values at once; a row has at most 20
+PROJECT = "gradscape"
+# Of MLflow's own: a run that diverged came to its end, and the tag `gradscape.state` says how.
+STATUS = {"done": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
+
+
+class FolderExporter(Exporter):
+    """A folder of files, held by one export at a time; `exported.json` in it says what they hold.
+
+    Args:
+        place: the folder; it is made.
+        study: its name, by which its runs are grouped.
+
+    Raises:
+        ConfigError: the library is not installed, or the folder cannot be written or is in use.
+    """
+
+    library: str
+
+    def __init__(self, place: Path, study: str) -> None:
+        require(self.library, self.library)
+        self.place, self.study = place, study
+        make_place(place)
+        self.lock = FileLock(place / ".lock")
+        try:
+            self.lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ConfigError(f"--into: another export is writing to {place}; give another folder") from error
+
+    def known(self) -> dict[str, str]:
+        path = self.place / "exported.json"
+        found = read_json(path)["runs"] if path.exists() else {}
+        return {identity: standing for identity, standing in found.items() if self.files(identity)}
+
+    def remember(self, known: Mapping[str, str]) -> None:
+        write_json(self.place / "exported.json", {"runs": dict(known)})
+
+    def close(self) -> None:
+        self.lock.release()
+
+    @abstractmethod
+    def files(self, identity: str) -> list[Path]:
+        """What the tracker holds of a run."""
+
+
+def make_place(place: Path) -> None:
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        if not os.access(place, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise ConfigError(f"--into: cannot write {place}: {error.strerror}; give another folder") from error
+
+
+class TensorBoardExport(FolderExporter):
+    """A folder of events for each run, for TensorBoard and its HParams page; see `FolderExporter`."""
+
+    library = "tensorboard"
+
+    @property
+    def hint(self) -> str:
+        return f"tensorboard --logdir {self.place}"
+
+    def files(self, identity: str) -> list[Path]:
+        return list((self.place / identity).glob("events.out.tfevents.*"))
+
+    def open(self, run: Glance) -> TrackedRun:
+        for old in self.files(run.identity):
+            old.unlink()
+        return TensorBoardRun(self.place / run.identity, run)
+
+
+class TensorBoardRun(TrackedRun):
+    def __init__(self, folder: Path, run: Glance) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard.summary import hparams
+
+        self.writer = SummaryWriter(str(folder))
+        # Not `add_hparams`: it takes the metrics' values, which are not known before the end.
+        charted = dict.fromkeys(("valid/accuracy", "test/best/accuracy"), 0.0)
+        self.experiment, self.begin, self.end = hparams(parameters(run.config or {}), charted)
+        self.writer.file_writer.add_summary(self.experiment)
+        self.writer.file_writer.add_summary(self.begin)
+
+    def put(self, rows: Sequence[EpochRow]) -> None:
+        for row in rows:
+            for name, value in row.values.items():
+                self.writer.add_scalar(name, value, row.epoch, walltime=row.time)
+        self.writer.flush()
+
+    def close(self, run: Glance) -> None:
+        self.writer.add_text("state", f"{run.state}: {run.reason}" if run.reason else run.state, run.epoch)
+        if run.state == "done":
+            self.writer.file_writer.add_summary(self.end)
+        self.writer.close()
+
+
+class WandBExport(FolderExporter):
+    """Offline runs, for `wandb sync`; nothing is sent; see `FolderExporter`."""
+
+    library = "wandb"
+
+    @property
+    def hint(self) -> str:
+        return f"wandb beta sync {self.place / 'wandb'}"
+
+    def files(self, identity: str) -> list[Path]:
+        return list(self.place.glob(f"wandb/offline-run-*-*/run-{wandb_id(identity)}.wandb"))
+
+    def open(self, run: Glance) -> TrackedRun:
+        for old in self.files(run.identity):
+            shutil.rmtree(old.parent)
+        return WandBRun(self.place, self.study, run)
+
+
+class WandBRun(TrackedRun):
+    def __init__(self, place: Path, study: str, run: Glance) -> None:
+        import wandb
+
+        self.run = wandb.init(
+            project=PROJECT,
+            group=study,
+            name=run.identity,
+            id=wandb_id(run.identity),
+            config=parameters(run.config or {}),
+            dir=str(place),
+            mode="offline",
+            reinit="create_new",
+            # Of the machine that exports there is nothing to tell.
+            settings=wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True),
+        )
+        self.run.define_metric("epoch")
+        self.run.define_metric("*", step_metric="epoch")
+
+    def put(self, rows: Sequence[EpochRow]) -> None:
+        for row in rows:
+            self.run.log({"epoch": row.epoch, **row.values})
+
+    def close(self, run: Glance) -> None:
+        self.run.tags = (run.state,)
+        self.run.summary.update({"state": run.state, "reason": run.reason})
+        self.run.finish(exit_code=int(run.state == "failed"))
+
+
+def wandb_id(identity: str) -> str:
+    """The hash in the run's name: the same run whenever it is exported."""
+    return identity.rpartition("-")[2]
+
+
+class MLflowExport(Exporter):
+    """Runs of an experiment in an MLflow store.
+
+    Args:
+        place: a folder, which is made, for a SQLite file `mlflow.db`; or a tracking URI.
+        study: the experiment's name; it is made if there is none.
+
+    Raises:
+        ConfigError: mlflow is not installed.
+    """
+
+    def __init__(self, place: str, study: str) -> None:
+        require("mlflow", "mlflow")
+        self.uri, self.study = place, study
+        if "://" not in place:
+            make_place(Path(place))
+            self.uri = f"sqlite:///{place}/mlflow.db"
+        self.ids: dict[str, str] = {}
+
+    @property
+    def hint(self) -> str:
+        return f"mlflow ui --backend-store-uri {self.uri}"
+
+    def known(self) -> dict[str, str]:
+        from mlflow.tracking import MlflowClient
+
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # or it tells of its tables
+        self.client = MlflowClient(self.uri)
+        known = self.client.get_experiment_by_name(self.study)
+        self.experiment = known.experiment_id if known else self.client.create_experiment(self.study)
+        found, token = {}, None
+        while True:
+            page = self.client.search_runs([self.experiment], max_results=1_000, page_token=token)
+            for run in page:
+                if identity := run.data.tags.get("gradscape.identity"):
+                    self.ids[identity] = run.info.run_id
+                    found[identity] = run.data.tags.get("gradscape.exported", "")
+            if not (token := page.token):
+                return found
+
+    def open(self, run: Glance) -> TrackedRun:
+        return MLflowRun(self, run)
+
+    def remember(self, known: Mapping[str, str]) -> None:
+        """The runs' tags say it."""
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+
+class MLflowRun(TrackedRun):
+    def __init__(self, to: MLflowExport, run: Glance) -> None:
+        from mlflow.entities import Param
+
+        self.client = to.client
+        if run.identity in to.ids:
+            self.id = to.ids[run.identity]
+            self.client.update_run(self.id, status="RUNNING")
+            self.client.set_tag(self.id, "gradscape.state", run.state)
+            history = self.client.get_metric_history(self.id, "valid/loss")
+            self.first = max((metric.step for metric in history), default=0)
+        else:
+            tags = {"gradscape.identity": run.identity, "gradscape.state": run.state}
+            self.id = self.client.create_run(to.experiment, tags=tags, run_name=run.identity).info.run_id
+            to.ids[run.identity] = self.id
+        given = [Param(name, str(value)) for name, value in parameters(run.config or {}).items()]
+        self.client.log_batch(self.id, params=given)
+
+    def put(self, rows: Sequence[EpochRow]) -> None:
+        from mlflow.entities import Metric
+
+        for start in range(0, len(rows), ROWS):  # whole rows: `first` counts them by one of their values
+            metrics = [
+                Metric(name, value, int(1_000 * row.time), row.epoch)
+                for row in rows[start : start + ROWS]
+                for name, value in row.values.items()
+            ]
+            self.client.log_batch(self.id, metrics)
+
+    def close(self, run: Glance) -> None:
+        from mlflow.entities import RunTag
+
+        said = {"state": run.state, "reason": run.reason, "exported": standing(run)}
+        tags = [RunTag(f"gradscape.{name}", value) for name, value in said.items()]
+        self.client.log_batch(self.id, tags=tags)
+        ended = int(1_000 * run.heard) if run.heard else None
+        if run.over:
+            self.client.set_terminated(self.id, STATUS[run.state], ended)
+        elif run.state == "pending":
+            self.client.update_run(self.id, status="SCHEDULED")

@@ -1,0 +1,144 @@
+"""A study at a glance: its runs chosen and sorted, and how long what is left will take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from gradscape.config import RunConfig, from_dict
+from gradscape.errors import ConfigError, nearest
+from gradscape.glance import STATES, Glance
+from gradscape.study.cost import run_macs
+
+URGENT = ("running", "failed", "stopped", "diverged", "pending", "done")  # what a watcher looks for, first
+
+SORTS: Mapping[str, Callable[[Glance], Any]] = {
+    "best": lambda run: -math.inf if run.best_valid_accuracy is None else run.best_valid_accuracy,
+    "progress": lambda run: share(run) or 0.0,
+    "name": lambda run: run.identity,
+    "state": lambda run: URGENT.index(run.state),
+}
+DESCENDING = ("best", "progress")
+
+
+def chosen(runs: Iterable[Glance], states: Sequence[str], sort: str | None) -> list[Glance]:
+    """The runs in these states (of none given: all), sorted; ties keep the study's order.
+
+    Args:
+        runs: of the study, in its order.
+        states: of `gradscape.glance.STATES`.
+        sort: `best` (highest first), `progress` (furthest first), `name`, `state`; None keeps the order.
+    """
+    kept = [run for run in runs if not states or run.state in states]
+    return sorted(kept, key=SORTS[sort], reverse=sort in DESCENDING) if sort else kept
+
+
+def read_states(text: str) -> tuple[str, ...]:
+    """`failed,running` as the states it names.
+
+    Raises:
+        ConfigError: one that there is not.
+    """
+    states = tuple(part.strip() for part in text.split(","))
+    for state in states:
+        if state not in STATES:
+            raise ConfigError(f"--state: {state!r} is not one of {', '.join(STATES)}{nearest(state, STATES)}")
+    return states
+
+
+def counts(runs: Iterable[Glance]) -> dict[str, int]:
+    """State → how many runs are in it; states that none is in are left out."""
+    found = [run.state for run in runs]
+    return {state: found.count(state) for state in STATES if state in found}
+
+
+def share(run: Glance) -> float | None:
+    """Of the epochs asked for, those finished, 0 to 1; None where that is not known."""
+    return run.epoch / run.epochs if run.epochs else None
+
+
+def seconds_left(run: Glance) -> float | None:
+    """Of a running run: its epochs to come, each as long as its epochs were on average; None otherwise."""
+    return own_work(run) if run.state == "running" else None
+
+
+def own_work(run: Glance) -> float | None:
+    if run.epochs is None or run.epoch_seconds is None:
+        return None
+    return (run.epochs - run.epoch) * run.epoch_seconds
+
+
+def study_seconds_left(runs: Sequence[Glance]) -> float | None:
+    """What is left of all runs that are not over, side by side as many at once as are running now.
+
+    A run that has finished an epoch goes on at its own pace; others are given the multiply-adds per second
+    of those that are running or, where none of them has finished an epoch, of all. None where no run is
+    running or nothing is known of their pace. A run that has no folder yet is taken for a mean one.
+    """
+    left = [run for run in runs if not run.over]
+    running = [run for run in left if run.state == "running"]
+    if not running:
+        return None
+    costs = Costs()
+    pace = costs.pace(running) or costs.pace(runs)
+    known = [work for run in left if (work := costs.work(run, pace)) is not None]
+    if not known:
+        return None
+    total = fmean(known) * len(left)
+    return max(total / len(running), max(known))  # no run is shared among several workers
+
+
+class Costs:
+    """Multiply-adds of an epoch, computed once for all runs that differ in what it does not depend on."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, float | None] = {}
+
+    def epoch(self, run: Glance) -> float | None:
+        if run.config is None:
+            return None
+        key = repr({name: value for name, value in run.config.items() if name not in ("seed", "optim")})
+        if key not in self.known:
+            try:
+                config = from_dict(RunConfig, run.config)
+                self.known[key] = run_macs(config) / config.epochs
+            except ConfigError:  # of another version: an estimate is no reason to refuse
+                self.known[key] = None
+        return self.known[key]
+
+    def pace(self, runs: Iterable[Glance]) -> float | None:
+        """Multiply-adds per second of wall time; None where no run has finished an epoch."""
+        timed = [(cost, run.epoch_seconds) for run in runs if run.epoch_seconds and (cost := self.epoch(run))]
+        seconds = math.fsum(each for _, each in timed)
+        return math.fsum(cost for cost, _ in timed) / seconds if timed else None
+
+    def work(self, run: Glance, pace: float | None) -> float | None:
+        """Seconds that are left of a run, alone."""
+        if (own := own_work(run)) is not None:
+            return own
+        cost = self.epoch(run)
+        if run.epochs is None or cost is None or pace is None:
+            return None
+        return (run.epochs - run.epoch) * cost / pace
+
+
+def row(run: Glance) -> dict[str, Any]:
+    """What `gradscape runs --json` says of a run; None for what is not known."""
+    return {
+        "identity": run.identity,
+        "state": run.state,
+        "epoch": run.epoch,
+        "epochs": run.epochs,
+        "share": share(run),
+        "seconds_left": seconds_left(run),
+        "best_valid_accuracy": run.best_valid_accuracy,
+        "best_epoch": run.best_epoch,
+        "train_accuracy": run.train_accuracy,
+        "attempts": run.attempts,
+        "host": run.host,
+        "device": run.device,
+        "heard": run.heard,
+        "reason": run.reason,
+    }

@@ -1,0 +1,99 @@
+"""Folders of studies that were never run, written as a training writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cases import tiny
+from gradscape.config import RunConfig
+from gradscape.records import EpochRecord, GradientFlow, StepSmoothness
+from gradscape.store import RunFolder, StudyFolder
+
+LAYERS = ("entry.weight", "entry.bias", "norm.weight", "linear.weight")
+
+
+def flow(scale: float, layers: int) -> GradientFlow:
+    names = (*LAYERS[:3], *(f"conv{i}.weight" for i in range(layers)), LAYERS[3])
+    kinds = ("conv", "bias", "norm", *("conv",) * layers, "linear")
+    values = tuple(scale * (i + 1) / 7 for i in range(len(names)))
+    return GradientFlow(names, kinds, *(values for _ in range(8)))
+
+
+def epoch(number: int, layers: int = 2, **changes: Any) -> EpochRecord:
+    """An epoch whose numbers are told from its number; `valid_accuracy` peaks at 3."""
+    values: dict[str, Any] = {
+        "lr": 0.01 / number,
+        "train_loss": 2.0 / number,
+        "train_accuracy": number / 1_000,
+        "valid_loss": 3.0 / number,
+        "valid_accuracy": (100 - abs(number - 3)) / 200,
+        "seconds": 2.0 + number,
+        "images_per_second": 100.0 + number,
+        "flow": flow(10.0**-number, layers),
+    }
+    return EpochRecord(number, **(values | changes))
+
+
+def measure(along: str, change: float) -> StepSmoothness:
+    return StepSmoothness(0, along, 0.1, 2.0, (2.5, 4.0), (change, change), (0.5, 4.0), 1.0, 3.0)
+
+
+def results(last: int, best: int) -> dict[str, Any]:
+    return {
+        "last": {"epoch": last, "loss": 1.5, "accuracy": 0.25},
+        "best": {"epoch": best, "loss": 1.25, "accuracy": 0.375},
+    }
+
+
+def put(
+    study: Path, config: RunConfig, state: str | None, epochs: Sequence[EpochRecord] = (), **status: Any
+) -> RunFolder:
+    """A run's folder in that state; None leaves it out, as of a run that was asked for only."""
+    folder = StudyFolder(study).run(config.identity)
+    if state is not None:
+        folder.create(config)
+        for each in epochs:
+            folder.append(each)
+        folder.set_status(state, **status)
+    return folder
+
+
+def ask(study: Path, runs: Mapping[str, RunConfig] | Sequence[RunConfig]) -> None:
+    configs = list(runs.values() if isinstance(runs, Mapping) else runs)
+    roles = {"all": [config.identity for config in configs], "again": [configs[0].identity]}
+    StudyFolder(study).ask(
+        {"study": "batchnorm", "title": "?", "preset": "quick", "seeds": [0], "notes": [], "roles": roles}
+    )
+
+
+def spoil(path: Path, line: int, place: int) -> None:
+    """Flip a bit of one line."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    data = bytearray(lines[line])
+    data[place] ^= 1
+    path.write_bytes(b"".join([*lines[:line], bytes(data), *lines[line + 1 :]]))
+
+
+def every_state(study: Path) -> dict[str, RunConfig]:
+    """A study with a run in each state that needs nobody at work, and one without a folder."""
+    words = ("done", "diverged", "failed", "stopped", "killed", "new", "absent")
+    runs = {word: tiny(seed=seed, epochs=4) for seed, word in enumerate(words)}
+    here = {"host": "node1", "device": "x86_64", "attempts": 1}
+    four, two = [epoch(n) for n in (1, 2, 3, 4)], [epoch(1), epoch(2)]
+    put(study, runs["done"], "done", four, **here, test=results(4, 3), fallback="bf16 is slower here: fp32")
+    put(study, runs["diverged"], "diverged", two, **here, epoch=3, step=17)
+    put(
+        study,
+        runs["failed"],
+        "failed",
+        two,
+        **here | {"attempts": 3},
+        error="Traceback\n  …\nValueError: no [1]",
+    )
+    put(study, runs["stopped"], "stopped", two, **here, reason="worse than the median\nat epoch 2")
+    put(study, runs["killed"], "running", two, **here)
+    put(study, runs["new"], "pending")
+    ask(study, runs)
+    return runs

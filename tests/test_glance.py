@@ -1,0 +1,174 @@
+"""A run at a glance says what its whole record says, of any file that a training can leave."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cases import tiny
+from gradscape.errors import StoreError
+from gradscape.glance import Glances, glance
+from gradscape.heads import NEAR, open_heads
+from gradscape.store import RunFolder, StudyFolder
+from made_studies import ask, epoch, every_state, flow, put, results, spoil
+
+
+def of(folder: RunFolder) -> dict[str, object]:
+    """What a `Glance` is to say, from the whole record."""
+    record = folder.record()
+    accuracy = record.curve("valid_accuracy")
+    best = max(accuracy, default=None)
+    return {
+        "state": record.state,
+        "epoch": len(record.epochs),
+        "best_valid_accuracy": best,
+        "best_epoch": None if best is None else accuracy.index(best) + 1,
+        "train_accuracy": record.curve("train_accuracy")[-1] if accuracy else None,
+    }
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    layers=st.lists(st.integers(0, 60), min_size=0, max_size=9),
+    accuracies=st.lists(st.sampled_from((0.1, 0.25, 0.5)), min_size=9, max_size=9),
+    torn=st.integers(0, 400),
+    done=st.booleans(),
+)
+def test_it_says_what_the_record_says(
+    tmp_path_factory: pytest.TempPathFactory,
+    layers: list[int],
+    accuracies: list[float],
+    torn: int,
+    done: bool,
+) -> None:
+    """Lines of any length, longer and shorter than what is read at once; a torn last one; ties."""
+    study = tmp_path_factory.mktemp("study")
+    epochs = [epoch(i + 1, count, valid_accuracy=accuracies[i]) for i, count in enumerate(layers)]
+    folder = put(study, tiny(epochs=9), "pending", epochs)
+    if done and epochs:
+        folder.set_status("done", test=results(len(epochs), int(of(folder)["best_epoch"])))  # type: ignore[call-overload]
+    if epochs and torn:
+        line = folder.metrics.read_bytes().splitlines()[-1]
+        with open(folder.metrics, "ab") as file:
+            file.write(line[:torn])
+    found = glance(folder, ())
+    assert {name: getattr(found, name) for name in of(folder)} == of(folder)
+    assert found.epochs == 9
+    assert not found.reason
+
+
+def test_long_lines_are_hopped_over(tmp_path: Path) -> None:
+    """Of a deep net's run a small part is read."""
+    epochs = [epoch(n, layers=150, flow=flow(1e-4 / n, 150)) for n in range(1, 21)]
+    folder = put(tmp_path, tiny(epochs=20), "running", epochs)
+    size = folder.metrics.stat().st_size
+    with open(folder.metrics, "rb", buffering=0) as file:
+        heads = open_heads(folder.metrics, file)
+        count = 0
+
+        class Counted:
+            """The file, counting what is read of it."""
+
+            def seek(self, place: int) -> None:
+                file.seek(place)
+
+            def read(self, most: int) -> bytes:
+                nonlocal count
+                data = file.read(most)
+                count += len(data)
+                return data
+
+        object.__setattr__(heads, "file", Counted())
+        assert [numbers["epoch"] for numbers in heads.all()] == list(range(1, 21))
+    assert size > 500_000
+    assert count < 20 * (2 * NEAR + 1_024)
+
+
+def test_a_run_in_each_state(tmp_path: Path) -> None:
+    runs = every_state(tmp_path)
+    found = dict(zip(runs, Glances(StudyFolder(tmp_path)).look(), strict=True))
+    assert [run.identity for run in found.values()] == [config.identity for config in runs.values()]
+    assert {word: (run.state, run.epoch, run.reason) for word, run in found.items()} == {
+        "done": ("done", 4, "bf16 is slower here: fp32"),
+        "diverged": ("diverged", 2, "the loss was not finite in epoch 3, step 17"),
+        "failed": ("failed", 2, "ValueError: no [1]"),
+        "stopped": ("stopped", 2, "worse than the median at epoch 2"),
+        "killed": ("pending", 2, ""),
+        "new": ("pending", 0, ""),
+        "absent": ("pending", 0, ""),
+    }
+    done = found["done"]
+    assert (done.best_valid_accuracy, done.best_epoch, done.train_accuracy) == (0.5, 3, 0.004)
+    assert found["failed"].epoch_seconds == 3.5
+    assert (done.host, done.device, done.attempts) == ("node1", "x86_64", 1)
+    assert found["absent"].epochs is found["absent"].heard is None
+    written = (tmp_path / "runs" / done.identity).glob("*.json*")
+    assert done.heard == pytest.approx(max(os.stat(path).st_mtime for path in written), abs=1e-6)
+
+
+def test_a_run_that_is_worked_on_is_running(tmp_path: Path) -> None:
+    folder = put(tmp_path, tiny(), "running", [epoch(1)])
+    ask(tmp_path, [tiny()])
+    glances = Glances(StudyFolder(tmp_path))
+    with folder.locked():
+        assert glances.look()[0].state == "running"
+    assert glances.look()[0].state == "pending"  # no file has changed
+
+
+def test_only_what_has_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = every_state(tmp_path)
+    glances = Glances(StudyFolder(tmp_path))
+    before = glances.look()
+    read: list[str] = []
+    monkeypatch.setattr("gradscape.glance.glance", lambda folder, stamp: read.append(folder) or before[0])
+    assert glances.look()[:6] == before[:6]
+    assert [folder.path.name for folder in read] == [runs["absent"].identity]
+    read.clear()
+    StudyFolder(tmp_path).run(runs["killed"].identity).append(epoch(3))
+    glances.look()
+    assert [folder.path.name for folder in read] == [runs[word].identity for word in ("killed", "absent")]
+
+
+@pytest.mark.parametrize(
+    ("line", "place", "which"),
+    [
+        (0, 3, "line 1"),
+        (1, 4, "line 2"),
+        (1, 11, "line 2"),
+        (3, 700, "the last line"),
+        (3, 20, "the last line"),
+    ],
+)
+def test_a_damaged_line_is_said(tmp_path: Path, line: int, place: int, which: str) -> None:
+    folder = put(tmp_path, tiny(epochs=4), "pending", [epoch(n) for n in (1, 2, 3, 4)])
+    spoil(folder.metrics, line, place)
+    found = glance(folder, ())
+    assert found.state == "pending"
+    assert found.epoch == 0
+    assert found.reason == (
+        f"{folder.metrics}: {which} is damaged; delete the folder {folder.path} "
+        "and give the same command again to repeat this run"
+    )
+
+
+def test_a_missing_line_is_said(tmp_path: Path) -> None:
+    folder = put(tmp_path, tiny(epochs=4), "pending", [epoch(n) for n in (1, 2, 4)])
+    assert f"{folder.metrics}: line 3 is damaged" in glance(folder, ()).reason
+
+
+@pytest.mark.parametrize("name", ["config.json", "status.json"])
+def test_a_damaged_file_is_said(tmp_path: Path, name: str) -> None:
+    folder = put(tmp_path, tiny(), "done")
+    (folder.path / name).write_text("{")
+    found = glance(folder, ())
+    assert found.state == "failed"
+    assert found.reason.startswith(f"{folder.path / name} is damaged: ")
+
+
+def test_no_study_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"holds no study \(no study.json\); give the folder named by --out"):
+        Glances(StudyFolder(tmp_path)).look()
