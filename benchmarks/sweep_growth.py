@@ -149,7 +149,7 @@ def draw(points: list[dict[str, float]], path: Path) -> None:
         panels = figure.subplots(2, 4).flat
         for panel, (name, title), look in zip(panels, TITLES.items(), [LOOKS[0]] * len(TITLES), strict=False):
             counts = [point["runs"] for point in points]
-            panel.loglog(counts, [point[name] for point in points], marker="o", color=look.color)
+            panel.loglog(counts, [point[name] for point in points], marker="o", color=look.colour)
             if name in TARGETS:
                 panel.axhline(TARGETS[name], color=INK, linestyle="--", linewidth=0.8)
                 panel.annotate(
