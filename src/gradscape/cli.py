@@ -116,7 +116,7 @@ def parser() -> Parser:
 
 def reproduce(values: argparse.Namespace) -> None:
     """gradscape reproduce: run what is missing, then build the report."""
-    from gradscape.study.run import STUDIES
+    from gradscape.study.run import STUDIES, execute
 
     if values.list:
         for study in STUDIES.values():
@@ -127,7 +127,8 @@ def reproduce(values: argparse.Namespace) -> None:
             f"STUDY: {values.study!r} is not one of {', '.join(STUDIES)}{nearest(values.study, STUDIES)}"
         )
     plan = STUDIES[values.study].plan(values.preset, values.data, values.seeds, values.precision)
-    run_study(plan, values, {name: config.label for name, config in plan.runs().items()})
+    names = {name: config.label for name, config in plan.runs().items()}
+    run_study(plan, values, names, lambda folder, execution: execute(plan, folder, execution))
 
 
 def train(values: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,9 @@ from gradscape.errors import ConfigError, nearest
 from gradscape.flags import add_execution_flags, number, whole
 
 if TYPE_CHECKING:
+    from gradscape.store import StudyFolder
     from gradscape.study.plan import Plan
+    from gradscape.study.run import Execution
 
 
 def add_study_flags(command: argparse.ArgumentParser) -> None:
@@ -60,11 +62,16 @@ def add_study_flags(command: argparse.ArgumentParser) -> None:
     add_execution_flags(command)
 
 
-def run_study(plan: Plan, values: argparse.Namespace, names: Mapping[str, str]) -> None:
+def run_study(
+    plan: Plan,
+    values: argparse.Namespace,
+    names: Mapping[str, str],
+    run: Callable[[StudyFolder, Execution], Path],
+) -> None:
     """Run what is missing of a study, or list it; `names` has what each run is called in the list."""
     from gradscape.machine import cores
     from gradscape.store import StudyFolder
-    from gradscape.study.run import Execution, execute
+    from gradscape.study.run import Execution
 
     if values.workers is not None and values.workers < 1:
         raise ConfigError(f"--workers: {values.workers} is not possible; give 1 or more")
@@ -85,7 +92,7 @@ def run_study(plan: Plan, values: argparse.Namespace, names: Mapping[str, str]) 
         cpus_per_run=values.cpus_per_run,
         gpus_per_run=values.gpus_per_run,
     )
-    say_verdicts(execute(plan, StudyFolder(values.out or Path("runs") / plan.name), execution))
+    say_verdicts(run(StudyFolder(values.out or Path("runs") / plan.name), execution))
 
 
 def check_execution(values: argparse.Namespace) -> None:

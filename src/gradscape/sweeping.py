@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     from gradscape.study.axes import Axis, Condition
     from gradscape.study.sweep import Study
 
+GIVEN = ("name", "seeds", "seeds_at_most", "equal_updates", "scale_lr")
 MANY = 200  # runs, that one asks for on purpose
 ABOUT = """
 Runs every combination of the axes' values, over seeds, and builds a report. The other flags of `train`,
 such as --epochs 6, set what all runs have in common. Given together with a study FILE: these flags override
 its base; an axis of a field takes the place of the file's axis of that field (the whole axis, where fields
 vary together), other axes come after the file's; exclusions are added to the file's, of which those of
-values that a replaced axis no longer has are dropped; --seeds, --name, --equal-updates and --scale-lr
-override. Asked again in the same folder with more values, axes or seeds, only what is new is run.
+values that a replaced axis no longer has are dropped; --seeds, --until-decided, --name, --equal-updates
+and --scale-lr override. Asked again in the same folder with more values, axes or seeds, only what is new
+is run.
 """
 
 
@@ -58,6 +60,13 @@ def add_sweep(commands: Any) -> None:
         help="leave out the points that match all of these, as net.depth=38 optim.lr=0.01; may be repeated",
     )
     sweep_.add_argument("--seeds", metavar="N", type=whole, help="of every point (default: 1)")
+    sweep_.add_argument(
+        "--until-decided",
+        metavar="N",
+        dest="seeds_at_most",
+        type=whole,
+        help="add seeds up to N, one by one, to points whose comparisons are undecided",
+    )
     sweep_.add_argument("--name", help="of the sweep and its folder (default: sweep)")
     sweep_.add_argument(
         "--equal-updates",
@@ -92,7 +101,14 @@ def sweep(values: argparse.Namespace) -> None:
         raise ConfigError(
             f"{runs:,} runs are more than {MANY}; type --yes to run them, or --dry-run to see them"
         )
-    run_study(study, values, study.names())
+    from gradscape.study.deciding import run_until_decided
+
+    run_study(
+        study,
+        values,
+        study.names(),
+        lambda folder, execution: run_until_decided(study, folder, execution, say),
+    )
 
 
 def study_of(values: argparse.Namespace) -> Study:
@@ -105,7 +121,7 @@ def study_of(values: argparse.Namespace) -> Study:
     axes += [axis_in(texts, "--zip") for texts in values.zip]
     excluded = [condition_in(texts, "--exclude") for texts in values.exclude]
     base = {name: value for name, value in vars(values).items() if name in {*SETTINGS, "seed"}}
-    named = {name: getattr(values, name) for name in ("name", "seeds", "equal_updates", "scale_lr")}
+    named = {name: getattr(values, name) for name in GIVEN}
     given = {name: value for name, value in named.items() if value is not None}
     if not values.file:
         return Study.from_dict({**given, "base": base, "axes": axes, "exclude": excluded})

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from clusters import ray_cluster
 from gradscape.errors import ConfigError, JobFailed
 from gradscape.executors.face import Event
 from gradscape.executors.ray import Ray, Resources, compare, versions
@@ -25,17 +26,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's o
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     from ray import cloudpickle
-    from ray.cluster_utils import Cluster
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # tests are no package that workers know
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    os.environ["RAY_ADDRESS"] = cluster.address
-    try:
+    with ray_cluster() as cluster:
         yield cluster
-    finally:
-        del os.environ["RAY_ADDRESS"]
-        cluster.shutdown()
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from typing import Any
 from gradscape.config import RunConfig, checked, from_dict, read_values, to_dict, to_yaml
 from gradscape.errors import ConfigError, nearest
 from gradscape.files import replace_bytes
-from gradscape.flags import nested
+from gradscape.flags import nested, say
+from gradscape.paired import planned_looks
 from gradscape.records import StudyRecord
 from gradscape.study.axes import (
     Axis,
@@ -29,7 +30,7 @@ from gradscape.study.fields import CONTROLS, DEFAULTS, Scaling, Value, flat, val
 from gradscape.study.grid import combined, listed, read_axes, require_excluded
 from gradscape.study.sweep_asked import default_title, merge
 
-KEYS = ("name", "title", "base", "axes", "exclude", "seeds", "equal_updates", "scale_lr")
+KEYS = ("name", "title", "base", "axes", "exclude", "seeds", "seeds_at_most", "equal_updates", "scale_lr")
 
 
 @dataclass(frozen=True, init=False)
@@ -44,6 +45,8 @@ class Study:
         axes: each a mapping of fields to their values, as in a study file (`gradscape.study.axes` has the
             forms); the fields of one axis vary together. All combinations are run.
         seeds: of every point, from 0.
+        seeds_at_most: add seeds one by one, up to so many, to points whose comparisons are undecided
+            (`gradscape.study.deciding`); 0 to add none.
         exclude: mappings of fields to a value or values; points that match all of one are left out.
         equal_updates: choose epochs so that every batch size makes as many updates as the base's would.
         scale_lr: `linear` or `sqrt`: learning rates go with the batch size or its root, from the base's.
@@ -63,6 +66,7 @@ class Study:
     base: Mapping[str, Any]
     axes: tuple[Axis, ...]
     seeds: int
+    seeds_at_most: int
     exclude: tuple[Condition, ...]
     equal_updates: bool
     scale_lr: Scaling
@@ -74,6 +78,7 @@ class Study:
         base: RunConfig | Mapping[str, Any],
         axes: Sequence[Axis | Mapping[str, Any]],
         seeds: int = 1,
+        seeds_at_most: int = 0,
         exclude: Sequence[Mapping[str, Any]] = (),
         equal_updates: bool = False,
         scale_lr: str = "none",
@@ -84,6 +89,7 @@ class Study:
             "base": nested(dict(base_given(base))),
             "axes": read_axes(axes),
             "seeds": read_seeds(seeds),
+            "seeds_at_most": read_most(seeds_at_most, seeds),
             "exclude": tuple(condition_of(each, "exclude") for each in listed(exclude, "exclude")),
             "equal_updates": checked(equal_updates, bool, "equal_updates"),
             "scale_lr": value_of("scale_lr", scale_lr, ""),
@@ -161,6 +167,7 @@ class Study:
             "preset": self.name,
             "title": self.title,
             "seeds": list(range(self.seeds)),
+            "looks": planned_looks(self.seeds, self.seeds_at_most) if self.seeds_at_most else 1,
             "base": self.base,
             "equal_updates": self.equal_updates,
             "scale_lr": self.scale_lr,
@@ -177,6 +184,8 @@ class Study:
         values["exclude"] = [condition_values(each) for each in self.exclude]
         if self.title == default_title(self.fields):
             del values["title"]
+        if not self.seeds_at_most:
+            del values["seeds_at_most"]
         return values
 
     @classmethod
@@ -227,6 +236,8 @@ class Study:
         workers: int | None = None,
         device: str = "auto",
         data_root: str | Path | None = None,
+        on: str = "local",
+        stop_hopeless: bool = False,
     ) -> StudyRecord:
         """Run what is missing in the folder `out`, build its report, and read it.
 
@@ -235,20 +246,28 @@ class Study:
             workers: runs side by side (default: as many as the device likes).
             device: `auto`, `cpu` or `cuda`.
             data_root: the folder that holds CIFAR.
+            on: `local`, `ray` or `ray://HOST:PORT`.
+            stop_hopeless: end runs early that guess and cannot learn.
 
         Raises:
+            ConfigError: a device that is not here, a cluster out of reach.
             DataError: the images cannot be had; nothing has been run.
             StoreError: the folder is another study's, busy, or cannot be written.
             RunFailed: some runs failed; the others were run and the report was built.
         """
         from gradscape.store import StudyFolder
-        from gradscape.study.run import Execution, execute
+        from gradscape.study.deciding import run_until_decided
+        from gradscape.study.run import Execution
 
         folder = StudyFolder(Path(out))
         execution = Execution(
-            workers=workers, device=device, data_root=Path(data_root) if data_root else None
+            workers=workers,
+            device=device,
+            data_root=Path(data_root) if data_root else None,
+            on=on,
+            stop_hopeless=stop_hopeless,
         )
-        execute(self, folder, execution)
+        run_until_decided(self, folder, execution, say)
         return folder.record()
 
 
@@ -257,6 +276,19 @@ def read_name(name: object) -> str:
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
         raise ConfigError(f"name: {name!r} is not possible; give letters, digits, '-', '_' and '.'")
     return name
+
+
+def read_most(most: object, seeds: int) -> int:
+    """Seeds at most, which allow to look after each of them; 0 for no looks."""
+    if count := checked(most, int, "seeds_at_most"):
+        assert isinstance(count, int)
+        if seeds < 2 or count <= seeds:
+            raise ConfigError(
+                f"seeds_at_most: {count} after {seeds} is not possible; give 2 seeds or more to begin with, "
+                "one decides nothing, and more at most"
+            )
+        return count
+    return 0
 
 
 def read_seeds(seeds: object) -> int:

@@ -1,0 +1,72 @@
+"""Seeds are added to a sweep until what it compares is decided, or there are as many as were allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gradscape.config import RunConfig
+from gradscape.report.comparisons import undecided
+from gradscape.store import StudyFolder
+from gradscape.study.controls import configure
+from gradscape.study.run import Execution, execute
+from gradscape.study.sweep import Study
+from gradscape.study.sweep_asked import given_base
+
+
+@dataclass(frozen=True)
+class Further:
+    """One more seed of some points of a sweep that its folder holds.
+
+    Attributes:
+        name: the sweep's.
+        points: label → configuration, with the seed.
+        seed: that is added.
+    """
+
+    name: str
+    points: Mapping[str, RunConfig]
+    seed: int
+
+    def runs(self) -> dict[str, RunConfig]:
+        return {config.identity: config for config in self.points.values()}
+
+    def merged(self, asked: Mapping[str, Any] | None, folder: Path) -> dict[str, Any]:
+        assert asked is not None, f"{folder} holds no sweep"
+        new = {label: [config.identity] for label, config in self.points.items()}
+        roles = {
+            label: list(dict.fromkeys([*identities, *new.get(label, ())]))
+            for label, identities in asked["roles"].items()
+        }
+        return {**asked, "seeds": sorted({*asked["seeds"], self.seed}), "roles": roles}
+
+
+def run_until_decided(
+    study: Study, folder: StudyFolder, execution: Execution, say: Callable[[str], None]
+) -> Path:
+    """Run a sweep, then seeds more of the points whose comparisons are undecided; returns the page's path.
+
+    After every seed each comparison is looked at, at a level that makes up for looking so often
+    (`gradscape.paired.look_level`): the chance to ever see a difference where there is none stays 5 % for
+    each. Where `study.seeds_at_most` is 0 the sweep is run and no seed added.
+
+    Args:
+        study, folder, execution: see `gradscape.study.run.execute`, which says what is raised.
+        say: called with a sentence before each further seed.
+    """
+    page = execute(study, folder, execution)
+    for seed in range(study.seeds, study.seeds_at_most):
+        left = undecided(folder.record("last"), study.seeds, study.seeds_at_most)
+        if not left:
+            say("every comparison is decided, or no further seed can decide it")
+            break
+        labels = dict.fromkeys(point.label for each in left for point in (each.reference, each.other))
+        say(f"{len(left)} comparisons are undecided: seed {seed} of {len(labels)} points")
+        asked = folder.asked()
+        assert asked is not None
+        base = given_base(asked)
+        points = {label: replace(configure(base, asked["points"][label]), seed=seed) for label in labels}
+        page = execute(Further(study.name, points, seed), folder, execution)
+    return page
