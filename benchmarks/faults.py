@@ -81,9 +81,10 @@ class Sweep:
     done: dict[str, int] = field(default_factory=dict)  # identity → when its status was written
     commands: int = 0
 
-    def begin(self, before: Callable[[], None] | None = None) -> subprocess.Popen[bytes]:
+    def begin(self, before: Callable[[], None] | None = None, on: str = "local") -> subprocess.Popen[bytes]:
         self.commands += 1
-        arguments = [sys.executable, __file__, "--drive", str(self.folder.path), "--runs", str(self.runs)]
+        what = ["--drive", str(self.folder.path), "--runs", str(self.runs), "--on", on]
+        arguments = [sys.executable, __file__, *what]
         with open(self.said, "wb") as said:
             return subprocess.Popen(
                 arguments, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True, preexec_fn=before
@@ -236,6 +237,30 @@ def two_commands(sweep: Sweep, generator: random.Random, found: Found) -> None:
     wait(sweep, second)
 
 
+def node_lost(sweep: Sweep, generator: random.Random, found: Found) -> None:
+    """A Ray cluster of two nodes of one CPU each, of which one is lost half-way."""
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    os.environ["RAY_ADDRESS"] = cluster.address
+    try:
+        node = cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        command = sweep.begin(on="ray")
+        running: list[str] = []
+        while (len(sweep.done) < sweep.runs // 2 or not running) and command.poll() is None:
+            running = [name for name, status in sweep.look().items() if status["state"] == "running"]
+            time.sleep(0.05)
+        cluster.remove_node(node, allow_graceful=False)
+        found.faults += 1
+        found.epochs_twice = max((behind(sweep.folder.run(name)) for name in running), default=0)
+        wait(sweep, command)
+    finally:
+        del os.environ["RAY_ADDRESS"]
+        cluster.shutdown()
+
+
 FAULTS: dict[str, Callable[[Sweep, random.Random, Found], None]] = {
     "none": undisturbed,
     "worker killed": to_workers(kill),
@@ -245,6 +270,7 @@ FAULTS: dict[str, Callable[[Sweep, random.Random, Found], None]] = {
     "disk full": disk_full,
     "a run that cannot be": poisoned,
     "two commands, one killed": two_commands,
+    "a node of a Ray cluster lost": node_lost,
 }
 
 
@@ -279,9 +305,10 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--only", nargs="*", default=list(FAULTS), choices=FAULTS)
     parser.add_argument("--drive", type=Path, help="the command that is disturbed")
+    parser.add_argument("--on", default="local")
     given = parser.parse_args()
     if given.drive:
-        drive(given.drive, given.runs)
+        drive(given.drive, given.runs, given.on)
     with tempfile.TemporaryDirectory() as place:
         whole = Path(place) / "none"
         found = {}
@@ -291,12 +318,12 @@ def main() -> None:
     write("faults", {"faults": found})
 
 
-def drive(folder: Path, runs: int) -> None:
+def drive(folder: Path, runs: int, on: str) -> None:
     """`gradscape sweep`, with little patience for workers that hang."""
     from gradscape.errors import GradscapeError
 
     try:
-        execute(study(runs), StudyFolder(folder), Execution(workers=2, epoch_limit=HANG))
+        execute(study(runs), StudyFolder(folder), Execution(workers=2, epoch_limit=HANG, on=on))
     except GradscapeError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
