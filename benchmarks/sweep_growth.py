@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from gradscape.cli import main as command
 from gradscape.executors.face import Executor, Report, Tell
@@ -144,19 +146,26 @@ def apart(name: str, folder: Path, count: int) -> dict[str, float]:
 
 
 def draw(points: list[dict[str, float]], path: Path) -> None:
+    """Each number by the number of runs, on axes of whole decades."""
+    counts = [point["runs"] for point in points]
     with styled():
-        figure = Figure(figsize=(12.0, 5.6), layout="constrained")
-        panels = figure.subplots(2, 4).flat
-        for panel, (name, title), look in zip(panels, TITLES.items(), [LOOKS[0]] * len(TITLES), strict=False):
-            counts = [point["runs"] for point in points]
-            panel.loglog(counts, [point[name] for point in points], marker="o", color=look.colour)
+        figure = Figure(figsize=(12.0, 5.8), layout="constrained")
+        panels = list(figure.subplots(2, 4).flat)
+        for panel, (name, title) in zip(panels, TITLES.items(), strict=False):
+            values = [point[name] for point in points]
+            panel.loglog(counts, values, marker="o", color=LOOKS[0].colour)
+            shown = [*values, TARGETS.get(name, values[0])]
+            low, high = math.floor(math.log10(min(shown))), math.ceil(math.log10(max(shown)))
+            panel.set(title=title, xlabel="runs", ylim=(10**low, 10 ** max(high, low + 1)))
+            panel.yaxis.set_minor_formatter(NullFormatter())
+            panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
             if name in TARGETS:
                 panel.axhline(TARGETS[name], color=INK, linestyle="--", linewidth=0.8)
                 panel.annotate(
-                    "target", (counts[0], TARGETS[name]), xytext=(0, 3), textcoords="offset points"
-                )
-            panel.set(title=title, xlabel="runs")
-        panels = figure.axes
+                    f"target {TARGETS[name]:g}", (counts[-1], TARGETS[name]), xytext=(0, -4),
+                    textcoords="offset points", ha="right", va="top",
+                )  # fmt: skip
         panels[-1].set_visible(False)
         figure.savefig(path, dpi=DPI)
 
@@ -164,10 +173,14 @@ def draw(points: list[dict[str, float]], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--counts", type=int, nargs="*", default=list(COUNTS), choices=COUNTS)
+    parser.add_argument("--draw", action="store_true", help="the picture again, of what was measured")
     parser.add_argument("--part", help="measured in this process")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--count", type=int)
     given = parser.parse_args()
+    if given.draw:
+        draw(json.loads((RESULTS / "sweep_growth.json").read_text())["points"], RESULTS / "sweep_growth.png")
+        return
     if given.part:
         print(json.dumps(part(given.part, StudyFolder(given.folder), given.count)))
         return

@@ -148,7 +148,8 @@ class Ray(Supervised):
         try:
             kind, payload = self.ray.get(ref)
         except Exception as error:  # of many kinds: a worker, its node, its memory
-            self.lost(ref, f"its worker or node was lost ({first_line(error)})")
+            what = first_line(error).partition(". ")[0]  # Ray goes on for a paragraph
+            self.lost(ref, f"its worker or node was lost ({what})")
             return
         if kind == "died":
             self.lost(ref, payload)
