@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import sweep_tables
 from tables import (
     INSTRUCTIONS,
     RESULTS,
@@ -124,6 +125,11 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "landscape-profile": landscape_profile,
         "growth-avx512": partial(growth, "avx512"),
         "precision": precision,
+    },
+    "docs/sweeps.md": {
+        "faults": sweep_tables.faults,
+        "integrity": sweep_tables.integrity,
+        "sweep-growth": sweep_tables.growth,
     },
 }
 

@@ -89,7 +89,7 @@ def test_tables_beside_the_results_say_the_same(path: Path) -> None:
     assert path.read_text() == script("tables").training(path.stem.removeprefix("training-")) + "\n"
 
 
-@pytest.mark.parametrize("page", [*PAGES, "docs/sweeps.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_its_links_and_pictures_are_there(page: str) -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / page).read_text()):
         assert ((ROOT / page).parent / target).exists(), target

@@ -173,6 +173,22 @@ def test_save_writes_the_study_and_stops(
         ),
         (["--axsi", "optim.lr=1"], "no such flag or argument: --axsi; did you mean '--axis'?"),
         (["nowhere.yaml"], "cannot read study file nowhere.yaml: No such file"),
+        (
+            ["--axis", "optim.lr=1", "--until-decided", "5"],
+            "seeds_at_most: 5 after 1 is not possible; give 2 seeds or more",
+        ),
+        (
+            ["--axis", "optim.lr=1", "--on", "rya"],
+            "--on: 'rya' is not local, ray or ray://HOST:PORT; did you",
+        ),
+        (["--axis", "optim.lr=1", "--on", "ray", "--workers", "2"], "--workers: a cluster has as many as"),
+        (["--axis", "optim.lr=1", "--on", "ray", "--asha"], "--asha: runs on ray cannot be ended from here"),
+        (["--axis", "optim.lr=1", "--epoch-limit", "0"], "--epoch-limit: 0 is not possible; give seconds"),
+        (["--axis", "optim.lr=1", "--cpus-per-run", "nan"], "--cpus-per-run: nan is not possible"),
+        (
+            ["--axis", "optim.lr=1", "--gpus-per-run", "1.5"],
+            "--gpus-per-run: 1.5 is not possible; give 0 … 1",
+        ),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(

@@ -127,8 +127,7 @@ def reproduce(values: argparse.Namespace) -> None:
             f"STUDY: {values.study!r} is not one of {', '.join(STUDIES)}{nearest(values.study, STUDIES)}"
         )
     plan = STUDIES[values.study].plan(values.preset, values.data, values.seeds, values.precision)
-    names = {name: config.label for name, config in plan.runs().items()}
-    run_study(plan, values, names, lambda folder, execution: execute(plan, folder, execution))
+    run_study(plan, values, lambda folder, execution: execute(plan, folder, execution))
 
 
 def train(values: argparse.Namespace) -> None:

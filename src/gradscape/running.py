@@ -62,13 +62,8 @@ def add_study_flags(command: argparse.ArgumentParser) -> None:
     add_execution_flags(command)
 
 
-def run_study(
-    plan: Plan,
-    values: argparse.Namespace,
-    names: Mapping[str, str],
-    run: Callable[[StudyFolder, Execution], Path],
-) -> None:
-    """Run what is missing of a study, or list it; `names` has what each run is called in the list."""
+def run_study(plan: Plan, values: argparse.Namespace, run: Callable[[StudyFolder, Execution], Path]) -> None:
+    """Run what is missing of a study, or list it."""
     from gradscape.machine import cores
     from gradscape.store import StudyFolder
     from gradscape.study.run import Execution
@@ -77,7 +72,7 @@ def run_study(
         raise ConfigError(f"--workers: {values.workers} is not possible; give 1 or more")
     check_execution(values)
     if values.dry_run:
-        dry_run(plan.runs(), names, min(values.workers or cores(), cores()))
+        dry_run(plan.runs(), plan.names(), min(values.workers or cores(), cores()))
         return
     execution = Execution(
         workers=values.workers,

@@ -101,14 +101,10 @@ def sweep(values: argparse.Namespace) -> None:
         raise ConfigError(
             f"{runs:,} runs are more than {MANY}; type --yes to run them, or --dry-run to see them"
         )
+
     from gradscape.study.deciding import run_until_decided
 
-    run_study(
-        study,
-        values,
-        study.names(),
-        lambda folder, execution: run_until_decided(study, folder, execution, say),
-    )
+    run_study(study, values, lambda folder, execution: run_until_decided(study, folder, execution, say))
 
 
 def study_of(values: argparse.Namespace) -> Study:

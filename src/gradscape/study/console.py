@@ -25,9 +25,13 @@ class ProgressView:
     Args:
         runs: identity → configuration of the runs to be executed.
         done: runs of the study that are finished already.
+        names: identity → what a person calls the run; by default its label.
     """
 
-    def __init__(self, runs: Mapping[str, RunConfig], done: int) -> None:
+    def __init__(
+        self, runs: Mapping[str, RunConfig], done: int, names: Mapping[str, str] | None = None
+    ) -> None:
+        self.names = {name: config.label for name, config in runs.items()} if names is None else names
         self.runs, self.done, self.total = runs, done, done + len(runs)
         self.cost = {name: run_macs(config) for name, config in runs.items()}
         self.share: dict[str, float] = {}  # of each begun run, 0 to 1
@@ -65,11 +69,11 @@ class ProgressView:
             self.done += 1
             self.first.setdefault(name, 0.0)
             self.share[name] = 1.0
-        self.say(f"[{self.done}/{self.total}] {self.label(name)}: {ending(event)}{self.remaining()}")
+        self.say(f"[{self.done}/{self.total}] {self.names[name]}: {ending(event)}{self.remaining()}")
 
     def progress(self, name: str, progress: Progress | str) -> None:
         if isinstance(progress, str):
-            self.say(f"  {self.label(name)}: {progress}")
+            self.say(f"  {self.names[name]}: {progress}")
             return
         self.running[name] = progress
         self.share[name] = (progress.epoch - 1 + progress.share) / progress.epochs
@@ -77,14 +81,11 @@ class ProgressView:
         now = time.monotonic()
         if not self.console.is_terminal and now - self.said.get(name, self.start) >= PLAIN_EVERY:
             self.said[name] = now
-            self.say(f"  {self.label(name)}  {progress}")
+            self.say(f"  {self.names[name]}  {progress}")
 
     def say(self, line: str) -> None:
         self.console.print(line, soft_wrap=True, markup=False)
         sys.stderr.flush()
-
-    def label(self, name: str) -> str:
-        return self.runs[name].label
 
     def remaining(self) -> str:
         """`, about 3 min left`, from the rate of this command so far."""
@@ -97,7 +98,7 @@ class ProgressView:
 
     def render(self) -> Group:
         lines = [
-            Text(f"{self.label(name):<42} {progress or 'starting'}", no_wrap=True, overflow="ellipsis")
+            Text(f"{self.names[name]:<42} {progress or 'starting'}", no_wrap=True, overflow="ellipsis")
             for name, progress in self.running.items()
         ]
         whole = Text(f"{self.done}/{self.total} runs{self.remaining()}", style="bold")

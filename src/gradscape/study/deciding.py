@@ -33,6 +33,9 @@ class Further:
     def runs(self) -> dict[str, RunConfig]:
         return {config.identity: config for config in self.points.values()}
 
+    def names(self) -> dict[str, str]:
+        return {config.identity: f"{label} seed {self.seed}" for label, config in self.points.items()}
+
     def merged(self, asked: Mapping[str, Any] | None, folder: Path) -> dict[str, Any]:
         assert asked is not None, f"{folder} holds no sweep"
         new = {label: [config.identity] for label, config in self.points.items()}

@@ -20,6 +20,9 @@ class Plan(Protocol):
     def runs(self) -> Mapping[str, RunConfig]:
         """Identity → configuration of every distinct run, in the order to run them in."""
 
+    def names(self) -> Mapping[str, str]:
+        """Identity → what a person calls the run."""
+
     def merged(self, asked: Mapping[str, Any] | None, folder: Path) -> dict[str, Any]:
         """What `study.json` is to hold: `study`, `title`, `preset`, `seeds`, `notes`, `roles`, and more.
 

@@ -53,6 +53,10 @@ class PresetPlan:
         ]
         return {config.identity: config for config in planned}
 
+    def names(self) -> dict[str, str]:
+        """Identity → what a person calls the run."""
+        return {name: config.label for name, config in self.runs().items()}
+
     def identities(self) -> dict[str, list[str]]:
         """Role → identities of its runs, one per seed."""
         return {

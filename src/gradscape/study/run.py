@@ -80,7 +80,7 @@ def execute(plan: Plan, folder: StudyFolder, execution: Execution) -> Path:
     side_by_side = (here if execution.on == "local" else on_cluster)(left, execution)
     with folder.locked():
         ask(folder, plan)
-    failed = run_left(runs, left, folder, execution, side_by_side)
+    failed = run_left(plan, left, folder, execution, side_by_side)
     with folder.locked():
         page = rebuild(folder)
     if failed:
@@ -98,7 +98,7 @@ def find_data(runs: Mapping[str, RunConfig], execution: Execution) -> None:
 
 
 def run_left(
-    runs: Mapping[str, RunConfig],
+    plan: Plan,
     left: Mapping[str, RunConfig],
     folder: StudyFolder,
     execution: Execution,
@@ -116,7 +116,8 @@ def run_left(
         )
         for name, config in left.items()
     }
-    with ProgressView(left, len(runs) - len(left)) as view:
+    runs = plan.runs()
+    with ProgressView(left, len(runs) - len(left), plan.names()) as view:
         for text in dict.fromkeys(filter(None, side_by_side.notes)):
             view.say(text)
         heard = Halving(runs, folder).heard if execution.asha else lambda name, progress: None

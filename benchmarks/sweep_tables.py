@@ -1,0 +1,92 @@
+"""Tables of how sweeps grow and what they survive, from the committed JSON."""
+
+from __future__ import annotations
+
+from tables import RESULTS, machine_line, result, table
+
+WHAT = {
+    "none": "none",
+    "worker killed": "a worker killed",
+    "worker hung": "a worker stopped",
+    "worker out of memory": "a worker refused memory",
+    "command killed": "the command and all its workers killed",
+    "disk full": "no room for a checkpoint",
+    "a run that cannot be": "a run that cannot be written, put right later",
+    "two commands, one killed": "two commands on one folder, one killed half-way",
+    "a node of a Ray cluster lost": "a node of a Ray cluster of two lost half-way",
+}
+
+
+def faults() -> str:
+    found = result(f"{RESULTS}/faults.json")
+    rows = [
+        (
+            WHAT[name],
+            f"{each['faults']}",
+            f"{each['finished']} of {each['runs']}",
+            f"{each['repeated']}",
+            f"{each['epochs_twice']}",
+            f"{each['different']}",
+            f"{each['commands']}",
+        )
+        for name, each in found["faults"].items()
+    ]
+    head = (
+        "fault",
+        "times",
+        "runs finished",
+        "finished ones repeated",
+        "epochs repeated by one, at most",
+        "runs with other weights",
+        "commands given",
+    )
+    return "\n".join([*table(head, rows), "", machine_line(found["machine"]) + "."])
+
+
+def integrity() -> str:
+    found = result(f"{RESULTS}/integrity.json")
+    kills, harms = found["kills"], found["harms"]
+    rows = [
+        (
+            f"killed while it writes checkpoints of {found['checkpoint_bytes'] / 1e6:.1f} MB",
+            f"{kills['kills']}",
+            f"runs that could not go on: {kills['unusable']}; "
+            f"epochs lost at most: {kills['epochs_lost_at_most']}",
+        ),
+        *(
+            (
+                f"a bit of {what} flipped, or its end cut off",
+                f"{harms[kind]['harms']}",
+                f"unnoticed: {harms[kind]['unnoticed']}; gone on from the checkpoint before: "
+                f"{harms[kind]['earlier_used']}; begun anew: {harms[kind]['nothing_left']}",
+            )
+            for kind, what in (("checkpoint", "the newest checkpoint"), ("metrics", "the metrics"))
+        ),
+    ]
+    return "\n".join([*table(("harm", "times", "found"), rows), "", machine_line(found["machine"]) + "."])
+
+
+def growth() -> str:
+    found = result(f"{RESULTS}/sweep_growth.json")
+    rows = [
+        (
+            f"{point['runs']:,}",
+            f"{point['overhead_ms']:.2f} ms",
+            f"{point['submit_ms']:.3f} ms",
+            f"{1_024 * point['driver_gib']:.0f} MiB",
+            f"{point['open_seconds']:.1f} s, {point['open_gib']:.2f} GiB",
+            f"{point['runs_seconds']:.1f} s",
+            f"{point['report_seconds']:.1f} s, {point['report_gib']:.2f} GiB",
+        )
+        for point in found["points"]
+    ]
+    head = (
+        "runs",
+        "overhead of each",
+        "to submit it",
+        "the command's memory",
+        "`gradscape.load`",
+        "`gradscape runs`",
+        "`gradscape report`",
+    )
+    return "\n".join([*table(head, rows), "", machine_line(found["machine"]) + "."])
