@@ -32,16 +32,21 @@ HANG = 12.0  # seconds after which a worker that says nothing counts as hung; it
 
 
 def study(runs: int) -> Study:
-    """So many runs of a second or so, an even number, at two seeds."""
+    """So many runs of a second or so, an even number, at two seeds; each needs more memory than the last."""
+    points = runs // 2
     return Study(
         "faults",
         {
-            "net": {"depth": 8, "filters": 8},
+            "net": {"depth": 8, "filters": 32},
             "data": {"train": 400, "valid": 50},
-            "batch_size": 20,
             "epochs": 6,
         },
-        [{"optim.lr": {"log": [1e-4, 1e-1], "points": runs // 2}}],
+        [
+            {
+                "optim.lr": {"log": [1e-4, 1e-1], "points": points},
+                "batch_size": [20 + 180 * n // points for n in range(points)],
+            }
+        ],
         seeds=2,
     )
 
@@ -150,17 +155,19 @@ def wait(sweep: Sweep, command: subprocess.Popen[bytes]) -> int:
 
 
 def to_workers(act: Callable[[int], None]) -> Callable[[Sweep, random.Random, Found], None]:
-    """A fault done to one of the processes at work, again and again."""
+    """A fault done to processes at work, to each once; what counts is which of them died of it."""
 
     def disturb(sweep: Sweep, generator: random.Random, found: Found) -> None:
-        command = sweep.begin()
+        command, hit = sweep.begin(), set[int]()
         for _ in sweep.pauses(command, generator):
-            if found.faults < sweep.runs // 2 and (at_work := sweep.at_work()):
+            at_work = [(run, pid) for run, pid in sweep.at_work() if pid not in hit]
+            if at_work and len(hit) < sweep.runs // 2:
                 run, pid = generator.choice(at_work)
                 act(pid)
-                found.faults += 1
+                hit.add(pid)
                 found.epochs_twice = max(found.epochs_twice, behind(run))
         wait(sweep, command)
+        found.faults = sum(len(status.get("deaths", ())) for status in sweep.look().values())
 
     return disturb
 

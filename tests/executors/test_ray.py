@@ -151,6 +151,15 @@ def test_an_address_where_nothing_answers_is_said_at_once() -> None:
     assert time.monotonic() - begun < 10
 
 
+def test_a_cluster_of_another_version_is_refused(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradscape.executors.ray.__version__", "99.0")  # here, not on the nodes
+    with pytest.raises(
+        ConfigError, match=r"--on: node \S+ has gradscape 0\..*, here it is 99\.0; install the"
+    ):
+        Ray(double, "ray")
+    assert not ray.is_initialized()
+
+
 def test_a_node_of_another_version_is_named() -> None:
     with pytest.raises(ConfigError, match=r"node b has torch 2\.11\.0, here it is .*; install the same"):
         compare("b", versions() | {"torch": "2.11.0"}, versions())
