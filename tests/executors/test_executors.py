@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from pathlib import Path
+from pickle import UnpicklingError
 from queue import SimpleQueue
 from typing import Any
 
@@ -273,6 +274,18 @@ def test_where_no_process_is_to_be_had_jobs_fail(monkeypatch: pytest.MonkeyPatch
         why = r"no worker could be started \(Resource temporarily unavailable\), 3 times"
         with pytest.raises(JobFailed, match=why):
             future.result(timeout=60)
+
+
+def test_a_supervisor_that_ends_says_so_to_whoever_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def receive(self: Any) -> None:
+        raise UnpicklingError("invalid load key")  # a worker's message, garbled
+
+    monkeypatch.setattr("gradscape.executors.worker.Worker.receive", receive)
+    with Processes(double, 1) as executor:
+        futures = [executor.submit(str(n), n) for n in range(3)]
+        for future in futures:
+            with pytest.raises(JobFailed, match="the supervisor ended: UnpicklingError: invalid load key"):
+                future.result(timeout=60)
 
 
 def test_ctrl_c_while_workers_start_leaves_the_fork_server_quiet() -> None:

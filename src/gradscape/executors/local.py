@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from multiprocessing.connection import wait
 from typing import Any
 
-from gradscape.executors.face import Event, Tell, Work
+from gradscape.executors.face import Event, Tell, Work, reason
 from gradscape.executors.supervised import Supervised, Task
 from gradscape.executors.worker import Worker, start_server, worker_context
 
@@ -74,6 +74,8 @@ class Processes(Supervised):
                     else:
                         self.hear(speakers[connection])
                 self.end_hung()
+        except Exception as error:
+            self.give_up(self.running.values(), f"the supervisor ended: {reason(error)}")
         finally:
             for worker in (*self.running, *self.idle):
                 worker.kill()

@@ -108,9 +108,8 @@ class Ray(Supervised):
                     self.lost(ref, self.hung_words())
             for ref in self.running:
                 self.ray.cancel(ref, force=True)
-        except Exception as error:  # the cluster itself is gone: whoever waits must hear of it
-            for task in (*self.running.values(), *self.waiting):
-                self.fail(task.future, task.name, f"the cluster was lost ({first_line(error)})")
+        except Exception as error:  # the cluster itself is gone
+            self.give_up(self.running.values(), f"the cluster was lost ({first_line(error)})")
         finally:
             for task in self.running.values():
                 self.end(task.name)

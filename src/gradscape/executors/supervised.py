@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,6 +85,11 @@ class Supervised(Executor):
         with self.lock:
             self.waiting.insert(0, task)
         self.tell(Event(task.name, "died", why))
+
+    def give_up(self, running: Iterable[Task], why: str) -> None:
+        """Fail everything: whoever waits for it must hear of it."""
+        for task in (*running, *self.waiting):
+            self.fail(task.future, task.name, why)
 
     def hung_words(self) -> str:
         return f"its worker hung: nothing came of {self.limit:g} s of work"
