@@ -155,16 +155,19 @@ def wait(sweep: Sweep, command: subprocess.Popen[bytes]) -> int:
 
 
 def to_workers(act: Callable[[int], None]) -> Callable[[Sweep, random.Random, Found], None]:
-    """A fault done to processes at work, to each once; what counts is which of them died of it."""
+    """A fault done to processes at work, to each and each run once: three in a row without an epoch between
+    them are a run's end, by design. What counts is which processes died of it.
+    """
 
     def disturb(sweep: Sweep, generator: random.Random, found: Found) -> None:
-        command, hit = sweep.begin(), set[int]()
+        command, hit, runs = sweep.begin(), set[int](), set[Path]()
         for _ in sweep.pauses(command, generator):
-            at_work = [(run, pid) for run, pid in sweep.at_work() if pid not in hit]
+            at_work = [(r, pid) for r, pid in sweep.at_work() if pid not in hit and r.path not in runs]
             if at_work and len(hit) < sweep.runs // 2:
                 run, pid = generator.choice(at_work)
                 act(pid)
                 hit.add(pid)
+                runs.add(run.path)
                 found.epochs_twice = max(found.epochs_twice, behind(run))
         wait(sweep, command)
         found.faults = sum(len(status.get("deaths", ())) for status in sweep.look().values())
