@@ -286,6 +286,8 @@ def test_a_supervisor_that_ends_says_so_to_whoever_waits(monkeypatch: pytest.Mon
         for future in futures:
             with pytest.raises(JobFailed, match="the supervisor ended: UnpicklingError: invalid load key"):
                 future.result(timeout=60)
+        with pytest.raises(JobFailed, match="the supervisor ended"):
+            executor.submit("late", 1).result(timeout=60)
 
 
 def test_ctrl_c_while_workers_start_leaves_the_fork_server_quiet() -> None:

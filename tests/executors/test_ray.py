@@ -113,6 +113,7 @@ def test_jobs_of_a_lost_node_go_on_elsewhere(cluster: Any, second: Any, tmp_path
         assert [future.result(timeout=120) for future in futures] == [10, 10]
     kinds = [events.get().kind for _ in range(events.qsize())]
     assert kinds.count("died") == 1
+    cluster.wait_for_nodes()  # until it knows, it would give that node more to do
 
 
 def test_a_hung_job_is_ended(cluster: Any, tmp_path: Path) -> None:
@@ -121,6 +122,21 @@ def test_a_hung_job_is_ended(cluster: Any, tmp_path: Path) -> None:
         assert executor.submit("a", tmp_path / "a").result(timeout=120) == "survived"
     died = [e for e in (events.get() for _ in range(events.qsize())) if e.kind == "died"]
     assert [event.payload for event in died] == ["its worker hung: nothing came of 2 s of work"]
+
+
+def test_when_the_cluster_is_lost_every_job_fails_with_the_reason(cluster: Any) -> None:
+    class Gone:
+        def remote(self, *args: Any) -> None:
+            raise ConnectionError("Failed to reconnect within the grace period")
+
+    ended: list[str] = []
+    with Ray(double, "ray", end=ended.append) as executor:
+        executor.do = Gone()
+        futures = [executor.submit(name, 1) for name in "ab"]
+        for future in futures:
+            with pytest.raises(JobFailed, match=r"the cluster was lost \(ConnectionError: Failed to"):
+                future.result(timeout=60)
+    assert ended == ["a"]  # its folder is free again
 
 
 def test_fractions_of_a_gpu_are_shared(cluster: Any) -> None:

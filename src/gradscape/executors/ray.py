@@ -122,8 +122,14 @@ class Ray(Supervised):
             task.deadline = None  # its time runs when it begins
             if (sent := self.begin(task.name, task.job)) is None:
                 self.finish(task.future, task.name, None)
-            else:
-                self.running[self.do.remote(self.work, task.name, sent, self.mailbox)] = task
+                continue
+            try:
+                ref = self.do.remote(self.work, task.name, sent, self.mailbox)
+            except Exception:
+                self.end(task.name)
+                self.put_back(task)
+                raise
+            self.running[ref] = task
 
     def room(self) -> int:
         """Jobs that the cluster has room for at once."""

@@ -45,12 +45,15 @@ class Supervised(Executor):
         super().__init__(work, tell)
         self.limit, self.mark = limit, mark
         self.waiting: list[Task] = []
+        self.given_up = ""
         self.lock = threading.Lock()  # of `waiting`, the one thing that two threads write
 
     def submit(self, name: str, job: Any) -> Future[Any]:
         task = Task(name, job)
         with self.lock:
             self.waiting.append(task)
+        if self.given_up:
+            self.give_up((), self.given_up)
         return task.future
 
     def next_ready(self) -> Task | None:
@@ -62,6 +65,10 @@ class Supervised(Executor):
         if task is not None:
             self.extend(task)
         return task
+
+    def put_back(self, task: Task) -> None:
+        with self.lock:
+            self.waiting.insert(0, task)
 
     def extend(self, task: Task) -> None:
         task.deadline = None if self.limit is None else time.monotonic() + self.limit
@@ -82,13 +89,15 @@ class Supervised(Executor):
             return
         task.ready = time.monotonic() + pause(task.attempt)
         task.attempt += 1
-        with self.lock:
-            self.waiting.insert(0, task)
+        self.put_back(task)
         self.tell(Event(task.name, "died", why))
 
     def give_up(self, running: Iterable[Task], why: str) -> None:
-        """Fail everything: whoever waits for it must hear of it."""
-        for task in (*running, *self.waiting):
+        """Fail everything, also what comes: whoever waits for it must hear of it."""
+        self.given_up = why
+        with self.lock:
+            waiting, self.waiting = self.waiting, []
+        for task in (*running, *waiting):
             self.fail(task.future, task.name, why)
 
     def hung_words(self) -> str:
