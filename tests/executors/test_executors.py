@@ -240,6 +240,20 @@ def test_a_process_serves_job_after_job_until_one_fails() -> None:
         assert pids != {os.getpid()}
 
 
+def die_unless_new(job: Path, report: Any) -> str:
+    """Only a process that has done nothing else does it; killed in any other."""
+    if (job / str(os.getpid())).exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    (job / str(os.getpid())).touch()
+    return "done"
+
+
+def test_what_is_tried_again_gets_a_process_of_its_own(tmp_path: Path) -> None:
+    with Processes(die_unless_new, 1) as executor:
+        for number in range(4):  # each but the first dies once, in the process of the one before
+            assert executor.submit(str(number), tmp_path).result(timeout=60) == "done"
+
+
 def report_until_stopped(job: list[str], report: Any) -> None:
     try:
         while True:

@@ -23,8 +23,8 @@ from gradscape.executors.worker import Worker, start_server, worker_context
 class Processes(Supervised):
     """At most `workers` jobs at once, each in a process that does no other meanwhile.
 
-    A process serves job after job; after one that failed it is replaced. The workers stop with this process,
-    also when it is killed.
+    A process serves job after job; after one that failed it is replaced, and what is tried again gets a new
+    one. The workers stop with this process, also when it is killed.
 
     Args:
         work, tell, limit, mark: see `Supervised`.
@@ -85,8 +85,14 @@ class Processes(Supervised):
     def give_out(self) -> None:
         """Begin what is ready, in order, while there are workers."""
         while len(self.running) < self.workers and (task := self.next_ready()) is not None:
+            if task.attempt > 1 and self.idle:  # a process that is as it was at first
+                self.idle.pop().kill()
             try:
-                worker = self.idle.pop() if self.idle else Worker.start(self.context, self.work)
+                worker = (
+                    self.idle.pop()
+                    if self.idle and task.attempt == 1
+                    else Worker.start(self.context, self.work)
+                )
             except OSError as error:  # no more processes or files to be had, for now
                 self.again(task, f"no worker could be started ({error.strerror})")
                 continue
