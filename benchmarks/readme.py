@@ -127,6 +127,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "precision": precision,
     },
     "docs/sweeps.md": {
+        "example": sweep_tables.example,
         "faults": sweep_tables.faults,
         "integrity": sweep_tables.integrity,
         "sweep-growth": sweep_tables.growth,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from tables import RESULTS, machine_line, result, table
+import csv
+
+from tables import RESULTS, ROOT, machine_line, result, table
+
+EXAMPLE = ROOT / "results" / "sweep-depth-and-norm-digits"
 
 WHAT = {
     "none": "none",
@@ -90,3 +94,32 @@ def growth() -> str:
         "`gradscape report`",
     )
     return "\n".join([*table(head, rows), "", machine_line(found["machine"]) + "."])
+
+
+def example() -> str:
+    """The points of the example, each with what its comparison of BatchNorm with none says."""
+    points, comparisons = (
+        list(csv.DictReader((EXAMPLE / "tables" / f"table-{number}.csv").open())) for number in (1, 2)
+    )
+    rows = []
+    for depth in dict.fromkeys(point["net.depth"] for point in points):
+        by = {point["net.norm"]: point for point in points if point["net.depth"] == depth}
+        found = next(
+            each for each in comparisons if each["axis"] == "net.norm" and each["at"] == f"depth {depth}"
+        )
+        difference = f"{found['difference']} ({found['95 % interval']})"
+        rows.append(
+            (
+                depth,
+                by["none"]["acc valid"],
+                by["batch"]["acc valid"],
+                difference.removesuffix(" (–)"),
+                found["d_z"],
+                found["verdict"],
+                found["after Holm"],
+            )
+        )
+    provenance = result("results/sweep-depth-and-norm-digits/provenance.json")
+    head = ("depth", "without BatchNorm", "with", "difference (95 %)", "d_z", "verdict", "after Holm")
+    where = f"{provenance['runs']} runs; {machine_line(provenance['machine'])}."
+    return "\n".join([*table(head, rows), "", where])

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from gradscape.study.sweep import Study
+
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 NEEDS = {"watch_lightning": "pytorch_lightning", "watch_transformers": "transformers"}
 LAUNCH = {"watch_ddp": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]}
@@ -39,3 +41,9 @@ def test_the_example_runs(path: Path, tmp_path: Path) -> None:
     rows = int(re.search(r"watched \d+ parameter tensors over (\d+) rows", printed).group(1))  # type: ignore[union-attr]
     written = [json.loads(line) for line in (tmp_path / "gradients.jsonl").read_text().splitlines()]
     assert [row["step"] for row in written] == list(range(rows))
+
+
+def test_the_study_file_is_a_study() -> None:
+    study = Study.read(Path(__file__).parents[1] / "examples" / "depth_and_norm.yaml")
+    assert len(study.runs()) == 24
+    assert next(iter(study.points())) == "net.depth=8 net.norm=none"
