@@ -19,7 +19,7 @@ from rich.console import Console
 
 from cases import tiny
 from gradscape.cli import main
-from gradscape.glance import Glances
+from gradscape.glance import Glance, Glances
 from gradscape.run_table import run_table
 from gradscape.store import RunFolder, StudyFolder
 from made_studies import ask, epoch, every_state, put, results, spoil
@@ -171,19 +171,28 @@ def test_wrong_flags_are_one_line(
 
 
 def test_watched_without_a_terminal_it_says_each_change(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = tiny(seed=1, epochs=2), tiny(seed=2, epochs=2)
     put(tmp_path, first, "pending")
     ask(tmp_path, [first, second])
+    looked, look = threading.Event(), Glances.look
+
+    def once(self: Glances) -> list[Glance]:
+        found = look(self)
+        looked.set()
+        return found
+
+    monkeypatch.setattr(Glances, "look", once)
 
     def work() -> None:
+        assert looked.wait(60)
         for config in (first, second):
             folder = put(tmp_path, config, "pending")
             with folder.locked():
                 folder.set_status("running")
                 for number in (1, 2):
-                    time.sleep(0.2)
+                    time.sleep(0.5)
                     folder.append(epoch(number))
                 folder.set_status("done", test=results(2, 2))
 

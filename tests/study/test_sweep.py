@@ -365,7 +365,7 @@ def test_a_study_survives_its_file(
         ("name: a", "study.yaml: axes: none are given"),
         (
             "axs: []",
-            "study.yaml: axs: no such key; known here: name, title, base, axes, exclude, seeds, equal_up",
+            "study.yaml: axs: no such key; known here: name, title, base, axes, exclude, seeds, seeds_at_m",
         ),
         ("axes: [{optim.lr: [fast]}]", "study.yaml: axis optim.lr: 'fast' is not a number"),
         ("axes: [{optim.lr: [1e-3]}]\nseeds: many", "study.yaml: seeds: 'many' is not a whole number"),

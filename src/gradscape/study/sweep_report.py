@@ -165,7 +165,7 @@ def comparison_row(each: Comparison) -> tuple[str, ...]:
         "–" if found.p is None else f"{found.p:.2g}",
         found.verdict,
         each.holm,
-        "" if each.decided else found.reason,
+        "" if each.decided or (found.p is not None and found.effect is not None) else found.reason,
     )
 
 
