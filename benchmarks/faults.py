@@ -191,7 +191,7 @@ def starve(pid: int) -> None:
 def commands_killed(sweep: Sweep, generator: random.Random, found: Found) -> None:
     """Command, fork server and workers alike, all at once."""
     command = sweep.begin()
-    for _ in range(8):
+    for _ in range(min(8, sweep.runs // 2)):
         time.sleep(generator.uniform(3.0, 6.0))
         if command.poll() is not None:
             break
