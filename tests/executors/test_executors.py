@@ -204,6 +204,19 @@ def test_the_limit_is_from_mark_to_mark() -> None:
     assert done(none, slow_but_moving, {"a": 6})[-1].kind == "failed"
 
 
+def test_a_supervisor_that_slept_hears_its_workers_before_it_judges_them() -> None:
+    """As after the command was stopped and continued: what they said meanwhile is in the pipe."""
+    asleep = threading.Event()
+
+    def tell(event: Event) -> None:
+        if event.kind == "progress" and not asleep.is_set():
+            asleep.set()
+            time.sleep(1.5)  # in the supervisor's thread; the limit is long over then
+
+    with Processes(slow_but_moving, 1, tell, limit=0.7) as executor:
+        assert executor.submit("a", 8).result(timeout=60) == "done"
+
+
 @pytest.mark.parametrize("make", [two, EXECUTORS["threads"]], ids=["processes", "threads"])
 def test_a_job_without_memory_is_tried_again(make: Make, tmp_path: Path) -> None:
     events = done(make, lack_memory_at_first, {"a": tmp_path / "a"})

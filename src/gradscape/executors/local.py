@@ -126,6 +126,9 @@ class Processes(Supervised):
             self.fail(task.future, task.name, payload)
 
     def end_hung(self) -> None:
-        for worker in [worker for worker, task in self.running.items() if self.hung(task)]:
+        late = [worker for worker, task in self.running.items() if self.hung(task)]
+        for worker in [
+            worker for worker in late if not worker.connection.poll()
+        ]:  # this process may have slept
             worker.kill()  # not terminate: a stopped process hears nothing else
             self.again(self.running.pop(worker), self.hung_words())
