@@ -206,15 +206,17 @@ def test_the_limit_is_from_mark_to_mark() -> None:
 
 def test_a_supervisor_that_slept_hears_its_workers_before_it_judges_them() -> None:
     """As after the command was stopped and continued: what they said meanwhile is in the pipe."""
-    asleep = threading.Event()
+    asleep, kinds = threading.Event(), list[str]()
 
     def tell(event: Event) -> None:
+        kinds.append(event.kind)
         if event.kind == "progress" and not asleep.is_set():
             asleep.set()
             time.sleep(1.5)  # in the supervisor's thread; the limit is long over then
 
     with Processes(slow_but_moving, 1, tell, limit=0.7) as executor:
         assert executor.submit("a", 8).result(timeout=60) == "done"
+    assert "died" not in kinds
 
 
 @pytest.mark.parametrize("make", [two, EXECUTORS["threads"]], ids=["processes", "threads"])

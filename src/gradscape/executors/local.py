@@ -126,9 +126,8 @@ class Processes(Supervised):
             self.fail(task.future, task.name, payload)
 
     def end_hung(self) -> None:
-        late = [worker for worker, task in self.running.items() if self.hung(task)]
-        for worker in [
-            worker for worker in late if not worker.connection.poll()
-        ]:  # this process may have slept
+        """End what hangs; who has something to say is heard first: it may be this process that stood still."""
+        hung = [w for w, task in self.running.items() if self.hung(task) and not w.connection.poll()]
+        for worker in hung:
             worker.kill()  # not terminate: a stopped process hears nothing else
             self.again(self.running.pop(worker), self.hung_words())
