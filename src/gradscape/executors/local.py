@@ -126,7 +126,7 @@ class Processes(Supervised):
             self.fail(task.future, task.name, payload)
 
     def end_hung(self) -> None:
-        """End what hangs; who has something to say is heard first: it may be this process that stood still."""
+        """End what hangs; who has something to say is heard first: it may be this process that stood."""
         hung = [w for w, task in self.running.items() if self.hung(task) and not w.connection.poll()]
         for worker in hung:
             worker.kill()  # not terminate: a stopped process hears nothing else
