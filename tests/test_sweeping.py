@@ -183,6 +183,7 @@ def test_save_writes_the_study_and_stops(
         ),
         (["--axis", "optim.lr=1", "--on", "ray", "--workers", "2"], "--workers: a cluster has as many as"),
         (["--axis", "optim.lr=1", "--on", "ray", "--asha"], "--asha: runs on ray cannot be ended from here"),
+        (["--axis", "optim.lr=1", "--on", "ray://127.0.0.1:1"], "--on ray://127.0.0.1:1: nothing answers"),
         (["--axis", "optim.lr=1", "--epoch-limit", "0"], "--epoch-limit: 0 is not possible; give seconds"),
         (["--axis", "optim.lr=1", "--cpus-per-run", "nan"], "--cpus-per-run: nan is not possible"),
         (

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import Any
 
 from gradscape.errors import ConfigError, first_line
@@ -183,16 +184,25 @@ def do(work: Work, name: str, job: Any, mailbox: Any) -> tuple[str, Any]:
     return outcome(work, job, lambda payload: deliver("progress", payload))
 
 
-def connect(address: str) -> Any:
-    """Ray, connected to a cluster whose nodes have the versions that are here."""
-    try:
-        import ray
-    except ImportError as error:
-        raise ConfigError("--on ray needs Ray; type: pip install 'gradscape[ray]'") from error
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+def reach(address: str) -> None:
+    """Refuse at once what cannot be connected to.
+
+    Raises:
+        ConfigError: Ray is not installed, the address is none, or does not answer.
+    """
+    if find_spec("ray") is None:
+        raise ConfigError("--on ray needs Ray; type: pip install 'gradscape[ray]'")
     if address != "ray":
         knock(address)
+
+
+def connect(address: str) -> Any:
+    """Ray, connected to a cluster whose nodes have the versions that are here."""
+    reach(address)
+    import ray
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if address == "ray":
             ray.init(**quiet, include_dashboard=False)

@@ -166,9 +166,10 @@ def here(left: Mapping[str, RunConfig], execution: Execution) -> SideBySide:
 
 def on_cluster(left: Mapping[str, RunConfig], execution: Execution) -> SideBySide:
     """On a Ray cluster; each node finds its device and images, and decides how it computes."""
-    from gradscape.executors.ray import Ray, Resources
+    from gradscape.executors.ray import Ray, Resources, reach
     from gradscape.study.remote import Home, remote_job
 
+    reach(execution.on)  # before anything is written
     takes = Resources(execution.cpus_per_run, execution.gpus_per_run)
 
     def executor(tell: Tell) -> Executor:
