@@ -104,3 +104,12 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError | OSError) and any(phrase in str(error) for phrase in LACKING)
+
+
+def outcome(work: Work, job: Any, report: Report) -> tuple[str, Any]:
+    """Do a job; `finished` and the result, or why it `failed`, or that it `died` of too little memory."""
+    try:
+        return "finished", work(job, report)
+    except Exception as error:
+        why = reason(error)
+        return ("died", f"out of memory: {why}") if out_of_memory(error) else ("failed", why)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import Any
 
-from gradscape.executors.face import Event, Executor, reason
+from gradscape.executors.face import Event, Executor, outcome
 
 
 class Inline(Executor):
@@ -14,12 +14,11 @@ class Inline(Executor):
     def submit(self, name: str, job: Any) -> Future[Any]:
         future: Future[Any] = Future()
         self.tell(Event(name, "started"))
-        try:
-            result = self.work(job, lambda payload: self.tell(Event(name, "progress", payload)))
-        except Exception as error:
-            self.fail(future, name, reason(error))
+        kind, payload = outcome(self.work, job, lambda said: self.tell(Event(name, "progress", said)))
+        if kind == "finished":
+            self.finish(future, name, payload)
         else:
-            self.finish(future, name, result)
+            self.fail(future, name, payload)
         return future
 
     def close(self) -> None:

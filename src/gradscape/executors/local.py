@@ -85,14 +85,12 @@ class Processes(Supervised):
     def give_out(self) -> None:
         """Begin what is ready, in order, while there are workers."""
         while len(self.running) < self.workers and (task := self.next_ready()) is not None:
-            if task.attempt > 1 and self.idle:  # a process that is as it was at first
-                self.idle.pop().kill()
+            worker = self.idle.pop() if self.idle else None
+            if worker is not None and task.attempt > 1:  # it may be what the job died of
+                worker.kill()
+                worker = None
             try:
-                worker = (
-                    self.idle.pop()
-                    if self.idle and task.attempt == 1
-                    else Worker.start(self.context, self.work)
-                )
+                worker = worker or Worker.start(self.context, self.work)
             except OSError as error:  # no more processes or files to be had, for now
                 self.again(task, f"no worker could be started ({error.strerror})")
                 continue

@@ -9,7 +9,7 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from gradscape.executors.face import ATTEMPTS, Event, Executor, Tell, Work, out_of_memory, pause, reason
+from gradscape.executors.face import ATTEMPTS, Event, Executor, Tell, Work, outcome, pause
 
 
 class Threads(Executor):
@@ -38,15 +38,18 @@ class Threads(Executor):
         for attempt in range(1, ATTEMPTS + 1):
             self.tell(Event(name, "started"))
             try:
-                self.finish(future, name, self.work(job, report))
+                kind, payload = outcome(self.work, job, report)
             except KeyboardInterrupt:
                 future.cancel()
-            except Exception as error:
-                if attempt < ATTEMPTS and out_of_memory(error):
-                    self.tell(Event(name, "died", f"out of memory: {reason(error)}"))
-                    if not self.stopping.wait(pause(attempt)):
-                        continue
-                self.fail(future, name, reason(error))
+                return
+            if kind == "died" and attempt < ATTEMPTS:
+                self.tell(Event(name, "died", payload))
+                if not self.stopping.wait(pause(attempt)):
+                    continue
+            if kind == "finished":
+                self.finish(future, name, payload)
+            else:
+                self.fail(future, name, payload)
             return
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from gradscape.executors.face import Report, Work, out_of_memory, reason
+from gradscape.executors.face import Work, outcome
 
 
 @dataclass(eq=False)
@@ -61,15 +61,6 @@ def serve(work: Work, connection: Connection) -> None:
         except EOFError:
             return
         connection.send(outcome(work, job, lambda payload: connection.send(("progress", payload))))
-
-
-def outcome(work: Work, job: Any, report: Report) -> tuple[str, Any]:
-    """Do a job; `finished` and the result, or why it `failed`, or that it `died` of too little memory."""
-    try:
-        return "finished", work(job, report)
-    except Exception as error:
-        why = reason(error)
-        return ("died", f"out of memory: {why}") if out_of_memory(error) else ("failed", why)
 
 
 def follow_parent() -> None:

@@ -55,7 +55,7 @@ class Halving:
         if name not in self.trials:
             self.trials[name] = self.study.ask()
         trial = self.trials[name]
-        for epoch in run.epochs()[seen : progress.epoch - 1]:
+        for epoch in run.epochs(after=seen)[: progress.epoch - 1 - seen]:
             trial.report(epoch.valid_accuracy, epoch.epoch)
             if trial.should_prune():
                 run.ask_stop(

@@ -78,9 +78,14 @@ def execute(plan: Plan, folder: StudyFolder, execution: Execution) -> Path:
     if execution.on == "local":
         find_data(runs, execution)
     side_by_side = (here if execution.on == "local" else on_cluster)(left, execution)
+    heard = Halving(runs, folder).heard if execution.asha else lambda name, progress: None
     with folder.locked():
         ask(folder, plan)
-    failed = run_left(plan, left, folder, execution, side_by_side)
+    jobs = jobs_of(left, folder, execution, side_by_side)
+    with ProgressView(left, len(runs) - len(left), plan.names()) as view:
+        for text in dict.fromkeys(filter(None, side_by_side.notes)):
+            view.say(text)
+        failed = drive(runs, jobs, folder, view, side_by_side.executor, heard)
     with folder.locked():
         page = rebuild(folder)
     if failed:
@@ -97,15 +102,11 @@ def find_data(runs: Mapping[str, RunConfig], execution: Execution) -> None:
         load_images(data, execution.data_root, download=execution.download, mirrors=execution.mirrors or None)
 
 
-def run_left(
-    plan: Plan,
-    left: Mapping[str, RunConfig],
-    folder: StudyFolder,
-    execution: Execution,
-    side_by_side: SideBySide,
-) -> list[str]:
-    """Do the runs that have not ended; returns the identities of runs that failed."""
-    jobs = {
+def jobs_of(
+    left: Mapping[str, RunConfig], folder: StudyFolder, execution: Execution, side_by_side: SideBySide
+) -> dict[str, TrainJob]:
+    """Identity → what a worker is given, of the runs that have not ended."""
+    return {
         name: TrainJob(
             config,
             folder.run(name).path,
@@ -116,12 +117,6 @@ def run_left(
         )
         for name, config in left.items()
     }
-    runs = plan.runs()
-    with ProgressView(left, len(runs) - len(left), plan.names()) as view:
-        for text in dict.fromkeys(filter(None, side_by_side.notes)):
-            view.say(text)
-        heard = Halving(runs, folder).heard if execution.asha else lambda name, progress: None
-        return drive(runs, jobs, folder, view, side_by_side.executor, heard)
 
 
 @dataclass(frozen=True)
