@@ -83,7 +83,7 @@ class Transformer(nn.Module):
 
 
 def vgg38() -> nn.Module:
-    return vgg(blocks=5, classes=CLASSES, image_size=32, norm="batch", seed=0)
+    return vgg(blocks=5, classes=CLASSES, image_size=32, seed=0)
 
 
 @dataclass(frozen=True)

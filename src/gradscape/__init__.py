@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gradscape.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from gradscape.config import DataConfig, NetConfig, OptimConfig, RunConfig
+    from gradscape.config import DataConfig, OptimConfig, RunConfig
     from gradscape.data import load_images
     from gradscape.errors import GradscapeError
     from gradscape.measure.check import check
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gradscape.measure.noise import noise
     from gradscape.measure.smoothness import smoothness
     from gradscape.measure.watch import watch
+    from gradscape.net_config import NetConfig
     from gradscape.report.checked_page import save_check_page
     from gradscape.report.watched_page import save_page
     from gradscape.store import RunFolder, load
@@ -30,7 +31,7 @@ HOMES = {
     "DataConfig": "gradscape.config",
     "FlowRecorder": "gradscape.measure.gradient_flow",
     "GradscapeError": "gradscape.errors",
-    "NetConfig": "gradscape.config",
+    "NetConfig": "gradscape.net_config",
     "OptimConfig": "gradscape.config",
     "RunConfig": "gradscape.config",
     "RunFolder": "gradscape.store",

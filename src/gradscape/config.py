@@ -8,98 +8,23 @@ is its result's identity.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
 import math
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from gradscape.errors import ConfigError, nearest
+from gradscape.net_config import GROUPS, NetConfig
+from gradscape.options import hints_of, option, require, require_choices
 
 T = TypeVar("T")
 Precision = Literal["fp32", "tf32", "bf16"]
-# Resolving them takes longer than all else in making a configuration.
-hints_of: Callable[[Any], dict[str, Any]] = functools.cache(typing.get_type_hints)
-
-
-def option(default: Any, text: str) -> Any:
-    """A field with its one-line help text."""
-    return field(default=default, metadata={"help": text})
-
-
-def require(holds: bool, name: str, value: object, allowed: str) -> None:
-    """Raise the one line every out-of-range setting gets."""
-    if not holds:
-        raise ConfigError(f"{name}: {value!r} is not possible; {allowed}")
-
-
-def require_choices(config: Any, section: str = "") -> None:
-    """Check every field that is a `Literal` (a caller from Python may pass anything)."""
-    for name, kind in hints_of(type(config)).items():
-        if typing.get_origin(kind) is Literal:
-            value, known = getattr(config, name), typing.get_args(kind)
-            if value not in known:
-                raise ConfigError(
-                    f"{section}{name}: {value!r} is not one of {', '.join(known)}{nearest(str(value), known)}"
-                )
-
-
-@dataclass(frozen=True)
-class NetConfig:
-    """A network of the paper's VGG family: `depth` counts convolutions and the linear layer."""
-
-    family: Literal["vgg"] = option("vgg", "architecture")
-    depth: int = option(38, "layers with weights: 2 + stages × (2 × blocks + 2), so 8, 14, 20, … at 3 stages")
-    filters: int = option(32, "channels of every convolution")
-    stages: int = option(3, "stages; each ends by halving height and width")
-    norm: Literal["none", "batch", "algorithm1"] = option(
-        "batch", "normalisation; algorithm1 is BatchNorm written as the paper's Algorithm 1"
-    )
-    norm_where: Literal["blocks", "everywhere"] = option(
-        "blocks", "normalise the blocks' convolutions (the paper) or every convolution (recommended)"
-    )
-    entry_norm: bool = option(
-        False, "normalise the entry convolution whatever norm says (the course code does)"
-    )
-    conv_bias: Literal["reduction", "unnormalised"] = option(
-        "reduction", "biases in reduction blocks only (the course code), or wherever no norm follows"
-    )
-    head: Literal["average", "flatten"] = option(
-        "average", "global average pooling, or all pixels, before the linear layer"
-    )
-    activation: Literal["leaky_relu", "relu", "tanh"] = option(
-        "leaky_relu", "activation after every convolution"
-    )
-    slope: float = option(0.01, "leaky_relu's slope for negative inputs")
-    init: Literal["default", "he", "glorot"] = option(
-        "default", "weights: torch's default (the paper), He et al. 2015, Glorot & Bengio 2010"
-    )
-
-    def __post_init__(self) -> None:
-        require_choices(self, "net.")
-        require(1 <= self.filters <= 4_096, "net.filters", self.filters, "give 1 … 4096")
-        require(self.depth <= 2_000, "net.depth", self.depth, "give at most 2000")
-        require(self.stages >= 1, "net.stages", self.stages, "give 1 or more")
-        require(0 <= self.slope < 1, "net.slope", self.slope, "give 0 ≤ slope < 1")
-        first, step = 2 + 2 * self.stages, 2 * self.stages
-        if self.depth < first or (self.depth - first) % step:
-            below = max(first, self.depth - (self.depth - first) % step)
-            options = str(below) if self.depth < first else f"{below} or {below + step}"
-            raise ConfigError(
-                f"net.depth: no VGG of {self.stages} stages has {self.depth} layers; "
-                f"depths are {first} + {step}k: try --net.depth {options}"
-            )
-
-    @property
-    def blocks(self) -> int:
-        """Convolutional blocks per stage."""
-        return (self.depth - 2 - 2 * self.stages) // (2 * self.stages)
 
 
 @dataclass(frozen=True)
@@ -171,17 +96,23 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Adam (Kingma & Ba 2015), cosine annealing per epoch without restarts (Loshchilov & Hutter 2017)."""
+    """Adam (Kingma & Ba 2015), or SGD with momentum as in the papers on ResNet and DenseNet.
 
+    Cosine annealing per epoch without restarts (Loshchilov & Hutter 2017).
+    """
+
+    name: Literal["adam", "sgd"] = option("adam", "optimiser")
     lr: float = option(1e-3, "learning rate of the first epoch")
     min_lr: float = option(2e-5, "learning rate the cosine ends at")
     period: int | None = option(None, "epochs from lr to min_lr (default: the run's epochs)")
-    weight_decay: float = option(0.0, "L2 penalty in Adam's gradient")
+    weight_decay: float = option(0.0, "L2 penalty in the gradient")
+    momentum: float = option(0.9, "of SGD: decay of the sum of gradients")
     beta1: float = option(0.9, "decay of Adam's first moment")
     beta2: float = option(0.999, "decay of Adam's second moment")
     eps: float = option(1e-8, "Adam's epsilon: gradients far below it give no step")
 
     def __post_init__(self) -> None:
+        require_choices(self, "optim.")
         for name in ("lr", "min_lr", "weight_decay", "eps"):
             value = getattr(self, name)
             require(math.isfinite(value) and value >= 0, f"optim.{name}", value, "give a finite number ≥ 0")
@@ -189,8 +120,10 @@ class OptimConfig:
         require(
             self.min_lr <= self.lr, "optim.min_lr", self.min_lr, f"give at most optim.lr, which is {self.lr}"
         )
-        for name in ("beta1", "beta2"):
-            require(0 <= getattr(self, name) < 1, f"optim.{name}", getattr(self, name), "give 0 ≤ beta < 1")
+        for name in ("beta1", "beta2", "momentum"):
+            require(
+                0 <= getattr(self, name) < 1, f"optim.{name}", getattr(self, name), f"give 0 ≤ {name} < 1"
+            )
         require(self.period is None or self.period >= 1, "optim.period", self.period, "give 1 or more epochs")
 
 
@@ -212,6 +145,9 @@ class RunConfig:
     )
     landscape_images: int = option(
         0, "training images on which the loss is measured over a plane around the trained weights; 0 for none"
+    )
+    noise_batches: int = option(
+        0, "training mini-batches over which the gradient's noise is measured after training; 0 for none"
     )
     keep_every: int = option(
         0, "epochs from one kept set of weights to the next, from before the first; 0 to keep none"
@@ -246,39 +182,81 @@ class RunConfig:
             self.batch_size,
             f"give 1 … {self.data.train}, the number of training images",
         )
-        shrink = 2**self.net.stages
+        steps = math.ceil(self.data.train / self.batch_size)
         require(
-            self.data.dataset.size % shrink == 0,
+            self.noise_batches in (0, *range(2, steps + 1)),
+            "noise_batches",
+            self.noise_batches,
+            f"give 0, or 2 … {steps}, the mini-batches of an epoch",
+        )
+        size, halvings = self.data.dataset.size, self.net.halvings
+        require(
+            size % 2**halvings == 0,
             "net.stages",
             self.net.stages,
-            f"{self.data.dataset.size}-pixel images must halve {self.net.stages} times without remainder",
+            f"{size}-pixel images must halve {halvings} times without remainder",
         )
+        if self.net.norm == "instance" and size == 2**halvings:
+            raise ConfigError(
+                f"net.norm: instance normalises over pixels, and {self.net.stages} stages leave one; "
+                "give fewer --net.stages or another --net.norm"
+            )
         if self.optim.period is None:
             object.__setattr__(self, "optim", dataclasses.replace(self.optim, period=self.epochs))
 
     @property
     def identity(self) -> str:
         """Readable name + short hash of the canonical form; names the run's folder."""
-        norm = {"none": "plain", "batch": "bn", "algorithm1": "alg1"}[self.net.norm]
-        name = f"vgg{self.net.depth:02d}-{norm}-lr{self.optim.lr:g}-b{self.batch_size}-s{self.seed}"
-        values = to_dict(self)
-        for measure in ("smoothness_every", "curvature_images", "landscape_images", "keep_every"):
-            if not values[measure]:
-                del values[measure]  # runs from before there was a choice keep their names
-        if self.precision == "fp32":
-            del values["precision"]  # likewise
-        else:
-            name += f"-{self.precision}"
-        canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
+        name = f"{self.net.name}-lr{self.optim.lr:g}-b{self.batch_size}-s{self.seed}"
+        name += "" if self.optim.name == "adam" else f"-{self.optim.name}"
+        name += "" if self.precision == "fp32" else f"-{self.precision}"
+        canonical = json.dumps(without_later(self), sort_keys=True, separators=(",", ":"))
         return f"{name}-{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
 
     @property
     def label(self) -> str:
         """What a person calls it, such as `vgg38+bn lr 0.001 batch 100 seed 0`."""
-        norm = {"none": "", "batch": "+bn", "algorithm1": "+alg1"}[self.net.norm]
-        norm += "" if self.net.init == "default" else f" {self.net.init}-init"
-        run = f"vgg{self.net.depth:02d}{norm} lr {self.optim.lr:g} batch {self.batch_size} seed {self.seed}"
-        return run if self.precision == "fp32" else f"{run} {self.precision}"
+        words = [self.net.label, f"lr {self.optim.lr:g}", f"batch {self.batch_size}", f"seed {self.seed}"]
+        if self.optim.weight_decay:
+            words.insert(2, f"L2 {self.optim.weight_decay:g}")
+        if self.optim.name != "adam":
+            words.insert(1, self.optim.name)
+        if self.precision != "fp32":
+            words.append(self.precision)
+        return " ".join(words)
+
+
+# Settings that came later, and what runs from before them had: those keep their names.
+LATER: Mapping[str, Mapping[str, object]] = {
+    "": {
+        "smoothness_every": 0,
+        "curvature_images": 0,
+        "landscape_images": 0,
+        "noise_batches": 0,
+        "keep_every": 0,
+        "precision": "fp32",
+    },
+    "net": {
+        "growth": 12,
+        "skip": False,
+        "shortcut": "a",
+        "groups": GROUPS,
+        "dropout": 0.0,
+        "stochastic_depth": 0.0,
+    },
+    "optim": {"name": "adam", "momentum": 0.9},
+}
+
+
+def without_later(config: RunConfig) -> dict[str, Any]:
+    """Plain nested values without those later settings that are as they were before there was a choice."""
+    values = to_dict(config)
+    for section, defaults in LATER.items():
+        held = values[section] if section else values
+        for name, default in defaults.items():
+            if held[name] == default:
+                del held[name]
+    return values
 
 
 def to_dict(config: Any) -> dict[str, Any]:

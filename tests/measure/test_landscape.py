@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from gradscape.errors import ConfigError, StoreError
 from gradscape.measure.landscape import landscape
-from gradscape.nets import vgg
+from gradscape.nets import Layers, vgg
 
 torch.manual_seed(0)
 X, Y = torch.randn(60, 3, 16, 16), torch.arange(60) % 10
@@ -23,7 +23,7 @@ X, Y = torch.randn(60, 3, 16, 16), torch.arange(60) % 10
 
 def network(norm: str = "batch") -> nn.Module:
     """VGG14 whose running statistics have seen the images, and whose logits are not all but alike."""
-    model = vgg(blocks=1, classes=10, image_size=16, seed=0, norm=norm, filters=4)
+    model = vgg(blocks=1, classes=10, image_size=16, seed=0, layers=Layers(norm=norm), filters=4)
     with torch.no_grad():
         for _ in range(5):
             model(X)

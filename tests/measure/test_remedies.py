@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gradscape.measure.remedies import REMEDIES, Applied
-from gradscape.nets import vgg
+from gradscape.nets import Layers, vgg
 
 IMAGES = torch.randn(16, 3, 8, 8)
 
@@ -177,7 +177,7 @@ def test_norms_stand_after_each_layer_but_the_last() -> None:
 
 
 def test_norms_can_be_put_into_networks_that_read_their_layers_attributes() -> None:
-    model = vgg(blocks=1, classes=4, image_size=8, seed=0, filters=4, norm="none")
+    model = vgg(blocks=1, classes=4, image_size=8, seed=0, filters=4, layers=Layers(norm="none"))
     found = applied("norm", model, IMAGES)
     assert found.what.startswith("BatchNorm2d after 13 layers")
     assert found.model(IMAGES).shape == (16, 4)
@@ -222,7 +222,7 @@ def test_a_skip_goes_around_functions_too_and_takes_arguments_by_name() -> None:
 
 
 def test_where_tracing_fails_a_skip_goes_around_modules_and_it_is_said() -> None:
-    model = vgg(blocks=2, classes=4, image_size=8, seed=0, filters=4, norm="none", slope=0.5)
+    model = vgg(blocks=2, classes=4, image_size=8, seed=0, filters=4, layers=Layers(norm="none", slope=0.5))
     found = applied("skip", model, IMAGES)
     assert found.what.startswith("a skip around 6 modules that keep their shape; torch.fx cannot trace VGG: ")
     x = torch.randn(2, 4, 8, 8)

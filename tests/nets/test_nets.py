@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from gradscape.nets import vgg
+from gradscape.nets import Layers, vgg
 from gradscape.nets.normalise import Algorithm1
 
 
 def build(blocks: int = 5, **options: Any) -> nn.Module:
-    return vgg(blocks=blocks, classes=100, image_size=32, seed=0, **options)
+    kinds = {name: options.pop(name) for name in ("norm", "activation", "slope") if name in options}
+    return vgg(blocks=blocks, classes=100, image_size=32, seed=0, layers=Layers(**kinds), **options)
 
 
 def count(model: nn.Module) -> int:
@@ -76,8 +77,8 @@ def test_any_member_of_the_family_gives_logits(
     blocks: int, stages: int, filters: int, norm: str, head: str, activation: str, init: str
 ) -> None:
     model = vgg(
-        blocks=blocks, stages=stages, filters=filters, norm=norm, head=head, activation=activation, init=init,
-        classes=7, image_size=16, seed=0,
+        blocks=blocks, stages=stages, filters=filters, layers=Layers(norm=norm, activation=activation),
+        head=head, init=init, classes=7, image_size=16, seed=0,
     )  # fmt: skip
     out = model(torch.randn(3, 3, 16, 16))
     assert out.shape == (3, 7)

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from cases import TINY
-from gradscape.config import DataConfig, NetConfig, RunConfig
+from gradscape.config import DataConfig, RunConfig
 from gradscape.errors import ConfigError
+from gradscape.net_config import NetConfig
 from gradscape.study import packing
 from gradscape.study.cost import dummy_step, run_bytes
 from gradscape.study.packing import at_once, images_per_second, pack, share_memory

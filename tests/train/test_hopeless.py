@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cases import TINY, digits
-from gradscape.config import NetConfig
+from gradscape.net_config import NetConfig
 from gradscape.records import EpochRecord
 from gradscape.store import RunFolder
 from gradscape.train.hopeless import hopeless

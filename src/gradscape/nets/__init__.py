@@ -1,5 +1,6 @@
-"""Networks from plain arguments: `vgg` builds the paper's family."""
+"""Networks from plain arguments: `vgg` builds the paper's, of what `Layers` makes."""
 
+from gradscape.nets.layers import Layers
 from gradscape.nets.vgg import VGG, vgg
 
-__all__ = ["VGG", "vgg"]
+__all__ = ["VGG", "Layers", "vgg"]

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
 
-Maker = Callable[[], nn.Module]
+from gradscape.nets.layers import Layers
 
 
 class EntryBlock(nn.Module):
     """Conv2D → (norm) → activation, from 3 channels."""
 
-    def __init__(self, filters: int, norm: Maker, activation: Maker, bias: bool) -> None:
+    def __init__(self, filters: int, layers: Layers, bias: bool) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, filters, 3, padding=1, bias=bias)
-        self.norm = norm()
-        self.activation = activation()
+        self.conv = layers.conv(3, filters, bias=bias)
+        self.norm = layers.after_conv(filters)
+        self.activation = layers.act()
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.activation(self.norm(self.conv(x)))
@@ -26,13 +24,13 @@ class EntryBlock(nn.Module):
 class ConvBlock(nn.Module):
     """Conv2D → (norm) → activation → Conv2D → (norm) → activation."""
 
-    def __init__(self, filters: int, norm: Maker, activation: Maker, bias: bool) -> None:
+    def __init__(self, filters: int, layers: Layers, bias: bool) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(filters, filters, 3, padding=1, bias=bias)
-        self.norm1 = norm()
-        self.conv2 = nn.Conv2d(filters, filters, 3, padding=1, bias=bias)
-        self.norm2 = norm()
-        self.activation = activation()
+        self.conv1 = layers.conv(filters, filters, bias=bias)
+        self.norm1 = layers.after_conv(filters)
+        self.conv2 = layers.conv(filters, filters, bias=bias)
+        self.norm2 = layers.after_conv(filters)
+        self.activation = layers.act()
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.activation(self.norm1(self.conv1(x)))
@@ -47,8 +45,8 @@ class ConvBlock(nn.Module):
 class ReductionBlock(ConvBlock):
     """The same with average pooling by 2 after the first activation: halves height and width."""
 
-    def __init__(self, filters: int, norm: Maker, activation: Maker, bias: bool) -> None:
-        super().__init__(filters, norm, activation, bias)
+    def __init__(self, filters: int, layers: Layers, bias: bool) -> None:
+        super().__init__(filters, layers, bias)
         self.pool = nn.AvgPool2d(2)
 
     def between(self, x: Tensor) -> Tensor:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from gradscape.nets.blocks import ConvBlock, EntryBlock, Maker, ReductionBlock
+from gradscape.nets.blocks import ConvBlock, EntryBlock, ReductionBlock
 from gradscape.nets.initialise import initialise
-from gradscape.nets.normalise import NORMS
+from gradscape.nets.layers import Layers
 
 
 def vgg(
@@ -20,13 +20,11 @@ def vgg(
     seed: int,
     filters: int = 32,
     stages: int = 3,
-    norm: str = "batch",
+    layers: Layers | None = None,
     norm_where: str = "blocks",
     entry_norm: bool = False,
     conv_bias: str = "reduction",
     head: str = "average",
-    activation: str = "leaky_relu",
-    slope: float = 0.01,
     init: str = "default",
 ) -> VGG:
     """A VGG as in §5.2 of the paper, its weights drawn from `seed` alone.
@@ -36,8 +34,8 @@ def vgg(
         classes: outputs of the linear layer.
         image_size: height and width of the images, divisible by 2**stages.
         seed: of the initial weights; torch's global generator is left as found.
-        filters, stages, norm, norm_where, entry_norm, conv_bias, head, activation, slope, init:
-            as in `gradscape.config.NetConfig`.
+        layers: its norm, activation and dropout; by default BatchNorm and LeakyReLU.
+        filters, stages, norm_where, entry_norm, conv_bias, head, init: as in `gradscape.config.NetConfig`.
 
     Returns:
         A module from (N, 3, image_size, image_size) images to (N, classes) logits.
@@ -46,6 +44,7 @@ def vgg(
         >>> sum(p.numel() for p in vgg(blocks=0, classes=100, image_size=32, seed=0).parameters())
         59652
     """
+    layers = layers or Layers()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = VGG(
@@ -54,14 +53,12 @@ def vgg(
             pixels=(image_size >> stages) ** 2 if head == "flatten" else 1,
             filters=filters,
             stages=stages,
-            norm=norm,
+            layers=layers,
             norm_where=norm_where,
             entry_norm=entry_norm,
             conv_bias=conv_bias,
-            activation=activation,
-            slope=slope,
         )
-        initialise(model, init, activation, slope)
+        initialise(model, init, layers.activation, layers.slope)
     return model
 
 
@@ -76,28 +73,22 @@ class VGG(nn.Module):
         pixels: int,
         filters: int,
         stages: int,
-        norm: str,
+        layers: Layers,
         norm_where: str,
         entry_norm: bool,
         conv_bias: str,
-        activation: str,
-        slope: float,
     ) -> None:
         super().__init__()
-        act = ACTIVATIONS[activation](slope)
-        everywhere = norm if norm_where == "everywhere" else "none"
-        entry = "batch" if entry_norm and everywhere == "none" else everywhere
+        reducing = layers if norm_where == "everywhere" else replace(layers, norm="none")
+        entry = replace(layers, norm="batch") if entry_norm and reducing.norm == "none" else reducing
 
-        def bias(norm_here: str, in_reduction: bool) -> bool:
-            return in_reduction if conv_bias == "reduction" else norm_here == "none"
+        def bias(here: Layers, in_reduction: bool) -> bool:
+            return in_reduction if conv_bias == "reduction" else here.norm == "none"
 
-        def maker(name: str) -> Maker:
-            return lambda: NORMS[name](filters)
-
-        self.entry = EntryBlock(filters, maker(entry), act, bias(entry, False))
+        self.entry = EntryBlock(filters, entry, bias(entry, False))
         for stage in range(1, stages + 1):
-            inside = [ConvBlock(filters, maker(norm), act, bias(norm, False)) for _ in range(blocks)]
-            last = ReductionBlock(filters, maker(everywhere), act, bias(everywhere, True))
+            inside = [ConvBlock(filters, layers, bias(layers, False)) for _ in range(blocks)]
+            last = ReductionBlock(filters, reducing, bias(reducing, True))
             self.add_module(f"stage{stage}", nn.Sequential(*inside, last))
         self.pool = nn.AdaptiveAvgPool2d(1) if pixels == 1 else nn.Identity()
         self.linear = nn.Linear(filters * pixels, classes)
@@ -111,12 +102,3 @@ class VGG(nn.Module):
         with torch.autocast(x.device.type, enabled=False):  # in mixed precision, logits stay float32
             logits: Tensor = self.linear(features.to(self.linear.weight.dtype))
         return logits
-
-
-# In place: the activation's input is BatchNorm's or the convolution's output, which neither needs for
-# its backward pass, and both activations' gradients follow from their outputs.
-ACTIVATIONS: dict[str, Callable[[float], Maker]] = {
-    "leaky_relu": lambda slope: lambda: nn.LeakyReLU(slope, inplace=slope > 0),
-    "relu": lambda slope: lambda: nn.ReLU(inplace=True),
-    "tanh": lambda slope: nn.Tanh,
-}

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gradscape.config import DATASETS, DataConfig, NetConfig, OptimConfig, Precision, RunConfig
+from gradscape.config import DATASETS, DataConfig, OptimConfig, Precision, RunConfig
 from gradscape.errors import ConfigError, nearest
+from gradscape.net_config import NetConfig
 from gradscape.study.batchnorm_report import PARTS, QUESTION
 from gradscape.study.reproduction import PresetPlan, Reproduction
 

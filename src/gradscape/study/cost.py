@@ -25,6 +25,7 @@ TEST_IMAGES = {"digits": 300, "cifar10": 10_000, "cifar100": 10_000}
 def macs_per_image(config: RunConfig) -> int:
     """Multiply-adds of one forward pass, convolutions and linear layer (140.23 M for VGG38 at 32×32)."""
     net, size = config.net, config.data.dataset.size
+    assert net.filters is not None
     kernel = 9 * net.filters
     total = kernel * 3 * size**2
     for stage in range(net.stages):
@@ -73,6 +74,7 @@ def run_bytes(config: RunConfig) -> int:
     net, data = config.net, config.data
     known, pad = data.dataset, data.crop_pad
     assert pad is not None
+    assert net.filters is not None
     full = net.filters * known.size**2  # values in the largest tensor of one image
     copies = {"none": 1, "batch": 2, "algorithm1": 4}[net.norm]
     kept = sum(full // 4**stage * (copies * 2 * net.blocks + 1.25) for stage in range(net.stages))
