@@ -56,7 +56,7 @@ def errors(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int,
         (["train", "--net.depth", "x"], "argument --net.depth: 'x' is not a whole number"),
         (
             ["train", "--net.norm", "bach"],
-            "net.norm: 'bach' is not one of none, batch, algorithm1; did you mean 'batch'?",
+            "net.norm: 'bach' is not one of none, batch, algorithm1, renorm, group, layer, instance, weight; did you mean 'batch'?",
         ),
         (["train", "--optim.lr", "fast"], "argument --optim.lr: 'fast' is not a number"),
         (["train", "--optim.lr", "-1"], "optim.lr: -1.0 is not possible"),
