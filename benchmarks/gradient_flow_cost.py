@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from gradscape import FlowRecorder
 from gradscape.config import RunConfig
-from gradscape.study.batchnorm import plan
+from gradscape.study.batchnorm import BATCHNORM
 from gradscape.train.process import prepare_process
 from gradscape.train.state import TrainState
 from measure import spread, write
@@ -61,8 +61,8 @@ def measured(config: RunConfig) -> dict[str, Any]:
 
 def main() -> None:
     prepare_process(threads=1)
-    paper = plan("paper", None, 1).roles["vgg38-bn"]
-    quick = plan("quick", None, 1).roles["vgg38-bn"]
+    paper = BATCHNORM.plan("paper", None, 1).roles["vgg38-bn"]
+    quick = BATCHNORM.plan("quick", None, 1).roles["vgg38-bn"]
     results = {
         "32×32, batch 100": measured(replace(paper, epochs=1)),
         "16×16, batch 20": measured(replace(quick, epochs=1)),

@@ -24,13 +24,13 @@ from matplotlib.figure import Figure
 from gradscape.config import RunConfig
 from gradscape.machine import cores
 from gradscape.report.style import DPI, INK, LOOKS, styled
-from gradscape.study.batchnorm import plan
+from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.cost import dummy_step, macs_per_image, run_bytes
 from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.process import prepare_process
 from measure import RESULTS, peak_bytes, spread, write
 
-BASE = plan("paper", None, 1).roles["vgg38-bn"]
+BASE = BATCHNORM.plan("paper", None, 1).roles["vgg38-bn"]
 SECONDS = 6.0  # of timed steps, and two of them at least
 GIB = 2**30
 

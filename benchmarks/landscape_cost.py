@@ -28,7 +28,7 @@ from gradscape.machine import cores
 from gradscape.measure.objective import Objective
 from gradscape.measure.plane import random_plane
 from gradscape.measure.surface import Walker
-from gradscape.study.batchnorm import plan
+from gradscape.study.batchnorm import BATCHNORM
 from gradscape.subject import Source, Subject, subject_of
 from gradscape.train.process import prepare_process
 from measure import RESULTS, spread, write
@@ -84,9 +84,8 @@ def rates(problem: Problem, rounds: int) -> dict[str, Any]:
 
 def trained(role: str, folder: Path) -> Subject:
     """A network of the quick study after its training, on the first images that it was trained on."""
-    config = replace(
-        plan("quick", None, None).roles[role], smoothness_every=0, curvature_images=0, landscape_images=0
-    )
+    planned = BATCHNORM.plan("quick").roles[role]
+    config = replace(planned, smoothness_every=0, curvature_images=0, landscape_images=0)
     gs.train_run(config, gs.RunFolder(folder / role), gs.load_images("digits"))
     return subject_of(str(folder / role), Source("digits", None, False, (), FEWER, 50), "cpu")
 

@@ -29,7 +29,7 @@ from gradscape.machine import cores
 from gradscape.records import RunRecord
 from gradscape.report.style import DPI, LOOKS, styled
 from gradscape.store import RunFolder
-from gradscape.study.batchnorm import BASELINES, plan
+from gradscape.study.batchnorm import BASELINES, BATCHNORM
 from gradscape.study.work import PRELOAD
 from measure import RESULTS, write
 
@@ -122,7 +122,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as temporary:
             folder = given.folder or Path(temporary)
             fallback = decide("bf16", torch.device("cpu")).fallback
-            roles = plan("quick", None, 1).roles
+            roles = BATCHNORM.plan("quick", None, 1).roles
             keys = [(r, p, s) for s in range(SEEDS) for r in BASELINES for p in ("fp32", "bf16")]
             jobs = {
                 f"{r} {p} {s}": Job(

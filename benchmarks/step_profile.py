@@ -20,7 +20,7 @@ import torch
 from torch.nn.functional import conv2d
 
 from gradscape.config import RunConfig
-from gradscape.study.batchnorm import plan
+from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.cost import dummy_step, macs_per_image
 from gradscape.train.arithmetic import decide
 from gradscape.train.process import prepare_process
@@ -115,12 +115,12 @@ def convolutions(sizes: Sequence[int], batch: int, dtype: torch.dtype) -> list[d
 
 VANISHING = """
 import sys, time, torch
-from gradscape.study.batchnorm import plan
+from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.cost import dummy_step
 from gradscape.train.arithmetic import Arithmetic
 torch.set_flush_denormal(sys.argv[1] == "flushed")
 torch.set_num_threads(1)
-config = plan("quick", None, 1).roles["vgg38"]
+config = BATCHNORM.plan("quick", None, 1).roles["vgg38"]
 step = dummy_step(config, torch.device("cpu"), 40, Arithmetic("fp32"))
 for _ in range(40):
     start = time.perf_counter()
@@ -138,7 +138,7 @@ def vanishing(mode: str) -> dict[str, Any]:
 def main() -> None:
     prepare_process(threads=1)
     torch.manual_seed(0)
-    paper, quick = (plan(preset, None, 1).roles["vgg38-bn"] for preset in ("paper", "quick"))
+    paper, quick = (BATCHNORM.plan(preset, None, 1).roles["vgg38-bn"] for preset in ("paper", "quick"))
     steps = {"32×32, batch 100, fp32": profiled(paper), "16×16, batch 20, fp32": profiled(quick)}
     alone = {"fp32": convolutions((32, 16, 8), 20, torch.float32)}
     if not decide("bf16", CPU).fallback:

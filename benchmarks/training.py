@@ -25,7 +25,7 @@ from tables import training
 
 from gradscape.config import RunConfig
 from gradscape.machine import cores
-from gradscape.study.batchnorm import plan
+from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.cost import macs_per_image
 from gradscape.study.packing import images_per_second
 from gradscape.train.arithmetic import decide
@@ -241,7 +241,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     given = parser.parse_args()
     device = find_device(given.device)
-    paper = plan("paper", None, 1).roles["vgg38-bn"]
+    paper = BATCHNORM.plan("paper", None, 1).roles["vgg38-bn"]
     config = replace(paper, optim=replace(paper.optim, eps=EPS))
     task = Task(config, given.steps or (60 if device.type == "cuda" else 9), given.rounds + 1, device)
     names, left_out = able(given.only, device)

@@ -20,7 +20,7 @@ import gradscape
 from gradscape import load
 from gradscape.cli import main
 from gradscape.store import RunFolder, StudyFolder
-from gradscape.study.batchnorm import plan
+from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.plan import ask
 
 TINY_FLAGS = [
@@ -56,7 +56,8 @@ def errors(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int,
         (["train", "--net.depth", "x"], "argument --net.depth: 'x' is not a whole number"),
         (
             ["train", "--net.norm", "bach"],
-            "net.norm: 'bach' is not one of none, batch, algorithm1, renorm, group, layer, instance, weight; did you mean 'batch'?",
+            "net.norm: 'bach' is not one of none, batch, algorithm1, renorm, group, layer, instance, weight; "
+            "did you mean 'batch'?",
         ),
         (["train", "--optim.lr", "fast"], "argument --optim.lr: 'fast' is not a number"),
         (["train", "--optim.lr", "-1"], "optim.lr: -1.0 is not possible"),
@@ -138,7 +139,7 @@ def test_a_newer_store_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: 
 def test_another_preset_on_the_same_folder_is_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    ask(StudyFolder(tmp_path), plan("small", "digits", 1))
+    ask(StudyFolder(tmp_path), BATCHNORM.plan("small", "digits", 1))
     code, line = errors(capsys, "reproduce", "--out", tmp_path)
     assert code == 2
     assert "holds preset 'small', not 'quick'" in line
@@ -182,7 +183,7 @@ def test_a_terminal_without_unicode_still_gets_help_and_errors() -> None:
     command = [sys.executable, "-m", "gradscape", "train"]
     helped = subprocess.run([*command, "--help"], env=plain, capture_output=True, text=True)
     assert helped.returncode == 0
-    assert "layers with weights: 2 + stages ? (2 ? blocks + 2)" in " ".join(helped.stdout.split())
+    assert "ResNet 16, DenseNet 16, BC 2 ? growth" in " ".join(helped.stdout.split())
     wrong = subprocess.run([*command, "--batch_size", "0"], env=plain, capture_output=True, text=True)
     assert wrong.returncode == 2
     assert wrong.stderr.count("\n") == 1
@@ -246,7 +247,7 @@ def study_of_one_run(folder: Path, state: str) -> None:
     run = RunFolder(folder / "runs" / "x")
     if state == "failed":
         run.set_status("failed", error="Traceback\nValueError: no")
-    roles = {role: ["x"] for role in plan("quick", None, 1).roles}
+    roles = {role: ["x"] for role in BATCHNORM.plan("quick", None, 1).roles}
     StudyFolder(folder).ask(
         {"study": "batchnorm", "title": "?", "preset": "quick", "data": "digits", "seeds": [0], "notes": [],
          "roles": roles}

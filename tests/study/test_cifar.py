@@ -12,7 +12,7 @@ from gradscape.config import DataConfig, RunConfig
 from gradscape.data import load_images
 from gradscape.net_config import NetConfig
 from gradscape.store import RunFolder
-from gradscape.study.batchnorm import plan
+from gradscape.study.batchnorm import BATCHNORM
 from gradscape.train.loop import train_run
 
 
@@ -33,7 +33,7 @@ def test_two_epochs_of_vgg38_with_batchnorm_on_a_subset(tmp_path: Path, cifar100
 
 def test_the_paper_split_of_the_real_images(cifar100_root: Path) -> None:
     images = load_images("cifar100", cifar100_root)
-    data = plan("paper", None, 1).roles["vgg38"].data
+    data = BATCHNORM.plan("paper", None, 1).roles["vgg38"].data
     assert data.train is not None
     assert data.valid is not None
     assert data.train + data.valid == len(images.train_images) == 50_000

@@ -17,7 +17,7 @@ from gradscape import load
 from gradscape.config import to_dict
 from gradscape.errors import ConfigError, StoreError
 from gradscape.store import RunFolder, StudyFolder
-from gradscape.study.batchnorm import PRESETS, plan
+from gradscape.study.batchnorm import BATCHNORM, PRESETS
 from gradscape.study.cost import duration, macs_per_image, run_macs
 from gradscape.study.plan import ask
 
@@ -27,17 +27,17 @@ SMALL_STUDY = Path(__file__).with_name("small_study.py")
 
 
 def test_the_paper_has_thirteen_distinct_runs_and_a_control() -> None:
-    paper = plan("paper", None, seeds=1)
+    paper = BATCHNORM.plan("paper", None, seeds=1)
     runs = paper.runs()
     assert len(runs) == 14
     assert len(paper.roles) == 16
     assert paper.identities()["lr-0.001"] == paper.identities()["vgg38-bn"]
     assert paper.identities()["lr-0.05"] == paper.identities()["batch-100"]
-    assert len(plan("paper", None, seeds=3).runs()) == 42
+    assert len(BATCHNORM.plan("paper", None, seeds=3).runs()) == 42
 
 
 def test_the_paper_preset_is_as_published() -> None:
-    config = to_dict(plan("paper", None, 1).roles["vgg38-bn"])
+    config = to_dict(BATCHNORM.plan("paper", None, 1).roles["vgg38-bn"])
     assert (config["batch_size"], config["epochs"], config["optim"]["lr"]) == (100, 100, 0.001)
     optim = config["optim"]
     assert (optim["min_lr"], optim["period"], optim["weight_decay"], optim["eps"]) == (2e-5, 100, 0, 1e-8)
@@ -46,11 +46,11 @@ def test_the_paper_preset_is_as_published() -> None:
     assert data["statistics"] == "cifar10"
     assert config["net"]["norm_where"] == "blocks"
     assert not config["net"]["entry_norm"]
-    assert plan("paper", None, 1).notes == ()
+    assert BATCHNORM.plan("paper", None, 1).notes == ()
 
 
 def test_rates_and_sizes_are_the_tables() -> None:
-    roles = plan("paper", None, 1).roles
+    roles = BATCHNORM.plan("paper", None, 1).roles
     assert [roles[f"lr-{r}"].optim.lr for r in ("0.0001", "0.0005", "0.001", "0.005", "0.01", "0.05")] == [
         0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05,
     ]  # fmt: skip
@@ -62,13 +62,13 @@ def test_rates_and_sizes_are_the_tables() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("data", ["digits", "cifar10", "cifar100"])
 def test_every_preset_is_possible_on_every_data_set(preset: str, data: str) -> None:
-    planned = plan(preset, data, None)
-    assert len(plan(preset, data, 1).runs()) == 14
+    planned = BATCHNORM.plan(preset, data, None)
+    assert len(BATCHNORM.plan(preset, data, 1).runs()) == 14
     assert all(config.data.name == data for config in planned.roles.values())
 
 
 def test_quick_says_how_it_departs() -> None:
-    text = " ".join(plan("quick", None, None).notes)
+    text = " ".join(BATCHNORM.plan("quick", None, None).notes)
     assert "digits" in text
     assert "divided by 5" in text
     assert "1,000 training images for 6 epochs" in text
@@ -84,18 +84,20 @@ def test_quick_says_how_it_departs() -> None:
 )
 def test_plans_that_cannot_be(arguments: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        plan(*arguments)
+        BATCHNORM.plan(*arguments)
 
 
 def test_multiply_adds_are_those_measured() -> None:
-    assert macs_per_image(plan("paper", None, 1).roles["vgg38"]) == pytest.approx(140.23e6, rel=1e-4)
-    assert duration(run_macs(plan("paper", None, 1).roles["vgg38"]) / 1e11).endswith("h")
+    assert macs_per_image(BATCHNORM.plan("paper", None, 1).roles["vgg38"]) == pytest.approx(
+        140.23e6, rel=1e-4
+    )
+    assert duration(run_macs(BATCHNORM.plan("paper", None, 1).roles["vgg38"]) / 1e11).endswith("h")
 
 
 def test_seeds_are_added_and_never_lost(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
-    ask(folder, plan("quick", None, 3))
-    ask(folder, plan("quick", None, 1))
+    ask(folder, BATCHNORM.plan("quick", None, 3))
+    ask(folder, BATCHNORM.plan("quick", None, 1))
     asked = folder.asked()
     assert asked is not None
     assert asked["seeds"] == [0, 1, 2]
@@ -103,10 +105,10 @@ def test_seeds_are_added_and_never_lost(tmp_path: Path) -> None:
 
 
 def test_another_studys_folder_is_refused(tmp_path: Path) -> None:
-    ask(StudyFolder(tmp_path), plan("quick", None, 1))
+    ask(StudyFolder(tmp_path), BATCHNORM.plan("quick", None, 1))
     before = (tmp_path / "study.json").read_bytes()
     with pytest.raises(StoreError, match="holds preset 'quick', not 'small'; give another folder with --out"):
-        ask(StudyFolder(tmp_path), plan("small", None, 1))
+        ask(StudyFolder(tmp_path), BATCHNORM.plan("small", None, 1))
     assert (tmp_path / "study.json").read_bytes() == before
 
 
@@ -125,7 +127,7 @@ def test_a_run_that_cannot_go_on_is_named_and_the_others_are_reported(
     monkeypatch.setitem(PRESETS, "quick", SMALL)
     for name, values in AXES.items():
         monkeypatch.setattr(f"gradscape.study.batchnorm.{name}", values)
-    config = plan("quick", None, None).roles["batch-50"]
+    config = BATCHNORM.plan("quick", None, None).roles["batch-50"]
     victim = StudyFolder(tmp_path).run(config.identity)
     victim.create(config)
     victim.checkpoints.write_text("a file where a folder must be")
@@ -174,7 +176,7 @@ def test_a_killed_worker_costs_nothing_but_time_and_ctrl_c_says_how_to_go_on(tmp
 
 
 def test_another_precision_is_another_study(tmp_path: Path) -> None:
-    full, low = plan("quick", None, 1), plan("quick", None, 1, "bf16")
+    full, low = BATCHNORM.plan("quick", None, 1), BATCHNORM.plan("quick", None, 1, "bf16")
     assert (full.name, low.name) == ("batchnorm-quick-digits", "batchnorm-quick-digits-bf16")
     assert not set(full.runs()) & set(low.runs())
     assert all(

@@ -478,10 +478,10 @@ def test_a_base_may_differ_in_what_an_axis_varies() -> None:
 
 
 def test_another_studys_folder_is_refused(tmp_path: Path) -> None:
-    from gradscape.study.batchnorm import plan
+    from gradscape.study.batchnorm import BATCHNORM
 
     folder = StudyFolder(tmp_path)
-    ask(folder, plan("quick", None, 1))
+    ask(folder, BATCHNORM.plan("quick", None, 1))
     with pytest.raises(
         StoreError, match="holds study 'batchnorm', not 'sweep'; give another folder with --o"
     ):
@@ -490,7 +490,7 @@ def test_another_studys_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         StoreError, match="holds study 'sweep', not 'batchnorm'; give another folder with --o"
     ):
-        ask(StudyFolder(tmp_path / "sweep"), plan("quick", None, 1))
+        ask(StudyFolder(tmp_path / "sweep"), BATCHNORM.plan("quick", None, 1))
 
 
 # For real

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gradscape.config import Precision, RunConfig
-from gradscape.errors import StoreError
+from gradscape.config import DataConfig, Precision, RunConfig
+from gradscape.errors import ConfigError, StoreError, nearest
 from gradscape.report.build import ReportParts
+from gradscape.study.presets import Preset, departures, plan_data
 
 
 @dataclass(frozen=True)
@@ -104,13 +105,58 @@ class Reproduction:
     Attributes:
         name: what follows `gradscape reproduce`.
         title: the question.
-        presets: preset → the data set it runs on by default.
-        plan: (preset, data or None, seeds or None, precision) → the runs.
+        presets: name → how far the study is cut down.
+        roles: (preset, data) → what each run is for → its configuration at seed 0; two roles may share a run.
+        key: roles with the preset's `key_seeds`, on which most claims rest.
         parts: what its report draws, tabulates and claims.
     """
 
     name: str
     title: str
-    presets: Mapping[str, str]
-    plan: Callable[[str, str | None, int | None, Precision], PresetPlan]
+    presets: Mapping[str, Preset]
+    roles: Callable[[Preset, DataConfig], Mapping[str, RunConfig]]
+    key: tuple[str, ...]
     parts: ReportParts
+
+    def plan(
+        self, preset: str, data: str | None = None, seeds: int | None = None, precision: Precision = "fp32"
+    ) -> PresetPlan:
+        """Its runs.
+
+        Args:
+            preset: a key of `presets`.
+            data: data set, or None for the preset's.
+            seeds: seeds of every role, or None for the preset's.
+            precision: that every run asks for.
+
+        Raises:
+            ConfigError: no such preset, data set or precision, fewer than one seed.
+
+        Example:
+            >>> len(BATCHNORM.plan("paper", seeds=1).runs())
+            14
+        """
+        if preset not in self.presets:
+            raise ConfigError(
+                f"--preset: {preset!r} is not one of {', '.join(self.presets)}{nearest(preset, self.presets)}"
+            )
+        if seeds is not None and seeds < 1:
+            raise ConfigError(f"--seeds: {seeds} is not possible; give 1 or more")
+        chosen = self.presets[preset]
+        data = chosen.data if data is None else data
+        planned = self.roles(chosen, plan_data(chosen, data))
+        roles = {role: replace(run, precision=precision) for role, run in planned.items()}
+        key = [roles[role] for role in self.key]
+        return PresetPlan(
+            study=self.name,
+            preset=preset,
+            data=data,
+            precision=precision,
+            title=self.title,
+            roles=roles,
+            seeds={
+                role: seeds or (chosen.key_seeds if run in key else chosen.seeds)
+                for role, run in roles.items()
+            },
+            notes=departures(chosen, key[0]),
+        )

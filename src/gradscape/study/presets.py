@@ -1,0 +1,96 @@
+"""How far a study is cut down: a preset's numbers, and how they depart from the paper."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gradscape.config import DATASETS, DataConfig, RunConfig
+
+SELDOM = 50  # steps from one measure of smoothness to the next, at most
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How far a study is cut down.
+
+    Attributes:
+        data: data set unless another is asked for.
+        epochs: passes over the training images.
+        shrink: the paper's batch sizes are divided by it, so that fewer images give as many updates.
+        train, valid: images kept, at most; None keeps the paper's share.
+        augment: crop and flip as the data set allows, or not at all.
+        measures: measures of smoothness in a run, at least.
+        curvature: images on which the Hessian's spectrum is measured before and after training; 0 for none.
+        landscape: images on which the loss is measured around the trained weights.
+        keep_every: epochs from one kept set of weights to the next, of the networks that are compared.
+        seeds: seeds of every run.
+        key_seeds: seeds of the study's key roles, on which most claims rest.
+        why: in the report, beside the numbers.
+        rates: learning rates beside the paper's, where a study asks at which a network trains.
+    """
+
+    data: str
+    epochs: int
+    shrink: int
+    train: int | None
+    valid: int | None
+    augment: bool
+    measures: int
+    curvature: int
+    landscape: int
+    keep_every: int
+    seeds: int
+    key_seeds: int
+    why: str
+    rates: tuple[float, ...] = ()
+
+
+def plan_data(preset: Preset, data: str) -> DataConfig:
+    """The data set's share of a preset; the paper normalises with CIFAR-10's statistics."""
+    values: dict[str, Any] = {"name": data, "statistics": "own" if data == "digits" else "cifar10"}
+    if not preset.augment:
+        values |= {"crop_pad": 0, "flip": False}
+    plain = DataConfig(**values)
+    valid = min(preset.valid or DATASETS[data].valid, DATASETS[data].valid)
+    left = DATASETS[data].pool - valid
+    return replace(plain, valid=valid, train=min(preset.train or left, left))
+
+
+def whole(images: int, run: RunConfig) -> int:
+    """So many images, in whole mini-batches; one at least, and no more than there are."""
+    assert run.data.train is not None
+    return min(math.ceil(images / run.batch_size), run.data.train // run.batch_size) * run.batch_size
+
+
+def apart(run: RunConfig, measures: int) -> int:
+    """Steps from one measure of smoothness to the next, for so many in a run."""
+    assert run.data.train is not None
+    steps = run.epochs * math.ceil(run.data.train / run.batch_size)
+    return max(1, min(SELDOM, steps // measures))
+
+
+def departures(preset: Preset, run: RunConfig) -> tuple[str, ...]:
+    """How a run of this preset departs from the paper's, in sentences."""
+    data, said = run.data, []
+    if data.name != "cifar100":
+        name = {"digits": "8×8 handwritten digits enlarged to 16×16", "cifar10": "CIFAR-10"}[data.name]
+        said.append(
+            f"Images are {name}, not CIFAR-100: the paper's numbers stand beside ours for orientation."
+        )
+    if data.train != 47_500 or run.epochs != 100:
+        said.append(
+            f"{data.train:,} training images for {run.epochs} epochs, not 47,500 for 100, {preset.why}."
+        )
+    if preset.shrink != 1:
+        said.append(f"Batch sizes are the paper's divided by {preset.shrink}; tables and figures name both.")
+    if not preset.augment:
+        said.append("No augmentation: so few updates are better spent on the images themselves.")
+    if run.precision == "bf16":
+        said.append(
+            "Convolutions and activations are in bfloat16, not float32; small gradients differ in it."
+        )
+    if run.precision == "tf32":
+        said.append("Products are rounded to TF32, which the paper's GPU did not have.")
+    return tuple(said)
