@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from gradscape.cli import main
 from gradscape.study.sweep import Study
 
-EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+FOLDER = Path(__file__).parents[1] / "examples"
+OWN = FOLDER / "own_study.py"
+EXAMPLES = sorted(set(FOLDER.glob("*.py")) - {OWN})
 NEEDS = {"watch_lightning": "pytorch_lightning", "watch_transformers": "transformers"}
 LAUNCH = {"watch_ddp": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]}
 
@@ -43,7 +46,42 @@ def test_the_example_runs(path: Path, tmp_path: Path) -> None:
     assert [row["step"] for row in written] == list(range(rows))
 
 
+@pytest.mark.slow
+def test_a_study_of_ones_own_is_run_and_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "own"
+    assert main(["reproduce", f"{OWN}:STUDY", "--out", str(folder)]) == 0
+    first = (folder / "report" / "index.html").read_bytes()
+    assert re.search(r"^A1  (holds|does not hold|undecided) +ReLU is better$", capsys.readouterr().out, re.M)
+    assert main(["report", str(folder), "--study", f"{OWN}:STUDY"]) == 0
+    assert (folder / "report" / "index.html").read_bytes() == first
+    assert main(["report", str(folder)]) == 2
+    assert "give one of your own with --study FILE.py:STUDY" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{own}:STUDI", "has no study 'STUDI' .*did you mean 'STUDY'"),
+        ("{own}:roles", "has no study 'roles'"),
+        ("{own}:", "names no study; give FILE.py:STUDY or package.module:STUDY"),
+        ("nowhere.py:STUDY", "nowhere.py: no such file"),
+        ("gradscape.study.batchnorm:BATCHNORM", "its name 'batchnorm' is that of a study here"),
+        (
+            "batchnrm",
+            "STUDY: 'batchnrm' is not one of batchnorm.*, nor FILE.py:STUDY; did you mean 'batchnorm'",
+        ),
+    ],
+)
+def test_what_is_no_study_is_said_in_one_line(
+    text: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["reproduce", text.format(own=OWN)]) == 2
+    said = capsys.readouterr().err
+    assert re.search(message, said)
+    assert said.count("\n") == 1
+
+
 def test_the_study_file_is_a_study() -> None:
-    study = Study.read(Path(__file__).parents[1] / "examples" / "depth_and_norm.yaml")
+    study = Study.read(FOLDER / "depth_and_norm.yaml")
     assert len(study.runs()) == 24
     assert next(iter(study.points())) == "net.depth=8 net.norm=none"

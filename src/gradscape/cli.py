@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gradscape.config import RunConfig, from_dict, read_config, to_dict
 from gradscape.errors import ConfigError, GradscapeError, nearest
@@ -26,6 +27,9 @@ from gradscape.running import add_study_flags, run_study, say_verdicts
 from gradscape.seeing import STUDY_FOLDER, add_seeing
 from gradscape.sweeping import add_sweep
 from gradscape.version import __version__
+
+if TYPE_CHECKING:
+    from gradscape.study.reproduction import Reproduction
 
 INTERRUPTED = 130
 
@@ -57,7 +61,11 @@ def parser() -> Parser:
 
     reproduce_ = commands.add_parser("reproduce", help="run a whole study and check its claims")
     reproduce_.add_argument(
-        "study", metavar="STUDY", nargs="?", default="batchnorm", help="default: batchnorm"
+        "study",
+        metavar="STUDY",
+        nargs="?",
+        default="batchnorm",
+        help="a name that --list lists, or one of your own as FILE.py:STUDY (default: batchnorm)",
     )
     reproduce_.add_argument("--list", action="store_true", help="name the studies and stop")
     reproduce_.add_argument("--preset", default="quick", help="quick (default), small or paper")
@@ -110,6 +118,9 @@ def parser() -> Parser:
 
     report_ = commands.add_parser("report", help="build figures, tables and page again from a study's folder")
     report_.add_argument("folder", metavar="DIR", type=Path, help=STUDY_FOLDER)
+    report_.add_argument(
+        "--study", metavar="FILE.py:STUDY", help="where the folder's study is one of your own"
+    )
     report_.set_defaults(command=report, parser=report_)
     return top
 
@@ -122,12 +133,27 @@ def reproduce(values: argparse.Namespace) -> None:
         for study in STUDIES.values():
             print(f"{study.name:<12} {study.title}  presets: {', '.join(study.presets)}")
         return
-    if values.study not in STUDIES:
+    if ":" not in values.study and values.study not in STUDIES:
         raise ConfigError(
-            f"STUDY: {values.study!r} is not one of {', '.join(STUDIES)}{nearest(values.study, STUDIES)}"
+            f"STUDY: {values.study!r} is not one of {', '.join(STUDIES)}, nor FILE.py:STUDY"
+            f"{nearest(values.study, STUDIES)}"
         )
-    plan = STUDIES[values.study].plan(values.preset, values.data, values.seeds, values.precision)
-    run_study(plan, values, lambda folder, execution: execute(plan, folder, execution))
+    own = own_study(values.study) if ":" in values.study else None
+    study = own or STUDIES[values.study]
+    plan = study.plan(values.preset, values.data, values.seeds, values.precision)
+    run_study(plan, values, lambda folder, execution: execute(plan, folder, execution, own))
+
+
+def own_study(name: str) -> Reproduction:
+    """The study that FILE.py:STUDY names."""
+    from gradscape.factories import load_value
+    from gradscape.study.reproduction import Reproduction
+    from gradscape.study.run import STUDIES
+
+    found = load_value(name, Reproduction, "study")
+    if found.name in STUDIES:
+        raise ConfigError(f"{name}: its name {found.name!r} is that of a study here; give it another")
+    return found
 
 
 def train(values: argparse.Namespace) -> None:
@@ -211,4 +237,5 @@ def report(values: argparse.Namespace) -> None:
     from gradscape.store import StudyFolder
     from gradscape.study.run import rebuild
 
-    say_verdicts(rebuild(StudyFolder(values.folder)))
+    own = own_study(values.study) if values.study else None
+    say_verdicts(rebuild(StudyFolder(values.folder), own))

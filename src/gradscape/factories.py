@@ -1,4 +1,4 @@
-"""A user's factory of models, named on the command line as FILE.py:FACTORY or package.module:FACTORY."""
+"""What a user's own code holds, named on the command line: FILE.py:FACTORY, or package.module:STUDY."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from gradscape.errors import ConfigError, nearest, with_place
+
+T = TypeVar("T")
 
 
 def load_factory(name: str) -> Callable[[], Any]:
@@ -19,15 +21,7 @@ def load_factory(name: str) -> Callable[[], Any]:
     Raises:
         ConfigError: no such file, module or factory, or one that fails when it is read.
     """
-    place, colon, factory = name.rpartition(":")
-    if not colon or not place or not factory:
-        raise ConfigError(f"{name!r} names no factory; give FILE.py:FACTORY or package.module:FACTORY")
-    try:
-        module = from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError(f"{place} cannot be read: {with_place(error)}") from error
+    module, place, factory = module_of(name, "factory")
     found = getattr(module, factory, None)
     if hasattr(found, "state_dict") and not isinstance(found, type):
         raise ConfigError(f"{name} is a module; give a function of no arguments that makes one")
@@ -35,6 +29,42 @@ def load_factory(name: str) -> Callable[[], Any]:
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise ConfigError(f"{place} has no function {factory!r}{nearest(factory, known)}")
     return found
+
+
+def load_value(name: str, kind: type[T], what: str) -> T:
+    """What FILE.py:NAME or package.module:NAME holds; the file is executed, as `python FILE.py` would.
+
+    Args:
+        name: of a value in a module.
+        kind: its type.
+        what: it is, for messages, such as `study`.
+
+    Raises:
+        ConfigError: no such file, module or value, one of another type, or a file that fails when it is read.
+    """
+    module, place, held = module_of(name, what)
+    found = getattr(module, held, None)
+    if not isinstance(found, kind):
+        known = [key for key, value in vars(module).items() if isinstance(value, kind)]
+        raise ConfigError(
+            f"{place} has no {what} {held!r} ({kind.__module__}.{kind.__name__}){nearest(held, known)}"
+        )
+    return found
+
+
+def module_of(name: str, what: str) -> tuple[ModuleType, str, str]:
+    """The module that FILE.py:NAME or package.module:NAME names, its place, and the name in it."""
+    place, colon, held = name.rpartition(":")
+    if not colon or not place or not held:
+        word = what.upper()
+        raise ConfigError(f"{name!r} names no {what}; give FILE.py:{word} or package.module:{word}")
+    try:
+        module = from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{place} cannot be read: {with_place(error)}") from error
+    return module, place, held
 
 
 def from_file(path: Path) -> ModuleType:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from gradscape.config import RunConfig
+from gradscape.study.shapes import convolutions, features
 
 if TYPE_CHECKING:
     import torch
@@ -18,21 +19,16 @@ EVAL_SHARE = 1 / 3  # a forward pass beside forward and backward
 MEASURE = 2  # gradients that a measure of smoothness takes
 SPECTRUM = 150  # gradients of its images that a measure of curvature takes, about
 SURFACE = 200  # forward passes over its images that a landscape takes, about: its grid is refined
+NORM_COPIES = {"none": 1, "weight": 1, "algorithm1": 4, "renorm": 6}  # of an activation; 2 by others
 PROCESS_BYTES = 440 * 2**20  # Python, torch, oneDNN's kernels and buffers
 TEST_IMAGES = {"digits": 300, "cifar10": 10_000, "cifar100": 10_000}
 
 
 def macs_per_image(config: RunConfig) -> int:
     """Multiply-adds of one forward pass, convolutions and linear layer (140.23 M for VGG38 at 32×32)."""
-    net, size = config.net, config.data.dataset.size
-    assert net.filters is not None
-    kernel = 9 * net.filters
-    total = kernel * 3 * size**2
-    for stage in range(net.stages):
-        pixels = (size >> stage) ** 2
-        total += kernel * net.filters * (pixels * (2 * net.blocks + 1) + pixels // 4)
-    features = net.filters * ((size >> net.stages) ** 2 if net.head == "flatten" else 1)
-    return total + features * config.data.dataset.classes
+    net, data = config.net, config.data.dataset
+    linear = features(net, data.size) * data.classes
+    return sum(conv.macs for conv in convolutions(net, data.size)) + linear
 
 
 def run_macs(config: RunConfig) -> float:
@@ -69,16 +65,24 @@ def run_bytes(config: RunConfig) -> int:
     """Bytes of main memory that a process training the run holds at most, rounded up from measured ones.
 
     Tensors kept for the backward pass take the most: each convolution's output, which with a norm behind it
-    is kept twice (five times by algorithm1, which is written out).
+    is kept twice (more often where the norm is written out), and once more by activations that cannot be
+    undone and by dropout. In a DenseNet it is each convolution's input, all that came before it.
     """
     net, data = config.net, config.data
     known, pad = data.dataset, data.crop_pad
     assert pad is not None
-    assert net.filters is not None
-    full = net.filters * known.size**2  # values in the largest tensor of one image
-    copies = {"none": 1, "batch": 2, "algorithm1": 4}[net.norm]
-    kept = sum(full // 4**stage * (copies * 2 * net.blocks + 1.25) for stage in range(net.stages))
-    width = 2 if config.precision == "bf16" and net.norm != "algorithm1" else 4  # which computes in float32
+    entry, *convs = convolutions(net, known.size)
+    full = entry.outputs * entry.pixels  # values in the largest tensor of one image
+    dense = net.family.startswith("densenet")
+    more = dense + (net.activation in ("gelu", "selu")) + 2 * (net.dropout > 0)
+    kept = sum(
+        (conv.inputs if dense else conv.outputs)
+        * conv.pixels
+        * ((NORM_COPIES.get(net.norm, 2) if conv.normed else 1) + more)
+        for conv in convs
+    )
+    written_out = net.norm in ("algorithm1", "renorm")  # they compute in float32
+    width = 2 if config.precision == "bf16" and not written_out else 4
     images = 3 * (known.pool + TEST_IMAGES[data.name]) * ((known.size + 2 * pad) ** 2 + known.size**2)
     return int(PROCESS_BYTES + images + config.batch_size * (16 * full + 1.6 * width * kept))
 

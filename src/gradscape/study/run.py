@@ -63,8 +63,14 @@ class Execution:
     gpus_per_run: float = 0.0
 
 
-def execute(plan: Plan, folder: StudyFolder, execution: Execution) -> Path:
+def execute(plan: Plan, folder: StudyFolder, execution: Execution, own: Reproduction | None = None) -> Path:
     """Run what is missing of a study and build its report; returns the page's path.
+
+    Args:
+        plan: of the runs.
+        folder: of the study.
+        execution: where and how.
+        own: the plan's study, where it is none of `STUDIES`.
 
     Raises:
         ConfigError: a device that is not here, or has not the plan's precision; a cluster out of reach.
@@ -87,7 +93,7 @@ def execute(plan: Plan, folder: StudyFolder, execution: Execution) -> Path:
             view.say(text)
         failed = drive(runs, jobs, folder, view, side_by_side.executor, heard)
     with folder.locked():
-        page = rebuild(folder)
+        page = rebuild(folder, own)
     if failed:
         raise RunFailed(
             f"{len(failed)} of {len(runs)} runs failed ({', '.join(failed)}); "
@@ -181,11 +187,23 @@ def epoch(payload: object) -> object:
     return payload.epoch if isinstance(payload, Progress) else None
 
 
-def rebuild(folder: StudyFolder) -> Path:
-    """Figures, tables and page from the run folders alone; returns the page's path."""
+def rebuild(folder: StudyFolder, own: Reproduction | None = None) -> Path:
+    """Figures, tables and page from the run folders alone; returns the page's path.
+
+    Args:
+        folder: of the study.
+        own: the study, where it is none of `STUDIES`.
+
+    Raises:
+        ConfigError: the folder holds another study.
+    """
     asked = folder.asked() or {}
     record = folder.record("last" if asked.get("study") == SWEEP else "all")
     parts = {name: study.parts for name, study in STUDIES.items()} | {SWEEP: SWEEP_PARTS}
+    parts |= {own.name: own.parts} if own else {}
     if record.study not in parts:
-        raise ConfigError(f"{folder.path} holds study {record.study!r}; known here: {', '.join(parts)}")
+        raise ConfigError(
+            f"{folder.path} holds study {record.study!r}; known here: {', '.join(parts)}; "
+            "give one of your own with --study FILE.py:STUDY"
+        )
     return build(record, parts[record.study], folder.path / "report")
