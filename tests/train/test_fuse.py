@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
+from gradscape.nets import resnet
 from gradscape.train import fuse
 from gradscape.train.fuse import fusing_pays, verdict
 
@@ -52,3 +56,22 @@ def test_on_a_gpu_it_is_right_and_measured(precision: str) -> None:
     pytest.importorskip("triton")
     _, said = fusing_pays(CUDA, precision)
     assert "times as fast here" in said
+
+
+def test_residual_blocks_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their second norm is followed by a sum: fused, an activation would come before it."""
+
+    class Fused(nn.Sequential):
+        """The two layers in the kernel's place, which needs Triton."""
+
+        def __init__(self, norm: nn.BatchNorm2d, slope: float) -> None:
+            super().__init__(norm, nn.LeakyReLU(slope))
+
+    monkeypatch.setitem(sys.modules, "gradscape.nets.fused_norm", SimpleNamespace(BatchNormLeakyReLU=Fused))  # type: ignore[arg-type]
+    for skips, count in ((True, 1), (False, 7)):
+        model = resnet(blocks=1, classes=3, seed=0, skips=skips)
+        x = torch.randn(2, 3, 8, 8)
+        before = model(x)
+        fused = fuse.fuse(model)
+        assert sum(isinstance(module, Fused) for module in fused.modules()) == count
+        torch.testing.assert_close(fused(x), before)

@@ -21,8 +21,11 @@ NORM_LAYERS = ("BatchNorm", "Algorithm1", "GroupNorm", "LayerNorm", "InstanceNor
 
 
 def parameter_kind(module: nn.Module, name: str) -> str:
-    """`conv`, `linear`, `embedding`, `norm` or `bias`: kinds are never mixed in one curve."""
-    if any(word in type(module).__name__ for word in NORM_LAYERS):
+    """`conv`, `linear`, `embedding`, `norm` or `bias`: kinds are never mixed in one curve.
+
+    Fixup's multipliers stand where a norm's γ would, so they are of its kind.
+    """
+    if any(word in type(module).__name__ for word in (*NORM_LAYERS, "ScalarMultiplier")):
         return "norm"
     if name.startswith("bias"):  # recurrent layers have several
         return "bias"

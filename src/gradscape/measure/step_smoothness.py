@@ -34,7 +34,8 @@ def step_smoothness(
         loss: loss(output, y).
         batch: (x, y) of the step.
         before: the parameters before it.
-        known: loss and gradient there, of which it was made; None to compute them anew, in float32.
+        known: loss and gradient there, of which it was made; None to compute them anew, in float32 and
+            without dropout.
         direction: `gradient`, or `step`, the step that was made over the learning rate.
         lr: of the step.
         step: its number.

@@ -205,7 +205,7 @@ KINDS = {
         "ReLU", "ELU", "SiLU", "Mish", "wish", "Tanh", "tanh", "igmoid", "oftplus", "oftsign", "GLU",
         "Softmax", "shrink", "Threshold",
     ),
-    "dropout": ("Dropout", "DropPath"),
+    "dropout": ("Dropout", "DropPath", "StochasticDepth"),
     "pool": ("Pool",),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The blocks of the paper's VGG (§5.2): each convolution is 3×3 with padding 1."""
+"""The blocks of the paper's VGG (§5.2) and of plain nets: each convolution is 3×3 with padding 1."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ class EntryBlock(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Conv2D → (norm) → activation → Conv2D → (norm) → activation."""
+    """Conv2D → (norm) → activation → Conv2D → (norm) → activation; `inputs` channels, or `filters`."""
 
-    def __init__(self, filters: int, layers: Layers, bias: bool) -> None:
+    def __init__(
+        self, filters: int, layers: Layers, bias: bool, inputs: int | None = None, stride: int = 1
+    ) -> None:
         super().__init__()
-        self.conv1 = layers.conv(filters, filters, bias=bias)
+        self.conv1 = layers.conv(inputs or filters, filters, stride=stride, bias=bias)
         self.norm1 = layers.after_conv(filters)
         self.conv2 = layers.conv(filters, filters, bias=bias)
         self.norm2 = layers.after_conv(filters)

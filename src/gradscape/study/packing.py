@@ -31,6 +31,9 @@ def pack(
 ) -> tuple[int, str]:
     """How many of these runs to train at once on a CUDA device, and what to say of it.
 
+    One where any of them draws random numbers, which all threads draw from one generator; how such runs do
+    has not been measured on a GPU.
+
     Args:
         configs: the runs.
         device: a CUDA device.
@@ -49,6 +52,8 @@ def pack(
             f"{largest.label} needs {needed / 2**30:.1f} GiB of GPU memory, {free / 2**30:.1f} GiB are free; "
             "give a smaller batch size or --device cpu"
         )
+    if len(configs) > 1 and any(config.net.random for config in configs):
+        return 1, f"{said(1)}: dropout and stochastic depth draw from a generator that threads share"
     typical = sorted(configs, key=lambda config: config.batch_size)[len(configs) // 2]
     how = hows[typical.precision]
     return at_once(wanted, len(configs), fit, lambda count: images_per_second(typical, device, how, count))

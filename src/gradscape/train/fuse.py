@@ -27,7 +27,8 @@ def fuse(model: nn.Module) -> nn.Module:
     """Fuse every LeakyReLU with the BatchNorm2d before it; parameters and their names stay.
 
     Args:
-        model: of `gradscape.nets`; blocks with another norm or activation are left as they are.
+        model: of `gradscape.nets`; blocks with another norm or activation are left as they are, and so
+            are residual ones, whose second norm is followed by a sum.
     """
     from gradscape.nets.fused_norm import BatchNormLeakyReLU
 

@@ -50,5 +50,9 @@ class GraphedStep:
 
 
 def advance(step: TrainStep) -> Callable[[int], None]:
-    """How the step is taken on its device: replayed on CUDA, as it stands elsewhere."""
-    return GraphedStep(step) if step.device.type == "cuda" else step
+    """How the step is taken on its device: replayed on CUDA, as it stands elsewhere.
+
+    A step that draws random numbers is never replayed: a graph registers the generator it draws from, which
+    `own_draws` seeds anew in every epoch. Whether replays could follow that has not been measured on a GPU.
+    """
+    return GraphedStep(step) if step.device.type == "cuda" and not step.state.random else step

@@ -19,6 +19,7 @@ from gradscape.measure.step_smoothness import Direction
 from gradscape.records import EpochRecord, Progress, RunRecord, StepSmoothness
 from gradscape.store import ENDED, RunFolder
 from gradscape.train.arithmetic import Arithmetic, decide
+from gradscape.train.draws import own_draws
 from gradscape.train.graph import advance
 from gradscape.train.hopeless import Stopped, hopeless
 from gradscape.train.moments import keep_weights, measure_curvature, measure_landscape
@@ -155,7 +156,8 @@ def run(
     while state.epoch < config.epochs:
         start = time.perf_counter()
         draw = epoch_draw(len(pool), config.seed, state.epoch, data.crop_pad, bool(data.flip))
-        measured = train_epoch(config, step, take, draw, report)
+        with own_draws(config, state.epoch):
+            measured = train_epoch(config, step, take, draw, report)
         trained = time.perf_counter()
         with alone(device):
             valid_loss, valid_accuracy = evaluate(state.model, valid, device, how.precision)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gradscape.config import RunConfig
-from gradscape.nets import Layers, vgg
+from gradscape.nets import Layers, resnet, vgg
 from gradscape.store import Checkpoint
 
 _one_draw = threading.Lock()  # of all threads: initial weights come from torch's global generator
@@ -26,9 +26,13 @@ def build_model(config: RunConfig, device: torch.device) -> nn.Module:
 
 def build_net(config: RunConfig) -> nn.Module:
     net = config.net
-    assert net.filters is not None
-    data = config.data.dataset
     layers = Layers(net.norm, net.groups, net.activation, net.slope, net.dropout)
+    return NETS[net.family](config, layers)
+
+
+def build_vgg(config: RunConfig, layers: Layers) -> nn.Module:
+    net, data = config.net, config.data.dataset
+    assert net.filters is not None
     return vgg(
         blocks=net.blocks,
         classes=data.classes,
@@ -41,8 +45,35 @@ def build_net(config: RunConfig) -> nn.Module:
         entry_norm=net.entry_norm,
         conv_bias=net.conv_bias,
         head=net.head,
+        skip=net.skip,
+        stochastic_depth=net.stochastic_depth,
         init=net.init,
     )
+
+
+def build_resnet(config: RunConfig, layers: Layers) -> nn.Module:
+    net = config.net
+    assert net.filters is not None
+    return resnet(
+        blocks=net.blocks,
+        classes=config.data.dataset.classes,
+        seed=config.seed,
+        filters=net.filters,
+        stages=net.stages,
+        layers=layers,
+        skips=net.residual,
+        shortcut=net.shortcut,
+        stochastic_depth=net.stochastic_depth,
+        init=net.init,
+    )
+
+
+# A dict of callables: family → builds a run's network of these layers.
+NETS: dict[str, Callable[[RunConfig, Layers], nn.Module]] = {
+    "vgg": build_vgg,
+    "resnet": build_resnet,
+    "plain": build_resnet,
+}
 
 
 def build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Adam:
@@ -66,6 +97,7 @@ class TrainState:
 
     Attributes:
         model, optimizer: on the run's device.
+        random: whether the model draws random numbers in training.
         epoch: epochs finished.
         best_epoch, best_accuracy: the first epoch of highest validation accuracy.
         best_weights: the model's state then, on the CPU.
@@ -74,6 +106,7 @@ class TrainState:
     def __init__(self, config: RunConfig, device: torch.device) -> None:
         self.model = build_model(config, device)
         self.optimizer = build_optimizer(config, self.model)
+        self.random = config.net.random
         self.epoch = 0
         self.best_epoch = 0
         self.best_accuracy = -1.0

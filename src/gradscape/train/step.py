@@ -119,7 +119,9 @@ class TrainStep:
         before = [parameter.detach().clone() for parameter in self.state.model.parameters()]
         x, y, loss = self.take(size)
         known = None
-        if self.precision != "bf16":  # whose roundings are larger than what a short step changes
+        # Not of bf16, whose roundings are larger than what a short step changes, nor with dropout, which the
+        # measure is made without.
+        if self.precision != "bf16" and not self.state.random:
             gradients = [cast(Tensor, parameter.grad) for parameter in self.state.model.parameters()]
             known = loss.item(), gradients
         return step_smoothness(self.state.model, cross_entropy, (x, y), before, known, direction, lr, number)

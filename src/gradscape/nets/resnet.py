@@ -1,0 +1,106 @@
+"""ResNets for CIFAR of He et al. (2016), §4.2, and plain nets: of 2 × stages × blocks + 2 layers."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from gradscape.nets.blocks import ConvBlock, EntryBlock
+from gradscape.nets.fixup import FixupBlock, ScalarBias, fixup
+from gradscape.nets.initialise import initialise
+from gradscape.nets.layers import Layers
+from gradscape.nets.residual import ResidualBlock, survivals
+from gradscape.nets.staged import Staged
+
+
+def resnet(
+    *,
+    blocks: int,
+    classes: int,
+    seed: int,
+    filters: int = 16,
+    stages: int = 3,
+    layers: Layers | None = None,
+    skips: bool = True,
+    shortcut: str = "a",
+    stochastic_depth: float = 0.0,
+    init: str = "default",
+) -> ResNet:
+    """A ResNet, or a plain net, as in §4.2 of He et al. (2016), its weights drawn from `seed` alone.
+
+    Args:
+        blocks: per stage (3 gives ResNet-20, 18 gives ResNet-110).
+        classes: outputs of the linear layer.
+        seed: of the initial weights; torch's global generator is left as found.
+        filters: of the first stage; each later one has twice as many, at half the height and width.
+        layers: its norm and activation; by default BatchNorm and LeakyReLU (the paper: ReLU).
+        skips: whether blocks add their input to their output; False gives the plain net.
+        stages, shortcut, stochastic_depth, init: as in `gradscape.config.NetConfig`; shortcuts, stochastic
+            depth and Fixup need skips.
+
+    Returns:
+        A module from (N, 3, height, width) images to (N, classes) logits.
+
+    Example:
+        >>> sum(p.numel() for p in resnet(blocks=3, classes=10, seed=0).parameters())
+        269722
+    """
+    layers = layers or Layers()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = ResNet(
+            blocks=blocks,
+            classes=classes,
+            filters=filters,
+            stages=stages,
+            layers=layers,
+            skips=skips,
+            shortcut=shortcut,
+            stochastic_depth=stochastic_depth,
+            with_fixup=init == "fixup",
+        )
+        if init == "fixup":
+            fixup(model, layers.activation, layers.slope)
+        else:
+            initialise(model, init, layers.activation, layers.slope)
+    return model
+
+
+class ResNet(Staged):
+    """3×3 convolution, stages, global average pooling, linear layer; see `resnet` for the arguments."""
+
+    def __init__(
+        self,
+        *,
+        blocks: int,
+        classes: int,
+        filters: int,
+        stages: int,
+        layers: Layers,
+        skips: bool,
+        shortcut: str,
+        stochastic_depth: float,
+        with_fixup: bool,
+    ) -> None:
+        # Weight normalisation does not take the outputs' mean away: a bias is not in vain.
+        bias = layers.norm in ("none", "weight") and not with_fixup
+        alive = iter(survivals(stages * blocks, stochastic_depth))
+
+        def block(inputs: int, outputs: int, stride: int) -> nn.Module:
+            if not skips:
+                return ConvBlock(outputs, layers, bias, inputs, stride)
+            if with_fixup:
+                return FixupBlock(inputs, outputs, layers, stride, shortcut, next(alive))
+            return ResidualBlock(inputs, outputs, layers, bias, stride, shortcut, next(alive))
+
+        entry = EntryBlock(filters, layers, bias)
+        inside = []
+        for stage in range(stages):
+            width = filters * 2**stage
+            first = block(width // 2, width, 2) if stage else block(width, width, 1)
+            inside.append(nn.Sequential(first, *(block(width, width, 1) for _ in range(blocks - 1))))
+        pool: nn.Module = nn.AdaptiveAvgPool2d(1)
+        if with_fixup:
+            entry.norm = ScalarBias()
+            pool = nn.Sequential(pool, ScalarBias())
+        super().__init__(entry, inside, pool, nn.Linear(filters * 2 ** (stages - 1), classes))
