@@ -80,7 +80,10 @@ class NetConfig:
         "weights: torch's default (the paper), He et al. 2015, Glorot & Bengio 2010, Saxe et al. 2014, "
         "Xiao et al. 2018, LSUV (Mishkin & Matas 2016), Fixup (Zhang et al. 2019)",
     )
-    dropout: float = option(0.0, "share of values dropped after every convolution of a block")
+    dropout: float = option(
+        0.0,
+        "share of values dropped after each activation of a block, in residual ones between the convolutions",
+    )
     stochastic_depth: float = option(
         0.0,
         "share of steps that skip the last residual block, earlier ones less (Huang et al. 2016: 0.5)",

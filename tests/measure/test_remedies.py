@@ -286,7 +286,28 @@ def test_what_has_nothing_to_draw_is_refused_and_parametrised_weights_are_left()
         told = refusal(name, nn.BatchNorm1d(3), torch.randn(4, 3))
         assert told == "BatchNorm1d has no convolution, linear or recurrent layer to initialise"
     model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)), nn.Linear(3, 3))
-    for name in ("he", "lsuv"):
-        found = applied(name, model, torch.randn(4, 3))
-        assert torch.equal(found.model[0].weight, model[0].weight)
-    assert "1 parametrised ones left as they were" in applied("he", model, torch.randn(4, 3)).what
+    found = applied("he", model, torch.randn(4, 3))
+    assert torch.equal(found.model[0].weight, model[0].weight)
+    assert "1 parametrised ones left as they were" in found.what
+
+
+def test_lsuv_scales_weight_normalised_layers_by_their_gain_and_leaves_other_parametrisations() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(9, 6).double()
+    model = nn.Sequential(
+        nn.utils.parametrizations.weight_norm(nn.Linear(6, 6)),
+        nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6)),
+        nn.utils.parametrizations.spectral_norm(nn.utils.parametrizations.weight_norm(nn.Linear(6, 6))),
+        nn.Linear(6, 2),
+    ).double()
+    found = applied("lsuv", model, x)
+    assert "then 2 layers' outputs of variance 1" in found.what
+    scaled, other, chain, _ = found.model
+    assert float(scaled(x).detach().var()) == pytest.approx(1, rel=1e-9)  # bias included
+    ours, theirs = scaled.parametrizations.weight, model[0].parametrizations.weight
+    assert torch.equal(ours.original1, theirs.original1)  # v
+    ratio = ours.original0 / theirs.original0  # of the gains g
+    assert torch.allclose(ratio, ratio[0])
+    assert torch.allclose(scaled.bias, ratio[0] * model[0].bias)
+    for ours, theirs in ((other, model[1]), (chain, model[2])):
+        assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))

@@ -6,10 +6,12 @@ A weight here is the matrix or kernel of one map: of an LSTM each gate's, of an 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import _WeightNorm
 
 from gradscape.measure.batches import Batch
 from gradscape.measure.tracing import hooked, layers_in_order
@@ -63,12 +65,18 @@ def slope_of(model: nn.Module) -> float:
 
 
 @torch.no_grad()
-def unit_variance(model: nn.Module, batch: Batch) -> tuple[int, list[str]]:
+def unit_variance(model: nn.Module, batch: Batch, passes: int = 1) -> tuple[int, list[str]]:
     """LSUV's second half (Mishkin & Matas 2016, Algorithm 1): every layer's output of variance 1, in order.
 
-    The weights are divided by the output's standard deviation. One forward pass does it for all layers: with
-    no bias an output is linear in the weights, so that divided it is that of the weights divided. Of a layer
-    called several times the first call counts.
+    Weights and biases are divided by the output's standard deviation; of weights under torch's weight_norm
+    the gain g is (Salimans & Kingma 2016, eq. 5 and 6); those parametrised otherwise stay. One forward pass
+    does it for all layers: an output is linear in weights and bias, so that divided it is that of both
+    divided. Of a layer called several times the first call counts.
+
+    Args:
+        model: in the mode to scale it in; running statistics and all other buffers stay as they are.
+        batch: what it is run on.
+        passes: forward passes at most, for a model that skips layers at random; it ends when all were met.
 
     Returns:
         How many layers were scaled, and the names of those whose output is constant or not finite.
@@ -84,12 +92,29 @@ def unit_variance(model: nn.Module, batch: Batch) -> tuple[int, list[str]]:
         if not VARIANCE < variance < float("inf"):
             failed.append(names[id(module)])
             return None
-        for weight in weights_of(module):
-            weight /= variance**0.5
+        for part in scales[id(module)]:
+            part /= variance**0.5
         return output.div(variance**0.5)
 
     layers = {name: m for name, m in model.named_modules() if isinstance(m, (*CONV, nn.Linear))}
-    names = {id(m): name for name, m in layers.items() if not parametrize.is_parametrized(m)}
+    scales = {id(m): found for m in layers.values() if (found := scales_of(m))}
+    names = {id(m): name for name, m in layers.items() if id(m) in scales}
     with hooked([m for m in layers.values() if id(m) in names], hook):
-        layers_in_order(model, batch)
+        for _ in range(passes):
+            layers_in_order(model, batch)
+            if len(done) == len(names):
+                break
     return len(done) - len(failed), failed
+
+
+def scales_of(module: nn.Module) -> list[Tensor]:
+    """Parameters in which a layer's output is linear; none where its weight is computed in another way."""
+    own = dict(module.named_parameters(recurse=False))
+    found: list[Tensor] = [own[name] for name in ("weight", "bias") if name in own]
+    if not parametrize.is_parametrized(module):
+        return found
+    computed = dict(cast(nn.ModuleDict, module.parametrizations).items())
+    chain = computed.pop("weight", None)
+    if computed or not isinstance(chain, nn.ModuleList) or [type(each) for each in chain] != [_WeightNorm]:
+        return []
+    return [cast(Tensor, chain.original0), *found]  # g

@@ -22,7 +22,7 @@ class EntryBlock(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Conv2D → (norm) → activation → Conv2D → (norm) → activation; `inputs` channels, or `filters`."""
+    """Conv2D → (norm) → activation → (dropout), twice; from `inputs` channels, or `filters`."""
 
     def __init__(
         self, filters: int, layers: Layers, bias: bool, inputs: int | None = None, stride: int = 1
@@ -33,11 +33,12 @@ class ConvBlock(nn.Module):
         self.conv2 = layers.conv(filters, filters, bias=bias)
         self.norm2 = layers.after_conv(filters)
         self.activation = layers.act()
+        self.drop1, self.drop2 = layers.drop(), layers.drop()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.activation(self.norm1(self.conv1(x)))
+        x = self.drop1(self.activation(self.norm1(self.conv1(x))))
         x = self.between(x)
-        out: Tensor = self.activation(self.norm2(self.conv2(x)))
+        out: Tensor = self.drop2(self.activation(self.norm2(self.conv2(x))))
         return out
 
     def between(self, x: Tensor) -> Tensor:
@@ -45,7 +46,7 @@ class ConvBlock(nn.Module):
 
 
 class ReductionBlock(ConvBlock):
-    """The same with average pooling by 2 after the first activation: halves height and width."""
+    """The same with average pooling by 2 after the first half: halves height and width."""
 
     def __init__(self, filters: int, layers: Layers, bias: bool) -> None:
         super().__init__(filters, layers, bias)

@@ -63,6 +63,7 @@ class FixupBlock(nn.Module):
         self.bias1a = ScalarBias()
         self.conv1 = layers.conv(inputs, filters, stride=stride, bias=False)
         self.bias1b = ScalarBias()
+        self.drop = layers.drop()
         self.bias2a = ScalarBias()
         self.conv2 = layers.conv(filters, filters, bias=False)
         self.multiplier = ScalarMultiplier()
@@ -74,7 +75,7 @@ class FixupBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         shifted = self.bias1a(x)
         branch = self.activation(self.bias1b(self.conv1(shifted)))
-        branch = self.bias2b(self.multiplier(self.conv2(self.bias2a(branch))))
+        branch = self.bias2b(self.multiplier(self.conv2(self.bias2a(self.drop(branch)))))
         straight = x if isinstance(self.shortcut, nn.Identity) else self.shortcut(shifted)
         out: Tensor = self.activation(self.depth(branch) + straight)
         return out

@@ -2,26 +2,78 @@
 
 from __future__ import annotations
 
-from torch import nn
+import math
+from collections.abc import Callable
+from types import EllipsisType
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from gradscape.nets.activate import GAINS
 
 
+@torch.no_grad()
 def initialise(model: nn.Module, init: str, activation: str, slope: float) -> None:
     """Redraw convolution and linear weights in place and zero their biases; `default` leaves all as is.
 
+    Weights under torch's weight_norm are drawn like others, and g and v follow.
+
     Args:
         model: any module.
-        init: `default`; `he`, normal with variance gain²/fan_in (He et al. 2015, eq. 10 and 15); `glorot`,
-            uniform with variance 2/(fan_in + fan_out) (Glorot & Bengio 2010, eq. 16).
-        activation, slope: set He's gain: √(2/(1+slope²)) for leaky_relu.
+        init: `default`; `he`, normal with variance gain²/fan_in (He et al. 2015, eq. 10 and 15), LeCun's for
+            selu; `glorot`, uniform with variance 2/(fan_in + fan_out) (Glorot & Bengio 2010, eq. 16);
+            `orthogonal` times gain (Saxe et al. 2014), a kernel as the matrix (outputs, everything else);
+            `delta_orthogonal` times gain (Xiao et al. 2018, Algorithm 1); `lsuv`, orthogonal without gain,
+            for `gradscape.measure.initialisations.unit_variance` to scale (Mishkin & Matas 2016).
+        activation, slope: set the gain, 1/√E[φ(z)²] of `GAINS`: √2 for relu, √(2/(1+slope²)) for
+            leaky_relu, 1.5925 for tanh, 1.8462 for sigmoid, 1.5335 for gelu, 1 for selu. This is not
+            `torch.nn.init.calculate_gain`, which has 5/3 for tanh and 1 for sigmoid.
+
+    Example:
+        >>> initialise(model, "orthogonal", "tanh", 0.0)
     """
     if init == "default":
         return
+    assert init in DRAWS, f"no initialisation {init}"
+    gain = GAINS[activation](slope)
     for module in model.modules():
-        if not isinstance(module, nn.Conv2d | nn.Linear):
-            continue
-        if init == "he":
-            nn.init.kaiming_normal_(module.weight, a=slope, nonlinearity=activation)  # type: ignore[arg-type]
-        else:
-            nn.init.xavier_uniform_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            redraw(module, DRAWS[init], gain)
+
+
+def redraw(module: nn.Conv2d | nn.Linear, draw: Draw, gain: float) -> None:
+    weight = module.weight  # if parametrised, a tensor computed from others
+    draw(weight, gain)
+    if parametrize.is_parametrized(module, "weight"):
+        module.weight = weight  # the parametrisation's right inverse takes it
+    if module.bias is not None:
+        module.bias.zero_()
+
+
+def he_normal(weight: Tensor, gain: float) -> None:
+    weight.normal_(0, gain / math.sqrt(weight[0].numel()))
+
+
+def delta_orthogonal(weight: Tensor, gain: float) -> None:
+    """Zero but at the kernel's centre; a linear layer's matrix is all centre.
+
+    With no more inputs than outputs the columns are orthonormal times gain, and norms are kept; the paper
+    defines no other case. With more inputs, rows are.
+    """
+    weight.zero_()
+    matrix = weight.new_empty(weight.shape[:2])
+    centre: tuple[EllipsisType | int, ...] = (..., *(size // 2 for size in weight.shape[2:]))
+    weight[centre] = nn.init.orthogonal_(matrix, gain)
+
+
+Draw = Callable[[Tensor, float], object]
+
+# A dict of callables: (weight, gain) to be filled in place.
+DRAWS: dict[str, Draw] = {
+    "he": he_normal,
+    "glorot": lambda weight, gain: nn.init.xavier_uniform_(weight),
+    "orthogonal": nn.init.orthogonal_,
+    "delta_orthogonal": delta_orthogonal,
+    "lsuv": lambda weight, gain: nn.init.orthogonal_(weight),
+}

@@ -38,3 +38,9 @@ class Layers:
 
     def act(self) -> nn.Module:
         return ACTIVATIONS[self.activation](self.slope)
+
+    def drop(self) -> nn.Module:
+        """Dropout (Srivastava et al. 2014); with selu, alpha dropout (Klambauer et al. 2017)."""
+        if not self.dropout:
+            return nn.Identity()
+        return nn.AlphaDropout(self.dropout) if self.activation == "selu" else nn.Dropout(self.dropout)

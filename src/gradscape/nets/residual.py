@@ -11,6 +11,8 @@ from gradscape.nets.layers import Layers
 class ResidualBlock(nn.Module):
     """y = σ(F(x) + shortcut(x)), F = conv1 → norm1 → σ → conv2 → norm2: He et al. (2016), eq. 1-2, Fig. 2.
 
+    Dropout, if any, stands between the convolutions (Zagoruyko & Komodakis 2016, §2.4).
+
     Args:
         inputs, filters: channels of x and of y.
         layers: makes convolutions, norms and σ; it may work in place, for all that it is given is new here.
@@ -33,6 +35,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.conv1 = layers.conv(inputs, filters, stride=stride, bias=bias)
         self.norm1 = layers.after_conv(filters)
+        self.drop = layers.drop()
         self.conv2 = layers.conv(filters, filters, bias=bias)
         self.norm2 = layers.after_conv(filters)
         self.depth = stochastic(survival)
@@ -41,7 +44,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         branch = self.activation(self.norm1(self.conv1(x)))
-        branch = self.depth(self.norm2(self.conv2(branch)))
+        branch = self.depth(self.norm2(self.conv2(self.drop(branch))))
         out: Tensor = self.activation(branch + self.shortcut(x))
         return out
 

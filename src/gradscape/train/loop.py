@@ -24,7 +24,7 @@ from gradscape.train.graph import advance
 from gradscape.train.hopeless import Stopped, hopeless
 from gradscape.train.moments import keep_weights, measure_curvature, measure_landscape
 from gradscape.train.process import alone, compute_on, environment, find_device
-from gradscape.train.state import TrainState
+from gradscape.train.state import TrainState, scale_lsuv
 from gradscape.train.step import Batches, TrainStep, cosine, evaluate
 
 # Images evaluated at once. On a CPU the activations of 50 stay in the cache: three times faster than 1,000.
@@ -141,6 +141,11 @@ def run(
         return list(eval_batches(*shown, *mean_std, device))
 
     state = TrainState(config, device)
+    if config.net.init == "lsuv":
+        with alone(device):
+            news = scale_lsuv(config, state.model, seen(config.batch_size)[0])
+        if news:
+            report(news)
     if config.curvature_images:
         with alone(device):
             measure_curvature(config, folder, "start", state, seen(config.curvature_images), report)

@@ -10,10 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from gradscape.config import RunConfig
+from gradscape.measure.batches import Batch
+from gradscape.measure.initialisations import unit_variance
+from gradscape.measure.untouched import random_state
 from gradscape.nets import Layers, resnet, vgg
 from gradscape.store import Checkpoint
 
 _one_draw = threading.Lock()  # of all threads: initial weights come from torch's global generator
+PASSES = 50  # of LSUV, where blocks are skipped at random: one in two of the deepest's
 
 
 def build_model(config: RunConfig, device: torch.device) -> nn.Module:
@@ -74,6 +78,22 @@ NETS: dict[str, Callable[[RunConfig, Layers], nn.Module]] = {
     "resnet": build_resnet,
     "plain": build_resnet,
 }
+
+
+def scale_lsuv(config: RunConfig, model: nn.Module, batch: tuple[Tensor, Tensor]) -> str:
+    """LSUV's scaling of a run's initial weights, in the mode of training; all else stays as found.
+
+    Dropout's masks come from the run's seed, so that a run begun anew has the same weights.
+
+    Returns:
+        One sentence that names the layers left as drawn; empty if there are none.
+    """
+    with _one_draw, random_state():
+        torch.manual_seed(config.seed)
+        _, left = unit_variance(model, Batch.of(batch), PASSES if config.net.stochastic_depth else 1)
+    if not left:
+        return ""
+    return f"LSUV left as drawn, their output on the first mini-batch does not vary: {', '.join(left)}"
 
 
 def build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Adam:
