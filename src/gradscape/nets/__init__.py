@@ -1,6 +1,7 @@
-"""Networks from plain arguments: `vgg` builds the paper's, of what `Layers` makes."""
+"""Networks from plain arguments: the paper's `vgg`, and `densenet`, of what `Layers` makes."""
 
+from gradscape.nets.densenet import DenseNet, densenet
 from gradscape.nets.layers import Layers
 from gradscape.nets.vgg import VGG, vgg
 
-__all__ = ["VGG", "Layers", "vgg"]
+__all__ = ["VGG", "DenseNet", "Layers", "densenet", "vgg"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 
 def initialise(model: nn.Module, init: str, activation: str, slope: float) -> None:
@@ -20,8 +23,16 @@ def initialise(model: nn.Module, init: str, activation: str, slope: float) -> No
         if not isinstance(module, nn.Conv2d | nn.Linear):
             continue
         if init == "he":
-            nn.init.kaiming_normal_(module.weight, a=slope, nonlinearity=activation)  # type: ignore[arg-type]
+            redraw(module, lambda w: nn.init.kaiming_normal_(w, a=slope, nonlinearity=activation))  # type: ignore[arg-type]
         else:
-            nn.init.xavier_uniform_(module.weight)
+            redraw(module, nn.init.xavier_uniform_)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def redraw(module: nn.Conv2d | nn.Linear, draw: Callable[[Tensor], object]) -> None:
+    """Draw a layer's weight in place; under weight normalisation, the g and v that make it."""
+    weight = module.weight.detach()  # where it is made of others, a copy, which is then given back
+    draw(weight)
+    if is_parametrized(module, "weight"):
+        module.weight = weight

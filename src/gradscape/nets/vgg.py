@@ -83,7 +83,7 @@ class VGG(nn.Module):
         entry = replace(layers, norm="batch") if entry_norm and reducing.norm == "none" else reducing
 
         def bias(here: Layers, in_reduction: bool) -> bool:
-            return in_reduction if conv_bias == "reduction" else here.norm == "none"
+            return in_reduction if conv_bias == "reduction" else here.bias
 
         self.entry = EntryBlock(filters, entry, bias(entry, False))
         for stage in range(1, stages + 1):

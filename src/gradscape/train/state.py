@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gradscape.config import RunConfig
-from gradscape.nets import Layers, vgg
+from gradscape.nets import Layers, densenet, vgg
 from gradscape.store import Checkpoint
 
 _one_draw = threading.Lock()  # of all threads: initial weights come from torch's global generator
@@ -27,8 +28,24 @@ def build_model(config: RunConfig, device: torch.device) -> nn.Module:
 def build_net(config: RunConfig) -> nn.Module:
     net = config.net
     assert net.filters is not None
+    assert config.data.train is not None
     data = config.data.dataset
-    layers = Layers(net.norm, net.groups, net.activation, net.slope, net.dropout)
+    steps = config.epochs * math.ceil(config.data.train / config.batch_size)
+    layers = Layers(net.norm, net.groups, net.activation, net.slope, net.dropout, steps)
+    if net.family.startswith("densenet"):
+        compressed = net.family == "densenet_bc"
+        return densenet(
+            blocks=net.blocks,
+            classes=data.classes,
+            seed=config.seed,
+            filters=net.filters,
+            stages=net.stages,
+            growth=net.growth,
+            bottleneck=compressed,
+            compression=0.5 if compressed else 1.0,
+            layers=layers,
+            init=net.init,
+        )
     return vgg(
         blocks=net.blocks,
         classes=data.classes,
