@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, cross_entropy
 
 import gradscape as gs
+from gradscape.config import DataConfig, NetConfig, RunConfig
 from gradscape.measure.gradient_flow import FlowRecorder
 from gradscape.measure.objective import Objective
 from gradscape.measure.plane import random_plane
@@ -20,6 +21,7 @@ from gradscape.measure.subjects import named
 from gradscape.measure.tracing import layer_kind
 from gradscape.nets import Layers, densenet, vgg
 from gradscape.nets.normalise import NORMS, PAPER_STEPS, BatchRenorm2d, per_channel
+from gradscape.train.state import TrainState
 
 EPS = 1e-5
 # Axes of (N, groups, channels of each, H, W) over which mean and variance are taken, and how many groups.
@@ -237,6 +239,27 @@ def test_copies_checkpoints_layouts_and_float64_work(norm: str, tmp_path: Path) 
         torch.testing.assert_close(same(x), expected)
     wide = copy.deepcopy(model).double()(x.double())
     torch.testing.assert_close(wide.float(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["renorm", "weight"])
+def test_a_run_that_was_restored_goes_on_bit_for_bit(norm: Any) -> None:
+    net = NetConfig(family="densenet_bc", depth=10, growth=2, stages=3, norm=norm)
+    config = RunConfig(net=net, data=DataConfig(train=12), epochs=2, batch_size=6)
+    state = TrainState(config, torch.device("cpu"))
+    x, y = batch()
+
+    def step(of: TrainState) -> None:
+        of.optimizer.zero_grad()
+        cross_entropy(of.model(x), y).backward()
+        of.optimizer.step()
+
+    step(state)
+    kept, restored = state.checkpoint(), TrainState(config, torch.device("cpu"))
+    restored.restore(kept)
+    for each in (state, restored):
+        step(each)
+    for name, value in state.weights().items():
+        assert np.array_equal(value, restored.weights()[name]), name
 
 
 @pytest.mark.parametrize("family", ["vgg", "densenet"])
