@@ -23,7 +23,7 @@ from gradscape.store import RunFolder  # noqa: E402
 from gradscape.train.arithmetic import Arithmetic  # noqa: E402
 from gradscape.train.fuse import away_from_the_kink, both_ways, difference, fuse  # noqa: E402
 from gradscape.train.loop import train_run  # noqa: E402
-from gradscape.train.state import build_model  # noqa: E402
+from gradscape.train.networks import build_model  # noqa: E402
 
 SLOPE = 0.01
 

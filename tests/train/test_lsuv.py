@@ -22,7 +22,8 @@ from gradscape.nets.initialise import initialise
 from gradscape.records import Progress
 from gradscape.store import RunFolder
 from gradscape.train.loop import train_run
-from gradscape.train.state import TrainState, scale_lsuv
+from gradscape.train.networks import scale_lsuv
+from gradscape.train.state import TrainState
 
 CPU = torch.device("cpu")
 

@@ -18,7 +18,8 @@ from gradscape.data.batches import eval_batches
 from gradscape.errors import ConfigError
 from gradscape.store import RunFolder
 from gradscape.train import loop, moments
-from gradscape.train.state import TrainState, build_model, section
+from gradscape.train.networks import build_model
+from gradscape.train.state import TrainState, section
 
 SMALL = gs.RunConfig(
     net=gs.NetConfig(depth=8, filters=4),

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from gradscape.errors import ConfigError
 from gradscape.records import GradientFlow
 
-NORM_LAYERS = ("BatchNorm", "Algorithm1", "GroupNorm", "LayerNorm", "InstanceNorm", "RMSNorm")
+NORM_LAYERS = ("BatchNorm", "BatchRenorm", "Algorithm1", "GroupNorm", "LayerNorm", "InstanceNorm", "RMSNorm")
 
 
 def parameter_kind(module: nn.Module, name: str) -> str:
@@ -32,6 +33,27 @@ def parameter_kind(module: nn.Module, name: str) -> str:
     if "Embedding" in type(module).__name__:
         return "embedding"
     return "conv" if "Conv" in type(module).__name__ else "linear"
+
+
+def parameters_and_kinds(model: nn.Module) -> Iterator[tuple[str, str, nn.Parameter]]:
+    """Name, kind and parameter, in the order of registration, shared ones under each of their names.
+
+    Of a weight that torch.nn.utils.parametrize makes of others, those have the kind of the weight, but for
+    the gain g of weight normalisation, which is a norm's.
+    """
+    for prefix, module in model.named_modules():
+        owner, _, tensor = prefix.rpartition(PARAMETRIZED)
+        for name, parameter in module.named_parameters(recurse=False):
+            full = f"{prefix}.{name}" if prefix else name
+            if not isinstance(module, ParametrizationList):
+                yield full, parameter_kind(module, name), parameter
+            elif name == "original0" and type(module[0]).__name__ == "_WeightNorm":
+                yield full, "norm", parameter
+            else:
+                yield full, parameter_kind(model.get_submodule(owner.removesuffix(".")), tensor), parameter
+
+
+PARAMETRIZED = "parametrizations."  # between a module's name and its tensor's
 
 
 class FlowRecorder:
@@ -58,12 +80,11 @@ class FlowRecorder:
         self.names: list[str] = []
         self.kinds: list[str] = []
         parameters: list[nn.Parameter] = []
-        for prefix, module in model.named_modules():
-            for name, parameter in module.named_parameters(recurse=False):
-                if parameter.requires_grad:
-                    self.names.append(f"{prefix}.{name}" if prefix else name)
-                    self.kinds.append(parameter_kind(module, name))
-                    parameters.append(parameter)
+        for name, kind, parameter in parameters_and_kinds(model):
+            if parameter.requires_grad:
+                self.names.append(name)
+                self.kinds.append(kind)
+                parameters.append(parameter)
         if not parameters:
             raise ConfigError(f"{type(model).__name__} has no trainable parameters: nothing has a gradient")
         places: dict[torch.Size, list[int]] = defaultdict(list)

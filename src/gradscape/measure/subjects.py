@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from gradscape.errors import ConfigError
 from gradscape.history import OptimizerFacts
-from gradscape.measure.gradient_flow import parameter_kind
+from gradscape.measure.gradient_flow import parameters_and_kinds
 from gradscape.measure.gradient_norms import Shards
 
 # At the root DDP and torch.compile; anywhere torch.compile, FSDP1 and checkpoint_wrapper.
@@ -82,12 +82,10 @@ Entry = tuple[str, str, nn.Parameter]
 def named(model: nn.Module) -> list[Entry]:
     """Name, kind and parameter of each, shared ones once under their first name."""
     found, seen = [], set()
-    for prefix, module in model.named_modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            if id(parameter) not in seen:
-                seen.add(id(parameter))
-                full = f"{prefix}.{name}" if prefix else name
-                found.append((plain(full), parameter_kind(module, name), parameter))
+    for name, kind, parameter in parameters_and_kinds(model):
+        if id(parameter) not in seen:
+            seen.add(id(parameter))
+            found.append((plain(name), kind, parameter))
     return found
 
 

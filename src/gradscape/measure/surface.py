@@ -73,7 +73,7 @@ class Walker:
         self.parameters: list[Tensor] = [own[name] for name in objective.names]
         self.buffers = dict(self.model.named_buffers())
         self.found = {name: buffer.clone() for name, buffer in self.buffers.items()}
-        self.norms = [module for module in self.model.modules() if layer_kind(module) == "norm"]
+        self.norms: list[Any] = [module for module in self.model.modules() if layer_kind(module) == "norm"]
         self.device = self.parameters[0].device
         self.bf16 = bf16
         self.pairs: list[Pair] | None = None
@@ -119,7 +119,7 @@ class Walker:
         kept = []
         for norm in self.norms:
             norm.training = True
-            if isinstance(norm, nn.modules.batchnorm._NormBase):
+            if hasattr(norm, "reset_running_stats"):  # torch's norms, and Batch Renormalization
                 norm.reset_running_stats()
                 kept.append((norm, norm.momentum))
                 norm.momentum = None

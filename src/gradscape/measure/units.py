@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 RELU_LIKE = ("ReLU", "ELU", "SiLU", "Mish", "wish")  # output ≤ 0 exactly where the input is
 SATURATED = 0.01  # of the largest derivative
+CHANNELS_SECOND = ("BatchNorm", "BatchRenorm", "Algorithm1", "InstanceNorm", "GroupNorm")
 PAIRED = 16  # samples of a batch, evenly spaced, whose pairs tell the correlation
 
 
@@ -84,7 +85,7 @@ def by_sample(values: Tensor, size: int) -> Tensor | None:
 
 def unit_axis(kind: str, module: nn.Module, known: int | None) -> int | None:
     """Where a layer puts its units: 1 for convolutions, −1 for linear layers; others leave it as it was."""
-    if kind == "conv" or type(module).__name__.startswith(("BatchNorm", "InstanceNorm", "GroupNorm")):
+    if kind == "conv" or type(module).__name__.startswith(CHANNELS_SECOND):
         return 1
     return -1 if kind in ("linear", "recurrent", "attention", "embedding") else known
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from gradscape.nets.activate import ACTIVATIONS
-from gradscape.nets.normalise import NORMS
+from gradscape.nets.normalise import NORMS, PAPER_STEPS
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Layers:
 
     Attributes:
         norm, groups, activation, slope, dropout: as in `gradscape.config.NetConfig`.
+        steps: mini-batches of the whole training, of which Batch Renormalization's schedule takes shares.
 
     Example:
         >>> Layers(norm="none").after_conv(32)
@@ -27,14 +29,26 @@ class Layers:
     activation: str = "leaky_relu"
     slope: float = 0.01
     dropout: float = 0.0
+    steps: int = PAPER_STEPS
+
+    @property
+    def bias(self) -> bool:
+        """Whether a convolution needs a bias: a norm that shifts would take it away again."""
+        return self.norm in ("none", "weight")
 
     def conv(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, *, bias: bool) -> nn.Conv2d:
-        """A convolution that keeps height and width at stride 1."""
-        return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias)
+        """A convolution that keeps height and width at stride 1; of norm weight, its w = g v/‖v‖.
+
+        That is equation (2) of Salimans & Kingma (2016), with a g for each output channel.
+        """
+        made = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias)
+        if self.norm == "weight":
+            weight_norm(made)
+        return made
 
     def after_conv(self, channels: int) -> nn.Module:
         """The norm after a convolution, or before it in a DenseNet."""
-        return NORMS[self.norm](channels)
+        return NORMS[self.norm](channels, self.groups, self.steps)
 
     def act(self) -> nn.Module:
         return ACTIVATIONS[self.activation](self.slope)

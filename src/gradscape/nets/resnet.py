@@ -82,8 +82,7 @@ class ResNet(Staged):
         stochastic_depth: float,
         with_fixup: bool,
     ) -> None:
-        # Weight normalisation does not take the outputs' mean away: a bias is not in vain.
-        bias = layers.norm in ("none", "weight") and not with_fixup
+        bias = layers.bias and not with_fixup
         alive = iter(survivals(stages * blocks, stochastic_depth))
 
         def block(inputs: int, outputs: int, stride: int) -> nn.Module:

@@ -101,7 +101,7 @@ class VGG(Staged):
         alive = iter(survivals(stages * blocks, stochastic_depth))
 
         def bias(here: Layers, in_reduction: bool) -> bool:
-            return in_reduction if conv_bias == "reduction" else here.norm == "none"
+            return in_reduction if conv_bias == "reduction" else here.bias
 
         def block() -> nn.Module:
             if with_fixup:

@@ -14,7 +14,8 @@ from gradscape.measure.curvature import curvature
 from gradscape.measure.landscape import landscape
 from gradscape.records import Curvature
 from gradscape.store import RunFolder
-from gradscape.train.state import TrainState, build_model
+from gradscape.train.networks import build_model
+from gradscape.train.state import TrainState
 
 PROBES, STEPS = 2, 20  # of the spectral density: for its outline, at a fraction of the training's cost
 TOLERANCE = 1e-2  # of an extreme eigenvalue, beside the largest modulus

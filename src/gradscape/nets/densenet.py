@@ -1,0 +1,140 @@
+"""DenseNet and DenseNet-BC for CIFAR: every layer sees the outputs of all before it (Huang et al. 2017)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gradscape.nets.initialise import initialise
+from gradscape.nets.layers import Layers
+
+WIDENING = 4  # channels of a bottleneck, in units of growth (§3)
+
+
+def densenet(
+    *,
+    blocks: int,
+    classes: int,
+    seed: int,
+    filters: int = 16,
+    stages: int = 3,
+    growth: int = 12,
+    bottleneck: bool = False,
+    compression: float = 1.0,
+    layers: Layers | None = None,
+    init: str = "default",
+) -> DenseNet:
+    """A DenseNet as in §3 of Huang et al. (2017), its weights drawn from `seed` alone.
+
+    Args:
+        blocks: layers per stage, which the paper calls a dense block: 12 give its L = 40; 16, with
+            bottlenecks, its DenseNet-BC of L = 100.
+        classes: outputs of the linear layer.
+        seed: of the initial weights; torch's global generator is left as found.
+        filters: channels of the first convolution: the paper's are 16, and 2 × growth for DenseNet-BC.
+        stages: stages; height and width halve between them.
+        growth: k, the channels that each layer adds.
+        bottleneck: a 1×1 convolution to 4k channels before each 3×3 one (B of BC).
+        compression: θ, the share of channels that goes on from a stage to the next (C of BC: 0.5).
+        layers: its norm, activation and dropout; by default BatchNorm and LeakyReLU.
+        init: as in `gradscape.config.NetConfig`.
+
+    Returns:
+        A module from (N, 3, H, W) images, H and W divisible by 2**(stages - 1), to (N, classes) logits.
+
+    Example:
+        >>> sum(p.numel() for p in densenet(blocks=12, classes=10, seed=0).parameters())
+        1019722
+    """
+    layers = layers or Layers()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = DenseNet(
+            blocks=blocks,
+            classes=classes,
+            filters=filters,
+            stages=stages,
+            growth=growth,
+            bottleneck=bottleneck,
+            compression=compression,
+            layers=layers,
+        )
+        initialise(model, init, layers.activation, layers.slope)
+    return model
+
+
+class DenseNet(nn.Module):
+    """Convolution, stages with a transition between each two, linear layer; see `densenet`."""
+
+    def __init__(
+        self,
+        *,
+        blocks: int,
+        classes: int,
+        filters: int,
+        stages: int,
+        growth: int,
+        bottleneck: bool,
+        compression: float,
+        layers: Layers,
+    ) -> None:
+        super().__init__()
+        self.entry = layers.conv(3, filters, bias=layers.bias)
+        channels = filters
+        for stage in range(1, stages + 1):
+            inside = [DenseLayer(channels + b * growth, growth, layers, bottleneck) for b in range(blocks)]
+            self.add_module(f"stage{stage}", nn.Sequential(*inside))
+            channels += blocks * growth
+            if stage < stages:
+                kept = int(compression * channels)
+                reduced = PreActivation(channels, kept, 1, layers)
+                self.add_module(f"transition{stage}", nn.Sequential(reduced, nn.AvgPool2d(2)))
+                channels = kept
+        self.norm = layers.after_conv(channels)
+        self.activation = layers.act()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.linear = nn.Linear(channels, classes)
+        self.stages = stages
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.entry(x)
+        for stage in range(1, self.stages + 1):
+            x = self.get_submodule(f"stage{stage}")(x)
+            if stage < self.stages:
+                x = self.get_submodule(f"transition{stage}")(x)
+        features = self.pool(self.activation(self.norm(x))).flatten(1)
+        with torch.autocast(x.device.type, enabled=False):  # in mixed precision, logits stay float32
+            logits: Tensor = self.linear(features.to(self.linear.weight.dtype))
+        return logits
+
+
+class DenseLayer(nn.Module):
+    """[x_0, …, x_{l−1}] to [x_0, …, x_l], channel beside channel: equation (2), x_l = H_l(…)."""
+
+    def __init__(self, channels: int, growth: int, layers: Layers, bottleneck: bool) -> None:
+        super().__init__()
+        wide = WIDENING * growth
+        parts = [PreActivation(channels, wide, 1, layers)] if bottleneck else []
+        parts.append(PreActivation(wide if bottleneck else channels, growth, 3, layers))
+        self.composite = nn.Sequential(*parts)  # H_l
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, self.composite(x)], dim=1)
+
+
+class PreActivation(nn.Module):
+    """(norm) → activation → Conv2D → (dropout)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, layers: Layers) -> None:
+        super().__init__()
+        self.norm = layers.after_conv(inputs)
+        self.activation = layers.act()
+        if isinstance(self.norm, nn.Identity):
+            # In place it would overwrite features that later layers and the backward pass need.
+            vars(self.activation).update(inplace=False)
+        self.conv = layers.conv(inputs, outputs, kernel, bias=layers.bias)
+        self.dropout = layers.drop()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.dropout(self.conv(self.activation(self.norm(x))))
+        return out

@@ -1,0 +1,117 @@
+"""A run's network from its configuration, with the weights that it starts from."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from gradscape.config import RunConfig
+from gradscape.measure.batches import Batch
+from gradscape.measure.initialisations import unit_variance
+from gradscape.measure.untouched import random_state
+from gradscape.nets import Layers, densenet, resnet, vgg
+
+_one_draw = threading.Lock()  # of all threads: initial weights come from torch's global generator
+PASSES = 50  # of LSUV, where blocks are skipped at random: one in two of the deepest's
+
+
+def build_model(config: RunConfig, device: torch.device) -> nn.Module:
+    """The run's network with its initial weights, drawn on the CPU so that every device starts alike."""
+    with _one_draw:
+        model = build_net(config)
+    # channels_last: 1.2 to 1.3 times faster convolutions on CPUs, more on GPUs.
+    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def build_net(config: RunConfig) -> nn.Module:
+    net = config.net
+    assert config.data.train is not None
+    steps = config.epochs * math.ceil(config.data.train / config.batch_size)
+    layers = Layers(net.norm, net.groups, net.activation, net.slope, net.dropout, steps)
+    return NETS[net.family](config, layers)
+
+
+def build_vgg(config: RunConfig, layers: Layers) -> nn.Module:
+    net, data = config.net, config.data.dataset
+    assert net.filters is not None
+    return vgg(
+        blocks=net.blocks,
+        classes=data.classes,
+        image_size=data.size,
+        seed=config.seed,
+        filters=net.filters,
+        stages=net.stages,
+        layers=layers,
+        norm_where=net.norm_where,
+        entry_norm=net.entry_norm,
+        conv_bias=net.conv_bias,
+        head=net.head,
+        skip=net.skip,
+        stochastic_depth=net.stochastic_depth,
+        init=net.init,
+    )
+
+
+def build_resnet(config: RunConfig, layers: Layers) -> nn.Module:
+    net = config.net
+    assert net.filters is not None
+    return resnet(
+        blocks=net.blocks,
+        classes=config.data.dataset.classes,
+        seed=config.seed,
+        filters=net.filters,
+        stages=net.stages,
+        layers=layers,
+        skips=net.residual,
+        shortcut=net.shortcut,
+        stochastic_depth=net.stochastic_depth,
+        init=net.init,
+    )
+
+
+def build_densenet(config: RunConfig, layers: Layers) -> nn.Module:
+    net = config.net
+    assert net.filters is not None
+    compressed = net.family == "densenet_bc"
+    return densenet(
+        blocks=net.blocks,
+        classes=config.data.dataset.classes,
+        seed=config.seed,
+        filters=net.filters,
+        stages=net.stages,
+        growth=net.growth,
+        bottleneck=compressed,
+        compression=0.5 if compressed else 1.0,
+        layers=layers,
+        init=net.init,
+    )
+
+
+# A dict of callables: family → builds a run's network of these layers.
+NETS: dict[str, Callable[[RunConfig, Layers], nn.Module]] = {
+    "vgg": build_vgg,
+    "resnet": build_resnet,
+    "plain": build_resnet,
+    "densenet": build_densenet,
+    "densenet_bc": build_densenet,
+}
+
+
+def scale_lsuv(config: RunConfig, model: nn.Module, batch: tuple[Tensor, Tensor]) -> str:
+    """LSUV's scaling of a run's initial weights, in the mode of training; all else stays as found.
+
+    Dropout's masks come from the run's seed, so that a run begun anew has the same weights.
+
+    Returns:
+        One sentence that names the layers left as drawn; empty if there are none.
+    """
+    with _one_draw, random_state():
+        torch.manual_seed(config.seed)
+        _, left = unit_variance(model, Batch.of(batch), PASSES if config.net.stochastic_depth else 1)
+    if not left:
+        return ""
+    return f"LSUV left as drawn, their output on the first mini-batch does not vary: {', '.join(left)}"
