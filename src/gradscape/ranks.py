@@ -202,7 +202,7 @@ def columns(given: dict[str, Numbers]) -> tuple[list[Floats], NDArray[np.bool_]]
             raise ConfigError(
                 f"{name}: got shape {values.shape}, {leading} has {first.shape}; give one number for each"
             )
-    kept: NDArray[np.bool_] = ~np.isnan(np.stack(list(arrays.values()))).any(axis=0)
+    kept: NDArray[np.bool_] = np.logical_not(np.isnan(np.stack(list(arrays.values()))).any(axis=0))
     return [values[kept] for values in arrays.values()], kept
 
 

@@ -21,7 +21,7 @@ from gradscape.store import ENDED, RunFolder
 from gradscape.train.arithmetic import Arithmetic, decide
 from gradscape.train.graph import advance
 from gradscape.train.hopeless import Stopped, hopeless
-from gradscape.train.moments import keep_weights, measure_curvature, measure_landscape
+from gradscape.train.moments import IMAGES, keep_weights, measure_curvature, measure_landscape, measure_start
 from gradscape.train.process import alone, compute_on, environment, find_device
 from gradscape.train.state import TrainState
 from gradscape.train.step import Batches, TrainStep, cosine, evaluate
@@ -133,13 +133,15 @@ def run(
     shown = EVAL_BATCH[device.type], *mean_std, device
     valid = list(eval_batches(images.train_images[chosen.valid], images.train_labels[chosen.valid], *shown))
 
-    def seen(count: int) -> list[tuple[Tensor, Tensor]]:
-        """The first training images, in mini-batches of the run's size."""
+    def seen(count: int, size: int = config.batch_size) -> list[tuple[Tensor, Tensor]]:
+        """The first training images, in mini-batches."""
         of = kept[:count]
-        shown = images.train_images[of], images.train_labels[of], config.batch_size
+        shown = images.train_images[of], images.train_labels[of], size
         return list(eval_batches(*shown, *mean_std, device))
 
     state = TrainState(config, device)
+    with alone(device):
+        measure_start(config, folder, state, seen(IMAGES, IMAGES)[0])
     if config.curvature_images:
         with alone(device):
             measure_curvature(config, folder, "start", state, seen(config.curvature_images), report)
