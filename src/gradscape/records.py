@@ -275,7 +275,8 @@ class RunRecord:
         identity: readable name + short hash of the configuration; the folder's name.
         config: the run's configuration as plain nested values.
         state: `pending`, `running`, `done`, `diverged`, `stopped` (early, on request) or `failed`.
-        status: what else `status.json` says (attempts, host, versions, epoch and step of divergence…).
+        status: what else `status.json` says (attempts, host, versions, epoch and step of divergence, of an
+            ended run the `diagnosis`…).
         epochs: the epochs finished so far, in order.
         test: `{"last": {"loss", "accuracy"}, "best": {…, "epoch"}}` once done, else empty; means over
             the test images with the last and with the best-validation weights.

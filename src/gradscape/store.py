@@ -9,7 +9,7 @@
     DIR/runs/<identity>/weights/        epoch-0007.<sha256>.safetensors, of the model alone, if asked for
     DIR/runs/<identity>/checkpoint/     epoch-0007.<sha256>.safetensors, the last one and the one before
     DIR/runs/<identity>/status.json     pending | running | done | diverged | stopped | failed, test results,
-                                        versions, attempts, deaths of its workers
+                                        diagnosis, versions, attempts, deaths of its workers
     DIR/runs/<identity>/stop.json       why the run is to end early, if it is
 
 Whole files are written aside, fsynced and renamed; a metrics line is appended and fsynced, and a torn

@@ -6,6 +6,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from gradscape.config import RunConfig
 from gradscape.data import STATISTICS, ImageSet, split
 from gradscape.data.batches import DeviceImages, EpochDraw, epoch_draw, eval_batches
 from gradscape.errors import ConfigError, StoreError
+from gradscape.measure.diagnose import diagnose
 from gradscape.measure.step_smoothness import Direction
 from gradscape.records import EpochRecord, Progress, RunRecord, StepSmoothness
 from gradscape.store import ENDED, RunFolder
@@ -95,8 +97,10 @@ def train_run(
         try:
             with compute_on(place, how.precision):
                 details |= run(config, folder, images, place, how, report, details, stop_hopeless)
+            details |= diagnosed(folder, "done", details)
         except Diverged as end:
-            folder.set_status("diverged", **details, epoch=end.epoch, step=end.step)
+            details |= {"epoch": end.epoch, "step": end.step}
+            folder.set_status("diverged", **details, **diagnosed(folder, "diverged", details))
         except Stopped as end:
             folder.set_status("stopped", **details, reason=str(end))
         except KeyboardInterrupt:
@@ -108,6 +112,12 @@ def train_run(
         else:
             folder.set_status("done", **details)
         return folder.record()
+
+
+def diagnosed(folder: RunFolder, state: str, details: dict[str, Any]) -> dict[str, Any]:
+    """What its epochs say is wrong with a run that has ended so, for its status; nothing without an epoch."""
+    record = replace(folder.record(), state=state, status=details)
+    return {"diagnosis": diagnose(record).to_dict()} if record.epochs else {}
 
 
 def run(
