@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
+
+from gradscape.arrays import plain_values
 
 VERDICTS = (
     "non-finite",
@@ -98,7 +100,9 @@ class Diagnosis:
         return self.findings[0].layer
 
     def to_dict(self) -> dict[str, Any]:
-        return {"verdict": self.verdict, "layer": self.layer, **asdict(self)}
+        """Plain lists and numbers; None for a number that is not finite."""
+        plain = {**plain_values(self), "notes": list(self.notes)}
+        return {"verdict": self.verdict, "layer": self.layer, **plain}
 
     def __str__(self) -> str:
         told = [str(finding) for finding in self.findings]

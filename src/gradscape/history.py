@@ -75,6 +75,7 @@ class FlowHistory:
         seen: at which moment gradients were read.
         notes: what was found odd, in words.
         activations: every layer's output at the same steps; None if they were not asked for.
+        row: what a row is of: a `step`, or an `epoch`, of whose mini-batches it is the mean.
     """
 
     layers: tuple[str, ...]
@@ -94,6 +95,7 @@ class FlowHistory:
     seen: str
     notes: tuple[str, ...]
     activations: ActivationHistory | None = None
+    row: str = "step"
 
     @property
     def relative_update(self) -> Values:

@@ -219,6 +219,55 @@ class Curvature:
 
 
 @dataclass(frozen=True)
+class Start:
+    """A network before its first step, on one batch of training images, BatchNorm taking its statistics.
+
+    Attributes:
+        images: training images in the batch, the first ones, not augmented.
+        loss: in nats, the mean over them.
+        layers, kinds: of the parameter tensors, as in `GradientFlow`.
+        sizes: elements of each.
+        mean_abs: mean |∂L/∂W| over each one's elements.
+        weight_layers: names of the layers that have weights, in the order of the forward pass.
+        second_moment: q of each one's output: mean h² over samples, units and positions.
+        correlation: c of each one's output: mean cosine between those for two of at most 16 samples.
+
+    What is not a number, such as the correlation of outputs that are all 0, is NaN. Source of q and c:
+    Schoenholz et al. (2017).
+    """
+
+    images: int
+    loss: float
+    layers: tuple[str, ...]
+    kinds: tuple[str, ...]
+    sizes: tuple[int, ...]
+    mean_abs: tuple[float, ...]
+    weight_layers: tuple[str, ...]
+    second_moment: tuple[float, ...]
+    correlation: tuple[float, ...]
+
+    def weights(self) -> tuple[float, ...]:
+        """Mean |∂L/∂W| of the conv and linear weights alone, input to output: the paper's axis."""
+        return tuple(v for v, k in zip(self.mean_abs, self.kinds, strict=True) if k in WEIGHT_KINDS)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; None for what is not finite, which JSON has no number for."""
+        values = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
+        return {name: plain_number(value) for name, value in values.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Start:
+        def number(value: Any) -> Any:
+            return math.nan if value is None else value
+
+        found: dict[str, Any] = {
+            name: tuple(map(number, each)) if isinstance(each, list) else number(each)
+            for name, each in values.items()
+        }
+        return cls(**found)
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """One training run, read from its folder.
 
@@ -226,12 +275,14 @@ class RunRecord:
         identity: readable name + short hash of the configuration; the folder's name.
         config: the run's configuration as plain nested values.
         state: `pending`, `running`, `done`, `diverged`, `stopped` (early, on request) or `failed`.
-        status: what else `status.json` says (attempts, host, versions, epoch and step of divergence…).
+        status: what else `status.json` says (attempts, host, versions, epoch and step of divergence, of an
+            ended run the `diagnosis`…).
         epochs: the epochs finished so far, in order.
         test: `{"last": {"loss", "accuracy"}, "best": {…, "epoch"}}` once done, else empty; means over
             the test images with the last and with the best-validation weights.
         curvature: of the loss at the `start` and at the `end` of training, where it was asked for.
         landscape: the loss over a plane around the trained weights; None where it was not asked for.
+        start: gradients and signal before the first step; None for runs from before it was measured.
     """
 
     identity: str
@@ -242,6 +293,7 @@ class RunRecord:
     test: Mapping[str, Mapping[str, float]]
     curvature: Mapping[str, Curvature] = field(default_factory=dict)
     landscape: LandscapeRecord | None = None
+    start: Start | None = None
 
     @property
     def seed(self) -> int:
@@ -254,7 +306,8 @@ class RunRecord:
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         landscape = None if self.landscape is None else self.landscape.to_dict()
-        return {**asdict(replace(self, landscape=None)), "landscape": landscape}
+        start = None if self.start is None else self.start.to_dict()
+        return {**asdict(replace(self, landscape=None, start=None)), "landscape": landscape, "start": start}
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Train and validation accuracy over the epochs; returns the axes."""

@@ -3,12 +3,13 @@
     DIR/study.json                      what was asked, and which runs answer it
     DIR/runs/<identity>/config.json     the run's configuration
     DIR/runs/<identity>/metrics.jsonl   one line per epoch, each with a checksum of its own
+    DIR/runs/<identity>/start.json      gradients and signal before the first step
     DIR/runs/<identity>/curvature.json  spectra of the Hessian before and after training, if asked for
     DIR/runs/<identity>/landscape.json  the loss over a plane around the trained weights, if asked for
     DIR/runs/<identity>/weights/        epoch-0007.<sha256>.safetensors, of the model alone, if asked for
     DIR/runs/<identity>/checkpoint/     epoch-0007.<sha256>.safetensors, the last one and the one before
     DIR/runs/<identity>/status.json     pending | running | done | diverged | stopped | failed, test results,
-                                        versions, attempts, deaths of its workers
+                                        diagnosis, versions, attempts, deaths of its workers
     DIR/runs/<identity>/stop.json       why the run is to end early, if it is
 
 Whole files are written aside, fsynced and renamed; a metrics line is appended and fsynced, and a torn
@@ -46,7 +47,7 @@ from gradscape.files import (
     write_json,
 )
 from gradscape.landscaped import LandscapeRecord
-from gradscape.records import UNREAD, Curvature, EpochRecord, GradientFlow, RunRecord, StudyRecord
+from gradscape.records import UNREAD, Curvature, EpochRecord, GradientFlow, RunRecord, Start, StudyRecord
 
 PROBE = 8_000_000  # bytes; a VGG38's checkpoint has 5.4 million
 ENDED = ("done", "diverged")  # states that are not run again
@@ -208,6 +209,14 @@ class RunFolder:
             if kept != self.metrics.read_bytes():
                 write_bytes(self.metrics, kept)
 
+    def start(self) -> Start | None:
+        """What was measured before the first step, or None."""
+        path = self.path / "start.json"
+        return Start.from_dict(read_json(path)) if path.exists() else None
+
+    def add_start(self, start: Start) -> None:
+        write_json(self.path / "start.json", start.to_dict())
+
     def curvature(self) -> dict[str, Curvature]:
         """What was measured so far: moment (`start`, `end`) → curvature."""
         path = self.path / "curvature.json"
@@ -289,6 +298,7 @@ class RunFolder:
             epochs=tuple(epochs),
             curvature=self.curvature(),
             landscape=self.landscape(),
+            start=self.start(),
         )
 
 

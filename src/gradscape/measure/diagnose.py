@@ -17,8 +17,10 @@ from gradscape.arrays import Values
 from gradscape.diagnosis import Diagnosis, Evidence, Finding, gravest_first
 from gradscape.errors import ConfigError
 from gradscape.history import FlowHistory, OptimizerFacts
+from gradscape.measure.recorded import divergence, recorded
 from gradscape.measure.signal_rules import SignalLimits, activation_findings
 from gradscape.measure.watch import Watch
+from gradscape.records import RunRecord
 
 Bools = NDArray[np.bool_]
 TINY = 1e-30
@@ -85,6 +87,7 @@ class View:
         agreement: mean cosine between successive gradients.
         optimizers: of each layer.
         rows: of the history that are looked at: the last ones of steps that were made.
+        row: what each is of, `step` or `epoch`.
         limits: what to hold them against.
     """
 
@@ -100,6 +103,7 @@ class View:
     agreement: Values
     optimizers: tuple[OptimizerFacts, ...]
     rows: NDArray[np.intp]
+    row: str
     limits: Limits
 
     @classmethod
@@ -125,6 +129,7 @@ class View:
             agreement=alike(history.agreement[rows]),
             optimizers=tuple(owner[column] for column in columns),
             rows=last,
+            row=history.row,
             limits=limits,
         )
 
@@ -226,22 +231,30 @@ def typical(values: Values) -> Values:
     return found
 
 
-def diagnose(watched: Watch | FlowHistory, limits: Limits | None = None) -> Diagnosis:
+def diagnose(watched: Watch | FlowHistory | RunRecord, limits: Limits | None = None) -> Diagnosis:
     """What is wrong with a training, the gravest first; `healthy` if nothing is found.
 
+    A recorded run is judged by the means of its epochs: a single step that is too large, and gradients that
+    have nothing in common, do not show in them. One that diverged is `non-finite`, whatever else is found.
+
     Args:
-        watched: a watch, or the history it has given.
-        limits: beyond what a number speaks for a verdict.
+        watched: a watch, the history it has given, or the record of a run.
+        limits: beyond what a number speaks for a verdict; of a run, `rows` are epochs.
 
     Raises:
-        ConfigError: no step has been watched, or something else was given.
+        ConfigError: no step has been watched, a run without an epoch or read without its gradient
+            statistics, or something else was given.
 
     Example:
         >>> print(gs.diagnose(flow))
+        >>> gs.diagnose(gs.RunFolder(Path("runs/first")).record()).verdict
     """
     history = watched.history() if isinstance(watched, Watch) else watched
+    history = recorded(history) if isinstance(history, RunRecord) else history
     if not isinstance(history, FlowHistory):
-        raise ConfigError(f"watched: got {type(history).__name__}; give what gs.watch returned")
+        raise ConfigError(
+            f"watched: got {type(history).__name__}; give what gs.watch returned, or a run's record"
+        )
     limits = limits or Limits()
     view = View.of(history, limits)
     # Where no layer's step is a number sizes cannot be compared.
@@ -252,6 +265,8 @@ def diagnose(watched: Watch | FlowHistory, limits: Limits | None = None) -> Diag
         # Of two that are non-finite the earlier is the cause: broken gradients break later outputs.
         first = backward_first(history, history.activations)
         findings = [*findings, *of_outputs] if first else [*of_outputs, *findings]
+    if isinstance(watched, RunRecord):
+        findings += divergence(watched)
     told = [after_large_steps(each, history, limits) for each in gravest_first(findings or [healthy(view)])]
     return Diagnosis(tuple(told), history.seen, history.notes)
 
@@ -500,7 +515,7 @@ def healthy(view: View) -> Finding:
         verdict="healthy",
         layer="",
         cause="every weight layer gets a gradient and a step of its size, in the "
-        + (f"{len(view.rows)} steps" if len(view.rows) > 1 else "one step")
+        + (f"{len(view.rows)} {view.row}s" if len(view.rows) > 1 else f"one {view.row}")
         + " looked at",
         remedy="nothing",
         evidence=(

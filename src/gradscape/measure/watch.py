@@ -338,6 +338,7 @@ class Watch:
             seen=self.seen,
             notes=tuple(self.notes),
             activations=self.activations.history(steps.tolist()) if self.activations else None,
+            row="step",
         )
 
     @property

@@ -24,6 +24,7 @@ from gradscape.study.work import TrainJob, train_job
 FILES = (
     "config.json",
     "weights/*",
+    "start.json",
     "curvature.json",
     "landscape.json",
     "metrics.jsonl",

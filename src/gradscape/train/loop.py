@@ -6,6 +6,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from gradscape.config import RunConfig
 from gradscape.data import STATISTICS, ImageSet, split
 from gradscape.data.batches import DeviceImages, EpochDraw, epoch_draw, eval_batches
 from gradscape.errors import ConfigError, StoreError
+from gradscape.measure.diagnose import diagnose
 from gradscape.measure.step_smoothness import Direction
 from gradscape.records import EpochRecord, Progress, RunRecord, StepSmoothness
 from gradscape.store import ENDED, RunFolder
@@ -22,7 +24,7 @@ from gradscape.train.arithmetic import Arithmetic, decide
 from gradscape.train.draws import own_draws
 from gradscape.train.graph import advance
 from gradscape.train.hopeless import Stopped, hopeless
-from gradscape.train.moments import keep_weights, measure_curvature, measure_landscape
+from gradscape.train.moments import IMAGES, keep_weights, measure_curvature, measure_landscape, measure_start
 from gradscape.train.networks import scale_lsuv
 from gradscape.train.process import alone, compute_on, environment, find_device
 from gradscape.train.state import TrainState
@@ -97,8 +99,10 @@ def train_run(
         try:
             with compute_on(place, how.precision):
                 details |= run(config, folder, images, place, how, report, details, stop_hopeless)
+            details |= diagnosed(folder, "done", details)
         except Diverged as end:
-            folder.set_status("diverged", **details, epoch=end.epoch, step=end.step)
+            details |= {"epoch": end.epoch, "step": end.step}
+            folder.set_status("diverged", **details, **diagnosed(folder, "diverged", details))
         except Stopped as end:
             folder.set_status("stopped", **details, reason=str(end))
         except KeyboardInterrupt:
@@ -110,6 +114,12 @@ def train_run(
         else:
             folder.set_status("done", **details)
         return folder.record()
+
+
+def diagnosed(folder: RunFolder, state: str, details: dict[str, Any]) -> dict[str, Any]:
+    """What its epochs say is wrong with a run that has ended so, for its status; nothing without an epoch."""
+    record = replace(folder.record(), state=state, status=details)
+    return {"diagnosis": diagnose(record).to_dict()} if record.epochs else {}
 
 
 def run(
@@ -135,10 +145,10 @@ def run(
     shown = EVAL_BATCH[device.type], *mean_std, device
     valid = list(eval_batches(images.train_images[chosen.valid], images.train_labels[chosen.valid], *shown))
 
-    def seen(count: int) -> list[tuple[Tensor, Tensor]]:
-        """The first training images, in mini-batches of the run's size."""
+    def seen(count: int, size: int = config.batch_size) -> list[tuple[Tensor, Tensor]]:
+        """The first training images, in mini-batches."""
         of = kept[:count]
-        shown = images.train_images[of], images.train_labels[of], config.batch_size
+        shown = images.train_images[of], images.train_labels[of], size
         return list(eval_batches(*shown, *mean_std, device))
 
     state = TrainState(config, device)
@@ -147,6 +157,8 @@ def run(
             news = scale_lsuv(config, state.model, seen(config.batch_size)[0])
         if news:
             report(news)
+    with alone(device):
+        measure_start(config, folder, state, seen(IMAGES, IMAGES)[0])
     if config.curvature_images:
         with alone(device):
             measure_curvature(config, folder, "start", state, seen(config.curvature_images), report)

@@ -11,19 +11,72 @@ from torch.nn.functional import cross_entropy
 from gradscape.config import RunConfig
 from gradscape.errors import ConfigError
 from gradscape.measure.curvature import curvature
+from gradscape.measure.gradient_flow import FlowRecorder
 from gradscape.measure.landscape import landscape
-from gradscape.records import Curvature
+from gradscape.measure.tracing import Running, Trace, layer_kind
+from gradscape.measure.units import moments
+from gradscape.measure.untouched import untouched
+from gradscape.records import WEIGHT_KINDS, Curvature, Start
 from gradscape.store import RunFolder
-from gradscape.train.networks import build_model
+from gradscape.train.networks import build_model, one_draw
 from gradscape.train.state import TrainState
 
 PROBES, STEPS = 2, 20  # of the spectral density: for its outline, at a fraction of the training's cost
 TOLERANCE = 1e-2  # of an extreme eigenvalue, beside the largest modulus
+IMAGES = 100  # before the first step: a mini-batch of the paper's
 POINTS, ACCURACY = 33, 0.1  # of a landscape: its grid is refined where interpolation is off by more
 CHECKS = 10  # of its interpolation
 
-Batches = list[tuple[Tensor, Tensor]]
+Images = tuple[Tensor, Tensor]
+Batches = list[Images]
 Report = Callable[[str], None]
+
+
+def measure_start(config: RunConfig, folder: RunFolder, state: TrainState, batch: Images) -> None:
+    """Measure gradients and signal of the initial weights and keep them, unless the folder has them.
+
+    One forward and one backward pass in train mode, so that BatchNorm takes the batch's statistics; model,
+    buffers and random numbers are left as found.
+
+    Args:
+        config, folder: the run's, whose seed draws what is random in the forward pass.
+        state: the run's before its first step, its model not fused.
+        batch: (x, y) of at most `IMAGES` training images.
+    """
+    if folder.start() is not None:
+        return
+    x, y = batch
+    signals: list[tuple[str, float, float]] = []
+
+    def seen(call: Running, output: Tensor) -> None:
+        if layer_kind(call.module) in WEIGHT_KINDS:
+            second_moment, correlation = moments(output, len(x))
+            signals.append((call.name, float(second_moment), float(correlation)))
+
+    # The lock: what another thread's network is drawn from meanwhile are the generators put back here.
+    with one_draw, untouched(state.model):
+        torch.manual_seed(config.seed)
+        with Trace(state.model.train(), seen):
+            loss = cross_entropy(state.model(x), y)
+        loss.backward()  # type: ignore[no-untyped-call]
+        recorder = FlowRecorder(state.model)
+        recorder.before_step()
+        mean_abs = recorder.ordered(recorder.now[0])
+    named = state.model.named_parameters(remove_duplicate=False)
+    sizes = {name: parameter.numel() for name, parameter in named}
+    weight_layers, second_moment, correlation = zip(*signals, strict=True)
+    kept = Start(
+        images=len(x),
+        loss=loss.item(),
+        layers=tuple(recorder.names),
+        kinds=tuple(recorder.kinds),
+        sizes=tuple(sizes[name] for name in recorder.names),
+        mean_abs=mean_abs,
+        weight_layers=weight_layers,
+        second_moment=second_moment,
+        correlation=correlation,
+    )
+    folder.add_start(kept)
 
 
 def measure_curvature(

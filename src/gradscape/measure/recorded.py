@@ -1,0 +1,119 @@
+"""A recorded run as what a watch would have seen of it, an epoch a row; and what its divergence says."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradscape.arrays import Values
+from gradscape.diagnosis import Evidence, Finding
+from gradscape.errors import ConfigError
+from gradscape.history import FlowHistory, OptimizerFacts
+from gradscape.records import RunRecord
+
+NAMES = {"adam": "Adam", "sgd": "SGD"}  # of torch's classes
+UNSIZED = (
+    "the sizes of layers are not recorded: where layers are compared, RMS of their elements stand for norms"
+)
+
+
+def recorded(record: RunRecord) -> FlowHistory:
+    """The gradient statistics of a run's epochs, each the mean over an epoch's mini-batches.
+
+    ‖∂L/∂W‖ is RMS · √size, by the sizes that `start.json` holds. Runs from before it was kept have none: to
+    them every size is 1, which leaves all ratios within a layer as they are. There is no agreement between
+    epochs: it is NaN.
+
+    Args:
+        record: of any state, with one epoch at least.
+
+    Raises:
+        ConfigError: no epoch, epochs read without their statistics, an SGD run without sizes.
+    """
+    if not record.epochs:
+        raise ConfigError(f"watched: run {record.identity} has no epoch yet: train one, then diagnose")
+    flows = [epoch.flow for epoch in record.epochs]
+    if not all(flow.rms for flow in flows):
+        raise ConfigError(
+            f"watched: run {record.identity} was read without the gradient statistics of every epoch; read "
+            "it with gs.load(DIR) or gs.RunFolder(DIR).record()"
+        )
+    layers = flows[0].layers
+
+    def table(name: str) -> Values:
+        return np.array([getattr(flow, name) for flow in flows], dtype=np.float64)
+
+    sizes, norms = sizes_of(record), all(getattr(flow, "weight_norm", ()) for flow in flows)
+    gradient = table("rms") * np.sqrt(np.array(sizes or 1.0))
+    weight = table("weight_norm") if norms and sizes else weight_of(gradient, table("relative"))
+    return FlowHistory(
+        layers=layers,
+        kinds=flows[0].kinds,
+        sizes=sizes or (1,) * len(layers),
+        steps=np.array([epoch.epoch for epoch in record.epochs]),
+        skipped=np.zeros(len(flows), dtype=np.bool_),
+        mean_abs=table("mean_abs"),
+        max_abs=table("max_abs"),
+        rms=table("rms"),
+        zeros=table("zeros"),
+        nonfinite=(table("nonfinite") > 0).astype(np.float64),
+        agreement=np.full(gradient.shape, np.nan),
+        weight=weight,
+        update=table("update") * weight,
+        optimizers=(facts(record),),
+        seen="after backward and before the step; each row is the mean over an epoch's mini-batches",
+        notes=() if sizes else (UNSIZED,),
+        row="epoch",
+    )
+
+
+def sizes_of(record: RunRecord) -> tuple[int, ...]:
+    """Elements of each parameter tensor; empty where they are not known.
+
+    Raises:
+        ConfigError: of an SGD run, whose steps are judged by what they change of the loss.
+    """
+    if record.start is not None:
+        known = dict(zip(record.start.layers, record.start.sizes, strict=True))
+        return tuple(known[layer] for layer in record.epochs[0].flow.layers)
+    if facts(record).eps is None:
+        raise ConfigError(
+            f"watched: run {record.identity} has no start.json, and without the sizes of its layers steps "
+            "of SGD cannot be judged; train it again in another folder"
+        )
+    return ()
+
+
+def weight_of(gradient: Values, relative: Values) -> Values:
+    """‖W‖ of ‖∂L/∂W‖ and ‖∂L/∂W‖/‖W‖, which is 0 where W is; without a gradient 1: updates stay relative."""
+    unknown = np.where(gradient > 0, 0.0, 1.0)
+    found: Values = np.divide(gradient, relative, out=unknown, where=relative > 0)
+    return found
+
+
+def facts(record: RunRecord) -> OptimizerFacts:
+    """Of the run's optimiser; runs from before there was a choice have Adam."""
+    optim = record.config["optim"]
+    name, adam = optim.get("name", "adam"), optim.get("name", "adam") == "adam"
+    return OptimizerFacts(
+        name=NAMES[name],
+        lr=record.epochs[-1].lr,
+        eps=optim["eps"] if adam else None,
+        momentum=None if adam else optim["momentum"],
+        members=tuple(range(len(record.epochs[0].flow.layers))),
+    )
+
+
+def divergence(record: RunRecord) -> list[Finding]:
+    """That the run's loss stopped being a number, which its whole epochs do not show."""
+    if record.state != "diverged":
+        return []
+    place = f"epoch {record.status['epoch']}, step {record.status['step']}"
+    return [
+        Finding(
+            verdict="non-finite",
+            layer="",
+            cause=f"the loss became infinite or NaN in {place}; further findings are of the epochs before",
+            remedy="a lower learning rate, warm-up, gradients clipped; check inputs and labels for NaN",
+            evidence=(Evidence("steps whose loss is not a number, after which it ended", 1, 0, "IEEE 754"),),
+        )
+    ]

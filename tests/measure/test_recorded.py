@@ -1,0 +1,212 @@
+"""Verdicts on recorded runs: those of a watch on the same training, and of real runs with a fault in them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+import gradscape as gs
+from cases import TINY, digits, tiny
+from gradscape.config import to_dict
+from gradscape.errors import ConfigError
+from gradscape.measure.recorded import UNSIZED, recorded
+from gradscape.net_config import NetConfig
+from gradscape.records import EpochRecord, RunRecord, Start
+from gradscape.store import RunFolder
+from gradscape.train.step import TrainStep
+
+STEPS = 12
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(64) % 4
+    return torch.randn(64, 16, generator=generator) + 2 * nn.functional.one_hot(y, 16), y
+
+
+def deep(depth: int, activation: Callable[[], nn.Module], gain: float = 1.0) -> nn.Sequential:
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for width in (40, *[16] * depth):  # of two sizes, so that norms and RMS differ
+        linear = nn.Linear(40 if len(layers) == 2 else 16, width)
+        nn.init.normal_(linear.weight, std=gain * math.sqrt(2 / linear.in_features))
+        layers += [linear, activation()]
+    return nn.Sequential(*layers, nn.Linear(16, 4))
+
+
+def dead(model: nn.Sequential) -> nn.Sequential:
+    """Its third layer's units are never active; those after it are."""
+    nn.init.constant_(model.get_parameter("4.bias"), -1e3)
+    nn.init.constant_(model.get_parameter("6.bias"), 0.1)
+    return model
+
+
+def both(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[gs.watch, RunRecord]:
+    """A watch, and the record of the same steps, each an epoch of its own."""
+    x, y = batch()
+    recorder, epochs, flow = gs.FlowRecorder(model), [], gs.watch(model, optimizer)
+    lr = optimizer.param_groups[0]["lr"]
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
+        recorder.reset()
+        recorder.before_step()
+        optimizer.step()
+        recorder.after_step()
+        epochs.append(EpochRecord(step + 1, lr, 1.0, 0.5, 1.0, 0.5, 1.0, 1.0, recorder.result()))
+    config: Any = to_dict(gs.RunConfig())
+    config["optim"]["name"] = type(optimizer).__name__.lower()
+    named = dict(model.named_parameters())
+    sizes, none = tuple(parameter.numel() for parameter in named.values()), (0.0,) * len(named)
+    start = Start(64, 1.0, tuple(named), ("linear",) * len(named), sizes, none, (), (), ())
+    return flow, RunRecord("run", config, "done", {}, tuple(epochs), {}, start=start)
+
+
+CASES: dict[str, tuple[Callable[[], nn.Module], type[torch.optim.Optimizer], float]] = {
+    "healthy": (lambda: deep(3, nn.ReLU), torch.optim.Adam, 0.001),
+    "healthy, with SGD": (lambda: deep(3, nn.ReLU), torch.optim.SGD, 0.02),
+    "vanishing": (lambda: deep(12, nn.Sigmoid, 0.5), torch.optim.Adam, 0.001),
+    "vanishing, with SGD, though it moves": (lambda: deep(4, nn.Sigmoid, 0.5), torch.optim.SGD, 0.1),
+    "frozen layer": (lambda: dead(deep(4, nn.ReLU)), torch.optim.SGD, 0.02),
+    "exploding": (lambda: deep(12, nn.Identity, 4.0), torch.optim.Adam, 1e-4),
+    "exploding, by steps that are too large": (lambda: deep(3, nn.ReLU), torch.optim.Adam, 10.0),
+    "learning rate too small": (lambda: deep(3, nn.ReLU), torch.optim.Adam, 1e-7),
+    "below the optimiser's reach": (lambda: deep(3, nn.ReLU), torch.optim.SGD, 1e-9),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_record_of_single_steps_gets_the_verdicts_of_a_watch(case: str) -> None:
+    make, kind, lr = CASES[case]
+    model = make()
+    flow, record = both(model, kind(model.parameters(), lr=lr))  # type: ignore[call-arg]
+    seen, found = gs.diagnose(flow), gs.diagnose(record)
+    assert found.verdict == case.split(", ")[0]
+    watched = [each for each in seen.findings if each.verdict != "noise-dominated"]
+    assert [(each.verdict, each.layer) for each in found.findings] == [(e.verdict, e.layer) for e in watched]
+    for ours, theirs in zip(found.findings, watched, strict=True):
+        assert ours.remedy == theirs.remedy
+        assert [e.what for e in ours.evidence] == [e.what for e in theirs.evidence]
+        expected = [evidence.value for evidence in theirs.evidence]
+        assert [evidence.value for evidence in ours.evidence] == pytest.approx(expected, rel=1e-3)
+    assert found.notes == ()
+
+
+def test_its_history_is_the_watch_s_but_for_what_epochs_do_not_keep() -> None:
+    model = deep(3, nn.ReLU)
+    flow, record = both(model, torch.optim.SGD(model.parameters(), lr=0.02))
+    seen, found = flow.history(), recorded(record)
+    assert (found.layers, found.sizes) == (seen.layers, seen.sizes)
+    for name in ("mean_abs", "max_abs", "rms", "zeros", "nonfinite", "weight", "update"):
+        expected = getattr(seen, name)
+        assert getattr(found, name) == pytest.approx(expected, rel=1e-3, abs=1e-12), name
+    assert np.isnan(found.agreement).all()
+    assert found.steps.tolist() == list(range(1, STEPS + 1))
+    assert (found.row, seen.row) == ("epoch", "step")
+    assert "in the 12 epochs looked at" in gs.diagnose(record).findings[0].cause
+    facts = found.optimizers[0]
+    assert (facts.name, facts.lr, facts.eps, facts.momentum) == ("SGD", 0.02, None, 0.9)
+
+
+def test_recorded_weight_norms_are_used_where_they_are() -> None:
+    model = deep(2, nn.ReLU)
+    _, record = both(model, torch.optim.Adam(model.parameters()))
+
+    class Sized:
+        """A flow with one more statistic."""
+
+        def __init__(self, flow: object) -> None:
+            self.flow, self.weight_norm = flow, tuple(range(2, 2 + len(record.epochs[0].flow.layers)))
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.flow, name)
+
+    epochs = tuple(replace(epoch, flow=Sized(epoch.flow)) for epoch in record.epochs)  # type: ignore[arg-type]
+    found = recorded(replace(record, epochs=epochs))
+    assert found.weight[0].tolist() == list(range(2, 10))
+    assert found.relative_update == pytest.approx(recorded(record).relative_update)
+
+
+def test_runs_without_sizes_are_judged_by_rms_and_say_so() -> None:
+    model = deep(12, nn.Sigmoid, 0.5)
+    _, record = both(model, torch.optim.Adam(model.parameters()))
+    old = replace(record, start=None)
+    del old.config["optim"]["name"]  # type: ignore[attr-defined]
+    assert gs.diagnose(old).verdict == "vanishing"
+    assert gs.diagnose(old).notes == (UNSIZED,)
+    assert recorded(old).relative_update == pytest.approx(recorded(record).relative_update)
+
+
+def test_what_cannot_be_judged_is_refused() -> None:
+    model = deep(2, nn.ReLU)
+    _, record = both(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    with pytest.raises(ConfigError, match=r"run has no start\.json, .*; train it again in another folder"):
+        gs.diagnose(replace(record, start=None))
+    with pytest.raises(ConfigError, match="watched: run run has no epoch yet: train one, then diagnose"):
+        gs.diagnose(replace(record, epochs=()))
+
+
+def test_epochs_read_without_their_statistics_are_refused(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "first")
+    gs.train_run(TINY, folder, digits())
+    with pytest.raises(ConfigError, match=r"first was read without the gradient statistics of every epoch"):
+        gs.diagnose(folder.record("last"))
+
+
+def test_a_run_without_a_norm_vanishes_and_one_with_it_is_healthy(tmp_path: Path) -> None:
+    """VGG38 of 8 filters, on 60 digits: and the verdict stands in the status of the finished run."""
+    verdicts, images = {}, digits()
+    for norm in ("none", "batch"):
+        net = NetConfig(depth=38, filters=8, norm=norm)  # type: ignore[arg-type]
+        folder = RunFolder(tmp_path / norm)
+        record = gs.train_run(replace(TINY, net=net), folder, images)
+        found = gs.diagnose(record)
+        verdicts[norm] = found.verdict
+        assert json.loads((folder.path / "status.json").read_text())["diagnosis"] == found.to_dict()
+        assert record.status["diagnosis"]["verdict"] == found.verdict
+        assert found.notes == ()
+    assert verdicts == {"none": "vanishing", "batch": "healthy"}
+
+
+def test_a_diverged_run_says_so_and_keeps_what_else_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, calls = TrainStep.__call__, 0
+
+    def poisoned(step: TrainStep, size: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 5:  # epoch 2, step 2 of 3
+            next(step.state.model.parameters()).data.fill_(float("nan"))
+        original(step, size)
+
+    monkeypatch.setattr(TrainStep, "__call__", poisoned)
+    plain = NetConfig(depth=8, filters=4, norm="none")
+    for name, config in (("mild", TINY), ("wild", tiny(optim=gs.OptimConfig(lr=30.0), net=plain))):
+        calls = 0
+        record = gs.train_run(config, RunFolder(tmp_path / name), digits())
+        assert record.state == "diverged"
+        assert (record.status["epoch"], record.status["step"]) == (2, 2)
+        found = gs.diagnose(record)
+        assert record.status["diagnosis"] == found.to_dict()
+        assert found.verdict == "non-finite"
+        assert "the loss became infinite or NaN in epoch 2, step 2" in found.findings[0].cause
+        others = [each.verdict for each in found.findings[1:]]
+        assert ("learning rate too large" in others) == (name == "wild")
+
+
+def test_a_run_that_ends_in_its_first_epoch_has_no_diagnosis(tmp_path: Path) -> None:
+    config = tiny(optim=gs.OptimConfig(lr=1e30), net=NetConfig(depth=8, filters=4, norm="none"))
+    record = gs.train_run(config, RunFolder(tmp_path / "run"), digits())
+    assert (record.state, record.epochs) == ("diverged", ())
+    assert "diagnosis" not in record.status
