@@ -20,6 +20,7 @@ from gradscape.study.console import ProgressView
 from gradscape.study.drive import drive, missing
 from gradscape.study.halving import Halving
 from gradscape.study.plan import Plan, ask
+from gradscape.study.remedies import REMEDIES_STUDY
 from gradscape.study.reproduction import Reproduction
 from gradscape.study.sweep_report import PARTS as SWEEP_PARTS
 from gradscape.study.work import PRELOAD, TrainJob, train_job
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from gradscape.train.arithmetic import Arithmetic
 
 SWEEP = "sweep"
-STUDIES: Mapping[str, Reproduction] = {study.name: study for study in (BATCHNORM,)}
+STUDIES: Mapping[str, Reproduction] = {study.name: study for study in (BATCHNORM, REMEDIES_STUDY)}
 
 
 @dataclass(frozen=True)

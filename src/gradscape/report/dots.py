@@ -1,0 +1,137 @@
+"""Many things compared by several numbers at once: a row for each thing, a panel for each number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from gradscape.report.figures import write_across
+from gradscape.report.style import INK, LOOKS, SHADE, styled
+
+ROW = 0.24  # inches
+PANEL = 2.0
+LABELS = 2.3
+EDGES = 1.15  # above and below the rows
+
+
+@dataclass(frozen=True)
+class Column:
+    """One panel.
+
+    Attributes:
+        title: the number's name and unit.
+        marks: name of a mark → its values, one list for each row, an entry for each seed.
+        scale: of the axis; what is not above 0 has no place on a logarithmic one.
+        reference: label and level of a thin line; None for none.
+    """
+
+    title: str
+    marks: Mapping[str, Sequence[Sequence[float]]]
+    scale: Literal["linear", "log"] = "linear"
+    reference: tuple[str, float] | None = None
+
+
+def dot_figure(labels: Sequence[str], groups: Sequence[str], columns: Sequence[Column]) -> Drawing:
+    """A dot for the mean over seeds, a fine one for each seed; groups of rows are shaded in turns.
+
+    Args:
+        labels: of the rows, from the top.
+        groups: the group of each row; rows of one follow each other.
+        columns: the panels, from the left; the first mark of each is open, the second filled.
+
+    Example:
+        >>> drawing = dot_figure(["He"], ["initialisation"], [Column("accuracy", {"valid": [[0.4, 0.5]]})])
+    """
+    with styled():
+        size = (LABELS + PANEL * len(columns), EDGES + ROW * len(labels))
+        drawing = Drawing(figsize=size, layout="constrained")
+        FigureCanvasAgg(drawing)
+        panels = np.atleast_1d(drawing.subplots(1, len(columns), sharey=True))
+        for axes, column in zip(panels, columns, strict=True):
+            draw_column(axes, column)
+            shade(axes, groups)
+        first: Axes = panels[0]
+        first.set_yticks(range(len(labels)), labels)
+        first.set_ylim(len(labels) - 0.5, -0.5)
+    return drawing
+
+
+def draw_column(axes: Axes, column: Column) -> None:
+    axes.set_xlabel(column.title)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    for place, (name, rows) in enumerate(column.marks.items()):
+        draw_marks(axes, name, rows, place, len(column.marks) > 1, column.scale)
+    known = any(fits(v, column.scale) for rows in column.marks.values() for values in rows for v in values)
+    if not known:
+        write_across(axes, "not measured")
+    elif column.scale == "log":
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(numticks=5))
+        axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+    if column.reference:
+        label, level = column.reference
+        axes.axvline(level, color=INK, linewidth=0.9, linestyle=(0, (1, 2)), label=label)
+    if len(column.marks) > 1 or column.reference:
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, handletextpad=0.3, fontsize=8, ncols=1
+        )
+
+
+def draw_marks(
+    axes: Axes, name: str, rows: Sequence[Sequence[float]], place: int, several: bool, scale: str
+) -> None:
+    look = LOOKS[place]
+    seeds = [(value, row) for row, values in enumerate(rows) for value in values if fits(value, scale)]
+    means = [(middle([v for v in values if fits(v, scale)], scale), row) for row, values in enumerate(rows)]
+    known = [(value, row) for value, row in means if value is not None]
+    axes.scatter(
+        [value for value, _ in seeds],
+        [row for _, row in seeds],
+        s=5,
+        color=look.colour,
+        linewidths=0,
+        alpha=0.6,
+    )
+    face = "none" if several and place == 0 else look.colour
+    axes.scatter(
+        [value for value, _ in known],
+        [row for _, row in known],
+        s=30,
+        marker=look.marker,
+        facecolors=face,
+        edgecolors=look.colour,
+        linewidths=1.2,
+        label=name,
+        zorder=3,
+    )
+
+
+def fits(value: float, scale: str) -> bool:
+    return math.isfinite(value) and (value > 0 or scale == "linear")
+
+
+def middle(values: Sequence[float], scale: str) -> float | None:
+    """The mean, on a logarithmic axis the geometric one; None without values."""
+    if not values:
+        return None
+    return 10 ** fmean(map(math.log10, values)) if scale == "log" else fmean(values)
+
+
+def shade(axes: Axes, groups: Sequence[str]) -> None:
+    """Every other group on a ground of its own."""
+    for place, group in enumerate(dict.fromkeys(groups)):
+        rows = [row for row, name in enumerate(groups) if name == group]
+        if place % 2:
+            axes.axhspan(rows[0] - 0.5, rows[-1] + 0.5, color=SHADE, zorder=0, linewidth=0)

@@ -1,0 +1,98 @@
+"""Every remedy of the literature, compared: does BatchNorm do more than repair the initialisation?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gradscape.config import DataConfig, OptimConfig, RunConfig
+from gradscape.study.presets import Preset, apart, whole
+from gradscape.study.remedies_names import BASE, KEY, REMEDIES, at
+from gradscape.study.remedies_report import PARTS, QUESTION
+from gradscape.study.reproduction import Reproduction
+
+BATCH = 100  # the paper's, as is all else that a remedy does not change
+
+PRESETS = {
+    "quick": Preset(
+        data="digits",
+        epochs=6,
+        shrink=5,
+        train=1_000,
+        valid=75,
+        augment=False,
+        measures=12,
+        curvature=20,
+        landscape=20,
+        keep_every=0,
+        seeds=1,
+        key_seeds=2,
+        why="to run in minutes on two cores",
+        rates=(0.01,),
+    ),
+    "small": Preset(
+        data="cifar100",
+        epochs=6,
+        shrink=5,
+        train=3_500,
+        valid=500,
+        augment=True,
+        measures=12,
+        curvature=20,
+        landscape=60,
+        keep_every=0,
+        seeds=2,
+        key_seeds=2,
+        why="to run in three hours on two cores",
+        rates=(0.0001, 0.01),
+    ),
+    "paper": Preset(
+        data="cifar100",
+        epochs=100,
+        shrink=1,
+        train=None,
+        valid=None,
+        augment=True,
+        measures=12,
+        curvature=500,
+        landscape=1_000,
+        keep_every=5,
+        seeds=3,
+        key_seeds=3,
+        why="as published",
+        rates=(0.0001, 0.0005, 0.005, 0.01, 0.05),
+    ),
+}
+
+
+def roles(preset: Preset, data: DataConfig) -> dict[str, RunConfig]:
+    """Role → run at seed 0: each remedy at the paper's learning rate, measured within; then at others."""
+    found = {}
+    for role, remedy in REMEDIES.items():
+        plain = RunConfig(
+            net=remedy.net,
+            data=data,
+            optim=OptimConfig(lr=BASE),
+            batch_size=BATCH // preset.shrink,
+            epochs=preset.epochs,
+        )
+        found[role] = replace(
+            plain,
+            smoothness_every=apart(plain, preset.measures),
+            curvature_images=whole(preset.curvature, plain),
+            landscape_images=whole(preset.landscape, plain),
+            keep_every=preset.keep_every,
+        )
+        for rate in preset.rates:
+            found[at(role, rate)] = replace(plain, optim=OptimConfig(lr=rate))
+    # What claims rest on comes first: a study cut short has it.
+    return {role: found[role] for role in sorted(found, key=lambda role: ("@" in role, role not in KEY))}
+
+
+REMEDIES_STUDY = Reproduction(
+    name="remedies",
+    title=QUESTION,
+    presets=PRESETS,
+    roles=roles,
+    key=KEY,
+    parts=PARTS,
+)

@@ -1,0 +1,95 @@
+"""What the study of remedies compares: each cure of the literature alone, and cures together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from gradscape.net_config import NetConfig
+
+BASE = 0.001  # the paper's learning rate
+PLAIN = "plain"
+HE, NORMED, BOTH = "he", "bn", "bn+he"  # which claims rest on
+KEY = (
+    PLAIN,
+    HE,
+    NORMED,
+    BOTH,
+    "skip",
+    "fixup",
+)  # with more seeds in the quick preset; drawn in figures of few
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A network and what is done to it.
+
+    Attributes:
+        label: in figures and tables.
+        group: it belongs to.
+        net: the network.
+    """
+
+    label: str
+    group: str
+    net: NetConfig
+
+
+def vgg38(**changes: Any) -> NetConfig:
+    """The paper's network, without a norm unless one is given."""
+    return NetConfig(**{"depth": 38, "norm": "none", **changes})
+
+
+def densenet40(**changes: Any) -> NetConfig:
+    """DenseNet-40-12 (Huang et al. 2017): the depth next to 38 that there is."""
+    return NetConfig(**{"family": "densenet", "depth": 40, "norm": "none", **changes})
+
+
+NOTHING = "nothing"
+INIT = "initialisation"
+NORM = "normalisation"
+CONNECTION = "connections"
+ACTIVATION = "activation"
+TOGETHER = "together"
+GROUPS = (NOTHING, INIT, NORM, CONNECTION, ACTIVATION, TOGETHER)
+
+# In the order of figures and tables. Everything but what is named is as in the paper's VGG38.
+REMEDIES: dict[str, Remedy] = {
+    PLAIN: Remedy("VGG38", NOTHING, vgg38()),
+    "vgg08": Remedy("VGG08", NOTHING, vgg38(depth=8)),
+    HE: Remedy("He", INIT, vgg38(init="he")),
+    "glorot": Remedy("Glorot", INIT, vgg38(init="glorot")),
+    "orthogonal": Remedy("orthogonal", INIT, vgg38(init="orthogonal")),
+    "delta-orthogonal": Remedy("delta-orthogonal", INIT, vgg38(init="delta_orthogonal")),
+    "lsuv": Remedy("LSUV", INIT, vgg38(init="lsuv")),
+    NORMED: Remedy("BatchNorm", NORM, vgg38(norm="batch")),
+    "bn-everywhere": Remedy("BatchNorm everywhere", NORM, vgg38(norm="batch", norm_where="everywhere")),
+    "renorm": Remedy("Batch Renormalization", NORM, vgg38(norm="renorm")),
+    "group": Remedy("GroupNorm", NORM, vgg38(norm="group")),
+    "layer": Remedy("LayerNorm", NORM, vgg38(norm="layer")),
+    "instance": Remedy("InstanceNorm", NORM, vgg38(norm="instance")),
+    "weight": Remedy("weight normalisation", NORM, vgg38(norm="weight")),
+    "skip": Remedy("skips", CONNECTION, vgg38(skip=True)),
+    "stochastic-depth": Remedy("skips, stochastic depth", CONNECTION, vgg38(skip=True, stochastic_depth=0.5)),
+    "fixup": Remedy("skips, Fixup", CONNECTION, vgg38(skip=True, init="fixup")),
+    "dense": Remedy("DenseNet-40", CONNECTION, densenet40()),
+    "relu": Remedy("ReLU", ACTIVATION, vgg38(activation="relu")),
+    "tanh": Remedy("tanh", ACTIVATION, vgg38(activation="tanh")),
+    "sigmoid": Remedy("sigmoid", ACTIVATION, vgg38(activation="sigmoid")),
+    "gelu": Remedy("GELU", ACTIVATION, vgg38(activation="gelu")),
+    # Klambauer et al. (2017) ask for weights of variance 1/fan_in: He's with SELU's gain, 1.
+    "selu": Remedy("SELU, its init", ACTIVATION, vgg38(activation="selu", init="he")),
+    BOTH: Remedy("BatchNorm, He", TOGETHER, vgg38(norm="batch", init="he")),
+    "bn+skip": Remedy("BatchNorm, skips", TOGETHER, vgg38(norm="batch", skip=True)),
+    "he+skip": Remedy("He, skips", TOGETHER, vgg38(init="he", skip=True)),
+    "bn+dropout": Remedy("BatchNorm, dropout", TOGETHER, vgg38(norm="batch", dropout=0.1)),
+    "bn+stochastic-depth": Remedy(
+        "BatchNorm, skips, stochastic depth", TOGETHER, vgg38(norm="batch", skip=True, stochastic_depth=0.5)
+    ),
+    "bn+dense": Remedy("BatchNorm, DenseNet-40", TOGETHER, densenet40(norm="batch")),
+}
+
+
+def at(role: str, rate: float) -> str:
+    """The role of a remedy's runs at another learning rate."""
+    return f"{role}@{rate:g}"

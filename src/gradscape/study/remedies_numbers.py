@@ -1,0 +1,187 @@
+"""What a remedy's runs came to, in numbers: accuracy, signal, smoothness, the rates at which it trains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import fmean, median
+
+import numpy as np
+
+from gradscape.records import RunRecord, StudyRecord
+from gradscape.report.figures import Flows
+from gradscape.report.outcomes import finals, log10, slope
+from gradscape.report.panels import flows
+from gradscape.report.runs import ended, guessing, members
+from gradscape.report.smoothing import VALUES, measures
+from gradscape.study.remedies_names import BASE, REMEDIES, at
+
+Number = Callable[[RunRecord], float]
+
+
+def there(study: StudyRecord) -> list[str]:
+    """The remedies that the study has, in the order of figures and tables."""
+    return [role for role in REMEDIES if role in study.roles]
+
+
+def each(study: StudyRecord, role: str, number: Number) -> dict[int, float]:
+    """Seed → a number of the runs that came to an end, where it is finite."""
+    found = {seed: number(run) for seed, run in ended(study, role).items()}
+    return {seed: value for seed, value in found.items() if math.isfinite(value)}
+
+
+# The signal at initialisation: before the first step.
+
+
+def first_gradient(run: RunRecord) -> float:
+    """Mean |∂L/∂W| of the first weight layer at initialisation; NaN where it was not measured."""
+    return float(start_flow(run)[0]) if run.start else math.nan
+
+
+def start_slope(run: RunRecord) -> float:
+    """Orders of magnitude by which gradients grow from one weight layer to the next, at initialisation."""
+    return slope(log10(start_flow(run))) if run.start else math.nan
+
+
+def likeness(run: RunRecord) -> float:
+    """Correlation of two images in the last convolution's output, at initialisation: at 1 all look alike."""
+    return run.start.correlation[-2] if run.start else math.nan
+
+
+def start_flow(run: RunRecord) -> Flows:
+    assert run.start is not None
+    return np.array(run.start.weights(), dtype=np.float64)
+
+
+# The signal through training.
+
+
+def trained_gradient(run: RunRecord) -> float:
+    """Mean |∂L/∂W| of the first weight layer, geometric mean over epochs."""
+    return float(10 ** log10(flows(run)[:, 0]).mean()) if run.epochs else math.nan
+
+
+def last_gradient(run: RunRecord) -> float:
+    return float(flows(run)[-1, 0]) if run.epochs else math.nan
+
+
+def trained_slope(run: RunRecord) -> float:
+    return slope(log10(flows(run)).mean(axis=0)) if run.epochs else math.nan
+
+
+# Smoothness.
+
+
+def typical(what: str, along: str = "gradient") -> Number:
+    """Geometric mean over a run's measures of one of `smoothing.VALUES`."""
+
+    def number(run: RunRecord) -> float:
+        logs = logarithms(run, what, along)
+        return 10 ** fmean(logs) if logs else math.nan
+
+    return number
+
+
+def at_first(what: str, along: str = "gradient") -> Number:
+    """The same of the run's first measure, at its first step."""
+
+    def number(run: RunRecord) -> float:
+        logs = logarithms(run, what, along)
+        return 10 ** logs[0] if logs else math.nan
+
+    return number
+
+
+def logarithms(run: RunRecord, what: str, along: str) -> list[float]:
+    values = [VALUES[what][1](measure) for measure in measures(run, along)]
+    return [math.log10(value) for value in values if value > 0 and math.isfinite(value)]
+
+
+def sharpness(moment: str) -> Number:
+    """The Hessian's largest eigenvalue at `start` or `end`."""
+    return lambda run: run.curvature[moment].largest if moment in run.curvature else math.nan
+
+
+def width(run: RunRecord) -> float:
+    """Of the basin in which the loss is at most 1 nat above the trained weights'."""
+    return float(run.landscape.basin(1.0).width[0]) if run.landscape else math.nan
+
+
+def epoch_seconds(run: RunRecord) -> float:
+    return median(run.curve("seconds")) if run.epochs else math.nan
+
+
+# Whether and where it trains.
+
+
+def accuracies(study: StudyRecord, role: str, split: str) -> dict[int, float]:
+    """Seed → final accuracy; a run that diverged counts as guessing."""
+    return finals(study, role, split)
+
+
+def threshold(study: StudyRecord) -> float:
+    """Training accuracy above which a network counts as training: twice that of guessing."""
+    return 2 * guessing(study)
+
+
+def all_train(study: StudyRecord, role: str) -> bool | None:
+    """Whether every seed of a role trains; None while a run has not come to its end."""
+    found = finals(study, role, "train")
+    if len(found) < len(members(study, role)) or not found:
+        return None
+    return all(value > threshold(study) for value in found.values())
+
+
+@dataclass(frozen=True)
+class Highest:
+    """The highest learning rate at which every seed trains.
+
+    Attributes:
+        rate: None where there is none among those tried.
+        tried: all of them, rising.
+        open: whether a higher one that was asked for has not come to its end.
+    """
+
+    rate: float | None
+    tried: tuple[float, ...]
+    open: bool
+
+    def __str__(self) -> str:
+        if self.rate is None:
+            return "none" if not self.open else "?"
+        return f"{'≥ ' if self.rate == max(self.tried) or self.open else ''}{self.rate:g}"
+
+
+def highest_rate(study: StudyRecord, role: str) -> Highest:
+    """Of the rates that the study tries for a remedy."""
+    trained = {rate: all_train(study, name) for rate, name in rated(study, role).items()}
+    known = [rate for rate, found in trained.items() if found]
+    best = max(known, default=None)
+    left = any(found is None and (best is None or rate > best) for rate, found in trained.items())
+    return Highest(best, tuple(trained), left)
+
+
+def rated(study: StudyRecord, role: str) -> dict[float, str]:
+    """Learning rate → role of a remedy's runs at it, rising."""
+    others = [name for name in study.roles if name.startswith(f"{role}@")]
+    rates = {float(name.rpartition("@")[2]) for name in others}
+    return {rate: role if rate == BASE else at(role, rate) for rate in sorted({BASE, *rates})}
+
+
+# Predictors of accuracy: what is known of a run before it is trained, and what was seen of it within.
+
+Pair = tuple[Number, Number]  # at initialisation, through training
+SIGNAL: Mapping[str, Pair] = {
+    "mean |∂L/∂W| of the first layer": (first_gradient, trained_gradient),
+    "|slope| of the gradient over layers": (
+        lambda run: abs(start_slope(run)),
+        lambda run: abs(trained_slope(run)),
+    ),
+    "correlation of two images at the last convolution": (likeness, lambda run: math.nan),
+}
+SMOOTHNESS: Mapping[str, Pair] = {
+    **{VALUES[what][0]: (at_first(what), typical(what)) for what in VALUES},
+    "largest eigenvalue of the Hessian": (sharpness("start"), sharpness("end")),
+    "width of the basin at + 1 nat": (lambda run: math.nan, width),
+}
