@@ -26,6 +26,7 @@ FILES = (
     "weights/*",
     "curvature.json",
     "landscape.json",
+    "noise.json",
     "metrics.jsonl",
     "checkpoint/*",
     "status.json",
