@@ -57,7 +57,7 @@ def parser() -> Parser:
 
     reproduce_ = commands.add_parser("reproduce", help="run a whole study and check its claims")
     reproduce_.add_argument(
-        "study", metavar="STUDY", nargs="?", default="batchnorm", help="default: batchnorm"
+        "study", metavar="STUDY", nargs="?", default="batchnorm", help="see --list (default: batchnorm)"
     )
     reproduce_.add_argument("--list", action="store_true", help="name the studies and stop")
     reproduce_.add_argument("--preset", default="quick", help="quick (default), small or paper")
