@@ -44,7 +44,8 @@ def errors(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int,
         ([], "required: COMMAND"),
         (["train", "--net.dept", "38"], "no such flag or argument: --net.dept; did you mean '--net.depth'?"),
         (["reproduce", "--preset", "quik"], "'quik' is not one of quick, small, paper; did you mean 'quick'"),
-        (["reproduce", "batchnrom"], "'batchnrom' is not one of batchnorm, nor FILE.py:STUDY; did you mean"),
+        (["reproduce", "batchnrom"], "'batchnrom' is not one of batchnorm, remedies, controls, nor"),
+        (["reproduce", "controls", "--preset", "tiny"], "'tiny' is not one of quick, small, paper"),
         (["reproduce", "--seeds", "many"], "argument --seeds: 'many' is not a whole number"),
         (["reproduce", "--seeds", "0"], "--seeds: 0 is not possible; give 1 or more"),
         (["reproduce", "--workers", "0"], "--workers: 0 is not possible; give 1 or more"),
@@ -211,7 +212,10 @@ def test_ctrl_c_at_any_moment_of_the_start_is_one_line_at_most(tmp_path: Path, p
 
 def test_list_names_the_studies(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reproduce", "--list"]) == 0
-    assert "batchnorm    How does BatchNorm solve the vanishing gradients problem?" in capsys.readouterr().out
+    listed = capsys.readouterr().out
+    assert "batchnorm    How does BatchNorm solve the vanishing gradients problem?" in listed
+    assert "controls     Are the paper's sweeps about batch size and learning rate" in listed
+    assert listed.count("presets: quick, small, paper") == listed.count("\n")
 
 
 def test_dry_run_lists_runs_with_estimates_and_writes_nothing(

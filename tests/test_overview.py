@@ -99,7 +99,7 @@ def test_a_run_without_a_folder_is_taken_for_a_mean_one() -> None:
 
 
 def test_a_configuration_of_another_version_costs_no_more_than_its_estimate() -> None:
-    odd = Glance("x", "pending", {"net": {"family": "resnet"}}, epochs=3)
+    odd = Glance("x", "pending", {"net": {"family": "transformer"}}, epochs=3)
     assert study_seconds_left([run("running", epoch=5, epoch_seconds=2.0), odd]) == 20.0
 
 

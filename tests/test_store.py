@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import resource
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 from cases import TINY, tiny
 from gradscape.errors import Busy, StoreError
 from gradscape.files import with_checksum
-from gradscape.records import UNREAD, EpochRecord, GradientFlow, StepSmoothness
+from gradscape.records import UNREAD, EpochRecord, GradientFlow, GradientNoise, StepSmoothness
 from gradscape.store import Checkpoint, Flows, RunFolder, StudyFolder, load, write_json
 
 
@@ -121,6 +122,29 @@ def test_lines_from_before_there_was_smoothness_are_read_whole(folder: RunFolder
     folder.metrics.write_bytes(b"".join(map(with_checksum, values)))
     assert folder.epochs() == [epoch(1), epoch(2)]
     assert folder.epochs("last")[0] == epoch(1)
+
+
+def test_lines_from_before_norms_of_weights_were_kept_are_read_whole(folder: RunFolder) -> None:
+    values = [epoch(n).to_dict() for n in (1, 2)]
+    for each in values:
+        del each["flow"]["weight_norm"]
+    folder.metrics.write_bytes(b"".join(map(with_checksum, values)))
+    assert folder.epochs() == [epoch(1), epoch(2)]
+    assert folder.epochs()[0].flow.weights("weight_norm") == ()
+    kept = replace(epoch(1), flow=replace(epoch(1).flow, weight_norm=(3.0,)))
+    folder.append(replace(kept, epoch=3))
+    assert folder.epochs()[2].flow.weights("weight_norm") == (3.0,)
+
+
+@pytest.mark.parametrize(("high", "cosine"), [(9.5, 0.2), (math.inf, math.nan)])
+def test_noise_reads_back_as_written(folder: RunFolder, high: float, cosine: float) -> None:
+    assert folder.noise() is None
+    assert folder.record().noise is None
+    noise = GradientNoise(10, 20, 0.5, 0.25, 3.5, high, cosine)
+    folder.add_noise(noise)
+    assert repr(folder.noise()) == repr(noise)  # NaN is not equal to itself
+    assert noise.scale == 20 * 0.25 / 0.5
+    assert replace(noise, gradient_square=-0.1).scale == math.inf
 
 
 @pytest.mark.parametrize("flows", ["all", "last"])

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradscape.config import RunConfig, from_dict, read_config, to_dict
 from gradscape.errors import ConfigError, GradscapeError, nearest
@@ -144,7 +144,7 @@ def reproduce(values: argparse.Namespace) -> None:
     run_study(plan, values, lambda folder, execution: execute(plan, folder, execution, own))
 
 
-def own_study(name: str) -> Reproduction:
+def own_study(name: str) -> Reproduction[Any]:
     """The study that FILE.py:STUDY names."""
     from gradscape.factories import load_value
     from gradscape.study.reproduction import Reproduction

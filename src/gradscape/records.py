@@ -41,6 +41,7 @@ class GradientFlow:
         nonfinite: share of elements that are infinite or NaN, 0 to 1.
         relative: ‖∂L/∂W‖₂ / ‖W‖₂ (0 where W is 0).
         update: ‖ΔW‖₂ / ‖W‖₂ of the optimiser's real step (0 where W is 0).
+        weight_norm: ‖W‖₂ before the step; empty in records from before it was kept.
 
     What was not read is empty; see `StudyFolder.record`.
     """
@@ -55,10 +56,16 @@ class GradientFlow:
     nonfinite: tuple[float, ...]
     relative: tuple[float, ...]
     update: tuple[float, ...]
+    weight_norm: tuple[float, ...] = ()
 
     def weights(self, statistic: str = "mean_abs") -> tuple[float, ...]:
-        """One statistic of the conv and linear weights alone, input to output: the paper's axis."""
+        """One statistic of the conv and linear weights alone, input to output: the paper's axis.
+
+        Empty where the statistic was not kept.
+        """
         values: tuple[float, ...] = getattr(self, statistic)
+        if not values:
+            return ()
         return tuple(v for v, k in zip(values, self.kinds, strict=True) if k in WEIGHT_KINDS)
 
     def to_dict(self) -> dict[str, Any]:
@@ -268,6 +275,47 @@ class Start:
 
 
 @dataclass(frozen=True)
+class GradientNoise:
+    """How much a run's gradient differs from one mini-batch to the next, after training.
+
+    G and Σ_B are the mean and the covariance of a mini-batch's gradient, BatchNorm being as in training;
+    `gradscape.noise` has the estimators.
+
+    Attributes:
+        batches: training mini-batches, not augmented, all of one size.
+        batch_size: B, images in each.
+        gradient_square: |G|², in (nats / parameter)²; by chance below 0 where it is small.
+        trace: tr Σ_B, in the same unit.
+        low, high: 95 % interval of the noise scale, in images; `high` may be infinite.
+        cosine: mean cosine between the gradients of two mini-batches.
+    """
+
+    batches: int
+    batch_size: int
+    gradient_square: float
+    trace: float
+    low: float
+    high: float
+    cosine: float
+
+    @property
+    def scale(self) -> float:
+        """Noise scale B tr Σ_B / |G|², in images (McCandlish et al. 2018, eq. 2.9); infinite for |G|² ≤ 0."""
+        above = self.batch_size * self.trace
+        return above / self.gradient_square if self.gradient_square > 0 else math.inf
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; None for an infinite end, and for a cosine that no two gradients have."""
+        return {name: plain_number(value) for name, value in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> GradientNoise:
+        absent = {"high": math.inf, "cosine": math.nan}
+        known: dict[str, Any] = {n: absent[n] if value is None else value for n, value in values.items()}
+        return cls(**known)
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """One training run, read from its folder.
 
@@ -283,6 +331,7 @@ class RunRecord:
         curvature: of the loss at the `start` and at the `end` of training, where it was asked for.
         landscape: the loss over a plane around the trained weights; None where it was not asked for.
         start: gradients and signal before the first step; None for runs from before it was measured.
+        noise: of the gradient after training; None where it was not asked for.
     """
 
     identity: str
@@ -294,6 +343,7 @@ class RunRecord:
     curvature: Mapping[str, Curvature] = field(default_factory=dict)
     landscape: LandscapeRecord | None = None
     start: Start | None = None
+    noise: GradientNoise | None = None
 
     @property
     def seed(self) -> int:
@@ -305,9 +355,11 @@ class RunRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        landscape = None if self.landscape is None else self.landscape.to_dict()
-        start = None if self.start is None else self.start.to_dict()
-        return {**asdict(replace(self, landscape=None, start=None)), "landscape": landscape, "start": start}
+        large = {
+            name: None if found is None else found.to_dict()
+            for name, found in (("landscape", self.landscape), ("start", self.start), ("noise", self.noise))
+        }
+        return {**asdict(replace(self, landscape=None, start=None, noise=None)), **large}
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Train and validation accuracy over the epochs; returns the axes."""

@@ -6,6 +6,7 @@
     DIR/runs/<identity>/start.json      gradients and signal before the first step
     DIR/runs/<identity>/curvature.json  spectra of the Hessian before and after training, if asked for
     DIR/runs/<identity>/landscape.json  the loss over a plane around the trained weights, if asked for
+    DIR/runs/<identity>/noise.json      the gradient's noise over mini-batches after training, if asked for
     DIR/runs/<identity>/weights/        epoch-0007.<sha256>.safetensors, of the model alone, if asked for
     DIR/runs/<identity>/checkpoint/     epoch-0007.<sha256>.safetensors, the last one and the one before
     DIR/runs/<identity>/status.json     pending | running | done | diverged | stopped | failed, test results,
@@ -47,7 +48,16 @@ from gradscape.files import (
     write_json,
 )
 from gradscape.landscaped import LandscapeRecord
-from gradscape.records import UNREAD, Curvature, EpochRecord, GradientFlow, RunRecord, Start, StudyRecord
+from gradscape.records import (
+    UNREAD,
+    Curvature,
+    EpochRecord,
+    GradientFlow,
+    GradientNoise,
+    RunRecord,
+    Start,
+    StudyRecord,
+)
 
 PROBE = 8_000_000  # bytes; a VGG38's checkpoint has 5.4 million
 ENDED = ("done", "diverged")  # states that are not run again
@@ -231,6 +241,14 @@ class RunFolder:
     def add_landscape(self, landscape: LandscapeRecord) -> None:
         write_json(self.path / "landscape.json", landscape.to_dict())
 
+    def noise(self) -> GradientNoise | None:
+        """The gradient's noise after training, or None."""
+        path = self.path / "noise.json"
+        return GradientNoise.from_dict(read_json(path)) if path.exists() else None
+
+    def add_noise(self, noise: GradientNoise) -> None:
+        write_json(self.path / "noise.json", noise.to_dict())
+
     def add_curvature(self, moment: str, curvature: Curvature) -> None:
         known = self.curvature() | {moment: curvature}
         write_json(self.path / "curvature.json", {name: each.to_dict() for name, each in known.items()})
@@ -299,6 +317,7 @@ class RunFolder:
             curvature=self.curvature(),
             landscape=self.landscape(),
             start=self.start(),
+            noise=self.noise(),
         )
 
 

@@ -55,6 +55,7 @@ def test_every_statistic_equals_direct_arithmetic() -> None:
         assert np.allclose(flow.relative[i], np.mean(relative), **close)
         update = [x / v if v else 0 for x, v in zip(d, w, strict=True)]
         assert np.allclose(flow.update[i], np.mean(update), rtol=1e-4, atol=1e-12)
+        assert np.allclose(flow.weight_norm[i], np.mean(w), **close)
 
 
 def test_parameters_that_are_single_numbers_are_recorded_too() -> None:

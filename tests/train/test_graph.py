@@ -9,6 +9,7 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from cases import digits, tiny
+from gradscape.config import OptimConfig
 from gradscape.executors.threads import Threads
 from gradscape.records import RunRecord
 from gradscape.store import RunFolder
@@ -18,15 +19,19 @@ from gradscape.train import graph, loop
 from gradscape.train.loop import train_run
 
 CPU = torch.device("cpu")
+ADAM = OptimConfig(lr=0.01)
+SGD = OptimConfig(name="sgd", lr=0.1, weight_decay=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("norm", ["none", "batch", "algorithm1"])
-def test_a_step_reads_nothing_back(norm: str, precision: str) -> None:
+@pytest.mark.parametrize(
+    ("norm", "optim"), [("none", ADAM), ("batch", ADAM), ("algorithm1", ADAM), ("batch", SGD)]
+)
+def test_a_step_reads_nothing_back(norm: str, optim: OptimConfig, precision: str) -> None:
     """On tensors without values whatever would wait for one raises."""
     config = tiny()
     net = {"depth": 8, "filters": 4, "norm": norm}
-    step = dummy_step(tiny(net=type(config.net)(**net)), CPU, batches=3)
+    step = dummy_step(tiny(net=type(config.net)(**net), optim=optim), CPU, batches=3)
     step.precision = precision
     step(config.batch_size)  # the optimiser's state is made by the first
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -49,12 +54,14 @@ def same(one: RunRecord, other: RunRecord, rel: float) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+@pytest.mark.parametrize(
+    ("precision", "optim"), [("fp32", ADAM), ("tf32", ADAM), ("bf16", ADAM), ("fp32", SGD)]
+)
 def test_the_graph_equals_the_eager_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, optim: OptimConfig
 ) -> None:
     """60 images by 25: batches of two sizes, each replayed from the second epoch on."""
-    config = tiny(epochs=6, precision=precision)
+    config = tiny(epochs=6, precision=precision, optim=optim)
     graphed = train_run(config, RunFolder(tmp_path / "graph"), digits(), device="cuda")
     monkeypatch.setattr(loop, "advance", lambda step: step)
     eager = train_run(config, RunFolder(tmp_path / "eager"), digits(), device="cuda")

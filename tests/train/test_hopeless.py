@@ -41,6 +41,25 @@ def test_it_takes_both_signs_in_two_epochs_on_end(tmp_path: Path) -> None:
         assert hopeless(TINY, hopeful) == ""
 
 
+def test_of_sgd_it_is_the_step_beside_the_weights(tmp_path: Path) -> None:
+    config = replace(TINY, optim=replace(TINY.optim, name="sgd", weight_decay=0.1))
+    train_run(replace(config, epochs=2), RunFolder(tmp_path), digits())
+    *_, last = RunFolder(tmp_path).epochs()
+    assert hopeless(config, [last, last]) == ""
+
+    def moving(step: float) -> EpochRecord:
+        """Guessing, and the gradient moves the first convolution by so much of it in a step."""
+        relative = step * (1 - 0.9) / last.lr
+        flow = replace(last.flow, relative=(relative, *last.flow.relative[1:]))
+        return replace(last, train_accuracy=0.1, flow=flow)
+
+    lost = moving(0.99 * 2.0**-24)
+    why = "SGD's steps for entry.conv.weight are 6e-08 of it, below float32's resolution 6e-08"
+    assert hopeless(config, [lost, lost]) == f"guesses (accuracy 0.100), and {why}"
+    assert hopeless(config, [moving(1.01 * 2.0**-24)] * 2) == ""
+    assert hopeless(config, [altered(last, 0.1, 1e-12)] * 2) == ""  # Adam's epsilon is none of SGD's
+
+
 @pytest.mark.parametrize("config", [TINY, DEAD], ids=["learns", "dead"])
 def test_a_deep_net_without_normalisation_is_stopped_and_one_that_learns_is_not(
     tmp_path: Path, config: object

@@ -128,6 +128,58 @@ def test_the_landscape_is_what_gs_landscape_finds(tmp_path: Path) -> None:
     assert found.check is not None
 
 
+def test_the_noise_is_what_gs_noise_finds(tmp_path: Path) -> None:
+    config = replace(SMALL, noise_batches=4, keep_every=2)
+    folder, images = RunFolder(tmp_path / "run"), gs.load_images("digits")
+    record = gs.train_run(config, folder, images)
+    found = record.noise
+    assert found is not None
+    kept = split(images.train_labels, 40, config.data.split_seed, config.data.stratified).train[:80]
+    shown = images.train_images[kept], images.train_labels[kept], 20
+    batches = list(eval_batches(*shown, *STATISTICS[config.data.normalised_as], torch.device("cpu")))
+    model = build_model(config, torch.device("cpu"))
+    model.load_state_dict(section(folder.kept_weights()[2], ""))
+    expected = gs.noise(model, cross_entropy, batches)
+    assert (found.batches, found.batch_size) == (4, 20)
+    assert found.gradient_square == pytest.approx(expected.gradient_square, rel=1e-3)
+    assert 20 * found.trace == pytest.approx(expected.noise_trace, rel=1e-3)
+    assert found.scale == pytest.approx(expected.noise_scale, rel=1e-3)
+    assert (found.low, found.high) == pytest.approx(expected.interval, rel=1e-3)
+    assert found.cosine == pytest.approx(expected.mean_cosine, rel=1e-3)
+    assert record.to_dict()["noise"] == found.to_dict()
+
+
+def test_a_killed_run_does_not_measure_its_noise_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, images = replace(SMALL, noise_batches=2), gs.load_images("digits")
+    folder = RunFolder(tmp_path / "run")
+
+    def dies(*_: Any, **__: Any) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "test", dies)
+        with pytest.raises(RuntimeError, match="killed"):
+            gs.train_run(config, folder, images)
+    before = folder.noise()
+    assert before is not None
+    monkeypatch.setattr(moments, "noise", dies)
+    assert gs.train_run(config, folder, images).noise == before
+
+
+def test_a_gradient_without_noise_is_told_and_costs_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two mini-batches the second is half: there are no two of one size."""
+    config = replace(SMALL, data=replace(SMALL.data, train=30), noise_batches=2)
+    heard: list[Any] = []
+    record = gs.train_run(config, RunFolder(tmp_path), gs.load_images("digits"), report=heard.append)
+    assert (record.state, record.noise) == ("done", None)
+    (said,) = [each for each in heard if isinstance(each, str)]
+    assert said.startswith("no gradient noise: batches: of 2 only the first has 20 samples")
+
+
 def test_weights_are_kept_from_before_the_first_epoch_to_the_last(tmp_path: Path) -> None:
     config = replace(SMALL, epochs=3, keep_every=2)
     folder = RunFolder(tmp_path / "run")

@@ -24,6 +24,8 @@ from gradscape.train.loop import train_run
 from gradscape.train.state import TrainState
 from gradscape.train.step import TrainStep, cosine
 
+SGD = OptimConfig(name="sgd", lr=0.1, weight_decay=1e-2)
+PLAIN_SGD = replace(SGD, momentum=0.0)  # which has no state to keep
 TIMES = ("seconds", "images_per_second")
 
 
@@ -83,6 +85,41 @@ def test_a_run_is_the_plain_loop_of_the_paper(tmp_path: Path) -> None:
     assert record.status["attempts"] == 1
 
 
+def test_sgd_is_written_out_momentum_and_decay(tmp_path: Path) -> None:
+    """v ← μ v + ∂L/∂w + λ w, w ← w − lr v, from the run's own initial weights and mini-batches."""
+    config = tiny(optim=SGD, epochs=2, keep_every=1)
+    folder = RunFolder(tmp_path)
+    train_run(config, folder, digits())
+    images = digits()
+    kept = split(images.train_labels, 20, 0).train[:60]
+    pool = DeviceImages.make(images.train_images[kept], images.train_labels[kept], 1)
+    batches, model = TrainBatches(pool, *STATISTICS["digits"]), TrainState(config, torch.device("cpu")).model
+    moving = [torch.zeros_like(parameter) for parameter in model.parameters()]
+    model.train()
+    for epoch in range(2):
+        lr = cosine(SGD.lr, SGD.min_lr, 2, epoch)
+        batches.begin(epoch_draw(60, config.seed, epoch, 1, False))
+        for x, y in map(batches.take, torch.arange(60).split(25)):
+            gradients = torch.autograd.grad(cross_entropy(model(x), y), list(model.parameters()))
+            with torch.no_grad():
+                for weight, v, g in zip(model.parameters(), moving, gradients, strict=True):
+                    v.mul_(SGD.momentum).add_(g + SGD.weight_decay * weight)
+                    weight -= lr * v
+    for name, weight in model.named_parameters():
+        assert folder.kept_weights()[2][name] == pytest.approx(weight.detach().numpy(), rel=1e-3, abs=1e-5)
+
+
+def test_checkpoints_name_the_optimiser_and_old_ones_are_read(tmp_path: Path) -> None:
+    """Adam's keys are those of checkpoints from before there was a choice."""
+    for optim, keys in ((TINY.optim, {"exp_avg", "exp_avg_sq", "step"}), (SGD, {"momentum_buffer"})):
+        folder = RunFolder(tmp_path / optim.name)
+        train_run(tiny(optim=optim, epochs=1), folder, digits())
+        checkpoint = folder.load()
+        assert checkpoint is not None
+        state = {name.split(".")[2] for name in checkpoint.arrays if name.startswith(f"{optim.name}.")}
+        assert state == keys
+
+
 def test_the_best_weights_are_those_of_the_best_epoch(tmp_path: Path) -> None:
     record = train_run(tiny(epochs=6), RunFolder(tmp_path), digits())
     curve = record.curve("valid_accuracy")
@@ -98,11 +135,13 @@ class Kill(BaseException):
 
 
 @pytest.mark.parametrize("when", ["in an epoch", "before the checkpoint", "after the checkpoint"])
-@pytest.mark.parametrize("norm", ["none", "batch"])
+@pytest.mark.parametrize(
+    ("norm", "optim"), [("none", TINY.optim), ("batch", TINY.optim), ("batch", SGD), ("batch", PLAIN_SGD)]
+)
 def test_killed_anywhere_and_resumed_it_is_bit_identical(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, norm: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, norm: Any, optim: OptimConfig
 ) -> None:
-    config = tiny(net=replace(TINY.net, norm=norm), epochs=4)
+    config = tiny(net=replace(TINY.net, norm=norm), optim=optim, epochs=4)
     whole = train_run(config, RunFolder(tmp_path / "whole"), digits())
     folder = RunFolder(tmp_path / "cut")
     calls = 0

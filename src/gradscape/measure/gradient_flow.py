@@ -91,11 +91,12 @@ class FlowRecorder:
         for place, parameter in enumerate(parameters):
             places[parameter.shape].append(place)
         self.order = [place for group in places.values() for place in group]
+        self.scales = [math.sqrt(parameters[place].numel()) for place in self.order]  # norm over RMS
         self.groups = [Group([parameters[place] for place in group]) for group in places.values()]
         # Sums over mini-batches in float64; columns are parameters in the groups' order.
         device = parameters[0].device
         self.now = torch.zeros(5, len(parameters), dtype=torch.float64, device=device)
-        self.sums = torch.zeros(6, len(parameters), dtype=torch.float64, device=device)
+        self.sums = torch.zeros(7, len(parameters), dtype=torch.float64, device=device)
         self.max_abs = torch.zeros(len(parameters), dtype=torch.float64, device=device)
         self.steps = torch.zeros((), dtype=torch.float64, device=device)
 
@@ -115,14 +116,14 @@ class FlowRecorder:
         weights, change = torch.cat([group.step() for group in self.groups], dim=1).double()
         mean_abs, largest, rms, zeros, finite = self.now
         relative, update = ratio(rms, weights), ratio(change, weights)
-        self.sums += torch.stack([mean_abs, rms.square(), zeros, finite, relative, update])
+        self.sums += torch.stack([mean_abs, rms.square(), zeros, finite, relative, update, weights])
         torch.maximum(self.max_abs, largest, out=self.max_abs)
         self.steps += 1
 
     def result(self) -> GradientFlow:
         """The epoch's statistics; the one place that waits for the device."""
         assert self.steps > 0, "no mini-batch has been recorded"
-        mean_abs, square, zeros, finite, relative, update = self.sums / self.steps
+        mean_abs, square, zeros, finite, relative, update, weights = (self.sums / self.steps).cpu()
         return GradientFlow(
             layers=tuple(self.names),
             kinds=tuple(self.kinds),
@@ -134,6 +135,7 @@ class FlowRecorder:
             nonfinite=self.ordered(1 - finite),
             relative=self.ordered(relative),
             update=self.ordered(update),
+            weight_norm=self.ordered(weights * torch.tensor(self.scales, dtype=torch.float64)),
         )
 
     def ordered(self, grouped: Tensor) -> tuple[float, ...]:

@@ -19,7 +19,7 @@ def flow_figure(
 ) -> Figure:
     """Gradient flow of one role, all seeds, with a range to shade and Adam's epsilon marked."""
     runs = [run for run in members(study, role).values() if run is not None and run.epochs]
-    epsilons = {float(run.config["optim"]["eps"]) for run in runs}
+    epsilons = {float(run.config["optim"]["eps"]) for run in runs if by_adam(run)}
     marks = {f"Adam's ε = {scientific(eps)}": eps for eps in sorted(epsilons)}
     words = said(study, role)
     drawing, note = gradient_flow([flows(run) for run in runs], band=band, marks=marks, absent=words)
@@ -29,6 +29,11 @@ def flow_figure(
         caption.append(f"Shaded: {band[0]:g} to {band[1]:g}, where the paper finds them.")
     caption += [note, f"{title.removeprefix('Gradient flow of ')}: {words}." if words else ""]
     return Figure(name, titled(name, title), joined(caption), group, drawing)
+
+
+def by_adam(run: RunRecord) -> bool:
+    """Whether its optimiser is Adam, which it was before there was a choice."""
+    return bool(run.config["optim"].get("name", "adam") == "adam")
 
 
 def both_splits(

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullLocator
 
@@ -125,14 +126,19 @@ def finish(drawing: Drawing, axes: Axes, scale: str | Literal[False], entries: i
     """Its axis, or why there is nothing on it; and the legend."""
     if scale == "log":
         axes.set(yscale=scale)
-        low, high = axes.get_ylim()
-        between = (1.0, 2.0, 5.0) if high < FEW * low else (1.0,)
-        axes.yaxis.set_major_locator(LogLocator(subs=between, numticks=9))
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(math.inf, math.inf)))
+        log_ticks(axes.yaxis)
     if not scale:
         write_across(axes, "not measured")
     add_legend(drawing, entries)
+
+
+def log_ticks(axis: Axis) -> None:
+    """Of a log axis that is short or long."""
+    low, high = axis.get_view_interval()
+    between = (1.0, 2.0, 5.0) if high < FEW * low else (1.0,)
+    axis.set_major_locator(LogLocator(subs=between, numticks=9))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(math.inf, math.inf)))
 
 
 def caption(study: StudyRecord, roles: Mapping[str, str], lead: str, along: str) -> str:

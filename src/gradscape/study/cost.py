@@ -39,6 +39,7 @@ def run_macs(config: RunConfig) -> float:
     if config.smoothness_every:
         per_epoch += MEASURE * config.data.train / config.smoothness_every
     images = config.epochs * per_epoch + 2 * EVAL_SHARE * TEST_IMAGES[config.data.name]
+    images += config.noise_batches * config.batch_size
     images += 2 * SPECTRUM * config.curvature_images + EVAL_SHARE * SURFACE * config.landscape_images
     return 3 * macs_per_image(config) * images
 

@@ -19,7 +19,7 @@ class Preset:
         data: data set unless another is asked for.
         epochs: passes over the training images.
         shrink: the paper's batch sizes are divided by it, so that fewer images give as many updates.
-        train, valid: images kept, at most; None keeps the paper's share.
+        train, valid: images kept, at most, for validation no more than a fifth; None keeps the paper's share.
         augment: crop and flip as the data set allows, or not at all.
         measures: measures of smoothness in a run, at least.
         curvature: images on which the Hessian's spectrum is measured before and after training; 0 for none.
@@ -28,7 +28,6 @@ class Preset:
         seeds: seeds of every run.
         key_seeds: seeds of the study's key roles, on which most claims rest.
         why: in the report, beside the numbers.
-        rates: learning rates beside the paper's, where a study asks at which a network trains.
     """
 
     data: str
@@ -44,7 +43,6 @@ class Preset:
     seeds: int
     key_seeds: int
     why: str
-    rates: tuple[float, ...] = ()
 
 
 def plan_data(preset: Preset, data: str) -> DataConfig:
@@ -53,7 +51,7 @@ def plan_data(preset: Preset, data: str) -> DataConfig:
     if not preset.augment:
         values |= {"crop_pad": 0, "flip": False}
     plain = DataConfig(**values)
-    valid = min(preset.valid or DATASETS[data].valid, DATASETS[data].valid)
+    valid = min(preset.valid or DATASETS[data].valid, DATASETS[data].pool // 5)
     left = DATASETS[data].pool - valid
     return replace(plain, valid=valid, train=min(preset.train or left, left))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from gradscape.config import DataConfig, OptimConfig, RunConfig
 from gradscape.study.presets import Preset, apart, whole
@@ -12,8 +12,20 @@ from gradscape.study.reproduction import Reproduction
 
 BATCH = 100  # the paper's, as is all else that a remedy does not change
 
+
+@dataclass(frozen=True)
+class RemediesPreset(Preset):
+    """How far the study is cut down.
+
+    Attributes:
+        rates: learning rates that each remedy is tried at, beside the paper's.
+    """
+
+    rates: tuple[float, ...]
+
+
 PRESETS = {
-    "quick": Preset(
+    "quick": RemediesPreset(
         data="digits",
         epochs=6,
         shrink=5,
@@ -29,7 +41,7 @@ PRESETS = {
         why="to run in minutes on two cores",
         rates=(0.01,),
     ),
-    "small": Preset(
+    "small": RemediesPreset(
         data="cifar100",
         epochs=6,
         shrink=5,
@@ -45,7 +57,7 @@ PRESETS = {
         why="to run in three hours on two cores",
         rates=(0.0001, 0.01),
     ),
-    "paper": Preset(
+    "paper": RemediesPreset(
         data="cifar100",
         epochs=100,
         shrink=1,
@@ -64,7 +76,7 @@ PRESETS = {
 }
 
 
-def roles(preset: Preset, data: DataConfig) -> dict[str, RunConfig]:
+def roles(preset: RemediesPreset, data: DataConfig) -> dict[str, RunConfig]:
     """Role → run at seed 0: each remedy at the paper's learning rate, measured within; then at others."""
     found = {}
     for role, remedy in REMEDIES.items():

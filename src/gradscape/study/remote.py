@@ -27,6 +27,7 @@ FILES = (
     "start.json",
     "curvature.json",
     "landscape.json",
+    "noise.json",
     "metrics.jsonl",
     "checkpoint/*",
     "status.json",

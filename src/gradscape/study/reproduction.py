@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from gradscape.config import DataConfig, Precision, RunConfig
 from gradscape.errors import ConfigError, StoreError, nearest
@@ -98,25 +98,30 @@ class PresetPlan:
         }
 
 
+P = TypeVar("P", bound=Preset)
+
+
 @dataclass(frozen=True)
-class Reproduction:
+class Reproduction(Generic[P]):
     """A question and how it is answered.
 
     Attributes:
         name: what follows `gradscape reproduce`.
         title: the question.
-        presets: name → how far the study is cut down.
+        presets: name → how far the study is cut down; `Preset`, or more where a study asks for more.
         roles: (preset, data) → what each run is for → its configuration at seed 0; two roles may share a run.
         key: roles with the preset's `key_seeds`, on which most claims rest.
         parts: what its report draws, tabulates and claims.
+        notes: beside how a preset departs from the paper, a sentence each, for the report.
     """
 
     name: str
     title: str
-    presets: Mapping[str, Preset]
-    roles: Callable[[Preset, DataConfig], Mapping[str, RunConfig]]
+    presets: Mapping[str, P]
+    roles: Callable[[P, DataConfig], Mapping[str, RunConfig]]
     key: tuple[str, ...]
     parts: ReportParts
+    notes: Callable[[P], tuple[str, ...]] = lambda preset: ()
 
     def plan(
         self, preset: str, data: str | None = None, seeds: int | None = None, precision: Precision = "fp32"
@@ -158,5 +163,5 @@ class Reproduction:
                 role: seeds or (chosen.key_seeds if run in key else chosen.seeds)
                 for role, run in roles.items()
             },
-            notes=departures(chosen, key[0]),
+            notes=(*departures(chosen, key[0]), *self.notes(chosen)),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradscape.config import RunConfig
 from gradscape.data import load_images
@@ -17,6 +17,7 @@ from gradscape.report.build import build
 from gradscape.store import ENDED, StudyFolder
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.console import ProgressView
+from gradscape.study.controls_study import CONTROLS_STUDY
 from gradscape.study.drive import drive, missing
 from gradscape.study.halving import Halving
 from gradscape.study.plan import Plan, ask
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     from gradscape.train.arithmetic import Arithmetic
 
 SWEEP = "sweep"
-STUDIES: Mapping[str, Reproduction] = {study.name: study for study in (BATCHNORM, REMEDIES_STUDY)}
+STUDIES: Mapping[str, Reproduction[Any]] = {
+    study.name: study for study in (BATCHNORM, REMEDIES_STUDY, CONTROLS_STUDY)
+}
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,9 @@ class Execution:
     gpus_per_run: float = 0.0
 
 
-def execute(plan: Plan, folder: StudyFolder, execution: Execution, own: Reproduction | None = None) -> Path:
+def execute(
+    plan: Plan, folder: StudyFolder, execution: Execution, own: Reproduction[Any] | None = None
+) -> Path:
     """Run what is missing of a study and build its report; returns the page's path.
 
     Args:
@@ -188,7 +193,7 @@ def epoch(payload: object) -> object:
     return payload.epoch if isinstance(payload, Progress) else None
 
 
-def rebuild(folder: StudyFolder, own: Reproduction | None = None) -> Path:
+def rebuild(folder: StudyFolder, own: Reproduction[Any] | None = None) -> Path:
     """Figures, tables and page from the run folders alone; returns the page's path.
 
     Args:

@@ -10,6 +10,7 @@ from gradscape.records import WEIGHT_KINDS, EpochRecord
 
 PATIENCE = 2  # epochs in a row
 SIGMAS = 3.0  # above guessing, by which an accuracy counts as more than luck
+ROUNDING = 2.0**-24  # of a float32 number: a step below it leaves the number as it is
 
 
 class Stopped(Exception):
@@ -20,9 +21,9 @@ def hopeless(config: RunConfig, epochs: Sequence[EpochRecord]) -> str:
     """Why the run has no hope, judged by its last two epochs; empty while there is some.
 
     In both its training accuracy is no better than guessing (by three standard deviations of the binomial),
-    and the mean gradient of some weight is below Adam's epsilon: such a weight's step is less than half its
-    learning rate and shrinks with the gradient (Kingma & Ba 2015, algorithm 1), so that nothing behind it
-    can be reached.
+    and some layer stands still. With Adam: its mean gradient is below epsilon, so that its step is less than
+    half its learning rate and shrinks with the gradient (Kingma & Ba 2015, algorithm 1). With SGD: what its
+    gradients move it by in a step, momentum and all, is below float32's resolution of its weights.
 
     Example:
         >>> hopeless(config, folder.epochs())
@@ -31,11 +32,12 @@ def hopeless(config: RunConfig, epochs: Sequence[EpochRecord]) -> str:
     last = epochs[-PATIENCE:]
     if len(last) < PATIENCE or not all(guesses(config, epoch) and vanished(config, epoch) for epoch in last):
         return ""
-    name, size = faintest(last[-1])
-    return (
-        f"guesses (accuracy {last[-1].train_accuracy:.3f}), and the gradient of {name} is {size:.0e}, "
-        f"below Adam's {config.optim.eps:.0e}"
-    )
+    name, size = faintest(config, last[-1])
+    said = {
+        "adam": f"the gradient of {name} is {size:.0e}, below Adam's {config.optim.eps:.0e}",
+        "sgd": f"SGD's steps for {name} are {size:.0e} of it, below float32's resolution {ROUNDING:.0e}",
+    }
+    return f"guesses (accuracy {last[-1].train_accuracy:.3f}), and {said[config.optim.name]}"
 
 
 def guesses(config: RunConfig, epoch: EpochRecord) -> bool:
@@ -46,15 +48,22 @@ def guesses(config: RunConfig, epoch: EpochRecord) -> bool:
 
 
 def vanished(config: RunConfig, epoch: EpochRecord) -> bool:
-    return faintest(epoch)[1] < config.optim.eps
+    limit = {"adam": config.optim.eps, "sgd": ROUNDING}[config.optim.name]
+    return faintest(config, epoch)[1] < limit
 
 
-def faintest(epoch: EpochRecord) -> tuple[str, float]:
-    """The convolution or linear layer of smallest mean gradient, and that."""
-    flow = epoch.flow
+def faintest(config: RunConfig, epoch: EpochRecord) -> tuple[str, float]:
+    """The convolution or linear layer that moves least, and by what: its mean gradient, or SGD's step.
+
+    The step is lr ‖∂L/∂W‖ / (1 − momentum), as a share of ‖W‖; weight decay is no part of it.
+    """
+    flow, optim = epoch.flow, config.optim
+    scale, sizes = 1.0, flow.mean_abs
+    if optim.name == "sgd":
+        scale, sizes = epoch.lr / (1 - optim.momentum), flow.relative
     weights = [
-        (size, name)
-        for size, name, kind in zip(flow.mean_abs, flow.layers, flow.kinds, strict=True)
+        (scale * size, name)
+        for size, name, kind in zip(sizes, flow.layers, flow.kinds, strict=True)
         if kind in WEIGHT_KINDS
     ]
     size, name = min(weights)

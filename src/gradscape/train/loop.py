@@ -24,7 +24,14 @@ from gradscape.train.arithmetic import Arithmetic, decide
 from gradscape.train.draws import own_draws
 from gradscape.train.graph import advance
 from gradscape.train.hopeless import Stopped, hopeless
-from gradscape.train.moments import IMAGES, keep_weights, measure_curvature, measure_landscape, measure_start
+from gradscape.train.moments import (
+    IMAGES,
+    keep_weights,
+    measure_curvature,
+    measure_landscape,
+    measure_noise,
+    measure_start,
+)
 from gradscape.train.networks import scale_lsuv
 from gradscape.train.process import alone, compute_on, environment, find_device
 from gradscape.train.state import TrainState
@@ -205,6 +212,8 @@ def run(
             measure_curvature(config, folder, "end", state, seen(config.curvature_images), report)
         if config.landscape_images:
             measure_landscape(config, folder, state, seen(config.landscape_images), report)
+        if config.noise_batches:
+            measure_noise(config, folder, state, seen(config.noise_batches * config.batch_size), report)
         return details | {"test": test(state, held_out, device, how.precision)}
 
 

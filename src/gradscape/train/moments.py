@@ -13,10 +13,11 @@ from gradscape.errors import ConfigError
 from gradscape.measure.curvature import curvature
 from gradscape.measure.gradient_flow import FlowRecorder
 from gradscape.measure.landscape import landscape
+from gradscape.measure.noise import noise
 from gradscape.measure.tracing import Running, Trace, layer_kind
 from gradscape.measure.units import moments
 from gradscape.measure.untouched import untouched
-from gradscape.records import WEIGHT_KINDS, Curvature, Start
+from gradscape.records import WEIGHT_KINDS, Curvature, GradientNoise, Start
 from gradscape.store import RunFolder
 from gradscape.train.networks import build_model, one_draw
 from gradscape.train.state import TrainState
@@ -145,6 +146,37 @@ def measure_landscape(
         report(f"no landscape: {error}")
         return
     folder.add_landscape(found)
+
+
+def measure_noise(
+    config: RunConfig, folder: RunFolder, state: TrainState, batches: Batches, report: Report
+) -> None:
+    """Measure the gradient's noise at the trained weights and keep it, unless the folder has it.
+
+    Args:
+        config, folder: the run's.
+        state: the run's, whose weights are looked at.
+        batches: (x, y) each, of the run's size: BatchNorm takes the statistics of each, as in training.
+        report: called with a sentence where there is news.
+    """
+    if folder.noise() is not None:
+        return
+    try:
+        found = noise(unfused(config, state), cross_entropy, batches, bn="batch")
+    except ConfigError as error:
+        report(f"no gradient noise: {error}")
+        return
+    low, high = found.interval
+    kept = GradientNoise(
+        batches=len(found.products),
+        batch_size=found.batch_size,
+        gradient_square=found.gradient_square,
+        trace=found.noise_trace / found.batch_size,
+        low=low,
+        high=high,
+        cosine=found.mean_cosine,
+    )
+    folder.add_noise(kept)
 
 
 def unfused(config: RunConfig, state: TrainState) -> nn.Module:

@@ -13,14 +13,19 @@ from gradscape.store import Checkpoint
 from gradscape.train.networks import build_model
 
 
-def build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Adam:
-    """Adam in one operation; on CUDA its step count and learning rate stay on the device, for graphs."""
+def build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Adam or SGD in one operation; on CUDA step count and learning rate stay on the device, for graphs."""
     optim = config.optim
     device = next(model.parameters()).device
     on_cuda = device.type == "cuda"
+    lr = torch.tensor(optim.lr, device=device) if on_cuda else optim.lr
+    if optim.name == "sgd":  # it counts no steps; fused, its kernel reads the rate where it lies
+        return torch.optim.SGD(
+            model.parameters(), lr, optim.momentum, weight_decay=optim.weight_decay, fused=True
+        )
     return torch.optim.Adam(
         model.parameters(),
-        lr=torch.tensor(optim.lr, device=device) if on_cuda else optim.lr,
+        lr=lr,
         capturable=on_cuda,
         betas=(optim.beta1, optim.beta2),
         eps=optim.eps,
@@ -35,6 +40,7 @@ class TrainState:
     Attributes:
         model, optimizer: on the run's device.
         random: whether the model draws random numbers in training.
+        named: the optimiser's name, `adam` or `sgd`, in checkpoints.
         epoch: epochs finished.
         best_epoch, best_accuracy: the first epoch of highest validation accuracy.
         best_weights: the model's state then, on the CPU.
@@ -44,6 +50,7 @@ class TrainState:
         self.model = build_model(config, device)
         self.optimizer = build_optimizer(config, self.model)
         self.random = config.net.random
+        self.named = config.optim.name
         self.epoch = 0
         self.best_epoch = 0
         self.best_accuracy = -1.0
@@ -71,7 +78,7 @@ class TrainState:
         tensors |= {f"best.{name}": value for name, value in self.best_weights.items()}
         for index, parameter in enumerate(self.model.parameters()):
             for name, value in self.optimizer.state[parameter].items():
-                tensors[f"adam.{index}.{name}"] = value
+                tensors[f"{self.named}.{index}.{name}"] = value
         return Checkpoint(
             epoch=self.epoch,
             arrays={name: as_array(value) for name, value in tensors.items()},
@@ -83,7 +90,7 @@ class TrainState:
         self.model.load_state_dict(section(checkpoint.arrays, "model."))
         self.best_weights = section(checkpoint.arrays, "best.")
         for index, parameter in enumerate(self.model.parameters()):
-            state = section(checkpoint.arrays, f"adam.{index}.")
+            state = section(checkpoint.arrays, f"{self.named}.{index}.")
             self.optimizer.state[parameter] = {
                 name: torch.empty_like(parameter).copy_(value)
                 if value.shape == parameter.shape

@@ -58,7 +58,7 @@ class Tally:
 
 
 class TrainStep:
-    """The step of one run: cut the next mini-batch, forward, backward, record, Adam.
+    """The step of one run: cut the next mini-batch, forward, backward, record, optimise.
 
     Between `begin` and the end of the epoch it asks the host for nothing and writes everything where it was
     written before: where the next batch lies is counted on the device. So a GPU can have all of it as one

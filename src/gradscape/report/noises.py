@@ -1,0 +1,139 @@
+"""The gradient's noise after training: by batch size, and beside the accuracy that a run came to.
+
+SGD walks on a loss that its noise smooths (Kleinberg et al. 2018): the noise of a step has the deviation
+lr √tr Σ_B, which falls with the batch size B as 1 / √B.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from gradscape.arrays import Values
+from gradscape.records import GradientNoise, RunRecord, StudyRecord
+from gradscape.report.figures import Figure, add_legend, panel, write_across
+from gradscape.report.panels import not_done, titled
+from gradscape.report.runs import ended, final, joined, together, unfinished
+from gradscape.report.smoothing import log_ticks
+from gradscape.report.style import INK, LOOKS, styled
+
+RAW = (
+    "The noise is that of the raw gradient at the trained weights, and lr that of the first epoch; Adam "
+    "divides a gradient by its own size before it takes a step."
+)
+STEP = r"noise of a step, lr $\sqrt{\mathrm{tr}\ \Sigma_B}$"
+Lines = Mapping[str, Mapping[str, str]]  # label of a line → role → label of a point on it
+Place = Callable[[RunRecord], tuple[float, float]]
+
+
+def noises(study: StudyRecord, role: str) -> dict[int, GradientNoise]:
+    """Seed → noise of the runs that came to an end and measured it."""
+    return {seed: run.noise for seed, run in ended(study, role).items() if run.noise is not None}
+
+
+def step_noise(run: RunRecord) -> float:
+    """lr √tr Σ_B: deviation of a step of plain SGD, in units of the parameters; NaN without a measure."""
+    return float(run.config["optim"]["lr"]) * math.sqrt(run.noise.trace) if run.noise else math.nan
+
+
+def unmeasured(study: StudyRecord, role: str) -> str:
+    """Runs of a role whose noise is not known, in words; empty if all is."""
+    known = noises(study, role)
+    words = ", ".join(f"seed {seed} has no noise" for seed in ended(study, role) if seed not in known)
+    return together(unfinished(study, role), f"{role}: {words}" if words else "")
+
+
+def slopes(study: StudyRecord, roles: Sequence[str]) -> dict[int, float]:
+    """Seed → least-squares slope of log tr Σ_B over log B, of the seeds whose noise every role has."""
+    found = [noises(study, role) for role in roles]
+    seeds = set.intersection(*map(set, found)) if len(found) > 1 else set()
+    made = {}
+    for seed in sorted(seeds):
+        x = np.log([each[seed].batch_size for each in found])
+        x -= x.mean()
+        y = np.log([each[seed].trace for each in found])
+        made[seed] = float(x @ y / (x @ x))
+    return made
+
+
+def trace_figure(study: StudyRecord, name: str, title: str, group: str, lines: Lines) -> Figure:
+    """tr Σ_B against B on log axes, a line for each group of roles, and how 1 / B runs."""
+
+    def place(run: RunRecord) -> tuple[float, float]:
+        return (run.noise.batch_size, run.noise.trace) if run.noise else (math.nan, math.nan)
+
+    with styled():
+        drawing, axes = panel()
+        axes.set(xlabel="batch size B", ylabel=r"gradient noise, tr $\Sigma_B$", xscale="log", yscale="log")
+        means = draw_lines(axes, study, lines, place)
+        if len(means):
+            sizes, middle = np.unique(means[:, 0]), np.exp(np.log(means).mean(axis=0))
+            inverse = middle[1] * middle[0] / sizes
+            axes.plot(sizes, inverse, color=INK, linewidth=0.9, linestyle=(0, (1, 2)), label="1 / B")
+            log_ticks(axes.yaxis)
+            log_ticks(axes.xaxis)
+            axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
+        else:
+            write_across(axes, "not measured")
+        add_legend(drawing, len(lines) + bool(len(means)))
+    said = [
+        "Trace of the covariance of a mini-batch's gradient, at the weights that each run came to, BatchNorm "
+        "as in training: means over seeds, and a faint dot for every run. At weights that were the "
+        "same, and of images that do not depend on one another, it would be as 1 / B.",
+        not_done(study, flat(lines)),
+    ]
+    return Figure(name, titled(name, title), joined(said), group, drawing)
+
+
+def outcome_figure(study: StudyRecord, name: str, title: str, group: str, lines: Lines) -> Figure:
+    """Final validation accuracy against a step's noise, a line for each group of roles."""
+    with styled():
+        drawing, axes = panel()
+        axes.set(xlabel=STEP, ylabel="validation accuracy", xscale="log")
+        means = draw_lines(
+            axes, study, lines, lambda run: (step_noise(run), final(run, "valid_accuracy").mean), ends=True
+        )
+        if len(means):
+            log_ticks(axes.xaxis)
+        else:
+            write_across(axes, "not measured")
+        add_legend(drawing, len(lines))
+    said = [
+        "Means over seeds, and a faint dot for every run; a line goes through the batch sizes, its ends are "
+        f"named. {RAW}",
+        not_done(study, flat(lines)),
+    ]
+    return Figure(name, titled(name, title), joined(said), group, drawing)
+
+
+def draw_lines(axes: Axes, study: StudyRecord, lines: Lines, place: Place, ends: bool = False) -> Values:
+    """A line through the means of its roles and a dot for each run; returns all means (roles, 2).
+
+    `ends`: name the first and the last role of a line by its batch size.
+    """
+    means: list[Values] = []
+    for look, (label, roles) in zip(LOOKS, lines.items(), strict=False):
+        found = [np.array([place(run) for run in ended(study, role).values() if run.noise]) for role in roles]
+        seen = [runs.mean(axis=0) for runs in found if len(runs)]
+        named = [role.rpartition("-")[2] for role, runs in zip(roles, found, strict=True) if len(runs)]
+        x, y = np.array(seen).reshape(-1, 2).T
+        axes.plot(
+            x, y, color=look.colour, linestyle=look.dash, marker=look.marker, markersize=4.5, label=label
+        )
+        for runs in found:
+            axes.plot(*runs.reshape(-1, 2).T, "o", color=look.colour, alpha=0.35, markersize=3.5, mew=0)
+        for at in (0, -1) if ends and seen else ():
+            axes.annotate(
+                named[at], (x[at], y[at]), xytext=(4, 4), textcoords="offset points",
+                fontsize=7, color=look.colour,
+            )  # fmt: skip
+        means += seen
+    return np.array(means).reshape(-1, 2)
+
+
+def flat(lines: Lines) -> dict[str, str]:
+    """Role → line and point, for a caption."""
+    return {role: f"{label}, {point}" for label, roles in lines.items() for role, point in roles.items()}

@@ -1,0 +1,199 @@
+"""The report of the controls study: what is behind the paper's sweep over batch sizes, and what L2 does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from gradscape.records import GradientNoise, StudyRecord
+from gradscape.report.axes import axis_figure
+from gradscape.report.build import ReportParts
+from gradscape.report.cells import averaged, ours, seeds_ended, with_interval
+from gradscape.report.figures import Figure
+from gradscape.report.noises import RAW, noises, outcome_figure, step_noise, trace_figure
+from gradscape.report.panels import not_done, one_split, titled
+from gradscape.report.points import Point
+from gradscape.report.runs import ended, joined, members
+from gradscape.report.scale_free import scale_figure, scales
+from gradscape.report.tables import Table
+from gradscape.study.batchnorm_names import batch_used
+from gradscape.study.batchnorm_report import PAPER_TABLE_2, table
+from gradscape.study.controls_answer import answer
+from gradscape.study.controls_claims import claims
+from gradscape.study.controls_names import (
+    CONTROLS,
+    NORMED,
+    PLAIN,
+    decayed,
+    setting,
+    sized,
+    sizes,
+)
+
+QUESTION = (
+    "Are the paper's sweeps about batch size and learning rate, or about the number of updates, the noise "
+    "and the scale of weights?"
+)
+INTERVAL = "± is the 95 % interval over seeds (Student t)."
+
+
+# Figures
+
+
+def figures(study: StudyRecord) -> list[Figure]:
+    """Figure 1, batch sizes under four controls; 2, L2 with and without BatchNorm; 3, gradient noise.
+
+    Example:
+        >>> [figure.name for figure in figures(gradscape.load("runs/controls"))][:2]
+        ['figure-1a', 'figure-1b']
+    """
+    first = "Figure 1. Batch sizes at equal epochs, at equal updates, at scaled rates"
+    second = "Figure 2. L2 under SGD, with and without BatchNorm"
+    third = "Figure 3. Noise of the gradient"
+    lines = {label: sized(study, control) for control, label in CONTROLS.items()}
+    normed, plain = decayed(study, "bn"), decayed(study, "plain")
+    panels = zip("abcd", lines.items(), strict=True)
+    return [
+        *(
+            one_split(study, f"figure-1{letter}", f"Batch sizes, {label}", first, roles, "valid")
+            for letter, (label, roles) in panels
+        ),
+        by_size(study, "figure-1e", "Where they end", first),
+        one_split(study, "figure-2a", f"Accuracy of {NORMED}", second, normed, "valid"),
+        one_split(study, "figure-2b", f"Accuracy of {PLAIN}", second, plain, "valid"),
+        scale_figure(study, "figure-2c", f"Norm of the weights, {NORMED}", second, normed, "norm"),
+        scale_figure(study, "figure-2d", f"Norm of the weights, {PLAIN}", second, plain, "norm"),
+        scale_figure(study, "figure-2e", f"Effective learning rate, {NORMED}", second, normed, "rate"),
+        scale_figure(study, "figure-2f", f"Relative update, {NORMED}", second, normed, "update"),
+        trace_figure(study, "figure-3a", "Noise by batch size", third, lines),
+        outcome_figure(study, "figure-3b", "Noise of a step and accuracy", third, lines),
+    ]
+
+
+def by_size(study: StudyRecord, name: str, title: str, group: str) -> Figure:
+    """Final validation accuracy along the batch size, a line for each control."""
+    found = [
+        Point(
+            label=role,
+            settings={},
+            values={"batch size": int(size), "at": label},
+            runs=members(study, role),
+            identities=tuple(study.roles[role]),
+        )
+        for control, label in CONTROLS.items()
+        for size in sizes(study)
+        for role in [f"{control}-{size}"]
+    ]
+    drawing, note = axis_figure(found, "batch size")
+    roles = {point.label: f"{point.values['at']}, batch {point.values['batch size']}" for point in found}
+    caption = [
+        "Final validation accuracy: mean and 95 % interval over seeds, and a faint dot for every run. "
+        "Batch sizes are the paper's.",
+        note,
+        not_done(study, roles),
+    ]
+    return Figure(name, titled(name, title), joined(caption), group, drawing)
+
+
+# Tables
+
+
+def tables(study: StudyRecord) -> list[Table]:
+    """1, batch sizes under every control, beside the paper's Table 2; 2, L2; 3, noise."""
+    return [batch_sizes(study), penalties(study), gradient_noise(study)]
+
+
+def batch_sizes(study: StudyRecord) -> Table:
+    rows = [
+        (
+            label,
+            size,
+            batch_used(study, size),
+            setting(study, role, "optim", "lr"),
+            setting(study, role, "", "epochs"),
+            ours(study, role, "train_accuracy"),
+            ours(study, role, "valid_accuracy"),
+            PAPER_TABLE_2[size] if control == "batch" else "–",
+            seeds_ended(study, role),
+        )
+        for control, label in CONTROLS.items()
+        for size in sizes(study)
+        for role in [f"{control}-{size}"]
+    ]
+    columns = (
+        "control", "batch size", "here", "lr", "epochs", "acc train", "acc valid", "acc valid (paper)",
+        "seeds",
+    )  # fmt: skip
+    roles = [f"{control}-{size}" for control in CONTROLS for size in sizes(study)]
+    caption = f"VGG38 with BatchNorm and Adam. {averaged(study, roles)} Controls share runs where they agree."
+    return table("table-1", "Table 1. Batch sizes", caption, columns, rows, texts=1)
+
+
+def penalties(study: StudyRecord) -> Table:
+    rows = [
+        (
+            label,
+            words,
+            ours(study, role, "train_accuracy"),
+            ours(study, role, "valid_accuracy"),
+            *(
+                with_interval(study, role, list(scales(study, role, what, epoch).values()))
+                for what, epoch in (("norm", 0), ("norm", -1), ("rate", -1), ("update", -1))
+            ),
+            seeds_ended(study, role),
+        )
+        for network, label in (("bn", NORMED), ("plain", PLAIN))
+        for role, words in decayed(study, network).items()
+    ]
+    columns = (
+        "network", "penalty", "acc train", "acc valid", "‖w‖, first epoch", "‖w‖, last", "lr / ‖w‖², last",
+        "‖Δw‖ / ‖w‖, last", "seeds",
+    )  # fmt: skip
+    roles = [role for network in ("bn", "plain") for role in decayed(study, network)]
+    caption = (
+        "SGD with momentum at a constant rate; ‖w‖ and ‖Δw‖ / ‖w‖ are geometric means over convolutions. "
+        f"{averaged(study, roles)}"
+    )
+    return table("table-2", "Table 2. L2", caption, columns, rows, texts=2)
+
+
+def gradient_noise(study: StudyRecord) -> Table:
+    rows = []
+    for control, label in CONTROLS.items():
+        for size in sizes(study):
+            role = f"{control}-{size}"
+            steps = [step_noise(run) for run in ended(study, role).values()]
+            rows.append(
+                (
+                    label,
+                    size,
+                    batch_used(study, size),
+                    noise_cell(study, role, lambda noise: noise.gradient_square),
+                    noise_cell(study, role, lambda noise: noise.trace),
+                    noise_cell(study, role, lambda noise: noise.scale),
+                    with_interval(study, role, steps),
+                    ours(study, role, "valid_accuracy"),
+                    seeds_ended(study, role),
+                )
+            )
+    columns = (
+        "control", "batch size", "here", "|G|²", "tr Σ_B", "noise scale (images)", "lr √(tr Σ_B)",
+        "acc valid", "seeds",
+    )  # fmt: skip
+    caption = (
+        "|G|² and tr Σ_B: squared mean and covariance of a mini-batch's gradient (McCandlish et al. 2018). A "
+        f"noise scale is infinite where the noise drowns the mean of the mini-batches. {RAW} {INTERVAL}"
+    )
+    return table("table-3", "Table 3. Noise of the gradient", caption, columns, rows, texts=1)
+
+
+def noise_cell(study: StudyRecord, role: str, value: Callable[[GradientNoise], float]) -> str:
+    """Mean and interval over seeds, or how many are infinite."""
+    found = [value(noise) for noise in noises(study, role).values()]
+    infinite = sum(map(math.isinf, found))
+    if infinite:
+        return "∞" if infinite == len(found) else f"∞ in {infinite} of {len(found)}"
+    return with_interval(study, role, found)
+
+
+PARTS = ReportParts(answer=answer, figures=figures, tables=tables, claims=claims)

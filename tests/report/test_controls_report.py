@@ -1,0 +1,288 @@
+"""The controls study's claims, figures, tables and answer, from runs that were never run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from gradscape.records import GradientFlow, GradientNoise, RunRecord, StudyRecord
+from gradscape.report.claims import ONE_SEED, Claim
+from gradscape.report.noises import slopes, step_noise
+from gradscape.report.scale_free import scales, typical
+from gradscape.report.tables import to_csv, to_latex, to_markdown
+from gradscape.study.controls_answer import answer
+from gradscape.study.controls_claims import claims
+from gradscape.study.controls_report import QUESTION, figures, tables
+
+from . import synthetic
+from .test_figures import assert_nothing_is_cut
+
+SIZES = ("50", "100", "400")
+LAST = "400"
+DECAYS = ("0", "0.0005", "0.005")
+SAME = {"updates-100": "batch-100", "linear-400": "batch-400", "sqrt-400": "batch-400"}
+# Validation accuracy: at equal epochs the larger the better, and under no control.
+ACCURACY = {
+    "batch-50": 0.18, "batch-100": 0.37, "batch-400": 0.43,
+    "updates-50": 0.2, "updates-400": 0.3,
+    "linear-50": 0.45, "linear-100": 0.46, "sqrt-50": 0.46, "sqrt-100": 0.47,
+    **{f"bn-l2-{decay}": 0.4 for decay in DECAYS},
+    "plain-l2-0": 0.5, "plain-l2-0.0005": 0.5, "plain-l2-0.005": 0.4,
+}  # fmt: skip
+
+
+def rate(role: str) -> float:
+    control, size = role.split("-")[0], role.split("-")[-1]
+    if "l2" in role:
+        return 0.02
+    share = int(size) / int(LAST)
+    return 0.05 * {"linear": share, "sqrt": share**0.5}.get(control, 1.0)
+
+
+def flow(role: str, epoch: int) -> GradientFlow:
+    """Eight layers; a penalty λ makes ‖w‖ 10^(-100 λ) times per epoch."""
+    decay = float(role.rpartition("-")[2]) if "l2" in role else 0.0
+    kinds = ("conv",) * 7 + ("linear",)
+    names = tuple(f"layer{i}.weight" for i in range(8))
+    norms = tuple(3.0 * (1 + i) * 10 ** (-100 * decay * epoch) for i in range(8))
+    same = (0.01,) * 8
+    return GradientFlow(names, kinds, *(same,) * 7, update=(0.02,) * 8, weight_norm=norms)
+
+
+def noise(role: str, seed: int) -> GradientNoise:
+    size = int(role.rpartition("-")[2])
+    return GradientNoise(10, size, 0.1, 5.0 * (1 + 0.1 * seed) / size, 20.0, 90.0, 0.3)
+
+
+def run(role: str, seed: int, accuracy: float, epochs: int = 6) -> RunRecord:
+    made = synthetic.run("batch-100", seed, epochs)
+    more = np.random.default_rng([seed, len(role), sum(map(ord, role))]).normal(0, 0.002)
+    lr = rate(role)
+    records = tuple(
+        dataclasses.replace(
+            each, lr=lr, flow=flow(role, each.epoch), smoothness=(), valid_accuracy=accuracy + more,
+            train_accuracy=accuracy + 0.05,
+        )
+        for each in made.epochs
+    )  # fmt: skip
+    size = 100 if "l2" in role else int(role.rpartition("-")[2])
+    return dataclasses.replace(
+        made,
+        identity=f"{role}-s{seed}",
+        config={**made.config, "batch_size": size, "optim": {"name": "adam", "lr": lr, "eps": 1e-8}},
+        epochs=records,
+        curvature={},
+        landscape=None,
+        noise=None if "l2" in role else noise(role, seed),
+    )
+
+
+def study(
+    seeds: int = 3,
+    accuracy: Mapping[str, float] | None = None,
+    replaced: Mapping[str, RunRecord | None] | None = None,
+) -> StudyRecord:
+    """The whole study; `replaced`: identity → another record, or None for a run without a folder."""
+    ends = {**ACCURACY, **(accuracy or {})}
+    order = [f"{control}-{size}" for control in ("batch", "updates", "linear", "sqrt") for size in SIZES]
+    order += [f"{network}-l2-{decay}" for network in ("bn", "plain") for decay in DECAYS]
+    roles = {role: tuple(f"{SAME.get(role, role)}-s{seed}" for seed in range(seeds)) for role in order}
+    runs = {f"{role}-s{seed}": run(role, seed, end) for role, end in ends.items() for seed in range(seeds)}
+    for identity, record in (replaced or {}).items():
+        if record is None:
+            del runs[identity]
+        else:
+            runs[identity] = record
+    asked = {"title": QUESTION, "data": "cifar100", "seeds": list(range(seeds)), "notes": []}
+    return StudyRecord("controls", "small", asked, roles, runs)
+
+
+def checked(found: StudyRecord) -> dict[str, Claim]:
+    return {claim.id: claim for claim in claims(found)}
+
+
+def verdicts(found: StudyRecord) -> dict[str, str]:
+    return {name: claim.verdict for name, claim in checked(found).items()}
+
+
+def test_a_finding_that_no_control_keeps() -> None:
+    found = study()
+    assert verdicts(found) == {
+        "K1": "holds", "K2": "does not hold", "K3": "does not hold", "K4": "holds", "K5": "holds",
+    }  # fmt: skip
+    assert {name: len(claim.parts) for name, claim in checked(found).items()} == {
+        "K1": 1, "K2": 1, "K3": 2, "K4": 3, "K5": 1,
+    }  # fmt: skip
+    lead, numbers, decay = answer(found, claims(found))
+    assert lead == (
+        "Larger batches do better at equal epochs and the same rate, as in the paper. "
+        "At equal updates larger batches are not ahead; so it is the number of updates. "
+        "Where the rate goes with the batch, larger ones are not ahead; so it is the rate beside the batch "
+        "size, the noise of a step. "
+        "Under BatchNorm, L2 does not change the accuracy: it shrinks the weights and so raises the "
+        "effective learning rate. The gradient's noise falls with the batch size."
+    )
+    assert numbers.startswith("Validation accuracy of batch 400 less that of batch 100: +0.0")
+    assert "(equal updates, n = 3)" in numbers
+    assert numbers.endswith("After training the noise tr Σ_B goes as B to the power -1.00.")
+    assert decay.startswith("L2 0.005 against none: ‖w‖ × 0.00 and validation accuracy ")
+    assert decay.endswith(" in VGG08 without BatchNorm (n = 3).")
+
+
+def test_a_finding_that_every_control_keeps() -> None:
+    found = study(accuracy={"updates-400": 0.6, "linear-100": 0.3, "sqrt-100": 0.3})
+    assert set(verdicts(found).values()) == {"holds"}
+    lead = answer(found, claims(found))[0]
+    assert "are ahead; so it is not the number of updates." in lead
+    assert "the noise of a step, is not all of it." in lead
+
+
+def test_nothing_follows_from_controls_of_what_is_not_found() -> None:
+    found = study(accuracy={"batch-400": 0.2})
+    assert verdicts(found)["K1"] == "does not hold"
+    lead = answer(found, claims(found))[0]
+    assert lead.startswith("Larger batches do not do better at equal epochs and the same rate here. At equal")
+    assert "so it is" not in lead
+
+
+def test_one_seed_decides_nothing_and_shows_its_numbers() -> None:
+    found = study(1)
+    for claim in claims(found):
+        assert (claim.verdict, claim.reason) == ("undecided", ONE_SEED)
+    lead, numbers, *_ = answer(found, claims(found))
+    assert lead == "These runs do not settle it: one seed per run claims nothing."
+    assert "(equal epochs, n = 1)" in numbers
+
+
+def test_k4_can_fail_by_accuracy_and_by_the_weights() -> None:
+    parts = checked(study(accuracy={"bn-l2-0.005": 0.2}))["K4"].parts
+    assert [part.verdict for part in parts] == ["does not hold", "holds", "holds"]
+    parts = checked(study())["K4"].parts
+    assert dict(parts[1].numbers)[2][0] == pytest.approx(-3)  # 0.005 over six epochs, a decade per 0.01
+    assert dict(parts[2].numbers)[2][0] == pytest.approx(6)
+    assert "L2 0.005 over L2 0, last epoch" in parts[1].measured
+
+
+def test_k5_is_the_slope_over_all_sizes_of_a_seed() -> None:
+    (part,) = checked(study())["K5"].parts
+    assert [values[0] for _, values in part.numbers] == pytest.approx([-1, -1, -1])
+    level = {}
+    for size in SIZES:
+        for seed in range(3):
+            same = dataclasses.replace(noise("batch-100", seed), batch_size=int(size))
+            level[f"batch-{size}-s{seed}"] = dataclasses.replace(run(f"batch-{size}", seed, 0.4), noise=same)
+    assert verdicts(study(replaced=level))["K5"] == "does not hold"
+
+
+def test_records_from_before_norms_were_kept_leave_k4_open() -> None:
+    old = {}
+    for decay in DECAYS:
+        for seed in range(3):
+            made = run(f"bn-l2-{decay}", seed, 0.4)
+            epochs = tuple(
+                dataclasses.replace(each, flow=dataclasses.replace(each.flow, weight_norm=()))
+                for each in made.epochs
+            )
+            old[made.identity] = dataclasses.replace(made, epochs=epochs)
+    found = study(replaced=old)
+    claim = checked(found)["K4"]
+    assert (claim.verdict, claim.reason) == ("undecided", "norms of weights were not kept")
+    assert claim.parts[0].verdict == "holds"
+    assert scales(found, "bn-l2-0", "norm") == {}
+    drawn = {figure.name: figure.drawing for figure in figures(found)}
+    assert drawn["figure-2c"].axes[0].texts[0].get_text() == "not measured"
+    update = drawn["figure-2f"].axes[0].lines[0]  # which was kept
+    assert np.asarray(update.get_ydata()).tolist() == pytest.approx([0.02] * 6)
+
+
+def test_runs_without_noise_are_named() -> None:
+    bare = dataclasses.replace(run("batch-50", 1, 0.18), noise=None)
+    found = study(replaced={"batch-50-s1": bare})
+    claim = checked(found)["K5"]
+    assert (claim.verdict, claim.reason) == ("undecided", "batch-50: seed 1 has no noise")
+    assert set(slopes(found, ["batch-50", "batch-100"])) == {0, 2}
+
+
+def test_typical_is_the_geometric_mean_over_convolutions() -> None:
+    epoch = run("batch-50", 0, 0.2).epochs[0]
+    product = float(np.prod([3.0 * (1 + i) for i in range(7)]))
+    assert typical(epoch, "weight_norm") == pytest.approx(product ** (1 / 7))
+    zero = dataclasses.replace(epoch, flow=dataclasses.replace(epoch.flow, update=(0.0,) * 8))
+    assert typical(zero, "update") == pytest.approx(2.0**-149, rel=1e-3)  # the smallest float32
+
+
+def test_step_noise_is_the_rate_times_the_root_of_the_trace() -> None:
+    made = run("linear-100", 0, 0.4)
+    assert step_noise(made) == pytest.approx(0.0125 * (5 / 100) ** 0.5)
+    assert np.isnan(step_noise(dataclasses.replace(made, noise=None)))
+
+
+def test_tables_have_every_run_and_both_formats() -> None:
+    first, second, third = tables(study())
+    assert len(first.rows) == 12
+    assert first.rows[0][:5] == ("equal epochs", "50", "50", "0.05", "6")
+    assert first.rows[1][7] == "0.368(1)"
+    assert first.rows[6][:4] == ("rate ∝ batch", "50", "50", "0.00625")
+    assert len(second.rows) == 6
+    norm = 3 * 5040 ** (1 / 7)  # the geometric mean of 3, 6, … 21
+    assert second.rows[0][4:8] == (*[f"{norm:.3g} ± 0"] * 2, f"{0.02 / norm**2:.3g} ± 0", "0.02 ± 0")
+    assert third.rows[1][4:6] == ("0.055 ± 0.012", "55 ± 12")
+    for table in (first, second, third):
+        assert to_csv(table).count("\n") >= len(table.rows)
+        assert to_markdown(table)
+        assert to_latex(table).isascii()
+
+
+def test_an_infinite_noise_scale_is_said() -> None:
+    lost = {}
+    for seed, square in ((0, -0.1), (1, 0.1), (2, -0.1)):
+        made = run("batch-50", seed, 0.18)
+        found = dataclasses.replace(noise("batch-50", seed), gradient_square=square)
+        lost[made.identity] = dataclasses.replace(made, noise=found)
+    assert tables(study(replaced=lost))[2].rows[0][5] == "∞ in 2 of 3"
+
+
+def test_figures_show_every_size_and_penalty_and_nothing_is_cut() -> None:
+    drawn = figures(study())
+    assert [figure.name for figure in drawn] == [
+        "figure-1a", "figure-1b", "figure-1c", "figure-1d", "figure-1e", "figure-2a", "figure-2b",
+        "figure-2c", "figure-2d", "figure-2e", "figure-2f", "figure-3a", "figure-3b",
+    ]  # fmt: skip
+    by_name = {figure.name: figure.drawing for figure in drawn}
+    rates = by_name["figure-2e"].axes[0]
+    assert rates.get_yscale() == "log"
+    heights = [line.get_ydata()[-1] for line in rates.lines[:3]]
+    assert heights == sorted(heights)  # the larger the penalty, the higher the effective rate
+    noises = by_name["figure-3a"].axes[0]
+    *_, guide = noises.lines
+    assert guide.get_label() == "1 / B"
+    x, y = guide.get_xdata(), guide.get_ydata()
+    assert np.allclose(np.asarray(x) * np.asarray(y), 5.5)
+    for drawing in by_name.values():
+        assert_nothing_is_cut(drawing)
+
+
+def test_missing_and_diverged_runs_are_named() -> None:
+    lost = dataclasses.replace(
+        run("batch-50", 0, 0.18), state="diverged", status={"epoch": 3, "step": 17}, noise=None, test={},
+        epochs=run("batch-50", 0, 0.18).epochs[:2],
+    )  # fmt: skip
+    gone = {f"sqrt-100-s{seed}": None for seed in range(3)}
+    found = study(replaced={"batch-50-s0": lost, **gone})
+    claim = checked(found)["K3"]
+    assert "sqrt-100: seed 0 not run yet" in checked(found)["K3"].parts[1].reason
+    assert claim.verdict == "does not hold"  # the other scaling settles it
+    captions = {figure.name: figure.caption for figure in figures(found)}
+    assert "batch 50: seed 0 diverged in epoch 3, step 17" in captions["figure-1a"]
+    assert "rate ∝ √batch, batch 100: not run yet" in captions["figure-3b"]
+    for figure in figures(found):
+        assert_nothing_is_cut(figure.drawing)
+
+
+def test_other_data_is_said() -> None:
+    found = study()
+    other = dataclasses.replace(found, asked={**found.asked, "data": "digits"})
+    assert answer(other, claims(other))[-1] == "The paper's sweep is on CIFAR-100; these runs are on digits."
