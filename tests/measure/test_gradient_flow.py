@@ -132,3 +132,19 @@ def test_training_with_and_without_recording_is_bitwise_equal() -> None:
                 recorder.after_step()
     for a, b in zip(model.state_dict().values(), plain.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_gradient_of_exact_zeros_is_zero_where_denormals_are_flushed() -> None:
+    """As in training on CPUs: a number below the smallest normal one would be 0, and 0/0 is none."""
+    model = nn.Linear(3, 2)
+    recorder = FlowRecorder(model)
+    model.weight.grad, model.bias.grad = torch.zeros(2, 3), torch.zeros(2)
+    torch.set_flush_denormal(True)
+    try:
+        recorder.before_step()
+        recorder.after_step()
+        flow = recorder.result()
+    finally:
+        torch.set_flush_denormal(False)
+    assert flow.rms == flow.max_abs == flow.relative == (0.0, 0.0)
+    assert flow.zeros == (1.0, 1.0)

@@ -181,7 +181,7 @@ class Group:
         return norm / self.scale
 
 
-TINY = 1e-38  # about the smallest normal float32
+TINY = 2.0**-126  # smallest normal float32: below it is 0 where denormals are flushed
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 STATISTICS = ("mean_abs", "max_abs", "rms", "zeros", "nonfinite", "agreement")
-TINY = 1e-38  # about the smallest normal float32
+TINY = 2.0**-126  # smallest normal float32: below it is 0 where denormals are flushed
 
 
 @dataclass(frozen=True)
