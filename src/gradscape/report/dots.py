@@ -32,12 +32,14 @@ class Column:
         marks: name of a mark → its values, one list for each row, an entry for each seed.
         scale: of the axis; what is not above 0 has no place on a logarithmic one.
         reference: label and level of a thin line; None for none.
+        ticks: all that the axis is to have; None chooses them.
     """
 
     title: str
     marks: Mapping[str, Sequence[Sequence[float]]]
     scale: Literal["linear", "log"] = "linear"
     reference: tuple[str, float] | None = None
+    ticks: tuple[float, ...] | None = None
 
 
 def dot_figure(labels: Sequence[str], groups: Sequence[str], columns: Sequence[Column]) -> Drawing:
@@ -80,6 +82,9 @@ def draw_column(axes: Axes, column: Column) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
     else:
         axes.xaxis.set_major_locator(MaxNLocator(4))
+    if known and column.ticks:
+        axes.set_xticks(column.ticks, [f"{tick:g}" for tick in column.ticks])
+        axes.set_xlim(0.7 * column.ticks[0], column.ticks[-1] / 0.7)
     if column.reference:
         label, level = column.reference
         axes.axvline(level, color=INK, linewidth=0.9, linestyle=(0, (1, 2)), label=label)

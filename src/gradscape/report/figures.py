@@ -51,6 +51,11 @@ class Figure:
     group: str
     drawing: Drawing
 
+    @property
+    def wide(self) -> bool:
+        """Whether it needs the page's whole width."""
+        return bool(self.drawing.get_figwidth() > 1.5 * WIDTH)
+
 
 @dataclass(frozen=True)
 class Series:

@@ -19,9 +19,11 @@ class RemediesPreset(Preset):
 
     Attributes:
         rates: learning rates that each remedy is tried at, beside the paper's.
+        key_rates: and those that the key roles alone are.
     """
 
     rates: tuple[float, ...]
+    key_rates: tuple[float, ...]
 
 
 PRESETS = {
@@ -40,6 +42,7 @@ PRESETS = {
         key_seeds=2,
         why="to run in minutes on two cores",
         rates=(0.01,),
+        key_rates=(0.0001,),
     ),
     "small": RemediesPreset(
         data="cifar100",
@@ -55,7 +58,8 @@ PRESETS = {
         seeds=2,
         key_seeds=2,
         why="to run in three hours on two cores",
-        rates=(0.0001, 0.01),
+        rates=(0.01,),
+        key_rates=(0.0001,),
     ),
     "paper": RemediesPreset(
         data="cifar100",
@@ -72,6 +76,7 @@ PRESETS = {
         key_seeds=3,
         why="as published",
         rates=(0.0001, 0.0005, 0.005, 0.01, 0.05),
+        key_rates=(),
     ),
 }
 
@@ -94,7 +99,7 @@ def roles(preset: RemediesPreset, data: DataConfig) -> dict[str, RunConfig]:
             landscape_images=whole(preset.landscape, plain),
             keep_every=preset.keep_every,
         )
-        for rate in preset.rates:
+        for rate in (*preset.rates, *(preset.key_rates if role in KEY else ())):
             found[at(role, rate)] = replace(plain, optim=OptimConfig(lr=rate))
     # What claims rest on comes first: a study cut short has it.
     return {role: found[role] for role in sorted(found, key=lambda role: ("@" in role, role not in KEY))}

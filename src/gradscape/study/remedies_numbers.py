@@ -178,7 +178,7 @@ SIGNAL: Mapping[str, Pair] = {
         lambda run: abs(start_slope(run)),
         lambda run: abs(trained_slope(run)),
     ),
-    "correlation of two images at the last convolution": (likeness, lambda run: math.nan),
+    "correlation of two images": (likeness, lambda run: math.nan),
 }
 SMOOTHNESS: Mapping[str, Pair] = {
     **{VALUES[what][0]: (at_first(what), typical(what)) for what in VALUES},

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from gradscape.records import StudyRecord
+from gradscape.records import Start, StudyRecord
 from gradscape.report.basins import landscape_figures
 from gradscape.report.build import ReportParts
 from gradscape.report.cells import seeds_ended, spread, with_interval
 from gradscape.report.claims import ONE_SEED, Claim
+from gradscape.report.depth import depth_figure
 from gradscape.report.dots import Column, dot_figure
 from gradscape.report.figures import Figure
 from gradscape.report.panels import flow_figure, not_done, one_split, titled
@@ -28,6 +29,7 @@ from gradscape.study.remedies_numbers import (
     first_gradient,
     highest_rate,
     last_gradient,
+    likeness,
     rated,
     sharpness,
     start_slope,
@@ -39,33 +41,63 @@ from gradscape.study.remedies_numbers import (
 )
 
 QUESTION = "Does BatchNorm do more than repair the initialisation?"
-COMPARED = {role: REMEDIES[role].label for role in (PLAIN, HE, NORMED, BOTH, "skip", "fixup")}
+COMPARED = {role: REMEDIES[role].label for role in (PLAIN, HE, NORMED, BOTH, "skip", "selu")}
 BETA, SCALE_FREE = typical("beta"), typical("scale-free")
 
 
 def figures(study: StudyRecord) -> list[Figure]:
-    """Figure 1 compares all remedies; 2 to 5 look closer at the six that claims rest on.
+    """Figure 1 compares all remedies; 2 to 6 look closer at six of them.
 
     Example:
         >>> [figure.name for figure in figures(gradscape.load("runs/remedies"))][:1]
         ['figure-1']
     """
-    second, third = "Figure 2. Learning", "Figure 3. Gradient flow through training"
-    fourth, fifth = "Figure 4. Smoothness through training", "Figure 5. Loss around the trained weights"
+    second, third = "Figure 2. Before training", "Figure 3. Training"
+    fourth, fifth = "Figure 4. Gradient flow through training", "Figure 5. Smoothness through training"
+    sixth = "Figure 6. Loss around the trained weights"
     compared = {role: label for role, label in COMPARED.items() if role in study.roles}
     flows = [
-        flow_figure(study, f"figure-3{letter}", f"Gradient flow of {titles(label)}", third, role)
+        flow_figure(study, f"figure-4{letter}", f"Gradient flow of {titles(label)}", fourth, role)
         for letter, (role, label) in zip("abcdef", compared.items(), strict=False)
     ]
     return [
         overview(study),
-        one_split(study, "figure-2a", "Training accuracy", second, compared, "train"),
-        one_split(study, "figure-2b", "Validation accuracy", second, compared, "valid"),
+        *before_training(study, second, compared),
+        one_split(study, "figure-3a", "Training accuracy", third, compared, "train"),
+        one_split(study, "figure-3b", "Validation accuracy", third, compared, "valid"),
         *flows,
-        line_figure(study, "figure-4a", "Effective β", fourth, compared, "beta", "gradient"),
-        line_figure(study, "figure-4b", "Effective β · ‖θ‖²", fourth, compared, "scale-free", "gradient"),
-        *landscape_figures(study, "figure-5", fifth, compared),
+        line_figure(study, "figure-5a", "Effective β", fifth, compared, "beta", "gradient"),
+        line_figure(study, "figure-5b", "Effective β · ‖θ‖²", fifth, compared, "scale-free", "gradient"),
+        *landscape_figures(study, "figure-6", sixth, compared),
     ]
+
+
+def before_training(study: StudyRecord, group: str, roles: Mapping[str, str]) -> list[Figure]:
+    """What reaches each layer, backwards and forwards, before the first step."""
+    gradient = depth_figure(
+        study,
+        "figure-2a",
+        "Gradient of each layer",
+        group,
+        roles,
+        Start.weights,
+        "mean |∂L/∂W|",
+        "log",
+        "Mean |∂L/∂W| of each weight layer before the first step.",
+    )
+    alike = depth_figure(
+        study,
+        "figure-2b",
+        "Correlation of two images",
+        group,
+        roles,
+        lambda start: start.correlation,
+        "correlation of two images",
+        "linear",
+        "Mean cosine between a layer's outputs for two images before the first step: at 1 all images look "
+        "alike, and no gradient can tell them apart (Schoenholz et al. 2017).",
+    )
+    return [gradient, alike]
 
 
 def titles(label: str) -> str:
@@ -83,7 +115,9 @@ def overview(study: StudyRecord) -> Figure:
         split: [list(accuracies(study, role, name).values()) for role in roles]
         for split, name in (("training", "train"), ("validation", "valid"))
     }
-    rates = [highest_rate(study, role).rate for role in roles]
+    rates = [highest_rate(study, role) for role in roles]
+    highest = [[] if found.rate is None else [found.rate] for found in rates]
+    tried = tuple(sorted({rate for found in rates for rate in found.tried}))
     drawing = dot_figure(
         [REMEDIES[role].label for role in roles],
         [REMEDIES[role].group for role in roles],
@@ -94,7 +128,8 @@ def overview(study: StudyRecord) -> Figure:
                 {"before training": values(first_gradient), "last epoch": values(last_gradient)},
                 "log",
             ),
-            Column("highest rate that trains", {"rate": [[] if r is None else [r] for r in rates]}, "log"),
+            Column("correlation of two images", {"c": values(likeness)}),
+            Column("highest rate that trains", {"rate": highest}, "log", ticks=tried),
             Column("effective β", {"β": values(BETA)}, "log"),
             Column("λmax after training", {"λmax": values(sharpness("end"))}, "log"),
         ],
@@ -103,6 +138,7 @@ def overview(study: StudyRecord) -> Figure:
     caption = [
         f"Means over {seeds}, with each seed as a fine dot.",
         f"Accuracy: {window(study, roles)}; the dotted line is twice guessing.",
+        "Correlation of two images: in the last convolution's output, before training.",
         "Effective β along the gradient, geometric mean through training.",
         "A missing dot: none of the learning rates tried trains, or the number is 0 or not finite.",
         not_done(study, {role: REMEDIES[role].label for role in roles}),
@@ -180,8 +216,8 @@ def predictors(study: StudyRecord) -> Table:
     ]
     caption = (
         "Spearman's rank correlation with the final validation accuracy, over all runs of Table 1, with a "
-        "95 % interval from a bootstrap over remedies. At initialisation the smoothness is that of the first "
-        "step; λmax before and after training."
+        "95 % interval from a bootstrap over remedies. Images: in the last convolution's output. At "
+        "initialisation the smoothness is that of the first step; λmax before and after training."
     )
     return table(
         "table-2", "Table 2. What predicts accuracy", caption, ("kind", "number", *MOMENTS), rows, {0, 1}
@@ -291,9 +327,8 @@ def questions(study: StudyRecord, of: Mapping[str, Claim]) -> list[str]:
         "R2": lambda claim: f"Does VGG38 with He initialisation train without BatchNorm? {decided(claim)}",
         "R3": lambda claim: f"Does BatchNorm add to a well-initialised network? {decided(claim)}",
         "R4": lambda claim: f"Is the loss smoother with it? {decided(claim)}",
-        "R6": lambda claim: (
-            f"Does signal propagation predict accuracy better than smoothness? {decided(claim)}"
-        ),
+        "R6": lambda claim: f"Does the gradient predict accuracy better than smoothness? {decided(claim)}",
+        "R7": lambda claim: f"Does telling images apart, before training? {decided(claim)}",
     }
     rates = {role: highest_rate(study, role) for role in (HE, NORMED, BOTH) if role in study.roles}
     told = ", ".join(f"{REMEDIES[role].label} {rate}" for role, rate in rates.items())

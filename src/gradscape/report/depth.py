@@ -1,0 +1,88 @@
+"""What networks are before their first step, layer by layer: a line for each role."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from matplotlib.ticker import LogLocator, NullLocator
+
+from gradscape.records import Start, StudyRecord
+from gradscape.report.figures import Figure, add_legend, panel, round_ticks, write_across
+from gradscape.report.panels import not_done, titled
+from gradscape.report.runs import counted, joined, members, seeds_in_words
+from gradscape.report.style import LOOKS, styled
+
+Value = Callable[[Start], Sequence[float]]
+
+
+def depth_figure(
+    study: StudyRecord,
+    name: str,
+    title: str,
+    group: str,
+    roles: Mapping[str, str],
+    value: Value,
+    ylabel: str,
+    scale: Literal["linear", "log"],
+    lead: str,
+) -> Figure:
+    """A number of every weight layer at initialisation: the mean over seeds, a band from lowest to highest.
+
+    Args:
+        study, name, title, group: as of other figures.
+        roles: role → label, one look each.
+        value: of a run's start, one number for each weight layer, input to output.
+        ylabel, scale: of the axis; on a logarithmic one the mean is geometric, and 0 leaves a gap.
+        lead: the caption's first sentence.
+    """
+    with styled():
+        drawing, axes = panel()
+        axes.set(xlabel="weight layer, input → output", ylabel=ylabel)
+        deepest = 0
+        for look, (role, label) in zip(LOOKS, roles.items(), strict=False):
+            rows = starts(study, role, value, scale)
+            words = counted(study, role)
+            depth = np.arange(1, rows.shape[1] + 1)
+            middle = over_seeds(rows, scale)
+            style = {"color": look.colour, "linestyle": look.dash, "marker": look.marker}
+            every = max(rows.shape[1] // 8, 1)
+            named = f"{label} ({words})" if words and not len(rows) else label
+            axes.plot(depth, middle, markersize=4, markevery=every, label=named, **style)  # type: ignore[arg-type]
+            if len(rows) > 1:
+                axes.fill_between(
+                    depth, rows.min(axis=0), rows.max(axis=0), color=look.colour, alpha=0.18, linewidth=0
+                )
+            deepest = max(deepest, rows.shape[1])
+        if deepest:
+            axes.set_xlim(1 - 0.02 * deepest, deepest * 1.02)
+            axes.set_xticks(round_ticks(deepest))
+        if deepest and scale == "log":
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(numticks=9))
+            axes.yaxis.set_minor_locator(NullLocator())
+        if not deepest:
+            write_across(axes, "not measured")
+        add_legend(drawing, len(roles))
+    seeds = seeds_in_words([len(members(study, role)) for role in roles])
+    caption = joined(
+        [lead, f"Mean over {seeds}, band from the lowest to the highest.", not_done(study, roles)]
+    )
+    return Figure(name, titled(name, title), caption, group, drawing)
+
+
+def starts(study: StudyRecord, role: str, value: Value, scale: str) -> np.ndarray:
+    """(seeds, layers) of the runs that were measured; NaN for what the axis has no place for."""
+    runs = [run for run in members(study, role).values() if run is not None and run.start is not None]
+    rows = np.array([value(run.start) for run in runs if run.start], dtype=np.float64)
+    if not rows.size:
+        return np.zeros((0, 0))
+    return np.where(rows > 0, rows, np.nan) if scale == "log" else rows
+
+
+def over_seeds(rows: np.ndarray, scale: str) -> np.ndarray:
+    if not len(rows):
+        return np.zeros(0)
+    mean: np.ndarray = 10 ** np.log10(rows).mean(axis=0) if scale == "log" else rows.mean(axis=0)
+    return mean
