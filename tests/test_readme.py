@@ -17,7 +17,7 @@ from gradscape.cli import parser
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 FILLED = ("README.md", "docs/performance.md")  # with measured numbers
-PAGES = (*FILLED, "docs/seeing.md")
+PAGES = (*FILLED, "docs/networks.md", "docs/seeing.md", "docs/studies.md")
 
 
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
@@ -97,7 +97,7 @@ def test_its_links_and_pictures_are_there(page: str) -> None:
 
 COMMANDS = [
     line.split("#")[0].strip()
-    for page in ("README.md", "docs/seeing.md")
+    for page in ("README.md", "docs/seeing.md", "docs/studies.md")
     for line in (ROOT / page).read_text().splitlines()
     if line.startswith("gradscape ")
 ]

@@ -247,10 +247,10 @@ def test_a_newer_format_is_refused_and_nothing_touched(folder: RunFolder, tmp_pa
     for path in (folder.path / "config.json", folder.path / "status.json"):
         values = json.loads(path.read_bytes())
         path.write_text(json.dumps(values | {"format": 99}))
-        with pytest.raises(StoreError, match=r"written by a newer gradscape \(format 99, this one reads 1\)"):
+        with pytest.raises(StoreError, match=r"written by a newer gradscape \(format 99, this one reads 2\)"):
             folder.record()
         path.write_text(json.dumps(values))
-    (tmp_path / "study.json").write_text('{"format": 2, "study": "x"}')
+    (tmp_path / "study.json").write_text('{"format": 3, "study": "x"}')
     with pytest.raises(StoreError, match="newer gradscape"):
         load(tmp_path)
 

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from gradscape.errors import Busy, StoreError
 
-FORMAT = 1  # of all that is kept; a reader refuses a newer one
+FORMAT = 2  # of all that is kept; a reader refuses a newer one
 
 
 @contextmanager
