@@ -19,7 +19,7 @@ from cases import tiny
 from gradscape.config import OptimConfig, RunConfig, from_dict
 from gradscape.errors import ConfigError, StoreError
 from gradscape.store import StudyFolder
-from gradscape.study.controls import configure
+from gradscape.study.configure import configure
 from gradscape.study.plan import ask
 
 TINY = {

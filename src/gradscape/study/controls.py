@@ -1,60 +1,135 @@
-"""Controls for a sweep over batch sizes: as many updates, or a learning rate that goes with the size."""
+"""Controls of the paper's sweeps: batch sizes at equal updates and scaled rates, L2 under BatchNorm."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
-from gradscape.config import RunConfig, from_dict
-from gradscape.flags import nested
-from gradscape.study.fields import CONTROLS, DEFAULTS, Value
+from gradscape.config import DataConfig, OptimConfig, RunConfig
+from gradscape.net_config import NetConfig
+from gradscape.study.batchnorm import BATCHNORM
+from gradscape.study.configure import configure
+from gradscape.study.controls_report import PARTS, QUESTION
+from gradscape.study.fields import Value
+from gradscape.study.presets import Preset
+from gradscape.study.reproduction import Reproduction
 
-RATES = ("optim.lr", "optim.min_lr")
+RATE = 0.05  # of the paper's sweep over batch sizes, Table 2
+BASE = 100  # batch size that the others are compared with, and whose updates are equalled
+SGD_RATE = 0.02  # constant, so that the effective rate moves with ‖w‖ alone; 0.05 trains VGG38 no better
+CONTROLS: Mapping[str, Mapping[str, Value]] = {
+    "batch": {},
+    "updates": {"equal_updates": True},
+    "linear": {"scale_lr": "linear"},
+    "sqrt": {"scale_lr": "sqrt"},
+}
+NETWORKS = {
+    # Everywhere, so that all convolutions are free of scale.
+    "bn": NetConfig(depth=38, norm="batch", norm_where="everywhere"),
+    # From PyTorch's default weights SGD, which sees how small a gradient is, does not move it in a short run.
+    "plain": NetConfig(depth=8, norm="none", init="he"),
+}
 
 
-def configure(base: Mapping[str, Value], settings: Mapping[str, Value]) -> RunConfig:
-    """The run at one point of a sweep, with seed 0.
+@dataclass(frozen=True)
+class ControlsPreset(Preset):
+    """How far the study is cut down.
 
-    Args:
-        base: field → value of the base configuration, controls among them; only what was given.
-        settings: field → value of the point.
-
-    Raises:
-        ConfigError: such a run cannot be.
-
-    Example:
-        >>> configure({"optim.lr": 0.1}, {"batch_size": 50, "scale_lr": "linear"}).optim.lr
-        0.05
+    Attributes:
+        sizes: batch sizes, by the paper's names, from the smallest.
+        decays: L2 penalties: the least shows in the norms of the weights in so many updates.
+        noise: mini-batches over which the gradient's noise is measured, at most.
     """
-    point = {**base, **settings}
-    values = {name: value for name, value in point.items() if name not in CONTROLS}
-    plain = from_dict(RunConfig, nested(values))
-    size = base.get("batch_size", DEFAULTS["batch_size"])
-    assert isinstance(size, int)
-    factor = rate_factor(plain.batch_size, size, str(point.get("scale_lr", "none")))
-    if not point.get("equal_updates") and factor == 1:
-        return plain
-    if point.get("equal_updates"):
-        values["epochs"] = equal_epochs(plain, size)
-    if factor != 1:
-        for name, rate in zip(RATES, (plain.optim.lr, plain.optim.min_lr), strict=True):
-            values[name] = float(f"{rate * factor:.12g}")  # 0.3, not 0.30000000000000004: it names the run
-    return from_dict(RunConfig, nested(values))  # what follows from the epochs, as the cosine's period, does
+
+    sizes: tuple[int, ...]
+    decays: tuple[float, ...]
+    noise: int
 
 
-def equal_epochs(config: RunConfig, base_size: int) -> int:
-    """Epochs, 1 at least, whose optimiser steps are nearest to the configuration's at the base batch size."""
-    assert config.data.train is not None
-    wanted = config.epochs * math.ceil(config.data.train / base_size)
-    each = math.ceil(config.data.train / config.batch_size)
-    return max(1, (2 * wanted + each) // (2 * each))
+def preset(cut: str, **changes: Any) -> ControlsPreset:
+    """The BatchNorm study's preset of this name, with changes; nothing is measured within these runs."""
+    unmeasured = {"measures": 0, "curvature": 0, "landscape": 0, "keep_every": 0}
+    return ControlsPreset(**{**vars(BATCHNORM.presets[cut]), **unmeasured, **changes})
 
 
-def rate_factor(size: int, base_size: int, scaling: str) -> float:
-    """What learning rates are multiplied by at a batch size.
+PRESETS = {
+    "quick": preset(
+        "quick",
+        train=720,
+        valid=250,  # they decide here
+        seeds=2,
+        key_seeds=2,
+        sizes=(50, 100, 400),
+        decays=(0.0, 0.005, 0.02),
+        noise=10,
+    ),
+    "small": preset(
+        "small", seeds=3, key_seeds=3, sizes=(50, 100, 400), decays=(0.0, 0.0005, 0.005), noise=20
+    ),
+    "paper": preset("paper", sizes=(50, 100, 200, 400, 800), decays=(0.0, 0.0005, 0.005), noise=20),
+}
 
-    `linear`: by batch over base batch (Goyal et al. 2017, §2.1, for SGD). `sqrt`: by its root, which keeps
-    the variance of the steps (Krizhevsky 2014, §5; Malladi et al. 2022 for Adam).
+
+def roles(preset: ControlsPreset, data: DataConfig) -> dict[str, RunConfig]:
+    """Role → run at seed 0: every batch size under four controls, and every penalty on two networks."""
+    return plan_sizes(preset, data) | plan_penalties(preset, data)
+
+
+def plan_sizes(preset: ControlsPreset, data: DataConfig) -> dict[str, RunConfig]:
+    """Role → run at seed 0: each batch size under each control; at the size it refers to all share a run.
+
+    Updates are those of batch 100. Rates go down from 0.05 at the largest size: scaled up from batch 100
+    they would reach 0.4, eight times the highest that the paper trains at, and fail for that alone.
     """
-    ratio = size / base_size
-    return {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[scaling]
+    shown = {f"data.{name}": value for name, value in vars(data).items()}
+    base = {**shown, "net.depth": 38, "net.norm": "batch", "optim.lr": RATE, "epochs": preset.epochs}
+
+    def run(size: int, control: Mapping[str, Value]) -> RunConfig:
+        reference = max(preset.sizes) if "scale_lr" in control else BASE
+        of = {**base, "batch_size": reference // preset.shrink}
+        plain = configure(of, {**control, "batch_size": size // preset.shrink})
+        assert data.train is not None
+        whole = min(preset.noise, data.train // plain.batch_size)
+        return replace(plain, noise_batches=whole if whole > 1 else 0)
+
+    return {
+        f"{name}-{size}": run(size, control) for name, control in CONTROLS.items() for size in preset.sizes
+    }
+
+
+def plan_penalties(preset: ControlsPreset, data: DataConfig) -> dict[str, RunConfig]:
+    """Role → run at seed 0: SGD with momentum at a constant rate, with and without BatchNorm."""
+    return {
+        f"{network}-l2-{decay:g}": RunConfig(
+            net=net,
+            data=data,
+            optim=OptimConfig(name="sgd", lr=SGD_RATE, min_lr=SGD_RATE, weight_decay=decay),
+            batch_size=BASE // preset.shrink,
+            epochs=preset.epochs,
+        )
+        for network, net in NETWORKS.items()
+        for decay in preset.decays
+    }
+
+
+def notes(preset: ControlsPreset) -> tuple[str, ...]:
+    """What the controls are, in sentences."""
+    return (
+        f"Equal updates are those of batch {BASE} in {preset.epochs} epochs.",
+        f"Scaled rates are {RATE:g} at batch {max(preset.sizes)} and smaller below, so that none is higher "
+        "than the paper's.",
+        f"L2 is compared under SGD with momentum 0.9 at a constant rate of {SGD_RATE:g}: BatchNorm on every "
+        "convolution, or VGG08 without BatchNorm from He initialisation.",
+    )
+
+
+CONTROLS_STUDY = Reproduction(
+    name="controls",
+    title=QUESTION,
+    presets=PRESETS,
+    roles=roles,
+    key=(f"batch-{BASE}",),
+    parts=PARTS,
+    notes=notes,
+)

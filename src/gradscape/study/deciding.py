@@ -10,7 +10,7 @@ from typing import Any
 from gradscape.config import RunConfig
 from gradscape.report.comparisons import undecided
 from gradscape.store import StudyFolder
-from gradscape.study.controls import configure
+from gradscape.study.configure import configure
 from gradscape.study.run import Execution, execute
 from gradscape.study.sweep import Study
 from gradscape.study.sweep_asked import given_base

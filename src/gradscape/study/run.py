@@ -17,7 +17,7 @@ from gradscape.report.build import build
 from gradscape.store import ENDED, StudyFolder
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.console import ProgressView
-from gradscape.study.controls_study import CONTROLS_STUDY
+from gradscape.study.controls import CONTROLS_STUDY
 from gradscape.study.drive import drive, missing
 from gradscape.study.halving import Halving
 from gradscape.study.plan import Plan, ask

@@ -25,7 +25,7 @@ from gradscape.study.axes import (
     label,
     matches,
 )
-from gradscape.study.controls import configure
+from gradscape.study.configure import configure
 from gradscape.study.fields import CONTROLS, DEFAULTS, Scaling, Value, flat, value_of
 from gradscape.study.grid import combined, listed, read_axes, require_excluded
 from gradscape.study.sweep_asked import default_title, merge

@@ -9,7 +9,7 @@ from typing import Any
 from gradscape.config import RunConfig
 from gradscape.errors import StoreError
 from gradscape.study.axes import Settings, label
-from gradscape.study.controls import configure
+from gradscape.study.configure import configure
 from gradscape.study.fields import CONTROLS, DEFAULTS, FIELDS, Value, flat, shown
 
 SEVERAL = "several"  # data sets or precisions

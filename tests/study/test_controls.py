@@ -13,9 +13,9 @@ from gradscape import load
 from gradscape.cli import main
 from gradscape.config import RunConfig
 from gradscape.errors import ConfigError
-from gradscape.study import controls_study
+from gradscape.study import controls
 from gradscape.study.batchnorm import BATCHNORM
-from gradscape.study.controls_study import CONTROLS_STUDY, PRESETS
+from gradscape.study.controls import CONTROLS_STUDY, PRESETS
 from gradscape.study.cost import run_macs
 
 
@@ -124,8 +124,8 @@ def test_the_whole_of_it_on_a_small_scale(
     quick = PRESETS["quick"]
     small = replace(quick, epochs=1, train=80, valid=20, sizes=(100, 200), decays=(0.0, 0.5), noise=2)
     monkeypatch.setitem(PRESETS, "quick", small)
-    networks = {n: replace(net, depth=8) for n, net in controls_study.NETWORKS.items()}
-    monkeypatch.setattr(controls_study, "NETWORKS", networks)
+    networks = {n: replace(net, depth=8) for n, net in controls.NETWORKS.items()}
+    monkeypatch.setattr(controls, "NETWORKS", networks)
     assert main(["reproduce", "controls", "--seeds", "2", "--workers", "1", "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in said[:5]] == ["K1", "K2", "K3", "K4", "K5"]
