@@ -1,4 +1,4 @@
-"""The process: denormals flushed in every thread, memory kept."""
+"""The process: denormals flushed in every thread, memory kept and returned."""
 
 from __future__ import annotations
 
@@ -29,6 +29,29 @@ def test_denormals_are_flushed_in_every_thread() -> None:
     with_flush, without_here = map(int, left.split())
     assert with_flush == 0
     assert 0 < without_here < 1_000_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and needs glibc")
+def test_memory_is_kept_until_it_is_returned() -> None:
+    sizes = in_a_process("""
+        import torch
+        from gradscape.train.process import prepare_process, return_memory
+
+        def resident():
+            status = open("/proc/self/status").read().split("VmRSS:")[1]
+            return int(status.split()[0]) * 1024
+
+        prepare_process(threads=1)
+        before = resident()
+        taken = [torch.ones(2_000_000) for _ in range(40)]  # 320 MB
+        del taken
+        print(resident() - before)
+        return_memory()
+        print(resident() - before)
+    """)
+    kept, left = map(int, sizes.split())
+    assert kept > 300e6
+    assert left < 30e6
 
 
 @pytest.mark.slow

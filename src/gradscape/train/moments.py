@@ -20,6 +20,7 @@ from gradscape.measure.untouched import untouched
 from gradscape.records import WEIGHT_KINDS, Curvature, GradientNoise, Start
 from gradscape.store import RunFolder
 from gradscape.train.networks import build_model, one_draw
+from gradscape.train.process import return_memory
 from gradscape.train.state import TrainState
 
 PROBES, STEPS = 2, 20  # of the spectral density: for its outline, at a fraction of the training's cost
@@ -107,6 +108,7 @@ def measure_curvature(
     except ConfigError as error:
         report(f"no curvature at the {moment}: {error}")
         return
+    return_memory()  # the graphs of backward passes, which may have half of all
     assert found.ends is not None
     assert found.spectrum is not None
     ends, spectrum = found.ends, found.spectrum
