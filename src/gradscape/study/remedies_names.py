@@ -34,7 +34,7 @@ def vgg38(**changes: Any) -> NetConfig:
 
 
 def densenet40(**changes: Any) -> NetConfig:
-    """DenseNet-40-12 (Huang et al. 2017): the depth next to 38 that there is."""
+    """DenseNet-40-12 as published (Huang et al. 2017); there is none of 38 layers."""
     return NetConfig(**{"family": "densenet", "depth": 40, "norm": "none", **changes})
 
 
@@ -44,7 +44,6 @@ NORM = "normalisation"
 CONNECTION = "connections"
 ACTIVATION = "activation"
 TOGETHER = "together"
-GROUPS = (NOTHING, INIT, NORM, CONNECTION, ACTIVATION, TOGETHER)
 
 # In the order of figures and tables. Everything but what is named is as in the paper's VGG38.
 REMEDIES: dict[str, Remedy] = {
