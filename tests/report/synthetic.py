@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from gradscape.arrays import Values
 from gradscape.landscaped import LandscapeRecord, Path
-from gradscape.records import Curvature, EpochRecord, GradientFlow, RunRecord, StepSmoothness, StudyRecord
+from gradscape.records import (
+    Curvature,
+    EpochRecord,
+    GradientFlow,
+    RunRecord,
+    Start,
+    StepSmoothness,
+    StudyRecord,
+)
 
 # Final train and validation accuracy by role, near the paper's; the plain net guesses.
 ACCURACY = {
@@ -88,6 +96,15 @@ def curvature(role: str, seed: int, trained: float) -> Curvature:
     nodes = tuple(map(float, (*bulk, largest)))
     weights = (0.05,) * 19 + (0.05,)
     return Curvature(2.0, 500, 338_052, largest, nodes[0], 0.01, 0.01, (nodes, nodes), (weights, weights))
+
+
+def start(gradients: Sequence[float], correlations: Sequence[float]) -> Start:
+    """A network before its first step: convolutions and a linear layer, a number of each for each layer."""
+    depth = len(gradients)
+    names = tuple(f"layer{i}.weight" for i in range(depth))
+    kinds = ("conv",) * (depth - 1) + ("linear",)
+    q = (1.0,) * depth
+    return Start(100, 4.6, names, kinds, (9,) * depth, tuple(gradients), names, q, tuple(correlations))
 
 
 def landscape(loss: Values, path: Path | None = None, **changes: Any) -> LandscapeRecord:

@@ -40,30 +40,30 @@ def depth_figure(
     with styled():
         drawing, axes = panel()
         axes.set(xlabel="weight layer, input → output", ylabel=ylabel)
-        deepest = 0
+        deepest, shown = 0, False
         for look, (role, label) in zip(LOOKS, roles.items(), strict=False):
             rows = starts(study, role, value, scale)
-            words = counted(study, role)
             depth = np.arange(1, rows.shape[1] + 1)
             middle = over_seeds(rows, scale)
             style = {"color": look.colour, "linestyle": look.dash, "marker": look.marker}
             every = max(rows.shape[1] // 8, 1)
-            named = f"{label} ({words})" if words and not len(rows) else label
+            named = label if len(rows) else f"{label} ({counted(study, role) or 'not measured'})"
             axes.plot(depth, middle, markersize=4, markevery=every, label=named, **style)  # type: ignore[arg-type]
             if len(rows) > 1:
                 axes.fill_between(
                     depth, rows.min(axis=0), rows.max(axis=0), color=look.colour, alpha=0.18, linewidth=0
                 )
             deepest = max(deepest, rows.shape[1])
+            shown = shown or bool(np.isfinite(middle).any())
         if deepest:
             axes.set_xlim(1 - 0.02 * deepest, deepest * 1.02)
             axes.set_xticks(round_ticks(deepest))
-        if deepest and scale == "log":
+        if shown and scale == "log":
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(numticks=9))
             axes.yaxis.set_minor_locator(NullLocator())
-        if not deepest:
-            write_across(axes, "not measured")
+        if not shown:
+            write_across(axes, "0 or not finite" if deepest else "not measured")
         add_legend(drawing, len(roles))
     seeds = seeds_in_words([len(members(study, role)) for role in roles])
     caption = joined(

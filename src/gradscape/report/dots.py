@@ -75,7 +75,7 @@ def draw_column(axes: Axes, column: Column) -> None:
         draw_marks(axes, name, rows, place, len(column.marks) > 1, column.scale)
     known = any(fits(v, column.scale) for rows in column.marks.values() for values in rows for v in values)
     if not known:
-        write_across(axes, "not measured")
+        write_across(axes, "no value")
     elif column.scale == "log":
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(numticks=5))

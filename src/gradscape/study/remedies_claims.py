@@ -6,11 +6,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gradscape.ranks import RankCorrelation, RankDifference, rank_correlation, rank_difference
+from gradscape.ranks import (
+    FEWEST,
+    RankCorrelation,
+    RankDifference,
+    Side,
+    rank_correlation,
+    rank_difference,
+    told,
+)
 from gradscape.records import StudyRecord
-from gradscape.report.claims import Claim, Evidence, above, differences, order
+from gradscape.report.claims import Claim, Evidence, Verdict, above, differences
 from gradscape.report.outcomes import beats, trains
-from gradscape.report.runs import together, unfinished
+from gradscape.report.runs import ended, together, unfinished
 from gradscape.report.smoothing import smoother
 from gradscape.report.spectra import flatter
 from gradscape.study.remedies_names import BOTH, HE, NORMED, PLAIN, REMEDIES
@@ -27,6 +35,8 @@ from gradscape.study.remedies_numbers import (
 GUESSES = "A run that diverged counts as guessing."
 RATIO = 2.0  # orders of magnitude between gradients that count as restored
 GRADIENT, LIKENESS, BETA = "mean |∂L/∂W| of the first layer", "correlation of two images", "effective β"
+NAMED = 3  # remedies with missing runs that a reason has room to name
+VERDICTS: dict[Side, Verdict] = {"first": "holds", "second": "does not hold", "undecided": "undecided"}
 MOMENTS = ("at initialisation", "through training")
 
 
@@ -61,11 +71,20 @@ def restores(study: StudyRecord) -> Claim:
                 f"log10 of the first layer's mean |∂L/∂W| before training, {REMEDIES[role].label} over VGG38",
                 differences(logs[role], logs[PLAIN]),
                 RATIO,
-                together(unfinished(study, role), unfinished(study, PLAIN)),
+                together(without(study, role), without(study, PLAIN)),
             )
             for role in (HE, NORMED)
         ),
     )
+
+
+def without(study: StudyRecord, role: str) -> str:
+    """Runs of a role whose first gradient before training is not known: unfinished, or without it."""
+    known = each(study, role, first_gradient)
+    words = ", ".join(
+        f"seed {seed} has no gradient before training" for seed in ended(study, role) if seed not in known
+    )
+    return together(unfinished(study, role), f"{role}: {words}" if words else "")
 
 
 def suffices(study: StudyRecord) -> Claim:
@@ -152,16 +171,27 @@ def closer(study: StudyRecord, signal: str, place: int) -> Evidence:
         f"|ρ| of {signal} − |ρ| of {BETA}, {MOMENTS[place]}, with validation accuracy, over {found.n} runs "
         f"of {found.groups} remedies",
         found,
-        together(*(unfinished(study, role) for role in there(study))),
+        left(study),
     )
 
 
 def judged(measured: str, found: RankDifference, missing: str) -> Evidence:
     """`above` for an interval that is not over seeds."""
     rule = "the 95 % bootstrap interval over remedies lies above 0"
-    if missing or found.low is None or found.high is None:
-        return Evidence(measured, rule, (), None, "undecided", missing or "too few remedies")
-    return Evidence(measured, rule, (), None, order(0.0, found.low, found.high), str(found))
+    if missing or found.low is None:
+        few = "too few remedies" if found.groups < FEWEST else "a number is the same in all remedies"
+        return Evidence(measured, rule, (), None, "undecided", missing or few)
+    reason = f"|ρ| {abs(found.first):.3g} and {abs(found.second):.3g}, {told(found)}"
+    return Evidence(measured, rule, (), None, VERDICTS[found.verdict], reason)
+
+
+def left(study: StudyRecord) -> str:
+    """Which remedies have runs that have not come to an end; how many, where they are many."""
+    words = [unfinished(study, role) for role in there(study)]
+    open_ = [text for text in words if text]
+    if len(open_) > NAMED:
+        return f"{len(open_)} of {len(words)} remedies have runs that have not come to an end"
+    return together(*open_)
 
 
 # Rank correlations over all runs

@@ -34,7 +34,7 @@ def vgg38(**changes: Any) -> NetConfig:
 
 
 def densenet40(**changes: Any) -> NetConfig:
-    """DenseNet-40-12 (Huang et al. 2017): the depth next to 38 that there is."""
+    """DenseNet-40-12 as published (Huang et al. 2017); there is none of 38 layers."""
     return NetConfig(**{"family": "densenet", "depth": 40, "norm": "none", **changes})
 
 
@@ -44,7 +44,6 @@ NORM = "normalisation"
 CONNECTION = "connections"
 ACTIVATION = "activation"
 TOGETHER = "together"
-GROUPS = (NOTHING, INIT, NORM, CONNECTION, ACTIVATION, TOGETHER)
 
 # In the order of figures and tables. Everything but what is named is as in the paper's VGG38.
 REMEDIES: dict[str, Remedy] = {
@@ -63,23 +62,25 @@ REMEDIES: dict[str, Remedy] = {
     "instance": Remedy("InstanceNorm", NORM, vgg38(norm="instance")),
     "weight": Remedy("weight normalisation", NORM, vgg38(norm="weight")),
     "skip": Remedy("skips", CONNECTION, vgg38(skip=True)),
-    "stochastic-depth": Remedy("skips, stochastic depth", CONNECTION, vgg38(skip=True, stochastic_depth=0.5)),
-    "fixup": Remedy("skips, Fixup", CONNECTION, vgg38(skip=True, init="fixup")),
+    "stochastic-depth": Remedy(
+        "skips + stochastic depth", CONNECTION, vgg38(skip=True, stochastic_depth=0.5)
+    ),
+    "fixup": Remedy("skips + Fixup", CONNECTION, vgg38(skip=True, init="fixup")),
     "dense": Remedy("DenseNet-40", CONNECTION, densenet40()),
     "relu": Remedy("ReLU", ACTIVATION, vgg38(activation="relu")),
     "tanh": Remedy("tanh", ACTIVATION, vgg38(activation="tanh")),
     "sigmoid": Remedy("sigmoid", ACTIVATION, vgg38(activation="sigmoid")),
     "gelu": Remedy("GELU", ACTIVATION, vgg38(activation="gelu")),
     # Klambauer et al. (2017) ask for weights of variance 1/fan_in: He's with SELU's gain, 1.
-    "selu": Remedy("SELU, its init", ACTIVATION, vgg38(activation="selu", init="he")),
-    BOTH: Remedy("BatchNorm, He", TOGETHER, vgg38(norm="batch", init="he")),
-    "bn+skip": Remedy("BatchNorm, skips", TOGETHER, vgg38(norm="batch", skip=True)),
-    "he+skip": Remedy("He, skips", TOGETHER, vgg38(init="he", skip=True)),
-    "bn+dropout": Remedy("BatchNorm, dropout", TOGETHER, vgg38(norm="batch", dropout=0.1)),
+    "selu": Remedy("SELU + its init", ACTIVATION, vgg38(activation="selu", init="he")),
+    BOTH: Remedy("BatchNorm + He", TOGETHER, vgg38(norm="batch", init="he")),
+    "bn+skip": Remedy("BatchNorm + skips", TOGETHER, vgg38(norm="batch", skip=True)),
+    "he+skip": Remedy("He + skips", TOGETHER, vgg38(init="he", skip=True)),
+    "bn+dropout": Remedy("BatchNorm + dropout", TOGETHER, vgg38(norm="batch", dropout=0.1)),
     "bn+stochastic-depth": Remedy(
-        "BatchNorm, skips, stochastic depth", TOGETHER, vgg38(norm="batch", skip=True, stochastic_depth=0.5)
+        "BatchNorm + skips + stochastic depth", TOGETHER, vgg38(norm="batch", skip=True, stochastic_depth=0.5)
     ),
-    "bn+dense": Remedy("BatchNorm, DenseNet-40", TOGETHER, densenet40(norm="batch")),
+    "bn+dense": Remedy("BatchNorm + DenseNet-40", TOGETHER, densenet40(norm="batch")),
 }
 
 

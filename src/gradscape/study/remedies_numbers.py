@@ -41,7 +41,7 @@ def first_gradient(run: RunRecord) -> float:
 
 def start_slope(run: RunRecord) -> float:
     """Orders of magnitude by which gradients grow from one weight layer to the next, at initialisation."""
-    return slope(log10(start_flow(run))) if run.start else math.nan
+    return steepness(log10(start_flow(run))) if run.start else math.nan
 
 
 def likeness(run: RunRecord) -> float:
@@ -67,7 +67,12 @@ def last_gradient(run: RunRecord) -> float:
 
 
 def trained_slope(run: RunRecord) -> float:
-    return slope(log10(flows(run)).mean(axis=0)) if run.epochs else math.nan
+    return steepness(log10(flows(run)).mean(axis=0)) if run.epochs else math.nan
+
+
+def steepness(logs: Flows) -> float:
+    """Slope over layers; NaN where a gradient is not finite, of which no slope can be made."""
+    return slope(logs) if np.isfinite(logs).all() else math.nan
 
 
 # Smoothness.
@@ -77,25 +82,21 @@ def typical(what: str, along: str = "gradient") -> Number:
     """Geometric mean over a run's measures of one of `smoothing.VALUES`."""
 
     def number(run: RunRecord) -> float:
-        logs = logarithms(run, what, along)
+        values = [VALUES[what][1](measure) for measure in measures(run, along)]
+        logs = [math.log10(value) for value in values if value > 0 and math.isfinite(value)]
         return 10 ** fmean(logs) if logs else math.nan
 
     return number
 
 
 def at_first(what: str, along: str = "gradient") -> Number:
-    """The same of the run's first measure, at its first step."""
+    """The same of the run's first measure, at its first step, alone."""
 
     def number(run: RunRecord) -> float:
-        logs = logarithms(run, what, along)
-        return 10 ** logs[0] if logs else math.nan
+        first, *_ = [VALUES[what][1](measure) for measure in measures(run, along)] or [math.nan]
+        return first
 
     return number
-
-
-def logarithms(run: RunRecord, what: str, along: str) -> list[float]:
-    values = [VALUES[what][1](measure) for measure in measures(run, along)]
-    return [math.log10(value) for value in values if value > 0 and math.isfinite(value)]
 
 
 def sharpness(moment: str) -> Number:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from gradscape.records import Start, StudyRecord
-from gradscape.report.basins import landscape_figures
+from gradscape.report.basins import landscape_figures, landscapes, width
 from gradscape.report.build import ReportParts
 from gradscape.report.cells import seeds_ended, spread, with_interval
-from gradscape.report.claims import ONE_SEED, Claim
 from gradscape.report.depth import depth_figure
 from gradscape.report.dots import Column, dot_figure
 from gradscape.report.figures import Figure
@@ -16,6 +15,7 @@ from gradscape.report.panels import flow_figure, not_done, one_split, titled
 from gradscape.report.runs import ended, joined, members, seeds_in_words, window
 from gradscape.report.smoothing import line_figure
 from gradscape.report.tables import Alignment, Table
+from gradscape.study.remedies_answer import answer
 from gradscape.study.remedies_claims import MOMENTS, claims, correlation
 from gradscape.study.remedies_names import BOTH, HE, NORMED, PLAIN, REMEDIES
 from gradscape.study.remedies_numbers import (
@@ -37,11 +37,12 @@ from gradscape.study.remedies_numbers import (
     threshold,
     trained_slope,
     typical,
-    width,
 )
 
 QUESTION = "Does BatchNorm do more than repair the initialisation?"
 COMPARED = {role: REMEDIES[role].label for role in (PLAIN, HE, NORMED, BOTH, "skip", "selu")}
+WORDS = ("kind", "number", "remedy", "trains", "diagnosis")  # columns of tables that are no numbers
+Cell = Callable[[str], str]  # of a role
 BETA, SCALE_FREE = typical("beta"), typical("scale-free")
 
 
@@ -156,42 +157,36 @@ def tables(study: StudyRecord) -> list[Table]:
 
 
 def every_remedy(study: StudyRecord) -> Table:
-    numbers: dict[str, Number] = {
-        "gradient at init": first_gradient,
-        "slope at init": start_slope,
-        "slope": trained_slope,
-        "effective β": BETA,
-        "β‖θ‖²": SCALE_FREE,
-        "λmax": sharpness("end"),
-        "width at +1": width,
-        "s/epoch": epoch_seconds,
+    def mean(number: Number) -> Cell:
+        return lambda role: with_interval(study, role, list(each(study, role, number).values()))
+
+    cells: dict[str, Cell] = {
+        "remedy": lambda role: REMEDIES[role].label,
+        "acc train": lambda role: spread(study, role, accuracies(study, role, "train")),
+        "acc valid": lambda role: spread(study, role, accuracies(study, role, "valid")),
+        "trains": lambda role: {True: "yes", False: "no", None: "–"}[all_train(study, role)],
+        "highest lr": lambda role: str(highest_rate(study, role)),
+        "gradient at init": mean(first_gradient),
+        "slope at init": mean(start_slope),
+        "slope": mean(trained_slope),
+        "effective β": mean(BETA),
+        "β‖θ‖²": mean(SCALE_FREE),
+        "λmax": mean(sharpness("end")),
+        "width at +1": lambda role: width(study, role, list(landscapes(study, role).values()), 1.0),
+        "s/epoch": mean(epoch_seconds),
+        "diagnosis": lambda role: diagnosed(study, role),
+        "seeds": lambda role: seeds_ended(study, role),
     }
-    rows = []
-    for role in there(study):
-        rows.append(
-            (
-                REMEDIES[role].label,
-                *(spread(study, role, accuracies(study, role, split)) for split in ("train", "valid")),
-                {True: "yes", False: "no", None: "–"}[all_train(study, role)],
-                str(highest_rate(study, role)),
-                *(
-                    with_interval(study, role, list(each(study, role, number).values()))
-                    for number in numbers.values()
-                ),
-                diagnosed(study, role),
-                seeds_ended(study, role),
-            )
-        )
-    columns = ("remedy", "acc train", "acc valid", "trains", "highest lr", *numbers, "diagnosis", "seeds")
+    rows = [tuple(cell(role) for cell in cells.values()) for role in there(study)]
     caption = (
         f"Accuracies: {window(study, there(study))}. Trains: every seed's training accuracy is above twice "
         "guessing. Highest lr: of those of Table 3, at which every seed trains. Gradient: mean |∂L/∂W| of "
         "the first weight layer; slope: orders of magnitude per layer towards the output. Effective β and "
         "β‖θ‖² (Santurkar et al. 2018): geometric means through training along the gradient; λmax, the "
-        "Hessian's largest eigenvalue, and the width of the basin at +1 nat: after training. ± is the 95 % "
-        "interval over seeds (Student t)."
+        "Hessian's largest eigenvalue, and the width of the basin at +1 nat, ≥ where it goes on beyond the "
+        "plane: after training. ± is the 95 % interval over seeds (Student t)."
     )
-    return table("table-1", "Table 1. Every remedy", caption, columns, rows, {0, 3, 13})
+    return table("table-1", "Table 1. Every remedy", caption, tuple(cells), rows)
 
 
 def diagnosed(study: StudyRecord, role: str) -> str:
@@ -219,9 +214,7 @@ def predictors(study: StudyRecord) -> Table:
         "95 % interval from a bootstrap over remedies. Images: in the last convolution's output. At "
         "initialisation the smoothness is that of the first step; λmax before and after training."
     )
-    return table(
-        "table-2", "Table 2. What predicts accuracy", caption, ("kind", "number", *MOMENTS), rows, {0, 1}
-    )
+    return table("table-2", "Table 2. What predicts accuracy", caption, ("kind", "number", *MOMENTS), rows)
 
 
 def measured(study: StudyRecord, number: Number) -> bool:
@@ -243,7 +236,7 @@ def learning_rates(study: StudyRecord) -> Table:
         "Final training accuracy at each learning rate; a run that diverged counts as guessing. ± is the "
         "95 % interval over seeds (Student t)."
     )
-    return table("table-3", "Table 3. Learning rates", caption, columns, rows, {0})
+    return table("table-3", "Table 3. Learning rates", caption, columns, rows)
 
 
 def test_set(study: StudyRecord) -> Table:
@@ -260,84 +253,15 @@ def test_set(study: StudyRecord) -> Table:
         rows.append((REMEDIES[role].label, *cells, seeds_ended(study, role)))
     columns = ("remedy", "last weights", "best-validation weights", "seeds")
     caption = "Accuracy on the test set; ± is the 95 % interval over seeds (Student t)."
-    return table("table-4", "Table 4. Test accuracy", caption, columns, rows, {0})
+    return table("table-4", "Table 4. Test accuracy", caption, columns, rows)
 
 
 def table(
-    name: str,
-    title: str,
-    caption: str,
-    columns: Sequence[str],
-    rows: Sequence[tuple[str, ...]],
-    words: set[int],
+    name: str, title: str, caption: str, columns: Sequence[str], rows: Sequence[tuple[str, ...]]
 ) -> Table:
     """A table whose columns are numbers, but for those of words."""
-    sides: list[Alignment] = ["left" if place in words else "right" for place in range(len(columns))]
+    sides: list[Alignment] = ["left" if column in WORDS else "right" for column in columns]
     return Table(name, title, caption, tuple(columns), tuple(rows), tuple(sides))
-
-
-# Words
-
-
-def answer(study: StudyRecord, found: Sequence[Claim]) -> list[str]:
-    """The study's questions answered in plain sentences, from verdicts and numbers alone."""
-    of = {claim.id: claim for claim in found}
-    data = study.asked["data"]
-    scope = (
-        "" if data == "cifar100" else f"The paper's question is about CIFAR-100; these runs are on {data}."
-    )
-    return [lead(of), which(study), *questions(study, of), scope]
-
-
-def lead(of: Mapping[str, Claim]) -> str:
-    """The title's question, as far as the runs decide it."""
-    verdicts = {name: of[name].verdict for name in ("R2", "R3")}
-    if verdicts["R3"] == "holds" and verdicts["R2"] == "does not hold":
-        return (
-            "Yes: with the initialisation repaired the gradient is there at the start, and VGG38 still does "
-            "not train without BatchNorm; with it, it does."
-        )
-    if verdicts["R3"] == "holds":
-        return "Yes: BatchNorm raises the accuracy of a VGG38 that is well initialised already."
-    if verdicts["R3"] == "does not hold":
-        return "No: to a VGG38 that is well initialised already, BatchNorm adds no accuracy here."
-    alone = any(ONE_SEED in of[name].reason for name in verdicts)
-    why = "one seed per run claims nothing" if alone else "runs are missing, or the seeds disagree"
-    return f"These runs do not settle it: {why}."
-
-
-def which(study: StudyRecord) -> str:
-    """Which remedies make VGG38 train."""
-    verdicts = {role: all_train(study, role) for role in there(study) if role != "vgg08"}
-    yes, no, unknown = (
-        [REMEDIES[role].label for role, found in verdicts.items() if found is wanted]
-        for wanted in (True, False, None)
-    )
-    parts = [
-        f"train: {', '.join(yes)}" if yes else "",
-        f"do not: {', '.join(no)}" if no else "",
-        f"not run to the end: {', '.join(unknown)}" if unknown else "",
-    ]
-    return f"At the paper's learning rate {'; '.join(part for part in parts if part)}."
-
-
-def questions(study: StudyRecord, of: Mapping[str, Claim]) -> list[str]:
-    """The other questions, one sentence each."""
-    asked: dict[str, Callable[[Claim], str]] = {
-        "R2": lambda claim: f"Does VGG38 with He initialisation train without BatchNorm? {decided(claim)}",
-        "R3": lambda claim: f"Does BatchNorm add to a well-initialised network? {decided(claim)}",
-        "R4": lambda claim: f"Is the loss smoother with it? {decided(claim)}",
-        "R6": lambda claim: f"Does the gradient predict accuracy better than smoothness? {decided(claim)}",
-        "R7": lambda claim: f"Does telling images apart, before training? {decided(claim)}",
-    }
-    rates = {role: highest_rate(study, role) for role in (HE, NORMED, BOTH) if role in study.roles}
-    told = ", ".join(f"{REMEDIES[role].label} {rate}" for role, rate in rates.items())
-    return [*(say(of[name]) for name, say in asked.items()), f"Highest learning rate that trains: {told}."]
-
-
-def decided(claim: Claim) -> str:
-    words = {"holds": "Yes", "does not hold": "No", "undecided": "Undecided", "not measured": "Not measured"}
-    return f"{words[claim.verdict]} ({claim.reason})."
 
 
 PARTS = ReportParts(answer=answer, figures=figures, tables=tables, claims=claims)
