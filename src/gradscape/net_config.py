@@ -204,6 +204,7 @@ class NetConfig:
         norm = {"none": "", "batch": "+bn", "algorithm1": "+alg1"}.get(self.norm, f"+{self.norm}")
         skip = "+skip" if self.skip else ""
         words = [f"{self.family.replace('_', '-')}{self.depth:02d}{skip}{norm}"]
+        words += ["everywhere"] if norm and self.norm_where == "everywhere" else []
         words += [] if self.activation == "leaky_relu" else [self.activation]
         words += [] if self.init == "default" else [f"{self.init.replace('_', '-')}-init"]
         words += [f"dropout {self.dropout:g}"] if self.dropout else []

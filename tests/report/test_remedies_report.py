@@ -42,7 +42,7 @@ def test_tables_have_every_remedy_and_all_formats() -> None:
     every, predicts, rates, test = found = tables(study(WHOLE, rates=RATES))
     for table in (every, rates, test):
         assert [row[0] for row in table.rows] == [remedy.label for remedy in REMEDIES.values()]
-    assert len(every.columns) == 15
+    assert len(every.columns) == 16
     assert [row[:2] for row in predicts.rows] == [
         ("signal", "mean |∂L/∂W| of the first layer"),
         ("signal", "|slope| of the gradient over layers"),
@@ -74,6 +74,7 @@ def test_a_remedys_row() -> None:
         "gradient at init": "0.001 ± 0",
         "slope at init": "0.143 ± 0",
         "slope": "0.143 ± 0",
+        "correlation at init": "0.3 ± 0.0019",
         "effective β": "20 ± 0.13",
         "β‖θ‖²": "180 ± 1.1",
         "λmax": "20 ± 0.13",

@@ -82,7 +82,7 @@ def departures(preset: Preset, run: RunConfig) -> tuple[str, ...]:
             f"{data.train:,} training images for {run.epochs} epochs, not 47,500 for 100, {preset.why}."
         )
     if preset.shrink != 1:
-        said.append(f"Batch sizes are the paper's divided by {preset.shrink}; tables and figures name both.")
+        said.append(f"Batch sizes are the paper's divided by {preset.shrink}.")
     if not preset.augment:
         said.append("No augmentation: so few updates are better spent on the images themselves.")
     if run.precision == "bf16":

@@ -101,7 +101,7 @@ def roles(preset: RemediesPreset, data: DataConfig) -> dict[str, RunConfig]:
         )
         for rate in (*preset.rates, *(preset.key_rates if role in KEY else ())):
             found[at(role, rate)] = replace(plain, optim=OptimConfig(lr=rate))
-    # What claims rest on comes first: a study cut short has it.
+    # What claims rest on comes first, other learning rates last.
     return {role: found[role] for role in sorted(found, key=lambda role: ("@" in role, role not in KEY))}
 
 

@@ -169,6 +169,7 @@ def every_remedy(study: StudyRecord) -> Table:
         "gradient at init": mean(first_gradient),
         "slope at init": mean(start_slope),
         "slope": mean(trained_slope),
+        "correlation at init": mean(likeness),
         "effective β": mean(BETA),
         "β‖θ‖²": mean(SCALE_FREE),
         "λmax": mean(sharpness("end")),
@@ -181,8 +182,8 @@ def every_remedy(study: StudyRecord) -> Table:
     caption = (
         f"Accuracies: {window(study, there(study))}. Trains: every seed's training accuracy is above twice "
         "guessing. Highest lr: of those of Table 3, at which every seed trains. Gradient: mean |∂L/∂W| of "
-        "the first weight layer; slope: orders of magnitude per layer towards the output. Effective β and "
-        "β‖θ‖² (Santurkar et al. 2018): geometric means through training along the gradient; λmax, the "
+        "the first weight layer; slope: orders of magnitude per layer towards the output; correlation of two "
+        "images in the last convolution's output. Effective β and β‖θ‖² (Santurkar et al. 2018): geometric means through training along the gradient; λmax, the "
         "Hessian's largest eigenvalue, and the width of the basin at +1 nat, ≥ where it goes on beyond the "
         "plane: after training. ± is the 95 % interval over seeds (Student t)."
     )
