@@ -249,7 +249,9 @@ def test_a_sweeps_folder_is_reported_from_its_files_alone(tmp_path: Path) -> Non
 def test_an_unknown_study_is_refused(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
     folder.ask({"study": "tides", "preset": "x", "title": "?", "roles": {}})
-    with pytest.raises(ConfigError, match=r"holds study 'tides'; known here: batchnorm, sweep"):
+    with pytest.raises(
+        ConfigError, match=r"holds study 'tides'; known here: batchnorm, remedies, controls, sweep"
+    ):
         rebuild(folder)
 
 

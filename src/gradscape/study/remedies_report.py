@@ -185,8 +185,8 @@ def every_remedy(study: StudyRecord) -> Table:
         "the first weight layer; slope: orders of magnitude per layer towards the output; correlation of two "
         "images in the last convolution's output. Effective β and β‖θ‖² (Santurkar et al. 2018): geometric "
         "means through training along the gradient; λmax, the Hessian's largest eigenvalue, and the width of "
-        "the basin at +1 nat, ≥ where it goes on beyond the plane: after training. ± is the 95 % interval over "
-        "seeds (Student t)."
+        "the basin at +1 nat, ≥ where it goes on beyond the plane: after training. ± is the 95 % interval "
+        "over seeds (Student t)."
     )
     return table("table-1", "Table 1. Every remedy", caption, tuple(cells), rows)
 
