@@ -219,17 +219,17 @@ def test_plans_that_cannot_be(arguments: Any, message: str) -> None:
         REMEDIES_STUDY.plan(*arguments)
 
 
-# A handful, as shallow as each family allows.
+# A handful, as shallow as each family allows, and narrow.
 SHALLOW = {
-    "plain": vgg38(depth=14),
-    "he": vgg38(depth=14, init="he"),
-    "lsuv": vgg38(depth=8, init="lsuv"),
-    "bn": vgg38(depth=14, norm="batch"),
-    "skip": vgg38(depth=14, skip=True),
-    "stochastic-depth": vgg38(depth=14, skip=True, stochastic_depth=0.5),
-    "fixup": vgg38(depth=8, skip=True, init="fixup"),
-    "dense": densenet40(depth=7),
-    "bn+he": vgg38(depth=14, norm="batch", init="he"),
+    "plain": vgg38(depth=14, filters=4),
+    "he": vgg38(depth=14, filters=4, init="he"),
+    "lsuv": vgg38(depth=8, filters=4, init="lsuv"),
+    "bn": vgg38(depth=14, filters=4, norm="batch"),
+    "skip": vgg38(depth=14, filters=4, skip=True),
+    "stochastic-depth": vgg38(depth=14, filters=4, skip=True, stochastic_depth=0.5),
+    "fixup": vgg38(depth=8, filters=4, skip=True, init="fixup"),
+    "dense": densenet40(depth=7, growth=4),
+    "bn+he": vgg38(depth=14, filters=4, norm="batch", init="he"),
 }
 
 
