@@ -6,6 +6,7 @@ script writes.
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Callable
 from functools import partial
@@ -79,7 +80,7 @@ def measured() -> str:
     return "\n".join([*table(("what", "measured"), rows), "", machine_line(commands["machine"]) + "."])
 
 
-def claims(folder: str) -> Callable[[], str]:
+def claims(folder: str, whose: str = "the paper's claim") -> Callable[[], str]:
     def text() -> str:
         rows = [
             (claim["id"], claim["text"], f"**{claim['verdict']}**", numbers(claim))
@@ -87,7 +88,28 @@ def claims(folder: str) -> Callable[[], str]:
         ]
         provenance = result(f"results/{folder}/provenance.json")
         where = f"{provenance['runs']} runs; {machine_line(provenance['machine'])}."
-        return "\n".join([*table(("", "the paper's claim", "here", "measured"), rows), "", where])
+        return "\n".join([*table(("", whose, "here", "measured"), rows), "", where])
+
+    return text
+
+
+def remedies(folder: str) -> Callable[[], str]:
+    """The columns of a remedies study's Table 1 that a page has room for."""
+    head = (
+        "remedy",
+        "acc valid",
+        "trains",
+        "highest lr",
+        "gradient at init",
+        "correlation at init",
+        "effective β",
+        "λmax",
+    )
+
+    def text() -> str:
+        with (ROOT / "results" / folder / "tables" / "table-1.csv").open() as file:
+            rows = [[row[name] for name in head] for row in csv.DictReader(file)]
+        return "\n".join(table(head, rows))
 
     return text
 
@@ -126,6 +148,12 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "growth-avx512": partial(growth, "avx512"),
         "precision": precision,
     },
+    "docs/studies.md": {
+        "remedies": remedies("remedies-quick-digits"),
+        "remedies-claims": claims("remedies-quick-digits", "the claim"),
+        "controls-claims": claims("controls-quick-digits", "the claim"),
+    },
+    "docs/networks.md": {"degradation": sweep_tables.degradation},
     "docs/sweeps.md": {
         "example": sweep_tables.example,
         "faults": sweep_tables.faults,

@@ -21,6 +21,22 @@ WHAT = {
 }
 
 
+def degradation() -> str:
+    """Final accuracies of the degradation experiment's points."""
+    folder = ROOT / "results" / "sweep-degradation-digits"
+    with (folder / "tables" / "table-1.csv").open() as file:
+        rows = [
+            (FAMILIES[point["net.family"]], point["net.depth"], point["acc train"], point["acc valid"])
+            for point in csv.DictReader(file)
+        ]
+    provenance = result("results/sweep-degradation-digits/provenance.json")
+    where = f"{provenance['runs']} runs; {machine_line(provenance['machine'])}."
+    return "\n".join([*table(("", "depth", "acc train", "acc valid"), rows), "", where])
+
+
+FAMILIES = {"plain": "plain", "resnet": "ResNet"}
+
+
 def faults() -> str:
     found = result(f"{RESULTS}/faults.json")
     rows = [

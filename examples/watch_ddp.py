@@ -11,9 +11,7 @@ import gradscape as gs
 from gradscape.integrations import trackers
 
 dist.init_process_group("gloo")
-torch.manual_seed(
-    dist.get_rank()
-)  # each process has data of its own; DDP starts from the first one's weights
+torch.manual_seed(dist.get_rank())  # data of its own; DDP starts from the first process's weights
 layers = [layer for _ in range(6) for layer in (torch.nn.Linear(32, 32), torch.nn.Tanh())]
 model = DistributedDataParallel(torch.nn.Sequential(*layers))
 optimizer = torch.optim.Adam(model.parameters())
@@ -27,4 +25,5 @@ with trackers.JsonLines("gradients.jsonl").follow(flow):
 
 if dist.get_rank() == 0:
     print(flow.history())
+dist.barrier()  # a process that leaves first may take the other's connection down
 dist.destroy_process_group()

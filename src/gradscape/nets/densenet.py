@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
-from gradscape.nets.initialise import initialise
+from gradscape.nets.drawn import drawn
 from gradscape.nets.layers import Layers
 
 WIDENING = 4  # channels of a bottleneck, in units of growth (§3)
@@ -47,20 +49,18 @@ def densenet(
         1019722
     """
     layers = layers or Layers()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = DenseNet(
-            blocks=blocks,
-            classes=classes,
-            filters=filters,
-            stages=stages,
-            growth=growth,
-            bottleneck=bottleneck,
-            compression=compression,
-            layers=layers,
-        )
-        initialise(model, init, layers.activation, layers.slope)
-    return model
+    make = partial(
+        DenseNet,
+        blocks=blocks,
+        classes=classes,
+        filters=filters,
+        stages=stages,
+        growth=growth,
+        bottleneck=bottleneck,
+        compression=compression,
+        layers=layers,
+    )
+    return drawn(make, seed, init, layers)
 
 
 class DenseNet(nn.Module):

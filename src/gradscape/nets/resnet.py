@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import torch
+from functools import partial
+
 from torch import nn
 
 from gradscape.nets.blocks import ConvBlock, EntryBlock
-from gradscape.nets.fixup import FixupBlock, ScalarBias, fixup
-from gradscape.nets.initialise import initialise
+from gradscape.nets.drawn import drawn
+from gradscape.nets.fixup import FixupBlock, ScalarBias
 from gradscape.nets.layers import Layers
 from gradscape.nets.residual import ResidualBlock, survivals
 from gradscape.nets.staged import Staged
@@ -46,24 +47,19 @@ def resnet(
         269722
     """
     layers = layers or Layers()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = ResNet(
-            blocks=blocks,
-            classes=classes,
-            filters=filters,
-            stages=stages,
-            layers=layers,
-            skips=skips,
-            shortcut=shortcut,
-            stochastic_depth=stochastic_depth,
-            with_fixup=init == "fixup",
-        )
-        if init == "fixup":
-            fixup(model, layers.activation, layers.slope)
-        else:
-            initialise(model, init, layers.activation, layers.slope)
-    return model
+    make = partial(
+        ResNet,
+        blocks=blocks,
+        classes=classes,
+        filters=filters,
+        stages=stages,
+        layers=layers,
+        skips=skips,
+        shortcut=shortcut,
+        stochastic_depth=stochastic_depth,
+        with_fixup=init == "fixup",
+    )
+    return drawn(make, seed, init, layers)
 
 
 class ResNet(Staged):

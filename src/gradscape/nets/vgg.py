@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
-import torch
 from torch import nn
 
 from gradscape.nets.blocks import ConvBlock, EntryBlock, ReductionBlock
-from gradscape.nets.fixup import FixupBlock, ScalarBias, fixup
-from gradscape.nets.initialise import initialise
+from gradscape.nets.drawn import drawn
+from gradscape.nets.fixup import FixupBlock, ScalarBias
 from gradscape.nets.layers import Layers
 from gradscape.nets.residual import ResidualBlock, survivals
 from gradscape.nets.staged import Staged
@@ -54,27 +54,22 @@ def vgg(
         59652
     """
     layers = layers or Layers()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = VGG(
-            blocks=blocks,
-            classes=classes,
-            pixels=(image_size >> stages) ** 2 if head == "flatten" else 1,
-            filters=filters,
-            stages=stages,
-            layers=layers,
-            norm_where=norm_where,
-            entry_norm=entry_norm,
-            conv_bias=conv_bias,
-            skip=skip,
-            stochastic_depth=stochastic_depth,
-            with_fixup=init == "fixup",
-        )
-        if init == "fixup":
-            fixup(model, layers.activation, layers.slope)
-        else:
-            initialise(model, init, layers.activation, layers.slope)
-    return model
+    make = partial(
+        VGG,
+        blocks=blocks,
+        classes=classes,
+        pixels=(image_size >> stages) ** 2 if head == "flatten" else 1,
+        filters=filters,
+        stages=stages,
+        layers=layers,
+        norm_where=norm_where,
+        entry_norm=entry_norm,
+        conv_bias=conv_bias,
+        skip=skip,
+        stochastic_depth=stochastic_depth,
+        with_fixup=init == "fixup",
+    )
+    return drawn(make, seed, init, layers)
 
 
 class VGG(Staged):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from gradscape.config import DataConfig, OptimConfig, RunConfig
 from gradscape.net_config import NetConfig
@@ -12,7 +11,7 @@ from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.configure import configure
 from gradscape.study.controls_report import PARTS, QUESTION
 from gradscape.study.fields import Value
-from gradscape.study.presets import Preset
+from gradscape.study.presets import Preset, based_on
 from gradscape.study.reproduction import Reproduction
 
 RATE = 0.05  # of the paper's sweep over batch sizes, Table 2
@@ -47,27 +46,27 @@ class ControlsPreset(Preset):
     noise: int
 
 
-def preset(cut: str, **changes: Any) -> ControlsPreset:
-    """The BatchNorm study's preset of this name, with changes; nothing is measured within these runs."""
-    unmeasured = {"measures": 0, "curvature": 0, "landscape": 0, "keep_every": 0}
-    return ControlsPreset(**{**vars(BATCHNORM.presets[cut]), **unmeasured, **changes})
-
-
+SIZES, DECAYS = (50, 100, 400), (0.0, 0.0005, 0.005)
+UNMEASURED = {"measures": 0, "curvature": 0, "landscape": 0, "keep_every": 0}
+QUICK, SMALL, PAPER = (BATCHNORM.presets[name] for name in ("quick", "small", "paper"))
 PRESETS = {
-    "quick": preset(
-        "quick",
+    "quick": based_on(
+        QUICK,
+        ControlsPreset,
+        **UNMEASURED,
         train=720,
         valid=250,  # they decide here
         seeds=2,
-        key_seeds=2,
-        sizes=(50, 100, 400),
+        sizes=SIZES,
         decays=(0.0, 0.005, 0.02),
         noise=10,
     ),
-    "small": preset(
-        "small", seeds=3, key_seeds=3, sizes=(50, 100, 400), decays=(0.0, 0.0005, 0.005), noise=20
+    "small": based_on(
+        SMALL, ControlsPreset, **UNMEASURED, seeds=3, key_seeds=3, sizes=SIZES, decays=DECAYS, noise=20
     ),
-    "paper": preset("paper", sizes=(50, 100, 200, 400, 800), decays=(0.0, 0.0005, 0.005), noise=20),
+    "paper": based_on(
+        PAPER, ControlsPreset, **UNMEASURED, sizes=(50, 100, 200, 400, 800), decays=DECAYS, noise=20
+    ),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from gradscape.config import DATASETS, DataConfig, RunConfig
 
@@ -43,6 +43,14 @@ class Preset:
     seeds: int
     key_seeds: int
     why: str
+
+
+P = TypeVar("P", bound=Preset)
+
+
+def based_on(base: Preset, kind: type[P], **changes: Any) -> P:
+    """A preset of another kind with the base's values, some changed, and those that only its kind has."""
+    return kind(**{**vars(base), **changes})
 
 
 def plan_data(preset: Preset, data: str) -> DataConfig:

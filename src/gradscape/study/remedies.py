@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from gradscape.config import DataConfig, OptimConfig, RunConfig
-from gradscape.study.presets import Preset, apart, whole
+from gradscape.study.batchnorm import BATCHNORM
+from gradscape.study.presets import Preset, apart, based_on, whole
 from gradscape.study.remedies_names import BASE, KEY, REMEDIES, at
 from gradscape.study.remedies_report import PARTS, QUESTION
 from gradscape.study.reproduction import Reproduction
@@ -26,58 +27,24 @@ class RemediesPreset(Preset):
     key_rates: tuple[float, ...]
 
 
+QUICK, SMALL, PAPER = (BATCHNORM.presets[name] for name in ("quick", "small", "paper"))
+# Few images for curvature and landscape in the small ones: so many networks would take days.
 PRESETS = {
-    "quick": RemediesPreset(
-        data="digits",
-        epochs=6,
-        shrink=5,
-        train=1_000,
-        valid=75,
-        augment=False,
-        measures=12,
-        curvature=20,
-        landscape=20,
-        keep_every=0,
-        seeds=1,
-        key_seeds=2,
-        why="to run in minutes on two cores",
-        rates=(0.01,),
-        key_rates=(0.0001,),
-    ),
-    "small": RemediesPreset(
-        data="cifar100",
+    "quick": based_on(QUICK, RemediesPreset, landscape=20, keep_every=0, rates=(0.01,), key_rates=(0.0001,)),
+    "small": based_on(
+        SMALL,
+        RemediesPreset,
         epochs=5,
         shrink=10,
         train=2_500,
-        valid=500,
-        augment=True,
-        measures=12,
         curvature=20,
         landscape=60,
         keep_every=0,
-        seeds=2,
-        key_seeds=2,
         why="to run in two to three hours on two cores",
         rates=(0.01,),
         key_rates=(0.0001,),
     ),
-    "paper": RemediesPreset(
-        data="cifar100",
-        epochs=100,
-        shrink=1,
-        train=None,
-        valid=None,
-        augment=True,
-        measures=12,
-        curvature=500,
-        landscape=1_000,
-        keep_every=5,
-        seeds=3,
-        key_seeds=3,
-        why="as published",
-        rates=(0.0001, 0.0005, 0.005, 0.01, 0.05),
-        key_rates=(),
-    ),
+    "paper": based_on(PAPER, RemediesPreset, rates=(0.0001, 0.0005, 0.005, 0.01, 0.05), key_rates=()),
 }
 
 
