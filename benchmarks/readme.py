@@ -130,6 +130,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {
         "measured": measured,
         "quick": claims("batchnorm-quick-digits"),
+        "remedies-claims": claims("remedies-quick-digits", "the claim"),
         "training": training_short,
         "verdicts": verdicts,
         "verdict-ceiling": ceiling,
@@ -150,7 +151,6 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
     },
     "docs/studies.md": {
         "remedies": remedies("remedies-quick-digits"),
-        "remedies-claims": claims("remedies-quick-digits", "the claim"),
         "controls-claims": claims("controls-quick-digits", "the claim"),
     },
     "docs/networks.md": {"degradation": sweep_tables.degradation},
