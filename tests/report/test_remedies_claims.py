@@ -203,7 +203,7 @@ def test_the_highest_rate_that_trains_in_words() -> None:
 
 
 def test_the_answer_follows_from_verdicts() -> None:
-    lead, trains, *questions, highest, scope = told(study(STORY, rates=RATES))
+    lead, trains, *questions, highest, _, scope = told(study(STORY, rates=RATES))
     assert lead == (
         "Yes: with the initialisation repaired the gradient is there at the start, and VGG38 still does "
         "not train without BatchNorm; with it, it does."
@@ -255,3 +255,13 @@ def test_other_data_is_said() -> None:
     found = study(STORY)
     other = dataclasses.replace(found, asked={**found.asked, "data": "digits"})
     assert told(other)[-1] == "The paper's question is about CIFAR-100; these runs are on digits."
+
+
+def test_the_answer_says_whether_smooth_networks_are_the_accurate_ones() -> None:
+    """In `SMOOTH` β falls as accuracy rises; turned round it rises; among noise nothing is said."""
+    assert "Over all remedies the smoother a network is" in " ".join(told(study(SMOOTH)))
+    rough = {role: shape._replace(beta=1e4 / shape.beta) for role, shape in SMOOTH.items()}
+    (sentence,) = [text for text in told(study(rough)) if "Over all remedies" in text]
+    assert sentence.startswith("Over all remedies the less smooth a network is through training, the more")
+    assert "ρ = " in sentence
+    assert "Over all remedies" not in " ".join(told(study(SIGNAL)))

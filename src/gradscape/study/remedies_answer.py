@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gradscape.records import StudyRecord
 from gradscape.report.claims import ONE_SEED, Claim
+from gradscape.study.remedies_claims import BETA, correlation
 from gradscape.study.remedies_names import BOTH, HE, NORMED, REMEDIES
-from gradscape.study.remedies_numbers import all_train, highest_rate, there
+from gradscape.study.remedies_numbers import SMOOTHNESS, all_train, highest_rate, there
 
 
 def answer(study: StudyRecord, found: Sequence[Claim]) -> list[str]:
@@ -17,7 +18,7 @@ def answer(study: StudyRecord, found: Sequence[Claim]) -> list[str]:
     scope = (
         "" if data == "cifar100" else f"The paper's question is about CIFAR-100; these runs are on {data}."
     )
-    return [lead(study, of), which(study), *questions(study, of), scope]
+    return [lead(study, of), which(study), *questions(study, of), direction(study), scope]
 
 
 def lead(study: StudyRecord, of: Mapping[str, Claim]) -> str:
@@ -65,6 +66,15 @@ def questions(study: StudyRecord, of: Mapping[str, Claim]) -> list[str]:
     rates = {role: highest_rate(study, role) for role in (HE, NORMED, BOTH) if role in study.roles}
     told = ", ".join(f"{REMEDIES[role].label} {rate}" for role, rate in rates.items())
     return [*(say(of[name]) for name, say in asked.items()), f"Highest learning rate that trains: {told}."]
+
+
+def direction(study: StudyRecord) -> str:
+    """Whether it is the smooth networks that are accurate, over all remedies; empty while that is open."""
+    found = correlation(study, SMOOTHNESS[BETA][1])
+    if found.low is None or found.high is None or found.low <= 0 <= found.high:
+        return ""
+    which = "less smooth" if found.low > 0 else "smoother"
+    return f"Over all remedies the {which} a network is through training, the more accurate it is ({found})."
 
 
 def decided(claim: Claim) -> str:
