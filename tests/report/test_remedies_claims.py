@@ -209,7 +209,7 @@ def test_the_answer_follows_from_verdicts() -> None:
         "not train without BatchNorm; with it, it does."
     )
     assert trains == (
-        "At the paper's learning rate train: BatchNorm, skips, BatchNorm + He; do not: VGG38, He."
+        "At the paper's learning rate train: BatchNorm, skips, BatchNorm + He; do not, or not with every seed: VGG38, He."
     )
     assert questions[0] == (
         "Does VGG38 with He initialisation train without BatchNorm? No (0.01, 95 % interval 0.01 … 0.01, "

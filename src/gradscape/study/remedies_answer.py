@@ -48,7 +48,7 @@ def which(study: StudyRecord) -> str:
     )
     parts = [
         f"train: {', '.join(yes)}" if yes else "",
-        f"do not: {', '.join(no)}" if no else "",
+        f"do not, or not with every seed: {', '.join(no)}" if no else "",
         f"not run to the end: {', '.join(unknown)}" if unknown else "",
     ]
     return f"At the paper's learning rate {'; '.join(part for part in parts if part)}."
