@@ -209,7 +209,8 @@ def test_the_answer_follows_from_verdicts() -> None:
         "not train without BatchNorm; with it, it does."
     )
     assert trains == (
-        "At the paper's learning rate train: BatchNorm, skips, BatchNorm + He; do not, or not with every seed: VGG38, He."
+        "At the paper's learning rate train: BatchNorm, skips, BatchNorm + He; do not, or not with every "
+        "seed: VGG38, He."
     )
     assert questions[0] == (
         "Does VGG38 with He initialisation train without BatchNorm? No (0.01, 95 % interval 0.01 … 0.01, "
@@ -248,7 +249,7 @@ def test_seeds_that_disagree_settle_nothing() -> None:
 
 def test_remedies_without_all_their_runs_are_named_apart() -> None:
     trains = told(study(STORY, replaced={"he-s1": None}))[1]
-    assert trains.endswith("do not: VGG38; not run to the end: He.")
+    assert trains.endswith("do not, or not with every seed: VGG38; not run to the end: He.")
 
 
 def test_other_data_is_said() -> None:
