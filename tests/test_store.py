@@ -136,11 +136,14 @@ def test_lines_from_before_norms_of_weights_were_kept_are_read_whole(folder: Run
     assert folder.epochs()[2].flow.weights("weight_norm") == (3.0,)
 
 
-@pytest.mark.parametrize(("high", "cosine"), [(9.5, 0.2), (math.inf, math.nan)])
-def test_noise_reads_back_as_written(folder: RunFolder, high: float, cosine: float) -> None:
+@pytest.mark.parametrize(
+    ("low", "high", "cosine"),
+    [(3.5, 9.5, 0.2), (3.5, math.inf, math.nan), (math.inf, math.inf, -0.1)],  # |G|² may be, or is, none
+)
+def test_noise_reads_back_as_written(folder: RunFolder, low: float, high: float, cosine: float) -> None:
     assert folder.noise() is None
     assert folder.record().noise is None
-    noise = GradientNoise(10, 20, 0.5, 0.25, 3.5, high, cosine)
+    noise = GradientNoise(10, 20, 0.5, 0.25, low, high, cosine)
     folder.add_noise(noise)
     assert repr(folder.noise()) == repr(noise)  # NaN is not equal to itself
     assert noise.scale == 20 * 0.25 / 0.5

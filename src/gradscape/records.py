@@ -286,7 +286,7 @@ class GradientNoise:
         batch_size: B, images in each.
         gradient_square: |G|², in (nats / parameter)²; by chance below 0 where it is small.
         trace: tr Σ_B, in the same unit.
-        low, high: 95 % interval of the noise scale, in images; `high` may be infinite.
+        low, high: 95 % interval of the noise scale, in images; infinite where |G|² may be 0.
         cosine: mean cosine between the gradients of two mini-batches.
     """
 
@@ -305,13 +305,15 @@ class GradientNoise:
         return above / self.gradient_square if self.gradient_square > 0 else math.inf
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; None for an infinite end, and for a cosine that no two gradients have."""
+        """Plain values; None for what is infinite, and for a cosine that no two gradients have."""
         return {name: plain_number(value) for name, value in vars(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GradientNoise:
-        absent = {"high": math.inf, "cosine": math.nan}
-        known: dict[str, Any] = {n: absent[n] if value is None else value for n, value in values.items()}
+        absent = {"cosine": math.nan}
+        known: dict[str, Any] = {
+            name: absent.get(name, math.inf) if value is None else value for name, value in values.items()
+        }
         return cls(**known)
 
 
