@@ -117,7 +117,7 @@ def remedies(folder: str) -> Callable[[], str]:
 def numbers(claim: dict[str, Any]) -> str:
     """What the parts that decide a claim measured and found; of others, why they are not decided."""
     if claim["verdict"] not in ("holds", "does not hold"):
-        return str(claim["reason"])
+        return str(claim["reason"]).replace("|", "\\|")
     deciding = [part for part in claim["parts"] if part["verdict"] == claim["verdict"]]
     shown = [f"{part['measured']}: {part['reason']}".replace("|", "\\|") for part in deciding[:SHOWN]]
     if more := len(deciding) - len(shown):
