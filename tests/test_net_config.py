@@ -14,14 +14,14 @@ from gradscape.net_config import NetConfig
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"init": "fixup"}, r"net.init: 'fixup' is for residual networks, .*add --net.skip for a VGG"),
+        ({"init": "fixup"}, r"net.init: 'fixup' is for residual networks, .*add --net.skip yes for a VGG"),
         (
             {"init": "fixup", "family": "plain"},
             "for residual networks, and this plain has no skips",
         ),
         (
             {"init": "fixup", "skip": True},
-            r"'fixup' takes the place of normalisation, and norm batch is given; add --net.norm none",
+            r"takes the place of normalisation, and norm batch is given; add --net.norm none --net.entry_norm no",
         ),
         (
             {"init": "fixup", "skip": True, "norm": "none", "entry_norm": True},

@@ -153,7 +153,7 @@ class NetConfig:
         if self.stochastic_depth and not self.residual:
             raise ConfigError(
                 f"net.stochastic_depth: {self.stochastic_depth} skips residual blocks, of which this "
-                f"{self.family} has none; add --net.skip for a VGG, or try --net.family resnet"
+                f"{self.family} has none; add --net.skip yes for a VGG, or try --net.family resnet"
             )
 
     def require_fixup(self) -> None:
@@ -161,13 +161,13 @@ class NetConfig:
         if not self.residual:
             raise ConfigError(
                 f"net.init: 'fixup' is for residual networks, and this {self.family} has no skips; "
-                "add --net.skip for a VGG, or try --net.family resnet, or --net.init he"
+                "add --net.skip yes for a VGG, or try --net.family resnet, or --net.init he"
             )
         if self.norm != "none" or self.entry_norm:
             which = "entry_norm" if self.norm == "none" else f"norm {self.norm}"
             raise ConfigError(
                 f"net.init: 'fixup' takes the place of normalisation, and {which} is given; "
-                "add --net.norm none without --net.entry-norm"
+                "add --net.norm none --net.entry_norm no"
             )
 
     @property
