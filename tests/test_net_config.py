@@ -21,7 +21,7 @@ from gradscape.net_config import NetConfig
         ),
         (
             {"init": "fixup", "skip": True},
-            r"takes the place of normalisation, and norm batch is given; add --net.norm none --net.entry_norm no",
+            r"norm batch is given; add --net.norm none --net.entry_norm no",
         ),
         (
             {"init": "fixup", "skip": True, "norm": "none", "entry_norm": True},
