@@ -114,6 +114,17 @@ def remedies(folder: str) -> Callable[[], str]:
     return text
 
 
+def whole(folder: str, name: str) -> Callable[[], str]:
+    """A study's table as it is."""
+
+    def text() -> str:
+        with (ROOT / "results" / folder / "tables" / f"{name}.csv").open() as file:
+            head, *rows = csv.reader(file)
+        return "\n".join(table(head, rows))
+
+    return text
+
+
 def numbers(claim: dict[str, Any]) -> str:
     """What the parts that decide a claim measured and found; of others, why they are not decided."""
     if claim["verdict"] not in ("holds", "does not hold"):

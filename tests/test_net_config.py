@@ -83,9 +83,10 @@ def test_what_makes_no_sense_is_refused_with_what_is_allowed(values: dict[str, A
 
 
 def test_instance_norm_needs_more_than_one_pixel() -> None:
-    net = {"family": "vgg", "depth": 10, "stages": 4, "norm": "instance"}
+    net = {"family": "vgg", "depth": 10, "stages": 4, "norm": "instance", "norm_where": "everywhere"}
     with pytest.raises(ConfigError, match="instance normalises over pixels, and 4 stages leave one"):
         from_dict(RunConfig, {"net": net})
+    assert from_dict(RunConfig, {"net": {**net, "norm_where": "blocks"}})
 
 
 @pytest.mark.parametrize(
@@ -139,8 +140,9 @@ def test_a_later_setting_makes_another_run() -> None:
         {"net": {"norm": "group", "groups": 4}},
         {"optim": {"name": "sgd"}},
         {"optim": {"momentum": 0.5}},
+        {"optim": {"decayed": "weights"}},
         {"noise_batches": 2},
     ]
     found = {from_dict(RunConfig, change).identity for change in changes}
-    assert len(found | {plain.identity}) == 7
+    assert len(found | {plain.identity}) == 8
     assert from_dict(RunConfig, to_dict(plain)) == plain

@@ -106,6 +106,9 @@ class OptimConfig:
     min_lr: float = option(2e-5, "learning rate the cosine ends at")
     period: int | None = option(None, "epochs from lr to min_lr (default: the run's epochs)")
     weight_decay: float = option(0.0, "L2 penalty in the gradient")
+    decayed: Literal["all", "weights"] = option(
+        "all", "what is penalised: all parameters (the paper), or weights of convolutions and linear layers"
+    )
     momentum: float = option(0.9, "of SGD: decay of the sum of gradients")
     beta1: float = option(0.9, "decay of Adam's first moment")
     beta2: float = option(0.999, "decay of Adam's second moment")
@@ -196,7 +199,8 @@ class RunConfig:
             self.net.stages,
             f"{size}-pixel images must halve {halvings} times without remainder",
         )
-        if self.net.norm == "instance" and size == 2**halvings:
+        inside = self.net.family == "vgg" and self.net.norm_where == "blocks"  # before the last halving
+        if self.net.norm == "instance" and size >> (halvings - inside) == 1:
             raise ConfigError(
                 f"net.norm: instance normalises over pixels, and {self.net.stages} stages leave one; "
                 "give fewer --net.stages or another --net.norm"
@@ -244,7 +248,7 @@ LATER: Mapping[str, Mapping[str, object]] = {
         "dropout": 0.0,
         "stochastic_depth": 0.0,
     },
-    "optim": {"name": "adam", "momentum": 0.9},
+    "optim": {"name": "adam", "momentum": 0.9, "decayed": "all"},
 }
 
 

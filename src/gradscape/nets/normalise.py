@@ -63,13 +63,15 @@ class BatchRenorm2d(nn.Module):
     which evaluation takes: by r, of σ, and d, of μ, both without gradient. The paper's schedule bounds them
     (§4.1): r_max = 1 and d_max = 0, which is BatchNorm, for 5,000 of its 130,000 steps, then linearly to
     r_max = 3 at 40,000 and d_max = 5 at 25,000. Here these are shares of `steps`, or a short run would never
-    leave BatchNorm. The moving averages begin as plain means, which the paper's long beginning does without.
+    leave BatchNorm. So is α, up to BatchNorm's 0.1: over the paper's 100 mini-batches a short run's averages
+    would be far behind. They begin as plain means, which the paper's long beginning does without.
 
     Args:
         channels: C of an input of shape (N, C, H, W).
         steps: mini-batches of the whole training.
         eps: ε of Algorithm 1, in σ_B and so in the moving σ.
-        momentum: α, the weight of the newest mini-batch in the moving averages (§4.1); None for plain means.
+        momentum: α, the weight of the newest mini-batch in the moving averages; by default the paper's 0.01
+            (§4.1) × 130,000 / steps, 0.1 at most.
 
     Example:
         >>> BatchRenorm2d(32, steps=45_000)
@@ -81,10 +83,12 @@ class BatchRenorm2d(nn.Module):
     num_batches_tracked: Tensor
 
     def __init__(
-        self, channels: int, steps: int = PAPER_STEPS, eps: float = 1e-5, momentum: float | None = 0.01
+        self, channels: int, steps: int = PAPER_STEPS, eps: float = 1e-5, momentum: float | None = None
     ) -> None:
         super().__init__()
-        self.steps, self.eps, self.momentum = steps, eps, momentum
+        self.steps, self.eps = steps, eps
+        shared = min(0.1, 0.01 * PAPER_STEPS / steps)
+        self.momentum: float | None = shared if momentum is None else momentum  # None for plain means
         self.weight = nn.Parameter(torch.ones(channels))  # γ
         self.bias = nn.Parameter(torch.zeros(channels))  # β
         self.register_buffer("running_mean", torch.zeros(channels))  # μ

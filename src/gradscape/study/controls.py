@@ -103,7 +103,9 @@ def plan_penalties(preset: ControlsPreset, data: DataConfig) -> dict[str, RunCon
         f"{network}-l2-{decay:g}": RunConfig(
             net=net,
             data=data,
-            optim=OptimConfig(name="sgd", lr=SGD_RATE, min_lr=SGD_RATE, weight_decay=decay),
+            optim=OptimConfig(
+                name="sgd", lr=SGD_RATE, min_lr=SGD_RATE, weight_decay=decay, decayed="weights"
+            ),
             batch_size=BASE // preset.shrink,
             epochs=preset.epochs,
         )

@@ -76,6 +76,8 @@ REMEDIES: dict[str, Remedy] = {
     BOTH: Remedy("BatchNorm + He", TOGETHER, vgg38(norm="batch", init="he")),
     "bn+skip": Remedy("BatchNorm + skips", TOGETHER, vgg38(norm="batch", skip=True)),
     "he+skip": Remedy("He + skips", TOGETHER, vgg38(init="he", skip=True)),
+    # Salimans & Kingma (2016), §3, scale by data too, each channel where LSUV scales a layer.
+    "weight+lsuv": Remedy("weight normalisation + LSUV", TOGETHER, vgg38(norm="weight", init="lsuv")),
     "bn+dropout": Remedy("BatchNorm + dropout", TOGETHER, vgg38(norm="batch", dropout=0.1)),
     "bn+stochastic-depth": Remedy(
         "BatchNorm + skips + stochastic depth", TOGETHER, vgg38(norm="batch", skip=True, stochastic_depth=0.5)

@@ -40,8 +40,13 @@ def first_gradient(run: RunRecord) -> float:
 
 
 def start_slope(run: RunRecord) -> float:
-    """Orders of magnitude by which gradients grow from one weight layer to the next, at initialisation."""
-    return steepness(log10(start_flow(run))) if run.start else math.nan
+    """Orders of magnitude by which gradients grow from one weight layer to the next, at initialisation.
+
+    NaN where a gradient is exactly 0, as Fixup has them, of which there is no order.
+    """
+    if run.start is None or not start_flow(run).all():
+        return math.nan
+    return steepness(log10(start_flow(run)))
 
 
 def likeness(run: RunRecord) -> float:

@@ -165,7 +165,7 @@ def run(
         if news:
             report(news)
     with alone(device):
-        measure_start(config, folder, state, seen(IMAGES, IMAGES)[0])
+        measure_start(folder, state, seen(IMAGES, IMAGES)[0])
     if config.curvature_images:
         with alone(device):
             measure_curvature(config, folder, "start", state, seen(config.curvature_images), report)

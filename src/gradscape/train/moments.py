@@ -34,14 +34,14 @@ Batches = list[Images]
 Report = Callable[[str], None]
 
 
-def measure_start(config: RunConfig, folder: RunFolder, state: TrainState, batch: Images) -> None:
+def measure_start(folder: RunFolder, state: TrainState, batch: Images) -> None:
     """Measure gradients and signal of the initial weights and keep them, unless the folder has them.
 
-    One forward and one backward pass in train mode, so that BatchNorm takes the batch's statistics; model,
-    buffers and random numbers are left as found.
+    One forward and one backward pass in train mode, so that BatchNorm takes the batch's statistics, but
+    without dropout or stochastic depth: one draw of them would say little. The model is left as found.
 
     Args:
-        config, folder: the run's, whose seed draws what is random in the forward pass.
+        folder: the run's.
         state: the run's before its first step, its model not fused.
         batch: (x, y) of at most `IMAGES` training images.
     """
@@ -57,8 +57,10 @@ def measure_start(config: RunConfig, folder: RunFolder, state: TrainState, batch
 
     # The lock: what another thread's network is drawn from meanwhile are the generators put back here.
     with one_draw, untouched(state.model):
-        torch.manual_seed(config.seed)
-        with Trace(state.model.train(), seen):
+        for module in state.model.train().modules():
+            if layer_kind(module) == "dropout":
+                module.eval()
+        with Trace(state.model, seen):
             loss = cross_entropy(state.model(x), y)
         loss.backward()  # type: ignore[no-untyped-call]
         recorder = FlowRecorder(state.model)

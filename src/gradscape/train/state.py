@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gradscape.config import RunConfig
+from gradscape.measure.gradient_flow import parameters_and_kinds
+from gradscape.records import WEIGHT_KINDS
 from gradscape.store import Checkpoint
 from gradscape.train.networks import build_model
 
@@ -19,12 +22,11 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimize
     device = next(model.parameters()).device
     on_cuda = device.type == "cuda"
     lr = torch.tensor(optim.lr, device=device) if on_cuda else optim.lr
+    parameters = penalised(model) if optim.decayed == "weights" else model.parameters()
     if optim.name == "sgd":  # it counts no steps; fused, its kernel reads the rate where it lies
-        return torch.optim.SGD(
-            model.parameters(), lr, optim.momentum, weight_decay=optim.weight_decay, fused=True
-        )
+        return torch.optim.SGD(parameters, lr, optim.momentum, weight_decay=optim.weight_decay, fused=True)
     return torch.optim.Adam(
-        model.parameters(),
+        parameters,
         lr=lr,
         capturable=on_cuda,
         betas=(optim.beta1, optim.beta2),
@@ -34,12 +36,24 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimize
     )
 
 
+def penalised(model: nn.Module) -> list[dict[str, Any]]:
+    """Weights of convolutions and linear layers, and the rest, biases and norms, which L2 leaves alone."""
+    kinds = {id(parameter): kind for _, kind, parameter in parameters_and_kinds(model)}
+    weights, rest = (
+        [p for p in model.parameters() if (kinds[id(p)] in WEIGHT_KINDS) is wanted]
+        for wanted in (True, False)
+    )
+    return [{"params": weights}, {"params": rest, "weight_decay": 0.0}]
+
+
 class TrainState:
     """Everything a run needs to go on after an epoch, and nothing else.
 
     Attributes:
         model, optimizer: on the run's device.
         random: whether the model draws random numbers in training.
+        repeats: whether the model gives the same loss when it is given a mini-batch again in training: with
+            random numbers it does not, nor with a norm that looks at its moving averages.
         named: the optimiser's name, `adam` or `sgd`, in checkpoints.
         epoch: epochs finished.
         best_epoch, best_accuracy: the first epoch of highest validation accuracy.
@@ -50,6 +64,7 @@ class TrainState:
         self.model = build_model(config, device)
         self.optimizer = build_optimizer(config, self.model)
         self.random = config.net.random
+        self.repeats = not self.random and config.net.norm != "renorm"
         self.named = config.optim.name
         self.epoch = 0
         self.best_epoch = 0

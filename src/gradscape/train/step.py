@@ -119,9 +119,9 @@ class TrainStep:
         before = [parameter.detach().clone() for parameter in self.state.model.parameters()]
         x, y, loss = self.take(size)
         known = None
-        # Not of bf16, whose roundings are larger than what a short step changes, nor with dropout, which the
-        # measure is made without.
-        if self.precision != "bf16" and not self.state.random:
+        # Not of bf16, whose roundings are larger than what a short step changes, nor where the loss measured
+        # after the step is another than the step's own at the same weights.
+        if self.precision != "bf16" and self.state.repeats:
             gradients = [cast(Tensor, parameter.grad) for parameter in self.state.model.parameters()]
             known = loss.item(), gradients
         return step_smoothness(self.state.model, cross_entropy, (x, y), before, known, direction, lr, number)
