@@ -79,7 +79,7 @@ def test_group_normalisation_takes_its_groups_from_the_layers() -> None:
 def test_batch_renormalisation_is_algorithm_1_line_by_line() -> None:
     """Ioffe (2017): r and d are constants to the gradient, which autograd takes here through other lines."""
     torch.manual_seed(0)
-    made = drawn(BatchRenorm2d(3, steps=100))
+    made = drawn(BatchRenorm2d(3, steps=100, momentum=0.01))
     made.num_batches_tracked.fill_(16)  # of 100: step 20,800 of the paper's
     made.running_mean.copy_(torch.tensor([0.0, 2.0, -9.0]))
     made.running_deviation.copy_(torch.tensor([1.1, 9.0, 0.3]))
@@ -122,6 +122,11 @@ def test_both_bounds_of_batch_renormalisation_clip() -> None:
     r, d = made.corrections(torch.tensor([0.5, -9.0, 1.0, 1.0]), torch.tensor([2.0, 1.0, 1.0, 1.0]))
     torch.testing.assert_close(r, torch.tensor([2.0, 1.0, 1 / 3, 3.0]))
     torch.testing.assert_close(d, torch.tensor([0.5, -5.0, 0.1, 5.0]))
+
+
+@pytest.mark.parametrize(("steps", "alpha"), [(PAPER_STEPS, 0.01), (26_000, 0.05), (300, 0.1)])
+def test_a_short_run_s_moving_averages_are_as_short_up_to_batchnorm_s(steps: int, alpha: float) -> None:
+    assert BatchRenorm2d(3, steps=steps).momentum == pytest.approx(alpha)
 
 
 def test_batch_renormalisation_begins_as_batchnorm() -> None:

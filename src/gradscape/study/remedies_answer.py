@@ -24,19 +24,32 @@ def answer(study: StudyRecord, found: Sequence[Claim]) -> list[str]:
 def lead(study: StudyRecord, of: Mapping[str, Claim]) -> str:
     """The title's question, as far as the runs decide it."""
     verdicts = {name: of[name].verdict for name in ("R1", "R2", "R3")}
-    # A higher accuracy may still be that of guessing, give or take: that it trains is another question.
-    if tuple(verdicts.values()) == ("holds", "does not hold", "holds") and all_train(study, BOTH):
-        return (
-            "Yes: with the initialisation repaired the gradient is there at the start, and VGG38 still does "
-            "not train without BatchNorm; with it, it does."
-        )
-    if verdicts["R3"] == "holds":
-        return "Yes: BatchNorm raises the accuracy of a VGG38 that is well initialised already."
-    if verdicts["R3"] == "does not hold":
-        return "No: to a VGG38 that is well initialised already, BatchNorm adds no accuracy here."
     alone = any(ONE_SEED in of[name].reason for name in ("R2", "R3"))
     why = "one seed per run claims nothing" if alone else "runs are missing, or the seeds disagree"
-    return f"These runs do not settle it: {why}."
+    # A higher accuracy may still be that of guessing, give or take: that it trains is another question.
+    if tuple(verdicts.values()) == ("holds", "does not hold", "holds") and all_train(study, BOTH):
+        said = (
+            "Yes: with the initialisation repaired the gradient is there at the start, and VGG38 still does "
+            "not train at the paper's learning rate without BatchNorm; with it, it does."
+        )
+    elif verdicts["R3"] == "holds":
+        said = (
+            "At the paper's learning rate, yes: BatchNorm raises the accuracy of a VGG38 that is well "
+            "initialised already."
+        )
+    elif verdicts["R3"] == "does not hold":
+        return "No: to a VGG38 that is well initialised already, BatchNorm adds no accuracy here."
+    else:
+        return f"These runs do not settle it: {why}."
+    return f"{said} {BEST[of['R8'].verdict]}"
+
+
+BEST = {
+    "holds": "It does so, too, where each has its best learning rate.",
+    "does not hold": "Where each has its best learning rate it does not: what it adds is the range of rates.",
+    "undecided": "Whether it does where each has its best learning rate stays open here.",
+    "not measured": "",
+}
 
 
 def which(study: StudyRecord) -> str:
@@ -59,8 +72,9 @@ def questions(study: StudyRecord, of: Mapping[str, Claim]) -> list[str]:
     asked: dict[str, Callable[[Claim], str]] = {
         "R2": lambda claim: f"Does VGG38 with He initialisation train without BatchNorm? {decided(claim)}",
         "R3": lambda claim: f"Does BatchNorm add to a well-initialised network? {decided(claim)}",
+        "R8": lambda claim: f"And where each has its best learning rate? {decided(claim)}",
         "R4": lambda claim: f"Is the loss smoother with it? {decided(claim)}",
-        "R6": lambda claim: f"Does the gradient predict accuracy better than smoothness? {decided(claim)}",
+        "R6": lambda claim: f"Does the gradient predict accuracy better than effective β? {decided(claim)}",
         "R7": lambda claim: f"Does telling images apart, before training? {decided(claim)}",
     }
     rates = {role: highest_rate(study, role) for role in (HE, NORMED, BOTH) if role in study.roles}
@@ -74,7 +88,12 @@ def direction(study: StudyRecord) -> str:
     if found.low is None or found.high is None or found.low <= 0 <= found.high:
         return ""
     which = "less smooth" if found.low > 0 else "smoother"
-    return f"Over all remedies the {which} a network is through training, the more accurate it is ({found})."
+    among = correlation(study, SMOOTHNESS[BETA][1], [role for role in there(study) if all_train(study, role)])
+    return (
+        f"Over all remedies the {which} a network is through training, the more accurate it is ({found}); "
+        "but a network that does not train lies on a plateau, which is smooth. Among those that train: "
+        f"{among}."
+    )
 
 
 def decided(claim: Claim) -> str:

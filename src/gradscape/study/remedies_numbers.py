@@ -168,6 +168,21 @@ def highest_rate(study: StudyRecord, role: str) -> Highest:
     return Highest(best, tuple(trained), left)
 
 
+def best(study: StudyRecord, role: str) -> str:
+    """The role of a remedy's runs at the learning rate of the highest mean validation accuracy."""
+    means = {
+        name: fmean(found.values())
+        for name in rated(study, role).values()
+        if (found := accuracies(study, name, "valid"))
+    }
+    return max(means, key=means.__getitem__, default=role)
+
+
+def rate_of(role: str) -> float:
+    """The learning rate of a role's runs."""
+    return float(role.rpartition("@")[2]) if "@" in role else BASE
+
+
 def rated(study: StudyRecord, role: str) -> dict[float, str]:
     """Learning rate → role of a remedy's runs at it, rising."""
     others = [name for name in study.roles if name.startswith(f"{role}@")]
