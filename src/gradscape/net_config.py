@@ -82,7 +82,7 @@ class NetConfig:
     )
     dropout: float = option(
         0.0,
-        "share of values dropped after each activation of a block, in residual ones between the convolutions",
+        "share of values dropped within blocks, after activations (DenseNet: after convolutions)",
     )
     stochastic_depth: float = option(
         0.0,

@@ -120,16 +120,25 @@ def test_a_finding_that_no_control_keeps() -> None:
     assert lead == (
         "Larger batches do better at equal epochs and the same rate, as in the paper. "
         "At equal updates larger batches are not ahead; so it is the number of updates. "
-        "Where the rate goes with the batch, larger ones are not ahead; so it is the rate beside the batch "
-        "size, the noise of a step. "
+        "At rates that go with the batch or its root, larger ones are not ahead throughout; so it is the rate "
+        "beside the batch size, the noise of a step. "
         "Under BatchNorm, L2 does not change the accuracy: it shrinks the weights and so raises the "
         "effective learning rate. The gradient's noise falls with the batch size."
     )
     assert numbers.startswith("Validation accuracy of batch 400 less that of batch 100: +0.0")
     assert "(equal updates, n = 3)" in numbers
-    assert numbers.endswith("After training the noise tr Σ_B goes as B to the power -1.00.")
+    assert numbers.endswith(
+        "The noise tr Σ_B after training goes as B to the power -1, 95 % interval -1 … -1, n = 3."
+    )
     assert decay.startswith("L2 0.005 against none: ‖w‖ × 0.00 and validation accuracy ")
     assert decay.endswith(" in VGG08 without BatchNorm (n = 3).")
+
+
+def test_runs_that_hardly_train_are_counted() -> None:
+    """Training accuracy is 0.05 above validation's; twice guessing is 0.02."""
+    found = study(accuracy={"batch-50": -0.04, "updates-50": -0.04})
+    _, numbers, _ = answer(found, claims(found))
+    assert "At 2 of the 12 settings training accuracy is below twice guessing" in numbers
 
 
 def test_a_finding_that_every_control_keeps() -> None:

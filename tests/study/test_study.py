@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +208,22 @@ def test_a_study_says_once_that_it_fell_back(tmp_path: Path) -> None:
     page = (tmp_path / "report" / "index.html").read_text()
     assert "<li>bf16</li>" in page
     assert "<dt>fallback</dt>" in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"key": ("vgg38-bm",)},
+            "study batchnorm: key: 'vgg38-bm' is not one of its roles, .*did you mean 'vgg38-bn'",
+        ),
+        ({"roles": lambda preset, data: {}}, "study batchnorm: `roles` gave none; give one run at least"),
+    ],
+)
+def test_a_study_that_cannot_be_is_said_in_one_line(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        replace(BATCHNORM, **changes).plan("quick")
+
+
+def test_a_study_may_have_no_key() -> None:
+    assert set(replace(BATCHNORM, key=()).plan("small").seeds.values()) == {2}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -114,3 +115,20 @@ def test_adam_gives_scale_free_weights_another_effective_rate() -> None:
         )
     for name, turn in turns[0].items():
         assert turn == pytest.approx(2 * turns[1][name], rel=1e-6)
+
+
+def test_a_penalty_on_weights_leaves_biases_and_norms_alone() -> None:
+    """A step with L2 less the step without it is −lr · λ · w of weights, and nothing of the rest."""
+    ends = {}
+    for decay in (0.0, 0.5):
+        asked = replace(config(LR, decay), optim=replace(config(LR, decay).optim, decayed="weights"))
+        model = build_model(asked, torch.device("cpu"))
+        start = {name: value.detach().clone() for name, value in model.named_parameters()}
+        x, y = batch(1)
+        cross_entropy(model(x.float()), y).backward()
+        build_optimizer(asked, model).step()
+        ends[decay] = dict(model.named_parameters())
+    for name, before in start.items():
+        difference = ends[0.5][name] - ends[0.0][name]
+        expected = -LR * 0.5 * before if before.dim() > 1 else torch.zeros_like(before)
+        torch.testing.assert_close(difference, expected, rtol=1e-4, atol=1e-6)

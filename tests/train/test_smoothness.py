@@ -91,3 +91,14 @@ def test_records_from_before_have_none(tmp_path: Path) -> None:
     assert EpochRecord.from_dict(values) == record.epochs[0]
     with pytest.raises(ConfigError, match="smoothness_every: -1 is not possible; give 0 or more steps"):
         replace(SMALL, smoothness_every=-1)
+
+
+@pytest.mark.parametrize("norm", ["batch", "renorm", "group"])
+def test_the_gradient_s_change_goes_to_nothing_with_the_distance(tmp_path: Path, norm: str) -> None:
+    """Also with a norm that looks at moving averages, which the step itself has moved on."""
+    net = gs.NetConfig(depth=14, filters=8, norm=norm)  # type: ignore[arg-type]
+    still = replace(SMALL, net=net, optim=gs.OptimConfig(lr=1e-7, min_lr=0.0), smoothness_every=1)
+    record, _ = trained(still, tmp_path)
+    measures = [measure for epoch in record.epochs for measure in epoch.smoothness]
+    assert measures
+    assert all(max(m.changes) < 0.01 * m.gradient_norm for m in measures if m.along == "gradient")

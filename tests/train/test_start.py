@@ -168,3 +168,15 @@ def test_gradients_of_vgg38_vanish_explode_or_pass(
     assert len(convolutions) == 37
     assert 1 / 4 < convolutions[0] / first < 4
     assert 1 / 4 < convolutions[-1] / last < 4
+
+
+def test_no_block_is_skipped_in_what_is_measured(tmp_path: Path) -> None:
+    """A skipped block's gradients are exactly 0, and which are skipped is a toss."""
+    net = NetConfig(depth=14, filters=4, norm="none", skip=True, stochastic_depth=0.9)
+    for seed in range(3):
+        folder, config = RunFolder(tmp_path / f"run-{seed}"), replace(TINY, net=net, seed=seed)
+        folder.create(config)
+        measure_start(folder, TrainState(config, CPU), first_images())
+        start = folder.start()
+        assert start is not None
+        assert min(start.weights()) > 0

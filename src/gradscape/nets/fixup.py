@@ -2,7 +2,8 @@
 
 Their rules: 1. the classifier and the last layer of every branch start at 0; 2. other layers start as usual,
 those inside branches scaled by L^(-1/(2m-2)); 3. a scalar multiplier in every branch, and a scalar bias
-before each convolution, linear layer and activation.
+before each convolution, linear layer and activation. What is not a residual block, as a network's entry and
+the reduction blocks of a VGG, keeps its own biases and is initialised as He et al. (2015) have it.
 """
 
 from __future__ import annotations

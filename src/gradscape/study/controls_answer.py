@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+from gradscape.intervals import interval
 from gradscape.records import StudyRecord
 from gradscape.report.claims import ONE_SEED, Claim, Verdict, differences
 from gradscape.report.noises import slopes
 from gradscape.report.outcomes import finals
-from gradscape.report.runs import joined
+from gradscape.report.runs import guessing, joined
 from gradscape.report.scale_free import scales
 from gradscape.study.controls_names import BASE, CONTROLS, NORMED, PLAIN, decays, larger, sized
 
@@ -24,8 +25,8 @@ LEAD: Mapping[str, Mapping[Verdict, str]] = {
         "does not hold": "At equal updates larger batches are not ahead",
     },
     "K3": {
-        "holds": "Where the rate goes with the batch, larger ones are ahead",
-        "does not hold": "Where the rate goes with the batch, larger ones are not ahead",
+        "holds": "At rates that go with the batch or its root, larger ones are ahead",
+        "does not hold": "At rates that go with the batch or its root, larger ones are not ahead throughout",
     },
     "K4": {
         "holds": (
@@ -92,8 +93,21 @@ def leads_in_words(study: StudyRecord, found: Sequence[Claim]) -> str:
     ]
     lead = f"Validation accuracy of batch {larger(study)[-1]} less that of batch {BASE}: {', '.join(known)}."
     steepness = list(slopes(study, list(sized(study, "batch"))).values())
-    noise = f"After training the noise tr Σ_B goes as B to the power {fmean(steepness or [0]):.2f}."
-    return joined([lead if known else "", noise if steepness else ""])
+    noise = f"The noise tr Σ_B after training goes as B to the power {interval(steepness or [0])}."
+    return joined([lead if known else "", near_guessing(study), noise if steepness else ""])
+
+
+def near_guessing(study: StudyRecord) -> str:
+    """That runs hardly train, where they do not: what is compared then is luck."""
+    ends = {role: finals(study, role, "train") for control in CONTROLS for role in sized(study, control)}
+    means = {role: fmean(found.values()) for role, found in ends.items() if found}
+    few = [role for role, mean in means.items() if mean <= 2 * guessing(study)]
+    if not few:
+        return ""
+    return (
+        f"At {len(few)} of the {len(means)} settings training accuracy is below twice guessing: such runs "
+        "have hardly begun to learn, and differences between them say little."
+    )
 
 
 def decay_in_words(study: StudyRecord) -> str:

@@ -91,9 +91,9 @@ def decay(study: StudyRecord) -> Claim:
 
     return Claim(
         "K4",
-        "Under BatchNorm, L2 scales weights alone",
-        "With BatchNorm everywhere, an L2 penalty leaves the accuracy where it is, but makes the weights "
-        "smaller and so raises the effective learning rate lr / ‖w‖².",
+        "Under BatchNorm, L2 changes the scale alone",
+        "With BatchNorm everywhere, an L2 penalty on weights leaves the accuracy where it is, but makes the "
+        "weights smaller and so raises the effective learning rate lr / ‖w‖².",
         "van Laarhoven 2017",
         (
             equivalent(
@@ -115,7 +115,7 @@ def noise(study: StudyRecord) -> Claim:
     return Claim(
         "K5",
         "The gradient's noise falls with the batch size",
-        "The larger the batch, the less its gradient differs from one mini-batch to the next, as 1 / B.",
+        "The larger the batch, the less its gradient differs from one mini-batch to the next.",
         "Kleinberg et al. 2018",
         (
             below(

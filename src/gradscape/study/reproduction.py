@@ -135,7 +135,7 @@ class Reproduction(Generic[P]):
             precision: that every run asks for.
 
         Raises:
-            ConfigError: no such preset, data set or precision, fewer than one seed.
+            ConfigError: no such preset, data set or precision, fewer than one seed, a key that is no role.
 
         Example:
             >>> len(BATCHNORM.plan("paper", seeds=1).runs())
@@ -151,6 +151,7 @@ class Reproduction(Generic[P]):
         data = chosen.data if data is None else data
         planned = self.roles(chosen, plan_data(chosen, data))
         roles = {role: replace(run, precision=precision) for role, run in planned.items()}
+        self.check_key(roles)
         key = [roles[role] for role in self.key]
         return PresetPlan(
             study=self.name,
@@ -163,5 +164,16 @@ class Reproduction(Generic[P]):
                 role: seeds or (chosen.key_seeds if run in key else chosen.seeds)
                 for role, run in roles.items()
             },
-            notes=(*departures(chosen, key[0]), *self.notes(chosen)),
+            notes=(*departures(chosen, next(iter(roles.values()))), *self.notes(chosen)),
         )
+
+    def check_key(self, roles: Mapping[str, RunConfig]) -> None:
+        """Raise unless there are roles, and those that `key` names among them."""
+        if not roles:
+            raise ConfigError(f"study {self.name}: `roles` gave none; give one run at least")
+        for role in self.key:
+            if role not in roles:
+                raise ConfigError(
+                    f"study {self.name}: key: {role!r} is not one of its roles, {', '.join(roles)}"
+                    f"{nearest(role, roles)}"
+                )
