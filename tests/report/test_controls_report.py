@@ -120,8 +120,8 @@ def test_a_finding_that_no_control_keeps() -> None:
     assert lead == (
         "Larger batches do better at equal epochs and the same rate, as in the paper. "
         "At equal updates larger batches are not ahead; so it is the number of updates. "
-        "At rates that go with the batch or its root, larger ones are not ahead throughout; so it is the rate "
-        "beside the batch size, the noise of a step. "
+        "At rates that go with the batch or its root, larger ones are not ahead throughout; so it is the "
+        "rate beside the batch size, the noise of a step. "
         "Under BatchNorm, L2 does not change the accuracy: it shrinks the weights and so raises the "
         "effective learning rate. The gradient's noise falls with the batch size."
     )
