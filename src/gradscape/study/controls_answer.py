@@ -33,7 +33,7 @@ LEAD: Mapping[str, Mapping[Verdict, str]] = {
             "Under BatchNorm, L2 does not change the accuracy: it shrinks the weights and so raises the "
             "effective learning rate."
         ),
-        "does not hold": "That L2 scales weights alone under BatchNorm does not hold here.",
+        "does not hold": "That L2 changes the scale of weights alone under BatchNorm does not hold here.",
     },
     "K5": {
         "holds": "The gradient's noise falls with the batch size.",
