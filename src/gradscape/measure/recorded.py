@@ -42,7 +42,7 @@ def recorded(record: RunRecord) -> FlowHistory:
     def table(name: str) -> Values:
         return np.array([getattr(flow, name) for flow in flows], dtype=np.float64)
 
-    sizes, norms = sizes_of(record), all(getattr(flow, "weight_norm", ()) for flow in flows)
+    sizes, norms = sizes_of(record), all(flow.weight_norm for flow in flows)
     gradient = table("rms") * np.sqrt(np.array(sizes or 1.0))
     weight = table("weight_norm") if norms and sizes else weight_of(gradient, table("relative"))
     return FlowHistory(
@@ -93,7 +93,8 @@ def weight_of(gradient: Values, relative: Values) -> Values:
 def facts(record: RunRecord) -> OptimizerFacts:
     """Of the run's optimiser; runs from before there was a choice have Adam."""
     optim = record.config["optim"]
-    name, adam = optim.get("name", "adam"), optim.get("name", "adam") == "adam"
+    name = optim.get("name", "adam")
+    adam = name == "adam"
     return OptimizerFacts(
         name=NAMES[name],
         lr=record.epochs[-1].lr,

@@ -17,7 +17,7 @@ from gradscape.ranks import (
 )
 from gradscape.records import StudyRecord
 from gradscape.report.claims import Claim, Evidence, Verdict, above, differences
-from gradscape.report.outcomes import beats, trains
+from gradscape.report.outcomes import TINY, beats, finals, trains
 from gradscape.report.runs import ended, together, unfinished
 from gradscape.report.smoothing import smoother
 from gradscape.report.spectra import flatter
@@ -26,7 +26,6 @@ from gradscape.study.remedies_numbers import (
     SIGNAL,
     SMOOTHNESS,
     Number,
-    accuracies,
     best,
     each,
     first_gradient,
@@ -230,7 +229,7 @@ class Sample:
 
 
 def sample(study: StudyRecord, number: Number, roles: Sequence[str]) -> Sample:
-    runs = [(role, seed, end) for role in roles for seed, end in accuracies(study, role, "valid").items()]
+    runs = [(role, seed, end) for role in roles for seed, end in finals(study, role, "valid").items()]
     known = {role: each(study, role, number) for role in roles}
     return Sample(
         values=tuple(known[role].get(seed, math.nan) for role, seed, _ in runs),
@@ -251,4 +250,4 @@ def against(study: StudyRecord, first: Number, second: Number) -> RankDifference
 
 
 def logarithm(values: Mapping[int, float]) -> dict[int, float]:
-    return {seed: math.log10(max(value, 2.0**-149)) for seed, value in values.items()}
+    return {seed: math.log10(max(value, TINY)) for seed, value in values.items()}

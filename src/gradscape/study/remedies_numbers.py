@@ -121,11 +121,6 @@ def epoch_seconds(run: RunRecord) -> float:
 # Whether and where it trains.
 
 
-def accuracies(study: StudyRecord, role: str, split: str) -> dict[int, float]:
-    """Seed → final accuracy; a run that diverged counts as guessing."""
-    return finals(study, role, split)
-
-
 def threshold(study: StudyRecord) -> float:
     """Training accuracy above which a network counts as training: twice that of guessing."""
     return 2 * guessing(study)
@@ -173,7 +168,7 @@ def best(study: StudyRecord, role: str) -> str:
     means = {
         name: fmean(found.values())
         for name in rated(study, role).values()
-        if (found := accuracies(study, name, "valid"))
+        if (found := finals(study, name, "valid"))
     }
     return max(means, key=means.__getitem__, default=role)
 
@@ -185,8 +180,7 @@ def rate_of(role: str) -> float:
 
 def rated(study: StudyRecord, role: str) -> dict[float, str]:
     """Learning rate → role of a remedy's runs at it, rising."""
-    others = [name for name in study.roles if name.startswith(f"{role}@")]
-    rates = {float(name.rpartition("@")[2]) for name in others}
+    rates = {rate_of(name) for name in study.roles if name.startswith(f"{role}@")}
     return {rate: role if rate == BASE else at(role, rate) for rate in sorted({BASE, *rates})}
 
 

@@ -11,6 +11,7 @@ from gradscape.report.cells import seeds_ended, spread, with_interval
 from gradscape.report.depth import depth_figure
 from gradscape.report.dots import Column, dot_figure
 from gradscape.report.figures import Figure
+from gradscape.report.outcomes import finals
 from gradscape.report.panels import flow_figure, not_done, one_split, titled
 from gradscape.report.runs import ended, joined, members, seeds_in_words, window
 from gradscape.report.smoothing import line_figure
@@ -22,7 +23,6 @@ from gradscape.study.remedies_numbers import (
     SIGNAL,
     SMOOTHNESS,
     Number,
-    accuracies,
     all_train,
     each,
     epoch_seconds,
@@ -113,7 +113,7 @@ def overview(study: StudyRecord) -> Figure:
         return [list(each(study, role, number).values()) for role in roles]
 
     accuracy = {
-        split: [list(accuracies(study, role, name).values()) for role in roles]
+        split: [list(finals(study, role, name).values()) for role in roles]
         for split, name in (("training", "train"), ("validation", "valid"))
     }
     rates = [highest_rate(study, role) for role in roles]
@@ -162,8 +162,8 @@ def every_remedy(study: StudyRecord) -> Table:
 
     cells: dict[str, Cell] = {
         "remedy": lambda role: REMEDIES[role].label,
-        "acc train": lambda role: spread(study, role, accuracies(study, role, "train")),
-        "acc valid": lambda role: spread(study, role, accuracies(study, role, "valid")),
+        "acc train": lambda role: spread(study, role, finals(study, role, "train")),
+        "acc valid": lambda role: spread(study, role, finals(study, role, "valid")),
         "trains": lambda role: {True: "yes", False: "no", None: "–"}[all_train(study, role)],
         "highest lr": lambda role: str(highest_rate(study, role)),
         "gradient at init": mean(first_gradient),
@@ -229,7 +229,7 @@ def learning_rates(study: StudyRecord) -> Table:
     for role in there(study):
         names = rated(study, role)
         cells = [
-            spread(study, names[rate], accuracies(study, names[rate], "train")) if rate in names else "–"
+            spread(study, names[rate], finals(study, names[rate], "train")) if rate in names else "–"
             for rate in rates
         ]
         rows.append((REMEDIES[role].label, *cells, str(highest_rate(study, role))))
