@@ -61,7 +61,7 @@ def tables(study: StudyRecord) -> list[Table]:
         for role, label in LABELS.items()
     )
     columns = ("activation", "acc train", "acc valid", "seeds")
-    return [Table("table-1", "Table 1. Accuracy", "", columns, rows, ("left", "right", "right", "right"))]
+    return [Table("table-1", "Table 1. Accuracy", "", columns, rows, words=(columns[0],))]
 
 
 def claims(study: StudyRecord) -> list[Claim]:

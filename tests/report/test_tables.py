@@ -14,7 +14,7 @@ TABLE = Table(
     "A \\ caption ± 1.",
     ("name", "a|b", "x_1"),
     (("lr, 1e-3", "0.479(4) ± 0.012", "<b>"), ('say "no"', "−1", "{~^#$}")),
-    ("left", "right", "right"),
+    words=("name",),
 )
 
 
@@ -54,21 +54,26 @@ def test_latex() -> None:
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0")), min_size=1))
 def test_csv_reads_back(cells: list[str]) -> None:
     row = ("first", *cells)
-    table = Table("t", "", "", row, (row,), ("left",) * len(row))
+    table = Table("t", "", "", row, (row,))
     assert list(csv.reader(io.StringIO(to_csv(table)))) == [list(row), list(row)]
 
 
 @given(st.text())
 def test_markdown_and_latex_cells_cannot_end_their_cell(text: str) -> None:
-    table = Table("t", "", "", ("a",), ((text,),), ("left",))
+    table = Table("t", "", "", ("a",), ((text,),))
     assert not re.search(r"(?<!\\)(\\\\)*\|", to_markdown(table).splitlines()[2][2:-2])
     cell = to_latex(table).split("\\midrule\n")[1].split(" \\\\\n\\bottomrule")[0]
     assert not re.search(r"(?<!\\)[&%$#_]", cell)
 
 
 def test_a_ragged_table_is_refused() -> None:
-    with pytest.raises(AssertionError, match="t: columns, alignment and rows differ in length"):
-        Table("t", "", "", ("a", "b"), (("1",),), ("left", "left"))
+    with pytest.raises(AssertionError, match="t: columns and rows differ in length"):
+        Table("t", "", "", ("a", "b"), (("1",),))
+
+
+def test_words_in_a_column_that_is_not_there_are_refused() -> None:
+    with pytest.raises(AssertionError, match="t: no such columns"):
+        Table("t", "", "", ("a",), (("1",),), words=("c",))
 
 
 @pytest.mark.parametrize(

@@ -71,24 +71,6 @@ def test_weight_normalised_layers_too() -> None:
     assert variances(model, x, 0) == pytest.approx([1] * 3, rel=1e-9)
 
 
-def test_layers_that_are_skipped_at_random_are_met_in_a_later_pass() -> None:
-    class Skipped(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layers = nn.ModuleList(nn.Linear(6, 6) for _ in range(8))
-
-        def forward(self, x: Tensor) -> Tensor:
-            for layer in self.layers:
-                if torch.rand(()) < 0.5:
-                    x = x + layer(x)
-            return x
-
-    x = Batch.of(torch.randn(9, 6))
-    torch.manual_seed(0)
-    assert unit_variance(Skipped(), x)[0] < 8
-    assert unit_variance(Skipped(), x, passes=50) == (8, [])
-
-
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_running_statistics_mode_and_random_numbers_stay(dropout: float) -> None:
     config = lsuv(dropout=dropout)

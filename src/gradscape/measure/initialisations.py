@@ -65,7 +65,7 @@ def slope_of(model: nn.Module) -> float:
 
 
 @torch.no_grad()
-def unit_variance(model: nn.Module, batch: Batch, passes: int = 1) -> tuple[int, list[str]]:
+def unit_variance(model: nn.Module, batch: Batch) -> tuple[int, list[str]]:
     """LSUV's second half (Mishkin & Matas 2016, Algorithm 1): every layer's output of variance 1, in order.
 
     Weights and biases are divided by the output's standard deviation; of weights under torch's weight_norm
@@ -76,7 +76,6 @@ def unit_variance(model: nn.Module, batch: Batch, passes: int = 1) -> tuple[int,
     Args:
         model: in the mode to scale it in; running statistics and all other buffers stay as they are.
         batch: what it is run on.
-        passes: forward passes at most, for a model that skips layers at random; it ends when all were met.
 
     Returns:
         How many layers were scaled, and the names of those whose output is constant or not finite.
@@ -100,10 +99,7 @@ def unit_variance(model: nn.Module, batch: Batch, passes: int = 1) -> tuple[int,
     scales = {id(m): found for m in layers.values() if (found := scales_of(m))}
     names = {id(m): name for name, m in layers.items() if id(m) in scales}
     with hooked([m for m in layers.values() if id(m) in names], hook):
-        for _ in range(passes):
-            layers_in_order(model, batch)
-            if len(done) == len(names):
-                break
+        layers_in_order(model, batch)
     return len(done) - len(failed), failed
 
 

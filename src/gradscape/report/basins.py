@@ -17,7 +17,7 @@ from gradscape.report.landscapes import add_scale, common_levels, draw_contours,
 from gradscape.report.panels import titled
 from gradscape.report.runs import ended, guessing, joined, said
 from gradscape.report.style import styled
-from gradscape.report.tables import Alignment, Table
+from gradscape.report.tables import Table
 
 TOP = 10  # times the loss of guessing: where the colours of a scale end
 INCREASES = (0.1, 1.0)  # nats above the middle, at which a basin's width is told
@@ -98,8 +98,7 @@ def basins_table(study: StudyRecord, name: str, title: str, roles: Mapping[str, 
         "error: of the loss in the middle, for so few images. Mean over seeds, each with directions of its "
         "own; ± is the 95 % interval (Student t)."
     )
-    sides: list[Alignment] = ["left", *["right"] * (len(columns) - 1)]  # type: ignore[list-item]
-    return Table(name, title, caption, columns, tuple(rows), tuple(sides))
+    return Table(name, title, caption, columns, tuple(rows), words=("run",))
 
 
 def middle_of(surface: Values) -> float:

@@ -104,8 +104,7 @@ def ends_table(study: StudyRecord, name: str, title: str, roles: Mapping[str, st
         "Extreme eigenvalues of the Hessian of the training loss, in nats over squared units of the "
         "parameters, BatchNorm as in training; ± is the 95 % interval over seeds (Student t)."
     )
-    alignment = ("left", *("right" for _ in (*cells, "seeds")))
-    return Table(name, title, caption, ("run", *cells, "seeds"), tuple(rows), alignment)  # type: ignore[arg-type]
+    return Table(name, title, caption, ("run", *cells, "seeds"), tuple(rows), words=("run",))
 
 
 def sharpness(study: StudyRecord, role: str) -> dict[int, float]:

@@ -51,7 +51,7 @@ class Table:
         caption: what the numbers are.
         columns: headings.
         rows: one text per column each.
-        alignment: `left` or `right` per column.
+        words: headings of the columns that are words, set left; the others are numbers, set right.
     """
 
     name: str
@@ -59,18 +59,23 @@ class Table:
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    alignment: tuple[Alignment, ...]
+    words: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        widths = {len(self.columns), len(self.alignment), *map(len, self.rows)}
-        assert len(widths) == 1, f"{self.name}: columns, alignment and rows differ in length: {widths}"
+        widths = {len(self.columns), *map(len, self.rows)}
+        assert len(widths) == 1, f"{self.name}: columns and rows differ in length: {widths}"
+        assert set(self.words) <= set(self.columns), f"{self.name}: no such columns: {self.words}"
+
+    @property
+    def alignment(self) -> tuple[Alignment, ...]:
+        return tuple("left" if column in self.words else "right" for column in self.columns)
 
 
 def to_csv(table: Table) -> str:
     """Headings and rows as RFC 4180 CSV with bare newlines.
 
     Example:
-        >>> to_csv(Table("t", "", "", ("a", "b"), (("1", "x, y"),), ("left", "left")))
+        >>> to_csv(Table("t", "", "", ("a", "b"), (("1", "x, y"),)))
         'a,b\\n1,"x, y"\\n'
     """
     out = io.StringIO()
@@ -82,7 +87,7 @@ def to_markdown(table: Table) -> str:
     """A pipe table under its title, the caption below.
 
     Example:
-        >>> print(to_markdown(Table("t", "T", "", ("a",), (("x|y",),), ("right",))).splitlines()[-1])
+        >>> print(to_markdown(Table("t", "T", "", ("a",), (("x|y",),))).splitlines()[-1])
         | x\\|y |
     """
     rules = ["---:" if side == "right" else ":---" for side in table.alignment]
@@ -96,7 +101,7 @@ def to_latex(table: Table) -> str:
     """A `table` environment with booktabs rules (needs `\\usepackage{booktabs}`).
 
     Example:
-        >>> "50\\\\% \\\\\\\\" in to_latex(Table("t", "", "", ("a",), (("50%",),), ("right",)))
+        >>> "50\\\\% \\\\\\\\" in to_latex(Table("t", "", "", ("a",), (("50%",),)))
         True
     """
     columns = "".join(side[0] for side in table.alignment)

@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from gradscape.records import StudyRecord
 from gradscape.report.basins import basins_table, landscape_figures, turning_pages
 from gradscape.report.build import Page, ReportParts
-from gradscape.report.cells import averaged, ours, seeds_ended, spread
+from gradscape.report.cells import averaged, ours, seeds_ended
 from gradscape.report.claims import ONE_SEED, Claim
 from gradscape.report.figures import Figure
 from gradscape.report.panels import both_splits, flow_figure, one_split
-from gradscape.report.runs import ended
 from gradscape.report.smoothing import band_figure, line_figure
 from gradscape.report.spectra import curvatures, ends_table, spectrum_figure
-from gradscape.report.tables import Alignment, Table
+from gradscape.report.tables import Table
+from gradscape.report.tested import accuracies
 from gradscape.study.batchnorm_claims import claims
 from gradscape.study.batchnorm_names import (
     BAND,
@@ -132,9 +132,8 @@ def learning_rates(study: StudyRecord) -> Table:
     headings = [text for name in COLUMNS for text in (name, f"{name} (paper)")]
     averages = averaged(study, [f"lr-{rate}" for rate in RATES])
     caption = f"VGG38 with BatchNorm, {batch_label(study, '100')}. {averages}"
-    return table(
-        "table-1", "Table 1. Learning rates", caption, ("learning rate", *headings, "seeds"), rows, texts=0
-    )
+    columns = ("learning rate", *headings, "seeds")
+    return Table("table-1", "Table 1. Learning rates", caption, columns, tuple(rows))
 
 
 def batch_sizes(study: StudyRecord) -> Table:
@@ -151,27 +150,12 @@ def batch_sizes(study: StudyRecord) -> Table:
     ]
     columns = ("batch size", "here", "acc train", "acc valid", "acc valid (paper)", "seeds")
     caption = f"VGG38 with BatchNorm, learning rate 0.05. {averaged(study, [f'batch-{s}' for s in BATCHES])}"
-    return table("table-2", "Table 2. Batch sizes", caption, columns, rows, texts=0)
+    return Table("table-2", "Table 2. Batch sizes", caption, columns, tuple(rows))
 
 
 def test_set(study: StudyRecord) -> Table:
-    rows = []
-    for role in study.roles:
-        runs = ended(study, role)
-        cells = [
-            spread(
-                study, role, {s: run.test[which]["accuracy"] for s, run in runs.items() if which in run.test}
-            )
-            for which in ("last", "best")
-        ]
-        epochs = ", ".join(f"{r.test['best']['epoch']:g}" for r in runs.values() if "best" in r.test)
-        rows.append((role, *cells, epochs or "–", seeds_ended(study, role)))
-    columns = ("run", "last weights", "best-validation weights", "best epoch, by seed", "seeds")
-    caption = (
-        "Accuracy on the test set; ± is the 95 % interval over seeds (Student t). "
-        "Roles that share runs repeat their numbers."
-    )
-    return table("table-3", "Table 3. Test accuracy", caption, columns, rows, texts=1)
+    roles = {role: role for role in study.roles}
+    return accuracies(study, "table-3", "Table 3. Test accuracy", "run", roles)
 
 
 def curvature(study: StudyRecord) -> Table:
@@ -183,14 +167,6 @@ def curvature(study: StudyRecord) -> Table:
 def landscape(study: StudyRecord) -> Table:
     sizes = {role: f"lr 0.05, {label}" for role, label in batch_labels(study).items()}
     return basins_table(study, "table-5", "Table 5. Loss around the trained weights", NETWORKS | sizes)
-
-
-def table(
-    name: str, title: str, caption: str, columns: Sequence[str], rows: Sequence[tuple[str, ...]], texts: int
-) -> Table:
-    """A table whose first `texts` columns are words and the others numbers."""
-    sides: list[Alignment] = ["left" if place < texts else "right" for place in range(len(columns))]
-    return Table(name, title, caption, tuple(columns), tuple(rows), tuple(sides))
 
 
 # Pages

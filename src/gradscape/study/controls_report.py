@@ -17,7 +17,7 @@ from gradscape.report.runs import ended, joined, members
 from gradscape.report.scale_free import scale_figure, scales
 from gradscape.report.tables import Table
 from gradscape.study.batchnorm_names import batch_used
-from gradscape.study.batchnorm_report import PAPER_TABLE_2, table
+from gradscape.study.batchnorm_report import PAPER_TABLE_2
 from gradscape.study.controls_answer import answer
 from gradscape.study.controls_claims import claims
 from gradscape.study.controls_names import (
@@ -126,7 +126,7 @@ def batch_sizes(study: StudyRecord) -> Table:
     )  # fmt: skip
     roles = [f"{control}-{size}" for control in CONTROLS for size in sizes(study)]
     caption = f"VGG38 with BatchNorm and Adam. {averaged(study, roles)} Controls share runs where they agree."
-    return table("table-1", "Table 1. Batch sizes", caption, columns, rows, texts=1)
+    return Table("table-1", "Table 1. Batch sizes", caption, columns, tuple(rows), words=("control",))
 
 
 def penalties(study: StudyRecord) -> Table:
@@ -154,7 +154,7 @@ def penalties(study: StudyRecord) -> Table:
         "SGD with momentum at a constant rate; ‖w‖ and ‖Δw‖ / ‖w‖ are geometric means over convolutions. "
         f"{averaged(study, roles)}"
     )
-    return table("table-2", "Table 2. L2", caption, columns, rows, texts=2)
+    return Table("table-2", "Table 2. L2", caption, columns, tuple(rows), words=("network", "penalty"))
 
 
 def gradient_noise(study: StudyRecord) -> Table:
@@ -184,7 +184,9 @@ def gradient_noise(study: StudyRecord) -> Table:
         "|G|² and tr Σ_B: squared mean and covariance of a mini-batch's gradient (McCandlish et al. 2018). A "
         f"noise scale is infinite where the noise drowns the mean of the mini-batches. {RAW} {INTERVAL}"
     )
-    return table("table-3", "Table 3. Noise of the gradient", caption, columns, rows, texts=1)
+    return Table(
+        "table-3", "Table 3. Noise of the gradient", caption, columns, tuple(rows), words=("control",)
+    )
 
 
 def noise_cell(study: StudyRecord, role: str, value: Callable[[GradientNoise], float]) -> str:

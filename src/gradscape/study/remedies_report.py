@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from gradscape.records import Start, StudyRecord
 from gradscape.report.basins import landscape_figures, landscapes, width
@@ -15,7 +15,8 @@ from gradscape.report.outcomes import finals
 from gradscape.report.panels import flow_figure, not_done, one_split, titled
 from gradscape.report.runs import ended, joined, members, seeds_in_words, window
 from gradscape.report.smoothing import line_figure
-from gradscape.report.tables import Alignment, Table
+from gradscape.report.tables import Table
+from gradscape.report.tested import accuracies
 from gradscape.study.remedies_answer import answer
 from gradscape.study.remedies_claims import MOMENTS, claims, correlation
 from gradscape.study.remedies_names import BOTH, HE, NORMED, PLAIN, REMEDIES
@@ -41,7 +42,6 @@ from gradscape.study.remedies_numbers import (
 
 QUESTION = "Does BatchNorm do more than repair the initialisation?"
 COMPARED = {role: REMEDIES[role].label for role in (PLAIN, HE, NORMED, BOTH, "skip", "selu")}
-WORDS = ("kind", "number", "remedy", "trains", "diagnosis")  # columns of tables that are no numbers
 Cell = Callable[[str], str]  # of a role
 BETA, SCALE_FREE = typical("beta"), typical("scale-free")
 
@@ -188,7 +188,8 @@ def every_remedy(study: StudyRecord) -> Table:
         "the basin at +1 nat, ≥ where it goes on beyond the plane: after training. ± is the 95 % interval "
         "over seeds (Student t)."
     )
-    return table("table-1", "Table 1. Every remedy", caption, tuple(cells), rows)
+    words = ("remedy", "trains", "diagnosis")
+    return Table("table-1", "Table 1. Every remedy", caption, tuple(cells), tuple(rows), words)
 
 
 def diagnosed(study: StudyRecord, role: str) -> str:
@@ -216,7 +217,8 @@ def predictors(study: StudyRecord) -> Table:
         "95 % interval from a bootstrap over remedies. Images: in the last convolution's output. At "
         "initialisation the smoothness is that of the first step; λmax before and after training."
     )
-    return table("table-2", "Table 2. What predicts accuracy", caption, ("kind", "number", *MOMENTS), rows)
+    columns, words = ("kind", "number", *MOMENTS), ("kind", "number")
+    return Table("table-2", "Table 2. What predicts accuracy", caption, columns, tuple(rows), words)
 
 
 def measured(study: StudyRecord, number: Number) -> bool:
@@ -238,32 +240,12 @@ def learning_rates(study: StudyRecord) -> Table:
         "Final training accuracy at each learning rate; a run that diverged counts as guessing. ± is the "
         "95 % interval over seeds (Student t)."
     )
-    return table("table-3", "Table 3. Learning rates", caption, columns, rows)
+    return Table("table-3", "Table 3. Learning rates", caption, columns, tuple(rows), words=("remedy",))
 
 
 def test_set(study: StudyRecord) -> Table:
-    rows = []
-    for role in there(study):
-        cells = [
-            spread(
-                study,
-                role,
-                {seed: run.test[which]["accuracy"] for seed, run in ended(study, role).items() if run.test},
-            )
-            for which in ("last", "best")
-        ]
-        rows.append((REMEDIES[role].label, *cells, seeds_ended(study, role)))
-    columns = ("remedy", "last weights", "best-validation weights", "seeds")
-    caption = "Accuracy on the test set; ± is the 95 % interval over seeds (Student t)."
-    return table("table-4", "Table 4. Test accuracy", caption, columns, rows)
-
-
-def table(
-    name: str, title: str, caption: str, columns: Sequence[str], rows: Sequence[tuple[str, ...]]
-) -> Table:
-    """A table whose columns are numbers, but for those of words."""
-    sides: list[Alignment] = ["left" if column in WORDS else "right" for column in columns]
-    return Table(name, title, caption, tuple(columns), tuple(rows), tuple(sides))
+    roles = {role: REMEDIES[role].label for role in there(study)}
+    return accuracies(study, "table-4", "Table 4. Test accuracy", "remedy", roles)
 
 
 PARTS = ReportParts(answer=answer, figures=figures, tables=tables, claims=claims)

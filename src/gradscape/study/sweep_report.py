@@ -22,7 +22,7 @@ from gradscape.report.figures import Figure
 from gradscape.report.heat import heat_figure
 from gradscape.report.points import Point, axes_of, exactly, named, points, ranked, shown
 from gradscape.report.runs import BRIEF, counted, joined, seeds_in_words, standing, window
-from gradscape.report.tables import Alignment, Table
+from gradscape.report.tables import Table
 
 PAIRS = 3  # heat maps, at most
 NAMED = 5  # points whose runs are not done, in words, at most
@@ -112,9 +112,8 @@ def point_table(study: StudyRecord) -> Table:
         f"{window(study, list(study.roles)).capitalize()} and over the runs that are done; acc test is on "
         "the test set with the best-validation weights. ± is half the 95 % interval over seeds (Student t)."
     )
-    sides: list[Alignment] = ["right"] * (len(axes) + 5)
     columns = (*axes, "seeds done", *measured, "not done")
-    return Table("table-1", "Table 1. Points", caption, columns, tuple(rows), (*sides, "left"))
+    return Table("table-1", "Table 1. Points", caption, columns, tuple(rows), words=("not done",))
 
 
 def cell(values: Mapping[int, float]) -> str:
@@ -146,9 +145,9 @@ def comparison_table(study: StudyRecord) -> Table:
         f"{level}; d_z is the mean over the standard deviation of the differences (Cohen 1988). "
         f"{by_chance(found)}"
     )
-    sides: tuple[Alignment, ...] = ("left", "left", *("right",) * 7, *("left",) * 3)
+    words = ("axis", "at", "verdict", "after Holm", "why")
     rows = tuple(map(comparison_row, found))
-    return Table("table-2", "Table 2. Comparisons", caption, columns, rows, sides)
+    return Table("table-2", "Table 2. Comparisons", caption, columns, rows, words)
 
 
 def comparison_row(each: Comparison) -> tuple[str, ...]:

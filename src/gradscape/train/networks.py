@@ -16,7 +16,6 @@ from gradscape.measure.untouched import random_state
 from gradscape.nets import Layers, densenet, resnet, vgg
 
 one_draw = threading.Lock()  # of all threads: initial weights come from torch's global generator
-PASSES = 50  # of LSUV, where blocks are skipped at random: one in two of the deepest's
 
 
 def build_model(config: RunConfig, device: torch.device) -> nn.Module:
@@ -111,7 +110,7 @@ def scale_lsuv(config: RunConfig, model: nn.Module, batch: tuple[Tensor, Tensor]
     """
     with one_draw, random_state():
         torch.manual_seed(config.seed)
-        _, left = unit_variance(model, Batch.of(batch), PASSES if config.net.stochastic_depth else 1)
+        _, left = unit_variance(model, Batch.of(batch))
     if not left:
         return ""
     return f"LSUV left as drawn, their output on the first mini-batch does not vary: {', '.join(left)}"
