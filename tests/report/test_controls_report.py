@@ -289,9 +289,3 @@ def test_missing_and_diverged_runs_are_named() -> None:
     assert "rate ∝ √batch, batch 100: not run yet" in captions["figure-3b"]
     for figure in figures(found):
         assert_nothing_is_cut(figure.drawing)
-
-
-def test_other_data_is_said() -> None:
-    found = study()
-    other = dataclasses.replace(found, asked={**found.asked, "data": "digits"})
-    assert answer(other, claims(other))[-1] == "The paper's sweep is on CIFAR-100; these runs are on digits."

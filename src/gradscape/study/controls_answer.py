@@ -68,9 +68,7 @@ def answer(study: StudyRecord, found: Sequence[Claim]) -> list[str]:
     why = "one seed per run claims nothing" if alone else "runs are missing, or the seeds disagree"
     open_ = f"Open here: {'; '.join(OPEN[claim.id] for claim in left)}: {why}." if left else ""
     lead = joined([*settled, open_]) if settled else f"These runs do not settle it: {why}."
-    data = study.asked["data"]
-    scope = "" if data == "cifar100" else f"The paper's sweep is on CIFAR-100; these runs are on {data}."
-    return [text for text in (lead, leads_in_words(study, found), decay_in_words(study), scope) if text]
+    return [text for text in (lead, leads_in_words(study, found), decay_in_words(study)) if text]
 
 
 def settled_in_words(claim: Claim, found: Sequence[Claim]) -> str:

@@ -14,11 +14,7 @@ from gradscape.study.remedies_numbers import SMOOTHNESS, all_train, highest_rate
 def answer(study: StudyRecord, found: Sequence[Claim]) -> list[str]:
     """The study's questions answered in plain sentences, from verdicts and numbers alone."""
     of = {claim.id: claim for claim in found}
-    data = study.asked["data"]
-    scope = (
-        "" if data == "cifar100" else f"The paper's question is about CIFAR-100; these runs are on {data}."
-    )
-    return [lead(study, of), which(study), *questions(study, of), direction(study), scope]
+    return [lead(study, of), which(study), *questions(study, of), direction(study)]
 
 
 def lead(study: StudyRecord, of: Mapping[str, Claim]) -> str:
