@@ -6,13 +6,12 @@ script writes.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import sweep_tables
+from study_tables import claims, remedies
 from tables import (
     INSTRUCTIONS,
     RESULTS,
@@ -80,63 +79,6 @@ def measured() -> str:
     return "\n".join([*table(("what", "measured"), rows), "", machine_line(commands["machine"]) + "."])
 
 
-def claims(folder: str, whose: str = "the paper's claim") -> Callable[[], str]:
-    def text() -> str:
-        rows = [
-            (claim["id"], claim["text"], f"**{claim['verdict']}**", numbers(claim))
-            for claim in result(f"results/{folder}/claims.json")["claims"]
-        ]
-        provenance = result(f"results/{folder}/provenance.json")
-        where = f"{provenance['runs']} runs; {machine_line(provenance['machine'])}."
-        return "\n".join([*table(("", whose, "here", "measured"), rows), "", where])
-
-    return text
-
-
-def remedies(folder: str) -> Callable[[], str]:
-    """The columns of a remedies study's Table 1 that a page has room for."""
-    head = (
-        "remedy",
-        "acc valid",
-        "trains",
-        "highest lr",
-        "gradient at init",
-        "correlation at init",
-        "effective β",
-        "λmax",
-    )
-
-    def text() -> str:
-        with (ROOT / "results" / folder / "tables" / "table-1.csv").open() as file:
-            rows = [[row[name] for name in head] for row in csv.DictReader(file)]
-        return "\n".join(table(head, rows))
-
-    return text
-
-
-def whole(folder: str, name: str) -> Callable[[], str]:
-    """A study's table as it is."""
-
-    def text() -> str:
-        with (ROOT / "results" / folder / "tables" / f"{name}.csv").open() as file:
-            head, *rows = csv.reader(file)
-        return "\n".join(table(head, rows))
-
-    return text
-
-
-def numbers(claim: dict[str, Any]) -> str:
-    """What the parts that decide a claim measured and found; of others, why they are not decided."""
-    if claim["verdict"] not in ("holds", "does not hold"):
-        return str(claim["reason"]).replace("|", "\\|")
-    deciding = [part for part in claim["parts"] if part["verdict"] == claim["verdict"]]
-    shown = [f"{part['measured']}: {part['reason']}".replace("|", "\\|") for part in deciding[:SHOWN]]
-    if more := len(deciding) - len(shown):
-        shown.append(f"and {more} more like these, of {len(claim['parts'])}")
-    return "<br>".join(shown)
-
-
-SHOWN = 6  # parts of a claim that a page has room for
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {
         "measured": measured,

@@ -1,0 +1,88 @@
+"""Claims and tables of the studies kept under `results/`, and how far they are from the paper's."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from typing import Any
+
+from tables import ROOT, machine_line, result, table
+
+SHOWN = 6  # parts of a claim that a page has room for
+REMEDIES = (
+    "remedy",
+    "acc valid",
+    "trains",
+    "highest lr",
+    "gradient at init",
+    "correlation at init",
+    "effective β",
+    "λmax",
+)
+
+
+def claims(folder: str, whose: str = "the paper's claim") -> Callable[[], str]:
+    """A study's claims with verdicts and what decided them."""
+
+    def text() -> str:
+        rows = [
+            (claim["id"], claim["text"], f"**{claim['verdict']}**", numbers(claim))
+            for claim in result(f"results/{folder}/claims.json")["claims"]
+        ]
+        return "\n".join([*table(("", whose, "here", "measured"), rows), "", provenance(folder)])
+
+    return text
+
+
+def numbers(claim: dict[str, Any]) -> str:
+    """What the parts that decide a claim measured and found; of others, why they are not decided."""
+    if claim["verdict"] not in ("holds", "does not hold"):
+        return str(claim["reason"]).replace("|", "\\|")
+    deciding = [part for part in claim["parts"] if part["verdict"] == claim["verdict"]]
+    shown = [f"{part['measured']}: {part['reason']}".replace("|", "\\|") for part in deciding[:SHOWN]]
+    if more := len(deciding) - len(shown):
+        shown.append(f"and {more} more like these, of {len(claim['parts'])}")
+    return "<br>".join(shown)
+
+
+def provenance(folder: str) -> str:
+    found = result(f"results/{folder}/provenance.json")
+    return f"{found['runs']} runs; {machine_line(found['machine'])}."
+
+
+def remedies(folder: str) -> Callable[[], str]:
+    """The columns of a remedies study's Table 1 that a page has room for."""
+
+    def text() -> str:
+        return "\n".join(table(REMEDIES, [[row[name] for name in REMEDIES] for row in read(folder, 1)]))
+
+    return text
+
+
+def compared(folder: str) -> Callable[[], str]:
+    """Tables 1 and 2 of the BatchNorm study beside the paper's, and the range of the differences."""
+
+    def text() -> str:
+        rates, sizes = read(folder, 1), read(folder, 2)
+        columns = ("acc train", "acc train (paper)", "acc valid", "acc valid (paper)")
+        rows = [(f"lr {row['learning rate']}", *(row[name] for name in columns)) for row in rates]
+        rows += [
+            (f"batch {row['batch size']}", row["acc train"], "–", row["acc valid"], row["acc valid (paper)"])
+            for row in sizes
+        ]
+        gaps = [mean(row["acc valid (paper)"]) - mean(row["acc valid"]) for row in (*rates, *sizes)]
+        below = f"Validation accuracy is {min(gaps):.3f} to {max(gaps):.3f} below the paper's."
+        notes = " ".join(result(f"results/{folder}/provenance.json")["notes"])
+        return "\n".join([f"{notes} {below}", "", *table(("", *columns), rows), "", provenance(folder)])
+
+    return text
+
+
+def mean(cell: str) -> float:
+    """The mean in the paper's notation: 0.479 of 0.479(4) ± 0.012."""
+    return float(cell.split("(")[0].split()[0])
+
+
+def read(folder: str, number: int) -> list[dict[str, str]]:
+    with (ROOT / "results" / folder / "tables" / f"table-{number}.csv").open() as file:
+        return list(csv.DictReader(file))
