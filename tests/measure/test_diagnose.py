@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -136,6 +137,55 @@ def test_dead_units_are_a_frozen_layer_where_the_gradient_ends() -> None:
     assert found.verdict == "frozen layer"
     assert found.layer == "4.weight"
     assert "dead units" in found.findings[0].cause
+
+
+def test_units_that_die_on_the_way_are_found_once_they_are_dead_for_most_of_what_is_looked_at() -> None:
+    model = deep(4, nn.ReLU)
+    x, y = batch()
+    optimizer = sgd(model)
+    verdicts = {}
+    with gs.watch(model, optimizer) as flow:
+        for step in range(1, 21):
+            if step == 9:
+                nn.init.constant_(model[4].bias, -1e3)
+                nn.init.constant_(model[6].bias, 0.1)
+            optimizer.zero_grad()
+            cross_entropy(model(x), y).backward()
+            optimizer.step()
+            verdicts[step] = gs.diagnose(flow)
+    assert [verdicts[step].verdict for step in (8, 15, 17, 20)] == ["healthy"] * 2 + ["frozen layer"] * 2
+    assert verdicts[20].layer == "4.weight"
+
+
+def test_layers_that_are_skipped_at_random_are_not_frozen() -> None:
+    class Skipping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers, self.head = nn.ModuleList(nn.Linear(16, 16) for _ in range(3)), nn.Linear(16, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            for layer in self.layers:
+                x = x + (layer(x) if torch.rand(()) < 0.3 else 0 * layer(x))
+            out: Tensor = self.head(x)
+            return out
+
+    torch.manual_seed(0)
+    model = Skipping()
+    found = after_training(model, sgd(model), steps=40)
+    assert found.verdict == "healthy"
+    assert np.isfinite([evidence.value for evidence in found.findings[0].evidence]).all()
+
+
+def test_where_no_layer_has_a_gradient_in_most_steps_none_is_compared() -> None:
+    model, x = nn.Linear(16, 4), batch()[0]
+    optimizer = sgd(model)
+    with gs.watch(model, optimizer) as flow:
+        for step in range(12):
+            optimizer.zero_grad()
+            (model(x).square().mean() * (step % 3 == 2)).backward()
+            optimizer.step()
+    (evidence,) = gs.diagnose(flow).findings[0].evidence
+    assert evidence.what == "largest ‖ΔW‖/‖W‖ of a step"
 
 
 def test_a_layer_that_takes_no_part_is_frozen() -> None:

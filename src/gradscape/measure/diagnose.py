@@ -81,7 +81,7 @@ class View:
         update: ‖ΔW‖₂/‖W‖₂.
         largest_update: of any row.
         gain: ‖∂L/∂W‖₂·‖ΔW‖₂, in units of the loss.
-        zero: whether neither it nor its layer's other parameters ever had a gradient but exact zeros.
+        zero: whether neither it nor its layer's other parameters have a gradient any more but exact zeros.
         steepness: ‖∂L/∂W‖₂/‖W‖₂.
         broken: whether it had a non-finite element in the first row in which any had.
         agreement: mean cosine between successive gradients.
@@ -214,8 +214,12 @@ def first_broken(nonfinite: Values) -> Bools:
 
 
 def without_gradient(history: FlowHistory, rows: NDArray[np.intp]) -> Bools:
-    """(P,) whether no parameter of the tensor's layer had a gradient other than exact zeros, in no row."""
-    still = (np.nan_to_num(history.zeros[rows], nan=1.0) == 1).all(axis=0)
+    """(P,) whether no parameter of the tensor's layer had a gradient other than exact zeros of late.
+
+    That is in the last rows, more than half of all: one that is skipped at random has its gradient in some.
+    """
+    late = rows[(len(rows) - 1) // 2 :]
+    still = (np.nan_to_num(history.zeros[late], nan=1.0) == 1).all(axis=0)
     layers = [name.rpartition(".")[0] for name in history.layers]
     alive = {layer for layer, quiet in zip(layers, still, strict=True) if not quiet}
     return np.array([layer not in alive for layer in layers])
@@ -511,6 +515,10 @@ def noise(view: View) -> list[Finding]:
 
 
 def healthy(view: View) -> Finding:
+    known = view.gradient[view.gradient > 0]  # a layer that is skipped at random has none in most rows
+    what = "‖∂L/∂W‖ of the last weight layer over the first's"
+    span = [view.evidence("span", what, known[-1] / known[0])] if len(known) else []
+    large = view.evidence("large", "largest ‖ΔW‖/‖W‖ of a step", float(np.nan_to_num(view.update).max()))
     return Finding(
         verdict="healthy",
         layer="",
@@ -518,14 +526,7 @@ def healthy(view: View) -> Finding:
         + (f"{len(view.rows)} {view.row}s" if len(view.rows) > 1 else f"one {view.row}")
         + " looked at",
         remedy="nothing",
-        evidence=(
-            view.evidence(
-                "span",
-                "‖∂L/∂W‖ of the last weight layer over the first's",
-                view.gradient[-1] / view.gradient[0],
-            ),
-            view.evidence("large", "largest ‖ΔW‖/‖W‖ of a step", float(np.nan_to_num(view.update).max())),
-        ),
+        evidence=(*span, large),
     )
 
 
