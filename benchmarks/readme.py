@@ -106,6 +106,8 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "batchnorm-small": compared("batchnorm-small-cifar100"),
         "batchnorm-small-claims": claims("batchnorm-small-cifar100"),
         "remedies": remedies("remedies-quick-digits"),
+        "remedies-small": remedies("remedies-small-cifar100"),
+        "remedies-small-claims": claims("remedies-small-cifar100", "the claim"),
         "controls-claims": claims("controls-quick-digits", "the claim"),
     },
     "docs/networks.md": {"degradation": sweep_tables.degradation},

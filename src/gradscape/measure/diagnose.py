@@ -81,7 +81,8 @@ class View:
         update: ‖ΔW‖₂/‖W‖₂.
         largest_update: of any row.
         gain: ‖∂L/∂W‖₂·‖ΔW‖₂, in units of the loss.
-        zero: whether neither it nor its layer's other parameters have a gradient any more but exact zeros.
+        zero: whether neither it nor its layer's other parameters ever had a gradient but exact zeros.
+        died: whether they have none any more, for more than half of the rows.
         steepness: ‖∂L/∂W‖₂/‖W‖₂.
         broken: whether it had a non-finite element in the first row in which any had.
         agreement: mean cosine between successive gradients.
@@ -98,6 +99,7 @@ class View:
     largest_update: Values
     gain: Values
     zero: Bools
+    died: Bools
     steepness: Values
     broken: Bools
     agreement: Values
@@ -124,6 +126,7 @@ class View:
             largest_update=np.nan_to_num(history.relative_update[rows]).max(axis=0),
             gain=typical(history.rms[rows] * np.sqrt(sizes) * history.update[rows]),
             zero=without_gradient(history, last)[columns],
+            died=without_gradient(history, last[(len(last) - 1) // 2 :])[columns],
             steepness=typical(history.rms[rows] * np.sqrt(sizes) / np.maximum(history.weight[rows], TINY)),
             broken=first_broken(history.nonfinite[~history.skipped])[columns],
             agreement=alike(history.agreement[rows]),
@@ -214,12 +217,8 @@ def first_broken(nonfinite: Values) -> Bools:
 
 
 def without_gradient(history: FlowHistory, rows: NDArray[np.intp]) -> Bools:
-    """(P,) whether no parameter of the tensor's layer had a gradient other than exact zeros of late.
-
-    That is in the last rows, more than half of all: one that is skipped at random has its gradient in some.
-    """
-    late = rows[(len(rows) - 1) // 2 :]
-    still = (np.nan_to_num(history.zeros[late], nan=1.0) == 1).all(axis=0)
+    """(P,) whether no parameter of the tensor's layer had a gradient other than exact zeros, in no row."""
+    still = (np.nan_to_num(history.zeros[rows], nan=1.0) == 1).all(axis=0)
     layers = [name.rpartition(".")[0] for name in history.layers]
     alive = {layer for layer, quiet in zip(layers, still, strict=True) if not quiet}
     return np.array([layer not in alive for layer in layers])
@@ -271,7 +270,10 @@ def diagnose(watched: Watch | FlowHistory | RunRecord, limits: Limits | None = N
         findings = [*findings, *of_outputs] if first else [*of_outputs, *findings]
     if isinstance(watched, RunRecord):
         findings += divergence(watched)
-    told = [after_large_steps(each, history, limits) for each in gravest_first(findings or [healthy(view)])]
+    told = [
+        after_large_steps(each, history, limits)
+        for each in gravest_first(findings or died(view) or [healthy(view)])
+    ]
     return Diagnosis(tuple(told), history.seen, history.notes)
 
 
@@ -348,18 +350,29 @@ def frozen(view: View) -> list[Finding]:
             int(np.flatnonzero(none)[-1]),
             "it takes no part in the loss, is detached, or all its units are dead",
         )
-    return [
-        Finding(
-            verdict="frozen layer",
-            layer=view.layers[where],
-            cause=cause,
-            remedy="look whether its output is used; for dead ReLUs: a leaky activation, He initialisation, "
-            "a norm before the activation, a lower learning rate",
-            evidence=(
-                Evidence("weight layers without a gradient", float(none.sum()), 0.0, "none is meant to be"),
-            ),
-        )
-    ]
+    return [frozen_at(view, where, cause, none)]
+
+
+def died(view: View) -> list[Finding]:
+    """All layers up to one have lost their gradient on the way, though nothing else was found."""
+    if not view.died[0]:
+        return []
+    where = int(np.argmin([*view.died, False])) - 1
+    cause = "nothing has come back through what follows this layer for most of it: its units have died"
+    return [frozen_at(view, where, cause, view.died)]
+
+
+def frozen_at(view: View, where: int, cause: str, none: Bools) -> Finding:
+    return Finding(
+        verdict="frozen layer",
+        layer=view.layers[where],
+        cause=cause,
+        remedy="look whether its output is used; for dead ReLUs: a leaky activation, He initialisation, "
+        "a norm before the activation, a lower learning rate",
+        evidence=(
+            Evidence("weight layers without a gradient", float(none.sum()), 0.0, "none is meant to be"),
+        ),
+    )
 
 
 def exploding(view: View) -> list[Finding]:
