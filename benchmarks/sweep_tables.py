@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 
+from study_tables import provenance, read
 from tables import RESULTS, ROOT, machine_line, result, table
 
 EXAMPLE = ROOT / "results" / "sweep-depth-and-norm-digits"
@@ -23,15 +24,12 @@ WHAT = {
 
 def degradation() -> str:
     """Final accuracies of the degradation experiment's points."""
-    folder = ROOT / "results" / "sweep-degradation-digits"
-    with (folder / "tables" / "table-1.csv").open() as file:
-        rows = [
-            (FAMILIES[point["net.family"]], point["net.depth"], point["acc train"], point["acc valid"])
-            for point in csv.DictReader(file)
-        ]
-    provenance = result("results/sweep-degradation-digits/provenance.json")
-    where = f"{provenance['runs']} runs; {machine_line(provenance['machine'])}."
-    return "\n".join([*table(("", "depth", "acc train", "acc valid"), rows), "", where])
+    folder = "sweep-degradation-digits"
+    rows = [
+        (FAMILIES[point["net.family"]], point["net.depth"], point["acc train"], point["acc valid"])
+        for point in read(folder, 1)
+    ]
+    return "\n".join([*table(("", "depth", "acc train", "acc valid"), rows), "", provenance(folder)])
 
 
 FAMILIES = {"plain": "plain", "resnet": "ResNet"}

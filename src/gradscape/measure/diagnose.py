@@ -363,6 +363,7 @@ def died(view: View) -> list[Finding]:
 
 
 def frozen_at(view: View, where: int, cause: str, none: Bools) -> Finding:
+    """That a layer is frozen, one of those in `none`."""
     return Finding(
         verdict="frozen layer",
         layer=view.layers[where],
