@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -113,6 +115,31 @@ def test_a_block_is_equations_1_and_2(kind: str) -> None:
         straight = normed(picked, block.get_submodule("shortcut.norm"))
     torch.testing.assert_close(block(x), leaky_relu(branch + straight, 0.01), rtol=1e-12, atol=1e-12)
     assert torch.equal(x, given)  # activations in place do not reach the shortcut's input
+
+
+NARROW = """
+import torch
+from gradscape.nets.layers import Layers
+from gradscape.nets.residual import ProjectionShortcut
+torch.set_num_threads(2)
+torch.manual_seed(0)
+for _ in range(100):
+    exact = ProjectionShortcut(4, 8, 2, Layers(norm="none"), bias=False).double()
+    module = ProjectionShortcut(4, 8, 2, Layers(norm="none"), bias=False)
+    module = module.to(memory_format=torch.channels_last)
+    module.load_state_dict(exact.state_dict())
+    x = torch.randn(25, 4, 16, 16).contiguous(memory_format=torch.channels_last)
+    module(x).square().sum().backward()
+    exact(x.double()).square().sum().backward()
+    torch.testing.assert_close(module.conv.weight.grad.double(), exact.conv.weight.grad, rtol=1e-4, atol=1e-4)
+print("right")
+"""
+
+
+def test_a_narrow_projection_neither_crashes_nor_errs() -> None:
+    """With the stride in the convolution: `corrupted size vs. prev_size`, in torch 2.13 with two threads."""
+    done = subprocess.run([sys.executable, "-c", NARROW], capture_output=True, text=True, check=False)
+    assert done.stdout == "right\n", done.stderr
 
 
 @pytest.mark.parametrize("kind", ["identity", "a", "b"])

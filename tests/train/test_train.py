@@ -328,3 +328,50 @@ def test_cuda_agrees_with_the_cpu(tmp_path: Path) -> None:
     gpu = train_run(tiny(epochs=1), RunFolder(tmp_path / "gpu"), digits(), device="cuda")
     assert gpu.epochs[0].train_loss == pytest.approx(cpu.epochs[0].train_loss, rel=1e-3)
     assert gpu.epochs[0].flow.mean_abs == pytest.approx(cpu.epochs[0].flow.mean_abs, rel=1e-2, abs=1e-9)
+
+
+# All that draws no random numbers as it trains, beside the paper's own VGG.
+NETS = {
+    "resnet-a": NetConfig(family="resnet", depth=8, filters=4),
+    "resnet-b": NetConfig(family="resnet", depth=8, filters=4, shortcut="b"),
+    "plain": NetConfig(family="plain", depth=8, filters=4),
+    "densenet": NetConfig(family="densenet", depth=10, filters=4, growth=4),
+    "densenet-bc": NetConfig(family="densenet_bc", depth=10, growth=4),
+    "skip": NetConfig(depth=8, filters=4, skip=True),
+    "group": NetConfig(depth=8, filters=4, norm="group", groups=2),
+    **{
+        norm: NetConfig(depth=8, filters=4, norm=norm)
+        for norm in ("none", "algorithm1", "renorm", "layer", "instance", "weight")
+    },
+    **{
+        init: NetConfig(depth=8, filters=4, norm="none", init=init)
+        for init in ("he", "glorot", "orthogonal", "delta_orthogonal", "lsuv")
+    },
+    "fixup": NetConfig(family="resnet", depth=8, filters=4, norm="none", init="fixup"),
+    **{
+        activation: NetConfig(depth=8, filters=4, activation=activation)
+        for activation in ("relu", "tanh", "sigmoid", "gelu", "selu")
+    },
+}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+def test_every_network_trains_on_cuda_as_on_the_cpu(tmp_path: Path, net: NetConfig) -> None:
+    """Four epochs: mini-batches of both sizes are replayed from a graph by then."""
+    config = tiny(net=net, optim=OptimConfig(name="sgd", lr=0.01), epochs=4)
+    cpu = train_run(config, RunFolder(tmp_path / "cpu"), digits(), device="cpu")
+    gpu = train_run(config, RunFolder(tmp_path / "gpu"), digits(), device="cuda")
+    assert gpu.curve("train_loss") == pytest.approx(cpu.curve("train_loss"), rel=1e-3)
+    assert gpu.epochs[3].flow.mean_abs == pytest.approx(cpu.epochs[3].flow.mean_abs, rel=1e-2, abs=1e-9)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    "net", [replace(TINY.net, dropout=0.2), replace(TINY.net, skip=True, stochastic_depth=0.5)]
+)
+def test_networks_that_draw_train_alike_again_on_cuda(tmp_path: Path, net: NetConfig) -> None:
+    first, again = (
+        train_run(tiny(net=net), RunFolder(tmp_path / name), digits(), device="cuda") for name in ("a", "b")
+    )
+    assert first.curve("train_loss") == pytest.approx(again.curve("train_loss"), rel=1e-3)

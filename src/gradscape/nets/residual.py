@@ -73,16 +73,24 @@ class PaddedShortcut(nn.Module):
 
 
 class ProjectionShortcut(nn.Module):
-    """Option B: a 1×1 convolution with the stride → (norm)."""
+    """Option B: a 1×1 convolution of every `stride`-th pixel → (norm).
+
+    The pixels are picked first: oneDNN 3.12 writes past its memory in the backward pass of a 1×1
+    convolution with a stride, in channels_last with few channels (its issue 6035), and crashes the process.
+    """
 
     def __init__(self, inputs: int, filters: int, stride: int, layers: Layers, bias: bool) -> None:
         super().__init__()
-        self.conv = layers.conv(inputs, filters, kernel=1, stride=stride, bias=bias)
+        self.stride = stride
+        self.conv = layers.conv(inputs, filters, kernel=1, bias=bias)
         self.norm = layers.after_conv(filters)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.norm(self.conv(x))
+        out: Tensor = self.norm(self.conv(x[:, :, :: self.stride, :: self.stride]))
         return out
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}"
 
 
 class StochasticDepth(nn.Module):
