@@ -1,7 +1,8 @@
 """Keep a study's report under `results/`: `python benchmarks/keep.py STUDY_FOLDER`.
 
 Copies claims, tables and figures (no weights, no images) to `results/STUDY-PRESET-DATA` and writes
-`provenance.json` beside them: machine, versions, commit, date, seeds, hours of computing.
+`provenance.json` beside them: machine, versions, commit and date of the report; what the runs were trained
+on, seeds, images per second of each role's epochs, hours of computing.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ import shutil
 from pathlib import Path
 
 import gradscape as gs
+from gradscape.records import RunRecord
 from gradscape.store import ENDED
-from measure import machine
+from measure import machine, spread
 
 RESULTS = Path(__file__).parents[1] / "results"
 
 
 def keep(folder: Path) -> Path:
     study = gs.load(folder)
-    unfinished = [run.identity for run in study.runs.values() if run.state not in ENDED]
+    unfinished = [run.identity for run in study.runs.values() if run.state not in (*ENDED, "stopped")]
     if unfinished:
         raise SystemExit(f"{folder} has runs that have not ended: {', '.join(unfinished)}")
     asked = (study.study, study.preset, study.asked["data"], study.asked.get("precision", "fp32"))
@@ -30,13 +32,26 @@ def keep(folder: Path) -> Path:
     shutil.copytree(folder / "report", kept, ignore=shutil.ignore_patterns("*.pdf", "*.html", ".*"))
     provenance = {
         "machine": machine(),
+        "trained_on": sorted({trained_on(run) for run in study.runs.values()}),
         "seeds": {role: len(runs) for role, runs in study.roles.items()},
         "runs": len(study.runs),
         "notes": study.asked["notes"],
+        "images_per_second": {
+            role: spread(
+                [rate for run in study.of(role) if run is not None for rate in run.curve("images_per_second")]
+            )
+            for role in study.roles
+        },
         "core_hours": round(sum(sum(run.curve("seconds")) for run in study.runs.values()) / 3600, 2),
     }
     (kept / "provenance.json").write_text(json.dumps(provenance, indent=1, ensure_ascii=False) + "\n")
     return kept
+
+
+def trained_on(run: RunRecord) -> str:
+    """The processor, or GPU, and the versions that a run's status names."""
+    versions = run.status["versions"]
+    return f"{run.status['device']}, Python {versions['python']}, torch {versions['torch']}"
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from gradscape.config import RunConfig
 from gradscape.data.batches import DeviceImages, EpochDraw, epoch_draw
@@ -136,12 +136,30 @@ def computed_in(precision: str, device: torch.device) -> str:
     return "tf32" if device.type == "cuda" and precision == "fp32" else precision
 
 
-def loader(data: Dataset[Any], task: Task, round_: int, workers: int) -> DataLoader[Any]:
-    """The round's mini-batches in their order."""
-    images = task.steps * task.config.batch_size
-    chosen = Subset(data, range(round_ * images, (round_ + 1) * images))
+class Places(Sampler[int]):
+    """A round's places among the images, in their order.
+
+    Attributes:
+        round: which, set before every round.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.images, self.round = task.steps * task.config.batch_size, 0
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.round * self.images, (self.round + 1) * self.images))
+
+    def __len__(self) -> int:
+        return self.images
+
+
+def loader(data: Dataset[Any], task: Task, places: Places, workers: int) -> DataLoader[Any]:
+    """A round's mini-batches; its workers are started once, for a round is far shorter than an epoch."""
     on_gpu = task.device.type == "cuda"
-    return DataLoader(chosen, task.config.batch_size, num_workers=workers, pin_memory=on_gpu)
+    return DataLoader(
+        data, task.config.batch_size, sampler=places, num_workers=workers, pin_memory=on_gpu,
+        persistent_workers=workers > 0,
+    )  # fmt: skip
 
 
 def adam(model: nn.Module, config: RunConfig, **options: Any) -> torch.optim.Adam:
@@ -156,7 +174,8 @@ def course(task: Task, workers: int, nudge: float = 0.0, seed: int = 0) -> Loop:
 
     Every initial weight is off by a part of itself of at most `nudge`, drawn from `seed`.
     """
-    data = Pictures(task)
+    places = Places(task)
+    batches = loader(Pictures(task), task, places, workers)
     model = build_model(task.config, task.device).to(memory_format=torch.contiguous_format)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -167,7 +186,8 @@ def course(task: Task, workers: int, nudge: float = 0.0, seed: int = 0) -> Loop:
 
     def run(round_: int) -> Round:
         losses, accuracies, start = [], [], 0.0
-        for x, y in loader(data, task, round_, workers):
+        places.round = round_
+        for x, y in batches:
             x, y = x.to(task.device), y.to(task.device)
             logits = model(x)
             loss = cross_entropy(logits, y)
@@ -184,14 +204,16 @@ def course(task: Task, workers: int, nudge: float = 0.0, seed: int = 0) -> Loop:
 
 def plain(task: Task, workers: int, compiled: bool = False, bf16: bool = False) -> Loop:
     """As a competent user writes it: bytes from the loader, channels_last, fused Adam, no waiting."""
-    data = Bytes(task)
+    places = Places(task)
+    batches = loader(Bytes(task), task, places, workers)
     model = build_model(task.config, task.device)
     forward = torch.compile(model, dynamic=False) if compiled else model
     optimizer = adam(model, task.config, fused=True)
 
     def run(round_: int) -> Round:
         losses, start = [], 0.0
-        for images, y in loader(data, task, round_, workers):
+        places.round = round_
+        for images, y in batches:
             images, y = (t.to(task.device, non_blocking=True) for t in (images, y))
             with torch.autocast(task.device.type, dtype=torch.bfloat16, enabled=bf16):
                 logits = forward(normalised(images))
@@ -233,7 +255,8 @@ def lightning(task: Task, workers: int) -> Loop:
             self.losses.append(loss.detach())
             return loss
 
-    data, module = Bytes(task), Module()
+    module, places = Module(), Places(task)
+    batches = loader(Bytes(task), task, places, workers)
 
     def run(round_: int) -> Round:
         module.losses.clear()
@@ -241,7 +264,8 @@ def lightning(task: Task, workers: int) -> Loop:
             max_epochs=1, accelerator=task.device.type, devices=1, logger=False, barebones=True,
             use_distributed_sampler=False,
         )  # fmt: skip
-        trainer.fit(module, loader(data, task, round_, workers))
+        places.round = round_
+        trainer.fit(module, batches)
         return Round(module.start, clock(task.device), torch.stack(module.losses).tolist())
 
     return run

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 import sweep_tables
-from study_tables import claims, compared, remedies
+from study_tables import claims, compared, full_size, remedies
 from tables import (
     INSTRUCTIONS,
     RESULTS,
@@ -103,6 +103,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "precision": precision,
     },
     "docs/studies.md": {
+        "rescues": full_size,
         "batchnorm-small": compared("batchnorm-small-cifar100"),
         "batchnorm-small-claims": claims("batchnorm-small-cifar100"),
         "remedies": remedies("remedies-quick-digits"),

@@ -6,8 +6,9 @@ import csv
 from collections.abc import Callable
 from typing import Any
 
-from tables import ROOT, machine_line, result, table
+from tables import ROOT, machine_line, ranged, result, table
 
+RESCUES = "rescues-paper-cifar100-tf32"
 SHOWN = 6  # parts of a claim that a page has room for
 REMEDIES = (
     "remedy",
@@ -24,14 +25,15 @@ REMEDIES = (
 def claims(folder: str, whose: str = "the paper's claim") -> Callable[[], str]:
     """A study's claims with verdicts and what decided them."""
 
-    def text() -> str:
-        rows = [
-            (claim["id"], claim["text"], f"**{claim['verdict']}**", numbers(claim))
-            for claim in result(f"results/{folder}/claims.json")["claims"]
-        ]
-        return "\n".join([*table(("", whose, "here", "measured"), rows), "", provenance(folder)])
+    return lambda: "\n".join([*claims_table(folder, whose), "", provenance(folder)])
 
-    return text
+
+def claims_table(folder: str, whose: str) -> list[str]:
+    rows = [
+        (claim["id"], claim["text"], f"**{claim['verdict']}**", numbers(claim))
+        for claim in result(f"results/{folder}/claims.json")["claims"]
+    ]
+    return table(("", whose, "here", "measured"), rows)
 
 
 def numbers(claim: dict[str, Any]) -> str:
@@ -48,6 +50,19 @@ def numbers(claim: dict[str, Any]) -> str:
 def provenance(folder: str) -> str:
     found = result(f"results/{folder}/provenance.json")
     return f"{found['runs']} runs; {machine_line(found['machine'])}."
+
+
+def full_size() -> str:
+    """Table 1 and the claims of the study of rescues, and what its runs were trained on."""
+    rows = read(RESCUES, 1)
+    found = result(f"results/{RESCUES}/provenance.json")
+    rate = ranged(found["images_per_second"]["vgg38-bn"])
+    said = (
+        f"{found['runs']} runs; {'; '.join(found['trained_on'])}; {found['machine']['date']}. An epoch with "
+        f"BatchNorm, two runs at once: {rate} images/s in each."
+    )
+    accuracy = table(tuple(rows[0]), [tuple(row.values()) for row in rows])
+    return "\n".join([*accuracy, "", *claims_table(RESCUES, "the claim"), "", said])
 
 
 def remedies(folder: str) -> Callable[[], str]:

@@ -150,10 +150,12 @@ def nudged(task: Task, precision: str, seed: int) -> list[float]:
 
 def measured(task: Task, names: list[str], rounds: int) -> dict[str, Any]:
     """Rates, losses and peaks of all rounds; the first, in which compilers work, gives no rate."""
-    runners = {
-        name: Processes(serve, (name, task, cores() // ENTRANTS[name].processes), ENTRANTS[name].processes)
-        for name in names
-    }
+    runners = {}
+    for name in names:
+        begun = time.perf_counter()
+        threads = cores() // ENTRANTS[name].processes
+        runners[name] = Processes(serve, (name, task, threads), ENTRANTS[name].processes)
+        print(f"built in {time.perf_counter() - begun:.0f} s: {ENTRANTS[name].title}", flush=True)
     precisions = sorted({ENTRANTS[name].precision for name in names})
     peaks = {
         precision: Processes(serve_product, (precision, task.device, cores())) for precision in precisions
@@ -170,7 +172,8 @@ def measured(task: Task, names: list[str], rounds: int) -> dict[str, Any]:
             losses[name] += done[0].losses
             if number:
                 rates[name].append(rate(task, done))
-            print(f"round {number}  {ENTRANTS[name].title:<32} {rate(task, done):7.1f} images/s", flush=True)
+            said = f"{rate(task, done):7.1f} images/s, {seconds[name][-1]:.1f} s in all"
+            print(f"round {number}  {ENTRANTS[name].title:<32} {said}", flush=True)
         for precision, runner in peaks.items():
             products[precision] += runner.round(number)
     for runner in (*runners.values(), *peaks.values()):

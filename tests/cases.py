@@ -10,7 +10,7 @@ from gradscape.net_config import NetConfig
 
 # A whole run in a second: VGG08 with 4 filters on 60 digits.
 TINY = RunConfig(
-    net=NetConfig(depth=8, filters=4, norm="batch"),
+    net=NetConfig(depth=8, filters=4, norm="batch", norm_where="everywhere"),  # VGG08 has no blocks
     data=DataConfig(name="digits", train=60, valid=20, crop_pad=1),
     optim=OptimConfig(lr=0.01),
     batch_size=25,

@@ -16,8 +16,8 @@ from gradscape.cli import main
 from gradscape.study.sweep import Study
 
 FOLDER = Path(__file__).parents[1] / "examples"
-OWN = FOLDER / "own_study.py"
-EXAMPLES = sorted(set(FOLDER.glob("*.py")) - {OWN})
+OWN, RESCUES = FOLDER / "own_study.py", FOLDER / "rescues.py"
+EXAMPLES = sorted(set(FOLDER.glob("*.py")) - {OWN, RESCUES})
 NEEDS = {"watch_lightning": "pytorch_lightning", "watch_transformers": "transformers"}
 LAUNCH = {"watch_ddp": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]}
 
@@ -56,6 +56,13 @@ def test_a_study_of_ones_own_is_run_and_reported(tmp_path: Path, capsys: pytest.
     assert (folder / "report" / "index.html").read_bytes() == first
     assert main(["report", str(folder)]) == 2
     assert "give one of your own with --study FILE.py:STUDY" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_study_at_full_size_is_three_networks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", f"{RESCUES}:STUDY", "--preset", "paper", "--seeds", "2", "--dry-run"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert sum("100 epochs" in line for line in said) == 3 * 2
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_gradients_can_be_settled_while_the_rates_are_not() -> None:
     study = synthetic.study(3, replaced={"lr-0.05-s1": None})
     lead = answer(study, claims(study))[0]
     assert lead.startswith("Without it the deep network's gradients vanish")
-    assert lead.endswith("stays open here: runs are missing, or the seeds disagree.")
+    assert lead.endswith("stays open here: runs are missing, or the seeds are too few or disagree.")
 
 
 def test_c1_is_about_twice_guessing() -> None:
@@ -247,7 +247,7 @@ def test_gradients_that_are_not_finite_are_not_judged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("epochs", "text"), [(2, "1 epoch"), (5, "1 epoch"), (6, "2 epochs"), (15, "5 epochs"), (20, "5 epochs")]
+    ("epochs", "text"), [(2, "epoch"), (5, "epoch"), (6, "2 epochs"), (15, "5 epochs"), (20, "5 epochs")]
 )
 def test_final_values_say_how_many_epochs_they_average(epochs: int, text: str) -> None:
     study = synthetic.study(2, epochs=epochs)

@@ -261,7 +261,7 @@ def test_seeds_that_disagree_settle_nothing() -> None:
     shapes = {**STORY, "he": Shape(0.3, 1e-5, 1.0, 0.5)}
     better = run("he", 1, Shape(0.6, 1e-5, 1.0, 0.5))
     lead = told(study(shapes, replaced={"he-s1": better}))[0]
-    assert lead == "These runs do not settle it: runs are missing, or the seeds disagree."
+    assert lead == "These runs do not settle it: runs are missing, or the seeds are too few or disagree."
 
 
 def test_remedies_without_all_their_runs_are_named_apart() -> None:

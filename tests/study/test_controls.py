@@ -124,7 +124,7 @@ def test_the_whole_of_it_on_a_small_scale(
     quick = PRESETS["quick"]
     small = replace(quick, epochs=1, train=80, valid=20, sizes=(100, 200), decays=(0.0, 0.5), noise=2)
     monkeypatch.setitem(PRESETS, "quick", small)
-    networks = {n: replace(net, depth=8) for n, net in controls.NETWORKS.items()}
+    networks = {n: replace(net, depth=14) for n, net in controls.NETWORKS.items()}
     monkeypatch.setattr(controls, "NETWORKS", networks)
     assert main(["reproduce", "controls", "--seeds", "2", "--workers", "1", "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out.splitlines()
@@ -135,7 +135,7 @@ def test_the_whole_of_it_on_a_small_scale(
     for role in study.roles:
         (first, _) = study.of(role)
         assert (first.noise is None) == ("l2" in role)
-        assert len(first.epochs[0].flow.weights("weight_norm")) in (8, 38)
+        assert len(first.epochs[0].flow.weights("weight_norm")) in (14, 38)
     norms = [study.of(f"bn-l2-{decay}")[0].epochs[-1].flow.weight_norm for decay in ("0", "0.5")]
     assert sum(norms[1]) < sum(norms[0])
     page = (tmp_path / "report" / "index.html").read_text()

@@ -228,7 +228,7 @@ SHALLOW = {
     "bn": vgg38(depth=14, filters=4, norm="batch"),
     "skip": vgg38(depth=14, filters=4, skip=True),
     "stochastic-depth": vgg38(depth=14, filters=4, skip=True, stochastic_depth=0.5),
-    "fixup": vgg38(depth=8, filters=4, skip=True, init="fixup"),
+    "fixup": vgg38(depth=14, filters=4, skip=True, init="fixup"),
     "dense": densenet40(depth=7, growth=4),
     "bn+he": vgg38(depth=14, filters=4, norm="batch", init="he"),
 }

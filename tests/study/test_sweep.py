@@ -98,7 +98,7 @@ def test_a_configuration_can_be_the_base() -> None:
     config = tiny(seed=0, epochs=4, optim=OptimConfig(lr=0.5))
     study = sweep({"epochs": [4, 8]}, base=config)
     assert study.base == {
-        "net": {"depth": 8, "filters": 4},
+        "net": {"depth": 8, "filters": 4, "norm_where": "everywhere"},
         "data": {"train": 60, "valid": 20, "crop_pad": 1},
         "optim": {"lr": 0.5},
         "batch_size": 25,

@@ -121,7 +121,7 @@ def test_a_fallback_is_said_recorded_and_kept_when_the_run_goes_on(
 
 @pytest.mark.parametrize("norm", ["none", "batch", "algorithm1"])
 def test_in_bf16_all_that_is_summed_up_stays_float32(norm: str) -> None:
-    config = tiny(net=NetConfig(depth=8, filters=4, norm=norm), precision="bf16")
+    config = tiny(net=NetConfig(depth=8, filters=4, norm=norm, norm_where="everywhere"), precision="bf16")
     step = dummy_step(config, CPU, batches=2)
     step.precision = "bf16"
     model, seen = step.state.model, dict[str, torch.dtype]()

@@ -48,7 +48,7 @@ def test_a_run_is_the_plain_loop_of_the_paper(tmp_path: Path) -> None:
     pool = DeviceImages.make(images.train_images[kept], images.train_labels[kept], 1)
     batches = TrainBatches(pool, *mean_std)
     model = TrainState(TINY, cpu).model
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
     for epoch in range(3):
         lr = 2e-5 + (0.01 - 2e-5) * (1 + math.cos(math.pi * epoch / 3)) / 2
         optimizer.param_groups[0]["lr"] = lr
@@ -76,9 +76,9 @@ def test_a_run_is_the_plain_loop_of_the_paper(tmp_path: Path) -> None:
             valid = model(x)
         found = record.epochs[epoch]
         assert found.lr == pytest.approx(lr)
-        assert found.train_loss == pytest.approx(loss_sum / 60, rel=1e-4)
+        assert found.train_loss == pytest.approx(loss_sum / 60, rel=1e-6)
         assert found.train_accuracy == pytest.approx(correct / 60)
-        assert found.valid_loss == pytest.approx(cross_entropy(valid, y).item(), rel=1e-4)
+        assert found.valid_loss == pytest.approx(cross_entropy(valid, y).item(), rel=1e-6)
         assert found.valid_accuracy == pytest.approx((valid.argmax(1) == y).float().mean().item())
     assert record.state == "done"
     assert record.status["split"] == "numpy RandomState(0).choice, unstratified"
@@ -330,28 +330,34 @@ def test_cuda_agrees_with_the_cpu(tmp_path: Path) -> None:
     assert gpu.epochs[0].flow.mean_abs == pytest.approx(cpu.epochs[0].flow.mean_abs, rel=1e-2, abs=1e-9)
 
 
-# All that draws no random numbers as it trains, beside the paper's own VGG.
+SMALL = NetConfig(depth=8, filters=4, norm_where="everywhere")
+# No random draws, beside the paper's VGG. Where norms follow every convolution, tanh: a sign that rounding
+# turns at a kink changes a small network's gradients by a tenth, on a CPU too.
 NETS = {
-    "resnet-a": NetConfig(family="resnet", depth=8, filters=4),
-    "resnet-b": NetConfig(family="resnet", depth=8, filters=4, shortcut="b"),
-    "plain": NetConfig(family="plain", depth=8, filters=4),
-    "densenet": NetConfig(family="densenet", depth=10, filters=4, growth=4),
-    "densenet-bc": NetConfig(family="densenet_bc", depth=10, growth=4),
-    "skip": NetConfig(depth=8, filters=4, skip=True),
-    "group": NetConfig(depth=8, filters=4, norm="group", groups=2),
+    "resnet-a": NetConfig(family="resnet", depth=8, filters=4, activation="tanh"),
+    "resnet-b": NetConfig(family="resnet", depth=8, filters=4, activation="tanh", shortcut="b"),
+    "plain": NetConfig(family="plain", depth=8, filters=4, activation="tanh"),
+    "densenet": NetConfig(family="densenet", depth=10, filters=4, activation="tanh", growth=4),
+    "densenet-bc": NetConfig(family="densenet_bc", depth=10, activation="tanh", growth=4),
+    "skip": NetConfig(depth=14, filters=4, norm="none", skip=True),
+    "group": replace(SMALL, norm="group", groups=2, activation="tanh"),
+    "fixup": NetConfig(family="resnet", depth=8, filters=4, norm="none", init="fixup"),
     **{
-        norm: NetConfig(depth=8, filters=4, norm=norm)
+        norm: replace(SMALL, norm=norm, activation="tanh")
         for norm in ("none", "algorithm1", "renorm", "layer", "instance", "weight")
     },
     **{
-        init: NetConfig(depth=8, filters=4, norm="none", init=init)
+        init: replace(SMALL, norm="none", init=init)
         for init in ("he", "glorot", "orthogonal", "delta_orthogonal", "lsuv")
     },
-    "fixup": NetConfig(family="resnet", depth=8, filters=4, norm="none", init="fixup"),
     **{
-        activation: NetConfig(depth=8, filters=4, activation=activation)
+        activation: replace(SMALL, norm="none", activation=activation)
         for activation in ("relu", "tanh", "sigmoid", "gelu", "selu")
     },
+}
+DRAWING = {
+    "dropout": NetConfig(depth=14, filters=4, dropout=0.2),
+    "stochastic-depth": NetConfig(depth=14, filters=4, skip=True, stochastic_depth=0.5),
 }
 
 
@@ -367,9 +373,7 @@ def test_every_network_trains_on_cuda_as_on_the_cpu(tmp_path: Path, net: NetConf
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(
-    "net", [replace(TINY.net, dropout=0.2), replace(TINY.net, skip=True, stochastic_depth=0.5)]
-)
+@pytest.mark.parametrize("net", DRAWING.values(), ids=DRAWING)
 def test_networks_that_draw_train_alike_again_on_cuda(tmp_path: Path, net: NetConfig) -> None:
     first, again = (
         train_run(tiny(net=net), RunFolder(tmp_path / name), digits(), device="cuda") for name in ("a", "b")

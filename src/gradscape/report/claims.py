@@ -8,7 +8,7 @@ a single seed claims nothing, and a claim without evidence is "not measured".
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -202,6 +202,13 @@ def refusal(n: int, missing: str) -> str:
     if missing:
         return missing
     return "no runs" if n == 0 else ONE_SEED if n == 1 else ""
+
+
+def unsettled(claims: Iterable[Claim]) -> str:
+    """Why these claims are open, in a few words for an answer."""
+    if any(ONE_SEED in claim.reason for claim in claims):
+        return "one seed per run claims nothing"
+    return "runs are missing, or the seeds are too few or disagree"
 
 
 def order(threshold: float, low: float, high: float) -> Verdict:

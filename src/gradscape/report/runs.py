@@ -115,8 +115,8 @@ def window(study: StudyRecord, roles: Sequence[str]) -> str:
     """What a final value of these roles is a mean over, in words."""
     runs = [run for role in roles for run in ended(study, role).values() if run.state == "done"]
     counts = sorted({last_epochs(run) for run in runs}) or [LAST]
-    unit = "epoch" if counts == [1] else "epochs"
-    return f"mean of the last {' or '.join(map(str, counts))} {unit}"
+    last = "epoch" if counts == [1] else f"{' or '.join(map(str, counts))} epochs"
+    return f"mean of the last {last}"
 
 
 def guessing(study: StudyRecord) -> float:

@@ -12,7 +12,7 @@ from gradscape.records import StudyRecord
 from gradscape.report.basins import basins_table, landscape_figures, turning_pages
 from gradscape.report.build import Page, ReportParts
 from gradscape.report.cells import averaged, ours, seeds_ended
-from gradscape.report.claims import ONE_SEED, Claim
+from gradscape.report.claims import Claim, unsettled
 from gradscape.report.figures import Figure
 from gradscape.report.panels import both_splits, flow_figure, one_split
 from gradscape.report.smoothing import band_figure, line_figure
@@ -186,8 +186,7 @@ def answer(study: StudyRecord, found: Sequence[Claim]) -> list[str]:
     verdicts = {name: of[name].verdict for name in ("C1", "C2", "C3", "C4")}
     broken = [name for name, verdict in verdicts.items() if verdict == "does not hold"]
     open_ = [of[name] for name, verdict in verdicts.items() if verdict != "holds"]
-    alone = any(ONE_SEED in claim.reason for claim in open_)
-    why = "one seed per run claims nothing" if alone else "runs are missing, or the seeds disagree"
+    why = unsettled(open_)
     cured = (
         "Without it the deep network's gradients vanish towards the input and it does not train; with it "
         "every convolution's gradient stays in range"

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from gradscape.intervals import interval
 from gradscape.records import StudyRecord
-from gradscape.report.claims import ONE_SEED, Claim, Verdict, differences
+from gradscape.report.claims import Claim, Verdict, differences, unsettled
 from gradscape.report.noises import slopes
 from gradscape.report.outcomes import finals
 from gradscape.report.runs import guessing, joined
@@ -64,8 +64,7 @@ def answer(study: StudyRecord, found: Sequence[Claim]) -> list[str]:
     """The question's answer in plain sentences, from verdicts and numbers alone."""
     settled = [settled_in_words(claim, found) for claim in found if claim.verdict in LEAD[claim.id]]
     left = [claim for claim in found if claim.verdict not in LEAD[claim.id]]
-    alone = any(ONE_SEED in claim.reason for claim in left)
-    why = "one seed per run claims nothing" if alone else "runs are missing, or the seeds disagree"
+    why = unsettled(left)
     open_ = f"Open here: {'; '.join(OPEN[claim.id] for claim in left)}: {why}." if left else ""
     lead = joined([*settled, open_]) if settled else f"These runs do not settle it: {why}."
     return [text for text in (lead, leads_in_words(study, found), decay_in_words(study)) if text]

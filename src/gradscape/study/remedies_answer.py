@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from gradscape.records import StudyRecord
-from gradscape.report.claims import ONE_SEED, Claim
+from gradscape.report.claims import Claim, unsettled
 from gradscape.study.remedies_claims import BETA, correlation
 from gradscape.study.remedies_names import BOTH, HE, NORMED, REMEDIES
 from gradscape.study.remedies_numbers import SMOOTHNESS, all_train, highest_rate, there
@@ -20,8 +20,6 @@ def answer(study: StudyRecord, found: Sequence[Claim]) -> list[str]:
 def lead(study: StudyRecord, of: Mapping[str, Claim]) -> str:
     """The title's question, as far as the runs decide it."""
     verdicts = {name: of[name].verdict for name in ("R1", "R2", "R3")}
-    alone = any(ONE_SEED in of[name].reason for name in ("R2", "R3"))
-    why = "one seed per run claims nothing" if alone else "runs are missing, or the seeds disagree"
     # A higher accuracy may still be that of guessing, give or take: that it trains is another question.
     if tuple(verdicts.values()) == ("holds", "does not hold", "holds") and all_train(study, BOTH):
         said = (
@@ -36,7 +34,7 @@ def lead(study: StudyRecord, of: Mapping[str, Claim]) -> str:
     elif verdicts["R3"] == "does not hold":
         return "No: to a VGG38 that is well initialised already, BatchNorm adds no accuracy here."
     else:
-        return f"These runs do not settle it: {why}."
+        return f"These runs do not settle it: {unsettled([of['R2'], of['R3']])}."
     return f"{said} {BEST[of['R8'].verdict]}"
 
 

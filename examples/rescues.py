@@ -1,0 +1,89 @@
+"""What makes the paper's VGG38 train, at full size: 100 epochs of CIFAR-100, nothing measured between steps.
+
+Seven minutes on an H200; runs that guess and have lost their gradient are ended early:
+
+gradscape reproduce examples/rescues.py:STUDY --preset paper --precision tf32 --seeds 2 --stop-hopeless \\
+    --data-root DIR
+"""
+
+from collections.abc import Sequence
+
+from gradscape.config import DataConfig, RunConfig
+from gradscape.net_config import NetConfig
+from gradscape.records import StudyRecord
+from gradscape.report.build import ReportParts
+from gradscape.report.cells import averaged, ours, seeds_ended
+from gradscape.report.claims import Claim
+from gradscape.report.figures import Figure
+from gradscape.report.outcomes import trains
+from gradscape.report.panels import both_splits, flow_figure
+from gradscape.report.tables import Table
+from gradscape.study.batchnorm import BATCHNORM
+from gradscape.study.batchnorm_claims import steady
+from gradscape.study.batchnorm_names import BAND
+from gradscape.study.batchnorm_report import PAPER_TABLE_1
+from gradscape.study.presets import Preset
+from gradscape.study.reproduction import Reproduction
+
+NETS = {
+    "vgg38-bn": NetConfig(norm="batch"),
+    "vgg38-he": NetConfig(norm="none", init="he"),
+    "vgg38": NetConfig(norm="none"),
+}
+LABELS = {"vgg38-bn": "BatchNorm", "vgg38-he": "He initialisation", "vgg38": "neither"}
+FIELDS = {"acc train": "train_accuracy", "acc valid": "valid_accuracy"}
+PAPER = {"vgg38-bn": PAPER_TABLE_1["0.001"][2:], "vgg38": ("0.01", "–")}  # train and validation accuracy
+
+
+def roles(preset: Preset, data: DataConfig) -> dict[str, RunConfig]:
+    """What each run is for → its configuration at seed 0."""
+    return {
+        role: RunConfig(net=net, data=data, batch_size=100 // preset.shrink, epochs=preset.epochs)
+        for role, net in NETS.items()
+    }
+
+
+def figures(study: StudyRecord) -> list[Figure]:
+    first, second = "Figure 1. Training", "Figure 2. Gradients"
+    return [
+        both_splits(study, "figure-1a", "Accuracy of VGG38", first, LABELS, "accuracy"),
+        both_splits(study, "figure-1b", "Loss of VGG38", first, LABELS, "loss"),
+        flow_figure(study, "figure-2a", "Gradient flow with BatchNorm", second, "vgg38-bn", BAND),
+        flow_figure(study, "figure-2b", "Gradient flow with He initialisation", second, "vgg38-he"),
+        flow_figure(study, "figure-2c", "Gradient flow with neither", second, "vgg38"),
+    ]
+
+
+def tables(study: StudyRecord) -> list[Table]:
+    rows = []
+    for role, label in LABELS.items():
+        pairs = zip(FIELDS.values(), PAPER.get(role, ("–", "–")), strict=True)
+        cells = [cell for field, paper in pairs for cell in (ours(study, role, field), paper)]
+        rows.append((label, *cells, seeds_ended(study, role)))
+    headings = [text for name in FIELDS for text in (name, f"{name} (paper)")]
+    columns = ("VGG38 with", *headings, "seeds done")
+    return [
+        Table(
+            "table-1", "Table 1. Accuracy", averaged(study, list(LABELS)), columns, tuple(rows), columns[:1]
+        )
+    ]
+
+
+def claims(study: StudyRecord) -> list[Claim]:
+    text = "VGG38 with BatchNorm trains: its training accuracy is above twice that of guessing."
+    trained = (trains(study, "vgg38-bn", "VGG38 with BatchNorm"),)
+    return [Claim("F1", "With BatchNorm it trains", text, "§5.4, Table 1", trained), steady(study)]
+
+
+def answer(study: StudyRecord, found: Sequence[Claim]) -> list[str]:
+    return [f"{claim.title}: {claim.verdict} ({claim.reason})." for claim in found]
+
+
+STUDY = Reproduction(
+    name="rescues",
+    title="What makes VGG38 train on CIFAR-100?",
+    presets={name: BATCHNORM.presets[name] for name in ("quick", "paper")},
+    roles=roles,
+    key=tuple(NETS),
+    parts=ReportParts(answer=answer, figures=figures, tables=tables, claims=claims),
+)
