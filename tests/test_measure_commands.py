@@ -31,7 +31,7 @@ def threads_as_found() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = gs.RunConfig(
-        net=gs.NetConfig(depth=8, filters=2),
+        net=gs.NetConfig(depth=8, filters=2, norm_where="everywhere"),
         data=gs.DataConfig(name="digits", train=60, valid=40),
         batch_size=20,
         epochs=2,
@@ -66,7 +66,7 @@ def test_a_run_s_curvature_drawn_and_as_json(
     found = json.loads(out)
     assert found["ends"]["converged"]
     assert found["stability"]["limit"] == pytest.approx(38)
-    assert len(found["layers"]) == 8
+    assert len(found["layers"]) == 7 + 7 + 1  # convolutions, their norms, the linear layer
     assert figure.read_bytes().startswith(b"\x89PNG")
     assert "a product takes" in err
     assert f"figure: {figure}" in err

@@ -22,7 +22,7 @@ from gradscape.train.networks import build_model
 from gradscape.train.state import TrainState, section
 
 SMALL = gs.RunConfig(
-    net=gs.NetConfig(depth=8, filters=4),
+    net=gs.NetConfig(depth=8, filters=4, norm_where="everywhere"),
     data=gs.DataConfig(name="digits", train=90, valid=40),
     batch_size=20,
     epochs=2,

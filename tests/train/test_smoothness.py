@@ -18,7 +18,7 @@ from gradscape.records import EpochRecord, RunRecord, StepSmoothness
 from gradscape.store import RunFolder
 
 SMALL = gs.RunConfig(
-    net=gs.NetConfig(depth=8, filters=4),
+    net=gs.NetConfig(depth=8, filters=4, norm_where="everywhere"),
     data=gs.DataConfig(name="digits", train=90, valid=40),
     batch_size=20,
     epochs=2,
