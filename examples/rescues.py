@@ -81,7 +81,7 @@ def answer(study: StudyRecord, found: Sequence[Claim]) -> list[str]:
 
 STUDY = Reproduction(
     name="rescues",
-    title="What makes VGG38 train on CIFAR-100?",
+    title="What makes VGG38 train?",
     presets={name: BATCHNORM.presets[name] for name in ("quick", "paper")},
     roles=roles,
     key=tuple(NETS),
