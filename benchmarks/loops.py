@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from gradscape.config import RunConfig
 from gradscape.data.batches import DeviceImages, EpochDraw, epoch_draw
@@ -136,30 +136,19 @@ def computed_in(precision: str, device: torch.device) -> str:
     return "tf32" if device.type == "cuda" and precision == "fp32" else precision
 
 
-class Places(Sampler[int]):
-    """A round's places among the images, in their order.
-
-    Attributes:
-        round: which, set before every round.
-    """
-
-    def __init__(self, task: Task) -> None:
-        self.images, self.round = task.steps * task.config.batch_size, 0
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.round * self.images, (self.round + 1) * self.images))
-
-    def __len__(self) -> int:
-        return self.images
-
-
-def loader(data: Dataset[Any], task: Task, places: Places, workers: int) -> DataLoader[Any]:
-    """A round's mini-batches; its workers are started once, for a round is far shorter than an epoch."""
-    on_gpu = task.device.type == "cuda"
-    return DataLoader(
-        data, task.config.batch_size, sampler=places, num_workers=workers, pin_memory=on_gpu,
-        persistent_workers=workers > 0,
+def loader(data: Dataset[Any], task: Task, workers: int) -> Callable[[int], DataLoader[Any]]:
+    """A round → its mini-batches in their order; workers are started once: a round is far below an epoch."""
+    images, places = task.steps * task.config.batch_size, list[int]()
+    batches = DataLoader(
+        data, task.config.batch_size, sampler=places, num_workers=workers,
+        pin_memory=task.device.type == "cuda", persistent_workers=workers > 0,
     )  # fmt: skip
+
+    def of(round_: int) -> DataLoader[Any]:
+        places[:] = range(round_ * images, (round_ + 1) * images)
+        return batches
+
+    return of
 
 
 def adam(model: nn.Module, config: RunConfig, **options: Any) -> torch.optim.Adam:
@@ -174,8 +163,7 @@ def course(task: Task, workers: int, nudge: float = 0.0, seed: int = 0) -> Loop:
 
     Every initial weight is off by a part of itself of at most `nudge`, drawn from `seed`.
     """
-    places = Places(task)
-    batches = loader(Pictures(task), task, places, workers)
+    batches = loader(Pictures(task), task, workers)
     model = build_model(task.config, task.device).to(memory_format=torch.contiguous_format)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -186,8 +174,7 @@ def course(task: Task, workers: int, nudge: float = 0.0, seed: int = 0) -> Loop:
 
     def run(round_: int) -> Round:
         losses, accuracies, start = [], [], 0.0
-        places.round = round_
-        for x, y in batches:
+        for x, y in batches(round_):
             x, y = x.to(task.device), y.to(task.device)
             logits = model(x)
             loss = cross_entropy(logits, y)
@@ -204,16 +191,14 @@ def course(task: Task, workers: int, nudge: float = 0.0, seed: int = 0) -> Loop:
 
 def plain(task: Task, workers: int, compiled: bool = False, bf16: bool = False) -> Loop:
     """As a competent user writes it: bytes from the loader, channels_last, fused Adam, no waiting."""
-    places = Places(task)
-    batches = loader(Bytes(task), task, places, workers)
+    batches = loader(Bytes(task), task, workers)
     model = build_model(task.config, task.device)
     forward = torch.compile(model, dynamic=False) if compiled else model
     optimizer = adam(model, task.config, fused=True)
 
     def run(round_: int) -> Round:
         losses, start = [], 0.0
-        places.round = round_
-        for images, y in batches:
+        for images, y in batches(round_):
             images, y = (t.to(task.device, non_blocking=True) for t in (images, y))
             with torch.autocast(task.device.type, dtype=torch.bfloat16, enabled=bf16):
                 logits = forward(normalised(images))
@@ -255,8 +240,7 @@ def lightning(task: Task, workers: int) -> Loop:
             self.losses.append(loss.detach())
             return loss
 
-    module, places = Module(), Places(task)
-    batches = loader(Bytes(task), task, places, workers)
+    batches, module = loader(Bytes(task), task, workers), Module()
 
     def run(round_: int) -> Round:
         module.losses.clear()
@@ -264,8 +248,7 @@ def lightning(task: Task, workers: int) -> Loop:
             max_epochs=1, accelerator=task.device.type, devices=1, logger=False, barebones=True,
             use_distributed_sampler=False,
         )  # fmt: skip
-        places.round = round_
-        trainer.fit(module, batches)
+        trainer.fit(module, batches(round_))
         return Round(module.start, clock(task.device), torch.stack(module.losses).tolist())
 
     return run

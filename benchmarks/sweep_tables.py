@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-
 from study_tables import provenance, read
-from tables import RESULTS, ROOT, machine_line, result, table
+from tables import RESULTS, machine_line, result, table
 
-EXAMPLE = ROOT / "results" / "sweep-depth-and-norm-digits"
+EXAMPLE = "sweep-depth-and-norm-digits"
 
 WHAT = {
     "none": "none",
@@ -112,9 +110,7 @@ def growth() -> str:
 
 def example() -> str:
     """The points of the example, each with what its comparison of BatchNorm with none says."""
-    points, comparisons = (
-        list(csv.DictReader((EXAMPLE / "tables" / f"table-{number}.csv").open())) for number in (1, 2)
-    )
+    points, comparisons = (read(EXAMPLE, number) for number in (1, 2))
     rows = []
     for depth in dict.fromkeys(point["net.depth"] for point in points):
         by = {point["net.norm"]: point for point in points if point["net.depth"] == depth}
@@ -133,7 +129,5 @@ def example() -> str:
                 found["after Holm"],
             )
         )
-    provenance = result("results/sweep-depth-and-norm-digits/provenance.json")
     head = ("depth", "without BatchNorm", "with", "difference (95 %)", "d_z", "verdict", "after Holm")
-    where = f"{provenance['runs']} runs; {machine_line(provenance['machine'])}."
-    return "\n".join([*table(head, rows), "", where])
+    return "\n".join([*table(head, rows), "", provenance(EXAMPLE)])

@@ -12,7 +12,7 @@ from gradscape.config import DataConfig, RunConfig
 from gradscape.net_config import NetConfig
 from gradscape.records import StudyRecord
 from gradscape.report.build import ReportParts
-from gradscape.report.cells import averaged, ours, seeds_ended
+from gradscape.report.cells import averaged, beside_paper, beside_paper_headings, seeds_ended
 from gradscape.report.claims import Claim
 from gradscape.report.figures import Figure
 from gradscape.report.outcomes import trains
@@ -57,16 +57,11 @@ def figures(study: StudyRecord) -> list[Figure]:
 def tables(study: StudyRecord) -> list[Table]:
     rows = []
     for role, label in LABELS.items():
-        pairs = zip(FIELDS.values(), PAPER.get(role, ("–", "–")), strict=True)
-        cells = [cell for field, paper in pairs for cell in (ours(study, role, field), paper)]
+        cells = beside_paper(study, role, FIELDS.values(), PAPER.get(role, ("–", "–")))
         rows.append((label, *cells, seeds_ended(study, role)))
-    headings = [text for name in FIELDS for text in (name, f"{name} (paper)")]
-    columns = ("VGG38 with", *headings, "seeds done")
-    return [
-        Table(
-            "table-1", "Table 1. Accuracy", averaged(study, list(LABELS)), columns, tuple(rows), columns[:1]
-        )
-    ]
+    columns = ("VGG38 with", *beside_paper_headings(FIELDS), "seeds done")
+    caption = averaged(study, list(LABELS))
+    return [Table("table-1", "Table 1. Accuracy", caption, columns, tuple(rows), columns[:1])]
 
 
 def claims(study: StudyRecord) -> list[Claim]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,8 @@ SGD = OptimConfig(name="sgd", lr=0.1, weight_decay=1e-3)
 def test_a_step_reads_nothing_back(norm: str, optim: OptimConfig, precision: str) -> None:
     """On tensors without values whatever would wait for one raises."""
     config = tiny()
-    net = {"depth": 8, "filters": 4, "norm": norm, "norm_where": "everywhere"}
-    step = dummy_step(tiny(net=type(config.net)(**net), optim=optim), CPU, batches=3)
+    net = replace(config.net, norm=norm)  # type: ignore[arg-type]
+    step = dummy_step(tiny(net=net, optim=optim), CPU, batches=3)
     step.precision = precision
     step(config.batch_size)  # the optimiser's state is made by the first
     with FakeTensorMode(allow_non_fake_inputs=True):

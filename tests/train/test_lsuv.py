@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 
 
 def lsuv(**net: Any) -> RunConfig:
-    return tiny(net=replace(TINY.net, init="lsuv", norm_where="everywhere", **net), keep_every=3)
+    return tiny(net=replace(TINY.net, init="lsuv", **net), keep_every=3)
 
 
 def first_batch(config: RunConfig) -> tuple[Tensor, Tensor]:

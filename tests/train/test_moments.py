@@ -13,6 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import gradscape as gs
+from cases import TINY
 from gradscape.data import STATISTICS, split
 from gradscape.data.batches import eval_batches
 from gradscape.errors import ConfigError
@@ -22,7 +23,7 @@ from gradscape.train.networks import build_model
 from gradscape.train.state import TrainState, section
 
 SMALL = gs.RunConfig(
-    net=gs.NetConfig(depth=8, filters=4, norm_where="everywhere"),
+    net=TINY.net,
     data=gs.DataConfig(name="digits", train=90, valid=40),
     batch_size=20,
     epochs=2,

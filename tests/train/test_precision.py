@@ -7,12 +7,13 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from cases import digits, tiny
+from cases import TINY, digits, tiny
 from gradscape.cli import main
 from gradscape.config import RunConfig
 from gradscape.errors import ConfigError
@@ -121,7 +122,7 @@ def test_a_fallback_is_said_recorded_and_kept_when_the_run_goes_on(
 
 @pytest.mark.parametrize("norm", ["none", "batch", "algorithm1"])
 def test_in_bf16_all_that_is_summed_up_stays_float32(norm: str) -> None:
-    config = tiny(net=NetConfig(depth=8, filters=4, norm=norm, norm_where="everywhere"), precision="bf16")
+    config = tiny(net=replace(TINY.net, norm=norm), precision="bf16")
     step = dummy_step(config, CPU, batches=2)
     step.precision = "bf16"
     model, seen = step.state.model, dict[str, torch.dtype]()

@@ -12,13 +12,14 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import gradscape as gs
+from cases import TINY
 from gradscape.errors import ConfigError
 from gradscape.measure.step_smoothness import step_smoothness
 from gradscape.records import EpochRecord, RunRecord, StepSmoothness
 from gradscape.store import RunFolder
 
 SMALL = gs.RunConfig(
-    net=gs.NetConfig(depth=8, filters=4, norm_where="everywhere"),
+    net=TINY.net,
     data=gs.DataConfig(name="digits", train=90, valid=40),
     batch_size=20,
     epochs=2,

@@ -330,7 +330,6 @@ def test_cuda_agrees_with_the_cpu(tmp_path: Path) -> None:
     assert gpu.epochs[0].flow.mean_abs == pytest.approx(cpu.epochs[0].flow.mean_abs, rel=1e-2, abs=1e-9)
 
 
-SMALL = NetConfig(depth=8, filters=4, norm_where="everywhere")
 # No random draws, beside the paper's VGG. Where norms follow every convolution, tanh: a sign that rounding
 # turns at a kink changes a small network's gradients by a tenth, on a CPU too.
 NETS = {
@@ -340,18 +339,18 @@ NETS = {
     "densenet": NetConfig(family="densenet", depth=10, filters=4, activation="tanh", growth=4),
     "densenet-bc": NetConfig(family="densenet_bc", depth=10, activation="tanh", growth=4),
     "skip": NetConfig(depth=14, filters=4, norm="none", skip=True),
-    "group": replace(SMALL, norm="group", groups=2, activation="tanh"),
+    "group": replace(TINY.net, norm="group", groups=2, activation="tanh"),
     "fixup": NetConfig(family="resnet", depth=8, filters=4, norm="none", init="fixup"),
     **{
-        norm: replace(SMALL, norm=norm, activation="tanh")
+        norm: replace(TINY.net, norm=norm, activation="tanh")
         for norm in ("none", "algorithm1", "renorm", "layer", "instance", "weight")
     },
     **{
-        init: replace(SMALL, norm="none", init=init)
+        init: replace(TINY.net, norm="none", init=init)
         for init in ("he", "glorot", "orthogonal", "delta_orthogonal", "lsuv")
     },
     **{
-        activation: replace(SMALL, norm="none", activation=activation)
+        activation: replace(TINY.net, norm="none", activation=activation)
         for activation in ("relu", "tanh", "sigmoid", "gelu", "selu")
     },
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
 from gradscape.intervals import interval
@@ -18,6 +18,17 @@ def ours(study: StudyRecord, role: str, field: str) -> str:
     """A cell in the paper's notation: mean over seeds, jitter over epochs, ± 95 % interval over seeds."""
     ends = {seed: final(run, field) for seed, run in ended(study, role).items() if run.state == "done"}
     return spread(study, role, {seed: end.mean for seed, end in ends.items()}, jitter(list(ends.values())))
+
+
+def beside_paper(study: StudyRecord, role: str, fields: Iterable[str], paper: Iterable[str]) -> list[str]:
+    """Cells of a row: each field's, and the paper's beside it."""
+    pairs = zip(fields, paper, strict=True)
+    return [cell for field, theirs in pairs for cell in (ours(study, role, field), theirs)]
+
+
+def beside_paper_headings(names: Iterable[str]) -> list[str]:
+    """Headings of such cells: each name, and the same of the paper."""
+    return [text for name in names for text in (name, f"{name} (paper)")]
 
 
 def spread(study: StudyRecord, role: str, values: Mapping[int, float], deviation: float | None = None) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from gradscape.records import StudyRecord
 from gradscape.report.basins import basins_table, landscape_figures, turning_pages
 from gradscape.report.build import Page, ReportParts
-from gradscape.report.cells import averaged, ours, seeds_ended
+from gradscape.report.cells import averaged, beside_paper, beside_paper_headings, ours, seeds_ended
 from gradscape.report.claims import Claim, unsettled
 from gradscape.report.figures import Figure
 from gradscape.report.panels import both_splits, flow_figure, one_split
@@ -126,13 +126,11 @@ def tables(study: StudyRecord) -> list[Table]:
 def learning_rates(study: StudyRecord) -> Table:
     rows = []
     for rate in RATES:
-        pairs = zip(COLUMNS.values(), PAPER_TABLE_1[rate], strict=True)
-        cells = [cell for field, paper in pairs for cell in (ours(study, f"lr-{rate}", field), paper)]
+        cells = beside_paper(study, f"lr-{rate}", COLUMNS.values(), PAPER_TABLE_1[rate])
         rows.append((rate, *cells, seeds_ended(study, f"lr-{rate}")))
-    headings = [text for name in COLUMNS for text in (name, f"{name} (paper)")]
     averages = averaged(study, [f"lr-{rate}" for rate in RATES])
     caption = f"VGG38 with BatchNorm, {batch_label(study, '100')}. {averages}"
-    columns = ("learning rate", *headings, "seeds")
+    columns = ("learning rate", *beside_paper_headings(COLUMNS), "seeds")
     return Table("table-1", "Table 1. Learning rates", caption, columns, tuple(rows))
 
 
