@@ -36,9 +36,12 @@ class OptimizerFacts:
     Attributes:
         name: of its class, such as `Adam`.
         lr: learning rate at the last reading; None where it has none.
-        eps: added to the root of the second moment (Adam and its like); None elsewhere.
+        eps: added to the root of the second moment (Adam and its like); None elsewhere, also where a setting
+            of that name means something else, as Adafactor's does.
         momentum: of SGD; None elsewhere.
         members: places of its parameters among the watched ones.
+        plain: whether its step is the learning rate times the gradient, or a mean of gradients, as SGD's is;
+            Lion's, Muon's and Adafactor's have a size of their own.
     """
 
     name: str
@@ -46,6 +49,7 @@ class OptimizerFacts:
     eps: float | None
     momentum: float | None
     members: tuple[int, ...]
+    plain: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ class FlowHistory:
 
     Attributes:
         layers: parameter names, such as `stage1.0.conv1.weight`.
-        kinds: `conv`, `linear`, `embedding`, `norm` or `bias`.
+        kinds: `conv`, `linear`, `embedding`, `norm`, `bias` or `scale` (a layer scale's γ, a class token, a
+            PReLU's slope).
         sizes: elements of each tensor.
         steps: (T,) the optimiser's step of each row, from 0.
         skipped: (T,) whether the step was not made, as by a GradScaler, or the gradients thrown away.
@@ -76,6 +81,8 @@ class FlowHistory:
         notes: what was found odd, in words.
         activations: every layer's output at the same steps; None if they were not asked for.
         row: what a row is of: a `step`, or an `epoch`, of whose mini-batches it is the mean.
+        shapes: of each tensor; empty where they are not known.
+        modules: names of the classes that the model is made of, each once; empty where they are not known.
     """
 
     layers: tuple[str, ...]
@@ -96,6 +103,8 @@ class FlowHistory:
     notes: tuple[str, ...]
     activations: ActivationHistory | None = None
     row: str = "step"
+    shapes: tuple[tuple[int, ...], ...] = ()
+    modules: tuple[str, ...] = ()
 
     @property
     def relative_update(self) -> Values:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from gradscape.errors import ConfigError
-from gradscape.measure.gradient_flow import FlowRecorder
+from gradscape.measure.gradient_flow import FlowRecorder, parameters_and_kinds
 from gradscape.nets import vgg
 
 
@@ -76,6 +76,34 @@ def test_kinds_are_told_apart() -> None:
     assert flow_kinds["stage1.1.conv1.bias"] == "bias"
     assert flow_kinds["stage1.0.norm1.weight"] == flow_kinds["stage1.0.norm1.bias"] == "norm"
     assert flow_kinds["linear.weight"] == "linear"
+
+
+def test_tensors_that_are_no_matrices_by_design_are_no_weights() -> None:
+    class Others(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, 8))
+            self.pos_embed = nn.Parameter(torch.zeros(1, 5, 8))
+            self.gamma = nn.Parameter(torch.full((8, 1, 1), 1e-6))
+            self.temperature = nn.Parameter(torch.ones(()))
+            self.relative_position_bias_table = nn.Parameter(torch.zeros(9, 2))
+            self.experts = nn.Parameter(torch.zeros(3, 8, 8))
+            self.slope, self.head, self.conv = nn.PReLU(), nn.Linear(8, 1), nn.Conv2d(1, 1, 1)
+
+    kinds = {name: kind for name, kind, _ in parameters_and_kinds(Others())}
+    assert kinds == {
+        "cls_token": "scale",
+        "pos_embed": "embedding",
+        "gamma": "scale",
+        "temperature": "scale",
+        "relative_position_bias_table": "bias",
+        "experts": "linear",
+        "slope.weight": "scale",
+        "head.weight": "linear",
+        "head.bias": "bias",
+        "conv.weight": "conv",
+        "conv.bias": "bias",
+    }
 
 
 def test_vanishing_gradients_keep_their_size() -> None:

@@ -54,6 +54,8 @@ def test_every_statistic_equals_direct_arithmetic() -> None:
     history = flow.history()
     assert history.layers == tuple(name for name, _ in model.named_parameters())
     assert history.kinds == ("linear", "bias") * 3
+    assert history.shapes == tuple(tuple(parameter.shape) for parameter in model.parameters())
+    assert history.modules == ("Sequential", "Linear", "Tanh")
     assert history.steps.tolist() == [0, 1, 2, 3]
     assert not history.skipped.any()
     for t, (before, found, after) in enumerate(seen):

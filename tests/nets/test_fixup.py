@@ -113,9 +113,9 @@ def test_scalars_are_a_number_each_and_kinds_of_their_own(family: str) -> None:
     # the linear layer.
     assert len(scalars) == 6 * 5 + 2
     kinds = [
-        parameter_kind(module, name)
+        parameter_kind(module, name, parameter.shape)
         for module in model.modules()
-        for name, _ in module.named_parameters(recurse=False)
+        for name, parameter in module.named_parameters(recurse=False)
         if isinstance(module, ScalarBias | ScalarMultiplier)
     ]
     assert (kinds.count("bias"), kinds.count("norm"), len(kinds)) == (26, 6, 32)

@@ -101,6 +101,7 @@ def facts(record: RunRecord) -> OptimizerFacts:
         eps=optim["eps"] if adam else None,
         momentum=None if adam else optim["momentum"],
         members=tuple(range(len(record.epochs[0].flow.layers))),
+        plain=not adam,
     )
 
 

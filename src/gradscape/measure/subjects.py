@@ -26,11 +26,12 @@ class Subjects:
 
     Attributes:
         names: without what compiling and wrapping put before them.
-        kinds: `conv`, `linear`, `norm`, `bias` or `other`.
+        kinds: `conv`, `linear`, `embedding`, `norm`, `bias` or `scale`.
         parameters: each once, however many modules share it.
         members: by an optimiser's `id`, the places of its parameters.
         shards: how the parameters are split over processes.
         notes: what was found odd, in words.
+        modules: names of the classes that the model is made of, each once.
     """
 
     names: tuple[str, ...]
@@ -39,6 +40,7 @@ class Subjects:
     members: Mapping[int, list[int]]
     shards: Shards
     notes: tuple[str, ...]
+    modules: tuple[str, ...]
 
     @classmethod
     def of(cls, model: nn.Module, optimizers: Sequence[Optimizer]) -> Subjects:
@@ -73,7 +75,8 @@ class Subjects:
             for optimizer, theirs in zip(optimizers, trained, strict=True)
         }
         notes = [*not_watched(found, everyone), *foreign(model, found, everyone)]
-        return cls(names, kinds, parameters, members, Shards.of(parameters), tuple(notes))
+        modules = tuple(dict.fromkeys(type(module).__name__ for module in model.modules()))
+        return cls(names, kinds, parameters, members, Shards.of(parameters), tuple(notes), modules)
 
 
 Entry = tuple[str, str, nn.Parameter]
@@ -123,16 +126,28 @@ def listed(names: Sequence[str], most: int = 4) -> str:
     return ", ".join(names[:most]) + more
 
 
+# Optimizers, by their class or one that it inherits from, whose step is lr · m / (√v + ε) with that very ε;
+# Adamax has |g| + ε. Adadelta's stands under the root, and Adafactor's two bound other things.
+ADAPTIVE = {
+    "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Adagrad", "RMSprop", "SparseAdam", "FusedAdam",
+    "DeepSpeedCPUAdam", "Adam8bit", "AdamW8bit", "PagedAdam", "PagedAdamW", "PagedAdamW8bit", "AdamP",
+    "RAdamScheduleFree", "AdamWScheduleFree", "AdamWScheduleFreeReference", "RMSpropTFLike",
+}  # fmt: skip
+PLAIN = {"SGD", "ASGD", "SGDW", "SGDP", "SGDScheduleFree", "SGDScheduleFreeReference"}
+
+
 def facts(optimizer: Optimizer, members: Sequence[int]) -> OptimizerFacts:
     """What a diagnosis has to know of an optimiser: its kind, and its settings as they are now."""
     # Settings that differ between groups rarely differ by orders of magnitude.
     group = optimizer.param_groups[0]
+    kinds = {kind.__name__ for kind in type(optimizer).__mro__}
     return OptimizerFacts(
         name=type(optimizer).__name__,
         lr=number(group.get("lr")),
-        eps=number(group.get("eps")),
+        eps=number(group.get("eps")) if kinds & ADAPTIVE else None,
         momentum=number(group.get("momentum")),
         members=tuple(members),
+        plain=bool(kinds & PLAIN),
     )
 
 

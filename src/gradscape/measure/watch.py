@@ -339,6 +339,8 @@ class Watch:
             notes=tuple(self.notes),
             activations=self.activations.history(steps.tolist()) if self.activations else None,
             row="step",
+            shapes=tuple(tuple(parameter.shape) for parameter in self.subjects.parameters),
+            modules=self.subjects.modules,
         )
 
     @property
