@@ -103,12 +103,13 @@ class StepSmoothness:
 
     Attributes:
         step: of the run, from 0.
-        along: `gradient` for θ − ηg, `step` for θ + (η / lr) Δθ, of the real step Δθ.
+        along: `gradient` for θ − ηg, `step` for θ + (η / lr) Δθ, of the real step Δθ, `relative` for
+            θ − ρT²g / ‖Tg‖ with T = diag|θ|, which is free of the weights' scale (Kwon et al. 2021, §3).
         lr: of the step.
         loss: L(θ), in nats.
-        losses: there, at η = ½ lr and 4 lr.
-        changes: ‖∇L − g‖₂ there, in nats over units of the parameters.
-        distances: ‖θ_η − θ‖₂ there.
+        losses: at two points, η = ½ lr and 4 lr, or ρ = 0.05 and 0.4.
+        changes: ‖∇L − g‖₂ there, in nats over units of the parameters; of `relative` ‖T(∇L − g)‖₂ in nats.
+        distances: ‖θ_η − θ‖₂ there; of `relative` ρ = ‖T⁻¹(θ_ρ − θ)‖₂.
         gradient_norm, weight_norm: ‖g‖₂ and ‖θ‖₂.
     """
 
@@ -145,11 +146,6 @@ class StepSmoothness:
     def lipschitz(self) -> float:
         """The loss's largest change over the distance moved; NaN where nothing moves."""
         return self.steepest([abs(loss - self.loss) for loss in self.losses])
-
-    @property
-    def scale_free_beta(self) -> float:
-        """β‖θ‖², in nats: weights before a BatchNorm can be scaled without changing the loss, but not β."""
-        return self.beta * self.weight_norm**2
 
     def steepest(self, values: Sequence[float]) -> float:
         found = [v / d for v, d in zip(values, self.distances, strict=True) if d > 0 and math.isfinite(v)]

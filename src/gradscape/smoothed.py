@@ -94,6 +94,11 @@ class SmoothnessRecord:
         weight_norm: ‖w‖₂ of all parameters that are looked at.
         along_gradient: d = ∇L(θ).
         along_step: d = −Δθ / lr of the step Δθ that the optimiser would make; None without an optimiser.
+        relative: along the gradient, every parameter and its change being over the parameter's own |θ_i|:
+            its losses are at θ − ρT²g / ‖Tg‖ with T = diag|θ|, its changes ‖T(∇L − g)‖₂ in the loss's unit,
+            its distances ρ = ‖T⁻¹Δθ‖₂. Weights can be scaled by a before a norm, or by a in one layer and
+            1/a in the next one of a ReLU network, without changing the loss: the gradient and β of them
+            change, these numbers do not (Kwon et al. 2021, ASAM, §3; Dinh et al. 2017).
         parameters: how many are looked at.
         batches: B, of which K = 1 loss is the mean, or each has its own.
         samples: in all batches.
@@ -108,6 +113,7 @@ class SmoothnessRecord:
     weight_norm: float
     along_gradient: Line
     along_step: Line | None
+    relative: Line
     parameters: int
     batches: int
     samples: int
@@ -122,13 +128,8 @@ class SmoothnessRecord:
 
     @property
     def scale_free_beta(self) -> Values:
-        """(K,) β‖w‖² along the gradient, in the loss's unit.
-
-        Weights before a BatchNorm can be scaled by a without changing the loss, which makes β that of before
-        over a²: by itself it compares no two networks.
-        """
-        found: Values = self.along_gradient.beta * self.weight_norm**2
-        return found
+        """(K,) effective β of `relative`, in the loss's unit: the weights' scale does not change it."""
+        return self.relative.beta
 
     @property
     def lines(self) -> tuple[Line, ...]:
@@ -140,6 +141,7 @@ class SmoothnessRecord:
             **plain_values(self),
             "along_gradient": self.along_gradient.to_dict(),
             "along_step": None if self.along_step is None else self.along_step.to_dict(),
+            "relative": self.relative.to_dict(),
             "scale_free_beta": plain_value(self.scale_free_beta),
         }
 
@@ -176,7 +178,7 @@ class SmoothnessRecord:
             f"weight norm {self.weight_norm:.3g}",
             f"lr {self.lr:.3g}, {len(self.rates)} rates η from {self.rates[0]:.3g} to {self.rates[-1]:.3g}",
             *map(str, self.lines),
-            f"β‖w‖² along the gradient {self.scale_free_beta.mean():.3g}",
+            f"{self.relative} (free of the weights' scale)",
             f"cost: {counted(self.cost, 'gradient')}",
         ]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])

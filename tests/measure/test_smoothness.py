@@ -6,7 +6,7 @@ import copy
 import inspect
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from gradscape.errors import ConfigError
 from gradscape.measure.smoothness import smoothness
 from gradscape.measure.watch import watch
+from gradscape.nets import Layers, vgg
 from gradscape.smoothed import Line, SmoothnessRecord
 
 LR = 0.05
@@ -154,10 +155,13 @@ def test_a_quadratic_s_is_its_closed_form(seed: int) -> None:
     assert line.beta == pytest.approx([change / length], rel=1e-11)
     expected = np.abs(losses - 0.5 * w @ a @ w) / (RATES * length)
     assert line.lipschitz == pytest.approx([expected.max()], rel=1e-11)
-    assert record.scale_free_beta == pytest.approx([change / length * (w @ w)])
+    pull = np.abs(w) * g
+    turned = np.abs(w) * (a @ (w**2 * g)) / np.linalg.norm(pull)
+    assert record.relative.distances == pytest.approx(np.array([[0.05, 0.4]]))
+    assert record.scale_free_beta == pytest.approx([np.linalg.norm(turned)], rel=1e-9)
     assert record.along_step is None
     assert record.lines == (line,)
-    assert (record.cost, record.notes) == (9, ())
+    assert (record.cost, record.notes) == (11, ())
     assert (record.parameters, record.samples, record.batches) == (5, 3, 1)
 
 
@@ -184,7 +188,7 @@ def test_plain_steps_are_the_gradient() -> None:
             assert np.allclose(getattr(step, name), getattr(gradient, name), rtol=1e-10)
         assert step.beta == pytest.approx(gradient.beta)
     assert_is(gradient, by_hand(model, gradients(model, *given), *given))
-    assert record.cost == 17
+    assert record.cost == 19
     again = smoothness(model, cross_entropy, given, optimizer=SGD(model.parameters(), LR))
     assert again.lr == LR
     assert np.array_equal(again.rates, record.rates)
@@ -272,7 +276,7 @@ def test_several_batches_are_one_of_all_their_samples() -> None:
         several = smoothness(model, cross_entropy, parts, optimizer=optimizer, bn=bn)
         for one, other in zip(whole.lines, several.lines, strict=True):
             assert_is(other, (one.losses[0], one.changes[0], one.distances[0]))
-        assert (several.batches, several.samples, several.cost) == (2, 70, 17)
+        assert (several.batches, several.samples, several.cost) == (2, 70, 19)
 
 
 @pytest.mark.parametrize("bn", BN)
@@ -288,15 +292,15 @@ def test_batches_measured_separately_are_rows_of_single_calls(bn: Any) -> None:
             for name in ("loss", "losses", "changes", "distances", "loss_variation", "beta", "lipschitz"):
                 assert np.array_equal(getattr(line, name)[row], getattr(single, name)[0])
     assert record.along_gradient.losses.shape == (3, 8)
-    assert (record.batches, record.samples, record.cost) == (3, 91, 51)
+    assert (record.batches, record.samples, record.cost) == (3, 91, 57)
     assert f"loss {record.loss.mean():.4g}" in str(record)
     assert "; means over each batch's own" in str(record)
 
 
 @settings(max_examples=25, deadline=None)
 @given(scale=st.floats(0.01, 100))
-def test_beta_times_the_weights_squared_is_free_of_scale(scale: float) -> None:
-    """Weights before a BatchNorm times a, with lr times a²: the same network, steps and β‖w‖²."""
+def test_steps_of_weights_before_a_norm_scale_with_their_square(scale: float) -> None:
+    """Weights before a BatchNorm times a, with lr times a²: the same network and steps, β over a²."""
     (x, y), records = batch(), []
     for factor in (1.0, scale):
         torch.manual_seed(0)
@@ -305,9 +309,70 @@ def test_beta_times_the_weights_squared_is_free_of_scale(scale: float) -> None:
         model[0].weight.data *= factor
         records.append(smoothness(model, cross_entropy, (x, y), 0.1 * factor**2))
     one, other = records
-    assert other.scale_free_beta == pytest.approx(one.scale_free_beta, rel=1e-6)
     assert np.allclose(other.along_gradient.losses, one.along_gradient.losses, rtol=1e-9)
     assert other.along_gradient.beta == pytest.approx(one.along_gradient.beta / scale**2, rel=1e-6)
+
+
+def scaled(model: nn.Module, factors: Mapping[str, float]) -> nn.Module:
+    """A copy, some of whose tensors are times a factor."""
+    twin = copy.deepcopy(model)
+    parameters = dict(twin.named_parameters())
+    with torch.no_grad():
+        for name, factor in factors.items():
+            parameters[name] *= factor
+    return twin
+
+
+def same_function(model: nn.Module, twin: nn.Module, x: Tensor, y: Tensor) -> tuple[SmoothnessRecord, ...]:
+    one, other = (smoothness(each, cross_entropy, (x, y), LR) for each in (model, twin))
+    assert other.loss == pytest.approx(one.loss, rel=1e-9)
+    return one, other
+
+
+@pytest.mark.parametrize("where", ["blocks", "everywhere"])
+@pytest.mark.parametrize("factor", [3.0, 10.0, None])
+def test_weights_before_a_norm_can_be_scaled_without_changing_the_scale_free_beta(
+    where: Any, factor: float | None
+) -> None:
+    """Each by the same, or (None) by one of its own; all others are left, which ‖θ‖² would not notice."""
+    model = vgg(blocks=2, classes=10, image_size=8, filters=4, seed=0, layers=Layers(norm="batch"),
+                norm_where=where).double()  # fmt: skip
+    modules = dict(model.named_modules())
+    factors = {}
+    for name, module in modules.items():
+        norm = modules.get(name.replace("conv", "norm"))
+        if isinstance(module, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            norm.eps = 1e-30
+            factors[f"{name}.weight"] = factor or 1.5 ** (len(factors) % 7 - 3)
+    assert len(factors) > 5
+    torch.manual_seed(0)
+    x, y = torch.randn(20, 3, 8, 8, dtype=torch.float64), torch.arange(20) % 10
+    one, other = same_function(model, scaled(model, factors), x, y)
+    for name in ("losses", "changes", "distances"):
+        found, wanted = getattr(other.relative, name), getattr(one.relative, name)
+        assert np.allclose(found, wanted, rtol=1e-6)
+    if factor:
+        before = one.along_gradient.beta * one.weight_norm**2
+        assert other.along_gradient.beta * other.weight_norm**2 != pytest.approx(before, rel=0.5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(logs=st.lists(st.floats(-3, 3), min_size=7, max_size=7))
+def test_units_of_a_relu_network_can_be_scaled_without_changing_the_scale_free_beta(
+    logs: list[float],
+) -> None:
+    """What comes into a unit times a, what goes out of it over a: Dinh et al. (2017), §2, unit by unit."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 7), nn.LeakyReLU(0.1), nn.Linear(7, 3)).double()
+    twin = copy.deepcopy(model)
+    factors = torch.tensor(logs, dtype=torch.float64).exp()
+    with torch.no_grad():
+        twin[0].weight *= factors[:, None]
+        twin[0].bias *= factors
+        twin[2].weight /= factors
+    one, other = same_function(model, twin, *batch())
+    assert other.scale_free_beta == pytest.approx(one.scale_free_beta, rel=1e-8)
+    assert other.relative.lipschitz == pytest.approx(one.relative.lipschitz, rel=1e-8)
 
 
 class Restless(SGD):
@@ -439,6 +504,7 @@ def test_a_gradient_of_zero_has_no_smoothness() -> None:
     assert np.isnan([*record.along_gradient.beta, *record.along_gradient.lipschitz]).all()
     assert record.notes == (
         "the gradient is zero: nothing moves, and β and the Lipschitz estimate are not known",
+        "the gradient relative to θ is zero: nothing moves, and β and the Lipschitz estimate are not known",
     )
 
 
@@ -556,9 +622,10 @@ def test_the_record_in_words_numbers_and_a_figure() -> None:
         "lr 0.05, 8 rates η from 0.025 to 0.2",
         "along the gradient: loss",
         "along Adam's step: loss",
+        "along the gradient relative to θ: loss",
     ):
         assert part in text
-    assert "cost: 17 gradients" in text
+    assert "cost: 19 gradients" in text
     found = json.loads(json.dumps(record.to_dict()))
     assert found["along_gradient"]["beta"] == record.along_gradient.beta.tolist()
     assert np.shape(found["along_step"]["losses"]) == (1, 8)

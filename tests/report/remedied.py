@@ -71,9 +71,9 @@ def flow(means: Sequence[float]) -> GradientFlow:
     return GradientFlow(names, kinds, values, values, values, values, zero, zero, values, values)
 
 
-def smoothness(step: int, beta: float) -> StepSmoothness:
+def smoothness(step: int, beta: float, along: str = "gradient") -> StepSmoothness:
     """Gradient and loss change by β over every unit of distance."""
-    made = synthetic.measure("", "gradient", step, 0, 0.001)
+    made = synthetic.measure("", along, step, 0, 0.001)
     losses = tuple(made.loss - beta * distance for distance in made.distances)
     return dataclasses.replace(made, losses=losses, changes=tuple(beta * d for d in made.distances))
 
@@ -102,7 +102,9 @@ def run(role: str, seed: int, shape: Shape) -> RunRecord:
     made = trained(role, seed, shape)
     beta, last = (value * (1 + 0.001 * seed) for value in (shape.beta, shape.likeness))
     epochs = tuple(
-        dataclasses.replace(each, smoothness=(smoothness(50 * i, beta),))
+        dataclasses.replace(
+            each, smoothness=(smoothness(50 * i, beta), smoothness(50 * i + 25, 9 * beta, "relative"))
+        )
         for i, each in enumerate(made.epochs)
     )
     bend = synthetic.curvature("vgg38-bn", 0, 1.0)

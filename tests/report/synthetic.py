@@ -69,13 +69,13 @@ def gradient_flow(role: str, epoch: int, seed: int, zeros: bool = False) -> Grad
     return GradientFlow(names, kinds, flow, flow, flow, flow, (0.0,) * depth, (0.0,) * depth, flow, flow)
 
 
-WAYS = tuple(enumerate(("gradient", "step")))
+WAYS = tuple(enumerate(("gradient", "step", "relative")))
 
 
 def measure(role: str, along: str, step: int, seed: int, lr: float) -> StepSmoothness:
     """Of a loss as smooth as `BETA` says, give or take a seed's own tenth."""
     beta = BETA.get(role, 40.0) * (1 + 0.05 * seed)
-    distances = (0.5 * lr, 4 * lr)
+    distances = (0.05, 0.4) if along == "relative" else (0.5 * lr, 4 * lr)
     return StepSmoothness(
         step=step,
         along=along,

@@ -49,7 +49,7 @@ def test_tables_have_every_remedy_and_all_formats() -> None:
         ("signal", "correlation of two images"),
         ("smoothness", "effective β"),
         ("smoothness", "Lipschitz estimate of the loss"),
-        ("smoothness", "effective β · ‖θ‖²"),
+        ("smoothness", "effective β, scale-free"),
         ("smoothness", "largest eigenvalue of the Hessian"),
         ("smoothness", "width of the basin at + 1 nat"),
     ]
@@ -76,7 +76,7 @@ def test_a_remedys_row() -> None:
         "slope": "0.143 ± 0",
         "correlation at init": "0.3 ± 0.0019",
         "effective β": "20 ± 0.13",
-        "β‖θ‖²": "180 ± 1.1",
+        "β, scale-free": "180 ± 1.1",
         "λmax": "20 ± 0.13",
         "s/epoch": "12.5 ± 0",
         "diagnosis": "healthy",

@@ -41,7 +41,7 @@ def test_weights_end_as_without_and_measures_take_turns(tmp_path: Path) -> None:
     assert measured.curve("train_loss") == plain.curve("train_loss")
     measures = [measure for epoch in measured.epochs for measure in epoch.smoothness]
     assert [(measure.step, measure.along) for measure in measures] == [
-        (0, "gradient"), (2, "step"), (4, "gradient"), (6, "step"), (8, "gradient"),
+        (0, "gradient"), (2, "step"), (4, "relative"), (6, "gradient"), (8, "step"),
     ]  # fmt: skip
     assert [epoch.smoothness for epoch in plain.epochs] == [(), ()]
     assert SMALL.identity == plain.identity != measured.identity
@@ -64,7 +64,11 @@ def test_a_measure_is_that_of_gs_smoothness() -> None:
         gradient = [p.grad for p in model.parameters() if p.grad is not None]
         optimizer.step()
         known = loss.item(), gradient
-        lines = {"gradient": expected.along_gradient, "step": expected.along_step}
+        lines = {
+            "gradient": expected.along_gradient,
+            "step": expected.along_step,
+            "relative": expected.relative,
+        }
         for along, line in lines.items():
             found = step_smoothness(model, cross_entropy, (x, y), before, known, along, 0.01, step)  # type: ignore[arg-type]
             assert line is not None
@@ -73,7 +77,6 @@ def test_a_measure_is_that_of_gs_smoothness() -> None:
             assert found.distances == pytest.approx(line.distances[0])
             assert found.beta == pytest.approx(line.beta[0], rel=1e-5)
             assert found.lipschitz == pytest.approx(line.lipschitz[0], rel=1e-5)
-            assert found.scale_free_beta == pytest.approx(found.beta * expected.weight_norm**2)
 
 
 def test_what_is_not_finite_is_kept_as_such() -> None:

@@ -20,6 +20,9 @@ from gradscape.measure.objective import Objective, Statistics, norm
 from gradscape.smoothed import Line, SmoothnessRecord
 
 LOST = 0.01  # share of the shortest move that may be rounded away unsaid
+# Distances ‖Δθ/|θ|‖₂ of the scale-free line: within 0.5 to 2, at which Kwon et al. (2021) train, the
+# gradient of an untrained network turns already.
+RELATIVE = (0.05, 0.4)
 
 
 def smoothness(
@@ -37,7 +40,7 @@ def smoothness(
     """Measure how loss and gradient change along the gradient, and along an optimiser's next step.
 
     At the model's parameters θ, with g = ∇L(θ) of fixed batches: L(θ − ηg) and ‖∇L(θ − ηg) − g‖ for learning
-    rates η around the one in use. It costs 1 + points gradients, with an optimiser 1 + 2 · points, and as
+    rates η around the one in use. It costs 3 + points gradients, with an optimiser 3 + 2 · points, and as
     many for each batch if separately; the model's memory again for copies of parameters and gradients, with
     an optimiser and in float64 that of its state too. The model, its buffers, gradients and modes, the
     optimiser and all random numbers are left as found. Dropout is off.
@@ -67,7 +70,7 @@ def smoothness(
             is not finite at θ; batches that do not fit the model, a loss that is not one number.
 
     Source: Santurkar et al. (2018), How does batch normalization help optimization?, §3.1 and Fig. 4; the
-        range of η is theirs.
+        range of η is theirs. Kwon et al. (2021), ASAM, §3, for what does not depend on the weights' scale.
 
     Example:
         >>> print(gs.smoothness(model, nn.functional.cross_entropy, (x, y), lr=0.1, optimizer=optimizer))
@@ -85,12 +88,13 @@ def smoothness(
         gradient_norm=np.array([row.gradient_norm for row in rows]),
         weight_norm=norm(objective.vector(objective.start)),
         along_gradient=lines[0],
-        along_step=None if optimizer is None else lines[1],
+        along_step=None if optimizer is None else lines[2],
+        relative=lines[1],
         parameters=objective.size,
         batches=len(objective.whole),
         samples=objective.samples,
         bn=bn,
-        cost=len(rows) * (1 + points * len(lines)),
+        cost=len(rows) * (1 + sum(line.losses.shape[1] for line in lines)),
         notes=(
             *objective.notes,
             *([] if optimizer is None else not_trained(objective, optimizer)),
@@ -147,21 +151,44 @@ def measured(objective: Objective, optimizer: Optimizer | None, rates: Values) -
             f"the loss is {loss:g} and its gradient's norm {length:g}: there is no smoothness to measure; "
             "gradscape.watch with activations tells where that begins"
         )
-    directions = {"the gradient": gradient}
+    lines = [
+        along(objective, loss, gradient, gradient, rates, "the gradient"),
+        relative(objective, loss, gradient),
+    ]
+    lost = [rounded_away(objective, gradient, rates[0]), 0.0]
     if optimizer is not None:
-        directions[f"{type(optimizer).__name__}'s step"] = step_per_rate(objective, optimizer, gradient)
-    lines = [along(objective, loss, gradient, d, rates, name) for name, d in directions.items()]
-    return Row(length, lines, [rounded_away(objective, d, rates[0]) for d in directions.values()])
+        step = step_per_rate(objective, optimizer, gradient)
+        lines.append(along(objective, loss, gradient, step, rates, f"{type(optimizer).__name__}'s step"))
+        lost.append(rounded_away(objective, step, rates[0]))
+    return Row(length, lines, lost)
+
+
+def relative(objective: Objective, loss: float, gradient: Tensor) -> Line:
+    """Loss and gradient along T²g, all lengths being those of parameters over their own size, T = diag|θ|.
+
+    Two networks that differ by a scale of their weights alone, which a norm or the next layer takes back,
+    have the same of it: steps, distances and changes scale with |θ| (Kwon et al. 2021, §3).
+    """
+    size = objective.vector(objective.start).abs()
+    pull = size * gradient
+    unit = pull / (norm(pull) or 1.0)
+    return along(objective, loss, gradient, unit, np.array(RELATIVE), "the gradient relative to θ", size)
 
 
 def along(
-    objective: Objective, loss: float, gradient: Tensor, direction: Tensor, rates: Values, name: str
+    objective: Objective,
+    loss: float,
+    gradient: Tensor,
+    direction: Tensor,
+    rates: Values,
+    name: str,
+    size: Tensor | float = 1.0,
 ) -> Line:
-    """Of one row: L(θ − ηd), ‖∇L(θ − ηd) − g‖ and ‖ηd‖ at each η."""
+    """Measure one row: L(θ − ηTd), ‖T(∇L(θ − ηTd) − g)‖ and ‖ηd‖ at each η, T being the unit that d is in."""
     found = []
     for rate in rates:
-        value, there = objective.gradient(objective.moved(direction, -float(rate)))
-        found.append((value, norm(there - gradient)))
+        value, there = objective.gradient(objective.moved(size * direction, -float(rate)))
+        found.append((value, norm(size * (there - gradient))))
     losses, changes = np.array(found, dtype=np.float64).T[:, None]
     return Line(name, np.array([loss]), losses, changes, norm(direction) * rates[None])
 

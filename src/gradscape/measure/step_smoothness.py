@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from gradscape.measure.batches import Loss
 from gradscape.measure.objective import Objective, norm
-from gradscape.measure.smoothness import along
+from gradscape.measure.smoothness import along, relative
 from gradscape.records import StepSmoothness
 
-Direction = Literal["gradient", "step"]
+Direction = Literal["gradient", "step", "relative"]
 MULTIPLES = (0.5, 4.0)  # of the learning rate: the ends of the range of Santurkar et al. (2018), Fig. 4
 
 
@@ -36,7 +36,8 @@ def step_smoothness(
         before: the parameters before it.
         known: loss and gradient there, of which it was made; None to compute them anew, in float32 and
             without dropout.
-        direction: `gradient`, or `step`, the step that was made over the learning rate.
+        direction: `gradient`; `step`, the step that was made over the learning rate; or `relative`, the
+            gradient where every parameter is measured in its own size: see `gradscape.smoothness`.
         lr: of the step.
         step: its number.
     """
@@ -45,8 +46,11 @@ def step_smoothness(
     objective.start = tuple(before)
     start = objective.vector(before)
     value, slope = objective.gradient() if known is None else (known[0], objective.vector(known[1]))
-    way = slope if direction == "gradient" else (start - after) / lr
-    line = along(objective, value, slope, way, lr * np.array(MULTIPLES), direction)
+    if direction == "relative":
+        line = relative(objective, value, slope)
+    else:
+        way = slope if direction == "gradient" else (start - after) / lr
+        line = along(objective, value, slope, way, lr * np.array(MULTIPLES), direction)
     return StepSmoothness(
         step=step,
         along=direction,

@@ -27,7 +27,6 @@ Range = Callable[[StepSmoothness], tuple[float, float]]
 VALUES: dict[str, tuple[str, Value]] = {
     "beta": ("effective β", lambda measure: measure.beta),
     "lipschitz": ("Lipschitz estimate of the loss", lambda measure: measure.lipschitz),
-    "scale-free": ("effective β · ‖θ‖²", lambda measure: measure.scale_free_beta),
 }
 RANGES: dict[str, tuple[str, str, Range]] = {
     "variation": ("loss (nats)", "linear", lambda measure: (min(measure.losses), max(measure.losses))),
@@ -36,8 +35,17 @@ RANGES: dict[str, tuple[str, str, Range]] = {
     ),
 }  # fmt: skip
 HOW = {
-    "gradient": "along the gradient, at ½ to 4 times the learning rate",
-    "step": "along the optimiser's real step, at ½ to 4 times its length",
+    "gradient": "along the gradient, at two points, ½ and 4 times the learning rate",
+    "step": "along the optimiser's real step, at two points, ½ and 4 times its length",
+    "relative": (
+        "along the gradient with every parameter over its own size, which is free of the weights' scale, "
+        "at two points, ρ = 0.05 and 0.4 (Kwon et al. 2021)"
+    ),
+}
+WAYS = {
+    "gradient": "along the gradient",
+    "step": "along the real step",
+    "relative": "relative to the weights' size",
 }
 
 
@@ -49,7 +57,7 @@ def measures(run: RunRecord, along: str) -> list[StepSmoothness]:
 def band_figure(
     study: StudyRecord, name: str, title: str, group: str, roles: Mapping[str, str], what: str, along: str
 ) -> Figure:
-    """The least and the most over the range of steps, a band for each role (Santurkar et al., Fig. 4a, b)."""
+    """The less and the more at the two points, a band for each role (Santurkar et al., Fig. 4a, b)."""
     ylabel, scale, value = RANGES[what]
     with styled():
         drawing, axes = panel()
@@ -62,7 +70,7 @@ def band_figure(
             axes.fill_between(steps, ends[:, 0], ends[:, 1], color=look.colour, alpha=0.3, linewidth=0)
             shown = shown or bool(len(steps) and (ends > 0).any())
         finish(drawing, axes, shown and scale, len(roles))
-    lead = "The least and the most, means over seeds"
+    lead = "The less and the more of two points, means over seeds"
     return Figure(name, titled(name, title), caption(study, roles, lead, along), group, drawing)
 
 
@@ -174,11 +182,10 @@ def smoother(
     """Whether a number is smaller for the first of two roles than for the second, paired by seed."""
     (role, label), (other, other_label) = roles.items()
     when = f"the first {until:g} steps" if math.isfinite(until) else "training"
-    way = {"gradient": "along the gradient", "step": "along the real step"}[along]
     pairs = differences(typical(study, role, what, along, until), typical(study, other, what, along, until))
     there = pairs or not (ended(study, role) and ended(study, other))
     return below(
-        f"log10 of the {VALUES[what][0]} {way}, {label} over {other_label}, mean over {when}",
+        f"log10 of the {VALUES[what][0]} {WAYS[along]}, {label} over {other_label}, mean over {when}",
         pairs,
         0.0,
         together(

@@ -176,8 +176,8 @@ def smooths(study: StudyRecord) -> Claim:
             *(
                 smoother(study, pair, what, along)
                 for pair in pairs
-                for what in ("lipschitz", "beta", "scale-free")
-                for along in ("gradient", "step")
+                for what in ("lipschitz", "beta")
+                for along in ("gradient", "step", "relative")
             ),
             *(part for pair in pairs for part in flatter(study, pair)),
         ),

@@ -139,7 +139,10 @@ def smooths(study: StudyRecord) -> Claim:
         "With the initialisation repaired in both, the loss is smoother with BatchNorm.",
         "abstract, §5 of the paper; Santurkar et al. (2018)",
         (
-            *(smoother(study, pair, what, "gradient") for what in ("lipschitz", "beta", "scale-free")),
+            *(
+                smoother(study, pair, what, along)
+                for what, along in (("lipschitz", "gradient"), ("beta", "gradient"), ("beta", "relative"))
+            ),
             *flatter(study, pair),
         ),
         "A network that does not train lies on a plateau: flat, it counts as smooth.",

@@ -197,6 +197,7 @@ SIGNAL: Mapping[str, Pair] = {
 }
 SMOOTHNESS: Mapping[str, Pair] = {
     **{VALUES[what][0]: (at_first(what), typical(what)) for what in VALUES},
+    "effective β, scale-free": (lambda run: math.nan, typical("beta", "relative")),
     "largest eigenvalue of the Hessian": (sharpness("start"), sharpness("end")),
     "width of the basin at + 1 nat": (lambda run: math.nan, width),
 }

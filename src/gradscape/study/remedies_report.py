@@ -43,7 +43,7 @@ from gradscape.study.remedies_numbers import (
 QUESTION = "Does BatchNorm do more than repair the initialisation?"
 COMPARED = {role: REMEDIES[role].label for role in (PLAIN, HE, NORMED, BOTH, "skip", "selu")}
 Cell = Callable[[str], str]  # of a role
-BETA, SCALE_FREE = typical("beta"), typical("scale-free")
+BETA, SCALE_FREE = typical("beta"), typical("beta", "relative")
 
 
 def figures(study: StudyRecord) -> list[Figure]:
@@ -68,7 +68,7 @@ def figures(study: StudyRecord) -> list[Figure]:
         one_split(study, "figure-3b", "Validation accuracy", third, compared, "valid"),
         *flows,
         line_figure(study, "figure-5a", "Effective β", fifth, compared, "beta", "gradient"),
-        line_figure(study, "figure-5b", "Effective β · ‖θ‖²", fifth, compared, "scale-free", "gradient"),
+        line_figure(study, "figure-5b", "Effective β, scale-free", fifth, compared, "beta", "relative"),
         *landscape_figures(study, "figure-6", sixth, compared),
     ]
 
@@ -171,7 +171,7 @@ def every_remedy(study: StudyRecord) -> Table:
         "slope": mean(trained_slope),
         "correlation at init": mean(likeness),
         "effective β": mean(BETA),
-        "β‖θ‖²": mean(SCALE_FREE),
+        "β, scale-free": mean(SCALE_FREE),
         "λmax": mean(sharpness("end")),
         "width at +1": lambda role: width(study, role, list(landscapes(study, role).values()), 1.0),
         "s/epoch": mean(epoch_seconds),
@@ -183,10 +183,10 @@ def every_remedy(study: StudyRecord) -> Table:
         f"Accuracies: {window(study, there(study))}. Trains: every seed's training accuracy is above twice "
         "guessing. Highest lr: of those of Table 3, at which every seed trains. Gradient: mean |∂L/∂W| of "
         "the first weight layer; slope: orders of magnitude per layer towards the output; correlation of two "
-        "images in the last convolution's output. Effective β and β‖θ‖² (Santurkar et al. 2018): geometric "
-        "means through training along the gradient; λmax, the Hessian's largest eigenvalue, and the width of "
-        "the basin at +1 nat, ≥ where it goes on beyond the plane: after training. ± is the 95 % interval "
-        "over seeds (Student t)."
+        "images in the last convolution's output. Effective β (Santurkar et al. 2018): geometric mean "
+        "through training along the gradient; scale-free, relative to the weights' size (Kwon et al. 2021); "
+        "λmax, the Hessian's largest eigenvalue, and the width of the basin at +1 nat, ≥ where it goes on "
+        "beyond the plane: after training. ± is the 95 % interval over seeds (Student t)."
     )
     words = ("remedy", "trains", "diagnosis")
     return Table("table-1", "Table 1. Every remedy", caption, tuple(cells), tuple(rows), words)

@@ -39,7 +39,7 @@ from gradscape.train.step import Batches, TrainStep, cosine, evaluate
 
 # Images evaluated at once. On a CPU the activations of 50 stay in the cache: three times faster than 1,000.
 EVAL_BATCH = {"cpu": 50, "cuda": 1_250}
-DIRECTIONS: tuple[Direction, ...] = ("gradient", "step")  # of measures of smoothness, in turns
+DIRECTIONS: tuple[Direction, ...] = ("gradient", "step", "relative")  # of measures of smoothness, in turns
 PROGRESS_EVERY = {"cpu": 0.5, "cuda": math.inf}  # seconds; a GPU would have to wait: once an epoch is enough
 
 Report = Callable[[Progress | str], None]
@@ -236,7 +236,7 @@ def train_epoch(
     for first in range(0, images, config.batch_size):
         done = min(first + config.batch_size, images)
         if config.smoothness_every and number % config.smoothness_every == 0:
-            direction = DIRECTIONS[number // config.smoothness_every % 2]
+            direction = DIRECTIONS[number // config.smoothness_every % len(DIRECTIONS)]
             with alone(step.device):
                 measures.append(step.measure(done - first, direction, lr, number))
         else:
