@@ -8,37 +8,51 @@ from typing import Any
 
 from gradscape.arrays import plain_values
 
-VERDICTS = (
-    "non-finite",
-    "dead units",
-    "frozen layer",
-    "exploding",
-    "vanishing",
-    "below the optimiser's reach",
-    "saturated",
-    "no signal from the input",
-    "learning rate too large",
-    "learning rate too small",
-    "noise-dominated",
-    "healthy",
-)
+# Every verdict, the gravest first, and its grade: `fail` is a training that does not work, `warn` may well
+# work and deserves a look, `info` is no fault.
+GRADES = {
+    "non-finite": "fail",
+    "dead units": "fail",
+    "frozen layer": "fail",
+    "exploding": "fail",
+    "vanishing": "fail",
+    "below the optimiser's reach": "fail",
+    "saturated": "fail",
+    "no signal from the input": "fail",
+    "learning rate too large": "fail",
+    "learning rate too small": "fail",
+    "does not learn": "fail",
+    "unused layer": "warn",
+    "overshooting": "warn",
+    "noise-dominated": "info",
+    "converged": "info",
+    "healthy": "info",
+}
+VERDICTS = tuple(GRADES)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """A number, what it was held against, and where that comes from.
+    """A measured number beside the limit that it was held against.
 
     Attributes:
         what: is measured, in words with its unit.
         value: measured.
         limit: beyond which it counts.
         source: of the limit.
+        below: whether it counts below the limit, rather than above.
     """
 
     what: str
     value: float
     limit: float
     source: str
+    below: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether the value is beyond its limit."""
+        return self.value < self.limit if self.below else self.value > self.limit
 
     def __str__(self) -> str:
         return f"{self.what}: {self.value:.3g} (limit {self.limit:.3g}; {self.source})"
@@ -52,8 +66,9 @@ class Finding:
         verdict: one of `VERDICTS`.
         layer: where it begins; empty where it is of the whole network.
         cause: that is inferred.
-        remedy: what would help.
-        evidence: numbers.
+        remedy: what would help, alternatives parted by semicolons.
+        evidence: numbers, each beyond its limit; of `healthy` none is.
+        place: of the layer among all weight layers, in words; empty where it is not known.
     """
 
     verdict: str
@@ -61,9 +76,16 @@ class Finding:
     cause: str
     remedy: str
     evidence: tuple[Evidence, ...]
+    place: str = ""
+
+    @property
+    def grade(self) -> str:
+        """`fail`, `warn` or `info`."""
+        return GRADES[self.verdict]
 
     def __str__(self) -> str:
-        where = f", beginning at {self.layer}" if self.layer else ""
+        place = f" ({self.place})" if self.place else ""
+        where = f", beginning at {self.layer}{place}" if self.layer else ""
         lines = [f"{self.verdict}{where}", f"  cause: {self.cause}", f"  what would help: {self.remedy}"]
         return "\n".join([*lines, *(f"  {each}" for each in self.evidence)])
 
@@ -85,15 +107,22 @@ class Diagnosis:
         findings: one at least.
         seen: what the gradients are that it rests on.
         notes: what was found odd, in words.
+        unseen: what was not looked at, in words.
     """
 
     findings: tuple[Finding, ...]
     seen: str
     notes: tuple[str, ...]
+    unseen: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
         return self.findings[0].verdict
+
+    @property
+    def grade(self) -> str:
+        """`fail`, `warn` or `info`: that of the verdict, which is the gravest."""
+        return self.findings[0].grade
 
     @property
     def layer(self) -> str:
@@ -101,11 +130,11 @@ class Diagnosis:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers; None for a number that is not finite."""
-        plain = {**plain_values(self), "notes": list(self.notes)}
-        return {"verdict": self.verdict, "layer": self.layer, **plain}
+        plain = {**plain_values(self), "notes": list(self.notes), "unseen": list(self.unseen)}
+        return {"verdict": self.verdict, "grade": self.grade, "layer": self.layer, **plain}
 
     def __str__(self) -> str:
         told = [str(finding) for finding in self.findings]
-        return "\n".join(
-            [*told, f"gradients were read {self.seen}", *(f"note: {note}" for note in self.notes)]
-        )
+        unseen = [f"not looked at: {', '.join(self.unseen)}"] if self.unseen else []
+        notes = [f"note: {note}" for note in self.notes]
+        return "\n".join([*told, f"gradients were read {self.seen}", *unseen, *notes])

@@ -102,9 +102,9 @@ def test_the_gain_is_the_most_that_a_step_can_change_the_loss() -> None:
     assert gain.value == pytest.approx(0.01 * gradient.square().sum().item(), rel=1e-4)
 
 
-def test_a_training_that_has_converged_is_not_said_to_vanish() -> None:
+def test_a_training_that_has_converged_is_not_said_to_vanish_or_to_be_too_slow() -> None:
     model = deep(3, nn.ReLU)
-    assert after_training(model, sgd(model, lr=0.5), steps=300).verdict == "learning rate too small"
+    assert after_training(model, sgd(model, lr=0.5), steps=300).verdict == "healthy"
 
 
 def test_weights_too_large_explode() -> None:
@@ -184,11 +184,12 @@ def test_where_no_layer_has_a_gradient_in_most_steps_none_is_compared() -> None:
             optimizer.zero_grad()
             (model(x).square().mean() * (step % 3 == 2)).backward()
             optimizer.step()
-    (evidence,) = gs.diagnose(flow).findings[0].evidence
-    assert evidence.what == "largest ‖ΔW‖/‖W‖ of a step"
+    found = gs.diagnose(flow)
+    assert found.verdict == "healthy"
+    assert [evidence.counts for evidence in found.findings[0].evidence] == [False, False]
 
 
-def test_a_layer_that_takes_no_part_is_frozen() -> None:
+def test_a_layer_that_takes_no_part_is_noted_and_the_rest_is_healthy() -> None:
     class Unused(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -201,8 +202,8 @@ def test_a_layer_that_takes_no_part_is_frozen() -> None:
 
     model = Unused()
     found = after_training(model, sgd(model))
-    assert found.verdict == "frozen layer"
-    assert found.layer == "unused.weight"
+    assert found.verdict == "healthy"
+    assert found.notes == ("no gradient was ever there for unused.weight: outside the loss",)
 
 
 def test_a_non_finite_gradient_begins_nearest_to_the_output() -> None:

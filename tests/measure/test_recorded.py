@@ -66,6 +66,7 @@ def both(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[gs.watch, 
         epochs.append(EpochRecord(step + 1, lr, 1.0, 0.5, 1.0, 0.5, 1.0, 1.0, recorder.result()))
     config: Any = to_dict(gs.RunConfig())
     config["optim"]["name"] = type(optimizer).__name__.lower()
+    config["net"]["activation"] = "sigmoid" if any(isinstance(m, nn.Sigmoid) for m in model) else "relu"
     named = dict(model.named_parameters())
     sizes, none = tuple(parameter.numel() for parameter in named.values()), (0.0,) * len(named)
     start = Start(64, 1.0, tuple(named), ("linear",) * len(named), sizes, none, (), (), ())

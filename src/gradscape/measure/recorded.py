@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 from gradscape.arrays import Values
@@ -10,6 +13,11 @@ from gradscape.errors import ConfigError
 from gradscape.history import FlowHistory, OptimizerFacts
 from gradscape.records import RunRecord
 
+BEYOND = 2.0  # times the accuracy of guessing: who is above has begun to learn
+WINDOW, SHARE = 5, 3  # epochs at most, of a shorter run its last third: what a final accuracy is the mean of
+ENOUGH = 50  # steps: who has made fewer is not judged
+MODULES = {"leaky_relu": "LeakyReLU", "relu": "ReLU", "tanh": "Tanh", "sigmoid": "Sigmoid", "gelu": "GELU",
+           "selu": "SELU"}  # fmt: skip
 NAMES = {"adam": "Adam", "sgd": "SGD"}  # of torch's classes
 UNSIZED = (
     "the sizes of layers are not recorded: where layers are compared, RMS of their elements stand for norms"
@@ -63,7 +71,49 @@ def recorded(record: RunRecord) -> FlowHistory:
         seen="after backward and before the step; each row is the mean over an epoch's mini-batches",
         notes=() if sizes else (UNSIZED,),
         row="epoch",
+        shapes=shapes_of(layers, sizes) if sizes else (),
+        modules=tuple(MODULES[name] for name in [record.config["net"].get("activation")] if name in MODULES),
     )
+
+
+def shapes_of(layers: Sequence[str], sizes: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """(outputs, inputs × positions) of each weight whose layer has a bias, (elements) of others."""
+    known = dict(zip(layers, sizes, strict=True))
+    found = []
+    for layer, size in known.items():
+        outputs = known.get(f"{layer.removesuffix('weight')}bias") if layer.endswith("weight") else None
+        found.append((outputs, size // outputs) if outputs else (size,))
+    return tuple(found)
+
+
+def plateau(record: RunRecord) -> list[Finding]:
+    """That the run has not left guessing, however healthy its gradients are."""
+    if record.start is None or record.start.kinds[-1] != "bias":
+        return []
+    classes = record.start.sizes[-1]  # of the last layer's outputs
+    window = record.epochs[-max(1, min(WINDOW, len(record.epochs) // SHARE)) :]
+    accuracy = float(np.mean([epoch.train_accuracy for epoch in window]))
+    steps = len(record.epochs) * math.ceil(record.config["data"]["train"] / record.config["batch_size"])
+    if not accuracy < BEYOND / classes or steps < ENOUGH:
+        return []
+    return [
+        Finding(
+            verdict="does not learn",
+            layer="",
+            cause=f"after {steps} steps the loss on training images is {window[-1].train_loss:.3g}, and "
+            f"guessing's is {math.log(classes):.3g}, however healthy the gradients are",
+            remedy="another learning rate; look at labels, the loss and the last layer; train for longer",
+            evidence=(
+                Evidence(
+                    "accuracy on training images, mean of the last epochs",
+                    accuracy,
+                    BEYOND / classes,
+                    "twice guessing's, as the studies count who trains",
+                    below=True,
+                ),
+            ),
+        )
+    ]
 
 
 def sizes_of(record: RunRecord) -> tuple[int, ...]:
@@ -115,7 +165,7 @@ def divergence(record: RunRecord) -> list[Finding]:
             verdict="non-finite",
             layer="",
             cause=f"the loss became infinite or NaN in {place}; further findings are of the epochs before",
-            remedy="a lower learning rate, warm-up, gradients clipped; check inputs and labels for NaN",
+            remedy="a lower learning rate; warm-up; clip gradients; check inputs and labels for NaN",
             evidence=(Evidence("steps whose loss is not a number, after which it ended", 1, 0, "IEEE 754"),),
         )
     ]

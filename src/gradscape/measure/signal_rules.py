@@ -61,14 +61,22 @@ class Outputs:
         return cls(seen.layers, seen.kinds, seen.widths, *shares)
 
 
-def signal_findings(signal: SignalRecord, limits: SignalLimits | None = None) -> list[Finding]:
-    """What the signal before a training says is wrong."""
+def signal_findings(
+    signal: SignalRecord, limits: SignalLimits | None = None, norm: bool = False
+) -> list[Finding]:
+    """What the signal before a training says is wrong.
+
+    Args:
+        signal: over seeds.
+        limits: beyond what a number speaks for a verdict.
+        norm: whether the network has normalisation layers.
+    """
     outputs = Outputs.of(signal, slice(None))
-    return [*non_finite_signal(signal), *output_findings(outputs, limits or SignalLimits())]
+    return [*non_finite_signal(signal), *output_findings(outputs, limits or SignalLimits(), norm)]
 
 
 def activation_findings(
-    seen: ActivationHistory, rows: NDArray[np.intp], limits: SignalLimits
+    seen: ActivationHistory, rows: NDArray[np.intp], limits: SignalLimits, norm: bool
 ) -> list[Finding]:
     """What the outputs within a training say is wrong.
 
@@ -76,15 +84,16 @@ def activation_findings(
         seen: by a watch.
         rows: that are looked at for what is typical.
         limits: beyond what a number speaks for a verdict.
+        norm: whether the network has normalisation layers.
     """
-    return [*non_finite_activation(seen), *output_findings(Outputs.of(seen, rows), limits)]
+    return [*non_finite_activation(seen), *output_findings(Outputs.of(seen, rows), limits, norm)]
 
 
-def output_findings(seen: Outputs, limits: SignalLimits) -> list[Finding]:
+def output_findings(seen: Outputs, limits: SignalLimits, norm: bool) -> list[Finding]:
     return [
-        *flat(seen, "dead", "dead units", limits.dead),
-        *flat(seen, "saturated", "saturated", limits.saturated),
-        *alike(seen, limits.alike),
+        *flat(seen, "dead", "dead units", limits.dead, norm),
+        *flat(seen, "saturated", "saturated", limits.saturated, norm),
+        *alike(seen, limits.alike, norm),
     ]
 
 
@@ -97,7 +106,7 @@ def non_finite_signal(signal: SignalRecord) -> list[Finding]:
             verdict="non-finite",
             layer=signal.origin.split()[0].rstrip(","),
             cause=f"the first infinite value or NaN of the forward pass: {signal.origin}",
-            remedy="check the batch for NaN; smaller initial weights, a norm, a guarded division or root",
+            remedy="check the batch for NaN; smaller initial weights; a guarded division or root",
             evidence=(Evidence("share of layers with a non-finite output", share, 0.0, "IEEE 754"),),
         )
     ]
@@ -114,7 +123,7 @@ def non_finite_activation(seen: ActivationHistory) -> list[Finding]:
             layer=seen.layers[column],
             cause=f"at step {seen.steps[row]} its output has the first infinite value or NaN"
             + (f": it made that, or what lies between {before} and it did" if before else ""),
-            remedy="check the batch for NaN; a lower learning rate, a norm, a guarded division or root",
+            remedy="check the batch for NaN; a lower learning rate; a guarded division or root",
             evidence=(
                 Evidence(
                     "layers with a non-finite output at that step",
@@ -128,10 +137,10 @@ def non_finite_activation(seen: ActivationHistory) -> list[Finding]:
 
 
 CURES = {
-    "dead": "a lower learning rate if they died in training; inputs of mean 0 and variance 1; else a leaky "
-    "activation, He initialisation, biases of 0 or above, a norm before the activation",
-    "saturated": "ReLU in place of sigmoid or tanh, smaller initial weights, a norm before the activation",
-}
+    "dead": ("a lower learning rate if they died in training", "inputs of mean 0 and variance 1",
+             "a leaky activation", "biases of 0 or above"),
+    "saturated": ("ReLU in place of sigmoid or tanh", "smaller initial weights"),
+}  # fmt: skip
 
 
 FROM_BEFORE = "what reaches it is 0 on every sample: the activation before it is dead"
@@ -141,7 +150,7 @@ SHARES = {
 }
 
 
-def flat(seen: Outputs, field: str, verdict: str, limit: float) -> list[Finding]:
+def flat(seen: Outputs, field: str, verdict: str, limit: float, norm: bool) -> list[Finding]:
     """Units that pass no gradient: dead ReLUs, saturated sigmoids."""
     share = getattr(seen, field)
     beyond = np.flatnonzero(share > limit)
@@ -156,7 +165,7 @@ def flat(seen: Outputs, field: str, verdict: str, limit: float) -> list[Finding]
             layer=name,
             cause=f"{100 * share[first]:.3g} % of {whose}"
             + (f"; so it is in {more} layers after it" if more else ""),
-            remedy=CURES[field],
+            remedy="; ".join((*CURES[field], *(() if norm else ("a norm before the activation",)))),
             evidence=(
                 Evidence(f"share of {name} that is {field}", float(share[first]), limit, SOURCES[field]),
             ),
@@ -164,7 +173,7 @@ def flat(seen: Outputs, field: str, verdict: str, limit: float) -> list[Finding]
     ]
 
 
-def alike(seen: Outputs, limit: float) -> list[Finding]:
+def alike(seen: Outputs, limit: float, norm: bool) -> list[Finding]:
     """Two samples whose outputs have become the same: what comes out does not depend on what went in.
 
     Outputs of one number are left out: those of one sign are all alike to a cosine.
@@ -181,13 +190,20 @@ def alike(seen: Outputs, limit: float) -> list[Finding]:
             layer=names[int(far[-1]) + 1 if len(far) else 0],
             cause="from here on two samples of the batch give the same: biases, or what all samples share, "
             "have drowned the input",
-            remedy="a norm after each layer, skip connections, He initialisation, biases of 0",
+            remedy="; ".join(
+                (
+                    *(() if norm else ("a norm after each layer",)),
+                    "skip connections where there are none",
+                    "biases of 0",
+                )
+            ),
             evidence=(
                 Evidence(
                     "1 − correlation of two samples at the output",
                     float(between[-1]),
                     limit,
                     SOURCES["alike"],
+                    below=True,
                 ),
             ),
         )

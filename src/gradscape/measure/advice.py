@@ -1,0 +1,97 @@
+"""What would help: only what applies to the network at hand, and nothing that contradicts itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gradscape.diagnosis import Finding
+from gradscape.history import FlowHistory
+from gradscape.records import WEIGHT_KINDS
+
+SQUASHING = {"Sigmoid": "sigmoid", "Tanh": "tanh", "Hardsigmoid": "hardsigmoid", "Softsign": "softsign"}
+HE = 2.0  # the variance of weights times fan_in that keeps a signal through ReLUs (He et al. 2015, eq. 10)
+NEAR = 0.8  # of it: closer than what a draw of small matrices may differ by
+LOWER, HIGHER = "a lower learning rate", "a higher learning rate"
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a network is made of, as far as it is known.
+
+    Attributes:
+        norm: whether it has normalisation layers.
+        squashing: its activations that saturate on both sides, in words; empty where it has none.
+        modules: whether its modules are known at all.
+        scale: median over weight layers of the variance of the first weights seen times fan_in; None where
+            shapes are not known.
+    """
+
+    norm: bool
+    squashing: str
+    modules: bool
+    scale: float | None
+
+    @classmethod
+    def of(cls, history: FlowHistory) -> Traits:
+        squashing = " and ".join(word for name, word in SQUASHING.items() if name in history.modules)
+        return cls("norm" in history.kinds, squashing, bool(history.modules), scale_of(history))
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """What keeps signals and gradients at their size through depth."""
+        return (
+            *(() if self.norm else ("a norm after each layer",)),
+            "skip connections where there are none",
+            *self.initialisation,
+            *self.activation,
+        )
+
+    @property
+    def initialisation(self) -> tuple[str, ...]:
+        """Another scale of the weights, where they are below what keeps a signal."""
+        if self.scale is not None and self.scale >= NEAR * HE:
+            return ()
+        now = "" if self.scale is None else f" (variance × fan_in is {self.scale:.2g} where He's is {HE:g})"
+        return (f"He initialisation, or Glorot's for tanh{now}",)
+
+    @property
+    def activation(self) -> tuple[str, ...]:
+        """ReLU, where something else is known to be there, or where nothing is known."""
+        if self.squashing:
+            return (f"ReLU in place of {self.squashing}",)
+        return () if self.modules else ("ReLU, if the activations are sigmoids or tanh",)
+
+
+def scale_of(history: FlowHistory) -> float | None:
+    """Median over weight layers of ‖W‖²/outputs in the first row: variance × fan_in, whatever fan_in is."""
+    if not history.shapes or not len(history.steps):
+        return None
+    found = [
+        history.weight[0, place] ** 2 / shape[0]
+        for place, (kind, shape) in enumerate(zip(history.kinds, history.shapes, strict=True))
+        if kind in WEIGHT_KINDS and shape and np.isfinite(history.weight[0, place])
+    ]
+    return float(np.median(found)) if found else None
+
+
+def options(*words: str) -> str:
+    """Alternatives as one text."""
+    return "; ".join(words)
+
+
+def without_contradiction(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """The same, but that a lesser finding does not ask for the opposite of what a graver one asks for."""
+    found: list[Finding] = []
+    asked: set[str] = set()
+    for finding in findings:
+        kept = [option for option in finding.remedy.split("; ") if not asked & opposites(option)]
+        asked |= {rate for rate in (LOWER, HIGHER) for option in kept if rate in option}
+        found.append(replace(finding, remedy=options(*kept) or "what helps with the above"))
+    return tuple(found)
+
+
+def opposites(option: str) -> set[str]:
+    return {other for rate, other in ((LOWER, HIGHER), (HIGHER, LOWER)) if rate in option}

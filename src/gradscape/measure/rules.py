@@ -1,0 +1,369 @@
+"""Each rule of a diagnosis: a view of the last rows and what the network is made of → what is wrong with it.
+
+The evidence of a finding is what tripped its rule, beside the very limit that it tripped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from gradscape.diagnosis import Evidence, Finding
+from gradscape.measure.advice import HIGHER, LOWER, Traits, options
+from gradscape.measure.limits import SOURCES
+from gradscape.measure.view import TINY, Bools, View
+
+Rule = Callable[[View, Traits], list[Finding]]
+UNDERFLOW = np.finfo(np.float32).tiny / np.finfo(np.float32).eps
+
+
+def non_finite(view: View, _: Traits) -> list[Finding]:
+    """Non-finite numbers spread backwards: they begin at the layer nearest to the output."""
+    if not view.broken.any():
+        return []
+    last = int(np.flatnonzero(view.broken)[-1])
+    at_the_end = last == len(view.layers) - 1
+    return [
+        Finding(
+            verdict="non-finite",
+            layer=view.layers[last],
+            cause="the loss or what enters the last layer is infinite or NaN"
+            if at_the_end
+            else "an operation after this layer and before the next gave an infinite or NaN gradient",
+            remedy=options(
+                "check inputs and labels for NaN",
+                LOWER,
+                "clip gradients",
+                "under float16 use a GradScaler or bfloat16",
+            ),
+            evidence=(
+                Evidence(
+                    "weight layers with a non-finite gradient", float(view.broken.sum()), 0.0, "IEEE 754"
+                ),
+            ),
+        )
+    ]
+
+
+def frozen(view: View, _: Traits) -> list[Finding]:
+    """Layers without a gradient, or with one of exact zeros, while others have theirs.
+
+    From the input up to one is a gradient that is cut; where layers before have theirs, one is unused. A
+    layer that never had a gradient at all is out of the loss: a note says so.
+    """
+    none, alive = view.zero, np.flatnonzero(~view.zero)
+    if not none.any():
+        return []
+    if not len(alive):
+        return [] if view.has_faded else [frozen_at(view, len(none) - 1, NO_LOSS, none)]
+    cut = int(alive[0])
+    if cut:
+        if 0 < view.rms[cut] < UNDERFLOW:
+            return []  # the end of a gradient that vanishes
+        return [frozen_at(view, cut - 1, CUT, none)]
+    unused = none & ~view.absent
+    if not unused.any():
+        return []
+    where = int(np.flatnonzero(unused)[-1])
+    return [
+        Finding(
+            verdict="unused layer",
+            layer=view.layers[where],
+            cause="its gradient is exactly 0 while layers before it have theirs: it takes no part in the "
+            "loss, is detached, or all its units are dead",
+            remedy=options("look whether its output is used", "a leaky activation, if its units are dead"),
+            evidence=(without(unused),),
+        )
+    ]
+
+
+NO_LOSS = "no gradient leaves the loss: it is flat or satisfied, or cut off from the model by a detach()"
+CUT = "nothing comes back through what follows this layer: dead units, or a detach()"
+DIED = "nothing has come back through what follows this layer for most of it: its units have died"
+
+
+def died(view: View, _: Traits) -> list[Finding]:
+    """All layers up to one have lost their gradient on the way, though nothing else was found."""
+    if not view.died[0] or view.died.all():
+        return []
+    where = int(np.argmin(view.died)) - 1
+    return [frozen_at(view, where, DIED, view.died)]
+
+
+def frozen_at(view: View, where: int, cause: str, none: Bools) -> Finding:
+    """That a layer is frozen, one of those in `none`."""
+    return Finding(
+        verdict="frozen layer",
+        layer=view.layers[where],
+        cause=cause,
+        remedy=options(
+            "look whether its output is used",
+            "for dead ReLUs a leaky activation",
+            LOWER,
+            "biases of 0 or above",
+        ),
+        evidence=(without(none),),
+    )
+
+
+def without(none: Bools) -> Evidence:
+    return Evidence("weight layers without a gradient", float(none.sum()), 0.0, "none is meant to be")
+
+
+def exploding(view: View, traits: Traits) -> list[Finding]:
+    """Gradients that grow towards the input by orders of magnitude, or are large beside the weights.
+
+    Where signals grow forward as they do backward, gradients are as large in every layer.
+    """
+    grown, steep = view.grows > view.limits.span, view.steepness > view.limits.steep
+    beyond = np.flatnonzero(grown | steep)
+    if not len(beyond):
+        return []
+    evidence = []
+    if grown.any():
+        most = int(np.nanargmax(view.grows))
+        what = f"‖∂L/∂W‖ of {view.layers[most]} over the last weight layer's"
+        evidence.append(view.evidence("span", what, view.grows[most]))
+    if steep.any():
+        most = int(np.nanargmax(view.steepness))
+        what = f"‖∂L/∂W‖/‖W‖ of {view.layers[most]}"
+        evidence.append(view.evidence("steep", what, view.steepness[most]))
+    norm = () if traits.norm else ("a norm after each layer",)
+    return [
+        Finding(
+            verdict="exploding",
+            layer=view.layers[beyond[-1]],
+            cause=f"what comes back grows by {view.per_layer():+.2f} orders of magnitude a layer"
+            if grown[0]
+            else "gradients are large beside the weights: signals grow on their way forward",
+            remedy=options(
+                "smaller initial weights (He's, or Glorot's for tanh)",
+                *norm,
+                "a scale on each branch before it is added, if there are skip connections",
+                "clipping bounds the step and leaves the cause",
+            ),
+            evidence=tuple(evidence),
+        )
+    ]
+
+
+def vanishing(view: View, traits: Traits) -> list[Finding]:
+    """Gradients that shrink from the output to the input until nothing of them is left in the first steps.
+
+    A layer in the middle that has little while those before it have theirs is none: the query of an attention
+    that is uniform, a branch behind a gain of 0.
+    """
+    lost = np.flatnonzero(view.before & view.out_of_reach(view.still))
+    if not len(lost):
+        return unheard(view, traits)
+    begins, least = int(lost[-1]), int(lost[np.argmin(view.gradient[lost])])
+    what = f"‖∂L/∂W‖ of the last weight layer over that of {view.layers[least]}"
+    shown = dict.fromkeys((begins, int(lost[0])))
+    return [
+        Finding(
+            verdict="vanishing",
+            layer=view.layers[begins],
+            cause=f"what comes back changes by {view.per_layer():+.2f} orders of magnitude a layer; "
+            + why_nothing_moves(view),
+            remedy=options(*traits.signals),
+            evidence=(
+                view.evidence("span", what, view.gradient[-1] / view.gradient[least]),
+                *(of_the_step(view, place, view.still) for place in shown),
+            ),
+        )
+    ]
+
+
+def unheard(view: View, traits: Traits) -> list[Finding]:
+    """Steps of the first layers that are of their size, and change next to nothing of the loss."""
+    share = view.gain / max(float(np.nanmax(view.gain, initial=0.0)), TINY)
+    unheard_of = view.idle & (view.gain > 0) & (share < 1 / view.limits.span)
+    heard = ~unheard_of | view.out_of_reach(view.still)
+    found = np.flatnonzero(~np.logical_or.accumulate(heard))
+    if not len(found):
+        return []
+    last, what = int(found[-1]), "‖∂L/∂W‖·‖ΔW‖ of a step of"
+    beside = Evidence(
+        "the same beside the layer's that has most",
+        float(share[last]),
+        1 / view.limits.span,
+        SOURCES["span"],
+        True,
+    )
+    return [
+        Finding(
+            verdict="vanishing",
+            layer=view.layers[last],
+            cause="up to here the steps change next to nothing of the loss; what comes back changes by "
+            f"{view.per_layer():+.2f} orders of magnitude a layer",
+            remedy=options(*traits.signals),
+            evidence=(
+                view.evidence("gain", f"{what} {view.layers[last]}", view.gain[last], below=True),
+                beside,
+            ),
+        )
+    ]
+
+
+def below_reach(view: View, traits: Traits) -> list[Finding]:
+    """Gradients that are too small for the optimiser in more than half of the layers, not by depth."""
+    lost = np.flatnonzero(view.out_of_reach(view.limits.still))
+    if 2 * len(lost) <= len(view.layers) or vanishing(view, traits):
+        return []
+    last = int(lost[-1])
+    return [
+        Finding(
+            verdict="below the optimiser's reach",
+            layer=view.layers[last] if len(lost) < len(view.layers) else "",
+            cause=why_nothing_moves(view),
+            remedy=options("scale the loss up", "a smaller eps", "look why the loss is so flat")
+            if view.optimizer.eps
+            else options(HIGHER, "scale the loss up", "look why it is so flat"),
+            evidence=(of_the_step(view, last, view.limits.still),),
+        )
+    ]
+
+
+def why_nothing_moves(view: View) -> str:
+    facts = view.optimizer
+    if facts.eps:
+        return f"{facts.name} divides by √v + ε, and beside ε = {facts.eps:g} nothing is left in a step"
+    return f"a step of {facts.name}, learning rate × gradient, is nothing beside the weights"
+
+
+def of_the_step(view: View, place: int, still: float) -> Evidence:
+    """What a layer's gradient comes to in its step, beside the limit that it was held against."""
+    if view.optimizer.eps:
+        what = f"share of its normal step that ε leaves {view.layers[place]}"
+        return view.evidence("reach", what, float(view.share[place]), below=True)
+    what = f"‖ΔW‖/‖W‖ of a step of {view.layers[place]}"
+    source = (
+        SOURCES["still"] if still == view.limits.still else f"a {view.limits.span:g}th of the largest layer's"
+    )
+    return Evidence(what, float(view.update[place]), still, source, below=True)
+
+
+def too_large(view: View, _: Traits) -> list[Finding]:
+    """One step that replaces the weights, or many that take much of them where noise says."""
+    largest, most = int(np.argmax(view.largest_update)), place_of_most(view)
+    step, typical_step = view.largest_update[largest], view.update[most]
+    if step > view.limits.large:
+        what = f"‖ΔW‖/‖W‖ of the largest step of {view.layers[largest]}"
+        layer, evidence = view.layers[largest], [view.evidence("large", what, step)]
+    elif typical_step > view.limits.shaken and view.is_noise:
+        what = f"‖ΔW‖/‖W‖ of a step of {view.layers[most]}"
+        layer, evidence = view.layers[most], [view.evidence("shaken", what, typical_step), of_noise(view)]
+    else:
+        return []
+    cause, remedy = "steps replace the weights", options(LOWER, "warm-up")
+    return [Finding("learning rate too large", layer, cause, remedy, tuple(evidence))]
+
+
+def place_of_most(view: View) -> int:
+    """The layer that moves most."""
+    return int(np.nanargmax(np.nan_to_num(view.update)))
+
+
+def too_small(view: View, traits: Traits) -> list[Finding]:
+    """Steps that are small beside the weights, or change next to nothing of the loss, in every layer.
+
+    Not where they were larger before: a schedule has come to its end, or the gradient has.
+    """
+    most = place_of_most(view)
+    if below_reach(view, traits) or vanishing(view, traits):
+        return []
+    if np.nan_to_num(view.earlier_update).max() >= view.limits.small:
+        return []
+    if not view.update[most] > 0 and view.optimizer.lr != 0:
+        return []  # there was no gradient in most rows
+    if view.update[most] < view.limits.small:
+        what = f"‖ΔW‖/‖W‖ of a step of {view.layers[most]}, the layer that moves most"
+        evidence = view.evidence("small", what, view.update[most], below=True)
+    elif view.idle[0] and view.gain[0] > 0:
+        what = f"‖∂L/∂W‖·‖ΔW‖ of a step of {view.layers[0]}"
+        evidence = view.evidence("gain", what, view.gain[0], below=True)
+    else:
+        return []
+    cause = "steps are small in every layer"
+    return [Finding("learning rate too small", "", cause, HIGHER, (evidence,))]
+
+
+def of_noise(view: View) -> Evidence:
+    return view.evidence("noise", "cosine between successive gradients", view.alike, below=True)
+
+
+def noise(view: View, _: Traits) -> list[Finding]:
+    """Successive gradients that have nothing in common, or point against each other."""
+    if view.alike < view.limits.overshoot:
+        what = "cosine between successive gradients"
+        return [
+            Finding(
+                verdict="overshooting",
+                layer="",
+                cause="each step goes beyond the minimum along its gradient, and the next one comes back",
+                remedy=options(LOWER, "warm-up"),
+                evidence=(view.evidence("overshoot", what, view.alike, below=True),),
+            )
+        ]
+    if not view.is_noise:
+        return []
+    return [
+        Finding(
+            verdict="noise-dominated",
+            layer="",
+            cause="what one mini-batch asks for, the next one does not: the gradient is nearly all noise",
+            remedy=options("larger mini-batches or accumulation", LOWER, "check that labels fit the inputs"),
+            evidence=(of_noise(view),),
+        )
+    ]
+
+
+def converged(view: View) -> Finding:
+    """That the gradient has faded, in place of what its smallness would say."""
+    what = "the last layer's ‖∂L/∂W‖ when the watch began over what it is now"
+    return Finding(
+        verdict="converged",
+        layer="",
+        cause="next to nothing is left of the gradient that comes from the loss: it is met, or the output is "
+        "saturated",
+        remedy="nothing, if the loss is what it should be; else look at the last layer and the loss",
+        evidence=(view.evidence("faded", what, view.fallen),),
+    )
+
+
+def healthy(view: View) -> Finding:
+    """What was held against its limit and is on the right side of it."""
+    step = float(np.nan_to_num(view.largest_update).max())
+    return Finding(
+        verdict="healthy",
+        layer="",
+        cause="every weight layer that is trained gets a gradient and a step of its size, in the "
+        + (f"{len(view.rows)} {view.row}s" if len(view.rows) > 1 else f"one {view.row}")
+        + " looked at",
+        remedy="nothing",
+        evidence=(
+            view.evidence(
+                "span", "largest ‖∂L/∂W‖ over the last weight layer's", np.nan_to_num(view.grows).max()
+            ),
+            view.evidence("large", "largest ‖ΔW‖/‖W‖ of a step", step),
+        ),
+    )
+
+
+RULES: tuple[Rule, ...] = (non_finite, frozen, exploding, vanishing, below_reach, too_large, too_small, noise)
+FADING = ("vanishing", "below the optimiser's reach", "learning rate too small")
+
+
+def findings_of(view: View, traits: Traits) -> list[Finding]:
+    """Everything that the rules find in one optimiser's layers; empty if they are well."""
+    # Where no layer's step is a number sizes cannot be compared.
+    rules = RULES if np.isfinite(view.update).any() else RULES[:2]
+    found = [finding for rule in rules for finding in rule(view, traits)]
+    if not any(finding.grade == "fail" for finding in found):
+        found += died(view, traits)
+    if not view.has_faded:
+        return found
+    kept = [finding for finding in found if finding.verdict not in FADING]
+    silent = view.zero.all() or view.died.all()
+    return [*kept, converged(view)] if len(kept) < len(found) or silent else found
