@@ -55,7 +55,7 @@ class Traits:
         if self.scale is not None and self.scale >= NEAR * HE:
             return ()
         now = "" if self.scale is None else f" (variance × fan_in is {self.scale:.2g} where He's is {HE:g})"
-        return (f"He initialisation, or Glorot's for tanh{now}",)
+        return (f"He initialization, or Glorot's for tanh{now}",)
 
     @property
     def activation(self) -> tuple[str, ...]:
