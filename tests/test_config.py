@@ -7,14 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradscape.config import DATASETS, RunConfig, from_dict, read_config, to_dict
+from gradscape.config import DATASETS, DataConfig, OptimConfig, RunConfig, from_dict, read_config, to_dict
 from gradscape.errors import ConfigError
 from gradscape.net_config import NetConfig
+from gradscape.plain_yaml import read_values, to_yaml
+from gradscape.study.sweep import Study
 
 
 @given(stages=st.integers(1, 4), blocks=st.integers(0, 6))
@@ -96,7 +100,17 @@ def test_yaml_reads_exponents_as_numbers(tmp_path: Path) -> None:
         ("a: [", "is not YAML"),
         (None, "cannot read configuration"),
         ("3", "expected keys"),
-        ("seed: 2001-99-99", "is not YAML"),
+        ("seed: 2001-99-99", "seed: '2001-99-99' is not a whole number"),
+        ("seed: 1:30", "seed: '1:30' is not a whole number"),  # 90 by YAML 1.1
+        ("seed: 017", "seed: '017' is not a whole number"),  # 15 by YAML 1.1
+        ("seed: 1\nepochs: 2\nseed: 3", "is not YAML: line 3: seed is given twice; give it once"),
+        ("optim: {lr: 0.1, lr: 0.2}", "line 1: lr is given twice"),
+        ("net: &a\n  depth: 8", r"line 1: & and \* \(anchors\) are not read; write the value out"),
+        ("net: &a\n  norm: *a", "anchors"),
+        ("seed: " + "9" * 5000, "is not YAML"),
+        ("# " + "x" * 1_000_000, "has more than 1,000,000 bytes; give a smaller file"),
+        ("x" * 1_000 + ": 1", "^x+…x+: no such setting"),
+        ("net: [" + "[1]," * 1000 + "]", r"net: expected keys and values, got \[\[1\], \[1\], .*\.\.\.\]$"),
         ("[" * 3000, "is not YAML"),
     ],
 )
@@ -107,6 +121,97 @@ def test_unreadable_files_are_named(tmp_path: Path, text: str | None, message: s
     with pytest.raises(ConfigError, match=message) as caught:
         read_config(path)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 700
+
+
+def bomb() -> str:
+    """400 bytes of YAML that are a list of 43 million entries."""
+    levels = "".join(f", &a{i} [{','.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9))
+    return f"[&a0 [x,x,x,x,x,x,x,x,x]{levels}]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"{key}: BOMB" for key in ("name", "title", "base", "axes", "exclude", "seeds", "seeds_at_most")),
+        "axes: [{net.depth: BOMB}]",
+        "axes: [{net.depth: [8], where: BOMB}]",
+    ],
+)
+def test_aliases_that_stand_for_gigabytes_are_refused_in_every_place(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.yaml").write_text(text.replace("BOMB", bomb()))
+    for read in (read_config, Study.read):
+        with pytest.raises(ConfigError, match=r"line 1: & and \* \(anchors\) are not read"):
+            read(tmp_path / "a.yaml")
+
+
+def test_values_made_in_python_are_cut_in_messages() -> None:
+    value: Any = "x"
+    for _ in range(8):
+        value = [value] * 9  # 43 million entries
+    endless: list[Any] = []
+    endless.append(endless)
+    for made in (value, endless, "y" * 10**6, 16**10_000):
+        for make in (
+            lambda made: NetConfig(norm=made),
+            lambda made: RunConfig(epochs=made),
+            lambda made: from_dict(RunConfig, {"net": made}),
+            lambda made: Study(made, {}, [{"net.depth": [8]}]),
+            lambda made: Study("a", made, [{"net.depth": [8]}]),
+            lambda made: Study("a", {}, [{"net.depth": made}]),
+            lambda made: Study("a", {}, [{"optim.lr": {"log": made, "points": 3}}]),
+            lambda made: Study("a", {}, [made]),
+            lambda made: Study("a", {}, [{"net.depth": [8], "where": made}]),
+        ):
+            with pytest.raises(ConfigError) as caught:
+                make(made)
+            assert len(str(caught.value)) < 500
+
+
+def test_what_is_saved_is_read_as_it_is(tmp_path: Path) -> None:
+    twice = [8, 14]
+    values = {"a": twice, "b": twice, "c": "1:30", "d": "2001-01-01", "e": "1e-3", "f": 1e-3, "g": "~",
+              "h": None, "i": float("inf"), "j": "017", "k": 10**20, "l": -0.5, "m": "yes"}  # fmt: skip
+    (tmp_path / "a.yaml").write_text(to_yaml(values))
+    assert read_values(tmp_path / "a.yaml", "file") == values
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: NetConfig(skip="no"), "net.skip: 'no' is not true or false"),
+        (lambda: NetConfig(depth=8.0), "net.depth: 8.0 is not a whole number"),
+        (lambda: NetConfig(depth=None), "net.depth: None is not a whole number"),
+        (lambda: NetConfig(norm=None), "net.norm: None is not one of none, batch"),
+        (lambda: NetConfig(norm=["batch"]), r"net.norm: \['batch'\] is not one of none, batch"),
+        (lambda: DataConfig(flip="no"), "data.flip: 'no' is not true or false"),
+        (lambda: OptimConfig(lr="x"), "optim.lr: 'x' is not a number"),
+        (lambda: OptimConfig(lr=True), "optim.lr: True is not a number"),
+        (lambda: OptimConfig(lr=np.array([0.1, 0.2])), r"optim.lr: array\(\[0.1, 0.2\]\) is not a number"),
+        (lambda: RunConfig(epochs=2.5), "epochs: 2.5 is not a whole number"),
+        (lambda: RunConfig(net={"depth": 8}), "net: {'depth': 8} is not a NetConfig; give gs.NetConfig"),
+        (lambda: RunConfig(precision="fp16"), "precision: 'fp16' is refused"),
+        (lambda: RunConfig(epochs=10**7), "epochs: 10000000 is not possible; give 1 … 1000000"),
+        (lambda: RunConfig(keep_every=10**10), "keep_every: 10000000000 is not possible; give 0 … 10"),
+        (lambda: NetConfig(stages=10**9), "net.stages: 1000000000 is not possible; give 1 … 10"),
+        (lambda: NetConfig(growth=10**9), "net.growth: 1000000000 is not possible; give 1 … 4096"),
+    ],
+)  # fmt: skip
+def test_configurations_made_in_python_are_checked_as_files_are(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}") as caught:
+        make()
+    assert isinstance(caught.value, ConfigError)
+
+
+def test_equal_values_of_other_types_are_one_run() -> None:
+    def named(**values: Any) -> str:
+        return RunConfig(optim=OptimConfig(**values)).identity
+
+    assert named(weight_decay=0) == named(weight_decay=0.0) == named(weight_decay=-0.0)
+    assert named(lr=1) == named(lr=1.0) == named(lr=np.float32(1)) == named(lr=torch.tensor(1.0))
+    assert RunConfig(seed=np.int64(3)).identity == RunConfig(seed=3).identity
+    assert NetConfig(skip=np.True_).skip is True
+    assert NetConfig(norm=np.str_("layer")).name == "vgg38-layer"
 
 
 def test_an_empty_file_is_the_default_run(tmp_path: Path) -> None:

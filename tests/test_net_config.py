@@ -54,14 +54,14 @@ from gradscape.net_config import NetConfig
             r"net.groups: 8 is not possible; .* multiples of 4: give a divisor of 4",
         ),
         ({"groups": 4}, r"net.groups: 4 are of norm group, not of batch; try --net.norm group"),
-        ({"groups": 0, "norm": "group"}, r"net.groups: 0 is not possible; give 1 or more"),
+        ({"groups": 0, "norm": "group"}, r"net.groups: 0 is not possible; give 1 … 4096"),
         (
             {"family": "resnet", "skip": True},
             r"net.skip: True is of family vgg, not of resnet; leave it at False or try --net.family vgg",
         ),
         ({"shortcut": "b"}, r"net.shortcut: 'b' is of family resnet, not of vgg; leave it at 'a'"),
         ({"growth": 24}, r"net.growth: 24 is of family densenet and densenet_bc, not of vgg"),
-        ({"growth": 0, "family": "densenet"}, r"net.growth: 0 is not possible; give 1 or more"),
+        ({"growth": 0, "family": "densenet"}, r"net.growth: 0 is not possible; give 1 … 4096"),
         ({"family": "resnet", "head": "flatten"}, r"net.head: 'flatten' is of family vgg"),
         (
             {"stochastic_depth": 0.5},

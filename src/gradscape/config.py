@@ -11,20 +11,19 @@ import dataclasses
 import hashlib
 import json
 import math
-import sys
-import types
-import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from gradscape.errors import ConfigError, nearest
+from gradscape.errors import ConfigError, brief, cut, nearest
 from gradscape.net_config import GROUPS, NetConfig
-from gradscape.options import hints_of, option, require, require_choices
+from gradscape.options import MOST_EPOCHS, hints_of, option, require, settle
+from gradscape.plain_yaml import read_values
 
 T = TypeVar("T")
 Precision = Literal["fp32", "tf32", "bf16"]
+MOST_EVERY = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class DataConfig:
     )
 
     def __post_init__(self) -> None:
-        require_choices(self, "data.")
+        settle(self, "data.")
         known = DATASETS[self.name]
         for name in ("valid", "crop_pad", "flip"):
             if getattr(self, name) is None:
@@ -115,7 +114,7 @@ class OptimConfig:
     eps: float = option(1e-8, "Adam's epsilon: gradients far below it give no step")
 
     def __post_init__(self) -> None:
-        require_choices(self, "optim.")
+        settle(self, "optim.")
         for name in ("lr", "min_lr", "weight_decay", "eps"):
             value = getattr(self, name)
             require(math.isfinite(value) and value >= 0, f"optim.{name}", value, "give a finite number ≥ 0")
@@ -127,7 +126,12 @@ class OptimConfig:
             require(
                 0 <= getattr(self, name) < 1, f"optim.{name}", getattr(self, name), f"give 0 ≤ {name} < 1"
             )
-        require(self.period is None or self.period >= 1, "optim.period", self.period, "give 1 or more epochs")
+        require(
+            self.period is None or 1 <= self.period <= MOST_EPOCHS,
+            "optim.period",
+            self.period,
+            f"give 1 … {MOST_EPOCHS} epochs",
+        )
 
 
 @dataclass(frozen=True)
@@ -165,12 +169,13 @@ class RunConfig:
                 "precision: 'fp16' is refused: its smallest normal number, 6e-5, erases vanishing gradients; "
                 "bf16 is as fast and has float32's exponent"
             )
-        require_choices(self)
-        require(self.epochs >= 1, "epochs", self.epochs, "give 1 or more")
+        settle(self)
+        require(1 <= self.epochs <= MOST_EPOCHS, "epochs", self.epochs, f"give 1 … {MOST_EPOCHS}")
         require(0 <= self.seed < 2**32, "seed", self.seed, "give 0 … 4294967295")
-        require(self.smoothness_every >= 0, "smoothness_every", self.smoothness_every, "give 0 or more steps")
+        for name, unit in (("smoothness_every", "steps"), ("keep_every", "epochs")):
+            every = getattr(self, name)
+            require(0 <= every <= MOST_EVERY, name, every, f"give 0 … {MOST_EVERY} {unit}")
         assert self.data.train is not None
-        require(self.keep_every >= 0, "keep_every", self.keep_every, "give 0 or more epochs")
         for name in ("curvature_images", "landscape_images"):
             images = getattr(self, name)
             require(
@@ -280,38 +285,19 @@ def from_dict(kind: type[T], values: object, section: str = "") -> T:
         ConfigError: an unknown key (with the nearest known one), a wrong type, a value out of range.
     """
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{section or 'configuration'}: expected keys and values, got {values!r}")
+        raise ConfigError(f"{section or 'configuration'}: expected keys and values, got {brief(values)}")
     hints = hints_of(kind)
     prefix = f"{section}." if section else ""
     for key in values:
         if key not in hints:
             raise ConfigError(
-                f"{prefix}{key}: no such setting; known here: {', '.join(hints)}{nearest(str(key), hints)}"
+                f"{prefix}{cut(key)}: no such setting; known here: {', '.join(hints)}{nearest(key, hints)}"
             )
     built = {
-        key: from_dict(hints[key], value, f"{prefix}{key}")
-        if dataclasses.is_dataclass(hints[key])
-        else checked(value, hints[key], f"{prefix}{key}")
+        key: from_dict(hints[key], value, f"{prefix}{key}") if is_dataclass(hints[key]) else value
         for key, value in values.items()
     }
     return kind(**built)
-
-
-def checked(value: object, kind: Any, name: str) -> object:
-    """`value` as the field's type has it: numbers may widen (1 → 1.0), nothing else is converted."""
-    if typing.get_origin(kind) is Literal:
-        return value  # the configuration names the choices itself
-    allowed = [k for k in typing.get_args(kind) or (kind,) if k is not types.NoneType]
-    if value is None and types.NoneType in typing.get_args(kind):
-        return None
-    wanted = allowed[0]
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        require(abs(value) <= sys.float_info.max, name, value, "give a smaller number")
-        return float(value)
-    if isinstance(value, wanted) and isinstance(value, bool) == (wanted is bool):
-        return value
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    raise ConfigError(f"{name}: {value!r} is not {names[wanted]}")
 
 
 def read_config(path: Path) -> RunConfig:
@@ -322,45 +308,3 @@ def read_config(path: Path) -> RunConfig:
     """
     values = read_values(path, "configuration")
     return from_dict(RunConfig, values if values is not None else {})
-
-
-def read_values(path: Path, what: str) -> object:
-    """Plain values from a YAML or JSON file; `what` it is, for messages.
-
-    Raises:
-        ConfigError: the file is missing or is not YAML.
-    """
-    import yaml
-
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=exponents(yaml.SafeLoader))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ConfigError(f"cannot read {what} {path}: {reason}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the last two: absurd numbers, nesting
-        detail = " ".join(str(error).split())
-        raise ConfigError(f"{path} is not YAML: {detail}") from error
-
-
-def to_yaml(values: object) -> str:
-    """Plain values as YAML that `read_values` reads as they are; keys keep their order."""
-    import yaml
-
-    dumper = exponents(yaml.SafeDumper)
-    text: str = yaml.dump(
-        values, Dumper=dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110
-    )
-    return text
-
-
-def exponents(kind: Any) -> Any:
-    """PyYAML's loader or dumper, to which 1e-3 is a number: YAML 1.1 takes it for text."""
-    import re
-
-    class Extended(kind):  # type: ignore[misc]
-        pass
-
-    Extended.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-    )
-    return Extended

@@ -15,6 +15,7 @@ traceback. Mistakes of our own are assertions and are never caught.
 from __future__ import annotations
 
 import difflib
+import reprlib
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,7 +29,7 @@ class GradscapeError(Exception):
     exit_code = 2
 
 
-class ConfigError(GradscapeError):
+class ConfigError(GradscapeError, ValueError):
     """A setting that cannot be used; names the setting, the value and what is allowed."""
 
 
@@ -70,7 +71,28 @@ def with_place(error: BaseException) -> str:
     return first_line(error) + place
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+SHORT = reprlib.Repr()
+SHORT.maxlevel = 3
+SHORT.maxstring = SHORT.maxlong = SHORT.maxother = 80
+
+
+def brief(value: object) -> str:
+    """`repr(value)` on one line, cut where it is long or deep: a few bytes of YAML can be gigabytes of it."""
+    try:
+        return cut(SHORT.repr(value), 160)
+    except Exception:  # a foreign object's own repr, or more digits than Python shows
+        return f"a value of type {type(value).__name__}"
+
+
+def cut(word: object, most: int = 80) -> str:
+    """A name that someone gave, in a message: on one line, its middle left out where it is long."""
+    text = " ".join(str(word).split())
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 4 :]}"
+
+
+def nearest(word: object, known: Iterable[str]) -> str:
     """`"; did you mean 'depth'?"` for a misspelt word, or an empty string."""
+    if not isinstance(word, str) or len(word) > 80:  # no slip of the pen, and long to compare
+        return ""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gradscape.errors import ConfigError
-from gradscape.options import option, require, require_choices
+from gradscape.options import option, require, settle
 
 GROUPS = 8  # of group normalisation: 4 of a VGG's 32 channels each
 FAMILIES = {
@@ -90,17 +90,19 @@ class NetConfig:
     )
 
     def __post_init__(self) -> None:
-        require_choices(self, "net.")
-        require(self.growth >= 1, "net.growth", self.growth, "give 1 or more")
+        settle(self, "net.")
+        require(1 <= self.growth <= 4_096, "net.growth", self.growth, "give 1 … 4096")
         if self.filters is None:
             known = {"vgg": 32, "densenet_bc": 2 * self.growth}
             object.__setattr__(self, "filters", known.get(self.family, 16))
         assert self.filters is not None
         require(1 <= self.filters <= 4_096, "net.filters", self.filters, "give 1 … 4096")
         require(self.depth <= 2_000, "net.depth", self.depth, "give at most 2000")
-        require(self.stages >= 1, "net.stages", self.stages, "give 1 or more")
+        require(
+            1 <= self.stages <= 10, "net.stages", self.stages, "give 1 … 10"
+        )  # images halve 5 times at most
         require(0 <= self.slope < 1, "net.slope", self.slope, "give 0 ≤ slope < 1")
-        require(self.groups >= 1, "net.groups", self.groups, "give 1 or more")
+        require(1 <= self.groups <= 4_096, "net.groups", self.groups, "give 1 … 4096")
         for name in ("dropout", "stochastic_depth"):
             value = getattr(self, name)
             require(0 <= value < 1, f"net.{name}", value, "give a share from 0 to below 1")

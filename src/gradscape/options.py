@@ -1,17 +1,23 @@
-"""Fields of configurations: their help texts, and the one line for a value that cannot be."""
+"""Fields of configurations: their help texts, their types, and the one line for a value that cannot be."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import sys
+import types
 import typing
 from collections.abc import Callable
 from dataclasses import field
 from typing import Any, Literal
 
-from gradscape.errors import ConfigError, nearest
+from gradscape.errors import ConfigError, brief, nearest
 
 # Resolving them takes longer than all else in making a configuration.
 hints_of: Callable[[Any], dict[str, Any]] = functools.cache(typing.get_type_hints)
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+MOST_EPOCHS = 1_000_000
+MOST_SEEDS = 10_000
 
 
 def option(default: Any, text: str) -> Any:
@@ -22,15 +28,53 @@ def option(default: Any, text: str) -> Any:
 def require(holds: bool, name: str, value: object, allowed: str) -> None:
     """Raise the one line every out-of-range setting gets."""
     if not holds:
-        raise ConfigError(f"{name}: {value!r} is not possible; {allowed}")
+        raise ConfigError(f"{name}: {brief(value)} is not possible; {allowed}")
 
 
-def require_choices(config: Any, section: str = "") -> None:
-    """Check every field that is a `Literal` (a caller from Python may pass anything)."""
+def settle(config: Any, section: str = "") -> None:
+    """Check the type of every field, and give equal values one form: 1 and numpy's 1.0 become 1.0.
+
+    Every way to a configuration comes by here: a file, flags, Python. The form matters because a run is
+    named by the text of its values.
+
+    Raises:
+        ConfigError: a value of another type, or none of a field's choices.
+    """
     for name, kind in hints_of(type(config)).items():
-        if typing.get_origin(kind) is Literal:
-            value, known = getattr(config, name), typing.get_args(kind)
-            if value not in known:
-                raise ConfigError(
-                    f"{section}{name}: {value!r} is not one of {', '.join(known)}{nearest(str(value), known)}"
-                )
+        value = getattr(config, name)
+        if not dataclasses.is_dataclass(kind):
+            object.__setattr__(config, name, checked(value, kind, f"{section}{name}"))
+        elif not isinstance(value, typing.cast(type, kind)):
+            word = typing.cast(type, kind).__name__
+            raise ConfigError(f"{section}{name}: {brief(value)} is not a {word}; give gs.{word}(…)")
+
+
+def checked(value: object, kind: Any, name: str) -> object:
+    """`value` as a field's type has it: numbers may widen (1 → 1.0), numpy's become Python's.
+
+    Raises:
+        ConfigError: it is of another type, or none of the choices.
+    """
+    value = plain(value)
+    if typing.get_origin(kind) is Literal:
+        known = typing.get_args(kind)
+        if not isinstance(value, str) or value not in known:
+            raise ConfigError(
+                f"{name}: {brief(value)} is not one of {', '.join(known)}{nearest(value, known)}"
+            )
+        return value
+    if value is None and types.NoneType in typing.get_args(kind):
+        return None
+    wanted = next(k for k in typing.get_args(kind) or (kind,) if k is not types.NoneType)
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        require(abs(value) <= sys.float_info.max, name, value, "give a smaller number")
+        value = float(value)
+    if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
+        raise ConfigError(f"{name}: {brief(value)} is not {WORDS[wanted]}")
+    return value + 0.0 if isinstance(value, float) else value  # -0.0 would be another text than 0.0
+
+
+def plain(value: object) -> object:
+    """Python's own number for one of numpy's or torch's; anything else as it is."""
+    alone = getattr(value, "ndim", None) == 0 and hasattr(value, "item")
+    return value.item() if alone else value  # type: ignore[attr-defined]

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradscape.config import RunConfig, read_values
+from gradscape.config import RunConfig
 from gradscape.errors import ConfigError
 from gradscape.flags import Parser, add_config_flags, require_folder, say, whole
+from gradscape.plain_yaml import read_values
 from gradscape.running import add_study_flags, run_study
 
 if TYPE_CHECKING:

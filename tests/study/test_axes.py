@@ -147,7 +147,7 @@ def test_text_that_cannot_be_is_said_in_one_line(texts: list[str], message: str)
         ({"net.depth": 8}, "axis net.depth: 8 is no list of values; give [8]"),
         ({"net.norm": "none"}, "axis net.norm: 'none' is no list of values; give [none]"),
         ({"net.depth": []}, "axis net.depth: no values are given"),
-        ({"net.depth": range(1001)}, "axis net.depth: 1001 values are too many; give at most 1000"),
+        ({"net.depth": range(1001)}, "axis net.depth: more than 1000 values; give fewer"),
         ({"net.depth": ["8"]}, "axis net.depth: '8' is not a whole number"),
         ({"net.depth": [True]}, "axis net.depth: True is not a whole number"),
         ({"net.norm": [3]}, "axis net.norm: 3 is not one of none, batch, algorithm1"),

@@ -194,11 +194,11 @@ def test_the_notes_say_what_controls_do() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "a/b"}, "name: 'a/b' is not possible; give letters, digits, '-', '_' and '.'"),
+        ({"name": "a/b"}, "name: 'a/b' is not possible; give up to 200 letters, digits, '-', '_' and '.'"),
         ({"name": ".."}, "name: '..' is not possible"),
         ({"name": 3}, "name: 3 is not possible"),
         ({"title": 3}, "title: 3 is not text"),
-        ({"seeds": 0}, "seeds: 0 is not possible; give 1 or more"),
+        ({"seeds": 0}, "seeds: 0 is not possible; give 1 … 10000"),
         ({"seeds": "3"}, "seeds: '3' is not a whole number"),
         ({"base": 3}, "base: expected keys and values, got 3"),
         ({"base": {"net": 38}}, "base.net: expected keys and values, got 38"),
@@ -208,7 +208,7 @@ def test_the_notes_say_what_controls_do() -> None:
         ({"base": {"seed": 3}}, "base: seed: give seeds, with --seeds"),
         ({"base": tiny()}, "base: seed: 1 is not possible; give seeds, with --seeds"),
         ({"base": {"scale_lr": "sqrt"}}, "base: scale_lr stands beside base, not in it"),
-        ({"base": {"epochs": 0}}, "optim.lr=0.001: epochs: 0 is not possible; give 1 or more"),
+        ({"base": {"epochs": 0}}, "optim.lr=0.001: epochs: 0 is not possible; give 1 … 1000000"),
         ({"axes": ()}, "axes: none are given; give one such as --axis optim.lr=1e-4,1e-3"),
         ({"axes": RATES}, "axes: expected a list of mappings, got {'optim.lr': [0.001, 0.01]}"),
         ({"axes": 3}, "axes: expected a list of mappings, got 3"),

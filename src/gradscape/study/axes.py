@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradscape.errors import ConfigError
+from gradscape.errors import ConfigError, brief
 from gradscape.study.fields import Value, kind_of, shown, value_in, value_of
 from gradscape.study.spacing import read_values, values_in
 
@@ -63,7 +63,7 @@ def axis_of(given: object) -> Axis:
     if isinstance(given, Axis):
         return given
     if not isinstance(given, Mapping):
-        raise ConfigError(f"axes: {given!r} is no axis; give one such as {{net.depth: [8, 20]}}")
+        raise ConfigError(f"axes: {brief(given)} is no axis; give one such as {{net.depth: [8, 20]}}")
     columns = {name: read_values(name, values) for name, values in given.items() if name != "where"}
     if not columns:
         raise ConfigError("axes: one has no field; give one such as {net.depth: [8, 20]}")
@@ -81,7 +81,9 @@ def axis_in(texts: Sequence[str], flag: str) -> Axis:
     for text in texts:
         name, sign, values = text.partition("=")
         if not sign:
-            raise ConfigError(f"{flag}: {text!r} is not FIELD=VALUES; give one such as optim.lr=1e-4,1e-3")
+            raise ConfigError(
+                f"{flag}: {brief(text)} is not FIELD=VALUES; give one such as optim.lr=1e-4,1e-3"
+            )
         if name in columns:
             raise ConfigError(f"{flag}: {name} is given twice; give it once")
         columns[name] = values_in(name, values)
@@ -108,7 +110,7 @@ def condition_of(given: object, where: str) -> Condition:
         ConfigError: no mapping, an unknown field, a value of another type.
     """
     if not isinstance(given, Mapping) or not given:
-        raise ConfigError(f"{where}: expected fields and values, got {given!r}")
+        raise ConfigError(f"{where}: expected fields and values, got {brief(given)}")
     return {
         name: tuple(value_of(name, each, where) for each in (values if is_list(values) else [values]))
         for name, values in given.items()
@@ -122,7 +124,7 @@ def condition_in(texts: Sequence[str], flag: str) -> Condition:
     for text in texts:
         name, sign, values = text.partition("=")
         if not sign:
-            raise ConfigError(f"{flag}: {text!r} is not FIELD=VALUE; give one such as net.depth=38")
+            raise ConfigError(f"{flag}: {brief(text)} is not FIELD=VALUE; give one such as net.depth=38")
         found[name] = tuple(value_in(name, each, flag) for each in values.split(","))
     return found
 

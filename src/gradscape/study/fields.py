@@ -12,9 +12,10 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from gradscape.config import RunConfig, checked
-from gradscape.errors import ConfigError, nearest
+from gradscape.config import RunConfig
+from gradscape.errors import ConfigError, brief, cut, nearest
 from gradscape.flags import display, reader
+from gradscape.options import checked, plain
 
 Value = bool | int | float | str | None
 Scaling = Literal["none", "linear", "sqrt"]
@@ -53,9 +54,9 @@ def kind_of(name: object, where: str) -> Any:
         raise ConfigError(f"{where}: seed: give seeds, with --seeds")
     if not isinstance(name, str) or name not in FIELDS:
         last = [known for known in FIELDS if known.split(".")[-1] == name]
-        close = f"; did you mean {last[0]!r}?" if last else nearest(str(name), FIELDS)
+        close = f"; did you mean {last[0]!r}?" if last else nearest(name, FIELDS)
         cure = close or "; gradscape sweep --help lists them"
-        raise ConfigError(f"{where}: no such field: {name}{cure}")
+        raise ConfigError(f"{where}: no such field: {cut(name)}{cure}")
     return FIELDS[name]
 
 
@@ -66,17 +67,10 @@ def value_of(name: str, value: object, where: str) -> Value:
         ConfigError: no such field, or another type.
     """
     kind = kind_of(name, where)
-    plain = value.item() if hasattr(value, "item") else value
-    place = f"{where} {name}".strip()
-    found = checked(plain, kind, place)
-    if typing.get_origin(kind) is Literal:
-        known = typing.get_args(kind)
-        # The configuration itself says which choices it has, and why one is refused.
-        if not isinstance(found, str) or (name in CONTROLS and found not in known):
-            raise ConfigError(
-                f"{place}: {plain!r} is not one of {', '.join(known)}{nearest(str(plain), known)}"
-            )
-    return typing.cast(Value, found)
+    value = plain(value)
+    if typing.get_origin(kind) is Literal and name not in CONTROLS and isinstance(value, str):
+        return value  # the configuration says which of its choices go together, and why one is refused
+    return typing.cast(Value, checked(value, kind, f"{where} {name}".strip()))
 
 
 def value_in(name: str, text: str, where: str) -> Value:
@@ -118,7 +112,7 @@ def flat(values: object, where: str, prefix: str = "") -> dict[str, object]:
     """
     if not isinstance(values, Mapping):
         place = f"{where}.{prefix}".rstrip(".")
-        raise ConfigError(f"{place}: expected keys and values, got {values!r}")
+        raise ConfigError(f"{place}: expected keys and values, got {brief(values)}")
     found: dict[str, object] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"

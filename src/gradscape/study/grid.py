@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gradscape.errors import ConfigError, nearest
+from gradscape.errors import ConfigError, brief, nearest
 from gradscape.study.axes import Axis, Condition, Settings, axis_of, is_list, label, matches
 from gradscape.study.fields import shown
 
@@ -15,7 +15,7 @@ MOST = 10_000  # points: each is checked when a study is made
 
 def listed(given: object, name: str) -> list[Any]:
     if isinstance(given, Mapping) or not is_list(given):
-        raise ConfigError(f"{name}: expected a list of mappings, got {given!r}")
+        raise ConfigError(f"{name}: expected a list of mappings, got {brief(given)}")
     return list(given)  # type: ignore[call-overload, no-any-return]
 
 

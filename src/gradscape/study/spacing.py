@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
-from gradscape.config import checked
-from gradscape.errors import ConfigError, nearest
+from gradscape.errors import ConfigError, brief, nearest
+from gradscape.options import checked
 from gradscape.study.fields import Value, kind_of, value_in, value_of
 
 SPACED = {"log": "points", "range": "step"}
@@ -23,8 +24,8 @@ def read_values(name: object, given: object) -> list[Value]:
     if isinstance(given, Mapping):
         return spaced_values(name, given)
     if isinstance(given, str) or not isinstance(given, Iterable):
-        raise ConfigError(f"axis {name}: {given!r} is no list of values; give [{given}]")
-    return counted(name, [value_of(name, each, "axis") for each in given])
+        raise ConfigError(f"axis {name}: {brief(given)} is no list of values; give [{brief(given)}]")
+    return counted(name, [value_of(name, each, "axis") for each in islice(given, MOST + 1)])
 
 
 def values_in(name: str, text: str) -> list[Value]:
@@ -33,25 +34,26 @@ def values_in(name: str, text: str) -> list[Value]:
     how, *numbers = text.split(":")
     if how in SPACED and numbers:
         if len(numbers) != 3:
-            raise ConfigError(f"axis {name}: {text!r} is not {how}:low:high:{SPACED[how]}")
+            raise ConfigError(f"axis {name}: {brief(text)} is not {how}:low:high:{SPACED[how]}")
         low, high = (value_in(name, each, "axis") for each in numbers[:2])
         third = number_in(numbers[2], f"axis {name}: {SPACED[how]}")
         return spaced_values(name, {how: [low, high], SPACED[how]: third})
-    return counted(name, [value_in(name, each, "axis") for each in text.split(",") if each])
+    given = [each for each in text.split(",") if each]
+    return counted(name, [value_in(name, each, "axis") for each in given[: MOST + 1]])
 
 
 def number_in(text: str, name: str) -> float | int:
     try:
         return int(text) if text.lstrip("+-").isdigit() else float(text)
     except ValueError as error:
-        raise ConfigError(f"{name}: {text!r} is not a number") from error
+        raise ConfigError(f"{name}: {brief(text)} is not a number") from error
 
 
 def counted(name: str, values: list[Value]) -> list[Value]:
     if not values:
         raise ConfigError(f"axis {name}: no values are given; give one or more")
     if len(values) > MOST:
-        raise ConfigError(f"axis {name}: {len(values)} values are too many; give at most {MOST}")
+        raise ConfigError(f"axis {name}: more than {MOST} values; give fewer")
     return values
 
 
@@ -65,9 +67,9 @@ def spaced_values(name: str, given: Mapping[Any, Any]) -> list[Value]:
     else:
         wrong = [key for key in map(str, given) if key not in {*SPACED, *SPACED.values()}]
         close = nearest(wrong[0], [*SPACED, *SPACED.values()]) if wrong else ""
-        raise ConfigError(f"axis {name}: {dict(given)!r} is no range; give {form}{close}")
+        raise ConfigError(f"axis {name}: {brief(dict(given))} is no range; give {form}{close}")
     if isinstance(ends, str) or not isinstance(ends, Sequence) or len(ends) != 2:
-        raise ConfigError(f"axis {name}: {ends!r} is not [low, high]; give {form}")
+        raise ConfigError(f"axis {name}: {brief(ends)} is not [low, high]; give {form}")
     low, high = (value_of(name, end, "axis") for end in ends)
     if isinstance(low, bool | str | None) or isinstance(high, bool | str | None):
         raise ConfigError(f"axis {name}: it is no field of numbers; give a list of values")

@@ -10,11 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from gradscape.config import RunConfig, checked, from_dict, read_values, to_dict, to_yaml
-from gradscape.errors import ConfigError, nearest
+from gradscape.config import RunConfig, from_dict, to_dict
+from gradscape.errors import ConfigError, brief, cut, nearest
 from gradscape.files import replace_bytes
 from gradscape.flags import nested, say
+from gradscape.options import MOST_SEEDS, checked, require
 from gradscape.paired import planned_looks
+from gradscape.plain_yaml import read_values, to_yaml
 from gradscape.records import StudyRecord
 from gradscape.study.axes import (
     Axis,
@@ -196,11 +198,11 @@ class Study:
             ConfigError: an unknown key, or a setting that cannot be.
         """
         if not isinstance(values, Mapping):
-            raise ConfigError(f"a study: expected keys and values, got {values!r}")
+            raise ConfigError(f"a study: expected keys and values, got {brief(values)}")
         for key in values:
             if key not in KEYS:
                 known = ", ".join(KEYS)
-                raise ConfigError(f"{key}: no such key; known here: {known}{nearest(str(key), KEYS)}")
+                raise ConfigError(f"{cut(key)}: no such key; known here: {known}{nearest(key, KEYS)}")
         return cls(**{"name": "sweep", "base": {}, "axes": (), **values})
 
     @classmethod
@@ -273,8 +275,10 @@ class Study:
 
 def read_name(name: object) -> str:
     """A name that a folder can have."""
-    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
-        raise ConfigError(f"name: {name!r} is not possible; give letters, digits, '-', '_' and '.'")
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name) or len(name.encode()) > 200:
+        raise ConfigError(
+            f"name: {brief(name)} is not possible; give up to 200 letters, digits, '-', '_' and '.'"
+        )
     return name
 
 
@@ -282,6 +286,7 @@ def read_most(most: object, seeds: int) -> int:
     """Seeds at most, which allow to look after each of them; 0 for no looks."""
     if count := checked(most, int, "seeds_at_most"):
         assert isinstance(count, int)
+        require(count <= MOST_SEEDS, "seeds_at_most", count, f"give {MOST_SEEDS} at most")
         if seeds < 2 or count <= seeds:
             raise ConfigError(
                 f"seeds_at_most: {count} after {seeds} is not possible; give 2 seeds or more to begin with, "
@@ -294,8 +299,7 @@ def read_most(most: object, seeds: int) -> int:
 def read_seeds(seeds: object) -> int:
     count = checked(seeds, int, "seeds")
     assert isinstance(count, int)
-    if count < 1:
-        raise ConfigError(f"seeds: {count} is not possible; give 1 or more")
+    require(1 <= count <= MOST_SEEDS, "seeds", count, f"give 1 … {MOST_SEEDS}")
     return count
 
 
