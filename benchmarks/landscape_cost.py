@@ -87,7 +87,7 @@ def trained(role: str, folder: Path) -> Subject:
     planned = BATCHNORM.plan("quick").roles[role]
     config = replace(planned, smoothness_every=0, curvature_images=0, landscape_images=0)
     gs.train_run(config, gs.RunFolder(folder / role), gs.load_images("digits"))
-    return subject_of(str(folder / role), Source("digits", None, False, (), FEWER, 50), "cpu")
+    return subject_of(str(folder / role), Source("digits", None, False, (), FEWER, 50, FEWER), "cpu")
 
 
 def surfaces(folder: Path) -> dict[str, Any]:

@@ -56,6 +56,16 @@ def test_a_run_s_smoothness_along_adam_s_next_step(run: Path, capsys: pytest.Cap
     assert "lr 0.00051, 3 rates" in out  # the cosine's last
 
 
+def test_defaults_fit_a_run_of_fewer_images(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["smoothness", str(run), "--points", "2"]) == 0
+    assert "on 60 samples in 3 batches" in capsys.readouterr().out
+    assert main(["curvature", str(run), "--k", "1"]) == 0
+    assert "on 60 samples" in capsys.readouterr().out
+    assert main(["landscape", str(run), "--dims", "1", "--points", "2"]) == 0
+    assert main(["curvature", str(run), "--images", "61"]) == 2
+    assert "--images: 61 of 60; give 60 at most" in capsys.readouterr().err
+
+
 def test_a_run_s_curvature_drawn_and_as_json(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -150,7 +160,7 @@ def test_what_cannot_be_measured_is_one_line(
             "nowhere",
         ): "nowhere is no run's folder, and no factory as FILE.py:FACTORY; give either",
         ("curvature", str(run), "--images", "61"): "--images: 61 of 60; give 60 at most",
-        ("curvature", str(run), "--images", "0"): "--images: 0 is not possible; give 1 or more",
+        ("curvature", str(run), "--images", "0"): "--images: 0 is not possible; give 1 … 60,000",
         (
             "curvature",
             str(run),

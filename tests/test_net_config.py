@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from gradscape.config import RunConfig, from_dict, to_dict
 from gradscape.errors import ConfigError
 from gradscape.net_config import NetConfig
+from gradscape.train.networks import build_net
 
 
 @pytest.mark.parametrize(
@@ -21,7 +23,7 @@ from gradscape.net_config import NetConfig
         ),
         (
             {"init": "fixup", "skip": True},
-            r"norm batch is given; add --net.norm none --net.entry_norm no",
+            r"norm batch is given; add --net.norm none --net.entry-norm no",
         ),
         (
             {"init": "fixup", "skip": True, "norm": "none", "entry_norm": True},
@@ -146,3 +148,24 @@ def test_a_later_setting_makes_another_run() -> None:
     found = {from_dict(RunConfig, change).identity for change in changes}
     assert len(found | {plain.identity}) == 8
     assert from_dict(RunConfig, to_dict(plain)) == plain
+
+
+@pytest.mark.parametrize(
+    ("changes", "idle"),
+    [
+        ({"depth": 8}, True),
+        ({"depth": 8, "norm": "weight"}, True),
+        ({"depth": 4, "stages": 1, "norm": "layer"}, True),
+        ({"depth": 8, "norm": "none"}, False),
+        ({"depth": 8, "entry_norm": True}, False),
+        ({"depth": 8, "norm_where": "everywhere"}, False),
+        ({"depth": 14}, False),
+        ({"depth": 8, "family": "resnet"}, False),
+    ],
+)
+def test_a_norm_that_normalizes_nothing_is_said(changes: dict[str, Any], idle: bool) -> None:
+    config = NetConfig(**changes)
+    plain = replace(config, norm="none", entry_norm=False)
+    made = [[type(each) for each in build_net(RunConfig(net=net)).modules()] for net in (config, plain)]
+    assert idle == (config.norm != "none" and made[0] == made[1])
+    assert bool(config.unnormalized) == ("nowhere" in config.label) == idle

@@ -146,8 +146,8 @@ def test_save_writes_the_study_and_stops(
             "exclude: no point of 1 is left; leave out fewer",
         ),
         (["--axis", "optim.lr=1", "--exclude", "optim.lr"], "--exclude: 'optim.lr' is not FIELD=VALUE"),
-        (["--axis", "optim.lr=1", "--seeds", "0"], "seeds: 0 is not possible; give 1 … 10000"),
-        (["--axis", "optim.lr=1", "--workers", "0"], "--workers: 0 is not possible; give 1 or more"),
+        (["--axis", "optim.lr=1", "--seeds", "0"], "--seeds: 0 is not possible; give 1 … 10,000"),
+        (["--axis", "optim.lr=1", "--workers", "0"], "--workers: 0 is not possible; give 1 … 1,024"),
         (
             ["--axis", "optim.lr=1", "--equal-updates"],
             "equal_updates (--equal-updates): no axis varies",

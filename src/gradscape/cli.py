@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -12,17 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradscape.config import RunConfig, from_dict, read_config, to_dict
-from gradscape.errors import ConfigError, GradscapeError, nearest
+from gradscape.errors import ConfigError, GradscapeError, brief, nearest, one_line
 from gradscape.flags import (
     Parser,
     add_config_flags,
     add_execution_flags,
+    count,
     nested,
+    path,
     require_folder,
     say,
-    whole,
 )
 from gradscape.measuring import add_measures
+from gradscape.options import MOST_IMAGES, MOST_NUMBERS, MOST_SEEDS, MOST_WORKERS
 from gradscape.running import add_study_flags, run_study, say_verdicts
 from gradscape.seeing import STUDY_FOLDER, add_seeing
 from gradscape.sweeping import add_sweep
@@ -43,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         values = parser().parse_all(sys.argv[1:] if arguments is None else arguments)
         values.command(values)
     except GradscapeError as error:
-        say(f"gradscape: {error}")
+        say(f"gradscape: {one_line(error)}")
         return error.exit_code
     except KeyboardInterrupt:
         say("gradscape: stopped; every finished epoch is kept: give the same command again to go on")
@@ -57,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> Parser:
     top = Parser(prog="gradscape", description="Tells why a deep network trains or does not, and shows it.")
     top.add_argument("--version", action="version", version=f"gradscape {__version__}")
-    commands = top.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    commands = top.add_subparsers(metavar="COMMAND", parser_class=Parser)
+    top.set_defaults(command=lambda values: top.print_help())
 
     reproduce_ = commands.add_parser("reproduce", help="run a whole study and check its claims")
     reproduce_.add_argument(
@@ -72,23 +76,23 @@ def parser() -> Parser:
     reproduce_.add_argument(
         "--data", metavar="NAME", help="digits, cifar10 or cifar100 (default: the preset's)"
     )
-    reproduce_.add_argument("--out", metavar="DIR", type=Path, help="default: runs/STUDY-PRESET-DATA")
+    reproduce_.add_argument("--out", metavar="DIR", type=path, help="default: runs/STUDY-PRESET-DATA")
     reproduce_.add_argument(
-        "--seeds", metavar="N", type=whole, help="seeds of every run (default: the preset's)"
+        "--seeds", metavar="N", type=count(1, MOST_SEEDS), help="seeds of every run (default: the preset's)"
     )
     reproduce_.add_argument(
         "--precision",
         metavar="fp32|tf32|bf16",
         default="fp32",
-        help="of every run (default: fp32, as published); bf16 is about twice as fast",
+        help="of every run (default: fp32, as published); bf16 is faster on GPUs that compute in it",
     )
     add_study_flags(reproduce_)
     reproduce_.set_defaults(command=reproduce, parser=reproduce_)
 
     train_ = commands.add_parser("train", help="train one run")
-    train_.add_argument("--config", metavar="FILE", type=Path, help="YAML or JSON; flags override it")
-    train_.add_argument("--out", metavar="DIR", type=Path, help="the run's folder (default: runs/IDENTITY)")
-    train_.add_argument("--threads", metavar="N", type=whole, help="default: all cores")
+    train_.add_argument("--config", metavar="FILE", type=path, help="YAML or JSON; flags override it")
+    train_.add_argument("--out", metavar="DIR", type=path, help="the run's folder (default: runs/IDENTITY)")
+    train_.add_argument("--threads", metavar="N", type=count(1, MOST_WORKERS), help="default: all cores")
     add_execution_flags(train_)
     add_config_flags(train_, RunConfig)
     train_.set_defaults(command=train, parser=train_)
@@ -101,13 +105,21 @@ def parser() -> Parser:
         default="3,32,32",
         help="numbers of a sample (default: 3,32,32); for tokens use gradscape.check in Python",
     )
-    check_.add_argument("--batch", metavar="N", type=whole, default=32, help="samples (default: 32)")
-    check_.add_argument("--seeds", metavar="N", type=whole, default=3, help="of the signal (default: 3)")
     check_.add_argument(
-        "--confirm", metavar="N", type=whole, default=0, help="real steps that remedies are ranked by"
+        "--batch", metavar="N", type=count(1, MOST_IMAGES), default=32, help="samples (default: 32)"
+    )
+    check_.add_argument(
+        "--seeds", metavar="N", type=count(1, 1_000), default=3, help="of the signal (default: 3)"
+    )
+    check_.add_argument(
+        "--confirm",
+        metavar="N",
+        type=count(0, 100_000),
+        default=0,
+        help="real steps that remedies are ranked by",
     )
     check_.add_argument("--no-remedies", action="store_true", help="the verdict alone")
-    check_.add_argument("--page", metavar="FILE", type=Path, help="an HTML page with figures too")
+    check_.add_argument("--page", metavar="FILE", type=path, help="an HTML page with figures too")
     check_.add_argument("--json", action="store_true", help="everything as JSON")
     check_.set_defaults(command=check, parser=check_)
 
@@ -117,7 +129,7 @@ def parser() -> Parser:
     add_seeing(commands)
 
     report_ = commands.add_parser("report", help="build figures, tables and page again from a study's folder")
-    report_.add_argument("folder", metavar="DIR", type=Path, help=STUDY_FOLDER)
+    report_.add_argument("folder", metavar="DIR", type=path, help=STUDY_FOLDER)
     report_.add_argument(
         "--study", metavar="FILE.py:STUDY", help="where the folder's study is one of your own"
     )
@@ -135,7 +147,7 @@ def reproduce(values: argparse.Namespace) -> None:
         return
     if ":" not in values.study and values.study not in STUDIES:
         raise ConfigError(
-            f"STUDY: {values.study!r} is not one of {', '.join(STUDIES)}, nor FILE.py:STUDY"
+            f"STUDY: {brief(values.study)} is not one of {', '.join(STUDIES)}, nor FILE.py:STUDY"
             f"{nearest(values.study, STUDIES)}"
         )
     own = own_study(values.study) if ":" in values.study else None
@@ -159,8 +171,6 @@ def own_study(name: str) -> Reproduction[Any]:
 def train(values: argparse.Namespace) -> None:
     """gradscape train: one run, in this process."""
     config = train_config(values)
-    if values.threads is not None and values.threads < 1:
-        raise ConfigError(f"--threads: {values.threads} is not possible; give 1 or more")
     from gradscape.data import load_images
     from gradscape.store import RunFolder
 
@@ -216,8 +226,12 @@ def check(values: argparse.Namespace) -> None:
     except ValueError:
         shape = ()
     if not shape or min(shape) < 1:
-        raise ConfigError(f"--input: {values.input!r} is not a shape; give sizes such as 3,32,32")
-    require_folder("--page", values.page)
+        raise ConfigError(f"--input: {brief(values.input)} is not a shape; give sizes such as 3,32,32")
+    if (numbers := values.batch * math.prod(shape)) > MOST_NUMBERS:
+        raise ConfigError(
+            f"--input, --batch: {numbers:,} numbers are too many; give shapes of {MOST_NUMBERS:,} at most"
+        )
+    require_folder("--page", values.page, ".html")
     found = check_on_noise(
         load_factory(values.factory),
         (values.batch, *shape),

@@ -160,7 +160,7 @@ class RunConfig:
         0, "epochs from one kept set of weights to the next, from before the first; 0 to keep none"
     )
     precision: Precision = option(
-        "fp32", "fp32, tf32 (NVIDIA GPUs) or bf16 (mixed; about twice as fast where the device has it)"
+        "fp32", "fp32, tf32 (NVIDIA GPUs) or bf16 (mixed; faster where the device computes in it)"
     )
 
     def __post_init__(self) -> None:

@@ -90,6 +90,12 @@ def cut(word: object, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 4 :]}"
 
 
+def one_line(text: object) -> str:
+    """A text as a terminal may have it: a name or a server's answer in it can hold anything."""
+    text = " ".join(str(text).split())
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
+
+
 def nearest(word: object, known: Iterable[str]) -> str:
     """`"; did you mean 'depth'?"` for a misspelt word, or an empty string."""
     if not isinstance(word, str) or len(word) > 80:  # no slip of the pen, and long to compare

@@ -5,17 +5,30 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradscape.errors import ConfigError
-from gradscape.flags import add_execution_flags, require_folder, say, whole
+from gradscape.flags import (
+    add_execution_flags,
+    count,
+    number,
+    path,
+    place,
+    positive,
+    require_folder,
+    say,
+    seconds,
+)
+from gradscape.options import MOST_IMAGES
 
 if TYPE_CHECKING:
     from gradscape.curved import CurvatureRecord
     from gradscape.landscaped import LandscapeRecord
     from gradscape.smoothed import SmoothnessRecord
     from gradscape.subject import Subject
+
+
+MOST_POINTS = 1_000  # along an axis: a plane of a million
 
 
 def add_measures(commands: Any) -> None:
@@ -28,24 +41,28 @@ def add_measures(commands: Any) -> None:
 def add_smoothness(commands: Any) -> None:
     smoothness_ = commands.add_parser("smoothness", help="how smooth is the loss along the next step?")
     add_subject_flags(smoothness_, images=100)
-    smoothness_.add_argument("--lr", metavar="X", type=float, help="learning rate (default: the run's)")
-    smoothness_.add_argument("--points", metavar="N", type=whole, default=8, help="rates (default: 8)")
+    smoothness_.add_argument("--lr", metavar="X", type=positive, help="learning rate (default: the run's)")
+    smoothness_.add_argument(
+        "--points", metavar="N", type=count(2, MOST_POINTS), default=8, help="rates (default: 8)"
+    )
     smoothness_.set_defaults(command=smoothness, parser=smoothness_, bn="batch")
 
 
 def add_curvature(commands: Any) -> None:
     curvature_ = commands.add_parser("curvature", help="eigenvalues, trace and density of the Hessian")
     add_subject_flags(curvature_, images=500)
-    curvature_.add_argument("--k", metavar="N", type=whole, default=5, help="eigenvalues at each end (5)")
+    curvature_.add_argument(
+        "--k", metavar="N", type=count(1, MOST_POINTS), default=5, help="eigenvalues at each end (5)"
+    )
     curvature_.add_argument(
         "--matrix", default="hessian", choices=("hessian", "ggn"), help="hessian (default)"
     )
     curvature_.add_argument(
-        "--probes", metavar="N", type=whole, default=0, help="of the density (default: 0)"
+        "--probes", metavar="N", type=count(0, MOST_POINTS), default=0, help="of the density (default: 0)"
     )
     curvature_.add_argument("--layers", action="store_true", help="each layer's block too")
     curvature_.add_argument(
-        "--time-limit", metavar="S", type=float, help="seconds; then what is known so far"
+        "--time-limit", metavar="S", type=seconds, help="seconds; then what is known so far"
     )
     curvature_.set_defaults(command=curvature, parser=curvature_, bn="running")
 
@@ -53,8 +70,12 @@ def add_curvature(commands: Any) -> None:
 def add_landscape(commands: Any) -> None:
     landscape_ = commands.add_parser("landscape", help="the loss over a plane or line of parameters, drawn")
     add_subject_flags(landscape_, images=1000, several=True)
-    landscape_.add_argument("--points", metavar="N", type=whole, default=25, help="along an axis (25)")
-    landscape_.add_argument("--dims", type=whole, default=2, help="2 for a plane (default), 1 for a slice")
+    landscape_.add_argument(
+        "--points", metavar="N", type=count(2, MOST_POINTS), default=25, help="along an axis (25)"
+    )
+    landscape_.add_argument(
+        "--dims", metavar="1|2", type=count(1, 2), default=2, help="2 for a plane (default), 1 for a slice"
+    )
     landscape_.add_argument(
         "--kind",
         metavar="filter|layer|gaussian|hessian|gradient",
@@ -62,10 +83,10 @@ def add_landscape(commands: Any) -> None:
         help="of directions (default: filter-normalised)",
     )
     landscape_.add_argument(
-        "--directions", metavar="N", type=whole, default=1, help="random pairs (default: 1)"
+        "--directions", metavar="N", type=count(1, MOST_POINTS), default=1, help="random pairs (default: 1)"
     )
     landscape_.add_argument(
-        "--span", metavar=("A", "B"), type=float, nargs=2, help="first and last coordinate (default: -1 1)"
+        "--span", metavar=("A", "B"), type=number, nargs=2, help="first and last coordinate (default: -1 1)"
     )
     landscape_.add_argument(
         "--between",
@@ -76,23 +97,34 @@ def add_landscape(commands: Any) -> None:
         "--path", action="store_true", help="the plane nearest to the weights kept along a run's training"
     )
     landscape_.add_argument(
-        "--convexity", metavar="N", type=whole, default=0, help="|λmin/λmax| at N points along an axis (0)"
+        "--convexity",
+        metavar="N",
+        type=count(0, MOST_POINTS),
+        default=0,
+        help="|λmin/λmax| at N points along an axis (0)",
     )
     landscape_.add_argument(
-        "--accuracy", metavar="X", type=float, help="refine only where interpolation is off by more, as 0.02"
+        "--accuracy",
+        metavar="X",
+        type=positive,
+        help="refine only where interpolation is off by more, as 0.02",
     )
     landscape_.add_argument(
-        "--checks", metavar="N", type=whole, default=0, help="points between, to check interpolation (0)"
+        "--checks",
+        metavar="N",
+        type=count(0, 100_000),
+        default=0,
+        help="points between, to check interpolation (0)",
     )
     landscape_.add_argument("--bf16", action="store_true", help="compute in bfloat16")
-    landscape_.add_argument("--keep", metavar="DIR", type=Path, help="keep points here, and go on with them")
+    landscape_.add_argument("--keep", metavar="DIR", type=path, help="keep points here, and go on with them")
     landscape_.add_argument("--surface", action="store_true", help="draw --figure in three dimensions")
     landscape_.add_argument(
-        "--animate", metavar="FILE", type=Path, help="the surface through a run's training: .gif"
+        "--animate", metavar="FILE", type=path, help="the surface through a run's training: .gif"
     )
-    landscape_.add_argument("--turn", metavar="FILE", type=Path, help="a page to turn it on: .html")
+    landscape_.add_argument("--turn", metavar="FILE", type=path, help="a page to turn it on: .html")
     landscape_.add_argument(
-        "--time-limit", metavar="S", type=float, help="seconds for each; then what is known so far"
+        "--time-limit", metavar="S", type=seconds, help="seconds for each; then what is known so far"
     )
     landscape_.set_defaults(command=landscape, parser=landscape_, bn=["running"])
 
@@ -101,20 +133,26 @@ def add_subject_flags(command: argparse.ArgumentParser, images: int, several: bo
     what = "a run's folder, or FILE.py:FACTORY on --data"
     if several:
         command.add_argument(
-            "target", metavar="RUN", nargs="+", help=f"{what}; several are drawn side by side"
+            "target", metavar="RUN", type=place, nargs="+", help=f"{what}; several are drawn side by side"
         )
         command.add_argument(
             "--bn", nargs="+", choices=("running", "batch", "recalibrated"), help="BatchNorm's statistics"
         )
     else:
-        command.add_argument("target", metavar="RUN", help=what)
+        command.add_argument("target", metavar="RUN", type=place, help=what)
         command.add_argument("--bn", choices=("batch", "running"), help="statistics that BatchNorm takes")
-    command.add_argument("--images", metavar="N", type=whole, default=images, help=f"default: {images}")
     command.add_argument(
-        "--batch", metavar="N", type=whole, help="of a mini-batch (default: the run's, or all)"
+        "--images", metavar="N", type=count(1, MOST_IMAGES), help=f"default: {images}, or all"
+    )
+    command.set_defaults(usual=images)
+    command.add_argument(
+        "--batch",
+        metavar="N",
+        type=count(1, MOST_IMAGES),
+        help="of a mini-batch (default: the run's, or all)",
     )
     command.add_argument("--data", metavar="NAME", default="digits", help="for a factory (default: digits)")
-    command.add_argument("--figure", metavar="FILE", type=Path, help="draw it: .png, .svg or .pdf")
+    command.add_argument("--figure", metavar="FILE", type=path, help="draw it: .png, .svg or .pdf")
     command.add_argument("--json", action="store_true", help="everything as JSON")
     add_execution_flags(command)
 
@@ -244,7 +282,7 @@ def kept_along(one: Subject) -> list[Mapping[str, Any]]:
         ConfigError: fewer than two.
     """
     if len(one.path) < 2:
-        raise ConfigError(f"{one.name} kept no weights along its training; train it with --keep_every 1")
+        raise ConfigError(f"{one.name} kept no weights along its training; train it with --keep-every 1")
     return list(one.path.values())
 
 
@@ -253,10 +291,10 @@ def animate(values: argparse.Namespace, one: Subject) -> None:
     from gradscape.report.landscapes import save_animation
 
     moments = {}
-    for number, (epoch, weights) in enumerate(one.path.items()):
+    for step, (epoch, weights) in enumerate(one.path.items()):
         one.model.load_state_dict(weights)
         say(f"epoch {epoch}")
-        moments[f"epoch {epoch}"] = evaluated(values, one, values.bn[0], 1_000 + number)
+        moments[f"epoch {epoch}"] = evaluated(values, one, values.bn[0], 1_000 + step)
     say(f"animation: {save_animation(moments, values.animate)}")
 
 
@@ -281,15 +319,20 @@ def subject(values: argparse.Namespace, target: str) -> Subject:
     from gradscape.subject import Source, subject_of
     from gradscape.train.process import prepare_process
 
-    for flag in ("images", "batch"):
-        if (count := getattr(values, flag)) is not None and count < 1:
-            raise ConfigError(f"--{flag}: {count} is not possible; give 1 or more")
     require_folder("--figure", values.figure, ".png", ".svg", ".pdf")
     if values.batch is None and values.bn in ("running", ["running"]):
-        values.batch = values.images  # samples do not act together: fewer and larger are quicker
+        values.batch = (
+            values.images or values.usual
+        )  # samples do not act together: fewer and larger are quicker
     prepare_process(cores())
     source = Source(
-        values.data, values.data_root, values.download, values.mirror, values.images, values.batch
+        values.data,
+        values.data_root,
+        values.download,
+        values.mirror,
+        values.images,
+        values.batch,
+        values.usual,
     )
     return subject_of(target, source, values.device)
 

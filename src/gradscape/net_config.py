@@ -169,7 +169,7 @@ class NetConfig:
             which = "entry_norm" if self.norm == "none" else f"norm {self.norm}"
             raise ConfigError(
                 f"net.init: 'fixup' takes the place of normalisation, and {which} is given; "
-                "add --net.norm none --net.entry_norm no"
+                "add --net.norm none --net.entry-norm no"
             )
 
     @property
@@ -185,6 +185,17 @@ class NetConfig:
         """Blocks per stage: a VGG's convolutional ones, a ResNet's residual ones, a DenseNet's layers."""
         first, step = self.depths
         return (self.depth - first) // step + (self.family != "vgg")
+
+    @property
+    def unnormalized(self) -> str:
+        """What to say of a norm that normalizes nothing, as in a VGG without blocks; empty if it does."""
+        if self.norm == "none" or self.entry_norm or self.norm_where == "everywhere" or self.blocks:
+            return ""
+        first, step = self.depths
+        return (
+            f"net.norm: {self.norm} normalizes nothing: a VGG of depth {self.depth} has no blocks, and "
+            f"nothing else is normalized; try --net.norm-where everywhere, or --net.depth {first + step}"
+        )
 
     @property
     def halvings(self) -> int:
@@ -207,6 +218,7 @@ class NetConfig:
         skip = "+skip" if self.skip else ""
         words = [f"{self.family.replace('_', '-')}{self.depth:02d}{skip}{norm}"]
         words += ["everywhere"] if norm and self.norm_where == "everywhere" else []
+        words += ["nowhere"] if self.unnormalized else []
         words += [] if self.activation == "leaky_relu" else [self.activation]
         words += [] if self.init == "default" else [f"{self.init.replace('_', '-')}-init"]
         words += [f"dropout {self.dropout:g}"] if self.dropout else []

@@ -18,6 +18,9 @@ hints_of: Callable[[Any], dict[str, Any]] = functools.cache(typing.get_type_hint
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 MOST_EPOCHS = 1_000_000
 MOST_SEEDS = 10_000
+MOST_WORKERS = 1_024
+MOST_IMAGES = 60_000  # of the largest data set
+MOST_NUMBERS = 1_000_000_000  # of one batch: 4 GB
 
 
 def option(default: Any, text: str) -> Any:

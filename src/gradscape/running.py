@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from gradscape.config import RunConfig
 from gradscape.errors import ConfigError, nearest
-from gradscape.flags import add_execution_flags, number, whole
+from gradscape.flags import add_execution_flags, count, number, seconds
+from gradscape.options import MOST_WORKERS
 
 if TYPE_CHECKING:
     from gradscape.store import StudyFolder
@@ -24,7 +25,7 @@ def add_study_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--workers",
         metavar="W",
-        type=whole,
+        type=count(1, MOST_WORKERS),
         help="runs side by side (default: one per core; on a GPU as many as make it faster)",
     )
     command.add_argument("--dry-run", action="store_true", help="list the runs and estimate their time")
@@ -39,7 +40,7 @@ def add_study_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--epoch-limit",
         metavar="S",
-        type=number,
+        type=seconds,
         default=7_200.0,
         help="seconds an epoch may take before its worker counts as hung (default: 7200)",
     )
@@ -68,8 +69,6 @@ def run_study(plan: Plan, values: argparse.Namespace, run: Callable[[StudyFolder
     from gradscape.store import StudyFolder
     from gradscape.study.run import Execution
 
-    if values.workers is not None and values.workers < 1:
-        raise ConfigError(f"--workers: {values.workers} is not possible; give 1 or more")
     check_execution(values)
     if values.dry_run:
         dry_run(plan.runs(), plan.names(), min(values.workers or cores(), cores()))
@@ -100,8 +99,6 @@ def check_execution(values: argparse.Namespace) -> None:
         raise ConfigError("--workers: a cluster has as many as it has room for; give --cpus-per-run instead")
     if values.on != "local" and values.asha:
         raise ConfigError(f"--asha: runs on {values.on} cannot be ended from here; give --on local")
-    if not values.epoch_limit > 0:
-        raise ConfigError(f"--epoch-limit: {values.epoch_limit:g} is not possible; give seconds above 0")
     if not 0 < values.cpus_per_run < math.inf:
         raise ConfigError(f"--cpus-per-run: {values.cpus_per_run:g} is not possible; give a number above 0")
     gpus = values.gpus_per_run

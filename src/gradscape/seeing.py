@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradscape.errors import ConfigError, RunFailed
+from gradscape.flags import path, place
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -28,7 +29,7 @@ NOTES = 5  # reasons shown beneath a table that is watched
 def add_seeing(commands: Any) -> None:
     """`runs` and `export`, to the parsers of all commands."""
     runs_ = commands.add_parser("runs", help="what is done, running, failed in a study's folder")
-    runs_.add_argument("folder", metavar="DIR", type=Path, help=STUDY_FOLDER)
+    runs_.add_argument("folder", metavar="DIR", type=path, help=STUDY_FOLDER)
     runs_.add_argument(
         "--watch",
         metavar="SECONDS",
@@ -43,10 +44,10 @@ def add_seeing(commands: Any) -> None:
     runs_.set_defaults(command=runs, parser=runs_)
 
     export_ = commands.add_parser("export", help="hand a study's runs on to TensorBoard, W&B or MLflow")
-    export_.add_argument("folder", metavar="DIR", type=Path, help=STUDY_FOLDER)
+    export_.add_argument("folder", metavar="DIR", type=path, help=STUDY_FOLDER)
     export_.add_argument("--to", required=True, choices=TRACKERS, help="where to")
     export_.add_argument(
-        "--into", metavar="PLACE", required=True, help="a folder; for mlflow a tracking URI too"
+        "--into", metavar="PLACE", type=place, required=True, help="a folder; for mlflow a tracking URI too"
     )
     export_.add_argument(
         "--follow",

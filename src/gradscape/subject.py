@@ -31,16 +31,18 @@ class Source:
     Attributes:
         data: name of the data set for a factory; a run has its own.
         root, download, mirrors: as of `load_images`.
-        images: how many.
+        images: how many; None for as many as there are, up to `usual`.
         batch: of each mini-batch; by default the run's, or all.
+        usual: how many where nobody says.
     """
 
     data: str
     root: Path | None
     download: bool
     mirrors: Sequence[str]
-    images: int
+    images: int | None
     batch: int | None
+    usual: int
 
     def load(self, name: str) -> ImageSet:
         return load_images(name, self.root, download=self.download, mirrors=tuple(self.mirrors) or None)
@@ -54,11 +56,12 @@ class Source:
             ConfigError: there are fewer.
         """
         pixels, labels = images.train_images[chosen], images.train_labels[chosen]
-        if len(labels) < self.images:
-            raise ConfigError(f"--images: {self.images} of {len(labels)}; give {len(labels)} at most")
-        size = self.batch or (config.batch_size if config else self.images)
+        count = min(self.usual, len(labels)) if self.images is None else self.images
+        if len(labels) < count:
+            raise ConfigError(f"--images: {count} of {len(labels)}; give {len(labels)} at most")
+        size = self.batch or (config.batch_size if config else count)
         statistics = config.data.normalised_as if config else images.name
-        kept = pixels[: self.images], labels[: self.images]
+        kept = pixels[:count], labels[:count]
         return list(eval_batches(*kept, size, *STATISTICS[statistics], device))
 
 

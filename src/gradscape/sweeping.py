@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradscape.config import RunConfig
 from gradscape.errors import ConfigError
-from gradscape.flags import Parser, add_config_flags, require_folder, say, whole
+from gradscape.flags import Parser, add_config_flags, count, path, require_folder, say
+from gradscape.options import MOST_SEEDS
 from gradscape.plain_yaml import read_values
 from gradscape.running import add_study_flags, run_study
 
@@ -35,7 +35,7 @@ def add_sweep(commands: Any) -> None:
     sweep_: Parser = commands.add_parser(
         "sweep", help="vary any fields of a run, over seeds", description=ABOUT
     )
-    sweep_.add_argument("file", metavar="FILE", nargs="?", type=Path, help="a study: YAML or JSON")
+    sweep_.add_argument("file", metavar="FILE", nargs="?", type=path, help="a study: YAML or JSON")
     sweep_.add_argument(
         "--axis",
         metavar="FIELD=VALUES",
@@ -60,12 +60,12 @@ def add_sweep(commands: Any) -> None:
         default=[],
         help="leave out the points that match all of these, as net.depth=38 optim.lr=0.01; may be repeated",
     )
-    sweep_.add_argument("--seeds", metavar="N", type=whole, help="of every point (default: 1)")
+    sweep_.add_argument("--seeds", metavar="N", type=count(1, MOST_SEEDS), help="of every point (default: 1)")
     sweep_.add_argument(
         "--until-decided",
         metavar="N",
         dest="seeds_at_most",
-        type=whole,
+        type=count(2, MOST_SEEDS),
         help="add seeds up to N, one by one, to points whose comparisons are undecided",
     )
     sweep_.add_argument("--name", help="of the sweep and its folder (default: sweep)")
@@ -79,10 +79,10 @@ def add_sweep(commands: Any) -> None:
         metavar="none|linear|sqrt",
         help="learning rates go with the batch size or its root, from the base's; may be an axis too",
     )
-    sweep_.add_argument("--out", metavar="DIR", type=Path, help="default: runs/NAME")
+    sweep_.add_argument("--out", metavar="DIR", type=path, help="default: runs/NAME")
     sweep_.add_argument("--yes", action="store_true", help=f"run even more than {MANY} runs")
     sweep_.add_argument(
-        "--save", metavar="FILE", type=Path, help="write the study file that this amounts to, and stop"
+        "--save", metavar="FILE", type=path, help="write the study file that this amounts to, and stop"
     )
     add_study_flags(sweep_)
     add_config_flags(sweep_, RunConfig)

@@ -66,7 +66,8 @@ class Toy:
             replace(
                 f,
                 archive_md5=md5(archive) if archive is not None else f.archive_md5,
-                md5={**f.md5, **md5s},
+                archive_size=len(archive) if archive is not None else f.archive_size,
+                checksums={**f.checksums, **{name: f"md5:{digest}" for name, digest in md5s.items()}},
             )
             if f.kind == form
             else f
@@ -95,11 +96,12 @@ def toy() -> Toy:
         name="toy",
         side=8,
         label_limits=(2, 5),
+        names_sha256=hashlib.sha256("\n".join(names).encode()).hexdigest(),
         train_count=20,
         test_count=10,
         forms=(
-            replace(python, md5={name: md5(content) for name, content in pickles.items()}),
-            replace(binary, archive_md5=""),
+            replace(python, checksums={name: f"md5:{md5(content)}" for name, content in pickles.items()}),
+            replace(binary, archive_md5="", checksums={}),
         ),
     )
     return toy

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import tarfile
@@ -51,13 +52,43 @@ def test_archive_is_read_without_extraction(toy, tmp_path, form):
 def test_checksums_say_what_was_verified(toy, tmp_path):
     toy.extract(tmp_path, "pickle")
     verified = read(toy.edition, tmp_path).checksums
-    assert verified == {name: f"md5:{digest}" for name, digest in toy.edition.forms[0].md5.items()}
+    assert verified == toy.edition.forms[0].checksums
 
 
-def test_checksums_say_where_none_is_published(toy, tmp_path):
-    toy.extract(tmp_path, "records")
-    said = read(toy.edition, tmp_path).checksums["train.bin"]
-    assert said.endswith("(none is published; size and labels checked)")
+def test_class_names_are_compared_as_names(toy, tmp_path):
+    folder = toy.extract(tmp_path, "records")
+    (folder / "fine_label_names.txt").write_bytes(b"class0 class1\r\nclass2\nclass3 class4\n\n")
+    assert same_as(toy, read(toy.edition, tmp_path))
+    (folder / "fine_label_names.txt").write_bytes(b"class1 class0\nclass2\nclass3 class4\n")
+    with pytest.raises(DataError, match=r"names\.txt does not name the 5 classes of toy; delete it and"):
+        read(toy.edition, tmp_path)
+
+
+@pytest.mark.parametrize("edition", EDITIONS.values(), ids=EDITIONS)
+def test_made_up_images_of_the_right_size_are_refused(edition, tmp_path):
+    form = edition.download
+    (tmp_path / form.folder).mkdir()
+    width = len(edition.label_limits) + 3 * edition.side**2
+    for name in form.files:
+        with (tmp_path / form.folder / name).open("wb") as file:
+            file.truncate(width * (edition.test_count if name in form.test else edition.train_count))
+    with pytest.raises(DataError, match=r"is not the published file: expected sha(1|256):[0-9a-f]+, found"):
+        read(edition, tmp_path)
+
+
+def test_an_absurdly_large_file_is_not_read(toy, tmp_path):
+    folder = toy.extract(tmp_path, "pickle")
+    with (folder / "train").open("wb") as file:
+        file.truncate(10**11)  # a hole: it takes no room
+    with pytest.raises(DataError, match=r"train has 100,000,000,000 bytes, no published file has 200"):
+        read(toy.edition, tmp_path)
+
+
+def test_a_pipe_in_a_files_place_is_no_file(toy, tmp_path):
+    folder = toy.extract(tmp_path, "pickle")
+    (folder / "train").unlink()
+    os.mkfifo(folder / "train")
+    assert find_files(toy.edition, tmp_path) is None
 
 
 def test_several_training_files_are_joined_in_order(toy, tmp_path):
@@ -84,8 +115,8 @@ def test_truncated_or_altered_pickle_is_refused_before_parsing(toy, tmp_path, da
     folder = toy.extract(tmp_path, "pickle")
     content = damage(toy.pickles["train"])
     (folder / "train").write_bytes(content)
-    expected = toy.edition.forms[0].md5["train"]
-    message = rf"train is not the published file: expected md5 {expected}, found .*{len(content):,} b"
+    expected = toy.edition.forms[0].checksums["train"]
+    message = rf"train is not the published file: expected {expected}, found .*{len(content):,} b"
     with pytest.raises(DataError, match=message + r"ytes\); delete it and fetch it again"):
         read(toy.edition, tmp_path)
 
@@ -118,7 +149,7 @@ def test_labels_out_of_range_are_refused(toy, tmp_path, place, limit):
 def test_wrong_number_of_names_is_refused(toy, tmp_path):
     folder = toy.extract(tmp_path, "records")
     (folder / "fine_label_names.txt").write_text("one\ntwo\n")
-    with pytest.raises(DataError, match=r"fine_label_names\.txt names 2 classes, not 5"):
+    with pytest.raises(DataError, match=r"fine_label_names\.txt does not name the 5 classes"):
         read(toy.edition, tmp_path)
 
 
@@ -225,8 +256,10 @@ def test_the_published_tables():
     for edition in EDITIONS.values():
         assert edition.download.archive in edition.mirrors[0]
         for form in edition.forms:
-            digests = [form.archive_md5, *form.md5.values()]
-            assert all(len(digest) == 32 and int(digest, 16) for digest in digests)
-            assert set(form.md5) == (set(form.files) if form.kind == "pickle" else set())
+            for checksum in (f"md5:{form.archive_md5}", *form.checksums.values()):
+                kind, digest = checksum.split(":")
+                assert len(bytes.fromhex(digest)) == hashlib.new(kind).digest_size
+            names = {form.names} if form.kind == "records" else set()  # compared as names
+            assert set(form.checksums) == set(form.files) - names
     assert (CIFAR100.classes, CIFAR10.classes) == (100, 10)
     assert CIFAR10.train_count * len(CIFAR10.forms[0].train) == 50_000

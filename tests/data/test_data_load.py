@@ -12,6 +12,7 @@ from gradscape.data import STATISTICS, load_images
 from gradscape.data.cifar import decode, find_files
 from gradscape.data.editions import CIFAR100
 from gradscape.data.load import load_edition
+from gradscape.data.pickles import read_pickle
 from gradscape.errors import ConfigError, DataError
 
 
@@ -153,3 +154,20 @@ def test_cifar100_archived_loads_as_extracted(cifar100_root, tmp_path):
     extracted = decode(CIFAR100, find_files(CIFAR100, cifar100_root))
     assert np.array_equal(archived.train_images, extracted.train_images)
     assert np.array_equal(archived.test_labels, extracted.test_labels)
+
+
+@pytest.mark.slow
+def test_cifar100s_binary_version_is_known_by_its_checksums(cifar100_root, tmp_path):
+    """Its files are derived here as their checksums in the table were: from the verified Python version."""
+    python = decode(CIFAR100, find_files(CIFAR100, cifar100_root))
+    folder = tmp_path / "cifar-100-binary"
+    folder.mkdir()
+    for name in ("train", "test"):
+        held = read_pickle((cifar100_root / "cifar-100-python" / name).read_bytes(), name)
+        heads = np.array([held["coarse_labels"], held["fine_labels"]], dtype=np.uint8).T
+        (folder / f"{name}.bin").write_bytes(np.concatenate([heads, held["data"]], axis=1).tobytes())
+    (folder / "fine_label_names.txt").write_text("\n".join(python.classes) + "\n")
+    binary = decode(CIFAR100, find_files(CIFAR100, tmp_path))
+    for name in ("train_images", "train_labels", "test_images", "test_labels"):
+        assert np.array_equal(getattr(binary, name), getattr(python, name))
+    assert binary.classes == python.classes

@@ -145,7 +145,7 @@ def test_text_that_cannot_be_is_said_in_one_line(texts: list[str], message: str)
         ({"where": {"net.depth": 8}}, "axes: one has no field"),
         ({1: [2]}, "axis: no such field: 1"),
         ({"net.depth": 8}, "axis net.depth: 8 is no list of values; give [8]"),
-        ({"net.norm": "none"}, "axis net.norm: 'none' is no list of values; give [none]"),
+        ({"net.norm": "none"}, "axis net.norm: 'none' is no list of values; give ['none']"),
         ({"net.depth": []}, "axis net.depth: no values are given"),
         ({"net.depth": range(1001)}, "axis net.depth: more than 1000 values; give fewer"),
         ({"net.depth": ["8"]}, "axis net.depth: '8' is not a whole number"),

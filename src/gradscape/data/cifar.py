@@ -17,6 +17,7 @@ from gradscape.data.images import ImageSet, Int64Array, Uint8Array
 from gradscape.data.pickles import read_pickle
 from gradscape.errors import DataError
 
+MOST_BYTES = 200_000_000  # of a file to read: the largest archive has 170 million
 Part = tuple[Uint8Array, Int64Array]
 
 
@@ -68,7 +69,7 @@ def _from_folder(found: Found) -> tuple[dict[str, bytes], dict[str, str]]:
     contents, checksums = {}, {}
     for path in found.paths:
         contents[path.name] = _read_bytes(path)
-        checksums[path.name] = _verify(path, contents[path.name], found.form.md5.get(path.name))
+        checksums[path.name] = _verify(path, contents[path.name], found.form.checksums.get(path.name))
     return contents, checksums
 
 
@@ -76,7 +77,7 @@ def _from_archive(found: Found) -> tuple[dict[str, bytes], dict[str, str]]:
     """The form's members, read in memory: nothing is extracted, so no member can choose a path."""
     path = found.paths[0]
     content = _read_bytes(path)
-    checksum = _verify(path, content, found.form.archive_md5)
+    checksum = _verify(path, content, f"md5:{found.form.archive_md5}")
     wanted = {f"{found.form.folder}/{file}": file for file in found.form.files}
     members: dict[str, bytes] = {}
     try:
@@ -95,6 +96,8 @@ def _from_archive(found: Found) -> tuple[dict[str, bytes], dict[str, str]]:
 def _read_bytes(path: Path) -> bytes:
     """The whole file at once, so that the bytes verified are the bytes parsed."""
     try:
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise DataError(f"{path} has {size:,} bytes, no published file has {MOST_BYTES:,}; {_CURE}")
         return path.read_bytes()
     except OSError as error:
         raise DataError(
@@ -107,15 +110,14 @@ _CURE = "delete it and fetch it again with --download"
 
 def _verify(path: Path, content: bytes, expected: str | None) -> str:
     """What the set's record says of this file; an error where it is not the published one."""
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if expected is None:
-        return f"md5:{found} (none is published; size and labels checked)"
-    if found != expected:
+    kind = expected.partition(":")[0] if expected else "sha256"
+    found = f"{kind}:{hashlib.new(kind, content, usedforsecurity=False).hexdigest()}"
+    if expected not in (found, None):  # None: class names, which are compared as names
         raise DataError(
-            f"{path} is not the published file: expected md5 {expected}, found {found} "
+            f"{path} is not the published file: expected {expected}, found {found} "
             f"({len(content):,} bytes); {_CURE}"
         )
-    return f"md5:{found}"
+    return found
 
 
 def _pickled(edition: Edition, content: bytes, file: str, count: int) -> Part:
@@ -161,8 +163,9 @@ def _names(edition: Edition, form: Form, content: bytes) -> tuple[str, ...]:
         names = tuple(_entry(content, form.names).get(edition.names_key, ()))
     else:
         names = tuple(content.decode("utf-8", "replace").split())
-    if len(names) != edition.classes:
-        raise DataError(f"{form.names} names {len(names)} classes, not {edition.classes}; {_CURE}")
+    if hashlib.sha256("\n".join(map(str, names)).encode()).hexdigest() != edition.names_sha256:
+        wanted = f"the {edition.classes} classes of {edition.name}"
+        raise DataError(f"{form.names} does not name {wanted}; {_CURE}")
     return names
 
 

@@ -1,4 +1,7 @@
-"""Fetch one file over HTTP: mirrors, resumption, a checksum, one process at a time."""
+"""Fetch one file over HTTP: mirrors, resumption, a checksum, one process at a time.
+
+A mirror may be anyone's: what it says and how much it sends are bounded here, in bytes and in time.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,26 @@ import hashlib
 import http.client
 import os
 import re
+import socket
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 from filelock import FileLock
 
-from gradscape.errors import DataError
+from gradscape.errors import DataError, cut, one_line
 
 TIMEOUT = 30.0  # seconds without a byte; the whole may take an hour: the host serves 55-85 kB/s
+PATIENCE = 60.0  # seconds for an answer's head, and from one look at the rate to the next
+SLOWEST = 1_000.0  # bytes per second: less, and another mirror is tried
+HOPS = 5  # redirections
 PAUSE = 1.0  # seconds before a cut connection is taken up again
 BLOCK = 1 << 16  # bytes per read: about a second at that rate, so the bar moves
 Advance = Callable[[int, int | None], None]
@@ -29,7 +38,7 @@ class _MirrorFailed(Exception):
     """Why one mirror did not give the file; the next is tried."""
 
 
-def download(urls: Sequence[str], target: Path, md5: str) -> Path:
+def download(urls: Sequence[str], target: Path, md5: str, size: int) -> Path:
     """Fetch `target` from the first of `urls` that gives a file with checksum `md5`.
 
     What arrives is kept in `target` + `.part`, so that a cut connection, or the same command given
@@ -39,6 +48,7 @@ def download(urls: Sequence[str], target: Path, md5: str) -> Path:
         urls: mirrors, `http` or `https`, tried in order.
         target: the file to write; its folder is made.
         md5: the expected checksum, 32 hexadecimal digits.
+        size: the file's bytes; a mirror that has or sends more is given up.
 
     Returns:
         `target`.
@@ -47,7 +57,7 @@ def download(urls: Sequence[str], target: Path, md5: str) -> Path:
         DataError: every mirror failed (each is named with its reason), or `target` is unwritable.
 
     Example:
-        download(["https://example.org/a.bin"], Path("a.bin"), "c32a1d4ab5d03f1284b67883e8d87530")
+        download(["https://example.org/a.bin"], Path("a.bin"), "c32a1d4ab5d03f1284b67883e8d87530", 12_345)
     """
     part = target.with_name(target.name + ".part")
     with _local_files(target):
@@ -55,7 +65,7 @@ def download(urls: Sequence[str], target: Path, md5: str) -> Path:
         with FileLock(target.with_name(target.name + ".lock")):
             held = target.is_file() and _md5(target) == md5  # another process may have been first
             if not held:
-                _from_any(urls, part, md5)
+                _from_any(urls, part, md5, size)
                 os.replace(part, target)
     return target
 
@@ -72,15 +82,15 @@ def _local_files(target: Path) -> Iterator[None]:
         ) from error
 
 
-def _from_any(urls: Sequence[str], part: Path, md5: str) -> None:
+def _from_any(urls: Sequence[str], part: Path, md5: str, size: int) -> None:
     reasons = []
     for url in urls:
         try:
             with _progress(part.stem) as advance:
-                _from_mirror(url, part, md5, advance)
+                _from_mirror(url, part, md5, size, advance)
             return
         except _MirrorFailed as error:
-            reasons.append(f"{url}: {error}")
+            reasons.append(f"{one_line(url)}: {cut(one_line(error), 200)}")
     raise DataError(
         f"could not download {part.stem}: {'; '.join(reasons) or 'no mirror is given'}; "
         "give the same command again to continue, or fetch the file yourself and name its folder "
@@ -88,82 +98,149 @@ def _from_any(urls: Sequence[str], part: Path, md5: str) -> None:
     )
 
 
-def _from_mirror(url: str, part: Path, md5: str, advance: Advance) -> None:
+def _from_mirror(url: str, part: Path, md5: str, size: int, advance: Advance) -> None:
     """Leave the verified file in `part`, or raise `_MirrorFailed`."""
+    if _size(part) > size:
+        part.unlink()  # of no use to any mirror
     resumed = _size(part) > 0
-    _complete(url, part, advance)
+    _complete(url, part, size, advance)
     found = _md5(part)
     if found != md5 and resumed:  # the older bytes may be to blame: once more, from the start
         part.unlink()
-        _complete(url, part, advance)
+        _complete(url, part, size, advance)
         found = _md5(part)
     if found != md5:
-        size = _size(part)
         part.unlink()
         raise _MirrorFailed(f"expected md5 {md5}, found {found} ({size:,} bytes)")
 
 
-def _complete(url: str, part: Path, advance: Advance) -> None:
+def _complete(url: str, part: Path, size: int, advance: Advance) -> None:
     """Connect until the whole has arrived, while each connection gets further than the last."""
     furthest = -1
-    while True:
-        total = _connect(url, part, advance)
-        size = _size(part)
-        if total is None or size >= total:
-            return
-        if size <= furthest:
-            raise _MirrorFailed(f"connection cut at {size:,} of {total:,} bytes")
-        furthest = size
-        time.sleep(PAUSE)
+    while (have := _size(part)) < size:
+        if furthest >= 0:
+            if have <= furthest:
+                raise _MirrorFailed(f"connection cut at {have:,} of {size:,} bytes")
+            time.sleep(PAUSE)
+        furthest = have
+        _connect(url, part, size, advance)
 
 
-def _connect(url: str, part: Path, advance: Advance) -> int | None:
-    """One connection: add to `part` what comes; the whole file's size in bytes, if told."""
+def _connect(url: str, part: Path, size: int, advance: Advance) -> None:
+    """One connection: add to `part` what comes."""
     have = _size(part)
-    headers = {"User-Agent": "gradscape (python-urllib)"}
-    if have:
-        headers["Range"] = f"bytes={have}-"
-    try:
-        answer = _opener().open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return None  # nothing after what we have: the checksum decides
-        raise _MirrorFailed(f"HTTP {error.code} {error.reason}") from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise _MirrorFailed(str(getattr(error, "reason", error)) or type(error).__name__) from error
-    with answer:
-        start, total = _extent(answer.headers, answer.status)
+    with _answer(url, have) as answer:
+        start = _start(answer.headers, answer.status, have, size)
         # A server that ignores Range sends the whole: what we have must not be kept in front of it.
-        with part.open("ab" if have and start == have else "wb") as file:
+        with part.open("ab" if start else "wb") as file:
             for block in _blocks(answer):
                 file.write(block)
-                advance(file.tell(), total)
+                advance(file.tell(), size)
+                if file.tell() > size:
+                    break
             file.flush()
             os.fsync(file.fileno())
-    return total
+    if _size(part) > size:
+        part.unlink()
+        raise _MirrorFailed(f"sends more than the file's {size:,} bytes")
 
 
-def _extent(headers: Any, status: int) -> tuple[int, int | None]:
-    """Where the answer's bytes begin in the file, and the file's size if told."""
+def _answer(url: str, have: int) -> Any:
+    """The open answer to a request for what we do not have yet.
+
+    Redirections are followed here: urllib reads a redirection's body to its end, which need not come.
+    """
+    headers = {"User-Agent": "gradscape (python-urllib)"} | ({"Range": f"bytes={have}-"} if have else {})
+    opener, to = _opener(), ""
+    for _ in range(HOPS + 1):
+        try:
+            url = urljoin(url, to)
+            return opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+        except urllib.error.HTTPError as error:
+            error.close()
+            to = error.headers.get("Location", "")
+            if error.code not in (301, 302, 303, 307, 308) or not to:
+                raise _MirrorFailed(f"HTTP {error.code} {error.reason}") from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise _MirrorFailed(str(getattr(error, "reason", error)) or type(error).__name__) from error
+    raise _MirrorFailed(f"redirects more than {HOPS} times")
+
+
+def _start(headers: Any, status: int, have: int, size: int) -> int:
+    """Where the answer's bytes begin in the file; raises where it is another file by what is told."""
     if status == http.client.PARTIAL_CONTENT:
-        told = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
+        told = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18}|\*)", headers.get("Content-Range", ""))
         if told is None:
             raise _MirrorFailed("answered a range request without saying which range")
-        return int(told[1]), None if told[2] == "*" else int(told[2])
-    length = headers.get("Content-Length", "")
-    return 0, int(length) if length.isdigit() else None
+        start, total = int(told[1]), told[2]
+        if start != have:
+            raise _MirrorFailed(f"asked for bytes from {have:,}, it sends those from {start:,}")
+    else:
+        start, total = 0, headers.get("Content-Length", "*")
+    if re.fullmatch("[0-9]+", total) and total.lstrip("0") != str(size):
+        raise _MirrorFailed(f"has {cut(total, 20)} bytes, the file has {size:,}")
+    return start
 
 
 def _blocks(answer: Any) -> Iterator[bytes]:
     """What arrives until the end or the cut: `_complete` tells them apart by the size."""
+    since, got = time.monotonic(), 0
     while True:
         try:
-            block = answer.read(BLOCK)
-        except (OSError, http.client.HTTPException):
+            block = answer.read1(BLOCK)  # what is there; `read` would wait for all of it
+        except (OSError, http.client.HTTPException, ValueError):
             return
         if not block:
             return
         yield block
+        got += len(block)
+        if (passed := time.monotonic() - since) > PATIENCE:
+            if got / passed < SLOWEST:
+                raise _MirrorFailed(f"slower than {SLOWEST:,.0f} bytes a second")
+            since, got = time.monotonic(), 0
+
+
+class _Bounded(http.client.HTTPConnection):
+    """A connection that gives the whole of an answer's head `PATIENCE`: `TIMEOUT` is for each byte of it."""
+
+    def connect(self) -> None:
+        self.late = False
+        self.timer = threading.Timer(PATIENCE, self.hang_up)
+        self.timer.daemon = True
+        self.timer.start()
+        super().connect()
+
+    def hang_up(self) -> None:
+        self.late = True
+        with suppress(OSError, AttributeError):  # closed already
+            self.sock.shutdown(socket.SHUT_RDWR)
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        try:
+            return super().getresponse()
+        finally:
+            self.timer.cancel()
+            if self.late:
+                raise TimeoutError(f"no answer within {PATIENCE:g} s")
+
+    def close(self) -> None:
+        if timer := vars(self).get("timer"):
+            timer.cancel()
+        super().close()
+
+
+class _BoundedTLS(_Bounded, http.client.HTTPSConnection):
+    """The same, encrypted."""
+
+
+class _HTTP(urllib.request.HTTPHandler):
+    def http_open(self, request: urllib.request.Request) -> Any:
+        return self.do_open(_Bounded, request)
+
+
+class _HTTPS(urllib.request.HTTPSHandler):
+    def https_open(self, request: urllib.request.Request) -> Any:
+        return self.do_open(_BoundedTLS, request)
 
 
 def _opener() -> urllib.request.OpenerDirector:
@@ -171,10 +248,9 @@ def _opener() -> urllib.request.OpenerDirector:
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
+        _HTTP,
+        _HTTPS,
         urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPRedirectHandler,
         urllib.request.HTTPErrorProcessor,
         urllib.request.UnknownHandler,
     ):

@@ -68,7 +68,7 @@ def load_edition(
         place = folder if root is None else Path(root)
         form = edition.download
         urls = edition.mirrors if mirrors is None else mirrors
-        fetch(urls, place / form.archive, form.archive_md5)
+        fetch(urls, place / form.archive, form.archive_md5, form.archive_size)
         found = find_files(edition, place)
     if found is None:
         raise DataError(_not_found(edition, root, folder))

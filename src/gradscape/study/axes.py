@@ -79,7 +79,7 @@ def axis_in(texts: Sequence[str], flag: str) -> Axis:
     """
     columns: dict[str, list[Value]] = {}
     for text in texts:
-        name, sign, values = text.partition("=")
+        name, sign, values = field_in(text)
         if not sign:
             raise ConfigError(
                 f"{flag}: {brief(text)} is not FIELD=VALUES; give one such as optim.lr=1e-4,1e-3"
@@ -122,11 +122,17 @@ def condition_in(texts: Sequence[str], flag: str) -> Condition:
     """The same from texts such as `net.depth=38` or `optim.lr=0.01,0.1`."""
     found = {}
     for text in texts:
-        name, sign, values = text.partition("=")
+        name, sign, values = field_in(text)
         if not sign:
             raise ConfigError(f"{flag}: {brief(text)} is not FIELD=VALUE; give one such as net.depth=38")
         found[name] = tuple(value_in(name, each, flag) for each in values.split(","))
     return found
+
+
+def field_in(text: str) -> tuple[str, str, str]:
+    """Name, sign and values of `batch_size=5,10`; batch-size, as the flag is spelled, is that field too."""
+    name, sign, values = text.partition("=")
+    return name.replace("-", "_"), sign, values
 
 
 def is_list(values: object) -> bool:

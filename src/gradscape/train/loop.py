@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -45,6 +46,12 @@ PROGRESS_EVERY = {"cpu": 0.5, "cuda": math.inf}  # seconds; a GPU would have to 
 Report = Callable[[Progress | str], None]
 
 
+def only_warn(progress: Progress | str) -> None:
+    """What a caller without a `report` hears: nothing but what it asked for in vain."""
+    if isinstance(progress, str) and progress.startswith("net.norm"):
+        warnings.warn(progress, stacklevel=3)
+
+
 class Diverged(Exception):
     """The loss stopped being a finite number."""
 
@@ -58,7 +65,7 @@ def train_run(
     folder: RunFolder,
     images: ImageSet,
     device: str = "cpu",
-    report: Report = lambda progress: None,
+    report: Report = only_warn,
     arithmetic: Arithmetic | None = None,
     stop_hopeless: bool = False,
 ) -> RunRecord:
@@ -73,7 +80,7 @@ def train_run(
         images: the data set that `config.data` names.
         device: `cpu`, `cuda` or `auto` (cuda where there is one).
         report: called with a `Progress` after every epoch, on a CPU about twice a second, and with a
-            sentence where there is news.
+            sentence where there is news; by default a warning says if the norm normalizes nothing.
         arithmetic: what `decide` said of the run's precision, where it has been asked already.
         stop_hopeless: end the run where `hopeless` says so; given again without, it goes on.
 
@@ -101,7 +108,7 @@ def train_run(
         details |= {"computed_in": how.precision, "fallback": how.fallback}
         details |= {"fused": "BatchNorm with LeakyReLU"} if how.fused else {}
         if arithmetic is None:
-            for news in filter(None, (how.fallback, how.fusing)):
+            for news in filter(None, (config.net.unnormalized, how.fallback, how.fusing)):
                 report(news)
         try:
             with compute_on(place, how.precision):

@@ -1,0 +1,139 @@
+"""Flags: bounds on both sides, both spellings, paths that are none, and what was meant by a wrong one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gradscape.cli import main, parser
+from gradscape.flags import path
+from gradscape.study.axes import axis_in
+
+SWEEP = ["sweep", "--axis", "net.norm=none,batch", "--dry-run"]
+HUGE = "20000000000"
+
+
+def said(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
+    """The one line that a command with wrong input ends in."""
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert not captured.out
+    assert captured.err.endswith("\n")
+    assert captured.err[:-1].isprintable()
+    return captured.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *([*SWEEP, flag, HUGE] for flag in ("--seeds", "--until-decided", "--workers", "--epoch-limit")),
+        *(["reproduce", "--dry-run", flag, HUGE] for flag in ("--seeds", "--workers")),
+        *(["check", "x.py:f", flag, HUGE] for flag in ("--batch", "--seeds", "--confirm")),
+        *(["smoothness", "r", flag, HUGE] for flag in ("--points", "--images", "--batch")),
+        *(["curvature", "r", flag, HUGE] for flag in ("--k", "--probes", "--images", "--time-limit")),
+        *(
+            ["landscape", "r", flag, HUGE]
+            for flag in ("--points", "--dims", "--directions", "--convexity", "--checks", "--images")
+        ),
+        ["train", "--threads", HUGE],
+        *(
+            ["train", f"--{name}", HUGE]
+            for name in (
+                "epochs", "seed", "batch_size", "smoothness_every", "curvature_images", "landscape_images",
+                "noise_batches", "keep_every", "net.depth", "net.filters", "net.stages", "net.growth",
+                "net.groups", "net.slope", "net.dropout", "net.stochastic_depth", "data.train", "data.valid",
+                "data.split_seed", "data.crop_pad", "optim.period", "optim.momentum", "optim.beta1",
+            )
+        ),
+        ["check", "x.py:f", "--input", "3,100000,100000"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_what_would_take_for_ever_is_refused_at_once(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = said(capsys, arguments)
+    assert "is not possible; " in line or "are too many; give " in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bound_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    line = said(capsys, [*SWEEP, "--seeds", "20000000"])
+    assert line == "gradscape: argument --seeds: 20000000 is not possible; give 1 … 10,000\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--lr", "0.1"], "no such flag or argument: --lr; did you mean '--optim.lr'?"),
+        (["train", "--depth", "8"], "did you mean '--net.depth'?"),
+        (["train", "--crop_pad", "8"], "did you mean '--data.crop-pad'?"),
+        (["train", "--net.batch-size", "8"], "did you mean '--batch-size'?"),
+        (["train", "--zzz", "8"], "--zzz; gradscape train --help lists what it takes"),
+        (["train", "--" + "x" * 10_000], "…"),
+        (["train", "--\x1b[31mred\nline"], "no such flag or argument: --�[31mred line"),
+        (["train", "--net.norm", "bad\nline\x07"], r"net.norm: 'bad\nline\x07' is not one of none, batch"),
+        (["train", "--out", ""], "argument --out: '' names no file or folder; is a variable of the shell"),
+        (["train", "--config", " "], "argument --config: '' names no file or folder"),
+        (["reproduce", "--out="], "argument --out: '' names no file or folder"),
+        (["sweep", ""], "argument FILE: '' names no file or folder"),
+        (["runs", ""], "argument DIR: '' names no file or folder"),
+        (["report", ""], "argument DIR: '' names no file or folder"),
+        (["landscape", ""], "argument RUN: '' names no file or folder"),
+        (["train", "--data-root", ""], "argument --data-root: '' names no file or folder"),
+        (["train", "--out", "a/" + "x" * 300], "has 300 letters; give a name of 255 bytes at most"),
+        (["smoothness", "r", "--lr", "0"], "argument --lr: 0 is not possible; give a number above 0"),
+        (
+            ["curvature", "r", "--time-limit", "nan"],
+            "argument --time-limit: nan is not possible; give seconds",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_with_what_was_meant(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str], message: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert message in said(capsys, arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_figure_that_cannot_be_written_is_refused_before_anything_is_computed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "f.png").mkdir()
+    line = said(capsys, ["landscape", str(tmp_path), "--figure", str(tmp_path / "f.png")])
+    assert "f.png is a folder; give another name" in line
+
+
+def test_both_spellings_are_one_flag() -> None:
+    snake = ["--batch_size", "5", "--net.norm_where=everywhere", "--data.crop_pad", "1"]
+    kebab = ["--batch-size", "5", "--net.norm-where=everywhere", "--data.crop-pad", "1"]
+    found = [parser().parse_all(["train", *flags]) for flags in (snake, kebab)]
+    assert vars(found[0])["batch_size"] == vars(found[1])["batch_size"] == 5
+    assert vars(found[0])["net.norm_where"] == vars(found[1])["net.norm_where"] == "everywhere"
+    axes = [axis_in([f"{name}=5,10"], "--axis") for name in ("batch_size", "batch-size")]
+    assert axes[0] == axes[1]
+    assert parser().parse_all(["train", "--data_root", "x"]).data_root == Path("x")
+
+
+def test_nothing_prints_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    for command in ("reproduce", "train", "sweep", "check", "landscape", "report"):
+        assert command in shown
+
+
+def test_the_users_folder_is_written_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert path("~/runs") == tmp_path / "runs"
+    assert path("a~b") == Path("a~b")
+
+
+def test_help_promises_no_speed(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("train", "reproduce"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        assert "twice as fast" not in capsys.readouterr().out
