@@ -25,6 +25,8 @@ from gradscape.version import __version__
 POLL = 0.1  # seconds between two looks at the cluster
 SPARE = 2  # jobs handed over beyond those that the cluster has room for, so that none of it idles
 CONNECT = 5.0  # seconds for an address to answer
+LOOPBACK = "127.0.0.1"
+QUIET: Mapping[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 
 
 @dataclass(frozen=True)
@@ -201,12 +203,11 @@ def connect(address: str) -> Any:
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if address == "ray":
-            ray.init(**quiet, include_dashboard=False)
+            join_or_begin(ray)
         else:
-            ray.init(address, **quiet)
+            ray.init(address, **QUIET)
     except Exception as error:  # of many kinds, a version that differs among them
         text = " ".join(str(error).split())
         raise ConfigError(f"--on {address}: Ray does not take us: {text}") from error
@@ -216,6 +217,36 @@ def connect(address: str) -> Any:
         ray.shutdown()
         raise
     return ray
+
+
+def join_or_begin(ray: Any) -> None:
+    """The cluster that this machine belongs to, or one of its own that listens on the loopback alone.
+
+    Whoever reaches a cluster runs code on it, and by itself Ray listens on all interfaces. Its token (by
+    default from 2.59 on) keeps out other users of this machine.
+
+    Raises:
+        ConfigError: the cluster would be open to the network.
+    """
+    try:
+        ray.init("auto", **QUIET)
+        return
+    except ConnectionError:
+        if "RAY_ADDRESS" in os.environ:
+            raise
+    from ray._private import ray_constants
+
+    # As Ray has it on macOS and Windows; given _node_ip_address="127.0.0.1" it takes the network's address.
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        ray.init("local", include_dashboard=False, **QUIET)
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = True
+    if ray.util.get_node_ip_address() != LOOPBACK:
+        ray.shutdown()
+        raise ConfigError(
+            "a cluster of this Ray would be open to the network; start your own: ray start --head"
+        )
 
 
 def knock(address: str) -> None:
