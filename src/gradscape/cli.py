@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradscape.config import RunConfig, from_dict, read_config, to_dict
-from gradscape.errors import ConfigError, GradscapeError, brief, nearest, one_line
+from gradscape.errors import ConfigError, GradscapeError, brief, nearest
 from gradscape.flags import (
     Parser,
     add_config_flags,
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         values = parser().parse_all(sys.argv[1:] if arguments is None else arguments)
         values.command(values)
     except GradscapeError as error:
-        say(f"gradscape: {one_line(error)}")
+        say(f"gradscape: {error}")
         return error.exit_code
     except KeyboardInterrupt:
         say("gradscape: stopped; every finished epoch is kept: give the same command again to go on")

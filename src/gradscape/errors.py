@@ -28,6 +28,9 @@ class GradscapeError(Exception):
 
     exit_code = 2
 
+    def __str__(self) -> str:
+        return one_line(super().__str__())  # a file's name in it can hold anything
+
 
 class ConfigError(GradscapeError, ValueError):
     """A setting that cannot be used; names the setting, the value and what is allowed."""

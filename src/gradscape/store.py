@@ -33,6 +33,7 @@ from typing import Any, Literal
 import numpy as np
 from filelock import FileLock, Timeout
 
+from gradscape.arguments import fitted, typed
 from gradscape.config import RunConfig, from_dict, to_dict
 from gradscape.errors import StoreError
 from gradscape.files import (
@@ -82,6 +83,9 @@ class RunFolder:
     """One run's folder; creating the value touches nothing."""
 
     path: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(fitted(self.path, str | Path, "path")))  # text will do
 
     @property
     def metrics(self) -> Path:
@@ -379,6 +383,7 @@ class StudyFolder:
         )
 
 
+@typed()
 def load(folder: str | Path) -> StudyRecord:
     """Read a study's folder.
 

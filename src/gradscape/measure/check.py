@@ -12,9 +12,10 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from gradscape.arguments import typed
 from gradscape.checked import CheckRecord, Trial
 from gradscape.diagnosis import gravest_first
-from gradscape.errors import ConfigError
+from gradscape.errors import ConfigError, brief, first_line
 from gradscape.history import FlowHistory
 from gradscape.measure.batches import Batch, Loss, main_tensor, unwrapped
 from gradscape.measure.diagnose import diagnose
@@ -30,6 +31,7 @@ STEPS = 10
 SMALL_EPS = 1e-16  # a gradient of 1e-18 still has a square in float32, and nothing smaller has
 
 
+@typed(seeds=1_000, confirm=1_000_000)
 def check(
     make_model: nn.Module | Callable[[], nn.Module],
     batch: Any,
@@ -134,7 +136,7 @@ class Steps:
         """Train a copy, watched."""
         with random_state():
             torch.manual_seed(0)
-            stepper = self.optimizer(model.parameters())
+            stepper = made_by(self.optimizer, model)
             losses = []
             with watch(model, stepper, every=1, capacity=max(self.count, 2)) as flow, torch.enable_grad():
                 for _ in range(self.count):
@@ -145,6 +147,22 @@ class Steps:
                     losses.append(float(value.detach()))
         history = flow.history()
         return Trial(name, what, diagnose(history), span(history), tuple(losses))
+
+
+def made_by(make: MakeOptimizer, model: nn.Module) -> Optimizer:
+    """The optimiser of a model's parameters.
+
+    Raises:
+        ConfigError: it cannot be made, or something else is.
+    """
+    cure = "give what makes one of parameters, as torch.optim.Adam"
+    try:
+        made = make(model.parameters())
+    except Exception as error:  # of any kind: it is the caller's code
+        raise ConfigError(f"optimizer: it fails ({first_line(error)}); {cure}") from error
+    if not isinstance(made, Optimizer):
+        raise ConfigError(f"optimizer: it makes {brief(made)}; {cure}")
+    return made
 
 
 def attempt(name: str, model: nn.Module, batch: Any, steps: Steps) -> Trial:

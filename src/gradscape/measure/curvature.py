@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gradscape.arguments import typed
 from gradscape.curved import CurvatureRecord, Ends, LayerCurvature, Stability
-from gradscape.errors import ConfigError
+from gradscape.errors import ConfigError, brief
 from gradscape.measure.batches import Loss
 from gradscape.measure.lanczos import Ritz, extremes
 from gradscape.measure.objective import Objective, Statistics, norm
@@ -46,6 +47,7 @@ class Clock:
         return not self.ended
 
 
+@typed(k=1_000, trace_products=1_000_000, probes=10_000, steps=10_000, seed=2**63 - 1)
 def curvature(
     model: nn.Module,
     loss: Loss | None,
@@ -162,7 +164,7 @@ def check_settings(
     if not 0 <= k <= size:
         raise ConfigError(f"k: {k} eigenvalues of {counted(size, 'parameter')}; give 0 to {size}")
     if matrix not in ("hessian", "ggn"):
-        raise ConfigError(f"matrix: {matrix!r} is not one of hessian, ggn")
+        raise ConfigError(f"matrix: {brief(matrix)} is not one of hessian, ggn")
     if trace_products and trace_products < 6:
         raise ConfigError(f"trace_products: {trace_products} are too few; give 6 or more, or 0 for no trace")
     if probes < 0 or steps < 2:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
-from gradscape.errors import ConfigError
+from gradscape.errors import ConfigError, brief
 from gradscape.records import GradientFlow
 
 NORM_LAYERS = ("BatchNorm", "BatchRenorm", "Algorithm1", "GroupNorm", "LayerNorm", "InstanceNorm", "RMSNorm")
@@ -93,6 +93,8 @@ class FlowRecorder:
         self.names: list[str] = []
         self.kinds: list[str] = []
         parameters: list[nn.Parameter] = []
+        if not isinstance(model, nn.Module):
+            raise ConfigError(f"model: expected a module; got {brief(model)}")
         for name, kind, parameter in parameters_and_kinds(model):
             if parameter.requires_grad:
                 self.names.append(name)

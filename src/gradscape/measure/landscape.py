@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gradscape.errors import ConfigError, nearest
+from gradscape.arguments import typed
+from gradscape.errors import ConfigError, brief, cut, nearest
 from gradscape.landscaped import LandscapeRecord
 from gradscape.measure.adaptive import levels_of
 from gradscape.measure.batches import Loss
@@ -28,6 +29,7 @@ from gradscape.words import counted
 STATISTICS = ("running", "batch", "recalibrated")
 
 
+@typed(points=10_000, pairs=1_000, checks=1_000_000, convexity=1_000, workers=1_024, seed=2**63 - 1)
 def landscape(
     model: nn.Module,
     loss: Loss | None,
@@ -109,6 +111,8 @@ def landscape(
     objective = Objective(model, loss, batches, "batch" if bn == "batch" else "running")
     asked = plan(objective, directions, dims, points, span, pairs, orthogonal, through, path, seed)
     measures = dict(metrics) if metrics is not None else default_metrics(objective)
+    if wrong := [name for name, metric in measures.items() if not callable(metric)]:
+        raise ConfigError(f"metrics: {cut(wrong[0])} is no function of output and y")
     count = workers or (1 if objective.start[0].is_cuda else torch.get_num_threads())
     _ = objective.batches  # cut before there are threads
     walkers = [Walker(objective, asked.planes[0], bn, measures, bf16) for _ in range(count)]
@@ -165,19 +169,21 @@ def check_settings(
     """Refuse what cannot be."""
     if directions not in KINDS:
         hint = nearest(str(directions), KINDS)
-        raise ConfigError(f"directions: {directions!r} is not one of {', '.join(KINDS)}{hint}")
+        raise ConfigError(f"directions: {brief(directions)} is not one of {', '.join(KINDS)}{hint}")
     if dims not in (1, 2):
-        raise ConfigError(f"dims: {dims!r} is not possible; give 1 for a slice or 2 for a plane")
+        raise ConfigError(f"dims: {brief(dims)} is not possible; give 1 for a slice or 2 for a plane")
     if not isinstance(points, int) or points < 2:
-        raise ConfigError(f"points: {points!r} make no grid; give 2 or more")
+        raise ConfigError(f"points: {brief(points)} make no grid; give 2 or more")
     if span is not None:
         ordered = isinstance(span, tuple | list) and len(span) == 2 and all(isinstance(s, Real) for s in span)
         if not ordered or not -math.inf < span[0] < span[1] < math.inf:
-            raise ConfigError(f"span: {span!r} is none; give two rising numbers, such as (-1, 1)")
+            raise ConfigError(f"span: {brief(span)} is none; give two rising numbers, such as (-1, 1)")
     if pairs < 1:
         raise ConfigError(f"pairs: {pairs} is not possible; give 1 or more")
     if bn not in STATISTICS:
-        raise ConfigError(f"bn: {bn!r} is not one of {', '.join(STATISTICS)}{nearest(str(bn), STATISTICS)}")
+        raise ConfigError(
+            f"bn: {brief(bn)} is not one of {', '.join(STATISTICS)}{nearest(str(bn), STATISTICS)}"
+        )
     if accuracy is not None:
         if not 0 < accuracy < 1:
             raise ConfigError(f"accuracy: {accuracy} is not possible; give a number between 0 and 1")

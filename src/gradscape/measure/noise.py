@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gradscape.arguments import typed
 from gradscape.arrays import Values
 from gradscape.errors import ConfigError
 from gradscape.machine import memory_free
@@ -24,6 +25,7 @@ ROUNDING = 8  # times a gradient's last digit: what is not told from a constant
 FEW = 6  # batches from which a GSNR has a variance: it is of t², of K − 1 > 4 degrees of freedom
 
 
+@typed()
 def noise(model: nn.Module, loss: Loss | None, batches: Any, *, bn: Statistics = "batch") -> NoiseRecord:
     """Measure the noise of mini-batch gradients at a model's parameters, which are left as found.
 

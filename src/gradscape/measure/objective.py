@@ -17,7 +17,7 @@ from torch.func import functional_call
 from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader, SequentialSampler
 
-from gradscape.errors import ConfigError
+from gradscape.errors import ConfigError, brief
 from gradscape.measure.batches import Batch, Loss, unwrapped
 from gradscape.measure.subjects import listed, plain
 from gradscape.measure.tracing import Trace, layer_kind, unwatched
@@ -59,7 +59,7 @@ class Objective:
         if not isinstance(model, nn.Module):
             raise ConfigError(f"model: got {type(model).__name__}; give a torch Module")
         if bn not in ("batch", "running"):
-            raise ConfigError(f"bn: {bn!r} is not one of batch, running")
+            raise ConfigError(f"bn: {brief(bn)} is not one of batch, running")
         self.model, self.loss, self.bn = unwrapped(model), loss, bn
         found, self.notes = looked_at(self.model)
         self.names, self.start = tuple(found), tuple(laid_out(p) for p in found.values())
@@ -146,10 +146,18 @@ class Objective:
             try:
                 with unwatched():
                     return functional_call(self.model, values, batch.positional, dict(batch.named))
-            except Exception:  # of any kind: the same pass by layers tells which it was
-                with torch.no_grad(), same_buffers(self.model), Trace(self.model, lambda *_: None) as trace:
-                    trace.forward(batch)
+            except Exception:  # of any kind
+                self.explain(batch)
                 raise
+
+    def explain(self, batch: Batch) -> None:
+        """Pass a batch that fails through the model by layers, which tells where it does.
+
+        Raises:
+            ConfigError: names the layer, what it was given and what it wants.
+        """
+        with torch.no_grad(), same_buffers(self.model), Trace(self.model, lambda *_: None) as trace:
+            trace.forward(batch)
 
     def loss_of(self, batch: Batch, output: Any) -> Tensor:
         return batch.loss(self.loss, output)

@@ -12,8 +12,9 @@ import numpy as np
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gradscape.arguments import typed
 from gradscape.arrays import Values
-from gradscape.errors import ConfigError
+from gradscape.errors import ConfigError, brief
 from gradscape.measure.batches import Loss, described
 from gradscape.measure.next_step import check_optimizer, not_trained, step_per_rate
 from gradscape.measure.objective import Objective, Statistics, norm
@@ -25,6 +26,7 @@ LOST = 0.01  # share of the shortest move that may be rounded away unsaid
 RELATIVE = (0.05, 0.4)
 
 
+@typed(points=10_000)
 def smoothness(
     model: nn.Module,
     loss: Loss | None,
@@ -110,7 +112,8 @@ def learning_rate(lr: Any, optimizer: Optimizer | None) -> float:
         given = given.item() if given.numel() == 1 else described(given)
     if not isinstance(given, Real) or not 0 < float(given) < math.inf:
         raise ConfigError(
-            f"lr: {given!r} is not a learning rate; type a number above 0, as lr=0.1, or give optimizer alone"
+            f"lr: {brief(given)} is not a learning rate; type a number above 0, as lr=0.1, "
+            "or give optimizer alone"
         )
     return float(given)
 
@@ -123,9 +126,9 @@ def multiples(range: Any, points: int) -> Values:
     """
     ordered = isinstance(range, tuple | list) and len(range) == 2 and all(isinstance(r, Real) for r in range)
     if not ordered or not 0 < range[0] < range[1] < math.inf:
-        raise ConfigError(f"range: {range!r} is none; give two rising multiples of lr, such as (0.5, 4)")
+        raise ConfigError(f"range: {brief(range)} is none; give two rising multiples of lr, such as (0.5, 4)")
     if not isinstance(points, int) or points < 2:
-        raise ConfigError(f"points: {points!r} is not a number of rates in a range; give 2 or more")
+        raise ConfigError(f"points: {brief(points)} is not a number of rates in a range; give 2 or more")
     return np.linspace(float(range[0]), float(range[1]), points)
 
 

@@ -89,8 +89,13 @@ class Walker:
     def prepare(self) -> None:
         """Read what can be folded, which the first point would be timed with."""
         self.model.eval()
-        with self.as_computed(self.objective.batches[0]):
-            self.output(self.objective.batches[0])
+        first = self.objective.batches[0]
+        try:
+            with self.as_computed(first):
+                self.output(first)
+        except Exception:  # of any kind
+            self.objective.explain(first)
+            raise
 
     @torch.no_grad()
     def at(self, coordinates: Coordinates) -> Value:

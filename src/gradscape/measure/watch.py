@@ -23,7 +23,8 @@ from torch.autograd import Variable
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from gradscape.errors import ConfigError, first_line
+from gradscape.arguments import typed
+from gradscape.errors import ConfigError, brief, first_line
 from gradscape.history import FlowHistory
 from gradscape.measure.activations import Activations, is_compiled
 from gradscape.measure.batches import unwrapped
@@ -39,6 +40,7 @@ COLUMNS = (*STATISTICS, "weight", "update")
 _watched: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Watch]] = weakref.WeakKeyDictionary()
 
 
+@typed(every=1_000_000_000, capacity=1_000_000)
 def watch(
     model: nn.Module,
     optimizer: Optimizer | Sequence[Optimizer],
@@ -73,7 +75,7 @@ def watch(
     """
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model: got {type(model).__name__}; type: gs.watch(model, optimizer)")
-    optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
+    optimizers = [optimizer] if isinstance(optimizer, Optimizer) else listed(optimizer)
     other = _watched.get(model)
     if other is not None and (found := other()) is not None and not found.closed:
         raise ConfigError(
@@ -86,6 +88,21 @@ def watch(
     watcher = Watch(model, optimizers, every, capacity, activations)
     _watched[model] = weakref.ref(watcher)
     return watcher
+
+
+def listed(optimizers: Any) -> list[Optimizer]:
+    """Several optimisers, of which each is one.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    try:
+        found = list(optimizers)
+    except TypeError:
+        found = []
+    if not found or not all(isinstance(each, Optimizer) for each in found):
+        raise ConfigError(f"optimizer: expected one or several of torch.optim; got {brief(optimizers)}")
+    return found
 
 
 def harmless(hook: Callable[..., None]) -> Callable[..., None]:

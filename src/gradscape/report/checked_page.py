@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure as Drawing
 
+from gradscape.arguments import typed
 from gradscape.arrays import Values
 from gradscape.checked import CheckRecord, Trial
 from gradscape.report.figures import Figure, panel
@@ -16,6 +17,7 @@ from gradscape.report.verdict_page import rendered, written
 from gradscape.signal import SignalRecord
 
 
+@typed()
 def save_check_page(record: CheckRecord, path: str | Path) -> Path:
     """Write a page that shows what a check found, and return its path; one that was there is replaced.
 

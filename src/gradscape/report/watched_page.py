@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from gradscape.arguments import typed
 from gradscape.diagnosis import Diagnosis
+from gradscape.errors import ConfigError, brief
 from gradscape.history import FlowHistory
 from gradscape.report.verdict_page import rendered, written
 from gradscape.report.watched_figures import figures
 
 
-def save_page(history: FlowHistory, diagnosis: Diagnosis, path: str | Path) -> Path:
+@typed()
+def save_page(history: Any, diagnosis: Diagnosis, path: str | Path) -> Path:
     """Write a page that shows what was watched, and return its path; a page that was there is replaced whole.
 
     Args:
-        history: of a watch.
+        history: a watch, or the history that it has given.
         diagnosis: of it.
         path: of the HTML file; its folder must exist.
 
     Raises:
+        ConfigError: something else was given.
         StoreError: the file cannot be written.
 
     Example:
-        >>> gs.save_page(flow.history(), gs.diagnose(flow), "watched.html")
+        >>> gs.save_page(flow, gs.diagnose(flow), "watched.html")
     """
+    if callable(getattr(history, "history", None)):
+        history = history.history()  # of a watch, which is of torch
+    if not isinstance(history, FlowHistory):
+        raise ConfigError(f"history: expected what gs.watch returned; got {brief(history)}")
     return written(Path(path), page(history, diagnosis))
 
 

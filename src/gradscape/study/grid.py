@@ -16,7 +16,10 @@ MOST = 10_000  # points: each is checked when a study is made
 def listed(given: object, name: str) -> list[Any]:
     if isinstance(given, Mapping) or not is_list(given):
         raise ConfigError(f"{name}: expected a list of mappings, got {brief(given)}")
-    return list(given)  # type: ignore[call-overload, no-any-return]
+    try:
+        return list(given)  # type: ignore[call-overload, no-any-return]
+    except TypeError as error:  # a tensor of no dimension says that it can be gone through
+        raise ConfigError(f"{name}: expected a list of mappings, got {brief(given)}") from error
 
 
 def read_axes(given: object) -> tuple[Axis, ...]:

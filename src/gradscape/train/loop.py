@@ -8,11 +8,13 @@ import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gradscape.arguments import typed
 from gradscape.config import RunConfig
 from gradscape.data import STATISTICS, ImageSet, split
 from gradscape.data.batches import DeviceImages, EpochDraw, epoch_draw, eval_batches
@@ -49,7 +51,7 @@ Report = Callable[[Progress | str], None]
 def only_warn(progress: Progress | str) -> None:
     """What a caller without a `report` hears: nothing but what it asked for in vain."""
     if isinstance(progress, str) and progress.startswith("net.norm"):
-        warnings.warn(progress, stacklevel=3)
+        warnings.warn(progress, stacklevel=4)  # where `train_run` was called
 
 
 class Diverged(Exception):
@@ -60,9 +62,10 @@ class Diverged(Exception):
         self.epoch, self.step = epoch, step
 
 
+@typed()
 def train_run(
     config: RunConfig,
-    folder: RunFolder,
+    folder: RunFolder | str | Path,
     images: ImageSet,
     device: str = "cpu",
     report: Report = only_warn,
@@ -76,7 +79,7 @@ def train_run(
 
     Args:
         config: the run.
-        folder: where it is kept; made if need be.
+        folder: where it is kept, or its path; made if need be.
         images: the data set that `config.data` names.
         device: `cpu`, `cuda` or `auto` (cuda where there is one).
         report: called with a `Progress` after every epoch, on a CPU about twice a second, and with a
@@ -89,11 +92,11 @@ def train_run(
         StoreError: the folder cannot be written, holds another run, or another process is at work on it.
 
     Example:
-        >>> folder = RunFolder(Path("runs/first"))
-        >>> train_run(RunConfig(epochs=2), folder, load_images("digits")).curve("valid_accuracy")
+        >>> train_run(RunConfig(epochs=2), "runs/first", load_images("digits")).curve("valid_accuracy")
     """
     if images.name != config.data.name:
         raise ConfigError(f"data.name: the run is on {config.data.name}, the images are {images.name}")
+    folder = folder if isinstance(folder, RunFolder) else RunFolder(Path(folder))
     place = find_device(device)
     how = arithmetic or decide(config.precision, place)
     folder.create(config)

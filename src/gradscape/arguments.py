@@ -1,0 +1,102 @@
+"""The types of a public function's arguments, checked against its own annotations.
+
+@typed(every=1_000)
+def watch(model: nn.Module, every: int | None = None) -> Watch: ...
+
+watch(model, every="x")      ConfigError: every: 'x' is not a whole number
+watch(model, every=10**9)    ConfigError: every: 1000000000 is not possible; give at most 1,000
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from pathlib import Path
+from typing import Any, Literal, ParamSpec, TypeVar
+
+from gradscape.errors import ConfigError, brief
+from gradscape.options import WORDS, checked, hints_of, plain, require
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def typed(**most: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Refuse arguments of another type than the annotation's in one line, before anything is done.
+
+    Numbers become Python's own, so that numpy's are taken too. What an annotation says of the inside of a
+    collection or of a function is left to the function, and so is which choices (`Literal`) there are.
+
+    Args:
+        most: upper bounds of numbers, beyond which a call would not come back.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def called(*arguments: P.args, **named: P.kwargs) -> R:
+            try:
+                bound = signature.bind(*arguments, **named)
+            except TypeError as error:
+                raise ConfigError(f"{function.__name__}: {error}") from error
+            hints = hints_of(function)
+            for name, value in bound.arguments.items():
+                bound.arguments[name] = found = fitted(value, hints[name], name)
+                if name in most and isinstance(found, int):
+                    require(found <= most[name], name, found, f"give at most {most[name]:,}")
+            return function(*bound.args, **bound.kwargs)
+
+        return called
+
+    return decorate
+
+
+def fitted(value: Any, hint: Any, name: str) -> Any:
+    """`value` as its annotation has it.
+
+    Raises:
+        ConfigError: it is of another type.
+    """
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    kinds = [typing.get_origin(kind) or kind for kind in (typing.get_args(hint) if union else (hint,))]
+    scalars = [kind for kind in kinds if kind in WORDS]
+    others = [kind for kind in kinds if kind not in WORDS]
+    if len(scalars) == 1 and set(others) <= {types.NoneType}:
+        return checked(value, hint, name)
+    if any(matches(value, kind) for kind in others):
+        return value
+    for kind in scalars:
+        try:
+            return checked(value, kind, name)
+        except ConfigError:
+            continue
+    raise ConfigError(f"{name}: expected {' or '.join(map(word, kinds))}; got {brief(value)}")
+
+
+def matches(value: Any, kind: Any) -> bool:
+    if kind is Callable:
+        return callable(value)
+    if kind is Literal:
+        return isinstance(value, str)
+    if kind is Any or not isinstance(kind, type):
+        return True
+    if kind in (tuple, list, Sequence):  # one is as good as the other, and an array of numbers too
+        listed = isinstance(value, Sized) and isinstance(value, Iterable) and plain(value) is value
+        return listed and not isinstance(value, str | bytes | Mapping)
+    return isinstance(value, kind)
+
+
+def word(kind: Any) -> str:
+    """What a kind is called in a message."""
+    named = {
+        types.NoneType: "None",
+        Path: "a path",
+        Callable: "a function",
+        Sequence: "a list",
+        Literal: "text",
+    }
+    return WORDS.get(kind) or named.get(kind) or str(getattr(kind, "__name__", kind))
