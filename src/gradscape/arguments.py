@@ -14,6 +14,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -36,6 +37,8 @@ def typed(**most: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
+        needed = [name for name, each in signature.parameters.items() if each.default is each.empty]
+        usage = f"; type: gs.{function.__name__}({', '.join(needed)})"
 
         @functools.wraps(function)
         def called(*arguments: P.args, **named: P.kwargs) -> R:
@@ -45,7 +48,7 @@ def typed(**most: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 raise ConfigError(f"{function.__name__}: {error}") from error
             hints = hints_of(function)
             for name, value in bound.arguments.items():
-                bound.arguments[name] = found = fitted(value, hints[name], name)
+                bound.arguments[name] = found = fitted(value, hints[name], name, usage)
                 if name in most and isinstance(found, int):
                     require(found <= most[name], name, found, f"give at most {most[name]:,}")
             return function(*bound.args, **bound.kwargs)
@@ -55,8 +58,8 @@ def typed(**most: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
-def fitted(value: Any, hint: Any, name: str) -> Any:
-    """`value` as its annotation has it.
+def fitted(value: Any, hint: Any, name: str, usage: str = "") -> Any:
+    """`value` as its annotation has it; `usage` is what to type, for the message.
 
     Raises:
         ConfigError: it is of another type.
@@ -66,15 +69,15 @@ def fitted(value: Any, hint: Any, name: str) -> Any:
     scalars = [kind for kind in kinds if kind in WORDS]
     others = [kind for kind in kinds if kind not in WORDS]
     if len(scalars) == 1 and set(others) <= {types.NoneType}:
-        return checked(value, hint, name)
+        checked(value, hint, name)
+        return plain(value)
     if any(matches(value, kind) for kind in others):
         return value
     for kind in scalars:
-        try:
-            return checked(value, kind, name)
-        except ConfigError:
-            continue
-    raise ConfigError(f"{name}: expected {' or '.join(map(word, kinds))}; got {brief(value)}")
+        with suppress(ConfigError):
+            checked(value, kind, name)
+            return plain(value)
+    raise ConfigError(f"{name}: expected {' or '.join(map(word, kinds))}; got {brief(value)}{usage}")
 
 
 def matches(value: Any, kind: Any) -> bool:
@@ -97,6 +100,7 @@ def word(kind: Any) -> str:
         Path: "a path",
         Callable: "a function",
         Sequence: "a list",
+        tuple: "a list",
         Literal: "text",
     }
     return WORDS.get(kind) or named.get(kind) or str(getattr(kind, "__name__", kind))

@@ -544,18 +544,18 @@ WRONG: dict[str, tuple[Any, str]] = {
     "not finite": ({"lr": float("nan")}, f"lr: nan {NONE}"),
     "infinite tensor": ({"lr": torch.tensor(float("inf"))}, f"lr: inf {NONE}"),
     "a tensor of several": ({"lr": torch.ones(2)}, f"lr: 'float32 (2,)' {NONE}"),
-    "text": ({"lr": "fast"}, f"lr: 'fast' {NONE}"),
+    "text": ({"lr": "fast"}, "lr: expected a number or Tensor or None; got 'fast'; type: gs.smoothness("),
     "falling range": (
         {"lr": LR, "range": (4, 0.5)},
         "range: (4, 0.5) is none; give two rising multiples of lr, such as (0.5, 4)",
     ),
     "range from zero": ({"lr": LR, "range": (0, 1)}, "range: (0, 1) is none; give two rising multiples"),
-    "range of one": ({"lr": LR, "range": 3}, "range: 3 is none; give two rising multiples of lr"),
+    "range of one": ({"lr": LR, "range": 3}, "range: expected a list; got 3"),
     "one point": ({"lr": LR, "points": 1}, "points: 1 is not a number of rates in a range; give 2 or more"),
-    "half a point": ({"lr": LR, "points": 2.5}, "points: 2.5 is not a number of rates in a range"),
+    "half a point": ({"lr": LR, "points": 2.5}, "points: 2.5 is not a whole number"),
     "not an optimiser": (
         {"lr": LR, "optimizer": "SGD"},
-        "optimizer: got str; give one torch optimiser, or leave it out",
+        "optimizer: expected Optimizer or None; got 'SGD'; type: gs.smoothness(model, loss, batches)",
     ),
     "LBFGS": (
         optimizer_of(lambda p: torch.optim.LBFGS(p, lr=LR)),

@@ -506,5 +506,5 @@ def test_gradients_are_read_when_told_and_rows_from_where_they_were_left() -> No
 
 def test_arguments_in_the_wrong_order_are_told() -> None:
     model = mlp()
-    with pytest.raises(ConfigError, match=r"got SGD; type: gs.watch\(model, optimizer\)"):
+    with pytest.raises(ConfigError, match=r"expected Module; got SGD .*; type: gs.watch\(model, optimizer\)"):
         gs.watch(torch.optim.SGD(model.parameters(), lr=0.1), model)

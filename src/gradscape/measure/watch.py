@@ -99,8 +99,8 @@ def listed(optimizers: Any) -> list[Optimizer]:
     try:
         found = list(optimizers)
     except TypeError:
-        found = []
-    if not found or not all(isinstance(each, Optimizer) for each in found):
+        found = [optimizers]
+    if not all(isinstance(each, Optimizer) for each in found):
         raise ConfigError(f"optimizer: expected one or several of torch.optim; got {brief(optimizers)}")
     return found
 
