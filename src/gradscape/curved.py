@@ -27,7 +27,8 @@ class Ends:
         largest, smallest: (k,), in units of the loss over those of the parameters squared.
         largest_residuals, smallest_residuals: (k,) ‖Av − λv‖ of a unit vector v, which bounds the distance to
             the nearest eigenvalue.
-        converged: whether all residuals are within the tolerance.
+        converged: whether all residuals are within the tolerance, and, of k above 1, a random vector
+            orthogonal to what was found has shown no other copy of an eigenvalue.
         largest_vectors, smallest_vectors: (k, n) of unit length, if asked for.
     """
 

@@ -15,9 +15,9 @@ from gradscape.arguments import typed
 from gradscape.curved import CurvatureRecord, Ends, LayerCurvature, Stability
 from gradscape.errors import ConfigError, brief
 from gradscape.measure.batches import Loss
-from gradscape.measure.lanczos import Ritz, extremes
+from gradscape.measure.lanczos import Draw, Ritz, extremes
 from gradscape.measure.objective import Objective, Statistics, norm
-from gradscape.measure.probes import Draw, spectrum, trace
+from gradscape.measure.probes import spectrum, trace
 from gradscape.measure.products import Matrix, Products, room
 from gradscape.measure.stability import stability
 from gradscape.measure.subjects import plain
@@ -218,10 +218,10 @@ def eigenvalues(
         largest = f"largest eigenvalue {ritz.values[-1]:.4g} ± {ritz.residuals[-1]:.1g}"
         report(f"{counted(count, 'product')}: {largest}, {clock.spent:.0f} s")
 
-    start = draw()
-    held = int(SHARE * min(room(start.device), 1e15) / (start.element_size() * len(start)))
+    vector = products.gradient
+    held = int(SHARE * min(room(vector.device), 1e15) / (vector.element_size() * len(vector)))
     found = extremes(
-        products, start, k, tolerance, min(BASIS + 2 * k, held), most(k), clock.carry_on, vectors, told
+        products, draw, k, tolerance, min(BASIS + 2 * k, held), most(k), clock.carry_on, vectors, told
     )
 
     def plain_array(values: Tensor | None) -> Any:

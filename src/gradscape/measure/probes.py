@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from gradscape.curved import Estimate, Spectrum
-from gradscape.measure.lanczos import Carry, Lanczos, Product
-
-Draw = Callable[[], Tensor]  # a new (n,) of standard normal numbers
+from gradscape.measure.lanczos import Carry, Draw, Lanczos, Product
 
 
 def signs(draw: Draw) -> Tensor:
@@ -71,7 +68,7 @@ def spectrum(
     """
     nodes, weights = [], []
     for _ in range(probes):
-        lanczos = Lanczos(product, draw(), steps)
+        lanczos = Lanczos(product, draw, steps)
         while not lanczos.full and carry_on():
             lanczos.step()
         if lanczos.full or lanczos.count >= steps / 2:

@@ -8,8 +8,7 @@ from torch.optim import Optimizer
 
 from gradscape.curved import Stability
 from gradscape.errors import ConfigError
-from gradscape.measure.lanczos import Carry, Product, extremes
-from gradscape.measure.probes import Draw
+from gradscape.measure.lanczos import Carry, Draw, Product, extremes
 from gradscape.measure.products import Products, preconditioned
 from gradscape.measure.subjects import number
 
@@ -35,7 +34,7 @@ def stability(
         product, limit = preconditioned(products, diagonal), (2 + 2 * beta) / (1 - beta)
     else:
         return f"no edge of stability is known of {name}: only of SGD and {', '.join(ADAMS)}"
-    found = extremes(product, draw(), 1, tolerance, room=60, most=200, carry_on=carry_on)
+    found = extremes(product, draw, 1, tolerance, room=60, most=200, carry_on=carry_on)
     return Stability(name, float(found.largest[0]), float(found.largest_residuals[0]), lr, limit)
 
 
