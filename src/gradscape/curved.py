@@ -107,11 +107,15 @@ class Stability:
 
     Attributes:
         optimizer: its class.
-        sharpness: largest eigenvalue of the Hessian, for Adam's kind of P⁻¹H with P = diag(√v̂ + ε).
+        sharpness: largest eigenvalue of H + λ, the Hessian and an L2 penalty's λ (of −H + λ for one that
+            maximizes), for Adam's kind of P⁻¹(H + λ), P being that of the next step: of Adam
+            (1 − β₁ᵗ)(√v̂ + ε), of RAdam this over its rectification, of NAdam √v̂ + ε.
         residual: of it.
-        lr: learning rate.
-        limit: sharpness × lr beyond which plain steps on a quadratic grow: 2 for SGD, 2(1 + β) with momentum
-            (Cohen et al. 2021, §2), 38 for Adam with β₁ = 0.9 (Cohen et al. 2022, eq. 3).
+        lr: learning rate. Of groups with settings of their own, lr and limit are the first group's, and the
+            others are counted in those units.
+        limit: sharpness × lr beyond which steps on a quadratic grow: 2 for SGD, 2(1 + β) with momentum
+            (Cohen et al. 2021, §2), 38 for Adam with β₁ = 0.9 (Cohen et al. 2022, eq. 3); of all in
+            `gradscape.measure.stability`.
     """
 
     optimizer: str

@@ -119,7 +119,9 @@ class LandscapeRecord:
         directions: what they are, one or two.
         axes: (P,) or (P,), (Q,) the coordinates, in units of the directions.
         loss: (K, P) or (K, P, Q), the mean over the samples.
-        error: of the same shape, its standard error over the parts of the samples; NaN where interpolated.
+        error: of the same shape, its standard error over samples where the loss is the mean of theirs, else
+            over parts of them in random order (with `batch` statistics over the batches); NaN where it is of
+            fewer than five, and where interpolated.
         metrics: name → of the same shape.
         measured: of the same shape, whether a point was evaluated; the others are interpolated.
         lengths: (K, dims) ‖d_i‖₂, in units of the parameters.
@@ -135,6 +137,7 @@ class LandscapeRecord:
         seconds: that all took.
         complete: whether there was time for everything.
         notes: what is to be known of how it was measured.
+        error_n: samples, or parts of them, that `error` is over; 0 where it is not known.
     """
 
     directions: tuple[str, ...]
@@ -157,10 +160,25 @@ class LandscapeRecord:
     seconds: float
     complete: bool
     notes: tuple[str, ...]
+    error_n: int = 0
 
     @property
     def dims(self) -> int:
         return len(self.axes)
+
+    @property
+    def has_barrier(self) -> bool:
+        """Whether it is of lines that have both models on them."""
+        return self.between and self.dims == 1 and {0.0, 1.0} <= set(self.axes[0].tolist())
+
+    @property
+    def sampling(self) -> str:
+        """The median sampling error, and over how many."""
+        known = self.error[np.isfinite(self.error)]
+        if not known.size:
+            return "not known: of fewer than 5 samples or parts"
+        of = "samples" if self.error_n == self.samples else "parts of the samples"
+        return f"{np.median(known):.2g} over {self.error_n} {of}"
 
     @property
     def nonfinite(self) -> int:
@@ -190,16 +208,40 @@ class LandscapeRecord:
 
     @property
     def barrier(self) -> Values:
-        """(K,) of lines between models: the most that the loss is above the straight line between theirs.
+        """(K,) of lines between models: the most that the loss is above the mean of theirs.
 
-        Source: Frankle et al. (2020), §2, in the loss rather than the error.
+        Source: Frankle et al. (2020), Linear mode connectivity, §2, in the loss rather than the error.
 
         Raises:
             ConfigError: the record is of no such lines.
         """
-        if not self.between or self.dims > 1:
-            raise ConfigError("barrier: of lines between models; give landscape() the others as through=[…]")
-        return np.array([barrier_of(line, self.axes[0]) for line in self.loss])
+        return np.array([barrier_of(line, c, False) for line, c in self.between_models()])
+
+    @property
+    def barrier_over_line(self) -> Values:
+        """(K,) likewise: the most that the loss is above the straight line between theirs, 0 or more.
+
+        Source: Entezari et al. (2022), The role of permutation invariance in linear mode connectivity, §2.
+
+        Raises:
+            ConfigError: the record is of no such lines.
+        """
+        return np.array([barrier_of(line, c, True) for line, c in self.between_models()])
+
+    def between_models(self) -> list[tuple[Values, Values]]:
+        """Losses and coordinates of every line from one model, at 0, to another, at 1.
+
+        Raises:
+            ConfigError: there are none.
+        """
+        if not self.has_barrier:
+            raise ConfigError(
+                "barrier: of lines between models; give landscape() the others as through=[…], and a span that "
+                "holds 0 and 1"
+            )
+        c = self.axes[0]
+        inside = (c >= 0) & (c <= 1)
+        return [(line[inside], c[inside]) for line in self.loss]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, with what is derived of them."""
@@ -207,6 +249,14 @@ class LandscapeRecord:
         axes = [plain_value(axis) for axis in self.axes]
         derived = {
             "roughness": plain_value(self.roughness),
+            **(
+                {
+                    "barrier": plain_value(self.barrier),
+                    "barrier_over_line": plain_value(self.barrier_over_line),
+                }
+                if self.has_barrier
+                else {}
+            ),
             "basin": plain_values(self.basin()),
             "nonfinite": self.nonfinite,
         }
@@ -218,6 +268,8 @@ class LandscapeRecord:
         known = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
         for name in ("loss", "error", "lengths", "middle"):
             known[name] = as_array(known[name])
+        if not known.get("error_n"):  # from before it was told how many parts an error is over
+            known["error"] = np.full_like(known["error"], np.nan)
         known["measured"] = np.array(known["measured"], dtype=bool)
         known["metrics"] = {name: as_array(rows) for name, rows in known["metrics"].items()}
         known["axes"] = tuple(map(as_array, known["axes"]))
@@ -256,10 +308,17 @@ class LandscapeRecord:
             f"{counted(self.parameters, 'parameter')} on {counted(self.samples, 'sample')}, BatchNorm's "
             f"{self.bn} statistics",
             f"in the middle {self.middle.mean():.4g}; from {np.nanmin(self.loss):.4g} to "
-            f"{np.nanmax(self.loss):.4g}; sampling error {middle_of(self.error)}",
+            f"{np.nanmax(self.loss):.4g}; sampling error {self.sampling}",
             f"basin of half a unit of loss: width {least}{spread(basin.width)}; "
             f"roughness {spread(self.roughness)}",
-            *([f"barrier {spread(self.barrier)}"] if self.between and self.dims == 1 else []),
+            *(
+                [
+                    f"barrier {spread(self.barrier)} above the mean of the models' losses, "
+                    f"{spread(self.barrier_over_line)} above the line between them"
+                ]
+                if self.has_barrier
+                else []
+            ),
             *([f"{counted(self.nonfinite, 'point')} not finite"] if self.nonfinite else []),
             *map(str, filter(None, (self.check, self.path, self.convexity))),
             f"{self.evaluations} of {counted(self.loss.size, 'point')} evaluated in {self.seconds:.3g} s"
@@ -272,17 +331,11 @@ def as_array(rows: Any) -> Values:
     return np.array(rows, dtype=np.float64)
 
 
-def barrier_of(line: Values, c: Values) -> float:
-    """Between the models, which are at 0 and 1."""
-    inside = (c >= 0) & (c <= 1)
-    first, last = (float(np.interp(x, c, line)) for x in (0.0, 1.0))
-    return float(np.nanmax(line[inside] - (first + (last - first) * c[inside])))
-
-
-def middle_of(errors: Values) -> str:
-    """The median of what is known."""
-    known = errors[np.isfinite(errors)]
-    return f"{np.median(known):.2g}" if known.size else "not known: of one part only"
+def barrier_of(line: Values, c: Values, sloped: bool) -> float:
+    """Above the straight line between the ends, or above their mean."""
+    first, last = line[0], line[-1]
+    base = first + (last - first) * c if sloped else (first + last) / 2
+    return float(np.nanmax(line - base)) if np.isfinite(line).any() else float("nan")
 
 
 def spread(values: Values) -> str:

@@ -334,8 +334,14 @@ def test_the_edge_of_stability_of_adam() -> None:
         cross_entropy(model(batch()[0]), batch()[1]).backward()
         optimizer.step()
     found = curvature(model, cross_entropy, batch(), k=0, trace_products=0, optimizer=optimizer).stability
-    second = [optimizer.state[p]["exp_avg_sq"] / (1 - 0.999**3) for p in model.parameters()]
-    diagonal = torch.cat([(1 - 0.9**3) * (v.sqrt() + 1e-8).flatten() for v in second])
+    model.zero_grad()
+    cross_entropy(model(batch()[0]), batch()[1]).backward()
+    second = [
+        (0.999 * optimizer.state[p]["exp_avg_sq"] + 0.001 * p.grad.square()) / (1 - 0.999**4)
+        for p in model.parameters()
+        if p.grad is not None
+    ]
+    diagonal = torch.cat([(1 - 0.9**4) * (v.sqrt() + 1e-8).flatten() for v in second])
     dense = dense_hessian(model, cross_entropy, *batch())
     expected = torch.linalg.eigvals(dense / diagonal[:, None]).real.max().item()
     assert found is not None

@@ -22,6 +22,7 @@ from gradscape.measure.keeping import Kept, digest
 from gradscape.measure.objective import Objective
 from gradscape.measure.plane import Plane, State
 from gradscape.measure.planning import KINDS, Asked, Directions, plan
+from gradscape.measure.sampling import comes_apart, shuffled
 from gradscape.measure.surface import Crew, Metric, NormStatistics, Value, Walker
 from gradscape.measure.survey import checked_between, convex, followed, surface
 from gradscape.words import counted
@@ -109,13 +110,16 @@ def landscape(
     )
     clock = Clock(time_limit)
     objective = Objective(model, loss, batches, "batch" if bn == "batch" else "running")
+    apart = comes_apart(objective)
+    if not apart and bn != "batch":
+        objective = shuffled(objective, seed)
     asked = plan(objective, directions, dims, points, span, pairs, orthogonal, through, path, seed)
     measures = dict(metrics) if metrics is not None else default_metrics(objective)
     if wrong := [name for name, metric in measures.items() if not callable(metric)]:
         raise ConfigError(f"metrics: {cut(wrong[0])} is no function of output and y")
     count = workers or (1 if objective.start[0].is_cuda else torch.get_num_threads())
     _ = objective.batches  # cut before there are threads
-    walkers = [Walker(objective, asked.planes[0], bn, measures, bf16) for _ in range(count)]
+    walkers = [Walker(objective, asked.planes[0], bn, measures, bf16, apart) for _ in range(count)]
     crew = Crew(walkers, clock.carry_on)
     middle = told_first(walkers[0], asked, clock, count, report)
     kept = None if keep is None else Kept(FilePath(keep), identity(objective, asked, bn, bf16, measures))
@@ -134,6 +138,7 @@ def landscape(
         axes=asked.axes,
         loss=losses,
         error=np.stack([one.error for one in found]),
+        error_n=walkers[0].independent,
         metrics={name: np.stack([one.metrics[name] for one in found]) for name in measures},
         measured=np.stack([one.measured for one in found]),
         lengths=np.array([plane.lengths for plane in asked.planes]),

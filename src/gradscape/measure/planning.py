@@ -27,7 +27,7 @@ from gradscape.words import counted
 
 Directions = Literal["filter", "layer", "gaussian", "hessian", "gradient"]
 KINDS = ("filter", "layer", "gaussian", "hessian", "gradient")
-LINE = (-0.25, 1.25)  # of a line between models, a little beyond both
+MODELS = (0.0, 0.5, 1.0)  # what a line between models always has on its grid: both, and midway
 MARGIN = 0.2  # of a path's extent, around it
 LOOSE = 1e-2  # tolerance of the eigenvalues whose vectors are directions
 
@@ -63,15 +63,42 @@ def plan(
         planes: tuple[Plane, ...] = (plane,)
     elif through is not None:
         planes = lines_or_plane(objective, through, dims)
-        edges = [LINE] * len(planes[0].directions)
+        edges = [(0.0, 1.0)] * len(planes[0].directions)
     else:
         planes = made(objective, directions, dims, pairs, orthogonal, seed)
         edges = [(-1.0, 1.0)] * dims
     if span is not None:
         edges = [(float(span[0]), float(span[1]))] * len(edges)
+    axes = [np.linspace(*edge, points) for edge in edges]
+    if through is not None and span is None:
+        axes = [beyond_both(points)] * len(axes)
+    if through is not None and len(axes) == 1:
+        axes = [with_models(axes[0])]
     for plane in planes:
-        check_range(plane, edges)
-    return Asked(tuple(np.linspace(*edge, points) for edge in edges), planes, trajectory)
+        check_range(plane, [(float(axis[0]), float(axis[-1])) for axis in axes])
+    return Asked(tuple(axes), planes, trajectory)
+
+
+def beyond_both(points: int) -> Values:
+    """(points,) evenly from a quarter before a model, at 0, to about a quarter beyond another, at 1."""
+    if points < 4:
+        return np.linspace(0.0, 1.0, points)
+    half = max(1, round((points - 1) / 3))  # steps from 0 to ½
+    before = (points - 1 - 2 * half) // 2
+    return np.arange(-before, points - before) / (2 * half)
+
+
+def with_models(axis: Values) -> Values:
+    """A line's coordinates with those of the models and midway, where these lie within it."""
+    step = axis[1] - axis[0]
+    missing = []
+    for c in MODELS:
+        nearest_one = int(np.abs(axis - c).argmin())
+        if abs(axis[nearest_one] - c) <= 1e-9 * step:
+            axis[nearest_one] = c
+        elif axis[0] < c < axis[-1]:
+            missing.append(c)
+    return np.sort(np.append(axis, missing))
 
 
 def check_range(plane: Plane, edges: Sequence[tuple[float, float]]) -> None:

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -211,9 +211,3 @@ def refuse_dead_ends(gradient: Sequence[Tensor]) -> None:
             raise ConfigError(f"a function marked @once_differentiable has no second derivative, {INSTEAD}")
         seen.add(node)
         left += [following for following, _ in node.next_functions]
-
-
-def preconditioned(product: Callable[[Tensor], Tensor], diagonal: Tensor) -> Callable[[Tensor], Tensor]:
-    """P^(−1/2) H P^(−1/2), whose eigenvalues are those of P⁻¹H, for a diagonal P."""
-    root: Any = diagonal.rsqrt()
-    return lambda vector: root * product(root * vector)

@@ -25,6 +25,7 @@ from gradscape.measure.folding import Folded, Pair, reading
 from gradscape.measure.objective import Objective, laid_out
 from gradscape.measure.plane import Plane
 from gradscape.measure.replayed import Replayed
+from gradscape.measure.sampling import HANDFUL, loss_of_each
 from gradscape.measure.tracing import layer_kind, unwatched
 from gradscape.measure.untouched import random_state
 
@@ -39,7 +40,7 @@ class Value:
 
     Attributes:
         loss: the mean over samples.
-        error: its standard error over the parts that it is the mean of; NaN for a single one.
+        error: its standard error, over samples, or over parts of them; NaN for fewer than five.
         metrics: name → mean over samples.
     """
 
@@ -57,6 +58,7 @@ class Walker:
         bn: the statistics of BatchNorm.
         metrics: name → metric(output, y).
         bf16: compute convolutions and products in bfloat16.
+        apart: whether the loss can be taken apart into its samples'.
     """
 
     def __init__(
@@ -66,8 +68,9 @@ class Walker:
         bn: NormStatistics,
         metrics: Mapping[str, Metric],
         bf16: bool = False,
+        apart: bool = False,
     ) -> None:
-        self.objective, self.bn, self.metrics = objective, bn, metrics
+        self.objective, self.bn, self.metrics, self.apart = objective, bn, metrics, apart
         self.model = detached_copy(objective.model)
         own = dict(self.model.named_parameters())
         self.parameters: list[Tensor] = [own[name] for name in objective.names]
@@ -134,25 +137,44 @@ class Walker:
             norm.momentum = momentum
 
     def rows(self) -> Tensor:
-        """(B, 1 + M) the loss and the metrics of every batch, in float64."""
-        batches = self.objective.batches
+        """(B + 1, 1 + M) loss and metrics of every batch, in float64; in the last row the samples' variance."""
+        batches, rows, outputs = self.objective.batches, [], []
         with self.as_computed(batches[0]):
-            return torch.stack([self.row(batch) for batch in batches])
+            for batch in batches:
+                output = self.output(batch)
+                rows.append(self.row(batch, output))
+                if self.apart:
+                    outputs.append(widest(output))
+            return torch.stack([*rows, torch.full_like(rows[0], math.nan).copy_(self.variance(outputs))])
 
-    def row(self, batch: Batch) -> Tensor:
-        output = self.output(batch)
+    def variance(self, outputs: Sequence[Tensor]) -> Tensor:
+        """The loss's variance over samples; NaN where it does not come apart."""
+        loss = self.objective.loss
+        if not outputs or loss is None:
+            return self.parameters[0].new_tensor(math.nan, dtype=torch.float64)
+        return loss_of_each(loss, outputs, self.objective.batches).double().var(unbiased=False)
+
+    def row(self, batch: Batch, output: Any) -> Tensor:
         values = [batch.loss(self.objective.loss, widest(output))]
         values += [metric(output, *batch.further) for metric in self.metrics.values()]
         return torch.stack([as_number(value, self.device) for value in values])
 
     def mean(self, rows: Sequence[Sequence[float]]) -> Value:
         """Over batches, each weighted by its samples."""
-        weights = self.objective.weights
+        *rows, (variance, *_) = rows
+        weights, count = self.objective.weights, self.independent
         means = [sum(map(operator.mul, weights, column)) for column in zip(*rows, strict=True)]
         apart = [row[0] - means[0] for row in rows]
-        spread = sum(w * each * each for w, each in zip(weights, apart, strict=True))  # ** would not overflow
-        error = math.sqrt(spread / (len(rows) - 1)) if len(rows) > 1 else math.nan
+        if not self.apart:  # each * each, for ** would not overflow
+            variance = sum(w * each * each for w, each in zip(weights, apart, strict=True))
+        error = math.sqrt(variance / (count - 1)) if count else math.nan
         return Value(means[0], error, dict(zip(self.metrics, means[1:], strict=True)))
+
+    @property
+    def independent(self) -> int:
+        """Samples, or parts of them, that the standard error is over; 0 where there are too few."""
+        count = self.objective.samples if self.apart else len(self.objective.batches)
+        return count if count >= HANDFUL else 0
 
     @contextmanager
     def as_computed(self, batch: Batch) -> Iterator[None]:
