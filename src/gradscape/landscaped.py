@@ -236,8 +236,8 @@ class LandscapeRecord:
         """
         if not self.has_barrier:
             raise ConfigError(
-                "barrier: of lines between models; give landscape() the others as through=[…], and a span that "
-                "holds 0 and 1"
+                "barrier: of lines between models; give landscape() the others as through=[…], and a span "
+                "that holds 0 and 1"
             )
         c = self.axes[0]
         inside = (c >= 0) & (c <= 1)

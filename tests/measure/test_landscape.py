@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradscape.errors import ConfigError, StoreError
+from gradscape.landscaped import LandscapeRecord
 from gradscape.measure.landscape import landscape
 from gradscape.nets import Layers, vgg
 
@@ -106,23 +107,32 @@ def test_a_norm_that_is_folded_changes_nothing_but_roundings() -> None:
             assert found.loss[0, i, j] == pytest.approx(expected.item(), rel=1e-4)
 
 
+def outputs_of(name: str, weight: Tensor) -> Tensor:
+    """A row of weights for each output: a transposed convolution's are (inputs, outputs of a group, …)."""
+    if name == "5.weight":
+        return torch.cat([half.movedim(1, 0).flatten(1) for half in weight.chunk(2)])
+    return weight.movedim(1 if name == "2.weight" else 0, 0).flatten(1)
+
+
 @pytest.mark.parametrize("kind", ["filter", "layer"])
 def test_directions_have_the_weights_length(kind: str) -> None:
     from gradscape.measure.objective import Objective
     from gradscape.measure.plane import random_plane
 
     model = nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ConvTranspose2d(4, 5, 2), nn.Flatten(), nn.Linear(5, 2)
-    )
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ConvTranspose2d(4, 5, 2), nn.Flatten(), nn.Linear(5, 2),
+        nn.ConvTranspose1d(6, 8, 3, groups=2),
+    )  # fmt: skip
     objective = Objective(model, None, X)
     plane = random_plane(objective, kind, 1, torch.Generator().manual_seed(1), False)
     for name, w, d in zip(objective.names, objective.start, plane.directions[0], strict=True):
         if w.dim() == 1:
             assert not d.any(), name
             continue
-        axis = 1 if name == "2.weight" else 0
-        rows = (t.movedim(axis, 0).flatten(1) if kind == "filter" else t.reshape(1, -1) for t in (w, d))
+        rows = (outputs_of(name, t) if kind == "filter" else t.reshape(1, -1) for t in (w, d))
         lengths = [row.norm(dim=1) for row in rows]
+        if kind == "filter":
+            assert len(lengths[0]) == {"0": 4, "2": 5, "4": 2, "5": 8}[name[0]]
         torch.testing.assert_close(lengths[0], lengths[1])
 
 
@@ -131,11 +141,17 @@ def test_orthogonal_directions_are() -> None:
     from gradscape.measure.plane import random_plane
     from gradscape.measure.products import flat
 
-    plane = random_plane(
-        Objective(network(), cross_entropy, (X, Y)), "filter", 2, torch.Generator().manual_seed(0), True
-    )
-    first, second = map(flat, plane.directions)
-    assert float(first.double() @ second.double()) == pytest.approx(0, abs=1e-4 * float(first.norm() ** 2))
+    for model in (network(), nn.Sequential(nn.Flatten(), nn.Linear(768, 1, bias=False))):
+        for kind in ("filter", "gaussian"):
+            objective = Objective(model, None, X)
+            random = torch.Generator().manual_seed(0)
+            plane = random_plane(objective, kind, 2, random, True)
+            first, second = map(flat, plane.directions)
+            assert abs(float(first.double() @ second.double())) <= 1e-4 * float(first.norm() ** 2)
+            free = random_plane(objective, kind, 2, torch.Generator().manual_seed(0), False)
+            assert plane.lengths == pytest.approx(free.lengths, rel=1e-5)
+    two = landscape(Bowl((1.0, 4.0)), itself, ONE, "gaussian", points=3, orthogonal=True)
+    assert two.lengths == pytest.approx(np.ones((1, 2)))
 
 
 def state(model: nn.Module) -> list[Any]:
@@ -195,11 +211,11 @@ def test_the_line_between_models_has_both_at_its_ends_and_a_barrier() -> None:
 
     found = landscape(first, two_valleys, ONE, through=second, points=31, span=(0, 1))
     assert found.loss[0, [0, -1]] == pytest.approx([0, 0], abs=1e-12)
-    assert found.barrier == pytest.approx([1], abs=0.01)
+    assert found.barrier == found.barrier_over_line == pytest.approx([1], abs=1e-6)
     several = landscape(first, two_valleys, ONE, through=[second, second], dims=1, points=31, span=(0, 1))
     assert several.loss.shape == (2, 31)
-    assert several.barrier == pytest.approx([1, 1], abs=0.01)
-    assert "barrier 1 " in str(several)
+    assert several.barrier == pytest.approx([1, 1], abs=1e-6)
+    assert "barrier 1 (1 … 1) above the mean of the models' losses" in str(several)
     with pytest.raises(ConfigError, match="barrier: of lines between models; give"):
         _ = landscape(first, two_valleys, ONE, "gaussian", points=2).barrier
 
@@ -211,10 +227,10 @@ def test_buffers_move_along_the_line_between_models() -> None:
             p.mul_(1.1)
         second.train()(3 * X)
     second.eval()
-    found = landscape(first, cross_entropy, (X, Y), through=second.state_dict(), points=2, span=(0, 1))
+    found = landscape(first, cross_entropy, (X, Y), through=second.state_dict(), points=3, span=(0, 1))
     with torch.no_grad():
         ends = [cross_entropy(model(X), Y).item() for model in (first, second)]
-    assert found.loss[0] == pytest.approx(ends, rel=1e-4)
+    assert found.loss[0, [0, 2]] == pytest.approx(ends, rel=1e-4)
 
 
 def test_a_plane_through_three_models_has_them_at_its_corners() -> None:
@@ -317,8 +333,8 @@ def test_a_killed_landscape_goes_on_where_it_was(tmp_path: Path) -> None:
 
     again = landscape(model, counting, (X, Y), points=3, pairs=2, keep=file)
     assert np.array_equal(again.loss, whole.loss)
-    parts, first, middles = 2, 2 + 3, 2  # the loss whole and of its parts; the middle once
-    assert len(asked) <= first + parts * (11 + middles + 1)
+    parts, first, middles = 2, 2 + 3 + 3, 2  # the loss whole, of its parts, and taken apart; the middle once
+    assert len(asked) <= first + (parts + 1) * (11 + middles + 1)
     with pytest.raises(StoreError, match="holds another landscape; give another file, or delete it"):
         landscape(model, cross_entropy, (X, Y), points=4, keep=file)
     file.write_text("".join([lines[0], lines[1][:20] + "\n", *lines[2:]]))
@@ -327,7 +343,7 @@ def test_a_killed_landscape_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 def test_losses_too_large_to_square_are_told() -> None:
-    found = landscape(Bowl((1.0, 1.0)), lambda o: 1e200 * o, [ONE, 2 * ONE, 3 * ONE], "hessian", points=3)
+    found = landscape(Bowl((1.0, 1.0)), lambda o: 1e200 * o, [ONE] * 6, "hessian", points=3)
     assert found.loss[0, 0, 0] == pytest.approx(1e200)
     assert np.isfinite(found.error[0, 1, 1])
 
@@ -369,13 +385,94 @@ def test_a_time_limit_yields_what_is_known() -> None:
     assert "the time limit ended it" in str(found)
 
 
-def test_sampling_error_is_that_of_the_parts() -> None:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(3, 2))
-    x, y = torch.randn(200, 3), torch.arange(200) % 2
-    found = landscape(model, cross_entropy, (x, y), dims=1, points=3)
+@pytest.mark.parametrize("count", [4, 50, 400])
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize(
+    "loss", [cross_entropy, nn.CrossEntropyLoss(), lambda output, y: cross_entropy(output, y)]
+)
+def test_the_sampling_error_is_that_of_the_samples_in_any_order(count: int, ordered: bool, loss: Any) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3, 5))
+    x, y = torch.randn(count, 3), torch.randint(0, 5, (count,))
+    order = y.argsort() if ordered else torch.arange(count)
+    found = landscape(model, loss, (x[order], y[order]), dims=1, points=3)
+    if count < 5:
+        assert np.isnan(found.error).all()
+        assert "sampling error not known: of fewer than 5 samples or parts" in str(found)
+        return
     with torch.no_grad():
-        parts = torch.stack([cross_entropy(model(x[i : i + 50]), y[i : i + 50]) for i in range(0, 200, 50)])
-    assert found.error[0, 1] == pytest.approx(float(parts.std() / 2), rel=1e-4)
+        each = cross_entropy(model(x), y, reduction="none").double()
+    assert found.error[0, 1] == pytest.approx(float(each.std() / count**0.5), rel=1e-4)
+    assert found.error_n == count
+    assert f"over {count} samples" in str(found)
+
+
+def test_of_a_loss_of_whole_batches_the_sampling_error_is_over_parts_in_random_order() -> None:
+    """One with weights of classes is no mean of its samples' own; labels in order must not matter."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3, 5))
+    x, y = torch.randn(2_000, 3), torch.arange(2_000) // 400
+    with torch.no_grad():
+        model[1].bias.copy_(torch.arange(5.0))  # classes of losses far apart
+
+    def unlike(output: Tensor, target: Tensor) -> Tensor:
+        if len(output) == 1:
+            raise ValueError("of batches only")
+        return cross_entropy(output, target)
+
+    found = landscape(model, unlike, (x, y), dims=1, points=3)
+    with torch.no_grad():
+        each = cross_entropy(model(x), y, reduction="none").double()
+    wanted = float(each.std() / 2_000**0.5)
+    assert found.error_n == 40
+    assert "over 40 parts of the samples" in str(found)
+    assert 0.6 * wanted < found.error[0, 1] < 1.5 * wanted  # of 40 parts, give or take a tenth
+    few = landscape(model, unlike, (x[:200], y[:200]), dims=1, points=3)
+    assert few.error_n == 0
+    assert np.isnan(few.error).all()
+
+
+@pytest.mark.parametrize("points", [3, 4, 8, 13, 24, 25])
+@pytest.mark.parametrize("span", [None, (-0.4, 1.3), (0.0, 1.0)])
+def test_a_line_between_models_has_both_and_their_middle_on_its_grid(points: int, span: Any) -> None:
+    first, second = Bowl((1.0, 1.0)), Bowl((1.0, 1.0))
+    with torch.no_grad():
+        first.theta.copy_(torch.tensor([[1.0, 0.0]]))
+        second.theta.copy_(torch.tensor([[-1.0, 0.0]]))
+    found = landscape(
+        first, lambda o: (1 - 2 * o).square(), ONE, through=second, dims=1, points=points, span=span
+    )
+    assert {0.0, 0.5, 1.0} <= set(found.axes[0].tolist())
+    assert found.barrier == pytest.approx([1], abs=1e-6)
+
+
+def test_the_barrier_is_over_the_mean_of_the_ends_or_over_the_line_between_them() -> None:
+    """(w² − 1)² + 2(w + 1) from −1 to 1: 0 and 4 at the ends, and 3 midway."""
+
+    class Point(nn.Module):
+        def __init__(self, w: float) -> None:
+            super().__init__()
+            self.theta = nn.Parameter(torch.full((1, 1), w, dtype=torch.float64))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.theta.expand(len(x), 1)
+
+    def well(w: Tensor) -> Tensor:
+        return ((w**2 - 1) ** 2 + 2 * (w + 1)).mean()
+
+    found = landscape(Point(-1.0), well, ONE, through=Point(1.0), dims=1, points=25)
+    c = np.linspace(0, 1, 17)
+    w = 2 * c - 1
+    losses = (w**2 - 1) ** 2 + 2 * (w + 1)
+    assert found.barrier == pytest.approx([(losses - 2).max()])
+    assert found.barrier == pytest.approx([2])
+    assert found.barrier_over_line == pytest.approx([1])
+    again = LandscapeRecord.from_dict(found.to_dict())
+    assert again.barrier == found.to_dict()["barrier"]
+    beside = landscape(Point(-1.0), well, ONE, through=Point(1.0), dims=1, points=5, span=(0.2, 0.9))
+    with pytest.raises(ConfigError, match=r"barrier: .*and a span that holds 0 and 1"):
+        _ = beside.barrier
+    assert "barrier" not in str(beside)
 
 
 @pytest.mark.parametrize(

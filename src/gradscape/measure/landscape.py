@@ -22,7 +22,7 @@ from gradscape.measure.keeping import Kept, digest
 from gradscape.measure.objective import Objective
 from gradscape.measure.plane import Plane, State
 from gradscape.measure.planning import KINDS, Asked, Directions, plan
-from gradscape.measure.sampling import comes_apart, shuffled
+from gradscape.measure.sampling import shuffled, taken_apart
 from gradscape.measure.surface import Crew, Metric, NormStatistics, Value, Walker
 from gradscape.measure.survey import checked_between, convex, followed, surface
 from gradscape.words import counted
@@ -110,8 +110,8 @@ def landscape(
     )
     clock = Clock(time_limit)
     objective = Objective(model, loss, batches, "batch" if bn == "batch" else "running")
-    apart = comes_apart(objective)
-    if not apart and bn != "batch":
+    apart = taken_apart(objective)
+    if apart is None and bn != "batch":
         objective = shuffled(objective, seed)
     asked = plan(objective, directions, dims, points, span, pairs, orthogonal, through, path, seed)
     measures = dict(metrics) if metrics is not None else default_metrics(objective)
@@ -122,7 +122,11 @@ def landscape(
     walkers = [Walker(objective, asked.planes[0], bn, measures, bf16, apart) for _ in range(count)]
     crew = Crew(walkers, clock.carry_on)
     middle = told_first(walkers[0], asked, clock, count, report)
-    kept = None if keep is None else Kept(FilePath(keep), identity(objective, asked, bn, bf16, measures))
+    kept = (
+        None
+        if keep is None
+        else Kept(FilePath(keep), identity(objective, asked, bn, bf16, measures, walkers[0]))
+    )
     found = [
         surface(crew, plane, asked.axes, number, kept, accuracy, measures, clock, report)
         for number, plane in enumerate(asked.planes)
@@ -253,7 +257,7 @@ def at_middle(walker: Walker, plane: Plane) -> Value:
 
 
 def identity(
-    objective: Objective, asked: Asked, bn: str, bf16: bool, metrics: Mapping[str, Metric]
+    objective: Objective, asked: Asked, bn: str, bf16: bool, metrics: Mapping[str, Metric], walker: Walker
 ) -> dict[str, Any]:
     """What the points depend on."""
     places = [t for plane in asked.planes for pieces in (plane.origin, *plane.directions) for t in pieces]
@@ -266,4 +270,5 @@ def identity(
         "bn": bn,
         "precision": "bf16" if bf16 else "fp32",
         "metrics": sorted(metrics),
+        "errors over": walker.independent,
     }

@@ -22,7 +22,7 @@ from gradscape.measure.subjects import named, plain
 
 Pieces = list[Tensor]
 State = nn.Module | Mapping[str, Any]
-WEIGHTS = ("conv", "linear", "embedding")  # kinds of parameters that random directions move
+WEIGHTS = ("conv", "linear", "embedding", "scale")  # kinds that random directions move, if no vectors
 
 
 @dataclass(frozen=True)
@@ -74,56 +74,80 @@ def random_plane(
         kind: `filter` or `layer`, scaled to the weights' length in each, or `gaussian`, of length 1 in all.
         dims: 1 or 2.
         generator: of the random numbers, on the CPU, so that every device has the same.
-        orthogonal: make the second direction orthogonal to the first.
+        orthogonal: make the second direction orthogonal to the first, and as long as it was in all.
     """
-    axes = filter_axes(objective)
+    filters = filters_of(objective)
     found: list[Pieces] = []
     for _ in range(dims):
         new = [
-            scaled(torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p), p, kind, axis)
-            for p, axis in zip(objective.start, axes, strict=True)
+            scaled(torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p), p, kind, own)
+            for p, own in zip(objective.start, filters, strict=True)
         ]
         if kind == "gaussian":
             length = norm(flat(new))
             new = [piece / length for piece in new] if length else new
         if found and orthogonal:
-            new = without(new, found[0])
+            new = orthogonal_to(found[0], new)
         found.append(new)
     how = {"filter": "filter-normalised", "layer": "layer-normalised", "gaussian": "plain Gaussian"}[kind]
     words = tuple(f"{how} direction {place}" for place in range(1, dims + 1))
     return Plane(list(objective.start), tuple(found), words).checked()
 
 
-def filter_axes(objective: Objective) -> list[int | None]:
-    """For each parameter the axis that counts its filters; None for what random directions leave alone."""
+@dataclass(frozen=True)
+class Filters:
+    """Where a weight has its filters: along an axis, and of a grouped transposed convolution in each group.
+
+    Such a weight is (inputs, outputs / groups, …): output i of group g has the inputs of that group alone.
+    """
+
+    axis: int
+    groups: int = 1
+
+    def lengths(self, weight: Tensor, whole: bool) -> Tensor:
+        """‖w‖ of each filter, or of all of them, in a shape that the weight can be divided by."""
+        if whole:
+            whole_length: Tensor = torch.linalg.vector_norm(weight)
+            return whole_length
+        split = weight.reshape(self.groups, -1, *weight.shape[1:])
+        others = [a for a in range(1, split.dim()) if a != self.axis + 1]
+        found: Tensor = torch.linalg.vector_norm(split, dim=others, keepdim=True)
+        return found.expand(-1, split.shape[1] if self.axis else -1, *[-1] * (split.dim() - 2)).flatten(0, 1)
+
+
+def filters_of(objective: Objective) -> list[Filters | None]:
+    """The filters of each parameter; None for what random directions leave alone."""
     kinds = {name: kind for name, kind, _ in named(objective.model)}
-    found: list[int | None] = []
+    found: list[Filters | None] = []
     for name, parameter in zip(objective.names, objective.start, strict=True):
         owner = objective.model.get_submodule(name.rpartition(".")[0])
         moved = kinds.get(plain(name), "linear") in WEIGHTS and parameter.dim() > 1
-        found.append((1 if "Transpose" in type(owner).__name__ else 0) if moved else None)
+        filters = Filters(0)
+        if isinstance(owner, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+            filters = Filters(1, owner.groups)
+        found.append(filters if moved else None)
     return found
 
 
-def scaled(direction: Tensor, weight: Tensor, kind: str, axis: int | None) -> Tensor:
+def scaled(direction: Tensor, weight: Tensor, kind: str, filters: Filters | None) -> Tensor:
     """d ‖w‖ / ‖d‖ of each filter or layer; zeros where the weights are left alone."""
-    if axis is None:
+    if filters is None:
         return torch.zeros_like(weight)
     direction = torch.empty_like(weight).copy_(direction)
     if kind == "gaussian":
         return direction
-    axes = [a for a in range(weight.dim()) if a != axis or kind == "layer"]
-    lengths = torch.linalg.vector_norm(direction, dim=axes, keepdim=True)
-    wanted = torch.linalg.vector_norm(weight, dim=axes, keepdim=True)
+    wanted, lengths = (filters.lengths(tensor, kind == "layer") for tensor in (weight, direction))
     found: Tensor = direction * (wanted / lengths)
     return found
 
 
-def without(direction: Pieces, other: Pieces) -> Pieces:
-    """A direction less its part along another."""
+def orthogonal_to(other: Pieces, direction: Pieces) -> Pieces:
+    """A direction less its part along another, of the length that it had."""
     a, b = flat(direction).double(), flat(other).double()
     share = float(a @ b) / float(b @ b) if float(b @ b) else 0.0
-    return [d - share * o for d, o in zip(direction, other, strict=True)]
+    left = norm(a - share * b)
+    back = norm(a) / left if left > 1e-6 * norm(a) else 1.0  # else it is parallel, and refused
+    return [back * (d - share * o) for d, o in zip(direction, other, strict=True)]
 
 
 def given_plane(objective: Objective, vectors: Sequence[Tensor], words: Sequence[str]) -> Plane:

@@ -6,61 +6,89 @@ order, for those of a sorted batch, of one class each, differ more than chance h
 
 from __future__ import annotations
 
+import copy
+import functools
+import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from gradscape.measure.batches import Batch, Loss, sample_axis
+from gradscape.measure.batches import Batch, Loss, sample_axis, tensors
 from gradscape.measure.objective import Objective
 
 HANDFUL = 5  # of fewer no standard error is told: of two it is off by more than half every other time
 SAME = 1e-4  # relative difference of the loss and the mean of the samples' own
+Apart = Callable[[Sequence[Tensor], Sequence[Batch]], Tensor]  # outputs of batches → (N,) losses
 
 
-def loss_of_each(loss: Loss, outputs: Sequence[Tensor], batches: Sequence[Batch]) -> Tensor:
-    """(N,) the loss of every sample alone, all batches in turn."""
-    further = [torch.cat(same) for same in zip(*(batch.further for batch in batches), strict=True)]
-
-    def alone(output: Tensor, *rest: Tensor) -> Tensor:
-        return loss(output[None], *(each[None] for each in rest))
-
-    found: Tensor = torch.func.vmap(alone)(torch.cat(list(outputs)), *further)
-    return found.reshape(-1)
-
-
-def comes_apart(objective: Objective) -> bool:
-    """Whether the loss is the mean of its samples' own, and these are independent of each other."""
+def taken_apart(objective: Objective) -> Apart | None:
+    """The loss of every sample; None where the loss is no mean of these, or samples act on each other."""
     loss = objective.loss
-    if loss is None or (objective.normalised and objective.bn == "batch"):
-        return False
     batches = objective.batches
-    with torch.no_grad(), warnings.catch_warnings(action="error"):
-        outputs = [objective.output(batch, objective.start) for batch in batches]
-        for batch, output in zip(batches, outputs, strict=True):
-            tensors = (output, *batch.further)
-            if not all(isinstance(t, Tensor) and t.dim() and t.shape[0] == batch.size for t in tensors):
-                return False
+    alike = {
+        tuple(t.shape[1:] for t in tensors([*b.positional, *b.named.values(), *b.further])) for b in batches
+    }
+    if loss is None or len(alike) > 1 or (objective.normalised and objective.bn == "batch"):
+        return None
+    batch, found = batches[0], of_each(loss)
+    with torch.no_grad():
+        output = objective.output(batch, objective.start)
+        if not all(
+            isinstance(t, Tensor) and t.dim() and len(t) == batch.size for t in (output, *batch.further)
+        ):
+            return None
         try:
-            mean = float(loss_of_each(loss, outputs, batches).double().mean())
+            with warnings.catch_warnings(action="error"):
+                mean, whole = (
+                    float(found([output], [batch]).double().mean()),
+                    float(loss(output, *batch.further)),
+                )
         except Exception:  # of any kind: a loss of whole batches only
-            return False
-        weights = zip(objective.weights, batches, outputs, strict=True)
-        whole = sum(weight * float(objective.loss_of(batch, output)) for weight, batch, output in weights)
-    return abs(mean - whole) <= SAME * abs(whole)
+            return None
+    return found if abs(mean - whole) <= SAME * abs(whole) else None
+
+
+def of_each(loss: Loss) -> Apart:
+    """A loss's own way to leave its samples apart; else sample by sample, vectorized."""
+    if isinstance(loss, nn.Module) and hasattr(loss, "reduction"):
+        single: Loss = copy.copy(loss)
+        single.reduction = "none"  # type: ignore[attr-defined]
+    elif not isinstance(loss, nn.Module) and "reduction" in parameters_of_call(loss):
+        single = functools.partial(loss, reduction="none")
+    else:
+
+        def alone(output: Tensor, *rest: Tensor) -> Tensor:
+            return loss(output[None], *(each[None] for each in rest))
+
+        single = torch.func.vmap(alone)
+
+    def apart(outputs: Sequence[Tensor], batches: Sequence[Batch]) -> Tensor:
+        further = [torch.cat(same) for same in zip(*(batch.further for batch in batches), strict=True)]
+        found = single(torch.cat(list(outputs)), *further)
+        return found.flatten(1).mean(1) if found.dim() > 1 else found
+
+    return apart
+
+
+def parameters_of_call(function: Loss) -> Mapping[str, Any]:
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):  # of a builtin
+        return {}
 
 
 def shuffled(objective: Objective, seed: int) -> Objective:
     """The same samples of every batch in random order."""
     generator = torch.Generator().manual_seed(seed)
-    return objective.changed(whole=tuple(in_order(batch, generator) for batch in objective.whole))
+    return objective.changed(whole=tuple(in_random_order(batch, generator) for batch in objective.whole))
 
 
-def in_order(batch: Batch, generator: torch.Generator) -> Batch:
-    """A batch in an order that is drawn."""
+def in_random_order(batch: Batch, generator: torch.Generator) -> Batch:
+    """A batch whose samples change places."""
     order = torch.randperm(batch.size, generator=generator)
 
     def put(value: Any) -> Any:

@@ -25,7 +25,7 @@ from gradscape.measure.folding import Folded, Pair, reading
 from gradscape.measure.objective import Objective, laid_out
 from gradscape.measure.plane import Plane
 from gradscape.measure.replayed import Replayed
-from gradscape.measure.sampling import HANDFUL, loss_of_each
+from gradscape.measure.sampling import HANDFUL, Apart
 from gradscape.measure.tracing import layer_kind, unwatched
 from gradscape.measure.untouched import random_state
 
@@ -58,7 +58,7 @@ class Walker:
         bn: the statistics of BatchNorm.
         metrics: name → metric(output, y).
         bf16: compute convolutions and products in bfloat16.
-        apart: whether the loss can be taken apart into its samples'.
+        apart: the loss of every sample; None where it cannot be taken apart.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Walker:
         bn: NormStatistics,
         metrics: Mapping[str, Metric],
         bf16: bool = False,
-        apart: bool = False,
+        apart: Apart | None = None,
     ) -> None:
         self.objective, self.bn, self.metrics, self.apart = objective, bn, metrics, apart
         self.model = detached_copy(objective.model)
@@ -137,22 +137,21 @@ class Walker:
             norm.momentum = momentum
 
     def rows(self) -> Tensor:
-        """(B + 1, 1 + M) loss and metrics of every batch, in float64; in the last row the samples' variance."""
+        """(B + 1, 1 + M) loss and metrics of every batch, in float64; at last the samples' variance."""
         batches, rows, outputs = self.objective.batches, [], []
         with self.as_computed(batches[0]):
             for batch in batches:
                 output = self.output(batch)
                 rows.append(self.row(batch, output))
-                if self.apart:
+                if self.apart is not None:
                     outputs.append(widest(output))
             return torch.stack([*rows, torch.full_like(rows[0], math.nan).copy_(self.variance(outputs))])
 
     def variance(self, outputs: Sequence[Tensor]) -> Tensor:
         """The loss's variance over samples; NaN where it does not come apart."""
-        loss = self.objective.loss
-        if not outputs or loss is None:
+        if self.apart is None:
             return self.parameters[0].new_tensor(math.nan, dtype=torch.float64)
-        return loss_of_each(loss, outputs, self.objective.batches).double().var(unbiased=False)
+        return self.apart(outputs, self.objective.batches).double().var(unbiased=False)
 
     def row(self, batch: Batch, output: Any) -> Tensor:
         values = [batch.loss(self.objective.loss, widest(output))]
@@ -165,7 +164,7 @@ class Walker:
         weights, count = self.objective.weights, self.independent
         means = [sum(map(operator.mul, weights, column)) for column in zip(*rows, strict=True)]
         apart = [row[0] - means[0] for row in rows]
-        if not self.apart:  # each * each, for ** would not overflow
+        if self.apart is None:  # each * each, for ** would not overflow
             variance = sum(w * each * each for w, each in zip(weights, apart, strict=True))
         error = math.sqrt(variance / (count - 1)) if count else math.nan
         return Value(means[0], error, dict(zip(self.metrics, means[1:], strict=True)))
@@ -173,7 +172,7 @@ class Walker:
     @property
     def independent(self) -> int:
         """Samples, or parts of them, that the standard error is over; 0 where there are too few."""
-        count = self.objective.samples if self.apart else len(self.objective.batches)
+        count = len(self.objective.batches) if self.apart is None else self.objective.samples
         return count if count >= HANDFUL else 0
 
     @contextmanager
