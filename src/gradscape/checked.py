@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from gradscape.diagnosis import Diagnosis
@@ -11,6 +12,15 @@ from gradscape.signal import SignalRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+FELL = 0.01  # of the loss that the steps begin with: less is no fall
+# What a remedy does to the loss beside the model as it is, the best first, in words.
+EFFECTS = {
+    "lowers": "end lower than as it is",
+    "nothing": "end where it ends as it is",
+    "raises": "end higher, or above the loss that the model begins with",
+    "": "not tried",
+}
 
 
 @dataclass(frozen=True)
@@ -23,6 +33,8 @@ class Trial:
         diagnosis: after the steps; None where nothing could be tried.
         span: orders of magnitude between ‖∂L/∂W‖ of the last weight layer and the first's; NaN if unknown.
         losses: before each step.
+        effect: `lowers`, `nothing` or `raises` what the loss ends at; empty of the model as it is, and where
+            nothing could be tried.
     """
 
     remedy: str
@@ -30,16 +42,28 @@ class Trial:
     diagnosis: Diagnosis | None
     span: float
     losses: tuple[float, ...]
+    effect: str = ""
 
     @property
     def verdict(self) -> str:
         return self.diagnosis.verdict if self.diagnosis else "not tried"
 
+    @property
+    def change(self) -> str:
+        """The loss before the first step and before the last, in words."""
+        return f"loss {self.losses[0]:.3g} → {self.losses[-1]:.3g} in {len(self.losses)} steps"
+
+    @property
+    def fell(self) -> bool:
+        """Whether the loss fell by a hundredth at least."""
+        return self.losses[-1] < (1 - FELL * math.copysign(1, self.losses[0])) * self.losses[0]
+
     def __str__(self) -> str:
         if self.diagnosis is None:
-            return f"{self.remedy}: not tried: {self.what}"
-        change = f"loss {self.losses[0]:.3g} → {self.losses[-1]:.3g} in {len(self.losses)} steps"
-        return f"{self.remedy}: {self.verdict}, gradients span 10^{self.span:.1f}, {change} ({self.what})"
+            return f"{self.remedy}: {self.what}"
+        return (
+            f"{self.remedy}: {self.change}, {self.verdict}, gradients span 10^{self.span:.1f} ({self.what})"
+        )
 
 
 @dataclass(frozen=True)
@@ -50,27 +74,37 @@ class CheckRecord:
         signal: through its layers, over seeds.
         diagnosis: from the signal and some real steps of the model as it is; findings, the gravest first.
         as_is: those steps.
-        remedies: the best first: healthy ones before others, those that end below the loss that the model
-            begins with before others, then by the loss after steps if they were to be confirmed, else by how
-            alike gradients are from end to end; what could not be tried comes last.
+        remedies: the best first: those whose loss ends lower than as it is by more than the band, by that
+            loss; those that end within it, by verdict and by how alike gradients are from end to end; those
+            that end higher; what could not be tried comes last.
+        band: how far the loss that steps end at varies over seeds as it is; a hundredth of the loss at least.
     """
 
     signal: SignalRecord
     diagnosis: Diagnosis
     as_is: Trial
     remedies: tuple[Trial, ...]
+    band: float = 0.0
 
     @property
     def verdict(self) -> str:
         return self.diagnosis.verdict
 
+    @property
+    def moved(self) -> tuple[Trial, ...]:
+        """Remedies that lowered the loss."""
+        return tuple(trial for trial in self.remedies if trial.effect == "lowers")
+
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers."""
         return {
             "verdict": self.verdict,
+            "grade": self.diagnosis.grade,
             "layer": self.diagnosis.layer,
             "diagnosis": self.diagnosis.to_dict(),
             "as_is": told(self.as_is),
+            "fell": self.as_is.fell,
+            "band": self.band if math.isfinite(self.band) else None,
             "remedies": [told(trial) for trial in self.remedies],
             "signal": self.signal.to_dict(),
         }
@@ -80,18 +114,32 @@ class CheckRecord:
         return self.signal.plot(ax)
 
     def __str__(self) -> str:
-        lines = [str(self.diagnosis), "", str(self.signal)]
+        fell = "it falls" if self.as_is.fell else "it does not fall"
+        lines = [str(self.diagnosis), f"as it is: {self.as_is.change}: {fell}", "", str(self.signal)]
         if self.remedies:
-            well = "nothing needs a remedy; " if self.verdict == "healthy" else ""
-            lines += ["", f"{well}remedies tried on copies, the best first:"]
-            lines += [f"  {number}. {trial}" for number, trial in enumerate(self.remedies, 1)]
+            lines += ["", *self.told_remedies()]
         return "\n".join(lines)
+
+    def told_remedies(self) -> list[str]:
+        """The remedies under what they do, numbered through."""
+        well = "nothing needs a remedy; " if self.verdict == "healthy" else ""
+        lines = [f"{well}remedies tried on copies, the best first:"]
+        numbered = enumerate(self.remedies, 1)
+        for effect, trials in groupby(numbered, key=lambda each: each[1].effect):
+            within = f" (within {self.band:.2g})" if effect == "nothing" else ""
+            lines += [f"  {EFFECTS[effect]}{within}:"]
+            lines += [f"  {number}. {trial}" for number, trial in trials]
+        return lines if self.moved or self.as_is.fell else [*lines, f"  {UNMOVED}"]
+
+
+UNMOVED = "no remedy moved the loss: look at the loss itself, the last layer, the inputs and the labels"
 
 
 def told(trial: Trial) -> dict[str, Any]:
     return {
         "remedy": trial.remedy,
         "what": trial.what,
+        "effect": trial.effect,
         "verdict": trial.verdict,
         "layer": trial.diagnosis.layer if trial.diagnosis else "",
         "span": None if math.isnan(trial.span) else trial.span,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import gradscape as gs
+from gradscape.checked import EFFECTS, UNMOVED
 from gradscape.errors import ConfigError
 
 
@@ -38,13 +39,83 @@ def test_a_deep_sigmoid_network_vanishes_and_a_norm_or_another_activation_cures_
     assert found.verdict in ("vanishing", "no signal from the input")
     assert "vanishing" in [finding.verdict for finding in found.diagnosis.findings]
     best = found.remedies[0]
-    assert best.verdict == "healthy"
-    assert best.losses[-1] < found.as_is.losses[-1]
+    assert best.diagnosis.grade != "fail"
+    assert best.effect == "lowers"
+    assert best.losses[-1] < found.as_is.losses[-1] - found.band
     by_name = {trial.remedy: trial for trial in found.remedies}
     assert abs(by_name["norm"].span) < abs(found.as_is.span)
     assert all(len(trial.losses) == 30 for trial in found.remedies if trial.diagnosis)
     assert "remedies tried on copies" in str(found)
     json.dumps(found.to_dict())
+
+
+def in_groups(found: gs.CheckRecord) -> list[str]:
+    return list(dict.fromkeys(trial.effect for trial in found.remedies))
+
+
+def test_remedies_are_ranked_by_the_loss_and_those_that_did_nothing_come_after() -> None:
+    found = gs.check(lambda: deep(20, nn.Sigmoid), batch(), cross_entropy, confirm=30)
+    assert in_groups(found) == [effect for effect in EFFECTS if effect in in_groups(found)]
+    moved = [trial.losses[-1] for trial in found.moved]
+    assert moved == sorted(moved)
+    assert max(moved) < found.as_is.losses[-1] - found.band
+    idle = [trial for trial in found.remedies if trial.effect == "nothing"]
+    assert all(abs(trial.losses[-1] - found.as_is.losses[-1]) <= found.band for trial in idle)
+    assert found.band >= 0.01 * found.as_is.losses[0]
+
+
+def test_advice_is_what_was_measured_to_work_and_not_what_failed() -> None:
+    found = gs.check(lambda: deep(20, nn.Sigmoid), batch(), cross_entropy, confirm=30)
+    advice = found.diagnosis.findings[0].remedy
+    best = found.moved[0]
+    assert advice.startswith(
+        f"{best.remedy} (tried: loss {best.losses[0]:.3g} → {best.losses[-1]:.3g} in 30 steps)"
+    )
+    effects = {trial.remedy: trial.effect for trial in found.remedies}
+    assert effects["he"] == effects["glorot"] == "nothing"
+    for finding in found.diagnosis.findings:
+        assert "He init" not in finding.remedy
+        assert effects["activation relu"] == "lowers" or "ReLU in place" not in finding.remedy
+
+
+def test_it_says_whether_the_loss_fell_and_that_the_loop_was_not_looked_at() -> None:
+    found = gs.check(lambda: deep(2, nn.ReLU), batch(), cross_entropy, remedies=False)
+    assert found.as_is.fell
+    assert f"as it is: {found.as_is.change}: it falls" in str(found)
+    assert "not looked at: the training loop" in str(found)
+    assert found.to_dict()["fell"] is True
+
+
+def test_a_loss_that_no_remedy_moves_points_at_the_loss() -> None:
+    def of_one(output: Tensor, y: Tensor) -> Tensor:
+        """A softmax over one output is 1, whatever the output."""
+        return 1 - output[:, :1].softmax(1).mean()
+
+    found = gs.check(lambda: deep(2, nn.ReLU), batch(), of_one)
+    assert not found.as_is.fell
+    assert not found.moved
+    assert UNMOVED in str(found)
+
+
+def test_healthy_gradients_that_do_not_lower_the_loss_are_no_health() -> None:
+    def uphill(output: Tensor, y: Tensor) -> Tensor:
+        """Its gradient is that of the loss turned round, as where a sign was mixed up."""
+        loss = cross_entropy(output, y)
+        return 2 * loss.detach() - loss
+
+    found = gs.check(lambda: deep(2, nn.ReLU), batch(), uphill, confirm=30, remedies=False)
+    assert (found.verdict, found.diagnosis.grade) == ("does not learn", "fail")
+    (evidence,) = found.diagnosis.findings[0].evidence
+    assert evidence.counts
+
+
+def test_a_loss_without_the_model_s_parameters_is_told_and_not_that_no_step_was_watched() -> None:
+    free = torch.zeros((), requires_grad=True)
+    found = gs.check(
+        lambda: deep(2, nn.ReLU), batch(), lambda output, y: output.detach().mean() + free, remedies=False
+    )
+    assert found.verdict == "frozen layer"
+    assert "no gradient has reached any parameter in 10 steps" in found.diagnosis.findings[0].cause
 
 
 def test_dead_units_are_named_with_their_layer() -> None:

@@ -13,21 +13,27 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gradscape.arguments import typed
-from gradscape.checked import CheckRecord, Trial
-from gradscape.diagnosis import gravest_first
+from gradscape.checked import EFFECTS, FELL, UNMOVED, CheckRecord, Trial
+from gradscape.diagnosis import Evidence, Finding, gravest_first
 from gradscape.errors import ConfigError, brief, first_line
 from gradscape.history import FlowHistory
+from gradscape.measure.advice import options, without_contradiction
 from gradscape.measure.batches import Batch, Loss, main_tensor, unwrapped
-from gradscape.measure.diagnose import diagnose
+from gradscape.measure.diagnose import diagnose, place_among
+from gradscape.measure.gradient_flow import parameters_and_kinds
 from gradscape.measure.remedies import REMEDIES, Applied, copied
 from gradscape.measure.signal import made, signal
 from gradscape.measure.signal_rules import signal_findings
-from gradscape.measure.tracing import Trace
+from gradscape.measure.tracing import Trace, layer_kind
 from gradscape.measure.untouched import random_state
 from gradscape.measure.watch import watch
+from gradscape.records import WEIGHT_KINDS
+from gradscape.signal import SignalRecord
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 STEPS = 10
+ENOUGH = 30  # steps on one batch: a loss that has not moved by then is told as a fault
+DRAWS = 3  # of the model as it is: how far the loss it ends at varies
 SMALL_EPS = 1e-16  # a gradient of 1e-18 still has a square in float32, and nothing smaller has
 
 
@@ -54,7 +60,7 @@ def check(
             a `loss`.
         optimizer: makes the one that is to train it from its parameters.
         seeds: for the signal of a factory's networks.
-        confirm: real steps that the model and every remedy are trained for, instead of ten, and ranked by.
+        confirm: real steps that the model and every remedy are trained for, instead of ten.
         remedies: try them.
 
     Raises:
@@ -71,27 +77,81 @@ def check(
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError(f"make_model: {type(model).__name__} has no parameter to train")
     steps = Steps(Batch.of(batch), loss, optimizer, confirm or STEPS)
-    # A factory is asked again where a module has to be copied, which not every one can be.
-    twin = copied(model) if isinstance(make_model, nn.Module) else first_made(make_model)
-    as_is = steps.trial("", "as it is", twin)
-    assert as_is.diagnosis is not None
-    findings = gravest_first([*signal_findings(measured), *as_is.diagnosis.findings])
+    as_is, band = untreated(make_model, steps)
     tried: list[Trial] = []
     if remedies:
         tried = [attempt(name, model, batch, steps) for name in REMEDIES] + [smaller_eps(model, steps)]
+        tried = [replace(trial, effect=effect(trial, as_is, band)) for trial in tried]
+    assert as_is.diagnosis is not None
+    of_signal = signal_findings(measured, norm=any(layer_kind(m) == "norm" for m in model.modules()))
+    found = [*(placed(finding, measured, model) for finding in of_signal), *as_is.diagnosis.findings]
+    once = gravest_first([*found, *unlearnt(as_is, found)])
+    findings = without_contradiction(by_trials(once, tried))
     return CheckRecord(
         signal=measured,
-        diagnosis=replace(as_is.diagnosis, findings=findings),
+        diagnosis=replace(as_is.diagnosis, findings=findings, unseen=UNSEEN),
         as_is=as_is,
-        remedies=tuple(sorted(tried, key=lambda one: rank(one, as_is.losses[0], confirmed=confirm > 0))),
+        remedies=tuple(sorted(tried, key=rank)),
+        band=band,
     )
 
 
-def first_made(factory: Callable[[], nn.Module]) -> nn.Module:
-    """What the factory makes of the first seed."""
+UNSEEN = ("the training loop: its data, schedule, clipping, modes",)
+
+
+def first_made(factory: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
+    """What the factory makes of a seed, by default the first."""
     with random_state():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         return unwrapped(made(factory))
+
+
+def untreated(make_model: nn.Module | Callable[[], nn.Module], steps: Steps) -> tuple[Trial, float]:
+    """The steps of the model as it is, and how far the loss they end at varies.
+
+    Over networks of as many seeds as `DRAWS` from a factory, over the random numbers of dropout of a module.
+    """
+    trials = []
+    for seed in range(DRAWS):
+        # A factory is asked again where a module has to be copied, which not every one can be.
+        module = isinstance(make_model, nn.Module)
+        twin = copied(make_model) if isinstance(make_model, nn.Module) else first_made(make_model, seed)
+        trials.append(steps.trial("", "as it is", twin, seed))
+        if module and not any(layer_kind(m) == "dropout" for m in twin.modules()):
+            break  # every seed is the same
+    ends = np.array([trial.losses[-1] for trial in trials])
+    ends = ends[np.isfinite(ends)]
+    spread = float(ends.max() - ends.min()) if len(ends) else 0.0
+    first = abs(trials[0].losses[0])
+    return trials[0], max(spread, FELL * first if math.isfinite(first) else 0.0)
+
+
+def placed(finding: Finding, measured: SignalRecord, model: nn.Module) -> Finding:
+    """With its layer's number among the weight layers."""
+    weights = [name for name, kind, _ in parameters_and_kinds(model) if kind in WEIGHT_KINDS]
+    if finding.layer not in measured.layers:
+        return finding
+    return replace(finding, place=place_among(finding.layer, measured.layers, weights))
+
+
+def unlearnt(as_is: Trial, found: Sequence[Finding]) -> list[Finding]:
+    """That the loss has not moved in as many steps on one batch as a network needs, for no other reason."""
+    first, last = as_is.losses[0], as_is.losses[-1]
+    if any(finding.grade == "fail" for finding in found):
+        return []
+    if as_is.fell or len(as_is.losses) < ENOUGH or not (math.isfinite(last) and first):
+        return []
+    what = f"share by which the loss fell in {len(as_is.losses)} steps on one batch"
+    source = "a network that learns fits one batch"
+    return [
+        Finding(
+            verdict="does not learn",
+            layer="",
+            cause=f"the loss on one batch does not fall: {as_is.change}",
+            remedy=options("another learning rate", "look at the loss, the last layer, inputs and labels"),
+            evidence=(Evidence(what, (first - last) / abs(first), FELL, source, below=True),),
+        )
+    ]
 
 
 def check_on_noise(make_model: Callable[[], nn.Module], shape: Sequence[int], **options: Any) -> CheckRecord:
@@ -132,10 +192,10 @@ class Steps:
     optimizer: MakeOptimizer
     count: int
 
-    def trial(self, name: str, what: str, model: nn.Module) -> Trial:
+    def trial(self, name: str, what: str, model: nn.Module, seed: int = 0) -> Trial:
         """Train a copy, watched."""
         with random_state():
-            torch.manual_seed(0)
+            torch.manual_seed(seed)
             stepper = made_by(self.optimizer, model)
             losses = []
             with watch(model, stepper, every=1, capacity=max(self.count, 2)) as flow, torch.enable_grad():
@@ -145,8 +205,7 @@ class Steps:
                     value.backward()  # type: ignore[no-untyped-call]
                     stepper.step()
                     losses.append(float(value.detach()))
-        history = flow.history()
-        return Trial(name, what, diagnose(history), span(history), tuple(losses))
+        return Trial(name, what, diagnose(flow), span(flow.history()), tuple(losses))
 
 
 def made_by(make: MakeOptimizer, model: nn.Module) -> Optimizer:
@@ -192,6 +251,8 @@ def smaller_eps(model: nn.Module, steps: Steps) -> Trial:
 
 def span(history: FlowHistory) -> float:
     """Orders of magnitude from ‖∂L/∂W‖ of the first weight layer to the last's, in the last row."""
+    if not len(history.steps):
+        return math.nan
     columns = history.weights
     norms = history.rms[-1, columns] * np.sqrt(np.array(history.sizes)[columns])
     if not (norms[0] > 0 and norms[-1] > 0):
@@ -199,12 +260,59 @@ def span(history: FlowHistory) -> float:
     return float(np.log10(norms[-1] / norms[0]))
 
 
-def rank(one: Trial, start: float, confirmed: bool) -> tuple[float, ...]:
-    """Smaller is better; what ends above the loss that the model begins with is no remedy yet."""
+def effect(trial: Trial, as_is: Trial, band: float) -> str:
+    """What a remedy does to the loss that the steps end at, a key of `EFFECTS`."""
+    if trial.diagnosis is None:
+        return ""
+    first, last, untreated_last = as_is.losses[0], trial.losses[-1], as_is.losses[-1]
+    if not math.isfinite(last):
+        return "raises" if math.isfinite(untreated_last) else "nothing"
+    if not math.isfinite(untreated_last):
+        return "lowers" if last < first else "nothing"
+    if last < untreated_last - band:
+        return "lowers" if last < first else "raises"
+    return "raises" if last > untreated_last + band else "nothing"
+
+
+def rank(one: Trial) -> tuple[float, ...]:
+    """Smaller is better: what lowers the loss by how low, what does nothing by what it does to gradients."""
+    place = list(EFFECTS).index(one.effect)
     if one.diagnosis is None:
-        return (2, 0, 0, 0)
-    ill = float(one.verdict != "healthy")
+        return (place,)
     last = one.losses[-1] if math.isfinite(one.losses[-1]) else math.inf
-    apart = math.inf if math.isnan(one.span) else abs(one.span)
-    above = float(last > start)
-    return (ill, above, last, apart) if confirmed else (ill, above, apart, last)
+    if one.effect != "nothing":
+        return (place, last)
+    return (place, float(one.diagnosis.grade == "fail"), math.inf if math.isnan(one.span) else abs(one.span))
+
+
+# What a finding advises → the remedies that are that.
+TRIED_BY = {
+    "a norm": ("norm",),
+    "skip connections": ("skip",),
+    "He initialization": ("he", "glorot"),
+    "ReLU in place": ("activation relu",),
+    "a leaky activation": ("activation leaky_relu",),
+    "a smaller eps": ("smaller eps",),
+}
+SHOWN = 3  # remedies that worked, in the advice of the verdict; the list below has all
+
+
+def by_trials(findings: Sequence[Finding], trials: Sequence[Trial]) -> list[Finding]:
+    """Advice as the trials bear it out: what was tried in vain is struck, what worked comes first."""
+    best = sorted((trial for trial in trials if trial.effect == "lowers"), key=rank)[:SHOWN]
+    vain = {trial.remedy for trial in trials if trial.effect in ("nothing", "raises")}
+    proved = {trial.remedy for trial in trials if trial.effect == "lowers"}
+    found = []
+    for place, finding in enumerate(findings):
+        left = [option for option in finding.remedy.split("; ") if not struck(option, vain, proved)]
+        shown = [f"{trial.remedy} (tried: {trial.change})" for trial in best] if place == 0 else []
+        if finding.grade == "fail" and trials:
+            finding = replace(finding, remedy=options(*shown, *left) or UNMOVED)
+        found.append(finding)
+    return found
+
+
+def struck(option: str, vain: set[str], proved: set[str]) -> bool:
+    """Whether all of an option's remedies that were tried failed, or it is told with its numbers already."""
+    names = {name for words, names in TRIED_BY.items() if option.startswith(words) for name in names}
+    return bool(names & (vain | proved))

@@ -52,9 +52,11 @@ def diagnose(watched: Watch | FlowHistory | RunRecord, limits: Limits | None = N
         )
     limits, traits = limits or Limits(), Traits.of(history)
     views = [found for facts in history.optimizers if (found := View.of(history, facts, limits))]
-    if not views:
+    steps = watched.steps if isinstance(watched, Watch) else 0
+    if not views and not steps:
         raise ConfigError("no step has been watched yet: train a few steps, then diagnose")
     findings = [finding for view in views for finding in findings_of(view, traits)]
+    findings += [] if views else [without_any(steps)]
     if history.activations is not None:
         rows = np.flatnonzero(~history.skipped)[-limits.rows :]
         of_outputs = activation_findings(history.activations, rows, limits, traits.norm)
@@ -62,7 +64,8 @@ def diagnose(watched: Watch | FlowHistory | RunRecord, limits: Limits | None = N
         first = backward_first(history, history.activations)
         findings = [*findings, *of_outputs] if first else [*of_outputs, *findings]
     if isinstance(watched, RunRecord):
-        findings += [*divergence(watched), *plateau(watched)]
+        findings += divergence(watched)
+        findings += [] if any(each.grade == "fail" for each in findings) else plateau(watched)
     once = gravest_first(findings or [healthy(views[-1])])
     told = [placed(after_large_steps(each, history, limits), history) for each in once]
     return Diagnosis(
@@ -70,6 +73,17 @@ def diagnose(watched: Watch | FlowHistory | RunRecord, limits: Limits | None = N
         history.seen,
         (*history.notes, *out_of_the_loss(views)),
         unseen(history, known_loss=isinstance(watched, RunRecord)),
+    )
+
+
+def without_any(steps: int) -> Finding:
+    """That steps were made, and none with a gradient."""
+    return Finding(
+        verdict="frozen layer",
+        layer="",
+        cause=f"no gradient has reached any parameter in {steps} steps: the loss is cut off from the model",
+        remedy="look for a detach(), .data, .item(), numpy or torch.no_grad() between the model and the loss",
+        evidence=(Evidence("steps without any gradient", float(steps), 0.0, "none is meant to be"),),
     )
 
 
