@@ -57,11 +57,8 @@ def run_until_decided(
 
     Args:
         study, folder, execution: see `gradscape.study.run.execute`, which says what is raised.
-        say: called with a sentence before each further seed, and of norms that normalize nothing.
+        say: called with a sentence before each further seed.
     """
-    for news in dict.fromkeys(config.net.unnormalized for config in study.configs.values()):
-        if news:
-            say(news)
     page = execute(study, folder, execution)
     for seed in range(study.seeds, study.seeds_at_most):
         left = undecided(folder.record("last"), study.seeds, study.seeds_at_most)

@@ -95,7 +95,8 @@ def execute(
         ask(folder, plan)
     jobs = jobs_of(left, folder, execution, side_by_side)
     with ProgressView(left, len(runs) - len(left), plan.names()) as view:
-        for text in dict.fromkeys(filter(None, side_by_side.notes)):
+        idle = (config.net.unnormalized for config in left.values())
+        for text in dict.fromkeys(filter(None, (*side_by_side.notes, *idle))):
             view.say(text)
         failed = drive(runs, jobs, folder, view, side_by_side.executor, heard)
     with folder.locked():
