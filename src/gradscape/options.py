@@ -18,6 +18,7 @@ hints_of: Callable[[Any], dict[str, Any]] = functools.cache(typing.get_type_hint
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 MOST_EPOCHS = 1_000_000
 MOST_SEEDS = 10_000
+MOST_RUNS = 100_000  # of a study: each is looked at before the first begins
 MOST_WORKERS = 1_024
 MOST_IMAGES = 60_000  # of the largest data set
 MOST_NUMBERS = 1_000_000_000  # of one batch: 4 GB
@@ -45,11 +46,29 @@ def settle(config: Any, section: str = "") -> None:
     """
     for name, kind in hints_of(type(config)).items():
         value = getattr(config, name)
+        if settled(value, kind):
+            continue
         if not dataclasses.is_dataclass(kind):
             object.__setattr__(config, name, checked(value, kind, f"{section}{name}"))
         elif not isinstance(value, typing.cast(type, kind)):
             word = typing.cast(type, kind).__name__
             raise ConfigError(f"{section}{name}: {brief(value)} is not a {word}; give gs.{word}(…)")
+
+
+def settled(value: object, kind: Any) -> bool:
+    """Whether a value needs no second look, as most do: a sweep makes thousands of configurations."""
+    exact, choices = exactly(kind)
+    if value.__class__ is str:
+        return value in choices
+    return value.__class__ in exact and (value.__class__ is not float or value != 0)
+
+
+@functools.cache
+def exactly(kind: Any) -> tuple[frozenset[Any], frozenset[Any]]:
+    """Of a field's type the classes that it admits, and the choices if it has some."""
+    if typing.get_origin(kind) is Literal:
+        return frozenset(), frozenset(typing.get_args(kind))
+    return frozenset(typing.get_args(kind) or (kind,)), frozenset()
 
 
 def checked(value: object, kind: Any, name: str) -> object:

@@ -506,3 +506,14 @@ def test_a_sweep_from_python_runs_and_goes_on(tmp_path: Path) -> None:
     assert len(more.runs) == 3
     assert more.asked["axes"] == ["optim.lr", "net.norm"]
     assert set(record.runs) < set(more.runs)
+
+
+def test_more_runs_than_can_be_looked_at_are_refused_before_they_are_made() -> None:
+    axes = [
+        {"optim.lr": {"range": [0.001, 0.05], "step": 0.001}},
+        {"net.slope": {"range": [0.01, 0.5], "step": 0.1}},
+    ]
+    with pytest.raises(
+        ConfigError, match=r"seeds: 10000 is not possible; 2,\d00,000 runs are too many, 100,000"
+    ):
+        gs.Study("a", {"net.depth": 8, "net.norm": "none"}, axes, seeds=10_000)

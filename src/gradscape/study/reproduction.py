@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from gradscape.config import DataConfig, Precision, RunConfig
 from gradscape.errors import ConfigError, StoreError, nearest
+from gradscape.options import MOST_SEEDS, checked, require
 from gradscape.report.build import ReportParts
 from gradscape.study.presets import Preset, departures, plan_data
 
@@ -145,8 +146,9 @@ class Reproduction(Generic[P]):
             raise ConfigError(
                 f"--preset: {preset!r} is not one of {', '.join(self.presets)}{nearest(preset, self.presets)}"
             )
-        if seeds is not None and seeds < 1:
-            raise ConfigError(f"--seeds: {seeds} is not possible; give 1 or more")
+        if seeds is not None:
+            checked(seeds, int, "--seeds")
+            require(1 <= seeds <= MOST_SEEDS, "--seeds", seeds, f"give 1 … {MOST_SEEDS}")
         chosen = self.presets[preset]
         data = chosen.data if data is None else data
         planned = self.roles(chosen, plan_data(chosen, data))

@@ -14,7 +14,7 @@ from gradscape.config import RunConfig, from_dict, to_dict
 from gradscape.errors import ConfigError, brief, cut, nearest
 from gradscape.files import replace_bytes
 from gradscape.flags import nested, say
-from gradscape.options import MOST_SEEDS, checked, require
+from gradscape.options import MOST_RUNS, MOST_SEEDS, checked, require
 from gradscape.paired import planned_looks
 from gradscape.plain_yaml import read_values, to_yaml
 from gradscape.records import StudyRecord
@@ -101,7 +101,8 @@ class Study:
         for key, value in values.items():
             object.__setattr__(self, key, value)
         require_sizes(self, fields)
-        assert self.configs  # every point is checked now
+        runs = len(self.configs) * max(self.seeds, self.seeds_at_most)  # every point is checked now
+        require(runs <= MOST_RUNS, "seeds", self.seeds, f"{runs:,} runs are too many, {MOST_RUNS:,} the most")
 
     @property
     def fields(self) -> tuple[str, ...]:
