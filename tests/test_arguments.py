@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import gradscape as gs
+from gradscape.measure.limits import Limits
 
 NET = nn.Linear(2, 2)
 BATCH = (torch.ones(4, 2), torch.zeros(4, dtype=torch.long))
@@ -42,6 +43,8 @@ SGD = torch.optim.SGD(NET.parameters(), 0.1)
         ),
         (lambda: gs.train_run(None, "r", gs.load_images("digits")), "config: expected RunConfig; got None"),
         (lambda: gs.save_page(3, None, "x"), "diagnosis: expected Diagnosis; got None"),
+        (lambda: Limits(rows="x"), "limits.rows: 'x' is not a whole number"),
+        (lambda: Limits(dead=None), "limits.dead: None is not a number"),
         (lambda: gs.FlowRecorder(None), "model: expected a module; got None"),
         (lambda: gs.RunFolder(None), "path: expected text or a path; got None"),
     ],

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from gradscape.activations import ActivationHistory
 from gradscape.arrays import Values
 from gradscape.diagnosis import Evidence, Finding
+from gradscape.options import settle
 from gradscape.signal import WEIGHT_KINDS, SignalRecord, over_seeds
 
 
@@ -26,6 +27,9 @@ class SignalLimits:
     dead: float = 0.95
     saturated: float = 0.99
     alike: float = 1e-8
+
+    def __post_init__(self) -> None:
+        settle(self, "limits.")
 
 
 SOURCES = {
