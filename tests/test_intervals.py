@@ -1,12 +1,14 @@
 import math
 from statistics import NormalDist
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gradscape.errors import GradscapeError
-from gradscape.intervals import Interval, interval, mass_within, student_t
+from gradscape.intervals import Interval, interval, mass_beyond, mass_within, student_t
+from gradscape.paired import compare
 
 # Two-sided 95 %: Abramowitz & Stegun, table 26.10.
 KNOWN = {
@@ -48,6 +50,27 @@ def test_mass_is_the_integral_of_the_density(t: float, df: int) -> None:
     inner = 4 * sum(values[1:-1:2]) + 2 * sum(values[2:-1:2])
     integral = 2 * norm * math.sqrt(df) * width / 3 * (values[0] + inner + values[-1])
     assert mass_within(t, df) == pytest.approx(integral, abs=1e-9)
+
+
+@pytest.mark.parametrize("df", [1, 2, 3, 5, 20, 200])
+@pytest.mark.parametrize("t", [0.0, 1e-6, 0.5, 1.5, 2.5, 10.0, 40.0, 1e3, 1e6])
+def test_what_lies_beyond_is_the_density_s_tail_also_far_below_the_rounding_of_1(t: float, df: int) -> None:
+    """In the angle from the tail's end, by Gauss and Legendre's quadrature, no term of which cancels."""
+    norm = math.exp(math.lgamma((df + 1) / 2) - math.lgamma(df / 2)) / math.sqrt(df * math.pi)
+    end = math.pi / 2 if not t else math.atan(math.sqrt(df) / t)
+    nodes, weights = np.polynomial.legendre.leggauss(80)
+    values = np.sin(end * (nodes + 1) / 2) ** (df - 1)
+    tail = 2 * norm * math.sqrt(df) * end / 2 * float(weights @ values)
+    assert mass_beyond(t, df) == pytest.approx(tail, rel=1e-9, abs=0)
+
+
+def test_differences_that_cannot_be_chance_have_a_p_above_0() -> None:
+    first = {seed: 0.1 + 1e-6 * (seed % 3) for seed in range(12)}
+    second = {seed: 0.5 + 1e-6 * (seed % 5) for seed in range(12)}
+    found = compare(first, second)
+    assert found.p is not None
+    assert 0 < found.p < 1e-40
+    assert found.verdict == "higher"
 
 
 def test_interval_is_mean_and_t_standard_errors() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradscape.errors import ConfigError, GradscapeError
-from gradscape.intervals import interval, student_t
+from gradscape.intervals import interval, mass_beyond, student_t
 from gradscape.paired import Difference, compare, holm, look_level, planned_looks
 
 stats = pytest.importorskip("scipy.stats")
@@ -51,6 +51,12 @@ def test_paired_differences_are_scipys(pairs: list[tuple[float, float]], level: 
     assert found.effect == pytest.approx(expected.statistic / math.sqrt(len(pairs)), rel=1e-6)
     side = "higher" if ends.low > 0 else "lower" if ends.high < 0 else "undecided"
     assert found.verdict == side
+
+
+@pytest.mark.parametrize("df", [1, 2, 3, 5, 20, 200, 5_000])
+@pytest.mark.parametrize("t", [0.0, 1e-6, 0.5, 1.5, 2.5, 10.0, 40.0, 1e3, 1e6])
+def test_p_is_scipys_also_where_it_is_far_below_the_rounding_of_1(t: float, df: int) -> None:
+    assert mass_beyond(t, df) == pytest.approx(2 * stats.t.sf(t, df), rel=1e-9, abs=0)
 
 
 @given(st.lists(st.tuples(NUMBERS, NUMBERS), max_size=8))

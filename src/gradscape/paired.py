@@ -13,7 +13,7 @@ from statistics import stdev
 from typing import Any, Literal
 
 from gradscape.errors import ConfigError
-from gradscape.intervals import LEVEL, interval, mass_within, percent
+from gradscape.intervals import LEVEL, interval, mass_beyond, percent
 
 Order = Literal["higher", "lower", "undecided"]
 ERROR = 1 - LEVEL  # probability of a wrong decision where there is no difference, over all looks together
@@ -88,7 +88,7 @@ def compare(first: Mapping[int, float], second: Mapping[int, float], level: floa
     if spread <= ROUNDING * size:
         p, why = like_signs(mean if abs(mean) > ROUNDING * size else 0.0, n)
         return Difference(n, mean, None, None, level, None, p, order(mean, p, level), why)
-    p = max(0.0, 1 - mass_within(math.sqrt(n) * abs(mean) / spread, n - 1))
+    p = mass_beyond(math.sqrt(n) * abs(mean) / spread, n - 1)
     found = interval(values, level)
     return Difference(
         n, mean, found.low, found.high, level, mean / spread, p, order(mean, p, level), f"p = {p:.2g}"

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 WEIGHT_KINDS = ("conv", "linear", "recurrent", "attention")
 SHOWN = 12  # rows of a printed table at each end
 
+SETTLES = 8  # weight layers from which on the first half is taken for the way to where q settles
+
 
 @dataclass(frozen=True)
 class Jacobian:
@@ -27,7 +29,8 @@ class Jacobian:
     between them too. All have one entry for each seed; NaN where it could not be measured.
 
     Attributes:
-        largest: σ_max; from power iteration it is approached from below.
+        largest: σ_max; where it was not computed in full it is approached from below.
+        largest_error: a singular value lies within it of that; 0 where it was computed in full.
         smallest: σ_min of the min(outputs, inputs) per sample; NaN unless it was computed in full.
         mean_square: mean of σ² over the min(outputs, inputs) per sample: 1 where signals keep their length.
         mean_square_error: standard error of that over the probes; 0 where it was computed in full.
@@ -36,6 +39,7 @@ class Jacobian:
     """
 
     largest: Values
+    largest_error: Values
     smallest: Values
     mean_square: Values
     mean_square_error: Values
@@ -49,9 +53,11 @@ class Jacobian:
         if np.isnan(self.largest).all():
             return f"input-output Jacobian: {self.how}"
         error = float(self.mean_square_error.mean())
+        apart = float(self.largest_error.max())
+        high = f"{self.largest.mean():.3g}" + (f" ± {apart:.1g}" if apart else "")
         low = "" if np.isnan(self.smallest).all() else f", smallest {self.smallest.mean():.3g}"
         return (
-            f"input-output Jacobian: largest singular value {self.largest.mean():.3g}{low}, mean square "
+            f"input-output Jacobian: largest singular value {high}{low}, mean square "
             f"{self.mean_square.mean():.3g}" + (f" ± {error:.1g}" if error else "") + f" ({self.how})"
         )
 
@@ -129,12 +135,20 @@ class SignalRecord:
 
     @property
     def mean_chi(self) -> float:
-        """χ over depth: exp of the slope of −ln Σ(∂L/∂h_l)² by least squares over the weight layers.
+        """χ over depth: exp of the slope of −ln Σ(∂L/∂h_l)² by least squares over the deeper weight layers.
 
+        Of eight or more the second half: near the input q and c have not settled, and χ there is another.
         The mean over seeds of the slopes; zeros and non-finite values are left out, NaN for fewer than two.
         """
-        slopes = [slope for row in self.energy if not math.isnan(slope := fitted(row))]
+        settled = self.energy[:, -self.fitted_layers :]
+        slopes = [slope for row in settled if not math.isnan(slope := fitted(row))]
         return math.exp(-float(np.mean(slopes))) if slopes else math.nan
+
+    @property
+    def fitted_layers(self) -> int:
+        """Number of weight layers, counted from the output, that χ is fitted to."""
+        count = len(self.weights)
+        return count - count // 2 if count >= SETTLES else count
 
     @property
     def depth_scale(self) -> float:
@@ -147,7 +161,7 @@ class SignalRecord:
         """How χ and the depth scale were estimated, in words."""
         seeds = len(self.second_moment)
         return (
-            f"least squares over the outputs of {len(self.weights)} weight layers, "
+            f"least squares over the outputs of {self.fitted_layers} of {len(self.weights)} weight layers, "
             f"n = {seeds} seed{'s' if seeds > 1 else ''}"
         )
 

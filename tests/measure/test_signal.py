@@ -27,12 +27,14 @@ def double() -> Any:
     torch.set_default_dtype(torch.float32)
 
 
-def mlp(act: Callable[[], nn.Module], w: float, b: float, width: int = WIDTH) -> Callable[[], nn.Sequential]:
+def mlp(
+    act: Callable[[], nn.Module], w: float, b: float, width: int = WIDTH, depth: int = DEPTH
+) -> Callable[[], nn.Sequential]:
     """Weights N(0, w/width), biases N(0, b), activations between."""
 
     def make() -> nn.Sequential:
         layers: list[nn.Module] = []
-        for _ in range(DEPTH):
+        for _ in range(depth):
             linear = nn.Linear(width, width)
             nn.init.normal_(linear.weight, std=math.sqrt(w / width))
             nn.init.normal_(linear.bias, std=math.sqrt(b))
@@ -113,7 +115,29 @@ def test_chi_is_that_of_mean_field_theory() -> None:
         assert record.depth_scale == pytest.approx(1 / abs(math.log(record.mean_chi)))
         assert record.chi.shape == (4, DEPTH - 1)
         assert math.exp(np.log(record.chi).mean()) == pytest.approx(expected, rel=0.1)
-    assert "8 weight layers, n = 4 seeds" in record.depth_scale_how
+    assert "4 of 8 weight layers, n = 4 seeds" in record.depth_scale_how
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("double")
+def test_the_depth_scale_is_nearer_the_asymptotic_one_where_q_has_settled() -> None:
+    """Of tanh near criticality, from inputs far from q*: half as far off as a fit to all layers, or less."""
+    w, b, q = 1.0, 0.0025, 1.0
+    z = np.linspace(-8, 8, 641)
+    weight = np.exp(-(z**2) / 2) * (z[1] - z[0]) / math.sqrt(2 * math.pi)
+    for _ in range(3_000):
+        q = b + w * float(weight @ np.tanh(math.sqrt(q) * z) ** 2)
+    chi = w * float(weight @ (1 - np.tanh(math.sqrt(q) * z) ** 2) ** 2)
+    torch.manual_seed(0)
+    record = signal(
+        mlp(nn.Tanh, w, b, 200, depth=24),
+        inputs(0.3, 200),
+        lambda out: out[:, 0].mean(),
+        seeds=4,
+        jacobian_samples=0,
+    )
+    whole = float(np.mean([np.polyfit(np.arange(24), np.log(row), 1)[0] for row in record.energy]))
+    assert abs(record.mean_chi - chi) < 0.5 * abs(math.exp(-whole) - chi)
 
 
 @pytest.mark.usefixtures("double")
@@ -139,8 +163,9 @@ def test_estimated_singular_values_are_those_of_the_svd(scale: float) -> None:
     sigma = torch.linalg.svdvals(matrix)
     x = torch.randn(4, 40, requires_grad=True)
     found = singular_values(x @ matrix.T, x, size=4, dense=0)
-    assert found.largest == pytest.approx(float(sigma[0]), rel=0.02)
     assert found.largest <= float(sigma[0]) * (1 + 1e-9)
+    assert float(sigma[0]) - found.largest <= found.largest_error <= 1e-3 * float(sigma[0])
+    assert found.how.startswith("Golub-Kahan, ")
     mean = float(sigma.square().mean())
     assert abs(found.mean_square - mean) <= 4 * found.error
     assert 0 < found.error < 0.05 * mean

@@ -18,19 +18,23 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 DENSE = 128  # rows up to which J is computed in full: as many backward passes as the estimates take
 PROBES = 32  # of Hutchinson's estimate
-ITERATIONS = 100  # of the power method, at most
-TOLERANCE = 1e-3  # relative change of σ_max at which it ends
+STEPS = 100  # of Golub and Kahan's method, at most, of two products each
+TOLERANCE = 1e-3  # of σ_max: how far a singular value may lie from what is told
 
 
 @dataclass(frozen=True)
 class Singular:
-    """Of one Jacobian: σ_max, σ_min (NaN if not known), mean σ² with its standard error, and how."""
+    """Of one Jacobian: σ_max, σ_min (NaN if not known), mean σ² with its standard error, and how.
+
+    A singular value lies within `largest_error` of σ_max, which is approached from below.
+    """
 
     largest: float
     smallest: float
     mean_square: float
     error: float
     how: str
+    largest_error: float = 0.0
 
 
 def singular_values(output: Tensor, source: Tensor, size: int, dense: int | None = None) -> Singular:
@@ -41,7 +45,7 @@ def singular_values(output: Tensor, source: Tensor, size: int, dense: int | None
         source: (N, …) that requires a gradient.
         size: N samples; the mean is over N · min(outputs, inputs per sample).
         dense: rows up to which the matrix is computed in full and decomposed, by default 128; above that the
-            largest is the power method's and the mean square Hutchinson's.
+            largest is Golub and Kahan's and the mean square Hutchinson's.
 
     Example:
         >>> x = torch.eye(2, requires_grad=True)
@@ -51,10 +55,10 @@ def singular_values(output: Tensor, source: Tensor, size: int, dense: int | None
     count = size * min(output.numel() // size, source.numel() // size)
     if output.numel() <= (DENSE if dense is None else dense):
         return in_full(output, source, count)
-    largest, steps = power_method(output, source)
+    largest, apart, steps = largest_by_lanczos(output, source)
     mean, error = hutchinson(output, source, count)
-    how = f"power method, {steps} iterations; Hutchinson, {PROBES} probes"
-    return Singular(largest, math.nan, mean, error, how)
+    how = f"Golub-Kahan, {steps} steps; Hutchinson, {PROBES} probes"
+    return Singular(largest, math.nan, mean, error, how, apart)
 
 
 def in_full(output: Tensor, source: Tensor, count: int) -> Singular:
@@ -75,23 +79,62 @@ def units(output: Tensor) -> Iterator[Tensor]:
         yield unit
 
 
-def power_method(output: Tensor, source: Tensor) -> tuple[float, int]:
-    """σ_max by v ← JᵀJv, and after how many iterations it moved by less than the tolerance."""
-    direction = torch.randn_like(source)
+def largest_by_lanczos(output: Tensor, source: Tensor) -> tuple[float, float, int]:
+    """σ_max from below, a bound on its distance to a singular value, and the steps taken.
+
+    Golub & Kahan (1965): products with J and Jᵀ in turn make an upper bidiagonal B with J V = U B and
+    Jᵀ U = V Bᵀ + β v eᵀ, so that of a left singular vector x of B the residual is β |x_k|. All vectors are
+    kept orthogonal, or values would come again; lengths are in float64, for squares of 1e-30 are 0 in less.
+    """
     dummy = torch.zeros_like(output, requires_grad=True)
     (linear,) = torch.autograd.grad(output, source, dummy, create_graph=True)  # uᵀJ, linear in u
-    before = 0.0
-    for step in range(1, ITERATIONS + 1):
-        direction = direction / direction.abs().max()  # first: squares of 1e-30 are 0
-        direction = direction / torch.linalg.vector_norm(direction)
-        forward = torch.autograd.grad(linear, dummy, direction, retain_graph=True)[0]
-        now = float(torch.linalg.vector_norm(forward.double()))
-        if now == 0 or not math.isfinite(now) or abs(now - before) <= TOLERANCE * now:
-            return now, step
-        before, direction = now, left(output, source, forward / now)
-        if not direction.any():
-            return now, step
-    return before, ITERATIONS
+    right, lefts = [scaled_to_one(torch.randn_like(source))[0]], list[Tensor]()
+    most = min(STEPS, source.numel(), output.numel())
+    bidiagonal = torch.zeros(most, most, dtype=torch.float64)
+    for k in range(most):
+        forward = torch.autograd.grad(linear, dummy, right[k], retain_graph=True)[0]
+        inside, new, length = beyond(forward, lefts)
+        bidiagonal[:k, k], bidiagonal[k, k] = inside, length
+        if not math.isfinite(length):
+            return math.nan, math.nan, k + 1
+        if length:
+            lefts.append(new)
+            _, rest, beta = beyond(left(output, source, new), right)
+        else:
+            beta = 0.0  # J takes the new vector into what is known: there is no more of it
+        vectors, values, _ = torch.linalg.svd(bidiagonal[: k + 1, : k + 1])
+        sigma = float(values[0])
+        error = beta * abs(float(vectors[k, 0])) if length else 0.0
+        if beta <= sigma * torch.finfo(source.dtype).eps or error <= TOLERANCE * sigma:
+            break
+        right.append(rest)
+    return sigma, error, k + 1
+
+
+def scaled_to_one(vector: Tensor) -> tuple[Tensor, float]:
+    """A vector of length 1, and the length it had."""
+    most = float(vector.abs().max())  # first: a square of 1e-30 is 0
+    if not most or not math.isfinite(most):
+        return vector, most
+    small = vector / most
+    length = float(torch.linalg.vector_norm(small, dtype=torch.float64))
+    return small / length, most * length
+
+
+def beyond(vector: Tensor, known: list[Tensor]) -> tuple[Tensor, Tensor, float]:
+    """Components along known unit vectors, in float64; of what is left the direction and the length."""
+    inside = torch.zeros(len(known), dtype=torch.float64)
+    unit, length = scaled_to_one(vector)
+    if not known or not length or not math.isfinite(length):
+        return inside, unit, length
+    basis = torch.stack([each.flatten() for each in known])
+    rest = unit.flatten()
+    for _ in range(2):
+        again = basis @ rest
+        rest = rest - basis.T @ again
+        inside += again.double().cpu()
+    new, share = scaled_to_one(rest.view_as(unit))
+    return inside * length, new, share * length
 
 
 def hutchinson(output: Tensor, source: Tensor, count: int) -> tuple[float, float]:

@@ -170,6 +170,7 @@ def joined(runs: list[Run], batch: Batch, jacobian_samples: int) -> SignalRecord
         loss=column([run.loss for run in runs]),
         jacobian=Jacobian(
             largest=column([s.largest for s in singular]),
+            largest_error=column([s.largest_error for s in singular]),
             smallest=column([s.smallest for s in singular]),
             mean_square=column([s.mean_square for s in singular]),
             mean_square_error=column([s.error for s in singular]),
