@@ -18,6 +18,7 @@ import pytest
 from cases import TINY, tiny
 from gradscape.errors import Busy, StoreError
 from gradscape.files import with_checksum
+from gradscape.glance import Glances
 from gradscape.records import UNREAD, EpochRecord, GradientFlow, GradientNoise, StepSmoothness
 from gradscape.store import Checkpoint, Flows, RunFolder, StudyFolder, load, write_json
 
@@ -308,3 +309,14 @@ def test_infinite_values_are_never_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "x.json", {"a": float("inf")})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_s_folder_given_for_a_study_s_is_said_to_be_one(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "t1").create(TINY)
+    for read in (load, lambda folder: Glances(StudyFolder(folder)).asked()):
+        with pytest.raises(
+            StoreError, match=r"t1 is one run's folder, not a study's; type: gradscape landscape"
+        ):
+            read(tmp_path / "t1")
+        with pytest.raises(StoreError, match="holds no study"):
+            read(tmp_path)

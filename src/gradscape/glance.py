@@ -82,9 +82,7 @@ class Glances:
         """
         found = self.study.asked()
         if found is None:
-            raise StoreError(
-                f"{self.study.path} holds no study (no study.json); give the folder named by --out"
-            )
+            raise self.study.absent()
         return found
 
     def look(self) -> list[Glance]:

@@ -339,6 +339,15 @@ class StudyFolder:
         path = self.path / "study.json"
         return read_json(path) if path.exists() else None
 
+    def absent(self) -> StoreError:
+        """What is said where no study is: a single run's folder is often given for one."""
+        if (self.path / "config.json").is_file():
+            return StoreError(
+                f"{self.path} is one run's folder, not a study's; type: gradscape landscape {self.path} (or "
+                f"curvature, smoothness), or in Python gs.RunFolder({str(self.path)!r}).record()"
+            )
+        return StoreError(f"{self.path} holds no study (no study.json); give the folder named by --out")
+
     def ask(self, asked: Mapping[str, Any]) -> None:
         """Write `study.json` unless it says so already: the study's name, preset, seeds, notes, `roles`."""
         make_folder(self.path)
@@ -370,7 +379,7 @@ class StudyFolder:
         """
         asked = self.asked()
         if asked is None:
-            raise StoreError(f"{self.path} holds no study (no study.json); give the folder named by --out")
+            raise self.absent()
         roles = {role: tuple(identities) for role, identities in asked.pop("roles").items()}
         identities = dict.fromkeys(identity for chosen in roles.values() for identity in chosen)
         folders = [self.run(identity) for identity in identities]
