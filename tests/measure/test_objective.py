@@ -104,7 +104,9 @@ def test_parameters_that_can_have_no_gradient_are_named() -> None:
         Objective(model, cross_entropy, (torch.randn(4, 3), torch.arange(4) % 2))
     with pytest.raises(ConfigError, match="weight is complex: only real parameters"):
         Objective(nn.Linear(3, 2, dtype=torch.complex64), cross_entropy, torch.randn(4, 3))
-    with pytest.raises(ConfigError, match="weight has no shape yet: call the model on a batch once"):
+    with pytest.raises(
+        ConfigError, match="weight of LazyLinear has no shape yet: call the model on a batch once"
+    ):
         Objective(nn.LazyLinear(2), cross_entropy, torch.randn(4, 3))
     batches = tuple((torch.randn(4, 3), torch.arange(4) % 2) for _ in range(3))
     with pytest.raises(ConfigError, match=r"got 3 values; give .*, or several batches as a list"):

@@ -278,7 +278,7 @@ def test_a_model_that_cannot_be_copied_is_refused_in_words(
     name: str, make: Callable[[int, int], nn.Module], reason: str
 ) -> None:
     told = refusal(name, make(3, 3), torch.randn(4, 3))
-    assert told == f"{make.__name__} cannot be copied, so nothing was tried: {reason}"
+    assert told == f"{make.__name__} cannot be copied: {reason}"
 
 
 def test_what_has_nothing_to_draw_is_refused_and_parametrised_weights_are_left() -> None:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from gradscape.activations import ActivationHistory
-from gradscape.measure.batches import main_tensor, tensors
+from gradscape.measure.batches import main_tensor
+from gradscape.measure.containers import tensors
 from gradscape.measure.gradient_norms import local
 from gradscape.measure.subjects import plain
 from gradscape.measure.tracing import Running, layer_kind, numbered

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from gradscape.errors import ConfigError, GradscapeError, with_place
+from gradscape.measure.containers import as_plain, is_graph, is_record, mapped, tensors
 
 Loss = Callable[..., Tensor]
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]  # positional ones, and those by name
+FORMS = "(x, y), x, or a dict of the model's arguments"
 
 
 @dataclass(frozen=True)
@@ -19,34 +24,53 @@ class Batch:
     """What a model is called with, and what its loss needs besides.
 
     Attributes:
-        positional, named: the model's arguments.
+        given: the model's argument or arguments, x; with a loss that calls the model itself the whole batch.
         further: the loss's arguments after the model's output: the target, or the whole dict.
         size: N, the number of samples.
+        calling: the loss, where it is loss(model, batch).
     """
 
-    positional: tuple[Any, ...]
-    named: Mapping[str, Any]
+    given: Any
     further: tuple[Any, ...]
     size: int
+    calling: Loss | None = None
 
     @classmethod
-    def of(cls, batch: Any) -> Batch:
-        """From (x, y), x, or a dict of the model's arguments; x may be a tuple or a dict of several tensors.
+    def of(cls, batch: Any, model: nn.Module | None = None, loss: Loss | None = None) -> Batch:
+        """Take a batch apart: (x, y), x, or a dict of the model's arguments.
+
+        x is a tensor, or several in a tuple, list or dict, which are the model's arguments if its signature
+        takes them so, and else one argument. A tuple of one, (x,), is always one argument, whatever x is. Of
+        three values or more the model has as many as its signature takes, where only one number fits, and
+        the loss the others.
+
+        Args:
+            batch: as a user or a DataLoader gives it.
+            model: whose arguments it has; without it, three values are refused.
+            loss: if it is loss(model, batch), told by its first parameter's name or annotation, it gets the
+                batch as it is and calls the model itself.
 
         Raises:
             ConfigError: something else, or without a tensor that has samples.
         """
-        if isinstance(batch, tuple | list) and len(batch) == 2:
-            return arguments(batch[0], (batch[1],))
-        if isinstance(batch, Mapping):
-            return arguments(batch, (batch,))
-        if isinstance(batch, Tensor):
-            return arguments(batch, ())
-        given = f"{len(batch)} values" if isinstance(batch, tuple | list) else type(batch).__name__
-        raise ConfigError(f"batch: got {given}; give (x, y), x, or a dict of the model's arguments")
+        if isinstance(batch, Batch):
+            return batch
+        batch = mapped(batch, as_plain)
+        if loss is not None and takes_model(loss):
+            return cls(batch, (), samples(batch, None), loss)
+        x, further = split(batch, model)
+        return cls(x, further, samples(x, further[0] if further else None))
 
     def output(self, model: nn.Module) -> Any:
-        return model(*self.positional, **self.named)
+        """Return what the model makes of it; the loss itself where that is loss(model, batch)."""
+        if self.calling is not None:
+            return called(self.calling, model, (self.given,))
+        positional, named = self.arguments(model)
+        return model(*positional, **named)
+
+    def arguments(self, model: nn.Module) -> Arguments:
+        """Return what the model is called with."""
+        return arguments(self.given, model)
 
     def loss(self, loss: Loss | None, output: Any) -> Tensor:
         """The loss, one number that has a gradient; `output.loss` where none is given.
@@ -54,58 +78,127 @@ class Batch:
         Raises:
             ConfigError: it fails, is not one number, or nothing in it has a gradient.
         """
-        value = own_loss(output) if loss is None else called(loss, output, self.further)
+        value = self.number(loss, output)
+        if torch.is_grad_enabled() and not value.requires_grad:
+            raise ConfigError("loss: nothing in it has a gradient; train at least one parameter")
+        return value
+
+    def number(self, loss: Loss | None, output: Any) -> Tensor:
+        """The loss, which may be a constant."""
+        if self.calling is not None:
+            value = output
+        else:
+            value = own_loss(output) if loss is None else called(loss, output, self.further)
         if not isinstance(value, Tensor) or value.numel() != 1:
             got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
             raise ConfigError(f"loss: returned {got}; it must be a tensor of one number, as of .mean()")
-        if torch.is_grad_enabled() and not value.requires_grad:
-            raise ConfigError("loss: nothing in it has a gradient; train at least one parameter")
         return value
 
     def part(self, first: int, count: int) -> Batch:
         """So many samples, or those that are left, without the others."""
         count = min(count, self.size - first)
 
-        def cut(value: Any) -> Any:
-            if isinstance(value, Mapping):
-                return {name: cut(each) for name, each in value.items()}
-            axis = sample_axis(value, self.size) if isinstance(value, Tensor) else None
+        def cut(value: Tensor) -> Tensor:
+            axis = sample_axis(value, self.size)
             return value if axis is None else value.narrow(axis, first, count)
 
-        further = tuple(cut(value) for value in self.further)
-        return replace(self.mapped(cut), further=further, size=count)
+        return replace(self.mapped(cut), further=mapped(self.further, cut), size=count)
 
     def differentiable(self) -> tuple[Batch, Tensor | None]:
         """The batch with its first floating tensor as one that gradients reach, and that tensor."""
         sources: list[Tensor] = []
 
-        def free(value: Any) -> Any:
-            if sources or not isinstance(value, Tensor) or not value.is_floating_point():
+        def free(value: Tensor) -> Tensor:
+            if sources or not value.is_floating_point():
                 return value
             sources.append(value.detach().clone().requires_grad_())
             return sources[0].clone()  # not the leaf itself: a layer may work in place
 
         return self.mapped(free), sources[0] if sources else None
 
-    def mapped(self, change: Callable[[Any], Any]) -> Batch:
-        named = {name: change(value) for name, value in self.named.items()}
-        return replace(self, positional=tuple(change(value) for value in self.positional), named=named)
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return replace(self, given=mapped(self.given, change))
 
 
-def arguments(x: Any, further: tuple[Any, ...]) -> Batch:
-    """Of one tensor, several in a tuple, or several by name."""
-    named = dict(x) if isinstance(x, Mapping) else {}
-    positional = () if named else tuple(x) if isinstance(x, tuple | list) else (x,)
-    found = [t for t in tensors([*positional, *named.values()]) if t.dim()]
-    if not found:
+def split(batch: Any, model: nn.Module | None) -> tuple[Any, tuple[Any, ...]]:
+    """Return the model's part of a batch and what its loss is given besides."""
+    if isinstance(batch, Tensor | PackedSequence):
+        return batch, ()
+    if isinstance(batch, tuple | list):
+        if len(batch) == 2:
+            return batch[0], (batch[1],)
+        if len(batch) > 2 and model is not None:
+            return several(tuple(batch), model)
+    elif isinstance(batch, Mapping) or is_record(batch) or is_graph(batch):
+        return batch, (batch,)
+    got = f"{len(batch)} values" if isinstance(batch, tuple | list) else type(batch).__name__
+    raise ConfigError(f"batch: got {got}; give {FORMS}")
+
+
+def several(values: tuple[Any, ...], model: nn.Module) -> tuple[Any, tuple[Any, ...]]:
+    """Return the first so many values, which the model takes, and the others, which its loss is given."""
+    fit = [count for count in range(1, len(values)) if fits(model, (values[:count], {}))]
+    if len(fit) != 1:
+        takes = f"takes {' or '.join(map(str, fit))} of them" if fit else "takes no number of them"
+        raise ConfigError(
+            f"batch: got {len(values)} values, and {type(model).__name__} {takes}; give ((x1, x2), y), or a "
+            "loss(model, batch) that calls the model itself"
+        )
+    return values[: fit[0]], values[fit[0] :]
+
+
+def arguments(x: Any, model: nn.Module) -> Arguments:
+    """Return x taken apart where the model's signature takes that, and else as one argument.
+
+    A named tuple, such as a packed sequence, is one argument first of all.
+    """
+    if isinstance(x, Mapping):
+        apart: Arguments = ((), dict(x))
+    elif isinstance(x, tuple | list):
+        apart = (tuple(x), {})
+    else:
+        return (x,), {}
+    whole: Arguments = ((x,), {})
+    first, second = (whole, apart) if hasattr(x, "_fields") else (apart, whole)
+    return second if not fits(model, first) and fits(model, second) else first
+
+
+def fits(model: nn.Module, given: Arguments) -> bool:
+    """Whether the signature of a model's `forward` takes these arguments."""
+    try:
+        inspect.signature(model.forward).bind(*given[0], **given[1])
+    except TypeError:
+        return False
+    except ValueError:  # it tells no signature
+        return True
+    return True
+
+
+def takes_model(loss: Loss) -> bool:
+    """Whether a loss is loss(model, batch): its first parameter is called `model`, or annotated as one."""
+    try:
+        first = next(iter(inspect.signature(loss).parameters.values()), None)
+    except (TypeError, ValueError):
+        return False
+    if first is None:
+        return False
+    kind = first.annotation
+    if isinstance(kind, type) and issubclass(kind, nn.Module):
+        return True
+    return first.name == "model" or str(kind).rpartition(".")[2] == "Module"
+
+
+def samples(x: Any, target: Any) -> int:
+    """N: the length of the first tensor that has axes, or of labels that count one of its first two."""
+    found = next((t for t in tensors(x) if t.dim()), None)
+    if found is None:
         raise ConfigError(f"batch: no tensor with samples in {type(x).__name__}; give (x, y), x or a dict")
-    size = found[0].shape[0]
+    size = int(x.batch_sizes[0]) if isinstance(x, PackedSequence) else found.shape[0]
     if not size:
-        raise ConfigError(f"batch: {described(found[0])} has no samples; give one at least")
-    target = further[0] if further else None
-    if isinstance(target, Tensor) and target.dim() == 1 and len(target) in found[0].shape[:2]:
-        size = len(target)  # also where time comes first
-    return Batch(positional, named, further, size)
+        raise ConfigError(f"batch: {described(found)} has no samples; give one at least")
+    if isinstance(target, Tensor) and target.dim() == 1 and len(target) in found.shape[:2]:
+        return len(target)  # also where time comes first
+    return size
 
 
 def own_loss(output: Any) -> Any:
@@ -123,18 +216,6 @@ def called(loss: Loss, output: Any, further: tuple[Any, ...]) -> Any:
     except Exception as error:
         given = ", ".join(described(value) for value in (output, *further))
         raise ConfigError(f"loss: failed on ({given}): {with_place(error)}") from error
-
-
-def tensors(value: Any) -> Iterator[Tensor]:
-    """Every tensor in a value of tuples, lists, mappings and objects with `data` of packed sequences."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from tensors(each)
-    elif isinstance(value, tuple | list):
-        for each in value:
-            yield from tensors(each)
 
 
 def main_tensor(value: Any) -> Tensor | None:
@@ -156,10 +237,10 @@ def described(value: Any) -> str:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside torch.compile and DistributedDataParallel, whose layers can be seen."""
+    """The module inside torch.compile, DistributedDataParallel and DataParallel, whose layers can be seen."""
     while True:
         inner = getattr(model, "_orig_mod", None)
-        if inner is None and isinstance(model, torch.nn.parallel.DistributedDataParallel):
+        if inner is None and isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
             inner = model.module
         if not isinstance(inner, nn.Module):
             return model

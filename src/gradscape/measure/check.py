@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,13 +16,16 @@ from torch.optim import Optimizer
 from gradscape.arguments import typed
 from gradscape.checked import EFFECTS, FELL, UNMOVED, CheckRecord, Trial
 from gradscape.diagnosis import Evidence, Finding, gravest_first
-from gradscape.errors import ConfigError, brief, first_line
+from gradscape.errors import ConfigError, GradscapeError, brief, first_line
 from gradscape.history import FlowHistory
 from gradscape.measure.advice import options, without_contradiction
+from gradscape.measure.as_found import AsFound, standing_in
 from gradscape.measure.batches import Batch, Loss, main_tensor, unwrapped
+from gradscape.measure.copying import copied
 from gradscape.measure.diagnose import diagnose, place_among
 from gradscape.measure.gradient_flow import parameters_and_kinds
-from gradscape.measure.remedies import REMEDIES, Applied, copied
+from gradscape.measure.leaves import refuse_own, same_gradients, told_of_backward
+from gradscape.measure.remedies import REMEDIES, Applied
 from gradscape.measure.signal import made, signal
 from gradscape.measure.signal_rules import signal_findings
 from gradscape.measure.tracing import Trace, layer_kind
@@ -76,11 +80,13 @@ def check(
     model = unwrapped(make_model) if isinstance(make_model, nn.Module) else first_made(make_model)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError(f"make_model: {type(model).__name__} has no parameter to train")
-    steps = Steps(Batch.of(batch), loss, optimizer, confirm or STEPS)
+    given = Batch.of(batch, model, loss)
+    own = Original(model) if isinstance(make_model, nn.Module) else None
+    steps = Steps(given, loss, optimizer, confirm or STEPS, own)
     as_is, band = untreated(make_model, steps)
     tried: list[Trial] = []
     if remedies:
-        tried = [attempt(name, model, batch, steps) for name in REMEDIES] + [smaller_eps(model, steps)]
+        tried = [attempt(name, model, given, steps) for name in REMEDIES] + [smaller_eps(model, steps)]
         tried = [replace(trial, effect=effect(trial, as_is, band)) for trial in tried]
     assert as_is.diagnosis is not None
     of_signal = signal_findings(measured, norm=any(layer_kind(m) == "norm" for m in model.modules()))
@@ -185,15 +191,24 @@ def check_on_noise(make_model: Callable[[], nn.Module], shape: Sequence[int], **
 
 @dataclass(frozen=True)
 class Steps:
-    """Real steps on one batch, the same for the model and for every remedy."""
+    """Real steps on one batch, the same for the model and for every remedy.
+
+    Attributes:
+        own: the user's module, where one was given.
+    """
 
     batch: Batch
     loss: Loss | None
     optimizer: MakeOptimizer
     count: int
+    own: Original | None = None
 
     def trial(self, name: str, what: str, model: nn.Module, seed: int = 0) -> Trial:
-        """Train a copy, watched."""
+        """Train a copy, watched.
+
+        Raises:
+            ConfigError: a step fails, or no gradient reaches any of the copy's parameters.
+        """
         with random_state():
             torch.manual_seed(seed)
             stepper = made_by(self.optimizer, model)
@@ -201,11 +216,37 @@ class Steps:
             with watch(model, stepper, every=1, capacity=max(self.count, 2)) as flow, torch.enable_grad():
                 for _ in range(self.count):
                     stepper.zero_grad()
-                    value = self.batch.loss(self.loss, self.batch.output(model))
-                    value.backward()  # type: ignore[no-untyped-call]
-                    stepper.step()
-                    losses.append(float(value.detach()))
+                    losses.append(self.backward(model))
+                    try:
+                        stepper.step()
+                    except Exception as error:  # of any kind: it is the user's choice
+                        made = type(stepper).__name__
+                        raise ConfigError(
+                            f"optimizer: {made} fails: {first_line(error)}; give another as optimizer="
+                        ) from error
         return Trial(name, what, diagnose(flow), span(flow.history()), tuple(losses))
+
+    def backward(self, model: nn.Module) -> float:
+        """The loss of a copy, whose gradients alone are made.
+
+        Raises:
+            ConfigError: it reaches none of the copy's parameters, or the original's from elsewhere than that.
+        """
+        output = self.batch.output(model)
+        if self.own is None:
+            value = self.batch.loss(self.loss, output)
+        else:
+            with self.own.standing_at(model):
+                value = self.batch.loss(self.loss, output)
+            refuse_own(value, self.own.names)
+        with same_gradients(value, model), told_of_backward():
+            value.backward()  # type: ignore[no-untyped-call]
+        if all(parameter.grad is None for parameter in model.parameters()):
+            raise ConfigError(
+                f"loss: no gradient reaches any parameter of {type(model).__name__}: look for detach(), "
+                "no_grad() or argmax() between them and the loss"
+            )
+        return float(value.detach())
 
 
 def made_by(make: MakeOptimizer, model: nn.Module) -> Optimizer:
@@ -224,11 +265,31 @@ def made_by(make: MakeOptimizer, model: nn.Module) -> Optimizer:
     return made
 
 
-def attempt(name: str, model: nn.Module, batch: Any, steps: Steps) -> Trial:
+class Original:
+    """The user's module, whose copies are trained: a loss that reads its parameters is to read a copy's."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.found = model, AsFound(model)
+        self.names = {id(p): name for name, p in model.named_parameters()}
+
+    def standing_at(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Have the parameters and buffers of a copy in the place of its own, where names and shapes agree."""
+        theirs, mine = (
+            {**dict(m.named_parameters()), **dict(m.named_buffers())} for m in (model, self.model)
+        )
+        alike = {n: t for n, t in theirs.items() if n in mine and mine[n].shape == t.shape}
+        return standing_in(self.model, alike, self.found)
+
+
+def attempt(name: str, model: nn.Module, batch: Batch, steps: Steps) -> Trial:
     applied = REMEDIES[name](model, batch)
     if not isinstance(applied, Applied):
         return Trial(name, applied, None, math.nan, ())
-    return steps.trial(name, applied.what, applied.model)
+    try:
+        return steps.trial(name, applied.what, applied.model)
+    except Exception as error:  # of any kind: what the remedy made does not train
+        told = str(error) if isinstance(error, GradscapeError) else first_line(error)
+        return Trial(name, told, None, math.nan, ())
 
 
 def smaller_eps(model: nn.Module, steps: Steps) -> Trial:

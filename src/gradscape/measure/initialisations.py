@@ -38,10 +38,29 @@ def redraw(model: nn.Module, draw: Callable[[Tensor], object]) -> tuple[int, int
     return drawn, left
 
 
+def orthogonal_(weight: Tensor) -> None:
+    """Draw an orthogonal matrix, (outputs, everything else), in float32 at least: in less there is no QR."""
+    exact = torch.promote_types(weight.dtype, torch.float32)
+    with torch.no_grad():
+        weight.copy_(nn.init.orthogonal_(torch.empty_like(weight, dtype=exact)))
+
+
+def is_map(module: nn.Module) -> bool:
+    """Whether a layer is a convolution or a linear one, transformers' Conv1D among them."""
+    return isinstance(module, (*CONV, nn.Linear)) or is_transposed(module)
+
+
+def is_transposed(module: nn.Module) -> bool:
+    """Whether it is transformers' Conv1D: a linear layer whose weight is (inputs, outputs)."""
+    return type(module).__name__ == "Conv1D" and isinstance(getattr(module, "weight", None), Tensor)
+
+
 def weights_of(module: nn.Module) -> Iterator[Tensor]:
     """Views of a layer's own weights, (outputs, inputs, …) each."""
     if isinstance(module, (*CONV, nn.Linear)):
         yield module.weight
+    elif is_transposed(module):
+        yield cast(Tensor, module.weight).T
     elif isinstance(module, nn.RNNBase | nn.RNNCellBase):
         for name, parameter in module.named_parameters(recurse=False):
             if "weight" in name:
@@ -95,7 +114,7 @@ def unit_variance(model: nn.Module, batch: Batch) -> tuple[int, list[str]]:
             part /= variance**0.5
         return output.div(variance**0.5)
 
-    layers = {name: m for name, m in model.named_modules() if isinstance(m, (*CONV, nn.Linear))}
+    layers = {name: m for name, m in model.named_modules() if is_map(m)}
     scales = {id(m): found for m in layers.values() if (found := scales_of(m))}
     names = {id(m): name for name, m in layers.items() if id(m) in scales}
     with hooked([m for m in layers.values() if id(m) in names], hook):

@@ -17,10 +17,11 @@ from gradscape.errors import ConfigError, brief, cut, nearest
 from gradscape.landscaped import LandscapeRecord
 from gradscape.measure.adaptive import levels_of
 from gradscape.measure.batches import Loss
+from gradscape.measure.containers import tensors
 from gradscape.measure.curvature import Clock, Report
 from gradscape.measure.keeping import Kept, digest
 from gradscape.measure.objective import Objective
-from gradscape.measure.plane import Plane, State
+from gradscape.measure.plane import State
 from gradscape.measure.planning import KINDS, Asked, Directions, plan
 from gradscape.measure.sampling import shuffled, taken_apart
 from gradscape.measure.surface import Crew, Metric, NormStatistics, Value, Walker
@@ -114,12 +115,12 @@ def landscape(
     if apart is None and bn != "batch":
         objective = shuffled(objective, seed)
     asked = plan(objective, directions, dims, points, span, pairs, orthogonal, through, path, seed)
-    measures = dict(metrics) if metrics is not None else default_metrics(objective)
+    output, lends = first_look(objective)
+    measures = dict(metrics) if metrics is not None else default_metrics(objective, output)
     if wrong := [name for name, metric in measures.items() if not callable(metric)]:
         raise ConfigError(f"metrics: {cut(wrong[0])} is no function of output and y")
-    count = workers or (1 if objective.start[0].is_cuda else torch.get_num_threads())
-    _ = objective.batches  # cut before there are threads
-    walkers = [Walker(objective, asked.planes[0], bn, measures, bf16, apart) for _ in range(count)]
+    count = 1 if lends else workers or (1 if objective.start[0].is_cuda else torch.get_num_threads())
+    walkers = [Walker(objective, asked.planes[0], bn, measures, bf16, apart, lends) for _ in range(count)]
     crew = Crew(walkers, clock.carry_on)
     middle = told_first(walkers[0], asked, clock, count, report)
     kept = (
@@ -208,16 +209,30 @@ def check_settings(
         raise ConfigError(f"time_limit: {time_limit} is not a number of seconds; give one above 0")
 
 
-def default_metrics(objective: Objective) -> dict[str, Metric]:
+def first_look(objective: Objective) -> tuple[Any, bool]:
+    """The output on the first batch, and whether the loss uses the model besides.
+
+    Raises:
+        ConfigError: the batch does not fit, the loss fails, or wants gradients, which there are none of.
+    """
+    try:
+        return objective.first_look()
+    except ConfigError as error:
+        if "does not require grad" in str(error):
+            raise ConfigError(
+                "loss: wants a gradient, and a landscape makes none; give one computed from the output alone"
+            ) from error
+        raise
+
+
+def default_metrics(objective: Objective, output: Any) -> dict[str, Metric]:
     """Accuracy, where outputs are (N, classes) and targets their numbers."""
-    batch = objective.whole[0]
+    batch = objective.batches[0]
     target = batch.further[0] if len(batch.further) == 1 else None
-    if not isinstance(target, Tensor) or target.dim() != 1 or target.is_floating_point():
+    if not isinstance(target, Tensor) or target.shape != (batch.size,) or target.is_floating_point():
         return {}
-    with torch.no_grad():
-        output = objective.output(batch.part(0, 2), objective.start)
     classifies = isinstance(output, Tensor) and output.dim() == 2 and output.shape[1] > 1
-    return {"accuracy": accuracy_of} if classifies else {}
+    return {"accuracy": accuracy_of} if classifies and len(output) == batch.size else {}
 
 
 def accuracy_of(output: Tensor, y: Tensor) -> Tensor:
@@ -228,7 +243,8 @@ def told_first(walker: Walker, asked: Asked, clock: Clock, workers: int, report:
     """The middle's value, and from its time what all will take."""
     walker.prepare()
     before = clock.spent
-    value = at_middle(walker, asked.planes[0])
+    walker.follow(asked.planes[0])
+    value = walker.at((0.0,) * len(asked.axes))
     each = clock.spent - before
     count = len(asked.planes) * math.prod(len(axis) for axis in asked.axes)
     limit = f", ended after {clock.limit:g} s" if clock.limit is not None else ""
@@ -239,32 +255,15 @@ def told_first(walker: Walker, asked: Asked, clock: Clock, workers: int, report:
     return value
 
 
-def at_middle(walker: Walker, plane: Plane) -> Value:
-    """The loss at the origin.
-
-    Raises:
-        ConfigError: it wants gradients, which there are none of.
-    """
-    walker.follow(plane)
-    try:
-        return walker.at((0.0,) * len(plane.directions))
-    except ConfigError as error:
-        if "does not require grad" in str(error):
-            raise ConfigError(
-                "loss: wants a gradient, and a landscape makes none; give one computed from the output alone"
-            ) from error
-        raise
-
-
 def identity(
     objective: Objective, asked: Asked, bn: str, bf16: bool, metrics: Mapping[str, Metric], walker: Walker
 ) -> dict[str, Any]:
     """What the points depend on."""
     places = [t for plane in asked.planes for pieces in (plane.origin, *plane.directions) for t in pieces]
-    given = [v for b in objective.whole for v in (*b.positional, *b.named.values(), *b.further)]
+    given = [v for b in objective.whole for v in tensors((b.given, b.further))]
     buffers = [b for _, b in objective.model.named_buffers()]
     return {
-        "tensors": digest([*places, *buffers, *(v for v in given if isinstance(v, Tensor))]),
+        "tensors": digest([*places, *buffers, *given]),
         "axes": [[float(axis[0]), float(axis[-1]), len(axis)] for axis in asked.axes],
         "surfaces": len(asked.planes),
         "bn": bn,

@@ -1,27 +1,29 @@
 """A loss as a function of a model's parameters, over fixed batches: what smoothness and curvature look at.
 
-The model's own tensors are never written, nor are its buffers: it is called with copies of them.
+The model's own tensors are never written, nor are its buffers: while a loss is evaluated, copies stand in
+their place, for the loss too, which may use the model.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader, SequentialSampler
 
 from gradscape.errors import ConfigError, brief
+from gradscape.measure.as_found import AsFound, standing_in
 from gradscape.measure.batches import Batch, Loss, unwrapped
+from gradscape.measure.containers import is_graph, is_record
+from gradscape.measure.leaves import leaves, refuse_own, told_of_backward
 from gradscape.measure.subjects import listed, plain
 from gradscape.measure.tracing import Trace, layer_kind, unwatched
-from gradscape.measure.untouched import random_state, same_buffers
+from gradscape.measure.untouched import random_state, refuse
 from gradscape.words import counted
 
 Statistics = Literal["batch", "running"]
@@ -36,9 +38,9 @@ class Objective:
     with in float32.
 
     Args:
-        model: a module; wrappers of torch.compile and DistributedDataParallel are taken off.
-        loss: loss(output, y), loss(output), or loss(output, dict) in turn; a tensor of one number. None for
-            a model whose output has a `loss`.
+        model: a module; wrappers of torch.compile, DistributedDataParallel and DataParallel are taken off.
+        loss: loss(output, y), loss(output), or loss(output, dict) in turn, or loss(model, batch); a tensor of
+            one number. None for a model whose output has a `loss`.
         batches: one batch, (x, y), x or a dict of the model's arguments, or several: a list, or a DataLoader,
             of which one pass is kept.
         bn: whether BatchNorm takes each batch's own statistics, as in training, or the running ones.
@@ -64,8 +66,11 @@ class Objective:
         found, self.notes = looked_at(self.model)
         self.names, self.start = tuple(found), tuple(laid_out(p) for p in found.values())
         self.size = sum(p.numel() for p in self.start)
-        self.normalised = any(layer_kind(module) == "norm" for module in self.model.modules())
-        self.whole = tuple(Batch.of(batch).mapped(widened) for batch in self.fixed(batches))
+        self.found, self.leaves_known = AsFound(self.model), False
+        self.own = {id(p): name for name, p in self.model.named_parameters()}
+        self.norms = [module for module in self.model.modules() if layer_kind(module) == "norm"]
+        given = [Batch.of(batch, self.model, loss) for batch in self.fixed(batches)]
+        self.whole = tuple(batch.mapped(laid_out) for batch in given)
 
     @property
     def samples(self) -> int:
@@ -102,17 +107,20 @@ class Objective:
 
     def fixed(self, batches: Any) -> list[Any]:
         """One or more batches, kept: what shuffles or augments is asked once."""
-        if isinstance(batches, tuple) and len(batches) != 2:
+        if type(batches) is tuple and len(batches) > 2 and all(isinstance(each, Tensor) for each in batches):
+            return [batches]
+        if type(batches) is tuple and len(batches) != 2:
             raise ConfigError(
                 f"batches: got {len(batches)} values; give (x, y), x, a dict, or several batches as a list"
             )
-        if isinstance(batches, Tensor | Mapping | tuple) or is_pair(batches):
+        if isinstance(batches, Tensor | Mapping | tuple) or is_pair(batches) or is_one(batches):
             return [batches]
         if not isinstance(batches, Iterable):
             raise ConfigError(
                 f"batches: got {type(batches).__name__}; give a batch, several, or a DataLoader"
             )
-        found = list(batches)
+        with random_state(), loader_state(batches):  # what a training's loader will draw stays
+            found = list(batches)
         if not found:
             raise ConfigError("batches: there is none; give one at least")
         if isinstance(batches, DataLoader):
@@ -123,32 +131,57 @@ class Objective:
     def parts(self, batch: Batch) -> list[Batch]:
         """A batch in parts of which its loss is the mean; whole where it is not, or samples act together."""
         on_cpu = all(tensor.device.type == "cpu" for tensor in self.start)
-        if batch.size <= CACHED or not on_cpu or (self.normalised and self.bn == "batch"):
+        if batch.size <= CACHED or not on_cpu or (self.norms and self.bn == "batch"):
             return [batch]
         whole = float(self.evaluate(batch, self.start))
-        cut = [batch.part(first, CACHED) for first in range(0, batch.size, CACHED)]
-        mean = sum(part.size / batch.size * float(self.evaluate(part, self.start)) for part in cut)
+        try:
+            cut = [batch.part(first, CACHED) for first in range(0, batch.size, CACHED)]
+            mean = sum(part.size / batch.size * float(self.evaluate(part, self.start)) for part in cut)
+        except Exception:  # of any kind: a graph, offsets or labels that count samples cannot be cut
+            return [batch]
         return cut if abs(mean - whole) <= SAME * abs(whole) else [batch]
+
+    @contextmanager
+    def at(self, parameters: Sequence[Tensor]) -> Iterator[None]:
+        """Have the model stand at these parameters, as it is measured, until the block ends.
+
+        Backward passes belong inside: activation checkpoints call the model again.
+        """
+        values = self.others() | dict(zip(self.names, parameters, strict=True))
+        with standing_in(self.model, values, self.found), random_state(), unwatched():
+            torch.manual_seed(0)
+            for module in self.model.modules():
+                module.training = False
+                if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+                    module.sparse = False  # a sparse gradient has no derivative
+            for module in self.norms:
+                module.training = self.bn == "batch"
+            yield
 
     def evaluate(self, batch: Batch, parameters: Sequence[Tensor]) -> Tensor:
         """The loss of one batch, differentiable in these parameters."""
-        return self.loss_of(batch, self.output(batch, parameters))
+        with self.at(parameters):
+            return self.value(batch)
 
-    def output(self, batch: Batch, parameters: Sequence[Tensor]) -> Any:
-        """What the model makes of a batch.
+    def value(self, batch: Batch) -> Tensor:
+        """The loss of one batch, where the model stands.
+
+        Raises:
+            ConfigError: it fails, or reads the model's own parameters from elsewhere than the model.
+        """
+        return self.loss_of(batch, self.output(batch))
+
+    def output(self, batch: Batch) -> Any:
+        """What the model makes of a batch, where it stands.
 
         Raises:
             ConfigError: it fails; names the layer, what it was given and what it wants.
         """
-        values = self.others() | dict(zip(self.names, parameters, strict=True))
-        with as_measured(self.model, self.bn), random_state():
-            torch.manual_seed(0)
-            try:
-                with unwatched():
-                    return functional_call(self.model, values, batch.positional, dict(batch.named))
-            except Exception:  # of any kind
-                self.explain(batch)
-                raise
+        try:
+            return batch.output(self.model)
+        except Exception:  # of any kind
+            self.explain(batch)
+            raise
 
     def explain(self, batch: Batch) -> None:
         """Pass a batch that fails through the model by layers, which tells where it does.
@@ -156,17 +189,53 @@ class Objective:
         Raises:
             ConfigError: names the layer, what it was given and what it wants.
         """
-        with torch.no_grad(), same_buffers(self.model), Trace(self.model, lambda *_: None) as trace:
+        with torch.no_grad(), Trace(self.model, lambda *_: None) as trace:
             trace.forward(batch)
 
     def loss_of(self, batch: Batch, output: Any) -> Tensor:
-        return batch.loss(self.loss, output)
+        """The loss of an output, where the model stands."""
+        value = self.told(batch, output, batch.loss)
+        if value.requires_grad and not self.leaves_known:
+            refuse_own(value, self.own)
+            self.leaves_known = True
+        return value
+
+    def first_look(self) -> tuple[Any, bool]:
+        """What the model makes of the first batch, and whether the loss reads the model's parameters besides.
+
+        Raises:
+            ConfigError: the batch does not fit, the loss fails, or reads them from elsewhere than the model.
+        """
+        batch = self.batches[0]
+        with torch.no_grad(), self.at(self.start):
+            output = self.output(batch)
+        free = [p.detach().requires_grad_() for p in self.start]
+        with torch.enable_grad(), self.at(free):
+            value = self.told(batch, output, batch.number)
+        refuse_own(value, self.own)
+        ids = {id(p) for p in free}
+        return output, any(id(leaf) in ids for leaf in leaves(value))
+
+    def told(self, batch: Batch, output: Any, evaluate: Callable[[Loss | None, Any], Tensor]) -> Tensor:
+        """A loss, or in one line why it fails: also that it works in train mode alone."""
+        try:
+            return evaluate(self.loss, output)
+        except ConfigError as error:
+            try:
+                with torch.no_grad():
+                    batch.number(self.loss, batch.output(self.model.train()))
+            except Exception:  # of any kind: the mode is not why
+                raise error from error.__cause__
+            raise ConfigError(
+                "loss: works on the model's output in train mode alone, and this is measured in eval mode: "
+                "give a loss(model, batch) that calls model.train(), and then the model"
+            ) from error
 
     def others(self) -> dict[str, Tensor]:
         """Copies of what has no gradient: buffers, which a pass may write, and what is frozen."""
         mine = set(self.names)
-        frozen = {n: widened(p.detach()) for n, p in self.model.named_parameters() if n not in mine}
-        return frozen | {name: widened(b.detach().clone()) for name, b in self.model.named_buffers()}
+        frozen = {n: laid_out(p) for n, p in self.model.named_parameters() if n not in mine}
+        return frozen | {name: laid_out(b.detach().clone()) for name, b in self.model.named_buffers()}
 
     def gradient(self, parameters: Sequence[Tensor] | None = None) -> tuple[float, Tensor]:
         """The loss, and its gradient as one vector."""
@@ -181,9 +250,10 @@ class Objective:
     def gradient_of(self, batch: Batch, parameters: Sequence[Tensor]) -> tuple[float, Tensor]:
         """The loss of one batch, and its gradient as one vector."""
         given = [p.detach().requires_grad_() for p in parameters]
-        with torch.enable_grad(), recurrent_backward(self.model, given[0].device):
-            value = self.evaluate(batch, given)
-            found = torch.autograd.grad(value, given, materialize_grads=True)
+        with self.at(given), torch.enable_grad(), recurrent_backward(self.model, given[0].device):
+            value = self.value(batch)
+            with told_of_backward():
+                found = torch.autograd.grad(value, given, materialize_grads=True)
         return float(value.detach()), self.vector(found)
 
     def vector(self, parts: Sequence[Tensor]) -> Tensor:
@@ -203,10 +273,9 @@ class Objective:
 
 def looked_at(model: nn.Module) -> tuple[dict[str, nn.Parameter], list[str]]:
     """The parameters that have a gradient, by name, and what is to be said of all."""
+    refuse(model)
     everyone = dict(model.named_parameters())
     for name, parameter in everyone.items():
-        if is_lazy(parameter):
-            raise ConfigError(f"{name} has no shape yet: call the model on a batch once, first")
         if parameter.is_complex():
             raise ConfigError(f"{name} is complex: only real parameters can be looked at here")
         if parameter.is_inference():
@@ -232,37 +301,31 @@ def recurrent_backward(model: nn.Module, device: torch.device) -> Iterator[None]
         yield
 
 
+@contextmanager
+def loader_state(batches: Any) -> Iterator[None]:
+    """Leave a loader's own generators as found."""
+    places = (batches, getattr(batches, "sampler", None))
+    held = {id(g): g for each in places if isinstance(g := getattr(each, "generator", None), torch.Generator)}
+    states = [(generator, generator.get_state()) for generator in held.values()]
+    try:
+        yield
+    finally:
+        for generator, state in states:
+            generator.set_state(state)
+
+
+def is_one(batches: Any) -> bool:
+    """Whether it is one batch, though it can be iterated over."""
+    return is_graph(batches) or is_record(batches)
+
+
 def is_pair(batches: Any) -> bool:
     """Whether a list is [x, y], as a DataLoader gives a batch."""
     return isinstance(batches, list) and len(batches) == 2 and all(isinstance(b, Tensor) for b in batches)
 
 
-@contextmanager
-def as_measured(model: nn.Module, bn: Statistics) -> Iterator[None]:
-    """Everything in eval mode, norms in train mode for a batch's own statistics; as found afterwards."""
-    found = [(module, module.training) for module in model.modules()]
-    try:
-        for module, _ in found:
-            module.training = bn == "batch" and layer_kind(module) == "norm"
-        yield
-    finally:
-        for module, training in found:
-            module.training = training
-
-
 def narrow(values: Tensor) -> bool:
     return values.is_floating_point() and values.element_size() < 4
-
-
-def widened(value: Any) -> Any:
-    """Any tensors in a batch's argument, those of less than 32 bits in float32."""
-    if isinstance(value, Tensor):
-        return laid_out(value.float() if narrow(value) else value)
-    if isinstance(value, Mapping):
-        return {name: widened(each) for name, each in value.items()}
-    if isinstance(value, tuple | list):
-        return tuple(widened(each) for each in value)
-    return value
 
 
 def laid_out(values: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from gradscape.errors import ConfigError
 from gradscape.machine import memory_free
 from gradscape.measure.batches import Batch
 from gradscape.measure.jacobian import twice_differentiable
+from gradscape.measure.leaves import told_of_backward
 from gradscape.measure.objective import Objective
 from gradscape.measure.second_order import Quick
 
@@ -67,8 +68,8 @@ class Products:
         parts = list(zip(self.objective.weights, self.objective.batches, strict=True))
         keep = True
         for number, (weight, batch) in enumerate(parts):
-            with counting_bytes() as taken:
-                linear = self.linear(batch)
+            with self.evaluating(), counting_bytes() as taken:
+                linear = self.part(batch)
             if not number:
                 keep = taken() * len(parts) < KEPT * room(self.gradient.device)
             self.loss += weight * linear.loss
@@ -85,25 +86,31 @@ class Products:
         """(size,) the matrix times a vector (size,)."""
         self.count += 1
         total, pieces = torch.zeros_like(vector), self.pieces(vector)
-        for place, (weight, batch) in enumerate(
-            zip(self.objective.weights, self.objective.batches, strict=True)
-        ):
-            linear = self.kept[place] if self.kept else self.linear(batch)
-            with told_of_second_derivatives():
+        parts = zip(self.objective.weights, self.objective.batches, strict=True)
+        with self.evaluating():
+            for place, (weight, batch) in enumerate(parts):
+                linear = self.kept[place] if self.kept else self.part(batch)
                 total += weight * flat(linear.times(pieces, bool(self.kept)))
         return total
 
-    def linear(self, batch: Batch) -> Linear:
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """The model as it is measured, by operations that have second derivatives, or a line on what has none.
+
+        Products of a graph that is kept are made within it too: activation checkpoints call the model again.
+        """
         with (
+            told_of_backward(),
             told_of_second_derivatives(),
+            self.objective.at(self.parameters),
             torch.enable_grad(),
             twice_differentiable(self.objective.model),
             Quick(),
         ):
-            return self.part(batch)
+            yield
 
     def hessian(self, batch: Batch) -> Linear:
-        loss = self.objective.evaluate(batch, self.parameters)
+        loss = self.objective.value(batch)
         gradient = torch.autograd.grad(loss, self.looked_at, create_graph=True, materialize_grads=True)
         refuse_dead_ends(gradient)
 
@@ -113,8 +120,8 @@ class Products:
         return Linear(loss, gradient, times)
 
     def gauss_newton(self, batch: Batch) -> Linear:
-        output = self.objective.output(batch, self.parameters)
-        if not isinstance(output, Tensor) or self.objective.loss is None:
+        output = self.objective.output(batch)
+        if not isinstance(output, Tensor) or self.objective.loss is None or batch.calling is not None:
             raise ConfigError("matrix: 'ggn' needs a model whose output is a tensor, and loss(output, y)")
         free = output.detach().requires_grad_()
         loss = self.objective.loss_of(batch, free)
@@ -179,7 +186,7 @@ def counting_bytes() -> Iterator[Callable[[], int]]:
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         seen[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # the tensor itself would be held by its own graph, and that by it, for good
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         yield lambda: sum(seen.values())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
+
+from gradscape.measure.initialisations import is_transposed
 
 
 class Around(nn.Module):
@@ -44,8 +46,8 @@ class NormAfter(Around):
 class SkipAround(Around):
     """x + f(x), where f keeps the shape (He et al. 2016, eq. 1)."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.inner(x.clone())  # a copy: the block may begin in place
+    def forward(self, x: Tensor, **named: Any) -> Tensor:
+        out: Tensor = x + self.inner(x.clone(), **named)  # a copy: the block may begin in place
         return out
 
 
@@ -63,4 +65,7 @@ def norm_for(layer: nn.Module) -> nn.Module | None:
             return norm(layer.out_channels).to(layer.weight.device, layer.weight.dtype)
     if isinstance(layer, nn.Linear):
         return nn.LayerNorm(layer.out_features).to(layer.weight.device, layer.weight.dtype)
+    if is_transposed(layer):
+        weight = cast(Tensor, layer.weight)
+        return nn.LayerNorm(weight.shape[1]).to(weight.device, weight.dtype)
     return None

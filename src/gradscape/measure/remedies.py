@@ -10,7 +10,6 @@ The model itself, its hooks and all random numbers stay as they are.
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +21,8 @@ from torch import nn
 
 from gradscape.errors import ConfigError, GradscapeError, first_line
 from gradscape.measure.batches import Batch, unwrapped
-from gradscape.measure.initialisations import redraw, slope_of, unit_variance
+from gradscape.measure.copying import copied
+from gradscape.measure.initialisations import orthogonal_, redraw, slope_of, unit_variance
 from gradscape.measure.rebuilding import NormAfter, norm_for, put
 from gradscape.measure.skips import add_skips, skip_modules, traced
 from gradscape.measure.tracing import layer_kind, layers_in_order
@@ -57,31 +57,16 @@ def remedy(change: Callable[..., Applied]) -> Remedy:
         try:
             with random_state():
                 torch.manual_seed(seed)
-                given = Batch.of(batch)
+                given = Batch.of(batch, unwrapped(model))
                 applied = change(copied(unwrapped(model)), given, **options)
                 layers_in_order(applied.model, given)  # whether it runs
         except GradscapeError as error:
             return str(error)
+        except Exception as error:  # of any kind: one remedy's failure is no other's
+            return f"it fails: {first_line(error)}"
         return applied
 
     return tried
-
-
-def copied(model: nn.Module) -> nn.Module:
-    """A copy that shares nothing with the model.
-
-    Raises:
-        ConfigError: it cannot be copied.
-    """
-    name = type(model).__name__
-    try:
-        twin = copy.deepcopy(model)
-    except Exception as error:
-        raise ConfigError(f"{name} cannot be copied, so nothing was tried: {first_line(error)}") from error
-    mine = {id(tensor) for tensor in [*model.parameters(), *model.buffers()]}
-    if any(id(tensor) in mine for tensor in [*twin.parameters(), *twin.buffers()]):
-        raise ConfigError(f"{name} cannot be copied, so nothing was tried: its copy shares its weights")
-    return twin
 
 
 @remedy
@@ -102,13 +87,13 @@ def glorot(model: nn.Module, batch: Batch) -> Applied:
 @remedy
 def orthogonal(model: nn.Module, batch: Batch) -> Applied:
     """Orthogonal matrices, a kernel as (outputs, everything else) (Saxe et al. 2014)."""
-    return Applied(model, f"orthogonal initialisation of {drawn(model, nn.init.orthogonal_)}")
+    return Applied(model, f"orthogonal initialisation of {drawn(model, orthogonal_)}")
 
 
 @remedy
 def lsuv(model: nn.Module, batch: Batch) -> Applied:
     """Orthogonal weights, then each output scaled to variance 1 on the batch (Mishkin & Matas 2016)."""
-    drawn(model, nn.init.orthogonal_)
+    drawn(model, orthogonal_)
     scaled, failed = unit_variance(model, batch)
     if not scaled:
         raise ConfigError("lsuv: no convolution or linear layer's output varies on the batch")
@@ -131,13 +116,14 @@ def drawn(model: nn.Module, draw: Callable[[Any], object]) -> str:
 @remedy
 def norm(model: nn.Module, batch: Batch) -> Applied:
     """BatchNorm after each convolution, LayerNorm after each linear one; not the last, nor before a norm."""
-    order = [(n, m) for n, m, _ in layers_in_order(model, batch) if not isinstance(m, nn.Identity)]
-    kinds = [layer_kind(module) for _, module in order]
-    follows = {id(m): kind for (_, m), kind in zip(order[:-1], kinds[1:], strict=True)}
-    last = next((m for _, m in reversed(order) if norm_for(m) is not None), None)
+    order = called_in_order(model, batch)
+    follows = dict(zip(map(id, order[:-1]), order[1:], strict=True))
+    last = next((m for m in reversed(order) if norm_for(m) is not None), None)
     done: dict[int, str] = {}
-    for _, layer in order:
-        made = None if layer is last or follows.get(id(layer)) == "norm" else norm_for(layer)
+    for layer in order:
+        after = follows.get(id(layer))
+        normed = after is not None and layer_kind(after) == "norm"
+        made = None if layer is last or normed else norm_for(layer)
         if made is not None and id(layer) not in done:
             done[id(layer)] = type(made).__name__
             put(model, layer, NormAfter(layer, made))
@@ -146,6 +132,20 @@ def norm(model: nn.Module, batch: Batch) -> Applied:
     norms = Counter(done.values())
     told = " and ".join(f"{norm} after {counted(number, 'layer')}" for norm, number in norms.items())
     return Applied(model, told + ", the last left as it was")
+
+
+def called_in_order(model: nn.Module, batch: Batch) -> list[nn.Module]:
+    """Layers in the order in which they are called, and norms that call others, such as an activation."""
+    layers = {id(m) for _, m, _ in layers_in_order(model, batch) if not isinstance(m, nn.Identity)}
+    order: list[nn.Module] = []
+    marked = [m for m in model.modules() if id(m) in layers or layer_kind(m) == "norm"]
+    handles = [m.register_forward_pre_hook(lambda module, _: order.append(module)) for m in marked]
+    try:
+        layers_in_order(model, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return order
 
 
 @remedy

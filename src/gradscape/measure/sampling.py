@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradscape.measure.batches import Batch, Loss, sample_axis, tensors
+from gradscape.measure.batches import Batch, Loss, sample_axis
+from gradscape.measure.containers import mapped, tensors
 from gradscape.measure.objective import Objective
 
 HANDFUL = 5  # of fewer no standard error is told: of two it is off by more than half every other time
@@ -30,13 +31,14 @@ def taken_apart(objective: Objective) -> Apart | None:
     loss = objective.loss
     batches = objective.batches
     alike = {
-        tuple(t.shape[1:] for t in tensors([*b.positional, *b.named.values(), *b.further])) for b in batches
+        tuple(t.shape[1:] for t in tensors((b.given, b.further))) for b in batches
     }
-    if loss is None or len(alike) > 1 or (objective.normalised and objective.bn == "batch"):
+    calls = any(batch.calling is not None for batch in batches)
+    if loss is None or calls or len(alike) > 1 or (objective.norms and objective.bn == "batch"):
         return None
     batch, found = batches[0], of_each(loss)
-    with torch.no_grad():
-        output = objective.output(batch, objective.start)
+    with torch.no_grad(), objective.at(objective.start):
+        output = objective.output(batch)
         if not all(
             isinstance(t, Tensor) and t.dim() and len(t) == batch.size for t in (output, *batch.further)
         ):
@@ -82,19 +84,22 @@ def parameters_of_call(function: Loss) -> Mapping[str, Any]:
 
 
 def shuffled(objective: Objective, seed: int) -> Objective:
-    """The same samples of every batch in random order."""
+    """The same samples in random order, of every batch that can be cut: nodes of a graph have their places."""
     generator = torch.Generator().manual_seed(seed)
-    return objective.changed(whole=tuple(in_random_order(batch, generator) for batch in objective.whole))
+    with torch.no_grad():
+        whole = tuple(
+            in_random_order(batch, generator) if len(objective.parts(batch)) > 1 else batch
+            for batch in objective.whole
+        )
+    return objective.changed(whole=whole)
 
 
 def in_random_order(batch: Batch, generator: torch.Generator) -> Batch:
     """A batch whose samples change places."""
     order = torch.randperm(batch.size, generator=generator)
 
-    def put(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {name: put(each) for name, each in value.items()}
-        axis = sample_axis(value, batch.size) if isinstance(value, Tensor) else None
+    def put(value: Tensor) -> Tensor:
+        axis = sample_axis(value, batch.size)
         return value if axis is None else value.index_select(axis, order.to(value.device))
 
-    return replace(batch.mapped(put), further=tuple(put(value) for value in batch.further))
+    return replace(batch.mapped(put), further=mapped(batch.further, put))

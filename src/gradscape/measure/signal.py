@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from gradscape.errors import ConfigError, first_line, with_place
 from gradscape.measure.batches import Batch, Loss, main_tensor, unwrapped
+from gradscape.measure.containers import tensors
 from gradscape.measure.functions import Functions
 from gradscape.measure.jacobian import Singular, singular_values, twice_differentiable
+from gradscape.measure.leaves import same_gradients
 from gradscape.measure.reading import Layer, Reader, weight_gradient
-from gradscape.measure.tracing import Running, Trace
+from gradscape.measure.tracing import Running, Trace, unwatched
 from gradscape.measure.units import moments
 from gradscape.measure.untouched import random_state, untouched
 from gradscape.signal import Jacobian, SignalRecord
@@ -55,12 +57,13 @@ def signal(
         raise ConfigError(f"seeds: {seeds} is not a number of seeds; give 1 or more")
     if jacobian_samples < 0:
         raise ConfigError(f"jacobian_samples: {jacobian_samples} is not allowed; give 0 or more")
-    given, runs = Batch.of(batch), []
+    runs = []
     for seed in range(1 if isinstance(model, nn.Module) else seeds):
         with random_state():
             torch.manual_seed(seed)
             network = unwrapped(model if isinstance(model, nn.Module) else made(model))
-            with untouched(network):
+            given = Batch.of(batch, network, loss)
+            with untouched(network), unwatched():
                 runs.append(measured(network, given, loss, jacobian_samples))
     return joined(runs, given, jacobian_samples)
 
@@ -100,18 +103,32 @@ def measured(model: nn.Module, batch: Batch, loss: Loss | None, jacobian_samples
     reader = Reader(batch.size)
     free, source = batch.differentiable()
     with torch.enable_grad():
-        with Trace(model, reader.seen) as trace, Functions(trace):
-            output = trace.forward(free)
+        try:
+            output = passed(model, free, reader)
+        except ConfigError:
+            if source is None:
+                raise
+            # Some models make their input one that has a gradient, which only the user's own can be made.
+            free, source, reader = batch, None, Reader(batch.size)
+            output = passed(model, free, reader)
         value = free.loss(loss, output)
-        value.backward()  # type: ignore[no-untyped-call]
+        with same_gradients(value, model):
+            value.backward()  # type: ignore[no-untyped-call]
     for layer in reader.layers:
         layer.weight_gradient = weight_gradient(layer.module)
     singular, notes = jacobian(model, batch, jacobian_samples)
     inputs = (math.nan, math.nan)
-    if source is not None:
-        first, second = moments(source, batch.size)
+    given = next((t for t in tensors(batch.given) if t.is_floating_point()), None)
+    if given is not None:
+        first, second = moments(given, batch.size)
         inputs = (float(first), float(second))
     return Run(reader.layers, reader.origin, float(value.detach()), inputs, singular, notes)
+
+
+def passed(model: nn.Module, batch: Batch, reader: Reader) -> Any:
+    """The output of a pass that is read."""
+    with Trace(model, reader.seen) as trace, Functions(trace):
+        return trace.forward(batch)
 
 
 UNKNOWN = Singular(math.nan, math.nan, math.nan, math.nan, "not measured")

@@ -15,7 +15,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from gradscape.errors import ConfigError, first_line
 from gradscape.measure.batches import Batch
 from gradscape.measure.functions import FUNCTIONS
-from gradscape.measure.initialisations import CONV
+from gradscape.measure.initialisations import CONV, is_map
 from gradscape.measure.rebuilding import SkipAround, put
 from gradscape.measure.tracing import hooked, layer_kind, layers_in_order
 from gradscape.measure.untouched import same_buffers
@@ -32,9 +32,10 @@ def traced(model: nn.Module, batch: Batch) -> fx.GraphModule:
     try:
         graph = fx.symbolic_trace(model)
         names = [node.target for node in graph.graph.nodes if node.op == "placeholder"]
-        named = [batch.named[str(name)] for name in names[len(batch.positional) :] if name in batch.named]
+        positional, by_name = batch.arguments(model)
+        named = [by_name[str(name)] for name in names[len(positional) :] if name in by_name]
         with torch.no_grad(), same_buffers(graph):
-            ShapeProp(graph).propagate(*batch.positional, *named)
+            ShapeProp(graph).propagate(*positional, *named)
     except Exception as error:
         raise ConfigError(f"torch.fx cannot trace {type(model).__name__}: {first_line(error)}") from error
     return graph
@@ -105,7 +106,7 @@ def skip_modules(model: nn.Module, batch: Batch) -> int:
 
     def hook(module: nn.Module, given: tuple[Any, ...], output: Any) -> None:
         if len(given) == 1 and isinstance(given[0], Tensor) and isinstance(output, Tensor):
-            weighty = any(isinstance(m, (*CONV, nn.Linear)) for m in module.modules())
+            weighty = any(is_map(m) for m in module.modules())
             if weighty and given[0].shape == output.shape and not any(m in same for m in module.modules()):
                 same.append(module)
 

@@ -6,7 +6,6 @@ computes with one core: what a point's value is does not depend on how many ther
 
 from __future__ import annotations
 
-import copy
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,8 +18,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from gradscape.errors import ConfigError, first_line
+from gradscape.measure.as_found import standing_in
 from gradscape.measure.batches import Batch
+from gradscape.measure.copying import copied
 from gradscape.measure.folding import Folded, Pair, reading
 from gradscape.measure.objective import Objective, laid_out
 from gradscape.measure.plane import Plane
@@ -59,6 +59,8 @@ class Walker:
         metrics: name → metric(output, y).
         bf16: compute convolutions and products in bfloat16.
         apart: the loss of every sample; None where it cannot be taken apart.
+        lends: let the objective's model stand where this is while losses and metrics are computed: they use
+            it. Of such walkers there can be one.
     """
 
     def __init__(
@@ -69,8 +71,10 @@ class Walker:
         metrics: Mapping[str, Metric],
         bf16: bool = False,
         apart: Apart | None = None,
+        lends: bool = False,
     ) -> None:
-        self.objective, self.bn, self.metrics, self.apart = objective, bn, metrics, apart
+        self.objective, self.bn, self.metrics = objective, bn, metrics
+        self.apart, self.lends = apart, lends
         self.model = detached_copy(objective.model)
         own = dict(self.model.named_parameters())
         self.parameters: list[Tensor] = [own[name] for name in objective.names]
@@ -97,7 +101,8 @@ class Walker:
             with self.as_computed(first):
                 self.output(first)
         except Exception:  # of any kind
-            self.objective.explain(first)
+            with self.objective.at(self.objective.start):
+                self.objective.explain(first)
             raise
 
     @torch.no_grad()
@@ -151,12 +156,24 @@ class Walker:
         """The loss's variance over samples; NaN where it does not come apart."""
         if self.apart is None:
             return self.parameters[0].new_tensor(math.nan, dtype=torch.float64)
-        return self.apart(outputs, self.objective.batches).double().var(unbiased=False)
+        with self.lent():
+            return self.apart(outputs, self.objective.batches).double().var(unbiased=False)
 
     def row(self, batch: Batch, output: Any) -> Tensor:
-        values = [batch.loss(self.objective.loss, widest(output))]
-        values += [metric(output, *batch.further) for metric in self.metrics.values()]
+        with self.lent():
+            values = [batch.loss(self.objective.loss, widest(output))]
+            values += [metric(output, *batch.further) for metric in self.metrics.values()]
         return torch.stack([as_number(value, self.device) for value in values])
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """The objective's own model with the parameters and buffers of here, where a loss uses it."""
+        if not self.lends:
+            yield
+            return
+        values = dict(self.model.named_parameters()) | self.buffers
+        with standing_in(self.objective.model, values, self.objective.found), unwatched():
+            yield
 
     def mean(self, rows: Sequence[Sequence[float]]) -> Value:
         """Over batches, each weighted by its samples."""
@@ -200,22 +217,11 @@ def detached_copy(model: nn.Module) -> nn.Module:
     Raises:
         ConfigError: it cannot be copied.
     """
-    gradients = [(p, p.grad) for p in model.parameters()]
-    try:
-        for p, _ in gradients:
-            p.grad = None
-        copied = copy.deepcopy(model)
-    except Exception as error:
-        raise ConfigError(
-            f"{type(model).__name__} cannot be copied, which a landscape needs: {first_line(error)}"
-        ) from error
-    finally:
-        for p, gradient in gradients:
-            p.grad = gradient
-    copied._apply(  # type: ignore[no-untyped-call]
+    twin = copied(model)
+    twin._apply(  # type: ignore[no-untyped-call]
         lambda tensor: laid_out(tensor) if tensor.is_floating_point() else tensor.clone()
     )
-    return copied.requires_grad_(False)
+    return twin.requires_grad_(False)
 
 
 def as_number(value: Any, device: torch.device) -> Tensor:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from gradscape.errors import ConfigError, GradscapeError, with_place
-from gradscape.measure.batches import Batch, described, main_tensor, tensors
+from gradscape.measure.batches import Batch, described, main_tensor
+from gradscape.measure.containers import tensors
 from gradscape.measure.gradient_flow import NORM_LAYERS
 from gradscape.measure.untouched import same_buffers
 
@@ -39,7 +40,7 @@ unseen = ContextVar("unseen", default=False)
 
 @contextmanager
 def unwatched() -> Iterator[None]:
-    """Passes of a model that no watch is told of: a measurement's own."""
+    """Passes of a model that no watch is told of: a measurement's own, whose hooks are made within."""
     token = unseen.set(True)
     try:
         yield
@@ -47,15 +48,25 @@ def unwatched() -> Iterator[None]:
         unseen.reset(token)
 
 
+class Unscriptable(ConfigError, AttributeError):
+    """What torch.jit.script is told, which asks every hook for its name."""
+
+
 class Hook:
     """A hook that a copy of the model, or a pickled one, does not take along."""
 
     def __init__(self, act: Callable[..., None]) -> None:
-        self.act = act
+        self.act, self.measures = act, unseen.get()
 
     def __call__(self, *arguments: Any) -> None:
-        if not unseen.get():
+        if self.measures or not unseen.get():
             self.act(*arguments)
+
+    @property
+    def __name__(self) -> str:
+        raise Unscriptable(
+            "a model with gradscape's hooks cannot be scripted: close() the watch first, or script it before"
+        )
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[()]]:
         return idle_hook, ()

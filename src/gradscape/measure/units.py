@@ -74,6 +74,8 @@ def over(values: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
 
 def by_sample(values: Tensor, size: int) -> Tensor | None:
     """(N, everything else in any order), or None where the samples cannot be told apart."""
+    if not values.dim():
+        return None
     if values.shape[0] != size and values.dim() > 1 and values.shape[1] == size:
         values = values.transpose(0, 1)
     elif values.shape[0] % size:

@@ -1,7 +1,7 @@
 """A model is left as found: whatever is done to it inside a `with` is undone when the block ends.
 
-Hooks are a module's private dictionaries, and so are its parameters, buffers and children: all are put back
-as they were. What a measurement cannot undo, such as a file that a model writes, is the model's own.
+What its modules hold is put back by `as_found`; here are values, gradients, tensors' hooks, random numbers.
+What a measurement cannot undo, such as a file that a model writes, is the model's own.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from gradscape.errors import ConfigError
+from gradscape.measure.as_found import as_found, tensor_undo
 
 TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
@@ -33,25 +34,37 @@ def untouched(model: nn.Module) -> Iterator[None]:
         model: any module; the block needs memory for a copy of its parameters and buffers.
 
     Raises:
-        ConfigError: a lazy layer has yet to see its first batch.
+        ConfigError: a lazy layer has yet to see its first batch, or a module is a scripted one.
 
     Example:
         >>> with untouched(model):
         ...     loss(model.eval()(x), y).backward()
+    """
+    refuse(model)
+    with random_state(), as_found(model), ExitStack() as stack:
+        for parameter in model.parameters():
+            stack.enter_context(same_parameter(parameter))
+        for tensor in [*model.parameters(), *model.buffers()]:
+            stack.enter_context(same_values(tensor))
+        yield
+
+
+def refuse(model: nn.Module) -> None:
+    """Refuse what no measure can be of.
+
+    Raises:
+        ConfigError: a parameter has no shape yet, or a module is one of torch.jit, which takes neither hooks
+            nor other parameters.
     """
     for name, parameter in model.named_parameters():
         if is_lazy(parameter):
             raise ConfigError(
                 f"{name} of {type(model).__name__} has no shape yet: call the model on a batch once, first"
             )
-    with random_state(), ExitStack() as stack:
-        for module in model.modules():
-            stack.enter_context(same_module(module))
-        for parameter in model.parameters():
-            stack.enter_context(same_parameter(parameter))
-        for tensor in [*model.parameters(), *model.buffers()]:
-            stack.enter_context(same_values(tensor))
-        yield
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            where = f"{name} of {type(model).__name__}" if name else "the model"
+            raise ConfigError(f"{where} is compiled by torch.jit: give the module that it was made from")
 
 
 @contextmanager
@@ -76,34 +89,14 @@ def random_state() -> Iterator[None]:
 
 
 @contextmanager
-def same_module(module: nn.Module) -> Iterator[None]:
-    """Mode, parameters, buffers, children and hooks of one module, children's own left to them."""
-    training = module.training
-    kept = {
-        name: (value, dict(value))
-        for name, value in vars(module).items()
-        if name.startswith("_") and isinstance(value, dict)
-    }
-    try:
-        yield
-    finally:
-        module.training = training
-        for name, (held, entries) in kept.items():
-            refill(held, entries)
-            vars(module)[name] = held
-
-
-@contextmanager
 def same_parameter(parameter: nn.Parameter) -> Iterator[None]:
     """`.grad`, `requires_grad` and tensor hooks of one parameter."""
     needed, gradient = parameter.requires_grad, parameter.grad
-    hooks: dict[str, dict[Any, Any]] = {}
-    for name in TENSOR_HOOKS:
-        held = getattr(parameter, name, None)
-        hooks[name] = dict(held or {})
-        refill(held, {})
-    parameter.grad = None  # a backward pass would add to the tensor that is there
+    hooks = {name: dict(getattr(parameter, name, None) or {}) for name in TENSOR_HOOKS}
     try:
+        for name in TENSOR_HOOKS:
+            refill(getattr(parameter, name, None), {})
+        parameter.grad = None  # a backward pass would add to the tensor that is there
         yield
     finally:
         parameter.requires_grad_(needed)
@@ -123,15 +116,11 @@ def same_buffers(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def same_values(tensor: Tensor) -> Iterator[None]:
-    storage, values = tensor.data, tensor.detach().clone()
+    undo = tensor_undo(tensor)
     try:
         yield
     finally:
-        if tensor.data_ptr() != storage.data_ptr() or tensor.shape != storage.shape:
-            tensor.data = storage
-        # By .data: a graph that the caller holds must not be told of a change that was undone.
-        if not torch.equal(tensor.data, values):
-            tensor.data.copy_(values)
+        undo()
 
 
 def refill(held: dict[Any, Any] | None, entries: dict[Any, Any]) -> None:

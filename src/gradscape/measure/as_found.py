@@ -1,0 +1,209 @@
+"""What the modules of a model hold, noted so that it can be put back: attributes, hooks, what lies in them.
+
+Nothing is written that has not changed: a dictionary of another's kind may refuse that, or mind it.
+"""
+
+from __future__ import annotations
+
+import operator
+import random
+import sys
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+DEPTH = 4  # levels below a module: an attribute that is an object, its list, what lies in that
+MOST = 10_000  # entries of a container that is looked into: more are data
+PutBack = Callable[[], None]
+
+
+class AsFound:
+    """What a model's modules hold, as it is when this is made.
+
+    Noted are every attribute, among them mode, hooks, parameters, buffers and children, each the very object;
+    the entries of lists, dicts and sets among them, and the attributes of other objects; the values of
+    tensors that are no parameters; the states of random generators. Values of parameters and buffers are not.
+
+    Args:
+        model: any module.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        registered = [*model.parameters(), *model.buffers()]
+        self.seen = {id(each) for each in registered}
+        self.undo: list[PutBack] = []
+        for module in model.modules():
+            self.note(vars(module), DEPTH)
+
+    def note(self, value: Any, depth: int) -> None:
+        """Note one value and what it holds."""
+        if id(value) in self.seen or value is None or isinstance(value, str | int | float):
+            return
+        self.seen.add(id(value))
+        if isinstance(value, Tensor):
+            if value.is_leaf and not value.requires_grad:
+                self.undo.append(tensor_undo(value))
+            return
+        kind = next((kind for kind in GENERATORS if isinstance(value, kind)), None)
+        if kind is not None:
+            self.undo.append(GENERATORS[kind](value))
+            return
+        inside = value if type(value) in KINDS else attributes(value)
+        if inside is None or not depth or len(inside) > MOST:
+            return
+        self.undo.append(KINDS[type(inside)](inside))
+        for each in inside.values() if isinstance(inside, dict) else inside:
+            self.note(each, depth - 1)
+
+    def put_back(self) -> None:
+        """Put everything back, once more if Ctrl-C falls in between."""
+        try:
+            self.run()
+        except KeyboardInterrupt:
+            self.run()
+            raise
+
+    def run(self) -> None:
+        for undo in self.undo:
+            undo()
+
+
+@contextmanager
+def as_found(model: nn.Module) -> Iterator[None]:
+    """Put back, when the block ends, what the modules of a model hold; see `AsFound`."""
+    found = AsFound(model)
+    try:
+        yield
+    finally:
+        found.put_back()
+
+
+@contextmanager
+def standing_in(
+    model: nn.Module, values: Mapping[str, Tensor], found: AsFound | None = None
+) -> Iterator[None]:
+    """Put tensors in the place of a model's parameters and buffers, under each name that those have.
+
+    torch.func.functional_call is no use: of a module that is registered twice it puts back what it put in.
+
+    Args:
+        model: whose own tensors are neither written nor lost.
+        values: by the names of `named_parameters` and `named_buffers`.
+        found: of the model, where it is known already.
+    """
+    own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    new = {id(own[name]): value for name, value in values.items()}
+    found = AsFound(model) if found is None else found
+    try:
+        for module in model.modules():
+            for held in (module._parameters, module._buffers):
+                for name, tensor in held.items():
+                    if tensor is not None and id(tensor) in new:
+                        held[name] = new[id(tensor)]  # type: ignore[assignment]
+        yield
+    finally:
+        found.put_back()
+
+
+def attributes(value: Any) -> dict[str, Any] | None:
+    """The attributes of an object of no special kind; the standard library's, as loggers, others share."""
+    if isinstance(value, nn.Module | type | FunctionType | ModuleType | torch.optim.Optimizer):
+        return None
+    held = getattr(value, "__dict__", None)
+    shared = type(value).__module__.partition(".")[0] in sys.stdlib_module_names
+    return held if type(held) is dict and not shared else None
+
+
+def dict_undo(held: dict[Any, Any]) -> PutBack:
+    if not held:  # as most of a module's dictionaries are
+        return held.clear
+    keys, values = list(held), list(held.values())
+
+    def put_back() -> None:
+        if len(held) == len(keys) and all(map(operator.is_, held.values(), values)) and list(held) == keys:
+            return
+        held.clear()
+        held.update(zip(keys, values, strict=True))
+
+    return put_back
+
+
+def list_undo(held: Any) -> PutBack:
+    entries = list(held)
+
+    def put_back() -> None:
+        if len(held) != len(entries) or not all(map(operator.is_, held, entries)):
+            held.clear()
+            held.extend(entries)
+
+    return put_back
+
+
+def set_undo(held: set[Any]) -> PutBack:
+    entries = set(held)
+
+    def put_back() -> None:
+        if held != entries:
+            held.clear()
+            held.update(entries)
+
+    return put_back
+
+
+def tensor_undo(tensor: Tensor) -> PutBack:
+    """Of a tensor's memory and values."""
+    storage, values = tensor.data, tensor.detach().clone()
+
+    def put_back() -> None:
+        if tensor.data_ptr() != storage.data_ptr() or tensor.shape != storage.shape:
+            tensor.data = storage
+        # By .data: a graph that the caller holds must not be told of a change that was undone.
+        if not torch.equal(tensor.data, values):
+            tensor.data.copy_(values)
+
+    return put_back
+
+
+def torch_generator_undo(generator: torch.Generator) -> PutBack:
+    state = generator.get_state()
+    return lambda: void(generator.set_state(state))
+
+
+def numpy_generator_undo(generator: np.random.Generator) -> PutBack:
+    bits, state = generator.bit_generator, generator.bit_generator.state
+
+    def put_back() -> None:
+        bits.state = state
+
+    return put_back
+
+
+def python_generator_undo(generator: random.Random) -> PutBack:
+    state = generator.getstate()
+    return lambda: generator.setstate(state)
+
+
+def void(_: object) -> None:
+    """Return nothing of what a call returns."""
+
+
+# Dicts of callables: type → what notes it and returns what puts it back.
+KINDS: dict[type, Callable[[Any], PutBack]] = {
+    dict: dict_undo,
+    OrderedDict: dict_undo,
+    defaultdict: dict_undo,
+    list: list_undo,
+    deque: list_undo,
+    set: set_undo,
+}
+GENERATORS: dict[type, Callable[[Any], PutBack]] = {
+    torch.Generator: torch_generator_undo,
+    np.random.Generator: numpy_generator_undo,
+    random.Random: python_generator_undo,
+}

@@ -1,0 +1,95 @@
+"""Tensors inside what people put them into: tuples, dicts, named tuples, packed sequences, graphs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+Change = Callable[[Tensor], Tensor]
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """Yield every tensor inside a value, in the order of its parts."""
+    if isinstance(value, Tensor):
+        yield value
+        return
+    for part in parts(value):
+        yield from tensors(part)
+
+
+def parts(value: Any) -> Iterator[Any]:
+    """Yield what a container holds; nothing of anything else."""
+    if isinstance(value, Mapping):
+        yield from value.values()
+    elif isinstance(value, tuple | list):
+        yield from value
+    elif is_record(value):
+        yield from (getattr(value, field.name) for field in fields(value))
+    elif is_graph(value):
+        yield from value.to_dict().values()
+
+
+def mapped(value: Any, change: Change) -> Any:
+    """Return a value of the same type whose tensors are changed; the value itself stays as it is.
+
+    The index tensors of a packed sequence stay, for the library that reads them wants them as they are.
+    """
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, PackedSequence):
+        return value._replace(data=change(value.data))
+    if isinstance(value, Mapping):
+        return mapped_mapping(value, change)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(mapped(part, change) for part in value))
+    if isinstance(value, tuple | list):
+        return type(value)(mapped(part, change) for part in value)
+    if is_record(value):
+        changed = copy.copy(value)
+        for field in fields(value):
+            object.__setattr__(changed, field.name, mapped(getattr(value, field.name), change))
+        return changed
+    return copy.copy(value).apply(change) if is_graph(value) else value
+
+
+def mapped_mapping(value: Mapping[Any, Any], change: Change) -> Any:
+    if hasattr(value, "batch_size") and hasattr(value, "apply"):  # a TensorDict, whose parts share axes
+        return value.apply(change, batch_size=[])
+    found = {name: mapped(part, change) for name, part in value.items()}
+    if type(value) is dict:
+        return found
+    try:
+        changed: Any = copy.copy(value)
+        for name, part in found.items():
+            changed[name] = part
+    except Exception:  # of any kind: a mapping that cannot be written
+        return found
+    return changed
+
+
+def is_record(value: Any) -> bool:
+    return is_dataclass(value) and not isinstance(value, type | nn.Module)
+
+
+def is_graph(value: Any) -> bool:
+    """Whether it is like PyTorch Geometric's `Data`: it tells its parts, and changes them in place."""
+    known = callable(getattr(value, "apply", None)) and callable(getattr(value, "to_dict", None))
+    return known and not isinstance(value, type | nn.Module)
+
+
+def as_plain(value: Tensor) -> Tensor:
+    """Return a subclass of Tensor that only remembers something, such as MONAI's MetaTensor, as a Tensor.
+
+    Those with a dispatch of their own, such as DTensor, are no plain memory and stay.
+    """
+    if (
+        type(value) in (Tensor, nn.Parameter)
+        or type(value).__torch_dispatch__ is not Tensor.__torch_dispatch__
+    ):
+        return value
+    return value.as_subclass(Tensor)

@@ -1,0 +1,69 @@
+"""What the graph of a loss begins with: whose parameters a backward pass would add gradients to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+from gradscape.errors import ConfigError, GradscapeError, with_place
+from gradscape.measure.subjects import listed
+
+
+def leaves(value: Tensor) -> Iterator[Tensor]:
+    """Yield the tensors that a backward pass from a value would add gradients to."""
+    if value.is_leaf and value.requires_grad:
+        yield value
+    seen, left = set(), [value.grad_fn]
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        left += [before for before, _ in node.next_functions]
+        if isinstance(leaf := getattr(node, "variable", None), Tensor):
+            yield leaf
+
+
+def refuse_own(value: Tensor, own: Mapping[int, str]) -> None:
+    """Refuse a loss of a model's own parameters, where it should be of the copies of them that stand there.
+
+    Args:
+        value: the loss.
+        own: name of each of those parameters, by its `id`.
+
+    Raises:
+        ConfigError: its graph has such leaves, as of a list of them that was made before.
+    """
+    names = [own[id(leaf)] for leaf in leaves(value) if id(leaf) in own]
+    if names:
+        raise ConfigError(
+            f"loss: reads {listed(names)} from elsewhere than the model, where copies of them are measured: "
+            "give a loss(model, batch) that reads model.parameters()"
+        )
+
+
+@contextmanager
+def same_gradients(value: Tensor, model: nn.Module) -> Iterator[None]:
+    """Leave `.grad` of whatever the loss reaches besides a model as found: a loss may have weights too."""
+    mine = {id(parameter) for parameter in model.parameters()}
+    others = [(leaf, leaf.grad) for leaf in leaves(value) if id(leaf) not in mine]
+    try:
+        for leaf, _ in others:
+            leaf.grad = None
+        yield
+    finally:
+        for leaf, gradient in others:
+            leaf.grad = gradient
+
+
+@contextmanager
+def told_of_backward() -> Iterator[None]:
+    """A backward pass that fails says so in one line."""
+    try:
+        yield
+    except GradscapeError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"loss: its backward pass fails: {with_place(error)}") from error
