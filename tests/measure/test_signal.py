@@ -471,7 +471,7 @@ def test_a_batch_that_does_not_fit_is_refused_with_the_layer_and_what_it_wants()
     assert "got set; give (x, y)" in message(deep, set())
     assert "no tensor with samples in str" in message(deep, ("a", "b"))
     assert "missing 1 required positional argument" in message(nn.Bilinear(2, 2, 2), torch.randn(3, 2))
-    assert "unexpected keyword" in message(deep, {"wrong": torch.randn(3, 8)})
+    assert "must be Tensor, not dict" in message(deep, {"wrong": torch.randn(3, 8)})
 
 
 def test_factories_and_losses_that_fail_are_refused_in_one_line() -> None:

@@ -95,7 +95,7 @@ class Products:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """The model as it is measured, by operations that have second derivatives, or a line on what has none.
+        """The model as it is measured, by operations with second derivatives, or a line on what has none.
 
         Products of a graph that is kept are made within it too: activation checkpoints call the model again.
         """

@@ -1,0 +1,147 @@
+"""No measure harms a small model of any oddity, nor does one that ends in an error or is interrupted."""
+
+from __future__ import annotations
+
+import gc
+import random
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import gradscape as gs
+from gradscape.errors import GradscapeError
+from gradscape.measure.batches import unwrapped
+from zoo.cases import MEASURES, Case, sgd, step
+from zoo.small import CASES
+from zoo.snapshot import differences, snapshot
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning"),  # reentrant
+]
+
+
+def measured(measure: str, case: Case, model: nn.Module, loss: Callable[..., Any] | None) -> Any:
+    """A record, or the one line of a refusal that the case expects; anything else is an error."""
+    expected = case.refused.get(measure)
+    try:
+        found = MEASURES[measure](model, loss, case.batch)
+    except GradscapeError as error:
+        if expected is None or not re.search(expected, str(error)) or "\n" in str(error):
+            raise
+        return str(error)
+    assert expected is None, f"{measure} is no longer refused"
+    return found
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("name", CASES)
+def test_a_measure_leaves_the_model_as_found(name: str, measure: str) -> None:
+    case = CASES[name]
+    model, before_loss = case.model(), None
+    if isinstance(case.loss, nn.Module):
+        before_loss = snapshot(case.loss)
+    before = snapshot(model)
+    measured(measure, case, model, case.loss)
+    assert differences(before, snapshot(model)) == []
+    if isinstance(case.loss, nn.Module) and before_loss is not None:
+        assert differences(before_loss, snapshot(case.loss)) == []
+
+
+@contextmanager
+def broken_at(model: nn.Module, call: int, error: type[BaseException]) -> Iterator[None]:
+    """The so many-th call of the model raises at its end."""
+    calls = 0
+
+    def hook(*_: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise error("broken on purpose")
+
+    handle = unwrapped(model).register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("name", [name for name in CASES if name != "scripted"])
+def test_a_measure_that_is_broken_off_leaves_the_model_as_found(
+    name: str, error: type[BaseException]
+) -> None:
+    case, draw = CASES[name], random.Random(name)
+    broken = 0
+    for measure in MEASURES:
+        for call in (1, draw.randint(2, 3), draw.randint(4, 8)):
+            model = case.model()
+            with broken_at(model, call, error):
+                before = snapshot(model)
+                try:
+                    MEASURES[measure](model, case.loss, case.batch)
+                except (GradscapeError, error):
+                    broken += 1
+                assert differences(before, snapshot(model)) == []
+    assert broken
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.trained])
+def test_a_watch_leaves_a_training_as_it_is(name: str) -> None:
+    case = CASES[name]
+
+    def trained(watched: bool) -> dict[str, Any]:
+        model = case.model()
+        optimizer, torch_state = sgd(model.parameters()), torch.get_rng_state()
+        try:
+            if watched:
+                recorder = gs.FlowRecorder(model) if name not in UNRECORDED else None
+                with gs.watch(model, optimizer, every=1, activations=True) as flow:
+                    for _ in range(3):
+                        step(model, case.loss, case.batch, optimizer)
+                        if recorder is not None:
+                            recorder.before_step()
+                            recorder.after_step()
+                gs.diagnose(flow.history())
+            else:
+                for _ in range(3):
+                    step(model, case.loss, case.batch, optimizer)
+            return snapshot(model, identities=False)
+        finally:
+            torch.set_rng_state(torch_state)
+
+    assert differences(trained(False), trained(True)) == []
+
+
+UNRECORDED = {"complex", "sparse gradients"}
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("name", ["a module under two names", "writes what it holds"])
+def test_twenty_calls_keep_no_tensor(name: str, measure: str) -> None:
+    case = CASES[name]
+    model = case.model()
+
+    def alive_after(calls: int) -> int:
+        for _ in range(calls):
+            measured(measure, case, model, case.loss)
+        gc.collect()
+        return sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects())
+
+    first = alive_after(2)
+    assert alive_after(20) == first
+
+
+@pytest.mark.parametrize("name", ["a module under two names", "writes what it holds", "bfloat16"])
+def test_remedies_are_tried_on_copies(name: str) -> None:
+    case = CASES[name]
+    model = case.model()
+    before = snapshot(model)
+    record = gs.check(model, case.batch, case.loss)
+    assert differences(before, snapshot(model)) == []
+    assert sum(trial.diagnosis is not None for trial in record.remedies) >= 2
