@@ -30,9 +30,7 @@ def taken_apart(objective: Objective) -> Apart | None:
     """The loss of every sample; None where the loss is no mean of these, or samples act on each other."""
     loss = objective.loss
     batches = objective.batches
-    alike = {
-        tuple(t.shape[1:] for t in tensors((b.given, b.further))) for b in batches
-    }
+    alike = {tuple(t.shape[1:] for t in tensors((b.given, b.further))) for b in batches}
     calls = any(batch.calling is not None for batch in batches)
     if loss is None or calls or len(alike) > 1 or (objective.norms and objective.bn == "batch"):
         return None
@@ -84,7 +82,7 @@ def parameters_of_call(function: Loss) -> Mapping[str, Any]:
 
 
 def shuffled(objective: Objective, seed: int) -> Objective:
-    """The same samples in random order, of every batch that can be cut: nodes of a graph have their places."""
+    """The same samples in random order, of each batch that can be cut: nodes of a graph have their places."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         whole = tuple(
