@@ -22,7 +22,7 @@ SGD = torch.optim.SGD(NET.parameters(), 0.1)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: gs.watch(NET, None), "optimizer: expected Optimizer or a list; got None"),
+        (lambda: gs.watch(NET, None), "optimizer: expected one or several of torch.optim; got None"),
         (lambda: gs.watch(NET, [1]), r"optimizer: expected one or several of torch.optim; got \[1\]"),
         (lambda: gs.watch(NET, SGD, every="x"), "every: 'x' is not a whole number"),
         (lambda: gs.watch(NET, SGD, activations="no"), "activations: 'no' is not true or false"),

@@ -107,6 +107,24 @@ class FlowHistory:
     modules: tuple[str, ...] = ()
 
     @property
+    def lack(self) -> str:
+        """Why there is no step to judge; empty if there is one."""
+        if not len(self.steps):
+            return "no step has been watched yet: train a few steps, then diagnose"
+        if self.skipped.all():
+            return (
+                f"no step of the optimizer was made: gradients came {len(self.steps)} times and were not "
+                "used; look whether optimizer.step() is called, or a GradScaler skips every step"
+            )
+        return ""
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether steps were made, and none of them with a gradient of any parameter."""
+        made = self.nonfinite[~self.skipped]
+        return len(made) > 0 and bool(np.isnan(made).all())
+
+    @property
     def relative_update(self) -> Values:
         """(T, P) ‖ΔW‖₂ / ‖W‖₂; 0 where W is 0."""
         with np.errstate(invalid="ignore"):  # of weights that are infinite

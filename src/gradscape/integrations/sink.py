@@ -9,7 +9,7 @@ import math
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Self
+from typing import Self
 
 import torch
 
@@ -63,7 +63,7 @@ class Sink(ABC):
         self.writes: bool | None = None  # whether this is the process that does
 
     def follow(self, flow: Watch, every: int = 100, first: int = 0) -> Self:
-        """Write after each so many of the optimiser's steps from now on, and the rest on `close`.
+        """Write after each so many steps of the training from now on, and the rest when it or the watch ends.
 
         Args:
             flow: what `gradscape.watch` gave.
@@ -81,11 +81,12 @@ class Sink(ABC):
         self.take(flow)
         self.first = first
 
-        def after_step(*_: Any) -> None:
+        def after_step() -> None:
             if flow.steps % every == 0:
                 self.write(flow)
 
-        flow.handles.append(flow.optimizers[-1].register_step_post_hook(after_step))
+        flow.after_row.append(after_step)
+        flow.at_end.append(self.close)
         return self
 
     def write(self, flow: Watch) -> None:
@@ -95,13 +96,16 @@ class Sink(ABC):
             flow: what `gradscape.watch` gave; of a new one all rows are written.
         """
         self.take(flow)
+        self.write_guarded()
+
+    def write_guarded(self, rest: bool = False) -> None:
         if self.writes and not self.failed:
-            self.guarded(self.write_new)
+            self.guarded(lambda: self.write_new(rest))
 
     def close(self) -> None:
         """Write the rest of what is followed, and let go of file, run or connection."""
         if self.flow is not None:
-            self.write(self.flow)
+            self.write_guarded(rest=True)
         if self.opened and not self.failed:
             self.guarded(self.end)
         self.opened = False
@@ -118,19 +122,24 @@ class Sink(ABC):
         if self.writes is None:  # asked once: when the group is gone every process would be the first
             self.writes = first_process()
 
-    def write_new(self) -> None:
+    def write_new(self, rest: bool) -> None:
+        """Write rows that were not written yet; the one under way only with the rest."""
         assert self.flow is not None
         history = self.flow.history(since=self.written)
         ever = len(self.flow.ring.steps)
         if lost := ever - self.written - len(history.steps):
             log.warning("%s: %d rows were overwritten before they were written; write more often", self, lost)
+        found = list(rows(history, self.statistics, self.first))
+        if found and self.flow.row is not None and not rest:
+            found.pop()
+            ever -= 1
         self.written = ever
-        if not len(history.steps):
+        if not found:
             return
         if not self.opened:
             self.begin()
             self.opened = True
-        self.put(list(rows(history, self.statistics, self.first)))
+        self.put(found)
 
     def guarded(self, act: Callable[[], None]) -> None:
         """Do it; what goes wrong ends this sink, not the training."""

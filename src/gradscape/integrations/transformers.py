@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch.optim import Optimizer
-
 from gradscape.integrations.watching import Watching
 
 try:
@@ -45,7 +43,7 @@ class WatchCallback(Watching, TrainerCallback):  # type: ignore[misc]
     def on_train_begin(
         self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **_: Any
     ) -> None:
-        flow = self.begin(model, innermost(optimizer), state.global_step)
+        flow = self.begin(model, optimizer, state.global_step)
         late = flow.at_step
         scaled = getattr(optimizer, "scaler", None) is not None
         if late and not scaled and shared_within_backward(optimizer):
@@ -55,14 +53,6 @@ class WatchCallback(Watching, TrainerCallback):  # type: ignore[misc]
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.end()
-
-
-def innermost(optimizer: Any) -> Optimizer:
-    """The optimiser that makes the step: accelerate's wrapper calls no hooks of its own."""
-    while hasattr(optimizer, "optimizer"):
-        optimizer = optimizer.optimizer
-    assert isinstance(optimizer, Optimizer)
-    return optimizer
 
 
 def shared_within_backward(optimizer: Any) -> bool:

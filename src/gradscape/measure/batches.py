@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from gradscape.errors import ConfigError, GradscapeError, with_place
 from gradscape.measure.containers import as_plain, is_graph, is_record, mapped, tensors
+from gradscape.measure.subjects import unwrapped as unwrapped
 
 Loss = Callable[..., Tensor]
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]  # positional ones, and those by name
@@ -234,14 +235,3 @@ def described(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
     return type(value).__name__
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside torch.compile, DistributedDataParallel and DataParallel, whose layers can be seen."""
-    while True:
-        inner = getattr(model, "_orig_mod", None)
-        if inner is None and isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            inner = model.module
-        if not isinstance(inner, nn.Module):
-            return model
-        model = inner

@@ -52,11 +52,11 @@ def diagnose(watched: Watch | FlowHistory | RunRecord, limits: Limits | None = N
         )
     limits, traits = limits or Limits(), Traits.of(history)
     views = [found for facts in history.optimizers if (found := View.of(history, facts, limits))]
-    steps = watched.steps if isinstance(watched, Watch) else 0
-    if not views and not steps:
-        raise ConfigError("no step has been watched yet: train a few steps, then diagnose")
+    if not views:
+        raise ConfigError(history.lack)
     findings = [finding for view in views for finding in findings_of(view, traits)]
-    findings += [] if views else [without_any(steps)]
+    if history.is_cut_off:
+        findings = [without_any(int((~history.skipped).sum()))]
     if history.activations is not None:
         rows = np.flatnonzero(~history.skipped)[-limits.rows :]
         of_outputs = activation_findings(history.activations, rows, limits, traits.norm)
@@ -82,7 +82,8 @@ def without_any(steps: int) -> Finding:
         verdict="frozen layer",
         layer="",
         cause=f"no gradient has reached any parameter in {steps} steps: the loss is cut off from the model",
-        remedy="look for a detach(), .data, .item(), numpy or torch.no_grad() between the model and the loss",
+        remedy="look for detach(), .data, .item(), numpy or torch.no_grad() between the model and the loss, "
+        "and for zero_grad() between backward() and step()",
         evidence=(Evidence("steps without any gradient", float(steps), 0.0, "none is meant to be"),),
     )
 

@@ -92,13 +92,15 @@ class Scaled:
 
 
 @torch.no_grad()
-def read_gradients(gradients: Sequence[Tensor], shards: Shards, last: Scaled | None) -> tuple[Tensor, Scaled]:
+def read_gradients(
+    gradients: Sequence[Tensor], shards: Shards, last: Sequence[tuple[Tensor, Tensor] | None]
+) -> tuple[Tensor, Scaled]:
     """The statistics of gradients, and the gradients scaled, for the next reading's agreement.
 
     Args:
         gradients: of all tensors; dense, sparse, complex or sharded.
         shards: of the same tensors.
-        last: what the reading before gave; None for the first.
+        last: of each what `Scaled` has of it from an earlier reading; None where there is none.
 
     Returns:
         (6, tensors) in the order of `STATISTICS`, float64, and the scaled gradients. `nonfinite` is 1 where
@@ -122,13 +124,27 @@ def read_gradients(gradients: Sequence[Tensor], shards: Shards, last: Scaled | N
     return torch.stack(statistics), scaled
 
 
-def agreement(gradients: Sequence[Tensor], now: Scaled, last: Scaled | None, shards: Shards) -> Tensor:
+def agreement(
+    gradients: Sequence[Tensor],
+    now: Scaled,
+    last: Sequence[tuple[Tensor, Tensor] | None],
+    shards: Shards,
+) -> Tensor:
     """Cosine of the angle between gradients of two readings; NaN where there is no other, or it is sparse."""
-    if last is None:
-        return torch.full_like(now.square, math.nan)
-    product = shards.total(stacked([inner(a, b) for a, b in zip(now.tensors, last.tensors, strict=True)]))
-    known = torch.tensor([not gradient.is_sparse for gradient in gradients], device=product.device)
-    return torch.where(known, product / (now.square * last.square).sqrt(), math.nan)
+    unknown = torch.full_like(now.square, math.nan)
+    if not any(last):
+        return unknown
+    none = (now.tensors[0].real.new_zeros(()), now.square.new_ones(()))
+    pairs = [none if each is None else each for each in last]
+    product = shards.total(
+        stacked([inner(tensor, other) for tensor, (other, _) in zip(now.tensors, pairs, strict=True)])
+    )
+    square = torch.stack([each for _, each in pairs])
+    known = [
+        each is not None and not gradient.is_sparse for each, gradient in zip(last, gradients, strict=True)
+    ]
+    there = torch.tensor(known, device=product.device)
+    return torch.where(there, product / (now.square * square).sqrt(), unknown)
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:

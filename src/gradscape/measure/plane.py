@@ -248,7 +248,7 @@ def state_of(objective: Objective, given: State, where: str) -> Mapping[str, Ten
     by_plain = {plain(name): value for name, value in found.items()}
     kept: dict[str, Tensor] = {}
     for name, tensor in wanted.items():
-        other = by_plain.get(plain(name))
+        other = by_plain.get(plain(name), by_plain.get(f"module.{plain(name)}"))  # of one wrapped in DDP
         if not isinstance(other, Tensor):
             raise ConfigError(f"{where}: has no {plain(name)}, which the model has; give one of its own kind")
         if other.shape != tensor.shape:

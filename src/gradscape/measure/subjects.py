@@ -1,12 +1,13 @@
-"""What is watched: a model's parameters, whose they are, and which optimiser trains them."""
+"""What is watched: a model's parameters, whose they are, and which optimizer trains them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from gradscape.errors import ConfigError
@@ -14,41 +15,59 @@ from gradscape.history import OptimizerFacts
 from gradscape.measure.gradient_flow import parameters_and_kinds
 from gradscape.measure.gradient_norms import Shards
 
-# At the root DDP and torch.compile; anywhere torch.compile, FSDP1 and checkpoint_wrapper.
-WRAPPERS = re.compile(
-    r"^(?:module\.|_orig_mod\.)+|\b(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
-)
+# Attributes that nothing but a wrapper has: torch.compile, FSDP1, checkpoint_wrapper, Fabric.
+INNER = re.compile(r"\b(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)(?:\.|$)")
+# A wrapper's type → the attribute that holds what it wraps, which a model of one's own may have too.
+WRAPPERS = {
+    "DistributedDataParallel": "module",
+    "DataParallel": "module",
+    "DeepSpeedEngine": "module",
+    "OptimizedModule": "_orig_mod",
+    "_FabricModule": "_forward_module",
+    "GradSampleModule": "_module",  # of Opacus
+}
 
 
 @dataclass(frozen=True)
 class Subjects:
-    """Parameters that an optimiser trains, in the order of registration: that of the forward pass, mostly.
+    """Parameters that an optimizer trains, in the order of registration: that of the forward pass, mostly.
 
     Attributes:
-        names: without what compiling and wrapping put before them.
+        names: as the model has them, without those of wrappers.
         kinds: `conv`, `linear`, `embedding`, `norm`, `bias` or `scale`.
         parameters: each once, however many modules share it.
-        members: by an optimiser's `id`, the places of its parameters.
         shards: how the parameters are split over processes.
-        notes: what was found odd, in words.
+        frozen: parameters of the optimizers that ask for no gradient, now.
         modules: names of the classes that the model is made of, each once.
     """
 
     names: tuple[str, ...]
     kinds: tuple[str, ...]
     parameters: tuple[nn.Parameter, ...]
-    members: Mapping[int, list[int]]
     shards: Shards
-    notes: tuple[str, ...]
+    frozen: tuple[nn.Parameter, ...]
     modules: tuple[str, ...]
 
     @classmethod
-    def of(cls, model: nn.Module, optimizers: Sequence[Optimizer]) -> Subjects:
-        """Of a model and the optimisers that train it.
+    def of(
+        cls, model: nn.Module, optimizers: Sequence[Optimizer], watched: Container[int] = frozenset()
+    ) -> Subjects:
+        """Find the parameters of a model that optimizers train.
+
+        Args:
+            model: any module.
+            optimizers: one at least.
+            watched: ids of parameters that are watched already: they are kept if they are frozen by now.
 
         Raises:
-            ConfigError: a model without parameters, no optimiser, or one that trains none of them.
+            ConfigError: a model without parameters or with ones that are yet to be made, no optimizer, or one
+                that trains none of them.
         """
+        if lazy := [name for name, parameter in model.named_parameters() if is_lazy(parameter)]:
+            raise ConfigError(
+                f"{type(model).__name__} has parameters without a shape before its first pass: "
+                f"{listed(lazy)}; call it on a batch, make the optimizer, then watch"
+            )
         found = named(model)
         if not found:
             raise ConfigError(f"{type(model).__name__} has no parameters: there is nothing to watch")
@@ -58,25 +77,25 @@ class Subjects:
             )
         trained = [parameters_of(optimizer) for optimizer in optimizers]
         for optimizer, theirs in zip(optimizers, trained, strict=True):
-            if not any(id(parameter) in theirs for _, _, parameter in found):
+            if not watched and not any(id(parameter) in theirs for _, _, parameter in found):
                 raise ConfigError(
                     f"{type(optimizer).__name__} trains none of the parameters of {type(model).__name__}: "
-                    "give the optimiser made from this very model's parameters()"
+                    "give the optimizer made from this very model's parameters()"
                 )
         everyone = {key for theirs in trained for key in theirs}
-        chosen = [entry for entry in found if id(entry[2]) in everyone and entry[2].requires_grad]
+        chosen = [
+            (name, kind, p)
+            for name, kind, p in found
+            if id(p) in watched or (id(p) in everyone and p.requires_grad)
+        ]
         if not chosen:
             raise ConfigError(
                 f"every parameter of {type(model).__name__} is frozen: none has a gradient to watch"
             )
         names, kinds, parameters = zip(*chosen, strict=True)
-        members = {
-            id(optimizer): [place for place, parameter in enumerate(parameters) if id(parameter) in theirs]
-            for optimizer, theirs in zip(optimizers, trained, strict=True)
-        }
-        notes = [*not_watched(found, everyone), *foreign(model, found, everyone)]
+        frozen = tuple(p for _, _, p in found if id(p) in everyone and not p.requires_grad)
         modules = tuple(dict.fromkeys(type(module).__name__ for module in model.modules()))
-        return cls(names, kinds, parameters, members, Shards.of(parameters), tuple(notes), modules)
+        return cls(names, kinds, parameters, Shards.of(parameters), frozen, modules)
 
 
 Entry = tuple[str, str, nn.Parameter]
@@ -85,40 +104,74 @@ Entry = tuple[str, str, nn.Parameter]
 def named(model: nn.Module) -> list[Entry]:
     """Name, kind and parameter of each, shared ones once under their first name."""
     found, seen = [], set()
+    wrappers = {name: inner for name, module in model.named_modules() if (inner := held_by(module))}
     for name, kind, parameter in parameters_and_kinds(model):
         if id(parameter) not in seen:
             seen.add(id(parameter))
-            found.append((plain(name), kind, parameter))
+            found.append((without(wrappers, name), kind, parameter))
     return found
 
 
-def plain(name: str) -> str:
-    """Without what torch.compile, DDP, FSDP and checkpoint wrappers put before a name.
+def held_by(module: nn.Module) -> str:
+    """The attribute that holds what a wrapper wraps; empty of any other module."""
+    return next((WRAPPERS[kind.__name__] for kind in type(module).__mro__ if kind.__name__ in WRAPPERS), "")
+
+
+def without(wrappers: Mapping[str, str], name: str) -> str:
+    """A name without what wrappers put into it.
+
+    Args:
+        wrappers: by the name of each its `held_by`.
+        name: of a module or parameter.
 
     Example:
-        >>> plain("_orig_mod.module.0.weight")
+        >>> without({"": "module"}, "module.module.weight")
+        'module.weight'
+    """
+    kept, place = [], ""
+    for part in name.split("."):
+        if wrappers.get(place) != part:
+            kept.append(part)
+        place = f"{place}.{part}" if place else part
+    return plain(".".join(kept))
+
+
+def plain(name: str) -> str:
+    """A name without what wrappers put into it that no model of one's own has.
+
+    Example:
+        >>> plain("_orig_mod.0._checkpoint_wrapped_module.weight")
         '0.weight'
     """
-    return WRAPPERS.sub("", name)
+    return INNER.sub("", name)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module within all its wrappers, whose layers can be seen."""
+    while (inner := held_by(model)) and isinstance(held := getattr(model, inner, None), nn.Module):
+        model = held
+    return model
 
 
 def parameters_of(optimizer: Optimizer) -> set[int]:
     return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
 
 
-def not_watched(found: Sequence[Entry], trained: set[int]) -> list[str]:
-    """Notes on the model's parameters that no optimiser changes."""
-    frozen = [name for name, _, parameter in found if not parameter.requires_grad]
+def not_watched(found: Sequence[Entry], trained: set[int], watched: Container[int] = ()) -> list[str]:
+    """Notes on the model's parameters that no optimizer changes."""
+    still = [(name, id(p) in watched) for name, _, p in found if not p.requires_grad]
+    frozen, by_now = ([name for name, seen in still if seen is which] for which in (False, True))
     left = [name for name, _, p in found if p.requires_grad and id(p) not in trained]
     return [
         *([f"frozen, not watched: {listed(frozen)}"] if frozen else []),
-        *([f"no optimiser given trains {listed(left)}"] if left else []),
+        *([f"frozen since the watch began: {listed(by_now)}"] if by_now else []),
+        *([f"no optimizer given trains {listed(left)}"] if left else []),
     ]
 
 
 def foreign(model: nn.Module, found: Sequence[Entry], trained: set[int]) -> list[str]:
     count = len(trained - {id(parameter) for _, _, parameter in found})
-    return [f"{count} parameters of the optimiser are not of {type(model).__name__}"] if count else []
+    return [f"{count} parameters of the optimizer are not of {type(model).__name__}"] if count else []
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:
@@ -137,7 +190,7 @@ PLAIN = {"SGD", "ASGD", "SGDW", "SGDP", "SGDScheduleFree", "SGDScheduleFreeRefer
 
 
 def facts(optimizer: Optimizer, members: Sequence[int]) -> OptimizerFacts:
-    """What a diagnosis has to know of an optimiser: its kind, and its settings as they are now."""
+    """What a diagnosis has to know of an optimizer: its kind, and its settings as they are now."""
     # Settings that differ between groups rarely differ by orders of magnitude.
     group = optimizer.param_groups[0]
     kinds = {kind.__name__ for kind in type(optimizer).__mro__}

@@ -7,7 +7,7 @@ that multiplies by its child's weight itself is one layer, and a block of convol
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -68,16 +68,9 @@ class Hook:
             "a model with gradscape's hooks cannot be scripted: close() the watch first, or script it before"
         )
 
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[()]]:
-        return idle_hook, ()
-
-
-def idle_hook() -> Callable[..., None]:
-    return idle
-
-
-def idle(*_: Any) -> None:
-    """What is left of a hook in a copy."""
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, str]]:
+        # What does nothing, whatever it is given, where this package is not installed too.
+        return getattr, (nullcontext(), "__exit__")
 
 
 class Trace:

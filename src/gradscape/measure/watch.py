@@ -1,18 +1,16 @@
 """Watch a training: every layer's gradient and update, at every step or as often as it costs next to nothing.
 
 A tensor hook on the parameters tells when a backward pass begins, autograd's own callback when it has ended,
-and the optimiser's hooks when a step is made. What is read stays on the device, in a ring of rows, until
-`Watch.history`. The model, its gradients and the optimiser are only read.
+and torch's hooks on all optimizers when a step is made, whoever makes it. What is read stays on the device,
+in a ring of rows, until `Watch.history`. The model, its gradients and the optimizers are only read.
 """
 
 from __future__ import annotations
 
-import math
-import sys
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import wraps
 from typing import Any
@@ -24,17 +22,28 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from gradscape.arguments import typed
-from gradscape.errors import ConfigError, brief, first_line
+from gradscape.errors import ConfigError, first_line
 from gradscape.history import FlowHistory
-from gradscape.measure.activations import Activations, is_compiled
-from gradscape.measure.batches import unwrapped
-from gradscape.measure.gradient_norms import STATISTICS, Scaled, local, norms, read_gradients
+from gradscape.measure.activations import Activations, in_backward, is_compiled
+from gradscape.measure.gradient_norms import STATISTICS, local, norms
+from gradscape.measure.readings import Readings, scaled_down
 from gradscape.measure.ring import Ring
-from gradscape.measure.subjects import Subjects, facts
+from gradscape.measure.steps import all_of, called_by_scaler, each_of, is_private, leave, listen, running
+from gradscape.measure.subjects import (
+    Subjects,
+    facts,
+    foreign,
+    listed,
+    named,
+    not_watched,
+    parameters_of,
+    unwrapped,
+)
 from gradscape.measure.tracing import Running, Trace
 
 SMALL = 1_000_000  # parameters: a model of no more is read at every step
-BUDGET = 0.015  # of the time: what reading a larger one may take
+BUDGET = 0.015  # of the time: what reading a larger one may take,
+FIRST = 10  # but for as many steps at its beginning: no verdict shall rest on one
 COLUMNS = (*STATISTICS, "weight", "update")
 
 _watched: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Watch]] = weakref.WeakKeyDictionary()
@@ -43,30 +52,40 @@ _watched: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Watch]] = weakref.Wea
 @typed(every=1_000_000_000, capacity=1_000_000)
 def watch(
     model: nn.Module,
-    optimizer: Optimizer | Sequence[Optimizer],
+    optimizer: Optimizer | Sequence[Optimizer] | Any,
     every: int | None = None,
     capacity: int = 1_000,
     activations: bool = False,
 ) -> Watch:
     """Watch every layer's gradient and update from now on; nothing else in the training changes.
 
-    Gradients are read when a backward pass has ended, under DDP reduced, and before clipping; in other
-    distributed training and under a GradScaler when the optimiser's step begins, reduced and unscaled.
-    `FlowHistory.seen` says which it was.
+    A row is a step of the training. Gradients are read when a backward pass has ended, under DDP reduced, and
+    before clipping. Where `.grad` is another by the time that the optimizer's step begins (put there by hand,
+    or changed in place other than by clipping, or gone) a row holds what the step used; so it does in other
+    distributed training and under a GradScaler, unscaled, after any clipping. `FlowHistory.seen` says which.
     With accumulation a row holds the sum that the step used. A step that a GradScaler skipped, or whose
     gradients were thrown away, is marked as skipped.
 
+    Of several optimizers each step joins the row under way; one whose parameters have had their step in it
+    begins the next row. So a generator and a discriminator that take turns share a row; of five steps of a
+    critic and one of a generator four rows are of the critic alone and one of both; optimizers that step
+    within the backward pass, one for each parameter, make a row of it. An optimizer that comes later, and
+    parameters that are unfrozen or added later, are watched from their first step on; a note says so.
+
     Args:
         model: any module with parameters; compiled, checkpointed or wrapped in DDP or FSDP2 as may be.
-        optimizer: one or several that train it.
+        optimizer: one or several that train it, also in a wrapper of Accelerate, Fabric or Opacus.
         every: read each so many steps. By default every step of a model of at most a million parameters, and
-            of a larger one as often as takes 1.5 % of the time.
+            of a larger one the first ten, and then as often as takes 1.5 % of the time.
         capacity: rows that are kept, the last ones; a row has eight numbers for each parameter tensor.
         activations: read every layer's output too, at the same steps: second moment, correlation of samples,
-            dead and saturated units, non-finite values. A compiled model's cannot be; a note says so.
+            dead and saturated units, non-finite values. Of the calls of one module in a pass the first eight
+            are read, and the 16th, 32nd, …. A compiled or scripted model's cannot be; a note says so.
 
     Raises:
-        ConfigError: a model without parameters, an optimiser of other parameters, a model already watched.
+        ConfigError: a model without parameters, or something else than an optimizer of some of them.
+
+    A watch of the same model that is still open ends: in a notebook a cell may be run again.
 
     Example:
         >>> flow = gs.watch(model, optimizer)
@@ -75,34 +94,30 @@ def watch(
     """
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model: got {type(model).__name__}; type: gs.watch(model, optimizer)")
-    optimizers = [optimizer] if isinstance(optimizer, Optimizer) else listed(optimizer)
-    other = _watched.get(model)
-    if other is not None and (found := other()) is not None and not found.closed:
-        raise ConfigError(
-            f"{type(model).__name__} is being watched already: use what gs.watch returned then, or close() it"
-        )
     if every is not None and every < 1:
         raise ConfigError(f"every: {every} is not a number of steps; give 1 or more")
     if capacity < 2:
         raise ConfigError(f"capacity: {capacity} rows are too few; give 2 or more")
-    watcher = Watch(model, optimizers, every, capacity, activations)
+    optimizers = all_of(optimizer)
+    subjects = Subjects.of(model, optimizers)
+    replaced = replace_open(model)
+    watcher = Watch(model, optimizers, subjects, every, capacity, activations)
+    watcher.notes += replaced
+    watcher.private = any(is_private(each) for each in each_of(optimizer))
     _watched[model] = weakref.ref(watcher)
     return watcher
 
 
-def listed(optimizers: Any) -> list[Optimizer]:
-    """Several optimisers, of which each is one.
-
-    Raises:
-        ConfigError: they are not.
-    """
-    try:
-        found = list(optimizers)
-    except TypeError:
-        found = [optimizers]
-    if not all(isinstance(each, Optimizer) for each in found):
-        raise ConfigError(f"optimizer: expected one or several of torch.optim; got {brief(optimizers)}")
-    return found
+def replace_open(model: nn.Module) -> list[str]:
+    """End the watch of a model that is still open, and say so in both."""
+    known = _watched.get(model)
+    other = known() if known is not None else None
+    if other is None or other.closed:
+        return []
+    other.notes.append(f"ended at step {other.steps}, when another watch of the model began")
+    steps = other.steps
+    other.close()
+    return [f"an earlier watch of this model was still open, and ended when this one began ({steps} steps)"]
 
 
 def harmless(hook: Callable[..., None]) -> Callable[..., None]:
@@ -110,7 +125,7 @@ def harmless(hook: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(hook)
     def guarded(self: Watch, *arguments: Any, **named: Any) -> None:
-        if self.broken:
+        if self.broken or self.closed:
             return
         try:
             hook(self, *arguments, **named)
@@ -127,57 +142,89 @@ class Watch:
     Attributes:
         subjects: the watched parameters.
         notes: what was found odd, in words.
-        steps: of the last optimiser, so far.
+        steps: of the training, so far; see `gradscape.watch` on several optimizers.
         closed: whether the watch has been ended.
         broken: the error that ended it, or nothing.
+        after_row: called when a step of the training, and with it a row that was read, is whole.
+        at_end: called before the watch is closed.
     """
 
     def __init__(
         self,
         model: nn.Module,
         optimizers: Sequence[Optimizer],
+        subjects: Subjects,
         every: int | None,
         capacity: int,
         activations: bool,
     ) -> None:
-        self.subjects = Subjects.of(model, optimizers)
-        self.notes = list(self.subjects.notes)
-        self.optimizers, self.every = tuple(optimizers), every
-        self.small = sum(p.numel() for p in self.subjects.parameters) <= SMALL
+        self.model, self.optimizers, self.every = model, tuple(optimizers), every
+        self.notes: list[str] = []
         self.steps, self.closed, self.broken = 0, False, ""
-        self.ring = Ring(capacity, len(COLUMNS), self.subjects.shards.sizes)
+        self.after_row: list[Callable[[], None]] = []
+        self.at_end: list[Callable[[], None]] = []
         # Whether DDP shares gradients within the backward pass: they are read after that.
         self.reduced = any(isinstance(module, DistributedDataParallel) for module in model.modules())
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         self.at_step = distributed and not self.reduced
         self.told = False  # whether gradients are read by `take` alone
-        self.within_backward = self.within_step = self.unused = False
-        self.latest: Tensor | None = None  # the statistics of the gradients that the next step will use
-        self.places: list[int] = []  # of the parameters that have those gradients,
-        self.scaled: Scaled | None = None  # and the gradients scaled
-        self.before: tuple[list[int], Scaled | None] = ([], None)  # the two, of the row before
-        self.weights = [torch.empty_like(local(p.detach())) for p in self.subjects.parameters]
-        self.began, self.spent, self.sampled = time.perf_counter(), 0.0, True
+        self.private = False  # whether the optimizer clips each sample's gradient and adds noise
+        self.by_hand = self.in_pass = False  # whether steps use another `.grad`, or come within the pass
+        self.by_data = False  # whether gradients are changed past autograd's count of changes
+        self.within_backward = self.unused = self.fresh = self.closure = False
+        self.step_under_way: Optimizer | None = None
+        self.nested = 0  # steps within that one
+        self.sampled = self.next_sampled = True
+        self.row: int | None = None  # the number in the ring of the row under way
+        self.stepped: set[int] = set()  # places whose step is in it
+        self.ring = Ring(capacity, len(COLUMNS), subjects.shards.sizes)
+        self.began, self.spent = time.perf_counter(), 0.0
         self.activations = Activations(capacity) if activations else None
         self.trace = Trace(unwrapped(model), self.on_layer)
-        if activations and is_compiled(model):
-            self.notes.append("the model is compiled, which calls no hooks: its activations are not read")
+        if activations and (reason := hidden(model)):
+            self.notes.append(reason)
             self.activations = None
         if self.activations:
             self.trace.attach()
-        self.handles: list[Any] = [
-            *(p.register_hook(self.on_gradient) for p in self.subjects.parameters),  # type: ignore[no-untyped-call]
-            *(optimizer.register_step_pre_hook(self.before_step) for optimizer in self.optimizers),
-            *(optimizer.register_step_post_hook(self.after_step) for optimizer in self.optimizers),
+        self.handles: list[Any] = []
+        self.met = weakref.WeakSet(self.optimizers)
+        self.follow(subjects)
+        listen(self)
+
+    def follow(self, subjects: Subjects) -> None:
+        """Watch these parameters from now on."""
+        for handle in self.handles:
+            handle.remove()
+        self.subjects = subjects
+        self.small = sum(p.numel() for p in subjects.parameters) <= SMALL
+        self.readings = Readings(subjects.parameters, subjects.shards)
+        self.weights = [torch.empty_like(local(p.detach())) for p in subjects.parameters]
+        # By optimizer: the identities of its parameters, and the places of those that are watched.
+        self.members: weakref.WeakKeyDictionary[Optimizer, tuple[tuple[int, ...], list[int]]]
+        self.members = weakref.WeakKeyDictionary()
+        self.owners: dict[int, Optimizer] = {}
+        for optimizer in self.optimizers:
+            self.own(optimizer, self.places_of(optimizer))
+        self.handles = [
+            parameter.register_hook(self.on_gradient)  # type: ignore[no-untyped-call]
+            for parameter in subjects.parameters
+            if parameter.requires_grad
         ]
 
     def close(self) -> None:
         """End the watch; what was read stays."""
+        if self.closed:
+            return
+        for act in self.at_end:
+            act()
+        leave(self)
         self.trace.detach()
         for handle in self.handles:
             handle.remove()
-        self.handles, self.weights, self.closed = [], [], True
-        self.scaled, self.before = None, ([], None)
+        self.steps += bool(self.stepped)
+        self.state = self.notes_now()
+        self.handles, self.weights, self.row, self.closed = [], [], None, True
+        self.readings = Readings(self.subjects.parameters, self.subjects.shards)
 
     def __enter__(self) -> Watch:
         return self
@@ -185,25 +232,43 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    # The backward pass ----------------------------------------------------------------------------------
+
+    @property
+    def reading(self) -> bool:
+        """Whether the coming step's row is read; where optimizers take turns it may be the next row's."""
+        return self.sampled or (bool(self.stepped) and self.next_sampled)
+
     @harmless
     def on_gradient(self, _: Tensor) -> None:
         """A gradient is about to arrive: the first of a backward pass asks to be told of the pass's end."""
         if self.within_backward:
             return
         self.within_backward = True
-        if all(p.grad is None for p in self.subjects.parameters):  # nothing is accumulated upon
-            if self.unused and self.sampled and not self.within_step:
-                self.add(torch.full_like(self.ring.rows[0], math.nan), skipped=True)
-            self.latest = None
+        within_step = self.step_under_way is not None  # a closure may drop gradients, as LBFGS's does
+        if self.unused and self.sampled and not self.stepped and not within_step and self.dropped():
+            self.ring.add(self.steps)
+            if self.activations:
+                self.activations.add()
+        self.unused = True
         Variable._execution_engine.queue_callback(self.after_backward)
+
+    def dropped(self) -> bool:
+        """Whether no gradient is left that a pass would add to."""
+        return all(parameter.grad is None for parameter in self.subjects.parameters)
 
     @harmless
     def after_backward(self) -> None:
         """The gradients are whole, unless processes have yet to share theirs."""
-        self.within_backward, self.unused = False, True
+        self.within_backward = False
         if self.activations:
             self.activations.end_pass()
-        if not self.sampled or self.at_step or self.told:
+        if self.stepped and not self.unused:  # steps were made within the pass
+            self.join_passes()
+            if self.complete():
+                self.end_row()
+                return
+        if not self.reading or self.at_step or self.told:
             return
         if self.reduced:  # DDP asks to be told of the pass's end after we did: asked again, we come after it
             Variable._execution_engine.queue_callback(self.read_reduced)
@@ -224,72 +289,271 @@ class Watch:
             scale: what they are still multiplied by.
         """
         self.told = True
-        if self.sampled:
+        if self.reading:
             self.read(scale)
+
+    def read(self, scale: Tensor | None = None) -> None:
+        """All gradients that are not yet read as they are."""
+        start = time.perf_counter()
+        self.fresh = True
+        places = range(len(self.subjects.parameters))
+        # A GradScaler's unscaling leaves no trace by which one could tell that a gradient is another.
+        if altered := list(places) if self.told else self.readings.altered(places):
+            self.readings.read(altered, scale)
+        self.spent += time.perf_counter() - start
+
+    # The optimizer's step -------------------------------------------------------------------------------
 
     @harmless
     def before_step(self, optimizer: Optimizer, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-        """Read what could not be read before, and keep the weights to see what the step does to them."""
-        self.within_backward = False  # also after a backward pass that an error broke off
-        self.within_step = True  # a closure may drop gradients and find others, as LBFGS's does
+        """Read what the step uses if that is not read, and keep the weights to see what it does to them."""
+        if self.step_under_way is not None and self.step_under_way in tuple(running())[1:]:
+            self.nested += 1  # Lookahead's, SAM's: the whole of it is one step
+            return
+        places = self.places_of(optimizer)
+        if not places:
+            return
+        self.step_under_way, self.nested = optimizer, 0
+        if not in_backward():
+            self.within_backward = False  # also after a backward pass that an error broke off
+        if not self.stepped.isdisjoint(places):
+            self.end_row(self.next_sampled)
         if not self.sampled:
             return
+        self.closure = any(callable(each) for each in (*arguments[1:], named.get("closure")))
         if not self.told:
-            self.read_late(optimizer, closure=len(arguments) > 1 or "closure" in named)
+            self.read_late(optimizer, places)
         start = time.perf_counter()
-        places = self.subjects.members[id(optimizer)]
         with torch.no_grad():
             torch._foreach_copy_([self.weights[i] for i in places], self.held(places))
         self.spent += time.perf_counter() - start
 
-    def read_late(self, optimizer: Optimizer, closure: bool) -> None:
-        """Read what the end of the backward pass was too early for; a closure's pass is yet to come."""
+    def read_late(self, optimizer: Optimizer, places: list[int]) -> None:
+        """Read what the end of the backward pass was too early for; a closure may yet bring another."""
         if not self.at_step and called_by_scaler():
             self.at_step = True
             self.notes.append("a GradScaler is at work: gradients are read after it has unscaled them")
-        if self.at_step or (self.latest is None and not closure):
-            self.read(getattr(optimizer, "grad_scale", None))
+        if self.at_step:
+            start = time.perf_counter()
+            self.readings.read(places, getattr(optimizer, "grad_scale", None))
+            self.spent += time.perf_counter() - start
+        elif altered := self.readings.altered(places) or self.rewritten(places):
+            self.settle(places, altered)
+
+    def rewritten(self, places: list[int]) -> list[int]:
+        """Gradients that `.grad.data` was used to change: nothing but their values tells.
+
+        Looking at those waits for a GPU, so there only the first rows are looked at, and all if it was done.
+        """
+        gpu = self.readings.values.is_cuda
+        if (gpu and not self.by_data and len(self.ring.steps) >= FIRST) or capturing():
+            return []
+        start = time.perf_counter()
+        found = self.readings.rewritten(places)
+        self.by_data |= bool(found)
+        self.spent += 0.0 if gpu else time.perf_counter() - start
+        return found
+
+    def settle(self, places: list[int], altered: list[int]) -> None:
+        """Read gradients that are another by now than when they were read, unless they were clipped since."""
+        start = time.perf_counter()
+        readings = self.readings
+        now, found = readings.read_now(altered)
+        self.spent += time.perf_counter() - start
+        if readings.written_upon(altered) and clipped(readings, altered, now):
+            return
+        start = time.perf_counter()
+        readings.take(altered, now, found)
+        if in_backward():
+            self.in_pass = True
+        elif not (self.by_hand or self.private or self.closure) and (self.fresh or found):
+            self.by_hand = True
+            self.notes.append(self.why_late(places))
+        self.spent += time.perf_counter() - start
+
+    def why_late(self, places: list[int]) -> str:
+        """That the gradients of a step are not those of the backward pass."""
+        if all(self.subjects.parameters[place].grad is None for place in places):
+            return (
+                f"step {self.steps} was made without a gradient: zero_grad() came after the backward pass, "
+                "or .grad was set to None"
+            )
+        how = "after the backward pass, other than by clipping" if self.fresh else "without a backward pass"
+        return (
+            f".grad was set {how}, at step {self.steps} first: rows hold what steps used, clipped if it was"
+        )
 
     @harmless
-    def after_step(self, optimizer: Optimizer, *_: Any) -> None:
-        """Read what the step did to the weights, and finish the row."""
-        if self.sampled and self.latest is not None:
+    def after_step(self, optimizer: Optimizer) -> None:
+        """Read what the step did to the weights, and put it into the row."""
+        if optimizer is not self.step_under_way and not self.nested:
+            return
+        if self.nested:
+            self.nested -= 1
+            return
+        self.step_under_way, self.unused = None, False
+        places = self.places_of(optimizer)
+        self.own(optimizer, places)
+        if self.sampled and self.weights:
             start = time.perf_counter()
-            places = self.subjects.members[id(optimizer)]
-            self.add(self.row(places), getattr(optimizer, "found_inf", None))
-            self.before = (self.places, self.scaled)
+            if self.closure and not self.told and not self.at_step:
+                altered = self.readings.altered(places)
+                if not self.readings.written_upon(altered):  # the closure puts gradients there by hand
+                    self.readings.read(altered)
+            self.fill(places, getattr(optimizer, "found_inf", None))
             self.spent += time.perf_counter() - start
-        self.within_step = self.unused = False
-        if optimizer is self.optimizers[-1]:
-            self.steps += 1
-            self.sampled = self.due()
-            self.prepare_activations()
+        self.fresh = False
+        self.stepped.update(places)
+        if not self.within_backward:
+            self.join_passes()
+            if self.complete():
+                self.end_row()
+            else:
+                self.next_sampled = self.due(self.steps + 1)
 
-    def add(self, row: Tensor, skipped: Tensor | bool | None) -> None:
-        """A row of the ring, and one of activations."""
-        self.ring.add(self.steps, row, skipped)
+    def fill(self, places: list[int], skipped: Tensor | None) -> None:
+        """Put an optimizer's part into the row under way, a new one if there is none."""
+        if self.row is None:
+            self.row = self.ring.add(self.steps)
+            if self.activations:
+                self.activations.add()
+        self.ring.fill(self.row, places, self.part(places), skipped)
+        self.readings.use(places)
+
+    @torch.no_grad()
+    def part(self, places: list[int]) -> Tensor:
+        """(columns, places): what was read of their gradients, the weights before the step, and its size."""
+        shards = self.subjects.shards.part(places)
+        before = [self.weights[i] for i in places]
+        weight = norms(before, shards)
+        torch._foreach_sub_(before, self.held(places))
+        moved = torch.stack([weight, norms(before, shards)])
+        return torch.cat([self.readings.values[:, places], moved])
+
+    def held(self, places: Sequence[int]) -> list[Tensor]:
+        return [local(self.subjects.parameters[i].detach()) for i in places]
+
+    def complete(self) -> bool:
+        """Whether every parameter that an optimizer trains has had its step."""
+        return len(self.stepped) == len(self.owners)
+
+    def end_row(self, sampled: bool | None = None) -> None:
+        """A step of the training is whole; the next is read or not."""
         if self.activations:
-            self.activations.add()
-
-    def prepare_activations(self) -> None:
-        """Hooks on the layers for the steps that are read, and none for others."""
+            self.look_over(self.activations)
+            self.activations.end_row()
+        self.stepped, self.row = set(), None
+        self.steps += 1
+        self.sampled = self.due() if sampled is None else sampled
         if self.activations and self.sampled:
-            self.activations.end_step()
             self.trace.attach()
         else:
             self.trace.detach()
+        for act in self.after_row:
+            act()
+
+    def due(self, step: int | None = None) -> bool:
+        """Whether to read a step, by default the next."""
+        step = self.steps if step is None else step
+        if self.every is not None:
+            return step % self.every == 0
+        if self.small or step < FIRST:
+            return True
+        return self.spent <= BUDGET * (time.perf_counter() - self.began)
+
+    # Whose parameters -----------------------------------------------------------------------------------
+
+    def places_of(self, optimizer: Optimizer) -> list[int]:
+        """Places of the watched parameters that an optimizer trains, also of one that is new."""
+        known = self.members.get(optimizer)
+        if known is not None and not self.sampled:
+            return known[1]
+        theirs = tuple(id(p) for group in optimizer.param_groups for p in group["params"])
+        thawed = any(parameter.requires_grad for parameter in self.subjects.frozen)
+        if known is not None and known[0] == theirs and not thawed:
+            return known[1]
+        if thawed or known is not None or optimizer not in self.optimizers:
+            self.look_again(optimizer, theirs)
+        known = self.members[optimizer] = theirs, self.placed(theirs)
+        return known[1]
+
+    def placed(self, identities: Iterable[int]) -> list[int]:
+        wanted = set(identities)
+        return [place for place, p in enumerate(self.subjects.parameters) if id(p) in wanted]
+
+    def look_again(self, optimizer: Optimizer, theirs: tuple[int, ...]) -> None:
+        """An optimizer is new, trains other parameters than before, or some that were frozen are no more."""
+        trains = {id(parameter) for parameter in self.model.parameters()} & set(theirs)
+        if not trains:
+            return
+        if optimizer not in self.optimizers:
+            if optimizer not in self.met:
+                name = f"{type(optimizer).__name__}, which gs.watch was not given,"
+                self.notes.append(f"{name} trains {len(trains)} tensors of the model since step {self.steps}")
+            self.optimizers = (*self.optimizers, optimizer)
+        self.met.add(optimizer)
+        old = self.subjects
+        subjects = Subjects.of(self.model, self.optimizers, {id(p) for p in old.parameters})
+        if [id(p) for p in subjects.parameters] != [id(p) for p in old.parameters]:
+            self.change_to(subjects)
+
+    def change_to(self, subjects: Subjects) -> None:
+        """Watch other parameters; the rows of those that stay, or have the name of one that was, stay."""
+        old, readings = self.subjects, self.readings
+        by_id = {id(p): place for place, p in enumerate(old.parameters)}
+        by_name = {(n, p.shape): i for i, (n, p) in enumerate(zip(old.names, old.parameters, strict=True))}
+        where = [
+            by_id.get(id(p), by_name.get((name, p.shape)))
+            for name, p in zip(subjects.names, subjects.parameters, strict=True)
+        ]
+        new = [place for place, p in enumerate(subjects.parameters) if id(p) not in by_id]
+        self.notes.append(f"watched since step {self.steps} only: {listed([subjects.names[i] for i in new])}")
+        self.ring = self.ring.widened(where, subjects.shards.sizes)
+        self.stepped = {now for now, before in enumerate(where) if before in self.stepped}
+        self.follow(subjects)
+        self.readings.adopt(readings, where)
+        self.readings.read(new)
+
+    def own(self, optimizer: Optimizer, places: list[int]) -> None:
+        """It is who trains them now; one that trains nothing any more is let go, with its memory."""
+        if all(self.owners.get(place) is optimizer for place in places):
+            return
+        self.owners |= dict.fromkeys(places, optimizer)
+        owners = set(map(id, self.owners.values()))
+        self.optimizers = tuple(each for each in self.optimizers if id(each) in owners)
+
+    # Activations ----------------------------------------------------------------------------------------
 
     def on_layer(self, call: Running, output: Any) -> None:
         """A layer has run. An error ends the reading of activations; gradients are still watched."""
         if self.activations is None or self.broken:
             return
         start = time.perf_counter()
+        stack = self.trace.stack
         try:
-            self.activations.read(call, output, recorded=torch.is_grad_enabled())
+            # The model's own call, or the outermost; below it there may be what an error left.
+            roots = (each for each in reversed(stack) if each.module is self.trace.model)
+            root = next(roots, stack[0] if stack else call)
+            self.activations.read(call, output, torch.is_grad_enabled(), root)
         except Exception as error:
             self.activations = None
             self.tell(f"activations are not read, since step {self.steps}: {call.name}: {first_line(error)}")
         self.spent += time.perf_counter() - start
+
+    def join_passes(self) -> None:
+        if self.activations:
+            self.activations.join(row=self.row is not None)
+
+    def look_over(self, activations: Activations) -> None:
+        """Note, once, which layers' outputs do not show."""
+        if self.row is None or not self.readings.marks:
+            return
+        names = [self.subjects.names[place] for place in self.readings.marks]
+        for note in activations.oddities(names):
+            if note not in self.notes:
+                self.notes.append(note)
+
+    # What was seen --------------------------------------------------------------------------------------
 
     def tell(self, note: str) -> None:
         """Note it, and warn of it; a warning that was made an error is none of the training's."""
@@ -297,45 +561,12 @@ class Watch:
         with suppress(Warning):
             warnings.warn(f"gradscape: {note}", stacklevel=3)
 
-    @torch.no_grad()
-    def row(self, places: Sequence[int]) -> Tensor:
-        """(columns, parameters): what was read of an optimiser's parameters; NaN for others."""
-        assert self.latest is not None
-        shards = self.subjects.shards.part(places)
-        before = [self.weights[i] for i in places]
-        weight = norms(before, shards)
-        torch._foreach_sub_(before, self.held(places))
-        moved = torch.stack([weight, norms(before, shards)])
-        row = torch.full_like(self.ring.rows[0], math.nan)
-        row[:, places] = torch.cat([self.latest[:, places], moved])
-        return row
-
-    def held(self, places: Sequence[int]) -> list[Tensor]:
-        return [local(self.subjects.parameters[i].detach()) for i in places]
-
-    def read(self, scale: Tensor | None = None) -> None:
-        """Gradients as they are now; those that a fused optimiser has yet to unscale over their scale."""
-        start = time.perf_counter()
-        gradients = {i: p.grad for i, p in enumerate(self.subjects.parameters) if p.grad is not None}
-        self.latest = None
-        if gradients:
-            self.places = list(gradients)
-            shards = self.subjects.shards.part(self.places)
-            last = self.before[1] if self.before[0] == self.places else None
-            values, self.scaled = read_gradients(list(gradients.values()), shards, last)
-            if scale is not None:
-                values[:3] /= scale
-            self.latest = values.new_full((len(STATISTICS), len(self.subjects.parameters)), math.nan)
-            self.latest[:, self.places] = values
-        self.spent += time.perf_counter() - start
-
-    def due(self) -> bool:
-        """Whether to read the next step."""
-        if self.every is not None:
-            return self.steps % self.every == 0
-        if self.small:
-            return True
-        return self.spent <= BUDGET * (time.perf_counter() - self.began)
+    def notes_now(self) -> list[str]:
+        """What is odd about the model and its optimizers as they are."""
+        found = named(self.model)
+        trained = {key for optimizer in self.optimizers for key in parameters_of(optimizer)}
+        watched = {id(parameter) for parameter in self.subjects.parameters}
+        return [*not_watched(found, trained, watched), *foreign(self.model, found, trained)]
 
     def history(self, since: int = 0) -> FlowHistory:
         """What was read, oldest row first; waits for the device.
@@ -344,6 +575,10 @@ class Watch:
             since: leave out so many of all rows ever read, such as those written already.
         """
         steps, skipped, rows = self.ring.read(since)
+        owned = [
+            [place for place, owner in self.owners.items() if owner is optimizer]
+            for optimizer in self.optimizers
+        ]
         return FlowHistory(
             layers=self.subjects.names,
             kinds=self.subjects.kinds,
@@ -351,9 +586,9 @@ class Watch:
             steps=steps,
             skipped=skipped,
             **{name: rows[:, column] for column, name in enumerate(COLUMNS)},
-            optimizers=tuple(facts(o, self.subjects.members[id(o)]) for o in self.optimizers),
+            optimizers=tuple(facts(o, sorted(m)) for o, m in zip(self.optimizers, owned, strict=True)),
             seen=self.seen,
-            notes=tuple(self.notes),
+            notes=(*(self.state if self.closed else self.notes_now()), *self.notes),
             activations=self.activations.history(steps.tolist()) if self.activations else None,
             row="step",
             shapes=tuple(tuple(parameter.shape) for parameter in self.subjects.parameters),
@@ -364,18 +599,36 @@ class Watch:
     def seen(self) -> str:
         if self.told:
             return "when the training loop told, reduced and unscaled, before any clipping"
+        if self.private:
+            return "when the step began: each sample's gradient clipped, and noise added"
         if self.at_step:
             return "when the step began, reduced and unscaled, after any clipping"
+        if self.in_pass:
+            return "when each optimizer's step began, within the backward pass"
+        if self.by_hand:
+            return "when the step began, as it used them"
         return f"after the backward pass{', reduced' if self.reduced else ''}, before any clipping"
 
 
-def called_by_scaler() -> bool:
-    """Whether a GradScaler makes the optimiser's step: in a loop's own code nothing else tells."""
-    frame = sys._getframe(3)
-    for _ in range(8):
-        if isinstance(frame.f_locals.get("self"), torch.amp.GradScaler):
-            return True
-        if frame.f_back is None:
-            break
-        frame = frame.f_back
-    return False
+def clipped(readings: Readings, places: list[int], now: Tensor) -> bool:
+    """Whether gradients are what was read, clipped; waits for the device, unless that may not be."""
+    if capturing():
+        return True
+    half = any(readings.parameters[i].dtype in (torch.float16, torch.bfloat16) for i in places)
+    return bool(scaled_down(readings.values[:, places], now, half))
+
+
+def capturing() -> bool:
+    """Whether a CUDA graph is being captured, in which nothing may wait for the device."""
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+
+
+def hidden(model: nn.Module) -> str:
+    """Why no layer's output can be read; empty if they can."""
+    if is_compiled(model):
+        return "the model is compiled, which calls no hooks: its activations are not read"
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        return "the model is scripted, which takes no hooks: its activations are not read"
+    if isinstance(model, nn.DataParallel) and len(model.device_ids) > 1:
+        return "the model runs in threads, on several devices: its activations are not read"
+    return ""

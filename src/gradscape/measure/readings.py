@@ -1,0 +1,146 @@
+"""What was read of every gradient, and whether it is still what the optimizer's step will use."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gradscape.measure.gradient_norms import STATISTICS, Shards, local, read_gradients, stacked
+
+MEANS = [STATISTICS.index(name) for name in ("mean_abs", "max_abs", "rms")]
+BROKEN = STATISTICS.index("nonfinite")
+
+
+class Readings:
+    """The statistics of the gradients of all parameters as they were last read, each at its own time.
+
+    Args:
+        parameters: whose gradients.
+        shards: how they are split over processes.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], shards: Shards) -> None:
+        self.parameters, self.shards = parameters, shards
+        self.values = shards.sizes.new_full((len(STATISTICS), len(parameters)), math.nan)
+        # By place: the gradient that was read and how often it had been changed; not kept alive by this.
+        self.marks: dict[int, tuple[weakref.ref[Tensor], int]] = {}
+        # By place: gradients over their largest element and the squares of their norms, of which agreement
+        # is made: of what was last read, and of the last step.
+        self.now: dict[int, tuple[Tensor, Tensor]] = {}
+        self.before: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def is_read(self, place: int) -> bool:
+        """Whether what is in `.grad` is what was read."""
+        gradient, mark = self.parameters[place].grad, self.marks.get(place)
+        if gradient is None or mark is None:
+            return gradient is None and mark is None
+        return mark[0]() is gradient and mark[1] == gradient._version
+
+    def altered(self, places: Iterable[int]) -> list[int]:
+        """Those whose `.grad` is another than was read, or has been changed since."""
+        return [place for place in places if not self.is_read(place)]
+
+    def rewritten(self, places: Sequence[int]) -> list[int]:
+        """Those whose sum of |∂L/∂W| is another than was read; waits for the device."""
+        there = [place for place in places if place in self.marks]
+        if not there:
+            return []
+        held = [local(self.parameters[place].grad) for place in there]  # type: ignore[arg-type]
+        now = stacked(torch._foreach_norm(held, 1)) / self.shards.sizes[there]
+        then = self.values[MEANS[0], there]
+        same = (now - then).abs() <= 1e-6 * then
+        changed = ~(same | (now.isnan() & then.isnan()) | (now == then))
+        return [place for place, other in zip(there, changed.tolist(), strict=True) if other]
+
+    def written_upon(self, places: Iterable[int]) -> bool:
+        """Whether each `.grad` is the very tensor that was read, changed in place."""
+        return all(
+            (mark := self.marks.get(place)) is not None and mark[0]() is self.parameters[place].grad
+            for place in places
+        )
+
+    def read(self, places: Iterable[int], scale: Tensor | None = None) -> None:
+        """Read gradients as they are now.
+
+        Args:
+            places: of the parameters.
+            scale: what they are still multiplied by.
+        """
+        values, found = self.read_now(places, scale)
+        self.take(list(places), values, found)
+
+    def read_now(
+        self, places: Iterable[int], scale: Tensor | None = None
+    ) -> tuple[Tensor, dict[int, tuple[Tensor, Tensor]]]:
+        """(statistics, parameters) of gradients as they are, NaN where there is none; and what they are."""
+        places = list(places)
+        gradients = {i: g for i in places if (g := self.parameters[i].grad) is not None}
+        values = self.values.new_full((len(STATISTICS), len(places)), math.nan)
+        if not gradients:
+            return values, {}
+        there = list(gradients)
+        last = [self.before.get(i) for i in there]
+        found, scaled = read_gradients(list(gradients.values()), self.shards.part(there), last)
+        if scale is not None:
+            found[:3] /= scale
+        values[:, [places.index(i) for i in there] if len(there) < len(places) else slice(None)] = found
+        return values, dict(zip(there, zip(scaled.tensors, scaled.square, strict=True), strict=True))
+
+    def take(self, places: Sequence[int], values: Tensor, found: dict[int, tuple[Tensor, Tensor]]) -> None:
+        """Make it what was read last."""
+        self.values[:, places] = values
+        for place in places:
+            gradient = self.parameters[place].grad
+            if gradient is None:
+                self.marks.pop(place, None)
+                self.now.pop(place, None)
+            else:
+                self.marks[place] = weakref.ref(gradient), gradient._version
+                self.now[place] = found[place]
+
+    def use(self, places: Iterable[int]) -> None:
+        """A step was made of them: the next row's agreement is with these."""
+        for place in places:
+            if place in self.now:
+                self.before[place] = self.now[place]
+
+    def adopt(self, other: Readings, where: Sequence[int | None]) -> None:
+        """Take over what was read of the same parameters when they stood elsewhere."""
+        for now, before in enumerate(where):
+            if before is not None and other.parameters[before] is self.parameters[now]:
+                self.values[:, now] = other.values[:, before]
+                if before in other.marks:
+                    self.marks[now] = other.marks[before]
+                    self.now[now] = other.now[before]
+                if before in other.before:
+                    self.before[now] = other.before[before]
+
+
+def scaled_down(then: Tensor, now: Tensor, half: bool) -> Tensor:
+    """Whether gradients are as clipping leaves them: one boolean, on their device.
+
+    Clipping by norm multiplies each by one factor of at most 1: mean, largest and RMS alike. By value it
+    leaves those below a limit as they are, and others with that limit as their largest. What is not finite
+    stays so, and makes others NaN.
+
+    Args:
+        then: (statistics, parameters) before.
+        now: the same afterwards.
+        half: whether some have two bytes a number.
+    """
+    tolerance = 0.05 if half else 1e-4
+    before, after = then[MEANS], now[MEANS]
+    factor = after / before
+    same = (factor - factor[:1]).abs() <= tolerance * factor[:1]
+    both_zero = (before == 0) & (after == 0)
+    by_norm = ((same & (factor > 0) & (factor <= 1 + tolerance)) | both_zero).all()
+    limit = after[1].max()
+    left = ((factor - 1).abs() <= tolerance) | both_zero
+    cut = (after[1] >= limit * (1 - tolerance)) & (factor <= 1 + tolerance).all(0) & (limit > 0)
+    by_value = (left.all(0) | cut).all() & torch.tensor(then.shape[1] > 1, device=then.device)
+    broken = (then[BROKEN] == 1).any() & (now[BROKEN] == 1).any()
+    return by_norm | by_value | broken
