@@ -136,6 +136,37 @@ def test_directions_have_the_weights_length(kind: str) -> None:
         torch.testing.assert_close(lengths[0], lengths[1])
 
 
+class Zoo(nn.Module):
+    """Layers that are no convolution; none is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.wide = nn.Embedding(11, 6, padding_idx=0), nn.Conv1d(6, 8, 3)
+        self.lstm = nn.LSTM(4, 5, num_layers=2, bidirectional=True)
+        self.gru, self.attention = nn.GRU(10, 6), nn.MultiheadAttention(6, 2)
+        self.bilinear, self.separate = nn.Bilinear(6, 6, 3), nn.Conv2d(4, 4, 3, groups=4)
+        self.norm, self.slope, self.token = nn.LayerNorm(4), nn.PReLU(4), nn.Parameter(torch.randn(6))
+        self.zero = nn.Linear(6, 3)
+        nn.init.zeros_(self.zero.weight)
+
+
+def test_filters_of_every_kind_of_layer_have_their_weights_length() -> None:
+    from gradscape.measure.objective import Objective
+    from gradscape.measure.plane import random_plane
+
+    torch.manual_seed(0)
+    objective = Objective(Zoo(), None, X)
+    (plane,) = random_plane(objective, "filter", 1, torch.Generator().manual_seed(1), False).directions
+    moved = set()
+    for name, w, d in zip(objective.names, objective.start, plane, strict=True):
+        if w.dim() > 1:
+            torch.testing.assert_close(d.flatten(1).norm(dim=1), w.flatten(1).norm(dim=1))
+            moved.add(name.partition(".")[0])
+        else:
+            assert not d.any(), name
+    assert moved >= {"words", "wide", "lstm", "gru", "attention", "bilinear", "separate"}
+
+
 def test_orthogonal_directions_are() -> None:
     from gradscape.measure.objective import Objective
     from gradscape.measure.plane import random_plane

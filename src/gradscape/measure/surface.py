@@ -142,7 +142,7 @@ class Walker:
             norm.momentum = momentum
 
     def rows(self) -> Tensor:
-        """(B + 1, 1 + M) loss and metrics of every batch, in float64; at last the samples' variance."""
+        """(B + 1, 1 + M) loss and metrics of every batch, in float64; last the variance over samples."""
         batches, rows, outputs = self.objective.batches, [], []
         with self.as_computed(batches[0]):
             for batch in batches:
@@ -150,14 +150,11 @@ class Walker:
                 rows.append(self.row(batch, output))
                 if self.apart is not None:
                     outputs.append(widest(output))
-            return torch.stack([*rows, torch.full_like(rows[0], math.nan).copy_(self.variance(outputs))])
-
-    def variance(self, outputs: Sequence[Tensor]) -> Tensor:
-        """The loss's variance over samples; NaN where it does not come apart."""
-        if self.apart is None:
-            return self.parameters[0].new_tensor(math.nan, dtype=torch.float64)
-        with self.lent():
-            return self.apart(outputs, self.objective.batches).double().var(unbiased=False)
+            spread = torch.full_like(rows[0], math.nan)
+            if self.apart is not None:
+                with self.lent():
+                    spread.fill_(self.apart(outputs, batches).double().var(unbiased=False))
+            return torch.stack([*rows, spread])
 
     def row(self, batch: Batch, output: Any) -> Tensor:
         with self.lent():
