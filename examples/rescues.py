@@ -67,7 +67,7 @@ def tables(study: StudyRecord) -> list[Table]:
 def claims(study: StudyRecord) -> list[Claim]:
     text = "VGG38 with BatchNorm trains: its training accuracy is above twice that of guessing."
     trained = (trains(study, "vgg38-bn", "VGG38 with BatchNorm"),)
-    return [Claim("F1", "With BatchNorm it trains", text, "§5.4, Table 1", trained), steady(study)]
+    return [Claim("B1", "With BatchNorm it trains", text, "§5.4, Table 1", trained), steady(study)]
 
 
 def answer(study: StudyRecord, found: Sequence[Claim]) -> list[str]:

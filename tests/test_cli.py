@@ -224,7 +224,7 @@ def test_dry_run_lists_runs_with_estimates_and_writes_nothing(
     assert main(["reproduce", "--dry-run", "--seeds", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 15
-    assert lines[-1].startswith("14 runs, about ")
+    assert lines[-1].startswith("15 runs, about ")
     assert all(line.endswith((" s", " min", " h")) for line in lines[:-1])
     assert not list(tmp_path.iterdir())
 

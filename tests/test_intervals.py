@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradscape.errors import GradscapeError
-from gradscape.intervals import Interval, interval, mass_beyond, mass_within, student_t
+from gradscape.intervals import Interval, interval, mass_beyond, mass_within, share, student_t
 from gradscape.paired import compare
 
 # Two-sided 95 %: Abramowitz & Stegun, table 26.10.
@@ -89,9 +89,54 @@ def test_one_value_has_no_interval() -> None:
     assert str(interval([0.4])) == "0.4, n = 1"
 
 
-def test_equal_values_have_an_interval_of_no_width() -> None:
-    found = interval([0.25, 0.25, 0.25])
-    assert (found.low, found.high) == (0.25, 0.25)
+@pytest.mark.parametrize("value", [0.25, 0.1 + 0.2, 1e-20])
+def test_equal_values_have_no_interval(value: float) -> None:
+    """They would have one of no width, which is sure of what the next seed does."""
+    found = interval([value, value * (1 + 1e-15), value])
+    assert (found.low, found.high, found.half) == (None, None, None)
+    assert str(found) == f"{value:.3g}, n = 3, all equal"
+
+
+def binomial(n: int, p: float) -> list[float]:
+    return [math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
+
+
+@pytest.mark.parametrize("n", [1, 3, 5, 12])
+def test_a_share_ends_where_each_tail_has_2_5_percent(n: int) -> None:
+    for count in range(n + 1):
+        found = share(count, n)
+        assert (found.low == 0, found.high == 1) == (count == 0, count == n)
+        if count:
+            assert sum(binomial(n, found.low)[count:]) == pytest.approx(0.025, rel=1e-9)
+        if count < n:
+            assert sum(binomial(n, found.high)[: count + 1]) == pytest.approx(0.025, rel=1e-9)
+
+
+def test_known_shares() -> None:
+    assert str(share(1, 3)) == "1 of 3 (95 % 1 … 91 %)"
+    assert share(5, 5).low == pytest.approx(0.025 ** (1 / 5))
+
+
+def test_a_share_of_no_seeds_is_refused() -> None:
+    for count, n in ((0, 0), (3, 2), (-1, 2)):
+        with pytest.raises(
+            GradscapeError, match=rf"expected a count from 0 to n, n at least 1; got {count} of"
+        ):
+            share(count, n)
+
+
+def test_where_seeds_fail_the_share_covers_and_the_mean_does_not() -> None:
+    """30 % of seeds at guessing, the others at 0.6: what docs/statistics.md says of three of them."""
+    rng = np.random.default_rng(0)
+    fails = rng.random((20_000, 3)) < 0.3
+    noise = rng.normal(size=fails.shape)
+    values = np.where(fails, 0.1 + 0.01 * noise, 0.6 + 0.05 * noise)
+    half = student_t(2) * values.std(axis=1, ddof=1) / math.sqrt(3)
+    covered = np.abs(values.mean(axis=1) - (0.3 * 0.1 + 0.7 * 0.6)) <= half
+    assert covered.mean() == pytest.approx(0.72, abs=0.015)
+    shares = [share(count, 3) for count in range(4)]
+    held = np.array([each.low <= 0.7 <= each.high for each in shares])
+    assert held[(~fails).sum(axis=1)].mean() >= 0.95
 
 
 def test_no_values_are_refused() -> None:

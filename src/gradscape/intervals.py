@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from statistics import fmean, stdev
@@ -12,6 +12,8 @@ from typing import Any
 from gradscape.errors import GradscapeError
 
 LEVEL = 0.95
+ROUNDING = 1e-12  # a spread below so much of the values themselves is rounding: there is none
+ENOUGH = 8  # seeds that a mean's interval needs where some of them train and others do not
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class Interval:
 
     Attributes:
         mean: mean over seeds.
-        low, high: ends of the interval; None for a single seed, which has no spread.
+        low, high: ends of the interval; None without a spread to make one from: for a single seed, and where
+            all values are equal, which is no proof that the next will be.
         n: number of seeds.
         level: probability that such an interval holds what it estimates, 0 to 1.
     """
@@ -41,7 +44,7 @@ class Interval:
 
     def __str__(self) -> str:
         if self.low is None or self.high is None:
-            return f"{self.mean:.3g}, n = {self.n}"
+            return f"{self.mean:.3g}, n = {self.n}{', all equal' if self.n > 1 else ''}"
         return (
             f"{self.mean:.3g}, {percent(self.level)} interval {self.low:.3g} … {self.high:.3g}, n = {self.n}"
         )
@@ -49,6 +52,9 @@ class Interval:
 
 def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     """The mean of independent values and its interval, mean ± t·s/√n (Student 1908).
+
+    It is that of normal values. Where 30 % of the seeds end at guessing it covers the mean in 78, 72 and 82 %
+    of samples of 2, 3 and 5 (simulated), not 95: there `share` says more.
 
     Args:
         values: one number per seed, in any unit.
@@ -67,8 +73,70 @@ def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     mean = fmean(values)
     if n == 1:
         return Interval(mean, None, None, 1, level)
-    half = student_t(n - 1, level) * stdev(values) / math.sqrt(n)
+    spread = stdev(values)
+    if spread <= ROUNDING * max(map(abs, values)):
+        return Interval(mean, None, None, n, level)
+    half = student_t(n - 1, level) * spread / math.sqrt(n)
     return Interval(mean, mean - half, mean + half, n, level)
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many of some seeds did something, with the interval of the share that does.
+
+    Attributes:
+        count, n: seeds that did, of all.
+        low, high: ends of the interval, 0 to 1.
+        level: of the interval.
+    """
+
+    count: int
+    n: int
+    low: float
+    high: float
+    level: float = LEVEL
+
+    def __str__(self) -> str:
+        return (
+            f"{self.count} of {self.n} ({percent(self.level)} {100 * self.low:.0f} … {100 * self.high:.0f} %)"
+        )
+
+
+def share(count: int, n: int, level: float = LEVEL) -> Share:
+    """The share of seeds that do something and its exact interval (Clopper & Pearson 1934).
+
+    It covers the true share in `level` of samples at least, however few there are.
+
+    Args:
+        count, n: seeds that did, of all; 0 ≤ count ≤ n.
+        level: of the interval, between 0 and 1.
+
+    Raises:
+        GradscapeError: no seeds, or more that did than there are.
+
+    Example:
+        >>> print(share(5, 5))
+        5 of 5 (95 % 48 … 100 %)
+    """
+    if not 0 <= count <= n or not n:
+        raise GradscapeError(f"share: expected a count from 0 to n, n at least 1; got {count} of {n}")
+    tail = (1 - level) / 2
+    low = bisected(lambda p: at_least(count, n, p) < tail) if count else 0.0
+    high = bisected(lambda p: at_least(count + 1, n, p) < 1 - tail) if count < n else 1.0
+    return Share(count, n, low, high, level)
+
+
+def at_least(count: int, n: int, p: float) -> float:
+    """P(X ≥ count) of a binomial X of n and p."""
+    return math.fsum(math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(count, n + 1))
+
+
+def bisected(below: Callable[[float], bool]) -> float:
+    """The number in 0 to 1 at which a condition that holds below it stops to hold."""
+    low, high = 0.0, 1.0
+    while (middle := (low + high) / 2) not in (low, high):
+        low, high = (middle, high) if below(middle) else (low, middle)
+    return high
 
 
 @cache

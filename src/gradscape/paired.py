@@ -13,11 +13,10 @@ from statistics import stdev
 from typing import Any, Literal
 
 from gradscape.errors import ConfigError
-from gradscape.intervals import LEVEL, interval, mass_beyond, percent
+from gradscape.intervals import LEVEL, ROUNDING, interval, mass_beyond, percent
 
 Order = Literal["higher", "lower", "undecided"]
 ERROR = 1 - LEVEL  # probability of a wrong decision where there is no difference, over all looks together
-ROUNDING = 1e-12  # a spread below so much of the values themselves is rounding: there is none
 
 
 @dataclass(frozen=True)

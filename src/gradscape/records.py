@@ -284,6 +284,8 @@ class GradientNoise:
         trace: tr Σ_B, in the same unit.
         low, high: 95 % interval of the noise scale, in images; infinite where |G|² may be 0.
         cosine: mean cosine between the gradients of two mini-batches.
+        traces: (batch size, tr Σ of such batches) at the same weights and on the same images, of batches of
+            B, B/2 and B/4 images as far as these are whole numbers; empty in runs from before they were kept.
     """
 
     batches: int
@@ -293,6 +295,7 @@ class GradientNoise:
     low: float
     high: float
     cosine: float
+    traces: tuple[tuple[int, float], ...] = ()
 
     @property
     def scale(self) -> float:
@@ -302,7 +305,8 @@ class GradientNoise:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; None for what is infinite, and for a cosine that no two gradients have."""
-        return {name: plain_number(value) for name, value in vars(self).items()}
+        plain = {name: plain_number(value) for name, value in vars(self).items() if name != "traces"}
+        return {**plain, "traces": [list(pair) for pair in self.traces]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GradientNoise:
@@ -310,7 +314,8 @@ class GradientNoise:
         known: dict[str, Any] = {
             name: absent.get(name, math.inf) if value is None else value for name, value in values.items()
         }
-        return cls(**known)
+        traces = tuple((int(size), float(trace)) for size, trace in values.get("traces", ()))
+        return cls(**{**known, "traces": traces})
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def smoothness(step: int, beta: float, along: str = "gradient") -> StepSmoothnes
 def trained(role: str, seed: int, shape: Shape) -> RunRecord:
     """A run of two epochs of which nothing is known but its training."""
     trains = shape.accuracy > 0.02
-    accuracy = shape.accuracy + 0.001 * seed * trains
+    accuracy = shape.accuracy + (0.001 if trains else 0.0001) * seed
     made = synthetic.run("vgg38-bn", seed, epochs=2)
     epochs = tuple(
         dataclasses.replace(
@@ -100,7 +100,8 @@ def trained(role: str, seed: int, shape: Shape) -> RunRecord:
 def run(role: str, seed: int, shape: Shape) -> RunRecord:
     """One at the paper's rate, measured in all ways; a landscape has but some, as contours take long."""
     made = trained(role, seed, shape)
-    beta, last = (value * (1 + 0.001 * seed) for value in (shape.beta, shape.likeness))
+    own = 0.002 if "bn" in role else 0.001  # no two roles differ by a constant
+    beta, last = (value * (1 + own * seed) for value in (shape.beta, shape.likeness))
     epochs = tuple(
         dataclasses.replace(
             each, smoothness=(smoothness(50 * i, beta), smoothness(50 * i + 25, 9 * beta, "relative"))

@@ -50,7 +50,12 @@ def run(setting: Setting, seed: int, epochs: int = 6, noise: float = 0.01, **cha
     test = {"loss": 1.0, "accuracy": curve[-1] - 0.01}
     made = RunRecord(
         identity=f"{name(setting)}-s{seed}",
-        config={"data": {"name": "digits"}, "optim": {"eps": 1e-8}, "epochs": epochs, "seed": seed},
+        config={
+            "data": {"name": "digits", "train": 1_000},
+            "optim": {"eps": 1e-8},
+            "epochs": epochs,
+            "seed": seed,
+        },
         state="done",
         status={"attempts": 1, "device": "cpu", "versions": {"torch": "2.13.0"}},
         epochs=records,

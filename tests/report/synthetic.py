@@ -23,6 +23,7 @@ from gradscape.records import (
 # Final train and validation accuracy by role, near the paper's; the plain net guesses.
 ACCURACY = {
     "vgg08": (0.50, 0.47),
+    "vgg08-bn": (0.55, 0.48),
     "vgg38": (0.01, 0.01),
     "vgg38-bn": (0.547, 0.455),
     "vgg38-he": (0.011, 0.01),
@@ -41,6 +42,7 @@ ACCURACY = {
 }
 BETA = {
     "vgg08": 50.0,
+    "vgg08-bn": 5.0,
     "vgg38": 200.0,
     "vgg38-bn": 20.0,
     "vgg38-he": 100.0,
@@ -53,7 +55,7 @@ SAME = {"lr-0.001": "vgg38-bn", "batch-100": "lr-0.05"}  # roles that share anot
 
 def gradient_flow(role: str, epoch: int, seed: int, zeros: bool = False) -> GradientFlow:
     """37 (or 7) convolutions and a linear layer; the plain deep net shrinks by 10^0.4 a layer."""
-    depth = 8 if role == "vgg08" else 38
+    depth = 8 if role.startswith("vgg08") else 38
     layer = np.arange(depth)
     noise = np.random.default_rng([seed, epoch, depth]).normal(0, 0.08, depth)
     if role == "vgg38":
@@ -72,9 +74,14 @@ def gradient_flow(role: str, epoch: int, seed: int, zeros: bool = False) -> Grad
 WAYS = tuple(enumerate(("gradient", "step", "relative")))
 
 
+def varied(role: str, seed: int) -> float:
+    """What a seed does to every role, and a little that it does to some: no two differ by a constant."""
+    return (1 + 0.05 * seed) * (1 if "bn" in role or role == "batch-800" else 1 + 0.01 * seed)
+
+
 def measure(role: str, along: str, step: int, seed: int, lr: float) -> StepSmoothness:
     """Of a loss as smooth as `BETA` says, give or take a seed's own tenth."""
-    beta = BETA.get(role, 40.0) * (1 + 0.05 * seed)
+    beta = BETA.get(role, 40.0) * varied(role, seed)
     distances = (0.05, 0.4) if along == "relative" else (0.5 * lr, 4 * lr)
     return StepSmoothness(
         step=step,
@@ -91,7 +98,7 @@ def measure(role: str, along: str, step: int, seed: int, lr: float) -> StepSmoot
 
 def curvature(role: str, seed: int, trained: float) -> Curvature:
     """A bulk around zero and one eigenvalue far from it, as large as `BETA` says."""
-    largest = trained * BETA.get(role, 40.0) * (1 + 0.05 * seed)
+    largest = trained * BETA.get(role, 40.0) * varied(role, seed)
     bulk = np.linspace(-0.05, 0.1, 19) * largest
     nodes = tuple(map(float, (*bulk, largest)))
     weights = (0.05,) * 19 + (0.05,)
@@ -145,7 +152,7 @@ def run(role: str, seed: int, epochs: int = 8, data: str = "cifar100", **changes
     rng = np.random.default_rng([seed, len(role), sum(map(ord, role))])
     rise = 1 - np.exp(-3 * np.arange(1, epochs + 1) / epochs)
     train, valid = (
-        0.01 + np.maximum(end - 0.01, 0) * rise + rng.normal(0, 0.004, epochs) * (end > 0.02)
+        0.01 + np.maximum(end - 0.01, 0) * rise + rng.normal(0, 0.004, epochs) * (1 if end > 0.02 else 0.1)
         for end in ACCURACY[role]
     )
     chance_loss = float(np.log(100))
@@ -173,7 +180,7 @@ def run(role: str, seed: int, epochs: int = 8, data: str = "cifar100", **changes
     made = RunRecord(
         identity=f"{role}-s{seed}",
         config={
-            "net": {"depth": 8 if role == "vgg08" else 38},
+            "net": {"depth": 8 if role.startswith("vgg08") else 38},
             "data": {"name": data, "train": 47_500},
             "optim": {"lr": lr, "eps": 1e-8},
             "batch_size": batch,

@@ -26,11 +26,11 @@ def changed(
     return synthetic.study(seeds, epochs, replaced=new)
 
 
-def ending(train: float, valid: float) -> Callable[[RunRecord], RunRecord]:
-    """A change: the last five epochs' accuracies are these, a thousandth more per seed."""
+def ending(train: float, valid: float, more_per_seed: float = 0.001) -> Callable[[RunRecord], RunRecord]:
+    """A change: the last five epochs' accuracies are these, a little more per seed."""
 
     def change(run: RunRecord) -> RunRecord:
-        more = run.seed / 1000
+        more = run.seed * more_per_seed
         last = len(run.epochs)
         return synthetic.with_curves(
             run, train_accuracy=(train + more,) * last, valid_accuracy=(valid + more,) * last
@@ -40,12 +40,14 @@ def ending(train: float, valid: float) -> Callable[[RunRecord], RunRecord]:
 
 
 def gradients(*values: float) -> Callable[[RunRecord], RunRecord]:
-    """A change: every epoch's conv gradients, input to output, then the linear layer's."""
+    """A change: every epoch's conv gradients, then the linear layer's; seeds differ a bit."""
 
     def change(run: RunRecord) -> RunRecord:
         flow = synthetic.gradient_flow("vgg08", 1, 0)
         kinds = ("conv",) * (len(values) - 1) + ("linear",)
-        fields = {field.name: values for field in dataclasses.fields(flow)}
+        depth = run.config["net"]["depth"]
+        own = tuple(v * (1 + 1e-4 * depth * run.seed * place) for place, v in enumerate(values, start=1))
+        fields = {field.name: own for field in dataclasses.fields(flow)}
         new = dataclasses.replace(flow, **{**fields, "kinds": kinds, "layers": tuple(map(str, values))})
         return dataclasses.replace(run, epochs=tuple(dataclasses.replace(e, flow=new) for e in run.epochs))
 
@@ -61,21 +63,53 @@ def diverged(run: RunRecord) -> RunRecord:
 def test_the_papers_numbers_confirm_the_paper() -> None:
     found = checked(synthetic.study(3))
     assert {name: claim.verdict for name, claim in found.items()} == {
-        f"C{number}": "holds" for number in range(1, 9)
+        f"C{number}": "holds" for number in range(1, 10)
     }
     assert {name: len(claim.parts) for name, claim in found.items()} == {
-        "C1": 2, "C2": 3, "C3": 1, "C4": 6, "C5": 2, "C6": 5, "C7": 14, "C8": 5,
+        "C1": 2, "C2": 3, "C3": 2, "C4": 6, "C5": 2, "C6": 9, "C7": 4, "C8": 5, "C9": 5,
     }  # fmt: skip
-    lipschitz, *_ = found["C7"].parts
-    assert dict(lipschitz.numbers)[1][0] == pytest.approx(-1)  # 20 against 200
-    assert "flat, it counts as smooth" in found["C7"].note
 
 
-def test_c7_is_against_the_plain_net_and_its_control() -> None:
-    for flat in ("vgg38", "vgg38-he"):
-        found = checked(smoothness({flat: 10.0}))["C7"]
-        assert found.verdict == "does not hold"
-        assert sum(part.verdict == "holds" for part in found.parts) == 7
+def test_c7_is_decided_by_the_pair_that_trains() -> None:
+    """Against VGG38, which guesses on a plateau, BatchNorm is rougher whatever it does to who trains."""
+    found = checked(smoothness({"vgg38": 0.01, "vgg38-he": 0.01}))["C7"]
+    assert found.verdict == "holds"
+    lipschitz, *_, sharpest = found.parts
+    assert dict(lipschitz.numbers)[0] == pytest.approx(-1)  # 5 against 50
+    assert "VGG08 + BatchNorm over VGG08, where a mini-batch's loss is 0.2 to 0.8" in lipschitz.measured
+    assert "largest eigenvalue" in sharpest.measured
+    aside = "vgg38: 3 of 3 runs end at guessing (training accuracy up to 0.012)"
+    assert f"Left out, for a network that guesses is flat: {aside}; vgg38-he: 3 of 3" in found.note
+    rough = checked(smoothness({"vgg08-bn": 500.0}))["C7"]
+    assert (rough.verdict, len(rough.refuting)) == ("does not hold", 4)
+
+
+def test_c7_is_not_testable_without_a_pair_that_trains() -> None:
+    """The published verdict "does not hold" rested on such controls alone."""
+    guesses = changed({"vgg08": ending(0.0105, 0.01, 1e-4)})
+    found = checked(guesses)["C7"]
+    assert found.verdict == "not testable"
+    assert "vgg08: 3 of 3 runs end at guessing" in found.reason
+    assert found.tests == 0
+    assert "Not testable here: BatchNorm smooths the loss (C7): vgg08" in answer(guesses, claims(guesses))[1]
+
+
+def test_c7_compares_only_what_was_measured_where_both_were_learning() -> None:
+    def plateau(run: RunRecord) -> RunRecord:
+        """The first epoch's measures are at the loss of guessing, and a thousand times as smooth."""
+        first, *others = run.epochs
+        flat = tuple(
+            dataclasses.replace(m, loss=4.6, losses=(4.6, 4.6), changes=tuple(c / 1000 for c in m.changes))
+            for m in first.smoothness
+        )
+        return dataclasses.replace(run, epochs=(dataclasses.replace(first, smoothness=flat), *others))
+
+    plain, flat = checked(synthetic.study(3))["C7"], checked(changed({"vgg08": plateau}))["C7"]
+    for one, other in zip(flat.parts, plain.parts, strict=True):
+        assert dict(one.numbers) == pytest.approx(dict(other.numbers))
+    only = changed({"vgg08": lambda run: dataclasses.replace(plateau(run), epochs=plateau(run).epochs[:1])})
+    reason = checked(only)["C7"].reason
+    assert "seed 0 has no measure where" in reason or "end at guessing" in reason
 
 
 def test_c8_is_at_equal_epochs_and_at_equal_updates() -> None:
@@ -91,12 +125,12 @@ def test_what_was_not_measured_is_left_open() -> None:
         epochs = tuple(dataclasses.replace(epoch, smoothness=()) for epoch in run.epochs)
         return dataclasses.replace(run, epochs=epochs, curvature={})
 
-    study = changed({"vgg38-bn": bare})
-    assert checked(study)["C7"].verdict == "undecided"
-    assert checked(study)["C7"].reason == "not measured over training; curvature not measured"
+    study = changed({"vgg08-bn": bare})
+    assert checked(study)["C7"].verdict == "not testable"
+    assert "vgg08-bn: seed 0 has no measure where a mini-batch's loss is" in checked(study)["C7"].reason
     assert checked(study)["C7"].parts[-1].reason == "curvature not measured"
     assert {figure.name for figure in figures(study)} >= {"figure-4a", "figure-5b", "figure-6c"}
-    assert tables(study)[3].rows[2] == ("VGG38 + BatchNorm", "–", "–", "–", "–", "3 of 3")
+    assert tables(study)[3].rows[1] == ("VGG08 + BatchNorm", "–", "–", "–", "–", "3 of 3")
 
 
 def test_curvature_that_was_not_asked_for_is_no_part_of_a_claim() -> None:
@@ -110,9 +144,9 @@ def test_curvature_that_was_not_asked_for_is_no_part_of_a_claim() -> None:
 
 def test_the_table_of_curvature_has_both_ends() -> None:
     table = tables(synthetic.study(1))[3]
-    assert table.rows[2] == ("VGG38 + BatchNorm", "10", "20", "-1", "0.05", "1 of 1")
+    assert table.rows[3] == ("VGG38 + BatchNorm", "10", "20", "-1", "0.05", "1 of 1")
     assert table.rows[-1][0] == "lr 0.05, batch 800"
-    several = tables(synthetic.study(3))[3].rows[2]
+    several = tables(synthetic.study(3))[3].rows[3]
     assert several[2] == "21 ± 2.5"  # Student's t for 20, 21 and 22
 
 
@@ -125,26 +159,34 @@ def smoothness(beta: dict[str, float]) -> StudyRecord:
 
 def test_one_seed_decides_nothing() -> None:
     study = synthetic.study(1)
-    for claim in claims(study)[:6]:
+    for claim in claims(study):
         assert claim.verdict == "undecided"
-        assert claim.reason == ONE_SEED
+        assert claim.reason.startswith(ONE_SEED)
         assert all(len(part.numbers) == 1 for part in claim.parts)
-    assert answer(study, claims(study))[0] == (
-        "These runs do not settle it: one seed per run claims nothing."
-    )
+    assert answer(study, claims(study))[0].endswith("one seed per run claims nothing.")
 
 
 def test_gradients_can_be_settled_while_the_rates_are_not() -> None:
     study = synthetic.study(3, replaced={"lr-0.05-s1": None})
     lead = answer(study, claims(study))[0]
-    assert lead.startswith("Without it the deep network's gradients vanish")
-    assert lead.endswith("stays open here: runs are missing, or the seeds are too few or disagree.")
+    assert lead.startswith("Without BatchNorm VGG08 trains and VGG38 does not. Its gradients vanish")
+    assert lead.endswith(
+        "Open here: BatchNorm trains at any of six rates (C4): runs are missing, or the seeds are too few or "
+        "disagree."
+    )
 
 
 def test_c1_is_about_twice_guessing() -> None:
     fails = changed({"vgg38": ending(0.5, 0.5)})
     assert [part.verdict for part in checked(fails)["C1"].parts] == ["holds", "does not hold"]
-    assert checked(changed({"vgg08": ending(0.015, 0.01)}))["C1"].verdict == "does not hold"
+    slow = checked(changed({"vgg08": ending(0.015, 0.01)}))["C1"]
+    assert slow.verdict == "does not hold"
+    assert "0 of 3 (95 % 0 … 71 %) of the seeds train" in slow.reason
+    idle = checked(changed({"vgg08": ending(0.0101, 0.01, 1e-4)}))["C1"].parts[1]
+    assert (idle.verdict, idle.reason.split(" ")[0]) == (
+        "not testable",
+        "vgg08:",
+    )  # nothing trains in this time
     (part, _) = checked(synthetic.study(2))["C1"].parts
     assert part.measured == "VGG08: train accuracy, mean of the last 2 epochs (twice guessing is 0.02)"
 
@@ -162,25 +204,25 @@ def test_c2_compares_slopes_and_floors() -> None:
         {"vgg08": gradients(1e-2, 1e-2, 1e-2), "vgg38": gradients(1e-21, 1e-18, 1e-15, 1e-12, 1.0)}
     )
     ratio, slope, smallest = checked(study)["C2"].parts
-    assert ratio.numbers[0] == (0, (pytest.approx(19.0),))
-    assert slope.numbers[0] == (0, (pytest.approx(3.0),))
-    assert smallest.numbers[0] == (0, (1e-21,))
+    assert ratio.numbers[0] == (0, pytest.approx(19.0))
+    assert slope.numbers[0] == (0, pytest.approx(3.0))
+    assert smallest.numbers[0] == (0, pytest.approx(-21.0))
     assert [part.verdict for part in (ratio, slope, smallest)] == ["holds"] * 3
 
 
 def test_c2_counts_a_zero_as_the_smallest_float32() -> None:
     study = changed({"vgg08": gradients(1e-2, 1e-2, 1e-2), "vgg38": gradients(0.0, 1e-3, 1e-2)})
     ratio, _, smallest = checked(study)["C2"].parts
-    assert ratio.numbers[0][1][0] == pytest.approx(-2 + 149 * math.log10(2))
-    assert smallest.numbers[0] == (0, (0.0,))
+    assert ratio.numbers[0][1] == pytest.approx(-2 + 149 * math.log10(2))
+    assert smallest.numbers[0] == (0, pytest.approx(-149 * math.log10(2)))
 
 
 @pytest.mark.parametrize(
     ("values", "verdicts"),
     [
-        ((1e-2, 1e-2, 1e-2), ["does not hold", "does not hold", "does not hold"]),
+        ((1e-2, 1e-3, 1e-2), ["does not hold", "does not hold", "does not hold"]),
         ((1e-5, 1e-6, 1e-2), ["holds", "does not hold", "does not hold"]),
-        ((1e-17, 1e-2, 1e-19), ["holds", "holds", "holds"]),
+        ((1e-19, 1e-2, 1e-20), ["holds", "holds", "holds"]),  # the linear layer's is no convolution's
     ],
 )
 def test_c2_can_fail(values: tuple[float, ...], verdicts: list[str]) -> None:
@@ -188,10 +230,20 @@ def test_c2_can_fail(values: tuple[float, ...], verdicts: list[str]) -> None:
     assert [part.verdict for part in checked(study)["C2"].parts] == verdicts
 
 
+def test_c3_is_of_the_mean_and_does_not_fail_the_surer_the_more_seeds_there_are() -> None:
+    """One seed of eight just below the range, as happens with enough seeds, whatever is measured."""
+
+    def near(run: RunRecord) -> RunRecord:
+        values = (9e-5 if run.seed == 7 else 3e-4 + 1e-5 * run.seed, 0.05 - 1e-4 * run.seed, 1.0)
+        return gradients(*values)(run)
+
+    assert checked(changed({"vgg38-bn": near}, seeds=8))["C3"].verdict == "holds"
+
+
 @pytest.mark.parametrize(
     ("values", "verdict"),
     [
-        ((1e-4, 1e-1, 5.0), "holds"),  # ends included; the linear layer does not count
+        ((1.1e-4, 0.9e-1, 5.0), "holds"),  # the linear layer does not count
         ((9e-5, 1e-1, 1e-2), "does not hold"),
         ((1e-3, 0.2, 1e-2), "does not hold"),
     ],
@@ -201,11 +253,14 @@ def test_c3_is_the_band_over_convolutions(values: tuple[float, ...], verdict: st
 
 
 def test_a_diverged_run_does_not_train() -> None:
-    study = changed({"lr-0.05": diverged})
-    parts = checked(study)["C4"].parts
-    assert [part.verdict for part in parts] == ["holds"] * 5 + ["does not hold"]
-    assert parts[5].numbers == ((0, (0.01,)), (1, (0.01,)), (2, (0.01,)))
-    assert "“BatchNorm trains at any of six rates” (C4)" in answer(study, claims(study))[0]
+    study = changed({"lr-0.05": diverged}, seeds=6)
+    claim = checked(study)["C4"]
+    assert [part.verdict for part in claim.parts] == ["holds"] * 5 + ["does not hold"]
+    assert {value for _, value in claim.parts[5].numbers} == {0.01}
+    assert claim.verdict == "undecided"  # six seeds that agree to the last digit: p 0.031, after Holm 0.19
+    assert checked(changed({"lr-0.05": diverged}, seeds=9))["C4"].verdict == "does not hold"
+    best = checked(changed({"lr-0.05": diverged}))["C9"]
+    assert best.parts[-1].reason.startswith("lr-0.05: 3 of 3 runs end at guessing")
 
 
 @pytest.mark.parametrize(
@@ -217,27 +272,46 @@ def test_a_diverged_run_does_not_train() -> None:
     ],
 )
 def test_c5_pairs_seeds(better: float, equal: float, verdicts: list[str]) -> None:
-    study = changed({"lr-0.001": ending(0.5, 0.4), "lr-0.01": ending(0.5 + equal, 0.4 + better)})
+    study = changed({"lr-0.001": ending(0.5, 0.4), "lr-0.01": ending(0.5 + equal, 0.4 + better, 0.002)})
     found = checked(study)["C5"]
     assert [part.verdict for part in found.parts] == verdicts
-    assert found.parts[0].numbers[2] == (2, (pytest.approx(better),))
+    assert found.parts[0].numbers[2] == (2, pytest.approx(better + 0.002))
 
 
-def test_c6_wants_50_to_be_worst() -> None:
+def test_c6_wants_50_to_be_worse_than_each_other() -> None:
     study = changed({"batch-50": ending(0.4, 0.366)})
-    parts = checked(study)["C6"].parts
-    assert [part.verdict for part in parts[:4]] == ["holds"] * 4
-    assert parts[4].verdict != "holds"
+    verdicts = [part.verdict for part in checked(study)["C6"].parts]
+    assert verdicts[:4] == ["holds"] * 4
+    assert verdicts[4:].count("holds") == 2  # 400 and 800
+
+
+def test_c9_is_the_papers_own_finding_that_0_0005_trains_best() -> None:
+    worse = checked(changed({"lr-0.0005": ending(0.5, 0.4, 0.002)}))["C9"]
+    assert worse.verdict == "undecided"  # p 0.012 alone, of five parts
+    worst = checked(changed({"lr-0.0005": ending(0.3, 0.4, 0.002)}))["C9"]
+    assert worst.verdict == "does not hold"
+    assert "lr 0.0005 − lr 0.001" in " ".join(part.measured for part in worst.refuting)
+
+
+def test_the_papers_numbers_in_text_stand_beside_ours_at_the_last_epoch() -> None:
+    table = tables(synthetic.study(1))[5]
+    assert [row[0] for row in table.rows] == ["lr 0.01", "lr 0.001", "batch 400", "batch 100"]
+    assert [(row[2], row[4]) for row in table.rows] == [
+        ("–", "0.4784"), ("–", "0.4544"), ("0.5188", "0.4189"), ("0.4133", "0.3724"),
+    ]  # fmt: skip
+    last = synthetic.study(1).runs["batch-400-s0"].epochs[-1].valid_accuracy
+    assert table.rows[2][3] == f"{last:.3f}"
 
 
 def test_missing_runs_are_named_and_leave_claims_open() -> None:
     found = checked(synthetic.broken_study())
     assert found["C1"].verdict == "undecided"
-    assert found["C1"].reason == "vgg08: seed 0 not run yet, seed 1 not run yet"
-    assert found["C4"].verdict == "does not hold"  # both seeds of lr 0.05 diverged: nothing can mend that
+    assert found["C1"].reason.startswith("vgg08: seed 0 not run yet, seed 1 not run yet")
+    assert found["C4"].verdict == "undecided"
     assert found["C4"].parts[0].reason == "lr-0.0001: seed 1 running, 3 of 8 epochs done"
-    assert found["C6"].verdict == "undecided"
-    assert "batch-400: seed 0 not run yet" in found["C6"].reason
+    parts = found["C6"].parts
+    assert (parts[0].verdict, parts[0].reason) == ("undecided", "batch-400: seed 0 not run yet")
+    assert found["C6"].verdict == "not testable"  # batch 50 diverged, and a run that did is not compared
 
 
 def test_gradients_that_are_not_finite_are_not_judged() -> None:
@@ -273,9 +347,9 @@ def test_table_2_is_the_papers_notation_with_our_interval() -> None:
     assert to_csv(tables(study)[1]).splitlines() == [
         "batch size,here,acc train,acc valid,acc valid (paper),seeds",
         "50,50,0.500(1),0.400(2),0.180(1),1 of 2",
-        "100,20,0.500(1) ± 0.000,0.405(2) ± 0.064,0.368(1),2 of 2",
-        "150,150,0.500(1) ± 0.000,0.405(2) ± 0.064,0.365(2),2 of 2",
-        "200,200,0.500(1) ± 0.000,0.405(2) ± 0.064,0.372(1),2 of 2",
+        "100,20,0.500(1) (all 2 equal),0.405(2) ± 0.064,0.368(1),2 of 2",
+        "150,150,0.500(1) (all 2 equal),0.405(2) ± 0.064,0.365(2),2 of 2",
+        "200,200,0.500(1) (all 2 equal),0.405(2) ± 0.064,0.372(1),2 of 2",
         "400,–,not run yet,not run yet,0.427(2),0 of 2",
         "800,–,not run yet,not run yet,0.438(2),0 of 2",
     ]
@@ -337,6 +411,6 @@ def test_no_label_is_cut() -> None:
 
 def test_the_answer_counts_the_claims() -> None:
     study = synthetic.study(3)
-    assert answer(study, claims(study))[2] == (
-        "Of the paper's 8 claims: 8 hold (C1, C2, C3, C4, C5, C6, C7 and C8)."
+    assert answer(study, claims(study))[3] == (
+        "Of the paper's 9 claims: 9 hold (C1, C2, C3, C4, C5, C6, C7, C8 and C9)."
     )

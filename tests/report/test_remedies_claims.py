@@ -27,6 +27,7 @@ from . import synthetic
 from .remedied import (
     DEPTH,
     RATES,
+    SHUFFLED,
     SIGNAL,
     SMOOTH,
     STORY,
@@ -39,6 +40,7 @@ from .remedied import (
     run,
     smoothness,
     study,
+    trained,
 )
 
 
@@ -51,7 +53,7 @@ def verdicts(found: StudyRecord) -> list[str]:
 
 
 def numbers(part: Evidence) -> list[float]:
-    return [value for _, (value,) in part.numbers]
+    return [value for _, value in part.numbers]
 
 
 def told(found: StudyRecord) -> list[str]:
@@ -59,57 +61,110 @@ def told(found: StudyRecord) -> list[str]:
 
 
 def test_he_restores_the_gradient_and_only_with_batchnorm_does_it_train() -> None:
-    found = study(WHOLE)
-    assert verdicts(found) == ["holds", "does not hold", *["holds"] * 6]
-    parts = {name: [numbers(part) for part in claim.parts] for name, claim in checked(found).items()}
-    assert parts["R1"] == [pytest.approx([13, 13])]  # orders above 1e-18
-    assert parts["R2"] == [[0.01, 0.01]]
-    assert parts["R3"] == [pytest.approx([0.52, 0.521]), pytest.approx([0.49, 0.491])]
-    assert parts["R4"] == [pytest.approx([math.log10(0.2)] * 2)] * 4  # β of 20 over one of 100
-    assert parts["R5"] == [pytest.approx([0.43, 0.431])]
-    assert parts["R6"] == [[], []]
-    assert parts["R8"] == parts["R3"][1:]  # at one learning rate it is the best
-    assert "twice guessing is 0.02" in checked(found)["R2"].parts[0].measured
+    found = checked(study(WHOLE, seeds=6))
+    assert {name: claim.verdict for name, claim in found.items()} == {
+        "R1": "holds", "R2": "does not hold", "R3": "holds", "R4": "holds", "R5": "holds",
+        "R6": "holds", "R7": "holds", "R8": "not testable", "R9": "undecided", "R10": "undecided",
+    }  # fmt: skip
+    assert numbers(found["R1"].parts[0]) == pytest.approx([13] * 6)  # orders above 1e-18
+    assert checked(study(WHOLE, seeds=5))["R1"].verdict == "undecided"  # five seeds that are all equal
+    assert numbers(found["R3"].parts[0]) == [1.0] * 6
+    reason = (
+        "6 of 6 (95 % 54 … 100 %) of the seeds train; 0 of 6 (95 % 0 … 46 %) of the seeds train; p = 0.031"
+    )
+    assert found["R3"].reason == reason
+    assert found["R8"].reason.startswith("he: 6 of 6 runs end at guessing (training accuracy up to 0.012)")
+    assert "twice guessing is 0.02" in found["R2"].parts[0].measured
+
+
+def test_what_does_not_train_in_a_time_in_which_nothing_does_is_not_tested() -> None:
+    found = checked(study({**WHOLE, "vgg08": Shape(0.0105, 1e-4, 1.0, 0.5)}, seeds=6))
+    assert (found["R2"].verdict, found["R5"].verdict) == ("not testable", "holds")
+    assert "vgg08: 6 of 6 runs end at guessing" in found["R2"].reason
+
+
+def test_few_seeds_of_which_some_train_settle_nothing() -> None:
+    """He trained with one seed of three on digits, and an interval of the mean was told for it."""
+    he = {f"he-s{seed}": run("he", seed, Shape((0.4, 0.01, 0.01)[seed], 1e-5, 1.0, 0.5)) for seed in range(3)}
+    found = checked(study(WHOLE, seeds=3, replaced=he))
+    told = "1 of 3 (95 % 1 … 91 %) of the seeds train: a mean over both kinds needs 8 seeds or more"
+    assert (found["R2"].verdict, told in found["R2"].reason) == ("undecided", True)
+    assert (found["R3"].verdict, found["R3"].reason.endswith("p = 0.5")) == ("undecided", True)
+
+
+def test_smoothness_is_compared_over_the_pairs_that_train_both_ways() -> None:
+    shapes = {
+        **WHOLE,
+        **{role: WHOLE[role]._replace(beta=1.0) for role in ("bn+skip", "bn+dense", "bn+selu", "bn+lsuv")},
+        **{role: WHOLE[role]._replace(beta=100.0) for role in ("skip", "dense", "selu", "lsuv")},
+        "he": WHOLE["he"]._replace(beta=1e-3),
+    }
+    claim = checked(study(shapes, seeds=3))["R4"]
+    assert (claim.verdict, len(claim.parts)) == ("holds", 4)
+    assert numbers(claim.parts[0])[0] == pytest.approx(-2)
+    assert "mean of 4 pairs (BatchNorm + skips over skips; " in claim.parts[0].measured
+    assert "Left out, for a network that guesses is flat: he: 3 of 3 runs" in claim.note
+    alone = checked(study(STORY, seeds=3))["R4"]
+    assert (alone.verdict, alone.tests) == ("not testable", 0)
 
 
 def test_the_gradient_predicts_accuracy_where_it_orders_the_remedies_and_smoothness_does_not() -> None:
     found = checked(study(SIGNAL))
     assert (found["R6"].verdict, found["R7"].verdict) == ("holds", "holds")
     first, second = found["R6"].parts
-    assert first.reason.startswith("|ρ| 1 and 0.0141, 95 % interval 0.")
-    assert first.reason.endswith("n = 60 of 30 configurations")
-    assert first.measured.endswith("at initialisation, with validation accuracy, over 60 runs of 30 remedies")
+    assert first.reason.startswith("|ρ| 1 and ")
+    assert first.reason.endswith("n = 64 of 32 configurations")
+    assert first.measured.endswith("with accuracy among those that train, over 64 runs of 32 remedies")
     assert "through training" in second.measured
-    assert first.rule == "the 95 % bootstrap interval over remedies lies above 0"
+    # Six comparisons of this kind in the study.
+    assert first.rule == "the 99.17 % bootstrap interval over remedies lies above 0"
+
+
+def test_whether_it_trains_is_another_question_than_how_accurate_it_is() -> None:
+    """Half of the remedies guess, their β small; among those that train nothing goes with accuracy."""
+    shapes = {
+        role: Shape(0.01, 1e-9, 1.0 + 0.001 * i, 0.99)
+        if i % 2
+        else shape._replace(gradient=10.0 ** (-4 + 0.1 * SHUFFLED[i]), likeness=0.02 * SHUFFLED[i])
+        for i, (role, shape) in enumerate(SIGNAL.items())
+    }
+    found = checked(study(shapes))
+    accuracy, whether = found["R6"].parts[1], found["R9"].parts[1]
+    assert "over 32 runs of 16 remedies" in accuracy.measured
+    assert "with whether it trains, over 64 runs of 32 remedies" in whether.measured
+    first, second = whether.reason.split("|ρ| ")[1].split(", ")[0].split(" and ")
+    assert min(float(first), float(second)) > 0.8
+    assert found["R6"].verdict == "undecided"
 
 
 def test_it_does_not_where_smoothness_orders_them() -> None:
     found = checked(study(SMOOTH))
     assert (found["R6"].verdict, found["R7"].verdict) == ("does not hold", "does not hold")
-    assert found["R6"].parts[0].reason.startswith("|ρ| 0.0149 and 0.998, 95 % interval -0.9")
+    assert " 99.17 % interval -" in found["R6"].parts[0].reason
 
 
 def test_two_numbers_that_order_remedies_alike_leave_it_undecided() -> None:
     alike = {role: shape._replace(likeness=shape.beta / 100) for role, shape in SMOOTH.items()}
     claim = checked(study(alike))["R7"]
     assert claim.verdict == "undecided"
-    assert claim.reason.startswith("|ρ| 0.998 and 0.998, ")
+    assert claim.reason.startswith("|ρ| 0.99")
 
 
 def test_correlations_need_remedies_enough_that_differ() -> None:
     few = {role: SIGNAL[role] for role in ("plain", "he", "bn")}
-    assert checked(study(few))["R6"].reason == "too few remedies"
+    assert checked(study(few))["R6"].reason == "too few remedies (0 of 2 parts hold)"
     same = {role: shape._replace(likeness=0.0) for role, shape in SIGNAL.items()}
     claim = checked(study(same))["R7"]
     assert (claim.verdict, claim.reason) == ("undecided", "a number is the same in all remedies")
 
 
 def test_one_seed_claims_nothing_but_what_is_over_remedies() -> None:
-    found = study(WHOLE, seeds=1)
-    for claim in (*claims(found)[:5], claims(found)[7]):
-        assert (claim.verdict, claim.reason) == ("undecided", ONE_SEED)
-    assert verdicts(found)[5:7] == ["holds", "holds"]
-    assert told(found)[0] == "These runs do not settle it: one seed per run claims nothing."
+    found = checked(study(SIGNAL, seeds=1))
+    for name in ("R1", "R2", "R4", "R5", "R8"):
+        assert found[name].verdict == "undecided"
+        assert found[name].reason.startswith(ONE_SEED)
+    assert (found["R6"].verdict, found["R7"].verdict) == ("holds", "holds")
+    assert "one seed per run claims nothing." in told(study(SIGNAL, seeds=1))[0]
 
 
 def test_runs_that_are_missing_or_failed_are_named_and_leave_claims_open() -> None:
@@ -117,23 +172,24 @@ def test_runs_that_are_missing_or_failed_are_named_and_leave_claims_open() -> No
     found = checked(study(WHOLE, replaced={"he-s1": None, "skip-s0": failed}))
     reasons = {name: (claim.verdict, claim.reason) for name, claim in found.items()}
     lost, broken = "he: seed 1 not run yet", "skip: seed 0 failed after 0 of 2 epochs"
-    assert [reasons[name] for name in ("R1", "R2", "R3", "R4", "R8")] == [("undecided", lost)] * 5
-    assert reasons["R5"] == ("undecided", broken)
-    assert reasons["R6"] == reasons["R7"] == ("undecided", f"{lost}; {broken}")
+    assert [reasons[name] for name in ("R1", "R3", "R8")] == [("undecided", lost)] * 3
+    assert reasons["R2"] == ("undecided", lost)
+    assert reasons["R5"][1].startswith(broken)
+    assert reasons["R7"] == ("undecided", f"{lost}; {broken}")
 
 
 def test_many_missing_runs_are_counted() -> None:
     found = nothing_run(study(SIGNAL))
     assert set(verdicts(found)) == {"undecided"}
-    assert checked(found)["R6"].reason == "30 of 30 remedies have runs that have not come to an end"
+    assert checked(found)["R7"].reason == "32 of 32 remedies have runs that have not come to an end"
 
 
 def test_a_run_that_diverged_counts_as_guessing() -> None:
     lost = {f"bn+he-s{seed}": diverged(run("bn+he", seed, STORY["bn+he"])) for seed in range(2)}
     found = study(WHOLE, replaced=lost)
     claim = checked(found)["R3"]
-    assert claim.verdict == "does not hold"
-    assert [numbers(part) for part in claim.parts] == [[0, 0], [0, 0]]
+    assert claim.verdict == "undecided"
+    assert numbers(claim.parts[0]) == [0, 0]
     assert all_train(found, "bn+he") is False
 
 
@@ -203,65 +259,33 @@ def test_the_highest_rate_that_trains_in_words() -> None:
 
 
 def test_the_answer_follows_from_verdicts() -> None:
-    lead, trains, *questions, highest, _ = told(study(STORY, rates=RATES))
-    assert lead == (
-        "Yes: with the initialisation repaired the gradient is there at the start, and VGG38 still does "
-        "not train at the paper's learning rate without BatchNorm; with it, it does. It does so, too, where "
-        "each has its best learning rate."
-    )
+    shapes = {**STORY, "vgg08": Shape(0.4, 1e-4, 50.0, 0.9)}
+    lead, trains, others, highest = told(study(shapes, seeds=6, rates={**RATES, "he@0.01": 0.3}))[:4]
+    assert "With it VGG38 still does not train at the paper's learning rate without BatchNorm." in lead
+    assert "a well-initialised VGG38 trains with more seeds with BatchNorm than without." in lead
+    assert "Where each has its best learning rate, BatchNorm adds accuracy." in lead
     assert trains == (
         "At the paper's learning rate train: BatchNorm, skips, BatchNorm + He; do not, or not with every "
         "seed: VGG38, He."
     )
-    assert questions[0] == (
-        "Does VGG38 with He initialisation train without BatchNorm? No (0.01, 95 % interval 0.01 … 0.01, "
-        "n = 2)."
-    )
-    assert [question.partition("? ")[2].split(" (")[0] for question in questions] == [
-        "No", "Yes", "Yes", "Yes", "Undecided", "Undecided",
-    ]  # fmt: skip
-    assert highest == "Highest learning rate that trains: He none, BatchNorm ≥ 0.01, BatchNorm + He ≥ 0.01."
-
-
-RAISES = (
-    "At the paper's learning rate, yes: BatchNorm raises the accuracy of a VGG38 that is well initialised "
-    "already. It does so, too, where each has its best learning rate."
-)
-ADDS_NONE = "No: to a VGG38 that is well initialised already, BatchNorm adds no accuracy here."
-
-
-@pytest.mark.parametrize(
-    ("role", "changes", "lead"),
-    [
-        ("he", {"accuracy": 0.3}, RAISES),  # which trains without BatchNorm
-        ("he", {"gradient": 1e-17}, RAISES),  # whose gradient is not restored
-        ("bn+he", {"accuracy": 0.015}, RAISES),  # which is more than guessing, and not training
-        ("bn+he", {"accuracy": 0.01}, ADDS_NONE),
-    ],
-)
-def test_the_lead_says_no_more_than_the_verdicts(role: str, changes: dict[str, float], lead: str) -> None:
-    assert told(study({**STORY, role: STORY[role]._replace(**changes)}))[0] == lead
+    assert "Not testable here: BatchNorm smooths networks that train without it (R4)" in others
+    assert highest == "Highest learning rate that trains: He ≥ 0.01, BatchNorm ≥ 0.01, BatchNorm + He ≥ 0.01."
 
 
 def test_what_batchnorm_adds_may_be_the_range_of_learning_rates() -> None:
     """He alone does as well at a rate that is not the paper's."""
-    found = study(STORY, rates={**RATES, "he@0.01": 0.55})
+    better = {
+        f"he@0.01-s{seed}": trained("he@0.01", seed, Shape(0.55 + 0.002 * seed, 1e-4, 1.0, 0.5))
+        for seed in range(3)
+    }
+    found = study(STORY, seeds=3, rates={**RATES, "he@0.01": 0.55}, replaced=better)
     claim = checked(found)["R8"]
-    assert (checked(found)["R3"].verdict, claim.verdict) == ("holds", "does not hold")
+    assert claim.verdict == "does not hold"
     assert "He and BatchNorm at lr 0.001 − He alone at lr 0.01" in claim.parts[0].measured
-    assert told(found)[0].endswith(
-        "Where each has its best learning rate it does not: what it adds is the range of rates."
-    )
+    assert "Where each has its best learning rate, BatchNorm adds no accuracy." in told(found)[0]
     missing = study(STORY, rates=RATES, replaced={"he@0.01-s1": None})
     claim = checked(missing)["R8"]
     assert (claim.verdict, claim.reason) == ("undecided", "he@0.01: seed 1 not run yet")
-
-
-def test_seeds_that_disagree_settle_nothing() -> None:
-    shapes = {**STORY, "he": Shape(0.3, 1e-5, 1.0, 0.5)}
-    better = run("he", 1, Shape(0.6, 1e-5, 1.0, 0.5))
-    lead = told(study(shapes, replaced={"he-s1": better}))[0]
-    assert lead == "These runs do not settle it: runs are missing, or the seeds are too few or disagree."
 
 
 def test_remedies_without_all_their_runs_are_named_apart() -> None:

@@ -64,21 +64,21 @@ def test_tables_have_every_remedy_and_all_formats() -> None:
 def test_a_remedys_row() -> None:
     found = cells(study(STORY, rates=RATES), 0, "bn+he")
     # An ellipse of semi-axes 1/√20 and 1/√40, between points of a grid.
-    assert float(found.pop("width at +1").split(" ±")[0]) == pytest.approx(800**-0.25, rel=0.05)
+    assert float(found.pop("width at +1").split(" ")[0]) == pytest.approx(800**-0.25, rel=0.05)
     assert found == {
         "remedy": "BatchNorm + He",
         "acc train": "0.530 ± 0.006",
         "acc valid": "0.500 ± 0.006",
-        "trains": "yes",
+        "trains": "2 of 2 (95 % 16 … 100 %)",
         "highest lr": "≥ 0.01",
-        "gradient at init": "0.001 ± 0",
-        "slope at init": "0.143 ± 0",
-        "slope": "0.143 ± 0",
-        "correlation at init": "0.3 ± 0.0019",
-        "effective β": "20 ± 0.13",
-        "β, scale-free": "180 ± 1.1",
-        "λmax": "20 ± 0.13",
-        "s/epoch": "12.5 ± 0",
+        "gradient at init": "0.001 (all 2 equal)",
+        "slope at init": "0.143 (all 2 equal)",
+        "slope": "0.143 (all 2 equal)",
+        "correlation at init": "0.3 ± 0.0038",
+        "effective β": "20 ± 0.25",
+        "β, scale-free": "180 ± 2.3",
+        "λmax": "20 ± 0.25",
+        "s/epoch": "12.5 (all 2 equal)",
         "diagnosis": "healthy",
         "seeds": "2 of 2",
     }
@@ -94,7 +94,7 @@ def test_diagnoses_are_told_together() -> None:
     assert cells(study(STORY), 0, "plain")["diagnosis"] == "vanishing"
     other = dataclasses.replace(run("plain", 0, STORY["plain"]), status={"diagnosis": {"verdict": "healthy"}})
     words = cells(study(STORY, replaced={"plain-s0": other}), 0, "plain")["diagnosis"]
-    assert words == "1 of 2 healthy, 1 of 2 vanishing"
+    assert words == "1 of 2 does not learn, 1 of 2 vanishing"  # what ends at guessing is not healthy
     bare = {f"plain-s{seed}": trained("plain", seed, STORY["plain"]) for seed in range(2)}
     assert cells(study(STORY, replaced=bare), 0, "plain")["diagnosis"] == "–"
 
@@ -116,13 +116,14 @@ def test_learning_rates_have_a_cell_for_each_that_was_asked_for() -> None:
 def test_what_predicts_accuracy_says_so_in_numbers() -> None:
     rows = {row[1]: row[2:] for row in tables(study(SIGNAL))[1].rows}
     gradient, alike = rows["mean |∂L/∂W| of the first layer"], rows["correlation of two images"]
-    # Nearly: the two seeds of a remedy differ in accuracy and share a gradient.
-    assert gradient == ("ρ = 1, 95 % interval 0.996 … 0.999, n = 60 of 30 configurations",) * 2
-    assert alike[0].startswith("ρ = -0.998, 95 % interval -0.99")
-    assert alike[1] == "–"
-    before, after = rows["width of the basin at + 1 nat"]
+    # All train, so that nothing tells whether one does. Two seeds of a remedy share a gradient.
+    assert gradient[:2] == ("ρ = nan, n = 64 of 32 configurations",) * 2
+    assert gradient[2].startswith("ρ = 1, 95 % interval 0.99")
+    assert alike[2].startswith("ρ = -0.99")
+    assert (alike[1], alike[3]) == ("–", "–")
+    _, _, before, after = rows["width of the basin at + 1 nat"]
     assert before == "–"
-    assert after.endswith("n = 4 of 2 configurations, 56 left out")
+    assert after.endswith("n = 4 of 2 configurations, 60 left out")
 
 
 def test_a_remedy_not_run_has_reasons_in_its_cells() -> None:
@@ -151,9 +152,9 @@ def test_the_overview_has_a_row_for_each_remedy_and_a_panel_for_each_number() ->
         study(WHOLE, rates=RATES)
     ).drawing.axes
     assert [text.get_text() for text in accuracy.get_yticklabels()] == [r.label for r in REMEDIES.values()]
-    assert accuracy.get_ylim() == (29.5, -0.5)  # the first on top
+    assert accuracy.get_ylim() == (31.5, -0.5)  # the first on top
     means = [np.asarray(axes.collections[1].get_offsets()) for axes in panels]
-    assert means[0][:, 1].tolist() == list(range(30))
+    assert means[0][:, 1].tolist() == list(range(32))
     assert means[0][3, 0] == pytest.approx(WHOLE["glorot"].accuracy + 0.03 + 0.0005)
     (reference,) = accuracy.lines
     assert np.asarray(reference.get_xdata()).tolist() == [0.02, 0.02]
@@ -186,7 +187,7 @@ def test_a_study_of_nothing_but_0_or_nan_is_drawn(value: float) -> None:
     for figure in figures(found):
         assert_nothing_is_cut(figure.drawing)
     assert [len(table.rows) for table in tables(found)] == [4, 8, 4, 4]
-    assert answer(found, claims(found))[0].startswith("No: ")
+    assert "Not testable here: BatchNorm smooths networks" in " ".join(answer(found, claims(found)))
     assert all_train(found, "plain") is False
 
 
@@ -194,7 +195,7 @@ def test_a_study_with_nothing_run_still_has_a_report(tmp_path: Path) -> None:
     html = build(nothing_run(study(STORY)), PARTS, tmp_path).read_text()
     assert QUESTION in html
     assert "0 of 10 runs done" in html
-    assert "These runs do not settle it: runs are missing, or the seeds are too few or disagree." in html
+    assert "runs are missing, or the seeds are too few or disagree." in html
 
 
 @pytest.mark.slow
@@ -203,9 +204,15 @@ def test_the_whole_page(tmp_path: Path) -> None:
     text = re.sub(r"\s+", " ", " ".join(Reader(page.read_text()).text))
     places = [
         text.index(words)
-        for words in (QUESTION, "R1 ✓ holds", "R7 ✓ holds", "Figure 1. Every remedy", "Table 1. Every remedy")
+        for words in (
+            QUESTION,
+            "R3 ? undecided",
+            "R7 ✓ holds",
+            "Figure 1. Every remedy",
+            "Table 1. Every remedy",
+        )
     ]
     assert places == sorted(places)
     found = json.loads((tmp_path / "claims.json").read_text())
-    assert [claim["id"] for claim in found["claims"]] == [f"R{number}" for number in range(1, 9)]
+    assert [claim["id"] for claim in found["claims"]] == [f"R{number}" for number in range(1, 11)]
     assert found["claims"][5]["parts"][0]["numbers"] == []

@@ -165,6 +165,16 @@ def test_where_nothing_matters_no_claim_holds() -> None:
     assert held <= 4  # of 20 at 5 %: more happen with a chance of 0.3 %
 
 
+def test_nothing_is_decided_between_two_points_that_both_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deep nets without a norm end near 0.07 in training at any rate: below what a constant reaches."""
+    monkeypatch.setattr(sweeps, "accuracy", lambda setting: 0.05 if setting["net.norm"] == "none" else 0.5)
+    study = sweeps.sweep({"net.depth": (38,), "net.norm": ("none", "batch"), "optim.lr": (0.001, 0.01)}, 5)
+    by_axis = {(each.axis, each.setting): each.difference for each in comparisons(study)}
+    idle = by_axis["optim.lr", "depth 38, norm none"]
+    assert (idle.verdict, idle.p, idle.reason) == ("undecided", None, "both end at guessing")
+    assert by_axis["net.norm", "depth 38, lr 0.001"].verdict == "higher"  # one of them trains
+
+
 def test_points_that_share_their_runs_are_not_compared() -> None:
     study = sweeps.sweep({"net.norm": ("none", "batch"), "norm_where": ("blocks", "everywhere")}, 2)
     first, second, *_ = study.roles

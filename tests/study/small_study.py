@@ -22,7 +22,7 @@ SMALL = replace(
     keep_every=0,
 )
 
-# Two rates and three sizes: 7 of the 14 runs, each kind among them.
+# Two rates and three sizes: 8 of the 15 runs, each kind among them.
 AXES = {"LEARNING_RATES": (0.001, 0.05), "BATCH_SIZES": (50, 100, 800)}
 
 if __name__ == "__main__":

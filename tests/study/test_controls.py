@@ -33,8 +33,8 @@ def test_every_preset_is_possible_on_every_data_set(preset: str, data: str) -> N
     assert {run.data.valid for run in planned.roles.values()} == {min(PRESETS[preset].valid or share, fifth)}
     sizes, decays = len(PRESETS[preset].sizes), len(PRESETS[preset].decays)
     # At batch 100 the updates are those of equal epochs; at the largest size so are the rates.
-    assert len(planned.roles) == 4 * sizes + 2 * decays
-    assert len(CONTROLS_STUDY.plan(preset, data, 1).runs()) == 4 * sizes - 3 + 2 * decays
+    assert len(planned.roles) == 4 * sizes + 2 * decays + 2
+    assert len(CONTROLS_STUDY.plan(preset, data, 1).runs()) == 4 * sizes - 3 + 2 * decays + 2
 
 
 def test_the_paper_preset_has_the_papers_runs_at_equal_epochs() -> None:
@@ -79,6 +79,11 @@ def test_penalties_differ_in_nothing_else() -> None:
             run = roles[f"{network}-l2-{decay:g}"]
             assert run == replace(none, optim=replace(none.optim, weight_decay=decay))
     assert roles["bn-l2-0"].net.norm_where == "everywhere"
+    for rate in (0.08, 0.16):  # what L2 is held to at the effective rate that it comes to
+        none = roles["bn-l2-0"].optim
+        assert roles[f"bn-lr-{rate:g}"] == replace(
+            roles["bn-l2-0"], optim=replace(none, lr=rate, min_lr=rate)
+        )
 
 
 def test_noise_is_measured_over_whole_mini_batches_alone() -> None:
@@ -130,11 +135,11 @@ def test_the_whole_of_it_on_a_small_scale(
     said = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in said[:5]] == ["K1", "K2", "K3", "K4", "K5"]
     study = load(tmp_path)
-    assert len(study.runs) == 2 * 9
+    assert len(study.runs) == 2 * 11
     assert {run.state for run in study.runs.values()} == {"done"}
     for role in study.roles:
         (first, _) = study.of(role)
-        assert (first.noise is None) == ("l2" in role)
+        assert (first.noise is None) == ("l2" in role or "bn-lr" in role)
         assert len(first.epochs[0].flow.weights("weight_norm")) in (14, 38)
     norms = [study.of(f"bn-l2-{decay}")[0].epochs[-1].flow.weight_norm for decay in ("0", "0.5")]
     assert sum(norms[1]) < sum(norms[0])

@@ -47,6 +47,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "gelu": {"activation": "gelu"},
     "selu": {"activation": "selu", "init": "he"},
     "bn+he": {"norm": "batch", "init": "he"},
+    "bn+lsuv": {"norm": "batch", "init": "lsuv"},
+    "bn+selu": {"norm": "batch", "activation": "selu", "init": "he"},
     "bn+skip": {"norm": "batch", **SKIP},
     "he+skip": {"init": "he", **SKIP},
     "weight+lsuv": {"norm": "weight", "init": "lsuv"},
@@ -83,13 +85,13 @@ def test_the_plain_network_is_the_papers_and_so_is_that_with_batchnorm() -> None
 
 
 def test_networks_and_labels_are_distinct_and_groups_stand_together() -> None:
-    assert len({remedy.net for remedy in REMEDIES.values()}) == len(REMEDIES) == 30
+    assert len({remedy.net for remedy in REMEDIES.values()}) == len(REMEDIES) == 32
     assert len({remedy.label for remedy in REMEDIES.values()}) == len(REMEDIES)
     groups = [remedy.group for remedy in REMEDIES.values()]
     assert 1 + sum(one != other for one, other in pairwise(groups)) == len(set(groups))
     assert Counter(groups) == {
         "nothing": 2, "initialisation": 5, "normalisation": 7,
-        "connections": 4, "activation": 5, "together": 7,
+        "connections": 4, "activation": 5, "together": 9,
     }  # fmt: skip
 
 
@@ -108,7 +110,7 @@ def test_every_preset_is_possible_on_every_data_set(preset: str, data: str) -> N
     assert {run.data.name for run in roles.values()} == {data}
     share, fifth = (75, 299) if data == "digits" else (2_500, 10_000)
     assert {run.data.valid for run in roles.values()} == {min(chosen.valid or share, fifth)}
-    count = 30 * (1 + len(chosen.rates)) + len(KEY) * len(chosen.key_rates)
+    count = 32 * (1 + len(chosen.rates)) + len(KEY) * len(chosen.key_rates)
     assert len(roles) == count
     # Two roles never share a run.
     assert len(REMEDIES_STUDY.plan(preset, data, 1).runs()) == count
@@ -118,8 +120,8 @@ def test_what_claims_rest_on_comes_first_and_other_rates_come_last() -> None:
     roles = list(planned())
     assert roles[:5] == ["plain", "he", "bn", "skip", "bn+he"]
     assert set(roles[:5]) == set(KEY)
-    assert roles[5:30] == [role for role in REMEDIES if role not in KEY]
-    assert all("@" in role for role in roles[30:])
+    assert roles[5:32] == [role for role in REMEDIES if role not in KEY]
+    assert all("@" in role for role in roles[32:])
     plan = REMEDIES_STUDY.plan("quick")
     first = [config.identity for config in plan.roles.values()]
     assert list(plan.runs())[: len(first)] == first  # then the key roles at the second seed

@@ -27,14 +27,14 @@ from .small_study import AXES, SMALL
 SMALL_STUDY = Path(__file__).with_name("small_study.py")
 
 
-def test_the_paper_has_thirteen_distinct_runs_and_a_control() -> None:
+def test_the_paper_has_thirteen_distinct_runs_and_two_controls() -> None:
     paper = BATCHNORM.plan("paper", None, seeds=1)
     runs = paper.runs()
-    assert len(runs) == 14
-    assert len(paper.roles) == 16
+    assert len(runs) == 15
+    assert len(paper.roles) == 17
     assert paper.identities()["lr-0.001"] == paper.identities()["vgg38-bn"]
     assert paper.identities()["lr-0.05"] == paper.identities()["batch-100"]
-    assert len(BATCHNORM.plan("paper", None, seeds=3).runs()) == 42
+    assert len(BATCHNORM.plan("paper", None, seeds=3).runs()) == 45
 
 
 def test_the_paper_preset_is_as_published() -> None:
@@ -64,7 +64,7 @@ def test_rates_and_sizes_are_the_tables() -> None:
 @pytest.mark.parametrize("data", ["digits", "cifar10", "cifar100"])
 def test_every_preset_is_possible_on_every_data_set(preset: str, data: str) -> None:
     planned = BATCHNORM.plan(preset, data, None)
-    assert len(BATCHNORM.plan(preset, data, 1).runs()) == 14
+    assert len(BATCHNORM.plan(preset, data, 1).runs()) == 15
     assert all(config.data.name == data for config in planned.roles.values())
 
 
@@ -135,7 +135,7 @@ def test_a_run_that_cannot_go_on_is_named_and_the_others_are_reported(
     study = run_small(tmp_path)
     _, err = study.communicate(timeout=300)
     assert study.returncode == 1
-    assert err.splitlines()[-1].startswith("gradscape: 1 of 7 runs failed (vgg38-bn-lr0.05-b5-s0-")
+    assert err.splitlines()[-1].startswith("gradscape: 1 of 8 runs failed (vgg38-bn-lr0.05-b5-s0-")
     assert "Traceback" not in err
     record = load(tmp_path)
     assert record.runs[config.identity].state == "failed"

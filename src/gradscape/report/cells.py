@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
-from gradscape.intervals import interval
+from gradscape.intervals import Interval, interval
 from gradscape.records import StudyRecord
 from gradscape.report.runs import Final, counted, ended, final, members, window
 from gradscape.report.tables import bracketed
@@ -36,8 +36,7 @@ def spread(study: StudyRecord, role: str, values: Mapping[int, float], deviation
     if not values:
         return counted(study, role) or "–"
     found = interval(list(values.values()))
-    text = bracketed(found.mean, deviation)
-    return text if found.half is None else f"{text} ± {found.half:.3f}"
+    return bracketed(found.mean, deviation) + plus_minus(found, ".3f")
 
 
 def with_interval(study: StudyRecord, role: str, values: Sequence[float]) -> str:
@@ -46,7 +45,18 @@ def with_interval(study: StudyRecord, role: str, values: Sequence[float]) -> str
     if not known:
         return counted(study, role) or "–"
     found = interval(known)
-    return f"{found.mean:.3g}" if found.half is None else f"{found.mean:.3g} ± {found.half:.2g}"
+    return f"{found.mean:.3g}" + plus_minus(found, ".2g")
+
+
+def plus_minus(found: Interval, form: str) -> str:
+    """What stands behind a mean: half its interval, never as 0, or that several values are all equal.
+
+    Equal values are no proof that the next would be: there is no interval to make of them.
+    """
+    if found.half is None:
+        return f" (all {found.n} equal)" if found.n > 1 else ""
+    text = format(found.half, form)
+    return f" ± {text if float(text) else format(found.half, '.1g')}"
 
 
 def jitter(ends: Sequence[Final]) -> float | None:

@@ -1,7 +1,8 @@
 """A sweep's comparisons: on each axis, at each setting of the others, every value against the first one.
 
 A comparison is paired by seed and asks for whole points: where a run of either is not done, the verdict
-stays open, for runs diverge where training is hard, and the rest alone would be the lucky ones.
+stays open, for runs diverge where training is hard, and the rest alone would be the lucky ones. Nor is
+anything decided between two points that both end at guessing.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 from gradscape.paired import ERROR, Difference, compare, holm, look_level, planned_looks
 from gradscape.records import StudyRecord
 from gradscape.report.points import Point, Value, axes_of, named, points, shown
-from gradscape.report.runs import BRIEF, standing
+from gradscape.report.runs import BRIEF, beats_guessing, standing
 
 LOST = ("diverged", "stopped", "failed")  # no further seed makes up for such a run
 
@@ -122,8 +123,14 @@ def at_level(found: Sequence[Point], level: float) -> list[Comparison]:
 def judged(reference: Point, other: Point, level: float) -> Difference:
     """The difference of two points; open where runs of theirs are not done."""
     found = compare(reference.accuracies, other.accuracies, level)
-    missing = not_done(reference, other)
-    return replace(found, verdict="undecided", reason=missing, p=None) if missing else found
+    why = not_done(reference, other) or idle(reference, other)
+    return replace(found, verdict="undecided", reason=why, p=None) if why else found
+
+
+def idle(reference: Point, other: Point) -> str:
+    """That no run of either does better than guessing, which leaves nothing to compare; empty otherwise."""
+    runs = [run for point in (reference, other) for run in point.runs.values() if run is not None]
+    return "" if any(map(beats_guessing, runs)) else "both end at guessing"
 
 
 def not_done(reference: Point, other: Point) -> str:

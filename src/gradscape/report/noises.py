@@ -40,23 +40,25 @@ def step_noise(run: RunRecord) -> float:
 
 
 def unmeasured(study: StudyRecord, role: str) -> str:
-    """Runs of a role whose noise is not known, in words; empty if all is."""
-    known = noises(study, role)
+    """Runs of a role whose noise at several batch sizes is not known, in words; empty if all is."""
+    known = slopes(study, role)
     words = ", ".join(f"seed {seed} has no noise" for seed in ended(study, role) if seed not in known)
     return together(unfinished(study, role), f"{role}: {words}" if words else "")
 
 
-def slopes(study: StudyRecord, roles: Sequence[str]) -> dict[int, float]:
-    """Seed → least-squares slope of log tr Σ_B over log B, of the seeds whose noise every role has."""
-    found = [noises(study, role) for role in roles]
-    seeds = set.intersection(*map(set, found)) if len(found) > 1 else set()
-    made = {}
-    for seed in sorted(seeds):
-        x = np.log([each[seed].batch_size for each in found])
-        x -= x.mean()
-        y = np.log([each[seed].trace for each in found])
-        made[seed] = float(x @ y / (x @ x))
-    return made
+def slopes(study: StudyRecord, role: str) -> dict[int, float]:
+    """Seed → least-squares slope of log tr Σ_B over log B at the weights of that one run."""
+    return {
+        seed: slope(noise.traces)
+        for seed, noise in noises(study, role).items()
+        if len(noise.traces) > 1 and all(trace > 0 for _, trace in noise.traces)
+    }
+
+
+def slope(traces: Sequence[tuple[int, float]]) -> float:
+    x, y = np.log(np.array(traces)).T
+    x = x - x.mean()
+    return float(x @ y / (x @ x))
 
 
 def trace_figure(study: StudyRecord, name: str, title: str, group: str, lines: Lines) -> Figure:

@@ -12,14 +12,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gradscape.records import RunRecord, StudyRecord
-from gradscape.report.claims import Claim, Evidence
+from gradscape.report.claims import Claim, Evidence, multiplicity
 from gradscape.report.figures import Figure
 from gradscape.report.inline import inline_svg
 from gradscape.report.runs import seeds_in_words, standing
 from gradscape.report.tables import Table
 
 ROWS = 60  # of a table on the page, at most: its files have all
-BADGES = {"holds": "✓", "does not hold": "✕", "undecided": "?", "not measured": "–"}
+BADGES = {"holds": "✓", "does not hold": "✕", "undecided": "?", "not testable": "∅", "not measured": "–"}
 
 
 def page(
@@ -59,6 +59,7 @@ def page(
             claims=claims,
             beside=beside,
             badges=BADGES,
+            multiplicity=multiplicity(claims),
             summary=summary(study),
             rows=ROWS,
             runs=run_rows(study),
@@ -136,5 +137,5 @@ def worded(value: Any) -> str:
 
 
 def shown(part: Evidence) -> list[tuple[int, str]]:
-    """Seed and its numbers in text."""
-    return [(seed, " … ".join(f"{value:.3g}" for value in values)) for seed, values in part.numbers]
+    """Seed and its number in text."""
+    return [(seed, f"{value:.3g}") for seed, value in part.numbers]

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import fmean, stdev
 
 from gradscape.config import DATASETS
@@ -13,6 +14,7 @@ from gradscape.records import RunRecord, StudyRecord
 
 LAST = 5  # epochs, of 100, that the paper's tables average over
 SHARE = 3  # a shorter run is averaged over its last third at most: before that it is still learning
+BY_CHANCE = 1e-3  # of a constant answer, to be taken for one that has learnt
 BRIEF = re.compile(", | in | after ")  # what follows says where, not what
 
 
@@ -124,6 +126,54 @@ def guessing(study: StudyRecord) -> float:
     run = next(iter(study.runs.values()), None)
     name = study.asked["data"] if run is None else run.config["data"]["name"]
     return 1 / DATASETS[name].classes
+
+
+def beats_guessing(run: RunRecord) -> bool:
+    """Whether a run's final training accuracy is above what a constant answer reaches."""
+    return run.state == "done" and final(run, "train_accuracy").mean > guess_limit(*task(run))
+
+
+def task(run: RunRecord) -> tuple[int, int]:
+    """Classes, and training images of an epoch."""
+    data = run.config["data"]
+    return DATASETS[data["name"]].classes, int(data["train"])
+
+
+@cache
+def guess_limit(classes: int, images: int) -> float:
+    """The accuracy that no constant answer exceeds on so many images, but for a chance of 0.1 %.
+
+    The number of images of a class is binomial; the classes' chances add up (Bonferroni).
+
+    Example:
+        >>> guess_limit(10, 1_000)
+        0.137
+    """
+    share, tail, count = 1 / classes, 0.0, images + 1
+    while classes * tail <= BY_CHANCE and count > 0:
+        count -= 1
+        tail += binomial(count, images, share)
+    return count / images
+
+
+def binomial(count: int, n: int, p: float) -> float:
+    """P(X = count) of a binomial X of n and p."""
+    ways = math.lgamma(n + 1) - math.lgamma(count + 1) - math.lgamma(n - count + 1)
+    return math.exp(ways + count * math.log(p) + (n - count) * math.log1p(-p))
+
+
+def guesses(study: StudyRecord, *roles: str) -> str:
+    """Which of these roles have runs that end no better than guessing, in words; empty if none has."""
+    return together(*(idle(study, role) for role in roles))
+
+
+def idle(study: StudyRecord, role: str) -> str:
+    runs = ended(study, role).values()
+    count = sum(not beats_guessing(run) for run in runs)
+    if not count:
+        return ""
+    limit = max(guess_limit(*task(run)) for run in runs)
+    return f"{role}: {count} of {len(runs)} runs end at guessing (training accuracy up to {limit:.3g})"
 
 
 def seeds_in_words(counts: Sequence[int]) -> str:

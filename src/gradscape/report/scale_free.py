@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from statistics import fmean
 
 import numpy as np
 
@@ -72,3 +73,13 @@ def scales(study: StudyRecord, role: str, what: str, epoch: int = -1) -> dict[in
     """Seed → one of `VALUES` in an epoch (the last), of the runs that came to an end and have it."""
     *_, value = VALUES[what]
     return {s: value(run.epochs[epoch]) for s, run in ended(study, role).items() if known(run, value)}
+
+
+def through(study: StudyRecord, role: str, what: str) -> dict[int, float]:
+    """Seed → mean log10 of one of `VALUES` over all epochs, of the runs that came to an end and have it."""
+    *_, value = VALUES[what]
+    return {
+        seed: fmean(math.log10(value(epoch)) for epoch in run.epochs)
+        for seed, run in ended(study, role).items()
+        if known(run, value)
+    }

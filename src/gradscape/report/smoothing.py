@@ -17,7 +17,16 @@ from gradscape.records import RunRecord, StepSmoothness, StudyRecord
 from gradscape.report.claims import Evidence, below, differences
 from gradscape.report.figures import Figure, add_legend, panel, write_across
 from gradscape.report.panels import not_done, titled
-from gradscape.report.runs import counted, ended, joined, members, seeds_in_words, together, unfinished
+from gradscape.report.runs import (
+    counted,
+    ended,
+    guesses,
+    joined,
+    members,
+    seeds_in_words,
+    together,
+    unfinished,
+)
 from gradscape.report.style import LOOKS, styled
 
 FEW = 100.0  # on a log axis shorter than this, powers of ten alone would be too few to read
@@ -191,4 +200,5 @@ def smoother(
         together(
             unfinished(study, role), unfinished(study, other), "" if there else f"not measured over {when}"
         ),
+        guesses(study, role, other),
     )

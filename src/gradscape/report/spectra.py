@@ -12,8 +12,9 @@ from gradscape.records import Curvature, StudyRecord
 from gradscape.report.cells import seeds_ended, with_interval
 from gradscape.report.claims import Evidence, below, differences
 from gradscape.report.figures import Figure, add_legend, panel, write_across
+from gradscape.report.outcomes import averaged, open_runs
 from gradscape.report.panels import not_done, titled
-from gradscape.report.runs import ended, joined, members, seeds_in_words, together, unfinished
+from gradscape.report.runs import ended, guesses, joined, members, seeds_in_words, together, unfinished
 from gradscape.report.style import LOOKS, styled
 from gradscape.report.tables import Table
 
@@ -131,5 +132,19 @@ def flatter(study: StudyRecord, roles: Mapping[str, str]) -> tuple[Evidence, ...
         together(
             unfinished(study, role), unfinished(study, other), "" if there else "curvature not measured"
         ),
+        guesses(study, role, other),
     )
     return (found,)
+
+
+def flatter_on_average(study: StudyRecord, pairs: Sequence[tuple[str, str]], label: str) -> Evidence:
+    """The same over several pairs: of each seed the mean of their log ratios."""
+    found = [differences(sharpness(study, role), sharpness(study, other)) for role, other in pairs]
+    unknown = "" if all(found) else "curvature not measured"
+    return below(
+        f"log10 of the Hessian's largest eigenvalue after training, {label}",
+        averaged(found),
+        0.0,
+        together(*(open_runs(study, *pair) for pair in pairs), unknown),
+        together(*(guesses(study, *pair) for pair in pairs)),
+    )

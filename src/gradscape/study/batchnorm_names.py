@@ -10,6 +10,7 @@ BATCHES = ("50", "100", "150", "200", "400", "800")
 BAND = (1e-4, 1e-1)  # §5.3: where gradients stay with BatchNorm
 NETWORKS = {
     "vgg08": "VGG08",
+    "vgg08-bn": "VGG08 + BatchNorm",
     "vgg38": "VGG38",
     "vgg38-bn": "VGG38 + BatchNorm",
     "vgg38-he": "VGG38, He initialisation",

@@ -37,6 +37,13 @@ def decays(study: StudyRecord) -> tuple[str, ...]:
     return tuple(role.removeprefix("bn-l2-") for role in study.roles if role.startswith("bn-l2-"))
 
 
+def undecayed(study: StudyRecord) -> dict[str, str]:
+    """Role → label of the runs without a penalty at the rates that the study has, from the lowest."""
+    more = [role for role in study.roles if role.startswith("bn-lr-")]
+    rates = {role: f"no L2, lr {role.removeprefix('bn-lr-')}" for role in more}
+    return {f"bn-l2-{decays(study)[0]}": "no L2", **rates}
+
+
 def decayed(study: StudyRecord, network: str) -> dict[str, str]:
     """Role → label of the penalties on one network, `bn` or `plain`."""
     return {f"{network}-l2-{decay}": f"L2 {decay}" for decay in decays(study)}

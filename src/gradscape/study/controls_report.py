@@ -28,6 +28,7 @@ from gradscape.study.controls_names import (
     setting,
     sized,
     sizes,
+    undecayed,
 )
 
 QUESTION = (
@@ -130,6 +131,7 @@ def batch_sizes(study: StudyRecord) -> Table:
 
 
 def penalties(study: StudyRecord) -> Table:
+    kinds = {NORMED: decayed(study, "bn") | undecayed(study), PLAIN: decayed(study, "plain")}
     rows = [
         (
             label,
@@ -142,14 +144,14 @@ def penalties(study: StudyRecord) -> Table:
             ),
             seeds_ended(study, role),
         )
-        for network, label in (("bn", NORMED), ("plain", PLAIN))
-        for role, words in decayed(study, network).items()
+        for label, penalties in kinds.items()
+        for role, words in penalties.items()
     ]
     columns = (
         "network", "penalty", "acc train", "acc valid", "‖w‖, first epoch", "‖w‖, last", "lr / ‖w‖², last",
         "‖Δw‖ / ‖w‖, last", "seeds",
     )  # fmt: skip
-    roles = [role for network in ("bn", "plain") for role in decayed(study, network)]
+    roles = [role for roles in kinds.values() for role in roles]
     caption = (
         "SGD with momentum at a constant rate; ‖w‖ and ‖Δw‖ / ‖w‖ are geometric means over convolutions. "
         f"{averaged(study, roles)}"

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from gradscape.intervals import percent
+from gradscape.paired import look_level
 from gradscape.ranks import (
     FEWEST,
     RankCorrelation,
@@ -17,21 +19,22 @@ from gradscape.ranks import (
 )
 from gradscape.records import StudyRecord
 from gradscape.report.claims import Claim, Evidence, Verdict, above, differences
-from gradscape.report.outcomes import TINY, beats, finals, trains
-from gradscape.report.runs import ended, together, unfinished
-from gradscape.report.smoothing import smoother
-from gradscape.report.spectra import flatter
-from gradscape.study.remedies_names import BOTH, HE, PLAIN
+from gradscape.report.equal_loss import AT_EQUAL_LOSS, smoother, testable
+from gradscape.report.outcomes import TINY, beats, finals, oftener, trains
+from gradscape.report.runs import ended, joined, together, unfinished
+from gradscape.study.remedies_names import BOTH, HE, PAIRS, PLAIN, REMEDIES
 from gradscape.study.remedies_numbers import (
     SIGNAL,
     SMOOTHNESS,
     Number,
+    all_train,
     best,
     each,
     first_gradient,
     rate_of,
     rated,
     there,
+    threshold,
 )
 
 GUESSES = "A run that diverged counts as guessing."
@@ -40,10 +43,15 @@ GRADIENT, LIKENESS, BETA = "mean |∂L/∂W| of the first layer", "correlation o
 NAMED = 3  # remedies with missing runs that a reason has room to name
 VERDICTS: dict[Side, Verdict] = {"first": "holds", "second": "does not hold", "undecided": "undecided"}
 MOMENTS = ("at initialisation", "through training")
+CONTROL = "vgg08"  # that it trains shows that there is time enough to
+QUESTIONS = ("whether it trains", "accuracy among those that train")
+# Each signal at the moments at which it is held against effective β, and each of these for both questions.
+SIGNALS = {GRADIENT: (0, 1), LIKENESS: (0,)}
+LEVEL = look_level(len(QUESTIONS) * sum(map(len, SIGNALS.values())))
 
 
 def claims(study: StudyRecord) -> list[Claim]:
-    """R1 to R8 with the evidence there is.
+    """R1 to R10 with the evidence there is.
 
     Example:
         >>> [f"{claim.id} {claim.verdict}" for claim in claims(study)][:1]
@@ -55,9 +63,11 @@ def claims(study: StudyRecord) -> list[Claim]:
         adds(study),
         smooths(study),
         skips(study),
-        gradient_predicts(study),
-        likeness_predicts(study),
+        predicts(study, "R6", GRADIENT, 1),
+        predicts(study, "R7", LIKENESS, 1),
         adds_at_best(study),
+        predicts(study, "R9", GRADIENT, 0),
+        predicts(study, "R10", LIKENESS, 0),
     ]
 
 
@@ -77,6 +87,8 @@ def restores(study: StudyRecord) -> Claim:
                 together(without(study, HE), without(study, PLAIN)),
             ),
         ),
+        yes="He initialisation alone restores the gradient before training.",
+        no="He initialisation does not restore the gradient before training.",
     )
 
 
@@ -95,26 +107,30 @@ def suffices(study: StudyRecord) -> Claim:
         "A well-initialised VGG38 trains without BatchNorm",
         "With He initialisation VGG38 trains at the paper's learning rate, without BatchNorm.",
         "the control that the paper leaves out",
-        (trains(study, HE, "VGG38 with He initialisation"),),
+        (trains(study, HE, "VGG38 with He initialisation", control=CONTROL),),
         GUESSES,
+        yes="With it VGG38 trains at the paper's learning rate, without BatchNorm.",
+        no="With it VGG38 still does not train at the paper's learning rate without BatchNorm.",
     )
 
 
 def adds(study: StudyRecord) -> Claim:
-    label = "He and BatchNorm − He alone"
     return Claim(
         "R3",
-        "BatchNorm adds to a good initialisation",
-        "At the paper's learning rate BatchNorm raises the accuracy of a VGG38 that is well initialised "
-        "already.",
+        "BatchNorm makes a well-initialised network train",
+        "At the paper's learning rate more seeds of a VGG38 that is well initialised train with BatchNorm "
+        "than without.",
         "the paper's question",
-        tuple(beats(study, BOTH, HE, split, label) for split in ("train", "valid")),
-        GUESSES,
+        (oftener(study, BOTH, HE, "He and BatchNorm against He alone"),),
+        f"How accurate they are where both train is R8. {GUESSES}",
+        yes="At the paper's learning rate a well-initialised VGG38 trains with more seeds with BatchNorm "
+        "than without.",
+        no="At the paper's learning rate a well-initialised VGG38 trains with more seeds without BatchNorm.",
     )
 
 
 def adds_at_best(study: StudyRecord) -> Claim:
-    """The same where each may have another learning rate: what it adds beyond a choice of rates."""
+    """Accuracy where each may have another learning rate: what it adds beyond a choice of rates."""
     both, alone = best(study, BOTH), best(study, HE)
     label = f"He and BatchNorm at lr {rate_of(both):g} − He alone at lr {rate_of(alone):g}"
     rated_ = [role for name in (BOTH, HE) for role in rated(study, name).values()]
@@ -122,30 +138,31 @@ def adds_at_best(study: StudyRecord) -> Claim:
     missing = together(*(unfinished(study, role) for role in rated_))
     return Claim(
         "R8",
-        "BatchNorm adds where each has its best learning rate",
-        "BatchNorm raises the accuracy of a well-initialised VGG38 also where each is given the best of the "
-        "learning rates tried.",
+        "BatchNorm adds accuracy where each has its best learning rate",
+        "Where each is given the best of the learning rates tried, BatchNorm raises the accuracy of a "
+        "well-initialised VGG38.",
         "control",
-        (replace(part, verdict="undecided", reason=missing) if missing else part,),
-        f"Best by mean validation accuracy, the number that is compared: it favours neither. {GUESSES}",
+        (replace(part, verdict="undecided", reason=missing, p=None) if missing else part,),
+        "Best by mean validation accuracy, the number that is compared: it favours neither.",
+        yes="Where each has its best learning rate, BatchNorm adds accuracy.",
+        no="Where each has its best learning rate, BatchNorm adds no accuracy.",
     )
 
 
 def smooths(study: StudyRecord) -> Claim:
-    pair = {BOTH: "He and BatchNorm", HE: "He alone"}
+    """Decided on the pairs of which both networks train; not testable if there is none."""
+    asked = [pair for pair in PAIRS if set(pair) <= study.roles.keys()]
+    pairs, aside = testable(study, asked)
+    labels = {role: REMEDIES[role].label for pair in pairs for role in pair}
     return Claim(
         "R4",
-        "BatchNorm smooths a well-initialised network",
-        "With the initialisation repaired in both, the loss is smoother with BatchNorm.",
+        "BatchNorm smooths networks that train without it",
+        "Where a network trains with BatchNorm and without, the loss is smoother with it.",
         "abstract, §5 of the paper; Santurkar et al. (2018)",
-        (
-            *(
-                smoother(study, pair, what, along)
-                for what, along in (("lipschitz", "gradient"), ("beta", "gradient"), ("beta", "relative"))
-            ),
-            *flatter(study, pair),
-        ),
-        "A network that does not train lies on a plateau: flat, it counts as smooth.",
+        smoother(study, pairs, labels),
+        joined([AT_EQUAL_LOSS, aside]),
+        yes="Of networks that train both ways, the loss is smoother with BatchNorm.",
+        no="Of networks that train both ways, not all that was measured is smoother with BatchNorm.",
     )
 
 
@@ -155,45 +172,49 @@ def skips(study: StudyRecord) -> Claim:
         "Skip connections alone make VGG38 train",
         "VGG38 with residual connections trains without BatchNorm.",
         "the paper's literature section; He et al. (2016)",
-        (trains(study, "skip", "VGG38 with skips"),),
+        (trains(study, "skip", "VGG38 with skips", control=CONTROL),),
         GUESSES,
+        yes="Skip connections alone make VGG38 train.",
+        no="Skip connections alone do not make VGG38 train.",
     )
 
 
-def gradient_predicts(study: StudyRecord) -> Claim:
+NAMES = {GRADIENT: "The gradient", LIKENESS: "Telling images apart"}
+CHOSEN = {
+    GRADIENT: "Which two numbers are held against each other was chosen before any run.",
+    LIKENESS: "It was chosen after a pilot of two epochs on 100 digits, and so explores rather than tests.",
+}
+
+
+def predicts(study: StudyRecord, name: str, signal: str, question: int) -> Claim:
+    """Whether a number of the signal tells more than effective β: whether a network trains, or how well."""
+    asked = QUESTIONS[question]
+    places = SIGNALS[signal]
     return Claim(
-        "R6",
-        "The gradient predicts accuracy better than effective β",
-        "Over all remedies the first layer's gradient has a closer rank correlation (Spearman's ρ) with the "
-        "accuracy than the effective β has.",
-        "the paper argues for smoothness",
-        tuple(closer(study, GRADIENT, place) for place in range(len(MOMENTS))),
-        f"{BOOTSTRAP} Which two numbers are held against each other was chosen before any run; Table 2 has "
-        "the others.",
+        name,
+        f"{NAMES[signal]} predicts {asked} better than effective β",
+        f"The {signal} has a closer rank correlation (Spearman's ρ) with {asked} than the effective β has, "
+        f"{' and '.join(MOMENTS[place] for place in places)}.",
+        "the paper argues for smoothness" if signal == GRADIENT else "Schoenholz et al. (2017)",
+        tuple(closer(study, signal, place, question) for place in places),
+        f"{BOOTSTRAP} {CHOSEN[signal]} Table 2 has other numbers.",
     )
 
 
-def likeness_predicts(study: StudyRecord) -> Claim:
-    return Claim(
-        "R7",
-        "Telling images apart predicts accuracy better than effective β",
-        "Over all remedies the correlation of two images in the last convolution's output, before training, "
-        "has a closer rank correlation with the accuracy than the effective β of the first step has.",
-        "Schoenholz et al. (2017)",
-        (closer(study, LIKENESS, 0),),
-        f"{BOOTSTRAP} It was chosen after a pilot of two epochs on 100 digits. Table 2 has other numbers, "
-        "beside which it may tell no more.",
-    )
+BOOTSTRAP = (
+    "The interval is of a bootstrap over remedies: seeds of one are not independent. Its level makes up for "
+    "all such comparisons of this study (Bonferroni)."
+)
 
 
-BOOTSTRAP = "The interval is of a bootstrap over remedies: seeds of one are not independent."
-
-
-def closer(study: StudyRecord, signal: str, place: int) -> Evidence:
-    """Whether a number of the signal has a larger |ρ| with accuracy than effective β, at one of `MOMENTS`."""
-    found = against(study, SIGNAL[signal][place], SMOOTHNESS[BETA][place])
+def closer(study: StudyRecord, signal: str, place: int, question: int) -> Evidence:
+    """Whether a number of the signal has a larger |ρ| with an outcome than effective β has, at a moment."""
+    first, second = SIGNAL[signal][place], SMOOTHNESS[BETA][place]
+    roles = there(study) if question == 0 else [role for role in there(study) if all_train(study, role)]
+    one, other = (sample(study, number, roles, question) for number in (first, second))
+    found = rank_difference(one.values, other.values, one.outcome, one.remedies, LEVEL)
     return judged(
-        f"|ρ| of {signal} − |ρ| of {BETA}, {MOMENTS[place]}, with validation accuracy, over {found.n} runs "
+        f"|ρ| of {signal} − |ρ| of {BETA}, {MOMENTS[place]}, with {QUESTIONS[question]}, over {found.n} runs "
         f"of {found.groups} remedies",
         found,
         left(study),
@@ -202,12 +223,12 @@ def closer(study: StudyRecord, signal: str, place: int) -> Evidence:
 
 def judged(measured: str, found: RankDifference, missing: str) -> Evidence:
     """`above` for an interval that is not over seeds."""
-    rule = "the 95 % bootstrap interval over remedies lies above 0"
+    rule = f"the {percent(found.level)} bootstrap interval over remedies lies above 0"
     if missing or found.low is None:
         few = "too few remedies" if found.groups < FEWEST else "a number is the same in all remedies"
         return Evidence(measured, rule, (), None, "undecided", missing or few)
     reason = f"|ρ| {abs(found.first):.3g} and {abs(found.second):.3g}, {told(found)}"
-    return Evidence(measured, rule, (), None, VERDICTS[found.verdict], reason)
+    return Evidence(measured, rule, (), None, VERDICTS[found.verdict], reason, 1 - found.level)
 
 
 def left(study: StudyRecord) -> str:
@@ -224,32 +245,36 @@ def left(study: StudyRecord) -> str:
 
 @dataclass(frozen=True)
 class Sample:
-    """One number of every run that came to its end, beside the run's accuracy and its remedy."""
+    """One number of every run that came to its end, beside what the run came to and its remedy."""
 
     values: tuple[float, ...]
-    accuracy: tuple[float, ...]
+    outcome: tuple[float, ...]
     remedies: tuple[str, ...]
 
 
-def sample(study: StudyRecord, number: Number, roles: Sequence[str]) -> Sample:
-    runs = [(role, seed, end) for role in roles for seed, end in finals(study, role, "valid").items()]
+def sample(study: StudyRecord, number: Number, roles: Sequence[str], question: int = 1) -> Sample:
+    """The outcome is one of `QUESTIONS`: 0 or 1, or the final validation accuracy."""
+    outcomes = {
+        role: {seed: float(value > threshold(study)) for seed, value in finals(study, role, "train").items()}
+        if question == 0
+        else finals(study, role, "valid")
+        for role in roles
+    }
+    runs = [(role, seed, end) for role, ends in outcomes.items() for seed, end in ends.items()]
     known = {role: each(study, role, number) for role in roles}
     return Sample(
         values=tuple(known[role].get(seed, math.nan) for role, seed, _ in runs),
-        accuracy=tuple(end for *_, end in runs),
+        outcome=tuple(end for *_, end in runs),
         remedies=tuple(role for role, *_ in runs),
     )
 
 
-def correlation(study: StudyRecord, number: Number, roles: Sequence[str] | None = None) -> RankCorrelation:
-    """Spearman's ρ of a number with the final validation accuracy, over the runs of all, or of these."""
-    found = sample(study, number, there(study) if roles is None else roles)
-    return rank_correlation(found.values, found.accuracy, found.remedies)
-
-
-def against(study: StudyRecord, first: Number, second: Number) -> RankDifference:
-    one, other = (sample(study, number, there(study)) for number in (first, second))
-    return rank_difference(one.values, other.values, one.accuracy, one.remedies)
+def correlation(
+    study: StudyRecord, number: Number, roles: Sequence[str] | None = None, question: int = 1
+) -> RankCorrelation:
+    """Spearman's ρ of a number with an outcome, over the runs of all remedies, or of these."""
+    found = sample(study, number, there(study) if roles is None else roles, question)
+    return rank_correlation(found.values, found.outcome, found.remedies)
 
 
 def logarithm(values: Mapping[int, float]) -> dict[int, float]:

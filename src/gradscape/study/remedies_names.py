@@ -13,6 +13,16 @@ HE, NORMED, BOTH = "he", "bn", "bn+he"  # which claims rest on
 KEY = (PLAIN, HE, NORMED, BOTH, "skip")  # with more seeds in the quick preset; drawn in figures of few
 
 
+# A network with BatchNorm and the same without: where both train their smoothness compares.
+PAIRS = (
+    ("bn+skip", "skip"),
+    ("bn+dense", "dense"),
+    ("bn+selu", "selu"),
+    ("bn+lsuv", "lsuv"),
+    (BOTH, HE),
+)
+
+
 @dataclass(frozen=True)
 class Remedy:
     """A network and what is done to it.
@@ -74,6 +84,10 @@ REMEDIES: dict[str, Remedy] = {
     # Klambauer et al. (2017) ask for weights of variance 1/fan_in: He's with SELU's gain, 1.
     "selu": Remedy("SELU + its init", ACTIVATION, vgg38(activation="selu", init="he")),
     BOTH: Remedy("BatchNorm + He", TOGETHER, vgg38(norm="batch", init="he")),
+    "bn+lsuv": Remedy("BatchNorm + LSUV", TOGETHER, vgg38(norm="batch", init="lsuv")),
+    "bn+selu": Remedy(
+        "BatchNorm + SELU + its init", TOGETHER, vgg38(norm="batch", activation="selu", init="he")
+    ),
     "bn+skip": Remedy("BatchNorm + skips", TOGETHER, vgg38(norm="batch", skip=True)),
     "he+skip": Remedy("He + skips", TOGETHER, vgg38(init="he", skip=True)),
     # Salimans & Kingma (2016), §3, scale by data too, each channel where LSUV scales a layer.

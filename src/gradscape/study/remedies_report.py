@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from gradscape.intervals import share
 from gradscape.records import Start, StudyRecord
 from gradscape.report.basins import landscape_figures, landscapes, width
 from gradscape.report.build import ReportParts
@@ -11,9 +12,9 @@ from gradscape.report.cells import seeds_ended, spread, with_interval
 from gradscape.report.depth import depth_figure
 from gradscape.report.dots import Column, dot_figure
 from gradscape.report.figures import Figure
-from gradscape.report.outcomes import finals
+from gradscape.report.outcomes import finals, trained
 from gradscape.report.panels import flow_figure, not_done, one_split, titled
-from gradscape.report.runs import ended, joined, members, seeds_in_words, window
+from gradscape.report.runs import beats_guessing, ended, joined, members, seeds_in_words, window
 from gradscape.report.smoothing import line_figure
 from gradscape.report.tables import Table
 from gradscape.report.tested import accuracies
@@ -164,7 +165,7 @@ def every_remedy(study: StudyRecord) -> Table:
         "remedy": lambda role: REMEDIES[role].label,
         "acc train": lambda role: spread(study, role, finals(study, role, "train")),
         "acc valid": lambda role: spread(study, role, finals(study, role, "valid")),
-        "trains": lambda role: {True: "yes", False: "no", None: "–"}[all_train(study, role)],
+        "trains": lambda role: train_share(study, role),
         "highest lr": lambda role: str(highest_rate(study, role)),
         "gradient at init": mean(first_gradient),
         "slope at init": mean(start_slope),
@@ -180,22 +181,31 @@ def every_remedy(study: StudyRecord) -> Table:
     }
     rows = [tuple(cell(role) for cell in cells.values()) for role in there(study)]
     caption = (
-        f"Accuracies: {window(study, there(study))}. Trains: every seed's training accuracy is above twice "
-        "guessing. Highest lr: of those of Table 3, at which every seed trains. Gradient: mean |∂L/∂W| of "
-        "the first weight layer; slope: orders of magnitude per layer towards the output; correlation of two "
-        "images in the last convolution's output. Effective β (Santurkar et al. 2018): geometric mean "
-        "through training along the gradient; scale-free, relative to the weights' size (Kwon et al. 2021); "
-        "λmax, the Hessian's largest eigenvalue, and the width of the basin at +1 nat, ≥ where it goes on "
-        "beyond the plane: after training. ± is the 95 % interval over seeds (Student t)."
+        f"Accuracies: {window(study, there(study))}. Trains: seeds whose training accuracy is above twice "
+        "guessing, and the 95 % interval of their share (Clopper & Pearson 1934). Highest lr: of those of "
+        "Table 3, at which every seed trains. Gradient: mean |∂L/∂W| of the first weight layer; slope: "
+        "orders of magnitude per layer towards the output; correlation of two images in the last "
+        "convolution's output. Effective β (Santurkar et al. 2018): geometric mean through training along "
+        "the gradient; scale-free, relative to the weights' size (Kwon et al. 2021); λmax, the Hessian's "
+        "largest eigenvalue, and the width of the basin at +1 nat, ≥ where it goes on beyond the plane: "
+        "after training. ± is the 95 % interval over seeds (Student t)."
     )
     words = ("remedy", "trains", "diagnosis")
     return Table("table-1", "Table 1. Every remedy", caption, tuple(cells), tuple(rows), words)
 
 
+def train_share(study: StudyRecord, role: str) -> str:
+    """How many seeds train, with the interval of the share."""
+    found = trained(study, role)
+    return str(share(sum(found), len(found))) if found else "–"
+
+
 def diagnosed(study: StudyRecord, role: str) -> str:
-    """The verdicts of `gradscape.diagnose` on a role's runs."""
+    """The verdicts of `gradscape.diagnose` on a role's runs; none that ends at guessing is healthy."""
+    runs = [run for run in ended(study, role).values() if "diagnosis" in run.status]
+    verdicts = [(run, str(run.status["diagnosis"]["verdict"])) for run in runs]
     found = [
-        run.status["diagnosis"]["verdict"] for run in ended(study, role).values() if "diagnosis" in run.status
+        "does not learn" if said == "healthy" and not beats_guessing(run) else said for run, said in verdicts
     ]
     if len(set(found)) < 2:
         return found[0] if found else "–"
@@ -203,21 +213,28 @@ def diagnosed(study: StudyRecord, role: str) -> str:
 
 
 def predictors(study: StudyRecord) -> Table:
+    trainable = [role for role in there(study) if all_train(study, role)]
     rows = [
         (
             kind,
             name,
-            *(str(correlation(study, number)) if measured(study, number) else "–" for number in pair),
+            *(
+                str(correlation(study, number, roles, question)) if measured(study, number) else "–"
+                for question, roles in ((0, there(study)), (1, trainable))
+                for number in pair
+            ),
         )
         for kind, chosen in (("signal", SIGNAL), ("smoothness", SMOOTHNESS))
         for name, pair in chosen.items()
     ]
     caption = (
-        "Spearman's rank correlation with the final validation accuracy, over all runs of Table 1, with a "
-        "95 % interval from a bootstrap over remedies. Images: in the last convolution's output. At "
+        "Spearman's rank correlation with whether a run trains, over all runs of Table 1, and with the final "
+        "validation accuracy, over those of remedies of which every seed trains; with a 95 % interval from a "
+        "bootstrap over remedies. Images: in the last convolution's output. At "
         "initialisation the smoothness is that of the first step; λmax before and after training."
     )
-    columns, words = ("kind", "number", *MOMENTS), ("kind", "number")
+    headings = [f"{question}, {moment}" for question in ("trains", "accuracy") for moment in MOMENTS]
+    columns, words = ("kind", "number", *headings), ("kind", "number")
     return Table("table-2", "Table 2. What predicts accuracy", caption, columns, tuple(rows), words)
 
 

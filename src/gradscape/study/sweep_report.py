@@ -15,6 +15,7 @@ from gradscape.paired import ERROR
 from gradscape.records import StudyRecord
 from gradscape.report.axes import axis_figure
 from gradscape.report.build import ReportParts
+from gradscape.report.cells import plus_minus
 from gradscape.report.chosen import curve_figure, flow_lines
 from gradscape.report.claims import ONE_SEED, Claim, Evidence, differences
 from gradscape.report.comparisons import Comparison, comparisons
@@ -121,7 +122,7 @@ def cell(values: Mapping[int, float]) -> str:
     if not values:
         return "–"
     found = interval(list(values.values()))
-    return f"{found.mean:.3f}" if found.half is None else f"{found.mean:.3f} ± {found.half:.3f}"
+    return f"{found.mean:.3f}" + plus_minus(found, ".3f")
 
 
 def best_test(point: Point) -> dict[int, float]:
@@ -218,7 +219,7 @@ def matters(number: int, axis: str, found: Sequence[Comparison], total: int) -> 
         measured=f"validation accuracy, {against(best)}, paired by seed: the clearest of {len(found)} "
         f"comparison{'s' if len(found) > 1 else ''} along {axis}",
         rule=f"a comparison is decided after Holm's correction for all {total} (p ≤ {ERROR:.2g})",
-        numbers=tuple((seed, (value,)) for seed, value in pairs.items()),
+        numbers=tuple(pairs.items()),
         interval=interval(list(pairs.values())),
         verdict="holds" if decided else "undecided",
         reason=open_ or f"{decided} of {len(found)} decided; smallest p after Holm {best.adjusted:.2g}",
@@ -246,7 +247,8 @@ def best_point(order: Sequence[Point]) -> str:
     best, found = order[0], order[0].accuracy
     where = f"with {named(best.values)}" if best.values else ""
     if found.half is None:
-        return f"Highest validation accuracy so far: {found.mean:.3f} {where}; n = 1, which claims nothing."
+        few = "n = 1" if found.n == 1 else f"all {found.n} seeds equal"
+        return f"Highest validation accuracy so far: {found.mean:.3f} {where}; {few}, which claims nothing."
     lucky = " The best of several is also the luckiest: a new seed will likely do a little worse."
     return (
         f"Highest validation accuracy: {found.mean:.3f} ± {found.half:.3f} {where} (mean over seeds and half "

@@ -28,6 +28,7 @@ TOLERANCE = 1e-2  # of an extreme eigenvalue, beside the largest modulus
 IMAGES = 100  # before the first step: a mini-batch of the paper's
 POINTS, ACCURACY = 33, 0.1  # of a landscape: its grid is refined where interpolation is off by more
 CHECKS = 10  # of its interpolation
+PARTS = (1, 2, 4)  # of a mini-batch, whose gradients' noise is compared at the same weights
 
 Images = tuple[Tensor, Tensor]
 Batches = list[Images]
@@ -165,8 +166,11 @@ def measure_noise(
     """
     if folder.noise() is not None:
         return
+    size = config.batch_size
+    sizes = [size // part for part in PARTS if size % part == 0 and size // part > 1]
+    model = unfused(config, state)
     try:
-        found = noise(unfused(config, state), cross_entropy, batches, bn="batch")
+        found, *smaller = [noise(model, cross_entropy, cut(batches, size), bn="batch") for size in sizes]
     except ConfigError as error:
         report(f"no gradient noise: {error}")
         return
@@ -179,8 +183,14 @@ def measure_noise(
         low=low,
         high=high,
         cosine=found.mean_cosine,
+        traces=tuple((each.batch_size, each.noise_trace / each.batch_size) for each in (found, *smaller)),
     )
     folder.add_noise(kept)
+
+
+def cut(batches: Batches, size: int) -> Batches:
+    """The same images in mini-batches of another size."""
+    return [(x[at : at + size], y[at : at + size]) for x, y in batches for at in range(0, len(x), size)]
 
 
 def unfused(config: RunConfig, state: TrainState) -> nn.Module:

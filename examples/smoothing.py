@@ -1,0 +1,84 @@
+"""Does BatchNorm smooth a network that trains without it? VGG08, with BatchNorm everywhere and without.
+
+The BatchNorm study's claim C7 on the pair of which both networks train, without the study's other runs:
+minutes on two cores.
+
+gradscape reproduce examples/smoothing.py:STUDY --seeds 5
+"""
+
+from collections.abc import Sequence
+
+from gradscape.config import DataConfig, RunConfig
+from gradscape.records import StudyRecord
+from gradscape.report.build import ReportParts
+from gradscape.report.cells import ours, seeds_ended
+from gradscape.report.claims import Claim, in_words
+from gradscape.report.equal_loss import AT_EQUAL_LOSS, smoother
+from gradscape.report.figures import Figure
+from gradscape.report.panels import both_splits
+from gradscape.report.smoothing import line_figure
+from gradscape.report.spectra import ends_table
+from gradscape.report.tables import Table
+from gradscape.study.batchnorm import BATCHNORM
+from gradscape.study.presets import Preset
+from gradscape.study.reproduction import Reproduction
+
+LABELS = {"vgg08": "VGG08", "vgg08-bn": "VGG08 + BatchNorm"}
+PAIR = ("vgg08-bn", "vgg08")
+
+
+def roles(preset: Preset, data: DataConfig) -> dict[str, RunConfig]:
+    """Those of the BatchNorm study."""
+    planned = BATCHNORM.roles(preset, data)
+    return {role: planned[role] for role in LABELS}
+
+
+def figures(study: StudyRecord) -> list[Figure]:
+    first, second = "Figure 1. Training", "Figure 2. Smoothness"
+    return [
+        both_splits(study, "figure-1", "Accuracy", first, LABELS, "accuracy"),
+        line_figure(study, "figure-2a", "Effective β", second, LABELS, "beta", "gradient"),
+        line_figure(study, "figure-2b", "Effective β, scale-free", second, LABELS, "beta", "relative"),
+    ]
+
+
+def tables(study: StudyRecord) -> list[Table]:
+    fields = ("train_accuracy", "valid_accuracy")
+    rows = [
+        (label, *(ours(study, role, field) for field in fields), seeds_ended(study, role))
+        for role, label in LABELS.items()
+    ]
+    columns = ("network", "acc train", "acc valid", "seeds")
+    return [
+        Table("table-1", "Table 1. Accuracy", "", columns, tuple(rows), columns[:1]),
+        ends_table(study, "table-2", "Table 2. Curvature", LABELS),
+    ]
+
+
+def claims(study: StudyRecord) -> list[Claim]:
+    return [
+        Claim(
+            "S1",
+            "BatchNorm smooths VGG08",
+            "The loss of VGG08, which trains without BatchNorm, is smoother with it.",
+            "abstract, §5; Santurkar et al. (2018)",
+            smoother(study, [PAIR], LABELS),
+            AT_EQUAL_LOSS,
+            yes="BatchNorm smooths the loss of VGG08.",
+            no="BatchNorm does not smooth the loss of VGG08 in all that was measured.",
+        )
+    ]
+
+
+def answer(study: StudyRecord, found: Sequence[Claim]) -> list[str]:
+    return [in_words(found)]
+
+
+STUDY = Reproduction(
+    name="smoothing",
+    title="Does BatchNorm smooth a network that trains without it?",
+    presets={name: BATCHNORM.presets[name] for name in ("quick", "paper")},
+    roles=roles,
+    key=PAIR,
+    parts=ReportParts(answer=answer, figures=figures, tables=tables, claims=claims),
+)
