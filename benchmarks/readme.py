@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 import sweep_tables
-from study_tables import claims, compared, full_size, remedies
+from study_tables import claims, full_size, remedies, smoothing
 from tables import (
     INSTRUCTIONS,
     RESULTS,
@@ -104,11 +104,8 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
     },
     "docs/studies.md": {
         "rescues": full_size,
-        "batchnorm-small": compared("batchnorm-small-cifar100"),
-        "batchnorm-small-claims": claims("batchnorm-small-cifar100"),
+        "smoothing": smoothing,
         "remedies": remedies("remedies-quick-digits"),
-        "remedies-small": remedies("remedies-small-cifar100"),
-        "remedies-small-claims": claims("remedies-small-cifar100", "the claim"),
         "controls-claims": claims("controls-quick-digits", "the claim"),
     },
     "docs/networks.md": {"degradation": sweep_tables.degradation},

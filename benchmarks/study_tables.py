@@ -9,6 +9,7 @@ from typing import Any
 from tables import ROOT, machine_line, ranged, result, table
 
 RESCUES = "rescues-paper-cifar100-tf32"
+SMOOTHING = "smoothing-quick-digits"
 SHOWN = 6  # parts of a claim that a page has room for
 REMEDIES = (
     "remedy",
@@ -74,28 +75,15 @@ def remedies(folder: str) -> Callable[[], str]:
     return text
 
 
-def compared(folder: str) -> Callable[[], str]:
-    """Tables 1 and 2 of the BatchNorm study beside the paper's, and the range of the differences."""
-
-    def text() -> str:
-        rates, sizes = read(folder, 1), read(folder, 2)
-        columns = ("acc train", "acc train (paper)", "acc valid", "acc valid (paper)")
-        rows = [(f"lr {row['learning rate']}", *(row[name] for name in columns)) for row in rates]
-        rows += [
-            (f"batch {row['batch size']}", row["acc train"], "–", row["acc valid"], row["acc valid (paper)"])
-            for row in sizes
-        ]
-        gaps = [mean(row["acc valid (paper)"]) - mean(row["acc valid"]) for row in (*rates, *sizes)]
-        below = f"Validation accuracy is {min(gaps):.3f} to {max(gaps):.3f} below the paper's."
-        notes = " ".join(result(f"results/{folder}/provenance.json")["notes"])
-        return "\n".join([f"{notes} {below}", "", *table(("", *columns), rows), "", provenance(folder)])
-
-    return text
-
-
-def mean(cell: str) -> float:
-    """The mean in the paper's notation: 0.479 of 0.479(4) ± 0.012."""
-    return float(cell.split("(")[0].split()[0])
+def smoothing() -> str:
+    """Every part of the study of smoothness, with what it is of."""
+    (claim,) = result(f"results/{SMOOTHING}/claims.json")["claims"]
+    rows = [
+        (part["measured"].partition(",")[0], f"**{part['verdict']}**", part["reason"], f"{part['p']:.2g}")
+        for part in claim["parts"]
+    ]
+    head = ("with BatchNorm over without", "smoother", "log10 of the ratio", "p")
+    return "\n".join([*table(head, rows), "", provenance(SMOOTHING)])
 
 
 def read(folder: str, number: int) -> list[dict[str, str]]:
