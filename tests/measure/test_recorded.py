@@ -148,6 +148,27 @@ def test_runs_without_sizes_are_judged_by_rms_and_say_so() -> None:
     assert recorded(old).relative_update == pytest.approx(recorded(record).relative_update)
 
 
+@pytest.mark.parametrize(("accuracy", "epochs", "verdict"), [
+    (0.3, 12, "does not learn"), (0.6, 12, "healthy"), (0.3, 1, "healthy"),
+])  # fmt: skip
+def test_a_run_that_stays_at_guessing_is_not_healthy(accuracy: float, epochs: int, verdict: str) -> None:
+    """Of four classes; after a single epoch of ten steps it is too early to tell."""
+    model = deep(3, nn.ReLU)
+    _, record = both(model, torch.optim.Adam(model.parameters()))
+    record.config["data"]["train"], record.config["batch_size"] = 100, 10  # type: ignore[index]
+    made = tuple(
+        replace(epoch, train_accuracy=accuracy, train_loss=1.386) for epoch in record.epochs[:epochs]
+    )
+    start = replace(record.start, kinds=("linear", "bias") * 5)
+    found = gs.diagnose(replace(record, epochs=made, start=start))
+    assert found.verdict == verdict
+    if verdict == "does not learn":
+        assert found.grade == "fail"
+        assert "after 120 steps the loss on training images is 1.39, and guessing's is 1.39" in str(found)
+        (evidence,) = found.findings[0].evidence
+        assert (evidence.value, evidence.limit) == (pytest.approx(accuracy), 0.5)
+
+
 def test_what_cannot_be_judged_is_refused() -> None:
     model = deep(2, nn.ReLU)
     _, record = both(model, torch.optim.SGD(model.parameters(), lr=0.1))
