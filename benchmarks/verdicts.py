@@ -2,19 +2,26 @@
 
 Networks differ in kind (MLP, convolutional), depth, width, initialisation, norm, skip connections, activation
 and optimiser. A family is a kind with an activation, a norm and skips or none; limits may be set on half of
-the families only, and were, on draws 0 to 2. `python benchmarks/verdicts.py --draw 3` draws other networks of
-the same families, takes half an hour on two cores and writes `results/verdicts-3.json`.
+the families only, and were, on draws 0 to 2 and on those families of draws 3 and 4. What is held out are
+combinations: every kind, activation, norm and skip is among the families looked at too, with others.
+
+`python benchmarks/verdicts.py --draw 3` draws other networks of the same families, takes half an hour on two
+cores and writes `results/verdicts-3.json`. `--again` judges those by today's rules: it trains the first steps
+only, and takes from the file who trains; `--keep DIR` keeps what was watched of them, for the next time.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import math
 import multiprocessing as mp
+import pickle
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,13 +34,11 @@ from gradscape.history import FlowHistory
 from gradscape.machine import cores
 from gradscape.measure.watch import Watch
 from gradscape.train.process import prepare_process
-from measure import write
+from measure import RESULTS, write
 
 CLASSES, BATCH = 10, 32
 LOOKED_AT, STEPS = 50, 1_000
 LEARNT = 0.6  # of the loss of guessing: who gets below has begun to learn, and need not go on
-
-HARMLESS = ("healthy", "noise-dominated")  # the latter is slow, and not a failure by itself
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 OPTIMIZERS = {
@@ -184,18 +189,43 @@ def learnt(losses: list[float]) -> bool:
 
 def row(case: Case) -> dict[str, Any]:
     history, losses = train(case)
-    diagnosis = gs.diagnose(replace(history, activations=None))
     return {
         "case": asdict(case),
         "family": case.family,
         "trains": learnt(losses),
         "steps": len(losses),
         "losses": [float(f"{loss:.3g}") for loss in losses[:: len(losses) // 20]],
+        **judged(history, losses),
+    }
+
+
+def judged(history: FlowHistory, losses: list[float]) -> dict[str, Any]:
+    """What is said after the first steps, without activations and with them, and what simpler rules go by."""
+    with np.errstate(all="ignore"):
+        diagnosis, fuller = gs.diagnose(replace(history, activations=None)), gs.diagnose(history)
+    return {
         "verdict": diagnosis.verdict,
-        "verdict_with_activations": gs.diagnose(history).verdict,
+        "grade": diagnosis.grade,
+        "verdict_with_activations": fuller.verdict,
+        "grade_with_activations": fuller.grade,
         "layer": diagnosis.layer,
         "smallest_gradient": float(np.nanmin(history.mean_abs[:, history.weights])),
+        "loss_then": losses[LOOKED_AT - 1] if math.isfinite(losses[LOOKED_AT - 1]) else None,
     }
+
+
+def again(draw: int, keep: Path | None) -> Iterator[dict[str, Any]]:
+    """The networks of a draw judged by today's rules; who trains is what the draw itself has shown."""
+    known = json.loads((RESULTS / f"verdicts-{draw}.json").read_text())["networks"]
+    for number, old in enumerate(known):
+        path = keep / f"{draw}-{number}.pickle" if keep else None
+        if path and path.exists():
+            history, losses = pickle.loads(path.read_bytes())
+        else:
+            history, losses = watched(Case(**old["case"]))
+            if path:
+                path.write_bytes(pickle.dumps((history, losses)))
+        yield {**old, **judged(history, losses)}
 
 
 def held_out(families: list[str]) -> set[str]:
@@ -203,7 +233,10 @@ def held_out(families: list[str]) -> set[str]:
     return set(random.Random(1).sample(sorted(set(families)), len(set(families)) // 2))
 
 
-def score(rows: list[dict[str, Any]], fails: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+Rule = Callable[[dict[str, Any]], bool]
+
+
+def score(rows: list[dict[str, Any]], fails: Rule) -> dict[str, Any]:
     """How often a rule is right, calls a network ill that trains, and misses one that does not."""
     trains = [row["trains"] for row in rows]
     said = [fails(row) for row in rows]
@@ -218,37 +251,59 @@ def score(rows: list[dict[str, Any]], fails: Callable[[dict[str, Any]], bool]) -
     }
 
 
-RULES = {
-    "gradscape": lambda row: row["verdict"] not in HARMLESS,
-    "gradscape, activations too": lambda row: row["verdict_with_activations"] not in HARMLESS,
+def by_the_loss(rows: list[dict[str, Any]]) -> tuple[str, Rule]:
+    """The best limit, on these networks, of the last mini-batch's loss: who is above is said to fail."""
+    losses = sorted(loss_of(row) for row in rows)
+    limit = max(losses, key=lambda each: score(rows, lambda row: loss_of(row) > each)["right"])
+    return f"loss of one mini-batch after {LOOKED_AT} steps", lambda row: loss_of(row) > limit
+
+
+def loss_of(row: dict[str, Any]) -> float:
+    loss = row["loss_then"]
+    return math.inf if loss is None else float(loss)
+
+
+RULES: dict[str, Rule] = {
+    "gradscape": lambda row: row["grade"] == "fail",
+    "gradscape, activations too": lambda row: row["grade_with_activations"] == "fail",
     "smallest gradient < 1e-6": lambda row: not row["smallest_gradient"] >= 1e-6,
+    "each trains": lambda row: False,
 }
+
+
+def trained(chosen: list[Case]) -> Iterator[dict[str, Any]]:
+    gs.load_images("digits")  # cached before the workers ask
+    with mp.get_context("spawn").Pool(cores()) as pool:
+        yield from pool.imap(row, chosen)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=288)
     parser.add_argument("--draw", type=int, required=True)
+    parser.add_argument(
+        "--again", action="store_true", help="judge the networks of results/verdicts-DRAW.json"
+    )
+    parser.add_argument("--keep", type=Path, help="folder of what was watched; used with --again")
     arguments = parser.parse_args()
-    chosen = cases(arguments.count, arguments.draw)
-    gs.load_images("digits")  # cached before the workers ask
+    draw = arguments.draw
     rows = []
-    with mp.get_context("spawn").Pool(cores()) as pool:
-        for found in pool.imap(row, chosen):
-            rows.append(found)
-            print(f"{len(rows):>4} {found['case']} {found['verdict']} {found['losses'][-1]}", flush=True)
+    for found in again(draw, arguments.keep) if arguments.again else trained(cases(arguments.count, draw)):
+        rows.append(found)
+        print(f"{len(rows):>4} {found['case']} {found['verdict']} {found['losses'][-1]}", flush=True)
     out = held_out([row["family"] for row in rows])
     halves = {
         "looked at": [row for row in rows if row["family"] not in out],
         "held out": [row for row in rows if row["family"] in out],
     }
+    rules = dict([*RULES.items(), by_the_loss(halves["looked at"])])
     scores = {
-        half: {rule: score(some, fails) for rule, fails in RULES.items()} for half, some in halves.items()
+        half: {rule: score(some, fails) for rule, fails in rules.items()} for half, some in halves.items()
     }
     for half, by_rule in scores.items():
         for rule, numbers in by_rule.items():
             print(half, rule, numbers)
-    write(f"verdicts-{arguments.draw}", {"held_out": sorted(out), "scores": scores, "networks": rows})
+    write(f"verdicts-{draw}", {"held_out": sorted(out), "scores": scores, "networks": rows})
 
 
 if __name__ == "__main__":
