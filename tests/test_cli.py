@@ -129,7 +129,7 @@ def test_unwritable_output_is_said(capsys: pytest.CaptureFixture[str], tmp_path:
 
 
 def test_a_newer_store_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    (tmp_path / "study.json").write_text('{"format": 3}')
+    (tmp_path / "study.json").write_text('{"format": 99}')
     for command in (["reproduce", "--out", tmp_path], ["report", tmp_path], ["runs", tmp_path]):
         code, line = errors(capsys, *command)
         assert code == 2

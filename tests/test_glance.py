@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 
 from cases import tiny
 from gradscape.errors import StoreError
-from gradscape.glance import Glances, glance
+from gradscape.glance import Glance, Glances, glance
 from gradscape.heads import NEAR, open_heads
 from gradscape.store import RunFolder, StudyFolder
 from made_studies import ask, epoch, every_state, flow, put, results, spoil
+
+
+def seen(folder: RunFolder) -> Glance:
+    return glance(StudyFolder(folder.path.parents[1]), folder.path.name, ())
 
 
 def of(folder: RunFolder) -> dict[str, object]:
@@ -56,7 +60,7 @@ def test_it_says_what_the_record_says(
         line = folder.metrics.read_bytes().splitlines()[-1]
         with open(folder.metrics, "ab") as file:
             file.write(line[:torn])
-    found = glance(folder, ())
+    found = seen(folder)
     assert {name: getattr(found, name) for name in of(folder)} == of(folder)
     assert found.epochs == config.epochs
     assert not found.reason
@@ -68,7 +72,7 @@ def test_long_lines_are_hopped_over(tmp_path: Path) -> None:
     folder = put(tmp_path, tiny(epochs=20), "running", epochs)
     size = folder.metrics.stat().st_size
     with open(folder.metrics, "rb", buffering=0) as file:
-        heads = open_heads(folder.metrics, file)
+        heads = open_heads(folder.metrics, folder.identity(), file)
         count = 0
 
         class Counted:
@@ -125,13 +129,13 @@ def test_only_what_has_changed_is_read_again(tmp_path: Path, monkeypatch: pytest
     glances = Glances(StudyFolder(tmp_path))
     before = glances.look()
     read: list[str] = []
-    monkeypatch.setattr("gradscape.glance.glance", lambda folder, stamp: read.append(folder) or before[0])
+    monkeypatch.setattr("gradscape.glance.glance", lambda study, name, stamp: read.append(name) or before[0])
     assert glances.look()[:6] == before[:6]
-    assert [folder.path.name for folder in read] == [runs["absent"].identity]
+    assert read == [runs["absent"].identity]
     read.clear()
     StudyFolder(tmp_path).run(runs["killed"].identity).append(epoch(3))
     glances.look()
-    assert [folder.path.name for folder in read] == [runs[word].identity for word in ("killed", "absent")]
+    assert read == [runs[word].identity for word in ("killed", "absent")]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +151,7 @@ def test_only_what_has_changed_is_read_again(tmp_path: Path, monkeypatch: pytest
 def test_a_damaged_line_is_said(tmp_path: Path, line: int, place: int, which: str) -> None:
     folder = put(tmp_path, tiny(epochs=4), "pending", [epoch(n) for n in (1, 2, 3, 4)])
     spoil(folder.metrics, line, place)
-    found = glance(folder, ())
+    found = seen(folder)
     assert found.state == "pending"
     assert found.epoch == 0
     assert found.reason == (
@@ -158,16 +162,16 @@ def test_a_damaged_line_is_said(tmp_path: Path, line: int, place: int, which: st
 
 def test_a_missing_line_is_said(tmp_path: Path) -> None:
     folder = put(tmp_path, tiny(epochs=4), "pending", [epoch(n) for n in (1, 2, 4)])
-    assert f"{folder.metrics}: line 3 is damaged" in glance(folder, ()).reason
+    assert f"{folder.metrics}: line 3 is damaged" in seen(folder).reason
 
 
 @pytest.mark.parametrize("name", ["config.json", "status.json"])
 def test_a_damaged_file_is_said(tmp_path: Path, name: str) -> None:
     folder = put(tmp_path, tiny(), "done")
     (folder.path / name).write_text("{")
-    found = glance(folder, ())
+    found = seen(folder)
     assert found.state == "failed"
-    assert found.reason.startswith(f"{folder.path / name} is damaged: ")
+    assert found.reason.startswith(f"{folder.path / name} is damaged (JSONDecodeError: ")
 
 
 def test_no_study_is_refused(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ import pytest
 
 from cases import TINY, tiny
 from gradscape.errors import Busy, StoreError
-from gradscape.files import with_checksum
 from gradscape.glance import Glances
 from gradscape.records import UNREAD, EpochRecord, GradientFlow, GradientNoise, StepSmoothness
 from gradscape.store import Checkpoint, Flows, RunFolder, StudyFolder, load, write_json
@@ -116,25 +115,6 @@ def test_flows_are_read_of_the_last_epoch_alone_where_that_is_enough(folder: Run
         "gradient flow: not read",
         "gradient flow over 1 weight layers: 5.0e-01 … 5.0e-01",
     ]
-
-
-def test_lines_from_before_there_was_smoothness_are_read_whole(folder: RunFolder) -> None:
-    values = [{k: v for k, v in epoch(n).to_dict().items() if k != "smoothness"} for n in (1, 2)]
-    folder.metrics.write_bytes(b"".join(map(with_checksum, values)))
-    assert folder.epochs() == [epoch(1), epoch(2)]
-    assert folder.epochs("last")[0] == epoch(1)
-
-
-def test_lines_from_before_norms_of_weights_were_kept_are_read_whole(folder: RunFolder) -> None:
-    values = [epoch(n).to_dict() for n in (1, 2)]
-    for each in values:
-        del each["flow"]["weight_norm"]
-    folder.metrics.write_bytes(b"".join(map(with_checksum, values)))
-    assert folder.epochs() == [epoch(1), epoch(2)]
-    assert folder.epochs()[0].flow.weights("weight_norm") == ()
-    kept = replace(epoch(1), flow=replace(epoch(1).flow, weight_norm=(3.0,)))
-    folder.append(replace(kept, epoch=3))
-    assert folder.epochs()[2].flow.weights("weight_norm") == (3.0,)
 
 
 @pytest.mark.parametrize(
@@ -251,10 +231,10 @@ def test_a_newer_format_is_refused_and_nothing_touched(folder: RunFolder, tmp_pa
     for path in (folder.path / "config.json", folder.path / "status.json"):
         values = json.loads(path.read_bytes())
         path.write_text(json.dumps(values | {"format": 99}))
-        with pytest.raises(StoreError, match=r"written by a newer gradscape \(format 99, this one reads 2\)"):
+        with pytest.raises(StoreError, match=r"written by a newer gradscape \(format 99, this one reads 3\)"):
             folder.record()
         path.write_text(json.dumps(values))
-    (tmp_path / "study.json").write_text('{"format": 3, "study": "x"}')
+    (tmp_path / "study.json").write_text('{"format": 4, "study": "x"}')
     with pytest.raises(StoreError, match="newer gradscape"):
         load(tmp_path)
 

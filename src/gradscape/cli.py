@@ -22,10 +22,10 @@ from gradscape.flags import (
     nested,
     path,
     require_folder,
-    say,
 )
 from gradscape.measuring import add_measures
 from gradscape.options import MOST_IMAGES, MOST_NUMBERS, MOST_SEEDS, MOST_WORKERS
+from gradscape.printing import heard_or_not, say, silence
 from gradscape.running import add_study_flags, run_study, say_verdicts
 from gradscape.seeing import STUDY_FOLDER, add_seeing
 from gradscape.sweeping import add_sweep
@@ -42,9 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show × still gets the rest
             stream.reconfigure(errors="replace")
+    os.environ["MPLBACKEND"] = "agg"  # figures go to files, whatever the user's own setting
     try:
         values = parser().parse_all(sys.argv[1:] if arguments is None else arguments)
         values.command(values)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except GradscapeError as error:
         say(f"gradscape: {error}")
         return error.exit_code
@@ -52,8 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say("gradscape: stopped; every finished epoch is kept: give the same command again to go on")
         return INTERRUPTED
     except BrokenPipeError:  # `gradscape runs DIR | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)
         return 0
+    except OSError as error:  # of a file with a name, or of what is printed to
+        silence(sys.stdout)
+        say(f"gradscape: {error.filename or 'output'}: {error.strerror or error}")
+        return GradscapeError.exit_code
     return 0
 
 
@@ -196,9 +203,10 @@ def train(values: argparse.Namespace) -> None:
             lambda progress: view.show(Event(name, "progress", progress)),
         )
         view.show(Event(name, "finished", record))
-    for weights, result in record.test.items():
-        print(f"test accuracy {result['accuracy']:.3f}, loss {result['loss']:.3f} ({weights} weights)")
-    print(f"run: {folder.path}")
+    with heard_or_not(sys.stdout):
+        for weights, result in record.test.items():
+            print(f"test accuracy {result['accuracy']:.3f}, loss {result['loss']:.3f} ({weights} weights)")
+        print(f"run: {folder.path}")
 
 
 def train_config(values: argparse.Namespace) -> RunConfig:

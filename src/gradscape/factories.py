@@ -62,7 +62,7 @@ def module_of(name: str, what: str) -> tuple[ModuleType, str, str]:
         module = from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except ConfigError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{place} cannot be read: {with_place(error)}") from error
     return module, place, held
 
@@ -70,7 +70,9 @@ def module_of(name: str, what: str) -> tuple[ModuleType, str, str]:
 def from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ConfigError(f"{path}: no such file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    # Not under the name of a library's module, which others would get in its place.
+    name = path.stem if importlib.util.find_spec(path.stem) is None else f"{path.stem}_of_the_user"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -192,10 +192,6 @@ def nested(values: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def add_execution_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
     command.add_argument("--data-root", metavar="DIR", type=path, help="the folder that holds CIFAR")

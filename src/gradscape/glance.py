@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,10 +14,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from gradscape.config import to_dict
 from gradscape.errors import StoreError
-from gradscape.files import read_json
+from gradscape.files import reading, require_file, there
 from gradscape.heads import Numbers, open_heads
-from gradscape.store import RunFolder, StudyFolder
+from gradscape.store import RunFolder, StudyFolder, identities
+from gradscape.words import plain
 
 STATES = ("pending", "running", "done", "diverged", "failed", "stopped")
 OVER = ("done", "diverged", "failed", "stopped")  # nothing more comes, unless a command is given again
@@ -91,16 +94,16 @@ class Glances:
         Raises:
             StoreError: no study here, or its `study.json` is damaged or newer.
         """
-        chosen = self.asked()["roles"].values()
-        return [self.one(name) for name in dict.fromkeys(name for names in chosen for name in names)]
+        return [self.one(name) for name in identities(self.asked()["roles"])]
 
     def one(self, identity: str) -> Glance:
         folder = self.study.run(identity)
         # Looked at before it is read: what is written meanwhile is read again the next time.
-        stamp = tuple(stamp_of(path) for path in (folder.path / "status.json", folder.metrics))
+        files = (folder.path / "config.json", folder.path / "status.json", folder.metrics)
+        stamp = tuple(map(stamp_of, files))
         before, found = self.known.get(identity, (None, None))
         if found is None or before != stamp or not any(stamp):
-            found = glance(folder, stamp)
+            found = glance(self.study, identity, stamp)
             self.known[identity] = (stamp, found)
         # A killed run still says that it is running.
         killed = found.state == "running" and not folder.held()
@@ -116,26 +119,27 @@ def stamp_of(path: Path) -> tuple[int, int] | None:
     return found.st_mtime_ns, found.st_size
 
 
-def glance(folder: RunFolder, stamp: Stamp) -> Glance:
+def glance(study: StudyFolder, identity: str, stamp: Stamp) -> Glance:
     """Read what a run's row needs; what cannot be read is said in its reason."""
-    found = Glance(folder.path.name, heard=max((s[0] / 1e9 for s in stamp if s), default=None))
-    if not (folder.path / "config.json").exists():
-        return found
+    found = Glance(identity, heard=max((s[0] / 1e9 for s in stamp if s), default=None))
     try:
-        config, status = read_json(folder.path / "config.json")["config"], folder.status()
+        if (folder := study.begun(identity)) is None:
+            return found
+        config, status = to_dict(folder.config()), folder.status()
         found = replace(found, config=config, epochs=config["epochs"], **standing(status))
     except StoreError as error:  # nobody can go on with it
-        return replace(found, state="failed", reason=str(error))
+        return replace(found, state="failed", reason=plain(str(error)))
     try:
-        return replace(found, **progress(folder.metrics, status))
+        return replace(found, **progress(folder, status, config["epochs"]))
     except StoreError as error:
-        return replace(found, reason=str(error))
+        return replace(found, reason=plain(str(error)))
 
 
 def standing(status: Mapping[str, Any]) -> dict[str, Any]:
     """What `status.json` says of a `Glance`."""
     names = ("state", "attempts", "host", "device")
-    return {**{name: status[name] for name in names if name in status}, "reason": why(status)}
+    said = {name: status[name] for name in names if name in status} | {"reason": why(status)}
+    return {name: plain(value) if isinstance(value, str) else value for name, value in said.items()}
 
 
 def why(status: Mapping[str, Any]) -> str:
@@ -150,22 +154,25 @@ def why(status: Mapping[str, Any]) -> str:
     return " ".join(str(said).split())
 
 
-def progress(metrics: Path, status: Mapping[str, Any]) -> dict[str, Any]:
+def progress(folder: RunFolder, status: Mapping[str, Any], epochs: int) -> dict[str, Any]:
     """What `metrics.jsonl` says of a `Glance`; of a done run the last and the best epoch are looked at.
 
     Raises:
-        StoreError: a line that was looked at is damaged.
+        StoreError: a line that was looked at is damaged, or of another run.
     """
-    try:
-        file = io.FileIO(metrics)
-    except FileNotFoundError:
+    metrics = folder.metrics
+    if not there(metrics):
         return {}
-    with file:
-        heads = open_heads(metrics, file)
+    require_file(metrics, math.inf)
+    with reading(metrics), io.FileIO(metrics) as file:
+        heads = open_heads(metrics, folder.identity(), file)
+        if status["state"] == "done" and heads.count != epochs:
+            held = f"{heads.count} of {epochs} epochs"
+            raise StoreError(f"{metrics} is damaged: it holds {held}; {folder.repeat}")
         if not heads.count:
             return {}
         tested = status.get("test", {}).get("best", {}).get("epoch")
-        seen: list[Numbers] = [heads.at(tested), heads.last] if tested else list(heads.all())
+        seen: list[Numbers] = [heads.at(int(tested)), heads.last] if tested else list(heads.all())
     best = max(seen, key=lambda numbers: numbers["valid_accuracy"])  # the first of several
     return {
         "epoch": heads.count,

@@ -16,10 +16,10 @@ from gradscape.flags import (
     place,
     positive,
     require_folder,
-    say,
     seconds,
 )
 from gradscape.options import MOST_IMAGES
+from gradscape.printing import say
 
 if TYPE_CHECKING:
     from gradscape.curved import CurvatureRecord
@@ -341,9 +341,6 @@ def show(values: argparse.Namespace, record: SmoothnessRecord | CurvatureRecord)
     """Print a record, and draw it if asked to."""
     print(json.dumps(record.to_dict(), indent=1, ensure_ascii=False) if values.json else record)
     if values.figure:
-        import matplotlib
-
-        matplotlib.use("Agg")  # no window, whatever the user's own setting
         drawing = record.plot().get_figure(root=True)
         assert drawing is not None
         drawing.savefig(values.figure, dpi=150)

@@ -41,7 +41,7 @@ class GradientFlow:
         nonfinite: share of elements that are infinite or NaN, 0 to 1.
         relative: ‖∂L/∂W‖₂ / ‖W‖₂ (0 where W is 0).
         update: ‖ΔW‖₂ / ‖W‖₂ of the optimiser's real step (0 where W is 0).
-        weight_norm: ‖W‖₂ before the step; empty in records from before it was kept.
+        weight_norm: ‖W‖₂ before the step.
 
     What was not read is empty; see `StudyFolder.record`.
     """
@@ -185,7 +185,7 @@ class EpochRecord:
     def from_dict(cls, values: Mapping[str, Any]) -> EpochRecord:
         columns = values.get("flow")
         flow = GradientFlow(**{name: tuple(c) for name, c in columns.items()}) if columns else UNREAD
-        measures = tuple(map(StepSmoothness.from_dict, values.get("smoothness", ())))
+        measures = tuple(map(StepSmoothness.from_dict, values["smoothness"]))
         return cls(**{**values, "flow": flow, "smoothness": measures})
 
 
@@ -333,7 +333,7 @@ class RunRecord:
             the test images with the last and with the best-validation weights.
         curvature: of the loss at the `start` and at the `end` of training, where it was asked for.
         landscape: the loss over a plane around the trained weights; None where it was not asked for.
-        start: gradients and signal before the first step; None for runs from before it was measured.
+        start: gradients and signal before the first step; None for a run that has not been begun.
         noise: of the gradient after training; None where it was not asked for.
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from gradscape.config import RunConfig
 from gradscape.errors import ConfigError, nearest
 from gradscape.flags import add_execution_flags, count, number, seconds
 from gradscape.options import MOST_WORKERS
+from gradscape.printing import heard_or_not
+from gradscape.words import plain
 
 if TYPE_CHECKING:
     from gradscape.store import StudyFolder
@@ -86,7 +89,9 @@ def run_study(plan: Plan, values: argparse.Namespace, run: Callable[[StudyFolder
         cpus_per_run=values.cpus_per_run,
         gpus_per_run=values.gpus_per_run,
     )
-    say_verdicts(run(StudyFolder(values.out or Path("runs") / plan.name), execution))
+    page = run(StudyFolder(values.out or Path("runs") / plan.name), execution)
+    with heard_or_not(sys.stdout):
+        say_verdicts(page)
 
 
 def check_execution(values: argparse.Namespace) -> None:
@@ -123,5 +128,5 @@ def dry_run(configs: Mapping[str, RunConfig], names: Mapping[str, str], workers:
 def say_verdicts(page: Path) -> None:
     """The report's claims, a line each, and where to read on."""
     for claim in json.loads((page.parent / "claims.json").read_text(encoding="utf-8"))["claims"]:
-        print(f"{claim['id']}  {claim['verdict']:<14} {claim['title']}")
+        print(plain(f"{claim['id']}  {claim['verdict']:<14} {claim['title']}"))
     print(f"report: {page}")

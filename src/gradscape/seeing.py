@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradscape.errors import ConfigError, RunFailed
 from gradscape.flags import path, place
+from gradscape.words import plain
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -95,7 +96,7 @@ def runs(values: argparse.Namespace) -> None:
 
 def name(glances: Glances) -> str:
     asked = glances.asked()
-    return f"study {asked['study']} ({asked['preset']})"
+    return plain(f"study {asked['study']} ({asked['preset']})")
 
 
 def as_json(glances: Glances, states: Sequence[str], sort: str | None) -> str:

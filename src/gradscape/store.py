@@ -2,7 +2,7 @@
 
     DIR/study.json                      what was asked, and which runs answer it
     DIR/runs/<identity>/config.json     the run's configuration
-    DIR/runs/<identity>/metrics.jsonl   one line per epoch, each with a checksum of its own
+    DIR/runs/<identity>/metrics.jsonl   one line per epoch
     DIR/runs/<identity>/start.json      gradients and signal before the first step
     DIR/runs/<identity>/curvature.json  spectra of the Hessian before and after training, if asked for
     DIR/runs/<identity>/landscape.json  the loss over a plane around the trained weights, if asked for
@@ -14,8 +14,11 @@
     DIR/runs/<identity>/stop.json       why the run is to end early, if it is
 
 Whole files are written aside, fsynced and renamed; a metrics line is appended and fsynced, and a torn
-last line does not count. A checkpoint's name holds the SHA-256 of its bytes: the newest one that matches
-is used. No torch here: tensors travel as numpy arrays.
+last line does not count. Every JSON file and every line ends in a checksum; a checkpoint's name holds the
+SHA-256 of its bytes: the newest one that matches is used. Every file of a run says the run's identity, which
+is its configuration's hash, so that none is taken for another run's. Nothing is replaced or removed but files
+of these names in a folder that such a file shows to be gradscape's. No torch here: tensors travel as numpy
+arrays.
 """
 
 from __future__ import annotations
@@ -23,26 +26,39 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, is_dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from gradscape.arguments import fitted, typed
 from gradscape.config import RunConfig, from_dict, to_dict
-from gradscape.errors import StoreError
+from gradscape.conform import require_record, require_types
+from gradscape.errors import ConfigError, StoreError
 from gradscape.files import (
+    AGAIN,
+    HERE,
+    checked_head,
+    decoding,
     explained,
     load_tensors,
     locked,
     make_folder,
     read_json,
+    reading,
+    refuse_foreign,
+    refuse_link,
     save_tensors,
+    sweep_parts,
+    there,
+    whole_lines,
     with_checksum,
     without_checksum,
     write_bytes,
@@ -62,8 +78,31 @@ from gradscape.records import (
 
 PROBE = 8_000_000  # bytes; a VGG38's checkpoint has 5.4 million
 ENDED = ("done", "diverged")  # states that are not run again
+# A name that is a path of one step and no pattern; a configuration's identity always looks so.
+IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,199}")
+TENSORS = re.compile(r"epoch-(\d{4,})\.[0-9a-f]{64}\.safetensors")  # an own checkpoint's name
+INNER = ("checkpoint", "weights", "metrics.jsonl")  # what is tidied up or cut, and so may be no link
+STATUS: Mapping[str, Any] = {
+    "state": Literal["pending", "running", "done", "diverged", "failed", "stopped"],
+    "attempts": int,
+    "deaths": list[str],
+    "test": Mapping[str, Mapping[str, float]],
+    "diagnosis": Mapping[str, Any],
+    "versions": Mapping[str, str],
+    "threads": int,
+    "epoch": int,
+    "step": int,
+    "fallback": str,
+    **dict.fromkeys(("host", "device", "computed_in", "fused", "error", "reason", "split"), str),
+}
+ASKED: Mapping[str, Any] = {
+    **dict.fromkeys(("study", "preset", "title", "data", "precision"), str),
+    "seeds": list[int],
+    "notes": list[str],
+    "roles": Mapping[str, list[str]],
+}
 
-
+T = TypeVar("T")
 Flows = Literal["all", "last"]
 # In a metrics line; no text in it can look so, for JSON escapes quotes, and a flow holds no other object.
 FLOW = (b', "flow": {', b'}, "smoothness": ')
@@ -99,33 +138,91 @@ class RunFolder:
     def weights(self) -> Path:
         return self.path / "weights"
 
+    @property
+    def repeat(self) -> str:
+        """The way out of a damaged file."""
+        return f"delete the folder {self.path} and give the same command again to repeat this run"
+
     def create(self, config: RunConfig) -> None:
         """Write `config.json` and a pending status unless they are there.
 
         Raises:
-            StoreError: the folder holds another configuration, is newer, or cannot be written.
+            StoreError: the folder holds another configuration or something that is not gradscape's, is of
+                another format, or cannot be written.
         """
-        if (self.path / "config.json").exists():
+        for name in INNER:
+            refuse_link(self.path / name)
+        if there(self.path / "config.json"):
             if to_dict(self.config()) != to_dict(config):
                 raise StoreError(f"{self.path} holds another run's configuration; give another folder")
             return
+        status = self.path / "status.json"
+        if there(status):  # the configuration was lost, and the identity tells which it was
+            self.require_run(status, read_json(status).get("run"), config.identity)
+        else:
+            refuse_foreign(self.path, "run")
         make_folder(self.path)
-        write_json(self.path / "config.json", {"config": to_dict(config)})
-        self.set_status("pending")
+        write_json(self.path / "config.json", {"run": config.identity, "config": to_dict(config)})
+        if not there(status):
+            self.set_status("pending")
 
     def config(self) -> RunConfig:
-        return from_dict(RunConfig, read_json(self.path / "config.json")["config"])
+        """The run's configuration.
+
+        Raises:
+            StoreError: it is missing or damaged.
+        """
+        path = self.path / "config.json"
+        values = read_json(path, self.repeat)
+        with decoding(path, self.repeat):
+            try:
+                config = from_dict(RunConfig, values["config"])
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
+            if config.identity != values["run"]:
+                raise ValueError(f"it is not that of {values['run']}")
+        return config
+
+    def identity(self) -> str:
+        """The identity that `config.json` says, and with it every other file of the run."""
+        path = self.path / "config.json"
+        with reading(path):
+            found = path.stat()
+        return identity_in(path, found.st_mtime_ns, found.st_size, self.repeat)
+
+    def read(self, name: str, cure: str = "") -> dict[str, Any]:
+        """The values of one of the run's JSON files.
+
+        Raises:
+            StoreError: it is missing, damaged, of another format, or of another run.
+        """
+        path = self.path / name
+        values = read_json(path, cure or self.repeat)
+        self.require_run(path, values.pop("run", None), self.identity())
+        return values
+
+    def write(self, name: str, values: Mapping[str, Any]) -> None:
+        write_json(self.path / name, {"run": self.identity(), **values})
+
+    def require_run(self, path: Path, found: object, identity: str) -> None:
+        if found != identity:
+            raise StoreError(f"{path} is of another run, {found}; expected {identity}; {self.repeat}")
 
     def status(self) -> dict[str, Any]:
-        """`status.json`; a folder without one is pending."""
+        """`status.json`; a folder without one, or without a configuration, is pending."""
         path = self.path / "status.json"
-        return read_json(path) if path.exists() else {"state": "pending"}
+        if not (there(path) and there(self.path / "config.json")):
+            return {"state": "pending"}
+        values = self.read("status.json", AGAIN)
+        with decoding(path):
+            require_types(values, STATUS, ("state",))
+        return values
 
     def set_status(self, state: str, **details: Any) -> None:
         """Replace `status.json` by `state` and `details`; attempts and deaths are kept unless given."""
         before = {"attempts": 0} | self.status()
         kept = {name: before[name] for name in ("attempts", "deaths") if name in before}
-        write_json(self.path / "status.json", {"state": state, **kept, **details})
+        self.write("status.json", {"state": state, **kept, **details})
 
     def add_death(self, why: str) -> None:
         """Note that the run's worker died, which could not say so itself."""
@@ -138,12 +235,11 @@ class RunFolder:
 
     def ask_stop(self, why: str) -> None:
         """Have the run end after the epoch that it is in; `why` goes into its status."""
-        write_json(self.path / "stop.json", {"why": why})
+        self.write("stop.json", {"why": why})
 
     def stop_asked(self) -> str:
         """Why the run is to end; empty if it is not."""
-        path = self.path / "stop.json"
-        return str(read_json(path)["why"]) if path.exists() else ""
+        return str(self.read("stop.json", AGAIN).get("why")) if there(self.path / "stop.json") else ""
 
     def withdraw_stop(self) -> None:
         (self.path / "stop.json").unlink(missing_ok=True)
@@ -152,12 +248,14 @@ class RunFolder:
     def locked(self, patience: float = 10) -> Iterator[None]:
         """Hold the run for one process; waits for a killed command's worker, which ends within a second."""
         with locked(self.path, f"run {self.path.name}", patience):
+            for folder in (self.path, self.checkpoints, self.weights):
+                sweep_parts(folder)
             yield
 
     def held(self) -> bool:
         """Whether a process is at work on the run."""
         path = self.path / ".lock"
-        if not path.exists():
+        if not (there(path) and there(self.path / "config.json")):
             return False
         try:
             with FileLock(path, timeout=0):
@@ -169,7 +267,8 @@ class RunFolder:
 
     def append(self, epoch: EpochRecord) -> None:
         """Add one epoch's line to `metrics.jsonl`, or leave the file as it was."""
-        line = with_checksum(epoch.to_dict())
+        line = line_of(epoch, self.identity())
+        refuse_link(self.metrics)
         # Unbuffered: a buffer would be written once more when the file is closed, after the cut.
         with explained(self.metrics), open(self.metrics, "ab", buffering=0) as file:
             before = file.tell()
@@ -185,117 +284,164 @@ class RunFolder:
         """The epochs recorded so far, or those after so many of them; for `flows` see `record`.
 
         Raises:
-            StoreError: a line other than a torn last one is damaged.
+            StoreError: a line other than a torn last one is damaged, or of another run.
         """
-        records, lines = self.intact(flows, after)
-        if after + len(records) < lines:
-            raise StoreError(
-                f"{self.metrics}: line {after + len(records) + 1} is damaged; delete the folder {self.path} "
-                "and give the same command again to repeat this run"
-            )
+        records, whole = self.intact(flows, after)
+        if not whole:
+            raise StoreError(f"{self.metrics}: line {after + len(records) + 1} is damaged; {self.repeat}")
         return records
 
-    def intact(self, flows: Flows = "all", after: int = 0) -> tuple[list[EpochRecord], int]:
-        """The epochs before the first damaged line, and how many lines there are; a torn last one is none.
+    def intact(self, flows: Flows = "all", after: int = 0) -> tuple[list[EpochRecord], bool]:
+        """The epochs before the first damaged line, and whether there is none; a torn last one is no line.
 
         Args:
             flows: see `record`.
             after: lines that need not be read, because whoever follows has read them.
+
+        Raises:
+            StoreError: a line is of another run, or what it says is no epoch.
         """
-        if not self.metrics.exists():
-            return [], 0
-        whole, records = self.metrics.read_bytes().split(b"\n")[:-1], []
-        for number, line in enumerate(whole[after:], start=after + 1):
-            cut = FLOW if flows == "last" and number < len(whole) else None
-            values = without_checksum(line, cut)
-            if values is None or values["epoch"] != number:
-                break
-            records.append(EpochRecord.from_dict(values))
+        if not there(self.metrics):
+            return [], True
+        run, records, last = self.identity(), list[EpochRecord](), b""
+        for number, line in enumerate(whole_lines(self.metrics), start=1):
+            if number <= after:
+                continue
+            found = self.epoch_in(line, number, run, FLOW if flows == "last" else None)
+            if found is None:
+                return records, False
+            records.append(found)
+            last = line
         if flows == "last" and records:
-            records[-1] = replace(records[-1], flow=mean_abs_alone(records[-1].flow))
-        return records, len(whole)
+            found = self.epoch_in(last, after + len(records), run, None)
+            assert found is not None
+            records[-1] = replace(found, flow=mean_abs_alone(found.flow))
+        return records, True
+
+    def epoch_in(
+        self, line: bytes, number: int, run: str, cut: tuple[bytes, bytes] | None
+    ) -> EpochRecord | None:
+        """What a line says; None if it is damaged."""
+        with decoding(self.metrics, self.repeat):
+            values = without_checksum(line, cut)
+            if values is None or values.get("epoch") != number:
+                return None
+            self.require_run(self.metrics, values.pop("run", None), run)
+            del values["head"]
+            record = EpochRecord.from_dict(values)
+            require_record(record)
+        return record
 
     def keep(self, epochs: int) -> None:
         """Cut `metrics.jsonl` back to its first so many lines (all of them whole)."""
-        if self.metrics.exists():
-            lines = self.metrics.read_bytes().split(b"\n")[:epochs]
-            kept = b"".join(line + b"\n" for line in lines)
-            if kept != self.metrics.read_bytes():
+        if there(self.metrics):
+            refuse_link(self.metrics)
+            kept = b"".join(line + b"\n" for line in islice(whole_lines(self.metrics), epochs))
+            if len(kept) != self.metrics.stat().st_size:
                 write_bytes(self.metrics, kept)
 
     def start(self) -> Start | None:
         """What was measured before the first step, or None."""
-        path = self.path / "start.json"
-        return Start.from_dict(read_json(path)) if path.exists() else None
+        return self.measured("start.json", Start.from_dict)
 
     def add_start(self, start: Start) -> None:
-        write_json(self.path / "start.json", start.to_dict())
+        self.write("start.json", start.to_dict())
 
     def curvature(self) -> dict[str, Curvature]:
         """What was measured so far: moment (`start`, `end`) → curvature."""
-        path = self.path / "curvature.json"
-        found = read_json(path) if path.exists() else {}
-        return {moment: Curvature.from_dict(values) for moment, values in found.items()}
+
+        def read(values: Mapping[str, Any]) -> dict[str, Curvature]:
+            found = {moment: Curvature.from_dict(each) for moment, each in values.items()}
+            for each in found.values():
+                require_record(each)
+            return found
+
+        return self.measured("curvature.json", read) or {}
 
     def landscape(self) -> LandscapeRecord | None:
         """The loss around the trained weights, or None."""
-        path = self.path / "landscape.json"
-        return LandscapeRecord.from_dict(read_json(path)) if path.exists() else None
+        return self.measured("landscape.json", LandscapeRecord.from_dict)
 
     def add_landscape(self, landscape: LandscapeRecord) -> None:
-        write_json(self.path / "landscape.json", landscape.to_dict())
+        self.write("landscape.json", landscape.to_dict())
 
     def noise(self) -> GradientNoise | None:
         """The gradient's noise after training, or None."""
-        path = self.path / "noise.json"
-        return GradientNoise.from_dict(read_json(path)) if path.exists() else None
+        return self.measured("noise.json", GradientNoise.from_dict)
 
     def add_noise(self, noise: GradientNoise) -> None:
-        write_json(self.path / "noise.json", noise.to_dict())
+        self.write("noise.json", noise.to_dict())
 
     def add_curvature(self, moment: str, curvature: Curvature) -> None:
         known = self.curvature() | {moment: curvature}
-        write_json(self.path / "curvature.json", {name: each.to_dict() for name, each in known.items()})
+        self.write("curvature.json", {name: each.to_dict() for name, each in known.items()})
+
+    def measured(self, name: str, read: Callable[[Mapping[str, Any]], T]) -> T | None:
+        """A record from one of the run's JSON files; None where there is no such file."""
+        path = self.path / name
+        if not there(path):
+            return None
+        values = self.read(name)
+        with decoding(path, self.repeat):
+            record = read(values)
+            if is_dataclass(record):
+                require_record(record)
+        return record
 
     def save(self, checkpoint: Checkpoint) -> Path:
         """Write a checkpoint, then drop all but it and the one before."""
         values = {"epoch": str(checkpoint.epoch), "values": json.dumps(checkpoint.values)}
-        path = save_tensors(self.checkpoints, epoch_name(checkpoint.epoch), checkpoint.arrays, values)
-        earlier = [p for p in self.checkpoint_files() if p.name.split(".")[0] < path.name.split(".")[0]]
-        kept = {path, *earlier[:1]}
-        for old in self.checkpoints.iterdir():
-            if old not in kept:
+        header = {"run": self.identity(), **values}
+        path = save_tensors(self.checkpoints, epoch_name(checkpoint.epoch), checkpoint.arrays, header)
+        earlier = [p for p in self.checkpoint_files() if epoch_of(p) < checkpoint.epoch]
+        for old in self.checkpoint_files():
+            if old not in (path, *earlier[:1]):
                 old.unlink()
         return path
 
     def checkpoint_files(self) -> list[Path]:
         """Checkpoints by name, newest first; not yet verified."""
-        return sorted(self.checkpoints.glob("epoch-*.safetensors"), reverse=True)
+        return sorted(
+            own_tensors(self.checkpoints), key=lambda path: (epoch_of(path), path.name), reverse=True
+        )
 
     def load(self, latest: float = math.inf) -> Checkpoint | None:
         """The newest checkpoint, of epoch `latest` or before, whose bytes match its checksum; or None.
 
         Raises:
-            StoreError: it was written by a newer gradscape.
+            StoreError: it was written by another gradscape, or is of another run.
         """
         for path in self.checkpoint_files():
             if (found := load_tensors(path)) is not None:
                 arrays, header = found
-                if int(header["epoch"]) <= latest:
-                    return Checkpoint(int(header["epoch"]), arrays, json.loads(header["values"]))
+                with decoding(path):
+                    self.require_run(path, header["run"], self.identity())
+                    if int(header["epoch"]) <= latest:
+                        return Checkpoint(int(header["epoch"]), arrays, json.loads(header["values"]))
         return None
 
     def save_weights(self, epoch: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Keep a model's tensors after an epoch; before training it is epoch 0."""
-        path = save_tensors(self.weights, epoch_name(epoch), arrays, {"epoch": str(epoch)})
-        for old in self.weights.glob(f"{epoch_name(epoch)}.*"):
-            if old != path:
+        header = {"run": self.identity(), "epoch": str(epoch)}
+        path = save_tensors(self.weights, epoch_name(epoch), arrays, header)
+        for old in own_tensors(self.weights):
+            if epoch_of(old) == epoch and old != path:
                 old.unlink()
 
     def kept_weights(self) -> dict[int, Mapping[str, np.ndarray]]:
-        """Epoch → the model's tensors that were kept after it, those whose bytes match their checksum."""
-        found = [load_tensors(path) for path in sorted(self.weights.glob("epoch-*.safetensors"))]
-        return {int(header["epoch"]): arrays for arrays, header in filter(None, found)}
+        """Epoch → the model's tensors that were kept after it.
+
+        Raises:
+            StoreError: one is damaged, was written by another gradscape, or is of another run.
+        """
+        kept: dict[int, Mapping[str, np.ndarray]] = {}
+        for path in sorted(own_tensors(self.weights), key=epoch_of):
+            if (found := load_tensors(path)) is None:
+                raise StoreError(f"{path} is damaged: its bytes do not match its name; {self.repeat}")
+            with decoding(path, self.repeat):
+                self.require_run(path, found[1]["run"], self.identity())
+                kept[int(found[1]["epoch"])] = found[0]
+        return kept
 
     def record(self, flows: Flows = "all") -> RunRecord:
         """Everything but the tensors; a run whose process was killed is pending, whatever it last said.
@@ -308,8 +454,7 @@ class RunFolder:
         state = status.pop("state")
         if state == "done" and len(epochs) != config.epochs:
             raise StoreError(
-                f"{self.metrics} is damaged: it holds {len(epochs)} of {config.epochs} epochs; delete the "
-                f"folder {self.path} and give the same command again to repeat this run"
+                f"{self.metrics} is damaged: it holds {len(epochs)} of {config.epochs} epochs; {self.repeat}"
             )
         return RunRecord(
             identity=self.path.name,
@@ -334,10 +479,30 @@ class StudyFolder:
     def run(self, identity: str) -> RunFolder:
         return RunFolder(self.path / "runs" / identity)
 
+    def begun(self, identity: str) -> RunFolder | None:
+        """A run's folder; None where it has no configuration, and so has to be begun.
+
+        Raises:
+            StoreError: it holds another run.
+        """
+        folder = self.run(identity)
+        if not there(folder.path / "config.json"):
+            return None
+        folder.require_run(folder.path / "config.json", folder.identity(), identity)
+        return folder
+
     def asked(self) -> dict[str, Any] | None:
         """`study.json`, or None where there is none yet."""
         path = self.path / "study.json"
-        return read_json(path) if path.exists() else None
+        if not there(path):
+            return None
+        values = read_json(path)
+        with decoding(path):
+            require_types(values, ASKED, ("study", "preset", "roles"))
+            for identity in identities(values["roles"]):
+                if not IDENTITY.fullmatch(identity):
+                    raise ValueError(f"{identity!r} names no run")
+        return values
 
     def absent(self) -> StoreError:
         """What is said where no study is: a single run's folder is often given for one."""
@@ -356,16 +521,34 @@ class StudyFolder:
 
     @contextmanager
     def locked(self, patience: float = 60) -> Iterator[None]:
-        """Hold `study.json` and the report; runs have locks of their own, so that commands can share them."""
+        """Hold `study.json` and the report; runs have locks of their own, so that commands can share them.
+
+        Raises:
+            StoreError: the folder holds something that is not gradscape's, or a part of it is a link.
+        """
+        if not there(self.path / "study.json") and not any(self.own_runs()):
+            refuse_foreign(self.path, "study")
+        for name in ("runs", "report"):
+            refuse_link(self.path / name)
         make_folder(self.path)
         with locked(self.path, f"study {self.path}", patience):
+            sweep_parts(self.path)
             yield
+
+    def own_runs(self) -> Iterator[str]:
+        """Names of the run folders in it, told by their configurations."""
+        for path in (self.path / "runs").glob("*/config.json"):
+            with suppress(StoreError):
+                if RunFolder(path.parent).identity() == path.parent.name:
+                    yield path.parent.name
 
     def check_space(self) -> None:
         """Raise `StoreError` if the folder's disk cannot take another checkpoint or two."""
-        probe = self.path / ".probe"
-        write_bytes(probe, bytes(PROBE))
-        probe.unlink()
+        probe = self.path / f".probe.{HERE}.{os.getpid()}.part"
+        try:
+            write_bytes(probe, bytes(PROBE))
+        finally:
+            probe.unlink(missing_ok=True)
 
     def record(self, flows: Flows = "all") -> StudyRecord:
         """The whole study, read.
@@ -381,14 +564,13 @@ class StudyFolder:
         if asked is None:
             raise self.absent()
         roles = {role: tuple(identities) for role, identities in asked.pop("roles").items()}
-        identities = dict.fromkeys(identity for chosen in roles.values() for identity in chosen)
-        folders = [self.run(identity) for identity in identities]
+        folders = filter(None, map(self.begun, identities(roles)))
         return StudyRecord(
             study=asked.pop("study"),
             preset=asked.pop("preset"),
             asked=asked,
             roles=roles,
-            runs={f.path.name: f.record(flows) for f in folders if (f.path / "config.json").exists()},
+            runs={folder.path.name: folder.record(flows) for folder in folders},
         )
 
 
@@ -407,6 +589,42 @@ def load(folder: str | Path) -> StudyRecord:
         >>> study.of("vgg38-bn")[0].curve("valid_accuracy")
     """
     return StudyFolder(Path(folder)).record()
+
+
+def identities(roles: Mapping[str, Iterable[str]]) -> list[str]:
+    """Of the runs of all roles, each once."""
+    return list(dict.fromkeys(identity for chosen in roles.values() for identity in chosen))
+
+
+@lru_cache(maxsize=100_000)
+def identity_in(path: Path, changed: int, size: int, cure: str) -> str:
+    """What a `config.json` that was last changed then says; the run's other files are held against it."""
+    found = read_json(path, cure).get("run")
+    if not isinstance(found, str):
+        raise StoreError(f"{path} is damaged: it says no run; {cure}")
+    return found
+
+
+def line_of(epoch: EpochRecord, run: str) -> bytes:
+    """An epoch as a line of `metrics.jsonl`: its numbers, which can be read alone, then what is large."""
+    values = epoch.to_dict()
+    large = {name: values.pop(name) for name in ("flow", "smoothness")}
+    return with_checksum({**checked_head({"epoch": values.pop("epoch"), "run": run, **values}), **large})
+
+
+def own_tensors(folder: Path) -> list[Path]:
+    """The files in it that are checkpoints by their names."""
+    if not there(folder):
+        return []
+    with reading(folder):
+        return [path for path in folder.iterdir() if TENSORS.fullmatch(path.name)]
+
+
+def epoch_of(path: Path) -> int:
+    """The epoch in an own checkpoint's name."""
+    found = TENSORS.fullmatch(path.name)
+    assert found is not None
+    return int(found[1])
 
 
 def epoch_name(epoch: int) -> str:

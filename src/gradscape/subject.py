@@ -15,13 +15,15 @@ from torch.optim import Optimizer
 from gradscape.config import RunConfig
 from gradscape.data import STATISTICS, ImageSet, load_images, split
 from gradscape.data.batches import eval_batches
-from gradscape.errors import ConfigError
+from gradscape.errors import ConfigError, StoreError
 from gradscape.factories import load_factory
+from gradscape.files import there
 from gradscape.measure.batches import Loss
 from gradscape.measure.signal import made
-from gradscape.store import RunFolder
+from gradscape.store import ENDED, RunFolder, epoch_of
 from gradscape.train.process import find_device
 from gradscape.train.state import TrainState, section
+from gradscape.words import counted
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,12 @@ def subject_of(target: str, source: Source, device: str) -> Subject:
         ConfigError: it is neither, has no checkpoint yet, or has fewer images.
     """
     folder, place = Path(target), find_device(device)
-    if (folder / "config.json").is_file():
+    if there(folder / "config.json"):
         return of_run(RunFolder(folder), source, place)
-    if (folder / "study.json").is_file():
-        runs = sorted(path.name for path in (folder / "runs").iterdir())
-        raise ConfigError(f"{target} is a study's folder; give one of its runs, as {folder}/runs/{runs[0]}")
+    if there(folder / "study.json"):
+        runs = sorted(path.name for path in (folder / "runs").glob("*"))
+        example = f", as {folder}/runs/{runs[0]}" if runs else ""
+        raise ConfigError(f"{target} is a study's folder; give one of its runs{example}")
     if ":" not in target:
         raise ConfigError(f"{target} is no run's folder, and no factory as FILE.py:FACTORY; give either")
     torch.manual_seed(0)
@@ -112,9 +115,18 @@ def of_run(folder: RunFolder, source: Source, device: torch.device) -> Subject:
     checkpoint = folder.load()
     if checkpoint is None:
         raise ConfigError(f"{folder.path} has no checkpoint yet: let the run finish an epoch first")
+    epochs = folder.epochs()
+    ended = folder.status()["state"] in (*ENDED, "stopped")
+    newest = len(epochs) if ended else epoch_of(folder.checkpoint_files()[0])
+    if checkpoint.epoch != newest or newest > len(epochs):
+        raise StoreError(
+            f"{folder.path} is damaged: its last whole checkpoint is of epoch {checkpoint.epoch}, "
+            f"not {newest}; "
+            f"its metrics have {counted(len(epochs), 'epoch')}; {folder.repeat}"
+        )
     state = TrainState(config, device)
     state.restore(checkpoint)
-    state.set_lr(folder.epochs()[checkpoint.epoch - 1].lr)
+    state.set_lr(epochs[checkpoint.epoch - 1].lr)
     data, images = config.data, source.load(config.data.name)
     assert data.valid is not None
     chosen = split(images.train_labels, data.valid, data.split_seed, data.stratified).train[: data.train]

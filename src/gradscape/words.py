@@ -1,6 +1,21 @@
-"""Numbers in sentences."""
+"""Numbers in sentences, and texts of others in ours."""
+
+import re
+
+# What a terminal obeys rather than shows, and what turns the direction of a line.
+COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
     """`1 layer`, `2 layers`."""
     return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
+
+
+def plain(text: str) -> str:
+    """A text without what a terminal would obey, such as escape sequences; tabs and newlines stay.
+
+    Example:
+        >>> plain("\x1b]0;title\x07done")
+        '�]0;title�done'
+    """
+    return COMMANDS.sub("\ufffd", text)

@@ -25,6 +25,7 @@ from gradscape.executors.face import ATTEMPTS, Event, Executor, Tell, Work, out_
 from gradscape.executors.inline import Inline
 from gradscape.executors.local import Processes
 from gradscape.executors.threads import Threads
+from gradscape.executors.worker import Worker
 
 HERE = Path(__file__).parent
 
@@ -412,3 +413,53 @@ def test_workers_die_with_a_killed_driver(tmp_path: Path) -> None:
     driver.wait()
     driver.stdout.close()
     assert all(gone(int(path.name)) for path in pids.iterdir())
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="there is no fork server elsewhere")
+def test_the_death_of_the_fork_server_while_a_worker_starts_costs_one_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is killed between the request for a worker and its answer, as for want of memory."""
+    from multiprocessing import forkserver
+
+    stopped: list[int] = []
+    killed: list[int] = []
+    connect, read = forkserver.connect_to_new_process, forkserver.read_signed
+
+    def stop_and_connect(handles: Any) -> Any:
+        if not stopped:
+            forkserver.ensure_running()
+            stopped.append(forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]
+            os.kill(stopped[0], signal.SIGSTOP)  # so that it cannot answer
+        return connect(handles)
+
+    def kill_and_read(handle: int) -> int:
+        if not killed:
+            killed.append(stopped[0])
+            os.kill(stopped[0], signal.SIGKILL)
+            os.waitid(os.P_PID, stopped[0], os.WEXITED | os.WNOWAIT)
+        return read(handle)
+
+    monkeypatch.setattr(forkserver, "connect_to_new_process", stop_and_connect)
+    monkeypatch.setattr(forkserver, "read_signed", kill_and_read)
+    events: list[Event] = []
+    with Processes(double, 2, events.append) as executor:
+        futures = [executor.submit(str(number), number) for number in range(4)]
+        assert [future.result(60) for future in futures] == [0, 2, 4, 6]
+    assert len(killed) == 1
+    died = [(event.job, event.payload) for event in events if event.kind == "died"]
+    assert died == [("0", "no worker could be started (the server that forks workers died)")]
+
+
+def test_what_ends_the_supervisor_fails_the_job_in_hand_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits must hear of it, whatever it was that nobody had thought of."""
+
+    def start(context: Any, work: Any) -> Worker:
+        raise ZeroDivisionError("nobody had thought of it")
+
+    monkeypatch.setattr(Worker, "start", start)
+    with Processes(double, 1) as executor:
+        futures = [executor.submit(str(number), number) for number in range(2)]
+        for future in futures:
+            with pytest.raises(JobFailed, match="the supervisor ended: ZeroDivisionError"):
+                future.result(60)

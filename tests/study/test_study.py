@@ -187,10 +187,6 @@ def test_another_precision_is_another_study(tmp_path: Path) -> None:
     ask(StudyFolder(tmp_path), full)
     with pytest.raises(StoreError, match="holds precision 'fp32', not 'bf16'; give another folder"):
         ask(StudyFolder(tmp_path), low)
-    asked = json.loads((tmp_path / "study.json").read_text())
-    del asked["precision"]  # as studies were kept before there was a choice
-    (tmp_path / "study.json").write_text(json.dumps(asked))
-    ask(StudyFolder(tmp_path), full)
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from cases import TINY
 from gradscape.data import STATISTICS, split
 from gradscape.data.batches import eval_batches
 from gradscape.errors import ConfigError
+from gradscape.files import read_json, write_json
 from gradscape.store import RunFolder
 from gradscape.train import loop, moments
 from gradscape.train.networks import build_model
@@ -80,9 +80,9 @@ def test_a_killed_run_measures_what_is_missing(tmp_path: Path, monkeypatch: pyte
         with pytest.raises(RuntimeError, match="killed"):
             gs.train_run(MEASURED, folder, images)
     before = (folder.path / "curvature.json").read_bytes()
-    values = json.loads(before)
+    values = read_json(folder.path / "curvature.json")
     del values["end"]  # as if it had been killed before
-    (folder.path / "curvature.json").write_text(json.dumps(values))
+    write_json(folder.path / "curvature.json", values)
     record = gs.train_run(MEASURED, folder, images)
     assert list(record.curvature) == ["start", "end"]
     assert (folder.path / "curvature.json").read_bytes() == before

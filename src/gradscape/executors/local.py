@@ -91,9 +91,12 @@ class Processes(Supervised):
                 worker = None
             try:
                 worker = worker or Worker.start(self.context, self.work)
-            except OSError as error:  # no more processes or files to be had, for now
+            except OSError as error:
                 self.again(task, f"no worker could be started ({error.strerror})")
                 continue
+            except Exception:
+                self.put_back(task)  # where it is found when all is given up
+                raise
             self.running[worker] = task
             worker.give(task.job)
             self.tell(Event(task.name, "started"))

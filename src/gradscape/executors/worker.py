@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing as mp
 import os
 import signal
@@ -24,10 +25,24 @@ class Worker:
 
     @classmethod
     def start(cls, context: BaseContext, work: Work) -> Worker:
+        """Start one.
+
+        Raises:
+            OSError: no more processes or files are to be had, or the fork server dies meanwhile; the next
+                start begins another server.
+        """
         ours, theirs = context.Pipe()
         process = context.Process(target=serve, args=(work, theirs))  # type: ignore[attr-defined]
-        process.start()
-        theirs.close()  # so that the pipe ends when the worker does
+        try:
+            process.start()
+        except EOFError as error:  # of the server's answer
+            ours.close()
+            raise ConnectionAbortedError(errno.ECONNABORTED, "the server that forks workers died") from error
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()  # so that the pipe ends when the worker does
         return cls(process, ours)
 
     def give(self, job: Any) -> None:

@@ -16,12 +16,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from gradscape.errors import ConfigError
-from gradscape.files import read_json, write_json
+from gradscape.errors import ConfigError, StoreError
+from gradscape.files import read_json, refuse_link, there, write_json
 from gradscape.glance import Glance
 from gradscape.integrations.export import EpochRow, Exporter, TrackedRun, parameters, standing
 from gradscape.integrations.sink import require
 
+OWN = ".gradscape"  # ends the names of event files: those of others in the same folder are left alone
 ROWS = 50  # MLflow takes 1,000 values at once; a row has at most 20
 PROJECT = "gradscape"
 # Of MLflow's own: a run that diverged came to its end, and the tag `gradscape.state` says how.
@@ -53,7 +54,9 @@ class FolderExporter(Exporter):
 
     def known(self) -> dict[str, str]:
         path = self.place / "exported.json"
-        found = read_json(path)["runs"] if path.exists() else {}
+        found = read_json(path).get("runs") if there(path) else {}
+        if not isinstance(found, dict):
+            raise StoreError(f"{path} is damaged: it names no runs; delete it")
         return {identity: standing for identity, standing in found.items() if self.files(identity)}
 
     def remember(self, known: Mapping[str, str]) -> None:
@@ -86,9 +89,10 @@ class TensorBoardExport(FolderExporter):
         return f"tensorboard --logdir {self.place}"
 
     def files(self, identity: str) -> list[Path]:
-        return list((self.place / identity).glob("events.out.tfevents.*"))
+        return list((self.place / identity).glob(f"events.out.tfevents.*{OWN}"))
 
     def open(self, run: Glance) -> TrackedRun:
+        refuse_link(self.place / run.identity)
         for old in self.files(run.identity):
             old.unlink()
         return TensorBoardRun(self.place / run.identity, run)
@@ -99,7 +103,7 @@ class TensorBoardRun(TrackedRun):
         from torch.utils.tensorboard import SummaryWriter
         from torch.utils.tensorboard.summary import hparams
 
-        self.writer = SummaryWriter(str(folder))
+        self.writer = SummaryWriter(str(folder), filename_suffix=OWN)
         # Not `add_hparams`: it takes the metrics' values, which are not known before the end.
         charted = dict.fromkeys(("valid/accuracy", "test/best/accuracy"), 0.0)
         self.experiment, self.begin, self.end = hparams(parameters(run.config or {}), charted)
@@ -167,8 +171,8 @@ class WandBRun(TrackedRun):
 
 
 def wandb_id(identity: str) -> str:
-    """The hash in the run's name: the same run whenever it is exported."""
-    return identity.rpartition("-")[2]
+    """The hash in the run's name, as ours: the same run whenever it is exported."""
+    return f"gradscape-{identity.rpartition('-')[2]}"
 
 
 class MLflowExport(Exporter):

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from gradscape.errors import StoreError
+from gradscape.files import decoding, read_bytes, replace_bytes, with_checksum, without_checksum
 
+LARGEST = 2**32  # bytes; a point has about a hundred
 Key = tuple[int, ...]  # of a point: its surface, then its place on the grid
 
 
 class Kept:
-    """A file of one line a point, under a first line that says of what.
+    """A file of one line a point, with a checksum, under a first line that says of what.
 
     Args:
         path: the file; its folder is made if need be.
@@ -28,33 +30,30 @@ class Kept:
     """
 
     def __init__(self, path: Path, of: Mapping[str, Any]) -> None:
-        self.path, head = path, json.dumps({"landscape": dict(of)}, sort_keys=True)
+        self.path, head = path, json.dumps({"landscape": dict(of)}, sort_keys=True).encode()
         self.points: dict[Key, dict[str, Any]] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-            if lines and lines[0].rstrip("\n") != head:
+            data = read_bytes(path, LARGEST) if path.exists() else b""
+            if data[: len(head) + 1] != (head + b"\n")[: len(data)]:
                 raise StoreError(f"{path} holds another landscape; give another file, or delete it")
-            whole = [line for line in lines if line.endswith("\n")]  # a killed command may have torn the last
-            if not whole:
-                path.write_text(head + "\n")
-            elif len(whole) < len(lines):
-                path.write_text("".join(whole))
+            lines = data.split(b"\n")[:-1] or [head]  # a killed command may have torn the last
+            if (whole := b"".join(line + b"\n" for line in lines)) != data:
+                replace_bytes(path, whole)
         except OSError as error:
             raise StoreError(f"cannot write {path}: {error.strerror}; give another file") from error
-        for number, line in enumerate(whole[1:], start=2):
-            try:
-                values = json.loads(line)
+        for number, line in enumerate(lines[1:], start=2):
+            with decoding(path, "delete the file"):
+                if (values := without_checksum(line)) is None:
+                    raise ValueError(f"line {number}: its checksum does not hold")
                 self.points[tuple(values.pop("at"))] = values
-            except (ValueError, KeyError) as error:
-                raise StoreError(f"{path}: line {number} is damaged; delete the file") from error
 
     def add(self, key: Key, values: Mapping[str, Any]) -> None:
         """One point more."""
         self.points[key] = dict(values)
         try:
-            with open(self.path, "a") as file:
-                file.write(json.dumps({"at": list(key), **values}) + "\n")
+            with open(self.path, "ab") as file:
+                file.write(with_checksum({"at": list(key), **values}, finite=False))
         except OSError as error:
             raise StoreError(f"cannot write {self.path}: {error.strerror}; give another file") from error
 

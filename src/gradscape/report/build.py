@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradscape.files import make_folder, write_bytes
+from gradscape.files import make_folder, make_inner, sweep_parts, write_bytes
 from gradscape.records import StudyRecord
 from gradscape.report.claims import Claim
 from gradscape.report.figures import Figure, render
@@ -71,8 +71,11 @@ def build(study: StudyRecord, parts: ReportParts, folder: Path) -> Path:
     Example:
         >>> build(gradscape.load("runs/batchnorm"), PARTS, Path("runs/batchnorm/report"))
     """
-    for kind in ("figures", "tables"):
-        make_folder(folder / kind)
+    make_folder(folder)
+    sweep_parts(folder)
+    for inner in (folder / "figures", folder / "tables"):
+        make_inner(inner)
+        sweep_parts(inner)
     figures, tables, claims = parts.figures(study), parts.tables(study), parts.claims(study)
     drawn = {figure.name: write_figure(figure, folder / "figures") for figure in figures}
     for table in tables:

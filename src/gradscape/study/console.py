@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
+from typing import IO, cast
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,8 +14,10 @@ from rich.text import Text
 
 from gradscape.config import RunConfig
 from gradscape.executors.face import Event
+from gradscape.printing import Forgiving
 from gradscape.records import Progress, RunRecord
 from gradscape.study.cost import duration, run_macs
+from gradscape.words import plain
 
 PLAIN_EVERY = 15.0  # seconds between two plain progress lines of one run
 
@@ -39,7 +42,8 @@ class ProgressView:
         self.running: dict[str, Progress | None] = {}
         self.said: dict[str, float] = {}
         self.start = time.monotonic()
-        self.console = Console(stderr=True, highlight=False)
+        # A study goes on when nobody can hear of it any more.
+        self.console = Console(file=cast(IO[str], Forgiving(sys.stderr)), highlight=False)
         self.live = Live(
             console=self.console, get_renderable=self.render, refresh_per_second=4, transient=True
         )
@@ -84,8 +88,7 @@ class ProgressView:
             self.say(f"  {self.names[name]}  {progress}")
 
     def say(self, line: str) -> None:
-        self.console.print(line, soft_wrap=True, markup=False)
-        sys.stderr.flush()
+        self.console.print(plain(line), soft_wrap=True, markup=False)
 
     def remaining(self) -> str:
         """`, about 3 min left`, from the rate of this command so far."""

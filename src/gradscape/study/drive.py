@@ -74,8 +74,17 @@ def drive(
 def missing(
     runs: Mapping[str, RunConfig], folder: StudyFolder, ended: tuple[str, ...] = ENDED
 ) -> dict[str, RunConfig]:
-    """The runs that have not ended."""
-    return {n: config for n, config in runs.items() if folder.run(n).status()["state"] not in ended}
+    """The runs that have not ended, or whose configuration is lost.
+
+    Raises:
+        StoreError: a run's folder holds another run, or its status is damaged.
+    """
+
+    def state(identity: str) -> str:
+        begun = folder.begun(identity)
+        return begun.status()["state"] if begun else "pending"
+
+    return {identity: config for identity, config in runs.items() if state(identity) not in ended}
 
 
 def fail(folder: StudyFolder, name: str, config: RunConfig, why: str) -> None:

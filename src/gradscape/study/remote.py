@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gradscape.errors import Busy
+from gradscape.errors import Busy, StoreError
 from gradscape.executors.face import Event, Report, Tell
-from gradscape.files import make_folder, write_bytes
+from gradscape.files import make_folder, make_inner, write_bytes
 from gradscape.records import RunRecord
-from gradscape.store import RunFolder
+from gradscape.store import TENSORS, RunFolder
 from gradscape.study.work import TrainJob, train_job
 
 # What a run consists of, in the order to write it: each file is worth something only with those before it.
@@ -86,10 +86,16 @@ def pack(folder: Path) -> Parcel:
 
 
 def unpack(folder: Path, parcel: Parcel) -> None:
-    """Write what changed, each file whole or not at all, then drop what is gone."""
+    """Write what changed, each file whole or not at all, then drop what is gone.
+
+    Raises:
+        StoreError: a name is none of a run's files.
+    """
     make_folder(folder)
     for name, data in parcel.files.items():
-        make_folder((folder / name).parent)
+        if not own(name):
+            raise StoreError(f"{folder}: a node sent {name!r}, which is none of a run's files")
+        make_inner((folder / name).parent)
         write_bytes(folder / name, data)
     for name in stamps(folder):
         if name not in parcel.present:
@@ -101,10 +107,16 @@ def stamps(folder: Path) -> dict[str, tuple[int, int]]:
     found = {}
     for pattern in FILES:
         for path in sorted(folder.glob(pattern)):
-            if not path.name.startswith("."):
+            if own(name := path.relative_to(folder).as_posix()):
                 status = path.stat()
-                found[path.relative_to(folder).as_posix()] = (status.st_mtime_ns, status.st_size)
+                found[name] = (status.st_mtime_ns, status.st_size)
     return found
+
+
+def own(name: str) -> bool:
+    """Whether a path in a run's folder is of a file that a run consists of."""
+    inner, _, tensors = name.rpartition("/")
+    return bool(TENSORS.fullmatch(tensors)) if inner in ("weights", "checkpoint") else name in FILES
 
 
 class Home:
@@ -121,7 +133,7 @@ class Home:
     def begin(self, name: str, job: TrainJob) -> RemoteJob | None:
         """What to send; None where another process is at work on the run."""
         folder, lock = RunFolder(job.folder), ExitStack()
-        make_folder(folder.path)
+        folder.create(job.config)
         try:
             lock.enter_context(folder.locked(patience=0))
         except Busy:

@@ -75,7 +75,6 @@ class PresetPlan:
         roles = self.identities()
         seeds = set(range(max(self.seeds.values())))
         if asked is not None:
-            asked = {"precision": "fp32"} | dict(asked)  # studies from before there was a choice
             for name in ("study", "preset", "data", "precision"):
                 found, wanted = asked.get(name), getattr(self, name)
                 if found != wanted:

@@ -11,6 +11,7 @@ from gradscape.config import RunConfig
 from gradscape.data import load_images
 from gradscape.errors import ConfigError, RunFailed
 from gradscape.executors.face import Executor, Tell
+from gradscape.files import refuse_link
 from gradscape.machine import cores
 from gradscape.records import Progress
 from gradscape.report.build import build
@@ -204,6 +205,7 @@ def rebuild(folder: StudyFolder, own: Reproduction[Any] | None = None) -> Path:
     Raises:
         ConfigError: the folder holds another study.
     """
+    refuse_link(folder.path / "report")
     asked = folder.asked() or {}
     record = folder.record("last" if asked.get("study") == SWEEP else "all")
     parts = {name: study.parts for name, study in STUDIES.items()} | {SWEEP: SWEEP_PARTS}

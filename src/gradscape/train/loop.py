@@ -36,7 +36,7 @@ from gradscape.train.moments import (
     measure_start,
 )
 from gradscape.train.networks import scale_lsuv
-from gradscape.train.process import alone, compute_on, environment, find_device
+from gradscape.train.process import alone, compute_on, environment, find_device, keep_threads
 from gradscape.train.state import TrainState
 from gradscape.train.step import Batches, TrainStep, cosine, evaluate
 
@@ -107,6 +107,7 @@ def train_run(
         folder.withdraw_stop()  # of an earlier attempt
         if "computed_in" in before:  # a timing on a busy machine must not change a run half-way
             how = Arithmetic(before["computed_in"], before["fallback"], "fused" in before)
+            keep_threads(before["threads"], report)
         details = environment(place) | {"attempts": before.get("attempts", 0) + 1}
         details |= {"computed_in": how.precision, "fallback": how.fallback}
         details |= {"fused": "BatchNorm with LeakyReLU"} if how.fused else {}

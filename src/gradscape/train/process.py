@@ -7,7 +7,7 @@ import os
 import platform
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 
 from gradscape.errors import ConfigError
 from gradscape.version import __version__
+from gradscape.words import counted
 
 # Options of mallopt(3), from malloc.h.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
@@ -34,6 +35,13 @@ def prepare_process(threads: int) -> None:
     torch.set_flush_denormal(True)
     torch.set_num_threads(threads)
     keep_memory()
+
+
+def keep_threads(threads: int, report: Callable[[str], None]) -> None:
+    """Go on with as many threads as a run was begun with: over others sums are rounded otherwise."""
+    if (here := torch.get_num_threads()) != threads:
+        report(f"goes on with {counted(threads, 'thread')}, as it was begun, not {here}")
+        torch.set_num_threads(threads)
 
 
 def keep_memory() -> None:

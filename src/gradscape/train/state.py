@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gradscape.config import RunConfig
+from gradscape.errors import StoreError, first_line
 from gradscape.measure.gradient_flow import parameters_and_kinds
 from gradscape.records import WEIGHT_KINDS
 from gradscape.store import Checkpoint
@@ -101,7 +102,20 @@ class TrainState:
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Become as the checkpoint was, memory layout included: results stay bit-identical."""
+        """Become as the checkpoint was, memory layout included: results stay bit-identical.
+
+        Raises:
+            StoreError: it is of another network or optimizer.
+        """
+        try:
+            self.take(checkpoint)
+        except (RuntimeError, KeyError, TypeError) as error:
+            raise StoreError(
+                f"the checkpoint of epoch {checkpoint.epoch} does not fit its run ({first_line(error)}); "
+                "delete the run's folder and give the same command again"
+            ) from error
+
+    def take(self, checkpoint: Checkpoint) -> None:
         self.model.load_state_dict(section(checkpoint.arrays, "model."))
         self.best_weights = section(checkpoint.arrays, "best.")
         for index, parameter in enumerate(self.model.parameters()):

@@ -1,0 +1,138 @@
+"""Nobody needs to listen: a study goes on when its terminal, pipe, log or streams are gone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from cases import TINY, tiny
+from gradscape.executors.face import Event
+from gradscape.files import read_json
+from gradscape.printing import Forgiving, say
+from gradscape.records import Progress
+from gradscape.study.console import ProgressView
+from made_studies import ask, epoch, put, results
+
+GRADSCAPE = [sys.executable, "-m", "gradscape"]
+SWEEP = [
+    *GRADSCAPE, "sweep", "--axis", "net.norm=none,batch", "--seeds", "1", "--net.depth=8", "--net.filters=4",
+    "--data.train=60", "--data.valid=20", "--batch_size=20", "--epochs=6", "--out",
+]  # fmt: skip
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="terminals and /dev/full of Linux"
+)
+
+
+@contextmanager
+def dead_terminal() -> Iterator[IO[str]]:
+    ours, theirs = os.openpty()
+    with open(theirs, "w") as stream:
+        os.close(ours)
+        yield stream
+
+
+@contextmanager
+def dead_pipe() -> Iterator[IO[str]]:
+    ours, theirs = os.pipe()
+    with open(theirs, "w") as stream:
+        os.close(ours)
+        yield stream
+
+
+@contextmanager
+def full_disk() -> Iterator[IO[str]]:
+    with open("/dev/full", "w") as stream:
+        yield stream
+
+
+@contextmanager
+def closed() -> Iterator[IO[str]]:
+    with open(os.devnull, "w") as stream:
+        stream.close()
+        yield stream
+
+
+@contextmanager
+def none() -> Iterator[None]:
+    yield None  # what Python makes of streams that are closed when it begins
+
+
+@pytest.mark.parametrize("gone", [dead_terminal, dead_pipe, full_disk, closed, none])
+def test_progress_that_cannot_be_printed_is_none(monkeypatch: pytest.MonkeyPatch, gone: object) -> None:
+    with gone() as stream:  # type: ignore[operator]
+        monkeypatch.setattr(sys, "stderr", stream)
+        name = TINY.identity
+        with ProgressView({name: TINY}, done=0) as view:
+            for _ in range(3):
+                view.show(Event(name, "started"))
+                view.show(Event(name, "progress", Progress(1, 3, 0.5, 2.0, 0.1, 99.0)))
+                view.show(Event(name, "progress", "some news"))
+                view.show(Event(name, "died", "its worker died"))
+                say("and more")
+            time.sleep(0.3)  # a live view refreshes itself
+        monkeypatch.undo()
+
+
+def test_what_can_be_printed_is(capfd: pytest.CaptureFixture[str]) -> None:
+    stream = Forgiving(sys.stderr)
+    assert stream.write("so\x1b") == 3
+    stream.flush()
+    say("and \x1b[2Jso")
+    assert capfd.readouterr().err == "so\x1band �[2Jso\n"
+
+
+def states(study: Path) -> list[str]:
+    return [read_json(path)["state"] for path in sorted(study.glob("runs/*/status.json"))]
+
+
+def wait_for_a_checkpoint(study: Path, process: subprocess.Popen[bytes]) -> None:
+    while not list(study.glob("runs/*/checkpoint/*")):
+        assert process.poll() is None
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gone", ["terminal", "pipe", "full", "closed"])
+def test_a_study_ends_well_when_nobody_listens(tmp_path: Path, gone: str) -> None:
+    study, command = tmp_path / "study", [*SWEEP, str(tmp_path / "study")]
+    if gone == "terminal":
+        ours, theirs = os.openpty()
+        process = subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+        )
+        os.close(theirs)
+        wait_for_a_checkpoint(study, process)
+        os.close(ours)
+    elif gone == "pipe":
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        wait_for_a_checkpoint(study, process)
+        assert process.stdout is not None
+        process.stdout.close()
+    else:
+        redirected = '"$@" > /dev/full 2>&1' if gone == "full" else '"$@" <&- >&- 2>&-'
+        process = subprocess.Popen(["bash", "-c", redirected, "-", *command])
+    assert process.wait(300) == 0
+    assert states(study) == ["done", "done"]
+    assert (study / "report" / "index.html").exists()
+
+
+@pytest.mark.parametrize("command", ["runs", "report"])
+def test_what_is_only_printed_says_that_it_cannot_be(tmp_path: Path, command: str) -> None:
+    for seed in range(60):  # more than a buffer holds
+        put(tmp_path, tiny(seed=seed, epochs=1), "done", [epoch(1)], test=results(1, 1))
+    ask(tmp_path, [tiny(seed=seed, epochs=1) for seed in range(60)])
+    with open("/dev/full", "w") as full:
+        found = subprocess.run(
+            [*GRADSCAPE, command, str(tmp_path)], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert found.returncode == 2
+    assert found.stderr == "gradscape: output: No space left on device\n"
