@@ -1,8 +1,8 @@
 """What becomes of a run's files when its process is killed while it writes, and when bits flip on the disk.
 
-`python benchmarks/integrity.py` kills a process 200 times while it writes VGG38's checkpoints and epochs, and
-harms a run's files 1,000 times: a bit flipped, or the end cut off, at random. It writes
-`results/integrity.json`.
+`python benchmarks/integrity.py` kills a process 200 times while it writes VGG38's checkpoints and epochs,
+harms a run's checkpoint and metrics 1,000 times, and 250 times each other file of a study that is then read
+whole: a bit flipped, or the end cut off, at random. It writes `results/integrity.json`.
 """
 
 from __future__ import annotations
@@ -15,18 +15,28 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from gradscape.config import RunConfig
+from gradscape.data import load_images
 from gradscape.errors import StoreError
 from gradscape.records import EpochRecord, GradientFlow
-from gradscape.store import Checkpoint, RunFolder
+from gradscape.store import Checkpoint, RunFolder, StudyFolder
+from gradscape.study.plan import ask
+from gradscape.study.sweep import Study
+from gradscape.train.loop import train_run
 from measure import write
 
 VALUES = 1_350_000  # of a checkpoint: VGG38's weights, the best ones, Adam's two moments: 5.4 million bytes
+OTHERS = ("config.json", "status.json", "start.json", "curvature.json", "landscape.json", "noise.json")
+SMALL = {
+    "net.depth": 8, "net.filters": 4, "data.train": 60, "batch_size": 20, "epochs": 2, "keep_every": 1,
+    "curvature_images": 20, "landscape_images": 20, "noise_batches": 3,
+}  # fmt: skip
 LAYERS = 117  # parameter tensors of VGG38 with BatchNorm
 
 
@@ -127,6 +137,39 @@ def damage(whole: RunFolder, aside: Path, times: int, generator: random.Random) 
     return found
 
 
+def finished_study(place: Path) -> StudyFolder:
+    """A sweep of one small run with every file that there is."""
+    study = Study.from_dict({"name": "small", "base": SMALL, "axes": [{"net.norm": ["batch"]}], "seeds": 1})
+    folder = StudyFolder(place)
+    with folder.locked():
+        ask(folder, study)
+    for identity, config in study.runs().items():
+        train_run(config, folder.run(identity), load_images("digits"))
+    return folder
+
+
+def damage_others(study: StudyFolder, times: int, generator: random.Random) -> dict[str, dict[str, int]]:
+    """Harm a file of a finished study and read it whole, each kind of file so many times."""
+    (run,) = (study.path / "runs").iterdir()
+    before, found = whole_study(study), {}
+    paths = {name: run / name for name in OTHERS} | {"weights": RunFolder(run).weights}
+    for name, place in {"study.json": study.path / "study.json", **paths}.items():
+        path = sorted(place.iterdir())[-1] if place.is_dir() else place
+        data, unnoticed = path.read_bytes(), 0
+        for _ in range(times):
+            harm(path, generator)
+            with suppress(StoreError):
+                unnoticed += whole_study(study) != before
+            path.write_bytes(data)
+        found[name] = {"harms": times, "unnoticed": unnoticed}
+    return found
+
+
+def whole_study(study: StudyFolder) -> str:
+    record = study.record()
+    return repr([record, [study.run(name).kept_weights() for name in record.runs]])
+
+
 def reported(folder: RunFolder, kind: str) -> bool:
     """Whether a report on the finished run would take its harmed metrics for whole."""
     if kind == "checkpoint":
@@ -143,6 +186,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="the part that is killed")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--harms", type=int, default=1_000)
+    parser.add_argument("--others", type=int, default=250, help="harms to each other kind of file")
     given = parser.parse_args()
     if given.write:
         write_on(RunFolder(given.write))
@@ -158,7 +202,9 @@ def main() -> None:
             whole.save(checkpoint(number))
         whole.set_status("done")
         harms = damage(whole, Path(place) / "harmed", given.harms, generator)
+        others = damage_others(finished_study(Path(place) / "study"), given.others, generator)
     found = {"kills": vars(kills), "harms": {kind: vars(count) for kind, count in harms.items()}}
+    found["others"] = others
     print(found)
     write("integrity", {**found, "checkpoint_bytes": 4 * VALUES})
 

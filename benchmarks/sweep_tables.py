@@ -78,6 +78,14 @@ def integrity() -> str:
             )
             for kind, what in (("checkpoint", "the newest checkpoint"), ("metrics", "the metrics"))
         ),
+        *(
+            (
+                f"a bit of `{name}` flipped, or its end cut off",
+                f"{each['harms']}",
+                f"unnoticed: {each['unnoticed']}",
+            )
+            for name, each in found["others"].items()
+        ),
     ]
     return "\n".join([*table(("harm", "times", "found"), rows), "", machine_line(found["machine"]) + "."])
 

@@ -244,26 +244,30 @@ def test_train_runs_resumes_and_reports_itself(capsys: pytest.CaptureFixture[str
     assert RunFolder(tmp_path / "run").metrics.stat().st_mtime_ns == before
 
 
-def study_of_one_run(folder: Path, state: str) -> None:
-    """A study whose one finished run has 16 roles: enough for `runs` and `report`."""
+def study_of_one_run(folder: Path, state: str) -> str:
+    """A study whose one finished run has 16 roles: enough for `runs` and `report`; the run's identity."""
     assert main(["train", *TINY_FLAGS, "--out", str(folder / "runs" / "x"), "--threads", "1"]) == 0
-    run = RunFolder(folder / "runs" / "x")
+    name = RunFolder(folder / "runs" / "x").identity()
+    (folder / "runs" / "x").rename(folder / "runs" / name)
+    run = RunFolder(folder / "runs" / name)
     if state == "failed":
         run.set_status("failed", error="Traceback\nValueError: no")
-    roles = {role: ["x"] for role in BATCHNORM.plan("quick", None, 1).roles}
+    roles = {role: [name] for role in BATCHNORM.plan("quick", None, 1).roles}
     StudyFolder(folder).ask(
         {"study": "batchnorm", "title": "?", "preset": "quick", "data": "digits", "seeds": [0], "notes": [],
          "roles": roles}
     )  # fmt: skip
+    return name
 
 
 def test_runs_and_report_need_the_folders_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    study_of_one_run(tmp_path, "failed")
+    name = study_of_one_run(tmp_path, "failed")
     assert main(["runs", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "study batchnorm (quick): 1 failed\n" in out
-    assert re.search(r"^x +failed +2/2 100% +0\.\d{3} @ [12]  0\.\d{3} +\d+ s ago", out, re.MULTILINE)
-    assert "x: ValueError: no\n" in out
+    row = rf"^{name} +failed +2/2 100% +0\.\d{{3}} @ [12]  0\.\d{{3}} +\d+ s ago"
+    assert re.search(row, out, re.MULTILINE)
+    assert f"{name}: ValueError: no\n" in out
     assert main(["report", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "C1  undecided      Depth fails without BatchNorm" in out
@@ -276,13 +280,13 @@ def test_runs_and_report_need_the_folders_alone(capsys: pytest.CaptureFixture[st
 
 
 def test_load_gives_records_and_pandas(tmp_path: Path) -> None:
-    study_of_one_run(tmp_path, "done")
+    name = study_of_one_run(tmp_path, "done")
     study = load(tmp_path)
     table = study.to_pandas()
-    assert list(table["run"]) == ["x", "x"]
-    assert list(table["valid_accuracy"]) == list(study.runs["x"].curve("valid_accuracy"))
-    assert json.loads(json.dumps(study.to_dict()))["runs"]["x"]["state"] == "done"
-    for record in (study, study.runs["x"], study.runs["x"].epochs[0].flow):
+    assert list(table["run"]) == [name, name]
+    assert list(table["valid_accuracy"]) == list(study.runs[name].curve("valid_accuracy"))
+    assert json.loads(json.dumps(study.to_dict()))["runs"][name]["state"] == "done"
+    for record in (study, study.runs[name], study.runs[name].epochs[0].flow):
         assert str(record)
         assert record.plot().lines
 

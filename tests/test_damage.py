@@ -67,7 +67,9 @@ def values_of(folder: Path) -> str:
     """All that is read of a study, checkpoint and kept weights included."""
     run = run_of(folder)
     glances = [replace(glance, heard=0) for glance in Glances(StudyFolder(folder)).look()]
-    return repr([load(folder), run.load(), run.kept_weights(), glances])
+    newest = run.load()
+    tensors = [*run.kept_weights().values(), *([newest.arrays] if newest else [])]
+    return repr([load(folder), newest and newest.epoch, glances, [sorted(each.items()) for each in tensors]])
 
 
 def files_of(folder: Path) -> list[str]:
@@ -88,14 +90,14 @@ def outcome(study: Path, base: str) -> str:
 
 
 def test_one_flipped_bit_is_never_silent(study: Path) -> None:
-    """Of every kind of file a bit of 25 bytes; every byte is as well guarded as any other."""
+    """Of every kind of file a bit of 12 bytes; every byte is as well guarded as any other."""
     base, generator = values_of(study), random.Random(0)
     kinds = files_of(study)
     assert {Path(name).name for name in kinds} >= {*JSON, "study.json", "metrics.jsonl"}
     for name in kinds:
         path = study / name
         data = path.read_bytes()
-        for place in generator.sample(range(len(data)), 25):
+        for place in generator.sample(range(len(data)), 12):
             bit = 1 << generator.randrange(8)
             path.write_bytes(data[:place] + bytes([data[place] ^ bit]) + data[place + 1 :])
             # Of checkpoints the one before is used, and what is behind it trained again to the same bits.
@@ -104,7 +106,7 @@ def test_one_flipped_bit_is_never_silent(study: Path) -> None:
     assert values_of(study) == base
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_damage_is_said(study: Path, data: st.DataObject) -> None:
     """Any bytes in place of any bytes; what stays the same has been read as it was."""

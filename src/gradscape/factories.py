@@ -70,6 +70,8 @@ def module_of(name: str, what: str) -> tuple[ModuleType, str, str]:
 def from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ConfigError(f"{path}: no such file")
+    import torch  # noqa: F401  # with its libraries, before neighbours of like names can stand in for them
+
     # Not under the name of a library's module, which others would get in its place.
     name = path.stem if importlib.util.find_spec(path.stem) is None else f"{path.stem}_of_the_user"
     spec = importlib.util.spec_from_file_location(name, path)

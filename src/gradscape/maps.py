@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gradscape.words import literal
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -79,7 +81,8 @@ def draw_map(
     axes.figure.colorbar(mesh, ax=axes, label=scale.label)
     axes.invert_yaxis()
     if len(layers) <= NAMED:
-        axes.set_yticks(range(1, len(layers) + 1), [shortened(name) for name in layers], fontsize="small")
+        names = [literal(shortened(name)) for name in layers]
+        axes.set_yticks(range(1, len(layers) + 1), names, fontsize="small")
     else:
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -19,3 +19,13 @@ def plain(text: str) -> str:
         '�]0;title�done'
     """
     return COMMANDS.sub("\ufffd", text)
+
+
+def literal(text: str) -> str:
+    """A text for a figure, in which matplotlib is to find no formula.
+
+    Example:
+        >>> print(literal("$x$"))
+        \\$x\\$
+    """
+    return text.replace("$", r"\$")

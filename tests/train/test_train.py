@@ -17,7 +17,7 @@ from gradscape.data import STATISTICS, split
 from gradscape.data.batches import DeviceImages, TrainBatches, epoch_draw, eval_batches
 from gradscape.errors import ConfigError, StoreError
 from gradscape.net_config import NetConfig
-from gradscape.records import RunRecord
+from gradscape.records import Progress, RunRecord
 from gradscape.store import RunFolder
 from gradscape.train import loop
 from gradscape.train.loop import train_run
@@ -378,3 +378,28 @@ def test_networks_that_draw_train_alike_again_on_cuda(tmp_path: Path, net: NetCo
         train_run(tiny(net=net), RunFolder(tmp_path / name), digits(), device="cuda") for name in ("a", "b")
     )
     assert first.curve("train_loss") == pytest.approx(again.curve("train_loss"), rel=1e-3)
+
+
+def test_a_run_goes_on_with_the_threads_it_was_begun_with(tmp_path: Path) -> None:
+    """Over another number of threads sums are rounded otherwise: it would be neither's."""
+    folder, said, before = RunFolder(tmp_path / "run"), list[object](), torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def dies(progress: object) -> None:
+        if isinstance(progress, Progress) and progress.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_run(TINY, folder, digits(), report=dies)
+    torch.set_num_threads(2)
+    try:
+        train_run(TINY, folder, digits(), report=said.append)
+        whole = RunFolder(tmp_path / "whole")
+        train_run(TINY, whole, digits())  # with one thread, which the run before went on with
+    finally:
+        torch.set_num_threads(before)
+    assert folder.status()["threads"] == 1
+    assert "goes on with 1 thread, as it was begun, not 2" in said
+    assert [path.name for path in folder.checkpoint_files()] == [
+        path.name for path in whole.checkpoint_files()
+    ]

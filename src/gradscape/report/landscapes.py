@@ -19,6 +19,7 @@ from gradscape.files import write_bytes
 from gradscape.landscaped import LandscapeRecord, filled, is_uneven, levels_for
 from gradscape.report.figures import add_legend, panel
 from gradscape.report.style import INK, LOOKS, styled
+from gradscape.words import literal
 
 COLOURS = "viridis"  # rises evenly in lightness: its order survives in grey
 PANEL, TALL = 3.4, 3.4  # inches of one of several panels
@@ -45,7 +46,7 @@ def contours(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Draw
             shown = draw_contours(axes, record, levels, axis)
             axes.set_ylabel(record.directions[1] if not place else "")
             axes.xaxis.set_major_locator(MaxNLocator(5, prune="both"))
-            axes.set_title(name, fontsize=10)
+            axes.set_title(literal(name), fontsize=10)
         add_scale(drawing, shown, list(panels), levels, axis)
     return drawing
 
@@ -96,7 +97,7 @@ def surfaces(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Draw
             axes.set_xlabel(record.directions[0], fontsize=8, labelpad=0)
             axes.set_ylabel(record.directions[1], fontsize=8, labelpad=3)
             axes.set_zlabel(f"{axis}, log scale" if uneven else axis, fontsize=8, labelpad=2)
-            axes.set_title(name, fontsize=10)
+            axes.set_title(literal(name), fontsize=10)
     return drawing
 
 
@@ -128,7 +129,7 @@ def slices(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Drawin
         for look, (name, record) in zip(LOOKS, records.items(), strict=False):
             lines = of_all(record, axis)
             c = record.axes[0]
-            axes.plot(c, lines.mean(axis=0), color=look.colour, linestyle=look.dash, label=name)
+            axes.plot(c, lines.mean(axis=0), color=look.colour, linestyle=look.dash, label=literal(name))
             if len(lines) > 1:
                 axes.fill_between(
                     c, lines.min(axis=0), lines.max(axis=0), color=look.colour, alpha=0.2, linewidth=0

@@ -13,6 +13,7 @@ from gradscape.diagnosis import Diagnosis
 from gradscape.history import FlowHistory
 from gradscape.report.figures import Figure, gradient_flow, panel
 from gradscape.report.style import styled
+from gradscape.words import literal
 
 LIGHT, DARK = "#fdfdfd", "#14171a"  # on a map, whatever the page's theme
 LINES = 12  # of all steps, in the panel of flow lines
@@ -109,7 +110,7 @@ def mark(axes: Axes, names: Sequence[str], diagnosis: Diagnosis) -> None:
     axes.axhline(place, color=LIGHT, linewidth=2.2)
     axes.axhline(place, color=DARK, linewidth=1.0)
     axes.annotate(
-        f"{finding.verdict}: {finding.layer}",
+        literal(f"{finding.verdict}: {finding.layer}"),
         (0.02, place),
         xycoords=("axes fraction", "data"),
         xytext=(0, -3 if place < len(names) / 2 else 3),
