@@ -237,11 +237,11 @@ def read_json(path: Path, cure: str = AGAIN) -> dict[str, Any]:
         values = json.loads(data)
     if not isinstance(values, dict) or type(values.get("format")) is not int:
         raise StoreError(f"{path} is not gradscape's: it has no format number")
-    refuse_newer(values["format"], path)  # first: its checksum may be another one
+    refuse_newer(values["format"], path)  # first: another format's checksum may be another one
+    refuse_older(values["format"], path, cure)
     body, _, check = data.rpartition(CHECK)
     if check != b'%08x"\n}\n' % zlib.crc32(body):
         raise StoreError(f"{path} is damaged or was edited: its checksum does not hold; {cure}")
-    refuse_older(values["format"], path, cure)
     return {name: value for name, value in values.items() if name not in ("format", "crc32")}
 
 
