@@ -34,8 +34,8 @@ from measure import write
 VALUES = 1_350_000  # of a checkpoint: VGG38's weights, the best ones, Adam's two moments: 5.4 million bytes
 OTHERS = ("config.json", "status.json", "start.json", "curvature.json", "landscape.json", "noise.json")
 SMALL = {
-    "net.depth": 8, "net.filters": 4, "data.train": 60, "batch_size": 20, "epochs": 2, "keep_every": 1,
-    "curvature_images": 20, "landscape_images": 20, "noise_batches": 3,
+    "net.depth": 8, "net.filters": 4, "net.norm_where": "everywhere", "data.train": 60, "batch_size": 20,
+    "epochs": 2, "keep_every": 1, "curvature_images": 20, "landscape_images": 20, "noise_batches": 3,
 }  # fmt: skip
 LAYERS = 117  # parameter tensors of VGG38 with BatchNorm
 

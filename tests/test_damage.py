@@ -33,8 +33,9 @@ from gradscape.train.loop import train_run
 from gradscape.train.state import TrainState
 
 BASE = {
-    "net.depth": 8, "net.filters": 4, "data.train": 50, "data.valid": 20, "batch_size": 25, "epochs": 2,
-    "curvature_images": 10, "noise_batches": 2, "landscape_images": 10, "keep_every": 1,
+    "net.depth": 8, "net.filters": 4, "net.norm_where": "everywhere", "data.train": 50, "data.valid": 20,
+    "batch_size": 25, "epochs": 2, "curvature_images": 10, "noise_batches": 2, "landscape_images": 10,
+    "keep_every": 1,
 }  # fmt: skip
 JSON = ("config.json", "status.json", "start.json", "curvature.json", "landscape.json", "noise.json")
 ODD: tuple[Any, ...] = (None, True, -1, 1.5, 10**400, "", "x\x1b[2J", [], ["a"], {}, {"a": 1})

@@ -97,7 +97,8 @@ def test_only_what_changed_travels(tmp_path: Path) -> None:
     assert remote is not None
     remote_job(remote, report)
     desk.end("a")
-    assert sum("config.json" in parcel.files for parcel in parcels) == 1
+    assert not any("config.json" in parcel.files for parcel in parcels)  # it is at home already
+    assert sum("start.json" in parcel.files for parcel in parcels) == 1
     checkpoints = [name for parcel in parcels for name in parcel.files if name.startswith("checkpoint/")]
     assert len(checkpoints) == len(set(checkpoints)) == TINY.epochs
 
