@@ -100,7 +100,9 @@ def make_inner(path: Path) -> None:
 
 
 def refuse_link(path: Path) -> None:
-    if path.is_symlink():
+    with reading(path):
+        linked = path.is_symlink()
+    if linked:
         raise StoreError(
             f"{path} is a link; expected a folder or file of gradscape's own: "
             "remove the link, or give another folder with --out"

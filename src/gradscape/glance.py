@@ -14,7 +14,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from gradscape.config import to_dict
 from gradscape.errors import StoreError
 from gradscape.files import reading, require_file, there
 from gradscape.heads import Numbers, open_heads
@@ -123,9 +122,10 @@ def glance(study: StudyFolder, identity: str, stamp: Stamp) -> Glance:
     """Read what a run's row needs; what cannot be read is said in its reason."""
     found = Glance(identity, heard=max((s[0] / 1e9 for s in stamp if s), default=None))
     try:
-        if (folder := study.begun(identity)) is None:
+        folder = study.run(identity)
+        if not there(folder.path / "config.json"):
             return found
-        config, status = to_dict(folder.config()), folder.status()
+        config, status = folder.plain_config(), folder.status(identity)
         found = replace(found, config=config, epochs=config["epochs"], **standing(status))
     except StoreError as error:  # nobody can go on with it
         return replace(found, state="failed", reason=plain(str(error)))
@@ -165,7 +165,7 @@ def progress(folder: RunFolder, status: Mapping[str, Any], epochs: int) -> dict[
         return {}
     require_file(metrics, math.inf)
     with reading(metrics), io.FileIO(metrics) as file:
-        heads = open_heads(metrics, folder.identity(), file)
+        heads = open_heads(metrics, folder.path.name, file)
         if status["state"] == "done" and heads.count != epochs:
             held = f"{heads.count} of {epochs} epochs"
             raise StoreError(f"{metrics} is damaged: it holds {held}; {folder.repeat}")

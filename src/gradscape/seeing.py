@@ -105,8 +105,8 @@ def as_json(glances: Glances, states: Sequence[str], sort: str | None) -> str:
 
     found, asked = glances.look(), glances.asked()
     document = {
-        "study": asked["study"],
-        "preset": asked["preset"],
+        "study": plain(asked["study"]),
+        "preset": plain(asked["preset"]),
         "counts": counts(found),
         "seconds_left": study_seconds_left(found),
         "runs": [row(run) for run in chosen(found, states, sort)],

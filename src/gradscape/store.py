@@ -208,12 +208,27 @@ class RunFolder:
         if found != identity:
             raise StoreError(f"{path} is of another run, {found}; expected {identity}; {self.repeat}")
 
-    def status(self) -> dict[str, Any]:
-        """`status.json`; a folder without one, or without a configuration, is pending."""
+    def plain_config(self) -> dict[str, Any]:
+        """The configuration as plain values, for a look at many: what they mean is not asked."""
+        path = self.path / "config.json"
+        values = read_json(path, self.repeat)
+        with decoding(path, self.repeat):
+            self.require_run(path, values["run"], self.path.name)
+            require_types(values, {"config": Mapping[str, Any]}, ("config",))
+            require_types(values["config"], {"epochs": int}, ("epochs",))
+        return dict(values["config"])
+
+    def status(self, run: str = "") -> dict[str, Any]:
+        """`status.json`; a folder without one, or without a configuration, is pending.
+
+        Args:
+            run: its identity, where that is known already.
+        """
         path = self.path / "status.json"
         if not (there(path) and there(self.path / "config.json")):
             return {"state": "pending"}
-        values = self.read("status.json", AGAIN)
+        values = read_json(path)
+        self.require_run(path, values.pop("run", None), run or self.identity())
         with decoding(path):
             require_types(values, STATUS, ("state",))
         return values
