@@ -146,18 +146,18 @@ def put_at(values: Any, path: tuple[Any, ...], value: Any) -> Any:
 def test_odd_values_under_a_right_checksum_are_no_traceback(
     study: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As in a folder from elsewhere: every value of every file, and what commands make of it."""
+    """As in a folder from elsewhere: any value of a file, read whole and at a glance, and some reported."""
     path = study / name if name == "study.json" else run_of(study).path / name
     values, generator = read_json(path), random.Random(0)
     for place in leaves(values):
-        for odd in generator.sample(ODD, 3):
+        for odd in generator.sample(ODD, 4):
             write_json(path, put_at(values, place, odd))
-            for command in ("runs", "report"):
-                try:
-                    main([command, str(study)])
-                except Exception as error:
-                    raise AssertionError((command, name, place, odd)) from error
-            assert "\x1b" not in "".join(capsys.readouterr()), (name, place, odd)
+            with suppress(GradscapeError):
+                load(study)
+            assert main(["runs", str(study)]) in (0, 2), (place, odd)
+        if generator.random() < 0.2:
+            assert main(["report", str(study)]) in (0, 2), (place, odd)
+        assert "\x1b" not in "".join(capsys.readouterr()), (place, odd)
 
 
 def signed(text: bytes) -> bytes:

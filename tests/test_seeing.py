@@ -70,7 +70,8 @@ def test_a_study_in_every_state(
 def test_one_reason_of_many_runs_is_said_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     configs = [tiny(seed=seed) for seed in range(3)]
     for config in configs:
-        put(tmp_path, config, "done", fallback="bf16 is slower here: fp32")
+        epochs = [epoch(n) for n in (1, 2, 3)]
+        put(tmp_path, config, "done", epochs, fallback="bf16 is slower here: fp32")
     ask(tmp_path, configs)
     assert table(capsys, tmp_path)[-1] == f"3 runs, {configs[0].identity} first: bf16 is slower here: fp32"
 
@@ -265,7 +266,7 @@ class Terminal:
 def running(tmp_path: Path) -> tuple[RunFolder, Path]:
     configs = [tiny(seed=seed, epochs=3) for seed in range(30)]
     for config in configs[:20]:
-        put(tmp_path, config, "done", [epoch(1)], test=results(1, 1))
+        put(tmp_path, config, "done", [epoch(n) for n in (1, 2, 3)], test=results(3, 1))
     ask(tmp_path, configs)
     return put(tmp_path, configs[25], "running", [epoch(1)]), tmp_path
 
