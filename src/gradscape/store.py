@@ -521,7 +521,7 @@ class StudyFolder:
 
     def absent(self) -> StoreError:
         """What is said where no study is: a single run's folder is often given for one."""
-        if (self.path / "config.json").is_file():
+        if there(self.path / "config.json"):
             return StoreError(
                 f"{self.path} is one run's folder, not a study's; type: gradscape landscape {self.path} (or "
                 f"curvature, smoothness), or in Python gs.RunFolder({str(self.path)!r}).record()"
