@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,11 +26,11 @@ pytestmark = [
 ]
 
 
-def measured(measure: str, case: Case, model: nn.Module, loss: Callable[..., Any] | None) -> Any:
+def measured(measure: str, case: Case, model: nn.Module, batch: Any) -> Any:
     """A record, or the one line of a refusal that the case expects; anything else is an error."""
     expected = case.refused.get(measure)
     try:
-        found = MEASURES[measure](model, loss, case.batch)
+        found = MEASURES[measure](model, case.loss, batch)
     except GradscapeError as error:
         if expected is None or not re.search(expected, str(error)) or "\n" in str(error):
             raise
@@ -47,7 +47,7 @@ def test_a_measure_leaves_the_model_as_found(name: str, measure: str) -> None:
     if isinstance(case.loss, nn.Module):
         before_loss = snapshot(case.loss)
     before = snapshot(model)
-    measured(measure, case, model, case.loss)
+    measured(measure, case, model, case.batch)
     assert differences(before, snapshot(model)) == []
     if isinstance(case.loss, nn.Module) and before_loss is not None:
         assert differences(before_loss, snapshot(case.loss)) == []
@@ -129,7 +129,7 @@ def test_twenty_calls_keep_no_tensor(name: str, measure: str) -> None:
 
     def alive_after(calls: int) -> int:
         for _ in range(calls):
-            measured(measure, case, model, case.loss)
+            measured(measure, case, model, case.batch)
         gc.collect()
         return sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects())
 

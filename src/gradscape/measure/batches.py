@@ -151,7 +151,7 @@ def several(values: tuple[Any, ...], model: nn.Module) -> tuple[Any, tuple[Any, 
 def arguments(x: Any, model: nn.Module) -> Arguments:
     """Return x taken apart where the model's signature takes that, and else as one argument.
 
-    A named tuple, such as a packed sequence, is one argument first of all.
+    A named tuple, such as a packed sequence, and a TensorDict are one argument first of all.
     """
     if isinstance(x, Mapping):
         apart: Arguments = ((), dict(x))
@@ -160,7 +160,8 @@ def arguments(x: Any, model: nn.Module) -> Arguments:
     else:
         return (x,), {}
     whole: Arguments = ((x,), {})
-    first, second = (whole, apart) if hasattr(x, "_fields") else (apart, whole)
+    one = hasattr(x, "_fields") or hasattr(x, "batch_size")
+    first, second = (whole, apart) if one else (apart, whole)
     return second if not fits(model, first) and fits(model, second) else first
 
 

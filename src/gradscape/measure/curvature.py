@@ -74,9 +74,10 @@ def curvature(
 
     Args:
         model: a module; its parameters that have a gradient are looked at.
-        loss: loss(output, y), loss(output), or loss(output, dict) in turn; a tensor of one number. None for
-            a model whose output has a `loss`.
-        batches: one batch, (x, y), x or a dict of the model's arguments, or several: a list, or a DataLoader,
+        loss: loss(output, y), loss(output), or loss(output, dict) in turn, or loss(model, batch), which calls
+            the model itself; a tensor of one number. None for a model whose output has a `loss`.
+        batches: one batch, (x, y), x or a dict of the model's arguments (one argument that is a tuple, list
+            or dict is given as ((x,), y)), or several: a list, or a DataLoader,
             of which one pass is kept. The loss is their mean over samples.
         k: eigenvalues at each end of the spectrum; 0 for none.
         matrix: `hessian`, or `ggn`, the generalised Gauss-Newton matrix.

@@ -65,9 +65,10 @@ def landscape(
 
     Args:
         model: a module, at the origin.
-        loss: loss(output, y), loss(output), or loss(output, dict) in turn; a tensor of one number. None for
-            a model whose output has a `loss`.
-        batches: one batch, (x, y), x or a dict of the model's arguments, or several: a list, or a DataLoader,
+        loss: loss(output, y), loss(output), or loss(output, dict) in turn, or loss(model, batch), which calls
+            the model itself; a tensor of one number. None for a model whose output has a `loss`.
+        batches: one batch, (x, y), x or a dict of the model's arguments (one argument that is a tuple, list
+            or dict is given as ((x,), y)), or several: a list, or a DataLoader,
             of which one pass is kept. The loss is their mean over samples.
         directions: `filter` or `layer`, Gaussian, scaled to the weights' length in each (Li et al. 2018, §4);
             `gaussian`, of length 1; `hessian`, its eigenvectors of largest eigenvalues; `gradient`, and for a

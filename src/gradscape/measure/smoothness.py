@@ -49,9 +49,10 @@ def smoothness(
 
     Args:
         model: a module; its parameters that have a gradient are looked at.
-        loss: loss(output, y), loss(output), or loss(output, dict) in turn; a tensor of one number. None for
-            a model whose output has a `loss`.
-        batches: one batch, (x, y), x or a dict of the model's arguments, or several: a list, or a DataLoader,
+        loss: loss(output, y), loss(output), or loss(output, dict) in turn, or loss(model, batch), which calls
+            the model itself; a tensor of one number. None for a model whose output has a `loss`.
+        batches: one batch, (x, y), x or a dict of the model's arguments (one argument that is a tuple, list
+            or dict is given as ((x,), y)), or several: a list, or a DataLoader,
             of which one pass is kept. x and y have N samples along their first or second axis.
         lr: the learning rate; None for that of the optimiser's first group.
         optimizer: that trains the model. A copy of it makes the step Δθ that its state and g lead to, in
