@@ -124,7 +124,7 @@ def test_flows_are_read_of_the_last_epoch_alone_where_that_is_enough(folder: Run
 def test_noise_reads_back_as_written(folder: RunFolder, low: float, high: float, cosine: float) -> None:
     assert folder.noise() is None
     assert folder.record().noise is None
-    noise = GradientNoise(10, 20, 0.5, 0.25, low, high, cosine)
+    noise = GradientNoise(10, 20, 0.5, 0.25, low, high, cosine, ((20, 0.25), (10, 0.5)))
     folder.add_noise(noise)
     assert repr(folder.noise()) == repr(noise)  # NaN is not equal to itself
     assert noise.scale == 20 * 0.25 / 0.5

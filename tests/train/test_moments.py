@@ -148,6 +148,11 @@ def test_the_noise_is_what_gs_noise_finds(tmp_path: Path) -> None:
     assert (found.low, found.high) == pytest.approx(expected.interval, rel=1e-3)
     assert found.cosine == pytest.approx(expected.mean_cosine, rel=1e-3)
     assert record.to_dict()["noise"] == found.to_dict()
+    sizes = [size for size, _ in found.traces]
+    assert sizes == [20, 10, 5]  # the same images at the same weights
+    for size, trace in found.traces:
+        smaller = [(x[at : at + size], y[at : at + size]) for x, y in batches for at in range(0, 20, size)]
+        assert size * trace == pytest.approx(gs.noise(model, cross_entropy, smaller).noise_trace, rel=1e-3)
 
 
 def test_a_killed_run_does_not_measure_its_noise_again(
