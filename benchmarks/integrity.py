@@ -2,7 +2,8 @@
 
 `python benchmarks/integrity.py` kills a process 200 times while it writes VGG38's checkpoints and epochs,
 harms a run's checkpoint and metrics 1,000 times, and 250 times each other file of a study that is then read
-whole: a bit flipped, or the end cut off, at random. It writes `results/integrity.json`.
+whole: a bit flipped, or the end cut off, at random. It writes
+`results/integrity.json` and, of the other files, `results/integrity_others.json`.
 """
 
 from __future__ import annotations
@@ -192,6 +193,10 @@ def main() -> None:
         write_on(RunFolder(given.write))
     generator = random.Random(0)
     with tempfile.TemporaryDirectory() as place:
+        found = damage_others(finished_study(Path(place)), given.others, generator)
+    print(found)
+    write("integrity_others", {"others": found})
+    with tempfile.TemporaryDirectory() as place:
         killed = RunFolder(Path(place) / "killed")
         killed.create(RunConfig())
         kills = kill(killed, given.kills, generator)
@@ -202,9 +207,7 @@ def main() -> None:
             whole.save(checkpoint(number))
         whole.set_status("done")
         harms = damage(whole, Path(place) / "harmed", given.harms, generator)
-        others = damage_others(finished_study(Path(place) / "study"), given.others, generator)
     found = {"kills": vars(kills), "harms": {kind: vars(count) for kind, count in harms.items()}}
-    found["others"] = others
     print(found)
     write("integrity", {**found, "checkpoint_bytes": 4 * VALUES})
 

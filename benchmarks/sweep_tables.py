@@ -78,16 +78,17 @@ def integrity() -> str:
             )
             for kind, what in (("checkpoint", "the newest checkpoint"), ("metrics", "the metrics"))
         ),
-        *(
-            (
-                f"a bit of `{name}` flipped, or its end cut off",
-                f"{each['harms']}",
-                f"unnoticed: {each['unnoticed']}",
-            )
-            for name, each in found["others"].items()
-        ),
     ]
     return "\n".join([*table(("harm", "times", "found"), rows), "", machine_line(found["machine"]) + "."])
+
+
+def integrity_others() -> str:
+    found = result(f"{RESULTS}/integrity_others.json")
+    rows = [
+        (f"`{name}`", f"{each['harms']}", f"{each['unnoticed']}") for name, each in found["others"].items()
+    ]
+    head = ("a bit flipped, or the end cut off, of", "times", "unnoticed")
+    return "\n".join([*table(head, rows), "", machine_line(found["machine"]) + "."])
 
 
 def growth() -> str:
