@@ -25,7 +25,10 @@ def conforms(value: Any, hint: Any) -> bool:
         return value in inner
     if kind in (types.UnionType, typing.Union):
         return any(conforms(value, each) for each in inner)
-    if kind is tuple or kind in (list, Sequence):
+    if kind is tuple and inner[-1] is not ...:
+        fits = isinstance(value, tuple) and len(value) == len(inner)
+        return fits and all(map(conforms, value, inner))
+    if kind in (tuple, list, Sequence):
         return isinstance(value, tuple if kind is tuple else list) and all_conform(value, inner[0])
     if kind is Mapping:
         return (
