@@ -174,6 +174,12 @@ def test_tensors_stand_in_until_the_block_ends_wherever_ctrl_c_falls() -> None:
     assert wanted > 50
 
 
+def test_a_batch_of_another_precision_is_told_which_is_wanted() -> None:
+    message = r"layer 0 \(Linear\) was given float32 \(16, 8\) and wants bfloat16 \(…, 8\)"
+    with pytest.raises(ConfigError, match=message):
+        gs.check(net().bfloat16(), (X, Y), cross_entropy, remedies=False)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_remedies_of_half_precision_are_drawn(dtype: torch.dtype) -> None:
     found = REMEDIES["orthogonal"](net().to(dtype), X.to(dtype))

@@ -60,8 +60,8 @@ def check(
     Args:
         make_model: a factory, called after `torch.manual_seed(0)`, 1, …, or a module.
         batch: (x, y), x, or a dict of the model's arguments.
-        loss: loss(output, y), loss(output), or loss(output, dict) in turn; None for a model whose output has
-            a `loss`.
+        loss: loss(output, y), loss(output), or loss(output, dict) in turn, or loss(model, batch), which calls
+            the model itself; None for a model whose output has a `loss`.
         optimizer: makes the one that is to train it from its parameters.
         seeds: for the signal of a factory's networks.
         confirm: real steps that the model and every remedy are trained for, instead of ten.
@@ -232,7 +232,13 @@ class Steps:
         Raises:
             ConfigError: it reaches the original's parameters from elsewhere than the original.
         """
-        output = self.batch.output(model)
+        try:
+            output = self.batch.output(model)
+        except GradscapeError:
+            raise
+        except Exception as error:  # of any kind: hooks may miss what a copy has not
+            made = type(model).__name__
+            raise ConfigError(f"{made}: the copy that is trained fails: {first_line(error)}") from error
         if self.own is None:
             value = self.batch.loss(self.loss, output)
         else:

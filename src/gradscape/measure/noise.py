@@ -35,8 +35,8 @@ def noise(model: nn.Module, loss: Loss | None, batches: Any, *, bn: Statistics =
 
     Args:
         model: a module in any mode; parameters that are frozen take no part.
-        loss: loss(output, y), loss(output), or loss(output, dict) in turn: the mean over a batch's samples.
-            None for a model whose output has a `loss`.
+        loss: loss(output, y), loss(output), or loss(output, dict) in turn, or loss(model, batch): the mean
+            over a batch's samples. None for a model whose output has a `loss`.
         batches: K ≥ 2 of B samples each: a list of (x, y), x or dicts, or a DataLoader, of which one pass is
             kept; 10 or more tell the scale well. Those of another size than the first are left out.
         bn: whether BatchNorm takes each batch's own statistics, as in training, or the running ones.

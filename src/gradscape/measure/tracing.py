@@ -146,9 +146,18 @@ def blame(stack: list[Running], model: nn.Module, error: Exception) -> str:
     call = stack[-1]
     given = ", ".join(described(t) for t in tensors(call.given)) or "no tensor"
     where = f"layer {call.name} ({type(call.module).__name__})" if call.name else type(model).__name__
-    wanted = wants(call.module)
+    wanted = wanted_dtype(call) + wants(call.module)
     needs = f" and wants {wanted}; change the batch or the layer" if wanted else ""
     return f"batch: {where} was given {given}{needs}: {with_place(error)}"
+
+
+def wanted_dtype(call: Running) -> str:
+    """The type of a layer's numbers, where it was given others; empty where they agree."""
+    given = next((t.dtype for t in tensors(call.given) if t.is_floating_point()), None)
+    own = next((p.dtype for p in call.module.parameters() if p.is_floating_point()), None)
+    if given is None or own is None or given == own or not wants(call.module):
+        return ""
+    return str(own).removeprefix("torch.") + " "
 
 
 def wants(module: nn.Module) -> str:
