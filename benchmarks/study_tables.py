@@ -31,7 +31,7 @@ def claims(folder: str, whose: str = "the paper's claim") -> Callable[[], str]:
 
 def claims_table(folder: str, whose: str) -> list[str]:
     rows = [
-        (claim["id"], claim["text"], f"**{claim['verdict']}**", numbers(claim))
+        (claim["id"], escaped(claim["text"]), f"**{claim['verdict']}**", escaped(numbers(claim)))
         for claim in result(f"results/{folder}/claims.json")["claims"]
     ]
     return table(("", whose, "here", "measured"), rows)
@@ -40,12 +40,17 @@ def claims_table(folder: str, whose: str) -> list[str]:
 def numbers(claim: dict[str, Any]) -> str:
     """What the parts that decide a claim measured and found; of others, why they are not decided."""
     if claim["verdict"] not in ("holds", "does not hold"):
-        return str(claim["reason"]).replace("|", "\\|")
+        return str(claim["reason"])
     deciding = [part for part in claim["parts"] if part["verdict"] == claim["verdict"]]
-    shown = [f"{part['measured']}: {part['reason']}".replace("|", "\\|") for part in deciding[:SHOWN]]
+    shown = [f"{part['measured']}: {part['reason']}" for part in deciding[:SHOWN]]
     if more := len(deciding) - len(shown):
         shown.append(f"and {more} more like these, of {len(claim['parts'])}")
     return "<br>".join(shown)
+
+
+def escaped(text: str) -> str:
+    """As a cell of a table of Markdown."""
+    return text.replace("|", "\\|")
 
 
 def provenance(folder: str) -> str:
