@@ -159,3 +159,39 @@ def test_two_processes_see_reduced_gradients_before_clipping(tmp_path: Path) -> 
         assert np.allclose(np.sqrt((norms**2).sum(1)), logged, rtol=1e-5)
     assert len(read_jsonl(tmp_path / "rank0.jsonl")) == 1
     assert not (tmp_path / "rank1.jsonl").exists()
+
+
+def test_a_training_that_was_interrupted_can_be_run_again(tmp_path: Path) -> None:
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    from gradscape.integrations.transformers import WatchCallback
+
+    class CtrlC(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == 2:
+                raise KeyboardInterrupt
+
+    model, log = gpt2(), JsonLines(tmp_path / "first.jsonl")
+
+    def cell(*callbacks: Any) -> None:
+        arguments = TrainingArguments(
+            str(tmp_path),
+            report_to="none",
+            use_cpu=True,
+            num_train_epochs=1,
+            per_device_train_batch_size=4,
+            save_strategy="no",
+            disable_tqdm=True,
+        )
+        Trainer(model, arguments, train_dataset=texts(), callbacks=list(callbacks)).train()
+
+    first, second = WatchCallback(sinks=[log]), WatchCallback()
+    with pytest.raises(KeyboardInterrupt):
+        cell(first, CtrlC())
+    cell(second)
+    assert first.flow is not None
+    assert second.flow is not None
+    assert first.flow.closed
+    assert "when another watch of the model began" in first.flow.history().notes[-1]
+    assert [row["step"] for row in read_jsonl(tmp_path / "first.jsonl")] == [0, 1]  # written as it ended
+    assert len(second.flow.history().steps) == 6

@@ -452,3 +452,130 @@ def test_a_model_under_watch_is_copied_and_saved_without_our_hooks(tmp_path: Pat
     assert torch.equal(loaded(X), model(X))
     assert flow.activations.counts.total() == len("01234")  # only the model's own pass was read
     assert len(flow.history().activations.steps) == len(before.steps)
+
+
+# Passes of no step, calls that are many, and passes that cannot be read --------------------------------
+
+
+def stepped(model: nn.Module, between: Callable[[nn.Module], object] = lambda _: None) -> Watch:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    flow = gs.watch(model, optimizer, activations=True)
+    for _ in range(3):
+        between(model)
+        optimizer.zero_grad()
+        cross_entropy(model(X), Y).backward()
+        optimizer.step()
+    return flow
+
+
+def evaluated(model: nn.Module) -> list[Tensor]:
+    model.eval()
+    found = [model(100 * X) for _ in range(20)]
+    model.train()
+    return found
+
+
+def saliency(model: nn.Module) -> None:
+    x = (100 * X).requires_grad_()
+    torch.autograd.grad(model(x).sum(), x)
+
+
+KEPT: list[Tensor] = []
+BETWEEN: dict[str, Callable[[nn.Module], object]] = {
+    "evaluation that forgets no_grad": evaluated,
+    "evaluation whose outputs are kept": lambda model: KEPT.extend(evaluated(model)[:1]),
+    "evaluation whose outputs are all kept": lambda model: KEPT.extend(evaluated(model)),
+    "gradients by the input": saliency,
+    "parts called by themselves": lambda model: model[:2](100 * X),
+    "vmap": lambda model: torch.func.vmap(model)(100 * X),
+}
+
+
+@pytest.mark.parametrize("name", BETWEEN)
+def test_passes_that_no_step_uses_are_of_no_row(name: str) -> None:
+    plain = outputs(stepped(net()))
+    seen = outputs(flow := stepped(net(), BETWEEN[name]))
+    KEPT.clear()
+    assert seen.layers == plain.layers
+    assert np.array_equal(seen.second_moment, plain.second_moment)
+    vmapped = ("passes within torch.func (vmap, grad, …) are not read",) if name == "vmap" else ()
+    assert flow.history().notes == vmapped
+
+
+def test_a_loss_over_many_kept_passes_has_them_all() -> None:
+    """As of a policy gradient: a rollout's log-probabilities are summed, then comes the backward pass."""
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    flow = gs.watch(model, optimizer, activations=True)
+    with torch.no_grad():
+        expected = [square(model[0](scale * X)) for scale in range(1, 6)]
+    sum(cross_entropy(model(scale * X), Y) for scale in range(1, 6)).backward()
+    optimizer.step()
+    seen = outputs(flow)
+    labels = ["0", *(f"0 (call {call})" for call in range(2, 6))]
+    assert np.allclose([seen.second_moment[0, seen.layers.index(label)] for label in labels], expected)
+
+
+class Loop(nn.Module):
+    """A recurrent network, written as a loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell, self.head = nn.RNNCell(6, 8), nn.Linear(8, 3)
+
+    def states(self, x: Tensor, steps: int = 100) -> list[Tensor]:
+        h, found = x.new_zeros(len(x), 8), []
+        for _ in range(steps):
+            h = self.cell(x, h)
+            found.append(h)
+        return found
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.states(x)[-1])
+        return out
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_of_many_calls_of_a_module_some_are_read_and_said_to_be(whole: bool) -> None:
+    model = Loop()
+    with torch.no_grad():
+        expected = [square(h) for h in model.states(X)]
+    forward = (lambda model, x: model(x)) if whole else (lambda model, x: model.head(model.states(x)[-1]))
+    flow = run(model, steps=1, forward=forward)
+    seen = outputs(flow)
+    calls = [*range(1, 9), 16, 32, 64]
+    labels = ["cell", *(f"cell (call {call})" for call in calls[1:])]
+    assert seen.layers == ("input", *labels, "head")
+    assert np.allclose(seen.second_moment[0, 1:-1], [expected[call - 1] for call in calls], rtol=1e-6)
+    assert flow.history().notes == (
+        "of a module's calls in a pass after the 8th the 16th, 32nd, … alone are read",
+    )
+
+
+def test_layers_called_past_their_hooks_are_named() -> None:
+    class Past(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net[1:](self.net[0].forward(x))
+
+    assert run(Past()).history().notes == (
+        "outputs of net.0 are not seen: nothing calls these modules as such",
+    )
+
+
+def test_a_model_compiled_after_the_watch_is_noted() -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    flow = gs.watch(model, optimizer, activations=True)
+    model.compile(backend="eager")
+    for _ in range(2):
+        optimizer.zero_grad()
+        cross_entropy(model(X), Y).backward()
+        optimizer.step()
+    (note,) = flow.history().notes
+    assert note.startswith("no layer's output was seen: the model was compiled after the watch began")
+    assert len(flow.history().steps) == 2

@@ -95,13 +95,14 @@ class Activations:
                 if name == "input":
                     now.setdefault(name, values)
                     self.know(name, kind, width)
-                else:
+                elif is_read(calls[name] + count):
                     label = numbered(name, calls[name] + count)
                     now[label] = values
                     self.know(label, kind, width)
             calls += piece.calls
             piece.taken, piece.readings = True, []
             piece.forget()
+        self.thinned |= any(count > CALLS for count in calls.values())
         if now:
             self.passes.append(now)
         self.reached, self.rerun, self.forward = {}, [], None
@@ -187,11 +188,11 @@ class Activations:
         self.counts[name] += 1
         if not piece.readings and not self.size:
             self.read_input(call, piece)
-        reading = self.reading(call, local(values), read=is_read(self.counts[name]))
-        if reading is None:
-            self.thinned = True
-            return
-        piece.readings.append((name, piece.calls[name], *reading))
+        # Of the whole model's passes some may be of no step: they do not count for one another.
+        count = piece.calls[name] if root.name == "" else self.counts[name]
+        reading = self.reading(call, local(values), read=is_read(count))
+        if reading is not None:
+            piece.readings.append((name, piece.calls[name], *reading))
         if in_backward():
             self.rerun.append(piece)
             self.arrived(piece)

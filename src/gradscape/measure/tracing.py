@@ -59,6 +59,8 @@ class Hook:
         self.act, self.measures = act, unseen.get()
 
     def __call__(self, *arguments: Any) -> None:
+        if torch.compiler.is_compiling():  # compiled code runs no Python
+            return
         if self.measures or not unseen.get():
             self.act(*arguments)
 
@@ -110,8 +112,7 @@ class Trace:
 
     def before(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, positional: Any, named: Any) -> None:
-            if not torch.compiler.is_compiling():  # compiled code runs no Python
-                self.stack.append(Running(name, module, (*positional, *named.values())))
+            self.stack.append(Running(name, module, (*positional, *named.values())))
 
         return hook
 
