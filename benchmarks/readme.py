@@ -115,6 +115,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "example": sweep_tables.example,
         "faults": sweep_tables.faults,
         "integrity": sweep_tables.integrity,
+        "integrity-others": sweep_tables.integrity_others,
         "sweep-growth": sweep_tables.growth,
     },
 }
