@@ -8,10 +8,12 @@ task when one worker is killed.)
 from __future__ import annotations
 
 import multiprocessing as mp
+import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -48,18 +50,25 @@ class Processes(Supervised):
         self.running: dict[Worker, Task] = {}
         self.idle: list[Worker] = []
         self.bell, self.ring = mp.Pipe(duplex=False)
+        if os.name == "posix":
+            os.set_blocking(self.ring.fileno(), False)
         self.closing = False
         self.supervisor = threading.Thread(target=self.supervise, name="supervisor", daemon=True)
         self.supervisor.start()
 
     def submit(self, name: str, job: Any) -> Future[Any]:
         future = super().submit(name, job)
-        self.ring.send(None)
+        self.wake()
         return future
+
+    def wake(self) -> None:
+        """Ring; where thousands of rings are unheard, the next would wait for who may have gone."""
+        with suppress(BlockingIOError):
+            self.ring.send(None)
 
     def close(self) -> None:
         self.closing = True
-        self.ring.send(None)
+        self.wake()
         self.supervisor.join()
 
     def supervise(self) -> None:
