@@ -235,7 +235,7 @@ def test_train_runs_resumes_and_reports_itself(capsys: pytest.CaptureFixture[str
     assert main([*command, "--threads", "1"]) == 0
     said = capsys.readouterr()
     assert "test accuracy" in said.out
-    assert "[1/1] vgg08+bn lr 0.01 batch 25 seed 0: accuracy" in said.err
+    assert "[1/1] vgg08+bn nowhere lr 0.01 batch 25 seed 0: accuracy" in said.err
     record = RunFolder(tmp_path / "run").record()
     assert record.config["optim"]["lr"] == 0.01
     assert len(record.epochs) == record.config["epochs"] == 2  # the flag overrides the file

@@ -83,7 +83,7 @@ def from_wandb(place: Path) -> dict[str, Found]:
             if kind == "run":
                 name = record.run.display_name
                 assert found.setdefault(name, run) is run  # not another file's
-                assert name.endswith(f"-{record.run.run_id}")
+                assert record.run.run_id == f"gradscape-{name.rpartition('-')[2]}"
                 run.group = record.run.run_group
                 run.state = (list(record.run.tags) or [""])[0]
                 run.parameters |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
