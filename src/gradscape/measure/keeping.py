@@ -43,9 +43,9 @@ class Kept:
         except OSError as error:
             raise StoreError(f"cannot write {path}: {error.strerror}; give another file") from error
         for number, line in enumerate(lines[1:], start=2):
+            if (values := without_checksum(line)) is None:
+                raise StoreError(f"{path}: line {number} is damaged; delete the file")
             with decoding(path, "delete the file"):
-                if (values := without_checksum(line)) is None:
-                    raise ValueError(f"line {number}: its checksum does not hold")
                 self.points[tuple(values.pop("at"))] = values
 
     def add(self, key: Key, values: Mapping[str, Any]) -> None:
