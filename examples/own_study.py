@@ -1,4 +1,4 @@
-"""A study of your own: is ReLU better than tanh in a VGG14 without BatchNorm?
+"""A study of your own: is ReLU better than tanh in a VGG08 without BatchNorm?
 
 gradscape reproduce examples/own_study.py:STUDY
 """
@@ -21,7 +21,7 @@ from gradscape.study.reproduction import Reproduction
 # How far it is cut down; `--preset`, `--data` and `--seeds` choose.
 PRESETS = {
     "quick": Preset(
-        data="digits", epochs=3, shrink=5, train=400, valid=75, augment=False, measures=6, curvature=0,
+        data="digits", epochs=4, shrink=5, train=400, valid=75, augment=False, measures=6, curvature=0,
         landscape=0, keep_every=0, seeds=2, key_seeds=2, why="to run in seconds",
     )
 }  # fmt: skip
@@ -32,7 +32,7 @@ def roles(preset: Preset, data: DataConfig) -> dict[str, RunConfig]:
     """What each run is for → its configuration at seed 0."""
     return {
         name: RunConfig(
-            net=NetConfig(depth=14, norm="none", activation=name),
+            net=NetConfig(depth=8, norm="none", activation=name),
             data=data,
             batch_size=100 // preset.shrink,
             epochs=preset.epochs,
@@ -67,7 +67,7 @@ def tables(study: StudyRecord) -> list[Table]:
 def claims(study: StudyRecord) -> list[Claim]:
     evidence = (
         beats(study, "relu", "tanh", "train", "ReLU − tanh"),
-        trains(study, "relu", "VGG14 with ReLU"),
+        trains(study, "relu", "VGG08 with ReLU"),
     )
     text = "With ReLU the network trains, and its training accuracy is higher than with tanh."
     return [Claim("A1", "ReLU is better", text, "of our own", evidence)]
@@ -79,7 +79,7 @@ def answer(study: StudyRecord, found: Sequence[Claim]) -> list[str]:
 
 STUDY = Reproduction(
     name="activations",
-    title="Is ReLU better than tanh in a VGG14 without BatchNorm?",
+    title="Is ReLU better than tanh in a VGG08 without BatchNorm?",
     presets=PRESETS,
     roles=roles,
     key=("relu",),

@@ -223,7 +223,7 @@ def test_dry_run_lists_runs_with_estimates_and_writes_nothing(
     monkeypatch.chdir(tmp_path)
     assert main(["reproduce", "--dry-run", "--seeds", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 15
+    assert len(lines) == 16
     assert lines[-1].startswith("15 runs, about ")
     assert all(line.endswith((" s", " min", " h")) for line in lines[:-1])
     assert not list(tmp_path.iterdir())

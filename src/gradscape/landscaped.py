@@ -160,7 +160,7 @@ class LandscapeRecord:
     seconds: float
     complete: bool
     notes: tuple[str, ...]
-    error_n: int = 0
+    error_n: int
 
     @property
     def dims(self) -> int:
@@ -268,8 +268,6 @@ class LandscapeRecord:
         known = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
         for name in ("loss", "error", "lengths", "middle"):
             known[name] = as_array(known[name])
-        if not known.get("error_n"):  # from before it was told how many parts an error is over
-            known["error"] = np.full_like(known["error"], np.nan)
         known["measured"] = np.array(known["measured"], dtype=bool)
         known["metrics"] = {name: as_array(rows) for name, rows in known["metrics"].items()}
         known["axes"] = tuple(map(as_array, known["axes"]))

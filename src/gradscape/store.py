@@ -101,6 +101,14 @@ ASKED: Mapping[str, Any] = {
     "notes": list[str],
     "roles": Mapping[str, list[str]],
 }
+ASKED_OF_A_SWEEP: Mapping[str, Any] = {
+    "looks": int,
+    "base": Mapping[str, Any],
+    "equal_updates": bool,
+    "scale_lr": str,
+    "axes": list[str],
+    "points": Mapping[str, Mapping[str, bool | int | float | str | None]],
+}
 
 T = TypeVar("T")
 Flows = Literal["all", "last"]
@@ -514,6 +522,8 @@ class StudyFolder:
         values = read_json(path)
         with decoding(path):
             require_types(values, ASKED, ("study", "preset", "roles"))
+            if values["study"] == "sweep":
+                require_sweep(values)
             for identity in identities(values["roles"]):
                 if not IDENTITY.fullmatch(identity):
                     raise ValueError(f"{identity!r} names no run")
@@ -604,6 +614,18 @@ def load(folder: str | Path) -> StudyRecord:
         >>> study.of("vgg38-bn")[0].curve("valid_accuracy")
     """
     return StudyFolder(Path(folder)).record()
+
+
+def require_sweep(asked: Mapping[str, Any]) -> None:
+    """Refuse what was asked of a sweep where it lacks something, or a point has no value for an axis.
+
+    Raises:
+        ValueError: names it.
+    """
+    require_types(asked, ASKED_OF_A_SWEEP, ("axes", "points"))
+    for label, point in asked["points"].items():
+        if absent := [field for field in asked["axes"] if field not in point]:
+            raise ValueError(f"the point {label!r} has no {absent[0]}")
 
 
 def identities(roles: Mapping[str, Iterable[str]]) -> list[str]:

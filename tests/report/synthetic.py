@@ -131,6 +131,7 @@ def landscape(loss: Values, path: Path | None = None, **changes: Any) -> Landsca
         "precision": "fp32",
         "parameters": 1_000,
         "samples": 500,
+        "error_n": 500,
         "check": None,
         "path": path,
         "convexity": None,

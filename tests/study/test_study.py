@@ -139,9 +139,9 @@ def test_a_run_that_cannot_go_on_is_named_and_the_others_are_reported(
     assert "Traceback" not in err
     record = load(tmp_path)
     assert record.runs[config.identity].state == "failed"
-    assert "cannot write" in record.runs[config.identity].status["error"]
-    assert [run.state for run in record.runs.values()].count("done") == 6
-    assert "failed after 1 of 3 epochs" in (tmp_path / "report" / "index.html").read_text()
+    assert "Not a directory" in record.runs[config.identity].status["error"]
+    assert [run.state for run in record.runs.values()].count("done") == 7
+    assert "failed after 0 of 3 epochs" in (tmp_path / "report" / "index.html").read_text()
     victim.checkpoints.unlink()  # the cure
     again = run_small(tmp_path)
     _, err = again.communicate(timeout=300)

@@ -15,7 +15,7 @@ import gradscape as gs
 from cases import TINY
 from gradscape.errors import ConfigError
 from gradscape.measure.step_smoothness import step_smoothness
-from gradscape.records import EpochRecord, RunRecord, StepSmoothness
+from gradscape.records import RunRecord, StepSmoothness
 from gradscape.store import RunFolder
 
 SMALL = gs.RunConfig(
@@ -88,11 +88,7 @@ def test_what_is_not_finite_is_kept_as_such() -> None:
     assert math.isnan(replace(measure, distances=(0.0, 0.0)).beta)
 
 
-def test_records_from_before_have_none(tmp_path: Path) -> None:
-    record, _ = trained(SMALL, tmp_path)
-    values = record.epochs[0].to_dict()
-    del values["smoothness"]
-    assert EpochRecord.from_dict(values) == record.epochs[0]
+def test_fewer_than_none_are_refused() -> None:
     with pytest.raises(ConfigError, match="smoothness_every: -1 is not possible; give 0 or more steps"):
         replace(SMALL, smoothness_every=-1)
 
