@@ -24,10 +24,10 @@ from gradscape.config import RunConfig
 from gradscape.data import load_images
 from gradscape.executors.face import Report
 from gradscape.executors.local import Processes
-from gradscape.intervals import interval
 from gradscape.machine import cores
 from gradscape.records import RunRecord
 from gradscape.report.style import DPI, LOOKS, styled
+from gradscape.stats.student_t import interval
 from gradscape.store import RunFolder
 from gradscape.study.batchnorm import BASELINES, BATCHNORM
 from gradscape.study.work import PRELOAD

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradscape.errors import GradscapeError
-from gradscape.intervals import Interval, interval, mass_beyond, mass_within, share, student_t
-from gradscape.paired import compare
+from gradscape.stats.paired import compare
+from gradscape.stats.student_t import Interval, interval, mass_beyond, mass_within, share, student_t
 
 # Two-sided 95 %: Abramowitz & Stegun, table 26.10.
 KNOWN = {

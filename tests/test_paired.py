@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradscape.errors import ConfigError, GradscapeError
-from gradscape.intervals import interval, mass_beyond, student_t
-from gradscape.paired import Difference, compare, holm, look_level, planned_looks
+from gradscape.stats.paired import Difference, compare, holm, look_level, planned_looks
+from gradscape.stats.student_t import interval, mass_beyond, student_t
 
 stats = pytest.importorskip("scipy.stats")
 NUMBERS = st.floats(-1, 1).map(lambda value: round(value, 6))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradscape.errors import ConfigError
-from gradscape.ranks import RankCorrelation, rank_correlation, rank_difference, spearman
+from gradscape.stats.rank_correlation import RankCorrelation, rank_correlation, rank_difference, spearman
 
 SMALL = st.integers(-4, 4).map(float)  # many ties
 PAIRS = st.lists(st.tuples(SMALL, SMALL), min_size=2, max_size=12)

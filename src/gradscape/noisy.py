@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradscape.arrays import Values, plain_value, plain_values
-from gradscape.intervals import student_t
+from gradscape.stats.student_t import student_t
 from gradscape.words import counted
 
 if TYPE_CHECKING:

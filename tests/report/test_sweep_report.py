@@ -9,13 +9,13 @@ import pytest
 
 from cases import tiny
 from gradscape.errors import ConfigError
-from gradscape.paired import compare, holm, look_level
 from gradscape.records import GradientFlow, StudyRecord
 from gradscape.report.build import build
 from gradscape.report.comparisons import comparisons, undecided
 from gradscape.report.page import ROWS
 from gradscape.report.points import points
 from gradscape.report.runs import standing
+from gradscape.stats.paired import compare, holm, look_level
 from gradscape.store import StudyFolder
 from gradscape.study.run import rebuild
 from gradscape.study.sweep_report import PARTS, answer, claims, tables

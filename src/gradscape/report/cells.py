@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
-from gradscape.intervals import Interval, interval
 from gradscape.records import StudyRecord
 from gradscape.report.runs import Final, counted, ended, final, members, window
 from gradscape.report.tables import bracketed
+from gradscape.stats.student_t import Interval, interval
 
 BRACKET = "The bracket is the standard deviation over those epochs in units of the last digit"
 

@@ -1,6 +1,6 @@
 """Claims and the evidence for them: rules in words, numbers per seed, and a verdict that follows.
 
-A rule is one of `above`, `below` and `equivalent`. All decide as `gradscape.paired` does and share its
+A rule is one of `above`, `below` and `equivalent`. All decide as `gradscape.stats.paired` does and share its
 refusals: a single seed claims nothing, nor do a few seeds that are all equal; a run that is missing leaves
 the verdict open (deciding on the seeds at hand would reward stopping at a good moment); and where a network
 that a claim compares does no better than guessing, the claim is not testable.
@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gradscape.intervals import ROUNDING, Interval, interval
-from gradscape.paired import ERROR, Difference, compare, holm
+from gradscape.stats.paired import ERROR, Difference, compare, holm
+from gradscape.stats.student_t import ROUNDING, Interval, interval
 
 Verdict = Literal["holds", "does not hold", "undecided", "not testable", "not measured"]
 ONE_SEED = "n = 1: one seed claims nothing"

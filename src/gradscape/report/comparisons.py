@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from gradscape.paired import ERROR, Difference, compare, holm, look_level, planned_looks
 from gradscape.records import StudyRecord
 from gradscape.report.points import Point, Value, axes_of, named, points, shown
 from gradscape.report.runs import BRIEF, beats_guessing, standing
+from gradscape.stats.paired import ERROR, Difference, compare, holm, look_level, planned_looks
 
 LOST = ("diverged", "stopped", "failed")  # no further seed makes up for such a run
 
@@ -76,8 +76,8 @@ def undecided(study: StudyRecord, fewest: int, most: int) -> list[Comparison]:
     """The comparisons for which another seed should be run, each of the two points one.
 
     Looked at after every seed from `fewest` to `most`, at the level that makes up for looking so often:
-    `gradscape.paired.look_level`. A comparison with a run that diverged, failed or was stopped is left out:
-    no further seed decides it.
+    `gradscape.stats.paired.look_level`. A comparison with a run that diverged, failed or was stopped is
+    left out: no further seed decides it.
 
     Args:
         study: a sweep.

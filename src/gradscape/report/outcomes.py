@@ -12,13 +12,13 @@ from statistics import fmean
 
 import numpy as np
 
-from gradscape.intervals import ENOUGH, at_least, share
-from gradscape.paired import ERROR
 from gradscape.records import WEIGHT_KINDS, StudyRecord
 from gradscape.report.claims import Evidence, Verdict, above, differences, equivalent
 from gradscape.report.figures import Flows
 from gradscape.report.panels import flows
 from gradscape.report.runs import ended, final, guesses, guessing, together, unfinished, window
+from gradscape.stats.paired import ERROR
+from gradscape.stats.student_t import ENOUGH, at_least, share
 
 TINY = 2.0**-149  # smallest positive float32: what a gradient of exactly 0 counts as under a logarithm
 

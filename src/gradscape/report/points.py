@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from gradscape.intervals import Interval, interval
 from gradscape.records import RunRecord, StudyRecord
 from gradscape.report.runs import final, members
+from gradscape.stats.student_t import Interval, interval
 
 TIE = " / "  # between the fields of one axis, and between their values
 Value = float | int | str | bool | None

@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from statistics import fmean
 
-from gradscape.intervals import interval
 from gradscape.records import StudyRecord
 from gradscape.report.claims import Claim, differences, in_words
 from gradscape.report.noises import slopes
 from gradscape.report.outcomes import finals
 from gradscape.report.runs import joined
 from gradscape.report.scale_free import scales
+from gradscape.stats.student_t import interval
 from gradscape.study.controls_names import BASE, CONTROLS, NORMED, PLAIN, decays, larger
 
 

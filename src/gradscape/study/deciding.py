@@ -52,8 +52,8 @@ def run_until_decided(
     """Run a sweep, then seeds more of the points whose comparisons are undecided; returns the page's path.
 
     After every seed each comparison is looked at, at a level that makes up for looking so often
-    (`gradscape.paired.look_level`): the chance to ever see a difference where there is none stays 5 % for
-    each. Where `study.seeds_at_most` is 0 the sweep is run and no seed added.
+    (`gradscape.stats.paired.look_level`): the chance to ever see a difference where there is none stays
+    5 % for each. Where `study.seeds_at_most` is 0 the sweep is run and no seed added.
 
     Args:
         study, folder, execution: see `gradscape.study.run.execute`, which says what is raised.

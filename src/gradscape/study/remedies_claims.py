@@ -6,9 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gradscape.intervals import percent
-from gradscape.paired import look_level
-from gradscape.ranks import (
+from gradscape.records import StudyRecord
+from gradscape.report.claims import Claim, Evidence, Verdict, above, differences
+from gradscape.report.equal_loss import AT_EQUAL_LOSS, smoother, testable
+from gradscape.report.outcomes import TINY, beats, finals, oftener, trains
+from gradscape.report.runs import ended, joined, together, unfinished
+from gradscape.stats.paired import look_level
+from gradscape.stats.rank_correlation import (
     FEWEST,
     RankCorrelation,
     RankDifference,
@@ -17,11 +21,7 @@ from gradscape.ranks import (
     rank_difference,
     told,
 )
-from gradscape.records import StudyRecord
-from gradscape.report.claims import Claim, Evidence, Verdict, above, differences
-from gradscape.report.equal_loss import AT_EQUAL_LOSS, smoother, testable
-from gradscape.report.outcomes import TINY, beats, finals, oftener, trains
-from gradscape.report.runs import ended, joined, together, unfinished
+from gradscape.stats.student_t import percent
 from gradscape.study.remedies_names import BOTH, HE, PAIRS, PLAIN, REMEDIES
 from gradscape.study.remedies_numbers import (
     SIGNAL,

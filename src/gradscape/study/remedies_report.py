@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from gradscape.intervals import share
 from gradscape.records import Start, StudyRecord
 from gradscape.report.basins import landscape_figures, landscapes, width
 from gradscape.report.build import ReportParts
@@ -18,6 +17,7 @@ from gradscape.report.runs import beats_guessing, ended, joined, members, seeds_
 from gradscape.report.smoothing import line_figure
 from gradscape.report.tables import Table
 from gradscape.report.tested import accuracies
+from gradscape.stats.student_t import share
 from gradscape.study.remedies_answer import answer
 from gradscape.study.remedies_claims import MOMENTS, claims, correlation
 from gradscape.study.remedies_names import BOTH, HE, NORMED, PLAIN, REMEDIES

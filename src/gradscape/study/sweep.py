@@ -15,10 +15,10 @@ from gradscape.errors import ConfigError, brief, cut, nearest
 from gradscape.files import replace_bytes
 from gradscape.flags import nested
 from gradscape.options import MOST_RUNS, MOST_SEEDS, checked, require
-from gradscape.paired import planned_looks
 from gradscape.plain_yaml import read_values, to_yaml
 from gradscape.printing import say
 from gradscape.records import StudyRecord
+from gradscape.stats.paired import planned_looks
 from gradscape.study.axes import (
     Axis,
     Condition,

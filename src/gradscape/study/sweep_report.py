@@ -10,8 +10,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from gradscape.intervals import interval, percent
-from gradscape.paired import ERROR
 from gradscape.records import StudyRecord
 from gradscape.report.axes import axis_figure
 from gradscape.report.build import ReportParts
@@ -24,6 +22,8 @@ from gradscape.report.heat import heat_figure
 from gradscape.report.points import Point, axes_of, exactly, named, points, ranked, shown
 from gradscape.report.runs import BRIEF, counted, joined, seeds_in_words, standing, window
 from gradscape.report.tables import Table
+from gradscape.stats.paired import ERROR
+from gradscape.stats.student_t import interval, percent
 
 PAIRS = 3  # heat maps, at most
 NAMED = 5  # points whose runs are not done, in words, at most

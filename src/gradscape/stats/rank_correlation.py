@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscape.errors import ConfigError
-from gradscape.intervals import LEVEL, percent
+from gradscape.stats.student_t import LEVEL, percent
 
 Floats = NDArray[np.float64]
 Numbers = Sequence[float] | Floats

@@ -13,7 +13,7 @@ from statistics import stdev
 from typing import Any, Literal
 
 from gradscape.errors import ConfigError
-from gradscape.intervals import LEVEL, ROUNDING, interval, mass_beyond, percent
+from gradscape.stats.student_t import LEVEL, ROUNDING, interval, mass_beyond, percent
 
 Order = Literal["higher", "lower", "undecided"]
 ERROR = 1 - LEVEL  # probability of a wrong decision where there is no difference, over all looks together

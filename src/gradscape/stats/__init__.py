@@ -1,0 +1,1 @@
+"""Statistics of few seeds: intervals, paired comparisons, rank correlation."""
