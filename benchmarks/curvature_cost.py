@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import gradscape as gs
+from gradscape._machine import cores
 from gradscape.curved import CurvatureRecord
-from gradscape.machine import cores
 from gradscape.measure.objective import Objective
 from gradscape.measure.products import Products
 from gradscape.nets import vgg

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from gradscape._machine import cores
 from gradscape.config import RunConfig
-from gradscape.machine import cores
 from gradscape.report.style import DPI, INK, LOOKS, styled
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.cost import dummy_step, macs_per_image, run_bytes

@@ -23,8 +23,8 @@ from curvature_cost import NETWORKS, Problem
 from torch.nn import functional as F
 
 import gradscape as gs
+from gradscape._machine import cores
 from gradscape.landscaped import LandscapeRecord
-from gradscape.machine import cores
 from gradscape.measure.objective import Objective
 from gradscape.measure.plane import random_plane
 from gradscape.measure.surface import Walker

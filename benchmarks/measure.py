@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from gradscape.machine import cores
+from gradscape._machine import cores
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -20,11 +20,11 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
+from gradscape._machine import cores
 from gradscape.config import RunConfig
 from gradscape.data import load_images
 from gradscape.executors.face import Report
 from gradscape.executors.local import Processes
-from gradscape.machine import cores
 from gradscape.records import RunRecord
 from gradscape.report.style import DPI, LOOKS, styled
 from gradscape.stats.student_t import interval

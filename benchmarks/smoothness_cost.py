@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
+from gradscape._machine import cores
 from gradscape.config import DataConfig, RunConfig
-from gradscape.machine import cores
 from gradscape.net_config import NetConfig
 from gradscape.study.cost import dummy_step
 from gradscape.train.loop import DIRECTIONS

@@ -23,8 +23,8 @@ import torch
 from loops import Loop, Round, Task
 from tables import training
 
+from gradscape._machine import cores
 from gradscape.config import RunConfig
-from gradscape.machine import cores
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.cost import macs_per_image
 from gradscape.study.packing import images_per_second

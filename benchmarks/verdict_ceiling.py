@@ -17,8 +17,8 @@ import numpy as np
 from sklearn.ensemble import GradientBoostingClassifier
 from verdicts import LOOKED_AT, Case, score, watched
 
+from gradscape._machine import cores
 from gradscape.history import FlowHistory
-from gradscape.machine import cores
 from measure import RESULTS, write
 
 SEEDS = 5

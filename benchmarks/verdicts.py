@@ -30,8 +30,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import gradscape as gs
+from gradscape._machine import cores
 from gradscape.history import FlowHistory
-from gradscape.machine import cores
 from gradscape.measure.watch import Watch
 from gradscape.train.process import prepare_process
 from measure import RESULTS, write

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import gradscape as gs
-from gradscape.machine import cores
+from gradscape._machine import cores
 from gradscape.nets import vgg
 from gradscape.train.process import prepare_process
 from measure import spread, write

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gradscape._printing import heard_or_not, say, silence
 from gradscape.config import RunConfig, from_dict, read_config, to_dict
 from gradscape.errors import ConfigError, GradscapeError, brief, nearest
 from gradscape.flags import (
@@ -25,7 +26,6 @@ from gradscape.flags import (
 )
 from gradscape.measuring import add_measures
 from gradscape.options import MOST_IMAGES, MOST_NUMBERS, MOST_SEEDS, MOST_WORKERS
-from gradscape.printing import heard_or_not, say, silence
 from gradscape.running import add_study_flags, run_study, say_verdicts
 from gradscape.seeing import STUDY_FOLDER, add_seeing
 from gradscape.sweeping import add_sweep
@@ -185,8 +185,8 @@ def train(values: argparse.Namespace) -> None:
     images = load_images(
         config.data.name, values.data_root, download=values.download, mirrors=tuple(values.mirror) or None
     )
+    from gradscape._machine import cores
     from gradscape.executors.face import Event
-    from gradscape.machine import cores
     from gradscape.study.console import ProgressView
     from gradscape.train.loop import train_run
     from gradscape.train.process import prepare_process

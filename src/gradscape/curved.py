@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradscape._text import counted
 from gradscape.arrays import Values, plain_values
-from gradscape.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,11 +14,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from gradscape._text import plain
 from gradscape.errors import StoreError
 from gradscape.files import reading, require_file, there
 from gradscape.heads import Numbers, open_heads
 from gradscape.store import RunFolder, StudyFolder, identities
-from gradscape.words import plain
 
 STATES = ("pending", "running", "done", "diverged", "failed", "stopped")
 OVER = ("done", "diverged", "failed", "stopped")  # nothing more comes, unless a command is given again

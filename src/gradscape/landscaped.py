@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gradscape._text import counted
 from gradscape.arrays import Values, plain_value, plain_values
 from gradscape.errors import ConfigError
-from gradscape.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscape.words import literal
+from gradscape._text import literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gradscape._printing import say
 from gradscape.errors import ConfigError
 from gradscape.flags import (
     add_execution_flags,
@@ -19,7 +20,6 @@ from gradscape.flags import (
     seconds,
 )
 from gradscape.options import MOST_IMAGES
-from gradscape.printing import say
 
 if TYPE_CHECKING:
     from gradscape.curved import CurvatureRecord
@@ -315,7 +315,7 @@ def draw_landscapes(values: argparse.Namespace, records: Mapping[str, LandscapeR
 
 def subject(values: argparse.Namespace, target: str) -> Subject:
     """The network and images that the flags name; all cores at work."""
-    from gradscape.machine import cores
+    from gradscape._machine import cores
     from gradscape.subject import Source, subject_of
     from gradscape.train.process import prepare_process
 

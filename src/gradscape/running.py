@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gradscape._printing import heard_or_not
+from gradscape._text import plain
 from gradscape.config import RunConfig
 from gradscape.errors import ConfigError, nearest
 from gradscape.flags import add_execution_flags, count, number, seconds
 from gradscape.options import MOST_WORKERS
-from gradscape.printing import heard_or_not
-from gradscape.words import plain
 
 if TYPE_CHECKING:
     from gradscape.store import StudyFolder
@@ -68,7 +68,7 @@ def add_study_flags(command: argparse.ArgumentParser) -> None:
 
 def run_study(plan: Plan, values: argparse.Namespace, run: Callable[[StudyFolder, Execution], Path]) -> None:
     """Run what is missing of a study, or list it."""
-    from gradscape.machine import cores
+    from gradscape._machine import cores
     from gradscape.store import StudyFolder
     from gradscape.study.run import Execution
 

@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gradscape._text import plain
 from gradscape.errors import ConfigError, RunFailed
 from gradscape.flags import path, place
-from gradscape.words import plain
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

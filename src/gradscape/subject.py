@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
+from gradscape._text import counted
 from gradscape.config import RunConfig
 from gradscape.data import STATISTICS, ImageSet, load_images, split
 from gradscape.data.batches import eval_batches
@@ -23,7 +24,6 @@ from gradscape.measure.signal import made
 from gradscape.store import ENDED, RunFolder, epoch_of
 from gradscape.train.process import find_device
 from gradscape.train.state import TrainState, section
-from gradscape.words import counted
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gradscape._printing import say
 from gradscape.config import RunConfig
 from gradscape.errors import ConfigError
 from gradscape.flags import Parser, add_config_flags, count, path, require_folder
 from gradscape.options import MOST_SEEDS
 from gradscape.plain_yaml import read_values
-from gradscape.printing import say
 from gradscape.running import add_study_flags, run_study
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gradscape._text import counted
 from gradscape.arguments import typed
 from gradscape.curved import CurvatureRecord, Ends, LayerCurvature, Stability
 from gradscape.errors import ConfigError, brief
@@ -21,7 +22,6 @@ from gradscape.measure.probes import spectrum, trace
 from gradscape.measure.products import Matrix, Products, room
 from gradscape.measure.stability import stability
 from gradscape.measure.subjects import plain
-from gradscape.words import counted
 
 MOST = 100  # products for the eigenvalues, and as many more for each that is wanted
 BASIS = 120  # Lanczos vectors that are kept, where there is room for them

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gradscape._text import counted
 from gradscape.arguments import typed
 from gradscape.errors import ConfigError, brief, cut, nearest
 from gradscape.landscaped import LandscapeRecord
@@ -26,7 +27,6 @@ from gradscape.measure.planning import KINDS, Asked, Directions, plan
 from gradscape.measure.sampling import shuffled, taken_apart
 from gradscape.measure.surface import Crew, Metric, NormStatistics, Value, Walker
 from gradscape.measure.survey import checked_between, convex, followed, surface
-from gradscape.words import counted
 
 STATISTICS = ("running", "batch", "recalibrated")
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, SequentialSampler
 
+from gradscape._text import counted
 from gradscape.errors import ConfigError, brief
 from gradscape.measure.as_found import AsFound, standing_in
 from gradscape.measure.batches import Batch, Loss, unwrapped
@@ -24,7 +25,6 @@ from gradscape.measure.leaves import leaves, refuse_own, told_of_backward
 from gradscape.measure.subjects import listed, plain
 from gradscape.measure.tracing import Trace, layer_kind, unwatched
 from gradscape.measure.untouched import random_state, refuse
-from gradscape.words import counted
 
 Statistics = Literal["batch", "running"]
 CACHED = 50  # samples whose activations stay in a processor's cache

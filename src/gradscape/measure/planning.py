@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from gradscape._text import counted
 from gradscape.arrays import Values
 from gradscape.errors import ConfigError
 from gradscape.measure.curvature import Clock, eigenvalues, normal_like
@@ -23,7 +24,6 @@ from gradscape.measure.plane import (
     trajectory_plane,
 )
 from gradscape.measure.products import Products
-from gradscape.words import counted
 
 Directions = Literal["filter", "layer", "gaussian", "hessian", "gradient"]
 KINDS = ("filter", "layer", "gaussian", "hessian", "gradient")

@@ -16,8 +16,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from gradscape._machine import memory_free
 from gradscape.errors import ConfigError
-from gradscape.machine import memory_free
 from gradscape.measure.batches import Batch
 from gradscape.measure.jacobian import twice_differentiable
 from gradscape.measure.leaves import told_of_backward

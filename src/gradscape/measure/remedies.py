@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from gradscape._text import counted
 from gradscape.errors import ConfigError, GradscapeError, first_line
 from gradscape.measure.batches import Batch, unwrapped
 from gradscape.measure.copying import copied
@@ -27,7 +28,6 @@ from gradscape.measure.rebuilding import NormAfter, norm_for, put
 from gradscape.measure.skips import add_skips, skip_modules, traced
 from gradscape.measure.tracing import layer_kind, layers_in_order
 from gradscape.measure.untouched import random_state
-from gradscape.words import counted
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from gradscape._text import counted
 from gradscape.arrays import Values
 from gradscape.errors import ConfigError
 from gradscape.landscaped import Check, Convexity, Path
@@ -21,7 +22,6 @@ from gradscape.measure.plane import Plane, Trajectory
 from gradscape.measure.planning import LOOSE, Asked
 from gradscape.measure.products import Products
 from gradscape.measure.surface import Crew, Metric, Value, Walker
-from gradscape.words import counted
 
 EVERY = 5.0  # seconds from one report to the next
 

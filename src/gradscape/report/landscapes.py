@@ -13,13 +13,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from gradscape._text import literal
 from gradscape.arrays import Values
 from gradscape.errors import ConfigError
 from gradscape.files import write_bytes
 from gradscape.landscaped import LandscapeRecord, filled, is_uneven, levels_for
 from gradscape.report.figures import add_legend, panel
 from gradscape.report.style import INK, LOOKS, styled
-from gradscape.words import literal
 
 COLOURS = "viridis"  # rises evenly in lightness: its order survives in grey
 PANEL, TALL = 3.4, 3.4  # inches of one of several panels

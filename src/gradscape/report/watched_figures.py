@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
+from gradscape._text import literal
 from gradscape.diagnosis import Diagnosis
 from gradscape.history import FlowHistory
 from gradscape.report.figures import Figure, gradient_flow, panel
 from gradscape.report.style import styled
-from gradscape.words import literal
 
 LIGHT, DARK = "#fdfdfd", "#14171a"  # on a map, whatever the page's theme
 LINES = 12  # of all steps, in the panel of flow lines

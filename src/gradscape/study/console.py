@@ -12,12 +12,12 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from gradscape._printing import Forgiving
+from gradscape._text import plain
 from gradscape.config import RunConfig
 from gradscape.executors.face import Event
-from gradscape.printing import Forgiving
 from gradscape.records import Progress, RunRecord
 from gradscape.study.cost import duration, run_macs
-from gradscape.words import plain
 
 PLAIN_EVERY = 15.0  # seconds between two plain progress lines of one run
 

@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+from gradscape._machine import memory_free
 from gradscape.config import RunConfig
 from gradscape.errors import ConfigError
-from gradscape.machine import memory_free
 from gradscape.study.cost import dummy_step, run_bytes
 from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.graph import WARM_UP, advance

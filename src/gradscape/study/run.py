@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gradscape._machine import cores
 from gradscape.config import RunConfig
 from gradscape.data import load_images
 from gradscape.errors import ConfigError, RunFailed
 from gradscape.executors.face import Executor, Tell
 from gradscape.files import refuse_link
-from gradscape.machine import cores
 from gradscape.records import Progress
 from gradscape.report.build import build
 from gradscape.store import ENDED, StudyFolder

@@ -10,13 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from gradscape._printing import say
 from gradscape.config import RunConfig, from_dict, to_dict
 from gradscape.errors import ConfigError, brief, cut, nearest
 from gradscape.files import replace_bytes
 from gradscape.flags import nested
 from gradscape.options import MOST_RUNS, MOST_SEEDS, checked, require
 from gradscape.plain_yaml import read_values, to_yaml
-from gradscape.printing import say
 from gradscape.records import StudyRecord
 from gradscape.stats.paired import planned_looks
 from gradscape.study.axes import (

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from gradscape._text import counted
 from gradscape.errors import ConfigError
 from gradscape.version import __version__
-from gradscape.words import counted
 
 # Options of mallopt(3), from malloc.h.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4

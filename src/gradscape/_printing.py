@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
-from gradscape.words import plain
+from gradscape._text import plain
 
 # ValueError: the stream was closed.
 FAILURES = (OSError, ValueError)
