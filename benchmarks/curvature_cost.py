@@ -25,10 +25,10 @@ from torch.nn import functional as F
 
 import gradscape as gs
 from gradscape._machine import cores
-from gradscape.curved import CurvatureRecord
 from gradscape.measure.objective import Objective
 from gradscape.measure.products import Products
 from gradscape.nets import vgg
+from gradscape.records.curvature import CurvatureRecord
 from gradscape.train.process import prepare_process
 from measure import RESULTS, spread, write
 

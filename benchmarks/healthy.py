@@ -36,9 +36,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 import gradscape as gs
-from gradscape.history import FlowHistory
 from gradscape.measure.batches import Batch
 from gradscape.measure.view import TABLES
+from gradscape.records.gradients import FlowHistory
 from gradscape.train.process import prepare_process
 from measure import write
 

@@ -25,7 +25,7 @@ import numpy as np
 from gradscape.config import RunConfig
 from gradscape.data import load_images
 from gradscape.errors import StoreError
-from gradscape.records import EpochRecord, GradientFlow
+from gradscape.records.run import EpochRecord, GradientFlow
 from gradscape.store import Checkpoint, RunFolder, StudyFolder
 from gradscape.study.plan import ask
 from gradscape.study.sweep import Study

@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 
 import gradscape as gs
-from gradscape.records import RunRecord
+from gradscape.records.run import RunRecord
 from gradscape.store import ENDED
 from measure import machine, spread
 

@@ -25,7 +25,7 @@ from gradscape.config import RunConfig
 from gradscape.data import load_images
 from gradscape.executors.face import Report
 from gradscape.executors.local import Processes
-from gradscape.records import RunRecord
+from gradscape.records.run import RunRecord
 from gradscape.report.style import DPI, LOOKS, styled
 from gradscape.stats.student_t import interval
 from gradscape.store import RunFolder

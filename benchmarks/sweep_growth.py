@@ -24,7 +24,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from gradscape.cli import main as command
 from gradscape.executors.face import Executor, Report, Tell
 from gradscape.executors.local import Processes
-from gradscape.records import EpochRecord, GradientFlow, RunRecord
+from gradscape.records.run import EpochRecord, GradientFlow, RunRecord
 from gradscape.report.style import DPI, INK, LOOKS, styled
 from gradscape.store import RunFolder, StudyFolder
 from gradscape.study.console import ProgressView

@@ -18,7 +18,7 @@ from sklearn.ensemble import GradientBoostingClassifier
 from verdicts import LOOKED_AT, Case, score, watched
 
 from gradscape._machine import cores
-from gradscape.history import FlowHistory
+from gradscape.records.gradients import FlowHistory
 from measure import RESULTS, write
 
 SEEDS = 5

@@ -31,8 +31,8 @@ from torch.nn.functional import cross_entropy
 
 import gradscape as gs
 from gradscape._machine import cores
-from gradscape.history import FlowHistory
 from gradscape.measure.watch import Watch
+from gradscape.records.gradients import FlowHistory
 from gradscape.train.process import prepare_process
 from measure import RESULTS, write
 

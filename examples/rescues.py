@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from gradscape.config import DataConfig, RunConfig
 from gradscape.net_config import NetConfig
-from gradscape.records import StudyRecord
+from gradscape.records.run import StudyRecord
 from gradscape.report.build import ReportParts
 from gradscape.report.cells import averaged, beside_paper, beside_paper_headings, seeds_ended
 from gradscape.report.claims import Claim

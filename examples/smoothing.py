@@ -9,7 +9,7 @@ gradscape reproduce examples/smoothing.py:STUDY --seeds 5
 from collections.abc import Sequence
 
 from gradscape.config import DataConfig, RunConfig
-from gradscape.records import StudyRecord
+from gradscape.records.run import StudyRecord
 from gradscape.report.build import ReportParts
 from gradscape.report.cells import ours, seeds_ended
 from gradscape.report.claims import Claim, in_words

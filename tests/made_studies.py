@@ -8,7 +8,7 @@ from typing import Any
 
 from cases import tiny
 from gradscape.config import RunConfig
-from gradscape.records import EpochRecord, GradientFlow, StepSmoothness
+from gradscape.records.run import EpochRecord, GradientFlow, StepSmoothness
 from gradscape.store import RunFolder, StudyFolder
 
 LAYERS = ("entry.weight", "entry.bias", "norm.weight", "linear.weight")

@@ -17,7 +17,7 @@ from cases import TINY, digits, tiny
 from gradscape.cli import main
 from gradscape.errors import StoreError
 from gradscape.files import read_json, write_json
-from gradscape.records import Curvature, GradientNoise, Start
+from gradscape.records.run import Curvature, GradientNoise, Start
 from gradscape.store import Checkpoint, RunFolder, StudyFolder, load
 from gradscape.study.drive import missing
 from gradscape.train.loop import train_run

@@ -17,7 +17,7 @@ from cases import TINY, tiny
 from gradscape._printing import Forgiving, say
 from gradscape.executors.face import Event
 from gradscape.files import read_json
-from gradscape.records import Progress
+from gradscape.records.run import Progress
 from gradscape.study.console import ProgressView
 from made_studies import ask, epoch, put, results
 

@@ -18,7 +18,7 @@ import pytest
 from cases import TINY, tiny
 from gradscape.errors import Busy, StoreError
 from gradscape.glance import Glances
-from gradscape.records import UNREAD, EpochRecord, GradientFlow, GradientNoise, StepSmoothness
+from gradscape.records.run import UNREAD, EpochRecord, GradientFlow, GradientNoise, StepSmoothness
 from gradscape.store import Checkpoint, Flows, RunFolder, StudyFolder, load, write_json
 
 

@@ -22,9 +22,9 @@ from gradscape.flags import (
 from gradscape.options import MOST_IMAGES
 
 if TYPE_CHECKING:
-    from gradscape.curved import CurvatureRecord
-    from gradscape.landscaped import LandscapeRecord
-    from gradscape.smoothed import SmoothnessRecord
+    from gradscape.records.curvature import CurvatureRecord
+    from gradscape.records.landscape import LandscapeRecord
+    from gradscape.records.smoothness import SmoothnessRecord
     from gradscape.subject import Subject
 
 

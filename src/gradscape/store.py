@@ -64,8 +64,8 @@ from gradscape.files import (
     write_bytes,
     write_json,
 )
-from gradscape.landscaped import LandscapeRecord
-from gradscape.records import (
+from gradscape.records.landscape import LandscapeRecord
+from gradscape.records.run import (
     UNREAD,
     Curvature,
     EpochRecord,

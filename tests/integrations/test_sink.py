@@ -17,9 +17,9 @@ import torch
 
 import gradscape as gs
 from gradscape.errors import ConfigError, StoreError
-from gradscape.history import FlowHistory
 from gradscape.integrations.jsonl import JsonLines, read_jsonl
 from gradscape.integrations.sink import Row, Sink, rows
+from gradscape.records.gradients import FlowHistory
 from small_nets import mlp, train
 
 

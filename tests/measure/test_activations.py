@@ -16,9 +16,9 @@ from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 import gradscape as gs
-from gradscape.activations import ActivationHistory
-from gradscape.history import FlowHistory
 from gradscape.measure.watch import Watch
+from gradscape.records.activations import ActivationHistory
+from gradscape.records.gradients import FlowHistory
 
 X = torch.randn(12, 6, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(12) % 3

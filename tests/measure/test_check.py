@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import gradscape as gs
-from gradscape.checked import EFFECTS, UNMOVED
 from gradscape.errors import ConfigError
+from gradscape.records.check import EFFECTS, UNMOVED
 
 
 def batch() -> tuple[Tensor, Tensor]:

@@ -16,7 +16,6 @@ from torch.nn.functional import cross_entropy, ctc_loss, mse_loss
 from torch.utils.data import DataLoader, TensorDataset
 
 from exact import dense_gauss_newton, dense_hessian
-from gradscape.curved import Spectrum
 from gradscape.errors import ConfigError
 from gradscape.measure import products as products_module
 from gradscape.measure.curvature import curvature
@@ -24,6 +23,7 @@ from gradscape.measure.lanczos import extremes
 from gradscape.measure.objective import Objective
 from gradscape.measure.probes import spectrum, trace
 from gradscape.measure.products import Products
+from gradscape.records.curvature import Spectrum
 
 
 class Tied(nn.Module):

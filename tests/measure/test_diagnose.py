@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import gradscape as gs
-from gradscape.diagnosis import VERDICTS, Diagnosis
 from gradscape.errors import ConfigError
 from gradscape.measure.diagnose import Limits
+from gradscape.records.diagnosis import VERDICTS, Diagnosis
 
 
 def batch() -> tuple[Tensor, Tensor]:

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gradscape as gs
-from gradscape.diagnosis import GRADES, Diagnosis
-from gradscape.history import FlowHistory, OptimizerFacts
 from gradscape.measure.advice import HIGHER, LOWER
+from gradscape.records.diagnosis import GRADES, Diagnosis
+from gradscape.records.gradients import FlowHistory, OptimizerFacts
 
 ADAM = OptimizerFacts("Adam", 1e-3, 1e-8, None, (), plain=False)
 SGD = OptimizerFacts("SGD", 0.1, None, 0.9, (), plain=True)

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
 import gradscape as gs
-from gradscape.diagnosis import Diagnosis
+from gradscape.records.diagnosis import Diagnosis
 
 CLASSES, WIDTH = 5, 32
 Optimizers = Callable[[nn.Module], list[Optimizer]]

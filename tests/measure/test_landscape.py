@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradscape.errors import ConfigError, StoreError
-from gradscape.landscaped import LandscapeRecord
 from gradscape.measure.landscape import landscape
 from gradscape.nets import Layers, vgg
+from gradscape.records.landscape import LandscapeRecord
 
 torch.manual_seed(0)
 X, Y = torch.randn(60, 3, 16, 16), torch.arange(60) % 10

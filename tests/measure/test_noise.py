@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from gradscape.errors import ConfigError
 from gradscape.measure import noise as noise_module
 from gradscape.measure.noise import noise
-from gradscape.noisy import NoiseRecord, student_t
+from gradscape.records.noise import NoiseRecord, student_t
 
 B = 4
 MEAN = np.array([1.0, -0.5, 0.25, 0.0, 2.0])
@@ -397,5 +397,5 @@ def test_the_record_is_plain_and_draws_itself() -> None:
 
 
 def test_the_record_needs_no_torch() -> None:
-    code = "import sys, gradscape.noisy; assert not {'torch', 'matplotlib'} & set(sys.modules)"
+    code = "import sys, gradscape.records.noise; assert not {'torch', 'matplotlib'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

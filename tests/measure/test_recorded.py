@@ -21,7 +21,7 @@ from gradscape.config import to_dict
 from gradscape.errors import ConfigError
 from gradscape.measure.recorded import UNSIZED, recorded
 from gradscape.net_config import NetConfig
-from gradscape.records import EpochRecord, RunRecord, Start
+from gradscape.records.run import EpochRecord, RunRecord, Start
 from gradscape.store import RunFolder
 from gradscape.train.step import TrainStep
 

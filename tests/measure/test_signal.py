@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from gradscape.errors import ConfigError
 from gradscape.measure.jacobian import singular_values
 from gradscape.measure.signal import signal
-from gradscape.signal import SignalRecord
+from gradscape.records.signal import SignalRecord
 
 WIDTH, DEPTH = 800, 8
 

@@ -22,7 +22,7 @@ from gradscape.errors import ConfigError
 from gradscape.measure.smoothness import smoothness
 from gradscape.measure.watch import watch
 from gradscape.nets import Layers, vgg
-from gradscape.smoothed import Line, SmoothnessRecord
+from gradscape.records.smoothness import Line, SmoothnessRecord
 
 LR = 0.05
 RATES = LR * np.linspace(0.5, 4, 8)

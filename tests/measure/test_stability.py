@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, NAdam, Optimizer, RAdam
 
-from gradscape.curved import Stability
 from gradscape.measure.curvature import curvature
+from gradscape.records.curvature import Stability
 
 LR = 0.01
 X = torch.zeros(1, 1, dtype=torch.float64)

@@ -22,8 +22,8 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 
 import gradscape as gs
 from gradscape.errors import ConfigError
-from gradscape.history import FlowHistory
 from gradscape.measure import steps
+from gradscape.records.gradients import FlowHistory
 
 
 def mlp(seed: int = 0) -> nn.Sequential:

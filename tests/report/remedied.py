@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradscape.records import GradientFlow, RunRecord, StepSmoothness, StudyRecord
+from gradscape.records.run import GradientFlow, RunRecord, StepSmoothness, StudyRecord
 from gradscape.study.remedies_names import REMEDIES
 from gradscape.study.remedies_report import QUESTION
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gradscape.records import EpochRecord, GradientFlow, RunRecord, StudyRecord
+from gradscape.records.run import EpochRecord, GradientFlow, RunRecord, StudyRecord
 
 Setting = Mapping[str, Any]
 RATES = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from gradscape.arrays import Values
-from gradscape.landscaped import LandscapeRecord, Path
-from gradscape.records import (
+from gradscape.records.encoding import Values
+from gradscape.records.landscape import LandscapeRecord, Path
+from gradscape.records.run import (
     Curvature,
     EpochRecord,
     GradientFlow,

@@ -7,7 +7,7 @@ from math import sqrt
 
 import pytest
 
-from gradscape.landscaped import Check
+from gradscape.records.landscape import Check
 from gradscape.report.basins import basins_table, landscape_figures, turning_pages
 
 from . import synthetic

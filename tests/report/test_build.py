@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gradscape.errors import StoreError
-from gradscape.records import StudyRecord
+from gradscape.records.run import StudyRecord
 from gradscape.report.build import build
 from gradscape.report.page import page
 from gradscape.study.batchnorm_report import PARTS

@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import gradscape as gs
-from gradscape.checked import CheckRecord
 from gradscape.errors import StoreError
+from gradscape.records.check import CheckRecord
 from gradscape.report.checked_page import figures, page
 
 

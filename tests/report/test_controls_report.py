@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from gradscape.records import GradientFlow, GradientNoise, RunRecord, StudyRecord
+from gradscape.records.run import GradientFlow, GradientNoise, RunRecord, StudyRecord
 from gradscape.report.claims import ONE_SEED, Claim
 from gradscape.report.noises import slopes, step_noise
 from gradscape.report.scale_free import scales, typical

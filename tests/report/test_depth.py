@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from gradscape.records import RunRecord, Start, StudyRecord
+from gradscape.records.run import RunRecord, Start, StudyRecord
 from gradscape.report.depth import depth_figure
 from gradscape.report.figures import Figure
 

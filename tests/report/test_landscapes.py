@@ -12,8 +12,8 @@ from matplotlib.figure import Figure as Drawing
 from PIL import Image
 
 from gradscape.errors import ConfigError
-from gradscape.landscaped import Check, LandscapeRecord, between
-from gradscape.landscaped import Path as Trajectory
+from gradscape.records.landscape import Check, LandscapeRecord, between
+from gradscape.records.landscape import Path as Trajectory
 from gradscape.report.landscapes import contours, save_animation, save_turning, slices, surfaces
 from gradscape.report.style import styled
 

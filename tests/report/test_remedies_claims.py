@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from gradscape.records import StudyRecord
+from gradscape.records.run import StudyRecord
 from gradscape.report.claims import ONE_SEED, Claim, Evidence
 from gradscape.study.remedies_answer import answer
 from gradscape.study.remedies_claims import claims

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gradscape.records import StudyRecord
+from gradscape.records.run import StudyRecord
 from gradscape.report.build import build
 from gradscape.report.figures import Figure
 from gradscape.report.tables import to_csv, to_latex, to_markdown

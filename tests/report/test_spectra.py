@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gradscape.records import Curvature
+from gradscape.records.run import Curvature
 from gradscape.report.spectra import counted_beyond
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from cases import tiny
 from gradscape.errors import ConfigError
-from gradscape.records import GradientFlow, StudyRecord
+from gradscape.records.run import GradientFlow, StudyRecord
 from gradscape.report.build import build
 from gradscape.report.comparisons import comparisons, undecided
 from gradscape.report.page import ROWS

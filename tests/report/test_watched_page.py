@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import gradscape as gs
-from gradscape.diagnosis import Diagnosis
 from gradscape.errors import StoreError
-from gradscape.history import FlowHistory
+from gradscape.records.diagnosis import Diagnosis
+from gradscape.records.gradients import FlowHistory
 from gradscape.report.watched_figures import figures
 from gradscape.report.watched_page import page
 

@@ -9,7 +9,7 @@ import pytest
 
 from gradscape.config import RunConfig
 from gradscape.errors import ConfigError
-from gradscape.records import EpochRecord, GradientFlow, RunRecord
+from gradscape.records.run import EpochRecord, GradientFlow, RunRecord
 from gradscape.store import StudyFolder
 from gradscape.study import run
 from gradscape.study.deciding import run_until_decided

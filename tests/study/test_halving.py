@@ -12,7 +12,7 @@ from gradscape.config import DataConfig, OptimConfig, RunConfig
 from gradscape.executors.face import Executor, Tell
 from gradscape.executors.local import Processes
 from gradscape.net_config import NetConfig
-from gradscape.records import EpochRecord, GradientFlow, Progress
+from gradscape.records.run import EpochRecord, GradientFlow, Progress
 from gradscape.store import ENDED, StudyFolder
 from gradscape.study.console import ProgressView
 from gradscape.study.drive import drive, missing

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from cases import digits, tiny
 from gradscape.config import OptimConfig
 from gradscape.executors.threads import Threads
-from gradscape.records import RunRecord
+from gradscape.records.run import RunRecord
 from gradscape.store import RunFolder
 from gradscape.study.cost import dummy_step
 from gradscape.study.work import TrainJob, train_job

@@ -9,7 +9,7 @@ import pytest
 
 from cases import TINY, digits
 from gradscape.net_config import NetConfig
-from gradscape.records import EpochRecord
+from gradscape.records.run import EpochRecord
 from gradscape.store import RunFolder
 from gradscape.train.hopeless import hopeless
 from gradscape.train.loop import train_run

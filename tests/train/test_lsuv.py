@@ -19,7 +19,7 @@ from gradscape.data.batches import eval_batches
 from gradscape.measure.batches import Batch
 from gradscape.measure.initialisations import unit_variance
 from gradscape.nets.initialise import initialise
-from gradscape.records import Progress
+from gradscape.records.run import Progress
 from gradscape.store import RunFolder
 from gradscape.train.loop import train_run
 from gradscape.train.networks import scale_lsuv

@@ -15,7 +15,7 @@ import gradscape as gs
 from cases import TINY
 from gradscape.errors import ConfigError
 from gradscape.measure.step_smoothness import step_smoothness
-from gradscape.records import RunRecord, StepSmoothness
+from gradscape.records.run import RunRecord, StepSmoothness
 from gradscape.store import RunFolder
 
 SMALL = gs.RunConfig(

@@ -18,7 +18,7 @@ from gradscape.data import STATISTICS, split
 from gradscape.data.batches import eval_batches
 from gradscape.measure.signal import signal
 from gradscape.net_config import NetConfig
-from gradscape.records import RunRecord, Start
+from gradscape.records.run import RunRecord, Start
 from gradscape.store import RunFolder
 from gradscape.train import loop
 from gradscape.train.moments import measure_start

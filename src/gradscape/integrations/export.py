@@ -17,7 +17,7 @@ from typing import Any
 from gradscape.errors import GradscapeError, StoreError
 from gradscape.glance import Glance, Glances
 from gradscape.integrations.sink import in_one_line
-from gradscape.records import EpochRecord
+from gradscape.records.run import EpochRecord
 from gradscape.store import RunFolder, StudyFolder
 
 

@@ -13,11 +13,11 @@ from typing import Self
 
 import torch
 
-from gradscape.activations import ActivationHistory
 from gradscape.errors import ConfigError, nearest
-from gradscape.history import FlowHistory
 from gradscape.measure.activations import STATISTICS as OUTPUTS
 from gradscape.measure.watch import COLUMNS, Watch
+from gradscape.records.activations import ActivationHistory
+from gradscape.records.gradients import FlowHistory
 
 ALL = (*COLUMNS, "relative_update")
 CHARTS = ("mean_abs", "rms", "relative_update")  # of every statistic a dashboard would draw hundreds

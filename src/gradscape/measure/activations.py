@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gradscape.activations import ActivationHistory
 from gradscape.measure.batches import main_tensor
 from gradscape.measure.containers import tensors
 from gradscape.measure.gradient_norms import local
 from gradscape.measure.subjects import listed, plain
 from gradscape.measure.tracing import Running, layer_kind, numbered
 from gradscape.measure.units import dead_share, moments, saturated_share, unit_axis, unused_share
-from gradscape.signal import WEIGHT_KINDS
+from gradscape.records.activations import ActivationHistory
+from gradscape.records.signal import WEIGHT_KINDS
 
 STATISTICS = ("second_moment", "correlation", "dead", "saturated")
 CALLS = 8  # of a module that are all read; of further ones those whose number is a power of two

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscape.arrays import Values
+from gradscape.records.encoding import Values
 
 Index = tuple[int, ...]
 Mask = NDArray[np.bool_]

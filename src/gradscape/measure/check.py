@@ -14,10 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gradscape.arguments import typed
-from gradscape.checked import EFFECTS, FELL, UNMOVED, CheckRecord, Trial
-from gradscape.diagnosis import Evidence, Finding, gravest_first
 from gradscape.errors import ConfigError, GradscapeError, brief, first_line
-from gradscape.history import FlowHistory
 from gradscape.measure.advice import options, without_contradiction
 from gradscape.measure.as_found import AsFound, standing_in
 from gradscape.measure.batches import Batch, Loss, main_tensor, unwrapped
@@ -31,8 +28,11 @@ from gradscape.measure.signal_rules import signal_findings
 from gradscape.measure.tracing import Trace, layer_kind
 from gradscape.measure.untouched import random_state
 from gradscape.measure.watch import watch
-from gradscape.records import WEIGHT_KINDS
-from gradscape.signal import SignalRecord
+from gradscape.records.check import EFFECTS, FELL, UNMOVED, CheckRecord, Trial
+from gradscape.records.diagnosis import Evidence, Finding, gravest_first
+from gradscape.records.gradients import FlowHistory
+from gradscape.records.run import WEIGHT_KINDS
+from gradscape.records.signal import SignalRecord
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 STEPS = 10

@@ -13,7 +13,6 @@ from torch.optim import Optimizer
 
 from gradscape._text import counted
 from gradscape.arguments import typed
-from gradscape.curved import CurvatureRecord, Ends, LayerCurvature, Stability
 from gradscape.errors import ConfigError, brief
 from gradscape.measure.batches import Loss
 from gradscape.measure.lanczos import Draw, Ritz, extremes
@@ -22,6 +21,7 @@ from gradscape.measure.probes import spectrum, trace
 from gradscape.measure.products import Matrix, Products, room
 from gradscape.measure.stability import stability
 from gradscape.measure.subjects import plain
+from gradscape.records.curvature import CurvatureRecord, Ends, LayerCurvature, Stability
 
 MOST = 100  # products for the eigenvalues, and as many more for each that is wanted
 BASIS = 120  # Lanczos vectors that are kept, where there is room for them

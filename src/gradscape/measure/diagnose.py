@@ -9,10 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from gradscape.activations import ActivationHistory
-from gradscape.diagnosis import Diagnosis, Evidence, Finding, gravest_first
 from gradscape.errors import ConfigError
-from gradscape.history import FlowHistory
 from gradscape.measure.advice import LOWER, Traits, options, without_contradiction
 from gradscape.measure.limits import SOURCES
 from gradscape.measure.limits import Limits as Limits
@@ -21,7 +18,10 @@ from gradscape.measure.rules import findings_of, healthy
 from gradscape.measure.signal_rules import activation_findings
 from gradscape.measure.view import Bools, View, sized
 from gradscape.measure.watch import Watch
-from gradscape.records import RunRecord
+from gradscape.records.activations import ActivationHistory
+from gradscape.records.diagnosis import Diagnosis, Evidence, Finding, gravest_first
+from gradscape.records.gradients import FlowHistory
+from gradscape.records.run import RunRecord
 
 
 def diagnose(watched: Watch | FlowHistory | RunRecord, limits: Limits | None = None) -> Diagnosis:

@@ -1,7 +1,7 @@
 """Gradient flow: what reaches every layer, and what the optimiser makes of it.
 
 The paper's Figures 1 and 2 draw, per layer, the mean of |∂L/∂W|. It is summed here on the device over an
-epoch's mini-batches together with the statistics of `gradscape.records.GradientFlow`; nothing is read
+epoch's mini-batches together with the statistics of `gradscape.records.run.GradientFlow`; nothing is read
 back before `result`.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from gradscape.errors import ConfigError, brief
-from gradscape.records import GradientFlow
+from gradscape.records.run import GradientFlow
 
 NORM_LAYERS = ("BatchNorm", "BatchRenorm", "Algorithm1", "GroupNorm", "LayerNorm", "InstanceNorm", "RMSNorm")
 

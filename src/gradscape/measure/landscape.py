@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from gradscape._text import counted
 from gradscape.arguments import typed
 from gradscape.errors import ConfigError, brief, cut, nearest
-from gradscape.landscaped import LandscapeRecord
 from gradscape.measure.adaptive import levels_of
 from gradscape.measure.batches import Loss
 from gradscape.measure.containers import tensors
@@ -27,6 +26,7 @@ from gradscape.measure.planning import KINDS, Asked, Directions, plan
 from gradscape.measure.sampling import shuffled, taken_apart
 from gradscape.measure.surface import Crew, Metric, NormStatistics, Value, Walker
 from gradscape.measure.survey import checked_between, convex, followed, surface
+from gradscape.records.landscape import LandscapeRecord
 
 STATISTICS = ("running", "batch", "recalibrated")
 

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from gradscape._machine import memory_free
 from gradscape._text import counted
 from gradscape.arguments import typed
-from gradscape.arrays import Values
 from gradscape.errors import ConfigError
 from gradscape.measure.batches import Batch, Loss
 from gradscape.measure.objective import Objective, Statistics
 from gradscape.measure.subjects import named, plain
-from gradscape.noisy import NoiseRecord
+from gradscape.records.encoding import Values
+from gradscape.records.noise import NoiseRecord
 
 KEPT = 0.5  # of the free memory: what gradients may take
 BLOCK = 2**19  # numbers of them that are looked at at once, in float64: 4 MB stay in a processor's cache

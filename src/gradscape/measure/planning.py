@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from gradscape._text import counted
-from gradscape.arrays import Values
 from gradscape.errors import ConfigError
 from gradscape.measure.curvature import Clock, eigenvalues, normal_like
 from gradscape.measure.objective import Objective
@@ -24,6 +23,7 @@ from gradscape.measure.plane import (
     trajectory_plane,
 )
 from gradscape.measure.products import Products
+from gradscape.records.encoding import Values
 
 Directions = Literal["filter", "layer", "gaussian", "hessian", "gradient"]
 KINDS = ("filter", "layer", "gaussian", "hessian", "gradient")

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from gradscape.curved import Estimate, Spectrum
 from gradscape.measure.lanczos import Carry, Draw, Lanczos, Product
+from gradscape.records.curvature import Estimate, Spectrum
 
 
 def signs(draw: Draw) -> Tensor:

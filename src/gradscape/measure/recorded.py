@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gradscape.arrays import Values
-from gradscape.diagnosis import Evidence, Finding
 from gradscape.errors import ConfigError
-from gradscape.history import FlowHistory, OptimizerFacts
-from gradscape.records import RunRecord
+from gradscape.records.diagnosis import Evidence, Finding
+from gradscape.records.encoding import Values
+from gradscape.records.gradients import FlowHistory, OptimizerFacts
+from gradscape.records.run import RunRecord
 
 BEYOND = 2.0  # times the accuracy of guessing: who is above has begun to learn
 WINDOW, SHARE = 5, 3  # epochs at most, of a shorter run its last third: what a final accuracy is the mean of

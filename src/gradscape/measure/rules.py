@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gradscape.diagnosis import Evidence, Finding
 from gradscape.measure.advice import HIGHER, LOWER, Traits, options
 from gradscape.measure.limits import SOURCES
 from gradscape.measure.view import TINY, Bools, View
+from gradscape.records.diagnosis import Evidence, Finding
 
 Rule = Callable[[View, Traits], list[Finding]]
 UNDERFLOW = np.finfo(np.float32).tiny / np.finfo(np.float32).eps

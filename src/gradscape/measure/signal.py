@@ -21,7 +21,7 @@ from gradscape.measure.reading import Layer, Reader, weight_gradient
 from gradscape.measure.tracing import Running, Trace, unwatched
 from gradscape.measure.units import moments
 from gradscape.measure.untouched import random_state, untouched
-from gradscape.signal import Jacobian, SignalRecord
+from gradscape.records.signal import Jacobian, SignalRecord
 
 
 def signal(

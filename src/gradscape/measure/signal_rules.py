@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscape.activations import ActivationHistory
-from gradscape.arrays import Values
-from gradscape.diagnosis import Evidence, Finding
 from gradscape.options import settle
-from gradscape.signal import WEIGHT_KINDS, SignalRecord, over_seeds
+from gradscape.records.activations import ActivationHistory
+from gradscape.records.diagnosis import Evidence, Finding
+from gradscape.records.encoding import Values
+from gradscape.records.signal import WEIGHT_KINDS, SignalRecord, over_seeds
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradscape.arguments import typed
-from gradscape.arrays import Values
 from gradscape.errors import ConfigError, brief
 from gradscape.measure.batches import Loss, described
 from gradscape.measure.next_step import check_optimizer, not_trained, step_per_rate
 from gradscape.measure.objective import Objective, Statistics, norm
-from gradscape.smoothed import Line, SmoothnessRecord
+from gradscape.records.encoding import Values
+from gradscape.records.smoothness import Line, SmoothnessRecord
 
 LOST = 0.01  # share of the shortest move that may be rounded away unsaid
 # Distances ‖Δθ/|θ|‖₂ of the scale-free line: within 0.5 to 2, at which Kwon et al. (2021) train, the

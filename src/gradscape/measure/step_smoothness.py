@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gradscape.measure.batches import Loss
 from gradscape.measure.objective import Objective, norm
 from gradscape.measure.smoothness import along, relative
-from gradscape.records import StepSmoothness
+from gradscape.records.run import StepSmoothness
 
 Direction = Literal["gradient", "step", "relative"]
 MULTIPLES = (0.5, 4.0)  # of the learning rate: the ends of the range of Santurkar et al. (2018), Fig. 4

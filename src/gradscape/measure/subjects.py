@@ -11,9 +11,9 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from gradscape.errors import ConfigError
-from gradscape.history import OptimizerFacts
 from gradscape.measure.gradient_flow import parameters_and_kinds
 from gradscape.measure.gradient_norms import Shards
+from gradscape.records.gradients import OptimizerFacts
 
 # Attributes that nothing but a wrapper has: torch.compile, FSDP1, checkpoint_wrapper, Fabric.
 INNER = re.compile(r"\b(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)(?:\.|$)")

@@ -11,9 +11,7 @@ import numpy as np
 import torch
 
 from gradscape._text import counted
-from gradscape.arrays import Values
 from gradscape.errors import ConfigError
-from gradscape.landscaped import Check, Convexity, Path
 from gradscape.measure.adaptive import Index, interpolated, lattice, refine, scale_of
 from gradscape.measure.curvature import Clock, Report, eigenvalues, normal_like
 from gradscape.measure.keeping import Kept
@@ -22,6 +20,8 @@ from gradscape.measure.plane import Plane, Trajectory
 from gradscape.measure.planning import LOOSE, Asked
 from gradscape.measure.products import Products
 from gradscape.measure.surface import Crew, Metric, Value, Walker
+from gradscape.records.encoding import Values
+from gradscape.records.landscape import Check, Convexity, Path
 
 EVERY = 5.0  # seconds from one report to the next
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscape.arrays import Values
-from gradscape.diagnosis import Evidence
-from gradscape.history import FlowHistory, OptimizerFacts
 from gradscape.measure.limits import LEAST, SOURCES, Limits
-from gradscape.records import WEIGHT_KINDS
+from gradscape.records.diagnosis import Evidence
+from gradscape.records.encoding import Values
+from gradscape.records.gradients import FlowHistory, OptimizerFacts
+from gradscape.records.run import WEIGHT_KINDS
 
 Bools = NDArray[np.bool_]
 TINY = 1e-30

@@ -23,7 +23,6 @@ from torch.optim import Optimizer
 
 from gradscape.arguments import typed
 from gradscape.errors import ConfigError, first_line
-from gradscape.history import FlowHistory
 from gradscape.measure.activations import Activations, in_backward, is_compiled
 from gradscape.measure.gradient_norms import STATISTICS, local, norms
 from gradscape.measure.readings import Readings, scaled_down
@@ -40,6 +39,7 @@ from gradscape.measure.subjects import (
     unwrapped,
 )
 from gradscape.measure.tracing import Running, Trace
+from gradscape.records.gradients import FlowHistory
 
 SMALL = 1_000_000  # parameters: a model of no more is read at every step
 BUDGET = 0.015  # of the time: what reading a larger one may take,

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from gradscape.arrays import Values
-from gradscape.landscaped import LandscapeRecord
-from gradscape.records import StudyRecord
+from gradscape.records.encoding import Values
+from gradscape.records.landscape import LandscapeRecord
+from gradscape.records.run import StudyRecord
 from gradscape.report.build import Page
 from gradscape.report.cells import seeds_ended, with_interval
 from gradscape.report.figures import Figure, panel, write_across

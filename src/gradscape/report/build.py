@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradscape.files import make_folder, make_inner, sweep_parts, write_bytes
-from gradscape.records import StudyRecord
+from gradscape.records.run import StudyRecord
 from gradscape.report.claims import Claim
 from gradscape.report.figures import Figure, render
 from gradscape.report.page import page

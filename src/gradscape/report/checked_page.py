@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure as Drawing
 
 from gradscape.arguments import typed
-from gradscape.arrays import Values
-from gradscape.checked import CheckRecord, Trial
+from gradscape.records.check import CheckRecord, Trial
+from gradscape.records.encoding import Values
+from gradscape.records.signal import SignalRecord
 from gradscape.report.figures import Figure, panel
 from gradscape.report.style import styled
 from gradscape.report.verdict_page import rendered, written
-from gradscape.signal import SignalRecord
 
 
 @typed()

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import LogLocator, NullLocator
 
 from gradscape.config import DATASETS
-from gradscape.records import RunRecord, StudyRecord
+from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.figures import (
     Flows,
     add_legend,

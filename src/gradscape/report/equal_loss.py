@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from gradscape.records import RunRecord, StepSmoothness, StudyRecord
+from gradscape.records.run import RunRecord, StepSmoothness, StudyRecord
 from gradscape.report.claims import Evidence, below, differences
 from gradscape.report.outcomes import averaged, open_runs
 from gradscape.report.runs import ended, guesses, task, together

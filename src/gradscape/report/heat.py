@@ -13,7 +13,7 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
 
-from gradscape.arrays import Values
+from gradscape.records.encoding import Values
 from gradscape.report.figures import SHADES, panel, write_across
 from gradscape.report.legible import LETTER, longest, make_room, name_across, name_up
 from gradscape.report.points import Point, Value, in_order, ordered, shown

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from gradscape._text import literal
-from gradscape.arrays import Values
 from gradscape.errors import ConfigError
 from gradscape.files import write_bytes
-from gradscape.landscaped import LandscapeRecord, filled, is_uneven, levels_for
+from gradscape.records.encoding import Values
+from gradscape.records.landscape import LandscapeRecord, filled, is_uneven, levels_for
 from gradscape.report.figures import add_legend, panel
 from gradscape.report.style import INK, LOOKS, styled
 

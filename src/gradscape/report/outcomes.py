@@ -12,7 +12,7 @@ from statistics import fmean
 
 import numpy as np
 
-from gradscape.records import WEIGHT_KINDS, StudyRecord
+from gradscape.records.run import WEIGHT_KINDS, StudyRecord
 from gradscape.report.claims import Evidence, Verdict, above, differences, equivalent
 from gradscape.report.figures import Flows
 from gradscape.report.panels import flows

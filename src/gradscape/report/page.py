@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from gradscape.records import RunRecord, StudyRecord
+from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.claims import Claim, Evidence, multiplicity
 from gradscape.report.figures import Figure
 from gradscape.report.inline import inline_svg

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from gradscape.records import RunRecord, StudyRecord
+from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.figures import Figure, Flows, Series, curves, gradient_flow
 from gradscape.report.runs import counted, guessing, joined, members, said, seeds_in_words
 from gradscape.report.style import LOOKS, Look

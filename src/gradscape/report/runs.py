@@ -10,7 +10,7 @@ from functools import cache
 from statistics import fmean, stdev
 
 from gradscape.config import DATASETS
-from gradscape.records import RunRecord, StudyRecord
+from gradscape.records.run import RunRecord, StudyRecord
 
 LAST = 5  # epochs, of 100, that the paper's tables average over
 SHARE = 3  # a shorter run is averaged over its last third at most: before that it is still learning

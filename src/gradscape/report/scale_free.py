@@ -12,7 +12,7 @@ from statistics import fmean
 
 import numpy as np
 
-from gradscape.records import EpochRecord, RunRecord, StudyRecord
+from gradscape.records.run import EpochRecord, RunRecord, StudyRecord
 from gradscape.report.figures import Figure, Series, draw_series, panel, round_ticks
 from gradscape.report.outcomes import log10
 from gradscape.report.panels import not_done, titled

@@ -13,7 +13,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullLocator
 
-from gradscape.records import RunRecord, StepSmoothness, StudyRecord
+from gradscape.records.run import RunRecord, StepSmoothness, StudyRecord
 from gradscape.report.claims import Evidence, below, differences
 from gradscape.report.figures import Figure, add_legend, panel, write_across
 from gradscape.report.panels import not_done, titled

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from matplotlib.ticker import LogLocator, NullLocator
 
-from gradscape.records import Curvature, StudyRecord
+from gradscape.records.run import Curvature, StudyRecord
 from gradscape.report.cells import seeds_ended, with_interval
 from gradscape.report.claims import Evidence, below, differences
 from gradscape.report.figures import Figure, add_legend, panel, write_across

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gradscape.records import StudyRecord
+from gradscape.records.run import StudyRecord
 from gradscape.report.cells import seeds_ended, spread
 from gradscape.report.runs import ended
 from gradscape.report.tables import Table

@@ -9,9 +9,9 @@ from typing import Any
 from markupsafe import Markup
 
 from gradscape._text import counted
-from gradscape.diagnosis import Diagnosis
 from gradscape.errors import StoreError
 from gradscape.files import replace_bytes
+from gradscape.records.diagnosis import Diagnosis
 from gradscape.report.figures import Figure, render
 from gradscape.report.inline import inline_svg
 from gradscape.report.page import environment

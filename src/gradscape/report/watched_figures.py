@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from gradscape._text import literal
-from gradscape.diagnosis import Diagnosis
-from gradscape.history import FlowHistory
+from gradscape.records.diagnosis import Diagnosis
+from gradscape.records.gradients import FlowHistory
 from gradscape.report.figures import Figure, gradient_flow, panel
 from gradscape.report.style import styled
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from gradscape.arguments import typed
-from gradscape.diagnosis import Diagnosis
 from gradscape.errors import ConfigError, brief
-from gradscape.history import FlowHistory
+from gradscape.records.diagnosis import Diagnosis
+from gradscape.records.gradients import FlowHistory
 from gradscape.report.verdict_page import rendered, written
 from gradscape.report.watched_figures import figures
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from gradscape.records import StudyRecord
+from gradscape.records.run import StudyRecord
 from gradscape.report.claims import Claim, above, below, differences
 from gradscape.report.equal_loss import AT_EQUAL_LOSS, testable
 from gradscape.report.equal_loss import smoother as smoother_at_equal_loss

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradscape.records import StudyRecord
+from gradscape.records.run import StudyRecord
 from gradscape.report.runs import members
 
 RATES = ("0.0001", "0.0005", "0.001", "0.005", "0.01", "0.05")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from gradscape.records import StudyRecord
+from gradscape.records.run import StudyRecord
 from gradscape.report.basins import basins_table, landscape_figures, turning_pages
 from gradscape.report.build import Page, ReportParts
 from gradscape.report.cells import averaged, beside_paper, beside_paper_headings, ours, seeds_ended, spread

@@ -16,7 +16,7 @@ from gradscape._printing import Forgiving
 from gradscape._text import plain
 from gradscape.config import RunConfig
 from gradscape.executors.face import Event
-from gradscape.records import Progress, RunRecord
+from gradscape.records.run import Progress, RunRecord
 from gradscape.study.cost import duration, run_macs
 
 PLAIN_EVERY = 15.0  # seconds between two plain progress lines of one run

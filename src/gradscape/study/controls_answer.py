@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from statistics import fmean
 
-from gradscape.records import StudyRecord
+from gradscape.records.run import StudyRecord
 from gradscape.report.claims import Claim, differences, in_words
 from gradscape.report.noises import slopes
 from gradscape.report.outcomes import finals

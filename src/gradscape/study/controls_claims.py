@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from gradscape.records import StudyRecord
+from gradscape.records.run import StudyRecord
 from gradscape.report.claims import Claim, Evidence, above, below, differences, equivalent
 from gradscape.report.noises import slopes, unmeasured
 from gradscape.report.outcomes import beats, equals, finals, open_runs

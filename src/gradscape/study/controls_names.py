@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradscape.records import StudyRecord
+from gradscape.records.run import StudyRecord
 from gradscape.report.runs import members
 from gradscape.study.batchnorm_names import batch_label
 

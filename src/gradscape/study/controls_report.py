@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from gradscape.records import GradientNoise, StudyRecord
+from gradscape.records.run import GradientNoise, StudyRecord
 from gradscape.report.axes import axis_figure
 from gradscape.report.build import ReportParts
 from gradscape.report.cells import averaged, ours, seeds_ended, with_interval

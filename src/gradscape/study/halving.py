@@ -8,7 +8,7 @@ from typing import Any
 
 from gradscape.config import RunConfig
 from gradscape.errors import ConfigError
-from gradscape.records import Progress
+from gradscape.records.run import Progress
 from gradscape.store import StudyFolder
 
 REDUCTION = 3  # of the runs that reach a rung one in so many goes on to the next, three times as far

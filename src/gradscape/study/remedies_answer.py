@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradscape.records import StudyRecord
+from gradscape.records.run import StudyRecord
 from gradscape.report.claims import Claim, in_words
 from gradscape.study.remedies_claims import BETA, correlation
 from gradscape.study.remedies_names import BOTH, HE, NORMED, REMEDIES

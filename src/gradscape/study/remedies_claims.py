@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gradscape.records import StudyRecord
+from gradscape.records.run import StudyRecord
 from gradscape.report.claims import Claim, Evidence, Verdict, above, differences
 from gradscape.report.equal_loss import AT_EQUAL_LOSS, smoother, testable
 from gradscape.report.outcomes import TINY, beats, finals, oftener, trains

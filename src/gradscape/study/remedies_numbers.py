@@ -9,7 +9,7 @@ from statistics import fmean, median
 
 import numpy as np
 
-from gradscape.records import RunRecord, StudyRecord
+from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.figures import Flows
 from gradscape.report.outcomes import finals, log10, slope
 from gradscape.report.panels import flows

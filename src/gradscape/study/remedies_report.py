@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from gradscape.records import Start, StudyRecord
+from gradscape.records.run import Start, StudyRecord
 from gradscape.report.basins import landscape_figures, landscapes, width
 from gradscape.report.build import ReportParts
 from gradscape.report.cells import seeds_ended, spread, with_interval

@@ -16,7 +16,7 @@ from typing import Any
 from gradscape.errors import Busy, StoreError
 from gradscape.executors.face import Event, Report, Tell
 from gradscape.files import make_folder, make_inner, write_bytes
-from gradscape.records import RunRecord
+from gradscape.records.run import RunRecord
 from gradscape.store import TENSORS, RunFolder
 from gradscape.study.work import TrainJob, train_job
 

@@ -13,7 +13,7 @@ from gradscape.data import load_images
 from gradscape.errors import ConfigError, RunFailed
 from gradscape.executors.face import Executor, Tell
 from gradscape.files import refuse_link
-from gradscape.records import Progress
+from gradscape.records.run import Progress
 from gradscape.report.build import build
 from gradscape.store import ENDED, StudyFolder
 from gradscape.study.batchnorm import BATCHNORM

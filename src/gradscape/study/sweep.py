@@ -17,7 +17,7 @@ from gradscape.files import replace_bytes
 from gradscape.flags import nested
 from gradscape.options import MOST_RUNS, MOST_SEEDS, checked, require
 from gradscape.plain_yaml import read_values, to_yaml
-from gradscape.records import StudyRecord
+from gradscape.records.run import StudyRecord
 from gradscape.stats.paired import planned_looks
 from gradscape.study.axes import (
     Axis,

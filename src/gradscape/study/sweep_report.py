@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from gradscape.records import StudyRecord
+from gradscape.records.run import StudyRecord
 from gradscape.report.axes import axis_figure
 from gradscape.report.build import ReportParts
 from gradscape.report.cells import plus_minus

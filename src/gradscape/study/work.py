@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gradscape.config import RunConfig
 from gradscape.errors import Busy
 from gradscape.executors.face import Report
-from gradscape.records import RunRecord
+from gradscape.records.run import RunRecord
 from gradscape.store import RunFolder
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from gradscape.config import RunConfig
-from gradscape.records import WEIGHT_KINDS, EpochRecord
+from gradscape.records.run import WEIGHT_KINDS, EpochRecord
 
 PATIENCE = 2  # epochs in a row
 SIGMAS = 3.0  # above guessing, by which an accuracy counts as more than luck

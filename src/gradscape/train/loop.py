@@ -21,7 +21,7 @@ from gradscape.data.batches import DeviceImages, EpochDraw, epoch_draw, eval_bat
 from gradscape.errors import ConfigError, StoreError
 from gradscape.measure.diagnose import diagnose
 from gradscape.measure.step_smoothness import Direction
-from gradscape.records import EpochRecord, Progress, RunRecord, StepSmoothness
+from gradscape.records.run import EpochRecord, Progress, RunRecord, StepSmoothness
 from gradscape.store import ENDED, RunFolder
 from gradscape.train.arithmetic import Arithmetic, decide
 from gradscape.train.draws import own_draws

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gradscape.config import RunConfig
 from gradscape.errors import StoreError, first_line
 from gradscape.measure.gradient_flow import parameters_and_kinds
-from gradscape.records import WEIGHT_KINDS
+from gradscape.records.run import WEIGHT_KINDS
 from gradscape.store import Checkpoint
 from gradscape.train.networks import build_model
 

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from gradscape.data.batches import DeviceImages, EpochDraw, TrainBatches
 from gradscape.measure.gradient_flow import FlowRecorder
 from gradscape.measure.step_smoothness import Direction, step_smoothness
-from gradscape.records import StepSmoothness
+from gradscape.records.run import StepSmoothness
 from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.fuse import fuse
 from gradscape.train.precision import low_precision

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscape.arrays import Values, plain_values
-from gradscape.maps import Scale, draw_map
+from gradscape.records.encoding import Values, plain_values
+from gradscape.records.heatmap import Scale, draw_map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

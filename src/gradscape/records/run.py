@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
-    from gradscape.landscaped import LandscapeRecord
+    from gradscape.records.landscape import LandscapeRecord
 
 WEIGHT_KINDS = ("conv", "linear")
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscape.activations import ActivationHistory
-from gradscape.arrays import Values, plain_values
-from gradscape.maps import Scale, draw_map
-from gradscape.records import WEIGHT_KINDS
+from gradscape.records.activations import ActivationHistory
+from gradscape.records.encoding import Values, plain_values
+from gradscape.records.heatmap import Scale, draw_map
+from gradscape.records.run import WEIGHT_KINDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gradscape.arrays import plain_values
+from gradscape.records.encoding import plain_values
 
 # Every verdict, the gravest first, and its grade: `fail` is a training that does not work, `warn` may well
 # work and deserves a look, `info` is no fault.

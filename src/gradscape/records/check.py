@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from gradscape.diagnosis import Diagnosis
-from gradscape.signal import SignalRecord
+from gradscape.records.diagnosis import Diagnosis
+from gradscape.records.signal import SignalRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradscape._text import counted
-from gradscape.arrays import Values, plain_value, plain_values
+from gradscape.records.encoding import Values, plain_value, plain_values
 from gradscape.stats.student_t import student_t
 
 if TYPE_CHECKING:

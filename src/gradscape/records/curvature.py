@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradscape._text import counted
-from gradscape.arrays import Values, plain_values
+from gradscape.records.encoding import Values, plain_values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

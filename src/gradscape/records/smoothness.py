@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscape._text import counted
-from gradscape.arrays import Values, plain_value, plain_values
+from gradscape.records.encoding import Values, plain_value, plain_values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
