@@ -15,7 +15,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from gradscape import FlowRecorder
-from gradscape.config import RunConfig
+from gradscape.config.run import RunConfig
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.train.process import prepare_process
 from gradscape.train.state import TrainState

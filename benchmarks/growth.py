@@ -22,7 +22,7 @@ import torch
 from matplotlib.figure import Figure
 
 from gradscape._machine import cores
-from gradscape.config import RunConfig
+from gradscape.config.run import RunConfig
 from gradscape.report.style import DPI, INK, LOOKS, styled
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.cost import dummy_step, macs_per_image, run_bytes

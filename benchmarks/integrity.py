@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gradscape.config import RunConfig
+from gradscape.config.run import RunConfig
 from gradscape.data import load_images
 from gradscape.errors import StoreError
 from gradscape.records.run import EpochRecord, GradientFlow

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
-from gradscape.config import RunConfig
+from gradscape.config.run import RunConfig
 from gradscape.data.batches import DeviceImages, EpochDraw, epoch_draw
 from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.fuse import fusing_pays

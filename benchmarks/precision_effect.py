@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 from gradscape._machine import cores
-from gradscape.config import RunConfig
+from gradscape.config.run import RunConfig
 from gradscape.data import load_images
 from gradscape.executors.face import Report
 from gradscape.executors.local import Processes

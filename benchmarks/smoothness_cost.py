@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from gradscape._machine import cores
-from gradscape.config import DataConfig, RunConfig
-from gradscape.net_config import NetConfig
+from gradscape.config.network import NetConfig
+from gradscape.config.run import DataConfig, RunConfig
 from gradscape.study.cost import dummy_step
 from gradscape.train.loop import DIRECTIONS
 from gradscape.train.process import prepare_process

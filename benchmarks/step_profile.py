@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch.nn.functional import conv2d
 
-from gradscape.config import RunConfig
+from gradscape.config.run import RunConfig
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.cost import dummy_step, macs_per_image
 from gradscape.train.arithmetic import decide

@@ -24,7 +24,7 @@ from loops import Loop, Round, Task
 from tables import training
 
 from gradscape._machine import cores
-from gradscape.config import RunConfig
+from gradscape.config.run import RunConfig
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.cost import macs_per_image
 from gradscape.study.packing import images_per_second

@@ -5,8 +5,8 @@ gradscape reproduce examples/own_study.py:STUDY
 
 from collections.abc import Sequence
 
-from gradscape.config import DataConfig, RunConfig
-from gradscape.net_config import NetConfig
+from gradscape.config.network import NetConfig
+from gradscape.config.run import DataConfig, RunConfig
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import ReportParts
 from gradscape.report.cells import ours, seeds_ended

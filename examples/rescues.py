@@ -8,8 +8,8 @@ gradscape reproduce examples/rescues.py:STUDY --preset paper --precision tf32 --
 
 from collections.abc import Sequence
 
-from gradscape.config import DataConfig, RunConfig
-from gradscape.net_config import NetConfig
+from gradscape.config.network import NetConfig
+from gradscape.config.run import DataConfig, RunConfig
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import ReportParts
 from gradscape.report.cells import averaged, beside_paper, beside_paper_headings, seeds_ended

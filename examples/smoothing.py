@@ -8,7 +8,7 @@ gradscape reproduce examples/smoothing.py:STUDY --seeds 5
 
 from collections.abc import Sequence
 
-from gradscape.config import DataConfig, RunConfig
+from gradscape.config.run import DataConfig, RunConfig
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import ReportParts
 from gradscape.report.cells import ours, seeds_ended

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gradscape.config import DataConfig, OptimConfig, RunConfig
+from gradscape.config.network import NetConfig
+from gradscape.config.run import DataConfig, OptimConfig, RunConfig
 from gradscape.data import ImageSet, load_images
-from gradscape.net_config import NetConfig
 
 # A whole run in a second: VGG08 with 4 filters on 60 digits.
 TINY = RunConfig(

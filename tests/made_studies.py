@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cases import tiny
-from gradscape.config import RunConfig
+from gradscape.config.run import RunConfig
 from gradscape.records.run import EpochRecord, GradientFlow, StepSmoothness
 from gradscape.store import RunFolder, StudyFolder
 

@@ -14,10 +14,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradscape.config import DATASETS, DataConfig, OptimConfig, RunConfig, from_dict, read_config, to_dict
+from gradscape.config.network import NetConfig
+from gradscape.config.plain_yaml import read_values, to_yaml
+from gradscape.config.run import DATASETS, DataConfig, OptimConfig, RunConfig, from_dict, read_config, to_dict
 from gradscape.errors import ConfigError
-from gradscape.net_config import NetConfig
-from gradscape.plain_yaml import read_values, to_yaml
 from gradscape.study.sweep import Study
 
 

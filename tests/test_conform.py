@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from gradscape.conform import conforms, require_record, require_types
+from gradscape.config.conform import conforms, require_record, require_types
 from gradscape.records.run import GradientNoise
 
 NOISE = GradientNoise(10, 20, 0.5, 0.25, 3.5, 9.5, 0.2)

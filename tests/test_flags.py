@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gradscape.cli import main, parser
-from gradscape.flags import path
+from gradscape.config.flags import path
 from gradscape.study.axes import axis_in
 
 SWEEP = ["sweep", "--axis", "net.norm=none,batch", "--dry-run"]

@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gradscape.cli import main, parser
-from gradscape.config import RunConfig, read_config
+from gradscape.config.paths import FIELDS
+from gradscape.config.run import RunConfig, read_config
 from gradscape.errors import ConfigError
 from gradscape.study.axes import Axis, axis_in, axis_of, condition_in
-from gradscape.study.fields import FIELDS
 from gradscape.study.sweep import Study
 
 

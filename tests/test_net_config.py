@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from gradscape.config import RunConfig, from_dict, to_dict
+from gradscape.config.network import NetConfig
+from gradscape.config.run import RunConfig, from_dict, to_dict
 from gradscape.errors import ConfigError
-from gradscape.net_config import NetConfig
 from gradscape.train.networks import build_net
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from cases import tiny
-from gradscape.config import RunConfig, to_dict
+from gradscape.config.network import NetConfig
+from gradscape.config.run import RunConfig, to_dict
 from gradscape.errors import ConfigError
 from gradscape.glance import STATES, Glance
-from gradscape.net_config import NetConfig
 from gradscape.overview import (
     SORTS,
     URGENT,

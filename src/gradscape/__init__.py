@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from gradscape.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from gradscape.config import DataConfig, OptimConfig, RunConfig
+    from gradscape.config.network import NetConfig
+    from gradscape.config.run import DataConfig, OptimConfig, RunConfig
     from gradscape.data import load_images
     from gradscape.errors import GradscapeError
     from gradscape.measure.check import check
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from gradscape.measure.noise import noise
     from gradscape.measure.smoothness import smoothness
     from gradscape.measure.watch import watch
-    from gradscape.net_config import NetConfig
     from gradscape.report.checked_page import save_check_page
     from gradscape.report.watched_page import save_page
     from gradscape.store import RunFolder, load
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from gradscape.train.loop import train_run
 
 HOMES = {
-    "DataConfig": "gradscape.config",
+    "DataConfig": "gradscape.config.run",
     "FlowRecorder": "gradscape.measure.gradient_flow",
     "GradscapeError": "gradscape.errors",
-    "NetConfig": "gradscape.net_config",
-    "OptimConfig": "gradscape.config",
-    "RunConfig": "gradscape.config",
+    "NetConfig": "gradscape.config.network",
+    "OptimConfig": "gradscape.config.run",
+    "RunConfig": "gradscape.config.run",
     "RunFolder": "gradscape.store",
     "Study": "gradscape.study.sweep",
     "check": "gradscape.measure.check",

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradscape._printing import heard_or_not, say, silence
-from gradscape.config import RunConfig, from_dict, read_config, to_dict
-from gradscape.errors import ConfigError, GradscapeError, brief, nearest
-from gradscape.flags import (
+from gradscape.config.fields import MOST_IMAGES, MOST_NUMBERS, MOST_SEEDS, MOST_WORKERS
+from gradscape.config.flags import (
     Parser,
     add_config_flags,
     add_execution_flags,
@@ -24,8 +23,9 @@ from gradscape.flags import (
     path,
     require_folder,
 )
+from gradscape.config.run import RunConfig, from_dict, read_config, to_dict
+from gradscape.errors import ConfigError, GradscapeError, brief, nearest
 from gradscape.measuring import add_measures
-from gradscape.options import MOST_IMAGES, MOST_NUMBERS, MOST_SEEDS, MOST_WORKERS
 from gradscape.running import add_study_flags, run_study, say_verdicts
 from gradscape.seeing import STUDY_FOLDER, add_seeing
 from gradscape.sweeping import add_sweep

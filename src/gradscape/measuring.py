@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradscape._printing import say
-from gradscape.errors import ConfigError
-from gradscape.flags import (
+from gradscape.config.fields import MOST_IMAGES
+from gradscape.config.flags import (
     add_execution_flags,
     count,
     number,
@@ -19,7 +19,7 @@ from gradscape.flags import (
     require_folder,
     seconds,
 )
-from gradscape.options import MOST_IMAGES
+from gradscape.errors import ConfigError
 
 if TYPE_CHECKING:
     from gradscape.records.curvature import CurvatureRecord

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from gradscape.config import RunConfig, from_dict
+from gradscape.config.run import RunConfig, from_dict
 from gradscape.errors import ConfigError, nearest
 from gradscape.glance import STATES, Glance
 from gradscape.study.cost import run_macs

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from gradscape._printing import heard_or_not
 from gradscape._text import plain
-from gradscape.config import RunConfig
+from gradscape.config.fields import MOST_WORKERS
+from gradscape.config.flags import add_execution_flags, count, number, seconds
+from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError, nearest
-from gradscape.flags import add_execution_flags, count, number, seconds
-from gradscape.options import MOST_WORKERS
 
 if TYPE_CHECKING:
     from gradscape.store import StudyFolder

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradscape._text import plain
+from gradscape.config.flags import path, place
 from gradscape.errors import ConfigError, RunFailed
-from gradscape.flags import path, place
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

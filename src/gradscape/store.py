@@ -38,9 +38,9 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from filelock import FileLock, Timeout
 
-from gradscape.arguments import fitted, typed
-from gradscape.config import RunConfig, from_dict, to_dict
-from gradscape.conform import require_record, require_types
+from gradscape.config.arguments import fitted, typed
+from gradscape.config.conform import require_record, require_types
+from gradscape.config.run import RunConfig, from_dict, to_dict
 from gradscape.errors import ConfigError, StoreError
 from gradscape.files import (
     AGAIN,

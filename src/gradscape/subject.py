@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
 from gradscape._text import counted
-from gradscape.config import RunConfig
+from gradscape.config.run import RunConfig
 from gradscape.data import STATISTICS, ImageSet, load_images, split
 from gradscape.data.batches import eval_batches
 from gradscape.errors import ConfigError, StoreError

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradscape._printing import say
-from gradscape.config import RunConfig
+from gradscape.config.fields import MOST_SEEDS
+from gradscape.config.flags import Parser, add_config_flags, count, path, require_folder
+from gradscape.config.plain_yaml import read_values
+from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
-from gradscape.flags import Parser, add_config_flags, count, path, require_folder
-from gradscape.options import MOST_SEEDS
-from gradscape.plain_yaml import read_values
 from gradscape.running import add_study_flags, run_study
 
 if TYPE_CHECKING:
@@ -111,8 +111,8 @@ def sweep(values: argparse.Namespace) -> None:
 
 def study_of(values: argparse.Namespace) -> Study:
     """The file's study, overridden and extended by the flags that were given."""
+    from gradscape.config.paths import SETTINGS
     from gradscape.study.axes import axis_in, condition_in
-    from gradscape.study.fields import SETTINGS
     from gradscape.study.sweep import Study
 
     axes = [axis_in([text], "--axis") for text in values.axis]
@@ -138,8 +138,8 @@ def overridden(
     excluded: Sequence[Condition],
 ) -> object:
     """A study file's values, joined by the flags' as `ABOUT` says."""
+    from gradscape.config.paths import flat
     from gradscape.study.axes import axis_of, condition_of
-    from gradscape.study.fields import flat
     from gradscape.study.grid import listed
 
     if not isinstance(file, Mapping):

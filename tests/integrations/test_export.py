@@ -24,7 +24,7 @@ import pytest
 
 from cases import tiny
 from gradscape.cli import main
-from gradscape.config import RunConfig
+from gradscape.config.run import RunConfig
 from gradscape.integrations.export import epoch_rows, epoch_values, parameters, result_rows
 from gradscape.store import RunFolder, StudyFolder
 from made_studies import ask, epoch, every_state, flow, measure, put, results, spoil

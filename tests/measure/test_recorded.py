@@ -17,10 +17,10 @@ from torch.nn.functional import cross_entropy
 
 import gradscape as gs
 from cases import TINY, digits, tiny
-from gradscape.config import to_dict
+from gradscape.config.network import NetConfig
+from gradscape.config.run import to_dict
 from gradscape.errors import ConfigError
 from gradscape.measure.recorded import UNSIZED, recorded
-from gradscape.net_config import NetConfig
 from gradscape.records.run import EpochRecord, RunRecord, Start
 from gradscape.store import RunFolder
 from gradscape.train.step import TrainStep

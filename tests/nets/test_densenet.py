@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, batch_norm, conv2d, leaky_relu, linear
 
-from gradscape.config import DataConfig, NetConfig, RunConfig
+from gradscape.config.run import DataConfig, NetConfig, RunConfig
 from gradscape.nets import DenseNet, Layers, densenet
 from gradscape.nets.densenet import DenseLayer, PreActivation
 from gradscape.train.networks import build_net

@@ -16,8 +16,8 @@ if DEVICE.type == "cpu":
 pytest.importorskip("triton", reason="comes with CUDA builds of torch")
 
 from cases import digits, tiny  # noqa: E402
-from gradscape.config import RunConfig  # noqa: E402
-from gradscape.net_config import NetConfig  # noqa: E402
+from gradscape.config.network import NetConfig  # noqa: E402
+from gradscape.config.run import RunConfig  # noqa: E402
 from gradscape.nets.fused_norm import BatchNormLeakyReLU  # noqa: E402
 from gradscape.store import RunFolder  # noqa: E402
 from gradscape.train.arithmetic import Arithmetic  # noqa: E402

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, cross_entropy
 
 import gradscape as gs
-from gradscape.config import DataConfig, NetConfig, RunConfig
+from gradscape.config.run import DataConfig, NetConfig, RunConfig
 from gradscape.measure.gradient_flow import FlowRecorder
 from gradscape.measure.objective import Objective
 from gradscape.measure.plane import random_plane

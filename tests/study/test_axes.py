@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradscape.config import RunConfig, to_dict
+from gradscape.config.paths import CONTROLS, SETTINGS, flat, shown, value_in
+from gradscape.config.run import RunConfig, to_dict
 from gradscape.errors import ConfigError
 from gradscape.study.axes import Axis, axis_in, axis_of, condition_in, label, matches
-from gradscape.study.fields import CONTROLS, SETTINGS, flat, shown, value_in
 from gradscape.study.spacing import read_values, values_in
 
 

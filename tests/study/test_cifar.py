@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gradscape.config import DataConfig, RunConfig
+from gradscape.config.network import NetConfig
+from gradscape.config.run import DataConfig, RunConfig
 from gradscape.data import load_images
-from gradscape.net_config import NetConfig
 from gradscape.store import RunFolder
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.train.loop import train_run

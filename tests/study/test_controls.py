@@ -11,7 +11,7 @@ import pytest
 
 from gradscape import load
 from gradscape.cli import main
-from gradscape.config import RunConfig
+from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
 from gradscape.study import controls
 from gradscape.study.batchnorm import BATCHNORM

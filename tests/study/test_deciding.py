@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gradscape.config import RunConfig
+from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
 from gradscape.records.run import EpochRecord, GradientFlow, RunRecord
 from gradscape.store import StudyFolder

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cases import TINY
-from gradscape.config import RunConfig
+from gradscape.config.run import RunConfig
 from gradscape.errors import StoreError
 from gradscape.executors import face
 from gradscape.executors.face import Executor, Tell

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from cases import TINY
-from gradscape.config import DataConfig, OptimConfig, RunConfig
+from gradscape.config.network import NetConfig
+from gradscape.config.run import DataConfig, OptimConfig, RunConfig
 from gradscape.executors.face import Executor, Tell
 from gradscape.executors.local import Processes
-from gradscape.net_config import NetConfig
 from gradscape.records.run import EpochRecord, GradientFlow, Progress
 from gradscape.store import ENDED, StudyFolder
 from gradscape.study.console import ProgressView

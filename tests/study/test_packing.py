@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from cases import TINY
-from gradscape.config import DataConfig, RunConfig
+from gradscape.config.network import NetConfig
+from gradscape.config.run import DataConfig, RunConfig
 from gradscape.errors import ConfigError
-from gradscape.net_config import NetConfig
 from gradscape.study import packing
 from gradscape.study.cost import dummy_step, run_bytes
 from gradscape.study.packing import at_once, images_per_second, pack, share_memory
@@ -94,7 +94,7 @@ def test_a_run_that_fails_says_so_and_keeps_no_other_waiting(monkeypatch: pytest
 PEAK = """
 import json, re, sys, torch
 from pathlib import Path
-from gradscape.config import from_dict, RunConfig
+from gradscape.config.run import from_dict, RunConfig
 from gradscape.study.cost import dummy_step
 from gradscape.train.process import prepare_process
 prepare_process(threads=1)
@@ -122,7 +122,7 @@ print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1
     ids=lambda config: config.identity,
 )
 def test_memory_is_estimated_above_what_is_used_and_not_by_much(config: RunConfig) -> None:
-    from gradscape.config import to_dict
+    from gradscape.config.run import to_dict
 
     done = subprocess.run(
         [sys.executable, "-c", PEAK, json.dumps(to_dict(config))], capture_output=True, text=True, check=True

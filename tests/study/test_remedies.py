@@ -12,7 +12,7 @@ import pytest
 
 from gradscape import load
 from gradscape.cli import main
-from gradscape.config import RunConfig, to_dict
+from gradscape.config.run import RunConfig, to_dict
 from gradscape.errors import ConfigError
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.remedies import PRESETS, REMEDIES_STUDY

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from gradscape.config import DataConfig, RunConfig
-from gradscape.net_config import NetConfig
+from gradscape.config.network import NetConfig
+from gradscape.config.run import DataConfig, RunConfig
 from gradscape.study.cost import macs_per_image
 from gradscape.study.shapes import convolutions
 from gradscape.train.networks import build_net

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from gradscape import load
-from gradscape.config import to_dict
+from gradscape.config.run import to_dict
 from gradscape.errors import ConfigError, StoreError
 from gradscape.store import RunFolder, StudyFolder
 from gradscape.study.batchnorm import BATCHNORM, PRESETS

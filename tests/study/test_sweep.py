@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import gradscape as gs
 from cases import tiny
-from gradscape.config import OptimConfig, RunConfig, from_dict
+from gradscape.config.run import OptimConfig, RunConfig, from_dict
 from gradscape.errors import ConfigError, StoreError
 from gradscape.store import StudyFolder
 from gradscape.study.configure import configure

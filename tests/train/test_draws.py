@@ -13,9 +13,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from cases import TINY, digits, tiny
-from gradscape.config import RunConfig
+from gradscape.config.network import NetConfig
+from gradscape.config.run import RunConfig
 from gradscape.measure.objective import Objective
-from gradscape.net_config import NetConfig
 from gradscape.nets.residual import StochasticDepth
 from gradscape.store import RunFolder
 from gradscape.study import packing

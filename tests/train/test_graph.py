@@ -10,7 +10,7 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from cases import digits, tiny
-from gradscape.config import OptimConfig
+from gradscape.config.run import OptimConfig
 from gradscape.executors.threads import Threads
 from gradscape.records.run import RunRecord
 from gradscape.store import RunFolder

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cases import TINY, digits
-from gradscape.net_config import NetConfig
+from gradscape.config.network import NetConfig
 from gradscape.records.run import EpochRecord
 from gradscape.store import RunFolder
 from gradscape.train.hopeless import hopeless

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from cases import TINY, digits, tiny
-from gradscape.config import RunConfig
+from gradscape.config.run import RunConfig
 from gradscape.data import STATISTICS, split
 from gradscape.data.batches import eval_batches
 from gradscape.measure.batches import Batch

@@ -15,9 +15,9 @@ import torch
 
 from cases import TINY, digits, tiny
 from gradscape.cli import main
-from gradscape.config import RunConfig
+from gradscape.config.network import NetConfig
+from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
-from gradscape.net_config import NetConfig
 from gradscape.store import RunFolder
 from gradscape.study.cost import dummy_step
 from gradscape.train import precision

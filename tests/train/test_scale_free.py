@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from gradscape.config import DataConfig, OptimConfig, RunConfig
-from gradscape.net_config import NetConfig
+from gradscape.config.network import NetConfig
+from gradscape.config.run import DataConfig, OptimConfig, RunConfig
 from gradscape.train.state import build_model, build_optimizer
 
 LR, DECAY = 0.05, 0.01

@@ -14,10 +14,10 @@ from torch.nn.functional import cross_entropy
 
 import gradscape as gs
 from cases import TINY, digits
+from gradscape.config.network import NetConfig
 from gradscape.data import STATISTICS, split
 from gradscape.data.batches import eval_batches
 from gradscape.measure.signal import signal
-from gradscape.net_config import NetConfig
 from gradscape.records.run import RunRecord, Start
 from gradscape.store import RunFolder
 from gradscape.train import loop

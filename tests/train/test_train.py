@@ -12,11 +12,11 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from cases import TINY, digits, tiny
-from gradscape.config import OptimConfig, RunConfig
+from gradscape.config.network import NetConfig
+from gradscape.config.run import OptimConfig, RunConfig
 from gradscape.data import STATISTICS, split
 from gradscape.data.batches import DeviceImages, TrainBatches, epoch_draw, eval_batches
 from gradscape.errors import ConfigError, StoreError
-from gradscape.net_config import NetConfig
 from gradscape.records.run import Progress, RunRecord
 from gradscape.store import RunFolder
 from gradscape.train import loop

@@ -9,7 +9,7 @@ import pytest
 
 from cases import TINY, digits
 from gradscape.cli import main
-from gradscape.net_config import NetConfig
+from gradscape.config.network import NetConfig
 from gradscape.store import RunFolder
 from gradscape.train.loop import train_run
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gradscape.arguments import typed
+from gradscape.config.arguments import typed
 from gradscape.data.cache import cache_folder, cached, held_sources, open_held
 from gradscape.data.cifar import Found, decode, find_files
 from gradscape.data.digits import load_digits

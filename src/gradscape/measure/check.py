@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from gradscape.arguments import typed
+from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, GradscapeError, brief, first_line
 from gradscape.measure.advice import options, without_contradiction
 from gradscape.measure.as_found import AsFound, standing_in

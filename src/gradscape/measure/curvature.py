@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradscape._text import counted
-from gradscape.arguments import typed
+from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, brief
 from gradscape.measure.batches import Loss
 from gradscape.measure.lanczos import Draw, Ritz, extremes

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gradscape._text import counted
-from gradscape.arguments import typed
+from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, brief, cut, nearest
 from gradscape.measure.adaptive import levels_of
 from gradscape.measure.batches import Loss

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gradscape._machine import memory_free
 from gradscape._text import counted
-from gradscape.arguments import typed
+from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError
 from gradscape.measure.batches import Batch, Loss
 from gradscape.measure.objective import Objective, Statistics

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscape.options import settle
+from gradscape.config.fields import settle
 from gradscape.records.activations import ActivationHistory
 from gradscape.records.diagnosis import Evidence, Finding
 from gradscape.records.encoding import Values

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gradscape.arguments import typed
+from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, brief
 from gradscape.measure.batches import Loss, described
 from gradscape.measure.next_step import check_optimizer, not_trained, step_per_rate

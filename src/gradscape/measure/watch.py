@@ -21,7 +21,7 @@ from torch.autograd import Variable
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from gradscape.arguments import typed
+from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, first_line
 from gradscape.measure.activations import Activations, in_backward, is_compiled
 from gradscape.measure.gradient_norms import STATISTICS, local, norms

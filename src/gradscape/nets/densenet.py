@@ -39,7 +39,7 @@ def densenet(
         bottleneck: a 1×1 convolution to 4k channels before each 3×3 one (B of BC).
         compression: θ, the share of channels that goes on from a stage to the next (C of BC: 0.5).
         layers: its norm, activation and dropout; by default BatchNorm and LeakyReLU.
-        init: as in `gradscape.config.NetConfig`.
+        init: as in `gradscape.config.run.NetConfig`.
 
     Returns:
         A module from (N, 3, H, W) images, H and W divisible by 2**(stages - 1), to (N, classes) logits.

@@ -16,7 +16,7 @@ class Layers:
     """Makes a network's layers, all of one kind.
 
     Attributes:
-        norm, groups, activation, slope, dropout: as in `gradscape.config.NetConfig`.
+        norm, groups, activation, slope, dropout: as in `gradscape.config.run.NetConfig`.
         steps: mini-batches of the whole training, of which Batch Renormalization's schedule takes shares.
 
     Example:

@@ -36,8 +36,8 @@ def resnet(
         filters: of the first stage; each later one has twice as many, at half the height and width.
         layers: its norm and activation; by default BatchNorm and LeakyReLU (the paper: ReLU).
         skips: whether blocks add their input to their output; False gives the plain net.
-        stages, shortcut, stochastic_depth, init: as in `gradscape.config.NetConfig`; shortcuts, stochastic
-            depth and Fixup need skips.
+        stages, shortcut, stochastic_depth, init: as in `gradscape.config.run.NetConfig`; shortcuts,
+            stochastic depth and Fixup need skips.
 
     Returns:
         A module from (N, 3, height, width) images to (N, classes) logits.

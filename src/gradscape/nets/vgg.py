@@ -44,7 +44,7 @@ def vgg(
             no norm and default weights the first convolution's gradient on 100 images is then about 1e-6 and
             the last one's 4e-5, as is known of this network; with pooled skips around them, 1e-3 and 5e-4.
         filters, stages, norm_where, entry_norm, conv_bias, head, stochastic_depth, init: as in
-            `gradscape.config.NetConfig`; stochastic depth and Fixup need `skip`.
+            `gradscape.config.run.NetConfig`; stochastic depth and Fixup need `skip`.
 
     Returns:
         A module from (N, 3, image_size, image_size) images to (N, classes) logits.

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure as Drawing
 
-from gradscape.arguments import typed
+from gradscape.config.arguments import typed
 from gradscape.records.check import CheckRecord, Trial
 from gradscape.records.encoding import Values
 from gradscape.records.signal import SignalRecord

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import LogLocator, NullLocator
 
-from gradscape.config import DATASETS
+from gradscape.config.run import DATASETS
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.figures import (
     Flows,

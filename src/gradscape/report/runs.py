@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from statistics import fmean, stdev
 
-from gradscape.config import DATASETS
+from gradscape.config.run import DATASETS
 from gradscape.records.run import RunRecord, StudyRecord
 
 LAST = 5  # epochs, of 100, that the paper's tables average over

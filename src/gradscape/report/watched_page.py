@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gradscape.arguments import typed
+from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, brief
 from gradscape.records.diagnosis import Diagnosis
 from gradscape.records.gradients import FlowHistory

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gradscape.config.paths import Value, kind_of, shown, value_in, value_of
 from gradscape.errors import ConfigError, brief
-from gradscape.study.fields import Value, kind_of, shown, value_in, value_of
 from gradscape.study.spacing import read_values, values_in
 
 Settings = Mapping[str, Value]

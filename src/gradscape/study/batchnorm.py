@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from gradscape.config import DataConfig, OptimConfig, RunConfig
-from gradscape.net_config import NetConfig
+from gradscape.config.network import NetConfig
+from gradscape.config.run import DataConfig, OptimConfig, RunConfig
 from gradscape.study.batchnorm_report import PARTS, QUESTION
 from gradscape.study.presets import Preset, apart, whole
 from gradscape.study.reproduction import Reproduction

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from gradscape.config import RunConfig, from_dict
-from gradscape.flags import nested
-from gradscape.study.fields import CONTROLS, DEFAULTS, Value
+from gradscape.config.flags import nested
+from gradscape.config.paths import CONTROLS, DEFAULTS, Value
+from gradscape.config.run import RunConfig, from_dict
 
 RATES = ("optim.lr", "optim.min_lr")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from gradscape.config import DataConfig, OptimConfig, RunConfig
-from gradscape.net_config import NetConfig
+from gradscape.config.network import NetConfig
+from gradscape.config.paths import Value
+from gradscape.config.run import DataConfig, OptimConfig, RunConfig
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.configure import configure
 from gradscape.study.controls_report import PARTS, QUESTION
-from gradscape.study.fields import Value
 from gradscape.study.presets import Preset, based_on
 from gradscape.study.reproduction import Reproduction
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from gradscape.config import RunConfig
+from gradscape.config.run import RunConfig
 from gradscape.study.shapes import convolutions, features
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gradscape.config import RunConfig
+from gradscape.config.run import RunConfig
 from gradscape.report.comparisons import undecided
 from gradscape.store import StudyFolder
 from gradscape.study.configure import configure

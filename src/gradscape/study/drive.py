@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
 
-from gradscape.config import RunConfig
+from gradscape.config.run import RunConfig
 from gradscape.executors.face import Event, Executor, Tell
 from gradscape.records.run import Progress
 from gradscape.store import ENDED, StudyFolder

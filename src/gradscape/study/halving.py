@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from gradscape.config import RunConfig
+from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
 from gradscape.records.run import Progress
 from gradscape.store import StudyFolder

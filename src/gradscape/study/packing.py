@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 
 from gradscape._machine import memory_free
-from gradscape.config import RunConfig
+from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
 from gradscape.study.cost import dummy_step, run_bytes
 from gradscape.train.arithmetic import Arithmetic

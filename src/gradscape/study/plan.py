@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from gradscape.config import RunConfig
+from gradscape.config.run import RunConfig
 from gradscape.store import StudyFolder
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from gradscape.config import DATASETS, DataConfig, RunConfig
+from gradscape.config.run import DATASETS, DataConfig, RunConfig
 
 SELDOM = 50  # steps from one measure of smoothness to the next, at most
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from gradscape.config import DataConfig, OptimConfig, RunConfig
+from gradscape.config.run import DataConfig, OptimConfig, RunConfig
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.presets import Preset, apart, based_on, whole
 from gradscape.study.remedies_names import BASE, KEY, REMEDIES, at

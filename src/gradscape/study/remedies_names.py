@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from gradscape.net_config import NetConfig
+from gradscape.config.network import NetConfig
 
 BASE = 0.001  # the paper's learning rate
 PLAIN = "plain"

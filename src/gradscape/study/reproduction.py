@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from gradscape.config import DataConfig, Precision, RunConfig
+from gradscape.config.fields import MOST_SEEDS, checked, require
+from gradscape.config.run import DataConfig, Precision, RunConfig
 from gradscape.errors import ConfigError, StoreError, nearest
-from gradscape.options import MOST_SEEDS, checked, require
 from gradscape.report.build import ReportParts
 from gradscape.study.presets import Preset, departures, plan_data
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradscape._machine import cores
-from gradscape.config import RunConfig
+from gradscape.config.run import RunConfig
 from gradscape.data import load_images
 from gradscape.errors import ConfigError, RunFailed
 from gradscape.executors.face import Executor, Tell

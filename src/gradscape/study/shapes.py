@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gradscape.net_config import NetConfig
+from gradscape.config.network import NetConfig
 
 
 @dataclass(frozen=True)

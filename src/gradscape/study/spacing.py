@@ -8,9 +8,9 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
+from gradscape.config.fields import checked
+from gradscape.config.paths import Value, kind_of, value_in, value_of
 from gradscape.errors import ConfigError, brief, nearest
-from gradscape.options import checked
-from gradscape.study.fields import Value, kind_of, value_in, value_of
 
 SPACED = {"log": "points", "range": "step"}
 MOST = 1_000  # values of one axis

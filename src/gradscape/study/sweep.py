@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from gradscape._printing import say
-from gradscape.config import RunConfig, from_dict, to_dict
+from gradscape.config.fields import MOST_RUNS, MOST_SEEDS, checked, require
+from gradscape.config.flags import nested
+from gradscape.config.paths import CONTROLS, DEFAULTS, Scaling, Value, flat, value_of
+from gradscape.config.plain_yaml import read_values, to_yaml
+from gradscape.config.run import RunConfig, from_dict, to_dict
 from gradscape.errors import ConfigError, brief, cut, nearest
 from gradscape.files import replace_bytes
-from gradscape.flags import nested
-from gradscape.options import MOST_RUNS, MOST_SEEDS, checked, require
-from gradscape.plain_yaml import read_values, to_yaml
 from gradscape.records.run import StudyRecord
 from gradscape.stats.paired import planned_looks
 from gradscape.study.axes import (
@@ -29,7 +30,6 @@ from gradscape.study.axes import (
     matches,
 )
 from gradscape.study.configure import configure
-from gradscape.study.fields import CONTROLS, DEFAULTS, Scaling, Value, flat, value_of
 from gradscape.study.grid import combined, listed, read_axes, require_excluded
 from gradscape.study.sweep_asked import default_title, merge
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gradscape.config import RunConfig
+from gradscape.config.paths import CONTROLS, DEFAULTS, FIELDS, Value, flat, shown
+from gradscape.config.run import RunConfig
 from gradscape.errors import StoreError
 from gradscape.study.axes import Settings, label
 from gradscape.study.configure import configure
-from gradscape.study.fields import CONTROLS, DEFAULTS, FIELDS, Value, flat, shown
 
 SEVERAL = "several"  # data sets or precisions
 SCALED = {

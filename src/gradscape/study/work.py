@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gradscape.config import RunConfig
+from gradscape.config.run import RunConfig
 from gradscape.errors import Busy
 from gradscape.executors.face import Report
 from gradscape.records.run import RunRecord

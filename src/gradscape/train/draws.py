@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from gradscape.config import RunConfig
+from gradscape.config.run import RunConfig
 from gradscape.measure.untouched import random_state
 
 FORWARD = 1  # sets these draws apart from the epoch's order of images, which is of (seed, epoch)

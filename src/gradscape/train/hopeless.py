@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from gradscape.config import RunConfig
+from gradscape.config.run import RunConfig
 from gradscape.records.run import WEIGHT_KINDS, EpochRecord
 
 PATIENCE = 2  # epochs in a row

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradscape.arguments import typed
-from gradscape.config import RunConfig
+from gradscape.config.arguments import typed
+from gradscape.config.run import RunConfig
 from gradscape.data import STATISTICS, ImageSet, split
 from gradscape.data.batches import DeviceImages, EpochDraw, epoch_draw, eval_batches
 from gradscape.errors import ConfigError, StoreError

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from gradscape.config import RunConfig
+from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
 from gradscape.measure.curvature import curvature
 from gradscape.measure.gradient_flow import FlowRecorder

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from gradscape.config import RunConfig
+from gradscape.config.run import RunConfig
 from gradscape.measure.batches import Batch
 from gradscape.measure.initialisations import unit_variance
 from gradscape.measure.untouched import random_state

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gradscape.config import RunConfig
+from gradscape.config.run import RunConfig
 from gradscape.errors import StoreError, first_line
 from gradscape.measure.gradient_flow import parameters_and_kinds
 from gradscape.records.run import WEIGHT_KINDS

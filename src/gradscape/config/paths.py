@@ -12,10 +12,10 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from gradscape.config import RunConfig
+from gradscape.config.fields import checked, plain
+from gradscape.config.flags import display, reader
+from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError, brief, cut, nearest
-from gradscape.flags import display, reader
-from gradscape.options import checked, plain
 
 Value = bool | int | float | str | None
 Scaling = Literal["none", "linear", "sqrt"]

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from gradscape.options import hints_of
+from gradscape.config.fields import hints_of
 
 
 def conforms(value: Any, hint: Any) -> bool:

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from gradscape.config.fields import MOST_EPOCHS, hints_of, option, require, settle
+from gradscape.config.network import GROUPS, NetConfig
+from gradscape.config.plain_yaml import read_values
 from gradscape.errors import ConfigError, brief, cut, nearest
-from gradscape.net_config import GROUPS, NetConfig
-from gradscape.options import MOST_EPOCHS, hints_of, option, require, settle
-from gradscape.plain_yaml import read_values
 
 T = TypeVar("T")
 Precision = Literal["fp32", "tf32", "bf16"]

@@ -18,8 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 
+from gradscape.config.fields import WORDS, checked, hints_of, plain, require
 from gradscape.errors import ConfigError, brief
-from gradscape.options import WORDS, checked, hints_of, plain, require
 
 P = ParamSpec("P")
 R = TypeVar("R")

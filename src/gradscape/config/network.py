@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from gradscape.config.fields import option, require, settle
 from gradscape.errors import ConfigError
-from gradscape.options import option, require, settle
 
 GROUPS = 8  # of group normalisation: 4 of a VGG's 32 channels each
 FAMILIES = {

@@ -1,0 +1,1 @@
+"""Configurations of runs: their fields, types, text forms and files."""
