@@ -26,7 +26,7 @@ from gradscape.config.run import RunConfig
 from gradscape.data import load_images
 from gradscape.errors import StoreError
 from gradscape.records.run import EpochRecord, GradientFlow
-from gradscape.store import Checkpoint, RunFolder, StudyFolder
+from gradscape.storage.store import Checkpoint, RunFolder, StudyFolder
 from gradscape.study.plan import ask
 from gradscape.study.sweep import Study
 from gradscape.train.loop import train_run

@@ -28,7 +28,7 @@ from gradscape.executors.local import Processes
 from gradscape.records.run import RunRecord
 from gradscape.report.style import DPI, LOOKS, styled
 from gradscape.stats.student_t import interval
-from gradscape.store import RunFolder
+from gradscape.storage.store import RunFolder
 from gradscape.study.batchnorm import BASELINES, BATCHNORM
 from gradscape.study.work import PRELOAD
 from measure import RESULTS, write

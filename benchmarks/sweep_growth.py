@@ -26,7 +26,7 @@ from gradscape.executors.face import Executor, Report, Tell
 from gradscape.executors.local import Processes
 from gradscape.records.run import EpochRecord, GradientFlow, RunRecord
 from gradscape.report.style import DPI, INK, LOOKS, styled
-from gradscape.store import RunFolder, StudyFolder
+from gradscape.storage.store import RunFolder, StudyFolder
 from gradscape.study.console import ProgressView
 from gradscape.study.drive import drive, missing
 from gradscape.study.plan import ask
@@ -103,7 +103,7 @@ def run_all(folder: StudyFolder, count: int) -> dict[str, float]:
                 busy.append(event.payload.status["seconds"])
             tell(event)
 
-        return Timed(stub, WORKERS, also, ("gradscape.store", "gradscape.study.work"))
+        return Timed(stub, WORKERS, also, ("gradscape.storage.store", "gradscape.study.work"))
 
     begun = time.perf_counter()
     left = missing(runs, folder)

@@ -9,7 +9,7 @@ from typing import Any
 from cases import tiny
 from gradscape.config.run import RunConfig
 from gradscape.records.run import EpochRecord, GradientFlow, StepSmoothness
-from gradscape.store import RunFolder, StudyFolder
+from gradscape.storage.store import RunFolder, StudyFolder
 
 LAYERS = ("entry.weight", "entry.bias", "norm.weight", "linear.weight")
 

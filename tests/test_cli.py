@@ -19,7 +19,7 @@ import pytest
 import gradscape
 from gradscape import load
 from gradscape.cli import main
-from gradscape.store import RunFolder, StudyFolder
+from gradscape.storage.store import RunFolder, StudyFolder
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.plan import ask
 

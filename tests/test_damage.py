@@ -25,9 +25,9 @@ from cases import digits
 from gradscape import load
 from gradscape.cli import main
 from gradscape.errors import GradscapeError, StoreError
-from gradscape.files import FORMAT, read_json, write_json
-from gradscape.glance import Glances
-from gradscape.store import Checkpoint, RunFolder, StudyFolder
+from gradscape.storage.files import FORMAT, read_json, write_json
+from gradscape.storage.run_summary import Glances
+from gradscape.storage.store import Checkpoint, RunFolder, StudyFolder
 from gradscape.study.sweep import Study
 from gradscape.train.loop import train_run
 from gradscape.train.state import TrainState

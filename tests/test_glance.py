@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from cases import tiny
 from gradscape.errors import StoreError
-from gradscape.glance import Glance, Glances, glance
-from gradscape.heads import NEAR, open_heads
-from gradscape.store import RunFolder, StudyFolder
+from gradscape.storage.heads import NEAR, open_heads
+from gradscape.storage.run_summary import Glance, Glances, glance
+from gradscape.storage.store import RunFolder, StudyFolder
 from made_studies import ask, epoch, every_state, flow, put, results, spoil
 
 
@@ -129,7 +129,8 @@ def test_only_what_has_changed_is_read_again(tmp_path: Path, monkeypatch: pytest
     glances = Glances(StudyFolder(tmp_path))
     before = glances.look()
     read: list[str] = []
-    monkeypatch.setattr("gradscape.glance.glance", lambda study, name, stamp: read.append(name) or before[0])
+    summary = lambda study, name, stamp: read.append(name) or before[0]  # noqa: E731
+    monkeypatch.setattr("gradscape.storage.run_summary.glance", summary)
     assert glances.look()[:6] == before[:6]
     assert read == [runs["absent"].identity]
     read.clear()

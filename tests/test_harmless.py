@@ -16,9 +16,9 @@ import pytest
 from cases import TINY, digits, tiny
 from gradscape.cli import main
 from gradscape.errors import StoreError
-from gradscape.files import read_json, write_json
 from gradscape.records.run import Curvature, GradientNoise, Start
-from gradscape.store import Checkpoint, RunFolder, StudyFolder, load
+from gradscape.storage.files import read_json, write_json
+from gradscape.storage.store import Checkpoint, RunFolder, StudyFolder, load
 from gradscape.study.drive import missing
 from gradscape.train.loop import train_run
 from made_studies import ask, epoch, put

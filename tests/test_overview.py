@@ -11,7 +11,6 @@ from cases import tiny
 from gradscape.config.network import NetConfig
 from gradscape.config.run import RunConfig, to_dict
 from gradscape.errors import ConfigError
-from gradscape.glance import STATES, Glance
 from gradscape.overview import (
     SORTS,
     URGENT,
@@ -24,6 +23,7 @@ from gradscape.overview import (
     study_seconds_left,
 )
 from gradscape.seeing import SORTS as OFFERED
+from gradscape.storage.run_summary import STATES, Glance
 from gradscape.study.cost import run_macs
 
 

@@ -16,8 +16,8 @@ import pytest
 from cases import TINY, tiny
 from gradscape._printing import Forgiving, say
 from gradscape.executors.face import Event
-from gradscape.files import read_json
 from gradscape.records.run import Progress
+from gradscape.storage.files import read_json
 from gradscape.study.console import ProgressView
 from made_studies import ask, epoch, put, results
 

@@ -19,9 +19,9 @@ from rich.console import Console
 
 from cases import tiny
 from gradscape.cli import main
-from gradscape.glance import Glance, Glances
 from gradscape.run_table import run_table
-from gradscape.store import RunFolder, StudyFolder
+from gradscape.storage.run_summary import Glance, Glances
+from gradscape.storage.store import RunFolder, StudyFolder
 from made_studies import ask, epoch, every_state, put, results, spoil
 
 EVERY = "0.05"

@@ -17,9 +17,9 @@ import pytest
 
 from cases import TINY, tiny
 from gradscape.errors import Busy, StoreError
-from gradscape.glance import Glances
 from gradscape.records.run import UNREAD, EpochRecord, GradientFlow, GradientNoise, StepSmoothness
-from gradscape.store import Checkpoint, Flows, RunFolder, StudyFolder, load, write_json
+from gradscape.storage.run_summary import Glances
+from gradscape.storage.store import Checkpoint, Flows, RunFolder, StudyFolder, load, write_json
 
 
 def epoch(number: int) -> EpochRecord:
@@ -173,7 +173,7 @@ def test_a_full_disk_leaves_what_was_there(folder: RunFolder, tmp_path: Path) ->
         import numpy as np
         from test_store import checkpoint, epoch
         from gradscape.errors import Busy, StoreError
-        from gradscape.store import Checkpoint, RunFolder, StudyFolder
+        from gradscape.storage.store import Checkpoint, RunFolder, StudyFolder
         folder = RunFolder(Path(sys.argv[1]))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         limit = folder.metrics.stat().st_size + 100
@@ -200,7 +200,7 @@ def test_killed_while_saving_nothing_is_half_written(folder: RunFolder) -> None:
         import itertools, sys
         from pathlib import Path
         from test_store import checkpoint
-        from gradscape.store import RunFolder
+        from gradscape.storage.store import RunFolder
         folder = RunFolder(Path(sys.argv[1]))
         print("ready", flush=True)
         for number in itertools.count(1):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gradscape.measure.watch import watch
     from gradscape.report.checked_page import save_check_page
     from gradscape.report.watched_page import save_page
-    from gradscape.store import RunFolder, load
+    from gradscape.storage.store import RunFolder, load
     from gradscape.study.sweep import Study
     from gradscape.train.loop import train_run
 
@@ -34,13 +34,13 @@ HOMES = {
     "NetConfig": "gradscape.config.network",
     "OptimConfig": "gradscape.config.run",
     "RunConfig": "gradscape.config.run",
-    "RunFolder": "gradscape.store",
+    "RunFolder": "gradscape.storage.store",
     "Study": "gradscape.study.sweep",
     "check": "gradscape.measure.check",
     "curvature": "gradscape.measure.curvature",
     "diagnose": "gradscape.measure.diagnose",
     "landscape": "gradscape.measure.landscape",
-    "load": "gradscape.store",
+    "load": "gradscape.storage.store",
     "load_images": "gradscape.data",
     "noise": "gradscape.measure.noise",
     "save_check_page": "gradscape.report.checked_page",

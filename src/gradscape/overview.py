@@ -9,7 +9,7 @@ from typing import Any
 
 from gradscape.config.run import RunConfig, from_dict
 from gradscape.errors import ConfigError, nearest
-from gradscape.glance import STATES, Glance
+from gradscape.storage.run_summary import STATES, Glance
 from gradscape.study.cost import run_macs
 
 URGENT = ("running", "failed", "stopped", "diverged", "pending", "done")  # what a watcher looks for, first
@@ -28,7 +28,7 @@ def chosen(runs: Iterable[Glance], states: Sequence[str], sort: str | None) -> l
 
     Args:
         runs: of the study, in its order.
-        states: of `gradscape.glance.STATES`.
+        states: of `gradscape.storage.run_summary.STATES`.
         sort: `best` (highest first), `progress` (furthest first), `name`, `state`; None keeps the order.
     """
     kept = [run for run in runs if not states or run.state in states]

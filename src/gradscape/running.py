@@ -18,7 +18,7 @@ from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
-    from gradscape.store import StudyFolder
+    from gradscape.storage.store import StudyFolder
     from gradscape.study.plan import Plan
     from gradscape.study.run import Execution
 
@@ -69,7 +69,7 @@ def add_study_flags(command: argparse.ArgumentParser) -> None:
 def run_study(plan: Plan, values: argparse.Namespace, run: Callable[[StudyFolder, Execution], Path]) -> None:
     """Run what is missing of a study, or list it."""
     from gradscape._machine import cores
-    from gradscape.store import StudyFolder
+    from gradscape.storage.store import StudyFolder
     from gradscape.study.run import Execution
 
     check_execution(values)

@@ -17,8 +17,8 @@ from gradscape.errors import ConfigError, RunFailed
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from gradscape.glance import Glance, Glances
     from gradscape.integrations.export import Exporter
+    from gradscape.storage.run_summary import Glance, Glances
 
 STUDY_FOLDER = "a study's folder: what reproduce named with --out"
 EVERY = 2.0  # seconds between two looks
@@ -75,9 +75,9 @@ def runs(values: argparse.Namespace) -> None:
     """gradscape runs: a row per run."""
     from rich.console import Console
 
-    from gradscape.glance import Glances
     from gradscape.overview import chosen, read_states
-    from gradscape.store import StudyFolder
+    from gradscape.storage.run_summary import Glances
+    from gradscape.storage.store import StudyFolder
 
     states = read_states(values.state) if values.state is not None else ()
     if values.json and values.watch:
@@ -206,9 +206,9 @@ def change(run: Glance, before: str) -> str:
 
 def export(values: argparse.Namespace) -> None:
     """gradscape export: a run of the tracker's for each of the study's, at once or live."""
-    from gradscape.glance import Glances
     from gradscape.integrations.export import Export
-    from gradscape.store import StudyFolder
+    from gradscape.storage.run_summary import Glances
+    from gradscape.storage.store import StudyFolder
 
     study = StudyFolder(values.folder)
     exporter = exporter_of(values.to, values.into, Glances(study).asked()["study"])

@@ -18,10 +18,10 @@ from gradscape.data import STATISTICS, ImageSet, load_images, split
 from gradscape.data.batches import eval_batches
 from gradscape.errors import ConfigError, StoreError
 from gradscape.factories import load_factory
-from gradscape.files import there
 from gradscape.measure.batches import Loss
 from gradscape.measure.signal import made
-from gradscape.store import ENDED, RunFolder, epoch_of
+from gradscape.storage.files import there
+from gradscape.storage.store import ENDED, RunFolder, epoch_of
 from gradscape.train.process import find_device
 from gradscape.train.state import TrainState, section
 

@@ -26,7 +26,7 @@ from cases import tiny
 from gradscape.cli import main
 from gradscape.config.run import RunConfig
 from gradscape.integrations.export import epoch_rows, epoch_values, parameters, result_rows
-from gradscape.store import RunFolder, StudyFolder
+from gradscape.storage.store import RunFolder, StudyFolder
 from made_studies import ask, epoch, every_state, flow, measure, put, results, spoil
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own

@@ -22,7 +22,7 @@ from gradscape.config.run import to_dict
 from gradscape.errors import ConfigError
 from gradscape.measure.recorded import UNSIZED, recorded
 from gradscape.records.run import EpochRecord, RunRecord, Start
-from gradscape.store import RunFolder
+from gradscape.storage.store import RunFolder
 from gradscape.train.step import TrainStep
 
 STEPS = 12

@@ -16,7 +16,7 @@ from gradscape.report.page import ROWS
 from gradscape.report.points import points
 from gradscape.report.runs import standing
 from gradscape.stats.paired import compare, holm, look_level
-from gradscape.store import StudyFolder
+from gradscape.storage.store import StudyFolder
 from gradscape.study.run import rebuild
 from gradscape.study.sweep_report import PARTS, answer, claims, tables
 

@@ -11,7 +11,7 @@ import pytest
 from gradscape.config.network import NetConfig
 from gradscape.config.run import DataConfig, RunConfig
 from gradscape.data import load_images
-from gradscape.store import RunFolder
+from gradscape.storage.store import RunFolder
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.train.loop import train_run
 

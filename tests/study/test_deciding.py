@@ -10,7 +10,7 @@ import pytest
 from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
 from gradscape.records.run import EpochRecord, GradientFlow, RunRecord
-from gradscape.store import StudyFolder
+from gradscape.storage.store import StudyFolder
 from gradscape.study import run
 from gradscape.study.deciding import run_until_decided
 from gradscape.study.run import Execution
@@ -32,7 +32,7 @@ def noise(config: RunConfig) -> float:
 
 
 def stub(job: Any, report: Any) -> RunRecord:
-    from gradscape.store import RunFolder
+    from gradscape.storage.store import RunFolder
 
     folder, config = RunFolder(job.folder), job.config
     folder.create(config)

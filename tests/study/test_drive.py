@@ -17,7 +17,7 @@ from gradscape.executors import face
 from gradscape.executors.face import Executor, Tell
 from gradscape.executors.inline import Inline
 from gradscape.executors.local import Processes
-from gradscape.store import StudyFolder
+from gradscape.storage.store import StudyFolder
 from gradscape.study import drive as driving
 from gradscape.study.console import ProgressView
 from gradscape.study.drive import drive, missing

@@ -13,7 +13,7 @@ from gradscape.config.run import DataConfig, OptimConfig, RunConfig
 from gradscape.executors.face import Executor, Tell
 from gradscape.executors.local import Processes
 from gradscape.records.run import EpochRecord, GradientFlow, Progress
-from gradscape.store import ENDED, StudyFolder
+from gradscape.storage.store import ENDED, StudyFolder
 from gradscape.study.console import ProgressView
 from gradscape.study.drive import drive, missing
 from gradscape.study.halving import Halving

@@ -12,7 +12,7 @@ import pytest
 from cases import TINY
 from clusters import ray_cluster
 from gradscape.executors.face import Event
-from gradscape.store import Checkpoint, RunFolder, StudyFolder
+from gradscape.storage.store import Checkpoint, RunFolder, StudyFolder
 from gradscape.study.remote import Home, Parcel, pack, remote_job, stamps, unpack
 from gradscape.study.run import Execution, execute
 from gradscape.study.sweep import Study

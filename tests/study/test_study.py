@@ -17,7 +17,7 @@ import pytest
 from gradscape import load
 from gradscape.config.run import to_dict
 from gradscape.errors import ConfigError, StoreError
-from gradscape.store import RunFolder, StudyFolder
+from gradscape.storage.store import RunFolder, StudyFolder
 from gradscape.study.batchnorm import BATCHNORM, PRESETS
 from gradscape.study.cost import duration, macs_per_image, run_macs
 from gradscape.study.plan import ask

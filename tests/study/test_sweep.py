@@ -18,7 +18,7 @@ import gradscape as gs
 from cases import tiny
 from gradscape.config.run import OptimConfig, RunConfig, from_dict
 from gradscape.errors import ConfigError, StoreError
-from gradscape.store import StudyFolder
+from gradscape.storage.store import StudyFolder
 from gradscape.study.configure import configure
 from gradscape.study.plan import ask
 

@@ -17,7 +17,7 @@ from gradscape.config.network import NetConfig
 from gradscape.config.run import RunConfig
 from gradscape.measure.objective import Objective
 from gradscape.nets.residual import StochasticDepth
-from gradscape.store import RunFolder
+from gradscape.storage.store import RunFolder
 from gradscape.study import packing
 from gradscape.study.cost import dummy_step
 from gradscape.train.arithmetic import Arithmetic

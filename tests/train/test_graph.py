@@ -13,7 +13,7 @@ from cases import digits, tiny
 from gradscape.config.run import OptimConfig
 from gradscape.executors.threads import Threads
 from gradscape.records.run import RunRecord
-from gradscape.store import RunFolder
+from gradscape.storage.store import RunFolder
 from gradscape.study.cost import dummy_step
 from gradscape.study.work import TrainJob, train_job
 from gradscape.train import graph, loop

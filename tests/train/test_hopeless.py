@@ -10,7 +10,7 @@ import pytest
 from cases import TINY, digits
 from gradscape.config.network import NetConfig
 from gradscape.records.run import EpochRecord
-from gradscape.store import RunFolder
+from gradscape.storage.store import RunFolder
 from gradscape.train.hopeless import hopeless
 from gradscape.train.loop import train_run
 

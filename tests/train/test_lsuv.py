@@ -20,7 +20,7 @@ from gradscape.measure.batches import Batch
 from gradscape.measure.initialisations import unit_variance
 from gradscape.nets.initialise import initialise
 from gradscape.records.run import Progress
-from gradscape.store import RunFolder
+from gradscape.storage.store import RunFolder
 from gradscape.train.loop import train_run
 from gradscape.train.networks import scale_lsuv
 from gradscape.train.state import TrainState

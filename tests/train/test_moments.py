@@ -16,8 +16,8 @@ from cases import TINY
 from gradscape.data import STATISTICS, split
 from gradscape.data.batches import eval_batches
 from gradscape.errors import ConfigError, StoreError
-from gradscape.files import read_json, write_json
-from gradscape.store import RunFolder
+from gradscape.storage.files import read_json, write_json
+from gradscape.storage.store import RunFolder
 from gradscape.train import loop, moments
 from gradscape.train.networks import build_model
 from gradscape.train.state import TrainState, section

@@ -18,7 +18,7 @@ from gradscape.cli import main
 from gradscape.config.network import NetConfig
 from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
-from gradscape.store import RunFolder
+from gradscape.storage.store import RunFolder
 from gradscape.study.cost import dummy_step
 from gradscape.train import precision
 from gradscape.train.arithmetic import Arithmetic

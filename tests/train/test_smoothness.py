@@ -16,7 +16,7 @@ from cases import TINY
 from gradscape.errors import ConfigError
 from gradscape.measure.step_smoothness import step_smoothness
 from gradscape.records.run import RunRecord, StepSmoothness
-from gradscape.store import RunFolder
+from gradscape.storage.store import RunFolder
 
 SMALL = gs.RunConfig(
     net=TINY.net,

@@ -18,7 +18,7 @@ from gradscape.data import STATISTICS, split
 from gradscape.data.batches import DeviceImages, TrainBatches, epoch_draw, eval_batches
 from gradscape.errors import ConfigError, StoreError
 from gradscape.records.run import Progress, RunRecord
-from gradscape.store import RunFolder
+from gradscape.storage.store import RunFolder
 from gradscape.train import loop
 from gradscape.train.loop import train_run
 from gradscape.train.state import TrainState

@@ -23,7 +23,7 @@ from platformdirs import user_cache_dir
 
 from gradscape.data.images import ImageSet
 from gradscape.errors import DataError
-from gradscape.files import sync_folder
+from gradscape.storage.files import sync_folder
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 FORMAT = 1

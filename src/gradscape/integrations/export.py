@@ -15,10 +15,10 @@ from statistics import fmean
 from typing import Any
 
 from gradscape.errors import GradscapeError, StoreError
-from gradscape.glance import Glance, Glances
 from gradscape.integrations.sink import in_one_line
 from gradscape.records.run import EpochRecord
-from gradscape.store import RunFolder, StudyFolder
+from gradscape.storage.run_summary import Glance, Glances
+from gradscape.storage.store import RunFolder, StudyFolder
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from gradscape.errors import ConfigError, StoreError
-from gradscape.files import read_json, refuse_link, there, write_json
-from gradscape.glance import Glance
 from gradscape.integrations.export import EpochRow, Exporter, TrackedRun, parameters, standing
 from gradscape.integrations.sink import require
+from gradscape.storage.files import read_json, refuse_link, there, write_json
+from gradscape.storage.run_summary import Glance
 
 OWN = ".gradscape"  # ends the names of event files: those of others in the same folder are left alone
 ROWS = 50  # MLflow takes 1,000 values at once; a row has at most 20

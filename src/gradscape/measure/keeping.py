@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gradscape.errors import StoreError
-from gradscape.files import decoding, read_bytes, replace_bytes, with_checksum, without_checksum
+from gradscape.storage.files import decoding, read_bytes, replace_bytes, with_checksum, without_checksum
 
 LARGEST = 2**32  # bytes; a point has about a hundred
 Key = tuple[int, ...]  # of a point: its surface, then its place on the grid

@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradscape.files import make_folder, make_inner, sweep_parts, write_bytes
 from gradscape.records.run import StudyRecord
 from gradscape.report.claims import Claim
 from gradscape.report.figures import Figure, render
 from gradscape.report.page import page
 from gradscape.report.tables import Table, to_csv, to_latex, to_markdown
+from gradscape.storage.files import make_folder, make_inner, sweep_parts, write_bytes
 
 TABLE_FORMATS: Mapping[str, Callable[[Table], str]] = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 

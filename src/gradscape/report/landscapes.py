@@ -15,11 +15,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from gradscape._text import literal
 from gradscape.errors import ConfigError
-from gradscape.files import write_bytes
 from gradscape.records.encoding import Values
 from gradscape.records.landscape import LandscapeRecord, filled, is_uneven, levels_for
 from gradscape.report.figures import add_legend, panel
 from gradscape.report.style import INK, LOOKS, styled
+from gradscape.storage.files import write_bytes
 
 COLOURS = "viridis"  # rises evenly in lightness: its order survives in grey
 PANEL, TALL = 3.4, 3.4  # inches of one of several panels

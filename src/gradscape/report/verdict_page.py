@@ -10,11 +10,11 @@ from markupsafe import Markup
 
 from gradscape._text import counted
 from gradscape.errors import StoreError
-from gradscape.files import replace_bytes
 from gradscape.records.diagnosis import Diagnosis
 from gradscape.report.figures import Figure, render
 from gradscape.report.inline import inline_svg
 from gradscape.report.page import environment
+from gradscape.storage.files import replace_bytes
 
 
 def rendered(template: str, diagnosis: Diagnosis, figures: Sequence[Figure], **values: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gradscape.config.run import RunConfig
 from gradscape.report.comparisons import undecided
-from gradscape.store import StudyFolder
+from gradscape.storage.store import StudyFolder
 from gradscape.study.configure import configure
 from gradscape.study.run import Execution, execute
 from gradscape.study.sweep import Study

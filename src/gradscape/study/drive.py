@@ -8,7 +8,7 @@ from queue import Empty, SimpleQueue
 from gradscape.config.run import RunConfig
 from gradscape.executors.face import Event, Executor, Tell
 from gradscape.records.run import Progress
-from gradscape.store import ENDED, StudyFolder
+from gradscape.storage.store import ENDED, StudyFolder
 from gradscape.study.console import ProgressView
 from gradscape.study.work import TrainJob
 

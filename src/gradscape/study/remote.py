@@ -15,9 +15,9 @@ from typing import Any
 
 from gradscape.errors import Busy, StoreError
 from gradscape.executors.face import Event, Report, Tell
-from gradscape.files import make_folder, make_inner, write_bytes
 from gradscape.records.run import RunRecord
-from gradscape.store import TENSORS, RunFolder
+from gradscape.storage.files import make_folder, make_inner, write_bytes
+from gradscape.storage.store import TENSORS, RunFolder
 from gradscape.study.work import TrainJob, train_job
 
 # What a run consists of, in the order to write it: each file is worth something only with those before it.

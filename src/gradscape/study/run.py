@@ -12,10 +12,10 @@ from gradscape.config.run import RunConfig
 from gradscape.data import load_images
 from gradscape.errors import ConfigError, RunFailed
 from gradscape.executors.face import Executor, Tell
-from gradscape.files import refuse_link
 from gradscape.records.run import Progress
 from gradscape.report.build import build
-from gradscape.store import ENDED, StudyFolder
+from gradscape.storage.files import refuse_link
+from gradscape.storage.store import ENDED, StudyFolder
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.console import ProgressView
 from gradscape.study.controls import CONTROLS_STUDY

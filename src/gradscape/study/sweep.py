@@ -17,9 +17,9 @@ from gradscape.config.paths import CONTROLS, DEFAULTS, Scaling, Value, flat, val
 from gradscape.config.plain_yaml import read_values, to_yaml
 from gradscape.config.run import RunConfig, from_dict, to_dict
 from gradscape.errors import ConfigError, brief, cut, nearest
-from gradscape.files import replace_bytes
 from gradscape.records.run import StudyRecord
 from gradscape.stats.paired import planned_looks
+from gradscape.storage.files import replace_bytes
 from gradscape.study.axes import (
     Axis,
     Condition,
@@ -259,7 +259,7 @@ class Study:
             StoreError: the folder is another study's, busy, or cannot be written.
             RunFailed: some runs failed; the others were run and the report was built.
         """
-        from gradscape.store import StudyFolder
+        from gradscape.storage.store import StudyFolder
         from gradscape.study.deciding import run_until_decided
         from gradscape.study.run import Execution
 

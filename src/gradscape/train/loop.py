@@ -22,7 +22,7 @@ from gradscape.errors import ConfigError, StoreError
 from gradscape.measure.diagnose import diagnose
 from gradscape.measure.step_smoothness import Direction
 from gradscape.records.run import EpochRecord, Progress, RunRecord, StepSmoothness
-from gradscape.store import ENDED, RunFolder
+from gradscape.storage.store import ENDED, RunFolder
 from gradscape.train.arithmetic import Arithmetic, decide
 from gradscape.train.draws import own_draws
 from gradscape.train.graph import advance

@@ -18,7 +18,7 @@ from gradscape.measure.tracing import Running, Trace, layer_kind
 from gradscape.measure.units import moments
 from gradscape.measure.untouched import untouched
 from gradscape.records.run import WEIGHT_KINDS, Curvature, GradientNoise, Start
-from gradscape.store import RunFolder
+from gradscape.storage.store import RunFolder
 from gradscape.train.networks import build_model, one_draw
 from gradscape.train.process import return_memory
 from gradscape.train.state import TrainState

@@ -13,7 +13,7 @@ from gradscape.config.run import RunConfig
 from gradscape.errors import StoreError, first_line
 from gradscape.measure.gradient_flow import parameters_and_kinds
 from gradscape.records.run import WEIGHT_KINDS
-from gradscape.store import Checkpoint
+from gradscape.storage.store import Checkpoint
 from gradscape.train.networks import build_model
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gradscape.errors import StoreError
-from gradscape.files import checksum_holds, head_holds
+from gradscape.storage.files import checksum_holds, head_holds
 
 HEAD = 1_024  # bytes that a line's numbers are looked for in at first
 NEAR = 2_048  # bytes beside the place a line is expected at, from one line to the next

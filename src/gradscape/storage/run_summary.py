@@ -16,9 +16,9 @@ from typing import Any
 
 from gradscape._text import plain
 from gradscape.errors import StoreError
-from gradscape.files import reading, require_file, there
-from gradscape.heads import Numbers, open_heads
-from gradscape.store import RunFolder, StudyFolder, identities
+from gradscape.storage.files import reading, require_file, there
+from gradscape.storage.heads import Numbers, open_heads
+from gradscape.storage.store import RunFolder, StudyFolder, identities
 
 STATES = ("pending", "running", "done", "diverged", "failed", "stopped")
 OVER = ("done", "diverged", "failed", "stopped")  # nothing more comes, unless a command is given again

@@ -42,7 +42,18 @@ from gradscape.config.arguments import fitted, typed
 from gradscape.config.conform import require_record, require_types
 from gradscape.config.run import RunConfig, from_dict, to_dict
 from gradscape.errors import ConfigError, StoreError
-from gradscape.files import (
+from gradscape.records.landscape import LandscapeRecord
+from gradscape.records.run import (
+    UNREAD,
+    Curvature,
+    EpochRecord,
+    GradientFlow,
+    GradientNoise,
+    RunRecord,
+    Start,
+    StudyRecord,
+)
+from gradscape.storage.files import (
     AGAIN,
     HERE,
     checked_head,
@@ -63,17 +74,6 @@ from gradscape.files import (
     without_checksum,
     write_bytes,
     write_json,
-)
-from gradscape.records.landscape import LandscapeRecord
-from gradscape.records.run import (
-    UNREAD,
-    Curvature,
-    EpochRecord,
-    GradientFlow,
-    GradientNoise,
-    RunRecord,
-    Start,
-    StudyRecord,
 )
 
 PROBE = 8_000_000  # bytes; a VGG38's checkpoint has 5.4 million
