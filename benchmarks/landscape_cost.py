@@ -24,12 +24,12 @@ from torch.nn import functional as F
 
 import gradscape as gs
 from gradscape._machine import cores
+from gradscape.cli.target import Source, Subject, subject_of
 from gradscape.measure.objective import Objective
 from gradscape.measure.plane import random_plane
 from gradscape.measure.surface import Walker
 from gradscape.records.landscape import LandscapeRecord
 from gradscape.study.batchnorm import BATCHNORM
-from gradscape.subject import Source, Subject, subject_of
 from gradscape.train.process import prepare_process
 from measure import RESULTS, spread, write
 

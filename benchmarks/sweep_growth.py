@@ -21,7 +21,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from gradscape.cli import main as command
+from gradscape.cli.main import main as command
 from gradscape.executors.face import Executor, Report, Tell
 from gradscape.executors.local import Processes
 from gradscape.records.run import EpochRecord, GradientFlow, RunRecord

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gradscape.cli import main
+from gradscape.cli.main import main
 
 NETS = """
 from torch import nn

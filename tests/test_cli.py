@@ -18,7 +18,7 @@ import pytest
 
 import gradscape
 from gradscape import load
-from gradscape.cli import main
+from gradscape.cli.main import main
 from gradscape.storage.store import RunFolder, StudyFolder
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.plan import ask
@@ -160,7 +160,7 @@ def test_every_public_name_is_where_the_package_says() -> None:
 def test_help_is_fast_and_needs_no_torch() -> None:
     program = (
         "import sys, time; start = time.perf_counter()\n"
-        "from gradscape.cli import main\n"
+        "from gradscape.cli.main import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
         "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules"

@@ -23,7 +23,7 @@ from safetensors.numpy import save as safetensors
 
 from cases import digits
 from gradscape import load
-from gradscape.cli import main
+from gradscape.cli.main import main
 from gradscape.errors import GradscapeError, StoreError
 from gradscape.storage.files import FORMAT, read_json, write_json
 from gradscape.storage.run_summary import Glances

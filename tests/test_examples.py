@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gradscape.cli import main
+from gradscape.cli.main import main
 from gradscape.study.sweep import Study
 
 FOLDER = Path(__file__).parents[1] / "examples"

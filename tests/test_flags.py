@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gradscape.cli import main, parser
+from gradscape.cli.main import main, parser
 from gradscape.config.flags import path
 from gradscape.study.axes import axis_in
 

@@ -15,7 +15,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gradscape.cli import main, parser
+from gradscape.cli.main import main, parser
 from gradscape.config.paths import FIELDS
 from gradscape.config.run import RunConfig, read_config
 from gradscape.errors import ConfigError

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from cases import TINY, digits, tiny
-from gradscape.cli import main
+from gradscape.cli.main import main
 from gradscape.errors import StoreError
 from gradscape.records.run import Curvature, GradientNoise, Start
 from gradscape.storage.files import read_json, write_json

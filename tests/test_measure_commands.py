@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import gradscape as gs
-from gradscape.cli import main
+from gradscape.cli.main import main
 
 FACTORY = """
 from torch import nn

@@ -8,10 +8,7 @@ from typing import Any
 import pytest
 
 from cases import tiny
-from gradscape.config.network import NetConfig
-from gradscape.config.run import RunConfig, to_dict
-from gradscape.errors import ConfigError
-from gradscape.overview import (
+from gradscape.cli.run_progress import (
     SORTS,
     URGENT,
     chosen,
@@ -22,7 +19,10 @@ from gradscape.overview import (
     share,
     study_seconds_left,
 )
-from gradscape.seeing import SORTS as OFFERED
+from gradscape.cli.runs import SORTS as OFFERED
+from gradscape.config.network import NetConfig
+from gradscape.config.run import RunConfig, to_dict
+from gradscape.errors import ConfigError
 from gradscape.storage.run_summary import STATES, Glance
 from gradscape.study.cost import run_macs
 

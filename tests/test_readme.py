@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from gradscape.cli import parser
+from gradscape.cli.main import parser
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()

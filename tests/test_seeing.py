@@ -18,8 +18,8 @@ import pytest
 from rich.console import Console
 
 from cases import tiny
-from gradscape.cli import main
-from gradscape.run_table import run_table
+from gradscape.cli.main import main
+from gradscape.cli.run_table import run_table
 from gradscape.storage.run_summary import Glance, Glances
 from gradscape.storage.store import RunFolder, StudyFolder
 from made_studies import ask, epoch, every_state, put, results, spoil

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import gradscape as gs
-from gradscape.cli import main, parser
-from gradscape.sweeping import study_of
+from gradscape.cli.main import main, parser
+from gradscape.cli.sweep import study_of
 
 TINY = [
     "--net.depth=8", "--net.filters=4", "--data.train=60", "--data.valid=20", "--data.crop_pad=1",

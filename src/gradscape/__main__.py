@@ -6,7 +6,7 @@ import sys
 def run() -> int:
     """The command line, interruptible while it is still being imported."""
     try:
-        from gradscape.cli import main
+        from gradscape.cli.main import main
     except KeyboardInterrupt:
         return 130
     return main()

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 
 from cases import tiny
-from gradscape.cli import main
+from gradscape.cli.main import main
 from gradscape.config.run import RunConfig
 from gradscape.integrations.export import epoch_rows, epoch_values, parameters, result_rows
 from gradscape.storage.store import RunFolder, StudyFolder

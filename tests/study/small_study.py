@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-from gradscape.cli import main
+from gradscape.cli.main import main
 from gradscape.study import batchnorm
 
 # Measures of smoothness: one in each direction. More, spectra or landscapes would be most of its time.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gradscape import load
-from gradscape.cli import main
+from gradscape.cli.main import main
 from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
 from gradscape.study import controls

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gradscape import load
-from gradscape.cli import main
+from gradscape.cli.main import main
 from gradscape.config.run import RunConfig, to_dict
 from gradscape.errors import ConfigError
 from gradscape.study.batchnorm import BATCHNORM

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from cases import TINY, digits, tiny
-from gradscape.cli import main
+from gradscape.cli.main import main
 from gradscape.config.network import NetConfig
 from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cases import TINY, digits
-from gradscape.cli import main
+from gradscape.cli.main import main
 from gradscape.config.network import NetConfig
 from gradscape.storage.store import RunFolder
 from gradscape.train.loop import train_run

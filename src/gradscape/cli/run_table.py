@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from gradscape.overview import counts, seconds_left, share, study_seconds_left
+from gradscape.cli.run_progress import counts, seconds_left, share, study_seconds_left
 from gradscape.storage.run_summary import Glance
 from gradscape.study.cost import duration
 

@@ -75,7 +75,7 @@ def runs(values: argparse.Namespace) -> None:
     """gradscape runs: a row per run."""
     from rich.console import Console
 
-    from gradscape.overview import chosen, read_states
+    from gradscape.cli.run_progress import chosen, read_states
     from gradscape.storage.run_summary import Glances
     from gradscape.storage.store import StudyFolder
 
@@ -101,7 +101,7 @@ def name(glances: Glances) -> str:
 
 def as_json(glances: Glances, states: Sequence[str], sort: str | None) -> str:
     """One document: the study, how it stands, and a row for each run that was chosen."""
-    from gradscape.overview import chosen, counts, row, study_seconds_left
+    from gradscape.cli.run_progress import chosen, counts, row, study_seconds_left
 
     found, asked = glances.look(), glances.asked()
     document = {
@@ -116,7 +116,7 @@ def as_json(glances: Glances, states: Sequence[str], sort: str | None) -> str:
 
 def show(console: Console, study: str, found: Sequence[Glance], shown: Sequence[Glance]) -> None:
     """Everything once; in a pipe as wide as names are long, so that they stay whole."""
-    from gradscape.run_table import narrowest, reasons, run_table, summary
+    from gradscape.cli.run_table import narrowest, reasons, run_table, summary
 
     if not console.is_terminal:
         console.width = max(console.width, narrowest(shown))
@@ -151,7 +151,7 @@ def watch_in_place(
 ) -> None:
     from rich.live import Live
 
-    from gradscape.overview import chosen
+    from gradscape.cli.run_progress import chosen
 
     study = name(glances)
     with Live(console=console, auto_refresh=False) as live:
@@ -166,8 +166,8 @@ def screenful(
     from rich.console import Group
     from rich.text import Text
 
-    from gradscape.overview import chosen
-    from gradscape.run_table import reasons, run_table, summary
+    from gradscape.cli.run_progress import chosen
+    from gradscape.cli.run_table import reasons, run_table, summary
 
     notes = [Text(line, no_wrap=True, overflow="ellipsis") for line in reasons(shown)[:NOTES]]
     room = max(1, console.height - len(notes) - 4)  # summary, header, what is left out, the cursor
@@ -180,7 +180,7 @@ def screenful(
 
 def watch_in_lines(glances: Glances, console: Console, every: float, states: Sequence[str]) -> None:
     """Without a terminal: how all stand, then a line for each change of a run's state."""
-    from gradscape.run_table import summary
+    from gradscape.cli.run_table import summary
 
     study, before = name(glances), dict[str, str]()
     found: list[Glance] = []

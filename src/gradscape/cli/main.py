@@ -13,6 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradscape._printing import heard_or_not, say, silence
+from gradscape.cli.execution import add_study_flags, run_study, say_verdicts
+from gradscape.cli.measure import add_measures
+from gradscape.cli.runs import STUDY_FOLDER, add_seeing
+from gradscape.cli.sweep import add_sweep
 from gradscape.config.fields import MOST_IMAGES, MOST_NUMBERS, MOST_SEEDS, MOST_WORKERS
 from gradscape.config.flags import (
     Parser,
@@ -25,10 +29,6 @@ from gradscape.config.flags import (
 )
 from gradscape.config.run import RunConfig, from_dict, read_config, to_dict
 from gradscape.errors import ConfigError, GradscapeError, brief, nearest
-from gradscape.measuring import add_measures
-from gradscape.running import add_study_flags, run_study, say_verdicts
-from gradscape.seeing import STUDY_FOLDER, add_seeing
-from gradscape.sweeping import add_sweep
 from gradscape.version import __version__
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def reproduce(values: argparse.Namespace) -> None:
 
 def own_study(name: str) -> Reproduction[Any]:
     """The study that FILE.py:STUDY names."""
-    from gradscape.factories import load_value
+    from gradscape.cli.import_object import load_value
     from gradscape.study.reproduction import Reproduction
     from gradscape.study.run import STUDIES
 
@@ -226,7 +226,7 @@ def config_names() -> set[str]:
 
 def check(values: argparse.Namespace) -> None:
     """gradscape check: a verdict on a factory's network, on a batch of noise of the given shape."""
-    from gradscape.factories import load_factory
+    from gradscape.cli.import_object import load_factory
     from gradscape.measure.check import check_on_noise
 
     try:

@@ -13,11 +13,11 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
 from gradscape._text import counted
+from gradscape.cli.import_object import load_factory
 from gradscape.config.run import RunConfig
 from gradscape.data import STATISTICS, ImageSet, load_images, split
 from gradscape.data.batches import eval_batches
 from gradscape.errors import ConfigError, StoreError
-from gradscape.factories import load_factory
 from gradscape.measure.batches import Loss
 from gradscape.measure.signal import made
 from gradscape.storage.files import there

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradscape._printing import say
+from gradscape.cli.execution import add_study_flags, run_study
 from gradscape.config.fields import MOST_SEEDS
 from gradscape.config.flags import Parser, add_config_flags, count, path, require_folder
 from gradscape.config.plain_yaml import read_values
 from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
-from gradscape.running import add_study_flags, run_study
 
 if TYPE_CHECKING:
     from gradscape.study.axes import Axis, Condition

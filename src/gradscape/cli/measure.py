@@ -22,10 +22,10 @@ from gradscape.config.flags import (
 from gradscape.errors import ConfigError
 
 if TYPE_CHECKING:
+    from gradscape.cli.target import Subject
     from gradscape.records.curvature import CurvatureRecord
     from gradscape.records.landscape import LandscapeRecord
     from gradscape.records.smoothness import SmoothnessRecord
-    from gradscape.subject import Subject
 
 
 MOST_POINTS = 1_000  # along an axis: a plane of a million
@@ -316,7 +316,7 @@ def draw_landscapes(values: argparse.Namespace, records: Mapping[str, LandscapeR
 def subject(values: argparse.Namespace, target: str) -> Subject:
     """The network and images that the flags name; all cores at work."""
     from gradscape._machine import cores
-    from gradscape.subject import Source, subject_of
+    from gradscape.cli.target import Source, subject_of
     from gradscape.train.process import prepare_process
 
     require_folder("--figure", values.figure, ".png", ".svg", ".pdf")
