@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 import gradscape as gs
 from gradscape._machine import cores
-from gradscape.measure.objective import Objective
+from gradscape.measure.core.objective import Objective
 from gradscape.measure.products import Products
 from gradscape.nets import vgg
 from gradscape.records.curvature import CurvatureRecord

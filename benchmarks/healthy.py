@@ -36,7 +36,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 import gradscape as gs
-from gradscape.measure.batches import Batch
+from gradscape.measure.core.batch import Batch
 from gradscape.measure.view import TABLES
 from gradscape.records.gradients import FlowHistory
 from gradscape.train.process import prepare_process

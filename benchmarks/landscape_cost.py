@@ -25,7 +25,7 @@ from torch.nn import functional as F
 import gradscape as gs
 from gradscape._machine import cores
 from gradscape.cli.target import Source, Subject, subject_of
-from gradscape.measure.objective import Objective
+from gradscape.measure.core.objective import Objective
 from gradscape.measure.plane import random_plane
 from gradscape.measure.surface import Walker
 from gradscape.records.landscape import LandscapeRecord

@@ -18,9 +18,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from exact import dense_gauss_newton, dense_hessian
 from gradscape.errors import ConfigError
 from gradscape.measure import products as products_module
+from gradscape.measure.core.objective import Objective
 from gradscape.measure.curvature import curvature
 from gradscape.measure.lanczos import extremes
-from gradscape.measure.objective import Objective
 from gradscape.measure.probes import spectrum, trace
 from gradscape.measure.products import Products
 from gradscape.records.curvature import Spectrum

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from gradscape.measure.core.objective import Objective
 from gradscape.measure.curvature import curvature
-from gradscape.measure.objective import Objective
 from gradscape.measure.products import Matrix, Products
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs

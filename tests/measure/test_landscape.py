@@ -90,7 +90,7 @@ def test_a_norm_that_is_folded_changes_nothing_but_roundings() -> None:
     model = network()
     found = landscape(model, cross_entropy, (X, Y), points=3, span=(-0.3, 0.3))
     own = dict(model.named_parameters())
-    from gradscape.measure.objective import Objective
+    from gradscape.measure.core.objective import Objective
     from gradscape.measure.plane import random_plane
 
     plane = random_plane(
@@ -116,7 +116,7 @@ def outputs_of(name: str, weight: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("kind", ["filter", "layer"])
 def test_directions_have_the_weights_length(kind: str) -> None:
-    from gradscape.measure.objective import Objective
+    from gradscape.measure.core.objective import Objective
     from gradscape.measure.plane import random_plane
 
     model = nn.Sequential(
@@ -151,7 +151,7 @@ class Zoo(nn.Module):
 
 
 def test_filters_of_every_kind_of_layer_have_their_weights_length() -> None:
-    from gradscape.measure.objective import Objective
+    from gradscape.measure.core.objective import Objective
     from gradscape.measure.plane import random_plane
 
     torch.manual_seed(0)
@@ -168,7 +168,7 @@ def test_filters_of_every_kind_of_layer_have_their_weights_length() -> None:
 
 
 def test_orthogonal_directions_are() -> None:
-    from gradscape.measure.objective import Objective
+    from gradscape.measure.core.objective import Objective
     from gradscape.measure.plane import random_plane
     from gradscape.measure.products import flat
 

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 import gradscape as gs
 from gradscape.errors import ConfigError
-from gradscape.measure.objective import Objective
+from gradscape.measure.core.objective import Objective
 
 
 def test_public_names_stay_functions_when_their_records_are_imported() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from gradscape.measure.subjects import facts
+from gradscape.measure.core.parameters import facts
 
 EPS = 3e-7
 

@@ -14,9 +14,9 @@ from torch.nn.functional import cross_entropy
 
 import gradscape as gs
 from gradscape.errors import ConfigError
-from gradscape.measure.as_found import standing_in
-from gradscape.measure.batches import Batch
-from gradscape.measure.objective import Objective
+from gradscape.measure.core.as_found import standing_in
+from gradscape.measure.core.batch import Batch
+from gradscape.measure.core.objective import Objective
 from gradscape.measure.remedies import REMEDIES, Applied
 
 X, Y = torch.randn(16, 8), torch.arange(16) % 3

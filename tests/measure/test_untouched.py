@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gradscape.errors import ConfigError
-from gradscape.measure.untouched import random_state, untouched
+from gradscape.measure.core.preserve import random_state, untouched
 
 
 @pytest.fixture

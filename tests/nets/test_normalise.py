@@ -14,11 +14,11 @@ from torch.nn.functional import conv2d, cross_entropy
 
 import gradscape as gs
 from gradscape.config.run import DataConfig, NetConfig, RunConfig
+from gradscape.measure.core.layer_trace import layer_kind
+from gradscape.measure.core.objective import Objective
+from gradscape.measure.core.parameters import named
 from gradscape.measure.gradient_flow import FlowRecorder
-from gradscape.measure.objective import Objective
 from gradscape.measure.plane import random_plane
-from gradscape.measure.subjects import named
-from gradscape.measure.tracing import layer_kind
 from gradscape.nets import Layers, densenet, vgg
 from gradscape.nets.normalise import NORMS, PAPER_STEPS, BatchRenorm2d, per_channel
 from gradscape.train.state import TrainState

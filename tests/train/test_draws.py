@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from cases import TINY, digits, tiny
 from gradscape.config.network import NetConfig
 from gradscape.config.run import RunConfig
-from gradscape.measure.objective import Objective
+from gradscape.measure.core.objective import Objective
 from gradscape.nets.residual import StochasticDepth
 from gradscape.storage.store import RunFolder
 from gradscape.study import packing

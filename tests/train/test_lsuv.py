@@ -16,7 +16,7 @@ from cases import TINY, digits, tiny
 from gradscape.config.run import RunConfig
 from gradscape.data import STATISTICS, split
 from gradscape.data.batches import eval_batches
-from gradscape.measure.batches import Batch
+from gradscape.measure.core.batch import Batch
 from gradscape.measure.initialisations import unit_variance
 from gradscape.nets.initialise import initialise
 from gradscape.records.run import Progress

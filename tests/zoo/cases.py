@@ -57,7 +57,7 @@ MEASURES: dict[str, Measure] = {
 
 def step(model: nn.Module, loss: Any, batch: Any, optimizer: torch.optim.Optimizer) -> None:
     """One training step as a user writes it."""
-    from gradscape.measure.batches import Batch
+    from gradscape.measure.core.batch import Batch
 
     given = Batch.of(batch, model, loss)
     optimizer.zero_grad()

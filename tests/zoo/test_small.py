@@ -15,7 +15,7 @@ from torch import nn
 
 import gradscape as gs
 from gradscape.errors import GradscapeError
-from gradscape.measure.batches import unwrapped
+from gradscape.measure.core.batch import unwrapped
 from zoo.cases import MEASURES, Case, sgd, step
 from zoo.small import CASES
 from zoo.snapshot import differences, snapshot

@@ -18,7 +18,7 @@ from gradscape.config.run import RunConfig
 from gradscape.data import STATISTICS, ImageSet, load_images, split
 from gradscape.data.batches import eval_batches
 from gradscape.errors import ConfigError, StoreError
-from gradscape.measure.batches import Loss
+from gradscape.measure.core.batch import Loss
 from gradscape.measure.signal import made
 from gradscape.storage.files import there
 from gradscape.storage.store import ENDED, RunFolder, epoch_of

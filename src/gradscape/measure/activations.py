@@ -13,12 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gradscape.measure.batches import main_tensor
-from gradscape.measure.containers import tensors
-from gradscape.measure.gradient_norms import local
-from gradscape.measure.subjects import listed, plain
-from gradscape.measure.tracing import Running, layer_kind, numbered
-from gradscape.measure.units import dead_share, moments, saturated_share, unit_axis, unused_share
+from gradscape.measure.core.batch import main_tensor
+from gradscape.measure.core.containers import tensors
+from gradscape.measure.core.gradient_statistics import local
+from gradscape.measure.core.layer_statistics import (
+    dead_share,
+    moments,
+    saturated_share,
+    unit_axis,
+    unused_share,
+)
+from gradscape.measure.core.layer_trace import Running, layer_kind, numbered
+from gradscape.measure.core.parameters import listed, plain
 from gradscape.records.activations import ActivationHistory
 from gradscape.records.signal import WEIGHT_KINDS
 

@@ -14,13 +14,13 @@ from torch.optim import Optimizer
 from gradscape._text import counted
 from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, brief
-from gradscape.measure.batches import Loss
+from gradscape.measure.core.batch import Loss
+from gradscape.measure.core.objective import Objective, Statistics, norm
+from gradscape.measure.core.parameters import plain
 from gradscape.measure.lanczos import Draw, Ritz, extremes
-from gradscape.measure.objective import Objective, Statistics, norm
 from gradscape.measure.probes import spectrum, trace
 from gradscape.measure.products import Matrix, Products, room
 from gradscape.measure.stability import stability
-from gradscape.measure.subjects import plain
 from gradscape.records.curvature import CurvatureRecord, Ends, LayerCurvature, Stability
 
 MOST = 100  # products for the eigenvalues, and as many more for each that is wanted

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from gradscape.measure.tracing import Running, Trace, layer_kind
+from gradscape.measure.core.layer_trace import Running, Trace, layer_kind
 
 # function → the module that does the same
 FUNCTIONS: dict[Callable[..., Any], nn.Module] = {

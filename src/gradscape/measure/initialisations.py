@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _WeightNorm
 
-from gradscape.measure.batches import Batch
-from gradscape.measure.tracing import hooked, layers_in_order
+from gradscape.measure.core.batch import Batch
+from gradscape.measure.core.layer_trace import hooked, layers_in_order
 
 CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 VARIANCE = 1e-12  # of an output below which it is taken for constant

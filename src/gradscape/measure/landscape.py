@@ -16,11 +16,11 @@ from gradscape._text import counted
 from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, brief, cut, nearest
 from gradscape.measure.adaptive import levels_of
-from gradscape.measure.batches import Loss
-from gradscape.measure.containers import tensors
+from gradscape.measure.core.batch import Loss
+from gradscape.measure.core.containers import tensors
+from gradscape.measure.core.objective import Objective
 from gradscape.measure.curvature import Clock, Report
 from gradscape.measure.keeping import Kept, digest
-from gradscape.measure.objective import Objective
 from gradscape.measure.plane import State
 from gradscape.measure.planning import KINDS, Asked, Directions, plan
 from gradscape.measure.sampling import shuffled, taken_apart

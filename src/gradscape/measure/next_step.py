@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from gradscape.errors import ConfigError, first_line
-from gradscape.measure.objective import Objective
-from gradscape.measure.subjects import listed, number, parameters_of, plain
-from gradscape.measure.untouched import random_state
+from gradscape.measure.core.objective import Objective
+from gradscape.measure.core.parameters import listed, number, parameters_of, plain
+from gradscape.measure.core.preserve import random_state
 
 
 def check_optimizer(optimizer: Any) -> None:

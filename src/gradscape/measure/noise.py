@@ -13,9 +13,9 @@ from gradscape._machine import memory_free
 from gradscape._text import counted
 from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError
-from gradscape.measure.batches import Batch, Loss
-from gradscape.measure.objective import Objective, Statistics
-from gradscape.measure.subjects import named, plain
+from gradscape.measure.core.batch import Batch, Loss
+from gradscape.measure.core.objective import Objective, Statistics
+from gradscape.measure.core.parameters import named, plain
 from gradscape.records.encoding import Values
 from gradscape.records.noise import NoiseRecord
 

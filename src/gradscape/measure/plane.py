@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from gradscape.errors import ConfigError
-from gradscape.measure.batches import described, unwrapped
-from gradscape.measure.objective import Objective, norm
+from gradscape.measure.core.batch import described, unwrapped
+from gradscape.measure.core.objective import Objective, norm
+from gradscape.measure.core.parameters import named, plain
 from gradscape.measure.products import flat
-from gradscape.measure.subjects import named, plain
 
 Pieces = list[Tensor]
 State = nn.Module | Mapping[str, Any]

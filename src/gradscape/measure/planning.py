@@ -11,8 +11,8 @@ import torch
 
 from gradscape._text import counted
 from gradscape.errors import ConfigError
+from gradscape.measure.core.objective import Objective
 from gradscape.measure.curvature import Clock, eigenvalues, normal_like
-from gradscape.measure.objective import Objective
 from gradscape.measure.plane import (
     Plane,
     State,

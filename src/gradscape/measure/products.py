@@ -18,10 +18,10 @@ from torch import Tensor
 
 from gradscape._machine import memory_free
 from gradscape.errors import ConfigError
-from gradscape.measure.batches import Batch
+from gradscape.measure.core.batch import Batch
+from gradscape.measure.core.leaves import told_of_backward
+from gradscape.measure.core.objective import Objective
 from gradscape.measure.jacobian import twice_differentiable
-from gradscape.measure.leaves import told_of_backward
-from gradscape.measure.objective import Objective
 from gradscape.measure.second_order import Quick
 
 Matrix = Literal["hessian", "ggn"]

@@ -9,14 +9,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gradscape.measure.batches import main_tensor
-from gradscape.measure.tracing import Running, layer_kind, numbered
-from gradscape.measure.units import (
+from gradscape.measure.core.batch import main_tensor
+from gradscape.measure.core.layer_statistics import (
     dead_share,
     moments,
     saturated_share,
     unit_axis,
 )
+from gradscape.measure.core.layer_trace import Running, layer_kind, numbered
 
 
 @dataclass

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from gradscape.measure.gradient_norms import STATISTICS, Shards, local, read_gradients, stacked
+from gradscape.measure.core.gradient_statistics import STATISTICS, Shards, local, read_gradients, stacked
 
 MEANS = [STATISTICS.index(name) for name in ("mean_abs", "max_abs", "rms")]
 BROKEN = STATISTICS.index("nonfinite")

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradscape.measure.batches import Batch, Loss, sample_axis
-from gradscape.measure.containers import mapped, tensors
-from gradscape.measure.objective import Objective
+from gradscape.measure.core.batch import Batch, Loss, sample_axis
+from gradscape.measure.core.containers import mapped, tensors
+from gradscape.measure.core.objective import Objective
 
 HANDFUL = 5  # of fewer no standard error is told: of two it is off by more than half every other time
 SAME = 1e-4  # relative difference of the loss and the mean of the samples' own

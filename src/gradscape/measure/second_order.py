@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from gradscape.measure.folding import affine
+from gradscape.measure.core.fold_batchnorm import affine
 
 CONVOLUTIONS: dict[Callable[..., Any], tuple[int, bool]] = {
     # function → spatial dimensions, whether it is transposed

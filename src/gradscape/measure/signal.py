@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from gradscape.errors import ConfigError, first_line, with_place
-from gradscape.measure.batches import Batch, Loss, main_tensor, unwrapped
-from gradscape.measure.containers import tensors
+from gradscape.measure.core.batch import Batch, Loss, main_tensor, unwrapped
+from gradscape.measure.core.containers import tensors
+from gradscape.measure.core.layer_statistics import moments
+from gradscape.measure.core.layer_trace import Running, Trace, unwatched
+from gradscape.measure.core.leaves import same_gradients
+from gradscape.measure.core.preserve import random_state, untouched
 from gradscape.measure.functions import Functions
 from gradscape.measure.jacobian import Singular, singular_values, twice_differentiable
-from gradscape.measure.leaves import same_gradients
 from gradscape.measure.reading import Layer, Reader, weight_gradient
-from gradscape.measure.tracing import Running, Trace, unwatched
-from gradscape.measure.units import moments
-from gradscape.measure.untouched import random_state, untouched
 from gradscape.records.signal import Jacobian, SignalRecord
 
 

@@ -26,9 +26,9 @@ from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, NAdam, Optimizer, RAdam
 
 from gradscape.errors import ConfigError
+from gradscape.measure.core.parameters import number
 from gradscape.measure.lanczos import Carry, Draw, extremes
 from gradscape.measure.products import Products
-from gradscape.measure.subjects import number
 from gradscape.records.curvature import Stability
 
 Group = Mapping[str, Any]

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 from torch import Tensor, nn
 
-from gradscape.measure.batches import Loss
-from gradscape.measure.objective import Objective, norm
+from gradscape.measure.core.batch import Loss
+from gradscape.measure.core.objective import Objective, norm
 from gradscape.measure.smoothness import along, relative
 from gradscape.records.run import StepSmoothness
 

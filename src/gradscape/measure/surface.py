@@ -18,16 +18,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from gradscape.measure.as_found import standing_in
-from gradscape.measure.batches import Batch
-from gradscape.measure.copying import copied
-from gradscape.measure.folding import Folded, Pair, reading
-from gradscape.measure.objective import Objective, laid_out
+from gradscape.measure.core.as_found import standing_in
+from gradscape.measure.core.batch import Batch
+from gradscape.measure.core.copying import copied
+from gradscape.measure.core.cuda_graph import Replayed
+from gradscape.measure.core.fold_batchnorm import Folded, Pair, reading
+from gradscape.measure.core.layer_trace import layer_kind, unwatched
+from gradscape.measure.core.objective import Objective, laid_out
+from gradscape.measure.core.preserve import random_state
 from gradscape.measure.plane import Plane
-from gradscape.measure.replayed import Replayed
 from gradscape.measure.sampling import HANDFUL, Apart
-from gradscape.measure.tracing import layer_kind, unwatched
-from gradscape.measure.untouched import random_state
 
 NormStatistics = Literal["running", "batch", "recalibrated"]
 Metric = Callable[[Any, Any], Any]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from gradscape.config.run import RunConfig
-from gradscape.measure.untouched import random_state
+from gradscape.measure.core.preserve import random_state
 
 FORWARD = 1  # sets these draws apart from the epoch's order of images, which is of (seed, epoch)
 

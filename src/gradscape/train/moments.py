@@ -10,13 +10,13 @@ from torch.nn.functional import cross_entropy
 
 from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
+from gradscape.measure.core.layer_statistics import moments
+from gradscape.measure.core.layer_trace import Running, Trace, layer_kind
+from gradscape.measure.core.preserve import untouched
 from gradscape.measure.curvature import curvature
 from gradscape.measure.gradient_flow import FlowRecorder
 from gradscape.measure.landscape import landscape
 from gradscape.measure.noise import noise
-from gradscape.measure.tracing import Running, Trace, layer_kind
-from gradscape.measure.units import moments
-from gradscape.measure.untouched import untouched
 from gradscape.records.run import WEIGHT_KINDS, Curvature, GradientNoise, Start
 from gradscape.storage.store import RunFolder
 from gradscape.train.networks import build_model, one_draw

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from gradscape.errors import ConfigError
-from gradscape.measure.as_found import as_found, tensor_undo
+from gradscape.measure.core.as_found import as_found, tensor_undo
 
 TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from gradscape.errors import ConfigError, GradscapeError, with_place
-from gradscape.measure.subjects import listed
+from gradscape.measure.core.parameters import listed
 
 
 def leaves(value: Tensor) -> Iterator[Tensor]:

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from gradscape.errors import ConfigError, GradscapeError, with_place
-from gradscape.measure.batches import Batch, described, main_tensor
-from gradscape.measure.containers import tensors
+from gradscape.measure.core.batch import Batch, described, main_tensor
+from gradscape.measure.core.containers import tensors
+from gradscape.measure.core.preserve import same_buffers
 from gradscape.measure.gradient_flow import NORM_LAYERS
-from gradscape.measure.untouched import same_buffers
 
 
 @dataclass

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from gradscape.measure.containers import tensors
+from gradscape.measure.core.containers import tensors
 
 CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
 # What tells of a tensor without looking at its values: methods and attributes.

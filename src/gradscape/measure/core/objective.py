@@ -18,13 +18,13 @@ from torch.utils.data import DataLoader, SequentialSampler
 
 from gradscape._text import counted
 from gradscape.errors import ConfigError, brief
-from gradscape.measure.as_found import AsFound, standing_in
-from gradscape.measure.batches import Batch, Loss, unwrapped
-from gradscape.measure.containers import is_graph, is_record
-from gradscape.measure.leaves import leaves, refuse_own, told_of_backward
-from gradscape.measure.subjects import listed, plain
-from gradscape.measure.tracing import Trace, layer_kind, unwatched
-from gradscape.measure.untouched import random_state, refuse
+from gradscape.measure.core.as_found import AsFound, standing_in
+from gradscape.measure.core.batch import Batch, Loss, unwrapped
+from gradscape.measure.core.containers import is_graph, is_record
+from gradscape.measure.core.layer_trace import Trace, layer_kind, unwatched
+from gradscape.measure.core.leaves import leaves, refuse_own, told_of_backward
+from gradscape.measure.core.parameters import listed, plain
+from gradscape.measure.core.preserve import random_state, refuse
 
 Statistics = Literal["batch", "running"]
 CACHED = 50  # samples whose activations stay in a processor's cache

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from gradscape.errors import ConfigError, GradscapeError, with_place
-from gradscape.measure.containers import as_plain, is_graph, is_record, mapped, tensors
-from gradscape.measure.subjects import unwrapped as unwrapped
+from gradscape.measure.core.containers import as_plain, is_graph, is_record, mapped, tensors
+from gradscape.measure.core.parameters import unwrapped as unwrapped
 
 Loss = Callable[..., Tensor]
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]  # positional ones, and those by name
