@@ -31,7 +31,7 @@ from torch.nn.functional import cross_entropy
 
 import gradscape as gs
 from gradscape._machine import cores
-from gradscape.measure.watch import Watch
+from gradscape.measure.watch.watch import Watch
 from gradscape.records.gradients import FlowHistory
 from gradscape.train.process import prepare_process
 from measure import RESULTS, write

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from gradscape.measure.check import check
     from gradscape.measure.curvature import curvature
     from gradscape.measure.diagnose import diagnose
-    from gradscape.measure.gradient_flow import FlowRecorder
     from gradscape.measure.landscape import landscape
     from gradscape.measure.noise import noise
     from gradscape.measure.smoothness import smoothness
-    from gradscape.measure.watch import watch
+    from gradscape.measure.watch.epoch_recorder import FlowRecorder
+    from gradscape.measure.watch.watch import watch
     from gradscape.report.checked_page import save_check_page
     from gradscape.report.watched_page import save_page
     from gradscape.storage.store import RunFolder, load
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 HOMES = {
     "DataConfig": "gradscape.config.run",
-    "FlowRecorder": "gradscape.measure.gradient_flow",
+    "FlowRecorder": "gradscape.measure.watch.epoch_recorder",
     "GradscapeError": "gradscape.errors",
     "NetConfig": "gradscape.config.network",
     "OptimConfig": "gradscape.config.run",
@@ -47,7 +47,7 @@ HOMES = {
     "save_page": "gradscape.report.watched_page",
     "smoothness": "gradscape.measure.smoothness",
     "train_run": "gradscape.train.loop",
-    "watch": "gradscape.measure.watch",
+    "watch": "gradscape.measure.watch.watch",
 }
 __all__ = [
     "DataConfig",

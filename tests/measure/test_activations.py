@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 import gradscape as gs
-from gradscape.measure.watch import Watch
+from gradscape.measure.watch.watch import Watch
 from gradscape.records.activations import ActivationHistory
 from gradscape.records.gradients import FlowHistory
 
@@ -278,7 +278,7 @@ def test_an_error_of_ours_ends_the_reading_of_outputs_alone(monkeypatch: pytest.
     def fails(*_: object) -> None:
         raise RuntimeError("no such axis")
 
-    monkeypatch.setattr("gradscape.measure.activations.moments", fails)
+    monkeypatch.setattr("gradscape.measure.watch.activations.moments", fails)
     with pytest.warns(UserWarning, match="activations are not read, since step 0: .*no such axis"):
         flow = run(net())
     history = flow.history()

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from gradscape.errors import ConfigError
-from gradscape.measure.gradient_flow import FlowRecorder, parameters_and_kinds
+from gradscape.measure.watch.epoch_recorder import FlowRecorder, parameters_and_kinds
 from gradscape.nets import vgg
 
 

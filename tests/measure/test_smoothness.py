@@ -20,7 +20,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from gradscape.errors import ConfigError
 from gradscape.measure.smoothness import smoothness
-from gradscape.measure.watch import watch
+from gradscape.measure.watch.watch import watch
 from gradscape.nets import Layers, vgg
 from gradscape.records.smoothness import Line, SmoothnessRecord
 

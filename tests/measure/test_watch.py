@@ -363,7 +363,7 @@ def test_the_ring_keeps_the_last_rows() -> None:
 
 
 def test_a_large_model_is_read_as_often_as_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gradscape.measure.watch.SMALL", 10)
+    monkeypatch.setattr("gradscape.measure.watch.watch.SMALL", 10)
     model = mlp()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     flow = gs.watch(model, optimizer)
@@ -458,7 +458,7 @@ def test_an_error_of_ours_ends_the_watch_and_not_the_training(
     def fails(*_: object) -> None:
         raise RuntimeError("out of memory\nwith a long story")
 
-    monkeypatch.setattr("gradscape.measure.readings.read_gradients", fails)
+    monkeypatch.setattr("gradscape.measure.watch.readings.read_gradients", fails)
     with pytest.warns(UserWarning, match="the watch ended at step 2: RuntimeError: out of memory$"):
         plain(model, optimizer, batches(2))
     alone = mlp()

@@ -22,7 +22,7 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 
 import gradscape as gs
 from gradscape.errors import ConfigError
-from gradscape.measure import steps
+from gradscape.measure.watch.watch import steps
 from gradscape.records.gradients import FlowHistory
 
 
@@ -855,7 +855,7 @@ def test_a_scripted_model_says_that_its_outputs_are_not_read() -> None:
 def test_the_first_steps_of_a_large_model_are_read_whatever_they_cost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gradscape.measure.watch.SMALL", 10)
+    monkeypatch.setattr("gradscape.measure.watch.watch.SMALL", 10)
     model = mlp()
     optimizer = sgd(model)
     flow = gs.watch(model, optimizer)

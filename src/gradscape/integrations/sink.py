@@ -14,8 +14,8 @@ from typing import Self
 import torch
 
 from gradscape.errors import ConfigError, nearest
-from gradscape.measure.activations import STATISTICS as OUTPUTS
-from gradscape.measure.watch import COLUMNS, Watch
+from gradscape.measure.watch.activations import STATISTICS as OUTPUTS
+from gradscape.measure.watch.watch import COLUMNS, Watch
 from gradscape.records.activations import ActivationHistory
 from gradscape.records.gradients import FlowHistory
 

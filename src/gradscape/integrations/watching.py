@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gradscape.integrations.sink import Sink
-from gradscape.measure.watch import Watch, watch
+from gradscape.measure.watch.watch import Watch, watch
 
 
 class Watching:

@@ -23,11 +23,11 @@ from gradscape.measure.core.layer_trace import Trace, layer_kind
 from gradscape.measure.core.leaves import refuse_own, same_gradients, told_of_backward
 from gradscape.measure.core.preserve import random_state
 from gradscape.measure.diagnose import diagnose, place_among
-from gradscape.measure.gradient_flow import parameters_and_kinds
 from gradscape.measure.remedies import REMEDIES, Applied
 from gradscape.measure.signal import made, signal
 from gradscape.measure.signal_rules import signal_findings
-from gradscape.measure.watch import watch
+from gradscape.measure.watch.epoch_recorder import parameters_and_kinds
+from gradscape.measure.watch.watch import watch
 from gradscape.records.check import EFFECTS, FELL, UNMOVED, CheckRecord, Trial
 from gradscape.records.diagnosis import Evidence, Finding, gravest_first
 from gradscape.records.gradients import FlowHistory

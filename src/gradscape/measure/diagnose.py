@@ -17,7 +17,7 @@ from gradscape.measure.recorded import divergence, plateau, recorded
 from gradscape.measure.rules import findings_of, healthy
 from gradscape.measure.signal_rules import activation_findings
 from gradscape.measure.view import Bools, View, sized
-from gradscape.measure.watch import Watch
+from gradscape.measure.watch.watch import Watch
 from gradscape.records.activations import ActivationHistory
 from gradscape.records.diagnosis import Diagnosis, Evidence, Finding, gravest_first
 from gradscape.records.gradients import FlowHistory

@@ -14,9 +14,9 @@ from gradscape.measure.core.layer_statistics import moments
 from gradscape.measure.core.layer_trace import Running, Trace, layer_kind
 from gradscape.measure.core.preserve import untouched
 from gradscape.measure.curvature import curvature
-from gradscape.measure.gradient_flow import FlowRecorder
 from gradscape.measure.landscape import landscape
 from gradscape.measure.noise import noise
+from gradscape.measure.watch.epoch_recorder import FlowRecorder
 from gradscape.records.run import WEIGHT_KINDS, Curvature, GradientNoise, Start
 from gradscape.storage.store import RunFolder
 from gradscape.train.networks import build_model, one_draw

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradscape.data.batches import DeviceImages, EpochDraw, TrainBatches
-from gradscape.measure.gradient_flow import FlowRecorder
 from gradscape.measure.step_smoothness import Direction, step_smoothness
+from gradscape.measure.watch.epoch_recorder import FlowRecorder
 from gradscape.records.run import StepSmoothness
 from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.fuse import fuse

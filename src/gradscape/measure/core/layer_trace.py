@@ -19,7 +19,7 @@ from gradscape.errors import ConfigError, GradscapeError, with_place
 from gradscape.measure.core.batch import Batch, described, main_tensor
 from gradscape.measure.core.containers import tensors
 from gradscape.measure.core.preserve import same_buffers
-from gradscape.measure.gradient_flow import NORM_LAYERS
+from gradscape.measure.watch.epoch_recorder import NORM_LAYERS
 
 
 @dataclass

@@ -23,7 +23,6 @@ from torch.optim import Optimizer
 
 from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, first_line
-from gradscape.measure.activations import Activations, in_backward, is_compiled
 from gradscape.measure.core.gradient_statistics import STATISTICS, local, norms
 from gradscape.measure.core.layer_trace import Running, Trace
 from gradscape.measure.core.parameters import (
@@ -36,9 +35,18 @@ from gradscape.measure.core.parameters import (
     parameters_of,
     unwrapped,
 )
-from gradscape.measure.readings import Readings, scaled_down
-from gradscape.measure.ring import Ring
-from gradscape.measure.steps import all_of, called_by_scaler, each_of, is_private, leave, listen, running
+from gradscape.measure.watch.activations import Activations, in_backward, is_compiled
+from gradscape.measure.watch.readings import Readings, scaled_down
+from gradscape.measure.watch.ring_buffer import Ring
+from gradscape.measure.watch.steps import (
+    all_of,
+    called_by_scaler,
+    each_of,
+    is_private,
+    leave,
+    listen,
+    running,
+)
 from gradscape.records.gradients import FlowHistory
 
 SMALL = 1_000_000  # parameters: a model of no more is read at every step

@@ -1,0 +1,1 @@
+"""Watch a training: gradients, updates and activations of every layer."""
