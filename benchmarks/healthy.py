@@ -37,7 +37,7 @@ from torch.optim import Optimizer
 
 import gradscape as gs
 from gradscape.measure.core.batch import Batch
-from gradscape.measure.view import TABLES
+from gradscape.measure.diagnose.view import TABLES
 from gradscape.records.gradients import FlowHistory
 from gradscape.train.process import prepare_process
 from measure import write

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import gradscape as gs
-from gradscape.measure.limits import Limits
+from gradscape.measure.diagnose.limits import Limits
 
 NET = nn.Linear(2, 2)
 BATCH = (torch.ones(4, 2), torch.zeros(4, dtype=torch.long))

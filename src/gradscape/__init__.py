@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gradscape.errors import GradscapeError
     from gradscape.measure.check import check
     from gradscape.measure.curvature import curvature
-    from gradscape.measure.diagnose import diagnose
+    from gradscape.measure.diagnose.diagnose import diagnose
     from gradscape.measure.landscape import landscape
     from gradscape.measure.noise import noise
     from gradscape.measure.smoothness import smoothness
@@ -38,7 +38,7 @@ HOMES = {
     "Study": "gradscape.study.sweep",
     "check": "gradscape.measure.check",
     "curvature": "gradscape.measure.curvature",
-    "diagnose": "gradscape.measure.diagnose",
+    "diagnose": "gradscape.measure.diagnose.diagnose",
     "landscape": "gradscape.measure.landscape",
     "load": "gradscape.storage.store",
     "load_images": "gradscape.data",

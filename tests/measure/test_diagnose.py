@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 import gradscape as gs
 from gradscape.errors import ConfigError
-from gradscape.measure.diagnose import Limits
+from gradscape.measure.diagnose.diagnose import Limits
 from gradscape.records.diagnosis import VERDICTS, Diagnosis
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gradscape as gs
-from gradscape.measure.advice import HIGHER, LOWER
+from gradscape.measure.diagnose.advice import HIGHER, LOWER
 from gradscape.records.diagnosis import GRADES, Diagnosis
 from gradscape.records.gradients import FlowHistory, OptimizerFacts
 

@@ -20,7 +20,7 @@ from cases import TINY, digits, tiny
 from gradscape.config.network import NetConfig
 from gradscape.config.run import to_dict
 from gradscape.errors import ConfigError
-from gradscape.measure.recorded import UNSIZED, recorded
+from gradscape.measure.diagnose.from_run import UNSIZED, recorded
 from gradscape.records.run import EpochRecord, RunRecord, Start
 from gradscape.storage.store import RunFolder
 from gradscape.train.step import TrainStep

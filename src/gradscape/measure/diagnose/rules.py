@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gradscape.measure.advice import HIGHER, LOWER, Traits, options
-from gradscape.measure.limits import SOURCES
-from gradscape.measure.view import TINY, Bools, View
+from gradscape.measure.diagnose.advice import HIGHER, LOWER, Traits, options
+from gradscape.measure.diagnose.limits import SOURCES
+from gradscape.measure.diagnose.view import TINY, Bools, View
 from gradscape.records.diagnosis import Evidence, Finding
 
 Rule = Callable[[View, Traits], list[Finding]]

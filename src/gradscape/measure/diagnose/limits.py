@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gradscape.measure.signal_rules import SignalLimits
+from gradscape.measure.diagnose.activation_rules import SignalLimits
 
 
 @dataclass(frozen=True)

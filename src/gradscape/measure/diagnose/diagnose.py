@@ -10,13 +10,13 @@ from dataclasses import replace
 import numpy as np
 
 from gradscape.errors import ConfigError
-from gradscape.measure.advice import LOWER, Traits, options, without_contradiction
-from gradscape.measure.limits import SOURCES
-from gradscape.measure.limits import Limits as Limits
-from gradscape.measure.recorded import divergence, plateau, recorded
-from gradscape.measure.rules import findings_of, healthy
-from gradscape.measure.signal_rules import activation_findings
-from gradscape.measure.view import Bools, View, sized
+from gradscape.measure.diagnose.activation_rules import activation_findings
+from gradscape.measure.diagnose.advice import LOWER, Traits, options, without_contradiction
+from gradscape.measure.diagnose.from_run import divergence, plateau, recorded
+from gradscape.measure.diagnose.limits import SOURCES
+from gradscape.measure.diagnose.limits import Limits as Limits
+from gradscape.measure.diagnose.rules import findings_of, healthy
+from gradscape.measure.diagnose.view import Bools, View, sized
 from gradscape.measure.watch.watch import Watch
 from gradscape.records.activations import ActivationHistory
 from gradscape.records.diagnosis import Diagnosis, Evidence, Finding, gravest_first

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscape.measure.limits import LEAST, SOURCES, Limits
+from gradscape.measure.diagnose.limits import LEAST, SOURCES, Limits
 from gradscape.records.diagnosis import Evidence
 from gradscape.records.encoding import Values
 from gradscape.records.gradients import FlowHistory, OptimizerFacts

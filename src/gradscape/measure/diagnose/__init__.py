@@ -1,0 +1,1 @@
+"""Diagnose a training: rules, their limits, and advice."""
