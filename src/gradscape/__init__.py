@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gradscape.config.run import DataConfig, OptimConfig, RunConfig
     from gradscape.data import load_images
     from gradscape.errors import GradscapeError
-    from gradscape.measure.check import check
+    from gradscape.measure.check.check import check
     from gradscape.measure.curvature import curvature
     from gradscape.measure.diagnose.diagnose import diagnose
     from gradscape.measure.landscape import landscape
@@ -36,7 +36,7 @@ HOMES = {
     "RunConfig": "gradscape.config.run",
     "RunFolder": "gradscape.storage.store",
     "Study": "gradscape.study.sweep",
-    "check": "gradscape.measure.check",
+    "check": "gradscape.measure.check.check",
     "curvature": "gradscape.measure.curvature",
     "diagnose": "gradscape.measure.diagnose.diagnose",
     "landscape": "gradscape.measure.landscape",

@@ -14,10 +14,10 @@ from torch.nn.functional import cross_entropy
 
 import gradscape as gs
 from gradscape.errors import ConfigError
+from gradscape.measure.check.remedies import REMEDIES, Applied
 from gradscape.measure.core.as_found import standing_in
 from gradscape.measure.core.batch import Batch
 from gradscape.measure.core.objective import Objective
-from gradscape.measure.remedies import REMEDIES, Applied
 
 X, Y = torch.randn(16, 8), torch.arange(16) % 3
 

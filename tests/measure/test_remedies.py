@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gradscape.measure.remedies import REMEDIES, Applied
+from gradscape.measure.check.remedies import REMEDIES, Applied
 from gradscape.nets import Layers, vgg
 
 IMAGES = torch.randn(16, 3, 8, 8)

@@ -16,8 +16,8 @@ from cases import TINY, digits, tiny
 from gradscape.config.run import RunConfig
 from gradscape.data import STATISTICS, split
 from gradscape.data.batches import eval_batches
+from gradscape.measure.check.reinitialize import unit_variance
 from gradscape.measure.core.batch import Batch
-from gradscape.measure.initialisations import unit_variance
 from gradscape.nets.initialise import initialise
 from gradscape.records.run import Progress
 from gradscape.storage.store import RunFolder

@@ -227,7 +227,7 @@ def config_names() -> set[str]:
 def check(values: argparse.Namespace) -> None:
     """gradscape check: a verdict on a factory's network, on a batch of noise of the given shape."""
     from gradscape.cli.import_object import load_factory
-    from gradscape.measure.check import check_on_noise
+    from gradscape.measure.check.check import check_on_noise
 
     try:
         shape = tuple(int(size) for size in values.input.split(","))

@@ -25,7 +25,7 @@ def initialise(model: nn.Module, init: str, activation: str, slope: float) -> No
             selu; `glorot`, uniform with variance 2/(fan_in + fan_out) (Glorot & Bengio 2010, eq. 16);
             `orthogonal` times gain (Saxe et al. 2014), a kernel as the matrix (outputs, everything else);
             `delta_orthogonal` times gain (Xiao et al. 2018, Algorithm 1); `lsuv`, orthogonal without gain,
-            for `gradscape.measure.initialisations.unit_variance` to scale (Mishkin & Matas 2016).
+            for `gradscape.measure.check.reinitialize.unit_variance` to scale (Mishkin & Matas 2016).
         activation, slope: set the gain, 1/√E[φ(z)²] of `GAINS`: √2 for relu, √(2/(1+slope²)) for
             leaky_relu, 1.5925 for tanh, 1.8462 for sigmoid, 1.5335 for gelu, 1 for selu. This is not
             `torch.nn.init.calculate_gain`, which has 5/3 for tanh and 1 for sigmoid.

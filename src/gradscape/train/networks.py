@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from gradscape.config.run import RunConfig
+from gradscape.measure.check.reinitialize import unit_variance
 from gradscape.measure.core.batch import Batch
 from gradscape.measure.core.preserve import random_state
-from gradscape.measure.initialisations import unit_variance
 from gradscape.nets import Layers, densenet, resnet, vgg
 
 one_draw = threading.Lock()  # of all threads: initial weights come from torch's global generator

@@ -21,13 +21,13 @@ from torch import nn
 
 from gradscape._text import counted
 from gradscape.errors import ConfigError, GradscapeError, first_line
+from gradscape.measure.check.reinitialize import orthogonal_, redraw, slope_of, unit_variance
+from gradscape.measure.check.skip_connections import add_skips, skip_modules, traced
+from gradscape.measure.check.surgery import NormAfter, norm_for, put
 from gradscape.measure.core.batch import Batch, unwrapped
 from gradscape.measure.core.copying import copied
 from gradscape.measure.core.layer_trace import layer_kind, layers_in_order
 from gradscape.measure.core.preserve import random_state
-from gradscape.measure.initialisations import orthogonal_, redraw, slope_of, unit_variance
-from gradscape.measure.rebuilding import NormAfter, norm_for, put
-from gradscape.measure.skips import add_skips, skip_modules, traced
 
 
 @dataclass(frozen=True)

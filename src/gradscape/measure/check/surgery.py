@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from gradscape.measure.initialisations import is_transposed
+from gradscape.measure.check.reinitialize import is_transposed
 
 
 class Around(nn.Module):

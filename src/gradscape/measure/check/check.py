@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, GradscapeError, brief, first_line
+from gradscape.measure.check.remedies import REMEDIES, Applied
 from gradscape.measure.core.as_found import AsFound, standing_in
 from gradscape.measure.core.batch import Batch, Loss, main_tensor, unwrapped
 from gradscape.measure.core.copying import copied
@@ -24,7 +25,6 @@ from gradscape.measure.core.preserve import random_state
 from gradscape.measure.diagnose.activation_rules import signal_findings
 from gradscape.measure.diagnose.advice import options, without_contradiction
 from gradscape.measure.diagnose.diagnose import diagnose, place_among
-from gradscape.measure.remedies import REMEDIES, Applied
 from gradscape.measure.signal import made, signal
 from gradscape.measure.watch.epoch_recorder import parameters_and_kinds
 from gradscape.measure.watch.watch import watch

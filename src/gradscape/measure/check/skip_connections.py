@@ -13,12 +13,12 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from gradscape.errors import ConfigError, first_line
+from gradscape.measure.check.reinitialize import CONV, is_map
+from gradscape.measure.check.surgery import SkipAround, put
 from gradscape.measure.core.batch import Batch
 from gradscape.measure.core.layer_trace import hooked, layer_kind, layers_in_order
 from gradscape.measure.core.preserve import same_buffers
 from gradscape.measure.functions import FUNCTIONS
-from gradscape.measure.initialisations import CONV, is_map
-from gradscape.measure.rebuilding import SkipAround, put
 
 METHODS = ("relu", "relu_", "tanh", "sigmoid")
 

@@ -1,0 +1,1 @@
+"""Check a network before it is trained, and try remedies on copies."""
