@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradscape.errors import ConfigError
-from gradscape.measure.jacobian import singular_values
-from gradscape.measure.signal import signal
+from gradscape.measure.signal.jacobian import singular_values
+from gradscape.measure.signal.signal import signal
 from gradscape.records.signal import SignalRecord
 
 WIDTH, DEPTH = 800, 8
@@ -309,7 +309,7 @@ def test_the_jacobian_is_estimated_for_networks_of_every_kind(
 ) -> None:
     make, x = KINDS[name]
     full = signal(make, (x, TARGETS), cross_entropy, seeds=1, jacobian_samples=4).jacobian
-    monkeypatch.setattr("gradscape.measure.jacobian.DENSE", 0)
+    monkeypatch.setattr("gradscape.measure.signal.jacobian.DENSE", 0)
     found = signal(make, (x, TARGETS), cross_entropy, seeds=1, jacobian_samples=4).jacobian
     assert "Hutchinson" in found.how
     if name != "transformer":  # whose dropout differs

@@ -17,7 +17,7 @@ from cases import TINY, digits
 from gradscape.config.network import NetConfig
 from gradscape.data import STATISTICS, split
 from gradscape.data.batches import eval_batches
-from gradscape.measure.signal import signal
+from gradscape.measure.signal.signal import signal
 from gradscape.records.run import RunRecord, Start
 from gradscape.storage.store import RunFolder
 from gradscape.train import loop

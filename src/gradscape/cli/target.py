@@ -19,7 +19,7 @@ from gradscape.data import STATISTICS, ImageSet, load_images, split
 from gradscape.data.batches import eval_batches
 from gradscape.errors import ConfigError, StoreError
 from gradscape.measure.core.batch import Loss
-from gradscape.measure.signal import made
+from gradscape.measure.signal.signal import made
 from gradscape.storage.files import there
 from gradscape.storage.store import ENDED, RunFolder, epoch_of
 from gradscape.train.process import find_device

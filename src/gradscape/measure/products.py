@@ -21,8 +21,8 @@ from gradscape.errors import ConfigError
 from gradscape.measure.core.batch import Batch
 from gradscape.measure.core.leaves import told_of_backward
 from gradscape.measure.core.objective import Objective
-from gradscape.measure.jacobian import twice_differentiable
 from gradscape.measure.second_order import Quick
+from gradscape.measure.signal.jacobian import twice_differentiable
 
 Matrix = Literal["hessian", "ggn"]
 Pieces = list[Tensor]

@@ -25,7 +25,7 @@ from gradscape.measure.core.preserve import random_state
 from gradscape.measure.diagnose.activation_rules import signal_findings
 from gradscape.measure.diagnose.advice import options, without_contradiction
 from gradscape.measure.diagnose.diagnose import diagnose, place_among
-from gradscape.measure.signal import made, signal
+from gradscape.measure.signal.signal import made, signal
 from gradscape.measure.watch.epoch_recorder import parameters_and_kinds
 from gradscape.measure.watch.watch import watch
 from gradscape.records.check import EFFECTS, FELL, UNMOVED, CheckRecord, Trial

@@ -18,7 +18,7 @@ from gradscape.measure.check.surgery import SkipAround, put
 from gradscape.measure.core.batch import Batch
 from gradscape.measure.core.layer_trace import hooked, layer_kind, layers_in_order
 from gradscape.measure.core.preserve import same_buffers
-from gradscape.measure.functions import FUNCTIONS
+from gradscape.measure.signal.functional import FUNCTIONS
 
 METHODS = ("relu", "relu_", "tanh", "sigmoid")
 

@@ -18,9 +18,9 @@ from gradscape.measure.core.layer_statistics import moments
 from gradscape.measure.core.layer_trace import Running, Trace, unwatched
 from gradscape.measure.core.leaves import same_gradients
 from gradscape.measure.core.preserve import random_state, untouched
-from gradscape.measure.functions import Functions
-from gradscape.measure.jacobian import Singular, singular_values, twice_differentiable
-from gradscape.measure.reading import Layer, Reader, weight_gradient
+from gradscape.measure.signal.functional import Functions
+from gradscape.measure.signal.jacobian import Singular, singular_values, twice_differentiable
+from gradscape.measure.signal.layer_reader import Layer, Reader, weight_gradient
 from gradscape.records.signal import Jacobian, SignalRecord
 
 

@@ -1,0 +1,1 @@
+"""Measure the signal through a network before training."""
