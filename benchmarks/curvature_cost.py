@@ -26,7 +26,7 @@ from torch.nn import functional as F
 import gradscape as gs
 from gradscape._machine import cores
 from gradscape.measure.core.objective import Objective
-from gradscape.measure.products import Products
+from gradscape.measure.curvature.hvp import Products
 from gradscape.nets import vgg
 from gradscape.records.curvature import CurvatureRecord
 from gradscape.train.process import prepare_process

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gradscape.data import load_images
     from gradscape.errors import GradscapeError
     from gradscape.measure.check.check import check
-    from gradscape.measure.curvature import curvature
+    from gradscape.measure.curvature.curvature import curvature
     from gradscape.measure.diagnose.diagnose import diagnose
     from gradscape.measure.landscape import landscape
     from gradscape.measure.noise import noise
@@ -37,7 +37,7 @@ HOMES = {
     "RunFolder": "gradscape.storage.store",
     "Study": "gradscape.study.sweep",
     "check": "gradscape.measure.check.check",
-    "curvature": "gradscape.measure.curvature",
+    "curvature": "gradscape.measure.curvature.curvature",
     "diagnose": "gradscape.measure.diagnose.diagnose",
     "landscape": "gradscape.measure.landscape",
     "load": "gradscape.storage.store",

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradscape.measure.core.objective import Objective
-from gradscape.measure.curvature import curvature
-from gradscape.measure.products import Matrix, Products
+from gradscape.measure.curvature.curvature import curvature
+from gradscape.measure.curvature.hvp import Matrix, Products
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
 

@@ -169,8 +169,8 @@ def test_filters_of_every_kind_of_layer_have_their_weights_length() -> None:
 
 def test_orthogonal_directions_are() -> None:
     from gradscape.measure.core.objective import Objective
+    from gradscape.measure.curvature.hvp import flat
     from gradscape.measure.plane import random_plane
-    from gradscape.measure.products import flat
 
     for model in (network(), nn.Sequential(nn.Flatten(), nn.Linear(768, 1, bias=False))):
         for kind in ("filter", "gaussian"):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gradscape.measure.second_order import Quick
+from gradscape.measure.curvature.double_backward import Quick
 
 
 def derivatives(model: nn.Module, x: Tensor) -> list[Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, NAdam, Optimizer, RAdam
 
-from gradscape.measure.curvature import curvature
+from gradscape.measure.curvature.curvature import curvature
 from gradscape.records.curvature import Stability
 
 LR = 0.01

@@ -180,7 +180,7 @@ def smoothness(values: argparse.Namespace) -> None:
 
 def curvature(values: argparse.Namespace) -> None:
     """gradscape curvature: of a run's last epoch, or of a factory's network."""
-    from gradscape.measure.curvature import curvature as measure
+    from gradscape.measure.curvature.curvature import curvature as measure
 
     found = subject(values, values.target)
     record = measure(

@@ -19,7 +19,7 @@ from gradscape.measure.adaptive import levels_of
 from gradscape.measure.core.batch import Loss
 from gradscape.measure.core.containers import tensors
 from gradscape.measure.core.objective import Objective
-from gradscape.measure.curvature import Clock, Report
+from gradscape.measure.curvature.curvature import Clock, Report
 from gradscape.measure.keeping import Kept, digest
 from gradscape.measure.plane import State
 from gradscape.measure.planning import KINDS, Asked, Directions, plan

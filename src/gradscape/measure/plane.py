@@ -18,7 +18,7 @@ from gradscape.errors import ConfigError
 from gradscape.measure.core.batch import described, unwrapped
 from gradscape.measure.core.objective import Objective, norm
 from gradscape.measure.core.parameters import named, plain
-from gradscape.measure.products import flat
+from gradscape.measure.curvature.hvp import flat
 
 Pieces = list[Tensor]
 State = nn.Module | Mapping[str, Any]

@@ -12,7 +12,8 @@ import torch
 from gradscape._text import counted
 from gradscape.errors import ConfigError
 from gradscape.measure.core.objective import Objective
-from gradscape.measure.curvature import Clock, eigenvalues, normal_like
+from gradscape.measure.curvature.curvature import Clock, eigenvalues, normal_like
+from gradscape.measure.curvature.hvp import Products
 from gradscape.measure.plane import (
     Plane,
     State,
@@ -22,7 +23,6 @@ from gradscape.measure.plane import (
     random_plane,
     trajectory_plane,
 )
-from gradscape.measure.products import Products
 from gradscape.records.encoding import Values
 
 Directions = Literal["filter", "layer", "gaussian", "hessian", "gradient"]

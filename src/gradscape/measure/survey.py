@@ -14,11 +14,11 @@ from gradscape._text import counted
 from gradscape.errors import ConfigError
 from gradscape.measure.adaptive import Index, interpolated, lattice, refine, scale_of
 from gradscape.measure.core.objective import Objective
-from gradscape.measure.curvature import Clock, Report, eigenvalues, normal_like
+from gradscape.measure.curvature.curvature import Clock, Report, eigenvalues, normal_like
+from gradscape.measure.curvature.hvp import Products
 from gradscape.measure.keeping import Kept
 from gradscape.measure.plane import Plane, Trajectory
 from gradscape.measure.planning import LOOSE, Asked
-from gradscape.measure.products import Products
 from gradscape.measure.surface import Crew, Metric, Value, Walker
 from gradscape.records.encoding import Values
 from gradscape.records.landscape import Check, Convexity, Path

@@ -115,7 +115,7 @@ class Stability:
             others are counted in those units.
         limit: sharpness × lr beyond which steps on a quadratic grow: 2 for SGD, 2(1 + β) with momentum
             (Cohen et al. 2021, §2), 38 for Adam with β₁ = 0.9 (Cohen et al. 2022, eq. 3); of all in
-            `gradscape.measure.stability`.
+            `gradscape.measure.curvature.edge_of_stability`.
     """
 
     optimizer: str

@@ -21,7 +21,7 @@ from gradscape.errors import ConfigError
 from gradscape.measure.core.batch import Batch
 from gradscape.measure.core.leaves import told_of_backward
 from gradscape.measure.core.objective import Objective
-from gradscape.measure.second_order import Quick
+from gradscape.measure.curvature.double_backward import Quick
 from gradscape.measure.signal.jacobian import twice_differentiable
 
 Matrix = Literal["hessian", "ggn"]

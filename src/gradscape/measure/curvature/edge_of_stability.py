@@ -27,8 +27,8 @@ from torch.optim import SGD, Adam, AdamW, NAdam, Optimizer, RAdam
 
 from gradscape.errors import ConfigError
 from gradscape.measure.core.parameters import number
-from gradscape.measure.lanczos import Carry, Draw, extremes
-from gradscape.measure.products import Products
+from gradscape.measure.curvature.hvp import Products
+from gradscape.measure.curvature.lanczos import Carry, Draw, extremes
 from gradscape.records.curvature import Stability
 
 Group = Mapping[str, Any]

@@ -17,10 +17,10 @@ from gradscape.errors import ConfigError, brief
 from gradscape.measure.core.batch import Loss
 from gradscape.measure.core.objective import Objective, Statistics, norm
 from gradscape.measure.core.parameters import plain
-from gradscape.measure.lanczos import Draw, Ritz, extremes
-from gradscape.measure.probes import spectrum, trace
-from gradscape.measure.products import Matrix, Products, room
-from gradscape.measure.stability import stability
+from gradscape.measure.curvature.edge_of_stability import stability
+from gradscape.measure.curvature.hvp import Matrix, Products, room
+from gradscape.measure.curvature.lanczos import Draw, Ritz, extremes
+from gradscape.measure.curvature.stochastic import spectrum, trace
 from gradscape.records.curvature import CurvatureRecord, Ends, LayerCurvature, Stability
 
 MOST = 100  # products for the eigenvalues, and as many more for each that is wanted

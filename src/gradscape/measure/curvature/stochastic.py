@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from gradscape.measure.lanczos import Carry, Draw, Lanczos, Product
+from gradscape.measure.curvature.lanczos import Carry, Draw, Lanczos, Product
 from gradscape.records.curvature import Estimate, Spectrum
 
 
