@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gradscape.measure.diagnose.diagnose import diagnose
     from gradscape.measure.landscape import landscape
     from gradscape.measure.noise import noise
-    from gradscape.measure.smoothness import smoothness
+    from gradscape.measure.smoothness.smoothness import smoothness
     from gradscape.measure.watch.epoch_recorder import FlowRecorder
     from gradscape.measure.watch.watch import watch
     from gradscape.report.checked_page import save_check_page
@@ -45,7 +45,7 @@ HOMES = {
     "noise": "gradscape.measure.noise",
     "save_check_page": "gradscape.report.checked_page",
     "save_page": "gradscape.report.watched_page",
-    "smoothness": "gradscape.measure.smoothness",
+    "smoothness": "gradscape.measure.smoothness.smoothness",
     "train_run": "gradscape.train.loop",
     "watch": "gradscape.measure.watch.watch",
 }

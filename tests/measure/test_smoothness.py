@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from gradscape.errors import ConfigError
-from gradscape.measure.smoothness import smoothness
+from gradscape.measure.smoothness.smoothness import smoothness
 from gradscape.measure.watch.watch import watch
 from gradscape.nets import Layers, vgg
 from gradscape.records.smoothness import Line, SmoothnessRecord

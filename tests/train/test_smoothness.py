@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 import gradscape as gs
 from cases import TINY
 from gradscape.errors import ConfigError
-from gradscape.measure.step_smoothness import step_smoothness
+from gradscape.measure.smoothness.within_training import step_smoothness
 from gradscape.records.run import RunRecord, StepSmoothness
 from gradscape.storage.store import RunFolder
 

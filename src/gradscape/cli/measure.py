@@ -159,7 +159,7 @@ def add_subject_flags(command: argparse.ArgumentParser, images: int, several: bo
 
 def smoothness(values: argparse.Namespace) -> None:
     """gradscape smoothness: along the gradient, and for a run along its optimiser's next step."""
-    from gradscape.measure.smoothness import smoothness as measure
+    from gradscape.measure.smoothness.smoothness import smoothness as measure
 
     found = subject(values, values.target)
     if found.optimizer is None and values.lr is None:

@@ -20,7 +20,7 @@ from gradscape.data import STATISTICS, ImageSet, split
 from gradscape.data.batches import DeviceImages, EpochDraw, epoch_draw, eval_batches
 from gradscape.errors import ConfigError, StoreError
 from gradscape.measure.diagnose.diagnose import diagnose
-from gradscape.measure.step_smoothness import Direction
+from gradscape.measure.smoothness.within_training import Direction
 from gradscape.records.run import EpochRecord, Progress, RunRecord, StepSmoothness
 from gradscape.storage.store import ENDED, RunFolder
 from gradscape.train.arithmetic import Arithmetic, decide

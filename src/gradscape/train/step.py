@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradscape.data.batches import DeviceImages, EpochDraw, TrainBatches
-from gradscape.measure.step_smoothness import Direction, step_smoothness
+from gradscape.measure.smoothness.within_training import Direction, step_smoothness
 from gradscape.measure.watch.epoch_recorder import FlowRecorder
 from gradscape.records.run import StepSmoothness
 from gradscape.train.arithmetic import Arithmetic

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gradscape.measure.core.batch import Loss
 from gradscape.measure.core.objective import Objective, norm
-from gradscape.measure.smoothness import along, relative
+from gradscape.measure.smoothness.smoothness import along, relative
 from gradscape.records.run import StepSmoothness
 
 Direction = Literal["gradient", "step", "relative"]

@@ -16,7 +16,7 @@ from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, brief
 from gradscape.measure.core.batch import Loss, described
 from gradscape.measure.core.objective import Objective, Statistics, norm
-from gradscape.measure.next_step import check_optimizer, not_trained, step_per_rate
+from gradscape.measure.smoothness.optimizer_step import check_optimizer, not_trained, step_per_rate
 from gradscape.records.encoding import Values
 from gradscape.records.smoothness import Line, SmoothnessRecord
 

@@ -1,0 +1,1 @@
+"""Measure the smoothness of a loss along a training step."""
