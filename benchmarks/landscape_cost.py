@@ -26,8 +26,8 @@ import gradscape as gs
 from gradscape._machine import cores
 from gradscape.cli.target import Source, Subject, subject_of
 from gradscape.measure.core.objective import Objective
-from gradscape.measure.plane import random_plane
-from gradscape.measure.surface import Walker
+from gradscape.measure.landscape.directions import random_plane
+from gradscape.measure.landscape.evaluate import Walker
 from gradscape.records.landscape import LandscapeRecord
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.train.process import prepare_process

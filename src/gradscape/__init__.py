@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gradscape.measure.check.check import check
     from gradscape.measure.curvature.curvature import curvature
     from gradscape.measure.diagnose.diagnose import diagnose
-    from gradscape.measure.landscape import landscape
+    from gradscape.measure.landscape.landscape import landscape
     from gradscape.measure.noise import noise
     from gradscape.measure.smoothness.smoothness import smoothness
     from gradscape.measure.watch.epoch_recorder import FlowRecorder
@@ -39,7 +39,7 @@ HOMES = {
     "check": "gradscape.measure.check.check",
     "curvature": "gradscape.measure.curvature.curvature",
     "diagnose": "gradscape.measure.diagnose.diagnose",
-    "landscape": "gradscape.measure.landscape",
+    "landscape": "gradscape.measure.landscape.landscape",
     "load": "gradscape.storage.store",
     "load_images": "gradscape.data",
     "noise": "gradscape.measure.noise",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradscape.errors import ConfigError, StoreError
-from gradscape.measure.landscape import landscape
+from gradscape.measure.landscape.landscape import landscape
 from gradscape.nets import Layers, vgg
 from gradscape.records.landscape import LandscapeRecord
 
@@ -91,7 +91,7 @@ def test_a_norm_that_is_folded_changes_nothing_but_roundings() -> None:
     found = landscape(model, cross_entropy, (X, Y), points=3, span=(-0.3, 0.3))
     own = dict(model.named_parameters())
     from gradscape.measure.core.objective import Objective
-    from gradscape.measure.plane import random_plane
+    from gradscape.measure.landscape.directions import random_plane
 
     plane = random_plane(
         Objective(model, cross_entropy, (X, Y)), "filter", 2, torch.Generator().manual_seed(0), False
@@ -117,7 +117,7 @@ def outputs_of(name: str, weight: Tensor) -> Tensor:
 @pytest.mark.parametrize("kind", ["filter", "layer"])
 def test_directions_have_the_weights_length(kind: str) -> None:
     from gradscape.measure.core.objective import Objective
-    from gradscape.measure.plane import random_plane
+    from gradscape.measure.landscape.directions import random_plane
 
     model = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ConvTranspose2d(4, 5, 2), nn.Flatten(), nn.Linear(5, 2),
@@ -152,7 +152,7 @@ class Zoo(nn.Module):
 
 def test_filters_of_every_kind_of_layer_have_their_weights_length() -> None:
     from gradscape.measure.core.objective import Objective
-    from gradscape.measure.plane import random_plane
+    from gradscape.measure.landscape.directions import random_plane
 
     torch.manual_seed(0)
     objective = Objective(Zoo(), None, X)
@@ -170,7 +170,7 @@ def test_filters_of_every_kind_of_layer_have_their_weights_length() -> None:
 def test_orthogonal_directions_are() -> None:
     from gradscape.measure.core.objective import Objective
     from gradscape.measure.curvature.hvp import flat
-    from gradscape.measure.plane import random_plane
+    from gradscape.measure.landscape.directions import random_plane
 
     for model in (network(), nn.Sequential(nn.Flatten(), nn.Linear(768, 1, bias=False))):
         for kind in ("filter", "gaussian"):

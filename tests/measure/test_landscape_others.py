@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from gradscape.measure.landscape import landscape
+from gradscape.measure.landscape.landscape import landscape
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
 

@@ -17,7 +17,7 @@ from gradscape.config.run import DataConfig, NetConfig, RunConfig
 from gradscape.measure.core.layer_trace import layer_kind
 from gradscape.measure.core.objective import Objective
 from gradscape.measure.core.parameters import named
-from gradscape.measure.plane import random_plane
+from gradscape.measure.landscape.directions import random_plane
 from gradscape.measure.watch.epoch_recorder import FlowRecorder
 from gradscape.nets import Layers, densenet, vgg
 from gradscape.nets.normalise import NORMS, PAPER_STEPS, BatchRenorm2d, per_channel

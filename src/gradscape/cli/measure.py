@@ -252,7 +252,7 @@ def evaluated(
     values: argparse.Namespace, one: Subject, bn: str, number: int, **asked: Any
 ) -> LandscapeRecord:
     """One landscape as the flags have it, the so-manieth of this command."""
-    from gradscape.measure.landscape import landscape as measure
+    from gradscape.measure.landscape.landscape import landscape as measure
 
     return measure(
         one.model,

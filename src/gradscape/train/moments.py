@@ -14,7 +14,7 @@ from gradscape.measure.core.layer_statistics import moments
 from gradscape.measure.core.layer_trace import Running, Trace, layer_kind
 from gradscape.measure.core.preserve import untouched
 from gradscape.measure.curvature.curvature import curvature
-from gradscape.measure.landscape import landscape
+from gradscape.measure.landscape.landscape import landscape
 from gradscape.measure.noise import noise
 from gradscape.measure.watch.epoch_recorder import FlowRecorder
 from gradscape.records.run import WEIGHT_KINDS, Curvature, GradientNoise, Start

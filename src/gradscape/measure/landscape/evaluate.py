@@ -26,8 +26,8 @@ from gradscape.measure.core.fold_batchnorm import Folded, Pair, reading
 from gradscape.measure.core.layer_trace import layer_kind, unwatched
 from gradscape.measure.core.objective import Objective, laid_out
 from gradscape.measure.core.preserve import random_state
-from gradscape.measure.plane import Plane
-from gradscape.measure.sampling import HANDFUL, Apart
+from gradscape.measure.landscape.directions import Plane
+from gradscape.measure.landscape.sampling_error import HANDFUL, Apart
 
 NormStatistics = Literal["running", "batch", "recalibrated"]
 Metric = Callable[[Any, Any], Any]

@@ -15,17 +15,17 @@ from torch import Tensor, nn
 from gradscape._text import counted
 from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, brief, cut, nearest
-from gradscape.measure.adaptive import levels_of
 from gradscape.measure.core.batch import Loss
 from gradscape.measure.core.containers import tensors
 from gradscape.measure.core.objective import Objective
 from gradscape.measure.curvature.curvature import Clock, Report
-from gradscape.measure.keeping import Kept, digest
-from gradscape.measure.plane import State
-from gradscape.measure.planning import KINDS, Asked, Directions, plan
-from gradscape.measure.sampling import shuffled, taken_apart
-from gradscape.measure.surface import Crew, Metric, NormStatistics, Value, Walker
-from gradscape.measure.survey import checked_between, convex, followed, surface
+from gradscape.measure.landscape.adaptive_grid import levels_of
+from gradscape.measure.landscape.directions import State
+from gradscape.measure.landscape.evaluate import Crew, Metric, NormStatistics, Value, Walker
+from gradscape.measure.landscape.plan import KINDS, Asked, Directions, plan
+from gradscape.measure.landscape.point_cache import Kept, digest
+from gradscape.measure.landscape.sampling_error import shuffled, taken_apart
+from gradscape.measure.landscape.survey import checked_between, convex, followed, surface
 from gradscape.records.landscape import LandscapeRecord
 
 STATISTICS = ("running", "batch", "recalibrated")

@@ -12,14 +12,14 @@ import torch
 
 from gradscape._text import counted
 from gradscape.errors import ConfigError
-from gradscape.measure.adaptive import Index, interpolated, lattice, refine, scale_of
 from gradscape.measure.core.objective import Objective
 from gradscape.measure.curvature.curvature import Clock, Report, eigenvalues, normal_like
 from gradscape.measure.curvature.hvp import Products
-from gradscape.measure.keeping import Kept
-from gradscape.measure.plane import Plane, Trajectory
-from gradscape.measure.planning import LOOSE, Asked
-from gradscape.measure.surface import Crew, Metric, Value, Walker
+from gradscape.measure.landscape.adaptive_grid import Index, interpolated, lattice, refine, scale_of
+from gradscape.measure.landscape.directions import Plane, Trajectory
+from gradscape.measure.landscape.evaluate import Crew, Metric, Value, Walker
+from gradscape.measure.landscape.plan import LOOSE, Asked
+from gradscape.measure.landscape.point_cache import Kept
 from gradscape.records.encoding import Values
 from gradscape.records.landscape import Check, Convexity, Path
 

@@ -14,7 +14,7 @@ from gradscape.errors import ConfigError
 from gradscape.measure.core.objective import Objective
 from gradscape.measure.curvature.curvature import Clock, eigenvalues, normal_like
 from gradscape.measure.curvature.hvp import Products
-from gradscape.measure.plane import (
+from gradscape.measure.landscape.directions import (
     Plane,
     State,
     Trajectory,

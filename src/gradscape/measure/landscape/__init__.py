@@ -1,0 +1,1 @@
+"""Evaluate a loss over lines and planes of parameters."""
