@@ -5,14 +5,14 @@ gradscape reproduce examples/own_study.py:STUDY
 
 from collections.abc import Sequence
 
+from gradscape.analysis.claims import Claim
+from gradscape.analysis.evidence import beats, trains
 from gradscape.config.network import NetConfig
 from gradscape.config.run import DataConfig, RunConfig
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import ReportParts
 from gradscape.report.cells import ours, seeds_ended
-from gradscape.report.claims import Claim
 from gradscape.report.figures import Figure
-from gradscape.report.outcomes import beats, trains
 from gradscape.report.panels import both_splits, flow_figure
 from gradscape.report.tables import Table
 from gradscape.study.presets import Preset

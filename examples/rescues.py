@@ -8,14 +8,14 @@ gradscape reproduce examples/rescues.py:STUDY --preset paper --precision tf32 --
 
 from collections.abc import Sequence
 
+from gradscape.analysis.claims import Claim
+from gradscape.analysis.evidence import trains
 from gradscape.config.network import NetConfig
 from gradscape.config.run import DataConfig, RunConfig
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import ReportParts
 from gradscape.report.cells import averaged, beside_paper, beside_paper_headings, seeds_ended
-from gradscape.report.claims import Claim
 from gradscape.report.figures import Figure
-from gradscape.report.outcomes import trains
 from gradscape.report.panels import both_splits, flow_figure
 from gradscape.report.tables import Table
 from gradscape.study.batchnorm import BATCHNORM

@@ -8,12 +8,12 @@ gradscape reproduce examples/smoothing.py:STUDY --seeds 5
 
 from collections.abc import Sequence
 
+from gradscape.analysis.claims import Claim, in_words
+from gradscape.analysis.equal_loss import AT_EQUAL_LOSS, smoother
 from gradscape.config.run import DataConfig, RunConfig
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import ReportParts
 from gradscape.report.cells import ours, seeds_ended
-from gradscape.report.claims import Claim, in_words
-from gradscape.report.equal_loss import AT_EQUAL_LOSS, smoother
 from gradscape.report.figures import Figure
 from gradscape.report.panels import both_splits
 from gradscape.report.smoothing import line_figure

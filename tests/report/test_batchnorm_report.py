@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
+from gradscape.analysis.claims import ONE_SEED, Claim
 from gradscape.records.run import RunRecord, StudyRecord
-from gradscape.report.claims import ONE_SEED, Claim
 from gradscape.report.tables import to_csv, to_latex, to_markdown
 from gradscape.study.batchnorm_report import answer, claims, figures, tables
 

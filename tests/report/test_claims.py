@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from gradscape.report.claims import (
+from gradscape.analysis.claims import (
     ONE_SEED,
     Claim,
     Evidence,

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
+from gradscape.analysis.claims import ONE_SEED, Claim
 from gradscape.records.run import GradientFlow, GradientNoise, RunRecord, StudyRecord
-from gradscape.report.claims import ONE_SEED, Claim
 from gradscape.report.noises import slopes, step_noise
 from gradscape.report.scale_free import scales, typical
 from gradscape.report.tables import to_csv, to_latex, to_markdown

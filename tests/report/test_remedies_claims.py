@@ -7,8 +7,8 @@ import math
 
 import pytest
 
+from gradscape.analysis.claims import ONE_SEED, Claim, Evidence
 from gradscape.records.run import StudyRecord
-from gradscape.report.claims import ONE_SEED, Claim, Evidence
 from gradscape.study.remedies_answer import answer
 from gradscape.study.remedies_claims import claims
 from gradscape.study.remedies_numbers import (

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from cases import tiny
+from gradscape.analysis.comparisons import comparisons, undecided
+from gradscape.analysis.run_status import standing
+from gradscape.analysis.sweep_points import points
 from gradscape.errors import ConfigError
 from gradscape.records.run import GradientFlow, StudyRecord
 from gradscape.report.build import build
-from gradscape.report.comparisons import comparisons, undecided
 from gradscape.report.page import ROWS
-from gradscape.report.points import points
-from gradscape.report.runs import standing
 from gradscape.stats.paired import compare, holm, look_level
 from gradscape.storage.store import StudyFolder
 from gradscape.study.run import rebuild

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from gradscape.analysis.run_status import ended, guessing, joined, said
 from gradscape.records.encoding import Values
 from gradscape.records.landscape import LandscapeRecord
 from gradscape.records.run import StudyRecord
@@ -15,7 +16,6 @@ from gradscape.report.cells import seeds_ended, with_interval
 from gradscape.report.figures import Figure, panel, write_across
 from gradscape.report.landscapes import add_scale, common_levels, draw_contours, turning
 from gradscape.report.panels import titled
-from gradscape.report.runs import ended, guessing, joined, said
 from gradscape.report.style import styled
 from gradscape.report.tables import Table
 

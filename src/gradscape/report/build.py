@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gradscape.analysis.claims import Claim
 from gradscape.records.run import StudyRecord
-from gradscape.report.claims import Claim
 from gradscape.report.figures import Figure, render
 from gradscape.report.page import page
 from gradscape.report.tables import Table, to_csv, to_latex, to_markdown

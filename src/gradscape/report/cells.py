@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
+from gradscape.analysis.run_status import Final, counted, ended, final, members, window
 from gradscape.records.run import StudyRecord
-from gradscape.report.runs import Final, counted, ended, final, members, window
 from gradscape.report.tables import bracketed
 from gradscape.stats.student_t import Interval, interval
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import LogLocator, NullLocator
 
+from gradscape.analysis.sweep_points import Point, named, ranked
 from gradscape.config.run import DATASETS
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.figures import (
@@ -24,7 +25,6 @@ from gradscape.report.figures import (
 )
 from gradscape.report.legible import make_room, wrapped
 from gradscape.report.panels import series
-from gradscape.report.points import Point, named, ranked
 from gradscape.report.style import INK, LOOKS, Look, styled
 
 MOST = 8  # points in a panel

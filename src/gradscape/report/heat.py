@@ -13,10 +13,10 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
 
+from gradscape.analysis.sweep_points import Point, Value, in_order, ordered, shown
 from gradscape.records.encoding import Values
 from gradscape.report.figures import SHADES, panel, write_across
 from gradscape.report.legible import LETTER, longest, make_room, name_across, name_up
-from gradscape.report.points import Point, Value, in_order, ordered, shown
 from gradscape.report.style import HEIGHT, WIDTH, styled
 
 COLOURS = "viridis"  # rises evenly in lightness: its order survives in grey

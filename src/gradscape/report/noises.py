@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from gradscape.analysis.run_status import ended, final, joined, together, unfinished
 from gradscape.records.encoding import Values
 from gradscape.records.run import GradientNoise, RunRecord, StudyRecord
 from gradscape.report.figures import Figure, add_legend, panel, write_across
 from gradscape.report.panels import not_done, titled
-from gradscape.report.runs import ended, final, joined, together, unfinished
 from gradscape.report.smoothing import log_ticks
 from gradscape.report.style import INK, LOOKS, styled
 

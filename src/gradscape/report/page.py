@@ -11,11 +11,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from gradscape.analysis.claims import Claim, Evidence, multiplicity
+from gradscape.analysis.run_status import seeds_in_words, standing
 from gradscape.records.run import RunRecord, StudyRecord
-from gradscape.report.claims import Claim, Evidence, multiplicity
 from gradscape.report.figures import Figure
 from gradscape.report.inline import inline_svg
-from gradscape.report.runs import seeds_in_words, standing
 from gradscape.report.tables import Table
 
 ROWS = 60  # of a table on the page, at most: its files have all

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from gradscape.analysis.run_status import counted, guessing, joined, members, said, seeds_in_words
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.figures import Figure, Flows, Series, curves, gradient_flow
-from gradscape.report.runs import counted, guessing, joined, members, said, seeds_in_words
 from gradscape.report.style import LOOKS, Look
 
 

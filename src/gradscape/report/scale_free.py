@@ -12,11 +12,11 @@ from statistics import fmean
 
 import numpy as np
 
+from gradscape.analysis.evidence import log10
+from gradscape.analysis.run_status import ended, joined, members, seeds_in_words
 from gradscape.records.run import EpochRecord, RunRecord, StudyRecord
 from gradscape.report.figures import Figure, Series, draw_series, panel, round_ticks
-from gradscape.report.outcomes import log10
 from gradscape.report.panels import not_done, titled
-from gradscape.report.runs import ended, joined, members, seeds_in_words
 from gradscape.report.smoothing import finish, labelled
 from gradscape.report.style import LOOKS, styled
 

@@ -13,11 +13,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullLocator
 
-from gradscape.records.run import RunRecord, StepSmoothness, StudyRecord
-from gradscape.report.claims import Evidence, below, differences
-from gradscape.report.figures import Figure, add_legend, panel, write_across
-from gradscape.report.panels import not_done, titled
-from gradscape.report.runs import (
+from gradscape.analysis.claims import Evidence, below, differences
+from gradscape.analysis.run_status import (
     counted,
     ended,
     guesses,
@@ -27,6 +24,9 @@ from gradscape.report.runs import (
     together,
     unfinished,
 )
+from gradscape.records.run import RunRecord, StepSmoothness, StudyRecord
+from gradscape.report.figures import Figure, add_legend, panel, write_across
+from gradscape.report.panels import not_done, titled
 from gradscape.report.style import LOOKS, styled
 
 FEW = 100.0  # on a log axis shorter than this, powers of ten alone would be too few to read

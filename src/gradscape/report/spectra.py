@@ -8,13 +8,21 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from matplotlib.ticker import LogLocator, NullLocator
 
+from gradscape.analysis.claims import Evidence, below, differences
+from gradscape.analysis.evidence import averaged, open_runs
+from gradscape.analysis.run_status import (
+    ended,
+    guesses,
+    joined,
+    members,
+    seeds_in_words,
+    together,
+    unfinished,
+)
 from gradscape.records.run import Curvature, StudyRecord
 from gradscape.report.cells import seeds_ended, with_interval
-from gradscape.report.claims import Evidence, below, differences
 from gradscape.report.figures import Figure, add_legend, panel, write_across
-from gradscape.report.outcomes import averaged, open_runs
 from gradscape.report.panels import not_done, titled
-from gradscape.report.runs import ended, guesses, joined, members, seeds_in_words, together, unfinished
 from gradscape.report.style import LOOKS, styled
 from gradscape.report.tables import Table
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from gradscape.analysis.run_status import ended
 from gradscape.records.run import StudyRecord
 from gradscape.report.cells import seeds_ended, spread
-from gradscape.report.runs import ended
 from gradscape.report.tables import Table
 
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import math
 
-from gradscape.records.run import StudyRecord
-from gradscape.report.claims import Claim, above, below, differences
-from gradscape.report.equal_loss import AT_EQUAL_LOSS, testable
-from gradscape.report.equal_loss import smoother as smoother_at_equal_loss
-from gradscape.report.outcomes import (
+from gradscape.analysis.claims import Claim, above, below, differences
+from gradscape.analysis.equal_loss import AT_EQUAL_LOSS, testable
+from gradscape.analysis.equal_loss import smoother as smoother_at_equal_loss
+from gradscape.analysis.evidence import (
     beats,
     ended_flows,
     equals,
@@ -21,7 +20,8 @@ from gradscape.report.outcomes import (
     slope,
     trains,
 )
-from gradscape.report.runs import joined, together
+from gradscape.analysis.run_status import joined, together
+from gradscape.records.run import StudyRecord
 from gradscape.report.smoothing import fewest_steps, smoother
 from gradscape.report.spectra import flatter
 from gradscape.study.batchnorm_names import BAND, BATCH_NAMES, BATCHES, NETWORKS, RATES

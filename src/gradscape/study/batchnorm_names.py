@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from gradscape.analysis.run_status import members
 from gradscape.records.run import StudyRecord
-from gradscape.report.runs import members
 
 RATES = ("0.0001", "0.0005", "0.001", "0.005", "0.01", "0.05")
 BATCHES = ("50", "100", "150", "200", "400", "800")

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from statistics import fmean
 
+from gradscape.analysis.claims import Claim, differences, in_words
+from gradscape.analysis.evidence import finals
+from gradscape.analysis.run_status import joined
 from gradscape.records.run import StudyRecord
-from gradscape.report.claims import Claim, differences, in_words
 from gradscape.report.noises import slopes
-from gradscape.report.outcomes import finals
-from gradscape.report.runs import joined
 from gradscape.report.scale_free import scales
 from gradscape.stats.student_t import interval
 from gradscape.study.controls_names import BASE, CONTROLS, NORMED, PLAIN, decays, larger

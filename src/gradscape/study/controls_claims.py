@@ -9,11 +9,11 @@ import math
 
 import numpy as np
 
+from gradscape.analysis.claims import Claim, Evidence, above, below, differences, equivalent
+from gradscape.analysis.evidence import beats, equals, finals, open_runs
+from gradscape.analysis.run_status import ended, guesses, together, window
 from gradscape.records.run import StudyRecord
-from gradscape.report.claims import Claim, Evidence, above, below, differences, equivalent
 from gradscape.report.noises import slopes, unmeasured
-from gradscape.report.outcomes import beats, equals, finals, open_runs
-from gradscape.report.runs import ended, guesses, together, window
 from gradscape.report.scale_free import scales, through
 from gradscape.study.batchnorm_names import BATCH_NAMES
 from gradscape.study.controls_names import BASE, CONTROLS, NORMED, decays, larger, undecayed

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from gradscape.analysis.run_status import members
 from gradscape.records.run import StudyRecord
-from gradscape.report.runs import members
 from gradscape.study.batchnorm_names import batch_label
 
 SIZES = ("50", "100", "200", "400", "800")  # of the paper's Table 2; a preset may leave out some

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from gradscape.analysis.run_status import ended, joined, members
+from gradscape.analysis.sweep_points import Point
 from gradscape.records.run import GradientNoise, StudyRecord
 from gradscape.report.axes import axis_figure
 from gradscape.report.build import ReportParts
@@ -12,8 +14,6 @@ from gradscape.report.cells import averaged, ours, seeds_ended, with_interval
 from gradscape.report.figures import Figure
 from gradscape.report.noises import RAW, noises, outcome_figure, step_noise, trace_figure
 from gradscape.report.panels import not_done, one_split, titled
-from gradscape.report.points import Point
-from gradscape.report.runs import ended, joined, members
 from gradscape.report.scale_free import scale_figure, scales
 from gradscape.report.tables import Table
 from gradscape.study.batchnorm_names import batch_used

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from gradscape.analysis.comparisons import undecided
 from gradscape.config.run import RunConfig
-from gradscape.report.comparisons import undecided
 from gradscape.storage.store import StudyFolder
 from gradscape.study.configure import configure
 from gradscape.study.run import Execution, execute

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gradscape.analysis.claims import Claim, in_words
 from gradscape.records.run import StudyRecord
-from gradscape.report.claims import Claim, in_words
 from gradscape.study.remedies_claims import BETA, correlation
 from gradscape.study.remedies_names import BOTH, HE, NORMED, REMEDIES
 from gradscape.study.remedies_numbers import SMOOTHNESS, all_train, highest_rate, there

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from gradscape.analysis.claims import Claim, Evidence, Verdict, above, differences
+from gradscape.analysis.equal_loss import AT_EQUAL_LOSS, smoother, testable
+from gradscape.analysis.evidence import TINY, beats, finals, oftener, trains
+from gradscape.analysis.run_status import ended, joined, together, unfinished
 from gradscape.records.run import StudyRecord
-from gradscape.report.claims import Claim, Evidence, Verdict, above, differences
-from gradscape.report.equal_loss import AT_EQUAL_LOSS, smoother, testable
-from gradscape.report.outcomes import TINY, beats, finals, oftener, trains
-from gradscape.report.runs import ended, joined, together, unfinished
 from gradscape.stats.paired import look_level
 from gradscape.stats.rank_correlation import (
     FEWEST,

@@ -9,11 +9,11 @@ from statistics import fmean, median
 
 import numpy as np
 
+from gradscape.analysis.evidence import finals, log10, slope
+from gradscape.analysis.run_status import ended, guessing, members
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.figures import Flows
-from gradscape.report.outcomes import finals, log10, slope
 from gradscape.report.panels import flows
-from gradscape.report.runs import ended, guessing, members
 from gradscape.report.smoothing import VALUES, measures
 from gradscape.study.remedies_names import BASE, REMEDIES, at
 

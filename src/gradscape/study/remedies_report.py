@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from gradscape.analysis.evidence import finals, trained
+from gradscape.analysis.run_status import beats_guessing, ended, joined, members, seeds_in_words, window
 from gradscape.records.run import Start, StudyRecord
 from gradscape.report.basins import landscape_figures, landscapes, width
 from gradscape.report.build import ReportParts
@@ -11,9 +13,7 @@ from gradscape.report.cells import seeds_ended, spread, with_interval
 from gradscape.report.depth import depth_figure
 from gradscape.report.dots import Column, dot_figure
 from gradscape.report.figures import Figure
-from gradscape.report.outcomes import finals, trained
 from gradscape.report.panels import flow_figure, not_done, one_split, titled
-from gradscape.report.runs import beats_guessing, ended, joined, members, seeds_in_words, window
 from gradscape.report.smoothing import line_figure
 from gradscape.report.tables import Table
 from gradscape.report.tested import accuracies

@@ -10,17 +10,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
+from gradscape.analysis.claims import ONE_SEED, Claim, Evidence, differences
+from gradscape.analysis.comparisons import Comparison, comparisons
+from gradscape.analysis.run_status import BRIEF, counted, joined, seeds_in_words, standing, window
+from gradscape.analysis.sweep_points import Point, axes_of, exactly, named, points, ranked, shown
 from gradscape.records.run import StudyRecord
 from gradscape.report.axes import axis_figure
 from gradscape.report.build import ReportParts
 from gradscape.report.cells import plus_minus
 from gradscape.report.chosen import curve_figure, flow_lines
-from gradscape.report.claims import ONE_SEED, Claim, Evidence, differences
-from gradscape.report.comparisons import Comparison, comparisons
 from gradscape.report.figures import Figure
 from gradscape.report.heat import heat_figure
-from gradscape.report.points import Point, axes_of, exactly, named, points, ranked, shown
-from gradscape.report.runs import BRIEF, counted, joined, seeds_in_words, standing, window
 from gradscape.report.tables import Table
 from gradscape.stats.paired import ERROR
 from gradscape.stats.student_t import interval, percent

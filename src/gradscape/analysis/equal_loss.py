@@ -10,10 +10,10 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+from gradscape.analysis.claims import Evidence, below, differences
+from gradscape.analysis.evidence import averaged, open_runs
+from gradscape.analysis.run_status import ended, guesses, task, together
 from gradscape.records.run import RunRecord, StepSmoothness, StudyRecord
-from gradscape.report.claims import Evidence, below, differences
-from gradscape.report.outcomes import averaged, open_runs
-from gradscape.report.runs import ended, guesses, task, together
 from gradscape.report.smoothing import VALUES, WAYS, measures
 from gradscape.report.spectra import flatter_on_average
 

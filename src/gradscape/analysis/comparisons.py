@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from gradscape.analysis.run_status import BRIEF, beats_guessing, standing
+from gradscape.analysis.sweep_points import Point, Value, axes_of, named, points, shown
 from gradscape.records.run import StudyRecord
-from gradscape.report.points import Point, Value, axes_of, named, points, shown
-from gradscape.report.runs import BRIEF, beats_guessing, standing
 from gradscape.stats.paired import ERROR, Difference, compare, holm, look_level, planned_looks
 
 LOST = ("diverged", "stopped", "failed")  # no further seed makes up for such a run

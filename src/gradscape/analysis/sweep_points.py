@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from gradscape.analysis.run_status import final, members
 from gradscape.records.run import RunRecord, StudyRecord
-from gradscape.report.runs import final, members
 from gradscape.stats.student_t import Interval, interval
 
 TIE = " / "  # between the fields of one axis, and between their values

@@ -12,11 +12,11 @@ from statistics import fmean
 
 import numpy as np
 
+from gradscape.analysis.claims import Evidence, Verdict, above, differences, equivalent
+from gradscape.analysis.run_status import ended, final, guesses, guessing, together, unfinished, window
 from gradscape.records.run import WEIGHT_KINDS, StudyRecord
-from gradscape.report.claims import Evidence, Verdict, above, differences, equivalent
 from gradscape.report.figures import Flows
 from gradscape.report.panels import flows
-from gradscape.report.runs import ended, final, guesses, guessing, together, unfinished, window
 from gradscape.stats.paired import ERROR
 from gradscape.stats.student_t import ENOUGH, at_least, share
 
