@@ -26,7 +26,7 @@ from gradscape.data import load_images
 from gradscape.executors.face import Report
 from gradscape.executors.local import Processes
 from gradscape.records.run import RunRecord
-from gradscape.report.style import DPI, LOOKS, styled
+from gradscape.report.figures.style import DPI, LOOKS, styled
 from gradscape.stats.student_t import interval
 from gradscape.storage.store import RunFolder
 from gradscape.study.batchnorm import BASELINES, BATCHNORM

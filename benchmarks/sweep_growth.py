@@ -25,7 +25,7 @@ from gradscape.cli.main import main as command
 from gradscape.executors.face import Executor, Report, Tell
 from gradscape.executors.local import Processes
 from gradscape.records.run import EpochRecord, GradientFlow, RunRecord
-from gradscape.report.style import DPI, INK, LOOKS, styled
+from gradscape.report.figures.style import DPI, INK, LOOKS, styled
 from gradscape.storage.store import RunFolder, StudyFolder
 from gradscape.study.console import ProgressView
 from gradscape.study.drive import drive, missing

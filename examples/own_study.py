@@ -12,8 +12,8 @@ from gradscape.config.run import DataConfig, RunConfig
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import ReportParts
 from gradscape.report.cells import ours, seeds_ended
-from gradscape.report.figures import Figure
-from gradscape.report.panels import both_splits, flow_figure
+from gradscape.report.figures.base import Figure
+from gradscape.report.figures.curves import both_splits, flow_figure
 from gradscape.report.tables import Table
 from gradscape.study.presets import Preset
 from gradscape.study.reproduction import Reproduction

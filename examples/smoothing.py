@@ -14,10 +14,10 @@ from gradscape.config.run import DataConfig, RunConfig
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import ReportParts
 from gradscape.report.cells import ours, seeds_ended
-from gradscape.report.figures import Figure
-from gradscape.report.panels import both_splits
-from gradscape.report.smoothing import line_figure
-from gradscape.report.spectra import ends_table
+from gradscape.report.figures.base import Figure
+from gradscape.report.figures.curves import both_splits
+from gradscape.report.figures.smoothness import line_figure
+from gradscape.report.figures.spectrum import ends_table
 from gradscape.report.tables import Table
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.presets import Preset

@@ -10,11 +10,11 @@ from matplotlib.lines import Line2D
 
 from gradscape.analysis.comparisons import comparisons
 from gradscape.analysis.sweep_points import exactly, named, points, ranked, short_names, shown
-from gradscape.report.axes import axis_figure, chosen_lines, evenly
-from gradscape.report.chosen import MOST, chosen, curve_figure, flow_lines, looks
-from gradscape.report.figures import Figure, render
-from gradscape.report.heat import heat_figure
-from gradscape.report.legible import every, shortened
+from gradscape.report.figures.base import Figure, render
+from gradscape.report.figures.by_axis import axis_figure, chosen_lines, evenly
+from gradscape.report.figures.heatmap import heat_figure
+from gradscape.report.figures.labels import every, shortened
+from gradscape.report.figures.sweep_curves import MOST, chosen, curve_figure, flow_lines, looks
 from gradscape.stats.student_t import interval
 
 from . import sweeps

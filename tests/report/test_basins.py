@@ -8,7 +8,7 @@ from math import sqrt
 import pytest
 
 from gradscape.records.landscape import Check
-from gradscape.report.basins import basins_table, landscape_figures, turning_pages
+from gradscape.report.figures.basin import basins_table, landscape_figures, turning_pages
 
 from . import synthetic
 

@@ -10,8 +10,8 @@ import pytest
 
 from gradscape.analysis.claims import ONE_SEED, Claim
 from gradscape.records.run import GradientFlow, GradientNoise, RunRecord, StudyRecord
-from gradscape.report.noises import slopes, step_noise
-from gradscape.report.scale_free import scales, typical
+from gradscape.report.figures.noise import slopes, step_noise
+from gradscape.report.figures.weight_norm import scales, typical
 from gradscape.report.tables import to_csv, to_latex, to_markdown
 from gradscape.study.controls_answer import answer
 from gradscape.study.controls_claims import claims

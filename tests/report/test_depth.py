@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from gradscape.records.run import RunRecord, Start, StudyRecord
-from gradscape.report.depth import depth_figure
-from gradscape.report.figures import Figure
+from gradscape.report.figures.base import Figure
+from gradscape.report.figures.by_layer import depth_figure
 
 from . import synthetic
 from .test_figures import assert_nothing_is_cut, texts

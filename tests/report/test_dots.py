@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradscape.report.dots import Column, dot_figure, fits, middle
+from gradscape.report.figures.dot_plot import Column, dot_figure, fits, middle
 
 from .test_figures import assert_nothing_is_cut, texts
 

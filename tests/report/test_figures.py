@@ -13,7 +13,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from gradscape.report.figures import (
+from gradscape.report.figures.base import (
     NARROWEST,
     Drawing,
     Figure,
@@ -23,8 +23,8 @@ from gradscape.report.figures import (
     render,
     round_ticks,
 )
+from gradscape.report.figures.style import EPOCHS, LOOKS
 from gradscape.report.inline import inline_svg
-from gradscape.report.style import EPOCHS, LOOKS
 
 
 def figure(drawing: Drawing) -> Figure:

@@ -14,8 +14,8 @@ from PIL import Image
 from gradscape.errors import ConfigError
 from gradscape.records.landscape import Check, LandscapeRecord, between
 from gradscape.records.landscape import Path as Trajectory
-from gradscape.report.landscapes import contours, save_animation, save_turning, slices, surfaces
-from gradscape.report.style import styled
+from gradscape.report.figures.landscape import contours, save_animation, save_turning, slices, surfaces
+from gradscape.report.figures.style import styled
 
 from .synthetic import bowl
 from .synthetic import landscape as record

@@ -13,7 +13,7 @@ import pytest
 
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import build
-from gradscape.report.figures import Figure
+from gradscape.report.figures.base import Figure
 from gradscape.report.tables import to_csv, to_latex, to_markdown
 from gradscape.study.remedies_answer import answer
 from gradscape.study.remedies_claims import claims

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gradscape.records.run import Curvature
-from gradscape.report.spectra import counted_beyond
+from gradscape.report.figures.spectrum import counted_beyond
 
 
 def of(nodes: tuple[float, ...], weights: tuple[float, ...]) -> Curvature:

@@ -14,7 +14,7 @@ import gradscape as gs
 from gradscape.errors import StoreError
 from gradscape.records.diagnosis import Diagnosis
 from gradscape.records.gradients import FlowHistory
-from gradscape.report.watched_figures import figures
+from gradscape.report.figures.watch import figures
 from gradscape.report.watched_page import page
 
 

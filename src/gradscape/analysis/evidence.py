@@ -15,8 +15,8 @@ import numpy as np
 from gradscape.analysis.claims import Evidence, Verdict, above, differences, equivalent
 from gradscape.analysis.run_status import ended, final, guesses, guessing, together, unfinished, window
 from gradscape.records.run import WEIGHT_KINDS, StudyRecord
-from gradscape.report.figures import Flows
-from gradscape.report.panels import flows
+from gradscape.report.figures.base import Flows
+from gradscape.report.figures.curves import flows
 from gradscape.stats.paired import ERROR
 from gradscape.stats.student_t import ENOUGH, at_least, share
 

@@ -288,7 +288,7 @@ def kept_along(one: Subject) -> list[Mapping[str, Any]]:
 
 def animate(values: argparse.Namespace, one: Subject) -> None:
     """The surface around each kept set of weights, along directions that are drawn alike."""
-    from gradscape.report.landscapes import save_animation
+    from gradscape.report.figures.landscape import save_animation
 
     moments = {}
     for step, (epoch, weights) in enumerate(one.path.items()):
@@ -302,7 +302,7 @@ def draw_landscapes(values: argparse.Namespace, records: Mapping[str, LandscapeR
     """Side by side on one scale, where it was asked for."""
     if not values.figure and not values.turn:
         return
-    from gradscape.report.landscapes import contours, save_turning, slices, surfaces
+    from gradscape.report.figures.landscape import contours, save_turning, slices, surfaces
 
     flat = next(iter(records.values())).dims == 1
     if values.figure:

@@ -12,8 +12,8 @@ from gradscape.config.arguments import typed
 from gradscape.records.check import CheckRecord, Trial
 from gradscape.records.encoding import Values
 from gradscape.records.signal import SignalRecord
-from gradscape.report.figures import Figure, panel
-from gradscape.report.style import styled
+from gradscape.report.figures.base import Figure, panel
+from gradscape.report.figures.style import styled
 from gradscape.report.verdict_page import rendered, written
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from gradscape.report.style import GRID, GROUND, INK, SHADE
+from gradscape.report.figures.style import GRID, GROUND, INK, SHADE
 
 # Colours that follow the page's theme; all others are readable on light and dark.
 THEMED = {INK: "currentColor", GRID: "var(--grid)", SHADE: "var(--shade)", GROUND: "none"}

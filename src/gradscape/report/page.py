@@ -14,7 +14,7 @@ from markupsafe import Markup
 from gradscape.analysis.claims import Claim, Evidence, multiplicity
 from gradscape.analysis.run_status import seeds_in_words, standing
 from gradscape.records.run import RunRecord, StudyRecord
-from gradscape.report.figures import Figure
+from gradscape.report.figures.base import Figure
 from gradscape.report.inline import inline_svg
 from gradscape.report.tables import Table
 

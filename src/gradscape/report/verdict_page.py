@@ -11,7 +11,7 @@ from markupsafe import Markup
 from gradscape._text import counted
 from gradscape.errors import StoreError
 from gradscape.records.diagnosis import Diagnosis
-from gradscape.report.figures import Figure, render
+from gradscape.report.figures.base import Figure, render
 from gradscape.report.inline import inline_svg
 from gradscape.report.page import environment
 from gradscape.storage.files import replace_bytes

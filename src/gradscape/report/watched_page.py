@@ -9,8 +9,8 @@ from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, brief
 from gradscape.records.diagnosis import Diagnosis
 from gradscape.records.gradients import FlowHistory
+from gradscape.report.figures.watch import figures
 from gradscape.report.verdict_page import rendered, written
-from gradscape.report.watched_figures import figures
 
 
 @typed()

@@ -22,8 +22,8 @@ from gradscape.analysis.evidence import (
 )
 from gradscape.analysis.run_status import joined, together
 from gradscape.records.run import StudyRecord
-from gradscape.report.smoothing import fewest_steps, smoother
-from gradscape.report.spectra import flatter
+from gradscape.report.figures.smoothness import fewest_steps, smoother
+from gradscape.report.figures.spectrum import flatter
 from gradscape.study.batchnorm_names import BAND, BATCH_NAMES, BATCHES, NETWORKS, RATES
 
 RATIO = 2.0  # C2: "orders of magnitude", read as at least two

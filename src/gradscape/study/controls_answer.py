@@ -10,8 +10,8 @@ from gradscape.analysis.claims import Claim, differences, in_words
 from gradscape.analysis.evidence import finals
 from gradscape.analysis.run_status import joined
 from gradscape.records.run import StudyRecord
-from gradscape.report.noises import slopes
-from gradscape.report.scale_free import scales
+from gradscape.report.figures.noise import slopes
+from gradscape.report.figures.weight_norm import scales
 from gradscape.stats.student_t import interval
 from gradscape.study.controls_names import BASE, CONTROLS, NORMED, PLAIN, decays, larger
 

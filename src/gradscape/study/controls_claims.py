@@ -13,8 +13,8 @@ from gradscape.analysis.claims import Claim, Evidence, above, below, differences
 from gradscape.analysis.evidence import beats, equals, finals, open_runs
 from gradscape.analysis.run_status import ended, guesses, together, window
 from gradscape.records.run import StudyRecord
-from gradscape.report.noises import slopes, unmeasured
-from gradscape.report.scale_free import scales, through
+from gradscape.report.figures.noise import slopes, unmeasured
+from gradscape.report.figures.weight_norm import scales, through
 from gradscape.study.batchnorm_names import BATCH_NAMES
 from gradscape.study.controls_names import BASE, CONTROLS, NORMED, decays, larger, undecayed
 

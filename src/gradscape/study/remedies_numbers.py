@@ -12,9 +12,9 @@ import numpy as np
 from gradscape.analysis.evidence import finals, log10, slope
 from gradscape.analysis.run_status import ended, guessing, members
 from gradscape.records.run import RunRecord, StudyRecord
-from gradscape.report.figures import Flows
-from gradscape.report.panels import flows
-from gradscape.report.smoothing import VALUES, measures
+from gradscape.report.figures.base import Flows
+from gradscape.report.figures.curves import flows
+from gradscape.report.figures.smoothness import VALUES, measures
 from gradscape.study.remedies_names import BASE, REMEDIES, at
 
 Number = Callable[[RunRecord], float]

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from gradscape.analysis.evidence import finals, trained
 from gradscape.analysis.run_status import beats_guessing, ended, joined, members, seeds_in_words, window
 from gradscape.records.run import Start, StudyRecord
-from gradscape.report.basins import landscape_figures, landscapes, width
 from gradscape.report.build import ReportParts
 from gradscape.report.cells import seeds_ended, spread, with_interval
-from gradscape.report.depth import depth_figure
-from gradscape.report.dots import Column, dot_figure
-from gradscape.report.figures import Figure
-from gradscape.report.panels import flow_figure, not_done, one_split, titled
-from gradscape.report.smoothing import line_figure
+from gradscape.report.figures.base import Figure
+from gradscape.report.figures.basin import landscape_figures, landscapes, width
+from gradscape.report.figures.by_layer import depth_figure
+from gradscape.report.figures.curves import flow_figure, not_done, one_split, titled
+from gradscape.report.figures.dot_plot import Column, dot_figure
+from gradscape.report.figures.smoothness import line_figure
 from gradscape.report.tables import Table
 from gradscape.report.tested import accuracies
 from gradscape.stats.student_t import share

@@ -15,10 +15,10 @@ import numpy as np
 from gradscape.analysis.evidence import log10
 from gradscape.analysis.run_status import ended, joined, members, seeds_in_words
 from gradscape.records.run import EpochRecord, RunRecord, StudyRecord
-from gradscape.report.figures import Figure, Series, draw_series, panel, round_ticks
-from gradscape.report.panels import not_done, titled
-from gradscape.report.smoothing import finish, labelled
-from gradscape.report.style import LOOKS, styled
+from gradscape.report.figures.base import Figure, Series, draw_series, panel, round_ticks
+from gradscape.report.figures.curves import not_done, titled
+from gradscape.report.figures.smoothness import finish, labelled
+from gradscape.report.figures.style import LOOKS, styled
 
 Value = Callable[[EpochRecord], float]
 

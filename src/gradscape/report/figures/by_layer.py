@@ -10,9 +10,9 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from gradscape.analysis.run_status import counted, joined, members, seeds_in_words
 from gradscape.records.run import Start, StudyRecord
-from gradscape.report.figures import Figure, add_legend, panel, round_ticks, write_across
-from gradscape.report.panels import not_done, titled
-from gradscape.report.style import LOOKS, styled
+from gradscape.report.figures.base import Figure, add_legend, panel, round_ticks, write_across
+from gradscape.report.figures.curves import not_done, titled
+from gradscape.report.figures.style import LOOKS, styled
 
 Value = Callable[[Start], Sequence[float]]
 

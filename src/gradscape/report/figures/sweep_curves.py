@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from gradscape.analysis.sweep_points import Point, named, ranked
 from gradscape.config.run import DATASETS
 from gradscape.records.run import RunRecord, StudyRecord
-from gradscape.report.figures import (
+from gradscape.report.figures.base import (
     Flows,
     add_legend,
     curves,
@@ -23,9 +23,9 @@ from gradscape.report.figures import (
     round_ticks,
     write_across,
 )
-from gradscape.report.legible import make_room, wrapped
-from gradscape.report.panels import series
-from gradscape.report.style import INK, LOOKS, Look, styled
+from gradscape.report.figures.curves import series
+from gradscape.report.figures.labels import make_room, wrapped
+from gradscape.report.figures.style import INK, LOOKS, Look, styled
 
 MOST = 8  # points in a panel
 

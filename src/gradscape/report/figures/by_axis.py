@@ -13,9 +13,9 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from gradscape.analysis.sweep_points import Point, Value, in_order, named, numbers, ordered, ranked, shown
-from gradscape.report.figures import add_legend, panel, write_across
-from gradscape.report.legible import LETTER, ROOM, make_room, name_across, wrapped
-from gradscape.report.style import LOOKS, Look, styled
+from gradscape.report.figures.base import add_legend, panel, write_across
+from gradscape.report.figures.labels import LETTER, ROOM, make_room, name_across, wrapped
+from gradscape.report.figures.style import LOOKS, Look, styled
 
 SPAN = 20.0  # numbers that differ by so large a factor have a log axis
 LINES = len(LOOKS)

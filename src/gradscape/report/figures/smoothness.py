@@ -25,9 +25,9 @@ from gradscape.analysis.run_status import (
     unfinished,
 )
 from gradscape.records.run import RunRecord, StepSmoothness, StudyRecord
-from gradscape.report.figures import Figure, add_legend, panel, write_across
-from gradscape.report.panels import not_done, titled
-from gradscape.report.style import LOOKS, styled
+from gradscape.report.figures.base import Figure, add_legend, panel, write_across
+from gradscape.report.figures.curves import not_done, titled
+from gradscape.report.figures.style import LOOKS, styled
 
 FEW = 100.0  # on a log axis shorter than this, powers of ten alone would be too few to read
 Value = Callable[[StepSmoothness], float]

@@ -10,8 +10,8 @@ import numpy as np
 
 from gradscape.analysis.run_status import counted, guessing, joined, members, said, seeds_in_words
 from gradscape.records.run import RunRecord, StudyRecord
-from gradscape.report.figures import Figure, Flows, Series, curves, gradient_flow
-from gradscape.report.style import LOOKS, Look
+from gradscape.report.figures.base import Figure, Flows, Series, curves, gradient_flow
+from gradscape.report.figures.style import LOOKS, Look
 
 
 def flow_figure(

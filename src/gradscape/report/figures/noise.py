@@ -15,10 +15,10 @@ from matplotlib.axes import Axes
 from gradscape.analysis.run_status import ended, final, joined, together, unfinished
 from gradscape.records.encoding import Values
 from gradscape.records.run import GradientNoise, RunRecord, StudyRecord
-from gradscape.report.figures import Figure, add_legend, panel, write_across
-from gradscape.report.panels import not_done, titled
-from gradscape.report.smoothing import log_ticks
-from gradscape.report.style import INK, LOOKS, styled
+from gradscape.report.figures.base import Figure, add_legend, panel, write_across
+from gradscape.report.figures.curves import not_done, titled
+from gradscape.report.figures.smoothness import log_ticks
+from gradscape.report.figures.style import INK, LOOKS, styled
 
 RAW = (
     "The noise is that of the raw gradient at the trained weights, and lr that of the first epoch; Adam "

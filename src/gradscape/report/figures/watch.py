@@ -12,8 +12,8 @@ from matplotlib.figure import Figure as Drawing
 from gradscape._text import literal
 from gradscape.records.diagnosis import Diagnosis
 from gradscape.records.gradients import FlowHistory
-from gradscape.report.figures import Figure, gradient_flow, panel
-from gradscape.report.style import styled
+from gradscape.report.figures.base import Figure, gradient_flow, panel
+from gradscape.report.figures.style import styled
 
 LIGHT, DARK = "#fdfdfd", "#14171a"  # on a map, whatever the page's theme
 LINES = 12  # of all steps, in the panel of flow lines

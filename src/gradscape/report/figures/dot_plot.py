@@ -14,8 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from gradscape.report.figures import write_across
-from gradscape.report.style import INK, LOOKS, SHADE, styled
+from gradscape.report.figures.base import write_across
+from gradscape.report.figures.style import INK, LOOKS, SHADE, styled
 
 ROW = 0.24  # inches
 PANEL = 2.0

@@ -15,9 +15,9 @@ from matplotlib.ticker import MaxNLocator
 
 from gradscape.analysis.sweep_points import Point, Value, in_order, ordered, shown
 from gradscape.records.encoding import Values
-from gradscape.report.figures import SHADES, panel, write_across
-from gradscape.report.legible import LETTER, longest, make_room, name_across, name_up
-from gradscape.report.style import HEIGHT, WIDTH, styled
+from gradscape.report.figures.base import SHADES, panel, write_across
+from gradscape.report.figures.labels import LETTER, longest, make_room, name_across, name_up
+from gradscape.report.figures.style import HEIGHT, WIDTH, styled
 
 COLOURS = "viridis"  # rises evenly in lightness: its order survives in grey
 HATCHES = "#8a929b"  # readable on light and dark

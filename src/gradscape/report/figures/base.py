@@ -19,7 +19,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from gradscape.report.style import DPI, EPOCHS, HEIGHT, INK, SHADE, WIDTH, Look, styled
+from gradscape.report.figures.style import DPI, EPOCHS, HEIGHT, INK, SHADE, WIDTH, Look, styled
 
 Flows = NDArray[np.float64]  # epochs × weight layers, input to output: mean |∂L/∂W|
 NARROWEST = 0.05  # of an axis of accuracies or losses

@@ -17,8 +17,8 @@ from gradscape._text import literal
 from gradscape.errors import ConfigError
 from gradscape.records.encoding import Values
 from gradscape.records.landscape import LandscapeRecord, filled, is_uneven, levels_for
-from gradscape.report.figures import add_legend, panel
-from gradscape.report.style import INK, LOOKS, styled
+from gradscape.report.figures.base import add_legend, panel
+from gradscape.report.figures.style import INK, LOOKS, styled
 from gradscape.storage.files import write_bytes
 
 COLOURS = "viridis"  # rises evenly in lightness: its order survives in grey
