@@ -11,9 +11,9 @@ from gradscape.config.network import NetConfig
 from gradscape.config.run import DataConfig, RunConfig
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import ReportParts
-from gradscape.report.cells import ours, seeds_ended
 from gradscape.report.figures.base import Figure
 from gradscape.report.figures.curves import both_splits, flow_figure
+from gradscape.report.table_cells import ours, seeds_ended
 from gradscape.report.tables import Table
 from gradscape.study.presets import Preset
 from gradscape.study.reproduction import Reproduction

@@ -14,9 +14,9 @@ from gradscape.config.network import NetConfig
 from gradscape.config.run import DataConfig, RunConfig
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import ReportParts
-from gradscape.report.cells import averaged, beside_paper, beside_paper_headings, seeds_ended
 from gradscape.report.figures.base import Figure
 from gradscape.report.figures.curves import both_splits, flow_figure
+from gradscape.report.table_cells import averaged, beside_paper, beside_paper_headings, seeds_ended
 from gradscape.report.tables import Table
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.batchnorm_claims import steady

@@ -13,11 +13,11 @@ from gradscape.analysis.equal_loss import AT_EQUAL_LOSS, smoother
 from gradscape.config.run import DataConfig, RunConfig
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import ReportParts
-from gradscape.report.cells import ours, seeds_ended
 from gradscape.report.figures.base import Figure
 from gradscape.report.figures.curves import both_splits
 from gradscape.report.figures.smoothness import line_figure
 from gradscape.report.figures.spectrum import ends_table
+from gradscape.report.table_cells import ours, seeds_ended
 from gradscape.report.tables import Table
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.presets import Preset

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from gradscape.measure.smoothness.smoothness import smoothness
     from gradscape.measure.watch.epoch_recorder import FlowRecorder
     from gradscape.measure.watch.watch import watch
-    from gradscape.report.checked_page import save_check_page
-    from gradscape.report.watched_page import save_page
+    from gradscape.report.pages.check import save_check_page
+    from gradscape.report.pages.watch import save_page
     from gradscape.storage.store import RunFolder, load
     from gradscape.study.sweep import Study
     from gradscape.train.loop import train_run
@@ -43,8 +43,8 @@ HOMES = {
     "load": "gradscape.storage.store",
     "load_images": "gradscape.data",
     "noise": "gradscape.measure.noise",
-    "save_check_page": "gradscape.report.checked_page",
-    "save_page": "gradscape.report.watched_page",
+    "save_check_page": "gradscape.report.pages.check",
+    "save_page": "gradscape.report.pages.watch",
     "smoothness": "gradscape.measure.smoothness.smoothness",
     "train_run": "gradscape.train.loop",
     "watch": "gradscape.measure.watch.watch",

@@ -11,7 +11,7 @@ import pytest
 from gradscape.errors import StoreError
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import build
-from gradscape.report.page import page
+from gradscape.report.pages.study import page
 from gradscape.study.batchnorm_report import PARTS
 
 from . import synthetic

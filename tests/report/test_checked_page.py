@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 import gradscape as gs
 from gradscape.errors import StoreError
 from gradscape.records.check import CheckRecord
-from gradscape.report.checked_page import figures, page
+from gradscape.report.pages.check import figures, page
 
 
 def checked(bias: float = 0.0, remedies: bool = True) -> CheckRecord:

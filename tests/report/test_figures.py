@@ -24,7 +24,7 @@ from gradscape.report.figures.base import (
     round_ticks,
 )
 from gradscape.report.figures.style import EPOCHS, LOOKS
-from gradscape.report.inline import inline_svg
+from gradscape.report.svg import inline_svg
 
 
 def figure(drawing: Drawing) -> Figure:

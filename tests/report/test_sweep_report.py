@@ -14,7 +14,7 @@ from gradscape.analysis.sweep_points import points
 from gradscape.errors import ConfigError
 from gradscape.records.run import GradientFlow, StudyRecord
 from gradscape.report.build import build
-from gradscape.report.page import ROWS
+from gradscape.report.pages.study import ROWS
 from gradscape.stats.paired import compare, holm, look_level
 from gradscape.storage.store import StudyFolder
 from gradscape.study.run import rebuild

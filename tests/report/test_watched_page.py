@@ -15,7 +15,7 @@ from gradscape.errors import StoreError
 from gradscape.records.diagnosis import Diagnosis
 from gradscape.records.gradients import FlowHistory
 from gradscape.report.figures.watch import figures
-from gradscape.report.watched_page import page
+from gradscape.report.pages.watch import page
 
 
 def watched(steps: int = 3, activations: bool = False) -> tuple[FlowHistory, Diagnosis]:

@@ -249,7 +249,7 @@ def check(values: argparse.Namespace) -> None:
     )
     print(json.dumps(found.to_dict(), indent=1, ensure_ascii=False) if values.json else found)
     if values.page:
-        from gradscape.report.checked_page import save_check_page
+        from gradscape.report.pages.check import save_check_page
 
         print(f"page: {save_check_page(found, values.page)}", file=sys.stderr)
 

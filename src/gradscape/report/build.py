@@ -18,7 +18,7 @@ from pathlib import Path
 from gradscape.analysis.claims import Claim
 from gradscape.records.run import StudyRecord
 from gradscape.report.figures.base import Figure, render
-from gradscape.report.page import page
+from gradscape.report.pages.study import page
 from gradscape.report.tables import Table, to_csv, to_latex, to_markdown
 from gradscape.storage.files import make_folder, make_inner, sweep_parts, write_bytes
 

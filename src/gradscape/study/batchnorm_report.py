@@ -12,14 +12,21 @@ from gradscape.analysis.claims import Claim, in_words
 from gradscape.analysis.run_status import ended
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import Page, ReportParts
-from gradscape.report.cells import averaged, beside_paper, beside_paper_headings, ours, seeds_ended, spread
 from gradscape.report.figures.base import Figure
 from gradscape.report.figures.basin import basins_table, landscape_figures, turning_pages
 from gradscape.report.figures.curves import both_splits, flow_figure, one_split
 from gradscape.report.figures.smoothness import band_figure, line_figure
 from gradscape.report.figures.spectrum import curvatures, ends_table, spectrum_figure
+from gradscape.report.table_cells import (
+    averaged,
+    beside_paper,
+    beside_paper_headings,
+    ours,
+    seeds_ended,
+    spread,
+)
 from gradscape.report.tables import Table
-from gradscape.report.tested import accuracies
+from gradscape.report.test_accuracy import accuracies
 from gradscape.study.batchnorm_claims import claims
 from gradscape.study.batchnorm_names import (
     BAND,

@@ -8,15 +8,15 @@ from gradscape.analysis.evidence import finals, trained
 from gradscape.analysis.run_status import beats_guessing, ended, joined, members, seeds_in_words, window
 from gradscape.records.run import Start, StudyRecord
 from gradscape.report.build import ReportParts
-from gradscape.report.cells import seeds_ended, spread, with_interval
 from gradscape.report.figures.base import Figure
 from gradscape.report.figures.basin import landscape_figures, landscapes, width
 from gradscape.report.figures.by_layer import depth_figure
 from gradscape.report.figures.curves import flow_figure, not_done, one_split, titled
 from gradscape.report.figures.dot_plot import Column, dot_figure
 from gradscape.report.figures.smoothness import line_figure
+from gradscape.report.table_cells import seeds_ended, spread, with_interval
 from gradscape.report.tables import Table
-from gradscape.report.tested import accuracies
+from gradscape.report.test_accuracy import accuracies
 from gradscape.stats.student_t import share
 from gradscape.study.remedies_answer import answer
 from gradscape.study.remedies_claims import MOMENTS, claims, correlation

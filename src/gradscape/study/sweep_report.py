@@ -16,11 +16,11 @@ from gradscape.analysis.run_status import BRIEF, counted, joined, seeds_in_words
 from gradscape.analysis.sweep_points import Point, axes_of, exactly, named, points, ranked, shown
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import ReportParts
-from gradscape.report.cells import plus_minus
 from gradscape.report.figures.base import Figure
 from gradscape.report.figures.by_axis import axis_figure
 from gradscape.report.figures.heatmap import heat_figure
 from gradscape.report.figures.sweep_curves import curve_figure, flow_lines
+from gradscape.report.table_cells import plus_minus
 from gradscape.report.tables import Table
 from gradscape.stats.paired import ERROR
 from gradscape.stats.student_t import interval, percent

@@ -12,11 +12,11 @@ from gradscape.records.encoding import Values
 from gradscape.records.landscape import LandscapeRecord
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import Page
-from gradscape.report.cells import seeds_ended, with_interval
 from gradscape.report.figures.base import Figure, panel, write_across
 from gradscape.report.figures.curves import titled
 from gradscape.report.figures.landscape import add_scale, common_levels, draw_contours, turning
 from gradscape.report.figures.style import styled
+from gradscape.report.table_cells import seeds_ended, with_interval
 from gradscape.report.tables import Table
 
 TOP = 10  # times the loss of guessing: where the colours of a scale end

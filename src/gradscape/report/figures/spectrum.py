@@ -20,10 +20,10 @@ from gradscape.analysis.run_status import (
     unfinished,
 )
 from gradscape.records.run import Curvature, StudyRecord
-from gradscape.report.cells import seeds_ended, with_interval
 from gradscape.report.figures.base import Figure, add_legend, panel, write_across
 from gradscape.report.figures.curves import not_done, titled
 from gradscape.report.figures.style import LOOKS, styled
+from gradscape.report.table_cells import seeds_ended, with_interval
 from gradscape.report.tables import Table
 
 MOMENTS = {"start": "before training", "end": "after training"}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from gradscape.analysis.run_status import ended
 from gradscape.records.run import StudyRecord
-from gradscape.report.cells import seeds_ended, spread
+from gradscape.report.table_cells import seeds_ended, spread
 from gradscape.report.tables import Table
 
 

@@ -10,7 +10,7 @@ from gradscape.errors import ConfigError, brief
 from gradscape.records.diagnosis import Diagnosis
 from gradscape.records.gradients import FlowHistory
 from gradscape.report.figures.watch import figures
-from gradscape.report.verdict_page import rendered, written
+from gradscape.report.pages.verdict import rendered, written
 
 
 @typed()

@@ -12,8 +12,8 @@ from gradscape._text import counted
 from gradscape.errors import StoreError
 from gradscape.records.diagnosis import Diagnosis
 from gradscape.report.figures.base import Figure, render
-from gradscape.report.inline import inline_svg
-from gradscape.report.page import environment
+from gradscape.report.pages.study import environment
+from gradscape.report.svg import inline_svg
 from gradscape.storage.files import replace_bytes
 
 

@@ -14,7 +14,7 @@ from gradscape.records.encoding import Values
 from gradscape.records.signal import SignalRecord
 from gradscape.report.figures.base import Figure, panel
 from gradscape.report.figures.style import styled
-from gradscape.report.verdict_page import rendered, written
+from gradscape.report.pages.verdict import rendered, written
 
 
 @typed()

@@ -15,7 +15,7 @@ from gradscape.analysis.claims import Claim, Evidence, multiplicity
 from gradscape.analysis.run_status import seeds_in_words, standing
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.figures.base import Figure
-from gradscape.report.inline import inline_svg
+from gradscape.report.svg import inline_svg
 from gradscape.report.tables import Table
 
 ROWS = 60  # of a table on the page, at most: its files have all
@@ -73,7 +73,7 @@ def page(
 @cache
 def environment() -> Environment:
     """Of the pages' templates; a misspelt name in one is an error, and all text is escaped."""
-    loader = PackageLoader("gradscape.report", package_path="")
+    loader = PackageLoader("gradscape.report.pages", package_path="")
     return Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
