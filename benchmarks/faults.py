@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from gradscape.storage.store import RunFolder, StudyFolder
-from gradscape.study.run import Execution, execute
-from gradscape.study.sweep import Study
+from gradscape.study.execute import Execution, execute
+from gradscape.study.sweep.sweep import Study
 from measure import write
 
 HANG = 12.0  # seconds after which a worker that says nothing counts as hung; it begins by importing torch

@@ -28,7 +28,7 @@ from gradscape.errors import StoreError
 from gradscape.records.run import EpochRecord, GradientFlow
 from gradscape.storage.store import Checkpoint, RunFolder, StudyFolder
 from gradscape.study.plan import ask
-from gradscape.study.sweep import Study
+from gradscape.study.sweep.sweep import Study
 from gradscape.train.loop import train_run
 from measure import write
 

@@ -16,7 +16,7 @@ import torch
 from gradscape._machine import cores
 from gradscape.config.network import NetConfig
 from gradscape.config.run import DataConfig, RunConfig
-from gradscape.study.cost import dummy_step
+from gradscape.study.network_cost import dummy_step
 from gradscape.train.loop import DIRECTIONS
 from gradscape.train.process import prepare_process
 from measure import spread, write

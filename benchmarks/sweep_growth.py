@@ -27,12 +27,12 @@ from gradscape.executors.local import Processes
 from gradscape.records.run import EpochRecord, GradientFlow, RunRecord
 from gradscape.report.figures.style import DPI, INK, LOOKS, styled
 from gradscape.storage.store import RunFolder, StudyFolder
-from gradscape.study.console import ProgressView
 from gradscape.study.drive import drive, missing
+from gradscape.study.execute import rebuild
 from gradscape.study.plan import ask
-from gradscape.study.run import rebuild
-from gradscape.study.sweep import Study
-from gradscape.study.work import TrainJob
+from gradscape.study.progress import ProgressView
+from gradscape.study.sweep.sweep import Study
+from gradscape.study.train_job import TrainJob
 from measure import RESULTS, peak_bytes, write
 
 COUNTS = {100: (10, 5), 1_000: (50, 10), 10_000: (100, 50)}  # runs → rates × batch sizes, at two seeds
@@ -103,7 +103,7 @@ def run_all(folder: StudyFolder, count: int) -> dict[str, float]:
                 busy.append(event.payload.status["seconds"])
             tell(event)
 
-        return Timed(stub, WORKERS, also, ("gradscape.storage.store", "gradscape.study.work"))
+        return Timed(stub, WORKERS, also, ("gradscape.storage.store", "gradscape.study.train_job"))
 
     begun = time.perf_counter()
     left = missing(runs, folder)

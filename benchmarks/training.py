@@ -26,8 +26,8 @@ from tables import training
 from gradscape._machine import cores
 from gradscape.config.run import RunConfig
 from gradscape.study.batchnorm import BATCHNORM
-from gradscape.study.cost import macs_per_image
-from gradscape.study.packing import images_per_second
+from gradscape.study.concurrency import images_per_second
+from gradscape.study.network_cost import macs_per_image
 from gradscape.train.arithmetic import decide
 from gradscape.train.precision import settle
 from gradscape.train.process import find_device

@@ -18,7 +18,7 @@ from gradscape.config.network import NetConfig
 from gradscape.config.plain_yaml import read_values, to_yaml
 from gradscape.config.run import DATASETS, DataConfig, OptimConfig, RunConfig, from_dict, read_config, to_dict
 from gradscape.errors import ConfigError
-from gradscape.study.sweep import Study
+from gradscape.study.sweep.sweep import Study
 
 
 @given(stages=st.integers(1, 4), blocks=st.integers(0, 6))

@@ -28,7 +28,7 @@ from gradscape.errors import GradscapeError, StoreError
 from gradscape.storage.files import FORMAT, read_json, write_json
 from gradscape.storage.run_summary import Glances
 from gradscape.storage.store import Checkpoint, RunFolder, StudyFolder
-from gradscape.study.sweep import Study
+from gradscape.study.sweep.sweep import Study
 from gradscape.train.loop import train_run
 from gradscape.train.state import TrainState
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gradscape.cli.main import main
-from gradscape.study.sweep import Study
+from gradscape.study.sweep.sweep import Study
 
 FOLDER = Path(__file__).parents[1] / "examples"
 OWN, RESCUES, SMOOTHING = (FOLDER / f"{name}.py" for name in ("own_study", "rescues", "smoothing"))

@@ -8,7 +8,7 @@ import pytest
 
 from gradscape.cli.main import main, parser
 from gradscape.config.flags import path
-from gradscape.study.axes import axis_in
+from gradscape.study.sweep.axes import axis_in
 
 SWEEP = ["sweep", "--axis", "net.norm=none,batch", "--dry-run"]
 HUGE = "20000000000"

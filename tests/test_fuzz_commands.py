@@ -19,8 +19,8 @@ from gradscape.cli.main import main, parser
 from gradscape.config.paths import FIELDS
 from gradscape.config.run import RunConfig, read_config
 from gradscape.errors import ConfigError
-from gradscape.study.axes import Axis, axis_in, axis_of, condition_in
-from gradscape.study.sweep import Study
+from gradscape.study.sweep.axes import Axis, axis_in, axis_of, condition_in
+from gradscape.study.sweep.sweep import Study
 
 
 def bounded(examples: int) -> settings:

@@ -24,7 +24,7 @@ from gradscape.config.network import NetConfig
 from gradscape.config.run import RunConfig, to_dict
 from gradscape.errors import ConfigError
 from gradscape.storage.run_summary import STATES, Glance
-from gradscape.study.cost import run_macs
+from gradscape.study.network_cost import run_macs
 
 
 def run(state: str, config: RunConfig | None = None, **changes: Any) -> Glance:

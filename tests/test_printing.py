@@ -18,7 +18,7 @@ from gradscape._printing import Forgiving, say
 from gradscape.executors.face import Event
 from gradscape.records.run import Progress
 from gradscape.storage.files import read_json
-from gradscape.study.console import ProgressView
+from gradscape.study.progress import ProgressView
 from made_studies import ask, epoch, put, results
 
 GRADSCAPE = [sys.executable, "-m", "gradscape"]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gradscape.report.pages.check import save_check_page
     from gradscape.report.pages.watch import save_page
     from gradscape.storage.store import RunFolder, load
-    from gradscape.study.sweep import Study
+    from gradscape.study.sweep.sweep import Study
     from gradscape.train.loop import train_run
 
 HOMES = {
@@ -35,7 +35,7 @@ HOMES = {
     "OptimConfig": "gradscape.config.run",
     "RunConfig": "gradscape.config.run",
     "RunFolder": "gradscape.storage.store",
-    "Study": "gradscape.study.sweep",
+    "Study": "gradscape.study.sweep.sweep",
     "check": "gradscape.measure.check.check",
     "curvature": "gradscape.measure.curvature.curvature",
     "diagnose": "gradscape.measure.diagnose.diagnose",

@@ -17,8 +17,8 @@ from gradscape.report.build import build
 from gradscape.report.pages.study import ROWS
 from gradscape.stats.paired import compare, holm, look_level
 from gradscape.storage.store import StudyFolder
-from gradscape.study.run import rebuild
-from gradscape.study.sweep_report import PARTS, answer, claims, tables
+from gradscape.study.execute import rebuild
+from gradscape.study.sweep.report import PARTS, answer, claims, tables
 
 from . import sweeps
 from .test_build import Reader, contents

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from gradscape.config.paths import CONTROLS, SETTINGS, flat, shown, value_in
 from gradscape.config.run import RunConfig, to_dict
 from gradscape.errors import ConfigError
-from gradscape.study.axes import Axis, axis_in, axis_of, condition_in, label, matches
-from gradscape.study.spacing import read_values, values_in
+from gradscape.study.sweep.axes import Axis, axis_in, axis_of, condition_in, label, matches
+from gradscape.study.sweep.spacing import read_values, values_in
 
 
 def test_every_field_but_the_seed_can_be_an_axis() -> None:

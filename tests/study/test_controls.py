@@ -16,7 +16,7 @@ from gradscape.errors import ConfigError
 from gradscape.study import controls
 from gradscape.study.batchnorm import BATCHNORM
 from gradscape.study.controls import CONTROLS_STUDY, PRESETS
-from gradscape.study.cost import run_macs
+from gradscape.study.network_cost import run_macs
 
 
 def updates(run: RunConfig) -> int:

@@ -11,10 +11,10 @@ from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
 from gradscape.records.run import EpochRecord, GradientFlow, RunRecord
 from gradscape.storage.store import StudyFolder
-from gradscape.study import run
-from gradscape.study.deciding import run_until_decided
-from gradscape.study.run import Execution
-from gradscape.study.sweep import Study
+from gradscape.study import execute as run
+from gradscape.study.execute import Execution
+from gradscape.study.sweep.sequential import run_until_decided
+from gradscape.study.sweep.sweep import Study
 
 NONE = GradientFlow((), (), (), (), (), (), (), (), (), ())
 # Rates by what their runs are made to reach: 0.3 is as good as 0.1 within the seeds' spread, 0.01 far worse.

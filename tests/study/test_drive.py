@@ -19,9 +19,9 @@ from gradscape.executors.inline import Inline
 from gradscape.executors.local import Processes
 from gradscape.storage.store import StudyFolder
 from gradscape.study import drive as driving
-from gradscape.study.console import ProgressView
 from gradscape.study.drive import drive, missing
-from gradscape.study.work import TrainJob, train_job
+from gradscape.study.progress import ProgressView
+from gradscape.study.train_job import TrainJob, train_job
 
 RUNS = {config.identity: config for config in (replace(TINY, seed=seed) for seed in range(3))}
 

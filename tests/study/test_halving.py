@@ -14,10 +14,10 @@ from gradscape.executors.face import Executor, Tell
 from gradscape.executors.local import Processes
 from gradscape.records.run import EpochRecord, GradientFlow, Progress
 from gradscape.storage.store import ENDED, StudyFolder
-from gradscape.study.console import ProgressView
+from gradscape.study.asha import Halving
 from gradscape.study.drive import drive, missing
-from gradscape.study.halving import Halving
-from gradscape.study.work import PRELOAD, TrainJob, train_job
+from gradscape.study.progress import ProgressView
+from gradscape.study.train_job import PRELOAD, TrainJob, train_job
 
 pytest.importorskip("optuna")
 NONE = GradientFlow((), (), (), (), (), (), (), (), (), ())

@@ -16,9 +16,9 @@ from cases import TINY
 from gradscape.config.network import NetConfig
 from gradscape.config.run import DataConfig, RunConfig
 from gradscape.errors import ConfigError
-from gradscape.study import packing
-from gradscape.study.cost import dummy_step, run_bytes
-from gradscape.study.packing import at_once, images_per_second, pack, share_memory
+from gradscape.study import concurrency as packing
+from gradscape.study.concurrency import at_once, images_per_second, pack, share_memory
+from gradscape.study.network_cost import dummy_step, run_bytes
 from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.step import TrainStep
 
@@ -95,7 +95,7 @@ PEAK = """
 import json, re, sys, torch
 from pathlib import Path
 from gradscape.config.run import from_dict, RunConfig
-from gradscape.study.cost import dummy_step
+from gradscape.study.network_cost import dummy_step
 from gradscape.train.process import prepare_process
 prepare_process(threads=1)
 config = from_dict(RunConfig, json.loads(sys.argv[1]))

@@ -13,10 +13,10 @@ from cases import TINY
 from clusters import ray_cluster
 from gradscape.executors.face import Event
 from gradscape.storage.store import Checkpoint, RunFolder, StudyFolder
+from gradscape.study.execute import Execution, execute
 from gradscape.study.remote import Home, Parcel, pack, remote_job, stamps, unpack
-from gradscape.study.run import Execution, execute
-from gradscape.study.sweep import Study
-from gradscape.study.work import TrainJob
+from gradscape.study.sweep.sweep import Study
+from gradscape.study.train_job import TrainJob
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gradscape.config.network import NetConfig
 from gradscape.config.run import DataConfig, RunConfig
-from gradscape.study.cost import macs_per_image
+from gradscape.study.network_cost import macs_per_image
 from gradscape.study.shapes import convolutions
 from gradscape.train.networks import build_net
 

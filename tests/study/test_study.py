@@ -19,7 +19,7 @@ from gradscape.config.run import to_dict
 from gradscape.errors import ConfigError, StoreError
 from gradscape.storage.store import RunFolder, StudyFolder
 from gradscape.study.batchnorm import BATCHNORM, PRESETS
-from gradscape.study.cost import duration, macs_per_image, run_macs
+from gradscape.study.network_cost import duration, macs_per_image, run_macs
 from gradscape.study.plan import ask
 
 from .small_study import AXES, SMALL

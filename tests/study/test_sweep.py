@@ -19,8 +19,8 @@ from cases import tiny
 from gradscape.config.run import OptimConfig, RunConfig, from_dict
 from gradscape.errors import ConfigError, StoreError
 from gradscape.storage.store import StudyFolder
-from gradscape.study.configure import configure
 from gradscape.study.plan import ask
+from gradscape.study.sweep.batch_size_controls import configure
 
 TINY = {
     "net": {"depth": 8, "filters": 4},

@@ -18,8 +18,8 @@ from gradscape.config.run import RunConfig
 from gradscape.measure.core.objective import Objective
 from gradscape.nets.residual import StochasticDepth
 from gradscape.storage.store import RunFolder
-from gradscape.study import packing
-from gradscape.study.cost import dummy_step
+from gradscape.study import concurrency as packing
+from gradscape.study.network_cost import dummy_step
 from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.draws import own_draws
 from gradscape.train.graph import advance

@@ -14,8 +14,8 @@ from gradscape.config.run import OptimConfig
 from gradscape.executors.threads import Threads
 from gradscape.records.run import RunRecord
 from gradscape.storage.store import RunFolder
-from gradscape.study.cost import dummy_step
-from gradscape.study.work import TrainJob, train_job
+from gradscape.study.network_cost import dummy_step
+from gradscape.study.train_job import TrainJob, train_job
 from gradscape.train import graph, loop
 from gradscape.train.loop import train_run
 

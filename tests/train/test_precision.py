@@ -19,7 +19,7 @@ from gradscape.config.network import NetConfig
 from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
 from gradscape.storage.store import RunFolder
-from gradscape.study.cost import dummy_step
+from gradscape.study.network_cost import dummy_step
 from gradscape.train import precision
 from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.loop import train_run

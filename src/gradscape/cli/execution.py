@@ -19,8 +19,8 @@ from gradscape.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from gradscape.storage.store import StudyFolder
+    from gradscape.study.execute import Execution
     from gradscape.study.plan import Plan
-    from gradscape.study.run import Execution
 
 
 def add_study_flags(command: argparse.ArgumentParser) -> None:
@@ -70,7 +70,7 @@ def run_study(plan: Plan, values: argparse.Namespace, run: Callable[[StudyFolder
     """Run what is missing of a study, or list it."""
     from gradscape._machine import cores
     from gradscape.storage.store import StudyFolder
-    from gradscape.study.run import Execution
+    from gradscape.study.execute import Execution
 
     check_execution(values)
     if values.dry_run:
@@ -113,7 +113,7 @@ def check_execution(values: argparse.Namespace) -> None:
 
 def dry_run(configs: Mapping[str, RunConfig], names: Mapping[str, str], workers: int) -> None:
     """List the runs, each with the time a timed step promises."""
-    from gradscape.study.cost import duration, measure_rate, run_macs
+    from gradscape.study.network_cost import duration, measure_rate, run_macs
 
     rate = measure_rate(configs.values())
     seconds = {name: run_macs(config) / rate for name, config in configs.items()}

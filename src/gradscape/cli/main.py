@@ -146,7 +146,7 @@ def parser() -> Parser:
 
 def reproduce(values: argparse.Namespace) -> None:
     """gradscape reproduce: run what is missing, then build the report."""
-    from gradscape.study.run import STUDIES, execute
+    from gradscape.study.execute import STUDIES, execute
 
     if values.list:
         for study in STUDIES.values():
@@ -166,8 +166,8 @@ def reproduce(values: argparse.Namespace) -> None:
 def own_study(name: str) -> Reproduction[Any]:
     """The study that FILE.py:STUDY names."""
     from gradscape.cli.import_object import load_value
+    from gradscape.study.execute import STUDIES
     from gradscape.study.reproduction import Reproduction
-    from gradscape.study.run import STUDIES
 
     found = load_value(name, Reproduction, "study")
     if found.name in STUDIES:
@@ -187,7 +187,7 @@ def train(values: argparse.Namespace) -> None:
     )
     from gradscape._machine import cores
     from gradscape.executors.face import Event
-    from gradscape.study.console import ProgressView
+    from gradscape.study.progress import ProgressView
     from gradscape.train.loop import train_run
     from gradscape.train.process import prepare_process
 
@@ -257,7 +257,7 @@ def check(values: argparse.Namespace) -> None:
 def report(values: argparse.Namespace) -> None:
     """gradscape report: figures, tables and page from the run folders alone."""
     from gradscape.storage.store import StudyFolder
-    from gradscape.study.run import rebuild
+    from gradscape.study.execute import rebuild
 
     own = own_study(values.study) if values.study else None
     say_verdicts(rebuild(StudyFolder(values.folder), own))

@@ -10,7 +10,7 @@ from typing import Any
 from gradscape.config.run import RunConfig, from_dict
 from gradscape.errors import ConfigError, nearest
 from gradscape.storage.run_summary import STATES, Glance
-from gradscape.study.cost import run_macs
+from gradscape.study.network_cost import run_macs
 
 URGENT = ("running", "failed", "stopped", "diverged", "pending", "done")  # what a watcher looks for, first
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from gradscape.cli.run_progress import counts, seconds_left, share, study_seconds_left
 from gradscape.storage.run_summary import Glance
-from gradscape.study.cost import duration
+from gradscape.study.network_cost import duration
 
 GAP = 2  # blanks between two columns
 DAY = 86_400

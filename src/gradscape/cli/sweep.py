@@ -15,8 +15,8 @@ from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gradscape.study.axes import Axis, Condition
-    from gradscape.study.sweep import Study
+    from gradscape.study.sweep.axes import Axis, Condition
+    from gradscape.study.sweep.sweep import Study
 
 GIVEN = ("name", "seeds", "seeds_at_most", "equal_updates", "scale_lr")
 MANY = 200  # runs, that one asks for on purpose
@@ -104,7 +104,7 @@ def sweep(values: argparse.Namespace) -> None:
             f"{runs:,} runs are more than {MANY}; type --yes to run them, or --dry-run to see them"
         )
 
-    from gradscape.study.deciding import run_until_decided
+    from gradscape.study.sweep.sequential import run_until_decided
 
     run_study(study, values, lambda folder, execution: run_until_decided(study, folder, execution, say))
 
@@ -112,8 +112,8 @@ def sweep(values: argparse.Namespace) -> None:
 def study_of(values: argparse.Namespace) -> Study:
     """The file's study, overridden and extended by the flags that were given."""
     from gradscape.config.paths import SETTINGS
-    from gradscape.study.axes import axis_in, condition_in
-    from gradscape.study.sweep import Study
+    from gradscape.study.sweep.axes import axis_in, condition_in
+    from gradscape.study.sweep.sweep import Study
 
     axes = [axis_in([text], "--axis") for text in values.axis]
     axes += [axis_in(texts, "--zip") for texts in values.zip]
@@ -139,8 +139,8 @@ def overridden(
 ) -> object:
     """A study file's values, joined by the flags' as `ABOUT` says."""
     from gradscape.config.paths import flat
-    from gradscape.study.axes import axis_of, condition_of
-    from gradscape.study.grid import listed
+    from gradscape.study.sweep.axes import axis_of, condition_of
+    from gradscape.study.sweep.grid import listed
 
     if not isinstance(file, Mapping):
         return file  # and `Study.from_dict` says what is wrong

@@ -1,7 +1,7 @@
 """The fields that a sweep may vary, and values of theirs: checked, read from text, shown.
 
 They are all leaves of `RunConfig` but the seed, named as the command line's flags are, and two controls for a
-sweep over batch sizes (`gradscape.study.configure`).
+sweep over batch sizes (`gradscape.study.sweep.batch_size_controls`).
 """
 
 from __future__ import annotations

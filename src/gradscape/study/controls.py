@@ -9,10 +9,10 @@ from gradscape.config.network import NetConfig
 from gradscape.config.paths import Value
 from gradscape.config.run import DataConfig, OptimConfig, RunConfig
 from gradscape.study.batchnorm import BATCHNORM
-from gradscape.study.configure import configure
 from gradscape.study.controls_report import PARTS, QUESTION
 from gradscape.study.presets import Preset, based_on
 from gradscape.study.reproduction import Reproduction
+from gradscape.study.sweep.batch_size_controls import configure
 
 RATE = 0.05  # of the paper's sweep over batch sizes, Table 2
 BASE = 100  # batch size that the others are compared with, and whose updates are equalled

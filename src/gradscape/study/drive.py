@@ -9,8 +9,8 @@ from gradscape.config.run import RunConfig
 from gradscape.executors.face import Event, Executor, Tell
 from gradscape.records.run import Progress
 from gradscape.storage.store import ENDED, StudyFolder
-from gradscape.study.console import ProgressView
-from gradscape.study.work import TrainJob
+from gradscape.study.progress import ProgressView
+from gradscape.study.train_job import TrainJob
 
 POLL = 1.0  # seconds between two looks at runs that another command is at work on
 

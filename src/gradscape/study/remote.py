@@ -18,7 +18,7 @@ from gradscape.executors.face import Event, Report, Tell
 from gradscape.records.run import RunRecord
 from gradscape.storage.files import make_folder, make_inner, write_bytes
 from gradscape.storage.store import TENSORS, RunFolder
-from gradscape.study.work import TrainJob, train_job
+from gradscape.study.train_job import TrainJob, train_job
 
 # What a run consists of, in the order to write it: each file is worth something only with those before it.
 FILES = (

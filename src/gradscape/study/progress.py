@@ -17,7 +17,7 @@ from gradscape._text import plain
 from gradscape.config.run import RunConfig
 from gradscape.executors.face import Event
 from gradscape.records.run import Progress, RunRecord
-from gradscape.study.cost import duration, run_macs
+from gradscape.study.network_cost import duration, run_macs
 
 PLAIN_EVERY = 15.0  # seconds between two plain progress lines of one run
 

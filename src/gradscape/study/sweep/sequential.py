@@ -10,10 +10,10 @@ from typing import Any
 from gradscape.analysis.comparisons import undecided
 from gradscape.config.run import RunConfig
 from gradscape.storage.store import StudyFolder
-from gradscape.study.configure import configure
-from gradscape.study.run import Execution, execute
-from gradscape.study.sweep import Study
-from gradscape.study.sweep_asked import given_base
+from gradscape.study.execute import Execution, execute
+from gradscape.study.sweep.batch_size_controls import configure
+from gradscape.study.sweep.manifest import given_base
+from gradscape.study.sweep.sweep import Study
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def run_until_decided(
     5 % for each. Where `study.seeds_at_most` is 0 the sweep is run and no seed added.
 
     Args:
-        study, folder, execution: see `gradscape.study.run.execute`, which says what is raised.
+        study, folder, execution: see `gradscape.study.execute.execute`, which says what is raised.
         say: called with a sentence before each further seed.
     """
     page = execute(study, folder, execution)

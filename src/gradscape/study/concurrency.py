@@ -16,7 +16,7 @@ import torch
 from gradscape._machine import memory_free
 from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
-from gradscape.study.cost import dummy_step, run_bytes
+from gradscape.study.network_cost import dummy_step, run_bytes
 from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.graph import WARM_UP, advance
 from gradscape.train.process import compute_on

@@ -17,7 +17,7 @@ from typing import Any
 
 from gradscape.config.paths import Value, kind_of, shown, value_in, value_of
 from gradscape.errors import ConfigError, brief
-from gradscape.study.spacing import read_values, values_in
+from gradscape.study.sweep.spacing import read_values, values_in
 
 Settings = Mapping[str, Value]
 Condition = Mapping[str, tuple[Value, ...]]

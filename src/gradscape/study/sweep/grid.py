@@ -8,7 +8,7 @@ from typing import Any
 
 from gradscape.config.paths import shown
 from gradscape.errors import ConfigError, brief, nearest
-from gradscape.study.axes import Axis, Condition, Settings, axis_of, is_list, label, matches
+from gradscape.study.sweep.axes import Axis, Condition, Settings, axis_of, is_list, label, matches
 
 MOST = 10_000  # points: each is checked when a study is made
 

@@ -9,8 +9,8 @@ from typing import Any
 from gradscape.config.paths import CONTROLS, DEFAULTS, FIELDS, Value, flat, shown
 from gradscape.config.run import RunConfig
 from gradscape.errors import StoreError
-from gradscape.study.axes import Settings, label
-from gradscape.study.configure import configure
+from gradscape.study.sweep.axes import Settings, label
+from gradscape.study.sweep.batch_size_controls import configure
 
 SEVERAL = "several"  # data sets or precisions
 SCALED = {

@@ -20,7 +20,7 @@ from gradscape.errors import ConfigError, brief, cut, nearest
 from gradscape.records.run import StudyRecord
 from gradscape.stats.paired import planned_looks
 from gradscape.storage.files import replace_bytes
-from gradscape.study.axes import (
+from gradscape.study.sweep.axes import (
     Axis,
     Condition,
     Settings,
@@ -29,9 +29,9 @@ from gradscape.study.axes import (
     label,
     matches,
 )
-from gradscape.study.configure import configure
-from gradscape.study.grid import combined, listed, read_axes, require_excluded
-from gradscape.study.sweep_asked import default_title, merge
+from gradscape.study.sweep.batch_size_controls import configure
+from gradscape.study.sweep.grid import combined, listed, read_axes, require_excluded
+from gradscape.study.sweep.manifest import default_title, merge
 
 KEYS = ("name", "title", "base", "axes", "exclude", "seeds", "seeds_at_most", "equal_updates", "scale_lr")
 
@@ -45,11 +45,11 @@ class Study:
         base: what all runs have in common: a mapping of `RunConfig`'s fields, nested or dotted (what is not
             given is the default, or follows from the others), or a `RunConfig`, of which those values count
             that are not the default and do not follow. No seed.
-        axes: each a mapping of fields to their values, as in a study file (`gradscape.study.axes` has the
-            forms); the fields of one axis vary together. All combinations are run.
+        axes: each a mapping of fields to their values, as in a study file (`gradscape.study.sweep.axes` has
+            the forms); the fields of one axis vary together. All combinations are run.
         seeds: of every point, from 0.
         seeds_at_most: add seeds one by one, up to so many, to points whose comparisons are undecided
-            (`gradscape.study.deciding`); 0 to add none.
+            (`gradscape.study.sweep.sequential`); 0 to add none.
         exclude: mappings of fields to a value or values; points that match all of one are left out.
         equal_updates: choose epochs so that every batch size makes as many updates as the base's would.
         scale_lr: `linear` or `sqrt`: learning rates go with the batch size or its root, from the base's.
@@ -260,8 +260,8 @@ class Study:
             RunFailed: some runs failed; the others were run and the report was built.
         """
         from gradscape.storage.store import StudyFolder
-        from gradscape.study.deciding import run_until_decided
-        from gradscape.study.run import Execution
+        from gradscape.study.execute import Execution
+        from gradscape.study.sweep.sequential import run_until_decided
 
         folder = StudyFolder(Path(out))
         execution = Execution(

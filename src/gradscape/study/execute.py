@@ -16,16 +16,16 @@ from gradscape.records.run import Progress
 from gradscape.report.build import build
 from gradscape.storage.files import refuse_link
 from gradscape.storage.store import ENDED, StudyFolder
+from gradscape.study.asha import Halving
 from gradscape.study.batchnorm import BATCHNORM
-from gradscape.study.console import ProgressView
 from gradscape.study.controls import CONTROLS_STUDY
 from gradscape.study.drive import drive, missing
-from gradscape.study.halving import Halving
 from gradscape.study.plan import Plan, ask
+from gradscape.study.progress import ProgressView
 from gradscape.study.remedies import REMEDIES_STUDY
 from gradscape.study.reproduction import Reproduction
-from gradscape.study.sweep_report import PARTS as SWEEP_PARTS
-from gradscape.study.work import PRELOAD, TrainJob, train_job
+from gradscape.study.sweep.report import PARTS as SWEEP_PARTS
+from gradscape.study.train_job import PRELOAD, TrainJob, train_job
 
 if TYPE_CHECKING:
     from gradscape.train.arithmetic import Arithmetic
@@ -154,7 +154,7 @@ def here(left: Mapping[str, RunConfig], execution: Execution) -> SideBySide:
     """On this machine: in threads on its GPU, in processes on its cores."""
     from gradscape.executors.local import Processes
     from gradscape.executors.threads import Threads
-    from gradscape.study.packing import pack, share_memory
+    from gradscape.study.concurrency import pack, share_memory
     from gradscape.train.arithmetic import decide
     from gradscape.train.process import find_device
 

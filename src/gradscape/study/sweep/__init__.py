@@ -1,0 +1,1 @@
+"""Sweeps: any fields of a run, over seeds."""
