@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from gradscape import FlowRecorder
 from gradscape.config.run import RunConfig
-from gradscape.study.batchnorm import BATCHNORM
+from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.train.process import prepare_process
 from gradscape.train.state import TrainState
 from measure import spread, write

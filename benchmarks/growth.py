@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from gradscape._machine import cores
 from gradscape.config.run import RunConfig
 from gradscape.report.figures.style import DPI, INK, LOOKS, styled
-from gradscape.study.batchnorm import BATCHNORM
+from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.study.network_cost import dummy_step, macs_per_image, run_bytes
 from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.process import prepare_process

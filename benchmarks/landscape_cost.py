@@ -29,7 +29,7 @@ from gradscape.measure.core.objective import Objective
 from gradscape.measure.landscape.directions import random_plane
 from gradscape.measure.landscape.evaluate import Walker
 from gradscape.records.landscape import LandscapeRecord
-from gradscape.study.batchnorm import BATCHNORM
+from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.train.process import prepare_process
 from measure import RESULTS, spread, write
 

@@ -29,7 +29,7 @@ from gradscape.records.run import RunRecord
 from gradscape.report.figures.style import DPI, LOOKS, styled
 from gradscape.stats.student_t import interval
 from gradscape.storage.store import RunFolder
-from gradscape.study.batchnorm import BASELINES, BATCHNORM
+from gradscape.studies.batchnorm.study import BASELINES, BATCHNORM
 from gradscape.study.train_job import PRELOAD
 from measure import RESULTS, write
 

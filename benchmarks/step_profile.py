@@ -20,7 +20,7 @@ import torch
 from torch.nn.functional import conv2d
 
 from gradscape.config.run import RunConfig
-from gradscape.study.batchnorm import BATCHNORM
+from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.study.network_cost import dummy_step, macs_per_image
 from gradscape.train.arithmetic import decide
 from gradscape.train.process import prepare_process
@@ -115,7 +115,7 @@ def convolutions(sizes: Sequence[int], batch: int, dtype: torch.dtype) -> list[d
 
 VANISHING = """
 import sys, time, torch
-from gradscape.study.batchnorm import BATCHNORM
+from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.study.network_cost import dummy_step
 from gradscape.train.arithmetic import Arithmetic
 torch.set_flush_denormal(sys.argv[1] == "flushed")

@@ -25,7 +25,7 @@ from tables import training
 
 from gradscape._machine import cores
 from gradscape.config.run import RunConfig
-from gradscape.study.batchnorm import BATCHNORM
+from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.study.concurrency import images_per_second
 from gradscape.study.network_cost import macs_per_image
 from gradscape.train.arithmetic import decide

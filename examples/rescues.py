@@ -18,10 +18,10 @@ from gradscape.report.figures.base import Figure
 from gradscape.report.figures.curves import both_splits, flow_figure
 from gradscape.report.table_cells import averaged, beside_paper, beside_paper_headings, seeds_ended
 from gradscape.report.tables import Table
-from gradscape.study.batchnorm import BATCHNORM
-from gradscape.study.batchnorm_claims import steady
-from gradscape.study.batchnorm_names import BAND
-from gradscape.study.batchnorm_report import PAPER_TABLE_1
+from gradscape.studies.batchnorm.claims import steady
+from gradscape.studies.batchnorm.report import PAPER_TABLE_1
+from gradscape.studies.batchnorm.roles import BAND
+from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.study.presets import Preset
 from gradscape.study.reproduction import Reproduction
 

@@ -19,7 +19,7 @@ from gradscape.report.figures.smoothness import line_figure
 from gradscape.report.figures.spectrum import ends_table
 from gradscape.report.table_cells import ours, seeds_ended
 from gradscape.report.tables import Table
-from gradscape.study.batchnorm import BATCHNORM
+from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.study.presets import Preset
 from gradscape.study.reproduction import Reproduction
 

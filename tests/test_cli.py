@@ -20,7 +20,7 @@ import gradscape
 from gradscape import load
 from gradscape.cli.main import main
 from gradscape.storage.store import RunFolder, StudyFolder
-from gradscape.study.batchnorm import BATCHNORM
+from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.study.plan import ask
 
 TINY_FLAGS = [

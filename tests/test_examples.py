@@ -85,7 +85,7 @@ def test_no_claim_of_an_example_has_the_name_of_one_of_the_papers() -> None:
         ("{own}:roles", "has no study 'roles'"),
         ("{own}:", "names no study; give FILE.py:STUDY or package.module:STUDY"),
         ("nowhere.py:STUDY", "nowhere.py: no such file"),
-        ("gradscape.study.batchnorm:BATCHNORM", "its name 'batchnorm' is that of a study here"),
+        ("gradscape.studies.batchnorm.study:BATCHNORM", "its name 'batchnorm' is that of a study here"),
         (
             "batchnrm",
             "STUDY: 'batchnrm' is not one of batchnorm.*, nor FILE.py:STUDY; did you mean 'batchnorm'",

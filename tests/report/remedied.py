@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradscape.records.run import GradientFlow, RunRecord, StepSmoothness, StudyRecord
-from gradscape.study.remedies_names import REMEDIES
-from gradscape.study.remedies_report import QUESTION
+from gradscape.studies.remedies.report import QUESTION
+from gradscape.studies.remedies.roles import REMEDIES
 
 from . import synthetic
 

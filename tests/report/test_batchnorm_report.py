@@ -7,7 +7,7 @@ import pytest
 from gradscape.analysis.claims import ONE_SEED, Claim
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.tables import to_csv, to_latex, to_markdown
-from gradscape.study.batchnorm_report import answer, claims, figures, tables
+from gradscape.studies.batchnorm.report import answer, claims, figures, tables
 
 from . import synthetic
 from .test_figures import assert_nothing_is_cut

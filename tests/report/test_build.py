@@ -12,7 +12,7 @@ from gradscape.errors import StoreError
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import build
 from gradscape.report.pages.study import page
-from gradscape.study.batchnorm_report import PARTS
+from gradscape.studies.batchnorm.report import PARTS
 
 from . import synthetic
 

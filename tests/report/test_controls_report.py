@@ -13,9 +13,9 @@ from gradscape.records.run import GradientFlow, GradientNoise, RunRecord, StudyR
 from gradscape.report.figures.noise import slopes, step_noise
 from gradscape.report.figures.weight_norm import scales, typical
 from gradscape.report.tables import to_csv, to_latex, to_markdown
-from gradscape.study.controls_answer import answer
-from gradscape.study.controls_claims import claims
-from gradscape.study.controls_report import QUESTION, figures, tables
+from gradscape.studies.controls.answer import answer
+from gradscape.studies.controls.claims import claims
+from gradscape.studies.controls.report import QUESTION, figures, tables
 
 from . import synthetic
 from .test_figures import assert_nothing_is_cut

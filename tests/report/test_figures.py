@@ -196,7 +196,7 @@ def test_a_figure_is_frozen() -> None:
 
 def test_no_pyplot(tmp_path: Path) -> None:
     code = (
-        "import sys, gradscape.study.batchnorm_report as r; "
+        "import sys, gradscape.studies.batchnorm.report as r; "
         "assert not {'torch', 'matplotlib.pyplot'} & set(sys.modules), 'heavy imports'"
     )
     environment = {"PYTHONPATH": os.pathsep.join(sys.path), "HOME": str(tmp_path)}

@@ -9,9 +9,9 @@ import pytest
 
 from gradscape.analysis.claims import ONE_SEED, Claim, Evidence
 from gradscape.records.run import StudyRecord
-from gradscape.study.remedies_answer import answer
-from gradscape.study.remedies_claims import claims
-from gradscape.study.remedies_numbers import (
+from gradscape.studies.remedies.answer import answer
+from gradscape.studies.remedies.claims import claims
+from gradscape.studies.remedies.metrics import (
     all_train,
     at_first,
     first_gradient,

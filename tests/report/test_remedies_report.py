@@ -15,11 +15,11 @@ from gradscape.records.run import StudyRecord
 from gradscape.report.build import build
 from gradscape.report.figures.base import Figure
 from gradscape.report.tables import to_csv, to_latex, to_markdown
-from gradscape.study.remedies_answer import answer
-from gradscape.study.remedies_claims import claims
-from gradscape.study.remedies_names import REMEDIES
-from gradscape.study.remedies_numbers import all_train
-from gradscape.study.remedies_report import PARTS, QUESTION, figures, overview, tables
+from gradscape.studies.remedies.answer import answer
+from gradscape.studies.remedies.claims import claims
+from gradscape.studies.remedies.metrics import all_train
+from gradscape.studies.remedies.report import PARTS, QUESTION, figures, overview, tables
+from gradscape.studies.remedies.roles import REMEDIES
 
 from . import synthetic
 from .remedied import RATES, SIGNAL, STORY, WHOLE, Shape, diverged, filled, nothing_run, run, study, trained

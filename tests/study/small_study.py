@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 
 from gradscape.cli.main import main
-from gradscape.study import batchnorm
+from gradscape.studies.batchnorm import study as batchnorm
 
 # Measures of smoothness: one in each direction. More, spectra or landscapes would be most of its time.
 SMALL = replace(

@@ -12,7 +12,7 @@ from gradscape.config.network import NetConfig
 from gradscape.config.run import DataConfig, RunConfig
 from gradscape.data import load_images
 from gradscape.storage.store import RunFolder
-from gradscape.study.batchnorm import BATCHNORM
+from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.train.loop import train_run
 
 

@@ -13,9 +13,9 @@ from gradscape import load
 from gradscape.cli.main import main
 from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
-from gradscape.study import controls
-from gradscape.study.batchnorm import BATCHNORM
-from gradscape.study.controls import CONTROLS_STUDY, PRESETS
+from gradscape.studies.batchnorm.study import BATCHNORM
+from gradscape.studies.controls import study as controls
+from gradscape.studies.controls.study import CONTROLS_STUDY, PRESETS
 from gradscape.study.network_cost import run_macs
 
 

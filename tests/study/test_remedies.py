@@ -14,9 +14,9 @@ from gradscape import load
 from gradscape.cli.main import main
 from gradscape.config.run import RunConfig, to_dict
 from gradscape.errors import ConfigError
-from gradscape.study.batchnorm import BATCHNORM
-from gradscape.study.remedies import PRESETS, REMEDIES_STUDY
-from gradscape.study.remedies_names import KEY, REMEDIES, Remedy, at, densenet40, vgg38
+from gradscape.studies.batchnorm.study import BATCHNORM
+from gradscape.studies.remedies.roles import KEY, REMEDIES, Remedy, at, densenet40, vgg38
+from gradscape.studies.remedies.study import PRESETS, REMEDIES_STUDY
 
 DENSE = {"family": "densenet", "depth": 40, "filters": 16}
 SKIP = {"skip": True}

@@ -18,7 +18,7 @@ from gradscape import load
 from gradscape.config.run import to_dict
 from gradscape.errors import ConfigError, StoreError
 from gradscape.storage.store import RunFolder, StudyFolder
-from gradscape.study.batchnorm import BATCHNORM, PRESETS
+from gradscape.studies.batchnorm.study import BATCHNORM, PRESETS
 from gradscape.study.network_cost import duration, macs_per_image, run_macs
 from gradscape.study.plan import ask
 
@@ -127,7 +127,7 @@ def test_a_run_that_cannot_go_on_is_named_and_the_others_are_reported(
 ) -> None:
     monkeypatch.setitem(PRESETS, "quick", SMALL)
     for name, values in AXES.items():
-        monkeypatch.setattr(f"gradscape.study.batchnorm.{name}", values)
+        monkeypatch.setattr(f"gradscape.studies.batchnorm.study.{name}", values)
     config = BATCHNORM.plan("quick", None, None).roles["batch-50"]
     victim = StudyFolder(tmp_path).run(config.identity)
     victim.create(config)

@@ -478,7 +478,7 @@ def test_a_base_may_differ_in_what_an_axis_varies() -> None:
 
 
 def test_another_studys_folder_is_refused(tmp_path: Path) -> None:
-    from gradscape.study.batchnorm import BATCHNORM
+    from gradscape.studies.batchnorm.study import BATCHNORM
 
     folder = StudyFolder(tmp_path)
     ask(folder, BATCHNORM.plan("quick", None, 1))

@@ -16,13 +16,13 @@ from gradscape.records.run import Progress
 from gradscape.report.build import build
 from gradscape.storage.files import refuse_link
 from gradscape.storage.store import ENDED, StudyFolder
+from gradscape.studies.batchnorm.study import BATCHNORM
+from gradscape.studies.controls.study import CONTROLS_STUDY
+from gradscape.studies.remedies.study import REMEDIES_STUDY
 from gradscape.study.asha import Halving
-from gradscape.study.batchnorm import BATCHNORM
-from gradscape.study.controls import CONTROLS_STUDY
 from gradscape.study.drive import drive, missing
 from gradscape.study.plan import Plan, ask
 from gradscape.study.progress import ProgressView
-from gradscape.study.remedies import REMEDIES_STUDY
 from gradscape.study.reproduction import Reproduction
 from gradscape.study.sweep.report import PARTS as SWEEP_PARTS
 from gradscape.study.train_job import PRELOAD, TrainJob, train_job

@@ -15,8 +15,8 @@ from gradscape.analysis.run_status import ended, guesses, together, window
 from gradscape.records.run import StudyRecord
 from gradscape.report.figures.noise import slopes, unmeasured
 from gradscape.report.figures.weight_norm import scales, through
-from gradscape.study.batchnorm_names import BATCH_NAMES
-from gradscape.study.controls_names import BASE, CONTROLS, NORMED, decays, larger, undecayed
+from gradscape.studies.batchnorm.roles import BATCH_NAMES
+from gradscape.studies.controls.roles import BASE, CONTROLS, NORMED, decays, larger, undecayed
 
 MARGIN = 0.05  # K3, K4, K6: accuracies nearer than this count as equal
 STEEP = 0.1  # K5: a slope nearer than this to -1 counts as it

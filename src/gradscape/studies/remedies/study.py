@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from gradscape.config.run import DataConfig, OptimConfig, RunConfig
-from gradscape.study.batchnorm import BATCHNORM
+from gradscape.studies.batchnorm.study import BATCHNORM
+from gradscape.studies.remedies.report import PARTS, QUESTION
+from gradscape.studies.remedies.roles import BASE, KEY, REMEDIES, at
 from gradscape.study.presets import Preset, apart, based_on, whole
-from gradscape.study.remedies_names import BASE, KEY, REMEDIES, at
-from gradscape.study.remedies_report import PARTS, QUESTION
 from gradscape.study.reproduction import Reproduction
 
 BATCH = 100  # the paper's, as is all else that a remedy does not change

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gradscape.analysis.run_status import members
 from gradscape.records.run import StudyRecord
-from gradscape.study.batchnorm_names import batch_label
+from gradscape.studies.batchnorm.roles import batch_label
 
 SIZES = ("50", "100", "200", "400", "800")  # of the paper's Table 2; a preset may leave out some
 BASE = "100"  # what the others are compared with

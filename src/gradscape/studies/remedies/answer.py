@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from gradscape.analysis.claims import Claim, in_words
 from gradscape.records.run import StudyRecord
-from gradscape.study.remedies_claims import BETA, correlation
-from gradscape.study.remedies_names import BOTH, HE, NORMED, REMEDIES
-from gradscape.study.remedies_numbers import SMOOTHNESS, all_train, highest_rate, there
+from gradscape.studies.remedies.claims import BETA, correlation
+from gradscape.studies.remedies.metrics import SMOOTHNESS, all_train, highest_rate, there
+from gradscape.studies.remedies.roles import BOTH, HE, NORMED, REMEDIES
 
 LEAD = ("R1", "R2", "R3", "R8")  # the title's question
 

@@ -27,8 +27,8 @@ from gradscape.report.table_cells import (
 )
 from gradscape.report.tables import Table
 from gradscape.report.test_accuracy import accuracies
-from gradscape.study.batchnorm_claims import claims
-from gradscape.study.batchnorm_names import (
+from gradscape.studies.batchnorm.claims import claims
+from gradscape.studies.batchnorm.roles import (
     BAND,
     BATCHES,
     NETWORKS,

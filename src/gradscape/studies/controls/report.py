@@ -16,11 +16,11 @@ from gradscape.report.figures.noise import RAW, noises, outcome_figure, step_noi
 from gradscape.report.figures.weight_norm import scale_figure, scales
 from gradscape.report.table_cells import averaged, ours, seeds_ended, with_interval
 from gradscape.report.tables import Table
-from gradscape.study.batchnorm_names import batch_used
-from gradscape.study.batchnorm_report import PAPER_TABLE_2
-from gradscape.study.controls_answer import answer
-from gradscape.study.controls_claims import claims
-from gradscape.study.controls_names import (
+from gradscape.studies.batchnorm.report import PAPER_TABLE_2
+from gradscape.studies.batchnorm.roles import batch_used
+from gradscape.studies.controls.answer import answer
+from gradscape.studies.controls.claims import claims
+from gradscape.studies.controls.roles import (
     CONTROLS,
     NORMED,
     PLAIN,

@@ -24,7 +24,7 @@ from gradscape.analysis.run_status import joined, together
 from gradscape.records.run import StudyRecord
 from gradscape.report.figures.smoothness import fewest_steps, smoother
 from gradscape.report.figures.spectrum import flatter
-from gradscape.study.batchnorm_names import BAND, BATCH_NAMES, BATCHES, NETWORKS, RATES
+from gradscape.studies.batchnorm.roles import BAND, BATCH_NAMES, BATCHES, NETWORKS, RATES
 
 RATIO = 2.0  # C2: "orders of magnitude", read as at least two
 VANISHED = -18.0  # C2: log10 of the paper's 1e-20, within two orders of magnitude

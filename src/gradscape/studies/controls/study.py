@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from gradscape.config.network import NetConfig
 from gradscape.config.paths import Value
 from gradscape.config.run import DataConfig, OptimConfig, RunConfig
-from gradscape.study.batchnorm import BATCHNORM
-from gradscape.study.controls_report import PARTS, QUESTION
+from gradscape.studies.batchnorm.study import BATCHNORM
+from gradscape.studies.controls.report import PARTS, QUESTION
 from gradscape.study.presets import Preset, based_on
 from gradscape.study.reproduction import Reproduction
 from gradscape.study.sweep.batch_size_controls import configure

@@ -13,7 +13,7 @@ from gradscape.records.run import StudyRecord
 from gradscape.report.figures.noise import slopes
 from gradscape.report.figures.weight_norm import scales
 from gradscape.stats.student_t import interval
-from gradscape.study.controls_names import BASE, CONTROLS, NORMED, PLAIN, decays, larger
+from gradscape.studies.controls.roles import BASE, CONTROLS, NORMED, PLAIN, decays, larger
 
 
 def answer(study: StudyRecord, found: Sequence[Claim]) -> list[str]:

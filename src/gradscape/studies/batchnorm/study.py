@@ -7,7 +7,7 @@ from typing import Any
 
 from gradscape.config.network import NetConfig
 from gradscape.config.run import DataConfig, OptimConfig, RunConfig
-from gradscape.study.batchnorm_report import PARTS, QUESTION
+from gradscape.studies.batchnorm.report import PARTS, QUESTION
 from gradscape.study.presets import Preset, apart, whole
 from gradscape.study.reproduction import Reproduction
 

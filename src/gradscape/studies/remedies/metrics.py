@@ -15,7 +15,7 @@ from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.figures.base import Flows
 from gradscape.report.figures.curves import flows
 from gradscape.report.figures.smoothness import VALUES, measures
-from gradscape.study.remedies_names import BASE, REMEDIES, at
+from gradscape.studies.remedies.roles import BASE, REMEDIES, at
 
 Number = Callable[[RunRecord], float]
 

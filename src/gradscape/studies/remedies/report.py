@@ -18,10 +18,9 @@ from gradscape.report.table_cells import seeds_ended, spread, with_interval
 from gradscape.report.tables import Table
 from gradscape.report.test_accuracy import accuracies
 from gradscape.stats.student_t import share
-from gradscape.study.remedies_answer import answer
-from gradscape.study.remedies_claims import MOMENTS, claims, correlation
-from gradscape.study.remedies_names import BOTH, HE, NORMED, PLAIN, REMEDIES
-from gradscape.study.remedies_numbers import (
+from gradscape.studies.remedies.answer import answer
+from gradscape.studies.remedies.claims import MOMENTS, claims, correlation
+from gradscape.studies.remedies.metrics import (
     SIGNAL,
     SMOOTHNESS,
     Number,
@@ -40,6 +39,7 @@ from gradscape.study.remedies_numbers import (
     trained_slope,
     typical,
 )
+from gradscape.studies.remedies.roles import BOTH, HE, NORMED, PLAIN, REMEDIES
 
 QUESTION = "Does BatchNorm do more than repair the initialisation?"
 COMPARED = {role: REMEDIES[role].label for role in (PLAIN, HE, NORMED, BOTH, "skip", "selu")}

@@ -22,8 +22,7 @@ from gradscape.stats.rank_correlation import (
     told,
 )
 from gradscape.stats.student_t import percent
-from gradscape.study.remedies_names import BOTH, HE, PAIRS, PLAIN, REMEDIES
-from gradscape.study.remedies_numbers import (
+from gradscape.studies.remedies.metrics import (
     SIGNAL,
     SMOOTHNESS,
     Number,
@@ -36,6 +35,7 @@ from gradscape.study.remedies_numbers import (
     there,
     threshold,
 )
+from gradscape.studies.remedies.roles import BOTH, HE, PAIRS, PLAIN, REMEDIES
 
 GUESSES = "A run that diverged counts as guessing."
 RATIO = 2.0  # orders of magnitude between gradients that count as restored

@@ -1,0 +1,1 @@
+"""The published studies that gradscape reproduces."""

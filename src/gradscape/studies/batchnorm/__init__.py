@@ -1,0 +1,1 @@
+"""The paper's study of BatchNorm and vanishing gradients."""
