@@ -10,7 +10,7 @@ import pytest
 from gradscape.config.network import NetConfig
 from gradscape.config.run import RunConfig, from_dict, to_dict
 from gradscape.errors import ConfigError
-from gradscape.train.networks import build_net
+from gradscape.train.model import build_net
 
 
 @pytest.mark.parametrize(

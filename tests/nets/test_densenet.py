@@ -14,7 +14,7 @@ from torch.nn.functional import avg_pool2d, batch_norm, conv2d, leaky_relu, line
 from gradscape.config.run import DataConfig, NetConfig, RunConfig
 from gradscape.nets import DenseNet, Layers, densenet
 from gradscape.nets.densenet import DenseLayer, PreActivation
-from gradscape.train.networks import build_net
+from gradscape.train.model import build_net
 
 BC = {"bottleneck": True, "compression": 0.5}
 

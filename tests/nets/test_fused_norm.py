@@ -21,9 +21,9 @@ from gradscape.config.run import RunConfig  # noqa: E402
 from gradscape.nets.fused_norm import BatchNormLeakyReLU  # noqa: E402
 from gradscape.storage.store import RunFolder  # noqa: E402
 from gradscape.train.arithmetic import Arithmetic  # noqa: E402
-from gradscape.train.fuse import away_from_the_kink, both_ways, difference, fuse  # noqa: E402
+from gradscape.train.fusion import away_from_the_kink, both_ways, difference, fuse  # noqa: E402
 from gradscape.train.loop import train_run  # noqa: E402
-from gradscape.train.networks import build_model  # noqa: E402
+from gradscape.train.model import build_model  # noqa: E402
 
 SLOPE = 0.01
 

@@ -13,7 +13,7 @@ from gradscape.config.network import NetConfig
 from gradscape.config.run import DataConfig, RunConfig
 from gradscape.study.network_cost import macs_per_image
 from gradscape.study.shapes import convolutions
-from gradscape.train.networks import build_net
+from gradscape.train.model import build_net
 
 NETS: list[dict[str, Any]] = [
     {"depth": 14},

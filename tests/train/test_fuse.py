@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from gradscape.nets import resnet
-from gradscape.train import fuse
-from gradscape.train.fuse import fusing_pays, verdict
+from gradscape.train import fusion as fuse
+from gradscape.train.fusion import fusing_pays, verdict
 
 CUDA = torch.device("cuda")
 

@@ -16,7 +16,8 @@ from gradscape.records.run import RunRecord
 from gradscape.storage.store import RunFolder
 from gradscape.study.network_cost import dummy_step
 from gradscape.study.train_job import TrainJob, train_job
-from gradscape.train import graph, loop
+from gradscape.train import cuda_graph as graph
+from gradscape.train import loop
 from gradscape.train.loop import train_run
 
 CPU = torch.device("cpu")

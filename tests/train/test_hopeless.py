@@ -11,7 +11,7 @@ from cases import TINY, digits
 from gradscape.config.network import NetConfig
 from gradscape.records.run import EpochRecord
 from gradscape.storage.store import RunFolder
-from gradscape.train.hopeless import hopeless
+from gradscape.train.early_stop import hopeless
 from gradscape.train.loop import train_run
 
 DEAD = replace(TINY, net=NetConfig(depth=140, filters=4, norm="none", activation="tanh"), epochs=5)

@@ -22,7 +22,7 @@ from gradscape.nets.initialise import initialise
 from gradscape.records.run import Progress
 from gradscape.storage.store import RunFolder
 from gradscape.train.loop import train_run
-from gradscape.train.networks import scale_lsuv
+from gradscape.train.model import scale_lsuv
 from gradscape.train.state import TrainState
 
 CPU = torch.device("cpu")

@@ -18,8 +18,9 @@ from gradscape.data.batches import eval_batches
 from gradscape.errors import ConfigError, StoreError
 from gradscape.storage.files import read_json, write_json
 from gradscape.storage.store import RunFolder
-from gradscape.train import loop, moments
-from gradscape.train.networks import build_model
+from gradscape.train import loop
+from gradscape.train import measurements as moments
+from gradscape.train.model import build_model
 from gradscape.train.state import TrainState, section
 
 SMALL = gs.RunConfig(

@@ -21,7 +21,7 @@ from gradscape.measure.signal.signal import signal
 from gradscape.records.run import RunRecord, Start
 from gradscape.storage.store import RunFolder
 from gradscape.train import loop
-from gradscape.train.moments import measure_start
+from gradscape.train.measurements import measure_start
 from gradscape.train.state import TrainState, build_model
 
 CPU = torch.device("cpu")

@@ -2,7 +2,7 @@
 
 Eager, the two read and write the activations five times going forward and eight times going back; here it is
 three and five. No atomics: sums are joined in a fixed order, so a run repeated gives the same bits. Needs
-Triton, which comes with CUDA builds of torch; `gradscape.train.fuse` imports this module only where it may
+Triton, which comes with CUDA builds of torch; `gradscape.train.fusion` imports this module only where it may
 be of use, and tries it before it is believed.
 """
 

@@ -18,7 +18,7 @@ from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
 from gradscape.study.network_cost import dummy_step, run_bytes
 from gradscape.train.arithmetic import Arithmetic
-from gradscape.train.graph import WARM_UP, advance
+from gradscape.train.cuda_graph import WARM_UP, advance
 from gradscape.train.process import compute_on
 from gradscape.train.step import TrainStep
 

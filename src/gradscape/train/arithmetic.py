@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gradscape.train.fuse import fusing_pays
+from gradscape.train.fusion import fusing_pays
 from gradscape.train.precision import settle
 
 

@@ -24,10 +24,9 @@ from gradscape.measure.smoothness.within_training import Direction
 from gradscape.records.run import EpochRecord, Progress, RunRecord, StepSmoothness
 from gradscape.storage.store import ENDED, RunFolder
 from gradscape.train.arithmetic import Arithmetic, decide
-from gradscape.train.draws import own_draws
-from gradscape.train.graph import advance
-from gradscape.train.hopeless import Stopped, hopeless
-from gradscape.train.moments import (
+from gradscape.train.cuda_graph import advance
+from gradscape.train.early_stop import Stopped, hopeless
+from gradscape.train.measurements import (
     IMAGES,
     keep_weights,
     measure_curvature,
@@ -35,8 +34,9 @@ from gradscape.train.moments import (
     measure_noise,
     measure_start,
 )
-from gradscape.train.networks import scale_lsuv
+from gradscape.train.model import scale_lsuv
 from gradscape.train.process import alone, compute_on, environment, find_device, keep_threads
+from gradscape.train.seeding import own_draws
 from gradscape.train.state import TrainState
 from gradscape.train.step import Batches, TrainStep, cosine, evaluate
 

@@ -14,7 +14,7 @@ from gradscape.errors import StoreError, first_line
 from gradscape.measure.watch.epoch_recorder import parameters_and_kinds
 from gradscape.records.run import WEIGHT_KINDS
 from gradscape.storage.store import Checkpoint
-from gradscape.train.networks import build_model
+from gradscape.train.model import build_model
 
 
 def build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:

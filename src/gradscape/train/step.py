@@ -15,7 +15,7 @@ from gradscape.measure.smoothness.within_training import Direction, step_smoothn
 from gradscape.measure.watch.epoch_recorder import FlowRecorder
 from gradscape.records.run import StepSmoothness
 from gradscape.train.arithmetic import Arithmetic
-from gradscape.train.fuse import fuse
+from gradscape.train.fusion import fuse
 from gradscape.train.precision import low_precision
 from gradscape.train.state import TrainState
 
@@ -62,7 +62,7 @@ class TrainStep:
 
     Between `begin` and the end of the epoch it asks the host for nothing and writes everything where it was
     written before: where the next batch lies is counted on the device. So a GPU can have all of it as one
-    CUDA graph (`gradscape.train.graph`), and the same lines run everywhere else.
+    CUDA graph (`gradscape.train.cuda_graph`), and the same lines run everywhere else.
 
     Args:
         state: what is trained, on the pool's device.

@@ -19,7 +19,7 @@ from gradscape.measure.noise import noise
 from gradscape.measure.watch.epoch_recorder import FlowRecorder
 from gradscape.records.run import WEIGHT_KINDS, Curvature, GradientNoise, Start
 from gradscape.storage.store import RunFolder
-from gradscape.train.networks import build_model, one_draw
+from gradscape.train.model import build_model, one_draw
 from gradscape.train.process import return_memory
 from gradscape.train.state import TrainState
 
