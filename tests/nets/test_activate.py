@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gradscape.nets import Layers, vgg
-from gradscape.nets.activate import ACTIVATIONS, GAINS
+from gradscape.nets.activations import ACTIVATIONS, GAINS
 from gradscape.nets.blocks import ConvBlock, ReductionBlock
 
 SLOPES = {"leaky_relu": (0.01, 0.3, 0.9)}

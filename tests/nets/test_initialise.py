@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 from torch.nn.utils.parametrizations import weight_norm
 
-from gradscape.nets.activate import GAINS
-from gradscape.nets.initialise import DRAWS, initialise
+from gradscape.nets.activations import GAINS
+from gradscape.nets.initialization import DRAWS, initialise
 
 INITS = [*DRAWS]
 

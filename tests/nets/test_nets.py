@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gradscape.nets import Layers, vgg
-from gradscape.nets.normalise import Algorithm1
+from gradscape.nets.normalization import Algorithm1
 
 
 def build(blocks: int = 5, **options: Any) -> nn.Module:

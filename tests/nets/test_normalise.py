@@ -20,7 +20,7 @@ from gradscape.measure.core.parameters import named
 from gradscape.measure.landscape.directions import random_plane
 from gradscape.measure.watch.epoch_recorder import FlowRecorder
 from gradscape.nets import Layers, densenet, vgg
-from gradscape.nets.normalise import NORMS, PAPER_STEPS, BatchRenorm2d, per_channel
+from gradscape.nets.normalization import NORMS, PAPER_STEPS, BatchRenorm2d, per_channel
 from gradscape.train.state import TrainState
 
 EPS = 1e-5

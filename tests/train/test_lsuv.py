@@ -18,7 +18,7 @@ from gradscape.data import STATISTICS, split
 from gradscape.data.batches import eval_batches
 from gradscape.measure.check.reinitialize import unit_variance
 from gradscape.measure.core.batch import Batch
-from gradscape.nets.initialise import initialise
+from gradscape.nets.initialization import initialise
 from gradscape.records.run import Progress
 from gradscape.storage.store import RunFolder
 from gradscape.train.loop import train_run

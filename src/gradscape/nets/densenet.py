@@ -7,8 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from gradscape.nets.drawn import drawn
 from gradscape.nets.layers import Layers
+from gradscape.nets.seeded import drawn
 
 WIDENING = 4  # channels of a bottleneck, in units of growth (§3)
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gradscape.nets.initialise import initialise
+from gradscape.nets.backbone import Staged
+from gradscape.nets.initialization import initialise
 from gradscape.nets.layers import Layers
 from gradscape.nets.residual import shortcut, stochastic
-from gradscape.nets.staged import Staged
 
 M = 2  # layers in a branch
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from gradscape.nets.activate import ACTIVATIONS
-from gradscape.nets.normalise import NORMS, PAPER_STEPS
+from gradscape.nets.activations import ACTIVATIONS
+from gradscape.nets.normalization import NORMS, PAPER_STEPS
 
 
 @dataclass(frozen=True)

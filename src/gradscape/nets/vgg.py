@@ -7,12 +7,12 @@ from functools import partial
 
 from torch import nn
 
+from gradscape.nets.backbone import Staged
 from gradscape.nets.blocks import ConvBlock, EntryBlock, ReductionBlock
-from gradscape.nets.drawn import drawn
 from gradscape.nets.fixup import FixupBlock, ScalarBias
 from gradscape.nets.layers import Layers
 from gradscape.nets.residual import ResidualBlock, survivals
-from gradscape.nets.staged import Staged
+from gradscape.nets.seeded import drawn
 
 
 def vgg(

@@ -8,10 +8,10 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from gradscape.nets.backbone import Staged
 from gradscape.nets.fixup import fixup
-from gradscape.nets.initialise import initialise
+from gradscape.nets.initialization import initialise
 from gradscape.nets.layers import Layers
-from gradscape.nets.staged import Staged
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from gradscape.nets.activate import GAINS
+from gradscape.nets.activations import GAINS
 
 
 @torch.no_grad()
