@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
 from gradscape.config.run import RunConfig
-from gradscape.data.batches import DeviceImages, EpochDraw, epoch_draw
+from gradscape.data.device_batches import DeviceImages, EpochDraw, epoch_draw
 from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.cuda_graph import advance
 from gradscape.train.fusion import fusing_pays

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradscape.data import STATISTICS
-from gradscape.data.batches import DeviceImages, EpochDraw, TrainBatches, epoch_draw, eval_batches
+from gradscape.data.device_batches import DeviceImages, EpochDraw, TrainBatches, epoch_draw, eval_batches
 
 MEAN, STD = STATISTICS["cifar100"]
 

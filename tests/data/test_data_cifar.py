@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gradscape.data.cifar import decode, find_files
-from gradscape.data.editions import CIFAR10, CIFAR100, EDITIONS
+from gradscape.data.cifar_files import CIFAR10, CIFAR100, EDITIONS
 from gradscape.errors import DataError
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from gradscape.data import STATISTICS, load_images
 from gradscape.data.cifar import decode, find_files
-from gradscape.data.editions import CIFAR100
+from gradscape.data.cifar_files import CIFAR100
 from gradscape.data.load import load_edition
-from gradscape.data.pickles import read_pickle
+from gradscape.data.safe_pickle import read_pickle
 from gradscape.errors import ConfigError, DataError
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gradscape.data.pickles import read_pickle
+from gradscape.data.safe_pickle import read_pickle
 from gradscape.errors import DataError
 
 

@@ -15,7 +15,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from cases import TINY, digits, tiny
 from gradscape.config.run import RunConfig
 from gradscape.data import STATISTICS, split
-from gradscape.data.batches import eval_batches
+from gradscape.data.device_batches import eval_batches
 from gradscape.measure.check.reinitialize import unit_variance
 from gradscape.measure.core.batch import Batch
 from gradscape.nets.initialization import initialise

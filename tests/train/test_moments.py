@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 import gradscape as gs
 from cases import TINY
 from gradscape.data import STATISTICS, split
-from gradscape.data.batches import eval_batches
+from gradscape.data.device_batches import eval_batches
 from gradscape.errors import ConfigError, StoreError
 from gradscape.storage.files import read_json, write_json
 from gradscape.storage.store import RunFolder

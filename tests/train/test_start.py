@@ -16,7 +16,7 @@ import gradscape as gs
 from cases import TINY, digits
 from gradscape.config.network import NetConfig
 from gradscape.data import STATISTICS, split
-from gradscape.data.batches import eval_batches
+from gradscape.data.device_batches import eval_batches
 from gradscape.measure.signal.signal import signal
 from gradscape.records.run import RunRecord, Start
 from gradscape.storage.store import RunFolder

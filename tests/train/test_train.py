@@ -15,7 +15,7 @@ from cases import TINY, digits, tiny
 from gradscape.config.network import NetConfig
 from gradscape.config.run import OptimConfig, RunConfig
 from gradscape.data import STATISTICS, split
-from gradscape.data.batches import DeviceImages, TrainBatches, epoch_draw, eval_batches
+from gradscape.data.device_batches import DeviceImages, TrainBatches, epoch_draw, eval_batches
 from gradscape.errors import ConfigError, StoreError
 from gradscape.records.run import Progress, RunRecord
 from gradscape.storage.store import RunFolder

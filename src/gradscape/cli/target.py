@@ -16,7 +16,7 @@ from gradscape._text import counted
 from gradscape.cli.import_object import load_factory
 from gradscape.config.run import RunConfig
 from gradscape.data import STATISTICS, ImageSet, load_images, split
-from gradscape.data.batches import eval_batches
+from gradscape.data.device_batches import eval_batches
 from gradscape.errors import ConfigError, StoreError
 from gradscape.measure.core.batch import Loss
 from gradscape.measure.signal.signal import made

@@ -1,6 +1,6 @@
 """Images for training: `load_images`, `split`, `STATISTICS`.
 
-`gradscape.data.batches` is not imported here, so that finding or checking data needs no torch.
+`gradscape.data.device_batches` is not imported here, so that finding or checking data needs no torch.
 """
 
 from gradscape.data.images import STATISTICS, ImageSet, Split, split

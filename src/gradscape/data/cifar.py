@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from gradscape.data.editions import Edition, Form
+from gradscape.data.cifar_files import Edition, Form
 from gradscape.data.images import ImageSet, Int64Array, Uint8Array
-from gradscape.data.pickles import read_pickle
+from gradscape.data.safe_pickle import read_pickle
 from gradscape.errors import DataError
 
 MOST_BYTES = 200_000_000  # of a file to read: the largest archive has 170 million

@@ -8,9 +8,9 @@ from pathlib import Path
 from gradscape.config.arguments import typed
 from gradscape.data.cache import cache_folder, cached, held_sources, open_held
 from gradscape.data.cifar import Found, decode, find_files
+from gradscape.data.cifar_files import EDITIONS, Edition
 from gradscape.data.digits import load_digits
 from gradscape.data.download import download as fetch
-from gradscape.data.editions import EDITIONS, Edition
 from gradscape.data.images import ImageSet
 from gradscape.errors import ConfigError, DataError, nearest
 

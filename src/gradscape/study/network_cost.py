@@ -94,7 +94,7 @@ def dummy_step(
     """The run's training step, begun on an epoch of so many mini-batches of noise."""
     import numpy as np
 
-    from gradscape.data.batches import DeviceImages, epoch_draw
+    from gradscape.data.device_batches import DeviceImages, epoch_draw
     from gradscape.train.arithmetic import decide
     from gradscape.train.state import TrainState
     from gradscape.train.step import TrainStep

@@ -17,7 +17,7 @@ from torch import Tensor
 from gradscape.config.arguments import typed
 from gradscape.config.run import RunConfig
 from gradscape.data import STATISTICS, ImageSet, split
-from gradscape.data.batches import DeviceImages, EpochDraw, epoch_draw, eval_batches
+from gradscape.data.device_batches import DeviceImages, EpochDraw, epoch_draw, eval_batches
 from gradscape.errors import ConfigError, StoreError
 from gradscape.measure.diagnose.diagnose import diagnose
 from gradscape.measure.smoothness.within_training import Direction

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from gradscape.data.batches import DeviceImages, EpochDraw, TrainBatches
+from gradscape.data.device_batches import DeviceImages, EpochDraw, TrainBatches
 from gradscape.measure.smoothness.within_training import Direction, step_smoothness
 from gradscape.measure.watch.epoch_recorder import FlowRecorder
 from gradscape.records.run import StepSmoothness
