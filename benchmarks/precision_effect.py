@@ -23,8 +23,8 @@ from torch.nn.functional import conv2d
 from gradscape._machine import cores
 from gradscape.config.run import RunConfig
 from gradscape.data import load_images
-from gradscape.executors.face import Report
-from gradscape.executors.local import Processes
+from gradscape.executors.base import Report
+from gradscape.executors.processes import Processes
 from gradscape.records.run import RunRecord
 from gradscape.report.figures.style import DPI, LOOKS, styled
 from gradscape.stats.student_t import interval

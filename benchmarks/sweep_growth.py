@@ -22,8 +22,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from gradscape.cli.main import main as command
-from gradscape.executors.face import Executor, Report, Tell
-from gradscape.executors.local import Processes
+from gradscape.executors.base import Executor, Report, Tell
+from gradscape.executors.processes import Processes
 from gradscape.records.run import EpochRecord, GradientFlow, RunRecord
 from gradscape.report.figures.style import DPI, INK, LOOKS, styled
 from gradscape.storage.store import RunFolder, StudyFolder

@@ -15,7 +15,7 @@ import pytest
 
 from cases import TINY, tiny
 from gradscape._printing import Forgiving, say
-from gradscape.executors.face import Event
+from gradscape.executors.base import Event
 from gradscape.records.run import Progress
 from gradscape.storage.files import read_json
 from gradscape.study.progress import ProgressView

@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 
 from gradscape.errors import ConfigError, JobFailed
-from gradscape.executors import face
-from gradscape.executors.face import ATTEMPTS, Event, Executor, Tell, Work, out_of_memory, pause
+from gradscape.executors import base as face
+from gradscape.executors.base import ATTEMPTS, Event, Executor, Tell, Work, out_of_memory, pause
 from gradscape.executors.inline import Inline
-from gradscape.executors.local import Processes
+from gradscape.executors.processes import Processes
 from gradscape.executors.threads import Threads
 from gradscape.executors.worker import Worker
 
@@ -325,7 +325,7 @@ def test_ctrl_c_while_workers_start_leaves_the_fork_server_quiet() -> None:
     program = textwrap.dedent(f"""
         import sys; sys.path.insert(0, {str(HERE)!r})
         from test_executors import always_die
-        from gradscape.executors.local import Processes
+        from gradscape.executors.processes import Processes
         if __name__ == "__main__":
             print("begun", flush=True)
             try:
@@ -387,7 +387,7 @@ def test_workers_die_with_a_killed_driver(tmp_path: Path) -> None:
         import sys
         from pathlib import Path
         from test_executors import sleep_long
-        from gradscape.executors.local import Processes
+        from gradscape.executors.processes import Processes
         if __name__ == "__main__":
             def tell(event): print(event.kind, flush=True)
             with Processes(sleep_long, 2, tell) as executor:

@@ -16,7 +16,7 @@ import pytest
 
 from clusters import ray_cluster
 from gradscape.errors import ConfigError, JobFailed
-from gradscape.executors.face import Event
+from gradscape.executors.base import Event
 from gradscape.executors.ray import Ray, Resources, compare, versions
 
 ray = pytest.importorskip("ray")

@@ -13,10 +13,10 @@ import pytest
 from cases import TINY
 from gradscape.config.run import RunConfig
 from gradscape.errors import StoreError
-from gradscape.executors import face
-from gradscape.executors.face import Executor, Tell
+from gradscape.executors import base as face
+from gradscape.executors.base import Executor, Tell
 from gradscape.executors.inline import Inline
-from gradscape.executors.local import Processes
+from gradscape.executors.processes import Processes
 from gradscape.storage.store import StudyFolder
 from gradscape.study import drive as driving
 from gradscape.study.drive import drive, missing

@@ -10,8 +10,8 @@ import pytest
 from cases import TINY
 from gradscape.config.network import NetConfig
 from gradscape.config.run import DataConfig, OptimConfig, RunConfig
-from gradscape.executors.face import Executor, Tell
-from gradscape.executors.local import Processes
+from gradscape.executors.base import Executor, Tell
+from gradscape.executors.processes import Processes
 from gradscape.records.run import EpochRecord, GradientFlow, Progress
 from gradscape.storage.store import ENDED, StudyFolder
 from gradscape.study.asha import Halving

@@ -11,7 +11,7 @@ import pytest
 
 from cases import TINY
 from clusters import ray_cluster
-from gradscape.executors.face import Event
+from gradscape.executors.base import Event
 from gradscape.storage.store import Checkpoint, RunFolder, StudyFolder
 from gradscape.study.execute import Execution, execute
 from gradscape.study.remote import Home, Parcel, pack, remote_job, stamps, unpack

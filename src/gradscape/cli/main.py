@@ -186,7 +186,7 @@ def train(values: argparse.Namespace) -> None:
         config.data.name, values.data_root, download=values.download, mirrors=tuple(values.mirror) or None
     )
     from gradscape._machine import cores
-    from gradscape.executors.face import Event
+    from gradscape.executors.base import Event
     from gradscape.study.progress import ProgressView
     from gradscape.train.loop import train_run
     from gradscape.train.process import prepare_process

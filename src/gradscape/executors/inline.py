@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import Any
 
-from gradscape.executors.face import Event, Executor, outcome
+from gradscape.executors.base import Event, Executor, outcome
 
 
 class Inline(Executor):

@@ -18,8 +18,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from gradscape.errors import ConfigError, first_line
-from gradscape.executors.face import Event, Tell, Work, outcome
-from gradscape.executors.supervised import Supervised, Task
+from gradscape.executors.base import Event, Tell, Work, outcome
+from gradscape.executors.retry import Supervised, Task
 from gradscape.version import __version__
 
 POLL = 0.1  # seconds between two looks at the cluster

@@ -9,7 +9,7 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from gradscape.executors.face import ATTEMPTS, Event, Executor, Tell, Work, outcome, pause
+from gradscape.executors.base import ATTEMPTS, Event, Executor, Tell, Work, outcome, pause
 
 
 class Threads(Executor):

@@ -13,7 +13,7 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from gradscape.executors.face import Work, outcome
+from gradscape.executors.base import Work, outcome
 
 
 @dataclass(eq=False)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
 
 from gradscape.config.run import RunConfig
-from gradscape.executors.face import Event, Executor, Tell
+from gradscape.executors.base import Event, Executor, Tell
 from gradscape.records.run import Progress
 from gradscape.storage.store import ENDED, StudyFolder
 from gradscape.study.progress import ProgressView

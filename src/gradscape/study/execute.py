@@ -11,7 +11,7 @@ from gradscape._machine import cores
 from gradscape.config.run import RunConfig
 from gradscape.data import load_images
 from gradscape.errors import ConfigError, RunFailed
-from gradscape.executors.face import Executor, Tell
+from gradscape.executors.base import Executor, Tell
 from gradscape.records.run import Progress
 from gradscape.report.build import build
 from gradscape.storage.files import refuse_link
@@ -152,7 +152,7 @@ class SideBySide:
 
 def here(left: Mapping[str, RunConfig], execution: Execution) -> SideBySide:
     """On this machine: in threads on its GPU, in processes on its cores."""
-    from gradscape.executors.local import Processes
+    from gradscape.executors.processes import Processes
     from gradscape.executors.threads import Threads
     from gradscape.study.concurrency import pack, share_memory
     from gradscape.train.arithmetic import decide

@@ -15,7 +15,7 @@ from rich.text import Text
 from gradscape._printing import Forgiving
 from gradscape._text import plain
 from gradscape.config.run import RunConfig
-from gradscape.executors.face import Event
+from gradscape.executors.base import Event
 from gradscape.records.run import Progress, RunRecord
 from gradscape.study.network_cost import duration, run_macs
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gradscape.errors import Busy, StoreError
-from gradscape.executors.face import Event, Report, Tell
+from gradscape.executors.base import Event, Report, Tell
 from gradscape.records.run import RunRecord
 from gradscape.storage.files import make_folder, make_inner, write_bytes
 from gradscape.storage.store import TENSORS, RunFolder

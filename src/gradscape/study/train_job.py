@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gradscape.config.run import RunConfig
 from gradscape.errors import Busy
-from gradscape.executors.face import Report
+from gradscape.executors.base import Report
 from gradscape.records.run import RunRecord
 from gradscape.storage.store import RunFolder
 

@@ -17,8 +17,8 @@ from contextlib import suppress
 from multiprocessing.connection import wait
 from typing import Any
 
-from gradscape.executors.face import Event, Tell, Work, reason
-from gradscape.executors.supervised import Supervised, Task
+from gradscape.executors.base import Event, Tell, Work, reason
+from gradscape.executors.retry import Supervised, Task
 from gradscape.executors.worker import Worker, start_server, worker_context
 
 

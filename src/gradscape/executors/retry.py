@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradscape.executors.face import ATTEMPTS, Event, Executor, Tell, Work, pause
+from gradscape.executors.base import ATTEMPTS, Event, Executor, Tell, Work, pause
 
 
 @dataclass(eq=False)
