@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from gradscape.errors import ConfigError
-from gradscape.measure.watch.epoch_recorder import FlowRecorder, parameters_and_kinds
+from gradscape.measure.core.parameter_kinds import parameters_and_kinds
+from gradscape.measure.watch.epoch_recorder import FlowRecorder
 from gradscape.nets import vgg
 
 

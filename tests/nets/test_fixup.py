@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, cross_entropy, leaky_relu
 
-from gradscape.measure.watch.epoch_recorder import parameter_kind
+from gradscape.measure.core.parameter_kinds import parameter_kind
 from gradscape.nets import Layers, resnet, vgg
 from gradscape.nets.fixup import FixupBlock, ScalarBias, ScalarMultiplier
 

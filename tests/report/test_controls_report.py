@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from gradscape.analysis.claims import ONE_SEED, Claim
+from gradscape.analysis.noise import slopes, step_noise
+from gradscape.analysis.weight_norm import scales, typical
 from gradscape.records.run import GradientFlow, GradientNoise, RunRecord, StudyRecord
-from gradscape.report.figures.noise import slopes, step_noise
-from gradscape.report.figures.weight_norm import scales, typical
 from gradscape.report.tables import to_csv, to_latex, to_markdown
 from gradscape.studies.controls.answer import answer
 from gradscape.studies.controls.claims import claims

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gradscape.analysis.curvature import counted_beyond
 from gradscape.records.run import Curvature
-from gradscape.report.figures.spectrum import counted_beyond
 
 
 def of(nodes: tuple[float, ...], weights: tuple[float, ...]) -> Curvature:

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from gradscape.analysis.claims import Evidence, below, differences
+from gradscape.analysis.curvature import flatter_on_average
 from gradscape.analysis.evidence import averaged, open_runs
 from gradscape.analysis.run_status import ended, guesses, task, together
+from gradscape.analysis.smoothness import VALUES, WAYS, measures
 from gradscape.records.run import RunRecord, StepSmoothness, StudyRecord
-from gradscape.report.figures.smoothness import VALUES, WAYS, measures
-from gradscape.report.figures.spectrum import flatter_on_average
 
 Pair = tuple[str, str]  # roles: with BatchNorm, and without
 LEARNING = (0.2, 0.8)  # a mini-batch's loss, beside that of guessing, where it counts as being learnt

@@ -5,22 +5,23 @@ Only runs that came to their end count; the others are named and leave a verdict
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-import numpy as np
-
 from gradscape.analysis.claims import Evidence, Verdict, above, differences, equivalent
-from gradscape.analysis.run_status import ended, final, guesses, guessing, together, unfinished, window
-from gradscape.records.run import WEIGHT_KINDS, StudyRecord
-from gradscape.report.figures.base import Flows
-from gradscape.report.figures.curves import flows
+from gradscape.analysis.run_status import (
+    ended,
+    final,
+    guesses,
+    guessing,
+    together,
+    unfinished,
+    window,
+)
+from gradscape.records.run import StudyRecord
 from gradscape.stats.paired import ERROR
 from gradscape.stats.student_t import ENOUGH, at_least, share
-
-TINY = 2.0**-149  # smallest positive float32: what a gradient of exactly 0 counts as under a logarithm
 
 
 def trains(
@@ -132,38 +133,3 @@ def finals(study: StudyRecord, role: str, split: str) -> dict[int, float]:
         seed: guessing(study) if run.state == "diverged" else final(run, f"{split}_accuracy").mean
         for seed, run in ended(study, role).items()
     }
-
-
-def ended_flows(study: StudyRecord, role: str) -> dict[int, tuple[Flows, list[bool]]]:
-    """Seed → finite mean |∂L/∂W| [epochs, weight layers] and which of the layers are convolutions."""
-    found = {}
-    for seed, run in ended(study, role).items():
-        flow = flows(run)
-        if flow.size and np.isfinite(flow).all():
-            kinds = run.epochs[0].flow.kinds
-            found[seed] = flow, [kind == "conv" for kind in kinds if kind in WEIGHT_KINDS]
-    return found
-
-
-def lacking(study: StudyRecord, role: str) -> str:
-    """Runs of a role whose gradients cannot be judged: unfinished, without an epoch, or not finite."""
-    judged = ended_flows(study, role)
-    words = ", ".join(
-        f"seed {seed} has no finite gradients" for seed in ended(study, role) if seed not in judged
-    )
-    return together(unfinished(study, role), f"{role}: {words}" if words else "")
-
-
-def first_conv(found: Mapping[int, tuple[Flows, list[bool]]]) -> dict[int, float]:
-    """Seed → log10 of the first convolution's gradient, mean over epochs."""
-    return {seed: float(log10(flow.mean(axis=0)[conv])[0]) for seed, (flow, conv) in found.items()}
-
-
-def log10(values: Flows) -> Flows:
-    return np.log10(np.maximum(values, TINY))
-
-
-def slope(values: Flows) -> float:
-    """Least-squares slope against the index; exact sums, so that equal values give 0 and not 1e-17."""
-    index = np.arange(len(values)) - (len(values) - 1) / 2
-    return math.fsum(index * values) / math.fsum(index**2)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gradscape.config.run import RunConfig
 from gradscape.errors import StoreError, first_line
-from gradscape.measure.watch.epoch_recorder import parameters_and_kinds
+from gradscape.measure.core.parameter_kinds import parameters_and_kinds
 from gradscape.records.run import WEIGHT_KINDS
 from gradscape.storage.store import Checkpoint
 from gradscape.train.model import build_model

@@ -21,12 +21,12 @@ from gradscape.measure.core.batch import Batch, Loss, main_tensor, unwrapped
 from gradscape.measure.core.copying import copied
 from gradscape.measure.core.layer_trace import Trace, layer_kind
 from gradscape.measure.core.leaves import refuse_own, same_gradients, told_of_backward
+from gradscape.measure.core.parameter_kinds import parameters_and_kinds
 from gradscape.measure.core.preserve import random_state
 from gradscape.measure.diagnose.activation_rules import signal_findings
 from gradscape.measure.diagnose.advice import options, without_contradiction
 from gradscape.measure.diagnose.diagnose import diagnose, place_among
 from gradscape.measure.signal.signal import made, signal
-from gradscape.measure.watch.epoch_recorder import parameters_and_kinds
 from gradscape.measure.watch.watch import watch
 from gradscape.records.check import EFFECTS, FELL, UNMOVED, CheckRecord, Trial
 from gradscape.records.diagnosis import Evidence, Finding, gravest_first

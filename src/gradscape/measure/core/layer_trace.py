@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from gradscape.errors import ConfigError, GradscapeError, with_place
 from gradscape.measure.core.batch import Batch, described, main_tensor
 from gradscape.measure.core.containers import tensors
+from gradscape.measure.core.parameter_kinds import NORM_LAYERS
 from gradscape.measure.core.preserve import same_buffers
-from gradscape.measure.watch.epoch_recorder import NORM_LAYERS
 
 
 @dataclass

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from gradscape.errors import ConfigError
 from gradscape.measure.core.gradient_statistics import Shards
-from gradscape.measure.watch.epoch_recorder import parameters_and_kinds
+from gradscape.measure.core.parameter_kinds import parameters_and_kinds
 from gradscape.records.gradients import OptimizerFacts
 
 # Attributes that nothing but a wrapper has: torch.compile, FSDP1, checkpoint_wrapper, Fabric.

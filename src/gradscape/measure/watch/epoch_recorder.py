@@ -9,64 +9,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import ParametrizationList
 
 from gradscape.errors import ConfigError, brief
+from gradscape.measure.core.parameter_kinds import parameters_and_kinds
 from gradscape.records.run import GradientFlow
-
-NORM_LAYERS = ("BatchNorm", "BatchRenorm", "Algorithm1", "GroupNorm", "LayerNorm", "InstanceNorm", "RMSNorm")
-
-
-def parameter_kind(module: nn.Module, name: str, shape: Sequence[int]) -> str:
-    """`conv`, `linear`, `embedding`, `norm`, `bias` or `scale`: kinds are never mixed in one curve.
-
-    Fixup's multipliers stand where a norm's γ would, so they are of its kind. A `scale` is whatever else is
-    no matrix: a layer scale's γ, a PReLU's slope, a class token, a temperature. Such a tensor may begin at
-    next to nothing by design, and its size says nothing of a signal's.
-
-    Args:
-        module: owner of the parameter.
-        name: of the parameter within it.
-        shape: of the parameter.
-    """
-    owner = type(module).__name__
-    if any(word in owner for word in (*NORM_LAYERS, "ScalarMultiplier")):
-        return "norm"
-    if "bias" in name:  # recurrent layers have several, Swin a relative_position_bias_table
-        return "bias"
-    if "Embedding" in owner or "embed" in name:
-        return "embedding"
-    if "Linear" in owner and len(shape) > 1:  # with one output too
-        return "linear"
-    if "Conv" in owner and owner != "Conv1D" and len(shape) > 1:  # transformers' Conv1D is a linear layer
-        return "conv"
-    return "linear" if sum(size > 1 for size in shape) > 1 else "scale"
-
-
-def parameters_and_kinds(model: nn.Module) -> Iterator[tuple[str, str, nn.Parameter]]:
-    """Name, kind and parameter, in the order of registration, shared ones under each of their names.
-
-    Of a weight that torch.nn.utils.parametrize makes of others, those have the kind of the weight, but for
-    the gain g of weight normalisation, which is a norm's.
-    """
-    for prefix, module in model.named_modules():
-        owner, _, tensor = prefix.rpartition(PARAMETRIZED)
-        for name, parameter in module.named_parameters(recurse=False):
-            full = f"{prefix}.{name}" if prefix else name
-            if not isinstance(module, ParametrizationList):
-                yield full, parameter_kind(module, name, parameter.shape), parameter
-            elif name == "original0" and type(module[0]).__name__ == "_WeightNorm":
-                yield full, "norm", parameter
-            else:
-                whole = model.get_submodule(owner.removesuffix("."))
-                yield full, parameter_kind(whole, tensor, parameter.shape), parameter
-
-
-PARAMETRIZED = "parametrizations."  # between a module's name and its tensor's
 
 
 class FlowRecorder:

@@ -17,11 +17,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
-from numpy.typing import NDArray
 
+from gradscape.analysis.gradient_flow import Flows
 from gradscape.report.figures.style import DPI, EPOCHS, HEIGHT, INK, SHADE, WIDTH, Look, styled
 
-Flows = NDArray[np.float64]  # epochs × weight layers, input to output: mean |∂L/∂W|
 NARROWEST = 0.05  # of an axis of accuracies or losses
 SHADES = 24  # at most so many colours on a colour bar: from 50 on matplotlib makes it a bitmap
 

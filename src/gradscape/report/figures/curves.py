@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from gradscape.analysis.gradient_flow import flows
 from gradscape.analysis.run_status import counted, guessing, joined, members, said, seeds_in_words
 from gradscape.records.run import RunRecord, StudyRecord
-from gradscape.report.figures.base import Figure, Flows, Series, curves, gradient_flow
+from gradscape.report.figures.base import Figure, Series, curves, gradient_flow
 from gradscape.report.figures.style import LOOKS, Look
 
 
@@ -100,8 +101,3 @@ def scientific(value: float) -> str:
 
 def titled(name: str, title: str) -> str:
     return f"{name.replace('figure-', 'Figure ')}. {title}"
-
-
-def flows(run: RunRecord) -> Flows:
-    """Mean |∂L/∂W| [epochs, weight layers], input to output."""
-    return np.array([epoch.flow.weights() for epoch in run.epochs], dtype=np.float64)

@@ -7,14 +7,15 @@ lr √tr Σ_B, which falls with the batch size B as 1 / √B.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from gradscape.analysis.run_status import ended, final, joined, together, unfinished
+from gradscape.analysis.noise import step_noise
+from gradscape.analysis.run_status import ended, final, joined
 from gradscape.records.encoding import Values
-from gradscape.records.run import GradientNoise, RunRecord, StudyRecord
+from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.figures.base import Figure, add_legend, panel, write_across
 from gradscape.report.figures.curves import not_done, titled
 from gradscape.report.figures.smoothness import log_ticks
@@ -27,38 +28,6 @@ RAW = (
 STEP = r"noise of a step, lr $\sqrt{\mathrm{tr}\ \Sigma_B}$"
 Lines = Mapping[str, Mapping[str, str]]  # label of a line → role → label of a point on it
 Place = Callable[[RunRecord], tuple[float, float]]
-
-
-def noises(study: StudyRecord, role: str) -> dict[int, GradientNoise]:
-    """Seed → noise of the runs that came to an end and measured it."""
-    return {seed: run.noise for seed, run in ended(study, role).items() if run.noise is not None}
-
-
-def step_noise(run: RunRecord) -> float:
-    """lr √tr Σ_B: deviation of a step of plain SGD, in units of the parameters; NaN without a measure."""
-    return float(run.config["optim"]["lr"]) * math.sqrt(run.noise.trace) if run.noise else math.nan
-
-
-def unmeasured(study: StudyRecord, role: str) -> str:
-    """Runs of a role whose noise at several batch sizes is not known, in words; empty if all is."""
-    known = slopes(study, role)
-    words = ", ".join(f"seed {seed} has no noise" for seed in ended(study, role) if seed not in known)
-    return together(unfinished(study, role), f"{role}: {words}" if words else "")
-
-
-def slopes(study: StudyRecord, role: str) -> dict[int, float]:
-    """Seed → least-squares slope of log tr Σ_B over log B at the weights of that one run."""
-    return {
-        seed: slope(noise.traces)
-        for seed, noise in noises(study, role).items()
-        if len(noise.traces) > 1 and all(trace > 0 for _, trace in noise.traces)
-    }
-
-
-def slope(traces: Sequence[tuple[int, float]]) -> float:
-    x, y = np.log(np.array(traces)).T
-    x = x - x.mean()
-    return float(x @ y / (x @ x))
 
 
 def trace_figure(study: StudyRecord, name: str, title: str, group: str, lines: Lines) -> Figure:

@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import LogLocator, NullLocator
 
+from gradscape.analysis.gradient_flow import Flows
 from gradscape.analysis.sweep_points import Point, named, ranked
 from gradscape.config.run import DATASETS
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.figures.base import (
-    Flows,
     add_legend,
     curves,
     flow_note,

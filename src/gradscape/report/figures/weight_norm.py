@@ -6,35 +6,15 @@ learning rate is beside ‖w‖² (van Laarhoven 2017, §3).
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from statistics import fmean
+from collections.abc import Mapping
 
-import numpy as np
-
-from gradscape.analysis.evidence import log10
-from gradscape.analysis.run_status import ended, joined, members, seeds_in_words
-from gradscape.records.run import EpochRecord, RunRecord, StudyRecord
+from gradscape.analysis.run_status import joined, members, seeds_in_words
+from gradscape.analysis.weight_norm import VALUES, known
+from gradscape.records.run import StudyRecord
 from gradscape.report.figures.base import Figure, Series, draw_series, panel, round_ticks
 from gradscape.report.figures.curves import not_done, titled
 from gradscape.report.figures.smoothness import finish, labelled
 from gradscape.report.figures.style import LOOKS, styled
-
-Value = Callable[[EpochRecord], float]
-
-
-def typical(epoch: EpochRecord, statistic: str) -> float:
-    """Geometric mean over the convolutions of one statistic; NaN where it was not kept."""
-    values, kinds = getattr(epoch.flow, statistic), epoch.flow.kinds
-    found = np.array([v for v, kind in zip(values, kinds, strict=bool(values)) if kind == "conv"])
-    return float(10 ** log10(found).mean()) if found.size else math.nan
-
-
-VALUES: dict[str, tuple[str, str, Value]] = {
-    "norm": ("‖w‖", "linear", lambda epoch: typical(epoch, "weight_norm")),
-    "rate": ("effective rate, lr / ‖w‖²", "log", lambda e: e.lr / typical(e, "weight_norm") ** 2),
-    "update": ("relative update, ‖Δw‖ / ‖w‖", "log", lambda epoch: typical(epoch, "update")),
-}
 
 
 def scale_figure(
@@ -62,24 +42,3 @@ def scale_figure(
         not_done(study, roles),
     ]
     return Figure(name, titled(name, title), joined(caption), group, drawing)
-
-
-def known(run: RunRecord, value: Value) -> bool:
-    """Whether every epoch of a run that has begun has the value."""
-    return bool(run.epochs) and all(math.isfinite(value(epoch)) for epoch in run.epochs)
-
-
-def scales(study: StudyRecord, role: str, what: str, epoch: int = -1) -> dict[int, float]:
-    """Seed → one of `VALUES` in an epoch (the last), of the runs that came to an end and have it."""
-    *_, value = VALUES[what]
-    return {s: value(run.epochs[epoch]) for s, run in ended(study, role).items() if known(run, value)}
-
-
-def through(study: StudyRecord, role: str, what: str) -> dict[int, float]:
-    """Seed → mean log10 of one of `VALUES` over all epochs, of the runs that came to an end and have it."""
-    *_, value = VALUES[what]
-    return {
-        seed: fmean(math.log10(value(epoch)) for epoch in run.epochs)
-        for seed, run in ended(study, role).items()
-        if known(run, value)
-    }

@@ -8,22 +8,14 @@ from __future__ import annotations
 import math
 
 from gradscape.analysis.claims import Claim, above, below, differences
+from gradscape.analysis.curvature import flatter
 from gradscape.analysis.equal_loss import AT_EQUAL_LOSS, testable
 from gradscape.analysis.equal_loss import smoother as smoother_at_equal_loss
-from gradscape.analysis.evidence import (
-    beats,
-    ended_flows,
-    equals,
-    first_conv,
-    lacking,
-    log10,
-    slope,
-    trains,
-)
+from gradscape.analysis.evidence import beats, equals, trains
+from gradscape.analysis.gradient_flow import ended_flows, first_conv, lacking, log10, slope
 from gradscape.analysis.run_status import joined, together
+from gradscape.analysis.smoothness import fewest_steps, smoother
 from gradscape.records.run import StudyRecord
-from gradscape.report.figures.smoothness import fewest_steps, smoother
-from gradscape.report.figures.spectrum import flatter
 from gradscape.studies.batchnorm.roles import BAND, BATCH_NAMES, BATCHES, NETWORKS, RATES
 
 RATIO = 2.0  # C2: "orders of magnitude", read as at least two

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gradscape.analysis.claims import Claim, in_words
+from gradscape.analysis.curvature import curvatures
 from gradscape.analysis.run_status import ended
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import Page, ReportParts
@@ -16,7 +17,7 @@ from gradscape.report.figures.base import Figure
 from gradscape.report.figures.basin import basins_table, landscape_figures, turning_pages
 from gradscape.report.figures.curves import both_splits, flow_figure, one_split
 from gradscape.report.figures.smoothness import band_figure, line_figure
-from gradscape.report.figures.spectrum import curvatures, ends_table, spectrum_figure
+from gradscape.report.figures.spectrum import ends_table, spectrum_figure
 from gradscape.report.table_cells import (
     averaged,
     beside_paper,

@@ -8,10 +8,10 @@ from statistics import fmean
 
 from gradscape.analysis.claims import Claim, differences, in_words
 from gradscape.analysis.evidence import finals
+from gradscape.analysis.noise import slopes
 from gradscape.analysis.run_status import joined
+from gradscape.analysis.weight_norm import scales
 from gradscape.records.run import StudyRecord
-from gradscape.report.figures.noise import slopes
-from gradscape.report.figures.weight_norm import scales
 from gradscape.stats.student_t import interval
 from gradscape.studies.controls.roles import BASE, CONTROLS, NORMED, PLAIN, decays, larger
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from gradscape.analysis.noise import noises, step_noise
 from gradscape.analysis.run_status import ended, joined, members
 from gradscape.analysis.sweep_points import Point
+from gradscape.analysis.weight_norm import scales
 from gradscape.records.run import GradientNoise, StudyRecord
 from gradscape.report.build import ReportParts
 from gradscape.report.figures.base import Figure
 from gradscape.report.figures.by_axis import axis_figure
 from gradscape.report.figures.curves import not_done, one_split, titled
-from gradscape.report.figures.noise import RAW, noises, outcome_figure, step_noise, trace_figure
-from gradscape.report.figures.weight_norm import scale_figure, scales
+from gradscape.report.figures.noise import RAW, outcome_figure, trace_figure
+from gradscape.report.figures.weight_norm import scale_figure
 from gradscape.report.table_cells import averaged, ours, seeds_ended, with_interval
 from gradscape.report.tables import Table
 from gradscape.studies.batchnorm.report import PAPER_TABLE_2

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from gradscape.analysis.claims import Claim, Evidence, Verdict, above, differences
 from gradscape.analysis.equal_loss import AT_EQUAL_LOSS, smoother, testable
-from gradscape.analysis.evidence import TINY, beats, finals, oftener, trains
+from gradscape.analysis.evidence import beats, finals, oftener, trains
+from gradscape.analysis.gradient_flow import TINY
 from gradscape.analysis.run_status import ended, joined, together, unfinished
 from gradscape.records.run import StudyRecord
 from gradscape.stats.paired import look_level

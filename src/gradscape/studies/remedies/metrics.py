@@ -9,12 +9,11 @@ from statistics import fmean, median
 
 import numpy as np
 
-from gradscape.analysis.evidence import finals, log10, slope
+from gradscape.analysis.evidence import finals
+from gradscape.analysis.gradient_flow import Flows, flows, log10, slope
 from gradscape.analysis.run_status import ended, guessing, members
+from gradscape.analysis.smoothness import VALUES, measures
 from gradscape.records.run import RunRecord, StudyRecord
-from gradscape.report.figures.base import Flows
-from gradscape.report.figures.curves import flows
-from gradscape.report.figures.smoothness import VALUES, measures
 from gradscape.studies.remedies.roles import BASE, REMEDIES, at
 
 Number = Callable[[RunRecord], float]

@@ -1,0 +1,89 @@
+"""The ends of the Hessian's spectrum before and after training, and which of two networks is flatter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from gradscape.analysis.claims import Evidence, below, differences
+from gradscape.analysis.evidence import averaged, open_runs
+from gradscape.analysis.run_status import (
+    ended,
+    guesses,
+    members,
+    together,
+    unfinished,
+)
+from gradscape.records.run import Curvature, StudyRecord
+
+MOMENTS = {"start": "before training", "end": "after training"}
+
+
+def farthest(study: StudyRecord, roles: Mapping[str, str]) -> float:
+    """The largest modulus of an eigenvalue that any role has, before or after training; 0 without any."""
+    found = [c for role in roles for moment in MOMENTS for c in curvatures(study, role, moment).values()]
+    return max((abs(end) for c in found for end in (c.largest, c.smallest)), default=0.0)
+
+
+def counted_beyond(seeds: Sequence[Curvature], sign: int) -> tuple[np.ndarray, np.ndarray]:
+    """Moduli of the quadratures' nodes of a sign, falling, and how many eigenvalues are as far or farther.
+
+    It begins with none beyond the first.
+    """
+    rows = [row for each in seeds for row in each.nodes]
+    nodes = sign * np.array(rows).ravel()
+    weights = np.array([row for each in seeds for row in each.weights]).ravel()
+    order = np.argsort(-nodes, kind="stable")[: int((nodes > 0).sum())]
+    shares = np.cumsum(weights[order]) / max(len(rows), 1)
+    counts = shares * max((each.parameters for each in seeds), default=0)
+    return np.concatenate([nodes[order][:1], nodes[order]]), np.concatenate([0 * counts[:1], counts])
+
+
+def curvatures(study: StudyRecord, role: str, moment: str) -> dict[int, Curvature]:
+    """Seed → curvature of the runs that came to an end."""
+    found = {seed: run.curvature.get(moment) for seed, run in ended(study, role).items()}
+    return {seed: each for seed, each in found.items() if each is not None}
+
+
+def sharpness(study: StudyRecord, role: str) -> dict[int, float]:
+    """Seed → log10 of the largest eigenvalue after training, where it is above 0."""
+    found = curvatures(study, role, "end").items()
+    return {seed: math.log10(c.largest) for seed, c in found if c.largest > 0}
+
+
+def flatter(study: StudyRecord, roles: Mapping[str, str]) -> tuple[Evidence, ...]:
+    """Whether training leaves the first of two roles where the Hessian's largest eigenvalue is smaller.
+
+    No evidence at all where curvature was not asked for, as in presets of a single seed.
+    """
+    (role, label), (other, other_label) = roles.items()
+    runs = [run for name in roles for run in members(study, name).values() if run is not None]
+    if not any(run.config.get("curvature_images") for run in runs):
+        return ()
+    pairs = differences(sharpness(study, role), sharpness(study, other))
+    there = pairs or not (ended(study, role) and ended(study, other))
+    found = below(
+        f"log10 of the Hessian's largest eigenvalue after training, {label} over {other_label}",
+        pairs,
+        0.0,
+        together(
+            unfinished(study, role), unfinished(study, other), "" if there else "curvature not measured"
+        ),
+        guesses(study, role, other),
+    )
+    return (found,)
+
+
+def flatter_on_average(study: StudyRecord, pairs: Sequence[tuple[str, str]], label: str) -> Evidence:
+    """The same over several pairs: of each seed the mean of their log ratios."""
+    found = [differences(sharpness(study, role), sharpness(study, other)) for role, other in pairs]
+    unknown = "" if all(found) else "curvature not measured"
+    return below(
+        f"log10 of the Hessian's largest eigenvalue after training, {label}",
+        averaged(found),
+        0.0,
+        together(*(open_runs(study, *pair) for pair in pairs), unknown),
+        together(*(guesses(study, *pair) for pair in pairs)),
+    )

@@ -1,0 +1,43 @@
+"""Gradient noise after training: by batch size and step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from gradscape.analysis.run_status import ended, together, unfinished
+from gradscape.records.run import GradientNoise, RunRecord, StudyRecord
+
+
+def noises(study: StudyRecord, role: str) -> dict[int, GradientNoise]:
+    """Seed → noise of the runs that came to an end and measured it."""
+    return {seed: run.noise for seed, run in ended(study, role).items() if run.noise is not None}
+
+
+def step_noise(run: RunRecord) -> float:
+    """lr √tr Σ_B: deviation of a step of plain SGD, in units of the parameters; NaN without a measure."""
+    return float(run.config["optim"]["lr"]) * math.sqrt(run.noise.trace) if run.noise else math.nan
+
+
+def unmeasured(study: StudyRecord, role: str) -> str:
+    """Runs of a role whose noise at several batch sizes is not known, in words; empty if all is."""
+    known = slopes(study, role)
+    words = ", ".join(f"seed {seed} has no noise" for seed in ended(study, role) if seed not in known)
+    return together(unfinished(study, role), f"{role}: {words}" if words else "")
+
+
+def slopes(study: StudyRecord, role: str) -> dict[int, float]:
+    """Seed → least-squares slope of log tr Σ_B over log B at the weights of that one run."""
+    return {
+        seed: slope(noise.traces)
+        for seed, noise in noises(study, role).items()
+        if len(noise.traces) > 1 and all(trace > 0 for _, trace in noise.traces)
+    }
+
+
+def slope(traces: Sequence[tuple[int, float]]) -> float:
+    x, y = np.log(np.array(traces)).T
+    x = x - x.mean()
+    return float(x @ y / (x @ x))

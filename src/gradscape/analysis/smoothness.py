@@ -1,0 +1,103 @@
+"""How smooth the loss was through training, and which of two networks is smoother."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+
+import numpy as np
+
+from gradscape.analysis.claims import Evidence, below, differences
+from gradscape.analysis.run_status import (
+    ended,
+    guesses,
+    members,
+    together,
+    unfinished,
+)
+from gradscape.records.run import RunRecord, StepSmoothness, StudyRecord
+
+Value = Callable[[StepSmoothness], float]
+
+
+Range = Callable[[StepSmoothness], tuple[float, float]]
+
+
+VALUES: dict[str, tuple[str, Value]] = {
+    "beta": ("effective β", lambda measure: measure.beta),
+    "lipschitz": ("Lipschitz estimate of the loss", lambda measure: measure.lipschitz),
+}
+
+
+WAYS = {
+    "gradient": "along the gradient",
+    "step": "along the real step",
+    "relative": "relative to the weights' size",
+}
+
+
+def measures(run: RunRecord, along: str) -> list[StepSmoothness]:
+    """A run's measures in one direction, in the order of its steps."""
+    return [measure for epoch in run.epochs for measure in epoch.smoothness if measure.along == along]
+
+
+def over_seeds(study: StudyRecord, role: str, along: str, value: Range) -> tuple[np.ndarray, np.ndarray]:
+    """Steps (T,) that every seed has, and the geometric mean over seeds of two numbers (T, 2)."""
+    runs = [run for run in members(study, role).values() if run is not None]
+    seen = [{measure.step: value(measure) for measure in measures(run, along)} for run in runs]
+    steps = sorted(set.intersection(*map(set, seen))) if seen else []
+    if not steps:
+        return np.zeros(0), np.zeros((0, 2))
+    table = np.array([[each[step] for step in steps] for each in seen], dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.array(steps), np.exp(np.log(table).mean(axis=0))
+
+
+def updates(study: StudyRecord, role: str) -> int:
+    """Steps of an epoch."""
+    run = next(run for run in members(study, role).values() if run is not None)
+    return math.ceil(int(run.config["data"]["train"]) / int(run.config["batch_size"]))
+
+
+def fewest_steps(study: StudyRecord, roles: Sequence[str]) -> float:
+    """Steps of the role that makes fewest; infinite where there are no runs."""
+    runs = {role: [run for run in members(study, role).values() if run is not None] for role in roles}
+    steps = [found[0].config["epochs"] * updates(study, role) for role, found in runs.items() if found]
+    return min(steps, default=math.inf)
+
+
+def typical(
+    study: StudyRecord, role: str, what: str, along: str, until: float = math.inf
+) -> dict[int, float]:
+    """Seed → mean log10 of a number over a run's measures, those of the first steps alone if asked."""
+    value, found = VALUES[what][1], {}
+    for seed, run in ended(study, role).items():
+        numbers = [value(measure) for measure in measures(run, along) if measure.step < until]
+        logs = [math.log10(number) for number in numbers if number > 0 and math.isfinite(number)]
+        if logs:
+            found[seed] = fmean(logs)
+    return found
+
+
+def smoother(
+    study: StudyRecord,
+    roles: Mapping[str, str],
+    what: str,
+    along: str,
+    until: float = math.inf,
+) -> Evidence:
+    """Whether a number is smaller for the first of two roles than for the second, paired by seed."""
+    (role, label), (other, other_label) = roles.items()
+    when = f"the first {until:g} steps" if math.isfinite(until) else "training"
+    pairs = differences(typical(study, role, what, along, until), typical(study, other, what, along, until))
+    there = pairs or not (ended(study, role) and ended(study, other))
+    return below(
+        f"log10 of the {VALUES[what][0]} {WAYS[along]}, {label} over {other_label}, mean over {when}",
+        pairs,
+        0.0,
+        together(
+            unfinished(study, role), unfinished(study, other), "" if there else f"not measured over {when}"
+        ),
+        guesses(study, role, other),
+    )
