@@ -25,6 +25,7 @@ from typing import Any
 
 from gradscape.storage.store import RunFolder, StudyFolder
 from gradscape.study.execute import Execution, execute
+from gradscape.study.sweep.report import PARTS
 from gradscape.study.sweep.sweep import Study
 from measure import write
 
@@ -333,7 +334,7 @@ def drive(folder: Path, runs: int, on: str) -> None:
     from gradscape.errors import GradscapeError
 
     try:
-        execute(study(runs), StudyFolder(folder), Execution(workers=2, epoch_limit=HANG, on=on))
+        execute(study(runs), StudyFolder(folder), Execution(workers=2, epoch_limit=HANG, on=on), PARTS)
     except GradscapeError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

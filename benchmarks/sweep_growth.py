@@ -27,8 +27,8 @@ from gradscape.executors.processes import Processes
 from gradscape.records.run import EpochRecord, GradientFlow, RunRecord
 from gradscape.report.figures.style import DPI, INK, LOOKS, styled
 from gradscape.storage.store import RunFolder, StudyFolder
+from gradscape.studies.catalogue import rebuild
 from gradscape.study.drive import drive, missing
-from gradscape.study.execute import rebuild
 from gradscape.study.plan import ask
 from gradscape.study.progress import ProgressView
 from gradscape.study.sweep.sweep import Study

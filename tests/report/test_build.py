@@ -52,13 +52,13 @@ class Reader(HTMLParser):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
-    assert build(synthetic.study(2), PARTS, folder / "report") == folder / "report" / "index.html"
+    assert build(synthetic.study(2), PARTS, folder / "report").page == folder / "report" / "index.html"
     return folder / "report"
 
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(synthetic.broken_study(), PARTS, tmp_path_factory.mktemp("broken")).parent
+    return build(synthetic.broken_study(), PARTS, tmp_path_factory.mktemp("broken")).page.parent
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -173,7 +173,7 @@ def test_a_study_with_nothing_run_still_has_a_report(tmp_path: Path) -> None:
     roles = {role: synthetic.study(1).roles[role] for role in synthetic.ACCURACY}
     asked = {"title": "Why?", "data": "cifar100", "seeds": [0], "notes": []}
     empty = StudyRecord("batchnorm", "paper", asked, roles, {})
-    html = build(empty, PARTS, tmp_path).read_text()
+    html = build(empty, PARTS, tmp_path).page.read_text()
     assert "0 of 15 runs done" in html
     assert "runs are missing, or the seeds are too few or disagree." in html
 

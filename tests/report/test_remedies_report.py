@@ -192,7 +192,7 @@ def test_a_study_of_nothing_but_0_or_nan_is_drawn(value: float) -> None:
 
 
 def test_a_study_with_nothing_run_still_has_a_report(tmp_path: Path) -> None:
-    html = build(nothing_run(study(STORY)), PARTS, tmp_path).read_text()
+    html = build(nothing_run(study(STORY)), PARTS, tmp_path).page.read_text()
     assert QUESTION in html
     assert "0 of 10 runs done" in html
     assert "runs are missing, or the seeds are too few or disagree." in html
@@ -200,7 +200,7 @@ def test_a_study_with_nothing_run_still_has_a_report(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_whole_page(tmp_path: Path) -> None:
-    page = build(study(WHOLE, rates=RATES), PARTS, tmp_path)
+    page = build(study(WHOLE, rates=RATES), PARTS, tmp_path).page
     text = re.sub(r"\s+", " ", " ".join(Reader(page.read_text()).text))
     places = [
         text.index(words)

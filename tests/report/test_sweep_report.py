@@ -17,7 +17,7 @@ from gradscape.report.build import build
 from gradscape.report.pages.study import ROWS
 from gradscape.stats.paired import compare, holm, look_level
 from gradscape.storage.store import StudyFolder
-from gradscape.study.execute import rebuild
+from gradscape.studies.catalogue import rebuild
 from gradscape.study.sweep.report import PARTS, answer, claims, tables
 
 from . import sweeps
@@ -70,7 +70,7 @@ def test_panels_follow_the_axes(axes: dict[str, Any], panels: list[str]) -> None
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     study = sweeps.sweep(AXES, 3, LOST)
-    html = build(study, PARTS, tmp_path).read_text()
+    html = build(study, PARTS, tmp_path).page.read_text()
     for text in (
         "23 of 27 runs done",
         "Of 27 runs: 23 done, 1 not run yet, 1 failed, 1 diverged, 1 stopped.",
@@ -107,7 +107,7 @@ def test_one_seed_claims_nothing() -> None:
 def test_nothing_run_yet_has_a_report(tmp_path: Path) -> None:
     whole = sweeps.sweep(AXES, 2)
     study = dataclasses.replace(whole, runs={})
-    html = build(study, PARTS, tmp_path).read_text()
+    html = build(study, PARTS, tmp_path).page.read_text()
     assert "No run is done yet." in html
     assert "Of 18 runs: 18 not run yet." in html
     assert {claim.verdict for claim in claims(study)} == {"not measured"}
@@ -222,7 +222,7 @@ def test_planned_looks_widen_the_intervals_of_the_report() -> None:
 
 def test_long_tables_are_cut_on_the_page_and_whole_in_their_files(tmp_path: Path) -> None:
     study = sweeps.sweep({"net.depth": range(8, 108)}, 1, {"net.depth=100-s0": "failed"})
-    html = build(study, PARTS, tmp_path).read_text()
+    html = build(study, PARTS, tmp_path).page.read_text()
     assert f"The first {ROWS} of 100 rows; the" in html
     assert f"{ROWS} of 100 runs, those that are not done first" in html
     assert "failed after 2 of 6 epochs" in html
@@ -251,7 +251,7 @@ def test_a_sweeps_folder_is_reported_from_its_files_alone(tmp_path: Path) -> Non
         run.append(dataclasses.replace(epoch, flow=flow))
     run.set_status("done", test=record.test)
     folder.ask({"study": "sweep", "preset": "one", **made.asked, "roles": {label: [config.identity]}})
-    page = rebuild(folder)
+    page = rebuild(folder).page
     assert page == tmp_path / "report" / "index.html"
     assert "1 of 1 runs done" in page.read_text()
 

@@ -15,6 +15,7 @@ from gradscape.executors.base import Event
 from gradscape.storage.store import Checkpoint, RunFolder, StudyFolder
 from gradscape.study.execute import Execution, execute
 from gradscape.study.remote import Home, Parcel, pack, remote_job, stamps, unpack
+from gradscape.study.sweep.report import PARTS
 from gradscape.study.sweep.sweep import Study
 from gradscape.study.train_job import TrainJob
 
@@ -121,7 +122,7 @@ def test_a_sweep_on_a_cluster_that_loses_a_node_is_the_local_one(cluster: Any, t
     }
     study = Study("s", base, [{"optim.lr": [0.001, 0.01]}], seeds=3)
     local, away = StudyFolder(tmp_path / "local"), StudyFolder(tmp_path / "away")
-    execute(study, local, Execution(workers=2))
+    execute(study, local, Execution(workers=2), PARTS)
     second = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
 
@@ -133,7 +134,7 @@ def test_a_sweep_on_a_cluster_that_loses_a_node_is_the_local_one(cluster: Any, t
 
     loser = threading.Thread(target=lose)
     loser.start()
-    execute(study, away, Execution(on="ray", epoch_limit=60))
+    execute(study, away, Execution(on="ray", epoch_limit=60), PARTS)
     loser.join()
     assert weights(away) == weights(local)
     record = away.record()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
+    from gradscape.report.build import Report
     from gradscape.storage.store import StudyFolder
     from gradscape.study.execute import Execution
     from gradscape.study.plan import Plan
@@ -66,7 +66,9 @@ def add_study_flags(command: argparse.ArgumentParser) -> None:
     add_execution_flags(command)
 
 
-def run_study(plan: Plan, values: argparse.Namespace, run: Callable[[StudyFolder, Execution], Path]) -> None:
+def run_study(
+    plan: Plan, values: argparse.Namespace, run: Callable[[StudyFolder, Execution], Report]
+) -> None:
     """Run what is missing of a study, or list it."""
     from gradscape._machine import cores
     from gradscape.storage.store import StudyFolder
@@ -89,9 +91,9 @@ def run_study(plan: Plan, values: argparse.Namespace, run: Callable[[StudyFolder
         cpus_per_run=values.cpus_per_run,
         gpus_per_run=values.gpus_per_run,
     )
-    page = run(StudyFolder(values.out or Path("runs") / plan.name), execution)
+    report = run(StudyFolder(values.out or Path("runs") / plan.name), execution)
     with heard_or_not(sys.stdout):
-        say_verdicts(page)
+        say_verdicts(report)
 
 
 def check_execution(values: argparse.Namespace) -> None:
@@ -125,8 +127,8 @@ def dry_run(configs: Mapping[str, RunConfig], names: Mapping[str, str], workers:
     print(f"{len(configs)} runs, about {duration(total)} with {workers} at once (from steps timed here)")
 
 
-def say_verdicts(page: Path) -> None:
-    """The report's claims, a line each, and where to read on."""
-    for claim in json.loads((page.parent / "claims.json").read_text(encoding="utf-8"))["claims"]:
-        print(plain(f"{claim['id']}  {claim['verdict']:<14} {claim['title']}"))
-    print(f"report: {page}")
+def say_verdicts(report: Report) -> None:
+    """Print a report's claims, a line each, and the path of its page."""
+    for claim in report.claims:
+        print(plain(f"{claim.id}  {claim.verdict:<14} {claim.title}"))
+    print(f"report: {report.page}")

@@ -146,7 +146,8 @@ def parser() -> Parser:
 
 def reproduce(values: argparse.Namespace) -> None:
     """gradscape reproduce: run what is missing, then build the report."""
-    from gradscape.study.execute import STUDIES, execute
+    from gradscape.studies.catalogue import STUDIES
+    from gradscape.study.execute import execute
 
     if values.list:
         for study in STUDIES.values():
@@ -157,16 +158,15 @@ def reproduce(values: argparse.Namespace) -> None:
             f"STUDY: {brief(values.study)} is not one of {', '.join(STUDIES)}, nor FILE.py:STUDY"
             f"{nearest(values.study, STUDIES)}"
         )
-    own = own_study(values.study) if ":" in values.study else None
-    study = own or STUDIES[values.study]
+    study = own_study(values.study) if ":" in values.study else STUDIES[values.study]
     plan = study.plan(values.preset, values.data, values.seeds, values.precision)
-    run_study(plan, values, lambda folder, execution: execute(plan, folder, execution, own))
+    run_study(plan, values, lambda folder, execution: execute(plan, folder, execution, study.parts))
 
 
 def own_study(name: str) -> Reproduction[Any]:
     """The study that FILE.py:STUDY names."""
     from gradscape.cli.import_object import load_value
-    from gradscape.study.execute import STUDIES
+    from gradscape.studies.catalogue import STUDIES
     from gradscape.study.reproduction import Reproduction
 
     found = load_value(name, Reproduction, "study")
@@ -257,7 +257,7 @@ def check(values: argparse.Namespace) -> None:
 def report(values: argparse.Namespace) -> None:
     """gradscape report: figures, tables and page from the run folders alone."""
     from gradscape.storage.store import StudyFolder
-    from gradscape.study.execute import rebuild
+    from gradscape.studies.catalogue import rebuild
 
     own = own_study(values.study) if values.study else None
     say_verdicts(rebuild(StudyFolder(values.folder), own))

@@ -14,6 +14,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from gradscape.analysis.claims import Claim
 from gradscape.records.run import StudyRecord
@@ -48,6 +49,7 @@ class ReportParts:
         answer: paragraphs that answer it from the study and its checked claims.
         figures, tables, claims: drawn, filled and checked from the study's record.
         pages: beside it.
+        epochs: whose gradient statistics it needs: those of all epochs, or of each run's last.
     """
 
     answer: Callable[[StudyRecord, Sequence[Claim]], Sequence[str]]
@@ -55,10 +57,24 @@ class ReportParts:
     tables: Callable[[StudyRecord], Sequence[Table]]
     claims: Callable[[StudyRecord], Sequence[Claim]]
     pages: Callable[[StudyRecord], Sequence[Page]] = lambda study: ()
+    epochs: Literal["all", "last"] = "all"
 
 
-def build(study: StudyRecord, parts: ReportParts, folder: Path) -> Path:
-    """Write the report of `study` into `folder` and return its `index.html`.
+@dataclass(frozen=True)
+class Report:
+    """A report that was written.
+
+    Attributes:
+        page: Path of its `index.html`.
+        claims: Claims that were checked, in the page's order.
+    """
+
+    page: Path
+    claims: tuple[Claim, ...]
+
+
+def build(study: StudyRecord, parts: ReportParts, folder: Path) -> Report:
+    """Write the report of `study` into `folder`.
 
     Args:
         study: what `gradscape.load` read; runs may be missing, unfinished or diverged.
@@ -69,7 +85,7 @@ def build(study: StudyRecord, parts: ReportParts, folder: Path) -> Path:
         StoreError: the folder cannot be written.
 
     Example:
-        >>> build(gradscape.load("runs/batchnorm"), PARTS, Path("runs/batchnorm/report"))
+        >>> build(gradscape.load("runs/batchnorm"), PARTS, Path("runs/batchnorm/report")).page
     """
     make_folder(folder)
     sweep_parts(folder)
@@ -89,7 +105,7 @@ def build(study: StudyRecord, parts: ReportParts, folder: Path) -> Path:
     title = str(study.asked["title"])
     html = page(study, title, parts.answer(study, claims), figures, drawn, tables, claims, beside)
     write_bytes(folder / "index.html", html.encode())
-    return folder / "index.html"
+    return Report(folder / "index.html", tuple(claims))
 
 
 def write_figure(figure: Figure, folder: Path) -> str:

@@ -5,35 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gradscape._machine import cores
 from gradscape.config.run import RunConfig
 from gradscape.data import load_images
-from gradscape.errors import ConfigError, RunFailed
+from gradscape.errors import RunFailed
 from gradscape.executors.base import Executor, Tell
 from gradscape.records.run import Progress
-from gradscape.report.build import build
+from gradscape.report.build import Report, ReportParts, build
 from gradscape.storage.files import refuse_link
 from gradscape.storage.store import ENDED, StudyFolder
-from gradscape.studies.batchnorm.study import BATCHNORM
-from gradscape.studies.controls.study import CONTROLS_STUDY
-from gradscape.studies.remedies.study import REMEDIES_STUDY
 from gradscape.study.asha import Halving
 from gradscape.study.drive import drive, missing
 from gradscape.study.plan import Plan, ask
 from gradscape.study.progress import ProgressView
-from gradscape.study.reproduction import Reproduction
-from gradscape.study.sweep.report import PARTS as SWEEP_PARTS
 from gradscape.study.train_job import PRELOAD, TrainJob, train_job
 
 if TYPE_CHECKING:
     from gradscape.train.arithmetic import Arithmetic
-
-SWEEP = "sweep"
-STUDIES: Mapping[str, Reproduction[Any]] = {
-    study.name: study for study in (BATCHNORM, REMEDIES_STUDY, CONTROLS_STUDY)
-}
 
 
 @dataclass(frozen=True)
@@ -68,16 +58,14 @@ class Execution:
     gpus_per_run: float = 0.0
 
 
-def execute(
-    plan: Plan, folder: StudyFolder, execution: Execution, own: Reproduction[Any] | None = None
-) -> Path:
-    """Run what is missing of a study and build its report; returns the page's path.
+def execute(plan: Plan, folder: StudyFolder, execution: Execution, parts: ReportParts) -> Report:
+    """Run what is missing of a study and build its report.
 
     Args:
         plan: of the runs.
         folder: of the study.
         execution: where and how.
-        own: the plan's study, where it is none of `STUDIES`.
+        parts: what its report is made of.
 
     Raises:
         ConfigError: a device that is not here, or has not the plan's precision; a cluster out of reach.
@@ -101,13 +89,13 @@ def execute(
             view.say(text)
         failed = drive(runs, jobs, folder, view, side_by_side.executor, heard)
     with folder.locked():
-        page = rebuild(folder, own)
+        written = report(folder, parts)
     if failed:
         raise RunFailed(
             f"{len(failed)} of {len(runs)} runs failed ({', '.join(failed)}); "
-            f"their status.json says why; the report on the others is {page}"
+            f"their status.json says why; the report on the others is {written.page}"
         )
-    return page
+    return written
 
 
 def find_data(runs: Mapping[str, RunConfig], execution: Execution) -> None:
@@ -195,24 +183,15 @@ def epoch(payload: object) -> object:
     return payload.epoch if isinstance(payload, Progress) else None
 
 
-def rebuild(folder: StudyFolder, own: Reproduction[Any] | None = None) -> Path:
-    """Figures, tables and page from the run folders alone; returns the page's path.
+def report(folder: StudyFolder, parts: ReportParts) -> Report:
+    """Write figures, tables and page of a study from its run folders alone.
 
     Args:
         folder: of the study.
-        own: the study, where it is none of `STUDIES`.
+        parts: what its report is made of.
 
     Raises:
-        ConfigError: the folder holds another study.
+        StoreError: the folder is damaged, or cannot be written.
     """
     refuse_link(folder.path / "report")
-    asked = folder.asked() or {}
-    record = folder.record("last" if asked.get("study") == SWEEP else "all")
-    parts = {name: study.parts for name, study in STUDIES.items()} | {SWEEP: SWEEP_PARTS}
-    parts |= {own.name: own.parts} if own else {}
-    if record.study not in parts:
-        raise ConfigError(
-            f"{folder.path} holds study {record.study!r}; known here: {', '.join(parts)}; "
-            "give one of your own with --study FILE.py:STUDY"
-        )
-    return build(record, parts[record.study], folder.path / "report")
+    return build(folder.record(parts.epochs), parts, folder.path / "report")

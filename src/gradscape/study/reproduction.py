@@ -1,6 +1,6 @@
 """A published study and how it is reproduced: presets, the runs that answer it, and what is made of them.
 
-A study is one file that fills in `Reproduction`; `STUDIES` lists them. Its runs are planned as plain values
+A study is one file that fills in `Reproduction`. Its runs are planned as plain values
 and kept in `study.json`, so that the report needs nothing but the folder.
 """
 

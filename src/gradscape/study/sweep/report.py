@@ -277,4 +277,4 @@ def states(study: StudyRecord) -> str:
     return f"Of {len(runs):,} runs: {', '.join(f'{count:,} {word}' for word, count in words.items())}."
 
 
-PARTS = ReportParts(answer=answer, figures=figures, tables=tables, claims=claims)
+PARTS = ReportParts(answer=answer, figures=figures, tables=tables, claims=claims, epochs="last")

@@ -5,15 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gradscape.analysis.comparisons import undecided
 from gradscape.config.run import RunConfig
+from gradscape.report.build import Report
 from gradscape.storage.store import StudyFolder
 from gradscape.study.execute import Execution, execute
+from gradscape.study.plan import Plan
 from gradscape.study.sweep.batch_size_controls import configure
 from gradscape.study.sweep.manifest import given_base
-from gradscape.study.sweep.sweep import Study
+from gradscape.study.sweep.report import PARTS
+
+
+class Sequential(Plan, Protocol):
+    """A sweep's plan that seeds may be added to.
+
+    Attributes:
+        seeds: Number of seeds of every point to begin with.
+        seeds_at_most: Number of seeds not to exceed; 0 to add none.
+    """
+
+    @property
+    def seeds(self) -> int: ...
+    @property
+    def seeds_at_most(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -47,9 +63,9 @@ class Further:
 
 
 def run_until_decided(
-    study: Study, folder: StudyFolder, execution: Execution, say: Callable[[str], None]
-) -> Path:
-    """Run a sweep, then seeds more of the points whose comparisons are undecided; returns the page's path.
+    study: Sequential, folder: StudyFolder, execution: Execution, say: Callable[[str], None]
+) -> Report:
+    """Run a sweep, then more seeds of the points whose comparisons are undecided, and build its report.
 
     After every seed each comparison is looked at, at a level that makes up for looking so often
     (`gradscape.stats.paired.look_level`): the chance to ever see a difference where there is none stays
@@ -59,7 +75,7 @@ def run_until_decided(
         study, folder, execution: see `gradscape.study.execute.execute`, which says what is raised.
         say: called with a sentence before each further seed.
     """
-    page = execute(study, folder, execution)
+    report = execute(study, folder, execution, PARTS)
     for seed in range(study.seeds, study.seeds_at_most):
         left = undecided(folder.record("last"), study.seeds, study.seeds_at_most)
         if not left:
@@ -71,5 +87,5 @@ def run_until_decided(
         assert asked is not None
         base = given_base(asked)
         points = {label: replace(configure(base, asked["points"][label]), seed=seed) for label in labels}
-        page = execute(Further(study.name, points, seed), folder, execution)
-    return page
+        report = execute(Further(study.name, points, seed), folder, execution, PARTS)
+    return report

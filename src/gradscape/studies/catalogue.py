@@ -1,0 +1,45 @@
+"""The studies that gradscape knows by name, and the report of any folder that holds one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gradscape.errors import ConfigError
+from gradscape.report.build import Report
+from gradscape.storage.store import StudyFolder
+from gradscape.studies.batchnorm.study import BATCHNORM
+from gradscape.studies.controls.study import CONTROLS_STUDY
+from gradscape.studies.remedies.study import REMEDIES_STUDY
+from gradscape.study.execute import report
+from gradscape.study.reproduction import Reproduction
+from gradscape.study.sweep.report import PARTS as SWEEP_PARTS
+
+STUDIES: Mapping[str, Reproduction[Any]] = {
+    study.name: study for study in (BATCHNORM, REMEDIES_STUDY, CONTROLS_STUDY)
+}
+
+
+def rebuild(folder: StudyFolder, own: Reproduction[Any] | None = None) -> Report:
+    """Write the report of a study again, from the run folders alone.
+
+    Args:
+        folder: of the study.
+        own: the study, where it is none of `STUDIES`.
+
+    Raises:
+        ConfigError: the folder holds another study.
+        StoreError: the folder holds no study, is damaged, or cannot be written.
+    """
+    asked = folder.asked()
+    if asked is None:
+        raise folder.absent()
+    name = asked["study"]
+    parts = {study: known.parts for study, known in STUDIES.items()} | {"sweep": SWEEP_PARTS}
+    parts |= {own.name: own.parts} if own else {}
+    if name not in parts:
+        raise ConfigError(
+            f"{folder.path} holds study {name!r}; known here: {', '.join(parts)}; "
+            "give one of your own with --study FILE.py:STUDY"
+        )
+    return report(folder, parts[name])
