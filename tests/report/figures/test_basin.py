@@ -7,10 +7,9 @@ from math import sqrt
 
 import pytest
 
+import synthetic
 from gradscape.records.landscape import Check
 from gradscape.report.figures.basin import basins_table, landscape_figures, turning_pages
-
-from . import synthetic
 
 ROLES = {"vgg38": "VGG38", "vgg38-bn": "VGG38 + BatchNorm"}
 

@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+import synthetic
 from gradscape.analysis.claims import ONE_SEED, Claim, Evidence
 from gradscape.records.run import StudyRecord
 from gradscape.studies.remedies.answer import answer
@@ -22,9 +23,7 @@ from gradscape.studies.remedies.metrics import (
     trained_slope,
     typical,
 )
-
-from . import synthetic
-from .remedied import (
+from remedied import (
     DEPTH,
     RATES,
     SHUFFLED,

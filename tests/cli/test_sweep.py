@@ -253,7 +253,7 @@ def test_another_base_in_the_same_folder_is_refused(
     assert "holds a base of epochs 2, not 9; give another folder with --out" in line
 
 
-PAGE = (Path(__file__).parents[1] / "docs" / "sweeps.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text()
 COMMANDS = [line for line in PAGE.splitlines() if line.startswith("gradscape ")]
 
 

@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import synthetic
 from gradscape.records.run import GradientFlow, RunRecord, StepSmoothness, StudyRecord
 from gradscape.studies.remedies.report import QUESTION
 from gradscape.studies.remedies.roles import REMEDIES
-
-from . import synthetic
 
 DEPTH = 8  # layers: enough for a slope
 

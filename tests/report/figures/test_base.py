@@ -13,6 +13,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from drawings import assert_nothing_is_cut, texts
 from gradscape.report.figures.base import (
     NARROWEST,
     Drawing,
@@ -29,21 +30,6 @@ from gradscape.report.svg import inline_svg
 
 def figure(drawing: Drawing) -> Figure:
     return Figure("figure-x", "Title", "", "", drawing)
-
-
-def texts(drawing: Drawing) -> list[str]:
-    return [text.get_text() for axes in drawing.axes for text in axes.texts]
-
-
-def assert_nothing_is_cut(drawing: Drawing) -> None:
-    """All that is drawn lies on the page (half a point of slack for line caps)."""
-    drawing.draw_without_rendering()
-    box, (width, height) = drawing.get_tightbbox(), drawing.get_size_inches()
-    slack = 0.5 / 72
-    assert box.x0 >= -slack
-    assert box.y0 >= -slack
-    assert box.x1 <= width + slack
-    assert box.y1 <= height + slack
 
 
 def test_gradient_flow_draws_a_line_per_epoch_and_seed() -> None:

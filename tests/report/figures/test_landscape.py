@@ -11,15 +11,14 @@ import pytest
 from matplotlib.figure import Figure as Drawing
 from PIL import Image
 
+from drawings import assert_nothing_is_cut
 from gradscape.errors import ConfigError
 from gradscape.records.landscape import Check, LandscapeRecord, between
 from gradscape.records.landscape import Path as Trajectory
 from gradscape.report.figures.landscape import contours, save_animation, save_turning, slices, surfaces
 from gradscape.report.figures.style import styled
-
-from .synthetic import bowl
-from .synthetic import landscape as record
-from .test_figures import assert_nothing_is_cut
+from synthetic import bowl
+from synthetic import landscape as record
 
 PATH = Trajectory(
     np.array([[0.9, 0.8], [0.3, 0.2], [0.0, 0.0]]),

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import synthetic
+from drawings import assert_nothing_is_cut
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import build
 from gradscape.report.figures.base import Figure
@@ -20,11 +22,8 @@ from gradscape.studies.remedies.claims import claims
 from gradscape.studies.remedies.metrics import all_train
 from gradscape.studies.remedies.report import PARTS, QUESTION, figures, overview, tables
 from gradscape.studies.remedies.roles import REMEDIES
-
-from . import synthetic
-from .remedied import RATES, SIGNAL, STORY, WHOLE, Shape, diverged, filled, nothing_run, run, study, trained
-from .test_build import Reader
-from .test_figures import assert_nothing_is_cut
+from html_pages import Reader
+from remedied import RATES, SIGNAL, STORY, WHOLE, Shape, diverged, filled, nothing_run, run, study, trained
 
 
 def cells(found: StudyRecord, place: int, role: str) -> dict[str, str]:

@@ -8,6 +8,8 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 
+import sweeps
+from drawings import assert_nothing_is_cut
 from gradscape.analysis.comparisons import comparisons
 from gradscape.analysis.sweep_points import exactly, named, points, ranked, short_names, shown
 from gradscape.report.figures.base import Figure, render
@@ -16,9 +18,6 @@ from gradscape.report.figures.heatmap import heat_figure
 from gradscape.report.figures.labels import every, shortened
 from gradscape.report.figures.sweep_curves import MOST, chosen, curve_figure, flow_lines, looks
 from gradscape.stats.student_t import interval
-
-from . import sweeps
-from .test_figures import assert_nothing_is_cut
 
 DEPTHS = (8, 14, 20, 38)
 TWO: dict[str, Any] = {"net.depth": DEPTHS, "optim.lr": sweeps.RATES}

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
+import synthetic
+from drawings import assert_nothing_is_cut
 from gradscape.analysis.claims import ONE_SEED, Claim
 from gradscape.analysis.noise import slopes, step_noise
 from gradscape.analysis.weight_norm import scales, typical
@@ -16,9 +18,6 @@ from gradscape.report.tables import to_csv, to_latex, to_markdown
 from gradscape.studies.controls.answer import answer
 from gradscape.studies.controls.claims import claims
 from gradscape.studies.controls.report import QUESTION, figures, tables
-
-from . import synthetic
-from .test_figures import assert_nothing_is_cut
 
 SIZES = ("50", "100", "400")
 LAST = "400"

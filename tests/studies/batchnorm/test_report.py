@@ -4,13 +4,12 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
+import synthetic
+from drawings import assert_nothing_is_cut
 from gradscape.analysis.claims import ONE_SEED, Claim
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.tables import to_csv, to_latex, to_markdown
 from gradscape.studies.batchnorm.report import answer, claims, figures, tables
-
-from . import synthetic
-from .test_figures import assert_nothing_is_cut
 
 
 def checked(study: StudyRecord) -> dict[str, Claim]:

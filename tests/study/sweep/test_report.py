@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import sweeps
 from cases import tiny
 from gradscape.analysis.comparisons import comparisons, undecided
 from gradscape.analysis.run_status import standing
@@ -19,9 +20,7 @@ from gradscape.stats.paired import compare, holm, look_level
 from gradscape.storage.store import StudyFolder
 from gradscape.studies.catalogue import rebuild
 from gradscape.study.sweep.report import PARTS, answer, claims, tables
-
-from . import sweeps
-from .test_build import Reader, contents
+from html_pages import Reader, contents
 
 AXES: dict[str, Any] = {"net.depth": (8, 14, 38), "optim.lr": (0.0001, 0.001, 0.05)}
 LOST = {

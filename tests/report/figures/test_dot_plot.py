@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drawings import assert_nothing_is_cut, texts
 from gradscape.report.figures.dot_plot import Column, dot_figure, fits, middle
-
-from .test_figures import assert_nothing_is_cut, texts
 
 SCALES = st.sampled_from(["linear", "log"])
 POSITIVE = st.lists(st.floats(1e-45, 1e38), min_size=1, max_size=6)  # float32's

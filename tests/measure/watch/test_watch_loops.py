@@ -22,7 +22,7 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 
 import gradscape as gs
 from gradscape.errors import ConfigError
-from gradscape.measure.watch.watch import steps
+from gradscape.measure.watch import steps
 from gradscape.records.gradients import FlowHistory
 
 

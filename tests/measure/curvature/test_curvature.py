@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from exact import dense_gauss_newton, dense_hessian
 from gradscape.errors import ConfigError
 from gradscape.measure.core.objective import Objective
+from gradscape.measure.curvature import hvp as products_module
 from gradscape.measure.curvature.curvature import curvature
-from gradscape.measure.curvature.curvature import hvp as products_module
 from gradscape.measure.curvature.hvp import Products
 from gradscape.measure.curvature.lanczos import extremes
 from gradscape.measure.curvature.stochastic import spectrum, trace

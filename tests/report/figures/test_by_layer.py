@@ -9,12 +9,11 @@ from typing import Literal
 import numpy as np
 import pytest
 
+import synthetic
+from drawings import assert_nothing_is_cut, texts
 from gradscape.records.run import RunRecord, Start, StudyRecord
 from gradscape.report.figures.base import Figure
 from gradscape.report.figures.by_layer import depth_figure
-
-from . import synthetic
-from .test_figures import assert_nothing_is_cut, texts
 
 Scale = Literal["linear", "log"]
 

@@ -171,7 +171,7 @@ def test_a_full_disk_leaves_what_was_there(folder: RunFolder, tmp_path: Path) ->
         import resource, signal, sys
         from pathlib import Path
         import numpy as np
-        from test_store import checkpoint, epoch
+        from storage.test_store import checkpoint, epoch
         from gradscape.errors import Busy, StoreError
         from gradscape.storage.store import Checkpoint, RunFolder, StudyFolder
         folder = RunFolder(Path(sys.argv[1]))
@@ -188,7 +188,7 @@ def test_a_full_disk_leaves_what_was_there(folder: RunFolder, tmp_path: Path) ->
     """
     out = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program), str(folder.path)],
-        capture_output=True, text=True, check=True, cwd=Path(__file__).parent,
+        capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1],
     )  # fmt: skip
     assert out.stdout.count("free space or give another folder with --out") == 3, out
     assert {p: p.read_bytes() for p in folder.path.rglob("*") if p.is_file()} == before
@@ -199,7 +199,7 @@ def test_killed_while_saving_nothing_is_half_written(folder: RunFolder) -> None:
     program = """
         import itertools, sys
         from pathlib import Path
-        from test_store import checkpoint
+        from storage.test_store import checkpoint
         from gradscape.storage.store import RunFolder
         folder = RunFolder(Path(sys.argv[1]))
         print("ready", flush=True)
@@ -210,7 +210,7 @@ def test_killed_while_saving_nothing_is_half_written(folder: RunFolder) -> None:
     for pause in (0.0, 0.01, 0.02, 0.03, 0.05):
         process = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(program), str(folder.path)],
-            stdout=subprocess.PIPE, cwd=Path(__file__).parent,
+            stdout=subprocess.PIPE, cwd=Path(__file__).parents[1],
         )  # fmt: skip
         assert process.stdout is not None
         process.stdout.readline()
