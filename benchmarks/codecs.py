@@ -1,11 +1,11 @@
 """Which library converts configurations and records to and from JSON: msgspec, cattrs or pydantic.
 
-`python benchmarks/codecs.py` (with all three installed) tries each on a `RunConfig` and on the gradient flow of
-one epoch of VGG38, 117 parameter tensors with nine columns, and writes `results/codecs.json`: the time to import
-it and make its converters, the time to write and to read, what it says of five slips in a configuration, what
-becomes of NaN and infinity, and which inexact types it lets pass. Then the ways to keep such a flow as a line of a
-file, 100 epochs of them: bytes of a line, and the time to read all. What was chosen and why stands in the docstring
-of `gradscape.records.encoding`.
+`python benchmarks/codecs.py` (with all three installed) tries each on a `RunConfig` and on the gradient flow
+of one epoch of VGG38, 117 parameter tensors with nine columns, and writes `results/codecs.json`: the time to
+import it and make its converters, the time to write and to read, what it says of five slips in a
+configuration, what becomes of NaN and infinity, and which inexact types it lets pass. Then the ways to keep
+such a flow as a line of a file: bytes of a line, and the time to read 100. What was chosen and why stands in
+the docstring of `gradscape.records.encoding`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -154,8 +155,8 @@ def tried(name: str) -> dict[str, Any]:
         assert codec.decode(text, type(value)) == value
         found[what] = {
             "bytes": len(text),
-            "milliseconds to write": milliseconds(lambda value=value: codec.encode(value)),
-            "milliseconds to read": milliseconds(lambda text=text, value=value: codec.decode(text, type(value))),
+            "milliseconds to write": milliseconds(partial(codec.encode, value)),
+            "milliseconds to read": milliseconds(partial(codec.decode, text, type(value))),
         }
     read = {
         what: answer(lambda values=values: codec.decode(json.dumps(values).encode(), RunConfig))
@@ -197,16 +198,16 @@ def kept() -> dict[str, Any]:
     table = np.array(columns)
     binary = io.BytesIO()
     np.save(binary, table)
-    read = msgspec.json.decode
+    from_json = msgspec.json.decode
     ways: dict[str, tuple[bytes, Callable[[bytes], Any]]] = {
         "JSON with names, by json": (json.dumps(dataclasses.asdict(whole)).encode(), json.loads),
         "JSON with names, by msgspec": (
             json.dumps(dataclasses.asdict(whole)).encode(),
-            lambda line: read(line, type=Flow),
+            lambda line: from_json(line, type=Flow),
         ),
         "JSON of columns, by msgspec": (
             json.dumps(columns).encode(),
-            lambda line: read(line, type=list[list[float]]),
+            lambda line: from_json(line, type=list[list[float]]),
         ),
         "JSON of columns as base64": (
             json.dumps({"epoch": 1, "columns": base64.b64encode(table.tobytes()).decode()}).encode(),
@@ -215,8 +216,11 @@ def kept() -> dict[str, Any]:
         "NumPy's file": (binary.getvalue(), lambda data: np.load(io.BytesIO(data))),
     }
     return {
-        way: {"bytes": len(line), "milliseconds to read 100": round(100 * milliseconds(lambda: each(line)), 2)}
-        for way, (line, each) in ways.items()
+        way: {
+            "bytes": len(line),
+            "milliseconds to read 100": round(100 * milliseconds(partial(decode, line)), 2),
+        }
+        for way, (line, decode) in ways.items()
     }
 
 
@@ -226,10 +230,7 @@ def main() -> None:
         return
     found: dict[str, Any] = {"by hand": by_hand()}
     for name in CODECS:
-        runs = [
-            json.loads(subprocess.run([sys.executable, __file__, name], capture_output=True, check=True).stdout)
-            for _ in range(STARTS)
-        ]
+        runs = [json.loads(subprocess.check_output([sys.executable, __file__, name])) for _ in range(STARTS)]
         key = "milliseconds to import and read a first configuration"
         found[name] = {**runs[0], key: median(run[key] for run in runs)}
     write("codecs", found | {"an epoch's flow in a file": kept()})

@@ -23,7 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gradscape.storage.store import RunFolder, StudyFolder
+from gradscape.storage.run_folder import RunFolder
+from gradscape.storage.study_folder import StudyFolder
 from gradscape.study.execute import Execution, execute
 from gradscape.study.sweep.report import PARTS
 from gradscape.study.sweep.sweep import Study
@@ -140,7 +141,7 @@ def behind(run: RunFolder) -> int:
     """Epochs that are recorded, or were begun, and have no checkpoint: they are trained again."""
     checkpoints = run.checkpoint_files()
     last = int(checkpoints[0].name[len("epoch-") :].split(".")[0]) if checkpoints else 0
-    return max(1, len(run.intact()[0]) - last)
+    return max(1, len(run.intact()) - last)
 
 
 def undisturbed(sweep: Sweep, generator: random.Random, found: Found) -> None:

@@ -25,8 +25,11 @@ import numpy as np
 from gradscape.config.run import RunConfig
 from gradscape.data import load_images
 from gradscape.errors import StoreError
-from gradscape.records.run import EpochRecord, GradientFlow
-from gradscape.storage.store import Checkpoint, RunFolder, StudyFolder
+from gradscape.records.gradients import EPOCH_TABLES, FlowHistory, flow_of_epochs
+from gradscape.records.run import EpochRecord
+from gradscape.storage.run_folder import RunFolder
+from gradscape.storage.study_folder import StudyFolder
+from gradscape.storage.tensors import Checkpoint
 from gradscape.study.plan import ask
 from gradscape.study.sweep.sweep import Study
 from gradscape.train.loop import train_run
@@ -42,10 +45,14 @@ LAYERS = 117  # parameter tensors of VGG38 with BatchNorm
 
 
 def epoch(number: int) -> EpochRecord:
-    column = tuple(float(number + layer) for layer in range(LAYERS))
-    names = tuple(f"stages.{layer}.weight" for layer in range(LAYERS))
-    flow = GradientFlow(names, ("conv",) * LAYERS, *(column,) * 8)
-    return EpochRecord(number, 0.1, 2.0, 0.5, 2.0, 0.5, 1.0, 1.0, flow)
+    return EpochRecord(number, 0.1, 2.0, 0.5, 2.0, 0.5, 1.0, 1.0)
+
+
+def flow(number: int) -> FlowHistory:
+    names = [f"stages.{layer}.weight" for layer in range(LAYERS)]
+    tables = np.empty((1, len(EPOCH_TABLES), LAYERS))
+    tables[:] = number + np.arange(LAYERS)
+    return flow_of_epochs(names, ["conv"] * LAYERS, [9] * LAYERS, [number], tables)
 
 
 def checkpoint(number: int) -> Checkpoint:
@@ -54,13 +61,13 @@ def checkpoint(number: int) -> Checkpoint:
 
 def write_on(folder: RunFolder) -> None:
     """Train on for ever, as far as the files are concerned; a dot on stdout for every epoch begun."""
-    done = folder.load(len(folder.intact()[0]))
+    done = folder.load(len(folder.intact()))
     first = 1 if done is None else done.epoch + 1
     folder.keep(first - 1)
     for number in itertools.count(first):
         sys.stdout.write(".")
         sys.stdout.flush()
-        folder.append(epoch(number))
+        folder.append(epoch(number), flow(number))
         folder.save(checkpoint(number))
 
 
@@ -87,7 +94,7 @@ def kill(folder: RunFolder, times: int, generator: random.Random) -> Kills:
         begun = 2 + len(process.communicate()[0])
         found.kills += 1
         found.parts_aside += any(path.name.endswith(".part") for path in folder.checkpoints.iterdir())
-        kept = folder.load(len(folder.intact()[0]))
+        kept = folder.load(len(folder.intact()))
         if kept is None or kept.values["epoch"] != kept.epoch or not (kept.arrays["w"] == kept.epoch).all():
             found.unusable += 1
             continue
@@ -128,7 +135,7 @@ def damage(whole: RunFolder, aside: Path, times: int, generator: random.Random) 
         harm(folder.checkpoint_files()[0] if kind == "checkpoint" else folder.metrics, generator)
         count = found[kind]
         count.harms += 1
-        intact = folder.intact()[0]
+        intact = folder.intact()
         good = intact == [epoch(n) for n in range(1, len(intact) + 1)]
         kept = folder.load(len(intact))
         good &= kept is None or bool((kept.arrays["w"] == kept.epoch).all())

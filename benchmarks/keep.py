@@ -14,7 +14,7 @@ from pathlib import Path
 
 import gradscape as gs
 from gradscape.records.run import RunRecord
-from gradscape.storage.store import ENDED
+from gradscape.storage.run_folder import ENDED
 from measure import machine, spread
 
 RESULTS = Path(__file__).parents[1] / "results"

@@ -28,7 +28,7 @@ from gradscape.executors.processes import Processes
 from gradscape.records.run import RunRecord
 from gradscape.report.figures.style import DPI, LOOKS, styled
 from gradscape.stats.student_t import interval
-from gradscape.storage.store import RunFolder
+from gradscape.storage.run_folder import RunFolder
 from gradscape.studies.batchnorm.study import BASELINES, BATCHNORM
 from gradscape.study.train_job import PRELOAD
 from measure import RESULTS, write
@@ -74,7 +74,7 @@ def results(runs: dict[tuple[str, str, int], RunRecord]) -> dict[str, Any]:
         last = {p: [run.curve("train_loss")[-1] for run in by[p]] for p in by}
         change = [low - full for low, full in zip(last["bf16"], last["fp32"], strict=True)]
         seeds = [abs(b - a) for a, b in zip(last["fp32"], last["fp32"][1:], strict=False)]
-        first = {p: [run.epochs[-1].flow.weights()[0] for run in by[p]] for p in by}
+        first = {p: [run.flow.mean_abs[-1, run.flow.weights[0]] for run in by[p]] for p in by}
         found[role] = {
             "train_loss": {p: [run.curve("train_loss") for run in by[p]] for p in by},
             "train_accuracy": {p: [run.curve("train_accuracy") for run in by[p]] for p in by},

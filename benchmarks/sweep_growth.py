@@ -18,15 +18,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from gradscape.cli.main import main as command
 from gradscape.executors.base import Executor, Report, Tell
 from gradscape.executors.processes import Processes
-from gradscape.records.run import EpochRecord, GradientFlow, RunRecord
+from gradscape.records.gradients import EPOCH_TABLES, flow_of_epochs
+from gradscape.records.run import EpochRecord, RunRecord
 from gradscape.report.figures.style import DPI, INK, LOOKS, styled
-from gradscape.storage.store import RunFolder, StudyFolder
+from gradscape.storage.run_folder import RunFolder
+from gradscape.storage.study_folder import StudyFolder
 from gradscape.studies.catalogue import rebuild
 from gradscape.study.drive import drive, missing
 from gradscape.study.plan import ask
@@ -68,16 +71,17 @@ def stub(job: TrainJob, report: Report) -> RunRecord:
     folder, config = RunFolder(job.folder), job.config
     folder.create(config)
     accuracy = 0.5 - abs(config.optim.lr - 0.01) - config.batch_size / 5_000 + 0.01 * config.seed
-    column = tuple(config.optim.lr * (1 + layer) for layer in range(LAYERS))
-    names = tuple(f"stages.{layer}.conv.weight" for layer in range(LAYERS))
-    flow = GradientFlow(names, ("conv",) * LAYERS, *(column,) * 8)
+    names = [f"stages.{layer}.conv.weight" for layer in range(LAYERS)]
+    tables = np.empty((1, len(EPOCH_TABLES), LAYERS))
+    tables[:] = config.optim.lr * (1 + np.arange(LAYERS))
     with folder.locked():
         for number in range(1, EPOCHS + 1):
             grown = accuracy * number / EPOCHS
-            folder.append(EpochRecord(number, 0.1, 2.0, grown, 2.0, grown, 1.0, 100.0, flow))
+            flow = flow_of_epochs(names, ["conv"] * LAYERS, [9] * LAYERS, [number], tables)
+            folder.append(EpochRecord(number, 0.1, 2.0, grown, 2.0, grown, 1.0, 100.0), flow)
         tested = {"epoch": EPOCHS, "loss": 2.0, "accuracy": accuracy}
         folder.set_status("done", test={"last": tested, "best": tested})
-    epochs = (EpochRecord(EPOCHS, 0.1, 2.0, grown, 2.0, grown, 1.0, 100.0, flow),)
+    epochs = (EpochRecord(EPOCHS, 0.1, 2.0, grown, 2.0, grown, 1.0, 100.0),)
     seconds = time.perf_counter() - begun
     return RunRecord(config.identity, {}, "done", {"seconds": seconds}, epochs, {})
 
@@ -103,7 +107,7 @@ def run_all(folder: StudyFolder, count: int) -> dict[str, float]:
                 busy.append(event.payload.status["seconds"])
             tell(event)
 
-        return Timed(stub, WORKERS, also, ("gradscape.storage.store", "gradscape.study.train_job"))
+        return Timed(stub, WORKERS, also, ("gradscape.storage.run_folder", "gradscape.study.train_job"))
 
     begun = time.perf_counter()
     left = missing(runs, folder)

@@ -17,5 +17,5 @@ for _ in range(10):
     recorder.after_step()
 flow = recorder.result()
 print(flow)
-for name, gradient, update in zip(flow.layers, flow.mean_abs, flow.update, strict=True):
+for name, gradient, update in zip(flow.layers, flow.mean_abs[0], flow.relative_update[0], strict=True):
     print(f"{name:<12} mean |∂L/∂W| {gradient:.1e}   ‖ΔW‖/‖W‖ {update:.1e}")

@@ -17,4 +17,4 @@ if __name__ == "__main__":  # runs are processes of their own, which import this
     record = study.run("runs/depth-and-norm")
     for label in record.roles:
         for run in record.of(label):
-            print(f"{label} seed {run.seed}: {run.epochs[-1].valid_accuracy:.3f}, {run.epochs[-1].flow}")
+            print(f"{label} seed {run.seed}: {run.epochs[-1].valid_accuracy:.3f}, {run.flow}")

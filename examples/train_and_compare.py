@@ -11,4 +11,4 @@ for norm in ("none", "batch"):
     config = gs.RunConfig(net=net, data=data, batch_size=20, epochs=2)
     run = gs.train_run(config, gs.RunFolder(Path("runs") / config.identity), images)
     print(run)
-    print(run.epochs[-1].flow)
+    print(run.flow)

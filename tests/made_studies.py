@@ -7,21 +7,29 @@ from pathlib import Path
 from typing import Any
 
 from cases import tiny
+from flows import made_flow
 from gradscape.config.run import RunConfig
-from gradscape.records.run import EpochRecord, GradientFlow, StepSmoothness
-from gradscape.storage.store import RunFolder, StudyFolder
+from gradscape.records.gradients import FlowHistory
+from gradscape.records.run import EpochRecord, StepSmoothness
+from gradscape.storage.run_folder import RunFolder
+from gradscape.storage.study_folder import StudyFolder
 
 LAYERS = ("entry.weight", "entry.bias", "norm.weight", "linear.weight")
 
 
-def flow(scale: float, layers: int) -> GradientFlow:
+def flow(number: int, layers: int = 2) -> FlowHistory:
+    """Gradients of an epoch, told from its number."""
     names = (*LAYERS[:3], *(f"conv{i}.weight" for i in range(layers)), LAYERS[3])
     kinds = ("conv", "bias", "norm", *("conv",) * layers, "linear")
-    values = tuple(scale * (i + 1) / 7 for i in range(len(names)))
-    return GradientFlow(names, kinds, *(values for _ in range(8)))
+    return made_flow([[10.0**-number * (i + 1) / 7 for i in range(len(names))]], names, kinds, number)
 
 
-def epoch(number: int, layers: int = 2, **changes: Any) -> EpochRecord:
+def add(folder: RunFolder, *epochs: EpochRecord, layers: int = 2) -> None:
+    for each in epochs:
+        folder.append(each, flow(each.epoch, layers))
+
+
+def epoch(number: int, **changes: Any) -> EpochRecord:
     """An epoch whose numbers are told from its number; `valid_accuracy` peaks at 3."""
     values: dict[str, Any] = {
         "lr": 0.01 / number,
@@ -31,7 +39,6 @@ def epoch(number: int, layers: int = 2, **changes: Any) -> EpochRecord:
         "valid_accuracy": (100 - abs(number - 3)) / 200,
         "seconds": 2.0 + number,
         "images_per_second": 100.0 + number,
-        "flow": flow(10.0**-number, layers),
     }
     return EpochRecord(number, **(values | changes))
 
@@ -54,8 +61,7 @@ def put(
     folder = StudyFolder(study).run(config.identity)
     if state is not None:
         folder.create(config)
-        for each in epochs:
-            folder.append(each)
+        add(folder, *epochs)
         folder.set_status(state, **status)
     return folder
 

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import synthetic
-from gradscape.records.run import GradientFlow, RunRecord, StepSmoothness, StudyRecord
+from flows import made_flow
+from gradscape.records.gradients import FlowHistory
+from gradscape.records.run import RunRecord, StepSmoothness, StudyRecord
 from gradscape.studies.remedies.report import QUESTION
 from gradscape.studies.remedies.roles import REMEDIES
 
@@ -63,11 +65,9 @@ def layers(first: float) -> tuple[float, ...]:
     return tuple(map(float, np.geomspace(first, 0.01, DEPTH)))
 
 
-def flow(means: Sequence[float]) -> GradientFlow:
-    values, zero = tuple(means), (0.0,) * len(means)
-    kinds = ("conv",) * (len(means) - 1) + ("linear",)
-    names = tuple(f"layer{i}.weight" for i in range(len(means)))
-    return GradientFlow(names, kinds, values, values, values, values, zero, zero, values, values)
+def flow(means: Sequence[float]) -> FlowHistory:
+    """The same in both epochs."""
+    return made_flow([means, means])
 
 
 def smoothness(step: int, beta: float, along: str = "gradient") -> StepSmoothness:
@@ -87,13 +87,14 @@ def trained(role: str, seed: int, shape: Shape) -> RunRecord:
             each,
             valid_accuracy=accuracy,
             train_accuracy=accuracy + 0.03 * trains,
-            flow=flow(layers(shape.gradient)),
             smoothness=(),
         )
         for each in made.epochs
     )
     bare: dict[str, Any] = {"curvature": {}, "landscape": None, "start": None}
-    return dataclasses.replace(made, identity=f"{role}-s{seed}", epochs=epochs, **bare)
+    return dataclasses.replace(
+        made, identity=f"{role}-s{seed}", epochs=epochs, flow=flow(layers(shape.gradient)), **bare
+    )
 
 
 def run(role: str, seed: int, shape: Shape) -> RunRecord:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from gradscape.records.run import EpochRecord, GradientFlow, RunRecord, StudyRecord
+from flows import made_flow
+from gradscape.records.run import EpochRecord, RunRecord, StudyRecord
 
 Setting = Mapping[str, Any]
 RATES = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05)
@@ -26,13 +27,10 @@ def accuracy(setting: Setting) -> float:
     return 0.55 - 0.05 * (rate + 2.7) ** 2 - 0.001 * deep + 0.0002 * setting.get("batch_size", 50)
 
 
-def flow(setting: Setting, rng: np.random.Generator) -> GradientFlow:
+def flow(setting: Setting, rng: np.random.Generator) -> np.ndarray:
     depth = int(setting.get("net.depth", 8))
     slope = 0.4 if setting.get("net.norm") == "none" else 0.02
-    values = tuple(map(float, 10.0 ** (-2 - slope * np.arange(depth)[::-1] + rng.normal(0, 0.1, depth))))
-    return GradientFlow(
-        tuple(f"layer{i}.weight" for i in range(depth)), ("conv",) * depth, values, *((),) * 7
-    )
+    return 10.0 ** (-2 - slope * np.arange(depth)[::-1] + rng.normal(0, 0.1, depth))
 
 
 def run(setting: Setting, seed: int, epochs: int = 6, noise: float = 0.01, **changes: Any) -> RunRecord:
@@ -44,7 +42,7 @@ def run(setting: Setting, seed: int, epochs: int = 6, noise: float = 0.01, **cha
         0.1 + (end - 0.1) * (1 - math.exp(-4 * e / epochs)) / (1 - math.exp(-4)) for e in range(1, epochs + 1)
     ]
     records = tuple(
-        EpochRecord(e, 0.001, 2.5 - 3 * v, v + 0.02, 2.6 - 3 * v, v, 12.5, 400.0, flow(setting, rng))
+        EpochRecord(e, 0.001, 2.5 - 3 * v, v + 0.02, 2.6 - 3 * v, v, 12.5, 400.0)
         for e, v in enumerate(curve, start=1)
     )
     test = {"loss": 1.0, "accuracy": curve[-1] - 0.01}
@@ -59,6 +57,7 @@ def run(setting: Setting, seed: int, epochs: int = 6, noise: float = 0.01, **cha
         state="done",
         status={"attempts": 1, "device": "cpu", "versions": {"torch": "2.13.0"}},
         epochs=records,
+        flow=made_flow([flow(setting, rng) for _ in records]),
         test={"last": test, "best": {**test, "epoch": epochs}},
     )
     return dataclasses.replace(made, **changes)

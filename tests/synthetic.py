@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from flows import made_flow
 from gradscape.records.encoding import Values
 from gradscape.records.landscape import LandscapeRecord, Path
 from gradscape.records.run import (
     Curvature,
     EpochRecord,
-    GradientFlow,
     RunRecord,
     Start,
     StepSmoothness,
@@ -53,7 +53,7 @@ WITH_LANDSCAPE = ("vgg38", "vgg38-bn", "batch-800")  # some: contours take most 
 SAME = {"lr-0.001": "vgg38-bn", "batch-100": "lr-0.05"}  # roles that share another's runs
 
 
-def gradient_flow(role: str, epoch: int, seed: int, zeros: bool = False) -> GradientFlow:
+def gradients(role: str, epoch: int, seed: int, zeros: bool = False) -> Values:
     """37 (or 7) convolutions and a linear layer; the plain deep net shrinks by 10^0.4 a layer."""
     depth = 8 if role.startswith("vgg08") else 38
     layer = np.arange(depth)
@@ -65,10 +65,7 @@ def gradient_flow(role: str, epoch: int, seed: int, zeros: bool = False) -> Grad
     values = 10.0 ** (exponent + noise)
     if zeros:
         values[values < 1e-17] = 0.0
-    flow = tuple(map(float, values))
-    kinds = ("conv",) * (depth - 1) + ("linear",)
-    names = tuple(f"layer{i}.weight" for i in range(depth))
-    return GradientFlow(names, kinds, flow, flow, flow, flow, (0.0,) * depth, (0.0,) * depth, flow, flow)
+    return values
 
 
 WAYS = tuple(enumerate(("gradient", "step", "relative")))
@@ -170,7 +167,6 @@ def run(role: str, seed: int, epochs: int = 8, data: str = "cifar100", **changes
             valid_accuracy=float(valid[i]),
             seconds=12.5,
             images_per_second=400.0,
-            flow=gradient_flow(role, i + 1, seed, zeros),
             smoothness=tuple(
                 measure(role, along, i * 47_500 // batch + 50 * n, seed, lr) for n, along in WAYS
             ),
@@ -192,6 +188,7 @@ def run(role: str, seed: int, epochs: int = 8, data: str = "cifar100", **changes
         state="done",
         status={"attempts": 1, "device": "cpu", "threads": 1, "versions": {"torch": "2.13.0"}},
         epochs=records,
+        flow=made_flow([gradients(role, i + 1, seed, zeros) for i in range(epochs)]),
         test={"last": end, "best": {**end, "epoch": epochs}},
         curvature={"start": curvature(role, seed, 0.5), "end": curvature(role, seed, 1.0)},
         landscape=landscape(bowl(BETA[role] * (1 + 0.05 * seed))) if role in WITH_LANDSCAPE else None,

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from gradscape.measure.watch.watch import watch
     from gradscape.report.pages.check import save_check_page
     from gradscape.report.pages.watch import save_page
-    from gradscape.storage.store import RunFolder, load
+    from gradscape.storage.run_folder import RunFolder
+    from gradscape.storage.study_folder import load
     from gradscape.study.sweep.sweep import Study
     from gradscape.train.loop import train_run
 
@@ -34,13 +35,13 @@ HOMES = {
     "NetConfig": "gradscape.config.network",
     "OptimConfig": "gradscape.config.run",
     "RunConfig": "gradscape.config.run",
-    "RunFolder": "gradscape.storage.store",
+    "RunFolder": "gradscape.storage.run_folder",
     "Study": "gradscape.study.sweep.sweep",
     "check": "gradscape.measure.check.check",
     "curvature": "gradscape.measure.curvature.curvature",
     "diagnose": "gradscape.measure.diagnose.diagnose",
     "landscape": "gradscape.measure.landscape.landscape",
-    "load": "gradscape.storage.store",
+    "load": "gradscape.storage.study_folder",
     "load_images": "gradscape.data",
     "noise": "gradscape.measure.noise",
     "save_check_page": "gradscape.report.pages.check",

@@ -16,7 +16,7 @@ import gradscape as gs
 from cases import TINY, digits
 from gradscape.cli.main import main
 from gradscape.errors import StoreError
-from gradscape.storage.store import RunFolder
+from gradscape.storage.run_folder import RunFolder
 from gradscape.train.loop import train_run
 
 NETWORK = "from torch import nn\n\n\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(12, 4))\n"
@@ -64,7 +64,7 @@ def test_a_folder_that_must_not_be_read_is_said(tmp_path: Path) -> None:
     folder.create(TINY)
     (tmp_path / "study").chmod(0o700)
     program = (
-        "import os, sys; from gradscape.storage.store import StoreError, load\n"
+        "import os, sys; from gradscape.errors import StoreError; from gradscape import load\n"
         "os.setuid(65534)\n"
         "try: load(sys.argv[1])\n"
         "except StoreError as error: print(error)"

@@ -20,9 +20,10 @@ from rich.console import Console
 from cases import tiny
 from gradscape.cli.main import main
 from gradscape.cli.run_table import run_table
+from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.run_summary import Glance, Glances
-from gradscape.storage.store import RunFolder, StudyFolder
-from made_studies import ask, epoch, every_state, put, results, spoil
+from gradscape.storage.study_folder import StudyFolder
+from made_studies import add, ask, epoch, every_state, put, results, spoil
 
 EVERY = "0.05"
 ORDER = ("run", "state", "epochs", "best valid", "train", "heard", "attempts", "device", "host")
@@ -194,7 +195,7 @@ def test_watched_without_a_terminal_it_says_each_change(
                 folder.set_status("running")
                 for number in (1, 2):
                     time.sleep(0.5)
-                    folder.append(epoch(number))
+                    add(folder, epoch(number))
                 folder.set_status("done", test=results(2, 2))
 
     worker = threading.Thread(target=work)
@@ -278,7 +279,7 @@ def test_watched_in_a_terminal_it_shows_what_matters_until_ctrl_c(running: tuple
         assert "20 done" in shown
         assert re.search(rf"{folder.path.name} +running +1/3  33%", shown)
         assert shown.index(folder.path.name) < shown.index("pending  ")
-        folder.append(epoch(2))
+        add(folder, epoch(2))
         terminal.until(r"running +2/3  67%")
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.process.wait(timeout=30) == 0

@@ -245,7 +245,7 @@ def test_help_says_how_a_file_and_flags_go_together(capsys: pytest.CaptureFixtur
 def test_another_base_in_the_same_folder_is_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    from gradscape.storage.store import StudyFolder
+    from gradscape.storage.study_folder import StudyFolder
     from gradscape.study.plan import ask
 
     ask(StudyFolder(tmp_path), amounts_to("--axis", "optim.lr=0.1", *TINY))

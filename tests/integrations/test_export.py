@@ -25,9 +25,10 @@ import pytest
 from cases import tiny
 from gradscape.cli.main import main
 from gradscape.config.run import RunConfig
-from gradscape.integrations.export import epoch_rows, epoch_values, parameters, result_rows
-from gradscape.storage.store import RunFolder, StudyFolder
-from made_studies import ask, epoch, every_state, flow, measure, put, results, spoil
+from gradscape.integrations.export import epoch_rows, epoch_values, gradient_values, parameters, result_rows
+from gradscape.storage.run_folder import RunFolder
+from gradscape.storage.study_folder import StudyFolder
+from made_studies import add, ask, epoch, every_state, flow, measure, put, results, spoil
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
 
@@ -155,7 +156,10 @@ def export(study: Path, to: str, place: Path, *flags: str) -> int:
 
 def expected(folder: RunFolder) -> dict[tuple[str, int], float]:
     """What a tracker is to hold of a run."""
-    rows = [*epoch_rows(folder.epochs(), 0.0), *result_rows(folder.status().get("test", {}), 0.0)]
+    rows = [
+        *epoch_rows(folder.epochs(), folder.flow(), 0.0),
+        *result_rows(folder.status().get("test", {}), 0.0),
+    ]
     return {(name, row.epoch): value for row in rows for name, value in row.values.items()}
 
 
@@ -199,10 +203,9 @@ def test_a_tracker_holds_the_study_once_however_often_it_is_exported(
     assert_holds(read(place), study, runs)
 
     killed = StudyFolder(study).run(runs["killed"].identity)
-    killed.append(epoch(3))
-    killed.append(epoch(4))
+    add(killed, epoch(3), epoch(4))
     killed.set_status("done", test=results(4, 3))
-    StudyFolder(study).run(runs["new"].identity).append(epoch(1))
+    add(StudyFolder(study).run(runs["new"].identity), epoch(1))
     assert export(study, to, place) == 0
     assert "6 of 7 runs exported, 2 of them now" in capsys.readouterr().out
     found = read(place)
@@ -248,7 +251,7 @@ def test_it_is_followed_live(to: str, read: Read, tmp_path: Path, capsys: pytest
                 folder.set_status("running")
                 for number in (1, 2, 3):
                     time.sleep(0.3)
-                    folder.append(epoch(number))
+                    add(folder, epoch(number))
                 folder.set_status("done", test=results(3, 3))
 
     worker = threading.Thread(target=work)
@@ -293,7 +296,7 @@ def test_one_that_was_left_or_killed_is_gone_on_with(
     """The whole group gets the signal, as a terminal sends it."""
     study, place = tmp_path / "study", tmp_path / "place"
     config = tiny(epochs=1_000)
-    folder = put(study, config, "running", [epoch(1, flow=flow(1e-3, 2))])
+    folder = put(study, config, "running", [epoch(1)])
     ask(study, [config])
     process = follower(study, to, place)
     with folder.locked():
@@ -304,7 +307,7 @@ def test_one_that_was_left_or_killed_is_gone_on_with(
             if seen:
                 most = min(most, len(folder.epochs()))
             time.sleep(0.1)
-            folder.append(epoch(len(folder.epochs()) + 1, flow=flow(1e-3, 2)))
+            add(folder, epoch(len(folder.epochs()) + 1))
         os.killpg(process.pid, sign)
         output, _ = process.communicate(timeout=30)
         folder.set_status("stopped", reason="enough")
@@ -317,7 +320,7 @@ def test_one_that_was_left_or_killed_is_gone_on_with(
 
 def test_an_epoch_s_values_are_named() -> None:
     measures = (measure("gradient", 1.0), measure("step", 3.0), measure("gradient", float("nan")))
-    found = epoch_values(epoch(2, smoothness=measures))
+    found = epoch_values(epoch(2, smoothness=measures)) | gradient_values(flow(2), 2)
     weights = [1e-2 * part / 7 for part in (1, 4, 5, 6)]  # the bias and the norm are no weights
     assert found == {
         "train/loss": 1.0,
@@ -338,7 +341,7 @@ def test_an_epoch_s_values_are_named() -> None:
 
 
 def test_rows_end_when_their_epochs_did() -> None:
-    rows = epoch_rows([epoch(3), epoch(4), epoch(5)], 1_000.0)
+    rows = epoch_rows([epoch(3), epoch(4), epoch(5)], None, 1_000.0)
     assert [(row.epoch, row.time) for row in rows] == [(3, 987.0), (4, 993.0), (5, 1_000.0)]
     found = result_rows(results(4, 3), 1_000.0)
     assert [(row.epoch, dict(row.values)) for row in found] == [
@@ -351,7 +354,7 @@ def test_a_damaged_run_is_left_out_and_said(tmp_path: Path, capsys: pytest.Captu
     study, place = tmp_path / "study", tmp_path / "place"
     runs = every_state(study)
     folder = StudyFolder(study).run(runs["diverged"].identity)
-    spoil(folder.metrics, 0, 700)
+    spoil(folder.metrics, 0, 100)
     assert export(study, "tensorboard", place) == 1
     said = capsys.readouterr()
     assert "4 of 7 runs exported, 4 of them now" in said.out

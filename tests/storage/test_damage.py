@@ -26,8 +26,10 @@ from gradscape import load
 from gradscape.cli.main import main
 from gradscape.errors import GradscapeError, StoreError
 from gradscape.storage.files import FORMAT, read_json, write_json
+from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.run_summary import Glances
-from gradscape.storage.store import Checkpoint, RunFolder, StudyFolder
+from gradscape.storage.study_folder import StudyFolder
+from gradscape.storage.tensors import Checkpoint
 from gradscape.study.sweep.sweep import Study
 from gradscape.train.loop import train_run
 from gradscape.train.state import TrainState
@@ -70,7 +72,9 @@ def values_of(folder: Path) -> str:
     glances = [replace(glance, heard=0) for glance in Glances(StudyFolder(folder)).look()]
     newest = run.load()
     tensors = [*run.kept_weights().values(), *([newest.arrays] if newest else [])]
-    return repr([load(folder), newest and newest.epoch, glances, [sorted(each.items()) for each in tensors]])
+    return repr(
+        [load(folder).to_dict(), newest and newest.epoch, glances, [sorted(each.items()) for each in tensors]]
+    )
 
 
 def files_of(folder: Path) -> list[str]:
@@ -94,7 +98,7 @@ def test_one_flipped_bit_is_never_silent(study: Path) -> None:
     """Of every kind of file a bit of 12 bytes; every byte is as well guarded as any other."""
     base, generator = values_of(study), random.Random(0)
     kinds = files_of(study)
-    assert {Path(name).name for name in kinds} >= {*JSON, "study.json", "metrics.jsonl"}
+    assert {Path(name).name for name in kinds} >= {*JSON, "study.json", "metrics.jsonl", "gradients.jsonl"}
     for name in kinds:
         path = study / name
         data = path.read_bytes()
@@ -185,7 +189,7 @@ def test_json_of_another_shape_is_one_line(study: Path, text: bytes) -> None:
     assert glance.state == "failed"
 
 
-@pytest.mark.parametrize("name", ["study.json", *JSON, "metrics.jsonl"])
+@pytest.mark.parametrize("name", ["study.json", *JSON, "metrics.jsonl", "gradients.jsonl"])
 @pytest.mark.parametrize("kind", ["pipe", "folder", "zeros", "huge"])
 def test_what_would_hang_or_never_end_is_one_line(study: Path, name: str, kind: str) -> None:
     path = study / name if name == "study.json" else run_of(study).path / name
@@ -270,7 +274,7 @@ def test_an_edited_file_says_so(study: Path) -> None:
 
 def test_a_file_of_an_older_format_says_so(study: Path) -> None:
     (study / "study.json").write_bytes(signed(b'{"format": 2'))
-    with pytest.raises(StoreError, match=r"an older gradscape \(format 2, this one reads 3\); delete"):
+    with pytest.raises(StoreError, match=r"an older gradscape \(format 2, this one reads 4\); delete"):
         load(study)
 
 

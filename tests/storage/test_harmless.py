@@ -18,10 +18,12 @@ from gradscape.cli.main import main
 from gradscape.errors import StoreError
 from gradscape.records.run import Curvature, GradientNoise, Start
 from gradscape.storage.files import read_json, write_json
-from gradscape.storage.store import Checkpoint, RunFolder, StudyFolder, load
+from gradscape.storage.run_folder import RunFolder
+from gradscape.storage.study_folder import StudyFolder, load
+from gradscape.storage.tensors import Checkpoint
 from gradscape.study.drive import missing
 from gradscape.train.loop import train_run
-from made_studies import ask, epoch, put
+from made_studies import add, ask, epoch, put
 
 TRAIN = ["train", "--net.depth=8", "--net.filters=4", "--data.train=50", "--batch_size=25", "--epochs=1"]
 SWEEP = ["sweep", "--axis", "net.norm=none,batch", *TRAIN[1:]]
@@ -179,7 +181,7 @@ def test_a_run_whose_configuration_is_lost_is_pending_and_gets_it_back(tmp_path:
 
 def measured(folder: RunFolder, number: float) -> RunFolder:
     """A run with one of every file."""
-    folder.append(epoch(1))
+    add(folder, epoch(1))
     folder.save(Checkpoint(1, {"w": np.full(3, number)}, {}))
     folder.save_weights(1, {"w": np.full(3, number)})
     folder.add_start(Start(3, number, ("w",), ("conv",), (4,), (number,), ("l",), (0.5,), (0.5,)))
@@ -195,6 +197,7 @@ READS = {
     "curvature.json": lambda study, folder: folder.curvature(),
     "noise.json": lambda study, folder: folder.noise(),
     "metrics.jsonl": lambda study, folder: folder.epochs(),
+    "gradients.jsonl": lambda study, folder: folder.flow(),
     "checkpoint": lambda study, folder: folder.load(),
     "weights": lambda study, folder: folder.kept_weights(),
 }
@@ -228,7 +231,7 @@ def test_another_runs_metrics_are_never_trained_on(tmp_path: Path) -> None:
     ours, other = RunFolder(tmp_path / "a"), RunFolder(tmp_path / "b")
     ours.create(TINY)
     other.create(tiny(seed=9))
-    other.append(epoch(1))
+    add(other, epoch(1))
     ours.metrics.write_bytes(other.metrics.read_bytes())
     with pytest.raises(StoreError, match=r"metrics\.jsonl is of another run"):
         train_run(TINY, ours, digits())

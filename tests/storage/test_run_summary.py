@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from cases import tiny
 from gradscape.errors import StoreError
-from gradscape.storage.heads import NEAR, open_heads
+from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.run_summary import Glance, Glances, glance
-from gradscape.storage.store import RunFolder, StudyFolder
+from gradscape.storage.study_folder import StudyFolder
 from made_studies import ask, epoch, every_state, flow, put, results, spoil
 
 
@@ -37,21 +37,21 @@ def of(folder: RunFolder) -> dict[str, object]:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    layers=st.lists(st.integers(0, 60), min_size=0, max_size=9),
+    count=st.integers(0, 9),
     accuracies=st.lists(st.sampled_from((0.1, 0.25, 0.5)), min_size=9, max_size=9),
     torn=st.integers(0, 400),
     done=st.booleans(),
 )
 def test_it_says_what_the_record_says(
     tmp_path_factory: pytest.TempPathFactory,
-    layers: list[int],
+    count: int,
     accuracies: list[float],
     torn: int,
     done: bool,
 ) -> None:
-    """Lines of any length, longer and shorter than what is read at once; a torn last one; ties."""
+    """A torn last line; ties."""
     study = tmp_path_factory.mktemp("study")
-    epochs = [epoch(i + 1, count, valid_accuracy=accuracies[i]) for i, count in enumerate(layers)]
+    epochs = [epoch(i + 1, valid_accuracy=accuracies[i]) for i in range(count)]
     config = tiny(epochs=len(epochs) if done and epochs else 9)
     folder = put(study, config, "pending", epochs)
     if done and epochs:
@@ -66,31 +66,10 @@ def test_it_says_what_the_record_says(
     assert not found.reason
 
 
-def test_long_lines_are_hopped_over(tmp_path: Path) -> None:
-    """Of a deep net's run a small part is read."""
-    epochs = [epoch(n, layers=150, flow=flow(1e-4 / n, 150)) for n in range(1, 21)]
-    folder = put(tmp_path, tiny(epochs=20), "running", epochs)
-    size = folder.metrics.stat().st_size
-    with open(folder.metrics, "rb", buffering=0) as file:
-        heads = open_heads(folder.metrics, folder.identity(), file)
-        count = 0
-
-        class Counted:
-            """The file, counting what is read of it."""
-
-            def seek(self, place: int) -> None:
-                file.seek(place)
-
-            def read(self, most: int) -> bytes:
-                nonlocal count
-                data = file.read(most)
-                count += len(data)
-                return data
-
-        object.__setattr__(heads, "file", Counted())
-        assert [numbers["epoch"] for numbers in heads.all()] == list(range(1, 21))
-    assert size > 500_000
-    assert count < 20 * (2 * NEAR + 1_024)
+def test_gradients_are_not_read(tmp_path: Path) -> None:
+    folder = put(tmp_path, tiny(epochs=4), "pending", [epoch(n) for n in (1, 2, 3, 4)])
+    (folder.path / "gradients.jsonl").unlink()
+    assert seen(folder).epoch == 4
 
 
 def test_a_run_in_each_state(tmp_path: Path) -> None:
@@ -134,7 +113,7 @@ def test_only_what_has_changed_is_read_again(tmp_path: Path, monkeypatch: pytest
     assert glances.look()[:6] == before[:6]
     assert read == [runs["absent"].identity]
     read.clear()
-    StudyFolder(tmp_path).run(runs["killed"].identity).append(epoch(3))
+    StudyFolder(tmp_path).run(runs["killed"].identity).append(epoch(3), flow(3))
     glances.look()
     assert read == [runs[word].identity for word in ("killed", "absent")]
 
@@ -145,8 +124,7 @@ def test_only_what_has_changed_is_read_again(tmp_path: Path, monkeypatch: pytest
         (0, 3, "line 1"),
         (1, 4, "line 2"),
         (1, 11, "line 2"),
-        (3, 700, "the last line"),
-        (3, 20, "the last line"),
+        (3, 20, "line 4"),
     ],
 )
 def test_a_damaged_line_is_said(tmp_path: Path, line: int, place: int, which: str) -> None:

@@ -16,15 +16,28 @@ import numpy as np
 import pytest
 
 from cases import TINY, tiny
+from flows import made_flow
 from gradscape.errors import Busy, StoreError
-from gradscape.records.run import UNREAD, EpochRecord, GradientFlow, GradientNoise, StepSmoothness
+from gradscape.records.gradients import FlowHistory
+from gradscape.records.run import EpochRecord, GradientNoise
+from gradscape.storage.files import write_json
+from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.run_summary import Glances
-from gradscape.storage.store import Checkpoint, Flows, RunFolder, StudyFolder, load, write_json
+from gradscape.storage.study_folder import StudyFolder, load
+from gradscape.storage.tensors import Checkpoint
 
 
 def epoch(number: int) -> EpochRecord:
-    columns = [(float(number),)] * 8
-    return EpochRecord(number, 0.1, 2.0, 0.3, 2.1, 0.25, 1.5, 99.0, GradientFlow(("w",), ("conv",), *columns))
+    return EpochRecord(number, 0.1, 2.0, 0.3, 2.1, 0.25, 1.5, 99.0)
+
+
+def flow(*numbers: int) -> FlowHistory:
+    return made_flow([[float(number)] for number in numbers], ("w",), ("conv",), numbers[0])
+
+
+def add(folder: RunFolder, *numbers: int) -> None:
+    for number in numbers:
+        folder.append(epoch(number), flow(number))
 
 
 def checkpoint(number: int) -> Checkpoint:
@@ -44,19 +57,18 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def test_a_run_reads_back_as_written(folder: RunFolder) -> None:
-    for number in (1, 2, 3):
-        folder.append(epoch(number))
+    add(folder, 1, 2, 3)
     folder.set_status("done", attempts=2, test={"last": {"loss": 1.0, "accuracy": 0.5}})
     record = folder.record()
     assert record.epochs == (epoch(1), epoch(2), epoch(3))
+    assert record.flow.to_dict() == flow(1, 2, 3).to_dict()
     assert (record.state, record.status, record.seed) == ("done", {"attempts": 2}, TINY.seed)
     assert record.test["last"]["accuracy"] == 0.5
     assert folder.config() == TINY
 
 
 def test_a_finished_run_that_was_cut_between_two_lines_is_damaged(folder: RunFolder) -> None:
-    for number in (1, 2):
-        folder.append(epoch(number))
+    add(folder, 1, 2)
     folder.set_status("done")
     with pytest.raises(StoreError, match="it holds 2 of 3 epochs; delete the folder"):
         folder.record()
@@ -100,21 +112,19 @@ def test_any_damage_to_a_checkpoint_is_noticed_and_the_previous_one_used(folder:
         assert found.epoch == 1
 
 
-def test_flows_are_read_of_the_last_epoch_alone_where_that_is_enough(folder: RunFolder) -> None:
-    names = ('a, "flow": {', '}, "smoothness": [')  # what a line is cut at, as names of tensors
-    measure = StepSmoothness(3, "step", 0.1, 2.0, (1.0, 3.0), (0.1, 0.2), (0.5, 4.0), 1.0, 2.0)
-    flow = GradientFlow(names, ("conv", "norm"), *[(0.5, 0.25)] * 8)
-    written = [replace(epoch(n), flow=flow, smoothness=(measure,)) for n in (1, 2, 3)]
-    for each in written:
-        folder.append(each)
-    kept = replace(UNREAD, layers=names, kinds=flow.kinds, mean_abs=flow.mean_abs)
-    expected = [replace(each, flow=kept if each.epoch == 3 else UNREAD) for each in written]
-    assert folder.epochs("last") == expected
-    assert folder.record("last").epochs == tuple(expected)
-    assert [str(each.flow) for each in expected[1:]] == [
-        "gradient flow: not read",
-        "gradient flow over 1 weight layers: 5.0e-01 … 5.0e-01",
-    ]
+def test_gradients_are_read_of_the_last_epoch_alone_where_that_is_enough(folder: RunFolder) -> None:
+    assert folder.flow() is None
+    add(folder, 1, 2, 3)
+    record = folder.record("last")
+    assert record.epochs == (epoch(1), epoch(2), epoch(3))
+    assert record.flow.to_dict() == flow(3).to_dict() == folder.flow(2).to_dict()
+    assert folder.flow(3) is None
+
+
+def test_any_number_of_a_gradient_reads_back_bit_for_bit(folder: RunFolder) -> None:
+    odd = [[5e-324, math.inf, -math.inf, math.nan, 0.1 + 0.2, -0.0]]
+    folder.append(epoch(1), made_flow(odd))
+    assert folder.record().flow.mean_abs.tobytes() == np.array(odd).tobytes()
 
 
 @pytest.mark.parametrize(
@@ -131,56 +141,92 @@ def test_noise_reads_back_as_written(folder: RunFolder, low: float, high: float,
     assert replace(noise, gradient_square=-0.1).scale == math.inf
 
 
-@pytest.mark.parametrize("flows", ["all", "last"])
-def test_any_damage_to_a_metrics_line_is_noticed(folder: RunFolder, flows: Flows) -> None:
-    for number in (1, 2, 3):
-        folder.append(epoch(number))
-    whole, generator = folder.metrics.read_bytes(), random.Random(0)
+@pytest.mark.parametrize("name", ["metrics.jsonl", "gradients.jsonl"])
+def test_any_damage_to_an_epochs_line_is_noticed(folder: RunFolder, name: str) -> None:
+    add(folder, 1, 2, 3)
+    path = folder.path / name
+    whole, generator = path.read_bytes(), random.Random(0)
     for _ in range(300):
         damaged = bytearray(whole)
         damaged[generator.randrange(len(whole))] ^= 1 << generator.randrange(8)
-        folder.metrics.write_bytes(damaged)
-        try:
-            records = folder.epochs(flows)
-        except StoreError as error:
-            said = str(error)
-        else:  # the flip hit the last newline: the line is torn and does not count
-            flowless = [replace(each, flow=UNREAD) for each in (epoch(1), epoch(2))]
-            found = records if flows == "all" else [replace(each, flow=UNREAD) for each in records]
-            said = "" if found == ([epoch(1), epoch(2)] if flows == "all" else flowless) else "not noticed"
-        assert said == "" or "is damaged; delete the folder" in said
+        path.write_bytes(damaged)
+        intact = folder.intact()
+        assert intact == [epoch(n) for n in (1, 2, 3)][: len(intact)]
+        assert len(intact) < 3
+        if name == "metrics.jsonl" and damaged[-1:] != b"\n":  # the line is torn and does not count
+            record = folder.record()
+            assert record.epochs == (epoch(1), epoch(2))
+            assert record.flow.to_dict() == flow(1, 2).to_dict()
+        else:
+            with pytest.raises(StoreError, match="is damaged; delete the folder"):
+                folder.record()
+
+
+def test_an_epoch_counts_once_both_its_lines_are_there(folder: RunFolder) -> None:
+    """Gradients come first: what a kill leaves behind them is no epoch, and is cut off."""
+    add(folder, 1)
+    before = (folder.path / "gradients.jsonl").read_bytes()
+    numbers = folder.metrics.read_bytes()
+    add(folder, 2)
+    whole = (folder.path / "gradients.jsonl").read_bytes()
+    folder.metrics.write_bytes(numbers)
+    assert folder.record().flow.to_dict() == flow(1).to_dict()
+    folder.keep(len(folder.intact()))
+    assert (folder.path / "gradients.jsonl").read_bytes() == before
+    add(folder, 2)
+    assert (folder.path / "gradients.jsonl").read_bytes() == whole
+    (folder.path / "gradients.jsonl").write_bytes(before)
+    assert folder.intact() == [epoch(1)]
+    with pytest.raises(
+        StoreError, match=r"gradients\.jsonl: the line of epoch 2 is damaged; delete the folder"
+    ):
+        folder.record()
+    folder.keep(0)
+    add(folder, 1)
+    assert folder.record().flow.to_dict() == flow(1).to_dict()
+
+
+def test_gradients_that_cannot_be_followed_by_numbers_are_taken_back(folder: RunFolder) -> None:
+    add(folder, 1)
+    before = (folder.path / "gradients.jsonl").read_bytes()
+    folder.metrics.rename(folder.path / "aside")
+    folder.metrics.mkdir()
+    with pytest.raises(StoreError, match=r"cannot write .*metrics\.jsonl: Is a directory"):
+        add(folder, 2)
+    assert (folder.path / "gradients.jsonl").read_bytes() == before
 
 
 def test_a_torn_last_line_does_not_count_and_is_cut_off(folder: RunFolder) -> None:
-    for number in (1, 2):
-        folder.append(epoch(number))
+    add(folder, 1, 2)
     whole = folder.metrics.read_bytes()
     folder.metrics.write_bytes(whole[:-20])
     assert folder.epochs() == [epoch(1)]
     folder.keep(1)
-    folder.append(epoch(2))
+    add(folder, 2)
     assert folder.metrics.read_bytes() == whole
 
 
 def test_a_full_disk_leaves_what_was_there(folder: RunFolder, tmp_path: Path) -> None:
     """A limit on file size, set in a process of its own, makes write() itself fail part-way."""
-    folder.append(epoch(1))
+    add(folder, 1)
     folder.save(checkpoint(1))
     before = {p: p.read_bytes() for p in folder.path.rglob("*") if p.is_file()}
     program = """
         import resource, signal, sys
         from pathlib import Path
         import numpy as np
-        from storage.test_store import checkpoint, epoch
+        from storage.test_store import add, checkpoint
         from gradscape.errors import Busy, StoreError
-        from gradscape.storage.store import Checkpoint, RunFolder, StudyFolder
+        from gradscape.storage.run_folder import RunFolder
+        from gradscape.storage.study_folder import StudyFolder
+        from gradscape.storage.tensors import Checkpoint
         folder = RunFolder(Path(sys.argv[1]))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         limit = folder.metrics.stat().st_size + 100
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         big = Checkpoint(2, {"w": np.zeros(10_000)}, {})
         study = StudyFolder(folder.path)
-        for act in (lambda: folder.append(epoch(2)), lambda: folder.save(big), study.check_space):
+        for act in (lambda: add(folder, 2), lambda: folder.save(big), study.check_space):
             try:
                 act()
             except StoreError as error:
@@ -200,7 +246,7 @@ def test_killed_while_saving_nothing_is_half_written(folder: RunFolder) -> None:
         import itertools, sys
         from pathlib import Path
         from storage.test_store import checkpoint
-        from gradscape.storage.store import RunFolder
+        from gradscape.storage.run_folder import RunFolder
         folder = RunFolder(Path(sys.argv[1]))
         print("ready", flush=True)
         for number in itertools.count(1):
@@ -231,10 +277,10 @@ def test_a_newer_format_is_refused_and_nothing_touched(folder: RunFolder, tmp_pa
     for path in (folder.path / "config.json", folder.path / "status.json"):
         values = json.loads(path.read_bytes())
         path.write_text(json.dumps(values | {"format": 99}))
-        with pytest.raises(StoreError, match=r"written by a newer gradscape \(format 99, this one reads 3\)"):
+        with pytest.raises(StoreError, match=r"written by a newer gradscape \(format 99, this one reads 4\)"):
             folder.record()
         path.write_text(json.dumps(values))
-    (tmp_path / "study.json").write_text('{"format": 4, "study": "x"}')
+    (tmp_path / "study.json").write_text('{"format": 5, "study": "x"}')
     with pytest.raises(StoreError, match="newer gradscape"):
         load(tmp_path)
 

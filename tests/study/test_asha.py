@@ -8,19 +8,20 @@ from pathlib import Path
 import pytest
 
 from cases import TINY
+from flows import ONE
 from gradscape.config.network import NetConfig
 from gradscape.config.run import DataConfig, OptimConfig, RunConfig
 from gradscape.executors.base import Executor, Tell
 from gradscape.executors.processes import Processes
-from gradscape.records.run import EpochRecord, GradientFlow, Progress
-from gradscape.storage.store import ENDED, StudyFolder
+from gradscape.records.run import EpochRecord, Progress
+from gradscape.storage.run_folder import ENDED
+from gradscape.storage.study_folder import StudyFolder
 from gradscape.study.asha import Halving
 from gradscape.study.drive import drive, missing
 from gradscape.study.progress import ProgressView
 from gradscape.study.train_job import PRELOAD, TrainJob, train_job
 
 pytest.importorskip("optuna")
-NONE = GradientFlow((), (), (), (), (), (), (), (), (), ())
 RUNS = [replace(TINY, epochs=18, seed=seed) for seed in range(9)]
 
 
@@ -32,7 +33,7 @@ def train(folder: StudyFolder, config: RunConfig, halving: Halving, accuracy: fl
         halving.heard(config.identity, Progress(epoch, config.epochs, 0.5, 1.0, 0.5, 1.0))
         if why := run.stop_asked():
             return why
-        run.append(EpochRecord(epoch, 0.1, 1.0, 0.5, 1.0, accuracy, 1.0, 1.0, NONE))
+        run.append(EpochRecord(epoch, 0.1, 1.0, 0.5, 1.0, accuracy, 1.0, 1.0), ONE)
     return ""
 
 

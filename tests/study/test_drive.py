@@ -17,7 +17,7 @@ from gradscape.executors import base as face
 from gradscape.executors.base import Executor, Tell
 from gradscape.executors.inline import Inline
 from gradscape.executors.processes import Processes
-from gradscape.storage.store import StudyFolder
+from gradscape.storage.study_folder import StudyFolder
 from gradscape.study import drive as driving
 from gradscape.study.drive import drive, missing
 from gradscape.study.progress import ProgressView

@@ -12,7 +12,9 @@ import pytest
 from cases import TINY
 from clusters import ray_cluster
 from gradscape.executors.base import Event
-from gradscape.storage.store import Checkpoint, RunFolder, StudyFolder
+from gradscape.storage.run_folder import RunFolder
+from gradscape.storage.study_folder import StudyFolder
+from gradscape.storage.tensors import Checkpoint
 from gradscape.study.execute import Execution, execute
 from gradscape.study.remote import Home, Parcel, pack, remote_job, stamps, unpack
 from gradscape.study.sweep.report import PARTS

@@ -17,7 +17,8 @@ import pytest
 from gradscape import load
 from gradscape.config.run import to_dict
 from gradscape.errors import ConfigError, StoreError
-from gradscape.storage.store import RunFolder, StudyFolder
+from gradscape.storage.run_folder import RunFolder
+from gradscape.storage.study_folder import StudyFolder
 from gradscape.studies.batchnorm.study import BATCHNORM, PRESETS
 from gradscape.study.network_cost import duration, macs_per_image, run_macs
 from gradscape.study.plan import ask

@@ -13,7 +13,7 @@ from cases import digits, tiny
 from gradscape.config.run import OptimConfig
 from gradscape.executors.threads import Threads
 from gradscape.records.run import RunRecord
-from gradscape.storage.store import RunFolder
+from gradscape.storage.run_folder import RunFolder
 from gradscape.study.network_cost import dummy_step
 from gradscape.study.train_job import TrainJob, train_job
 from gradscape.train import cuda_graph as graph
@@ -51,8 +51,7 @@ def test_steps_elsewhere_are_taken_as_they_are() -> None:
 def same(one: RunRecord, other: RunRecord, rel: float) -> None:
     for name in ("train_loss", "valid_loss"):
         assert one.curve(name) == pytest.approx(other.curve(name), rel=rel)
-    for left, right in zip(one.epochs, other.epochs, strict=True):
-        assert left.flow.mean_abs == pytest.approx(right.flow.mean_abs, rel=10 * rel, abs=1e-9)
+    assert one.flow.mean_abs == pytest.approx(other.flow.mean_abs, rel=10 * rel, abs=1e-9)
 
 
 @pytest.mark.gpu

@@ -20,7 +20,7 @@ from gradscape.measure.check.reinitialize import unit_variance
 from gradscape.measure.core.batch import Batch
 from gradscape.nets.initialization import initialise
 from gradscape.records.run import Progress
-from gradscape.storage.store import RunFolder
+from gradscape.storage.run_folder import RunFolder
 from gradscape.train.loop import train_run
 from gradscape.train.model import scale_lsuv
 from gradscape.train.state import TrainState

@@ -17,7 +17,7 @@ from gradscape.config.network import NetConfig
 from gradscape.config.run import RunConfig
 from gradscape.measure.core.objective import Objective
 from gradscape.nets.residual import StochasticDepth
-from gradscape.storage.store import RunFolder
+from gradscape.storage.run_folder import RunFolder
 from gradscape.study import concurrency as packing
 from gradscape.study.network_cost import dummy_step
 from gradscape.train.arithmetic import Arithmetic

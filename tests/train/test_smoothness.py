@@ -16,7 +16,7 @@ from cases import TINY
 from gradscape.errors import ConfigError
 from gradscape.measure.smoothness.within_training import step_smoothness
 from gradscape.records.run import RunRecord, StepSmoothness
-from gradscape.storage.store import RunFolder
+from gradscape.storage.run_folder import RunFolder
 
 SMALL = gs.RunConfig(
     net=TINY.net,

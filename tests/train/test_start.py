@@ -19,7 +19,7 @@ from gradscape.data import STATISTICS, split
 from gradscape.data.device_batches import eval_batches
 from gradscape.measure.signal.signal import signal
 from gradscape.records.run import RunRecord, Start
-from gradscape.storage.store import RunFolder
+from gradscape.storage.run_folder import RunFolder
 from gradscape.train import loop
 from gradscape.train.measurements import measure_start
 from gradscape.train.state import TrainState, build_model

@@ -18,7 +18,7 @@ from gradscape.data import STATISTICS, split
 from gradscape.data.device_batches import DeviceImages, TrainBatches, epoch_draw, eval_batches
 from gradscape.errors import ConfigError, StoreError
 from gradscape.records.run import Progress, RunRecord
-from gradscape.storage.store import RunFolder
+from gradscape.storage.run_folder import RunFolder
 from gradscape.train import loop
 from gradscape.train.loop import train_run
 from gradscape.train.state import TrainState
@@ -315,7 +315,8 @@ def test_vgg38_vanishes_and_batchnorm_rescues(tmp_path: Path) -> None:
     flows = {}
     for norm in ("none", "batch"):
         config = tiny(net=NetConfig(depth=38, norm=norm), epochs=1, batch_size=60)
-        flows[norm] = train_run(config, RunFolder(tmp_path / norm), digits()).epochs[0].flow.weights()
+        flow = train_run(config, RunFolder(tmp_path / norm), digits()).flow
+        flows[norm] = flow.mean_abs[0, flow.weights]
     assert len(flows["none"]) == 38
     assert flows["none"][0] < 1e-17
     assert 1e-4 < flows["batch"][0] < 1
@@ -327,7 +328,7 @@ def test_cuda_agrees_with_the_cpu(tmp_path: Path) -> None:
     cpu = train_run(tiny(epochs=1), RunFolder(tmp_path / "cpu"), digits(), device="cpu")
     gpu = train_run(tiny(epochs=1), RunFolder(tmp_path / "gpu"), digits(), device="cuda")
     assert gpu.epochs[0].train_loss == pytest.approx(cpu.epochs[0].train_loss, rel=1e-3)
-    assert gpu.epochs[0].flow.mean_abs == pytest.approx(cpu.epochs[0].flow.mean_abs, rel=1e-2, abs=1e-9)
+    assert gpu.flow.mean_abs[0] == pytest.approx(cpu.flow.mean_abs[0], rel=1e-2, abs=1e-9)
 
 
 # No random draws, beside the paper's VGG. Where norms follow every convolution, tanh: a sign that rounding
@@ -368,7 +369,7 @@ def test_every_network_trains_on_cuda_as_on_the_cpu(tmp_path: Path, net: NetConf
     cpu = train_run(config, RunFolder(tmp_path / "cpu"), digits(), device="cpu")
     gpu = train_run(config, RunFolder(tmp_path / "gpu"), digits(), device="cuda")
     assert gpu.curve("train_loss") == pytest.approx(cpu.curve("train_loss"), rel=1e-3)
-    assert gpu.epochs[3].flow.mean_abs == pytest.approx(cpu.epochs[3].flow.mean_abs, rel=1e-2, abs=1e-9)
+    assert gpu.flow.mean_abs[3] == pytest.approx(cpu.flow.mean_abs[3], rel=1e-2, abs=1e-9)
 
 
 @pytest.mark.gpu

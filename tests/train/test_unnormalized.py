@@ -10,7 +10,7 @@ import pytest
 from cases import TINY, digits
 from gradscape.cli.main import main
 from gradscape.config.network import NetConfig
-from gradscape.storage.store import RunFolder
+from gradscape.storage.run_folder import RunFolder
 from gradscape.train.loop import train_run
 
 FLAGS = ["--net.depth=8", "--net.filters=4", "--data.train=60", "--data.valid=20", "--batch-size=30"]

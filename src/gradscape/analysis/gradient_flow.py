@@ -13,7 +13,7 @@ from gradscape.analysis.run_status import (
     together,
     unfinished,
 )
-from gradscape.records.run import WEIGHT_KINDS, RunRecord, StudyRecord
+from gradscape.records.run import RunRecord, StudyRecord
 
 Flows = NDArray[np.float64]  # epochs × weight layers, input to output: mean |∂L/∂W|
 
@@ -23,7 +23,9 @@ TINY = 2.0**-149  # smallest positive float32: what a gradient of exactly 0 coun
 
 def flows(run: RunRecord) -> Flows:
     """Mean |∂L/∂W| [epochs, weight layers], input to output."""
-    return np.array([epoch.flow.weights() for epoch in run.epochs], dtype=np.float64)
+    if run.flow is None:
+        return np.array([])
+    return np.ascontiguousarray(run.flow.mean_abs[:, run.flow.weights])
 
 
 def ended_flows(study: StudyRecord, role: str) -> dict[int, tuple[Flows, list[bool]]]:
@@ -31,9 +33,8 @@ def ended_flows(study: StudyRecord, role: str) -> dict[int, tuple[Flows, list[bo
     found = {}
     for seed, run in ended(study, role).items():
         flow = flows(run)
-        if flow.size and np.isfinite(flow).all():
-            kinds = run.epochs[0].flow.kinds
-            found[seed] = flow, [kind == "conv" for kind in kinds if kind in WEIGHT_KINDS]
+        if run.flow is not None and np.isfinite(flow).all():
+            found[seed] = flow, [run.flow.kinds[column] == "conv" for column in run.flow.weights]
     return found
 
 

@@ -18,7 +18,7 @@ from gradscape.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from gradscape.report.build import Report
-    from gradscape.storage.store import StudyFolder
+    from gradscape.storage.study_folder import StudyFolder
     from gradscape.study.execute import Execution
     from gradscape.study.plan import Plan
 
@@ -71,7 +71,7 @@ def run_study(
 ) -> None:
     """Run what is missing of a study, or list it."""
     from gradscape._machine import cores
-    from gradscape.storage.store import StudyFolder
+    from gradscape.storage.study_folder import StudyFolder
     from gradscape.study.execute import Execution
 
     check_execution(values)

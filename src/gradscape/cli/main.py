@@ -179,7 +179,7 @@ def train(values: argparse.Namespace) -> None:
     """gradscape train: one run, in this process."""
     config = train_config(values)
     from gradscape.data import load_images
-    from gradscape.storage.store import RunFolder
+    from gradscape.storage.run_folder import RunFolder
 
     folder = RunFolder(values.out or Path("runs") / config.identity)
     images = load_images(
@@ -256,7 +256,7 @@ def check(values: argparse.Namespace) -> None:
 
 def report(values: argparse.Namespace) -> None:
     """gradscape report: figures, tables and page from the run folders alone."""
-    from gradscape.storage.store import StudyFolder
+    from gradscape.storage.study_folder import StudyFolder
     from gradscape.studies.catalogue import rebuild
 
     own = own_study(values.study) if values.study else None

@@ -77,7 +77,7 @@ def runs(values: argparse.Namespace) -> None:
 
     from gradscape.cli.run_progress import chosen, read_states
     from gradscape.storage.run_summary import Glances
-    from gradscape.storage.store import StudyFolder
+    from gradscape.storage.study_folder import StudyFolder
 
     states = read_states(values.state) if values.state is not None else ()
     if values.json and values.watch:
@@ -208,7 +208,7 @@ def export(values: argparse.Namespace) -> None:
     """gradscape export: a run of the tracker's for each of the study's, at once or live."""
     from gradscape.integrations.export import Export
     from gradscape.storage.run_summary import Glances
-    from gradscape.storage.store import StudyFolder
+    from gradscape.storage.study_folder import StudyFolder
 
     study = StudyFolder(values.folder)
     exporter = exporter_of(values.to, values.into, Glances(study).asked()["study"])

@@ -21,7 +21,8 @@ from gradscape.errors import ConfigError, StoreError
 from gradscape.measure.core.batch import Loss
 from gradscape.measure.signal.signal import made
 from gradscape.storage.files import there
-from gradscape.storage.store import ENDED, RunFolder, epoch_of
+from gradscape.storage.run_folder import ENDED, RunFolder
+from gradscape.storage.tensors import epoch_of
 from gradscape.train.process import find_device
 from gradscape.train.state import TrainState, section
 

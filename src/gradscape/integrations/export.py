@@ -16,9 +16,11 @@ from typing import Any
 
 from gradscape.errors import GradscapeError, StoreError
 from gradscape.integrations.sink import in_one_line
+from gradscape.records.gradients import FlowHistory
 from gradscape.records.run import EpochRecord
+from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.run_summary import Glance, Glances
-from gradscape.storage.store import RunFolder, StudyFolder
+from gradscape.storage.study_folder import StudyFolder
 
 
 @dataclass(frozen=True)
@@ -139,14 +141,14 @@ class Export:
             raise Unreadable(run.reason)
         opened = self.open.get(run.identity)
         # Read before anything is opened: opening may throw away what is there.
-        epochs, test = read(self.study.run(run.identity), opened.epochs if opened else 0)
+        epochs, flow, test = read(self.study.run(run.identity), opened.epochs if opened else 0)
         with refusals():
             if opened is None:
                 tracked = self.exporter.open(run)
                 opened = Opened(tracked, run, tracked.first)
                 epochs = epochs[tracked.first :]
             heard = run.heard or 0.0
-            opened.tracked.put([*epoch_rows(epochs, heard), *result_rows(test, heard)])
+            opened.tracked.put([*epoch_rows(epochs, flow, heard), *result_rows(test, heard)])
             self.written.add(run.identity)
             self.unreadable.pop(run.identity, None)
             self.open[run.identity] = Opened(opened.tracked, run, opened.epochs + len(epochs))
@@ -173,25 +175,27 @@ def standing(run: Glance) -> str:
     return f"{run.state} {run.epoch}"
 
 
-def read(folder: RunFolder, after: int) -> tuple[list[EpochRecord], Mapping[str, Any]]:
-    """The epochs after so many, and the test results."""
+def read(folder: RunFolder, after: int) -> tuple[list[EpochRecord], FlowHistory | None, Mapping[str, Any]]:
+    """The epochs after so many, their gradients, and the test results."""
     try:
-        return folder.epochs(after=after), folder.status().get("test", {})
+        # In this order: of an epoch that is written meanwhile the gradients come first.
+        epochs, test = folder.epochs(after), folder.status().get("test", {})
+        return epochs, folder.flow(after) if epochs else None, test
     except StoreError as error:
         raise Unreadable(error) from error
 
 
-def epoch_rows(epochs: Sequence[EpochRecord], end: float) -> list[EpochRow]:
+def epoch_rows(epochs: Sequence[EpochRecord], flow: FlowHistory | None, end: float) -> list[EpochRow]:
     """A row for each epoch; the last one ended then, and each before it as much earlier as they took."""
     rows = []
     for epoch in reversed(epochs):
-        rows.append(EpochRow(epoch.epoch, end, epoch_values(epoch)))
+        rows.append(EpochRow(epoch.epoch, end, epoch_values(epoch) | gradient_values(flow, epoch.epoch)))
         end -= epoch.seconds
     return rows[::-1]
 
 
 def epoch_values(epoch: EpochRecord) -> dict[str, float]:
-    """An epoch's numbers by name; of the layers' gradients the first, the last and the smallest."""
+    """An epoch's numbers by name."""
     values = {
         "train/loss": epoch.train_loss,
         "train/accuracy": epoch.train_accuracy,
@@ -201,18 +205,24 @@ def epoch_values(epoch: EpochRecord) -> dict[str, float]:
         "seconds": epoch.seconds,
         "images_per_second": epoch.images_per_second,
     }
-    if flow := epoch.flow.weights():
-        values |= {
-            "gradient/first_layer": flow[0],
-            "gradient/last_layer": flow[-1],
-            "gradient/smallest": min(flow),
-        }
     for along in dict.fromkeys(measure.along for measure in epoch.smoothness):
         for name in ("beta", "lipschitz"):
             found = [getattr(measure, name) for measure in epoch.smoothness if measure.along == along]
             if finite := [value for value in found if math.isfinite(value)]:
                 values[f"smoothness/{along}/{name}"] = fmean(finite)
     return values
+
+
+def gradient_values(flow: FlowHistory | None, epoch: int) -> dict[str, float]:
+    """Of the layers' mean gradients in an epoch the first, the last and the smallest, by name."""
+    if flow is None:
+        return {}
+    sizes = flow.mean_abs[epoch - flow.steps[0], flow.weights].tolist()
+    return {
+        "gradient/first_layer": sizes[0],
+        "gradient/last_layer": sizes[-1],
+        "gradient/smallest": min(sizes),
+    }
 
 
 def result_rows(test: Mapping[str, Mapping[str, float]], end: float) -> list[EpochRow]:

@@ -19,7 +19,7 @@ from gradscape.measure.watch.watch import COLUMNS, Watch
 from gradscape.records.activations import ActivationHistory
 from gradscape.records.gradients import FlowHistory
 
-ALL = (*COLUMNS, "relative_update")
+ALL = (*COLUMNS, "relative", "relative_update")
 CHARTS = ("mean_abs", "rms", "relative_update")  # of every statistic a dashboard would draw hundreds
 Row = tuple[int, dict[str, float]]
 

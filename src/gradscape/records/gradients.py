@@ -1,27 +1,32 @@
-"""What a watch has seen: gradients and updates of every layer over steps, as plain arrays; no torch."""
+"""Gradients and updates of every layer over the steps or epochs of a training, as plain arrays; no torch."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gradscape._text import counted
 from gradscape.records.activations import ActivationHistory
 from gradscape.records.encoding import Values, plain_values
 from gradscape.records.heatmap import Scale, draw_map
-from gradscape.records.run import WEIGHT_KINDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+WEIGHT_KINDS = ("conv", "linear")
+# What is kept of an epoch for each tensor: `update` and `agreement` are not.
+EPOCH_TABLES = ("mean_abs", "max_abs", "rms", "zeros", "nonfinite", "weight", "relative", "relative_update")
 SCALES = {
     "mean_abs": Scale("mean |∂L/∂W|"),
     "max_abs": Scale("largest |∂L/∂W|"),
     "rms": Scale("RMS of ∂L/∂W"),
     "update": Scale("‖ΔW‖"),
     "weight": Scale("‖W‖"),
+    "relative": Scale("‖∂L/∂W‖ / ‖W‖"),
     "relative_update": Scale("‖ΔW‖ / ‖W‖"),
     "agreement": Scale("cosine to the step before", (-1.0, 1.0), "RdBu"),
     "zeros": Scale("share of exact zeros", (0.0, 1.0)),
@@ -54,28 +59,32 @@ class OptimizerFacts:
 
 @dataclass(frozen=True)
 class FlowHistory:
-    """Gradients and updates of every watched parameter tensor, step by step.
+    """Gradients and updates of every parameter tensor, step by step, or in a run epoch by epoch.
 
     Arrays have one row for each step that was read, oldest first, and one column for each parameter tensor,
-    in the order of registration; NaN where a parameter had no gradient or was another optimiser's.
+    in the order of registration; NaN where a parameter had no gradient or was another optimiser's. A row of
+    an epoch has the means over its mini-batches, of `rms` the root of the mean square and of `max_abs` the
+    largest.
 
     Attributes:
         layers: parameter names, such as `stage1.0.conv1.weight`.
         kinds: `conv`, `linear`, `embedding`, `norm`, `bias` or `scale` (a layer scale's γ, a class token, a
             PReLU's slope).
         sizes: elements of each tensor.
-        steps: (T,) the optimiser's step of each row, from 0.
+        steps: (T,) the optimiser's step of each row, from 0; of epochs their numbers, from 1.
         skipped: (T,) whether the step was not made, as by a GradScaler, or the gradients thrown away.
         mean_abs: (T, P) mean |∂L/∂W| over the tensor's elements, the paper's gradient flow.
         max_abs: (T, P) largest |∂L/∂W|.
         rms: (T, P) root of the mean square of ∂L/∂W.
         zeros: (T, P) share of elements that are exactly zero, 0 to 1.
-        nonfinite: (T, P) 1 where an element is infinite or NaN, else 0.
+        nonfinite: (T, P) 1 where an element is infinite or NaN, else 0; of epochs the share of them.
         agreement: (T, P) cosine of the angle to the row before's gradient, −1 to 1. Of gradients that are
             noise it is about 0, of full batches near 1: over many rows its mean is |G|² / (|G|² + tr Σ), of
             which McCandlish et al. (2018), §2.2, make the gradient noise scale.
         weight: (T, P) ‖W‖₂ before the step.
         update: (T, P) ‖ΔW‖₂ of the real step.
+        relative: (T, P) ‖∂L/∂W‖₂ / ‖W‖₂; 0 where W is 0.
+        relative_update: (T, P) ‖ΔW‖₂ / ‖W‖₂; 0 where W is 0.
         optimizers: those watched.
         seen: at which moment gradients were read.
         notes: what was found odd, in words.
@@ -98,6 +107,8 @@ class FlowHistory:
     agreement: Values
     weight: Values
     update: Values
+    relative: Values
+    relative_update: Values
     optimizers: tuple[OptimizerFacts, ...]
     seen: str
     notes: tuple[str, ...]
@@ -125,12 +136,6 @@ class FlowHistory:
         return len(made) > 0 and bool(np.isnan(made).all())
 
     @property
-    def relative_update(self) -> Values:
-        """(T, P) ‖ΔW‖₂ / ‖W‖₂; 0 where W is 0."""
-        with np.errstate(invalid="ignore"):  # of weights that are infinite
-            return np.divide(self.update, self.weight, out=np.zeros_like(self.update), where=self.weight != 0)
-
-    @property
     def weights(self) -> NDArray[np.intp]:
         """Columns of the conv and linear weights, input to output; all columns where there is none."""
         places = [place for place, kind in enumerate(self.kinds) if kind in WEIGHT_KINDS]
@@ -145,19 +150,55 @@ class FlowHistory:
 
         Args:
             ax: to draw on; by default a new figure's.
-            statistic: `mean_abs`, `max_abs`, `rms`, `zeros`, `nonfinite`, `agreement`, `weight`, `update` or
-                `relative_update`.
+            statistic: `mean_abs`, `max_abs`, `rms`, `zeros`, `nonfinite`, `agreement`, `weight`, `update`,
+                `relative` or `relative_update`.
         """
         names = [self.layers[column] for column in self.weights]
         values = getattr(self, statistic)[:, self.weights]
         return draw_map(ax, self.steps, names, values, SCALES[statistic])
 
     def __str__(self) -> str:
-        if not len(self.steps):
-            return f"watched {len(self.layers)} parameter tensors; no step has been read yet"
+        tensors, rows = f"{len(self.layers)} parameter tensors", len(self.steps)
+        if not rows:
+            return f"watched {tensors}; no {self.row} has been read yet"
         last = self.mean_abs[-1, self.weights]
         return (
-            f"watched {len(self.layers)} parameter tensors over {len(self.steps)} rows, "
-            f"steps {self.steps[0]} to {self.steps[-1]}; "
+            f"watched {tensors} over {counted(rows, 'row')}, "
+            f"{self.row}s {self.steps[0]} to {self.steps[-1]}; "
             f"mean |∂L/∂W| of the last: {last[0]:.1e} … {last[-1]:.1e}"
         )
+
+
+def over(above: Values, below: Values) -> Values:
+    """above / below; 0 where below is 0."""
+    with np.errstate(invalid="ignore"):  # of weights that are infinite
+        return np.divide(above, below, out=np.zeros_like(above), where=below != 0)
+
+
+def flow_of_epochs(
+    layers: Sequence[str], kinds: Sequence[str], sizes: Sequence[int], epochs: Sequence[int], tables: Values
+) -> FlowHistory:
+    """The gradient flow of a run.
+
+    Args:
+        layers, kinds, sizes: of the parameter tensors.
+        epochs: (T) from 1.
+        tables: (T, 8, P) `EPOCH_TABLES` of each.
+    """
+    named: dict[str, Any] = {
+        name: np.ascontiguousarray(tables[:, place]) for place, name in enumerate(EPOCH_TABLES)
+    }
+    return FlowHistory(
+        layers=tuple(layers),
+        kinds=tuple(kinds),
+        sizes=tuple(sizes),
+        steps=np.array(epochs, dtype=np.int64),
+        skipped=np.zeros(len(epochs), dtype=np.bool_),
+        **named,
+        agreement=np.full_like(named["weight"], np.nan),
+        update=named["relative_update"] * named["weight"],
+        optimizers=(),
+        seen="after backward and before the step; each row is the mean over an epoch's mini-batches",
+        notes=(),
+        row="epoch",
+    )

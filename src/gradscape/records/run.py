@@ -1,94 +1,24 @@
 """What is measured, as plain frozen values: no torch, no files, units in the docstrings.
 
-A `StudyRecord` holds `RunRecord`s, a run holds one `EpochRecord` per epoch, an epoch holds the
-`GradientFlow` of its mini-batches. `gradscape.load(DIR)` reads them from a study's folder.
+A `StudyRecord` holds `RunRecord`s, a run holds one `EpochRecord` per epoch and the gradient flow of all.
+`gradscape.load(DIR)` reads them from a study's folder.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gradscape.errors import ConfigError
+from gradscape.records.gradients import WEIGHT_KINDS, FlowHistory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
     from gradscape.records.landscape import LandscapeRecord
-
-WEIGHT_KINDS = ("conv", "linear")
-
-
-@dataclass(frozen=True)
-class GradientFlow:
-    """Gradient statistics of every parameter tensor over one epoch's mini-batches.
-
-    All sequences have one entry per parameter tensor, in the order of the forward pass. Unless said
-    otherwise an entry is the mean over the epoch's mini-batches; gradients are of the mean loss over
-    a mini-batch, read after backward and before the step.
-
-    Attributes:
-        layers: parameter names, such as `stages.0.2.conv1.weight`.
-        kinds: `conv`, `linear`, `norm` or `bias`.
-        mean_abs: mean |∂L/∂W| over the tensor's elements, the paper's gradient flow.
-        last_mean_abs: the same in the epoch's last mini-batch alone.
-        rms: root of the mean square of ∂L/∂W over elements and mini-batches.
-        max_abs: largest |∂L/∂W| of the epoch.
-        zeros: share of elements that are exactly zero, 0 to 1.
-        nonfinite: share of elements that are infinite or NaN, 0 to 1.
-        relative: ‖∂L/∂W‖₂ / ‖W‖₂ (0 where W is 0).
-        update: ‖ΔW‖₂ / ‖W‖₂ of the optimiser's real step (0 where W is 0).
-        weight_norm: ‖W‖₂ before the step.
-
-    What was not read is empty; see `StudyFolder.record`.
-    """
-
-    layers: tuple[str, ...]
-    kinds: tuple[str, ...]
-    mean_abs: tuple[float, ...]
-    last_mean_abs: tuple[float, ...]
-    rms: tuple[float, ...]
-    max_abs: tuple[float, ...]
-    zeros: tuple[float, ...]
-    nonfinite: tuple[float, ...]
-    relative: tuple[float, ...]
-    update: tuple[float, ...]
-    weight_norm: tuple[float, ...] = ()
-
-    def weights(self, statistic: str = "mean_abs") -> tuple[float, ...]:
-        """One statistic of the conv and linear weights alone, input to output: the paper's axis.
-
-        Empty where the statistic was not kept.
-        """
-        values: tuple[float, ...] = getattr(self, statistic)
-        if not values:
-            return ()
-        return tuple(v for v, k in zip(values, self.kinds, strict=True) if k in WEIGHT_KINDS)
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Mean |∂L/∂W| of the weights against depth on a log axis; returns the axes."""
-        import matplotlib.pyplot as plt
-
-        axes = plt.subplots()[1] if ax is None else ax
-        flow = self.weights()
-        axes.semilogy(range(1, len(flow) + 1), flow, marker="o", markersize=3)
-        axes.set(xlabel="layer (input → output)", ylabel="mean |∂L/∂W|")
-        return axes
-
-    def __str__(self) -> str:
-        flow = self.weights()
-        if not flow:
-            return "gradient flow: not read"
-        return f"gradient flow over {len(flow)} weight layers: {flow[0]:.1e} … {flow[-1]:.1e}"
-
-
-UNREAD = GradientFlow(*((),) * len(fields(GradientFlow)))  # of an epoch that was read without its flow
 
 
 def plain_number(value: Any) -> Any:
@@ -163,7 +93,6 @@ class EpochRecord:
         valid_loss, valid_accuracy: after the epoch, eval mode.
         seconds: wall time of training and validation.
         images_per_second: training images per second of training time.
-        flow: gradient statistics of the epoch.
         smoothness: at some of its steps, if asked for.
     """
 
@@ -175,7 +104,6 @@ class EpochRecord:
     valid_accuracy: float
     seconds: float
     images_per_second: float
-    flow: GradientFlow
     smoothness: tuple[StepSmoothness, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -183,10 +111,8 @@ class EpochRecord:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EpochRecord:
-        columns = values.get("flow")
-        flow = GradientFlow(**{name: tuple(c) for name, c in columns.items()}) if columns else UNREAD
         measures = tuple(map(StepSmoothness.from_dict, values["smoothness"]))
-        return cls(**{**values, "flow": flow, "smoothness": measures})
+        return cls(**{**values, "smoothness": measures})
 
 
 @dataclass(frozen=True)
@@ -228,7 +154,7 @@ class Start:
     Attributes:
         images: training images in the batch, the first ones, not augmented.
         loss: in nats, the mean over them.
-        layers, kinds: of the parameter tensors, as in `GradientFlow`.
+        layers, kinds: of the parameter tensors, as in `FlowHistory`.
         sizes: elements of each.
         mean_abs: mean |∂L/∂W| over each one's elements.
         weight_layers: names of the layers that have weights, in the order of the forward pass.
@@ -331,6 +257,7 @@ class RunRecord:
         epochs: the epochs finished so far, in order.
         test: `{"last": {"loss", "accuracy"}, "best": {…, "epoch"}}` once done, else empty; means over
             the test images with the last and with the best-validation weights.
+        flow: gradients and updates of every layer, a row an epoch; None before the first.
         curvature: of the loss at the `start` and at the `end` of training, where it was asked for.
         landscape: the loss over a plane around the trained weights; None where it was not asked for.
         start: gradients and signal before the first step; None for a run that has not been begun.
@@ -343,6 +270,7 @@ class RunRecord:
     status: Mapping[str, Any]
     epochs: tuple[EpochRecord, ...]
     test: Mapping[str, Mapping[str, float]]
+    flow: FlowHistory | None = None
     curvature: Mapping[str, Curvature] = field(default_factory=dict)
     landscape: LandscapeRecord | None = None
     start: Start | None = None
@@ -360,9 +288,14 @@ class RunRecord:
         """Plain values."""
         large = {
             name: None if found is None else found.to_dict()
-            for name, found in (("landscape", self.landscape), ("start", self.start), ("noise", self.noise))
+            for name, found in (
+                ("flow", self.flow),
+                ("landscape", self.landscape),
+                ("start", self.start),
+                ("noise", self.noise),
+            )
         }
-        return {**asdict(replace(self, landscape=None, start=None, noise=None)), **large}
+        return {**asdict(replace(self, flow=None, landscape=None, start=None, noise=None)), **large}
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Train and validation accuracy over the epochs; returns the axes."""
@@ -423,9 +356,7 @@ class StudyRecord:
         rows = []
         for run in self.runs.values():
             for epoch in run.epochs:
-                row = {"run": run.identity, "state": run.state, "seed": run.seed, **vars(epoch)}
-                del row["flow"]
-                rows.append(row)
+                rows.append({"run": run.identity, "state": run.state, "seed": run.seed, **vars(epoch)})
         return pd.DataFrame(rows)
 
     def plot(self, ax: Axes | None = None) -> Axes:

@@ -7,7 +7,6 @@ as a value. Every failure names the file, the reason and a way out.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import math
 import os
@@ -16,17 +15,17 @@ import socket
 import stat
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock, Timeout
 
 from gradscape.errors import Busy, GradscapeError, StoreError, first_line
 
-FORMAT = 3  # of all that is kept; a reader refuses any other
-LONGEST_LINE = 2**26  # bytes; the epoch of a network of a hundred thousand tensors has 2 · 10^7
+FORMAT = 4  # of all that is kept; a reader refuses any other
+LONGEST_LINE = 2**26  # bytes; an epoch's gradient flow of a hundred thousand tensors has 10^7
 LARGEST_JSON = 2**28  # bytes; a landscape of a million points has 10^8
 AGAIN = "delete it and give the same command again"
 # What the writing of an own file leaves aside when its process is killed: name, machine and process.
@@ -217,6 +216,34 @@ def whole_lines(path: Path) -> Iterator[bytes]:
                 yield line.removesuffix(b"\n")
 
 
+def append_bytes(path: Path, data: bytes) -> None:
+    """Add to the end of a file, and to the disk; or leave it as it was.
+
+    Raises:
+        StoreError: it is a link, or cannot be written.
+    """
+    refuse_link(path)
+    # Unbuffered: a buffer would be written once more when the file is closed, after the cut.
+    with explained(path), open(path, "ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            while data:
+                data = data[file.write(data) :]
+            os.fsync(file.fileno())
+        except OSError:
+            os.truncate(path, before)
+            raise
+
+
+def keep_lines(path: Path, count: int) -> None:
+    """Cut a file back to its first so many lines (all of them whole)."""
+    if there(path):
+        refuse_link(path)
+        kept = b"".join(line + b"\n" for line in islice(whole_lines(path), count))
+        if len(kept) != path.stat().st_size:
+            write_bytes(path, kept)
+
+
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write plain values with a format number first and a checksum of all that stands before it last."""
     text = json.dumps({"format": FORMAT, **values}, indent=1, ensure_ascii=False, allow_nan=False)
@@ -283,81 +310,16 @@ def locked(folder: Path, what: str, patience: float) -> Iterator[None]:
         lock.release()
 
 
-def checked_head(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The first entries of a line, with a checksum of their own: they can be read without the rest."""
-    text = json.dumps(values, allow_nan=False)
-    return {**values, "head": f"{zlib.crc32(text[:-1].encode()):08x}"}
-
-
-def head_holds(text: bytes) -> bool:
-    """Whether a line's beginning, up to the checksum of its head, is as it was written."""
-    values, _, check = text.rpartition(b', "head": "')
-    return check == b'%08x"' % zlib.crc32(values)
-
-
 def with_checksum(values: Mapping[str, Any], finite: bool = True) -> bytes:
     """One JSON line ending in the CRC-32 of what stands before it; if `finite`, of no infinite values."""
     text = json.dumps(values, allow_nan=not finite)
     return f'{text[:-1]}, "crc32": "{zlib.crc32(text.encode()):08x}"}}\n'.encode()
 
 
-def without_checksum(line: bytes, cut: tuple[bytes, bytes] | None = None) -> dict[str, Any] | None:
-    """The values of a checksummed line, or None if it is damaged.
-
-    Args:
-        line: as `with_checksum` wrote it.
-        cut: what an entry begins with, from its comma, and what it ends with, from its brace to the next
-            entry's colon: that entry is not parsed, which takes most of a long line's time.
-    """
-    if not checksum_holds(line):
+def without_checksum(line: bytes) -> dict[str, Any] | None:
+    """The values of a line as `with_checksum` wrote it, or None if it is damaged."""
+    text, _, check = line.rpartition(b', "crc32": "')
+    if check != b'%08x"}' % zlib.crc32(text + b"}"):
         return None
-    text = line.rpartition(b', "crc32": "')[0]
-    if cut:
-        before, _, rest = text.partition(cut[0])
-        _, found, after = rest.partition(cut[1])
-        text = before + cut[1][1:] + after if found else text
     values = json.loads(text + b"}")
     return values if isinstance(values, dict) else None
-
-
-def checksum_holds(line: bytes) -> bool:
-    """Whether a line, without its newline, is as it was written."""
-    text, _, check = line.rpartition(b', "crc32": "')
-    return check == b'%08x"}' % zlib.crc32(text + b"}")
-
-
-def save_tensors(
-    folder: Path, name: str, arrays: Mapping[str, np.ndarray], values: Mapping[str, str]
-) -> Path:
-    """Write `NAME.<sha256>.safetensors`, whose name holds the checksum of its bytes."""
-    from safetensors.numpy import save
-
-    make_inner(folder)
-    header = {"format": str(FORMAT), **values}
-    data = save({key: np.asarray(array, order="C") for key, array in arrays.items()}, header)
-    path = folder / f"{name}.{hashlib.sha256(data).hexdigest()}.safetensors"
-    write_bytes(path, data)
-    return path
-
-
-def load_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
-    """Arrays and values of such a file, or None if its bytes do not match its name, or are no such file's.
-
-    Raises:
-        StoreError: it was written by another gradscape, or is no file.
-    """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    require_file(path, math.inf)
-    with reading(path), open(path, "rb") as file:  # in pieces: what is not ours may be of any size
-        if hashlib.file_digest(file, "sha256").hexdigest() != path.name.split(".")[1]:
-            return None
-    data = path.read_bytes()
-    with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError):
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-        written = int(header.pop("format"))
-        refuse_newer(written, path)
-        refuse_older(written, path)
-        return load(data), header
-    return None

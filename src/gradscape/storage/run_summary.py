@@ -1,12 +1,10 @@
 """How a study's runs stand, from a few kilobytes of each: for who looks again and again.
 
-`StudyFolder.record` reads everything; of a thousand runs that is gigabytes.
+`StudyFolder.record` reads the gradients of every layer too; of a thousand runs that is gigabytes.
 """
 
 from __future__ import annotations
 
-import io
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,9 +14,9 @@ from typing import Any
 
 from gradscape._text import plain
 from gradscape.errors import StoreError
-from gradscape.storage.files import reading, require_file, there
-from gradscape.storage.heads import Numbers, open_heads
-from gradscape.storage.store import RunFolder, StudyFolder, identities
+from gradscape.storage.files import there
+from gradscape.storage.run_folder import RunFolder
+from gradscape.storage.study_folder import StudyFolder, identities
 
 STATES = ("pending", "running", "done", "diverged", "failed", "stopped")
 OVER = ("done", "diverged", "failed", "stopped")  # nothing more comes, unless a command is given again
@@ -155,29 +153,22 @@ def why(status: Mapping[str, Any]) -> str:
 
 
 def progress(folder: RunFolder, status: Mapping[str, Any], epochs: int) -> dict[str, Any]:
-    """What `metrics.jsonl` says of a `Glance`; of a done run the last and the best epoch are looked at.
+    """What `metrics.jsonl` says of a `Glance`.
 
     Raises:
-        StoreError: a line that was looked at is damaged, or of another run.
+        StoreError: a line is damaged, or of another run, or one of a done run is missing.
     """
-    metrics = folder.metrics
-    if not there(metrics):
+    records = folder.epochs()
+    if status["state"] == "done" and len(records) != epochs:
+        held = f"{len(records)} of {epochs} epochs"
+        raise StoreError(f"{folder.metrics} is damaged: it holds {held}; {folder.repeat}")
+    if not records:
         return {}
-    require_file(metrics, math.inf)
-    with reading(metrics), io.FileIO(metrics) as file:
-        heads = open_heads(metrics, folder.path.name, file)
-        if status["state"] == "done" and heads.count != epochs:
-            held = f"{heads.count} of {epochs} epochs"
-            raise StoreError(f"{metrics} is damaged: it holds {held}; {folder.repeat}")
-        if not heads.count:
-            return {}
-        tested = status.get("test", {}).get("best", {}).get("epoch")
-        seen: list[Numbers] = [heads.at(int(tested)), heads.last] if tested else list(heads.all())
-    best = max(seen, key=lambda numbers: numbers["valid_accuracy"])  # the first of several
+    best = max(records, key=lambda record: record.valid_accuracy)  # the first of several
     return {
-        "epoch": heads.count,
-        "train_accuracy": heads.last["train_accuracy"],
-        "best_valid_accuracy": best["valid_accuracy"],
-        "best_epoch": best["epoch"],
-        "epoch_seconds": fmean(numbers["seconds"] for numbers in seen),
+        "epoch": len(records),
+        "train_accuracy": records[-1].train_accuracy,
+        "best_valid_accuracy": best.valid_accuracy,
+        "best_epoch": best.epoch,
+        "epoch_seconds": fmean(record.seconds for record in records),
     }

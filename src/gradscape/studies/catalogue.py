@@ -7,7 +7,7 @@ from typing import Any
 
 from gradscape.errors import ConfigError
 from gradscape.report.build import Report
-from gradscape.storage.store import StudyFolder
+from gradscape.storage.study_folder import StudyFolder
 from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.studies.controls.study import CONTROLS_STUDY
 from gradscape.studies.remedies.study import REMEDIES_STUDY

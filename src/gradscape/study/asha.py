@@ -9,7 +9,7 @@ from typing import Any
 from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
 from gradscape.records.run import Progress
-from gradscape.storage.store import StudyFolder
+from gradscape.storage.study_folder import StudyFolder
 
 REDUCTION = 3  # of the runs that reach a rung one in so many goes on to the next, three times as far
 FIRST = 9  # the first rung is after this part of the epochs: the next ones are after a third, and all

@@ -8,7 +8,8 @@ from queue import Empty, SimpleQueue
 from gradscape.config.run import RunConfig
 from gradscape.executors.base import Event, Executor, Tell
 from gradscape.records.run import Progress
-from gradscape.storage.store import ENDED, StudyFolder
+from gradscape.storage.run_folder import ENDED
+from gradscape.storage.study_folder import StudyFolder
 from gradscape.study.progress import ProgressView
 from gradscape.study.train_job import TrainJob
 

@@ -15,7 +15,8 @@ from gradscape.executors.base import Executor, Tell
 from gradscape.records.run import Progress
 from gradscape.report.build import Report, ReportParts, build
 from gradscape.storage.files import refuse_link
-from gradscape.storage.store import ENDED, StudyFolder
+from gradscape.storage.run_folder import ENDED
+from gradscape.storage.study_folder import StudyFolder
 from gradscape.study.asha import Halving
 from gradscape.study.drive import drive, missing
 from gradscape.study.plan import Plan, ask

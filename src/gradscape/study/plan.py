@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gradscape.config.run import RunConfig
-from gradscape.storage.store import StudyFolder
+from gradscape.storage.study_folder import StudyFolder
 
 
 class Plan(Protocol):

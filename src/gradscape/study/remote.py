@@ -17,7 +17,8 @@ from gradscape.errors import Busy, StoreError
 from gradscape.executors.base import Event, Report, Tell
 from gradscape.records.run import RunRecord
 from gradscape.storage.files import make_folder, make_inner, write_bytes
-from gradscape.storage.store import TENSORS, RunFolder
+from gradscape.storage.run_folder import RunFolder
+from gradscape.storage.tensors import TENSORS
 from gradscape.study.train_job import TrainJob, train_job
 
 # What a run consists of, in the order to write it: each file is worth something only with those before it.
@@ -28,6 +29,7 @@ FILES = (
     "curvature.json",
     "landscape.json",
     "noise.json",
+    "gradients.jsonl",
     "metrics.jsonl",
     "checkpoint/*",
     "status.json",

@@ -10,7 +10,7 @@ from gradscape.config.run import RunConfig
 from gradscape.errors import Busy
 from gradscape.executors.base import Report
 from gradscape.records.run import RunRecord
-from gradscape.storage.store import RunFolder
+from gradscape.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from gradscape.train.arithmetic import Arithmetic

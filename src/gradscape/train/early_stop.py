@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from gradscape.config.run import RunConfig
-from gradscape.records.run import WEIGHT_KINDS, EpochRecord
+from gradscape.records.gradients import FlowHistory
+from gradscape.records.run import EpochRecord
 
 PATIENCE = 2  # epochs in a row
 SIGMAS = 3.0  # above guessing, by which an accuracy counts as more than luck
@@ -17,7 +18,7 @@ class Stopped(Exception):
     """The run is to end here, though it could go on; its text says why."""
 
 
-def hopeless(config: RunConfig, epochs: Sequence[EpochRecord]) -> str:
+def hopeless(config: RunConfig, epochs: Sequence[EpochRecord], flow: FlowHistory) -> str:
     """Why the run has no hope, judged by its last two epochs; empty while there is some.
 
     In both its training accuracy is no better than guessing (by three standard deviations of the binomial),
@@ -25,19 +26,27 @@ def hopeless(config: RunConfig, epochs: Sequence[EpochRecord]) -> str:
     half its learning rate and shrinks with the gradient (Kingma & Ba 2015, algorithm 1). With SGD: what its
     gradients move it by in a step, momentum and all, is below float32's resolution of its weights.
 
+    Args:
+        config: the run.
+        epochs: all that it has finished.
+        flow: a row for each of the last ones.
+
     Example:
-        >>> hopeless(config, folder.epochs())
+        >>> hopeless(config, folder.epochs(), folder.flow())
         'guesses (accuracy 0.101), and the gradient of stages.0.0.conv1.weight is 3e-12, below Adam's 1e-08'
     """
-    last = epochs[-PATIENCE:]
-    if len(last) < PATIENCE or not all(guesses(config, epoch) and vanished(config, epoch) for epoch in last):
+    if len(epochs) < PATIENCE or not all(guesses(config, epoch) for epoch in epochs[-PATIENCE:]):
         return ""
-    name, size = faintest(config, last[-1])
+    limit = {"adam": config.optim.eps, "sgd": ROUNDING}[config.optim.name]
+    rows = range(-PATIENCE, 0)
+    if not all(faintest(config, epochs[row].lr, flow, row)[1] < limit for row in rows):
+        return ""
+    name, size = faintest(config, epochs[-1].lr, flow, -1)
     said = {
         "adam": f"the gradient of {name} is {size:.0e}, below Adam's {config.optim.eps:.0e}",
         "sgd": f"SGD's steps for {name} are {size:.0e} of it, below float32's resolution {ROUNDING:.0e}",
     }
-    return f"guesses (accuracy {last[-1].train_accuracy:.3f}), and {said[config.optim.name]}"
+    return f"guesses (accuracy {epochs[-1].train_accuracy:.3f}), and {said[config.optim.name]}"
 
 
 def guesses(config: RunConfig, epoch: EpochRecord) -> bool:
@@ -47,24 +56,13 @@ def guesses(config: RunConfig, epoch: EpochRecord) -> bool:
     return epoch.train_accuracy <= chance + SIGMAS * luck
 
 
-def vanished(config: RunConfig, epoch: EpochRecord) -> bool:
-    limit = {"adam": config.optim.eps, "sgd": ROUNDING}[config.optim.name]
-    return faintest(config, epoch)[1] < limit
-
-
-def faintest(config: RunConfig, epoch: EpochRecord) -> tuple[str, float]:
+def faintest(config: RunConfig, lr: float, flow: FlowHistory, row: int) -> tuple[str, float]:
     """The convolution or linear layer that moves least, and by what: its mean gradient, or SGD's step.
 
     The step is lr ‖∂L/∂W‖ / (1 − momentum), as a share of ‖W‖; weight decay is no part of it.
     """
-    flow, optim = epoch.flow, config.optim
-    scale, sizes = 1.0, flow.mean_abs
-    if optim.name == "sgd":
-        scale, sizes = epoch.lr / (1 - optim.momentum), flow.relative
-    weights = [
-        (scale * size, name)
-        for size, name, kind in zip(sizes, flow.layers, flow.kinds, strict=True)
-        if kind in WEIGHT_KINDS
-    ]
-    size, name = min(weights)
+    scale, sizes = 1.0, flow.mean_abs[row]
+    if config.optim.name == "sgd":
+        scale, sizes = lr / (1 - config.optim.momentum), flow.relative[row]
+    size, name = min((scale * float(sizes[column]), flow.layers[column]) for column in flow.weights)
     return name, size

@@ -21,11 +21,12 @@ from gradscape.data.device_batches import DeviceImages, EpochDraw, epoch_draw, e
 from gradscape.errors import ConfigError, StoreError
 from gradscape.measure.diagnose.diagnose import diagnose
 from gradscape.measure.smoothness.within_training import Direction
+from gradscape.records.gradients import FlowHistory
 from gradscape.records.run import EpochRecord, Progress, RunRecord, StepSmoothness
-from gradscape.storage.store import ENDED, RunFolder
+from gradscape.storage.run_folder import ENDED, RunFolder
 from gradscape.train.arithmetic import Arithmetic, decide
 from gradscape.train.cuda_graph import advance
-from gradscape.train.early_stop import Stopped, hopeless
+from gradscape.train.early_stop import PATIENCE, Stopped, hopeless
 from gradscape.train.measurements import (
     IMAGES,
     keep_weights,
@@ -180,7 +181,7 @@ def run(
     if config.curvature_images:
         with alone(device):
             measure_curvature(config, folder, "start", state, seen(config.curvature_images), report)
-    epochs, _ = folder.intact()  # what stands behind a damaged line is trained again
+    epochs = folder.intact()  # what stands behind a damaged line is trained again
     if (checkpoint := folder.load(len(epochs))) is not None:
         state.restore(checkpoint)
     folder.keep(state.epoch)
@@ -193,7 +194,7 @@ def run(
         start = time.perf_counter()
         draw = epoch_draw(len(pool), config.seed, state.epoch, data.crop_pad, bool(data.flip))
         with own_draws(config, state.epoch):
-            measured = train_epoch(config, step, take, draw, report)
+            measured, flow = train_epoch(config, step, take, draw, report)
         trained = time.perf_counter()
         with alone(device):
             valid_loss, valid_accuracy = evaluate(state.model, valid, device, how.precision)
@@ -210,10 +211,12 @@ def run(
                 **measured,
             )
         )
-        folder.append(epochs[-1])
+        folder.append(epochs[-1], flow)
         keep_weights(config, folder, state)
         folder.save(state.checkpoint())
-        why = folder.stop_asked() or (hopeless(config, epochs) if stop_hopeless else "")
+        why = folder.stop_asked()
+        if stop_hopeless and not why and (history := folder.flow(max(0, len(epochs) - PATIENCE))):
+            why = hopeless(config, epochs, history)
         if why and state.epoch < config.epochs:
             raise Stopped(why)
 
@@ -230,8 +233,8 @@ def run(
 
 def train_epoch(
     config: RunConfig, step: TrainStep, take: Callable[[int], None], draw: EpochDraw, report: Report
-) -> dict[str, Any]:
-    """One pass over the training images; the part of its `EpochRecord` that training knows.
+) -> tuple[dict[str, Any], FlowHistory]:
+    """One pass over the training images: what training knows of its `EpochRecord`, and its gradients.
 
     Raises:
         Diverged: with the first step whose loss is not finite, found when the epoch ends: asking after
@@ -261,7 +264,7 @@ def train_epoch(
     if math.isfinite(bad := step.tally.first_bad.item()):
         raise Diverged(epoch + 1, int(bad))
     means = {"lr": lr, "train_loss": loss, "train_accuracy": accuracy}
-    return {**means, "flow": step.flow.result(), "smoothness": tuple(measures)}
+    return {**means, "smoothness": tuple(measures)}, step.flow.result(epoch + 1)
 
 
 def test(

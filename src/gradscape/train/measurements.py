@@ -17,8 +17,9 @@ from gradscape.measure.curvature.curvature import curvature
 from gradscape.measure.landscape.landscape import landscape
 from gradscape.measure.noise import noise
 from gradscape.measure.watch.epoch_recorder import FlowRecorder
-from gradscape.records.run import WEIGHT_KINDS, Curvature, GradientNoise, Start
-from gradscape.storage.store import RunFolder
+from gradscape.records.gradients import WEIGHT_KINDS
+from gradscape.records.run import Curvature, GradientNoise, Start
+from gradscape.storage.run_folder import RunFolder
 from gradscape.train.model import build_model, one_draw
 from gradscape.train.process import return_memory
 from gradscape.train.state import TrainState

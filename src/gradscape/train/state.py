@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from gradscape.config.run import RunConfig
 from gradscape.errors import StoreError, first_line
 from gradscape.measure.core.parameter_kinds import parameters_and_kinds
-from gradscape.records.run import WEIGHT_KINDS
-from gradscape.storage.store import Checkpoint
+from gradscape.records.gradients import WEIGHT_KINDS
+from gradscape.storage.tensors import Checkpoint
 from gradscape.train.model import build_model
 
 

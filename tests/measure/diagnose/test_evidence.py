@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import gradscape as gs
 from gradscape.measure.diagnose.advice import HIGHER, LOWER
 from gradscape.records.diagnosis import GRADES, Diagnosis
-from gradscape.records.gradients import FlowHistory, OptimizerFacts
+from gradscape.records.gradients import FlowHistory, OptimizerFacts, over
 
 ADAM = OptimizerFacts("Adam", 1e-3, 1e-8, None, (), plain=False)
 SGD = OptimizerFacts("SGD", 0.1, None, 0.9, (), plain=True)
@@ -53,6 +53,8 @@ def histories(draw: st.DrawFn) -> FlowHistory:
         agreement=agreement,
         weight=weight * spread[1],
         update=update * spread[2],
+        relative=rms_rows,
+        relative_update=over(update * spread[2], weight * spread[1]),
         optimizers=(OptimizerFacts(**{**vars(facts), "members": tuple(range(layers))}),),
         seen="",
         notes=(),

@@ -20,9 +20,10 @@ from cases import TINY, digits, tiny
 from gradscape.config.network import NetConfig
 from gradscape.config.run import to_dict
 from gradscape.errors import ConfigError
-from gradscape.measure.diagnose.from_run import UNSIZED, recorded
-from gradscape.records.run import EpochRecord, RunRecord, Start
-from gradscape.storage.store import RunFolder
+from gradscape.measure.diagnose.from_run import recorded
+from gradscape.records.gradients import EPOCH_TABLES, FlowHistory, flow_of_epochs
+from gradscape.records.run import EpochRecord, RunRecord
+from gradscape.storage.run_folder import RunFolder
 from gradscape.train.step import TrainStep
 
 STEPS = 12
@@ -54,7 +55,7 @@ def dead(model: nn.Sequential) -> nn.Sequential:
 def both(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[gs.watch, RunRecord]:
     """A watch, and the record of the same steps, each an epoch of its own."""
     x, y = batch()
-    recorder, epochs, flow = gs.FlowRecorder(model), [], gs.watch(model, optimizer)
+    recorder, epochs, rows, flow = gs.FlowRecorder(model), [], [], gs.watch(model, optimizer)
     lr = optimizer.param_groups[0]["lr"]
     for step in range(STEPS):
         optimizer.zero_grad()
@@ -63,14 +64,25 @@ def both(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[gs.watch, 
         recorder.before_step()
         optimizer.step()
         recorder.after_step()
-        epochs.append(EpochRecord(step + 1, lr, 1.0, 0.5, 1.0, 0.5, 1.0, 1.0, recorder.result()))
+        epochs.append(EpochRecord(step + 1, lr, 1.0, 0.5, 1.0, 0.5, 1.0, 1.0))
+        rows.append(recorder.result(step + 1))
     config: Any = to_dict(gs.RunConfig())
     config["optim"]["name"] = type(optimizer).__name__.lower()
     config["net"]["activation"] = "sigmoid" if any(isinstance(m, nn.Sigmoid) for m in model) else "relu"
-    named = dict(model.named_parameters())
-    sizes, none = tuple(parameter.numel() for parameter in named.values()), (0.0,) * len(named)
-    start = Start(64, 1.0, tuple(named), ("linear",) * len(named), sizes, none, (), (), ())
-    return flow, RunRecord("run", config, "done", {}, tuple(epochs), {}, start=start)
+    return flow, RunRecord("run", config, "done", {}, tuple(epochs), {}, joined(rows))
+
+
+def joined(rows: list[FlowHistory]) -> FlowHistory:
+    """Epochs of a run, one after the other."""
+    tables = np.array([[getattr(row, name)[0] for name in EPOCH_TABLES] for row in rows])
+    first = rows[0]
+    return flow_of_epochs(first.layers, first.kinds, first.sizes, range(1, 1 + len(rows)), tables)
+
+
+def first(flow: FlowHistory, count: int) -> FlowHistory:
+    """Its first epochs."""
+    tables = np.stack([getattr(flow, name)[:count] for name in EPOCH_TABLES], axis=1)
+    return flow_of_epochs(flow.layers, flow.kinds, flow.sizes, range(1, 1 + count), tables)
 
 
 CASES: dict[str, tuple[Callable[[], nn.Module], type[torch.optim.Optimizer], float]] = {
@@ -119,35 +131,6 @@ def test_its_history_is_the_watch_s_but_for_what_epochs_do_not_keep() -> None:
     assert (facts.name, facts.lr, facts.eps, facts.momentum) == ("SGD", 0.02, None, 0.9)
 
 
-def test_recorded_weight_norms_are_used_where_they_are() -> None:
-    model = deep(2, nn.ReLU)
-    _, record = both(model, torch.optim.Adam(model.parameters()))
-
-    class Sized:
-        """A flow with one more statistic."""
-
-        def __init__(self, flow: object) -> None:
-            self.flow, self.weight_norm = flow, tuple(range(2, 2 + len(record.epochs[0].flow.layers)))
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self.flow, name)
-
-    epochs = tuple(replace(epoch, flow=Sized(epoch.flow)) for epoch in record.epochs)  # type: ignore[arg-type]
-    found = recorded(replace(record, epochs=epochs))
-    assert found.weight[0].tolist() == list(range(2, 10))
-    assert found.relative_update == pytest.approx(recorded(record).relative_update)
-
-
-def test_runs_without_sizes_are_judged_by_rms_and_say_so() -> None:
-    model = deep(12, nn.Sigmoid, 0.5)
-    _, record = both(model, torch.optim.Adam(model.parameters()))
-    old = replace(record, start=None)
-    del old.config["optim"]["name"]  # type: ignore[attr-defined]
-    assert gs.diagnose(old).verdict == "vanishing"
-    assert gs.diagnose(old).notes == (UNSIZED,)
-    assert recorded(old).relative_update == pytest.approx(recorded(record).relative_update)
-
-
 @pytest.mark.parametrize(("accuracy", "epochs", "verdict"), [
     (0.3, 12, "does not learn"), (0.6, 12, "healthy"), (0.3, 1, "healthy"),
 ])  # fmt: skip
@@ -159,8 +142,7 @@ def test_a_run_that_stays_at_guessing_is_not_healthy(accuracy: float, epochs: in
     made = tuple(
         replace(epoch, train_accuracy=accuracy, train_loss=1.386) for epoch in record.epochs[:epochs]
     )
-    start = replace(record.start, kinds=("linear", "bias") * 5)
-    found = gs.diagnose(replace(record, epochs=made, start=start))
+    found = gs.diagnose(replace(record, epochs=made, flow=first(record.flow, epochs)))
     assert found.verdict == verdict
     if verdict == "does not learn":
         assert found.grade == "fail"
@@ -172,10 +154,8 @@ def test_a_run_that_stays_at_guessing_is_not_healthy(accuracy: float, epochs: in
 def test_what_cannot_be_judged_is_refused() -> None:
     model = deep(2, nn.ReLU)
     _, record = both(model, torch.optim.SGD(model.parameters(), lr=0.1))
-    with pytest.raises(ConfigError, match=r"run has no start\.json, .*; train it again in another folder"):
-        gs.diagnose(replace(record, start=None))
     with pytest.raises(ConfigError, match="watched: run run has no epoch yet: train one, then diagnose"):
-        gs.diagnose(replace(record, epochs=()))
+        gs.diagnose(replace(record, epochs=(), flow=None))
 
 
 def test_epochs_read_without_their_statistics_are_refused(tmp_path: Path) -> None:

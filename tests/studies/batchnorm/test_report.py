@@ -6,6 +6,7 @@ import pytest
 
 import synthetic
 from drawings import assert_nothing_is_cut
+from flows import made_flow
 from gradscape.analysis.claims import ONE_SEED, Claim
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.tables import to_csv, to_latex, to_markdown
@@ -42,13 +43,9 @@ def gradients(*values: float) -> Callable[[RunRecord], RunRecord]:
     """A change: every epoch's conv gradients, then the linear layer's; seeds differ a bit."""
 
     def change(run: RunRecord) -> RunRecord:
-        flow = synthetic.gradient_flow("vgg08", 1, 0)
-        kinds = ("conv",) * (len(values) - 1) + ("linear",)
         depth = run.config["net"]["depth"]
-        own = tuple(v * (1 + 1e-4 * depth * run.seed * place) for place, v in enumerate(values, start=1))
-        fields = {field.name: own for field in dataclasses.fields(flow)}
-        new = dataclasses.replace(flow, **{**fields, "kinds": kinds, "layers": tuple(map(str, values))})
-        return dataclasses.replace(run, epochs=tuple(dataclasses.replace(e, flow=new) for e in run.epochs))
+        own = [v * (1 + 1e-4 * depth * run.seed * place) for place, v in enumerate(values, start=1)]
+        return dataclasses.replace(run, flow=made_flow([own] * len(run.epochs)))
 
     return change
 

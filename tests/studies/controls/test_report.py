@@ -10,10 +10,12 @@ import pytest
 
 import synthetic
 from drawings import assert_nothing_is_cut
+from flows import made_flow
 from gradscape.analysis.claims import ONE_SEED, Claim
 from gradscape.analysis.noise import slopes, step_noise
-from gradscape.analysis.weight_norm import scales, typical
-from gradscape.records.run import GradientFlow, GradientNoise, RunRecord, StudyRecord
+from gradscape.analysis.weight_norm import typical
+from gradscape.records.gradients import FlowHistory
+from gradscape.records.run import GradientNoise, RunRecord, StudyRecord
 from gradscape.report.tables import to_csv, to_latex, to_markdown
 from gradscape.studies.controls.answer import answer
 from gradscape.studies.controls.claims import claims
@@ -48,14 +50,15 @@ def rate(role: str) -> float:
     return 0.05 * {"linear": share, "sqrt": share**0.5}.get(control, 1.0)
 
 
-def flow(role: str, epoch: int, seed: int = 0) -> GradientFlow:
+def flow(role: str, epochs: int, seed: int = 0) -> FlowHistory:
     """Eight layers; a penalty λ makes ‖w‖ 10^(-100 λ) times per epoch, and a seed a little more of it."""
     decay = float(role.rpartition("-")[2]) if "l2" in role else 0.0
-    kinds = ("conv",) * 7 + ("linear",)
-    names = tuple(f"layer{i}.weight" for i in range(8))
-    norms = tuple(3.0 * (1 + i) * 10 ** (-100 * decay * epoch) * (1 + seed * decay) for i in range(8))
-    same = (0.01,) * 8
-    return GradientFlow(names, kinds, *(same,) * 7, update=(0.02,) * 8, weight_norm=norms)
+    norms = [
+        [3.0 * (1 + i) * 10 ** (-100 * decay * epoch) * (1 + seed * decay) for i in range(8)]
+        for epoch in range(1, 1 + epochs)
+    ]
+    same = np.full((epochs, 8), 0.01)
+    return made_flow(same, weight=norms, relative_update=2 * same)
 
 
 def noise(role: str, seed: int) -> GradientNoise:
@@ -75,7 +78,7 @@ def run(role: str, seed: int, accuracy: float, epochs: int = 6) -> RunRecord:
     lr = rate(role)
     records = tuple(
         dataclasses.replace(
-            each, lr=lr, flow=flow(role, each.epoch, seed), smoothness=(), valid_accuracy=accuracy + more,
+            each, lr=lr, smoothness=(), valid_accuracy=accuracy + more,
             train_accuracy=accuracy + 0.05,
         )
         for each in made.epochs
@@ -86,6 +89,7 @@ def run(role: str, seed: int, accuracy: float, epochs: int = 6) -> RunRecord:
         identity=f"{role}-s{seed}",
         config={**made.config, "batch_size": size, "optim": {"name": "adam", "lr": lr, "eps": 1e-8}},
         epochs=records,
+        flow=flow(role, epochs, seed),
         curvature={},
         landscape=None,
         noise=None if is_sgd(role) else noise(role, seed),
@@ -201,27 +205,6 @@ def test_k5_is_the_slope_at_the_weights_of_one_run() -> None:
     assert verdicts(study(replaced=level))["K5"] == "does not hold"
 
 
-def test_records_from_before_norms_were_kept_leave_k4_open() -> None:
-    old = {}
-    for decay in DECAYS:
-        for seed in range(3):
-            made = run(f"bn-l2-{decay}", seed, 0.4)
-            epochs = tuple(
-                dataclasses.replace(each, flow=dataclasses.replace(each.flow, weight_norm=()))
-                for each in made.epochs
-            )
-            old[made.identity] = dataclasses.replace(made, epochs=epochs)
-    found = study(replaced=old)
-    claim = checked(found)["K4"]
-    assert claim.verdict == "undecided"
-    assert claim.reason.startswith("norms of weights were not kept")
-    assert scales(found, "bn-l2-0", "norm") == {}
-    drawn = {figure.name: figure.drawing for figure in figures(found)}
-    assert drawn["figure-2c"].axes[0].texts[0].get_text() == "not measured"
-    update = drawn["figure-2f"].axes[0].lines[0]  # which was kept
-    assert np.asarray(update.get_ydata()).tolist() == pytest.approx([0.02] * 6)
-
-
 def test_runs_without_noise_are_named() -> None:
     old = dataclasses.replace(noise("batch-100", 1), traces=())  # from before they were kept
     bare = dataclasses.replace(run("batch-100", 1, 0.37), noise=old)
@@ -232,11 +215,12 @@ def test_runs_without_noise_are_named() -> None:
 
 
 def test_typical_is_the_geometric_mean_over_convolutions() -> None:
-    epoch = run("batch-50", 0, 0.2).epochs[0]
+    made = run("batch-50", 0, 0.2)
     product = float(np.prod([3.0 * (1 + i) for i in range(7)]))
-    assert typical(epoch, "weight_norm") == pytest.approx(product ** (1 / 7))
-    zero = dataclasses.replace(epoch, flow=dataclasses.replace(epoch.flow, update=(0.0,) * 8))
-    assert typical(zero, "update") == pytest.approx(2.0**-149, rel=1e-3)  # the smallest float32
+    assert typical(made, "weight") == pytest.approx([product ** (1 / 7)] * 6)
+    zero = made_flow(np.full((6, 8), 0.01), relative_update=np.zeros((6, 8)))
+    found = typical(dataclasses.replace(made, flow=zero), "relative_update")
+    assert found == pytest.approx([2.0**-149] * 6, rel=1e-3)  # the smallest float32
 
 
 def test_step_noise_is_the_rate_times_the_root_of_the_trace() -> None:

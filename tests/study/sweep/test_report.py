@@ -13,11 +13,11 @@ from gradscape.analysis.comparisons import comparisons, undecided
 from gradscape.analysis.run_status import standing
 from gradscape.analysis.sweep_points import points
 from gradscape.errors import ConfigError
-from gradscape.records.run import GradientFlow, StudyRecord
+from gradscape.records.run import StudyRecord
 from gradscape.report.build import build
 from gradscape.report.pages.study import ROWS
 from gradscape.stats.paired import compare, holm, look_level
-from gradscape.storage.store import StudyFolder
+from gradscape.storage.study_folder import StudyFolder
 from gradscape.studies.catalogue import rebuild
 from gradscape.study.sweep.report import PARTS, answer, claims, tables
 from html_pages import Reader, contents
@@ -246,8 +246,7 @@ def test_a_sweeps_folder_is_reported_from_its_files_alone(tmp_path: Path) -> Non
     run = folder.run(config.identity)
     run.create(config)
     for epoch in record.epochs:
-        flow = GradientFlow(epoch.flow.layers, epoch.flow.kinds, *(epoch.flow.mean_abs,) * 8)
-        run.append(dataclasses.replace(epoch, flow=flow))
+        run.append(epoch, record.flow)
     run.set_status("done", test=record.test)
     folder.ask({"study": "sweep", "preset": "one", **made.asked, "roles": {label: [config.identity]}})
     page = rebuild(folder).page

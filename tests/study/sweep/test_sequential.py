@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
+from flows import ONE
 from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
-from gradscape.records.run import EpochRecord, GradientFlow, RunRecord
-from gradscape.storage.store import StudyFolder
+from gradscape.records.run import EpochRecord, RunRecord
+from gradscape.storage.study_folder import StudyFolder
 from gradscape.study import execute as run
 from gradscape.study.execute import Execution
 from gradscape.study.sweep.sequential import run_until_decided
 from gradscape.study.sweep.sweep import Study
 
-NONE = GradientFlow((), (), (), (), (), (), (), (), (), ())
 # Rates by what their runs are made to reach: 0.3 is as good as 0.1 within the seeds' spread, 0.01 far worse.
 REACHED = {0.1: 0.5, 0.3: 0.5, 0.01: 0.2}
 
@@ -32,12 +32,12 @@ def noise(config: RunConfig) -> float:
 
 
 def stub(job: Any, report: Any) -> RunRecord:
-    from gradscape.storage.store import RunFolder
+    from gradscape.storage.run_folder import RunFolder
 
     folder, config = RunFolder(job.folder), job.config
     folder.create(config)
     reached = REACHED[config.optim.lr] + noise(config)
-    folder.append(EpochRecord(1, 0.1, 1.0, reached, 1.0, reached, 1.0, 1.0, NONE))
+    folder.append(EpochRecord(1, 0.1, 1.0, reached, 1.0, reached, 1.0, 1.0), ONE)
     tested = {"epoch": 1, "loss": 1.0, "accuracy": reached}
     folder.set_status("done", test={"last": tested, "best": tested})
     return folder.record()

@@ -18,7 +18,7 @@ import gradscape as gs
 from cases import tiny
 from gradscape.config.run import OptimConfig, RunConfig, from_dict
 from gradscape.errors import ConfigError, StoreError
-from gradscape.storage.store import StudyFolder
+from gradscape.storage.study_folder import StudyFolder
 from gradscape.study.plan import ask
 from gradscape.study.sweep.batch_size_controls import configure
 

@@ -30,8 +30,7 @@ from gradscape.measure.signal.signal import made, signal
 from gradscape.measure.watch.watch import watch
 from gradscape.records.check import EFFECTS, FELL, UNMOVED, CheckRecord, Trial
 from gradscape.records.diagnosis import Evidence, Finding, gravest_first
-from gradscape.records.gradients import FlowHistory
-from gradscape.records.run import WEIGHT_KINDS
+from gradscape.records.gradients import WEIGHT_KINDS, FlowHistory
 from gradscape.records.signal import SignalRecord
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]

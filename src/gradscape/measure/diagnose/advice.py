@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gradscape.records.diagnosis import Finding
-from gradscape.records.gradients import FlowHistory
-from gradscape.records.run import WEIGHT_KINDS
+from gradscape.records.gradients import WEIGHT_KINDS, FlowHistory
 
 SQUASHING = {"Sigmoid": "sigmoid", "Tanh": "tanh", "Hardsigmoid": "hardsigmoid", "Softsign": "softsign"}
 HE = 2.0  # the variance of weights times fan_in that keeps a signal through ReLUs (He et al. 2015, eq. 10)

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from gradscape.measure.diagnose.limits import LEAST, SOURCES, Limits
 from gradscape.records.diagnosis import Evidence
 from gradscape.records.encoding import Values
-from gradscape.records.gradients import FlowHistory, OptimizerFacts
-from gradscape.records.run import WEIGHT_KINDS
+from gradscape.records.gradients import WEIGHT_KINDS, FlowHistory, OptimizerFacts
 
 Bools = NDArray[np.bool_]
 TINY = 1e-30
@@ -184,7 +183,8 @@ def of_optimizer(history: FlowHistory, facts: OptimizerFacts) -> FlowHistory:
 
 
 TABLES = (
-    "mean_abs", "max_abs", "rms", "zeros", "nonfinite", "agreement", "weight", "update",
+    "mean_abs", "max_abs", "rms", "zeros", "nonfinite", "agreement", "weight", "update", "relative",
+    "relative_update",
 )  # fmt: skip
 
 

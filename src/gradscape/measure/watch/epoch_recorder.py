@@ -1,7 +1,7 @@
 """Gradient flow: what reaches every layer, and what the optimiser makes of it.
 
 The paper's Figures 1 and 2 draw, per layer, the mean of |∂L/∂W|. It is summed here on the device over an
-epoch's mini-batches together with the statistics of `gradscape.records.run.GradientFlow`; nothing is read
+epoch's mini-batches together with the other statistics of `gradscape.records.gradients`; nothing is read
 back before `result`.
 """
 
@@ -11,12 +11,13 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gradscape.errors import ConfigError, brief
 from gradscape.measure.core.parameter_kinds import parameters_and_kinds
-from gradscape.records.run import GradientFlow
+from gradscape.records.gradients import EPOCH_TABLES, FlowHistory, flow_of_epochs
 
 
 class FlowRecorder:
@@ -52,6 +53,7 @@ class FlowRecorder:
                 parameters.append(parameter)
         if not parameters:
             raise ConfigError(f"{type(model).__name__} has no trainable parameters: nothing has a gradient")
+        self.sizes = [parameter.numel() for parameter in parameters]
         places: dict[torch.Size, list[int]] = defaultdict(list)
         for place, parameter in enumerate(parameters):
             places[parameter.shape].append(place)
@@ -85,23 +87,26 @@ class FlowRecorder:
         torch.maximum(self.max_abs, largest, out=self.max_abs)
         self.steps += 1
 
-    def result(self) -> GradientFlow:
-        """The epoch's statistics; the one place that waits for the device."""
+    def result(self, epoch: int = 1) -> FlowHistory:
+        """The epoch's statistics, in one row; the one place that waits for the device.
+
+        Args:
+            epoch: its number.
+        """
         assert self.steps > 0, "no mini-batch has been recorded"
         mean_abs, square, zeros, finite, relative, update, weights = (self.sums / self.steps).cpu()
-        return GradientFlow(
-            layers=tuple(self.names),
-            kinds=tuple(self.kinds),
-            mean_abs=self.ordered(mean_abs),
-            last_mean_abs=self.ordered(self.now[0]),
-            rms=self.ordered(square.sqrt()),
-            max_abs=self.ordered(self.max_abs),
-            zeros=self.ordered(zeros),
-            nonfinite=self.ordered(1 - finite),
-            relative=self.ordered(relative),
-            update=self.ordered(update),
-            weight_norm=self.ordered(weights * torch.tensor(self.scales, dtype=torch.float64)),
-        )
+        tables = {
+            "mean_abs": mean_abs,
+            "max_abs": self.max_abs,
+            "rms": square.sqrt(),
+            "zeros": zeros,
+            "nonfinite": 1 - finite,
+            "weight": weights * torch.tensor(self.scales, dtype=torch.float64),
+            "relative": relative,
+            "relative_update": update,
+        }
+        rows = np.array([[self.ordered(tables[name]) for name in EPOCH_TABLES]])
+        return flow_of_epochs(self.names, self.kinds, self.sizes, [epoch], rows)
 
     def ordered(self, grouped: Tensor) -> tuple[float, ...]:
         """Values in the groups' order as values in the order of registration."""

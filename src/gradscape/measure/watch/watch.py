@@ -15,6 +15,7 @@ from contextlib import suppress
 from functools import wraps
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd import Variable
@@ -47,7 +48,7 @@ from gradscape.measure.watch.steps import (
     listen,
     running,
 )
-from gradscape.records.gradients import FlowHistory
+from gradscape.records.gradients import FlowHistory, over
 
 SMALL = 1_000_000  # parameters: a model of no more is read at every step
 BUDGET = 0.015  # of the time: what reading a larger one may take,
@@ -588,13 +589,17 @@ class Watch:
             [place for place, owner in self.owners.items() if owner is optimizer]
             for optimizer in self.optimizers
         ]
+        sizes = tuple(int(size) for size in self.subjects.shards.sizes.tolist())
+        tables = {name: rows[:, column] for column, name in enumerate(COLUMNS)}
         return FlowHistory(
             layers=self.subjects.names,
             kinds=self.subjects.kinds,
-            sizes=tuple(int(size) for size in self.subjects.shards.sizes.tolist()),
+            sizes=sizes,
             steps=steps,
             skipped=skipped,
-            **{name: rows[:, column] for column, name in enumerate(COLUMNS)},
+            **tables,
+            relative=over(tables["rms"] * np.sqrt(sizes), tables["weight"]),
+            relative_update=over(tables["update"], tables["weight"]),
             optimizers=tuple(facts(o, sorted(m)) for o, m in zip(self.optimizers, owned, strict=True)),
             seen=self.seen,
             notes=(*(self.state if self.closed else self.notes_now()), *self.notes),

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import LogLocator, NullLocator
 
-from gradscape.analysis.gradient_flow import Flows
+from gradscape.analysis.gradient_flow import Flows, flows
 from gradscape.analysis.sweep_points import Point, named, ranked
 from gradscape.config.run import DATASETS
 from gradscape.records.run import RunRecord, StudyRecord
@@ -127,7 +127,8 @@ def last_flow(point: Point) -> Flows:
 
 
 def weights(run: RunRecord) -> Flows:
-    return np.array(run.epochs[-1].flow.weights(), dtype=np.float64)
+    found = flows(run)
+    return found[-1] if found.size else found
 
 
 def draw_flow(axes: Axes, flow: Flows, floor: float, deepest: int, look: Look, label: str) -> None:

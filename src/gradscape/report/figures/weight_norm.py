@@ -21,14 +21,14 @@ def scale_figure(
     study: StudyRecord, name: str, title: str, group: str, roles: Mapping[str, str], what: str
 ) -> Figure:
     """One of `VALUES` over the epochs, a line for each role."""
-    ylabel, scale, value = VALUES[what]
+    ylabel, scale, series = VALUES[what]
     with styled():
         drawing, axes = panel()
         axes.set(xlabel="epoch", ylabel=ylabel)
         longest = 0
         for look, (role, label) in zip(LOOKS, roles.items(), strict=False):
-            runs = [run for run in members(study, role).values() if run is not None and known(run, value)]
-            curves = tuple(tuple(map(value, run.epochs)) for run in runs)
+            runs = [run for run in members(study, role).values() if run is not None and known(run, series)]
+            curves = tuple(tuple(series(run).tolist()) for run in runs)
             cut = tuple(run.state in ("diverged", "stopped") for run in runs)
             longest = max([longest, *map(len, curves)])
             draw_series(axes, Series(labelled(study, role, label), curves, cut, look), max(longest // 6, 1))

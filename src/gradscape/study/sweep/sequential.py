@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from gradscape.analysis.comparisons import undecided
 from gradscape.config.run import RunConfig
 from gradscape.report.build import Report
-from gradscape.storage.store import StudyFolder
+from gradscape.storage.study_folder import StudyFolder
 from gradscape.study.execute import Execution, execute
 from gradscape.study.plan import Plan
 from gradscape.study.sweep.batch_size_controls import configure

@@ -259,7 +259,7 @@ class Study:
             StoreError: the folder is another study's, busy, or cannot be written.
             RunFailed: some runs failed; the others were run and the report was built.
         """
-        from gradscape.storage.store import StudyFolder
+        from gradscape.storage.study_folder import StudyFolder
         from gradscape.study.execute import Execution
         from gradscape.study.sweep.sequential import run_until_decided
 

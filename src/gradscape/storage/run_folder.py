@@ -1,8 +1,8 @@
-"""A run's and a study's folder: what is written where, so that nothing is lost or half-written.
+"""A run's folder: what is written where, so that nothing is lost or half-written.
 
-    DIR/study.json                      what was asked, and which runs answer it
     DIR/runs/<identity>/config.json     the run's configuration
-    DIR/runs/<identity>/metrics.jsonl   one line per epoch
+    DIR/runs/<identity>/metrics.jsonl   one line per epoch: loss, accuracy, times
+    DIR/runs/<identity>/gradients.jsonl one line per epoch: gradients and updates of every layer
     DIR/runs/<identity>/start.json      gradients and signal before the first step
     DIR/runs/<identity>/curvature.json  spectra of the Hessian before and after training, if asked for
     DIR/runs/<identity>/landscape.json  the loss over a plane around the trained weights, if asked for
@@ -13,7 +13,7 @@
                                         diagnosis, versions, attempts, deaths of its workers
     DIR/runs/<identity>/stop.json       why the run is to end early, if it is
 
-Whole files are written aside, fsynced and renamed; a metrics line is appended and fsynced, and a torn
+Whole files are written aside, fsynced and renamed; an epoch's lines are appended and fsynced, and a torn
 last line does not count. Every JSON file and every line ends in a checksum; a checkpoint's name holds the
 SHA-256 of its bytes: the newest one that matches is used. Every file of a run says the run's identity, which
 is its configuration's hash, so that none is taken for another run's. Nothing is replaced or removed but files
@@ -25,63 +25,48 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, is_dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, is_dataclass
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from gradscape.config.arguments import fitted, typed
+from gradscape.config.arguments import fitted
 from gradscape.config.conform import require_record, require_types
 from gradscape.config.run import RunConfig, from_dict, to_dict
 from gradscape.errors import ConfigError, StoreError
+from gradscape.records.gradients import FlowHistory
 from gradscape.records.landscape import LandscapeRecord
-from gradscape.records.run import (
-    UNREAD,
-    Curvature,
-    EpochRecord,
-    GradientFlow,
-    GradientNoise,
-    RunRecord,
-    Start,
-    StudyRecord,
-)
+from gradscape.records.run import Curvature, EpochRecord, GradientNoise, RunRecord, Start
+from gradscape.storage.epoch_files import EpochFiles, require_run
 from gradscape.storage.files import (
     AGAIN,
-    HERE,
-    checked_head,
     decoding,
-    explained,
-    load_tensors,
     locked,
     make_folder,
     read_json,
     reading,
     refuse_foreign,
     refuse_link,
-    save_tensors,
     sweep_parts,
     there,
-    whole_lines,
-    with_checksum,
-    without_checksum,
-    write_bytes,
     write_json,
 )
+from gradscape.storage.tensors import (
+    Checkpoint,
+    epoch_name,
+    epoch_of,
+    load_tensors,
+    own_tensors,
+    save_tensors,
+)
 
-PROBE = 8_000_000  # bytes; a VGG38's checkpoint has 5.4 million
 ENDED = ("done", "diverged")  # states that are not run again
-# A name that is a path of one step and no pattern; a configuration's identity always looks so.
-IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,199}")
-TENSORS = re.compile(r"epoch-(\d{4,})\.[0-9a-f]{64}\.safetensors")  # an own checkpoint's name
-INNER = ("checkpoint", "weights", "metrics.jsonl")  # what is tidied up or cut, and so may be no link
+INNER = ("checkpoint", "weights", "metrics.jsonl", "gradients.jsonl")  # tidied up or cut, and so no links
 STATUS: Mapping[str, Any] = {
     "state": Literal["pending", "running", "done", "diverged", "failed", "stopped"],
     "attempts": int,
@@ -95,34 +80,9 @@ STATUS: Mapping[str, Any] = {
     "fallback": str,
     **dict.fromkeys(("host", "device", "computed_in", "fused", "error", "reason", "split"), str),
 }
-ASKED: Mapping[str, Any] = {
-    **dict.fromkeys(("study", "preset", "title", "data", "precision"), str),
-    "seeds": list[int],
-    "notes": list[str],
-    "roles": Mapping[str, list[str]],
-}
-ASKED_OF_A_SWEEP: Mapping[str, Any] = {
-    "looks": int,
-    "base": Mapping[str, Any],
-    "equal_updates": bool,
-    "scale_lr": str,
-    "axes": list[str],
-    "points": Mapping[str, Mapping[str, bool | int | float | str | None]],
-}
 
 T = TypeVar("T")
 Flows = Literal["all", "last"]
-# In a metrics line; no text in it can look so, for JSON escapes quotes, and a flow holds no other object.
-FLOW = (b', "flow": {', b'}, "smoothness": ')
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """All a run needs to go on after `epoch`: named arrays and plain values."""
-
-    epoch: int
-    arrays: Mapping[str, np.ndarray]
-    values: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -213,8 +173,7 @@ class RunFolder:
         write_json(self.path / name, {"run": self.identity(), **values})
 
     def require_run(self, path: Path, found: object, identity: str) -> None:
-        if found != identity:
-            raise StoreError(f"{path} is of another run, {found}; expected {identity}; {self.repeat}")
+        require_run(path, found, identity, self.repeat)
 
     def plain_config(self) -> dict[str, Any]:
         """The configuration as plain values, for a look at many: what they mean is not asked."""
@@ -288,80 +247,60 @@ class RunFolder:
         except OSError:  # a read-only copy: nobody works on it
             return False
 
-    def append(self, epoch: EpochRecord) -> None:
-        """Add one epoch's line to `metrics.jsonl`, or leave the file as it was."""
-        line = line_of(epoch, self.identity())
-        refuse_link(self.metrics)
-        # Unbuffered: a buffer would be written once more when the file is closed, after the cut.
-        with explained(self.metrics), open(self.metrics, "ab", buffering=0) as file:
-            before = file.tell()
-            try:
-                while line:
-                    line = line[file.write(line) :]
-                os.fsync(file.fileno())
-            except OSError:
-                os.truncate(self.metrics, before)
-                raise
+    def epoch_files(self) -> EpochFiles:
+        """The files of its epochs, which say the run's identity."""
+        return EpochFiles(self.path, self.identity(), self.repeat)
 
-    def epochs(self, flows: Flows = "all", after: int = 0) -> list[EpochRecord]:
-        """The epochs recorded so far, or those after so many of them; for `flows` see `record`.
+    def append(self, epoch: EpochRecord, flow: FlowHistory) -> None:
+        """Add one epoch's numbers and the last row of `flow` to their files, or leave them as they were."""
+        self.epoch_files().append(epoch, flow)
+
+    def epochs(self, after: int = 0) -> list[EpochRecord]:
+        """The numbers of the epochs recorded so far, or of those after so many of them.
 
         Raises:
             StoreError: a line other than a torn last one is damaged, or of another run.
         """
-        records, whole = self.intact(flows, after)
+        if not there(self.metrics):
+            return []
+        records, whole = self.epoch_files().epochs(after)
         if not whole:
-            raise StoreError(f"{self.metrics}: line {after + len(records) + 1} is damaged; {self.repeat}")
+            raise self.damaged(self.metrics, f"line {after + len(records) + 1}")
         return records
 
-    def intact(self, flows: Flows = "all", after: int = 0) -> tuple[list[EpochRecord], bool]:
-        """The epochs before the first damaged line, and whether there is none; a torn last one is no line.
+    def flow(self, after: int = 0) -> FlowHistory | None:
+        """The gradients of the epochs recorded so far, or of those after so many; None where there is none.
 
-        Args:
-            flows: see `record`.
-            after: lines that need not be read, because whoever follows has read them.
+        Raises:
+            StoreError: a line is damaged, missing, or of another run.
+        """
+        count = len(self.epochs())
+        if count <= after:
+            return None
+        files = self.epoch_files()
+        found, rows = files.flow(count, after)
+        if rows < count - after:
+            raise self.damaged(files.gradients, f"the line of epoch {after + rows + 1}")
+        return found
+
+    def intact(self) -> list[EpochRecord]:
+        """The epochs before the first one of which a line is damaged or missing; a torn last one is no line.
 
         Raises:
             StoreError: a line is of another run, or what it says is no epoch.
         """
         if not there(self.metrics):
-            return [], True
-        run, records, last = self.identity(), list[EpochRecord](), b""
-        for number, line in enumerate(whole_lines(self.metrics), start=1):
-            if number <= after:
-                continue
-            found = self.epoch_in(line, number, run, FLOW if flows == "last" else None)
-            if found is None:
-                return records, False
-            records.append(found)
-            last = line
-        if flows == "last" and records:
-            found = self.epoch_in(last, after + len(records), run, None)
-            assert found is not None
-            records[-1] = replace(found, flow=mean_abs_alone(found.flow))
-        return records, True
+            return []
+        files = self.epoch_files()
+        records, _ = files.epochs()
+        return records[: files.flow(len(records))[1]]
 
-    def epoch_in(
-        self, line: bytes, number: int, run: str, cut: tuple[bytes, bytes] | None
-    ) -> EpochRecord | None:
-        """What a line says; None if it is damaged."""
-        with decoding(self.metrics, self.repeat):
-            values = without_checksum(line, cut)
-            if values is None or values.get("epoch") != number:
-                return None
-            self.require_run(self.metrics, values.pop("run", None), run)
-            del values["head"]
-            record = EpochRecord.from_dict(values)
-            require_record(record)
-        return record
+    def damaged(self, path: Path, what: str) -> StoreError:
+        return StoreError(f"{path}: {what} is damaged; {self.repeat}")
 
     def keep(self, epochs: int) -> None:
-        """Cut `metrics.jsonl` back to its first so many lines (all of them whole)."""
-        if there(self.metrics):
-            refuse_link(self.metrics)
-            kept = b"".join(line + b"\n" for line in islice(whole_lines(self.metrics), epochs))
-            if len(kept) != self.metrics.stat().st_size:
-                write_bytes(self.metrics, kept)
+        """Cut the epochs' files back to so many epochs (all of them whole)."""
+        self.epoch_files().keep(epochs)
 
     def start(self) -> Start | None:
         """What was measured before the first step, or None."""
@@ -470,10 +409,10 @@ class RunFolder:
         """Everything but the tensors; a run whose process was killed is pending, whatever it last said.
 
         Args:
-            flows: of which epochs to read gradient statistics, which are nearly all that a run's records
-                hold: of `all`, or of the `last` its mean |∂L/∂W| alone.
+            flows: Epochs whose gradients are read, which are nearly all that a run's records hold: `all`, or
+                the `last` one.
         """
-        status, config, epochs = self.status(), self.config(), self.epochs(flows)
+        status, config, epochs = self.status(), self.config(), self.epochs()
         state = status.pop("state")
         if state == "done" and len(epochs) != config.epochs:
             raise StoreError(
@@ -486,151 +425,12 @@ class RunFolder:
             test=status.pop("test", {}),
             status=status,
             epochs=tuple(epochs),
+            flow=self.flow(max(0, len(epochs) - 1) if flows == "last" else 0),
             curvature=self.curvature(),
             landscape=self.landscape(),
             start=self.start(),
             noise=self.noise(),
         )
-
-
-@dataclass(frozen=True)
-class StudyFolder:
-    """A study's folder: `study.json` and its runs."""
-
-    path: Path
-
-    def run(self, identity: str) -> RunFolder:
-        return RunFolder(self.path / "runs" / identity)
-
-    def begun(self, identity: str) -> RunFolder | None:
-        """A run's folder; None where it has no configuration, and so has to be begun.
-
-        Raises:
-            StoreError: it holds another run.
-        """
-        folder = self.run(identity)
-        if not there(folder.path / "config.json"):
-            return None
-        folder.require_run(folder.path / "config.json", folder.identity(), identity)
-        return folder
-
-    def asked(self) -> dict[str, Any] | None:
-        """`study.json`, or None where there is none yet."""
-        path = self.path / "study.json"
-        if not there(path):
-            return None
-        values = read_json(path)
-        with decoding(path):
-            require_types(values, ASKED, ("study", "preset", "roles"))
-            if values["study"] == "sweep":
-                require_sweep(values)
-            for identity in identities(values["roles"]):
-                if not IDENTITY.fullmatch(identity):
-                    raise ValueError(f"{identity!r} names no run")
-        return values
-
-    def absent(self) -> StoreError:
-        """What is said where no study is: a single run's folder is often given for one."""
-        if there(self.path / "config.json"):
-            return StoreError(
-                f"{self.path} is one run's folder, not a study's; type: gradscape landscape {self.path} (or "
-                f"curvature, smoothness), or in Python gs.RunFolder({str(self.path)!r}).record()"
-            )
-        return StoreError(f"{self.path} holds no study (no study.json); give the folder named by --out")
-
-    def ask(self, asked: Mapping[str, Any]) -> None:
-        """Write `study.json` unless it says so already: the study's name, preset, seeds, notes, `roles`."""
-        make_folder(self.path)
-        if asked != self.asked():
-            write_json(self.path / "study.json", asked)
-
-    @contextmanager
-    def locked(self, patience: float = 60) -> Iterator[None]:
-        """Hold `study.json` and the report; runs have locks of their own, so that commands can share them.
-
-        Raises:
-            StoreError: the folder holds something that is not gradscape's, or a part of it is a link.
-        """
-        if not there(self.path / "study.json") and not any(self.own_runs()):
-            refuse_foreign(self.path, "study")
-        for name in ("runs", "report"):
-            refuse_link(self.path / name)
-        make_folder(self.path)
-        with locked(self.path, f"study {self.path}", patience):
-            sweep_parts(self.path)
-            yield
-
-    def own_runs(self) -> Iterator[str]:
-        """Names of the run folders in it, told by their configurations."""
-        for path in (self.path / "runs").glob("*/config.json"):
-            with suppress(StoreError):
-                if RunFolder(path.parent).identity() == path.parent.name:
-                    yield path.parent.name
-
-    def check_space(self) -> None:
-        """Raise `StoreError` if the folder's disk cannot take another checkpoint or two."""
-        probe = self.path / f".probe.{HERE}.{os.getpid()}.part"
-        try:
-            write_bytes(probe, bytes(PROBE))
-        finally:
-            probe.unlink(missing_ok=True)
-
-    def record(self, flows: Flows = "all") -> StudyRecord:
-        """The whole study, read.
-
-        Args:
-            flows: of which epochs to read gradient statistics; see `RunFolder.record`. A study of thousands
-                of runs has gigabytes of them.
-
-        Raises:
-            StoreError: no study here, or a file of it is damaged or newer.
-        """
-        asked = self.asked()
-        if asked is None:
-            raise self.absent()
-        roles = {role: tuple(identities) for role, identities in asked.pop("roles").items()}
-        folders = filter(None, map(self.begun, identities(roles)))
-        return StudyRecord(
-            study=asked.pop("study"),
-            preset=asked.pop("preset"),
-            asked=asked,
-            roles=roles,
-            runs={folder.path.name: folder.record(flows) for folder in folders},
-        )
-
-
-@typed()
-def load(folder: str | Path) -> StudyRecord:
-    """Read a study's folder.
-
-    Args:
-        folder: what `gradscape reproduce --out` named.
-
-    Raises:
-        StoreError: it holds no study, is damaged, or was written by a newer gradscape.
-
-    Example:
-        >>> study = gradscape.load("runs/batchnorm-quick-digits")
-        >>> study.of("vgg38-bn")[0].curve("valid_accuracy")
-    """
-    return StudyFolder(Path(folder)).record()
-
-
-def require_sweep(asked: Mapping[str, Any]) -> None:
-    """Refuse what was asked of a sweep where it lacks something, or a point has no value for an axis.
-
-    Raises:
-        ValueError: names it.
-    """
-    require_types(asked, ASKED_OF_A_SWEEP, ("axes", "points"))
-    for label, point in asked["points"].items():
-        if absent := [field for field in asked["axes"] if field not in point]:
-            raise ValueError(f"the point {label!r} has no {absent[0]}")
-
-
-def identities(roles: Mapping[str, Iterable[str]]) -> list[str]:
-    """Of the runs of all roles, each once."""
-    return list(dict.fromkeys(identity for chosen in roles.values() for identity in chosen))
 
 
 @lru_cache(maxsize=100_000)
@@ -640,41 +440,3 @@ def identity_in(path: Path, changed: int, size: int, cure: str) -> str:
     if not isinstance(found, str):
         raise StoreError(f"{path} is damaged: it says no run; {cure}")
     return found
-
-
-def line_of(epoch: EpochRecord, run: str) -> bytes:
-    """An epoch as a line of `metrics.jsonl`: its numbers, which can be read alone, then what is large."""
-    values = epoch.to_dict()
-    large = {name: values.pop(name) for name in ("flow", "smoothness")}
-    return with_checksum({**checked_head({"epoch": values.pop("epoch"), "run": run, **values}), **large})
-
-
-def own_tensors(folder: Path) -> list[Path]:
-    """The files in it that are checkpoints by their names."""
-    if not there(folder):
-        return []
-    with reading(folder):
-        return [path for path in folder.iterdir() if TENSORS.fullmatch(path.name)]
-
-
-def epoch_of(path: Path) -> int:
-    """The epoch in an own checkpoint's name."""
-    found = TENSORS.fullmatch(path.name)
-    assert found is not None
-    return int(found[1])
-
-
-def epoch_name(epoch: int) -> str:
-    return f"epoch-{epoch:04d}"
-
-
-def mean_abs_alone(flow: GradientFlow) -> GradientFlow:
-    """Mean |∂L/∂W| and which tensors it is of; runs of one network share their names."""
-    layers, kinds = shared(flow.layers), shared(flow.kinds)
-    return replace(UNREAD, layers=layers, kinds=kinds, mean_abs=flow.mean_abs)
-
-
-@lru_cache(maxsize=1_000)
-def shared(words: tuple[str, ...]) -> tuple[str, ...]:
-    """The first tuple of equal ones."""
-    return words

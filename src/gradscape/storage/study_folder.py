@@ -1,0 +1,191 @@
+"""A study's folder: `DIR/study.json`, what was asked and which runs answer it, and the runs in `DIR/runs`.
+
+A run's folder is described in `gradscape.storage.run_folder`; the same promises hold here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gradscape.config.arguments import typed
+from gradscape.config.conform import require_types
+from gradscape.errors import StoreError
+from gradscape.records.run import StudyRecord
+from gradscape.storage.files import (
+    HERE,
+    decoding,
+    locked,
+    make_folder,
+    read_json,
+    refuse_foreign,
+    refuse_link,
+    sweep_parts,
+    there,
+    write_bytes,
+    write_json,
+)
+from gradscape.storage.run_folder import Flows, RunFolder
+
+PROBE = 8_000_000  # bytes; a VGG38's checkpoint has 5.4 million
+# A name that is a path of one step and no pattern; a configuration's identity always looks so.
+IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,199}")
+ASKED: Mapping[str, Any] = {
+    **dict.fromkeys(("study", "preset", "title", "data", "precision"), str),
+    "seeds": list[int],
+    "notes": list[str],
+    "roles": Mapping[str, list[str]],
+}
+ASKED_OF_A_SWEEP: Mapping[str, Any] = {
+    "looks": int,
+    "base": Mapping[str, Any],
+    "equal_updates": bool,
+    "scale_lr": str,
+    "axes": list[str],
+    "points": Mapping[str, Mapping[str, bool | int | float | str | None]],
+}
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """A study's folder: `study.json` and its runs."""
+
+    path: Path
+
+    def run(self, identity: str) -> RunFolder:
+        return RunFolder(self.path / "runs" / identity)
+
+    def begun(self, identity: str) -> RunFolder | None:
+        """A run's folder; None where it has no configuration, and so has to be begun.
+
+        Raises:
+            StoreError: it holds another run.
+        """
+        folder = self.run(identity)
+        if not there(folder.path / "config.json"):
+            return None
+        folder.require_run(folder.path / "config.json", folder.identity(), identity)
+        return folder
+
+    def asked(self) -> dict[str, Any] | None:
+        """`study.json`, or None where there is none yet."""
+        path = self.path / "study.json"
+        if not there(path):
+            return None
+        values = read_json(path)
+        with decoding(path):
+            require_types(values, ASKED, ("study", "preset", "roles"))
+            if values["study"] == "sweep":
+                require_sweep(values)
+            for identity in identities(values["roles"]):
+                if not IDENTITY.fullmatch(identity):
+                    raise ValueError(f"{identity!r} names no run")
+        return values
+
+    def absent(self) -> StoreError:
+        """What is said where no study is: a single run's folder is often given for one."""
+        if there(self.path / "config.json"):
+            return StoreError(
+                f"{self.path} is one run's folder, not a study's; type: gradscape landscape {self.path} (or "
+                f"curvature, smoothness), or in Python gs.RunFolder({str(self.path)!r}).record()"
+            )
+        return StoreError(f"{self.path} holds no study (no study.json); give the folder named by --out")
+
+    def ask(self, asked: Mapping[str, Any]) -> None:
+        """Write `study.json` unless it says so already: the study's name, preset, seeds, notes, `roles`."""
+        make_folder(self.path)
+        if asked != self.asked():
+            write_json(self.path / "study.json", asked)
+
+    @contextmanager
+    def locked(self, patience: float = 60) -> Iterator[None]:
+        """Hold `study.json` and the report; runs have locks of their own, so that commands can share them.
+
+        Raises:
+            StoreError: the folder holds something that is not gradscape's, or a part of it is a link.
+        """
+        if not there(self.path / "study.json") and not any(self.own_runs()):
+            refuse_foreign(self.path, "study")
+        for name in ("runs", "report"):
+            refuse_link(self.path / name)
+        make_folder(self.path)
+        with locked(self.path, f"study {self.path}", patience):
+            sweep_parts(self.path)
+            yield
+
+    def own_runs(self) -> Iterator[str]:
+        """Names of the run folders in it, told by their configurations."""
+        for path in (self.path / "runs").glob("*/config.json"):
+            with suppress(StoreError):
+                if RunFolder(path.parent).identity() == path.parent.name:
+                    yield path.parent.name
+
+    def check_space(self) -> None:
+        """Raise `StoreError` if the folder's disk cannot take another checkpoint or two."""
+        probe = self.path / f".probe.{HERE}.{os.getpid()}.part"
+        try:
+            write_bytes(probe, bytes(PROBE))
+        finally:
+            probe.unlink(missing_ok=True)
+
+    def record(self, flows: Flows = "all") -> StudyRecord:
+        """The whole study, read.
+
+        Args:
+            flows: Epochs whose gradients are read; see `RunFolder.record`. A study of thousands of runs has
+                gigabytes of them.
+
+        Raises:
+            StoreError: no study here, or a file of it is damaged or newer.
+        """
+        asked = self.asked()
+        if asked is None:
+            raise self.absent()
+        roles = {role: tuple(identities) for role, identities in asked.pop("roles").items()}
+        folders = filter(None, map(self.begun, identities(roles)))
+        return StudyRecord(
+            study=asked.pop("study"),
+            preset=asked.pop("preset"),
+            asked=asked,
+            roles=roles,
+            runs={folder.path.name: folder.record(flows) for folder in folders},
+        )
+
+
+@typed()
+def load(folder: str | Path) -> StudyRecord:
+    """Read a study's folder.
+
+    Args:
+        folder: what `gradscape reproduce --out` named.
+
+    Raises:
+        StoreError: it holds no study, is damaged, or was written by a newer gradscape.
+
+    Example:
+        >>> study = gradscape.load("runs/batchnorm-quick-digits")
+        >>> study.of("vgg38-bn")[0].curve("valid_accuracy")
+    """
+    return StudyFolder(Path(folder)).record()
+
+
+def require_sweep(asked: Mapping[str, Any]) -> None:
+    """Refuse what was asked of a sweep where it lacks something, or a point has no value for an axis.
+
+    Raises:
+        ValueError: names it.
+    """
+    require_types(asked, ASKED_OF_A_SWEEP, ("axes", "points"))
+    for label, point in asked["points"].items():
+        if absent := [field for field in asked["axes"] if field not in point]:
+            raise ValueError(f"the point {label!r} has no {absent[0]}")
+
+
+def identities(roles: Mapping[str, Iterable[str]]) -> list[str]:
+    """Of the runs of all roles, each once."""
+    return list(dict.fromkeys(identity for chosen in roles.values() for identity in chosen))

@@ -1,0 +1,93 @@
+"""Files of tensors whose names hold the checksum of their bytes: checkpoints and kept weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gradscape.storage.files import (
+    FORMAT,
+    make_inner,
+    reading,
+    refuse_newer,
+    refuse_older,
+    require_file,
+    there,
+    write_bytes,
+)
+
+TENSORS = re.compile(r"epoch-(\d{4,})\.[0-9a-f]{64}\.safetensors")  # an own checkpoint's name
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All a run needs to go on after `epoch`: named arrays and plain values."""
+
+    epoch: int
+    arrays: Mapping[str, np.ndarray]
+    values: Mapping[str, Any]
+
+
+def save_tensors(
+    folder: Path, name: str, arrays: Mapping[str, np.ndarray], values: Mapping[str, str]
+) -> Path:
+    """Write `NAME.<sha256>.safetensors`, whose name holds the checksum of its bytes."""
+    from safetensors.numpy import save
+
+    make_inner(folder)
+    header = {"format": str(FORMAT), **values}
+    data = save({key: np.asarray(array, order="C") for key, array in arrays.items()}, header)
+    path = folder / f"{name}.{hashlib.sha256(data).hexdigest()}.safetensors"
+    write_bytes(path, data)
+    return path
+
+
+def load_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
+    """Arrays and values of such a file, or None if its bytes do not match its name, or are no such file's.
+
+    Raises:
+        StoreError: it was written by another gradscape, or is no file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    require_file(path, math.inf)
+    with reading(path), open(path, "rb") as file:  # in pieces: what is not ours may be of any size
+        if hashlib.file_digest(file, "sha256").hexdigest() != path.name.split(".")[1]:
+            return None
+    data = path.read_bytes()
+    with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError):
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+        written = int(header.pop("format"))
+        refuse_newer(written, path)
+        refuse_older(written, path)
+        return load(data), header
+    return None
+
+
+def own_tensors(folder: Path) -> list[Path]:
+    """The files in it that are checkpoints by their names."""
+    if not there(folder):
+        return []
+    with reading(folder):
+        return [path for path in folder.iterdir() if TENSORS.fullmatch(path.name)]
+
+
+def epoch_of(path: Path) -> int:
+    """The epoch in an own checkpoint's name."""
+    found = TENSORS.fullmatch(path.name)
+    assert found is not None
+    return int(found[1])
+
+
+def epoch_name(epoch: int) -> str:
+    return f"epoch-{epoch:04d}"
