@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from gradscape.cli.main import main, parser
 from gradscape.config.paths import FIELDS
-from gradscape.config.run import RunConfig, read_config
+from gradscape.config.run import RunConfig
+from gradscape.config.serialize import read_config
 from gradscape.errors import ConfigError
 from gradscape.study.sweep.axes import Axis, axis_in, axis_of, condition_in
 from gradscape.study.sweep.sweep import Study

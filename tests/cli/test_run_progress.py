@@ -21,7 +21,8 @@ from gradscape.cli.run_progress import (
 )
 from gradscape.cli.runs import SORTS as OFFERED
 from gradscape.config.network import NetConfig
-from gradscape.config.run import RunConfig, to_dict
+from gradscape.config.run import RunConfig
+from gradscape.config.serialize import to_dict
 from gradscape.errors import ConfigError
 from gradscape.storage.run_summary import STATES, Glance
 from gradscape.study.network_cost import run_macs

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from gradscape.config.network import NetConfig
-from gradscape.config.run import RunConfig, from_dict, to_dict
+from gradscape.config.run import RunConfig
+from gradscape.config.serialize import from_dict, to_dict
 from gradscape.errors import ConfigError
 from gradscape.train.model import build_net
 

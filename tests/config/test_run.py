@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from gradscape.config.network import NetConfig
 from gradscape.config.plain_yaml import read_values, to_yaml
-from gradscape.config.run import DATASETS, DataConfig, OptimConfig, RunConfig, from_dict, read_config, to_dict
+from gradscape.config.run import DATASETS, DataConfig, OptimConfig, RunConfig
+from gradscape.config.serialize import from_dict, read_config, to_dict
 from gradscape.errors import ConfigError
 from gradscape.study.sweep.sweep import Study
 
@@ -109,7 +110,7 @@ def test_yaml_reads_exponents_as_numbers(tmp_path: Path) -> None:
         ("net: &a\n  norm: *a", "anchors"),
         ("seed: " + "9" * 5000, "is not YAML"),
         ("# " + "x" * 1_000_000, "has more than 1,000,000 bytes; give a smaller file"),
-        ("x" * 1_000 + ": 1", "^x+…x+: no such setting"),
+        ("x" * 1_000 + ": 1", ": x+…x+: no such setting"),
         ("net: [" + "[1]," * 1000 + "]", r"net: expected keys and values, got \[\[1\], \[1\], .*\.\.\.\]$"),
         ("[" * 3000, "is not YAML"),
     ],
@@ -122,6 +123,25 @@ def test_unreadable_files_are_named(tmp_path: Path, text: str | None, message: s
         read_config(path)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "epochs: 2\n\nnet:\n  depth: 8\n  dept: 3",
+            "line 5: net.dept: no such setting; .*did you mean 'depth'",
+        ),
+        ("epochs: 2\nnet: {depth: deep}", "line 2: net.depth: 'deep' is not a whole number"),
+        ("# mine\nnet: 3", "line 2: net: expected keys and values, got 3"),
+        ("data:\n  train: 0", "line 2: data.train: 0 is not possible"),
+        ('{"seed": 1,\n "optim": {"lr": "x"}}', "line 2: optim.lr: 'x' is not a number"),
+    ],
+)
+def test_the_line_of_a_slip_is_named(tmp_path: Path, text: str, line: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=rf"a\.yaml, {line}"):
+        read_config(tmp_path / "a.yaml")
 
 
 def bomb() -> str:

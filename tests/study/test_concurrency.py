@@ -94,7 +94,8 @@ def test_a_run_that_fails_says_so_and_keeps_no_other_waiting(monkeypatch: pytest
 PEAK = """
 import json, re, sys, torch
 from pathlib import Path
-from gradscape.config.run import from_dict, RunConfig
+from gradscape.config.run import RunConfig
+from gradscape.config.serialize import from_dict
 from gradscape.study.network_cost import dummy_step
 from gradscape.train.process import prepare_process
 prepare_process(threads=1)
@@ -122,7 +123,7 @@ print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1
     ids=lambda config: config.identity,
 )
 def test_memory_is_estimated_above_what_is_used_and_not_by_much(config: RunConfig) -> None:
-    from gradscape.config.run import to_dict
+    from gradscape.config.serialize import to_dict
 
     done = subprocess.run(
         [sys.executable, "-c", PEAK, json.dumps(to_dict(config))], capture_output=True, text=True, check=True

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from gradscape import load
-from gradscape.config.run import to_dict
+from gradscape.config.serialize import to_dict
 from gradscape.errors import ConfigError, StoreError
 from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.study_folder import StudyFolder

@@ -27,7 +27,8 @@ from gradscape.config.flags import (
     path,
     require_folder,
 )
-from gradscape.config.run import RunConfig, from_dict, read_config, to_dict
+from gradscape.config.run import RunConfig
+from gradscape.config.serialize import from_dict, read_config, to_dict
 from gradscape.errors import ConfigError, GradscapeError, brief, nearest
 from gradscape.version import __version__
 
@@ -103,6 +104,12 @@ def parser() -> Parser:
     add_execution_flags(train_)
     add_config_flags(train_, RunConfig)
     train_.set_defaults(command=train, parser=train_)
+
+    schema_ = commands.add_parser(
+        "schema", help="print the JSON Schema of a run's or a sweep's file, for editors"
+    )
+    schema_.add_argument("what", choices=("run", "sweep"))
+    schema_.set_defaults(command=schema, parser=schema_)
 
     check_ = commands.add_parser("check", help="will a network train? why not? what would help?")
     check_.add_argument("factory", metavar="FACTORY", help="FILE.py:FACTORY or package.module:FACTORY")
@@ -222,6 +229,14 @@ def config_names() -> set[str]:
     names = to_dict(RunConfig())
     inner = {f"{key}.{name}" for key, value in names.items() if isinstance(value, dict) for name in value}
     return inner | {key for key, value in names.items() if not isinstance(value, dict)}
+
+
+def schema(values: argparse.Namespace) -> None:
+    """gradscape schema run|sweep: what an editor needs to complete and check such a file."""
+    from gradscape.config.schema import run_schema, sweep_schema
+
+    found = run_schema() if values.what == "run" else sweep_schema()
+    print(json.dumps(found, indent=1, ensure_ascii=False))
 
 
 def check(values: argparse.Namespace) -> None:

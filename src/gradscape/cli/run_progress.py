@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from gradscape.config.run import RunConfig, from_dict
+from gradscape.config.run import RunConfig
+from gradscape.config.serialize import from_dict
 from gradscape.errors import ConfigError, nearest
 from gradscape.storage.run_summary import STATES, Glance
 from gradscape.study.network_cost import run_macs

@@ -10,7 +10,7 @@ from gradscape._printing import say
 from gradscape.cli.execution import add_study_flags, run_study
 from gradscape.config.fields import MOST_SEEDS
 from gradscape.config.flags import Parser, add_config_flags, count, path, require_folder
-from gradscape.config.plain_yaml import read_values
+from gradscape.config.plain_yaml import read_as
 from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
 
@@ -123,11 +123,12 @@ def study_of(values: argparse.Namespace) -> Study:
     given = {name: value for name, value in named.items() if value is not None}
     if not values.file:
         return Study.from_dict({**given, "base": base, "axes": axes, "exclude": excluded})
-    file = read_values(values.file, "study file")
-    try:
-        return Study.from_dict(overridden(file, given, base, axes, excluded))
-    except ConfigError as error:
-        raise ConfigError(f"{values.file}: {error}") from error
+    return read_as(
+        values.file,
+        "study file",
+        lambda file: Study.from_dict(overridden(file, given, base, axes, excluded)),
+        alone=not (given or base or axes or excluded),
+    )
 
 
 def overridden(

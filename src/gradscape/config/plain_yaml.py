@@ -7,9 +7,9 @@ that only that standard takes for a number or a date (1:30 is 90 there) stays te
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gradscape.errors import ConfigError, cut
 
@@ -24,12 +24,53 @@ NUMBERS = {
 LEFT_OUT = {*NUMBERS, "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:merge", "tag:yaml.org,2002:value"}
 
 
-def read_values(path: Path, what: str) -> object:
-    """Plain values from a YAML or JSON file; `what` it is, for messages.
+T = TypeVar("T")
+
+
+def read_as(path: Path, what: str, build: Callable[[object], T], alone: bool = True) -> T:
+    """Read a YAML or JSON file and make something of it.
+
+    Args:
+        path: Path of the file.
+        what: Name of such files, for messages.
+        build: Function of the file's plain values; the `ConfigError` that it raises gets the file and, where
+            it begins with a key of it, the line.
+        alone: Whether `build` uses nothing else, such as flags, which have no line.
+
+    Returns:
+        What `build` returns.
 
     Raises:
-        ConfigError: the file is missing, too large, or not such YAML.
+        ConfigError: the file is missing, too large, not such YAML, or `build` raised it.
     """
+    values, lines = read_marked(path, what)
+    lines = lines if alone else {}
+    try:
+        return build(values)
+    except ConfigError as error:
+        line = line_of(str(error), lines)
+        place = f"{path}, line {line}" if line else str(path)
+        raise ConfigError(f"{place}: {error}") from error
+
+
+def line_of(message: str, lines: Mapping[str, int]) -> int | None:
+    """Return the line of the key that a message begins with, or says that there is no such field."""
+    head, _, rest = message.partition(": ")
+    if "=" in head:  # a point of a sweep, in which something is wrong
+        head, _, rest = rest.partition(": ")
+    missing = re.match(r"no such field: ([\w.]+)", rest)
+    words = [*head.replace(",", " ").split(), *(missing.groups() if missing else ())]
+    keys = [key for word in words for key in lines if key == word or key.endswith(f".{word}")]
+    return lines[max(keys, key=len)] if keys else None
+
+
+def read_values(path: Path, what: str) -> object:
+    """Read plain values; see `read_as`."""
+    return read_marked(path, what)[0]
+
+
+def read_marked(path: Path, what: str) -> tuple[object, dict[str, int]]:
+    """Read plain values, and the line of every key by its dotted path, in which lists have no part."""
     import yaml
 
     try:
@@ -37,7 +78,10 @@ def read_values(path: Path, what: str) -> object:
             content = file.read(MOST_BYTES + 1)  # bounded, for it may be a device
         if len(content) > MOST_BYTES:
             raise ConfigError(f"{what} {path} has more than {MOST_BYTES:,} bytes; give a smaller file")
-        return yaml.load(content.decode("utf-8"), Loader=loader())
+        reader = loader()(content.decode("utf-8"))
+        node = reader.get_single_node()
+        values = None if node is None else reader.construct_document(node)
+        return values, dict(key_lines(node)) if node is not None else {}
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ConfigError(f"cannot read {what} {path}: {reason}") from error
@@ -45,6 +89,16 @@ def read_values(path: Path, what: str) -> object:
         raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # the last two: absurd numbers, nesting
         raise ConfigError(f"{path} is not YAML: {cut(error, 400)}") from error
+
+
+def key_lines(node: Any, prefix: str = "") -> Iterator[tuple[str, int]]:
+    """Yield the dotted path and the line of every key in a node."""
+    for item in node.value if isinstance(node.value, list) else ():
+        key, value = item if isinstance(item, tuple) else (None, item)
+        path = prefix if key is None else f"{prefix}{key.value}."
+        if key is not None:
+            yield path[:-1], key.start_mark.line + 1
+        yield from key_lines(value, path)
 
 
 def to_yaml(values: object) -> str:

@@ -12,16 +12,13 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, is_dataclass
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from gradscape.config.fields import MOST_EPOCHS, hints_of, option, require, settle
+from gradscape.config.fields import MOST_EPOCHS, option, require, settle
 from gradscape.config.network import GROUPS, NetConfig
-from gradscape.config.plain_yaml import read_values
-from gradscape.errors import ConfigError, brief, cut, nearest
+from gradscape.errors import ConfigError
 
-T = TypeVar("T")
 Precision = Literal["fp32", "tf32", "bf16"]
 MOST_EVERY = 1_000_000_000
 
@@ -259,52 +256,10 @@ LATER: Mapping[str, Mapping[str, object]] = {
 
 def without_later(config: RunConfig) -> dict[str, Any]:
     """Plain nested values without those later settings that are as they were before there was a choice."""
-    values = to_dict(config)
+    values = dataclasses.asdict(config)
     for section, defaults in LATER.items():
         held = values[section] if section else values
         for name, default in defaults.items():
             if held[name] == default:
                 del held[name]
     return values
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """Plain nested values, every default written out."""
-    return dataclasses.asdict(config)
-
-
-def from_dict(kind: type[T], values: object, section: str = "") -> T:
-    """Build a configuration from plain nested values.
-
-    Args:
-        kind: the configuration's class, such as `RunConfig`.
-        values: a mapping of its fields; missing ones keep their defaults.
-        section: where the values stand, for messages.
-
-    Raises:
-        ConfigError: an unknown key (with the nearest known one), a wrong type, a value out of range.
-    """
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{section or 'configuration'}: expected keys and values, got {brief(values)}")
-    hints = hints_of(kind)
-    prefix = f"{section}." if section else ""
-    for key in values:
-        if key not in hints:
-            raise ConfigError(
-                f"{prefix}{cut(key)}: no such setting; known here: {', '.join(hints)}{nearest(key, hints)}"
-            )
-    built = {
-        key: from_dict(hints[key], value, f"{prefix}{key}") if is_dataclass(hints[key]) else value
-        for key, value in values.items()
-    }
-    return kind(**built)
-
-
-def read_config(path: Path) -> RunConfig:
-    """A `RunConfig` from a YAML or JSON file (JSON is YAML).
-
-    Raises:
-        ConfigError: the file is missing, is not YAML, or holds a setting that cannot be used.
-    """
-    values = read_values(path, "configuration")
-    return from_dict(RunConfig, values if values is not None else {})

@@ -37,7 +37,8 @@ from filelock import FileLock, Timeout
 
 from gradscape.config.arguments import fitted
 from gradscape.config.conform import require_record, require_types
-from gradscape.config.run import RunConfig, from_dict, to_dict
+from gradscape.config.run import RunConfig
+from gradscape.config.serialize import from_dict, to_dict
 from gradscape.errors import ConfigError, StoreError
 from gradscape.records.gradients import FlowHistory
 from gradscape.records.landscape import LandscapeRecord

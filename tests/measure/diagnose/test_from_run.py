@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 import gradscape as gs
 from cases import TINY, digits, tiny
 from gradscape.config.network import NetConfig
-from gradscape.config.run import to_dict
+from gradscape.config.serialize import to_dict
 from gradscape.errors import ConfigError
 from gradscape.measure.diagnose.from_run import recorded
 from gradscape.records.gradients import EPOCH_TABLES, FlowHistory, flow_of_epochs

@@ -12,7 +12,8 @@ import pytest
 
 from gradscape import load
 from gradscape.cli.main import main
-from gradscape.config.run import RunConfig, to_dict
+from gradscape.config.run import RunConfig
+from gradscape.config.serialize import to_dict
 from gradscape.errors import ConfigError
 from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.studies.remedies.roles import KEY, REMEDIES, Remedy, at, densenet40, vgg38

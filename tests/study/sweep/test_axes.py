@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradscape.config.paths import CONTROLS, SETTINGS, flat, shown, value_in
-from gradscape.config.run import RunConfig, to_dict
+from gradscape.config.run import RunConfig
+from gradscape.config.serialize import to_dict
 from gradscape.errors import ConfigError
 from gradscape.study.sweep.axes import Axis, axis_in, axis_of, condition_in, label, matches
 from gradscape.study.sweep.spacing import read_values, values_in

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from gradscape.config.flags import nested
 from gradscape.config.paths import CONTROLS, DEFAULTS, Value
-from gradscape.config.run import RunConfig, from_dict
+from gradscape.config.run import RunConfig
+from gradscape.config.serialize import from_dict
 
 RATES = ("optim.lr", "optim.min_lr")
 

@@ -14,8 +14,9 @@ from gradscape._printing import say
 from gradscape.config.fields import MOST_RUNS, MOST_SEEDS, checked, require
 from gradscape.config.flags import nested
 from gradscape.config.paths import CONTROLS, DEFAULTS, Scaling, Value, flat, value_of
-from gradscape.config.plain_yaml import read_values, to_yaml
-from gradscape.config.run import RunConfig, from_dict, to_dict
+from gradscape.config.plain_yaml import read_as, to_yaml
+from gradscape.config.run import RunConfig
+from gradscape.config.serialize import from_dict, to_dict
 from gradscape.errors import ConfigError, brief, cut, nearest
 from gradscape.records.run import StudyRecord
 from gradscape.stats.paired import planned_looks
@@ -214,11 +215,7 @@ class Study:
         Raises:
             ConfigError: it is missing, is not YAML, or holds what cannot be used.
         """
-        values = read_values(Path(path), "study file")
-        try:
-            return cls.from_dict(values)
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {error}") from error
+        return read_as(Path(path), "study file", cls.from_dict)
 
     def save(self, path: str | Path) -> None:
         """Write a file that `Study.read` reads as this study: JSON if it is named .json, else YAML.
