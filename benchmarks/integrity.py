@@ -1,9 +1,9 @@
 """What becomes of a run's files when its process is killed while it writes, and when bits flip on the disk.
 
 `python benchmarks/integrity.py` kills a process 200 times while it writes VGG38's checkpoints and epochs,
-harms a run's checkpoint and metrics 1,000 times, and 250 times each other file of a study that is then read
-whole: a bit flipped, or the end cut off, at random. It writes
-`results/integrity.json` and, of the other files, `results/integrity_others.json`.
+harms a run's checkpoint, metrics and gradients 1,000 times, and 250 times each other file of a study that is
+then read whole: a bit flipped, or the end cut off, at random. It writes `results/integrity.json` and, of the
+other files, `results/integrity_others.json`.
 """
 
 from __future__ import annotations
@@ -125,14 +125,15 @@ class Harms:
 
 
 def damage(whole: RunFolder, aside: Path, times: int, generator: random.Random) -> dict[str, Harms]:
-    """Harm the newest checkpoint or the metrics of a copy of a run, which has 3 epochs, each time anew."""
-    found = {"checkpoint": Harms(), "metrics": Harms()}
+    """Harm the newest checkpoint or a file of epochs of a copy of a run, which has 3, each time anew."""
+    found = {"checkpoint": Harms(), "metrics": Harms(), "gradients": Harms()}
     for number in range(times):
         shutil.rmtree(aside, ignore_errors=True)
         shutil.copytree(whole.path, aside)
         folder = RunFolder(aside)
-        kind = ("checkpoint", "metrics")[number % 2]
-        harm(folder.checkpoint_files()[0] if kind == "checkpoint" else folder.metrics, generator)
+        kind = list(found)[number % len(found)]
+        path = folder.checkpoint_files()[0] if kind == "checkpoint" else aside / f"{kind}.jsonl"
+        harm(path, generator)
         count = found[kind]
         count.harms += 1
         intact = folder.intact()
@@ -175,11 +176,11 @@ def damage_others(study: StudyFolder, times: int, generator: random.Random) -> d
 
 def whole_study(study: StudyFolder) -> str:
     record = study.record()
-    return repr([record, [study.run(name).kept_weights() for name in record.runs]])
+    return repr([record.to_dict(), [study.run(name).kept_weights() for name in record.runs]])
 
 
 def reported(folder: RunFolder, kind: str) -> bool:
-    """Whether a report on the finished run would take its harmed metrics for whole."""
+    """Whether a report on the finished run would take its harmed files for whole."""
     if kind == "checkpoint":
         return False
     try:
@@ -210,7 +211,7 @@ def main() -> None:
         whole = RunFolder(Path(place) / "whole")
         whole.create(replace(RunConfig(), epochs=3))
         for number in (1, 2, 3):
-            whole.append(epoch(number))
+            whole.append(epoch(number), flow(number))
             whole.save(checkpoint(number))
         whole.set_status("done")
         harms = damage(whole, Path(place) / "harmed", given.harms, generator)

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from cases import tiny
-from flows import made_flow
 from gradscape.config.run import RunConfig
 from gradscape.records.gradients import FlowHistory
-from gradscape.records.run import EpochRecord, StepSmoothness
+from gradscape.records.run import EpochRecord
+from gradscape.records.smoothness import StepSmoothness
 from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.study_folder import StudyFolder
+from made_records import made_flow, made_smoothness
 
 LAYERS = ("entry.weight", "entry.bias", "norm.weight", "linear.weight")
 
@@ -44,7 +45,7 @@ def epoch(number: int, **changes: Any) -> EpochRecord:
 
 
 def measure(along: str, change: float) -> StepSmoothness:
-    return StepSmoothness(0, along, 0.1, 2.0, (2.5, 4.0), (change, change), (0.5, 4.0), 1.0, 3.0)
+    return made_smoothness(0, along, 0.1, (2.5, 4.0), (change, change), (0.5, 4.0))
 
 
 def results(last: int, best: int) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import synthetic
-from flows import made_flow
 from gradscape.records.gradients import FlowHistory
-from gradscape.records.run import RunRecord, StepSmoothness, StudyRecord
+from gradscape.records.run import RunRecord, StudyRecord
+from gradscape.records.smoothness import StepSmoothness
 from gradscape.studies.remedies.report import QUESTION
 from gradscape.studies.remedies.roles import REMEDIES
+from made_records import made_curvature, made_flow
 
 DEPTH = 8  # layers: enough for a slope
 
@@ -73,8 +74,8 @@ def flow(means: Sequence[float]) -> FlowHistory:
 def smoothness(step: int, beta: float, along: str = "gradient") -> StepSmoothness:
     """Gradient and loss change by β over every unit of distance."""
     made = synthetic.measure("", along, step, 0, 0.001)
-    losses = tuple(made.loss - beta * distance for distance in made.distances)
-    return dataclasses.replace(made, losses=losses, changes=tuple(beta * d for d in made.distances))
+    losses, changes = made.loss - beta * made.line.distances, beta * made.line.distances
+    return dataclasses.replace(made, line=dataclasses.replace(made.line, losses=losses, changes=changes))
 
 
 def trained(role: str, seed: int, shape: Shape) -> RunRecord:
@@ -114,7 +115,7 @@ def run(role: str, seed: int, shape: Shape) -> RunRecord:
         made,
         epochs=epochs,
         start=synthetic.start(layers(shape.gradient), (*alike, 0.99)),
-        curvature={"start": bend, "end": dataclasses.replace(bend, largest=beta)},
+        curvature={"start": bend, "end": made_curvature((-1.0, beta), (0.5, 0.5), beta)},
         status={**made.status, "diagnosis": {"verdict": "healthy" if shape.accuracy > 0.02 else "vanishing"}},
         landscape=synthetic.landscape(synthetic.bowl(beta, 17)) if role in ("bn", "bn+he") else None,
     )

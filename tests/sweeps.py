@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from flows import made_flow
 from gradscape.records.run import EpochRecord, RunRecord, StudyRecord
+from made_records import made_flow
 
 Setting = Mapping[str, Any]
 RATES = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05)

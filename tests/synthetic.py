@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from flows import made_flow
+from gradscape.records.curvature import CurvatureRecord
 from gradscape.records.encoding import Values
 from gradscape.records.landscape import LandscapeRecord, Path
 from gradscape.records.run import (
-    Curvature,
     EpochRecord,
     RunRecord,
-    Start,
-    StepSmoothness,
     StudyRecord,
 )
+from gradscape.records.signal import Start
+from gradscape.records.smoothness import StepSmoothness
+from made_records import made_curvature, made_flow, made_smoothness
 
 # Final train and validation accuracy by role, near the paper's; the plain net guesses.
 ACCURACY = {
@@ -80,26 +80,17 @@ def measure(role: str, along: str, step: int, seed: int, lr: float) -> StepSmoot
     """Of a loss as smooth as `BETA` says, give or take a seed's own tenth."""
     beta = BETA.get(role, 40.0) * varied(role, seed)
     distances = (0.05, 0.4) if along == "relative" else (0.5 * lr, 4 * lr)
-    return StepSmoothness(
-        step=step,
-        along=along,
-        lr=lr,
-        loss=2.0,
-        losses=tuple(2.0 - 0.1 * beta * d for d in distances),
-        changes=tuple(beta * d for d in distances),
-        distances=distances,
-        gradient_norm=1.0,
-        weight_norm=3.0,
-    )
+    losses, changes = [2.0 - 0.1 * beta * d for d in distances], [beta * d for d in distances]
+    return made_smoothness(step, along, lr, losses, changes, distances)
 
 
-def curvature(role: str, seed: int, trained: float) -> Curvature:
+def curvature(role: str, seed: int, trained: float) -> CurvatureRecord:
     """A bulk around zero and one eigenvalue far from it, as large as `BETA` says."""
     largest = trained * BETA.get(role, 40.0) * varied(role, seed)
     bulk = np.linspace(-0.05, 0.1, 19) * largest
     nodes = tuple(map(float, (*bulk, largest)))
     weights = (0.05,) * 19 + (0.05,)
-    return Curvature(2.0, 500, 338_052, largest, nodes[0], 0.01, 0.01, (nodes, nodes), (weights, weights))
+    return made_curvature(nodes, weights, largest, 500, 338_052)
 
 
 def start(gradients: Sequence[float], correlations: Sequence[float]) -> Start:

@@ -180,7 +180,7 @@ def test_json_has_verdict_rule_numbers_n_interval_and_p() -> None:
         "p_against_after_holm": 1.0,
     }
     odd = claim(above("acc", {0: math.nan}, 0.5)).to_dict()["parts"][0]
-    assert odd["numbers"] == [{"seed": 0, "value": "nan"}]
+    assert odd["numbers"] == [{"seed": 0, "value": "NaN"}]
 
 
 def test_an_answer_has_a_sentence_for_each_verdict() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from cases import TINY
-from flows import ONE
 from gradscape.config.network import NetConfig
 from gradscape.config.run import DataConfig, OptimConfig, RunConfig
 from gradscape.executors.base import Executor, Tell
@@ -20,6 +19,7 @@ from gradscape.study.asha import Halving
 from gradscape.study.drive import drive, missing
 from gradscape.study.progress import ProgressView
 from gradscape.study.train_job import PRELOAD, TrainJob, train_job
+from made_records import ONE
 
 pytest.importorskip("optuna")
 RUNS = [replace(TINY, epochs=18, seed=seed) for seed in range(9)]

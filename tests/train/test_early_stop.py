@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from cases import TINY, digits
-from flows import ONE
 from gradscape.config.network import NetConfig
 from gradscape.config.run import RunConfig
 from gradscape.records.gradients import FlowHistory
@@ -18,6 +17,7 @@ from gradscape.records.run import EpochRecord
 from gradscape.storage.run_folder import RunFolder
 from gradscape.train.early_stop import hopeless
 from gradscape.train.loop import train_run
+from made_records import ONE
 
 DEAD = replace(TINY, net=NetConfig(depth=140, filters=4, norm="none", activation="tanh"), epochs=5)
 

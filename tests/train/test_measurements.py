@@ -53,9 +53,9 @@ def test_both_moments_are_what_gs_curvature_finds(tmp_path: Path) -> None:
         assert found.loss == pytest.approx(expected.loss)
         assert abs(found.largest - expected.ends.largest[0]) <= found.largest_residual + 1e-4
         assert abs(found.smallest - expected.ends.smallest[0]) <= found.smallest_residual + 1e-4
-        assert len(found.nodes) == len(found.weights) == moments.PROBES
+        assert len(found.spectrum.nodes) == len(found.spectrum.weights) == moments.PROBES
         assert sum(found.weights[0]) == pytest.approx(1)
-        assert max(found.nodes[0]) <= found.largest + found.largest_residual + 1e-4
+        assert found.spectrum.nodes.max() <= found.largest + found.ends.largest_residuals[0] + 1e-4
 
 
 def test_weights_end_as_without_it(tmp_path: Path) -> None:
@@ -142,12 +142,9 @@ def test_the_noise_is_what_gs_noise_finds(tmp_path: Path) -> None:
     model = build_model(config, torch.device("cpu"))
     model.load_state_dict(section(folder.kept_weights()[2], ""))
     expected = gs.noise(model, cross_entropy, batches)
-    assert (found.batches, found.batch_size) == (4, 20)
-    assert found.gradient_square == pytest.approx(expected.gradient_square, rel=1e-3)
-    assert 20 * found.trace == pytest.approx(expected.noise_trace, rel=1e-3)
-    assert found.scale == pytest.approx(expected.noise_scale, rel=1e-3)
-    assert (found.low, found.high) == pytest.approx(expected.interval, rel=1e-3)
-    assert found.cosine == pytest.approx(expected.mean_cosine, rel=1e-3)
+    assert (found.record.products.shape, found.record.batch_size) == ((4, 4), 20)
+    assert found.record.products == pytest.approx(expected.products, rel=1e-3, abs=1e-9)
+    assert 20 * found.record.batch_trace == pytest.approx(expected.noise_trace, rel=1e-3)
     assert record.to_dict()["noise"] == found.to_dict()
     sizes = [size for size, _ in found.traces]
     assert sizes == [20, 10, 5]  # the same images at the same weights

@@ -13,10 +13,13 @@ from torch.nn.functional import cross_entropy
 
 import gradscape as gs
 from cases import TINY
+from gradscape._codec import decode, encode
 from gradscape.errors import ConfigError
 from gradscape.measure.smoothness.within_training import step_smoothness
-from gradscape.records.run import RunRecord, StepSmoothness
+from gradscape.records.run import RunRecord
+from gradscape.records.smoothness import StepSmoothness
 from gradscape.storage.run_folder import RunFolder
+from made_records import made_smoothness
 
 SMALL = gs.RunConfig(
     net=TINY.net,
@@ -72,20 +75,20 @@ def test_a_measure_is_that_of_gs_smoothness() -> None:
         for along, line in lines.items():
             found = step_smoothness(model, cross_entropy, (x, y), before, known, along, 0.01, step)  # type: ignore[arg-type]
             assert line is not None
-            assert found.losses == pytest.approx(line.losses[0])
-            assert found.changes == pytest.approx(line.changes[0], rel=1e-5)
-            assert found.distances == pytest.approx(line.distances[0])
+            assert found.line.losses == pytest.approx(line.losses)
+            assert found.line.changes == pytest.approx(line.changes, rel=1e-5)
+            assert found.line.distances == pytest.approx(line.distances)
             assert found.beta == pytest.approx(line.beta[0], rel=1e-5)
             assert found.lipschitz == pytest.approx(line.lipschitz[0], rel=1e-5)
 
 
 def test_what_is_not_finite_is_kept_as_such() -> None:
-    measure = StepSmoothness(0, "step", 0.1, 2.0, (math.inf, 1.0), (math.nan, 3.0), (0.5, 4.0), 1.0, 1.0)
-    again = StepSmoothness.from_dict(measure.to_dict())
-    assert measure.to_dict()["losses"] == [None, 1.0]
-    assert math.isnan(again.losses[0])
+    measure = made_smoothness(0, "step", 0.1, (math.inf, 1.0), (math.nan, 3.0), (0.5, 4.0))
+    assert encode(measure)["line"]["losses"] == [["Infinity", 1.0]]
+    again = decode(StepSmoothness, encode(measure))
+    assert again.line.losses.tolist() == [[math.inf, 1.0]]
     assert (again.beta, again.lipschitz) == (0.75, 0.25)
-    assert math.isnan(replace(measure, distances=(0.0, 0.0)).beta)
+    assert math.isnan(made_smoothness(0, "step", 0.1, (1.0,), (3.0,), (0.0,)).beta)
 
 
 def test_fewer_than_none_are_refused() -> None:
@@ -101,4 +104,4 @@ def test_the_gradient_s_change_goes_to_nothing_with_the_distance(tmp_path: Path,
     record, _ = trained(still, tmp_path)
     measures = [measure for epoch in record.epochs for measure in epoch.smoothness]
     assert measures
-    assert all(max(m.changes) < 0.01 * m.gradient_norm for m in measures if m.along == "gradient")
+    assert all(m.line.changes.max() < 0.01 * m.gradient_norm for m in measures if m.along == "gradient")

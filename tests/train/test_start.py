@@ -18,7 +18,8 @@ from gradscape.config.network import NetConfig
 from gradscape.data import STATISTICS, split
 from gradscape.data.device_batches import eval_batches
 from gradscape.measure.signal.signal import signal
-from gradscape.records.run import RunRecord, Start
+from gradscape.records.run import RunRecord
+from gradscape.records.signal import Start
 from gradscape.storage.run_folder import RunFolder
 from gradscape.train import loop
 from gradscape.train.measurements import measure_start

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from gradscape._codec import encode
 from gradscape.stats.paired import ERROR, Difference, compare, holm
 from gradscape.stats.student_t import ROUNDING, Interval, interval
 
@@ -49,7 +50,7 @@ class Evidence:
             "measured": self.measured,
             "rule": self.rule,
             "n": len(self.numbers),
-            "numbers": [{"seed": seed, "value": plain(value)} for seed, value in self.numbers],
+            "numbers": [{"seed": seed, "value": encode(value)} for seed, value in self.numbers],
             "interval": None if self.interval is None else self.interval.to_dict(),
             "verdict": self.verdict,
             "reason": self.reason,
@@ -298,8 +299,3 @@ def multiplicity(claims: Sequence[Claim]) -> str:
         "are corrected for their number; claims are not corrected for one another: each errs with a chance "
         f"of at most 5 %, one at least of {len(tested)} with a chance of up to {chance}."
     )
-
-
-def plain(value: float) -> float | str:
-    """A number as JSON can hold it."""
-    return value if math.isfinite(value) else str(value)

@@ -16,7 +16,8 @@ from gradscape.analysis.run_status import (
     together,
     unfinished,
 )
-from gradscape.records.run import Curvature, StudyRecord
+from gradscape.records.curvature import CurvatureRecord
+from gradscape.records.run import StudyRecord
 
 MOMENTS = {"start": "before training", "end": "after training"}
 
@@ -27,21 +28,22 @@ def farthest(study: StudyRecord, roles: Mapping[str, str]) -> float:
     return max((abs(end) for c in found for end in (c.largest, c.smallest)), default=0.0)
 
 
-def counted_beyond(seeds: Sequence[Curvature], sign: int) -> tuple[np.ndarray, np.ndarray]:
+def counted_beyond(seeds: Sequence[CurvatureRecord], sign: int) -> tuple[np.ndarray, np.ndarray]:
     """Moduli of the quadratures' nodes of a sign, falling, and how many eigenvalues are as far or farther.
 
     It begins with none beyond the first.
     """
-    rows = [row for each in seeds for row in each.nodes]
+    spectra = [each.spectrum for each in seeds if each.spectrum is not None]
+    rows = [row for each in spectra for row in each.nodes]
     nodes = sign * np.array(rows).ravel()
-    weights = np.array([row for each in seeds for row in each.weights]).ravel()
+    weights = np.array([row for each in spectra for row in each.weights]).ravel()
     order = np.argsort(-nodes, kind="stable")[: int((nodes > 0).sum())]
     shares = np.cumsum(weights[order]) / max(len(rows), 1)
     counts = shares * max((each.parameters for each in seeds), default=0)
     return np.concatenate([nodes[order][:1], nodes[order]]), np.concatenate([0 * counts[:1], counts])
 
 
-def curvatures(study: StudyRecord, role: str, moment: str) -> dict[int, Curvature]:
+def curvatures(study: StudyRecord, role: str, moment: str) -> dict[int, CurvatureRecord]:
     """Seed → curvature of the runs that came to an end."""
     found = {seed: run.curvature.get(moment) for seed, run in ended(study, role).items()}
     return {seed: each for seed, each in found.items() if each is not None}

@@ -15,7 +15,8 @@ from gradscape.analysis.curvature import flatter_on_average
 from gradscape.analysis.evidence import averaged, open_runs
 from gradscape.analysis.run_status import ended, guesses, task, together
 from gradscape.analysis.smoothness import VALUES, WAYS, measures
-from gradscape.records.run import RunRecord, StepSmoothness, StudyRecord
+from gradscape.records.run import RunRecord, StudyRecord
+from gradscape.records.smoothness import StepSmoothness
 
 Pair = tuple[str, str]  # roles: with BatchNorm, and without
 LEARNING = (0.2, 0.8)  # a mini-batch's loss, beside that of guessing, where it counts as being learnt

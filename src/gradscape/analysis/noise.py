@@ -8,17 +8,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from gradscape.analysis.run_status import ended, together, unfinished
-from gradscape.records.run import GradientNoise, RunRecord, StudyRecord
+from gradscape.records.noise import RunNoise
+from gradscape.records.run import RunRecord, StudyRecord
 
 
-def noises(study: StudyRecord, role: str) -> dict[int, GradientNoise]:
+def noises(study: StudyRecord, role: str) -> dict[int, RunNoise]:
     """Seed → noise of the runs that came to an end and measured it."""
     return {seed: run.noise for seed, run in ended(study, role).items() if run.noise is not None}
 
 
 def step_noise(run: RunRecord) -> float:
     """lr √tr Σ_B: deviation of a step of plain SGD, in units of the parameters; NaN without a measure."""
-    return float(run.config["optim"]["lr"]) * math.sqrt(run.noise.trace) if run.noise else math.nan
+    return (
+        float(run.config["optim"]["lr"]) * math.sqrt(run.noise.record.batch_trace) if run.noise else math.nan
+    )
 
 
 def unmeasured(study: StudyRecord, role: str) -> str:

@@ -16,7 +16,8 @@ from gradscape.analysis.run_status import (
     together,
     unfinished,
 )
-from gradscape.records.run import RunRecord, StepSmoothness, StudyRecord
+from gradscape.records.run import RunRecord, StudyRecord
+from gradscape.records.smoothness import StepSmoothness
 
 Value = Callable[[StepSmoothness], float]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gradscape._codec import encode
 from gradscape.errors import StoreError
 from gradscape.integrations.sink import ALL, Row, Sink
 
@@ -18,7 +18,7 @@ class JsonLines(Sink):
     """A file with a line for each row: `{"step": 0, "gradient/0.weight/mean_abs": 0.01, …}`.
 
     Lines are added to a file that there is; a torn last one, of a process that died, is cut off. What is not
-    finite is written as `"nan"`, `"inf"` or `"-inf"`, for JSON has no such numbers.
+    finite is written as `"NaN"`, `"Infinity"` or `"-Infinity"`, for JSON has no such numbers.
 
     Args:
         path: of the file; its folder is made.
@@ -57,8 +57,8 @@ class JsonLines(Sink):
 
 
 def as_line(step: int, values: dict[str, float]) -> bytes:
-    finite = {name: value if math.isfinite(value) else str(value) for name, value in values.items()}
-    return (json.dumps({"step": step, **finite}, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    plain = encode({"step": step, **values})
+    return (json.dumps(plain, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def cut_torn_line(path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscape.records.encoding import Values, plain_values
+from gradscape._codec import Record
+from gradscape.records.encoding import Values
 from gradscape.records.heatmap import Scale, draw_map
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ SCALES = {
 
 
 @dataclass(frozen=True)
-class ActivationHistory:
+class ActivationHistory(Record):
     """Every layer's output in the forward passes of a training, in the order in which layers ran.
 
     Arrays (T, L) have a row for each row of the `FlowHistory` they belong to and a column for each call of a
@@ -62,10 +63,6 @@ class ActivationHistory:
         """(row, column) of the first output that was not finite; None if all were."""
         rows = np.flatnonzero(self.nonfinite.any(axis=1))
         return (int(rows[0]), int(np.argmax(self.nonfinite[rows[0]]))) if len(rows) else None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers."""
-        return plain_values(self)
 
     def plot(self, ax: Axes | None = None, statistic: str = "second_moment") -> Axes:
         """Layer × step as a map; returns the axes.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from gradscape._codec import Record
 from gradscape.records.diagnosis import Diagnosis
 from gradscape.records.signal import SignalRecord
 
@@ -24,7 +26,7 @@ EFFECTS = {
 
 
 @dataclass(frozen=True)
-class Trial:
+class Trial(Record):
     """A remedy on a copy of the model, or the model as it is: what some real steps on the batch show.
 
     Attributes:
@@ -43,6 +45,10 @@ class Trial:
     span: float
     losses: tuple[float, ...]
     effect: str = ""
+
+    def derived(self) -> Mapping[str, Any]:
+        """Verdict, and the layer that it begins at."""
+        return {"verdict": self.verdict, "layer": self.diagnosis.layer if self.diagnosis else ""}
 
     @property
     def verdict(self) -> str:
@@ -67,7 +73,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class CheckRecord:
+class CheckRecord(Record):
     """A network before training.
 
     Attributes:
@@ -95,19 +101,9 @@ class CheckRecord:
         """Remedies that lowered the loss."""
         return tuple(trial for trial in self.remedies if trial.effect == "lowers")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers."""
-        return {
-            "verdict": self.verdict,
-            "grade": self.diagnosis.grade,
-            "layer": self.diagnosis.layer,
-            "diagnosis": self.diagnosis.to_dict(),
-            "as_is": told(self.as_is),
-            "fell": self.as_is.fell,
-            "band": self.band if math.isfinite(self.band) else None,
-            "remedies": [told(trial) for trial in self.remedies],
-            "signal": self.signal.to_dict(),
-        }
+    def derived(self) -> Mapping[str, Any]:
+        """Verdict, grade and layer of the diagnosis, and whether the loss fell."""
+        return {**self.diagnosis.derived(), "fell": self.as_is.fell}
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Signal and gradient through depth; returns the axes."""
@@ -133,15 +129,3 @@ class CheckRecord:
 
 
 UNMOVED = "no remedy moved the loss: look at the loss itself, the last layer, the inputs and the labels"
-
-
-def told(trial: Trial) -> dict[str, Any]:
-    return {
-        "remedy": trial.remedy,
-        "what": trial.what,
-        "effect": trial.effect,
-        "verdict": trial.verdict,
-        "layer": trial.diagnosis.layer if trial.diagnosis else "",
-        "span": None if math.isnan(trial.span) else trial.span,
-        "losses": list(trial.losses),
-    }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradscape._codec import Record
 from gradscape._text import counted
-from gradscape.records.encoding import Values, plain_values
+from gradscape.records.encoding import Values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -171,7 +172,7 @@ def spread_out(axes: Axes, grid: Values) -> None:
 
 
 @dataclass(frozen=True)
-class CurvatureRecord:
+class CurvatureRecord(Record):
     """Second derivatives of a loss at a model's parameters.
 
     Attributes:
@@ -208,9 +209,15 @@ class CurvatureRecord:
     complete: bool
     notes: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers."""
-        return plain_values(self)
+    @property
+    def largest(self) -> float:
+        """Largest eigenvalue found; NaN where none was looked for."""
+        return float(self.ends.largest[0]) if self.ends else math.nan
+
+    @property
+    def smallest(self) -> float:
+        """Smallest eigenvalue found; NaN where none was looked for."""
+        return float(self.ends.smallest[0]) if self.ends else math.nan
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The spectral density on a log axis with its standard error; without one, the eigenvalues found."""

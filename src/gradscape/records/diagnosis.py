@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gradscape.records.encoding import plain_values
+from gradscape._codec import Record
 
 # Every verdict, the gravest first, and its grade: `fail` is a training that does not work, `warn` may well
 # work and deserves a look, `info` is no fault.
@@ -100,7 +100,7 @@ def gravest_first(findings: Sequence[Finding]) -> tuple[Finding, ...]:
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Record):
     """Findings, the gravest first; the first is the verdict.
 
     Attributes:
@@ -128,10 +128,9 @@ class Diagnosis:
     def layer(self) -> str:
         return self.findings[0].layer
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers; None for a number that is not finite."""
-        plain = {**plain_values(self), "notes": list(self.notes), "unseen": list(self.unseen)}
-        return {"verdict": self.verdict, "grade": self.grade, "layer": self.layer, **plain}
+    def derived(self) -> Mapping[str, Any]:
+        """Verdict, grade and layer of the first finding."""
+        return {"verdict": self.verdict, "grade": self.grade, "layer": self.layer}
 
     def __str__(self) -> str:
         told = [str(finding) for finding in self.findings]

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gradscape._codec import Record
 from gradscape._text import counted
 from gradscape.records.activations import ActivationHistory
-from gradscape.records.encoding import Values, plain_values
+from gradscape.records.encoding import Values
 from gradscape.records.heatmap import Scale, draw_map
 
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 WEIGHT_KINDS = ("conv", "linear")
 # What is kept of an epoch for each tensor: `update` and `agreement` are not.
-EPOCH_TABLES = ("mean_abs", "max_abs", "rms", "zeros", "nonfinite", "weight", "relative", "relative_update")
+EPOCH_TABLES = (
+    "mean_abs", "last_mean_abs", "max_abs", "rms", "zeros", "nonfinite", "weight", "relative",
+    "relative_update",
+)  # fmt: skip
 SCALES = {
     "mean_abs": Scale("mean |∂L/∂W|"),
     "max_abs": Scale("largest |∂L/∂W|"),
@@ -58,7 +62,7 @@ class OptimizerFacts:
 
 
 @dataclass(frozen=True)
-class FlowHistory:
+class FlowHistory(Record):
     """Gradients and updates of every parameter tensor, step by step, or in a run epoch by epoch.
 
     Arrays have one row for each step that was read, oldest first, and one column for each parameter tensor,
@@ -74,6 +78,7 @@ class FlowHistory:
         steps: (T,) the optimiser's step of each row, from 0; of epochs their numbers, from 1.
         skipped: (T,) whether the step was not made, as by a GradScaler, or the gradients thrown away.
         mean_abs: (T, P) mean |∂L/∂W| over the tensor's elements, the paper's gradient flow.
+        last_mean_abs: (T, P) the same of an epoch's last mini-batch alone; of a step `mean_abs`.
         max_abs: (T, P) largest |∂L/∂W|.
         rms: (T, P) root of the mean square of ∂L/∂W.
         zeros: (T, P) share of elements that are exactly zero, 0 to 1.
@@ -100,6 +105,7 @@ class FlowHistory:
     steps: NDArray[np.int64]
     skipped: NDArray[np.bool_]
     mean_abs: Values
+    last_mean_abs: Values
     max_abs: Values
     rms: Values
     zeros: Values
@@ -141,10 +147,6 @@ class FlowHistory:
         places = [place for place, kind in enumerate(self.kinds) if kind in WEIGHT_KINDS]
         return np.array(places or range(len(self.kinds)), dtype=np.intp)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers."""
-        return plain_values(self)
-
     def plot(self, ax: Axes | None = None, statistic: str = "mean_abs") -> Axes:
         """Layer × step as a map, its colours logarithmic for sizes and linear for shares; returns the axes.
 
@@ -183,7 +185,7 @@ def flow_of_epochs(
     Args:
         layers, kinds, sizes: of the parameter tensors.
         epochs: (T) from 1.
-        tables: (T, 8, P) `EPOCH_TABLES` of each.
+        tables: (T, 9, P) `EPOCH_TABLES` of each.
     """
     named: dict[str, Any] = {
         name: np.ascontiguousarray(tables[:, place]) for place, name in enumerate(EPOCH_TABLES)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gradscape._codec import Record
 from gradscape._text import counted
 from gradscape.errors import ConfigError
-from gradscape.records.encoding import Values, plain_value, plain_values
+from gradscape.records.encoding import Values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -110,7 +111,7 @@ class Convexity:
 
 
 @dataclass(frozen=True)
-class LandscapeRecord:
+class LandscapeRecord(Record):
     """A loss at θ + Σ c_i d_i over a grid of c, for K pairs of directions (or single ones).
 
     What is not finite stays as it is.
@@ -243,39 +244,10 @@ class LandscapeRecord:
         inside = (c >= 0) & (c <= 1)
         return [(line[inside], c[inside]) for line in self.loss]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, with what is derived of them."""
-        metrics = {name: plain_value(values) for name, values in self.metrics.items()}
-        axes = [plain_value(axis) for axis in self.axes]
-        derived = {
-            "roughness": plain_value(self.roughness),
-            **(
-                {
-                    "barrier": plain_value(self.barrier),
-                    "barrier_over_line": plain_value(self.barrier_over_line),
-                }
-                if self.has_barrier
-                else {}
-            ),
-            "basin": plain_values(self.basin()),
-            "nonfinite": self.nonfinite,
-        }
-        return {**plain_values(self), "metrics": metrics, "axes": axes, **derived}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> LandscapeRecord:
-        """What `to_dict` made; NaN where it has None."""
-        known = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
-        for name in ("loss", "error", "lengths", "middle"):
-            known[name] = as_array(known[name])
-        known["measured"] = np.array(known["measured"], dtype=bool)
-        known["metrics"] = {name: as_array(rows) for name, rows in known["metrics"].items()}
-        known["axes"] = tuple(map(as_array, known["axes"]))
-        known["directions"], known["notes"] = tuple(known["directions"]), tuple(known["notes"])
-        known["check"] = known["check"] and Check(**known["check"])
-        for name, kind in (("path", Path), ("convexity", Convexity)):
-            known[name] = known[name] and kind(**{k: as_array(rows) for k, rows in known[name].items()})
-        return cls(**known)
+    def derived(self) -> Mapping[str, Any]:
+        """Roughness, basin and, of lines between models, barriers."""
+        names = ("roughness", "nonfinite", *(("barrier", "barrier_over_line") if self.has_barrier else ()))
+        return {**{name: getattr(self, name) for name in names}, "basin": self.basin()}
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """A slice with its spread over directions, or the first plane as filled contours."""
@@ -323,10 +295,6 @@ class LandscapeRecord:
             + ("" if self.complete else "; the time limit ended it"),
         ]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
-
-
-def as_array(rows: Any) -> Values:
-    return np.array(rows, dtype=np.float64)
 
 
 def barrier_of(line: Values, c: Values, sloped: bool) -> float:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradscape._codec import Record
 from gradscape._text import counted
-from gradscape.records.encoding import Values, plain_value, plain_values
+from gradscape.records.encoding import Values
 from gradscape.stats.student_t import student_t
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ ROUNDING = 1e-14  # share of ‖G‖² up to which a squared distance is roundin
 
 
 @dataclass(frozen=True)
-class NoiseRecord:
+class NoiseRecord(Record):
     """Gradients G_k of K mini-batches of B samples each, at the same parameters.
 
     G and Σ are the mean and the covariance of one sample's gradient; where BatchNorm couples a batch's
@@ -66,6 +68,11 @@ class NoiseRecord:
         tr Σ_B is the mean of ½‖G_i − G_j‖² over pairs of batches.
         """
         return self.batch_size * over_pairs(self.half_distances)[0]
+
+    @property
+    def batch_trace(self) -> float:
+        """tr Σ_B, (loss / parameter)² for a batch."""
+        return self.noise_trace / self.batch_size
 
     @property
     def half_distances(self) -> Values:
@@ -175,10 +182,9 @@ class NoiseRecord:
             return f"{batches} cannot tell whether {these} are below or above the noise scale: give more"
         return f"batches of {these} are near the noise scale, as far as {batches} tell"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, with what follows from them."""
-        derived = {name: plain_value(getattr(self, name)) for name in DERIVED}
-        return {**plain_values(self), **derived, "interval": [plain_value(end) for end in self.interval]}
+    def derived(self) -> Mapping[str, Any]:
+        """Noise scale with its interval, and what else follows from the products."""
+        return {name: getattr(self, name) for name in DERIVED}
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """GSNR of every parameter tensor on a log axis, and what chance alone gives; returns the axes."""
@@ -227,9 +233,23 @@ class NoiseRecord:
         )
 
 
+@dataclass(frozen=True)
+class RunNoise(Record):
+    """Gradient noise at a run's trained weights, on its training mini-batches, not augmented.
+
+    Attributes:
+        record: Noise of mini-batches of the run's size B.
+        traces: (batch size, tr Σ of such batches) at the same weights and on the same images, of batches of
+            B, B/2 and B/4 images as far as these are whole numbers.
+    """
+
+    record: NoiseRecord
+    traces: tuple[tuple[int, float], ...]
+
+
 DERIVED = (
     "gradient_square", "noise_trace", "noise_scale", "step_gain", "mean_gsnr", "chance_gsnr", "confusion",
-    "mean_cosine", "least_cosine", "meaning",
+    "mean_cosine", "least_cosine", "meaning", "interval",
 )  # fmt: skip
 
 

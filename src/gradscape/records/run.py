@@ -1,4 +1,4 @@
-"""What is measured, as plain frozen values: no torch, no files, units in the docstrings.
+"""Runs and studies, as plain frozen values: no torch, no files, units in the docstrings.
 
 A `StudyRecord` holds `RunRecord`s, a run holds one `EpochRecord` per epoch and the gradient flow of all.
 `gradscape.load(DIR)` reads them from a study's folder.
@@ -6,84 +6,27 @@ A `StudyRecord` holds `RunRecord`s, a run holds one `EpochRecord` per epoch and 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from gradscape._codec import Record
 from gradscape.errors import ConfigError
-from gradscape.records.gradients import WEIGHT_KINDS, FlowHistory
+from gradscape.records.gradients import FlowHistory
+from gradscape.records.smoothness import StepSmoothness
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
+    from gradscape.records.curvature import CurvatureRecord
     from gradscape.records.landscape import LandscapeRecord
-
-
-def plain_number(value: Any) -> Any:
-    if isinstance(value, list):
-        return [plain_number(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    from gradscape.records.noise import RunNoise
+    from gradscape.records.signal import Start
 
 
 @dataclass(frozen=True)
-class StepSmoothness:
-    """Smoothness at one training step, on its own mini-batch (Santurkar et al. 2018, §3.1 and Fig. 4).
-
-    Attributes:
-        step: of the run, from 0.
-        along: `gradient` for θ − ηg, `step` for θ + (η / lr) Δθ, of the real step Δθ, `relative` for
-            θ − ρT²g / ‖Tg‖ with T = diag|θ|, which is free of the weights' scale (Kwon et al. 2021, §3).
-        lr: of the step.
-        loss: L(θ), in nats.
-        losses: at two points, η = ½ lr and 4 lr, or ρ = 0.05 and 0.4.
-        changes: ‖∇L − g‖₂ there, in nats over units of the parameters; of `relative` ‖T(∇L − g)‖₂ in nats.
-        distances: ‖θ_η − θ‖₂ there; of `relative` ρ = ‖T⁻¹(θ_ρ − θ)‖₂.
-        gradient_norm, weight_norm: ‖g‖₂ and ‖θ‖₂.
-    """
-
-    step: int
-    along: str
-    lr: float
-    loss: float
-    losses: tuple[float, ...]
-    changes: tuple[float, ...]
-    distances: tuple[float, ...]
-    gradient_norm: float
-    weight_norm: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values; None for what is not finite, which JSON has no number for."""
-        values = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
-        return {name: plain_number(value) for name, value in values.items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> StepSmoothness:
-        numbers: dict[str, Any] = {n: math.nan if value is None else value for n, value in values.items()}
-        arrays: dict[str, Any] = {
-            name: tuple(math.nan if value is None else value for value in values[name])
-            for name in ("losses", "changes", "distances")
-        }
-        return cls(**{**numbers, **arrays})
-
-    @property
-    def beta(self) -> float:
-        """Effective β: the gradient's largest change over the distance moved; NaN where nothing moves."""
-        return self.steepest(self.changes)
-
-    @property
-    def lipschitz(self) -> float:
-        """The loss's largest change over the distance moved; NaN where nothing moves."""
-        return self.steepest([abs(loss - self.loss) for loss in self.losses])
-
-    def steepest(self, values: Sequence[float]) -> float:
-        found = [v / d for v, d in zip(values, self.distances, strict=True) if d > 0 and math.isfinite(v)]
-        return max(found, default=math.nan)
-
-
-@dataclass(frozen=True)
-class EpochRecord:
+class EpochRecord(Record):
     """One epoch of one run. Losses in nats and accuracies in 0…1 are means over images.
 
     Attributes:
@@ -106,146 +49,9 @@ class EpochRecord:
     images_per_second: float
     smoothness: tuple[StepSmoothness, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "smoothness": [measure.to_dict() for measure in self.smoothness]}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> EpochRecord:
-        measures = tuple(map(StepSmoothness.from_dict, values["smoothness"]))
-        return cls(**{**values, "smoothness": measures})
-
 
 @dataclass(frozen=True)
-class Curvature:
-    """The Hessian of a run's loss at one moment, BatchNorm being as in training.
-
-    Attributes:
-        loss: in nats, the mean over the images.
-        images: training images, not augmented, in mini-batches of the run's size.
-        parameters: n, the Hessian's size.
-        largest, smallest: eigenvalues, in nats over squared units of the parameters.
-        largest_residual, smallest_residual: each lies within it of an eigenvalue.
-        nodes, weights: for each random vector, Gauss quadrature of the spectral density.
-    """
-
-    loss: float
-    images: int
-    parameters: int
-    largest: float
-    smallest: float
-    largest_residual: float
-    smallest_residual: float
-    nodes: tuple[tuple[float, ...], ...]
-    weights: tuple[tuple[float, ...], ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Curvature:
-        rows = {name: tuple(map(tuple, values[name])) for name in ("nodes", "weights")}
-        return cls(**{**values, **rows})
-
-
-@dataclass(frozen=True)
-class Start:
-    """A network before its first step, on one batch of training images, BatchNorm taking its statistics.
-
-    Attributes:
-        images: training images in the batch, the first ones, not augmented.
-        loss: in nats, the mean over them.
-        layers, kinds: of the parameter tensors, as in `FlowHistory`.
-        sizes: elements of each.
-        mean_abs: mean |∂L/∂W| over each one's elements.
-        weight_layers: names of the layers that have weights, in the order of the forward pass.
-        second_moment: q of each one's output: mean h² over samples, units and positions.
-        correlation: c of each one's output: mean cosine between those for two of at most 16 samples.
-
-    What is not a number, such as the correlation of outputs that are all 0, is NaN. Source of q and c:
-    Schoenholz et al. (2017).
-    """
-
-    images: int
-    loss: float
-    layers: tuple[str, ...]
-    kinds: tuple[str, ...]
-    sizes: tuple[int, ...]
-    mean_abs: tuple[float, ...]
-    weight_layers: tuple[str, ...]
-    second_moment: tuple[float, ...]
-    correlation: tuple[float, ...]
-
-    def weights(self) -> tuple[float, ...]:
-        """Mean |∂L/∂W| of the conv and linear weights alone, input to output: the paper's axis."""
-        return tuple(v for v, k in zip(self.mean_abs, self.kinds, strict=True) if k in WEIGHT_KINDS)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values; None for what is not finite, which JSON has no number for."""
-        values = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
-        return {name: plain_number(value) for name, value in values.items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Start:
-        def number(value: Any) -> Any:
-            return math.nan if value is None else value
-
-        found: dict[str, Any] = {
-            name: tuple(map(number, each)) if isinstance(each, list) else number(each)
-            for name, each in values.items()
-        }
-        return cls(**found)
-
-
-@dataclass(frozen=True)
-class GradientNoise:
-    """How much a run's gradient differs from one mini-batch to the next, after training.
-
-    G and Σ_B are the mean and the covariance of a mini-batch's gradient, BatchNorm being as in training;
-    `gradscape.noise` has the estimators.
-
-    Attributes:
-        batches: training mini-batches, not augmented, all of one size.
-        batch_size: B, images in each.
-        gradient_square: |G|², in (nats / parameter)²; by chance below 0 where it is small.
-        trace: tr Σ_B, in the same unit.
-        low, high: 95 % interval of the noise scale, in images; infinite where |G|² may be 0.
-        cosine: mean cosine between the gradients of two mini-batches.
-        traces: (batch size, tr Σ of such batches) at the same weights and on the same images, of batches of
-            B, B/2 and B/4 images as far as these are whole numbers; empty in runs from before they were kept.
-    """
-
-    batches: int
-    batch_size: int
-    gradient_square: float
-    trace: float
-    low: float
-    high: float
-    cosine: float
-    traces: tuple[tuple[int, float], ...] = ()
-
-    @property
-    def scale(self) -> float:
-        """Noise scale B tr Σ_B / |G|², in images (McCandlish et al. 2018, eq. 2.9); infinite for |G|² ≤ 0."""
-        above = self.batch_size * self.trace
-        return above / self.gradient_square if self.gradient_square > 0 else math.inf
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values; None for what is infinite, and for a cosine that no two gradients have."""
-        plain = {name: plain_number(value) for name, value in vars(self).items() if name != "traces"}
-        return {**plain, "traces": [list(pair) for pair in self.traces]}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> GradientNoise:
-        absent = {"cosine": math.nan}
-        known: dict[str, Any] = {
-            name: absent.get(name, math.inf) if value is None else value for name, value in values.items()
-        }
-        traces = tuple((int(size), float(trace)) for size, trace in values.get("traces", ()))
-        return cls(**{**known, "traces": traces})
-
-
-@dataclass(frozen=True)
-class RunRecord:
+class RunRecord(Record):
     """One training run, read from its folder.
 
     Attributes:
@@ -271,10 +77,10 @@ class RunRecord:
     epochs: tuple[EpochRecord, ...]
     test: Mapping[str, Mapping[str, float]]
     flow: FlowHistory | None = None
-    curvature: Mapping[str, Curvature] = field(default_factory=dict)
+    curvature: Mapping[str, CurvatureRecord] = field(default_factory=dict)
     landscape: LandscapeRecord | None = None
     start: Start | None = None
-    noise: GradientNoise | None = None
+    noise: RunNoise | None = None
 
     @property
     def seed(self) -> int:
@@ -283,19 +89,6 @@ class RunRecord:
     def curve(self, name: str) -> tuple[float, ...]:
         """One `EpochRecord` field over the epochs, such as `curve("valid_accuracy")`."""
         return tuple(getattr(epoch, name) for epoch in self.epochs)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        large = {
-            name: None if found is None else found.to_dict()
-            for name, found in (
-                ("flow", self.flow),
-                ("landscape", self.landscape),
-                ("start", self.start),
-                ("noise", self.noise),
-            )
-        }
-        return {**asdict(replace(self, flow=None, landscape=None, start=None, noise=None)), **large}
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Train and validation accuracy over the epochs; returns the axes."""
@@ -319,7 +112,7 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
-class StudyRecord:
+class StudyRecord(Record):
     """A study's folder, read.
 
     Attributes:
@@ -340,11 +133,6 @@ class StudyRecord:
         """The runs of one role that have at least one epoch, one per seed, in seed order."""
         chosen = (self.runs[identity] for identity in self.roles[role] if identity in self.runs)
         return tuple(sorted((r for r in chosen if r.epochs), key=lambda r: r.seed))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        runs = {identity: run.to_dict() for identity, run in self.runs.items()}
-        return {**asdict(replace(self, runs={})), "runs": runs}
 
     def to_pandas(self) -> DataFrame:
         """One row per run and epoch: identity, state, seed, lr, losses, accuracies, times (needs pandas)."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gradscape._codec import Record
 from gradscape._text import counted
-from gradscape.records.encoding import Values, plain_value, plain_values
+from gradscape.records.encoding import Values
+from gradscape.records.gradients import WEIGHT_KINDS as FLOW_KINDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +25,7 @@ SETTLES = 8  # weight layers from which on the first half is taken for the way t
 
 
 @dataclass(frozen=True)
-class Jacobian:
+class Jacobian(Record):
     """Singular values σ of the Jacobian of outputs by inputs of a batch (Pennington et al. 2017, §2).
 
     The batch's Jacobian holds those of its samples as blocks, and where BatchNorm couples samples what is
@@ -46,9 +49,6 @@ class Jacobian:
     samples: int
     how: str
 
-    def to_dict(self) -> dict[str, Any]:
-        return plain_values(self)
-
     def __str__(self) -> str:
         if np.isnan(self.largest).all():
             return f"input-output Jacobian: {self.how}"
@@ -63,7 +63,7 @@ class Jacobian:
 
 
 @dataclass(frozen=True)
-class SignalRecord:
+class SignalRecord(Record):
     """Signal and gradient at every layer's output, in the order in which the forward pass ran them.
 
     Arrays (S, L) have a row for each seed, one for a given model, and a column for each call of a layer: a
@@ -173,12 +173,9 @@ class SignalRecord:
         scale = f"depth scale {self.depth_scale:.3g} layers"
         return f"χ = {self.mean_chi:.3g}, {scale} ({self.depth_scale_how})"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, with χ and the depth scale."""
-        derived = {
-            name: plain_value(getattr(self, name)) for name in ("mean_chi", "depth_scale", "depth_scale_how")
-        }
-        return {**plain_values(self), "chi": plain_value(self.chi), **derived}
+    def derived(self) -> Mapping[str, Any]:
+        """χ between layers and over depth, and the depth scale."""
+        return {name: getattr(self, name) for name in ("chi", "mean_chi", "depth_scale", "depth_scale_how")}
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Second moments of signal and gradient on a log axis, correlation on one at the right; the axes."""
@@ -245,3 +242,36 @@ def over_seeds(values: Values, geometric: bool = False) -> Values:
         mean = np.nansum(logs, axis=0) / counted
         found: Values = np.exp(mean) if geometric else mean
     return found
+
+
+@dataclass(frozen=True)
+class Start(Record):
+    """A network before its first step, on one batch of training images, BatchNorm taking its statistics.
+
+    Attributes:
+        images: training images in the batch, the first ones, not augmented.
+        loss: in nats, the mean over them.
+        layers, kinds: of the parameter tensors, as in `FlowHistory`.
+        sizes: elements of each.
+        mean_abs: mean |∂L/∂W| over each one's elements.
+        weight_layers: names of the layers that have weights, in the order of the forward pass.
+        second_moment: q of each one's output: mean h² over samples, units and positions.
+        correlation: c of each one's output: mean cosine between those for two of at most 16 samples.
+
+    What is not a number, such as the correlation of outputs that are all 0, is NaN. Source of q and c:
+    Schoenholz et al. (2017).
+    """
+
+    images: int
+    loss: float
+    layers: tuple[str, ...]
+    kinds: tuple[str, ...]
+    sizes: tuple[int, ...]
+    mean_abs: tuple[float, ...]
+    weight_layers: tuple[str, ...]
+    second_moment: tuple[float, ...]
+    correlation: tuple[float, ...]
+
+    def weights(self) -> tuple[float, ...]:
+        """Mean |∂L/∂W| of the conv and linear weights alone, input to output: the paper's axis."""
+        return tuple(v for v, k in zip(self.mean_abs, self.kinds, strict=True) if k in FLOW_KINDS)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gradscape._codec import Record
 from gradscape._text import counted
-from gradscape.records.encoding import Values, plain_value, plain_values
+from gradscape.records.encoding import Values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
-class Line:
+class Line(Record):
     """Loss and gradient at θ − ηd, at P rates η along a direction d (Santurkar et al. 2018, §3.1, Fig. 4).
 
     Arrays have a row for each of K losses. What is not finite stays as it is; minima and maxima are over the
@@ -66,10 +68,11 @@ class Line:
         moved = self.finite & (self.distances > 0)
         return ends(np.divide(values, self.distances, out=np.zeros_like(values), where=moved), moved)[:, 1]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, with what is derived of them."""
-        derived = ("loss_variation", "predictiveness", "beta", "lipschitz")
-        return {**plain_values(self), **{name: plain_value(getattr(self, name)) for name in derived}}
+    def derived(self) -> Mapping[str, Any]:
+        """Ranges over η, effective β and Lipschitz estimate."""
+        return {
+            name: getattr(self, name) for name in ("loss_variation", "predictiveness", "beta", "lipschitz")
+        }
 
     def __str__(self) -> str:
         low, high = self.loss_variation.mean(axis=0)
@@ -82,7 +85,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class SmoothnessRecord:
+class SmoothnessRecord(Record):
     """Smoothness of a loss at a model's parameters θ, along its gradient and an optimiser's next step.
 
     Arrays have a row for each of K losses: one, the mean over the batches, or that of each batch.
@@ -135,15 +138,9 @@ class SmoothnessRecord:
     def lines(self) -> tuple[Line, ...]:
         return (self.along_gradient, *([] if self.along_step is None else [self.along_step]))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, with what is derived of them."""
-        return {
-            **plain_values(self),
-            "along_gradient": self.along_gradient.to_dict(),
-            "along_step": None if self.along_step is None else self.along_step.to_dict(),
-            "relative": self.relative.to_dict(),
-            "scale_free_beta": plain_value(self.scale_free_beta),
-        }
+    def derived(self) -> Mapping[str, Any]:
+        """Effective β that the weights' scale does not change."""
+        return {"scale_free_beta": self.scale_free_beta}
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Loss over η, its range as a band, and the gradient's change on an axis at the right; the axes.
@@ -191,3 +188,43 @@ def ends(values: Values, usable: NDArray[np.bool_]) -> Values:
     found = np.stack([low, high], axis=1)
     found[low > high] = np.nan
     return found
+
+
+@dataclass(frozen=True)
+class StepSmoothness(Record):
+    """Smoothness at one training step, on its own mini-batch (Santurkar et al. 2018, §3.1 and Fig. 4).
+
+    Attributes:
+        step: of the run, from 0.
+        lr: of the step.
+        gradient_norm, weight_norm: ‖g‖₂ and ‖θ‖₂.
+        line: Loss and gradient at two points: η = ½ lr and 4 lr along `gradient`, θ − ηg, or along `step`,
+            θ + (η / lr) Δθ of the real step Δθ; or ρ = 0.05 and 0.4 along `relative`, θ − ρT²g / ‖Tg‖ with
+            T = diag|θ|, which is free of the weights' scale (see `SmoothnessRecord.relative`). One row each.
+    """
+
+    step: int
+    lr: float
+    gradient_norm: float
+    weight_norm: float
+    line: Line
+
+    @property
+    def along(self) -> str:
+        """`gradient`, `step` or `relative`."""
+        return self.line.along
+
+    @property
+    def loss(self) -> float:
+        """L(θ), in nats."""
+        return float(self.line.loss[0])
+
+    @property
+    def beta(self) -> float:
+        """Effective β: the gradient's largest change over the distance moved; NaN where nothing moves."""
+        return float(self.line.beta[0])
+
+    @property
+    def lipschitz(self) -> float:
+        """The loss's largest change over the distance moved; NaN where nothing moves."""
+        return float(self.line.lipschitz[0])

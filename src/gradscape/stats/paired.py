@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import stdev
-from typing import Any, Literal
+from typing import Literal
 
+from gradscape._codec import Record
 from gradscape.errors import ConfigError
 from gradscape.stats.student_t import LEVEL, ROUNDING, interval, mass_beyond, percent
 
@@ -20,7 +21,7 @@ ERROR = 1 - LEVEL  # probability of a wrong decision where there is no differenc
 
 
 @dataclass(frozen=True)
-class Difference:
+class Difference(Record):
     """Paired differences, second − first, over the seeds that both have.
 
     Attributes:
@@ -44,9 +45,6 @@ class Difference:
     p: float | None
     verdict: Order
     reason: str
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
     def __str__(self) -> str:
         if self.mean is None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gradscape._codec import Record
 from gradscape.errors import ConfigError
 from gradscape.stats.student_t import LEVEL, percent
 
@@ -24,7 +25,7 @@ DRAWS = 2_000  # Efron & Tibshirani (1993), §14.2: 1,000 at least, for the ends
 
 
 @dataclass(frozen=True)
-class RankCorrelation:
+class RankCorrelation(Record):
     """Spearman's ρ and its interval.
 
     Attributes:
@@ -44,15 +45,12 @@ class RankCorrelation:
     left_out: int
     level: float
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
     def __str__(self) -> str:
         return f"ρ = {self.rho:.3g}, {told(self)}"
 
 
 @dataclass(frozen=True)
-class RankDifference:
+class RankDifference(Record):
     """Which of two numbers tells more of a third: |ρ| of the first − |ρ| of the second.
 
     Attributes:
@@ -76,9 +74,6 @@ class RankDifference:
     left_out: int
     level: float
     verdict: Side
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
     def __str__(self) -> str:
         return (

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from statistics import fmean, stdev
-from typing import Any
 
+from gradscape._codec import Record
 from gradscape.errors import GradscapeError
 
 LEVEL = 0.95
@@ -17,7 +17,7 @@ ENOUGH = 8  # seeds that a mean's interval needs where some of them train and ot
 
 
 @dataclass(frozen=True)
-class Interval:
+class Interval(Record):
     """A mean over seeds with its interval, in the unit of the values.
 
     Attributes:
@@ -38,9 +38,6 @@ class Interval:
     def half(self) -> float | None:
         """Half the interval's width: the number behind ±."""
         return None if self.high is None else self.high - self.mean
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
     def __str__(self) -> str:
         if self.low is None or self.high is None:

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from gradscape.config.conform import require_record, require_types
+from gradscape._codec import decode, encode
 from gradscape.errors import StoreError
 from gradscape.records.encoding import Values
 from gradscape.records.gradients import EPOCH_TABLES, FlowHistory, flow_of_epochs
@@ -33,7 +33,17 @@ from gradscape.storage.files import (
     without_checksum,
 )
 
-TENSORS = {"layers": list[str], "kinds": list[str], "sizes": list[int], "tables": list[str]}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """First line of `gradients.jsonl`: tables of a row, and names, kinds and sizes of the tensors."""
+
+    tables: tuple[str, ...]
+    layers: tuple[str, ...]
+    kinds: tuple[str, ...]
+    sizes: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,7 @@ class EpochFiles:
 
     def append(self, epoch: EpochRecord, flow: FlowHistory) -> None:
         """Add an epoch's lines, or leave both files as they were."""
-        numbers = {"epoch": epoch.epoch, "run": self.run, **epoch.to_dict()}
+        numbers = {"epoch": epoch.epoch, "run": self.run, **encode(epoch)}
         before = self.gradients.stat().st_size if there(self.gradients) else 0
         append_bytes(self.gradients, self.flow_lines(epoch.epoch, flow, first=not before))
         try:
@@ -72,33 +82,29 @@ class EpochFiles:
 
     def flow_lines(self, epoch: int, flow: FlowHistory, first: bool) -> bytes:
         """The line of an epoch's gradients; before the first one, what they are of."""
-        head = {
-            "run": self.run,
-            "tables": EPOCH_TABLES,
-            "layers": flow.layers,
-            "kinds": flow.kinds,
-            "sizes": flow.sizes,
-        }
+        head = {"run": self.run, **encode(Tensors(EPOCH_TABLES, flow.layers, flow.kinds, flow.sizes))}
         table = np.array([getattr(flow, name)[-1] for name in EPOCH_TABLES], dtype="<f8")
         text = base64.b64encode(table.tobytes()).decode()
         row = with_checksum({"epoch": epoch, "run": self.run, "flow": text})
         return with_checksum(head) + row if first else row
 
-    def epochs(self, after: int = 0) -> tuple[list[EpochRecord], bool]:
+    def epochs(self, kind: type[T], after: int = 0) -> tuple[list[T], bool]:
         """The epochs after so many and before the first damaged line, and whether there is none.
+
+        Args:
+            kind: Type to make of a line's values: `EpochRecord`, or one of fewer fields.
+            after: of epochs that are left out.
 
         Raises:
             StoreError: a line is of another run, or what it says is no epoch.
         """
-        records: list[EpochRecord] = []
-        for number, line in numbered(self.metrics, 1 + after):
-            with decoding(self.metrics, self.repeat):
-                values = self.values_of(self.metrics, line)
+        path, records = self.metrics, list[T]()
+        for number, line in numbered(path, 1 + after):
+            with decoding(path, self.repeat):
+                values = self.values_of(path, line)
                 if values is None or values.get("epoch") != number:
                     return records, False
-                record = EpochRecord.from_dict(values)
-                require_record(record)
-            records.append(record)
+                records.append(decode(kind, values))
         return records, True
 
     def flow(self, count: int, after: int = 0) -> tuple[FlowHistory | None, int]:
@@ -111,25 +117,25 @@ class EpochFiles:
         Raises:
             StoreError: a line is of another run, or what it says are no gradients.
         """
-        tables: list[Values] = []
-        with decoding(self.gradients, self.repeat):
-            lines = (line for _, line in numbered(self.gradients, 1))
-            head = self.values_of(self.gradients, next(lines, b""))
+        path, tables = self.gradients, list[Values]()
+        with decoding(path, self.repeat):
+            lines = (line for _, line in numbered(path, 1))
+            head = self.values_of(path, next(lines, b""))
             if head is None:
                 return None, 0
-            require_types(head, TENSORS, tuple(TENSORS))
-            if head["tables"] != list(EPOCH_TABLES):
+            tensors: Tensors = decode(Tensors, head)
+            if tensors.tables != EPOCH_TABLES:
                 raise ValueError("it has other tables")
             for epoch, line in enumerate(islice(lines, after, count), 1 + after):
-                values = self.values_of(self.gradients, line)
+                values = self.values_of(path, line)
                 if values is None or values.get("epoch") != epoch:
                     break
                 table = np.frombuffer(base64.b64decode(values["flow"], validate=True), dtype="<f8")
-                tables.append(table.reshape(len(EPOCH_TABLES), len(head["layers"])))
+                tables.append(table.reshape(len(EPOCH_TABLES), len(tensors.layers)))
             if not tables:
                 return None, 0
             epochs = range(1 + after, 1 + after + len(tables))
-            flow = flow_of_epochs(head["layers"], head["kinds"], head["sizes"], epochs, np.stack(tables))
+            flow = flow_of_epochs(tensors.layers, tensors.kinds, tensors.sizes, epochs, np.stack(tables))
         return flow, len(tables)
 
     def values_of(self, path: Path, line: bytes) -> dict[str, Any] | None:

@@ -310,9 +310,9 @@ def locked(folder: Path, what: str, patience: float) -> Iterator[None]:
         lock.release()
 
 
-def with_checksum(values: Mapping[str, Any], finite: bool = True) -> bytes:
-    """One JSON line ending in the CRC-32 of what stands before it; if `finite`, of no infinite values."""
-    text = json.dumps(values, allow_nan=not finite)
+def with_checksum(values: Mapping[str, Any]) -> bytes:
+    """One JSON line ending in the CRC-32 of what stands before it."""
+    text = json.dumps(values, allow_nan=False)
     return f'{text[:-1]}, "crc32": "{zlib.crc32(text.encode()):08x}"}}\n'.encode()
 
 

@@ -25,24 +25,27 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Required, TypedDict, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
 
+from gradscape._codec import decode, encode
 from gradscape.config.arguments import fitted
-from gradscape.config.conform import require_record, require_types
 from gradscape.config.run import RunConfig
 from gradscape.config.serialize import from_dict, to_dict
 from gradscape.errors import ConfigError, StoreError
+from gradscape.records.curvature import CurvatureRecord
 from gradscape.records.gradients import FlowHistory
 from gradscape.records.landscape import LandscapeRecord
-from gradscape.records.run import Curvature, EpochRecord, GradientNoise, RunRecord, Start
+from gradscape.records.noise import RunNoise
+from gradscape.records.run import EpochRecord, RunRecord
+from gradscape.records.signal import Start
 from gradscape.storage.epoch_files import EpochFiles, require_run
 from gradscape.storage.files import (
     AGAIN,
@@ -68,22 +71,36 @@ from gradscape.storage.tensors import (
 
 ENDED = ("done", "diverged")  # states that are not run again
 INNER = ("checkpoint", "weights", "metrics.jsonl", "gradients.jsonl")  # tidied up or cut, and so no links
-STATUS: Mapping[str, Any] = {
-    "state": Literal["pending", "running", "done", "diverged", "failed", "stopped"],
-    "attempts": int,
-    "deaths": list[str],
-    "test": Mapping[str, Mapping[str, float]],
-    "diagnosis": Mapping[str, Any],
-    "versions": Mapping[str, str],
-    "threads": int,
-    "epoch": int,
-    "step": int,
-    "fallback": str,
-    **dict.fromkeys(("host", "device", "computed_in", "fused", "error", "reason", "split"), str),
-}
-
 T = TypeVar("T")
 Flows = Literal["all", "last"]
+
+
+class PlainConfig(TypedDict):
+    """What is relied on of a configuration that is read as plain values."""
+
+    epochs: int
+
+
+class Status(TypedDict, total=False):
+    """What `status.json` says."""
+
+    state: Required[Literal["pending", "running", "done", "diverged", "failed", "stopped"]]
+    attempts: int
+    deaths: list[str]
+    test: dict[str, dict[str, float]]
+    diagnosis: dict[str, Any]
+    versions: dict[str, str]
+    threads: int
+    epoch: int
+    step: int
+    host: str
+    device: str
+    computed_in: str
+    fallback: str
+    fused: str
+    error: str
+    reason: str
+    split: str
 
 
 @dataclass(frozen=True)
@@ -182,8 +199,7 @@ class RunFolder:
         values = read_json(path, self.repeat)
         with decoding(path, self.repeat):
             self.require_run(path, values["run"], self.path.name)
-            require_types(values, {"config": Mapping[str, Any]}, ("config",))
-            require_types(values["config"], {"epochs": int}, ("epochs",))
+            decode(PlainConfig, values["config"])
         return dict(values["config"])
 
     def status(self, run: str = "") -> dict[str, Any]:
@@ -198,7 +214,7 @@ class RunFolder:
         values = read_json(path)
         self.require_run(path, values.pop("run", None), run or self.identity())
         with decoding(path):
-            require_types(values, STATUS, ("state",))
+            decode(Status, values)
         return values
 
     def set_status(self, state: str, **details: Any) -> None:
@@ -262,9 +278,13 @@ class RunFolder:
         Raises:
             StoreError: a line other than a torn last one is damaged, or of another run.
         """
+        return self.epochs_as(EpochRecord, after)
+
+    def epochs_as(self, kind: type[T], after: int = 0) -> list[T]:
+        """The same as another type than `EpochRecord`, of fewer fields."""
         if not there(self.metrics):
             return []
-        records, whole = self.epoch_files().epochs(after)
+        records, whole = self.epoch_files().epochs(kind, after)
         if not whole:
             raise self.damaged(self.metrics, f"line {after + len(records) + 1}")
         return records
@@ -293,7 +313,7 @@ class RunFolder:
         if not there(self.metrics):
             return []
         files = self.epoch_files()
-        records, _ = files.epochs()
+        records, _ = files.epochs(EpochRecord)
         return records[: files.flow(len(records))[1]]
 
     def damaged(self, path: Path, what: str) -> StoreError:
@@ -305,51 +325,40 @@ class RunFolder:
 
     def start(self) -> Start | None:
         """What was measured before the first step, or None."""
-        return self.measured("start.json", Start.from_dict)
+        return self.measured("start.json", Start)
 
     def add_start(self, start: Start) -> None:
-        self.write("start.json", start.to_dict())
+        self.write("start.json", encode(start))
 
-    def curvature(self) -> dict[str, Curvature]:
+    def curvature(self) -> dict[str, CurvatureRecord]:
         """What was measured so far: moment (`start`, `end`) → curvature."""
+        return self.measured("curvature.json", dict[str, CurvatureRecord]) or {}
 
-        def read(values: Mapping[str, Any]) -> dict[str, Curvature]:
-            found = {moment: Curvature.from_dict(each) for moment, each in values.items()}
-            for each in found.values():
-                require_record(each)
-            return found
-
-        return self.measured("curvature.json", read) or {}
+    def add_curvature(self, moment: str, curvature: CurvatureRecord) -> None:
+        self.write("curvature.json", encode(self.curvature() | {moment: curvature}))
 
     def landscape(self) -> LandscapeRecord | None:
         """The loss around the trained weights, or None."""
-        return self.measured("landscape.json", LandscapeRecord.from_dict)
+        return self.measured("landscape.json", LandscapeRecord)
 
     def add_landscape(self, landscape: LandscapeRecord) -> None:
-        self.write("landscape.json", landscape.to_dict())
+        self.write("landscape.json", encode(landscape))
 
-    def noise(self) -> GradientNoise | None:
+    def noise(self) -> RunNoise | None:
         """The gradient's noise after training, or None."""
-        return self.measured("noise.json", GradientNoise.from_dict)
+        return self.measured("noise.json", RunNoise)
 
-    def add_noise(self, noise: GradientNoise) -> None:
-        self.write("noise.json", noise.to_dict())
+    def add_noise(self, noise: RunNoise) -> None:
+        self.write("noise.json", encode(noise))
 
-    def add_curvature(self, moment: str, curvature: Curvature) -> None:
-        known = self.curvature() | {moment: curvature}
-        self.write("curvature.json", {name: each.to_dict() for name, each in known.items()})
-
-    def measured(self, name: str, read: Callable[[Mapping[str, Any]], T]) -> T | None:
+    def measured(self, name: str, kind: type[T]) -> T | None:
         """A record from one of the run's JSON files; None where there is no such file."""
         path = self.path / name
         if not there(path):
             return None
         values = self.read(name)
         with decoding(path, self.repeat):
-            record = read(values)
-            if is_dataclass(record):
-                require_record(record)
-        return record
+            return decode(kind, values)
 
     def save(self, checkpoint: Checkpoint) -> Path:
         """Write a checkpoint, then drop all but it and the one before."""

@@ -24,6 +24,16 @@ Stamp = tuple[tuple[int, int] | None, ...]
 
 
 @dataclass(frozen=True)
+class Numbers:
+    """What a `Glance` needs of an `EpochRecord`."""
+
+    epoch: int
+    train_accuracy: float
+    valid_accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Glance:
     """A run at a glance; None for what is not known.
 
@@ -158,7 +168,7 @@ def progress(folder: RunFolder, status: Mapping[str, Any], epochs: int) -> dict[
     Raises:
         StoreError: a line is damaged, or of another run, or one of a done run is missing.
     """
-    records = folder.epochs()
+    records = folder.epochs_as(Numbers)
     if status["state"] == "done" and len(records) != epochs:
         held = f"{len(records)} of {epochs} epochs"
         raise StoreError(f"{folder.metrics} is damaged: it holds {held}; {folder.repeat}")

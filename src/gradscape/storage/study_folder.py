@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict
 
+from gradscape._codec import decode
 from gradscape.config.arguments import typed
-from gradscape.config.conform import require_types
 from gradscape.errors import StoreError
 from gradscape.records.run import StudyRecord
 from gradscape.storage.files import (
@@ -35,20 +35,30 @@ from gradscape.storage.run_folder import Flows, RunFolder
 PROBE = 8_000_000  # bytes; a VGG38's checkpoint has 5.4 million
 # A name that is a path of one step and no pattern; a configuration's identity always looks so.
 IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,199}")
-ASKED: Mapping[str, Any] = {
-    **dict.fromkeys(("study", "preset", "title", "data", "precision"), str),
-    "seeds": list[int],
-    "notes": list[str],
-    "roles": Mapping[str, list[str]],
-}
-ASKED_OF_A_SWEEP: Mapping[str, Any] = {
-    "looks": int,
-    "base": Mapping[str, Any],
-    "equal_updates": bool,
-    "scale_lr": str,
-    "axes": list[str],
-    "points": Mapping[str, Mapping[str, bool | int | float | str | None]],
-}
+
+
+class Asked(TypedDict, total=False):
+    """What `study.json` says."""
+
+    study: Required[str]
+    preset: Required[str]
+    roles: Required[dict[str, list[str]]]
+    title: str
+    data: str
+    precision: str
+    seeds: list[int]
+    notes: list[str]
+
+
+class AskedOfASweep(Asked, total=False):
+    """What `study.json` says of a sweep."""
+
+    axes: Required[list[str]]
+    points: Required[dict[str, dict[str, bool | int | float | str | None]]]
+    looks: int
+    base: dict[str, Any]
+    equal_updates: bool
+    scale_lr: str
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,7 @@ class StudyFolder:
             return None
         values = read_json(path)
         with decoding(path):
-            require_types(values, ASKED, ("study", "preset", "roles"))
+            decode(Asked, values)
             if values["study"] == "sweep":
                 require_sweep(values)
             for identity in identities(values["roles"]):
@@ -180,7 +190,7 @@ def require_sweep(asked: Mapping[str, Any]) -> None:
     Raises:
         ValueError: names it.
     """
-    require_types(asked, ASKED_OF_A_SWEEP, ("axes", "points"))
+    decode(AskedOfASweep, asked)
     for label, point in asked["points"].items():
         if absent := [field for field in asked["axes"] if field not in point]:
             raise ValueError(f"the point {label!r} has no {absent[0]}")

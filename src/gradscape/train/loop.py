@@ -22,7 +22,8 @@ from gradscape.errors import ConfigError, StoreError
 from gradscape.measure.diagnose.diagnose import diagnose
 from gradscape.measure.smoothness.within_training import Direction
 from gradscape.records.gradients import FlowHistory
-from gradscape.records.run import EpochRecord, Progress, RunRecord, StepSmoothness
+from gradscape.records.run import EpochRecord, Progress, RunRecord
+from gradscape.records.smoothness import StepSmoothness
 from gradscape.storage.run_folder import ENDED, RunFolder
 from gradscape.train.arithmetic import Arithmetic, decide
 from gradscape.train.cuda_graph import advance

@@ -18,7 +18,8 @@ from gradscape.measure.landscape.landscape import landscape
 from gradscape.measure.noise import noise
 from gradscape.measure.watch.epoch_recorder import FlowRecorder
 from gradscape.records.gradients import WEIGHT_KINDS
-from gradscape.records.run import Curvature, GradientNoise, Start
+from gradscape.records.noise import RunNoise
+from gradscape.records.signal import Start
 from gradscape.storage.run_folder import RunFolder
 from gradscape.train.model import build_model, one_draw
 from gradscape.train.process import return_memory
@@ -113,21 +114,7 @@ def measure_curvature(
         report(f"no curvature at the {moment}: {error}")
         return
     return_memory()  # the graphs of backward passes, which may have half of all
-    assert found.ends is not None
-    assert found.spectrum is not None
-    ends, spectrum = found.ends, found.spectrum
-    kept = Curvature(
-        loss=found.loss,
-        images=found.samples,
-        parameters=found.parameters,
-        largest=float(ends.largest[0]),
-        smallest=float(ends.smallest[0]),
-        largest_residual=float(ends.largest_residuals[0]),
-        smallest_residual=float(ends.smallest_residuals[0]),
-        nodes=tuple(map(tuple, spectrum.nodes.tolist())),
-        weights=tuple(map(tuple, spectrum.weights.tolist())),
-    )
-    folder.add_curvature(moment, kept)
+    folder.add_curvature(moment, found)
 
 
 def measure_landscape(
@@ -175,18 +162,8 @@ def measure_noise(
     except ConfigError as error:
         report(f"no gradient noise: {error}")
         return
-    low, high = found.interval
-    kept = GradientNoise(
-        batches=len(found.products),
-        batch_size=found.batch_size,
-        gradient_square=found.gradient_square,
-        trace=found.noise_trace / found.batch_size,
-        low=low,
-        high=high,
-        cosine=found.mean_cosine,
-        traces=tuple((each.batch_size, each.noise_trace / each.batch_size) for each in (found, *smaller)),
-    )
-    folder.add_noise(kept)
+    traces = tuple((each.batch_size, each.batch_trace) for each in (found, *smaller))
+    folder.add_noise(RunNoise(found, traces))
 
 
 def cut(batches: Batches, size: int) -> Batches:

@@ -46,6 +46,7 @@ def histories(draw: st.DrawFn) -> FlowHistory:
         steps=np.arange(rows),
         skipped=np.zeros(rows, dtype=bool),
         mean_abs=rms_rows,
+        last_mean_abs=rms_rows,
         max_abs=rms_rows,
         rms=rms_rows,
         zeros=np.where(np.isnan(rms_rows), np.nan, rms_rows == 0).astype(float),

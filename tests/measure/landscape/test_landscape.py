@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from gradscape._codec import decode
 from gradscape.errors import ConfigError, StoreError
 from gradscape.measure.landscape.landscape import landscape
 from gradscape.nets import Layers, vgg
@@ -498,7 +499,7 @@ def test_the_barrier_is_over_the_mean_of_the_ends_or_over_the_line_between_them(
     assert found.barrier == pytest.approx([(losses - 2).max()])
     assert found.barrier == pytest.approx([2])
     assert found.barrier_over_line == pytest.approx([1])
-    again = LandscapeRecord.from_dict(found.to_dict())
+    again = decode(LandscapeRecord, found.to_dict())
     assert again.barrier == found.to_dict()["barrier"]
     beside = landscape(Point(-1.0), well, ONE, through=Point(1.0), dims=1, points=5, span=(0.2, 0.9))
     with pytest.raises(ConfigError, match=r"barrier: .*and a span that holds 0 and 1"):

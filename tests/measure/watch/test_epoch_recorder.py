@@ -47,6 +47,7 @@ def test_every_statistic_equals_direct_arithmetic() -> None:
         w = [norm(before[i]) for before, _, _ in rows]
         d = [norm(after[i] - before[i]) for before, _, after in rows]
         assert np.allclose(flow.mean_abs[0, i], np.mean([np.abs(x).mean() for x in g]), **close)
+        assert np.allclose(flow.last_mean_abs[0, i], np.abs(g[-1]).mean(), **close)
         assert np.allclose(flow.rms[0, i], np.sqrt(np.mean([(x**2).mean() for x in g])), **close)
         assert np.allclose(flow.max_abs[0, i], max(np.abs(x).max() for x in g), **close)
         assert np.allclose(flow.zeros[0, i], np.mean([(x == 0).mean() for x in g]), **close)

@@ -11,7 +11,8 @@ import pytest
 
 import synthetic
 from drawings import assert_nothing_is_cut, texts
-from gradscape.records.run import RunRecord, Start, StudyRecord
+from gradscape.records.run import RunRecord, StudyRecord
+from gradscape.records.signal import Start
 from gradscape.report.figures.base import Figure
 from gradscape.report.figures.by_layer import depth_figure
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure as Drawing
 from PIL import Image
 
 from drawings import assert_nothing_is_cut
+from gradscape._codec import decode
 from gradscape.errors import ConfigError
 from gradscape.records.landscape import Check, LandscapeRecord, between
 from gradscape.records.landscape import Path as Trajectory
@@ -131,7 +132,7 @@ def test_a_record_is_read_again_as_it_was() -> None:
     loss = bowl(1.0)
     loss[0, 0, 0] = np.nan
     found = record(loss, PATH, check=Check(3, 0.1, 0.2, "relative"), notes=("one",))
-    again = LandscapeRecord.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False)))
+    again = decode(LandscapeRecord, json.loads(json.dumps(found.to_dict(), allow_nan=False)))
     assert again.to_dict() == found.to_dict()
     assert again.check == found.check
     assert np.isnan(again.loss[0, 0, 0])

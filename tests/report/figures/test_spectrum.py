@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from gradscape.analysis.curvature import counted_beyond
-from gradscape.records.run import Curvature
+from gradscape.records.curvature import CurvatureRecord
+from made_records import made_curvature
 
 
-def of(nodes: tuple[float, ...], weights: tuple[float, ...]) -> Curvature:
-    return Curvature(1.0, 20, 10, max(nodes), min(nodes), 0.0, 0.0, (nodes,), (weights,))
+def of(nodes: tuple[float, ...], weights: tuple[float, ...]) -> CurvatureRecord:
+    return made_curvature(nodes, weights, max(nodes))
 
 
 def test_eigenvalues_are_counted_from_the_outside_in() -> None:

@@ -6,11 +6,11 @@ import pytest
 
 import synthetic
 from drawings import assert_nothing_is_cut
-from flows import made_flow
 from gradscape.analysis.claims import ONE_SEED, Claim
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.tables import to_csv, to_latex, to_markdown
 from gradscape.studies.batchnorm.report import answer, claims, figures, tables
+from made_records import made_flow
 
 
 def checked(study: StudyRecord) -> dict[str, Claim]:

@@ -10,16 +10,17 @@ import pytest
 
 import synthetic
 from drawings import assert_nothing_is_cut
-from flows import made_flow
 from gradscape.analysis.claims import ONE_SEED, Claim
 from gradscape.analysis.noise import slopes, step_noise
 from gradscape.analysis.weight_norm import typical
 from gradscape.records.gradients import FlowHistory
-from gradscape.records.run import GradientNoise, RunRecord, StudyRecord
+from gradscape.records.noise import RunNoise
+from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.tables import to_csv, to_latex, to_markdown
 from gradscape.studies.controls.answer import answer
 from gradscape.studies.controls.claims import claims
 from gradscape.studies.controls.report import QUESTION, figures, tables
+from made_records import made_flow, made_noise
 
 SIZES = ("50", "100", "400")
 LAST = "400"
@@ -61,10 +62,10 @@ def flow(role: str, epochs: int, seed: int = 0) -> FlowHistory:
     return made_flow(same, weight=norms, relative_update=2 * same)
 
 
-def noise(role: str, seed: int) -> GradientNoise:
+def noise(role: str, seed: int) -> RunNoise:
     size = int(role.rpartition("-")[2])
     traces = tuple((size // part, steep(size // part, seed)) for part in (1, 2, 4) if size % part == 0)
-    return GradientNoise(10, size, 0.1, 5.0 * (1 + 0.1 * seed) / size, 20.0, 90.0, 0.3, traces)
+    return RunNoise(made_noise(size, 0.1, 5.0 * (1 + 0.1 * seed) / size), traces)
 
 
 def steep(size: int, seed: int, slope: float = -1.0) -> float:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from flows import ONE
 from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
 from gradscape.records.run import EpochRecord, RunRecord
@@ -16,6 +15,7 @@ from gradscape.study import execute as run
 from gradscape.study.execute import Execution
 from gradscape.study.sweep.sequential import run_until_decided
 from gradscape.study.sweep.sweep import Study
+from made_records import ONE
 
 # Rates by what their runs are made to reach: 0.3 is as good as 0.1 within the seeds' spread, 0.01 far worse.
 REACHED = {0.1: 0.5, 0.3: 0.5, 0.01: 0.2}

@@ -183,8 +183,8 @@ def of_optimizer(history: FlowHistory, facts: OptimizerFacts) -> FlowHistory:
 
 
 TABLES = (
-    "mean_abs", "max_abs", "rms", "zeros", "nonfinite", "agreement", "weight", "update", "relative",
-    "relative_update",
+    "mean_abs", "last_mean_abs", "max_abs", "rms", "zeros", "nonfinite", "agreement", "weight", "update",
+    "relative", "relative_update",
 )  # fmt: skip
 
 

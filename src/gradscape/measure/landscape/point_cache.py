@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradscape._codec import encode, finite_or_not
 from gradscape.errors import StoreError
 from gradscape.storage.files import decoding, read_bytes, replace_bytes, with_checksum, without_checksum
 
@@ -46,14 +47,14 @@ class Kept:
             if (values := without_checksum(line)) is None:
                 raise StoreError(f"{path}: line {number} is damaged; delete the file")
             with decoding(path, "delete the file"):
-                self.points[tuple(values.pop("at"))] = values
+                self.points[tuple(values.pop("at"))] = finite_or_not(values)
 
     def add(self, key: Key, values: Mapping[str, Any]) -> None:
         """One point more."""
         self.points[key] = dict(values)
         try:
             with open(self.path, "ab") as file:
-                file.write(with_checksum({"at": list(key), **values}, finite=False))
+                file.write(with_checksum(encode({"at": key, **values})))
         except OSError as error:
             raise StoreError(f"cannot write {self.path}: {error.strerror}; give another file") from error
 

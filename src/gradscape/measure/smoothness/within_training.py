@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from gradscape.measure.core.batch import Loss
 from gradscape.measure.core.objective import Objective, norm
 from gradscape.measure.smoothness.smoothness import along, relative
-from gradscape.records.run import StepSmoothness
+from gradscape.records.smoothness import StepSmoothness
 
 Direction = Literal["gradient", "step", "relative"]
 MULTIPLES = (0.5, 4.0)  # of the learning rate: the ends of the range of Santurkar et al. (2018), Fig. 4
@@ -47,18 +48,8 @@ def step_smoothness(
     start = objective.vector(before)
     value, slope = objective.gradient() if known is None else (known[0], objective.vector(known[1]))
     if direction == "relative":
-        line = relative(objective, value, slope)
+        line = replace(relative(objective, value, slope), along=direction)
     else:
         way = slope if direction == "gradient" else (start - after) / lr
         line = along(objective, value, slope, way, lr * np.array(MULTIPLES), direction)
-    return StepSmoothness(
-        step=step,
-        along=direction,
-        lr=lr,
-        loss=value,
-        losses=tuple(line.losses[0].tolist()),
-        changes=tuple(line.changes[0].tolist()),
-        distances=tuple(line.distances[0].tolist()),
-        gradient_norm=norm(slope),
-        weight_norm=norm(start),
-    )
+    return StepSmoothness(step, lr, norm(slope), norm(start), line)

@@ -97,6 +97,7 @@ class FlowRecorder:
         mean_abs, square, zeros, finite, relative, update, weights = (self.sums / self.steps).cpu()
         tables = {
             "mean_abs": mean_abs,
+            "last_mean_abs": self.now[0],
             "max_abs": self.max_abs,
             "rms": square.sqrt(),
             "zeros": zeros,

@@ -598,6 +598,7 @@ class Watch:
             steps=steps,
             skipped=skipped,
             **tables,
+            last_mean_abs=tables["mean_abs"],
             relative=over(tables["rms"] * np.sqrt(sizes), tables["weight"]),
             relative_update=over(tables["update"], tables["weight"]),
             optimizers=tuple(facts(o, sorted(m)) for o, m in zip(self.optimizers, owned, strict=True)),

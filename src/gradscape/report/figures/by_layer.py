@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.ticker import LogLocator, NullLocator
 
 from gradscape.analysis.run_status import counted, joined, members, seeds_in_words
-from gradscape.records.run import Start, StudyRecord
+from gradscape.records.run import StudyRecord
+from gradscape.records.signal import Start
 from gradscape.report.figures.base import Figure, add_legend, panel, round_ticks, write_across
 from gradscape.report.figures.curves import not_done, titled
 from gradscape.report.figures.style import LOOKS, styled

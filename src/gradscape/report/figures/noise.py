@@ -34,7 +34,9 @@ def trace_figure(study: StudyRecord, name: str, title: str, group: str, lines: L
     """tr Σ_B against B on log axes, a line for each group of roles, and how 1 / B runs."""
 
     def place(run: RunRecord) -> tuple[float, float]:
-        return (run.noise.batch_size, run.noise.trace) if run.noise else (math.nan, math.nan)
+        return (
+            (run.noise.record.batch_size, run.noise.record.batch_trace) if run.noise else (math.nan, math.nan)
+        )
 
     with styled():
         drawing, axes = panel()

@@ -18,6 +18,7 @@ from gradscape.analysis.run_status import (
     seeds_in_words,
 )
 from gradscape.analysis.smoothness import VALUES, Range, over_seeds, updates
+from gradscape.records.encoding import Values
 from gradscape.records.run import StudyRecord
 from gradscape.report.figures.base import Figure, add_legend, panel, write_across
 from gradscape.report.figures.curves import not_done, titled
@@ -25,10 +26,15 @@ from gradscape.report.figures.style import LOOKS, styled
 
 FEW = 100.0  # on a log axis shorter than this, powers of ten alone would be too few to read
 
+
+def least_and_most(values: Values) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
+
+
 RANGES: dict[str, tuple[str, str, Range]] = {
-    "variation": ("loss (nats)", "linear", lambda measure: (min(measure.losses), max(measure.losses))),
+    "variation": ("loss (nats)", "linear", lambda measure: least_and_most(measure.line.losses)),
     "predictiveness": (
-        "change of the gradient", "log", lambda measure: (min(measure.changes), max(measure.changes)),
+        "change of the gradient", "log", lambda measure: least_and_most(measure.line.changes),
     ),
 }  # fmt: skip
 HOW = {

@@ -13,7 +13,8 @@ from gradscape.analysis.run_status import (
     members,
     seeds_in_words,
 )
-from gradscape.records.run import Curvature, StudyRecord
+from gradscape.records.curvature import CurvatureRecord
+from gradscape.records.run import StudyRecord
 from gradscape.report.figures.base import Figure, add_legend, panel, write_across
 from gradscape.report.figures.curves import not_done, titled
 from gradscape.report.figures.style import LOOKS, styled
@@ -32,7 +33,7 @@ def spectrum_figure(
         drawing, axes = panel()
         modulus = ", modulus" if sign < 0 else ""
         axes.set(xlabel=f"{SIDES[sign]} eigenvalue of the Hessian{modulus}", ylabel="eigenvalues beyond it")
-        found: list[Curvature] = []
+        found: list[CurvatureRecord] = []
         for look, (role, label) in zip(LOOKS, roles.items(), strict=False):
             seeds = list(curvatures(study, role, moment).values())
             found += seeds
@@ -46,7 +47,7 @@ def spectrum_figure(
         else:
             write_across(axes, "not measured")
         add_legend(drawing, len(roles))
-    images = " or ".join(f"{images:,}" for images in sorted({each.images for each in found}))
+    images = " or ".join(f"{images:,}" for images in sorted({each.samples for each in found}))
     caption = [
         "Number of eigenvalues beyond a value, estimated by random vectors, mean over "
         f"{seeds_in_words([len(members(study, role)) for role in roles])}.",
@@ -59,7 +60,7 @@ def spectrum_figure(
 
 def ends_table(study: StudyRecord, name: str, title: str, roles: Mapping[str, str]) -> Table:
     """Both ends of the spectrum before and after training, and how far it is from positive."""
-    cells: dict[str, tuple[str, Callable[[Curvature], float]]] = {
+    cells: dict[str, tuple[str, Callable[[CurvatureRecord], float]]] = {
         "λmax before": ("start", lambda c: c.largest),
         "λmax after": ("end", lambda c: c.largest),
         "λmin after": ("end", lambda c: c.smallest),

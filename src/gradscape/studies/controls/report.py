@@ -9,7 +9,8 @@ from gradscape.analysis.noise import noises, step_noise
 from gradscape.analysis.run_status import ended, joined, members
 from gradscape.analysis.sweep_points import Point
 from gradscape.analysis.weight_norm import scales
-from gradscape.records.run import GradientNoise, StudyRecord
+from gradscape.records.noise import NoiseRecord
+from gradscape.records.run import StudyRecord
 from gradscape.report.build import ReportParts
 from gradscape.report.figures.base import Figure
 from gradscape.report.figures.by_axis import axis_figure
@@ -173,8 +174,8 @@ def gradient_noise(study: StudyRecord) -> Table:
                     size,
                     batch_used(study, size),
                     noise_cell(study, role, lambda noise: noise.gradient_square),
-                    noise_cell(study, role, lambda noise: noise.trace),
-                    noise_cell(study, role, lambda noise: noise.scale),
+                    noise_cell(study, role, lambda noise: noise.batch_trace),
+                    noise_cell(study, role, lambda noise: noise.noise_scale),
                     with_interval(study, role, steps),
                     ours(study, role, "valid_accuracy"),
                     seeds_ended(study, role),
@@ -193,9 +194,9 @@ def gradient_noise(study: StudyRecord) -> Table:
     )
 
 
-def noise_cell(study: StudyRecord, role: str, value: Callable[[GradientNoise], float]) -> str:
+def noise_cell(study: StudyRecord, role: str, value: Callable[[NoiseRecord], float]) -> str:
     """Mean and interval over seeds, or how many are infinite."""
-    found = [value(noise) for noise in noises(study, role).values()]
+    found = [value(noise.record) for noise in noises(study, role).values()]
     infinite = sum(map(math.isinf, found))
     if infinite:
         return "∞" if infinite == len(found) else f"∞ in {infinite} of {len(found)}"

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 from gradscape.analysis.evidence import finals, trained
 from gradscape.analysis.run_status import beats_guessing, ended, joined, members, seeds_in_words, window
-from gradscape.records.run import Start, StudyRecord
+from gradscape.records.run import StudyRecord
+from gradscape.records.signal import Start
 from gradscape.report.build import ReportParts
 from gradscape.report.figures.base import Figure
 from gradscape.report.figures.basin import landscape_figures, landscapes, width

@@ -1,0 +1,102 @@
+"""Records to and from the plain values of JSON: one codec over their type hints, one spelling of NaN.
+
+JSON has no number for what is not finite: in every file NaN and infinity are the texts "NaN", "Infinity" and
+"-Infinity", as in JSON of Protocol Buffers, and as `float` in Python and `Number` in JavaScript read them.
+Arrays are lists.
+
+Reading is msgspec's. Of three libraries (`benchmarks/codecs.py`, results beside it) it is imported and ready
+in 36 ms where cattrs takes 141 and pydantic 331, reads an epoch's gradient flow as fast as pydantic and eight
+times as fast as cattrs, and lets no truth value or text pass for a number, as cattrs does; it names the path
+of what is wrong, and makes JSON Schemas. Writing is ours: msgspec writes null for NaN and infinity.
+"""
+
+from __future__ import annotations
+
+import math
+import typing
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+SPELLED = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+class Record:
+    """A dataclass that is written to JSON; `derived` is what of it is said beside its fields."""
+
+    def derived(self) -> Mapping[str, Any]:
+        """Name → value that follows from the fields; it is not stored."""
+        return {}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, numbers and texts: what is derived, then the fields."""
+        plain: dict[str, Any] = encode(self, derived=True)
+        return plain
+
+
+def encode(value: Any, derived: bool = False) -> Any:
+    """Return plain values.
+
+    Args:
+        value: A record, an array, a mapping, a list, or anything plain.
+        derived: Whether records say what is derived of them too.
+    """
+    if isinstance(value, np.ndarray):
+        plain = value.tolist()
+        return plain if np.isfinite(value).all() else encode(plain)
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if is_dataclass(value):
+        more: Mapping[str, Any] = value.derived() if derived and isinstance(value, Record) else {}
+        return encode({**more, **{each.name: getattr(value, each.name) for each in fields(value)}}, derived)
+    if isinstance(value, Mapping):
+        return {key: encode(each, derived) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [encode(each, derived) for each in value]
+    return value
+
+
+def decode(kind: type[T] | Any, values: Any) -> T:
+    """Build a record, or any type that annotations can name, from plain values.
+
+    Whole numbers count as numbers; keys that a record does not have are passed over.
+
+    Args:
+        kind: Type to build, such as `EpochRecord` or `Mapping[str, CurvatureRecord]`.
+        values: What `encode` returned, or JSON.
+
+    Raises:
+        ValueError: something is missing or of another type; the message names its path.
+    """
+    import msgspec
+
+    try:
+        found: T = msgspec.convert(values, kind, dec_hook=as_array)
+    except msgspec.ValidationError:  # seldom: most records are finite throughout
+        found = msgspec.convert(finite_or_not(values), kind, dec_hook=as_array)
+    return found
+
+
+def finite_or_not(values: Any) -> Any:
+    """Return the same values with numbers for "NaN", "Infinity" and "-Infinity"."""
+    if isinstance(values, str):
+        return SPELLED.get(values, values)
+    if isinstance(values, dict):
+        return {key: finite_or_not(each) for key, each in values.items()}
+    return [finite_or_not(each) for each in values] if isinstance(values, list) else values
+
+
+def as_array(kind: Any, values: Any) -> Any:
+    """Return lists of numbers as an array of the type that an `NDArray[…]` annotation names.
+
+    Raises:
+        ValueError: they are no numbers of that type, or not as many in each row.
+    """
+    (dtype,) = typing.get_args(typing.get_args(kind)[1])
+    found = np.array(values)
+    if found.size and not np.can_cast(found.dtype, dtype, "same_kind"):
+        raise ValueError(f"Expected an array of {np.dtype(dtype).name}")
+    return found.astype(dtype)
