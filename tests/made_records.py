@@ -10,6 +10,7 @@ from gradscape.records.curvature import CurvatureRecord, Ends, Spectrum
 from gradscape.records.encoding import Values
 from gradscape.records.gradients import EPOCH_TABLES, FlowHistory, flow_of_epochs
 from gradscape.records.noise import NoiseRecord
+from gradscape.records.signal import Jacobian, SignalRecord
 from gradscape.records.smoothness import Line, StepSmoothness
 
 
@@ -80,3 +81,28 @@ def made_smoothness(
 ) -> StepSmoothness:
     line = Line(along, np.array([loss]), *(np.array([each]) for each in (losses, changes, distances)))
     return StepSmoothness(step, lr, 1.0, 3.0, line)
+
+
+def made_signal(correlations: Sequence[float]) -> SignalRecord:
+    """Signals through convolutions and a linear layer, two images of which are so alike."""
+    depth, none = len(correlations), np.array([np.nan])
+    one = np.ones((1, depth))
+    return SignalRecord(
+        layers=tuple(f"layer{place}" for place in range(depth)),
+        kinds=("conv",) * (depth - 1) + ("linear",),
+        widths=(9,) * depth,
+        second_moment=one,
+        correlation=np.array([correlations]),
+        dead=0 * one,
+        saturated=0 * one,
+        nonfinite=np.zeros((1, depth), dtype=np.bool_),
+        origin="",
+        gradient=one,
+        weight_gradient=one,
+        input_second_moment=none,
+        input_correlation=none,
+        loss=np.array([4.6]),
+        jacobian=Jacobian(none, none, none, none, none, 0, "not measured"),
+        samples=100,
+        notes=(),
+    )

@@ -16,9 +16,9 @@ from gradscape.records.run import (
     RunRecord,
     StudyRecord,
 )
-from gradscape.records.signal import Start
+from gradscape.records.signal import RunStart
 from gradscape.records.smoothness import StepSmoothness
-from made_records import made_curvature, made_flow, made_smoothness
+from made_records import made_curvature, made_flow, made_signal, made_smoothness
 
 # Final train and validation accuracy by role, near the paper's; the plain net guesses.
 ACCURACY = {
@@ -93,13 +93,9 @@ def curvature(role: str, seed: int, trained: float) -> CurvatureRecord:
     return made_curvature(nodes, weights, largest, 500, 338_052)
 
 
-def start(gradients: Sequence[float], correlations: Sequence[float]) -> Start:
+def start(gradients: Sequence[float], correlations: Sequence[float]) -> RunStart:
     """A network before its first step: convolutions and a linear layer, a number of each for each layer."""
-    depth = len(gradients)
-    names = tuple(f"layer{i}.weight" for i in range(depth))
-    kinds = ("conv",) * (depth - 1) + ("linear",)
-    q = (1.0,) * depth
-    return Start(100, 4.6, names, kinds, (9,) * depth, tuple(gradients), names, q, tuple(correlations))
+    return RunStart(made_signal(correlations), made_flow([gradients], first=0))
 
 
 def landscape(loss: Values, path: Path | None = None, **changes: Any) -> LandscapeRecord:

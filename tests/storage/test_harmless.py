@@ -17,14 +17,14 @@ from cases import TINY, digits, tiny
 from gradscape.cli.main import main
 from gradscape.errors import StoreError
 from gradscape.records.noise import RunNoise
-from gradscape.records.signal import Start
+from gradscape.records.signal import RunStart
 from gradscape.storage.files import read_json, write_json
 from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.study_folder import StudyFolder, load
 from gradscape.storage.tensors import Checkpoint
 from gradscape.study.drive import missing
 from gradscape.train.loop import train_run
-from made_records import made_curvature, made_noise
+from made_records import made_curvature, made_flow, made_noise, made_signal
 from made_studies import add, ask, epoch, put
 
 TRAIN = ["train", "--net.depth=8", "--net.filters=4", "--data.train=50", "--batch_size=25", "--epochs=1"]
@@ -186,7 +186,7 @@ def measured(folder: RunFolder, number: float) -> RunFolder:
     add(folder, epoch(1))
     folder.save(Checkpoint(1, {"w": np.full(3, number)}, {}))
     folder.save_weights(1, {"w": np.full(3, number)})
-    folder.add_start(Start(3, number, ("w",), ("conv",), (4,), (number,), ("l",), (0.5,), (0.5,)))
+    folder.add_start(RunStart(made_signal([0.5]), made_flow([[number]], first=0)))
     folder.add_curvature("start", made_curvature((0.0, 1.0), (0.5, 0.5), number))
     folder.add_noise(RunNoise(made_noise(20, number, 0.25), ()))
     return folder

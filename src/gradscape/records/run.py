@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gradscape.records.curvature import CurvatureRecord
     from gradscape.records.landscape import LandscapeRecord
     from gradscape.records.noise import RunNoise
-    from gradscape.records.signal import Start
+    from gradscape.records.signal import RunStart
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class RunRecord(Record):
     flow: FlowHistory | None = None
     curvature: Mapping[str, CurvatureRecord] = field(default_factory=dict)
     landscape: LandscapeRecord | None = None
-    start: Start | None = None
+    start: RunStart | None = None
     noise: RunNoise | None = None
 
     @property

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gradscape._codec import Record
 from gradscape._text import counted
 from gradscape.records.encoding import Values
-from gradscape.records.gradients import WEIGHT_KINDS as FLOW_KINDS
+from gradscape.records.gradients import FlowHistory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -245,33 +245,25 @@ def over_seeds(values: Values, geometric: bool = False) -> Values:
 
 
 @dataclass(frozen=True)
-class Start(Record):
-    """A network before its first step, on one batch of training images, BatchNorm taking its statistics.
+class RunStart(Record):
+    """A run's network before its first step, on one batch of training images, the first ones, not augmented.
 
     Attributes:
-        images: training images in the batch, the first ones, not augmented.
-        loss: in nats, the mean over them.
-        layers, kinds: of the parameter tensors, as in `FlowHistory`.
-        sizes: elements of each.
-        mean_abs: mean |∂L/∂W| over each one's elements.
-        weight_layers: names of the layers that have weights, in the order of the forward pass.
-        second_moment: q of each one's output: mean h² over samples, units and positions.
-        correlation: c of each one's output: mean cosine between those for two of at most 16 samples.
-
-    What is not a number, such as the correlation of outputs that are all 0, is NaN. Source of q and c:
-    Schoenholz et al. (2017).
+        signal: through its layers, BatchNorm taking the batch's statistics; no Jacobian.
+        flow: Gradients in one row, of epoch 0.
     """
 
-    images: int
-    loss: float
-    layers: tuple[str, ...]
-    kinds: tuple[str, ...]
-    sizes: tuple[int, ...]
-    mean_abs: tuple[float, ...]
-    weight_layers: tuple[str, ...]
-    second_moment: tuple[float, ...]
-    correlation: tuple[float, ...]
+    signal: SignalRecord
+    flow: FlowHistory
 
-    def weights(self) -> tuple[float, ...]:
+    @property
+    def gradients(self) -> Values:
         """Mean |∂L/∂W| of the conv and linear weights alone, input to output: the paper's axis."""
-        return tuple(v for v, k in zip(self.mean_abs, self.kinds, strict=True) if k in FLOW_KINDS)
+        found: Values = self.flow.mean_abs[0, self.flow.weights]
+        return found
+
+    @property
+    def correlation(self) -> Values:
+        """Correlation of two images in the output of every layer with weights, input to output."""
+        found: Values = self.signal.correlation[0, self.signal.weights]
+        return found

@@ -45,7 +45,7 @@ from gradscape.records.gradients import FlowHistory
 from gradscape.records.landscape import LandscapeRecord
 from gradscape.records.noise import RunNoise
 from gradscape.records.run import EpochRecord, RunRecord
-from gradscape.records.signal import Start
+from gradscape.records.signal import RunStart
 from gradscape.storage.epoch_files import EpochFiles, require_run
 from gradscape.storage.files import (
     AGAIN,
@@ -323,11 +323,11 @@ class RunFolder:
         """Cut the epochs' files back to so many epochs (all of them whole)."""
         self.epoch_files().keep(epochs)
 
-    def start(self) -> Start | None:
+    def start(self) -> RunStart | None:
         """What was measured before the first step, or None."""
-        return self.measured("start.json", Start)
+        return self.measured("start.json", RunStart)
 
-    def add_start(self, start: Start) -> None:
+    def add_start(self, start: RunStart) -> None:
         self.write("start.json", encode(start))
 
     def curvature(self) -> dict[str, CurvatureRecord]:

@@ -10,16 +10,15 @@ from torch.nn.functional import cross_entropy
 
 from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
-from gradscape.measure.core.layer_statistics import moments
-from gradscape.measure.core.layer_trace import Running, Trace, layer_kind
+from gradscape.measure.core.layer_trace import layer_kind
 from gradscape.measure.core.preserve import untouched
 from gradscape.measure.curvature.curvature import curvature
 from gradscape.measure.landscape.landscape import landscape
 from gradscape.measure.noise import noise
+from gradscape.measure.signal.signal import signal
 from gradscape.measure.watch.epoch_recorder import FlowRecorder
-from gradscape.records.gradients import WEIGHT_KINDS
 from gradscape.records.noise import RunNoise
-from gradscape.records.signal import Start
+from gradscape.records.signal import RunStart
 from gradscape.storage.run_folder import RunFolder
 from gradscape.train.model import build_model, one_draw
 from gradscape.train.process import return_memory
@@ -40,7 +39,7 @@ Report = Callable[[str], None]
 def measure_start(folder: RunFolder, state: TrainState, batch: Images) -> None:
     """Measure gradients and signal of the initial weights and keep them, unless the folder has them.
 
-    One forward and one backward pass in train mode, so that BatchNorm takes the batch's statistics, but
+    Two forward and backward passes in train mode, so that BatchNorm takes the batch's statistics, but
     without dropout or stochastic depth: one draw of them would say little. The model is left as found.
 
     Args:
@@ -51,39 +50,17 @@ def measure_start(folder: RunFolder, state: TrainState, batch: Images) -> None:
     if folder.start() is not None:
         return
     x, y = batch
-    signals: list[tuple[str, float, float]] = []
-
-    def seen(call: Running, output: Tensor) -> None:
-        if layer_kind(call.module) in WEIGHT_KINDS:
-            second_moment, correlation = moments(output, len(x))
-            signals.append((call.name, float(second_moment), float(correlation)))
-
     # The lock: what another thread's network is drawn from meanwhile are the generators put back here.
     with one_draw, untouched(state.model):
         for module in state.model.train().modules():
             if layer_kind(module) == "dropout":
                 module.eval()
-        with Trace(state.model, seen):
-            loss = cross_entropy(state.model(x), y)
-        loss.backward()  # type: ignore[no-untyped-call]
+        through = signal(state.model, batch, cross_entropy, jacobian_samples=0)
+        cross_entropy(state.model(x), y).backward()  # type: ignore[no-untyped-call]
         recorder = FlowRecorder(state.model)
         recorder.before_step()
-        mean_abs = recorder.ordered(recorder.now[0])
-    named = state.model.named_parameters(remove_duplicate=False)
-    sizes = {name: parameter.numel() for name, parameter in named}
-    weight_layers, second_moment, correlation = zip(*signals, strict=True)
-    kept = Start(
-        images=len(x),
-        loss=loss.item(),
-        layers=tuple(recorder.names),
-        kinds=tuple(recorder.kinds),
-        sizes=tuple(sizes[name] for name in recorder.names),
-        mean_abs=mean_abs,
-        weight_layers=weight_layers,
-        second_moment=second_moment,
-        correlation=correlation,
-    )
-    folder.add_start(kept)
+        recorder.after_step()
+    folder.add_start(RunStart(through, recorder.result(0)))
 
 
 def measure_curvature(

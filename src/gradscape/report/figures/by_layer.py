@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
 from matplotlib.ticker import LogLocator, NullLocator
 
 from gradscape.analysis.run_status import counted, joined, members, seeds_in_words
+from gradscape.records.encoding import Values
 from gradscape.records.run import StudyRecord
-from gradscape.records.signal import Start
+from gradscape.records.signal import RunStart
 from gradscape.report.figures.base import Figure, add_legend, panel, round_ticks, write_across
 from gradscape.report.figures.curves import not_done, titled
 from gradscape.report.figures.style import LOOKS, styled
 
-Value = Callable[[Start], Sequence[float]]
+Value = Callable[[RunStart], Values]
 
 
 def depth_figure(

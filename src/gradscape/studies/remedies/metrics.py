@@ -50,12 +50,12 @@ def start_slope(run: RunRecord) -> float:
 
 def likeness(run: RunRecord) -> float:
     """Correlation of two images in the last convolution's output, at initialisation: at 1 all look alike."""
-    return run.start.correlation[-2] if run.start else math.nan
+    return float(run.start.correlation[-2]) if run.start else math.nan
 
 
 def start_flow(run: RunRecord) -> Flows:
     assert run.start is not None
-    return np.array(run.start.weights(), dtype=np.float64)
+    return run.start.gradients
 
 
 # The signal through training.

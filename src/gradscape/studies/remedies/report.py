@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from gradscape.analysis.evidence import finals, trained
 from gradscape.analysis.run_status import beats_guessing, ended, joined, members, seeds_in_words, window
 from gradscape.records.run import StudyRecord
-from gradscape.records.signal import Start
 from gradscape.report.build import ReportParts
 from gradscape.report.figures.base import Figure
 from gradscape.report.figures.basin import landscape_figures, landscapes, width
@@ -83,7 +82,7 @@ def before_training(study: StudyRecord, group: str, roles: Mapping[str, str]) ->
         "Gradient of each layer",
         group,
         roles,
-        Start.weights,
+        lambda start: start.gradients,
         "mean |∂L/∂W|",
         "log",
         "Mean |∂L/∂W| of each weight layer before the first step.",
