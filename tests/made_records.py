@@ -43,7 +43,7 @@ ONE = made_flow([[1.0]])
 def made_curvature(
     nodes: Sequence[float], weights: Sequence[float], largest: float, samples: int = 20, parameters: int = 10
 ) -> CurvatureRecord:
-    """A Hessian with this largest eigenvalue; its quadrature is the same for two random vectors."""
+    """A Hessian with this largest eigenvalue, and a quadrature by one random vector."""
     residuals = np.array([0.01])
     return CurvatureRecord(
         matrix="hessian",
@@ -54,7 +54,7 @@ def made_curvature(
         gradient_norm=1.0,
         ends=Ends(np.array([largest]), np.array([min(nodes)]), residuals, residuals, True),
         trace=None,
-        spectrum=Spectrum(np.array([nodes, nodes]), np.array([weights, weights])),
+        spectrum=Spectrum(np.array([nodes]), np.array([weights])),
         stability=None,
         layers=(),
         products=20,

@@ -14,7 +14,7 @@ from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.records.smoothness import StepSmoothness
 from gradscape.studies.remedies.report import QUESTION
 from gradscape.studies.remedies.roles import REMEDIES
-from made_records import made_curvature, made_flow
+from made_records import made_curvature, made_flow, made_smoothness
 
 DEPTH = 8  # layers: enough for a slope
 
@@ -151,14 +151,14 @@ def diverged(made: RunRecord) -> RunRecord:
 def filled(made: RunRecord, value: float) -> RunRecord:
     """The run, all of whose measures are this number."""
     same = (value,) * DEPTH
-    measure = dataclasses.replace(smoothness(0, 1.0), losses=(value,) * 2, changes=(value,) * 2)
+    measure = made_smoothness(0, "gradient", 0.001, (value,) * 2, (value,) * 2, (0.0005, 0.004))
     epochs = tuple(
-        dataclasses.replace(
-            each, flow=flow(same), smoothness=(measure,), train_accuracy=0.0, valid_accuracy=0.0
-        )
+        dataclasses.replace(each, smoothness=(measure,), train_accuracy=0.0, valid_accuracy=0.0)
         for each in made.epochs
     )
-    bend = dataclasses.replace(synthetic.curvature("", 0, 1.0), largest=value, smallest=value)
+    bend = made_curvature((value, value), (0.5, 0.5), value)
     moments = {"start": bend, "end": bend}
     start = synthetic.start(same, same)
-    return dataclasses.replace(made, epochs=epochs, start=start, curvature=moments, landscape=None)
+    return dataclasses.replace(
+        made, epochs=epochs, flow=flow(same), start=start, curvature=moments, landscape=None
+    )

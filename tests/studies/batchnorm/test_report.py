@@ -10,7 +10,7 @@ from gradscape.analysis.claims import ONE_SEED, Claim
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.tables import to_csv, to_latex, to_markdown
 from gradscape.studies.batchnorm.report import answer, claims, figures, tables
-from made_records import made_flow
+from made_records import made_flow, made_smoothness
 
 
 def checked(study: StudyRecord) -> dict[str, Claim]:
@@ -95,7 +95,9 @@ def test_c7_compares_only_what_was_measured_where_both_were_learning() -> None:
         """The first epoch's measures are at the loss of guessing, and a thousand times as smooth."""
         first, *others = run.epochs
         flat = tuple(
-            dataclasses.replace(m, loss=4.6, losses=(4.6, 4.6), changes=tuple(c / 1000 for c in m.changes))
+            made_smoothness(
+                m.step, m.along, m.lr, (4.6, 4.6), m.line.changes[0] / 1000, m.line.distances[0], loss=4.6
+            )
             for m in first.smoothness
         )
         return dataclasses.replace(run, epochs=(dataclasses.replace(first, smoothness=flat), *others))

@@ -252,7 +252,7 @@ def test_an_infinite_noise_scale_is_said() -> None:
     lost = {}
     for seed, square in ((0, -0.1), (1, 0.1), (2, -0.1)):
         made = run("batch-50", seed, 0.18)
-        found = dataclasses.replace(noise("batch-50", seed), gradient_square=square)
+        found = RunNoise(made_noise(50, square, 0.1), ())
         lost[made.identity] = dataclasses.replace(made, noise=found)
     assert tables(study(replaced=lost))[2].rows[0][5] == "∞ in 2 of 3"
 
