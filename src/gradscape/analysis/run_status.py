@@ -149,17 +149,12 @@ def guess_limit(classes: int, images: int) -> float:
         >>> guess_limit(10, 1_000)
         0.137
     """
-    share, tail, count = 1 / classes, 0.0, images + 1
-    while classes * tail <= BY_CHANCE and count > 0:
+    from gradscape.stats.student_t import at_least
+
+    share, count = 1 / classes, images
+    while classes * at_least(count, images, share) <= BY_CHANCE and count > 0:
         count -= 1
-        tail += binomial(count, images, share)
     return count / images
-
-
-def binomial(count: int, n: int, p: float) -> float:
-    """P(X = count) of a binomial X of n and p."""
-    ways = math.lgamma(n + 1) - math.lgamma(count + 1) - math.lgamma(n - count + 1)
-    return math.exp(ways + count * math.log(p) + (n - count) * math.log1p(-p))
 
 
 def guesses(study: StudyRecord, *roles: str) -> str:

@@ -96,26 +96,6 @@ def told(found: RankCorrelation | RankDifference) -> str:
     return f"{percent(found.level)} interval {found.low:.3g} … {found.high:.3g}, {behind}"
 
 
-def spearman(x: Numbers, y: Numbers) -> float:
-    """Spearman's ρ (Spearman 1904): Pearson's correlation of ranks, equal values sharing their average rank.
-
-    Args:
-        x, y: (n,) each; infinite is the largest, pairs with a NaN are left out.
-
-    Returns:
-        −1 to 1; NaN where all values of one side are equal, or there are fewer than two pairs.
-
-    Raises:
-        ConfigError: not as many of one as of the other.
-
-    Example:
-        >>> round(spearman([1, 2, 3, 4], [1, 3, 2, 10]), 3)
-        0.8
-    """
-    (first, second), kept = columns({"x": x, "y": y})
-    return float(correlations(first, second, np.ones((1, int(kept.sum()))))[0])
-
-
 def rank_correlation(
     x: Numbers,
     y: Numbers,
