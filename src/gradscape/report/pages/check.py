@@ -43,7 +43,7 @@ def page(record: CheckRecord) -> str:
         figures(signal),
         signal=signal,
         depth=depth(signal),
-        trials=[row(trial) for trial in record.remedies],
+        trials=[(heading, [row(trial) for trial in trials]) for heading, trials in record.by_effect()],
         steps=len(record.as_is.losses),
         layers=layers(signal),
     )
