@@ -263,6 +263,29 @@ def refusal(n: int, found: Difference) -> str:
     return "no runs" if n == 0 else ONE_SEED if n == 1 else found.reason if found.p is None else ""
 
 
+def answer(claims: Sequence[Claim], lead: Sequence[str] = ()) -> list[str]:
+    """Return the paragraphs that answer a study's question, from the verdicts of its claims alone.
+
+    Args:
+        claims: Claims that were checked.
+        lead: Ids of the claims that answer the question itself; they come first.
+    """
+    first = [claim for claim in claims if claim.id in lead]
+    others = [claim for claim in claims if claim.id not in lead]
+    return [text for text in (in_words(first), in_words(others), tally(claims)) if text]
+
+
+def tally(claims: Sequence[Claim]) -> str:
+    """Return how many claims got which verdict, and which; empty without claims."""
+    plural = {"holds": "hold", "does not hold": "do not hold"}
+    words = []
+    for verdict in dict.fromkeys(claim.verdict for claim in claims):
+        ids = [claim.id for claim in claims if claim.verdict == verdict]
+        names = " and ".join([", ".join(ids[:-1]), ids[-1]]) if len(ids) > 1 else ids[0]
+        words.append(f"{len(ids)} {plural.get(verdict, verdict) if len(ids) > 1 else verdict} ({names})")
+    return f"Of {len(claims)} claims: {'; '.join(words)}." if claims else ""
+
+
 def in_words(claims: Sequence[Claim]) -> str:
     """What is decided, a sentence each; what is not testable, and what is open."""
     settled = [claim.sentence for claim in claims if claim.verdict in ("holds", "does not hold")]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gradscape.analysis.claims import Claim
+from gradscape.analysis.claims import Claim, answer
 from gradscape.records.run import StudyRecord
 from gradscape.report.figures.base import Figure, render
 from gradscape.report.pages.study import page
@@ -46,16 +46,18 @@ class ReportParts:
     """What a study puts into its report, under the title that its `study.json` has.
 
     Attributes:
-        answer: paragraphs that answer it from the study and its checked claims.
         figures, tables, claims: drawn, filled and checked from the study's record.
+        lead: Ids of the claims that answer the title's question: the report begins with their sentences.
+        answer: Paragraphs to begin with instead, where claims do not answer the question.
         pages: beside it.
         epochs: whose gradient statistics it needs: those of all epochs, or of each run's last.
     """
 
-    answer: Callable[[StudyRecord, Sequence[Claim]], Sequence[str]]
     figures: Callable[[StudyRecord], Sequence[Figure]]
     tables: Callable[[StudyRecord], Sequence[Table]]
     claims: Callable[[StudyRecord], Sequence[Claim]]
+    lead: tuple[str, ...] = ()
+    answer: Callable[[StudyRecord], Sequence[str]] | None = None
     pages: Callable[[StudyRecord], Sequence[Page]] = lambda study: ()
     epochs: Literal["all", "last"] = "all"
 
@@ -103,7 +105,8 @@ def build(study: StudyRecord, parts: ReportParts, folder: Path) -> Report:
         write_bytes(folder / each.name, each.data)
     beside = {each.name: each.title for each in pages}
     title = str(study.asked["title"])
-    html = page(study, title, parts.answer(study, claims), figures, drawn, tables, claims, beside)
+    lead = parts.answer(study) if parts.answer else answer(claims, parts.lead)
+    html = page(study, title, lead, figures, drawn, tables, claims, beside)
     write_bytes(folder / "index.html", html.encode())
     return Report(folder / "index.html", tuple(claims))
 

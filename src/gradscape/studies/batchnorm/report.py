@@ -1,4 +1,4 @@
-"""The report of the BatchNorm study: the paper's figures and tables again, ours beside them, and its answer.
+"""The report of the BatchNorm study: the paper's figures and tables again, ours beside them.
 
 Paper: "MLP Coursework 2: Investigating the Optimization of Convolutional Networks" (s1705386). Everything
 here is a function of the `StudyRecord`; runs that are missing, unfinished or diverged are named.
@@ -6,9 +6,6 @@ here is a function of the `StudyRecord`; runs that are missing, unfinished or di
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-from gradscape.analysis.claims import Claim, in_words
 from gradscape.analysis.curvature import curvatures
 from gradscape.analysis.run_status import ended
 from gradscape.records.run import StudyRecord
@@ -63,10 +60,6 @@ PAPER_TABLE_2 = {
     "200": "0.372(1)",
     "400": "0.427(2)",
     "800": "0.438(2)",
-}
-PLURAL = {
-    "holds": "hold",
-    "does not hold": "do not hold",
 }
 
 # In the text of §5.4, at the paper's last epoch: role, what, train and validation accuracy.
@@ -225,43 +218,4 @@ def pages(study: StudyRecord) -> list[Page]:
     return turning_pages(study, {"figure-7": NETWORKS, "figure-8": batch_labels(study)})
 
 
-# Words
-
-
-def answer(study: StudyRecord, found: Sequence[Claim]) -> list[str]:
-    """The question's answer in plain sentences, from verdicts and numbers alone."""
-    of = {claim.id: claim for claim in found}
-    cure = [of[name] for name in ("C1", "C2", "C3", "C4")]
-    return [
-        in_words(cure),
-        in_words([of[name] for name in of if of[name] not in cure]),
-        numbers(of),
-        tally(found),
-    ]
-
-
-def numbers(of: Mapping[str, Claim]) -> str:
-    """The measured means behind the answer; nothing where there are none."""
-    shallow, deep = (part.interval for part in of["C1"].parts)
-    normed = dict(zip(RATES, (part.interval for part in of["C4"].parts), strict=True))["0.001"]
-    named = {"VGG08": shallow, "VGG38": deep, "VGG38 with BatchNorm": normed}
-    known = [f"{found.mean:.3f} for {name} (n = {found.n})" for name, found in named.items() if found]
-    return f"Final training accuracy at lr 0.001: {', '.join(known)}." if known else ""
-
-
-def tally(found: Sequence[Claim]) -> str:
-    """How many claims got which verdict, and which."""
-    words = []
-    for verdict in dict.fromkeys(claim.verdict for claim in found):
-        names = [claim.id for claim in found if claim.verdict == verdict]
-        words.append(
-            f"{len(names)} {PLURAL.get(verdict, verdict) if len(names) > 1 else verdict} ({listed(names)})"
-        )
-    return f"Of the paper's {len(found)} claims: {'; '.join(words)}."
-
-
-def listed(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-PARTS = ReportParts(answer=answer, figures=figures, tables=tables, claims=claims, pages=pages)
+PARTS = ReportParts(figures=figures, tables=tables, claims=claims, pages=pages, lead=("C1", "C2", "C3", "C4"))

@@ -20,7 +20,6 @@ from gradscape.report.table_cells import averaged, ours, seeds_ended, with_inter
 from gradscape.report.tables import Table
 from gradscape.studies.batchnorm.report import PAPER_TABLE_2
 from gradscape.studies.batchnorm.roles import batch_used
-from gradscape.studies.controls.answer import answer
 from gradscape.studies.controls.claims import claims
 from gradscape.studies.controls.roles import (
     CONTROLS,
@@ -202,4 +201,4 @@ def noise_cell(study: StudyRecord, role: str, value: Callable[[GradientNoise], f
     return with_interval(study, role, found)
 
 
-PARTS = ReportParts(answer=answer, figures=figures, tables=tables, claims=claims)
+PARTS = ReportParts(figures=figures, tables=tables, claims=claims)

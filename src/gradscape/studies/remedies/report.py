@@ -18,7 +18,6 @@ from gradscape.report.table_cells import seeds_ended, spread, with_interval
 from gradscape.report.tables import Table
 from gradscape.report.test_accuracy import accuracies
 from gradscape.stats.student_t import share
-from gradscape.studies.remedies.answer import answer
 from gradscape.studies.remedies.claims import MOMENTS, claims, correlation
 from gradscape.studies.remedies.metrics import (
     SIGNAL,
@@ -265,4 +264,4 @@ def test_set(study: StudyRecord) -> Table:
     return accuracies(study, "table-4", "Table 4. Test accuracy", "remedy", roles)
 
 
-PARTS = ReportParts(answer=answer, figures=figures, tables=tables, claims=claims)
+PARTS = ReportParts(figures=figures, tables=tables, claims=claims, lead=("R1", "R2", "R3", "R8"))

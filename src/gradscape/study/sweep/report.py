@@ -235,7 +235,7 @@ def against(each: Comparison) -> str:
 # Words
 
 
-def answer(study: StudyRecord, found: Sequence[Claim]) -> list[str]:
+def answer(study: StudyRecord) -> list[str]:
     """The best point, what is decided, and how the runs stand."""
     order, made = ranked(points(study)), comparisons(study)
     return [best_point(order), decisions(made), states(study)]
