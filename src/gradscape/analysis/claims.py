@@ -292,7 +292,7 @@ def in_words(claims: Sequence[Claim]) -> str:
     idle = [claim for claim in claims if claim.verdict == "not testable"]
     left = [claim for claim in claims if claim.verdict in ("undecided", "not measured")]
     names = "; ".join(f"{claim.title} ({claim.id})" for claim in idle)
-    why = "; ".join(dict.fromkeys(claim.reason for claim in idle))
+    why = "; ".join(dict.fromkeys(text for claim in idle for text in claim.reason.split("; ")))
     open_ = "; ".join(f"{claim.title} ({claim.id})" for claim in left)
     said = [
         *settled,
