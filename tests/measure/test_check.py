@@ -181,3 +181,9 @@ def test_a_factory_of_what_cannot_be_copied_gets_its_verdict_and_no_remedies() -
     assert all("cannot be copied" in trial.what for trial in record.remedies)
     with pytest.raises(ConfigError, match="NotCopied cannot be copied"):
         gs.check(make(), batch, nn.functional.cross_entropy)
+
+
+def test_an_optimizer_whose_eps_are_two_is_checked() -> None:
+    found = gs.check(lambda: deep(1, nn.ReLU), batch(), cross_entropy, torch.optim.Adafactor, seeds=1)
+    told = {trial.remedy: trial.what for trial in found.remedies}
+    assert told["smaller eps"] == "the optimiser has no eps"

@@ -28,6 +28,7 @@ from gradscape.measure.leaves import refuse_own, same_gradients, told_of_backwar
 from gradscape.measure.remedies import REMEDIES, Applied
 from gradscape.measure.signal import made, signal
 from gradscape.measure.signal_rules import signal_findings
+from gradscape.measure.subjects import number
 from gradscape.measure.tracing import Trace, layer_kind
 from gradscape.measure.untouched import random_state
 from gradscape.measure.watch import watch
@@ -302,7 +303,8 @@ def smaller_eps(model: nn.Module, steps: Steps) -> Trial:
             group["eps"] = SMALL_EPS
         return made_one
 
-    if not all(group.get("eps") for group in steps.optimizer(model.parameters()).param_groups):
+    groups = steps.optimizer(model.parameters()).param_groups
+    if not all(number(group.get("eps")) for group in groups):  # Adafactor's are two, and mean something else
         return Trial("smaller eps", "the optimiser has no eps", None, math.nan, ())
     try:
         twin = copied(model)

@@ -329,12 +329,14 @@ def narrow(values: Tensor) -> bool:
 
 
 def laid_out(values: Tensor) -> Tensor:
-    """As convolutions are fastest: channels last on a processor."""
+    """As convolutions are fastest: channels last on a processor; sparse and nested ones as they are."""
     values = values.detach()
     values = values.float() if narrow(values) else values
-    if values.dim() == 4 and values.is_floating_point() and values.device.type == "cpu":
+    if not values.is_floating_point() or values.is_nested or values.layout is not torch.strided:
+        return values
+    if values.dim() == 4 and values.device.type == "cpu":
         return values.contiguous(memory_format=torch.channels_last)
-    return values.contiguous() if values.is_floating_point() else values
+    return values.contiguous()
 
 
 def norm(vector: Tensor) -> float:
