@@ -563,3 +563,19 @@ def test_a_loss_that_wants_gradients_is_told_so() -> None:
     model = Bowl((1.0, 2.0))
     with pytest.raises(ConfigError, match="loss: wants a gradient, and a landscape makes none"):
         landscape(model, penalised, ONE, "gaussian", points=2)
+
+
+def test_the_barrier_to_a_model_whose_loss_is_infinite_is_not_known() -> None:
+    class Point(nn.Module):
+        def __init__(self, w: float) -> None:
+            super().__init__()
+            self.theta = nn.Parameter(torch.full((1, 1), w))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.theta.expand(len(x), 1)
+
+    found = landscape(Point(-1.0), lambda w: (1 / (1 - w)).mean(), ONE, through=Point(1.0), dims=1, points=3)
+    assert math.isinf(found.loss[0, -1])
+    assert np.isnan([found.barrier, found.barrier_over_line]).all()
+    assert found.to_dict()["barrier"] == [None]
+    assert "barrier nan above the mean" in str(found)
