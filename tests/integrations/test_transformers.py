@@ -132,7 +132,7 @@ def process(rank: int, folder: str, port: str, results: Any) -> None:
     trainer = fit([seen], Path(folder), max_grad_norm=1e-3, **settings)
     assert seen.flow is not None
     logged = [row["grad_norm"] for row in trainer.state.log_history if "grad_norm" in row]
-    results.put((rank, read_norms(seen.flow.history()), seen.flow.seen, logged))
+    results.put((rank, read_norms(seen.flow.history()), seen.flow.history().seen, logged))
     del trainer
     gc.collect()  # DDP's reducer that outlives its process group now and then hangs, watched or not
     torch.distributed.destroy_process_group()
