@@ -61,11 +61,10 @@ def looks() -> str:
         for row in found["looks"]
     ]
     head = ("looks at n =", "level of each", "decided wrongly", "with skewed differences")
-    power = {name: percent(share) for name, share in found["power"].items()}
+    two, three, one, one_look = (percent(share) for share in found["power"].values())
     return (
         f"{right(head, rows, words=1)}\n\n"
-        "Where the true difference is two standard deviations of the paired differences, looks at 2 to 10 seeds "
-        f"find it in\n{power['two deviations, looks at 2 to 10']}; where it is three, in "
-        f"{power['three deviations, looks at 2 to 10']}; where it is one, looks at 3 to 8 in "
-        f"{power['one deviation, looks at 3 to 8']}, one look at 8 in {power['one deviation, one look at 8']}."
+        "Where the true difference is two standard deviations of the paired differences, looks at 2 to 10 "
+        f"seeds find\nit in {two}; where it is three, in {three}; where it is one, looks at 3 to 8 in {one}, one look "
+        f"at 8 in {one_look}."
     )
