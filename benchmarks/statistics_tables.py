@@ -65,6 +65,6 @@ def looks() -> str:
     return (
         f"{right(head, rows, words=1)}\n\n"
         "Where the true difference is two standard deviations of the paired differences, looks at 2 to 10 "
-        f"seeds find\nit in {two}; where it is three, in {three}; where it is one, looks at 3 to 8 in {one}, one look "
-        f"at 8 in {one_look}."
+        f"seeds find\nit in {two}; where it is three, in {three}; where it is one, looks at 3 to 8 in {one}, "
+        f"one look at 8 in {one_look}."
     )
