@@ -58,8 +58,6 @@ class Objective:
     """
 
     def __init__(self, model: nn.Module, loss: Loss | None, batches: Any, bn: Statistics = "batch") -> None:
-        if not isinstance(model, nn.Module):
-            raise ConfigError(f"model: got {type(model).__name__}; give a torch Module")
         if bn not in ("batch", "running"):
             raise ConfigError(f"bn: {brief(bn)} is not one of batch, running")
         self.model, self.loss, self.bn = unwrapped(model), loss, bn

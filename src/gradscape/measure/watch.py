@@ -91,8 +91,6 @@ def watch(
         >>> ...  # train
         >>> print(gs.diagnose(flow))
     """
-    if not isinstance(model, nn.Module):
-        raise ConfigError(f"model: got {type(model).__name__}; type: gs.watch(model, optimizer)")
     if every is not None and every < 1:
         raise ConfigError(f"every: {every} is not a number of steps; give 1 or more")
     if capacity < 2:
