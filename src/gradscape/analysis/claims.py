@@ -31,8 +31,8 @@ class Evidence:
         interval: over seeds; None where there are no numbers.
         verdict: what follows from rule and numbers, of this part alone.
         reason: why, in a few words.
-        p: two-sided probability of numbers this far from the rule's threshold if they lay on it; None where
-            nothing was tested.
+        p: two-sided probability of numbers this far from the rule's threshold if they lay on it; of a
+            bootstrap the most that it can be; None where nothing was tested.
     """
 
     measured: str

@@ -237,11 +237,11 @@ def join_or_begin(ray: Any) -> None:
     from ray._private import ray_constants
 
     # As Ray has it on macOS and Windows; given _node_ip_address="127.0.0.1" it takes the network's address.
-    ray_constants.ENABLE_RAY_CLUSTER = False
+    found, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:
         ray.init("local", include_dashboard=False, **QUIET)
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = True
+        ray_constants.ENABLE_RAY_CLUSTER = found
     if ray.util.get_node_ip_address() != LOOPBACK:
         ray.shutdown()
         raise ConfigError(

@@ -60,10 +60,10 @@ class WatchCallback(Watching, Callback):  # type: ignore[misc]
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         first = trainer.global_step // len(trainer.optimizers)  # which counts the steps of all of them
         flow = self.begin(pl_module, trainer.optimizers, first)
-        flow.told = pl_module.automatic_optimization
+        flow.reader.told = pl_module.automatic_optimization
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Optimizer) -> None:
-        if self.flow is not None and self.flow.told:
+        if self.flow is not None and self.flow.reader.told:
             self.flow.take(still_scaled_by(trainer, optimizer))
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:

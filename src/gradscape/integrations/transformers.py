@@ -44,10 +44,11 @@ class WatchCallback(Watching, TrainerCallback):  # type: ignore[misc]
         self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **_: Any
     ) -> None:
         flow = self.begin(model, optimizer, state.global_step)
-        late = flow.at_step
+        reader = flow.reader
+        late = reader.at_step
         scaled = getattr(optimizer, "scaler", None) is not None
         if late and not scaled and shared_within_backward(optimizer):
-            flow.at_step, flow.reduced, late = False, True, False
+            reader.at_step, reader.reduced, late = False, True, False
         if args.max_grad_norm and (late or scaled):
             flow.notes.append(f"the Trainer clips to max_grad_norm={args.max_grad_norm} before the reading")
 

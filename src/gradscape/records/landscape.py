@@ -330,10 +330,12 @@ def as_array(rows: Any) -> Values:
 
 
 def barrier_of(line: Values, c: Values, sloped: bool) -> float:
-    """Above the straight line between the ends, or above their mean."""
+    """Above the straight line between the ends, or above their mean; NaN where an end is not finite."""
     first, last = line[0], line[-1]
+    if not np.isfinite(line[[0, -1]]).all():
+        return float("nan")
     base = first + (last - first) * c if sloped else (first + last) / 2
-    return float(np.nanmax(line - base)) if np.isfinite(line).any() else float("nan")
+    return float(np.nanmax(line - base))
 
 
 def spread(values: Values) -> str:

@@ -35,7 +35,14 @@ from gradscape.train.measurements import (
     measure_start,
 )
 from gradscape.train.model import scale_lsuv
-from gradscape.train.process import alone, compute_on, environment, find_device, keep_threads
+from gradscape.train.process import (
+    alone,
+    compute_on,
+    environment,
+    find_device,
+    keep_threads,
+    same_threads,
+)
 from gradscape.train.seeding import own_draws
 from gradscape.train.state import TrainState
 from gradscape.train.step import Batches, TrainStep, cosine, evaluate
@@ -100,7 +107,7 @@ def train_run(
     place = find_device(device)
     how = arithmetic or decide(config.precision, place)
     folder.create(config)
-    with folder.locked():
+    with folder.locked(), same_threads():
         before = folder.status()
         if before["state"] in ENDED:
             return folder.record()

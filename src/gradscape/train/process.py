@@ -37,6 +37,16 @@ def prepare_process(threads: int) -> None:
     keep_memory()
 
 
+@contextmanager
+def same_threads() -> Iterator[None]:
+    """Leave the number of threads that the process computes with as found."""
+    found = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(found)
+
+
 def keep_threads(threads: int, report: Callable[[str], None]) -> None:
     """Go on with as many threads as a run was begun with: over others sums are rounded otherwise."""
     if (here := torch.get_num_threads()) != threads:

@@ -109,7 +109,7 @@ def test_c7_compares_only_what_was_measured_where_both_were_learning() -> None:
         assert dict(one.numbers) == pytest.approx(dict(other.numbers))
     only = changed({"vgg08": lambda run: dataclasses.replace(plateau(run), epochs=plateau(run).epochs[:1])})
     reason = checked(only)["C7"].reason
-    assert "seed 0 has no measure where" in reason or "end at guessing" in reason
+    assert reason.startswith("vgg08: seed 0 has no measure where a mini-batch's loss is 0.2 to 0.8")
 
 
 def test_c8_is_at_equal_epochs_and_at_equal_updates() -> None:

@@ -117,6 +117,7 @@ def test_the_gradient_predicts_accuracy_where_it_orders_the_remedies_and_smoothn
     assert "through training" in second.measured
     # Six comparisons of this kind in the study.
     assert first.rule == "the 99.17 % bootstrap interval over remedies lies above 0"
+    assert first.p == pytest.approx(0.05 / 6)
 
 
 def test_whether_it_trains_is_another_question_than_how_accurate_it_is() -> None:
@@ -147,6 +148,7 @@ def test_two_numbers_that_order_remedies_alike_leave_it_undecided() -> None:
     claim = checked(study(alike))["R7"]
     assert claim.verdict == "undecided"
     assert claim.reason.startswith("|ρ| 0.99")
+    assert [part.p for part in claim.parts] == [1.0]  # not that of an interval which does not hold 0
 
 
 def test_correlations_need_remedies_enough_that_differ() -> None:

@@ -70,8 +70,15 @@ class AsFound:
             raise
 
     def run(self) -> None:
+        """Put each back, also after one that cannot be: the parameters may be the last."""
+        failed: Exception | None = None
         for undo in self.undo:
-            undo()
+            try:
+                undo()
+            except Exception as error:
+                failed = error
+        if failed is not None:
+            raise failed
 
 
 @contextmanager
@@ -158,16 +165,40 @@ def set_undo(held: set[Any]) -> PutBack:
 
 def tensor_undo(tensor: Tensor) -> PutBack:
     """Of a tensor's memory and values."""
-    storage, values = tensor.data, tensor.detach().clone()
+    storage = tensor.data
+    held = [(part, part.clone()) for part in in_memory(storage)]
+    places = [place(part) for part, _ in held]
 
     def put_back() -> None:
-        if tensor.data_ptr() != storage.data_ptr() or tensor.shape != storage.shape:
+        if [place(part) for part in in_memory(tensor.data)] != places:
             tensor.data = storage
         # By .data: a graph that the caller holds must not be told of a change that was undone.
-        if not torch.equal(tensor.data, values):
-            tensor.data.copy_(values)
+        for part, values in held:
+            if not torch.equal(part, values):
+                part.copy_(values)
 
     return put_back
+
+
+def in_memory(tensor: Tensor) -> list[Tensor]:
+    """The dense tensors that a tensor's elements lie in; none where they lie nowhere, as on `meta`."""
+    if tensor.is_meta:
+        found = []
+    elif tensor.is_nested:
+        found = [tensor.values()]
+    elif tensor.layout is torch.sparse_coo:
+        found = [tensor._indices(), tensor._values()]
+    elif tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        found = [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    elif tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        found = [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    else:
+        found = [tensor] if tensor.layout is torch.strided else []
+    return found
+
+
+def place(tensor: Tensor) -> tuple[int, torch.Size]:
+    return tensor.data_ptr(), tensor.shape
 
 
 def torch_generator_undo(generator: torch.Generator) -> PutBack:

@@ -58,8 +58,6 @@ class Objective:
     """
 
     def __init__(self, model: nn.Module, loss: Loss | None, batches: Any, bn: Statistics = "batch") -> None:
-        if not isinstance(model, nn.Module):
-            raise ConfigError(f"model: got {type(model).__name__}; give a torch Module")
         if bn not in ("batch", "running"):
             raise ConfigError(f"bn: {brief(bn)} is not one of batch, running")
         self.model, self.loss, self.bn = unwrapped(model), loss, bn
@@ -329,12 +327,14 @@ def narrow(values: Tensor) -> bool:
 
 
 def laid_out(values: Tensor) -> Tensor:
-    """As convolutions are fastest: channels last on a processor."""
+    """As convolutions are fastest: channels last on a processor; sparse and nested ones as they are."""
     values = values.detach()
     values = values.float() if narrow(values) else values
-    if values.dim() == 4 and values.is_floating_point() and values.device.type == "cpu":
+    if not values.is_floating_point() or values.is_nested or values.layout is not torch.strided:
+        return values
+    if values.dim() == 4 and values.device.type == "cpu":
         return values.contiguous(memory_format=torch.channels_last)
-    return values.contiguous() if values.is_floating_point() else values
+    return values.contiguous()
 
 
 def norm(vector: Tensor) -> float:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from gradscape._machine import memory_free
 from gradscape.errors import ConfigError
+from gradscape.measure.core.as_found import in_memory
 from gradscape.measure.core.batch import Batch
 from gradscape.measure.core.leaves import told_of_backward
 from gradscape.measure.core.objective import Objective
@@ -184,8 +185,9 @@ def counting_bytes() -> Iterator[Callable[[], int]]:
     seen: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        seen[storage.data_ptr()] = storage.nbytes()
+        for part in in_memory(tensor):
+            storage = part.untyped_storage()
+            seen[storage.data_ptr()] = storage.nbytes()
         return tensor.detach()  # the tensor itself would be held by its own graph, and that by it, for good
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):

@@ -183,8 +183,8 @@ def check_settings(
         raise ConfigError(f"directions: {brief(directions)} is not one of {', '.join(KINDS)}{hint}")
     if dims not in (1, 2):
         raise ConfigError(f"dims: {brief(dims)} is not possible; give 1 for a slice or 2 for a plane")
-    if not isinstance(points, int) or points < 2:
-        raise ConfigError(f"points: {brief(points)} make no grid; give 2 or more")
+    if points < 2:
+        raise ConfigError(f"points: {points} make no grid; give 2 or more")
     if span is not None:
         ordered = isinstance(span, tuple | list) and len(span) == 2 and all(isinstance(s, Real) for s in span)
         if not ordered or not -math.inf < span[0] < span[1] < math.inf:

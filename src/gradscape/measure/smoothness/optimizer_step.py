@@ -6,7 +6,6 @@ import copy
 import inspect
 import math
 import warnings
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,12 +17,8 @@ from gradscape.measure.core.parameters import listed, number, parameters_of, pla
 from gradscape.measure.core.preserve import random_state
 
 
-def check_optimizer(optimizer: Any) -> None:
+def check_optimizer(optimizer: Optimizer) -> None:
     """Refuse what makes no step of one gradient."""
-    if not isinstance(optimizer, Optimizer):
-        raise ConfigError(
-            f"optimizer: got {type(optimizer).__name__}; give one torch optimiser, or leave it out"
-        )
     name, step = type(optimizer).__name__, inspect.signature(type(optimizer).step)
     closure = step.parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:

@@ -128,8 +128,8 @@ def multiples(range: Any, points: int) -> Values:
     ordered = isinstance(range, tuple | list) and len(range) == 2 and all(isinstance(r, Real) for r in range)
     if not ordered or not 0 < range[0] < range[1] < math.inf:
         raise ConfigError(f"range: {brief(range)} is none; give two rising multiples of lr, such as (0.5, 4)")
-    if not isinstance(points, int) or points < 2:
-        raise ConfigError(f"points: {brief(points)} is not a number of rates in a range; give 2 or more")
+    if points < 2:
+        raise ConfigError(f"points: {points} is not a number of rates in a range; give 2 or more")
     return np.linspace(float(range[0]), float(range[1]), points)
 
 

@@ -312,3 +312,14 @@ def is_compiled(model: nn.Module) -> bool:
         hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
         for module in model.modules()
     )
+
+
+def hidden(model: nn.Module) -> str:
+    """Why no layer's output can be read; empty if they can."""
+    if is_compiled(model):
+        return "the model is compiled, which calls no hooks: its activations are not read"
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        return "the model is scripted, which takes no hooks: its activations are not read"
+    if isinstance(model, nn.DataParallel) and len(model.device_ids) > 1:
+        return "the model runs in threads, on several devices: its activations are not read"
+    return ""

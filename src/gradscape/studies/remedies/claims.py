@@ -229,7 +229,8 @@ def judged(measured: str, found: RankDifference, missing: str) -> Evidence:
         few = "too few remedies" if found.groups < FEWEST else "a number is the same in all remedies"
         return Evidence(measured, rule, (), None, "undecided", missing or few)
     reason = f"|ρ| {abs(found.first):.3g} and {abs(found.second):.3g}, {told(found)}"
-    return Evidence(measured, rule, (), None, VERDICTS[found.verdict], reason, 1 - found.level)
+    most = 1.0 if found.verdict == "undecided" else 1 - found.level
+    return Evidence(measured, rule, (), None, VERDICTS[found.verdict], reason, most)
 
 
 def left(study: StudyRecord) -> str:
