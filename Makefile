@@ -19,6 +19,7 @@ lint: $(VENV)/made-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/diagram.py --check
 
 bench: $(VENV)/made-bench
 	$(BIN)/python benchmarks/training.py

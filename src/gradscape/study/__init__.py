@@ -1,4 +1,4 @@
-"""Studies: a question, the runs that answer it, and the report.
+"""Engine of studies: plan the runs, have them done, write the report.
 
 A study of your own imports from here alone; `examples/own_study.py` is one.
 """

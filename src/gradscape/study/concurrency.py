@@ -17,8 +17,8 @@ from gradscape._machine import memory_free
 from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
 from gradscape.study.network_cost import dummy_step, run_bytes
-from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.cuda_graph import WARM_UP, advance
+from gradscape.train.precision import Arithmetic
 from gradscape.train.process import compute_on
 from gradscape.train.step import TrainStep
 

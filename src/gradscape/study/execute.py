@@ -23,7 +23,7 @@ from gradscape.study.progress import ProgressView
 from gradscape.study.train_job import PRELOAD, TrainJob, train_job
 
 if TYPE_CHECKING:
-    from gradscape.train.arithmetic import Arithmetic
+    from gradscape.train.precision import Arithmetic
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def here(left: Mapping[str, RunConfig], execution: Execution) -> SideBySide:
     from gradscape.executors.processes import Processes
     from gradscape.executors.threads import Threads
     from gradscape.study.concurrency import pack, share_memory
-    from gradscape.train.arithmetic import decide
+    from gradscape.train.precision import decide
     from gradscape.train.process import find_device
 
     configs, wanted = list(left.values()), execution.workers

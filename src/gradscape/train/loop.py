@@ -23,7 +23,6 @@ from gradscape.measure.diagnose.diagnose import diagnose
 from gradscape.measure.smoothness.within_training import Direction
 from gradscape.records.run import EpochRecord, Progress, RunRecord, StepSmoothness
 from gradscape.storage.store import ENDED, RunFolder
-from gradscape.train.arithmetic import Arithmetic, decide
 from gradscape.train.cuda_graph import advance
 from gradscape.train.early_stop import Stopped, hopeless
 from gradscape.train.measurements import (
@@ -35,6 +34,7 @@ from gradscape.train.measurements import (
     measure_start,
 )
 from gradscape.train.model import scale_lsuv
+from gradscape.train.precision import Arithmetic, decide
 from gradscape.train.process import (
     alone,
     compute_on,

@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 import time
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
 from gradscape.errors import ConfigError
+from gradscape.train.fusion import fusing_pays
 
 PROBE = (64, 32, 16, 16)  # images, channels, height, width: a layer of the middle of VGG38
 REPEATS, ENOUGH = 20, 3
@@ -108,3 +110,30 @@ def bf16_fault(full_seconds: float, low_seconds: float, error: float) -> str:
 def low_precision(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """Where the forward pass runs: autocast to bfloat16, or nothing at all."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What was decided, and what there is to say of it.
+
+    Attributes:
+        precision: fp32, tf32 or bf16.
+        fallback: why it is not the one wanted; empty if it is.
+        fused: whether BatchNorm and LeakyReLU are one operation.
+        fusing: why, or why not; empty where there was no choice.
+    """
+
+    precision: str
+    fallback: str = ""
+    fused: bool = False
+    fusing: str = ""
+
+
+def decide(wanted: str, device: torch.device) -> Arithmetic:
+    """For all runs that want this precision on this device.
+
+    Raises:
+        ConfigError: the device does not have the precision.
+    """
+    precision, fallback = settle(wanted, device)
+    return Arithmetic(precision, fallback, *fusing_pays(device, precision))

@@ -14,9 +14,8 @@ from gradscape.data.device_batches import DeviceImages, EpochDraw, TrainBatches
 from gradscape.measure.smoothness.within_training import Direction, step_smoothness
 from gradscape.measure.watch.epoch_recorder import FlowRecorder
 from gradscape.records.run import StepSmoothness
-from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.fusion import fuse
-from gradscape.train.precision import low_precision
+from gradscape.train.precision import Arithmetic, low_precision
 from gradscape.train.state import TrainState
 
 Batches = Iterable[tuple[Tensor, Tensor]]

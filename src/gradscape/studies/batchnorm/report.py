@@ -16,6 +16,7 @@ from gradscape.report.figures.curves import both_splits, flow_figure, one_split
 from gradscape.report.figures.smoothness import band_figure, line_figure
 from gradscape.report.figures.spectrum import ends_table, spectrum_figure
 from gradscape.report.table_cells import (
+    accuracies,
     averaged,
     beside_paper,
     beside_paper_headings,
@@ -24,7 +25,6 @@ from gradscape.report.table_cells import (
     spread,
 )
 from gradscape.report.tables import Table
-from gradscape.report.test_accuracy import accuracies
 from gradscape.studies.batchnorm.claims import claims
 from gradscape.studies.batchnorm.roles import (
     BAND,

@@ -14,9 +14,8 @@ from gradscape.report.figures.by_layer import depth_figure
 from gradscape.report.figures.curves import flow_figure, not_done, one_split, titled
 from gradscape.report.figures.dot_plot import Column, dot_figure
 from gradscape.report.figures.smoothness import line_figure
-from gradscape.report.table_cells import seeds_ended, spread, with_interval
+from gradscape.report.table_cells import accuracies, seeds_ended, spread, with_interval
 from gradscape.report.tables import Table
-from gradscape.report.test_accuracy import accuracies
 from gradscape.stats.student_t import share
 from gradscape.studies.remedies.claims import MOMENTS, claims, correlation
 from gradscape.studies.remedies.metrics import (
