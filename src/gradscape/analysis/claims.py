@@ -49,7 +49,7 @@ class Evidence:
             "measured": self.measured,
             "rule": self.rule,
             "n": len(self.numbers),
-            "numbers": [{"seed": seed, "value": plain(value)} for seed, value in self.numbers],
+            "numbers": [{"seed": seed, "value": _plain(value)} for seed, value in self.numbers],
             "interval": None if self.interval is None else self.interval.to_dict(),
             "verdict": self.verdict,
             "reason": self.reason,
@@ -176,7 +176,7 @@ def above(
         'holds'
     """
     rule = f"the 95 % interval over seeds lies above {threshold:g}"
-    return judge(measured, rule, values, missing, untestable, against(values, threshold))
+    return _judge(measured, rule, values, missing, untestable, _against(values, threshold))
 
 
 def below(
@@ -190,7 +190,7 @@ def below(
     """
     rule = f"the 95 % interval over seeds lies below {threshold:g}"
     mirrored = {seed: -value for seed, value in values.items()}
-    return judge(measured, rule, values, missing, untestable, against(mirrored, -threshold))
+    return _judge(measured, rule, values, missing, untestable, _against(mirrored, -threshold))
 
 
 def equivalent(
@@ -214,12 +214,12 @@ def equivalent(
     rule = f"the 95 % interval over seeds lies within ± {margin:g}"
     mirrored = {seed: -value for seed, value in differences.items()}
     # Two conditions: the worse of them decides.
-    sides = [against(values, -margin) for values in (differences, mirrored)]
+    sides = [_against(values, -margin) for values in (differences, mirrored)]
     worst = min(sides, key=lambda side: side.mean or 0.0)
-    return judge(measured, rule, differences, missing, untestable, worst)
+    return _judge(measured, rule, differences, missing, untestable, worst)
 
 
-def against(values: Mapping[int, float], threshold: float) -> Difference:
+def _against(values: Mapping[int, float], threshold: float) -> Difference:
     """The values compared with a number, by the rules of `paired.compare`."""
     return compare(dict.fromkeys(values, threshold), values)
 
@@ -238,7 +238,7 @@ def differences(first: Mapping[int, float], second: Mapping[int, float]) -> dict
 ORDER: Mapping[str, Verdict] = {"higher": "holds", "lower": "does not hold", "undecided": "undecided"}
 
 
-def judge(
+def _judge(
     measured: str,
     rule: str,
     values: Mapping[int, float],
@@ -250,7 +250,7 @@ def judge(
     numbers = tuple(sorted(values.items()))
     finite = bool(values) and all(map(math.isfinite, values.values()))
     over = interval(list(values.values())) if finite else None
-    why = missing or untestable or refusal(len(values), found)
+    why = missing or untestable or _refusal(len(values), found)
     if why:
         verdict: Verdict = "not testable" if untestable and not missing else "undecided"
         return Evidence(measured, rule, numbers, over, verdict, why)
@@ -258,7 +258,7 @@ def judge(
     return Evidence(measured, rule, numbers, over, ORDER[found.verdict], f"{over}{unspread}", found.p)
 
 
-def refusal(n: int, found: Difference) -> str:
+def _refusal(n: int, found: Difference) -> str:
     """Why nothing can be decided on the numbers alone, or an empty string."""
     return "no runs" if n == 0 else ONE_SEED if n == 1 else found.reason if found.p is None else ""
 
@@ -272,10 +272,10 @@ def answer(claims: Sequence[Claim], lead: Sequence[str] = ()) -> list[str]:
     """
     first = [claim for claim in claims if claim.id in lead]
     others = [claim for claim in claims if claim.id not in lead]
-    return [text for text in (in_words(first), in_words(others), tally(claims)) if text]
+    return [text for text in (in_words(first), in_words(others), _tally(claims)) if text]
 
 
-def tally(claims: Sequence[Claim]) -> str:
+def _tally(claims: Sequence[Claim]) -> str:
     """Return how many claims got which verdict, and which; empty without claims."""
     plural = {"holds": "hold", "does not hold": "do not hold"}
     words = []
@@ -297,12 +297,12 @@ def in_words(claims: Sequence[Claim]) -> str:
     said = [
         *settled,
         f"Not testable here: {names}: {why}." if idle else "",
-        f"Open here: {open_}: {unsettled(left)}." if left else "",
+        f"Open here: {open_}: {_unsettled(left)}." if left else "",
     ]
     return " ".join(sentence for sentence in said if sentence)
 
 
-def unsettled(claims: Iterable[Claim]) -> str:
+def _unsettled(claims: Iterable[Claim]) -> str:
     """Why these claims are open, in a few words for an answer."""
     if any(ONE_SEED in claim.reason for claim in claims):
         return "one seed per run claims nothing"
@@ -323,6 +323,6 @@ def multiplicity(claims: Sequence[Claim]) -> str:
     )
 
 
-def plain(value: float) -> float | str:
+def _plain(value: float) -> float | str:
     """A number as JSON can hold it."""
     return value if math.isfinite(value) else str(value)

@@ -95,11 +95,11 @@ def build(study: StudyRecord, parts: ReportParts, folder: Path) -> Report:
         make_inner(inner)
         sweep_parts(inner)
     figures, tables, claims = parts.figures(study), parts.tables(study), parts.claims(study)
-    drawn = {figure.name: write_figure(figure, folder / "figures") for figure in figures}
+    drawn = {figure.name: _write_figure(figure, folder / "figures") for figure in figures}
     for table in tables:
         for ending, text in TABLE_FORMATS.items():
             write_bytes(folder / "tables" / f"{table.name}.{ending}", text(table).encode())
-    write_bytes(folder / "claims.json", claims_json(study, claims))
+    write_bytes(folder / "claims.json", _claims_json(study, claims))
     pages = parts.pages(study)
     for each in pages:
         write_bytes(folder / each.name, each.data)
@@ -111,7 +111,7 @@ def build(study: StudyRecord, parts: ReportParts, folder: Path) -> Report:
     return Report(folder / "index.html", tuple(claims))
 
 
-def write_figure(figure: Figure, folder: Path) -> str:
+def _write_figure(figure: Figure, folder: Path) -> str:
     """Write a figure's files; returns its SVG, which the page takes in."""
     files = render(figure)
     for ending, data in files.items():
@@ -119,7 +119,7 @@ def write_figure(figure: Figure, folder: Path) -> str:
     return files["svg"].decode()
 
 
-def claims_json(study: StudyRecord, claims: Sequence[Claim]) -> bytes:
+def _claims_json(study: StudyRecord, claims: Sequence[Claim]) -> bytes:
     """Verdict, rule, numbers, n and interval of every part."""
     values = {"study": study.study, "preset": study.preset, "claims": [claim.to_dict() for claim in claims]}
     return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"

@@ -17,7 +17,7 @@ BRACKET = "The bracket is the standard deviation over those epochs in units of t
 def ours(study: StudyRecord, role: str, field: str) -> str:
     """A cell in the paper's notation: mean over seeds, jitter over epochs, ± 95 % interval over seeds."""
     ends = {seed: final(run, field) for seed, run in ended(study, role).items() if run.state == "done"}
-    return spread(study, role, {seed: end.mean for seed, end in ends.items()}, jitter(list(ends.values())))
+    return spread(study, role, {seed: end.mean for seed, end in ends.items()}, _jitter(list(ends.values())))
 
 
 def beside_paper(study: StudyRecord, role: str, fields: Iterable[str], paper: Iterable[str]) -> list[str]:
@@ -59,7 +59,7 @@ def plus_minus(found: Interval, form: str) -> str:
     return f" ± {text if float(text) else format(found.half, '.1g')}"
 
 
-def jitter(ends: Sequence[Final]) -> float | None:
+def _jitter(ends: Sequence[Final]) -> float | None:
     """Root mean square over seeds of the deviation over epochs."""
     known = [end.deviation for end in ends if end.deviation is not None]
     return math.sqrt(fmean([deviation**2 for deviation in known])) if known else None
@@ -85,9 +85,9 @@ def accuracies(study: StudyRecord, name: str, title: str, what: str, roles: Mapp
     rows = [
         (
             label,
-            spread(study, role, tested(study, role, "last", "accuracy")),
-            spread(study, role, tested(study, role, "best", "accuracy")),
-            ", ".join(f"{epoch:g}" for epoch in tested(study, role, "best", "epoch").values()) or "–",
+            spread(study, role, _tested(study, role, "last", "accuracy")),
+            spread(study, role, _tested(study, role, "best", "accuracy")),
+            ", ".join(f"{epoch:g}" for epoch in _tested(study, role, "best", "epoch").values()) or "–",
             seeds_ended(study, role),
         )
         for role, label in roles.items()
@@ -100,7 +100,7 @@ def accuracies(study: StudyRecord, name: str, title: str, what: str, roles: Mapp
     return Table(name, title, caption, columns, tuple(rows), words=(what,))
 
 
-def tested(study: StudyRecord, role: str, which: str, field: str) -> dict[int, float]:
+def _tested(study: StudyRecord, role: str, which: str, field: str) -> dict[int, float]:
     """Seed → a number of the test with the last or the best-validation weights, of the role's ended runs."""
     return {
         seed: float(run.test[which][field]) for seed, run in ended(study, role).items() if which in run.test

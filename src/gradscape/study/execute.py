@@ -77,12 +77,12 @@ def execute(plan: Plan, folder: StudyFolder, execution: Execution, parts: Report
     early = execution.stop_hopeless or execution.asha
     left = missing(runs, folder, (*ENDED, "stopped") if early else ENDED)
     if execution.on == "local":
-        find_data(runs, execution)
-    side_by_side = (here if execution.on == "local" else on_cluster)(left, execution)
+        _find_data(runs, execution)
+    side_by_side = (_here if execution.on == "local" else _on_cluster)(left, execution)
     heard = Halving(runs, folder).heard if execution.asha else lambda name, progress: None
     with folder.locked():
         ask(folder, plan)
-    jobs = jobs_of(left, folder, execution, side_by_side)
+    jobs = _jobs_of(left, folder, execution, side_by_side)
     with ProgressView(left, len(runs) - len(left), plan.names()) as view:
         idle = (config.net.unnormalized for config in left.values())
         for text in dict.fromkeys(filter(None, (*side_by_side.notes, *idle))):
@@ -98,14 +98,14 @@ def execute(plan: Plan, folder: StudyFolder, execution: Execution, parts: Report
     return written
 
 
-def find_data(runs: Mapping[str, RunConfig], execution: Execution) -> None:
+def _find_data(runs: Mapping[str, RunConfig], execution: Execution) -> None:
     """Verify and cache the images once, before any worker asks for them."""
     for data in sorted({config.data.name for config in runs.values()}):
         load_images(data, execution.data_root, download=execution.download, mirrors=execution.mirrors or None)
 
 
-def jobs_of(
-    left: Mapping[str, RunConfig], folder: StudyFolder, execution: Execution, side_by_side: SideBySide
+def _jobs_of(
+    left: Mapping[str, RunConfig], folder: StudyFolder, execution: Execution, side_by_side: _SideBySide
 ) -> dict[str, TrainJob]:
     """Identity → what a worker is given, of the runs that have not ended."""
     return {
@@ -122,7 +122,7 @@ def jobs_of(
 
 
 @dataclass(frozen=True)
-class SideBySide:
+class _SideBySide:
     """What does the jobs.
 
     Attributes:
@@ -138,7 +138,7 @@ class SideBySide:
     notes: Sequence[str]
 
 
-def here(left: Mapping[str, RunConfig], execution: Execution) -> SideBySide:
+def _here(left: Mapping[str, RunConfig], execution: Execution) -> _SideBySide:
     """On this machine: in threads on its GPU, in processes on its cores."""
     from gradscape.executors.processes import Processes
     from gradscape.executors.threads import Threads
@@ -153,15 +153,15 @@ def here(left: Mapping[str, RunConfig], execution: Execution) -> SideBySide:
     notes = [text for how in hows.values() for text in (how.fallback, how.fusing)]
     if device.type == "cuda" and configs:
         count, note = pack(configs, device, hows, wanted)
-        return SideBySide(lambda tell: Threads(train_job, count, tell), "cuda", hows, (*notes, note))
+        return _SideBySide(lambda tell: Threads(train_job, count, tell), "cuda", hows, (*notes, note))
     count, note = share_memory(configs, wanted or cores())
     limit = execution.epoch_limit
-    return SideBySide(
-        lambda tell: Processes(train_job, count, tell, PRELOAD, limit, epoch), "cpu", hows, (*notes, note)
+    return _SideBySide(
+        lambda tell: Processes(train_job, count, tell, PRELOAD, limit, _epoch), "cpu", hows, (*notes, note)
     )
 
 
-def on_cluster(left: Mapping[str, RunConfig], execution: Execution) -> SideBySide:
+def _on_cluster(left: Mapping[str, RunConfig], execution: Execution) -> _SideBySide:
     """On a Ray cluster; each node finds its device and images, and decides how it computes."""
     from gradscape.executors.ray import Ray, Resources, reach
     from gradscape.study.remote import Home, remote_job
@@ -172,13 +172,13 @@ def on_cluster(left: Mapping[str, RunConfig], execution: Execution) -> SideBySid
     def executor(tell: Tell) -> Executor:
         home = Home(tell)
         return Ray(
-            remote_job, execution.on, home.tell, takes, execution.epoch_limit, epoch, home.begin, home.end
+            remote_job, execution.on, home.tell, takes, execution.epoch_limit, _epoch, home.begin, home.end
         )
 
-    return SideBySide(executor, execution.device, {}, ())
+    return _SideBySide(executor, execution.device, {}, ())
 
 
-def epoch(payload: object) -> object:
+def _epoch(payload: object) -> object:
     """How far a run has come, of what it reports; None where that says nothing of it."""
     return payload.epoch if isinstance(payload, Progress) else None
 

@@ -30,9 +30,11 @@ def hopeless(config: RunConfig, epochs: Sequence[EpochRecord]) -> str:
         'guesses (accuracy 0.101), and the gradient of stages.0.0.conv1.weight is 3e-12, below Adam's 1e-08'
     """
     last = epochs[-PATIENCE:]
-    if len(last) < PATIENCE or not all(guesses(config, epoch) and vanished(config, epoch) for epoch in last):
+    if len(last) < PATIENCE or not all(
+        _guesses(config, epoch) and _vanished(config, epoch) for epoch in last
+    ):
         return ""
-    name, size = faintest(config, last[-1])
+    name, size = _faintest(config, last[-1])
     said = {
         "adam": f"the gradient of {name} is {size:.0e}, below Adam's {config.optim.eps:.0e}",
         "sgd": f"SGD's steps for {name} are {size:.0e} of it, below float32's resolution {ROUNDING:.0e}",
@@ -40,19 +42,19 @@ def hopeless(config: RunConfig, epochs: Sequence[EpochRecord]) -> str:
     return f"guesses (accuracy {last[-1].train_accuracy:.3f}), and {said[config.optim.name]}"
 
 
-def guesses(config: RunConfig, epoch: EpochRecord) -> bool:
+def _guesses(config: RunConfig, epoch: EpochRecord) -> bool:
     assert config.data.train is not None
     chance = 1 / config.data.dataset.classes
     luck = math.sqrt(chance * (1 - chance) / config.data.train)
     return epoch.train_accuracy <= chance + SIGMAS * luck
 
 
-def vanished(config: RunConfig, epoch: EpochRecord) -> bool:
+def _vanished(config: RunConfig, epoch: EpochRecord) -> bool:
     limit = {"adam": config.optim.eps, "sgd": ROUNDING}[config.optim.name]
-    return faintest(config, epoch)[1] < limit
+    return _faintest(config, epoch)[1] < limit
 
 
-def faintest(config: RunConfig, epoch: EpochRecord) -> tuple[str, float]:
+def _faintest(config: RunConfig, epoch: EpochRecord) -> tuple[str, float]:
     """The convolution or linear layer that moves least, and by what: its mean gradient, or SGD's step.
 
     The step is lr ‖∂L/∂W‖ / (1 − momentum), as a share of ‖W‖; weight decay is no part of it.

@@ -21,7 +21,7 @@ from gradscape.train.state import TrainState
 Batches = Iterable[tuple[Tensor, Tensor]]
 
 
-class Tally:
+class _Tally:
     """Loss and accuracy as means over images, never means of batch means.
 
     Attributes:
@@ -82,7 +82,7 @@ class TrainStep:
         if how.fused:
             fuse(state.model)
         self.batches = TrainBatches(pool, mean, std)
-        self.flow, self.tally = FlowRecorder(state.model), Tally(self.device)
+        self.flow, self.tally = FlowRecorder(state.model), _Tally(self.device)
         self.place = torch.zeros((), dtype=torch.int64, device=self.device)
 
     def begin(self, draw: EpochDraw, lr: float) -> None:
@@ -131,7 +131,7 @@ def evaluate(
     model: nn.Module, batches: Batches, device: torch.device, precision: str = "fp32"
 ) -> tuple[float, float]:
     """Mean loss and accuracy in eval mode; the mode is put back."""
-    tally, training = Tally(device), model.training
+    tally, training = _Tally(device), model.training
     model.eval()
     with low_precision(device, precision):
         for x, y in batches:

@@ -88,8 +88,8 @@ def check(
         tried = [replace(trial, effect=effect(trial, as_is, band)) for trial in tried]
     assert as_is.diagnosis is not None
     of_signal = signal_findings(measured, norm=any(layer_kind(m) == "norm" for m in model.modules()))
-    found = [*(placed(finding, measured, model) for finding in of_signal), *as_is.diagnosis.findings]
-    once = gravest_first([*found, *unlearnt(as_is, found)])
+    found = [*(_placed(finding, measured, model) for finding in of_signal), *as_is.diagnosis.findings]
+    once = gravest_first([*found, *_unlearnt(as_is, found)])
     findings = without_contradiction(by_trials(once, tried))
     return CheckRecord(
         signal=measured,
@@ -103,7 +103,7 @@ def check(
 UNSEEN = ("the training loop: its data, schedule, clipping, modes",)
 
 
-def placed(finding: Finding, measured: SignalRecord, model: nn.Module) -> Finding:
+def _placed(finding: Finding, measured: SignalRecord, model: nn.Module) -> Finding:
     """With its layer's number among the weight layers."""
     weights = [name for name, kind, _ in parameters_and_kinds(model) if kind in WEIGHT_KINDS]
     if finding.layer not in measured.layers:
@@ -111,7 +111,7 @@ def placed(finding: Finding, measured: SignalRecord, model: nn.Module) -> Findin
     return replace(finding, place=place_among(finding.layer, measured.layers, weights))
 
 
-def unlearnt(as_is: Trial, found: Sequence[Finding]) -> list[Finding]:
+def _unlearnt(as_is: Trial, found: Sequence[Finding]) -> list[Finding]:
     """That the loss has not moved in as many steps on one batch as a network needs, for no other reason."""
     first, last = as_is.losses[0], as_is.losses[-1]
     if any(finding.grade == "fail" for finding in found):

@@ -81,7 +81,7 @@ class Steps:
         """
         with random_state():
             torch.manual_seed(seed)
-            stepper = made_by(self.optimizer, model)
+            stepper = _made_by(self.optimizer, model)
             losses = []
             with watch(model, stepper, every=1, capacity=max(self.count, 2)) as flow, torch.enable_grad():
                 for _ in range(self.count):
@@ -94,7 +94,7 @@ class Steps:
                         raise ConfigError(
                             f"optimizer: {made} fails: {first_line(error)}; give another as optimizer="
                         ) from error
-        return Trial(name, what, diagnose(flow), span(flow.history()), tuple(losses))
+        return Trial(name, what, diagnose(flow), _span(flow.history()), tuple(losses))
 
     def backward(self, model: nn.Module) -> float:
         """The loss of a copy, whose gradients alone are made.
@@ -120,7 +120,7 @@ class Steps:
         return float(value.detach())
 
 
-def made_by(make: MakeOptimizer, model: nn.Module) -> Optimizer:
+def _made_by(make: MakeOptimizer, model: nn.Module) -> Optimizer:
     """The optimiser of a model's parameters.
 
     Raises:
@@ -182,7 +182,7 @@ def smaller_eps(model: nn.Module, steps: Steps) -> Trial:
     return replace(steps, optimizer=make).trial("smaller eps", f"eps = {SMALL_EPS:g}", twin)
 
 
-def span(history: FlowHistory) -> float:
+def _span(history: FlowHistory) -> float:
     """Orders of magnitude from ‖∂L/∂W‖ of the first weight layer to the last's, in the last row."""
     if not len(history.steps):
         return math.nan

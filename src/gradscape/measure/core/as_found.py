@@ -54,7 +54,7 @@ class AsFound:
         if kind is not None:
             self.undo.append(GENERATORS[kind](value))
             return
-        inside = value if type(value) in KINDS else attributes(value)
+        inside = value if type(value) in KINDS else _attributes(value)
         if inside is None or not depth or len(inside) > MOST:
             return
         self.undo.append(KINDS[type(inside)](inside))
@@ -118,7 +118,7 @@ def standing_in(
         found.put_back()
 
 
-def attributes(value: Any) -> dict[str, Any] | None:
+def _attributes(value: Any) -> dict[str, Any] | None:
     """The attributes of an object of no special kind; the standard library's, as loggers, others share."""
     if isinstance(value, nn.Module | type | FunctionType | ModuleType | torch.optim.Optimizer):
         return None
@@ -127,7 +127,7 @@ def attributes(value: Any) -> dict[str, Any] | None:
     return held if type(held) is dict and not shared else None
 
 
-def dict_undo(held: dict[Any, Any]) -> PutBack:
+def _dict_undo(held: dict[Any, Any]) -> PutBack:
     if not held:  # as most of a module's dictionaries are
         return held.clear
     keys, values = list(held), list(held.values())
@@ -141,7 +141,7 @@ def dict_undo(held: dict[Any, Any]) -> PutBack:
     return put_back
 
 
-def list_undo(held: Any) -> PutBack:
+def _list_undo(held: Any) -> PutBack:
     entries = list(held)
 
     def put_back() -> None:
@@ -152,7 +152,7 @@ def list_undo(held: Any) -> PutBack:
     return put_back
 
 
-def set_undo(held: set[Any]) -> PutBack:
+def _set_undo(held: set[Any]) -> PutBack:
     entries = set(held)
 
     def put_back() -> None:
@@ -167,10 +167,10 @@ def tensor_undo(tensor: Tensor) -> PutBack:
     """Of a tensor's memory and values."""
     storage = tensor.data
     held = [(part, part.clone()) for part in in_memory(storage)]
-    places = [place(part) for part, _ in held]
+    places = [_place(part) for part, _ in held]
 
     def put_back() -> None:
-        if [place(part) for part in in_memory(tensor.data)] != places:
+        if [_place(part) for part in in_memory(tensor.data)] != places:
             tensor.data = storage
         # By .data: a graph that the caller holds must not be told of a change that was undone.
         for part, values in held:
@@ -197,16 +197,16 @@ def in_memory(tensor: Tensor) -> list[Tensor]:
     return found
 
 
-def place(tensor: Tensor) -> tuple[int, torch.Size]:
+def _place(tensor: Tensor) -> tuple[int, torch.Size]:
     return tensor.data_ptr(), tensor.shape
 
 
-def torch_generator_undo(generator: torch.Generator) -> PutBack:
+def _torch_generator_undo(generator: torch.Generator) -> PutBack:
     state = generator.get_state()
-    return lambda: void(generator.set_state(state))
+    return lambda: _void(generator.set_state(state))
 
 
-def numpy_generator_undo(generator: np.random.Generator) -> PutBack:
+def _numpy_generator_undo(generator: np.random.Generator) -> PutBack:
     bits, state = generator.bit_generator, generator.bit_generator.state
 
     def put_back() -> None:
@@ -215,26 +215,26 @@ def numpy_generator_undo(generator: np.random.Generator) -> PutBack:
     return put_back
 
 
-def python_generator_undo(generator: random.Random) -> PutBack:
+def _python_generator_undo(generator: random.Random) -> PutBack:
     state = generator.getstate()
     return lambda: generator.setstate(state)
 
 
-def void(_: object) -> None:
+def _void(_: object) -> None:
     """Return nothing of what a call returns."""
 
 
 # Dicts of callables: type → what notes it and returns what puts it back.
 KINDS: dict[type, Callable[[Any], PutBack]] = {
-    dict: dict_undo,
-    OrderedDict: dict_undo,
-    defaultdict: dict_undo,
-    list: list_undo,
-    deque: list_undo,
-    set: set_undo,
+    dict: _dict_undo,
+    OrderedDict: _dict_undo,
+    defaultdict: _dict_undo,
+    list: _list_undo,
+    deque: _list_undo,
+    set: _set_undo,
 }
 GENERATORS: dict[type, Callable[[Any], PutBack]] = {
-    torch.Generator: torch_generator_undo,
-    np.random.Generator: numpy_generator_undo,
-    random.Random: python_generator_undo,
+    torch.Generator: _torch_generator_undo,
+    np.random.Generator: _numpy_generator_undo,
+    random.Random: _python_generator_undo,
 }

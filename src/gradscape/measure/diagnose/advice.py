@@ -50,7 +50,7 @@ class Traits:
     @classmethod
     def of(cls, history: FlowHistory) -> Traits:
         squashing = " and ".join(word for name, word in SQUASHING.items() if name in history.modules)
-        return cls("norm" in history.kinds, squashing, bool(history.modules), scale_of(history))
+        return cls("norm" in history.kinds, squashing, bool(history.modules), _scale_of(history))
 
     @property
     def signals(self) -> tuple[str, ...]:
@@ -78,7 +78,7 @@ class Traits:
         return () if self.modules else ("ReLU, if the activations are sigmoids or tanh",)
 
 
-def scale_of(history: FlowHistory) -> float | None:
+def _scale_of(history: FlowHistory) -> float | None:
     """Median over weight layers of ‖W‖²/outputs in the first row: variance × fan_in, whatever fan_in is."""
     if not history.shapes or not len(history.steps):
         return None
@@ -100,13 +100,13 @@ def without_contradiction(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     found: list[Finding] = []
     asked: set[str] = set()
     for finding in findings:
-        kept = [option for option in finding.remedy.split("; ") if not asked & opposites(option)]
+        kept = [option for option in finding.remedy.split("; ") if not asked & _opposites(option)]
         asked |= {rate for rate in (LOWER, HIGHER) for option in kept if rate in option}
         found.append(replace(finding, remedy=options(*kept) or ABOVE))
     return tuple(found)
 
 
-def opposites(option: str) -> set[str]:
+def _opposites(option: str) -> set[str]:
     return {other for rate, other in ((LOWER, HIGHER), (HIGHER, LOWER)) if rate in option}
 
 
@@ -142,7 +142,7 @@ def by_trials(findings: Sequence[Finding], trials: Sequence[Trial]) -> list[Find
     proved = {trial.remedy for trial in trials if trial.effect == "lowers"}
     found = []
     for place, finding in enumerate(findings):
-        left = [option for option in finding.remedy.split("; ") if not struck(option, vain, proved)]
+        left = [option for option in finding.remedy.split("; ") if not _struck(option, vain, proved)]
         shown = [f"{trial.remedy} (tried: {trial.change})" for trial in best] if place == 0 else []
         if finding.grade == "fail" and trials:
             none = ABOVE if best else UNMOVED
@@ -151,7 +151,7 @@ def by_trials(findings: Sequence[Finding], trials: Sequence[Trial]) -> list[Find
     return found
 
 
-def struck(option: str, vain: set[str], proved: set[str]) -> bool:
+def _struck(option: str, vain: set[str], proved: set[str]) -> bool:
     """Whether all of an option's remedies that were tried failed, or it is told with its numbers already."""
     names = {name for words, names in TRIED_BY.items() if option.startswith(words) for name in names}
     return bool(names & (vain | proved))

@@ -50,9 +50,9 @@ def recorded(record: RunRecord) -> FlowHistory:
     def table(name: str) -> Values:
         return np.array([getattr(flow, name) for flow in flows], dtype=np.float64)
 
-    sizes, norms = sizes_of(record), all(flow.weight_norm for flow in flows)
+    sizes, norms = _sizes_of(record), all(flow.weight_norm for flow in flows)
     gradient = table("rms") * np.sqrt(np.array(sizes or 1.0))
-    weight = table("weight_norm") if norms and sizes else weight_of(gradient, table("relative"))
+    weight = table("weight_norm") if norms and sizes else _weight_of(gradient, table("relative"))
     return FlowHistory(
         layers=layers,
         kinds=flows[0].kinds,
@@ -67,16 +67,16 @@ def recorded(record: RunRecord) -> FlowHistory:
         agreement=np.full(gradient.shape, np.nan),
         weight=weight,
         update=table("update") * weight,
-        optimizers=(facts(record),),
+        optimizers=(_facts(record),),
         seen="after backward and before the step; each row is the mean over an epoch's mini-batches",
         notes=() if sizes else (UNSIZED,),
         row="epoch",
-        shapes=shapes_of(layers, sizes) if sizes else (),
+        shapes=_shapes_of(layers, sizes) if sizes else (),
         modules=tuple(MODULES[name] for name in [record.config["net"].get("activation")] if name in MODULES),
     )
 
 
-def shapes_of(layers: Sequence[str], sizes: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+def _shapes_of(layers: Sequence[str], sizes: Sequence[int]) -> tuple[tuple[int, ...], ...]:
     """(outputs, inputs × positions) of each weight whose layer has a bias, (elements) of others."""
     known = dict(zip(layers, sizes, strict=True))
     found = []
@@ -116,7 +116,7 @@ def plateau(record: RunRecord) -> list[Finding]:
     ]
 
 
-def sizes_of(record: RunRecord) -> tuple[int, ...]:
+def _sizes_of(record: RunRecord) -> tuple[int, ...]:
     """Elements of each parameter tensor; empty where they are not known.
 
     Raises:
@@ -125,7 +125,7 @@ def sizes_of(record: RunRecord) -> tuple[int, ...]:
     if record.start is not None:
         known = dict(zip(record.start.layers, record.start.sizes, strict=True))
         return tuple(known[layer] for layer in record.epochs[0].flow.layers)
-    if facts(record).eps is None:
+    if _facts(record).eps is None:
         raise ConfigError(
             f"watched: run {record.identity} has no start.json, and without the sizes of its layers steps "
             "of SGD cannot be judged; train it again in another folder"
@@ -133,14 +133,14 @@ def sizes_of(record: RunRecord) -> tuple[int, ...]:
     return ()
 
 
-def weight_of(gradient: Values, relative: Values) -> Values:
+def _weight_of(gradient: Values, relative: Values) -> Values:
     """‖W‖ of ‖∂L/∂W‖ and ‖∂L/∂W‖/‖W‖, which is 0 where W is; without a gradient 1: updates stay relative."""
     unknown = np.where(gradient > 0, 0.0, 1.0)
     found: Values = np.divide(gradient, relative, out=unknown, where=relative > 0)
     return found
 
 
-def facts(record: RunRecord) -> OptimizerFacts:
+def _facts(record: RunRecord) -> OptimizerFacts:
     """Of the run's optimiser; runs from before there was a choice have Adam."""
     optim = record.config["optim"]
     name = optim.get("name", "adam")

@@ -108,7 +108,7 @@ class StepReader:
         Looking at those costs a quarter of a reading, and waits for a GPU: the first rows are looked at, then
         every eighth, and all if it was done once.
         """
-        if not (self.by_data or row < LOOKED_AT or row % 8 == 0) or capturing():
+        if not (self.by_data or row < LOOKED_AT or row % 8 == 0) or _capturing():
             return []
         start = time.perf_counter()
         found = self.readings.rewritten(places)
@@ -122,7 +122,7 @@ class StepReader:
         readings = self.readings
         now, found = readings.read_now(altered)
         self.spent += time.perf_counter() - start
-        if readings.written_upon(altered) and clipped(readings, altered, now):
+        if readings.written_upon(altered) and _clipped(readings, altered, now):
             return
         start = time.perf_counter()
         readings.take(altered, now, found)
@@ -179,14 +179,14 @@ class StepReader:
         return f"after the backward pass{', reduced' if self.reduced else ''}, before any clipping"
 
 
-def clipped(readings: Readings, places: list[int], now: Tensor) -> bool:
+def _clipped(readings: Readings, places: list[int], now: Tensor) -> bool:
     """Whether gradients are what was read, clipped; waits for the device, unless that may not be."""
-    if capturing():
+    if _capturing():
         return True
     half = any(readings.parameters[i].dtype in (torch.float16, torch.bfloat16) for i in places)
     return bool(scaled_down(readings.values[:, places], now, half))
 
 
-def capturing() -> bool:
+def _capturing() -> bool:
     """Whether a CUDA graph is being captured, in which nothing may wait for the device."""
     return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()

@@ -97,7 +97,7 @@ def watch(
         raise ConfigError(f"capacity: {capacity} rows are too few; give 2 or more")
     optimizers = all_of(optimizer)
     subjects = Subjects.of(model, optimizers)
-    replaced = replace_open(model)
+    replaced = _replace_open(model)
     watcher = Watch(model, optimizers, subjects, every, capacity, activations)
     watcher.notes += replaced
     watcher.reader.private = any(is_private(each) for each in each_of(optimizer))
@@ -105,7 +105,7 @@ def watch(
     return watcher
 
 
-def replace_open(model: nn.Module) -> list[str]:
+def _replace_open(model: nn.Module) -> list[str]:
     """End the watch of a model that is still open, and say so in both."""
     known = _watched.get(model)
     other = known() if known is not None else None
@@ -117,7 +117,7 @@ def replace_open(model: nn.Module) -> list[str]:
     return [f"an earlier watch of this model was still open, and ended when this one began ({steps} steps)"]
 
 
-def harmless(hook: Callable[..., None]) -> Callable[..., None]:
+def _harmless(hook: Callable[..., None]) -> Callable[..., None]:
     """An error in a hook of ours ends the watch, with a warning, and never the training."""
 
     @wraps(hook)
@@ -228,7 +228,7 @@ class Watch:
         """Whether the coming step's row is read; where optimizers take turns it may be the next row's."""
         return self.sampled or (bool(self.stepped) and self.next_sampled)
 
-    @harmless
+    @_harmless
     def on_gradient(self, _: Tensor) -> None:
         """A gradient is about to arrive: the first of a backward pass asks to be told of the pass's end."""
         if self.within_backward:
@@ -246,7 +246,7 @@ class Watch:
         """Whether no gradient is left that a pass would add to."""
         return all(parameter.grad is None for parameter in self.subjects.parameters)
 
-    @harmless
+    @_harmless
     def after_backward(self) -> None:
         """The gradients are whole, unless processes have yet to share theirs."""
         self.within_backward = False
@@ -266,12 +266,12 @@ class Watch:
         else:
             self.reader.read()
 
-    @harmless
+    @_harmless
     def read_reduced(self) -> None:
         """After DDP's own work at the pass's end."""
         self.reader.read()
 
-    @harmless
+    @_harmless
     def take(self, scale: Tensor | None = None) -> None:
         """Read gradients now, and from now on only here: for loops that know when they are whole but not yet
         clipped, such as after a GradScaler's `unscale_`.
@@ -285,7 +285,7 @@ class Watch:
 
     # The optimizer's step -------------------------------------------------------------------------------
 
-    @harmless
+    @_harmless
     def before_step(self, optimizer: Optimizer, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         """Begin the next row where the optimizer has stepped in this one, and read what the step uses."""
         if self.step_under_way is not None and self.step_under_way in tuple(running())[1:]:
@@ -304,7 +304,7 @@ class Watch:
         closure = any(callable(each) for each in (*arguments[1:], named.get("closure")))
         self.reader.begin(optimizer, places, closure, self.steps, len(self.ring.steps))
 
-    @harmless
+    @_harmless
     def after_step(self, optimizer: Optimizer) -> None:
         """Read what the step did to the weights, and put it into the row."""
         if optimizer is not self.step_under_way and not self.nested:

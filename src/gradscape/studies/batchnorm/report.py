@@ -130,16 +130,16 @@ def tables(study: StudyRecord) -> list[Table]:
         >>> print(to_markdown(tables(study)[1]))
     """
     return [
-        learning_rates(study),
-        batch_sizes(study),
-        test_set(study),
-        curvature(study),
-        landscape(study),
-        in_text(study),
+        _learning_rates(study),
+        _batch_sizes(study),
+        _test_set(study),
+        _curvature(study),
+        _landscape(study),
+        _in_text(study),
     ]
 
 
-def learning_rates(study: StudyRecord) -> Table:
+def _learning_rates(study: StudyRecord) -> Table:
     rows = []
     for rate in RATES:
         cells = beside_paper(study, f"lr-{rate}", COLUMNS.values(), PAPER_TABLE_1[rate])
@@ -150,7 +150,7 @@ def learning_rates(study: StudyRecord) -> Table:
     return Table("table-1", "Table 1. Learning rates", caption, columns, tuple(rows))
 
 
-def batch_sizes(study: StudyRecord) -> Table:
+def _batch_sizes(study: StudyRecord) -> Table:
     rows = [
         (
             size,
@@ -167,30 +167,30 @@ def batch_sizes(study: StudyRecord) -> Table:
     return Table("table-2", "Table 2. Batch sizes", caption, columns, tuple(rows))
 
 
-def test_set(study: StudyRecord) -> Table:
+def _test_set(study: StudyRecord) -> Table:
     roles = {role: role for role in study.roles}
     return accuracies(study, "table-3", "Table 3. Test accuracy", "run", roles)
 
 
-def curvature(study: StudyRecord) -> Table:
+def _curvature(study: StudyRecord) -> Table:
     sizes = {role: f"lr 0.05, {label}" for role, label in batch_labels(study).items()}
     measured = {role: label for role, label in sizes.items() if curvatures(study, role, "end")}
     return ends_table(study, "table-4", "Table 4. Curvature", NETWORKS | measured)
 
 
-def landscape(study: StudyRecord) -> Table:
+def _landscape(study: StudyRecord) -> Table:
     sizes = {role: f"lr 0.05, {label}" for role, label in batch_labels(study).items()}
     return basins_table(study, "table-5", "Table 5. Loss around the trained weights", NETWORKS | sizes)
 
 
-def in_text(study: StudyRecord) -> Table:
+def _in_text(study: StudyRecord) -> Table:
     """The accuracies that the paper names in its text, at the last epoch, beside ours at theirs."""
     rows = [
         (
             label,
-            last_epoch(study, role, "train_accuracy"),
+            _last_epoch(study, role, "train_accuracy"),
             train,
-            last_epoch(study, role, "valid_accuracy"),
+            _last_epoch(study, role, "valid_accuracy"),
             valid,
             seeds_ended(study, role),
         )
@@ -205,7 +205,7 @@ def in_text(study: StudyRecord) -> Table:
     return Table("table-6", title, caption, columns, tuple(rows), words=("run",))
 
 
-def last_epoch(study: StudyRecord, role: str, field: str) -> str:
+def _last_epoch(study: StudyRecord, role: str, field: str) -> str:
     done = {seed: run for seed, run in ended(study, role).items() if run.state == "done"}
     return spread(study, role, {seed: run.curve(field)[-1] for seed, run in done.items()})
 
@@ -213,9 +213,11 @@ def last_epoch(study: StudyRecord, role: str, field: str) -> str:
 # Pages
 
 
-def pages(study: StudyRecord) -> list[Page]:
+def _pages(study: StudyRecord) -> list[Page]:
     """Figures 7 and 8 in three dimensions."""
     return turning_pages(study, {"figure-7": NETWORKS, "figure-8": batch_labels(study)})
 
 
-PARTS = ReportParts(figures=figures, tables=tables, claims=claims, pages=pages, lead=("C1", "C2", "C3", "C4"))
+PARTS = ReportParts(
+    figures=figures, tables=tables, claims=claims, pages=_pages, lead=("C1", "C2", "C3", "C4")
+)

@@ -60,7 +60,7 @@ def figures(study: StudyRecord) -> list[Figure]:
             one_split(study, f"figure-1{letter}", f"Batch sizes, {label}", first, roles, "valid")
             for letter, (label, roles) in panels
         ),
-        by_size(study, "figure-1e", "Where they end", first),
+        _by_size(study, "figure-1e", "Where they end", first),
         one_split(study, "figure-2a", f"Accuracy of {NORMED}", second, normed, "valid"),
         one_split(study, "figure-2b", f"Accuracy of {PLAIN}", second, plain, "valid"),
         scale_figure(study, "figure-2c", f"Norm of the weights, {NORMED}", second, normed, "norm"),
@@ -72,7 +72,7 @@ def figures(study: StudyRecord) -> list[Figure]:
     ]
 
 
-def by_size(study: StudyRecord, name: str, title: str, group: str) -> Figure:
+def _by_size(study: StudyRecord, name: str, title: str, group: str) -> Figure:
     """Final validation accuracy along the batch size, a line for each control."""
     found = [
         Point(
@@ -102,10 +102,10 @@ def by_size(study: StudyRecord, name: str, title: str, group: str) -> Figure:
 
 def tables(study: StudyRecord) -> list[Table]:
     """1, batch sizes under every control, beside the paper's Table 2; 2, L2; 3, noise."""
-    return [batch_sizes(study), penalties(study), gradient_noise(study)]
+    return [_batch_sizes(study), _penalties(study), _gradient_noise(study)]
 
 
-def batch_sizes(study: StudyRecord) -> Table:
+def _batch_sizes(study: StudyRecord) -> Table:
     rows = [
         (
             label,
@@ -131,7 +131,7 @@ def batch_sizes(study: StudyRecord) -> Table:
     return Table("table-1", "Table 1. Batch sizes", caption, columns, tuple(rows), words=("control",))
 
 
-def penalties(study: StudyRecord) -> Table:
+def _penalties(study: StudyRecord) -> Table:
     kinds = {NORMED: decayed(study, "bn") | undecayed(study), PLAIN: decayed(study, "plain")}
     rows = [
         (
@@ -160,7 +160,7 @@ def penalties(study: StudyRecord) -> Table:
     return Table("table-2", "Table 2. L2", caption, columns, tuple(rows), words=("network", "penalty"))
 
 
-def gradient_noise(study: StudyRecord) -> Table:
+def _gradient_noise(study: StudyRecord) -> Table:
     rows = []
     for control, label in CONTROLS.items():
         for size in sizes(study):
@@ -171,9 +171,9 @@ def gradient_noise(study: StudyRecord) -> Table:
                     label,
                     size,
                     batch_used(study, size),
-                    noise_cell(study, role, lambda noise: noise.gradient_square),
-                    noise_cell(study, role, lambda noise: noise.trace),
-                    noise_cell(study, role, lambda noise: noise.scale),
+                    _noise_cell(study, role, lambda noise: noise.gradient_square),
+                    _noise_cell(study, role, lambda noise: noise.trace),
+                    _noise_cell(study, role, lambda noise: noise.scale),
                     with_interval(study, role, steps),
                     ours(study, role, "valid_accuracy"),
                     seeds_ended(study, role),
@@ -192,7 +192,7 @@ def gradient_noise(study: StudyRecord) -> Table:
     )
 
 
-def noise_cell(study: StudyRecord, role: str, value: Callable[[GradientNoise], float]) -> str:
+def _noise_cell(study: StudyRecord, role: str, value: Callable[[GradientNoise], float]) -> str:
     """Mean and interval over seeds, or how many are infinite."""
     found = [value(noise) for noise in noises(study, role).values()]
     infinite = sum(map(math.isinf, found))
