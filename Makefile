@@ -19,6 +19,7 @@ lint: $(VENV)/made-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/diagram.py --check
 
 bench: $(VENV)/made-bench
 	$(BIN)/python benchmarks/training.py
@@ -31,6 +32,7 @@ bench: $(VENV)/made-bench
 	$(BIN)/python benchmarks/verdicts.py --draw 4
 	$(BIN)/python benchmarks/verdict_ceiling.py --draws 3 4
 	$(BIN)/python benchmarks/smoothness_cost.py
+	$(BIN)/python benchmarks/intervals.py
 	$(BIN)/python benchmarks/commands.py
 
 clean:

@@ -26,7 +26,7 @@ from gradscape.config.run import RunConfig
 from gradscape.report.figures.style import DPI, INK, LOOKS, styled
 from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.study.network_cost import dummy_step, macs_per_image, run_bytes
-from gradscape.train.arithmetic import Arithmetic
+from gradscape.train.precision import Arithmetic
 from gradscape.train.process import prepare_process
 from measure import RESULTS, peak_bytes, spread, write
 

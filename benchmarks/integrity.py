@@ -176,7 +176,8 @@ def damage_others(study: StudyFolder, times: int, generator: random.Random) -> d
 
 def whole_study(study: StudyFolder) -> str:
     record = study.record()
-    return repr([record.to_dict(), [study.run(name).kept_weights() for name in record.runs]])
+    with np.printoptions(threshold=sys.maxsize, floatmode="unique"):  # else the middle of arrays is left out
+        return repr([record.to_dict(), [study.run(name).kept_weights() for name in record.runs]])
 
 
 def reported(folder: RunFolder, kind: str) -> bool:

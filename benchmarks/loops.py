@@ -23,10 +23,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from gradscape.config.run import RunConfig
 from gradscape.data.device_batches import DeviceImages, EpochDraw, epoch_draw
-from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.cuda_graph import advance
 from gradscape.train.fusion import fusing_pays
 from gradscape.train.model import build_model
+from gradscape.train.precision import Arithmetic
 from gradscape.train.process import compute_on, prepare_process
 from gradscape.train.state import TrainState
 from gradscape.train.step import TrainStep

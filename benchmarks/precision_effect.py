@@ -47,8 +47,8 @@ class Job:
 
 def train(job: Job, report: Report) -> RunRecord:
     """Train a run; in bf16 whatever the probe says of its speed."""
-    from gradscape.train.arithmetic import Arithmetic
     from gradscape.train.loop import train_run
+    from gradscape.train.precision import Arithmetic
     from gradscape.train.process import prepare_process
 
     prepare_process(threads=1)
@@ -111,7 +111,7 @@ def draw(roles: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    from gradscape.train.arithmetic import decide
+    from gradscape.train.precision import decide
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draw", action="store_true", help="only draw what was measured before")

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 
+import statistics_tables
 import sweep_tables
 from study_tables import claims, full_size, remedies, smoothing
 from tables import (
@@ -109,6 +110,11 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "smoothing": smoothing,
         "remedies": remedies("remedies-quick-digits"),
         "controls-claims": claims("controls-quick-digits", "the claim"),
+    },
+    "docs/statistics.md": {
+        "coverage": statistics_tables.coverage,
+        "claim-errors": statistics_tables.claim_errors,
+        "looks": statistics_tables.looks,
     },
     "docs/networks.md": {"degradation": sweep_tables.degradation},
     "docs/sweeps.md": {

@@ -22,7 +22,7 @@ from torch.nn.functional import conv2d
 from gradscape.config.run import RunConfig
 from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.study.network_cost import dummy_step, macs_per_image
-from gradscape.train.arithmetic import decide
+from gradscape.train.precision import decide
 from gradscape.train.process import prepare_process
 from measure import spread, write
 
@@ -117,7 +117,7 @@ VANISHING = """
 import sys, time, torch
 from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.study.network_cost import dummy_step
-from gradscape.train.arithmetic import Arithmetic
+from gradscape.train.precision import Arithmetic
 torch.set_flush_denormal(sys.argv[1] == "flushed")
 torch.set_num_threads(1)
 config = BATCHNORM.plan("quick", None, 1).roles["vgg38"]

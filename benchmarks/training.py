@@ -28,8 +28,7 @@ from gradscape.config.run import RunConfig
 from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.study.concurrency import images_per_second
 from gradscape.study.network_cost import macs_per_image
-from gradscape.train.arithmetic import decide
-from gradscape.train.precision import settle
+from gradscape.train.precision import decide, settle
 from gradscape.train.process import find_device
 from measure import RESULTS, spread, write
 

@@ -3,20 +3,24 @@
 gradscape reproduce examples/own_study.py:STUDY
 """
 
-from collections.abc import Sequence
-
-from gradscape.analysis.claims import Claim
-from gradscape.analysis.evidence import beats, trains
-from gradscape.config.network import NetConfig
-from gradscape.config.run import DataConfig, RunConfig
-from gradscape.records.run import StudyRecord
-from gradscape.report.build import ReportParts
-from gradscape.report.figures.base import Figure
-from gradscape.report.figures.curves import both_splits, flow_figure
-from gradscape.report.table_cells import ours, seeds_ended
-from gradscape.report.tables import Table
-from gradscape.study.presets import Preset
-from gradscape.study.reproduction import Reproduction
+from gradscape.study import (
+    Claim,
+    DataConfig,
+    Figure,
+    NetConfig,
+    Preset,
+    ReportParts,
+    Reproduction,
+    RunConfig,
+    StudyRecord,
+    Table,
+    beats,
+    both_splits,
+    flow_figure,
+    ours,
+    seeds_ended,
+    trains,
+)
 
 # How far it is cut down; `--preset`, `--data` and `--seeds` choose.
 PRESETS = {
@@ -70,11 +74,8 @@ def claims(study: StudyRecord) -> list[Claim]:
         trains(study, "relu", "VGG08 with ReLU"),
     )
     text = "With ReLU the network trains, and its training accuracy is higher than with tanh."
-    return [Claim("A1", "ReLU is better", text, "of our own", evidence)]
-
-
-def answer(study: StudyRecord, found: Sequence[Claim]) -> list[str]:
-    return [f"{claim.title}: {claim.verdict} ({claim.reason})." for claim in found]
+    yes, no = "ReLU trains, and better than tanh.", "ReLU does not both train and do better than tanh."
+    return [Claim("A1", "ReLU is better", text, "of our own", evidence, yes=yes, no=no)]
 
 
 STUDY = Reproduction(
@@ -83,5 +84,5 @@ STUDY = Reproduction(
     presets=PRESETS,
     roles=roles,
     key=("relu",),
-    parts=ReportParts(answer=answer, figures=figures, tables=tables, claims=claims),
+    parts=ReportParts(figures=figures, tables=tables, claims=claims),
 )

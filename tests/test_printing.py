@@ -6,8 +6,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -33,16 +34,9 @@ pytestmark = pytest.mark.skipif(
 
 
 @contextmanager
-def dead_terminal() -> Iterator[IO[str]]:
-    ours, theirs = os.openpty()
-    with open(theirs, "w") as stream:
-        os.close(ours)
-        yield stream
-
-
-@contextmanager
-def dead_pipe() -> Iterator[IO[str]]:
-    ours, theirs = os.pipe()
+def dead(make: Callable[[], tuple[int, int]]) -> Iterator[IO[str]]:
+    """A terminal or a pipe whose other end is closed."""
+    ours, theirs = make()
     with open(theirs, "w") as stream:
         os.close(ours)
         yield stream
@@ -66,7 +60,16 @@ def none() -> Iterator[None]:
     yield None  # what Python makes of streams that are closed when it begins
 
 
-@pytest.mark.parametrize("gone", [dead_terminal, dead_pipe, full_disk, closed, none])
+GONE = {
+    "terminal": partial(dead, os.openpty),
+    "pipe": partial(dead, os.pipe),
+    "full": full_disk,
+    "closed": closed,
+    "none": none,
+}
+
+
+@pytest.mark.parametrize("gone", GONE.values(), ids=GONE)
 def test_progress_that_cannot_be_printed_is_none(monkeypatch: pytest.MonkeyPatch, gone: object) -> None:
     with gone() as stream:  # type: ignore[operator]
         monkeypatch.setattr(sys, "stderr", stream)

@@ -16,7 +16,10 @@ from gradscape.cli.main import parser
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
-FILLED = ("README.md", "docs/networks.md", "docs/performance.md", "docs/studies.md")  # with measured numbers
+FILLED = (  # with measured numbers
+    "README.md", "docs/networks.md", "docs/performance.md", "docs/statistics.md", "docs/studies.md",
+    "docs/sweeps.md",
+)  # fmt: skip
 PAGES = (*FILLED, "docs/seeing.md")
 
 
@@ -83,6 +86,10 @@ def script(name: str) -> ModuleType:
     finally:
         sys.path.remove(str(path.parent))
     return module
+
+
+def test_every_page_with_measured_numbers_is_looked_at() -> None:
+    assert sorted(script("readme").PAGES) == sorted(FILLED)
 
 
 @pytest.mark.parametrize("page", FILLED)

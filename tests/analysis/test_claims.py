@@ -198,6 +198,12 @@ def test_an_answer_has_a_sentence_for_each_verdict() -> None:
     assert in_words([]) == ""
 
 
+def test_why_claims_are_not_testable_is_said_once() -> None:
+    one, other = "he: 1 of 2 runs end at guessing", "bn: 2 of 2 runs end at guessing"
+    idle = [claim(part("not testable", one)), claim(part("not testable", f"{other}; {one}"))]
+    assert in_words(idle) == f"Not testable here: t (C0); t (C0): {one}; {other}."
+
+
 def test_a_report_says_how_many_tests_it_made() -> None:
     words = multiplicity([claim(*[part("holds", p=0.01)] * 3), claim(part("undecided", p=0.5)), claim()])
     assert words.startswith("3 claims, of which 2 were put to 4 tests.")

@@ -22,7 +22,6 @@ import pytest
 from gradscape.errors import ConfigError, JobFailed
 from gradscape.executors import base as face
 from gradscape.executors.base import ATTEMPTS, Event, Executor, Tell, Work, out_of_memory, pause
-from gradscape.executors.inline import Inline
 from gradscape.executors.processes import Processes
 from gradscape.executors.threads import Threads
 from gradscape.executors.worker import Worker
@@ -104,12 +103,10 @@ def sleep_long(job: Path, report: Any) -> None:
 
 Make = Callable[..., Executor]
 EXECUTORS: dict[str, Make] = {
-    "inline": Inline,
     "processes": lambda work, tell=lambda event: None: Processes(work, 2, tell),
     "threads": lambda work, tell=lambda event: None: Threads(work, 2, tell),
 }
 every = pytest.mark.parametrize("make", EXECUTORS.values(), ids=EXECUTORS)
-side_by_side = pytest.mark.parametrize("make", list(EXECUTORS.values())[1:], ids=list(EXECUTORS)[1:])
 
 
 def done(make: Callable[[Work, Tell], Executor], work: Work, jobs: dict[str, Any]) -> list[Event]:
@@ -240,7 +237,7 @@ def test_lack_of_memory_is_known_by_what_torch_says() -> None:
     assert not out_of_memory(ValueError("bad_alloc"))
 
 
-@side_by_side
+@every
 def test_never_more_workers_than_asked_for(make: Make) -> None:
     running = most = 0
     for event in done(make, double, {str(n): n for n in range(6)}):

@@ -49,14 +49,11 @@ def texts() -> list[dict[str, torch.Tensor]]:
     return [{"input_ids": row, "labels": label} for row, label in zip(tokens, labels, strict=True)]
 
 
-def fit(callbacks: list[Any], folder: Path, **settings: Any) -> Any:
-    from transformers import Trainer, TrainingArguments
+def quick(folder: Path, **settings: Any) -> Any:
+    """Settings of one epoch of which nothing is kept or shown."""
+    from transformers import TrainingArguments
 
-    class InOrder(Trainer):  # type: ignore[misc]
-        def _get_train_sampler(self, *_: Any) -> Any:
-            return torch.utils.data.SequentialSampler(texts())
-
-    arguments = TrainingArguments(
+    return TrainingArguments(
         str(folder),
         report_to="none",
         use_cpu=True,
@@ -64,9 +61,18 @@ def fit(callbacks: list[Any], folder: Path, **settings: Any) -> Any:
         per_device_train_batch_size=4,
         save_strategy="no",
         disable_tqdm=True,
-        logging_steps=1,
         **settings,
     )
+
+
+def fit(callbacks: list[Any], folder: Path, **settings: Any) -> Any:
+    from transformers import Trainer
+
+    class InOrder(Trainer):  # type: ignore[misc]
+        def _get_train_sampler(self, *_: Any) -> Any:
+            return torch.utils.data.SequentialSampler(texts())
+
+    arguments = quick(folder, logging_steps=1, **settings)
     trainer = InOrder(gpt2(), arguments, train_dataset=texts(), callbacks=callbacks)
     trainer.train()
     return trainer
@@ -132,7 +138,7 @@ def process(rank: int, folder: str, port: str, results: Any) -> None:
     trainer = fit([seen], Path(folder), max_grad_norm=1e-3, **settings)
     assert seen.flow is not None
     logged = [row["grad_norm"] for row in trainer.state.log_history if "grad_norm" in row]
-    results.put((rank, read_norms(seen.flow.history()), seen.flow.seen, logged))
+    results.put((rank, read_norms(seen.flow.history()), seen.flow.history().seen, logged))
     del trainer
     gc.collect()  # DDP's reducer that outlives its process group now and then hangs, watched or not
     torch.distributed.destroy_process_group()
@@ -162,7 +168,7 @@ def test_two_processes_see_reduced_gradients_before_clipping(tmp_path: Path) -> 
 
 
 def test_a_training_that_was_interrupted_can_be_run_again(tmp_path: Path) -> None:
-    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers import Trainer, TrainerCallback
 
     from gradscape.integrations.transformers import WatchCallback
 
@@ -174,16 +180,7 @@ def test_a_training_that_was_interrupted_can_be_run_again(tmp_path: Path) -> Non
     model, log = gpt2(), JsonLines(tmp_path / "first.jsonl")
 
     def cell(*callbacks: Any) -> None:
-        arguments = TrainingArguments(
-            str(tmp_path),
-            report_to="none",
-            use_cpu=True,
-            num_train_epochs=1,
-            per_device_train_batch_size=4,
-            save_strategy="no",
-            disable_tqdm=True,
-        )
-        Trainer(model, arguments, train_dataset=texts(), callbacks=list(callbacks)).train()
+        Trainer(model, quick(tmp_path), train_dataset=texts(), callbacks=list(callbacks)).train()
 
     first, second = WatchCallback(sinks=[log]), WatchCallback()
     with pytest.raises(KeyboardInterrupt):

@@ -20,10 +20,10 @@ from gradscape.config.network import NetConfig  # noqa: E402
 from gradscape.config.run import RunConfig  # noqa: E402
 from gradscape.nets.fused_norm import BatchNormLeakyReLU  # noqa: E402
 from gradscape.storage.run_folder import RunFolder  # noqa: E402
-from gradscape.train.arithmetic import Arithmetic  # noqa: E402
 from gradscape.train.fusion import away_from_the_kink, both_ways, difference, fuse  # noqa: E402
 from gradscape.train.loop import train_run  # noqa: E402
 from gradscape.train.model import build_model  # noqa: E402
+from gradscape.train.precision import Arithmetic  # noqa: E402
 
 SLOPE = 0.01
 

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -72,9 +73,9 @@ def values_of(folder: Path) -> str:
     glances = [replace(glance, heard=0) for glance in Glances(StudyFolder(folder)).look()]
     newest = run.load()
     tensors = [*run.kept_weights().values(), *([newest.arrays] if newest else [])]
-    return repr(
-        [load(folder).to_dict(), newest and newest.epoch, glances, [sorted(each.items()) for each in tensors]]
-    )
+    named = [sorted(each.items()) for each in tensors]
+    with np.printoptions(threshold=sys.maxsize, floatmode="unique"):  # else the middle of arrays is left out
+        return repr([load(folder).to_dict(), newest and newest.epoch, glances, named])
 
 
 def files_of(folder: Path) -> list[str]:

@@ -19,7 +19,7 @@ from gradscape.errors import ConfigError
 from gradscape.study import concurrency as packing
 from gradscape.study.concurrency import at_once, images_per_second, pack, share_memory
 from gradscape.study.network_cost import dummy_step, run_bytes
-from gradscape.train.arithmetic import Arithmetic
+from gradscape.train.precision import Arithmetic
 from gradscape.train.step import TrainStep
 
 FP32 = Arithmetic("fp32")

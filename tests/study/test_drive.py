@@ -15,13 +15,13 @@ from gradscape.config.run import RunConfig
 from gradscape.errors import StoreError
 from gradscape.executors import base as face
 from gradscape.executors.base import Executor, Tell
-from gradscape.executors.inline import Inline
 from gradscape.executors.processes import Processes
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.study import drive as driving
 from gradscape.study.drive import drive, missing
 from gradscape.study.progress import ProgressView
 from gradscape.study.train_job import TrainJob, train_job
+from inline_executor import Inline
 
 RUNS = {config.identity: config for config in (replace(TINY, seed=seed) for seed in range(3))}
 

@@ -21,9 +21,8 @@ from gradscape.errors import ConfigError
 from gradscape.storage.run_folder import RunFolder
 from gradscape.study.network_cost import dummy_step
 from gradscape.train import precision
-from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.loop import train_run
-from gradscape.train.precision import bf16_fault, measure_convolution, settle
+from gradscape.train.precision import Arithmetic, bf16_fault, measure_convolution, settle
 
 CPU = torch.device("cpu")
 BF16 = Arithmetic("bf16")  # as decided where the probe is content: these tests hold on any processor

@@ -20,9 +20,9 @@ from gradscape.nets.residual import StochasticDepth
 from gradscape.storage.run_folder import RunFolder
 from gradscape.study import concurrency as packing
 from gradscape.study.network_cost import dummy_step
-from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.cuda_graph import advance
 from gradscape.train.loop import train_run
+from gradscape.train.precision import Arithmetic
 from gradscape.train.seeding import own_draws
 from gradscape.train.state import TrainState
 from gradscape.train.step import TrainStep

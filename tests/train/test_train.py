@@ -395,8 +395,10 @@ def test_a_run_goes_on_with_the_threads_it_was_begun_with(tmp_path: Path) -> Non
     torch.set_num_threads(2)
     try:
         train_run(TINY, folder, digits(), report=said.append)
+        assert torch.get_num_threads() == 2, "the process has as many threads as before"
+        torch.set_num_threads(1)
         whole = RunFolder(tmp_path / "whole")
-        train_run(TINY, whole, digits())  # with one thread, which the run before went on with
+        train_run(TINY, whole, digits())
     finally:
         torch.set_num_threads(before)
     assert folder.status()["threads"] == 1

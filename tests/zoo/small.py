@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict, namedtuple
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -100,6 +101,20 @@ class Stateful(nn.Module):
         if not hasattr(self, "made"):
             self.made = self.net[0].weight.detach().sum() * 0 + 1
         return out * self.made
+
+
+class Sparse(nn.Module):
+    """Multiplies by sparse matrices, a buffer and an attribute, whose values its forward pass changes."""
+
+    def __init__(self, convert: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.net, self.faded = mlp(), convert(torch.eye(6))
+        self.register_buffer("adjacency", convert(torch.eye(6) + torch.eye(6).roll(1, 0)))
+        self.nowhere = torch.empty(3, device="meta")
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.faded.mul_(0.9)
+        return torch.sparse.mm(self.faded, torch.sparse.mm(self.adjacency, self.net(x)))
 
 
 class Recurrent(nn.Module):
@@ -260,6 +275,7 @@ REENTRANT = dict.fromkeys(
 TRAIN_MODE = dict.fromkeys(
     ("smoothness", "smoothness of a step", "curvature", "landscape", "noise"), "in train mode alone"
 )
+UNCOPIED = dict.fromkeys(("landscape", "check"), "Sparse cannot be copied: .*SparseCsrTensorImpl")
 PACKED = nn.utils.rnn.pack_sequence([X[:4], X[:3], X[:3], X[:2], X[:1], X[:1]])
 
 CASES: dict[str, Case] = {
@@ -268,6 +284,8 @@ CASES: dict[str, Case] = {
     "sparse gradients": Case(lambda: Tied(sparse=True), (TOKENS, Y), cross_entropy),
     "parameter lists, one without axes": Case(Lists, (X, Y), cross_entropy),
     "writes what it holds": Case(Stateful, (X, Y), cross_entropy),
+    "sparse matrices": Case(lambda: Sparse(Tensor.to_sparse), (X, Y), cross_entropy),
+    "compressed matrices": Case(lambda: Sparse(Tensor.to_sparse_csr), (X, Y), cross_entropy, UNCOPIED),
     "recurrent": Case(Recurrent, (X, Y), cross_entropy),
     "old weight norms": Case(old_norms, (X, Y), cross_entropy),
     "pruned": Case(pruned, (X, Y), cross_entropy),

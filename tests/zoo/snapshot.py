@@ -95,7 +95,9 @@ def tensor_state(value: Tensor, identities: bool) -> tuple[Any, ...]:
 
 
 def digest(value: Tensor) -> str:
-    dense = (value.to_dense() if value.is_sparse else value).detach().cpu().contiguous()
+    if value.is_meta:
+        return "nowhere"
+    dense = (value if value.layout is torch.strided else value.to_dense()).detach().cpu().contiguous()
     return hashlib.sha256(dense.reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()[:12]
 
 

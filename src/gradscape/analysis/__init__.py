@@ -1,1 +1,1 @@
-"""Numbers and verdicts from the records of a study; no drawing, no torch."""
+"""Claims and their evidence, from the records of a study; no drawing, no torch."""

@@ -32,8 +32,8 @@ class Evidence:
         interval: over seeds; None where there are no numbers.
         verdict: what follows from rule and numbers, of this part alone.
         reason: why, in a few words.
-        p: two-sided probability of numbers this far from the rule's threshold if they lay on it; None where
-            nothing was tested.
+        p: two-sided probability of numbers this far from the rule's threshold if they lay on it; of a
+            bootstrap the most that it can be; None where nothing was tested.
     """
 
     measured: str
@@ -177,7 +177,7 @@ def above(
         'holds'
     """
     rule = f"the 95 % interval over seeds lies above {threshold:g}"
-    return judge(measured, rule, values, missing, untestable, against(values, threshold))
+    return _judge(measured, rule, values, missing, untestable, _against(values, threshold))
 
 
 def below(
@@ -191,7 +191,7 @@ def below(
     """
     rule = f"the 95 % interval over seeds lies below {threshold:g}"
     mirrored = {seed: -value for seed, value in values.items()}
-    return judge(measured, rule, values, missing, untestable, against(mirrored, -threshold))
+    return _judge(measured, rule, values, missing, untestable, _against(mirrored, -threshold))
 
 
 def equivalent(
@@ -215,12 +215,12 @@ def equivalent(
     rule = f"the 95 % interval over seeds lies within ± {margin:g}"
     mirrored = {seed: -value for seed, value in differences.items()}
     # Two conditions: the worse of them decides.
-    sides = [against(values, -margin) for values in (differences, mirrored)]
+    sides = [_against(values, -margin) for values in (differences, mirrored)]
     worst = min(sides, key=lambda side: side.mean or 0.0)
-    return judge(measured, rule, differences, missing, untestable, worst)
+    return _judge(measured, rule, differences, missing, untestable, worst)
 
 
-def against(values: Mapping[int, float], threshold: float) -> Difference:
+def _against(values: Mapping[int, float], threshold: float) -> Difference:
     """The values compared with a number, by the rules of `paired.compare`."""
     return compare(dict.fromkeys(values, threshold), values)
 
@@ -239,7 +239,7 @@ def differences(first: Mapping[int, float], second: Mapping[int, float]) -> dict
 ORDER: Mapping[str, Verdict] = {"higher": "holds", "lower": "does not hold", "undecided": "undecided"}
 
 
-def judge(
+def _judge(
     measured: str,
     rule: str,
     values: Mapping[int, float],
@@ -251,7 +251,7 @@ def judge(
     numbers = tuple(sorted(values.items()))
     finite = bool(values) and all(map(math.isfinite, values.values()))
     over = interval(list(values.values())) if finite else None
-    why = missing or untestable or refusal(len(values), found)
+    why = missing or untestable or _refusal(len(values), found)
     if why:
         verdict: Verdict = "not testable" if untestable and not missing else "undecided"
         return Evidence(measured, rule, numbers, over, verdict, why)
@@ -259,9 +259,32 @@ def judge(
     return Evidence(measured, rule, numbers, over, ORDER[found.verdict], f"{over}{unspread}", found.p)
 
 
-def refusal(n: int, found: Difference) -> str:
+def _refusal(n: int, found: Difference) -> str:
     """Why nothing can be decided on the numbers alone, or an empty string."""
     return "no runs" if n == 0 else ONE_SEED if n == 1 else found.reason if found.p is None else ""
+
+
+def answer(claims: Sequence[Claim], lead: Sequence[str] = ()) -> list[str]:
+    """Return the paragraphs that answer a study's question, from the verdicts of its claims alone.
+
+    Args:
+        claims: Claims that were checked.
+        lead: Ids of the claims that answer the question itself; they come first.
+    """
+    first = [claim for claim in claims if claim.id in lead]
+    others = [claim for claim in claims if claim.id not in lead]
+    return [text for text in (in_words(first), in_words(others), _tally(claims)) if text]
+
+
+def _tally(claims: Sequence[Claim]) -> str:
+    """Return how many claims got which verdict, and which; empty without claims."""
+    plural = {"holds": "hold", "does not hold": "do not hold"}
+    words = []
+    for verdict in dict.fromkeys(claim.verdict for claim in claims):
+        ids = [claim.id for claim in claims if claim.verdict == verdict]
+        names = " and ".join([", ".join(ids[:-1]), ids[-1]]) if len(ids) > 1 else ids[0]
+        words.append(f"{len(ids)} {plural.get(verdict, verdict) if len(ids) > 1 else verdict} ({names})")
+    return f"Of {len(claims)} claims: {'; '.join(words)}." if claims else ""
 
 
 def in_words(claims: Sequence[Claim]) -> str:
@@ -270,17 +293,17 @@ def in_words(claims: Sequence[Claim]) -> str:
     idle = [claim for claim in claims if claim.verdict == "not testable"]
     left = [claim for claim in claims if claim.verdict in ("undecided", "not measured")]
     names = "; ".join(f"{claim.title} ({claim.id})" for claim in idle)
-    why = "; ".join(dict.fromkeys(claim.reason for claim in idle))
+    why = "; ".join(dict.fromkeys(text for claim in idle for text in claim.reason.split("; ")))
     open_ = "; ".join(f"{claim.title} ({claim.id})" for claim in left)
     said = [
         *settled,
         f"Not testable here: {names}: {why}." if idle else "",
-        f"Open here: {open_}: {unsettled(left)}." if left else "",
+        f"Open here: {open_}: {_unsettled(left)}." if left else "",
     ]
     return " ".join(sentence for sentence in said if sentence)
 
 
-def unsettled(claims: Iterable[Claim]) -> str:
+def _unsettled(claims: Iterable[Claim]) -> str:
     """Why these claims are open, in a few words for an answer."""
     if any(ONE_SEED in claim.reason for claim in claims):
         return "one seed per run claims nothing"

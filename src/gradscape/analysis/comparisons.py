@@ -66,7 +66,7 @@ def comparisons(study: StudyRecord) -> list[Comparison]:
         net.depth 38 against 8 at lr 0.001: lower: -0.46 (95 % -0.48 … -0.44), n = 3, d_z = -57: p = 1e-04
     """
     looks = int(study.asked.get("looks", 1))
-    found = at_level(points(study), look_level(looks))
+    found = _at_level(points(study), look_level(looks))
     ps = [each.difference.p if each.difference.p is not None else 1.0 for each in found]
     adjusted = holm([min(1.0, looks * p) for p in ps])
     return [replace(each, adjusted=p) for each, p in zip(found, adjusted, strict=True)]
@@ -91,20 +91,20 @@ def undecided(study: StudyRecord, fewest: int, most: int) -> list[Comparison]:
         ['net.depth=8 optim.lr=0.01']
     """
     level = look_level(planned_looks(fewest, most))
-    found = at_level(points(study), level)
+    found = _at_level(points(study), level)
     return [
         each
         for each in found
         if each.difference.n < fewest or (not each.decided and each.difference.n < most)
-        if not lost(each.reference) and not lost(each.other)
+        if not _lost(each.reference) and not _lost(each.other)
     ]
 
 
-def lost(point: Point) -> bool:
+def _lost(point: Point) -> bool:
     return any(run is not None and run.state in LOST for run in point.runs.values())
 
 
-def at_level(found: Sequence[Point], level: float) -> list[Comparison]:
+def _at_level(found: Sequence[Point], level: float) -> list[Comparison]:
     """In the order of the points; where two points share their runs, the axis sets nothing: none."""
     made = []
     for axis in axes_of(found):
@@ -112,7 +112,7 @@ def at_level(found: Sequence[Point], level: float) -> list[Comparison]:
         for point in found:
             groups.setdefault(point.others(axis), []).append(point)
         made += [
-            Comparison(axis, reference, other, judged(reference, other, level))
+            Comparison(axis, reference, other, _judged(reference, other, level))
             for reference, *others in groups.values()
             for other in others
             if other.identities != reference.identities
@@ -120,26 +120,26 @@ def at_level(found: Sequence[Point], level: float) -> list[Comparison]:
     return made
 
 
-def judged(reference: Point, other: Point, level: float) -> Difference:
+def _judged(reference: Point, other: Point, level: float) -> Difference:
     """The difference of two points; open where runs of theirs are not done."""
     found = compare(reference.accuracies, other.accuracies, level)
-    why = not_done(reference, other) or idle(reference, other)
+    why = _not_done(reference, other) or _idle(reference, other)
     return replace(found, verdict="undecided", reason=why, p=None) if why else found
 
 
-def idle(reference: Point, other: Point) -> str:
+def _idle(reference: Point, other: Point) -> str:
     """That no run of either does better than guessing, which leaves nothing to compare; empty otherwise."""
     runs = [run for point in (reference, other) for run in point.runs.values() if run is not None]
     return "" if any(map(beats_guessing, runs)) else "both end at guessing"
 
 
-def not_done(reference: Point, other: Point) -> str:
+def _not_done(reference: Point, other: Point) -> str:
     """Runs of either point that are not done, in a few words; empty if all are."""
-    both = {"reference": counts(reference), "value": counts(other)}
+    both = {"reference": _counts(reference), "value": _counts(other)}
     return "; ".join(f"{name}: {words}" for name, words in both.items() if words)
 
 
-def counts(point: Point) -> str:
+def _counts(point: Point) -> str:
     """How many of a point's runs stand how, of those that are not done."""
     brief = [BRIEF.split(standing(run))[0] for run in point.runs.values()]
     return ", ".join(f"{brief.count(word)} of {len(brief)} {word}" for word in dict.fromkeys(brief) if word)

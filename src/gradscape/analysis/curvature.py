@@ -49,7 +49,7 @@ def curvatures(study: StudyRecord, role: str, moment: str) -> dict[int, Curvatur
     return {seed: each for seed, each in found.items() if each is not None}
 
 
-def sharpness(study: StudyRecord, role: str) -> dict[int, float]:
+def _sharpness(study: StudyRecord, role: str) -> dict[int, float]:
     """Seed → log10 of the largest eigenvalue after training, where it is above 0."""
     found = curvatures(study, role, "end").items()
     return {seed: math.log10(c.largest) for seed, c in found if c.largest > 0}
@@ -64,7 +64,7 @@ def flatter(study: StudyRecord, roles: Mapping[str, str]) -> tuple[Evidence, ...
     runs = [run for name in roles for run in members(study, name).values() if run is not None]
     if not any(run.config.get("curvature_images") for run in runs):
         return ()
-    pairs = differences(sharpness(study, role), sharpness(study, other))
+    pairs = differences(_sharpness(study, role), _sharpness(study, other))
     there = pairs or not (ended(study, role) and ended(study, other))
     found = below(
         f"log10 of the Hessian's largest eigenvalue after training, {label} over {other_label}",
@@ -80,7 +80,7 @@ def flatter(study: StudyRecord, roles: Mapping[str, str]) -> tuple[Evidence, ...
 
 def flatter_on_average(study: StudyRecord, pairs: Sequence[tuple[str, str]], label: str) -> Evidence:
     """The same over several pairs: of each seed the mean of their log ratios."""
-    found = [differences(sharpness(study, role), sharpness(study, other)) for role, other in pairs]
+    found = [differences(_sharpness(study, role), _sharpness(study, other)) for role, other in pairs]
     unknown = "" if all(found) else "curvature not measured"
     return below(
         f"log10 of the Hessian's largest eigenvalue after training, {label}",

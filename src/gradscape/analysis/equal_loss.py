@@ -40,21 +40,21 @@ def smoother(study: StudyRecord, pairs: Sequence[Pair], labels: Mapping[str, str
         pairs: of roles.
         labels: of all roles.
     """
-    label = over_in_words(pairs, labels)
+    label = _over_in_words(pairs, labels)
     along_steps = [
         below(
             f"log10 of the {VALUES[what][0]} {WAYS[along]}, {label}, {WHERE}",
-            averaged([ratios(study, pair, what, along) for pair in pairs]),
+            averaged([_ratios(study, pair, what, along) for pair in pairs]),
             0.0,
             together(*(open_runs(study, *pair) for pair in pairs)),
-            together(*(guesses(study, *pair) or unmeasured(study, pair, what, along) for pair in pairs)),
+            together(*(guesses(study, *pair) or _unmeasured(study, pair, what, along) for pair in pairs)),
         )
         for what, along in WAYS_MEASURED
     ]
     return (*along_steps, flatter_on_average(study, pairs, label))
 
 
-def over_in_words(pairs: Sequence[Pair], labels: Mapping[str, str]) -> str:
+def _over_in_words(pairs: Sequence[Pair], labels: Mapping[str, str]) -> str:
     words = "; ".join(f"{labels[role]} over {labels[other]}" for role, other in pairs)
     return words if len(pairs) == 1 else f"mean of {len(pairs)} pairs ({words})"
 
@@ -70,35 +70,35 @@ def testable(study: StudyRecord, pairs: Sequence[Pair]) -> tuple[list[Pair], str
     )
 
 
-def ratios(study: StudyRecord, pair: Pair, what: str, along: str) -> dict[int, float]:
+def _ratios(study: StudyRecord, pair: Pair, what: str, along: str) -> dict[int, float]:
     """Seed → log10 of a number of the first over that of the second."""
-    first, second = (learning(study, role, what, along) for role in pair)
+    first, second = (_learning(study, role, what, along) for role in pair)
     return differences(first, second)
 
 
-def unmeasured(study: StudyRecord, pair: Pair, what: str, along: str) -> str:
+def _unmeasured(study: StudyRecord, pair: Pair, what: str, along: str) -> str:
     """Runs of a pair that have no measure where they were learning, in words."""
     return together(
         *(
             f"{role}: seed {seed} has no measure {WHERE}"
             for role in pair
-            for seed in ended(study, role).keys() - learning(study, role, what, along).keys()
+            for seed in ended(study, role).keys() - _learning(study, role, what, along).keys()
         )
     )
 
 
-def learning(study: StudyRecord, role: str, what: str, along: str) -> dict[int, float]:
+def _learning(study: StudyRecord, role: str, what: str, along: str) -> dict[int, float]:
     """Seed → mean log10 of a number over the measures at which a run was learning."""
     value, found = VALUES[what][1], {}
     for seed, run in ended(study, role).items():
-        numbers = [value(measure) for measure in measures(run, along) if is_learning(run, measure)]
+        numbers = [value(measure) for measure in measures(run, along) if _is_learning(run, measure)]
         logs = [math.log10(number) for number in numbers if number > 0 and math.isfinite(number)]
         if logs:
             found[seed] = fmean(logs)
     return found
 
 
-def is_learning(run: RunRecord, measure: StepSmoothness) -> bool:
+def _is_learning(run: RunRecord, measure: StepSmoothness) -> bool:
     classes, _ = task(run)
     low, high = (share * math.log(classes) for share in LEARNING)
     return low <= measure.loss <= high

@@ -49,7 +49,7 @@ def trains(
         unfinished(study, role),
         guesses(study, control) if stuck else "",
     )
-    told = share_in_words(study, role)
+    told = _share_in_words(study, role)
     return replace(part, reason=f"{part.reason}; {told}") if told and len(found) > 1 else part
 
 
@@ -58,7 +58,7 @@ def trained(study: StudyRecord, role: str) -> list[bool]:
     return [value > 2 * guessing(study) for value in finals(study, role, "train").values()]
 
 
-def share_in_words(study: StudyRecord, role: str) -> str:
+def _share_in_words(study: StudyRecord, role: str) -> str:
     """How many of a role's runs train; and, where some do and some do not, what that does to a mean."""
     found = trained(study, role)
     if not found:
@@ -83,7 +83,7 @@ def oftener(study: StudyRecord, role: str, other: str, label: str) -> Evidence:
     p = min(1.0, 2 * at_least(max(ahead, behind), ahead + behind, 0.5)) if ahead + behind else 1.0
     missing = together(unfinished(study, role), unfinished(study, other))
     way: Verdict = "holds" if ahead > behind else "does not hold"
-    told = f"{share_in_words(study, role)}; {share_in_words(study, other)}"
+    told = f"{_share_in_words(study, role)}; {_share_in_words(study, other)}"
     return Evidence(
         measured=f"seeds that train (training accuracy above twice guessing), {label}, paired by seed",
         rule="more seeds train by the sign test at 95 % (six that differ, all one way, at least)",
@@ -97,17 +97,17 @@ def oftener(study: StudyRecord, role: str, other: str, label: str) -> Evidence:
 
 def beats(study: StudyRecord, role: str, other: str, split: str, label: str) -> Evidence:
     """Whether one role's final accuracy is above another's, paired by seed; both must beat guessing."""
-    measured, pairs = compared(study, role, other, split, label)
+    measured, pairs = _compared(study, role, other, split, label)
     return above(measured, pairs, 0.0, open_runs(study, role, other), guesses(study, role, other))
 
 
 def equals(study: StudyRecord, role: str, other: str, split: str, label: str, margin: float) -> Evidence:
     """Whether two final accuracies differ by less than a margin, paired by seed; both must beat guessing."""
-    measured, pairs = compared(study, role, other, split, label)
+    measured, pairs = _compared(study, role, other, split, label)
     return equivalent(measured, pairs, margin, open_runs(study, role, other), guesses(study, role, other))
 
 
-def compared(
+def _compared(
     study: StudyRecord, role: str, other: str, split: str, label: str
 ) -> tuple[str, dict[int, float]]:
     """Differences of final accuracy, and what they are in words."""

@@ -34,13 +34,13 @@ def unmeasured(study: StudyRecord, role: str) -> str:
 def slopes(study: StudyRecord, role: str) -> dict[int, float]:
     """Seed → least-squares slope of log tr Σ_B over log B at the weights of that one run."""
     return {
-        seed: slope(noise.traces)
+        seed: _slope(noise.traces)
         for seed, noise in noises(study, role).items()
         if len(noise.traces) > 1 and all(trace > 0 for _, trace in noise.traces)
     }
 
 
-def slope(traces: Sequence[tuple[int, float]]) -> float:
+def _slope(traces: Sequence[tuple[int, float]]) -> float:
     x, y = np.log(np.array(traces)).T
     x = x - x.mean()
     return float(x @ y / (x @ x))

@@ -32,18 +32,18 @@ class Final:
 
 
 def final(run: RunRecord, name: str) -> Final:
-    """Mean and deviation of one `EpochRecord` field over the run's `last_epochs`.
+    """Mean and deviation of one `EpochRecord` field over the run's `_last_epochs`.
 
     Example:
         >>> final(run, "valid_accuracy").mean
         0.479
     """
-    last = run.curve(name)[-last_epochs(run) :]
+    last = run.curve(name)[-_last_epochs(run) :]
     spread = stdev(last) if len(last) > 1 and all(map(math.isfinite, last)) else None
     return Final(fmean(last), spread)
 
 
-def last_epochs(run: RunRecord) -> int:
+def _last_epochs(run: RunRecord) -> int:
     """How many epochs a final value is a mean over: 5 as in the paper, fewer in runs below 15 epochs."""
     return max(1, min(LAST, len(run.epochs) // SHARE))
 
@@ -116,7 +116,7 @@ def counted(study: StudyRecord, role: str) -> str:
 def window(study: StudyRecord, roles: Sequence[str]) -> str:
     """What a final value of these roles is a mean over, in words."""
     runs = [run for role in roles for run in ended(study, role).values() if run.state == "done"]
-    counts = sorted({last_epochs(run) for run in runs}) or [LAST]
+    counts = sorted({_last_epochs(run) for run in runs}) or [LAST]
     last = "epoch" if counts == [1] else f"{' or '.join(map(str, counts))} epochs"
     return f"mean of the last {last}"
 
@@ -130,7 +130,7 @@ def guessing(study: StudyRecord) -> float:
 
 def beats_guessing(run: RunRecord) -> bool:
     """Whether a run's final training accuracy is above what a constant answer reaches."""
-    return run.state == "done" and final(run, "train_accuracy").mean > guess_limit(*task(run))
+    return run.state == "done" and final(run, "train_accuracy").mean > _guess_limit(*task(run))
 
 
 def task(run: RunRecord) -> tuple[int, int]:
@@ -140,7 +140,7 @@ def task(run: RunRecord) -> tuple[int, int]:
 
 
 @cache
-def guess_limit(classes: int, images: int) -> float:
+def _guess_limit(classes: int, images: int) -> float:
     """The accuracy that no constant answer exceeds on so many images, but for a chance of 0.1 %.
 
     The number of images of a class is binomial; the classes' chances add up (Bonferroni).
@@ -149,30 +149,25 @@ def guess_limit(classes: int, images: int) -> float:
         >>> guess_limit(10, 1_000)
         0.137
     """
-    share, tail, count = 1 / classes, 0.0, images + 1
-    while classes * tail <= BY_CHANCE and count > 0:
+    from gradscape.stats.student_t import at_least
+
+    share, count = 1 / classes, images
+    while classes * at_least(count, images, share) <= BY_CHANCE and count > 0:
         count -= 1
-        tail += binomial(count, images, share)
     return count / images
-
-
-def binomial(count: int, n: int, p: float) -> float:
-    """P(X = count) of a binomial X of n and p."""
-    ways = math.lgamma(n + 1) - math.lgamma(count + 1) - math.lgamma(n - count + 1)
-    return math.exp(ways + count * math.log(p) + (n - count) * math.log1p(-p))
 
 
 def guesses(study: StudyRecord, *roles: str) -> str:
     """Which of these roles have runs that end no better than guessing, in words; empty if none has."""
-    return together(*(idle(study, role) for role in roles))
+    return together(*(_idle(study, role) for role in roles))
 
 
-def idle(study: StudyRecord, role: str) -> str:
+def _idle(study: StudyRecord, role: str) -> str:
     runs = ended(study, role).values()
     count = sum(not beats_guessing(run) for run in runs)
     if not count:
         return ""
-    limit = max(guess_limit(*task(run)) for run in runs)
+    limit = max(_guess_limit(*task(run)) for run in runs)
     return f"{role}: {count} of {len(runs)} runs end at guessing (training accuracy up to {limit:.3g})"
 
 

@@ -68,7 +68,7 @@ def fewest_steps(study: StudyRecord, roles: Sequence[str]) -> float:
     return min(steps, default=math.inf)
 
 
-def typical(
+def _typical(
     study: StudyRecord, role: str, what: str, along: str, until: float = math.inf
 ) -> dict[int, float]:
     """Seed → mean log10 of a number over a run's measures, those of the first steps alone if asked."""
@@ -91,7 +91,7 @@ def smoother(
     """Whether a number is smaller for the first of two roles than for the second, paired by seed."""
     (role, label), (other, other_label) = roles.items()
     when = f"the first {until:g} steps" if math.isfinite(until) else "training"
-    pairs = differences(typical(study, role, what, along, until), typical(study, other, what, along, until))
+    pairs = differences(_typical(study, role, what, along, until), _typical(study, other, what, along, until))
     there = pairs or not (ended(study, role) and ended(study, other))
     return below(
         f"log10 of the {VALUES[what][0]} {WAYS[along]}, {label} over {other_label}, mean over {when}",

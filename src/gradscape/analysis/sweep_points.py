@@ -66,12 +66,12 @@ def points(study: StudyRecord) -> list[Point]:
         ['net.depth=8 optim.lr=0.001']
     """
     settings: Mapping[str, Mapping[str, Value]] = study.asked["points"]
-    axes = tied(list(settings.values()), study.asked["axes"])
+    axes = _tied(list(settings.values()), study.asked["axes"])
     found = [
         Point(
             label=label,
             settings={field: given[field] for field in study.asked["axes"]},
-            values={TIE.join(axis): together(given, axis) for axis in axes},
+            values={TIE.join(axis): _together(given, axis) for axis in axes},
             runs=members(study, label),
             identities=tuple(study.roles.get(label, ())),
         )
@@ -81,7 +81,7 @@ def points(study: StudyRecord) -> list[Point]:
     return sorted(found, key=lambda p: tuple(places[axis][value] for axis, value in p.values.items()))
 
 
-def tied(settings: Sequence[Mapping[str, Value]], fields: Sequence[str]) -> list[tuple[str, ...]]:
+def _tied(settings: Sequence[Mapping[str, Value]], fields: Sequence[str]) -> list[tuple[str, ...]]:
     """The fields of each axis: those that take several values but never one without the other's same.
 
     Example:
@@ -97,7 +97,7 @@ def tied(settings: Sequence[Mapping[str, Value]], fields: Sequence[str]) -> list
     return [tuple(axis) for axis in axes.values()]
 
 
-def together(given: Mapping[str, Value], axis: Sequence[str]) -> Value:
+def _together(given: Mapping[str, Value], axis: Sequence[str]) -> Value:
     return given[axis[0]] if len(axis) == 1 else TIE.join(exactly(given[field]) for field in axis)
 
 

@@ -1,1 +1,1 @@
-"""The command line: one module per group of commands."""
+"""Commands: a module for each group of them."""

@@ -1,4 +1,4 @@
-"""Images for training: `load_images`, `split`, `STATISTICS`.
+"""Images for training, verified and cached.
 
 `gradscape.data.device_batches` is not imported here, so that finding or checking data needs no torch.
 """

@@ -52,7 +52,7 @@ def cached(folder: Path, sources: Sequence[Path], decode: Callable[[], ImageSet]
     held = open_held(folder, sources)  # without the lock: a folder that is full may be read-only
     if held is not None:
         return held
-    with writable(folder), FileLock(folder / "lock"):
+    with _writable(folder), FileLock(folder / "lock"):
         held = open_held(folder, sources)  # another process may have been first
         if held is None:
             stamps = _stamps(sources)  # before reading: a file that changes meanwhile is read again
@@ -90,7 +90,7 @@ def held_sources(folder: Path) -> tuple[Path, ...]:
 
 
 @contextmanager
-def writable(folder: Path) -> Iterator[None]:
+def _writable(folder: Path) -> Iterator[None]:
     """Make `folder`, and turn the system's refusals inside the block into what the user can do."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""Any callable over many jobs behind one face, `submit` → `Future`: here, in processes, threads, on Ray."""
+"""Jobs side by side: in processes, in threads, or on a Ray cluster."""

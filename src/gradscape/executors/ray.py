@@ -37,7 +37,7 @@ class Resources:
     gpus: float = 0.0
 
 
-class Mailbox:
+class _Mailbox:
     """An actor: what jobs report, until it is collected."""
 
     def __init__(self) -> None:
@@ -81,12 +81,12 @@ class Ray(Supervised):
         end: Callable[[str], None] = lambda name: None,
     ) -> None:
         super().__init__(work, tell, limit, mark)
-        self.ray = connect(address)
+        self.ray = _connect(address)
         self.resources, self.begin, self.end = resources, begin, end
         on_head = {"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}}
-        self.mailbox = self.ray.remote(**on_head)(Mailbox).remote()
+        self.mailbox = self.ray.remote(**on_head)(_Mailbox).remote()
         options = {"num_cpus": resources.cpus, "num_gpus": resources.gpus, "max_retries": 0}
-        self.do = self.ray.remote(**options)(do)
+        self.do = self.ray.remote(**options)(_do)
         self.running: dict[Any, Task] = {}
         self.stop = threading.Event()
         self.supervisor = threading.Thread(target=self.supervise, name="supervisor", daemon=True)
@@ -174,7 +174,7 @@ class Ray(Supervised):
         self.again(task, why)
 
 
-def do(work: Work, name: str, job: Any, mailbox: Any) -> tuple[str, Any]:
+def _do(work: Work, name: str, job: Any, mailbox: Any) -> tuple[str, Any]:
     """A task: do a job where Ray has placed it."""
     import ray
 
@@ -194,10 +194,10 @@ def reach(address: str) -> None:
     if find_spec("ray") is None:
         raise ConfigError("--on ray needs Ray; type: pip install 'gradscape[ray]'")
     if address != "ray":
-        knock(address)
+        _knock(address)
 
 
-def connect(address: str) -> Any:
+def _connect(address: str) -> Any:
     """Ray, connected to a cluster whose nodes have the versions that are here."""
     reach(address)
     import ray
@@ -205,21 +205,21 @@ def connect(address: str) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         if address == "ray":
-            join_or_begin(ray)
+            _join_or_begin(ray)
         else:
             ray.init(address, **QUIET)
     except Exception as error:  # of many kinds, a version that differs among them
         text = " ".join(str(error).split())
         raise ConfigError(f"--on {address}: Ray does not take us: {text}") from error
     try:
-        check_versions(ray)
+        _check_versions(ray)
     except ConfigError:
         ray.shutdown()
         raise
     return ray
 
 
-def join_or_begin(ray: Any) -> None:
+def _join_or_begin(ray: Any) -> None:
     """The cluster that this machine belongs to, or one of its own that listens on the loopback alone.
 
     Whoever reaches a cluster runs code on it, and by itself Ray listens on all interfaces. Its token (by
@@ -237,11 +237,11 @@ def join_or_begin(ray: Any) -> None:
     from ray._private import ray_constants
 
     # As Ray has it on macOS and Windows; given _node_ip_address="127.0.0.1" it takes the network's address.
-    ray_constants.ENABLE_RAY_CLUSTER = False
+    found, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:
         ray.init("local", include_dashboard=False, **QUIET)
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = True
+        ray_constants.ENABLE_RAY_CLUSTER = found
     if ray.util.get_node_ip_address() != LOOPBACK:
         ray.shutdown()
         raise ConfigError(
@@ -249,7 +249,7 @@ def join_or_begin(ray: Any) -> None:
         )
 
 
-def knock(address: str) -> None:
+def _knock(address: str) -> None:
     """Refuse an address that is none, or where nothing answers: Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
@@ -274,7 +274,7 @@ def versions() -> dict[str, str]:
         return found | {"torch": "not installed"}
 
 
-def check_versions(ray: Any) -> None:
+def _check_versions(ray: Any) -> None:
     """Refuse a cluster with a node of other versions.
 
     Raises:

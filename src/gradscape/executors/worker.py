@@ -32,7 +32,7 @@ class Worker:
                 start begins another server.
         """
         ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(work, theirs))  # type: ignore[attr-defined]
+        process = context.Process(target=_serve, args=(work, theirs))  # type: ignore[attr-defined]
         try:
             process.start()
         except EOFError as error:  # of the server's answer
@@ -57,7 +57,7 @@ class Worker:
             kind, payload = self.connection.recv()
         except (EOFError, OSError):
             self.process.join()
-            return "died", f"its worker died ({cause(self.process.exitcode)})"
+            return "died", f"its worker died ({_cause(self.process.exitcode)})"
         return kind, payload
 
     def kill(self) -> None:
@@ -66,10 +66,10 @@ class Worker:
         self.connection.close()
 
 
-def serve(work: Work, connection: Connection) -> None:
+def _serve(work: Work, connection: Connection) -> None:
     """The worker's whole life: do jobs, report, say how each ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops the workers
-    threading.Thread(target=follow_parent, daemon=True).start()
+    threading.Thread(target=_follow_parent, daemon=True).start()
     while True:
         try:
             job = connection.recv()
@@ -78,7 +78,7 @@ def serve(work: Work, connection: Connection) -> None:
         connection.send(outcome(work, job, lambda payload: connection.send(("progress", payload))))
 
 
-def follow_parent() -> None:
+def _follow_parent() -> None:
     """Die with the parent: a killed command must not leave workers writing."""
     parent = mp.parent_process()
     assert parent is not None
@@ -86,7 +86,7 @@ def follow_parent() -> None:
     os._exit(1)
 
 
-def cause(exitcode: int | None) -> str:
+def _cause(exitcode: int | None) -> str:
     """`SIGKILL; out of memory?` or `exit code 1`."""
     if exitcode is not None and exitcode < 0:
         name = signal.Signals(-exitcode).name

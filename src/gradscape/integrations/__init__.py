@@ -1,4 +1,4 @@
-"""gradscape in the tools people train with; each module imports its library, none is imported unasked.
+"""Callbacks and sinks for the tools people train with; none is imported unasked.
 
 lightning.py     a callback for Lightning's Trainer
 transformers.py  a callback for the Trainer of transformers

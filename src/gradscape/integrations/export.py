@@ -98,17 +98,17 @@ class Export:
     def __init__(self, study: StudyFolder, exporter: Exporter) -> None:
         self.study, self.exporter = study, exporter
         self.glances = Glances(study)
-        self.open: dict[str, Opened] = {}
+        self.open: dict[str, _Opened] = {}
         self.written: set[str] = set()
         self.unreadable: dict[str, str] = {}
-        with refusals():
+        with _refusals():
             self.known = exporter.known()
 
     def __enter__(self) -> Export:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with refusals():
+        with _refusals():
             for opened in self.open.values():
                 opened.tracked.close(opened.run)
             self.exporter.close()
@@ -127,38 +127,38 @@ class Export:
         for run in new:
             try:
                 self.write(run, stay and run.state == "running")
-            except Unreadable as error:
+            except _Unreadable as error:
                 self.unreadable[run.identity] = str(error)
             self.known[run.identity] = standing(run)  # an unreadable one is not tried again until it changes
         if new:
             closed = self.known.keys() - self.open.keys() - self.unreadable.keys()
-            with refusals():
+            with _refusals():
                 self.exporter.remember({name: self.known[name] for name in sorted(closed)})
         return found
 
     def write(self, run: Glance, stay: bool) -> None:
         if run.config is None:
-            raise Unreadable(run.reason)
+            raise _Unreadable(run.reason)
         opened = self.open.get(run.identity)
         # Read before anything is opened: opening may throw away what is there.
-        epochs, flow, test = read(self.study.run(run.identity), opened.epochs if opened else 0)
-        with refusals():
+        epochs, flow, test = _read(self.study.run(run.identity), opened.epochs if opened else 0)
+        with _refusals():
             if opened is None:
                 tracked = self.exporter.open(run)
-                opened = Opened(tracked, run, tracked.first)
+                opened = _Opened(tracked, run, tracked.first)
                 epochs = epochs[tracked.first :]
             heard = run.heard or 0.0
             opened.tracked.put([*epoch_rows(epochs, flow, heard), *result_rows(test, heard)])
             self.written.add(run.identity)
             self.unreadable.pop(run.identity, None)
-            self.open[run.identity] = Opened(opened.tracked, run, opened.epochs + len(epochs))
+            self.open[run.identity] = _Opened(opened.tracked, run, opened.epochs + len(epochs))
             if not stay:
                 del self.open[run.identity]
                 opened.tracked.close(run)
 
 
 @dataclass(frozen=True)
-class Opened:
+class _Opened:
     """A run that is open, as it stood, and how many of its epochs are written."""
 
     tracked: TrackedRun
@@ -166,7 +166,7 @@ class Opened:
     epochs: int
 
 
-class Unreadable(Exception):
+class _Unreadable(Exception):
     """A run's folder is damaged."""
 
 
@@ -175,14 +175,14 @@ def standing(run: Glance) -> str:
     return f"{run.state} {run.epoch}"
 
 
-def read(folder: RunFolder, after: int) -> tuple[list[EpochRecord], FlowHistory | None, Mapping[str, Any]]:
+def _read(folder: RunFolder, after: int) -> tuple[list[EpochRecord], FlowHistory | None, Mapping[str, Any]]:
     """The epochs after so many, their gradients, and the test results."""
     try:
         # In this order: of an epoch that is written meanwhile the gradients come first.
         epochs, test = folder.epochs(after), folder.status().get("test", {})
         return epochs, folder.flow(after) if epochs else None, test
     except StoreError as error:
-        raise Unreadable(error) from error
+        raise _Unreadable(error) from error
 
 
 def epoch_rows(epochs: Sequence[EpochRecord], flow: FlowHistory | None, end: float) -> list[EpochRow]:
@@ -245,7 +245,7 @@ def parameters(config: Mapping[str, Any], section: str = "") -> dict[str, Any]:
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
+def _refusals() -> Iterator[None]:
     """Turn what a tracker raises into the one line users get: a full disk, a database of another version."""
     try:
         yield

@@ -29,7 +29,7 @@ PROJECT = "gradscape"
 STATUS = {"done": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 
 
-class FolderExporter(Exporter):
+class _FolderExporter(Exporter):
     """A folder of files, held by one export at a time; `exported.json` in it says what they hold.
 
     Args:
@@ -45,7 +45,7 @@ class FolderExporter(Exporter):
     def __init__(self, place: Path, study: str) -> None:
         require(self.library, self.library)
         self.place, self.study = place, study
-        make_place(place)
+        _make_place(place)
         self.lock = FileLock(place / ".lock")
         try:
             self.lock.acquire(timeout=0)
@@ -70,7 +70,7 @@ class FolderExporter(Exporter):
         """What the tracker holds of a run."""
 
 
-def make_place(place: Path) -> None:
+def _make_place(place: Path) -> None:
     try:
         place.mkdir(parents=True, exist_ok=True)
         if not os.access(place, os.W_OK):
@@ -79,8 +79,8 @@ def make_place(place: Path) -> None:
         raise ConfigError(f"--into: cannot write {place}: {error.strerror}; give another folder") from error
 
 
-class TensorBoardExport(FolderExporter):
-    """A folder of events for each run, for TensorBoard and its HParams page; see `FolderExporter`."""
+class TensorBoardExport(_FolderExporter):
+    """A folder of events for each run, for TensorBoard and its HParams page; see `_FolderExporter`."""
 
     library = "tensorboard"
 
@@ -95,10 +95,10 @@ class TensorBoardExport(FolderExporter):
         refuse_link(self.place / run.identity)
         for old in self.files(run.identity):
             old.unlink()
-        return TensorBoardRun(self.place / run.identity, run)
+        return _TensorBoardRun(self.place / run.identity, run)
 
 
-class TensorBoardRun(TrackedRun):
+class _TensorBoardRun(TrackedRun):
     def __init__(self, folder: Path, run: Glance) -> None:
         from torch.utils.tensorboard import SummaryWriter
         from torch.utils.tensorboard.summary import hparams
@@ -123,8 +123,8 @@ class TensorBoardRun(TrackedRun):
         self.writer.close()
 
 
-class WandBExport(FolderExporter):
-    """Offline runs, for `wandb sync`; nothing is sent; see `FolderExporter`."""
+class WandBExport(_FolderExporter):
+    """Offline runs, for `wandb sync`; nothing is sent; see `_FolderExporter`."""
 
     library = "wandb"
 
@@ -133,15 +133,15 @@ class WandBExport(FolderExporter):
         return f"wandb beta sync {self.place / 'wandb'}"
 
     def files(self, identity: str) -> list[Path]:
-        return list(self.place.glob(f"wandb/offline-run-*-*/run-{wandb_id(identity)}.wandb"))
+        return list(self.place.glob(f"wandb/offline-run-*-*/run-{_wandb_id(identity)}.wandb"))
 
     def open(self, run: Glance) -> TrackedRun:
         for old in self.files(run.identity):
             shutil.rmtree(old.parent)
-        return WandBRun(self.place, self.study, run)
+        return _WandBRun(self.place, self.study, run)
 
 
-class WandBRun(TrackedRun):
+class _WandBRun(TrackedRun):
     def __init__(self, place: Path, study: str, run: Glance) -> None:
         import wandb
 
@@ -149,7 +149,7 @@ class WandBRun(TrackedRun):
             project=PROJECT,
             group=study,
             name=run.identity,
-            id=wandb_id(run.identity),
+            id=_wandb_id(run.identity),
             config=parameters(run.config or {}),
             dir=str(place),
             mode="offline",
@@ -170,7 +170,7 @@ class WandBRun(TrackedRun):
         self.run.finish(exit_code=int(run.state == "failed"))
 
 
-def wandb_id(identity: str) -> str:
+def _wandb_id(identity: str) -> str:
     """The hash in the run's name, as ours: the same run whenever it is exported."""
     return f"gradscape-{identity.rpartition('-')[2]}"
 
@@ -190,7 +190,7 @@ class MLflowExport(Exporter):
         require("mlflow", "mlflow")
         self.uri, self.study = place, study
         if "://" not in place:
-            make_place(Path(place))
+            _make_place(Path(place))
             self.uri = f"sqlite:///{place}/mlflow.db"
         self.ids: dict[str, str] = {}
 
@@ -216,7 +216,7 @@ class MLflowExport(Exporter):
                 return found
 
     def open(self, run: Glance) -> TrackedRun:
-        return MLflowRun(self, run)
+        return _MLflowRun(self, run)
 
     def remember(self, known: Mapping[str, str]) -> None:
         """The runs' tags say it."""
@@ -225,7 +225,7 @@ class MLflowExport(Exporter):
         """There is nothing to let go of."""
 
 
-class MLflowRun(TrackedRun):
+class _MLflowRun(TrackedRun):
     def __init__(self, to: MLflowExport, run: Glance) -> None:
         from mlflow.entities import Param
 

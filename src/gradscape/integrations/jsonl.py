@@ -37,12 +37,12 @@ class JsonLines(Sink):
 
     def begin(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        cut_torn_line(self.path)
+        _cut_torn_line(self.path)
         self.file = io.FileIO(self.path, "a")  # unbuffered: a line is in the file or it is not
 
     def put(self, rows: Sequence[Row]) -> None:
         assert self.file is not None
-        data = b"".join(as_line(step, values) for step, values in rows)
+        data = b"".join(_as_line(step, values) for step, values in rows)
         whole = os.fstat(self.file.fileno()).st_size
         if self.file.write(data) != len(data):  # the disk is full, or a quota used up
             self.file.truncate(whole)
@@ -56,12 +56,12 @@ class JsonLines(Sink):
         return f"JsonLines({str(self.path)!r})"
 
 
-def as_line(step: int, values: dict[str, float]) -> bytes:
+def _as_line(step: int, values: dict[str, float]) -> bytes:
     plain = encode({"step": step, **values})
     return (json.dumps(plain, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def cut_torn_line(path: Path) -> None:
+def _cut_torn_line(path: Path) -> None:
     """Shorten a file to its last whole line."""
     if path.exists() and (data := path.read_bytes()) and not data.endswith(b"\n"):
         os.truncate(path, data.rfind(b"\n") + 1)

@@ -60,11 +60,11 @@ class WatchCallback(Watching, Callback):  # type: ignore[misc]
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         first = trainer.global_step // len(trainer.optimizers)  # which counts the steps of all of them
         flow = self.begin(pl_module, trainer.optimizers, first)
-        flow.told = pl_module.automatic_optimization
+        flow.reader.told = pl_module.automatic_optimization
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Optimizer) -> None:
-        if self.flow is not None and self.flow.told:
-            self.flow.take(still_scaled_by(trainer, optimizer))
+        if self.flow is not None and self.flow.reader.told:
+            self.flow.take(_still_scaled_by(trainer, optimizer))
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self.end()
@@ -73,7 +73,7 @@ class WatchCallback(Watching, Callback):  # type: ignore[misc]
         self.end()
 
 
-def still_scaled_by(trainer: Any, optimizer: Optimizer) -> Tensor | None:
+def _still_scaled_by(trainer: Any, optimizer: Optimizer) -> Tensor | None:
     """The GradScaler's factor, for an optimiser that takes it out only within its step, as fused Adam."""
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     if scaler is None or not getattr(optimizer, "_step_supports_amp_scaling", False):

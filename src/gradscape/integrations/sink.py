@@ -120,7 +120,7 @@ class Sink(ABC):
         if flow is not self.flow:
             self.flow, self.written, self.first = flow, 0, 0
         if self.writes is None:  # asked once: when the group is gone every process would be the first
-            self.writes = first_process()
+            self.writes = _first_process()
 
     def write_new(self, rest: bool) -> None:
         """Write rows that were not written yet; the one under way only with the rest."""
@@ -181,11 +181,11 @@ def rows(history: FlowHistory, statistics: Sequence[str], first: int = 0) -> Ite
                 if bad == 1 or not math.isnan(value):
                     row[key] = value
         if history.activations is not None:
-            row |= of_outputs(history.activations, t)
+            row |= _of_outputs(history.activations, t)
         yield first + step, row
 
 
-def of_outputs(outputs: ActivationHistory, t: int) -> dict[str, float]:
+def _of_outputs(outputs: ActivationHistory, t: int) -> dict[str, float]:
     """The named values of a row; those of layers that did not run or have no such thing are left out."""
     return {
         f"activation/{layer}/{name}": value
@@ -197,7 +197,7 @@ def of_outputs(outputs: ActivationHistory, t: int) -> dict[str, float]:
     }
 
 
-def first_process() -> bool:
+def _first_process() -> bool:
     """Whether this process is alone or of rank 0."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank() == 0

@@ -44,10 +44,11 @@ class WatchCallback(Watching, TrainerCallback):  # type: ignore[misc]
         self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **_: Any
     ) -> None:
         flow = self.begin(model, optimizer, state.global_step)
-        late = flow.at_step
+        reader = flow.reader
+        late = reader.at_step
         scaled = getattr(optimizer, "scaler", None) is not None
-        if late and not scaled and shared_within_backward(optimizer):
-            flow.at_step, flow.reduced, late = False, True, False
+        if late and not scaled and _shared_within_backward(optimizer):
+            reader.at_step, reader.reduced, late = False, True, False
         if args.max_grad_norm and (late or scaled):
             flow.notes.append(f"the Trainer clips to max_grad_norm={args.max_grad_norm} before the reading")
 
@@ -55,7 +56,7 @@ class WatchCallback(Watching, TrainerCallback):  # type: ignore[misc]
         self.end()
 
 
-def shared_within_backward(optimizer: Any) -> bool:
+def _shared_within_backward(optimizer: Any) -> bool:
     """Whether accelerate trains by DDP: then every gradient is whole as the backward pass ends."""
     state = getattr(optimizer, "accelerator_state", None)
     return state is not None and state.distributed_type.name.startswith("MULTI_")  # MULTI_GPU, MULTI_CPU, …

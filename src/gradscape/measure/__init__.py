@@ -1,1 +1,1 @@
-"""Measurements: functions and accumulators that read a model and leave it as found."""
+"""Measurements that leave a model as found."""

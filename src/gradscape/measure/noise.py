@@ -51,9 +51,9 @@ def noise(model: nn.Module, loss: Loss | None, batches: Any, *, bn: Statistics =
         >>> print(noise(model, nn.functional.cross_entropy, list(itertools.islice(loader, 20))))
     """
     objective = Objective(model, loss, batches, bn)
-    chosen, notes = of_one_size(objective.whole)
-    kept = gradients(objective, chosen)
-    products, gsnr, constant = statistics(kept, [p.numel() for p in objective.start])
+    chosen, notes = _of_one_size(objective.whole)
+    kept = _gradients(objective, chosen)
+    products, gsnr, constant = _statistics(kept, [p.numel() for p in objective.start])
     if not products.any():
         raise ConfigError(
             "every batch's gradient is 0: there is no noise to measure; gradscape.check says why"
@@ -75,7 +75,7 @@ def noise(model: nn.Module, loss: Loss | None, batches: Any, *, bn: Statistics =
     )
 
 
-def of_one_size(batches: tuple[Batch, ...]) -> tuple[dict[int, Batch], list[str]]:
+def _of_one_size(batches: tuple[Batch, ...]) -> tuple[dict[int, Batch], list[str]]:
     """Those as large as the first, by their place from 1; and a note on the others: variance goes by 1/B.
 
     Raises:
@@ -97,14 +97,14 @@ def of_one_size(batches: tuple[Batch, ...]) -> tuple[dict[int, Batch], list[str]
     return chosen, [f"{what} of {sizes} samples left out: the first has {size}"]
 
 
-def gradients(objective: Objective, batches: Mapping[int, Batch]) -> Tensor:
+def _gradients(objective: Objective, batches: Mapping[int, Batch]) -> Tensor:
     """(K, n) in the main memory, in the parameters' precision.
 
     Raises:
         ConfigError: there is no room, or one is not finite.
     """
     kept = torch.empty(0, dtype=objective.vector(objective.start).dtype)
-    check_room(len(batches), objective.size, kept.element_size())
+    _check_room(len(batches), objective.size, kept.element_size())
     kept = kept.new_empty(len(batches), objective.size)
     for row, (place, batch) in zip(kept, batches.items(), strict=True):
         row.copy_(objective.gradient_of(batch, objective.start)[1])
@@ -118,7 +118,7 @@ def gradients(objective: Objective, batches: Mapping[int, Batch]) -> Tensor:
     return kept
 
 
-def check_room(count: int, size: int, width: int) -> None:
+def _check_room(count: int, size: int, width: int) -> None:
     """Whether so many gradients can be kept.
 
     Raises:
@@ -135,7 +135,7 @@ def check_room(count: int, size: int, width: int) -> None:
     )
 
 
-def statistics(kept: Tensor, sizes: list[int]) -> tuple[Values, Values, tuple[int, ...]]:
+def _statistics(kept: Tensor, sizes: list[int]) -> tuple[Values, Values, tuple[int, ...]]:
     """(K, K) products; and of each tensor the mean GSNR, and how many elements do not vary."""
     count = len(kept)
     products = torch.zeros(count, count, dtype=torch.float64)
@@ -145,7 +145,7 @@ def statistics(kept: Tensor, sizes: list[int]) -> tuple[Values, Values, tuple[in
         for part in torch.split(columns, max(1, BLOCK // count), dim=1):
             block = part.double()  # in float32 the squares of 1e-23 are 0
             products += block @ block.T
-            ratios = signal_to_noise(block, ROUNDING * torch.finfo(kept.dtype).eps)
+            ratios = _signal_to_noise(block, ROUNDING * torch.finfo(kept.dtype).eps)
             found.append((float(ratios.sum()), len(ratios)))
         total, varied = (sum(each) for each in zip(*found, strict=True))
         gsnr.append(total / varied if varied else np.nan)
@@ -153,7 +153,7 @@ def statistics(kept: Tensor, sizes: list[int]) -> tuple[Values, Values, tuple[in
     return products.numpy(), np.array(gsnr), tuple(constant)
 
 
-def signal_to_noise(block: Tensor, rounding: float) -> Tensor:
+def _signal_to_noise(block: Tensor, rounding: float) -> Tensor:
     """Squared mean over variance of each column (K,) that varies by more than rounding."""
     mean = block.mean(0)
     variance = (block - mean).square_().sum(0) / (len(block) - 1)  # .var(0) takes 20 times as long

@@ -1,4 +1,4 @@
-"""Networks from plain arguments: VGGs, ResNets, plain nets and DenseNets, of what `Layers` makes."""
+"""Networks from plain arguments: VGG, ResNet, plain and dense networks."""
 
 from gradscape.nets.densenet import DenseNet, densenet
 from gradscape.nets.layers import Layers

@@ -42,14 +42,14 @@ class BatchNormLeakyReLU(nn.BatchNorm2d):
             return leaky_relu(super().forward(input), self.slope, inplace=True)
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
-        out: Tensor = NormLeaky.apply(
+        out: Tensor = _NormLeaky.apply(
             input, self.weight, self.bias, self.running_mean, self.running_var,
             self.momentum, self.eps, self.slope,
         )  # fmt: skip
         return out
 
 
-class NormLeaky(torch.autograd.Function):
+class _NormLeaky(torch.autograd.Function):
     """Ioffe & Szegedy (2015), Algorithm 1 and its gradients (§3), followed by LeakyReLU."""
 
     @staticmethod
@@ -65,15 +65,15 @@ class NormLeaky(torch.autograd.Function):
         slope: float,
     ) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        size = Size(x)
+        size = _Size(x)
         out, partial = torch.empty_like(x), size.partial(x, 3)
         mean, scale = torch.empty_like(weight), torch.empty_like(weight)
-        stripe_moments[(size.stripes,)](x, partial, size.rows, size.channels, **size.tile)
-        join_moments[(1,)](
+        _stripe_moments[(size.stripes,)](x, partial, size.rows, size.channels, **size.tile)
+        _join_moments[(1,)](
             partial, mean, scale, running_mean, running_var, size.stripes, size.rows, size.channels,
             momentum, eps, **size.joined,
         )  # fmt: skip
-        apply_norm[(size.blocks,)](
+        _apply_norm[(size.blocks,)](
             x, out, mean, scale, weight, bias, slope, size.rows, size.channels, **size.tile
         )
         ctx.save_for_backward(x, mean, scale, weight, bias)
@@ -85,19 +85,19 @@ class NormLeaky(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, mean, scale, weight, bias = ctx.saved_tensors
         of_out = gradients[0].contiguous(memory_format=torch.channels_last)
-        size = Size(x)
+        size = _Size(x)
         of_x, partial = torch.empty_like(x), size.partial(x, 2)
         of_weight, of_bias = torch.empty_like(weight), torch.empty_like(bias)
         known = x, of_out, mean, scale, weight, bias
-        stripe_gradients[(size.stripes,)](*known, partial, ctx.slope, size.rows, size.channels, **size.tile)
-        join_gradients[(1,)](partial, of_weight, of_bias, size.stripes, size.channels, **size.joined)
-        input_gradient[(size.blocks,)](
+        _stripe_gradients[(size.stripes,)](*known, partial, ctx.slope, size.rows, size.channels, **size.tile)
+        _join_gradients[(1,)](partial, of_weight, of_bias, size.stripes, size.channels, **size.joined)
+        _input_gradient[(size.blocks,)](
             *known, of_weight, of_bias, of_x, ctx.slope, size.rows, size.channels, **size.tile
         )
         return of_x, of_weight, of_bias, None, None, None, None, None
 
 
-class Size:
+class _Size:
     """How (N, C, H, W) in channels_last, seen as N·H·W rows of C, is shared out among programs."""
 
     def __init__(self, x: Tensor) -> None:
@@ -114,7 +114,7 @@ class Size:
 
 
 @triton.jit
-def stripe_moments(x, partial, rows, channels, ROWS: tl.constexpr, CHANNELS: tl.constexpr):
+def _stripe_moments(x, partial, rows, channels, ROWS: tl.constexpr, CHANNELS: tl.constexpr):
     """Count, mean and squared deviations of every n-th block, joined as in Chan, Golub & LeVeque (1979)."""
     stripe, stripes = tl.program_id(0), tl.num_programs(0)
     channel = tl.arange(0, CHANNELS)
@@ -142,7 +142,7 @@ def stripe_moments(x, partial, rows, channels, ROWS: tl.constexpr, CHANNELS: tl.
 
 
 @triton.jit
-def join_moments(
+def _join_moments(
     partial, mean, scale, running_mean, running_var, stripes, rows, channels, momentum, eps,
     STRIPES: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
@@ -166,7 +166,7 @@ def join_moments(
 
 
 @triton.jit
-def normalised(
+def _normalised(
     x, mean, scale, weight, bias, rows, channels, first, ROWS: tl.constexpr, CHANNELS: tl.constexpr
 ):
     """Of a block of rows: where it lies, the normalised values, and what BatchNorm makes of them."""
@@ -183,17 +183,19 @@ def normalised(
 
 
 @triton.jit
-def apply_norm(
+def _apply_norm(
     x, out, mean, scale, weight, bias, slope, rows, channels, ROWS: tl.constexpr, CHANNELS: tl.constexpr
 ):
     """Equations (4) and (5) of the paper, then LeakyReLU."""
     first = tl.program_id(0) * ROWS
-    place, inside, _, normed = normalised(x, mean, scale, weight, bias, rows, channels, first, ROWS, CHANNELS)
+    place, inside, _, normed = _normalised(
+        x, mean, scale, weight, bias, rows, channels, first, ROWS, CHANNELS
+    )
     tl.store(out + place, tl.where(normed > 0, normed, slope * normed), mask=inside)
 
 
 @triton.jit
-def stripe_gradients(
+def _stripe_gradients(
     x, of_out, mean, scale, weight, bias, partial, slope, rows, channels,
     ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
@@ -203,7 +205,7 @@ def stripe_gradients(
     of_weight = tl.zeros((CHANNELS,), tl.float32)
     of_bias = tl.zeros((CHANNELS,), tl.float32)
     for first in range(stripe * ROWS, rows, stripes * ROWS):
-        place, inside, unit, normed = normalised(
+        place, inside, unit, normed = _normalised(
             x, mean, scale, weight, bias, rows, channels, first, ROWS, CHANNELS
         )
         gradient = tl.load(of_out + place, mask=inside, other=0.0).to(tl.float32)
@@ -216,7 +218,7 @@ def stripe_gradients(
 
 
 @triton.jit
-def join_gradients(
+def _join_gradients(
     partial, of_weight, of_bias, stripes, channels, STRIPES: tl.constexpr, CHANNELS: tl.constexpr
 ):
     """∂L/∂γ and ∂L/∂β of the batch."""
@@ -229,13 +231,13 @@ def join_gradients(
 
 
 @triton.jit
-def input_gradient(
+def _input_gradient(
     x, of_out, mean, scale, weight, bias, of_weight, of_bias, of_x, slope, rows, channels,
     ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """∂L/∂x: what is left of the gradient when its mean and its part along x̂ are taken out."""
     first = tl.program_id(0) * ROWS
-    place, inside, unit, normed = normalised(
+    place, inside, unit, normed = _normalised(
         x, mean, scale, weight, bias, rows, channels, first, ROWS, CHANNELS
     )
     gradient = tl.load(of_out + place, mask=inside, other=0.0).to(tl.float32)

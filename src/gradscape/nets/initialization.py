@@ -24,7 +24,7 @@ def initialise(model: nn.Module, init: str, activation: str, slope: float) -> No
         init: `default`; `he`, normal with variance gain²/fan_in (He et al. 2015, eq. 10 and 15), LeCun's for
             selu; `glorot`, uniform with variance 2/(fan_in + fan_out) (Glorot & Bengio 2010, eq. 16);
             `orthogonal` times gain (Saxe et al. 2014), a kernel as the matrix (outputs, everything else);
-            `delta_orthogonal` times gain (Xiao et al. 2018, Algorithm 1); `lsuv`, orthogonal without gain,
+            `_delta_orthogonal` times gain (Xiao et al. 2018, Algorithm 1); `lsuv`, orthogonal without gain,
             for `gradscape.measure.check.reinitialize.unit_variance` to scale (Mishkin & Matas 2016).
         activation, slope: set the gain, 1/√E[φ(z)²] of `GAINS`: √2 for relu, √(2/(1+slope²)) for
             leaky_relu, 1.5925 for tanh, 1.8462 for sigmoid, 1.5335 for gelu, 1 for selu. This is not
@@ -39,10 +39,10 @@ def initialise(model: nn.Module, init: str, activation: str, slope: float) -> No
     gain = GAINS[activation](slope)
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            redraw(module, DRAWS[init], gain)
+            _redraw(module, DRAWS[init], gain)
 
 
-def redraw(module: nn.Conv2d | nn.Linear, draw: Draw, gain: float) -> None:
+def _redraw(module: nn.Conv2d | nn.Linear, draw: Draw, gain: float) -> None:
     weight = module.weight  # if parametrised, a tensor computed from others
     draw(weight, gain)
     if parametrize.is_parametrized(module, "weight"):
@@ -51,11 +51,11 @@ def redraw(module: nn.Conv2d | nn.Linear, draw: Draw, gain: float) -> None:
         module.bias.zero_()
 
 
-def he_normal(weight: Tensor, gain: float) -> None:
+def _he_normal(weight: Tensor, gain: float) -> None:
     weight.normal_(0, gain / math.sqrt(weight[0].numel()))
 
 
-def delta_orthogonal(weight: Tensor, gain: float) -> None:
+def _delta_orthogonal(weight: Tensor, gain: float) -> None:
     """Zero but at the kernel's centre; a linear layer's matrix is all centre.
 
     With no more inputs than outputs the columns are orthonormal times gain, and norms are kept; the paper
@@ -71,9 +71,9 @@ Draw = Callable[[Tensor, float], object]
 
 # A dict of callables: (weight, gain) to be filled in place.
 DRAWS: dict[str, Draw] = {
-    "he": he_normal,
+    "he": _he_normal,
     "glorot": lambda weight, gain: nn.init.xavier_uniform_(weight),
     "orthogonal": nn.init.orthogonal_,
-    "delta_orthogonal": delta_orthogonal,
+    "delta_orthogonal": _delta_orthogonal,
     "lsuv": lambda weight, gain: nn.init.orthogonal_(weight),
 }

@@ -54,11 +54,11 @@ def shortcut(kind: str, inputs: int, filters: int, stride: int, layers: Layers, 
     if inputs == filters and stride == 1:
         return nn.Identity()
     if kind == "a":
-        return PaddedShortcut(filters - inputs, stride)
+        return _PaddedShortcut(filters - inputs, stride)
     return ProjectionShortcut(inputs, filters, stride, layers, bias)
 
 
-class PaddedShortcut(nn.Module):
+class _PaddedShortcut(nn.Module):
     """Option A: every `stride`-th pixel, and `more` channels of zeros behind those of x; no parameters."""
 
     def __init__(self, more: int, stride: int) -> None:

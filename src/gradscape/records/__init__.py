@@ -1,1 +1,1 @@
-"""Records of what was measured, as plain values and arrays; no torch."""
+"""Records of what was measured: plain values and arrays, no torch."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import count, groupby
 from typing import TYPE_CHECKING, Any
 
 from gradscape._codec import Record
@@ -116,15 +116,21 @@ class CheckRecord(Record):
             lines += ["", *self.told_remedies()]
         return "\n".join(lines)
 
+    def by_effect(self) -> list[tuple[str, list[Trial]]]:
+        """Remedies under a heading that says what they do to the loss, the best first."""
+        within = {"nothing": f" (within {self.band:.2g})"}
+        return [
+            (EFFECTS[effect] + within.get(effect, ""), list(trials))
+            for effect, trials in groupby(self.remedies, key=lambda trial: trial.effect)
+        ]
+
     def told_remedies(self) -> list[str]:
         """The remedies under what they do, numbered through."""
         well = "nothing needs a remedy; " if self.verdict == "healthy" else ""
         lines = [f"{well}remedies tried on copies, the best first:"]
-        numbered = enumerate(self.remedies, 1)
-        for effect, trials in groupby(numbered, key=lambda each: each[1].effect):
-            within = f" (within {self.band:.2g})" if effect == "nothing" else ""
-            lines += [f"  {EFFECTS[effect]}{within}:"]
-            lines += [f"  {number}. {trial}" for number, trial in trials]
+        number = count(1)
+        for heading, trials in self.by_effect():
+            lines += [f"  {heading}:", *(f"  {next(number)}. {trial}" for trial in trials)]
         return lines if self.moved or self.as_is.fell else [*lines, f"  {UNMOVED}"]
 
 

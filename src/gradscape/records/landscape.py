@@ -298,10 +298,12 @@ class LandscapeRecord(Record):
 
 
 def barrier_of(line: Values, c: Values, sloped: bool) -> float:
-    """Above the straight line between the ends, or above their mean."""
+    """Above the straight line between the ends, or above their mean; NaN where an end is not finite."""
     first, last = line[0], line[-1]
+    if not np.isfinite(line[[0, -1]]).all():
+        return float("nan")
     base = first + (last - first) * c if sloped else (first + last) / 2
-    return float(np.nanmax(line - base)) if np.isfinite(line).any() else float("nan")
+    return float(np.nanmax(line - base))
 
 
 def spread(values: Values) -> str:
@@ -330,36 +332,33 @@ def basin_of(surface: Values, axes: tuple[Values, ...], level: float) -> tuple[f
 
 
 def between(values: Values, places: Values, axis: int) -> Values:
-    """Cubics along an axis that rise and fall only as the values do (Fritsch & Butland 1984).
+    """Interpolate along an axis by cubics that rise and fall only as the values do (Fritsch & Butland 1984).
 
-    A straight line would make narrow valleys narrower. NaN beside what is not finite.
+    A straight line would make narrow valleys narrower.
+
+    Args:
+        values: Losses on a grid of any number of axes.
+        places: (m,) Places along the axis, in grid steps from its first point.
+        axis: The axis.
+
+    Returns:
+        Losses at the places; NaN beside a point that is not finite.
     """
+    from scipy.interpolate import PchipInterpolator
+
     rows = np.moveaxis(values, axis, 0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        steps = np.diff(rows, axis=0)
-        before, after = steps[:-1], steps[1:]
-        inner = np.where(before * after > 0, 2 * before * after / (before + after), 0.0)
-        slopes = np.nan_to_num(np.concatenate([steps[:1], inner, steps[-1:]]), posinf=0.0, neginf=0.0)
-        first = np.minimum(places.astype(int), len(rows) - 2)
-        t = (places - first).reshape(-1, *[1] * (rows.ndim - 1))
-        bend = (slopes[first] * (1 - t) - slopes[first + 1] * t + steps[first] * (2 * t - 1)) * t * (1 - t)
-        return np.moveaxis(rows[first] + steps[first] * t + bend, 0, axis)
+    known = np.isfinite(rows)
+    smooth = PchipInterpolator(np.arange(len(rows)), np.where(known, rows, 0.0))(places)
+    around = known[np.floor(places).astype(int)] & known[np.ceil(places).astype(int)]
+    return np.moveaxis(np.where(around, smooth, np.nan), 0, axis)
 
 
 def reached(allowed: NDArray[np.bool_], start: tuple[int, ...]) -> NDArray[np.bool_]:
-    """What is connected with a point through allowed ones."""
-    region = np.zeros_like(allowed)
-    region[start] = allowed[start]
-    while True:
-        grown = region.copy()
-        for axis in range(region.ndim):
-            ahead, behind = (np.moveaxis(each, axis, 0) for each in (grown, region))
-            ahead[1:] |= behind[:-1]
-            ahead[:-1] |= behind[1:]
-        grown &= allowed
-        if (grown == region).all():
-            return region
-        region = grown
+    """Return the region of allowed points that is connected with a point along the axes."""
+    from scipy.ndimage import label
+
+    regions, _ = label(allowed)
+    return np.asarray(allowed & (regions == regions[start]))
 
 
 def roughness_of(surface: Values) -> float:

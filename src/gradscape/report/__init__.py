@@ -1,1 +1,1 @@
-"""From a study's records to its figures, tables, checked claims and page; no torch."""
+"""Figures, tables and pages of a study; no torch."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gradscape.analysis.claims import Claim
+from gradscape.analysis.claims import Claim, answer
 from gradscape.records.run import StudyRecord
 from gradscape.report.figures.base import Figure, render
 from gradscape.report.pages.study import page
@@ -46,16 +46,18 @@ class ReportParts:
     """What a study puts into its report, under the title that its `study.json` has.
 
     Attributes:
-        answer: paragraphs that answer it from the study and its checked claims.
         figures, tables, claims: drawn, filled and checked from the study's record.
+        lead: Ids of the claims that answer the title's question: the report begins with their sentences.
+        answer: Paragraphs to begin with instead, where claims do not answer the question.
         pages: beside it.
         epochs: whose gradient statistics it needs: those of all epochs, or of each run's last.
     """
 
-    answer: Callable[[StudyRecord, Sequence[Claim]], Sequence[str]]
     figures: Callable[[StudyRecord], Sequence[Figure]]
     tables: Callable[[StudyRecord], Sequence[Table]]
     claims: Callable[[StudyRecord], Sequence[Claim]]
+    lead: tuple[str, ...] = ()
+    answer: Callable[[StudyRecord], Sequence[str]] | None = None
     pages: Callable[[StudyRecord], Sequence[Page]] = lambda study: ()
     epochs: Literal["all", "last"] = "all"
 
@@ -93,22 +95,23 @@ def build(study: StudyRecord, parts: ReportParts, folder: Path) -> Report:
         make_inner(inner)
         sweep_parts(inner)
     figures, tables, claims = parts.figures(study), parts.tables(study), parts.claims(study)
-    drawn = {figure.name: write_figure(figure, folder / "figures") for figure in figures}
+    drawn = {figure.name: _write_figure(figure, folder / "figures") for figure in figures}
     for table in tables:
         for ending, text in TABLE_FORMATS.items():
             write_bytes(folder / "tables" / f"{table.name}.{ending}", text(table).encode())
-    write_bytes(folder / "claims.json", claims_json(study, claims))
+    write_bytes(folder / "claims.json", _claims_json(study, claims))
     pages = parts.pages(study)
     for each in pages:
         write_bytes(folder / each.name, each.data)
     beside = {each.name: each.title for each in pages}
     title = str(study.asked["title"])
-    html = page(study, title, parts.answer(study, claims), figures, drawn, tables, claims, beside)
+    lead = parts.answer(study) if parts.answer else answer(claims, parts.lead)
+    html = page(study, title, lead, figures, drawn, tables, claims, beside)
     write_bytes(folder / "index.html", html.encode())
     return Report(folder / "index.html", tuple(claims))
 
 
-def write_figure(figure: Figure, folder: Path) -> str:
+def _write_figure(figure: Figure, folder: Path) -> str:
     """Write a figure's files; returns its SVG, which the page takes in."""
     files = render(figure)
     for ending, data in files.items():
@@ -116,7 +119,7 @@ def write_figure(figure: Figure, folder: Path) -> str:
     return files["svg"].decode()
 
 
-def claims_json(study: StudyRecord, claims: Sequence[Claim]) -> bytes:
+def _claims_json(study: StudyRecord, claims: Sequence[Claim]) -> bytes:
     """Verdict, rule, numbers, n and interval of every part."""
     values = {"study": study.study, "preset": study.preset, "claims": [claim.to_dict() for claim in claims]}
     return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from gradscape.analysis.run_status import Final, counted, ended, final, members, window
 from gradscape.records.run import StudyRecord
-from gradscape.report.tables import bracketed
+from gradscape.report.tables import Table, bracketed
 from gradscape.stats.student_t import Interval, interval
 
 BRACKET = "The bracket is the standard deviation over those epochs in units of the last digit"
@@ -17,7 +17,7 @@ BRACKET = "The bracket is the standard deviation over those epochs in units of t
 def ours(study: StudyRecord, role: str, field: str) -> str:
     """A cell in the paper's notation: mean over seeds, jitter over epochs, ± 95 % interval over seeds."""
     ends = {seed: final(run, field) for seed, run in ended(study, role).items() if run.state == "done"}
-    return spread(study, role, {seed: end.mean for seed, end in ends.items()}, jitter(list(ends.values())))
+    return spread(study, role, {seed: end.mean for seed, end in ends.items()}, _jitter(list(ends.values())))
 
 
 def beside_paper(study: StudyRecord, role: str, fields: Iterable[str], paper: Iterable[str]) -> list[str]:
@@ -59,7 +59,7 @@ def plus_minus(found: Interval, form: str) -> str:
     return f" ± {text if float(text) else format(found.half, '.1g')}"
 
 
-def jitter(ends: Sequence[Final]) -> float | None:
+def _jitter(ends: Sequence[Final]) -> float | None:
     """Root mean square over seeds of the deviation over epochs."""
     known = [end.deviation for end in ends if end.deviation is not None]
     return math.sqrt(fmean([deviation**2 for deviation in known])) if known else None
@@ -78,3 +78,30 @@ def seeds_ended(study: StudyRecord, role: str) -> str:
     runs = members(study, role)
     done = sum(run is not None and run.state == "done" for run in runs.values())
     return f"{done} of {len(runs)}"
+
+
+def accuracies(study: StudyRecord, name: str, title: str, what: str, roles: Mapping[str, str]) -> Table:
+    """A row for each role, labelled as `roles` says under the heading `what`."""
+    rows = [
+        (
+            label,
+            spread(study, role, _tested(study, role, "last", "accuracy")),
+            spread(study, role, _tested(study, role, "best", "accuracy")),
+            ", ".join(f"{epoch:g}" for epoch in _tested(study, role, "best", "epoch").values()) or "–",
+            seeds_ended(study, role),
+        )
+        for role, label in roles.items()
+    ]
+    columns = (what, "last weights", "best-validation weights", "best epoch, by seed", "seeds")
+    caption = (
+        "Accuracy on the test set; ± is the 95 % interval over seeds (Student t). "
+        "Rows that share runs repeat their numbers."
+    )
+    return Table(name, title, caption, columns, tuple(rows), words=(what,))
+
+
+def _tested(study: StudyRecord, role: str, which: str, field: str) -> dict[int, float]:
+    """Seed → a number of the test with the last or the best-validation weights, of the role's ended runs."""
+    return {
+        seed: float(run.test[which][field]) for seed, run in ended(study, role).items() if which in run.test
+    }

@@ -92,8 +92,8 @@ def to_markdown(table: Table) -> str:
     """
     rules = ["---:" if side == "right" else ":---" for side in table.alignment]
     lines = [table.columns, rules, *table.rows]
-    body = [markdown_row(line, escape=line is not rules) for line in lines]
-    parts = [f"**{escape_markdown(table.title)}**", "\n".join(body), escape_markdown(table.caption)]
+    body = [_markdown_row(line, escape=line is not rules) for line in lines]
+    parts = [f"**{_escape_markdown(table.title)}**", "\n".join(body), _escape_markdown(table.caption)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -105,12 +105,12 @@ def to_latex(table: Table) -> str:
         True
     """
     columns = "".join(side[0] for side in table.alignment)
-    rows = [" & ".join(map(escape_latex, row)) + r" \\" for row in (table.columns, *table.rows)]
+    rows = [" & ".join(map(_escape_latex, row)) + r" \\" for row in (table.columns, *table.rows)]
     caption = " ".join(part for part in (table.title, table.caption) if part)
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{escape_latex(caption)}}}",
+        rf"\caption{{{_escape_latex(caption)}}}",
         rf"\label{{tab:{table.name}}}",
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
@@ -142,13 +142,13 @@ def bracketed(mean: float, deviation: float | None) -> str:
     return f"{text}({max(int(units), 1)})"
 
 
-def markdown_row(cells: Sequence[str], escape: bool) -> str:
-    return f"| {' | '.join(escape_markdown(c) if escape else c for c in cells)} |"
+def _markdown_row(cells: Sequence[str], escape: bool) -> str:
+    return f"| {' | '.join(_escape_markdown(c) if escape else c for c in cells)} |"
 
 
-def escape_markdown(text: str) -> str:
+def _escape_markdown(text: str) -> str:
     return MARKDOWN.sub(r"\\\1", text).replace("\n", " ")
 
 
-def escape_latex(text: str) -> str:
+def _escape_latex(text: str) -> str:
     return "".join(LATEX.get(sign, sign) for sign in text)

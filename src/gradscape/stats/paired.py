@@ -83,20 +83,20 @@ def compare(first: Mapping[int, float], second: Mapping[int, float], level: floa
     size = max(abs(value) for each in (first, second) for value in each.values())
     spread = stdev(values)
     if spread <= ROUNDING * size:
-        p, why = like_signs(mean if abs(mean) > ROUNDING * size else 0.0, n)
-        return Difference(n, mean, None, None, level, None, p, order(mean, p, level), why)
+        p, why = _like_signs(mean if abs(mean) > ROUNDING * size else 0.0, n)
+        return Difference(n, mean, None, None, level, None, p, _order(mean, p, level), why)
     p = mass_beyond(math.sqrt(n) * abs(mean) / spread, n - 1)
     found = interval(values, level)
     return Difference(
-        n, mean, found.low, found.high, level, mean / spread, p, order(mean, p, level), f"p = {p:.2g}"
+        n, mean, found.low, found.high, level, mean / spread, p, _order(mean, p, level), f"p = {p:.2g}"
     )
 
 
-def order(mean: float, p: float, level: float) -> Order:
+def _order(mean: float, p: float, level: float) -> Order:
     return "undecided" if p >= 1 - level else "higher" if mean > 0 else "lower"
 
 
-def like_signs(mean: float, n: int) -> tuple[float, str]:
+def _like_signs(mean: float, n: int) -> tuple[float, str]:
     """The sign test's p of n equal differences, and what to say of it."""
     if not mean:
         return 1.0, f"all {n} differences are 0"

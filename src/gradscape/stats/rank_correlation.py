@@ -91,26 +91,6 @@ def told(found: RankCorrelation | RankDifference) -> str:
     return f"{percent(found.level)} interval {found.low:.3g} … {found.high:.3g}, {behind}"
 
 
-def spearman(x: Numbers, y: Numbers) -> float:
-    """Spearman's ρ (Spearman 1904): Pearson's correlation of ranks, equal values sharing their average rank.
-
-    Args:
-        x, y: (n,) each; infinite is the largest, pairs with a NaN are left out.
-
-    Returns:
-        −1 to 1; NaN where all values of one side are equal, or there are fewer than two pairs.
-
-    Raises:
-        ConfigError: not as many of one as of the other.
-
-    Example:
-        >>> round(spearman([1, 2, 3, 4], [1, 3, 2, 10]), 3)
-        0.8
-    """
-    (first, second), kept = columns({"x": x, "y": y})
-    return float(correlations(first, second, np.ones((1, int(kept.sum()))))[0])
-
-
 def rank_correlation(
     x: Numbers,
     y: Numbers,
@@ -143,10 +123,10 @@ def rank_correlation(
         >>> print(rank_correlation([1, 2, 3, 4, 5], [1, 2, 4, 3, 5], "abcde"))
         ρ = 0.9, 95 % interval 0.111 … 1, n = 5 of 5 configurations
     """
-    (first, second), kept = columns({"x": x, "y": y})
-    weights, count = resampled(groups, kept, level, draws, seed)
-    rho = float(correlations(first, second, np.ones((1, len(first))))[0])
-    low, high = ends(correlations(first, second, weights), rho, count, level)
+    (first, second), kept = _columns({"x": x, "y": y})
+    weights, count = _resampled(groups, kept, level, draws, seed)
+    rho = float(_correlations(first, second, np.ones((1, len(first))))[0])
+    low, high = _ends(_correlations(first, second, weights), rho, count, level)
     return RankCorrelation(rho, low, high, len(first), count, len(kept) - len(first), level)
 
 
@@ -174,13 +154,13 @@ def rank_difference(
         >>> rank_difference(gradients, signals, accuracies, names).verdict
         'first'
     """
-    (first, second, third), kept = columns({"x1": x1, "x2": x2, "y": y})
-    weights, count = resampled(groups, kept, level, draws, seed)
+    (first, second, third), kept = _columns({"x1": x1, "x2": x2, "y": y})
+    weights, count = _resampled(groups, kept, level, draws, seed)
     once = np.ones((1, len(first)))
-    one, other = (float(correlations(x, third, once)[0]) for x in (first, second))
-    drawn = np.abs(correlations(first, third, weights)) - np.abs(correlations(second, third, weights))
+    one, other = (float(_correlations(x, third, once)[0]) for x in (first, second))
+    drawn = np.abs(_correlations(first, third, weights)) - np.abs(_correlations(second, third, weights))
     difference = abs(one) - abs(other)
-    low, high = ends(drawn, difference, count, level)
+    low, high = _ends(drawn, difference, count, level)
     verdict: Side = "undecided"
     if low is not None and high is not None and not low <= 0 <= high:
         verdict = "first" if low > 0 else "second"
@@ -188,7 +168,7 @@ def rank_difference(
     return RankDifference(difference, low, high, one, other, len(first), count, left_out, level, verdict)
 
 
-def columns(given: dict[str, Numbers]) -> tuple[list[Floats], NDArray[np.bool_]]:
+def _columns(given: dict[str, Numbers]) -> tuple[list[Floats], NDArray[np.bool_]]:
     """Each without the rows in which one is NaN, and which rows are kept."""
     arrays = {name: np.asarray(values, dtype=np.float64) for name, values in given.items()}
     (leading, first), *others = arrays.items()
@@ -201,7 +181,7 @@ def columns(given: dict[str, Numbers]) -> tuple[list[Floats], NDArray[np.bool_]]
     return [values[kept] for values in arrays.values()], kept
 
 
-def resampled(
+def _resampled(
     groups: Sequence[Hashable], kept: NDArray[np.bool_], level: float, draws: int, seed: int
 ) -> tuple[Floats, int]:
     """(draws, n) how often each kept row is in each draw of the bootstrap, and how many groups there are."""
@@ -221,13 +201,13 @@ def resampled(
     return times[:, of_row].astype(np.float64), count
 
 
-def correlations(x: Floats, y: Floats, weights: Floats) -> Floats:
+def _correlations(x: Floats, y: Floats, weights: Floats) -> Floats:
     """(D,) Spearman's ρ where each of n pairs is there as often as each row of `weights` (D, n) says."""
     if not len(x):
         return np.full(len(weights), math.nan)
     total = weights.sum(axis=1, keepdims=True)
     # Average ranks have the mean (N + 1) / 2 with any ties; all are multiples of ½, so sums are exact.
-    first, second = (average_ranks(values, weights) - (total + 1) / 2 for values in (x, y))
+    first, second = (_average_ranks(values, weights) - (total + 1) / 2 for values in (x, y))
     above = (weights * first * second).sum(axis=1)
     below = np.sqrt((weights * first**2).sum(axis=1) * (weights * second**2).sum(axis=1))
     found = np.divide(above, below, out=np.full(len(weights), math.nan), where=below > 0)
@@ -235,7 +215,7 @@ def correlations(x: Floats, y: Floats, weights: Floats) -> Floats:
     return clipped
 
 
-def average_ranks(values: Floats, weights: Floats) -> Floats:
+def _average_ranks(values: Floats, weights: Floats) -> Floats:
     """(D, n) ranks from 1 of n values, each there as often as `weights` (D, n) say; equals share theirs."""
     levels, place = np.unique(values, return_inverse=True)
     order = np.argsort(place, kind="stable")
@@ -245,7 +225,7 @@ def average_ranks(values: Floats, weights: Floats) -> Floats:
     return ranks[:, place]
 
 
-def ends(drawn: Floats, found: float, groups: int, level: float) -> tuple[float | None, float | None]:
+def _ends(drawn: Floats, found: float, groups: int, level: float) -> tuple[float | None, float | None]:
     """Percentiles of what was drawn; draws that came out all alike have no ρ and do not count."""
     known = drawn[np.isfinite(drawn)]
     if groups < FEWEST or math.isnan(found) or not len(known):

@@ -1,1 +1,1 @@
-"""Files and folders of runs and studies, written so that nothing is lost or half-written."""
+"""Folders of runs and studies: nothing in them is lost or half-written."""

@@ -64,7 +64,8 @@ def load_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]] | N
     with reading(path), open(path, "rb") as file:  # in pieces: what is not ours may be of any size
         if hashlib.file_digest(file, "sha256").hexdigest() != path.name.split(".")[1]:
             return None
-    data = path.read_bytes()
+    with reading(path):
+        data = path.read_bytes()
     with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError):
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
         written = int(header.pop("format"))

@@ -1,1 +1,1 @@
-"""The published studies that gradscape reproduces."""
+"""Published studies that gradscape reproduces."""

@@ -17,8 +17,8 @@ from gradscape._machine import memory_free
 from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
 from gradscape.study.network_cost import dummy_step, run_bytes
-from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.cuda_graph import WARM_UP, advance
+from gradscape.train.precision import Arithmetic
 from gradscape.train.process import compute_on
 from gradscape.train.step import TrainStep
 
@@ -53,7 +53,7 @@ def pack(
             "give a smaller batch size or --device cpu"
         )
     if len(configs) > 1 and any(config.net.random for config in configs):
-        return 1, f"{said(1)}: dropout and stochastic depth draw from a generator that threads share"
+        return 1, f"{_said(1)}: dropout and stochastic depth draw from a generator that threads share"
     typical = sorted(configs, key=lambda config: config.batch_size)[len(configs) // 2]
     how = hows[typical.precision]
     return at_once(wanted, len(configs), fit, lambda count: images_per_second(typical, device, how, count))
@@ -66,7 +66,7 @@ def share_memory(configs: Sequence[RunConfig], wanted: int) -> tuple[int, str]:
     fit = max(1, int(min(free // needed, wanted)))
     if fit >= min(wanted, len(configs)):
         return wanted, ""
-    return fit, f"{said(fit)}: the memory does not hold {wanted} ({needed / 2**30:.1f} GiB each)"
+    return fit, f"{_said(fit)}: the memory does not hold {wanted} ({needed / 2**30:.1f} GiB each)"
 
 
 def at_once(wanted: int | None, runs: int, fit: int, rate: Callable[[int], float]) -> tuple[int, str]:
@@ -86,19 +86,19 @@ def at_once(wanted: int | None, runs: int, fit: int, rate: Callable[[int], float
         count = min(wanted, runs)
         if count <= fit:
             return count, ""
-        return fit, f"{said(fit)}: the memory does not hold {count}"
+        return fit, f"{_said(fit)}: the memory does not hold {count}"
     count, reached = 1, rate(1)
     while count < min(runs, fit):
         more = min(2 * count, runs, fit)
         faster = rate(more)
         if faster < WORTH * reached:
-            return count, f"{said(count)}, {reached:.0f} images/s: {more} do {faster:.0f}"
+            return count, f"{_said(count)}, {reached:.0f} images/s: {more} do {faster:.0f}"
         count, reached = more, faster
     why = "the memory holds no more" if count < runs else "all there are"
-    return count, f"{said(count)}, {reached:.0f} images/s: {why}"
+    return count, f"{_said(count)}, {reached:.0f} images/s: {why}"
 
 
-def said(count: int) -> str:
+def _said(count: int) -> str:
     return "1 run at once" if count == 1 else f"{count} runs at once"
 
 

@@ -67,7 +67,7 @@ def drive(
                 folder.run(event.job).add_death(str(event.payload))
             elif event.kind == "failed":
                 failed.append(event.job)
-                fail(folder, event.job, runs[event.job], str(event.payload))
+                _fail(folder, event.job, runs[event.job], str(event.payload))
                 folder.check_space()
     return failed
 
@@ -88,7 +88,7 @@ def missing(
     return {identity: config for identity, config in runs.items() if state(identity) not in ended}
 
 
-def fail(folder: StudyFolder, name: str, config: RunConfig, why: str) -> None:
+def _fail(folder: StudyFolder, name: str, config: RunConfig, why: str) -> None:
     """A worker that died could not say so itself."""
     run = folder.run(name)
     run.create(config)

@@ -24,7 +24,7 @@ from gradscape.study.progress import ProgressView
 from gradscape.study.train_job import PRELOAD, TrainJob, train_job
 
 if TYPE_CHECKING:
-    from gradscape.train.arithmetic import Arithmetic
+    from gradscape.train.precision import Arithmetic
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,12 @@ def execute(plan: Plan, folder: StudyFolder, execution: Execution, parts: Report
     early = execution.stop_hopeless or execution.asha
     left = missing(runs, folder, (*ENDED, "stopped") if early else ENDED)
     if execution.on == "local":
-        find_data(runs, execution)
-    side_by_side = (here if execution.on == "local" else on_cluster)(left, execution)
+        _find_data(runs, execution)
+    side_by_side = (_here if execution.on == "local" else _on_cluster)(left, execution)
     heard = Halving(runs, folder).heard if execution.asha else lambda name, progress: None
     with folder.locked():
         ask(folder, plan)
-    jobs = jobs_of(left, folder, execution, side_by_side)
+    jobs = _jobs_of(left, folder, execution, side_by_side)
     with ProgressView(left, len(runs) - len(left), plan.names()) as view:
         idle = (config.net.unnormalized for config in left.values())
         for text in dict.fromkeys(filter(None, (*side_by_side.notes, *idle))):
@@ -99,14 +99,14 @@ def execute(plan: Plan, folder: StudyFolder, execution: Execution, parts: Report
     return written
 
 
-def find_data(runs: Mapping[str, RunConfig], execution: Execution) -> None:
+def _find_data(runs: Mapping[str, RunConfig], execution: Execution) -> None:
     """Verify and cache the images once, before any worker asks for them."""
     for data in sorted({config.data.name for config in runs.values()}):
         load_images(data, execution.data_root, download=execution.download, mirrors=execution.mirrors or None)
 
 
-def jobs_of(
-    left: Mapping[str, RunConfig], folder: StudyFolder, execution: Execution, side_by_side: SideBySide
+def _jobs_of(
+    left: Mapping[str, RunConfig], folder: StudyFolder, execution: Execution, side_by_side: _SideBySide
 ) -> dict[str, TrainJob]:
     """Identity → what a worker is given, of the runs that have not ended."""
     return {
@@ -123,7 +123,7 @@ def jobs_of(
 
 
 @dataclass(frozen=True)
-class SideBySide:
+class _SideBySide:
     """What does the jobs.
 
     Attributes:
@@ -139,12 +139,12 @@ class SideBySide:
     notes: Sequence[str]
 
 
-def here(left: Mapping[str, RunConfig], execution: Execution) -> SideBySide:
+def _here(left: Mapping[str, RunConfig], execution: Execution) -> _SideBySide:
     """On this machine: in threads on its GPU, in processes on its cores."""
     from gradscape.executors.processes import Processes
     from gradscape.executors.threads import Threads
     from gradscape.study.concurrency import pack, share_memory
-    from gradscape.train.arithmetic import decide
+    from gradscape.train.precision import decide
     from gradscape.train.process import find_device
 
     configs, wanted = list(left.values()), execution.workers
@@ -154,15 +154,15 @@ def here(left: Mapping[str, RunConfig], execution: Execution) -> SideBySide:
     notes = [text for how in hows.values() for text in (how.fallback, how.fusing)]
     if device.type == "cuda" and configs:
         count, note = pack(configs, device, hows, wanted)
-        return SideBySide(lambda tell: Threads(train_job, count, tell), "cuda", hows, (*notes, note))
+        return _SideBySide(lambda tell: Threads(train_job, count, tell), "cuda", hows, (*notes, note))
     count, note = share_memory(configs, wanted or cores())
     limit = execution.epoch_limit
-    return SideBySide(
-        lambda tell: Processes(train_job, count, tell, PRELOAD, limit, epoch), "cpu", hows, (*notes, note)
+    return _SideBySide(
+        lambda tell: Processes(train_job, count, tell, PRELOAD, limit, _epoch), "cpu", hows, (*notes, note)
     )
 
 
-def on_cluster(left: Mapping[str, RunConfig], execution: Execution) -> SideBySide:
+def _on_cluster(left: Mapping[str, RunConfig], execution: Execution) -> _SideBySide:
     """On a Ray cluster; each node finds its device and images, and decides how it computes."""
     from gradscape.executors.ray import Ray, Resources, reach
     from gradscape.study.remote import Home, remote_job
@@ -173,13 +173,13 @@ def on_cluster(left: Mapping[str, RunConfig], execution: Execution) -> SideBySid
     def executor(tell: Tell) -> Executor:
         home = Home(tell)
         return Ray(
-            remote_job, execution.on, home.tell, takes, execution.epoch_limit, epoch, home.begin, home.end
+            remote_job, execution.on, home.tell, takes, execution.epoch_limit, _epoch, home.begin, home.end
         )
 
-    return SideBySide(executor, execution.device, {}, ())
+    return _SideBySide(executor, execution.device, {}, ())
 
 
-def epoch(payload: object) -> object:
+def _epoch(payload: object) -> object:
     """How far a run has come, of what it reports; None where that says nothing of it."""
     return payload.epoch if isinstance(payload, Progress) else None
 

@@ -12,7 +12,7 @@ from gradscape.study.shapes import convolutions, features
 if TYPE_CHECKING:
     import torch
 
-    from gradscape.train.arithmetic import Arithmetic
+    from gradscape.train.precision import Arithmetic
     from gradscape.train.step import TrainStep
 
 EVAL_SHARE = 1 / 3  # a forward pass beside forward and backward
@@ -95,7 +95,7 @@ def dummy_step(
     import numpy as np
 
     from gradscape.data.device_batches import DeviceImages, epoch_draw
-    from gradscape.train.arithmetic import decide
+    from gradscape.train.precision import decide
     from gradscape.train.state import TrainState
     from gradscape.train.step import TrainStep
 

@@ -73,7 +73,7 @@ class ProgressView:
             self.done += 1
             self.first.setdefault(name, 0.0)
             self.share[name] = 1.0
-        self.say(f"[{self.done}/{self.total}] {self.names[name]}: {ending(event)}{self.remaining()}")
+        self.say(f"[{self.done}/{self.total}] {self.names[name]}: {_ending(event)}{self.remaining()}")
 
     def progress(self, name: str, progress: Progress | str) -> None:
         if isinstance(progress, str):
@@ -108,7 +108,7 @@ class ProgressView:
         return Group(*lines, whole)
 
 
-def ending(event: Event) -> str:
+def _ending(event: Event) -> str:
     """How a run ended, in words."""
     if event.kind == "failed":
         return f"FAILED: {event.payload}"

@@ -95,7 +95,7 @@ def unpack(folder: Path, parcel: Parcel) -> None:
     """
     make_folder(folder)
     for name, data in parcel.files.items():
-        if not own(name):
+        if not _own(name):
             raise StoreError(f"{folder}: a node sent {name!r}, which is none of a run's files")
         make_inner((folder / name).parent)
         write_bytes(folder / name, data)
@@ -109,13 +109,13 @@ def stamps(folder: Path) -> dict[str, tuple[int, int]]:
     found = {}
     for pattern in FILES:
         for path in sorted(folder.glob(pattern)):
-            if own(name := path.relative_to(folder).as_posix()):
+            if _own(name := path.relative_to(folder).as_posix()):
                 status = path.stat()
                 found[name] = (status.st_mtime_ns, status.st_size)
     return found
 
 
-def own(name: str) -> bool:
+def _own(name: str) -> bool:
     """Whether a path in a run's folder is of a file that a run consists of."""
     inner, _, tensors = name.rpartition("/")
     return bool(TENSORS.fullmatch(tensors)) if inner in ("weights", "checkpoint") else name in FILES

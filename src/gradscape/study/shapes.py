@@ -41,7 +41,7 @@ def convolutions(net: NetConfig, size: int) -> list[Conv]:
     assert net.filters is not None
     everywhere = net.norm != "none" and (net.family != "vgg" or net.norm_where == "everywhere")
     entry = Conv(3, net.filters, 3, size**2, everywhere)
-    rest = {"vgg": vgg, "resnet": resnet, "plain": resnet, "densenet": densenet, "densenet_bc": densenet}
+    rest = {"vgg": _vgg, "resnet": _resnet, "plain": _resnet, "densenet": _densenet, "densenet_bc": _densenet}
     return [entry, *rest[net.family](net, size, everywhere)]
 
 
@@ -53,7 +53,7 @@ def features(net: NetConfig, size: int) -> int:
     return net.widths[-1] if net.family in ("resnet", "plain") else net.dense_stages[-1][-1]
 
 
-def vgg(net: NetConfig, size: int, everywhere: bool) -> Iterator[Conv]:
+def _vgg(net: NetConfig, size: int, everywhere: bool) -> Iterator[Conv]:
     width = net.filters
     assert width is not None
     for stage in range(net.stages):
@@ -63,7 +63,7 @@ def vgg(net: NetConfig, size: int, everywhere: bool) -> Iterator[Conv]:
         yield Conv(width, width, 3, pixels // 4, everywhere)
 
 
-def resnet(net: NetConfig, size: int, normed: bool) -> Iterator[Conv]:
+def _resnet(net: NetConfig, size: int, normed: bool) -> Iterator[Conv]:
     before = net.widths[0]
     for stage, width in enumerate(net.widths):
         pixels = (size >> stage) ** 2
@@ -75,7 +75,7 @@ def resnet(net: NetConfig, size: int, normed: bool) -> Iterator[Conv]:
             before = width
 
 
-def densenet(net: NetConfig, size: int, normed: bool) -> Iterator[Conv]:
+def _densenet(net: NetConfig, size: int, normed: bool) -> Iterator[Conv]:
     stages = net.dense_stages
     for stage, channels in enumerate(stages):
         pixels = (size >> stage) ** 2

@@ -13,7 +13,7 @@ from gradscape.records.run import RunRecord
 from gradscape.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from gradscape.train.arithmetic import Arithmetic
+    from gradscape.train.precision import Arithmetic
 
 # Once for all workers, before they fork: torch, and what its first optimiser would import in each (2.6 s).
 PRELOAD = ("gradscape.train.loop", "torch._dynamo")
@@ -23,7 +23,7 @@ PRELOAD = ("gradscape.train.loop", "torch._dynamo")
 class TrainJob:
     """One run, where it is kept, where its images lie, and what it is executed on.
 
-    `arithmetic` is what `gradscape.train.arithmetic.decide` said for all of the study's runs.
+    `arithmetic` is what `gradscape.train.precision.decide` said for all of the study's runs.
     """
 
     config: RunConfig

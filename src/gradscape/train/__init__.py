@@ -1,1 +1,1 @@
-"""Training: one loop, read top to bottom."""
+"""Training of one run: one loop, read top to bottom."""

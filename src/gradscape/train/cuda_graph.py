@@ -13,7 +13,7 @@ from gradscape.train.step import TrainStep
 WARM_UP = 3  # eager steps of a size before its capture: libraries plan, the optimiser makes its state
 
 
-class GraphedStep:
+class _GraphedStep:
     """A `TrainStep` that is captured when it has been called a few times, and replayed from then on.
 
     The first steps of a size are eager and real: nothing has to be put back after warming up. The last batch
@@ -55,4 +55,4 @@ def advance(step: TrainStep) -> Callable[[int], None]:
     A step that draws random numbers is never replayed: a graph registers the generator it draws from, which
     `own_draws` seeds anew in every epoch. Whether replays could follow that has not been measured on a GPU.
     """
-    return GraphedStep(step) if step.device.type == "cuda" and not step.state.random else step
+    return _GraphedStep(step) if step.device.type == "cuda" and not step.state.random else step

@@ -35,13 +35,13 @@ def hopeless(config: RunConfig, epochs: Sequence[EpochRecord], flow: FlowHistory
         >>> hopeless(config, folder.epochs(), folder.flow())
         'guesses (accuracy 0.101), and the gradient of stages.0.0.conv1.weight is 3e-12, below Adam's 1e-08'
     """
-    if len(epochs) < PATIENCE or not all(guesses(config, epoch) for epoch in epochs[-PATIENCE:]):
+    if len(epochs) < PATIENCE or not all(_guesses(config, epoch) for epoch in epochs[-PATIENCE:]):
         return ""
     limit = {"adam": config.optim.eps, "sgd": ROUNDING}[config.optim.name]
     rows = range(-PATIENCE, 0)
-    if not all(faintest(config, epochs[row].lr, flow, row)[1] < limit for row in rows):
+    if not all(_faintest(config, epochs[row].lr, flow, row)[1] < limit for row in rows):
         return ""
-    name, size = faintest(config, epochs[-1].lr, flow, -1)
+    name, size = _faintest(config, epochs[-1].lr, flow, -1)
     said = {
         "adam": f"the gradient of {name} is {size:.0e}, below Adam's {config.optim.eps:.0e}",
         "sgd": f"SGD's steps for {name} are {size:.0e} of it, below float32's resolution {ROUNDING:.0e}",
@@ -49,14 +49,14 @@ def hopeless(config: RunConfig, epochs: Sequence[EpochRecord], flow: FlowHistory
     return f"guesses (accuracy {epochs[-1].train_accuracy:.3f}), and {said[config.optim.name]}"
 
 
-def guesses(config: RunConfig, epoch: EpochRecord) -> bool:
+def _guesses(config: RunConfig, epoch: EpochRecord) -> bool:
     assert config.data.train is not None
     chance = 1 / config.data.dataset.classes
     luck = math.sqrt(chance * (1 - chance) / config.data.train)
     return epoch.train_accuracy <= chance + SIGMAS * luck
 
 
-def faintest(config: RunConfig, lr: float, flow: FlowHistory, row: int) -> tuple[str, float]:
+def _faintest(config: RunConfig, lr: float, flow: FlowHistory, row: int) -> tuple[str, float]:
     """The convolution or linear layer that moves least, and by what: its mean gradient, or SGD's step.
 
     The step is lr ‖∂L/∂W‖ / (1 − momentum), as a share of ‖W‖; weight decay is no part of it.

@@ -90,8 +90,8 @@ def measure(device: torch.device, dtype: torch.dtype) -> tuple[float, float, flo
     fused = BatchNormLeakyReLU(twin, SLOPE)
     error = difference(both_ways(fused, x, cotangent), both_ways(eager, x, cotangent))
     error = max(error, difference(list(fused.buffers()), list(norm.buffers())))
-    graphs = [captured(layer, x, cotangent) for layer in (eager, fused)]
-    rounds = [[seconds(graph) for graph in graphs] for _ in range(REPEATS)]
+    graphs = [_captured(layer, x, cotangent) for layer in (eager, fused)]
+    rounds = [[_seconds(graph) for graph in graphs] for _ in range(REPEATS)]
     return min(one for one, _ in rounds), min(other for _, other in rounds), error
 
 
@@ -113,7 +113,7 @@ def difference(found: list[Tensor], wanted: list[Tensor]) -> float:
     return max(((a.double() - b.double()).abs().max() / b.double().abs().max()).item() for a, b in pairs)
 
 
-def captured(layer: nn.Module, x: Tensor, cotangent: Tensor) -> torch.cuda.CUDAGraph:
+def _captured(layer: nn.Module, x: Tensor, cotangent: Tensor) -> torch.cuda.CUDAGraph:
     """Several passes as one graph, as in training: launched one by one, only the launches would be timed."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
@@ -122,7 +122,7 @@ def captured(layer: nn.Module, x: Tensor, cotangent: Tensor) -> torch.cuda.CUDAG
     return graph
 
 
-def seconds(graph: torch.cuda.CUDAGraph) -> float:
+def _seconds(graph: torch.cuda.CUDAGraph) -> float:
     """Of one pass."""
     torch.cuda.synchronize()
     start = time.perf_counter()

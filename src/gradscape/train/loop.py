@@ -25,7 +25,6 @@ from gradscape.records.gradients import FlowHistory
 from gradscape.records.run import EpochRecord, Progress, RunRecord
 from gradscape.records.smoothness import StepSmoothness
 from gradscape.storage.run_folder import ENDED, RunFolder
-from gradscape.train.arithmetic import Arithmetic, decide
 from gradscape.train.cuda_graph import advance
 from gradscape.train.early_stop import PATIENCE, Stopped, hopeless
 from gradscape.train.measurements import (
@@ -37,7 +36,15 @@ from gradscape.train.measurements import (
     measure_start,
 )
 from gradscape.train.model import scale_lsuv
-from gradscape.train.process import alone, compute_on, environment, find_device, keep_threads
+from gradscape.train.precision import Arithmetic, decide
+from gradscape.train.process import (
+    alone,
+    compute_on,
+    environment,
+    find_device,
+    keep_threads,
+    same_threads,
+)
 from gradscape.train.seeding import own_draws
 from gradscape.train.state import TrainState
 from gradscape.train.step import Batches, TrainStep, cosine, evaluate
@@ -50,13 +57,13 @@ PROGRESS_EVERY = {"cpu": 0.5, "cuda": math.inf}  # seconds; a GPU would have to 
 Report = Callable[[Progress | str], None]
 
 
-def only_warn(progress: Progress | str) -> None:
+def _only_warn(progress: Progress | str) -> None:
     """What a caller without a `report` hears: nothing but what it asked for in vain."""
     if isinstance(progress, str) and progress.startswith("net.norm"):
         warnings.warn(progress, stacklevel=4)  # where `train_run` was called
 
 
-class Diverged(Exception):
+class _Diverged(Exception):
     """The loss stopped being a finite number."""
 
     def __init__(self, epoch: int, step: int) -> None:
@@ -70,7 +77,7 @@ def train_run(
     folder: RunFolder | str | Path,
     images: ImageSet,
     device: str = "cpu",
-    report: Report = only_warn,
+    report: Report = _only_warn,
     arithmetic: Arithmetic | None = None,
     stop_hopeless: bool = False,
 ) -> RunRecord:
@@ -102,7 +109,7 @@ def train_run(
     place = find_device(device)
     how = arithmetic or decide(config.precision, place)
     folder.create(config)
-    with folder.locked():
+    with folder.locked(), same_threads():
         before = folder.status()
         if before["state"] in ENDED:
             return folder.record()
@@ -118,31 +125,31 @@ def train_run(
                 report(news)
         try:
             with compute_on(place, how.precision):
-                details |= run(config, folder, images, place, how, report, details, stop_hopeless)
-            details |= diagnosed(folder, "done", details)
-        except Diverged as end:
+                details |= _run(config, folder, images, place, how, report, details, stop_hopeless)
+            details |= _diagnosed(folder, "done", details)
+        except _Diverged as end:
             details |= {"epoch": end.epoch, "step": end.step}
-            folder.set_status("diverged", **details, **diagnosed(folder, "diverged", details))
+            folder.set_status("diverged", **details, **_diagnosed(folder, "diverged", details))
         except Stopped as end:
             folder.set_status("stopped", **details, reason=str(end))
         except KeyboardInterrupt:
             folder.set_status("pending", **details)
             raise
         except Exception:
-            mark_failed(folder, details)
+            _mark_failed(folder, details)
             raise
         else:
             folder.set_status("done", **details)
         return folder.record()
 
 
-def diagnosed(folder: RunFolder, state: str, details: dict[str, Any]) -> dict[str, Any]:
+def _diagnosed(folder: RunFolder, state: str, details: dict[str, Any]) -> dict[str, Any]:
     """What its epochs say is wrong with a run that has ended so, for its status; nothing without an epoch."""
     record = replace(folder.record(), state=state, status=details)
     return {"diagnosis": diagnose(record).to_dict()} if record.epochs else {}
 
 
-def run(
+def _run(
     config: RunConfig,
     folder: RunFolder,
     images: ImageSet,
@@ -195,12 +202,12 @@ def run(
         start = time.perf_counter()
         draw = epoch_draw(len(pool), config.seed, state.epoch, data.crop_pad, bool(data.flip))
         with own_draws(config, state.epoch):
-            measured, flow = train_epoch(config, step, take, draw, report)
+            measured, flow = _train_epoch(config, step, take, draw, report)
         trained = time.perf_counter()
         with alone(device):
             valid_loss, valid_accuracy = evaluate(state.model, valid, device, how.precision)
         if not math.isfinite(valid_loss):
-            raise Diverged(state.epoch + 1, math.ceil(len(pool) / config.batch_size))
+            raise _Diverged(state.epoch + 1, math.ceil(len(pool) / config.batch_size))
         state.finish_epoch(valid_accuracy)
         epochs.append(
             EpochRecord(
@@ -232,7 +239,7 @@ def run(
         return details | {"test": test(state, held_out, device, how.precision)}
 
 
-def train_epoch(
+def _train_epoch(
     config: RunConfig, step: TrainStep, take: Callable[[int], None], draw: EpochDraw, report: Report
 ) -> tuple[dict[str, Any], FlowHistory]:
     """One pass over the training images: what training knows of its `EpochRecord`, and its gradients.
@@ -263,7 +270,7 @@ def train_epoch(
             rate = done / (time.perf_counter() - start)
             report(Progress(epoch + 1, config.epochs, done / images, loss, accuracy, rate))
     if math.isfinite(bad := step.tally.first_bad.item()):
-        raise Diverged(epoch + 1, int(bad))
+        raise _Diverged(epoch + 1, int(bad))
     means = {"lr": lr, "train_loss": loss, "train_accuracy": accuracy}
     return {**means, "smoothness": tuple(measures)}, step.flow.result(epoch + 1)
 
@@ -285,7 +292,7 @@ def test(
     return {"last": last, "best": tested(state.best_epoch)}
 
 
-def mark_failed(folder: RunFolder, details: dict[str, Any]) -> None:
+def _mark_failed(folder: RunFolder, details: dict[str, Any]) -> None:
     """Record the traceback where the folder can still be written; what went wrong is raised anyway."""
     try:
         folder.set_status("failed", **details, error=traceback.format_exc())

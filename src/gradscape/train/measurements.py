@@ -84,7 +84,7 @@ def measure_curvature(
         return
     try:
         found = curvature(
-            unfused(config, state), cross_entropy, batches, 1, bn="batch", tolerance=TOLERANCE,
+            _unfused(config, state), cross_entropy, batches, 1, bn="batch", tolerance=TOLERANCE,
             trace_products=0, probes=PROBES, steps=STEPS,
         )  # fmt: skip
     except ConfigError as error:
@@ -109,7 +109,7 @@ def measure_landscape(
         return
     try:
         found = landscape(
-            unfused(config, state), cross_entropy, batches, points=POINTS, accuracy=ACCURACY, checks=CHECKS,
+            _unfused(config, state), cross_entropy, batches, points=POINTS, accuracy=ACCURACY, checks=CHECKS,
             bn="batch", workers=torch.get_num_threads(), seed=config.seed,
         )  # fmt: skip
     except ConfigError as error:
@@ -133,9 +133,9 @@ def measure_noise(
         return
     size = config.batch_size
     sizes = [size // part for part in PARTS if size % part == 0 and size // part > 1]
-    model = unfused(config, state)
+    model = _unfused(config, state)
     try:
-        found, *smaller = [noise(model, cross_entropy, cut(batches, size), bn="batch") for size in sizes]
+        found, *smaller = [noise(model, cross_entropy, _cut(batches, size), bn="batch") for size in sizes]
     except ConfigError as error:
         report(f"no gradient noise: {error}")
         return
@@ -143,12 +143,12 @@ def measure_noise(
     folder.add_noise(RunNoise(found, traces))
 
 
-def cut(batches: Batches, size: int) -> Batches:
+def _cut(batches: Batches, size: int) -> Batches:
     """The same images in mini-batches of another size."""
     return [(x[at : at + size], y[at : at + size]) for x, y in batches for at in range(0, len(x), size)]
 
 
-def unfused(config: RunConfig, state: TrainState) -> nn.Module:
+def _unfused(config: RunConfig, state: TrainState) -> nn.Module:
     """The network of plain layers: fused ones have no second derivative, and do more than is needed."""
     model = build_model(config, next(state.model.parameters()).device)
     model.load_state_dict(state.model.state_dict())

@@ -34,7 +34,7 @@ def build_net(config: RunConfig) -> nn.Module:
     return NETS[net.family](config, layers)
 
 
-def build_vgg(config: RunConfig, layers: Layers) -> nn.Module:
+def _build_vgg(config: RunConfig, layers: Layers) -> nn.Module:
     net, data = config.net, config.data.dataset
     assert net.filters is not None
     return vgg(
@@ -55,7 +55,7 @@ def build_vgg(config: RunConfig, layers: Layers) -> nn.Module:
     )
 
 
-def build_resnet(config: RunConfig, layers: Layers) -> nn.Module:
+def _build_resnet(config: RunConfig, layers: Layers) -> nn.Module:
     net = config.net
     assert net.filters is not None
     return resnet(
@@ -72,7 +72,7 @@ def build_resnet(config: RunConfig, layers: Layers) -> nn.Module:
     )
 
 
-def build_densenet(config: RunConfig, layers: Layers) -> nn.Module:
+def _build_densenet(config: RunConfig, layers: Layers) -> nn.Module:
     net = config.net
     assert net.filters is not None
     compressed = net.family == "densenet_bc"
@@ -92,11 +92,11 @@ def build_densenet(config: RunConfig, layers: Layers) -> nn.Module:
 
 # A dict of callables: family → builds a run's network of these layers.
 NETS: dict[str, Callable[[RunConfig, Layers], nn.Module]] = {
-    "vgg": build_vgg,
-    "resnet": build_resnet,
-    "plain": build_resnet,
-    "densenet": build_densenet,
-    "densenet_bc": build_densenet,
+    "vgg": _build_vgg,
+    "resnet": _build_resnet,
+    "plain": _build_resnet,
+    "densenet": _build_densenet,
+    "densenet_bc": _build_densenet,
 }
 
 

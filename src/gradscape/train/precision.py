@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 import time
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
 from gradscape.errors import ConfigError
+from gradscape.train.fusion import fusing_pays
 
 PROBE = (64, 32, 16, 16)  # images, channels, height, width: a layer of the middle of VGG38
 REPEATS, ENOUGH = 20, 3
@@ -41,7 +43,7 @@ def settle(wanted: str, device: torch.device) -> tuple[str, str]:
         ('fp32', '')
     """
     if device.type == "cuda":
-        require_on_gpu(wanted, device)
+        _require_on_gpu(wanted, device)
         return wanted, ""
     if wanted == "tf32":
         raise ConfigError("precision: tf32 is of NVIDIA GPUs, and this run is on a CPU; give fp32 or bf16")
@@ -49,7 +51,7 @@ def settle(wanted: str, device: torch.device) -> tuple[str, str]:
     return ("fp32", f"{reason}: computing in fp32") if reason else (wanted, "")
 
 
-def require_on_gpu(wanted: str, device: torch.device) -> None:
+def _require_on_gpu(wanted: str, device: torch.device) -> None:
     name, (major, _) = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
     if wanted in ("tf32", "bf16") and major < 8:  # Ampere brought both
         raise ConfigError(f"precision: {name} has no {wanted}; give --precision fp32")
@@ -72,27 +74,27 @@ def measure_convolution() -> tuple[float, float, float]:
     )
     errors = [
         ((rounded.float() - exact).abs().max() / exact.abs().max()).item()
-        for exact, rounded in zip(convolution(*full), convolution(*low), strict=True)
+        for exact, rounded in zip(_convolution(*full), _convolution(*low), strict=True)
     ]
     full_seconds = low_seconds = math.inf
     for repeat in range(REPEATS):
-        full_seconds = min(full_seconds, seconds(*full))
-        low_seconds = min(low_seconds, seconds(*low))
+        full_seconds = min(full_seconds, _seconds(*full))
+        low_seconds = min(low_seconds, _seconds(*low))
         if repeat >= ENOUGH and low_seconds < full_seconds / CLEARLY:
             break
     return full_seconds, low_seconds, max(errors)
 
 
-def convolution(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _convolution(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Output, and the gradients that a cotangent equal to the output gives x and weight."""
     out = conv2d(x, weight, padding=1)
     of_x, of_weight = torch.autograd.grad(out, (x, weight), out.detach())
     return out.detach(), of_x, of_weight
 
 
-def seconds(x: Tensor, weight: Tensor) -> float:
+def _seconds(x: Tensor, weight: Tensor) -> float:
     start = time.perf_counter()
-    convolution(x, weight)
+    _convolution(x, weight)
     return time.perf_counter() - start
 
 
@@ -108,3 +110,30 @@ def bf16_fault(full_seconds: float, low_seconds: float, error: float) -> str:
 def low_precision(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """Where the forward pass runs: autocast to bfloat16, or nothing at all."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What was decided, and what there is to say of it.
+
+    Attributes:
+        precision: fp32, tf32 or bf16.
+        fallback: why it is not the one wanted; empty if it is.
+        fused: whether BatchNorm and LeakyReLU are one operation.
+        fusing: why, or why not; empty where there was no choice.
+    """
+
+    precision: str
+    fallback: str = ""
+    fused: bool = False
+    fusing: str = ""
+
+
+def decide(wanted: str, device: torch.device) -> Arithmetic:
+    """For all runs that want this precision on this device.
+
+    Raises:
+        ConfigError: the device does not have the precision.
+    """
+    precision, fallback = settle(wanted, device)
+    return Arithmetic(precision, fallback, *fusing_pays(device, precision))

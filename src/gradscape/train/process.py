@@ -34,7 +34,17 @@ def prepare_process(threads: int) -> None:
     """
     torch.set_flush_denormal(True)
     torch.set_num_threads(threads)
-    keep_memory()
+    _keep_memory()
+
+
+@contextmanager
+def same_threads() -> Iterator[None]:
+    """Leave the number of threads that the process computes with as found."""
+    found = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(found)
 
 
 def keep_threads(threads: int, report: Callable[[str], None]) -> None:
@@ -44,7 +54,7 @@ def keep_threads(threads: int, report: Callable[[str], None]) -> None:
         torch.set_num_threads(threads)
 
 
-def keep_memory() -> None:
+def _keep_memory() -> None:
     """Let glibc keep freed memory for the next tensor; does nothing where the C library is another.
 
     By default it gives every tensor of some megabytes back to the system, and each page of the next one is
@@ -61,7 +71,7 @@ def keep_memory() -> None:
 
 
 def return_memory() -> None:
-    """Give back what `keep_memory` has the C library keep: after a measure that took gigabytes for once."""
+    """Give back what `_keep_memory` has the C library keep: after a measure that took gigabytes for once."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (OSError, AttributeError, TypeError):

@@ -23,7 +23,7 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimize
     device = next(model.parameters()).device
     on_cuda = device.type == "cuda"
     lr = torch.tensor(optim.lr, device=device) if on_cuda else optim.lr
-    parameters = penalised(model) if optim.decayed == "weights" else model.parameters()
+    parameters = _penalised(model) if optim.decayed == "weights" else model.parameters()
     if optim.name == "sgd":  # it counts no steps; fused, its kernel reads the rate where it lies
         return torch.optim.SGD(parameters, lr, optim.momentum, weight_decay=optim.weight_decay, fused=True)
     return torch.optim.Adam(
@@ -37,7 +37,7 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimize
     )
 
 
-def penalised(model: nn.Module) -> list[dict[str, Any]]:
+def _penalised(model: nn.Module) -> list[dict[str, Any]]:
     """Weights of convolutions and linear layers, and the rest, biases and norms, which L2 leaves alone."""
     kinds = {id(parameter): kind for _, kind, parameter in parameters_and_kinds(model)}
     weights, rest = (
@@ -87,7 +87,7 @@ class TrainState:
 
     def weights(self) -> dict[str, np.ndarray]:
         """The model's tensors alone."""
-        return {name: as_array(value) for name, value in self.model.state_dict().items()}
+        return {name: _as_array(value) for name, value in self.model.state_dict().items()}
 
     def checkpoint(self) -> Checkpoint:
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
@@ -97,7 +97,7 @@ class TrainState:
                 tensors[f"{self.named}.{index}.{name}"] = value
         return Checkpoint(
             epoch=self.epoch,
-            arrays={name: as_array(value) for name, value in tensors.items()},
+            arrays={name: _as_array(value) for name, value in tensors.items()},
             values={"best_epoch": self.best_epoch, "best_accuracy": self.best_accuracy},
         )
 
@@ -131,7 +131,7 @@ class TrainState:
         self.best_accuracy = checkpoint.values["best_accuracy"]
 
 
-def as_array(tensor: Tensor) -> np.ndarray:
+def _as_array(tensor: Tensor) -> np.ndarray:
     return np.asarray(tensor.detach().cpu(), order="C")
 
 

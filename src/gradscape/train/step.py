@@ -14,15 +14,14 @@ from gradscape.data.device_batches import DeviceImages, EpochDraw, TrainBatches
 from gradscape.measure.smoothness.within_training import Direction, step_smoothness
 from gradscape.measure.watch.epoch_recorder import FlowRecorder
 from gradscape.records.smoothness import StepSmoothness
-from gradscape.train.arithmetic import Arithmetic
 from gradscape.train.fusion import fuse
-from gradscape.train.precision import low_precision
+from gradscape.train.precision import Arithmetic, low_precision
 from gradscape.train.state import TrainState
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 
 
-class Tally:
+class _Tally:
     """Loss and accuracy as means over images, never means of batch means.
 
     Attributes:
@@ -83,7 +82,7 @@ class TrainStep:
         if how.fused:
             fuse(state.model)
         self.batches = TrainBatches(pool, mean, std)
-        self.flow, self.tally = FlowRecorder(state.model), Tally(self.device)
+        self.flow, self.tally = FlowRecorder(state.model), _Tally(self.device)
         self.place = torch.zeros((), dtype=torch.int64, device=self.device)
 
     def begin(self, draw: EpochDraw, lr: float) -> None:
@@ -132,7 +131,7 @@ def evaluate(
     model: nn.Module, batches: Batches, device: torch.device, precision: str = "fp32"
 ) -> tuple[float, float]:
     """Mean loss and accuracy in eval mode; the mode is put back."""
-    tally, training = Tally(device), model.training
+    tally, training = _Tally(device), model.training
     model.eval()
     with low_precision(device, precision):
         for x, y in batches:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ from torch.nn.functional import cross_entropy
 
 import gradscape as gs
 from gradscape.errors import ConfigError
-from gradscape.records.check import EFFECTS, UNMOVED
+from gradscape.measure.diagnose.advice import by_trials
+from gradscape.records.check import EFFECTS, UNMOVED, Trial
+from gradscape.records.diagnosis import Finding
 
 
 def batch() -> tuple[Tensor, Tensor]:
@@ -181,3 +184,20 @@ def test_a_factory_of_what_cannot_be_copied_gets_its_verdict_and_no_remedies() -
     assert all("cannot be copied" in trial.what for trial in record.remedies)
     with pytest.raises(ConfigError, match="NotCopied cannot be copied"):
         gs.check(make(), batch, nn.functional.cross_entropy)
+
+
+def test_an_optimizer_whose_eps_are_two_is_checked() -> None:
+    found = gs.check(lambda: deep(1, nn.ReLU), batch(), cross_entropy, torch.optim.Adafactor, seeds=1)
+    told = {trial.remedy: trial.what for trial in found.remedies}
+    assert told["smaller eps"] == "the optimiser has no eps"
+
+
+def test_a_finding_whose_cures_are_told_with_the_first_does_not_say_that_none_worked() -> None:
+    lowered = Trial("norm", "BatchNorm after 3 layers", None, 1.0, (2.0, 1.0), "lowers")
+    findings = [
+        Finding(verdict, "", "", "a norm after each layer", ()) for verdict in ("vanishing", "saturated")
+    ]
+    first, second = by_trials(findings, [lowered])
+    assert first.remedy == "norm (tried: loss 2 → 1 in 2 steps)"
+    assert second.remedy == "what helps with the above"
+    assert by_trials(findings, [replace(lowered, effect="nothing")])[1].remedy == UNMOVED

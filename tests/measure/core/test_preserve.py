@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gradscape.errors import ConfigError
+from gradscape.measure.core.as_found import AsFound, standing_in
 from gradscape.measure.core.preserve import random_state, untouched
 
 
@@ -162,3 +163,18 @@ def test_a_model_without_shapes_yet_is_refused() -> None:
     message = "weight of LazyLinear has no shape yet: call the model on a batch once"
     with pytest.raises(ConfigError, match=message), untouched(nn.LazyLinear(3)):
         pass
+
+
+def test_what_cannot_be_put_back_keeps_nothing_else_from_it(model: nn.Sequential) -> None:
+    found, mine = AsFound(model), list(model.parameters())
+
+    def broken() -> None:
+        raise RuntimeError("cannot be written")
+
+    found.undo.insert(0, broken)
+    with (
+        pytest.raises(RuntimeError, match="cannot be written"),
+        standing_in(model, {name: torch.zeros_like(p) for name, p in model.named_parameters()}, found),
+    ):
+        assert not any(a is b for a, b in zip(model.parameters(), mine, strict=True))
+    assert all(a is b for a, b in zip(model.parameters(), mine, strict=True))

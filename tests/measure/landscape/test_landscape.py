@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from gradscape._codec import decode
 from gradscape.errors import ConfigError, StoreError
+from gradscape.measure.curvature.curvature import Clock
 from gradscape.measure.landscape.landscape import landscape
 from gradscape.nets import Layers, vgg
 from gradscape.records.landscape import LandscapeRecord
@@ -409,7 +411,10 @@ def test_the_same_numbers_whatever_the_workers() -> None:
     assert np.array_equal(one, two)
 
 
-def test_a_time_limit_yields_what_is_known() -> None:
+def test_a_time_limit_yields_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that goes on by a hundredth of a second at each look, however busy the machine is."""
+    looks = itertools.count()
+    monkeypatch.setattr(Clock, "spent", property(lambda _: next(looks) / 100))
     found = landscape(network(), cross_entropy, (X, Y), points=41, time_limit=0.5)
     assert not found.complete
     assert 0 < found.evaluations < 41**2
@@ -564,3 +569,19 @@ def test_a_loss_that_wants_gradients_is_told_so() -> None:
     model = Bowl((1.0, 2.0))
     with pytest.raises(ConfigError, match="loss: wants a gradient, and a landscape makes none"):
         landscape(model, penalised, ONE, "gaussian", points=2)
+
+
+def test_the_barrier_to_a_model_whose_loss_is_infinite_is_not_known() -> None:
+    class Point(nn.Module):
+        def __init__(self, w: float) -> None:
+            super().__init__()
+            self.theta = nn.Parameter(torch.full((1, 1), w))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.theta.expand(len(x), 1)
+
+    found = landscape(Point(-1.0), lambda w: (1 / (1 - w)).mean(), ONE, through=Point(1.0), dims=1, points=3)
+    assert math.isinf(found.loss[0, -1])
+    assert np.isnan([found.barrier, found.barrier_over_line]).all()
+    assert found.to_dict()["barrier"] == [None]
+    assert "barrier nan above the mean" in str(found)

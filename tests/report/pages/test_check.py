@@ -35,6 +35,9 @@ def test_the_page_is_self_contained_and_says_verdict_remedies_and_layers(tmp_pat
     assert re.findall(r'<th scope="row">(.*?)</th><td data-label', text)[: len(record.remedies)] == [
         trial.remedy for trial in record.remedies
     ]
+    assert re.findall(r'<th scope="rowgroup" colspan="5">(.*?)</th>', text) == [
+        heading for heading, _ in record.by_effect()
+    ]
     assert text.count("<svg") == 3
     assert not re.search(r'(src|href)="(?!#|data:)', text)
     assert "<script" not in text

@@ -10,14 +10,13 @@ import pytest
 
 import synthetic
 from drawings import assert_nothing_is_cut
-from gradscape.analysis.claims import ONE_SEED, Claim
+from gradscape.analysis.claims import ONE_SEED, Claim, answer
 from gradscape.analysis.noise import slopes, step_noise
 from gradscape.analysis.weight_norm import typical
 from gradscape.records.gradients import FlowHistory
 from gradscape.records.noise import RunNoise
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.tables import to_csv, to_latex, to_markdown
-from gradscape.studies.controls.answer import answer
 from gradscape.studies.controls.claims import claims
 from gradscape.studies.controls.report import QUESTION, figures, tables
 from made_records import made_flow, made_noise
@@ -134,7 +133,7 @@ def test_a_finding_that_equal_updates_do_not_keep() -> None:
     assert {name: len(claim.parts) for name, claim in checked(found).items()} == {
         "K1": 1, "K2": 1, "K3": 1, "K4": 3, "K5": 1, "K6": 1,
     }  # fmt: skip
-    lead, numbers, decay = answer(found, claims(found))
+    lead, _ = answer(claims(found))
     assert lead == (
         "Larger batches do better at equal epochs and the same rate, as in the paper. "
         "At equal updates larger batches are not ahead. "
@@ -143,11 +142,6 @@ def test_a_finding_that_equal_updates_do_not_keep() -> None:
         "At the same weights the gradient's noise goes as one over the batch size. "
         "Where the rate goes with the root of the batch size, batch sizes end alike."
     )
-    assert numbers.startswith("Validation accuracy of batch 400 less that of batch 100: +0.0")
-    assert "(equal updates, n = 3)" in numbers
-    assert "At the same weights the noise tr Σ_B goes as B to the power -1.01, 95 % interval" in numbers
-    assert decay.startswith("L2 0.005 against none at the same learning rate: ‖w‖ × 0.00 and validation")
-    assert decay.endswith(" in VGG08 without BatchNorm (n = 3).")
 
 
 def test_scaled_rates_are_held_to_equal_accuracy_as_their_authors_claim() -> None:
@@ -169,10 +163,9 @@ def test_one_seed_decides_nothing_and_shows_its_numbers() -> None:
     for claim in claims(found):
         assert claim.verdict == "undecided"
         assert claim.reason.startswith(ONE_SEED)
-    lead, numbers, *_ = answer(found, claims(found))
+    lead, _ = answer(claims(found))
     assert lead.startswith("Open here: ")
     assert lead.endswith("one seed per run claims nothing.")
-    assert "(equal epochs, n = 1)" in numbers
 
 
 def test_k4_is_held_to_the_same_effective_rate() -> None:

@@ -13,11 +13,11 @@ import pytest
 
 import synthetic
 from drawings import assert_nothing_is_cut
+from gradscape.analysis.claims import answer
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import build
 from gradscape.report.figures.base import Figure
 from gradscape.report.tables import to_csv, to_latex, to_markdown
-from gradscape.studies.remedies.answer import answer
 from gradscape.studies.remedies.claims import claims
 from gradscape.studies.remedies.metrics import all_train
 from gradscape.studies.remedies.report import PARTS, QUESTION, figures, overview, tables
@@ -186,7 +186,7 @@ def test_a_study_of_nothing_but_0_or_nan_is_drawn(value: float) -> None:
     for figure in figures(found):
         assert_nothing_is_cut(figure.drawing)
     assert [len(table.rows) for table in tables(found)] == [4, 8, 4, 4]
-    assert "Not testable here: BatchNorm smooths networks" in " ".join(answer(found, claims(found)))
+    assert "Not testable here: BatchNorm smooths networks" in " ".join(answer(claims(found)))
     assert all_train(found, "plain") is False
 
 

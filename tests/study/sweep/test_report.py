@@ -32,7 +32,7 @@ LOST = {
 
 
 def words(study: StudyRecord) -> str:
-    return " ".join(answer(study, claims(study)))
+    return " ".join(answer(study))
 
 
 def rows(study: StudyRecord, place: int) -> list[dict[str, str]]:

@@ -28,7 +28,7 @@ def redraw(model: nn.Module, draw: Callable[[Tensor], object]) -> tuple[int, int
         if parametrize.is_parametrized(module):  # its weight is computed from others
             left += 1
             continue
-        weights = list(weights_of(module))
+        weights = list(_weights_of(module))
         for weight in weights:
             draw(weight)
         for name, parameter in module.named_parameters(recurse=False):
@@ -55,7 +55,7 @@ def is_transposed(module: nn.Module) -> bool:
     return type(module).__name__ == "Conv1D" and isinstance(getattr(module, "weight", None), Tensor)
 
 
-def weights_of(module: nn.Module) -> Iterator[Tensor]:
+def _weights_of(module: nn.Module) -> Iterator[Tensor]:
     """Views of a layer's own weights, (outputs, inputs, …) each."""
     if isinstance(module, (*CONV, nn.Linear)):
         yield module.weight
@@ -64,7 +64,7 @@ def weights_of(module: nn.Module) -> Iterator[Tensor]:
     elif isinstance(module, nn.RNNBase | nn.RNNCellBase):
         for name, parameter in module.named_parameters(recurse=False):
             if "weight" in name:
-                yield from parameter.chunk(max(1, parameter.shape[0] // hidden(module, name)))
+                yield from parameter.chunk(max(1, parameter.shape[0] // _hidden(module, name)))
     elif isinstance(module, nn.MultiheadAttention):
         if module.in_proj_weight is not None:
             yield from module.in_proj_weight.chunk(3)
@@ -72,7 +72,7 @@ def weights_of(module: nn.Module) -> Iterator[Tensor]:
             yield from (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)
 
 
-def hidden(module: nn.RNNBase | nn.RNNCellBase, name: str) -> int:
+def _hidden(module: nn.RNNBase | nn.RNNCellBase, name: str) -> int:
     """Rows of one gate."""
     projected = getattr(module, "proj_size", 0)
     return int(projected if projected and "weight_hr" in name else module.hidden_size)
@@ -115,14 +115,14 @@ def unit_variance(model: nn.Module, batch: Batch) -> tuple[int, list[str]]:
         return output.div(variance**0.5)
 
     layers = {name: m for name, m in model.named_modules() if is_map(m)}
-    scales = {id(m): found for m in layers.values() if (found := scales_of(m))}
+    scales = {id(m): found for m in layers.values() if (found := _scales_of(m))}
     names = {id(m): name for name, m in layers.items() if id(m) in scales}
     with hooked([m for m in layers.values() if id(m) in names], hook):
         layers_in_order(model, batch)
     return len(done) - len(failed), failed
 
 
-def scales_of(module: nn.Module) -> list[Tensor]:
+def _scales_of(module: nn.Module) -> list[Tensor]:
     """Parameters in which a layer's output is linear; none where its weight is computed in another way."""
     own = dict(module.named_parameters(recurse=False))
     found: list[Tensor] = [own[name] for name in ("weight", "bias") if name in own]

@@ -49,7 +49,7 @@ class Applied:
 Remedy = Callable[..., Applied | str]
 
 
-def remedy(change: Callable[..., Applied]) -> Remedy:
+def _remedy(change: Callable[..., Applied]) -> Remedy:
     """From a change of a copy to a remedy: it copies, draws from a seed, and makes refusals words."""
 
     @wraps(change)
@@ -69,31 +69,31 @@ def remedy(change: Callable[..., Applied]) -> Remedy:
     return tried
 
 
-@remedy
-def he(model: nn.Module, batch: Batch) -> Applied:
+@_remedy
+def _he(model: nn.Module, batch: Batch) -> Applied:
     """Normal weights of variance 2/((1 + a²) fan_in), a of the first LeakyReLU (He et al. 2015, eq. 15)."""
     slope = slope_of(model)
-    done = drawn(model, partial(nn.init.kaiming_normal_, a=slope))
+    done = _drawn(model, partial(nn.init.kaiming_normal_, a=slope))
     return Applied(model, f"He initialisation, normal with variance 2/((1 + {slope:g}²) fan_in), of {done}")
 
 
-@remedy
-def glorot(model: nn.Module, batch: Batch) -> Applied:
+@_remedy
+def _glorot(model: nn.Module, batch: Batch) -> Applied:
     """Uniform weights of variance 2/(fan_in + fan_out) (Glorot & Bengio 2010, eq. 16)."""
-    done = drawn(model, nn.init.xavier_uniform_)
+    done = _drawn(model, nn.init.xavier_uniform_)
     return Applied(model, f"Glorot initialisation, uniform with variance 2/(fan_in + fan_out), of {done}")
 
 
-@remedy
-def orthogonal(model: nn.Module, batch: Batch) -> Applied:
+@_remedy
+def _orthogonal(model: nn.Module, batch: Batch) -> Applied:
     """Orthogonal matrices, a kernel as (outputs, everything else) (Saxe et al. 2014)."""
-    return Applied(model, f"orthogonal initialisation of {drawn(model, orthogonal_)}")
+    return Applied(model, f"orthogonal initialisation of {_drawn(model, orthogonal_)}")
 
 
-@remedy
-def lsuv(model: nn.Module, batch: Batch) -> Applied:
+@_remedy
+def _lsuv(model: nn.Module, batch: Batch) -> Applied:
     """Orthogonal weights, then each output scaled to variance 1 on the batch (Mishkin & Matas 2016)."""
-    drawn(model, orthogonal_)
+    _drawn(model, orthogonal_)
     scaled, failed = unit_variance(model, batch)
     if not scaled:
         raise ConfigError("lsuv: no convolution or linear layer's output varies on the batch")
@@ -101,7 +101,7 @@ def lsuv(model: nn.Module, batch: Batch) -> Applied:
     return Applied(model, f"LSUV: orthogonal, then {scaled} layers' outputs of variance 1{rest}")
 
 
-def drawn(model: nn.Module, draw: Callable[[Any], object]) -> str:
+def _drawn(model: nn.Module, draw: Callable[[Any], object]) -> str:
     """Draw all weights; how many layers, in words."""
     count, left = redraw(model, draw)
     if not count:
@@ -113,10 +113,10 @@ def drawn(model: nn.Module, draw: Callable[[Any], object]) -> str:
     )
 
 
-@remedy
-def norm(model: nn.Module, batch: Batch) -> Applied:
+@_remedy
+def _norm(model: nn.Module, batch: Batch) -> Applied:
     """BatchNorm after each convolution, LayerNorm after each linear one; not the last, nor before a norm."""
-    order = called_in_order(model, batch)
+    order = _called_in_order(model, batch)
     follows = dict(zip(map(id, order[:-1]), order[1:], strict=True))
     last = next((m for m in reversed(order) if norm_for(m) is not None), None)
     done: dict[int, str] = {}
@@ -134,7 +134,7 @@ def norm(model: nn.Module, batch: Batch) -> Applied:
     return Applied(model, told + ", the last left as it was")
 
 
-def called_in_order(model: nn.Module, batch: Batch) -> list[nn.Module]:
+def _called_in_order(model: nn.Module, batch: Batch) -> list[nn.Module]:
     """Layers in the order in which they are called, and norms that call others, such as an activation."""
     layers = {id(m) for _, m, _ in layers_in_order(model, batch) if not isinstance(m, nn.Identity)}
     order: list[nn.Module] = []
@@ -148,8 +148,8 @@ def called_in_order(model: nn.Module, batch: Batch) -> list[nn.Module]:
     return order
 
 
-@remedy
-def skip(model: nn.Module, batch: Batch) -> Applied:
+@_remedy
+def _skip(model: nn.Module, batch: Batch) -> Applied:
     """x + f(x) around each block that keeps its shape (He et al. 2016, eq. 1): see `skips`."""
     layers_in_order(model, batch)  # a batch that does not fit is told of as such
     try:
@@ -180,8 +180,8 @@ EXCHANGED = (
 )  # fmt: skip
 
 
-@remedy
-def activation(model: nn.Module, batch: Batch, to: str = "relu") -> Applied:
+@_remedy
+def _activation(model: nn.Module, batch: Batch, to: str = "relu") -> Applied:
     """Another activation in the place of each module that is one; functions called in `forward` stay."""
     if to not in ACTIVATIONS:
         raise ConfigError(f"activation: {to!r} is not known; give one of {', '.join(ACTIVATIONS)}")
@@ -200,11 +200,11 @@ def activation(model: nn.Module, batch: Batch, to: str = "relu") -> Applied:
 
 # A dict of callables: name → (model, batch, seed) to what was applied, or why it cannot be.
 REMEDIES: dict[str, Remedy] = {
-    "he": he,
-    "glorot": glorot,
-    "orthogonal": orthogonal,
-    "lsuv": lsuv,
-    "norm": norm,
-    "skip": skip,
-    **{f"activation {name}": partial(activation, to=name) for name in ACTIVATIONS},
+    "he": _he,
+    "glorot": _glorot,
+    "orthogonal": _orthogonal,
+    "lsuv": _lsuv,
+    "norm": _norm,
+    "skip": _skip,
+    **{f"activation {name}": partial(_activation, to=name) for name in ACTIVATIONS},
 }

@@ -47,10 +47,10 @@ def add_skips(graph: fx.GraphModule) -> int:
     Returns:
         How many were put in.
     """
-    shapes = {node: shape(node) for node in graph.graph.nodes}
+    shapes = {node: _shape(node) for node in graph.graph.nodes}
     count = 0
     for node in list(graph.graph.nodes):
-        end = activation_after(graph, node)
+        end = _activation_after(graph, node)
         if end is None or not isinstance(given := node.args[0], fx.Node):
             continue
         if shapes[given] is None or shapes[given] != shapes[end]:
@@ -64,34 +64,34 @@ def add_skips(graph: fx.GraphModule) -> int:
     return count
 
 
-def activation_after(graph: fx.GraphModule, node: fx.Node) -> fx.Node | None:
+def _activation_after(graph: fx.GraphModule, node: fx.Node) -> fx.Node | None:
     """Where the block that a weight layer begins ends: at the activation after it, norms between."""
-    if node.op != "call_module" or not isinstance(module_of(graph, node), (*CONV, nn.Linear)):
+    if node.op != "call_module" or not isinstance(_module_of(graph, node), (*CONV, nn.Linear)):
         return None
     while len(node.users) == 1:
         node = next(iter(node.users))
-        if activates(graph, node):
+        if _activates(graph, node):
             return node
-        if node.op != "call_module" or not passes(module_of(graph, node)):
+        if node.op != "call_module" or not _passes(_module_of(graph, node)):
             return None
     return None
 
 
-def activates(graph: fx.GraphModule, node: fx.Node) -> bool:
+def _activates(graph: fx.GraphModule, node: fx.Node) -> bool:
     if node.op == "call_module":
-        return layer_kind(module_of(graph, node)) == "activation"
+        return layer_kind(_module_of(graph, node)) == "activation"
     return node.target in (FUNCTIONS if node.op == "call_function" else METHODS)
 
 
-def passes(module: nn.Module) -> bool:
+def _passes(module: nn.Module) -> bool:
     return isinstance(module, nn.Identity) or layer_kind(module) in ("norm", "dropout")
 
 
-def module_of(graph: fx.GraphModule, node: fx.Node) -> nn.Module:
+def _module_of(graph: fx.GraphModule, node: fx.Node) -> nn.Module:
     return graph.get_submodule(str(node.target))
 
 
-def shape(node: fx.Node) -> torch.Size | None:
+def _shape(node: fx.Node) -> torch.Size | None:
     found: torch.Size | None = getattr(node.meta.get("tensor_meta"), "shape", None)
     return found
 

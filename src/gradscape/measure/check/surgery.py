@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from gradscape.measure.check.reinitialize import is_transposed
 
 
-class Around(nn.Module):
+class _Around(nn.Module):
     """Stands where a module stood; whatever else is asked of it, such as `weight`, is that module's."""
 
     def __init__(self, inner: nn.Module) -> None:
@@ -26,7 +26,7 @@ class Around(nn.Module):
             return getattr(super().__getattr__("inner"), name)
 
 
-class NormAfter(Around):
+class NormAfter(_Around):
     """norm(f(x)).
 
     Args:
@@ -43,7 +43,7 @@ class NormAfter(Around):
         return out
 
 
-class SkipAround(Around):
+class SkipAround(_Around):
     """x + f(x), where f keeps the shape (He et al. 2016, eq. 1)."""
 
     def forward(self, x: Tensor, **named: Any) -> Tensor:

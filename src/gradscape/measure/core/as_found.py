@@ -54,7 +54,7 @@ class AsFound:
         if kind is not None:
             self.undo.append(GENERATORS[kind](value))
             return
-        inside = value if type(value) in KINDS else attributes(value)
+        inside = value if type(value) in KINDS else _attributes(value)
         if inside is None or not depth or len(inside) > MOST:
             return
         self.undo.append(KINDS[type(inside)](inside))
@@ -70,8 +70,15 @@ class AsFound:
             raise
 
     def run(self) -> None:
+        """Put each back, also after one that cannot be: the parameters may be the last."""
+        failed: Exception | None = None
         for undo in self.undo:
-            undo()
+            try:
+                undo()
+            except Exception as error:
+                failed = error
+        if failed is not None:
+            raise failed
 
 
 @contextmanager
@@ -111,7 +118,7 @@ def standing_in(
         found.put_back()
 
 
-def attributes(value: Any) -> dict[str, Any] | None:
+def _attributes(value: Any) -> dict[str, Any] | None:
     """The attributes of an object of no special kind; the standard library's, as loggers, others share."""
     if isinstance(value, nn.Module | type | FunctionType | ModuleType | torch.optim.Optimizer):
         return None
@@ -120,7 +127,7 @@ def attributes(value: Any) -> dict[str, Any] | None:
     return held if type(held) is dict and not shared else None
 
 
-def dict_undo(held: dict[Any, Any]) -> PutBack:
+def _dict_undo(held: dict[Any, Any]) -> PutBack:
     if not held:  # as most of a module's dictionaries are
         return held.clear
     keys, values = list(held), list(held.values())
@@ -134,7 +141,7 @@ def dict_undo(held: dict[Any, Any]) -> PutBack:
     return put_back
 
 
-def list_undo(held: Any) -> PutBack:
+def _list_undo(held: Any) -> PutBack:
     entries = list(held)
 
     def put_back() -> None:
@@ -145,7 +152,7 @@ def list_undo(held: Any) -> PutBack:
     return put_back
 
 
-def set_undo(held: set[Any]) -> PutBack:
+def _set_undo(held: set[Any]) -> PutBack:
     entries = set(held)
 
     def put_back() -> None:
@@ -158,24 +165,48 @@ def set_undo(held: set[Any]) -> PutBack:
 
 def tensor_undo(tensor: Tensor) -> PutBack:
     """Of a tensor's memory and values."""
-    storage, values = tensor.data, tensor.detach().clone()
+    storage = tensor.data
+    held = [(part, part.clone()) for part in in_memory(storage)]
+    places = [_place(part) for part, _ in held]
 
     def put_back() -> None:
-        if tensor.data_ptr() != storage.data_ptr() or tensor.shape != storage.shape:
+        if [_place(part) for part in in_memory(tensor.data)] != places:
             tensor.data = storage
         # By .data: a graph that the caller holds must not be told of a change that was undone.
-        if not torch.equal(tensor.data, values):
-            tensor.data.copy_(values)
+        for part, values in held:
+            if not torch.equal(part, values):
+                part.copy_(values)
 
     return put_back
 
 
-def torch_generator_undo(generator: torch.Generator) -> PutBack:
+def in_memory(tensor: Tensor) -> list[Tensor]:
+    """The dense tensors that a tensor's elements lie in; none where they lie nowhere, as on `meta`."""
+    if tensor.is_meta:
+        found = []
+    elif tensor.is_nested:
+        found = [tensor.values()]
+    elif tensor.layout is torch.sparse_coo:
+        found = [tensor._indices(), tensor._values()]
+    elif tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        found = [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    elif tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        found = [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    else:
+        found = [tensor] if tensor.layout is torch.strided else []
+    return found
+
+
+def _place(tensor: Tensor) -> tuple[int, torch.Size]:
+    return tensor.data_ptr(), tensor.shape
+
+
+def _torch_generator_undo(generator: torch.Generator) -> PutBack:
     state = generator.get_state()
-    return lambda: void(generator.set_state(state))
+    return lambda: _void(generator.set_state(state))
 
 
-def numpy_generator_undo(generator: np.random.Generator) -> PutBack:
+def _numpy_generator_undo(generator: np.random.Generator) -> PutBack:
     bits, state = generator.bit_generator, generator.bit_generator.state
 
     def put_back() -> None:
@@ -184,26 +215,26 @@ def numpy_generator_undo(generator: np.random.Generator) -> PutBack:
     return put_back
 
 
-def python_generator_undo(generator: random.Random) -> PutBack:
+def _python_generator_undo(generator: random.Random) -> PutBack:
     state = generator.getstate()
     return lambda: generator.setstate(state)
 
 
-def void(_: object) -> None:
+def _void(_: object) -> None:
     """Return nothing of what a call returns."""
 
 
 # Dicts of callables: type → what notes it and returns what puts it back.
 KINDS: dict[type, Callable[[Any], PutBack]] = {
-    dict: dict_undo,
-    OrderedDict: dict_undo,
-    defaultdict: dict_undo,
-    list: list_undo,
-    deque: list_undo,
-    set: set_undo,
+    dict: _dict_undo,
+    OrderedDict: _dict_undo,
+    defaultdict: _dict_undo,
+    list: _list_undo,
+    deque: _list_undo,
+    set: _set_undo,
 }
 GENERATORS: dict[type, Callable[[Any], PutBack]] = {
-    torch.Generator: torch_generator_undo,
-    np.random.Generator: numpy_generator_undo,
-    random.Random: python_generator_undo,
+    torch.Generator: _torch_generator_undo,
+    np.random.Generator: _numpy_generator_undo,
+    random.Random: _python_generator_undo,
 }

@@ -57,21 +57,21 @@ class Batch:
         if isinstance(batch, Batch):
             return batch
         batch = mapped(batch, as_plain)
-        if loss is not None and takes_model(loss):
-            return cls(batch, (), samples(batch, None), loss)
-        x, further = split(batch, model)
-        return cls(x, further, samples(x, further[0] if further else None))
+        if loss is not None and _takes_model(loss):
+            return cls(batch, (), _samples(batch, None), loss)
+        x, further = _split(batch, model)
+        return cls(x, further, _samples(x, further[0] if further else None))
 
     def output(self, model: nn.Module) -> Any:
         """Return what the model makes of it; the loss itself where that is loss(model, batch)."""
         if self.calling is not None:
-            return called(self.calling, model, (self.given,))
+            return _called(self.calling, model, (self.given,))
         positional, named = self.arguments(model)
         return model(*positional, **named)
 
     def arguments(self, model: nn.Module) -> Arguments:
         """Return what the model is called with."""
-        return arguments(self.given, model)
+        return _arguments(self.given, model)
 
     def loss(self, loss: Loss | None, output: Any) -> Tensor:
         """The loss, one number that has a gradient; `output.loss` where none is given.
@@ -89,7 +89,7 @@ class Batch:
         if self.calling is not None:
             value = output
         else:
-            value = own_loss(output) if loss is None else called(loss, output, self.further)
+            value = _own_loss(output) if loss is None else _called(loss, output, self.further)
         if not isinstance(value, Tensor) or value.numel() != 1:
             got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
             raise ConfigError(f"loss: returned {got}; it must be a tensor of one number, as of .mean()")
@@ -121,7 +121,7 @@ class Batch:
         return replace(self, given=mapped(self.given, change))
 
 
-def split(batch: Any, model: nn.Module | None) -> tuple[Any, tuple[Any, ...]]:
+def _split(batch: Any, model: nn.Module | None) -> tuple[Any, tuple[Any, ...]]:
     """Return the model's part of a batch and what its loss is given besides."""
     if isinstance(batch, Tensor | PackedSequence):
         return batch, ()
@@ -129,16 +129,16 @@ def split(batch: Any, model: nn.Module | None) -> tuple[Any, tuple[Any, ...]]:
         if len(batch) == 2:
             return batch[0], (batch[1],)
         if len(batch) > 2 and model is not None:
-            return several(tuple(batch), model)
+            return _several(tuple(batch), model)
     elif isinstance(batch, Mapping) or is_record(batch) or is_graph(batch):
         return batch, (batch,)
     got = f"{len(batch)} values" if isinstance(batch, tuple | list) else type(batch).__name__
     raise ConfigError(f"batch: got {got}; give {FORMS}")
 
 
-def several(values: tuple[Any, ...], model: nn.Module) -> tuple[Any, tuple[Any, ...]]:
+def _several(values: tuple[Any, ...], model: nn.Module) -> tuple[Any, tuple[Any, ...]]:
     """Return the first so many values, which the model takes, and the others, which its loss is given."""
-    fit = [count for count in range(1, len(values)) if fits(model, (values[:count], {}))]
+    fit = [count for count in range(1, len(values)) if _fits(model, (values[:count], {}))]
     if len(fit) != 1:
         takes = f"takes {' or '.join(map(str, fit))} of them" if fit else "takes no number of them"
         raise ConfigError(
@@ -148,7 +148,7 @@ def several(values: tuple[Any, ...], model: nn.Module) -> tuple[Any, tuple[Any, 
     return values[: fit[0]], values[fit[0] :]
 
 
-def arguments(x: Any, model: nn.Module) -> Arguments:
+def _arguments(x: Any, model: nn.Module) -> Arguments:
     """Return x taken apart where the model's signature takes that, and else as one argument.
 
     A named tuple, such as a packed sequence, and a TensorDict are one argument first of all.
@@ -162,10 +162,10 @@ def arguments(x: Any, model: nn.Module) -> Arguments:
     whole: Arguments = ((x,), {})
     one = hasattr(x, "_fields") or hasattr(x, "batch_size")
     first, second = (whole, apart) if one else (apart, whole)
-    return second if not fits(model, first) and fits(model, second) else first
+    return second if not _fits(model, first) and _fits(model, second) else first
 
 
-def fits(model: nn.Module, given: Arguments) -> bool:
+def _fits(model: nn.Module, given: Arguments) -> bool:
     """Whether the signature of a model's `forward` takes these arguments."""
     try:
         inspect.signature(model.forward).bind(*given[0], **given[1])
@@ -176,7 +176,7 @@ def fits(model: nn.Module, given: Arguments) -> bool:
     return True
 
 
-def takes_model(loss: Loss) -> bool:
+def _takes_model(loss: Loss) -> bool:
     """Whether a loss is loss(model, batch): its first parameter is called `model`, or annotated as one."""
     try:
         first = next(iter(inspect.signature(loss).parameters.values()), None)
@@ -190,7 +190,7 @@ def takes_model(loss: Loss) -> bool:
     return first.name == "model" or str(kind).rpartition(".")[2] == "Module"
 
 
-def samples(x: Any, target: Any) -> int:
+def _samples(x: Any, target: Any) -> int:
     """N: the length of the first tensor that has axes, or of labels that count one of its first two."""
     found = next((t for t in tensors(x) if t.dim()), None)
     if found is None:
@@ -203,14 +203,14 @@ def samples(x: Any, target: Any) -> int:
     return size
 
 
-def own_loss(output: Any) -> Any:
+def _own_loss(output: Any) -> Any:
     found = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
     if found is None:
         raise ConfigError("loss: none is given and the model's output has none; give loss(output, target)")
     return found
 
 
-def called(loss: Loss, output: Any, further: tuple[Any, ...]) -> Any:
+def _called(loss: Loss, output: Any, further: tuple[Any, ...]) -> Any:
     try:
         return loss(output, *further)
     except GradscapeError:

@@ -18,11 +18,11 @@ def tensors(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
         return
-    for part in parts(value):
+    for part in _parts(value):
         yield from tensors(part)
 
 
-def parts(value: Any) -> Iterator[Any]:
+def _parts(value: Any) -> Iterator[Any]:
     """Yield what a container holds; nothing of anything else."""
     if isinstance(value, Mapping):
         yield from value.values()
@@ -44,7 +44,7 @@ def mapped(value: Any, change: Change) -> Any:
     if isinstance(value, PackedSequence):
         return value._replace(data=change(value.data))
     if isinstance(value, Mapping):
-        return mapped_mapping(value, change)
+        return _mapped_mapping(value, change)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(mapped(part, change) for part in value))
     if isinstance(value, tuple | list):
@@ -57,7 +57,7 @@ def mapped(value: Any, change: Change) -> Any:
     return copy.copy(value).apply(change) if is_graph(value) else value
 
 
-def mapped_mapping(value: Mapping[Any, Any], change: Change) -> Any:
+def _mapped_mapping(value: Mapping[Any, Any], change: Change) -> Any:
     if hasattr(value, "batch_size") and hasattr(value, "apply"):  # a TensorDict, whose parts share axes
         return value.apply(change, batch_size=[])
     found = {name: mapped(part, change) for name, part in value.items()}

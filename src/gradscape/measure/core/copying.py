@@ -26,7 +26,7 @@ def copied(model: nn.Module) -> nn.Module:
     try:
         for p, _ in gradients:
             p.grad = None
-        with WithoutGraphs():
+        with _WithoutGraphs():
             twin = copy.deepcopy(model)
     except Exception as error:
         raise ConfigError(f"{name} cannot be copied: {first_line(error)}") from error
@@ -39,7 +39,7 @@ def copied(model: nn.Module) -> nn.Module:
     return twin
 
 
-class WithoutGraphs(TorchFunctionMode):
+class _WithoutGraphs(TorchFunctionMode):
     """Lets `deepcopy` copy a tensor that has a graph: what it refuses, as the copy would be in no graph."""
 
     def __torch_function__(

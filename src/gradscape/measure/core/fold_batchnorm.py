@@ -69,14 +69,14 @@ class Reading(TorchFunctionMode):
         if func in CONVOLUTIONS:
             self.forget(args, named)
             output = func(*args, **named)
-            weight, bias = read_convolution(*args, **named)
+            weight, bias = _read_convolution(*args, **named)
             self.count(weight)
             if id(weight) in self.own and (bias is None or id(bias) in self.own):
                 self.outputs[id(output)] = output, weight, bias
             return output
         if func is F.batch_norm and self.pair(*args, **named):
             return func(*args, **named)
-        if not only_metadata(func):
+        if not _only_metadata(func):
             self.forget(args, named)
         return func(*args, **named)
 
@@ -117,13 +117,13 @@ class Reading(TorchFunctionMode):
         return [p for p in self.pairs.values() if self.calls[id(p.w)] == self.calls[id(p.mean)] == 1]
 
 
-def only_metadata(func: Callable[..., Any]) -> bool:
+def _only_metadata(func: Callable[..., Any]) -> bool:
     name = getattr(func, "__name__", "")
     attribute = getattr(getattr(func, "__self__", None), "__name__", "")
     return name in METHODS or (name == "__get__" and attribute in ATTRIBUTES)
 
 
-def read_convolution(
+def _read_convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **named: Any
 ) -> tuple[Tensor, Tensor | None]:
     return weight, bias

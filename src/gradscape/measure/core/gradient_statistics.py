@@ -31,14 +31,14 @@ class Shards:
     @classmethod
     def of(cls, tensors: Sequence[Tensor]) -> Shards:
         device = local(tensors[0]).device
-        sharded = [tensor for tensor in tensors if is_sharded(tensor)]
+        sharded = [tensor for tensor in tensors if _is_sharded(tensor)]
         groups: tuple[Any, ...] = ()
         if sharded:
             mesh, placements = sharded[0].device_mesh, sharded[0].placements  # type: ignore[attr-defined]
             groups = tuple(mesh.get_group(dim) for dim, kind in enumerate(placements) if kind.is_shard())
         return cls(
             groups,
-            torch.tensor([is_sharded(tensor) for tensor in tensors], device=device),
+            torch.tensor([_is_sharded(tensor) for tensor in tensors], device=device),
             torch.tensor([max(1, tensor.numel()) for tensor in tensors], dtype=torch.float64, device=device),
         )
 
@@ -64,13 +64,13 @@ class Shards:
         return torch.where(self.columns, whole, values)
 
 
-def is_sharded(tensor: Tensor) -> bool:
+def _is_sharded(tensor: Tensor) -> bool:
     return hasattr(tensor, "placements")
 
 
 def local(tensor: Tensor) -> Tensor:
     """The elements that this process holds, in at least float32; of a sparse tensor those that are given."""
-    held: Tensor = tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+    held: Tensor = tensor.to_local() if _is_sharded(tensor) else tensor  # type: ignore[attr-defined]
     if held.is_sparse:
         held = held.coalesce().values()
     if held.dtype in (torch.float16, torch.bfloat16):
@@ -104,7 +104,7 @@ def read_gradients(
 
     Returns:
         (6, tensors) in the order of `STATISTICS`, float64, and the scaled gradients. `nonfinite` is 1 where
-        an element is, and `agreement` the cosine of the angle to the last reading.
+        an element is, and `_agreement` the cosine of the angle to the last reading.
     """
     held = [local(gradient) for gradient in gradients]
     largest = shards.largest(stacked(torch._foreach_norm(held, math.inf)))
@@ -119,12 +119,12 @@ def read_gradients(
         largest * (scaled.square / shards.sizes).sqrt(),
         1 - nonzero / shards.sizes,
         (~largest.isfinite()).double(),
-        agreement(gradients, scaled, last, shards),
+        _agreement(gradients, scaled, last, shards),
     ]
     return torch.stack(statistics), scaled
 
 
-def agreement(
+def _agreement(
     gradients: Sequence[Tensor],
     now: Scaled,
     last: Sequence[tuple[Tensor, Tensor] | None],
@@ -137,7 +137,7 @@ def agreement(
     none = (now.tensors[0].real.new_zeros(()), now.square.new_ones(()))
     pairs = [none if each is None else each for each in last]
     product = shards.total(
-        stacked([inner(tensor, other) for tensor, (other, _) in zip(now.tensors, pairs, strict=True)])
+        stacked([_inner(tensor, other) for tensor, (other, _) in zip(now.tensors, pairs, strict=True)])
     )
     square = torch.stack([each for _, each in pairs])
     known = [
@@ -147,7 +147,7 @@ def agreement(
     return torch.where(there, product / (now.square * square).sqrt(), unknown)
 
 
-def inner(a: Tensor, b: Tensor) -> Tensor:
+def _inner(a: Tensor, b: Tensor) -> Tensor:
     """Of two tensors as real vectors; 0 where their shapes differ, as those of sparse gradients may."""
     if a.shape != b.shape:
         return a.real.new_zeros(())

@@ -28,32 +28,32 @@ def moments(values: Tensor, size: int, correlation: bool = True) -> tuple[Tensor
             first; complex values count by their modulus.
         correlation: whether it is wanted; NaN if not.
     """
-    values = plain(values)
-    unknown = wide(values.new_full((), math.nan))
+    values = _plain(values)
+    unknown = _wide(values.new_full((), math.nan))
     if not values.numel():
         return unknown, unknown
     low, high = values.aminmax()
     peak = torch.maximum(-low, high)
     known = peak.isfinite() & (peak > 0)
-    rows = by_sample(values, size)
-    scaled, unit = over(values.reshape(1, -1) if rows is None else rows, torch.where(known, peak, 1))
+    rows = _by_sample(values, size)
+    scaled, unit = _over(values.reshape(1, -1) if rows is None else rows, torch.where(known, peak, 1))
     lengths = torch.linalg.vector_norm(scaled, dim=1)
-    total_square = wide(unit).square() * wide(lengths).square().sum()
-    moment = torch.where(known, total_square / scaled.numel(), wide(peak).square())
+    total_square = _wide(unit).square() * _wide(lengths).square().sum()
+    moment = torch.where(known, total_square / scaled.numel(), _wide(peak).square())
     if rows is None or not correlation:
         return moment, unknown
-    return moment, torch.where(known, correlation_of(scaled[:: -(-size // PAIRED)]), math.nan)
+    return moment, torch.where(known, _correlation_of(scaled[:: -(-size // PAIRED)]), math.nan)
 
 
-def correlation_of(rows: Tensor) -> Tensor:
+def _correlation_of(rows: Tensor) -> Tensor:
     """Mean cosine between the rows that are not 0; NaN for fewer than two.
 
     In float64: two samples that differ by a thousandth have 1 − c = 5e-7, which float32 does not resolve.
     """
-    exact = wide(rows)
+    exact = _wide(rows)
     lengths = torch.linalg.vector_norm(exact, dim=1)
     kept = lengths != 0
-    count = wide(kept.sum())
+    count = _wide(kept.sum())
     # Over all pairs at once: the square of the sum holds each pair twice and each sample once.
     with torch.autocast(rows.device.type, enabled=False):
         total = torch.where(kept, 1 / lengths, 0) @ exact
@@ -61,7 +61,7 @@ def correlation_of(rows: Tensor) -> Tensor:
     return torch.where(count > 1, alike.clamp(max=1), math.nan)
 
 
-def over(values: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
+def _over(values: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
     """Values over a unit in which their squares are numbers, and that unit: their largest, if need be.
 
     Squares of 1e-30 or 1e30 are no numbers of float32. To look whether there are such would wait for a GPU;
@@ -72,7 +72,7 @@ def over(values: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
     return values / peak, peak
 
 
-def by_sample(values: Tensor, size: int) -> Tensor | None:
+def _by_sample(values: Tensor, size: int) -> Tensor | None:
     """(N, everything else in any order), or None where the samples cannot be told apart."""
     if not values.dim():
         return None
@@ -101,17 +101,17 @@ def dead_share(module: nn.Module, output: Tensor, axis: int | None) -> Tensor | 
     if not any(word in type(module).__name__ for word in RELU_LIKE) or output.dim() < 2:
         return None
     place = axis if axis is not None else (-1 if output.dim() == 3 else 1)
-    largest = output.detach().amax(all_but(place, output))
-    return torch.where(largest.isnan().any(), math.nan, share(largest <= 0))
+    largest = output.detach().amax(_all_but(place, output))
+    return torch.where(largest.isnan().any(), math.nan, _share(largest <= 0))
 
 
 def unused_share(given: Tensor, axis: int) -> Tensor:
     """Share of a layer's input units that are exactly 0 on every sample and at every position."""
-    low, high = (reduce(given.detach(), all_but(axis, given)) for reduce in (torch.amin, torch.amax))
-    return share((low == 0) & (high == 0))
+    low, high = (reduce(given.detach(), _all_but(axis, given)) for reduce in (torch.amin, torch.amax))
+    return _share((low == 0) & (high == 0))
 
 
-def all_but(axis: int, values: Tensor) -> list[int]:
+def _all_but(axis: int, values: Tensor) -> list[int]:
     return [each for each in range(values.dim()) if each != axis % values.dim()]
 
 
@@ -124,7 +124,7 @@ def saturated_share(module: nn.Module, output: Tensor) -> Tensor | None:
     slope = SLOPES.get(type(module))
     if slope is None or not output.numel():
         return None
-    return share(slope(module, plain(output)) < SATURATED)
+    return _share(slope(module, _plain(output)) < SATURATED)
 
 
 # A dict of callables: activation → its derivative over the largest, from its output.
@@ -137,17 +137,17 @@ SLOPES: dict[type[nn.Module], Callable[[Any, Tensor], Tensor]] = {
 }
 
 
-def share(marked: Tensor) -> Tensor:
-    return wide(marked.count_nonzero()) / marked.numel()
+def _share(marked: Tensor) -> Tensor:
+    return _wide(marked.count_nonzero()) / marked.numel()
 
 
-def plain(values: Tensor) -> Tensor:
+def _plain(values: Tensor) -> Tensor:
     """Detached, real, in float32 at least."""
     values = values.detach()
     values = values.abs() if values.is_complex() else values
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
-def wide(values: Tensor) -> Tensor:
+def _wide(values: Tensor) -> Tensor:
     """The same in float64, where the device has that."""
-    return plain(values).float() if values.device.type == "mps" else plain(values).double()
+    return _plain(values).float() if values.device.type == "mps" else _plain(values).double()

@@ -48,11 +48,11 @@ def unwatched() -> Iterator[None]:
         unseen.reset(token)
 
 
-class Unscriptable(ConfigError, AttributeError):
+class _Unscriptable(ConfigError, AttributeError):
     """What torch.jit.script is told, which asks every hook for its name."""
 
 
-class Hook:
+class _Hook:
     """A hook that a copy of the model, or a pickled one, does not take along."""
 
     def __init__(self, act: Callable[..., None]) -> None:
@@ -66,7 +66,7 @@ class Hook:
 
     @property
     def __name__(self) -> str:
-        raise Unscriptable(
+        raise _Unscriptable(
             "a model with gradscape's hooks cannot be scripted: close() the watch first, or script it before"
         )
 
@@ -102,8 +102,8 @@ class Trace:
             return
         for name, module in self.model.named_modules():
             if "parametrizations" not in name.split("."):  # they run when a weight is read
-                before = module.register_forward_pre_hook(Hook(self.before(name)), with_kwargs=True)
-                self.handles += [before, module.register_forward_hook(Hook(self.after))]
+                before = module.register_forward_pre_hook(_Hook(self.before(name)), with_kwargs=True)
+                self.handles += [before, module.register_forward_hook(_Hook(self.after))]
 
     def detach(self) -> None:
         for handle in self.handles:
@@ -137,31 +137,31 @@ class Trace:
         except GradscapeError:
             raise
         except Exception as error:
-            raise ConfigError(blame(self.stack, self.model, error)) from error
+            raise ConfigError(_blame(self.stack, self.model, error)) from error
 
 
-def blame(stack: list[Running], model: nn.Module, error: Exception) -> str:
+def _blame(stack: list[Running], model: nn.Module, error: Exception) -> str:
     """One line: the innermost module at work, what it was given, what it wants, why it failed."""
     if not stack:
         return f"{type(model).__name__} cannot be called on the batch: {with_place(error)}"
     call = stack[-1]
     given = ", ".join(described(t) for t in tensors(call.given)) or "no tensor"
     where = f"layer {call.name} ({type(call.module).__name__})" if call.name else type(model).__name__
-    wanted = wanted_dtype(call) + wants(call.module)
+    wanted = _wanted_dtype(call) + _wants(call.module)
     needs = f" and wants {wanted}; change the batch or the layer" if wanted else ""
     return f"batch: {where} was given {given}{needs}: {with_place(error)}"
 
 
-def wanted_dtype(call: Running) -> str:
+def _wanted_dtype(call: Running) -> str:
     """The type of a layer's numbers, where it was given others; empty where they agree."""
     given = next((t.dtype for t in tensors(call.given) if t.is_floating_point()), None)
     own = next((p.dtype for p in call.module.parameters() if p.is_floating_point()), None)
-    if given is None or own is None or given == own or not wants(call.module):
+    if given is None or own is None or given == own or not _wants(call.module):
         return ""
     return str(own).removeprefix("torch.") + " "
 
 
-def wants(module: nn.Module) -> str:
+def _wants(module: nn.Module) -> str:
     """The shape of input that a layer of torch takes; empty for others."""
     for kind, told in WANTS.items():
         if isinstance(module, kind):

@@ -58,12 +58,10 @@ class Objective:
     """
 
     def __init__(self, model: nn.Module, loss: Loss | None, batches: Any, bn: Statistics = "batch") -> None:
-        if not isinstance(model, nn.Module):
-            raise ConfigError(f"model: got {type(model).__name__}; give a torch Module")
         if bn not in ("batch", "running"):
             raise ConfigError(f"bn: {brief(bn)} is not one of batch, running")
         self.model, self.loss, self.bn = unwrapped(model), loss, bn
-        found, self.notes = looked_at(self.model)
+        found, self.notes = _looked_at(self.model)
         self.names, self.start = tuple(found), tuple(laid_out(p) for p in found.values())
         self.size = sum(p.numel() for p in self.start)
         self.found, self.leaves_known = AsFound(self.model), False
@@ -113,13 +111,13 @@ class Objective:
             raise ConfigError(
                 f"batches: got {len(batches)} values; give (x, y), x, a dict, or several batches as a list"
             )
-        if isinstance(batches, Tensor | Mapping | tuple) or is_pair(batches) or is_one(batches):
+        if isinstance(batches, Tensor | Mapping | tuple) or _is_pair(batches) or _is_one(batches):
             return [batches]
         if not isinstance(batches, Iterable):
             raise ConfigError(
                 f"batches: got {type(batches).__name__}; give a batch, several, or a DataLoader"
             )
-        with random_state(), loader_state(batches):  # what a training's loader will draw stays
+        with random_state(), _loader_state(batches):  # what a training's loader will draw stays
             found = list(batches)
         if not found:
             raise ConfigError("batches: there is none; give one at least")
@@ -250,7 +248,7 @@ class Objective:
     def gradient_of(self, batch: Batch, parameters: Sequence[Tensor]) -> tuple[float, Tensor]:
         """The loss of one batch, and its gradient as one vector."""
         given = [p.detach().requires_grad_() for p in parameters]
-        with self.at(given), torch.enable_grad(), recurrent_backward(self.model, given[0].device):
+        with self.at(given), torch.enable_grad(), _recurrent_backward(self.model, given[0].device):
             value = self.value(batch)
             with told_of_backward():
                 found = torch.autograd.grad(value, given, materialize_grads=True)
@@ -271,7 +269,7 @@ class Objective:
         return [p + distance * d.to(p.dtype) for p, d in zip(self.start, self.pieces(direction), strict=True)]
 
 
-def looked_at(model: nn.Module) -> tuple[dict[str, nn.Parameter], list[str]]:
+def _looked_at(model: nn.Module) -> tuple[dict[str, nn.Parameter], list[str]]:
     """The parameters that have a gradient, by name, and what is to be said of all."""
     refuse(model)
     everyone = dict(model.named_parameters())
@@ -286,13 +284,13 @@ def looked_at(model: nn.Module) -> tuple[dict[str, nn.Parameter], list[str]]:
     notes = []
     if frozen := [plain(name) for name in everyone if name not in found]:
         notes.append(f"frozen, held as they are: {listed(frozen)}")
-    if low := sorted({str(p.dtype).removeprefix("torch.") for p in everyone.values() if narrow(p)}):
+    if low := sorted({str(p.dtype).removeprefix("torch.") for p in everyone.values() if _narrow(p)}):
         notes.append(f"{', '.join(low)} parameters: computed in float32")
     return found, notes
 
 
 @contextmanager
-def recurrent_backward(model: nn.Module, device: torch.device) -> Iterator[None]:
+def _recurrent_backward(model: nn.Module, device: torch.device) -> Iterator[None]:
     """cuDNN's recurrent layers have no backward pass in eval mode; others have."""
     if device.type != "cuda" or not any(isinstance(module, nn.RNNBase) for module in model.modules()):
         yield
@@ -302,7 +300,7 @@ def recurrent_backward(model: nn.Module, device: torch.device) -> Iterator[None]
 
 
 @contextmanager
-def loader_state(batches: Any) -> Iterator[None]:
+def _loader_state(batches: Any) -> Iterator[None]:
     """Leave a loader's own generators as found."""
     places = (batches, getattr(batches, "sampler", None))
     held = {id(g): g for each in places if isinstance(g := getattr(each, "generator", None), torch.Generator)}
@@ -314,27 +312,29 @@ def loader_state(batches: Any) -> Iterator[None]:
             generator.set_state(state)
 
 
-def is_one(batches: Any) -> bool:
+def _is_one(batches: Any) -> bool:
     """Whether it is one batch, though it can be iterated over."""
     return is_graph(batches) or is_record(batches)
 
 
-def is_pair(batches: Any) -> bool:
+def _is_pair(batches: Any) -> bool:
     """Whether a list is [x, y], as a DataLoader gives a batch."""
     return isinstance(batches, list) and len(batches) == 2 and all(isinstance(b, Tensor) for b in batches)
 
 
-def narrow(values: Tensor) -> bool:
+def _narrow(values: Tensor) -> bool:
     return values.is_floating_point() and values.element_size() < 4
 
 
 def laid_out(values: Tensor) -> Tensor:
-    """As convolutions are fastest: channels last on a processor."""
+    """As convolutions are fastest: channels last on a processor; sparse and nested ones as they are."""
     values = values.detach()
-    values = values.float() if narrow(values) else values
-    if values.dim() == 4 and values.is_floating_point() and values.device.type == "cpu":
+    values = values.float() if _narrow(values) else values
+    if not values.is_floating_point() or values.is_nested or values.layout is not torch.strided:
+        return values
+    if values.dim() == 4 and values.device.type == "cpu":
         return values.contiguous(memory_format=torch.channels_last)
-    return values.contiguous() if values.is_floating_point() else values
+    return values.contiguous()
 
 
 def norm(vector: Tensor) -> float:

@@ -104,24 +104,24 @@ Entry = tuple[str, str, nn.Parameter]
 def named(model: nn.Module) -> list[Entry]:
     """Name, kind and parameter of each, shared ones once under their first name."""
     found, seen = [], set()
-    wrappers = {name: inner for name, module in model.named_modules() if (inner := held_by(module))}
+    wrappers = {name: inner for name, module in model.named_modules() if (inner := _held_by(module))}
     for name, kind, parameter in parameters_and_kinds(model):
         if id(parameter) not in seen:
             seen.add(id(parameter))
-            found.append((without(wrappers, name), kind, parameter))
+            found.append((_without(wrappers, name), kind, parameter))
     return found
 
 
-def held_by(module: nn.Module) -> str:
+def _held_by(module: nn.Module) -> str:
     """The attribute that holds what a wrapper wraps; empty of any other module."""
     return next((WRAPPERS[kind.__name__] for kind in type(module).__mro__ if kind.__name__ in WRAPPERS), "")
 
 
-def without(wrappers: Mapping[str, str], name: str) -> str:
+def _without(wrappers: Mapping[str, str], name: str) -> str:
     """A name without what wrappers put into it.
 
     Args:
-        wrappers: by the name of each its `held_by`.
+        wrappers: by the name of each its `_held_by`.
         name: of a module or parameter.
 
     Example:
@@ -148,7 +148,7 @@ def plain(name: str) -> str:
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """The module within all its wrappers, whose layers can be seen."""
-    while (inner := held_by(model)) and isinstance(held := getattr(model, inner, None), nn.Module):
+    while (inner := _held_by(model)) and isinstance(held := getattr(model, inner, None), nn.Module):
         model = held
     return model
 

@@ -43,9 +43,9 @@ def untouched(model: nn.Module) -> Iterator[None]:
     refuse(model)
     with random_state(), as_found(model), ExitStack() as stack:
         for parameter in model.parameters():
-            stack.enter_context(same_parameter(parameter))
+            stack.enter_context(_same_parameter(parameter))
         for tensor in [*model.parameters(), *model.buffers()]:
-            stack.enter_context(same_values(tensor))
+            stack.enter_context(_same_values(tensor))
         yield
 
 
@@ -89,20 +89,20 @@ def random_state() -> Iterator[None]:
 
 
 @contextmanager
-def same_parameter(parameter: nn.Parameter) -> Iterator[None]:
+def _same_parameter(parameter: nn.Parameter) -> Iterator[None]:
     """`.grad`, `requires_grad` and tensor hooks of one parameter."""
     needed, gradient = parameter.requires_grad, parameter.grad
     hooks = {name: dict(getattr(parameter, name, None) or {}) for name in TENSOR_HOOKS}
     try:
         for name in TENSOR_HOOKS:
-            refill(getattr(parameter, name, None), {})
+            _refill(getattr(parameter, name, None), {})
         parameter.grad = None  # a backward pass would add to the tensor that is there
         yield
     finally:
         parameter.requires_grad_(needed)
         parameter.grad = gradient
         for name, entries in hooks.items():
-            refill(getattr(parameter, name, None), entries)
+            _refill(getattr(parameter, name, None), entries)
 
 
 @contextmanager
@@ -110,12 +110,12 @@ def same_buffers(model: nn.Module) -> Iterator[None]:
     """Running statistics and other buffers' values."""
     with ExitStack() as stack:
         for buffer in model.buffers():
-            stack.enter_context(same_values(buffer))
+            stack.enter_context(_same_values(buffer))
         yield
 
 
 @contextmanager
-def same_values(tensor: Tensor) -> Iterator[None]:
+def _same_values(tensor: Tensor) -> Iterator[None]:
     undo = tensor_undo(tensor)
     try:
         yield
@@ -123,7 +123,7 @@ def same_values(tensor: Tensor) -> Iterator[None]:
         undo()
 
 
-def refill(held: dict[Any, Any] | None, entries: dict[Any, Any]) -> None:
+def _refill(held: dict[Any, Any] | None, entries: dict[Any, Any]) -> None:
     """Give a dictionary these entries; the very object, for autograd and hook handles hold on to it."""
     if held is not None:
         held.clear()

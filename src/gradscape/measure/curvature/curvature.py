@@ -105,11 +105,11 @@ def curvature(
         >>> print(gs.curvature(model, nn.functional.cross_entropy, (x, y), k=3, probes=5))
     """
     objective = Objective(model, loss, batches, bn)
-    check_settings(objective.size, k, matrix, trace_products, probes, steps, tolerance, time_limit)
+    _check_settings(objective.size, k, matrix, trace_products, probes, steps, tolerance, time_limit)
     clock = Clock(time_limit)
     products = Products(objective, matrix)
     draw = normal_like(products.gradient, seed)
-    tell_cost(products, draw, k, trace_products, probes * steps, clock, report)
+    _tell_cost(products, draw, k, trace_products, probes * steps, clock, report)
     ends = eigenvalues(products, draw, k, tolerance, vectors, clock, report) if k else None
     edge: Stability | str | None = None
     if optimizer is not None and clock.carry_on():
@@ -125,7 +125,7 @@ def curvature(
     if probes and clock.carry_on():
         density = spectrum(products, draw, probes, steps, clock.carry_on)
         report(f"spectral density, {clock.spent:.0f} s")
-    blocks = by_layer(objective, matrix, seed, tolerance, clock, report) if layers else ()
+    blocks = _by_layer(objective, matrix, seed, tolerance, clock, report) if layers else ()
     return CurvatureRecord(
         matrix=matrix,
         bn=bn,
@@ -151,7 +151,7 @@ def normal_like(vector: Tensor, seed: int) -> Draw:
     return lambda: torch.empty_like(vector).normal_(generator=random)
 
 
-def check_settings(
+def _check_settings(
     size: int,
     k: int,
     matrix: str,
@@ -176,7 +176,7 @@ def check_settings(
         raise ConfigError(f"time_limit: {time_limit} is not a number of seconds; give one above 0")
 
 
-def tell_cost(
+def _tell_cost(
     products: Products,
     draw: Draw,
     k: int,
@@ -191,7 +191,7 @@ def tell_cost(
     if products.gradient.is_cuda:
         torch.cuda.synchronize(products.gradient.device)
     each = time.perf_counter() - start
-    count = min(most(k), products.size) * (k > 0) + trace_products + density
+    count = min(_most(k), products.size) * (k > 0) + trace_products + density
     kept = "kept" if products.kept else "too large to keep, so each product makes it again"
     limit = f", ended after {clock.limit:g} s" if clock.limit is not None else ""
     report(
@@ -200,7 +200,7 @@ def tell_cost(
     )
 
 
-def most(k: int) -> int:
+def _most(k: int) -> int:
     return MOST * (1 + k)
 
 
@@ -222,7 +222,7 @@ def eigenvalues(
     vector = products.gradient
     held = int(SHARE * min(room(vector.device), 1e15) / (vector.element_size() * len(vector)))
     found = extremes(
-        products, draw, k, tolerance, min(BASIS + 2 * k, held), most(k), clock.carry_on, vectors, told
+        products, draw, k, tolerance, min(BASIS + 2 * k, held), _most(k), clock.carry_on, vectors, told
     )
 
     def plain_array(values: Tensor | None) -> Any:
@@ -239,7 +239,7 @@ def eigenvalues(
     )
 
 
-def by_layer(
+def _by_layer(
     objective: Objective, matrix: Matrix, seed: int, tolerance: float, clock: Clock, report: Report
 ) -> tuple[LayerCurvature, ...]:
     """Every layer's block, input to output, while there is time."""

@@ -28,7 +28,7 @@ CONVOLUTIONS: dict[Callable[..., Any], tuple[int, bool]] = {
 
 
 @dataclass(frozen=True)
-class Geometry:
+class _Geometry:
     """What a convolution is called with besides tensors, as `aten::convolution` takes it."""
 
     stride: list[int]
@@ -54,16 +54,16 @@ class Geometry:
         return by_x, by_w
 
 
-def apply(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
+def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
     found: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
     return found
 
 
-class Convolution(torch.autograd.Function):
+class _Convolution(torch.autograd.Function):
     """x ∗ w + b, linear in x and in w."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor | None, how: Geometry) -> Tensor:
+    def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor | None, how: _Geometry) -> Tensor:
         ctx.save_for_backward(x, w)
         ctx.how = how
         return how.convolve(x, w, b)
@@ -71,17 +71,17 @@ class Convolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         x, w = ctx.saved_tensors
-        by_x = apply(ByInput, g, x, w, ctx.how) if ctx.needs_input_grad[0] else None
-        by_w = apply(ByWeight, g, x, w, ctx.how) if ctx.needs_input_grad[1] else None
+        by_x = _apply(_ByInput, g, x, w, ctx.how) if ctx.needs_input_grad[0] else None
+        by_w = _apply(_ByWeight, g, x, w, ctx.how) if ctx.needs_input_grad[1] else None
         by_b = g.sum([0, *range(2, g.dim())]) if ctx.needs_input_grad[2] else None
         return by_x, by_w, by_b, None
 
 
-class ByInput(torch.autograd.Function):
+class _ByInput(torch.autograd.Function):
     """∂⟨g, x ∗ w⟩/∂x, linear in g and w; of x it takes the shape."""
 
     @staticmethod
-    def forward(ctx: Any, g: Tensor, x: Tensor, w: Tensor, how: Geometry) -> Tensor:
+    def forward(ctx: Any, g: Tensor, x: Tensor, w: Tensor, how: _Geometry) -> Tensor:
         ctx.save_for_backward(g, x, w)
         ctx.how = how
         return how.back(g, x, w, (True, False))[0]
@@ -89,16 +89,16 @@ class ByInput(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, z: Tensor) -> tuple[Tensor | None, None, Tensor | None, None]:
         g, _, w = ctx.saved_tensors
-        by_g = apply(Convolution, z, w, None, ctx.how) if ctx.needs_input_grad[0] else None
-        by_w = apply(ByWeight, g, z, w, ctx.how) if ctx.needs_input_grad[2] else None
+        by_g = _apply(_Convolution, z, w, None, ctx.how) if ctx.needs_input_grad[0] else None
+        by_w = _apply(_ByWeight, g, z, w, ctx.how) if ctx.needs_input_grad[2] else None
         return by_g, None, by_w, None
 
 
-class ByWeight(torch.autograd.Function):
+class _ByWeight(torch.autograd.Function):
     """∂⟨g, x ∗ w⟩/∂w, linear in g and x; of w it takes the shape."""
 
     @staticmethod
-    def forward(ctx: Any, g: Tensor, x: Tensor, w: Tensor, how: Geometry) -> Tensor:
+    def forward(ctx: Any, g: Tensor, x: Tensor, w: Tensor, how: _Geometry) -> Tensor:
         ctx.save_for_backward(g, x, w)
         ctx.how = how
         return how.back(g, x, w, (False, True))[1]
@@ -106,12 +106,12 @@ class ByWeight(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, z: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         g, x, _ = ctx.saved_tensors
-        by_g = apply(Convolution, x, z, None, ctx.how) if ctx.needs_input_grad[0] else None
-        by_x = apply(ByInput, g, x, z, ctx.how) if ctx.needs_input_grad[1] else None
+        by_g = _apply(_Convolution, x, z, None, ctx.how) if ctx.needs_input_grad[0] else None
+        by_x = _apply(_ByInput, g, x, z, ctx.how) if ctx.needs_input_grad[1] else None
         return by_g, by_x, None, None
 
 
-class Normalised(torch.autograd.Function):
+class _Normalised(torch.autograd.Function):
     """γ x̂ + β with x̂ = (x − μ) r, μ and 1/r² the mean and variance of each channel over the batch."""
 
     @staticmethod
@@ -125,11 +125,11 @@ class Normalised(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, ...]:
         x, gamma, mean, r = ctx.saved_tensors
-        by_x, by_gamma, by_beta = NormalisedBack.apply(g, x, gamma, mean, r, ctx.eps)  # type: ignore[no-untyped-call]
+        by_x, by_gamma, by_beta = _NormalisedBack.apply(g, x, gamma, mean, r, ctx.eps)  # type: ignore[no-untyped-call]
         return by_x, by_gamma, by_beta, None  # type: ignore[return-value]
 
 
-class NormalisedBack(torch.autograd.Function):
+class _NormalisedBack(torch.autograd.Function):
     """γ r P(g), Σ g x̂ and Σ g, where P(u) = u − m(u) − x̂ m(u x̂), m being a channel's mean.
 
     Their derivative along (v, v_γ, v_β) is, with a = m(g), b = m(g x̂), c = m(v), d = m(v x̂), e = m(v g):
@@ -141,7 +141,7 @@ class NormalisedBack(torch.autograd.Function):
     def forward(
         ctx: Any, g: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, r: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        by_x, by_gamma, by_beta = norm_back(g, x, gamma, mean, r, eps)
+        by_x, by_gamma, by_beta = _norm_back(g, x, gamma, mean, r, eps)
         ctx.save_for_backward(g, x, gamma, mean, r, by_gamma, by_beta)
         ctx.eps = eps
         return by_x, by_gamma, by_beta
@@ -150,9 +150,9 @@ class NormalisedBack(torch.autograd.Function):
     def backward(ctx: Any, v: Tensor, v_gamma: Tensor, v_beta: Tensor) -> tuple[Tensor | None, ...]:
         g, x, gamma, mean, r, by_gamma, by_beta = ctx.saved_tensors
         count = x.numel() // x.shape[1]
-        by_g, d, c = norm_back(v, x, gamma, mean, r, ctx.eps)
+        by_g, d, c = _norm_back(v, x, gamma, mean, r, ctx.eps)
         a, b, c, d = by_beta / count, by_gamma / count, c / count, d / count
-        by_g += linear(x, v_gamma * r, v_beta - v_gamma * r * mean)
+        by_g += _linear(x, v_gamma * r, v_beta - v_gamma * r * mean)
         if not ctx.needs_input_grad[1] and not ctx.needs_input_grad[2]:
             return by_g, None, None, None, None, None
         e = (v * g).sum([0, *range(2, x.dim())]) / count
@@ -160,12 +160,12 @@ class NormalisedBack(torch.autograd.Function):
         of_g = r * (v_gamma - gamma * r * d)
         of_hat = r * (2 * gamma * r * b * d - v_gamma * b) - gamma * r * r * rest
         constant = r * (gamma * r * (b * c + a * d) - v_gamma * a)
-        by_x = linear(x, of_hat * r, constant - of_hat * r * mean)
-        by_x.addcmul_(v, per_channel(-gamma * r * r * b, v)).addcmul_(g, per_channel(of_g, g))
+        by_x = _linear(x, of_hat * r, constant - of_hat * r * mean)
+        by_x.addcmul_(v, _per_channel(-gamma * r * r * b, v)).addcmul_(g, _per_channel(of_g, g))
         return by_g, by_x, count * r * rest, None, None, None
 
 
-def norm_back(
+def _norm_back(
     g: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, r: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """By x, γ and β."""
@@ -175,9 +175,9 @@ def norm_back(
     return found
 
 
-def linear(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+def _linear(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """x times the scale, plus the shift, per channel."""
-    return torch.addcmul(per_channel(shift, x), x, per_channel(scale, x))
+    return torch.addcmul(_per_channel(shift, x), x, _per_channel(scale, x))
 
 
 class Quick(TorchFunctionMode):
@@ -185,13 +185,13 @@ class Quick(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.last: tuple[Tensor, int, Call] | None = None  # the last convolution's output and its version
+        self.last: tuple[Tensor, int, _Call] | None = None  # the last convolution's output and its version
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
     ) -> Any:
         named = kwargs or {}
-        if func in CONVOLUTIONS and (call := Call.of(func, *args, **named)) is not None:
+        if func in CONVOLUTIONS and (call := _Call.of(func, *args, **named)) is not None:
             output = call.output()
             self.last = (output, output._version, call)
             return output
@@ -214,25 +214,25 @@ class Quick(TorchFunctionMode):
             if x.numel() == x.shape[1]:
                 return F.batch_norm(x, mean, variance, weight, bias, training, momentum, eps)  # refuses it
             gamma = x.new_ones(x.shape[1]) if weight is None else weight
-            return apply(Normalised, x, gamma, torch.zeros_like(gamma) if bias is None else bias, eps)
+            return _apply(_Normalised, x, gamma, torch.zeros_like(gamma) if bias is None else bias, eps)
         scale, shift = affine(mean, variance, weight, bias, eps)
         if self.last is not None and self.last[0] is x and self.last[1] == x._version:
             return self.last[2].scaled(scale, shift).output()  # what the convolution gave is not used
-        return linear(x, scale, shift)
+        return _linear(x, scale, shift)
 
 
-def per_channel(values: Tensor, x: Tensor) -> Tensor:
+def _per_channel(values: Tensor, x: Tensor) -> Tensor:
     return values.view(1, -1, *[1] * (x.dim() - 2))
 
 
 @dataclass(frozen=True)
-class Call:
+class _Call:
     """A convolution's arguments."""
 
     x: Tensor
     w: Tensor
     b: Tensor | None
-    how: Geometry
+    how: _Geometry
 
     @classmethod
     def of(
@@ -245,7 +245,7 @@ class Call:
         padding: Any = 0,
         *rest: Any,
         **named: Any,
-    ) -> Call | None:
+    ) -> _Call | None:
         """None for padding in words and inputs without samples, which are left to PyTorch."""
         dimensions, transposed = CONVOLUTIONS[func]
         if isinstance(padding, str) or x.dim() != dimensions + 2:
@@ -254,20 +254,20 @@ class Call:
         further = (
             {"output_padding": 0, "groups": 1, "dilation": 1} | dict(zip(order, rest, strict=False)) | named
         )
-        how = Geometry(
-            several(stride, dimensions),
-            several(padding, dimensions),
-            several(further["dilation"], dimensions),
+        how = _Geometry(
+            _several(stride, dimensions),
+            _several(padding, dimensions),
+            _several(further["dilation"], dimensions),
             transposed,
-            several(further["output_padding"], dimensions),
+            _several(further["output_padding"], dimensions),
             further["groups"],
         )
         return cls(x, weight, bias, how)
 
     def output(self) -> Tensor:
-        return apply(Convolution, self.x, self.w, self.b, self.how)
+        return _apply(_Convolution, self.x, self.w, self.b, self.how)
 
-    def scaled(self, scale: Tensor, shift: Tensor) -> Call:
+    def scaled(self, scale: Tensor, shift: Tensor) -> _Call:
         """The same with its output times the scale, plus the shift, per channel."""
         if self.how.transposed:
             groups = self.how.groups
@@ -275,8 +275,8 @@ class Call:
             w = (self.w.reshape(groups, -1, *self.w.shape[1:]) * per_weight).flatten(0, 1)
         else:
             w = self.w * scale.view(-1, *[1] * (self.w.dim() - 1))
-        return Call(self.x, w, shift if self.b is None else shift + self.b * scale, self.how)
+        return _Call(self.x, w, shift if self.b is None else shift + self.b * scale, self.how)
 
 
-def several(value: Any, dimensions: int) -> list[int]:
+def _several(value: Any, dimensions: int) -> list[int]:
     return [value] * dimensions if isinstance(value, int) else list(value)

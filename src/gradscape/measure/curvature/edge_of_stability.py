@@ -69,9 +69,9 @@ def stability(
         parameter = parameters[products.objective.names[place]]
         group = groups.get(id(parameter), {})
         lr, state = float(group.get("lr", 0.0)), optimizer.state.get(parameter, {})
-        if lr and step_of is not sgd_step and "exp_avg_sq" not in state:
+        if lr and step_of is not _sgd_step and "exp_avg_sq" not in state:
             return f"{name} has made no step yet: its edge of stability is not known"
-        penalty = 0.0 if is_decoupled(group) else float(group.get("weight_decay", 0.0))
+        penalty = 0.0 if _is_decoupled(group) else float(group.get("weight_decay", 0.0))
         rate: Tensor | float = 0.0  # of what the optimiser leaves as it is
         if lr:
             made = step_of(group, state, sign * gradient + penalty * parameter.detach())
@@ -94,47 +94,47 @@ def stability(
     return Stability(name, reached * limit / lr, residual * limit / lr, lr, limit)
 
 
-def is_decoupled(group: Group) -> bool:
+def _is_decoupled(group: Group) -> bool:
     """Whether weights decay beside the step, not by a penalty in the gradient."""
     return bool(group.get("decoupled_weight_decay", False))
 
 
-def limit_of(momentum: float, gradient_part: float, momentum_part: float, decay: float = 0.0) -> float:
+def _limit_of(momentum: float, gradient_part: float, momentum_part: float, decay: float = 0.0) -> float:
     """See the module: b and c (1 − d) as `gradient_part` and `momentum_part`, a as `decay`."""
     return (2 - decay) * (1 + momentum) / (gradient_part * (1 + momentum) + momentum_part)
 
 
-def sgd_step(group: Group, state: Group, gradient: Tensor) -> Step:
+def _sgd_step(group: Group, state: Group, gradient: Tensor) -> Step:
     """2 without momentum, 2(1 + β) with it (Cohen et al. 2021, §2 and Appendix B), more with dampening."""
     momentum = float(group["momentum"])
     if group["nesterov"]:
-        return Step(limit_of(momentum, 1.0, momentum), 1.0)
+        return Step(_limit_of(momentum, 1.0, momentum), 1.0)
     if momentum:
-        return Step(limit_of(momentum, 0.0, 1 - float(group["dampening"])), 1.0)
+        return Step(_limit_of(momentum, 0.0, 1 - float(group["dampening"])), 1.0)
     return Step(2.0, 1.0)
 
 
-def adam_step(group: Group, state: Group, gradient: Tensor) -> Step:
+def _adam_step(group: Group, state: Group, gradient: Tensor) -> Step:
     """P = (1 − β₁ᵗ)(√v̂ + ε) (Cohen et al. 2022, eq. 3)."""
     first, step = float(group["betas"][0]), float(state["step"]) + 1
-    return Step(adaptive_limit(group), 1 / ((1 - first**step) * root_of_second(group, state, gradient)))
+    return Step(_adaptive_limit(group), 1 / ((1 - first**step) * _root_of_second(group, state, gradient)))
 
 
-def radam_step(group: Group, state: Group, gradient: Tensor) -> Step:
+def _radam_step(group: Group, state: Group, gradient: Tensor) -> Step:
     """Adam's times the rectification; plain momentum in the first steps (Liu et al. 2020, Algorithm 2)."""
     (first, second), step = map(float, group["betas"]), float(state["step"]) + 1
     most = 2 / (1 - second) - 1
     length = most - 2 * step * second**step / (1 - second**step)
     corrected = 1 - first**step
     if length <= 5:
-        return Step(adaptive_limit(group), 1 / corrected)
+        return Step(_adaptive_limit(group), 1 / corrected)
     rectified = math.sqrt((length - 4) * (length - 2) * most / ((most - 4) * (most - 2) * length))
     epsilon = float(group["eps"]) / math.sqrt(1 - second**step)
-    root = root_of_second(group, state, gradient, epsilon)
-    return Step(adaptive_limit(group), rectified / (corrected * root))
+    root = _root_of_second(group, state, gradient, epsilon)
+    return Step(_adaptive_limit(group), rectified / (corrected * root))
 
 
-def nadam_step(group: Group, state: Group, gradient: Tensor) -> Step:
+def _nadam_step(group: Group, state: Group, gradient: Tensor) -> Step:
     """Gradient and momentum by a schedule of their own (Dozat 2016; torch.optim.NAdam)."""
     beta, step = float(group["betas"][0]), float(state["step"]) + 1
 
@@ -144,30 +144,30 @@ def nadam_step(group: Group, state: Group, gradient: Tensor) -> Step:
     now, following = schedule(step), schedule(step + 1)
     made = float(state["mu_product"]) * now
     part, momentum_part = (1 - now) / (1 - made), following / (1 - made * following)
-    limit = limit_of(beta, part, momentum_part * (1 - beta), decay_of(group))
-    return Step(limit, 1 / root_of_second(group, state, gradient))
+    limit = _limit_of(beta, part, momentum_part * (1 - beta), _decay_of(group))
+    return Step(limit, 1 / _root_of_second(group, state, gradient))
 
 
 STEPS: dict[type[Optimizer], Callable[[Group, Group, Tensor], Step]] = {
-    SGD: sgd_step,
-    Adam: adam_step,
-    AdamW: adam_step,
-    NAdam: nadam_step,
-    RAdam: radam_step,
+    SGD: _sgd_step,
+    Adam: _adam_step,
+    AdamW: _adam_step,
+    NAdam: _nadam_step,
+    RAdam: _radam_step,
 }
 
 
-def adaptive_limit(group: Group) -> float:
+def _adaptive_limit(group: Group) -> float:
     beta = float(group["betas"][0])
-    return limit_of(beta, 0.0, 1 - beta, decay_of(group))
+    return _limit_of(beta, 0.0, 1 - beta, _decay_of(group))
 
 
-def decay_of(group: Group) -> float:
+def _decay_of(group: Group) -> float:
     """Share of the weights that a step takes beside the gradient's part."""
-    return float(group["lr"]) * float(group["weight_decay"]) if is_decoupled(group) else 0.0
+    return float(group["lr"]) * float(group["weight_decay"]) if _is_decoupled(group) else 0.0
 
 
-def root_of_second(group: Group, state: Group, gradient: Tensor, epsilon: float | None = None) -> Tensor:
+def _root_of_second(group: Group, state: Group, gradient: Tensor, epsilon: float | None = None) -> Tensor:
     """√v̂ + ε as the next step would have it, of this gradient."""
     second, step = float(group["betas"][1]), float(state["step"]) + 1
     moment = second * state["exp_avg_sq"] + (1 - second) * gradient.square()

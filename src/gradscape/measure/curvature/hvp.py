@@ -18,6 +18,7 @@ from torch import Tensor
 
 from gradscape._machine import memory_free
 from gradscape.errors import ConfigError
+from gradscape.measure.core.as_found import in_memory
 from gradscape.measure.core.batch import Batch
 from gradscape.measure.core.leaves import told_of_backward
 from gradscape.measure.core.objective import Objective
@@ -68,7 +69,7 @@ class Products:
         parts = list(zip(self.objective.weights, self.objective.batches, strict=True))
         keep = True
         for number, (weight, batch) in enumerate(parts):
-            with self.evaluating(), counting_bytes() as taken:
+            with self.evaluating(), _counting_bytes() as taken:
                 linear = self.part(batch)
             if not number:
                 keep = taken() * len(parts) < KEPT * room(self.gradient.device)
@@ -101,7 +102,7 @@ class Products:
         """
         with (
             told_of_backward(),
-            told_of_second_derivatives(),
+            _told_of_second_derivatives(),
             self.objective.at(self.parameters),
             torch.enable_grad(),
             twice_differentiable(self.objective.model),
@@ -112,10 +113,10 @@ class Products:
     def hessian(self, batch: Batch) -> Linear:
         loss = self.objective.value(batch)
         gradient = torch.autograd.grad(loss, self.looked_at, create_graph=True, materialize_grads=True)
-        refuse_dead_ends(gradient)
+        _refuse_dead_ends(gradient)
 
         def times(pieces: Pieces, again: bool) -> Pieces:
-            return derivative(gradient, self.looked_at, pieces, again)
+            return _derivative(gradient, self.looked_at, pieces, again)
 
         return Linear(loss, gradient, times)
 
@@ -129,14 +130,14 @@ class Products:
         dummy = torch.zeros_like(output, requires_grad=True)
         pulled = torch.autograd.grad(output, self.looked_at, dummy, create_graph=True, materialize_grads=True)
 
-        refuse_dead_ends([*pulled, by_output])
+        _refuse_dead_ends([*pulled, by_output])
 
         def times(pieces: Pieces, again: bool) -> Pieces:
-            (pushed,) = derivative(pulled, [dummy], pieces, True)
-            (curved,) = derivative([by_output], [free], [pushed], again)
-            return derivative([output], self.looked_at, [curved], again)
+            (pushed,) = _derivative(pulled, [dummy], pieces, True)
+            (curved,) = _derivative([by_output], [free], [pushed], again)
+            return _derivative([output], self.looked_at, [curved], again)
 
-        return Linear(loss, derivative([output], self.looked_at, [by_output.detach()], True), times)
+        return Linear(loss, _derivative([output], self.looked_at, [by_output.detach()], True), times)
 
     def pieces(self, vector: Tensor) -> Pieces:
         """A vector as tensors like the looked-at parameters."""
@@ -156,7 +157,7 @@ class Linear:
         self.loss, self.gradient, self.times = float(loss.detach()), flat(gradient), times
 
 
-def derivative(
+def _derivative(
     outputs: Sequence[Tensor], inputs: Sequence[Tensor], vectors: Sequence[Tensor], again: bool
 ) -> Pieces:
     """∂⟨outputs, vectors⟩/∂inputs; zeros where nothing depends on anything."""
@@ -179,13 +180,14 @@ def room(device: torch.device) -> float:
 
 
 @contextmanager
-def counting_bytes() -> Iterator[Callable[[], int]]:
+def _counting_bytes() -> Iterator[Callable[[], int]]:
     """Of what autograd keeps for a backward pass, each storage once."""
     seen: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        seen[storage.data_ptr()] = storage.nbytes()
+        for part in in_memory(tensor):
+            storage = part.untyped_storage()
+            seen[storage.data_ptr()] = storage.nbytes()
         return tensor.detach()  # the tensor itself would be held by its own graph, and that by it, for good
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
@@ -197,7 +199,7 @@ INSTEAD = "which curvature needs; gradscape.smoothness and gradscape.noise need 
 
 
 @contextmanager
-def told_of_second_derivatives() -> Iterator[None]:
+def _told_of_second_derivatives() -> Iterator[None]:
     """An operation without a second derivative is named, and what works without one."""
     try:
         yield
@@ -207,7 +209,7 @@ def told_of_second_derivatives() -> Iterator[None]:
         raise ConfigError(f"{found.group(1)} has no second derivative, {INSTEAD}") from error
 
 
-def refuse_dead_ends(gradient: Sequence[Tensor]) -> None:
+def _refuse_dead_ends(gradient: Sequence[Tensor]) -> None:
     """What is marked @once_differentiable ends the graph of a gradient: its part would be taken for zero."""
     seen, left = set(), [g.grad_fn for g in gradient]
     while left:

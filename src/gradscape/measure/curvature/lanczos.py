@@ -220,29 +220,29 @@ def extremes(
         same = before is not None and bool(((now - before).abs() <= tolerance * largest).all())
         # Of the outermost eigenvalue any start has a part: only of those behind it there may be more.
         seen = count == 1 or (same and (lanczos.since >= CONFIRM or not lanczos.rest))
-        done = lanczos.whole or (seen and is_within(found, count, tolerance))
+        done = lanczos.whole or (seen and _is_within(found, count, tolerance))
         if not lanczos.rest:
             before = now  # an invariant subspace: the step has begun anew by itself
-        elif not done and not same and is_within(found, count, limit := tolerance * left(lanczos)):
+        elif not done and not same and _is_within(found, count, limit := tolerance * _left(lanczos)):
             before = now
             lanczos.renew(limit * largest)
-    return ends(lanczos, count, products, tolerance, vectors, done)
+    return _ends(lanczos, count, products, tolerance, vectors, done)
 
 
-def left(lanczos: Lanczos) -> float:
+def _left(lanczos: Lanczos) -> float:
     """Share of the tolerance within which a random vector may come in: it adds to residuals by and by."""
     share: float = 1 - 0.5 ** (1 + len(lanczos.dropped))
     return share
 
 
-def is_within(found: Ritz, count: int, tolerance: float) -> bool:
+def _is_within(found: Ritz, count: int, tolerance: float) -> bool:
     """Whether both ends have their residuals within the tolerance."""
     largest = float(found.values.abs().max())
     outer = torch.cat([found.residuals[:count], found.residuals[-count:]])
     return bool((outer <= tolerance * largest).all())
 
 
-def ends(
+def _ends(
     lanczos: Lanczos, count: int, products: int, tolerance: float, vectors: bool, done: bool
 ) -> Extremes:
     """Both ends as they are known, from the outside in."""

@@ -11,7 +11,7 @@ from gradscape.measure.curvature.lanczos import Carry, Draw, Lanczos, Product
 from gradscape.records.curvature import Estimate, Spectrum
 
 
-def signs(draw: Draw) -> Tensor:
+def _signs(draw: Draw) -> Tensor:
     """(n,) of ±1 with equal chance, whose estimates of a trace vary least (Hutchinson 1990)."""
     values = draw()
     return torch.ones_like(values).copysign(values)
@@ -35,7 +35,7 @@ def trace(product: Product, draw: Draw, products: int, carry_on: Carry = lambda:
     for _ in range(min(third, size)):
         if not carry_on():
             break
-        sketch.append(product(signs(draw)))
+        sketch.append(product(_signs(draw)))
     basis = torch.linalg.qr(torch.stack(sketch, dim=1))[0] if sketch else draw().new_empty(size, 0)
     exact = 0.0
     for column in basis.T:
@@ -44,7 +44,7 @@ def trace(product: Product, draw: Draw, products: int, carry_on: Carry = lambda:
     while len(rest) < max(third, 2) and (len(rest) < 2 or carry_on()):
         if basis.shape[1] == size:
             return Estimate(exact, 0.0, third)  # nothing is left over
-        probe = signs(draw)
+        probe = _signs(draw)
         probe = probe - basis @ (basis.T @ probe)
         rest.append(float(probe.double() @ product(probe).double()))
     values = torch.tensor(rest, dtype=torch.float64)

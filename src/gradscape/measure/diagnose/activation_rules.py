@@ -40,7 +40,7 @@ SOURCES = {
 
 
 @dataclass(frozen=True)
-class Outputs:
+class _Outputs:
     """What every layer's output is like: means over seeds before a training, over its last rows within one.
 
     Attributes:
@@ -59,7 +59,7 @@ class Outputs:
     correlation: Values
 
     @classmethod
-    def of(cls, seen: SignalRecord | ActivationHistory, rows: NDArray[np.intp] | slice) -> Outputs:
+    def of(cls, seen: SignalRecord | ActivationHistory, rows: NDArray[np.intp] | slice) -> _Outputs:
         """Means over these rows: seeds, or steps."""
         shares = (over_seeds(values[rows]) for values in (seen.dead, seen.saturated, seen.correlation))
         return cls(seen.layers, seen.kinds, seen.widths, *shares)
@@ -75,8 +75,8 @@ def signal_findings(
         limits: beyond what a number speaks for a verdict.
         norm: whether the network has normalisation layers.
     """
-    outputs = Outputs.of(signal, slice(None))
-    return [*non_finite_signal(signal), *output_findings(outputs, limits or SignalLimits(), norm)]
+    outputs = _Outputs.of(signal, slice(None))
+    return [*_non_finite_signal(signal), *_output_findings(outputs, limits or SignalLimits(), norm)]
 
 
 def activation_findings(
@@ -90,18 +90,18 @@ def activation_findings(
         limits: beyond what a number speaks for a verdict.
         norm: whether the network has normalisation layers.
     """
-    return [*non_finite_activation(seen), *output_findings(Outputs.of(seen, rows), limits, norm)]
+    return [*_non_finite_activation(seen), *_output_findings(_Outputs.of(seen, rows), limits, norm)]
 
 
-def output_findings(seen: Outputs, limits: SignalLimits, norm: bool) -> list[Finding]:
+def _output_findings(seen: _Outputs, limits: SignalLimits, norm: bool) -> list[Finding]:
     return [
-        *flat(seen, "dead", "dead units", limits.dead, norm),
-        *flat(seen, "saturated", "saturated", limits.saturated, norm),
-        *alike(seen, limits.alike, norm),
+        *_flat(seen, "dead", "dead units", limits.dead, norm),
+        *_flat(seen, "saturated", "saturated", limits.saturated, norm),
+        *_alike(seen, limits.alike, norm),
     ]
 
 
-def non_finite_signal(signal: SignalRecord) -> list[Finding]:
+def _non_finite_signal(signal: SignalRecord) -> list[Finding]:
     if not signal.origin:
         return []
     share = float(signal.nonfinite.any(axis=0).mean())
@@ -116,7 +116,7 @@ def non_finite_signal(signal: SignalRecord) -> list[Finding]:
     ]
 
 
-def non_finite_activation(seen: ActivationHistory) -> list[Finding]:
+def _non_finite_activation(seen: ActivationHistory) -> list[Finding]:
     if seen.origin is None:
         return []
     row, column = seen.origin
@@ -154,7 +154,7 @@ SHARES = {
 }
 
 
-def flat(seen: Outputs, field: str, verdict: str, limit: float, norm: bool) -> list[Finding]:
+def _flat(seen: _Outputs, field: str, verdict: str, limit: float, norm: bool) -> list[Finding]:
     """Units that pass no gradient: dead ReLUs, saturated sigmoids."""
     share = getattr(seen, field)
     beyond = np.flatnonzero(share > limit)
@@ -177,7 +177,7 @@ def flat(seen: Outputs, field: str, verdict: str, limit: float, norm: bool) -> l
     ]
 
 
-def alike(seen: Outputs, limit: float, norm: bool) -> list[Finding]:
+def _alike(seen: _Outputs, limit: float, norm: bool) -> list[Finding]:
     """Two samples whose outputs have become the same: what comes out does not depend on what went in.
 
     Outputs of one number are left out: those of one sign are all alike to a cosine.
@@ -206,7 +206,7 @@ def alike(seen: Outputs, limit: float, norm: bool) -> list[Finding]:
                     "1 − correlation of two samples at the output",
                     float(between[-1]),
                     limit,
-                    SOURCES["alike"],
+                    SOURCES["_alike"],
                     below=True,
                 ),
             ),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from gradscape.records.check import EFFECTS, UNMOVED, Trial
 from gradscape.records.diagnosis import Finding
 from gradscape.records.gradients import WEIGHT_KINDS, FlowHistory
 
@@ -14,6 +16,17 @@ SQUASHING = {"Sigmoid": "sigmoid", "Tanh": "tanh", "Hardsigmoid": "hardsigmoid",
 HE = 2.0  # the variance of weights times fan_in that keeps a signal through ReLUs (He et al. 2015, eq. 10)
 NEAR = 0.8  # of it: closer than what a draw of small matrices may differ by
 LOWER, HIGHER = "a lower learning rate", "a higher learning rate"
+ABOVE = "what helps with the above"
+# What a finding advises → the remedies that are that.
+TRIED_BY = {
+    "a norm": ("norm",),
+    "skip connections": ("skip",),
+    "He initialization": ("he", "glorot"),
+    "ReLU in place": ("activation relu",),
+    "a leaky activation": ("activation leaky_relu",),
+    "a smaller eps": ("smaller eps",),
+}
+SHOWN = 3  # remedies that worked, in the advice of the verdict; the list of all has the others
 
 
 @dataclass(frozen=True)
@@ -36,7 +49,7 @@ class Traits:
     @classmethod
     def of(cls, history: FlowHistory) -> Traits:
         squashing = " and ".join(word for name, word in SQUASHING.items() if name in history.modules)
-        return cls("norm" in history.kinds, squashing, bool(history.modules), scale_of(history))
+        return cls("norm" in history.kinds, squashing, bool(history.modules), _scale_of(history))
 
     @property
     def signals(self) -> tuple[str, ...]:
@@ -64,7 +77,7 @@ class Traits:
         return () if self.modules else ("ReLU, if the activations are sigmoids or tanh",)
 
 
-def scale_of(history: FlowHistory) -> float | None:
+def _scale_of(history: FlowHistory) -> float | None:
     """Median over weight layers of ‖W‖²/outputs in the first row: variance × fan_in, whatever fan_in is."""
     if not history.shapes or not len(history.steps):
         return None
@@ -86,11 +99,58 @@ def without_contradiction(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     found: list[Finding] = []
     asked: set[str] = set()
     for finding in findings:
-        kept = [option for option in finding.remedy.split("; ") if not asked & opposites(option)]
+        kept = [option for option in finding.remedy.split("; ") if not asked & _opposites(option)]
         asked |= {rate for rate in (LOWER, HIGHER) for option in kept if rate in option}
-        found.append(replace(finding, remedy=options(*kept) or "what helps with the above"))
+        found.append(replace(finding, remedy=options(*kept) or ABOVE))
     return tuple(found)
 
 
-def opposites(option: str) -> set[str]:
+def _opposites(option: str) -> set[str]:
     return {other for rate, other in ((LOWER, HIGHER), (HIGHER, LOWER)) if rate in option}
+
+
+def effect(trial: Trial, as_is: Trial, band: float) -> str:
+    """What a remedy does to the loss that the steps end at, a key of `EFFECTS`."""
+    if trial.diagnosis is None:
+        return ""
+    first, last, untreated_last = as_is.losses[0], trial.losses[-1], as_is.losses[-1]
+    if not math.isfinite(last):
+        return "raises" if math.isfinite(untreated_last) else "nothing"
+    if not math.isfinite(untreated_last):
+        return "lowers" if last < first else "nothing"
+    if last < untreated_last - band:
+        return "lowers" if last < first else "raises"
+    return "raises" if last > untreated_last + band else "nothing"
+
+
+def rank(one: Trial) -> tuple[float, ...]:
+    """Smaller is better: what lowers the loss by how low, what does nothing by what it does to gradients."""
+    place = list(EFFECTS).index(one.effect)
+    if one.diagnosis is None:
+        return (place,)
+    last = one.losses[-1] if math.isfinite(one.losses[-1]) else math.inf
+    if one.effect != "nothing":
+        return (place, last)
+    return (place, float(one.diagnosis.grade == "fail"), math.inf if math.isnan(one.span) else abs(one.span))
+
+
+def by_trials(findings: Sequence[Finding], trials: Sequence[Trial]) -> list[Finding]:
+    """Advice as the trials bear it out: what was tried in vain is struck, what worked comes first."""
+    best = sorted((trial for trial in trials if trial.effect == "lowers"), key=rank)[:SHOWN]
+    vain = {trial.remedy for trial in trials if trial.effect in ("nothing", "raises")}
+    proved = {trial.remedy for trial in trials if trial.effect == "lowers"}
+    found = []
+    for place, finding in enumerate(findings):
+        left = [option for option in finding.remedy.split("; ") if not _struck(option, vain, proved)]
+        shown = [f"{trial.remedy} (tried: {trial.change})" for trial in best] if place == 0 else []
+        if finding.grade == "fail" and trials:
+            none = ABOVE if best else UNMOVED
+            finding = replace(finding, remedy=options(*shown, *left) or none)
+        found.append(finding)
+    return found
+
+
+def _struck(option: str, vain: set[str], proved: set[str]) -> bool:
+    """Whether all of an option's remedies that were tried failed, or it is told with its numbers already."""
+    names = {name for words, names in TRIED_BY.items() if option.startswith(words) for name in names}
+    return bool(names & (vain | proved))

@@ -56,27 +56,27 @@ def diagnose(watched: Watch | FlowHistory | RunRecord, limits: Limits | None = N
         raise ConfigError(history.lack)
     findings = [finding for view in views for finding in findings_of(view, traits)]
     if history.is_cut_off:
-        findings = [without_any(int((~history.skipped).sum()))]
+        findings = [_without_any(int((~history.skipped).sum()))]
     if history.activations is not None:
         rows = np.flatnonzero(~history.skipped)[-limits.rows :]
         of_outputs = activation_findings(history.activations, rows, limits, traits.norm)
         # Of two that are non-finite the earlier is the cause: broken gradients break later outputs.
-        first = backward_first(history, history.activations)
+        first = _backward_first(history, history.activations)
         findings = [*findings, *of_outputs] if first else [*of_outputs, *findings]
     if isinstance(watched, RunRecord):
         findings += divergence(watched)
         findings += [] if any(each.grade == "fail" for each in findings) else plateau(watched)
     once = gravest_first(findings or [healthy(views[-1])])
-    told = [placed(after_large_steps(each, history, limits), history) for each in once]
+    told = [_placed(_after_large_steps(each, history, limits), history) for each in once]
     return Diagnosis(
         without_contradiction(told),
         history.seen,
-        (*history.notes, *out_of_the_loss(views)),
-        unseen(history, known_loss=isinstance(watched, RunRecord)),
+        (*history.notes, *_out_of_the_loss(views)),
+        _unseen(history, known_loss=isinstance(watched, RunRecord)),
     )
 
 
-def without_any(steps: int) -> Finding:
+def _without_any(steps: int) -> Finding:
     """That steps were made, and none with a gradient."""
     return Finding(
         verdict="frozen layer",
@@ -88,7 +88,7 @@ def without_any(steps: int) -> Finding:
     )
 
 
-def unseen(history: FlowHistory, known_loss: bool) -> tuple[str, ...]:
+def _unseen(history: FlowHistory, known_loss: bool) -> tuple[str, ...]:
     """What a verdict knows nothing of."""
     activations = history.activations is None
     return (
@@ -97,7 +97,7 @@ def unseen(history: FlowHistory, known_loss: bool) -> tuple[str, ...]:
     )
 
 
-def out_of_the_loss(views: list[View]) -> tuple[str, ...]:
+def _out_of_the_loss(views: list[View]) -> tuple[str, ...]:
     """Notes on layers that never had a gradient, though ones before them have: unused heads and poolers."""
     names = [
         name
@@ -108,7 +108,7 @@ def out_of_the_loss(views: list[View]) -> tuple[str, ...]:
     return (f"no gradient was ever there for {', '.join(names)}: outside the loss",) if names else ()
 
 
-def placed(finding: Finding, history: FlowHistory) -> Finding:
+def _placed(finding: Finding, history: FlowHistory) -> Finding:
     """With its layer's number among the weight layers, the last one before it of a layer without weights."""
     weights = [history.layers[column] for column in history.weights]
     if finding.layer in weights:
@@ -129,11 +129,11 @@ def place_among(layer: str, order: tuple[str, ...], weights: list[str]) -> str:
     return ""
 
 
-def after_large_steps(finding: Finding, history: FlowHistory, limits: Limits) -> Finding:
+def _after_large_steps(finding: Finding, history: FlowHistory, limits: Limits) -> Finding:
     """What is not finite because steps had replaced the weights before says so."""
     if finding.verdict != "non-finite":
         return finding
-    broken = broken_rows(history)
+    broken = _broken_rows(history)
     if history.activations is not None:
         broken |= history.activations.nonfinite.any(axis=1)
     before = int(np.argmax(broken))
@@ -149,13 +149,13 @@ def after_large_steps(finding: Finding, history: FlowHistory, limits: Limits) ->
     )
 
 
-def backward_first(history: FlowHistory, outputs: ActivationHistory) -> bool:
+def _backward_first(history: FlowHistory, outputs: ActivationHistory) -> bool:
     """Whether a gradient was not finite in a row before any output was."""
-    broken = np.flatnonzero(broken_rows(history))
+    broken = np.flatnonzero(_broken_rows(history))
     return len(broken) > 0 and (outputs.origin is None or broken[0] < outputs.origin[0])
 
 
-def broken_rows(history: FlowHistory) -> Bools:
+def _broken_rows(history: FlowHistory) -> Bools:
     """(T,) whether a step was made with a gradient that is not finite."""
     found: Bools = (history.nonfinite == 1).any(axis=1) & ~history.skipped
     return found

@@ -42,13 +42,13 @@ def recorded(record: RunRecord) -> FlowHistory:
     return replace(
         record.flow,
         nonfinite=(record.flow.nonfinite > 0).astype(np.float64),
-        optimizers=(facts(record, record.flow),),
-        shapes=shapes_of(record.flow.layers, record.flow.sizes),
+        optimizers=(_facts(record, record.flow),),
+        shapes=_shapes_of(record.flow.layers, record.flow.sizes),
         modules=tuple(MODULES[name] for name in [record.config["net"].get("activation")] if name in MODULES),
     )
 
 
-def shapes_of(layers: Sequence[str], sizes: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+def _shapes_of(layers: Sequence[str], sizes: Sequence[int]) -> tuple[tuple[int, ...], ...]:
     """(outputs, inputs × positions) of each weight whose layer has a bias, (elements) of others."""
     known = dict(zip(layers, sizes, strict=True))
     found = []
@@ -88,7 +88,7 @@ def plateau(record: RunRecord) -> list[Finding]:
     ]
 
 
-def facts(record: RunRecord, flow: FlowHistory) -> OptimizerFacts:
+def _facts(record: RunRecord, flow: FlowHistory) -> OptimizerFacts:
     """Of the run's optimiser."""
     optim = record.config["optim"]
     adam = optim["name"] == "adam"

@@ -18,7 +18,7 @@ Rule = Callable[[View, Traits], list[Finding]]
 UNDERFLOW = np.finfo(np.float32).tiny / np.finfo(np.float32).eps
 
 
-def non_finite(view: View, _: Traits) -> list[Finding]:
+def _non_finite(view: View, _: Traits) -> list[Finding]:
     """Non-finite numbers spread backwards: they begin at the layer nearest to the output."""
     if not view.broken.any():
         return []
@@ -46,7 +46,7 @@ def non_finite(view: View, _: Traits) -> list[Finding]:
     ]
 
 
-def frozen(view: View, _: Traits) -> list[Finding]:
+def _frozen(view: View, _: Traits) -> list[Finding]:
     """Layers without a gradient, or with one of exact zeros, while others have theirs.
 
     From the input up to one is a gradient that is cut; where layers before have theirs, one is unused. A
@@ -56,12 +56,12 @@ def frozen(view: View, _: Traits) -> list[Finding]:
     if not none.any():
         return []
     if not len(alive):
-        return [] if view.has_faded else [frozen_at(view, len(none) - 1, NO_LOSS, none)]
+        return [] if view.has_faded else [_frozen_at(view, len(none) - 1, NO_LOSS, none)]
     cut = int(alive[0])
     if cut:
         if 0 < view.rms[cut] < UNDERFLOW:
             return []  # the end of a gradient that vanishes
-        return [frozen_at(view, cut - 1, CUT, none)]
+        return [_frozen_at(view, cut - 1, CUT, none)]
     unused = none & ~view.absent
     if not unused.any():
         return []
@@ -73,7 +73,7 @@ def frozen(view: View, _: Traits) -> list[Finding]:
             cause="its gradient is exactly 0 while layers before it have theirs: it takes no part in the "
             "loss, is detached, or all its units are dead",
             remedy=options("look whether its output is used", "a leaky activation, if its units are dead"),
-            evidence=(without(unused),),
+            evidence=(_without(unused),),
         )
     ]
 
@@ -83,15 +83,15 @@ CUT = "nothing comes back through what follows this layer: dead units, or a deta
 DIED = "nothing has come back through what follows this layer for most of it: its units have died"
 
 
-def died(view: View, _: Traits) -> list[Finding]:
+def _died(view: View, _: Traits) -> list[Finding]:
     """All layers up to one have lost their gradient on the way, though nothing else was found."""
     if not view.died[0] or view.died.all():
         return []
     where = int(np.argmin(view.died)) - 1
-    return [frozen_at(view, where, DIED, view.died)]
+    return [_frozen_at(view, where, DIED, view.died)]
 
 
-def frozen_at(view: View, where: int, cause: str, none: Bools) -> Finding:
+def _frozen_at(view: View, where: int, cause: str, none: Bools) -> Finding:
     """That a layer is frozen, one of those in `none`."""
     return Finding(
         verdict="frozen layer",
@@ -103,15 +103,15 @@ def frozen_at(view: View, where: int, cause: str, none: Bools) -> Finding:
             LOWER,
             "biases of 0 or above",
         ),
-        evidence=(without(none),),
+        evidence=(_without(none),),
     )
 
 
-def without(none: Bools) -> Evidence:
+def _without(none: Bools) -> Evidence:
     return Evidence("weight layers without a gradient", float(none.sum()), 0.0, "none is meant to be")
 
 
-def exploding(view: View, traits: Traits) -> list[Finding]:
+def _exploding(view: View, traits: Traits) -> list[Finding]:
     """Gradients that grow towards the input by orders of magnitude, or are large beside the weights.
 
     Where signals grow forward as they do backward, gradients are as large in every layer.
@@ -148,7 +148,7 @@ def exploding(view: View, traits: Traits) -> list[Finding]:
     ]
 
 
-def vanishing(view: View, traits: Traits) -> list[Finding]:
+def _vanishing(view: View, traits: Traits) -> list[Finding]:
     """Gradients that shrink from the output to the input until nothing of them is left in the first steps.
 
     A layer in the middle that has little while those before it have theirs is none: the query of an attention
@@ -156,7 +156,7 @@ def vanishing(view: View, traits: Traits) -> list[Finding]:
     """
     lost = np.flatnonzero(view.before & view.out_of_reach(view.still))
     if not len(lost):
-        return unheard(view, traits)
+        return _unheard(view, traits)
     begins, least = int(lost[-1]), int(lost[np.argmin(view.gradient[lost])])
     what = f"‖∂L/∂W‖ of the last weight layer over that of {view.layers[least]}"
     shown = dict.fromkeys((begins, int(lost[0])))
@@ -165,17 +165,17 @@ def vanishing(view: View, traits: Traits) -> list[Finding]:
             verdict="vanishing",
             layer=view.layers[begins],
             cause=f"what comes back changes by {view.per_layer():+.2f} orders of magnitude a layer; "
-            + why_nothing_moves(view),
+            + _why_nothing_moves(view),
             remedy=options(*traits.signals),
             evidence=(
                 view.evidence("span", what, view.gradient[-1] / view.gradient[least]),
-                *(of_the_step(view, place, view.still) for place in shown),
+                *(_of_the_step(view, place, view.still) for place in shown),
             ),
         )
     ]
 
 
-def unheard(view: View, traits: Traits) -> list[Finding]:
+def _unheard(view: View, traits: Traits) -> list[Finding]:
     """Steps of the first layers that are of their size, and change next to nothing of the loss."""
     share = view.gain / max(float(np.nanmax(view.gain, initial=0.0)), TINY)
     unheard_of = view.idle & (view.gain > 0) & (share < 1 / view.limits.span)
@@ -206,33 +206,33 @@ def unheard(view: View, traits: Traits) -> list[Finding]:
     ]
 
 
-def below_reach(view: View, traits: Traits) -> list[Finding]:
+def _below_reach(view: View, traits: Traits) -> list[Finding]:
     """Gradients that are too small for the optimiser in more than half of the layers, not by depth."""
     lost = np.flatnonzero(view.out_of_reach(view.limits.still))
-    if 2 * len(lost) <= len(view.layers) or vanishing(view, traits):
+    if 2 * len(lost) <= len(view.layers) or _vanishing(view, traits):
         return []
     last = int(lost[-1])
     return [
         Finding(
             verdict="below the optimiser's reach",
             layer=view.layers[last] if len(lost) < len(view.layers) else "",
-            cause=why_nothing_moves(view),
+            cause=_why_nothing_moves(view),
             remedy=options("scale the loss up", "a smaller eps", "look why the loss is so flat")
             if view.optimizer.eps
             else options(HIGHER, "scale the loss up", "look why it is so flat"),
-            evidence=(of_the_step(view, last, view.limits.still),),
+            evidence=(_of_the_step(view, last, view.limits.still),),
         )
     ]
 
 
-def why_nothing_moves(view: View) -> str:
+def _why_nothing_moves(view: View) -> str:
     facts = view.optimizer
     if facts.eps:
         return f"{facts.name} divides by √v + ε, and beside ε = {facts.eps:g} nothing is left in a step"
     return f"a step of {facts.name}, learning rate × gradient, is nothing beside the weights"
 
 
-def of_the_step(view: View, place: int, still: float) -> Evidence:
+def _of_the_step(view: View, place: int, still: float) -> Evidence:
     """What a layer's gradient comes to in its step, beside the limit that it was held against."""
     if view.optimizer.eps:
         what = f"share of its normal step that ε leaves {view.layers[place]}"
@@ -244,34 +244,34 @@ def of_the_step(view: View, place: int, still: float) -> Evidence:
     return Evidence(what, float(view.update[place]), still, source, below=True)
 
 
-def too_large(view: View, _: Traits) -> list[Finding]:
+def _too_large(view: View, _: Traits) -> list[Finding]:
     """One step that replaces the weights, or many that take much of them where noise says."""
-    largest, most = int(np.argmax(view.largest_update)), place_of_most(view)
+    largest, most = int(np.argmax(view.largest_update)), _place_of_most(view)
     step, typical_step = view.largest_update[largest], view.update[most]
     if step > view.limits.large:
         what = f"‖ΔW‖/‖W‖ of the largest step of {view.layers[largest]}"
         layer, evidence = view.layers[largest], [view.evidence("large", what, step)]
     elif typical_step > view.limits.shaken and view.is_noise:
         what = f"‖ΔW‖/‖W‖ of a step of {view.layers[most]}"
-        layer, evidence = view.layers[most], [view.evidence("shaken", what, typical_step), of_noise(view)]
+        layer, evidence = view.layers[most], [view.evidence("shaken", what, typical_step), _of_noise(view)]
     else:
         return []
     cause, remedy = "steps replace the weights", options(LOWER, "warm-up")
     return [Finding("learning rate too large", layer, cause, remedy, tuple(evidence))]
 
 
-def place_of_most(view: View) -> int:
+def _place_of_most(view: View) -> int:
     """The layer that moves most."""
     return int(np.nanargmax(np.nan_to_num(view.update)))
 
 
-def too_small(view: View, traits: Traits) -> list[Finding]:
+def _too_small(view: View, traits: Traits) -> list[Finding]:
     """Steps that are small beside the weights, or change next to nothing of the loss, in every layer.
 
     Not where they were larger before: a schedule has come to its end, or the gradient has.
     """
-    most = place_of_most(view)
-    if below_reach(view, traits) or vanishing(view, traits):
+    most = _place_of_most(view)
+    if _below_reach(view, traits) or _vanishing(view, traits):
         return []
     if np.nan_to_num(view.earlier_update).max() >= view.limits.small:
         return []
@@ -289,11 +289,11 @@ def too_small(view: View, traits: Traits) -> list[Finding]:
     return [Finding("learning rate too small", "", cause, HIGHER, (evidence,))]
 
 
-def of_noise(view: View) -> Evidence:
+def _of_noise(view: View) -> Evidence:
     return view.evidence("noise", "cosine between successive gradients", view.alike, below=True)
 
 
-def noise(view: View, _: Traits) -> list[Finding]:
+def _noise(view: View, _: Traits) -> list[Finding]:
     """Successive gradients that have nothing in common, or point against each other."""
     if view.alike < view.limits.overshoot:
         what = "cosine between successive gradients"
@@ -314,12 +314,12 @@ def noise(view: View, _: Traits) -> list[Finding]:
             layer="",
             cause="what one mini-batch asks for, the next one does not: the gradient is nearly all noise",
             remedy=options("larger mini-batches or accumulation", LOWER, "check that labels fit the inputs"),
-            evidence=(of_noise(view),),
+            evidence=(_of_noise(view),),
         )
     ]
 
 
-def converged(view: View) -> Finding:
+def _converged(view: View) -> Finding:
     """That the gradient has faded, in place of what its smallness would say."""
     what = "the last layer's ‖∂L/∂W‖ when the watch began over what it is now"
     return Finding(
@@ -351,7 +351,16 @@ def healthy(view: View) -> Finding:
     )
 
 
-RULES: tuple[Rule, ...] = (non_finite, frozen, exploding, vanishing, below_reach, too_large, too_small, noise)
+RULES: tuple[Rule, ...] = (
+    _non_finite,
+    _frozen,
+    _exploding,
+    _vanishing,
+    _below_reach,
+    _too_large,
+    _too_small,
+    _noise,
+)
 FADING = ("vanishing", "below the optimiser's reach", "learning rate too small")
 
 
@@ -361,9 +370,9 @@ def findings_of(view: View, traits: Traits) -> list[Finding]:
     rules = RULES if np.isfinite(view.update).any() else RULES[:2]
     found = [finding for rule in rules for finding in rule(view, traits)]
     if not any(finding.grade == "fail" for finding in found):
-        found += died(view, traits)
+        found += _died(view, traits)
     if not view.has_faded:
         return found
     kept = [finding for finding in found if finding.verdict not in FADING]
     silent = view.zero.all() or view.died.all()
-    return [*kept, converged(view)] if len(kept) < len(found) or silent else found
+    return [*kept, _converged(view)] if len(kept) < len(found) or silent else found

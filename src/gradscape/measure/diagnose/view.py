@@ -75,33 +75,33 @@ class View:
     def of(cls, history: FlowHistory, facts: OptimizerFacts, limits: Limits) -> View | None:
         """Of one optimiser's part of a history; None where it has made no step that was read, or trains no
         weight layer while others do."""
-        part = of_optimizer(history, facts)
+        part = _of_optimizer(history, facts)
         columns, made = part.weights, np.flatnonzero(~part.skipped)
         last, earlier = made[-limits.rows :], made[: -limits.rows]
         beside = WEIGHT_KINDS if set(WEIGHT_KINDS) & set(history.kinds) else part.kinds
         if not len(last) or not set(beside) & set(part.kinds):
             return None
-        rms = typical(part.rms[last])
+        rms = _typical(part.rms[last])
         norms = part.rms * np.sqrt(np.array(part.sizes, dtype=np.float64))
         relative = part.update / sized(part)
-        gradient, gain = typical(norms[last]), typical(norms[last] * part.update[last])
+        gradient, gain = _typical(norms[last]), _typical(norms[last] * part.update[last])
         return cls(
             layers=tuple(part.layers[column] for column in columns),
             gradient=gradient[columns],
             rms=rms[columns],
-            update=typical(relative[last])[columns],
+            update=_typical(relative[last])[columns],
             largest_update=np.nan_to_num(relative[last]).max(axis=0)[columns],
-            earlier_update=typical(relative[earlier])[columns],
+            earlier_update=_typical(relative[earlier])[columns],
             gain=gain[columns],
-            zero=without_gradient(part, last)[columns],
+            zero=_without_gradient(part, last)[columns],
             absent=np.logical_not(np.isfinite(part.rms[:, columns]).any(axis=0)),
-            died=without_gradient(part, last[(len(last) - 1) // 2 :], MOSTLY)[columns],
-            steepness=typical(norms[last] / sized(part)[last])[columns],
-            broken=first_broken(part.nonfinite[made])[columns],
-            agreement=alike(part.agreement[last][:, columns]),
-            before=all_before(part, gradient < gradient[columns[-1]] / limits.span, gradient),
-            idle=all_before(part, gain < limits.gain, gradient) & facts.plain,
-            fallen=fallen(part, norms[made]),
+            died=_without_gradient(part, last[(len(last) - 1) // 2 :], MOSTLY)[columns],
+            steepness=_typical(norms[last] / sized(part)[last])[columns],
+            broken=_first_broken(part.nonfinite[made])[columns],
+            agreement=_alike(part.agreement[last][:, columns]),
+            before=_all_before(part, gradient < gradient[columns[-1]] / limits.span, gradient),
+            idle=_all_before(part, gain < limits.gain, gradient) & facts.plain,
+            fallen=_fallen(part, norms[made]),
             optimizer=facts,
             rows=last,
             row=part.row,
@@ -163,7 +163,7 @@ class View:
         return Evidence(what, float(value), getattr(self.limits, limit), SOURCES[limit], below)
 
 
-def of_optimizer(history: FlowHistory, facts: OptimizerFacts) -> FlowHistory:
+def _of_optimizer(history: FlowHistory, facts: OptimizerFacts) -> FlowHistory:
     """The columns and the rows of one optimiser; layers that others train are not compared with its own."""
     if len(history.optimizers) == 1:
         return history
@@ -203,7 +203,7 @@ def sized(history: FlowHistory) -> Values:
     return np.where(found == 0, np.inf, found)
 
 
-def all_before(history: FlowHistory, lost: Bools, gradient: Values) -> Bools:
+def _all_before(history: FlowHistory, lost: Bools, gradient: Values) -> Bools:
     """(L,) of each weight layer, whether it and all that signals come through before it have lost theirs.
 
     Embeddings, tokens and scales count; norms and biases stand beside weights, and are left out, as is what
@@ -214,7 +214,7 @@ def all_before(history: FlowHistory, lost: Bools, gradient: Values) -> Bools:
     return found[history.weights]
 
 
-def fallen(history: FlowHistory, norms: Values) -> float:
+def _fallen(history: FlowHistory, norms: Values) -> float:
     """How far ‖∂L/∂W‖ of the last layer has fallen since the first rows: of its parameter that fell least.
 
     A bias there has the gradient of the outputs themselves: it does not fall where an explosion has ended.
@@ -228,13 +228,13 @@ def fallen(history: FlowHistory, norms: Values) -> float:
         return 1.0
     owners = [name.rpartition(".")[0] for name in history.layers]
     last = [place for place in known if owners[place] == owners[known[-1]]]
-    first, now = typical(norms[:FIRST, last]), typical(norms[-2 * FIRST :, last])
+    first, now = _typical(norms[:FIRST, last]), _typical(norms[-2 * FIRST :, last])
     counted = (first > 0) & ~np.isnan(now)
     with np.errstate(divide="ignore"):
         return float((first[counted] / now[counted]).min(initial=math.inf)) if counted.any() else 1.0
 
 
-def alike(agreement: Values) -> Values:
+def _alike(agreement: Values) -> Values:
     """Mean over rows that have one before them; 1 where none has."""
     known = np.isfinite(agreement)
     counted = np.maximum(known.sum(axis=0), 1)
@@ -242,14 +242,14 @@ def alike(agreement: Values) -> Values:
     return found
 
 
-def first_broken(nonfinite: Values) -> Bools:
+def _first_broken(nonfinite: Values) -> Bools:
     """(P,) of the first row in which any gradient is not finite; later ones follow from it."""
     rows = np.flatnonzero((nonfinite == 1).any(axis=1))
     found: Bools = nonfinite[rows[0]] == 1 if len(rows) else np.zeros(nonfinite.shape[1], dtype=np.bool_)
     return found
 
 
-def without_gradient(history: FlowHistory, rows: NDArray[np.intp], share: float = 1.0) -> Bools:
+def _without_gradient(history: FlowHistory, rows: NDArray[np.intp], share: float = 1.0) -> Bools:
     """(P,) whether no parameter of the tensor's layer had a gradient other than exact zeros.
 
     Args:
@@ -265,7 +265,7 @@ def without_gradient(history: FlowHistory, rows: NDArray[np.intp], share: float 
     return np.array([quiet[owner].mean() >= share for owner in owners])
 
 
-def typical(values: Values) -> Values:
+def _typical(values: Values) -> Values:
     """Median of each column's finite values; NaN where there is none."""
     found = np.full(values.shape[1], np.nan)
     for column, series in enumerate(values.T):

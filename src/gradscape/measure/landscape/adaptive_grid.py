@@ -51,30 +51,30 @@ def refine(values: Values, measure: Measure, accuracy: float) -> Mask:
     known: Mask = np.zeros(values.shape, dtype=bool)
     wrong: Mask = np.zeros(values.shape, dtype=bool)
     step = 2**levels
-    take(lattice(values.shape, step), measure, known)
+    _take(lattice(values.shape, step), measure, known)
     scale = scale_of(values[known])
     for level in range(levels):
         half = step // 2
-        guess = predicted(scale.there(values), step)
+        guess = _predicted(scale.there(values), step)
         new = [index for index in lattice(values.shape, half) if any(i % step for i in index)]
-        chosen = [i for i in new if not level or near(wrong, i, step) or not np.isfinite(guess[i])]
-        take(chosen, measure, known)
+        chosen = [i for i in new if not level or _near(wrong, i, step) or not np.isfinite(guess[i])]
+        _take(chosen, measure, known)
         found = scale.there(values)
         for index in chosen:
             wrong[index] = not abs(found[index] - guess[index]) <= HALVING * accuracy * scale.unit
-        left = indexed([i for i in new if not known[i]], values.ndim)
+        left = _indexed([i for i in new if not known[i]], values.ndim)
         values[left] = scale.back(guess[left])
         step = half
     return known
 
 
-def take(indices: list[Index], measure: Measure, known: Mask) -> None:
+def _take(indices: list[Index], measure: Measure, known: Mask) -> None:
     if indices:
         measure(indices)
-        known[indexed(indices, known.ndim)] = True
+        known[_indexed(indices, known.ndim)] = True
 
 
-def indexed(indices: Sequence[Index], dims: int) -> Any:
+def _indexed(indices: Sequence[Index], dims: int) -> Any:
     """As numpy takes them."""
     return tuple(np.array(indices, dtype=int).reshape(-1, dims).T)
 
@@ -92,7 +92,7 @@ def scale_of(values: Values) -> Scale:
     """Logarithms of values above 0: a loss rises by orders of magnitude over a plane."""
     finite = values[np.isfinite(values)]
     if finite.size and (finite > 0).all():
-        return Scale(log, np.exp, 1.0)
+        return Scale(_log, np.exp, 1.0)
     return Scale(np.array, np.array, float(np.ptp(finite)) if finite.size else 1.0)
 
 
@@ -104,26 +104,26 @@ def lattice(shape: Sequence[int], step: int) -> list[Index]:
     ]
 
 
-def near(wrong: Mask, index: Index, reach: int) -> bool:
+def _near(wrong: Mask, index: Index, reach: int) -> bool:
     """Whether a point within a coarse interval was predicted wrong."""
     window: Any = tuple(slice(max(i - reach, 0), i + reach + 1) for i in index)
     return bool(wrong[window].any())
 
 
-def predicted(values: Values, step: int) -> Values:
+def _predicted(values: Values, step: int) -> Values:
     """What every second point of the lattice is, from those of the coarser one, axis by axis."""
     half = step // 2
     found = np.full_like(values, np.nan)
     coarse: Any = tuple(slice(None, None, step) for _ in values.shape)
     part = values[coarse]
     for axis in range(values.ndim):
-        part = doubled(part, axis)
+        part = _doubled(part, axis)
     fine: Any = tuple(slice(None, None, half) for _ in values.shape)
     found[fine] = part
     return found
 
 
-def doubled(values: Values, axis: int) -> Values:
+def _doubled(values: Values, axis: int) -> Values:
     """Midpoints put between points along an axis, by the cubic through the four nearest."""
     rows = np.moveaxis(values, axis, 0)
     count = len(rows)
@@ -131,12 +131,12 @@ def doubled(values: Values, axis: int) -> Values:
     out[::2] = rows
     for i in range(count - 1):
         first = min(max(i - 1, 0), count - 4)
-        weights = cubic(i + 0.5 - first)
+        weights = _cubic(i + 0.5 - first)
         out[2 * i + 1] = np.tensordot(weights, rows[first : first + 4], axes=1)
     return np.moveaxis(out, 0, axis)
 
 
-def cubic(x: float) -> Values:
+def _cubic(x: float) -> Values:
     """Weights at x of the values at 0, 1, 2, 3: Lagrange's."""
     nodes = np.arange(4.0)
     return np.array([np.prod([(x - m) / (k - m) for m in nodes if m != k]) for k in nodes])
@@ -147,10 +147,10 @@ def interpolated(values: Values, at: Sequence[float]) -> float:
     part: Any = values
     for x in at:
         first = int(min(max(np.floor(x) - 1, 0), len(part) - 4))
-        part = np.tensordot(cubic(x - first), part[first : first + 4], axes=1)
+        part = np.tensordot(_cubic(x - first), part[first : first + 4], axes=1)
     return float(part)
 
 
-def log(values: Values) -> Values:
+def _log(values: Values) -> Values:
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.log(values)

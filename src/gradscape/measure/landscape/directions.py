@@ -76,18 +76,18 @@ def random_plane(
         generator: of the random numbers, on the CPU, so that every device has the same.
         orthogonal: make the second direction orthogonal to the first, and as long as it was in all.
     """
-    filters = filters_of(objective)
+    filters = _filters_of(objective)
     found: list[Pieces] = []
     for _ in range(dims):
         new = [
-            scaled(torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p), p, kind, own)
+            _scaled(torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p), p, kind, own)
             for p, own in zip(objective.start, filters, strict=True)
         ]
         if kind == "gaussian":
             length = norm(flat(new))
             new = [piece / length for piece in new] if length else new
         if found and orthogonal:
-            new = orthogonal_to(found[0], new)
+            new = _orthogonal_to(found[0], new)
         found.append(new)
     how = {"filter": "filter-normalised", "layer": "layer-normalised", "gaussian": "plain Gaussian"}[kind]
     words = tuple(f"{how} direction {place}" for place in range(1, dims + 1))
@@ -95,7 +95,7 @@ def random_plane(
 
 
 @dataclass(frozen=True)
-class Filters:
+class _Filters:
     """Where a weight has its filters: along an axis, and of a grouped transposed convolution in each group.
 
     Such a weight is (inputs, outputs / groups, …): output i of group g has the inputs of that group alone.
@@ -115,21 +115,21 @@ class Filters:
         return found.expand(-1, split.shape[1] if self.axis else -1, *[-1] * (split.dim() - 2)).flatten(0, 1)
 
 
-def filters_of(objective: Objective) -> list[Filters | None]:
+def _filters_of(objective: Objective) -> list[_Filters | None]:
     """The filters of each parameter; None for what random directions leave alone."""
     kinds = {name: kind for name, kind, _ in named(objective.model)}
-    found: list[Filters | None] = []
+    found: list[_Filters | None] = []
     for name, parameter in zip(objective.names, objective.start, strict=True):
         owner = objective.model.get_submodule(name.rpartition(".")[0])
         moved = kinds.get(plain(name), "linear") in WEIGHTS and parameter.dim() > 1
-        filters = Filters(0)
+        filters = _Filters(0)
         if isinstance(owner, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
-            filters = Filters(1, owner.groups)
+            filters = _Filters(1, owner.groups)
         found.append(filters if moved else None)
     return found
 
 
-def scaled(direction: Tensor, weight: Tensor, kind: str, filters: Filters | None) -> Tensor:
+def _scaled(direction: Tensor, weight: Tensor, kind: str, filters: _Filters | None) -> Tensor:
     """d ‖w‖ / ‖d‖ of each filter or layer; zeros where the weights are left alone."""
     if filters is None:
         return torch.zeros_like(weight)
@@ -141,7 +141,7 @@ def scaled(direction: Tensor, weight: Tensor, kind: str, filters: Filters | None
     return found
 
 
-def orthogonal_to(other: Pieces, direction: Pieces) -> Pieces:
+def _orthogonal_to(other: Pieces, direction: Pieces) -> Pieces:
     """A direction less its part along another, of the length that it had."""
     a, b = flat(direction).double(), flat(other).double()
     share = float(a @ b) / float(b @ b) if float(b @ b) else 0.0
@@ -161,8 +161,8 @@ def plane_through(objective: Objective, others: Sequence[State]) -> Plane:
 
     Buffers such as running statistics move along.
     """
-    states = [state_of(objective, other, f"through[{place}]") for place, other in enumerate(others)]
-    names = moving_buffers(objective)
+    states = [_state_of(objective, other, f"through[{place}]") for place, other in enumerate(others)]
+    names = _moving_buffers(objective)
     here = {name: buffer for name, buffer in objective.model.named_buffers() if name in names}
     directions = tuple(
         [s[name].to(p) - p for name, p in zip(objective.names, objective.start, strict=True)] for s in states
@@ -201,7 +201,7 @@ def trajectory_plane(objective: Objective, checkpoints: Sequence[State]) -> tupl
         raise ConfigError(
             f"path: {len(checkpoints)} checkpoints span no plane; give 3 or more, or one as through=[…]"
         )
-    states = [state_of(objective, each, f"path[{place}]") for place, each in enumerate(checkpoints)]
+    states = [_state_of(objective, each, f"path[{place}]") for place, each in enumerate(checkpoints)]
     last = [states[-1][name].to(p) for name, p in zip(objective.names, objective.start, strict=True)]
     away = torch.stack(
         [
@@ -227,12 +227,12 @@ def trajectory_plane(objective: Objective, checkpoints: Sequence[State]) -> tupl
     shares = (squares[:2] / squares.sum()).tolist()
     pieces = tuple(objective.changed(start=tuple(last)).pieces(v.to(last[0])) for v in vectors)
     words = tuple(f"principal direction {i + 1} of the path" for i in range(2))
-    buffers = {name: states[-1][name] for name in moving_buffers(objective)}
+    buffers = {name: states[-1][name] for name in _moving_buffers(objective)}
     plane = Plane(last, pieces, words, buffers).checked()
     return plane, Trajectory(states, inside, residual, tuple(shares))
 
 
-def state_of(objective: Objective, given: State, where: str) -> Mapping[str, Tensor]:
+def _state_of(objective: Objective, given: State, where: str) -> Mapping[str, Tensor]:
     """A model's or checkpoint's tensors, checked to be of the objective's model.
 
     Raises:
@@ -260,7 +260,7 @@ def state_of(objective: Objective, given: State, where: str) -> Mapping[str, Ten
     return kept
 
 
-def moving_buffers(objective: Objective) -> set[str]:
+def _moving_buffers(objective: Objective) -> set[str]:
     """Names of the floating buffers that a checkpoint keeps."""
     kept = objective.model.state_dict()
     return {name for name, b in objective.model.named_buffers() if name in kept and b.is_floating_point()}

@@ -75,7 +75,7 @@ class Walker:
     ) -> None:
         self.objective, self.bn, self.metrics = objective, bn, metrics
         self.apart, self.lends = apart, lends
-        self.model = detached_copy(objective.model)
+        self.model = _detached_copy(objective.model)
         own = dict(self.model.named_parameters())
         self.parameters: list[Tensor] = [own[name] for name in objective.names]
         self.buffers = dict(self.model.named_buffers())
@@ -149,7 +149,7 @@ class Walker:
                 output = self.output(batch)
                 rows.append(self.row(batch, output))
                 if self.apart is not None:
-                    outputs.append(widest(output))
+                    outputs.append(_widest(output))
             spread = torch.full_like(rows[0], math.nan)
             if self.apart is not None:
                 with self.lent():
@@ -158,9 +158,9 @@ class Walker:
 
     def row(self, batch: Batch, output: Any) -> Tensor:
         with self.lent():
-            values = [batch.loss(self.objective.loss, widest(output))]
+            values = [batch.loss(self.objective.loss, _widest(output))]
             values += [metric(output, *batch.further) for metric in self.metrics.values()]
-        return torch.stack([as_number(value, self.device) for value in values])
+        return torch.stack([_as_number(value, self.device) for value in values])
 
     @contextmanager
     def lent(self) -> Iterator[None]:
@@ -208,7 +208,7 @@ class Walker:
             return batch.output(self.model)
 
 
-def detached_copy(model: nn.Module) -> nn.Module:
+def _detached_copy(model: nn.Module) -> nn.Module:
     """A copy without gradients, in float32 at least, laid out as convolutions are fastest.
 
     Raises:
@@ -221,11 +221,11 @@ def detached_copy(model: nn.Module) -> nn.Module:
     return twin.requires_grad_(False)
 
 
-def as_number(value: Any, device: torch.device) -> Tensor:
+def _as_number(value: Any, device: torch.device) -> Tensor:
     return torch.as_tensor(value, dtype=torch.float64, device=device).reshape(())
 
 
-def widest(output: Any) -> Any:
+def _widest(output: Any) -> Any:
     """An output tensor in float32 at least: a loss of bfloat16 has three digits."""
     return output.float() if isinstance(output, Tensor) and output.dtype == torch.bfloat16 else output
 
@@ -262,7 +262,7 @@ class Crew:
                 free.put(walker)
 
         left, under_way = iter(points), set[Future[tuple[Coordinates, Value]]]()
-        with random_state(), one_core_each(len(self.walkers)) as pool:
+        with random_state(), _one_core_each(len(self.walkers)) as pool:
             while True:
                 while len(under_way) < len(self.walkers) and self.carry_on():
                     if (point := next(left, None)) is None:
@@ -276,7 +276,7 @@ class Crew:
 
 
 @contextmanager
-def one_core_each(workers: int) -> Iterator[ThreadPoolExecutor]:
+def _one_core_each(workers: int) -> Iterator[ThreadPoolExecutor]:
     """A pool of threads whose operations take one core each; the caller's own setting is put back."""
     threads = torch.get_num_threads()
     try:

@@ -107,7 +107,7 @@ def landscape(
     Example:
         >>> print(gs.landscape(model, nn.functional.cross_entropy, (x, y), points=21, pairs=3, checks=20))
     """
-    check_settings(
+    _check_settings(
         directions, dims, points, span, pairs, bn, accuracy, checks, convexity, workers, time_limit
     )
     clock = Clock(time_limit)
@@ -116,14 +116,14 @@ def landscape(
     if apart is None and bn != "batch":
         objective = shuffled(objective, seed)
     asked = plan(objective, directions, dims, points, span, pairs, orthogonal, through, path, seed)
-    output, lends = first_look(objective)
-    measures = dict(metrics) if metrics is not None else default_metrics(objective, output)
+    output, lends = _first_look(objective)
+    measures = dict(metrics) if metrics is not None else _default_metrics(objective, output)
     if wrong := [name for name, metric in measures.items() if not callable(metric)]:
         raise ConfigError(f"metrics: {cut(wrong[0])} is no function of output and y")
     count = 1 if lends else workers or (1 if objective.start[0].is_cuda else torch.get_num_threads())
     walkers = [Walker(objective, asked.planes[0], bn, measures, bf16, apart, lends) for _ in range(count)]
     crew = Crew(walkers, clock.carry_on)
-    middle = told_first(walkers[0], asked, clock, count, report)
+    middle = _told_first(walkers[0], asked, clock, count, report)
     kept = (
         None
         if keep is None
@@ -164,7 +164,7 @@ def landscape(
     )
 
 
-def check_settings(
+def _check_settings(
     directions: str,
     dims: int,
     points: int,
@@ -183,8 +183,8 @@ def check_settings(
         raise ConfigError(f"directions: {brief(directions)} is not one of {', '.join(KINDS)}{hint}")
     if dims not in (1, 2):
         raise ConfigError(f"dims: {brief(dims)} is not possible; give 1 for a slice or 2 for a plane")
-    if not isinstance(points, int) or points < 2:
-        raise ConfigError(f"points: {brief(points)} make no grid; give 2 or more")
+    if points < 2:
+        raise ConfigError(f"points: {points} make no grid; give 2 or more")
     if span is not None:
         ordered = isinstance(span, tuple | list) and len(span) == 2 and all(isinstance(s, Real) for s in span)
         if not ordered or not -math.inf < span[0] < span[1] < math.inf:
@@ -210,7 +210,7 @@ def check_settings(
         raise ConfigError(f"time_limit: {time_limit} is not a number of seconds; give one above 0")
 
 
-def first_look(objective: Objective) -> tuple[Any, bool]:
+def _first_look(objective: Objective) -> tuple[Any, bool]:
     """The output on the first batch, and whether the loss uses the model besides.
 
     Raises:
@@ -226,21 +226,21 @@ def first_look(objective: Objective) -> tuple[Any, bool]:
         raise
 
 
-def default_metrics(objective: Objective, output: Any) -> dict[str, Metric]:
+def _default_metrics(objective: Objective, output: Any) -> dict[str, Metric]:
     """Accuracy, where outputs are (N, classes) and targets their numbers."""
     batch = objective.batches[0]
     target = batch.further[0] if len(batch.further) == 1 else None
     if not isinstance(target, Tensor) or target.shape != (batch.size,) or target.is_floating_point():
         return {}
     classifies = isinstance(output, Tensor) and output.dim() == 2 and output.shape[1] > 1
-    return {"accuracy": accuracy_of} if classifies and len(output) == batch.size else {}
+    return {"accuracy": _accuracy_of} if classifies and len(output) == batch.size else {}
 
 
-def accuracy_of(output: Tensor, y: Tensor) -> Tensor:
+def _accuracy_of(output: Tensor, y: Tensor) -> Tensor:
     return (output.argmax(1) == y).float().mean()
 
 
-def told_first(walker: Walker, asked: Asked, clock: Clock, workers: int, report: Report) -> Value:
+def _told_first(walker: Walker, asked: Asked, clock: Clock, workers: int, report: Report) -> Value:
     """The middle's value, and from its time what all will take."""
     walker.prepare()
     before = clock.spent

@@ -59,27 +59,27 @@ def plan(
         raise ConfigError("through and path are both given; give one of them")
     if path is not None:
         plane, trajectory = trajectory_plane(objective, path)
-        edges = [around(column) for column in trajectory.coordinates.T.tolist()]
+        edges = [_around(column) for column in trajectory.coordinates.T.tolist()]
         planes: tuple[Plane, ...] = (plane,)
     elif through is not None:
-        planes = lines_or_plane(objective, through, dims)
+        planes = _lines_or_plane(objective, through, dims)
         edges = [(0.0, 1.0)] * len(planes[0].directions)
     else:
-        planes = made(objective, directions, dims, pairs, orthogonal, seed)
+        planes = _made(objective, directions, dims, pairs, orthogonal, seed)
         edges = [(-1.0, 1.0)] * dims
     if span is not None:
         edges = [(float(span[0]), float(span[1]))] * len(edges)
     axes = [np.linspace(*edge, points) for edge in edges]
     if through is not None and span is None:
-        axes = [beyond_both(points)] * len(axes)
+        axes = [_beyond_both(points)] * len(axes)
     if through is not None and len(axes) == 1:
-        axes = [with_models(axes[0])]
+        axes = [_with_models(axes[0])]
     for plane in planes:
-        check_range(plane, [(float(axis[0]), float(axis[-1])) for axis in axes])
+        _check_range(plane, [(float(axis[0]), float(axis[-1])) for axis in axes])
     return Asked(tuple(axes), planes, trajectory)
 
 
-def beyond_both(points: int) -> Values:
+def _beyond_both(points: int) -> Values:
     """(points,) evenly from a quarter before a model, at 0, to about a quarter beyond another, at 1."""
     if points < 4:
         return np.linspace(0.0, 1.0, points)
@@ -88,7 +88,7 @@ def beyond_both(points: int) -> Values:
     return np.arange(-before, points - before) / (2 * half)
 
 
-def with_models(axis: Values) -> Values:
+def _with_models(axis: Values) -> Values:
     """A line's coordinates with those of the models and midway, where these lie within it."""
     step = axis[1] - axis[0]
     missing = []
@@ -101,7 +101,7 @@ def with_models(axis: Values) -> Values:
     return np.sort(np.append(axis, missing))
 
 
-def check_range(plane: Plane, edges: Sequence[tuple[float, float]]) -> None:
+def _check_range(plane: Plane, edges: Sequence[tuple[float, float]]) -> None:
     """Refuse a range whose ends no parameter could hold."""
     for direction, edge in zip(plane.directions, edges, strict=True):
         largest, farthest = max(float(piece.abs().max()) for piece in direction), max(map(abs, edge))
@@ -111,7 +111,7 @@ def check_range(plane: Plane, edges: Sequence[tuple[float, float]]) -> None:
             raise ConfigError(f"span: {farthest:g} times the direction overflows {name}; give less")
 
 
-def lines_or_plane(objective: Objective, through: State | Sequence[State], dims: int) -> tuple[Plane, ...]:
+def _lines_or_plane(objective: Objective, through: State | Sequence[State], dims: int) -> tuple[Plane, ...]:
     """A line to each of several models, or the plane through two others.
 
     Raises:
@@ -128,7 +128,7 @@ def lines_or_plane(objective: Objective, through: State | Sequence[State], dims:
     return tuple(plane_through(objective, [other]) for other in others)
 
 
-def made(
+def _made(
     objective: Objective, directions: Directions, dims: int, pairs: int, orthogonal: bool, seed: int
 ) -> tuple[Plane, ...]:
     """Planes along directions of the model's own."""
@@ -153,7 +153,7 @@ def made(
     return (Plane(plane.origin, joint, (*plane.words, *beside.words)).checked(),)
 
 
-def around(values: Sequence[float]) -> tuple[float, float]:
+def _around(values: Sequence[float]) -> tuple[float, float]:
     """A range with room at both ends."""
     low, high = min(values), max(values)
     room = MARGIN * (high - low)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gradscape._codec import encode, finite_or_not
 from gradscape.errors import StoreError
+from gradscape.measure.core.as_found import in_memory
 from gradscape.storage.files import decoding, read_bytes, replace_bytes, with_checksum, without_checksum
 
 LARGEST = 2**32  # bytes; a point has about a hundred
@@ -64,7 +65,7 @@ def digest(tensors: Iterable[Tensor]) -> str:
     found = hashlib.sha256()
     for tensor in tensors:
         found.update(str(tuple(tensor.shape)).encode())
-        found.update(
-            tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
-        )
+        for part in in_memory(tensor.detach()):
+            if part.numel():
+                found.update(part.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return found.hexdigest()

@@ -34,7 +34,7 @@ def taken_apart(objective: Objective) -> Apart | None:
     calls = any(batch.calling is not None for batch in batches)
     if loss is None or calls or len(alike) > 1 or (objective.norms and objective.bn == "batch"):
         return None
-    batch, found = batches[0], of_each(loss)
+    batch, found = batches[0], _of_each(loss)
     with torch.no_grad(), objective.at(objective.start):
         output = objective.output(batch)
         if not all(
@@ -52,12 +52,12 @@ def taken_apart(objective: Objective) -> Apart | None:
     return found if abs(mean - whole) <= SAME * abs(whole) else None
 
 
-def of_each(loss: Loss) -> Apart:
+def _of_each(loss: Loss) -> Apart:
     """A loss's own way to leave its samples apart; else sample by sample, vectorized."""
     if isinstance(loss, nn.Module) and hasattr(loss, "reduction"):
         single: Loss = copy.copy(loss)
         single.reduction = "none"  # type: ignore[attr-defined]
-    elif not isinstance(loss, nn.Module) and "reduction" in parameters_of_call(loss):
+    elif not isinstance(loss, nn.Module) and "reduction" in _parameters_of_call(loss):
         single = functools.partial(loss, reduction="none")
     else:
 
@@ -74,7 +74,7 @@ def of_each(loss: Loss) -> Apart:
     return apart
 
 
-def parameters_of_call(function: Loss) -> Mapping[str, Any]:
+def _parameters_of_call(function: Loss) -> Mapping[str, Any]:
     try:
         return inspect.signature(function).parameters
     except (TypeError, ValueError):  # of a builtin
@@ -86,13 +86,13 @@ def shuffled(objective: Objective, seed: int) -> Objective:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         whole = tuple(
-            in_random_order(batch, generator) if len(objective.parts(batch)) > 1 else batch
+            _in_random_order(batch, generator) if len(objective.parts(batch)) > 1 else batch
             for batch in objective.whole
         )
     return objective.changed(whole=whole)
 
 
-def in_random_order(batch: Batch, generator: torch.Generator) -> Batch:
+def _in_random_order(batch: Batch, generator: torch.Generator) -> Batch:
     """A batch whose samples change places."""
     order = torch.randperm(batch.size, generator=generator)
 

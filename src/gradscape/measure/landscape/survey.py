@@ -67,7 +67,7 @@ def surface(
                 put(index, known["loss"], known["error"], known["metrics"])
             else:
                 left[tuple(float(axis[i]) for axis, i in zip(axes, index, strict=True))] = index
-        told = Told(len(left), clock, report)
+        told = _Told(len(left), clock, report)
 
         def done(coordinates: tuple[float, ...], value: Value) -> None:
             index = left[coordinates]
@@ -84,11 +84,11 @@ def surface(
         return found
     refine(found.loss, measure, accuracy)
     for values in found.metrics.values():
-        fill(values, found.measured)
+        _fill(values, found.measured)
     return found
 
 
-class Told:
+class _Told:
     """Reports how far it is, every so many seconds."""
 
     def __init__(self, count: int, clock: Clock, report: Report) -> None:
@@ -104,7 +104,7 @@ class Told:
             self.report(f"{self.done} of {counted(self.count, 'point')}, about {left:.0f} s left")
 
 
-def fill(values: Values, measured: Any) -> None:
+def _fill(values: Values, measured: Any) -> None:
     """A metric where it was not measured: that of the nearest point that was, in the grid's steps."""
     known = np.argwhere(measured)
     for index in np.argwhere(~measured):

@@ -54,16 +54,16 @@ def singular_values(output: Tensor, source: Tensor, size: int, dense: int | None
     """
     count = size * min(output.numel() // size, source.numel() // size)
     if output.numel() <= (DENSE if dense is None else dense):
-        return in_full(output, source, count)
-    largest, apart, steps = largest_by_lanczos(output, source)
-    mean, error = hutchinson(output, source, count)
+        return _in_full(output, source, count)
+    largest, apart, steps = _largest_by_lanczos(output, source)
+    mean, error = _hutchinson(output, source, count)
     how = f"Golub-Kahan, {steps} steps; Hutchinson, {PROBES} probes"
     return Singular(largest, math.nan, mean, error, how, apart)
 
 
-def in_full(output: Tensor, source: Tensor, count: int) -> Singular:
+def _in_full(output: Tensor, source: Tensor, count: int) -> Singular:
     """Row by row, then by a singular value decomposition in float64."""
-    rows = [left(output, source, unit).flatten() for unit in units(output)]
+    rows = [_left(output, source, unit).flatten() for unit in _units(output)]
     matrix = torch.stack(rows).double().cpu()
     if not matrix.isfinite().all():
         return Singular(math.nan, math.nan, math.nan, math.nan, "the Jacobian is not finite")
@@ -72,14 +72,14 @@ def in_full(output: Tensor, source: Tensor, count: int) -> Singular:
     return Singular(float(found[0]), float(found[count - 1]), square, 0.0, "computed in full")
 
 
-def units(output: Tensor) -> Iterator[Tensor]:
+def _units(output: Tensor) -> Iterator[Tensor]:
     for place in range(output.numel()):
         unit = torch.zeros_like(output)
         unit.view(-1)[place] = 1
         yield unit
 
 
-def largest_by_lanczos(output: Tensor, source: Tensor) -> tuple[float, float, int]:
+def _largest_by_lanczos(output: Tensor, source: Tensor) -> tuple[float, float, int]:
     """σ_max from below, a bound on its distance to a singular value, and the steps taken.
 
     Golub & Kahan (1965): products with J and Jᵀ in turn make an upper bidiagonal B with J V = U B and
@@ -88,18 +88,18 @@ def largest_by_lanczos(output: Tensor, source: Tensor) -> tuple[float, float, in
     """
     dummy = torch.zeros_like(output, requires_grad=True)
     (linear,) = torch.autograd.grad(output, source, dummy, create_graph=True)  # uᵀJ, linear in u
-    right, lefts = [scaled_to_one(torch.randn_like(source))[0]], list[Tensor]()
+    right, lefts = [_scaled_to_one(torch.randn_like(source))[0]], list[Tensor]()
     most = min(STEPS, source.numel(), output.numel())
     bidiagonal = torch.zeros(most, most, dtype=torch.float64)
     for k in range(most):
         forward = torch.autograd.grad(linear, dummy, right[k], retain_graph=True)[0]
-        inside, new, length = beyond(forward, lefts)
+        inside, new, length = _beyond(forward, lefts)
         bidiagonal[:k, k], bidiagonal[k, k] = inside, length
         if not math.isfinite(length):
             return math.nan, math.nan, k + 1
         if length:
             lefts.append(new)
-            _, rest, beta = beyond(left(output, source, new), right)
+            _, rest, beta = _beyond(_left(output, source, new), right)
         else:
             beta = 0.0  # J takes the new vector into what is known: there is no more of it
         vectors, values, _ = torch.linalg.svd(bidiagonal[: k + 1, : k + 1])
@@ -111,7 +111,7 @@ def largest_by_lanczos(output: Tensor, source: Tensor) -> tuple[float, float, in
     return sigma, error, k + 1
 
 
-def scaled_to_one(vector: Tensor) -> tuple[Tensor, float]:
+def _scaled_to_one(vector: Tensor) -> tuple[Tensor, float]:
     """A vector of length 1, and the length it had."""
     most = float(vector.abs().max())  # first: a square of 1e-30 is 0
     if not most or not math.isfinite(most):
@@ -121,10 +121,10 @@ def scaled_to_one(vector: Tensor) -> tuple[Tensor, float]:
     return small / length, most * length
 
 
-def beyond(vector: Tensor, known: list[Tensor]) -> tuple[Tensor, Tensor, float]:
+def _beyond(vector: Tensor, known: list[Tensor]) -> tuple[Tensor, Tensor, float]:
     """Components along known unit vectors, in float64; of what is left the direction and the length."""
     inside = torch.zeros(len(known), dtype=torch.float64)
-    unit, length = scaled_to_one(vector)
+    unit, length = _scaled_to_one(vector)
     if not known or not length or not math.isfinite(length):
         return inside, unit, length
     basis = torch.stack([each.flatten() for each in known])
@@ -133,21 +133,21 @@ def beyond(vector: Tensor, known: list[Tensor]) -> tuple[Tensor, Tensor, float]:
         again = basis @ rest
         rest = rest - basis.T @ again
         inside += again.double().cpu()
-    new, share = scaled_to_one(rest.view_as(unit))
+    new, share = _scaled_to_one(rest.view_as(unit))
     return inside * length, new, share * length
 
 
-def hutchinson(output: Tensor, source: Tensor, count: int) -> tuple[float, float]:
+def _hutchinson(output: Tensor, source: Tensor, count: int) -> tuple[float, float]:
     """Mean σ² = E‖uᵀJ‖² / count over signs u, and its standard error (Hutchinson 1990)."""
     found = []
     for _ in range(PROBES):
         signs = torch.randint(0, 2, output.shape, device=output.device).to(output.dtype) * 2 - 1
-        found.append(float(left(output, source, signs).double().square().sum()) / count)
+        found.append(float(_left(output, source, signs).double().square().sum()) / count)
     values = torch.tensor(found, dtype=torch.float64)
     return float(values.mean()), float(values.std() / math.sqrt(PROBES))
 
 
-def left(output: Tensor, source: Tensor, vector: Tensor) -> Tensor:
+def _left(output: Tensor, source: Tensor, vector: Tensor) -> Tensor:
     """uᵀJ, in the shape of the source."""
     return torch.autograd.grad(output, source, vector, retain_graph=True)[0]
 

@@ -60,12 +60,12 @@ class Reader:
         layer.width = values.numel() // self.size
         layer.second_moment, layer.correlation = map(float, moments(values, self.size))
         layer.nonfinite = not math.isfinite(layer.second_moment)
-        layer.dead = number(dead_share(module, values, self.axis))
-        layer.saturated = number(saturated_share(module, values))
+        layer.dead = _number(dead_share(module, values, self.axis))
+        layer.saturated = _number(saturated_share(module, values))
         if layer.nonfinite and not self.origin:
             self.origin = self.origin_of(layer, call)
         if values.requires_grad:
-            values.register_hook(partial(keep, layer))  # type: ignore[no-untyped-call]
+            values.register_hook(partial(_keep, layer))  # type: ignore[no-untyped-call]
 
     def origin_of(self, layer: Layer, call: Running) -> str:
         given = main_tensor(call.given)
@@ -76,11 +76,11 @@ class Reader:
         return f"{layer.name}, which was given it by what lies between {before or 'the batch'} and it"
 
 
-def keep(layer: Layer, gradient: Tensor) -> None:
+def _keep(layer: Layer, gradient: Tensor) -> None:
     layer.gradient = float(moments(gradient, 1)[0])
 
 
-def number(value: Tensor | None) -> float:
+def _number(value: Tensor | None) -> float:
     return math.nan if value is None else float(value)
 
 

@@ -64,8 +64,8 @@ def signal(
             network = unwrapped(model if isinstance(model, nn.Module) else made(model))
             given = Batch.of(batch, network, loss)
             with untouched(network), unwatched():
-                runs.append(measured(network, given, loss, jacobian_samples))
-    return joined(runs, given, jacobian_samples)
+                runs.append(_measured(network, given, loss, jacobian_samples))
+    return _joined(runs, given, jacobian_samples)
 
 
 def made(factory: Callable[[], nn.Module]) -> nn.Module:
@@ -87,7 +87,7 @@ def made(factory: Callable[[], nn.Module]) -> nn.Module:
 
 
 @dataclass
-class Run:
+class _Run:
     """One seed's layers and what else was measured."""
 
     layers: list[Layer]
@@ -98,34 +98,34 @@ class Run:
     notes: list[str]
 
 
-def measured(model: nn.Module, batch: Batch, loss: Loss | None, jacobian_samples: int) -> Run:
+def _measured(model: nn.Module, batch: Batch, loss: Loss | None, jacobian_samples: int) -> _Run:
     """One network, whose parameters and buffers this may change."""
     reader = Reader(batch.size)
     free, source = batch.differentiable()
     with torch.enable_grad():
         try:
-            output = passed(model, free, reader)
+            output = _passed(model, free, reader)
         except ConfigError:
             if source is None:
                 raise
             # Some models make their input one that has a gradient, which only the user's own can be made.
             free, source, reader = batch, None, Reader(batch.size)
-            output = passed(model, free, reader)
+            output = _passed(model, free, reader)
         value = free.loss(loss, output)
         with same_gradients(value, model):
             value.backward()  # type: ignore[no-untyped-call]
     for layer in reader.layers:
         layer.weight_gradient = weight_gradient(layer.module)
-    singular, notes = jacobian(model, batch, jacobian_samples)
+    singular, notes = _jacobian(model, batch, jacobian_samples)
     inputs = (math.nan, math.nan)
     given = next((t for t in tensors(batch.given) if t.is_floating_point()), None)
     if given is not None:
         first, second = moments(given, batch.size)
         inputs = (float(first), float(second))
-    return Run(reader.layers, reader.origin, float(value.detach()), inputs, singular, notes)
+    return _Run(reader.layers, reader.origin, float(value.detach()), inputs, singular, notes)
 
 
-def passed(model: nn.Module, batch: Batch, reader: Reader) -> Any:
+def _passed(model: nn.Module, batch: Batch, reader: Reader) -> Any:
     """The output of a pass that is read."""
     with Trace(model, reader.seen) as trace, Functions(trace):
         return trace.forward(batch)
@@ -134,7 +134,7 @@ def passed(model: nn.Module, batch: Batch, reader: Reader) -> Any:
 UNKNOWN = Singular(math.nan, math.nan, math.nan, math.nan, "not measured")
 
 
-def jacobian(model: nn.Module, batch: Batch, samples: int) -> tuple[Singular, list[str]]:
+def _jacobian(model: nn.Module, batch: Batch, samples: int) -> tuple[Singular, list[str]]:
     """Singular values of outputs by inputs, or by what the first layer makes of inputs that are integers."""
     if not samples:
         return UNKNOWN, []
@@ -158,7 +158,7 @@ def jacobian(model: nn.Module, batch: Batch, samples: int) -> tuple[Singular, li
     return found, [] if source is not None else ["Jacobian by the first layer's output: inputs are integers"]
 
 
-def joined(runs: list[Run], batch: Batch, jacobian_samples: int) -> SignalRecord:
+def _joined(runs: list[_Run], batch: Batch, jacobian_samples: int) -> SignalRecord:
     """Seeds as rows.
 
     Raises:

@@ -6,7 +6,6 @@ import copy
 import inspect
 import math
 import warnings
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,12 +17,8 @@ from gradscape.measure.core.parameters import listed, number, parameters_of, pla
 from gradscape.measure.core.preserve import random_state
 
 
-def check_optimizer(optimizer: Any) -> None:
+def check_optimizer(optimizer: Optimizer) -> None:
     """Refuse what makes no step of one gradient."""
-    if not isinstance(optimizer, Optimizer):
-        raise ConfigError(
-            f"optimizer: got {type(optimizer).__name__}; give one torch optimiser, or leave it out"
-        )
     name, step = type(optimizer).__name__, inspect.signature(type(optimizer).step)
     closure = step.parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
@@ -54,10 +49,10 @@ def step_per_rate(objective: Objective, optimizer: Optimizer, gradient: Tensor) 
             f"optimizer: {name} trains no parameter of {type(objective.model).__name__} that has a gradient: "
             "give the optimiser made from this very model's parameters()"
         )
-    copies = {id(p): leaf(p, pieces.get(id(p))) for p in theirs}
+    copies = {id(p): _leaf(p, pieces.get(id(p))) for p in theirs}
     try:
         with random_state():
-            make_step(optimizer, copies)
+            _make_step(optimizer, copies)
     except Exception as error:
         raise ConfigError(
             f"optimizer: a copy of {name} makes no step: {first_line(error)}; leave optimizer out"
@@ -70,7 +65,7 @@ def step_per_rate(objective: Objective, optimizer: Optimizer, gradient: Tensor) 
     return objective.vector(moves).to(gradient.dtype)
 
 
-def leaf(parameter: Tensor, gradient: Tensor | None) -> Tensor:
+def _leaf(parameter: Tensor, gradient: Tensor | None) -> Tensor:
     """A parameter's copy in float64 that has this gradient, both laid out in memory as the parameter is."""
     copied = parameter.detach().to(torch.float64, copy=True).requires_grad_()
     if gradient is not None:  # fused kernels walk over parameter, gradient and state alike
@@ -78,7 +73,7 @@ def leaf(parameter: Tensor, gradient: Tensor | None) -> Tensor:
     return copied
 
 
-def make_step(optimizer: Optimizer, copies: dict[int, Tensor]) -> None:
+def _make_step(optimizer: Optimizer, copies: dict[int, Tensor]) -> None:
     """Let a copy of an optimiser, with its settings and state but none of its hooks, step on these leaves.
 
     A deep copy, in which each parameter is replaced: made anew by its class, an optimiser of a user's own

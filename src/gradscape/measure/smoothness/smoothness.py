@@ -80,11 +80,11 @@ def smoothness(
     """
     if optimizer is not None:
         check_optimizer(optimizer)
-    rate = learning_rate(lr, optimizer)
-    rates = rate * multiples(range, points)
+    rate = _learning_rate(lr, optimizer)
+    rates = rate * _multiples(range, points)
     objective = Objective(model, loss, batches, bn)
-    rows = [measured(each, optimizer, rates) for each in (objective.each() if separately else [objective])]
-    lines = [stacked(same) for same in zip(*(row.lines for row in rows), strict=True)]
+    rows = [_measured(each, optimizer, rates) for each in (objective.each() if separately else [objective])]
+    lines = [_stacked(same) for same in zip(*(row.lines for row in rows), strict=True)]
     return SmoothnessRecord(
         lr=rate,
         rates=rates,
@@ -101,12 +101,12 @@ def smoothness(
         notes=(
             *objective.notes,
             *([] if optimizer is None else not_trained(objective, optimizer)),
-            *(note for place, line in enumerate(lines) for note in odd(line, [r.lost[place] for r in rows])),
+            *(note for place, line in enumerate(lines) for note in _odd(line, [r.lost[place] for r in rows])),
         ),
     )
 
 
-def learning_rate(lr: Any, optimizer: Optimizer | None) -> float:
+def _learning_rate(lr: Any, optimizer: Optimizer | None) -> float:
     """The given one, or else the optimiser's."""
     given = optimizer.param_groups[0]["lr"] if lr is None and optimizer is not None else lr
     if isinstance(given, Tensor):
@@ -119,7 +119,7 @@ def learning_rate(lr: Any, optimizer: Optimizer | None) -> float:
     return float(given)
 
 
-def multiples(range: Any, points: int) -> Values:
+def _multiples(range: Any, points: int) -> Values:
     """(points,) evenly spaced over a range.
 
     Raises:
@@ -128,13 +128,13 @@ def multiples(range: Any, points: int) -> Values:
     ordered = isinstance(range, tuple | list) and len(range) == 2 and all(isinstance(r, Real) for r in range)
     if not ordered or not 0 < range[0] < range[1] < math.inf:
         raise ConfigError(f"range: {brief(range)} is none; give two rising multiples of lr, such as (0.5, 4)")
-    if not isinstance(points, int) or points < 2:
-        raise ConfigError(f"points: {brief(points)} is not a number of rates in a range; give 2 or more")
+    if points < 2:
+        raise ConfigError(f"points: {points} is not a number of rates in a range; give 2 or more")
     return np.linspace(float(range[0]), float(range[1]), points)
 
 
 @dataclass
-class Row:
+class _Row:
     """What was measured of one loss: a line for each direction, and the share of its moves that was lost."""
 
     gradient_norm: float
@@ -142,7 +142,7 @@ class Row:
     lost: list[float]
 
 
-def measured(objective: Objective, optimizer: Optimizer | None, rates: Values) -> Row:
+def _measured(objective: Objective, optimizer: Optimizer | None, rates: Values) -> _Row:
     """One loss, along its gradient and the optimiser's step.
 
     Raises:
@@ -159,12 +159,12 @@ def measured(objective: Objective, optimizer: Optimizer | None, rates: Values) -
         along(objective, loss, gradient, gradient, rates, "the gradient"),
         relative(objective, loss, gradient),
     ]
-    lost = [rounded_away(objective, gradient, rates[0]), 0.0]
+    lost = [_rounded_away(objective, gradient, rates[0]), 0.0]
     if optimizer is not None:
         step = step_per_rate(objective, optimizer, gradient)
         lines.append(along(objective, loss, gradient, step, rates, f"{type(optimizer).__name__}'s step"))
-        lost.append(rounded_away(objective, step, rates[0]))
-    return Row(length, lines, lost)
+        lost.append(_rounded_away(objective, step, rates[0]))
+    return _Row(length, lines, lost)
 
 
 def relative(objective: Objective, loss: float, gradient: Tensor) -> Line:
@@ -197,20 +197,20 @@ def along(
     return Line(name, np.array([loss]), losses, changes, norm(direction) * rates[None])
 
 
-def stacked(rows: Sequence[Line]) -> Line:
+def _stacked(rows: Sequence[Line]) -> Line:
     """The rows of several as one's."""
     arrays = ("loss", "losses", "changes", "distances")
     return Line(rows[0].along, *(np.concatenate([getattr(row, name) for row in rows]) for name in arrays))
 
 
-def rounded_away(objective: Objective, direction: Tensor, rate: float) -> float:
+def _rounded_away(objective: Objective, direction: Tensor, rate: float) -> float:
     """Share of a move that is lost where it is added to the parameters."""
     wanted = -float(rate) * direction
     made = objective.vector(objective.moved(direction, -float(rate))) - objective.vector(objective.start)
     return norm(made - wanted) / length if (length := norm(wanted)) else 0.0
 
 
-def odd(line: Line, lost: Sequence[float]) -> list[str]:
+def _odd(line: Line, lost: Sequence[float]) -> list[str]:
     """Notes on what is not finite, not there, or not to be trusted."""
     found = []
     if bad := int((~line.finite).sum()):

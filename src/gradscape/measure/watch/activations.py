@@ -101,7 +101,7 @@ class Activations:
                 if name == "input":
                     now.setdefault(name, values)
                     self.know(name, kind, width)
-                elif is_read(calls[name] + count):
+                elif _is_read(calls[name] + count):
                     label = numbered(name, calls[name] + count)
                     now[label] = values
                     self.know(label, kind, width)
@@ -130,7 +130,7 @@ class Activations:
         self.passes = []
         if row:
             merged = {name: None for one in self.of_row for name in one}
-            self.rows[-1] = {name: mean([p[name] for p in self.of_row if name in p]) for name in merged}
+            self.rows[-1] = {name: _mean([p[name] for p in self.of_row if name in p]) for name in merged}
 
     def end_row(self) -> None:
         self.of_row = []
@@ -143,7 +143,7 @@ class Activations:
         """
         seen = {label.partition(" (call ")[0] for label in self.rows[-1]}
         owners = dict.fromkeys(name.rpartition(".")[0] for name in parameters)
-        unseen = [owner for owner in owners if owner and not any(akin(owner, label) for label in seen)]
+        unseen = [owner for owner in owners if owner and not any(_akin(owner, label) for label in seen)]
         found = []
         if not seen:
             found = [
@@ -196,7 +196,7 @@ class Activations:
             self.read_input(call, piece)
         # Of the whole model's passes some may be of no step: they do not count for one another.
         count = piece.calls[name] if root.name == "" else self.counts[name]
-        reading = self.reading(call, local(values), read=is_read(count))
+        reading = self.reading(call, local(values), read=_is_read(count))
         if reading is not None:
             piece.readings.append((name, piece.calls[name], *reading))
         if in_backward():
@@ -225,7 +225,7 @@ class Activations:
         self.size = len(first) if first is not None else 1
         given = main_tensor(call.given)
         if given is not None and given.numel():
-            values = stacked(*moments(local(given), self.size), None, None)
+            values = _stacked(*moments(local(given), self.size), None, None)
             piece.readings.append(("input", 1, "input", given.numel() // self.size, values))
 
     def reading(self, call: Running, values: Tensor, read: bool) -> tuple[str, int, Tensor] | None:
@@ -234,14 +234,14 @@ class Activations:
         self.axis = unit_axis(kind, module, self.axis)
         last = self.last
         if kind in (*WEIGHT_KINDS, "norm", "activation"):  # not dropout after a function
-            self.last = place(values)
+            self.last = _place(values)
         if not read:
             return None
         dead = dead_share(module, values, self.axis)
         given = main_tensor(call.given)
-        if kind in WEIGHT_KINDS and given is not None and given.requires_grad and place(given) != last:
+        if kind in WEIGHT_KINDS and given is not None and given.requires_grad and _place(given) != last:
             dead = unused_share(local(given), 1 if kind == "conv" else -1)
-        numbers = stacked(
+        numbers = _stacked(
             *moments(values, self.size, correlation=kind in WEIGHT_KINDS),
             dead,
             saturated_share(module, values),
@@ -273,17 +273,17 @@ class Activations:
         )
 
 
-def akin(owner: str, label: str) -> bool:
+def _akin(owner: str, label: str) -> bool:
     """Whether one module is the other, or within it."""
     return f"{owner}.".startswith(f"{label}.") or label.startswith(f"{owner}.")
 
 
-def place(values: Tensor) -> tuple[int, int, torch.Size]:
+def _place(values: Tensor) -> tuple[int, int, torch.Size]:
     """Where values lie, and how often they were changed: the same of what was read a moment ago."""
     return values.data_ptr(), values._version, values.shape
 
 
-def is_read(call: int) -> bool:
+def _is_read(call: int) -> bool:
     """Whether a module's call of that number is read: in a loop over time all cost more than the pass."""
     return call <= CALLS or call & (call - 1) == 0
 
@@ -293,22 +293,33 @@ def in_backward() -> bool:
     return torch._C._current_graph_task_id() != -1
 
 
-def stacked(*values: Tensor | None) -> Tensor:
+def _stacked(*values: Tensor | None) -> Tensor:
     """As one tensor, NaN for what there is not; the first one is."""
     assert values[0] is not None
     unknown = torch.full_like(values[0], math.nan)
     return torch.stack([unknown if value is None else value for value in values])
 
 
-def mean(values: Sequence[Tensor]) -> Tensor:
+def _mean(values: Sequence[Tensor]) -> Tensor:
     return (
         values[0] if len(values) == 1 else torch.stack([each.to(values[0].device) for each in values]).mean(0)
     )
 
 
-def is_compiled(model: nn.Module) -> bool:
+def _is_compiled(model: nn.Module) -> bool:
     """Whether a module of it runs as compiled code, which calls no hooks."""
     return any(
         hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
         for module in model.modules()
     )
+
+
+def hidden(model: nn.Module) -> str:
+    """Why no layer's output can be read; empty if they can."""
+    if _is_compiled(model):
+        return "the model is compiled, which calls no hooks: its activations are not read"
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        return "the model is scripted, which takes no hooks: its activations are not read"
+    if isinstance(model, nn.DataParallel) and len(model.device_ids) > 1:
+        return "the model runs in threads, on several devices: its activations are not read"
+    return ""

@@ -59,7 +59,7 @@ class FlowRecorder:
             places[parameter.shape].append(place)
         self.order = [place for group in places.values() for place in group]
         self.scales = [math.sqrt(parameters[place].numel()) for place in self.order]  # norm over RMS
-        self.groups = [Group([parameters[place] for place in group]) for group in places.values()]
+        self.groups = [_Group([parameters[place] for place in group]) for group in places.values()]
         # Sums over mini-batches in float64; columns are parameters in the groups' order.
         device = parameters[0].device
         self.now = torch.zeros(5, len(parameters), dtype=torch.float64, device=device)
@@ -82,7 +82,7 @@ class FlowRecorder:
         """Read what the optimiser did, ΔW of the real step, and count the mini-batch."""
         weights, change = torch.cat([group.step() for group in self.groups], dim=1).double()
         mean_abs, largest, rms, zeros, finite = self.now
-        relative, update = ratio(rms, weights), ratio(change, weights)
+        relative, update = _ratio(rms, weights), _ratio(change, weights)
         self.sums += torch.stack([mean_abs, rms.square(), zeros, finite, relative, update, weights])
         torch.maximum(self.max_abs, largest, out=self.max_abs)
         self.steps += 1
@@ -115,7 +115,7 @@ class FlowRecorder:
         return tuple(by_place[place] for place in range(len(self.order)))
 
 
-class Group:
+class _Group:
     """Parameters of one shape, read together; what is returned has a column for each.
 
     Squares are taken of gradients divided by their largest: the square of a vanishing 1e-30 is 0 in float32.
@@ -125,15 +125,15 @@ class Group:
 
     def __init__(self, parameters: list[nn.Parameter]) -> None:
         self.parameters = parameters
-        self.weights = stacked(parameters)
+        self.weights = _stacked(parameters)
         self.values, self.scratch = torch.empty_like(self.weights), torch.empty_like(self.weights)
         self.inner = tuple(range(1, self.weights.dim()))
         self.scale = math.sqrt(parameters[0].numel())
 
     def gradients(self) -> Tensor:
         """(5, parameters): mean, largest and RMS of |∂L/∂W|, shares of zero and of finite elements."""
-        stacked(self.parameters, out=self.weights)
-        gradient = stacked([zeros_if_none(p) for p in self.parameters], out=self.values).abs_()
+        _stacked(self.parameters, out=self.weights)
+        gradient = _stacked([_zeros_if_none(p) for p in self.parameters], out=self.values).abs_()
         mean, largest = gradient.mean(self.inner), gradient.amax(self.inner)
         zeros = torch.eq(gradient, 0, out=self.scratch).mean(self.inner)
         finite = torch.lt(gradient, torch.inf, out=self.scratch).mean(self.inner)  # false for NaN too
@@ -142,7 +142,7 @@ class Group:
 
     def step(self) -> Tensor:
         """(2, parameters): RMS of the weights before the step, and of its change."""
-        after = stacked(self.parameters, out=self.values)
+        after = _stacked(self.parameters, out=self.values)
         change = torch.sub(after, self.weights, out=self.scratch)
         return torch.stack([self.rms(self.weights), self.rms(change)])
 
@@ -156,15 +156,15 @@ TINY = 2.0**-126  # smallest normal float32: below it is 0 where denormals are f
 
 
 @torch.no_grad()
-def stacked(tensors: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
+def _stacked(tensors: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
     """Tensors of one shape as one, (tensors, …), into `out` if given; numbers as vectors of one."""
     return torch.stack([t.reshape(1) for t in tensors] if tensors[0].dim() == 0 else list(tensors), out=out)
 
 
-def zeros_if_none(parameter: nn.Parameter) -> Tensor:
+def _zeros_if_none(parameter: nn.Parameter) -> Tensor:
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
-def ratio(above: Tensor, below: Tensor) -> Tensor:
+def _ratio(above: Tensor, below: Tensor) -> Tensor:
     """above / below, 0 where below is 0."""
     return torch.where(below > 0, above / below, torch.zeros_like(above))

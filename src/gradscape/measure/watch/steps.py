@@ -92,7 +92,7 @@ def all_of(optimizer: Any) -> list[Optimizer]:
     Raises:
         ConfigError: something else than an optimizer, or several.
     """
-    found = [innermost(each) for each in each_of(optimizer)]
+    found = [_innermost(each) for each in each_of(optimizer)]
     known = {id(each): each for each in found if each is not None}
     if None in found:
         raise ConfigError(f"optimizer: expected one or several of torch.optim; got {brief(optimizer)}")
@@ -105,13 +105,13 @@ def each_of(optimizer: Any) -> list[Any]:
     return list(optimizer) if several else [optimizer]
 
 
-def innermost(optimizer: Any) -> Optimizer | None:
+def _innermost(optimizer: Any) -> Optimizer | None:
     """The optimizer that calls hooks when it makes a step; None of what is none, and holds none.
 
     Those of Accelerate, Fabric and Opacus hold the one that does so, and so do some others around another,
     such as timm's Lookahead.
     """
-    while not (isinstance(optimizer, Optimizer) and calls_hooks(optimizer)):
+    while not (isinstance(optimizer, Optimizer) and _calls_hooks(optimizer)):
         held = [getattr(optimizer, "optimizer", None), *getattr(optimizer, "__dict__", {}).values()]
         inner = next((one for one in held if isinstance(one, Optimizer) and one is not optimizer), None)
         if inner is None:
@@ -120,7 +120,7 @@ def innermost(optimizer: Any) -> Optimizer | None:
     return optimizer
 
 
-def calls_hooks(optimizer: Optimizer) -> bool:
+def _calls_hooks(optimizer: Optimizer) -> bool:
     """Whether its own step is one that torch has put hooks around."""
     return bool(getattr(type(optimizer).step, "hooked", False))
 

@@ -19,12 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd import Variable
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, first_line
-from gradscape.measure.core.gradient_statistics import STATISTICS, local, norms
+from gradscape.measure.core.gradient_statistics import STATISTICS
 from gradscape.measure.core.layer_trace import Running, Trace
 from gradscape.measure.core.parameters import (
     Subjects,
@@ -36,18 +35,10 @@ from gradscape.measure.core.parameters import (
     parameters_of,
     unwrapped,
 )
-from gradscape.measure.watch.activations import Activations, in_backward, is_compiled
-from gradscape.measure.watch.readings import Readings, scaled_down
+from gradscape.measure.watch.activations import Activations, hidden, in_backward
 from gradscape.measure.watch.ring_buffer import Ring
-from gradscape.measure.watch.steps import (
-    all_of,
-    called_by_scaler,
-    each_of,
-    is_private,
-    leave,
-    listen,
-    running,
-)
+from gradscape.measure.watch.step_reading import StepReader
+from gradscape.measure.watch.steps import all_of, each_of, is_private, leave, listen, running
 from gradscape.records.gradients import FlowHistory, over
 
 SMALL = 1_000_000  # parameters: a model of no more is read at every step
@@ -101,23 +92,21 @@ def watch(
         >>> ...  # train
         >>> print(gs.diagnose(flow))
     """
-    if not isinstance(model, nn.Module):
-        raise ConfigError(f"model: got {type(model).__name__}; type: gs.watch(model, optimizer)")
     if every is not None and every < 1:
         raise ConfigError(f"every: {every} is not a number of steps; give 1 or more")
     if capacity < 2:
         raise ConfigError(f"capacity: {capacity} rows are too few; give 2 or more")
     optimizers = all_of(optimizer)
     subjects = Subjects.of(model, optimizers)
-    replaced = replace_open(model)
+    replaced = _replace_open(model)
     watcher = Watch(model, optimizers, subjects, every, capacity, activations)
     watcher.notes += replaced
-    watcher.private = any(is_private(each) for each in each_of(optimizer))
+    watcher.reader.private = any(is_private(each) for each in each_of(optimizer))
     _watched[model] = weakref.ref(watcher)
     return watcher
 
 
-def replace_open(model: nn.Module) -> list[str]:
+def _replace_open(model: nn.Module) -> list[str]:
     """End the watch of a model that is still open, and say so in both."""
     known = _watched.get(model)
     other = known() if known is not None else None
@@ -129,7 +118,7 @@ def replace_open(model: nn.Module) -> list[str]:
     return [f"an earlier watch of this model was still open, and ended when this one began ({steps} steps)"]
 
 
-def harmless(hook: Callable[..., None]) -> Callable[..., None]:
+def _harmless(hook: Callable[..., None]) -> Callable[..., None]:
     """An error in a hook of ours ends the watch, with a warning, and never the training."""
 
     @wraps(hook)
@@ -172,22 +161,15 @@ class Watch:
         self.steps, self.closed, self.broken = 0, False, ""
         self.after_row: list[Callable[[], None]] = []
         self.at_end: list[Callable[[], None]] = []
-        # Whether DDP shares gradients within the backward pass: they are read after that.
-        self.reduced = any(isinstance(module, DistributedDataParallel) for module in model.modules())
-        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        self.at_step = distributed and not self.reduced
-        self.told = False  # whether gradients are read by `take` alone
-        self.private = False  # whether the optimizer clips each sample's gradient and adds noise
-        self.by_hand = self.in_pass = False  # whether steps use another `.grad`, or come within the pass
-        self.by_data = False  # whether gradients are changed past autograd's count of changes
-        self.within_backward = self.unused = self.fresh = self.closure = False
+        self.reader = StepReader(model, self.notes)
+        self.within_backward = self.unused = False
         self.step_under_way: Optimizer | None = None
         self.nested = 0  # steps within that one
         self.sampled = self.next_sampled = True
         self.row: int | None = None  # the number in the ring of the row under way
         self.stepped: set[int] = set()  # places whose step is in it
         self.ring = Ring(capacity, len(COLUMNS), subjects.shards.sizes)
-        self.began, self.spent = time.perf_counter(), 0.0
+        self.began = time.perf_counter()
         self.activations = Activations(capacity) if activations else None
         self.trace = Trace(unwrapped(model), self.on_layer)
         if activations and (reason := hidden(model)):
@@ -206,8 +188,7 @@ class Watch:
             handle.remove()
         self.subjects = subjects
         self.small = sum(p.numel() for p in subjects.parameters) <= SMALL
-        self.readings = Readings(subjects.parameters, subjects.shards)
-        self.weights = [torch.empty_like(local(p.detach())) for p in subjects.parameters]
+        self.reader.follow(subjects)
         # By optimizer: the identities of its parameters, and the places of those that are watched.
         self.members: weakref.WeakKeyDictionary[Optimizer, tuple[tuple[int, ...], list[int]]]
         self.members = weakref.WeakKeyDictionary()
@@ -232,8 +213,8 @@ class Watch:
             handle.remove()
         self.steps += bool(self.stepped)
         self.state = self.notes_now()
-        self.handles, self.weights, self.row, self.closed = [], [], None, True
-        self.readings = Readings(self.subjects.parameters, self.subjects.shards)
+        self.handles, self.row, self.closed = [], None, True
+        self.reader.let_go()
 
     def __enter__(self) -> Watch:
         return self
@@ -248,7 +229,7 @@ class Watch:
         """Whether the coming step's row is read; where optimizers take turns it may be the next row's."""
         return self.sampled or (bool(self.stepped) and self.next_sampled)
 
-    @harmless
+    @_harmless
     def on_gradient(self, _: Tensor) -> None:
         """A gradient is about to arrive: the first of a backward pass asks to be told of the pass's end."""
         if self.within_backward:
@@ -266,7 +247,7 @@ class Watch:
         """Whether no gradient is left that a pass would add to."""
         return all(parameter.grad is None for parameter in self.subjects.parameters)
 
-    @harmless
+    @_harmless
     def after_backward(self) -> None:
         """The gradients are whole, unless processes have yet to share theirs."""
         self.within_backward = False
@@ -277,19 +258,21 @@ class Watch:
             if self.complete():
                 self.end_row()
                 return
-        if not self.reading or self.at_step or self.told:
+        if not self.reading or self.reader.at_step or self.reader.told:
             return
-        if self.reduced:  # DDP asks to be told of the pass's end after we did: asked again, we come after it
+        if (
+            self.reader.reduced
+        ):  # DDP asks to be told of the pass's end after we did: asked again, we come after it
             Variable._execution_engine.queue_callback(self.read_reduced)
         else:
-            self.read()
+            self.reader.read()
 
-    @harmless
+    @_harmless
     def read_reduced(self) -> None:
         """After DDP's own work at the pass's end."""
-        self.read()
+        self.reader.read()
 
-    @harmless
+    @_harmless
     def take(self, scale: Tensor | None = None) -> None:
         """Read gradients now, and from now on only here: for loops that know when they are whole but not yet
         clipped, such as after a GradScaler's `unscale_`.
@@ -297,25 +280,15 @@ class Watch:
         Args:
             scale: what they are still multiplied by.
         """
-        self.told = True
+        self.reader.told = True
         if self.reading:
-            self.read(scale)
-
-    def read(self, scale: Tensor | None = None) -> None:
-        """All gradients that are not yet read as they are."""
-        start = time.perf_counter()
-        self.fresh = True
-        places = range(len(self.subjects.parameters))
-        # A GradScaler's unscaling leaves no trace by which one could tell that a gradient is another.
-        if altered := list(places) if self.told else self.readings.altered(places):
-            self.readings.read(altered, scale)
-        self.spent += time.perf_counter() - start
+            self.reader.read(scale)
 
     # The optimizer's step -------------------------------------------------------------------------------
 
-    @harmless
+    @_harmless
     def before_step(self, optimizer: Optimizer, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-        """Read what the step uses if that is not read, and keep the weights to see what it does to them."""
+        """Begin the next row where the optimizer has stepped in this one, and read what the step uses."""
         if self.step_under_way is not None and self.step_under_way in tuple(running())[1:]:
             self.nested += 1  # Lookahead's, SAM's: the whole of it is one step
             return
@@ -329,71 +302,10 @@ class Watch:
             self.end_row(self.next_sampled)
         if not self.sampled:
             return
-        self.closure = any(callable(each) for each in (*arguments[1:], named.get("closure")))
-        if not self.told:
-            self.read_late(optimizer, places)
-        start = time.perf_counter()
-        with torch.no_grad():
-            torch._foreach_copy_([self.weights[i] for i in places], self.held(places))
-        self.spent += time.perf_counter() - start
+        closure = any(callable(each) for each in (*arguments[1:], named.get("closure")))
+        self.reader.begin(optimizer, places, closure, self.steps, len(self.ring.steps))
 
-    def read_late(self, optimizer: Optimizer, places: list[int]) -> None:
-        """Read what the end of the backward pass was too early for; a closure may yet bring another."""
-        if not self.at_step and called_by_scaler():
-            self.at_step = True
-            self.notes.append("a GradScaler is at work: gradients are read after it has unscaled them")
-        if self.at_step:
-            start = time.perf_counter()
-            self.readings.read(places, getattr(optimizer, "grad_scale", None))
-            self.spent += time.perf_counter() - start
-        elif altered := self.readings.altered(places) or self.rewritten(places):
-            self.settle(places, altered)
-
-    def rewritten(self, places: list[int]) -> list[int]:
-        """Gradients that `.grad.data` was used to change: nothing but their values tells.
-
-        Looking at those costs a quarter of a reading, and waits for a GPU: the first rows are looked at, then
-        every eighth, and all if it was done once.
-        """
-        rows = len(self.ring.steps)
-        if not (self.by_data or rows < FIRST or rows % 8 == 0) or capturing():
-            return []
-        start = time.perf_counter()
-        found = self.readings.rewritten(places)
-        self.by_data |= bool(found)
-        self.spent += 0.0 if self.readings.values.is_cuda else time.perf_counter() - start
-        return found
-
-    def settle(self, places: list[int], altered: list[int]) -> None:
-        """Read gradients that are another by now than when they were read, unless they were clipped since."""
-        start = time.perf_counter()
-        readings = self.readings
-        now, found = readings.read_now(altered)
-        self.spent += time.perf_counter() - start
-        if readings.written_upon(altered) and clipped(readings, altered, now):
-            return
-        start = time.perf_counter()
-        readings.take(altered, now, found)
-        if in_backward():
-            self.in_pass = True
-        elif not (self.by_hand or self.private or self.closure) and (self.fresh or found):
-            self.by_hand = True
-            self.notes.append(self.why_late(places))
-        self.spent += time.perf_counter() - start
-
-    def why_late(self, places: list[int]) -> str:
-        """That the gradients of a step are not those of the backward pass."""
-        if all(self.subjects.parameters[place].grad is None for place in places):
-            return (
-                f"step {self.steps} was made without a gradient: zero_grad() came after the backward pass, "
-                "or .grad was set to None"
-            )
-        how = "after the backward pass, other than by clipping" if self.fresh else "without a backward pass"
-        return (
-            f".grad was set {how}, at step {self.steps} first: rows hold what steps used, clipped if it was"
-        )
-
-    @harmless
+    @_harmless
     def after_step(self, optimizer: Optimizer) -> None:
         """Read what the step did to the weights, and put it into the row."""
         if optimizer is not self.step_under_way and not self.nested:
@@ -404,15 +316,11 @@ class Watch:
         self.step_under_way, self.unused = None, False
         places = self.places_of(optimizer)
         self.own(optimizer, places)
-        if self.sampled and self.weights:
+        if self.sampled and self.reader.weights:
             start = time.perf_counter()
-            if self.closure and not self.told and not self.at_step:
-                altered = self.readings.altered(places)
-                if not self.readings.written_upon(altered):  # the closure puts gradients there by hand
-                    self.readings.read(altered)
             self.fill(places, getattr(optimizer, "found_inf", None))
-            self.spent += time.perf_counter() - start
-        self.fresh = False
+            self.reader.spent += time.perf_counter() - start
+        self.reader.fresh = False
         self.stepped.update(places)
         if not self.within_backward:
             self.join_passes()
@@ -423,25 +331,13 @@ class Watch:
 
     def fill(self, places: list[int], skipped: Tensor | None) -> None:
         """Put an optimizer's part into the row under way, a new one if there is none."""
+        values = self.reader.end(places)
         if self.row is None:
             self.row = self.ring.add(self.steps)
             if self.activations:
                 self.activations.add()
-        self.ring.fill(self.row, places, self.part(places), skipped)
-        self.readings.use(places)
-
-    @torch.no_grad()
-    def part(self, places: list[int]) -> Tensor:
-        """(columns, places): what was read of their gradients, the weights before the step, and its size."""
-        shards = self.subjects.shards.part(places)
-        before = [self.weights[i] for i in places]
-        weight = norms(before, shards)
-        torch._foreach_sub_(before, self.held(places))
-        moved = torch.stack([weight, norms(before, shards)])
-        return torch.cat([self.readings.values[:, places], moved])
-
-    def held(self, places: Sequence[int]) -> list[Tensor]:
-        return [local(self.subjects.parameters[i].detach()) for i in places]
+        self.ring.fill(self.row, places, values, skipped)
+        self.reader.readings.use(places)
 
     def complete(self) -> bool:
         """Whether every parameter that an optimizer trains has had its step."""
@@ -469,7 +365,7 @@ class Watch:
             return step % self.every == 0
         if self.small or step < FIRST:
             return True
-        return self.spent <= BUDGET * (time.perf_counter() - self.began)
+        return self.reader.spent <= BUDGET * (time.perf_counter() - self.began)
 
     # Whose parameters -----------------------------------------------------------------------------------
 
@@ -509,7 +405,7 @@ class Watch:
 
     def change_to(self, subjects: Subjects) -> None:
         """Watch other parameters; the rows of those that stay, or have the name of one that was, stay."""
-        old, readings = self.subjects, self.readings
+        old, readings = self.subjects, self.reader.readings
         by_id = {id(p): place for place, p in enumerate(old.parameters)}
         by_name = {(n, p.shape): i for i, (n, p) in enumerate(zip(old.names, old.parameters, strict=True))}
         where = [
@@ -521,8 +417,8 @@ class Watch:
         self.ring = self.ring.widened(where, subjects.shards.sizes)
         self.stepped = {now for now, before in enumerate(where) if before in self.stepped}
         self.follow(subjects)
-        self.readings.adopt(readings, where)
-        self.readings.read(new)
+        self.reader.readings.adopt(readings, where)
+        self.reader.readings.read(new)
 
     def own(self, optimizer: Optimizer, places: list[int]) -> None:
         """It is who trains them now; one that trains nothing any more is let go, with its memory."""
@@ -548,7 +444,7 @@ class Watch:
         except Exception as error:
             self.activations = None
             self.tell(f"activations are not read, since step {self.steps}: {call.name}: {first_line(error)}")
-        self.spent += time.perf_counter() - start
+        self.reader.spent += time.perf_counter() - start
 
     def join_passes(self) -> None:
         if self.activations:
@@ -556,9 +452,9 @@ class Watch:
 
     def look_over(self, activations: Activations) -> None:
         """Note, once, which layers' outputs do not show."""
-        if self.row is None or not self.readings.marks:
+        if self.row is None or not self.reader.readings.marks:
             return
-        names = [self.subjects.names[place] for place in self.readings.marks]
+        names = [self.subjects.names[place] for place in self.reader.readings.marks]
         for note in activations.oddities(names):
             if note not in self.notes:
                 self.notes.append(note)
@@ -602,48 +498,10 @@ class Watch:
             relative=over(tables["rms"] * np.sqrt(sizes), tables["weight"]),
             relative_update=over(tables["update"], tables["weight"]),
             optimizers=tuple(facts(o, sorted(m)) for o, m in zip(self.optimizers, owned, strict=True)),
-            seen=self.seen,
+            seen=self.reader.seen,
             notes=(*(self.state if self.closed else self.notes_now()), *self.notes),
             activations=self.activations.history(steps.tolist()) if self.activations else None,
             row="step",
             shapes=tuple(tuple(parameter.shape) for parameter in self.subjects.parameters),
             modules=self.subjects.modules,
         )
-
-    @property
-    def seen(self) -> str:
-        if self.told:
-            return "when the training loop told, reduced and unscaled, before any clipping"
-        if self.private:
-            return "when the step began: each sample's gradient clipped, and noise added"
-        if self.at_step:
-            return "when the step began, reduced and unscaled, after any clipping"
-        if self.in_pass:
-            return "when each optimizer's step began, within the backward pass"
-        if self.by_hand:
-            return "when the step began, as it used them"
-        return f"after the backward pass{', reduced' if self.reduced else ''}, before any clipping"
-
-
-def clipped(readings: Readings, places: list[int], now: Tensor) -> bool:
-    """Whether gradients are what was read, clipped; waits for the device, unless that may not be."""
-    if capturing():
-        return True
-    half = any(readings.parameters[i].dtype in (torch.float16, torch.bfloat16) for i in places)
-    return bool(scaled_down(readings.values[:, places], now, half))
-
-
-def capturing() -> bool:
-    """Whether a CUDA graph is being captured, in which nothing may wait for the device."""
-    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
-
-
-def hidden(model: nn.Module) -> str:
-    """Why no layer's output can be read; empty if they can."""
-    if is_compiled(model):
-        return "the model is compiled, which calls no hooks: its activations are not read"
-    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
-        return "the model is scripted, which takes no hooks: its activations are not read"
-    if isinstance(model, nn.DataParallel) and len(model.device_ids) > 1:
-        return "the model runs in threads, on several devices: its activations are not read"
-    return ""

@@ -112,10 +112,10 @@ def gradient_flow(
         axes.yaxis.set_minor_locator(NullLocator())
         if band:
             axes.axhspan(*band, color=SHADE, zorder=0)
-        draw_flows(drawing, axes, shown, floor, times, unit)
+        _draw_flows(drawing, axes, shown, floor, times, unit)
         for label, level in (marks or {}).items():
             if floor < level < ceiling:
-                draw_reference(axes, label, level, beside=False)
+                _draw_reference(axes, label, level, beside=False)
     return drawing, flow_note(shown)
 
 
@@ -148,8 +148,8 @@ def curves(
             draw_series(axes, one, max(longest // 6, 1))
         if longest:
             if reference:
-                draw_reference(axes, *reference, beside=True)
-            fit_axes(axes, longest, bottom)
+                _draw_reference(axes, *reference, beside=True)
+            _fit_axes(axes, longest, bottom)
         else:
             write_across(axes, "not run yet")
         add_legend(drawing, len(series))
@@ -192,7 +192,7 @@ def limits(runs: Sequence[Flows], band: tuple[float, float] | None) -> tuple[flo
     return float(10.0 ** (floor - room - edge)), float(10.0 ** (ceiling + edge))
 
 
-def draw_flows(
+def _draw_flows(
     drawing: Drawing, axes: Axes, runs: Sequence[Flows], floor: float, times: Sequence[int] | None, unit: str
 ) -> None:
     """One line per epoch and seed, late epochs on top; zeros as triangles on the floor."""
@@ -287,7 +287,7 @@ def add_legend(drawing: Drawing, entries: int) -> None:
         legend.remove()
 
 
-def fit_axes(axes: Axes, longest: int, bottom: float | None) -> None:
+def _fit_axes(axes: Axes, longest: int, bottom: float | None) -> None:
     """Whole epochs from 1; a vertical axis so wide at least that constant curves do not look like noise."""
     margin = min(0.2 + 0.02 * longest, 0.9)  # below 1, or the axis would show an epoch 0
     axes.set_xlim(1 - margin, longest + margin)
@@ -307,7 +307,7 @@ def round_ticks(last: int) -> list[int]:
     return list(dict.fromkeys([1, *between, last]))
 
 
-def draw_reference(axes: Axes, label: str, level: float, *, beside: bool) -> None:
+def _draw_reference(axes: Axes, label: str, level: float, *, beside: bool) -> None:
     """A thin dotted line at a level, named beside the panel, or on it at the left."""
     axes.axhline(level, color=INK, linewidth=0.9, linestyle=(0, (1, 2)))
     axes.annotate(

@@ -29,7 +29,7 @@ def landscapes(study: StudyRecord, role: str) -> dict[int, LandscapeRecord]:
     return {seed: each for seed, each in found.items() if each is not None}
 
 
-def shown(study: StudyRecord, roles: Mapping[str, str]) -> dict[str, LandscapeRecord]:
+def _shown(study: StudyRecord, roles: Mapping[str, str]) -> dict[str, LandscapeRecord]:
     """Label → landscape of the first seed, of the roles that have any."""
     known = {label: list(landscapes(study, role).values()) for role, label in roles.items()}
     return {label: records[0] for label, records in known.items() if records}
@@ -37,16 +37,16 @@ def shown(study: StudyRecord, roles: Mapping[str, str]) -> dict[str, LandscapeRe
 
 def landscape_figures(study: StudyRecord, name: str, group: str, roles: Mapping[str, str]) -> list[Figure]:
     """A panel of contours for each role, all on one scale."""
-    records = shown(study, roles)
+    records = _shown(study, roles)
     top = TOP * -math.log(guessing(study))
     levels = common_levels(records.values(), top=top) if records else None
     return [
-        landscape_figure(study, f"{name}{letter}", group, role, label, levels)
+        _landscape_figure(study, f"{name}{letter}", group, role, label, levels)
         for letter, (role, label) in zip("abcdef", roles.items(), strict=False)
     ]
 
 
-def landscape_figure(
+def _landscape_figure(
     study: StudyRecord, name: str, group: str, role: str, label: str, levels: Values | None
 ) -> Figure:
     found = landscapes(study, role)
@@ -58,11 +58,11 @@ def landscape_figure(
         else:
             axes.set(xlabel="first direction", ylabel="second direction")
             write_across(axes, said(study, role) or "not measured")
-    caption = joined([described(found), f"{label}: {said(study, role)}." if said(study, role) else ""])
+    caption = joined([_described(found), f"{label}: {said(study, role)}." if said(study, role) else ""])
     return Figure(name, titled(name, f"Loss around the trained weights, {label}"), caption, group, drawing)
 
 
-def described(found: Mapping[int, LandscapeRecord]) -> str:
+def _described(found: Mapping[int, LandscapeRecord]) -> str:
     """What a panel shows, and how far it can be trusted."""
     if not found:
         return ""
@@ -82,7 +82,7 @@ def basins_table(study: StudyRecord, name: str, title: str, roles: Mapping[str, 
     numbers: dict[str, Callable[[LandscapeRecord], float]] = {
         "loss in the middle": lambda r: float(r.middle[0]),
         "roughness": lambda r: float(r.roughness[0]),
-        "sampling error": lambda r: float(middle_of(r.error[0])),
+        "sampling error": lambda r: float(_middle_of(r.error[0])),
     }
     columns = ("run", *numbers, *(f"width at +{rise:g}" for rise in INCREASES), "seeds")
     rows = []
@@ -101,7 +101,7 @@ def basins_table(study: StudyRecord, name: str, title: str, roles: Mapping[str, 
     return Table(name, title, caption, columns, tuple(rows), words=("run",))
 
 
-def middle_of(surface: Values) -> float:
+def _middle_of(surface: Values) -> float:
     """Of a grid with a point in its middle."""
     return float(surface[tuple(size // 2 for size in surface.shape)])
 
@@ -120,7 +120,7 @@ def turning_pages(study: StudyRecord, groups: Mapping[str, Mapping[str, str]]) -
         study: whose landscapes they are.
         groups: figure → its roles.
     """
-    found = {name: shown(study, roles) for name, roles in groups.items()}
+    found = {name: _shown(study, roles) for name, roles in groups.items()}
     return [
         Page(f"{name}.html", f"{titled(name, 'Surfaces')} to turn with the mouse", turning(records))
         for name, records in found.items()

@@ -45,11 +45,11 @@ def axis_figure(found: Sequence[Point], axis: str) -> tuple[Drawing, str]:
         if not drawn:
             write_across(axes, "no run is done yet")
             return drawing, note
-        place = horizontal(axes, in_order(ordered(found, axis)))
+        place = _horizontal(axes, in_order(ordered(found, axis)))
         for number, (look, (label, line)) in enumerate(zip(LOOKS, lines.items(), strict=False)):
             places = {place(point.values[axis], number, len(lines)): point for point in line}
-            draw_line(axes, dict(sorted(places.items())), look, label)
-        cut = fit(axes, drawn)
+            _draw_line(axes, dict(sorted(places.items())), look, label)
+        cut = _fit(axes, drawn)
         if len(lines) > 1:
             add_legend(drawing, len(lines))
         make_room(drawing, axes)
@@ -67,15 +67,15 @@ def chosen_lines(found: Sequence[Point], axis: str) -> tuple[dict[str, list[Poin
     for point in found:
         settings.setdefault(point.others(axis), []).append(point)
     if len(settings) <= LINES:
-        return {line_label(line[0], others): line for line in settings.values()}, ""
-    first = max(others, key=lambda field: influence(found, field))
+        return {_line_label(line[0], others): line for line in settings.values()}, ""
+    first = max(others, key=lambda field: _influence(found, field))
     values = in_order(ordered(found, first))
     kept = values if len(values) <= LINES else [values[place] for place in evenly(len(values), LINES)]
     lines = {}
     for value in kept:
         there = [point for point in found if point.values[first] == value]
         best = (ranked(there) or there)[0]
-        lines[line_label(best, others)] = settings[best.others(axis)]
+        lines[_line_label(best, others)] = settings[best.others(axis)]
     which = "each value" if len(kept) == len(values) else f"{len(kept)} of {len(values)} values"
     rest = ", whose mean accuracies differ most, the rest as in the best point there"
     return lines, (
@@ -84,11 +84,11 @@ def chosen_lines(found: Sequence[Point], axis: str) -> tuple[dict[str, list[Poin
     )
 
 
-def line_label(point: Point, others: Sequence[str]) -> str:
+def _line_label(point: Point, others: Sequence[str]) -> str:
     return wrapped(named({field: point.values[field] for field in others}))
 
 
-def influence(found: Sequence[Point], axis: str) -> float:
+def _influence(found: Sequence[Point], axis: str) -> float:
     """How far the mean accuracies of an axis' values lie apart; 0 without any."""
     means: dict[Value, list[float]] = {}
     for point in found:
@@ -108,18 +108,18 @@ def evenly(count: int, kept: int) -> list[int]:
     return [round(place * (count - 1) / (kept - 1)) for place in range(kept)]
 
 
-def horizontal(axes: Axes, values: Sequence[Value]) -> Place:
+def _horizontal(axes: Axes, values: Sequence[Value]) -> Place:
     """Set up the horizontal axis; returns where a value has its place on it."""
     known = numbers(values)
     if len(known) > 1 and known[0] > 0 and known[-1] >= SPAN * known[0]:
-        return logarithmic(axes, known)
+        return _logarithmic(axes, known)
     name_across(axes, [shown(value) for value in values])
     axes.set_xlim(-0.5, len(values) - 0.5)
     places = {value: place for place, value in enumerate(values)}
-    return lambda value, line, lines: places[value] + beside(line, lines)
+    return lambda value, line, lines: places[value] + _beside(line, lines)
 
 
-def logarithmic(axes: Axes, known: Sequence[float]) -> Place:
+def _logarithmic(axes: Axes, known: Sequence[float]) -> Place:
     """A log axis, ticks at the values where their names fit."""
     logs = [math.log10(number) for number in known]
     gap = min(b - a for a, b in pairwise(logs))
@@ -132,15 +132,15 @@ def logarithmic(axes: Axes, known: Sequence[float]) -> Place:
     axes.xaxis.set_major_locator(FixedLocator(list(known)) if apart else LogLocator(numticks=7))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(float(value))))
     axes.xaxis.set_minor_locator(NullLocator())
-    return lambda value, line, lines: float(value or 0) * 10 ** (gap * beside(line, lines))
+    return lambda value, line, lines: float(value or 0) * 10 ** (gap * _beside(line, lines))
 
 
-def beside(line: int, lines: int) -> float:
+def _beside(line: int, lines: int) -> float:
     """How far a line's marks stand from the value, in steps between values, lest bars hide one another."""
     return (line - (lines - 1) / 2) * min(0.1, 0.5 / lines)
 
 
-def draw_line(axes: Axes, places: dict[float, Point], look: Look, label: str) -> None:
+def _draw_line(axes: Axes, places: dict[float, Point], look: Look, label: str) -> None:
     """Means, joined, with their intervals (a band where bars are too many), and a faint dot for every run."""
     known = {x: point.accuracy for x, point in places.items() if point.accuracy is not None}
     halves = np.array([found.half or 0.0 for found in known.values()])
@@ -165,7 +165,7 @@ def draw_line(axes: Axes, places: dict[float, Point], look: Look, label: str) ->
     axes.plot(*runs.T, "o", color=look.colour, alpha=0.35, markersize=3.5, markeredgewidth=0)
 
 
-def fit(axes: Axes, drawn: Sequence[Point]) -> str:
+def _fit(axes: Axes, drawn: Sequence[Point]) -> str:
     """A vertical axis around all runs, with as much again for intervals; says whether it cuts some."""
     values = [value for point in drawn for value in point.accuracies.values()]
     ends = [end for p in drawn if p.accuracy for end in (p.accuracy.low, p.accuracy.high) if end is not None]

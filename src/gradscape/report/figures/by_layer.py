@@ -44,9 +44,9 @@ def depth_figure(
         axes.set(xlabel="weight layer, input → output", ylabel=ylabel)
         deepest, shown = 0, False
         for look, (role, label) in zip(LOOKS, roles.items(), strict=False):
-            rows = starts(study, role, value, scale)
+            rows = _starts(study, role, value, scale)
             depth = np.arange(1, rows.shape[1] + 1)
-            middle = over_seeds(rows, scale)
+            middle = _over_seeds(rows, scale)
             style = {"color": look.colour, "linestyle": look.dash, "marker": look.marker}
             every = max(rows.shape[1] // 8, 1)
             named = label if len(rows) else f"{label} ({counted(study, role) or 'not measured'})"
@@ -74,7 +74,7 @@ def depth_figure(
     return Figure(name, titled(name, title), caption, group, drawing)
 
 
-def starts(study: StudyRecord, role: str, value: Value, scale: str) -> np.ndarray:
+def _starts(study: StudyRecord, role: str, value: Value, scale: str) -> np.ndarray:
     """(seeds, layers) of the runs that were measured; NaN for what the axis has no place for."""
     runs = [run for run in members(study, role).values() if run is not None and run.start is not None]
     rows = np.array([value(run.start) for run in runs if run.start], dtype=np.float64)
@@ -83,7 +83,7 @@ def starts(study: StudyRecord, role: str, value: Value, scale: str) -> np.ndarra
     return np.where(rows > 0, rows, np.nan) if scale == "log" else rows
 
 
-def over_seeds(rows: np.ndarray, scale: str) -> np.ndarray:
+def _over_seeds(rows: np.ndarray, scale: str) -> np.ndarray:
     if not len(rows):
         return np.zeros(0)
     mean: np.ndarray = 10 ** np.log10(rows).mean(axis=0) if scale == "log" else rows.mean(axis=0)

@@ -20,8 +20,8 @@ def flow_figure(
 ) -> Figure:
     """Gradient flow of one role, all seeds, with a range to shade and Adam's epsilon marked."""
     runs = [run for run in members(study, role).values() if run is not None and run.epochs]
-    epsilons = {float(run.config["optim"]["eps"]) for run in runs if by_adam(run)}
-    marks = {f"Adam's ε = {scientific(eps)}": eps for eps in sorted(epsilons)}
+    epsilons = {float(run.config["optim"]["eps"]) for run in runs if _by_adam(run)}
+    marks = {f"Adam's ε = {_scientific(eps)}": eps for eps in sorted(epsilons)}
     words = said(study, role)
     drawing, note = gradient_flow([flows(run) for run in runs], band=band, marks=marks, absent=words)
     seeds = f" and seed ({len(runs)} seeds)" if len(runs) > 1 else ""
@@ -32,7 +32,7 @@ def flow_figure(
     return Figure(name, titled(name, title), joined(caption), group, drawing)
 
 
-def by_adam(run: RunRecord) -> bool:
+def _by_adam(run: RunRecord) -> bool:
     """Whether its optimiser is Adam, which it was before there was a choice."""
     return bool(run.config["optim"].get("name", "adam") == "adam")
 
@@ -51,7 +51,7 @@ def both_splits(
         drawing = curves(lines, what, reference=("guessing", guess), bottom=0.0)
     else:
         drawing = curves(lines, "loss (nats)", reference=("guessing", -math.log(guess)))
-    return Figure(name, titled(name, title), curve_caption(study, roles), group, drawing)
+    return Figure(name, titled(name, title), _curve_caption(study, roles), group, drawing)
 
 
 def one_split(
@@ -64,7 +64,7 @@ def one_split(
     ]
     unit = {"train": "training accuracy", "valid": "validation accuracy"}[split]
     drawing = curves(lines, unit, reference=("guessing", guessing(study)), bottom=0.0)
-    return Figure(name, titled(name, title), curve_caption(study, roles), group, drawing)
+    return Figure(name, titled(name, title), _curve_caption(study, roles), group, drawing)
 
 
 def series(study: StudyRecord, role: str, label: str, field: str, look: Look) -> Series:
@@ -79,7 +79,7 @@ def series(study: StudyRecord, role: str, label: str, field: str, look: Look) ->
     )
 
 
-def curve_caption(study: StudyRecord, roles: Mapping[str, str]) -> str:
+def _curve_caption(study: StudyRecord, roles: Mapping[str, str]) -> str:
     counts = [len(members(study, role)) for role in roles]
     seeds = seeds_in_words(counts)
     many = f"Mean over {seeds}, band from the lowest to the highest."
@@ -94,7 +94,7 @@ def not_done(study: StudyRecord, roles: Mapping[str, str]) -> str:
     return f"{'; '.join(words)}." if words else ""
 
 
-def scientific(value: float) -> str:
+def _scientific(value: float) -> str:
     """`1e-8`, where `:g` has `1e-08`."""
     return np.format_float_scientific(value, trim="-", exp_digits=1)
 

@@ -59,20 +59,20 @@ def dot_figure(labels: Sequence[str], groups: Sequence[str], columns: Sequence[C
         FigureCanvasAgg(drawing)
         panels = np.atleast_1d(drawing.subplots(1, len(columns), sharey=True))
         for axes, column in zip(panels, columns, strict=True):
-            draw_column(axes, column)
-            shade(axes, groups)
+            _draw_column(axes, column)
+            _shade(axes, groups)
         first: Axes = panels[0]
         first.set_yticks(range(len(labels)), labels)
         first.set_ylim(len(labels) - 0.5, -0.5)
     return drawing
 
 
-def draw_column(axes: Axes, column: Column) -> None:
+def _draw_column(axes: Axes, column: Column) -> None:
     axes.set_xlabel(column.title)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     for place, (name, rows) in enumerate(column.marks.items()):
-        draw_marks(axes, name, rows, place, len(column.marks) > 1, column.scale)
+        _draw_marks(axes, name, rows, place, len(column.marks) > 1, column.scale)
     known = any(fits(v, column.scale) for rows in column.marks.values() for values in rows for v in values)
     if not known:
         write_across(axes, "no value")
@@ -94,7 +94,7 @@ def draw_column(axes: Axes, column: Column) -> None:
         )
 
 
-def draw_marks(
+def _draw_marks(
     axes: Axes, name: str, rows: Sequence[Sequence[float]], place: int, several: bool, scale: str
 ) -> None:
     look = LOOKS[place]
@@ -134,7 +134,7 @@ def middle(values: Sequence[float], scale: str) -> float | None:
     return 10 ** fmean(map(math.log10, values)) if scale == "log" else fmean(values)
 
 
-def shade(axes: Axes, groups: Sequence[str]) -> None:
+def _shade(axes: Axes, groups: Sequence[str]) -> None:
     """Every other group on a ground of its own."""
     for place, group in enumerate(dict.fromkeys(groups)):
         rows = [row for row, name in enumerate(groups) if name == group]

@@ -40,7 +40,7 @@ def heat_figure(found: Sequence[Point], across: str, up: str) -> tuple[Drawing, 
         >>> drawing, note = heat_figure(points(study), "optim.lr", "net.depth")
     """
     columns, rows = (in_order(ordered(found, axis)) for axis in (across, up))
-    cells, whole = means(found, (across, columns), (up, rows))
+    cells, whole = _means(found, (across, columns), (up, rows))
     written = len(columns) <= COLUMNS and len(rows) <= ROWS
     with styled():
         drawing, axes = panel()
@@ -51,19 +51,19 @@ def heat_figure(found: Sequence[Point], across: str, up: str) -> tuple[Drawing, 
             return drawing, ""
         drawing.set_size_inches(WIDTH, float(np.clip(0.3 * len(rows) + 1.2, HEIGHT, 6.5)))
         colours = mpl.colormaps[COLOURS].resampled(SHADES)
-        norm = scale(cells)
-        draw_cells(axes, cells, norm, colours)
+        norm = _scale(cells)
+        _draw_cells(axes, cells, norm, colours)
         names = [shown(value) for value in rows]
         name_across(axes, [shown(value) for value in columns], WIDTH - BESIDE - LETTER * longest(names))
         name_up(axes, names, drawing.get_figheight() - BELOW)
         if written:
-            write_numbers(axes, cells, whole, norm, colours)
-        add_bar(drawing, axes, norm, colours)
+            _write_numbers(axes, cells, whole, norm, colours)
+        _add_bar(drawing, axes, norm, colours)
         make_room(drawing, axes)
-    return drawing, note(found, cells, whole, written)
+    return drawing, _note(found, cells, whole, written)
 
 
-def means(
+def _means(
     found: Sequence[Point], across: tuple[str, Sequence[Value]], up: tuple[str, Sequence[Value]]
 ) -> tuple[Values, np.ndarray]:
     """Mean accuracy [rows, columns], NaN without a run that is done; and whether all runs of a cell are."""
@@ -80,21 +80,21 @@ def means(
     return cells, whole
 
 
-def scale(cells: Values) -> Normalize:
+def _scale(cells: Values) -> Normalize:
     """From the lowest to the highest mean, and not less than 0.01: equal cells are to look alike."""
     low, high = float(np.nanmin(cells)), float(np.nanmax(cells))
     spare = max(0.0, 0.01 - (high - low)) / 2
     return Normalize(low - spare, high + spare)
 
 
-def draw_cells(axes: Axes, cells: Values, norm: Normalize, colours: Colormap) -> None:
+def _draw_cells(axes: Axes, cells: Values, norm: Normalize, colours: Colormap) -> None:
     """Colours where there is a mean; elsewhere the ground's hatches show."""
     axes.patch.set(hatch="////", edgecolor=HATCHES)
     edges = [np.arange(count + 1) - 0.5 for count in reversed(cells.shape)]
     axes.pcolormesh(*edges, np.ma.masked_invalid(cells), cmap=colours, norm=norm, edgecolors="face")
 
 
-def write_numbers(axes: Axes, cells: Values, whole: np.ndarray, norm: Normalize, colours: Colormap) -> None:
+def _write_numbers(axes: Axes, cells: Values, whole: np.ndarray, norm: Normalize, colours: Colormap) -> None:
     few = cells.shape[1] <= 6
     for (row, column), mean in np.ndenumerate(cells):
         if np.isnan(mean):
@@ -112,7 +112,7 @@ def write_numbers(axes: Axes, cells: Values, whole: np.ndarray, norm: Normalize,
         )
 
 
-def add_bar(drawing: Drawing, axes: Axes, norm: Normalize, colours: Colormap) -> None:
+def _add_bar(drawing: Drawing, axes: Axes, norm: Normalize, colours: Colormap) -> None:
     mapped = ScalarMappable(norm, colours)
     bar = drawing.colorbar(mapped, ax=axes, label="validation accuracy", pad=0.02, aspect=28)
     bar.locator = MaxNLocator(nbins=6)
@@ -122,7 +122,7 @@ def add_bar(drawing: Drawing, axes: Axes, norm: Normalize, colours: Colormap) ->
     bar.update_ticks()
 
 
-def note(found: Sequence[Point], cells: Values, whole: np.ndarray, written: bool) -> str:
+def _note(found: Sequence[Point], cells: Values, whole: np.ndarray, written: bool) -> str:
     """What a cell is, and what some lack."""
     axes = len(found[0].values)
     over = "over seeds" if axes == 2 else "over seeds and over all settings of the other axes"

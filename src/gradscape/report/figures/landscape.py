@@ -41,7 +41,7 @@ def contours(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Draw
     """
     levels = common_levels(records.values(), axis)
     with styled():
-        drawing, panels = row_of_panels(len(records))
+        drawing, panels = _row_of_panels(len(records))
         for place, ((name, record), axes) in enumerate(zip(records.items(), panels, strict=True)):
             shown = draw_contours(axes, record, levels, axis)
             axes.set_ylabel(record.directions[1] if not place else "")
@@ -53,12 +53,12 @@ def contours(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Draw
 
 def common_levels(records: Iterable[LandscapeRecord], axis: str = "loss", top: float = np.inf) -> Values:
     """Levels of contours that suit all of several planes, up to `top`."""
-    return levels_for(np.concatenate([drawn(record, axis).ravel() for record in records]), top)
+    return levels_for(np.concatenate([_drawn(record, axis).ravel() for record in records]), top)
 
 
 def draw_contours(axes: Any, record: LandscapeRecord, levels: Values, axis: str = "loss") -> Any:
     """One plane's contours, with the path of a training where there is one; returns what is coloured."""
-    surface = drawn(record, axis)
+    surface = _drawn(record, axis)
     shown = filled(axes, record.axes, surface, levels)
     lines = levels[:: max(1, len(levels) // LINES)]
     axes.contour(
@@ -79,13 +79,13 @@ def add_scale(drawing: Drawing, shown: Any, panels: Any, levels: Values, axis: s
     """The colours' scale beside panels."""
     bar = drawing.colorbar(shown, ax=panels, label=axis, pad=0.02, aspect=28)
     bar.minorticks_off()
-    bar.set_ticks(ticks_of(levels))
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    bar.set_ticks(_ticks_of(levels))
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
 
 
 def surfaces(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Drawing:
     """The same as surfaces in three dimensions, on one scale."""
-    heights = {name: drawn(record, axis) for name, record in records.items()}
+    heights = {name: _drawn(record, axis) for name, record in records.items()}
     levels = common_levels(records.values(), axis)
     uneven = is_uneven(levels)
     with styled():
@@ -93,7 +93,7 @@ def surfaces(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Draw
         FigureCanvasAgg(drawing)
         for place, (name, record) in enumerate(records.items()):
             axes: Any = drawing.add_subplot(1, len(records), place + 1, projection="3d")
-            draw_surface(axes, record.axes, heights[name], levels)
+            _draw_surface(axes, record.axes, heights[name], levels)
             axes.set_xlabel(record.directions[0], fontsize=8, labelpad=0)
             axes.set_ylabel(record.directions[1], fontsize=8, labelpad=3)
             axes.set_zlabel(f"{axis}, log scale" if uneven else axis, fontsize=8, labelpad=2)
@@ -101,7 +101,7 @@ def surfaces(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Draw
     return drawing
 
 
-def draw_surface(axes: Any, grid: Sequence[Values], surface: Values, levels: Values) -> None:
+def _draw_surface(axes: Any, grid: Sequence[Values], surface: Values, levels: Values) -> None:
     """On an axis of logarithms where losses differ by orders of magnitude: matplotlib has none of its own."""
     uneven = is_uneven(levels)
     there = np.log10 if uneven else np.array
@@ -119,7 +119,7 @@ def draw_surface(axes: Any, grid: Sequence[Values], surface: Values, levels: Val
     axes.yaxis.set_major_locator(MaxNLocator(3))
     axes.zaxis.set_major_locator(MaxNLocator(5, integer=bool(uneven and high - low > 2)))
     if uneven:
-        axes.zaxis.set_major_formatter(FuncFormatter(lambda value, _: number(10**value)))
+        axes.zaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(10**value)))
 
 
 def slices(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Drawing:
@@ -127,7 +127,7 @@ def slices(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Drawin
     with styled():
         drawing, axes = panel()
         for look, (name, record) in zip(LOOKS, records.items(), strict=False):
-            lines = of_all(record, axis)
+            lines = _of_all(record, axis)
             c = record.axes[0]
             axes.plot(c, lines.mean(axis=0), color=look.colour, linestyle=look.dash, label=literal(name))
             if len(lines) > 1:
@@ -136,12 +136,12 @@ def slices(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Drawin
                 )
         first = next(iter(records.values()))
         axes.set(xlabel=first.directions[0], ylabel=axis)
-        values = np.concatenate([of_all(record, axis).ravel() for record in records.values()])
+        values = np.concatenate([_of_all(record, axis).ravel() for record in records.values()])
         if is_uneven(levels_for(values)):
             axes.set_yscale("log")
-            axes.yaxis.set_major_locator(FixedLocator(ticks_of(levels_for(values))))
+            axes.yaxis.set_major_locator(FixedLocator(_ticks_of(levels_for(values))))
             axes.yaxis.set_minor_locator(NullLocator())
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
         add_legend(drawing, len(records))
     return drawing
 
@@ -161,7 +161,7 @@ def turning(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> bytes
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    heights = {name: drawn(record, axis) for name, record in records.items()}
+    heights = {name: _drawn(record, axis) for name, record in records.items()}
     levels = common_levels(records.values(), axis)
     uneven = is_uneven(levels)
     there = np.log10 if uneven else np.array
@@ -172,8 +172,8 @@ def turning(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> bytes
         rows, columns, specs=[[{"type": "surface"}] * columns] * rows, subplot_titles=list(records),
         horizontal_spacing=0.02, vertical_spacing=0.05,
     )  # fmt: skip
-    ticks = ticks_of(levels)
-    scale = {"tickvals": [float(there(np.array(t))) for t in ticks], "ticktext": [number(t) for t in ticks]}
+    ticks = _ticks_of(levels)
+    scale = {"tickvals": [float(there(np.array(t))) for t in ticks], "ticktext": [_number(t) for t in ticks]}
     for place, (name, record) in enumerate(records.items()):
         row, column = divmod(place, columns)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -208,7 +208,7 @@ def save_animation(records: Mapping[str, LandscapeRecord], path: str | Path, axi
     Raises:
         ConfigError: fewer than two surfaces, or of different grids.
     """
-    heights = [drawn(record, axis) for record in records.values()]
+    heights = [_drawn(record, axis) for record in records.values()]
     if len(heights) < 2 or len({each.shape for each in heights}) > 1:
         raise ConfigError("animation: give two surfaces or more, all of the same number of points")
     levels = common_levels(records.values(), axis)
@@ -222,7 +222,7 @@ def save_animation(records: Mapping[str, LandscapeRecord], path: str | Path, axi
             first, share = divmod(number, SMOOTH)
             axes.clear()
             here, there = heights[first], heights[min(first + 1, len(heights) - 1)]
-            draw_surface(axes, grid, here + (there - here) * share / SMOOTH, levels)
+            _draw_surface(axes, grid, here + (there - here) * share / SMOOTH, levels)
             axes.set_title(names[first], fontsize=10)
             axes.set_zlabel(axis, fontsize=8)
             return []
@@ -235,7 +235,7 @@ def save_animation(records: Mapping[str, LandscapeRecord], path: str | Path, axi
     return target
 
 
-def drawn(record: LandscapeRecord, axis: str) -> Values:
+def _drawn(record: LandscapeRecord, axis: str) -> Values:
     """The surface of a record's first pair of directions.
 
     Raises:
@@ -243,11 +243,11 @@ def drawn(record: LandscapeRecord, axis: str) -> Values:
     """
     if record.dims != 2:
         raise ConfigError("a slice has no contours; give a record of dims=2, or draw it as slices")
-    first: Values = of_all(record, axis)[0]
+    first: Values = _of_all(record, axis)[0]
     return first
 
 
-def of_all(record: LandscapeRecord, axis: str) -> Values:
+def _of_all(record: LandscapeRecord, axis: str) -> Values:
     """(K, …) loss or a metric."""
     if axis == "loss":
         return record.loss
@@ -257,18 +257,18 @@ def of_all(record: LandscapeRecord, axis: str) -> Values:
     return record.metrics[axis]
 
 
-def row_of_panels(count: int) -> tuple[Drawing, Any]:
+def _row_of_panels(count: int) -> tuple[Drawing, Any]:
     drawing = Drawing(figsize=(PANEL * count + 0.9, TALL), layout="constrained")
     FigureCanvasAgg(drawing)
     return drawing, drawing.subplots(1, count, sharey=True, squeeze=False)[0]
 
 
-def number(value: float) -> str:
+def _number(value: float) -> str:
     """As short as it is readable: 0.5, 100, 2e6."""
     return f"{value:.3g}" if value < 1_000 else f"{value:.2g}".replace("e+0", "e").replace("e+", "e")
 
 
-def ticks_of(levels: Values) -> list[float]:
+def _ticks_of(levels: Values) -> list[float]:
     """Round numbers for a scale of levels."""
     if not is_uneven(levels):
         ticks = MaxNLocator(6).tick_values(float(levels[0]), float(levels[-1]))

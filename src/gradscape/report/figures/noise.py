@@ -41,7 +41,7 @@ def trace_figure(study: StudyRecord, name: str, title: str, group: str, lines: L
     with styled():
         drawing, axes = panel()
         axes.set(xlabel="batch size B", ylabel=r"gradient noise, tr $\Sigma_B$", xscale="log", yscale="log")
-        means = draw_lines(axes, study, lines, place)
+        means = _draw_lines(axes, study, lines, place)
         if len(means):
             sizes, middle = np.unique(means[:, 0]), np.exp(np.log(means).mean(axis=0))
             inverse = middle[1] * middle[0] / sizes
@@ -56,7 +56,7 @@ def trace_figure(study: StudyRecord, name: str, title: str, group: str, lines: L
         "Trace of the covariance of a mini-batch's gradient, at the weights that each run came to, BatchNorm "
         "as in training: means over seeds, and a faint dot for every run. At weights that were the "
         "same, and of images that do not depend on one another, it would be as 1 / B.",
-        not_done(study, flat(lines)),
+        not_done(study, _flat(lines)),
     ]
     return Figure(name, titled(name, title), joined(said), group, drawing)
 
@@ -66,7 +66,7 @@ def outcome_figure(study: StudyRecord, name: str, title: str, group: str, lines:
     with styled():
         drawing, axes = panel()
         axes.set(xlabel=STEP, ylabel="validation accuracy", xscale="log")
-        means = draw_lines(
+        means = _draw_lines(
             axes, study, lines, lambda run: (step_noise(run), final(run, "valid_accuracy").mean), ends=True
         )
         if len(means):
@@ -77,12 +77,12 @@ def outcome_figure(study: StudyRecord, name: str, title: str, group: str, lines:
     said = [
         "Means over seeds, and a faint dot for every run; a line goes through the batch sizes, its ends are "
         f"named. {RAW}",
-        not_done(study, flat(lines)),
+        not_done(study, _flat(lines)),
     ]
     return Figure(name, titled(name, title), joined(said), group, drawing)
 
 
-def draw_lines(axes: Axes, study: StudyRecord, lines: Lines, place: Place, ends: bool = False) -> Values:
+def _draw_lines(axes: Axes, study: StudyRecord, lines: Lines, place: Place, ends: bool = False) -> Values:
     """A line through the means of its roles and a dot for each run; returns all means (roles, 2).
 
     `ends`: name the first and the last role of a line by its batch size.
@@ -107,6 +107,6 @@ def draw_lines(axes: Axes, study: StudyRecord, lines: Lines, place: Place, ends:
     return np.array(means).reshape(-1, 2)
 
 
-def flat(lines: Lines) -> dict[str, str]:
+def _flat(lines: Lines) -> dict[str, str]:
     """Role → line and point, for a caption."""
     return {role: f"{label}, {point}" for label, roles in lines.items() for role, point in roles.items()}

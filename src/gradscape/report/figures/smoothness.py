@@ -64,7 +64,7 @@ def band_figure(
             shown = shown or bool(len(steps) and (ends > 0).any())
         finish(drawing, axes, shown and scale, len(roles))
     lead = "The less and the more of two points, means over seeds"
-    return Figure(name, titled(name, title), caption(study, roles, lead, along), group, drawing)
+    return Figure(name, titled(name, title), _caption(study, roles, lead, along), group, drawing)
 
 
 def line_figure(
@@ -90,7 +90,9 @@ def line_figure(
             axes.plot(times, found[:, 0], markersize=3, label=labelled(study, role, label), **style)
             shown = shown or bool((found > 0).any())
         finish(drawing, axes, shown and "log", len(roles))
-    return Figure(name, titled(name, title), caption(study, roles, "Means over seeds", along), group, drawing)
+    return Figure(
+        name, titled(name, title), _caption(study, roles, "Means over seeds", along), group, drawing
+    )
 
 
 def labelled(study: StudyRecord, role: str, label: str) -> str:
@@ -117,7 +119,7 @@ def log_ticks(axis: Axis) -> None:
     axis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(math.inf, math.inf)))
 
 
-def caption(study: StudyRecord, roles: Mapping[str, str], lead: str, along: str) -> str:
+def _caption(study: StudyRecord, roles: Mapping[str, str], lead: str, along: str) -> str:
     counts = [len(members(study, role)) for role in roles]
     return joined(
         [

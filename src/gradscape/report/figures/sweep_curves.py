@@ -63,7 +63,7 @@ def curve_figure(study: StudyRecord, found: Sequence[Point]) -> tuple[Drawing, s
         series(study, point.label, named(point.values), "valid_accuracy", look)
         for point, look in zip(few, looks(len(few)), strict=True)
     ]
-    guess = guesses(few)
+    guess = _guesses(few)
     drawing = curves(
         [replace(line, label=wrapped(line.label)) for line in lines],
         "validation accuracy",
@@ -75,7 +75,7 @@ def curve_figure(study: StudyRecord, found: Sequence[Point]) -> tuple[Drawing, s
     return drawing, note
 
 
-def guesses(found: Sequence[Point]) -> float | None:
+def _guesses(found: Sequence[Point]) -> float | None:
     """Accuracy of guessing; None where the runs are on data of different numbers of classes."""
     runs = [run for point in found for run in point.runs.values() if run is not None]
     classes = {DATASETS[run.config["data"]["name"]].classes for run in runs}
@@ -92,7 +92,7 @@ def flow_lines(found: Sequence[Point]) -> tuple[Drawing, str]:
         >>> drawing, note = flow_lines(points(study))
     """
     few, note = chosen(found)
-    flows = {point.label: last_flow(point) for point in few}
+    flows = {point.label: _last_flow(point) for point in few}
     shown = [flow for flow in flows.values() if flow.size]
     with styled():
         drawing, axes = panel()
@@ -107,7 +107,7 @@ def flow_lines(found: Sequence[Point]) -> tuple[Drawing, str]:
         deepest = max(flow.size for flow in shown)
         for point, look in zip(few, looks(len(few)), strict=True):
             label = named(point.values) if flows[point.label].size else f"{named(point.values)} (not run yet)"
-            draw_flow(axes, flows[point.label], floor, deepest, look, wrapped(label))
+            _draw_flow(axes, flows[point.label], floor, deepest, look, wrapped(label))
         axes.set_xlim(1 - 0.02 * deepest, deepest * 1.02)
         axes.set_xticks(round_ticks(deepest))
         add_legend(drawing, len(few))
@@ -115,10 +115,10 @@ def flow_lines(found: Sequence[Point]) -> tuple[Drawing, str]:
     return drawing, f"{note} {flow_note(shown)}".strip()
 
 
-def last_flow(point: Point) -> Flows:
+def _last_flow(point: Point) -> Flows:
     """Of each weight layer, geometric mean over the runs that have an epoch; of runs with equal depth."""
     runs = [run for run in point.runs.values() if run is not None and run.epochs]
-    flows = [flow for flow in map(weights, runs) if flow.size]
+    flows = [flow for flow in map(_weights, runs) if flow.size]
     if not flows:
         return np.array([])
     with np.errstate(divide="ignore", invalid="ignore"):  # a layer that is 0 in one run is 0 in the mean
@@ -126,12 +126,12 @@ def last_flow(point: Point) -> Flows:
     return mean
 
 
-def weights(run: RunRecord) -> Flows:
+def _weights(run: RunRecord) -> Flows:
     found = flows(run)
     return found[-1] if found.size else found
 
 
-def draw_flow(axes: Axes, flow: Flows, floor: float, deepest: int, look: Look, label: str) -> None:
+def _draw_flow(axes: Axes, flow: Flows, floor: float, deepest: int, look: Look, label: str) -> None:
     """A line over the layers; zeros as triangles on the floor."""
     depth = np.arange(1, flow.size + 1)
     heights = np.where(np.isfinite(flow), np.where(flow > 0, flow, floor), np.nan)

@@ -22,25 +22,25 @@ LINES = 12  # of all steps, in the panel of flow lines
 def figures(history: FlowHistory, diagnosis: Diagnosis) -> list[Figure]:
     """Gradient map, flow lines, update map, agreement map; maps of what was asked for of activations."""
     group = "Layer by layer"
-    return [*of_gradients(history, diagnosis, group), *of_outputs(history, diagnosis, group)]
+    return [*_of_gradients(history, diagnosis, group), *_of_outputs(history, diagnosis, group)]
 
 
-def of_gradients(history: FlowHistory, diagnosis: Diagnosis, group: str) -> list[Figure]:
+def _of_gradients(history: FlowHistory, diagnosis: Diagnosis, group: str) -> list[Figure]:
     return [
         Figure(
             "gradient-map",
             "Gradients: layer × step",
             "Mean |∂L/∂W| of each weight layer at each step that was read. Blank: zero, not finite or none.",
             group,
-            map_of(history, "mean_abs", diagnosis),
+            _map_of(history, "mean_abs", diagnosis),
         ),
-        flow_lines(history, group),
+        _flow_lines(history, group),
         Figure(
             "update-map",
             "Steps: layer × step",
             "‖ΔW‖ / ‖W‖ of each weight layer: what a step did to it. Healthy ones are near 1/1000.",
             group,
-            map_of(history, "relative_update", diagnosis),
+            _map_of(history, "relative_update", diagnosis),
         ),
         Figure(
             "agreement-map",
@@ -48,7 +48,7 @@ def of_gradients(history: FlowHistory, diagnosis: Diagnosis, group: str) -> list
             "Cosine of the angle between a step's gradient and that of the one before: near 0 where "
             "mini-batches ask for different things. Grey: none.",
             group,
-            map_of(history, "agreement", diagnosis),
+            _map_of(history, "agreement", diagnosis),
         ),
     ]
 
@@ -69,7 +69,7 @@ OUTPUTS = {
 }
 
 
-def of_outputs(history: FlowHistory, diagnosis: Diagnosis, group: str) -> list[Figure]:
+def _of_outputs(history: FlowHistory, diagnosis: Diagnosis, group: str) -> list[Figure]:
     """A map for each statistic that any layer has."""
     outputs = history.activations
     if outputs is None:
@@ -80,28 +80,28 @@ def of_outputs(history: FlowHistory, diagnosis: Diagnosis, group: str) -> list[F
             f"{title}: layer × step",
             caption,
             group,
-            marked(partial(outputs.plot, statistic=name), outputs.layers, diagnosis),
+            _marked(partial(outputs.plot, statistic=name), outputs.layers, diagnosis),
         )
         for name, (title, caption) in OUTPUTS.items()
         if np.isfinite(getattr(outputs, name)).any()
     ]
 
 
-def map_of(history: FlowHistory, statistic: str, diagnosis: Diagnosis) -> Drawing:
+def _map_of(history: FlowHistory, statistic: str, diagnosis: Diagnosis) -> Drawing:
     names = [history.layers[column] for column in history.weights]
-    return marked(partial(history.plot, statistic=statistic), names, diagnosis)
+    return _marked(partial(history.plot, statistic=statistic), names, diagnosis)
 
 
-def marked(draw: Callable[[Axes], Axes], names: Sequence[str], diagnosis: Diagnosis) -> Drawing:
+def _marked(draw: Callable[[Axes], Axes], names: Sequence[str], diagnosis: Diagnosis) -> Drawing:
     with styled():
         drawing, axes = panel()
         axes.grid(visible=False)
         draw(axes)
-        mark(axes, names, diagnosis)
+        _mark(axes, names, diagnosis)
     return drawing
 
 
-def mark(axes: Axes, names: Sequence[str], diagnosis: Diagnosis) -> None:
+def _mark(axes: Axes, names: Sequence[str], diagnosis: Diagnosis) -> None:
     """A line at the layer where the gravest finding of these begins, and its verdict on it."""
     finding = next((each for each in diagnosis.findings if each.layer in names), None)
     if finding is None or not axes.has_data():
@@ -122,7 +122,7 @@ def mark(axes: Axes, names: Sequence[str], diagnosis: Diagnosis) -> None:
     )
 
 
-def flow_lines(history: FlowHistory, group: str) -> Figure:
+def _flow_lines(history: FlowHistory, group: str) -> Figure:
     """The paper's panel, a line for some of the steps."""
     made = np.flatnonzero(~history.skipped)
     chosen = made[np.unique(np.linspace(0, len(made) - 1, min(LINES, len(made))).astype(int))]

@@ -42,20 +42,20 @@ def page(record: CheckRecord) -> str:
         record.diagnosis,
         figures(signal),
         signal=signal,
-        depth=depth(signal),
-        trials=[row(trial) for trial in record.remedies],
+        depth=_depth(signal),
+        trials=[(heading, [_row(trial) for trial in trials]) for heading, trials in record.by_effect()],
         steps=len(record.as_is.losses),
-        layers=layers(signal),
+        layers=_layers(signal),
     )
 
 
-def depth(signal: SignalRecord) -> str:
+def _depth(signal: SignalRecord) -> str:
     """χ, depth scale and Jacobian, a sentence each."""
     chi = f"{signal.chi_in_words}. " if signal.chi_in_words else ""
     return f"{chi}The {signal.jacobian}."
 
 
-def row(trial: Trial) -> tuple[str, str, str, str, str]:
+def _row(trial: Trial) -> tuple[str, str, str, str, str]:
     if trial.diagnosis is None:
         return (trial.remedy, trial.verdict, "–", "–", trial.what)
     span = "–" if math.isnan(trial.span) else f"{trial.span:+.1f}"
@@ -63,7 +63,7 @@ def row(trial: Trial) -> tuple[str, str, str, str, str]:
     return (trial.remedy, trial.verdict, span, change, trial.what)
 
 
-def layers(signal: SignalRecord) -> list[tuple[str, ...]]:
+def _layers(signal: SignalRecord) -> list[tuple[str, ...]]:
     """Of each layer: name, kind, q, c, dead, saturated, mean squared gradient."""
     columns = [values for name, values in signal.over_depth().items() if name != "weight_gradient"]
     return [
@@ -82,7 +82,7 @@ def figures(signal: SignalRecord) -> list[Figure]:
             "Mean squares of each layer's output h and of the gradient ∂L/∂h that comes back to it, a line "
             "for each seed. In a network that can be trained both keep their order of magnitude.",
             group,
-            lines({"output h²": signal.second_moment, "gradient (∂L/∂h)²": signal.gradient}, "mean square"),
+            _lines({"output h²": signal.second_moment, "gradient (∂L/∂h)²": signal.gradient}, "mean square"),
         ),
         Figure(
             "correlation",
@@ -90,19 +90,19 @@ def figures(signal: SignalRecord) -> list[Figure]:
             "1 − correlation of two samples of the batch: near 0 the outputs for them are the same, and no "
             "gradient can tell them apart.",
             group,
-            lines({"1 − correlation": gone}, "1 − correlation of two samples"),
+            _lines({"1 − correlation": gone}, "1 − correlation of two samples"),
         ),
     ]
     shares = {"dead units": signal.dead, "saturated values": signal.saturated}
     shares = {name: values for name, values in shares.items() if np.isfinite(values).any()}
     if shares:
         caption = "Share of units that no sample activates, and of values where tanh or sigmoid is flat."
-        drawing = lines(shares, f"share of {' or '.join(shares)}", logarithmic=False)
+        drawing = _lines(shares, f"share of {' or '.join(shares)}", logarithmic=False)
         found.append(Figure("shares", "Dead and saturated", caption, group, drawing))
     return found
 
 
-def lines(series: dict[str, Values], label: str, logarithmic: bool = True) -> Drawing:
+def _lines(series: dict[str, Values], label: str, logarithmic: bool = True) -> Drawing:
     """Each (S, L) against depth, a thin line for each seed."""
     with styled():
         drawing, axes = panel()

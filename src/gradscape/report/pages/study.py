@@ -60,11 +60,11 @@ def page(
             beside=beside,
             badges=BADGES,
             multiplicity=multiplicity(claims),
-            summary=summary(study),
+            summary=_summary(study),
             rows=ROWS,
-            runs=run_rows(study),
-            provenance=provenance(study),
-            shown=shown,
+            runs=_run_rows(study),
+            provenance=_provenance(study),
+            shown=_shown,
         )
     )
     return text + "\n"
@@ -79,7 +79,7 @@ def environment() -> Environment:
     )
 
 
-def summary(study: StudyRecord) -> list[str]:
+def _summary(study: StudyRecord) -> list[str]:
     """Preset, data, seeds and how many runs are done."""
     asked = list(dict.fromkeys(identity for chosen in study.roles.values() for identity in chosen))
     done = sum(identity in study.runs and study.runs[identity].state == "done" for identity in asked)
@@ -93,19 +93,19 @@ def summary(study: StudyRecord) -> list[str]:
     ]
 
 
-def run_rows(study: StudyRecord) -> list[dict[str, str]]:
+def _run_rows(study: StudyRecord) -> list[dict[str, str]]:
     """The table of runs, one line each; in a long one those that are not done come first."""
     roles: dict[str, list[str]] = {identity: [] for identity in study.runs}
     for role, identities in study.roles.items():
         for identity in identities:
             roles.setdefault(identity, []).append(role)
-    there = [run_row(run, roles[run.identity]) for run in study.runs.values()]
+    there = [_run_row(run, roles[run.identity]) for run in study.runs.values()]
     empty = {"roles": "", "seed": "", "state": standing(None), "epochs": "", "minutes": ""}
     rows = there + [{"run": identity, **empty} for identity in roles if identity not in study.runs]
     return sorted(rows, key=lambda row: row["state"] == "done") if len(rows) > ROWS else rows
 
 
-def run_row(run: RunRecord, roles: Sequence[str]) -> dict[str, str]:
+def _run_row(run: RunRecord, roles: Sequence[str]) -> dict[str, str]:
     return {
         "run": run.identity,
         "roles": ", ".join(roles),
@@ -119,23 +119,23 @@ def run_row(run: RunRecord, roles: Sequence[str]) -> dict[str, str]:
 ENVIRONMENT = ("versions", "device", "threads", "computed_in", "fallback", "fused", "host", "attempts")
 
 
-def provenance(study: StudyRecord) -> list[tuple[str, str]]:
+def _provenance(study: StudyRecord) -> list[tuple[str, str]]:
     """What the runs' status says of where they ran: every distinct value, in the order of the runs."""
     found: dict[str, dict[str, None]] = {}
     for run in study.runs.values():
         for name in ENVIRONMENT:
             if run.status.get(name):
-                found.setdefault(name, {})[worded(run.status[name])] = None
+                found.setdefault(name, {})[_worded(run.status[name])] = None
     return [(name.replace("_", " "), "; ".join(values)) for name, values in found.items()]
 
 
-def worded(value: Any) -> str:
+def _worded(value: Any) -> str:
     """A status value in words: `torch 2.13.0, numpy 2.4.6` for a mapping."""
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {text}" for name, text in value.items())
     return str(value)
 
 
-def shown(part: Evidence) -> list[tuple[int, str]]:
+def _shown(part: Evidence) -> list[tuple[int, str]]:
     """Seed and its number in text."""
     return [(seed, f"{value:.3g}") for seed, value in part.numbers]

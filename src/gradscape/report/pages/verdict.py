@@ -24,12 +24,12 @@ def rendered(template: str, diagnosis: Diagnosis, figures: Sequence[Figure], **v
     }
     page = environment().get_template(template)
     text = page.render(
-        diagnosis=diagnosis, figures=figures, drawn=drawn, sentence=sentence, counted=counted, **values
+        diagnosis=diagnosis, figures=figures, drawn=drawn, sentence=_sentence, counted=counted, **values
     )
     return text + "\n"
 
 
-def sentence(text: str) -> str:
+def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 

@@ -39,11 +39,11 @@ def save_page(history: Any, diagnosis: Diagnosis, path: str | Path) -> Path:
 def page(history: FlowHistory, diagnosis: Diagnosis) -> str:
     """The page's text; the same arguments give the same text."""
     return rendered(
-        "watched.html.j2", diagnosis, figures(history, diagnosis), history=history, table=rows(history)
+        "watched.html.j2", diagnosis, figures(history, diagnosis), history=history, table=_rows(history)
     )
 
 
-def rows(history: FlowHistory) -> list[tuple[str, str, str, str, str]]:
+def _rows(history: FlowHistory) -> list[tuple[str, str, str, str, str]]:
     """Of each parameter tensor in the last row: name, elements, mean |∂L/∂W|, RMS, ‖ΔW‖/‖W‖."""
     if not len(history.steps):
         return []

@@ -37,19 +37,19 @@ def claims(study: StudyRecord) -> list[Claim]:
         ['C1 holds']
     """
     return [
-        depth(study),
-        vanishing(study),
+        _depth(study),
+        _vanishing(study),
         steady(study),
-        robust(study),
-        generalises(study),
-        batches(study),
-        smooths(study),
-        batches_smooth(study),
-        best_rate(study),
+        _robust(study),
+        _generalises(study),
+        _batches(study),
+        _smooths(study),
+        _batches_smooth(study),
+        _best_rate(study),
     ]
 
 
-def depth(study: StudyRecord) -> Claim:
+def _depth(study: StudyRecord) -> Claim:
     return Claim(
         "C1",
         "Depth fails without BatchNorm",
@@ -64,7 +64,7 @@ def depth(study: StudyRecord) -> Claim:
     )
 
 
-def vanishing(study: StudyRecord) -> Claim:
+def _vanishing(study: StudyRecord) -> Claim:
     missing = lacking(study, "vgg38")
     deep, shallow = ended_flows(study, "vgg38"), ended_flows(study, "vgg08")
     ratio = differences(first_conv(shallow), first_conv(deep))
@@ -127,7 +127,7 @@ def steady(study: StudyRecord) -> Claim:
     )
 
 
-def robust(study: StudyRecord) -> Claim:
+def _robust(study: StudyRecord) -> Claim:
     return Claim(
         "C4",
         "BatchNorm trains at any of six rates",
@@ -142,7 +142,7 @@ def robust(study: StudyRecord) -> Claim:
     )
 
 
-def generalises(study: StudyRecord) -> Claim:
+def _generalises(study: StudyRecord) -> Claim:
     pair, label = ("lr-0.01", "lr-0.001"), "lr 0.01 − lr 0.001"
     return Claim(
         "C5",
@@ -160,7 +160,7 @@ def generalises(study: StudyRecord) -> Claim:
     )
 
 
-def batches(study: StudyRecord) -> Claim:
+def _batches(study: StudyRecord) -> Claim:
     larger = [
         beats(study, f"batch-{size}", "batch-100", split, f"batch {size} − batch 100")
         for size in ("400", "800")
@@ -185,7 +185,7 @@ def batches(study: StudyRecord) -> Claim:
     )
 
 
-def best_rate(study: StudyRecord) -> Claim:
+def _best_rate(study: StudyRecord) -> Claim:
     return Claim(
         "C9",
         "Learning rate 0.0005 trains best",
@@ -204,7 +204,7 @@ def best_rate(study: StudyRecord) -> Claim:
 PAIRS = (("vgg08-bn", "vgg08"), ("vgg38-bn", "vgg38"), ("vgg38-bn", "vgg38-he"))
 
 
-def smooths(study: StudyRecord) -> Claim:
+def _smooths(study: StudyRecord) -> Claim:
     """Decided on the pairs of which both networks train; not testable if there is none."""
     pairs, aside = testable(study, PAIRS)
     return Claim(
@@ -219,7 +219,7 @@ def smooths(study: StudyRecord) -> Claim:
     )
 
 
-def batches_smooth(study: StudyRecord) -> Claim:
+def _batches_smooth(study: StudyRecord) -> Claim:
     pair = {"batch-800": "batch 800", "batch-50": "batch 50"}
     common = fewest_steps(study, tuple(pair))
     return Claim(

@@ -1,4 +1,4 @@
-"""The report of the BatchNorm study: the paper's figures and tables again, ours beside them, and its answer.
+"""The report of the BatchNorm study: the paper's figures and tables again, ours beside them.
 
 Paper: "MLP Coursework 2: Investigating the Optimization of Convolutional Networks" (s1705386). Everything
 here is a function of the `StudyRecord`; runs that are missing, unfinished or diverged are named.
@@ -6,9 +6,6 @@ here is a function of the `StudyRecord`; runs that are missing, unfinished or di
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-from gradscape.analysis.claims import Claim, in_words
 from gradscape.analysis.curvature import curvatures
 from gradscape.analysis.run_status import ended
 from gradscape.records.run import StudyRecord
@@ -19,6 +16,7 @@ from gradscape.report.figures.curves import both_splits, flow_figure, one_split
 from gradscape.report.figures.smoothness import band_figure, line_figure
 from gradscape.report.figures.spectrum import ends_table, spectrum_figure
 from gradscape.report.table_cells import (
+    accuracies,
     averaged,
     beside_paper,
     beside_paper_headings,
@@ -27,7 +25,6 @@ from gradscape.report.table_cells import (
     spread,
 )
 from gradscape.report.tables import Table
-from gradscape.report.test_accuracy import accuracies
 from gradscape.studies.batchnorm.claims import claims
 from gradscape.studies.batchnorm.roles import (
     BAND,
@@ -63,10 +60,6 @@ PAPER_TABLE_2 = {
     "200": "0.372(1)",
     "400": "0.427(2)",
     "800": "0.438(2)",
-}
-PLURAL = {
-    "holds": "hold",
-    "does not hold": "do not hold",
 }
 
 # In the text of §5.4, at the paper's last epoch: role, what, train and validation accuracy.
@@ -137,16 +130,16 @@ def tables(study: StudyRecord) -> list[Table]:
         >>> print(to_markdown(tables(study)[1]))
     """
     return [
-        learning_rates(study),
-        batch_sizes(study),
-        test_set(study),
-        curvature(study),
-        landscape(study),
-        in_text(study),
+        _learning_rates(study),
+        _batch_sizes(study),
+        _test_set(study),
+        _curvature(study),
+        _landscape(study),
+        _in_text(study),
     ]
 
 
-def learning_rates(study: StudyRecord) -> Table:
+def _learning_rates(study: StudyRecord) -> Table:
     rows = []
     for rate in RATES:
         cells = beside_paper(study, f"lr-{rate}", COLUMNS.values(), PAPER_TABLE_1[rate])
@@ -157,7 +150,7 @@ def learning_rates(study: StudyRecord) -> Table:
     return Table("table-1", "Table 1. Learning rates", caption, columns, tuple(rows))
 
 
-def batch_sizes(study: StudyRecord) -> Table:
+def _batch_sizes(study: StudyRecord) -> Table:
     rows = [
         (
             size,
@@ -174,30 +167,30 @@ def batch_sizes(study: StudyRecord) -> Table:
     return Table("table-2", "Table 2. Batch sizes", caption, columns, tuple(rows))
 
 
-def test_set(study: StudyRecord) -> Table:
+def _test_set(study: StudyRecord) -> Table:
     roles = {role: role for role in study.roles}
     return accuracies(study, "table-3", "Table 3. Test accuracy", "run", roles)
 
 
-def curvature(study: StudyRecord) -> Table:
+def _curvature(study: StudyRecord) -> Table:
     sizes = {role: f"lr 0.05, {label}" for role, label in batch_labels(study).items()}
     measured = {role: label for role, label in sizes.items() if curvatures(study, role, "end")}
     return ends_table(study, "table-4", "Table 4. Curvature", NETWORKS | measured)
 
 
-def landscape(study: StudyRecord) -> Table:
+def _landscape(study: StudyRecord) -> Table:
     sizes = {role: f"lr 0.05, {label}" for role, label in batch_labels(study).items()}
     return basins_table(study, "table-5", "Table 5. Loss around the trained weights", NETWORKS | sizes)
 
 
-def in_text(study: StudyRecord) -> Table:
+def _in_text(study: StudyRecord) -> Table:
     """The accuracies that the paper names in its text, at the last epoch, beside ours at theirs."""
     rows = [
         (
             label,
-            last_epoch(study, role, "train_accuracy"),
+            _last_epoch(study, role, "train_accuracy"),
             train,
-            last_epoch(study, role, "valid_accuracy"),
+            _last_epoch(study, role, "valid_accuracy"),
             valid,
             seeds_ended(study, role),
         )
@@ -212,7 +205,7 @@ def in_text(study: StudyRecord) -> Table:
     return Table("table-6", title, caption, columns, tuple(rows), words=("run",))
 
 
-def last_epoch(study: StudyRecord, role: str, field: str) -> str:
+def _last_epoch(study: StudyRecord, role: str, field: str) -> str:
     done = {seed: run for seed, run in ended(study, role).items() if run.state == "done"}
     return spread(study, role, {seed: run.curve(field)[-1] for seed, run in done.items()})
 
@@ -220,48 +213,11 @@ def last_epoch(study: StudyRecord, role: str, field: str) -> str:
 # Pages
 
 
-def pages(study: StudyRecord) -> list[Page]:
+def _pages(study: StudyRecord) -> list[Page]:
     """Figures 7 and 8 in three dimensions."""
     return turning_pages(study, {"figure-7": NETWORKS, "figure-8": batch_labels(study)})
 
 
-# Words
-
-
-def answer(study: StudyRecord, found: Sequence[Claim]) -> list[str]:
-    """The question's answer in plain sentences, from verdicts and numbers alone."""
-    of = {claim.id: claim for claim in found}
-    cure = [of[name] for name in ("C1", "C2", "C3", "C4")]
-    return [
-        in_words(cure),
-        in_words([of[name] for name in of if of[name] not in cure]),
-        numbers(of),
-        tally(found),
-    ]
-
-
-def numbers(of: Mapping[str, Claim]) -> str:
-    """The measured means behind the answer; nothing where there are none."""
-    shallow, deep = (part.interval for part in of["C1"].parts)
-    normed = dict(zip(RATES, (part.interval for part in of["C4"].parts), strict=True))["0.001"]
-    named = {"VGG08": shallow, "VGG38": deep, "VGG38 with BatchNorm": normed}
-    known = [f"{found.mean:.3f} for {name} (n = {found.n})" for name, found in named.items() if found]
-    return f"Final training accuracy at lr 0.001: {', '.join(known)}." if known else ""
-
-
-def tally(found: Sequence[Claim]) -> str:
-    """How many claims got which verdict, and which."""
-    words = []
-    for verdict in dict.fromkeys(claim.verdict for claim in found):
-        names = [claim.id for claim in found if claim.verdict == verdict]
-        words.append(
-            f"{len(names)} {PLURAL.get(verdict, verdict) if len(names) > 1 else verdict} ({listed(names)})"
-        )
-    return f"Of the paper's {len(found)} claims: {'; '.join(words)}."
-
-
-def listed(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-PARTS = ReportParts(answer=answer, figures=figures, tables=tables, claims=claims, pages=pages)
+PARTS = ReportParts(
+    figures=figures, tables=tables, claims=claims, pages=_pages, lead=("C1", "C2", "C3", "C4")
+)

@@ -67,7 +67,7 @@ PRESETS = {
 }
 
 
-def roles(preset: Preset, data: DataConfig) -> dict[str, RunConfig]:
+def _roles(preset: Preset, data: DataConfig) -> dict[str, RunConfig]:
     """Role → run at seed 0; the roles `lr-0.001` and `vgg38-bn`, `lr-0.05` and `batch-100` share a run."""
 
     def run(depth: int, norm: Any, lr: float = 0.001, batch: int = 100, **net: Any) -> RunConfig:
@@ -109,7 +109,7 @@ BATCHNORM = Reproduction(
     name="batchnorm",
     title=QUESTION,
     presets=PRESETS,
-    roles=roles,
+    roles=_roles,
     key=BASELINES,
     parts=PARTS,
 )

@@ -34,55 +34,55 @@ def claims(study: StudyRecord) -> list[Claim]:
         ['K1 holds']
     """
     return [
-        equal_epochs(study),
-        equal_updates(study),
-        linear_rates(study),
-        decay(study),
+        _equal_epochs(study),
+        _equal_updates(study),
+        _linear_rates(study),
+        _decay(study),
         noise(study),
-        root_rates(study),
+        _root_rates(study),
     ]
 
 
-def equal_epochs(study: StudyRecord) -> Claim:
+def _equal_epochs(study: StudyRecord) -> Claim:
     return Claim(
         "K1",
         "Larger batches do better at equal epochs",
         "At lr 0.05 and equal epochs, batch sizes above 100 reach a higher validation accuracy than 100.",
         "§5.4, Table 2",
-        leads(study, "batch"),
+        _leads(study, "batch"),
         f"{BATCH_NAMES} Larger batches make fewer updates.",
         yes="Larger batches do better at equal epochs and the same rate, as in the paper.",
         no="Larger batches do not do better at equal epochs and the same rate here.",
     )
 
 
-def equal_updates(study: StudyRecord) -> Claim:
+def _equal_updates(study: StudyRecord) -> Claim:
     return Claim(
         "K2",
         "Larger batches do better at equal updates",
         "Where all make as many updates, larger batches reach a higher validation accuracy than 100.",
         "control",
-        leads(study, "updates"),
+        _leads(study, "updates"),
         "At equal epochs larger batches make fewer updates, at equal updates more epochs.",
         yes="At equal updates larger batches are ahead.",
         no="At equal updates larger batches are not ahead.",
     )
 
 
-def leads(study: StudyRecord, control: str) -> tuple[Evidence, ...]:
+def _leads(study: StudyRecord, control: str) -> tuple[Evidence, ...]:
     """Every larger batch against the base under a control."""
     return tuple(
-        beats(study, f"{control}-{size}", f"{control}-{BASE}", "valid", label(control, size))
+        beats(study, f"{control}-{size}", f"{control}-{BASE}", "valid", _label(control, size))
         for size in larger(study)
     )
 
 
-def label(control: str, size: str) -> str:
+def _label(control: str, size: str) -> str:
     return f"{CONTROLS[control]}, batch {size} − batch {BASE}"
 
 
-def linear_rates(study: StudyRecord) -> Claim:
-    return scaled_rates(
+def _linear_rates(study: StudyRecord) -> Claim:
+    return _scaled_rates(
         study,
         "K3",
         "linear",
@@ -92,13 +92,13 @@ def linear_rates(study: StudyRecord) -> Claim:
     )
 
 
-def root_rates(study: StudyRecord) -> Claim:
-    return scaled_rates(
+def _root_rates(study: StudyRecord) -> Claim:
+    return _scaled_rates(
         study, "K6", "sqrt", "the root of the batch size", "Malladi et al. 2022", "That is of Adam, as here."
     )
 
 
-def scaled_rates(study: StudyRecord, name: str, control: str, what: str, where: str, of_whom: str) -> Claim:
+def _scaled_rates(study: StudyRecord, name: str, control: str, what: str, where: str, of_whom: str) -> Claim:
     return Claim(
         name,
         f"Rates that go with {what} make batches alike",
@@ -106,7 +106,7 @@ def scaled_rates(study: StudyRecord, name: str, control: str, what: str, where: 
         "as many epochs.",
         where,
         tuple(
-            equals(study, f"{control}-{size}", f"{control}-{BASE}", "valid", label(control, size), MARGIN)
+            equals(study, f"{control}-{size}", f"{control}-{BASE}", "valid", _label(control, size), MARGIN)
             for size in larger(study)
         ),
         f"{of_whom} Epochs are equal, updates are not. The rate is 0.05 at the largest batch, and smaller "
@@ -116,7 +116,7 @@ def scaled_rates(study: StudyRecord, name: str, control: str, what: str, where: 
     )
 
 
-def decay(study: StudyRecord) -> Claim:
+def _decay(study: StudyRecord) -> Claim:
     least, *_, largest = decays(study)
     none, most = f"bn-l2-{least}", f"bn-l2-{largest}"
     missing = open_runs(study, none, most)
@@ -137,7 +137,7 @@ def decay(study: StudyRecord) -> Claim:
         (
             below(f"log10 of ‖w‖, {against}", ratios("norm"), 0.0, unknown),
             above(f"log10 of lr / ‖w‖², {against}", ratios("rate"), 0.0, unknown),
-            at_equal_rate(study, most, largest),
+            _at_equal_rate(study, most, largest),
         ),
         f"‖w‖ is a geometric mean over the convolutions. {EQUAL}",
         yes="Under BatchNorm L2 shrinks the weights, which raises the effective rate, and does no more.",
@@ -145,7 +145,7 @@ def decay(study: StudyRecord) -> Claim:
     )
 
 
-def at_equal_rate(study: StudyRecord, most: str, largest: str) -> Evidence:
+def _at_equal_rate(study: StudyRecord, most: str, largest: str) -> Evidence:
     """The penalty's accuracy less that of no penalty at the same effective rate, interpolated by seed."""
     others = list(undecayed(study))
     rates = {role: through(study, role, "rate") for role in (most, *others)}

@@ -21,7 +21,6 @@ from gradscape.report.table_cells import averaged, ours, seeds_ended, with_inter
 from gradscape.report.tables import Table
 from gradscape.studies.batchnorm.report import PAPER_TABLE_2
 from gradscape.studies.batchnorm.roles import batch_used
-from gradscape.studies.controls.answer import answer
 from gradscape.studies.controls.claims import claims
 from gradscape.studies.controls.roles import (
     CONTROLS,
@@ -62,7 +61,7 @@ def figures(study: StudyRecord) -> list[Figure]:
             one_split(study, f"figure-1{letter}", f"Batch sizes, {label}", first, roles, "valid")
             for letter, (label, roles) in panels
         ),
-        by_size(study, "figure-1e", "Where they end", first),
+        _by_size(study, "figure-1e", "Where they end", first),
         one_split(study, "figure-2a", f"Accuracy of {NORMED}", second, normed, "valid"),
         one_split(study, "figure-2b", f"Accuracy of {PLAIN}", second, plain, "valid"),
         scale_figure(study, "figure-2c", f"Norm of the weights, {NORMED}", second, normed, "norm"),
@@ -74,7 +73,7 @@ def figures(study: StudyRecord) -> list[Figure]:
     ]
 
 
-def by_size(study: StudyRecord, name: str, title: str, group: str) -> Figure:
+def _by_size(study: StudyRecord, name: str, title: str, group: str) -> Figure:
     """Final validation accuracy along the batch size, a line for each control."""
     found = [
         Point(
@@ -104,10 +103,10 @@ def by_size(study: StudyRecord, name: str, title: str, group: str) -> Figure:
 
 def tables(study: StudyRecord) -> list[Table]:
     """1, batch sizes under every control, beside the paper's Table 2; 2, L2; 3, noise."""
-    return [batch_sizes(study), penalties(study), gradient_noise(study)]
+    return [_batch_sizes(study), _penalties(study), _gradient_noise(study)]
 
 
-def batch_sizes(study: StudyRecord) -> Table:
+def _batch_sizes(study: StudyRecord) -> Table:
     rows = [
         (
             label,
@@ -133,7 +132,7 @@ def batch_sizes(study: StudyRecord) -> Table:
     return Table("table-1", "Table 1. Batch sizes", caption, columns, tuple(rows), words=("control",))
 
 
-def penalties(study: StudyRecord) -> Table:
+def _penalties(study: StudyRecord) -> Table:
     kinds = {NORMED: decayed(study, "bn") | undecayed(study), PLAIN: decayed(study, "plain")}
     rows = [
         (
@@ -162,7 +161,7 @@ def penalties(study: StudyRecord) -> Table:
     return Table("table-2", "Table 2. L2", caption, columns, tuple(rows), words=("network", "penalty"))
 
 
-def gradient_noise(study: StudyRecord) -> Table:
+def _gradient_noise(study: StudyRecord) -> Table:
     rows = []
     for control, label in CONTROLS.items():
         for size in sizes(study):
@@ -173,9 +172,9 @@ def gradient_noise(study: StudyRecord) -> Table:
                     label,
                     size,
                     batch_used(study, size),
-                    noise_cell(study, role, lambda noise: noise.gradient_square),
-                    noise_cell(study, role, lambda noise: noise.batch_trace),
-                    noise_cell(study, role, lambda noise: noise.noise_scale),
+                    _noise_cell(study, role, lambda noise: noise.gradient_square),
+                    _noise_cell(study, role, lambda noise: noise.batch_trace),
+                    _noise_cell(study, role, lambda noise: noise.noise_scale),
                     with_interval(study, role, steps),
                     ours(study, role, "valid_accuracy"),
                     seeds_ended(study, role),
@@ -194,7 +193,7 @@ def gradient_noise(study: StudyRecord) -> Table:
     )
 
 
-def noise_cell(study: StudyRecord, role: str, value: Callable[[NoiseRecord], float]) -> str:
+def _noise_cell(study: StudyRecord, role: str, value: Callable[[NoiseRecord], float]) -> str:
     """Mean and interval over seeds, or how many are infinite."""
     found = [value(noise.record) for noise in noises(study, role).values()]
     infinite = sum(map(math.isinf, found))
@@ -203,4 +202,4 @@ def noise_cell(study: StudyRecord, role: str, value: Callable[[NoiseRecord], flo
     return with_interval(study, role, found)
 
 
-PARTS = ReportParts(answer=answer, figures=figures, tables=tables, claims=claims)
+PARTS = ReportParts(figures=figures, tables=tables, claims=claims)

@@ -33,7 +33,7 @@ NETWORKS = {
 
 
 @dataclass(frozen=True)
-class ControlsPreset(Preset):
+class _ControlsPreset(Preset):
     """How far the study is cut down.
 
     Attributes:
@@ -53,7 +53,7 @@ QUICK, SMALL, PAPER = (BATCHNORM.presets[name] for name in ("quick", "small", "p
 PRESETS = {
     "quick": based_on(
         QUICK,
-        ControlsPreset,
+        _ControlsPreset,
         **UNMEASURED,
         train=720,
         valid=250,  # they decide here
@@ -63,20 +63,20 @@ PRESETS = {
         noise=10,
     ),
     "small": based_on(
-        SMALL, ControlsPreset, **UNMEASURED, seeds=3, key_seeds=3, sizes=SIZES, decays=DECAYS, noise=20
+        SMALL, _ControlsPreset, **UNMEASURED, seeds=3, key_seeds=3, sizes=SIZES, decays=DECAYS, noise=20
     ),
     "paper": based_on(
-        PAPER, ControlsPreset, **UNMEASURED, sizes=(50, 100, 200, 400, 800), decays=DECAYS, noise=20
+        PAPER, _ControlsPreset, **UNMEASURED, sizes=(50, 100, 200, 400, 800), decays=DECAYS, noise=20
     ),
 }
 
 
-def roles(preset: ControlsPreset, data: DataConfig) -> dict[str, RunConfig]:
+def _roles(preset: _ControlsPreset, data: DataConfig) -> dict[str, RunConfig]:
     """Role → run at seed 0: every batch size under four controls, and every penalty on two networks."""
-    return plan_sizes(preset, data) | plan_penalties(preset, data)
+    return _plan_sizes(preset, data) | _plan_penalties(preset, data)
 
 
-def plan_sizes(preset: ControlsPreset, data: DataConfig) -> dict[str, RunConfig]:
+def _plan_sizes(preset: _ControlsPreset, data: DataConfig) -> dict[str, RunConfig]:
     """Role → run at seed 0: each batch size under each control; at the size it refers to all share a run.
 
     Updates are those of batch 100. Rates go down from 0.05 at the largest size: scaled up from batch 100
@@ -98,7 +98,7 @@ def plan_sizes(preset: ControlsPreset, data: DataConfig) -> dict[str, RunConfig]
     }
 
 
-def plan_penalties(preset: ControlsPreset, data: DataConfig) -> dict[str, RunConfig]:
+def _plan_penalties(preset: _ControlsPreset, data: DataConfig) -> dict[str, RunConfig]:
     """Role → run at seed 0: SGD with momentum at a constant rate, with and without BatchNorm.
 
     With BatchNorm also without a penalty at higher rates: what they do at the effective rate that the largest
@@ -123,7 +123,7 @@ def plan_penalties(preset: ControlsPreset, data: DataConfig) -> dict[str, RunCon
     return penalties | {f"bn-lr-{rate:g}": run("bn", rate, 0.0) for rate in rates}
 
 
-def notes(preset: ControlsPreset) -> tuple[str, ...]:
+def _notes(preset: _ControlsPreset) -> tuple[str, ...]:
     """What the controls are, in sentences."""
     return (
         f"Equal updates are those of batch {BASE} in {preset.epochs} epochs.",
@@ -138,8 +138,8 @@ CONTROLS_STUDY = Reproduction(
     name="controls",
     title=QUESTION,
     presets=PRESETS,
-    roles=roles,
+    roles=_roles,
     key=(f"batch-{BASE}",),
     parts=PARTS,
-    notes=notes,
+    notes=_notes,
 )

@@ -59,21 +59,21 @@ def claims(study: StudyRecord) -> list[Claim]:
         ['R1 holds']
     """
     return [
-        restores(study),
-        suffices(study),
-        adds(study),
-        smooths(study),
-        skips(study),
-        predicts(study, "R6", GRADIENT, 1),
-        predicts(study, "R7", LIKENESS, 1),
-        adds_at_best(study),
-        predicts(study, "R9", GRADIENT, 0),
-        predicts(study, "R10", LIKENESS, 0),
+        _restores(study),
+        _suffices(study),
+        _adds(study),
+        _smooths(study),
+        _skips(study),
+        _predicts(study, "R6", GRADIENT, 1),
+        _predicts(study, "R7", LIKENESS, 1),
+        _adds_at_best(study),
+        _predicts(study, "R9", GRADIENT, 0),
+        _predicts(study, "R10", LIKENESS, 0),
     ]
 
 
-def restores(study: StudyRecord) -> Claim:
-    he, plain = (logarithm(each(study, role, first_gradient)) for role in (HE, PLAIN))
+def _restores(study: StudyRecord) -> Claim:
+    he, plain = (_logarithm(each(study, role, first_gradient)) for role in (HE, PLAIN))
     return Claim(
         "R1",
         "The initialisation alone restores the gradient",
@@ -85,7 +85,7 @@ def restores(study: StudyRecord) -> Claim:
                 "log10 of the first layer's mean |∂L/∂W| before training, He over VGG38",
                 differences(he, plain),
                 RATIO,
-                together(without(study, HE), without(study, PLAIN)),
+                together(_without(study, HE), _without(study, PLAIN)),
             ),
         ),
         yes="He initialisation alone restores the gradient before training.",
@@ -93,7 +93,7 @@ def restores(study: StudyRecord) -> Claim:
     )
 
 
-def without(study: StudyRecord, role: str) -> str:
+def _without(study: StudyRecord, role: str) -> str:
     """Runs of a role whose first gradient before training is not known: unfinished, or without it."""
     known = each(study, role, first_gradient)
     words = ", ".join(
@@ -102,7 +102,7 @@ def without(study: StudyRecord, role: str) -> str:
     return together(unfinished(study, role), f"{role}: {words}" if words else "")
 
 
-def suffices(study: StudyRecord) -> Claim:
+def _suffices(study: StudyRecord) -> Claim:
     return Claim(
         "R2",
         "A well-initialised VGG38 trains without BatchNorm",
@@ -115,7 +115,7 @@ def suffices(study: StudyRecord) -> Claim:
     )
 
 
-def adds(study: StudyRecord) -> Claim:
+def _adds(study: StudyRecord) -> Claim:
     return Claim(
         "R3",
         "BatchNorm makes a well-initialised network train",
@@ -130,7 +130,7 @@ def adds(study: StudyRecord) -> Claim:
     )
 
 
-def adds_at_best(study: StudyRecord) -> Claim:
+def _adds_at_best(study: StudyRecord) -> Claim:
     """Accuracy where each may have another learning rate: what it adds beyond a choice of rates."""
     both, alone = best(study, BOTH), best(study, HE)
     label = f"He and BatchNorm at lr {rate_of(both):g} − He alone at lr {rate_of(alone):g}"
@@ -150,7 +150,7 @@ def adds_at_best(study: StudyRecord) -> Claim:
     )
 
 
-def smooths(study: StudyRecord) -> Claim:
+def _smooths(study: StudyRecord) -> Claim:
     """Decided on the pairs of which both networks train; not testable if there is none."""
     asked = [pair for pair in PAIRS if set(pair) <= study.roles.keys()]
     pairs, aside = testable(study, asked)
@@ -167,7 +167,7 @@ def smooths(study: StudyRecord) -> Claim:
     )
 
 
-def skips(study: StudyRecord) -> Claim:
+def _skips(study: StudyRecord) -> Claim:
     return Claim(
         "R5",
         "Skip connections alone make VGG38 train",
@@ -187,7 +187,7 @@ CHOSEN = {
 }
 
 
-def predicts(study: StudyRecord, name: str, signal: str, question: int) -> Claim:
+def _predicts(study: StudyRecord, name: str, signal: str, question: int) -> Claim:
     """Whether a number of the signal tells more than effective β: whether a network trains, or how well."""
     asked = QUESTIONS[question]
     places = SIGNALS[signal]
@@ -197,7 +197,7 @@ def predicts(study: StudyRecord, name: str, signal: str, question: int) -> Claim
         f"The {signal} has a closer rank correlation (Spearman's ρ) with {asked} than the effective β has, "
         f"{' and '.join(MOMENTS[place] for place in places)}.",
         "the paper argues for smoothness" if signal == GRADIENT else "Schoenholz et al. (2017)",
-        tuple(closer(study, signal, place, question) for place in places),
+        tuple(_closer(study, signal, place, question) for place in places),
         f"{BOOTSTRAP} {CHOSEN[signal]} Table 2 has other numbers.",
     )
 
@@ -208,31 +208,32 @@ BOOTSTRAP = (
 )
 
 
-def closer(study: StudyRecord, signal: str, place: int, question: int) -> Evidence:
+def _closer(study: StudyRecord, signal: str, place: int, question: int) -> Evidence:
     """Whether a number of the signal has a larger |ρ| with an outcome than effective β has, at a moment."""
     first, second = SIGNAL[signal][place], SMOOTHNESS[BETA][place]
     roles = there(study) if question == 0 else [role for role in there(study) if all_train(study, role)]
-    one, other = (sample(study, number, roles, question) for number in (first, second))
+    one, other = (_sample(study, number, roles, question) for number in (first, second))
     found = rank_difference(one.values, other.values, one.outcome, one.remedies, LEVEL)
-    return judged(
+    return _judged(
         f"|ρ| of {signal} − |ρ| of {BETA}, {MOMENTS[place]}, with {QUESTIONS[question]}, over {found.n} runs "
         f"of {found.groups} remedies",
         found,
-        left(study),
+        _left(study),
     )
 
 
-def judged(measured: str, found: RankDifference, missing: str) -> Evidence:
+def _judged(measured: str, found: RankDifference, missing: str) -> Evidence:
     """`above` for an interval that is not over seeds."""
     rule = f"the {percent(found.level)} bootstrap interval over remedies lies above 0"
     if missing or found.low is None:
         few = "too few remedies" if found.groups < FEWEST else "a number is the same in all remedies"
         return Evidence(measured, rule, (), None, "undecided", missing or few)
     reason = f"|ρ| {abs(found.first):.3g} and {abs(found.second):.3g}, {told(found)}"
-    return Evidence(measured, rule, (), None, VERDICTS[found.verdict], reason, 1 - found.level)
+    most = 1.0 if found.verdict == "undecided" else 1 - found.level
+    return Evidence(measured, rule, (), None, VERDICTS[found.verdict], reason, most)
 
 
-def left(study: StudyRecord) -> str:
+def _left(study: StudyRecord) -> str:
     """Which remedies have runs that have not come to an end; how many, where they are many."""
     words = [unfinished(study, role) for role in there(study)]
     open_ = [text for text in words if text]
@@ -245,7 +246,7 @@ def left(study: StudyRecord) -> str:
 
 
 @dataclass(frozen=True)
-class Sample:
+class _Sample:
     """One number of every run that came to its end, beside what the run came to and its remedy."""
 
     values: tuple[float, ...]
@@ -253,7 +254,7 @@ class Sample:
     remedies: tuple[str, ...]
 
 
-def sample(study: StudyRecord, number: Number, roles: Sequence[str], question: int = 1) -> Sample:
+def _sample(study: StudyRecord, number: Number, roles: Sequence[str], question: int = 1) -> _Sample:
     """The outcome is one of `QUESTIONS`: 0 or 1, or the final validation accuracy."""
     outcomes = {
         role: {seed: float(value > threshold(study)) for seed, value in finals(study, role, "train").items()}
@@ -263,7 +264,7 @@ def sample(study: StudyRecord, number: Number, roles: Sequence[str], question: i
     }
     runs = [(role, seed, end) for role, ends in outcomes.items() for seed, end in ends.items()]
     known = {role: each(study, role, number) for role in roles}
-    return Sample(
+    return _Sample(
         values=tuple(known[role].get(seed, math.nan) for role, seed, _ in runs),
         outcome=tuple(end for *_, end in runs),
         remedies=tuple(role for role, *_ in runs),
@@ -274,9 +275,9 @@ def correlation(
     study: StudyRecord, number: Number, roles: Sequence[str] | None = None, question: int = 1
 ) -> RankCorrelation:
     """Spearman's ρ of a number with an outcome, over the runs of all remedies, or of these."""
-    found = sample(study, number, there(study) if roles is None else roles, question)
+    found = _sample(study, number, there(study) if roles is None else roles, question)
     return rank_correlation(found.values, found.outcome, found.remedies)
 
 
-def logarithm(values: Mapping[int, float]) -> dict[int, float]:
+def _logarithm(values: Mapping[int, float]) -> dict[int, float]:
     return {seed: math.log10(max(value, TINY)) for seed, value in values.items()}

@@ -35,7 +35,7 @@ def each(study: StudyRecord, role: str, number: Number) -> dict[int, float]:
 
 def first_gradient(run: RunRecord) -> float:
     """Mean |∂L/∂W| of the first weight layer at initialisation; NaN where it was not measured."""
-    return float(start_flow(run)[0]) if run.start else math.nan
+    return float(_start_flow(run)[0]) if run.start else math.nan
 
 
 def start_slope(run: RunRecord) -> float:
@@ -43,9 +43,9 @@ def start_slope(run: RunRecord) -> float:
 
     NaN where a gradient is exactly 0, as Fixup has them, of which there is no order.
     """
-    if run.start is None or not start_flow(run).all():
+    if run.start is None or not _start_flow(run).all():
         return math.nan
-    return steepness(log10(start_flow(run)))
+    return _steepness(log10(_start_flow(run)))
 
 
 def likeness(run: RunRecord) -> float:
@@ -53,7 +53,7 @@ def likeness(run: RunRecord) -> float:
     return float(run.start.correlation[-2]) if run.start else math.nan
 
 
-def start_flow(run: RunRecord) -> Flows:
+def _start_flow(run: RunRecord) -> Flows:
     assert run.start is not None
     return run.start.gradients
 
@@ -71,10 +71,10 @@ def last_gradient(run: RunRecord) -> float:
 
 
 def trained_slope(run: RunRecord) -> float:
-    return steepness(log10(flows(run)).mean(axis=0)) if run.epochs else math.nan
+    return _steepness(log10(flows(run)).mean(axis=0)) if run.epochs else math.nan
 
 
-def steepness(logs: Flows) -> float:
+def _steepness(logs: Flows) -> float:
     """Slope over layers; NaN where a gradient is not finite, of which no slope can be made."""
     return slope(logs) if np.isfinite(logs).all() else math.nan
 
@@ -108,7 +108,7 @@ def sharpness(moment: str) -> Number:
     return lambda run: run.curvature[moment].largest if moment in run.curvature else math.nan
 
 
-def width(run: RunRecord) -> float:
+def _width(run: RunRecord) -> float:
     """Of the basin in which the loss is at most 1 nat above the trained weights'."""
     return float(run.landscape.basin(1.0).width[0]) if run.landscape else math.nan
 
@@ -198,5 +198,5 @@ SMOOTHNESS: Mapping[str, Pair] = {
     **{VALUES[what][0]: (at_first(what), typical(what)) for what in VALUES},
     "effective β, scale-free": (lambda run: math.nan, typical("beta", "relative")),
     "largest eigenvalue of the Hessian": (sharpness("start"), sharpness("end")),
-    "width of the basin at + 1 nat": (lambda run: math.nan, width),
+    "width of the basin at + 1 nat": (lambda run: math.nan, _width),
 }

@@ -14,11 +14,9 @@ from gradscape.report.figures.by_layer import depth_figure
 from gradscape.report.figures.curves import flow_figure, not_done, one_split, titled
 from gradscape.report.figures.dot_plot import Column, dot_figure
 from gradscape.report.figures.smoothness import line_figure
-from gradscape.report.table_cells import seeds_ended, spread, with_interval
+from gradscape.report.table_cells import accuracies, seeds_ended, spread, with_interval
 from gradscape.report.tables import Table
-from gradscape.report.test_accuracy import accuracies
 from gradscape.stats.student_t import share
-from gradscape.studies.remedies.answer import answer
 from gradscape.studies.remedies.claims import MOMENTS, claims, correlation
 from gradscape.studies.remedies.metrics import (
     SIGNAL,
@@ -59,12 +57,12 @@ def figures(study: StudyRecord) -> list[Figure]:
     sixth = "Figure 6. Loss around the trained weights"
     compared = {role: label for role, label in COMPARED.items() if role in study.roles}
     flows = [
-        flow_figure(study, f"figure-4{letter}", f"Gradient flow of {titles(label)}", fourth, role)
+        flow_figure(study, f"figure-4{letter}", f"Gradient flow of {_titles(label)}", fourth, role)
         for letter, (role, label) in zip("abcdef", compared.items(), strict=False)
     ]
     return [
         overview(study),
-        *before_training(study, second, compared),
+        *_before_training(study, second, compared),
         one_split(study, "figure-3a", "Training accuracy", third, compared, "train"),
         one_split(study, "figure-3b", "Validation accuracy", third, compared, "valid"),
         *flows,
@@ -74,7 +72,7 @@ def figures(study: StudyRecord) -> list[Figure]:
     ]
 
 
-def before_training(study: StudyRecord, group: str, roles: Mapping[str, str]) -> list[Figure]:
+def _before_training(study: StudyRecord, group: str, roles: Mapping[str, str]) -> list[Figure]:
     """What reaches each layer, backwards and forwards, before the first step."""
     gradient = depth_figure(
         study,
@@ -102,7 +100,7 @@ def before_training(study: StudyRecord, group: str, roles: Mapping[str, str]) ->
     return [gradient, alike]
 
 
-def titles(label: str) -> str:
+def _titles(label: str) -> str:
     return label if label.startswith("VGG") else f"VGG38 with {label}"
 
 
@@ -154,10 +152,10 @@ def overview(study: StudyRecord) -> Figure:
 
 def tables(study: StudyRecord) -> list[Table]:
     """1, every remedy; 2, what predicts accuracy; 3, learning rates; 4, the test set."""
-    return [every_remedy(study), predictors(study), learning_rates(study), test_set(study)]
+    return [_every_remedy(study), _predictors(study), _learning_rates(study), _test_set(study)]
 
 
-def every_remedy(study: StudyRecord) -> Table:
+def _every_remedy(study: StudyRecord) -> Table:
     def mean(number: Number) -> Cell:
         return lambda role: with_interval(study, role, list(each(study, role, number).values()))
 
@@ -165,7 +163,7 @@ def every_remedy(study: StudyRecord) -> Table:
         "remedy": lambda role: REMEDIES[role].label,
         "acc train": lambda role: spread(study, role, finals(study, role, "train")),
         "acc valid": lambda role: spread(study, role, finals(study, role, "valid")),
-        "trains": lambda role: train_share(study, role),
+        "trains": lambda role: _train_share(study, role),
         "highest lr": lambda role: str(highest_rate(study, role)),
         "gradient at init": mean(first_gradient),
         "slope at init": mean(start_slope),
@@ -176,7 +174,7 @@ def every_remedy(study: StudyRecord) -> Table:
         "λmax": mean(sharpness("end")),
         "width at +1": lambda role: width(study, role, list(landscapes(study, role).values()), 1.0),
         "s/epoch": mean(epoch_seconds),
-        "diagnosis": lambda role: diagnosed(study, role),
+        "diagnosis": lambda role: _diagnosed(study, role),
         "seeds": lambda role: seeds_ended(study, role),
     }
     rows = [tuple(cell(role) for cell in cells.values()) for role in there(study)]
@@ -194,13 +192,13 @@ def every_remedy(study: StudyRecord) -> Table:
     return Table("table-1", "Table 1. Every remedy", caption, tuple(cells), tuple(rows), words)
 
 
-def train_share(study: StudyRecord, role: str) -> str:
+def _train_share(study: StudyRecord, role: str) -> str:
     """How many seeds train, with the interval of the share."""
     found = trained(study, role)
     return str(share(sum(found), len(found))) if found else "–"
 
 
-def diagnosed(study: StudyRecord, role: str) -> str:
+def _diagnosed(study: StudyRecord, role: str) -> str:
     """The verdicts of `gradscape.diagnose` on a role's runs; none that ends at guessing is healthy."""
     runs = [run for run in ended(study, role).values() if "diagnosis" in run.status]
     verdicts = [(run, str(run.status["diagnosis"]["verdict"])) for run in runs]
@@ -212,14 +210,14 @@ def diagnosed(study: StudyRecord, role: str) -> str:
     return ", ".join(f"{found.count(each)} of {len(found)} {each}" for each in dict.fromkeys(found))
 
 
-def predictors(study: StudyRecord) -> Table:
+def _predictors(study: StudyRecord) -> Table:
     trainable = [role for role in there(study) if all_train(study, role)]
     rows = [
         (
             kind,
             name,
             *(
-                str(correlation(study, number, roles, question)) if measured(study, number) else "–"
+                str(correlation(study, number, roles, question)) if _measured(study, number) else "–"
                 for question, roles in ((0, there(study)), (1, trainable))
                 for number in pair
             ),
@@ -238,11 +236,11 @@ def predictors(study: StudyRecord) -> Table:
     return Table("table-2", "Table 2. What predicts accuracy", caption, columns, tuple(rows), words)
 
 
-def measured(study: StudyRecord, number: Number) -> bool:
+def _measured(study: StudyRecord, number: Number) -> bool:
     return any(each(study, role, number) for role in there(study))
 
 
-def learning_rates(study: StudyRecord) -> Table:
+def _learning_rates(study: StudyRecord) -> Table:
     rates = sorted({rate for role in there(study) for rate in rated(study, role)})
     rows = []
     for role in there(study):
@@ -260,9 +258,9 @@ def learning_rates(study: StudyRecord) -> Table:
     return Table("table-3", "Table 3. Learning rates", caption, columns, tuple(rows), words=("remedy",))
 
 
-def test_set(study: StudyRecord) -> Table:
+def _test_set(study: StudyRecord) -> Table:
     roles = {role: REMEDIES[role].label for role in there(study)}
     return accuracies(study, "table-4", "Table 4. Test accuracy", "remedy", roles)
 
 
-PARTS = ReportParts(answer=answer, figures=figures, tables=tables, claims=claims)
+PARTS = ReportParts(figures=figures, tables=tables, claims=claims, lead=("R1", "R2", "R3", "R8"))

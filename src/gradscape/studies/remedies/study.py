@@ -15,7 +15,7 @@ BATCH = 100  # the paper's, as is all else that a remedy does not change
 
 
 @dataclass(frozen=True)
-class RemediesPreset(Preset):
+class _RemediesPreset(Preset):
     """How far the study is cut down.
 
     Attributes:
@@ -30,10 +30,10 @@ class RemediesPreset(Preset):
 QUICK, SMALL, PAPER = (BATCHNORM.presets[name] for name in ("quick", "small", "paper"))
 # Few images for curvature and landscape in the small ones: so many networks would take days.
 PRESETS = {
-    "quick": based_on(QUICK, RemediesPreset, landscape=20, keep_every=0, rates=(0.01,), key_rates=(0.0001,)),
+    "quick": based_on(QUICK, _RemediesPreset, landscape=20, keep_every=0, rates=(0.01,), key_rates=(0.0001,)),
     "small": based_on(
         SMALL,
-        RemediesPreset,
+        _RemediesPreset,
         epochs=5,
         shrink=10,
         train=2_500,
@@ -44,11 +44,11 @@ PRESETS = {
         rates=(0.01,),
         key_rates=(0.0001,),
     ),
-    "paper": based_on(PAPER, RemediesPreset, rates=(0.0001, 0.0005, 0.005, 0.01, 0.05), key_rates=()),
+    "paper": based_on(PAPER, _RemediesPreset, rates=(0.0001, 0.0005, 0.005, 0.01, 0.05), key_rates=()),
 }
 
 
-def roles(preset: RemediesPreset, data: DataConfig) -> dict[str, RunConfig]:
+def _roles(preset: _RemediesPreset, data: DataConfig) -> dict[str, RunConfig]:
     """Role → run at seed 0: each remedy at the paper's learning rate, measured within; then at others."""
     found = {}
     for role, remedy in REMEDIES.items():
@@ -76,7 +76,7 @@ REMEDIES_STUDY = Reproduction(
     name="remedies",
     title=QUESTION,
     presets=PRESETS,
-    roles=roles,
+    roles=_roles,
     key=KEY,
     parts=PARTS,
 )

@@ -68,7 +68,7 @@ def axis_of(given: object) -> Axis:
     if not columns:
         raise ConfigError("axes: one has no field; give one such as {net.depth: [8, 20]}")
     where = condition_of(given["where"], f"axis {', '.join(columns)}: where") if "where" in given else {}
-    return zipped(columns, where)
+    return _zipped(columns, where)
 
 
 def axis_in(texts: Sequence[str], flag: str) -> Axis:
@@ -79,7 +79,7 @@ def axis_in(texts: Sequence[str], flag: str) -> Axis:
     """
     columns: dict[str, list[Value]] = {}
     for text in texts:
-        name, sign, values = field_in(text)
+        name, sign, values = _field_in(text)
         if not sign:
             raise ConfigError(
                 f"{flag}: {brief(text)} is not FIELD=VALUES; give one such as optim.lr=1e-4,1e-3"
@@ -87,10 +87,10 @@ def axis_in(texts: Sequence[str], flag: str) -> Axis:
         if name in columns:
             raise ConfigError(f"{flag}: {name} is given twice; give it once")
         columns[name] = values_in(name, values)
-    return zipped(columns, {})
+    return _zipped(columns, {})
 
 
-def zipped(columns: Mapping[str, list[Value]], where: Condition) -> Axis:
+def _zipped(columns: Mapping[str, list[Value]], where: Condition) -> Axis:
     """Columns side by side, one per field."""
     name = ", ".join(columns)
     counts = {field: len(values) for field, values in columns.items()}
@@ -122,14 +122,14 @@ def condition_in(texts: Sequence[str], flag: str) -> Condition:
     """The same from texts such as `net.depth=38` or `optim.lr=0.01,0.1`."""
     found = {}
     for text in texts:
-        name, sign, values = field_in(text)
+        name, sign, values = _field_in(text)
         if not sign:
             raise ConfigError(f"{flag}: {brief(text)} is not FIELD=VALUE; give one such as net.depth=38")
         found[name] = tuple(value_in(name, each, flag) for each in values.split(","))
     return found
 
 
-def field_in(text: str) -> tuple[str, str, str]:
+def _field_in(text: str) -> tuple[str, str, str]:
     """Name, sign and values of `batch_size=5,10`; batch-size, as the flag is spelled, is that field too."""
     name, sign, values = text.partition("=")
     return name.replace("-", "_"), sign, values

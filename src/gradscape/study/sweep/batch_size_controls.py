@@ -32,18 +32,18 @@ def configure(base: Mapping[str, Value], settings: Mapping[str, Value]) -> RunCo
     plain = from_dict(RunConfig, nested(values))
     size = base.get("batch_size", DEFAULTS["batch_size"])
     assert isinstance(size, int)
-    factor = rate_factor(plain.batch_size, size, str(point.get("scale_lr", "none")))
+    factor = _rate_factor(plain.batch_size, size, str(point.get("scale_lr", "none")))
     if not point.get("equal_updates") and factor == 1:
         return plain
     if point.get("equal_updates"):
-        values["epochs"] = equal_epochs(plain, size)
+        values["epochs"] = _equal_epochs(plain, size)
     if factor != 1:
         for name, rate in zip(RATES, (plain.optim.lr, plain.optim.min_lr), strict=True):
             values[name] = float(f"{rate * factor:.12g}")  # 0.3, not 0.30000000000000004: it names the run
     return from_dict(RunConfig, nested(values))  # what follows from the epochs, as the cosine's period, does
 
 
-def equal_epochs(config: RunConfig, base_size: int) -> int:
+def _equal_epochs(config: RunConfig, base_size: int) -> int:
     """Epochs, 1 at least, whose optimiser steps are nearest to the configuration's at the base batch size."""
     assert config.data.train is not None
     wanted = config.epochs * math.ceil(config.data.train / base_size)
@@ -51,7 +51,7 @@ def equal_epochs(config: RunConfig, base_size: int) -> int:
     return max(1, (2 * wanted + each) // (2 * each))
 
 
-def rate_factor(size: int, base_size: int, scaling: str) -> float:
+def _rate_factor(size: int, base_size: int, scaling: str) -> float:
     """What learning rates are multiplied by at a batch size.
 
     `linear`: by batch over base batch (Goyal et al. 2017, §2.1, for SGD). `sqrt`: by its root, which keeps

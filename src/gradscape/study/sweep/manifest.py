@@ -39,20 +39,20 @@ def merge(asked: Mapping[str, Any] | None, new: Mapping[str, Any], folder: Path)
         StoreError: it holds another study, sweep or base.
     """
     if asked is None:
-        return described(new)
-    require_same(asked, new, folder)
+        return _described(new)
+    _require_same(asked, new, folder)
     axes = list(dict.fromkeys([*asked["axes"], *new["axes"]]))
     points: dict[str, Settings] = {}
     roles: dict[str, list[str]] = {}
     for each in (asked, new):
-        base = whole_base(each)
+        base = _whole_base(each)
         for old, settings in each["points"].items():
             point = {name: settings.get(name, base[name]) for name in axes}
             name = label(point)
             points[name] = point
             roles[name] = list(dict.fromkeys([*roles.get(name, []), *each["roles"][old]]))
     own = [each["title"] for each in (new, asked) if each["title"] != default_title(each["axes"])]
-    return described(
+    return _described(
         {
             **new,
             "title": own[0] if own else default_title(axes),
@@ -68,16 +68,16 @@ def merge(asked: Mapping[str, Any] | None, new: Mapping[str, Any], folder: Path)
     )
 
 
-def require_same(asked: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
+def _require_same(asked: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
     """Refuse what cannot be one sweep."""
     cure = "give another folder with --out"
     for key, name in (("study", "study"), ("preset", "sweep")):
         if asked.get(key) != new[key]:
             raise StoreError(f"{folder} holds {name} {asked.get(key)!r}, not {new[key]!r}; {cure}")
     axes = {*asked["axes"], *new["axes"]}
-    if controlled(asked) or controlled(new):
+    if _controlled(asked) or _controlled(new):
         axes -= {"batch_size"}  # the base's is what updates and rates are relative to
-    before, now = whole_base(asked), whole_base(new)
+    before, now = _whole_base(asked), _whole_base(new)
     for name in FIELDS:
         if name not in axes and before[name] != now[name]:
             raise StoreError(
@@ -85,7 +85,7 @@ def require_same(asked: Mapping[str, Any], new: Mapping[str, Any], folder: Path)
             )
 
 
-def controlled(asked: Mapping[str, Any]) -> bool:
+def _controlled(asked: Mapping[str, Any]) -> bool:
     """Whether any point's updates or rates are relative to the base's batch size."""
     points = [{**asked, **point} for point in asked["points"].values()]
     return any(point["equal_updates"] or point["scale_lr"] != "none" for point in points)
@@ -97,23 +97,23 @@ def given_base(asked: Mapping[str, Any]) -> dict[str, Value]:
     return given | {name: asked[name] for name in CONTROLS}
 
 
-def whole_base(asked: Mapping[str, Any]) -> dict[str, Value]:
+def _whole_base(asked: Mapping[str, Any]) -> dict[str, Value]:
     """The same of every field."""
     return {**DEFAULTS, **given_base(asked)}
 
 
-def described(asked: Mapping[str, Any]) -> dict[str, Any]:
+def _described(asked: Mapping[str, Any]) -> dict[str, Any]:
     """With what its runs have in common, for the report."""
     configs = [configure(given_base(asked), point) for point in asked["points"].values()]
     return {
         "study": asked["study"],
         "preset": asked["preset"],
         "title": asked["title"],
-        "data": one_of([config.data.name for config in configs]),
-        "precision": one_of([config.precision for config in configs]),
+        "data": _one_of([config.data.name for config in configs]),
+        "precision": _one_of([config.precision for config in configs]),
         "seeds": asked["seeds"],
         "looks": asked["looks"],
-        "notes": [*filter(None, [common(configs), *control_notes(asked)])],
+        "notes": [*filter(None, [_common(configs), *_control_notes(asked)])],
         "base": asked["base"],
         "equal_updates": asked["equal_updates"],
         "scale_lr": asked["scale_lr"],
@@ -123,11 +123,11 @@ def described(asked: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def one_of(values: Sequence[str]) -> str:
+def _one_of(values: Sequence[str]) -> str:
     return values[0] if len(set(values)) == 1 else SEVERAL
 
 
-def common(configs: Sequence[RunConfig]) -> str:
+def _common(configs: Sequence[RunConfig]) -> str:
     """What all runs train on and for how long, in a sentence; what differs is left out."""
     images = {(config.data.train, config.data.name) for config in configs}
     epochs = {config.epochs for config in configs}
@@ -136,9 +136,9 @@ def common(configs: Sequence[RunConfig]) -> str:
     return f"Every run trains {' '.join(words)}." if words else ""
 
 
-def control_notes(asked: Mapping[str, Any]) -> list[str]:
+def _control_notes(asked: Mapping[str, Any]) -> list[str]:
     """What controls do to the runs that they are on in, a sentence each."""
-    size = shown(whole_base(asked)["batch_size"])
+    size = shown(_whole_base(asked)["batch_size"])
     points = [{**asked, **point} for point in asked["points"].values()]
     notes = []
     if any(point["equal_updates"] for point in points):

@@ -32,7 +32,7 @@ NAMED = 5  # points whose runs are not done, in words, at most
 # Figures
 
 
-def figures(study: StudyRecord) -> list[Figure]:
+def _figures(study: StudyRecord) -> list[Figure]:
     """Accuracy along every axis, over pairs of axes, by epoch; and gradients by layer.
 
     Example:
@@ -41,40 +41,40 @@ def figures(study: StudyRecord) -> list[Figure]:
     """
     found = points(study)
     axes = axes_of(found)
-    open_ = not_done(study, found)
+    open_ = _not_done(study, found)
     along, over, through = "Along each axis", "Over two axes", "Through training and through the layers"
     ends = f"Final validation accuracy ({window(study, list(study.roles))}): "
     bars = "mean with its 95 % interval over seeds (Student t), a faint dot for every run."
     drawn = []
-    for name, axis in zip(panel_names(1, len(axes)), axes, strict=True):
+    for name, axis in zip(_panel_names(1, len(axes)), axes, strict=True):
         drawing, note = axis_figure(found, axis)
-        drawn.append(figure(name, f"By {axis}", joined([ends + bars, note, open_]), along, drawing))
+        drawn.append(_figure(name, f"By {axis}", joined([ends + bars, note, open_]), along, drawing))
     pairs = list(combinations(axes, 2))[:PAIRS]
-    for name, (up, across) in zip(panel_names(2, len(pairs)), pairs, strict=True):
+    for name, (up, across) in zip(_panel_names(2, len(pairs)), pairs, strict=True):
         drawing, note = heat_figure(found, across, up)
-        drawn.append(figure(name, f"By {up} and {across}", f"{ends.rstrip(': ')}. {note}", over, drawing))
+        drawn.append(_figure(name, f"By {up} and {across}", f"{ends.rstrip(': ')}. {note}", over, drawing))
     spread = f"Mean over {seeds_in_words([len(p.runs) for p in found])}, band from the lowest to the highest."
     drawing, note = curve_figure(study, found)
     drawn.append(
-        figure("figure-3a", "Validation accuracy by epoch", joined([spread, note]), through, drawing)
+        _figure("figure-3a", "Validation accuracy by epoch", joined([spread, note]), through, drawing)
     )
     drawing, note = flow_lines(found)
     caption = "Mean |∂L/∂W| of each weight layer over the last epoch there is, geometric mean over seeds."
-    drawn.append(figure("figure-3b", "Gradient flow by layer", joined([caption, note]), through, drawing))
+    drawn.append(_figure("figure-3b", "Gradient flow by layer", joined([caption, note]), through, drawing))
     return drawn
 
 
-def panel_names(number: int, count: int) -> list[str]:
+def _panel_names(number: int, count: int) -> list[str]:
     """`figure-1`, or `figure-1a`, `figure-1b`, …"""
     letters = "abcdefghijklmnopqrstuvwxyz"
     return [f"figure-{number}{letters[place] if count > 1 else ''}" for place in range(count)]
 
 
-def figure(name: str, title: str, caption: str, group: str, drawing: object) -> Figure:
+def _figure(name: str, title: str, caption: str, group: str, drawing: object) -> Figure:
     return Figure(name, f"{name.replace('figure-', 'Figure ')}. {title}", caption, group, drawing)  # type: ignore[arg-type]
 
 
-def not_done(study: StudyRecord, found: Sequence[Point]) -> str:
+def _not_done(study: StudyRecord, found: Sequence[Point]) -> str:
     """Points whose runs are not all done, a few by name; empty if all are."""
     lacking = [point for point in found if not point.whole]
     words = [f"{named(point.values)} ({counted(study, point.label)})" for point in lacking[:NAMED]]
@@ -91,19 +91,19 @@ def tables(study: StudyRecord) -> list[Table]:
     Example:
         >>> print(to_markdown(tables(gradscape.load("runs/sweep"))[1]))
     """
-    return [point_table(study), comparison_table(study)]
+    return [_point_table(study), _comparison_table(study)]
 
 
-def point_table(study: StudyRecord) -> Table:
+def _point_table(study: StudyRecord) -> Table:
     axes = study.asked["axes"]
     rows = [
         (
             *(exactly(value) for value in point.settings.values()),
             f"{len(point.accuracies)} of {len(point.runs)}",
-            cell(point.accuracies),
-            cell(point.finals("train_accuracy")),
-            cell(point.finals("valid_loss")),
-            cell(best_test(point)),
+            _cell(point.accuracies),
+            _cell(point.finals("train_accuracy")),
+            _cell(point.finals("valid_loss")),
+            _cell(_best_test(point)),
             "" if point.whole else counted(study, point.label),
         )
         for point in points(study)
@@ -117,7 +117,7 @@ def point_table(study: StudyRecord) -> Table:
     return Table("table-1", "Table 1. Points", caption, columns, tuple(rows), words=("not done",))
 
 
-def cell(values: Mapping[int, float]) -> str:
+def _cell(values: Mapping[int, float]) -> str:
     """Mean over seeds, ± half its interval."""
     if not values:
         return "–"
@@ -125,7 +125,7 @@ def cell(values: Mapping[int, float]) -> str:
     return f"{found.mean:.3f}" + plus_minus(found, ".3f")
 
 
-def best_test(point: Point) -> dict[int, float]:
+def _best_test(point: Point) -> dict[int, float]:
     """Seed → accuracy on the test set with the best-validation weights."""
     return {
         seed: float(run.test["best"]["accuracy"])
@@ -134,7 +134,7 @@ def best_test(point: Point) -> dict[int, float]:
     }
 
 
-def comparison_table(study: StudyRecord) -> Table:
+def _comparison_table(study: StudyRecord) -> Table:
     found = comparisons(study)
     level = percent(found[0].difference.level) if found else "95 %"
     columns = (
@@ -144,14 +144,14 @@ def comparison_table(study: StudyRecord) -> Table:
     caption = (
         "Final validation accuracy, value − reference, paired by seed. Verdicts by Student's t at "
         f"{level}; d_z is the mean over the standard deviation of the differences (Cohen 1988). "
-        f"{by_chance(found)}"
+        f"{_by_chance(found)}"
     )
     words = ("axis", "at", "verdict", "after Holm", "why")
-    rows = tuple(map(comparison_row, found))
+    rows = tuple(map(_comparison_row, found))
     return Table("table-2", "Table 2. Comparisons", caption, columns, rows, words)
 
 
-def comparison_row(each: Comparison) -> tuple[str, ...]:
+def _comparison_row(each: Comparison) -> tuple[str, ...]:
     found = each.difference
     return (
         each.axis,
@@ -159,9 +159,9 @@ def comparison_row(each: Comparison) -> tuple[str, ...]:
         exactly(each.reference.values[each.axis]),
         exactly(each.other.values[each.axis]),
         str(found.n),
-        signed(found.mean),
-        "–" if found.low is None else f"{signed(found.low)} … {signed(found.high)}",
-        "–" if found.effect is None else f"{signed(found.effect, 2)}",
+        _signed(found.mean),
+        "–" if found.low is None else f"{_signed(found.low)} … {_signed(found.high)}",
+        "–" if found.effect is None else f"{_signed(found.effect, 2)}",
         "–" if found.p is None else f"{found.p:.2g}",
         found.verdict,
         each.holm,
@@ -169,11 +169,11 @@ def comparison_row(each: Comparison) -> tuple[str, ...]:
     )
 
 
-def signed(value: float | None, decimals: int = 3) -> str:
+def _signed(value: float | None, decimals: int = 3) -> str:
     return "–" if value is None else f"{value:+.{decimals}f}".replace("-", "−")
 
 
-def by_chance(found: Sequence[Comparison]) -> str:
+def _by_chance(found: Sequence[Comparison]) -> str:
     """How many comparisons there are, and what so many do."""
     if not found:
         return "There are no two points that differ in one axis alone and have runs of their own."
@@ -200,12 +200,12 @@ def claims(study: StudyRecord) -> list[Claim]:
     """
     found = comparisons(study)
     return [
-        matters(number, axis, [each for each in found if each.axis == axis], len(found))
+        _matters(number, axis, [each for each in found if each.axis == axis], len(found))
         for number, axis in enumerate(axes_of(points(study)), start=1)
     ]
 
 
-def matters(number: int, axis: str, found: Sequence[Comparison], total: int) -> Claim:
+def _matters(number: int, axis: str, found: Sequence[Comparison], total: int) -> Claim:
     title, text = f"{axis} matters", f"Validation accuracy depends on {axis}."
     measured = [each for each in found if each.difference.n > 0]
     if not measured:
@@ -216,7 +216,7 @@ def matters(number: int, axis: str, found: Sequence[Comparison], total: int) -> 
     open_ = ONE_SEED if all(each.difference.n == 1 for each in measured) else ""
     decided = sum(each.holm != "undecided" for each in found)
     part = Evidence(
-        measured=f"validation accuracy, {against(best)}, paired by seed: the clearest of {len(found)} "
+        measured=f"validation accuracy, {_against(best)}, paired by seed: the clearest of {len(found)} "
         f"comparison{'s' if len(found) > 1 else ''} along {axis}",
         rule=f"a comparison is decided after Holm's correction for all {total} (p ≤ {ERROR:.2g})",
         numbers=tuple(pairs.items()),
@@ -227,7 +227,7 @@ def matters(number: int, axis: str, found: Sequence[Comparison], total: int) -> 
     return Claim(f"C{number}", title, text, "", (part,))
 
 
-def against(each: Comparison) -> str:
+def _against(each: Comparison) -> str:
     values = (shown(point.values[each.axis]) for point in (each.other, each.reference))
     return f"{each.axis} {' − '.join(values)}{f' at {each.setting}' if each.setting else ''}"
 
@@ -235,13 +235,13 @@ def against(each: Comparison) -> str:
 # Words
 
 
-def answer(study: StudyRecord, found: Sequence[Claim]) -> list[str]:
+def answer(study: StudyRecord) -> list[str]:
     """The best point, what is decided, and how the runs stand."""
     order, made = ranked(points(study)), comparisons(study)
-    return [best_point(order), decisions(made), states(study)]
+    return [_best_point(order), _decisions(made), _states(study)]
 
 
-def best_point(order: Sequence[Point]) -> str:
+def _best_point(order: Sequence[Point]) -> str:
     if not order or order[0].accuracy is None:
         return "No run is done yet."
     best, found = order[0], order[0].accuracy
@@ -256,20 +256,20 @@ def best_point(order: Sequence[Point]) -> str:
     )
 
 
-def decisions(made: Sequence[Comparison]) -> str:
+def _decisions(made: Sequence[Comparison]) -> str:
     if not made:
-        return by_chance(made)
+        return _by_chance(made)
     if all(each.difference.n < 2 for each in made):
         return f"Nothing is decided: one seed claims nothing (n = 1 in {len(made):,} comparisons at most)."
     decided, kept = sum(each.decided for each in made), sum(each.holm != "undecided" for each in made)
     return (
         f"Each value against its axis' first one, seed by seed: {decided:,} of {len(made):,} comparisons are "
         f"decided and {len(made) - decided:,} undecided; {kept:,} are decided after Holm's correction. "
-        f"{by_chance(made)}"
+        f"{_by_chance(made)}"
     )
 
 
-def states(study: StudyRecord) -> str:
+def _states(study: StudyRecord) -> str:
     """How many runs are in which state."""
     asked = dict.fromkeys(identity for chosen in study.roles.values() for identity in chosen)
     runs = [study.runs.get(identity) for identity in asked]
@@ -277,4 +277,4 @@ def states(study: StudyRecord) -> str:
     return f"Of {len(runs):,} runs: {', '.join(f'{count:,} {word}' for word, count in words.items())}."
 
 
-PARTS = ReportParts(answer=answer, figures=figures, tables=tables, claims=claims, epochs="last")
+PARTS = ReportParts(answer=answer, figures=_figures, tables=tables, claims=claims, epochs="last")

@@ -33,7 +33,7 @@ class Sequential(Plan, Protocol):
 
 
 @dataclass(frozen=True)
-class Further:
+class _Further:
     """One more seed of some points of a sweep that its folder holds.
 
     Attributes:
@@ -87,5 +87,5 @@ def run_until_decided(
         assert asked is not None
         base = given_base(asked)
         points = {label: replace(configure(base, asked["points"][label]), seed=seed) for label in labels}
-        report = execute(Further(study.name, points, seed), folder, execution, PARTS)
+        report = execute(_Further(study.name, points, seed), folder, execution, PARTS)
     return report

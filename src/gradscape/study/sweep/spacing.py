@@ -22,10 +22,10 @@ def read_values(name: object, given: object) -> list[Value]:
     kind_of(name, "axis")
     assert isinstance(name, str)
     if isinstance(given, Mapping):
-        return spaced_values(name, given)
+        return _spaced_values(name, given)
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise ConfigError(f"axis {name}: {brief(given)} is no list of values; give [{brief(given)}]")
-    return counted(name, [value_of(name, each, "axis") for each in islice(given, MOST + 1)])
+    return _counted(name, [value_of(name, each, "axis") for each in islice(given, MOST + 1)])
 
 
 def values_in(name: str, text: str) -> list[Value]:
@@ -36,20 +36,20 @@ def values_in(name: str, text: str) -> list[Value]:
         if len(numbers) != 3:
             raise ConfigError(f"axis {name}: {brief(text)} is not {how}:low:high:{SPACED[how]}")
         low, high = (value_in(name, each, "axis") for each in numbers[:2])
-        third = number_in(numbers[2], f"axis {name}: {SPACED[how]}")
-        return spaced_values(name, {how: [low, high], SPACED[how]: third})
+        third = _number_in(numbers[2], f"axis {name}: {SPACED[how]}")
+        return _spaced_values(name, {how: [low, high], SPACED[how]: third})
     given = [each for each in text.split(",") if each]
-    return counted(name, [value_in(name, each, "axis") for each in given[: MOST + 1]])
+    return _counted(name, [value_in(name, each, "axis") for each in given[: MOST + 1]])
 
 
-def number_in(text: str, name: str) -> float | int:
+def _number_in(text: str, name: str) -> float | int:
     try:
         return int(text) if text.lstrip("+-").isdigit() else float(text)
     except ValueError as error:
         raise ConfigError(f"{name}: {brief(text)} is not a number") from error
 
 
-def counted(name: str, values: list[Value]) -> list[Value]:
+def _counted(name: str, values: list[Value]) -> list[Value]:
     if not values:
         raise ConfigError(f"axis {name}: no values are given; give one or more")
     if len(values) > MOST:
@@ -57,7 +57,7 @@ def counted(name: str, values: list[Value]) -> list[Value]:
     return values
 
 
-def spaced_values(name: str, given: Mapping[Any, Any]) -> list[Value]:
+def _spaced_values(name: str, given: Mapping[Any, Any]) -> list[Value]:
     """Evenly spaced values, on a log scale or not."""
     form = "{log: [low, high], points: n} or {range: [low, high], step: s}"
     for how, third in SPACED.items():
@@ -76,11 +76,11 @@ def spaced_values(name: str, given: Mapping[Any, Any]) -> list[Value]:
     if not low < high <= sys.float_info.max:
         raise ConfigError(f"axis {name}: low {low} is not below high {high}; give low, then high")
     if how == "log":
-        return log_spaced(name, low, high, given[third])
-    return evenly_spaced(name, low, high, given[third])
+        return _log_spaced(name, low, high, given[third])
+    return _evenly_spaced(name, low, high, given[third])
 
 
-def log_spaced(name: str, low: float, high: float, points: object) -> list[Value]:
+def _log_spaced(name: str, low: float, high: float, points: object) -> list[Value]:
     count = checked(points, int, f"axis {name}: points")
     assert isinstance(count, int)
     if not 2 <= count <= MOST:
@@ -92,7 +92,7 @@ def log_spaced(name: str, low: float, high: float, points: object) -> list[Value
     return [low, *(round(value) if isinstance(low, int) else value for value in rounded), high]
 
 
-def evenly_spaced(name: str, low: float, high: float, step: object) -> list[Value]:
+def _evenly_spaced(name: str, low: float, high: float, step: object) -> list[Value]:
     """Up to `high`, or to the last value below it."""
     width = checked(step, float, f"axis {name}: step")
     assert isinstance(width, float)

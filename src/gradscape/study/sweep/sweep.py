@@ -89,11 +89,11 @@ class Study:
         title: str = "",
     ) -> None:
         values: dict[str, Any] = {
-            "name": read_name(name),
-            "base": nested(dict(base_given(base))),
+            "name": _read_name(name),
+            "base": nested(dict(_base_given(base))),
             "axes": read_axes(axes),
-            "seeds": read_seeds(seeds),
-            "seeds_at_most": read_most(seeds_at_most, seeds),
+            "seeds": _read_seeds(seeds),
+            "seeds_at_most": _read_most(seeds_at_most, seeds),
             "exclude": tuple(condition_of(each, "exclude") for each in listed(exclude, "exclude")),
             "equal_updates": checked(equal_updates, bool, "equal_updates"),
             "scale_lr": value_of("scale_lr", scale_lr, ""),
@@ -102,7 +102,7 @@ class Study:
         values["title"] = checked(title, str, "title") or default_title(fields)
         for key, value in values.items():
             object.__setattr__(self, key, value)
-        require_sizes(self, fields)
+        _require_sizes(self, fields)
         runs = len(self.configs) * max(self.seeds, self.seeds_at_most)  # every point is checked now
         require(runs <= MOST_RUNS, "seeds", self.seeds, f"{runs:,} runs are too many, {MOST_RUNS:,} the most")
 
@@ -115,7 +115,7 @@ class Study:
     def given(self) -> dict[str, Value]:
         """Field → value of the base, controls among them; only what was given."""
         controls = {"equal_updates": self.equal_updates, "scale_lr": self.scale_lr}
-        return {**dict(base_given(self.base)), **controls}
+        return {**dict(_base_given(self.base)), **controls}
 
     @cached_property
     def configs(self) -> dict[str, RunConfig]:
@@ -272,7 +272,7 @@ class Study:
         return folder.record()
 
 
-def read_name(name: object) -> str:
+def _read_name(name: object) -> str:
     """A name that a folder can have."""
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name) or len(name.encode()) > 200:
         raise ConfigError(
@@ -281,7 +281,7 @@ def read_name(name: object) -> str:
     return name
 
 
-def read_most(most: object, seeds: int) -> int:
+def _read_most(most: object, seeds: int) -> int:
     """Seeds at most, which allow to look after each of them; 0 for no looks."""
     if count := checked(most, int, "seeds_at_most"):
         assert isinstance(count, int)
@@ -295,14 +295,14 @@ def read_most(most: object, seeds: int) -> int:
     return 0
 
 
-def read_seeds(seeds: object) -> int:
+def _read_seeds(seeds: object) -> int:
     count = checked(seeds, int, "seeds")
     assert isinstance(count, int)
     require(1 <= count <= MOST_SEEDS, "seeds", count, f"give 1 … {MOST_SEEDS}")
     return count
 
 
-def base_given(base: RunConfig | Mapping[str, Any]) -> dict[str, Value]:
+def _base_given(base: RunConfig | Mapping[str, Any]) -> dict[str, Value]:
     """Field → value of what a base gives; of a `RunConfig`, what is neither default nor follows."""
     if not isinstance(base, RunConfig):
         return {name: value_of(name, value, "base") for name, value in flat(base, "base").items()}
@@ -313,19 +313,19 @@ def base_given(base: RunConfig | Mapping[str, Any]) -> dict[str, Value]:
     given: dict[str, Any] = flat(whole, "base")
     for name in list(given):
         rest = {other: value for other, value in given.items() if other != name}
-        if gives(rest, base):
+        if _gives(rest, base):
             given = rest
     return given
 
 
-def gives(values: dict[str, Any], config: RunConfig) -> bool:
+def _gives(values: dict[str, Any], config: RunConfig) -> bool:
     try:
         return from_dict(RunConfig, nested(values)) == config
     except ConfigError:  # batch size alone, say, without the number of images it needs
         return False
 
 
-def require_sizes(study: Study, fields: Sequence[str]) -> None:
+def _require_sizes(study: Study, fields: Sequence[str]) -> None:
     """Controls of a sweep over batch sizes need one."""
     asked = [name for name in CONTROLS if name in fields]
     asked += ["equal_updates"] * study.equal_updates + ["scale_lr"] * (study.scale_lr != "none")

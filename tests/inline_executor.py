@@ -1,4 +1,4 @@
-"""One job after the other, in the calling thread: for debuggers and tests."""
+"""An executor that does one job after the other in the calling thread."""
 
 from __future__ import annotations
 
