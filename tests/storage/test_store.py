@@ -67,6 +67,12 @@ def test_a_run_reads_back_as_written(folder: RunFolder) -> None:
     assert folder.config() == TINY
 
 
+def test_a_test_loss_that_is_not_finite_reads_back(folder: RunFolder) -> None:
+    folder.set_status("pending", test={"last": {"loss": math.inf, "accuracy": 0.1}})
+    assert folder.record().test["last"]["loss"] == math.inf
+    assert '"loss": "Infinity"' in (folder.path / "status.json").read_text()
+
+
 def test_a_finished_run_that_was_cut_between_two_lines_is_damaged(folder: RunFolder) -> None:
     add(folder, 1, 2)
     folder.set_status("done")

@@ -35,7 +35,7 @@ from typing import Any, Literal, Required, TypedDict, TypeVar
 import numpy as np
 from filelock import FileLock, Timeout
 
-from gradscape._codec import decode, encode
+from gradscape._codec import decode, encode, finite_or_not
 from gradscape.config.arguments import fitted
 from gradscape.config.run import RunConfig
 from gradscape.config.serialize import from_dict, to_dict
@@ -188,7 +188,8 @@ class RunFolder:
         return values
 
     def write(self, name: str, values: Mapping[str, Any]) -> None:
-        write_json(self.path / name, {"run": self.identity(), **values})
+        """Write one of the run's JSON files; values may be records and arrays."""
+        write_json(self.path / name, encode({"run": self.identity(), **values}))
 
     def require_run(self, path: Path, found: object, identity: str) -> None:
         require_run(path, found, identity, self.repeat)
@@ -215,6 +216,8 @@ class RunFolder:
         self.require_run(path, values.pop("run", None), run or self.identity())
         with decoding(path):
             decode(Status, values)
+            if "test" in values:  # a loss can be infinite
+                values["test"] = finite_or_not(values["test"])
         return values
 
     def set_status(self, state: str, **details: Any) -> None:
@@ -328,28 +331,28 @@ class RunFolder:
         return self.measured("start.json", RunStart)
 
     def add_start(self, start: RunStart) -> None:
-        self.write("start.json", encode(start))
+        self.write("start.json", vars(start))
 
     def curvature(self) -> dict[str, CurvatureRecord]:
         """What was measured so far: moment (`start`, `end`) → curvature."""
         return self.measured("curvature.json", dict[str, CurvatureRecord]) or {}
 
     def add_curvature(self, moment: str, curvature: CurvatureRecord) -> None:
-        self.write("curvature.json", encode(self.curvature() | {moment: curvature}))
+        self.write("curvature.json", self.curvature() | {moment: curvature})
 
     def landscape(self) -> LandscapeRecord | None:
         """The loss around the trained weights, or None."""
         return self.measured("landscape.json", LandscapeRecord)
 
     def add_landscape(self, landscape: LandscapeRecord) -> None:
-        self.write("landscape.json", encode(landscape))
+        self.write("landscape.json", vars(landscape))
 
     def noise(self) -> RunNoise | None:
         """The gradient's noise after training, or None."""
         return self.measured("noise.json", RunNoise)
 
     def add_noise(self, noise: RunNoise) -> None:
-        self.write("noise.json", encode(noise))
+        self.write("noise.json", vars(noise))
 
     def measured(self, name: str, kind: type[T]) -> T | None:
         """A record from one of the run's JSON files; None where there is no such file."""
