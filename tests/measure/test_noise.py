@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 from torch.utils.data import DataLoader, TensorDataset
 
+from gradscape._codec import encode
 from gradscape.errors import ConfigError
 from gradscape.measure import noise as noise_module
 from gradscape.measure.noise import noise
@@ -378,7 +379,7 @@ def test_the_record_is_plain_and_draws_itself() -> None:
     found = noise(network(), cross_entropy, labelled())
     plain = json.loads(json.dumps(found.to_dict()))
     assert plain["noise_scale"] == found.noise_scale
-    assert plain["interval"] == [end if np.isfinite(end) else None for end in found.interval]
+    assert plain["interval"] == encode(found.interval)
     assert len(plain["gsnr"]) == len(plain["layers"]) == 6
     axes = found.plot()
     assert axes.get_yscale() == "log"

@@ -480,7 +480,7 @@ def test_history_is_drawn_printed_and_written_out() -> None:
     assert "over 4 rows, steps 0 to 3" in str(history)
     assert history.plot().get_ylabel().startswith("layer")
     plt.close("all")
-    assert history.to_dict()["layers"] == history.layers
+    assert history.to_dict()["layers"] == list(history.layers)
 
 
 def test_gradients_are_read_when_told_and_rows_from_where_they_were_left() -> None:

@@ -12,7 +12,6 @@ import pytest
 import synthetic
 from drawings import assert_nothing_is_cut, texts
 from gradscape.records.run import RunRecord, StudyRecord
-from gradscape.records.signal import RunStart
 from gradscape.report.figures.base import Figure
 from gradscape.report.figures.by_layer import depth_figure
 
@@ -33,7 +32,9 @@ def study(**rows: list[tuple[float, ...] | None]) -> StudyRecord:
 
 def figure(found: StudyRecord, scale: Scale) -> Figure:
     roles = {role: role.upper() for role in found.roles}
-    drawn = depth_figure(found, "figure-2a", "Title", "", roles, RunStart.weights, "y", scale, "The lead.")
+    drawn = depth_figure(
+        found, "figure-2a", "Title", "", roles, lambda start: start.gradients, "y", scale, "The lead."
+    )
     assert_nothing_is_cut(drawn.drawing)
     return drawn
 
