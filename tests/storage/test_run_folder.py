@@ -216,7 +216,7 @@ def test_a_full_disk_leaves_what_was_there(folder: RunFolder, tmp_path: Path) ->
         import resource, signal, sys
         from pathlib import Path
         import numpy as np
-        from storage.test_store import add, checkpoint
+        from storage.test_run_folder import add, checkpoint
         from gradscape.errors import Busy, StoreError
         from gradscape.storage.run_folder import RunFolder
         from gradscape.storage.study_folder import StudyFolder
@@ -246,7 +246,7 @@ def test_killed_while_saving_nothing_is_half_written(folder: RunFolder) -> None:
     program = """
         import itertools, sys
         from pathlib import Path
-        from storage.test_store import checkpoint
+        from storage.test_run_folder import checkpoint
         from gradscape.storage.run_folder import RunFolder
         folder = RunFolder(Path(sys.argv[1]))
         print("ready", flush=True)
