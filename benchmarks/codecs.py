@@ -5,7 +5,7 @@ of one epoch of VGG38, 117 parameter tensors with nine columns, and writes `resu
 import it and make its converters, the time to write and to read, what it says of five slips in a
 configuration, what becomes of NaN and infinity, and which inexact types it lets pass. Then the ways to keep
 such a flow as a line of a file: bytes of a line, and the time to read 100. What was chosen and why stands in
-the docstring of `gradscape.records.encoding`.
+the docstrings of `gradscape._codec` and `gradscape.config.serialize`.
 """
 
 from __future__ import annotations
