@@ -93,6 +93,21 @@ def test_what_is_not_finite_is_spelled() -> None:
     assert inner.to_dict() == {"double": "-Infinity", "value": "-Infinity", "rows": [["NaN", "Infinity"]]}
 
 
+@dataclass(frozen=True, eq=False)
+class Held(Record):
+    """A record that holds an array."""
+
+    rows: Values
+
+
+def test_records_that_hold_arrays_are_compared_by_what_is_written() -> None:
+    one, other = (Held(np.array([math.nan, 1.0])) for _ in range(2))
+    assert one == other
+    assert one != Held(np.array([math.nan, 2.0]))
+    assert one != Held(np.array([math.nan]))
+    assert one != "Held"
+
+
 INNER = {"value": 1.0, "rows": [[1.0]]}
 
 

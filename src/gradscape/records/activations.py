@@ -23,7 +23,7 @@ SCALES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ActivationHistory(Record):
     """Every layer's output in the forward passes of a training, in the order in which layers ran.
 

@@ -171,7 +171,7 @@ def spread_out(axes: Axes, grid: Values) -> None:
     axes.minorticks_off()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CurvatureRecord(Record):
     """Second derivatives of a loss at a model's parameters.
 

@@ -61,7 +61,7 @@ class OptimizerFacts:
     plain: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FlowHistory(Record):
     """Gradients and updates of every parameter tensor, step by step, or in a run epoch by epoch.
 

@@ -110,7 +110,7 @@ class Convexity:
         return f"|λmin / λmax| {low:.3g} to {high:.3g} over {counted(len(self.largest), 'point')}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LandscapeRecord(Record):
     """A loss at θ + Σ c_i d_i over a grid of c, for K pairs of directions (or single ones).
 

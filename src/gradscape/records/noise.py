@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ROUNDING = 1e-14  # share of ‖G‖² up to which a squared distance is rounding, of gradients in float32 too
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NoiseRecord(Record):
     """Gradients G_k of K mini-batches of B samples each, at the same parameters.
 

@@ -24,7 +24,7 @@ SHOWN = 12  # rows of a printed table at each end
 SETTLES = 8  # weight layers from which on the first half is taken for the way to where q settles
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Jacobian(Record):
     """Singular values σ of the Jacobian of outputs by inputs of a batch (Pennington et al. 2017, §2).
 
@@ -62,7 +62,7 @@ class Jacobian(Record):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SignalRecord(Record):
     """Signal and gradient at every layer's output, in the order in which the forward pass ran them.
 

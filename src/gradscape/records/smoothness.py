@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Line(Record):
     """Loss and gradient at θ − ηd, at P rates η along a direction d (Santurkar et al. 2018, §3.1, Fig. 4).
 
@@ -84,7 +84,7 @@ class Line(Record):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SmoothnessRecord(Record):
     """Smoothness of a loss at a model's parameters θ, along its gradient and an optimiser's next step.
 

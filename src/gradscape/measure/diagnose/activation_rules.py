@@ -206,7 +206,7 @@ def _alike(seen: _Outputs, limit: float, norm: bool) -> list[Finding]:
                     "1 − correlation of two samples at the output",
                     float(between[-1]),
                     limit,
-                    SOURCES["_alike"],
+                    SOURCES["alike"],
                     below=True,
                 ),
             ),
