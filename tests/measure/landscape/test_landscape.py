@@ -583,5 +583,5 @@ def test_the_barrier_to_a_model_whose_loss_is_infinite_is_not_known() -> None:
     found = landscape(Point(-1.0), lambda w: (1 / (1 - w)).mean(), ONE, through=Point(1.0), dims=1, points=3)
     assert math.isinf(found.loss[0, -1])
     assert np.isnan([found.barrier, found.barrier_over_line]).all()
-    assert found.to_dict()["barrier"] == [None]
+    assert found.to_dict()["barrier"] == ["NaN"]
     assert "barrier nan above the mean" in str(found)
