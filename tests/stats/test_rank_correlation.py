@@ -150,13 +150,13 @@ def test_rows_that_lack_one_number_are_left_out_of_both() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"y: got shape \(2,\), x has \(3,\); give one number for each"):
+    with pytest.raises(ConfigError, match=r"y: expected one number for each of x, shape \(3,\); got \(2,\)"):
         rank_correlation([1, 2, 3], [1, 2], "abc")
-    with pytest.raises(ConfigError, match="groups: got 2, there are 3 rows; give one for each"):
+    with pytest.raises(ConfigError, match="groups: expected one for each of 3 rows; got 2"):
         rank_correlation([1, 2, 3], [1, 2, 3], "ab")
-    with pytest.raises(ConfigError, match=r"level: 95 is not possible; give a number between 0 and 1"):
+    with pytest.raises(ConfigError, match=r"level: expected a number between 0 and 1, such as 0.95; got 95"):
         rank_correlation([1, 2, 3], [1, 2, 3], "abc", level=95)
-    with pytest.raises(ConfigError, match="draws: 0 is not possible; give 1 or more, such as 2000"):
+    with pytest.raises(ConfigError, match="draws: expected 1 or more, such as 2000; got 0"):
         rank_difference([1], [1], [1], "a", draws=0)
 
 

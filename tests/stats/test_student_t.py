@@ -140,7 +140,7 @@ def test_where_seeds_fail_the_share_covers_and_the_mean_does_not() -> None:
 
 
 def test_no_values_are_refused() -> None:
-    with pytest.raises(GradscapeError, match=r"interval: got no values; give one number per seed"):
+    with pytest.raises(GradscapeError, match=r"interval: expected one number per seed; got none"):
         interval([])
-    with pytest.raises(GradscapeError, match=r"student_t: df is 0; it takes at least 1"):
+    with pytest.raises(GradscapeError, match=r"df: expected 1 or more, that is two values; got 0"):
         student_t(0)

@@ -1,7 +1,7 @@
-"""Two configurations compared seed by seed; how often one may look, and how much one may compare at once.
+"""Two configurations compared seed by seed, with corrections for several looks and several comparisons.
 
-Paired: both have run from the same seeds, so what a seed does to both (its initial weights, its order of
-images) drops out of the differences.
+Paired: both have run from the same seeds, so the effect that a seed has on both (its initial weights, its
+order of images) drops out of the differences.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ class Difference(Record):
     """Paired differences, second − first, over the seeds that both have.
 
     Attributes:
-        n: number of those seeds.
-        mean: mean difference, in the unit of the values; None without a seed.
-        low, high: ends of the interval at `level`; None where there is no spread to make one from.
-        level: of the interval and of the verdict, 0 to 1.
+        n: Number of those seeds.
+        mean: Mean difference, in the unit of the values; None without a seed.
+        low, high: Ends of the interval at `level`; None where the differences have no spread.
+        level: Level of the interval and of the verdict, 0 to 1.
         effect: Cohen's d_z = mean / standard deviation of the differences (Cohen 1988, §2.3.5), without
             Hedges' correction, which is 0 at n = 2; None without spread.
-        p: two-sided probability of differences this far from 0 if there is no difference; None below n = 2.
-        verdict: of the second: `higher`, `lower` or `undecided`.
-        reason: why, in a few words.
+        p: Two-sided probability of differences this far from 0 if there is no difference; None below n = 2.
+        verdict: `higher`, `lower` or `undecided`: the second compared with the first.
+        reason: Reason of the verdict, in a few words.
     """
 
     n: int
@@ -55,19 +55,22 @@ class Difference(Record):
 
 
 def compare(first: Mapping[int, float], second: Mapping[int, float], level: float = LEVEL) -> Difference:
-    """Whether the second is higher than the first, by Student's t on paired differences (Student 1908).
+    """Decide whether the second is higher, by Student's t on paired differences (Student 1908).
 
-    Where all differences are equal and not 0, t would divide by a spread of 0 and be sure of anything.
-    No spread is no proof of no noise: accuracies are whole numbers of images, and two of three seeds often
-    agree by chance. So there the sign test decides, which asks for nothing but their signs: n like signs have
-    p = 2^(1 − n) (Dixon & Mood 1946), and 95 % takes six of them.
+    Where all differences are equal and not 0, t would divide by a spread of 0 and be sure of anything. A
+    spread of 0 does not prove that there is no noise: accuracies are whole numbers of images, and two of
+    three seeds often agree by chance. There the sign test decides, which needs only their signs: n equal
+    signs have p = 2^(1 − n) (Dixon & Mood 1946), and 95 % takes six of them.
 
     Args:
-        first, second: seed → finite number, in one unit.
+        first, second: Finite number per seed, both in one unit.
         level: 1 − the probability to see a difference where there is none, between 0 and 1.
 
+    Returns:
+        The paired differences and the verdict on the second.
+
     Raises:
-        GradscapeError: a level that is none.
+        GradscapeError: `level` is not between 0 and 1.
 
     Example:
         >>> print(compare({0: 0.40, 1: 0.42, 2: 0.41}, {0: 0.45, 1: 0.48, 2: 0.46}))
@@ -86,9 +89,9 @@ def compare(first: Mapping[int, float], second: Mapping[int, float], level: floa
         p, why = _like_signs(mean if abs(mean) > ROUNDING * size else 0.0, n)
         return Difference(n, mean, None, None, level, None, p, _order(mean, p, level), why)
     p = mass_beyond(math.sqrt(n) * abs(mean) / spread, n - 1)
-    found = interval(values, level)
+    ends = interval(values, level)
     return Difference(
-        n, mean, found.low, found.high, level, mean / spread, p, _order(mean, p, level), f"p = {p:.2g}"
+        n, mean, ends.low, ends.high, level, mean / spread, p, _order(mean, p, level), f"p = {p:.2g}"
     )
 
 
@@ -97,7 +100,7 @@ def _order(mean: float, p: float, level: float) -> Order:
 
 
 def _like_signs(mean: float, n: int) -> tuple[float, str]:
-    """The sign test's p of n equal differences, and what to say of it."""
+    """Return the sign test's p of n equal differences, and the reason in words."""
     if not mean:
         return 1.0, f"all {n} differences are 0"
     p = 2.0 ** (1 - n)
@@ -105,57 +108,65 @@ def _like_signs(mean: float, n: int) -> tuple[float, str]:
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Adjusted p-values of m comparisons: those below 0.05 hold together but for a chance of 5 % (Holm 1979).
+    """Return the adjusted p-values of m comparisons (Holm 1979).
 
-    The k-th smallest p times m − k + 1, and never less than one before it.
+    With a chance of 5 % at most, any of those below 0.05 is wrong. The k-th smallest p is multiplied by
+    m − k + 1, and is never less than one before it.
 
     Args:
         ps: p-values, 0 to 1, in any order; 1 for a comparison that could not be made.
+
+    Returns:
+        Adjusted p-values, in the order of `ps`.
 
     Example:
         >>> holm([0.01, 0.04, 0.03])
         [0.03, 0.06, 0.06]
     """
     adjusted, most = [1.0] * len(ps), 0.0
-    for rank, place in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
-        most = max(most, min(1.0, (len(ps) - rank) * ps[place]))
-        adjusted[place] = most
+    for rank, index in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
+        most = max(most, min(1.0, (len(ps) - rank) * ps[index]))
+        adjusted[index] = most
     return adjusted
 
 
 def look_level(looks: int) -> float:
-    """The level of each look when a comparison is looked at several times while seeds are added.
+    """Return the level of each look when a comparison is looked at several times while seeds are added.
 
-    Bonferroni: 1 − 0.05 / looks, so that the chance to ever see a difference where there is none is 5 % at
-    most, whenever one stops.
+    Bonferroni: 1 − 0.05 / looks, which keeps the chance to ever see a difference where there is none at 5 %
+    or less, whenever one stops.
 
     Args:
-        looks: how many there are at most, planned before the first.
+        looks: Number of looks at most, planned before the first.
 
     Raises:
-        ConfigError: fewer than one.
+        ConfigError: `looks` is below 1.
 
     Example:
         >>> round(look_level(5), 4)
         0.99
     """
     if looks < 1:
-        raise ConfigError(f"looks: {looks!r} is not possible; give 1 or more")
+        raise ConfigError(f"looks: expected 1 or more; got {looks!r}")
     return 1 - ERROR / looks
 
 
 def planned_looks(fewest: int, most: int) -> int:
-    """How many looks there are when each seed from `fewest` to `most` is followed by one.
+    """Return the number of looks when each number of seeds from `fewest` to `most` is followed by one.
+
+    Args:
+        fewest: Number of seeds at the first look, 2 or more.
+        most: Number of seeds at the last look.
 
     Raises:
-        ConfigError: a first look below two seeds, or a last one before the first.
+        ConfigError: `fewest` is below 2, or `most` below `fewest`.
 
     Example:
         >>> planned_looks(2, 6)
         5
     """
     if fewest < 2:
-        raise ConfigError(f"fewest seeds: {fewest!r} is not possible; give 2 or more: one decides nothing")
+        raise ConfigError(f"fewest seeds: expected 2 or more (one decides nothing); got {fewest!r}")
     if most < fewest:
-        raise ConfigError(f"most seeds: {most!r} is not possible; give {fewest} or more, the fewest")
+        raise ConfigError(f"most seeds: expected {fewest}, the fewest, or more; got {most!r}")
     return most - fewest + 1

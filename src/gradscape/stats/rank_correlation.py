@@ -1,6 +1,6 @@
-"""Whether one number goes up with another: Spearman's rank correlation, with an interval over configurations.
+"""Spearman's rank correlation, with an interval from a bootstrap over configurations.
 
-Seeds of one configuration resemble one another more than seeds of two, so configurations are what is drawn.
+Seeds of one configuration resemble one another more than seeds of two: the bootstrap draws configurations.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gradscape.stats.student_t import LEVEL, percent
 Floats = NDArray[np.float64]
 Numbers = Sequence[float] | Floats
 Side = Literal["first", "second", "undecided"]
-FEWEST = 4  # groups that an interval is made from: of three there are but ten different draws
+FEWEST = 4  # groups that an interval needs: three have only ten different draws
 DRAWS = 2_000  # Efron & Tibshirani (1993), §14.2: 1,000 at least, for the ends of a 95 % interval
 
 
@@ -30,11 +30,11 @@ class RankCorrelation(Record):
 
     Attributes:
         rho: −1 to 1; NaN where all values of one side are equal, or there are fewer than two.
-        low, high: ends of the interval; None for fewer than 4 groups, or without ρ.
-        n: pairs.
-        groups: they come from.
-        left_out: pairs of which a number was NaN.
-        level: of the interval, 0 to 1.
+        low, high: Ends of the interval; None for fewer than 4 groups, or without ρ.
+        n: Number of pairs.
+        groups: Number of groups that the pairs come from.
+        left_out: Number of pairs that hold a NaN.
+        level: Level of the interval, 0 to 1.
     """
 
     rho: float
@@ -46,22 +46,23 @@ class RankCorrelation(Record):
     level: float
 
     def __str__(self) -> str:
-        return f"ρ = {self.rho:.3g}, {told(self)}"
+        return f"ρ = {self.rho:.3g}, {interval_in_words(self)}"
 
 
 @dataclass(frozen=True)
 class RankDifference(Record):
-    """Which of two numbers tells more of a third: |ρ| of the first − |ρ| of the second.
+    """Comparison of two rank correlations with one third number: |ρ| of the first − |ρ| of the second.
+
 
     Attributes:
-        difference: −1 to 1; NaN where one of the two is.
-        low, high: ends of its interval; None for fewer than 4 groups, or without a difference.
-        first, second: ρ of each with the third, sign included.
-        n: pairs, those that have all three numbers.
-        groups: they come from.
-        left_out: of which a number was NaN.
-        level: of the interval, 0 to 1.
-        verdict: whose |ρ| is larger, `first` or `second`; `undecided` where the interval holds 0.
+        difference: −1 to 1; NaN where either ρ is NaN.
+        low, high: Ends of its interval; None for fewer than 4 groups, or without a difference.
+        first, second: ρ of each with the third number, sign included.
+        n: Number of rows that have all three numbers.
+        groups: Number of groups that the rows come from.
+        left_out: Number of rows that hold a NaN.
+        level: Level of the interval, 0 to 1.
+        verdict: `first` or `second`, whose |ρ| is larger; `undecided` where the interval holds 0.
     """
 
     difference: float
@@ -78,17 +79,21 @@ class RankDifference(Record):
     def __str__(self) -> str:
         return (
             f"{self.verdict}: |ρ| {abs(self.first):.3g} and {abs(self.second):.3g}, "
-            f"difference {self.difference:+.3g}, {told(self)}"
+            f"difference {self.difference:+.3g}, {interval_in_words(self)}"
         )
 
 
-def told(found: RankCorrelation | RankDifference) -> str:
-    """Interval and numbers behind it."""
-    missing = f", {found.left_out} left out" if found.left_out else ""
-    behind = f"n = {found.n} of {found.groups} configurations{missing}"
-    if found.low is None or found.high is None:
+def interval_in_words(result: RankCorrelation | RankDifference) -> str:
+    """Return the interval and the numbers behind it.
+
+    Args:
+        result: Rank correlation, or a difference of two.
+    """
+    missing = f", {result.left_out} left out" if result.left_out else ""
+    behind = f"n = {result.n} of {result.groups} configurations{missing}"
+    if result.low is None or result.high is None:
         return behind
-    return f"{percent(found.level)} interval {found.low:.3g} … {found.high:.3g}, {behind}"
+    return f"{percent(result.level)} interval {result.low:.3g} … {result.high:.3g}, {behind}"
 
 
 def rank_correlation(
@@ -99,7 +104,7 @@ def rank_correlation(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> RankCorrelation:
-    """Spearman's ρ with a percentile interval from a cluster bootstrap (Efron & Tibshirani 1993, §13.3).
+    """Return Spearman's ρ with a percentile interval of a cluster bootstrap (Efron & Tibshirani 1993, §13.3).
 
     Each draw takes as many configurations as there are, with replacement, and all pairs of each. The same
     arguments give the same interval.
@@ -110,14 +115,14 @@ def rank_correlation(
     says nothing.
 
     Args:
-        x, y: (n,) each; infinite is the largest, pairs with a NaN are left out and counted.
-        groups: (n,) what the pairs come from, such as the configuration whose seeds they are.
-        level: between 0 and 1.
-        draws: of the bootstrap.
-        seed: of numpy's generator, for the draws.
+        x, y: Numbers (n,); infinity ranks highest, pairs with a NaN are left out and counted.
+        groups: Group (n,) that each pair comes from, such as the configuration whose seeds they are.
+        level: Level of the interval, between 0 and 1.
+        draws: Number of draws of the bootstrap.
+        seed: Seed of numpy's generator, for the draws.
 
     Raises:
-        ConfigError: unequal lengths, a level that is none, no draws.
+        ConfigError: Lengths differ, `level` is not between 0 and 1, or `draws` is below 1.
 
     Example:
         >>> print(rank_correlation([1, 2, 3, 4, 5], [1, 2, 4, 3, 5], "abcde"))
@@ -139,16 +144,17 @@ def rank_difference(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> RankDifference:
-    """Which of x1 and x2 goes more with y, up or down: |ρ(x1, y)| − |ρ(x2, y)|, both on the same draws.
+    """Decide which of x1 and x2 is more correlated with y, in either direction: |ρ(x1, y)| − |ρ(x2, y)|.
 
-    Limits are those of `rank_correlation`. Where both ρ are near 0, |ρ| is that of chance.
+    Both are taken on the same draws. Limits are those of `rank_correlation`. Where both ρ are near 0, |ρ| is
+    that of chance.
 
     Args:
-        x1, x2, y: (n,) each; rows with a NaN in any of them are left out of all and counted.
-        groups, level, draws, seed: see `rank_correlation`.
+        x1, x2, y: Numbers (n,); rows with a NaN in any of them are left out of all and counted.
+        groups, level, draws, seed: See `rank_correlation`.
 
     Raises:
-        ConfigError: see `rank_correlation`.
+        ConfigError: See `rank_correlation`.
 
     Example:
         >>> rank_difference(gradients, signals, accuracies, names).verdict
@@ -168,14 +174,14 @@ def rank_difference(
     return RankDifference(difference, low, high, one, other, len(first), count, left_out, level, verdict)
 
 
-def _columns(given: dict[str, Numbers]) -> tuple[list[Floats], NDArray[np.bool_]]:
-    """Each without the rows in which one is NaN, and which rows are kept."""
-    arrays = {name: np.asarray(values, dtype=np.float64) for name, values in given.items()}
+def _columns(columns: dict[str, Numbers]) -> tuple[list[Floats], NDArray[np.bool_]]:
+    """Return the columns without the rows in which one is NaN, and which rows are left."""
+    arrays = {name: np.asarray(values, dtype=np.float64) for name, values in columns.items()}
     (leading, first), *others = arrays.items()
     for name, values in others:
         if values.shape != first.shape or values.ndim != 1:
             raise ConfigError(
-                f"{name}: got shape {values.shape}, {leading} has {first.shape}; give one number for each"
+                f"{name}: expected one number for each of {leading}, shape {first.shape}; got {values.shape}"
             )
     kept: NDArray[np.bool_] = np.logical_not(np.isnan(np.stack(list(arrays.values()))).any(axis=0))
     return [values[kept] for values in arrays.values()], kept
@@ -184,13 +190,13 @@ def _columns(given: dict[str, Numbers]) -> tuple[list[Floats], NDArray[np.bool_]
 def _resampled(
     groups: Sequence[Hashable], kept: NDArray[np.bool_], level: float, draws: int, seed: int
 ) -> tuple[Floats, int]:
-    """(draws, n) how often each kept row is in each draw of the bootstrap, and how many groups there are."""
+    """Return how often each row (draws, n) is in each draw of the bootstrap, and the number of groups."""
     if len(groups) != len(kept):
-        raise ConfigError(f"groups: got {len(groups)}, there are {len(kept)} rows; give one for each")
+        raise ConfigError(f"groups: expected one for each of {len(kept)} rows; got {len(groups)}")
     if not 0 < level < 1:
-        raise ConfigError(f"level: {level:g} is not possible; give a number between 0 and 1, such as 0.95")
+        raise ConfigError(f"level: expected a number between 0 and 1, such as 0.95; got {level:g}")
     if draws < 1:
-        raise ConfigError(f"draws: {draws!r} is not possible; give 1 or more, such as {DRAWS}")
+        raise ConfigError(f"draws: expected 1 or more, such as {DRAWS}; got {draws!r}")
     number: dict[Hashable, int] = {}
     of_row = [number.setdefault(group, len(number)) for group, k in zip(groups, kept, strict=True) if k]
     count = len(number)
@@ -202,7 +208,7 @@ def _resampled(
 
 
 def _correlations(x: Floats, y: Floats, weights: Floats) -> Floats:
-    """(D,) Spearman's ρ where each of n pairs is there as often as each row of `weights` (D, n) says."""
+    """Spearman's ρ (D,) of n pairs, each counted as often as each row of `weights` (D, n) says."""
     if not len(x):
         return np.full(len(weights), math.nan)
     total = weights.sum(axis=1, keepdims=True)
@@ -210,25 +216,25 @@ def _correlations(x: Floats, y: Floats, weights: Floats) -> Floats:
     first, second = (_average_ranks(values, weights) - (total + 1) / 2 for values in (x, y))
     above = (weights * first * second).sum(axis=1)
     below = np.sqrt((weights * first**2).sum(axis=1) * (weights * second**2).sum(axis=1))
-    found = np.divide(above, below, out=np.full(len(weights), math.nan), where=below > 0)
-    clipped: Floats = np.clip(found, -1, 1)  # of rounding
+    rho = np.divide(above, below, out=np.full(len(weights), math.nan), where=below > 0)
+    clipped: Floats = np.clip(rho, -1, 1)  # rounding can exceed 1
     return clipped
 
 
 def _average_ranks(values: Floats, weights: Floats) -> Floats:
-    """(D, n) ranks from 1 of n values, each there as often as `weights` (D, n) say; equals share theirs."""
-    levels, place = np.unique(values, return_inverse=True)
-    order = np.argsort(place, kind="stable")
-    starts = np.searchsorted(place[order], np.arange(len(levels)))
-    held = np.add.reduceat(weights[:, order], starts, axis=1)
-    ranks: Floats = np.cumsum(held, axis=1) - (held - 1) / 2
-    return ranks[:, place]
+    """Average ranks (D, n), from 1, of n values, each counted as often as `weights` (D, n) say."""
+    levels, level_of = np.unique(values, return_inverse=True)
+    order = np.argsort(level_of, kind="stable")
+    starts = np.searchsorted(level_of[order], np.arange(len(levels)))
+    counts = np.add.reduceat(weights[:, order], starts, axis=1)
+    ranks: Floats = np.cumsum(counts, axis=1) - (counts - 1) / 2
+    return ranks[:, level_of]
 
 
-def _ends(drawn: Floats, found: float, groups: int, level: float) -> tuple[float | None, float | None]:
-    """Percentiles of what was drawn; draws that came out all alike have no ρ and do not count."""
-    known = drawn[np.isfinite(drawn)]
-    if groups < FEWEST or math.isnan(found) or not len(known):
+def _ends(drawn: Floats, estimate: float, groups: int, level: float) -> tuple[float | None, float | None]:
+    """Percentiles of the drawn statistic; draws of equal values alone have no ρ and do not count."""
+    finite = drawn[np.isfinite(drawn)]
+    if groups < FEWEST or math.isnan(estimate) or not len(finite):
         return None, None
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -1,6 +1,6 @@
 """Intervals of a mean and of a share over a few seeds, of 95 % by default.
 
-Quantiles and tails are scipy's; it is imported when the first is asked for, so that a command starts at once.
+Quantiles and tails are scipy's, imported at their first use so that a command starts at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gradscape._codec import Record
 from gradscape.errors import GradscapeError
 
 LEVEL = 0.95
-ROUNDING = 1e-12  # a spread below so much of the values themselves is rounding: there is none
+ROUNDING = 1e-12  # a spread below this share of the values themselves is rounding
 ENOUGH = 8  # seeds that a mean's interval needs where some of them train and others do not
 
 
@@ -24,11 +24,11 @@ class Interval(Record):
     """A mean over seeds with its interval, in the unit of the values.
 
     Attributes:
-        mean: mean over seeds.
-        low, high: ends of the interval; None without a spread to make one from: for a single seed, and where
-            all values are equal, which is no proof that the next will be.
-        n: number of seeds.
-        level: probability that such an interval holds what it estimates, 0 to 1.
+        mean: Mean over seeds.
+        low, high: Ends of the interval; None for a single seed, and where all values are equal, which does
+            not prove that the next will be.
+        n: Number of seeds.
+        level: Probability that such an interval holds what it estimates, 0 to 1.
     """
 
     mean: float
@@ -51,17 +51,17 @@ class Interval(Record):
 
 
 def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
-    """The mean of independent values and its interval, mean ± t·s/√n (Student 1908).
+    """Return the mean of independent values and its interval, mean ± t·s/√n (Student 1908).
 
-    It is that of normal values. Where 30 % of the seeds end at guessing it covers the mean in 78, 72 and 82 %
-    of samples of 2, 3 and 5 (simulated), not 95: there `share` says more.
+    The interval assumes normal values. Where 30 % of the seeds end at guessing it covers the mean in 78, 72
+    and 82 % of samples of 2, 3 and 5 (simulated), not 95: there `share` says more.
 
     Args:
-        values: one number per seed, in any unit.
-        level: of the interval, between 0 and 1.
+        values: One number per seed, in any unit.
+        level: Level of the interval, between 0 and 1.
 
     Raises:
-        GradscapeError: there are no values, or no such level.
+        GradscapeError: There are no values, or `level` is not between 0 and 1.
 
     Example:
         >>> print(interval([0.47, 0.48, 0.49]))
@@ -69,7 +69,7 @@ def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     """
     n = len(values)
     if not n:
-        raise GradscapeError("interval: got no values; give one number per seed")
+        raise GradscapeError("interval: expected one number per seed; got none")
     mean = fmean(values)
     if n == 1:
         return Interval(mean, None, None, 1, level)
@@ -82,12 +82,13 @@ def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
 
 @dataclass(frozen=True)
 class Share:
-    """How many of some seeds did something, with the interval of the share that does.
+    """Number of seeds that did something, with the interval of the share that does.
 
     Attributes:
-        count, n: seeds that did, of all.
-        low, high: ends of the interval, 0 to 1.
-        level: of the interval.
+        count: Number of seeds that did.
+        n: Number of all seeds.
+        low, high: Ends of the interval, 0 to 1.
+        level: Level of the interval, 0 to 1.
     """
 
     count: int
@@ -103,16 +104,17 @@ class Share:
 
 
 def share(count: int, n: int, level: float = LEVEL) -> Share:
-    """The share of seeds that do something and its exact interval (Clopper & Pearson 1934).
+    """Return the share of seeds that do something and its exact interval (Clopper & Pearson 1934).
 
-    It covers the true share in `level` of samples at least, however few there are.
+    It covers the true share in at least `level` of samples, however few seeds there are.
 
     Args:
-        count, n: seeds that did, of all; 0 ≤ count ≤ n.
-        level: of the interval, between 0 and 1.
+        count: Number of seeds that did, 0 to n.
+        n: Number of all seeds, 1 or more.
+        level: Level of the interval, between 0 and 1.
 
     Raises:
-        GradscapeError: no seeds, or more that did than there are.
+        GradscapeError: There are no seeds, or `count` is not from 0 to `n`.
 
     Example:
         >>> print(share(5, 5))
@@ -129,7 +131,13 @@ def share(count: int, n: int, level: float = LEVEL) -> Share:
 
 
 def at_least(count: int, n: int, p: float) -> float:
-    """Return P(X ≥ count) of a binomial X of n trials with probability p."""
+    """Return P(X ≥ count) of a binomial X.
+
+    Args:
+        count: Number of successes.
+        n: Number of trials.
+        p: Probability of a success, 0 to 1.
+    """
     from scipy.special import betainc
 
     return float(betainc(count, n - count + 1, p)) if 0 < count <= n else float(count <= 0)
@@ -137,7 +145,11 @@ def at_least(count: int, n: int, p: float) -> float:
 
 @cache
 def student_t(df: int, level: float = LEVEL) -> float:
-    """Return the t with P(|T| < t) = `level` at `df` degrees of freedom.
+    """Return the t with P(|T| < t) = `level`.
+
+    Args:
+        df: Degrees of freedom, 1 or more.
+        level: Probability, between 0 and 1.
 
     Raises:
         GradscapeError: `df` is below 1, or `level` not between 0 and 1.
@@ -149,14 +161,18 @@ def student_t(df: int, level: float = LEVEL) -> float:
     from scipy.special import stdtrit
 
     if df < 1:
-        raise GradscapeError(f"student_t: df is {df}; it takes at least 1, that is two values")
+        raise GradscapeError(f"df: expected 1 or more, that is two values; got {df}")
     if not 0 < level < 1:
-        raise GradscapeError(f"student_t: level is {level:g}; give a number between 0 and 1, such as 0.95")
+        raise GradscapeError(f"level: expected a number between 0 and 1, such as 0.95; got {level:g}")
     return float(stdtrit(df, (1 + level) / 2))
 
 
 def mass_beyond(t: float, df: int) -> float:
-    """Return P(|T| > t), as accurate where it is 1e-30 as where it is 0.5.
+    """Return P(|T| > t), accurate at 1e-30 as at 0.5.
+
+    Args:
+        t: Value of Student's t.
+        df: Degrees of freedom, 1 or more.
 
     Example:
         >>> f"{mass_beyond(30.0, 20):.3g}"
@@ -168,5 +184,9 @@ def mass_beyond(t: float, df: int) -> float:
 
 
 def percent(level: float) -> str:
-    """A level in words, such as `95 %` or `98.33 %`."""
+    """Return a level in words, such as `95 %` or `98.33 %`.
+
+    Args:
+        level: Level, 0 to 1.
+    """
     return f"{100 * level:.4g} %"

@@ -18,9 +18,9 @@ from gradscape.stats.rank_correlation import (
     RankCorrelation,
     RankDifference,
     Side,
+    interval_in_words,
     rank_correlation,
     rank_difference,
-    told,
 )
 from gradscape.stats.student_t import percent
 from gradscape.studies.remedies.metrics import (
@@ -228,7 +228,7 @@ def _judged(measured: str, found: RankDifference, missing: str) -> Evidence:
     if missing or found.low is None:
         few = "too few remedies" if found.groups < FEWEST else "a number is the same in all remedies"
         return Evidence(measured, rule, (), None, "undecided", missing or few)
-    reason = f"|ρ| {abs(found.first):.3g} and {abs(found.second):.3g}, {told(found)}"
+    reason = f"|ρ| {abs(found.first):.3g} and {abs(found.second):.3g}, {interval_in_words(found)}"
     most = 1.0 if found.verdict == "undecided" else 1 - found.level
     return Evidence(measured, rule, (), None, VERDICTS[found.verdict], reason, most)
 
