@@ -1,1 +1,1 @@
-"""Claims and their evidence, from the records of a study; no drawing, no torch."""
+"""Claims and their evidence, computed from the records of a study without drawing and without torch."""

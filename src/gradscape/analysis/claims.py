@@ -1,9 +1,9 @@
-"""Claims and the evidence for them: rules in words, numbers per seed, and a verdict that follows.
+"""Claims and the evidence for them: rules in words, numbers per seed, and the verdict that follows.
 
-A rule is one of `above`, `below` and `equivalent`. All decide as `gradscape.stats.paired` does and share its
-refusals: a single seed claims nothing, nor do a few seeds that are all equal; a run that is missing leaves
-the verdict open (deciding on the seeds at hand would reward stopping at a good moment); and where a network
-that a claim compares does no better than guessing, the claim is not testable.
+A rule is one of `above`, `below` and `equivalent`. All decide as `gradscape.stats.paired` does and refuse as
+it does: a single seed claims nothing, nor do a few seeds that are all equal. A missing run leaves the verdict
+open, because deciding on the seeds at hand would reward stopping at a good moment. Where a network that a
+claim compares does no better than guessing, the claim is not testable.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class Evidence:
     """One part of a claim, measured.
 
     Attributes:
-        measured: what the numbers are, with their unit.
-        rule: in words, when it holds.
+        measured: Name of the numbers, with their unit.
+        rule: Rule in words: when the part holds.
         numbers: (seed, value) per run.
-        interval: over seeds; None where there are no numbers.
-        verdict: what follows from rule and numbers, of this part alone.
-        reason: why, in a few words.
-        p: two-sided probability of numbers this far from the rule's threshold if they lay on it; of a
-            bootstrap the most that it can be; None where nothing was tested.
+        interval: Interval over seeds; None where there are no numbers.
+        verdict: Verdict of rule and numbers on this part alone.
+        reason: Reason of the verdict, in a few words.
+        p: Two-sided probability of numbers this far from the rule's threshold if they lay on it; of a
+            bootstrap, the most that it can be; None where nothing was tested.
     """
 
     measured: str
@@ -45,7 +45,7 @@ class Evidence:
     p: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; infinite and NaN numbers become text, which JSON lacks."""
+        """Return plain values for JSON; infinite and NaN numbers become text, because JSON has none."""
         return {
             "measured": self.measured,
             "rule": self.rule,
@@ -60,16 +60,16 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim and its parts, which it says are all true; no parts means it was not measured.
+    """One claim and its parts, all of which it says are true; without parts it was not measured.
 
     Attributes:
-        id: such as `C1`.
-        title: a few words.
-        text: the claim itself.
-        where: its place in the paper.
-        parts: the evidence.
-        note: why there are no parts, or what else a reader should know.
-        yes, no: the sentence that an answer has where it holds, and where it does not; the title without one.
+        id: Short name, such as `C1`.
+        title: Title of a few words.
+        text: The claim itself.
+        where: Its place in the paper.
+        parts: Evidence.
+        note: Reason why there are no parts, or another remark.
+        yes, no: Sentence of an answer if the claim holds, and if it does not; empty: the title is used.
     """
 
     id: str
@@ -83,28 +83,28 @@ class Claim:
 
     @property
     def tests(self) -> int:
-        """How many of its parts were put to a test."""
+        """Number of its parts that were tested."""
         return sum(part.p is not None for part in self.parts)
 
     @property
     def corrected(self) -> list[float]:
-        """Per part, the p-value with which it speaks against the claim, after Holm's correction; else 1."""
+        """p-value of each part that is against the claim, after Holm's correction; 1 for the others."""
         # A verdict without a p-value is that of an interval of 95 %: p is ERROR at most.
-        known = [ERROR if part.p is None else part.p for part in self.parts]
-        return holm([p if part in self.against else 1.0 for part, p in zip(self.parts, known, strict=True)])
+        ps = [ERROR if part.p is None else part.p for part in self.parts]
+        return holm([p if part in self.against else 1.0 for part, p in zip(self.parts, ps, strict=True)])
 
     @property
     def refuting(self) -> list[Evidence]:
-        """The parts that refute it."""
+        """Parts that refute the claim."""
         return [part for part, p in zip(self.parts, self.corrected, strict=True) if p <= ERROR]
 
     @property
     def verdict(self) -> Verdict:
-        """What follows from all parts.
+        """Verdict of all parts together.
 
-        It does not hold if a part does not after Holm's correction for the number of parts: one of many is
-        wrong by chance more often than one alone. It holds if every part does, each at its own level: to be
-        told so by mistake takes a mistake in the very part that is not true (Berger 1982).
+        The claim does not hold if a part does not after Holm's correction for the number of parts: one of
+        many is wrong by chance more often than one alone. It holds if every part does, each at its own level:
+        a false "holds" needs an error in the very part that is not true (Berger 1982).
         """
         verdicts = {part.verdict for part in self.parts}
         if not verdicts:
@@ -117,7 +117,7 @@ class Claim:
 
     @property
     def deciding(self) -> list[Evidence]:
-        """The parts from which the verdict follows."""
+        """Parts from which the verdict follows."""
         if self.verdict == "does not hold":
             return self.refuting
         wanted = {"undecided", "does not hold"} if self.verdict == "undecided" else {self.verdict}
@@ -125,7 +125,7 @@ class Claim:
 
     @property
     def reason(self) -> str:
-        """The reasons of the parts that decided the verdict."""
+        """Reasons of the parts that decided the verdict."""
         if not self.parts:
             return self.note
         words = "; ".join(dict.fromkeys(part.reason for part in self.deciding))
@@ -133,7 +133,7 @@ class Claim:
 
     @property
     def tally(self) -> str:
-        """How the parts of an undecided claim stand."""
+        """Count of the parts of an undecided claim that hold, and that are against it."""
         hold = sum(part.verdict == "holds" for part in self.parts)
         against = [p for part, p in zip(self.parts, self.corrected, strict=True) if part in self.against]
         words = f"{hold} of {len(self.parts)} parts hold"
@@ -147,9 +147,9 @@ class Claim:
 
     @property
     def sentence(self) -> str:
-        """What an answer says of it once it is decided."""
-        said = {"holds": self.yes, "does not hold": self.no}.get(self.verdict)
-        return said or f"{self.title}: {self.verdict}."
+        """Sentence of an answer once the claim is decided."""
+        sentence = {"holds": self.yes, "does not hold": self.no}.get(self.verdict)
+        return sentence or f"{self.title}: {self.verdict}."
 
     def to_dict(self) -> dict[str, Any]:
         fields = {name: getattr(self, name) for name in ("id", "title", "text", "where", "verdict", "reason")}
@@ -163,14 +163,14 @@ class Claim:
 def above(
     measured: str, values: Mapping[int, float], threshold: float, missing: str = "", untestable: str = ""
 ) -> Evidence:
-    """Holds where the 95 % interval over seeds lies above `threshold`, fails where it lies below.
+    """Judge values: they hold if their 95 % interval over seeds lies above `threshold`, fail if below.
 
     Args:
-        measured: what the values are, with their unit.
-        values: seed → number.
-        threshold: in the unit of the values.
-        missing: which runs are missing, in words; leaves the verdict open.
-        untestable: which network that is compared does no better than guessing, in words.
+        measured: Name of the values, with their unit.
+        values: Number per seed.
+        threshold: Limit, in the unit of the values.
+        missing: Runs that are missing, in words; they leave the verdict open.
+        untestable: Compared networks that do no better than guessing, in words.
 
     Example:
         >>> above("train accuracy", {0: 0.47, 1: 0.48, 2: 0.49}, 0.02).verdict
@@ -183,7 +183,10 @@ def above(
 def below(
     measured: str, values: Mapping[int, float], threshold: float, missing: str = "", untestable: str = ""
 ) -> Evidence:
-    """Holds where the 95 % interval over seeds lies below `threshold`; arguments as of `above`.
+    """Judge values: they hold if their 95 % interval over seeds lies below `threshold`, fail if above.
+
+    Args:
+        measured, values, threshold, missing, untestable: See `above`.
 
     Example:
         >>> below("train accuracy", {0: 0.01, 1: 0.011, 2: 0.01}, 0.02).verdict
@@ -197,16 +200,16 @@ def below(
 def equivalent(
     measured: str, differences: Mapping[int, float], margin: float, missing: str = "", untestable: str = ""
 ) -> Evidence:
-    """Holds where the 95 % interval of the differences lies within ± `margin`, fails where it lies outside.
+    """Judge differences: they hold if their 95 % interval lies within ± `margin`, fail if outside.
 
     Two one-sided tests (Schuirmann 1987). With n seeds it can hold only if their differences deviate by less
     than margin · √n / t: by less than 0.8 margins for five, 0.4 for three.
 
     Args:
-        measured: what the differences are, with their unit.
-        differences: seed → paired difference.
-        margin: the largest difference that counts as none.
-        missing, untestable: see `above`.
+        measured: Name of the differences, with their unit.
+        differences: Paired difference per seed.
+        margin: Largest difference that counts as none.
+        missing, untestable: See `above`.
 
     Example:
         >>> equivalent("difference", {0: 0.001, 1: -0.002, 2: 0.0}, 0.02).verdict
@@ -221,12 +224,15 @@ def equivalent(
 
 
 def _against(values: Mapping[int, float], threshold: float) -> Difference:
-    """The values compared with a number, by the rules of `paired.compare`."""
+    """Compare the values with a number, by the rules of `paired.compare`."""
     return compare(dict.fromkeys(values, threshold), values)
 
 
 def differences(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
-    """first − second, paired by the seeds both have; 0 where they differ by rounding.
+    """Return first − second, paired by the seeds both have; 0 where they differ by rounding.
+
+    Args:
+        first, second: Number per seed.
 
     Example:
         >>> differences({0: 3.0, 1: 5.0}, {1: 1.0})
@@ -245,23 +251,24 @@ def _judge(
     values: Mapping[int, float],
     missing: str,
     untestable: str,
-    found: Difference,
+    difference: Difference,
 ) -> Evidence:
-    """The evidence that a comparison with a threshold is, unless there is reason to refuse."""
+    """Return the evidence of a comparison with a threshold, or the reason why it decides nothing."""
     numbers = tuple(sorted(values.items()))
     finite = bool(values) and all(map(math.isfinite, values.values()))
     over = interval(list(values.values())) if finite else None
-    why = missing or untestable or _refusal(len(values), found)
+    why = missing or untestable or _refusal(len(values), difference)
     if why:
         verdict: Verdict = "not testable" if untestable and not missing else "undecided"
         return Evidence(measured, rule, numbers, over, verdict, why)
-    unspread = f": {found.reason}" if found.low is None else ""
-    return Evidence(measured, rule, numbers, over, ORDER[found.verdict], f"{over}{unspread}", found.p)
+    unspread = f": {difference.reason}" if difference.low is None else ""
+    reason = f"{over}{unspread}"
+    return Evidence(measured, rule, numbers, over, ORDER[difference.verdict], reason, difference.p)
 
 
-def _refusal(n: int, found: Difference) -> str:
-    """Why nothing can be decided on the numbers alone, or an empty string."""
-    return "no runs" if n == 0 else ONE_SEED if n == 1 else found.reason if found.p is None else ""
+def _refusal(n: int, difference: Difference) -> str:
+    """Return the reason why the numbers alone decide nothing, or an empty string."""
+    return "no runs" if n == 0 else ONE_SEED if n == 1 else difference.reason if difference.p is None else ""
 
 
 def answer(claims: Sequence[Claim], lead: Sequence[str] = ()) -> list[str]:
@@ -277,7 +284,7 @@ def answer(claims: Sequence[Claim], lead: Sequence[str] = ()) -> list[str]:
 
 
 def _tally(claims: Sequence[Claim]) -> str:
-    """Return how many claims got which verdict, and which; empty without claims."""
+    """Return the number of claims with each verdict, and their ids; empty without claims."""
     plural = {"holds": "hold", "does not hold": "do not hold"}
     words = []
     for verdict in dict.fromkeys(claim.verdict for claim in claims):
@@ -288,30 +295,38 @@ def _tally(claims: Sequence[Claim]) -> str:
 
 
 def in_words(claims: Sequence[Claim]) -> str:
-    """What is decided, a sentence each; what is not testable, and what is open."""
+    """Return a sentence for each decided claim, one for those not testable, and one for the open ones.
+
+    Args:
+        claims: Claims that were checked.
+    """
     settled = [claim.sentence for claim in claims if claim.verdict in ("holds", "does not hold")]
     idle = [claim for claim in claims if claim.verdict == "not testable"]
     left = [claim for claim in claims if claim.verdict in ("undecided", "not measured")]
     names = "; ".join(f"{claim.title} ({claim.id})" for claim in idle)
     why = "; ".join(dict.fromkeys(text for claim in idle for text in claim.reason.split("; ")))
     open_ = "; ".join(f"{claim.title} ({claim.id})" for claim in left)
-    said = [
+    sentences = [
         *settled,
         f"Not testable here: {names}: {why}." if idle else "",
         f"Open here: {open_}: {_unsettled(left)}." if left else "",
     ]
-    return " ".join(sentence for sentence in said if sentence)
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
 def _unsettled(claims: Iterable[Claim]) -> str:
-    """Why these claims are open, in a few words for an answer."""
+    """Return the reason why these claims are open, in a few words for an answer."""
     if any(ONE_SEED in claim.reason for claim in claims):
         return "one seed per run claims nothing"
     return "runs are missing, or the seeds are too few or disagree"
 
 
 def multiplicity(claims: Sequence[Claim]) -> str:
-    """How many claims and tests there are, and what that does to them."""
+    """Return the number of claims and tests, and the chance of an error that comes with it, in words.
+
+    Args:
+        claims: Claims that were checked.
+    """
     tested = [claim for claim in claims if claim.tests]
     tests = sum(claim.tests for claim in tested)
     if not tested:

@@ -1,8 +1,8 @@
-"""A sweep's comparisons: on each axis, at each setting of the others, every value against the first one.
+"""Comparisons of a sweep: on each axis, at each setting of the others, every value against the first one.
 
-A comparison is paired by seed and asks for whole points: where a run of either is not done, the verdict
-stays open, for runs diverge where training is hard, and the rest alone would be the lucky ones. Nor is
-anything decided between two points that both end at guessing.
+A comparison is paired by seed and needs whole points. Where a run of either is not done the verdict stays
+open: runs diverge where training is hard, and the rest alone would be the lucky ones. Nor is anything decided
+between two points that both end at guessing.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Comparison:
     """One value of an axis against the axis' first value, at one setting of the other axes.
 
     Attributes:
-        axis: the field.
-        reference, other: the points; they differ in the axis alone.
-        difference: of final validation accuracy, other − reference.
+        axis: Name of the field.
+        reference, other: Points; they differ in the axis alone.
+        difference: Difference of final validation accuracy, other − reference.
         adjusted: p of the difference after Holm's correction for all comparisons of the sweep.
     """
 
@@ -37,7 +37,7 @@ class Comparison:
 
     @property
     def setting(self) -> str:
-        """The values of the other axes, in words."""
+        """Values of the other axes, in words."""
         return named({field: value for field, value in self.other.values.items() if field != self.axis})
 
     @property
@@ -46,7 +46,7 @@ class Comparison:
 
     @property
     def holm(self) -> str:
-        """The verdict after the correction for the number of comparisons."""
+        """Verdict after the correction for the number of comparisons."""
         return self.difference.verdict if self.decided and self.adjusted <= ERROR else "undecided"
 
     def __str__(self) -> str:
@@ -56,47 +56,50 @@ class Comparison:
 
 
 def comparisons(study: StudyRecord) -> list[Comparison]:
-    """All comparisons of a sweep, axis after axis.
+    """Return all comparisons of a sweep, axis after axis.
 
-    Where seeds were added until something was decided, `study.json` says by `looks` how many looks were
-    planned at most, and each comparison has the level that makes up for them.
+       Where seeds
+    were added until something was decided, `looks` in `study.json` is the largest number of looks
+       that was planned, and each comparison has the level that makes up for them.
 
-    Example:
-        >>> print(comparisons(gradscape.load("runs/sweep"))[0])
-        net.depth 38 against 8 at lr 0.001: lower: -0.46 (95 % -0.48 … -0.44), n = 3, d_z = -57: p = 1e-04
+       Args:
+           study: Record of a sweep.
+
+       Example:
+           >>> print(comparisons(gradscape.load("runs/sweep"))[0])
+           net.depth 38 against 8 at lr 0.001: lower: -0.46 (95 % -0.48 … -0.44), n = 3, d_z = -57: p = 1e-04
     """
     looks = int(study.asked.get("looks", 1))
-    found = _at_level(points(study), look_level(looks))
-    ps = [each.difference.p if each.difference.p is not None else 1.0 for each in found]
+    pairs = _at_level(points(study), look_level(looks))
+    ps = [pair.difference.p if pair.difference.p is not None else 1.0 for pair in pairs]
     adjusted = holm([min(1.0, looks * p) for p in ps])
-    return [replace(each, adjusted=p) for each, p in zip(found, adjusted, strict=True)]
+    return [replace(pair, adjusted=p) for pair, p in zip(pairs, adjusted, strict=True)]
 
 
 def undecided(study: StudyRecord, fewest: int, most: int) -> list[Comparison]:
-    """The comparisons for which another seed should be run, each of the two points one.
+    """Return the comparisons for which another seed should be run, one for each of the two points.
 
-    Looked at after every seed from `fewest` to `most`, at the level that makes up for looking so often:
-    `gradscape.stats.paired.look_level`. A comparison with a run that diverged, failed or was stopped is
-    left out: no further seed decides it.
+    They are looked at after every seed from `fewest` to `most`, at the level that makes up for looking that
+    often: `gradscape.stats.paired.look_level`. A comparison with a run that diverged, failed or was stopped
+    is left out: no further seed decides it.
 
     Args:
-        study: a sweep.
-        fewest, most: seeds at the first and at the last look.
+        study: Record of a sweep.
+        fewest, most: Number of seeds at the first and at the last look.
 
     Raises:
-        ConfigError: seeds that allow no look.
+        ConfigError: The numbers of seeds allow no look.
 
     Example:
         >>> [each.other.label for each in undecided(gradscape.load("runs/sweep"), 3, 10)]
         ['net.depth=8 optim.lr=0.01']
     """
     level = look_level(planned_looks(fewest, most))
-    found = _at_level(points(study), level)
     return [
-        each
-        for each in found
-        if each.difference.n < fewest or (not each.decided and each.difference.n < most)
-        if not _lost(each.reference) and not _lost(each.other)
+        pair
+        for pair in _at_level(points(study), level)
+        if pair.difference.n < fewest or (not pair.decided and pair.difference.n < most)
+        if not _lost(pair.reference) and not _lost(pair.other)
     ]
 
 
@@ -104,12 +107,12 @@ def _lost(point: Point) -> bool:
     return any(run is not None and run.state in LOST for run in point.runs.values())
 
 
-def _at_level(found: Sequence[Point], level: float) -> list[Comparison]:
-    """In the order of the points; where two points share their runs, the axis sets nothing: none."""
+def _at_level(chosen: Sequence[Point], level: float) -> list[Comparison]:
+    """Comparisons in the order of the points; none of points that share their runs: the axis sets nothing."""
     made = []
-    for axis in axes_of(found):
+    for axis in axes_of(chosen):
         groups: dict[tuple[Value, ...], list[Point]] = {}
-        for point in found:
+        for point in chosen:
             groups.setdefault(point.others(axis), []).append(point)
         made += [
             Comparison(axis, reference, other, _judged(reference, other, level))
@@ -121,25 +124,25 @@ def _at_level(found: Sequence[Point], level: float) -> list[Comparison]:
 
 
 def _judged(reference: Point, other: Point, level: float) -> Difference:
-    """The difference of two points; open where runs of theirs are not done."""
-    found = compare(reference.accuracies, other.accuracies, level)
+    """Return the difference of two points; undecided where runs of theirs are not done."""
+    difference = compare(reference.accuracies, other.accuracies, level)
     why = _not_done(reference, other) or _idle(reference, other)
-    return replace(found, verdict="undecided", reason=why, p=None) if why else found
+    return replace(difference, verdict="undecided", reason=why, p=None) if why else difference
 
 
 def _idle(reference: Point, other: Point) -> str:
-    """That no run of either does better than guessing, which leaves nothing to compare; empty otherwise."""
+    """Say that no run of either does better than guessing: there is nothing to compare; else empty."""
     runs = [run for point in (reference, other) for run in point.runs.values() if run is not None]
     return "" if any(map(beats_guessing, runs)) else "both end at guessing"
 
 
 def _not_done(reference: Point, other: Point) -> str:
-    """Runs of either point that are not done, in a few words; empty if all are."""
+    """Name runs of either point that are not done, in a few words; empty if all are."""
     both = {"reference": _counts(reference), "value": _counts(other)}
     return "; ".join(f"{name}: {words}" for name, words in both.items() if words)
 
 
 def _counts(point: Point) -> str:
-    """How many of a point's runs stand how, of those that are not done."""
+    """Count a point's runs that are not done by their state, in words."""
     brief = [BRIEF.split(standing(run))[0] for run in point.runs.values()]
     return ", ".join(f"{brief.count(word)} of {len(brief)} {word}" for word in dict.fromkeys(brief) if word)

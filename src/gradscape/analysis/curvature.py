@@ -1,4 +1,4 @@
-"""The ends of the Hessian's spectrum before and after training, and which of two networks is flatter."""
+"""Ends of the Hessian's spectrum before and after training, and which of two networks is flatter."""
 
 from __future__ import annotations
 
@@ -23,15 +23,25 @@ MOMENTS = {"start": "before training", "end": "after training"}
 
 
 def farthest(study: StudyRecord, roles: Mapping[str, str]) -> float:
-    """The largest modulus of an eigenvalue that any role has, before or after training; 0 without any."""
-    found = [c for role in roles for moment in MOMENTS for c in curvatures(study, role, moment).values()]
-    return max((abs(end) for c in found for end in (c.largest, c.smallest)), default=0.0)
+    """Return the largest modulus of an eigenvalue of any role, before or after training; 0 without any.
+
+    Args:
+        study: Record of a study.
+        roles: Label per role.
+    """
+    spectra = [c for role in roles for moment in MOMENTS for c in curvatures(study, role, moment).values()]
+    return max((abs(end) for c in spectra for end in (c.largest, c.smallest)), default=0.0)
 
 
 def counted_beyond(seeds: Sequence[CurvatureRecord], sign: int) -> tuple[np.ndarray, np.ndarray]:
-    """Moduli of the quadratures' nodes of a sign, falling, and how many eigenvalues are as far or farther.
+    """Return the number of eigenvalues at least as far from 0 as each node of one sign.
 
-    It begins with none beyond the first.
+    Args:
+        seeds: Curvatures, one per seed, with the nodes and weights of their quadratures.
+        sign: 1 for positive eigenvalues, -1 for negative ones.
+
+    Returns:
+        Moduli of the nodes, falling, and the number of eigenvalues as far or farther; the first number is 0.
     """
     spectra = [each.spectrum for each in seeds if each.spectrum is not None]
     rows = [row for each in spectra for row in each.nodes]
@@ -44,21 +54,32 @@ def counted_beyond(seeds: Sequence[CurvatureRecord], sign: int) -> tuple[np.ndar
 
 
 def curvatures(study: StudyRecord, role: str, moment: str) -> dict[int, CurvatureRecord]:
-    """Seed → curvature of the runs that came to an end."""
-    found = {seed: run.curvature.get(moment) for seed, run in ended(study, role).items()}
-    return {seed: each for seed, each in found.items() if each is not None}
+    """Return the curvature per seed, of the runs that came to an end.
+
+    Args:
+        study: Record of a study.
+        role: Name of the role.
+        moment: Key of `MOMENTS`.
+    """
+    spectra = {seed: run.curvature.get(moment) for seed, run in ended(study, role).items()}
+    return {seed: spectrum for seed, spectrum in spectra.items() if spectrum is not None}
 
 
 def _sharpness(study: StudyRecord, role: str) -> dict[int, float]:
     """Seed → log10 of the largest eigenvalue after training, where it is above 0."""
-    found = curvatures(study, role, "end").items()
-    return {seed: math.log10(c.largest) for seed, c in found if c.largest > 0}
+    spectra = curvatures(study, role, "end").items()
+    return {seed: math.log10(c.largest) for seed, c in spectra if c.largest > 0}
 
 
 def flatter(study: StudyRecord, roles: Mapping[str, str]) -> tuple[Evidence, ...]:
-    """Whether training leaves the first of two roles where the Hessian's largest eigenvalue is smaller.
+    """Judge if training leaves the first of two roles where the Hessian's largest eigenvalue is smaller.
 
-    No evidence at all where curvature was not asked for, as in presets of a single seed.
+    Args:
+        study: Record of a study.
+        roles: Labels of the two roles.
+
+    Returns:
+        The evidence; none where curvature is not measured, as in presets of a single seed.
     """
     (role, label), (other, other_label) = roles.items()
     runs = [run for name in roles for run in members(study, name).values() if run is not None]
@@ -66,7 +87,7 @@ def flatter(study: StudyRecord, roles: Mapping[str, str]) -> tuple[Evidence, ...
         return ()
     pairs = differences(_sharpness(study, role), _sharpness(study, other))
     there = pairs or not (ended(study, role) and ended(study, other))
-    found = below(
+    evidence = below(
         f"log10 of the Hessian's largest eigenvalue after training, {label} over {other_label}",
         pairs,
         0.0,
@@ -75,16 +96,22 @@ def flatter(study: StudyRecord, roles: Mapping[str, str]) -> tuple[Evidence, ...
         ),
         guesses(study, role, other),
     )
-    return (found,)
+    return (evidence,)
 
 
 def flatter_on_average(study: StudyRecord, pairs: Sequence[tuple[str, str]], label: str) -> Evidence:
-    """The same over several pairs: of each seed the mean of their log ratios."""
-    found = [differences(_sharpness(study, role), _sharpness(study, other)) for role, other in pairs]
-    unknown = "" if all(found) else "curvature not measured"
+    """Judge the mean over several pairs of each seed's log ratios of the largest eigenvalue.
+
+    Args:
+        study: Record of a study.
+        pairs: Pairs of roles, the flatter one first.
+        label: Name of the pairs in words.
+    """
+    ratios = [differences(_sharpness(study, role), _sharpness(study, other)) for role, other in pairs]
+    unknown = "" if all(ratios) else "curvature not measured"
     return below(
         f"log10 of the Hessian's largest eigenvalue after training, {label}",
-        averaged(found),
+        averaged(ratios),
         0.0,
         together(*(open_runs(study, *pair) for pair in pairs), unknown),
         together(*(guesses(study, *pair) for pair in pairs)),

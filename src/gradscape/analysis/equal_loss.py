@@ -1,6 +1,6 @@
-"""Which of two networks is smoother where both are learning, at equal loss: neither at guessing nor done.
+"""Smoothness of two networks compared at equal loss, while both are learning.
 
-A network that still guesses lies on a plateau, and one that has learnt its images in a basin; both are flat
+A network that still guesses lies on a plateau, and one that has learned its images in a basin; both are flat
 for a reason of their own. Means over a whole training compare how long each stays there.
 """
 
@@ -19,7 +19,7 @@ from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.records.smoothness import StepSmoothness
 
 Pair = tuple[str, str]  # roles: with BatchNorm, and without
-LEARNING = (0.2, 0.8)  # a mini-batch's loss, beside that of guessing, where it counts as being learnt
+LEARNING = (0.2, 0.8)  # a network is learning where its mini-batch's loss is this share of guessing's
 WHERE = f"where a mini-batch's loss is {LEARNING[0]:g} to {LEARNING[1]:g} of guessing's"
 
 
@@ -31,14 +31,15 @@ WAYS_MEASURED = (("lipschitz", "gradient"), ("beta", "gradient"), ("beta", "rela
 
 
 def smoother(study: StudyRecord, pairs: Sequence[Pair], labels: Mapping[str, str]) -> tuple[Evidence, ...]:
-    """Whether loss and gradient are smoother for the first of each pair than for the second.
+    """Judge if loss and gradient are smoother for the first of each pair than for the second.
 
-    Of each seed the mean over the pairs of their log ratios; all pairs are in it, or it is not testable.
+    The number of each seed is the mean over the pairs of their log ratios; without one of them it is not
+    testable.
 
     Args:
-        study: whose runs.
-        pairs: of roles.
-        labels: of all roles.
+        study: Record of a study.
+        pairs: Pairs of roles, the smoother one first.
+        labels: Label per role.
     """
     label = _over_in_words(pairs, labels)
     along_steps = [
@@ -60,7 +61,12 @@ def _over_in_words(pairs: Sequence[Pair], labels: Mapping[str, str]) -> str:
 
 
 def testable(study: StudyRecord, pairs: Sequence[Pair]) -> tuple[list[Pair], str]:
-    """The pairs of which no run ends at guessing, or all if there is none; and what is left out, in words."""
+    """Return the pairs of which no run ends at guessing (all if there are none), and a note on the others.
+
+    Args:
+        study: Record of a study.
+        pairs: Pairs of roles.
+    """
     good = [pair for pair in pairs if not guesses(study, *pair)]
     idle = together(*(guesses(study, *pair) for pair in pairs if pair not in good))
     return (
@@ -71,13 +77,13 @@ def testable(study: StudyRecord, pairs: Sequence[Pair]) -> tuple[list[Pair], str
 
 
 def _ratios(study: StudyRecord, pair: Pair, what: str, along: str) -> dict[int, float]:
-    """Seed → log10 of a number of the first over that of the second."""
+    """Seed → log10 of the ratio of a number, first over second."""
     first, second = (_learning(study, role, what, along) for role in pair)
     return differences(first, second)
 
 
 def _unmeasured(study: StudyRecord, pair: Pair, what: str, along: str) -> str:
-    """Runs of a pair that have no measure where they were learning, in words."""
+    """Name runs of a pair that have no measure where they were learning."""
     return together(
         *(
             f"{role}: seed {seed} has no measure {WHERE}"
@@ -89,13 +95,13 @@ def _unmeasured(study: StudyRecord, pair: Pair, what: str, along: str) -> str:
 
 def _learning(study: StudyRecord, role: str, what: str, along: str) -> dict[int, float]:
     """Seed → mean log10 of a number over the measures at which a run was learning."""
-    value, found = VALUES[what][1], {}
+    value, means = VALUES[what][1], {}
     for seed, run in ended(study, role).items():
         numbers = [value(measure) for measure in measures(run, along) if _is_learning(run, measure)]
         logs = [math.log10(number) for number in numbers if number > 0 and math.isfinite(number)]
         if logs:
-            found[seed] = fmean(logs)
-    return found
+            means[seed] = fmean(logs)
+    return means
 
 
 def _is_learning(run: RunRecord, measure: StepSmoothness) -> bool:

@@ -1,4 +1,4 @@
-"""What a role's runs came to, as evidence: whether they train, which does better, how gradients run.
+"""Evidence from the final accuracies of a study's roles: whether they train, and which does better.
 
 Only runs that came to their end count; the others are named and leave a verdict open.
 """
@@ -31,48 +31,59 @@ def trains(
     rule: Callable[[str, Mapping[int, float], float, str, str], Evidence] = above,
     control: str = "",
 ) -> Evidence:
-    """Whether a role's final train accuracy is above (or below) twice that of guessing.
+    """Judge if a role's final training accuracy is above (or below) twice that of guessing.
 
     Args:
-        study, role: whose runs.
-        label: of the role.
+        study: Record of a study.
+        role: Name of the role.
+        label: Label of the role.
         rule: `above` or `below`.
-        control: a role that trains in as many epochs of the same data; where it does not, nothing follows
-            from a role that does not either.
+        control: Role that trains in as many epochs of the same data; where it does not train, nothing follows
+            from `role` not training.
     """
-    threshold, found = 2 * guessing(study), finals(study, role, "train")
+    threshold, accuracies = 2 * guessing(study), finals(study, role, "train")
     stuck = guesses(study, role) and control
     part = rule(
         f"{label}: train accuracy, {window(study, [role])} (twice guessing is {threshold:g})",
-        found,
+        accuracies,
         threshold,
         unfinished(study, role),
         guesses(study, control) if stuck else "",
     )
-    told = _share_in_words(study, role)
-    return replace(part, reason=f"{part.reason}; {told}") if told and len(found) > 1 else part
+    words = _share_in_words(study, role)
+    return replace(part, reason=f"{part.reason}; {words}") if words and len(accuracies) > 1 else part
 
 
 def trained(study: StudyRecord, role: str) -> list[bool]:
-    """Whether each of a role's runs that came to an end trains: its accuracy is above twice guessing."""
+    """Say of each of a role's ended runs if it trains: its accuracy is above twice that of guessing.
+
+    Args:
+        study: Record of a study.
+        role: Name of the role.
+    """
     return [value > 2 * guessing(study) for value in finals(study, role, "train").values()]
 
 
 def _share_in_words(study: StudyRecord, role: str) -> str:
-    """How many of a role's runs train; and, where some do and some do not, what that does to a mean."""
-    found = trained(study, role)
-    if not found:
+    """Return the share of a role's runs that train, with a caution where a mean is over both kinds."""
+    train = trained(study, role)
+    if not train:
         return ""
-    words = f"{share(sum(found), len(found))} of the seeds train"
-    if len(set(found)) == 1 or len(found) >= ENOUGH:
+    words = f"{share(sum(train), len(train))} of the seeds train"
+    if len(set(train)) == 1 or len(train) >= ENOUGH:
         return words
     return f"{words}: a mean over both kinds needs {ENOUGH} seeds or more"
 
 
 def oftener(study: StudyRecord, role: str, other: str, label: str) -> Evidence:
-    """Whether more seeds train in one role than in another: the sign test on those that do in one alone.
+    """Judge if more seeds train in one role than in another, by McNemar's exact test (McNemar 1947).
 
-    That is McNemar's (1947), exact.
+    It is the sign test on the seeds that train in one of the two alone.
+
+    Args:
+        study: Record of a study.
+        role, other: Names of the two roles.
+        label: Name of the comparison in words.
     """
     first, second = (
         {seed: value > 2 * guessing(study) for seed, value in finals(study, each, "train").items()}
@@ -83,26 +94,41 @@ def oftener(study: StudyRecord, role: str, other: str, label: str) -> Evidence:
     p = min(1.0, 2 * at_least(max(ahead, behind), ahead + behind, 0.5)) if ahead + behind else 1.0
     missing = together(unfinished(study, role), unfinished(study, other))
     way: Verdict = "holds" if ahead > behind else "does not hold"
-    told = f"{_share_in_words(study, role)}; {_share_in_words(study, other)}"
+    shares = f"{_share_in_words(study, role)}; {_share_in_words(study, other)}"
     return Evidence(
         measured=f"seeds that train (training accuracy above twice guessing), {label}, paired by seed",
         rule="more seeds train by the sign test at 95 % (six that differ, all one way, at least)",
         numbers=tuple(pairs.items()),
         interval=None,
         verdict=way if p < ERROR and not missing else "undecided",
-        reason=missing or f"{told}; p = {p:.2g}",
+        reason=missing or f"{shares}; p = {p:.2g}",
         p=None if missing else p,
     )
 
 
 def beats(study: StudyRecord, role: str, other: str, split: str, label: str) -> Evidence:
-    """Whether one role's final accuracy is above another's, paired by seed; both must beat guessing."""
+    """Judge if one role's final accuracy is above another's, paired by seed; both must beat guessing.
+
+    Args:
+        study: Record of a study.
+        role, other: Names of the two roles.
+        split: `train` or `valid`.
+        label: Name of the comparison in words.
+    """
     measured, pairs = _compared(study, role, other, split, label)
     return above(measured, pairs, 0.0, open_runs(study, role, other), guesses(study, role, other))
 
 
 def equals(study: StudyRecord, role: str, other: str, split: str, label: str, margin: float) -> Evidence:
-    """Whether two final accuracies differ by less than a margin, paired by seed; both must beat guessing."""
+    """Judge if two final accuracies differ by less than a margin, paired by seed; both must beat guessing.
+
+    Args:
+        study: Record of a study.
+        role, other: Names of the two roles.
+        split: `train` or `valid`.
+        label: Name of the comparison in words.
+        margin: Largest difference of accuracy that counts as none, 0 to 1.
+    """
     measured, pairs = _compared(study, role, other, split, label)
     return equivalent(measured, pairs, margin, open_runs(study, role, other), guesses(study, role, other))
 
@@ -110,25 +136,40 @@ def equals(study: StudyRecord, role: str, other: str, split: str, label: str, ma
 def _compared(
     study: StudyRecord, role: str, other: str, split: str, label: str
 ) -> tuple[str, dict[int, float]]:
-    """Differences of final accuracy, and what they are in words."""
+    """Return the name of the differences of final accuracy, and the differences per seed."""
     name = {"train": "train", "valid": "validation"}[split]
     pairs = differences(finals(study, role, split), finals(study, other, split))
     return f"{name} accuracy, {label}, {window(study, [role, other])}, paired by seed", pairs
 
 
 def open_runs(study: StudyRecord, *roles: str) -> str:
-    """Runs of these roles that have not come to an end, in words."""
+    """Name runs of these roles that have not come to an end.
+
+    Args:
+        study: Record of a study.
+        roles: Names of the roles.
+    """
     return together(*(unfinished(study, role) for role in roles))
 
 
-def averaged(found: Sequence[Mapping[int, float]]) -> dict[int, float]:
-    """Seed → mean over several numbers, of the seeds that all have."""
-    seeds = set.intersection(*map(set, found)) if found else set()
-    return {seed: fmean(each[seed] for each in found) for seed in sorted(seeds)}
+def averaged(numbers: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """Return the mean per seed over several numbers, of the seeds that all have.
+
+    Args:
+        numbers: Numbers per seed, such as one mapping for each pair of roles.
+    """
+    seeds = set.intersection(*map(set, numbers)) if numbers else set()
+    return {seed: fmean(by_seed[seed] for by_seed in numbers) for seed in sorted(seeds)}
 
 
 def finals(study: StudyRecord, role: str, split: str) -> dict[int, float]:
-    """Seed → final accuracy of the runs that came to an end; a diverged one counts as guessing."""
+    """Return the final accuracy per seed of the runs that came to an end; a diverged one counts as guessing.
+
+    Args:
+        study: Record of a study.
+        role: Name of the role.
+        split: `train` or `valid`.
+    """
     return {
         seed: guessing(study) if run.state == "diverged" else final(run, f"{split}_accuracy").mean
         for seed, run in ended(study, role).items()

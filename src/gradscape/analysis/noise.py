@@ -1,4 +1,4 @@
-"""Gradient noise after training: by batch size and step."""
+"""Gradient noise after training, by batch size and step."""
 
 from __future__ import annotations
 
@@ -13,26 +13,45 @@ from gradscape.records.run import RunRecord, StudyRecord
 
 
 def noises(study: StudyRecord, role: str) -> dict[int, RunNoise]:
-    """Seed → noise of the runs that came to an end and measured it."""
+    """Return the noise per seed of the runs that came to an end and measured it.
+
+    Args:
+        study: Record of a study.
+        role: Name of the role.
+    """
     return {seed: run.noise for seed, run in ended(study, role).items() if run.noise is not None}
 
 
 def step_noise(run: RunRecord) -> float:
-    """lr √tr Σ_B: deviation of a step of plain SGD, in units of the parameters; NaN without a measure."""
+    """Return lr √tr Σ_B: deviation of a step of plain SGD, in units of the parameters; NaN without a measure.
+
+    Args:
+        run: Record of a run.
+    """
     return (
         float(run.config["optim"]["lr"]) * math.sqrt(run.noise.record.batch_trace) if run.noise else math.nan
     )
 
 
 def unmeasured(study: StudyRecord, role: str) -> str:
-    """Runs of a role whose noise at several batch sizes is not known, in words; empty if all is."""
-    known = slopes(study, role)
-    words = ", ".join(f"seed {seed} has no noise" for seed in ended(study, role) if seed not in known)
+    """Name runs of a role without a measure of noise at several batch sizes; empty if all have one.
+
+    Args:
+        study: Record of a study.
+        role: Name of the role.
+    """
+    measured = slopes(study, role)
+    words = ", ".join(f"seed {seed} has no noise" for seed in ended(study, role) if seed not in measured)
     return together(unfinished(study, role), f"{role}: {words}" if words else "")
 
 
 def slopes(study: StudyRecord, role: str) -> dict[int, float]:
-    """Seed → least-squares slope of log tr Σ_B over log B at the weights of that one run."""
+    """Return the least-squares slope of log tr Σ_B over log B per seed, at the weights of that one run.
+
+    Args:
+        study: Record of a study.
+        role: Name of the role.
+    """
     return {
         seed: _slope(noise.traces)
         for seed, noise in noises(study, role).items()

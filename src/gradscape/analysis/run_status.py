@@ -1,4 +1,4 @@
-"""Questions a report asks of a study's runs: how far they got, and where they ended."""
+"""States and final values of a study's runs: how far they got, and where they ended."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from gradscape.records.run import RunRecord, StudyRecord
 
 LAST = 5  # epochs, of 100, that the paper's tables average over
 SHARE = 3  # a shorter run is averaged over its last third at most: before that it is still learning
-BY_CHANCE = 1e-3  # of a constant answer, to be taken for one that has learnt
-BRIEF = re.compile(", | in | after ")  # what follows says where, not what
+BY_CHANCE = 1e-3  # chance of a constant answer to be taken for one that has learned
+BRIEF = re.compile(", | in | after ")  # the words after it say where, not what
 
 
 @dataclass(frozen=True)
 class Final:
-    """Where a run's curve ended: over its last epochs.
+    """End of a run's curve: mean and deviation over its last epochs.
 
     Attributes:
-        mean: mean over the epochs, in the curve's unit.
-        deviation: sample standard deviation over them; None for a single epoch.
+        mean: Mean over the epochs, in the curve's unit.
+        deviation: Sample standard deviation over them; None for a single epoch.
     """
 
     mean: float
@@ -32,7 +32,11 @@ class Final:
 
 
 def final(run: RunRecord, name: str) -> Final:
-    """Mean and deviation of one `EpochRecord` field over the run's `_last_epochs`.
+    """Return mean and deviation of one `EpochRecord` field over the run's last epochs.
+
+    Args:
+        run: Record of a run.
+        name: Name of the field.
 
     Example:
         >>> final(run, "valid_accuracy").mean
@@ -44,37 +48,52 @@ def final(run: RunRecord, name: str) -> Final:
 
 
 def _last_epochs(run: RunRecord) -> int:
-    """How many epochs a final value is a mean over: 5 as in the paper, fewer in runs below 15 epochs."""
+    """Number of epochs in a final value's mean: 5 as in the paper, fewer in runs below 15 epochs."""
     return max(1, min(LAST, len(run.epochs) // SHARE))
 
 
 def members(study: StudyRecord, role: str) -> dict[int, RunRecord | None]:
-    """Seed → run for everything asked of a role; None where a run has no folder yet."""
+    """Return the planned runs of a role per seed; None where a run has no folder yet.
+
+    Args:
+        study: Record of a study.
+        role: Name of the role.
+    """
     chosen = {}
-    for place, identity in enumerate(study.roles.get(role, ())):
+    for index, identity in enumerate(study.roles.get(role, ())):
         run = study.runs.get(identity)
         seeds = study.asked.get("seeds", ())
-        expected = int(seeds[place]) if place < len(seeds) else place
+        expected = int(seeds[index]) if index < len(seeds) else index
         chosen[expected if run is None else run.seed] = run
     return dict(sorted(chosen.items()))
 
 
 def ended(study: StudyRecord, role: str) -> dict[int, RunRecord]:
-    """Seed → run for the runs of a role that came to their end, by finishing or by diverging."""
+    """Return the runs of a role per seed that came to their end, by finishing or by diverging.
+
+    Args:
+        study: Record of a study.
+        role: Name of the role.
+    """
     return {
         s: r for s, r in members(study, role).items() if r is not None and r.state in ("done", "diverged")
     }
 
 
 def standing(run: RunRecord | None) -> str:
-    """How a run that is not done stands, such as `diverged in epoch 3, step 17`; empty if it is done."""
+    """Return the state of a run, such as `diverged in epoch 3, step 17`; empty if it is done.
+
+
+    Args:
+        run: Record of a run; None before it has a folder.
+    """
     if run is None or (run.state == "pending" and not run.epochs):
         return "not run yet"
     if run.state == "done":
         return ""
     if run.state == "diverged":
-        place = [f"{unit} {run.status[unit]}" for unit in ("epoch", "step") if unit in run.status]
-        return f"diverged in {', '.join(place)}" if place else "diverged"
+        moment = [f"{unit} {run.status[unit]}" for unit in ("epoch", "step") if unit in run.status]
+        return f"diverged in {', '.join(moment)}" if moment else "diverged"
     words = {
         "running": "running, {} epochs done",
         "pending": "interrupted after {} epochs",
@@ -85,7 +104,11 @@ def standing(run: RunRecord | None) -> str:
 
 
 def said(study: StudyRecord, role: str) -> str:
-    """What is to be said of a role's runs that are not done, seed by seed; empty if all are.
+    """Return the states of a role's runs that are not done, seed by seed; empty if all are.
+
+    Args:
+        study: Record of a study.
+        role: Name of the role.
 
     Example:
         >>> said(study, "lr-0.05")
@@ -101,7 +124,11 @@ def said(study: StudyRecord, role: str) -> str:
 
 
 def counted(study: StudyRecord, role: str) -> str:
-    """The same in the few words a cell or a legend has room for.
+    """Count a role's runs that are not done by their state, in the few words a cell or a legend has room for.
+
+    Args:
+        study: Record of a study.
+        role: Name of the role.
 
     Example:
         >>> counted(study, "lr-0.05")
@@ -114,7 +141,12 @@ def counted(study: StudyRecord, role: str) -> str:
 
 
 def window(study: StudyRecord, roles: Sequence[str]) -> str:
-    """What a final value of these roles is a mean over, in words."""
+    """Return the epochs that a final value of these roles is a mean over, in words.
+
+    Args:
+        study: Record of a study.
+        roles: Names of the roles.
+    """
     runs = [run for role in roles for run in ended(study, role).values() if run.state == "done"]
     counts = sorted({_last_epochs(run) for run in runs}) or [LAST]
     last = "epoch" if counts == [1] else f"{' or '.join(map(str, counts))} epochs"
@@ -122,31 +154,43 @@ def window(study: StudyRecord, roles: Sequence[str]) -> str:
 
 
 def guessing(study: StudyRecord) -> float:
-    """Accuracy of guessing: 1 / classes of the data set the runs used."""
+    """Return the accuracy of guessing: 1 / classes of the data set that the runs used.
+
+    Args:
+        study: Record of a study.
+    """
     run = next(iter(study.runs.values()), None)
     name = study.asked["data"] if run is None else run.config["data"]["name"]
     return 1 / DATASETS[name].classes
 
 
 def beats_guessing(run: RunRecord) -> bool:
-    """Whether a run's final training accuracy is above what a constant answer reaches."""
+    """Check that a run's final training accuracy is above the highest that a constant answer reaches.
+
+    Args:
+        run: Record of a run.
+    """
     return run.state == "done" and final(run, "train_accuracy").mean > _guess_limit(*task(run))
 
 
 def task(run: RunRecord) -> tuple[int, int]:
-    """Classes, and training images of an epoch."""
+    """Return the number of classes, and of training images of an epoch.
+
+    Args:
+        run: Record of a run.
+    """
     data = run.config["data"]
     return DATASETS[data["name"]].classes, int(data["train"])
 
 
 @cache
 def _guess_limit(classes: int, images: int) -> float:
-    """The accuracy that no constant answer exceeds on so many images, but for a chance of 0.1 %.
+    """Return the accuracy that no constant answer exceeds on `images` images, but for a chance of 0.1 %.
 
     The number of images of a class is binomial; the classes' chances add up (Bonferroni).
 
     Example:
-        >>> guess_limit(10, 1_000)
+        >>> _guess_limit(10, 1_000)
         0.137
     """
     from gradscape.stats.student_t import at_least
@@ -158,7 +202,12 @@ def _guess_limit(classes: int, images: int) -> float:
 
 
 def guesses(study: StudyRecord, *roles: str) -> str:
-    """Which of these roles have runs that end no better than guessing, in words; empty if none has."""
+    """Name those of the roles with runs that end no better than guessing; empty if there are none.
+
+    Args:
+        study: Record of a study.
+        roles: Names of the roles.
+    """
     return together(*(_idle(study, role) for role in roles))
 
 
@@ -172,7 +221,10 @@ def _idle(study: StudyRecord, role: str) -> str:
 
 
 def seeds_in_words(counts: Sequence[int]) -> str:
-    """`3 seeds`, or `1 to 3 seeds` where roles have different numbers of them.
+    """Return `3 seeds`, or `1 to 3 seeds` where roles have different numbers of them.
+
+    Args:
+        counts: Number of seeds of each role.
 
     Example:
         >>> seeds_in_words([2, 1, 1])
@@ -184,16 +236,30 @@ def seeds_in_words(counts: Sequence[int]) -> str:
 
 
 def together(*texts: str) -> str:
-    """The texts that say something, once each."""
+    """Join texts by semicolons, each once, without the empty ones.
+
+    Args:
+        texts: Texts, some of which may be empty.
+    """
     return "; ".join(dict.fromkeys(text for text in texts if text))
 
 
 def joined(sentences: Sequence[str]) -> str:
+    """Join sentences by spaces, without the empty ones.
+
+    Args:
+        sentences: Sentences, some of which may be empty.
+    """
     return " ".join(sentence for sentence in sentences if sentence)
 
 
 def unfinished(study: StudyRecord, role: str) -> str:
-    """Which of a role's runs have not come to an end, in words; empty if all have."""
+    """Name a role's runs that have not come to an end; empty if all have.
+
+    Args:
+        study: Record of a study.
+        role: Name of the role.
+    """
     runs = members(study, role)
     if not runs:
         return f"{role}: not run yet"

@@ -1,4 +1,4 @@
-"""How smooth the loss was through training, and which of two networks is smoother."""
+"""Smoothness of the loss through training, and which of two networks is smoother."""
 
 from __future__ import annotations
 
@@ -39,12 +39,24 @@ WAYS = {
 
 
 def measures(run: RunRecord, along: str) -> list[StepSmoothness]:
-    """A run's measures in one direction, in the order of its steps."""
+    """Return a run's measures in one direction, in the order of its steps.
+
+    Args:
+        run: Record of a run.
+        along: Key of `WAYS`.
+    """
     return [measure for epoch in run.epochs for measure in epoch.smoothness if measure.along == along]
 
 
 def over_seeds(study: StudyRecord, role: str, along: str, value: Range) -> tuple[np.ndarray, np.ndarray]:
-    """Steps (T,) that every seed has, and the geometric mean over seeds of two numbers (T, 2)."""
+    """Return the steps (T,) that every seed has, and the geometric mean over seeds of two numbers (T, 2).
+
+    Args:
+        study: Record of a study.
+        role: Name of the role.
+        along: Key of `WAYS`.
+        value: Function from a measure to its two numbers.
+    """
     runs = [run for run in members(study, role).values() if run is not None]
     seen = [{measure.step: value(measure) for measure in measures(run, along)} for run in runs]
     steps = sorted(set.intersection(*map(set, seen))) if seen else []
@@ -56,29 +68,39 @@ def over_seeds(study: StudyRecord, role: str, along: str, value: Range) -> tuple
 
 
 def updates(study: StudyRecord, role: str) -> int:
-    """Steps of an epoch."""
+    """Return the number of steps of an epoch.
+
+    Args:
+        study: Record of a study.
+        role: Name of a role that has a run.
+    """
     run = next(run for run in members(study, role).values() if run is not None)
     return math.ceil(int(run.config["data"]["train"]) / int(run.config["batch_size"]))
 
 
 def fewest_steps(study: StudyRecord, roles: Sequence[str]) -> float:
-    """Steps of the role that makes fewest; infinite where there are no runs."""
-    runs = {role: [run for run in members(study, role).values() if run is not None] for role in roles}
-    steps = [found[0].config["epochs"] * updates(study, role) for role, found in runs.items() if found]
+    """Return the number of steps of the role that makes fewest; infinite where there are no runs.
+
+    Args:
+        study: Record of a study.
+        roles: Names of the roles.
+    """
+    by_role = {role: [run for run in members(study, role).values() if run is not None] for role in roles}
+    steps = [runs[0].config["epochs"] * updates(study, role) for role, runs in by_role.items() if runs]
     return min(steps, default=math.inf)
 
 
 def _typical(
     study: StudyRecord, role: str, what: str, along: str, until: float = math.inf
 ) -> dict[int, float]:
-    """Seed → mean log10 of a number over a run's measures, those of the first steps alone if asked."""
-    value, found = VALUES[what][1], {}
+    """Seed → mean log10 of a number over a run's measures, those before the step `until`."""
+    value, means = VALUES[what][1], {}
     for seed, run in ended(study, role).items():
         numbers = [value(measure) for measure in measures(run, along) if measure.step < until]
         logs = [math.log10(number) for number in numbers if number > 0 and math.isfinite(number)]
         if logs:
-            found[seed] = fmean(logs)
-    return found
+            means[seed] = fmean(logs)
+    return means
 
 
 def smoother(
@@ -88,7 +110,15 @@ def smoother(
     along: str,
     until: float = math.inf,
 ) -> Evidence:
-    """Whether a number is smaller for the first of two roles than for the second, paired by seed."""
+    """Judge if a number is smaller for the first of two roles than for the second, paired by seed.
+
+    Args:
+        study: Record of a study.
+        roles: Labels of the two roles.
+        what: Key of `VALUES`.
+        along: Key of `WAYS`.
+        until: Number of first steps that count.
+    """
     (role, label), (other, other_label) = roles.items()
     when = f"the first {until:g} steps" if math.isfinite(until) else "training"
     pairs = differences(_typical(study, role, what, along, until), _typical(study, other, what, along, until))

@@ -1,4 +1,4 @@
-"""A sweep's points: what was set, which runs answer it, and the values and words that stand for them."""
+"""Points of a sweep: their settings, their runs, and the values and words that stand for them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Point:
     """One setting of a sweep's axes.
 
     Attributes:
-        label: the role of its runs.
-        settings: field → value, of every field that varies.
-        values: axis → value; fields that vary only together are one axis, such as `batch_size / optim.lr`.
-        runs: seed → run; None where a run has no folder yet.
-        identities: of its runs; two points may share them.
+        label: Role of its runs.
+        settings: Value per field, of every field that varies.
+        values: Value per axis; fields that vary only together are one axis, such as `batch_size / optim.lr`.
+        runs: Run per seed; None where a run has no folder yet.
+        identities: Identities of its runs; two points may share them.
     """
 
     label: str
@@ -35,31 +35,42 @@ class Point:
 
     @cached_property
     def accuracies(self) -> dict[int, float]:
-        """Seed → final validation accuracy, 0 to 1, of the runs that are done."""
+        """Final validation accuracy per seed, 0 to 1, of the runs that are done."""
         return self.finals("valid_accuracy")
 
     @cached_property
     def accuracy(self) -> Interval | None:
-        """Over seeds; None without a run that is done."""
+        """Interval of the accuracy over seeds; None without a run that is done."""
         return interval(list(self.accuracies.values())) if self.accuracies else None
 
     @property
     def whole(self) -> bool:
-        """Whether all its runs are done."""
+        """True if all its runs are done."""
         return len(self.accuracies) == len(self.runs)
 
     def finals(self, field: str) -> dict[int, float]:
-        """Seed → final value of one `EpochRecord` field of the runs that are done."""
+        """Return the final value per seed of one `EpochRecord` field, of the runs that are done.
+
+        Args:
+            field: Name of the field.
+        """
         done = {seed: run for seed, run in self.runs.items() if run is not None and run.state == "done"}
         return {seed: final(run, field).mean for seed, run in done.items()}
 
     def others(self, axis: str) -> tuple[Value, ...]:
-        """Its values on all axes but this."""
+        """Return its values on all other axes.
+
+        Args:
+            axis: Name of the axis to leave out.
+        """
         return tuple(value for name, value in self.values.items() if name != axis)
 
 
 def points(study: StudyRecord) -> list[Point]:
-    """All points of a sweep, in the order of its axes' values.
+    """Return all points of a sweep, in the order of its axes' values.
+
+    Args:
+        study: Record of a sweep.
 
     Example:
         >>> [point.label for point in points(gradscape.load("runs/sweep"))][:1]
@@ -67,72 +78,99 @@ def points(study: StudyRecord) -> list[Point]:
     """
     settings: Mapping[str, Mapping[str, Value]] = study.asked["points"]
     axes = _tied(list(settings.values()), study.asked["axes"])
-    found = [
+    unordered = [
         Point(
             label=label,
-            settings={field: given[field] for field in study.asked["axes"]},
-            values={TIE.join(axis): _together(given, axis) for axis in axes},
+            settings={field: by_field[field] for field in study.asked["axes"]},
+            values={TIE.join(axis): _tied_value(by_field, axis) for axis in axes},
             runs=members(study, label),
             identities=tuple(study.roles.get(label, ())),
         )
-        for label, given in settings.items()
+        for label, by_field in settings.items()
     ]
-    places = {axis: {value: i for i, value in enumerate(ordered(found, axis))} for axis in axes_of(found)}
-    return sorted(found, key=lambda p: tuple(places[axis][value] for axis, value in p.values.items()))
+    ranks = {
+        axis: {value: i for i, value in enumerate(ordered(unordered, axis))} for axis in axes_of(unordered)
+    }
+    return sorted(unordered, key=lambda p: tuple(ranks[axis][value] for axis, value in p.values.items()))
 
 
 def _tied(settings: Sequence[Mapping[str, Value]], fields: Sequence[str]) -> list[tuple[str, ...]]:
-    """The fields of each axis: those that take several values but never one without the other's same.
+    """Group fields to axes: fields of one axis take several values, but never one without the other's same.
 
     Example:
-        >>> tied([{"a": 1, "b": 2, "c": 5}, {"a": 3, "b": 4, "c": 5}], ["a", "b", "c"])
+        >>> _tied([{"a": 1, "b": 2, "c": 5}, {"a": 3, "b": 4, "c": 5}], ["a", "b", "c"])
         [('a', 'b'), ('c',)]
     """
     axes: dict[tuple[int, ...], list[str]] = {}
     for field in fields:
-        values = {value: i for i, value in enumerate(dict.fromkeys(given[field] for given in settings))}
-        pattern = tuple(values[given[field]] for given in settings)
+        values = {value: i for i, value in enumerate(dict.fromkeys(point[field] for point in settings))}
+        pattern = tuple(values[point[field]] for point in settings)
         key = pattern if len(values) > 1 else (-1, len(axes))  # a field that does not vary is tied to none
         axes.setdefault(key, []).append(field)
     return [tuple(axis) for axis in axes.values()]
 
 
-def _together(given: Mapping[str, Value], axis: Sequence[str]) -> Value:
-    return given[axis[0]] if len(axis) == 1 else TIE.join(exactly(given[field]) for field in axis)
+def _tied_value(settings: Mapping[str, Value], axis: Sequence[str]) -> Value:
+    return settings[axis[0]] if len(axis) == 1 else TIE.join(exactly(settings[field]) for field in axis)
 
 
-def axes_of(found: Sequence[Point]) -> list[str]:
-    """The axes of a sweep's points, in its order."""
-    return list(found[0].values) if found else []
+def axes_of(chosen: Sequence[Point]) -> list[str]:
+    """Return the names of a sweep's axes, in its order.
+
+    Args:
+        chosen: Points of the sweep.
+    """
+    return list(chosen[0].values) if chosen else []
 
 
-def ordered(found: Sequence[Point], field: str) -> list[Value]:
-    """The values of one axis in the order in which the sweep names them."""
-    return list(dict.fromkeys(point.values[field] for point in found))
+def ordered(chosen: Sequence[Point], axis: str) -> list[Value]:
+    """Return the values of one axis in the order in which the sweep names them.
+
+    Args:
+        chosen: Points of the sweep.
+        axis: Name of the axis.
+    """
+    return list(dict.fromkeys(point.values[axis] for point in chosen))
 
 
 def numbers(values: Sequence[Value]) -> list[float]:
-    """The values as numbers, in their order; empty if some are none."""
-    known = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
-    return known if len(known) == len(values) else []
+    """Return the values as numbers, in their order; empty if some are not numbers.
+
+    Args:
+        values: Values of an axis.
+    """
+    floats = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    return floats if len(floats) == len(values) else []
 
 
 def in_order(values: Sequence[Value]) -> list[Value]:
-    """Numbers from the smallest on, others as they are: the order on a figure's axis."""
-    known = numbers(values)
-    return [values[place] for place in sorted(range(len(known)), key=known.__getitem__)] or list(values)
+    """Return the values in the order of a figure's axis: numbers rising, others unchanged.
+
+    Args:
+        values: Values of an axis.
+    """
+    floats = numbers(values)
+    return [values[index] for index in sorted(range(len(floats)), key=floats.__getitem__)] or list(values)
 
 
-def ranked(found: Sequence[Point]) -> list[Point]:
-    """The points that have runs that are done, highest mean validation accuracy first."""
+def ranked(chosen: Sequence[Point]) -> list[Point]:
+    """Return the points that have runs that are done, highest mean validation accuracy first.
+
+    Args:
+        chosen: Points of a sweep.
+    """
     return sorted(
-        (p for p in found if p.accuracy is not None and math.isfinite(p.accuracy.mean)),
+        (p for p in chosen if p.accuracy is not None and math.isfinite(p.accuracy.mean)),
         key=lambda p: -p.accuracy.mean if p.accuracy else 0.0,
     )
 
 
 def shown(value: Value, digits: int = 4) -> str:
-    """A value as it is typed, numbers in so many digits.
+    """Return a value as it is typed.
+
+    Args:
+        value: Value of a setting.
+        digits: Number of significant digits of a number.
 
     Example:
         >>> shown(1e-4), shown(True), shown(None), shown(47_500)
@@ -144,7 +182,10 @@ def shown(value: Value, digits: int = 4) -> str:
 
 
 def exactly(value: Value) -> str:
-    """A value in as many digits as tell it from every other.
+    """Return a value in as many digits as distinguish it from every other.
+
+    Args:
+        value: Value of a setting.
 
     Example:
         >>> exactly(0.1), exactly(1 / 3)
@@ -154,7 +195,10 @@ def exactly(value: Value) -> str:
 
 
 def short_names(axes: Sequence[str]) -> dict[str, str]:
-    """Field → its last part, or all of it where two axes end alike.
+    """Return the last part of each field's name, or all of it where two axes end alike.
+
+    Args:
+        axes: Names of the axes.
 
     Example:
         >>> short_names(["net.depth", "optim.lr"])
@@ -165,7 +209,10 @@ def short_names(axes: Sequence[str]) -> dict[str, str]:
 
 
 def named(values: Mapping[str, Value]) -> str:
-    """Values in words.
+    """Return values in words.
+
+    Args:
+        values: Value per axis.
 
     Example:
         >>> named({"net.depth": 8, "optim.lr": 0.001})

@@ -1,4 +1,4 @@
-"""The size of weights over training, and how far a step moves them."""
+"""Size of weights over training, and the distance that a step moves them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ Series = Callable[[RunRecord], Flows]
 
 
 def typical(run: RunRecord, statistic: str) -> Flows:
-    """(T) of every epoch, the geometric mean over the convolutions of one statistic."""
+    """Return the geometric mean over the convolutions of one statistic in every epoch (T,).
+
+    Args:
+        run: Record of a run.
+        statistic: Name of a field of its gradient flow, such as `weight`.
+    """
     if run.flow is None:
         return np.array([])
-    columns = [place for place, kind in enumerate(run.flow.kinds) if kind == "conv"]
+    columns = [column for column, kind in enumerate(run.flow.kinds) if kind == "conv"]
     rows = getattr(run.flow, statistic)
     return np.array([10 ** log10(row[columns]).mean() if columns else math.nan for row in rows])
 
@@ -36,18 +41,36 @@ VALUES: dict[str, tuple[str, str, Series]] = {
 
 
 def known(run: RunRecord, series: Series) -> bool:
-    """Whether every epoch of a run that has begun has the value."""
+    """Check that every epoch of a run that has begun has the value.
+
+    Args:
+        run: Record of a run.
+        series: Function from a run to the value of every epoch.
+    """
     return bool(run.epochs) and bool(np.isfinite(series(run)).all())
 
 
 def scales(study: StudyRecord, role: str, what: str, epoch: int = -1) -> dict[int, float]:
-    """Seed → one of `VALUES` in an epoch (the last), of the runs that came to an end and have it."""
+    """Return one of `VALUES` per seed in one epoch, of the runs that came to an end and have it.
+
+    Args:
+        study: Record of a study.
+        role: Name of the role.
+        what: Key of `VALUES`.
+        epoch: Index of the epoch, by default the last.
+    """
     *_, series = VALUES[what]
     return {s: float(series(run)[epoch]) for s, run in ended(study, role).items() if known(run, series)}
 
 
 def through(study: StudyRecord, role: str, what: str) -> dict[int, float]:
-    """Seed → mean log10 of one of `VALUES` over all epochs, of the runs that came to an end and have it."""
+    """Return the mean log10 of one of `VALUES` over all epochs, per seed that came to an end and has it.
+
+    Args:
+        study: Record of a study.
+        role: Name of the role.
+        what: Key of `VALUES`.
+    """
     *_, series = VALUES[what]
     return {
         seed: fmean(map(math.log10, series(run).tolist()))
