@@ -394,7 +394,7 @@ def test_a_store_that_refuses_is_said_in_one_line(tmp_path: Path, capsys: pytest
     assert main(["export", str(tmp_path / "study"), "--to", "mlflow", "--into", "nowhere://x"]) == 2
     line = capsys.readouterr().err
     assert line.count("\n") == 1
-    assert line.startswith("gradscape: --into: cannot be written: ")
+    assert line.startswith("gradscape: --into: cannot write: ")
 
 
 def test_two_exports_into_one_folder_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

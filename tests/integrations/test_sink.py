@@ -30,16 +30,17 @@ class Kept(Sink):
         super().__init__(("mean_abs",))
         self.breaks, self.rows, self.ends = breaks, [], 0
 
-    def begin(self) -> None:
+    def _begin(self) -> None:
         pass
 
-    def put(self, rows: Sequence[Row]) -> None:
+    def _put(self, rows: Sequence[Row]) -> None:
         random.random()
         if self.breaks and self.rows:
             raise OSError("the line\nis dead")
         self.rows.extend(rows)
 
-    def end(self) -> None:
+    def _end(self) -> None:
+
         self.ends += 1
 
 
@@ -184,12 +185,12 @@ def test_a_damaged_or_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r"there is no 'mean_ab'; give some of .*; did you mean 'mean_abs'\?"
+        ConfigError, match=r"statistics: expected some of .*; got 'mean_ab'; did you mean 'mean_abs'\?"
     ):
         JsonLines(tmp_path / "rows.jsonl", statistics=["mean_ab"])
     model = mlp()
     flow = gs.watch(model, torch.optim.SGD(model.parameters()))
-    with pytest.raises(ConfigError, match="every: 0 is not a number of steps; give 1 or more"):
+    with pytest.raises(ConfigError, match="every: expected a number of steps, 1 or more; got 0"):
         Kept().follow(flow, every=0)
     flow.close()
     with pytest.raises(ConfigError, match="flow: this watch has ended"):

@@ -1,4 +1,4 @@
-"""Callbacks and sinks for the tools people train with; none is imported unasked.
+"""Callbacks and sinks for the tools people train with; each is imported only where it is used.
 
 lightning.py     a callback for Lightning's Trainer
 transformers.py  a callback for the Trainer of transformers

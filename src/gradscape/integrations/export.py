@@ -1,7 +1,7 @@
-"""A study's run folders handed on to a tracker: all there is, or live; given twice, nothing is there twice.
+"""Export of a study's run folders to a tracker, once or live; exported twice, nothing is there twice.
 
 Each run of the study is a run of the tracker's: its configuration as parameters, a row of metrics for each
-epoch, its test results, how it stands. What goes where is in `exporters`.
+epoch, its test results, its state. The trackers are in `exporters`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gradscape.storage.study_folder import StudyFolder
 
 @dataclass(frozen=True)
 class EpochRow:
-    """Named values after an epoch, and when that ended, in seconds since 1970."""
+    """Named values after an epoch, and the time when it ended, in seconds since 1970."""
 
     epoch: int
     time: float
@@ -36,58 +36,74 @@ class TrackedRun(ABC):
     """One run in the tracker, open for writing.
 
     Attributes:
-        first: how many epochs of it are there already.
+        first: Number of its epochs that the tracker has already.
     """
 
     first: int = 0
 
     @abstractmethod
     def put(self, rows: Sequence[EpochRow]) -> None:
-        """Write rows, so that who looks now sees them."""
+        """Write rows, visible at once.
+
+        Args:
+            rows: Rows in the order of their epochs.
+        """
 
     @abstractmethod
     def close(self, run: Glance) -> None:
-        """Say how the run stands and let go of it; it is opened again if there is more of it later."""
+        """Write the run's state and release it; it is opened again if there is more of it later.
+
+        Args:
+            run: State of the run.
+        """
 
 
 class Exporter(ABC):
-    """A tracker and the place that it keeps its runs in."""
+    """A tracker and the place where it stores runs."""
 
     @property
     @abstractmethod
     def hint(self) -> str:
-        """What to type to look at them."""
+        """Command to type to look at the runs."""
 
     @abstractmethod
     def known(self) -> dict[str, str]:
-        """Identity → the `standing` that is there, of runs of which all was written."""
+        """Return the `standing` per identity of runs that were written completely."""
 
     @abstractmethod
     def open(self, run: Glance) -> TrackedRun:
-        """Begin a run, or go on with it."""
+        """Begin a run, or continue it.
+
+        Args:
+            run: State of the run.
+        """
 
     @abstractmethod
     def remember(self, known: Mapping[str, str]) -> None:
-        """Keep what `known` is to say the next time, where the tracker cannot say it itself."""
+        """Store what `known` returns the next time, where the tracker does not.
+
+        Args:
+            known: `standing` per identity.
+        """
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the place; the runs have been closed."""
+        """Release the place; the runs have been closed."""
 
 
 class Export:
-    """A study on its way to a tracker; a context manager that closes what is open.
+    """Export of a study to a tracker; a context manager that closes what is open.
 
     Args:
-        study: its folder.
-        exporter: where to.
+        study: Folder of the study.
+        exporter: Tracker to write to.
 
     Attributes:
-        written: identities of the runs of which something was written.
-        unreadable: identity → why a run was left out.
+        written: Identities of the runs that were written to.
+        unreadable: Reason per identity why a run was left out.
 
     Raises:
-        StoreError: no study here, or the tracker cannot write.
+        StoreError: There is no study, or the tracker cannot write.
 
     Example:
         >>> board = TensorBoardExport(Path("board"), "batchnorm")
@@ -114,19 +130,22 @@ class Export:
             self.exporter.close()
 
     def advance(self, stay: bool = False) -> list[Glance]:
-        """Write what is new; returns how the runs stand.
+        """Write what is new.
 
         Args:
-            stay: keep runs that are at work open, for the next time.
+            stay: Keep runs that are being trained open, for the next time.
+
+        Returns:
+            The states of all runs.
 
         Raises:
-            StoreError: the tracker cannot write.
+            StoreError: The tracker cannot write.
         """
-        found = self.glances.look()
-        new = [run for run in found if standing(run) != self.known.get(run.identity, "pending 0")]
+        runs = self.glances.look()
+        new = [run for run in runs if standing(run) != self.known.get(run.identity, "pending 0")]
         for run in new:
             try:
-                self.write(run, stay and run.state == "running")
+                self._write(run, stay and run.state == "running")
             except _Unreadable as error:
                 self.unreadable[run.identity] = str(error)
             self.known[run.identity] = standing(run)  # an unreadable one is not tried again until it changes
@@ -134,9 +153,9 @@ class Export:
             closed = self.known.keys() - self.open.keys() - self.unreadable.keys()
             with _refusals():
                 self.exporter.remember({name: self.known[name] for name in sorted(closed)})
-        return found
+        return runs
 
-    def write(self, run: Glance, stay: bool) -> None:
+    def _write(self, run: Glance, stay: bool) -> None:
         if run.config is None:
             raise _Unreadable(run.reason)
         opened = self.open.get(run.identity)
@@ -147,8 +166,8 @@ class Export:
                 tracked = self.exporter.open(run)
                 opened = _Opened(tracked, run, tracked.first)
                 epochs = epochs[tracked.first :]
-            heard = run.heard or 0.0
-            opened.tracked.put([*epoch_rows(epochs, flow, heard), *result_rows(test, heard)])
+            end = run.heard or 0.0
+            opened.tracked.put([*epoch_rows(epochs, flow, end), *result_rows(test, end)])
             self.written.add(run.identity)
             self.unreadable.pop(run.identity, None)
             self.open[run.identity] = _Opened(opened.tracked, run, opened.epochs + len(epochs))
@@ -159,7 +178,7 @@ class Export:
 
 @dataclass(frozen=True)
 class _Opened:
-    """A run that is open, as it stood, and how many of its epochs are written."""
+    """An open run, its state when it was written, and the number of its epochs that are written."""
 
     tracked: TrackedRun
     run: Glance
@@ -171,14 +190,18 @@ class _Unreadable(Exception):
 
 
 def standing(run: Glance) -> str:
-    """What there is to export of a run, such as `done 100`; `pending 0` for nothing."""
+    """Return what there is to export of a run, such as `done 100`; `pending 0` for nothing.
+
+    Args:
+        run: State of the run.
+    """
     return f"{run.state} {run.epoch}"
 
 
 def _read(folder: RunFolder, after: int) -> tuple[list[EpochRecord], FlowHistory | None, Mapping[str, Any]]:
-    """The epochs after so many, their gradients, and the test results."""
+    """Return the epochs after the first `after`, their gradients, and the test results."""
     try:
-        # In this order: of an epoch that is written meanwhile the gradients come first.
+        # In this order: an epoch's gradients are written before the epoch.
         epochs, test = folder.epochs(after), folder.status().get("test", {})
         return epochs, folder.flow(after) if epochs else None, test
     except StoreError as error:
@@ -186,7 +209,13 @@ def _read(folder: RunFolder, after: int) -> tuple[list[EpochRecord], FlowHistory
 
 
 def epoch_rows(epochs: Sequence[EpochRecord], flow: FlowHistory | None, end: float) -> list[EpochRow]:
-    """A row for each epoch; the last one ended then, and each before it as much earlier as they took."""
+    """Return a row for each epoch, timed back from the end of the last one.
+
+    Args:
+        epochs: Records of consecutive epochs.
+        flow: Their gradients; None if there are none.
+        end: Time when the last one ended, in seconds since 1970.
+    """
     rows = []
     for epoch in reversed(epochs):
         rows.append(EpochRow(epoch.epoch, end, epoch_values(epoch) | gradient_values(flow, epoch.epoch)))
@@ -195,7 +224,11 @@ def epoch_rows(epochs: Sequence[EpochRecord], flow: FlowHistory | None, end: flo
 
 
 def epoch_values(epoch: EpochRecord) -> dict[str, float]:
-    """An epoch's numbers by name."""
+    """Return an epoch's numbers by name.
+
+    Args:
+        epoch: Record of an epoch.
+    """
     values = {
         "train/loss": epoch.train_loss,
         "train/accuracy": epoch.train_accuracy,
@@ -207,14 +240,19 @@ def epoch_values(epoch: EpochRecord) -> dict[str, float]:
     }
     for along in dict.fromkeys(measure.along for measure in epoch.smoothness):
         for name in ("beta", "lipschitz"):
-            found = [getattr(measure, name) for measure in epoch.smoothness if measure.along == along]
-            if finite := [value for value in found if math.isfinite(value)]:
+            numbers = [getattr(measure, name) for measure in epoch.smoothness if measure.along == along]
+            if finite := [value for value in numbers if math.isfinite(value)]:
                 values[f"smoothness/{along}/{name}"] = fmean(finite)
     return values
 
 
 def gradient_values(flow: FlowHistory | None, epoch: int) -> dict[str, float]:
-    """Of the layers' mean gradients in an epoch the first, the last and the smallest, by name."""
+    """Return the first, the last and the smallest of the layers' mean gradients in an epoch, by name.
+
+    Args:
+        flow: Gradients of consecutive epochs; None if there are none.
+        epoch: Number of the epoch.
+    """
     if flow is None:
         return {}
     sizes = flow.mean_abs[epoch - flow.steps[0], flow.weights].tolist()
@@ -226,17 +264,27 @@ def gradient_values(flow: FlowHistory | None, epoch: int) -> dict[str, float]:
 
 
 def result_rows(test: Mapping[str, Mapping[str, float]], end: float) -> list[EpochRow]:
-    """The test results, at the epochs whose weights they are of."""
+    """Return rows of the test results, at the epochs whose weights were tested.
+
+    Args:
+        test: Epoch, loss and accuracy per set of weights, as in `status.json`.
+        end: Time of the rows, in seconds since 1970.
+    """
     return [
         EpochRow(
-            int(found["epoch"]), end, {f"test/{which}/{name}": found[name] for name in ("loss", "accuracy")}
+            int(result["epoch"]), end, {f"test/{which}/{name}": result[name] for name in ("loss", "accuracy")}
         )
-        for which, found in sorted(test.items(), key=lambda item: item[1]["epoch"])
+        for which, result in sorted(test.items(), key=lambda item: item[1]["epoch"])
     ]
 
 
 def parameters(config: Mapping[str, Any], section: str = "") -> dict[str, Any]:
-    """Nested values under one name each, such as `optim.lr`."""
+    """Flatten nested values under dotted names, such as `optim.lr`.
+
+    Args:
+        config: Plain values of a configuration.
+        section: Prefix of the names.
+    """
     flat: dict[str, Any] = {}
     for name, value in config.items():
         here = section + name
@@ -246,10 +294,10 @@ def parameters(config: Mapping[str, Any], section: str = "") -> dict[str, Any]:
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """Turn what a tracker raises into the one line users get: a full disk, a database of another version."""
+    """Turn a tracker's errors into one line: a full disk, a database of another version."""
     try:
         yield
     except GradscapeError:
         raise
     except Exception as error:
-        raise StoreError(f"--into: cannot be written: {in_one_line(error)}; give another place") from error
+        raise StoreError(f"--into: cannot write: {in_one_line(error)}; give another place") from error

@@ -1,7 +1,7 @@
-"""What becomes of a run in TensorBoard, Weights & Biases and MLflow.
+"""Exporters to TensorBoard, Weights & Biases and MLflow.
 
-TensorBoard and W&B keep files, which are written anew whenever there is more of a run than they hold: that is
-never twice, whatever happened on the way. In MLflow's database a run is found again by its tag.
+TensorBoard and W&B have files, which are written anew whenever there is more of a run than they hold: nothing
+is there twice after an interruption. In MLflow's database a run is recognized by its tag.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from gradscape.storage.run_summary import Glance
 OWN = ".gradscape"  # ends the names of event files: those of others in the same folder are left alone
 ROWS = 50  # MLflow takes 1,000 values at once; a row has at most 20
 PROJECT = "gradscape"
-# Of MLflow's own: a run that diverged came to its end, and the tag `gradscape.state` says how.
+# MLflow's states: a run that diverged came to its end, and the tag `gradscape.state` says how.
 STATUS = {"done": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 
 
 class _FolderExporter(Exporter):
-    """A folder of files, held by one export at a time; `exported.json` in it says what they hold.
+    """A folder of files, held by one export at a time; `exported.json` in it lists the runs that they hold.
 
     Args:
-        place: the folder; it is made.
-        study: its name, by which its runs are grouped.
+        place: Folder; it is made.
+        study: Name of the study, by which its runs are grouped.
 
     Raises:
-        ConfigError: the library is not installed, or the folder cannot be written or is in use.
+        ConfigError: The library is not installed, or the folder cannot be written or is in use.
     """
 
     library: str
@@ -54,10 +54,10 @@ class _FolderExporter(Exporter):
 
     def known(self) -> dict[str, str]:
         path = self.place / "exported.json"
-        found = read_json(path).get("runs") if there(path) else {}
-        if not isinstance(found, dict):
+        runs = read_json(path).get("runs") if there(path) else {}
+        if not isinstance(runs, dict):
             raise StoreError(f"{path} is damaged: it names no runs; delete it")
-        return {identity: standing for identity, standing in found.items() if self.files(identity)}
+        return {identity: standing for identity, standing in runs.items() if self._files(identity)}
 
     def remember(self, known: Mapping[str, str]) -> None:
         write_json(self.place / "exported.json", {"runs": dict(known)})
@@ -66,8 +66,8 @@ class _FolderExporter(Exporter):
         self.lock.release()
 
     @abstractmethod
-    def files(self, identity: str) -> list[Path]:
-        """What the tracker holds of a run."""
+    def _files(self, identity: str) -> list[Path]:
+        """Files of the tracker that hold a run."""
 
 
 def _make_place(place: Path) -> None:
@@ -88,12 +88,17 @@ class TensorBoardExport(_FolderExporter):
     def hint(self) -> str:
         return f"tensorboard --logdir {self.place}"
 
-    def files(self, identity: str) -> list[Path]:
+    def _files(self, identity: str) -> list[Path]:
         return list((self.place / identity).glob(f"events.out.tfevents.*{OWN}"))
 
     def open(self, run: Glance) -> TrackedRun:
+        """Begin a run anew.
+
+        Args:
+            run: State of the run.
+        """
         refuse_link(self.place / run.identity)
-        for old in self.files(run.identity):
+        for old in self._files(run.identity):
             old.unlink()
         return _TensorBoardRun(self.place / run.identity, run)
 
@@ -132,11 +137,16 @@ class WandBExport(_FolderExporter):
     def hint(self) -> str:
         return f"wandb beta sync {self.place / 'wandb'}"
 
-    def files(self, identity: str) -> list[Path]:
+    def _files(self, identity: str) -> list[Path]:
         return list(self.place.glob(f"wandb/offline-run-*-*/run-{_wandb_id(identity)}.wandb"))
 
     def open(self, run: Glance) -> TrackedRun:
-        for old in self.files(run.identity):
+        """Begin a run anew.
+
+        Args:
+            run: State of the run.
+        """
+        for old in self._files(run.identity):
             shutil.rmtree(old.parent)
         return _WandBRun(self.place, self.study, run)
 
@@ -154,7 +164,7 @@ class _WandBRun(TrackedRun):
             dir=str(place),
             mode="offline",
             reinit="create_new",
-            # Of the machine that exports there is nothing to tell.
+            # The machine that exports is not the one that trained.
             settings=wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True),
         )
         self.run.define_metric("epoch")
@@ -171,7 +181,7 @@ class _WandBRun(TrackedRun):
 
 
 def _wandb_id(identity: str) -> str:
-    """The hash in the run's name, as ours: the same run whenever it is exported."""
+    """Return an id made from the hash in the run's name: the same run whenever it is exported."""
     return f"gradscape-{identity.rpartition('-')[2]}"
 
 
@@ -179,11 +189,11 @@ class MLflowExport(Exporter):
     """Runs of an experiment in an MLflow store.
 
     Args:
-        place: a folder, which is made, for a SQLite file `mlflow.db`; or a tracking URI.
-        study: the experiment's name; it is made if there is none.
+        place: Folder, which is made, for a SQLite file `mlflow.db`; or a tracking URI.
+        study: Name of the experiment; it is made if there is none.
 
     Raises:
-        ConfigError: mlflow is not installed.
+        ConfigError: MLflow is not installed.
     """
 
     def __init__(self, place: str, study: str) -> None:
@@ -201,28 +211,39 @@ class MLflowExport(Exporter):
     def known(self) -> dict[str, str]:
         from mlflow.tracking import MlflowClient
 
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # or it tells of its tables
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it logs every table it makes
         self.client = MlflowClient(self.uri)
-        known = self.client.get_experiment_by_name(self.study)
-        self.experiment = known.experiment_id if known else self.client.create_experiment(self.study)
-        found, token = {}, None
+        experiment = self.client.get_experiment_by_name(self.study)
+        self.experiment = (
+            experiment.experiment_id if experiment else self.client.create_experiment(self.study)
+        )
+        exported, token = {}, None
         while True:
             page = self.client.search_runs([self.experiment], max_results=1_000, page_token=token)
             for run in page:
                 if identity := run.data.tags.get("gradscape.identity"):
                     self.ids[identity] = run.info.run_id
-                    found[identity] = run.data.tags.get("gradscape.exported", "")
+                    exported[identity] = run.data.tags.get("gradscape.exported", "")
             if not (token := page.token):
-                return found
+                return exported
 
     def open(self, run: Glance) -> TrackedRun:
+        """Begin a run, or continue it.
+
+        Args:
+            run: State of the run.
+        """
         return _MLflowRun(self, run)
 
     def remember(self, known: Mapping[str, str]) -> None:
-        """The runs' tags say it."""
+        """Do nothing: the runs' tags hold it.
+
+        Args:
+            known: `standing` per identity.
+        """
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """Do nothing: there is nothing to release."""
 
 
 class _MLflowRun(TrackedRun):
@@ -240,8 +261,8 @@ class _MLflowRun(TrackedRun):
             tags = {"gradscape.identity": run.identity, "gradscape.state": run.state}
             self.id = self.client.create_run(to.experiment, tags=tags, run_name=run.identity).info.run_id
             to.ids[run.identity] = self.id
-        given = [Param(name, str(value)) for name, value in parameters(run.config or {}).items()]
-        self.client.log_batch(self.id, params=given)
+        params = [Param(name, str(value)) for name, value in parameters(run.config or {}).items()]
+        self.client.log_batch(self.id, params=params)
 
     def put(self, rows: Sequence[EpochRow]) -> None:
         from mlflow.entities import Metric
@@ -257,8 +278,8 @@ class _MLflowRun(TrackedRun):
     def close(self, run: Glance) -> None:
         from mlflow.entities import RunTag
 
-        said = {"state": run.state, "reason": run.reason, "exported": standing(run)}
-        tags = [RunTag(f"gradscape.{name}", value) for name, value in said.items()]
+        texts = {"state": run.state, "reason": run.reason, "exported": standing(run)}
+        tags = [RunTag(f"gradscape.{name}", value) for name, value in texts.items()]
         self.client.log_batch(self.id, tags=tags)
         ended = int(1_000 * run.heard) if run.heard else None
         if run.over:

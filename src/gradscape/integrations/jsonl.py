@@ -1,4 +1,4 @@
-"""Rows of a watch as JSON lines: a file that any tool reads and nothing half-written stays in."""
+"""Rows of a watch as JSON lines: a file that any tool reads and in which no half-written line stays."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from gradscape.integrations.sink import ALL, Row, Sink
 class JsonLines(Sink):
     """A file with a line for each row: `{"step": 0, "gradient/0.weight/mean_abs": 0.01, …}`.
 
-    Lines are added to a file that there is; a torn last one, of a process that died, is cut off. What is not
-    finite is written as `"NaN"`, `"Infinity"` or `"-Infinity"`, for JSON has no such numbers.
+    Lines are appended to an existing file; a torn last one, of a process that died, is cut off. Numbers that
+    are not finite are written as `"NaN"`, `"Infinity"` or `"-Infinity"`, because JSON has none.
 
     Args:
-        path: of the file; its folder is made.
-        statistics: what is written, by default all there are.
+        path: Path of the file; its folder is made.
+        statistics: Names of statistics to write, by default all.
 
     Example:
         >>> with trackers.JsonLines("gradients.jsonl").follow(flow, every=10):
@@ -35,12 +35,12 @@ class JsonLines(Sink):
         self.path = Path(path)
         self.file: io.FileIO | None = None
 
-    def begin(self) -> None:
+    def _begin(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         _cut_torn_line(self.path)
         self.file = io.FileIO(self.path, "a")  # unbuffered: a line is in the file or it is not
 
-    def put(self, rows: Sequence[Row]) -> None:
+    def _put(self, rows: Sequence[Row]) -> None:
         assert self.file is not None
         data = b"".join(_as_line(step, values) for step, values in rows)
         whole = os.fstat(self.file.fileno()).st_size
@@ -48,7 +48,7 @@ class JsonLines(Sink):
             self.file.truncate(whole)
             raise OSError(f"no room for {len(data)} bytes more in {self.path}")
 
-    def end(self) -> None:
+    def _end(self) -> None:
         if self.file is not None:
             self.file.close()
 
@@ -68,13 +68,13 @@ def _cut_torn_line(path: Path) -> None:
 
 
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
-    """The rows that `JsonLines` wrote; a torn last line is left out.
+    """Return the rows that `JsonLines` wrote, without a torn last line.
 
     Args:
-        path: of the file.
+        path: Path of the file.
 
     Raises:
-        StoreError: no such file, or another line than the last is damaged.
+        StoreError: There is no such file, or another line than the last is damaged.
 
     Example:
         >>> rows = trackers.read_jsonl("gradients.jsonl")

@@ -13,7 +13,7 @@ from gradscape.integrations.watching import Watching
 
 
 def the_installed() -> str:
-    """The package whose Trainer is used: one that is imported already, else one that is installed."""
+    """Return the package whose Trainer is used: one that is imported already, else one that is installed."""
     names = ("lightning.pytorch", "pytorch_lightning")
     for name in names:
         if name in sys.modules:
@@ -31,24 +31,24 @@ else:
 
 
 class WatchCallback(Watching, Callback):  # type: ignore[misc]
-    """Watches a LightningModule while it is fitted; nothing in the training changes.
+    """Watch of a LightningModule while it is fitted; nothing in the training changes.
 
     Gradients are read at Lightning's `on_before_optimizer_step`: whole, reduced and unscaled, before its
-    clipping. With manual optimisation, where the module clips before that moment, they are read as in any
-    loop of one's own, see `gradscape.watch`.
+    clipping. With manual optimization, where the module clips before that moment, they are read as in any
+    training loop, see `gradscape.watch`.
 
     Args:
-        every: read each so many steps; see `gradscape.watch`.
-        capacity: rows that are kept.
-        sinks: of `gradscape.integrations.trackers`, where rows are written to.
-        write_every: steps after which they are.
-        activations: read every layer's output too; see `gradscape.watch`.
+        every: Number of steps from one reading to the next; see `gradscape.watch`.
+        capacity: Number of rows to keep.
+        sinks: Sinks of `gradscape.integrations.trackers` to write rows to.
+        write_every: Number of steps from one writing to the next.
+        activations: Read every layer's output too; see `gradscape.watch`.
 
     Attributes:
-        flow: the watch of the last fit; None before it. It can be read during the training and after.
+        flow: Watch of the last fit; None before it. It can be read during the training and after.
 
     Raises:
-        ConfigError: when the fit starts, as `gradscape.watch`.
+        ConfigError: When the fit starts, as `gradscape.watch`.
 
     Example:
         >>> seen = WatchCallback(sinks=[trackers.JsonLines("gradients.jsonl")])
@@ -56,25 +56,51 @@ class WatchCallback(Watching, Callback):  # type: ignore[misc]
         >>> print(seen.flow.history())
     """
 
-    # Not on_fit_start: DeepSpeed and the like restore weights and optimisers after it.
+    # Not on_fit_start: DeepSpeed and the like restore weights and optimizers after it.
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        first = trainer.global_step // len(trainer.optimizers)  # which counts the steps of all of them
-        flow = self.begin(pl_module, trainer.optimizers, first)
+        """Begin the watch.
+
+        Args:
+            trainer: Lightning's Trainer.
+            pl_module: Module that is trained.
+        """
+        first = trainer.global_step // len(trainer.optimizers)  # global_step counts the steps of all of them
+        flow = self._begin(pl_module, trainer.optimizers, first)
         flow.reader.told = pl_module.automatic_optimization
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Optimizer) -> None:
+        """Read the gradients.
+
+        Args:
+            trainer: Lightning's Trainer.
+            pl_module: Module that is trained.
+            optimizer: Optimizer that steps next.
+        """
         if self.flow is not None and self.flow.reader.told:
             self.flow.take(_still_scaled_by(trainer, optimizer))
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        self.end()
+        """End the watch.
+
+        Args:
+            trainer: Lightning's Trainer.
+            pl_module: Module that was trained.
+        """
+        self._end()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        self.end()
+        """End the watch.
+
+        Args:
+            trainer: Lightning's Trainer.
+            pl_module: Module that was trained.
+            exception: Error that ended the training.
+        """
+        self._end()
 
 
 def _still_scaled_by(trainer: Any, optimizer: Optimizer) -> Tensor | None:
-    """The GradScaler's factor, for an optimiser that takes it out only within its step, as fused Adam."""
+    """Return the GradScaler's factor for an optimizer that removes it within its step, as fused Adam."""
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     if scaler is None or not getattr(optimizer, "_step_supports_amp_scaling", False):
         return None

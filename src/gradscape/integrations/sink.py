@@ -1,4 +1,4 @@
-"""What every tracker has in common: new rows only, by one process only, and never at the training's cost."""
+"""Base class of the trackers: new rows only, written by one process, and never at the training's cost."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from gradscape.records.activations import ActivationHistory
 from gradscape.records.gradients import FlowHistory
 
 ALL = (*COLUMNS, "relative", "relative_update")
-CHARTS = ("mean_abs", "rms", "relative_update")  # of every statistic a dashboard would draw hundreds
+CHARTS = ("mean_abs", "rms", "relative_update")  # all statistics would be hundreds of charts
 Row = tuple[int, dict[str, float]]
 
 log = logging.getLogger("gradscape")  # not `warnings`: those can be made errors, which would end the training
 
 
 class Sink(ABC):
-    """Writes what a watch has read, each row once; the trackers are its subclasses.
+    """Writer of what a watch has read, each row once; the trackers are its subclasses.
 
-    In distributed training only the first process writes. A sink that fails says so once, in one line to the
-    log `gradscape`, and is left out from then on: the training goes on.
+    In distributed training only the first process writes. A sink that fails logs one line to `gradscape` and
+    is left out from then on: the training goes on. A subclass implements `_begin`, `_put` and `_end`.
 
     Args:
-        statistics: of `FlowHistory`, each written as `gradient/<layer>/<statistic>`. Of a watch that reads
-            activations theirs are written too, as `activation/<layer>/<statistic>`.
+        statistics: Names of statistics of `FlowHistory`, each written as `gradient/<layer>/<statistic>`. A
+            watch that reads activations has theirs written too, as `activation/<layer>/<statistic>`.
 
     Raises:
-        ConfigError: a statistic that there is not.
+        ConfigError: A name is not that of a statistic.
 
     Example:
         >>> flow = gs.watch(model, optimizer)
         >>> with trackers.JsonLines("gradients.jsonl").follow(flow):
         ...     ...  # train
 
-        or, when you say it:
+        or at a moment of your choice:
 
         >>> log = trackers.JsonLines("gradients.jsonl")
         >>> log.write(flow)
@@ -54,31 +54,31 @@ class Sink(ABC):
         for name in statistics:
             if name not in ALL:
                 raise ConfigError(
-                    f"statistics: there is no {name!r}; give some of {', '.join(ALL)}{nearest(name, ALL)}"
+                    f"statistics: expected some of {', '.join(ALL)}; got {name!r}{nearest(name, ALL)}"
                 )
         self.statistics = tuple(statistics)
         self.flow: Watch | None = None
         self.written = self.first = 0
         self.opened = self.failed = False
-        self.writes: bool | None = None  # whether this is the process that does
+        self.writes: bool | None = None  # True in the process that writes; None before the first row
 
     def follow(self, flow: Watch, every: int = 100, first: int = 0) -> Self:
-        """Write after each so many steps of the training from now on, and the rest when it or the watch ends.
+        """Write every `every` steps of the training from now on, and the rest when it or the watch ends.
 
         Args:
-            flow: what `gradscape.watch` gave.
-            every: steps; no more than the watch keeps rows, or some are overwritten unwritten. Each writing
-                waits for the device.
-            first: the number of the watch's first step, where a training goes on from a checkpoint.
+            flow: Watch returned by `gradscape.watch`.
+            every: Number of steps from one writing to the next; no more than the watch keeps rows, or some
+                are overwritten before they are written. Each writing waits for the device.
+            first: Number of the watch's first step, where a training continues from a checkpoint.
 
         Raises:
-            ConfigError: `every` is no number of steps, or the watch has ended.
+            ConfigError: `every` is below 1, or the watch has ended.
         """
         if every < 1:
-            raise ConfigError(f"every: {every} is not a number of steps; give 1 or more")
+            raise ConfigError(f"every: expected a number of steps, 1 or more; got {every}")
         if flow.closed:
             raise ConfigError("flow: this watch has ended; follow it before it is closed, or write() it now")
-        self.take(flow)
+        self._take(flow)
         self.first = first
 
         def after_step() -> None:
@@ -93,21 +93,21 @@ class Sink(ABC):
         """Write the rows that were read since the last time.
 
         Args:
-            flow: what `gradscape.watch` gave; of a new one all rows are written.
+            flow: Watch returned by `gradscape.watch`; all rows of a new one are written.
         """
-        self.take(flow)
-        self.write_guarded()
+        self._take(flow)
+        self._write_guarded()
 
-    def write_guarded(self, rest: bool = False) -> None:
+    def _write_guarded(self, rest: bool = False) -> None:
         if self.writes and not self.failed:
-            self.guarded(lambda: self.write_new(rest))
+            self._guarded(lambda: self._write_new(rest))
 
     def close(self) -> None:
-        """Write the rest of what is followed, and let go of file, run or connection."""
+        """Write the rest of the followed watch, and close file, run or connection."""
         if self.flow is not None:
-            self.write_guarded(rest=True)
+            self._write_guarded(rest=True)
         if self.opened and not self.failed:
-            self.guarded(self.end)
+            self._guarded(self._end)
         self.opened = False
 
     def __enter__(self) -> Self:
@@ -116,33 +116,33 @@ class Sink(ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def take(self, flow: Watch) -> None:
+    def _take(self, flow: Watch) -> None:
         if flow is not self.flow:
             self.flow, self.written, self.first = flow, 0, 0
-        if self.writes is None:  # asked once: when the group is gone every process would be the first
+        if self.writes is None:  # decided once: when the group is gone every process would be the first
             self.writes = _first_process()
 
-    def write_new(self, rest: bool) -> None:
-        """Write rows that were not written yet; the one under way only with the rest."""
+    def _write_new(self, rest: bool) -> None:
+        """Write rows that were not written yet; the unfinished one only with the rest."""
         assert self.flow is not None
         history = self.flow.history(since=self.written)
         ever = len(self.flow.ring.steps)
         if lost := ever - self.written - len(history.steps):
             log.warning("%s: %d rows were overwritten before they were written; write more often", self, lost)
-        found = list(rows(history, self.statistics, self.first))
-        if found and self.flow.row is not None and not rest:
-            found.pop()
+        new = list(rows(history, self.statistics, self.first))
+        if new and self.flow.row is not None and not rest:
+            new.pop()
             ever -= 1
         self.written = ever
-        if not found:
+        if not new:
             return
         if not self.opened:
-            self.begin()
+            self._begin()
             self.opened = True
-        self.put(found)
+        self._put(new)
 
-    def guarded(self, act: Callable[[], None]) -> None:
-        """Do it; what goes wrong ends this sink, not the training."""
+    def _guarded(self, act: Callable[[], None]) -> None:
+        """Call `act`; an error ends this sink, not the training."""
         state = random.getstate()  # MLflow draws from it, and the training's augmentation may too
         try:
             act()
@@ -150,28 +150,34 @@ class Sink(ABC):
             self.failed = True
             log.warning("%s is left out from now on: %s", self, in_one_line(error))
             with contextlib.suppress(Exception):
-                self.end()
+                self._end()
         finally:
             random.setstate(state)
 
     @abstractmethod
-    def begin(self) -> None:
-        """Open what is written to; only ever called by the process that writes."""
+    def _begin(self) -> None:
+        """Open file, run or connection; only the process that writes calls it."""
 
     @abstractmethod
-    def put(self, rows: Sequence[Row]) -> None:
+    def _put(self, rows: Sequence[Row]) -> None:
         """Write the rows."""
 
     @abstractmethod
-    def end(self) -> None:
-        """Close what `begin` opened."""
+    def _end(self) -> None:
+        """Close what `_begin` opened."""
 
     def __str__(self) -> str:
         return type(self).__name__
 
 
 def rows(history: FlowHistory, statistics: Sequence[str], first: int = 0) -> Iterator[Row]:
-    """The step and the named values of each row; those of parameters that had no gradient are left out."""
+    """Yield the step and the named values of each row, without those of parameters that had no gradient.
+
+    Args:
+        history: Rows that the watch has read.
+        statistics: Names of statistics of `FlowHistory`.
+        first: Number of the watch's first step.
+    """
     names = [[f"gradient/{layer}/{name}" for layer in history.layers] for name in statistics]
     values = [getattr(history, name) for name in statistics]
     for t, step in enumerate(history.steps.tolist()):
@@ -186,7 +192,7 @@ def rows(history: FlowHistory, statistics: Sequence[str], first: int = 0) -> Ite
 
 
 def _of_outputs(outputs: ActivationHistory, t: int) -> dict[str, float]:
-    """The named values of a row; those of layers that did not run or have no such thing are left out."""
+    """Return a row's values of outputs, without those of layers that did not run or lack the statistic."""
     return {
         f"activation/{layer}/{name}": value
         for name in OUTPUTS
@@ -198,22 +204,32 @@ def _of_outputs(outputs: ActivationHistory, t: int) -> dict[str, float]:
 
 
 def _first_process() -> bool:
-    """Whether this process is alone or of rank 0."""
+    """True if this process is alone or of rank 0."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank() == 0
     return True
 
 
 def in_one_line(error: Exception, most: int = 200) -> str:
+    """Return an error's type and text in one line.
+
+    Args:
+        error: Error to name.
+        most: Number of characters of the text, at most.
+    """
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:most]}{'…' if len(text) > most else ''}"
 
 
 def require(library: str, extra: str) -> None:
-    """Said before the training begins, not by the first writing.
+    """Check that a library is installed: before the training begins, not at the first writing.
+
+    Args:
+        library: Name of the module.
+        extra: Name of gradscape's extra that installs it.
 
     Raises:
-        ConfigError: the library is not installed.
+        ConfigError: The library is not installed.
     """
     if importlib.util.find_spec(library) is None:
         raise ConfigError(f"{library} is not installed; type: pip install 'gradscape[{extra}]'")

@@ -1,10 +1,10 @@
-"""Where rows of a watch can go: a JSONL file, TensorBoard, Weights & Biases, MLflow.
+"""Sinks of a watch: a JSONL file, TensorBoard, Weights & Biases, MLflow.
 
     >>> flow = gs.watch(model, optimizer)
     >>> with trackers.TensorBoard("runs/first").follow(flow, every=100):
     ...     ...  # train
 
-Each takes what is already open in the training (a `SummaryWriter`, a run) or opens its own.
+Each uses what is already open in the training (a `SummaryWriter`, a run) or opens its own.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class TensorBoard(Sink):
     """Scalars `gradient/<layer>/<statistic>` for TensorBoard.
 
     Args:
-        to: a folder, or a `SummaryWriter` that the training has open; that one is not closed.
-        statistics: what is written; see `Sink`.
+        to: Path of a folder, or a `SummaryWriter` that the training has open; that one is not closed.
+        statistics: Names of statistics to write; see `Sink`.
 
     Raises:
-        ConfigError: tensorboard is not installed.
+        ConfigError: TensorBoard is not installed.
 
     Example:
         >>> with trackers.TensorBoard("runs/first").follow(flow):
@@ -42,18 +42,18 @@ class TensorBoard(Sink):
         self.to = to
         self.writer: Any = None
 
-    def begin(self) -> None:
+    def _begin(self) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.writer = SummaryWriter(str(self.to)) if isinstance(self.to, str | Path) else self.to
 
-    def put(self, rows: Sequence[Row]) -> None:
+    def _put(self, rows: Sequence[Row]) -> None:
         for step, values in rows:
             for name, value in values.items():
                 self.writer.add_scalar(name, value, step)
         self.writer.flush()
 
-    def end(self) -> None:
+    def _end(self) -> None:
         if self.writer is not None and self.writer is not self.to:
             self.writer.close()
 
@@ -62,13 +62,13 @@ class WandB(Sink):
     """Rows of a Weights & Biases run, drawn over `gradient/step`.
 
     A run's own step only ever grows: rows written later than they were read cannot use it, and a training
-    that shares its run keeps it for itself.
+    that shares its run needs it for itself.
 
     Args:
-        run: one that the training has open; it is not finished. By default a run of its own.
-        statistics: what is written; see `Sink`.
-        settings: of `wandb.init` for a run of its own. Unless `mode="online"` is given nothing is sent: the
-            run is kept in a folder, for `wandb sync`.
+        run: Run that the training has open; it is not finished. By default the sink opens a run.
+        statistics: Names of statistics to write; see `Sink`.
+        settings: Arguments of `wandb.init` for the sink's run. Unless `mode="online"` is set nothing is sent:
+            the run is written to a folder, for `wandb sync`.
 
     Raises:
         ConfigError: wandb is not installed.
@@ -81,22 +81,22 @@ class WandB(Sink):
     def __init__(self, run: Any = None, statistics: Sequence[str] = CHARTS, **settings: Any) -> None:
         super().__init__(statistics)
         require("wandb", "wandb")
-        self.given, self.run = run, run
+        self.open_run, self.run = run, run
         self.settings = {"project": "gradscape", "mode": "offline", "reinit": "create_new", **settings}
 
-    def begin(self) -> None:
+    def _begin(self) -> None:
         import wandb
 
-        self.run = self.given if self.given is not None else wandb.init(**self.settings)
+        self.run = self.open_run if self.open_run is not None else wandb.init(**self.settings)
         self.run.define_metric("gradient/step")
         self.run.define_metric("gradient/*", step_metric="gradient/step")
 
-    def put(self, rows: Sequence[Row]) -> None:
+    def _put(self, rows: Sequence[Row]) -> None:
         for step, values in rows:
             self.run.log({"gradient/step": step, **values})
 
-    def end(self) -> None:
-        if self.run is not None and self.run is not self.given:
+    def _end(self) -> None:
+        if self.run is not None and self.run is not self.open_run:
             self.run.finish()
 
 
@@ -104,10 +104,10 @@ class MLflow(Sink):
     """Metrics of an MLflow run.
 
     Args:
-        uri: of the tracking store; by default the SQLite file `mlflow.db` here.
-        experiment: its name; made if there is none.
-        run_id: of a run that the training has open; it is not ended. By default a run of its own.
-        statistics: what is written; see `Sink`.
+        uri: URI of the tracking store; by default the SQLite file `mlflow.db` in the working directory.
+        experiment: Name of the experiment; made if there is none.
+        run_id: Id of a run that the training has open; it is not ended. By default the sink opens a run.
+        statistics: Names of statistics to write; see `Sink`.
 
     Raises:
         ConfigError: mlflow is not installed.
@@ -126,21 +126,21 @@ class MLflow(Sink):
     ) -> None:
         super().__init__(statistics)
         require("mlflow", "mlflow")
-        self.uri, self.experiment, self.given = uri, experiment, run_id
+        self.uri, self.experiment, self.open_run = uri, experiment, run_id
         self.run_id = run_id
         self.client: Any = None
 
-    def begin(self) -> None:
+    def _begin(self) -> None:
         from mlflow.tracking import MlflowClient
 
-        # A client of its own: the training's tracking URI and active run stay what they are.
+        # The sink has its own client: the training's tracking URI and active run stay what they are.
         self.client = MlflowClient(self.uri)
-        if self.given is None:
+        if self.open_run is None:
             known = self.client.get_experiment_by_name(self.experiment)
             number = known.experiment_id if known else self.client.create_experiment(self.experiment)
             self.run_id = self.client.create_run(number).info.run_id
 
-    def put(self, rows: Sequence[Row]) -> None:
+    def _put(self, rows: Sequence[Row]) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -152,6 +152,6 @@ class MLflow(Sink):
         for start in range(0, len(metrics), 1_000):  # MLflow takes no more at once
             self.client.log_batch(self.run_id, metrics[start : start + 1_000])
 
-    def end(self) -> None:
-        if self.client is not None and self.given is None:
+    def _end(self) -> None:
+        if self.client is not None and self.open_run is None:
             self.client.set_terminated(self.run_id)

@@ -1,4 +1,4 @@
-"""A watch as a callback of the Trainer of transformers."""
+"""Callback of transformers' Trainer that watches the training."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ except ImportError:
 
 
 class WatchCallback(Watching, TrainerCallback):  # type: ignore[misc]
-    """Watches the model of a `transformers.Trainer`; nothing in the training changes.
+    """Watch of the model of a `transformers.Trainer`; nothing in the training changes.
 
-    The Trainer has no moment between the backward pass and its clipping, `on_pre_optimizer_step` comes after
-    it. So gradients are read when the backward pass ends, accumulated, under DDP reduced, and before any
-    clipping. Under fp16's scaler and FSDP that is too early: there they are read as the step begins, clipped
-    to `max_grad_norm`; `FlowHistory.seen` and a note say so. DeepSpeed, whose parameters are not the model's,
-    cannot be watched.
+    The Trainer has no callback between the backward pass and its clipping: `on_pre_optimizer_step` comes
+    after the clipping. Gradients are therefore read when the backward pass ends: accumulated, under DDP
+    reduced, and before any clipping. Under fp16's scaler and FSDP that is too early: there they are read as
+    the step begins, clipped to `max_grad_norm`; `FlowHistory.seen` and a note say it. DeepSpeed, whose
+    parameters are not the model's, cannot be watched.
 
     Args:
-        every: read each so many steps; see `gradscape.watch`.
-        capacity: rows that are kept.
-        sinks: of `gradscape.integrations.trackers`, where rows are written to.
-        write_every: steps after which they are.
-        activations: read every layer's output too; see `gradscape.watch`.
+        every: Number of steps from one reading to the next; see `gradscape.watch`.
+        capacity: Number of rows to keep.
+        sinks: Sinks of `gradscape.integrations.trackers` to write rows to.
+        write_every: Number of steps from one writing to the next.
+        activations: Read every layer's output too; see `gradscape.watch`.
 
     Attributes:
-        flow: the watch of the last training; None before it. It can be read during the training and after.
+        flow: Watch of the last training; None before it. It can be read during the training and after.
 
     Raises:
-        ConfigError: when the training begins, as `gradscape.watch`.
+        ConfigError: When the training begins, as `gradscape.watch`.
 
     Example:
         >>> seen = WatchCallback(sinks=[trackers.JsonLines("gradients.jsonl")])
@@ -43,7 +43,16 @@ class WatchCallback(Watching, TrainerCallback):  # type: ignore[misc]
     def on_train_begin(
         self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **_: Any
     ) -> None:
-        flow = self.begin(model, optimizer, state.global_step)
+        """Begin the watch.
+
+        Args:
+            args: `TrainingArguments`.
+            state: `TrainerState`.
+            control: `TrainerControl`.
+            model: Model that is trained.
+            optimizer: Its optimizer.
+        """
+        flow = self._begin(model, optimizer, state.global_step)
         reader = flow.reader
         late = reader.at_step
         scaled = getattr(optimizer, "scaler", None) is not None
@@ -53,10 +62,17 @@ class WatchCallback(Watching, TrainerCallback):  # type: ignore[misc]
             flow.notes.append(f"the Trainer clips to max_grad_norm={args.max_grad_norm} before the reading")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.end()
+        """End the watch.
+
+        Args:
+            args: `TrainingArguments`.
+            state: `TrainerState`.
+            control: `TrainerControl`.
+        """
+        self._end()
 
 
 def _shared_within_backward(optimizer: Any) -> bool:
-    """Whether accelerate trains by DDP: then every gradient is whole as the backward pass ends."""
+    """True if accelerate trains by DDP: then every gradient is whole as the backward pass ends."""
     state = getattr(optimizer, "accelerator_state", None)
     return state is not None and state.distributed_type.name.startswith("MULTI_")  # MULTI_GPU, MULTI_CPU, …

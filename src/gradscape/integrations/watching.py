@@ -1,4 +1,4 @@
-"""What the callbacks of training libraries have in common: a watch, and sinks that follow it."""
+"""Base of the callbacks of training libraries: a watch, and sinks that follow it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gradscape.measure.watch.watch import Watch, watch
 
 
 class Watching:
-    """To be inherited beside a library's own callback; see `WatchCallback` for the arguments."""
+    """Mixin beside a library's own callback; see `WatchCallback` for the arguments."""
 
     def __init__(
         self,
@@ -26,16 +26,16 @@ class Watching:
         self.sinks, self.write_every = tuple(sinks), write_every
         self.flow: Watch | None = None
 
-    def begin(self, model: nn.Module, optimizers: Optimizer | Sequence[Optimizer], first: int) -> Watch:
-        """A new watch that the sinks follow, its first step being that number; an earlier one ends."""
-        self.end()
+    def _begin(self, model: nn.Module, optimizers: Optimizer | Sequence[Optimizer], first: int) -> Watch:
+        """Return a new watch that the sinks follow, its first step numbered `first`; end an earlier one."""
+        self._end()
         self.flow = watch(model, optimizers, self.every, self.capacity, self.activations)
         for sink in self.sinks:
             sink.follow(self.flow, self.write_every, first)
         return self.flow
 
-    def end(self) -> None:
-        """Write the rest and end the watch; what was read stays."""
+    def _end(self) -> None:
+        """Write the rest and end the watch; its rows stay."""
         for sink in self.sinks:
             sink.close()
         if self.flow is not None:
