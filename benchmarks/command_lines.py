@@ -90,7 +90,7 @@ def by_argparse(arguments: list[str]) -> None:
     if arguments[0] != "train":
         print({key: tuple(tuple(v) if isinstance(v, list) else v for v in given[key]) for key in given})
         return
-    from gradscape.config.run import from_dict
+    from gradscape.config.serialize import from_dict
     from gradscape.config.text import nested
 
     print(from_dict(RunConfig, nested(given)))

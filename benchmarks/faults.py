@@ -25,7 +25,8 @@ from typing import Any
 
 from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.study_folder import StudyFolder
-from gradscape.study.execute import Execution, execute
+from gradscape.study.execute import execute
+from gradscape.study.execution import Execution
 from gradscape.study.sweep.report import PARTS
 from gradscape.study.sweep.sweep import Study
 from measure import write

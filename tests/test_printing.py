@@ -25,7 +25,7 @@ from made_studies import ask, epoch, put, results
 GRADSCAPE = [sys.executable, "-m", "gradscape"]
 SWEEP = [
     *GRADSCAPE, "sweep", "--axis", "net.norm=none,batch", "--seeds", "1", "--net.depth=8", "--net.filters=4",
-    "--data.train=60", "--data.valid=20", "--batch_size=20", "--epochs=6", "--out",
+    "--data.train=60", "--data.valid=20", "--batch-size=20", "--epochs=6", "--out",
 ]  # fmt: skip
 
 pytestmark = pytest.mark.skipif(

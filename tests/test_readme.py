@@ -12,7 +12,8 @@ from types import ModuleType
 
 import pytest
 
-from gradscape.cli.main import parser
+from gradscape.cli.app import parse
+from gradscape.cli.main import app
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -121,7 +122,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_its_commands_are_understood(command: str) -> None:
-    assert parser().parse_all(shlex.split(command)[1:]).command
+    assert parse(app, shlex.split(command)[1:]).func
 
 
 @pytest.mark.parametrize("page", PAGES)

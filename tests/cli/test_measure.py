@@ -122,9 +122,9 @@ def test_a_line_between_runs_and_slices(
 ) -> None:
     figure = tmp_path / "line.svg"
     flags = ["--images", "20", "--points", "4", "--figure", str(figure), "--json"]
-    assert main(["landscape", str(run), str(run), "--between", *flags]) == 2
+    assert main(["landscape", str(run), str(run), "--through", *flags]) == 2
     assert "has norm 0, and leads nowhere" in capsys.readouterr().err  # the same run twice
-    assert main(["landscape", factory, "--dims", "1", "--directions", "3", *flags]) == 0
+    assert main(["landscape", factory, "--dims", "1", "--pairs", "3", *flags]) == 0
     found = json.loads(capsys.readouterr().out)
     (record,) = found.values()
     assert [len(record["loss"]), len(record["loss"][0])] == [3, 4]
@@ -173,7 +173,7 @@ def test_what_cannot_be_measured_is_one_line(
             str(run),
             "--images",
             "20",
-            "--kind",
+            "--directions",
             "filtre",
         ): "'filtre' is not one of filter, layer, gaussian",
         (
@@ -181,8 +181,8 @@ def test_what_cannot_be_measured_is_one_line(
             str(run),
             "--images",
             "20",
-            "--between",
-        ): "--between: got 1 run; give two for a line, three for a plane",
+            "--through",
+        ): "--through: got 1 run; give two for a line, three for a plane",
         (
             "landscape",
             factory,

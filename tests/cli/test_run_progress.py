@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -19,7 +19,7 @@ from gradscape.cli.run_progress import (
     share,
     study_seconds_left,
 )
-from gradscape.cli.runs import SORTS as OFFERED
+from gradscape.cli.runs import Order
 from gradscape.config.network import NetConfig
 from gradscape.config.run import RunConfig
 from gradscape.config.serialize import to_dict
@@ -34,7 +34,7 @@ def run(state: str, config: RunConfig | None = None, **changes: Any) -> Glance:
 
 
 def test_what_the_command_offers_is_what_there_is() -> None:
-    assert set(OFFERED) == set(SORTS)
+    assert set(get_args(Order)) == set(SORTS)
     assert set(URGENT) == set(STATES)
 
 

@@ -156,9 +156,12 @@ def test_a_damaged_run_does_not_break_the_table(capsys: pytest.CaptureFixture[st
     [
         (["--state", "faild"], "--state: 'faild' is not one of pending, running, done, diverged, failed"),
         (["--state", ""], "--state: '' is not one of"),
-        (["--sort", "bets"], "argument --sort: invalid choice: 'bets' (choose from best, progress"),
-        (["--watch", "0"], "argument --watch: '0' is no number of seconds above 0; DIR goes before it"),
-        (["--watch", "nan"], "argument --watch: 'nan' is no number of seconds above 0"),
+        (
+            ["--sort", "bets"],
+            "--sort: 'bets' is not one of best, progress, name, state; did",
+        ),
+        (["--watch", "--every", "0"], "--every: 0.0 is not possible; give seconds above 0"),
+        (["--watch", "--every", "nan"], "--every: nan is not possible; give seconds above 0"),
         (["--watch", "--json"], "--json: one document cannot be watched; leave out --watch"),
     ],
 )
@@ -169,7 +172,7 @@ def test_wrong_flags_are_one_line(
     assert main(["runs", str(tmp_path), *flags]) == 2
     line = capsys.readouterr().err
     assert line.count("\n") == 1
-    assert message in line.replace("'best', 'progress'", "best, progress")
+    assert message in line
 
 
 def test_watched_without_a_terminal_it_says_each_change(
@@ -200,7 +203,7 @@ def test_watched_without_a_terminal_it_says_each_change(
 
     worker = threading.Thread(target=work)
     worker.start()
-    lines = table(capsys, tmp_path, "--watch", EVERY)
+    lines = table(capsys, tmp_path, "--watch", "--every", EVERY)
     worker.join()
     assert lines == [
         "study batchnorm (quick): 2 pending",
@@ -220,7 +223,7 @@ def test_a_study_that_has_ended_is_not_waited_for(capsys: pytest.CaptureFixture[
     config = tiny()
     put(tmp_path, config, "failed", error="ValueError: no")
     ask(tmp_path, [config])
-    assert table(capsys, tmp_path, "--watch", "1000") == 2 * ["study batchnorm (quick): 1 failed"]
+    assert table(capsys, tmp_path, "--watch", "--every", "1000") == 2 * ["study batchnorm (quick): 1 failed"]
 
 
 class Terminal:
@@ -274,7 +277,7 @@ def running(tmp_path: Path) -> tuple[RunFolder, Path]:
 
 def test_watched_in_a_terminal_it_shows_what_matters_until_ctrl_c(running: tuple[RunFolder, Path]) -> None:
     folder, study = running
-    with folder.locked(), Terminal(12, 60, "runs", study, "--watch", EVERY) as terminal:
+    with folder.locked(), Terminal(12, 60, "runs", study, "--watch", "--every", EVERY) as terminal:
         shown = terminal.until("and 22 more")
         assert "20 done" in shown
         assert re.search(rf"{folder.path.name} +running +1/3  33%", shown)
@@ -290,7 +293,7 @@ def test_watched_in_a_terminal_it_ends_with_the_study(tmp_path: Path) -> None:
     config = tiny(epochs=2)
     folder = put(tmp_path, config, "running", [epoch(1)])
     ask(tmp_path, [config])
-    with Terminal(24, 100, "runs", tmp_path, "--watch", EVERY) as terminal:
+    with Terminal(24, 100, "runs", tmp_path, "--watch", "--every", EVERY) as terminal:
         with folder.locked():
             terminal.until("1 running")
             folder.set_status("stopped", reason="enough")

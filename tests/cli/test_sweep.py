@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 import gradscape as gs
-from gradscape.cli.main import main, parser
+from gradscape.cli.app import parse
+from gradscape.cli.main import app, main
+from gradscape.cli.settings import settings_given
 from gradscape.cli.sweep import study_of
 
 TINY = [
-    "--net.depth=8", "--net.filters=4", "--data.train=60", "--data.valid=20", "--data.crop_pad=1",
-    "--batch_size=25", "--epochs=2",
+    "--net.depth=8", "--net.filters=4", "--data.train=60", "--data.valid=20", "--data.crop-pad=1",
+    "--batch-size=25", "--epochs=2",
 ]  # fmt: skip
 FILE = """
 name: filed
@@ -33,7 +35,8 @@ equal_updates: yes
 
 
 def amounts_to(*arguments: str) -> gs.Study:
-    return study_of(parser().parse_all(["sweep", *arguments]))
+    call = parse(app, ["sweep", *arguments])
+    return study_of(*call.args, call.keywords["options"], settings_given(call.keywords["flags"]))
 
 
 def errors(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -158,7 +161,7 @@ def test_save_writes_the_study_and_stops(
         ),
         (
             ["--axis", "batch_size=5", "--scale-lr", "cubic"],
-            "scale_lr: 'cubic' is not one of none, linear",
+            "--scale-lr: 'cubic' is not one of none, linear",
         ),
         (["--axis", "net.depth=8", "--net.filters", "0"], "net.depth=8: net.filters: 0 is not possible"),
         (["--axis", "optim.lr=1", "--name", "a/b"], "name: 'a/b' is not possible"),
@@ -174,7 +177,7 @@ def test_save_writes_the_study_and_stops(
         (["--axsi", "optim.lr=1"], "no such flag or argument: --axsi; did you mean '--axis'?"),
         (["nowhere.yaml"], "cannot read study file nowhere.yaml: No such file"),
         (
-            ["--axis", "optim.lr=1", "--until-decided", "5"],
+            ["--axis", "optim.lr=1", "--seeds-at-most", "5"],
             "seeds_at_most: 5 after 1 is not possible; give 2 seeds or more",
         ),
         (
@@ -235,9 +238,7 @@ def test_a_dry_run_names_points_and_writes_nothing(
 
 
 def test_help_says_how_a_file_and_flags_go_together(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        main(["sweep", "--help"])
-    assert end.value.code == 0
+    assert main(["sweep", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "these flags override its base; an axis of a field takes the place of the file's axis" in text
     assert "--net.depth N" in text
@@ -264,7 +265,7 @@ def test_the_docs_commands_amount_to_studies(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("study.yaml").write_text(PAGE.split("```yaml\n")[1].split("```")[0])
-    assert study_of(parser().parse_all(shlex.split(command)[1:])).runs()
+    assert amounts_to(*shlex.split(command)[2:]).runs()
 
 
 def test_the_docs_example_is_a_study() -> None:

@@ -256,7 +256,7 @@ def test_it_is_followed_live(to: str, read: Read, tmp_path: Path, capsys: pytest
 
     worker = threading.Thread(target=work)
     worker.start()
-    assert export(study, to, place, "--follow", "0.05") == 0
+    assert export(study, to, place, "--follow", "--every", "0.05") == 0
     worker.join()
     assert "2 of 2 runs exported, 2 of them now" in capsys.readouterr().out
     assert_holds(read(place), study, {str(config.seed): config for config in configs})
@@ -268,7 +268,11 @@ def follower(study: Path, to: str, place: Path) -> subprocess.Popen[str]:
     # Else it shares the service of this process, which outlives it.
     env = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
     return subprocess.Popen(
-        [*command, "--follow", "0.05"], stdout=subprocess.PIPE, text=True, start_new_session=True, env=env
+        [*command, "--follow", "--every", "0.05"],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=env,
     )
 
 

@@ -27,7 +27,7 @@ from gradscape.train.loop import train_run
 from made_records import made_curvature, made_flow, made_noise, made_signal
 from made_studies import add, ask, epoch, put
 
-TRAIN = ["train", "--net.depth=8", "--net.filters=4", "--data.train=50", "--batch_size=25", "--epochs=1"]
+TRAIN = ["train", "--net.depth=8", "--net.filters=4", "--data.train=50", "--batch-size=25", "--epochs=1"]
 SWEEP = ["sweep", "--axis", "net.norm=none,batch", *TRAIN[1:]]
 
 

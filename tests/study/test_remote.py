@@ -15,7 +15,8 @@ from gradscape.executors.base import Event
 from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.storage.tensors import Checkpoint
-from gradscape.study.execute import Execution, execute
+from gradscape.study.execute import execute
+from gradscape.study.execution import Execution
 from gradscape.study.remote import Home, Parcel, pack, remote_job, stamps, unpack
 from gradscape.study.sweep.report import PARTS
 from gradscape.study.sweep.sweep import Study

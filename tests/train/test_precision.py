@@ -83,7 +83,7 @@ def test_the_probe_sees_a_rounding_and_a_wrong_kernel(monkeypatch: pytest.Monkey
 def test_a_processor_without_bf16_falls_back_and_says_so(tmp_path: Path) -> None:
     """oneDNN is told to use AVX2 only, as on a processor that has no more: there bf16 is emulated."""
     run = [
-        "train", "--net.depth=8", "--net.filters=4", "--data.train=60", "--data.valid=20", "--batch_size=20",
+        "train", "--net.depth=8", "--net.filters=4", "--data.train=60", "--data.valid=20", "--batch-size=20",
         "--epochs=1", "--precision=bf16", "--device=cpu", "--out", str(tmp_path),
     ]  # fmt: skip
     done = subprocess.run(

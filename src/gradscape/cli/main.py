@@ -1,41 +1,61 @@
-"""The command line: one function per command; each imports torch and matplotlib only if it needs them."""
+"""The command line: each command's module is imported when it is called, and torch when it is needed."""
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
-import math
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Literal
 
-from gradscape._printing import heard_or_not, say, silence
-from gradscape.cli.execution import add_study_flags, run_study, say_verdicts
-from gradscape.cli.measure import add_measures
-from gradscape.cli.runs import STUDY_FOLDER, add_seeing
-from gradscape.cli.sweep import add_sweep
-from gradscape.config.fields import MOST_IMAGES, MOST_NUMBERS, MOST_SEEDS, MOST_WORKERS
-from gradscape.config.flags import (
-    Parser,
-    add_config_flags,
-    add_execution_flags,
-    count,
-    nested,
-    path,
-    require_folder,
-)
-from gradscape.config.run import RunConfig
-from gradscape.config.serialize import from_dict, read_config, to_dict
-from gradscape.errors import ConfigError, GradscapeError, brief, nearest
+from cyclopts import Parameter
+
+from gradscape._printing import say, silence
+from gradscape.cli.app import make_app, parse
+from gradscape.errors import GradscapeError
 from gradscape.version import __version__
 
-if TYPE_CHECKING:
-    from gradscape.study.reproduction import Reproduction
-
 INTERRUPTED = 130
+_SWEEP = """vary any settings of a run, over seeds
+
+Runs every combination of the axes' values, over seeds, and builds a report. The other flags of `train`,
+such as --epochs 6, set what all runs have in common. Given together with a study FILE: these flags override
+its base; an axis of a field takes the place of the file's axis of that field (the whole axis, where fields
+vary together), other axes come after the file's; exclusions are added to the file's, of which those of
+values that a replaced axis no longer has are dropped; --seeds, --seeds-at-most, --name, --equal-updates
+and --scale-lr override. Asked again in the same folder with more values, axes or seeds, only what is new
+is run.
+"""
+_COMMANDS = {
+    "reproduce": ("reproduce:reproduce", "run a whole study and check its claims"),
+    "train": ("train:train", "train one run"),
+    "sweep": ("sweep:sweep", _SWEEP),
+    "check": ("check:check", "will a network train? why not? what would help?"),
+    "smoothness": ("measure:smoothness", "how smooth is the loss along the next step?"),
+    "curvature": ("measure:curvature", "eigenvalues, trace and density of the Hessian"),
+    "landscape": ("landscape:landscape", "the loss over a plane or line of parameters, drawn"),
+    "schema": ("schema:schema", "print the JSON Schema of a run's or a sweep's file, for editors"),
+    "runs": ("runs:runs", "what is done, running, failed in a study's folder"),
+    "export": ("export:export", "hand a study's runs on to TensorBoard, W&B or MLflow"),
+    "report": ("reproduce:report", "build figures, tables and page again from a study's folder"),
+}
+
+app = make_app(
+    "gradscape", "Tells why a deep network trains or does not, and shows it.", f"gradscape {__version__}"
+)
+for _name, (_function, _help) in _COMMANDS.items():
+    app.command(f"gradscape.cli.{_function}", name=_name, help=_help)
+
+
+@app.command
+def completion(
+    shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(name="SHELL", help="whose script")], /
+) -> None:
+    """print a script by which a shell completes commands and flags
+
+    For bash, once: gradscape completion bash > ~/.local/share/bash-completion/completions/gradscape
+    """
+    print(app.generate_completion(shell=shell))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,8 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     os.environ["MPLBACKEND"] = "agg"  # figures go to files, whatever the user's own setting
     try:
-        values = parser().parse_all(sys.argv[1:] if arguments is None else arguments)
-        values.command(values)
+        parse(app, sys.argv[1:] if arguments is None else arguments)()
         if sys.stdout is not None:
             sys.stdout.flush()
     except GradscapeError as error:
@@ -63,216 +82,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"gradscape: {error.filename or 'output'}: {error.strerror or error}")
         return GradscapeError.exit_code
     return 0
-
-
-def parser() -> Parser:
-    top = Parser(prog="gradscape", description="Tells why a deep network trains or does not, and shows it.")
-    top.add_argument("--version", action="version", version=f"gradscape {__version__}")
-    commands = top.add_subparsers(metavar="COMMAND", parser_class=Parser)
-    top.set_defaults(command=lambda values: top.print_help())
-
-    reproduce_ = commands.add_parser("reproduce", help="run a whole study and check its claims")
-    reproduce_.add_argument(
-        "study",
-        metavar="STUDY",
-        nargs="?",
-        default="batchnorm",
-        help="a name that --list lists, or one of your own as FILE.py:STUDY (default: batchnorm)",
-    )
-    reproduce_.add_argument("--list", action="store_true", help="name the studies and stop")
-    reproduce_.add_argument("--preset", default="quick", help="quick (default), small or paper")
-    reproduce_.add_argument(
-        "--data", metavar="NAME", help="digits, cifar10 or cifar100 (default: the preset's)"
-    )
-    reproduce_.add_argument("--out", metavar="DIR", type=path, help="default: runs/STUDY-PRESET-DATA")
-    reproduce_.add_argument(
-        "--seeds", metavar="N", type=count(1, MOST_SEEDS), help="seeds of every run (default: the preset's)"
-    )
-    reproduce_.add_argument(
-        "--precision",
-        metavar="fp32|tf32|bf16",
-        default="fp32",
-        help="of every run (default: fp32, as published); bf16 is faster on GPUs that compute in it",
-    )
-    add_study_flags(reproduce_)
-    reproduce_.set_defaults(command=reproduce, parser=reproduce_)
-
-    train_ = commands.add_parser("train", help="train one run")
-    train_.add_argument("--config", metavar="FILE", type=path, help="YAML or JSON; flags override it")
-    train_.add_argument("--out", metavar="DIR", type=path, help="the run's folder (default: runs/IDENTITY)")
-    train_.add_argument("--threads", metavar="N", type=count(1, MOST_WORKERS), help="default: all cores")
-    add_execution_flags(train_)
-    add_config_flags(train_, RunConfig)
-    train_.set_defaults(command=train, parser=train_)
-
-    schema_ = commands.add_parser(
-        "schema", help="print the JSON Schema of a run's or a sweep's file, for editors"
-    )
-    schema_.add_argument("what", choices=("run", "sweep"))
-    schema_.set_defaults(command=schema, parser=schema_)
-
-    check_ = commands.add_parser("check", help="will a network train? why not? what would help?")
-    check_.add_argument("factory", metavar="FACTORY", help="FILE.py:FACTORY or package.module:FACTORY")
-    check_.add_argument(
-        "--input",
-        metavar="C,H,W",
-        default="3,32,32",
-        help="numbers of a sample (default: 3,32,32); for tokens use gradscape.check in Python",
-    )
-    check_.add_argument(
-        "--batch", metavar="N", type=count(1, MOST_IMAGES), default=32, help="samples (default: 32)"
-    )
-    check_.add_argument(
-        "--seeds", metavar="N", type=count(1, 1_000), default=3, help="of the signal (default: 3)"
-    )
-    check_.add_argument(
-        "--confirm",
-        metavar="N",
-        type=count(0, 100_000),
-        default=0,
-        help="real steps that remedies are ranked by",
-    )
-    check_.add_argument("--no-remedies", action="store_true", help="the verdict alone")
-    check_.add_argument("--page", metavar="FILE", type=path, help="an HTML page with figures too")
-    check_.add_argument("--json", action="store_true", help="everything as JSON")
-    check_.set_defaults(command=check, parser=check_)
-
-    add_sweep(commands)
-    add_measures(commands)
-
-    add_seeing(commands)
-
-    report_ = commands.add_parser("report", help="build figures, tables and page again from a study's folder")
-    report_.add_argument("folder", metavar="DIR", type=path, help=STUDY_FOLDER)
-    report_.add_argument(
-        "--study", metavar="FILE.py:STUDY", help="where the folder's study is one of your own"
-    )
-    report_.set_defaults(command=report, parser=report_)
-    return top
-
-
-def reproduce(values: argparse.Namespace) -> None:
-    """gradscape reproduce: run what is missing, then build the report."""
-    from gradscape.studies.catalogue import STUDIES
-    from gradscape.study.execute import execute
-
-    if values.list:
-        for study in STUDIES.values():
-            print(f"{study.name:<12} {study.title}  presets: {', '.join(study.presets)}")
-        return
-    if ":" not in values.study and values.study not in STUDIES:
-        raise ConfigError(
-            f"STUDY: {brief(values.study)} is not one of {', '.join(STUDIES)}, nor FILE.py:STUDY"
-            f"{nearest(values.study, STUDIES)}"
-        )
-    study = own_study(values.study) if ":" in values.study else STUDIES[values.study]
-    plan = study.plan(values.preset, values.data, values.seeds, values.precision)
-    run_study(plan, values, lambda folder, execution: execute(plan, folder, execution, study.parts))
-
-
-def own_study(name: str) -> Reproduction[Any]:
-    """The study that FILE.py:STUDY names."""
-    from gradscape.cli.import_object import load_value
-    from gradscape.studies.catalogue import STUDIES
-    from gradscape.study.reproduction import Reproduction
-
-    found = load_value(name, Reproduction, "study")
-    if found.name in STUDIES:
-        raise ConfigError(f"{name}: its name {found.name!r} is that of a study here; give it another")
-    return found
-
-
-def train(values: argparse.Namespace) -> None:
-    """gradscape train: one run, in this process."""
-    config = train_config(values)
-    from gradscape.data import load_images
-    from gradscape.storage.run_folder import RunFolder
-
-    folder = RunFolder(values.out or Path("runs") / config.identity)
-    images = load_images(
-        config.data.name, values.data_root, download=values.download, mirrors=tuple(values.mirror) or None
-    )
-    from gradscape._machine import cores
-    from gradscape.executors.base import Event
-    from gradscape.study.progress import ProgressView
-    from gradscape.train.loop import train_run
-    from gradscape.train.process import prepare_process
-
-    prepare_process(values.threads or cores())
-    name = config.identity
-    with ProgressView({name: config}, done=0) as view:
-        view.show(Event(name, "started"))
-        record = train_run(
-            config,
-            folder,
-            images,
-            values.device,
-            lambda progress: view.show(Event(name, "progress", progress)),
-        )
-        view.show(Event(name, "finished", record))
-    with heard_or_not(sys.stdout):
-        for weights, result in record.test.items():
-            print(f"test accuracy {result['accuracy']:.3f}, loss {result['loss']:.3f} ({weights} weights)")
-        print(f"run: {folder.path}")
-
-
-def train_config(values: argparse.Namespace) -> RunConfig:
-    """The file's values, overridden by the flags that were given."""
-    given = to_dict(read_config(values.config)) if values.config else {}
-    flags = {name: value for name, value in vars(values).items() if name in config_names()}
-    for section, value in nested(flags).items():
-        given[section] = {**given.get(section, {}), **value} if isinstance(value, dict) else value
-    return from_dict(RunConfig, given)
-
-
-def config_names() -> set[str]:
-    names = to_dict(RunConfig())
-    inner = {f"{key}.{name}" for key, value in names.items() if isinstance(value, dict) for name in value}
-    return inner | {key for key, value in names.items() if not isinstance(value, dict)}
-
-
-def schema(values: argparse.Namespace) -> None:
-    """gradscape schema run|sweep: what an editor needs to complete and check such a file."""
-    from gradscape.config.schema import run_schema, sweep_schema
-
-    found = run_schema() if values.what == "run" else sweep_schema()
-    print(json.dumps(found, indent=1, ensure_ascii=False))
-
-
-def check(values: argparse.Namespace) -> None:
-    """gradscape check: a verdict on a factory's network, on a batch of noise of the given shape."""
-    from gradscape.cli.import_object import load_factory
-    from gradscape.measure.check.check import check_on_noise
-
-    try:
-        shape = tuple(int(size) for size in values.input.split(","))
-    except ValueError:
-        shape = ()
-    if not shape or min(shape) < 1:
-        raise ConfigError(f"--input: {brief(values.input)} is not a shape; give sizes such as 3,32,32")
-    if (numbers := values.batch * math.prod(shape)) > MOST_NUMBERS:
-        raise ConfigError(
-            f"--input, --batch: {numbers:,} numbers are too many; give shapes of {MOST_NUMBERS:,} at most"
-        )
-    require_folder("--page", values.page, ".html")
-    found = check_on_noise(
-        load_factory(values.factory),
-        (values.batch, *shape),
-        seeds=values.seeds,
-        confirm=values.confirm,
-        remedies=not values.no_remedies,
-    )
-    print(json.dumps(found.to_dict(), indent=1, ensure_ascii=False) if values.json else found)
-    if values.page:
-        from gradscape.report.pages.check import save_check_page
-
-        print(f"page: {save_check_page(found, values.page)}", file=sys.stderr)
-
-
-def report(values: argparse.Namespace) -> None:
-    """gradscape report: figures, tables and page from the run folders alone."""
-    from gradscape.storage.study_folder import StudyFolder
-    from gradscape.studies.catalogue import rebuild
-
-    own = own_study(values.study) if values.study else None
-    say_verdicts(rebuild(StudyFolder(values.folder), own))

@@ -1,347 +1,93 @@
-"""The commands that measure: of a trained run's folder, or of a factory's network on named images."""
+"""The commands that measure a trained run's folder, or a factory's network on named images."""
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
 
 from gradscape._printing import say
-from gradscape.config.fields import MOST_IMAGES
-from gradscape.config.flags import (
-    add_execution_flags,
-    count,
-    number,
-    path,
-    place,
-    positive,
-    require_folder,
-    seconds,
-)
+from gradscape.cli.app import EXECUTION, FLAT
+from gradscape.cli.images import ImageSource, Showing, subject
+from gradscape.config.fields import option
+from gradscape.config.options import MOST_SECONDS, Options
 from gradscape.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gradscape.cli.target import Subject
     from gradscape.records.curvature import CurvatureRecord
-    from gradscape.records.landscape import LandscapeRecord
     from gradscape.records.smoothness import SmoothnessRecord
 
-
 MOST_POINTS = 1_000  # along an axis: a plane of a million
+TARGET = Parameter(name="RUN", help="a run's folder, or FILE.py:FACTORY on --data")
 
 
-def add_measures(commands: Any) -> None:
-    """`smoothness`, `curvature` and `landscape`, to the parsers of all commands."""
-    add_smoothness(commands)
-    add_curvature(commands)
-    add_landscape(commands)
+@dataclass(frozen=True, kw_only=True)
+class SmoothnessOptions(Options):
+    """Arguments of `gradscape.smoothness`."""
+
+    lr: float | None = option(None, "learning rate (default: the run's)", 0, inf)
+    points: int = option(8, "rates", 2, MOST_POINTS)
+    bn: Literal["batch", "running"] = option("batch", "statistics that BatchNorm takes")
 
 
-def add_smoothness(commands: Any) -> None:
-    smoothness_ = commands.add_parser("smoothness", help="how smooth is the loss along the next step?")
-    add_subject_flags(smoothness_, images=100)
-    smoothness_.add_argument("--lr", metavar="X", type=positive, help="learning rate (default: the run's)")
-    smoothness_.add_argument(
-        "--points", metavar="N", type=count(2, MOST_POINTS), default=8, help="rates (default: 8)"
-    )
-    smoothness_.set_defaults(command=smoothness, parser=smoothness_, bn="batch")
+@dataclass(frozen=True, kw_only=True)
+class CurvatureOptions(Options):
+    """Arguments of `gradscape.curvature`."""
+
+    k: int = option(5, "eigenvalues at each end", 1, MOST_POINTS)
+    matrix: Literal["hessian", "ggn"] = option("hessian", "of second derivatives")
+    bn: Literal["running", "batch"] = option("running", "statistics that BatchNorm takes")
+    probes: int = option(0, "random vectors for the spectral density", 0, MOST_POINTS)
+    layers: bool = option(False, "each layer's block too")
+    time_limit: float | None = option(None, "seconds; then what is known so far", 0, MOST_SECONDS)
 
 
-def add_curvature(commands: Any) -> None:
-    curvature_ = commands.add_parser("curvature", help="eigenvalues, trace and density of the Hessian")
-    add_subject_flags(curvature_, images=500)
-    curvature_.add_argument(
-        "--k", metavar="N", type=count(1, MOST_POINTS), default=5, help="eigenvalues at each end (5)"
-    )
-    curvature_.add_argument(
-        "--matrix", default="hessian", choices=("hessian", "ggn"), help="hessian (default)"
-    )
-    curvature_.add_argument(
-        "--probes", metavar="N", type=count(0, MOST_POINTS), default=0, help="of the density (default: 0)"
-    )
-    curvature_.add_argument("--layers", action="store_true", help="each layer's block too")
-    curvature_.add_argument(
-        "--time-limit", metavar="S", type=seconds, help="seconds; then what is known so far"
-    )
-    curvature_.set_defaults(command=curvature, parser=curvature_, bn="running")
-
-
-def add_landscape(commands: Any) -> None:
-    landscape_ = commands.add_parser("landscape", help="the loss over a plane or line of parameters, drawn")
-    add_subject_flags(landscape_, images=1000, several=True)
-    landscape_.add_argument(
-        "--points", metavar="N", type=count(2, MOST_POINTS), default=25, help="along an axis (25)"
-    )
-    landscape_.add_argument(
-        "--dims", metavar="1|2", type=count(1, 2), default=2, help="2 for a plane (default), 1 for a slice"
-    )
-    landscape_.add_argument(
-        "--kind",
-        metavar="filter|layer|gaussian|hessian|gradient",
-        default="filter",
-        help="of directions (default: filter-normalised)",
-    )
-    landscape_.add_argument(
-        "--directions", metavar="N", type=count(1, MOST_POINTS), default=1, help="random pairs (default: 1)"
-    )
-    landscape_.add_argument(
-        "--span", metavar=("A", "B"), type=number, nargs=2, help="first and last coordinate (default: -1 1)"
-    )
-    landscape_.add_argument(
-        "--between",
-        action="store_true",
-        help="a line through two runs, a plane through three; with --dims 1 a line from the first to each",
-    )
-    landscape_.add_argument(
-        "--path", action="store_true", help="the plane nearest to the weights kept along a run's training"
-    )
-    landscape_.add_argument(
-        "--convexity",
-        metavar="N",
-        type=count(0, MOST_POINTS),
-        default=0,
-        help="|λmin/λmax| at N points along an axis (0)",
-    )
-    landscape_.add_argument(
-        "--accuracy",
-        metavar="X",
-        type=positive,
-        help="refine only where interpolation is off by more, as 0.02",
-    )
-    landscape_.add_argument(
-        "--checks",
-        metavar="N",
-        type=count(0, 100_000),
-        default=0,
-        help="points between, to check interpolation (0)",
-    )
-    landscape_.add_argument("--bf16", action="store_true", help="compute in bfloat16")
-    landscape_.add_argument("--keep", metavar="DIR", type=path, help="keep points here, and go on with them")
-    landscape_.add_argument("--surface", action="store_true", help="draw --figure in three dimensions")
-    landscape_.add_argument(
-        "--animate", metavar="FILE", type=path, help="the surface through a run's training: .gif"
-    )
-    landscape_.add_argument("--turn", metavar="FILE", type=path, help="a page to turn it on: .html")
-    landscape_.add_argument(
-        "--time-limit", metavar="S", type=seconds, help="seconds for each; then what is known so far"
-    )
-    landscape_.set_defaults(command=landscape, parser=landscape_, bn=["running"])
-
-
-def add_subject_flags(command: argparse.ArgumentParser, images: int, several: bool = False) -> None:
-    what = "a run's folder, or FILE.py:FACTORY on --data"
-    if several:
-        command.add_argument(
-            "target", metavar="RUN", type=place, nargs="+", help=f"{what}; several are drawn side by side"
-        )
-        command.add_argument(
-            "--bn", nargs="+", choices=("running", "batch", "recalibrated"), help="BatchNorm's statistics"
-        )
-    else:
-        command.add_argument("target", metavar="RUN", type=place, help=what)
-        command.add_argument("--bn", choices=("batch", "running"), help="statistics that BatchNorm takes")
-    command.add_argument(
-        "--images", metavar="N", type=count(1, MOST_IMAGES), help=f"default: {images}, or all"
-    )
-    command.set_defaults(usual=images)
-    command.add_argument(
-        "--batch",
-        metavar="N",
-        type=count(1, MOST_IMAGES),
-        help="of a mini-batch (default: the run's, or all)",
-    )
-    command.add_argument("--data", metavar="NAME", default="digits", help="for a factory (default: digits)")
-    command.add_argument("--figure", metavar="FILE", type=path, help="draw it: .png, .svg or .pdf")
-    command.add_argument("--json", action="store_true", help="everything as JSON")
-    add_execution_flags(command)
-
-
-def smoothness(values: argparse.Namespace) -> None:
-    """gradscape smoothness: along the gradient, and for a run along its optimiser's next step."""
+def smoothness(
+    target: Annotated[str, TARGET],
+    /,
+    *,
+    options: Annotated[SmoothnessOptions, FLAT] = SmoothnessOptions(),
+    showing: Annotated[Showing, FLAT] = Showing(),
+    source: Annotated[ImageSource, EXECUTION] = ImageSource(),
+) -> None:
+    """Measure along the gradient, and for a run along its optimiser's next step."""
     from gradscape.measure.smoothness.smoothness import smoothness as measure
 
-    found = subject(values, values.target)
-    if found.optimizer is None and values.lr is None:
-        raise ConfigError(f"--lr: {values.target} is trained by none yet; type --lr 0.1")
+    one = subject(target, source, 100, options.bn == "batch")
+    if one.optimizer is None and options.lr is None:
+        raise ConfigError(f"--lr: {target} is trained by none yet; type --lr 0.1")
     show(
-        values,
-        measure(
-            found.model,
-            found.loss,
-            found.batches,
-            values.lr,
-            optimizer=found.optimizer,
-            points=values.points,
-            bn=values.bn,
-        ),
+        showing,
+        measure(one.model, one.loss, one.batches, optimizer=one.optimizer, **vars(options)),
     )
 
 
-def curvature(values: argparse.Namespace) -> None:
-    """gradscape curvature: of a run's last epoch, or of a factory's network."""
+def curvature(
+    target: Annotated[str, TARGET],
+    /,
+    *,
+    options: Annotated[CurvatureOptions, FLAT] = CurvatureOptions(),
+    showing: Annotated[Showing, FLAT] = Showing(),
+    source: Annotated[ImageSource, EXECUTION] = ImageSource(),
+) -> None:
+    """Measure second derivatives of a run's last epoch, or of a factory's network."""
     from gradscape.measure.curvature.curvature import curvature as measure
 
-    found = subject(values, values.target)
-    record = measure(
-        found.model,
-        found.loss,
-        found.batches,
-        values.k,
-        matrix=values.matrix,
-        bn=values.bn,
-        probes=values.probes,
-        layers=values.layers,
-        optimizer=found.optimizer,
-        time_limit=values.time_limit,
-        report=say,
-    )
-    show(values, record)
-
-
-def landscape(values: argparse.Namespace) -> None:
-    """gradscape landscape: of each run (or through them all) with each kind of statistics."""
-    require_folder("--turn", values.turn, ".html")
-    require_folder("--animate", values.animate, ".gif")
-    require_folder("--keep", values.keep)
-    if values.animate and (len(values.target) > 1 or values.dims != 2):
-        raise ConfigError("--animate: only of one run's plane; give one RUN, and no --dims")
-    found = [subject(values, target) for target in values.target]
-    if values.between and len(found) < 2:
-        raise ConfigError("--between: got 1 run; give two for a line, three for a plane")
-    others: list[Any] = [one.model for one in found[1:]] if values.between else []
-    if values.animate:
-        kept_along(found[0])
-    of = named(values, found[:1] if values.between else found)
-    records: dict[str, LandscapeRecord] = {}
-    for name, (one, bn) in of.items():
-        if len(of) > 1:
-            say(name)
-        path = kept_along(one) if values.path else None
-        records[name] = evaluated(values, one, bn, len(records), through=others or None, path=path)
-    if values.json:
-        print(json.dumps({n: r.to_dict() for n, r in records.items()}, indent=1, ensure_ascii=False))
-    else:
-        print("\n\n".join(f"{name}: {record}" for name, record in records.items()))
-    draw_landscapes(values, records)
-    if values.animate:
-        animate(values, found[0])
-
-
-def named(values: argparse.Namespace, found: Sequence[Subject]) -> dict[str, tuple[Subject, str]]:
-    """What is evaluated, by its name: of runs that share one, as of two studies, the folder.
-
-    Raises:
-        ConfigError: a run or kind of statistics is given twice.
-    """
-    names = [one.name for one in found]
-    if len(set(names)) < len(names):
-        names = values.target
-    for flag, given in (("RUN", names), ("--bn", values.bn)):
-        if twice := [each for place, each in enumerate(given) if each in given[:place]]:
-            raise ConfigError(f"{flag}: {twice[0]} is given twice; give it once")
-    many = len(values.bn) > 1
-    return {
-        f"{name}, {bn}" if many else name: (one, bn)
-        for name, one in zip(names, found, strict=True)
-        for bn in values.bn
-    }
-
-
-def evaluated(
-    values: argparse.Namespace, one: Subject, bn: str, number: int, **asked: Any
-) -> LandscapeRecord:
-    """One landscape as the flags have it, the so-manieth of this command."""
-    from gradscape.measure.landscape.landscape import landscape as measure
-
-    return measure(
-        one.model,
-        one.loss,
-        one.batches,
-        values.kind,
-        dims=values.dims,
-        points=values.points,
-        span=values.span,
-        pairs=values.directions,
-        bn=bn,  # type: ignore[arg-type]
-        bf16=values.bf16,
-        accuracy=values.accuracy,
-        checks=values.checks,
-        convexity=values.convexity,
-        keep=values.keep and values.keep / f"{number}.jsonl",
-        time_limit=values.time_limit,
-        report=say,
-        **asked,
+    one = subject(target, source, 500, options.bn == "batch")
+    show(
+        showing,
+        measure(one.model, one.loss, one.batches, optimizer=one.optimizer, report=say, **vars(options)),
     )
 
 
-def kept_along(one: Subject) -> list[Mapping[str, Any]]:
-    """The weights that a run kept along its training.
-
-    Raises:
-        ConfigError: fewer than two.
-    """
-    if len(one.path) < 2:
-        raise ConfigError(f"{one.name} kept no weights along its training; train it with --keep-every 1")
-    return list(one.path.values())
-
-
-def animate(values: argparse.Namespace, one: Subject) -> None:
-    """The surface around each kept set of weights, along directions that are drawn alike."""
-    from gradscape.report.figures.landscape import save_animation
-
-    moments = {}
-    for step, (epoch, weights) in enumerate(one.path.items()):
-        one.model.load_state_dict(weights)
-        say(f"epoch {epoch}")
-        moments[f"epoch {epoch}"] = evaluated(values, one, values.bn[0], 1_000 + step)
-    say(f"animation: {save_animation(moments, values.animate)}")
-
-
-def draw_landscapes(values: argparse.Namespace, records: Mapping[str, LandscapeRecord]) -> None:
-    """Side by side on one scale, where it was asked for."""
-    if not values.figure and not values.turn:
-        return
-    from gradscape.report.figures.landscape import contours, save_turning, slices, surfaces
-
-    flat = next(iter(records.values())).dims == 1
-    if values.figure:
-        draw = slices if flat else surfaces if values.surface else contours
-        draw(records).savefig(values.figure, dpi=150)
-        say(f"figure: {values.figure}")
-    if values.turn:
-        say(f"page: {save_turning(records, values.turn)}")
-
-
-def subject(values: argparse.Namespace, target: str) -> Subject:
-    """The network and images that the flags name; all cores at work."""
-    from gradscape._machine import cores
-    from gradscape.cli.target import Source, subject_of
-    from gradscape.train.process import prepare_process
-
-    require_folder("--figure", values.figure, ".png", ".svg", ".pdf")
-    if values.batch is None and values.bn in ("running", ["running"]):
-        values.batch = (
-            values.images or values.usual
-        )  # samples do not act together: fewer and larger are quicker
-    prepare_process(cores())
-    source = Source(
-        values.data,
-        values.data_root,
-        values.download,
-        values.mirror,
-        values.images,
-        values.batch,
-        values.usual,
-    )
-    return subject_of(target, source, values.device)
-
-
-def show(values: argparse.Namespace, record: SmoothnessRecord | CurvatureRecord) -> None:
+def show(showing: Showing, record: SmoothnessRecord | CurvatureRecord) -> None:
     """Print a record, and draw it if asked to."""
-    print(json.dumps(record.to_dict(), indent=1, ensure_ascii=False) if values.json else record)
-    if values.figure:
+    print(json.dumps(record.to_dict(), indent=1, ensure_ascii=False) if showing.json else record)
+    if showing.figure:
         drawing = record.plot().get_figure(root=True)
         assert drawing is not None
-        drawing.savefig(values.figure, dpi=150)
-        say(f"figure: {values.figure}")
+        drawing.savefig(showing.figure, dpi=150)
+        say(f"figure: {showing.figure}")

@@ -1,97 +1,73 @@
-"""The commands that show a study's runs while and after they run, and hand them on to trackers."""
+"""The command that shows a study's runs while and after they run."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
 
 from gradscape._text import plain
-from gradscape.config.flags import path, place
-from gradscape.errors import ConfigError, RunFailed
+from gradscape.cli.app import FLAT
+from gradscape.cli.files import folder_of
+from gradscape.cli.study import STUDY_FOLDER
+from gradscape.config.fields import option
+from gradscape.config.options import MOST_SECONDS, Options
+from gradscape.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from gradscape.integrations.export import Exporter
     from gradscape.storage.run_summary import Glance, Glances
 
-STUDY_FOLDER = "a study's folder: what reproduce named with --out"
-EVERY = 2.0  # seconds between two looks
-SORTS = ("best", "progress", "name", "state")
-TRACKERS = ("tensorboard", "wandb", "mlflow")
+Order = Literal["best", "progress", "name", "state"]
 NOTES = 5  # reasons shown beneath a table that is watched
 
 
-def add_seeing(commands: Any) -> None:
-    """`runs` and `export`, to the parsers of all commands."""
-    runs_ = commands.add_parser("runs", help="what is done, running, failed in a study's folder")
-    runs_.add_argument("folder", metavar="DIR", type=path, help=STUDY_FOLDER)
-    runs_.add_argument(
-        "--watch",
-        metavar="SECONDS",
-        type=seconds,
-        nargs="?",
-        const=EVERY,
-        help="look again every so many seconds (2) until every run has ended, or Ctrl-C",
-    )
-    runs_.add_argument("--state", metavar="STATES", help="only runs in these, as failed,running")
-    runs_.add_argument("--sort", choices=SORTS, help="default: in the order of the study")
-    runs_.add_argument("--json", action="store_true", help="everything as JSON")
-    runs_.set_defaults(command=runs, parser=runs_)
+@dataclass(frozen=True, kw_only=True)
+class RunsOptions(Options):
+    """Which runs are shown, and how."""
 
-    export_ = commands.add_parser("export", help="hand a study's runs on to TensorBoard, W&B or MLflow")
-    export_.add_argument("folder", metavar="DIR", type=path, help=STUDY_FOLDER)
-    export_.add_argument("--to", required=True, choices=TRACKERS, help="where to")
-    export_.add_argument(
-        "--into", metavar="PLACE", type=place, required=True, help="a folder; for mlflow a tracking URI too"
-    )
-    export_.add_argument(
-        "--follow",
-        metavar="SECONDS",
-        type=seconds,
-        nargs="?",
-        const=EVERY,
-        help="go on every so many seconds (2) until every run has ended, or Ctrl-C",
-    )
-    export_.set_defaults(command=export, parser=export_)
+    watch: bool = option(False, "look again and again until every run has ended, or Ctrl-C")
+    every: float = option(2.0, "seconds between two looks", 0, MOST_SECONDS)
+    state: str | None = option(None, "only runs in these, as failed,running")
+    sort: Order | None = option(None, "by what (default: in the order of the study)")
+    json: bool = option(False, "everything as JSON")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.json and self.watch:
+            raise ConfigError("--json: one document cannot be watched; leave out --watch")
 
 
-def seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0; DIR goes before it")
-    return value
-
-
-def runs(values: argparse.Namespace) -> None:
-    """gradscape runs: a row per run."""
+def runs(
+    folder: Annotated[str, Parameter(name="DIR", help=STUDY_FOLDER)],
+    /,
+    *,
+    options: Annotated[RunsOptions, FLAT] = RunsOptions(),
+) -> None:
+    """Show a row per run."""
     from rich.console import Console
 
     from gradscape.cli.run_progress import chosen, read_states
     from gradscape.storage.run_summary import Glances
     from gradscape.storage.study_folder import StudyFolder
 
-    states = read_states(values.state) if values.state is not None else ()
-    if values.json and values.watch:
-        raise ConfigError("--json: one document cannot be watched; leave out --watch")
-    glances = Glances(StudyFolder(values.folder))
-    if values.json:
-        print(as_json(glances, states, values.sort))
+    states = read_states(options.state) if options.state is not None else ()
+    glances = Glances(StudyFolder(folder_of(folder)))
+    if options.json:
+        print(as_json(glances, states, options.sort))
         return
     console = Console(highlight=False)
-    if values.watch:
-        watch(glances, console, values.watch, states, values.sort)
+    if options.watch:
+        watch(glances, console, options.every, states, options.sort)
         return
     found = glances.look()
-    show(console, name(glances), found, chosen(found, states, values.sort))
+    show(console, name(glances), found, chosen(found, states, options.sort))
 
 
 def name(glances: Glances) -> str:
@@ -202,33 +178,3 @@ def change(run: Glance, before: str) -> str:
     if run.best_valid_accuracy is not None:
         said.append(f"best valid {run.best_valid_accuracy:.3f} in epoch {run.best_epoch}")
     return ", ".join([*said, *filter(None, [run.reason])])
-
-
-def export(values: argparse.Namespace) -> None:
-    """gradscape export: a run of the tracker's for each of the study's, at once or live."""
-    from gradscape.integrations.export import Export
-    from gradscape.storage.run_summary import Glances
-    from gradscape.storage.study_folder import StudyFolder
-
-    study = StudyFolder(values.folder)
-    exporter = exporter_of(values.to, values.into, Glances(study).asked()["study"])
-    with Export(study, exporter) as going:
-        found = going.advance(stay=bool(values.follow))
-        with suppress(KeyboardInterrupt):  # how one leaves before the study has ended
-            while values.follow and not all(run.over for run in found):
-                time.sleep(values.follow)
-                found = going.advance(stay=True)
-    there = sum(run.identity in going.known for run in found) - len(going.unreadable)
-    print(f"{there} of {len(found)} runs exported, {len(going.written)} of them now; type: {exporter.hint}")
-    if going.unreadable:
-        names, reasons = ", ".join(going.unreadable), next(iter(going.unreadable.values()))
-        raise RunFailed(f"{len(going.unreadable)} of {len(found)} runs were left out ({names}): {reasons}")
-
-
-def exporter_of(tracker: str, place: str, study: str) -> Exporter:
-    from gradscape.integrations import exporters
-
-    if tracker == "mlflow":
-        return exporters.MLflowExport(place, study)
-    kinds = {"tensorboard": exporters.TensorBoardExport, "wandb": exporters.WandBExport}
-    return kinds[tracker](Path(place), study)

@@ -2,131 +2,134 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter, Token
 
 from gradscape._printing import say
-from gradscape.cli.execution import add_study_flags, run_study
-from gradscape.config.fields import MOST_SEEDS
-from gradscape.config.flags import Parser, add_config_flags, count, path, require_folder
+from gradscape.cli.app import EXECUTION, FLAT
+from gradscape.cli.files import require_folder
+from gradscape.cli.settings import RunFlags, settings_given
+from gradscape.cli.study import run_study
+from gradscape.config.fields import MOST_SEEDS, option
+from gradscape.config.options import FilePath, Options, checked_path
+from gradscape.config.paths import Value
 from gradscape.config.plain_yaml import read_as
-from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
+from gradscape.study.execution import Execution
 
 if TYPE_CHECKING:
     from gradscape.study.sweep.axes import Axis, Condition
     from gradscape.study.sweep.sweep import Study
 
-GIVEN = ("name", "seeds", "seeds_at_most", "equal_updates", "scale_lr")
+_OVERRIDING = ("name", "seeds", "seeds_at_most", "equal_updates", "scale_lr")
 MANY = 200  # runs, that one asks for on purpose
-ABOUT = """
-Runs every combination of the axes' values, over seeds, and builds a report. The other flags of `train`,
-such as --epochs 6, set what all runs have in common. Given together with a study FILE: these flags override
-its base; an axis of a field takes the place of the file's axis of that field (the whole axis, where fields
-vary together), other axes come after the file's; exclusions are added to the file's, of which those of
-values that a replaced axis no longer has are dropped; --seeds, --until-decided, --name, --equal-updates
-and --scale-lr override. Asked again in the same folder with more values, axes or seeds, only what is new
-is run.
-"""
 
 
-def add_sweep(commands: Any) -> None:
-    """`sweep`, to the parsers of all commands."""
-    sweep_: Parser = commands.add_parser(
-        "sweep", help="vary any fields of a run, over seeds", description=ABOUT
-    )
-    sweep_.add_argument("file", metavar="FILE", nargs="?", type=path, help="a study: YAML or JSON")
-    sweep_.add_argument(
-        "--axis",
-        metavar="FIELD=VALUES",
-        action="append",
-        default=[],
-        help="optim.lr=1e-4,1e-3 or optim.lr=log:1e-4:1e-1:4 (low, high, how many) or "
+def _grouped(_: Any, tokens: Sequence[Token]) -> tuple[tuple[str, ...], ...]:
+    """The texts after each time that a flag is given."""
+    groups: list[list[str]] = []
+    for token in tokens:
+        if token.index == 0:
+            groups.append([])
+        groups[-1].append(token.value)
+    return tuple(map(tuple, groups))
+
+
+Texts = tuple[tuple[str, ...], ...]
+_SEVERAL = Parameter(consume_multiple=True, converter=_grouped, metavar="FIELD=VALUES …")
+_AXIS = Parameter(metavar="FIELD=VALUES")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions(Options):
+    """What a sweep varies, and where it goes."""
+
+    axis: Annotated[tuple[str, ...], _AXIS] = option(
+        (),
+        "optim.lr=1e-4,1e-3 or optim.lr=log:1e-4:1e-1:4 (low, high, how many) or "
         "net.depth=range:8:38:6 (low, high, step); may be repeated",
     )
-    sweep_.add_argument(
-        "--zip",
-        metavar="FIELD=VALUES",
-        action="append",
-        nargs="+",
-        default=[],
-        help="fields that vary together, as batch_size=50,100 optim.lr=1e-3,2e-3; may be repeated",
+    zip: Annotated[Texts, _SEVERAL] = option(
+        (), "fields that vary together, as batch_size=50,100 optim.lr=1e-3,2e-3; may be repeated"
     )
-    sweep_.add_argument(
-        "--exclude",
-        metavar="FIELD=VALUE",
-        action="append",
-        nargs="+",
-        default=[],
-        help="leave out the points that match all of these, as net.depth=38 optim.lr=0.01; may be repeated",
+    exclude: Annotated[Texts, _SEVERAL] = option(
+        (), "leave out the points that match all of these, as net.depth=38 optim.lr=0.01; may be repeated"
     )
-    sweep_.add_argument("--seeds", metavar="N", type=count(1, MOST_SEEDS), help="of every point (default: 1)")
-    sweep_.add_argument(
-        "--until-decided",
-        metavar="N",
-        dest="seeds_at_most",
-        type=count(2, MOST_SEEDS),
-        help="add seeds up to N, one by one, to points whose comparisons are undecided",
+    seeds: int | None = option(None, "seeds of every point (default: 1)", 1, MOST_SEEDS)
+    seeds_at_most: int | None = option(
+        None,
+        "add seeds up to so many, one by one, to points whose comparisons are undecided",
+        2,
+        MOST_SEEDS,
     )
-    sweep_.add_argument("--name", help="of the sweep and its folder (default: sweep)")
-    sweep_.add_argument(
-        "--equal-updates",
-        action=argparse.BooleanOptionalAction,
-        help="choose epochs so that all batch sizes make as many updates as the base's; may be an axis too",
+    name: str | None = option(None, "of the sweep and its folder (default: sweep)")
+    equal_updates: Annotated[bool | None, Parameter(negative="--no-equal-updates")] = option(
+        None, "choose epochs so that all batch sizes make as many updates as the base's; may be an axis too"
     )
-    sweep_.add_argument(
-        "--scale-lr",
-        metavar="none|linear|sqrt",
-        help="learning rates go with the batch size or its root, from the base's; may be an axis too",
+    scale_lr: Literal["none", "linear", "sqrt"] | None = option(
+        None, "learning rates go with the batch size or its root, from the base's; may be an axis too"
     )
-    sweep_.add_argument("--out", metavar="DIR", type=path, help="default: runs/NAME")
-    sweep_.add_argument("--yes", action="store_true", help=f"run even more than {MANY} runs")
-    sweep_.add_argument(
-        "--save", metavar="FILE", type=path, help="write the study file that this amounts to, and stop"
-    )
-    add_study_flags(sweep_)
-    add_config_flags(sweep_, RunConfig)
-    sweep_.set_defaults(command=sweep, parser=sweep_)
+    out: FilePath | None = option(None, "the sweep's folder (default: runs/NAME)")
+    save: FilePath | None = option(None, "write the study file that this amounts to, and stop")
+    yes: bool = option(False, f"run even more than {MANY} runs")
+    dry_run: bool = option(False, "list the runs and estimate their time")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_folder("--save", self.save, ".yaml", ".yml", ".json")
 
 
-def sweep(values: argparse.Namespace) -> None:
-    """gradscape sweep: run what is missing, then build the report."""
-    require_folder("--save", values.save, ".yaml", ".yml", ".json")
-    study = study_of(values)
-    if values.save:
-        study.save(values.save)
-        say(f"study file: {values.save}")
+def sweep(
+    file: Annotated[str | None, Parameter(name="FILE", help="a study: YAML or JSON")] = None,
+    /,
+    *,
+    options: Annotated[SweepOptions, FLAT] = SweepOptions(),
+    execution: Annotated[Execution, EXECUTION] = Execution(),
+    flags: Annotated[RunFlags, FLAT] = RunFlags(),
+) -> None:
+    """Run what is missing of a sweep, then build its report."""
+    study = study_of(file, options, settings_given(flags))
+    if options.save:
+        study.save(Path(options.save))
+        say(f"study file: {options.save}")
         return
     runs = len(study.runs())
-    if runs > MANY and not (values.yes or values.dry_run):
+    if runs > MANY and not (options.yes or options.dry_run):
         raise ConfigError(
             f"{runs:,} runs are more than {MANY}; type --yes to run them, or --dry-run to see them"
         )
 
     from gradscape.study.sweep.sequential import run_until_decided
 
-    run_study(study, values, lambda folder, execution: run_until_decided(study, folder, execution, say))
+    run_study(
+        study,
+        options.out,
+        options.dry_run,
+        execution,
+        lambda folder, execution: run_until_decided(study, folder, execution, say),
+    )
 
 
-def study_of(values: argparse.Namespace) -> Study:
-    """The file's study, overridden and extended by the flags that were given."""
-    from gradscape.config.paths import SETTINGS
+def study_of(file: str | None, options: SweepOptions, base: Mapping[str, Value]) -> Study:
+    """The file's study, overridden and extended by options and by settings of its base."""
     from gradscape.study.sweep.axes import axis_in, condition_in
     from gradscape.study.sweep.sweep import Study
 
-    axes = [axis_in([text], "--axis") for text in values.axis]
-    axes += [axis_in(texts, "--zip") for texts in values.zip]
-    excluded = [condition_in(texts, "--exclude") for texts in values.exclude]
-    base = {name: value for name, value in vars(values).items() if name in {*SETTINGS, "seed"}}
-    named = {name: getattr(values, name) for name in GIVEN}
+    axes = [axis_in([text], "--axis") for text in options.axis]
+    axes += [axis_in(texts, "--zip") for texts in options.zip]
+    excluded = [condition_in(texts, "--exclude") for texts in options.exclude]
+    named = {name: getattr(options, name) for name in _OVERRIDING}
     given = {name: value for name, value in named.items() if value is not None}
-    if not values.file:
+    if file is None:
         return Study.from_dict({**given, "base": base, "axes": axes, "exclude": excluded})
     return read_as(
-        values.file,
+        checked_path(file, "FILE"),
         "study file",
-        lambda file: Study.from_dict(overridden(file, given, base, axes, excluded)),
+        lambda values: Study.from_dict(overridden(values, given, base, axes, excluded)),
         alone=not (given or base or axes or excluded),
     )
 
@@ -138,7 +141,7 @@ def overridden(
     axes: Sequence[Axis],
     excluded: Sequence[Condition],
 ) -> object:
-    """A study file's values, joined by the flags' as `ABOUT` says."""
+    """A study file's values, joined by the flags' as `gradscape sweep --help` says."""
     from gradscape.config.paths import flat
     from gradscape.study.sweep.axes import axis_of, condition_of
     from gradscape.study.sweep.grid import listed

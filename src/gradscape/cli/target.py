@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
 from gradscape._text import counted
+from gradscape.cli.images import ImageSource
 from gradscape.cli.import_object import load_factory
 from gradscape.config.run import RunConfig
 from gradscape.data import STATISTICS, ImageSet, load_images, split
@@ -27,45 +28,31 @@ from gradscape.train.process import find_device
 from gradscape.train.state import TrainState, section
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where images come from.
+def batches_of(
+    source: ImageSource,
+    images: ImageSet,
+    chosen: Any,
+    usual: int,
+    device: torch.device,
+    config: RunConfig | None = None,
+) -> list[tuple[Tensor, Tensor]]:
+    """The first of the chosen training images as mini-batches, normalised as in the run.
 
-    Attributes:
-        data: name of the data set for a factory; a run has its own.
-        root, download, mirrors: as of `load_images`.
-        images: how many; None for as many as there are, up to `usual`.
-        batch: of each mini-batch; by default the run's, or all.
-        usual: how many where nobody says.
+    Raises:
+        ConfigError: there are fewer.
     """
+    pixels, labels = images.train_images[chosen], images.train_labels[chosen]
+    count = min(usual, len(labels)) if source.images is None else source.images
+    if len(labels) < count:
+        raise ConfigError(f"--images: {count} of {len(labels)}; give {len(labels)} at most")
+    size = source.batch_size or (config.batch_size if config else count)
+    statistics = config.data.normalised_as if config else images.name
+    kept = pixels[:count], labels[:count]
+    return list(eval_batches(*kept, size, *STATISTICS[statistics], device))
 
-    data: str
-    root: Path | None
-    download: bool
-    mirrors: Sequence[str]
-    images: int | None
-    batch: int | None
-    usual: int
 
-    def load(self, name: str) -> ImageSet:
-        return load_images(name, self.root, download=self.download, mirrors=tuple(self.mirrors) or None)
-
-    def batches(
-        self, images: ImageSet, chosen: Any, device: torch.device, config: RunConfig | None = None
-    ) -> list[tuple[Tensor, Tensor]]:
-        """The first of the chosen training images as mini-batches, normalised as in the run.
-
-        Raises:
-            ConfigError: there are fewer.
-        """
-        pixels, labels = images.train_images[chosen], images.train_labels[chosen]
-        count = min(self.usual, len(labels)) if self.images is None else self.images
-        if len(labels) < count:
-            raise ConfigError(f"--images: {count} of {len(labels)}; give {len(labels)} at most")
-        size = self.batch or (config.batch_size if config else count)
-        statistics = config.data.normalised_as if config else images.name
-        kept = pixels[:count], labels[:count]
-        return list(eval_batches(*kept, size, *STATISTICS[statistics], device))
+def load_named(source: ImageSource, name: str) -> ImageSet:
+    return load_images(name, source.data_root, download=source.download, mirrors=source.mirrors or None)
 
 
 @dataclass(frozen=True)
@@ -89,15 +76,20 @@ class Subject:
     path: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
 
 
-def subject_of(target: str, source: Source, device: str) -> Subject:
+def subject_of(target: str, source: ImageSource, usual: int) -> Subject:
     """A run's folder, or FILE.py:FACTORY on a named data set.
+
+    Args:
+        target: of either.
+        source: of its images; a run has its own data set.
+        usual: how many images where the source does not say, or as many as there are.
 
     Raises:
         ConfigError: it is neither, has no checkpoint yet, or has fewer images.
     """
-    folder, place = Path(target), find_device(device)
+    folder, place = Path(target), find_device(source.device)
     if there(folder / "config.json"):
-        return of_run(RunFolder(folder), source, place)
+        return of_run(RunFolder(folder), source, usual, place)
     if there(folder / "study.json"):
         runs = sorted(path.name for path in (folder / "runs").glob("*"))
         example = f", as {folder}/runs/{runs[0]}" if runs else ""
@@ -106,11 +98,11 @@ def subject_of(target: str, source: Source, device: str) -> Subject:
         raise ConfigError(f"{target} is no run's folder, and no factory as FILE.py:FACTORY; give either")
     torch.manual_seed(0)
     model = made(load_factory(target)).to(place)
-    images = source.load(source.data)
-    return Subject(target, model, source.batches(images, slice(None), place), None)
+    images = load_named(source, source.data)
+    return Subject(target, model, batches_of(source, images, slice(None), usual, place), None)
 
 
-def of_run(folder: RunFolder, source: Source, device: torch.device) -> Subject:
+def of_run(folder: RunFolder, source: ImageSource, usual: int, device: torch.device) -> Subject:
     """The last epoch's network, on the first of the images that it was trained on."""
     config: RunConfig = folder.config()
     checkpoint = folder.load()
@@ -128,9 +120,9 @@ def of_run(folder: RunFolder, source: Source, device: torch.device) -> Subject:
     state = TrainState(config, device)
     state.restore(checkpoint)
     state.set_lr(epochs[checkpoint.epoch - 1].lr)
-    data, images = config.data, source.load(config.data.name)
+    data, images = config.data, load_named(source, config.data.name)
     assert data.valid is not None
     chosen = split(images.train_labels, data.valid, data.split_seed, data.stratified).train[: data.train]
-    batches = source.batches(images, chosen, device, config)
+    batches = batches_of(source, images, chosen, usual, device, config)
     path = {epoch: section(arrays, "") for epoch, arrays in folder.kept_weights().items()}
     return Subject(folder.path.name, state.model, batches, state.optimizer, path=path)

@@ -24,9 +24,9 @@ MOST_IMAGES = 60_000  # of the largest data set
 MOST_NUMBERS = 1_000_000_000  # of one batch: 4 GB
 
 
-def option(default: Any, text: str) -> Any:
-    """A field with its one-line help text."""
-    return field(default=default, metadata={"help": text})
+def option(default: Any, text: str, *bounds: float) -> Any:
+    """A field with its one-line help text, and for a number the least and the most that it may be."""
+    return field(default=default, metadata={"help": text, "bounds": bounds})
 
 
 def require(holds: bool, name: str, value: object, allowed: str) -> None:

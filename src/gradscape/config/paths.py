@@ -6,15 +6,14 @@ sweep over batch sizes (`gradscape.study.sweep.batch_size_controls`).
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from gradscape.config.fields import checked, plain
-from gradscape.config.flags import display, reader
 from gradscape.config.run import RunConfig
+from gradscape.config.text import display, read
 from gradscape.errors import ConfigError, brief, cut, nearest
 
 Value = bool | int | float | str | None
@@ -83,10 +82,10 @@ def value_in(name: str, text: str, where: str) -> Value:
     if text == DEFAULT and type(None) in typing.get_args(kind):
         return None
     try:
-        read = reader(kind).get("type", str)(text)
-    except argparse.ArgumentTypeError as error:
+        value = read(kind, text)
+    except ValueError as error:
         raise ConfigError(f"{where} {name}: {error}") from error
-    return value_of(name, read, where)
+    return value_of(name, value, where)
 
 
 def shown(value: Value) -> str:

@@ -18,8 +18,8 @@ from gradscape.errors import ConfigError, DataError, nearest
 @typed()
 def load_images(
     name: str,
-    root: Path | None = None,
-    cache: Path | None = None,
+    root: str | Path | None = None,
+    cache: str | Path | None = None,
     download: bool = False,
     mirrors: Sequence[str] | None = None,
 ) -> ImageSet:
@@ -51,7 +51,8 @@ def load_images(
         raise ConfigError(
             f"no data set {name!r}; choose {', '.join(known[:-1])} or {known[-1]}{nearest(name, known)}"
         )
-    return load_edition(EDITIONS[name], root, cache, download, mirrors)
+    given, kept = (None if folder is None else Path(folder) for folder in (root, cache))
+    return load_edition(EDITIONS[name], given, kept, download, mirrors)
 
 
 def load_edition(

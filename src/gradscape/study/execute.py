@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradscape._machine import cores
@@ -19,44 +18,13 @@ from gradscape.storage.run_folder import ENDED
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.study.asha import Halving
 from gradscape.study.drive import drive, missing
+from gradscape.study.execution import Execution
 from gradscape.study.plan import Plan, ask
 from gradscape.study.progress import ProgressView
 from gradscape.study.train_job import PRELOAD, TrainJob, train_job
 
 if TYPE_CHECKING:
     from gradscape.train.precision import Arithmetic
-
-
-@dataclass(frozen=True)
-class Execution:
-    """Where and how a study is run; its results do not depend on it.
-
-    Attributes:
-        workers: runs side by side: on CPUs each a process of one thread, by default one per core; on a GPU
-            each a thread with a stream, by default as many as make it faster.
-        device: `auto`, `cpu` or `cuda`.
-        data_root: the folder that holds CIFAR.
-        download: fetch CIFAR where it is not found.
-        mirrors: addresses to fetch it from; empty for its author's.
-        epoch_limit: seconds an epoch may take before its worker counts as hung; on CPUs alone: nothing can
-            end a thread. Two hours: nothing hangs for ever, and no epoch that works is cut.
-        stop_hopeless: end runs early that guess and cannot learn.
-        asha: end runs early that fall behind, by successive halving; on this machine alone.
-        on: `local`, `ray` or `ray://HOST:PORT`.
-        cpus_per_run, gpus_per_run: what Ray gives each; a fraction of a GPU lets several runs share it.
-    """
-
-    workers: int | None = None
-    device: str = "auto"
-    data_root: Path | None = None
-    download: bool = False
-    mirrors: tuple[str, ...] = ()
-    epoch_limit: float = 7_200.0
-    stop_hopeless: bool = False
-    asha: bool = False
-    on: str = "local"
-    cpus_per_run: float = 1.0
-    gpus_per_run: float = 0.0
 
 
 def execute(plan: Plan, folder: StudyFolder, execution: Execution, parts: ReportParts) -> Report:

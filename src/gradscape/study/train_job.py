@@ -28,7 +28,7 @@ class TrainJob:
 
     config: RunConfig
     folder: Path
-    data_root: Path | None = None
+    data_root: str | Path | None = None
     device: str = "auto"
     threads: int = 1
     arithmetic: Arithmetic | None = None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from gradscape.config.flags import nested
 from gradscape.config.paths import CONTROLS, DEFAULTS, Value
 from gradscape.config.run import RunConfig
 from gradscape.config.serialize import from_dict
+from gradscape.config.text import nested
 
 RATES = ("optim.lr", "optim.min_lr")
 

@@ -11,7 +11,8 @@ from gradscape.analysis.comparisons import undecided
 from gradscape.config.run import RunConfig
 from gradscape.report.build import Report
 from gradscape.storage.study_folder import StudyFolder
-from gradscape.study.execute import Execution, execute
+from gradscape.study.execute import execute
+from gradscape.study.execution import Execution
 from gradscape.study.plan import Plan
 from gradscape.study.sweep.batch_size_controls import configure
 from gradscape.study.sweep.manifest import given_base

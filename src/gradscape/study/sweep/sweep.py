@@ -12,15 +12,16 @@ from typing import Any
 
 from gradscape._printing import say
 from gradscape.config.fields import MOST_RUNS, MOST_SEEDS, checked, require
-from gradscape.config.flags import nested
 from gradscape.config.paths import CONTROLS, DEFAULTS, Scaling, Value, flat, value_of
 from gradscape.config.plain_yaml import read_as, to_yaml
 from gradscape.config.run import RunConfig
 from gradscape.config.serialize import from_dict, to_dict
+from gradscape.config.text import nested
 from gradscape.errors import ConfigError, brief, cut, nearest
 from gradscape.records.run import StudyRecord
 from gradscape.stats.paired import planned_looks
 from gradscape.storage.files import replace_bytes
+from gradscape.study.execution import Device, Execution
 from gradscape.study.sweep.axes import (
     Axis,
     Condition,
@@ -235,7 +236,7 @@ class Study:
         self,
         out: str | Path,
         workers: int | None = None,
-        device: str = "auto",
+        device: Device = "auto",
         data_root: str | Path | None = None,
         on: str = "local",
         stop_hopeless: bool = False,
@@ -257,14 +258,13 @@ class Study:
             RunFailed: some runs failed; the others were run and the report was built.
         """
         from gradscape.storage.study_folder import StudyFolder
-        from gradscape.study.execute import Execution
         from gradscape.study.sweep.sequential import run_until_decided
 
         folder = StudyFolder(Path(out))
         execution = Execution(
             workers=workers,
             device=device,
-            data_root=Path(data_root) if data_root else None,
+            data_root=data_root,
             on=on,
             stop_hopeless=stop_hopeless,
         )

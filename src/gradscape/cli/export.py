@@ -1,0 +1,70 @@
+"""The command that hands a study's runs on to trackers, at once or while they run."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from gradscape.cli.app import FLAT
+from gradscape.cli.files import folder_of
+from gradscape.cli.study import STUDY_FOLDER
+from gradscape.config.fields import option
+from gradscape.config.options import MOST_SECONDS, Options, checked_path
+from gradscape.errors import RunFailed
+
+if TYPE_CHECKING:
+    from gradscape.integrations.export import Exporter
+
+Tracker = Literal["tensorboard", "wandb", "mlflow"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(Options):
+    """Whether a study is followed."""
+
+    follow: bool = option(False, "go on until every run has ended, or Ctrl-C")
+    every: float = option(2.0, "seconds between two looks", 0, MOST_SECONDS)
+
+
+def export(
+    folder: Annotated[str, Parameter(name="DIR", help=STUDY_FOLDER)],
+    /,
+    *,
+    to: Annotated[Tracker, Parameter(help="which tracker")],
+    into: Annotated[str, Parameter(metavar="PLACE", help="a folder; for mlflow a tracking URI too")],
+    options: Annotated[ExportOptions, FLAT] = ExportOptions(),
+) -> None:
+    """Make a run of the tracker's for each of the study's, at once or live."""
+    from gradscape.integrations.export import Export
+    from gradscape.storage.run_summary import Glances
+    from gradscape.storage.study_folder import StudyFolder
+
+    study = StudyFolder(folder_of(folder))
+    if into.startswith("~") or not into.strip():
+        into = str(checked_path(into, "--into"))
+    exporter = exporter_of(to, into, Glances(study).asked()["study"])
+    with Export(study, exporter) as going:
+        found = going.advance(stay=options.follow)
+        with suppress(KeyboardInterrupt):  # how one leaves before the study has ended
+            while options.follow and not all(run.over for run in found):
+                time.sleep(options.every)
+                found = going.advance(stay=True)
+    there = sum(run.identity in going.known for run in found) - len(going.unreadable)
+    print(f"{there} of {len(found)} runs exported, {len(going.written)} of them now; type: {exporter.hint}")
+    if going.unreadable:
+        names, reasons = ", ".join(going.unreadable), next(iter(going.unreadable.values()))
+        raise RunFailed(f"{len(going.unreadable)} of {len(found)} runs were left out ({names}): {reasons}")
+
+
+def exporter_of(tracker: Tracker, place: str, study: str) -> Exporter:
+    from gradscape.integrations import exporters
+
+    if tracker == "mlflow":
+        return exporters.MLflowExport(place, study)
+    kinds = {"tensorboard": exporters.TensorBoardExport, "wandb": exporters.WandBExport}
+    return kinds[tracker](Path(place), study)

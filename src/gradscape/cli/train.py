@@ -1,0 +1,75 @@
+"""The command that trains one run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from gradscape._printing import heard_or_not
+from gradscape.cli.app import EXECUTION, FLAT
+from gradscape.cli.settings import RunFlags, settings_given
+from gradscape.config.fields import MOST_WORKERS, option
+from gradscape.config.options import FilePath, Options
+from gradscape.config.run import RunConfig
+from gradscape.config.serialize import from_dict, read_config, to_dict
+from gradscape.config.text import nested
+from gradscape.study.execution import DataSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(Options):
+    """Where a run comes from and goes to."""
+
+    config: FilePath | None = option(None, "YAML or JSON of the run's settings; flags override it")
+    out: FilePath | None = option(None, "the run's folder (default: runs/IDENTITY)")
+    threads: int | None = option(None, "threads (default: one per core)", 1, MOST_WORKERS)
+
+
+def train(
+    *,
+    options: Annotated[TrainOptions, FLAT] = TrainOptions(),
+    source: Annotated[DataSource, EXECUTION] = DataSource(),
+    flags: Annotated[RunFlags, FLAT] = RunFlags(),
+) -> None:
+    """Train one run, in this process."""
+    config = train_config(options.config, settings_given(flags))
+    from gradscape.data import load_images
+    from gradscape.storage.run_folder import RunFolder
+
+    folder = RunFolder(Path(options.out or Path("runs") / config.identity))
+    images = load_images(
+        config.data.name, source.data_root, download=source.download, mirrors=source.mirrors or None
+    )
+    from gradscape._machine import cores
+    from gradscape.executors.base import Event
+    from gradscape.study.progress import ProgressView
+    from gradscape.train.loop import train_run
+    from gradscape.train.process import prepare_process
+
+    prepare_process(options.threads or cores())
+    name = config.identity
+    with ProgressView({name: config}, done=0) as view:
+        view.show(Event(name, "started"))
+        record = train_run(
+            config,
+            folder,
+            images,
+            source.device,
+            lambda progress: view.show(Event(name, "progress", progress)),
+        )
+        view.show(Event(name, "finished", record))
+    with heard_or_not(sys.stdout):
+        for weights, result in record.test.items():
+            print(f"test accuracy {result['accuracy']:.3f}, loss {result['loss']:.3f} ({weights} weights)")
+        print(f"run: {folder.path}")
+
+
+def train_config(file: FilePath | None, settings: Mapping[str, Any]) -> RunConfig:
+    """A file's run, with settings by dotted name in place of its own."""
+    given = to_dict(read_config(Path(file))) if file else {}
+    for section, value in nested(settings).items():
+        given[section] = {**given.get(section, {}), **value} if isinstance(value, dict) else value
+    return from_dict(RunConfig, given)

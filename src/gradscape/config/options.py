@@ -1,0 +1,76 @@
+"""Options of a command, as a command line and Python give them: checked once, named as flags are.
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions(Options):
+    seeds: int = option(3, "seeds of the signal", 1, 1_000)
+
+CheckOptions(seeds=0)        ConfigError: --seeds: 0 is not possible; give 1 … 1,000
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from gradscape.config.fields import WORDS, checked, hints_of
+from gradscape.config.text import path
+from gradscape.errors import ConfigError, brief
+
+MOST_SECONDS = 1e9  # three decades
+FilePath: TypeAlias = str | Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Base of frozen options: each value is of its field's type and within the field's bounds."""
+
+    def __post_init__(self) -> None:
+        hints = hints_of(type(self))
+        for field in dataclasses.fields(self):
+            flag, value = flag_of(field.name), getattr(self, field.name)
+            kinds = typing.get_args(hints[field.name])
+            if value is not None and Path in kinds:
+                object.__setattr__(self, field.name, checked_path(value, flag))
+            elif _scalar(hints[field.name]):
+                object.__setattr__(self, field.name, checked(value, hints[field.name], flag))
+            if (bounds := field.metadata.get("bounds")) and value is not None:
+                require_within(value, bounds, flag)
+
+
+def flag_of(name: str) -> str:
+    """`--batch-size` for `batch_size`."""
+    return f"--{name.replace('_', '-')}"
+
+
+def checked_path(value: FilePath, name: str) -> Path:
+    try:
+        return path(value)
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from error
+
+
+def require_within(value: Any, bounds: tuple[float, float], name: str) -> None:
+    """Refuse a number beyond its bounds; of fractions the lower one is refused too: they lie above it.
+
+    Raises:
+        ConfigError: It is, or is not a number.
+    """
+    low, high = bounds
+    fraction = isinstance(value, float)
+    if (low < value < math.inf if fraction else low <= value) and value <= high:
+        return
+    unit = "seconds" if high == MOST_SECONDS else "a number"
+    allowed = f"{unit} above {low:g}" if fraction else f"{low} … {high:,}"
+    raise ConfigError(f"{name}: {brief(value)} is not possible; give {allowed}")
+
+
+def _scalar(hint: Any) -> bool:
+    if typing.get_origin(hint) is Literal:
+        return True
+    kinds = typing.get_args(hint) or (hint,)
+    return all(kind in WORDS or kind is types.NoneType for kind in kinds)
