@@ -29,7 +29,7 @@ SGD = torch.optim.SGD(NET.parameters(), 0.1)
         (lambda: gs.watch(NET, SGD, capacity=10**12), "capacity: .* is not possible; give at most 1,000,000"),
         (lambda: gs.watch(NET), "watch: missing a required argument: 'optimizer'"),
         (lambda: gs.load(None), "folder: expected text or a path; got None"),
-        (lambda: gs.load_images("digits", root=3), "root: expected a path or None; got 3"),
+        (lambda: gs.load_images("digits", root=3), "root: expected text or a path or None; got 3"),
         (lambda: gs.check(NET, BATCH, LOSS, seeds=2.5), "seeds: 2.5 is not a whole number"),
         (lambda: gs.check(NET, BATCH, LOSS, optimizer=len), "optimizer: it fails .TypeError"),
         (lambda: gs.check(NET, BATCH, LOSS, optimizer=list), "optimizer: it makes .* give what makes one"),
