@@ -85,7 +85,7 @@ def test_a_bound_is_named(capsys: pytest.CaptureFixture[str]) -> None:
         (["landscape", ""], "RUN: '' names no file or folder"),
         (["train", "--data-root", ""], "--data-root: '' names no file or folder"),
         (["train", "--out", "a/" + "x" * 300], "has 300 letters; give a name of 255 bytes at most"),
-        (["smoothness", "r", "--lr", "0"], "--lr: 0.0 is not possible; give a number above 0"),
+        (["smoothness", "r", "--lr", "0"], "--lr: 0 is not possible; give a number above 0"),
         (
             ["curvature", "r", "--time-limit", "nan"],
             "--time-limit: nan is not possible; give seconds",

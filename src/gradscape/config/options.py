@@ -66,7 +66,8 @@ def require_within(value: Any, bounds: tuple[float, float], name: str) -> None:
         return
     unit = "seconds" if high == MOST_SECONDS else "a number"
     allowed = f"{unit} above {low:g}" if fraction else f"{low} … {high:,}"
-    raise ConfigError(f"{name}: {brief(value)} is not possible; give {allowed}")
+    received = f"{value:g}" if fraction else brief(value)
+    raise ConfigError(f"{name}: {received} is not possible; give {allowed}")
 
 
 def _scalar(hint: Any) -> bool:
