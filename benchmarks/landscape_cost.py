@@ -24,7 +24,8 @@ from torch.nn import functional as F
 
 import gradscape as gs
 from gradscape._machine import cores
-from gradscape.cli.target import Source, Subject, subject_of
+from gradscape.cli.images import ImageSource
+from gradscape.cli.target import Subject, subject_of
 from gradscape.measure.core.objective import Objective
 from gradscape.measure.landscape.directions import random_plane
 from gradscape.measure.landscape.evaluate import Walker
@@ -87,7 +88,7 @@ def trained(role: str, folder: Path) -> Subject:
     planned = BATCHNORM.plan("quick").roles[role]
     config = replace(planned, smoothness_every=0, curvature_images=0, landscape_images=0)
     gs.train_run(config, gs.RunFolder(folder / role), gs.load_images("digits"))
-    return subject_of(str(folder / role), Source("digits", None, False, (), FEWER, 50, FEWER), "cpu")
+    return subject_of(str(folder / role), ImageSource(device="cpu", images=FEWER, batch_size=50), FEWER)
 
 
 def surfaces(folder: Path) -> dict[str, Any]:
