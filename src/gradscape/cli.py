@@ -61,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         silence(sys.stdout)
         say(f"gradscape: {error.filename or 'output'}: {error.strerror or error}")
         return GradscapeError.exit_code
+    finally:
+        with heard_or_not(sys.stderr):  # what Python cannot flush at its end would change the exit code
+            pass
     return 0
 
 
