@@ -17,13 +17,11 @@ from tables import (
     INSTRUCTIONS,
     RESULTS,
     ROOT,
-    ceiling,
     curvature,
     curvature_profile,
     curvature_tasks,
     duration,
     growth,
-    healthy,
     landscape_profile,
     landscape_rates,
     landscape_surfaces,
@@ -35,9 +33,9 @@ from tables import (
     table,
     training,
     training_short,
-    verdicts,
     watch_cost,
 )
+from verdict_tables import ceiling, healthy, verdicts
 
 
 def measured() -> str:
