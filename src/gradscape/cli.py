@@ -28,8 +28,9 @@ from gradscape.options import MOST_IMAGES, MOST_NUMBERS, MOST_SEEDS, MOST_WORKER
 from gradscape.printing import heard_or_not, say, silence
 from gradscape.running import add_study_flags, run_study, say_verdicts
 from gradscape.seeing import STUDY_FOLDER, add_seeing
-from gradscape.sweeping import add_sweep
+from gradscape.sweeping import add_sweep, sweep
 from gradscape.version import __version__
+from gradscape.words import plain
 
 if TYPE_CHECKING:
     from gradscape.study.reproduction import Reproduction
@@ -42,17 +43,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show × still gets the rest
             stream.reconfigure(errors="replace")
+    command = None
     os.environ["MPLBACKEND"] = "agg"  # figures go to files, whatever the user's own setting
     try:
         values = parser().parse_all(sys.argv[1:] if arguments is None else arguments)
-        values.command(values)
+        command = values.command
+        command(values)
         if sys.stdout is not None:
             sys.stdout.flush()
     except GradscapeError as error:
         say(f"gradscape: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        say("gradscape: stopped; every finished epoch is kept: give the same command again to go on")
+        again = "give the same command again"
+        kept = f"every finished epoch is kept: {again} to go on"
+        say(f"gradscape: stopped; {kept if command in (train, reproduce, sweep) else again}")
         return INTERRUPTED
     except BrokenPipeError:  # `gradscape runs DIR | head`
         silence(sys.stdout)
@@ -209,7 +214,7 @@ def train(values: argparse.Namespace) -> None:
     with heard_or_not(sys.stdout):
         for weights, result in record.test.items():
             print(f"test accuracy {result['accuracy']:.3f}, loss {result['loss']:.3f} ({weights} weights)")
-        print(f"run: {folder.path}")
+        print(plain(f"run: {folder.path}"))
 
 
 def train_config(values: argparse.Namespace) -> RunConfig:
@@ -240,7 +245,8 @@ def check(values: argparse.Namespace) -> None:
         raise ConfigError(f"--input: {brief(values.input)} is not a shape; give sizes such as 3,32,32")
     if (numbers := values.batch * math.prod(shape)) > MOST_NUMBERS:
         raise ConfigError(
-            f"--input, --batch: {numbers:,} numbers are too many; give shapes of {MOST_NUMBERS:,} at most"
+            f"--input, --batch: {brief(numbers)} numbers are too many; "
+            f"give shapes of {MOST_NUMBERS:,} at most"
         )
     require_folder("--page", values.page, ".html")
     found = check_on_noise(
@@ -250,11 +256,11 @@ def check(values: argparse.Namespace) -> None:
         confirm=values.confirm,
         remedies=not values.no_remedies,
     )
-    print(json.dumps(found.to_dict(), indent=1, ensure_ascii=False) if values.json else found)
+    print(json.dumps(found.to_dict(), indent=1, ensure_ascii=False) if values.json else plain(str(found)))
     if values.page:
         from gradscape.report.checked_page import save_check_page
 
-        print(f"page: {save_check_page(found, values.page)}", file=sys.stderr)
+        say(f"page: {save_check_page(found, values.page)}")
 
 
 def report(values: argparse.Namespace) -> None:

@@ -23,6 +23,7 @@ from gradscape.errors import ConfigError, brief, cut, nearest
 
 MOST_SECONDS = 1e9  # three decades
 LONGEST_NAME = 255  # bytes, of a file: what file systems take
+LONGEST_PATH = 3_500  # bytes: Linux takes 4,096, and names come behind it
 
 
 class Parser(argparse.ArgumentParser):
@@ -157,11 +158,13 @@ def path(text: str) -> Path:
     """A path, with ~ for the user's own folder, as --out=~/runs reaches us unexpanded."""
     if not text.strip():
         raise argparse.ArgumentTypeError("'' names no file or folder; is a variable of the shell unset?")
+    if len(os.fsencode(text)) > LONGEST_PATH:
+        raise argparse.ArgumentTypeError(f"{cut(text)} is too long; give {LONGEST_PATH:,} bytes at most")
     if long := [part for part in text.split(os.sep) if len(os.fsencode(part)) > LONGEST_NAME]:
         raise argparse.ArgumentTypeError(
             f"{cut(long[0])} has {len(long[0])} letters; give a name of {LONGEST_NAME} bytes at most"
         )
-    return Path(text).expanduser() if text.startswith(f"~{os.sep}") else Path(text)
+    return Path(text).expanduser() if text == "~" or text.startswith(f"~{os.sep}") else Path(text)
 
 
 def place(text: str) -> str:

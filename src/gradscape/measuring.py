@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradscape.errors import ConfigError
@@ -20,8 +22,11 @@ from gradscape.flags import (
 )
 from gradscape.options import MOST_IMAGES
 from gradscape.printing import say
+from gradscape.words import plain
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from gradscape.curved import CurvatureRecord
     from gradscape.landscaped import LandscapeRecord
     from gradscape.smoothed import SmoothnessRecord
@@ -209,6 +214,8 @@ def landscape(values: argparse.Namespace) -> None:
     found = [subject(values, target) for target in values.target]
     if values.between and len(found) < 2:
         raise ConfigError("--between: got 1 run; give two for a line, three for a plane")
+    if values.turn and (values.dims == 1 or (values.between and len(found) == 2)):
+        raise ConfigError("--turn: a line has no surface to turn; leave out --dims 1, or give --figure")
     others: list[Any] = [one.model for one in found[1:]] if values.between else []
     if values.animate:
         kept_along(found[0])
@@ -222,7 +229,7 @@ def landscape(values: argparse.Namespace) -> None:
     if values.json:
         print(json.dumps({n: r.to_dict() for n, r in records.items()}, indent=1, ensure_ascii=False))
     else:
-        print("\n\n".join(f"{name}: {record}" for name, record in records.items()))
+        print(plain("\n\n".join(f"{name}: {record}" for name, record in records.items())))
     draw_landscapes(values, records)
     if values.animate:
         animate(values, found[0])
@@ -307,10 +314,22 @@ def draw_landscapes(values: argparse.Namespace, records: Mapping[str, LandscapeR
     flat = next(iter(records.values())).dims == 1
     if values.figure:
         draw = slices if flat else surfaces if values.surface else contours
-        draw(records).savefig(values.figure, dpi=150)
-        say(f"figure: {values.figure}")
+        save_figure(draw(records), values.figure)
     if values.turn:
         say(f"page: {save_turning(records, values.turn)}")
+
+
+def save_figure(drawing: Figure, file: Path) -> None:
+    """Draw into memory, then write all of it: what was there stays where the disk is full."""
+    from gradscape.files import replace_bytes
+
+    drawn = io.BytesIO()
+    drawing.savefig(drawn, format=file.suffix[1:], dpi=150)
+    try:
+        replace_bytes(file, drawn.getvalue())
+    except OSError as error:
+        raise ConfigError(f"--figure: cannot write {file}: {error.strerror}; give another place") from error
+    say(f"figure: {file}")
 
 
 def subject(values: argparse.Namespace, target: str) -> Subject:
@@ -339,9 +358,8 @@ def subject(values: argparse.Namespace, target: str) -> Subject:
 
 def show(values: argparse.Namespace, record: SmoothnessRecord | CurvatureRecord) -> None:
     """Print a record, and draw it if asked to."""
-    print(json.dumps(record.to_dict(), indent=1, ensure_ascii=False) if values.json else record)
+    print(json.dumps(record.to_dict(), indent=1, ensure_ascii=False) if values.json else plain(str(record)))
     if values.figure:
         drawing = record.plot().get_figure(root=True)
         assert drawing is not None
-        drawing.savefig(values.figure, dpi=150)
-        say(f"figure: {values.figure}")
+        save_figure(drawing, values.figure)

@@ -6,7 +6,9 @@ that only that standard takes for a number or a date (1:30 is 90 there) stays te
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -33,8 +35,11 @@ def read_values(path: Path, what: str) -> object:
     import yaml
 
     try:
-        with path.open("rb") as file:
+        # Not to wait for ever at a pipe that nobody writes to; one that a shell made for us has its writer.
+        with open(path, "rb", opener=at_once) as file:
             content = file.read(MOST_BYTES + 1)  # bounded, for it may be a device
+            if not content and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigError(f"{what} {path} gives nothing; expected a file with keys and values")
         if len(content) > MOST_BYTES:
             raise ConfigError(f"{what} {path} has more than {MOST_BYTES:,} bytes; give a smaller file")
         return yaml.load(content.decode("utf-8"), Loader=loader())
@@ -45,6 +50,14 @@ def read_values(path: Path, what: str) -> object:
         raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # the last two: absurd numbers, nesting
         raise ConfigError(f"{path} is not YAML: {cut(error, 400)}") from error
+
+
+def at_once(path: str, flags: int) -> int:
+    """Open a file for reading without waiting for the other end of a pipe; what is read later may wait."""
+    found = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if os.name == "posix":
+        os.set_blocking(found, True)
+    return found
 
 
 def to_yaml(values: object) -> str:

@@ -129,4 +129,4 @@ def say_verdicts(page: Path) -> None:
     """The report's claims, a line each, and where to read on."""
     for claim in json.loads((page.parent / "claims.json").read_text(encoding="utf-8"))["claims"]:
         print(plain(f"{claim['id']}  {claim['verdict']:<14} {claim['title']}"))
-    print(f"report: {page}")
+    print(plain(f"report: {page}"))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradscape.errors import ConfigError, RunFailed
-from gradscape.flags import path, place
+from gradscape.flags import MOST_SECONDS, path, place
 from gradscape.words import plain
 
 if TYPE_CHECKING:
@@ -66,15 +67,13 @@ def seconds(text: str) -> float:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value < float("inf"):
+    if not 0 < value <= MOST_SECONDS:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0; DIR goes before it")
     return value
 
 
 def runs(values: argparse.Namespace) -> None:
     """gradscape runs: a row per run."""
-    from rich.console import Console
-
     from gradscape.glance import Glances
     from gradscape.overview import chosen, read_states
     from gradscape.store import StudyFolder
@@ -86,12 +85,23 @@ def runs(values: argparse.Namespace) -> None:
     if values.json:
         print(as_json(glances, states, values.sort))
         return
-    console = Console(highlight=False)
+    console = console_here()
     if values.watch:
         watch(glances, console, values.watch, states, values.sort)
         return
     found = glances.look()
     show(console, name(glances), found, chosen(found, states, values.sort))
+
+
+def console_here() -> Console:
+    """Standard output; where its reader has gone (`runs DIR | head`), `main` ends the command well."""
+    from rich.console import Console
+
+    class Piped(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Piped(highlight=False)
 
 
 def name(glances: Glances) -> str:
@@ -212,17 +222,29 @@ def export(values: argparse.Namespace) -> None:
 
     study = StudyFolder(values.folder)
     exporter = exporter_of(values.to, values.into, Glances(study).asked()["study"])
-    with Export(study, exporter) as going:
+    with silent_threads(), Export(study, exporter) as going:
         found = going.advance(stay=bool(values.follow))
         with suppress(KeyboardInterrupt):  # how one leaves before the study has ended
             while values.follow and not all(run.over for run in found):
                 time.sleep(values.follow)
                 found = going.advance(stay=True)
     there = sum(run.identity in going.known for run in found) - len(going.unreadable)
-    print(f"{there} of {len(found)} runs exported, {len(going.written)} of them now; type: {exporter.hint}")
+    done = f"{there} of {len(found)} runs exported, {len(going.written)} of them now"
+    print(plain(f"{done}; type: {exporter.hint}"))
     if going.unreadable:
         names, reasons = ", ".join(going.unreadable), next(iter(going.unreadable.values()))
         raise RunFailed(f"{len(going.unreadable)} of {len(found)} runs were left out ({names}): {reasons}")
+
+
+@contextmanager
+def silent_threads() -> Iterator[None]:
+    """Keep back the tracebacks of a tracker's own threads: it raises the same once more where we hear it."""
+    before = threading.excepthook
+    threading.excepthook = lambda _: None
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def exporter_of(tracker: str, place: str, study: str) -> Exporter:
