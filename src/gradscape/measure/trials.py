@@ -19,7 +19,7 @@ from gradscape.measure.as_found import AsFound, standing_in
 from gradscape.measure.batches import Batch, Loss, unwrapped
 from gradscape.measure.copying import copied
 from gradscape.measure.diagnose import diagnose
-from gradscape.measure.leaves import refuse_own, same_gradients, told_of_backward
+from gradscape.measure.leaves import refuse_own, refuse_uncopied, same_gradients, told_of_backward
 from gradscape.measure.remedies import REMEDIES, Applied
 from gradscape.measure.signal import made
 from gradscape.measure.subjects import number
@@ -112,6 +112,8 @@ class Steps:
         if self.own is None:
             value = self.batch.loss(self.loss, output)
         else:
+            if self.batch.calling is None:
+                refuse_uncopied(output, model, self.own.names)
             with self.own.standing_at(model):
                 value = self.batch.loss(self.loss, output)
             refuse_own(value, self.own.names)
