@@ -28,11 +28,11 @@ def non_finite(view: View, _: Traits) -> list[Finding]:
         Finding(
             verdict="non-finite",
             layer=view.layers[last],
-            cause="the loss or what enters the last layer is infinite or NaN"
+            cause="the loss, its derivative or what enters the last layer is infinite or NaN"
             if at_the_end
             else "an operation after this layer and before the next gave an infinite or NaN gradient",
             remedy=options(
-                "check inputs and labels for NaN",
+                "check inputs and labels for NaN, and the loss for roots, logarithms and quotients of 0",
                 LOWER,
                 "clip gradients",
                 "under float16 use a GradScaler or bfloat16",
@@ -117,6 +117,8 @@ def exploding(view: View, traits: Traits) -> list[Finding]:
     Where signals grow forward as they do backward, gradients are as large in every layer.
     """
     grown, steep = view.grows > view.limits.span, view.steepness > view.limits.steep
+    if view.largest_update.max() > view.limits.large and not view.began_steep.any():
+        steep[:] = False  # what steps that are too large have made of the weights
     beyond = np.flatnonzero(grown | steep)
     if not len(beyond):
         return []
@@ -136,8 +138,10 @@ def exploding(view: View, traits: Traits) -> list[Finding]:
             layer=view.layers[beyond[-1]],
             cause=f"what comes back grows by {view.per_layer():+.2f} orders of magnitude a layer"
             if grown[0]
-            else "gradients are large beside the weights: signals grow on their way forward",
+            else "gradients are large beside the weights: signals grow on their way forward, or the loss, "
+            "inputs or targets are large numbers",
             remedy=options(
+                *(() if grown[0] else ("bring inputs, targets and the loss to a size near 1",)),
                 "smaller initial weights (He's, or Glorot's for tanh)",
                 *norm,
                 "a scale on each branch before it is added, if there are skip connections",
@@ -289,6 +293,30 @@ def too_small(view: View, traits: Traits) -> list[Finding]:
     return [Finding("learning rate too small", "", cause, HIGHER, (evidence,))]
 
 
+def stopped(view: View, traits: Traits) -> list[Finding]:
+    """Steps that were of their size before and are next to nothing now, though gradients are there."""
+    most, earlier = place_of_most(view), np.nan_to_num(view.earlier_update)
+    before = int(np.argmax(earlier))
+    if below_reach(view, traits) or vanishing(view, traits) or not np.nan_to_num(view.gradient).max() > 0:
+        return []
+    if not view.update[most] < view.limits.small < earlier[before]:
+        return []
+    what = f"‖ΔW‖/‖W‖ of a step of {view.layers[most]}, the layer that moves most"
+    return [
+        Finding(
+            verdict="stopped",
+            layer="",
+            cause="next to nothing is left of the steps, which were larger before: a schedule of the "
+            "learning rate has come to its end, or the gradient has fallen",
+            remedy="nothing, if the training is at its end; else look how often the schedule is stepped",
+            evidence=(
+                view.evidence("small", what, view.update[most], below=True),
+                view.evidence("small", f"the same of {view.layers[before]} before", earlier[before]),
+            ),
+        )
+    ]
+
+
 def of_noise(view: View) -> Evidence:
     return view.evidence("noise", "cosine between successive gradients", view.alike, below=True)
 
@@ -326,7 +354,7 @@ def converged(view: View) -> Finding:
         verdict="converged",
         layer="",
         cause="next to nothing is left of the gradient that comes from the loss: it is met, or the output is "
-        "saturated",
+        "saturated, or the same for all that enters",
         remedy="nothing, if the loss is what it should be; else look at the last layer and the loss",
         evidence=(view.evidence("faded", what, view.fallen),),
     )
@@ -351,8 +379,10 @@ def healthy(view: View) -> Finding:
     )
 
 
-RULES: tuple[Rule, ...] = (non_finite, frozen, exploding, vanishing, below_reach, too_large, too_small, noise)
-FADING = ("vanishing", "below the optimiser's reach", "learning rate too small")
+RULES: tuple[Rule, ...] = (
+    non_finite, frozen, exploding, vanishing, below_reach, too_large, too_small, stopped, noise,
+)  # fmt: skip
+FADING = ("vanishing", "below the optimiser's reach", "learning rate too small", "stopped")
 
 
 def findings_of(view: View, traits: Traits) -> list[Finding]:

@@ -62,6 +62,7 @@ class View:
     absent: Bools
     died: Bools
     steepness: Values
+    began_steep: Bools
     broken: Bools
     agreement: Values
     before: Bools
@@ -91,11 +92,12 @@ class View:
             gradient=gradient[columns],
             rms=rms[columns],
             update=typical(relative[last])[columns],
-            largest_update=np.nan_to_num(relative[last]).max(axis=0)[columns],
+            largest_update=np.nan_to_num(relative[last], posinf=math.inf).max(axis=0)[columns],
             earlier_update=typical(relative[earlier])[columns],
             gain=gain[columns],
             zero=without_gradient(part, last)[columns],
-            absent=np.logical_not(np.isfinite(part.rms[:, columns]).any(axis=0)),
+            absent=never_there(part)[columns],
+            began_steep=norms[made[0]][columns] / sized(part)[made[0]][columns] > limits.steep,
             died=without_gradient(part, last[(len(last) - 1) // 2 :], MOSTLY)[columns],
             steepness=typical(norms[last] / sized(part)[last])[columns],
             broken=first_broken(part.nonfinite[made])[columns],
@@ -232,6 +234,13 @@ def fallen(history: FlowHistory, norms: Values) -> float:
     counted = (first > 0) & ~np.isnan(now)
     with np.errstate(divide="ignore"):
         return float((first[counted] / now[counted]).min(initial=math.inf)) if counted.any() else 1.0
+
+
+def never_there(history: FlowHistory) -> Bools:
+    """(P,) whether no row has a gradient, not even one that is not finite."""
+    there: Bools = np.isfinite(history.rms) | (history.nonfinite > 0)
+    found: Bools = np.logical_not(there.any(axis=0))
+    return found
 
 
 def alike(agreement: Values) -> Values:
