@@ -17,7 +17,7 @@ from pathlib import Path
 
 from gradscape.files import make_folder, make_inner, sweep_parts, write_bytes
 from gradscape.records import StudyRecord
-from gradscape.report.claims import Claim
+from gradscape.report.claims import Claim, multiplicity
 from gradscape.report.figures import Figure, render
 from gradscape.report.page import page
 from gradscape.report.tables import Table, to_csv, to_latex, to_markdown
@@ -48,6 +48,7 @@ class ReportParts:
         answer: paragraphs that answer it from the study and its checked claims.
         figures, tables, claims: drawn, filled and checked from the study's record.
         pages: beside it.
+        multiplicity: how many tests were made, and what that does to the claims, in words.
     """
 
     answer: Callable[[StudyRecord, Sequence[Claim]], Sequence[str]]
@@ -55,6 +56,7 @@ class ReportParts:
     tables: Callable[[StudyRecord], Sequence[Table]]
     claims: Callable[[StudyRecord], Sequence[Claim]]
     pages: Callable[[StudyRecord], Sequence[Page]] = lambda study: ()
+    multiplicity: Callable[[StudyRecord, Sequence[Claim]], str] = lambda study, claims: multiplicity(claims)
 
 
 def build(study: StudyRecord, parts: ReportParts, folder: Path) -> Path:
@@ -86,8 +88,8 @@ def build(study: StudyRecord, parts: ReportParts, folder: Path) -> Path:
     for each in pages:
         write_bytes(folder / each.name, each.data)
     beside = {each.name: each.title for each in pages}
-    title = str(study.asked["title"])
-    html = page(study, title, parts.answer(study, claims), figures, drawn, tables, claims, beside)
+    title, tests = str(study.asked["title"]), parts.multiplicity(study, claims)
+    html = page(study, title, parts.answer(study, claims), figures, drawn, tables, claims, beside, tests)
     write_bytes(folder / "index.html", html.encode())
     return folder / "index.html"
 

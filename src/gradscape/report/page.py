@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gradscape.records import RunRecord, StudyRecord
-from gradscape.report.claims import Claim, Evidence, multiplicity
+from gradscape.report.claims import Claim, Evidence
 from gradscape.report.figures import Figure
 from gradscape.report.inline import inline_svg
 from gradscape.report.runs import seeds_in_words, standing
@@ -31,6 +31,7 @@ def page(
     tables: Sequence[Table],
     claims: Sequence[Claim],
     beside: Mapping[str, str] = MappingProxyType({}),
+    multiplicity: str = "",
 ) -> str:
     """The report's page as HTML; the same arguments give the same text.
 
@@ -42,6 +43,7 @@ def page(
         drawn: figure name → its SVG file's text.
         tables, claims: in order.
         beside: file name → title of pages to link to.
+        multiplicity: how many tests were made, in words.
 
     Example:
         >>> html = page(study, "Why?", ["Because."], [], {}, [], [])
@@ -59,7 +61,7 @@ def page(
             claims=claims,
             beside=beside,
             badges=BADGES,
-            multiplicity=multiplicity(claims),
+            multiplicity=multiplicity,
             summary=summary(study),
             rows=ROWS,
             runs=run_rows(study),
