@@ -279,8 +279,9 @@ def too_small(view: View, traits: Traits) -> list[Finding]:
         return []
     if np.nan_to_num(view.earlier_update).max() >= view.limits.small:
         return []
-    if not view.update[most] > 0 and view.optimizer.lr != 0:
-        return []  # there was no gradient in most rows
+    never = view.has_gradient and view.largest_update.max() == 0
+    if not view.update[most] > 0 and not never and view.optimizer.lr != 0:
+        return []  # there was no gradient in most rows, or the optimizer steps in few of them
     if view.update[most] < view.limits.small:
         what = f"‖ΔW‖/‖W‖ of a step of {view.layers[most]}, the layer that moves most"
         evidence = view.evidence("small", what, view.update[most], below=True)
@@ -290,16 +291,20 @@ def too_small(view: View, traits: Traits) -> list[Finding]:
     else:
         return []
     cause = "steps are small in every layer"
-    return [Finding("learning rate too small", "", cause, HIGHER, (evidence,))]
+    schedule = view.earlier_largest.max() > view.limits.small
+    remedy = options(HIGHER, *((SCHEDULE,) if schedule else ()))
+    return [Finding("learning rate too small", "", cause, remedy, (evidence,))]
+
+
+SCHEDULE = "look how often the learning rate's schedule is stepped"
 
 
 def stopped(view: View, traits: Traits) -> list[Finding]:
     """Steps that were of their size before and are next to nothing now, though gradients are there."""
-    most, earlier = place_of_most(view), np.nan_to_num(view.earlier_update)
-    before = int(np.argmax(earlier))
-    if below_reach(view, traits) or vanishing(view, traits) or not np.nan_to_num(view.gradient).max() > 0:
+    most, before = place_of_most(view), int(np.argmax(view.earlier_largest))
+    if any(rule(view, traits) for rule in (vanishing, below_reach, too_small)):
         return []
-    if not view.update[most] < view.limits.small < earlier[before]:
+    if not view.has_gradient or not view.update[most] < view.limits.small < view.earlier_largest[before]:
         return []
     what = f"‖ΔW‖/‖W‖ of a step of {view.layers[most]}, the layer that moves most"
     return [
@@ -308,10 +313,14 @@ def stopped(view: View, traits: Traits) -> list[Finding]:
             layer="",
             cause="next to nothing is left of the steps, which were larger before: a schedule of the "
             "learning rate has come to its end, or the gradient has fallen",
-            remedy="nothing, if the training is at its end; else look how often the schedule is stepped",
+            remedy=f"nothing, if the training is at its end; else {SCHEDULE}",
             evidence=(
                 view.evidence("small", what, view.update[most], below=True),
-                view.evidence("small", f"the same of {view.layers[before]} before", earlier[before]),
+                view.evidence(
+                    "small",
+                    f"the same of the largest step of {view.layers[before]} before",
+                    view.earlier_largest[before],
+                ),
             ),
         )
     ]

@@ -33,11 +33,13 @@ class View:
         update: ‖ΔW‖₂/‖W‖₂, of weights that are next to nothing over a norm that keeps a signal's size.
         largest_update: of any row.
         earlier_update: as `update`, in the rows before those that are looked at; NaN if there are none.
+        earlier_largest: of any of those rows; 0 if there are none.
         gain: ‖∂L/∂W‖₂·‖ΔW‖₂, in units of the loss.
         zero: whether neither it nor its layer's other parameters ever had a gradient but exact zeros.
         absent: whether it never had a gradient at all, not in any row of the history.
         died: whether its layer has had none, but for single rows, for more than half of the rows.
         steepness: ‖∂L/∂W‖₂ over the norm that `update` is held against.
+        began_steep: whether that was above its limit in the first row.
         broken: whether it had a non-finite element in the first row in which any had.
         agreement: mean cosine between successive gradients.
         before: whether neither the layer nor a weight or embedding before it has more than a `span`th of the
@@ -57,6 +59,7 @@ class View:
     update: Values
     largest_update: Values
     earlier_update: Values
+    earlier_largest: Values
     gain: Values
     zero: Bools
     absent: Bools
@@ -94,6 +97,7 @@ class View:
             update=typical(relative[last])[columns],
             largest_update=np.nan_to_num(relative[last], posinf=math.inf).max(axis=0)[columns],
             earlier_update=typical(relative[earlier])[columns],
+            earlier_largest=np.nan_to_num(relative[earlier]).max(axis=0, initial=0.0)[columns],
             gain=gain[columns],
             zero=without_gradient(part, last)[columns],
             absent=never_there(part)[columns],
@@ -149,6 +153,11 @@ class View:
         """‖∂L/∂W‖ of each layer over the last's; 0 where that has none."""
         last = self.gradient[-1]
         return self.gradient / last if last > 0 else np.zeros(len(self.layers))
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether any layer has one in most rows."""
+        return bool(np.nan_to_num(self.gradient).max() > 0)
 
     @property
     def has_faded(self) -> bool:
