@@ -142,20 +142,22 @@ def build(case: Case) -> nn.Module:
 
 
 def cases(count: int, seed: int) -> list[Case]:
-    """A sample of all combinations, as many of each family."""
+    """A sample of all combinations, one of each family before another; the first so many are of all sorts."""
     draw = random.Random(seed)
     families = list(itertools.product(KINDS, ACTIVATIONS, (False, True), (False, True)))
-    found = []
-    for number in range(count):
-        kind, activation, normed, skip = families[number % len(families)]
-        norm_ = ("group" if kind == "separable" else "rms") if normed else "none"
-        found.append(
-            Case(
-                kind, draw.choice(KINDS[kind]), draw.choice((16, 32)), draw.choice(INITS), norm_, skip,
-                activation, draw.choice(tuple(OPTIMIZERS)), draw.choice(LR_SCALES), draw.randrange(1_000),
-            )
-        )  # fmt: skip
-    return found
+    found: list[Case] = []
+    while len(found) < count:
+        each = [drawn(draw, *family) for family in families]
+        found += draw.sample(each, len(each))
+    return found[:count]
+
+
+def drawn(draw: random.Random, kind: str, activation: str, normed: bool, skip: bool) -> Case:
+    norm_ = ("group" if kind == "separable" else "rms") if normed else "none"
+    return Case(
+        kind, draw.choice(KINDS[kind]), draw.choice((16, 32)), draw.choice(INITS), norm_, skip, activation,
+        draw.choice(tuple(OPTIMIZERS)), draw.choice(LR_SCALES), draw.randrange(1_000),
+    )  # fmt: skip
 
 
 def data(kind: str) -> tuple[Tensor, Tensor]:
