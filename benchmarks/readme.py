@@ -35,7 +35,7 @@ from tables import (
     training_short,
     watch_cost,
 )
-from verdict_tables import ceiling, healthy, verdicts
+from verdict_tables import ceiling, healthy, unseen, verdicts
 
 
 def measured() -> str:
@@ -86,6 +86,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "remedies-claims": claims("remedies-quick-digits", "the claim"),
         "training": training_short,
         "verdicts": verdicts,
+        "verdicts-unseen": unseen,
         "healthy": healthy,
         "verdict-ceiling": ceiling,
         "watch-cost": watch_cost,

@@ -3,8 +3,8 @@
 `verdict_nets` has MLPs and convolutional networks on digits, with ReLU, tanh or sigmoid, BatchNorm, LayerNorm
 or none, under SGD and Adam. Here are depthwise separable convolutions on ten classes of CIFAR-100, and
 transformer encoders, LSTMs and GRUs on texts, with GELU, SiLU or ELU, GroupNorm of four groups, RMSNorm or
-none, under AdamW and RMSprop. Depths, initialisations and scales of the learning rate are of the same range,
-so that as many reasons not to train are among them.
+none, under AdamW and RMSprop. Initialisations and scales of the learning rate are the same, so that as many
+reasons not to train are among them.
 """
 
 from __future__ import annotations
