@@ -11,6 +11,7 @@ from typing import Any
 
 import healthy_tasks as tasks
 import torch
+from healthy_added import added
 from healthy_nets import Model, mlp, written_by_hand
 from healthy_tasks import CLASSES, WORDS
 from torch import Tensor, nn
@@ -258,7 +259,7 @@ def of_reinforcement() -> Iterator[Model]:
 
 
 SOURCES = (
-    written_by_hand, of_transformers, of_graphs, of_reinforcement, of_monai, of_diffusers, of_timm,
+    written_by_hand, of_transformers, of_graphs, of_reinforcement, of_monai, of_diffusers, of_timm, added,
 )  # fmt: skip
 
 

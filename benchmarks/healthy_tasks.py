@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import cross_entropy, interpolate, mse_loss, one_hot
-from verdicts import data
+from verdict_nets import data
 
 CLASSES, WORDS = 5, 50
 Draw = Callable[[Generator], tuple[Any, Any]]

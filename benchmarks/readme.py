@@ -17,13 +17,11 @@ from tables import (
     INSTRUCTIONS,
     RESULTS,
     ROOT,
-    ceiling,
     curvature,
     curvature_profile,
     curvature_tasks,
     duration,
     growth,
-    healthy,
     landscape_profile,
     landscape_rates,
     landscape_surfaces,
@@ -35,9 +33,9 @@ from tables import (
     table,
     training,
     training_short,
-    verdicts,
     watch_cost,
 )
+from verdict_tables import ceiling, healthy, unseen, verdicts
 
 
 def measured() -> str:
@@ -88,6 +86,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "remedies-claims": claims("remedies-quick-digits", "the claim"),
         "training": training_short,
         "verdicts": verdicts,
+        "verdicts-unseen": unseen,
         "healthy": healthy,
         "verdict-ceiling": ceiling,
         "watch-cost": watch_cost,

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = "benchmarks/results"
-VERDICT_DRAWS = (3,)  # of the networks; limits were set on the families looked at
 INSTRUCTIONS = {"avx512": "AVX-512", "avx2": "AVX2"}  # of the two kinds of machine that were measured
 
 
@@ -196,97 +193,6 @@ def precision() -> str:
     return "\n".join(
         [*table(head, rows), "", f"Mean and 95 % interval over {found['seeds']} seeds, {how}; {where}."]
     )
-
-
-def verdicts() -> str:
-    """How often a verdict was right, beside simpler rules, over draws of networks."""
-    draws = [result(f"{RESULTS}/verdicts-{number}.json") for number in VERDICT_DRAWS]
-    head = (
-        "",
-        "rule",
-        "right",
-        "sensitivity",
-        "specificity",
-        "false alarms",
-        "missed, of which on their way",
-    )
-    rows = [
-        verdict_row(half, rule, draws) for half, by_rule in draws[0]["scores"].items() for rule in by_rule
-    ]
-    machines = "; ".join(dict.fromkeys(machine_line(draw["machine"]) for draw in draws))
-    return "\n".join([*table(head, rows), "", machines + "."])
-
-
-def verdict_row(half: str, rule: str, draws: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    scores = [draw["scores"][half][rule] for draw in draws]
-    total, ill, alarms, missed = (
-        sum(score[key] for score in scores) for key in ("networks", "do_not_train", "false_alarms", "missed")
-    )
-    low, high = wilson(total - alarms - missed, total)
-    right = f"{100 * (1 - (alarms + missed) / total):.1f} % ({100 * low:.0f} … {100 * high:.0f})"
-    which = f"families {half}: {total} networks, {ill} do not train"
-    shares = (f"{100 * (1 - wrong / of):.0f} %" for wrong, of in ((missed, ill), (alarms, total - ill)))
-    return which, rule, right, *shares, str(alarms), f"{missed}{on_their_way(draws, half, rule)}"
-
-
-def on_their_way(draws: Sequence[dict[str, Any]], half: str, rule: str) -> str:
-    """Of the missed those that ended below nine tenths of guessing's loss; unknown of rules not kept."""
-    grade = {"gradscape": "grade", "gradscape, activations too": "grade_with_activations"}.get(rule)
-    if grade is None:
-        return ""
-    slow = 0
-    for draw in draws:
-        for row in draw["networks"]:
-            missed = not row["trains"] and row[grade] != "fail"
-            held = row["family"] in draw["held_out"]
-            slow += missed and held == (half == "held out") and row["losses"][-1] < 0.9 * math.log(10)
-    return f", {slow}"
-
-
-def wilson(right: int, total: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927)."""
-    z, share = 1.96, right / total
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return middle - half, middle + half
-
-
-def healthy() -> str:
-    """False alarms on trainings that are well, by half, after each number of steps, and of a check before."""
-    found = result(f"{RESULTS}/healthy.json")
-    rows = []
-    for half, score in found["scores"].items():
-        alarms, check = score["false_alarms"], found["checks"][half]
-        asked = [how for how in alarms if "," not in how]
-        total, wrong = score["healthy"] * len(asked), sum(alarms[how] for how in asked)
-        high = 100 * wilson(wrong, total)[1]
-        rows.append(
-            (
-                f"families {half}: {score['healthy']} trainings of {score['models']} networks",
-                *(f"{alarms[how]}, {alarms[f'{how}, activations too']}" for how in asked),
-                f"{100 * wrong / total:.1f} % (at most {high:.1f})",
-                f"{check['false_alarms']} of {check['networks']}",
-            )
-        )
-    head = ("", "after 10 steps", "after 50", "after 150", "share of verdicts", "`gs.check`")
-    packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
-    return "\n".join([*table(head, rows), "", f"{machine_line(found['machine'])}; {packages}."])
-
-
-def ceiling() -> str:
-    """How often a classifier is right that learnt from everything that was seen."""
-    found = result(f"{RESULTS}/verdict_ceiling.json")
-    rows = [
-        (
-            known,
-            f"{100 * median(one['right'] for one in tries):.1f} %",
-            str(round(median(one["false_alarms"] for one in tries))),
-            str(round(median(one["missed"] for one in tries))),
-        )
-        for known, tries in found["judged"].items()
-    ]
-    head = ("a classifier that has learnt from", "right on families held out", "false alarms", "missed")
-    return "\n".join([*table(head, rows), "", machine_line(found["machine"]) + "."])
 
 
 def curvature() -> str:

@@ -3,23 +3,26 @@
 It is trained on the families that the limits were set on, and judged on those held out, over the draws of
 `verdicts.py`: with gradients and updates alone, with activations too, and with the losses, of which a watch
 knows nothing. `python benchmarks/verdict_ceiling.py --draws 3 4`, after `verdicts.py` has made these draws,
-takes ten minutes on two cores and writes `results/verdict_ceiling.json`.
+takes ten minutes on two cores and writes `results/verdict_ceiling.json`; with `--keep DIR`, where
+`verdicts.py --again` has kept what was watched, one.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing as mp
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.ensemble import GradientBoostingClassifier
-from verdicts import LOOKED_AT, Case, score, watched
+from verdict_nets import Case
+from verdicts import LOOKED_AT, held_out, kept, networks, score, watched
 
 from gradscape._machine import cores
 from gradscape.records.gradients import FlowHistory
-from measure import RESULTS, write
+from measure import write
 
 SEEDS = 5
 KNOWN = {"gradients": ("g:",), "activations too": ("g:", "a:"), "losses too": ("g:", "a:", "l:")}
@@ -76,10 +79,11 @@ def logarithm(values: Any) -> Any:
     return np.log10(np.clip(np.nan_to_num(values, nan=1e-30, posinf=1e30), 1e-30, 1e30))
 
 
-def features(case: Case) -> dict[str, float]:
+def features(keep: Path | None, named: tuple[str, Case]) -> dict[str, float]:
     """Everything that is known of a network's first steps."""
+    name, case = named
     with np.errstate(all="ignore"):
-        history, losses = watched(case)
+        history, losses = kept(keep and keep / f"{name}.pickle", partial(watched, case))
         kinds = {"g": of_gradients(history), "a": of_activations(history), "l": of_losses(losses)}
     return {f"{kind}:{name}": value for kind, parts in kinds.items() for name, value in parts.items()}
 
@@ -87,11 +91,16 @@ def features(case: Case) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, nargs="+", required=True)
-    draws = [json.loads((RESULTS / f"verdicts-{n}.json").read_text()) for n in parser.parse_args().draws]
-    rows = [row for draw in draws for row in draw["networks"]]
-    with mp.get_context("spawn").Pool(cores()) as pool:
-        seen = pool.map(features, [Case(**row["case"]) for row in rows], chunksize=4)
-    out = np.array([row["family"] in draws[0]["held_out"] for row in rows])
+    parser.add_argument("--keep", type=Path, help="folder of what was seen; what it holds is not done again")
+    parser.add_argument("--workers", type=int, default=cores())
+    arguments = parser.parse_args()
+    draws = {n: networks(str(n)) for n in arguments.draws}
+    named = [(f"{n}-{i}", Case(**row["case"])) for n, of in draws.items() for i, row in enumerate(of)]
+    rows = [row for of in draws.values() for row in of]
+    with mp.get_context("spawn").Pool(arguments.workers) as pool:
+        seen = pool.map(partial(features, arguments.keep), named, chunksize=4)
+    families = held_out([row["family"] for row in rows])
+    out = np.array([row["family"] in families for row in rows])
     trains = np.array([row["trains"] for row in rows])
     found = {}
     for name, kinds in KNOWN.items():

@@ -5,9 +5,15 @@ and optimiser. A family is a kind with an activation, a norm and skips or none; 
 the families only, and were, on draws 0 to 2 and on those families of draws 3 and 4. What is held out are
 combinations: every kind, activation, norm and skip is among the families looked at too, with others.
 
+`--unseen` draws networks whose levels none of these draws has (`unseen_nets`): other data, kinds,
+activations, norms and optimisers. No limit was set on them. `healthy.py`, whose looked-at half limits were
+set on too, has GELU, SiLU, AdamW and transformers, but no network that fails, no ELU and no RMSprop.
+
 `python benchmarks/verdicts.py --draw 3` draws other networks of the same families, takes half an hour on two
-cores and writes `results/verdicts-3.json`. `--again` judges those by today's rules: it trains the first steps
-only, and takes from the file who trains; `--keep DIR` keeps what was watched of them, for the next time.
+cores and writes `results/verdicts-3.json`; `--unseen --cifar DIR` takes as long and writes
+`results/verdicts-unseen.json` (made with `--count 48`: one network of each family). `--again` judges those by
+today's rules: it trains the first steps only, and takes from the file who trains. What `--keep DIR` holds is
+not trained again: a run goes on where it ended.
 """
 
 from __future__ import annotations
@@ -20,14 +26,18 @@ import multiprocessing as mp
 import pickle
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+import unseen_nets
+import verdict_nets
 from torch.nn.functional import cross_entropy
+from verdict_nets import CLASSES, Case
+from verdict_tables import VERDICT_DRAWS
 
 import gradscape as gs
 from gradscape._machine import cores
@@ -36,122 +46,20 @@ from gradscape.records.gradients import FlowHistory
 from gradscape.train.process import prepare_process
 from measure import RESULTS, write
 
-CLASSES, BATCH = 10, 32
+BATCH = 32
 LOOKED_AT, STEPS = 50, 1_000
+UNSEEN_SEED = 5
 LEARNT = 0.6  # of the loss of guessing: who gets below has begun to learn, and need not go on
-
-ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
-OPTIMIZERS = {
-    "sgd": lambda p, scale: torch.optim.SGD(p, lr=0.05 * scale, momentum=0.9),
-    "adam": lambda p, scale: torch.optim.Adam(p, lr=0.001 * scale),
-}
-LR_SCALES = (1.0, 1.0, 1.0, 1.0, 0.003, 30.0)
-INITS = ("torch", "he", "glorot", "small", "large")
-
-
-@dataclass(frozen=True)
-class Case:
-    kind: str
-    depth: int
-    width: int
-    init: str
-    norm: str
-    skip: bool
-    activation: str
-    optimizer: str
-    lr_scale: float
-    seed: int
-
-    @property
-    def family(self) -> str:
-        return f"{self.kind} {self.activation} {self.norm}{' skip' if self.skip else ''}"
-
-
-class Block(nn.Module):
-    """A linear map, a norm, an activation; its input added if asked for."""
-
-    def __init__(self, inner: nn.Module, skip: bool) -> None:
-        super().__init__()
-        self.inner, self.skip = inner, skip
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.inner(x)
-        return out + x if self.skip and out.shape == x.shape else out
-
-
-def linear(case: Case, inputs: int) -> nn.Module:
-    if case.kind == "mlp":
-        return nn.Linear(inputs, case.width)
-    return nn.Conv2d(inputs, case.width, 3, padding=1)
-
-
-def norm(case: Case) -> nn.Module:
-    if case.norm == "batch":
-        return nn.BatchNorm1d(case.width) if case.kind == "mlp" else nn.BatchNorm2d(case.width)
-    if case.norm == "layer":
-        return nn.LayerNorm(case.width) if case.kind == "mlp" else nn.GroupNorm(1, case.width)
-    return nn.Identity()
-
-
-def initialise(model: nn.Module, init: str) -> None:
-    for module in model.modules():
-        if not isinstance(module, nn.Linear | nn.Conv2d) or init == "torch":
-            continue
-        if init == "glorot":
-            nn.init.xavier_normal_(module.weight)
-        else:
-            nn.init.kaiming_normal_(module.weight)
-            module.weight.data *= {"he": 1.0, "small": 0.5, "large": 2.0}[init]
-        nn.init.zeros_(module.bias)
-
-
-def build(case: Case) -> nn.Module:
-    torch.manual_seed(case.seed)
-    inputs = 64 if case.kind == "mlp" else 1
-    layers: list[nn.Module] = [nn.Flatten()] if case.kind == "mlp" else []
-    for _ in range(case.depth - 1):
-        inner = nn.Sequential(linear(case, inputs), norm(case), ACTIVATIONS[case.activation]())
-        layers.append(Block(inner, case.skip))
-        inputs = case.width
-    if case.kind == "conv":
-        layers += [nn.AdaptiveAvgPool2d(2), nn.Flatten()]
-        inputs *= 4
-    model = nn.Sequential(*layers, nn.Linear(inputs, CLASSES))
-    initialise(model, case.init)
-    return model
-
-
-def cases(count: int, seed: int) -> list[Case]:
-    """A sample of all combinations, as many of each family."""
-    draw = random.Random(seed)
-    families = list(
-        itertools.product(("mlp", "conv"), ACTIVATIONS, ("none", "batch", "layer"), (False, True))
-    )
-    found = []
-    for number in range(count):
-        kind, activation, norm_, skip = families[number % len(families)]
-        found.append(
-            Case(
-                kind, draw.choice((3, 6, 12, 24, 36)), draw.choice((16, 32)), draw.choice(INITS), norm_, skip,
-                activation, draw.choice(tuple(OPTIMIZERS)), draw.choice(LR_SCALES), draw.randrange(1_000),
-            )
-        )  # fmt: skip
-    return found
-
-
-def data() -> tuple[Tensor, Tensor]:
-    """The embedded digits, 8×8, as standardised numbers."""
-    images = gs.load_images("digits")
-    x = torch.from_numpy(np.array(images.train_images[:, ::2, ::2, 0])).float()
-    return (x - x.mean()).div(x.std()).unsqueeze(1), torch.from_numpy(np.array(images.train_labels)).long()
 
 
 def begun(case: Case) -> tuple[Watch, Iterator[float]]:
     """A watched training, and its losses step by step for as long as one asks."""
     prepare_process(threads=1)
-    x, y = data()
-    model = build(case)
-    optimizer = OPTIMIZERS[case.optimizer](model.parameters(), case.lr_scale)
+    unseen = case.kind in unseen_nets.KINDS
+    nets = unseen_nets if unseen else verdict_nets
+    x, y = unseen_nets.data(case.kind) if unseen else verdict_nets.data()
+    model = nets.build(case)
+    optimizer = nets.OPTIMIZERS[case.optimizer](model.parameters(), case.lr_scale)
     generator = torch.Generator().manual_seed(case.seed)
 
     def steps() -> Iterator[float]:
@@ -187,8 +95,10 @@ def learnt(losses: list[float]) -> bool:
     return len(losses) >= LOOKED_AT + 20 and sum(losses[-20:]) / 20 < LEARNT * math.log(CLASSES)
 
 
-def row(case: Case) -> dict[str, Any]:
-    history, losses = train(case)
+def row(name: str, keep: Path | None, numbered: tuple[int, Case]) -> dict[str, Any]:
+    """A network trained, and what was said of it before."""
+    number, case = numbered
+    history, losses = kept(keep and keep / f"{name}-{number}-whole.pickle", partial(train, case))
     return {
         "case": asdict(case),
         "family": case.family,
@@ -197,6 +107,18 @@ def row(case: Case) -> dict[str, Any]:
         "losses": [float(f"{loss:.3g}") for loss in losses[:: len(losses) // 20]],
         **judged(history, losses),
     }
+
+
+def kept(path: Path | None, see: Callable[[], tuple[FlowHistory, list[float]]]) -> Any:
+    """What `see` gives, or gave before it was kept there."""
+    if path and path.exists():
+        return pickle.loads(path.read_bytes())
+    found = see()
+    if path:
+        half = path.with_suffix(".part")
+        half.write_bytes(pickle.dumps(found))
+        half.rename(path)
+    return found
 
 
 def judged(history: FlowHistory, losses: list[float]) -> dict[str, Any]:
@@ -214,18 +136,11 @@ def judged(history: FlowHistory, losses: list[float]) -> dict[str, Any]:
     }
 
 
-def again(draw: int, keep: Path | None) -> Iterator[dict[str, Any]]:
-    """The networks of a draw judged by today's rules; who trains is what the draw itself has shown."""
-    known = json.loads((RESULTS / f"verdicts-{draw}.json").read_text())["networks"]
-    for number, old in enumerate(known):
-        path = keep / f"{draw}-{number}.pickle" if keep else None
-        if path and path.exists():
-            history, losses = pickle.loads(path.read_bytes())
-        else:
-            history, losses = watched(Case(**old["case"]))
-            if path:
-                path.write_bytes(pickle.dumps((history, losses)))
-        yield {**old, **judged(history, losses)}
+def again(name: str, keep: Path | None, numbered: tuple[int, dict[str, Any]]) -> dict[str, Any]:
+    """A network of an earlier result judged by today's rules; whether it trains is what that has shown."""
+    number, old = numbered
+    path = keep and keep / f"{name}-{number}.pickle"
+    return {**old, **judged(*kept(path, partial(watched, Case(**old["case"]))))}
 
 
 def held_out(families: list[str]) -> set[str]:
@@ -271,39 +186,75 @@ RULES: dict[str, Rule] = {
 }
 
 
-def trained(chosen: list[Case]) -> Iterator[dict[str, Any]]:
-    gs.load_images("digits")  # cached before the workers ask
-    with mp.get_context("spawn").Pool(cores()) as pool:
-        yield from pool.imap(row, chosen)
+def networks(name: str) -> list[dict[str, Any]]:
+    """Those of a result."""
+    found: list[dict[str, Any]] = json.loads((RESULTS / f"verdicts-{name}.json").read_text())["networks"]
+    return found
+
+
+def halves(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    out = held_out([row["family"] for row in rows])
+    looked_at = [row for row in rows if row["family"] not in out]
+    return {"looked at": looked_at, "held out": [row for row in rows if row["family"] in out]}
+
+
+def scored(groups: dict[str, list[dict[str, Any]]], looked_at: list[dict[str, Any]]) -> dict[str, Any]:
+    """Every rule on every group; the loss's limit is of the networks looked at."""
+    rules = dict([*RULES.items(), by_the_loss(looked_at)])
+    scores = {
+        which: {rule: score(rows, fails) for rule, fails in rules.items()} for which, rows in groups.items()
+    }
+    for which, by_rule in scores.items():
+        for rule, numbers in by_rule.items():
+            print(which, rule, numbers)
+    return scores
+
+
+def result_of_draw(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    groups = halves(rows)
+    out = sorted({row["family"] for row in groups["held out"]})
+    return {"held_out": out, "scores": scored(groups, groups["looked at"]), "networks": rows}
+
+
+def result_of_unseen(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """All, and those of each kind; no limit is of these, the loss's is of the draws' families looked at."""
+    groups = {"all": rows}
+    groups |= {kind: [row for row in rows if row["case"]["kind"] == kind] for kind in unseen_nets.KINDS}
+    looked_at = [row for draw in VERDICT_DRAWS for row in halves(networks(str(draw)))["looked at"]]
+    return {"scores": scored(groups, looked_at), "networks": rows}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=288)
-    parser.add_argument("--draw", type=int, required=True)
-    parser.add_argument(
-        "--again", action="store_true", help="judge the networks of results/verdicts-DRAW.json"
-    )
-    parser.add_argument("--keep", type=Path, help="folder of what was watched; used with --again")
-    arguments = parser.parse_args()
-    draw = arguments.draw
+    arguments = parser().parse_args()
+    gs.load_images("digits")  # cached before the workers ask
+    if arguments.unseen:
+        gs.load_images("cifar100", root=arguments.cifar)
+        name, chosen = "unseen", unseen_nets.cases(arguments.count or 144, UNSEEN_SEED)
+    else:
+        name, chosen = str(arguments.draw), verdict_nets.cases(arguments.count or 288, arguments.draw)
+    if arguments.keep:
+        arguments.keep.mkdir(parents=True, exist_ok=True)
+    do: Callable[..., dict[str, Any]] = again if arguments.again else row
     rows = []
-    for found in again(draw, arguments.keep) if arguments.again else trained(cases(arguments.count, draw)):
-        rows.append(found)
-        print(f"{len(rows):>4} {found['case']} {found['verdict']} {found['losses'][-1]}", flush=True)
-    out = held_out([row["family"] for row in rows])
-    halves = {
-        "looked at": [row for row in rows if row["family"] not in out],
-        "held out": [row for row in rows if row["family"] in out],
-    }
-    rules = dict([*RULES.items(), by_the_loss(halves["looked at"])])
-    scores = {
-        half: {rule: score(some, fails) for rule, fails in rules.items()} for half, some in halves.items()
-    }
-    for half, by_rule in scores.items():
-        for rule, numbers in by_rule.items():
-            print(half, rule, numbers)
-    write(f"verdicts-{draw}", {"held_out": sorted(out), "scores": scores, "networks": rows})
+    with mp.get_context("spawn").Pool(arguments.workers) as pool:
+        of = enumerate(networks(name) if arguments.again else chosen)
+        for found in pool.imap(partial(do, name, arguments.keep), of):
+            rows.append(found)
+            print(f"{len(rows):>4} {found['case']} {found['verdict']} {found['losses'][-1]}", flush=True)
+    write(f"verdicts-{name}", result_of_unseen(rows) if arguments.unseen else result_of_draw(rows))
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(description=__doc__)
+    which = found.add_mutually_exclusive_group(required=True)
+    which.add_argument("--draw", type=int)
+    which.add_argument("--unseen", action="store_true", help="networks of levels that no draw has")
+    found.add_argument("--cifar", type=Path, help="folder of CIFAR-100, where it is not cached")
+    found.add_argument("--count", type=int, help="288 of a draw, 144 unseen")
+    found.add_argument("--again", action="store_true", help="judge the networks of results/verdicts-….json")
+    found.add_argument("--keep", type=Path, help="folder of what was seen; what it holds is not done again")
+    found.add_argument("--workers", type=int, default=cores())
+    return found
 
 
 if __name__ == "__main__":

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -10,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 
@@ -91,6 +94,37 @@ def test_what_can_be_printed_is(capfd: pytest.CaptureFixture[str]) -> None:
     stream.flush()
     say("and \x1b[2Jso")
     assert capfd.readouterr().err == "so\x1band �[2Jso\n"
+
+
+def test_a_stream_that_can_be_written_again_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It may be of somebody's program that runs a study, and its disk be full for a while."""
+    full = True
+
+    class Disk(io.FileIO):
+        def write(self, data: Any) -> int:
+            if full and stat.S_ISREG(os.fstat(self.fileno()).st_mode):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(data)
+
+    with io.TextIOWrapper(io.BufferedWriter(Disk(tmp_path / "log", "w"))) as log:
+        monkeypatch.setattr(sys, "stderr", log)
+        stream = Forgiving(log)
+        stream.write("lost")
+        stream.flush()
+        say("lost too")
+        full = False
+        print("the program goes on", file=log)
+        monkeypatch.undo()
+    assert (tmp_path / "log").read_text() == "the program goes on\n"
+
+
+def test_without_stderr_nothing_is_said_to_stdout(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    say("of no program that reads the output")
+    monkeypatch.undo()
+    assert capsys.readouterr().out == ""
 
 
 def states(study: Path) -> list[str]:

@@ -17,19 +17,39 @@ FAILURES = (OSError, ValueError)
 
 def say(text: str) -> None:
     """Print to stderr what a person is to know; where nobody can, go on without."""
-    with heard_or_not(sys.stderr):
-        print(plain(text), file=sys.stderr, flush=True)
+    if sys.stderr is not None:  # else it would be printed to stdout
+        with forgiven(sys.stderr):
+            print(plain(text), file=sys.stderr, flush=True)
 
 
 @contextmanager
 def heard_or_not(stream: TextIO | None) -> Iterator[None]:
-    """Swallow that a stream cannot be written; what follows is sent nowhere."""
+    """Swallow that a command's own stream cannot be written; what follows is sent nowhere."""
     try:
         yield
         if stream is not None:
             stream.flush()
     except FAILURES:
         silence(stream)
+
+
+@contextmanager
+def forgiven(stream: TextIO) -> Iterator[None]:
+    """Swallow that a stream cannot be written, and drop what it holds; it stays as open as it was.
+
+    It may be of a program that goes on, and a disk be full for a while.
+    """
+    try:
+        yield
+    except FAILURES:
+        with suppress(*FAILURES):
+            kept = os.dup(stream.fileno())
+            try:
+                silence(stream)
+                stream.flush()
+            finally:
+                os.dup2(kept, stream.fileno())
+                os.close(kept)
 
 
 def silence(stream: TextIO | None) -> None:
@@ -45,7 +65,7 @@ def silence(stream: TextIO | None) -> None:
 
 
 class Forgiving(io.TextIOBase):
-    """A text stream on another one that goes silent when that fails.
+    """A text stream on another one whose failures are nobody's.
 
     Args:
         stream: to print to; None where the process has none, as of a daemon.
@@ -70,11 +90,13 @@ class Forgiving(io.TextIOBase):
         return self.stream.fileno()
 
     def write(self, text: str) -> int:
-        with heard_or_not(self.stream):
-            if self.stream is not None:
+        if self.stream is not None:
+            with forgiven(self.stream):
                 self.stream.write(text)
+                self.stream.flush()
         return len(text)
 
     def flush(self) -> None:
-        with heard_or_not(self.stream):
-            pass
+        if self.stream is not None:
+            with forgiven(self.stream):
+                self.stream.flush()

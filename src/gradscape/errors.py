@@ -20,7 +20,13 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-NOT_THE_USERS = (str(Path(__file__).parent), "site-packages", "dist-packages", "<")
+NOT_THE_USERS = (
+    str(Path(__file__).parent),
+    str(Path(traceback.__file__).parent),
+    "site-packages",
+    "dist-packages",
+    "<",
+)
 
 
 class GradscapeError(Exception):

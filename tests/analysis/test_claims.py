@@ -208,7 +208,7 @@ def test_a_report_says_how_many_tests_it_made() -> None:
     words = multiplicity([claim(*[part("holds", p=0.01)] * 3), claim(part("undecided", p=0.5)), claim()])
     assert words.startswith("3 claims, of which 2 were put to 4 tests.")
     assert words.endswith("one at least of 2 with a chance of up to 10 %.")
-    assert multiplicity([claim()]) == "1 claims, none of them tested."
+    assert multiplicity([claim()]) == "No claim was put to a test."
 
 
 # Level and power, as docs/statistics.md has them.

@@ -187,6 +187,73 @@ class Packed(nn.Module):
         return self.out(self.rnn(given)[1][-1])
 
 
+class Mapped(nn.Module):
+    """Takes samples one by one, and if asked for the derivative of what it makes of each."""
+
+    def __init__(self, derivative: bool = False) -> None:
+        super().__init__()
+        self.net, self.derivative = mlp(), derivative
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.derivative:
+            return torch.func.vmap(self.net)(x)
+        return torch.func.vmap(torch.func.grad(lambda row: self.net(row).square().sum()))(x)
+
+
+class OwnNames(nn.Module):
+    """A wrapper that passes as what it wraps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = mlp()
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("inner"), name)
+
+    def named_parameters(self, *given: Any, **named: Any) -> Any:
+        return self.inner.named_parameters(*given, **named)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)
+
+
+class Empty(nn.Module):
+    """A parameter without elements, as of a layer that was cut to nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nothing, self.net = nn.Parameter(torch.zeros(0, 3)), mlp()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class KeepsAFunction(nn.Module):
+    """Its copies call the original, as Accelerate's wrapped `forward` does where it is made by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = mlp()
+        self.forward = lambda x: self.net(x)
+
+
+class Slotted(nn.Module):
+    """An attribute that is in no dictionary: copies are without it."""
+
+    __slots__ = ("factor",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = mlp()
+        self.factor = [2.0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x) * self.factor[0]
+
+
 def old_norms() -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
@@ -276,6 +343,8 @@ TRAIN_MODE = dict.fromkeys(
     ("smoothness", "smoothness of a step", "curvature", "landscape", "noise"), "in train mode alone"
 )
 UNCOPIED = dict.fromkeys(("landscape", "check"), "Sparse cannot be copied: .*SparseCsrTensorImpl")
+ORIGINAL_S = dict.fromkeys(("landscape", "check"), "its copy computes with .*net.0.weight.* of the original")
+SLOTTED = dict.fromkeys(("landscape", "check"), "the copy that is .* fails: AttributeError")
 PACKED = nn.utils.rnn.pack_sequence([X[:4], X[:3], X[:3], X[:2], X[:1], X[:1]])
 
 CASES: dict[str, Case] = {
@@ -307,4 +376,10 @@ CASES: dict[str, Case] = {
     "a list as the argument": Case(OneArgument, ([X, X], Y), cross_entropy),
     "a named tuple as the argument": Case(OneArgument, (Pair(X, X), Y), cross_entropy),
     "a packed sequence": Case(Packed, (PACKED, Y), cross_entropy),
+    "torch.func within": Case(Mapped, (X, Y), cross_entropy),
+    "a derivative within": Case(lambda: Mapped(derivative=True), (X, X), mse_loss),
+    "names of its own": Case(OwnNames, (X, Y), cross_entropy),
+    "a parameter of no elements": Case(Empty, (X, Y), cross_entropy),
+    "a function that is kept": Case(KeepsAFunction, (X, Y), cross_entropy, ORIGINAL_S),
+    "slots": Case(Slotted, (X, Y), cross_entropy, SLOTTED),
 }

@@ -330,7 +330,7 @@ def multiplicity(claims: Sequence[Claim]) -> str:
     tested = [claim for claim in claims if claim.tests]
     tests = sum(claim.tests for claim in tested)
     if not tested:
-        return f"{len(claims)} claims, none of them tested."
+        return "No claim was put to a test."
     chance = f"{100 * (1 - (1 - ERROR) ** len(tested)):.0f} %"
     return (
         f"{len(claims)} claims, of which {len(tested)} were put to {tests} tests. Within a claim the parts "

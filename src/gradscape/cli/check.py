@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from dataclasses import dataclass
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from gradscape._printing import say
+from gradscape._text import plain
 from gradscape.cli.app import FLAT
 from gradscape.cli.files import require_folder
 from gradscape.config.fields import MOST_IMAGES, MOST_NUMBERS, option
@@ -69,8 +70,8 @@ def check(
         confirm=options.confirm,
         remedies=options.remedies,
     )
-    print(json.dumps(record.to_dict(), indent=1, ensure_ascii=False) if options.json else record)
+    print(json.dumps(record.to_dict(), indent=1, ensure_ascii=False) if options.json else plain(str(record)))
     if options.page:
         from gradscape.report.pages.check import save_check_page
 
-        print(f"page: {save_check_page(record, options.page)}", file=sys.stderr)
+        say(f"page: {save_check_page(record, options.page)}")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from gradscape._text import plain
 from gradscape.cli.app import FLAT
 from gradscape.cli.files import folder_of
 from gradscape.cli.study import STUDY_FOLDER
@@ -48,17 +51,29 @@ def export(
     if into.startswith("~") or not into.strip():
         into = str(checked_path(into, "--into"))
     exporter = exporter_of(to, into, Glances(study).asked()["study"])
-    with Export(study, exporter) as going:
+    with silent_threads(), Export(study, exporter) as going:
         found = going.advance(stay=options.follow)
         with suppress(KeyboardInterrupt):  # how one leaves before the study has ended
             while options.follow and not all(run.over for run in found):
                 time.sleep(options.every)
                 found = going.advance(stay=True)
     there = sum(run.identity in going.known for run in found) - len(going.unreadable)
-    print(f"{there} of {len(found)} runs exported, {len(going.written)} of them now; type: {exporter.hint}")
+    done = f"{there} of {len(found)} runs exported, {len(going.written)} of them now"
+    print(plain(f"{done}; type: {exporter.hint}"))
     if going.unreadable:
         names, reasons = ", ".join(going.unreadable), next(iter(going.unreadable.values()))
         raise RunFailed(f"{len(going.unreadable)} of {len(found)} runs were left out ({names}): {reasons}")
+
+
+@contextmanager
+def silent_threads() -> Iterator[None]:
+    """Keep back the tracebacks of a tracker's own threads: it raises the same once more where we hear it."""
+    before = threading.excepthook
+    threading.excepthook = lambda _: None
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def exporter_of(tracker: Tracker, place: str, study: str) -> Exporter:

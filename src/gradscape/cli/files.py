@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from gradscape._printing import say
 from gradscape.config.options import FilePath, checked_path
 from gradscape.errors import ConfigError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def folder_of(text: FilePath) -> Path:
@@ -29,3 +35,16 @@ def require_folder(flag: str, file: FilePath | None, *endings: str) -> None:
         raise ConfigError(f"{flag}: {file} is a folder; give another name")
     if not os.access(folder, os.W_OK):
         raise ConfigError(f"{flag}: cannot write into {file.parent}; permit it, or give another folder")
+
+
+def save_figure(drawing: Figure, file: FilePath) -> None:
+    """Draw into memory, then write all of it: what was there stays where the disk is full."""
+    from gradscape.storage.files import replace_bytes
+
+    file, drawn = Path(file), io.BytesIO()
+    drawing.savefig(drawn, format=file.suffix[1:], dpi=150)
+    try:
+        replace_bytes(file, drawn.getvalue())
+    except OSError as error:
+        raise ConfigError(f"--figure: cannot write {file}: {error.strerror}; give another place") from error
+    say(f"figure: {file}")

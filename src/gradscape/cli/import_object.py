@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from gradscape.errors import ConfigError, nearest, with_place
+from gradscape.errors import ConfigError, brief, cut, nearest, with_place
 
 T = TypeVar("T")
 
@@ -57,13 +57,13 @@ def module_of(name: str, what: str) -> tuple[ModuleType, str, str]:
     place, colon, held = name.rpartition(":")
     if not colon or not place or not held:
         word = what.upper()
-        raise ConfigError(f"{name!r} names no {what}; give FILE.py:{word} or package.module:{word}")
+        raise ConfigError(f"{brief(name)} names no {what}; give FILE.py:{word} or package.module:{word}")
     try:
         module = from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except ConfigError:
         raise
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"{place} cannot be read: {with_place(error)}") from error
+        raise ConfigError(f"{cut(place)} cannot be read: {cut(with_place(error), 400)}") from error
     return module, place, held
 
 
@@ -72,8 +72,10 @@ def from_file(path: Path) -> ModuleType:
         raise ConfigError(f"{path}: no such file")
     import torch  # noqa: F401  # with its libraries, before neighbours of like names can stand in for them
 
-    # Not under the name of a library's module, which others would get in its place.
-    name = path.stem if importlib.util.find_spec(path.stem) is None else f"{path.stem}_of_the_user"
+    # Not under the name of a library's module, which others would get in its place; and no package's part.
+    name = path.stem.replace(".", "_")
+    if name in sys.modules or importlib.util.find_spec(name) is not None:
+        name = f"{name}_of_the_user"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from gradscape._printing import say
+from gradscape._text import plain
 from gradscape.cli.app import EXECUTION, FLAT
-from gradscape.cli.files import require_folder
+from gradscape.cli.files import require_folder, save_figure
 from gradscape.cli.images import ImageSource, Showing, subject
 from gradscape.cli.measure import MOST_POINTS, TARGET
 from gradscape.config.fields import option
@@ -92,6 +93,8 @@ def landscape(
     subjects = [subject(target, source, USUAL, together) for target in targets]
     if options.through and len(subjects) < 2:
         raise ConfigError("--through: got 1 run; give two for a line, three for a plane")
+    if drawing.turn and (grid.dims == 1 or (options.through and len(subjects) == 2)):
+        raise ConfigError("--turn: a line has no surface to turn; leave out --dims 1, or give --figure")
     others: list[Any] = [one.model for one in subjects[1:]] if options.through else []
     if drawing.animate:
         kept_along(subjects[0])
@@ -106,7 +109,7 @@ def landscape(
     if drawing.json:
         print(json.dumps({n: r.to_dict() for n, r in records.items()}, indent=1, ensure_ascii=False))
     else:
-        print("\n\n".join(f"{name}: {record}" for name, record in records.items()))
+        print(plain("\n\n".join(f"{name}: {record}" for name, record in records.items())))
     draw_landscapes(drawing, records)
     if drawing.animate:
         animate(drawing.animate, grid, options, subjects[0])
@@ -179,7 +182,6 @@ def draw_landscapes(drawing: Drawing, records: Mapping[str, LandscapeRecord]) ->
     flat = next(iter(records.values())).dims == 1
     if drawing.figure:
         draw = slices if flat else surfaces if drawing.surface else contours
-        draw(records).savefig(drawing.figure, dpi=150)
-        say(f"figure: {drawing.figure}")
+        save_figure(draw(records), drawing.figure)
     if drawing.turn:
         say(f"page: {save_turning(records, drawing.turn)}")

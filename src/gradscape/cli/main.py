@@ -10,12 +10,13 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from gradscape._printing import say, silence
+from gradscape._printing import heard_or_not, say, silence
 from gradscape.cli.app import make_app, parse
 from gradscape.errors import GradscapeError
 from gradscape.version import __version__
 
 INTERRUPTED = 130
+_RESUMED = ("reproduce", "train", "sweep")  # commands that go on where they were stopped
 _SWEEP = """vary any settings of a run, over seeds
 
 Runs every combination of the axes' values, over seeds, and builds a report. The other flags of `train`,
@@ -64,15 +65,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show × still gets the rest
             stream.reconfigure(errors="replace")
     os.environ["MPLBACKEND"] = "agg"  # figures go to files, whatever the user's own setting
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        parse(app, sys.argv[1:] if arguments is None else arguments)()
+        parse(app, words)()
         if sys.stdout is not None:
             sys.stdout.flush()
     except GradscapeError as error:
         say(f"gradscape: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        say("gradscape: stopped; every finished epoch is kept: give the same command again to go on")
+        again = "give the same command again"
+        kept = f"every finished epoch is kept: {again} to go on"
+        say(f"gradscape: stopped; {kept if words[:1] and words[0] in _RESUMED else again}")
         return INTERRUPTED
     except BrokenPipeError:  # `gradscape runs DIR | head`
         silence(sys.stdout)
@@ -81,4 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         silence(sys.stdout)
         say(f"gradscape: {error.filename or 'output'}: {error.strerror or error}")
         return GradscapeError.exit_code
+    finally:
+        with heard_or_not(sys.stderr):  # what Python cannot flush at its end would change the exit code
+            pass
     return 0

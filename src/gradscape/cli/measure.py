@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from gradscape._printing import say
+from gradscape._text import plain
 from gradscape.cli.app import EXECUTION, FLAT
+from gradscape.cli.files import save_figure
 from gradscape.cli.images import ImageSource, Showing, subject
 from gradscape.config.fields import option
 from gradscape.config.options import MOST_SECONDS, Options
@@ -85,9 +87,8 @@ def curvature(
 
 def show(showing: Showing, record: SmoothnessRecord | CurvatureRecord) -> None:
     """Print a record, and draw it if asked to."""
-    print(json.dumps(record.to_dict(), indent=1, ensure_ascii=False) if showing.json else record)
+    print(json.dumps(record.to_dict(), indent=1, ensure_ascii=False) if showing.json else plain(str(record)))
     if showing.figure:
         drawing = record.plot().get_figure(root=True)
         assert drawing is not None
-        drawing.savefig(showing.figure, dpi=150)
-        say(f"figure: {showing.figure}")
+        save_figure(drawing, showing.figure)

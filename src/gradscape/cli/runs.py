@@ -51,8 +51,6 @@ def runs(
     options: Annotated[RunsOptions, FLAT] = RunsOptions(),
 ) -> None:
     """Show a row per run."""
-    from rich.console import Console
-
     from gradscape.cli.run_progress import chosen, read_states
     from gradscape.storage.run_summary import Glances
     from gradscape.storage.study_folder import StudyFolder
@@ -62,12 +60,23 @@ def runs(
     if options.json:
         print(as_json(glances, states, options.sort))
         return
-    console = Console(highlight=False)
+    console = console_here()
     if options.watch:
         watch(glances, console, options.every, states, options.sort)
         return
     found = glances.look()
     show(console, name(glances), found, chosen(found, states, options.sort))
+
+
+def console_here() -> Console:
+    """Standard output; where its reader has gone (`runs DIR | head`), `main` ends the command well."""
+    from rich.console import Console
+
+    class Piped(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Piped(highlight=False)
 
 
 def name(glances: Glances) -> str:

@@ -57,4 +57,4 @@ def say_verdicts(report: Report) -> None:
     """Print a report's claims, a line each, and the path of its page."""
     for claim in report.claims:
         print(plain(f"{claim.id}  {claim.verdict:<14} {claim.title}"))
-    print(f"report: {report.page}")
+    print(plain(f"report: {report.page}"))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from gradscape._printing import heard_or_not
+from gradscape._text import plain
 from gradscape.cli.app import EXECUTION, FLAT
 from gradscape.cli.settings import RunFlags, settings_given
 from gradscape.config.fields import MOST_WORKERS, option
@@ -64,7 +65,7 @@ def train(
     with heard_or_not(sys.stdout):
         for weights, result in record.test.items():
             print(f"test accuracy {result['accuracy']:.3f}, loss {result['loss']:.3f} ({weights} weights)")
-        print(f"run: {folder.path}")
+        print(plain(f"run: {folder.path}"))
 
 
 def train_config(file: FilePath | None, settings: Mapping[str, Any]) -> RunConfig:

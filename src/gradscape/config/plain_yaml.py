@@ -6,7 +6,9 @@ that only that standard takes for a number or a date (1:30 is 90 there) stays te
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -74,8 +76,11 @@ def read_marked(path: Path, what: str) -> tuple[object, dict[str, int]]:
     import yaml
 
     try:
-        with path.open("rb") as file:
+        # Not to wait for ever at a pipe that nobody writes to; one that a shell made for us has its writer.
+        with open(path, "rb", opener=at_once) as file:
             content = file.read(MOST_BYTES + 1)  # bounded, for it may be a device
+            if not content and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigError(f"{what} {path} gives nothing; expected a file with keys and values")
         if len(content) > MOST_BYTES:
             raise ConfigError(f"{what} {path} has more than {MOST_BYTES:,} bytes; give a smaller file")
         reader = loader()(content.decode("utf-8"))
@@ -99,6 +104,14 @@ def key_lines(node: Any, prefix: str = "") -> Iterator[tuple[str, int]]:
         if key is not None:
             yield path[:-1], key.start_mark.line + 1
         yield from key_lines(value, path)
+
+
+def at_once(path: str, flags: int) -> int:
+    """Open a file for reading without waiting for the other end of a pipe; what is read later may wait."""
+    found = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if os.name == "posix":
+        os.set_blocking(found, True)
+    return found
 
 
 def to_yaml(values: object) -> str:

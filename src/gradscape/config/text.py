@@ -11,6 +11,7 @@ from typing import Any
 
 from gradscape.errors import brief, cut
 
+LONGEST_PATH = 3_500  # bytes: Linux takes 4,096, and names come behind it
 LONGEST_NAME = 255  # bytes, of a file: what file systems take
 
 
@@ -65,11 +66,13 @@ def path(text: str | Path) -> Path:
     text = str(text)
     if not text.strip():
         raise ValueError("'' names no file or folder; is a variable of the shell unset?")
+    if len(os.fsencode(text)) > LONGEST_PATH:
+        raise ValueError(f"{cut(text)} is too long; give {LONGEST_PATH:,} bytes at most")
     if long := [part for part in text.split(os.sep) if len(os.fsencode(part)) > LONGEST_NAME]:
         raise ValueError(
             f"{cut(long[0])} has {len(long[0])} letters; give a name of {LONGEST_NAME} bytes at most"
         )
-    return Path(text).expanduser() if text.startswith(f"~{os.sep}") else Path(text)
+    return Path(text).expanduser() if text == "~" or text.startswith(f"~{os.sep}") else Path(text)
 
 
 def display(value: object) -> str:

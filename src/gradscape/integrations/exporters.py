@@ -11,7 +11,8 @@ import logging
 import os
 import shutil
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -185,6 +186,19 @@ def _wandb_id(identity: str) -> str:
     return f"gradscape-{identity.rpartition('-')[2]}"
 
 
+@contextmanager
+def brief_patience() -> Iterator[None]:
+    """Few attempts at a server's first word: MLflow's own patience with none is minutes of silence."""
+    wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+    ours = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            del os.environ[name]
+
+
 class MLflowExport(Exporter):
     """Runs of an experiment in an MLflow store.
 
@@ -213,7 +227,8 @@ class MLflowExport(Exporter):
 
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it logs every table it makes
         self.client = MlflowClient(self.uri)
-        experiment = self.client.get_experiment_by_name(self.study)
+        with brief_patience():
+            experiment = self.client.get_experiment_by_name(self.study)
         self.experiment = (
             experiment.experiment_id if experiment else self.client.create_experiment(self.study)
         )

@@ -60,14 +60,14 @@ def noise(model: nn.Module, loss: Loss | None, batches: Any, *, bn: Statistics =
         )
     if len(chosen) < FEW:
         notes.append(f"GSNR of {len(chosen)} batches is uncertain without bound: give {FEW} at least")
-    kinds = {name: kind for name, kind, _ in named(objective.model)}
-    layers = tuple(plain(name) for name in objective.names)
+    kinds = {id(parameter): kind for _, kind, parameter in named(objective.model)}
     return NoiseRecord(
         batch_size=next(iter(chosen.values())).size,
         bn=bn,
         products=products,
-        layers=layers,
-        kinds=tuple(kinds[name] for name in layers),
+        layers=tuple(plain(name) for name in objective.names),
+        # By identity: a model may have names of its own for what it holds.
+        kinds=tuple(kinds[id(parameter)] for parameter in objective.parameters.values()),
         sizes=tuple(p.numel() for p in objective.start),
         gsnr=gsnr,
         constant=constant,

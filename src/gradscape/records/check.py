@@ -20,7 +20,7 @@ FELL = 0.01  # of the loss that the steps begin with: less is no fall
 EFFECTS = {
     "lowers": "end lower than as it is",
     "nothing": "end where it ends as it is",
-    "raises": "end higher, or above the loss that the model begins with",
+    "raises": "end higher, above the loss that the model begins with, or where they began",
     "": "not tried",
 }
 

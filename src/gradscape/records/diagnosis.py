@@ -26,6 +26,7 @@ GRADES = {
     "overshooting": "warn",
     "noise-dominated": "info",
     "converged": "info",
+    "stopped": "info",
     "healthy": "info",
 }
 VERDICTS = tuple(GRADES)

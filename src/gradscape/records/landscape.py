@@ -182,6 +182,12 @@ class LandscapeRecord(Record):
         return f"{np.median(known):.2g} over {self.error_n} {of}"
 
     @property
+    def extent(self) -> str:
+        """The least and the largest loss."""
+        known = self.loss[~np.isnan(self.loss)]
+        return f"from {known.min():.4g} to {known.max():.4g}" if known.size else "no point is known"
+
+    @property
     def nonfinite(self) -> int:
         """Points at which the loss is infinite or NaN."""
         return int((~np.isfinite(self.loss[self.measured])).sum())
@@ -277,8 +283,7 @@ class LandscapeRecord(Record):
             f"loss over {shape} points{many} ({', '.join(self.directions)}) of "
             f"{counted(self.parameters, 'parameter')} on {counted(self.samples, 'sample')}, BatchNorm's "
             f"{self.bn} statistics",
-            f"in the middle {self.middle.mean():.4g}; from {np.nanmin(self.loss):.4g} to "
-            f"{np.nanmax(self.loss):.4g}; sampling error {self.sampling}",
+            f"in the middle {self.middle.mean():.4g}; {self.extent}; sampling error {self.sampling}",
             f"basin of half a unit of loss: width {least}{spread(basin.width)}; "
             f"roughness {spread(self.roughness)}",
             *(

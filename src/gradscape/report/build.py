@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gradscape.analysis.claims import Claim, answer
+from gradscape.analysis.claims import Claim, answer, multiplicity
 from gradscape.records.run import StudyRecord
 from gradscape.report.figures.base import Figure, render
 from gradscape.report.pages.study import page
@@ -51,6 +51,7 @@ class ReportParts:
         answer: Paragraphs to begin with instead, where claims do not answer the question.
         pages: beside it.
         epochs: whose gradient statistics it needs: those of all epochs, or of each run's last.
+        multiplicity: how many tests were made, and what that does to the claims, in words.
     """
 
     figures: Callable[[StudyRecord], Sequence[Figure]]
@@ -60,6 +61,7 @@ class ReportParts:
     answer: Callable[[StudyRecord], Sequence[str]] | None = None
     pages: Callable[[StudyRecord], Sequence[Page]] = lambda study: ()
     epochs: Literal["all", "last"] = "all"
+    multiplicity: Callable[[StudyRecord, Sequence[Claim]], str] = lambda study, claims: multiplicity(claims)
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,9 @@ def build(study: StudyRecord, parts: ReportParts, folder: Path) -> Report:
     for each in pages:
         write_bytes(folder / each.name, each.data)
     beside = {each.name: each.title for each in pages}
-    title = str(study.asked["title"])
+    title, tests = str(study.asked["title"]), parts.multiplicity(study, claims)
     lead = parts.answer(study) if parts.answer else answer(claims, parts.lead)
-    html = page(study, title, lead, figures, drawn, tables, claims, beside)
+    html = page(study, title, lead, figures, drawn, tables, claims, beside, tests)
     write_bytes(folder / "index.html", html.encode())
     return Report(folder / "index.html", tuple(claims))
 

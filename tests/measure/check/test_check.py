@@ -121,6 +121,19 @@ def test_a_loss_without_the_model_s_parameters_is_told_and_not_that_no_step_was_
     assert "no gradient has reached any parameter in 10 steps" in found.diagnosis.findings[0].cause
 
 
+def test_other_weights_that_begin_lower_and_are_not_trained_are_no_remedy() -> None:
+    free, model = torch.zeros((), requires_grad=True), deep(2, nn.ReLU)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter *= 4
+    found = gs.check(model, batch(), lambda output, y: cross_entropy(output.detach(), y) + free)
+    ends = [trial.losses[-1] for trial in found.remedies if trial.diagnosis]
+    assert min(ends) < found.as_is.losses[-1] - found.band
+    assert not found.moved
+    assert UNMOVED in str(found)
+    assert found.diagnosis.findings[0].remedy.startswith("look for detach()")
+
+
 def test_dead_units_are_named_with_their_layer() -> None:
     def make() -> nn.Module:
         model = deep(3, nn.ReLU)

@@ -188,6 +188,18 @@ def test_remedies_of_half_precision_are_drawn(dtype: torch.dtype) -> None:
     assert torch.allclose(weight.T @ weight, torch.eye(8), atol=0.02)
 
 
+@pytest.mark.parametrize("name", ["orthogonal", "lsuv"])
+def test_remedies_of_channels_last_weights_are_drawn(name: str) -> None:
+    """As networks of this package have them on a processor."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 2))
+    found = REMEDIES[name](model.to(memory_format=torch.channels_last), torch.randn(8, 3, 8, 8))
+    assert isinstance(found, Applied), found
+    weight = found.model[2].weight.detach().flatten(1)
+    alike = weight @ weight.T
+    assert torch.allclose(alike, alike[0, 0] * torch.eye(4), atol=1e-5)
+    assert found.model[2].weight.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_remedies_reach_transformers_linear_layers() -> None:
     pytorch_utils = pytest.importorskip("transformers.pytorch_utils")
     model = nn.Sequential(pytorch_utils.Conv1D(16, 8), nn.Tanh(), pytorch_utils.Conv1D(3, 16))

@@ -461,6 +461,27 @@ def test_frozen_parameters_are_held_and_half_precision_is_widened() -> None:
     assert low.ends.largest == pytest.approx(full.ends.largest, rel=0.05)
 
 
+def test_a_model_with_a_derivative_within_has_the_dense_matrix_s_eigenvalue() -> None:
+    class Slopes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.func.vmap(torch.func.grad(lambda row: self.net(row).sum()))(x)
+
+    torch.manual_seed(0)
+    model, x = Slopes().double(), torch.randn(8, 2).double()
+
+    def loss(output: Tensor, _: Tensor) -> Tensor:
+        return output.square().mean()
+
+    found = curvature(model, loss, (x, x), k=1, trace_products=0, tolerance=1e-9)
+    dense = dense_hessian(model, loss, x, x)
+    assert found.ends is not None
+    assert found.ends.largest[0] == pytest.approx(float(torch.linalg.eigvalsh(dense)[-1]), rel=1e-6)
+
+
 class Once(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -217,6 +217,43 @@ def test_a_non_finite_gradient_begins_nearest_to_the_output() -> None:
     assert found.layer == "2.weight"
 
 
+def test_gradients_that_were_never_finite_were_there() -> None:
+    class Distance(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x - x).square().sum(1, keepdim=True).sqrt() + x  # finite, with a derivative that is not
+
+    model = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 4), Distance())
+    found = after_training(model, sgd(model, lr=0.0))
+    assert (found.verdict, found.layer) == ("non-finite", "2.weight")
+    assert "its derivative" in found.findings[0].cause
+    assert found.notes == ()
+
+
+def test_gradients_that_steps_have_made_large_do_not_explode() -> None:
+    model = deep(2, nn.ReLU)
+    optimizer = torch.optim.SGD(
+        [{"params": model[0].parameters(), "lr": 1e4}, {"params": model[2:].parameters()}], lr=1e-3
+    )
+    found = after_training(model, optimizer, steps=4)
+    verdicts = [finding.verdict for finding in found.findings]
+    assert verdicts[0] == "learning rate too large"
+    assert "exploding" not in verdicts
+
+
+def test_steps_that_leave_no_finite_ratio_are_infinite() -> None:
+    model = deep(2, nn.ReLU).double()
+    x, y = batch()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e200)
+    with gs.watch(model, optimizer) as flow:
+        for _ in range(4):
+            optimizer.zero_grad()
+            cross_entropy(model(x.double()), y).backward()
+            optimizer.step()
+    told = str(gs.diagnose(flow))
+    assert "largest step" in told
+    assert "1.8e+308" not in told
+
+
 @pytest.mark.parametrize(
     ("lr", "verdict"), [(30.0, "learning rate too large"), (1e-9, "learning rate too small")]
 )

@@ -65,8 +65,7 @@ def histories(draw: st.DrawFn) -> FlowHistory:
 
 
 def diagnosed(history: FlowHistory) -> Diagnosis:
-    with np.errstate(all="ignore"):
-        return gs.diagnose(history)
+    return gs.diagnose(history)
 
 
 @settings(max_examples=150, deadline=None)

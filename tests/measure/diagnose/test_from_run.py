@@ -92,7 +92,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], type[torch.optim.Optimizer], flo
     "vanishing, with SGD, though it moves": (lambda: deep(4, nn.Sigmoid, 0.5), torch.optim.SGD, 0.1),
     "frozen layer": (lambda: dead(deep(4, nn.ReLU)), torch.optim.SGD, 0.02),
     "exploding": (lambda: deep(12, nn.Identity, 4.0), torch.optim.Adam, 1e-4),
-    "exploding, by steps that are too large": (lambda: deep(3, nn.ReLU), torch.optim.Adam, 10.0),
+    "learning rate too large, and gradients with it": (lambda: deep(3, nn.ReLU), torch.optim.Adam, 10.0),
     "learning rate too small": (lambda: deep(3, nn.ReLU), torch.optim.Adam, 1e-7),
     "below the optimiser's reach": (lambda: deep(3, nn.ReLU), torch.optim.SGD, 1e-9),
 }

@@ -192,6 +192,39 @@ def test_a_hinge_loss_that_is_satisfied_is_met_and_nothing_is_frozen() -> None:
     assert (found.verdict, found.grade) == ("converged", "info")
 
 
+def after_a_schedule(last: float, steps: int) -> Diagnosis:
+    """Of Adam's steps the first 55 have its usual learning rate."""
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)), torch.randn(32, 4)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    flow = gs.watch(model, optimizer)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 1e-3 if step < 55 else last
+        optimizer.zero_grad()
+        F.mse_loss(model(x), x[:, :1] * x[:, 1:2]).backward()
+        optimizer.step()
+        if step == 54:
+            assert gs.diagnose(flow).verdict == "healthy"
+    return gs.diagnose(flow)
+
+
+@pytest.mark.parametrize("last", [0.0, 1e-80, 1e-9])
+def test_steps_that_a_schedule_has_ended_are_not_of_their_size(last: float) -> None:
+    found = after_a_schedule(last, steps=110)
+    assert (found.verdict, found.grade) == ("stopped", "info")
+    now, before = found.findings[0].evidence
+    assert now.value < 1e-4 < before.value
+    assert "of its size" not in str(found)
+
+
+@pytest.mark.parametrize("last", [0.0, 1e-80, 1e-9])
+def test_a_schedule_that_ended_long_ago_has_ended_too_early(last: float) -> None:
+    """As where a schedule in epochs is stepped after every batch: the steps are exact zeros in the end."""
+    found = after_a_schedule(last, steps=300)
+    assert (found.verdict, found.grade) == ("learning rate too small", "fail")
+    assert "how often the learning rate's schedule is stepped" in found.findings[0].remedy
+
+
 def test_steps_that_undo_each_other_overshoot_and_are_not_noise() -> None:
     """Gradient descent on a bowl at 1.99/λ: each gradient is −0.99 times the one before."""
     model = nn.Linear(1, 1, bias=False).double()

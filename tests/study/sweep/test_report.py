@@ -239,6 +239,19 @@ def test_claims_json_has_what_decided(tmp_path: Path) -> None:
     assert part["rule"] == "a comparison is decided after Holm's correction for all 12 (p ≤ 0.05)"
 
 
+def test_a_page_says_how_many_comparisons_its_claims_rest_on(tmp_path: Path) -> None:
+    study = sweeps.sweep(AXES, 3)
+    page, many = build(study, PARTS, tmp_path).read_text(), len(comparisons(study))
+    detail = page.partition('<section id="claims">')[2]
+    assert f"These are {many} comparisons" in detail
+    assert "put to a test" not in detail
+    told = json.loads((tmp_path / "claims.json").read_text())["claims"]
+    assert [claim["tests"] for claim in told] == [1, 1]
+    assert [claim["parts"][0]["p"] for claim in told] == [
+        min(each.adjusted for each in comparisons(study) if each.axis == axis) for axis in AXES
+    ]
+
+
 def test_a_sweeps_folder_is_reported_from_its_files_alone(tmp_path: Path) -> None:
     folder, config = StudyFolder(tmp_path), tiny(epochs=6)
     made = sweeps.sweep({"optim.lr": (config.optim.lr,)}, 1)

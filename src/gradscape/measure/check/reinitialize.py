@@ -39,10 +39,13 @@ def redraw(model: nn.Module, draw: Callable[[Tensor], object]) -> tuple[int, int
 
 
 def orthogonal_(weight: Tensor) -> None:
-    """Draw an orthogonal matrix, (outputs, everything else), in float32 at least: in less there is no QR."""
+    """Draw an orthogonal matrix, (outputs, everything else), in float32 at least: in less there is no QR.
+
+    Into memory of its own, for torch writes into none that is channels-last.
+    """
     exact = torch.promote_types(weight.dtype, torch.float32)
     with torch.no_grad():
-        weight.copy_(nn.init.orthogonal_(torch.empty_like(weight, dtype=exact)))
+        weight.copy_(nn.init.orthogonal_(weight.new_empty(weight.shape, dtype=exact)))
 
 
 def is_map(module: nn.Module) -> bool:

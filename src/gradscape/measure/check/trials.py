@@ -18,7 +18,7 @@ from gradscape.measure.core.as_found import AsFound, standing_in
 from gradscape.measure.core.batch import Batch, Loss, unwrapped
 from gradscape.measure.core.copying import copied
 from gradscape.measure.core.layer_trace import layer_kind
-from gradscape.measure.core.leaves import refuse_own, same_gradients, told_of_backward
+from gradscape.measure.core.leaves import refuse_own, refuse_uncopied, same_gradients, told_of_backward
 from gradscape.measure.core.parameters import number
 from gradscape.measure.core.preserve import random_state
 from gradscape.measure.diagnose.diagnose import diagnose
@@ -112,6 +112,8 @@ class Steps:
         if self.own is None:
             value = self.batch.loss(self.loss, output)
         else:
+            if self.batch.calling is None:
+                refuse_uncopied(output, model, self.own.names)
             with self.own.standing_at(model):
                 value = self.batch.loss(self.loss, output)
             refuse_own(value, self.own.names)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 
 from gradscape.errors import ConfigError, GradscapeError, with_place
+from gradscape.measure.core.batch import main_tensor
 from gradscape.measure.core.parameters import listed
 
 
@@ -36,12 +38,29 @@ def refuse_own(value: Tensor, own: Mapping[int, str]) -> None:
     Raises:
         ConfigError: its graph has such leaves, as of a list of them that was made before.
     """
-    names = [own[id(leaf)] for leaf in leaves(value) if id(leaf) in own]
-    if names:
+    if names := own_leaves(value, own):
         raise ConfigError(
             f"loss: reads {listed(names)} from elsewhere than the model, where copies of them are measured: "
             "give a loss(model, batch) that reads model.parameters()"
         )
+
+
+def refuse_uncopied(output: Any, twin: nn.Module, own: Mapping[int, str]) -> None:
+    """Refuse a copy of a model that computes with what it was copied from.
+
+    Raises:
+        ConfigError: the graph of its output has leaves of the original.
+    """
+    value = main_tensor(output)
+    if value is not None and (names := own_leaves(value, own)):
+        raise ConfigError(
+            f"{type(twin).__name__} cannot be copied: its copy computes with {listed(names)} of the "
+            "original, as where a function that was made with the model is kept in it: make it a method"
+        )
+
+
+def own_leaves(value: Tensor, own: Mapping[int, str]) -> list[str]:
+    return [own[id(leaf)] for leaf in leaves(value) if id(leaf) in own]
 
 
 @contextmanager

@@ -47,6 +47,22 @@ class Step:
     pace: Tensor | float
 
 
+@dataclass(frozen=True)
+class Rates:
+    """The steps of all parameters that are looked at, as one vector.
+
+    Attributes:
+        rate: (n,) lr / (P · limit); 0 of what the optimiser leaves as it is.
+        penalty: (n,) λ.
+        lr, limit: of the first that it trains, in units of which the sharpness is told.
+    """
+
+    rate: Tensor
+    penalty: Tensor
+    lr: float
+    limit: float
+
+
 def stability(
     products: Products, optimizer: Optimizer, draw: Draw, tolerance: float, carry_on: Carry
 ) -> Stability | str:
@@ -54,17 +70,35 @@ def stability(
     name = type(optimizer).__name__
     if number(optimizer.param_groups[0].get("lr")) is None:
         raise ConfigError(f"optimizer: {name} has no learning rate to hold the sharpness against")
-    step_of = STEPS.get(type(optimizer))
-    if step_of is None:
+    if type(optimizer) not in STEPS:
         known = ", ".join(kind.__name__ for kind in STEPS)
         return f"no edge of stability is known of {name}: only of torch's {known}"
     if len({bool(group.get("maximize")) for group in optimizer.param_groups}) > 1:
         return f"no edge of stability is known of {name} that maximizes in one group and not in another"
     sign = -1.0 if optimizer.param_groups[0].get("maximize") else 1.0
+    rates = rates_of(products, optimizer, sign)
+    if isinstance(rates, str):
+        return rates
+    root = rates.rate.sqrt()
+
+    def product(vector: Tensor) -> Tensor:
+        moved = root * vector
+        found: Tensor = root * (sign * products(moved) + rates.penalty * moved)
+        return found
+
+    found = extremes(product, draw, 1, tolerance, room=60, most=200, carry_on=carry_on)
+    reached, residual = float(found.largest[0]), float(found.largest_residuals[0])
+    unit = rates.limit / rates.lr
+    return Stability(name, reached * unit, residual * unit, rates.lr, rates.limit)
+
+
+def rates_of(products: Products, optimizer: Optimizer, sign: float) -> Rates | str:
+    """What the optimiser's next step is of every parameter, or why that is not known, in words."""
+    name, step_of = type(optimizer).__name__, STEPS[type(optimizer)]
     groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     parameters = products.objective.parameters
     rates, penalties = [], []
-    first: tuple[float, float] | None = None  # lr and limit, in units of which the sharpness is told
+    first: tuple[float, float] | None = None
     for place, gradient in zip(products.block, products.pieces(products.gradient), strict=True):
         parameter = parameters[products.objective.names[place]]
         group = groups.get(id(parameter), {})
@@ -72,26 +106,15 @@ def stability(
         if lr and step_of is not _sgd_step and "exp_avg_sq" not in state:
             return f"{name} has made no step yet: its edge of stability is not known"
         penalty = 0.0 if _is_decoupled(group) else float(group.get("weight_decay", 0.0))
-        rate: Tensor | float = 0.0  # of what the optimiser leaves as it is
+        rate: Tensor | float = 0.0
         if lr:
             made = step_of(group, state, sign * gradient + penalty * parameter.detach())
             first, rate = first or (lr, made.limit), lr * made.pace / made.limit
-        rates.append(torch.zeros_like(gradient) + rate)
-        penalties.append(torch.full_like(gradient, penalty))
+        rates.append((torch.zeros_like(gradient) + rate).flatten())
+        penalties.append(torch.full_like(gradient, penalty).flatten())
     if first is None:
         return f"the learning rate of {name} is 0: there is no step, and no edge of stability"
-    root, decay = (torch.cat([part.flatten() for part in parts]) for parts in (rates, penalties))
-    root = root.sqrt()
-
-    def product(vector: Tensor) -> Tensor:
-        moved = root * vector
-        found: Tensor = root * (sign * products(moved) + decay * moved)
-        return found
-
-    found = extremes(product, draw, 1, tolerance, room=60, most=200, carry_on=carry_on)
-    lr, limit = first
-    reached, residual = float(found.largest[0]), float(found.largest_residuals[0])
-    return Stability(name, reached * limit / lr, residual * limit / lr, lr, limit)
+    return Rates(torch.cat(rates), torch.cat(penalties), *first)
 
 
 def _is_decoupled(group: Group) -> bool:

@@ -69,10 +69,9 @@ class Products:
         parts = list(zip(self.objective.weights, self.objective.batches, strict=True))
         keep = True
         for number, (weight, batch) in enumerate(parts):
-            with self.evaluating(), _counting_bytes() as taken:
-                linear = self.part(batch)
+            linear, taken = self.counted(batch)
             if not number:
-                keep = taken() * len(parts) < KEPT * room(self.gradient.device)
+                keep = taken * len(parts) < KEPT * room(self.gradient.device)
             self.loss += weight * linear.loss
             self.gradient += weight * linear.gradient
             if keep:
@@ -93,6 +92,17 @@ class Products:
                 linear = self.kept[place] if self.kept else self.part(batch)
                 total += weight * flat(linear.times(pieces, bool(self.kept)))
         return total
+
+    def counted(self, batch: Batch) -> tuple[Linear, float]:
+        """A batch's part, and the bytes of its graph; torch.func within the model forbids counting."""
+        try:
+            with self.evaluating(), _counting_bytes() as taken:
+                return self.part(batch), taken()
+        except ConfigError as error:
+            if "torch.func" not in str(error):
+                raise
+        with self.evaluating():
+            return self.part(batch), math.inf
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:

@@ -116,10 +116,12 @@ def effect(trial: Trial, as_is: Trial, band: float) -> str:
     first, last, untreated_last = as_is.losses[0], trial.losses[-1], as_is.losses[-1]
     if not math.isfinite(last):
         return "raises" if math.isfinite(untreated_last) else "nothing"
+    # Other weights may begin lower: what no step lowers from there is no remedy.
+    trained = trial.fell and not last >= first
     if not math.isfinite(untreated_last):
-        return "lowers" if last < first else "nothing"
+        return "lowers" if trained else "nothing"
     if last < untreated_last - band:
-        return "lowers" if last < first else "raises"
+        return "lowers" if trained else "raises"
     return "raises" if last > untreated_last + band else "nothing"
 
 

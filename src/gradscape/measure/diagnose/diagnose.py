@@ -5,6 +5,7 @@ The rules are in `rules`, their limits in `limits`; those on the outputs of laye
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +25,7 @@ from gradscape.records.gradients import FlowHistory
 from gradscape.records.run import RunRecord
 
 
+@np.errstate(divide="ignore", over="ignore", invalid="ignore")  # of a training that breaks, so do its ratios
 def diagnose(watched: Watch | FlowHistory | RunRecord, limits: Limits | None = None) -> Diagnosis:
     """What is wrong with a training, the gravest first; `healthy` if nothing is found.
 
@@ -137,7 +139,7 @@ def _after_large_steps(finding: Finding, history: FlowHistory, limits: Limits) -
     if history.activations is not None:
         broken |= history.activations.nonfinite.any(axis=1)
     before = int(np.argmax(broken))
-    steps = np.nan_to_num((history.update / sized(history))[:before, history.weights])
+    steps = np.nan_to_num((history.update / sized(history))[:before, history.weights], posinf=math.inf)
     if not steps.size or steps.max() <= limits.large:
         return finding
     what = "‖ΔW‖/‖W‖ of the largest step before that"

@@ -42,7 +42,7 @@ class Limits(SignalLimits):
 
 
 SOURCES = {
-    "steep": "a learning rate of 0.001 replaces the weights in one step",
+    "steep": "a step of SGD with a learning rate of 0.001 replaces the weights",
     "span": "three orders of magnitude between layers that share a learning rate",
     "reach": "Kingma & Ba (2015), Algorithm 1: a step is lr · m / (√v + ε)",
     "still": "a thousandth of the healthy 1/1000 (Karpathy 2015, CS231n)",

@@ -28,11 +28,11 @@ def _non_finite(view: View, _: Traits) -> list[Finding]:
         Finding(
             verdict="non-finite",
             layer=view.layers[last],
-            cause="the loss or what enters the last layer is infinite or NaN"
+            cause="the loss, its derivative or what enters the last layer is infinite or NaN"
             if at_the_end
             else "an operation after this layer and before the next gave an infinite or NaN gradient",
             remedy=options(
-                "check inputs and labels for NaN",
+                "check inputs and labels for NaN, and the loss for roots, logarithms and quotients of 0",
                 LOWER,
                 "clip gradients",
                 "under float16 use a GradScaler or bfloat16",
@@ -117,6 +117,8 @@ def _exploding(view: View, traits: Traits) -> list[Finding]:
     Where signals grow forward as they do backward, gradients are as large in every layer.
     """
     grown, steep = view.grows > view.limits.span, view.steepness > view.limits.steep
+    if view.largest_update.max() > view.limits.large and not view.began_steep.any():
+        steep[:] = False  # what steps that are too large have made of the weights
     beyond = np.flatnonzero(grown | steep)
     if not len(beyond):
         return []
@@ -136,8 +138,10 @@ def _exploding(view: View, traits: Traits) -> list[Finding]:
             layer=view.layers[beyond[-1]],
             cause=f"what comes back grows by {view.per_layer():+.2f} orders of magnitude a layer"
             if grown[0]
-            else "gradients are large beside the weights: signals grow on their way forward",
+            else "gradients are large beside the weights: signals grow on their way forward, or the loss, "
+            "inputs or targets are large numbers",
             remedy=options(
+                *(() if grown[0] else ("bring inputs, targets and the loss to a size near 1",)),
                 "smaller initial weights (He's, or Glorot's for tanh)",
                 *norm,
                 "a scale on each branch before it is added, if there are skip connections",
@@ -275,8 +279,9 @@ def _too_small(view: View, traits: Traits) -> list[Finding]:
         return []
     if np.nan_to_num(view.earlier_update).max() >= view.limits.small:
         return []
-    if not view.update[most] > 0 and view.optimizer.lr != 0:
-        return []  # there was no gradient in most rows
+    never = view.has_gradient and view.largest_update.max() == 0
+    if not view.update[most] > 0 and not never and view.optimizer.lr != 0:
+        return []  # there was no gradient in most rows, or the optimizer steps in few of them
     if view.update[most] < view.limits.small:
         what = f"‖ΔW‖/‖W‖ of a step of {view.layers[most]}, the layer that moves most"
         evidence = view.evidence("small", what, view.update[most], below=True)
@@ -286,7 +291,39 @@ def _too_small(view: View, traits: Traits) -> list[Finding]:
     else:
         return []
     cause = "steps are small in every layer"
-    return [Finding("learning rate too small", "", cause, HIGHER, (evidence,))]
+    schedule = view.earlier_largest.max() > view.limits.small
+    remedy = options(HIGHER, *((SCHEDULE,) if schedule else ()))
+    return [Finding("learning rate too small", "", cause, remedy, (evidence,))]
+
+
+SCHEDULE = "look how often the learning rate's schedule is stepped"
+
+
+def _stopped(view: View, traits: Traits) -> list[Finding]:
+    """Steps that were of their size before and are next to nothing now, though gradients are there."""
+    most, before = _place_of_most(view), int(np.argmax(view.earlier_largest))
+    if any(rule(view, traits) for rule in (_vanishing, _below_reach, _too_small)):
+        return []
+    if not view.has_gradient or not view.update[most] < view.limits.small < view.earlier_largest[before]:
+        return []
+    what = f"‖ΔW‖/‖W‖ of a step of {view.layers[most]}, the layer that moves most"
+    return [
+        Finding(
+            verdict="stopped",
+            layer="",
+            cause="next to nothing is left of the steps, which were larger before: a schedule of the "
+            "learning rate has come to its end, or the gradient has fallen",
+            remedy=f"nothing, if the training is at its end; else {SCHEDULE}",
+            evidence=(
+                view.evidence("small", what, view.update[most], below=True),
+                view.evidence(
+                    "small",
+                    f"the same of the largest step of {view.layers[before]} before",
+                    view.earlier_largest[before],
+                ),
+            ),
+        )
+    ]
 
 
 def _of_noise(view: View) -> Evidence:
@@ -326,7 +363,7 @@ def _converged(view: View) -> Finding:
         verdict="converged",
         layer="",
         cause="next to nothing is left of the gradient that comes from the loss: it is met, or the output is "
-        "saturated",
+        "saturated, or the same for all that enters",
         remedy="nothing, if the loss is what it should be; else look at the last layer and the loss",
         evidence=(view.evidence("faded", what, view.fallen),),
     )
@@ -359,9 +396,10 @@ RULES: tuple[Rule, ...] = (
     _below_reach,
     _too_large,
     _too_small,
+    _stopped,
     _noise,
 )
-FADING = ("vanishing", "below the optimiser's reach", "learning rate too small")
+FADING = ("vanishing", "below the optimiser's reach", "learning rate too small", "stopped")
 
 
 def findings_of(view: View, traits: Traits) -> list[Finding]:

@@ -32,11 +32,13 @@ class View:
         update: ‖ΔW‖₂/‖W‖₂, of weights that are next to nothing over a norm that keeps a signal's size.
         largest_update: of any row.
         earlier_update: as `update`, in the rows before those that are looked at; NaN if there are none.
+        earlier_largest: of any of those rows; 0 if there are none.
         gain: ‖∂L/∂W‖₂·‖ΔW‖₂, in units of the loss.
         zero: whether neither it nor its layer's other parameters ever had a gradient but exact zeros.
         absent: whether it never had a gradient at all, not in any row of the history.
         died: whether its layer has had none, but for single rows, for more than half of the rows.
         steepness: ‖∂L/∂W‖₂ over the norm that `update` is held against.
+        began_steep: whether that was above its limit in the first row.
         broken: whether it had a non-finite element in the first row in which any had.
         agreement: mean cosine between successive gradients.
         before: whether neither the layer nor a weight or embedding before it has more than a `span`th of the
@@ -56,11 +58,13 @@ class View:
     update: Values
     largest_update: Values
     earlier_update: Values
+    earlier_largest: Values
     gain: Values
     zero: Bools
     absent: Bools
     died: Bools
     steepness: Values
+    began_steep: Bools
     broken: Bools
     agreement: Values
     before: Bools
@@ -90,11 +94,13 @@ class View:
             gradient=gradient[columns],
             rms=rms[columns],
             update=_typical(relative[last])[columns],
-            largest_update=np.nan_to_num(relative[last]).max(axis=0)[columns],
+            largest_update=np.nan_to_num(relative[last], posinf=math.inf).max(axis=0)[columns],
             earlier_update=_typical(relative[earlier])[columns],
+            earlier_largest=np.nan_to_num(relative[earlier]).max(axis=0, initial=0.0)[columns],
             gain=gain[columns],
             zero=_without_gradient(part, last)[columns],
-            absent=np.logical_not(np.isfinite(part.rms[:, columns]).any(axis=0)),
+            absent=_never_there(part)[columns],
+            began_steep=norms[made[0]][columns] / sized(part)[made[0]][columns] > limits.steep,
             died=_without_gradient(part, last[(len(last) - 1) // 2 :], MOSTLY)[columns],
             steepness=_typical(norms[last] / sized(part)[last])[columns],
             broken=_first_broken(part.nonfinite[made])[columns],
@@ -146,6 +152,11 @@ class View:
         """‖∂L/∂W‖ of each layer over the last's; 0 where that has none."""
         last = self.gradient[-1]
         return self.gradient / last if last > 0 else np.zeros(len(self.layers))
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether any layer has one in most rows."""
+        return bool(np.nan_to_num(self.gradient).max() > 0)
 
     @property
     def has_faded(self) -> bool:
@@ -232,6 +243,13 @@ def _fallen(history: FlowHistory, norms: Values) -> float:
     counted = (first > 0) & ~np.isnan(now)
     with np.errstate(divide="ignore"):
         return float((first[counted] / now[counted]).min(initial=math.inf)) if counted.any() else 1.0
+
+
+def _never_there(history: FlowHistory) -> Bools:
+    """(P,) whether no row has a gradient, not even one that is not finite."""
+    there: Bools = np.isfinite(history.rms) | (history.nonfinite > 0)
+    found: Bools = np.logical_not(there.any(axis=0))
+    return found
 
 
 def _alike(agreement: Values) -> Values:

@@ -18,12 +18,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from gradscape.errors import ConfigError, first_line
 from gradscape.measure.core.as_found import standing_in
 from gradscape.measure.core.batch import Batch
 from gradscape.measure.core.copying import copied
 from gradscape.measure.core.cuda_graph import Replayed
 from gradscape.measure.core.fold_batchnorm import Folded, Pair, reading
 from gradscape.measure.core.layer_trace import layer_kind, unwatched
+from gradscape.measure.core.leaves import refuse_uncopied
 from gradscape.measure.core.objective import Objective, laid_out
 from gradscape.measure.core.preserve import random_state
 from gradscape.measure.landscape.directions import Plane
@@ -94,16 +96,23 @@ class Walker:
 
     @torch.no_grad()
     def prepare(self) -> None:
-        """Read what can be folded, which the first point would be timed with."""
+        """Read what can be folded, which the first point would be timed with.
+
+        Raises:
+            ConfigError: the batch does not fit, or what was copied fails or calls what it was copied from.
+        """
         self.model.eval()
         first = self.objective.batches[0]
         try:
-            with self.as_computed(first):
-                self.output(first)
-        except Exception:  # of any kind
+            # The copy's parameters need no gradient: a graph is one of the original's.
+            with self.as_computed(first), torch.enable_grad():
+                output = self.output(first)
+        except Exception as error:  # of any kind
             with self.objective.at(self.objective.start):
                 self.objective.explain(first)
-            raise
+            name = type(self.model).__name__
+            raise ConfigError(f"{name}: the copy that is moved fails: {first_line(error)}") from error
+        refuse_uncopied(output, self.model, self.objective.own)
 
     @torch.no_grad()
     def at(self, coordinates: Coordinates) -> Value:

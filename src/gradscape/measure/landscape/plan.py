@@ -104,7 +104,8 @@ def _with_models(axis: Values) -> Values:
 def _check_range(plane: Plane, edges: Sequence[tuple[float, float]]) -> None:
     """Refuse a range whose ends no parameter could hold."""
     for direction, edge in zip(plane.directions, edges, strict=True):
-        largest, farthest = max(float(piece.abs().max()) for piece in direction), max(map(abs, edge))
+        largest = max(float(piece.abs().max()) for piece in direction if piece.numel())
+        farthest = max(map(abs, edge))
         kind = direction[0].dtype
         if farthest * largest > torch.finfo(kind).max:
             name = str(kind).removeprefix("torch.")

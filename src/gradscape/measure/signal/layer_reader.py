@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from gradscape.measure.core.batch import main_tensor
@@ -54,7 +55,8 @@ class Reader:
         name, kind = call.name or type(module).__name__, layer_kind(module)
         layer = Layer(numbered(name, count), kind, module, 0)
         self.layers.append(layer)
-        if values is None or not values.numel():
+        # Within torch.func (vmap, grad, …) what a layer gives has no numbers of its own.
+        if values is None or not values.numel() or torch._C._functorch.is_functorch_wrapped_tensor(values):
             return
         self.axis = unit_axis(kind, module, self.axis)
         layer.width = values.numel() // self.size

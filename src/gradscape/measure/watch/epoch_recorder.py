@@ -29,7 +29,7 @@ class FlowRecorder:
     layers costs a dozen operations per shape rather than a dozen per layer.
 
     Args:
-        model: its trainable parameters are recorded, in the order of their registration.
+        model: its trainable parameters that have elements are recorded, in the order of their registration.
 
     Raises:
         ConfigError: the model has no trainable parameters.
@@ -47,7 +47,7 @@ class FlowRecorder:
         if not isinstance(model, nn.Module):
             raise ConfigError(f"model: expected a module; got {brief(model)}")
         for name, kind, parameter in parameters_and_kinds(model):
-            if parameter.requires_grad:
+            if parameter.requires_grad and parameter.numel():
                 self.names.append(name)
                 self.kinds.append(kind)
                 parameters.append(parameter)

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from gradscape.analysis.claims import Claim, Evidence, multiplicity
+from gradscape.analysis.claims import Claim, Evidence
 from gradscape.analysis.run_status import seeds_in_words, standing
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.figures.base import Figure
@@ -31,6 +31,7 @@ def page(
     tables: Sequence[Table],
     claims: Sequence[Claim],
     beside: Mapping[str, str] = MappingProxyType({}),
+    multiplicity: str = "",
 ) -> str:
     """The report's page as HTML; the same arguments give the same text.
 
@@ -42,6 +43,7 @@ def page(
         drawn: figure name → its SVG file's text.
         tables, claims: in order.
         beside: file name → title of pages to link to.
+        multiplicity: how many tests were made, in words.
 
     Example:
         >>> html = page(study, "Why?", ["Because."], [], {}, [], [])
@@ -59,7 +61,7 @@ def page(
             claims=claims,
             beside=beside,
             badges=BADGES,
-            multiplicity=multiplicity(claims),
+            multiplicity=multiplicity,
             summary=_summary(study),
             rows=ROWS,
             runs=_run_rows(study),

@@ -222,6 +222,7 @@ def _matters(number: int, axis: str, found: Sequence[Comparison], total: int) ->
         numbers=tuple(pairs.items()),
         interval=interval(list(pairs.values())),
         verdict="holds" if decided else "undecided",
+        p=None if best.difference.p is None else best.adjusted,
         reason=open_ or f"{decided} of {len(found)} decided; smallest p after Holm {best.adjusted:.2g}",
     )
     return Claim(f"C{number}", title, text, "", (part,))
@@ -277,4 +278,11 @@ def _states(study: StudyRecord) -> str:
     return f"Of {len(runs):,} runs: {', '.join(f'{count:,} {word}' for word, count in words.items())}."
 
 
-PARTS = ReportParts(answer=answer, figures=_figures, tables=tables, claims=claims, epochs="last")
+PARTS = ReportParts(
+    answer=answer,
+    figures=_figures,
+    tables=tables,
+    claims=claims,
+    epochs="last",
+    multiplicity=lambda study, claims: _by_chance(comparisons(study)),
+)
