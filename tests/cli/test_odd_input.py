@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
 import os
 import re
@@ -15,18 +14,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gradscape.storage.store import RunFolder, StudyFolder
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 import gradscape as gs
 from cases import TINY, digits
+from gradscape.cli.export import silent_threads
 from gradscape.cli.import_object import load_factory
 from gradscape.cli.main import main
-from gradscape.cli.runs import seconds, silent_threads
 from gradscape.config.plain_yaml import read_values
 from gradscape.config.text import path
 from gradscape.errors import ConfigError
+from gradscape.storage.run_folder import RunFolder
+from gradscape.storage.study_folder import StudyFolder
 from gradscape.train.loop import train_run
 
 NETWORK = "from torch import nn\n\n\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(12, 4))\n"
@@ -117,9 +117,10 @@ def test_a_shape_of_thousands_of_digits_is_refused(
 
 
 @pytest.mark.parametrize("text", ["1e300", "1e10", "nan", "inf", "0", "-1", "x"])
-def test_what_no_clock_waits_for_is_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="is no number of seconds above 0"):
-        seconds(text)
+def test_what_no_clock_waits_for_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str
+) -> None:
+    assert "--every: " in refused(capsys, "runs", tmp_path, "--watch", f"--every={text}")
 
 
 def test_a_path_may_be_the_home_folder_and_not_longer_than_systems_take(
@@ -134,7 +135,7 @@ def test_what_a_name_holds_does_not_reach_the_terminal(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gradscape.data.load_images", lambda *_, **__: digits())
-    monkeypatch.setattr("gradscape.cli.main.train_config", lambda _: TINY)
+    monkeypatch.setattr("gradscape.cli.train.train_config", lambda *_: TINY)
     assert main(["train", "--threads", "1", "--out", str(tmp_path / "a\x1b]0;title\x07")]) == 0
     shown = capsys.readouterr()
     assert "run: " in shown.out
@@ -160,7 +161,7 @@ def test_a_figure_on_a_full_disk_leaves_what_was_there(
     ]
 
 
-@pytest.mark.parametrize("flags", [["--dims", "1"], ["--between"]])
+@pytest.mark.parametrize("flags", [["--dims", "1"], ["--through"]])
 def test_a_line_is_not_computed_to_be_turned(
     run: RunFolder,
     tmp_path: Path,
@@ -168,7 +169,7 @@ def test_a_line_is_not_computed_to_be_turned(
     monkeypatch: pytest.MonkeyPatch,
     flags: list[str],
 ) -> None:
-    monkeypatch.setattr("gradscape.cli.measure.evaluated", lambda *_, **__: pytest.fail("it was computed"))
+    monkeypatch.setattr("gradscape.cli.landscape.evaluated", lambda *_, **__: pytest.fail("it was computed"))
     turn = ["--images", "10", "--turn", tmp_path / "page.html"]
     line = refused(capsys, "landscape", run.path, run.path, *flags, *turn)
     assert "--turn: a line has no surface to turn" in line
@@ -199,14 +200,21 @@ def test_runs_into_a_pipe_whose_reader_has_gone_end_well(
     assert (found.returncode, found.stderr) == (0, "")
 
 
-@pytest.mark.parametrize(("command", "kept"), [("train", True), ("report", False), ("check", False)])
+@pytest.mark.parametrize(
+    ("command", "inner", "kept"),
+    [
+        ("train", "cli.train.train_config", True),
+        ("report", "studies.catalogue.rebuild", False),
+        ("check", "cli.import_object.load_factory", False),
+    ],
+)
 def test_a_command_that_is_stopped_promises_what_it_keeps(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str, kept: bool
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str, inner: str, kept: bool
 ) -> None:
-    def stopped(_: object) -> None:
+    def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"gradscape.cli.main.{command}", stopped)
+    monkeypatch.setattr(f"gradscape.{inner}", stopped)
     assert main([command] if command == "train" else [command, "x"]) == 130
     said = capsys.readouterr().err
     assert ("every finished epoch is kept" in said) == kept

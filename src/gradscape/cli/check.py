@@ -37,7 +37,7 @@ class CheckOptions(Options):
         require_folder("--page", self.page, ".html")
         if (numbers := math.prod(self.shape)) > MOST_NUMBERS:
             raise ConfigError(
-                f"--input, --batch-size: {numbers:,} numbers are too many; "
+                f"--input, --batch-size: {brief(numbers)} numbers are too many; "
                 f"give shapes of {MOST_NUMBERS:,} at most"
             )
 
