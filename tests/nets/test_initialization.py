@@ -12,20 +12,20 @@ from torch.nn.functional import conv2d, pad
 from torch.nn.utils.parametrizations import weight_norm
 
 from gradscape.nets.activations import GAINS
-from gradscape.nets.initialization import DRAWS, initialise
+from gradscape.nets.initialization import DRAWS, initialize
 
 INITS = [*DRAWS]
 
 
-def drawn(module: nn.Module, init: str, activation: str = "relu", slope: float = 0.01) -> Any:
+def redrawn(module: nn.Module, init: str, activation: str = "relu", slope: float = 0.01) -> Any:
     torch.manual_seed(0)
     module = module.double()
-    initialise(module, init, activation, slope)
+    initialize(module, init, activation, slope)
     return module
 
 
 def weight_of(module: nn.Module, *how: Any) -> Tensor:
-    weight: Tensor = drawn(module, *how).weight.detach()
+    weight: Tensor = redrawn(module, *how).weight.detach()
     return weight
 
 
@@ -61,7 +61,7 @@ def test_he_of_leaky_relu_is_bitwise_torchs(slope: float) -> None:
     torch.nn.init.kaiming_normal_(theirs.weight, a=slope, nonlinearity="leaky_relu")
     ours = nn.Conv2d(3, 8, 3).double()
     torch.manual_seed(1)
-    initialise(ours, "he", "leaky_relu", slope)
+    initialize(ours, "he", "leaky_relu", slope)
     assert torch.equal(ours.weight, theirs.weight)
 
 
@@ -84,10 +84,10 @@ def test_orthogonal_kernels_as_matrices_are_orthogonal_times_gain(layer: nn.Modu
 
 
 @pytest.mark.parametrize(("inputs", "outputs", "size"), [(3, 8, 3), (6, 6, 3), (8, 3, 5), (4, 4, 1)])
-def test_delta_orthogonal_kernels_are_zero_but_at_their_centre(inputs: int, outputs: int, size: int) -> None:
+def test_delta_orthogonal_kernels_are_zero_but_at_their_center(inputs: int, outputs: int, size: int) -> None:
     weight = weight_of(nn.Conv2d(inputs, outputs, size), "delta_orthogonal", "tanh")
-    centre = weight[:, :, size // 2, size // 2].clone()
-    small = gram(centre)
+    center = weight[:, :, size // 2, size // 2].clone()
+    small = gram(center)
     assert close(small, GAINS["tanh"](0) ** 2 * torch.eye(len(small)))
     weight[:, :, size // 2, size // 2] = 0
     assert not weight.any()
@@ -95,12 +95,12 @@ def test_delta_orthogonal_kernels_are_zero_but_at_their_centre(inputs: int, outp
 
 def test_delta_orthogonal_convolutions_and_linear_layers_keep_norms() -> None:
     """Xiao et al. 2018: under circular padding the map of all pixels and channels is orthogonal."""
-    conv = drawn(nn.Conv2d(5, 7, 3, bias=False), "delta_orthogonal", "selu")
+    conv = redrawn(nn.Conv2d(5, 7, 3, bias=False), "delta_orthogonal", "selu")
     x = torch.randn(4, 5, 6, 6, dtype=torch.float64)
     out = conv2d(pad(x, (1, 1, 1, 1), mode="circular"), conv.weight)
     assert close(out.square().sum((1, 2, 3)), x.square().sum((1, 2, 3)))
     assert close(out.square().sum(1), x.square().sum(1))  # of every pixel, so that other padding does no harm
-    linear = drawn(nn.Linear(5, 7), "delta_orthogonal", "relu")
+    linear = redrawn(nn.Linear(5, 7), "delta_orthogonal", "relu")
     assert close(linear(x[:, :, 0, 0]).square().sum(1), 2 * x[:, :, 0, 0].square().sum(1))
 
 
@@ -108,7 +108,7 @@ def test_delta_orthogonal_convolutions_and_linear_layers_keep_norms() -> None:
 def test_biases_are_zeroed_and_other_layers_left(init: str) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 4, bias=False))
     nn.init.constant_(model[1].bias, 3)
-    drawn(model, init)
+    redrawn(model, init)
     assert not model[0].bias.any()
     assert (model[1].bias == 3).all()
     assert (model[1].weight == 1).all()
@@ -116,8 +116,8 @@ def test_biases_are_zeroed_and_other_layers_left(init: str) -> None:
 
 @pytest.mark.parametrize("init", INITS)
 @pytest.mark.parametrize("layer", [lambda: nn.Conv2d(3, 8, 3), lambda: nn.Linear(6, 5)])
-def test_weight_normalised_layers_get_the_same_weights(init: str, layer: Any) -> None:
-    plain, normed = drawn(layer(), init), drawn(weight_norm(layer()), init)
+def test_weight_normalized_layers_get_the_same_weights(init: str, layer: Any) -> None:
+    plain, normed = redrawn(layer(), init), redrawn(weight_norm(layer()), init)
     assert close(normed.weight, plain.weight)
     g = normed.parametrizations.weight.original0
     assert close(g.flatten(), plain.weight.flatten(1).norm(dim=1))
@@ -131,10 +131,13 @@ def test_weight_normalised_layers_get_the_same_weights(init: str, layer: Any) ->
 def test_default_leaves_all_and_what_is_unknown_is_a_mistake_of_ours() -> None:
     layer = nn.Linear(3, 3)
     before = {name: value.clone() for name, value in layer.state_dict().items()}
-    initialise(layer, "default", "relu", 0.0)
+    initialize(layer, "default", "relu", 0.0)
     assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
-    with pytest.raises(AssertionError, match="no initialisation he2"):
-        initialise(layer, "he2", "relu", 0.0)
+    with pytest.raises(
+        AssertionError,
+        match=r"^init: expected one of he, glorot, .*; got he2$",
+    ):
+        initialize(layer, "he2", "relu", 0.0)
 
 
 def second_moments(init: str, activation: nn.Module, name: str, depth: int = 10) -> list[float]:
@@ -142,7 +145,7 @@ def second_moments(init: str, activation: nn.Module, name: str, depth: int = 10)
     torch.manual_seed(0)
     width = 1_000
     layers = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(depth))
-    initialise(layers, init, name, 0.0)
+    initialize(layers, init, name, 0.0)
     found, x = [], torch.randn(64, width)
     with torch.no_grad():
         for layer in layers:

@@ -1,4 +1,4 @@
-"""The VGG family: parameter counts of the paper's code, Algorithm 1 against torch, initialisations."""
+"""The VGG family: parameter counts of the paper's code, Algorithm 1 against torch, initializations."""
 
 from __future__ import annotations
 

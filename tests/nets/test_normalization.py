@@ -20,7 +20,7 @@ from gradscape.measure.core.parameters import named
 from gradscape.measure.landscape.directions import random_plane
 from gradscape.measure.watch.epoch_recorder import FlowRecorder
 from gradscape.nets import Layers, densenet, vgg
-from gradscape.nets.normalization import NORMS, PAPER_STEPS, BatchRenorm2d, per_channel
+from gradscape.nets.normalization import NORMS, PAPER_STEPS, BatchRenorm2d, _per_channel
 from gradscape.train.state import TrainState
 
 EPS = 1e-5
@@ -67,7 +67,7 @@ def test_a_norm_is_its_papers_equation(norm: str) -> None:
     mean = apart.mean(axes, keepdim=True)
     variance = (apart - mean).square().mean(axes, keepdim=True)
     expected = ((apart - mean) / (variance + EPS).sqrt()).reshape(x.shape)
-    torch.testing.assert_close(made(x), per_channel(gain) * expected + per_channel(bias))
+    torch.testing.assert_close(made(x), _per_channel(gain) * expected + _per_channel(bias))
 
 
 def test_group_normalisation_takes_its_groups_from_the_layers() -> None:
@@ -95,8 +95,8 @@ def test_batch_renormalisation_is_algorithm_1_line_by_line() -> None:
         with torch.no_grad():
             r = torch.clip(sigma_b / sigma, 1 / r_max, r_max)
             d = torch.clip((mu_b - mu) / sigma, -d_max, d_max)
-        normalised = (columns - mu_b[:, None]) / sigma_b[:, None] * r[:, None] + d[:, None]
-        rows = gamma[:, None] * normalised + beta[:, None]
+        normalized = (columns - mu_b[:, None]) / sigma_b[:, None] * r[:, None] + d[:, None]
+        rows = gamma[:, None] * normalized + beta[:, None]
         expected = rows.reshape(3, 4, 2, 3).transpose(0, 1)
         seed = torch.randn_like(x)
         made.zero_grad()
@@ -119,7 +119,7 @@ def test_both_bounds_of_batch_renormalisation_clip() -> None:
     made = BatchRenorm2d(4, steps=PAPER_STEPS)
     made.num_batches_tracked.fill_(PAPER_STEPS)
     made.running_deviation.copy_(torch.tensor([1.0, 1.0, 10.0, 0.1]))
-    r, d = made.corrections(torch.tensor([0.5, -9.0, 1.0, 1.0]), torch.tensor([2.0, 1.0, 1.0, 1.0]))
+    r, d = made._corrections(torch.tensor([0.5, -9.0, 1.0, 1.0]), torch.tensor([2.0, 1.0, 1.0, 1.0]))
     torch.testing.assert_close(r, torch.tensor([2.0, 1.0, 1 / 3, 3.0]))
     torch.testing.assert_close(d, torch.tensor([0.5, -5.0, 0.1, 5.0]))
 
@@ -155,8 +155,8 @@ def test_batch_renormalisation_evaluates_with_its_moving_averages() -> None:
     mean = torch.stack([x.mean((0, 2, 3)) for x in batches]).mean(0)
     deviation = torch.stack([(x.var((0, 2, 3), correction=0) + EPS).sqrt() for x in batches]).mean(0)
     x = batches[0]
-    expected = per_channel(made.weight) * (x - per_channel(mean)) / per_channel(deviation)
-    torch.testing.assert_close(made.eval()(x), expected + per_channel(made.bias))
+    expected = _per_channel(made.weight) * (x - _per_channel(mean)) / _per_channel(deviation)
+    torch.testing.assert_close(made.eval()(x), expected + _per_channel(made.bias))
     assert int(made.num_batches_tracked) == 3
     made.num_batches_tracked.fill_(1_000)
     made.train()(x)
@@ -174,7 +174,7 @@ def test_batch_renormalisation_evaluates_with_its_moving_averages() -> None:
 def test_the_schedule_at_its_corners(steps: int, paper_step: int, r_max: float, d_max: float) -> None:
     made = BatchRenorm2d(1, steps)
     made.num_batches_tracked.fill_(round(paper_step * steps / PAPER_STEPS))
-    found = made.bounds()
+    found = made._bounds()
     assert [float(value) for value in found] == pytest.approx([r_max, d_max], rel=1e-6)
 
 
@@ -209,7 +209,7 @@ def test_weight_normalisation_is_equation_2_and_its_gradients_equation_3() -> No
 
 
 @pytest.mark.parametrize("init", ["he", "glorot"])
-def test_weight_normalised_layers_start_with_the_weights_of_their_initialisation(init: str) -> None:
+def test_weight_normalized_layers_start_with_the_weights_of_their_initialization(init: str) -> None:
     drawn_plain, drawn_normed = small("none", init=init), small("weight", init=init)
     for one, other in zip(drawn_plain.modules(), own_modules(drawn_normed), strict=True):
         if isinstance(one, nn.Conv2d):
@@ -315,7 +315,7 @@ def test_recalibrated_batch_renormalisation_has_the_statistics_of_the_batches() 
 
 
 @pytest.mark.parametrize("family", ["vgg", "densenet"])
-def test_kinds_of_weight_normalised_parameters_and_their_order(family: str) -> None:
+def test_kinds_of_weight_normalized_parameters_and_their_order(family: str) -> None:
     model, order = small("weight", family), []
     for name, module in convolutions(model):
         module.register_forward_hook(lambda *_, name=name: order.append(name))

@@ -16,7 +16,7 @@ from torch.nn.functional import avg_pool2d, conv2d, leaky_relu
 from gradscape.nets import Layers, resnet, vgg
 from gradscape.nets.blocks import ConvBlock, ReductionBlock
 from gradscape.nets.fixup import FixupBlock
-from gradscape.nets.residual import ResidualBlock, StochasticDepth, survivals
+from gradscape.nets.residual import ResidualBlock, StochasticDepth, survival_probabilities
 
 
 def count(model: nn.Module) -> int:
@@ -25,8 +25,8 @@ def count(model: nn.Module) -> int:
 
 def normed(x: Tensor, norm: nn.Module) -> Tensor:
     """BatchNorm of a mini-batch, written out."""
-    centred = x - x.mean((0, 2, 3), keepdim=True)
-    unit = centred / (centred.square().mean((0, 2, 3), keepdim=True) + 1e-5).sqrt()
+    centered = x - x.mean((0, 2, 3), keepdim=True)
+    unit = centered / (centered.square().mean((0, 2, 3), keepdim=True) + 1e-5).sqrt()
     weight, bias = norm.get_parameter("weight"), norm.get_parameter("bias")
     return unit * weight[:, None, None] + bias[:, None, None]
 
@@ -197,7 +197,7 @@ def test_skips_keep_gradients_of_a_deep_vgg_alive() -> None:
 
 def test_survival_falls_linearly_to_that_of_the_last_block() -> None:
     """Equation 4; the ResNet-110 of the paper has 54 blocks."""
-    found = survivals(54, 0.5)
+    found = survival_probabilities(54, 0.5)
     assert found == [1 - block / 54 * (1 - 0.5) for block in range(1, 55)]
     assert (found[26], found[-1]) == (0.75, 0.5)
     models = [

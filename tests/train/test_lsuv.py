@@ -18,7 +18,7 @@ from gradscape.data import STATISTICS, split
 from gradscape.data.device_batches import eval_batches
 from gradscape.measure.check.reinitialize import unit_variance
 from gradscape.measure.core.batch import Batch
-from gradscape.nets.initialization import initialise
+from gradscape.nets.initialization import initialize
 from gradscape.records.run import Progress
 from gradscape.storage.run_folder import RunFolder
 from gradscape.train.loop import train_run
@@ -65,7 +65,7 @@ def test_weight_normalised_layers_too() -> None:
         weight_norm(nn.Conv2d(3, 4, 3)), nn.ReLU(inplace=True), weight_norm(nn.Conv2d(4, 4, 3)), nn.Flatten(),
         nn.Linear(64, 5),
     ).double()  # fmt: skip
-    initialise(model, "lsuv", "relu", 0.0)
+    initialize(model, "lsuv", "relu", 0.0)
     x = torch.randn(9, 3, 8, 8).double()
     assert unit_variance(model, Batch.of(x)) == (3, [])
     assert variances(model, x, 0) == pytest.approx([1] * 3, rel=1e-9)

@@ -1,4 +1,4 @@
-"""What VGGs, ResNets and plain nets share: an entry, stages of blocks, a pool, a linear layer."""
+"""Backbone that VGGs, ResNets and plain nets share: an entry, stages of blocks, a pool, a linear layer."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 
-class Staged(nn.Module):
-    """entry → stage1 → … → pool → linear, registered in this order; logits stay float32.
+class StagedNet(nn.Module):
+    """Network entry → stage1 → … → pool → linear; the submodules have these names and this order.
 
     Args:
-        entry: from images.
-        stages: each a chain of blocks.
-        pool: what comes before the linear layer, whose inputs are all values of its output.
-        linear: the classifier.
+        entry: Block applied to the images.
+        stages: Chains of blocks, in order.
+        pool: Module before the linear layer; its output is flattened.
+        linear: Classifier.
     """
 
     def __init__(
@@ -30,6 +30,11 @@ class Staged(nn.Module):
         self.stages = len(stages)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return logits (N, classes), in float32.
+
+        Args:
+            x: Images (N, 3, H, W).
+        """
         x = self.entry(x)
         for stage in range(1, self.stages + 1):
             x = self.get_submodule(f"stage{stage}")(x)

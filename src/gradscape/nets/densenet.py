@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gradscape.nets.layers import Layers
-from gradscape.nets.seeded import drawn
+from gradscape.nets.seeded import build_seeded
 
 WIDENING = 4  # channels of a bottleneck, in units of growth (§3)
 
@@ -26,23 +26,23 @@ def densenet(
     layers: Layers | None = None,
     init: str = "default",
 ) -> DenseNet:
-    """A DenseNet as in §3 of Huang et al. (2017), its weights drawn from `seed` alone.
+    """Build a DenseNet as in §3 of Huang et al. (2017); `seed` alone decides its initial weights.
 
     Args:
-        blocks: layers per stage, which the paper calls a dense block: 12 give its L = 40; 16, with
+        blocks: Layers per stage, which the paper calls a dense block: 12 give its L = 40; 16, with
             bottlenecks, its DenseNet-BC of L = 100.
-        classes: outputs of the linear layer.
-        seed: of the initial weights; torch's global generator is left as found.
-        filters: channels of the first convolution: the paper's are 16, and 2 × growth for DenseNet-BC.
-        stages: stages; height and width halve between them.
+        classes: Outputs of the linear layer.
+        seed: Seed of the initial weights; the state of torch's generators is preserved.
+        filters: Channels of the first convolution: 16 in the paper, 2 × growth for DenseNet-BC.
+        stages: Number of stages; height and width halve between them.
         growth: k, the channels that each layer adds.
-        bottleneck: a 1×1 convolution to 4k channels before each 3×3 one (B of BC).
-        compression: θ, the share of channels that goes on from a stage to the next (C of BC: 0.5).
-        layers: its norm, activation and dropout; by default BatchNorm and LeakyReLU.
-        init: as in `gradscape.config.run.NetConfig`.
+        bottleneck: Whether a 1×1 convolution to 4k channels precedes each 3×3 one (the B of BC).
+        compression: θ, the fraction of channels that a transition passes on (the C of BC: 0.5).
+        layers: Norm, activation and dropout; by default BatchNorm and LeakyReLU.
+        init: Name of the initialization, see `gradscape.nets.initialization.initialize`.
 
     Returns:
-        A module from (N, 3, H, W) images, H and W divisible by 2**(stages - 1), to (N, classes) logits.
+        Module from (N, 3, H, W) images, H and W divisible by 2**(stages - 1), to (N, classes) logits.
 
     Example:
         >>> sum(p.numel() for p in densenet(blocks=12, classes=10, seed=0).parameters())
@@ -60,11 +60,11 @@ def densenet(
         compression=compression,
         layers=layers,
     )
-    return drawn(make, seed, init, layers)
+    return build_seeded(make, seed, init, layers)
 
 
 class DenseNet(nn.Module):
-    """Convolution, stages with a transition between each two, linear layer; see `densenet`."""
+    """Convolution, stages with a transition between each two, linear layer; `densenet` has the arguments."""
 
     def __init__(
         self,
@@ -86,10 +86,10 @@ class DenseNet(nn.Module):
             self.add_module(f"stage{stage}", nn.Sequential(*inside))
             channels += blocks * growth
             if stage < stages:
-                kept = int(compression * channels)
-                reduced = PreActivation(channels, kept, 1, layers)
+                passed = int(compression * channels)
+                reduced = PreActivation(channels, passed, 1, layers)
                 self.add_module(f"transition{stage}", nn.Sequential(reduced, nn.AvgPool2d(2)))
-                channels = kept
+                channels = passed
         self.norm = layers.after_conv(channels)
         self.activation = layers.act()
         self.pool = nn.AdaptiveAvgPool2d(1)
@@ -97,6 +97,11 @@ class DenseNet(nn.Module):
         self.stages = stages
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return logits (N, classes), in float32.
+
+        Args:
+            x: Images (N, 3, H, W).
+        """
         x = self.entry(x)
         for stage in range(1, self.stages + 1):
             x = self.get_submodule(f"stage{stage}")(x)
@@ -109,7 +114,7 @@ class DenseNet(nn.Module):
 
 
 class DenseLayer(nn.Module):
-    """[x_0, …, x_{l−1}] to [x_0, …, x_l], channel beside channel: equation (2), x_l = H_l(…)."""
+    """Layer from [x_0, …, x_{l−1}] to [x_0, …, x_l], concatenated by channel: x_l = H_l(…), equation (2)."""
 
     def __init__(self, channels: int, growth: int, layers: Layers, bottleneck: bool) -> None:
         super().__init__()
@@ -119,6 +124,11 @@ class DenseLayer(nn.Module):
         self.composite = nn.Sequential(*parts)  # H_l
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return (N, C + growth, H, W).
+
+        Args:
+            x: Features (N, C, H, W).
+        """
         return torch.cat([x, self.composite(x)], dim=1)
 
 
@@ -130,11 +140,16 @@ class PreActivation(nn.Module):
         self.norm = layers.after_conv(inputs)
         self.activation = layers.act()
         if isinstance(self.norm, nn.Identity):
-            # In place it would overwrite features that later layers and the backward pass need.
+            # In place, it would overwrite features that later layers and the backward pass need.
             vars(self.activation).update(inplace=False)
         self.conv = layers.conv(inputs, outputs, kernel, bias=layers.bias)
         self.dropout = layers.drop()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return (N, outputs, H, W).
+
+        Args:
+            x: Features (N, inputs, H, W).
+        """
         out: Tensor = self.dropout(self.conv(self.activation(self.norm(x))))
         return out

@@ -1,9 +1,9 @@
-"""Fixup: residual networks without normalisation, by Zhang et al. (2019), §3 and Figure 1.
+"""Fixup: residual networks without normalization, by Zhang et al. (2019), §3 and Figure 1.
 
-Their rules: 1. the classifier and the last layer of every branch start at 0; 2. other layers start as usual,
+Its rules: 1. the classifier and the last layer of every branch start at 0; 2. other layers start as usual,
 those inside branches scaled by L^(-1/(2m-2)); 3. a scalar multiplier in every branch, and a scalar bias
-before each convolution, linear layer and activation. What is not a residual block, as a network's entry and
-the reduction blocks of a VGG, keeps its own biases and is initialised as He et al. (2015) have it.
+before each convolution, linear layer and activation. Layers outside residual blocks, such as a network's
+entry and the reduction blocks of a VGG, keep their own biases and are initialized as in He et al. (2015).
 """
 
 from __future__ import annotations
@@ -11,44 +11,55 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gradscape.nets.backbone import Staged
-from gradscape.nets.initialization import initialise
+from gradscape.nets.backbone import StagedNet
+from gradscape.nets.initialization import initialize
 from gradscape.nets.layers import Layers
-from gradscape.nets.residual import shortcut, stochastic
+from gradscape.nets.residual import make_shortcut, make_stochastic
 
 M = 2  # layers in a branch
 
 
 class ScalarBias(nn.Module):
-    """x + b, one number for all values, 0 at first."""
+    """x + b: one trainable number for all values, 0 at first."""
 
     def __init__(self) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return x + b, of the shape of x.
+
+        Args:
+            x: Features of any shape.
+        """
         return x + self.bias
 
 
 class ScalarMultiplier(nn.Module):
-    """g · x, one number for all values, 1 at first: in the place of a norm's γ."""
+    """g · x: one trainable number for all values, 1 at first, in the place of a norm's γ."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return g · x, of the shape of x.
+
+        Args:
+            x: Features of any shape.
+        """
         return x * self.weight
 
 
 class FixupBlock(nn.Module):
-    """A `ResidualBlock` of Figure 1, right: biases around each layer, a multiplier, no norm.
+    """Residual block of Figure 1, right: biases around each layer, a multiplier, no norm.
 
-    As in the authors' code a shortcut that is not the identity is given what conv1 is given, and the bias
-    before the last activation comes before the sum.
+    As in the authors' code, a shortcut other than the identity has the same input as conv1, and the bias
+    before the last activation is added before the sum.
 
     Args:
-        inputs, filters, layers, stride, kind, survival: as of `ResidualBlock`; `layers` without a norm.
+        inputs, filters, stride, kind, survival: See `ResidualBlock`.
+        layers: Maker of the layers, without a norm.
     """
 
     def __init__(
@@ -69,11 +80,16 @@ class FixupBlock(nn.Module):
         self.conv2 = layers.conv(filters, filters, bias=False)
         self.multiplier = ScalarMultiplier()
         self.bias2b = ScalarBias()
-        self.depth = stochastic(survival)
-        self.shortcut = shortcut(kind, inputs, filters, stride, layers, bias=False)
+        self.depth = make_stochastic(survival)
+        self.shortcut = make_shortcut(kind, inputs, filters, stride, layers, bias=False)
         self.activation = layers.act()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return (N, filters, H / stride, W / stride).
+
+        Args:
+            x: Features (N, inputs, H, W).
+        """
         shifted = self.bias1a(x)
         branch = self.activation(self.bias1b(self.conv1(shifted)))
         branch = self.bias2b(self.multiplier(self.conv2(self.bias2a(self.drop(branch)))))
@@ -82,14 +98,14 @@ class FixupBlock(nn.Module):
         return out
 
 
-def fixup(model: Staged, activation: str, slope: float) -> None:
-    """Initialise a network of `FixupBlock`s in place, by rules 1 and 2; He et al. (2015) is the usual way.
+def fixup(model: StagedNet, activation: str, slope: float) -> None:
+    """Initialize a network of `FixupBlock`s in place, by rules 1 and 2, with He et al. (2015) as the start.
 
     Args:
-        model: its convolutions outside of branches stay He's.
-        activation, slope: as of `initialise`.
+        model: Network; its convolutions outside residual branches have He's initialization.
+        activation, slope: See `initialize`.
     """
-    initialise(model, "he", activation, slope)
+    initialize(model, "he", activation, slope)
     blocks = [module for module in model.modules() if isinstance(module, FixupBlock)]
     with torch.no_grad():
         for block in blocks:

@@ -1,9 +1,9 @@
 """BatchNorm and LeakyReLU in one pass over memory each way: Triton kernels for NVIDIA GPUs.
 
-Eager, the two read and write the activations five times going forward and eight times going back; here it is
-three and five. No atomics: sums are joined in a fixed order, so a run repeated gives the same bits. Needs
-Triton, which comes with CUDA builds of torch; `gradscape.train.fusion` imports this module only where it may
-be of use, and tries it before it is believed.
+Run eagerly, the two layers read and write the activations five times forward and eight times backward; fused,
+three and five times. There are no atomics: sums are joined in a fixed order, so repeated runs agree bit for
+bit. This needs Triton, which comes with CUDA builds of torch; `gradscape.train.fusion` imports this module
+only where it may help, and tests it before use.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import leaky_relu
 
-TILE = 8_192  # values that one program holds at a time
-MOST_STRIPES = 256  # programs that sum; the next kernel joins their results in one
+TILE = 8_192  # values that one program holds at once
+MOST_STRIPES = 256  # programs that sum; a second kernel joins their results
 
 
 class BatchNormLeakyReLU(nn.BatchNorm2d):
-    """LeakyReLU after BatchNorm2d, with the parameters and buffers of the layer it takes the place of.
+    """LeakyReLU after BatchNorm2d, with the parameters and buffers of the layer that it replaces.
 
     Args:
-        norm: affine, with running statistics.
-        slope: of LeakyReLU, above 0.
+        norm: Affine layer with running statistics.
+        slope: Negative slope of LeakyReLU, above 0.
     """
 
     def __init__(self, norm: nn.BatchNorm2d, slope: float) -> None:
@@ -37,7 +37,11 @@ class BatchNormLeakyReLU(nn.BatchNorm2d):
         self.slope = slope
 
     def forward(self, input: Tensor) -> Tensor:
-        """(N, C, H, W) to the same."""
+        """Return the activated output, of the shape of the input.
+
+        Args:
+            input: Features (N, C, H, W).
+        """
         if not self.training:
             return leaky_relu(super().forward(input), self.slope, inplace=True)
         assert self.num_batches_tracked is not None
@@ -98,7 +102,7 @@ class _NormLeaky(torch.autograd.Function):
 
 
 class _Size:
-    """How (N, C, H, W) in channels_last, seen as N·H·W rows of C, is shared out among programs."""
+    """Partition of (N, C, H, W) in channels_last, viewed as N·H·W rows of C, among programs."""
 
     def __init__(self, x: Tensor) -> None:
         self.channels = x.shape[1]
@@ -146,7 +150,7 @@ def _join_moments(
     partial, mean, scale, running_mean, running_var, stripes, rows, channels, momentum, eps,
     STRIPES: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """The batch's mean and 1 / √(σ² + ε), and the running statistics' share of them."""
+    """Mean and 1 / √(σ² + ε) of the batch, and the update of the running statistics."""
     stripe, channel = tl.arange(0, STRIPES), tl.arange(0, CHANNELS)
     known = channel < channels
     inside = (stripe[:, None] < stripes) & known[None, :]
@@ -154,29 +158,29 @@ def _join_moments(
     count = tl.load(place, mask=inside, other=0.0)
     means = tl.load(place + channels, mask=inside, other=0.0)
     squares = tl.load(place + 2 * channels, mask=inside, other=0.0)
-    centre = tl.sum(count * means, 0) / rows
-    apart = means - centre[None, :]
+    center = tl.sum(count * means, 0) / rows
+    apart = means - center[None, :]
     square = tl.sum(squares + count * apart * apart, 0)
-    tl.store(mean + channel, centre, mask=known)
+    tl.store(mean + channel, center, mask=known)
     tl.store(scale + channel, 1 / tl.sqrt(square / rows + eps), mask=known)
     before = tl.load(running_mean + channel, mask=known)
-    tl.store(running_mean + channel, before + momentum * (centre - before), mask=known)
+    tl.store(running_mean + channel, before + momentum * (center - before), mask=known)
     before = tl.load(running_var + channel, mask=known)
     tl.store(running_var + channel, before + momentum * (square / (rows - 1) - before), mask=known)
 
 
 @triton.jit
-def _normalised(
+def _normalized(
     x, mean, scale, weight, bias, rows, channels, first, ROWS: tl.constexpr, CHANNELS: tl.constexpr
 ):
-    """Of a block of rows: where it lies, the normalised values, and what BatchNorm makes of them."""
+    """Offsets and mask of a block of rows, its normalized values, and BatchNorm's output for them."""
     row, channel = first + tl.arange(0, ROWS), tl.arange(0, CHANNELS)
     known = channel < channels
     inside = (row[:, None] < rows) & known[None, :]
     place = row[:, None] * channels + channel[None, :]
     values = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
-    centre = tl.load(mean + channel, mask=known, other=0.0)
-    unit = (values - centre[None, :]) * tl.load(scale + channel, mask=known, other=0.0)[None, :]
+    center = tl.load(mean + channel, mask=known, other=0.0)
+    unit = (values - center[None, :]) * tl.load(scale + channel, mask=known, other=0.0)[None, :]
     factor = tl.load(weight + channel, mask=known, other=0.0)
     shift = tl.load(bias + channel, mask=known, other=0.0)
     return place, inside, unit, unit * factor[None, :] + shift[None, :]
@@ -188,7 +192,7 @@ def _apply_norm(
 ):
     """Equations (4) and (5) of the paper, then LeakyReLU."""
     first = tl.program_id(0) * ROWS
-    place, inside, _, normed = _normalised(
+    place, inside, _, normed = _normalized(
         x, mean, scale, weight, bias, rows, channels, first, ROWS, CHANNELS
     )
     tl.store(out + place, tl.where(normed > 0, normed, slope * normed), mask=inside)
@@ -205,7 +209,7 @@ def _stripe_gradients(
     of_weight = tl.zeros((CHANNELS,), tl.float32)
     of_bias = tl.zeros((CHANNELS,), tl.float32)
     for first in range(stripe * ROWS, rows, stripes * ROWS):
-        place, inside, unit, normed = _normalised(
+        place, inside, unit, normed = _normalized(
             x, mean, scale, weight, bias, rows, channels, first, ROWS, CHANNELS
         )
         gradient = tl.load(of_out + place, mask=inside, other=0.0).to(tl.float32)
@@ -235,9 +239,9 @@ def _input_gradient(
     x, of_out, mean, scale, weight, bias, of_weight, of_bias, of_x, slope, rows, channels,
     ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """∂L/∂x: what is left of the gradient when its mean and its part along x̂ are taken out."""
+    """∂L/∂x: the gradient without its mean and its component along x̂, times γ / √(σ² + ε)."""
     first = tl.program_id(0) * ROWS
-    place, inside, unit, normed = _normalised(
+    place, inside, unit, normed = _normalized(
         x, mean, scale, weight, bias, rows, channels, first, ROWS, CHANNELS
     )
     gradient = tl.load(of_out + place, mask=inside, other=0.0).to(tl.float32)

@@ -1,4 +1,4 @@
-"""What a network is made of: one maker for its convolutions, norms, activations and dropout."""
+"""One maker for a network's convolutions, norms, activations and dropout."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from gradscape.nets.normalization import NORMS, PAPER_STEPS
 
 @dataclass(frozen=True)
 class Layers:
-    """Makes a network's layers, all of one kind.
+    """Maker of a network's layers, all of one kind.
 
     Attributes:
-        norm, groups, activation, slope, dropout: as in `gradscape.config.run.NetConfig`.
-        steps: mini-batches of the whole training, of which Batch Renormalization's schedule takes shares.
+        norm: Name of the norm, see `gradscape.nets.normalization.NORMS`.
+        groups: Groups of GroupNorm.
+        activation: Name of the activation, see `gradscape.nets.activations.ACTIVATIONS`.
+        slope: Negative slope of LeakyReLU.
+        dropout: Probability of dropout, 0 for none.
+        steps: Mini-batches of the whole training; Batch Renormalization's schedule is scaled to them.
 
     Example:
         >>> Layers(norm="none").after_conv(32)
@@ -33,28 +37,38 @@ class Layers:
 
     @property
     def bias(self) -> bool:
-        """Whether a convolution needs a bias: a norm that shifts would take it away again."""
+        """True if a convolution needs a bias: a norm that shifts would cancel it."""
         return self.norm in ("none", "weight")
 
     def conv(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, *, bias: bool) -> nn.Conv2d:
-        """A convolution that keeps height and width at stride 1; of norm weight, its w = g v/‖v‖.
+        """Return a convolution that preserves height and width at stride 1.
 
-        That is equation (2) of Salimans & Kingma (2016), with a g for each output channel.
+        Under the norm `weight`, w = g v/‖v‖ with one g per output channel: Salimans & Kingma (2016), eq. 2.
+
+        Args:
+            inputs, outputs: Numbers of channels.
+            kernel: Height and width of the kernel.
+            stride: Stride in both directions.
+            bias: Whether it has a bias.
         """
-        made = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias)
+        conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias)
         if self.norm == "weight":
-            weight_norm(made)
-        return made
+            weight_norm(conv)
+        return conv
 
     def after_conv(self, channels: int) -> nn.Module:
-        """The norm after a convolution, or before it in a DenseNet."""
+        """Return the norm after a convolution (in a DenseNet, before it).
+
+        Args:
+            channels: C of its input (N, C, H, W).
+        """
         return NORMS[self.norm](channels, self.groups, self.steps)
 
     def act(self) -> nn.Module:
         return ACTIVATIONS[self.activation](self.slope)
 
     def drop(self) -> nn.Module:
-        """Dropout (Srivastava et al. 2014); with selu, alpha dropout (Klambauer et al. 2017)."""
+        """Return dropout (Srivastava et al. 2014); with selu, alpha dropout (Klambauer et al. 2017)."""
         if not self.dropout:
             return nn.Identity()
         return nn.AlphaDropout(self.dropout) if self.activation == "selu" else nn.Dropout(self.dropout)

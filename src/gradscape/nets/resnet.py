@@ -1,4 +1,4 @@
-"""ResNets for CIFAR of He et al. (2016), §4.2, and plain nets: of 2 × stages × blocks + 2 layers."""
+"""ResNets for CIFAR of He et al. (2016), §4.2, and plain nets, with 2 × stages × blocks + 2 layers."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from functools import partial
 
 from torch import nn
 
-from gradscape.nets.backbone import Staged
+from gradscape.nets.backbone import StagedNet
 from gradscape.nets.blocks import ConvBlock, EntryBlock
 from gradscape.nets.fixup import FixupBlock, ScalarBias
 from gradscape.nets.layers import Layers
-from gradscape.nets.residual import ResidualBlock, survivals
-from gradscape.nets.seeded import drawn
+from gradscape.nets.residual import ResidualBlock, survival_probabilities
+from gradscape.nets.seeded import build_seeded
 
 
 def resnet(
@@ -27,20 +27,24 @@ def resnet(
     stochastic_depth: float = 0.0,
     init: str = "default",
 ) -> ResNet:
-    """A ResNet, or a plain net, as in §4.2 of He et al. (2016), its weights drawn from `seed` alone.
+    """Build a ResNet or a plain net as in §4.2 of He et al. (2016); `seed` alone decides its initial weights.
 
     Args:
-        blocks: per stage (3 gives ResNet-20, 18 gives ResNet-110).
-        classes: outputs of the linear layer.
-        seed: of the initial weights; torch's global generator is left as found.
-        filters: of the first stage; each later one has twice as many, at half the height and width.
-        layers: its norm and activation; by default BatchNorm and LeakyReLU (the paper: ReLU).
-        skips: whether blocks add their input to their output; False gives the plain net.
-        stages, shortcut, stochastic_depth, init: as in `gradscape.config.run.NetConfig`; shortcuts,
-            stochastic depth and Fixup need skips.
+        blocks: Blocks per stage (3 gives ResNet-20, 18 gives ResNet-110).
+        classes: Outputs of the linear layer.
+        seed: Seed of the initial weights; the state of torch's generators is preserved.
+        filters: Channels of the first stage; each later stage has twice as many, at half the height and
+            width.
+        stages: Number of stages.
+        layers: Norm and activation; by default BatchNorm and LeakyReLU (the paper: ReLU).
+        skips: Whether blocks add their input to their output; False gives the plain net.
+        shortcut: Option `a` or `b` where the shape changes, see `make_shortcut`; needs skips.
+        stochastic_depth: Probability that the last block is skipped, see `survival_probabilities`; needs
+            skips.
+        init: Name of the initialization, see `initialize`; `fixup` needs skips.
 
     Returns:
-        A module from (N, 3, height, width) images to (N, classes) logits.
+        Module from (N, 3, height, width) images to (N, classes) logits.
 
     Example:
         >>> sum(p.numel() for p in resnet(blocks=3, classes=10, seed=0).parameters())
@@ -59,11 +63,11 @@ def resnet(
         stochastic_depth=stochastic_depth,
         with_fixup=init == "fixup",
     )
-    return drawn(make, seed, init, layers)
+    return build_seeded(make, seed, init, layers)
 
 
-class ResNet(Staged):
-    """3×3 convolution, stages, global average pooling, linear layer; see `resnet` for the arguments."""
+class ResNet(StagedNet):
+    """3×3 convolution, stages, global average pooling, linear layer; `resnet` has the arguments."""
 
     def __init__(
         self,
@@ -79,7 +83,7 @@ class ResNet(Staged):
         with_fixup: bool,
     ) -> None:
         bias = layers.bias and not with_fixup
-        alive = iter(survivals(stages * blocks, stochastic_depth))
+        alive = iter(survival_probabilities(stages * blocks, stochastic_depth))
 
         def block(inputs: int, outputs: int, stride: int) -> nn.Module:
             if not skips:

@@ -1,4 +1,4 @@
-"""A network whose initial weights are a seed's alone."""
+"""Build a network whose initial weights a seed alone decides."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from gradscape.nets.backbone import Staged
+from gradscape.nets.backbone import StagedNet
 from gradscape.nets.fixup import fixup
-from gradscape.nets.initialization import initialise
+from gradscape.nets.initialization import initialize
 from gradscape.nets.layers import Layers
 
 M = TypeVar("M", bound=nn.Module)
 
 
-def drawn(make: Callable[[], M], seed: int, init: str, layers: Layers) -> M:
-    """What `make` builds, initialised; torch's generators are left as found, those of GPUs too.
+def build_seeded(make: Callable[[], M], seed: int, init: str, layers: Layers) -> M:
+    """Return the network that `make` builds, initialized; the state of torch's generators is preserved.
 
     Args:
-        make: builds the network, drawing from torch's generator on the CPU.
-        seed: of the weights.
-        init: `fixup`, for residual networks, or as of `initialise`.
-        layers: whose activation sets the gain.
+        make: Builder of the network, which draws from torch's generator on the CPU.
+        seed: Seed of the initial weights.
+        init: `fixup`, for residual networks, or a name of `initialize`.
+        layers: Layers of the network; their activation sets the gain.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU's too
         model = make()
         if init == "fixup":
-            assert isinstance(model, Staged)
+            assert isinstance(model, StagedNet)
             fixup(model, layers.activation, layers.slope)
         else:
-            initialise(model, init, layers.activation, layers.slope)
+            initialize(model, init, layers.activation, layers.slope)
     return model

@@ -1,4 +1,4 @@
-"""The paper's VGG at any depth 2 + stages × (2 × blocks + 2)."""
+"""VGG of the paper (§5.2), of any depth 2 + stages × (2 × blocks + 2)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from functools import partial
 
 from torch import nn
 
-from gradscape.nets.backbone import Staged
+from gradscape.nets.backbone import StagedNet
 from gradscape.nets.blocks import ConvBlock, EntryBlock, ReductionBlock
 from gradscape.nets.fixup import FixupBlock, ScalarBias
 from gradscape.nets.layers import Layers
-from gradscape.nets.residual import ResidualBlock, survivals
-from gradscape.nets.seeded import drawn
+from gradscape.nets.residual import ResidualBlock, survival_probabilities
+from gradscape.nets.seeded import build_seeded
 
 
 def vgg(
@@ -32,22 +32,27 @@ def vgg(
     stochastic_depth: float = 0.0,
     init: str = "default",
 ) -> VGG:
-    """A VGG as in §5.2 of the paper, its weights drawn from `seed` alone.
+    """Build a VGG as in §5.2 of the paper; `seed` alone decides its initial weights.
 
     Args:
-        blocks: convolutional blocks per stage (5 gives VGG38, 0 gives VGG08).
-        classes: outputs of the linear layer.
-        image_size: height and width of the images, divisible by 2**stages.
-        seed: of the initial weights; torch's global generator is left as found.
-        layers: its norm, activation and dropout; by default BatchNorm and LeakyReLU.
-        skip: whether convolutional blocks add their input to their output. Reduction blocks never do: with
-            no norm and default weights the first convolution's gradient on 100 images is then about 1e-6 and
-            the last one's 4e-5, as is known of this network; with pooled skips around them, 1e-3 and 5e-4.
-        filters, stages, norm_where, entry_norm, conv_bias, head, stochastic_depth, init: as in
-            `gradscape.config.run.NetConfig`; stochastic depth and Fixup need `skip`.
+        blocks: Convolutional blocks per stage (5 gives VGG38, 0 gives VGG08).
+        classes: Outputs of the linear layer.
+        image_size: Height and width of the images, divisible by 2**stages.
+        seed: Seed of the initial weights; the state of torch's generators is preserved.
+        filters: Channels of every convolution.
+        stages: Number of stages; each ends in a reduction block that halves height and width.
+        layers: Norm, activation and dropout; by default BatchNorm and LeakyReLU.
+        norm_where, entry_norm, conv_bias, head: See `gradscape.config.network.NetConfig`.
+        skip: Whether convolutional blocks add their input to their output. Reduction blocks never do: with
+            no norm and default weights, the gradient of the first convolution on 100 images is then about
+            1e-6 and that of the last 4e-5, as is known of this network; with pooled skips around reduction
+            blocks they would be 1e-3 and 5e-4.
+        stochastic_depth: Probability that the last block is skipped, see `survival_probabilities`; needs
+            `skip`.
+        init: Name of the initialization, see `initialize`; `fixup` needs `skip`.
 
     Returns:
-        A module from (N, 3, image_size, image_size) images to (N, classes) logits.
+        Module from (N, 3, image_size, image_size) images to (N, classes) logits.
 
     Example:
         >>> sum(p.numel() for p in vgg(blocks=0, classes=100, image_size=32, seed=0).parameters())
@@ -69,11 +74,11 @@ def vgg(
         stochastic_depth=stochastic_depth,
         with_fixup=init == "fixup",
     )
-    return drawn(make, seed, init, layers)
+    return build_seeded(make, seed, init, layers)
 
 
-class VGG(Staged):
-    """InputBlock, stages, fully connected layer; see `vgg` for the arguments."""
+class VGG(StagedNet):
+    """Entry block, stages, linear layer; `vgg` has the arguments."""
 
     def __init__(
         self,
@@ -93,7 +98,7 @@ class VGG(Staged):
     ) -> None:
         reducing = layers if norm_where == "everywhere" else replace(layers, norm="none")
         first = replace(layers, norm="batch") if entry_norm and reducing.norm == "none" else reducing
-        alive = iter(survivals(stages * blocks, stochastic_depth))
+        alive = iter(survival_probabilities(stages * blocks, stochastic_depth))
 
         def bias(here: Layers, in_reduction: bool) -> bool:
             return in_reduction if conv_bias == "reduction" else here.bias
