@@ -167,7 +167,7 @@ def test_what_cannot_be_measured_is_one_line(
             "--figure",
             "no/f.png",
         ): "--figure: there is no folder no; give a file in one",
-        ("curvature", factory, "--data", "digit"): "no data set 'digit'",
+        ("curvature", factory, "--data", "digit"): "data set: expected digits, cifar10 or cifar100; got",
         (
             "landscape",
             str(run),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gradscape.data.cache import ARRAYS, cache_folder, cached, held_sources, open_held
+from gradscape.data.cache import ARRAYS, cache_folder, cached_sources, open_cached, open_or_decode
 from gradscape.data.images import ImageSet
 from gradscape.errors import DataError
 
@@ -51,7 +51,7 @@ def folder(tmp_path):
 
 def test_made_once_then_mapped_and_equal(folder, source):
     decoder = Decoder()
-    first, second = (cached(folder, [source], decoder) for _ in range(2))
+    first, second = (open_or_decode(folder, [source], decoder) for _ in range(2))
     assert decoder.calls == 1
     for name in ARRAYS:
         array = getattr(second, name)
@@ -63,29 +63,29 @@ def test_made_once_then_mapped_and_equal(folder, source):
         assert isinstance(array.base, np.memmap)
     assert second.classes == ("a", "b")
     assert second.checksums == {"source": "md5:0"}
-    assert held_sources(folder) == (source,)
+    assert cached_sources(folder) == (source,)
     assert len(list(folder.iterdir())) == 3  # the record, the arrays, the lock
 
 
 @pytest.mark.parametrize("change", ["size", "time", "path"])
 def test_changed_sources_are_read_again(folder, source, change):
     decoder = Decoder()
-    cached(folder, [source], decoder)
+    open_or_decode(folder, [source], decoder)
     if change == "size":
         source.write_bytes(b"longer content")
     elif change == "time":
         os.utime(source, ns=(1, 1))
     else:
         source = source.rename(source.with_name("other"))
-    assert cached(folder, [source], decoder).train_images[0, 0, 0, 0] == 2
+    assert open_or_decode(folder, [source], decoder).train_images[0, 0, 0, 0] == 2
     assert len(list(folder.glob("arrays-*"))) == 1
 
 
 def test_arrays_in_use_survive_a_rebuild(folder, source):
     decoder = Decoder()
-    held = cached(folder, [source], decoder)
+    held = open_or_decode(folder, [source], decoder)
     source.write_bytes(b"longer content")
-    cached(folder, [source], decoder)
+    open_or_decode(folder, [source], decoder)
     assert (held.train_images == 1).all()
 
 
@@ -111,25 +111,25 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_damage_is_found_and_rebuilt(folder, source, damage):
     decoder = Decoder()
-    cached(folder, [source], decoder)
+    open_or_decode(folder, [source], decoder)
     damage(folder)
-    assert open_held(folder) is None
-    assert cached(folder, [source], decoder).train_images[0, 0, 0, 0] == 2
-    assert open_held(folder) is not None
+    assert open_cached(folder) is None
+    assert open_or_decode(folder, [source], decoder).train_images[0, 0, 0, 0] == 2
+    assert open_cached(folder) is not None
 
 
 def test_a_record_of_another_format_is_rebuilt(folder, source, monkeypatch):
     decoder = Decoder()
-    cached(folder, [source], decoder)
+    open_or_decode(folder, [source], decoder)
     monkeypatch.setattr("gradscape.data.cache.FORMAT", 2)
-    cached(folder, [source], decoder)
+    open_or_decode(folder, [source], decoder)
     assert decoder.calls == 2
 
 
 def test_leftovers_of_a_killed_process_are_removed(folder, source):
     (folder / "arrays-dead").mkdir(parents=True)
     (folder / "arrays-dead" / "train_images.npy").write_bytes(b"half")
-    cached(folder, [source], Decoder())
+    open_or_decode(folder, [source], Decoder())
     assert not (folder / "arrays-dead").exists()
 
 
@@ -139,17 +139,17 @@ def test_nothing_is_left_when_decoding_stops(folder, source, error):
         raise error
 
     with pytest.raises(type(error)):
-        cached(folder, [source], stop)
+        open_or_decode(folder, [source], stop)
     assert [path.name for path in folder.iterdir() if path.name != "lock"] == []
 
 
 def test_interrupted_between_arrays_leaves_the_older_set(folder, source):
-    cached(folder, [source], Decoder())
+    open_or_decode(folder, [source], Decoder())
     os.utime(source, ns=(1, 1))
     broken = replace(made(9), test_labels=np.array([object()]))  # cannot be saved: a pickle
     with pytest.raises(ValueError, match="Object arrays cannot be saved"):
-        cached(folder, [source], lambda: broken)
-    assert (open_held(folder).train_images == 1).all()
+        open_or_decode(folder, [source], lambda: broken)
+    assert (open_cached(folder).train_images == 1).all()
     assert len(list(folder.glob("arrays-*"))) == 1
 
 
@@ -157,7 +157,7 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from gradscape.data.cache import cached
+from gradscape.data.cache import open_or_decode
 from gradscape.data.images import ImageSet
 from gradscape.errors import DataError
 
@@ -165,7 +165,7 @@ images, labels = np.zeros((2000, 8, 8, 3), np.uint8), np.zeros(2000, np.int64)
 made = ImageSet("toy", images, labels, images, labels, ("a",), {})
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
 try:
-    cached(Path(sys.argv[1]), [Path(sys.argv[2])], lambda: made)
+    open_or_decode(Path(sys.argv[1]), [Path(sys.argv[2])], lambda: made)
 except DataError as error:
     print(error)
 """
@@ -185,7 +185,7 @@ def test_a_record_that_cannot_be_written_is_told_and_nothing_is_left(folder, sou
     folder.mkdir(parents=True)
     (folder / "record.json.new").symlink_to("/dev/full")  # every write to it: no space left
     with pytest.raises(DataError, match=r"cannot write to the image cache .*\(No space left on device"):
-        cached(folder, [source], Decoder())
+        open_or_decode(folder, [source], Decoder())
     assert [path.name for path in folder.iterdir() if path.name != "lock"] == []
 
 
@@ -193,20 +193,20 @@ def test_a_record_that_cannot_be_written_is_told_and_nothing_is_left(folder, sou
 def test_an_unwritable_folder_is_told(tmp_path, source, place):
     (tmp_path / "file").write_text("a file where a folder should be")
     with pytest.raises(DataError, match=r"cannot write to the image cache .*; free or permit that"):
-        cached(tmp_path / "file" / place, [source], Decoder())
+        open_or_decode(tmp_path / "file" / place, [source], Decoder())
 
 
 def test_a_disk_that_gives_back_other_bytes_is_told(folder, source, monkeypatch):
     monkeypatch.setattr("gradscape.data.cache._write_array", lambda path, array: "0" * 64)
     with pytest.raises(DataError, match=r"does not give back what was written; check that disk"):
-        cached(folder, [source], Decoder())
+        open_or_decode(folder, [source], Decoder())
 
 
 RACE = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from gradscape.data.cache import cached
+from gradscape.data.cache import open_or_decode
 from gradscape.data.images import ImageSet
 
 def decode():
@@ -216,7 +216,7 @@ def decode():
     images, labels = np.full((2000, 8, 8, 3), 5, np.uint8), np.zeros(2000, np.int64)
     return ImageSet("toy", images, labels, images, labels, ("a",), {})
 
-assert (cached(Path(sys.argv[1]), [Path(sys.argv[2])], decode).train_images == 5).all()
+assert (open_or_decode(Path(sys.argv[1]), [Path(sys.argv[2])], decode).train_images == 5).all()
 """
 
 
@@ -237,7 +237,7 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
 
 
 def test_the_record_is_plain_json(folder, source):
-    cached(folder, [source], Decoder())
+    open_or_decode(folder, [source], Decoder())
     record = json.loads((folder / "record.json").read_text())["record"]
     assert record["sources"] == [{"path": str(source), "size": 7, "mtime_ns": source.stat().st_mtime_ns}]
     assert set(record["sha256"]) == set(ARRAYS)

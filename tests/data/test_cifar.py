@@ -72,7 +72,7 @@ def test_made_up_images_of_the_right_size_are_refused(edition, tmp_path):
     for name in form.files:
         with (tmp_path / form.folder / name).open("wb") as file:
             file.truncate(width * (edition.test_count if name in form.test else edition.train_count))
-    with pytest.raises(DataError, match=r"is not the published file: expected sha(1|256):[0-9a-f]+, found"):
+    with pytest.raises(DataError, match=r"is not the published file: expected sha(1|256):[0-9a-f]+; got"):
         read(edition, tmp_path)
 
 
@@ -116,7 +116,7 @@ def test_truncated_or_altered_pickle_is_refused_before_parsing(toy, tmp_path, da
     content = damage(toy.pickles["train"])
     (folder / "train").write_bytes(content)
     expected = toy.edition.forms[0].checksums["train"]
-    message = rf"train is not the published file: expected {expected}, found .*{len(content):,} b"
+    message = rf"train is not the published file: expected {expected}; got .*{len(content):,} b"
     with pytest.raises(DataError, match=message + r"ytes\); delete it and fetch it again"):
         read(toy.edition, tmp_path)
 
@@ -132,7 +132,7 @@ def test_truncated_archive_is_refused(toy, tmp_path):
 def test_truncated_records_are_refused(toy, tmp_path):
     folder = toy.extract(tmp_path, "records")
     (folder / "train.bin").write_bytes(toy.records["train.bin"][:-7])
-    with pytest.raises(DataError, match=r"train\.bin .*wrong size: expected 3,880 bytes, found 3,873"):
+    with pytest.raises(DataError, match=r"train\.bin .*wrong size: expected 3,880 bytes; got 3,873"):
         read(toy.edition, tmp_path)
 
 
@@ -186,7 +186,7 @@ def test_pickles_of_another_content_are_refused(toy, tmp_path, value, message):
 
 def test_a_malicious_file_with_the_right_checksum_does_not_run(toy, tmp_path):
     witness = tmp_path / "ran"
-    self_made(toy, tmp_path, {"data": Payload(witness)}, r"train: the pickle asks for \w+\.system")
+    self_made(toy, tmp_path, {"data": Payload(witness)}, r"train: the pickle calls \w+\.system")
     assert not witness.exists()
 
 

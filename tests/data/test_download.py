@@ -91,7 +91,7 @@ def test_a_server_that_never_gets_further_is_given_up(site, target):
 
 def test_a_wrong_checksum_deletes_the_part_and_tries_the_next(site, target):
     wrong = "0" * 32
-    message = rf"{site.url}: expected md5 {wrong}, found {digest(site)} \(300,000 bytes\); {site.url}: "
+    message = rf"{site.url}: expected md5 {wrong}; got {digest(site)} \(300,000 bytes\); {site.url}: "
     with pytest.raises(DataError, match=message):
         download([site.url, site.url], target, wrong, SIZE)
     assert [path.name for path in target.parent.iterdir()] == ["file.tar.gz.lock"]
@@ -132,7 +132,7 @@ def test_a_redirection_away_from_http_is_refused(site, target):
 
 
 def test_no_mirror(target):
-    with pytest.raises(DataError, match="no mirror is given"):
+    with pytest.raises(DataError, match="there is no mirror"):
         download([], target, "0" * 32, SIZE)
 
 

@@ -22,7 +22,7 @@ def cache(tmp_path):
 
 
 def test_unknown_name():
-    with pytest.raises(ConfigError, match=r"no data set 'cifar'; choose digits, cifar10 or cifar100; did"):
+    with pytest.raises(ConfigError, match=r"data set: expected digits, cifar10 or .*; got 'cifar'; did"):
         load_images("cifar")
 
 

@@ -51,7 +51,7 @@ def test_a_python_2_pickle_is_read():
 def test_a_malicious_pickle_does_not_run(tmp_path: Path, protocol: int):
     witness = tmp_path / "ran"
     content = pickle.dumps({"data": Payload(f"touch {witness}")}, protocol)
-    with pytest.raises(DataError, match=r"train: the pickle asks for (posix|nt)\.system, .* not run"):
+    with pytest.raises(DataError, match=r"train: the pickle calls (posix|nt)\.system, .* not run"):
         read_pickle(content, "train")
     assert not witness.exists()
     pickle.loads(content)  # the payload is a real one
@@ -62,7 +62,7 @@ def test_a_malicious_pickle_does_not_run(tmp_path: Path, protocol: int):
 def test_other_names_are_refused(name):
     module, attribute = name.split()
     content = b"c" + f"{module}\n{attribute}\n".encode() + b"."
-    with pytest.raises(DataError, match=f"asks for {module}.{attribute}"):
+    with pytest.raises(DataError, match=f"the pickle calls {module}.{attribute}"):
         read_pickle(content, "train")
 
 

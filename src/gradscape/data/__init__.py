@@ -1,6 +1,6 @@
 """Images for training, verified and cached.
 
-`gradscape.data.device_batches` is not imported here, so that finding or checking data needs no torch.
+`gradscape.data.device_batches` is not imported here: locating and checking data needs no torch.
 """
 
 from gradscape.data.images import STATISTICS, ImageSet, Split, split

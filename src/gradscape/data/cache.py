@@ -1,8 +1,8 @@
-"""Decoded images kept as memory-mapped arrays, so that processes share one copy and parse once.
+"""Cache of decoded images as memory-mapped arrays: processes share one copy and parse once.
 
-FOLDER/record.json      what is held and what it was made from; written last, so it commits
+FOLDER/record.json      contents and sources of the set; written last, which commits it
 FOLDER/arrays-…/*.npy   train_images, train_labels, test_images, test_labels
-FOLDER/lock             held by the one process that writes
+FOLDER/lock             lock of the one process that writes
 """
 
 from __future__ import annotations
@@ -31,46 +31,54 @@ Record = dict[str, Any]
 
 
 def cache_folder(cache: Path | None = None) -> Path:
-    """Where decoded sets are kept: `cache`, `$GRADSCAPE_CACHE` or the user's cache folder."""
+    """Return the folder of decoded sets: `cache`, `$GRADSCAPE_CACHE` or the user's cache folder.
+
+    Args:
+        cache: Folder to use instead of the default.
+    """
     if cache is not None:
         return Path(cache).expanduser()
     chosen = os.environ.get("GRADSCAPE_CACHE")
     return Path(chosen).expanduser() if chosen else Path(user_cache_dir("gradscape"))
 
 
-def cached(folder: Path, sources: Sequence[Path], decode: Callable[[], ImageSet]) -> ImageSet:
-    """The set held in `folder` if it was made from `sources` as they are now, else made anew.
+def open_or_decode(folder: Path, sources: Sequence[Path], decode: Callable[[], ImageSet]) -> ImageSet:
+    """Return the set cached in `folder` if `sources` are unchanged, else decode and cache it.
 
     Args:
-        folder: this set's own cache folder; made if need be.
-        sources: files that `decode` reads; changed if path, size or modification time differ.
-        decode: verifies and decodes the sources; called by one process at a time.
+        folder: Cache folder of this set; created if missing.
+        sources: Files that `decode` reads; a new path, size or modification time counts as a change.
+        decode: Function that verifies and decodes the sources; called by one process at a time.
 
     Raises:
-        DataError: the folder cannot be written, the disk is full, or whatever `decode` raises.
+        DataError: If the folder cannot be written or the disk is full; also the errors of `decode`.
     """
-    held = open_held(folder, sources)  # without the lock: a folder that is full may be read-only
-    if held is not None:
-        return held
+    images = open_cached(folder, sources)  # without the lock: a complete cache may be read-only
+    if images is not None:
+        return images
     with _writable(folder), FileLock(folder / "lock"):
-        held = open_held(folder, sources)  # another process may have been first
-        if held is None:
-            stamps = _stamps(sources)  # before reading: a file that changes meanwhile is read again
+        images = open_cached(folder, sources)  # another process may have been first
+        if images is None:
+            stamps = _stamps(sources)  # before decoding: a file that changes meanwhile is read again
             _write(folder, decode(), stamps)
-            held = open_held(folder, sources)
-    if held is None:
+            images = open_cached(folder, sources)
+    if images is None:
         raise DataError(
-            f"the image cache {folder} does not give back what was written; "
+            f"the image cache {folder} differs from what was written; "
             "check that disk, or choose another folder with GRADSCAPE_CACHE=DIR"
         )
-    return held
+    return images
 
 
-def open_held(folder: Path, sources: Sequence[Path] | None = None) -> ImageSet | None:
-    """The set held in `folder`, memory-mapped and its checksums verified; None where it is no use.
+def open_cached(folder: Path, sources: Sequence[Path] | None = None) -> ImageSet | None:
+    """Return the set cached in `folder`, memory-mapped, with verified checksums.
 
-    None: nothing is held, it is damaged, or it was not made from `sources` as they are now.
-    Without `sources`, whatever is held will do.
+    Args:
+        folder: Cache folder of the set.
+        sources: Files that it has to be decoded from, unchanged; None accepts any.
+
+    Returns:
+        The set, or None if it is missing, damaged or decoded from other sources.
     """
     try:
         record = _record(folder)
@@ -81,8 +89,12 @@ def open_held(folder: Path, sources: Sequence[Path] | None = None) -> ImageSet |
         return None
 
 
-def held_sources(folder: Path) -> tuple[Path, ...]:
-    """The files from which the set in `folder` was made; none where no set is held."""
+def cached_sources(folder: Path) -> tuple[Path, ...]:
+    """Return the files that the set in `folder` was decoded from; empty without a set.
+
+    Args:
+        folder: Cache folder of the set.
+    """
     try:
         return tuple(Path(source["path"]) for source in _record(folder)["sources"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -91,7 +103,7 @@ def held_sources(folder: Path) -> tuple[Path, ...]:
 
 @contextmanager
 def _writable(folder: Path) -> Iterator[None]:
-    """Make `folder`, and turn the system's refusals inside the block into what the user can do."""
+    """Make `folder`, and turn OSErrors inside the block into a DataError that says what to do."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
@@ -112,7 +124,7 @@ def _digest(record: Record) -> str:
 
 
 def _record(folder: Path) -> Record:
-    """The record, or a ValueError where it is altered or of another format."""
+    """Return the record; raise ValueError if it is altered or of another format."""
     content: Record = json.loads((folder / "record.json").read_text("utf-8"))
     record: Record = content["record"]
     if content["sha256"] != _digest(record) or record["format"] != FORMAT:
@@ -121,14 +133,14 @@ def _record(folder: Path) -> Record:
 
 
 def _open(folder: Path, record: Record) -> ImageSet:
-    """Map the arrays the record names, or a ValueError where their bytes are not those written."""
+    """Map the arrays that the record names; raise ValueError if their bytes have changed."""
     arrays = {}
     for name in ARRAYS:
         path = folder / record["arrays"] / f"{name}.npy"
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != record["sha256"][name]:
                 raise ValueError(f"{path} is damaged")
-        # A plain ndarray over the map: the memmap subclass slows every slice taken of it.
+        # A plain ndarray view: the memmap subclass slows every slice.
         arrays[name] = np.load(path, mmap_mode="r").view(np.ndarray)
     return ImageSet(
         name=record["name"],
@@ -139,12 +151,12 @@ def _open(folder: Path, record: Record) -> ImageSet:
 
 
 def _write(folder: Path, images: ImageSet, stamps: list[Record]) -> None:
-    """Write the arrays into a new folder, then the record that names it: the one atomic step."""
-    place = folder / f"arrays-{uuid.uuid4().hex[:12]}"
+    """Write the arrays into a new folder, then the record that names it, which is the one atomic step."""
+    arrays = folder / f"arrays-{uuid.uuid4().hex[:12]}"
     try:
-        place.mkdir()
-        digests = {name: _write_array(place / f"{name}.npy", getattr(images, name)) for name in ARRAYS}
-        sync_folder(place)
+        arrays.mkdir()
+        digests = {name: _write_array(arrays / f"{name}.npy", getattr(images, name)) for name in ARRAYS}
+        sync_folder(arrays)
         _write_record(
             folder,
             {
@@ -153,15 +165,15 @@ def _write(folder: Path, images: ImageSet, stamps: list[Record]) -> None:
                 "classes": list(images.classes),
                 "checksums": images.checksums,
                 "sources": stamps,
-                "arrays": place.name,
+                "arrays": arrays.name,
                 "sha256": digests,
             },
         )
-    except BaseException:  # also when interrupted: leave nothing half-written
-        shutil.rmtree(place, ignore_errors=True)
+    except BaseException:  # KeyboardInterrupt too: leave nothing half-written
+        shutil.rmtree(arrays, ignore_errors=True)
         raise
-    for old in folder.glob("arrays-*"):  # replaced, or left by a killed process; we hold the lock
-        if old != place:
+    for old in folder.glob("arrays-*"):  # replaced, or left by a killed process; the lock is ours
+        if old != arrays:
             shutil.rmtree(old, ignore_errors=True)
 
 
@@ -180,8 +192,11 @@ def _write_record(folder: Path, record: Record) -> None:
 
 
 class _Hashed:
-    """A file that hashes what is written. numpy writes to it in plain `write` calls, which report a
-    full disk as such; into a real file it writes past Python and reports only a byte count."""
+    """File that hashes what is written.
+
+    numpy calls its `write`, which reports a full disk as such; into a real file it writes past Python and
+    reports only a byte count.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.sha256 = file, hashlib.sha256()
@@ -192,7 +207,7 @@ class _Hashed:
 
 
 def _write_array(path: Path, array: np.ndarray[Any, Any]) -> str:
-    """Save one array durably; its file's SHA-256."""
+    """Save one array durably and return its file's SHA-256."""
     with path.open("wb") as file:
         hashed = _Hashed(file)
         np.save(hashed, array, allow_pickle=False)  # only `write` is used

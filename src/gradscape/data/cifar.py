@@ -17,40 +17,52 @@ from gradscape.data.images import ImageSet, Int64Array, Uint8Array
 from gradscape.data.safe_pickle import read_pickle
 from gradscape.errors import DataError
 
-MOST_BYTES = 200_000_000  # of a file to read: the largest archive has 170 million
+MOST_BYTES = 200_000_000  # limit for a file to read: the largest archive has 170 million
 Part = tuple[Uint8Array, Int64Array]
 
 
 @dataclass(frozen=True)
-class Found:
-    """The files of one form on disk: its one archive, or all of `Form.files` in order."""
+class CifarFiles:
+    """Files of one form on disk: its archive, or all of `Form.files` in order."""
 
     form: Form
     paths: tuple[Path, ...]
     archived: bool
 
 
-def find_files(edition: Edition, root: Path) -> Found | None:
-    """The edition's files in `root`: extracted (there, or in the published folder), or archived."""
+def find_files(edition: Edition, root: Path) -> CifarFiles | None:
+    """Locate the edition's files in `root`: extracted (there or in the published folder), or archived.
+
+    Args:
+        edition: Data set to look for.
+        root: Folder to look in.
+
+    Returns:
+        The files, extracted ones first; None if there are none.
+    """
     for form in edition.forms:
         for folder in (root / form.folder, root):
             paths = tuple(folder / file for file in form.files)
             if all(path.is_file() for path in paths):
-                return Found(form, paths, archived=False)
+                return CifarFiles(form, paths, archived=False)
     for form in edition.forms:
         if (root / form.archive).is_file():
-            return Found(form, (root / form.archive,), archived=True)
+            return CifarFiles(form, (root / form.archive,), archived=True)
     return None
 
 
-def decode(edition: Edition, found: Found) -> ImageSet:
-    """Read, verify and decode the files that `find_files` found.
+def decode(edition: Edition, files: CifarFiles) -> ImageSet:
+    """Read, verify and decode the files of an edition.
+
+    Args:
+        edition: Data set that the files belong to.
+        files: Result of `find_files`.
 
     Raises:
-        DataError: a file is unreadable, altered, cut short, or asks to run code.
+        DataError: If a file is unreadable, altered, truncated, or a pickle that would run code.
     """
-    form = found.form
-    contents, checksums = _from_archive(found) if found.archived else _from_folder(found)
+    form = files.form
+    contents, checksums = _from_archive(files) if files.archived else _from_folder(files)
     read = _pickled if form.kind == "pickle" else _records
     train = [read(edition, contents[file], file, edition.train_count) for file in form.train]
     test = [read(edition, contents[file], file, edition.test_count) for file in form.test]
@@ -65,20 +77,20 @@ def decode(edition: Edition, found: Found) -> ImageSet:
     )
 
 
-def _from_folder(found: Found) -> tuple[dict[str, bytes], dict[str, str]]:
+def _from_folder(files: CifarFiles) -> tuple[dict[str, bytes], dict[str, str]]:
     contents, checksums = {}, {}
-    for path in found.paths:
+    for path in files.paths:
         contents[path.name] = _read_bytes(path)
-        checksums[path.name] = _verify(path, contents[path.name], found.form.checksums.get(path.name))
+        checksums[path.name] = _verify(path, contents[path.name], files.form.checksums.get(path.name))
     return contents, checksums
 
 
-def _from_archive(found: Found) -> tuple[dict[str, bytes], dict[str, str]]:
-    """The form's members, read in memory: nothing is extracted, so no member can choose a path."""
-    path = found.paths[0]
+def _from_archive(files: CifarFiles) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Read the form's members in memory: nothing is extracted, so that no member can choose a path."""
+    path = files.paths[0]
     content = _read_bytes(path)
-    checksum = _verify(path, content, f"md5:{found.form.archive_md5}")
-    wanted = {f"{found.form.folder}/{file}": file for file in found.form.files}
+    checksum = _verify(path, content, f"md5:{files.form.archive_md5}")
+    wanted = {f"{files.form.folder}/{file}": file for file in files.form.files}
     members: dict[str, bytes] = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
@@ -94,7 +106,7 @@ def _from_archive(found: Found) -> tuple[dict[str, bytes], dict[str, str]]:
 
 
 def _read_bytes(path: Path) -> bytes:
-    """The whole file at once, so that the bytes verified are the bytes parsed."""
+    """Read the whole file at once, so that the verified bytes are the parsed bytes."""
     try:
         if (size := path.stat().st_size) > MOST_BYTES:
             raise DataError(f"{path} has {size:,} bytes, no published file has {MOST_BYTES:,}; {_CURE}")
@@ -109,19 +121,19 @@ _CURE = "delete it and fetch it again with --download"
 
 
 def _verify(path: Path, content: bytes, expected: str | None) -> str:
-    """What the set's record says of this file; an error where it is not the published one."""
+    """Return the file's checksum for the record; raise DataError if it is not the published file."""
     kind = expected.partition(":")[0] if expected else "sha256"
-    found = f"{kind}:{hashlib.new(kind, content, usedforsecurity=False).hexdigest()}"
-    if expected not in (found, None):  # None: class names, which are compared as names
+    checksum = f"{kind}:{hashlib.new(kind, content, usedforsecurity=False).hexdigest()}"
+    if expected not in (checksum, None):  # None: class names, which are compared as names
         raise DataError(
-            f"{path} is not the published file: expected {expected}, found {found} "
+            f"{path} is not the published file: expected {expected}; got {checksum} "
             f"({len(content):,} bytes); {_CURE}"
         )
-    return found
+    return checksum
 
 
 def _pickled(edition: Edition, content: bytes, file: str, count: int) -> Part:
-    """One file of the Python version: a dict of `data` uint8 (n, 3·side²) and a list of labels."""
+    """Parse one file of the Python version: a dict of `data` uint8 (n, 3·side²) and a list of labels."""
     entry = _entry(content, file)
     pixels, labels = entry.get("data"), entry.get(edition.label_key)
     shape = (count, 3 * edition.side**2)
@@ -133,21 +145,21 @@ def _pickled(edition: Edition, content: bytes, file: str, count: int) -> Part:
 
 
 def _records(edition: Edition, content: bytes, file: str, count: int) -> Part:
-    """One file of the binary version: per image the label bytes, then the colour planes."""
+    """Parse one file of the binary version: per image the label bytes, then the color planes."""
     head = len(edition.label_limits)
     width = head + 3 * edition.side**2
     if len(content) != count * width:
         raise DataError(
-            f"{file} has the wrong size: expected {count * width:,} bytes, found {len(content):,}; {_CURE}"
+            f"{file} has the wrong size: expected {count * width:,} bytes; got {len(content):,}; {_CURE}"
         )
     rows = np.frombuffer(content, dtype=np.uint8).reshape(count, width)
-    for place, limit in enumerate(edition.label_limits):
-        labels = _labels(rows[:, place], limit, file)
+    for column, limit in enumerate(edition.label_limits):
+        labels = _labels(rows[:, column], limit, file)
     return _images(edition, rows[:, head:]), labels
 
 
 def _images(edition: Edition, pixels: Uint8Array) -> Uint8Array:
-    """(n, 3·side²) planes to contiguous (n, side, side, 3)."""
+    """Rearrange (n, 3·side²) planes as contiguous (n, side, side, 3)."""
     planes = pixels.reshape(-1, 3, edition.side, edition.side)
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
 

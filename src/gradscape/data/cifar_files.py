@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 as published: which files, their checksums, how their bytes are laid out.
+"""CIFAR-10 and CIFAR-100 as published: files, checksums, layout of their bytes.
 
 Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009;
 https://www.cs.toronto.edu/~kriz/cifar.html
@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Form:
-    """One form an edition is published in: a folder of files, and an archive of that folder.
+    """One published form of an edition: a folder of files, and an archive of that folder.
 
     Attributes:
         kind: `pickle` (Python version) or `records` (binary version).
-        folder: the folder's name, on disk and in the archive.
-        archive, archive_md5, archive_size: the `.tar.gz`, its published checksum, and its bytes.
-        train, test: files that hold images, in order.
-        names: the file that holds the class names.
-        checksums: file → kind:digest. The author publishes MD5 of the Python version's files.
+        folder: Name of the folder, on disk and in the archive.
+        archive, archive_md5, archive_size: Name of the `.tar.gz`, its published checksum, its bytes.
+        train, test: Files with images, in order.
+        names: File with the class names.
+        checksums: Map file → kind:digest. The author publishes MD5 of the Python version's files.
     """
 
     kind: str
@@ -40,18 +40,18 @@ class Form:
 
 @dataclass(frozen=True)
 class Edition:
-    """One data set and the forms it comes in.
+    """One data set and its published forms.
 
     Attributes:
-        name: such as `cifar100`.
-        side: height and width of an image, pixels; an image is 3 planes of side × side bytes.
-        label_limits: number of values of each label byte that precedes an image in a record; the
+        name: Name such as `cifar100`.
+        side: Height and width of an image, pixels; an image is 3 planes of side × side bytes.
+        label_limits: Number of values of each label byte that precedes an image in a record; the
             last one is the label used (CIFAR-100's coarse label comes before the fine one).
-        label_key, names_key: where the pickles hold the labels and the class names.
-        names_sha256: of the class names in order, a line each; their files differ in line ends.
-        train_count, test_count: images in each of the `train` and `test` files.
-        forms: in the order in which they are looked for.
-        mirrors: addresses of the archive of the form `download`.
+        label_key, names_key: Keys of the labels and of the class names in the pickles.
+        names_sha256: Digest of the class names in order, a line each; their files differ in line ends.
+        train_count, test_count: Images in each of the `train` and `test` files.
+        forms: Published forms, in the order of the search.
+        mirrors: URLs of the archive of the form `download`.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Edition:
 
     @property
     def download(self) -> Form:
-        """The form to fetch: the one whose reading needs no pickle."""
+        """Form to download: the one without pickles."""
         return next(form for form in self.forms if form.kind == "records")
 
 
@@ -109,8 +109,8 @@ CIFAR100 = Edition(
             train=("train.bin",),
             test=("test.bin",),
             names="fine_label_names.txt",
-            # Computed: of the Python version's verified files, per image the coarse label, the fine label and
-            # the pixels. Their SHA-1 are those that Apache MXNet has for these files.
+            # Computed from the verified files of the Python version: per image the coarse label, the fine
+            # label and the pixels. Their SHA-1 agree with those in Apache MXNet.
             checksums={
                 "train.bin": "sha256:f31298fc616915fa142368359df1c4ca2ae984d6915ca468b998a5ec6aeebf29",
                 "test.bin": "sha256:d8b1e6b7b3bee4020055f0699b111f60b1af1e262aeb93a0b659061746f8224a",
@@ -158,7 +158,7 @@ CIFAR10 = Edition(
             train=tuple(f"data_batch_{part}.bin" for part in range(1, 6)),
             test=("test_batch.bin",),
             names="batches.meta.txt",
-            # From Apache MXNet, python/mxnet/gluon/data/vision/datasets.py; its CIFAR-100 agrees with ours.
+            # From Apache MXNet, python/mxnet/gluon/data/vision/datasets.py, whose CIFAR-100 agrees with ours.
             checksums={
                 "data_batch_1.bin": "sha1:aadd24acce27caa71bf4b10992e9e7b2d74c2540",
                 "data_batch_2.bin": "sha1:c0ba65cce70568cd57b4e03e9ac8d2a5367c1795",

@@ -1,8 +1,8 @@
-"""Mini-batches made whole: order, crop, flip and normalise are a few operations per batch.
+"""Mini-batches cut on the device: order, crop, flip and normalization in a few operations per batch.
 
-What is drawn (`epoch_draw`) depends on the seed and the epoch alone, never on the device, the batch
-size or the number of workers. An augmented pixel is, as in the study: image padded with black,
-cropped, mirrored, divided by 255, less the mean, over the standard deviation.
+The random draw (`epoch_draw`) depends on the seed and the epoch alone, never on the device, the batch size
+or the number of workers. As in the study, an image is padded with black, cropped, mirrored, divided by 255,
+reduced by the mean and divided by the standard deviation.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class EpochDraw:
-    """Everything random about one epoch's data; on the CPU.
+    """Random numbers of one epoch's data, on the CPU.
 
     Attributes:
-        order: int64 (count,), a permutation of the training images.
-        offsets: int64 (count, 2), row and column where the crop begins in the padded image; row i
-            belongs to the i-th image in order.
-        flips: bool (count,), whether that image is mirrored left to right.
+        order: Permutation, int64 (count,), of the training images.
+        offsets: Row and column of the crop in the padded image, int64 (count, 2); row i belongs to the i-th
+            image in order.
+        flips: Whether that image is mirrored left to right, bool (count,).
     """
 
     order: Tensor
@@ -37,18 +37,18 @@ def epoch_draw(count: int, seed: int, epoch: int, crop_pad: int, flip: bool) -> 
     """Draw one epoch's order, crops (uniform in 0 … 2·crop_pad) and flips (probability ½).
 
     Args:
-        count: training images.
-        seed, epoch: not negative; they alone decide the draw.
-        crop_pad: black pixels added on each side before cropping; 0 for no crop.
-        flip: whether images are mirrored at all.
+        count: Number of training images.
+        seed, epoch: Numbers ≥ 0 that alone decide the draw.
+        crop_pad: Black pixels added on each side before cropping; 0 for no crop.
+        flip: Whether to mirror images at all.
 
     Example:
         >>> epoch_draw(4, seed=0, epoch=1, crop_pad=0, flip=False).offsets.sum()
         tensor(0)
     """
-    assert count > 0, "no images to draw from"
-    assert min(seed, epoch, crop_pad) >= 0, "seed, epoch and crop_pad are not negative"
-    # SeedSequence mixes: neighbouring seeds and epochs give unrelated streams; (1, 2) ≠ (2, 1).
+    assert count > 0, "count: expected a number > 0"
+    assert min(seed, epoch, crop_pad) >= 0, "seed, epoch, crop_pad: expected numbers ≥ 0"
+    # SeedSequence mixes: neighboring seeds and epochs give unrelated streams; (1, 2) ≠ (2, 1).
     state = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)
     generator = torch.Generator("cpu").manual_seed(int(state[0]))
     order = torch.randperm(count, generator=generator)
@@ -59,12 +59,12 @@ def epoch_draw(count: int, seed: int, epoch: int, crop_pad: int, flip: bool) -> 
 
 @dataclass(frozen=True, eq=False)
 class DeviceImages:
-    """Training images on a device, as bytes, already padded for cropping.
+    """Training images on a device, as bytes, padded for cropping.
 
     Attributes:
-        images: uint8 (N, H + 2·crop_pad, W + 2·crop_pad, 3).
-        labels: int64 (N,).
-        crop_pad: black pixels added on each side.
+        images: Pixels, uint8 (N, H + 2·crop_pad, W + 2·crop_pad, 3).
+        labels: Labels, int64 (N,).
+        crop_pad: Black pixels added on each side.
     """
 
     images: Tensor
@@ -79,34 +79,39 @@ class DeviceImages:
         crop_pad: int,
         device: torch.device | str = "cpu",
     ) -> DeviceImages:
-        """Pad and move once per run; `images` (N, H, W, 3), `labels` (N,).
+        """Pad images and move them to a device, once per run.
+
+        Args:
+            images: Pixels (N, H, W, 3).
+            labels: Labels (N,).
+            crop_pad: Black pixels to add on each side.
+            device: Device to move them to.
 
         Example:
             chosen = part.train
             pool = DeviceImages.make(data.train_images[chosen], data.train_labels[chosen], 4)
         """
         _check(images, labels)
-        assert crop_pad >= 0, "crop_pad is not negative"
+        assert crop_pad >= 0, "crop_pad: expected a number ≥ 0"
         count, height, width, channels = images.shape
         shape = (count, height + 2 * crop_pad, width + 2 * crop_pad, channels)
         padded = torch.zeros(shape, dtype=torch.uint8)
         padded.numpy()[:, crop_pad : crop_pad + height, crop_pad : crop_pad + width] = images
-        kept = torch.tensor(labels, dtype=torch.int64)
-        return cls(padded.to(device), kept.to(device), crop_pad)
+        return cls(padded.to(device), torch.tensor(labels, dtype=torch.int64).to(device), crop_pad)
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
 class TrainBatches:
-    """Augmented mini-batches of one epoch after another, cut on the device from a draw that lies there.
+    """Augmented mini-batches of successive epochs, cut on the device from a draw stored there.
 
-    Nothing but `begin` looks at the host, and what a batch is cut from never moves: on a GPU the cutting is
-    part of a CUDA graph.
+    Only `begin` involves the host, and the memory that batches are cut from never moves: on a GPU the cutting
+    can be part of a CUDA graph.
 
     Args:
-        pool: the training images.
-        mean, std: per channel, pixels in 0…1, as in `STATISTICS`.
+        pool: Training images.
+        mean, std: Statistics per channel of pixels in 0…1, as in `STATISTICS`.
 
     Example:
         batches = TrainBatches(pool, *STATISTICS["cifar100"])
@@ -121,20 +126,24 @@ class TrainBatches:
         self.order = torch.zeros(len(pool), dtype=torch.int64, device=device)
         self.offsets = torch.zeros(len(pool), 2, dtype=torch.int64, device=device)
         self.flips = torch.zeros(len(pool), dtype=torch.bool, device=device)
-        self.normalise = _Normalise(mean, std, pool.images.shape[2] - 2 * pool.crop_pad, device)
+        self.normalize = _Normalize(mean, std, pool.images.shape[2] - 2 * pool.crop_pad, device)
 
     def begin(self, draw: EpochDraw) -> None:
-        """Take a draw from `epoch_draw`, for the pool's count and padding."""
-        assert len(draw.order) == len(self.pool), "drawn for another number of images"
+        """Copy an epoch's draw to the device.
+
+        Args:
+            draw: Result of `epoch_draw` for the pool's count and padding.
+        """
+        assert len(draw.order) == len(self.pool), "draw: expected as many images as the pool has"
         self.order.copy_(draw.order)
         self.offsets.copy_(draw.offsets)
         self.flips.copy_(draw.flips)
 
     def take(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        """The images at these places of the epoch.
+        """Return a mini-batch: the images at some places of the epoch's order.
 
         Args:
-            places: int64 (B,), 0 … count - 1, on the pool's device.
+            places: Places 0 … count - 1 in the order, int64 (B,), on the pool's device.
 
         Returns:
             x float32 (B, 3, H, W), contiguous in `channels_last`; y int64 (B,).
@@ -142,7 +151,7 @@ class TrainBatches:
         index = self.order.index_select(0, places)
         offsets, flips = self.offsets.index_select(0, places), self.flips.index_select(0, places)
         images = _crop(self.pool, index, offsets, flips)
-        return self.normalise(images), self.pool.labels.index_select(0, index)
+        return self.normalize(images), self.pool.labels.index_select(0, index)
 
 
 def eval_batches(
@@ -153,20 +162,27 @@ def eval_batches(
     std: Sequence[float],
     device: torch.device | str = "cpu",
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The images in order, normalised and not augmented; shapes as from `TrainBatches.take`.
+    """Yield the images in order, normalized and not augmented, in the shapes of `TrainBatches.take`.
+
+    Args:
+        images: Pixels, uint8 (N, H, W, 3).
+        labels: Labels (N,).
+        batch_size: Images per batch; the last batch may have fewer.
+        mean, std: Statistics per channel, as in `STATISTICS`.
+        device: Device of the batches.
 
     Example:
         for x, y in eval_batches(data.test_images, data.test_labels, 50, *STATISTICS["digits"]):
             ...
     """
     _check(images, labels)
-    assert batch_size > 0, "an empty batch"
-    normalise = _Normalise(mean, std, images.shape[2], device)
+    assert batch_size > 0, "batch_size: expected a number > 0"
+    normalize = _Normalize(mean, std, images.shape[2], device)
     for start in range(0, len(images), batch_size):
         chosen = slice(start, start + batch_size)
         # torch.tensor copies: the arrays are read-only maps, which a tensor must not share.
         x = torch.tensor(np.asarray(images[chosen])).to(device)
-        yield normalise(x), torch.tensor(labels[chosen], dtype=torch.int64).to(device)
+        yield normalize(x), torch.tensor(labels[chosen], dtype=torch.int64).to(device)
 
 
 def _check(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
@@ -175,7 +191,7 @@ def _check(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
 
 
 def _crop(pool: DeviceImages, index: Tensor, offsets: Tensor, flips: Tensor) -> Tensor:
-    """The cropped, mirrored images, uint8 (B, H, W, 3): one gather of whole pixels.
+    """Crop and mirror images with one gather of whole pixels; uint8 (B, H, W, 3).
 
     Flat indices and `index_select` take 0.56 ms per 100 images of 32×32 on one core; the same with
     advanced indexing 1.4 ms, a Python loop of slices 0.9 ms, strided views of rows 0.5 ms.
@@ -191,28 +207,28 @@ def _crop(pool: DeviceImages, index: Tensor, offsets: Tensor, flips: Tensor) -> 
     return flat.view(len(index), height, width, channels)
 
 
-class _Normalise:
+class _Normalize:
     """(x / 255 − mean) / std as one multiply-add per value: x · scale + shift.
 
-    Scale and shift are repeated along a whole row: broadcast over the three channels alone, the
-    inner loop is three values long and takes ten times as long (0.56 ms, not 0.06, per 100 images).
+    Scale and shift are repeated along a whole row: broadcast over the three channels alone, the inner loop
+    would have three values and take ten times as long (0.56 ms per 100 images instead of 0.06).
     """
 
     def __init__(
         self, mean: Sequence[float], std: Sequence[float], width: int, device: torch.device | str
     ) -> None:
-        assert len(mean) == len(std) == 3, "not three channels"
-        assert min(std) > 0, "a channel that does not vary"
-        centre, spread = np.asarray(mean, dtype=np.float64), np.asarray(std, dtype=np.float64)
+        assert len(mean) == len(std) == 3, "mean, std: expected three channels"
+        assert min(std) > 0, "std: expected numbers > 0"
+        center, spread = np.asarray(mean, dtype=np.float64), np.asarray(std, dtype=np.float64)
         self.scale = self._row(1 / (255 * spread), width, device)
-        self.shift = self._row(-centre / spread, width, device)
+        self.shift = self._row(-center / spread, width, device)
 
     @staticmethod
     def _row(values: NDArray[Any], width: int, device: torch.device | str) -> Tensor:
         return torch.tensor(np.tile(values, width), dtype=torch.float32).to(device)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in channels_last: a view, not a copy."""
+        """Convert uint8 (B, H, W, 3) to float32 (B, 3, H, W) in channels_last; the permutation is a view."""
         rows = images.flatten(2).float()
         torch.addcmul(self.shift, rows, self.scale, out=rows)
         return rows.view(images.shape).permute(0, 3, 1, 2)

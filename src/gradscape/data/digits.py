@@ -1,6 +1,6 @@
-"""The embedded data set: 1,797 handwritten digits, for first runs and tests without a download.
+"""Embedded data set of 1,797 handwritten digits, for first runs and tests without a download.
 
-Where the digits come from and what was changed: `DIGITS.md`.
+`DIGITS.md` has their origin and the changes made.
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ from gradscape.errors import DataError
 
 DIGITS_FILE = Path(__file__).with_name("digits.npz")
 DIGITS_SHA256 = "b2dab7b501728c22e9119ad76740b2e17c77a231e42d1e592380d90886f1a05e"
-POOL = 1497  # the last 300 test: about the share of CIFAR's 50,000 / 10,000
+POOL = 1497  # the last 300 are the test set: about the proportion of CIFAR's 50,000 / 10,000
 
 
 def load_digits(path: Path = DIGITS_FILE) -> ImageSet:
-    """The digits as an `ImageSet`: 1,497 training and 300 test images, uint8 (N, 16, 16, 3).
+    """Return the digits as an `ImageSet`: 1,497 training and 300 test images, uint8 (N, 16, 16, 3).
 
-    Each 8×8 pixel is repeated 2×2, its value 0 … 16 scaled to 0 … 255, in three equal channels.
+    Each pixel of the 8×8 originals is repeated 2×2, its value 0 … 16 scaled to 0 … 255, in three equal
+    channels.
+
+    Args:
+        path: Path of the embedded file.
 
     Raises:
-        DataError: the file is missing or not the one this version was released with.
+        DataError: If the file is missing, or another than that of this release.
 
     Example:
         >>> load_digits()
@@ -46,23 +50,23 @@ def load_digits(path: Path = DIGITS_FILE) -> ImageSet:
 
 
 def _read(path: Path) -> tuple[Uint8Array, Int64Array]:
-    """The verified file's images, enlarged, and labels."""
+    """Read the verified file: enlarged images, and labels."""
     cure = "install gradscape again: pip install --force-reinstall --no-deps gradscape"
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read the embedded digits {path} ({error.strerror}); {cure}") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != DIGITS_SHA256:
+    checksum = hashlib.sha256(content).hexdigest()
+    if checksum != DIGITS_SHA256:
         raise DataError(
-            f"the embedded digits {path} are damaged: expected sha256 {DIGITS_SHA256}, found {found}; {cure}"
+            f"the embedded digits {path} are damaged: expected sha256 {DIGITS_SHA256}; got {checksum}; {cure}"
         )
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         return _enlarge(arrays["images"]), arrays["labels"].astype(np.int64)
 
 
 def _enlarge(images: Uint8Array) -> Uint8Array:
-    """(N, 8, 8) of 0 … 16 to (N, 16, 16, 3) of 0 … 255."""
+    """Convert (N, 8, 8) of 0 … 16 to (N, 16, 16, 3) of 0 … 255."""
     scaled = np.rint(images * (255 / 16)).astype(np.uint8)
     doubled = scaled.repeat(2, axis=1).repeat(2, axis=2)
     return np.repeat(doubled[..., None], 3, axis=-1)

@@ -1,6 +1,6 @@
 """Fetch one file over HTTP: mirrors, resumption, a checksum, one process at a time.
 
-A mirror may be anyone's: what it says and how much it sends are bounded here, in bytes and in time.
+Mirrors are not trusted: their headers and bodies are bounded, in bytes and in time.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ from filelock import FileLock
 
 from gradscape.errors import DataError, cut, one_line
 
-TIMEOUT = 30.0  # seconds without a byte; the whole may take an hour: the host serves 55-85 kB/s
-PATIENCE = 60.0  # seconds for an answer's head, and from one look at the rate to the next
-SLOWEST = 1_000.0  # bytes per second: less, and another mirror is tried
+TIMEOUT = 30.0  # seconds without a byte; a whole file may take an hour: the host serves 55-85 kB/s
+PATIENCE = 60.0  # seconds for a response's headers, and between two checks of the rate
+SLOWEST = 1_000.0  # bytes per second, below which another mirror is tried
 HOPS = 5  # redirections
-PAUSE = 1.0  # seconds before a cut connection is taken up again
-BLOCK = 1 << 16  # bytes per read: about a second at that rate, so the bar moves
+PAUSE = 1.0  # seconds before a cut connection is resumed
+BLOCK = 1 << 16  # bytes per read: about a second at the host's rate, so that the bar moves
 Advance = Callable[[int, int | None], None]
 
 
 class _MirrorFailed(Exception):
-    """Why one mirror did not give the file; the next is tried."""
+    """Failure of one mirror, with the reason; the next one is tried."""
 
 
 def download(urls: Sequence[str], target: Path, md5: str, size: int) -> Path:
-    """Fetch `target` from the first of `urls` that gives a file with checksum `md5`.
+    """Fetch `target` from the first of `urls` that serves a file with checksum `md5`.
 
-    What arrives is kept in `target` + `.part`, so that a cut connection, or the same command given
-    again, continues where it stopped. Nothing is fetched where `target` is already right.
+    Data are written to `target` + `.part`: after a cut connection, or when the same command is repeated, the
+    download resumes where it stopped. Nothing is fetched if `target` already has the checksum.
 
     Args:
-        urls: mirrors, `http` or `https`, tried in order.
-        target: the file to write; its folder is made.
-        md5: the expected checksum, 32 hexadecimal digits.
-        size: the file's bytes; a mirror that has or sends more is given up.
+        urls: URLs of mirrors, `http` or `https`, tried in order.
+        target: Path to write; its folder is created.
+        md5: Expected checksum, 32 hexadecimal digits.
+        size: Bytes of the file; a mirror that has or sends more is abandoned.
 
     Returns:
         `target`.
 
     Raises:
-        DataError: every mirror failed (each is named with its reason), or `target` is unwritable.
+        DataError: If every mirror failed (the message has each one's reason), or `target` is unwritable.
 
     Example:
         download(["https://example.org/a.bin"], Path("a.bin"), "c32a1d4ab5d03f1284b67883e8d87530", 12_345)
@@ -63,8 +63,8 @@ def download(urls: Sequence[str], target: Path, md5: str, size: int) -> Path:
     with _local_files(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_name(target.name + ".lock")):
-            held = target.is_file() and _md5(target) == md5  # another process may have been first
-            if not held:
+            complete = target.is_file() and _md5(target) == md5  # another process may have been first
+            if not complete:
                 _from_any(urls, part, md5, size)
                 os.replace(part, target)
     return target
@@ -72,7 +72,7 @@ def download(urls: Sequence[str], target: Path, md5: str, size: int) -> Path:
 
 @contextmanager
 def _local_files(target: Path) -> Iterator[None]:
-    """Name the folder in the system's refusals; the network's never come this far."""
+    """Turn OSErrors of the disk into a DataError with the path; those of the network are caught before."""
     try:
         yield
     except OSError as error:
@@ -92,8 +92,8 @@ def _from_any(urls: Sequence[str], part: Path, md5: str, size: int) -> None:
         except _MirrorFailed as error:
             reasons.append(f"{one_line(url)}: {cut(one_line(error), 200)}")
     raise DataError(
-        f"could not download {part.stem}: {'; '.join(reasons) or 'no mirror is given'}; "
-        "give the same command again to continue, or fetch the file yourself and name its folder "
+        f"could not download {part.stem}: {'; '.join(reasons) or 'there is no mirror'}; "
+        "repeat the same command to resume, or fetch the file yourself and name its folder "
         "with --data-root DIR"
     )
 
@@ -104,18 +104,18 @@ def _from_mirror(url: str, part: Path, md5: str, size: int, advance: Advance) ->
         part.unlink()  # of no use to any mirror
     resumed = _size(part) > 0
     _complete(url, part, size, advance)
-    found = _md5(part)
-    if found != md5 and resumed:  # the older bytes may be to blame: once more, from the start
+    checksum = _md5(part)
+    if checksum != md5 and resumed:  # the older bytes may be to blame: once more, from the start
         part.unlink()
         _complete(url, part, size, advance)
-        found = _md5(part)
-    if found != md5:
+        checksum = _md5(part)
+    if checksum != md5:
         part.unlink()
-        raise _MirrorFailed(f"expected md5 {md5}, found {found} ({size:,} bytes)")
+        raise _MirrorFailed(f"expected md5 {md5}; got {checksum} ({size:,} bytes)")
 
 
 def _complete(url: str, part: Path, size: int, advance: Advance) -> None:
-    """Connect until the whole has arrived, while each connection gets further than the last."""
+    """Connect until the file is complete, as long as each connection gets further than the last."""
     furthest = -1
     while (have := _size(part)) < size:
         if furthest >= 0:
@@ -127,13 +127,13 @@ def _complete(url: str, part: Path, size: int, advance: Advance) -> None:
 
 
 def _connect(url: str, part: Path, size: int, advance: Advance) -> None:
-    """One connection: add to `part` what comes."""
+    """Make one connection and append what it sends to `part`."""
     have = _size(part)
-    with _answer(url, have) as answer:
-        start = _start(answer.headers, answer.status, have, size)
-        # A server that ignores Range sends the whole: what we have must not be kept in front of it.
+    with _request(url, have) as response:
+        start = _start(response.headers, response.status, have, size)
+        # A server that ignores Range sends the whole file: it replaces what was there.
         with part.open("ab" if start else "wb") as file:
-            for block in _blocks(answer):
+            for block in _blocks(response):
                 file.write(block)
                 advance(file.tell(), size)
                 if file.tell() > size:
@@ -145,10 +145,11 @@ def _connect(url: str, part: Path, size: int, advance: Advance) -> None:
         raise _MirrorFailed(f"sends more than the file's {size:,} bytes")
 
 
-def _answer(url: str, have: int) -> Any:
-    """The open answer to a request for what we do not have yet.
+def _request(url: str, have: int) -> Any:
+    """Request the bytes from `have` on and return the open response.
 
-    Redirections are followed here: urllib reads a redirection's body to its end, which need not come.
+    Redirections are followed here: urllib would read the body of a redirection to its end, which may never
+    come.
     """
     headers = {"User-Agent": "gradscape (python-urllib)"} | ({"Range": f"bytes={have}-"} if have else {})
     opener, to = _opener(), ""
@@ -167,27 +168,27 @@ def _answer(url: str, have: int) -> Any:
 
 
 def _start(headers: Any, status: int, have: int, size: int) -> int:
-    """Where the answer's bytes begin in the file; raises where it is another file by what is told."""
+    """Return the offset of the response in the file; raise if its headers are those of another file."""
     if status == http.client.PARTIAL_CONTENT:
-        told = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18}|\*)", headers.get("Content-Range", ""))
-        if told is None:
+        span = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18}|\*)", headers.get("Content-Range", ""))
+        if span is None:
             raise _MirrorFailed("answered a range request without saying which range")
-        start, total = int(told[1]), told[2]
+        start, total = int(span[1]), span[2]
         if start != have:
-            raise _MirrorFailed(f"asked for bytes from {have:,}, it sends those from {start:,}")
+            raise _MirrorFailed(f"expected bytes from {have:,}; got those from {start:,}")
     else:
         start, total = 0, headers.get("Content-Length", "*")
     if re.fullmatch("[0-9]+", total) and total.lstrip("0") != str(size):
-        raise _MirrorFailed(f"has {cut(total, 20)} bytes, the file has {size:,}")
+        raise _MirrorFailed(f"expected {size:,} bytes; its file has {cut(total, 20)}")
     return start
 
 
-def _blocks(answer: Any) -> Iterator[bytes]:
-    """What arrives until the end or the cut: `_complete` tells them apart by the size."""
+def _blocks(response: Any) -> Iterator[bytes]:
+    """Yield what arrives until the end or a cut; `_complete` tells them apart by the size."""
     since, got = time.monotonic(), 0
     while True:
         try:
-            block = answer.read1(BLOCK)  # what is there; `read` would wait for all of it
+            block = response.read1(BLOCK)  # what has arrived; `read` would wait for a whole block
         except (OSError, http.client.HTTPException, ValueError):
             return
         if not block:
@@ -201,7 +202,7 @@ def _blocks(answer: Any) -> Iterator[bytes]:
 
 
 class _Bounded(http.client.HTTPConnection):
-    """A connection that gives the whole of an answer's head `PATIENCE`: `TIMEOUT` is for each byte of it."""
+    """Connection that limits all of a response's headers to `PATIENCE`; `TIMEOUT` limits each byte only."""
 
     def connect(self) -> None:
         self.late = False
@@ -230,7 +231,7 @@ class _Bounded(http.client.HTTPConnection):
 
 
 class _BoundedTLS(_Bounded, http.client.HTTPSConnection):
-    """The same, encrypted."""
+    """Encrypted `_Bounded` connection."""
 
 
 class _HTTP(urllib.request.HTTPHandler):
@@ -244,7 +245,7 @@ class _HTTPS(urllib.request.HTTPSHandler):
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """Only http and https: the default opener reads `file:` too, and follows to `ftp:`."""
+    """Return an opener for http and https alone: the default one reads `file:` and redirects to `ftp:`."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,
@@ -263,7 +264,7 @@ def _size(path: Path) -> int:
 
 
 def _new_md5() -> Any:
-    return hashlib.md5(usedforsecurity=False)  # so that it runs where FIPS forbids MD5
+    return hashlib.md5(usedforsecurity=False)  # allowed where FIPS forbids MD5 for security
 
 
 def _md5(path: Path) -> str:
@@ -273,7 +274,7 @@ def _md5(path: Path) -> str:
 
 @contextmanager
 def _progress(name: str) -> Iterator[Advance]:
-    """A progress bar on standard error, where that is a terminal."""
+    """Show a progress bar on standard error, if that is a terminal."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return

@@ -1,4 +1,4 @@
-"""Images in memory, how they are split, and the channel statistics they are normalised with."""
+"""Images in memory, their split, and the channel statistics that normalize them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ Triple = tuple[float, float, float]
 
 # Mean and standard deviation per channel (red, green, blue) of the training pool, pixels in 0…1.
 # "cifar10" and "cifar100" are the values in common use; the course code used "cifar10" for both.
-# The standard deviations: cifar10's are means of each image's own, cifar100's over all pixels.
+# The standard deviations of cifar10 are means over images of each one's own, those of cifar100 are over all
+# pixels.
 STATISTICS: dict[str, tuple[Triple, Triple]] = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
@@ -26,19 +27,19 @@ STATISTICS: dict[str, tuple[Triple, Triple]] = {
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """A labelled set of images, whole and in order, as published.
+    """Labeled set of images, complete and in published order.
 
-    The arrays are read-only; those of a cached set are memory-mapped, so processes on one machine
-    share a single copy.
+    The arrays are read-only; those of a cached set are memory-mapped: processes on one machine share one
+    copy.
 
     Attributes:
-        name: `digits`, `cifar10` or `cifar100`.
-        train_images: uint8 (N, H, W, 3), the whole pool from which validation is split.
-        train_labels: int64 (N,), each in 0 … len(classes) − 1.
-        test_images, test_labels: likewise, (M, H, W, 3) and (M,).
-        classes: the class names; the place in the tuple is the label.
-        checksums: source file → `md5:…` or `sha256:…` that was verified; where none is published
-            the text says what was checked instead.
+        name: Name: `digits`, `cifar10` or `cifar100`.
+        train_images: Whole pool from which validation is split, uint8 (N, H, W, 3).
+        train_labels: Labels 0 … len(classes) − 1, int64 (N,).
+        test_images, test_labels: Test set likewise, (M, H, W, 3) and (M,).
+        classes: Class names, indexed by label.
+        checksums: Map source file → verified `md5:…` or `sha256:…`; where none is published the text names
+            the check made instead.
     """
 
     name: str
@@ -64,11 +65,11 @@ class ImageSet:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Which images of a pool train and which validate.
+    """Split of a pool into training and validation images.
 
     Attributes:
-        train, valid: int64 indices into the pool, sorted; disjoint, together the whole pool.
-        method: how they were drawn, for the run's record.
+        train, valid: Sorted int64 indices into the pool; disjoint, together the whole pool.
+        method: Description of the draw, for the run's record.
     """
 
     train: Int64Array
@@ -80,16 +81,16 @@ def split(labels: NDArray[Any], valid: int, seed: int, stratified: bool = False)
     """Set `valid` images of the pool aside for validation.
 
     Unstratified, the indices are `RandomState(seed).choice(N, valid, replace=False)`, as in the
-    study's course code. Stratified, every class gives its share, to within one image.
+    study's course code. Stratified, every class contributes its proportion, to within one image.
 
     Args:
-        labels: integers (N,), the pool's labels.
-        valid: how many images validate, 1 … N − 1.
-        seed: 0 … 2³² − 1.
-        stratified: keep the classes' proportions.
+        labels: Labels of the pool, integers (N,).
+        valid: Number of validation images, 1 … N − 1.
+        seed: Seed of the draw, 0 … 2³² − 1.
+        stratified: Whether to preserve the classes' proportions.
 
     Raises:
-        ConfigError: `valid` or `seed` is out of range.
+        ConfigError: If `valid` or `seed` is out of range.
 
     Example:
         >>> split(np.zeros(10, dtype=np.int64), valid=3, seed=0).valid
@@ -98,26 +99,26 @@ def split(labels: NDArray[Any], valid: int, seed: int, stratified: bool = False)
     count = len(labels)
     if not 1 <= valid < count:
         raise ConfigError(
-            f"valid={valid} images cannot be set aside from {count:,}; choose 1 … {count - 1:,}"
+            f"valid: expected 1 … {count - 1:,} of the {count:,} images; got {valid}"
         )
     if not 0 <= seed < 2**32:
-        raise ConfigError(f"split seed {seed} is out of range; choose 0 … {2**32 - 1}")
+        raise ConfigError(f"split seed: expected 0 … {2**32 - 1}; got {seed}")
     rng = np.random.RandomState(seed)
     drawn = _stratified(labels, valid, rng) if stratified else rng.choice(count, valid, False)
-    aside = np.zeros(count, dtype=bool)
-    aside[drawn] = True
+    validates = np.zeros(count, dtype=bool)
+    validates[drawn] = True
     how = "stratified by largest remainder" if stratified else "unstratified"
     return Split(
-        train=np.flatnonzero(~aside).astype(np.int64),
-        valid=np.flatnonzero(aside).astype(np.int64),
+        train=np.flatnonzero(~validates).astype(np.int64),
+        valid=np.flatnonzero(validates).astype(np.int64),
         method=f"numpy RandomState({seed}).choice, {how}",
     )
 
 
 def _stratified(labels: NDArray[Any], valid: int, rng: np.random.RandomState) -> Int64Array:
-    """Draw each class's share of `valid`; the rounding goes to the largest remainders."""
+    """Draw each class's proportion of `valid`, rounded by largest remainder."""
     classes, sizes = np.unique(labels, return_counts=True)
-    # Whole numbers, not floats: ties between equal classes must not depend on rounding.
+    # Integers, not floats: ties between equal classes must not depend on rounding.
     shares, remainders = np.divmod(sizes * valid, len(labels))
     shares[np.argsort(-remainders, kind="stable")[: valid - shares.sum()]] += 1
     drawn = [

@@ -1,4 +1,4 @@
-"""The one entry point: a data set by name, from the cache, from disk, or downloaded."""
+"""Load a data set by name: from the cache, from disk, or downloaded."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gradscape.config.arguments import typed
-from gradscape.data.cache import cache_folder, cached, held_sources, open_held
-from gradscape.data.cifar import Found, decode, find_files
+from gradscape.data.cache import cache_folder, cached_sources, open_cached, open_or_decode
+from gradscape.data.cifar import CifarFiles, decode, find_files
 from gradscape.data.cifar_files import EDITIONS, Edition
 from gradscape.data.digits import load_digits
 from gradscape.data.download import download as fetch
@@ -23,22 +23,22 @@ def load_images(
     download: bool = False,
     mirrors: Sequence[str] | None = None,
 ) -> ImageSet:
-    """A data set, verified and ready: `digits` is embedded, `cifar10` and `cifar100` are found.
+    """Return a data set, verified: `digits` is embedded, `cifar10` and `cifar100` are files on disk.
 
-    CIFAR is sought in `root`: the extracted Python or binary version (or the folder above it), or
-    one of its published `.tar.gz` archives. It is decoded once and kept in the cache; later calls
-    map those arrays. Without `root` the cache alone will do.
+    CIFAR is looked for in `root`: the extracted Python or binary version (or the folder above it), or one of
+    the published `.tar.gz` archives. It is decoded once into the cache; later calls map those arrays. Without
+    `root`, a cached copy is used.
 
     Args:
-        name: `digits`, `cifar10` or `cifar100`.
-        root: the folder that holds CIFAR.
-        cache: where decoded arrays are kept; else `$GRADSCAPE_CACHE`, else the user's cache folder.
-        download: fetch the binary archive into `root` (else the cache) where nothing is found.
-        mirrors: addresses of that archive, tried in order; else its author's host.
+        name: Name: `digits`, `cifar10` or `cifar100`.
+        root: Folder that contains CIFAR.
+        cache: Folder of decoded arrays; by default `$GRADSCAPE_CACHE`, else the user's cache folder.
+        download: Whether to fetch a missing set as binary archive into `root` (without it, into the cache).
+        mirrors: URLs of that archive, tried in order; by default its author's host.
 
     Raises:
-        ConfigError: no such data set.
-        DataError: nothing found, altered or damaged files, an unwritable cache, a failed download.
+        ConfigError: If there is no such data set.
+        DataError: If files are missing, altered or damaged, the cache is unwritable, or a download failed.
 
     Example:
         >>> load_images("digits").image_size
@@ -47,9 +47,9 @@ def load_images(
     if name == "digits":
         return load_digits()
     if name not in EDITIONS:
-        known = ("digits", *EDITIONS)
+        names = ("digits", *EDITIONS)
         raise ConfigError(
-            f"no data set {name!r}; choose {', '.join(known[:-1])} or {known[-1]}{nearest(name, known)}"
+            f"data set: expected {', '.join(names[:-1])} or {names[-1]}; got {name!r}{nearest(name, names)}"
         )
     given, kept = (None if folder is None else Path(folder) for folder in (root, cache))
     return load_edition(EDITIONS[name], given, kept, download, mirrors)
@@ -62,32 +62,40 @@ def load_edition(
     download: bool = False,
     mirrors: Sequence[str] | None = None,
 ) -> ImageSet:
-    """`load_images` for an `Edition` that need not be in the table; arguments and errors alike."""
+    """Return the set of an `Edition`, which need not be one of `EDITIONS`.
+
+    Args:
+        edition: Data set and its published files.
+        root, cache, download, mirrors: See `load_images`.
+
+    Raises:
+        DataError: See `load_images`.
+    """
     folder = cache_folder(cache) / edition.name
-    if root is None and (held := open_held(folder)) is not None:
-        return held
-    found = _find(edition, root, folder)
-    if found is None and download:
-        place = folder if root is None else Path(root)
+    if root is None and (images := open_cached(folder)) is not None:
+        return images
+    files = _find(edition, root, folder)
+    if files is None and download:
+        target = folder if root is None else Path(root)
         form = edition.download
         urls = edition.mirrors if mirrors is None else mirrors
-        fetch(urls, place / form.archive, form.archive_md5, form.archive_size)
-        found = find_files(edition, place)
-    if found is None:
+        fetch(urls, target / form.archive, form.archive_md5, form.archive_size)
+        files = find_files(edition, target)
+    if files is None:
         raise DataError(_not_found(edition, root, folder))
-    return cached(folder, found.paths, lambda: decode(edition, found))
+    return open_or_decode(folder, files.paths, lambda: decode(edition, files))
 
 
-def _find(edition: Edition, root: Path | None, folder: Path) -> Found | None:
-    """In `root` if given; else an earlier download, or what a damaged cache was made from."""
+def _find(edition: Edition, root: Path | None, folder: Path) -> CifarFiles | None:
+    """Look in `root`; without it, for an earlier download or the sources of a damaged cache."""
     if root is not None:
         return find_files(edition, Path(root))
-    places = [folder, *(path.parent for path in held_sources(folder)[:1])]
-    return next((found for place in places if (found := find_files(edition, place))), None)
+    folders = [folder, *(path.parent for path in cached_sources(folder)[:1])]
+    return next((files for inside in folders if (files := find_files(edition, inside))), None)
 
 
 def _not_found(edition: Edition, root: Path | None, folder: Path) -> str:
-    """What was looked for in vain, and what to type."""
+    """Return a sentence that says where the set is missing and what to type."""
     if root is not None:
         forms = " or ".join(f"{form.folder}/ or {form.archive}" for form in edition.forms)
         lacks = "".join(_incomplete(edition, Path(root)))
@@ -107,7 +115,7 @@ def _not_found(edition: Edition, root: Path | None, folder: Path) -> str:
 
 
 def _incomplete(edition: Edition, root: Path) -> list[str]:
-    """For each folder that is there but lacks files, which it lacks."""
+    """Return a clause with the missing files of each incomplete folder."""
     lacking = []
     for form in edition.forms:
         folder = root / form.folder

@@ -1,4 +1,4 @@
-"""Read a pickle that holds plain values and numpy arrays, and nothing else."""
+"""Read a pickle of plain values and numpy arrays, and nothing else."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from gradscape.errors import DataError
 
 
 def read_pickle(content: bytes, name: str) -> Any:
-    """Unpickle `content`, refusing whatever is not a plain value or a numpy array.
+    """Unpickle `content`, refusing everything but plain values and numpy arrays.
 
-    A pickle can name any function to be called while it is read. Here only the three that rebuild
-    an array are admitted, and the encoding of text that Python 2's pickles need.
+    A pickle can name any function to be called while it is read. Only the three that rebuild an array are
+    allowed here, and the text encoding that pickles of Python 2 need.
 
     Args:
-        content: the whole pickle.
-        name: the file, for the message.
+        content: Bytes of the pickle.
+        name: File name, for messages.
 
     Raises:
-        DataError: the pickle asks for anything else, or cannot be read.
+        DataError: If the pickle names anything else, or cannot be read.
 
     Example:
         >>> read_pickle(pickle.dumps({"labels": [1, 2]}), "example")
@@ -32,7 +32,7 @@ def read_pickle(content: bytes, name: str) -> Any:
         return _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
-    except Exception as error:  # damaged pickles raise nearly any exception, ours to translate
+    except Exception as error:  # damaged pickles raise nearly any exception
         raise DataError(
             f"{name} is not a readable pickle ({type(error).__name__}: {error}); "
             "delete it and fetch it again with --download"
@@ -40,14 +40,14 @@ def read_pickle(content: bytes, name: str) -> Any:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """`codecs.encode` for the one encoding numpy's pickles use; others can expand or run code."""
+    """Replace `codecs.encode` for the one encoding in numpy's pickles; others can expand or run code."""
     assert encoding in ("latin1", "latin-1"), f"encoding {encoding}"
     return text.encode("latin1")
 
 
 # Pickled by numpy 1 and 2: the module was renamed between them.
 _reconstruct = np.empty(0).__reduce__()[0]
-_ADMITTED: dict[tuple[str, str], Any] = {
+_ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy", "ndarray"): np.ndarray,
@@ -58,9 +58,9 @@ _ADMITTED: dict[tuple[str, str], Any] = {
 
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ADMITTED:
+        if (module, name) not in _ALLOWED:
             raise DataError(
-                f"the pickle asks for {module}.{name}, which is no part of an image file and was "
+                f"the pickle calls {module}.{name}, which does not belong in an image file and was "
                 "not run; delete the file and fetch it again with --download"
             )
-        return _ADMITTED[module, name]
+        return _ALLOWED[module, name]
