@@ -16,9 +16,9 @@ class Inline(Executor):
         self.tell(Event(name, "started"))
         kind, payload = outcome(self.work, job, lambda said: self.tell(Event(name, "progress", said)))
         if kind == "finished":
-            self.finish(future, name, payload)
+            self._finish(future, name, payload)
         else:
-            self.fail(future, name, payload)
+            self._fail(future, name, payload)
         return future
 
     def close(self) -> None:

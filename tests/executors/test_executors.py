@@ -188,7 +188,7 @@ def test_a_hung_worker_is_killed_and_its_job_tried_again(tmp_path: Path) -> None
     events = done(make, hang_at_first, {"a": tmp_path / "a", "b": tmp_path / "b"})
     assert all(kinds(events, job)[-1] == "finished" for job in ("a", "b"))
     died = [event.payload for event in events if event.kind == "died"]
-    assert died == ["its worker hung: nothing came of 1 s of work"] * 2
+    assert died == ["its worker hung: no progress within 1 s"] * 2
 
 
 def test_the_limit_is_from_mark_to_mark() -> None:

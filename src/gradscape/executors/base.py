@@ -1,4 +1,4 @@
-"""What all executors have in common: a job is submitted, events tell of it, a future holds its end."""
+"""Base of all executors: a job is submitted, events report on it, a future holds its result."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any, Literal, Protocol, Self
 
 from gradscape.errors import GradscapeError, JobFailed
 
-ATTEMPTS = 3  # of one job without any advance, before its dying workers count as its failure
-# How torch, oneDNN, C++ and Linux say it, where no exception of a kind of its own does.
+ATTEMPTS = 3  # attempts at a job without any advance, before dying workers count as its failure
+# Messages of torch, oneDNN, C++ and Linux for a lack of memory, where the exception's type does not say it.
 LACKING = ("can't allocate memory", "could not create a primitive", "bad_alloc", "Cannot allocate memory")
 BACKOFF = 0.5  # seconds before the second attempt; four times as long before each further one
 
@@ -22,19 +22,19 @@ Report = Callable[[Any], None]
 
 
 class Work(Protocol):
-    """What is done for one job; reports its progress as it goes. Picklable: a module's function."""
+    """Work done for one job, which reports its progress; a function of a module, to be picklable."""
 
     def __call__(self, job: Any, report: Report) -> Any: ...
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a job.
+    """Event in the life of a job.
 
     Attributes:
-        job: its name.
+        job: Name of the job.
         kind: `started`, `progress`, `died` (its worker; the job is tried again), `finished` or `failed`.
-        payload: what was reported or returned, or the reason in one line.
+        payload: Reported or returned value, or the reason in one line.
     """
 
     job: str
@@ -46,11 +46,11 @@ Tell = Callable[[Event], None]
 
 
 class Executor(ABC):
-    """Does jobs; a context manager that stops what is left when it is left.
+    """Runner of jobs; a context manager that stops remaining jobs on exit.
 
     Args:
-        work: done for each job.
-        tell: called with every event, in the order of each job; from another thread, maybe.
+        work: Function that is called with each job.
+        tell: Callback for every event; ordered for each job, and possibly called from another thread.
     """
 
     def __init__(self, work: Work, tell: Tell = lambda event: None) -> None:
@@ -58,21 +58,25 @@ class Executor(ABC):
 
     @abstractmethod
     def submit(self, name: str, job: Any) -> Future[Any]:
-        """Have `job` done, after those submitted before.
+        """Queue a job behind those submitted before.
+
+        Args:
+            name: Name of the job, for events and messages.
+            job: Argument of the work.
 
         Returns:
-            A future of what the work returns; it raises `JobFailed` with the reason in one line.
+            Future of the work's result; it raises `JobFailed` with the reason in one line.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Stop all work; futures of jobs that have not ended are cancelled."""
+        """Stop all work and cancel the futures of unfinished jobs."""
 
-    def finish(self, future: Future[Any], name: str, result: Any) -> None:
+    def _finish(self, future: Future[Any], name: str, result: Any) -> None:
         future.set_result(result)
         self.tell(Event(name, "finished", result))
 
-    def fail(self, future: Future[Any], name: str, why: str) -> None:
+    def _fail(self, future: Future[Any], name: str, why: str) -> None:
         future.set_exception(JobFailed(f"{name}: {why}"))
         self.tell(Event(name, "failed", why))
 
@@ -86,28 +90,49 @@ class Executor(ABC):
 
 
 def pause(attempt: int) -> float:
-    """Seconds to wait after so many attempts have failed, 1 or more."""
+    """Return the seconds to wait before the next attempt.
+
+    Args:
+        attempt: Number of failed attempts, 1 or more.
+    """
     return float(BACKOFF * 4 ** (attempt - 1))
 
 
 def reason(error: BaseException) -> str:
-    """One line: users' errors as they read, others with their place."""
+    """Return an error in one line: the message of a GradscapeError, others with type and source line.
+
+    Args:
+        error: Exception that was raised.
+    """
     if isinstance(error, GradscapeError):
         return str(error)
-    place = traceback.extract_tb(error.__traceback__)[-1]
+    frame = traceback.extract_tb(error.__traceback__)[-1]
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text} ({os.path.basename(place.filename)}:{place.lineno})"
+    return f"{type(error).__name__}: {text} ({os.path.basename(frame.filename)}:{frame.lineno})"
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether memory was lacking, which others that end may give back; torch need not be imported."""
+    """Return True for a lack of memory, which jobs that end may give back; works without importing torch.
+
+    Args:
+        error: Exception that was raised.
+    """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError | OSError) and any(phrase in str(error) for phrase in LACKING)
 
 
 def outcome(work: Work, job: Any, report: Report) -> tuple[str, Any]:
-    """Do a job; `finished` and the result, or why it `failed`, or that it `died` of too little memory."""
+    """Do a job and return its end.
+
+    Args:
+        work: Function that does it.
+        job: Argument of the work.
+        report: Callback for its progress.
+
+    Returns:
+        `finished` and the result, or `failed` or `died` (out of memory) and the reason in one line.
+    """
     try:
         return "finished", work(job, report)
     except Exception as error:

@@ -1,8 +1,8 @@
 """Jobs on a Ray cluster: core tasks, supervised from here.
 
-A worker or node that is lost takes nothing but its jobs' current work with it: they are tried again
-elsewhere, under the same bounds as on one machine (Ray's own retries are off). What jobs report goes through
-an actor on the cluster's head, in order, so that nothing is heard after a job's end.
+A lost worker or node loses only the current work of its jobs: they are tried again elsewhere, under the same
+limits as on one machine (Ray's own retries are off). Progress passes through an actor on the cluster's head,
+in order: no report arrives after the end of its job.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from gradscape.executors.base import Event, Tell, Work, outcome
 from gradscape.executors.retry import Supervised, Task
 from gradscape.version import __version__
 
-POLL = 0.1  # seconds between two looks at the cluster
-SPARE = 2  # jobs handed over beyond those that the cluster has room for, so that none of it idles
+POLL = 0.1  # seconds between two polls of the cluster
+SPARE = 2  # jobs submitted beyond the cluster's capacity, to keep it busy
 CONNECT = 5.0  # seconds for an address to answer
 LOOPBACK = "127.0.0.1"
 QUIET: Mapping[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -31,39 +31,45 @@ QUIET: Mapping[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 
 @dataclass(frozen=True)
 class Resources:
-    """What a job takes of a node; a fraction of a GPU lets several share it."""
+    """Resources of a node that a job occupies.
+
+    Attributes:
+        cpus: CPU cores.
+        gpus: GPUs; a fraction lets several jobs share one.
+    """
 
     cpus: float = 1.0
     gpus: float = 0.0
 
 
 class _Mailbox:
-    """An actor: what jobs report, until it is collected."""
+    """Actor that stores the messages of jobs until they are collected."""
 
     def __init__(self) -> None:
-        self.letters: list[tuple[str, str, Any]] = []
+        self.messages: list[tuple[str, str, Any]] = []
 
     def deliver(self, name: str, kind: str, payload: Any) -> None:
-        self.letters.append((name, kind, payload))
+        self.messages.append((name, kind, payload))
 
     def collect(self) -> list[tuple[str, str, Any]]:
-        letters, self.letters = self.letters, []
-        return letters
+        messages, self.messages = self.messages, []
+        return messages
 
 
 class Ray(Supervised):
-    """As many jobs at once as the cluster has room for.
+    """Executor of as many jobs at once as a Ray cluster has room for.
 
     Args:
-        work, tell, limit, mark: see `Supervised`.
-        address: `ray` for the cluster that this machine belongs to, or one of its own if it belongs to none;
-            `ray://HOST:PORT` for another.
-        resources: what a job takes.
-        begin: what to send in a job's place when its turn comes; None ends the job with that result.
-        end: called with a job's name when nothing of it is at work any more.
+        work, tell, limit, mark: See `Supervised`.
+        address: `ray` for this machine's cluster, which is started if there is none; `ray://HOST:PORT` for
+            another.
+        resources: Resources of each job.
+        begin: Function of a job's name and argument that returns the argument to send, when the turn of the
+            job comes; None ends the job with that result.
+        end: Callback with the name of a job of which nothing is running any more.
 
     Raises:
-        ConfigError: Ray is not installed, the address does not answer, or a node has another version of
+        ConfigError: If Ray is not installed, the address does not answer, or a node has another version of
             Python, torch or gradscape.
 
     Source: https://docs.ray.io/en/latest/ray-core/fault-tolerance.html
@@ -89,7 +95,7 @@ class Ray(Supervised):
         self.do = self.ray.remote(**options)(_do)
         self.running: dict[Any, Task] = {}
         self.stop = threading.Event()
-        self.supervisor = threading.Thread(target=self.supervise, name="supervisor", daemon=True)
+        self.supervisor = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
         self.supervisor.start()
 
     def close(self) -> None:
@@ -97,85 +103,85 @@ class Ray(Supervised):
         self.supervisor.join()
         self.ray.shutdown()
 
-    def supervise(self) -> None:
+    def _supervise(self) -> None:
         try:
             while not self.stop.wait(0 if self.running else POLL):
-                self.give_out()
+                self._start_ready()
                 done, _ = self.ray.wait(list(self.running), timeout=POLL) if self.running else ([], [])
-                self.read_letters()
+                self._read_messages()
                 for ref in done:
-                    self.hear(ref)
-                for ref in [ref for ref, task in self.running.items() if self.hung(task)]:
+                    self._receive(ref)
+                for ref in [ref for ref, task in self.running.items() if self._is_hung(task)]:
                     self.ray.cancel(ref, force=True)
-                    self.lost(ref, self.hung_words())
+                    self._lose(ref, self._hung_message())
             for ref in self.running:
                 self.ray.cancel(ref, force=True)
         except Exception as error:  # the cluster itself is gone
-            self.give_up(self.running.values(), f"the cluster was lost ({first_line(error)})")
+            self._give_up(self.running.values(), f"the cluster was lost ({first_line(error)})")
         finally:
             for task in self.running.values():
                 self.end(task.name)
             for task in (*self.running.values(), *self.waiting):
                 task.future.cancel()
 
-    def give_out(self) -> None:
-        """Hand over what is ready, in order, a little more than there is room for."""
-        while len(self.running) < self.room() + SPARE and (task := self.next_ready()) is not None:
-            task.deadline = None  # its time runs when it begins
+    def _start_ready(self) -> None:
+        """Submit jobs that are ready, in order, slightly more than the cluster has room for."""
+        while len(self.running) < self._room() + SPARE and (task := self._next_ready()) is not None:
+            task.deadline = None  # its time limit counts from its start
             if (sent := self.begin(task.name, task.job)) is None:
-                self.finish(task.future, task.name, None)
+                self._finish(task.future, task.name, None)
                 continue
             try:
                 ref = self.do.remote(self.work, task.name, sent, self.mailbox)
             except Exception:
                 self.end(task.name)
-                self.put_back(task)
+                self._put_back(task)
                 raise
             self.running[ref] = task
 
-    def room(self) -> int:
-        """Jobs that the cluster has room for at once."""
-        there = self.ray.cluster_resources()
-        wanted = {"CPU": self.resources.cpus, "GPU": self.resources.gpus}
-        return int(min(there.get(kind, 0) / amount for kind, amount in wanted.items() if amount))
+    def _room(self) -> int:
+        """Return how many jobs the cluster can run at once."""
+        available = self.ray.cluster_resources()
+        needed = {"CPU": self.resources.cpus, "GPU": self.resources.gpus}
+        return int(min(available.get(kind, 0) / amount for kind, amount in needed.items() if amount))
 
-    def read_letters(self) -> None:
+    def _read_messages(self) -> None:
         tasks = {task.name: task for task in self.running.values()}
         for name, kind, payload in self.ray.get(self.mailbox.collect.remote()):
             if name not in tasks:
-                continue  # of an attempt that was given up
+                continue  # from an abandoned attempt
             if kind == "started":
-                self.extend(tasks[name])
+                self._extend(tasks[name])
                 self.tell(Event(name, "started"))
             else:
-                self.progressed(tasks[name], payload)
+                self._progress(tasks[name], payload)
 
-    def hear(self, ref: Any) -> None:
-        """A job's end, or that of its worker."""
+    def _receive(self, ref: Any) -> None:
+        """Handle the end of a job or the loss of its worker."""
         try:
             kind, payload = self.ray.get(ref)
-        except Exception as error:  # of many kinds: a worker, its node, its memory
-            what = first_line(error).partition(". ")[0]  # Ray goes on for a paragraph
-            self.lost(ref, f"its worker or node was lost ({what})")
+        except Exception as error:  # Ray raises many types: of the worker, its node, its memory
+            what = first_line(error).partition(". ")[0]  # Ray appends a paragraph
+            self._lose(ref, f"its worker or node was lost ({what})")
             return
         if kind == "died":
-            self.lost(ref, payload)
+            self._lose(ref, payload)
             return
         task = self.running.pop(ref)
         self.end(task.name)
         if kind == "finished":
-            self.finish(task.future, task.name, payload)
+            self._finish(task.future, task.name, payload)
         else:
-            self.fail(task.future, task.name, payload)
+            self._fail(task.future, task.name, payload)
 
-    def lost(self, ref: Any, why: str) -> None:
+    def _lose(self, ref: Any, why: str) -> None:
         task = self.running.pop(ref)
         self.end(task.name)
-        self.again(task, why)
+        self._retry(task, why)
 
 
 def _do(work: Work, name: str, job: Any, mailbox: Any) -> tuple[str, Any]:
-    """A task: do a job where Ray has placed it."""
+    """Do a job as a Ray task, wherever Ray has placed it."""
     import ray
 
     def deliver(kind: str, payload: Any = None) -> None:
@@ -186,10 +192,13 @@ def _do(work: Work, name: str, job: Any, mailbox: Any) -> tuple[str, Any]:
 
 
 def reach(address: str) -> None:
-    """Refuse at once what cannot be connected to.
+    """Check that a cluster can be connected to.
+
+    Args:
+        address: `ray` or `ray://HOST:PORT`.
 
     Raises:
-        ConfigError: Ray is not installed, the address is none, or does not answer.
+        ConfigError: If Ray is not installed, or the address is malformed or does not answer.
     """
     if find_spec("ray") is None:
         raise ConfigError("--on ray needs Ray; type: pip install 'gradscape[ray]'")
@@ -198,7 +207,7 @@ def reach(address: str) -> None:
 
 
 def _connect(address: str) -> Any:
-    """Ray, connected to a cluster whose nodes have the versions that are here."""
+    """Return Ray, connected to a cluster whose nodes have the versions of this machine."""
     reach(address)
     import ray
 
@@ -208,9 +217,9 @@ def _connect(address: str) -> Any:
             _join_or_begin(ray)
         else:
             ray.init(address, **QUIET)
-    except Exception as error:  # of many kinds, a version that differs among them
+    except Exception as error:  # Ray raises many types, also for other versions
         text = " ".join(str(error).split())
-        raise ConfigError(f"--on {address}: Ray does not take us: {text}") from error
+        raise ConfigError(f"--on {address}: Ray refuses the connection: {text}") from error
     try:
         _check_versions(ray)
     except ConfigError:
@@ -220,13 +229,13 @@ def _connect(address: str) -> Any:
 
 
 def _join_or_begin(ray: Any) -> None:
-    """The cluster that this machine belongs to, or one of its own that listens on the loopback alone.
+    """Join the cluster of this machine, or start one that listens on the loopback interface alone.
 
-    Whoever reaches a cluster runs code on it, and by itself Ray listens on all interfaces. Its token (by
-    default from 2.59 on) keeps out other users of this machine.
+    Everyone who reaches a cluster can run code on it, and by default Ray listens on all interfaces. Its token
+    (by default from 2.59 on) keeps out other users of this machine.
 
     Raises:
-        ConfigError: the cluster would be open to the network.
+        ConfigError: If the cluster would be open to the network.
     """
     try:
         ray.init("auto", **QUIET)
@@ -236,25 +245,26 @@ def _join_or_begin(ray: Any) -> None:
             raise
     from ray._private import ray_constants
 
-    # As Ray has it on macOS and Windows; given _node_ip_address="127.0.0.1" it takes the network's address.
-    found, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    # Ray's own setting on macOS and Windows; despite _node_ip_address="127.0.0.1" it uses the network's
+    # address.
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:
         ray.init("local", include_dashboard=False, **QUIET)
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = found
+        ray_constants.ENABLE_RAY_CLUSTER = before
     if ray.util.get_node_ip_address() != LOOPBACK:
         ray.shutdown()
         raise ConfigError(
-            "a cluster of this Ray would be open to the network; start your own: ray start --head"
+            "a cluster started here would be open to the network; start your own: ray start --head"
         )
 
 
 def _knock(address: str) -> None:
-    """Refuse an address that is none, or where nothing answers: Ray itself would try for minutes."""
+    """Refuse an address that is malformed or does not answer: Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         raise ConfigError(
-            f"--on {address}: this is no address; give ray://HOST:PORT, such as ray://head:10001"
+            f"--on: expected ray://HOST:PORT such as ray://head:10001; got {address}"
         )
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT).close()
@@ -266,43 +276,53 @@ def _knock(address: str) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Of what has to be the same everywhere."""
-    found = {"python": platform.python_version().rsplit(".", 1)[0], "gradscape": __version__}
+    """Return the versions that have to be equal on all nodes: of Python, gradscape and torch."""
+    here = {"python": platform.python_version().rsplit(".", 1)[0], "gradscape": __version__}
     try:
-        return found | {"torch": version("torch").partition("+")[0]}  # not where it computes
+        return here | {"torch": version("torch").partition("+")[0]}  # without +cpu or +cu
     except PackageNotFoundError:
-        return found | {"torch": "not installed"}
+        return here | {"torch": "not installed"}
 
 
 def _check_versions(ray: Any) -> None:
     """Refuse a cluster with a node of other versions.
 
     Raises:
-        ConfigError: names the node and what to install.
+        ConfigError: If there is one; the message names it and what to install.
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    ask = ray.remote(num_cpus=0, max_retries=0)(versions)
+    task = ray.remote(num_cpus=0, max_retries=0)(versions)
     nodes = {node["NodeID"]: node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
-    asked = {
-        host: ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()
+    answers = {
+        host: task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()
         for node, host in nodes.items()
     }
-    for host, answer in asked.items():
+    for host, answer in answers.items():
         try:
-            found = ray.get(answer)
+            there = ray.get(answer)
         except Exception as error:  # such as a node without gradscape
             raise ConfigError(
                 f"--on: node {host} cannot run gradscape ({first_line(error)}); "
                 f"install it there: pip install gradscape=={__version__}"
             ) from error
-        compare(host, found, versions())
+        compare_versions(host, there, versions())
 
 
-def compare(host: str, found: Mapping[str, str], here: Mapping[str, str]) -> None:
-    for name, wanted in here.items():
-        if found[name] != wanted:
+def compare_versions(host: str, there: Mapping[str, str], here: Mapping[str, str]) -> None:
+    """Refuse a node whose versions differ.
+
+    Args:
+        host: Name of the node, for the message.
+        there: Versions on the node.
+        here: Versions on this machine.
+
+    Raises:
+        ConfigError: If they differ.
+    """
+    for name, expected in here.items():
+        if there[name] != expected:
             raise ConfigError(
-                f"--on: node {host} has {name} {found[name]}, here it is {wanted}; "
-                f"install the same on all nodes: results depend on it"
+                f"--on: node {host}: expected {name} {expected} as on this machine; got {there[name]}; "
+                "install the same on all nodes, because results depend on it"
             )

@@ -1,4 +1,4 @@
-"""What supervisors have in common: what waits, what is tried again, and when a job counts as hung."""
+"""Queue, retries and time limits that all supervisors share."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from gradscape.executors.base import ATTEMPTS, Event, Executor, Tell, Work, paus
 
 @dataclass(eq=False)
 class Task:
-    """A job on its way; moments are of the monotonic clock.
+    """Submitted job and its state; times are those of the monotonic clock.
 
     Attributes:
-        attempt: from 1; begins anew whenever the job advances.
-        ready: when it may begin.
-        deadline: when it is to have advanced; None for never.
-        mark: how far it has come.
+        attempt: Number of the attempt, from 1; reset whenever the job advances.
+        ready: Time from which it may begin.
+        deadline: Time by which it has to advance; None for no limit.
+        mark: Measure of its advance, such as the epoch.
     """
 
     name: str
@@ -33,12 +33,12 @@ class Task:
 
 
 class Supervised(Executor):
-    """Jobs that are tried again, at most `ATTEMPTS` times without an advance, each time later.
+    """Executor that repeats jobs, at most `ATTEMPTS` times without an advance, with growing delays.
 
     Args:
-        work, tell: see `Executor`.
-        limit: seconds a job may take from one mark to the next before its worker is killed.
-        mark: of what a job reports, how far it has come, such as the epoch; None where that says nothing.
+        work, tell: See `Executor`.
+        limit: Seconds from one mark to the next before the worker is killed; None for no limit.
+        mark: Function that extracts a job's advance, such as the epoch, from a report; None if there is none.
     """
 
     def __init__(self, work: Work, tell: Tell, limit: float | None, mark: Callable[[Any], Any]) -> None:
@@ -46,59 +46,64 @@ class Supervised(Executor):
         self.limit, self.mark = limit, mark
         self.waiting: list[Task] = []
         self.given_up = ""
-        self.lock = threading.Lock()  # of `waiting`, the one thing that two threads write
+        self.lock = threading.Lock()  # guards `waiting`, the only attribute that two threads write
 
     def submit(self, name: str, job: Any) -> Future[Any]:
+        """Queue a job.
+
+        Args:
+            name, job: See `Executor.submit`.
+        """
         task = Task(name, job)
         with self.lock:
             self.waiting.append(task)
         if self.given_up:
-            self.give_up((), self.given_up)
+            self._give_up((), self.given_up)
         return task.future
 
-    def next_ready(self) -> Task | None:
-        """The first that waits and may begin; its time runs."""
+    def _next_ready(self) -> Task | None:
+        """Take the first task that may begin and start its time limit."""
         now = time.monotonic()
         with self.lock:
-            place = next((n for n, task in enumerate(self.waiting) if task.ready <= now), None)
-            task = None if place is None else self.waiting.pop(place)
+            index = next((n for n, task in enumerate(self.waiting) if task.ready <= now), None)
+            task = None if index is None else self.waiting.pop(index)
         if task is not None:
-            self.extend(task)
+            self._extend(task)
         return task
 
-    def put_back(self, task: Task) -> None:
+    def _put_back(self, task: Task) -> None:
         with self.lock:
             self.waiting.insert(0, task)
 
-    def extend(self, task: Task) -> None:
+    def _extend(self, task: Task) -> None:
         task.deadline = None if self.limit is None else time.monotonic() + self.limit
 
-    def progressed(self, task: Task, payload: Any) -> None:
+    def _progress(self, task: Task, payload: Any) -> None:
         if (mark := self.mark(payload)) not in (None, task.mark):
             task.mark, task.attempt = mark, 1
-            self.extend(task)
+            self._extend(task)
         self.tell(Event(task.name, "progress", payload))
 
-    def hung(self, task: Task) -> bool:
+    def _is_hung(self, task: Task) -> bool:
         return task.deadline is not None and task.deadline <= time.monotonic()
 
-    def again(self, task: Task, why: str) -> None:
-        """Try a job anew, or give it up."""
+    def _retry(self, task: Task, why: str) -> None:
+        """Schedule another attempt, or fail the job after the last."""
         if task.attempt >= ATTEMPTS:
-            self.fail(task.future, task.name, f"{why}, {ATTEMPTS} times")
+            self._fail(task.future, task.name, f"{why}, {ATTEMPTS} times")
             return
         task.ready = time.monotonic() + pause(task.attempt)
         task.attempt += 1
-        self.put_back(task)
+        self._put_back(task)
         self.tell(Event(task.name, "died", why))
 
-    def give_up(self, running: Iterable[Task], why: str) -> None:
-        """Fail everything, also what comes: whoever waits for it must hear of it."""
+    def _give_up(self, running: Iterable[Task], why: str) -> None:
+        """Fail all jobs, including future ones: callers that wait for them must learn of it."""
         self.given_up = why
         with self.lock:
             waiting, self.waiting = self.waiting, []
         for task in (*running, *waiting):
-            self.fail(task.future, task.name, why)
+            self._fail(task.future, task.name, why)
 
-    def hung_words(self) -> str:
-        return f"its worker hung: nothing came of {self.limit:g} s of work"
+    def _hung_message(self) -> str:
+        return f"its worker hung: no progress within {self.limit:g} s"

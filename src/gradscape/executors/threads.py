@@ -1,6 +1,6 @@
-"""Jobs side by side in threads of this process: for work that a GPU does.
+"""Concurrent jobs in threads of this process, for work on a GPU.
 
-One process has one context on the GPU, in which runs overlap; those of several would take turns.
+Runs of one process share one context on the GPU and overlap; those of several processes would take turns.
 """
 
 from __future__ import annotations
@@ -13,10 +13,14 @@ from gradscape.executors.base import ATTEMPTS, Event, Executor, Tell, Work, outc
 
 
 class Threads(Executor):
-    """At most `workers` jobs at once; closing raises KeyboardInterrupt in a thread's next report.
+    """Executor of at most `workers` jobs at once; closing raises KeyboardInterrupt in a job's next report.
 
-    A job that found too little memory is tried again. Nothing else can be survived here: a crash takes the
-    process, and a thread that hangs cannot be ended.
+    A job that runs out of memory is tried again. Other faults are fatal: a crash ends the process, and a hung
+    thread cannot be stopped.
+
+    Args:
+        work, tell: See `Executor`.
+        workers: Number of threads, 1 or more.
     """
 
     def __init__(self, work: Work, workers: int, tell: Tell = lambda event: None) -> None:
@@ -25,11 +29,16 @@ class Threads(Executor):
         self.stopping = threading.Event()
 
     def submit(self, name: str, job: Any) -> Future[Any]:
+        """Queue a job.
+
+        Args:
+            name, job: See `Executor.submit`.
+        """
         future: Future[Any] = Future()
-        self.pool.submit(self.serve, future, name, job)
+        self.pool.submit(self._serve, future, name, job)
         return future
 
-    def serve(self, future: Future[Any], name: str, job: Any) -> None:
+    def _serve(self, future: Future[Any], name: str, job: Any) -> None:
         def report(payload: Any) -> None:
             if self.stopping.is_set():
                 raise KeyboardInterrupt
@@ -47,9 +56,9 @@ class Threads(Executor):
                 if not self.stopping.wait(pause(attempt)):
                     continue
             if kind == "finished":
-                self.finish(future, name, payload)
+                self._finish(future, name, payload)
             else:
-                self.fail(future, name, payload)
+                self._fail(future, name, payload)
             return
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A worker process: started by a fork server, does job after job, dies with its parent."""
+"""Worker process: started by a fork server, does job after job, dies with its parent."""
 
 from __future__ import annotations
 
@@ -18,24 +18,28 @@ from gradscape.executors.base import Work, outcome
 
 @dataclass(eq=False)
 class Worker:
-    """A process and the pipe to it."""
+    """Process and the pipe to it."""
 
     process: BaseProcess
     connection: Connection
 
     @classmethod
     def start(cls, context: BaseContext, work: Work) -> Worker:
-        """Start one.
+        """Start a worker.
+
+        Args:
+            context: Result of `worker_context`.
+            work: Function that is called with each job.
 
         Raises:
-            OSError: no more processes or files are to be had, or the fork server dies meanwhile; the next
-                start begins another server.
+            OSError: If the limit of processes or files is reached, or the fork server dies meanwhile; the
+                next start begins another server.
         """
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(work, theirs))  # type: ignore[attr-defined]
         try:
             process.start()
-        except EOFError as error:  # of the server's answer
+        except EOFError as error:  # from the server
             ours.close()
             raise ConnectionAbortedError(errno.ECONNABORTED, "the server that forks workers died") from error
         except OSError:
@@ -45,14 +49,19 @@ class Worker:
             theirs.close()  # so that the pipe ends when the worker does
         return cls(process, ours)
 
-    def give(self, job: Any) -> None:
+    def send(self, job: Any) -> None:
+        """Send a job to the worker.
+
+        Args:
+            job: Argument of the work.
+        """
         try:
             self.connection.send(job)
         except (BrokenPipeError, ConnectionResetError):
-            return  # it is dead, as `receive` will find
+            return  # the worker is dead, which `receive` will report
 
     def receive(self) -> tuple[str, Any]:
-        """What it says: `progress`, `finished`, `failed`; or `died`, and of what."""
+        """Return the next message, `progress`, `finished` or `failed` with a payload; or `died` and why."""
         try:
             kind, payload = self.connection.recv()
         except (EOFError, OSError):
@@ -67,7 +76,7 @@ class Worker:
 
 
 def _serve(work: Work, connection: Connection) -> None:
-    """The worker's whole life: do jobs, report, say how each ended."""
+    """Do jobs, report their progress and send how each ended, until the parent closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops the workers
     threading.Thread(target=_follow_parent, daemon=True).start()
     while True:
@@ -87,7 +96,7 @@ def _follow_parent() -> None:
 
 
 def _cause(exitcode: int | None) -> str:
-    """`SIGKILL; out of memory?` or `exit code 1`."""
+    """Describe an exit code: `SIGKILL; out of memory?` or `exit code 1`."""
     if exitcode is not None and exitcode < 0:
         name = signal.Signals(-exitcode).name
         return f"{name}; out of memory?" if name == "SIGKILL" else name
@@ -95,7 +104,11 @@ def _cause(exitcode: int | None) -> str:
 
 
 def worker_context(preload: tuple[str, ...]) -> BaseContext:
-    """A fork server where there is one: it imports torch once, single-threaded, for all workers."""
+    """Return a fork-server context where available: it imports torch once, single-threaded, for all workers.
+
+    Args:
+        preload: Names of modules that the server imports.
+    """
     if "forkserver" not in mp.get_all_start_methods():
         return mp.get_context("spawn")
     context = mp.get_context("forkserver")
@@ -104,7 +117,11 @@ def worker_context(preload: tuple[str, ...]) -> BaseContext:
 
 
 def start_server(context: BaseContext) -> None:
-    """Start the fork server deaf to Ctrl-C, which a terminal sends to every process of the command."""
+    """Start the fork server with Ctrl-C ignored, which a terminal sends to every process of the command.
+
+    Args:
+        context: Result of `worker_context`.
+    """
     if (
         context.get_start_method() != "forkserver"
         or threading.current_thread() is not threading.main_thread()
