@@ -198,7 +198,7 @@ def test_an_unwritable_folder_is_told(tmp_path, source, place):
 
 def test_a_disk_that_gives_back_other_bytes_is_told(folder, source, monkeypatch):
     monkeypatch.setattr("gradscape.data.cache._write_array", lambda path, array: "0" * 64)
-    with pytest.raises(DataError, match=r"does not give back what was written; check that disk"):
+    with pytest.raises(DataError, match=r"differs from what was written; check that disk"):
         open_or_decode(folder, [source], Decoder())
 
 
