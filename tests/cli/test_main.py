@@ -298,5 +298,5 @@ def test_an_absent_device_is_said_once_before_anything_runs(
     for command in ("reproduce", "train"):
         code, line = errors(capsys, command, "--device", "cuda", "--out", tmp_path / "out")
         assert code == 2
-        assert "no CUDA device is here; give --device cpu" in line
+        assert "there is no CUDA device; give --device cpu" in line
     assert not (tmp_path / "out").exists()

@@ -141,6 +141,6 @@ def test_a_run_whose_layers_cannot_be_scaled_goes_on_and_says_so(tmp_path: Path)
     record = train_run(lsuv(norm="none", dropout=1 - 1e-7), RunFolder(tmp_path), digits(), report=said.append)
     assert record.state == "done"
     assert [news for news in said if isinstance(news, str)] == [
-        "LSUV left as drawn, their output on the first mini-batch does not vary: stage1.0.conv2, "
+        "LSUV left layers with a constant output on the first mini-batch unscaled: stage1.0.conv2, "
         "stage2.0.conv1, stage2.0.conv2, stage3.0.conv1, stage3.0.conv2, linear"
     ]

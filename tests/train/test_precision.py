@@ -32,7 +32,7 @@ SLOW = "bf16 convolutions are slow here (3.0 times fp32's time): computing in fp
 def test_fp16_and_tf32_are_refused_with_the_reason() -> None:
     with pytest.raises(ConfigError, match="6e-5, erases vanishing gradients; bf16 is as fast"):
         RunConfig(precision="fp16")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r"precision: tf32 is of NVIDIA GPUs.*give fp32 or bf16"):
+    with pytest.raises(ConfigError, match=r"^precision: expected fp32 or bf16 on a CPU; got tf32"):
         settle("tf32", CPU)
     assert settle("fp32", CPU) == ("fp32", "")
 
@@ -42,7 +42,7 @@ def test_fp16_and_tf32_are_refused_with_the_reason() -> None:
     [
         ("fp16", "gradscape: precision: 'fp16' is refused: its smallest normal number, 6e-5, erases vanish"),
         ("bf61", "gradscape: precision: 'bf61' is not one of fp32, tf32, bf16; did you mean 'bf16'?"),
-        ("tf32", "gradscape: precision: tf32 is of NVIDIA GPUs, and this run is on a CPU; give fp32 or bf16"),
+        ("tf32", "gradscape: precision: expected fp32 or bf16 on a CPU; got tf32, which needs an NVIDIA GPU"),
     ],
 )
 @pytest.mark.parametrize("command", ["train", "reproduce"])

@@ -287,10 +287,10 @@ def test_other_images_and_absent_devices_are_refused(tmp_path: Path) -> None:
     config = RunConfig(data=replace(RunConfig().data, name="cifar10", train=100, valid=10), batch_size=10)
     with pytest.raises(ConfigError, match="the run is on cifar10, the images are digits"):
         train_run(config, RunFolder(tmp_path), digits())
-    with pytest.raises(ConfigError, match="device: 'tpu' is not one of auto, cpu, cuda"):
+    with pytest.raises(ConfigError, match="device: expected auto, cpu or cuda; got 'tpu'"):
         train_run(TINY, RunFolder(tmp_path), digits(), device="tpu")
     if not torch.cuda.is_available():
-        with pytest.raises(ConfigError, match="no CUDA device is here; give --device cpu"):
+        with pytest.raises(ConfigError, match="there is no CUDA device; give --device cpu"):
             train_run(TINY, RunFolder(tmp_path), digits(), device="cuda")
     assert not list(tmp_path.iterdir())
 
@@ -402,7 +402,7 @@ def test_a_run_goes_on_with_the_threads_it_was_begun_with(tmp_path: Path) -> Non
     finally:
         torch.set_num_threads(before)
     assert folder.status()["threads"] == 1
-    assert "goes on with 1 thread, as it was begun, not 2" in said
+    assert "continues with 1 thread, as it was begun, instead of 2" in said
     ours, theirs = folder.load(), whole.load()
     assert ours is not None
     assert theirs is not None

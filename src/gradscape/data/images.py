@@ -98,9 +98,7 @@ def split(labels: NDArray[Any], valid: int, seed: int, stratified: bool = False)
     """
     count = len(labels)
     if not 1 <= valid < count:
-        raise ConfigError(
-            f"valid: expected 1 … {count - 1:,} of the {count:,} images; got {valid}"
-        )
+        raise ConfigError(f"valid: expected 1 … {count - 1:,} of the {count:,} images; got {valid}")
     if not 0 <= seed < 2**32:
         raise ConfigError(f"split seed: expected 0 … {2**32 - 1}; got {seed}")
     rng = np.random.RandomState(seed)

@@ -263,9 +263,7 @@ def _knock(address: str) -> None:
     """Refuse an address that is malformed or does not answer: Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
-        raise ConfigError(
-            f"--on: expected ray://HOST:PORT such as ray://head:10001; got {address}"
-        )
+        raise ConfigError(f"--on: expected ray://HOST:PORT such as ray://head:10001; got {address}")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT).close()
     except (OSError, OverflowError) as error:

@@ -1,4 +1,4 @@
-"""The whole training step as one CUDA graph for each batch size: a launch instead of a thousand."""
+"""Whole training step as one CUDA graph per batch size: one launch instead of a thousand."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 from gradscape.train.process import alone
 from gradscape.train.step import TrainStep
 
-WARM_UP = 3  # eager steps of a size before its capture: libraries plan, the optimiser makes its state
+WARM_UP = 3  # eager steps of a size before its capture: libraries plan, the optimizer allocates its state
 
 
 class _GraphedStep:
-    """A `TrainStep` that is captured when it has been called a few times, and replayed from then on.
+    """`TrainStep` that is captured after a few calls and replayed from then on.
 
-    The first steps of a size are eager and real: nothing has to be put back after warming up. The last batch
-    of an epoch, if smaller, has a graph of its own; the two share their memory, for they never overlap.
+    The first steps of a size train as usual: nothing has to be undone after the warm-up. A smaller last batch
+    of an epoch has its own graph; the two share memory, since they never overlap.
 
     Args:
-        step: on a CUDA device; the thread's current stream must not be the default one.
+        step: Step on a CUDA device; the thread's current stream must not be the default one.
     """
 
     def __init__(self, step: TrainStep) -> None:
@@ -30,7 +30,11 @@ class _GraphedStep:
         self.pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, size: int) -> None:
-        """Train on the epoch's next `size` images."""
+        """Train on the epoch's next `size` images.
+
+        Args:
+            size: Number of images.
+        """
         self.calls[size] += 1
         if self.calls[size] <= WARM_UP:
             with alone(self.step.device):
@@ -38,11 +42,11 @@ class _GraphedStep:
             return
         if size not in self.graphs:
             with alone(self.step.device):
-                self.graphs[size] = self.capture(size)
+                self.graphs[size] = self._capture(size)
         self.graphs[size].replay()
 
-    def capture(self, size: int) -> torch.cuda.CUDAGraph:
-        """Record a step without executing it; other threads' replays go on meanwhile."""
+    def _capture(self, size: int) -> torch.cuda.CUDAGraph:
+        """Record a step without executing it; other threads can replay theirs meanwhile."""
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         with torch.cuda.graph(graph, self.pool, stream, capture_error_mode="thread_local"):
             self.step(size)
@@ -50,9 +54,12 @@ class _GraphedStep:
 
 
 def advance(step: TrainStep) -> Callable[[int], None]:
-    """How the step is taken on its device: replayed on CUDA, as it stands elsewhere.
+    """Return the function that trains on a number of images: replays on CUDA, the step itself elsewhere.
 
-    A step that draws random numbers is never replayed: a graph registers the generator it draws from, which
-    `own_draws` seeds anew in every epoch. Whether replays could follow that has not been measured on a GPU.
+    A step that draws random numbers is never replayed: a graph registers its generator, which `own_draws`
+    seeds anew in every epoch. It has not been measured on a GPU whether replays would follow.
+
+    Args:
+        step: Step of the run.
     """
     return _GraphedStep(step) if step.device.type == "cuda" and not step.state.random else step

@@ -1,4 +1,4 @@
-"""When a run that has not diverged need not go on: it guesses, and no step can change that."""
+"""Detect a run that has not diverged yet cannot learn: it guesses, and its steps change nothing."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from gradscape.config.run import RunConfig
 from gradscape.records.gradients import FlowHistory
 from gradscape.records.run import EpochRecord
 
-PATIENCE = 2  # epochs in a row
-SIGMAS = 3.0  # above guessing, by which an accuracy counts as more than luck
-ROUNDING = 2.0**-24  # of a float32 number: a step below it leaves the number as it is
+PATIENCE = 2  # consecutive epochs
+SIGMAS = 3.0  # standard deviations above guessing at which an accuracy is more than luck
+ROUNDING = 2.0**-24  # relative resolution of float32: a smaller step leaves a number unchanged
 
 
 class Stopped(Exception):
-    """The run is to end here, though it could go on; its text says why."""
+    """Request to end a run that could continue; its text is the reason."""
 
 
 def hopeless(config: RunConfig, epochs: Sequence[EpochRecord], flow: FlowHistory) -> str:
-    """Why the run has no hope, judged by its last two epochs; empty while there is some.
+    """Return the reason why a run cannot learn, from its last two epochs, or an empty string.
 
-    In both its training accuracy is no better than guessing (by three standard deviations of the binomial),
-    and some layer stands still. With Adam: its mean gradient is below epsilon, so that its step is less than
-    half its learning rate and shrinks with the gradient (Kingma & Ba 2015, algorithm 1). With SGD: what its
-    gradients move it by in a step, momentum and all, is below float32's resolution of its weights.
+    In both epochs the training accuracy is within three standard deviations (of the binomial) of guessing,
+    and some layer does not move. With Adam, its mean gradient is below epsilon: its step is less than half
+    the learning rate and shrinks with the gradient (Kingma & Ba 2015, algorithm 1). With SGD, its step,
+    including momentum, is below float32's resolution of its weights.
 
     Args:
-        config: the run.
-        epochs: all that it has finished.
-        flow: a row for each of the last ones.
+        config: Configuration of the run.
+        epochs: All finished epochs.
+        flow: Gradients, with a row for each of the last epochs.
 
     Example:
         >>> hopeless(config, folder.epochs(), folder.flow())
@@ -42,11 +42,11 @@ def hopeless(config: RunConfig, epochs: Sequence[EpochRecord], flow: FlowHistory
     if not all(_faintest(config, epochs[row].lr, flow, row)[1] < limit for row in rows):
         return ""
     name, size = _faintest(config, epochs[-1].lr, flow, -1)
-    said = {
+    reasons = {
         "adam": f"the gradient of {name} is {size:.0e}, below Adam's {config.optim.eps:.0e}",
         "sgd": f"SGD's steps for {name} are {size:.0e} of it, below float32's resolution {ROUNDING:.0e}",
     }
-    return f"guesses (accuracy {epochs[-1].train_accuracy:.3f}), and {said[config.optim.name]}"
+    return f"guesses (accuracy {epochs[-1].train_accuracy:.3f}), and {reasons[config.optim.name]}"
 
 
 def _guesses(config: RunConfig, epoch: EpochRecord) -> bool:
@@ -57,9 +57,9 @@ def _guesses(config: RunConfig, epoch: EpochRecord) -> bool:
 
 
 def _faintest(config: RunConfig, lr: float, flow: FlowHistory, row: int) -> tuple[str, float]:
-    """The convolution or linear layer that moves least, and by what: its mean gradient, or SGD's step.
+    """Return the convolution or linear layer that moves least, and its mean gradient or SGD's relative step.
 
-    The step is lr ‖∂L/∂W‖ / (1 − momentum), as a share of ‖W‖; weight decay is no part of it.
+    The step is lr ‖∂L/∂W‖ / ((1 − momentum) ‖W‖), without weight decay.
     """
     scale, sizes = 1.0, flow.mean_abs[row]
     if config.optim.name == "sgd":

@@ -1,7 +1,7 @@
-"""BatchNorm and LeakyReLU as one operation, on GPUs where that is right and faster.
+"""BatchNorm and LeakyReLU as one operation, on GPUs where that is correct and faster.
 
-Like a precision, it is tried before it is believed: once for a study, on tensors of the network's own kind.
-On CPUs it is not: their libraries are not reached by Triton, and eager operations are the fastest there are.
+It is tested once per study on tensors of the network's kind before it is used. CPUs never fuse: Triton does
+not target them, and their eager operations are the fastest available.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ from torch.nn.functional import batch_norm
 from gradscape.errors import first_line
 from gradscape.nets.blocks import ConvBlock, EntryBlock
 
-PROBE = (100, 32, 32, 32)  # VGG38's first layers at the paper's batch size, where most memory is moved
+PROBE = (100, 32, 32, 32)  # first layers of VGG38 at the paper's batch size, which move most memory
 SLOPE = 0.01
 REPEATS, EACH = 5, 20
-WORTH = 1.05  # times as fast, or it is left alone
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.02}  # of the largest value
+WORTH = 1.05  # minimal speed-up to fuse
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.02}  # relative to the largest value
 
 
 def fuse(model: nn.Module) -> nn.Module:
-    """Fuse every LeakyReLU with the BatchNorm2d before it; parameters and their names stay.
+    """Fuse every LeakyReLU with the BatchNorm2d before it, in place; parameters and names are unchanged.
 
     Args:
-        model: of `gradscape.nets`; blocks with another norm or activation are left as they are, and so
-            are residual ones, whose second norm is followed by a sum.
+        model: Network of `gradscape.nets`. Blocks with another norm or activation are unchanged, and residual
+            blocks too, where a sum follows the second norm.
+
+    Returns:
+        The model.
     """
     from gradscape.nets.fused_norm import BatchNormLeakyReLU
 
@@ -46,11 +49,11 @@ def fuse(model: nn.Module) -> nn.Module:
 
 
 def fusing_pays(device: torch.device, precision: str) -> tuple[bool, str]:
-    """Whether to fuse on this device, and what to say of it.
+    """Decide whether to fuse on a device, and return the decision and its reason.
 
     Args:
-        device: where the run computes.
-        precision: as `settle` decided: of the activations.
+        device: Device of the run.
+        precision: Precision of the activations, from `settle`.
     """
     if device.type != "cuda":
         return False, ""
@@ -59,22 +62,33 @@ def fusing_pays(device: torch.device, precision: str) -> tuple[bool, str]:
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     try:
         return verdict(*measure(device, dtype), TOLERANCE[dtype])
-    except Exception as error:  # of any kind: of the compiler, the driver, a version that does not match
+    except Exception as error:  # any type: of the compiler, the driver, mismatched versions
         return False, f"BatchNorm and LeakyReLU are not fused: {first_line(error)}"
 
 
 def verdict(eager: float, fused: float, error: float, tolerance: float) -> tuple[bool, str]:
-    """From seconds of both and their largest relative difference."""
+    """Decide whether to fuse, and return the decision and its reason.
+
+    Args:
+        eager, fused: Seconds of both variants.
+        error: Largest relative difference of their results.
+        tolerance: Largest error allowed.
+    """
     if not error <= tolerance:  # NaN too
         return False, f"BatchNorm and LeakyReLU are not fused: wrong here (off by {error:.1%} of the largest)"
-    how_much = f"{eager / fused:.2f} times as fast"
+    speedup = f"{eager / fused:.2f} times as fast"
     if eager < WORTH * fused:
-        return False, f"BatchNorm and LeakyReLU are not fused: {how_much} here"
-    return True, f"BatchNorm and LeakyReLU are fused: {how_much} here"
+        return False, f"BatchNorm and LeakyReLU are not fused: {speedup} here"
+    return True, f"BatchNorm and LeakyReLU are fused: {speedup} here"
 
 
 def measure(device: torch.device, dtype: torch.dtype) -> tuple[float, float, float]:
-    """Seconds forward and backward, eager and fused, and their largest relative difference."""
+    """Return the seconds forward and backward, eager and fused, and their largest relative difference.
+
+    Args:
+        device: CUDA device to measure on.
+        dtype: dtype of the activations.
+    """
     from gradscape.nets.fused_norm import BatchNormLeakyReLU
 
     generator = torch.Generator().manual_seed(0)
@@ -96,25 +110,39 @@ def measure(device: torch.device, dtype: torch.dtype) -> tuple[float, float, flo
 
 
 def away_from_the_kink(out: Tensor) -> Tensor:
-    """Where an output of LeakyReLU is not so near 0 that a rounding decides on which side the input was."""
+    """Return a mask of outputs so far from 0 that rounding cannot change the sign of the input.
+
+    Args:
+        out: Outputs of LeakyReLU, of any shape.
+    """
     return out.abs() > 1e-3
 
 
 def both_ways(layer: nn.Module, x: Tensor, cotangent: Tensor) -> list[Tensor]:
-    """Output, and the gradients of the input and the parameters."""
+    """Return the output and the gradients of the input and the parameters.
+
+    Args:
+        layer: Layer to run.
+        x: Input of the layer.
+        cotangent: Gradient of the output.
+    """
     x = x.detach().requires_grad_()
     out = layer(x)
     return [out.detach(), *torch.autograd.grad(out, (x, *layer.parameters()), cotangent)]
 
 
-def difference(found: list[Tensor], wanted: list[Tensor]) -> float:
-    """The largest, of each relative to its largest value."""
-    pairs = zip(found, wanted, strict=True)
+def difference(actual: list[Tensor], expected: list[Tensor]) -> float:
+    """Return the largest difference between tensors, each relative to its largest expected value.
+
+    Args:
+        actual, expected: Tensors of equal shapes.
+    """
+    pairs = zip(actual, expected, strict=True)
     return max(((a.double() - b.double()).abs().max() / b.double().abs().max()).item() for a, b in pairs)
 
 
 def _captured(layer: nn.Module, x: Tensor, cotangent: Tensor) -> torch.cuda.CUDAGraph:
-    """Several passes as one graph, as in training: launched one by one, only the launches would be timed."""
+    """Capture several passes as one graph, as in training: single launches would dominate the time."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         for _ in range(EACH):
@@ -123,7 +151,7 @@ def _captured(layer: nn.Module, x: Tensor, cotangent: Tensor) -> torch.cuda.CUDA
 
 
 def _seconds(graph: torch.cuda.CUDAGraph) -> float:
-    """Of one pass."""
+    """Return the seconds of one pass."""
     torch.cuda.synchronize()
     start = time.perf_counter()
     graph.replay()

@@ -1,4 +1,4 @@
-"""In which precision a run computes: what was asked for, if the device does it well.
+"""Precision that a run computes in: the requested one, if the device computes it correctly and fast.
 
 `bf16` means mixed precision: convolutions, and the activations between them, in bfloat16; master weights,
 BatchNorm's statistics, logits, loss, gradients of the weights and Adam in float32. bfloat16 has float32's
@@ -19,24 +19,24 @@ from torch.nn.functional import conv2d
 from gradscape.errors import ConfigError
 from gradscape.train.fusion import fusing_pays
 
-PROBE = (64, 32, 16, 16)  # images, channels, height, width: a layer of the middle of VGG38
+PROBE = (64, 32, 16, 16)  # images, channels, height, width: a layer in the middle of VGG38
 REPEATS, ENOUGH = 20, 3
 CLEARLY = 1.3
-TOLERANCE = 0.02  # of the largest value: bfloat16 rounds to 2^-9, a sum of 288 products to a few of these
+TOLERANCE = 0.02  # of the largest value: bfloat16 rounds to 2^-9, a sum of 288 products to a few times that
 
 
 def settle(wanted: str, device: torch.device) -> tuple[str, str]:
-    """The precision to compute in, and why it is not the one wanted (empty if it is).
+    """Return the precision to compute in, and the reason if it is not the requested one.
 
-    bf16 on a CPU is tried first: without the processor's bfloat16 instructions it is emulated, several times
-    slower than float32. Then float32 is used instead, which is what the user would do.
+    bf16 on a CPU is measured first: without bfloat16 instructions the processor emulates it, several times
+    slower than float32. In that case float32 is used instead.
 
     Args:
-        wanted: fp32, tf32 or bf16.
-        device: where the run computes.
+        wanted: Requested precision: fp32, tf32 or bf16.
+        device: Device of the run.
 
     Raises:
-        ConfigError: the device does not have it and float32 is not what was meant.
+        ConfigError: If the device lacks the precision and fp32 is no substitute.
 
     Example:
         >>> settle("fp32", torch.device("cpu"))
@@ -46,23 +46,23 @@ def settle(wanted: str, device: torch.device) -> tuple[str, str]:
         _require_on_gpu(wanted, device)
         return wanted, ""
     if wanted == "tf32":
-        raise ConfigError("precision: tf32 is of NVIDIA GPUs, and this run is on a CPU; give fp32 or bf16")
+        raise ConfigError("precision: expected fp32 or bf16 on a CPU; got tf32, which needs an NVIDIA GPU")
     reason = bf16_fault(*measure_convolution()) if wanted == "bf16" else ""
     return ("fp32", f"{reason}: computing in fp32") if reason else (wanted, "")
 
 
 def _require_on_gpu(wanted: str, device: torch.device) -> None:
     name, (major, _) = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
-    if wanted in ("tf32", "bf16") and major < 8:  # Ampere brought both
+    if wanted in ("tf32", "bf16") and major < 8:  # both came with Ampere
         raise ConfigError(f"precision: {name} has no {wanted}; give --precision fp32")
 
 
 def measure_convolution() -> tuple[float, float, float]:
-    """Seconds of a convolution, forward and backward, in float32 and bfloat16, and their largest difference.
+    """Return seconds of a convolution in float32 and in bfloat16, and the largest relative error of bfloat16.
 
-    Each is the fastest of repeats that take turns, for what disturbs a timing only ever adds to it; there are
-    fewer of them where bfloat16 is soon seen to be faster. The difference is relative to the largest value of
-    each of output, input gradient and weight gradient.
+    A time covers forward and backward pass and is the fastest of alternating repeats, since disturbances only
+    ever add to it; the repeats end early if bfloat16 is clearly faster. The error is relative to the largest
+    value of output, input gradient and weight gradient, each.
     """
     generator = torch.Generator().manual_seed(0)
     channels = PROBE[1]
@@ -86,7 +86,7 @@ def measure_convolution() -> tuple[float, float, float]:
 
 
 def _convolution(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Output, and the gradients that a cotangent equal to the output gives x and weight."""
+    """Return the output, and the gradients of x and weight for a cotangent equal to the output."""
     out = conv2d(x, weight, padding=1)
     of_x, of_weight = torch.autograd.grad(out, (x, weight), out.detach())
     return out.detach(), of_x, of_weight
@@ -99,7 +99,12 @@ def _seconds(x: Tensor, weight: Tensor) -> float:
 
 
 def bf16_fault(full_seconds: float, low_seconds: float, error: float) -> str:
-    """What speaks against bf16 on this machine, or nothing."""
+    """Return the reason against bf16 on this machine, or an empty string.
+
+    Args:
+        full_seconds, low_seconds: Seconds in float32 and in bfloat16.
+        error: Largest relative error of bfloat16.
+    """
     if not error <= TOLERANCE:  # NaN too
         return f"bf16 convolutions are wrong here (off by {error:.1%} of the largest value)"
     if low_seconds > full_seconds:
@@ -108,19 +113,24 @@ def bf16_fault(full_seconds: float, low_seconds: float, error: float) -> str:
 
 
 def low_precision(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Where the forward pass runs: autocast to bfloat16, or nothing at all."""
+    """Return the context of the forward pass: autocast to bfloat16 for bf16, else one without effect.
+
+    Args:
+        device: Device of the run.
+        precision: Precision from `settle`.
+    """
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """What was decided, and what there is to say of it.
+    """Precision and fusion of a run, with the reasons.
 
     Attributes:
         precision: fp32, tf32 or bf16.
-        fallback: why it is not the one wanted; empty if it is.
-        fused: whether BatchNorm and LeakyReLU are one operation.
-        fusing: why, or why not; empty where there was no choice.
+        fallback: Reason why it is not the requested one, or empty.
+        fused: Whether BatchNorm and LeakyReLU are one operation.
+        fusing: Reason for or against fusion; empty if there was no choice.
     """
 
     precision: str
@@ -130,10 +140,14 @@ class Arithmetic:
 
 
 def decide(wanted: str, device: torch.device) -> Arithmetic:
-    """For all runs that want this precision on this device.
+    """Decide precision and fusion for all runs of a requested precision on a device.
+
+    Args:
+        wanted: Requested precision: fp32, tf32 or bf16.
+        device: Device of the runs.
 
     Raises:
-        ConfigError: the device does not have the precision.
+        ConfigError: If the device lacks the precision.
     """
     precision, fallback = settle(wanted, device)
     return Arithmetic(precision, fallback, *fusing_pays(device, precision))

@@ -1,4 +1,4 @@
-"""The process a run is executed in: its threads, its memory, its device, and what is said of them."""
+"""Process of a run: its threads, memory and device, and a description of them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,14 @@ _alone = threading.RLock()
 
 
 def prepare_process(threads: int) -> None:
-    """Set a fresh process up: its threads, denormals flushed, memory kept.
+    """Set up a fresh process: number of threads, flushing of denormals, retention of freed memory.
 
-    Flushing sets the calling thread and those started later, hence before any parallel operation.
-    Gradients of 1e-20 have squares of 1e-40, on which a CPU takes a hundred times as long; next to
-    Adam's epsilon they are nothing.
+    Flushing applies to the calling thread and those started later, hence before any parallel operation.
+    Gradients of 1e-20 have squares of 1e-40, which take a CPU a hundred times as long and are negligible next
+    to Adam's epsilon.
+
+    Args:
+        threads: Number of threads to compute with.
     """
     torch.set_flush_denormal(True)
     torch.set_num_threads(threads)
@@ -39,27 +42,31 @@ def prepare_process(threads: int) -> None:
 
 @contextmanager
 def same_threads() -> Iterator[None]:
-    """Leave the number of threads that the process computes with as found."""
-    found = torch.get_num_threads()
+    """Restore torch's number of threads on exit."""
+    threads = torch.get_num_threads()
     try:
         yield
     finally:
-        torch.set_num_threads(found)
+        torch.set_num_threads(threads)
 
 
 def keep_threads(threads: int, report: Callable[[str], None]) -> None:
-    """Go on with as many threads as a run was begun with: over others sums are rounded otherwise."""
+    """Continue a run with the number of threads it was begun with, since sums round differently with others.
+
+    Args:
+        threads: Number of threads that the run was begun with.
+        report: Callback for a message, if the number changes.
+    """
     if (here := torch.get_num_threads()) != threads:
-        report(f"goes on with {counted(threads, 'thread')}, as it was begun, not {here}")
+        report(f"continues with {counted(threads, 'thread')}, as it was begun, instead of {here}")
         torch.set_num_threads(threads)
 
 
 def _keep_memory() -> None:
-    """Let glibc keep freed memory for the next tensor; does nothing where the C library is another.
+    """Make glibc retain freed memory for the next tensor; other C libraries are not affected.
 
-    By default it gives every tensor of some megabytes back to the system, and each page of the next one is
-    fetched and zeroed again, in every operation of every step: a tenth of a step in float32, a quarter in
-    bfloat16.
+    By default it returns every tensor of some megabytes to the system, which maps and zeroes each page of the
+    next one again, in every operation of every step: a tenth of a step in float32, a quarter in bfloat16.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -71,7 +78,7 @@ def _keep_memory() -> None:
 
 
 def return_memory() -> None:
-    """Give back what `_keep_memory` has the C library keep: after a measure that took gigabytes for once."""
+    """Release the memory that `_keep_memory` retains, after a measurement that took gigabytes once."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (OSError, AttributeError, TypeError):
@@ -79,17 +86,29 @@ def return_memory() -> None:
 
 
 def find_device(name: str) -> torch.device:
-    """`auto`, `cpu` or `cuda` as a device that is here."""
+    """Return the device of a name.
+
+    Args:
+        name: `auto`, `cpu` or `cuda`.
+
+    Raises:
+        ConfigError: If the name is another, or there is no CUDA device.
+    """
     if name not in ("auto", "cpu", "cuda"):
-        raise ConfigError(f"device: {name!r} is not one of auto, cpu, cuda")
+        raise ConfigError(f"device: expected auto, cpu or cuda; got {name!r}")
     if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device: no CUDA device is here; give --device cpu")
+        raise ConfigError("device: there is no CUDA device; give --device cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 @contextmanager
 def compute_on(device: torch.device, precision: str) -> Iterator[None]:
-    """On CUDA: a stream of the calling thread's own, and TF32 only where it was asked for."""
+    """Use a CUDA stream of the calling thread's own, and TF32 only for tf32; no effect on other devices.
+
+    Args:
+        device: Device of the run.
+        precision: Precision from `settle`.
+    """
     if device.type != "cuda":
         yield
         return
@@ -102,17 +121,24 @@ def compute_on(device: torch.device, precision: str) -> Iterator[None]:
 
 
 def alone(device: torch.device) -> AbstractContextManager[object]:
-    """What a thread does on a GPU other than replay a graph: one of all threads at a time.
+    """Return a lock for GPU work other than replays, which one thread may do at a time; no-op elsewhere.
 
-    cuDNN times the algorithms of a convolution that a thread shows it first, then empties the allocator's
-    cache, which torch forbids while another thread captures. Such work is Python's, which does one thread's
-    at a time anyway.
+    cuDNN times the algorithms of a new convolution and then empties the allocator's cache, which torch
+    forbids while another thread captures a graph. Such work is bound by Python, which runs one thread at a
+    time anyway.
+
+    Args:
+        device: Device of the run.
     """
     return _alone if device.type == "cuda" else nullcontext()
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Where and with what a run is executed, for its status."""
+    """Describe host, process, device, threads and versions of a run, for its status.
+
+    Args:
+        device: Device of the run.
+    """
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),

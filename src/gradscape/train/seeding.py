@@ -1,4 +1,4 @@
-"""The random numbers of dropout and stochastic depth in training: of the run and its epoch, nothing else."""
+"""Random numbers of dropout and stochastic depth in training: a function of the run and its epoch only."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import torch
 from gradscape.config.run import RunConfig
 from gradscape.measure.core.preserve import random_state
 
-FORWARD = 1  # sets these draws apart from the epoch's order of images, which is of (seed, epoch)
+FORWARD = 1  # separates these draws from the order of images, which uses (seed, epoch)
 
 
 @contextmanager
 def own_draws(config: RunConfig, epoch: int) -> Iterator[None]:
-    """Seed torch's generators for an epoch's forward passes, and leave the caller's as found.
+    """Seed torch's generators for an epoch's forward passes, and restore their states on exit.
 
-    So a run that is continued draws what it would have drawn, whatever else the process does between epochs.
-    Within one, nothing else may draw: all threads share a generator, hence on a GPU such runs are trained one
-    at a time and not as graphs. This has not been measured on a GPU.
+    A continued run draws what it would have drawn, whatever else the process does between epochs. Within an
+    epoch nothing else may draw: all threads share a generator, hence on a GPU such runs train one at a time
+    and without graphs. This has not been measured on a GPU.
 
     Args:
-        config: nothing is done for a network that draws nothing.
-        epoch: from 0.
+        config: Configuration of the run; without random layers nothing is done.
+        epoch: Epoch, from 0.
     """
     if not config.net.random:
         yield

@@ -1,4 +1,4 @@
-"""One training step, one evaluation, and their sums over images, kept on the device."""
+"""One training step, one evaluation, and their sums over images, which stay on the device."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class _Tally:
     """Loss and accuracy as means over images, never means of batch means.
 
     Attributes:
-        steps, images: counted so far.
-        first_bad: the first step, from 1, whose loss is not finite; infinite without one.
+        steps, images: Numbers so far.
+        first_bad: First step, from 1, with a loss that is not finite; infinite without one.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -51,23 +51,23 @@ class _Tally:
         torch.minimum(self.first_bad, bad, out=self.first_bad)
 
     def means(self) -> tuple[float, float]:
-        """Mean loss in nats and accuracy in 0…1; waits for the device."""
+        """Return mean loss in nats and accuracy in 0…1; waits for the device."""
         images = self.images.item()
         return self.loss.item() / images, self.correct.item() / images
 
 
 class TrainStep:
-    """The step of one run: cut the next mini-batch, forward, backward, record, optimise.
+    """Training step of one run: cut the next mini-batch, forward, backward, record, optimizer step.
 
-    Between `begin` and the end of the epoch it asks the host for nothing and writes everything where it was
-    written before: where the next batch lies is counted on the device. So a GPU can have all of it as one
-    CUDA graph (`gradscape.train.cuda_graph`), and the same lines run everywhere else.
+    From `begin` to the end of the epoch it never synchronizes with the host and always writes to the same
+    memory; the position of the next batch is counted on the device. On a GPU, all of it is one CUDA graph
+    (`gradscape.train.cuda_graph`); the same code runs everywhere else.
 
     Args:
-        state: what is trained, on the pool's device.
-        pool: the training images.
-        mean, std: per channel, as in `STATISTICS`.
-        how: it computes; where it says so, the state's model is fused.
+        state: Network, optimizer and progress, on the pool's device.
+        pool: Training images.
+        mean, std: Statistics per channel, as in `STATISTICS`.
+        how: Precision and fusion; the state's model is fused if this says so.
     """
 
     def __init__(
@@ -86,7 +86,12 @@ class TrainStep:
         self.place = torch.zeros((), dtype=torch.int64, device=self.device)
 
     def begin(self, draw: EpochDraw, lr: float) -> None:
-        """Make ready for an epoch: its draw, its learning rate, and every sum at zero."""
+        """Prepare an epoch: copy its draw, set its learning rate, reset all sums.
+
+        Args:
+            draw: Order, crops and flips of the epoch.
+            lr: Learning rate.
+        """
         self.batches.begin(draw)
         self.state.set_lr(lr)
         self.state.model.train()
@@ -95,11 +100,22 @@ class TrainStep:
         self.place.zero_()
 
     def __call__(self, size: int) -> None:
-        """Train on the epoch's next `size` images."""
+        """Train on the epoch's next `size` images.
+
+        Args:
+            size: Number of images.
+        """
         self.take(size)
 
     def take(self, size: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Train on the epoch's next `size` images, and return them, their labels and their loss."""
+        """Train on the epoch's next `size` images.
+
+        Args:
+            size: Number of images, B.
+
+        Returns:
+            The images (B, 3, H, W), their labels (B,) and their mean loss.
+        """
         x, y = self.batches.take(self.place + torch.arange(size, device=self.device))
         self.state.optimizer.zero_grad(set_to_none=True)
         with low_precision(self.device, self.precision):
@@ -114,12 +130,19 @@ class TrainStep:
         return x, y, loss.detach()
 
     def measure(self, size: int, direction: Direction, lr: float, number: int) -> StepSmoothness:
-        """The same, and how smooth the loss was there. Asks the host: it is no part of a graph."""
+        """Train like `take` and measure the loss's smoothness; synchronizes with the host, unlike a graph.
+
+        Args:
+            size: Number of images.
+            direction: Line to measure along, see `step_smoothness`.
+            lr: Learning rate of the step.
+            number: Number of the step, for the record.
+        """
         before = [parameter.detach().clone() for parameter in self.state.model.parameters()]
         x, y, loss = self.take(size)
         known = None
-        # Not of bf16, whose roundings are larger than what a short step changes, nor where the loss measured
-        # after the step is another than the step's own at the same weights.
+        # Not in bf16, whose rounding exceeds the effect of a short step, nor if the loss measured after the
+        # step differs from the step's own at the same weights.
         if self.precision != "bf16" and self.state.repeats:
             gradients = [cast(Tensor, parameter.grad) for parameter in self.state.model.parameters()]
             known = loss.item(), gradients
@@ -130,7 +153,17 @@ class TrainStep:
 def evaluate(
     model: nn.Module, batches: Batches, device: torch.device, precision: str = "fp32"
 ) -> tuple[float, float]:
-    """Mean loss and accuracy in eval mode; the mode is put back."""
+    """Return mean loss and accuracy in eval mode; the mode is restored.
+
+    Args:
+        model: Network to evaluate.
+        batches: Pairs of images (B, 3, H, W) and labels (B,), on the device.
+        device: Device of the model.
+        precision: Precision from `settle`.
+
+    Returns:
+        Loss in nats and accuracy in 0…1, as means over images.
+    """
     tally, training = _Tally(device), model.training
     model.eval()
     with low_precision(device, precision):
@@ -142,5 +175,11 @@ def evaluate(
 
 
 def cosine(lr: float, min_lr: float, period: int, epoch: int) -> float:
-    """Learning rate of `epoch` (from 0): Loshchilov & Hutter (2017), equation 5, without restarts."""
+    """Return the learning rate of an epoch: Loshchilov & Hutter (2017), equation 5, without restarts.
+
+    Args:
+        lr, min_lr: First and last learning rate.
+        period: Epochs from lr to min_lr.
+        epoch: Epoch, from 0.
+    """
     return min_lr + (lr - min_lr) * (1 + math.cos(math.pi * min(epoch, period) / period)) / 2
