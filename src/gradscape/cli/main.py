@@ -28,24 +28,33 @@ and --scale-lr override. Asked again in the same folder with more values, axes o
 is run.
 """
 _COMMANDS = {
-    "reproduce": ("reproduce:reproduce", "run a whole study and check its claims"),
-    "train": ("train:train", "train one run"),
-    "sweep": ("sweep:sweep", _SWEEP),
-    "check": ("check:check", "will a network train? why not? what would help?"),
-    "smoothness": ("measure:smoothness", "how smooth is the loss along the next step?"),
-    "curvature": ("measure:curvature", "eigenvalues, trace and density of the Hessian"),
-    "landscape": ("landscape:landscape", "the loss over a plane or line of parameters, drawn"),
-    "schema": ("schema:schema", "print the JSON Schema of a run's or a sweep's file, for editors"),
-    "runs": ("runs:runs", "what is done, running, failed in a study's folder"),
-    "export": ("export:export", "hand a study's runs on to TensorBoard, W&B or MLflow"),
-    "report": ("reproduce:report", "build figures, tables and page again from a study's folder"),
+    "reproduce": ("reproduce:reproduce", "[STUDY]", "run a whole study and check its claims"),
+    "train": ("train:train", "", "train one run"),
+    "sweep": ("sweep:sweep", "[FILE]", _SWEEP),
+    "check": ("check:check", "FACTORY", "will a network train? why not? what would help?"),
+    "smoothness": ("measure:smoothness", "RUN", "how smooth is the loss along the next step?"),
+    "curvature": ("measure:curvature", "RUN", "eigenvalues, trace and density of the Hessian"),
+    "landscape": ("landscape:landscape", "RUN …", "the loss over a plane or line of parameters, drawn"),
+    "schema": (
+        "schema:schema",
+        "run|sweep",
+        "print the JSON Schema of a run's or a sweep's file, for editors",
+    ),
+    "runs": ("runs:runs", "DIR", "what is done, running, failed in a study's folder"),
+    "export": (
+        "export:export",
+        "DIR --to TRACKER --into PLACE",
+        "hand a study's runs on to TensorBoard, W&B or MLflow",
+    ),
+    "report": ("reproduce:report", "DIR", "build figures, tables and page again from a study's folder"),
 }
 
 app = make_app(
     "gradscape", "Tells why a deep network trains or does not, and shows it.", f"gradscape {__version__}"
 )
-for _name, (_function, _help) in _COMMANDS.items():
-    app.command(f"gradscape.cli.{_function}", name=_name, help=_help)
+for _name, (_function, _arguments, _help) in _COMMANDS.items():
+    _usage = " ".join(filter(None, ["gradscape", _name, _arguments, "[OPTIONS]"]))  # quicker than worked out
+    app.command(f"gradscape.cli.{_function}", name=_name, help=_help, usage=_usage)
 
 
 @app.command
