@@ -135,20 +135,26 @@ def test_save_writes_the_study_and_stops(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "axes: none are given; give one such as --axis optim.lr=1e-4,1e-3"),
-        (["--axis", "optim.lr="], "axis optim.lr: no values are given; give one or more"),
+        ([], "axes: expected one or more, such as --axis optim.lr=1e-4,1e-3; got none"),
+        (["--axis", "optim.lr="], "axis optim.lr: expected one or more values; got none"),
         (["--axis", "lr=1"], "axis: no such field: lr; did you mean 'optim.lr'?"),
         (["--axis", "optim.lr=fast"], "axis optim.lr: 'fast' is not a number"),
         (["--axis", "seed=1,2"], "axis: seed: give seeds, with --seeds"),
         (["--axis", "optim.lr=1", "--seed", "3"], "base: seed: give seeds, with --seeds"),
         (["--axis", "optim.lr=1", "--axis", "optim.lr=2"], "axis optim.lr: two axes vary it; give all"),
         (["--zip", "batch_size=5,6", "epochs=1"], "values pair up, but batch_size has 2, epochs has 1"),
-        (["--zip", "batch_size=5,6", "study.yaml"], "--zip: 'study.yaml' is not FIELD=VALUES"),
+        (
+            ["--zip", "batch_size=5,6", "study.yaml"],
+            "--zip: expected FIELD=VALUES, such as optim.lr=1e-4,1e-3; got 'study.yaml'",
+        ),
         (
             ["--axis", "optim.lr=1", "--exclude", "optim.lr=1"],
             "exclude: no point of 1 is left; leave out fewer",
         ),
-        (["--axis", "optim.lr=1", "--exclude", "optim.lr"], "--exclude: 'optim.lr' is not FIELD=VALUE"),
+        (
+            ["--axis", "optim.lr=1", "--exclude", "optim.lr"],
+            "--exclude: expected FIELD=VALUE, such as net.depth=38; got 'optim.lr'",
+        ),
         (["--axis", "optim.lr=1", "--seeds", "0"], "--seeds: 0 is not possible; give 1 … 10,000"),
         (["--axis", "optim.lr=1", "--workers", "0"], "--workers: 0 is not possible; give 1 … 1,024"),
         (

@@ -30,7 +30,7 @@ def train(folder: StudyFolder, config: RunConfig, halving: Halving, accuracy: fl
     run = folder.run(config.identity)
     run.create(config)
     for epoch in range(1, config.epochs + 1):
-        halving.heard(config.identity, Progress(epoch, config.epochs, 0.5, 1.0, 0.5, 1.0))
+        halving.update(config.identity, Progress(epoch, config.epochs, 0.5, 1.0, 0.5, 1.0))
         if why := run.stop_asked():
             return why
         run.append(EpochRecord(epoch, 0.1, 1.0, 0.5, 1.0, accuracy, 1.0, 1.0), ONE)
@@ -69,7 +69,7 @@ def test_a_run_that_learns_nothing_is_stopped_beside_others_that_learn(tmp_path:
         return Processes(train_job, 1, tell, PRELOAD)
 
     with ProgressView(runs, 0) as view:
-        assert drive(runs, jobs, folder, view, executor, Halving(runs, folder).heard) == []
+        assert drive(runs, jobs, folder, view, executor, Halving(runs, folder).update) == []
     states = {name: folder.run(name).status()["state"] for name in runs}
     assert not missing(runs, folder, (*ENDED, "stopped"))
     assert states[learning[0].identity] == "done"  # nobody was before it

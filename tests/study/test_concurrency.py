@@ -17,7 +17,7 @@ from gradscape.config.network import NetConfig
 from gradscape.config.run import DataConfig, RunConfig
 from gradscape.errors import ConfigError
 from gradscape.study import concurrency as packing
-from gradscape.study.concurrency import at_once, images_per_second, pack, share_memory
+from gradscape.study.concurrency import at_once, images_per_second, share_gpu, share_memory
 from gradscape.study.network_cost import dummy_step, run_bytes
 from gradscape.train.precision import Arithmetic
 from gradscape.train.step import TrainStep
@@ -136,10 +136,10 @@ def test_memory_is_estimated_above_what_is_used_and_not_by_much(config: RunConfi
 def test_pack_measures_memory_and_benefit() -> None:
     device = torch.device("cuda")
     configs = [replace(TINY, seed=seed) for seed in range(6)]
-    count, note = pack(configs, device, {"fp32": FP32}, None)
+    count, note = share_gpu(configs, device, {"fp32": FP32}, None)
     assert 1 <= count <= 6
     assert "images/s" in note
-    assert pack(configs, device, {"fp32": FP32}, 2) == (2, "")
+    assert share_gpu(configs, device, {"fp32": FP32}, 2) == (2, "")
     huge = RunConfig(net=NetConfig(filters=4096), data=CIFAR, batch_size=47_500)
     with pytest.raises((ConfigError, torch.cuda.OutOfMemoryError)):
-        pack([huge], device, {"fp32": FP32}, None)
+        share_gpu([huge], device, {"fp32": FP32}, None)

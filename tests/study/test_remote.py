@@ -17,7 +17,7 @@ from gradscape.storage.study_folder import StudyFolder
 from gradscape.storage.tensors import Checkpoint
 from gradscape.study.execute import execute
 from gradscape.study.execution import Execution
-from gradscape.study.remote import Home, Parcel, pack, remote_job, stamps, unpack
+from gradscape.study.remote import Home, Parcel, pack_folder, remote_job, stamps, unpack_folder
 from gradscape.study.sweep.report import PARTS
 from gradscape.study.sweep.sweep import Study
 from gradscape.study.train_job import TrainJob
@@ -41,12 +41,12 @@ def test_a_folder_is_the_same_elsewhere_and_what_is_gone_goes(tmp_path: Path) ->
     here.create(TINY)
     for epoch in (1, 2, 3):
         here.save(Checkpoint(epoch, {}, {}))
-        unpack(there.path, pack(here.path))
+        unpack_folder(there.path, pack_folder(here.path))
         assert contents(there.path) == contents(here.path)
     assert [path.name[:10] for path in there.checkpoint_files()] == ["epoch-0003", "epoch-0002"]
     (here.path / ".lock").write_text("")
     (here.checkpoints / ".aside.part").write_text("half")
-    assert pack(here.path).present == pack(there.path).present
+    assert pack_folder(here.path).present == pack_folder(there.path).present
 
 
 def test_every_epoch_comes_home_before_it_is_told_of(tmp_path: Path) -> None:

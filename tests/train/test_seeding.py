@@ -148,8 +148,8 @@ def test_on_a_gpu_such_runs_are_trained_one_at_a_time(monkeypatch: pytest.Monkey
     monkeypatch.setattr(packing, "memory_needed", lambda *_: 2**30)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (8 * 2**30, 8 * 2**30))
     configs, hows = [TINY, tiny(net=RESNET), TINY], {"fp32": Arithmetic("fp32")}
-    assert packing.pack(configs, torch.device("cuda"), hows, 3) == (
+    assert packing.share_gpu(configs, torch.device("cuda"), hows, 3) == (
         1, "1 run at once: dropout and stochastic depth draw from a generator that threads share",
     )  # fmt: skip
-    assert packing.pack([TINY] * 3, torch.device("cuda"), hows, 3) == (3, "")
-    assert packing.pack([tiny(net=RESNET)], torch.device("cuda"), hows, 1) == (1, "")
+    assert packing.share_gpu([TINY] * 3, torch.device("cuda"), hows, 3) == (3, "")
+    assert packing.share_gpu([tiny(net=RESNET)], torch.device("cuda"), hows, 1) == (1, "")

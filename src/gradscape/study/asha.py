@@ -1,4 +1,4 @@
-"""Runs that fall behind are ended early: asynchronous successive halving, by Optuna's pruner."""
+"""Asynchronous successive halving by Optuna's pruner: runs that fall behind are ended early."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from gradscape.errors import ConfigError
 from gradscape.records.run import Progress
 from gradscape.storage.study_folder import StudyFolder
 
-REDUCTION = 3  # of the runs that reach a rung one in so many goes on to the next, three times as far
-FIRST = 9  # the first rung is after this part of the epochs: the next ones are after a third, and all
+REDUCTION = 3  # one in three runs that reach a rung goes on to the next, three times as far
+FIRST = 9  # the first rung is after a ninth of the epochs, the next after a third, the last after all
 
 
 class Halving:
-    """Asks runs to stop whose validation accuracy is not among the best third at a rung.
+    """Successive halving: stops runs whose validation accuracy is not among the best third at a rung.
 
-    Which runs those are depends on the order in which runs get there: a sweep with this cannot be repeated
-    to the bit. A run that was ended goes on when it is asked for again without.
+    The runs that it stops depend on the order in which runs reach a rung: such a sweep cannot be repeated to
+    the bit. A stopped run continues when the study is run again without halving.
 
     Args:
-        runs: identity → configuration, of the whole study.
-        folder: the study's, where the runs' epochs are read.
+        runs: Configuration per identity, of the whole study.
+        folder: Folder of the study, from which the runs' epochs are read.
 
     Raises:
         ConfigError: Optuna is not installed.
@@ -46,8 +46,13 @@ class Halving:
         self.trials: dict[str, Any] = {}
         self.seen: dict[str, int] = {}
 
-    def heard(self, name: str, progress: Progress) -> None:
-        """Take in the epochs that a run has finished since it was last heard of."""
+    def update(self, name: str, progress: Progress) -> None:
+        """Judge the epochs that a run has finished since its last report; ask it to stop if it falls behind.
+
+        Args:
+            name: Identity of the run.
+            progress: Its report.
+        """
         seen = self.seen.get(name, 0)
         if progress.epoch - 1 <= seen:
             return

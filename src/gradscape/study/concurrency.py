@@ -1,8 +1,8 @@
-"""How many runs are trained at once: no more than the memory holds, and on a GPU no more than make it faster.
+"""Number of runs trained at once: as many as memory holds, and on a GPU only as many as make it faster.
 
-On CPUs it is one for each core. A step of a small network leaves most of a GPU idle; several runs, each on a
-stream of its own, fill it. How many are worth it is not computed but tried, with steps of the very runs on
-images that are noise.
+On CPUs it is one for each core. A step of a small network leaves most of a GPU idle; several runs, each on
+its own stream, fill it. The best number is not computed but measured, with steps of these runs on images of
+noise.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ WORTH = 1.05  # twice as many runs must do this many times the images per second
 TIMED = 30  # steps
 
 
-def pack(
+def share_gpu(
     configs: Sequence[RunConfig], device: torch.device, hows: Mapping[str, Arithmetic], wanted: int | None
 ) -> tuple[int, str]:
-    """How many of these runs to train at once on a CUDA device, and what to say of it.
+    """Return the number of these runs to train at once on a CUDA device, and a sentence on why.
 
-    One where any of them draws random numbers, which all threads draw from one generator; how such runs do
-    has not been measured on a GPU.
+    It is 1 where any of them draws random numbers: all threads draw from one generator, and such runs have
+    not been measured on a GPU.
 
     Args:
-        configs: the runs.
-        device: a CUDA device.
-        hows: precision → how runs that ask for it compute.
-        wanted: what the user asked for; None for what is fastest.
+        configs: Configurations of the runs.
+        device: CUDA device.
+        hows: Arithmetic per precision.
+        wanted: Number that the user set; None for the fastest.
 
     Raises:
-        ConfigError: not even one fits the memory.
+        ConfigError: The memory does not hold one run.
     """
     largest = max(configs, key=lambda config: (config.batch_size, config.net.depth))
     needed = memory_needed(largest, device, hows[largest.precision])
@@ -49,34 +49,39 @@ def pack(
     fit = int(free // needed)
     if fit < 1:
         raise ConfigError(
-            f"{largest.label} needs {needed / 2**30:.1f} GiB of GPU memory, {free / 2**30:.1f} GiB are free; "
+            f"{largest.label} needs {needed / 2**30:.1f} GiB of GPU memory; {free / 2**30:.1f} GiB are free; "
             "give a smaller batch size or --device cpu"
         )
     if len(configs) > 1 and any(config.net.random for config in configs):
-        return 1, f"{_said(1)}: dropout and stochastic depth draw from a generator that threads share"
+        return 1, f"{_runs_at_once(1)}: dropout and stochastic depth draw from a generator that threads share"
     typical = sorted(configs, key=lambda config: config.batch_size)[len(configs) // 2]
     how = hows[typical.precision]
     return at_once(wanted, len(configs), fit, lambda count: images_per_second(typical, device, how, count))
 
 
 def share_memory(configs: Sequence[RunConfig], wanted: int) -> tuple[int, str]:
-    """How many of these runs to train at once on CPUs, at most `wanted`, and what to say of it."""
+    """Return the number of these runs to train at once on CPUs, and a sentence on why if memory limits it.
+
+    Args:
+        configs: Configurations of the runs.
+        wanted: Number to train at once, at most.
+    """
     needed = max(map(run_bytes, configs), default=1)
     free = memory_free()
     fit = max(1, int(min(free // needed, wanted)))
     if fit >= min(wanted, len(configs)):
         return wanted, ""
-    return fit, f"{_said(fit)}: the memory does not hold {wanted} ({needed / 2**30:.1f} GiB each)"
+    return fit, f"{_runs_at_once(fit)}: the memory does not hold {wanted} ({needed / 2**30:.1f} GiB each)"
 
 
 def at_once(wanted: int | None, runs: int, fit: int, rate: Callable[[int], float]) -> tuple[int, str]:
-    """How many runs to train at once, and a sentence on why; empty where there is nothing to say.
+    """Return the number of runs to train at once, and a sentence on why; empty where it is the wanted one.
 
     Args:
-        wanted: what the user asked for; None for what is fastest.
-        runs: how many there are.
-        fit: how many the memory holds, 1 or more.
-        rate: images per second of so many at once, measured.
+        wanted: Number that the user set; None for the fastest.
+        runs: Number of runs.
+        fit: Number of runs that the memory holds, 1 or more.
+        rate: Function from a number of runs at once to their images per second together, measured.
 
     Example:
         >>> at_once(8, 13, 6, lambda count: 0.0)
@@ -86,24 +91,30 @@ def at_once(wanted: int | None, runs: int, fit: int, rate: Callable[[int], float
         count = min(wanted, runs)
         if count <= fit:
             return count, ""
-        return fit, f"{_said(fit)}: the memory does not hold {count}"
+        return fit, f"{_runs_at_once(fit)}: the memory does not hold {count}"
     count, reached = 1, rate(1)
     while count < min(runs, fit):
         more = min(2 * count, runs, fit)
         faster = rate(more)
         if faster < WORTH * reached:
-            return count, f"{_said(count)}, {reached:.0f} images/s: {more} do {faster:.0f}"
+            return count, f"{_runs_at_once(count)}, {reached:.0f} images/s: {more} do {faster:.0f}"
         count, reached = more, faster
     why = "the memory holds no more" if count < runs else "all there are"
-    return count, f"{_said(count)}, {reached:.0f} images/s: {why}"
+    return count, f"{_runs_at_once(count)}, {reached:.0f} images/s: {why}"
 
 
-def _said(count: int) -> str:
+def _runs_at_once(count: int) -> str:
     return "1 run at once" if count == 1 else f"{count} runs at once"
 
 
 def memory_needed(config: RunConfig, device: torch.device, how: Arithmetic) -> int:
-    """Bytes that a run holds of a CUDA device at its peak: taken by its first steps and its graph."""
+    """Return the bytes of a CUDA device that a run holds at its peak, in its first steps and its graph.
+
+    Args:
+        config: Configuration of the run.
+        device: CUDA device.
+        how: Arithmetic of the run.
+    """
     torch.cuda.empty_cache()
     before = torch.cuda.memory_reserved(device)
     torch.cuda.reset_peak_memory_stats(device)
@@ -116,7 +127,15 @@ def memory_needed(config: RunConfig, device: torch.device, how: Arithmetic) -> i
 def images_per_second(
     config: RunConfig, device: torch.device, how: Arithmetic, count: int, timed: int = TIMED
 ) -> float:
-    """Training images per second of `count` like runs at once, all together, each in a thread."""
+    """Measure the training images per second of several equal runs at once, all together, each in a thread.
+
+    Args:
+        config: Configuration of the runs.
+        device: Device to train on.
+        how: Arithmetic of the runs.
+        count: Number of runs.
+        timed: Number of timed steps.
+    """
 
     def prepare(_: int) -> tuple[TrainStep, Callable[[int], None]]:
         with compute_on(device, how.precision):

@@ -1,4 +1,4 @@
-"""Have the runs of a study done that have not ended; several commands can share a study."""
+"""Training of the runs of a study that have not ended; several commands can share a study."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from gradscape.storage.study_folder import StudyFolder
 from gradscape.study.progress import ProgressView
 from gradscape.study.train_job import TrainJob
 
-POLL = 1.0  # seconds between two looks at runs that another command is at work on
+POLL = 1.0  # seconds between two looks at runs that another command is training
 
-Heard = Callable[[str, Progress], None]
+OnProgress = Callable[[str, Progress], None]
 
 
 def drive(
@@ -24,23 +24,26 @@ def drive(
     folder: StudyFolder,
     view: ProgressView,
     executor: Callable[[Tell], Executor],
-    heard: Heard = lambda name, progress: None,
+    on_progress: OnProgress = lambda name, progress: None,
 ) -> list[str]:
-    """Do all jobs; returns the identities of runs that failed.
+    """Do all jobs.
 
-    A run that another command is at work on is left to it, looked at from time to time, and taken over if
-    that command dies.
+    A run that another command is training is left to it, looked at from time to time, and taken over if that
+    command dies.
 
     Args:
-        runs: identity → configuration, of the whole study.
-        jobs: those of them that have not ended, in the order to begin them.
-        folder: the study's.
-        view: shows what happens.
-        executor: makes what does the jobs, given where to tell events.
-        heard: called with what a run reports.
+        runs: Configuration per identity, of the whole study.
+        jobs: Jobs of the runs that have not ended, in the order to begin them.
+        folder: Folder of the study.
+        view: Display of what happens.
+        executor: Function that makes the executor, from the function to report events to.
+        on_progress: Function called with a run's identity and its report.
+
+    Returns:
+        The identities of runs that failed.
 
     Raises:
-        StoreError: the disk is full: every other run would fail as well.
+        StoreError: The disk is full: every other run would fail as well.
     """
     events: SimpleQueue[Event] = SimpleQueue()
     failed, elsewhere, left = [], set[str](), len(jobs)
@@ -61,7 +64,7 @@ def drive(
             view.show(event)
             left -= event.kind in ("finished", "failed")
             if event.kind == "progress" and isinstance(event.payload, Progress):
-                heard(event.job, event.payload)
+                on_progress(event.job, event.payload)
             elif event.kind == "died":
                 folder.run(event.job).create(runs[event.job])  # it may have died before it did
                 folder.run(event.job).add_death(str(event.payload))
@@ -75,10 +78,15 @@ def drive(
 def missing(
     runs: Mapping[str, RunConfig], folder: StudyFolder, ended: tuple[str, ...] = ENDED
 ) -> dict[str, RunConfig]:
-    """The runs that have not ended, or whose configuration is lost.
+    """Return the runs that have not ended, or whose configuration is lost.
+
+    Args:
+        runs: Configuration per identity, of the whole study.
+        folder: Folder of the study.
+        ended: States that count as an end.
 
     Raises:
-        StoreError: a run's folder holds another run, or its status is damaged.
+        StoreError: A run's folder holds another run, or its status is damaged.
     """
 
     def state(identity: str) -> str:
@@ -89,7 +97,7 @@ def missing(
 
 
 def _fail(folder: StudyFolder, name: str, config: RunConfig, why: str) -> None:
-    """A worker that died could not say so itself."""
+    """Record the failure of a run whose worker may have died before it could."""
     run = folder.run(name)
     run.create(config)
     status = run.status()

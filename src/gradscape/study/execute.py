@@ -1,4 +1,4 @@
-"""Run a study's runs that are not done yet, then build its report."""
+"""Execution of a study: train the runs that are not done yet, then build its report."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def execute(plan: Plan, folder: StudyFolder, execution: Execution, parts: Report
     """Run what is missing of a study and build its report.
 
     Args:
-        plan: of the runs.
-        folder: of the study.
-        execution: where and how.
-        parts: what its report is made of.
+        plan: Runs of the study.
+        folder: Folder of the study.
+        execution: Place and manner.
+        parts: Contents of the report.
 
     Raises:
-        ConfigError: a device that is not here, or has not the plan's precision; a cluster out of reach.
-        DataError: the images cannot be had; nothing has been run.
-        StoreError: the folder is another study's, or cannot be written.
-        RunFailed: some runs failed; the others were run and the report was built.
+        ConfigError: The device is not available, or lacks the plan's precision; the cluster is out of reach.
+        DataError: The images are not available; nothing has been run.
+        StoreError: The folder is another study's, or cannot be written.
+        RunFailed: Some runs failed; the others were run and the report was built.
     """
     runs = plan.runs()
     early = execution.stop_hopeless or execution.asha
@@ -48,7 +48,7 @@ def execute(plan: Plan, folder: StudyFolder, execution: Execution, parts: Report
     if execution.on == "local":
         _find_data(runs, execution)
     side_by_side = (_here if execution.on == "local" else _on_cluster)(left, execution)
-    heard = Halving(runs, folder).heard if execution.asha else lambda name, progress: None
+    on_progress = Halving(runs, folder).update if execution.asha else lambda name, progress: None
     with folder.locked():
         ask(folder, plan)
     jobs = _jobs_of(left, folder, execution, side_by_side)
@@ -56,7 +56,7 @@ def execute(plan: Plan, folder: StudyFolder, execution: Execution, parts: Report
         idle = (config.net.unnormalized for config in left.values())
         for text in dict.fromkeys(filter(None, (*side_by_side.notes, *idle))):
             view.say(text)
-        failed = drive(runs, jobs, folder, view, side_by_side.executor, heard)
+        failed = drive(runs, jobs, folder, view, side_by_side.executor, on_progress)
     with folder.locked():
         written = report(folder, parts)
     if failed:
@@ -68,7 +68,7 @@ def execute(plan: Plan, folder: StudyFolder, execution: Execution, parts: Report
 
 
 def _find_data(runs: Mapping[str, RunConfig], execution: Execution) -> None:
-    """Verify and cache the images once, before any worker asks for them."""
+    """Verify and cache the images once, before any worker needs them."""
     for data in sorted({config.data.name for config in runs.values()}):
         load_images(data, execution.data_root, download=execution.download, mirrors=execution.mirrors or None)
 
@@ -76,7 +76,7 @@ def _find_data(runs: Mapping[str, RunConfig], execution: Execution) -> None:
 def _jobs_of(
     left: Mapping[str, RunConfig], folder: StudyFolder, execution: Execution, side_by_side: _SideBySide
 ) -> dict[str, TrainJob]:
-    """Identity → what a worker is given, of the runs that have not ended."""
+    """Identity → job of the runs that have not ended."""
     return {
         name: TrainJob(
             config,
@@ -92,13 +92,13 @@ def _jobs_of(
 
 @dataclass(frozen=True)
 class _SideBySide:
-    """What does the jobs.
+    """Executor of the jobs, and how they are computed.
 
     Attributes:
-        executor: makes it, given where to tell events.
-        device: of every job.
-        hows: precision → how it is computed, where that is the same for all runs.
-        notes: what is to be said of it.
+        executor: Function that makes the executor, from the function to report events to.
+        device: Device of every job.
+        hows: Arithmetic per precision, where it is the same for all runs.
+        notes: Sentences to print before the runs begin.
     """
 
     executor: Callable[[Tell], Executor]
@@ -108,10 +108,10 @@ class _SideBySide:
 
 
 def _here(left: Mapping[str, RunConfig], execution: Execution) -> _SideBySide:
-    """On this machine: in threads on its GPU, in processes on its cores."""
+    """Execution on this machine: in threads on its GPU, in processes on its cores."""
     from gradscape.executors.processes import Processes
     from gradscape.executors.threads import Threads
-    from gradscape.study.concurrency import pack, share_memory
+    from gradscape.study.concurrency import share_gpu, share_memory
     from gradscape.train.precision import decide
     from gradscape.train.process import find_device
 
@@ -121,7 +121,7 @@ def _here(left: Mapping[str, RunConfig], execution: Execution) -> _SideBySide:
     hows = {name: decide(name, device) for name in sorted(precisions)}
     notes = [text for how in hows.values() for text in (how.fallback, how.fusing)]
     if device.type == "cuda" and configs:
-        count, note = pack(configs, device, hows, wanted)
+        count, note = share_gpu(configs, device, hows, wanted)
         return _SideBySide(lambda tell: Threads(train_job, count, tell), "cuda", hows, (*notes, note))
     count, note = share_memory(configs, wanted or cores())
     limit = execution.epoch_limit
@@ -131,7 +131,7 @@ def _here(left: Mapping[str, RunConfig], execution: Execution) -> _SideBySide:
 
 
 def _on_cluster(left: Mapping[str, RunConfig], execution: Execution) -> _SideBySide:
-    """On a Ray cluster; each node finds its device and images, and decides how it computes."""
+    """Execution on a Ray cluster; each node finds its device and images, and decides how it computes."""
     from gradscape.executors.ray import Ray, Resources, reach
     from gradscape.study.remote import Home, remote_job
 
@@ -148,7 +148,7 @@ def _on_cluster(left: Mapping[str, RunConfig], execution: Execution) -> _SideByS
 
 
 def _epoch(payload: object) -> object:
-    """How far a run has come, of what it reports; None where that says nothing of it."""
+    """Return the epoch in a run's report; None for a report without one."""
     return payload.epoch if isinstance(payload, Progress) else None
 
 
@@ -156,11 +156,11 @@ def report(folder: StudyFolder, parts: ReportParts) -> Report:
     """Write figures, tables and page of a study from its run folders alone.
 
     Args:
-        folder: of the study.
-        parts: what its report is made of.
+        folder: Folder of the study.
+        parts: Contents of the report.
 
     Raises:
-        StoreError: the folder is damaged, or cannot be written.
+        StoreError: The folder is damaged, or cannot be written.
     """
     refuse_link(folder.path / "report")
     return build(folder.record(parts.epochs), parts, folder.path / "report")

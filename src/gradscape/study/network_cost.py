@@ -1,4 +1,4 @@
-"""What a run costs, from its configuration and a few timed steps."""
+"""Cost of a run, from its configuration and a few timed steps."""
 
 from __future__ import annotations
 
@@ -15,24 +15,34 @@ if TYPE_CHECKING:
     from gradscape.train.precision import Arithmetic
     from gradscape.train.step import TrainStep
 
-EVAL_SHARE = 1 / 3  # a forward pass beside forward and backward
-MEASURE = 2  # gradients that a measure of smoothness takes
-SPECTRUM = 150  # gradients of its images that a measure of curvature takes, about
-SURFACE = 200  # forward passes over its images that a landscape takes, about: its grid is refined
-NORM_COPIES = {"none": 1, "weight": 1, "algorithm1": 4, "renorm": 6}  # of an activation; 2 by others
+EVAL_SHARE = 1 / 3  # cost of a forward pass as a share of forward and backward
+MEASURE = 2  # gradients per measure of smoothness
+SPECTRUM = 150  # gradients of its images per measure of curvature, about
+SURFACE = 200  # forward passes over its images per landscape, about: its grid is refined
+NORM_COPIES = {"none": 1, "weight": 1, "algorithm1": 4, "renorm": 6}  # copies of an activation; 2 by others
 PROCESS_BYTES = 440 * 2**20  # Python, torch, oneDNN's kernels and buffers
 TEST_IMAGES = {"digits": 300, "cifar10": 10_000, "cifar100": 10_000}
 
 
 def macs_per_image(config: RunConfig) -> int:
-    """Multiply-adds of one forward pass, convolutions and linear layer (140.23 M for VGG38 at 32×32)."""
+    """Return the multiply-adds of one forward pass, convolutions and linear layer.
+
+    They are 140.23 million for VGG38 at 32×32.
+
+    Args:
+        config: Configuration of a run.
+    """
     net, data = config.net, config.data.dataset
     linear = features(net, data.size) * data.classes
     return sum(conv.macs for conv in convolutions(net, data.size)) + linear
 
 
 def run_macs(config: RunConfig) -> float:
-    """Multiply-adds of a whole run: training (three forward passes an image), validation, test, measures."""
+    """Return the multiply-adds of a run's training (three forward passes an image), validation and measures.
+
+    Args:
+        config: Configuration of a run.
+    """
     assert config.data.train is not None
     assert config.data.valid is not None
     per_epoch = config.data.train + EVAL_SHARE * config.data.valid
@@ -45,7 +55,11 @@ def run_macs(config: RunConfig) -> float:
 
 
 def measure_rate(configs: Iterable[RunConfig]) -> float:
-    """Multiply-adds per second of one thread here, from three timed training steps of the largest run."""
+    """Measure the multiply-adds per second of one thread, by three timed training steps of the largest run.
+
+    Args:
+        configs: Configurations of the runs.
+    """
     import torch
 
     from gradscape.train.process import prepare_process
@@ -63,11 +77,14 @@ def measure_rate(configs: Iterable[RunConfig]) -> float:
 
 
 def run_bytes(config: RunConfig) -> int:
-    """Bytes of main memory that a process training the run holds at most, rounded up from measured ones.
+    """Return the bytes of main memory that a process training the run holds at most, rounded up.
 
     Tensors kept for the backward pass take the most: each convolution's output, which with a norm behind it
     is kept twice (more often where the norm is written out), and once more by activations that cannot be
-    undone and by dropout. In a DenseNet it is each convolution's input, all that came before it.
+    undone and by dropout. In a DenseNet it is each convolution's input, the output of all layers before it.
+
+    Args:
+        config: Configuration of the run.
     """
     net, data = config.net, config.data
     known, pad = data.dataset, data.crop_pad
@@ -91,7 +108,14 @@ def run_bytes(config: RunConfig) -> int:
 def dummy_step(
     config: RunConfig, device: torch.device, batches: int, how: Arithmetic | None = None
 ) -> TrainStep:
-    """The run's training step, begun on an epoch of so many mini-batches of noise."""
+    """Return the run's training step, begun on an epoch of mini-batches of noise.
+
+    Args:
+        config: Configuration of the run.
+        device: Device to train on.
+        batches: Number of mini-batches of the epoch.
+        how: Arithmetic; None for the device's choice.
+    """
     import numpy as np
 
     from gradscape.data.device_batches import DeviceImages, epoch_draw
@@ -111,7 +135,11 @@ def dummy_step(
 
 
 def duration(seconds: float) -> str:
-    """`45 s`, `3 min`, `2.5 h`: as exact as an estimate is."""
+    """Return a time in words, as exact as an estimate is: `45 s`, `3 min`, `2.5 h`.
+
+    Args:
+        seconds: Time in seconds.
+    """
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5_400 else f"{seconds / 3600:.1f} h"

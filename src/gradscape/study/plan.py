@@ -1,4 +1,4 @@
-"""What a command asks of a study's folder: which runs there are to be, and what `study.json` is to say."""
+"""Plan of a study: its runs, and the contents of its `study.json`."""
 
 from __future__ import annotations
 
@@ -11,34 +11,38 @@ from gradscape.storage.study_folder import StudyFolder
 
 
 class Plan(Protocol):
-    """The runs of a study and what they are for; plain values, planned before anything runs."""
+    """Runs of a study and their roles; plain values, planned before anything runs."""
 
     @property
     def name(self) -> str:
-        """Of a folder for it."""
+        """Name of a folder for it."""
 
     def runs(self) -> Mapping[str, RunConfig]:
-        """Identity → configuration of every distinct run, in the order to run them in."""
+        """Return the configuration per identity of every distinct run, in the order to run them in."""
 
     def names(self) -> Mapping[str, str]:
-        """Identity → what a person calls the run."""
+        """Return the name of each run for people, per identity."""
 
     def merged(self, asked: Mapping[str, Any] | None, folder: Path) -> dict[str, Any]:
-        """What `study.json` is to hold: `study`, `title`, `preset`, `seeds`, `notes`, `roles`, and more.
+        """Return `study.json`'s contents: `study`, `title`, `preset`, `seeds`, `notes`, `roles` and more.
 
         Args:
-            asked: what it holds now, or None; what an earlier command asked for stays in the study.
-            folder: where, for messages.
+            asked: Its contents now, or None; the runs that an earlier command planned stay in the study.
+            folder: Folder of the study, for messages.
 
         Raises:
-            StoreError: it holds another study.
+            StoreError: It holds another study.
         """
 
 
 def ask(folder: StudyFolder, plan: Plan) -> None:
-    """Write what is asked into the study's folder, or extend what was asked there before.
+    """Write a plan into the study's folder, or extend the one that is there.
+
+    Args:
+        folder: Folder of the study.
+        plan: Runs of the study.
 
     Raises:
-        StoreError: the folder holds another study.
+        StoreError: The folder holds another study.
     """
     folder.ask(plan.merged(folder.asked(), folder.path))

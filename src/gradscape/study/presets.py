@@ -1,4 +1,4 @@
-"""How far a study is cut down: a preset's numbers, and how they depart from the paper."""
+"""Presets of a study: numbers that reduce it, and how they depart from the paper."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ SELDOM = 50  # steps from one measure of smoothness to the next, at most
 
 @dataclass(frozen=True)
 class Preset:
-    """How far a study is cut down.
+    """Numbers that reduce a study.
 
     Attributes:
-        data: data set unless another is asked for.
-        epochs: passes over the training images.
-        shrink: the paper's batch sizes are divided by it, so that fewer images give as many updates.
-        train, valid: images kept, at most, for validation no more than a fifth; None keeps the paper's share.
-        augment: crop and flip as the data set allows, or not at all.
-        measures: measures of smoothness in a run, at least.
-        curvature: images on which the Hessian's spectrum is measured before and after training; 0 for none.
-        landscape: images on which the loss is measured around the trained weights.
-        keep_every: epochs from one kept set of weights to the next, of the networks that are compared.
-        seeds: seeds of every run.
-        key_seeds: seeds of the study's key roles, on which most claims rest.
-        why: in the report, beside the numbers.
+        data: Data set unless another is chosen.
+        epochs: Number of passes over the training images.
+        shrink: Divisor of the paper's batch sizes, so that fewer images give as many updates.
+        train, valid: Number of images at most, for validation no more than a fifth; None for the paper's
+            share.
+        augment: Crop and flip as the data set allows, or not at all.
+        measures: Number of measures of smoothness in a run, at least.
+        curvature: Number of images on which the Hessian's spectrum is measured before and after training; 0
+            for none.
+        landscape: Number of images on which the loss is measured around the trained weights.
+        keep_every: Number of epochs from one stored set of weights to the next, of the compared networks.
+        seeds: Number of seeds of every run.
+        key_seeds: Number of seeds of the study's key roles, on which most claims rest.
+        why: Reason in the report, beside the numbers.
     """
 
     data: str
@@ -49,12 +51,23 @@ P = TypeVar("P", bound=Preset)
 
 
 def based_on(base: Preset, kind: type[P], **changes: Any) -> P:
-    """A preset of another kind with the base's values, some changed, and those that only its kind has."""
+    """Return a preset of another kind with the base's values, some changed, and those that only its kind has.
+
+    Args:
+        base: Preset to start from.
+        kind: Class of the result.
+        changes: Values that differ from the base's, or that only `kind` has.
+    """
     return kind(**{**vars(base), **changes})
 
 
 def plan_data(preset: Preset, data: str) -> DataConfig:
-    """The data set's share of a preset; the paper normalises with CIFAR-10's statistics."""
+    """Return the images of a preset's runs; the paper normalizes with CIFAR-10's statistics.
+
+    Args:
+        preset: Preset of the study.
+        data: Name of the data set.
+    """
     values: dict[str, Any] = {"name": data, "statistics": "own" if data == "digits" else "cifar10"}
     if not preset.augment:
         values |= {"crop_pad": 0, "flip": False}
@@ -65,38 +78,53 @@ def plan_data(preset: Preset, data: str) -> DataConfig:
 
 
 def whole(images: int, run: RunConfig) -> int:
-    """So many images, in whole mini-batches; one at least, and no more than there are."""
+    """Round a number of images up to whole mini-batches; one at least, and no more than there are.
+
+    Args:
+        images: Number of images.
+        run: Configuration of the run.
+    """
     assert run.data.train is not None
     return min(math.ceil(images / run.batch_size), run.data.train // run.batch_size) * run.batch_size
 
 
 def apart(run: RunConfig, measures: int) -> int:
-    """Steps from one measure of smoothness to the next, for so many in a run."""
+    """Return the number of steps from one measure of smoothness to the next.
+
+    Args:
+        run: Configuration of the run.
+        measures: Number of measures in the run, at least.
+    """
     assert run.data.train is not None
     steps = run.epochs * math.ceil(run.data.train / run.batch_size)
     return max(1, min(SELDOM, steps // measures))
 
 
 def departures(preset: Preset, run: RunConfig) -> tuple[str, ...]:
-    """How a run of this preset departs from the paper's, in sentences."""
-    data, said = run.data, []
+    """Return sentences on how a run of this preset departs from the paper's.
+
+    Args:
+        preset: Preset of the study.
+        run: Configuration of a run.
+    """
+    data, sentences = run.data, []
     if data.name != "cifar100":
         name = {"digits": "8×8 handwritten digits enlarged to 16×16", "cifar10": "CIFAR-10"}[data.name]
-        said.append(
+        sentences.append(
             f"Images are {name}, not CIFAR-100: the paper's numbers stand beside ours for orientation."
         )
     if data.train != 47_500 or run.epochs != 100:
-        said.append(
+        sentences.append(
             f"{data.train:,} training images for {run.epochs} epochs, not 47,500 for 100, {preset.why}."
         )
     if preset.shrink != 1:
-        said.append(f"Batch sizes are the paper's divided by {preset.shrink}.")
+        sentences.append(f"Batch sizes are the paper's divided by {preset.shrink}.")
     if not preset.augment:
-        said.append("No augmentation: so few updates are better spent on the images themselves.")
+        sentences.append("No augmentation: so few updates are better spent on the images themselves.")
     if run.precision == "bf16":
-        said.append(
+        sentences.append(
             "Convolutions and activations are in bfloat16, not float32; small gradients differ in it."
         )
     if run.precision == "tf32":
-        said.append("Products are rounded to TF32, which the paper's GPU did not have.")
-    return tuple(said)
+        sentences.append("Products are rounded to TF32, which the paper's GPU did not have.")
+    return tuple(sentences)

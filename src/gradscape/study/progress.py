@@ -1,4 +1,4 @@
-"""Live progress: a line per running run and the whole's remaining time; plain lines without a terminal."""
+"""Live progress: a line per running run and the time left; plain lines without a terminal."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ PLAIN_EVERY = 15.0  # seconds between two plain progress lines of one run
 
 
 class ProgressView:
-    """Shows a study's events; a context manager.
+    """Display of a study's events; a context manager.
 
     Args:
-        runs: identity → configuration of the runs to be executed.
-        done: runs of the study that are finished already.
-        names: identity → what a person calls the run; by default its label.
+        runs: Configuration per identity of the runs to be executed.
+        done: Number of the study's runs that are finished already.
+        names: Name per identity for people; by default the run's label.
     """
 
     def __init__(
@@ -37,15 +37,15 @@ class ProgressView:
         self.names = {name: config.label for name, config in runs.items()} if names is None else names
         self.runs, self.done, self.total = runs, done, done + len(runs)
         self.cost = {name: run_macs(config) for name, config in runs.items()}
-        self.share: dict[str, float] = {}  # of each begun run, 0 to 1
+        self.share: dict[str, float] = {}  # trained share of each begun run, 0 to 1
         self.first: dict[str, float] = {}  # its share when this command began it: a resumed run's is not 0
         self.running: dict[str, Progress | None] = {}
-        self.said: dict[str, float] = {}
+        self.printed: dict[str, float] = {}  # time of each run's last plain line
         self.start = time.monotonic()
-        # A study goes on when nobody can hear of it any more.
+        # A study goes on when its output is closed.
         self.console = Console(file=cast(IO[str], Forgiving(sys.stderr)), highlight=False)
         self.live = Live(
-            console=self.console, get_renderable=self.render, refresh_per_second=4, transient=True
+            console=self.console, get_renderable=self._render, refresh_per_second=4, transient=True
         )
 
     def __enter__(self) -> ProgressView:
@@ -60,10 +60,14 @@ class ProgressView:
             self.live.stop()
 
     def show(self, event: Event) -> None:
-        """Take one event in, and say what is worth a line."""
+        """Update the display by an event, and print a line if it is worth one.
+
+        Args:
+            event: Event of a run.
+        """
         name = event.job
         if event.kind == "progress":
-            self.progress(name, event.payload)
+            self._progress(name, event.payload)
             return
         self.running.pop(name, None)
         if event.kind == "started":
@@ -75,7 +79,7 @@ class ProgressView:
             self.share[name] = 1.0
         self.say(f"[{self.done}/{self.total}] {self.names[name]}: {_ending(event)}{self.remaining()}")
 
-    def progress(self, name: str, progress: Progress | str) -> None:
+    def _progress(self, name: str, progress: Progress | str) -> None:
         if isinstance(progress, str):
             self.say(f"  {self.names[name]}: {progress}")
             return
@@ -83,15 +87,20 @@ class ProgressView:
         self.share[name] = (progress.epoch - 1 + progress.share) / progress.epochs
         self.first.setdefault(name, (progress.epoch - 1) / progress.epochs)
         now = time.monotonic()
-        if not self.console.is_terminal and now - self.said.get(name, self.start) >= PLAIN_EVERY:
-            self.said[name] = now
+        if not self.console.is_terminal and now - self.printed.get(name, self.start) >= PLAIN_EVERY:
+            self.printed[name] = now
             self.say(f"  {self.names[name]}  {progress}")
 
     def say(self, line: str) -> None:
+        """Print a line above the display.
+
+        Args:
+            line: Text without markup.
+        """
         self.console.print(plain(line), soft_wrap=True, markup=False)
 
     def remaining(self) -> str:
-        """`, about 3 min left`, from the rate of this command so far."""
+        """Return `, about 3 min left`, from the rate of this command up to now."""
         passed = time.monotonic() - self.start
         worked = sum(self.cost[n] * (share - self.first.get(n, 0.0)) for n, share in self.share.items())
         left = sum(cost * (1 - self.share.get(name, 0.0)) for name, cost in self.cost.items())
@@ -99,7 +108,7 @@ class ProgressView:
             return ""
         return f"  (about {duration(left / worked * passed)} left)"
 
-    def render(self) -> Group:
+    def _render(self) -> Group:
         lines = [
             Text(f"{self.names[name]:<42} {progress or 'starting'}", no_wrap=True, overflow="ellipsis")
             for name, progress in self.running.items()
@@ -109,7 +118,7 @@ class ProgressView:
 
 
 def _ending(event: Event) -> str:
-    """How a run ended, in words."""
+    """Return the end of a run, in words."""
     if event.kind == "failed":
         return f"FAILED: {event.payload}"
     if event.kind == "died":

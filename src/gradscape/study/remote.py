@@ -1,7 +1,7 @@
-"""A run that is trained on another machine: its folder travels there, and every change to it comes home.
+"""Training of a run on another machine: its folder travels there, and every change to it comes home.
 
-Whether the machines share a file system does not matter: the run is trained in a folder of the node's own,
-and the study's folder is written from where the command runs, which holds the run's lock meanwhile.
+The machines need not share a file system: the run is trained in a folder of the node's, and the study's
+folder is written from where the command runs, which holds the run's lock meanwhile.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.tensors import TENSORS
 from gradscape.study.train_job import TrainJob, train_job
 
-# What a run consists of, in the order to write it: each file is worth something only with those before it.
+# Files of a run, in the order to write them: each is worth something only with those before it.
 FILES = (
     "config.json",
     "weights/*",
@@ -38,11 +38,11 @@ FILES = (
 
 @dataclass(frozen=True)
 class Parcel:
-    """Files of a run that changed, and the names of all it has.
+    """Files of a run that changed, and the names of all its files.
 
     Attributes:
-        files: path in the folder → bytes, in the order to write them.
-        present: every path.
+        files: Contents per path in the folder, in the order to write them.
+        present: Paths of all files.
     """
 
     files: Mapping[str, bytes]
@@ -51,17 +51,25 @@ class Parcel:
 
 @dataclass(frozen=True)
 class RemoteJob:
-    """A job, and what its run's folder holds so far; the job's own folder is the one at home."""
+    """A job, and the files of its run; the job's folder is the one at home."""
 
     train: TrainJob
     parcel: Parcel
 
 
 def remote_job(job: RemoteJob, report: Report) -> RunRecord | None:
-    """Train a run in a folder of this node's own; what changes in it is reported before anything else."""
+    """Train a run in a folder of this node; what changes in it is reported before anything else.
+
+    Args:
+        job: Job and files of the run.
+        report: Function to report to.
+
+    Returns:
+        Record of the run; None where another process is training it.
+    """
     with tempfile.TemporaryDirectory(prefix="gradscape-") as place:
         folder = Path(place) / job.train.folder.name
-        unpack(folder, job.parcel)
+        unpack_folder(folder, job.parcel)
         sent = stamps(folder)
 
         def send() -> None:
@@ -82,21 +90,30 @@ def remote_job(job: RemoteJob, report: Report) -> RunRecord | None:
             send()
 
 
-def pack(folder: Path) -> Parcel:
+def pack_folder(folder: Path) -> Parcel:
+    """Return all files of a run.
+
+    Args:
+        folder: Folder of the run.
+    """
     names = list(stamps(folder))
     return Parcel({name: (folder / name).read_bytes() for name in names}, frozenset(names))
 
 
-def unpack(folder: Path, parcel: Parcel) -> None:
-    """Write what changed, each file whole or not at all, then drop what is gone.
+def unpack_folder(folder: Path, parcel: Parcel) -> None:
+    """Write the files that changed, each whole or not at all, then delete those that are gone.
+
+    Args:
+        folder: Folder of the run.
+        parcel: Files that changed.
 
     Raises:
-        StoreError: a name is none of a run's files.
+        StoreError: A name is not that of a run's file.
     """
     make_folder(folder)
     for name, data in parcel.files.items():
         if not _own(name):
-            raise StoreError(f"{folder}: a node sent {name!r}, which is none of a run's files")
+            raise StoreError(f"{folder}: a node sent {name!r}, which is not a file of a run")
         make_inner((folder / name).parent)
         write_bytes(folder / name, data)
     for name in stamps(folder):
@@ -105,27 +122,31 @@ def unpack(folder: Path, parcel: Parcel) -> None:
 
 
 def stamps(folder: Path) -> dict[str, tuple[int, int]]:
-    """Path → when it was written, and its size; of whole files alone."""
-    found = {}
+    """Return time of writing and size per path, of whole files alone.
+
+    Args:
+        folder: Folder of the run.
+    """
+    by_path = {}
     for pattern in FILES:
         for path in sorted(folder.glob(pattern)):
             if _own(name := path.relative_to(folder).as_posix()):
                 status = path.stat()
-                found[name] = (status.st_mtime_ns, status.st_size)
-    return found
+                by_path[name] = (status.st_mtime_ns, status.st_size)
+    return by_path
 
 
 def _own(name: str) -> bool:
-    """Whether a path in a run's folder is of a file that a run consists of."""
+    """True if a path in a run's folder is one of its files."""
     inner, _, tensors = name.rpartition("/")
     return bool(TENSORS.fullmatch(tensors)) if inner in ("weights", "checkpoint") else name in FILES
 
 
 class Home:
-    """The study's folder while its runs are trained elsewhere: locks them, and writes what comes home.
+    """Folder of a study while its runs are trained elsewhere: locks the runs, and writes what comes home.
 
     Args:
-        tell: where events go on to.
+        tell: Function to pass events on to.
     """
 
     def __init__(self, tell: Tell) -> None:
@@ -133,7 +154,12 @@ class Home:
         self.away: dict[str, tuple[RunFolder, ExitStack]] = {}
 
     def begin(self, name: str, job: TrainJob) -> RemoteJob | None:
-        """What to send; None where another process is at work on the run."""
+        """Lock a run and return what to send; None where another process is training it.
+
+        Args:
+            name: Name of the job.
+            job: Job of the run.
+        """
         folder, lock = RunFolder(job.folder), ExitStack()
         folder.create(job.config)
         try:
@@ -141,13 +167,23 @@ class Home:
         except Busy:
             return None
         self.away[name] = folder, lock
-        return RemoteJob(job, pack(folder.path))
+        return RemoteJob(job, pack_folder(folder.path))
 
     def end(self, name: str) -> None:
+        """Unlock a run.
+
+        Args:
+            name: Name of the job.
+        """
         self.away.pop(name)[1].close()
 
     def tell(self, event: Event) -> None:
+        """Write the files of an event, or pass it on.
+
+        Args:
+            event: Event of a run.
+        """
         if isinstance(event.payload, Parcel):
-            unpack(self.away[event.job][0].path, event.payload)
+            unpack_folder(self.away[event.job][0].path, event.payload)
         else:
             self.onward(event)

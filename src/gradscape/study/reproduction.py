@@ -1,7 +1,7 @@
-"""A published study and how it is reproduced: presets, the runs that answer it, and what is made of them.
+"""Published studies and their reproduction: presets, the runs that answer a study, and its report.
 
-A study is one file that fills in `Reproduction`. Its runs are planned as plain values
-and kept in `study.json`, so that the report needs nothing but the folder.
+A study is one file that fills in `Reproduction`. Its runs are planned as plain values and written to
+`study.json`, so that the report needs nothing but the folder.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from gradscape.study.presets import Preset, departures, plan_data
 
 @dataclass(frozen=True)
 class PresetPlan:
-    """The runs of a study under one preset.
+    """Runs of a study under one preset.
 
     Attributes:
-        study, preset, data, precision: what was asked for.
-        title: the study's question.
-        roles: what a run is for → its configuration at seed 0; two roles may share one run.
-        seeds: seeds of each role, from 0: claims rest on roles with several.
-        notes: how the preset departs from the paper, a sentence each, for the report.
+        study, preset, data, precision: Names that were chosen.
+        title: Question of the study.
+        roles: Configuration at seed 0 per role; two roles may share one run.
+        seeds: Number of seeds per role, from 0: claims rest on roles with several.
+        notes: Sentences for the report on how the preset departs from the paper.
     """
 
     study: str
@@ -41,12 +41,12 @@ class PresetPlan:
 
     @property
     def name(self) -> str:
-        """Of a folder for it, such as `batchnorm-quick-digits`; precision is named where it is not fp32."""
+        """Name of a folder for it, such as `batchnorm-quick-digits`; precision is in it unless it is fp32."""
         asked = (self.study, self.preset, self.data, *({self.precision} - {"fp32"}))
         return "-".join(asked)
 
     def runs(self) -> dict[str, RunConfig]:
-        """Identity → configuration of every distinct run: all roles at seed 0, then at seed 1, …"""
+        """Return the configuration per identity of every distinct run: all roles at seed 0, then 1, …"""
         planned = [
             replace(config, seed=seed)
             for seed in range(max(self.seeds.values()))
@@ -56,21 +56,25 @@ class PresetPlan:
         return {config.identity: config for config in planned}
 
     def names(self) -> dict[str, str]:
-        """Identity → what a person calls the run."""
+        """Return the name of each run for people, per identity."""
         return {name: config.label for name, config in self.runs().items()}
 
     def identities(self) -> dict[str, list[str]]:
-        """Role → identities of its runs, one per seed."""
+        """Return the identities of each role's runs, one per seed."""
         return {
             role: [replace(config, seed=seed).identity for seed in range(self.seeds[role])]
             for role, config in self.roles.items()
         }
 
     def merged(self, asked: Mapping[str, Any] | None, folder: Path) -> dict[str, Any]:
-        """What `study.json` is to hold; seeds that an earlier command asked for stay in the study.
+        """Return the contents of `study.json`; seeds that an earlier command planned stay in the study.
+
+        Args:
+            asked: Its contents now, or None.
+            folder: Folder of the study, for messages.
 
         Raises:
-            StoreError: the folder holds another study, preset, data set or precision.
+            StoreError: The folder holds another study, preset, data set or precision.
         """
         roles = self.identities()
         seeds = set(range(max(self.seeds.values())))
@@ -106,13 +110,15 @@ class Reproduction(Generic[P]):
     """A question and how it is answered.
 
     Attributes:
-        name: what follows `gradscape reproduce`.
-        title: the question.
-        presets: name → how far the study is cut down; `Preset`, or more where a study asks for more.
-        roles: (preset, data) → what each run is for → its configuration at seed 0; two roles may share a run.
-        key: roles with the preset's `key_seeds`, on which most claims rest.
-        parts: what its report draws, tabulates and claims.
-        notes: beside how a preset departs from the paper, a sentence each, for the report.
+        name: Name after `gradscape reproduce`.
+        title: Question of the study.
+        presets: Preset per name.
+        roles: Function of preset and data that returns the configuration at seed 0 per role; two roles may
+            share a run.
+        key: Roles with the preset's `key_seeds`, on which most claims rest.
+        parts: Contents of the report.
+        notes: Function of the preset that returns sentences for the report, beside those on how it departs
+            from the paper.
     """
 
     name: str
@@ -126,16 +132,17 @@ class Reproduction(Generic[P]):
     def plan(
         self, preset: str, data: str | None = None, seeds: int | None = None, precision: Precision = "fp32"
     ) -> PresetPlan:
-        """Its runs.
+        """Return the runs of a preset.
 
         Args:
-            preset: a key of `presets`.
-            data: data set, or None for the preset's.
-            seeds: seeds of every role, or None for the preset's.
-            precision: that every run asks for.
+            preset: Key of `presets`.
+            data: Name of the data set, or None for the preset's.
+            seeds: Number of seeds of every role, or None for the preset's.
+            precision: Precision of every run.
 
         Raises:
-            ConfigError: no such preset, data set or precision, fewer than one seed, a key that is no role.
+            ConfigError: There is no such preset, data set or precision; `seeds` is below 1; a key is not a
+                role.
 
         Example:
             >>> len(BATCHNORM.plan("paper", seeds=1).runs())
@@ -152,7 +159,7 @@ class Reproduction(Generic[P]):
         data = chosen.data if data is None else data
         planned = self.roles(chosen, plan_data(chosen, data))
         roles = {role: replace(run, precision=precision) for role, run in planned.items()}
-        self.check_key(roles)
+        self._check_key(roles)
         key = [roles[role] for role in self.key]
         return PresetPlan(
             study=self.name,
@@ -168,7 +175,7 @@ class Reproduction(Generic[P]):
             notes=(*departures(chosen, next(iter(roles.values()))), *self.notes(chosen)),
         )
 
-    def check_key(self, roles: Mapping[str, RunConfig]) -> None:
+    def _check_key(self, roles: Mapping[str, RunConfig]) -> None:
         """Raise unless there are roles, and those that `key` names among them."""
         if not roles:
             raise ConfigError(f"study {self.name}: `roles` gave none; give one run at least")

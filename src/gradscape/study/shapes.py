@@ -1,4 +1,4 @@
-"""The convolutions of a configured network, without building it: what its costs follow from."""
+"""Convolutions of a configured network, without building it: its costs follow from them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Conv:
     """One convolution.
 
     Attributes:
-        inputs, outputs: channels.
-        kernel: its edge.
-        pixels: of its output.
-        normed: whether a norm stands beside it.
+        inputs, outputs: Number of channels.
+        kernel: Edge of the kernel, in pixels.
+        pixels: Number of pixels of its output.
+        normed: True if a normalization layer belongs to it.
     """
 
     inputs: int
@@ -32,11 +32,11 @@ class Conv:
 
 
 def convolutions(net: NetConfig, size: int) -> list[Conv]:
-    """All of them, input to output.
+    """Return all convolutions, input to output.
 
     Args:
-        net: the network.
-        size: height and width of its images.
+        net: Configuration of the network.
+        size: Height and width of its images, in pixels.
     """
     assert net.filters is not None
     everywhere = net.norm != "none" and (net.family != "vgg" or net.norm_where == "everywhere")
@@ -46,7 +46,12 @@ def convolutions(net: NetConfig, size: int) -> list[Conv]:
 
 
 def features(net: NetConfig, size: int) -> int:
-    """What the linear layer is given, numbers for each image."""
+    """Return the number of inputs of the linear layer.
+
+    Args:
+        net: Configuration of the network.
+        size: Height and width of its images, in pixels.
+    """
     assert net.filters is not None
     if net.family == "vgg":
         return net.filters * ((size >> net.stages) ** 2 if net.head == "flatten" else 1)

@@ -1,4 +1,4 @@
-"""What a worker does: train one run of a study."""
+"""Job of a worker: train one run of a study."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from gradscape.storage.run_folder import RunFolder
 if TYPE_CHECKING:
     from gradscape.train.precision import Arithmetic
 
-# Once for all workers, before they fork: torch, and what its first optimiser would import in each (2.6 s).
+# Once for all workers, before they fork: torch, and what its first optimizer would import in each (2.6 s).
 PRELOAD = ("gradscape.train.loop", "torch._dynamo")
 
 
 @dataclass(frozen=True)
 class TrainJob:
-    """One run, where it is kept, where its images lie, and what it is executed on.
+    """One run, its folder, the folder of its images, and the device that trains it.
 
-    `arithmetic` is what `gradscape.train.precision.decide` said for all of the study's runs.
+    `arithmetic` is the result of `gradscape.train.precision.decide` for all of the study's runs.
     """
 
     config: RunConfig
@@ -36,10 +36,17 @@ class TrainJob:
 
 
 def train_job(job: TrainJob, report: Report) -> RunRecord | None:
-    """Train `job` in this process, which is set up for it; None where another process is at work on the run.
+    """Train one run in this process.
 
-    One thread for each run of a study: two runs side by side finish sooner than one run on two threads.
-    Of the record's epochs only the last one is returned: the folder has them all.
+    Each run of a study has one thread: two runs side by side finish sooner than one run on two threads.
+
+    Args:
+        job: Run and where to train it.
+        report: Function to report progress to.
+
+    Returns:
+        Record of the run with its last epoch alone (the folder has them all); None where another process is
+        training it.
     """
     from gradscape.data import load_images
     from gradscape.train.loop import train_run

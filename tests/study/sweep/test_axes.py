@@ -103,8 +103,8 @@ def test_conditions_match_all_of_their_fields() -> None:
         (["net.dept=8"], "axis: no such field: net.dept; did you mean 'net.depth'?"),
         (["x=8"], "axis: no such field: x; gradscape sweep --help lists them"),
         (["seed=1,2"], "axis: seed: give seeds, with --seeds"),
-        (["net.depth"], "--axis: 'net.depth' is not FIELD=VALUES; give one such as optim.lr=1e-4,1e-3"),
-        (["net.depth="], "axis net.depth: no values are given; give one or more"),
+        (["net.depth"], "--axis: expected FIELD=VALUES, such as optim.lr=1e-4,1e-3; got 'net.depth'"),
+        (["net.depth="], "axis net.depth: expected one or more values; got none"),
         (["net.depth=8,x"], "axis net.depth: 'x' is not a whole number"),
         (["net.depth=8.5"], "axis net.depth: '8.5' is not a whole number"),
         (["net.depth=default"], "axis net.depth: 'default' is not a whole number"),
@@ -123,8 +123,11 @@ def test_conditions_match_all_of_their_fields() -> None:
         (["net.depth=range:8:38:0"], "axis net.depth: step: 0 is not possible; give a number above 0"),
         (["net.depth=range:8:38:2.5"], "axis net.depth: step: 2.5 is not a whole number"),
         (["net.depth=range:1:5000:1"], "axis net.depth: step: 1 gives more than 1000 values; give a"),
-        (["net.norm=range:a:b:1"], "axis net.norm: it is no field of numbers; give a list of values"),
-        (["optim.period=log:1:default:3"], "axis optim.period: it is no field of numbers"),
+        (
+            ["net.norm=range:a:b:1"],
+            "axis net.norm: only a field of numbers has a range; give a list of values",
+        ),
+        (["optim.period=log:1:default:3"], "axis optim.period: only a field of numbers has a range"),
         (
             ["batch_size=50,100", "optim.lr=1e-3"],
             "axis batch_size, optim.lr: values pair up, but batch_size has 2, optim.lr has 1; give",
@@ -141,13 +144,16 @@ def test_text_that_cannot_be_is_said_in_one_line(texts: list[str], message: str)
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (8, "axes: 8 is no axis; give one such as {net.depth: [8, 20]}"),
-        ({}, "axes: one has no field"),
-        ({"where": {"net.depth": 8}}, "axes: one has no field"),
+        (8, "axes: expected an axis such as {net.depth: [8, 20]}; got 8"),
+        ({}, "axes: expected an axis such as {net.depth: [8, 20]}; got one without a field"),
+        (
+            {"where": {"net.depth": 8}},
+            "axes: expected an axis such as {net.depth: [8, 20]}; got one without a field",
+        ),
         ({1: [2]}, "axis: no such field: 1"),
-        ({"net.depth": 8}, "axis net.depth: 8 is no list of values; give [8]"),
-        ({"net.norm": "none"}, "axis net.norm: 'none' is no list of values; give ['none']"),
-        ({"net.depth": []}, "axis net.depth: no values are given"),
+        ({"net.depth": 8}, "axis net.depth: expected a list of values, such as [8]; got 8"),
+        ({"net.norm": "none"}, "axis net.norm: expected a list of values, such as ['none']; got 'none'"),
+        ({"net.depth": []}, "axis net.depth: expected one or more values; got none"),
         ({"net.depth": range(1001)}, "axis net.depth: more than 1000 values; give fewer"),
         ({"net.depth": ["8"]}, "axis net.depth: '8' is not a whole number"),
         ({"net.depth": [True]}, "axis net.depth: True is not a whole number"),
@@ -156,7 +162,7 @@ def test_text_that_cannot_be_is_said_in_one_line(texts: list[str], message: str)
         ({"equal_updates": ["yes"]}, "axis equal_updates: 'yes' is not true or false"),
         (
             {"optim.lr": {"log": [1e-4, 1e-2]}},
-            "axis optim.lr: {'log': [0.0001, 0.01]} is no range; give",
+            "axis optim.lr: expected {log: [low, high], points: n} or {range: [low, high], step: s}; got {'log': [",
         ),
         (
             {"optim.lr": {"lag": [1, 2], "points": 3}},
@@ -182,7 +188,7 @@ def test_plain_values_that_cannot_be_are_said_in_one_line(given: Any, message: s
 
 
 def test_conditions_in_text_name_their_flag() -> None:
-    with pytest.raises(ConfigError, match=r"--exclude: 'net\.depth' is not FIELD=VALUE; give one"):
+    with pytest.raises(ConfigError, match=r"--exclude: expected FIELD=VALUE, such as net\.depth=38; got"):
         condition_in(["net.depth"], "--exclude")
     with pytest.raises(ConfigError, match=r"--exclude net\.depth: 'x' is not a whole number"):
         condition_in(["net.depth=x"], "--exclude")

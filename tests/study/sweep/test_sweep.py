@@ -210,7 +210,7 @@ def test_the_notes_say_what_controls_do() -> None:
         ({"base": tiny()}, "base: seed: 1 is not possible; give seeds, with --seeds"),
         ({"base": {"scale_lr": "sqrt"}}, "base: scale_lr stands beside base, not in it"),
         ({"base": {"epochs": 0}}, "optim.lr=0.001: epochs: 0 is not possible; give 1 … 1000000"),
-        ({"axes": ()}, "axes: none are given; give one such as --axis optim.lr=1e-4,1e-3"),
+        ({"axes": ()}, "axes: expected one or more, such as --axis optim.lr=1e-4,1e-3; got none"),
         ({"axes": RATES}, "axes: expected a list of mappings, got {'optim.lr': [0.001, 0.01]}"),
         ({"axes": 3}, "axes: expected a list of mappings, got 3"),
         (
@@ -363,7 +363,7 @@ def test_a_study_survives_its_file(
         ("a: [", "is not YAML"),
         ("3", "study.yaml: a study: expected keys and values, got 3"),
         ("", "study.yaml: a study: expected keys and values, got None"),
-        ("name: a", "study.yaml: axes: none are given"),
+        ("name: a", "study.yaml: axes: expected one or more"),
         (
             "axs: []",
             "study.yaml, line 1: axs: no such key; known here: name, title, base, axes, exclude, seeds",

@@ -1,1 +1,1 @@
-"""Sweeps: any fields of a run, over seeds."""
+"""Sweeps over any fields of a run's configuration, over seeds."""

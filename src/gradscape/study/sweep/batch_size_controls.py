@@ -1,4 +1,4 @@
-"""Controls for a sweep over batch sizes: as many updates, or a learning rate that goes with the size."""
+"""Controls for a sweep over batch sizes: equal updates, or a learning rate scaled with the size."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ RATES = ("optim.lr", "optim.min_lr")
 
 
 def configure(base: Mapping[str, Value], settings: Mapping[str, Value]) -> RunConfig:
-    """The run at one point of a sweep, with seed 0.
+    """Return the configuration at one point of a sweep, with seed 0.
 
     Args:
-        base: field → value of the base configuration, controls among them; only what was given.
-        settings: field → value of the point.
+        base: Value per field that the base sets, controls among them.
+        settings: Value per field of the point.
 
     Raises:
-        ConfigError: such a run cannot be.
+        ConfigError: A value is not possible.
 
     Example:
         >>> configure({"optim.lr": 0.1}, {"batch_size": 50, "scale_lr": "linear"}).optim.lr
@@ -40,11 +40,11 @@ def configure(base: Mapping[str, Value], settings: Mapping[str, Value]) -> RunCo
     if factor != 1:
         for name, rate in zip(RATES, (plain.optim.lr, plain.optim.min_lr), strict=True):
             values[name] = float(f"{rate * factor:.12g}")  # 0.3, not 0.30000000000000004: it names the run
-    return from_dict(RunConfig, nested(values))  # what follows from the epochs, as the cosine's period, does
+    return from_dict(RunConfig, nested(values))  # the cosine's period and others follow from the epochs
 
 
 def _equal_epochs(config: RunConfig, base_size: int) -> int:
-    """Epochs, 1 at least, whose optimiser steps are nearest to the configuration's at the base batch size."""
+    """Number of epochs, 1 at least, with the optimizer steps nearest to those at the base batch size."""
     assert config.data.train is not None
     wanted = config.epochs * math.ceil(config.data.train / base_size)
     each = math.ceil(config.data.train / config.batch_size)
@@ -52,10 +52,10 @@ def _equal_epochs(config: RunConfig, base_size: int) -> int:
 
 
 def _rate_factor(size: int, base_size: int, scaling: str) -> float:
-    """What learning rates are multiplied by at a batch size.
+    """Factor of the learning rates at a batch size.
 
-    `linear`: by batch over base batch (Goyal et al. 2017, §2.1, for SGD). `sqrt`: by its root, which keeps
-    the variance of the steps (Krizhevsky 2014, §5; Malladi et al. 2022 for Adam).
+    `linear`: batch over base batch (Goyal et al. 2017, §2.1, for SGD). `sqrt`: its root, which keeps the
+    variance of the steps (Krizhevsky 2014, §5; Malladi et al. 2022 for Adam).
     """
     ratio = size / base_size
     return {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[scaling]

@@ -13,26 +13,42 @@ from gradscape.study.sweep.axes import Axis, Condition, Settings, axis_of, is_li
 MOST = 10_000  # points: each is checked when a study is made
 
 
-def listed(given: object, name: str) -> list[Any]:
-    if isinstance(given, Mapping) or not is_list(given):
-        raise ConfigError(f"{name}: expected a list of mappings, got {brief(given)}")
+def listed(value: object, name: str) -> list[Any]:
+    """Return a value as a list of mappings.
+
+    Args:
+        value: Value of a study file.
+        name: Its key, for messages.
+
+    Raises:
+        ConfigError: The value is not a list.
+    """
+    if isinstance(value, Mapping) or not is_list(value):
+        raise ConfigError(f"{name}: expected a list of mappings, got {brief(value)}")
     try:
-        return list(given)  # type: ignore[call-overload, no-any-return]
-    except TypeError as error:  # a tensor of no dimension says that it can be gone through
-        raise ConfigError(f"{name}: expected a list of mappings, got {brief(given)}") from error
+        return list(value)  # type: ignore[call-overload, no-any-return]
+    except TypeError as error:  # a tensor without dimensions is an Iterable that cannot be iterated
+        raise ConfigError(f"{name}: expected a list of mappings, got {brief(value)}") from error
 
 
-def read_axes(given: object) -> tuple[Axis, ...]:
-    """Axes of which no two vary one field, and none depends on a later one."""
-    axes = tuple(axis_of(each) for each in listed(given, "axes"))
+def read_axes(value: object) -> tuple[Axis, ...]:
+    """Return axes of which no two vary one field, and none depends on a later one.
+
+    Args:
+        value: List of axes, as in a study file.
+
+    Raises:
+        ConfigError: There are no axes, two vary one field, or one depends on a later one.
+    """
+    axes = tuple(axis_of(each) for each in listed(value, "axes"))
     if not axes:
-        raise ConfigError("axes: none are given; give one such as --axis optim.lr=1e-4,1e-3")
+        raise ConfigError("axes: expected one or more, such as --axis optim.lr=1e-4,1e-3; got none")
     fields = [field for axis in axes for field in axis.fields]
-    for place, field in enumerate(fields):
-        if field in fields[:place]:
+    for index, field in enumerate(fields):
+        if field in fields[:index]:
             raise ConfigError(f"axis {field}: two axes vary it; give all its values in one")
-    for place, axis in enumerate(axes):
-        later = [field for other in axes[place:] for field in other.fields if field in axis.where]
+    for index, axis in enumerate(axes):
+        later = [field for other in axes[index:] for field in other.fields if field in axis.where]
         if later:
             raise ConfigError(
                 f"axis {', '.join(axis.fields)}: where: a later axis varies {later[0]}; put it first"
@@ -41,7 +57,15 @@ def read_axes(given: object) -> tuple[Axis, ...]:
 
 
 def combined(axes: Sequence[Axis], base: Settings) -> list[Settings]:
-    """All combinations, the last axis varying fastest."""
+    """Return all combinations of the axes' values, the last axis varying fastest.
+
+    Args:
+        axes: Axes of the sweep.
+        base: Value per field of the base.
+
+    Raises:
+        ConfigError: There are too many combinations, or a condition never holds.
+    """
     count = math.prod(len(axis.rows) for axis in axes)
     if count > MOST:
         raise ConfigError(f"axes: {count:,} combinations are too many; give at most {MOST:,}")
@@ -52,12 +76,20 @@ def combined(axes: Sequence[Axis], base: Settings) -> list[Settings]:
             raise ConfigError(
                 f"axis {', '.join(axis.fields)}: where: it never holds (base: {held}); change it"
             )
-        points = [found for point in points for found in axis.at(point, base)]
+        points = [extended for point in points for extended in axis.at(point, base)]
     return points
 
 
 def require_excluded(condition: Condition, points: Sequence[Settings]) -> None:
-    """Refuse what can match no point: a slip, not a wish."""
+    """Check that an exclusion can match a point: one that cannot is a slip.
+
+    Args:
+        condition: Values per field of the points to leave out.
+        points: All points of the sweep.
+
+    Raises:
+        ConfigError: A field is on no axis, or never has the value.
+    """
     for name, values in condition.items():
         if name not in points[0]:
             known = ", ".join(points[0])

@@ -1,4 +1,4 @@
-"""What a sweep's `study.json` holds, and how what is asked later joins what was asked before."""
+"""Contents of a sweep's `study.json`, and how a later plan joins those that are there."""
 
 from __future__ import annotations
 
@@ -20,23 +20,27 @@ SCALED = {
 
 
 def default_title(fields: Sequence[str]) -> str:
-    """`Sweep over net.depth, optim.lr and batch_size`."""
+    """Return `Sweep over net.depth, optim.lr and batch_size`.
+
+    Args:
+        fields: Names of the fields that vary.
+    """
     *first, last = fields
     return f"Sweep over {', '.join(first)} and {last}" if first else f"Sweep over {last}"
 
 
 def merge(asked: Mapping[str, Any] | None, new: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The union of what was asked and what is asked now, described.
+    """Return the union of two plans of one sweep, described.
 
-    Points get the base's values of fields that only the other's axes vary, and labels anew.
+    Points get the base's values of fields that only the other's axes vary, and new labels.
 
     Args:
-        asked: what `study.json` holds, or None.
-        new: the same of what is asked now.
-        folder: where, for messages.
+        asked: Contents of `study.json`, or None.
+        new: Contents of the new plan.
+        folder: Folder of the study, for messages.
 
     Raises:
-        StoreError: it holds another study, sweep or base.
+        StoreError: The folder holds another study, sweep or base.
     """
     if asked is None:
         return _described(new)
@@ -69,14 +73,14 @@ def merge(asked: Mapping[str, Any] | None, new: Mapping[str, Any], folder: Path)
 
 
 def _require_same(asked: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
-    """Refuse what cannot be one sweep."""
+    """Raise unless both belong to one sweep."""
     cure = "give another folder with --out"
     for key, name in (("study", "study"), ("preset", "sweep")):
         if asked.get(key) != new[key]:
             raise StoreError(f"{folder} holds {name} {asked.get(key)!r}, not {new[key]!r}; {cure}")
     axes = {*asked["axes"], *new["axes"]}
     if _controlled(asked) or _controlled(new):
-        axes -= {"batch_size"}  # the base's is what updates and rates are relative to
+        axes -= {"batch_size"}  # updates and rates are relative to the base's
     before, now = _whole_base(asked), _whole_base(new)
     for name in FIELDS:
         if name not in axes and before[name] != now[name]:
@@ -86,24 +90,28 @@ def _require_same(asked: Mapping[str, Any], new: Mapping[str, Any], folder: Path
 
 
 def _controlled(asked: Mapping[str, Any]) -> bool:
-    """Whether any point's updates or rates are relative to the base's batch size."""
+    """True if any point's updates or rates are relative to the base's batch size."""
     points = [{**asked, **point} for point in asked["points"].values()]
     return any(point["equal_updates"] or point["scale_lr"] != "none" for point in points)
 
 
 def given_base(asked: Mapping[str, Any]) -> dict[str, Value]:
-    """Field → value that the base gives, controls among them."""
+    """Return the value per field that the base sets, controls among them.
+
+    Args:
+        asked: Contents of `study.json`.
+    """
     given: dict[str, Any] = flat(asked["base"], "base")
     return given | {name: asked[name] for name in CONTROLS}
 
 
 def _whole_base(asked: Mapping[str, Any]) -> dict[str, Value]:
-    """The same of every field."""
+    """Return the base's value of every field."""
     return {**DEFAULTS, **given_base(asked)}
 
 
 def _described(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """With what its runs have in common, for the report."""
+    """Add a sweep's data, precision and notes, for the report."""
     configs = [configure(given_base(asked), point) for point in asked["points"].values()]
     return {
         "study": asked["study"],
@@ -128,7 +136,7 @@ def _one_of(values: Sequence[str]) -> str:
 
 
 def _common(configs: Sequence[RunConfig]) -> str:
-    """What all runs train on and for how long, in a sentence; what differs is left out."""
+    """Sentence on the data and epochs that all runs have in common; empty if none."""
     images = {(config.data.train, config.data.name) for config in configs}
     epochs = {config.epochs for config in configs}
     words = [f"on {train:,} training images of {name}" for train, name in images if len(images) == 1]
@@ -137,7 +145,7 @@ def _common(configs: Sequence[RunConfig]) -> str:
 
 
 def _control_notes(asked: Mapping[str, Any]) -> list[str]:
-    """What controls do to the runs that they are on in, a sentence each."""
+    """Sentences on the effect of controls on their runs."""
     size = shown(_whole_base(asked)["batch_size"])
     points = [{**asked, **point} for point in asked["points"].values()]
     notes = []

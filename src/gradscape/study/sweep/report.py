@@ -1,4 +1,4 @@
-"""The report of a sweep: the best point, what its seeds decide, figures and tables by axis.
+"""Report of a sweep: the best point, what its seeds decide, figures and tables by axis.
 
 Everything here is a function of the `StudyRecord`; runs that are missing, unfinished, diverged, stopped or
 failed are named.
@@ -25,8 +25,8 @@ from gradscape.report.tables import Table
 from gradscape.stats.paired import ERROR
 from gradscape.stats.student_t import interval, percent
 
-PAIRS = 3  # heat maps, at most
-NAMED = 5  # points whose runs are not done, in words, at most
+PAIRS = 3  # most heat maps
+NAMED = 5  # most points to name whose runs are not done
 
 
 # Figures
@@ -36,7 +36,7 @@ def _figures(study: StudyRecord) -> list[Figure]:
     """Accuracy along every axis, over pairs of axes, by epoch; and gradients by layer.
 
     Example:
-        >>> [figure.name for figure in figures(gradscape.load("runs/sweep"))]
+        >>> [figure.name for figure in _figures(gradscape.load("runs/sweep"))]
         ['figure-1a', 'figure-1b', 'figure-2', 'figure-3a', 'figure-3b']
     """
     found = points(study)
@@ -65,9 +65,9 @@ def _figures(study: StudyRecord) -> list[Figure]:
 
 
 def _panel_names(number: int, count: int) -> list[str]:
-    """`figure-1`, or `figure-1a`, `figure-1b`, …"""
+    """Return `figure-1`, or `figure-1a`, `figure-1b`, …"""
     letters = "abcdefghijklmnopqrstuvwxyz"
-    return [f"figure-{number}{letters[place] if count > 1 else ''}" for place in range(count)]
+    return [f"figure-{number}{letters[index] if count > 1 else ''}" for index in range(count)]
 
 
 def _figure(name: str, title: str, caption: str, group: str, drawing: object) -> Figure:
@@ -86,7 +86,10 @@ def _not_done(study: StudyRecord, found: Sequence[Point]) -> str:
 
 
 def tables(study: StudyRecord) -> list[Table]:
-    """Every point, and every comparison.
+    """Return the tables of all points, and of all comparisons.
+
+    Args:
+        study: Record of a sweep.
 
     Example:
         >>> print(to_markdown(tables(gradscape.load("runs/sweep"))[1]))
@@ -174,7 +177,7 @@ def _signed(value: float | None, decimals: int = 3) -> str:
 
 
 def _by_chance(found: Sequence[Comparison]) -> str:
-    """How many comparisons there are, and what so many do."""
+    """Number of comparisons, and the error rate that comes with it, in sentences."""
     if not found:
         return "There are no two points that differ in one axis alone and have runs of their own."
     count = len(found)
@@ -192,7 +195,10 @@ def _by_chance(found: Sequence[Comparison]) -> str:
 
 
 def claims(study: StudyRecord) -> list[Claim]:
-    """For every axis that it matters, if a comparison along it says so after Holm's correction.
+    """Claim for every axis that it matters, if a comparison along it says so after Holm's correction.
+
+    Args:
+        study: Record of a sweep.
 
     Example:
         >>> [claim.verdict for claim in claims(gradscape.load("runs/sweep"))]
@@ -237,7 +243,11 @@ def _against(each: Comparison) -> str:
 
 
 def answer(study: StudyRecord) -> list[str]:
-    """The best point, what is decided, and how the runs stand."""
+    """Return sentences on the best point, on what is decided, and on the states of the runs.
+
+    Args:
+        study: Record of a sweep.
+    """
     order, made = ranked(points(study)), comparisons(study)
     return [_best_point(order), _decisions(made), _states(study)]
 
@@ -271,7 +281,7 @@ def _decisions(made: Sequence[Comparison]) -> str:
 
 
 def _states(study: StudyRecord) -> str:
-    """How many runs are in which state."""
+    """Count the runs in each state, in a sentence."""
     asked = dict.fromkeys(identity for chosen in study.roles.values() for identity in chosen)
     runs = [study.runs.get(identity) for identity in asked]
     words = Counter(BRIEF.split(standing(run))[0] or "done" for run in runs)

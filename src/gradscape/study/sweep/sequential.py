@@ -1,4 +1,4 @@
-"""Seeds are added to a sweep until what it compares is decided, or there are as many as were allowed."""
+"""Sequential sweeps: seeds are added until the comparisons are decided, or their limit is reached."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gradscape.study.sweep.report import PARTS
 
 
 class Sequential(Plan, Protocol):
-    """A sweep's plan that seeds may be added to.
+    """Plan of a sweep that seeds may be added to.
 
     Attributes:
         seeds: Number of seeds of every point to begin with.
@@ -38,9 +38,9 @@ class _Further:
     """One more seed of some points of a sweep that its folder holds.
 
     Attributes:
-        name: the sweep's.
-        points: label → configuration, with the seed.
-        seed: that is added.
+        name: Name of the sweep.
+        points: Configuration per label, with the seed.
+        seed: Seed that is added.
     """
 
     name: str
@@ -68,13 +68,18 @@ def run_until_decided(
 ) -> Report:
     """Run a sweep, then more seeds of the points whose comparisons are undecided, and build its report.
 
-    After every seed each comparison is looked at, at a level that makes up for looking so often
+    After every seed each comparison is looked at, at a level that makes up for looking that often
     (`gradscape.stats.paired.look_level`): the chance to ever see a difference where there is none stays
     5 % for each. Where `study.seeds_at_most` is 0 the sweep is run and no seed added.
 
     Args:
-        study, folder, execution: see `gradscape.study.execute.execute`, which says what is raised.
-        say: called with a sentence before each further seed.
+        study: Plan of the sweep.
+        folder: Folder of the study.
+        execution: Place and manner, see `gradscape.study.execute.Execution`.
+        say: Function called with a sentence before each further seed.
+
+    Raises:
+        GradscapeError: See `gradscape.study.execute.execute`.
     """
     report = execute(study, folder, execution, PARTS)
     for seed in range(study.seeds, study.seeds_at_most):

@@ -1,4 +1,4 @@
-"""One field's values on an axis: a list, or evenly spaced between two ends, on a log scale or not."""
+"""Values of one field on an axis: a list, or evenly spaced between two ends, on a log scale or not."""
 
 from __future__ import annotations
 
@@ -13,23 +13,40 @@ from gradscape.config.paths import Value, kind_of, value_in, value_of
 from gradscape.errors import ConfigError, brief, nearest
 
 SPACED = {"log": "points", "range": "step"}
-MOST = 1_000  # values of one axis
-DIGITS = 3  # significant, of log-spaced values between the ends: they name the runs
+MOST = 1_000  # most values of one axis
+DIGITS = 3  # significant digits of log-spaced values between the ends, which name the runs
 
 
-def read_values(name: object, given: object) -> list[Value]:
-    """One field's values from a list, `{log: [low, high], points: n}` or `{range: [low, high], step: s}`."""
+def read_values(name: object, values: object) -> list[Value]:
+    """Return the values of one field.
+
+    Args:
+        name: Name of the field.
+        values: List, `{log: [low, high], points: n}` or `{range: [low, high], step: s}`.
+
+    Raises:
+        ConfigError: The field is unknown, or its values cannot be used.
+    """
     kind_of(name, "axis")
     assert isinstance(name, str)
-    if isinstance(given, Mapping):
-        return _spaced_values(name, given)
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        raise ConfigError(f"axis {name}: {brief(given)} is no list of values; give [{brief(given)}]")
-    return _counted(name, [value_of(name, each, "axis") for each in islice(given, MOST + 1)])
+    if isinstance(values, Mapping):
+        return _spaced_values(name, values)
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        text = brief(values)
+        raise ConfigError(f"axis {name}: expected a list of values, such as [{text}]; got {text}")
+    return _counted(name, [value_of(name, each, "axis") for each in islice(values, MOST + 1)])
 
 
 def values_in(name: str, text: str) -> list[Value]:
-    """The same from text: `a,b,c`, `log:low:high:points` or `range:low:high:step`."""
+    """Return the values of one field in a text.
+
+    Args:
+        name: Name of the field.
+        text: `a,b,c`, `log:low:high:points` or `range:low:high:step`.
+
+    Raises:
+        ConfigError: The field is unknown, or its values cannot be used.
+    """
     kind_of(name, "axis")
     how, *numbers = text.split(":")
     if how in SPACED and numbers:
@@ -38,8 +55,8 @@ def values_in(name: str, text: str) -> list[Value]:
         low, high = (value_in(name, each, "axis") for each in numbers[:2])
         third = _number_in(numbers[2], f"axis {name}: {SPACED[how]}")
         return _spaced_values(name, {how: [low, high], SPACED[how]: third})
-    given = [each for each in text.split(",") if each]
-    return _counted(name, [value_in(name, each, "axis") for each in given[: MOST + 1]])
+    texts = [each for each in text.split(",") if each]
+    return _counted(name, [value_in(name, each, "axis") for each in texts[: MOST + 1]])
 
 
 def _number_in(text: str, name: str) -> float | int:
@@ -51,33 +68,33 @@ def _number_in(text: str, name: str) -> float | int:
 
 def _counted(name: str, values: list[Value]) -> list[Value]:
     if not values:
-        raise ConfigError(f"axis {name}: no values are given; give one or more")
+        raise ConfigError(f"axis {name}: expected one or more values; got none")
     if len(values) > MOST:
         raise ConfigError(f"axis {name}: more than {MOST} values; give fewer")
     return values
 
 
-def _spaced_values(name: str, given: Mapping[Any, Any]) -> list[Value]:
-    """Evenly spaced values, on a log scale or not."""
+def _spaced_values(name: str, spacing: Mapping[Any, Any]) -> list[Value]:
+    """Return evenly spaced values, on a log scale or not."""
     form = "{log: [low, high], points: n} or {range: [low, high], step: s}"
     for how, third in SPACED.items():
-        if set(given) == {how, third}:
-            ends = given[how]
+        if set(spacing) == {how, third}:
+            ends = spacing[how]
             break
     else:
-        wrong = [key for key in map(str, given) if key not in {*SPACED, *SPACED.values()}]
+        wrong = [key for key in map(str, spacing) if key not in {*SPACED, *SPACED.values()}]
         close = nearest(wrong[0], [*SPACED, *SPACED.values()]) if wrong else ""
-        raise ConfigError(f"axis {name}: {brief(dict(given))} is no range; give {form}{close}")
+        raise ConfigError(f"axis {name}: expected {form}; got {brief(dict(spacing))}{close}")
     if isinstance(ends, str) or not isinstance(ends, Sequence) or len(ends) != 2:
         raise ConfigError(f"axis {name}: {brief(ends)} is not [low, high]; give {form}")
     low, high = (value_of(name, end, "axis") for end in ends)
     if isinstance(low, bool | str | None) or isinstance(high, bool | str | None):
-        raise ConfigError(f"axis {name}: it is no field of numbers; give a list of values")
+        raise ConfigError(f"axis {name}: only a field of numbers has a range; give a list of values")
     if not low < high <= sys.float_info.max:
         raise ConfigError(f"axis {name}: low {low} is not below high {high}; give low, then high")
     if how == "log":
-        return _log_spaced(name, low, high, given[third])
-    return _evenly_spaced(name, low, high, given[third])
+        return _log_spaced(name, low, high, spacing[third])
+    return _evenly_spaced(name, low, high, spacing[third])
 
 
 def _log_spaced(name: str, low: float, high: float, points: object) -> list[Value]:
@@ -87,13 +104,13 @@ def _log_spaced(name: str, low: float, high: float, points: object) -> list[Valu
         raise ConfigError(f"axis {name}: points: {count} is not possible; give 2 … {MOST}")
     if low <= 0:
         raise ConfigError(f"axis {name}: low {low} has no logarithm; give a number above 0")
-    inner = [low * (high / low) ** (place / (count - 1)) for place in range(1, count - 1)]
+    inner = [low * (high / low) ** (index / (count - 1)) for index in range(1, count - 1)]
     rounded = [float(f"{value:.{DIGITS}g}") for value in inner]
     return [low, *(round(value) if isinstance(low, int) else value for value in rounded), high]
 
 
 def _evenly_spaced(name: str, low: float, high: float, step: object) -> list[Value]:
-    """Up to `high`, or to the last value below it."""
+    """Return values from `low` up to `high`, or to the last value below it."""
     width = checked(step, float, f"axis {name}: step")
     assert isinstance(width, float)
     if not 0 < width < float("inf"):
@@ -104,5 +121,5 @@ def _evenly_spaced(name: str, low: float, high: float, step: object) -> list[Val
     count = int((Decimal(str(high)) - first) / apart) + 1
     if count > MOST:
         raise ConfigError(f"axis {name}: step: {step} gives more than {MOST} values; give a larger one")
-    values = [first + place * apart for place in range(count)]
+    values = [first + index * apart for index in range(count)]
     return [int(value) for value in values] if isinstance(low, int) else [float(value) for value in values]

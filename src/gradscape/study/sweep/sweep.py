@@ -1,4 +1,4 @@
-"""A sweep: one training set-up varied along any of its fields, over seeds."""
+"""Sweep of one training setup, varied along any of its fields, over seeds."""
 
 from __future__ import annotations
 
@@ -40,25 +40,26 @@ KEYS = ("name", "title", "base", "axes", "exclude", "seeds", "seeds_at_most", "e
 
 @dataclass(frozen=True, init=False)
 class Study:
-    """A sweep over any fields of a run's configuration; checked once, here.
+    """A sweep over any fields of a run's configuration; checked once, when it is made.
 
     Args:
-        name: of its folder, `runs/NAME`.
-        base: what all runs have in common: a mapping of `RunConfig`'s fields, nested or dotted (what is not
-            given is the default, or follows from the others), or a `RunConfig`, of which those values count
-            that are not the default and do not follow. No seed.
-        axes: each a mapping of fields to their values, as in a study file (`gradscape.study.sweep.axes` has
-            the forms); the fields of one axis vary together. All combinations are run.
-        seeds: of every point, from 0.
-        seeds_at_most: add seeds one by one, up to so many, to points whose comparisons are undecided
-            (`gradscape.study.sweep.sequential`); 0 to add none.
-        exclude: mappings of fields to a value or values; points that match all of one are left out.
-        equal_updates: choose epochs so that every batch size makes as many updates as the base's would.
-        scale_lr: `linear` or `sqrt`: learning rates go with the batch size or its root, from the base's.
-        title: of the report (default: what it sweeps over).
+        name: Name of its folder, `runs/NAME`.
+        base: Values that all runs have in common: a mapping of `RunConfig`'s fields, nested or dotted (the
+            others have their defaults, or follow from these), or a `RunConfig`, whose values count that are
+            not the default and do not follow. No seed.
+        axes: Mappings of fields to their values, as in a study file (`gradscape.study.sweep.axes` has the
+        forms);
+            the fields of one axis vary together. All combinations are run.
+        seeds: Number of seeds of every point, from 0.
+        seeds_at_most: Number of seeds up to which more are added, one by one, to points whose comparisons are
+            undecided (`gradscape.study.sweep.sequential`); 0 to add none.
+        exclude: Mappings of fields to a value or values; points that match all of one are left out.
+        equal_updates: Choose epochs so that every batch size makes as many updates as the base's would.
+        scale_lr: `linear` or `sqrt`: learning rates scale with the batch size or its root, from the base's.
+        title: Title of the report (default: the fields that vary).
 
     Raises:
-        ConfigError: a setting that cannot be; it names the setting, what was given and what is allowed.
+        ConfigError: A setting is not possible; the message names it, its value and what is allowed.
 
     Example:
         >>> study = gs.Study("rates", {"epochs": 2}, [{"optim.lr": {"log": [1e-4, 1e-2], "points": 3}}])
@@ -109,18 +110,18 @@ class Study:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields that vary, in order."""
+        """Names of the fields that vary, in order."""
         return tuple(field for axis in self.axes for field in axis.fields)
 
     @property
     def given(self) -> dict[str, Value]:
-        """Field → value of the base, controls among them; only what was given."""
+        """Value per field that the base sets, controls among them."""
         controls = {"equal_updates": self.equal_updates, "scale_lr": self.scale_lr}
         return {**dict(_base_given(self.base)), **controls}
 
     @cached_property
     def configs(self) -> dict[str, RunConfig]:
-        """Label → configuration at seed 0."""
+        """Configuration per label, at seed 0."""
         base, configs = self.given, {}
         for name, point in self.points().items():
             try:
@@ -130,7 +131,7 @@ class Study:
         return configs
 
     def points(self) -> dict[str, Settings]:
-        """Label → field → value of every field that varies; the last axis varies fastest."""
+        """Return the value of every field that varies, per label; the last axis varies fastest."""
         base: Settings = {**DEFAULTS, **self.given}
         points = combined(self.axes, base)
         for condition in self.exclude:
@@ -141,14 +142,14 @@ class Study:
         return {label(point): point for point in left}
 
     def runs(self) -> dict[str, RunConfig]:
-        """Identity → configuration: all points at seed 0, then at seed 1, …; equal ones are one run."""
+        """Return the configuration per identity: all points at seed 0, then 1, …; equal ones once."""
         planned = [
             replace(config, seed=seed) for seed in range(self.seeds) for config in self.configs.values()
         ]
         return {config.identity: config for config in planned}
 
     def names(self) -> dict[str, str]:
-        """Identity → what a person calls the run: its point's label and its seed."""
+        """Return the name of each run for people, per identity: its point's label and its seed."""
         return {
             replace(config, seed=seed).identity: f"{name} seed {seed}"
             for seed in reversed(range(self.seeds))
@@ -156,17 +157,21 @@ class Study:
         }
 
     def identities(self) -> dict[str, list[str]]:
-        """Label → identities of its runs, one per seed."""
+        """Return the identities of each point's runs, one per seed."""
         return {
             name: [replace(config, seed=seed).identity for seed in range(self.seeds)]
             for name, config in self.configs.items()
         }
 
     def merged(self, asked: Mapping[str, Any] | None, folder: Path) -> dict[str, Any]:
-        """What `study.json` is to hold; points and seeds that were asked for before stay in the study.
+        """Return the contents of `study.json`; points and seeds of earlier plans stay in the study.
+
+        Args:
+            asked: Its contents now, or None.
+            folder: Folder of the study, for messages.
 
         Raises:
-            StoreError: the folder holds another study, sweep or base.
+            StoreError: The folder holds another study, sweep or base.
         """
         new = {
             "study": "sweep",
@@ -184,7 +189,7 @@ class Study:
         return merge(asked, new, folder)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as a study file has them."""
+        """Return plain values, as a study file has them."""
         values = {key: getattr(self, key) for key in KEYS}
         values["axes"] = [axis.to_dict() for axis in self.axes]
         values["exclude"] = [condition_values(each) for each in self.exclude]
@@ -196,10 +201,13 @@ class Study:
 
     @classmethod
     def from_dict(cls, values: object) -> Study:
-        """A study from a study file's values.
+        """Return the study of a study file's values.
+
+        Args:
+            values: Mapping of keys to values.
 
         Raises:
-            ConfigError: an unknown key, or a setting that cannot be.
+            ConfigError: A key is unknown, or a setting is not possible.
         """
         if not isinstance(values, Mapping):
             raise ConfigError(f"a study: expected keys and values, got {brief(values)}")
@@ -211,18 +219,24 @@ class Study:
 
     @classmethod
     def read(cls, path: str | Path) -> Study:
-        """A study from a YAML or JSON file.
+        """Return the study of a YAML or JSON file.
+
+        Args:
+            path: Path of the file.
 
         Raises:
-            ConfigError: it is missing, is not YAML, or holds what cannot be used.
+            ConfigError: The file is missing, is not YAML, or holds what cannot be used.
         """
         return read_as(Path(path), "study file", cls.from_dict)
 
     def save(self, path: str | Path) -> None:
         """Write a file that `Study.read` reads as this study: JSON if it is named .json, else YAML.
 
+        Args:
+            path: Path of the file.
+
         Raises:
-            ConfigError: it cannot be written.
+            ConfigError: The file cannot be written.
         """
         values, path = self.to_dict(), Path(path)
         as_json = path.suffix == ".json"
@@ -244,18 +258,19 @@ class Study:
         """Run what is missing in the folder `out`, build its report, and read it.
 
         Args:
-            out: the study's folder; asked again with more values, axes or seeds, only those are run.
-            workers: runs side by side (default: as many as the device likes).
+            out: Folder of the study; with more values, axes or seeds than it holds, only the new ones are
+                run.
+            workers: Number of runs side by side (default: as many as make it faster).
             device: `auto`, `cpu` or `cuda`.
-            data_root: the folder that holds CIFAR.
+            data_root: Folder that holds CIFAR.
             on: `local`, `ray` or `ray://HOST:PORT`.
-            stop_hopeless: end runs early that guess and cannot learn.
+            stop_hopeless: End runs early that guess and cannot learn.
 
         Raises:
-            ConfigError: a device that is not here, a cluster out of reach.
-            DataError: the images cannot be had; nothing has been run.
-            StoreError: the folder is another study's, busy, or cannot be written.
-            RunFailed: some runs failed; the others were run and the report was built.
+            ConfigError: The device is not available, or the cluster is out of reach.
+            DataError: The images are not available; nothing has been run.
+            StoreError: The folder is another study's, busy, or cannot be written.
+            RunFailed: Some runs failed; the others were run and the report was built.
         """
         from gradscape.storage.study_folder import StudyFolder
         from gradscape.study.sweep.sequential import run_until_decided
@@ -273,7 +288,7 @@ class Study:
 
 
 def _read_name(name: object) -> str:
-    """A name that a folder can have."""
+    """Check that a folder can have the name."""
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name) or len(name.encode()) > 200:
         raise ConfigError(
             f"name: {brief(name)} is not possible; give up to 200 letters, digits, '-', '_' and '.'"
@@ -282,7 +297,7 @@ def _read_name(name: object) -> str:
 
 
 def _read_most(most: object, seeds: int) -> int:
-    """Seeds at most, which allow to look after each of them; 0 for no looks."""
+    """Return the limit of seeds, which must allow a look after each; 0 for no looks."""
     if count := checked(most, int, "seeds_at_most"):
         assert isinstance(count, int)
         require(count <= MOST_SEEDS, "seeds_at_most", count, f"give {MOST_SEEDS} at most")
@@ -303,7 +318,7 @@ def _read_seeds(seeds: object) -> int:
 
 
 def _base_given(base: RunConfig | Mapping[str, Any]) -> dict[str, Value]:
-    """Field → value of what a base gives; of a `RunConfig`, what is neither default nor follows."""
+    """Return the value per field that a base sets; of a `RunConfig`, what is neither default nor follows."""
     if not isinstance(base, RunConfig):
         return {name: value_of(name, value, "base") for name, value in flat(base, "base").items()}
     if base.seed:
@@ -326,7 +341,7 @@ def _gives(values: dict[str, Any], config: RunConfig) -> bool:
 
 
 def _require_sizes(study: Study, fields: Sequence[str]) -> None:
-    """Controls of a sweep over batch sizes need one."""
+    """Check that an axis varies the batch size if a control of it is set."""
     asked = [name for name in CONTROLS if name in fields]
     asked += ["equal_updates"] * study.equal_updates + ["scale_lr"] * (study.scale_lr != "none")
     if asked and "batch_size" not in fields:
