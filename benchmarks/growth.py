@@ -121,7 +121,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
             ):
                 held = [point[key] for point in points]
                 memory.plot(
-                    x, held, look.dash, color=look.colour, marker=look.marker, markersize=4, label=label
+                    x, held, look.dash, color=look.color, marker=look.marker, markersize=4, label=label
                 )
             memory.set_xlabel(axis)
             for panel in (rate, work, memory):
@@ -145,7 +145,7 @@ def bars(panel: Any, x: list[int], rates: list[dict[str, float]], factors: list[
     middle = [rate["median"] * factor for rate, factor in zip(rates, factors, strict=True)]
     below = [(r["median"] - r["min"]) * f for r, f in zip(rates, factors, strict=True)]
     above = [(r["max"] - r["median"]) * f for r, f in zip(rates, factors, strict=True)]
-    panel.errorbar(x, middle, yerr=[below, above], fmt=look.dash, color=look.colour, marker=look.marker,
+    panel.errorbar(x, middle, yerr=[below, above], fmt=look.dash, color=look.color, marker=look.marker,
                    markersize=4, ecolor=INK, elinewidth=0.8, capsize=2)  # fmt: skip
 
 

@@ -100,7 +100,7 @@ def draw(roles: dict[str, Any], path: Path) -> None:
             for look, precision in ((LOOKS[0], "fp32"), (LOOKS[1], "bf16")):
                 for number, curve in enumerate(values["train_loss"][precision]):
                     panel.plot(
-                        range(1, len(curve) + 1), curve, look.dash, color=look.colour, marker=look.marker,
+                        range(1, len(curve) + 1), curve, look.dash, color=look.color, marker=look.marker,
                         markersize=3, linewidth=1, label=None if number else precision,
                     )  # fmt: skip
             panel.set_title(TITLES[role], fontsize=10)

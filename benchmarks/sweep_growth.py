@@ -157,7 +157,7 @@ def draw(points: list[dict[str, float]], path: Path) -> None:
         panels = list(figure.subplots(2, 4).flat)
         for panel, (name, title) in zip(panels, TITLES.items(), strict=False):
             values = [point[name] for point in points]
-            panel.loglog(counts, values, marker="o", color=LOOKS[0].colour)
+            panel.loglog(counts, values, marker="o", color=LOOKS[0].color)
             shown = [*values, TARGETS.get(name, values[0])]
             low, high = math.floor(math.log10(min(shown))), math.ceil(math.log10(max(shown)))
             panel.set(title=title, xlabel="runs", ylim=(10**low, 10 ** max(high, low + 1)))

@@ -6,7 +6,7 @@ import re
 
 from gradscape.report.figures.style import GRID, GROUND, INK, SHADE
 
-# Colours that follow the page's theme; all others are readable on light and dark.
+# Colors that follow the page's theme; all others are readable on light and dark.
 THEMED = {INK: "currentColor", GRID: "var(--grid)", SHADE: "var(--shade)", GROUND: "none"}
 PATH = re.compile(r'(?<= d=")[^"]*')
 DIGITS = re.compile(r"(\.\d\d)\d+")
@@ -23,7 +23,7 @@ def inline_svg(svg: str, name: str) -> str:
         name: unique on the page; it goes before every id, and `NAME-title` labels the figure.
 
     Returns:
-        An `<svg>` element whose text, axes and grid take the page's colours, and which scales to its box.
+        An `<svg>` element whose text, axes and grid take the page's colors, and which scales to its box.
         Coordinates are cut to 1/100 point: a third of the bytes less, and nothing to be seen.
 
     Example:
@@ -34,6 +34,6 @@ def inline_svg(svg: str, name: str) -> str:
     body = body.replace("xlink:href", "href")  # the prefix belongs to the file's root, which is left behind
     body = REFERENCE.sub(rf"\g<1>{name}-", body)
     body = PATH.sub(lambda path: DIGITS.sub(r"\1", path[0]), body)
-    for colour, themed in THEMED.items():
-        body = body.replace(colour, themed)
+    for color, themed in THEMED.items():
+        body = body.replace(color, themed)
     return FRAME.sub(rf'<svg \1 role="img" aria-labelledby="{name}-title">', body, count=1).strip()

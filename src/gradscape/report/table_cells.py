@@ -81,7 +81,7 @@ def seeds_ended(study: StudyRecord, role: str) -> str:
 
 
 def accuracies(study: StudyRecord, name: str, title: str, what: str, roles: Mapping[str, str]) -> Table:
-    """A row for each role, labelled as `roles` says under the heading `what`."""
+    """A row for each role, labeled as `roles` says under the heading `what`."""
     rows = [
         (
             label,

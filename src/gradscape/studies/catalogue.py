@@ -1,4 +1,4 @@
-"""The studies that gradscape knows by name, and the report of any folder that holds one of them."""
+"""Studies that gradscape knows by name, and the report of any folder that holds one of them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def rebuild(folder: StudyFolder, own: Reproduction[Any] | None = None) -> Report
     """Write the report of a study again, from the run folders alone.
 
     Args:
-        folder: of the study.
-        own: the study, where it is none of `STUDIES`.
+        folder: Folder of the study.
+        own: Study that is not one of `STUDIES`.
 
     Raises:
-        ConfigError: the folder holds another study.
-        StoreError: the folder holds no study, is damaged, or cannot be written.
+        ConfigError: The folder holds another study.
+        StoreError: The folder holds no study, is damaged, or cannot be written.
     """
     asked = folder.asked()
     if asked is None:

@@ -164,7 +164,7 @@ def luminance(colour: object) -> float:
 def test_lines_are_readable_on_white_and_on_dark() -> None:
     shades = [EPOCHS(x) for x in np.linspace(0, 1, 9)]
     dark = luminance("#181c20")
-    for colour in [*shades, *(look.colour for look in LOOKS)]:
+    for colour in [*shades, *(look.color for look in LOOKS)]:
         assert 1.05 / (luminance(colour) + 0.05) > 2
         assert (luminance(colour) + 0.05) / (dark + 0.05) > 2
     light = [luminance(shade) for shade in shades]

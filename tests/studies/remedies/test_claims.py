@@ -262,7 +262,7 @@ def test_the_answer_follows_from_verdicts() -> None:
     shapes = {**STORY, "vgg08": Shape(0.4, 1e-4, 50.0, 0.9)}
     lead, others, _ = told(study(shapes, seeds=6, rates={**RATES, "he@0.01": 0.3}))
     assert "With it VGG38 still does not train at the paper's learning rate without BatchNorm." in lead
-    assert "a well-initialised VGG38 trains with more seeds with BatchNorm than without." in lead
+    assert "a well-initialized VGG38 trains with more seeds with BatchNorm than without." in lead
     assert "Where each has its best learning rate, BatchNorm adds accuracy." in lead
     assert "Not testable here: BatchNorm smooths networks that train without it (R4)" in others
 

@@ -91,7 +91,7 @@ def test_networks_and_labels_are_distinct_and_groups_stand_together() -> None:
     groups = [remedy.group for remedy in REMEDIES.values()]
     assert 1 + sum(one != other for one, other in pairwise(groups)) == len(set(groups))
     assert Counter(groups) == {
-        "nothing": 2, "initialisation": 5, "normalisation": 7,
+        "nothing": 2, "initialization": 5, "normalization": 7,
         "connections": 4, "activation": 5, "together": 9,
     }  # fmt: skip
 

@@ -162,11 +162,11 @@ def test_text_that_cannot_be_is_said_in_one_line(texts: list[str], message: str)
         ({"equal_updates": ["yes"]}, "axis equal_updates: 'yes' is not true or false"),
         (
             {"optim.lr": {"log": [1e-4, 1e-2]}},
-            "axis optim.lr: expected {log: [low, high], points: n} or {range: [low, high], step: s}; got {'log': [",
+            "axis optim.lr: expected {log: [low, high], points: n} or {range: [low, high], step: s}; got",
         ),
         (
             {"optim.lr": {"lag": [1, 2], "points": 3}},
-            "points: n} or {range: [low, high], step: s}; did you",
+            "got {'lag': [1, 2], 'points': 3}; did you",
         ),
         ({"optim.lr": {"log": 1, "points": 3}}, "axis optim.lr: 1 is not [low, high]"),
         ({"optim.lr": {"log": [1, 2, 3], "points": 3}}, "axis optim.lr: [1, 2, 3] is not [low, high]"),

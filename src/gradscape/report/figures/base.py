@@ -22,7 +22,7 @@ from gradscape.analysis.gradient_flow import Flows
 from gradscape.report.figures.style import DPI, EPOCHS, HEIGHT, INK, SHADE, WIDTH, Look, styled
 
 NARROWEST = 0.05  # of an axis of accuracies or losses
-SHADES = 24  # at most so many colours on a colour bar: from 50 on matplotlib makes it a bitmap
+SHADES = 24  # at most so many colors on a color bar: from 50 on matplotlib makes it a bitmap
 
 # What each format would otherwise say of the hour and the software, which change the bytes.
 METADATA: dict[str, dict[str, None]] = {
@@ -64,7 +64,7 @@ class Series:
         label: for the legend; says what is missing.
         runs: one curve per seed, a value per epoch from the first.
         cut: for each run, whether it ended early, by diverging or on request.
-        look: colour, dash, marker.
+        look: color, dash, marker.
     """
 
     label: str
@@ -82,7 +82,7 @@ def gradient_flow(
     times: Sequence[int] | None = None,
     unit: str = "epoch",
 ) -> tuple[Drawing, str]:
-    """Mean |∂L/∂W| against depth on a log axis, one line per epoch (and seed), coloured by epoch.
+    """Mean |∂L/∂W| against depth on a log axis, one line per epoch (and seed), colored by epoch.
 
     Args:
         runs: per seed, an array [epochs, layers] of mean |∂L/∂W|, layers from input to output.
@@ -199,7 +199,7 @@ def _draw_flows(
     epochs = max(len(flows) for flows in runs)
     times = times or range(1, epochs + 1)
     norm = Normalize(times[0] - 0.5, times[-1] + 0.5)
-    colours = EPOCHS.resampled(max(min(epochs, SHADES), 2))
+    colors = EPOCHS.resampled(max(min(epochs, SHADES), 2))
     width = 1.6 if epochs * len(runs) <= 12 else 0.8
     for flows in runs:
         depth = np.arange(1, flows.shape[1] + 1)
@@ -207,7 +207,7 @@ def _draw_flows(
         lines = LineCollection(
             [np.column_stack([depth, line]) for line in heights],
             array=np.array(times[: len(flows)]),
-            cmap=colours,
+            cmap=colors,
             norm=norm,
             linewidths=width,
             joinstyle="round",
@@ -221,7 +221,7 @@ def _draw_flows(
     axes.set_xlim(1 - margin, deepest + margin)
     axes.set_xticks(round_ticks(deepest))
     if epochs > 1:
-        bar = drawing.colorbar(ScalarMappable(norm, colours), ax=axes, label=unit, pad=0.02, aspect=28)
+        bar = drawing.colorbar(ScalarMappable(norm, colors), ax=axes, label=unit, pad=0.02, aspect=28)
         bar.locator = MaxNLocator(integer=True, nbins=6)
         bar.outline.set_visible(False)
         assert bar.solids is not None
@@ -252,7 +252,7 @@ def draw_series(axes: Axes, series: Series, every: int) -> None:
     axes.plot(
         epochs,
         mean,
-        color=look.colour,
+        color=look.color,
         linestyle=look.dash,
         marker=look.marker,
         markersize=4,
@@ -261,19 +261,19 @@ def draw_series(axes: Axes, series: Series, every: int) -> None:
     )
     if len(series.runs) > 1 and common:
         low, high = shared.min(axis=0), shared.max(axis=0)
-        axes.fill_between(epochs, low, high, color=look.colour, alpha=0.18, linewidth=0)
+        axes.fill_between(epochs, low, high, color=look.color, alpha=0.18, linewidth=0)
     for run, cut in zip(series.runs, series.cut, strict=True):
         start = max(common - 1, 0)
         if len(run) > common:
             axes.plot(
                 range(start + 1, len(run) + 1),
                 run[start:],
-                color=look.colour,
+                color=look.color,
                 linestyle=look.dash,
                 linewidth=0.8,
             )
         if cut and run:
-            axes.plot(len(run), run[-1], color=look.colour, marker="x", markersize=9, markeredgewidth=2)
+            axes.plot(len(run), run[-1], color=look.color, marker="x", markersize=9, markeredgewidth=2)
 
 
 def add_legend(drawing: Drawing, entries: int) -> None:

@@ -19,7 +19,7 @@ from gradscape.report.figures.style import styled
 from gradscape.report.table_cells import seeds_ended, with_interval
 from gradscape.report.tables import Table
 
-TOP = 10  # times the loss of guessing: where the colours of a scale end
+TOP = 10  # times the loss of guessing: where the colors of a scale end
 INCREASES = (0.1, 1.0)  # nats above the middle, at which a basin's width is told
 
 
@@ -53,8 +53,8 @@ def _landscape_figure(
     with styled():
         drawing, axes = panel()
         if found and levels is not None:
-            coloured = draw_contours(axes, next(iter(found.values())), levels)
-            add_scale(drawing, coloured, axes, levels)
+            colored = draw_contours(axes, next(iter(found.values())), levels)
+            add_scale(drawing, colored, axes, levels)
         else:
             axes.set(xlabel="first direction", ylabel="second direction")
             write_across(axes, said(study, role) or "not measured")

@@ -150,7 +150,7 @@ def _draw_line(axes: Axes, places: dict[float, Point], look: Look, label: str) -
         list(known),
         means,
         yerr=None if crowded else halves,
-        color=look.colour,
+        color=look.color,
         linestyle=look.dash,
         marker=look.marker,
         markersize=4.5,
@@ -160,9 +160,9 @@ def _draw_line(axes: Axes, places: dict[float, Point], look: Look, label: str) -
         label=label,
     )
     if crowded:
-        axes.fill_between(list(known), means - halves, means + halves, color=look.colour, alpha=0.12, lw=0)
+        axes.fill_between(list(known), means - halves, means + halves, color=look.color, alpha=0.12, lw=0)
     runs = np.array([(x, value) for x in known for value in places[x].accuracies.values()]).reshape(-1, 2)
-    axes.plot(*runs.T, "o", color=look.colour, alpha=0.35, markersize=3.5, markeredgewidth=0)
+    axes.plot(*runs.T, "o", color=look.color, alpha=0.35, markersize=3.5, markeredgewidth=0)
 
 
 def _fit(axes: Axes, drawn: Sequence[Point]) -> str:

@@ -30,7 +30,7 @@ def depth_figure(
     scale: Literal["linear", "log"],
     lead: str,
 ) -> Figure:
-    """A number of every weight layer at initialisation: the mean over seeds, a band from lowest to highest.
+    """A number of every weight layer at initialization: the mean over seeds, a band from lowest to highest.
 
     Args:
         study, name, title, group: as of other figures.
@@ -47,13 +47,13 @@ def depth_figure(
             rows = _starts(study, role, value, scale)
             depth = np.arange(1, rows.shape[1] + 1)
             middle = _over_seeds(rows, scale)
-            style = {"color": look.colour, "linestyle": look.dash, "marker": look.marker}
+            style = {"color": look.color, "linestyle": look.dash, "marker": look.marker}
             every = max(rows.shape[1] // 8, 1)
             named = label if len(rows) else f"{label} ({counted(study, role) or 'not measured'})"
             axes.plot(depth, middle, markersize=4, markevery=every, label=named, **style)  # type: ignore[arg-type]
             if len(rows) > 1:
                 axes.fill_between(
-                    depth, rows.min(axis=0), rows.max(axis=0), color=look.colour, alpha=0.18, linewidth=0
+                    depth, rows.min(axis=0), rows.max(axis=0), color=look.color, alpha=0.18, linewidth=0
                 )
             deepest = max(deepest, rows.shape[1])
             shown = shown or bool(np.isfinite(middle).any())

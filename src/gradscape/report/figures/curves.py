@@ -33,7 +33,7 @@ def flow_figure(
 
 
 def _by_adam(run: RunRecord) -> bool:
-    """Whether its optimiser is Adam, which it was before there was a choice."""
+    """Whether its optimizer is Adam, which it was before there was a choice."""
     return bool(run.config["optim"].get("name", "adam") == "adam")
 
 

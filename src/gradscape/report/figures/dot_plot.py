@@ -51,7 +51,7 @@ def dot_figure(labels: Sequence[str], groups: Sequence[str], columns: Sequence[C
         columns: the panels, from the left; the first mark of each is open, the second filled.
 
     Example:
-        >>> drawing = dot_figure(["He"], ["initialisation"], [Column("accuracy", {"valid": [[0.4, 0.5]]})])
+        >>> drawing = dot_figure(["He"], ["initialization"], [Column("accuracy", {"valid": [[0.4, 0.5]]})])
     """
     with styled():
         size = (LABELS + PANEL * len(columns), EDGES + ROW * len(labels))
@@ -105,18 +105,18 @@ def _draw_marks(
         [value for value, _ in seeds],
         [row for _, row in seeds],
         s=5,
-        color=look.colour,
+        color=look.color,
         linewidths=0,
         alpha=0.6,
     )
-    face = "none" if several and place == 0 else look.colour
+    face = "none" if several and place == 0 else look.color
     axes.scatter(
         [value for value, _ in known],
         [row for _, row in known],
         s=30,
         marker=look.marker,
         facecolors=face,
-        edgecolors=look.colour,
+        edgecolors=look.color,
         linewidths=1.2,
         label=name,
         zorder=3,

@@ -19,9 +19,9 @@ from gradscape.report.figures.base import SHADES, panel, write_across
 from gradscape.report.figures.labels import LETTER, longest, make_room, name_across, name_up
 from gradscape.report.figures.style import HEIGHT, WIDTH, styled
 
-COLOURS = "viridis"  # rises evenly in lightness: its order survives in grey
+COLORS = "viridis"  # rises evenly in lightness: its order survives in gray
 HATCHES = "#8a929b"  # readable on light and dark
-LIGHT, DARK = "#fdfdfd", "#101214"  # numbers in cells; not the colours that follow the page's theme
+LIGHT, DARK = "#fdfdfd", "#101214"  # numbers in cells; not the colors that follow the page's theme
 COLUMNS, ROWS = 10, 24  # at most, with room for numbers
 BESIDE, BELOW = 1.3, 0.8  # inches that the scale and the axes' names take
 
@@ -50,15 +50,15 @@ def heat_figure(found: Sequence[Point], across: str, up: str) -> tuple[Drawing, 
             write_across(axes, "no run is done yet")
             return drawing, ""
         drawing.set_size_inches(WIDTH, float(np.clip(0.3 * len(rows) + 1.2, HEIGHT, 6.5)))
-        colours = mpl.colormaps[COLOURS].resampled(SHADES)
+        colors = mpl.colormaps[COLORS].resampled(SHADES)
         norm = _scale(cells)
-        _draw_cells(axes, cells, norm, colours)
+        _draw_cells(axes, cells, norm, colors)
         names = [shown(value) for value in rows]
         name_across(axes, [shown(value) for value in columns], WIDTH - BESIDE - LETTER * longest(names))
         name_up(axes, names, drawing.get_figheight() - BELOW)
         if written:
-            _write_numbers(axes, cells, whole, norm, colours)
-        _add_bar(drawing, axes, norm, colours)
+            _write_numbers(axes, cells, whole, norm, colors)
+        _add_bar(drawing, axes, norm, colors)
         make_room(drawing, axes)
     return drawing, _note(found, cells, whole, written)
 
@@ -87,19 +87,19 @@ def _scale(cells: Values) -> Normalize:
     return Normalize(low - spare, high + spare)
 
 
-def _draw_cells(axes: Axes, cells: Values, norm: Normalize, colours: Colormap) -> None:
-    """Colours where there is a mean; elsewhere the ground's hatches show."""
+def _draw_cells(axes: Axes, cells: Values, norm: Normalize, colors: Colormap) -> None:
+    """Colors where there is a mean; elsewhere the ground's hatches show."""
     axes.patch.set(hatch="////", edgecolor=HATCHES)
     edges = [np.arange(count + 1) - 0.5 for count in reversed(cells.shape)]
-    axes.pcolormesh(*edges, np.ma.masked_invalid(cells), cmap=colours, norm=norm, edgecolors="face")
+    axes.pcolormesh(*edges, np.ma.masked_invalid(cells), cmap=colors, norm=norm, edgecolors="face")
 
 
-def _write_numbers(axes: Axes, cells: Values, whole: np.ndarray, norm: Normalize, colours: Colormap) -> None:
+def _write_numbers(axes: Axes, cells: Values, whole: np.ndarray, norm: Normalize, colors: Colormap) -> None:
     few = cells.shape[1] <= 6
     for (row, column), mean in np.ndenumerate(cells):
         if np.isnan(mean):
             continue
-        red, green, blue, _ = colours(norm(mean))
+        red, green, blue, _ = colors(norm(mean))
         dark = 0.299 * red + 0.587 * green + 0.114 * blue > 0.5
         axes.text(
             column,
@@ -112,8 +112,8 @@ def _write_numbers(axes: Axes, cells: Values, whole: np.ndarray, norm: Normalize
         )
 
 
-def _add_bar(drawing: Drawing, axes: Axes, norm: Normalize, colours: Colormap) -> None:
-    mapped = ScalarMappable(norm, colours)
+def _add_bar(drawing: Drawing, axes: Axes, norm: Normalize, colors: Colormap) -> None:
+    mapped = ScalarMappable(norm, colors)
     bar = drawing.colorbar(mapped, ax=axes, label="validation accuracy", pad=0.02, aspect=28)
     bar.locator = MaxNLocator(nbins=6)
     bar.outline.set_visible(False)

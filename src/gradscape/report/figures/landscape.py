@@ -21,7 +21,7 @@ from gradscape.report.figures.base import add_legend, panel
 from gradscape.report.figures.style import INK, LOOKS, styled
 from gradscape.storage.files import write_bytes
 
-COLOURS = "viridis"  # rises evenly in lightness: its order survives in grey
+COLORS = "viridis"  # rises evenly in lightness: its order survives in gray
 PANEL, TALL = 3.4, 3.4  # inches of one of several panels
 ACROSS = 2  # surfaces to turn, beside one another
 TICKS = 8  # of a scale, at most
@@ -57,7 +57,7 @@ def common_levels(records: Iterable[LandscapeRecord], axis: str = "loss", top: f
 
 
 def draw_contours(axes: Any, record: LandscapeRecord, levels: Values, axis: str = "loss") -> Any:
-    """One plane's contours, with the path of a training where there is one; returns what is coloured."""
+    """One plane's contours, with the path of a training where there is one; returns what is colored."""
     surface = _drawn(record, axis)
     shown = filled(axes, record.axes, surface, levels)
     lines = levels[:: max(1, len(levels) // LINES)]
@@ -76,7 +76,7 @@ def draw_contours(axes: Any, record: LandscapeRecord, levels: Values, axis: str 
 
 
 def add_scale(drawing: Drawing, shown: Any, panels: Any, levels: Values, axis: str = "loss") -> None:
-    """The colours' scale beside panels."""
+    """The colors' scale beside panels."""
     bar = drawing.colorbar(shown, ax=panels, label=axis, pad=0.02, aspect=28)
     bar.minorticks_off()
     bar.set_ticks(_ticks_of(levels))
@@ -110,7 +110,7 @@ def _draw_surface(axes: Any, grid: Sequence[Values], surface: Values, levels: Va
     low, high = (float(there(np.array(end))) for end in (levels[0], levels[-1]))
     x, y = np.meshgrid(*grid, indexing="ij")
     axes.plot_surface(
-        x, y, height, cmap=COLOURS, vmin=low, vmax=high, rcount=60, ccount=60, linewidth=0, antialiased=True
+        x, y, height, cmap=COLORS, vmin=low, vmax=high, rcount=60, ccount=60, linewidth=0, antialiased=True
     )
     axes.set_zlim(low, high)
     axes.set_box_aspect(None, zoom=0.85)  # room for labels, which no layout knows of
@@ -129,10 +129,10 @@ def slices(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Drawin
         for look, (name, record) in zip(LOOKS, records.items(), strict=False):
             lines = _of_all(record, axis)
             c = record.axes[0]
-            axes.plot(c, lines.mean(axis=0), color=look.colour, linestyle=look.dash, label=literal(name))
+            axes.plot(c, lines.mean(axis=0), color=look.color, linestyle=look.dash, label=literal(name))
             if len(lines) > 1:
                 axes.fill_between(
-                    c, lines.min(axis=0), lines.max(axis=0), color=look.colour, alpha=0.2, linewidth=0
+                    c, lines.min(axis=0), lines.max(axis=0), color=look.color, alpha=0.2, linewidth=0
                 )
         first = next(iter(records.values()))
         axes.set(xlabel=first.directions[0], ylabel=axis)

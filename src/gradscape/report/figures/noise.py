@@ -94,14 +94,14 @@ def _draw_lines(axes: Axes, study: StudyRecord, lines: Lines, place: Place, ends
         named = [role.rpartition("-")[2] for role, runs in zip(roles, found, strict=True) if len(runs)]
         x, y = np.array(seen).reshape(-1, 2).T
         axes.plot(
-            x, y, color=look.colour, linestyle=look.dash, marker=look.marker, markersize=4.5, label=label
+            x, y, color=look.color, linestyle=look.dash, marker=look.marker, markersize=4.5, label=label
         )
         for runs in found:
-            axes.plot(*runs.reshape(-1, 2).T, "o", color=look.colour, alpha=0.35, markersize=3.5, mew=0)
+            axes.plot(*runs.reshape(-1, 2).T, "o", color=look.color, alpha=0.35, markersize=3.5, mew=0)
         for at in (0, -1) if ends and seen else ():
             axes.annotate(
                 named[at], (x[at], y[at]), xytext=(4, 4), textcoords="offset points",
-                fontsize=7, color=look.colour,
+                fontsize=7, color=look.color,
             )  # fmt: skip
         means += seen
     return np.array(means).reshape(-1, 2)

@@ -39,7 +39,7 @@ RANGES: dict[str, tuple[str, str, Range]] = {
 }  # fmt: skip
 HOW = {
     "gradient": "along the gradient, at two points, ½ and 4 times the learning rate",
-    "step": "along the optimiser's real step, at two points, ½ and 4 times its length",
+    "step": "along the optimizer's real step, at two points, ½ and 4 times its length",
     "relative": (
         "along the gradient with every parameter over its own size, which is free of the weights' scale, "
         "at two points, ρ = 0.05 and 0.4 (Kwon et al. 2021)"
@@ -58,9 +58,9 @@ def band_figure(
         shown = False
         for look, (role, label) in zip(LOOKS, roles.items(), strict=False):
             steps, ends = over_seeds(study, role, along, value)
-            words = labelled(study, role, label)
-            axes.plot(steps, ends[:, 1], color=look.colour, linestyle=look.dash, label=words)
-            axes.fill_between(steps, ends[:, 0], ends[:, 1], color=look.colour, alpha=0.3, linewidth=0)
+            words = labeled(study, role, label)
+            axes.plot(steps, ends[:, 1], color=look.color, linestyle=look.dash, label=words)
+            axes.fill_between(steps, ends[:, 0], ends[:, 1], color=look.color, alpha=0.3, linewidth=0)
             shown = shown or bool(len(steps) and (ends > 0).any())
         finish(drawing, axes, shown and scale, len(roles))
     lead = "The less and the more of two points, means over seeds"
@@ -86,8 +86,8 @@ def line_figure(
         for look, (role, label) in zip(LOOKS, roles.items(), strict=False):
             steps, found = over_seeds(study, role, along, lambda measure: (value(measure), value(measure)))
             times = steps / updates(study, role) if per_epoch and len(steps) else steps
-            style: dict[str, Any] = {"color": look.colour, "linestyle": look.dash, "marker": look.marker}
-            axes.plot(times, found[:, 0], markersize=3, label=labelled(study, role, label), **style)
+            style: dict[str, Any] = {"color": look.color, "linestyle": look.dash, "marker": look.marker}
+            axes.plot(times, found[:, 0], markersize=3, label=labeled(study, role, label), **style)
             shown = shown or bool((found > 0).any())
         finish(drawing, axes, shown and "log", len(roles))
     return Figure(
@@ -95,7 +95,7 @@ def line_figure(
     )
 
 
-def labelled(study: StudyRecord, role: str, label: str) -> str:
+def labeled(study: StudyRecord, role: str, label: str) -> str:
     words = counted(study, role)
     return f"{label} ({words})" if words else label
 

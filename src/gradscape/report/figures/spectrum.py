@@ -38,7 +38,7 @@ def spectrum_figure(
             seeds = list(curvatures(study, role, moment).values())
             found += seeds
             values, beyond = counted_beyond(seeds, sign)
-            axes.step(values, beyond, where="post", color=look.colour, linestyle=look.dash, label=label)
+            axes.step(values, beyond, where="post", color=look.color, linestyle=look.dash, label=label)
         if far := farthest(study, roles):
             axes.set(xscale="log", yscale="log", xlim=(far * 10.0**-DECADES, far * 2))
             axes.set_ylim(0.5, 2 * max((each.parameters for each in found), default=1))

@@ -1,7 +1,7 @@
-"""One look for all figures, the same bytes on every machine, readable in grey and on light and dark.
+"""One look for all figures, the same bytes on every machine, readable in gray and on light and dark.
 
-Colours keep a relative luminance of 0.07 to 0.45: at least 2:1 against white and against the page's
-dark ground. Whatever must follow the page's theme (text, axes, grid, ground) has a colour of its own,
+Colors keep a relative luminance of 0.07 to 0.45: at least 2:1 against white and against the page's
+dark ground. Whatever must follow the page's theme (text, axes, grid, ground) has a color of its own,
 which the page replaces; see `inline.py`.
 """
 
@@ -56,9 +56,9 @@ RC = {
 
 @dataclass(frozen=True)
 class Look:
-    """How one series looks: told apart by colour, and without it by dash and marker."""
+    """How one series looks: told apart by color, and without it by dash and marker."""
 
-    colour: str
+    color: str
     dash: str
     marker: str
 
@@ -73,7 +73,7 @@ LOOKS = (
     Look("#e69f00", "--", "P"),
 )
 
-# The middle of matplotlib's plasma: luminance rises steadily, so the order survives in grey.
+# The middle of matplotlib's plasma: luminance rises steadily, so the order survives in gray.
 EPOCHS = LinearSegmentedColormap.from_list("epochs", mpl.colormaps["plasma"]([0.26, 0.4, 0.53, 0.65, 0.76]))
 
 

@@ -43,7 +43,7 @@ def chosen(found: Sequence[Point]) -> tuple[list[Point], str]:
 
 
 def looks(count: int) -> list[Look]:
-    """Six colours; from the seventh on again, with the dash and marker of the third, …"""
+    """Six colors; from the seventh on again, with the dash and marker of the third, …"""
     turned = zip(LOOKS, LOOKS[2:] + LOOKS[:2], strict=True)
     again = [replace(look, dash=other.dash, marker=other.marker) for look, other in turned]
     return [*LOOKS, *again][:count]
@@ -138,7 +138,7 @@ def _draw_flow(axes: Axes, flow: Flows, floor: float, deepest: int, look: Look, 
     axes.plot(
         depth,
         heights,
-        color=look.colour,
+        color=look.color,
         linestyle=look.dash,
         marker=look.marker,
         markersize=4,

@@ -13,7 +13,7 @@ from gradscape.analysis.weight_norm import VALUES, known
 from gradscape.records.run import StudyRecord
 from gradscape.report.figures.base import Figure, Series, draw_series, panel, round_ticks
 from gradscape.report.figures.curves import not_done, titled
-from gradscape.report.figures.smoothness import finish, labelled
+from gradscape.report.figures.smoothness import finish, labeled
 from gradscape.report.figures.style import LOOKS, styled
 
 
@@ -31,7 +31,7 @@ def scale_figure(
             curves = tuple(tuple(series(run).tolist()) for run in runs)
             cut = tuple(run.state in ("diverged", "stopped") for run in runs)
             longest = max([longest, *map(len, curves)])
-            draw_series(axes, Series(labelled(study, role, label), curves, cut, look), max(longest // 6, 1))
+            draw_series(axes, Series(labeled(study, role, label), curves, cut, look), max(longest // 6, 1))
         if longest:
             axes.set_xticks(round_ticks(longest))
         finish(drawing, axes, scale if longest else False, len(roles))

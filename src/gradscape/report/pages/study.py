@@ -39,7 +39,7 @@ def page(
         study: for the runs, notes and versions.
         question: the title.
         answer: paragraphs; the first is the answer in a sentence.
-        figures: in order; neighbours of one group stand together.
+        figures: in order; neighbors of one group stand together.
         drawn: figure name → its SVG file's text.
         tables, claims: in order.
         beside: file name → title of pages to link to.

@@ -1,1 +1,1 @@
-"""The paper's study of BatchNorm and vanishing gradients."""
+"""BatchNorm and vanishing gradients: the paper's study."""

@@ -1,4 +1,4 @@
-"""The paper's claims C1 to C9, each with the rule it is held to and the evidence of the study's runs.
+"""Claims C1 to C9 of the paper, each with its rule and the evidence of the study's runs.
 
 Paper: "MLP Coursework 2: Investigating the Optimization of Convolutional Networks" (s1705386).
 """
@@ -30,7 +30,10 @@ SMOOTHNESS = (
 
 
 def claims(study: StudyRecord) -> list[Claim]:
-    """C1 to C9 with the evidence there is.
+    """Return C1 to C9 with the evidence of a study.
+
+    Args:
+        study: Record of a study.
 
     Example:
         >>> [f"{claim.id} {claim.verdict}" for claim in claims(study)][:1]
@@ -41,7 +44,7 @@ def claims(study: StudyRecord) -> list[Claim]:
         _vanishing(study),
         steady(study),
         _robust(study),
-        _generalises(study),
+        _generalizes(study),
         _batches(study),
         _smooths(study),
         _batches_smooth(study),
@@ -105,8 +108,13 @@ def _vanishing(study: StudyRecord) -> Claim:
 
 
 def steady(study: StudyRecord) -> Claim:
-    found, missing = ended_flows(study, "vgg38-bn"), lacking(study, "vgg38-bn")
-    logs = {seed: log10(flow[:, conv]) for seed, (flow, conv) in found.items()}
+    """Return C3: with BatchNorm, gradients stay in the paper's range.
+
+    Args:
+        study: Record of a study.
+    """
+    by_seed, missing = ended_flows(study, "vgg38-bn"), lacking(study, "vgg38-bn")
+    logs = {seed: log10(flow[:, conv]) for seed, (flow, conv) in by_seed.items()}
     low, high = (math.log10(end) for end in BAND)
     words = "mean |∂L/∂W| of VGG38 with BatchNorm of any convolution and epoch"
     return Claim(
@@ -142,12 +150,12 @@ def _robust(study: StudyRecord) -> Claim:
     )
 
 
-def _generalises(study: StudyRecord) -> Claim:
+def _generalizes(study: StudyRecord) -> Claim:
     pair, label = ("lr-0.01", "lr-0.001"), "lr 0.01 − lr 0.001"
     return Claim(
         "C5",
-        "A tenfold rate generalises better",
-        "Learning rate 0.01 generalises better than 0.001 at equal train accuracy.",
+        "A tenfold rate generalizes better",
+        "Learning rate 0.01 generalizes better than 0.001 at equal train accuracy.",
         "§5.4, Table 1",
         (
             beats(study, *pair, "valid", label),
@@ -155,8 +163,8 @@ def _generalises(study: StudyRecord) -> Claim:
         ),
         f"Equal means within {MARGIN:g}; the paper's are 0.547 and 0.547. That takes differences that "
         f"deviate by less than {MARGIN:g} · √n / t: 0.016 for five seeds, 0.024 for eight.",
-        yes="Learning rate 0.01 generalises better than 0.001.",
-        no="Learning rate 0.01 does not generalise better than 0.001 at equal train accuracy here.",
+        yes="Learning rate 0.01 generalizes better than 0.001.",
+        no="Learning rate 0.01 does not generalize better than 0.001 at equal train accuracy here.",
     )
 
 
@@ -205,7 +213,7 @@ PAIRS = (("vgg08-bn", "vgg08"), ("vgg38-bn", "vgg38"), ("vgg38-bn", "vgg38-he"))
 
 
 def _smooths(study: StudyRecord) -> Claim:
-    """Decided on the pairs of which both networks train; not testable if there is none."""
+    """Decide C7 on the pairs of which both networks train; not testable if there is none."""
     pairs, aside = testable(study, PAIRS)
     return Claim(
         "C7",

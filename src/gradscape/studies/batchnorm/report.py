@@ -1,4 +1,4 @@
-"""The report of the BatchNorm study: the paper's figures and tables again, ours beside them.
+"""Report of the BatchNorm study: the paper's figures and tables again, ours beside them.
 
 Paper: "MLP Coursework 2: Investigating the Optimization of Convolutional Networks" (s1705386). Everything
 here is a function of the `StudyRecord`; runs that are missing, unfinished or diverged are named.
@@ -62,7 +62,7 @@ PAPER_TABLE_2 = {
     "800": "0.438(2)",
 }
 
-# In the text of §5.4, at the paper's last epoch: role, what, train and validation accuracy.
+# In the text of §5.4, at the paper's last epoch: role, label, train and validation accuracy.
 IN_TEXT = (
     ("lr-0.01", "lr 0.01", "–", "0.4784"),
     ("lr-0.001", "lr 0.001", "–", "0.4544"),
@@ -74,7 +74,10 @@ IN_TEXT = (
 
 
 def figures(study: StudyRecord) -> list[Figure]:
-    """Figures 1a-d, 2 and 3a-d of the paper; 2b, what Figure 2's gradients are good for; 4 to 8, smoothness.
+    """Draw Figures 1a-d, 2 and 3a-d of the paper; 2b, accuracy with BatchNorm; 4 to 8, smoothness.
+
+    Args:
+        study: Record of a study.
 
     Example:
         >>> [figure.name for figure in figures(gradscape.load("runs/batchnorm"))][:2]
@@ -84,7 +87,7 @@ def figures(study: StudyRecord) -> list[Figure]:
     second = "Figure 2. Depth with BatchNorm"
     third = "Figure 3. BatchNorm across learning rates and batch sizes"
     plain = {"vgg08": "VGG08", "vgg38": "VGG38"}
-    rescue = {"vgg38-bn": "VGG38 + BatchNorm", "vgg38": "VGG38"}  # VGG38 in its colour of Figure 1
+    rescue = {"vgg38-bn": "VGG38 + BatchNorm", "vgg38": "VGG38"}  # VGG38 in its color of Figure 1
     rates = {f"lr-{rate}": f"lr {rate}" for rate in RATES}
     batches = batch_labels(study)
     fourth = "Figure 4. Smoothness through training"
@@ -124,7 +127,10 @@ def figures(study: StudyRecord) -> list[Figure]:
 
 
 def tables(study: StudyRecord) -> list[Table]:
-    """Tables 1 and 2 of the paper, ours beside theirs; 3 test set, 4 curvature, 5 landscapes, 6 in text.
+    """Return Tables 1 and 2 of the paper; 3 test set, 4 curvature, 5 landscapes, 6 accuracies in its text.
+
+    Args:
+        study: Record of a study.
 
     Example:
         >>> print(to_markdown(tables(study)[1]))
@@ -184,7 +190,7 @@ def _landscape(study: StudyRecord) -> Table:
 
 
 def _in_text(study: StudyRecord) -> Table:
-    """The accuracies that the paper names in its text, at the last epoch, beside ours at theirs."""
+    """Table of the accuracies that the paper names in its text, at the last epoch, and ours."""
     rows = [
         (
             label,
@@ -214,7 +220,7 @@ def _last_epoch(study: StudyRecord, role: str, field: str) -> str:
 
 
 def _pages(study: StudyRecord) -> list[Page]:
-    """Figures 7 and 8 in three dimensions."""
+    """Pages of Figures 7 and 8 in three dimensions."""
     return turning_pages(study, {"figure-7": NETWORKS, "figure-8": batch_labels(study)})
 
 

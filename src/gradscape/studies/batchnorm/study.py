@@ -1,4 +1,4 @@
-"""The paper's study: how does BatchNorm solve the vanishing gradients problem? Its 15 runs and presets."""
+"""Study of the paper: how does BatchNorm solve the vanishing gradients problem? Its 15 runs and presets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gradscape.study.reproduction import Reproduction
 LEARNING_RATES = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05)  # Table 1, at batch size 100
 BATCH_SIZES = (50, 100, 150, 200, 400, 800)  # Table 2, at learning rate 0.05
 BASELINES = ("vgg08", "vgg08-bn", "vgg38", "vgg38-bn", "vgg38-he")  # Figures 1, 2, 4, claims C1 to C3, C7
-SHALLOW, DENSER = 8, 4  # VGG08 is measured so many times as often: it is small and learns within an epoch
+SHALLOW, DENSER = 8, 4  # VGG08 is measured four times as often: it is small and learns within an epoch
 SMOOTHNESS_AT = (0.001, 0.05)  # learning rates of the runs that are measured within: Figures 4 to 6
 
 
@@ -83,7 +83,7 @@ def _roles(preset: Preset, data: DataConfig) -> dict[str, RunConfig]:
         measured = replace(plain, landscape_images=whole(preset.landscape, plain))
         spectra = replace(measured, curvature_images=whole(preset.curvature, plain))
         if lr == SMOOTHNESS_AT[0]:
-            # C7 rests on the pair that trains, and on what of it was measured between guessing and learnt.
+            # C7 rests on the pair that trains, measured between guessing and having learned.
             every = apart(plain, preset.measures * (DENSER if depth == SHALLOW else 1))
             return replace(spectra, smoothness_every=every, keep_every=preset.keep_every)
         # Equally many steps for all batch sizes, so that equal updates compare.
@@ -94,7 +94,7 @@ def _roles(preset: Preset, data: DataConfig) -> dict[str, RunConfig]:
 
     baselines = {
         "vgg08": run(SHALLOW, "none"),
-        # Both of this pair train, so that their smoothness compares; VGG08 has no blocks to normalise.
+        # Both of this pair train, so that their smoothness compares; VGG08 has no blocks to normalize.
         "vgg08-bn": run(SHALLOW, "batch", norm_where="everywhere"),
         "vgg38": run(38, "none"),
         "vgg38-bn": run(38, "batch"),

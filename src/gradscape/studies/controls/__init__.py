@@ -1,1 +1,1 @@
-"""The study of controls of the paper's sweeps."""
+"""Controls of the paper's sweeps."""

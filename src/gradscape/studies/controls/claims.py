@@ -1,6 +1,6 @@
-"""What the controls study claims of batch sizes, weight decay and noise, each held to a rule: K1 to K6.
+"""Claims K1 to K6 of the controls study, on batch sizes, weight decay and noise, each with its rule.
 
-K1 is the paper's own (its C6); the others are what could be behind it, from the literature.
+K1 is the paper's (its C6); the others are possible causes of it, from the literature.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gradscape.studies.batchnorm.roles import BATCH_NAMES
 from gradscape.studies.controls.roles import BASE, CONTROLS, NORMED, decays, larger, undecayed
 
 MARGIN = 0.05  # K3, K4, K6: accuracies nearer than this count as equal
-STEEP = 0.1  # K5: a slope nearer than this to -1 counts as it
+STEEP = 0.1  # K5: a slope nearer than this to -1 counts as -1
 EQUAL = (
     f"Equal within {MARGIN:g}, which takes differences between seeds that deviate by less than 0.04 for five "
     "seeds, 0.06 for eight."
@@ -27,7 +27,10 @@ EQUAL = (
 
 
 def claims(study: StudyRecord) -> list[Claim]:
-    """K1 to K6 with the evidence there is.
+    """Return K1 to K6 with the evidence of a study.
+
+    Args:
+        study: Record of a study.
 
     Example:
         >>> [f"{claim.id} {claim.verdict}" for claim in claims(study)][:1]
@@ -70,7 +73,7 @@ def _equal_updates(study: StudyRecord) -> Claim:
 
 
 def _leads(study: StudyRecord, control: str) -> tuple[Evidence, ...]:
-    """Every larger batch against the base under a control."""
+    """Evidence on every larger batch against the base under a control."""
     return tuple(
         beats(study, f"{control}-{size}", f"{control}-{BASE}", "valid", _label(control, size))
         for size in larger(study)
@@ -146,17 +149,17 @@ def _decay(study: StudyRecord) -> Claim:
 
 
 def _at_equal_rate(study: StudyRecord, most: str, largest: str) -> Evidence:
-    """The penalty's accuracy less that of no penalty at the same effective rate, interpolated by seed."""
+    """Evidence on the penalty's accuracy less that without one at the same effective rate, by seed."""
     others = list(undecayed(study))
     rates = {role: through(study, role, "rate") for role in (most, *others)}
     ends = {role: finals(study, role, "valid") for role in (most, *others)}
     seeds = set.intersection(*(rates[role].keys() & ends[role].keys() for role in (most, *others)))
-    found, outside = {}, []
+    gains, outside = {}, []
     for seed in sorted(seeds):
         xs, ys = np.array(sorted((rates[role][seed], ends[role][seed]) for role in others)).T
         at = rates[most][seed]
         if xs[0] <= at <= xs[-1]:
-            found[seed] = ends[most][seed] - float(np.interp(at, xs, ys))
+            gains[seed] = ends[most][seed] - float(np.interp(at, xs, ys))
         else:
             outside.append(seed)
     beyond = f"no run without L2 is on the other side of its effective rate at seeds {outside}" * bool(
@@ -166,7 +169,7 @@ def _at_equal_rate(study: StudyRecord, most: str, largest: str) -> Evidence:
     return equivalent(
         f"validation accuracy, {NORMED} and SGD, L2 {largest} − none at the same effective rate (geometric "
         f"mean over epochs; between the rates tried), {window(study, [most, *others])}, paired by seed",
-        found,
+        gains,
         MARGIN,
         open_runs(study, most, *others),
         together(guesses(study, most, *others), beyond, alone),
@@ -174,6 +177,11 @@ def _at_equal_rate(study: StudyRecord, most: str, largest: str) -> Evidence:
 
 
 def noise(study: StudyRecord) -> Claim:
+    """Return K5: the gradient's noise is proportional to one over the batch size.
+
+    Args:
+        study: Record of a study.
+    """
     role = f"batch-{BASE}"
     gaps = {seed: slope + 1 for seed, slope in slopes(study, role).items()}
     return Claim(

@@ -1,4 +1,4 @@
-"""The report of the controls study: what is behind the paper's sweep over batch sizes, and what L2 does."""
+"""Report of the controls study: possible causes of the paper's results on batch sizes; effect of L2."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ INTERVAL = "± is the 95 % interval over seeds (Student t)."
 
 
 def figures(study: StudyRecord) -> list[Figure]:
-    """Figure 1, batch sizes under four controls; 2, L2 with and without BatchNorm; 3, gradient noise.
+    """Draw Figure 1, batch sizes under four controls; 2, L2 with and without BatchNorm; 3, gradient noise.
+
+    Args:
+        study: Record of a study.
 
     Example:
         >>> [figure.name for figure in figures(gradscape.load("runs/controls"))][:2]
@@ -74,8 +77,8 @@ def figures(study: StudyRecord) -> list[Figure]:
 
 
 def _by_size(study: StudyRecord, name: str, title: str, group: str) -> Figure:
-    """Final validation accuracy along the batch size, a line for each control."""
-    found = [
+    """Figure of the final validation accuracy along the batch size, a line for each control."""
+    points = [
         Point(
             label=role,
             settings={},
@@ -87,8 +90,8 @@ def _by_size(study: StudyRecord, name: str, title: str, group: str) -> Figure:
         for size in sizes(study)
         for role in [f"{control}-{size}"]
     ]
-    drawing, note = axis_figure(found, "batch size")
-    roles = {point.label: f"{point.values['at']}, batch {point.values['batch size']}" for point in found}
+    drawing, note = axis_figure(points, "batch size")
+    roles = {point.label: f"{point.values['at']}, batch {point.values['batch size']}" for point in points}
     caption = [
         "Final validation accuracy: mean and 95 % interval over seeds, and a faint dot for every run. "
         "Batch sizes are the paper's.",
@@ -102,7 +105,11 @@ def _by_size(study: StudyRecord, name: str, title: str, group: str) -> Figure:
 
 
 def tables(study: StudyRecord) -> list[Table]:
-    """1, batch sizes under every control, beside the paper's Table 2; 2, L2; 3, noise."""
+    """Return Table 1, batch sizes under every control, beside the paper's Table 2; 2, L2; 3, noise.
+
+    Args:
+        study: Record of a study.
+    """
     return [_batch_sizes(study), _penalties(study), _gradient_noise(study)]
 
 
@@ -194,7 +201,7 @@ def _gradient_noise(study: StudyRecord) -> Table:
 
 
 def _noise_cell(study: StudyRecord, role: str, value: Callable[[NoiseRecord], float]) -> str:
-    """Mean and interval over seeds, or how many are infinite."""
+    """Return mean and interval over seeds, or the number of infinite values."""
     found = [value(noise.record) for noise in noises(study, role).values()]
     infinite = sum(map(math.isinf, found))
     if infinite:

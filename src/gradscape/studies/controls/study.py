@@ -15,9 +15,9 @@ from gradscape.study.reproduction import Reproduction
 from gradscape.study.sweep.batch_size_controls import configure
 
 RATE = 0.05  # of the paper's sweep over batch sizes, Table 2
-BASE = 100  # batch size that the others are compared with, and whose updates are equalled
+BASE = 100  # batch size that the others are compared with, and whose updates are equaled
 SGD_RATE = 0.02  # constant, so that the effective rate moves with ‖w‖ alone; 0.05 trains VGG38 no better
-FASTER = (4, 8)  # times SGD_RATE, without L2: between them lies the effective rate that L2 comes to
+FASTER = (4, 8)  # times SGD_RATE, without L2: the effective rate under L2 lies between them
 CONTROLS: Mapping[str, Mapping[str, Value]] = {
     "batch": {},
     "updates": {"equal_updates": True},
@@ -34,12 +34,12 @@ NETWORKS = {
 
 @dataclass(frozen=True)
 class _ControlsPreset(Preset):
-    """How far the study is cut down.
+    """Numbers that reduce the study.
 
     Attributes:
-        sizes: batch sizes, by the paper's names, from the smallest.
-        decays: L2 penalties: the least shows in the norms of the weights in so many updates.
-        noise: mini-batches over which the gradient's noise is measured, at most.
+        sizes: Batch sizes, by the paper's names, from the smallest.
+        decays: L2 penalties; the least shows in the norms of the weights within the run.
+        noise: Number of mini-batches over which the gradient's noise is measured, at most.
     """
 
     sizes: tuple[int, ...]
@@ -56,7 +56,7 @@ PRESETS = {
         _ControlsPreset,
         **UNMEASURED,
         train=720,
-        valid=250,  # they decide here
+        valid=250,  # validation accuracy decides here
         seeds=2,
         sizes=SIZES,
         decays=(0.0, 0.005, 0.02),
@@ -77,7 +77,7 @@ def _roles(preset: _ControlsPreset, data: DataConfig) -> dict[str, RunConfig]:
 
 
 def _plan_sizes(preset: _ControlsPreset, data: DataConfig) -> dict[str, RunConfig]:
-    """Role → run at seed 0: each batch size under each control; at the size it refers to all share a run.
+    """Role → run at seed 0: each batch size under each control; at the reference size all share a run.
 
     Updates are those of batch 100. Rates go down from 0.05 at the largest size: scaled up from batch 100
     they would reach 0.4, eight times the highest that the paper trains at, and fail for that alone.
@@ -101,8 +101,8 @@ def _plan_sizes(preset: _ControlsPreset, data: DataConfig) -> dict[str, RunConfi
 def _plan_penalties(preset: _ControlsPreset, data: DataConfig) -> dict[str, RunConfig]:
     """Role → run at seed 0: SGD with momentum at a constant rate, with and without BatchNorm.
 
-    With BatchNorm also without a penalty at higher rates: what they do at the effective rate that the largest
-    penalty comes to is what K4 holds it to.
+    With BatchNorm there are also runs without a penalty at higher rates: K4 compares the largest penalty with
+    them at its effective rate.
     """
 
     def run(network: str, rate: float, decay: float) -> RunConfig:
@@ -124,13 +124,13 @@ def _plan_penalties(preset: _ControlsPreset, data: DataConfig) -> dict[str, RunC
 
 
 def _notes(preset: _ControlsPreset) -> tuple[str, ...]:
-    """What the controls are, in sentences."""
+    """Sentences on the controls."""
     return (
         f"Equal updates are those of batch {BASE} in {preset.epochs} epochs.",
         f"Scaled rates are {RATE:g} at batch {max(preset.sizes)} and smaller below, so that none is higher "
         "than the paper's.",
         f"L2 is compared under SGD with momentum 0.9 at a constant rate of {SGD_RATE:g}: BatchNorm on every "
-        "convolution, or VGG08 without BatchNorm from He initialisation.",
+        "convolution, or VGG08 without BatchNorm from He initialization.",
     )
 
 

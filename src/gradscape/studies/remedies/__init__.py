@@ -1,1 +1,1 @@
-"""The study of remedies for networks that do not train."""
+"""Remedies for networks that do not train."""

@@ -1,4 +1,4 @@
-"""What the study of remedies asks, each question as a claim with the rule that decides it."""
+"""Claims of the study of remedies, R1 to R10: each question with the rule that decides it."""
 
 from __future__ import annotations
 
@@ -43,16 +43,19 @@ RATIO = 2.0  # orders of magnitude between gradients that count as restored
 GRADIENT, LIKENESS, BETA = "mean |∂L/∂W| of the first layer", "correlation of two images", "effective β"
 NAMED = 3  # remedies with missing runs that a reason has room to name
 VERDICTS: dict[Side, Verdict] = {"first": "holds", "second": "does not hold", "undecided": "undecided"}
-MOMENTS = ("at initialisation", "through training")
-CONTROL = "vgg08"  # that it trains shows that there is time enough to
+MOMENTS = ("at initialization", "through training")
+CONTROL = "vgg08"  # if it trains, the runs are long enough
 QUESTIONS = ("whether it trains", "accuracy among those that train")
-# Each signal at the moments at which it is held against effective β, and each of these for both questions.
+# Moments at which each signal is compared with effective β, for both questions.
 SIGNALS = {GRADIENT: (0, 1), LIKENESS: (0,)}
 LEVEL = look_level(len(QUESTIONS) * sum(map(len, SIGNALS.values())))
 
 
 def claims(study: StudyRecord) -> list[Claim]:
-    """R1 to R10 with the evidence there is.
+    """Return R1 to R10 with the evidence of a study.
+
+    Args:
+        study: Record of a study.
 
     Example:
         >>> [f"{claim.id} {claim.verdict}" for claim in claims(study)][:1]
@@ -76,8 +79,8 @@ def _restores(study: StudyRecord) -> Claim:
     he, plain = (_logarithm(each(study, role, first_gradient)) for role in (HE, PLAIN))
     return Claim(
         "R1",
-        "The initialisation alone restores the gradient",
-        "Without BatchNorm, He initialisation raises the first layer's gradient before training, by two "
+        "The initialization alone restores the gradient",
+        "Without BatchNorm, He initialization raises the first layer's gradient before training, by two "
         "orders of magnitude at least.",
         "the control that the paper leaves out",
         (
@@ -88,16 +91,16 @@ def _restores(study: StudyRecord) -> Claim:
                 together(_without(study, HE), _without(study, PLAIN)),
             ),
         ),
-        yes="He initialisation alone restores the gradient before training.",
-        no="He initialisation does not restore the gradient before training.",
+        yes="He initialization alone restores the gradient before training.",
+        no="He initialization does not restore the gradient before training.",
     )
 
 
 def _without(study: StudyRecord, role: str) -> str:
-    """Runs of a role whose first gradient before training is not known: unfinished, or without it."""
-    known = each(study, role, first_gradient)
+    """Name runs of a role without a first gradient before training: unfinished, or not measured."""
+    measured = each(study, role, first_gradient)
     words = ", ".join(
-        f"seed {seed} has no gradient before training" for seed in ended(study, role) if seed not in known
+        f"seed {seed} has no gradient before training" for seed in ended(study, role) if seed not in measured
     )
     return together(unfinished(study, role), f"{role}: {words}" if words else "")
 
@@ -105,10 +108,10 @@ def _without(study: StudyRecord, role: str) -> str:
 def _suffices(study: StudyRecord) -> Claim:
     return Claim(
         "R2",
-        "A well-initialised VGG38 trains without BatchNorm",
-        "With He initialisation VGG38 trains at the paper's learning rate, without BatchNorm.",
+        "A well-initialized VGG38 trains without BatchNorm",
+        "With He initialization VGG38 trains at the paper's learning rate, without BatchNorm.",
         "the control that the paper leaves out",
-        (trains(study, HE, "VGG38 with He initialisation", control=CONTROL),),
+        (trains(study, HE, "VGG38 with He initialization", control=CONTROL),),
         GUESSES,
         yes="With it VGG38 trains at the paper's learning rate, without BatchNorm.",
         no="With it VGG38 still does not train at the paper's learning rate without BatchNorm.",
@@ -118,20 +121,20 @@ def _suffices(study: StudyRecord) -> Claim:
 def _adds(study: StudyRecord) -> Claim:
     return Claim(
         "R3",
-        "BatchNorm makes a well-initialised network train",
-        "At the paper's learning rate more seeds of a VGG38 that is well initialised train with BatchNorm "
+        "BatchNorm makes a well-initialized network train",
+        "At the paper's learning rate more seeds of a VGG38 that is well initialized train with BatchNorm "
         "than without.",
         "the paper's question",
         (oftener(study, BOTH, HE, "He and BatchNorm against He alone"),),
         f"How accurate they are where both train is R8. {GUESSES}",
-        yes="At the paper's learning rate a well-initialised VGG38 trains with more seeds with BatchNorm "
+        yes="At the paper's learning rate a well-initialized VGG38 trains with more seeds with BatchNorm "
         "than without.",
-        no="At the paper's learning rate a well-initialised VGG38 trains with more seeds without BatchNorm.",
+        no="At the paper's learning rate a well-initialized VGG38 trains with more seeds without BatchNorm.",
     )
 
 
 def _adds_at_best(study: StudyRecord) -> Claim:
-    """Accuracy where each may have another learning rate: what it adds beyond a choice of rates."""
+    """Claim on the accuracy where each may have another learning rate: the gain beyond a choice of rates."""
     both, alone = best(study, BOTH), best(study, HE)
     label = f"He and BatchNorm at lr {rate_of(both):g} − He alone at lr {rate_of(alone):g}"
     rated_ = [role for name in (BOTH, HE) for role in rated(study, name).values()]
@@ -141,7 +144,7 @@ def _adds_at_best(study: StudyRecord) -> Claim:
         "R8",
         "BatchNorm adds accuracy where each has its best learning rate",
         "Where each is given the best of the learning rates tried, BatchNorm raises the accuracy of a "
-        "well-initialised VGG38.",
+        "well-initialized VGG38.",
         "control",
         (replace(part, verdict="undecided", reason=missing, p=None) if missing else part,),
         "Best by mean validation accuracy, the number that is compared: it favours neither.",
@@ -151,7 +154,7 @@ def _adds_at_best(study: StudyRecord) -> Claim:
 
 
 def _smooths(study: StudyRecord) -> Claim:
-    """Decided on the pairs of which both networks train; not testable if there is none."""
+    """Decide R4 on the pairs of which both networks train; not testable if there is none."""
     asked = [pair for pair in PAIRS if set(pair) <= study.roles.keys()]
     pairs, aside = testable(study, asked)
     labels = {role: REMEDIES[role].label for pair in pairs for role in pair}
@@ -188,7 +191,7 @@ CHOSEN = {
 
 
 def _predicts(study: StudyRecord, name: str, signal: str, question: int) -> Claim:
-    """Whether a number of the signal tells more than effective β: whether a network trains, or how well."""
+    """Claim that a number of the signal says more than effective β on training, or on accuracy."""
     asked = QUESTIONS[question]
     places = SIGNALS[signal]
     return Claim(
@@ -209,21 +212,21 @@ BOOTSTRAP = (
 
 
 def _closer(study: StudyRecord, signal: str, place: int, question: int) -> Evidence:
-    """Whether a number of the signal has a larger |ρ| with an outcome than effective β has, at a moment."""
+    """Judge if a number of the signal has a larger |ρ| with an outcome than effective β, at one moment."""
     first, second = SIGNAL[signal][place], SMOOTHNESS[BETA][place]
     roles = there(study) if question == 0 else [role for role in there(study) if all_train(study, role)]
     one, other = (_sample(study, number, roles, question) for number in (first, second))
-    found = rank_difference(one.values, other.values, one.outcome, one.remedies, LEVEL)
+    compared = rank_difference(one.values, other.values, one.outcome, one.remedies, LEVEL)
     return _judged(
-        f"|ρ| of {signal} − |ρ| of {BETA}, {MOMENTS[place]}, with {QUESTIONS[question]}, over {found.n} runs "
-        f"of {found.groups} remedies",
-        found,
+        f"|ρ| of {signal} − |ρ| of {BETA}, {MOMENTS[place]}, with {QUESTIONS[question]}, over {compared.n} "
+        f"runs of {compared.groups} remedies",
+        compared,
         _left(study),
     )
 
 
 def _judged(measured: str, found: RankDifference, missing: str) -> Evidence:
-    """`above` for an interval that is not over seeds."""
+    """Judge as `above` does, by an interval that is not over seeds."""
     rule = f"the {percent(found.level)} bootstrap interval over remedies lies above 0"
     if missing or found.low is None:
         few = "too few remedies" if found.groups < FEWEST else "a number is the same in all remedies"
@@ -234,7 +237,7 @@ def _judged(measured: str, found: RankDifference, missing: str) -> Evidence:
 
 
 def _left(study: StudyRecord) -> str:
-    """Which remedies have runs that have not come to an end; how many, where they are many."""
+    """Name remedies with runs that have not come to an end; count them where they are many."""
     words = [unfinished(study, role) for role in there(study)]
     open_ = [text for text in words if text]
     if len(open_) > NAMED:
@@ -247,7 +250,7 @@ def _left(study: StudyRecord) -> str:
 
 @dataclass(frozen=True)
 class _Sample:
-    """One number of every run that came to its end, beside what the run came to and its remedy."""
+    """One number of every run that came to its end, the run's outcome and its remedy."""
 
     values: tuple[float, ...]
     outcome: tuple[float, ...]
@@ -255,7 +258,7 @@ class _Sample:
 
 
 def _sample(study: StudyRecord, number: Number, roles: Sequence[str], question: int = 1) -> _Sample:
-    """The outcome is one of `QUESTIONS`: 0 or 1, or the final validation accuracy."""
+    """Sample of a number, with one of `QUESTIONS` as outcome: 0 or 1, or the final validation accuracy."""
     outcomes = {
         role: {seed: float(value > threshold(study)) for seed, value in finals(study, role, "train").items()}
         if question == 0
@@ -274,7 +277,14 @@ def _sample(study: StudyRecord, number: Number, roles: Sequence[str], question: 
 def correlation(
     study: StudyRecord, number: Number, roles: Sequence[str] | None = None, question: int = 1
 ) -> RankCorrelation:
-    """Spearman's ρ of a number with an outcome, over the runs of all remedies, or of these."""
+    """Return Spearman's ρ of a number with an outcome, over the runs of several remedies.
+
+    Args:
+        study: Record of a study.
+        number: Function from a run to the number.
+        roles: Names of the remedies, by default all.
+        question: Index in `QUESTIONS`.
+    """
     found = _sample(study, number, there(study) if roles is None else roles, question)
     return rank_correlation(found.values, found.outcome, found.remedies)
 

@@ -1,4 +1,4 @@
-"""What a remedy's runs came to, in numbers: accuracy, signal, smoothness, the rates at which it trains."""
+"""Numbers of a remedy's runs: accuracy, signal, smoothness, the rates at which it trains."""
 
 from __future__ import annotations
 
@@ -20,28 +20,45 @@ Number = Callable[[RunRecord], float]
 
 
 def there(study: StudyRecord) -> list[str]:
-    """The remedies that the study has, in the order of figures and tables."""
+    """Return the remedies that the study has, in the order of figures and tables.
+
+    Args:
+        study: Record of a study.
+    """
     return [role for role in REMEDIES if role in study.roles]
 
 
 def each(study: StudyRecord, role: str, number: Number) -> dict[int, float]:
-    """Seed → a number of the runs that came to an end, where it is finite."""
-    found = {seed: number(run) for seed, run in ended(study, role).items()}
-    return {seed: value for seed, value in found.items() if math.isfinite(value)}
+    """Return a number per seed of the runs that came to an end, where it is finite.
+
+    Args:
+        study: Record of a study.
+        role: Name of the role.
+        number: Function from a run to the number.
+    """
+    values = {seed: number(run) for seed, run in ended(study, role).items()}
+    return {seed: value for seed, value in values.items() if math.isfinite(value)}
 
 
-# The signal at initialisation: before the first step.
+# The signal at initialization: before the first step.
 
 
 def first_gradient(run: RunRecord) -> float:
-    """Mean |∂L/∂W| of the first weight layer at initialisation; NaN where it was not measured."""
+    """Return mean |∂L/∂W| of the first weight layer at initialization; NaN where it was not measured.
+
+    Args:
+        run: Record of a run.
+    """
     return float(_start_flow(run)[0]) if run.start else math.nan
 
 
 def start_slope(run: RunRecord) -> float:
-    """Orders of magnitude by which gradients grow from one weight layer to the next, at initialisation.
+    """Return the orders of magnitude by which gradients grow from layer to layer at initialization.
 
-    NaN where a gradient is exactly 0, as Fixup has them, of which there is no order.
+    NaN where a gradient is exactly 0, as under Fixup.
+
+    Args:
+        run: Record of a run.
     """
     if run.start is None or not _start_flow(run).all():
         return math.nan
@@ -49,7 +66,13 @@ def start_slope(run: RunRecord) -> float:
 
 
 def likeness(run: RunRecord) -> float:
-    """Correlation of two images in the last convolution's output, at initialisation: at 1 all look alike."""
+    """Return the correlation of two images in the last convolution's output at initialization.
+
+    At 1 all images look alike.
+
+    Args:
+        run: Record of a run.
+    """
     return float(run.start.correlation[-2]) if run.start else math.nan
 
 
@@ -62,20 +85,34 @@ def _start_flow(run: RunRecord) -> Flows:
 
 
 def trained_gradient(run: RunRecord) -> float:
-    """Mean |∂L/∂W| of the first weight layer, geometric mean over epochs."""
+    """Return mean |∂L/∂W| of the first weight layer, geometric mean over epochs.
+
+    Args:
+        run: Record of a run.
+    """
     return float(10 ** log10(flows(run)[:, 0]).mean()) if run.epochs else math.nan
 
 
 def last_gradient(run: RunRecord) -> float:
+    """Return mean |∂L/∂W| of the first weight layer in the last epoch.
+
+    Args:
+        run: Record of a run.
+    """
     return float(flows(run)[-1, 0]) if run.epochs else math.nan
 
 
 def trained_slope(run: RunRecord) -> float:
+    """Return the orders of magnitude by which gradients grow from layer to layer, mean over epochs.
+
+    Args:
+        run: Record of a run.
+    """
     return _steepness(log10(flows(run)).mean(axis=0)) if run.epochs else math.nan
 
 
 def _steepness(logs: Flows) -> float:
-    """Slope over layers; NaN where a gradient is not finite, of which no slope can be made."""
+    """Slope over layers; NaN where a gradient is not finite."""
     return slope(logs) if np.isfinite(logs).all() else math.nan
 
 
@@ -83,7 +120,12 @@ def _steepness(logs: Flows) -> float:
 
 
 def typical(what: str, along: str = "gradient") -> Number:
-    """Geometric mean over a run's measures of one of `smoothing.VALUES`."""
+    """Return a function for the geometric mean over a run's measures of one of `smoothness.VALUES`.
+
+    Args:
+        what: Key of `VALUES`.
+        along: Key of `WAYS`.
+    """
 
     def number(run: RunRecord) -> float:
         values = [VALUES[what][1](measure) for measure in measures(run, along)]
@@ -94,7 +136,12 @@ def typical(what: str, along: str = "gradient") -> Number:
 
 
 def at_first(what: str, along: str = "gradient") -> Number:
-    """The same of the run's first measure, at its first step, alone."""
+    """Return a function for the value of a run's first measure, at its first step.
+
+    Args:
+        what: Key of `VALUES`.
+        along: Key of `WAYS`.
+    """
 
     def number(run: RunRecord) -> float:
         first, *_ = [VALUES[what][1](measure) for measure in measures(run, along)] or [math.nan]
@@ -104,43 +151,61 @@ def at_first(what: str, along: str = "gradient") -> Number:
 
 
 def sharpness(moment: str) -> Number:
-    """The Hessian's largest eigenvalue at `start` or `end`."""
+    """Return a function for the Hessian's largest eigenvalue.
+
+    Args:
+        moment: `start` or `end` of the training.
+    """
     return lambda run: run.curvature[moment].largest if moment in run.curvature else math.nan
 
 
 def _width(run: RunRecord) -> float:
-    """Of the basin in which the loss is at most 1 nat above the trained weights'."""
+    """Width of the basin in which the loss is at most 1 nat above the trained weights'."""
     return float(run.landscape.basin(1.0).width[0]) if run.landscape else math.nan
 
 
 def epoch_seconds(run: RunRecord) -> float:
+    """Return the median time of an epoch, in seconds.
+
+    Args:
+        run: Record of a run.
+    """
     return median(run.curve("seconds")) if run.epochs else math.nan
 
 
-# Whether and where it trains.
+# Learning rates at which it trains.
 
 
 def threshold(study: StudyRecord) -> float:
-    """Training accuracy above which a network counts as training: twice that of guessing."""
+    """Return the training accuracy above which a network counts as training: twice that of guessing.
+
+    Args:
+        study: Record of a study.
+    """
     return 2 * guessing(study)
 
 
 def all_train(study: StudyRecord, role: str) -> bool | None:
-    """Whether every seed of a role trains; None while a run has not come to its end."""
-    found = finals(study, role, "train")
-    if len(found) < len(members(study, role)) or not found:
+    """Check that every seed of a role trains; None while a run has not come to its end.
+
+    Args:
+        study: Record of a study.
+        role: Name of the role.
+    """
+    accuracies = finals(study, role, "train")
+    if len(accuracies) < len(members(study, role)) or not accuracies:
         return None
-    return all(value > threshold(study) for value in found.values())
+    return all(value > threshold(study) for value in accuracies.values())
 
 
 @dataclass(frozen=True)
 class Highest:
-    """The highest learning rate at which every seed trains.
+    """Highest learning rate at which every seed trains.
 
     Attributes:
-        rate: None where there is none among those tried.
-        tried: all of them, rising.
-        open: whether a higher one that was asked for has not come to its end.
+        rate: The rate; None where there is none among those tried.
+        tried: All rates that were tried, rising.
+        open: True if a higher one has not come to its end.
     """
 
     rate: float | None
@@ -154,7 +219,12 @@ class Highest:
 
 
 def highest_rate(study: StudyRecord, role: str) -> Highest:
-    """Of the rates that the study tries for a remedy."""
+    """Return the highest of the rates that the study tries for a remedy at which every seed trains.
+
+    Args:
+        study: Record of a study.
+        role: Name of the remedy.
+    """
     trained = {rate: all_train(study, name) for rate, name in rated(study, role).items()}
     known = [rate for rate, found in trained.items() if found]
     best = max(known, default=None)
@@ -163,7 +233,12 @@ def highest_rate(study: StudyRecord, role: str) -> Highest:
 
 
 def best(study: StudyRecord, role: str) -> str:
-    """The role of a remedy's runs at the learning rate of the highest mean validation accuracy."""
+    """Return the role of a remedy's runs at the learning rate of the highest mean validation accuracy.
+
+    Args:
+        study: Record of a study.
+        role: Name of the remedy.
+    """
     means = {
         name: fmean(found.values())
         for name in rated(study, role).values()
@@ -173,19 +248,28 @@ def best(study: StudyRecord, role: str) -> str:
 
 
 def rate_of(role: str) -> float:
-    """The learning rate of a role's runs."""
+    """Return the learning rate of a role's runs.
+
+    Args:
+        role: Name of the role.
+    """
     return float(role.rpartition("@")[2]) if "@" in role else BASE
 
 
 def rated(study: StudyRecord, role: str) -> dict[float, str]:
-    """Learning rate → role of a remedy's runs at it, rising."""
+    """Return the role of a remedy's runs at each learning rate, rising.
+
+    Args:
+        study: Record of a study.
+        role: Name of the remedy.
+    """
     rates = {rate_of(name) for name in study.roles if name.startswith(f"{role}@")}
     return {rate: role if rate == BASE else at(role, rate) for rate in sorted({BASE, *rates})}
 
 
-# Predictors of accuracy: what is known of a run before it is trained, and what was seen of it within.
+# Predictors of accuracy, measured before a run is trained, and through its training.
 
-Pair = tuple[Number, Number]  # at initialisation, through training
+Pair = tuple[Number, Number]  # at initialization, through training
 SIGNAL: Mapping[str, Pair] = {
     "mean |∂L/∂W| of the first layer": (first_gradient, trained_gradient),
     "|slope| of the gradient over layers": (

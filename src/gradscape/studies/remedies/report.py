@@ -1,4 +1,4 @@
-"""The report on remedies: one figure, one table, and what follows from them."""
+"""Report on remedies: figures and tables that compare them, and claims."""
 
 from __future__ import annotations
 
@@ -39,14 +39,17 @@ from gradscape.studies.remedies.metrics import (
 )
 from gradscape.studies.remedies.roles import BOTH, HE, NORMED, PLAIN, REMEDIES
 
-QUESTION = "Does BatchNorm do more than repair the initialisation?"
+QUESTION = "Does BatchNorm do more than repair the initialization?"
 COMPARED = {role: REMEDIES[role].label for role in (PLAIN, HE, NORMED, BOTH, "skip", "selu")}
-Cell = Callable[[str], str]  # of a role
+Cell = Callable[[str], str]  # role → text
 BETA, SCALE_FREE = typical("beta"), typical("beta", "relative")
 
 
 def figures(study: StudyRecord) -> list[Figure]:
-    """Figure 1 compares all remedies; 2 to 6 look closer at six of them.
+    """Draw Figure 1, which compares all remedies, and 2 to 6, which show six of them closely.
+
+    Args:
+        study: Record of a study.
 
     Example:
         >>> [figure.name for figure in figures(gradscape.load("runs/remedies"))][:1]
@@ -73,7 +76,7 @@ def figures(study: StudyRecord) -> list[Figure]:
 
 
 def _before_training(study: StudyRecord, group: str, roles: Mapping[str, str]) -> list[Figure]:
-    """What reaches each layer, backwards and forwards, before the first step."""
+    """Figures of the signal that reaches each layer, backwards and forwards, before the first step."""
     gradient = depth_figure(
         study,
         "figure-2a",
@@ -105,7 +108,11 @@ def _titles(label: str) -> str:
 
 
 def overview(study: StudyRecord) -> Figure:
-    """All remedies by accuracy, gradient, learning rate and smoothness."""
+    """Draw all remedies by accuracy, gradient, learning rate and smoothness.
+
+    Args:
+        study: Record of a study.
+    """
     roles = there(study)
 
     def values(number: Number) -> list[list[float]]:
@@ -116,8 +123,8 @@ def overview(study: StudyRecord) -> Figure:
         for split, name in (("training", "train"), ("validation", "valid"))
     }
     rates = [highest_rate(study, role) for role in roles]
-    highest = [[] if found.rate is None else [found.rate] for found in rates]
-    tried = tuple(sorted({rate for found in rates for rate in found.tried}))
+    highest = [[] if highest.rate is None else [highest.rate] for highest in rates]
+    tried = tuple(sorted({rate for highest in rates for rate in highest.tried}))
     drawing = dot_figure(
         [REMEDIES[role].label for role in roles],
         [REMEDIES[role].group for role in roles],
@@ -151,7 +158,11 @@ def overview(study: StudyRecord) -> Figure:
 
 
 def tables(study: StudyRecord) -> list[Table]:
-    """1, every remedy; 2, what predicts accuracy; 3, learning rates; 4, the test set."""
+    """Return Table 1, every remedy; 2, predictors of accuracy; 3, learning rates; 4, the test set.
+
+    Args:
+        study: Record of a study.
+    """
     return [_every_remedy(study), _predictors(study), _learning_rates(study), _test_set(study)]
 
 
@@ -193,13 +204,13 @@ def _every_remedy(study: StudyRecord) -> Table:
 
 
 def _train_share(study: StudyRecord, role: str) -> str:
-    """How many seeds train, with the interval of the share."""
-    found = trained(study, role)
-    return str(share(sum(found), len(found))) if found else "–"
+    """Return the number of seeds that train, with the interval of the share."""
+    train = trained(study, role)
+    return str(share(sum(train), len(train))) if train else "–"
 
 
 def _diagnosed(study: StudyRecord, role: str) -> str:
-    """The verdicts of `gradscape.diagnose` on a role's runs; none that ends at guessing is healthy."""
+    """Return the verdicts of `gradscape.diagnose` on a role's runs; none that ends at guessing is healthy."""
     runs = [run for run in ended(study, role).values() if "diagnosis" in run.status]
     verdicts = [(run, str(run.status["diagnosis"]["verdict"])) for run in runs]
     found = [
@@ -229,7 +240,7 @@ def _predictors(study: StudyRecord) -> Table:
         "Spearman's rank correlation with whether a run trains, over all runs of Table 1, and with the final "
         "validation accuracy, over those of remedies of which every seed trains; with a 95 % interval from a "
         "bootstrap over remedies. Images: in the last convolution's output. At "
-        "initialisation the smoothness is that of the first step; λmax before and after training."
+        "initialization the smoothness is that of the first step; λmax before and after training."
     )
     headings = [f"{question}, {moment}" for question in ("trains", "accuracy") for moment in MOMENTS]
     columns, words = ("kind", "number", *headings), ("kind", "number")

@@ -1,4 +1,4 @@
-"""What the study of remedies compares: each cure of the literature alone, and cures together."""
+"""Remedies that the study compares: each cure of the literature alone, and cures together."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gradscape.config.network import NetConfig
 
 BASE = 0.001  # the paper's learning rate
 PLAIN = "plain"
-HE, NORMED, BOTH = "he", "bn", "bn+he"  # which claims rest on
+HE, NORMED, BOTH = "he", "bn", "bn+he"  # claims rest on these
 KEY = (PLAIN, HE, NORMED, BOTH, "skip")  # with more seeds in the quick preset; drawn in figures of few
 
 
@@ -25,12 +25,12 @@ PAIRS = (
 
 @dataclass(frozen=True)
 class Remedy:
-    """A network and what is done to it.
+    """A network with a remedy.
 
     Attributes:
-        label: in figures and tables.
-        group: it belongs to.
-        net: the network.
+        label: Label in figures and tables.
+        group: Group that it belongs to.
+        net: Configuration of the network.
     """
 
     label: str
@@ -39,23 +39,31 @@ class Remedy:
 
 
 def vgg38(**changes: Any) -> NetConfig:
-    """The paper's network, without a norm unless one is given."""
+    """Return the paper's network, without a norm by default.
+
+    Args:
+        changes: Fields of `NetConfig` that differ from the paper's.
+    """
     return NetConfig(**{"depth": 38, "norm": "none", **changes})
 
 
 def densenet40(**changes: Any) -> NetConfig:
-    """DenseNet-40-12 as published (Huang et al. 2017); there is none of 38 layers."""
+    """Return DenseNet-40-12 as published (Huang et al. 2017); there is none of 38 layers.
+
+    Args:
+        changes: Fields of `NetConfig` that differ from the published ones.
+    """
     return NetConfig(**{"family": "densenet", "depth": 40, "norm": "none", **changes})
 
 
 NOTHING = "nothing"
-INIT = "initialisation"
-NORM = "normalisation"
+INIT = "initialization"
+NORM = "normalization"
 CONNECTION = "connections"
 ACTIVATION = "activation"
 TOGETHER = "together"
 
-# In the order of figures and tables. Everything but what is named is as in the paper's VGG38.
+# In the order of figures and tables. What a remedy does not change is as in the paper's VGG38.
 REMEDIES: dict[str, Remedy] = {
     PLAIN: Remedy("VGG38", NOTHING, vgg38()),
     "vgg08": Remedy("VGG08", NOTHING, vgg38(depth=8)),
@@ -70,7 +78,7 @@ REMEDIES: dict[str, Remedy] = {
     "group": Remedy("GroupNorm", NORM, vgg38(norm="group")),
     "layer": Remedy("LayerNorm", NORM, vgg38(norm="layer")),
     "instance": Remedy("InstanceNorm", NORM, vgg38(norm="instance")),
-    "weight": Remedy("weight normalisation", NORM, vgg38(norm="weight")),
+    "weight": Remedy("weight normalization", NORM, vgg38(norm="weight")),
     "skip": Remedy("skips", CONNECTION, vgg38(skip=True)),
     "stochastic-depth": Remedy(
         "skips + stochastic depth", CONNECTION, vgg38(skip=True, stochastic_depth=0.5)
@@ -91,7 +99,7 @@ REMEDIES: dict[str, Remedy] = {
     "bn+skip": Remedy("BatchNorm + skips", TOGETHER, vgg38(norm="batch", skip=True)),
     "he+skip": Remedy("He + skips", TOGETHER, vgg38(init="he", skip=True)),
     # Salimans & Kingma (2016), §3, scale by data too, each channel where LSUV scales a layer.
-    "weight+lsuv": Remedy("weight normalisation + LSUV", TOGETHER, vgg38(norm="weight", init="lsuv")),
+    "weight+lsuv": Remedy("weight normalization + LSUV", TOGETHER, vgg38(norm="weight", init="lsuv")),
     "bn+dropout": Remedy("BatchNorm + dropout", TOGETHER, vgg38(norm="batch", dropout=0.1)),
     "bn+stochastic-depth": Remedy(
         "BatchNorm + skips + stochastic depth", TOGETHER, vgg38(norm="batch", skip=True, stochastic_depth=0.5)
@@ -101,5 +109,10 @@ REMEDIES: dict[str, Remedy] = {
 
 
 def at(role: str, rate: float) -> str:
-    """The role of a remedy's runs at another learning rate."""
+    """Return the role of a remedy's runs at another learning rate.
+
+    Args:
+        role: Name of the remedy.
+        rate: Learning rate.
+    """
     return f"{role}@{rate:g}"

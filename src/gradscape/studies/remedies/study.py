@@ -1,4 +1,4 @@
-"""Every remedy of the literature, compared: does BatchNorm do more than repair the initialisation?"""
+"""Study of every remedy of the literature: does BatchNorm do more than repair the initialization?"""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from gradscape.studies.remedies.roles import BASE, KEY, REMEDIES, at
 from gradscape.study.presets import Preset, apart, based_on, whole
 from gradscape.study.reproduction import Reproduction
 
-BATCH = 100  # the paper's, as is all else that a remedy does not change
+BATCH = 100  # batch size of the paper; whatever a remedy does not change is the paper's
 
 
 @dataclass(frozen=True)
 class _RemediesPreset(Preset):
-    """How far the study is cut down.
+    """Numbers that reduce the study.
 
     Attributes:
-        rates: learning rates that each remedy is tried at, beside the paper's.
-        key_rates: and those that the key roles alone are.
+        rates: Learning rates that each remedy is tried at, beside the paper's.
+        key_rates: Learning rates that only the key roles are tried at.
     """
 
     rates: tuple[float, ...]
@@ -50,7 +50,7 @@ PRESETS = {
 
 def _roles(preset: _RemediesPreset, data: DataConfig) -> dict[str, RunConfig]:
     """Role → run at seed 0: each remedy at the paper's learning rate, measured within; then at others."""
-    found = {}
+    runs = {}
     for role, remedy in REMEDIES.items():
         plain = RunConfig(
             net=remedy.net,
@@ -59,7 +59,7 @@ def _roles(preset: _RemediesPreset, data: DataConfig) -> dict[str, RunConfig]:
             batch_size=BATCH // preset.shrink,
             epochs=preset.epochs,
         )
-        found[role] = replace(
+        runs[role] = replace(
             plain,
             smoothness_every=apart(plain, preset.measures),
             curvature_images=whole(preset.curvature, plain),
@@ -67,9 +67,9 @@ def _roles(preset: _RemediesPreset, data: DataConfig) -> dict[str, RunConfig]:
             keep_every=preset.keep_every,
         )
         for rate in (*preset.rates, *(preset.key_rates if role in KEY else ())):
-            found[at(role, rate)] = replace(plain, optim=OptimConfig(lr=rate))
-    # What claims rest on comes first, other learning rates last.
-    return {role: found[role] for role in sorted(found, key=lambda role: ("@" in role, role not in KEY))}
+            runs[at(role, rate)] = replace(plain, optim=OptimConfig(lr=rate))
+    # Roles that claims rest on come first, other learning rates last.
+    return {role: runs[role] for role in sorted(runs, key=lambda role: ("@" in role, role not in KEY))}
 
 
 REMEDIES_STUDY = Reproduction(
