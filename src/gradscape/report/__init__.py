@@ -1,1 +1,1 @@
-"""Figures, tables and pages of a study; no torch."""
+"""Figures, tables and pages of a study, without torch."""

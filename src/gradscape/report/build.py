@@ -1,11 +1,11 @@
-"""Write a study's report: figures, tables, claims and the page that shows them.
+"""Report of a study: figures, tables, claims and the page that shows them.
 
     FOLDER/figures/NAME.{svg,png,pdf}   FOLDER/tables/NAME.{csv,md,tex}
     FOLDER/claims.json                  FOLDER/NAME.html, pages beside the report
     FOLDER/index.html, written last: what it links to is there
 
 Every file is written aside and renamed, and follows from the study alone: no date, no path, no order
-that could change. So building again gives the same bytes.
+that could change. Building again gives the same bytes.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ TABLE_FORMATS: Mapping[str, Callable[[Table], str]] = {"csv": to_csv, "md": to_m
 
 @dataclass(frozen=True)
 class Page:
-    """A page beside the report's, which links to it.
+    """A page that the report links to.
 
     Attributes:
-        name: of its file.
-        title: of the link.
-        data: HTML that asks for no other file.
+        name: Name of its file.
+        title: Title of the link.
+        data: HTML that loads no other file.
     """
 
     name: str
@@ -43,15 +43,15 @@ class Page:
 
 @dataclass(frozen=True)
 class ReportParts:
-    """What a study puts into its report, under the title that its `study.json` has.
+    """Contents of a study's report, under the title in its `study.json`.
 
     Attributes:
-        figures, tables, claims: drawn, filled and checked from the study's record.
+        figures, tables, claims: Functions from the study's record to what is drawn, filled and checked.
         lead: Ids of the claims that answer the title's question: the report begins with their sentences.
         answer: Paragraphs to begin with instead, where claims do not answer the question.
-        pages: beside it.
-        epochs: whose gradient statistics it needs: those of all epochs, or of each run's last.
-        multiplicity: how many tests were made, and what that does to the claims, in words.
+        pages: Function to the pages that the report links to.
+        epochs: Epochs whose gradient statistics it needs: all, or each run's last.
+        multiplicity: Function to a text on the number of tests, and its effect on the claims.
     """
 
     figures: Callable[[StudyRecord], Sequence[Figure]]
@@ -81,12 +81,13 @@ def build(study: StudyRecord, parts: ReportParts, folder: Path) -> Report:
     """Write the report of `study` into `folder`.
 
     Args:
-        study: what `gradscape.load` read; runs may be missing, unfinished or diverged.
-        parts: what to draw, tabulate and claim.
-        folder: made if it is not there; files of the same names are replaced, others left.
+        study: Record that `gradscape.load` returned; runs may be missing, unfinished or diverged.
+        parts: Contents of the report.
+        folder: Path of the folder, made if it is not there; files of the same names are replaced, others
+            left.
 
     Raises:
-        StoreError: the folder cannot be written.
+        StoreError: The folder cannot be written.
 
     Example:
         >>> build(gradscape.load("runs/batchnorm"), PARTS, Path("runs/batchnorm/report")).page
@@ -114,7 +115,7 @@ def build(study: StudyRecord, parts: ReportParts, folder: Path) -> Report:
 
 
 def _write_figure(figure: Figure, folder: Path) -> str:
-    """Write a figure's files; returns its SVG, which the page takes in."""
+    """Write a figure's files; return its SVG for the page."""
     files = render(figure)
     for ending, data in files.items():
         write_bytes(folder / f"{figure.name}.{ending}", data)
@@ -122,6 +123,6 @@ def _write_figure(figure: Figure, folder: Path) -> str:
 
 
 def _claims_json(study: StudyRecord, claims: Sequence[Claim]) -> bytes:
-    """Verdict, rule, numbers, n and interval of every part."""
+    """JSON with verdict, rule, numbers, n and interval of every part."""
     values = {"study": study.study, "preset": study.preset, "claims": [claim.to_dict() for claim in claims]}
     return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"

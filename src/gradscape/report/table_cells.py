@@ -15,24 +15,48 @@ BRACKET = "The bracket is the standard deviation over those epochs in units of t
 
 
 def ours(study: StudyRecord, role: str, field: str) -> str:
-    """A cell in the paper's notation: mean over seeds, jitter over epochs, ± 95 % interval over seeds."""
+    """Return a cell in the paper's notation: mean over seeds, jitter over epochs, ± 95 % interval over seeds.
+
+    Args:
+        study: Record of a study.
+        role: Name of the role.
+        field: Name of an `EpochRecord` field.
+    """
     ends = {seed: final(run, field) for seed, run in ended(study, role).items() if run.state == "done"}
     return spread(study, role, {seed: end.mean for seed, end in ends.items()}, _jitter(list(ends.values())))
 
 
 def beside_paper(study: StudyRecord, role: str, fields: Iterable[str], paper: Iterable[str]) -> list[str]:
-    """Cells of a row: each field's, and the paper's beside it."""
+    """Return cells of a row: each field's, and the paper's beside it.
+
+    Args:
+        study: Record of a study.
+        role: Name of the role.
+        fields: Names of `EpochRecord` fields.
+        paper: Cell of the paper for each field.
+    """
     pairs = zip(fields, paper, strict=True)
     return [cell for field, theirs in pairs for cell in (ours(study, role, field), theirs)]
 
 
 def beside_paper_headings(names: Iterable[str]) -> list[str]:
-    """Headings of such cells: each name, and the same of the paper."""
+    """Return headings of such cells: each name, and the same of the paper.
+
+    Args:
+        names: Names of the columns.
+    """
     return [text for name in names for text in (name, f"{name} (paper)")]
 
 
 def spread(study: StudyRecord, role: str, values: Mapping[int, float], deviation: float | None = None) -> str:
-    """Mean (with its bracket) and interval of a role's numbers, or why there are none."""
+    """Return mean (with its bracket) and interval of a role's numbers, or why there are none.
+
+    Args:
+        study: Record of a study.
+        role: Name of the role.
+        values: Number per seed.
+        deviation: Standard deviation over epochs, for the bracket.
+    """
     if not values:
         return counted(study, role) or "–"
     found = interval(list(values.values()))
@@ -40,18 +64,28 @@ def spread(study: StudyRecord, role: str, values: Mapping[int, float], deviation
 
 
 def with_interval(study: StudyRecord, role: str, values: Sequence[float]) -> str:
-    """Mean and 95 % interval of a role's numbers of any size, or why there are none."""
-    known = [value for value in values if math.isfinite(value)]
-    if not known:
+    """Return mean and 95 % interval of a role's numbers of any size, or why there are none.
+
+    Args:
+        study: Record of a study.
+        role: Name of the role.
+        values: Numbers, one per seed; those that are not finite are left out.
+    """
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
         return counted(study, role) or "–"
-    found = interval(known)
-    return f"{found.mean:.3g}" + plus_minus(found, ".2g")
+    over = interval(finite)
+    return f"{over.mean:.3g}" + plus_minus(over, ".2g")
 
 
 def plus_minus(found: Interval, form: str) -> str:
-    """What stands behind a mean: half its interval, never as 0, or that several values are all equal.
+    """Return the text after a mean: half its interval, never as 0, or that several values are all equal.
 
     Equal values are no proof that the next would be: there is no interval to make of them.
+
+    Args:
+        found: Interval over seeds.
+        form: Format of the number, such as `.3f`.
     """
     if found.half is None:
         return f" (all {found.n} equal)" if found.n > 1 else ""
@@ -66,7 +100,12 @@ def _jitter(ends: Sequence[Final]) -> float | None:
 
 
 def averaged(study: StudyRecord, roles: Sequence[str]) -> str:
-    """What a cell of a table says, with the number of epochs that were there to average."""
+    """Return the description of such cells, with the number of epochs in their means.
+
+    Args:
+        study: Record of a study.
+        roles: Names of the roles.
+    """
     return (
         f"{window(study, roles).capitalize()} and over seeds. {BRACKET}; ± is the 95 % interval over seeds "
         "(Student t). The paper has one seed."
@@ -74,14 +113,27 @@ def averaged(study: StudyRecord, roles: Sequence[str]) -> str:
 
 
 def seeds_ended(study: StudyRecord, role: str) -> str:
-    """How many runs are done, of how many."""
+    """Return the number of runs that are done, of all.
+
+    Args:
+        study: Record of a study.
+        role: Name of the role.
+    """
     runs = members(study, role)
     done = sum(run is not None and run.state == "done" for run in runs.values())
     return f"{done} of {len(runs)}"
 
 
 def accuracies(study: StudyRecord, name: str, title: str, what: str, roles: Mapping[str, str]) -> Table:
-    """A row for each role, labeled as `roles` says under the heading `what`."""
+    """Return a table of test accuracy, a row for each role.
+
+    Args:
+        study: Record of a study.
+        name: File name without ending.
+        title: Title of the table.
+        what: Heading of the rows.
+        roles: Label per role.
+    """
     rows = [
         (
             label,
@@ -101,7 +153,7 @@ def accuracies(study: StudyRecord, name: str, title: str, what: str, roles: Mapp
 
 
 def _tested(study: StudyRecord, role: str, which: str, field: str) -> dict[int, float]:
-    """Seed → a number of the test with the last or the best-validation weights, of the role's ended runs."""
+    """Seed → a number of the test with the last or the best-validation weights, of the ended runs."""
     return {
         seed: float(run.test[which][field]) for seed, run in ended(study, role).items() if which in run.test
     }

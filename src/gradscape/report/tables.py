@@ -46,12 +46,12 @@ class Table:
     """A table of text.
 
     Attributes:
-        name: file name without ending.
-        title: such as `Table 1. Learning rates`.
-        caption: what the numbers are.
-        columns: headings.
-        rows: one text per column each.
-        words: headings of the columns that are words, set left; the others are numbers, set right.
+        name: File name without ending.
+        title: Title, such as `Table 1. Learning rates`.
+        caption: Description of the numbers.
+        columns: Headings.
+        rows: One text per column each.
+        words: Headings of the columns that hold words, set left; the others hold numbers, set right.
     """
 
     name: str
@@ -72,7 +72,10 @@ class Table:
 
 
 def to_csv(table: Table) -> str:
-    """Headings and rows as RFC 4180 CSV with bare newlines.
+    """Return headings and rows as RFC 4180 CSV with bare newlines.
+
+    Args:
+        table: Table to write.
 
     Example:
         >>> to_csv(Table("t", "", "", ("a", "b"), (("1", "x, y"),)))
@@ -84,7 +87,10 @@ def to_csv(table: Table) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """A pipe table under its title, the caption below.
+    """Return a pipe table under its title, the caption below.
+
+    Args:
+        table: Table to write.
 
     Example:
         >>> print(to_markdown(Table("t", "T", "", ("a",), (("x|y",),))).splitlines()[-1])
@@ -98,7 +104,10 @@ def to_markdown(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A `table` environment with booktabs rules (needs `\\usepackage{booktabs}`).
+    """Return a `table` environment with booktabs rules (needs `\\usepackage{booktabs}`).
+
+    Args:
+        table: Table to write.
 
     Example:
         >>> "50\\\\% \\\\\\\\" in to_latex(Table("t", "", "", ("a",), (("50%",),)))
@@ -125,11 +134,15 @@ def to_latex(table: Table) -> str:
 
 
 def bracketed(mean: float, deviation: float | None) -> str:
-    """The paper's notation: 0.479(4) is a mean of 0.479 with a standard deviation of 0.004.
+    """Return a mean in the paper's notation: 0.479(4) is 0.479 with a standard deviation of 0.004.
 
     Three decimals. The bracket counts units of the last one, rounded half up but never below 1, so a
     spread is never shown as none; above 9 it has more digits: 0.479(12) is 0.479 ± 0.012. Without a
     deviation (a single epoch) there is no bracket, and what is not finite is named.
+
+    Args:
+        mean: Mean.
+        deviation: Standard deviation; None for a single epoch.
 
     Example:
         >>> bracketed(0.4791, 0.0038), bracketed(1.815, 0.00001), bracketed(0.5, None)

@@ -1,1 +1,1 @@
-"""Figures of a report; no torch."""
+"""Figures of a report, without torch."""

@@ -1,4 +1,4 @@
-"""Drawing: a gradient-flow panel, a panel of curves, and the bytes of a figure's three files.
+"""Parts of figures: a gradient-flow panel, a panel of curves, and the bytes of a figure's three files.
 
 Figures are made without pyplot: no global state, nothing to close, safe in any thread.
 """
@@ -21,10 +21,10 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from gradscape.analysis.gradient_flow import Flows
 from gradscape.report.figures.style import DPI, EPOCHS, HEIGHT, INK, SHADE, WIDTH, Look, styled
 
-NARROWEST = 0.05  # of an axis of accuracies or losses
-SHADES = 24  # at most so many colors on a color bar: from 50 on matplotlib makes it a bitmap
+NARROWEST = 0.05  # smallest span of an axis of accuracies or losses
+SHADES = 24  # most colors on a color bar: from 50 on matplotlib makes it a bitmap
 
-# What each format would otherwise say of the hour and the software, which change the bytes.
+# Time and software that each format would otherwise hold, which change the bytes.
 METADATA: dict[str, dict[str, None]] = {
     "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
     "png": {"Software": None},
@@ -37,11 +37,11 @@ class Figure:
     """A drawn panel.
 
     Attributes:
-        name: file name without ending.
-        title: such as `Figure 1a. Gradient flow of VGG38`.
-        caption: what is drawn, and what is missing from it.
-        group: panels of one group stand together under it.
-        drawing: the matplotlib figure.
+        name: File name without ending.
+        title: Title, such as `Figure 1a. Gradient flow of VGG38`.
+        caption: Description of the drawing, and of what is missing from it.
+        group: Group of panels that stand together.
+        drawing: Matplotlib figure.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Figure:
 
     @property
     def wide(self) -> bool:
-        """Whether it needs the page's whole width."""
+        """True if it needs the page's whole width."""
         return bool(self.drawing.get_figwidth() > 1.5 * WIDTH)
 
 
@@ -61,10 +61,10 @@ class Series:
     """One line of a panel of curves.
 
     Attributes:
-        label: for the legend; says what is missing.
-        runs: one curve per seed, a value per epoch from the first.
-        cut: for each run, whether it ended early, by diverging or on request.
-        look: color, dash, marker.
+        label: Label for the legend, which names what is missing.
+        runs: One curve per seed, a value per epoch from the first.
+        cut: True for each run that ended early, by diverging or on request.
+        look: Color, dash and marker.
     """
 
     label: str
@@ -82,19 +82,23 @@ def gradient_flow(
     times: Sequence[int] | None = None,
     unit: str = "epoch",
 ) -> tuple[Drawing, str]:
-    """Mean |∂L/∂W| against depth on a log axis, one line per epoch (and seed), colored by epoch.
-
-    Args:
-        runs: per seed, an array [epochs, layers] of mean |∂L/∂W|, layers from input to output.
-        band: a range to shade, such as (1e-4, 1e-1).
-        marks: label → level to draw a thin line at, where it falls inside the axis.
-        absent: written into the panel where there is nothing to draw.
-        times: of the rows, where they are not the epochs from 1.
-        unit: of the times.
+    """Draw mean |∂L/∂W| against depth on a log axis, one line per epoch (and seed), colored by epoch.
 
     Returns:
         The drawing, and what the caption must add: zeros have no place on a log axis and are drawn at its
         floor; what is not finite is left out.
+
+    Args:
+        runs: Mean |∂L/∂W| [epochs, layers] per seed, layers from input to output.
+        band: Range to shade, such as (1e-4, 1e-1).
+        marks: Level per label to draw a thin line at, where it lies inside the axis.
+        absent: Text in the panel where there is nothing to draw.
+        times: Times of the rows, where they are not the epochs from 1.
+        unit: Unit of the times.
+
+    Returns:
+        The drawing, and a note for the caption: zeros are drawn at the log axis' floor; values that are not
+        finite are left out.
 
     Example:
         >>> drawing, note = gradient_flow([np.array([[1e-18, 1e-12, 1e-5]])])
@@ -126,16 +130,16 @@ def curves(
     reference: tuple[str, float] | None = None,
     bottom: float | None = None,
 ) -> Drawing:
-    """Curves over the epochs: the mean over seeds, and a band from the lowest to the highest seed.
+    """Draw curves over the epochs: the mean over seeds, and a band from the lowest to the highest seed.
 
     Mean and band go as far as all seeds do; beyond, each remaining seed is a thin line. A cross marks
     where a run diverged or was stopped. A series without runs keeps its place in the legend.
 
     Args:
-        series: what to draw.
-        ylabel: the values' name and unit.
-        reference: label and level of a thin horizontal line.
-        bottom: where the axis must begin; by default just below the values.
+        series: Lines to draw.
+        ylabel: Name and unit of the values.
+        reference: Label and level of a thin horizontal line.
+        bottom: Lower end of the axis; by default just below the values.
 
     Example:
         >>> drawing = curves([Series("VGG08", ((0.1, 0.2),), (False,), LOOKS[0])], "accuracy")
@@ -157,7 +161,10 @@ def curves(
 
 
 def render(figure: Figure) -> dict[str, bytes]:
-    """The figure's files, ending → bytes; the same drawing gives the same bytes.
+    """Return the figure's files as bytes per ending; the same drawing gives the same bytes.
+
+    Args:
+        figure: Figure to save.
 
     Example:
         >>> sorted(render(figure))
@@ -175,18 +182,23 @@ def render(figure: Figure) -> dict[str, bytes]:
 
 
 def panel() -> tuple[Drawing, Axes]:
-    """An empty figure of the report's size with one axes."""
+    """Return an empty figure of the report's size with one axes."""
     drawing = Drawing(figsize=(WIDTH, HEIGHT), layout="constrained")
     FigureCanvasAgg(drawing)
     return drawing, drawing.add_subplot()
 
 
 def limits(runs: Sequence[Flows], band: tuple[float, float] | None) -> tuple[float, float]:
-    """Whole decades around all positive values and the band, with a decade of room where zeros must go."""
+    """Return whole decades around all positive values and the band, with a decade of room for zeros.
+
+    Args:
+        runs: Mean |∂L/∂W| [epochs, layers] per seed.
+        band: Range to show.
+    """
     values = np.concatenate([flows.ravel() for flows in runs]) if runs else np.array([])
     positive = values[np.isfinite(values) & (values > 0)]
-    known = [*positive, *(band or ())] or [1e-8]  # every gradient is 0: any axis will do
-    floor, ceiling = np.floor(np.log10(min(known))), np.ceil(np.log10(max(known)))
+    shown = [*positive, *(band or ())] or [1e-8]  # every gradient is 0: any axis will do
+    floor, ceiling = np.floor(np.log10(min(shown))), np.ceil(np.log10(max(shown)))
     room = 1 if (values == 0).any() or floor == ceiling else 0
     edge = 0.5 if band else 0  # else a band that holds everything would have no edges to see
     return float(10.0 ** (floor - room - edge)), float(10.0 ** (ceiling + edge))
@@ -230,7 +242,11 @@ def _draw_flows(
 
 
 def flow_note(runs: Sequence[Flows]) -> str:
-    """What a log axis cannot show, in words."""
+    """Count values that a log axis cannot show, in words.
+
+    Args:
+        runs: Mean |∂L/∂W| [epochs, layers] per seed.
+    """
     total = sum(flows.size for flows in runs)
     zeros = sum(int((flows == 0).sum()) for flows in runs)
     lost = sum(int((~np.isfinite(flows)).sum()) for flows in runs)
@@ -243,7 +259,13 @@ def flow_note(runs: Sequence[Flows]) -> str:
 
 
 def draw_series(axes: Axes, series: Series, every: int) -> None:
-    """Mean and band over seeds, then what only some seeds reached, then crosses."""
+    """Draw mean and band over seeds, then the epochs that only some seeds reached, then crosses.
+
+    Args:
+        axes: Panel to draw in.
+        series: Line to draw.
+        every: Number of epochs from one marker to the next.
+    """
     look = series.look
     common = min(map(len, series.runs), default=0)
     epochs = np.arange(1, common + 1)
@@ -277,7 +299,12 @@ def draw_series(axes: Axes, series: Series, every: int) -> None:
 
 
 def add_legend(drawing: Drawing, entries: int) -> None:
-    """Below the panel, in as many columns as fit: labels grow where runs are missing."""
+    """Add a legend below the panel, in as many columns as fit: labels grow where runs are missing.
+
+    Args:
+        drawing: Figure of the panel.
+        entries: Number of entries.
+    """
     for columns in (3, 2, 1) if entries % 3 == 0 else (2, 1):
         legend = drawing.legend(
             loc="outside lower center", ncols=columns, handlelength=3.2, columnspacing=1.5
@@ -288,7 +315,7 @@ def add_legend(drawing: Drawing, entries: int) -> None:
 
 
 def _fit_axes(axes: Axes, longest: int, bottom: float | None) -> None:
-    """Whole epochs from 1; a vertical axis so wide at least that constant curves do not look like noise."""
+    """Set whole epochs from 1, and a vertical axis on which constant curves do not look like noise."""
     margin = min(0.2 + 0.02 * longest, 0.9)  # below 1, or the axis would show an epoch 0
     axes.set_xlim(1 - margin, longest + margin)
     axes.set_xticks(round_ticks(longest))
@@ -301,14 +328,18 @@ def _fit_axes(axes: Axes, longest: int, bottom: float | None) -> None:
 
 
 def round_ticks(last: int) -> list[int]:
-    """1, round numbers at a step of 1, 2, 5, 10, 20…, and the last; at most about ten."""
+    """Return 1, round numbers at a step of 1, 2, 5, 10, 20…, and the last; about ten at most.
+
+    Args:
+        last: Last number of the axis.
+    """
     step = next(d * 10**k for k in range(9) for d in (1, 2, 5) if last <= 9 * d * 10**k)
     between = [n for n in range(step, last, step) if min(n - 1, last - n) >= 0.75 * step]
     return list(dict.fromkeys([1, *between, last]))
 
 
 def _draw_reference(axes: Axes, label: str, level: float, *, beside: bool) -> None:
-    """A thin dotted line at a level, named beside the panel, or on it at the left."""
+    """Draw a thin dotted line at a level, named beside the panel, or on it at the left."""
     axes.axhline(level, color=INK, linewidth=0.9, linestyle=(0, (1, 2)))
     axes.annotate(
         label,
@@ -322,6 +353,11 @@ def _draw_reference(axes: Axes, label: str, level: float, *, beside: bool) -> No
 
 
 def write_across(axes: Axes, text: str) -> None:
-    """Say in the middle of a panel why it is empty."""
+    """Write in the middle of a panel why it is empty.
+
+    Args:
+        axes: Panel.
+        text: Reason.
+    """
     axes.set(xticks=[], yticks=[])
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", wrap=True)

@@ -1,4 +1,4 @@
-"""The loss around trained weights: contours of a study's roles on one scale, and numbers beside them."""
+"""Loss around trained weights: contours of a study's roles on one scale, and numbers beside them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ from gradscape.report.figures.style import styled
 from gradscape.report.table_cells import seeds_ended, with_interval
 from gradscape.report.tables import Table
 
-TOP = 10  # times the loss of guessing: where the colors of a scale end
-INCREASES = (0.1, 1.0)  # nats above the middle, at which a basin's width is told
+TOP = 10  # the colors of a scale end at this multiple of the loss of guessing
+INCREASES = (0.1, 1.0)  # nats above the middle, at which a basin's width is reported
 
 
 def landscapes(study: StudyRecord, role: str) -> dict[int, LandscapeRecord]:
-    """Seed → landscape of the runs that came to an end."""
+    """Return the landscape per seed of the runs that came to an end.
+
+    Args:
+        study: Record of a study.
+        role: Name of the role.
+    """
     found = {seed: run.landscape for seed, run in ended(study, role).items()}
     return {seed: each for seed, each in found.items() if each is not None}
 
@@ -36,7 +41,14 @@ def _shown(study: StudyRecord, roles: Mapping[str, str]) -> dict[str, LandscapeR
 
 
 def landscape_figures(study: StudyRecord, name: str, group: str, roles: Mapping[str, str]) -> list[Figure]:
-    """A panel of contours for each role, all on one scale."""
+    """Draw a panel of contours for each role, all on one scale.
+
+    Args:
+        study: Record of a study.
+        name: Name of the figures, to which a letter is added.
+        group: Group of the panels.
+        roles: Label per role.
+    """
     records = _shown(study, roles)
     top = TOP * -math.log(guessing(study))
     levels = common_levels(records.values(), top=top) if records else None
@@ -63,7 +75,7 @@ def _landscape_figure(
 
 
 def _described(found: Mapping[int, LandscapeRecord]) -> str:
-    """What a panel shows, and how far it can be trusted."""
+    """Describe a panel, and how far it can be trusted."""
     if not found:
         return ""
     seed, record = next(iter(found.items()))
@@ -78,7 +90,14 @@ def _described(found: Mapping[int, LandscapeRecord]) -> str:
 
 
 def basins_table(study: StudyRecord, name: str, title: str, roles: Mapping[str, str]) -> Table:
-    """How low, how wide and how rough the loss is around the trained weights."""
+    """Return a table of level, width and roughness of the loss around the trained weights.
+
+    Args:
+        study: Record of a study.
+        name: File name without ending.
+        title: Title of the table.
+        roles: Label per role.
+    """
     numbers: dict[str, Callable[[LandscapeRecord], float]] = {
         "loss in the middle": lambda r: float(r.middle[0]),
         "roughness": lambda r: float(r.roughness[0]),
@@ -102,23 +121,30 @@ def basins_table(study: StudyRecord, name: str, title: str, roles: Mapping[str, 
 
 
 def _middle_of(surface: Values) -> float:
-    """Of a grid with a point in its middle."""
+    """Value in the middle of a grid."""
     return float(surface[tuple(size // 2 for size in surface.shape)])
 
 
 def width(study: StudyRecord, role: str, records: Sequence[LandscapeRecord], rise: float) -> str:
-    """Of the basins at a rise of the loss; a lower bound if one of them goes on beyond its plane."""
+    """Return the mean width of the basins at a rise of the loss; a lower bound if one leaves its plane.
+
+    Args:
+        study: Record of a study.
+        role: Name of the role.
+        records: Landscapes of its runs.
+        rise: Rise of the loss, in nats.
+    """
     basins = [record.basin(rise) for record in records]
     text = with_interval(study, role, [float(basin.width[0]) for basin in basins])
     return text if all(basin.whole[0] for basin in basins) else f"≥ {text}"
 
 
 def turning_pages(study: StudyRecord, groups: Mapping[str, Mapping[str, str]]) -> list[Page]:
-    """A page for each group of roles on which their surfaces can be turned.
+    """Return a page for each group of roles, on which their surfaces can be turned.
 
     Args:
-        study: whose landscapes they are.
-        groups: figure → its roles.
+        study: Record of a study.
+        groups: Label per role, for each figure.
     """
     found = {name: _shown(study, roles) for name, roles in groups.items()}
     return [

@@ -1,4 +1,4 @@
-"""Accuracy along one axis of a sweep: which lines to draw, and the panel."""
+"""Accuracy along one axis of a sweep: the choice of lines, and the panel."""
 
 from __future__ import annotations
 
@@ -17,22 +17,25 @@ from gradscape.report.figures.base import add_legend, panel, write_across
 from gradscape.report.figures.labels import LETTER, ROOM, make_room, name_across, wrapped
 from gradscape.report.figures.style import LOOKS, Look, styled
 
-SPAN = 20.0  # numbers that differ by so large a factor have a log axis
+SPAN = 20.0  # numbers that differ by this factor have a log axis
 LINES = len(LOOKS)
-CROWD = 25  # values on an axis, from which on bars would hide one another
+CROWD = 25  # with more values on an axis bars would hide one another
 
 Place = Callable[[Value, int, int], float]  # of a value, on a line, of so many lines
 
 
 def axis_figure(found: Sequence[Point], axis: str) -> tuple[Drawing, str]:
-    """Final validation accuracy along an axis, a line for each setting of the others.
-
-    Args:
-        found: all points of the sweep.
-        axis: a field.
+    """Draw final validation accuracy along an axis, a line for each setting of the others.
 
     Returns:
         The drawing, and what its caption must add: which lines, what is cut.
+
+    Args:
+        found: All points of the sweep.
+        axis: Name of the axis.
+
+    Returns:
+        The drawing, and a note for its caption: which lines there are, and what is cut.
 
     Example:
         >>> drawing, note = axis_figure(points(study), "optim.lr")
@@ -57,10 +60,14 @@ def axis_figure(found: Sequence[Point], axis: str) -> tuple[Drawing, str]:
 
 
 def chosen_lines(found: Sequence[Point], axis: str) -> tuple[dict[str, list[Point]], str]:
-    """Label → points of each line, and in words what was chosen.
+    """Return the points of each line per label, and the choice in words.
 
     One line for each setting of the other axes; where these are too many, one for each value of the axis
     that matters most, the rest as in the best point there.
+
+    Args:
+        found: All points of the sweep.
+        axis: Name of the axis.
     """
     others = [field for field in found[0].values if field != axis]
     settings: dict[tuple[Value, ...], list[Point]] = {}
@@ -89,7 +96,7 @@ def _line_label(point: Point, others: Sequence[str]) -> str:
 
 
 def _influence(found: Sequence[Point], axis: str) -> float:
-    """How far the mean accuracies of an axis' values lie apart; 0 without any."""
+    """Distance between the mean accuracies of an axis' values; 0 without any."""
     means: dict[Value, list[float]] = {}
     for point in found:
         if point.accuracy is not None:
@@ -99,7 +106,11 @@ def _influence(found: Sequence[Point], axis: str) -> float:
 
 
 def evenly(count: int, kept: int) -> list[int]:
-    """So many of 0 … count − 1, both ends among them.
+    """Return evenly spaced ones of 0 … count − 1, both ends among them.
+
+    Args:
+        count: Number to choose from.
+        kept: Number to choose, 2 or more.
 
     Example:
         >>> evenly(10, 4)
@@ -109,7 +120,7 @@ def evenly(count: int, kept: int) -> list[int]:
 
 
 def _horizontal(axes: Axes, values: Sequence[Value]) -> Place:
-    """Set up the horizontal axis; returns where a value has its place on it."""
+    """Set up the horizontal axis; return the function from a value to its place."""
     known = numbers(values)
     if len(known) > 1 and known[0] > 0 and known[-1] >= SPAN * known[0]:
         return _logarithmic(axes, known)
@@ -120,7 +131,7 @@ def _horizontal(axes: Axes, values: Sequence[Value]) -> Place:
 
 
 def _logarithmic(axes: Axes, known: Sequence[float]) -> Place:
-    """A log axis, ticks at the values where their names fit."""
+    """Set up a log axis, with ticks at the values where their names fit."""
     logs = [math.log10(number) for number in known]
     gap = min(b - a for a, b in pairwise(logs))
     margin = max(0.06 * (logs[-1] - logs[0]), gap / 2)
@@ -136,12 +147,12 @@ def _logarithmic(axes: Axes, known: Sequence[float]) -> Place:
 
 
 def _beside(line: int, lines: int) -> float:
-    """How far a line's marks stand from the value, in steps between values, lest bars hide one another."""
+    """Distance of a line's marks from the value, in steps between values, which keeps bars apart."""
     return (line - (lines - 1) / 2) * min(0.1, 0.5 / lines)
 
 
 def _draw_line(axes: Axes, places: dict[float, Point], look: Look, label: str) -> None:
-    """Means, joined, with their intervals (a band where bars are too many), and a faint dot for every run."""
+    """Draw joined means with their intervals (a band where bars are too many), and a dot for every run."""
     known = {x: point.accuracy for x, point in places.items() if point.accuracy is not None}
     halves = np.array([found.half or 0.0 for found in known.values()])
     means = np.array([found.mean for found in known.values()])
@@ -166,7 +177,7 @@ def _draw_line(axes: Axes, places: dict[float, Point], look: Look, label: str) -
 
 
 def _fit(axes: Axes, drawn: Sequence[Point]) -> str:
-    """A vertical axis around all runs, with as much again for intervals; says whether it cuts some."""
+    """Fit the vertical axis to all runs, with as much again for intervals; name a cut."""
     values = [value for point in drawn for value in point.accuracies.values()]
     ends = [end for p in drawn if p.accuracy for end in (p.accuracy.low, p.accuracy.high) if end is not None]
     room = max(max(values) - min(values), 0.1) / 2

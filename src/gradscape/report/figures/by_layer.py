@@ -1,4 +1,4 @@
-"""What networks are before their first step, layer by layer: a line for each role."""
+"""Networks before their first step, layer by layer: a line for each role."""
 
 from __future__ import annotations
 
@@ -30,14 +30,18 @@ def depth_figure(
     scale: Literal["linear", "log"],
     lead: str,
 ) -> Figure:
-    """A number of every weight layer at initialization: the mean over seeds, a band from lowest to highest.
+    """Draw a number of every weight layer at initialization: mean over seeds, band from lowest to highest.
 
     Args:
-        study, name, title, group: as of other figures.
-        roles: role → label, one look each.
-        value: of a run's start, one number for each weight layer, input to output.
-        ylabel, scale: of the axis; on a logarithmic one the mean is geometric, and 0 leaves a gap.
-        lead: the caption's first sentence.
+        study: Record of a study.
+        name: File name without ending.
+        title: Title of the figure.
+        group: Group of panels.
+        roles: Label per role, one look each.
+        value: Function from a run's start to one number for each weight layer, input to output.
+        ylabel: Name of the number.
+        scale: Scale of the axis; on a logarithmic one the mean is geometric, and 0 leaves a gap.
+        lead: First sentence of the caption.
     """
     with styled():
         drawing, axes = panel()
@@ -75,7 +79,7 @@ def depth_figure(
 
 
 def _starts(study: StudyRecord, role: str, value: Value, scale: str) -> np.ndarray:
-    """(seeds, layers) of the runs that were measured; NaN for what the axis has no place for."""
+    """Numbers (seeds, layers) of the runs that were measured; NaN for values that the axis cannot show."""
     runs = [run for run in members(study, role).values() if run is not None and run.start is not None]
     rows = np.array([value(run.start) for run in runs if run.start], dtype=np.float64)
     if not rows.size:

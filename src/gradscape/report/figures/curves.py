@@ -1,4 +1,4 @@
-"""Figures of a study's roles: what each panel shows, and in words what is missing from it."""
+"""Figures of a study's roles: gradient flow, accuracy and loss, and in words what is missing from them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ from gradscape.report.figures.style import LOOKS, Look
 def flow_figure(
     study: StudyRecord, name: str, title: str, group: str, role: str, band: tuple[float, float] | None = None
 ) -> Figure:
-    """Gradient flow of one role, all seeds, with a range to shade and Adam's epsilon marked."""
+    """Draw the gradient flow of one role, all seeds, with a range to shade and Adam's epsilon marked.
+
+    Args:
+        study: Record of a study.
+        name: File name without ending.
+        title: Title of the figure.
+        group: Group of panels.
+        role: Name of the role.
+        band: Range of gradients to shade.
+    """
     runs = [run for run in members(study, role).values() if run is not None and run.epochs]
     epsilons = {float(run.config["optim"]["eps"]) for run in runs if _by_adam(run)}
     marks = {f"Adam's ε = {_scientific(eps)}": eps for eps in sorted(epsilons)}
@@ -33,14 +42,23 @@ def flow_figure(
 
 
 def _by_adam(run: RunRecord) -> bool:
-    """Whether its optimizer is Adam, which it was before there was a choice."""
+    """True if its optimizer is Adam, the only one of older records."""
     return bool(run.config["optim"].get("name", "adam") == "adam")
 
 
 def both_splits(
     study: StudyRecord, name: str, title: str, group: str, roles: Mapping[str, str], what: str
 ) -> Figure:
-    """Train and validation curves of a few roles in one panel."""
+    """Draw training and validation curves of a few roles in one panel.
+
+    Args:
+        study: Record of a study.
+        name: File name without ending.
+        title: Title of the figure.
+        group: Group of panels.
+        roles: Label per role.
+        what: `accuracy` or `loss`.
+    """
     lines: list[Series] = []
     for place, (role, label) in enumerate(roles.items()):
         for split, dash in (("train", "-"), ("valid", "--")):
@@ -57,7 +75,16 @@ def both_splits(
 def one_split(
     study: StudyRecord, name: str, title: str, group: str, roles: Mapping[str, str], split: str
 ) -> Figure:
-    """One split's accuracy for all values of an axis in one panel."""
+    """Draw one split's accuracy of several roles in one panel.
+
+    Args:
+        study: Record of a study.
+        name: File name without ending.
+        title: Title of the figure.
+        group: Group of panels.
+        roles: Label per role.
+        split: `train` or `valid`.
+    """
     lines = [
         series(study, role, label, f"{split}_accuracy", LOOKS[place])
         for place, (role, label) in enumerate(roles.items())
@@ -68,6 +95,15 @@ def one_split(
 
 
 def series(study: StudyRecord, role: str, label: str, field: str, look: Look) -> Series:
+    """Return the line of a role's runs, labeled with what is missing.
+
+    Args:
+        study: Record of a study.
+        role: Name of the role.
+        label: Label of the role.
+        field: Name of an `EpochRecord` field.
+        look: Color, dash and marker.
+    """
     asked = members(study, role)
     runs = [run for run in asked.values() if run is not None and run.epochs]
     words = said(study, role) if len(asked) == 1 else counted(study, role)
@@ -89,7 +125,12 @@ def _curve_caption(study: StudyRecord, roles: Mapping[str, str]) -> str:
 
 
 def not_done(study: StudyRecord, roles: Mapping[str, str]) -> str:
-    """A sentence on the runs that are not done; empty if all are."""
+    """Return a sentence on the runs that are not done; empty if all are.
+
+    Args:
+        study: Record of a study.
+        roles: Label per role.
+    """
     words = [f"{label}: {said(study, role)}" for role, label in roles.items() if said(study, role)]
     return f"{'; '.join(words)}." if words else ""
 
@@ -100,4 +141,10 @@ def _scientific(value: float) -> str:
 
 
 def titled(name: str, title: str) -> str:
+    """Return a title with the figure's number before it.
+
+    Args:
+        name: File name of the figure.
+        title: Title without number.
+    """
     return f"{name.replace('figure-', 'Figure ')}. {title}"

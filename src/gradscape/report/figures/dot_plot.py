@@ -1,4 +1,4 @@
-"""Many things compared by several numbers at once: a row for each thing, a panel for each number."""
+"""Dot plot: several numbers compared for many rows, a panel for each number."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from gradscape.report.figures.base import write_across
 from gradscape.report.figures.style import INK, LOOKS, SHADE, styled
 
-ROW = 0.24  # inches
+ROW = 0.24  # inches, as below
 PANEL = 2.0
 LABELS = 2.3
 EDGES = 1.15  # above and below the rows
@@ -28,11 +28,11 @@ class Column:
     """One panel.
 
     Attributes:
-        title: the number's name and unit.
-        marks: name of a mark → its values, one list for each row, an entry for each seed.
-        scale: of the axis; what is not above 0 has no place on a logarithmic one.
-        reference: label and level of a thin line; None for none.
-        ticks: all that the axis is to have; None chooses them.
+        title: Name and unit of the number.
+        marks: Values per name of a mark: one list for each row, an entry for each seed.
+        scale: Scale of the axis; a logarithmic one shows no values that are 0 or less.
+        reference: Label and level of a thin line; None for none.
+        ticks: All ticks of the axis; None chooses them.
     """
 
     title: str
@@ -43,12 +43,12 @@ class Column:
 
 
 def dot_figure(labels: Sequence[str], groups: Sequence[str], columns: Sequence[Column]) -> Drawing:
-    """A dot for the mean over seeds, a fine one for each seed; groups of rows are shaded in turns.
+    """Draw a dot for the mean over seeds and a fine one for each seed; every other group of rows is shaded.
 
     Args:
-        labels: of the rows, from the top.
-        groups: the group of each row; rows of one follow each other.
-        columns: the panels, from the left; the first mark of each is open, the second filled.
+        labels: Labels of the rows, from the top.
+        groups: Group of each row; rows of one follow each other.
+        columns: Panels, from the left; the first mark of each is open, the second filled.
 
     Example:
         >>> drawing = dot_figure(["He"], ["initialization"], [Column("accuracy", {"valid": [[0.4, 0.5]]})])
@@ -124,18 +124,29 @@ def _draw_marks(
 
 
 def fits(value: float, scale: str) -> bool:
+    """Check that an axis can show a value.
+
+    Args:
+        value: Number.
+        scale: `linear` or `log`.
+    """
     return math.isfinite(value) and (value > 0 or scale == "linear")
 
 
 def middle(values: Sequence[float], scale: str) -> float | None:
-    """The mean, on a logarithmic axis the geometric one; None without values."""
+    """Return the mean, on a logarithmic axis the geometric one; None without values.
+
+    Args:
+        values: Numbers, above 0 on a logarithmic axis.
+        scale: `linear` or `log`.
+    """
     if not values:
         return None
     return 10 ** fmean(map(math.log10, values)) if scale == "log" else fmean(values)
 
 
 def _shade(axes: Axes, groups: Sequence[str]) -> None:
-    """Every other group on a ground of its own."""
+    """Shade every other group."""
     for place, group in enumerate(dict.fromkeys(groups)):
         rows = [row for row, name in enumerate(groups) if name == group]
         if place % 2:

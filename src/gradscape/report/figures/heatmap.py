@@ -22,19 +22,23 @@ from gradscape.report.figures.style import HEIGHT, WIDTH, styled
 COLORS = "viridis"  # rises evenly in lightness: its order survives in gray
 HATCHES = "#8a929b"  # readable on light and dark
 LIGHT, DARK = "#fdfdfd", "#101214"  # numbers in cells; not the colors that follow the page's theme
-COLUMNS, ROWS = 10, 24  # at most, with room for numbers
+COLUMNS, ROWS = 10, 24  # most cells that have room for numbers
 BESIDE, BELOW = 1.3, 0.8  # inches that the scale and the axes' names take
 
 
 def heat_figure(found: Sequence[Point], across: str, up: str) -> tuple[Drawing, str]:
-    """Final validation accuracy over the values of two axes, mean over seeds and all other axes.
-
-    Args:
-        found: all points of the sweep.
-        across, up: fields, of the horizontal and of the vertical axis.
+    """Draw final validation accuracy over the values of two axes, mean over seeds and all other axes.
 
     Returns:
         The drawing, and what its caption must say of the cells.
+
+    Args:
+        found: All points of the sweep.
+        across: Name of the horizontal axis.
+        up: Name of the vertical axis.
+
+    Returns:
+        The drawing, and a note on the cells for its caption.
 
     Example:
         >>> drawing, note = heat_figure(points(study), "optim.lr", "net.depth")
@@ -66,7 +70,7 @@ def heat_figure(found: Sequence[Point], across: str, up: str) -> tuple[Drawing, 
 def _means(
     found: Sequence[Point], across: tuple[str, Sequence[Value]], up: tuple[str, Sequence[Value]]
 ) -> tuple[Values, np.ndarray]:
-    """Mean accuracy [rows, columns], NaN without a run that is done; and whether all runs of a cell are."""
+    """Return the mean accuracy [rows, columns], NaN without a run that is done, and which cells are whole."""
     groups: dict[tuple[Value, Value], list[Point]] = {}
     for point in found:
         groups.setdefault((point.values[up[0]], point.values[across[0]]), []).append(point)
@@ -81,14 +85,14 @@ def _means(
 
 
 def _scale(cells: Values) -> Normalize:
-    """From the lowest to the highest mean, and not less than 0.01: equal cells are to look alike."""
+    """Scale from the lowest to the highest mean, at least 0.01 wide: equal cells look alike."""
     low, high = float(np.nanmin(cells)), float(np.nanmax(cells))
     spare = max(0.0, 0.01 - (high - low)) / 2
     return Normalize(low - spare, high + spare)
 
 
 def _draw_cells(axes: Axes, cells: Values, norm: Normalize, colors: Colormap) -> None:
-    """Colors where there is a mean; elsewhere the ground's hatches show."""
+    """Color cells that have a mean; elsewhere the ground's hatches show."""
     axes.patch.set(hatch="////", edgecolor=HATCHES)
     edges = [np.arange(count + 1) - 0.5 for count in reversed(cells.shape)]
     axes.pcolormesh(*edges, np.ma.masked_invalid(cells), cmap=colors, norm=norm, edgecolors="face")
@@ -123,7 +127,7 @@ def _add_bar(drawing: Drawing, axes: Axes, norm: Normalize, colors: Colormap) ->
 
 
 def _note(found: Sequence[Point], cells: Values, whole: np.ndarray, written: bool) -> str:
-    """What a cell is, and what some lack."""
+    """Describe a cell, and what some cells lack."""
     axes = len(found[0].values)
     over = "over seeds" if axes == 2 else "over seeds and over all settings of the other axes"
     notes = [f"Mean {over}, of the runs that are done."]

@@ -1,4 +1,4 @@
-"""Names that stay readable on a panel: categories on an axis, long labels in a legend, room for both."""
+"""Readable names on a panel: categories on an axis, long labels in a legend, room for both."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ TALLEST = 9.0  # inches of a figure
 
 
 def name_across(axes: Axes, names: Sequence[str], room: float = ROOM) -> None:
-    """Horizontal ticks at 0, 1, 2, …: names turned where they are long, every k-th where they are many.
+    """Set horizontal ticks at 0, 1, 2, …: names turned where they are long, every k-th where they are many.
 
-    `room`: the axis' length in inches, about.
+    Args:
+        axes: Panel.
+        names: Names of the ticks.
+        room: Length of the axis, in inches, about.
     """
     places = range(0, len(names), every(len(names), room))
     cut = [shortened(names[place]) for place in places]
@@ -34,18 +37,33 @@ def name_across(axes: Axes, names: Sequence[str], room: float = ROOM) -> None:
 
 
 def name_up(axes: Axes, names: Sequence[str], room: float = ROOM) -> None:
-    """The same for vertical ticks, whose names are never turned."""
+    """Set vertical ticks at 0, 1, 2, …, every k-th where names are many; they are never turned.
+
+    Args:
+        axes: Panel.
+        names: Names of the ticks.
+        room: Length of the axis, in inches, about.
+    """
     places = range(0, len(names), every(len(names), room))
     axes.set_yticks(places, [shortened(names[place]) for place in places])
 
 
 def every(count: int, room: float) -> int:
-    """The k for which every k-th of so many names has a line of its own."""
+    """Return the k for which every k-th name has a line to itself.
+
+    Args:
+        count: Number of names.
+        room: Length of the axis, in inches.
+    """
     return math.ceil(count * STEP / room)
 
 
 def shortened(name: str, most: int = LONGEST) -> str:
-    """The name, or its two ends: what tells names apart is at either.
+    """Return the name, or its two ends, which distinguish names.
+
+    Args:
+        name: Name of a category.
+        most: Number of letters, at most.
 
     Example:
         >>> shortened("a_name_that_is_much_too_long", 11)
@@ -58,17 +76,30 @@ def shortened(name: str, most: int = LONGEST) -> str:
 
 
 def longest(names: Sequence[str]) -> int:
-    """Letters of the longest name, shortened."""
+    """Return the number of letters of the longest name, shortened.
+
+    Args:
+        names: Names of the ticks.
+    """
     return max(len(shortened(name)) for name in names)
 
 
 def wrapped(label: str) -> str:
-    """In lines that fit below a panel."""
+    """Break a label into lines that fit below a panel.
+
+    Args:
+        label: Label for the legend.
+    """
     return "\n".join(textwrap.wrap(label, LEGEND, break_on_hyphens=False))
 
 
 def make_room(drawing: Drawing, axes: Axes) -> None:
-    """Make the figure as much taller as legend and names ask for, which take as much of any height."""
+    """Make the figure taller by the room of legend and names, which is the same at any height.
+
+    Args:
+        drawing: Figure.
+        axes: Its panel.
+    """
     width, height = drawing.get_size_inches()
     drawing.set_size_inches(width, TALLEST)  # in less there may be no room for a panel at all
     drawing.draw_without_rendering()

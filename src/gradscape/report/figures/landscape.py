@@ -1,4 +1,4 @@
-"""Landscapes drawn: contours and surfaces side by side on one scale, slices, a page to turn, an animation."""
+"""Drawings of landscapes: contours and surfaces on one scale, slices, a page to turn, an animation."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from gradscape.storage.files import write_bytes
 COLORS = "viridis"  # rises evenly in lightness: its order survives in gray
 PANEL, TALL = 3.4, 3.4  # inches of one of several panels
 ACROSS = 2  # surfaces to turn, beside one another
-TICKS = 8  # of a scale, at most
+TICKS = 8  # most ticks of a scale
 LINES = 10  # contour lines over the filled ones, about
 SMOOTH = 15  # frames from one surface to the next
 
 
 def contours(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Drawing:
-    """Filled contours of planes, side by side on one scale, with the path of a training where there is one.
+    """Draw filled contours of planes side by side on one scale, with the path of a training if there is one.
 
     Args:
-        records: name → record of dims 2; of several pairs of directions the first is drawn.
-        axis: what is drawn: `loss`, or a metric's name.
+        records: Record of dims 2 per name; of several pairs of directions the first is drawn.
+        axis: `loss`, or a metric's name.
 
     Raises:
-        ConfigError: a record that is no plane, or has no such metric.
+        ConfigError: A record is not a plane, or has no such metric.
     """
     levels = common_levels(records.values(), axis)
     with styled():
@@ -52,12 +52,25 @@ def contours(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Draw
 
 
 def common_levels(records: Iterable[LandscapeRecord], axis: str = "loss", top: float = np.inf) -> Values:
-    """Levels of contours that suit all of several planes, up to `top`."""
+    """Return levels of contours that suit all of several planes.
+
+    Args:
+        records: Records of dims 2.
+        axis: `loss`, or a metric's name.
+        top: Highest level.
+    """
     return levels_for(np.concatenate([_drawn(record, axis).ravel() for record in records]), top)
 
 
 def draw_contours(axes: Any, record: LandscapeRecord, levels: Values, axis: str = "loss") -> Any:
-    """One plane's contours, with the path of a training where there is one; returns what is colored."""
+    """Draw one plane's contours, with the path of a training where there is one; return the filled contours.
+
+    Args:
+        axes: Panel.
+        record: Record of dims 2.
+        levels: Levels of the contours.
+        axis: `loss`, or a metric's name.
+    """
     surface = _drawn(record, axis)
     shown = filled(axes, record.axes, surface, levels)
     lines = levels[:: max(1, len(levels) // LINES)]
@@ -76,7 +89,15 @@ def draw_contours(axes: Any, record: LandscapeRecord, levels: Values, axis: str 
 
 
 def add_scale(drawing: Drawing, shown: Any, panels: Any, levels: Values, axis: str = "loss") -> None:
-    """The colors' scale beside panels."""
+    """Add the colors' scale beside panels.
+
+    Args:
+        drawing: Figure.
+        shown: Filled contours of one of its panels.
+        panels: Panels beside the scale.
+        levels: Levels of the contours.
+        axis: `loss`, or a metric's name.
+    """
     bar = drawing.colorbar(shown, ax=panels, label=axis, pad=0.02, aspect=28)
     bar.minorticks_off()
     bar.set_ticks(_ticks_of(levels))
@@ -84,7 +105,12 @@ def add_scale(drawing: Drawing, shown: Any, panels: Any, levels: Values, axis: s
 
 
 def surfaces(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Drawing:
-    """The same as surfaces in three dimensions, on one scale."""
+    """Draw planes as surfaces in three dimensions, on one scale.
+
+    Args:
+        records: Record of dims 2 per name.
+        axis: `loss`, or a metric's name.
+    """
     heights = {name: _drawn(record, axis) for name, record in records.items()}
     levels = common_levels(records.values(), axis)
     uneven = is_uneven(levels)
@@ -102,7 +128,7 @@ def surfaces(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Draw
 
 
 def _draw_surface(axes: Any, grid: Sequence[Values], surface: Values, levels: Values) -> None:
-    """On an axis of logarithms where losses differ by orders of magnitude: matplotlib has none of its own."""
+    """Draw a surface, of logarithms where losses differ by orders of magnitude (3D has no log axis)."""
     uneven = is_uneven(levels)
     there = np.log10 if uneven else np.array
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -123,7 +149,12 @@ def _draw_surface(axes: Any, grid: Sequence[Values], surface: Values, levels: Va
 
 
 def slices(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Drawing:
-    """Lines with a band over directions, from the lowest to the highest."""
+    """Draw lines with a band over directions, from the lowest to the highest.
+
+    Args:
+        records: Record of dims 1 per name.
+        axis: `loss`, or a metric's name.
+    """
     with styled():
         drawing, axes = panel()
         for look, (name, record) in zip(LOOKS, records.items(), strict=False):
@@ -147,17 +178,27 @@ def slices(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Drawin
 
 
 def save_turning(records: Mapping[str, LandscapeRecord], path: str | Path, axis: str = "loss") -> Path:
-    """Write `turning`'s page.
+    """Write the page that `turning` returns.
+
+    Args:
+        records: Record of dims 2 per name.
+        path: Path of the HTML file.
+        axis: `loss`, or a metric's name.
 
     Raises:
-        StoreError: the file cannot be written.
+        StoreError: The file cannot be written.
     """
     write_bytes(Path(path), turning(records, axis))
     return Path(path)
 
 
 def turning(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> bytes:
-    """A self-contained page on which surfaces can be turned with the mouse, all on one scale."""
+    """Return a self-contained page on which surfaces can be turned with the mouse, all on one scale.
+
+    Args:
+        records: Record of dims 2 per name.
+        axis: `loss`, or a metric's name.
+    """
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
@@ -198,15 +239,15 @@ def turning(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> bytes
 
 
 def save_animation(records: Mapping[str, LandscapeRecord], path: str | Path, axis: str = "loss") -> Path:
-    """A GIF in which one surface becomes the next, such as those of a training's epochs.
+    """Write a GIF in which one surface becomes the next, such as those of a training's epochs.
 
     Args:
-        records: name of a moment → record of dims 2 on the same grid.
-        path: of the file.
-        axis: what is drawn.
+        records: Record of dims 2 per moment, all on the same grid.
+        path: Path of the file.
+        axis: `loss`, or a metric's name.
 
     Raises:
-        ConfigError: fewer than two surfaces, or of different grids.
+        ConfigError: There are fewer than two surfaces, or their grids differ.
     """
     heights = [_drawn(record, axis) for record in records.values()]
     if len(heights) < 2 or len({each.shape for each in heights}) > 1:
@@ -236,10 +277,10 @@ def save_animation(records: Mapping[str, LandscapeRecord], path: str | Path, axi
 
 
 def _drawn(record: LandscapeRecord, axis: str) -> Values:
-    """The surface of a record's first pair of directions.
+    """Return the surface of a record's first pair of directions.
 
     Raises:
-        ConfigError: it is no plane, or has no such metric.
+        ConfigError: It is not a plane, or has no such metric.
     """
     if record.dims != 2:
         raise ConfigError("a slice has no contours; give a record of dims=2, or draw it as slices")
@@ -248,7 +289,7 @@ def _drawn(record: LandscapeRecord, axis: str) -> Values:
 
 
 def _of_all(record: LandscapeRecord, axis: str) -> Values:
-    """(K, …) loss or a metric."""
+    """Return the loss or a metric (K, …)."""
     if axis == "loss":
         return record.loss
     if axis not in record.metrics:
@@ -264,7 +305,7 @@ def _row_of_panels(count: int) -> tuple[Drawing, Any]:
 
 
 def _number(value: float) -> str:
-    """As short as it is readable: 0.5, 100, 2e6."""
+    """Return a number as short as it is readable: 0.5, 100, 2e6."""
     return f"{value:.3g}" if value < 1_000 else f"{value:.2g}".replace("e+0", "e").replace("e+", "e")
 
 

@@ -1,4 +1,4 @@
-"""The gradient's noise after training: by batch size, and beside the accuracy that a run came to.
+"""Noise of the gradient after training: by batch size, and against the accuracy of the run.
 
 SGD walks on a loss that its noise smooths (Kleinberg et al. 2018): the noise of a step has the deviation
 lr √tr Σ_B, which falls with the batch size B as 1 / √B.
@@ -31,7 +31,15 @@ Place = Callable[[RunRecord], tuple[float, float]]
 
 
 def trace_figure(study: StudyRecord, name: str, title: str, group: str, lines: Lines) -> Figure:
-    """tr Σ_B against B on log axes, a line for each group of roles, and how 1 / B runs."""
+    """Draw tr Σ_B against B on log axes, a line for each group of roles, and 1 / B.
+
+    Args:
+        study: Record of a study.
+        name: File name without ending.
+        title: Title of the figure.
+        group: Group of panels.
+        lines: Labels of the points per role, for each label of a line.
+    """
 
     def place(run: RunRecord) -> tuple[float, float]:
         return (
@@ -52,17 +60,25 @@ def trace_figure(study: StudyRecord, name: str, title: str, group: str, lines: L
         else:
             write_across(axes, "not measured")
         add_legend(drawing, len(lines) + bool(len(means)))
-    said = [
+    caption = [
         "Trace of the covariance of a mini-batch's gradient, at the weights that each run came to, BatchNorm "
         "as in training: means over seeds, and a faint dot for every run. At weights that were the "
         "same, and of images that do not depend on one another, it would be as 1 / B.",
         not_done(study, _flat(lines)),
     ]
-    return Figure(name, titled(name, title), joined(said), group, drawing)
+    return Figure(name, titled(name, title), joined(caption), group, drawing)
 
 
 def outcome_figure(study: StudyRecord, name: str, title: str, group: str, lines: Lines) -> Figure:
-    """Final validation accuracy against a step's noise, a line for each group of roles."""
+    """Draw final validation accuracy against a step's noise, a line for each group of roles.
+
+    Args:
+        study: Record of a study.
+        name: File name without ending.
+        title: Title of the figure.
+        group: Group of panels.
+        lines: Labels of the points per role, for each label of a line.
+    """
     with styled():
         drawing, axes = panel()
         axes.set(xlabel=STEP, ylabel="validation accuracy", xscale="log")
@@ -74,16 +90,16 @@ def outcome_figure(study: StudyRecord, name: str, title: str, group: str, lines:
         else:
             write_across(axes, "not measured")
         add_legend(drawing, len(lines))
-    said = [
+    caption = [
         "Means over seeds, and a faint dot for every run; a line goes through the batch sizes, its ends are "
         f"named. {RAW}",
         not_done(study, _flat(lines)),
     ]
-    return Figure(name, titled(name, title), joined(said), group, drawing)
+    return Figure(name, titled(name, title), joined(caption), group, drawing)
 
 
 def _draw_lines(axes: Axes, study: StudyRecord, lines: Lines, place: Place, ends: bool = False) -> Values:
-    """A line through the means of its roles and a dot for each run; returns all means (roles, 2).
+    """Draw a line through the means of its roles and a dot for each run; return all means (roles, 2).
 
     `ends`: name the first and the last role of a line by its batch size.
     """

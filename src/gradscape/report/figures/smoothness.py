@@ -1,4 +1,4 @@
-"""How smooth the loss was through training: bands and lines over steps, and numbers that decide claims."""
+"""Smoothness of the loss through training: bands and lines over steps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gradscape.report.figures.base import Figure, add_legend, panel, write_acros
 from gradscape.report.figures.curves import not_done, titled
 from gradscape.report.figures.style import LOOKS, styled
 
-FEW = 100.0  # on a log axis shorter than this, powers of ten alone would be too few to read
+FEW = 100.0  # a log axis that spans less has more ticks than powers of ten
 
 
 def least_and_most(values: Values) -> tuple[float, float]:
@@ -50,7 +50,17 @@ HOW = {
 def band_figure(
     study: StudyRecord, name: str, title: str, group: str, roles: Mapping[str, str], what: str, along: str
 ) -> Figure:
-    """The less and the more at the two points, a band for each role (Santurkar et al., Fig. 4a, b)."""
+    """Draw a band between the two points' numbers for each role (Santurkar et al., Fig. 4a, b).
+
+    Args:
+        study: Record of a study.
+        name: File name without ending.
+        title: Title of the figure.
+        group: Group of panels.
+        roles: Label per role.
+        what: Key of `RANGES`.
+        along: Key of `HOW`.
+    """
     ylabel, scale, value = RANGES[what]
     with styled():
         drawing, axes = panel()
@@ -77,7 +87,18 @@ def line_figure(
     along: str,
     per_epoch: bool = False,
 ) -> Figure:
-    """One number of each measure, a line for each role, over steps or epochs (Santurkar et al., Fig. 4c)."""
+    """Draw one number of each measure over steps or epochs, a line for each role (Santurkar et al., Fig. 4c).
+
+    Args:
+        study: Record of a study.
+        name: File name without ending.
+        title: Title of the figure.
+        group: Group of panels.
+        roles: Label per role.
+        what: Key of `VALUES`.
+        along: Key of `HOW`.
+        per_epoch: Draw over epochs, not steps.
+    """
     ylabel, value = VALUES[what]
     with styled():
         drawing, axes = panel()
@@ -96,12 +117,26 @@ def line_figure(
 
 
 def labeled(study: StudyRecord, role: str, label: str) -> str:
+    """Return a role's label with the states of its runs that are not done.
+
+    Args:
+        study: Record of a study.
+        role: Name of the role.
+        label: Label of the role.
+    """
     words = counted(study, role)
     return f"{label} ({words})" if words else label
 
 
 def finish(drawing: Drawing, axes: Axes, scale: str | Literal[False], entries: int) -> None:
-    """Its axis, or why there is nothing on it; and the legend."""
+    """Set the panel's axis, or write why it is empty; add the legend.
+
+    Args:
+        drawing: Figure.
+        axes: Its panel.
+        scale: `linear` or `log`; False for an empty panel.
+        entries: Number of entries of the legend.
+    """
     if scale == "log":
         axes.set(yscale=scale)
         log_ticks(axes.yaxis)
@@ -111,7 +146,11 @@ def finish(drawing: Drawing, axes: Axes, scale: str | Literal[False], entries: i
 
 
 def log_ticks(axis: Axis) -> None:
-    """Of a log axis that is short or long."""
+    """Set the ticks of a log axis by its length.
+
+    Args:
+        axis: Axis of a panel.
+    """
     low, high = axis.get_view_interval()
     between = (1.0, 2.0, 5.0) if high < FEW * low else (1.0,)
     axis.set_major_locator(LogLocator(subs=between, numticks=9))

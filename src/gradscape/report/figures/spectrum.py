@@ -1,4 +1,4 @@
-"""The Hessian before and after training: its spectrum, the ends of it, and what they say of claims."""
+"""Spectrum of the Hessian before and after training, and a table of its ends."""
 
 from __future__ import annotations
 
@@ -22,13 +22,22 @@ from gradscape.report.table_cells import seeds_ended, with_interval
 from gradscape.report.tables import Table
 
 SIDES = {1: "positive", -1: "negative"}
-DECADES = 7  # of eigenvalues, down from the largest of all panels
+DECADES = 7  # decades of eigenvalues shown, down from the largest of all panels
 
 
 def spectrum_figure(
     study: StudyRecord, name: str, group: str, roles: Mapping[str, str], moment: str, sign: int
 ) -> Figure:
-    """How many eigenvalues of one sign lie beyond a value, a line for each role; all panels have its axes."""
+    """Draw the number of eigenvalues of one sign beyond a value, a line for each role, on common axes.
+
+    Args:
+        study: Record of a study.
+        name: File name without ending.
+        group: Group of panels.
+        roles: Label per role.
+        moment: Key of `MOMENTS`.
+        sign: 1 for positive eigenvalues, -1 for negative ones.
+    """
     with styled():
         drawing, axes = panel()
         modulus = ", modulus" if sign < 0 else ""
@@ -59,7 +68,14 @@ def spectrum_figure(
 
 
 def ends_table(study: StudyRecord, name: str, title: str, roles: Mapping[str, str]) -> Table:
-    """Both ends of the spectrum before and after training, and how far it is from positive."""
+    """Return a table of both ends of the spectrum before and after training, and of their ratio.
+
+    Args:
+        study: Record of a study.
+        name: File name without ending.
+        title: Title of the table.
+        roles: Label per role.
+    """
     cells: dict[str, tuple[str, Callable[[CurvatureRecord], float]]] = {
         "λmax before": ("start", lambda c: c.largest),
         "λmax after": ("end", lambda c: c.largest),

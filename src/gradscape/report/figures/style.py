@@ -1,8 +1,8 @@
-"""One look for all figures, the same bytes on every machine, readable in gray and on light and dark.
+"""Style of all figures: the same bytes on every machine, readable in gray and on light and dark.
 
-Colors keep a relative luminance of 0.07 to 0.45: at least 2:1 against white and against the page's
-dark ground. Whatever must follow the page's theme (text, axes, grid, ground) has a color of its own,
-which the page replaces; see `inline.py`.
+Colors have a relative luminance of 0.07 to 0.45: at least 2:1 against white and against the page's dark
+ground. Whatever must follow the page's theme (text, axes, grid, ground) has a color that the page replaces;
+see `svg.py`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ RC = {
 
 @dataclass(frozen=True)
 class Look:
-    """How one series looks: told apart by color, and without it by dash and marker."""
+    """Look of one series: color, and dash and marker, which distinguish it without color."""
 
     color: str
     dash: str

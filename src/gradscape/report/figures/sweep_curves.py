@@ -27,11 +27,15 @@ from gradscape.report.figures.curves import series
 from gradscape.report.figures.labels import make_room, wrapped
 from gradscape.report.figures.style import INK, LOOKS, Look, styled
 
-MOST = 8  # points in a panel
+MOST = 8  # most points in a panel
 
 
 def chosen(found: Sequence[Point]) -> tuple[list[Point], str]:
-    """The points to draw, and in words which they are."""
+    """Return the points to draw, and the choice in words.
+
+    Args:
+        found: All points of the sweep.
+    """
     if len(found) <= MOST:
         return list(found), ""
     best = ranked(found)
@@ -43,17 +47,28 @@ def chosen(found: Sequence[Point]) -> tuple[list[Point], str]:
 
 
 def looks(count: int) -> list[Look]:
-    """Six colors; from the seventh on again, with the dash and marker of the third, …"""
+    """Return looks of six colors; from the seventh on again, with the dash and marker of the third, …
+
+    Args:
+        count: Number of looks, 12 at most.
+    """
     turned = zip(LOOKS, LOOKS[2:] + LOOKS[:2], strict=True)
     again = [replace(look, dash=other.dash, marker=other.marker) for look, other in turned]
     return [*LOOKS, *again][:count]
 
 
 def curve_figure(study: StudyRecord, found: Sequence[Point]) -> tuple[Drawing, str]:
-    """Validation accuracy by epoch of the chosen points.
+    """Draw validation accuracy by epoch of the chosen points.
 
     Returns:
         The drawing, and what its caption must say of the choice.
+
+    Args:
+        study: Record of a sweep.
+        found: All its points.
+
+    Returns:
+        The drawing, and a note on the choice for its caption.
 
     Example:
         >>> drawing, note = curve_figure(study, points(study))
@@ -83,10 +98,16 @@ def _guesses(found: Sequence[Point]) -> float | None:
 
 
 def flow_lines(found: Sequence[Point]) -> tuple[Drawing, str]:
-    """Mean |∂L/∂W| of every weight layer in the last epoch, geometric mean over seeds, of the chosen points.
+    """Draw mean |∂L/∂W| of every weight layer in the last epoch, geometric mean over seeds, of chosen points.
 
     Returns:
         The drawing, and what its caption must add.
+
+    Args:
+        found: All points of the sweep.
+
+    Returns:
+        The drawing, and a note for its caption.
 
     Example:
         >>> drawing, note = flow_lines(points(study))
@@ -116,7 +137,7 @@ def flow_lines(found: Sequence[Point]) -> tuple[Drawing, str]:
 
 
 def _last_flow(point: Point) -> Flows:
-    """Of each weight layer, geometric mean over the runs that have an epoch; of runs with equal depth."""
+    """Geometric mean of each weight layer over the runs that have an epoch and equal depth."""
     runs = [run for run in point.runs.values() if run is not None and run.epochs]
     flows = [flow for flow in map(_weights, runs) if flow.size]
     if not flows:

@@ -1,4 +1,4 @@
-"""What a watch has seen, drawn: layers over steps as maps with the verdict in them, and the flow lines."""
+"""Figures of a watch: layers over steps as maps with the verdict in them, and the flow lines."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ from gradscape.report.figures.base import Figure, gradient_flow, panel
 from gradscape.report.figures.style import styled
 
 LIGHT, DARK = "#fdfdfd", "#14171a"  # on a map, whatever the page's theme
-LINES = 12  # of all steps, in the panel of flow lines
+LINES = 12  # most steps in the panel of flow lines
 
 
 def figures(history: FlowHistory, diagnosis: Diagnosis) -> list[Figure]:
-    """Gradient map, flow lines, update map, agreement map; maps of what was asked for of activations."""
+    """Draw gradient map, flow lines, update map and agreement map, and maps of activations that were read.
+
+    Args:
+        history: Rows of the watch.
+        diagnosis: Diagnosis of the rows.
+    """
     group = "Layer by layer"
     return [*_of_gradients(history, diagnosis, group), *_of_outputs(history, diagnosis, group)]
 
@@ -46,7 +51,7 @@ def _of_gradients(history: FlowHistory, diagnosis: Diagnosis, group: str) -> lis
             "agreement-map",
             "Agreement: layer × step",
             "Cosine of the angle between a step's gradient and that of the one before: near 0 where "
-            "mini-batches ask for different things. Grey: none.",
+            "mini-batches ask for different things. Gray: none.",
             group,
             _map_of(history, "agreement", diagnosis),
         ),
@@ -57,7 +62,7 @@ OUTPUTS = {
     "second_moment": ("Signal", "Mean h² of each layer's output: the signal on its way forward."),
     "correlation": (
         "Alike samples",
-        "Mean cosine between a weight layer's outputs for two samples: at 1 nothing tells them apart. Grey: "
+        "Mean cosine between a weight layer's outputs for two samples: at 1 nothing tells them apart. Gray: "
         "other layers.",
     ),
     "dead": (
@@ -70,7 +75,7 @@ OUTPUTS = {
 
 
 def _of_outputs(history: FlowHistory, diagnosis: Diagnosis, group: str) -> list[Figure]:
-    """A map for each statistic that any layer has."""
+    """Maps of each statistic that any layer has."""
     outputs = history.activations
     if outputs is None:
         return []
@@ -102,7 +107,7 @@ def _marked(draw: Callable[[Axes], Axes], names: Sequence[str], diagnosis: Diagn
 
 
 def _mark(axes: Axes, names: Sequence[str], diagnosis: Diagnosis) -> None:
-    """A line at the layer where the gravest finding of these begins, and its verdict on it."""
+    """Draw a line at the layer where the gravest finding of these begins, with its verdict."""
     finding = next((each for each in diagnosis.findings if each.layer in names), None)
     if finding is None or not axes.has_data():
         return

@@ -1,7 +1,7 @@
-"""How large weights are over training, and how far a step moves them.
+"""Size of weights over training, and the distance that a step moves them.
 
-Weights before a BatchNorm can be scaled without changing the loss: a step of SGD turns them by what the
-learning rate is beside ‖w‖² (van Laarhoven 2017, §3).
+Weights before a BatchNorm can be scaled without changing the loss: the angle by which a step of SGD turns
+them is proportional to the learning rate over ‖w‖² (van Laarhoven 2017, §3).
 """
 
 from __future__ import annotations
@@ -20,7 +20,16 @@ from gradscape.report.figures.style import LOOKS, styled
 def scale_figure(
     study: StudyRecord, name: str, title: str, group: str, roles: Mapping[str, str], what: str
 ) -> Figure:
-    """One of `VALUES` over the epochs, a line for each role."""
+    """Draw one of `VALUES` over the epochs, a line for each role.
+
+    Args:
+        study: Record of a study.
+        name: File name without ending.
+        title: Title of the figure.
+        group: Group of panels.
+        roles: Label per role.
+        what: Key of `VALUES`.
+    """
     ylabel, scale, series = VALUES[what]
     with styled():
         drawing, axes = panel()

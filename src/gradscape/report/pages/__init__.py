@@ -1,1 +1,1 @@
-"""Self-contained HTML pages."""
+"""Pages of HTML, each one self-contained file."""

@@ -1,4 +1,4 @@
-"""One self-contained HTML page on a network before training: verdict, remedies, signal through depth."""
+"""Page on a network before training: verdict, remedies, signal through depth."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from gradscape.report.pages.verdict import rendered, written
 
 @typed()
 def save_check_page(record: CheckRecord, path: str | Path) -> Path:
-    """Write a page that shows what a check found, and return its path; one that was there is replaced.
+    """Write a page that shows a check, and return its path; one that was there is replaced.
 
     Args:
-        record: of `gradscape.check`.
-        path: of the HTML file; its folder must exist.
+        record: Record returned by `gradscape.check`.
+        path: Path of the HTML file; its folder must exist.
 
     Raises:
-        StoreError: the file cannot be written.
+        StoreError: The file cannot be written.
 
     Example:
         >>> gs.save_check_page(gs.check(make_model, batch, loss), "checked.html")
@@ -35,7 +35,11 @@ def save_check_page(record: CheckRecord, path: str | Path) -> Path:
 
 
 def page(record: CheckRecord) -> str:
-    """The page's text; the same record gives the same text."""
+    """Return the page's text; the same record gives the same text.
+
+    Args:
+        record: Record returned by `gradscape.check`.
+    """
     signal = record.signal
     return rendered(
         "checked.html.j2",
@@ -50,7 +54,7 @@ def page(record: CheckRecord) -> str:
 
 
 def _depth(signal: SignalRecord) -> str:
-    """χ, depth scale and Jacobian, a sentence each."""
+    """Sentences on χ, depth scale and Jacobian."""
     chi = f"{signal.chi_in_words}. " if signal.chi_in_words else ""
     return f"{chi}The {signal.jacobian}."
 
@@ -64,7 +68,7 @@ def _row(trial: Trial) -> tuple[str, str, str, str, str]:
 
 
 def _layers(signal: SignalRecord) -> list[tuple[str, ...]]:
-    """Of each layer: name, kind, q, c, dead, saturated, mean squared gradient."""
+    """Rows of each layer's name, kind, q, c, dead, saturated and mean squared gradient."""
     columns = [values for name, values in signal.over_depth().items() if name != "weight_gradient"]
     return [
         (name, kind, *("–" if math.isnan(c[place]) else f"{c[place]:.3g}" for c in columns))
@@ -73,7 +77,11 @@ def _layers(signal: SignalRecord) -> list[tuple[str, ...]]:
 
 
 def figures(signal: SignalRecord) -> list[Figure]:
-    """Sizes of signal and gradient, what is left of the input, and units that pass nothing, against depth."""
+    """Draw sizes of signal and gradient, the rest of the input, and units that pass nothing, against depth.
+
+    Args:
+        signal: Signal of the network at its start.
+    """
     group, gone = "Signal through depth", 1 - signal.correlation
     found = [
         Figure(
@@ -87,8 +95,8 @@ def figures(signal: SignalRecord) -> list[Figure]:
         Figure(
             "correlation",
             "What is left of the input",
-            "1 − correlation of two samples of the batch: near 0 the outputs for them are the same, and no "
-            "gradient can tell them apart.",
+            "1 − correlation of two samples of the batch: near 0 their outputs are the same, and no gradient "
+            "can distinguish them.",
             group,
             _lines({"1 − correlation": gone}, "1 − correlation of two samples"),
         ),
@@ -103,7 +111,7 @@ def figures(signal: SignalRecord) -> list[Figure]:
 
 
 def _lines(series: dict[str, Values], label: str, logarithmic: bool = True) -> Drawing:
-    """Each (S, L) against depth, a thin line for each seed."""
+    """Draw each (S, L) against depth, a thin line for each seed."""
     with styled():
         drawing, axes = panel()
         for number, (name, values) in enumerate(series.items()):

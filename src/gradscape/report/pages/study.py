@@ -1,4 +1,4 @@
-"""One self-contained HTML page: figures as inline SVG, tables, claims; no script, no request."""
+"""Page of a study: figures as inline SVG, tables and claims, without scripts and requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gradscape.report.figures.base import Figure
 from gradscape.report.svg import inline_svg
 from gradscape.report.tables import Table
 
-ROWS = 60  # of a table on the page, at most: its files have all
+ROWS = 60  # most rows of a table on the page: its files have all
 BADGES = {"holds": "✓", "does not hold": "✕", "undecided": "?", "not testable": "∅", "not measured": "–"}
 
 
@@ -33,17 +33,18 @@ def page(
     beside: Mapping[str, str] = MappingProxyType({}),
     multiplicity: str = "",
 ) -> str:
-    """The report's page as HTML; the same arguments give the same text.
+    """Return the report's page as HTML; the same arguments give the same text.
 
     Args:
-        study: for the runs, notes and versions.
-        question: the title.
-        answer: paragraphs; the first is the answer in a sentence.
-        figures: in order; neighbors of one group stand together.
-        drawn: figure name → its SVG file's text.
-        tables, claims: in order.
-        beside: file name → title of pages to link to.
-        multiplicity: how many tests were made, in words.
+        study: Record of the study, for runs, notes and versions.
+        question: Title of the page.
+        answer: Paragraphs; the first is the answer in a sentence.
+        figures: Figures in order; neighbors of one group stand together.
+        drawn: Text of the SVG file per figure name.
+        tables: Tables in order.
+        claims: Claims in order.
+        beside: Title per file name of pages to link to.
+        multiplicity: Number of tests that were made, in words.
 
     Example:
         >>> html = page(study, "Why?", ["Because."], [], {}, [], [])
@@ -74,7 +75,7 @@ def page(
 
 @cache
 def environment() -> Environment:
-    """Of the pages' templates; a misspelt name in one is an error, and all text is escaped."""
+    """Return the environment of the pages' templates: unknown names are errors, and all text is escaped."""
     loader = PackageLoader("gradscape.report.pages", package_path="")
     return Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -82,7 +83,7 @@ def environment() -> Environment:
 
 
 def _summary(study: StudyRecord) -> list[str]:
-    """Preset, data, seeds and how many runs are done."""
+    """Preset, data, seeds and number of runs that are done."""
     asked = list(dict.fromkeys(identity for chosen in study.roles.values() for identity in chosen))
     done = sum(identity in study.runs and study.runs[identity].state == "done" for identity in asked)
     seeds = [len(identities) for identities in study.roles.values()] or [0]
@@ -96,7 +97,7 @@ def _summary(study: StudyRecord) -> list[str]:
 
 
 def _run_rows(study: StudyRecord) -> list[dict[str, str]]:
-    """The table of runs, one line each; in a long one those that are not done come first."""
+    """Rows of the table of runs, one line each; in a long one those that are not done come first."""
     roles: dict[str, list[str]] = {identity: [] for identity in study.runs}
     for role, identities in study.roles.items():
         for identity in identities:
@@ -122,7 +123,7 @@ ENVIRONMENT = ("versions", "device", "threads", "computed_in", "fallback", "fuse
 
 
 def _provenance(study: StudyRecord) -> list[tuple[str, str]]:
-    """What the runs' status says of where they ran: every distinct value, in the order of the runs."""
+    """Values of the runs' status on where they ran: every distinct one, in the order of the runs."""
     found: dict[str, dict[str, None]] = {}
     for run in study.runs.values():
         for name in ENVIRONMENT:
@@ -132,12 +133,12 @@ def _provenance(study: StudyRecord) -> list[tuple[str, str]]:
 
 
 def _worded(value: Any) -> str:
-    """A status value in words: `torch 2.13.0, numpy 2.4.6` for a mapping."""
+    """Return a status value in words: `torch 2.13.0, numpy 2.4.6` for a mapping."""
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {text}" for name, text in value.items())
     return str(value)
 
 
 def _shown(part: Evidence) -> list[tuple[int, str]]:
-    """Seed and its number in text."""
+    """Seeds and their numbers in text."""
     return [(seed, f"{value:.3g}") for seed, value in part.numbers]

@@ -1,4 +1,4 @@
-"""What the pages on a verdict have in common: findings, figures, one self-contained file."""
+"""Base of the pages on a verdict: findings, figures, one self-contained file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ from gradscape.storage.files import replace_bytes
 
 
 def rendered(template: str, diagnosis: Diagnosis, figures: Sequence[Figure], **values: Any) -> str:
-    """A page's text; the same arguments give the same text."""
+    """Return a page's text; the same arguments give the same text.
+
+    Args:
+        template: File name of the template.
+        diagnosis: Diagnosis that the page shows.
+        figures: Figures of the page.
+        values: Other variables of the template.
+    """
     drawn = {
         figure.name: Markup(inline_svg(render(figure)["svg"].decode(), figure.name)) for figure in figures
     }
@@ -34,10 +41,14 @@ def _sentence(text: str) -> str:
 
 
 def written(path: Path, text: str) -> Path:
-    """The path, a page that was there being replaced whole.
+    """Write a page whole, replacing one that was there, and return its path.
+
+    Args:
+        path: Path of the HTML file.
+        text: Text of the page.
 
     Raises:
-        StoreError: the file cannot be written.
+        StoreError: The file cannot be written.
     """
     try:
         replace_bytes(path, text.encode())

@@ -1,4 +1,4 @@
-"""One self-contained HTML page on a watched training: verdict, evidence, figures; no script, no request."""
+"""Page on a watched training: verdict, evidence and figures, without scripts and requests."""
 
 from __future__ import annotations
 
@@ -15,36 +15,41 @@ from gradscape.report.pages.verdict import rendered, written
 
 @typed()
 def save_page(history: Any, diagnosis: Diagnosis, path: str | Path) -> Path:
-    """Write a page that shows what was watched, and return its path; a page that was there is replaced whole.
+    """Write a page that shows a watch, and return its path; a page that was there is replaced whole.
 
     Args:
-        history: a watch, or the history that it has given.
-        diagnosis: of it.
-        path: of the HTML file; its folder must exist.
+        history: Watch, or the history that it returned.
+        diagnosis: Diagnosis of the history.
+        path: Path of the HTML file; its folder must exist.
 
     Raises:
-        ConfigError: something else was given.
-        StoreError: the file cannot be written.
+        ConfigError: `history` is neither.
+        StoreError: The file cannot be written.
 
     Example:
         >>> gs.save_page(flow, gs.diagnose(flow), "watched.html")
     """
     if callable(getattr(history, "history", None)):
-        history = history.history()  # of a watch, which is of torch
+        history = history.history()  # a watch's type is not imported: it needs torch
     if not isinstance(history, FlowHistory):
         raise ConfigError(f"history: expected what gs.watch returned; got {brief(history)}")
     return written(Path(path), page(history, diagnosis))
 
 
 def page(history: FlowHistory, diagnosis: Diagnosis) -> str:
-    """The page's text; the same arguments give the same text."""
+    """Return the page's text; the same arguments give the same text.
+
+    Args:
+        history: Rows of the watch.
+        diagnosis: Diagnosis of the rows.
+    """
     return rendered(
         "watched.html.j2", diagnosis, figures(history, diagnosis), history=history, table=_rows(history)
     )
 
 
 def _rows(history: FlowHistory) -> list[tuple[str, str, str, str, str]]:
-    """Of each parameter tensor in the last row: name, elements, mean |∂L/∂W|, RMS, ‖ΔW‖/‖W‖."""
+    """Rows of each parameter tensor at the last step: name, elements, mean |∂L/∂W|, RMS, ‖ΔW‖/‖W‖."""
     if not len(history.steps):
         return []
     update = history.relative_update
