@@ -27,14 +27,14 @@ from gradscape.report.figures.style import LOOKS, styled
 FEW = 100.0  # a log axis that spans less has more ticks than powers of ten
 
 
-def least_and_most(values: Values) -> tuple[float, float]:
+def _least_and_most(values: Values) -> tuple[float, float]:
     return float(values.min()), float(values.max())
 
 
 RANGES: dict[str, tuple[str, str, Range]] = {
-    "variation": ("loss (nats)", "linear", lambda measure: least_and_most(measure.line.losses)),
+    "variation": ("loss (nats)", "linear", lambda measure: _least_and_most(measure.line.losses)),
     "predictiveness": (
-        "change of the gradient", "log", lambda measure: least_and_most(measure.line.changes),
+        "change of the gradient", "log", lambda measure: _least_and_most(measure.line.changes),
     ),
 }  # fmt: skip
 HOW = {
