@@ -1,6 +1,6 @@
-"""Where and how a study's runs are executed.
+"""Options of the execution of a study's runs.
 
-Annotations are types, not text: what inherits them in another module has other names at hand.
+Annotations are types, not text: a class that inherits them in another module has other names at hand.
 """
 
 import math
@@ -17,7 +17,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 @dataclass(frozen=True, kw_only=True)
 class DataSource(Options):
-    """The device, and where the images of CIFAR are."""
+    """Device, and place of CIFAR's images."""
 
     device: Device = option("auto", "where to compute")
     data_root: str | Path | None = option(None, "folder that holds CIFAR")
@@ -27,11 +27,11 @@ class DataSource(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Execution(DataSource):
-    """Where and how a study is run; its results do not depend on it.
+    """Place and manner in which a study is run; its results do not depend on them.
 
     On CPUs each worker is a process of one thread, on a GPU a thread with a stream, which nothing can end:
-    `epoch_limit` is of CPUs alone. By default it is two hours: nothing hangs for ever, and no epoch that
-    works is cut.
+    `epoch_limit` is for CPUs alone. After its default of two hours no hung worker stays, and no working epoch
+    is cut.
     """
 
     workers: int | None = option(
