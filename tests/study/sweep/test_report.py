@@ -241,7 +241,7 @@ def test_claims_json_has_what_decided(tmp_path: Path) -> None:
 
 def test_a_page_says_how_many_comparisons_its_claims_rest_on(tmp_path: Path) -> None:
     study = sweeps.sweep(AXES, 3)
-    page, many = build(study, PARTS, tmp_path).read_text(), len(comparisons(study))
+    page, many = build(study, PARTS, tmp_path).page.read_text(), len(comparisons(study))
     detail = page.partition('<section id="claims">')[2]
     assert f"These are {many} comparisons" in detail
     assert "put to a test" not in detail
