@@ -28,7 +28,7 @@ from gradscape.cli.images import ImageSource
 from gradscape.cli.target import Subject, subject_of
 from gradscape.measure.core.objective import Objective
 from gradscape.measure.landscape.directions import random_plane
-from gradscape.measure.landscape.evaluate import Walker
+from gradscape.measure.landscape.evaluate import PointEvaluator
 from gradscape.records.landscape import LandscapeRecord
 from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.train.process import prepare_process
@@ -144,8 +144,8 @@ def profile(problem: Problem) -> dict[str, Any]:
     operations = counter.get_total_flops() * len(problem.x)
     found = {}
     for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        walker = Walker(objective, plane, "running", {}, kind == torch.bfloat16)
-        work, matrix = partial(walker.at, (0.1, 0.1)), torch.randn(SIZE, SIZE).to(kind)
+        evaluator = PointEvaluator(objective, plane, "running", {}, kind == torch.bfloat16)
+        work, matrix = partial(evaluator.at, (0.1, 0.1)), torch.randn(SIZE, SIZE).to(kind)
         point = min(seconds(work) for _ in range(4))
         product = min(seconds(partial(torch.mm, matrix, matrix)) for _ in range(8))
         with profiled(activities=[ProfilerActivity.CPU]) as trace:

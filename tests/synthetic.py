@@ -102,7 +102,7 @@ def landscape(loss: Values, path: Path | None = None, **changes: Any) -> Landsca
     """A record of these surfaces over -1 to 1."""
     axes = tuple(np.linspace(-1, 1, count) for count in loss.shape[1:])
     values: dict[str, Any] = {
-        "directions": ("filter-normalised",) * len(axes),
+        "directions": ("filter-normalized",) * len(axes),
         "axes": axes,
         "loss": loss,
         "error": np.full(loss.shape, 0.01),

@@ -69,7 +69,7 @@ def test_the_measures_run_as_printed(tmp_path: Path) -> None:
 
 def test_the_landscape_is_drawn_as_printed(tmp_path: Path) -> None:
     text = printed(BLOCKS[3], tmp_path)
-    assert "loss over 17 × 17 points (filter-normalised direction 1, filter-normalised direction 2)" in text
+    assert "loss over 17 × 17 points (filter-normalized direction 1, filter-normalized direction 2)" in text
     assert "between the points interpolation is off by" in text
     assert "Plotly" in (tmp_path / "plane.html").read_text()
 

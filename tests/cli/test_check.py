@@ -76,7 +76,7 @@ def test_a_module_of_a_package_is_found_by_name(
         ("{file}", "3,2,2", "names no factory; give FILE.py:FACTORY or package.module:FACTORY"),
         ("none.py:net", "3,2,2", "none.py: no such file"),
         ("no_such_package:net", "3,2,2", "no_such_package cannot be read: ModuleNotFoundError"),
-        ("{file}:number", "3,2,2", "number() made int; it must return a torch Module"),
+        ("{file}:number", "3,2,2", "expected a torch Module from number(); got int"),
         ("{file}:fails", "3,2,2", "fails() raised ValueError: no such layer (my_nets.py, line 14)"),
         ("{file}:made", "3,2,2", ":made is a module; give a function of no arguments that makes one"),
         ("{file}:net", "3,two", "--input: '3,two' is not a shape; give sizes such as 3,32,32"),

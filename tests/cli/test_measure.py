@@ -123,7 +123,7 @@ def test_a_line_between_runs_and_slices(
     figure = tmp_path / "line.svg"
     flags = ["--images", "20", "--points", "4", "--figure", str(figure), "--json"]
     assert main(["landscape", str(run), str(run), "--through", *flags]) == 2
-    assert "has norm 0, and leads nowhere" in capsys.readouterr().err  # the same run twice
+    assert "direction: expected a norm above 0; got 0 for " in capsys.readouterr().err  # the same run twice
     assert main(["landscape", factory, "--dims", "1", "--pairs", "3", *flags]) == 0
     found = json.loads(capsys.readouterr().out)
     (record,) = found.values()
@@ -175,7 +175,7 @@ def test_what_cannot_be_measured_is_one_line(
             "20",
             "--directions",
             "filtre",
-        ): "'filtre' is not one of filter, layer, gaussian",
+        ): "directions: expected one of filter, layer, gaussian",
         (
             "landscape",
             str(run),

@@ -39,7 +39,7 @@ SGD = torch.optim.SGD(NET.parameters(), 0.1)
         (lambda: gs.landscape(NET, LOSS, torch.zeros(2, 3), points=2), "Linear.* was given .*3"),
         (
             lambda: gs.landscape(NET, LOSS, BATCH, metrics={"a": 1}),
-            "metrics: a is no function of output and y",
+            "metrics: expected functions of output and y; got another value for a",
         ),
         (lambda: gs.train_run(None, "r", gs.load_images("digits")), "config: expected RunConfig; got None"),
         (lambda: gs.save_page(3, None, "x"), "diagnosis: expected Diagnosis; got None"),

@@ -59,7 +59,7 @@ def test_an_altered_byte_is_refused(tmp_path):
     content = bytearray(DIGITS_FILE.read_bytes())
     content[1000] ^= 1
     (tmp_path / "digits.npz").write_bytes(content)
-    with pytest.raises(DataError, match=r"damaged: expected sha256 b2dab.*, found .*pip install"):
+    with pytest.raises(DataError, match=r"damaged: expected sha256 b2dab.*; got .*pip install"):
         load_digits(tmp_path / "digits.npz")
 
 

@@ -244,7 +244,7 @@ def test_two_batches_tell_no_interval() -> None:
     assert found.interval == (0, math.inf)
     assert found.chance_gsnr == math.inf
     assert found.noise_scale > 0
-    assert any("GSNR of 2 batches is uncertain without bound: give 6" in note for note in found.notes)
+    assert any("the GSNR of 2 batches has an unbounded error: give 6" in note for note in found.notes)
     small = recorded(np.array([[1.0, 0.2], [1.0, -0.2]]))
     assert small.meaning == (
         "2 batches cannot tell whether 4 samples are below or above the noise scale: give more"
@@ -334,11 +334,11 @@ def test_a_loader_is_asked_once_and_its_smaller_last_batch_left_out() -> None:
 @pytest.mark.parametrize(
     ("batches", "message"),
     [
-        (lambda: labelled(1), "batches: one is given; noise is what differs between those of one size"),
-        (lambda: labelled(1)[0], "batches: one is given"),
+        (lambda: labelled(1), "better 10, since noise is their difference; got 1"),
+        (lambda: labelled(1)[0], "batches: expected at least 2 of one size"),
         (
             lambda: [*labelled(1, 12), *labelled(2, 4)],
-            "batches: of 3 only the first has 12 samples; noise is what differs between those of one size",
+            "since noise is their difference; got 3, only the first of 12 samples",
         ),
         (list, "batches: there is none"),
         (lambda: [(x * math.inf, y) if k == 2 else (x, y) for k, (x, y) in enumerate(labelled(4))],

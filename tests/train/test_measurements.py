@@ -187,7 +187,7 @@ def test_a_gradient_without_noise_is_told_and_costs_no_run(
     record = gs.train_run(config, RunFolder(tmp_path), gs.load_images("digits"), report=heard.append)
     assert (record.state, record.noise) == ("done", None)
     (said,) = [each for each in heard if isinstance(each, str)]
-    assert said.startswith("no gradient noise: batches: of 2 only the first has 20 samples")
+    assert said.startswith("no gradient noise: batches: expected at least 2 of one size")
 
 
 def test_weights_are_kept_from_before_the_first_epoch_to_the_last(tmp_path: Path) -> None:

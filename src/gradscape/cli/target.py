@@ -20,7 +20,7 @@ from gradscape.data import STATISTICS, ImageSet, load_images, split
 from gradscape.data.device_batches import eval_batches
 from gradscape.errors import ConfigError, StoreError
 from gradscape.measure.core.batch import Loss
-from gradscape.measure.signal.signal import made
+from gradscape.measure.signal.signal import call_factory
 from gradscape.storage.files import there
 from gradscape.storage.run_folder import ENDED, RunFolder
 from gradscape.storage.tensors import epoch_of
@@ -97,7 +97,7 @@ def subject_of(target: str, source: ImageSource, usual: int) -> Subject:
     if ":" not in target:
         raise ConfigError(f"{target} is no run's folder, and no factory as FILE.py:FACTORY; give either")
     torch.manual_seed(0)
-    model = made(load_factory(target)).to(place)
+    model = call_factory(load_factory(target)).to(place)
     images = load_named(source, source.data)
     return Subject(target, model, batches_of(source, images, slice(None), usual, place), None)
 

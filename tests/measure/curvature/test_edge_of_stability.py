@@ -196,10 +196,10 @@ def test_of_others_no_limit_is_told() -> None:
         return curvature(model, lambda out: out, X, k=0, trace_products=0, optimizer=optimizer).notes[-1]
 
     model = Bowl(1.0)
-    known = "only of torch's SGD, Adam, AdamW, NAdam, RAdam"
+    known = "only for torch's SGD, Adam, AdamW, NAdam, RAdam"
     for kind in (torch.optim.Adagrad, torch.optim.RMSprop, Own):
         told = note(kind(model.parameters(), lr=LR))
-        assert told == f"no edge of stability is known of {kind.__name__}: {known}"
+        assert told == f"no edge of stability is known for {kind.__name__}, {known}"
     mixed = groups(model, SGD, {"maximize": True}, {"maximize": False})
     assert note(mixed).endswith("that maximizes in one group and not in another")
     assert "is 0: there is no step" in note(SGD(model.parameters(), lr=0.0))

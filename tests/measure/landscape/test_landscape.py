@@ -369,7 +369,7 @@ def test_a_killed_landscape_goes_on_where_it_was(tmp_path: Path) -> None:
     assert np.array_equal(again.loss, whole.loss)
     parts, first, middles = 2, 2 + 3 + 3, 2  # the loss whole, of its parts, and taken apart; the middle once
     assert len(asked) <= first + (parts + 1) * (11 + middles + 1)
-    with pytest.raises(StoreError, match="holds another landscape; give another file, or delete it"):
+    with pytest.raises(StoreError, match="contains another landscape; give another file, or delete it"):
         landscape(model, cross_entropy, (X, Y), points=4, keep=file)
     file.write_text("".join([lines[0], lines[1][:20] + "\n", *lines[2:]]))
     with pytest.raises(StoreError, match="line 2 is damaged; delete the file"):
@@ -515,30 +515,33 @@ def test_the_barrier_is_over_the_mean_of_the_ends_or_over_the_line_between_them(
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"directions": "filters"}, "directions: 'filters' is not one of filter, .*did you mean 'filter'"),
-        ({"dims": 3}, "dims: 3 is not possible; give 1 for a slice or 2 for a plane"),
-        ({"points": 1}, "points: 1 make no grid; give 2 or more"),
-        ({"span": (1, -1)}, r"span: \(1, -1\) is none; give two rising numbers"),
-        ({"span": (0, math.inf)}, "span: .*give two rising numbers"),
-        ({"pairs": 0}, "pairs: 0 is not possible"),
+        (
+            {"directions": "filters"},
+            "directions: expected one of filter, .*; got 'filters'; did you mean 'filter'",
+        ),
+        ({"dims": 3}, "dims: expected 1 for a line or 2 for a plane; got 3"),
+        ({"points": 1}, "points: expected 2 or more; got 1"),
+        ({"span": (1, -1)}, r"span: expected two increasing numbers .*; got \(1, -1\)"),
+        ({"span": (0, math.inf)}, "span: expected two increasing numbers"),
+        ({"pairs": 0}, "pairs: expected 1 or more; got 0"),
         (
             {"directions": "hessian", "pairs": 2},
-            "pairs: 2 of hessian directions, which are not random; give 1",
+            "pairs: expected 1 for hessian directions, which are not random; got 2",
         ),
-        ({"bn": "train"}, "bn: 'train' is not one of running, batch, recalibrated"),
-        ({"accuracy": 0.1, "points": 20}, "points: 20 cannot be refined; give 9, 17, 21"),
-        ({"accuracy": 2.0}, "accuracy: 2.0 is not possible; give a number between 0 and 1"),
+        ({"bn": "train"}, "bn: expected one of running, batch, recalibrated; got 'train'"),
+        ({"accuracy": 0.1, "points": 20}, "points: expected 9, 17, 21, .* to refine; got 20"),
+        ({"accuracy": 2.0}, "accuracy: expected a number between 0 and 1; got 2.0"),
         (
             {"through": nn.Linear(1, 2)},
-            r"through\[0\]: has no theta, which the model has; give one of its own",
+            r"through\[0\]: expected theta as in the model; got none; give one of its kind",
         ),
-        ({"through": [3]}, r"through\[0\]: got int; give a module or its state_dict"),
+        ({"through": [3]}, r"through\[0\]: expected a module or its state_dict\(\); got int"),
         ({"through": 3}, "through: expected Module or Mapping or a list or None; got 3"),
-        ({"path": [Bowl((1.0, 2.0))]}, "path: 1 checkpoints span no plane; give 3 or more"),
-        ({"path": [Bowl((1.0, 2.0))] * 3}, "path: all checkpoints lie on a line"),
-        ({"path": [1], "through": [2]}, "through and path are both given; give one of them"),
-        ({"workers": 0}, "workers: 0 is not possible"),
-        ({"time_limit": 0}, "time_limit: 0 is not a number of seconds"),
+        ({"path": [Bowl((1.0, 2.0))]}, "path: expected 3 or more checkpoints; got 1"),
+        ({"path": [Bowl((1.0, 2.0))] * 3}, "path: expected checkpoints that span a plane; got a line"),
+        ({"path": [1], "through": [2]}, "through, path: expected one of them; got both"),
+        ({"workers": 0}, "workers: expected 1 or more; got 0"),
+        ({"time_limit": 0}, "time_limit: expected seconds above 0; got 0"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(asked: dict[str, Any], message: str) -> None:
@@ -549,15 +552,18 @@ def test_what_cannot_be_is_refused_in_one_line(asked: dict[str, Any], message: s
 
 def test_another_shape_and_directions_of_no_length_are_named() -> None:
     with pytest.raises(
-        ConfigError, match=r"through\[0\]: theta is float64 \(1, 3\), in the model float64 \(1, 2\)"
+        ConfigError,
+        match=r"through\[0\]: theta: expected float64 \(1, 2\) as in the model; got float64 \(1, 3\)",
     ):
         landscape(Bowl((1.0, 2.0)), itself, ONE, through=Bowl((1.0, 2.0, 3.0)))
-    with pytest.raises(ConfigError, match="filter-normalised direction 1 has norm 0, and leads nowhere"):
+    with pytest.raises(ConfigError, match="expected a norm above 0; got 0 for filter-normalized direction 1"):
         landscape(Bowl((1.0, 2.0)), itself, ONE)
 
 
 def test_a_range_that_overflows_is_refused() -> None:
-    with pytest.raises(ConfigError, match="span: 1e\\+39 times the direction overflows float32; give less"):
+    with pytest.raises(
+        ConfigError, match="span: expected less; got 1e\\+39 times the direction, which overflows float32"
+    ):
         landscape(network(), cross_entropy, (X, Y), span=(0, 1e39))
 
 
@@ -567,7 +573,7 @@ def test_a_loss_that_wants_gradients_is_told_so() -> None:
         return output + slope.square().sum()
 
     model = Bowl((1.0, 2.0))
-    with pytest.raises(ConfigError, match="loss: wants a gradient, and a landscape makes none"):
+    with pytest.raises(ConfigError, match="loss: expected one without gradients"):
         landscape(model, penalised, ONE, "gaussian", points=2)
 
 

@@ -446,7 +446,7 @@ def test_the_layer_that_makes_a_value_non_finite_is_named() -> None:
     bad = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
     nn.init.constant_(bad[1].bias, math.inf)
     assert signal(bad, x, loss).origin == "1, whose weights are not finite"
-    assert "what lies between the batch and it" in signal(nn.Linear(4, 2), x * math.nan, loss).origin
+    assert "comes from operations after the batch" in signal(nn.Linear(4, 2), x * math.nan, loss).origin
     assert "first non-finite value: 1" in str(record)
 
 
@@ -481,8 +481,8 @@ def test_factories_and_losses_that_fail_are_refused_in_one_line() -> None:
     x, loss = torch.randn(4, 3), lambda out: out.sum()
     wrong: list[tuple[Any, Any, str]] = [
         (broken, loss, r"^make_model: broken\(\) raised ValueError: no such width \(test_signal.py, line "),
-        (lambda: None, loss, "made NoneType; it must return a torch Module"),
-        ("model", loss, "got str; give a module or a function making one"),
+        (lambda: None, loss, r"expected a torch Module from <lambda>\(\); got NoneType"),
+        ("model", loss, "expected a module or a function making one; got str"),
         (
             nn.Linear(3, 2),
             lambda out: out,
@@ -496,12 +496,12 @@ def test_factories_and_losses_that_fail_are_refused_in_one_line() -> None:
     for model, given, message in wrong:
         with pytest.raises(ConfigError, match=message):
             signal(model, x, given)
-    with pytest.raises(ConfigError, match="seeds: 0 is not a number of seeds; give 1 or more"):
+    with pytest.raises(ConfigError, match="seeds: expected 1 or more; got 0"):
         signal(nn.Linear(3, 2), x, loss, seeds=0)
-    with pytest.raises(ConfigError, match="jacobian_samples: -1 is not allowed"):
+    with pytest.raises(ConfigError, match="jacobian_samples: expected 0 or more; got -1"):
         signal(nn.Linear(3, 2), x, loss, jacobian_samples=-1)
     makes = iter((nn.Sequential(nn.Linear(3, 2)), nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))))
-    with pytest.raises(ConfigError, match="makes other layers with another seed; type: seeds=1"):
+    with pytest.raises(ConfigError, match="the same layers with every seed; got others; type: seeds=1"):
         signal(lambda: next(makes), x, loss, seeds=2)
 
 

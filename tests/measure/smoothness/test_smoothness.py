@@ -486,7 +486,7 @@ def test_what_is_not_finite_on_the_way_stays_so() -> None:
     assert np.allclose(line.loss_variation, [np.log([0.25, 0.75])])
     assert np.allclose(line.predictiveness, [[1 / 3, 3]])
     assert record.notes == (
-        "along the gradient loss or gradient is not finite at 5 of 8 points: minima and maxima are over the "
+        "along the gradient, loss or gradient is not finite at 5 of 8 points: minima and maxima are over the "
         "others",
     )
     assert record.plot().get_xlabel() == "learning rate η"
@@ -503,8 +503,8 @@ def test_a_gradient_of_zero_has_no_smoothness() -> None:
     assert np.array_equal(record.along_gradient.losses, np.full((1, 8), 2.0))
     assert np.isnan([*record.along_gradient.beta, *record.along_gradient.lipschitz]).all()
     assert record.notes == (
-        "the gradient is zero: nothing moves, and β and the Lipschitz estimate are not known",
-        "the gradient relative to θ is zero: nothing moves, and β and the Lipschitz estimate are not known",
+        "the gradient is zero: nothing moves; β and the Lipschitz estimate are unknown",
+        "the gradient relative to θ is zero: nothing moves; β and the Lipschitz estimate are unknown",
     )
 
 
@@ -512,7 +512,7 @@ def test_what_rounding_takes_is_told() -> None:
     x = torch.ones(3)
     record = smoothness(Scalar(1e3, lambda w: 1e-6 * w, torch.float32), as_it_is, x, 0.1)
     assert record.notes == (
-        "along the gradient rounding takes 1e+02 % of the shortest move: give model and batches in float64",
+        "along the gradient, rounding loses 1e+02 % of the shortest move: give model and batches in float64",
     )
     assert smoothness(Scalar(1e3, lambda w: 1e-6 * w), as_it_is, ONES, 0.1).notes == ()
 
@@ -536,22 +536,22 @@ def optimizer_of(make: Steps) -> Callable[[nn.Module], dict[str, Any]]:
     return lambda model: {"optimizer": make(model.parameters())}
 
 
-NONE = "is not a learning rate; type a number above 0, as lr=0.1, or give optimizer alone"
+RATE = "lr: expected a number above 0 such as lr=0.1, or optimizer alone; got"
 WRONG: dict[str, tuple[Any, str]] = {
-    "no lr": ({}, f"lr: None {NONE}"),
-    "zero": ({"lr": 0}, f"lr: 0 {NONE}"),
-    "negative": ({"lr": -0.1}, f"lr: -0.1 {NONE}"),
-    "not finite": ({"lr": float("nan")}, f"lr: nan {NONE}"),
-    "infinite tensor": ({"lr": torch.tensor(float("inf"))}, f"lr: inf {NONE}"),
-    "a tensor of several": ({"lr": torch.ones(2)}, f"lr: 'float32 (2,)' {NONE}"),
+    "no lr": ({}, f"{RATE} None"),
+    "zero": ({"lr": 0}, f"{RATE} 0"),
+    "negative": ({"lr": -0.1}, f"{RATE} -0.1"),
+    "not finite": ({"lr": float("nan")}, f"{RATE} nan"),
+    "infinite tensor": ({"lr": torch.tensor(float("inf"))}, f"{RATE} inf"),
+    "a tensor of several": ({"lr": torch.ones(2)}, f"{RATE} 'float32 (2,)'"),
     "text": ({"lr": "fast"}, "lr: expected a number or Tensor or None; got 'fast'; type: gs.smoothness("),
     "falling range": (
         {"lr": LR, "range": (4, 0.5)},
-        "range: (4, 0.5) is none; give two rising multiples of lr, such as (0.5, 4)",
+        "range: expected two rising multiples of lr such as (0.5, 4); got (4, 0.5)",
     ),
-    "range from zero": ({"lr": LR, "range": (0, 1)}, "range: (0, 1) is none; give two rising multiples"),
+    "range from zero": ({"lr": LR, "range": (0, 1)}, "range: expected two rising multiples"),
     "range of one": ({"lr": LR, "range": 3}, "range: expected a list; got 3"),
-    "one point": ({"lr": LR, "points": 1}, "points: 1 is not a number of rates in a range; give 2 or more"),
+    "one point": ({"lr": LR, "points": 1}, "points: expected 2 or more; got 1"),
     "half a point": ({"lr": LR, "points": 2.5}, "points: 2.5 is not a whole number"),
     "not an optimiser": (
         {"lr": LR, "optimizer": "SGD"},
@@ -559,17 +559,17 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "LBFGS": (
         optimizer_of(lambda p: torch.optim.LBFGS(p, lr=LR)),
-        "optimizer: LBFGS needs a closure, so no single gradient makes its step; leave optimizer out",
+        "optimizer: LBFGS needs a closure, one gradient does not make its step; leave optimizer out",
     ),
     "warming up": (
         optimizer_of(lambda p: Adam(p, 0.0)),
-        "optimizer: the learning rate of Adam's first group is 0.0, not a number above 0: its step has no "
-        "length; give one that has begun to train, or leave optimizer out",
+        "optimizer: expected a learning rate above 0 in Adam's first group; got 0.0; "
+        "give an optimizer in training, or leave optimizer out",
     ),
     "another's": (
         optimizer_of(lambda p: SGD(mlp().parameters(), LR)),
-        "optimizer: SGD trains no parameter of Sequential that has a gradient: give the optimiser made from "
-        "this very model's parameters()",
+        "optimizer: SGD trains no parameter of Sequential that has a gradient: give the optimizer of "
+        "this model's parameters()",
     ),
     "broken": (
         optimizer_of(lambda p: Broken(p, LR)),
@@ -600,10 +600,10 @@ def test_what_cannot_be_is_told_in_one_line(case: str) -> None:
     ],
 )
 def test_a_loss_that_is_not_finite_where_it_begins_is_refused(w: float, function: Any, told: str) -> None:
-    with pytest.raises(ConfigError, match="where that begins") as error:
+    with pytest.raises(ConfigError, match="where this begins") as error:
         smoothness(Scalar(w, function), as_it_is, ONES, LR)
     assert str(error.value) == (
-        f"{told}: there is no smoothness to measure; gradscape.watch with activations tells where that begins"
+        f"{told}: there is no smoothness to measure; gradscape.watch with activations shows where this begins"
     )
 
 

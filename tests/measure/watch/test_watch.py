@@ -370,7 +370,7 @@ def test_a_large_model_is_read_as_often_as_costs_little(monkeypatch: pytest.Monk
     plain(model, optimizer, batches(50))
     assert 1 <= len(flow.history().steps) < 40
     flow.reader.spent = 0.0  # as if reading had cost nothing
-    flow.sampled = flow.due()
+    flow.sampled = flow._due()
     assert flow.sampled
 
 

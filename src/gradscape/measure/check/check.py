@@ -29,7 +29,7 @@ from gradscape.measure.core.preserve import random_state
 from gradscape.measure.diagnose.activation_rules import signal_findings
 from gradscape.measure.diagnose.advice import by_trials, effect, options, rank, without_contradiction
 from gradscape.measure.diagnose.diagnose import place_among
-from gradscape.measure.signal.signal import made, signal
+from gradscape.measure.signal.signal import call_factory, signal
 from gradscape.records.check import FELL, CheckRecord, Trial
 from gradscape.records.diagnosis import Evidence, Finding, gravest_first
 from gradscape.records.gradients import WEIGHT_KINDS
@@ -145,7 +145,7 @@ def check_on_noise(make_model: Callable[[], nn.Module], shape: Sequence[int], **
     with random_state(), torch.no_grad():
         torch.manual_seed(0)
         x = torch.randn(tuple(shape))
-        with Trace(made(make_model), lambda *_: None) as trace:
+        with Trace(call_factory(make_model), lambda *_: None) as trace:
             output = main_tensor(trace.forward(Batch.of(x)))
         if output is None or output.dim() != 2 or len(output) != len(x):
             got = None if output is None else tuple(output.shape)

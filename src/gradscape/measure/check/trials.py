@@ -22,7 +22,7 @@ from gradscape.measure.core.leaves import refuse_own, refuse_uncopied, same_grad
 from gradscape.measure.core.parameters import number
 from gradscape.measure.core.preserve import random_state
 from gradscape.measure.diagnose.diagnose import diagnose
-from gradscape.measure.signal.signal import made
+from gradscape.measure.signal.signal import call_factory
 from gradscape.measure.watch.watch import watch
 from gradscape.records.check import FELL, Trial
 from gradscape.records.gradients import FlowHistory
@@ -36,7 +36,7 @@ def first_made(factory: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
     """What the factory makes of a seed, by default the first."""
     with random_state():
         torch.manual_seed(seed)
-        return unwrapped(made(factory))
+        return unwrapped(call_factory(factory))
 
 
 def untreated(make_model: nn.Module | Callable[[], nn.Module], steps: Steps) -> tuple[Trial, float]:

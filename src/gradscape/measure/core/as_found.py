@@ -1,6 +1,6 @@
-"""What the modules of a model hold, noted so that it can be put back: attributes, hooks, what lies in them.
+"""Save and restore the state of a model's modules: attributes, hooks, and their contents.
 
-Nothing is written that has not changed: a dictionary of another's kind may refuse that, or mind it.
+Only what has changed is written back: a user's own dictionary type may refuse writes, or react to them.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-DEPTH = 4  # levels below a module: an attribute that is an object, its list, what lies in that
-MOST = 10_000  # entries of a container that is looked into: more are data
+DEPTH = 4  # levels below a module: an attribute that is an object, its list, the entries of that
+MOST = 10_000  # largest container that is searched: larger ones are data
 PutBack = Callable[[], None]
 
 
 class AsFound:
-    """What a model's modules hold, as it is when this is made.
+    """Saved state of a model's modules, as it is when this object is made.
 
-    Noted are every attribute, among them mode, hooks, parameters, buffers and children, each the very object;
-    the entries of lists, dicts and sets among them, and the attributes of other objects; the values of
-    tensors that are no parameters; the states of random generators. Values of parameters and buffers are not.
+    It has every attribute by identity, among them mode, hooks, parameters, buffers and children; the entries
+    of lists, dicts and sets among them, and the attributes of other objects; the values of tensors that are
+    no parameters; the states of random generators. It does not have the values of parameters and buffers.
 
     Args:
-        model: any module.
+        model: Any module.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -42,7 +42,12 @@ class AsFound:
             self.note(vars(module), DEPTH)
 
     def note(self, value: Any, depth: int) -> None:
-        """Note one value and what it holds."""
+        """Save one value and its contents.
+
+        Args:
+            value: Any object.
+            depth: Levels to descend.
+        """
         if id(value) in self.seen or value is None or isinstance(value, str | int | float):
             return
         self.seen.add(id(value))
@@ -62,7 +67,7 @@ class AsFound:
             self.note(each, depth - 1)
 
     def put_back(self) -> None:
-        """Put everything back, once more if Ctrl-C falls in between."""
+        """Restore everything, and repeat if Ctrl-C interrupts."""
         try:
             self.run()
         except KeyboardInterrupt:
@@ -70,7 +75,7 @@ class AsFound:
             raise
 
     def run(self) -> None:
-        """Put each back, also after one that cannot be: the parameters may be the last."""
+        """Restore each value, even after one that fails: the parameters may be the last."""
         failed: Exception | None = None
         for undo in self.undo:
             try:
@@ -83,7 +88,11 @@ class AsFound:
 
 @contextmanager
 def as_found(model: nn.Module) -> Iterator[None]:
-    """Put back, when the block ends, what the modules of a model hold; see `AsFound`."""
+    """Restore the state of a model's modules when the block ends, see `AsFound`.
+
+    Args:
+        model: Any module.
+    """
     found = AsFound(model)
     try:
         yield
@@ -95,14 +104,14 @@ def as_found(model: nn.Module) -> Iterator[None]:
 def standing_in(
     model: nn.Module, values: Mapping[str, Tensor], found: AsFound | None = None
 ) -> Iterator[None]:
-    """Put tensors in the place of a model's parameters and buffers, under each name that those have.
+    """Replace a model's parameters and buffers, under each of their names, until the block ends.
 
-    torch.func.functional_call is no use: of a module that is registered twice it puts back what it put in.
+    torch.func.functional_call fails for a module that is registered twice: it restores the replacements.
 
     Args:
-        model: whose own tensors are neither written nor lost.
-        values: by the names of `named_parameters` and `named_buffers`.
-        found: of the model, where it is known already.
+        model: Module, whose own tensors are neither written nor lost.
+        values: Replacements by the names of `named_parameters` and `named_buffers`.
+        found: Saved state of the model, if there is one already.
     """
     own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     new = {id(own[name]): value for name, value in values.items()}
@@ -119,7 +128,7 @@ def standing_in(
 
 
 def _attributes(value: Any) -> dict[str, Any] | None:
-    """The attributes of an object of no special kind; the standard library's, as loggers, others share."""
+    """Return an ordinary object's attributes; those of the standard library, as loggers, are shared."""
     if isinstance(value, nn.Module | type | FunctionType | ModuleType | torch.optim.Optimizer):
         return None
     held = getattr(value, "__dict__", None)
@@ -164,7 +173,11 @@ def _set_undo(held: set[Any]) -> PutBack:
 
 
 def tensor_undo(tensor: Tensor) -> PutBack:
-    """Of a tensor's memory and values."""
+    """Return a function that restores a tensor's memory and values.
+
+    Args:
+        tensor: Tensor of any layout.
+    """
     storage = tensor.data
     held = [(part, part.clone()) for part in in_memory(storage)]
     places = [_place(part) for part, _ in held]
@@ -172,7 +185,7 @@ def tensor_undo(tensor: Tensor) -> PutBack:
     def put_back() -> None:
         if [_place(part) for part in in_memory(tensor.data)] != places:
             tensor.data = storage
-        # By .data: a graph that the caller holds must not be told of a change that was undone.
+        # Through .data: a graph of the caller must not register a change that was undone.
         for part, values in held:
             if not torch.equal(part, values):
                 part.copy_(values)
@@ -181,7 +194,11 @@ def tensor_undo(tensor: Tensor) -> PutBack:
 
 
 def in_memory(tensor: Tensor) -> list[Tensor]:
-    """The dense tensors that a tensor's elements lie in; none where they lie nowhere, as on `meta`."""
+    """Return the dense tensors that store a tensor's elements; none on `meta`.
+
+    Args:
+        tensor: Tensor of any layout.
+    """
     if tensor.is_meta:
         found = []
     elif tensor.is_nested:
@@ -221,10 +238,10 @@ def _python_generator_undo(generator: random.Random) -> PutBack:
 
 
 def _void(_: object) -> None:
-    """Return nothing of what a call returns."""
+    """Discard the value of a call."""
 
 
-# Dicts of callables: type → what notes it and returns what puts it back.
+# Dicts of callables: type → function that saves an object and returns a function that restores it.
 KINDS: dict[type, Callable[[Any], PutBack]] = {
     dict: _dict_undo,
     OrderedDict: _dict_undo,

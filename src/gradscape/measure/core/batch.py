@@ -1,4 +1,4 @@
-"""A batch as a user has it, (x, y), x or the model's arguments by name, and what a model makes of it."""
+"""Batches in a user's form, (x, y), x or the model's arguments by name, and their outputs and losses."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ FORMS = "(x, y), x, or a dict of the model's arguments"
 
 @dataclass(frozen=True)
 class Batch:
-    """What a model is called with, and what its loss needs besides.
+    """Arguments of a model and of its loss.
 
     Attributes:
-        given: the model's argument or arguments, x; with a loss that calls the model itself the whole batch.
-        further: the loss's arguments after the model's output: the target, or the whole dict.
+        given: Argument or arguments of the model, x; the whole batch for a loss that calls the model itself.
+        further: Arguments of the loss after the model's output: the target, or the whole dict.
         size: N, the number of samples.
-        calling: the loss, where it is loss(model, batch).
+        calling: The loss, if it is loss(model, batch).
     """
 
     given: Any
@@ -38,21 +38,21 @@ class Batch:
 
     @classmethod
     def of(cls, batch: Any, model: nn.Module | None = None, loss: Loss | None = None) -> Batch:
-        """Take a batch apart: (x, y), x, or a dict of the model's arguments.
+        """Split a batch: (x, y), x, or a dict of the model's arguments.
 
         x is a tensor, or several in a tuple, list or dict, which are the model's arguments if its signature
-        takes them so, and else one argument. A tuple of one, (x,), is always one argument, whatever x is. Of
-        three values or more the model has as many as its signature takes, where only one number fits, and
+        accepts them, otherwise one argument. A tuple of one, (x,), is always one argument, whatever x is. Of
+        three values or more, the model gets as many as its signature accepts, if that number is unique, and
         the loss the others.
 
         Args:
-            batch: as a user or a DataLoader gives it.
-            model: whose arguments it has; without it, three values are refused.
-            loss: if it is loss(model, batch), told by its first parameter's name or annotation, it gets the
-                batch as it is and calls the model itself.
+            batch: Batch from a user or a DataLoader.
+            model: Model that takes the arguments; without it, three values are refused.
+            loss: Loss; one that is loss(model, batch), by its first parameter's name or annotation, gets the
+                whole batch and calls the model itself.
 
         Raises:
-            ConfigError: something else, or without a tensor that has samples.
+            ConfigError: If the batch has another form, or no tensor with samples.
         """
         if isinstance(batch, Batch):
             return batch
@@ -63,21 +63,33 @@ class Batch:
         return cls(x, further, _samples(x, further[0] if further else None))
 
     def output(self, model: nn.Module) -> Any:
-        """Return what the model makes of it; the loss itself where that is loss(model, batch)."""
+        """Return the model's output, or the loss itself if that is loss(model, batch).
+
+        Args:
+            model: Model to call.
+        """
         if self.calling is not None:
             return _called(self.calling, model, (self.given,))
         positional, named = self.arguments(model)
         return model(*positional, **named)
 
     def arguments(self, model: nn.Module) -> Arguments:
-        """Return what the model is called with."""
+        """Return positional and keyword arguments for the model.
+
+        Args:
+            model: Model to call.
+        """
         return _arguments(self.given, model)
 
     def loss(self, loss: Loss | None, output: Any) -> Tensor:
-        """The loss, one number that has a gradient; `output.loss` where none is given.
+        """Return the loss, a tensor of one number with a gradient.
+
+        Args:
+            loss: Loss; None for `output.loss`.
+            output: Output of the model.
 
         Raises:
-            ConfigError: it fails, is not one number, or nothing in it has a gradient.
+            ConfigError: If it fails, is not one number, or has no gradient.
         """
         value = self.number(loss, output)
         if torch.is_grad_enabled() and not value.requires_grad:
@@ -85,7 +97,15 @@ class Batch:
         return value
 
     def number(self, loss: Loss | None, output: Any) -> Tensor:
-        """The loss, which may be a constant."""
+        """Return the loss, which may be without a gradient.
+
+        Args:
+            loss: Loss; None for `output.loss`.
+            output: Output of the model.
+
+        Raises:
+            ConfigError: If it fails or is not one number.
+        """
         if self.calling is not None:
             value = output
         else:
@@ -96,7 +116,12 @@ class Batch:
         return value
 
     def part(self, first: int, count: int) -> Batch:
-        """So many samples, or those that are left, without the others."""
+        """Return a part of the samples.
+
+        Args:
+            first: Index of the first sample.
+            count: Number of samples, at most.
+        """
         count = min(count, self.size - first)
 
         def cut(value: Tensor) -> Tensor:
@@ -106,23 +131,28 @@ class Batch:
         return replace(self.mapped(cut), further=mapped(self.further, cut), size=count)
 
     def differentiable(self) -> tuple[Batch, Tensor | None]:
-        """The batch with its first floating tensor as one that gradients reach, and that tensor."""
+        """Return the batch with its first floating tensor requiring a gradient, and that tensor."""
         sources: list[Tensor] = []
 
         def free(value: Tensor) -> Tensor:
             if sources or not value.is_floating_point():
                 return value
             sources.append(value.detach().clone().requires_grad_())
-            return sources[0].clone()  # not the leaf itself: a layer may work in place
+            return sources[0].clone()  # a clone, since a layer may work in place
 
         return self.mapped(free), sources[0] if sources else None
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """Return the batch with changed model arguments.
+
+        Args:
+            change: Function of each tensor.
+        """
         return replace(self, given=mapped(self.given, change))
 
 
 def _split(batch: Any, model: nn.Module | None) -> tuple[Any, tuple[Any, ...]]:
-    """Return the model's part of a batch and what its loss is given besides."""
+    """Return the model's part of a batch and the further arguments of the loss."""
     if isinstance(batch, Tensor | PackedSequence):
         return batch, ()
     if isinstance(batch, tuple | list):
@@ -137,7 +167,7 @@ def _split(batch: Any, model: nn.Module | None) -> tuple[Any, tuple[Any, ...]]:
 
 
 def _several(values: tuple[Any, ...], model: nn.Module) -> tuple[Any, tuple[Any, ...]]:
-    """Return the first so many values, which the model takes, and the others, which its loss is given."""
+    """Return the first values, which the model takes, and the others, for the loss."""
     fit = [count for count in range(1, len(values)) if _fits(model, (values[:count], {}))]
     if len(fit) != 1:
         takes = f"takes {' or '.join(map(str, fit))} of them" if fit else "takes no number of them"
@@ -149,7 +179,7 @@ def _several(values: tuple[Any, ...], model: nn.Module) -> tuple[Any, tuple[Any,
 
 
 def _arguments(x: Any, model: nn.Module) -> Arguments:
-    """Return x taken apart where the model's signature takes that, and else as one argument.
+    """Return x as several arguments if the model's signature accepts them, otherwise as one.
 
     A named tuple, such as a packed sequence, and a TensorDict are one argument first of all.
     """
@@ -166,18 +196,18 @@ def _arguments(x: Any, model: nn.Module) -> Arguments:
 
 
 def _fits(model: nn.Module, given: Arguments) -> bool:
-    """Whether the signature of a model's `forward` takes these arguments."""
+    """Return True if the signature of a model's `forward` accepts these arguments."""
     try:
         inspect.signature(model.forward).bind(*given[0], **given[1])
     except TypeError:
         return False
-    except ValueError:  # it tells no signature
+    except ValueError:  # there is no signature
         return True
     return True
 
 
 def _takes_model(loss: Loss) -> bool:
-    """Whether a loss is loss(model, batch): its first parameter is called `model`, or annotated as one."""
+    """Return True for loss(model, batch): its first parameter is named `model` or annotated as a module."""
     try:
         first = next(iter(inspect.signature(loss).parameters.values()), None)
     except (TypeError, ValueError):
@@ -191,7 +221,7 @@ def _takes_model(loss: Loss) -> bool:
 
 
 def _samples(x: Any, target: Any) -> int:
-    """N: the length of the first tensor that has axes, or of labels that count one of its first two."""
+    """Return N, the length of the first tensor with axes, or of labels along one of its first two axes."""
     found = next((t for t in tensors(x) if t.dim()), None)
     if found is None:
         raise ConfigError(f"batch: no tensor with samples in {type(x).__name__}; give (x, y), x or a dict")
@@ -199,7 +229,7 @@ def _samples(x: Any, target: Any) -> int:
     if not size:
         raise ConfigError(f"batch: {described(found)} has no samples; give one at least")
     if isinstance(target, Tensor) and target.dim() == 1 and len(target) in found.shape[:2]:
-        return len(target)  # also where time comes first
+        return len(target)  # also if time comes first
     return size
 
 
@@ -221,18 +251,31 @@ def _called(loss: Loss, output: Any, further: tuple[Any, ...]) -> Any:
 
 
 def main_tensor(value: Any) -> Tensor | None:
-    """What a layer gives: the first floating tensor of two or more dimensions, or else of one."""
+    """Return the first floating tensor of two or more dimensions, otherwise of one; None without any.
+
+    Args:
+        value: Output of a layer.
+    """
     found = [t for t in tensors(value) if t.is_floating_point() or t.is_complex()]
     return next((t for t in found if t.dim() > 1), next((t for t in found if t.dim() == 1), None))
 
 
 def sample_axis(value: Tensor, size: int) -> int | None:
-    """Which axis counts the samples: the first of the first two that is as long."""
+    """Return the axis of the samples, the first of the first two axes with their number; None without one.
+
+    Args:
+        value: Tensor of a batch.
+        size: Number of samples.
+    """
     return next((axis for axis in range(min(value.dim(), 2)) if value.shape[axis] == size), None)
 
 
 def described(value: Any) -> str:
-    """`float32 (10, 3)` of a tensor; the type's name of anything else."""
+    """Describe a tensor as in `float32 (10, 3)`, anything else by the name of its type.
+
+    Args:
+        value: Any object.
+    """
     if isinstance(value, Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
     return type(value).__name__

@@ -1,4 +1,4 @@
-"""Tensors inside what people put them into: tuples, dicts, named tuples, packed sequences, graphs."""
+"""Tensors inside containers: tuples, dicts, named tuples, packed sequences, graphs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ Change = Callable[[Tensor], Tensor]
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
-    """Yield every tensor inside a value, in the order of its parts."""
+    """Yield every tensor inside a value, in the order of its parts.
+
+    Args:
+        value: Tensor, container, or anything else, which has none.
+    """
     if isinstance(value, Tensor):
         yield value
         return
@@ -23,7 +27,7 @@ def tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    """Yield what a container holds; nothing of anything else."""
+    """Yield the parts of a container; nothing for anything else."""
     if isinstance(value, Mapping):
         yield from value.values()
     elif isinstance(value, tuple | list):
@@ -35,9 +39,13 @@ def _parts(value: Any) -> Iterator[Any]:
 
 
 def mapped(value: Any, change: Change) -> Any:
-    """Return a value of the same type whose tensors are changed; the value itself stays as it is.
+    """Return a value of the same type with changed tensors; the original is not modified.
 
-    The index tensors of a packed sequence stay, for the library that reads them wants them as they are.
+    The index tensors of a packed sequence are not changed, as its library requires.
+
+    Args:
+        value: Tensor, container, or anything else, which is returned.
+        change: Function of each tensor.
     """
     if isinstance(value, Tensor):
         return change(value)
@@ -67,25 +75,37 @@ def _mapped_mapping(value: Mapping[Any, Any], change: Change) -> Any:
         changed: Any = copy.copy(value)
         for name, part in found.items():
             changed[name] = part
-    except Exception:  # of any kind: a mapping that cannot be written
+    except Exception:  # any type: the mapping cannot be written
         return found
     return changed
 
 
 def is_record(value: Any) -> bool:
+    """Return True for an instance of a dataclass that is no module.
+
+    Args:
+        value: Any object.
+    """
     return is_dataclass(value) and not isinstance(value, type | nn.Module)
 
 
 def is_graph(value: Any) -> bool:
-    """Whether it is like PyTorch Geometric's `Data`: it tells its parts, and changes them in place."""
+    """Return True for an object like PyTorch Geometric's `Data`, with `to_dict` and an in-place `apply`.
+
+    Args:
+        value: Any object.
+    """
     known = callable(getattr(value, "apply", None)) and callable(getattr(value, "to_dict", None))
     return known and not isinstance(value, type | nn.Module)
 
 
 def as_plain(value: Tensor) -> Tensor:
-    """Return a subclass of Tensor that only remembers something, such as MONAI's MetaTensor, as a Tensor.
+    """Convert a subclass of Tensor with mere metadata, such as MONAI's MetaTensor, to a Tensor.
 
-    Those with a dispatch of their own, such as DTensor, are no plain memory and stay.
+    Subclasses with their own dispatch, such as DTensor, are returned unchanged.
+
+    Args:
+        value: Tensor of any class.
     """
     if (
         type(value) in (Tensor, nn.Parameter)

@@ -1,4 +1,4 @@
-"""Copies of models, also of those that hold what `copy.deepcopy` refuses."""
+"""Copy models, including those that `copy.deepcopy` refuses."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from gradscape.errors import ConfigError, first_line
 def copied(model: nn.Module) -> nn.Module:
     """Return a copy that shares no parameter and no buffer with the model, without gradients.
 
-    Tensors that a forward pass has left, as the weights that torch.nn.utils.weight_norm computes, are copied
-    without their graph: the copy's own forward pass makes them anew.
+    Tensors that a forward pass has left, such as the weights that torch.nn.utils.weight_norm computes, are
+    copied without their graph: the copy's own forward pass recomputes them.
+
+    Args:
+        model: Any module.
 
     Raises:
-        ConfigError: it cannot be copied.
+        ConfigError: If it cannot be copied.
     """
     name = type(model).__name__
     gradients = [(p, p.grad) for p in model.parameters()]
@@ -40,7 +43,7 @@ def copied(model: nn.Module) -> nn.Module:
 
 
 class _WithoutGraphs(TorchFunctionMode):
-    """Lets `deepcopy` copy a tensor that has a graph: what it refuses, as the copy would be in no graph."""
+    """Mode that lets `deepcopy` copy tensors with a graph, which it refuses: the copy has none."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None

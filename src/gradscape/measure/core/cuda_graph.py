@@ -1,4 +1,4 @@
-"""A computation that is the same every time as one CUDA graph: a launch instead of hundreds."""
+"""Repeated computation as one CUDA graph: one launch instead of hundreds."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-WARM_UP = 2  # calls before the capture: libraries plan in them
+WARM_UP = 2  # calls before the capture, in which libraries plan
 
 
 class Replayed:
-    """Captured at its first call, replayed from then on; as it stands where it cannot be captured.
+    """Function that is captured at its first call and then replayed, or called if it cannot be captured.
 
     Args:
-        work: reads and writes the same tensors at every call, on a CUDA device, and returns one.
+        work: Function that reads and writes the same CUDA tensors at every call, and returns one.
     """
 
     def __init__(self, work: Callable[[], Tensor]) -> None:
@@ -24,7 +24,7 @@ class Replayed:
         self.possible = True
 
     def __call__(self) -> Tensor:
-        """What `work` returns; the next call overwrites it."""
+        """Return the result of `work`, which the next call overwrites."""
         if self.possible and self.graph is None:
             self.capture()
         if self.graph is None:
@@ -34,7 +34,7 @@ class Replayed:
         return self.output
 
     def capture(self) -> None:
-        """Record the work without executing it; a loss or metric that asks the device cannot be."""
+        """Record the work without executing it; impossible if a loss or metric waits for the device."""
         here, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(here)
         with torch.cuda.stream(aside):

@@ -1,7 +1,7 @@
-"""BatchNorm in eval mode folded into the convolution before it: one pass over the activations less for each.
+"""Fold BatchNorm in eval mode into the convolution before it, which saves a pass over its output.
 
-Which norm follows which convolution is read off one pass of the model, not guessed from its layout: a pair
-counts where the norm has the convolution's whole output, nothing else looks at it, and both are called once.
+One pass of the model reveals which norm follows which convolution: a pair counts if the norm takes the
+convolution's whole output, nothing else reads that, and both are called once.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from torch.overrides import TorchFunctionMode
 from gradscape.measure.core.containers import tensors
 
 CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
-# What tells of a tensor without looking at its values: methods and attributes.
+# Methods and attributes that describe a tensor without reading its values.
 METHODS = {"dim", "size", "numel", "is_contiguous", "stride", "ndimension"}
 ATTRIBUTES = {"shape", "ndim", "dtype", "device", "layout", "requires_grad", "is_cuda"}
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A convolution's parameters and those of the eval-mode BatchNorm after it."""
+    """Parameters of a convolution and of the eval-mode BatchNorm after it."""
 
     w: Tensor
     b: Tensor | None
@@ -37,7 +37,7 @@ class Pair:
     eps: float
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of both in one, as they are now (Jacob et al. 2018, §3.2)."""
+        """Return weight and bias of both as one convolution, as of now (Jacob et al. 2018, §3.2)."""
         scale, shift = affine(self.mean, self.variance, self.gamma, self.beta, self.eps)
         bias = shift if self.b is None else self.b * scale + shift
         return self.w * scale.view(-1, *[1] * (self.w.dim() - 1)), bias
@@ -46,14 +46,20 @@ class Pair:
 def affine(
     mean: Tensor, variance: Tensor, gamma: Tensor | None, beta: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor]:
-    """Scale and shift of each channel: what an eval-mode BatchNorm is."""
+    """Return the scale and shift (C,) that an eval-mode BatchNorm applies.
+
+    Args:
+        mean, variance: Running statistics (C,).
+        gamma, beta: Weight and bias (C,), or None.
+        eps: ε.
+    """
     scale = torch.rsqrt(variance + eps)
     scale = scale if gamma is None else scale * gamma
     return scale, -mean * scale if beta is None else beta - mean * scale
 
 
 class Reading(TorchFunctionMode):
-    """Notes which eval-mode BatchNorm takes which convolution's output."""
+    """Mode that records which eval-mode BatchNorm takes which convolution's output."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -67,20 +73,20 @@ class Reading(TorchFunctionMode):
     ) -> Any:
         named = kwargs or {}
         if func in CONVOLUTIONS:
-            self.forget(args, named)
+            self._forget(args, named)
             output = func(*args, **named)
             weight, bias = _read_convolution(*args, **named)
-            self.count(weight)
+            self._count(weight)
             if id(weight) in self.own and (bias is None or id(bias) in self.own):
                 self.outputs[id(output)] = output, weight, bias
             return output
-        if func is F.batch_norm and self.pair(*args, **named):
+        if func is F.batch_norm and self._pair(*args, **named):
             return func(*args, **named)
         if not _only_metadata(func):
-            self.forget(args, named)
+            self._forget(args, named)
         return func(*args, **named)
 
-    def pair(
+    def _pair(
         self,
         x: Tensor,
         mean: Tensor | None,
@@ -91,29 +97,33 @@ class Reading(TorchFunctionMode):
         momentum: float = 0.1,
         eps: float = 1e-5,
     ) -> bool:
-        """Whether this norm is one of eval mode on a convolution's output, which then is noted."""
+        """Record a norm in eval mode on a convolution's output; return True if it is one."""
         if mean is None or variance is None:
             return False
-        self.count(mean)
+        self._count(mean)
         if training or id(x) not in self.outputs or id(x) in self.pairs:
             return False
         _, w, b = self.outputs[id(x)]
         self.pairs[id(x)] = Pair(w, b, mean, variance, weight, bias, eps)
         return True
 
-    def count(self, tensor: Tensor) -> None:
+    def _count(self, tensor: Tensor) -> None:
         self.calls[id(tensor)] = self.calls.get(id(tensor), 0) + 1
 
-    def forget(self, *values: Any) -> None:
-        """Outputs that something else looks at are not a norm's alone."""
+    def _forget(self, *values: Any) -> None:
+        """Drop outputs that an operation other than a norm reads."""
         for tensor in tensors(values):
             if id(tensor) in self.outputs:
                 del self.outputs[id(tensor)]
                 self.pairs.pop(id(tensor), None)
 
     def found(self, output: Any) -> list[Pair]:
-        """The pairs, once the model has given its output."""
-        self.forget(output)
+        """Return the pairs after a pass of the model.
+
+        Args:
+            output: Output of the model.
+        """
+        self._forget(output)
         return [p for p in self.pairs.values() if self.calls[id(p.w)] == self.calls[id(p.mean)] == 1]
 
 
@@ -130,7 +140,7 @@ def _read_convolution(
 
 
 class Folded(TorchFunctionMode):
-    """Calls the pairs' convolutions with folded weights, and their norms not at all."""
+    """Mode that calls the pairs' convolutions with folded weights and skips their norms."""
 
     def __init__(self, pairs: Iterable[Pair]) -> None:
         super().__init__()
@@ -142,12 +152,12 @@ class Folded(TorchFunctionMode):
     ) -> Any:
         named = kwargs or {}
         if func in CONVOLUTIONS:
-            return self.convolve(func, *args, **named)
+            return self._convolve(func, *args, **named)
         if func is F.batch_norm and len(args) > 1 and id(args[1]) in self.skipped:
             return args[0]
         return func(*args, **named)
 
-    def convolve(
+    def _convolve(
         self,
         func: Callable[..., Any],
         x: Tensor,
@@ -162,6 +172,10 @@ class Folded(TorchFunctionMode):
 
 @contextmanager
 def reading(model: nn.Module) -> Iterator[Reading]:
-    """One pass of the model within it tells the pairs."""
-    with Reading(model) as found:
-        yield found
+    """Detect the pairs in one pass of the model inside the block.
+
+    Args:
+        model: Module in eval mode.
+    """
+    with Reading(model) as reader:
+        yield reader

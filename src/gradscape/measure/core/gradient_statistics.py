@@ -1,4 +1,4 @@
-"""Statistics of many tensors in a few operations, on their device; sharded tensors are read as wholes."""
+"""Statistics of many tensors in a few operations, on their device; sharded tensors count as whole tensors."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ TINY = 2.0**-126  # smallest normal float32: below it is 0 where denormals are f
 
 @dataclass(frozen=True)
 class Shards:
-    """Over which process groups tensors are split, if they are.
+    """Process groups over which tensors are sharded, if any.
 
     Attributes:
-        groups: one for each mesh dimension along which the sharded tensors are split.
-        columns: (tensors,), 1 where a tensor is sharded; the others are whole on every process.
-        sizes: (tensors,), elements of the whole tensors.
+        groups: A group for each mesh dimension along which the tensors are sharded.
+        columns: 1 for a sharded tensor, 0 for one that is whole on every process, (tensors,).
+        sizes: Numbers of elements of the whole tensors, (tensors,).
     """
 
     groups: tuple[Any, ...]
@@ -30,6 +30,11 @@ class Shards:
 
     @classmethod
     def of(cls, tensors: Sequence[Tensor]) -> Shards:
+        """Find the process groups of tensors.
+
+        Args:
+            tensors: At least one tensor.
+        """
         device = local(tensors[0]).device
         sharded = [tensor for tensor in tensors if _is_sharded(tensor)]
         groups: tuple[Any, ...] = ()
@@ -43,17 +48,30 @@ class Shards:
         )
 
     def part(self, places: Sequence[int]) -> Shards:
-        """Of some of the tensors."""
+        """Return the shards of some of the tensors.
+
+        Args:
+            places: Indices of the tensors.
+        """
         return Shards(self.groups, self.columns[places], self.sizes[places])
 
     def total(self, values: Tensor) -> Tensor:
-        """(…, tensors) summed over all processes that hold a part."""
-        return self.joined(values, "SUM")
+        """Sum values over all processes that hold a part.
+
+        Args:
+            values: Values (…, tensors) of this process.
+        """
+        return self._joined(values, "SUM")
 
     def largest(self, values: Tensor) -> Tensor:
-        return self.joined(values, "MAX")
+        """Return the maximum of values over all processes that hold a part.
 
-    def joined(self, values: Tensor, how: str) -> Tensor:
+        Args:
+            values: Values (…, tensors) of this process.
+        """
+        return self._joined(values, "MAX")
+
+    def _joined(self, values: Tensor, how: str) -> Tensor:
         if not self.groups:
             return values
         import torch.distributed as dist
@@ -69,7 +87,11 @@ def _is_sharded(tensor: Tensor) -> bool:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """The elements that this process holds, in at least float32; of a sparse tensor those that are given."""
+    """Return the elements that this process holds, in float32 at least; of a sparse tensor, its values.
+
+    Args:
+        tensor: Tensor of any layout, perhaps sharded.
+    """
     held: Tensor = tensor.to_local() if _is_sharded(tensor) else tensor  # type: ignore[attr-defined]
     if held.is_sparse:
         held = held.coalesce().values()
@@ -80,11 +102,11 @@ def local(tensor: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Scaled:
-    """Gradients over their largest elements, whose squares are numbers: that of 1e-30 is 0 in float32.
+    """Gradients divided by their largest elements, so that squares do not underflow: 1e-30² is 0 in float32.
 
     Attributes:
-        tensors: as held by this process.
-        square: (tensors,) ‖·‖₂² of the whole tensors.
+        tensors: Parts that this process holds.
+        square: ‖·‖₂² of the whole tensors, (tensors,).
     """
 
     tensors: list[Tensor]
@@ -95,16 +117,16 @@ class Scaled:
 def read_gradients(
     gradients: Sequence[Tensor], shards: Shards, last: Sequence[tuple[Tensor, Tensor] | None]
 ) -> tuple[Tensor, Scaled]:
-    """The statistics of gradients, and the gradients scaled, for the next reading's agreement.
+    """Return the statistics of gradients, and the scaled gradients for the next reading's agreement.
 
     Args:
-        gradients: of all tensors; dense, sparse, complex or sharded.
-        shards: of the same tensors.
-        last: of each what `Scaled` has of it from an earlier reading; None where there is none.
+        gradients: Gradients of all tensors; dense, sparse, complex or sharded.
+        shards: Shards of the same tensors.
+        last: Entries of an earlier `Scaled` for each tensor; None without one.
 
     Returns:
-        (6, tensors) in the order of `STATISTICS`, float64, and the scaled gradients. `nonfinite` is 1 where
-        an element is, and `_agreement` the cosine of the angle to the last reading.
+        (6, tensors) in the order of `STATISTICS`, float64, and the scaled gradients. `nonfinite` is 1 if an
+        element is not finite, and `agreement` the cosine of the angle to the last reading.
     """
     held = [local(gradient) for gradient in gradients]
     largest = shards.largest(stacked(torch._foreach_norm(held, math.inf)))
@@ -130,7 +152,7 @@ def _agreement(
     last: Sequence[tuple[Tensor, Tensor] | None],
     shards: Shards,
 ) -> Tensor:
-    """Cosine of the angle between gradients of two readings; NaN where there is no other, or it is sparse."""
+    """Return cosines of the angles between gradients of two readings; NaN without another, or if sparse."""
     unknown = torch.full_like(now.square, math.nan)
     if not any(last):
         return unknown
@@ -148,7 +170,7 @@ def _agreement(
 
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:
-    """Of two tensors as real vectors; 0 where their shapes differ, as those of sparse gradients may."""
+    """Return the inner product as real vectors; 0 if shapes differ, as those of sparse gradients may."""
     if a.shape != b.shape:
         return a.real.new_zeros(())
     return (a * b.conj()).sum().real
@@ -156,12 +178,21 @@ def _inner(a: Tensor, b: Tensor) -> Tensor:
 
 @torch.no_grad()
 def norms(tensors: Sequence[Tensor], shards: Shards) -> Tensor:
-    """(tensors,) L2 norms, float64."""
+    """Return the L2 norms (tensors,), float64.
+
+    Args:
+        tensors: Tensors of any layout.
+        shards: Shards of these tensors.
+    """
     return shards.total(stacked(torch._foreach_norm([local(each) for each in tensors], 2)).square()).sqrt()
 
 
 def stacked(values: Sequence[Tensor]) -> Tensor:
-    """As one tensor of float64, on the first one's device."""
+    """Stack scalars as one float64 tensor on the first one's device.
+
+    Args:
+        values: Scalars, one per tensor.
+    """
     device = values[0].device
     if any(value.device != device for value in values):
         values = [value.to(device) for value in values]

@@ -1,4 +1,4 @@
-"""What a layer's output says: second moment, correlation of samples, dead and saturated shares."""
+"""Statistics of a layer's output: second moment, correlation of samples, dead and saturated fractions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def moments(values: Tensor, size: int, correlation: bool = True) -> tuple[Tensor
     """Second moment and correlation of a layer's output, in few passes over it, on its device.
 
     q = mean of h² over samples, units and positions (Schoenholz et al. 2017, §2), infinite or NaN where a
-    value is. c = mean over pairs of samples of h_a·h_b / (‖h_a‖‖h_b‖), uncentred (ibid.), of at most 16
+    value is. c = mean over pairs of samples of h_a·h_b / (‖h_a‖‖h_b‖), uncentered (ibid.), of at most 16
     samples, those that are not 0; NaN for fewer than two, or where samples cannot be told apart.
 
     Args:
@@ -46,7 +46,7 @@ def moments(values: Tensor, size: int, correlation: bool = True) -> tuple[Tensor
 
 
 def _correlation_of(rows: Tensor) -> Tensor:
-    """Mean cosine between the rows that are not 0; NaN for fewer than two.
+    """Return the mean cosine between rows that are not 0; NaN for fewer than two.
 
     In float64: two samples that differ by a thousandth have 1 − c = 5e-7, which float32 does not resolve.
     """
@@ -62,10 +62,10 @@ def _correlation_of(rows: Tensor) -> Tensor:
 
 
 def _over(values: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
-    """Values over a unit in which their squares are numbers, and that unit: their largest, if need be.
+    """Divide values by a unit that prevents over- and underflow of squares; return them and the unit.
 
-    Squares of 1e-30 or 1e30 are no numbers of float32. To look whether there are such would wait for a GPU;
-    on a CPU it costs nothing, and the division more than all else.
+    The squares of 1e-30 and 1e30 are not representable in float32. Checking for such values would wait for a
+    GPU; on a CPU the check is free, while the division would cost more than everything else.
     """
     if values.device.type == "cpu" and 1e-12 < peak < 1e12:
         return values, torch.ones_like(peak)
@@ -73,30 +73,41 @@ def _over(values: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _by_sample(values: Tensor, size: int) -> Tensor | None:
-    """(N, everything else in any order), or None where the samples cannot be told apart."""
+    """Reshape to (N, everything else in any order); None if the samples cannot be separated."""
     if not values.dim():
         return None
     if values.shape[0] != size and values.dim() > 1 and values.shape[1] == size:
         values = values.transpose(0, 1)
     elif values.shape[0] % size:
         return None
-    # As it lies in memory, which takes no copy of channels-last values.
+    # In memory order, which needs no copy of channels-last values.
     others = sorted(range(1, values.dim()), key=values.stride, reverse=True)
     return values.permute(0, *others).reshape(size, -1)
 
 
 def unit_axis(kind: str, module: nn.Module, known: int | None) -> int | None:
-    """Where a layer puts its units: 1 for convolutions, −1 for linear layers; others leave it as it was."""
+    """Return the axis of a layer's units: 1 for convolutions, −1 for linear layers, unchanged for others.
+
+    Args:
+        kind: Kind of the layer, from `layer_kind`.
+        module: Layer.
+        known: Axis after the previous layer.
+    """
     if kind == "conv" or type(module).__name__.startswith(CHANNELS_SECOND):
         return 1
     return -1 if kind in ("linear", "recurrent", "attention", "embedding") else known
 
 
 def dead_share(module: nn.Module, output: Tensor, axis: int | None) -> Tensor | None:
-    """Share of units whose output is ≤ 0 on every sample and at every position; None for other layers.
+    """Return the fraction of units with output ≤ 0 on every sample and position; None for other layers.
 
     A unit is a channel after a convolution and a feature after a linear layer. For ReLU such a unit passes
-    no gradient; for LeakyReLU, ELU, GELU and their like it is on its flat side for the whole batch.
+    no gradient; for LeakyReLU, ELU, GELU and similar ones it is on its flat side for the whole batch.
+
+    Args:
+        module: Layer.
+        output: Output of the layer.
+        axis: Axis of the units, from `unit_axis`.
     """
     if not any(word in type(module).__name__ for word in RELU_LIKE) or output.dim() < 2:
         return None
@@ -106,7 +117,12 @@ def dead_share(module: nn.Module, output: Tensor, axis: int | None) -> Tensor | 
 
 
 def unused_share(given: Tensor, axis: int) -> Tensor:
-    """Share of a layer's input units that are exactly 0 on every sample and at every position."""
+    """Return the fraction of a layer's input units that are exactly 0 on every sample and position.
+
+    Args:
+        given: Input of the layer.
+        axis: Axis of the units.
+    """
     low, high = (reduce(given.detach(), _all_but(axis, given)) for reduce in (torch.amin, torch.amax))
     return _share((low == 0) & (high == 0))
 
@@ -116,10 +132,14 @@ def _all_but(axis: int, values: Tensor) -> list[int]:
 
 
 def saturated_share(module: nn.Module, output: Tensor) -> Tensor | None:
-    """Share of values where the activation's derivative is < 1 % of its largest; None for other layers.
+    """Return the fraction of values with a derivative < 1 % of its maximum; None for other layers.
 
-    Known from the output y: tanh' = 1 − y², σ' = y(1 − y), of largest 1/4, softsign' = (1 − |y|)²; the hard
-    ones are flat at their ends.
+    It follows from the output y: tanh' = 1 − y², σ' = y(1 − y), at most 1/4, softsign' = (1 − |y|)²; hard
+    activations are flat at their ends.
+
+    Args:
+        module: Layer.
+        output: Output of the layer.
     """
     slope = SLOPES.get(type(module))
     if slope is None or not output.numel():
@@ -142,7 +162,7 @@ def _share(marked: Tensor) -> Tensor:
 
 
 def _plain(values: Tensor) -> Tensor:
-    """Detached, real, in float32 at least."""
+    """Return values detached, real, in float32 at least."""
     values = values.detach()
     values = values.abs() if values.is_complex() else values
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

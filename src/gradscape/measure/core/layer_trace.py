@@ -1,7 +1,7 @@
-"""The layers of a model in the order in which a forward pass runs them, and where one fails.
+"""Trace the layers of a model in the order of a forward pass, and locate a failure.
 
-A layer is a module that calls no other module: what that is shows only when the model runs. So an attention
-that multiplies by its child's weight itself is one layer, and a block of convolutions is none.
+A layer is a module that calls no other module, which only a pass reveals: an attention that multiplies by its
+child's weight itself is one layer, and a block of convolutions is none.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gradscape.measure.core.preserve import same_buffers
 
 @dataclass
 class Running:
-    """A call of a module: its name in the model, what it was given, and whether it called another."""
+    """Call of a module: its name in the model, its inputs, and whether it called another module."""
 
     name: str
     module: nn.Module
@@ -40,7 +40,7 @@ unseen = ContextVar("unseen", default=False)
 
 @contextmanager
 def unwatched() -> Iterator[None]:
-    """Passes of a model that no watch is told of: a measurement's own, whose hooks are made within."""
+    """Hide passes of a model from watches: those of a measurement, whose own hooks are made inside."""
     token = unseen.set(True)
     try:
         yield
@@ -49,11 +49,11 @@ def unwatched() -> Iterator[None]:
 
 
 class _Unscriptable(ConfigError, AttributeError):
-    """What torch.jit.script is told, which asks every hook for its name."""
+    """Error for torch.jit.script, which asks every hook for its name."""
 
 
 class _Hook:
-    """A hook that a copy of the model, or a pickled one, does not take along."""
+    """Hook that copies and pickles of the model do not include."""
 
     def __init__(self, act: Callable[..., None]) -> None:
         self.act, self.measures = act, unseen.get()
@@ -71,16 +71,16 @@ class _Hook:
         )
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, str]]:
-        # What does nothing, whatever it is given, where this package is not installed too.
+        # A function without effect for any arguments, available even without this package.
         return getattr, (nullcontext(), "__exit__")
 
 
 class Trace:
-    """Calls `seen` with every layer and its output, in order, while the `with` block runs.
+    """Context in which `seen` is called with every layer and its output, in order.
 
     Args:
-        model: its modules get hooks until the block ends.
-        seen: called with the layer's call and what it returned, before anything can work on that in place.
+        model: Module; its submodules have hooks until the block ends.
+        seen: Callback with a layer's call and output, before anything can change that in place.
     """
 
     def __init__(self, model: nn.Module, seen: Seen) -> None:
@@ -96,30 +96,30 @@ class Trace:
         self.detach()
 
     def attach(self) -> None:
-        """Begin; what an error left unfinished is forgotten."""
+        """Register hooks and discard calls that an error left unfinished."""
         self.stack.clear()
         if self.handles:
             return
         for name, module in self.model.named_modules():
             if "parametrizations" not in name.split("."):  # they run when a weight is read
-                before = module.register_forward_pre_hook(_Hook(self.before(name)), with_kwargs=True)
-                self.handles += [before, module.register_forward_hook(_Hook(self.after))]
+                before = module.register_forward_pre_hook(_Hook(self._before(name)), with_kwargs=True)
+                self.handles += [before, module.register_forward_hook(_Hook(self._after))]
 
     def detach(self) -> None:
         for handle in self.handles:
             handle.remove()
         self.handles = []
 
-    def before(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
+    def _before(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, positional: Any, named: Any) -> None:
             self.stack.append(Running(name, module, (*positional, *named.values())))
 
         return hook
 
-    def after(self, module: nn.Module, _: Any, output: Any) -> None:
+    def _after(self, module: nn.Module, _: Any, output: Any) -> None:
         while self.stack:
             call = self.stack.pop()
-            if call.module is module:  # what lies above it ended in an error that the model caught
+            if call.module is module:  # calls above it ended in an error that the model caught
                 if self.stack:
                     self.stack[-1].calls = True
                 if not call.calls:
@@ -127,10 +127,13 @@ class Trace:
                 return
 
     def forward(self, batch: Batch) -> Any:
-        """What the model makes of a batch.
+        """Return the model's output for a batch.
+
+        Args:
+            batch: Batch to evaluate.
 
         Raises:
-            ConfigError: it fails; names the layer, what it was given and what it wants.
+            ConfigError: If it fails; the message has the layer, its input and the expected input.
         """
         try:
             return batch.output(self.model)
@@ -141,7 +144,7 @@ class Trace:
 
 
 def _blame(stack: list[Running], model: nn.Module, error: Exception) -> str:
-    """One line: the innermost module at work, what it was given, what it wants, why it failed."""
+    """Describe a failure in one line: the innermost module, its input, the expected input, the error."""
     if not stack:
         return f"{type(model).__name__} cannot be called on the batch: {with_place(error)}"
     call = stack[-1]
@@ -153,7 +156,7 @@ def _blame(stack: list[Running], model: nn.Module, error: Exception) -> str:
 
 
 def _wanted_dtype(call: Running) -> str:
-    """The type of a layer's numbers, where it was given others; empty where they agree."""
+    """Return the dtype of a layer's parameters if its input has another, otherwise an empty string."""
     given = next((t.dtype for t in tensors(call.given) if t.is_floating_point()), None)
     own = next((p.dtype for p in call.module.parameters() if p.is_floating_point()), None)
     if given is None or own is None or given == own or not _wants(call.module):
@@ -162,7 +165,7 @@ def _wanted_dtype(call: Running) -> str:
 
 
 def _wants(module: nn.Module) -> str:
-    """The shape of input that a layer of torch takes; empty for others."""
+    """Return the input shape of a layer of torch; empty for others."""
     for kind, told in WANTS.items():
         if isinstance(module, kind):
             return told(module)
@@ -172,7 +175,7 @@ def _wants(module: nn.Module) -> str:
 AXES = ("", "L", "H, W", "D, H, W")
 
 
-# A dict of callables: a layer's type → what it wants.
+# A dict of callables: type of layer → its input shape.
 WANTS: dict[type[nn.Module], Callable[[Any], str]] = {
     nn.modules.conv._ConvNd: lambda m: f"(N, {m.in_channels}, {AXES[len(m.kernel_size)]})",
     nn.Linear: lambda m: f"(…, {m.in_features})",
@@ -189,20 +192,28 @@ WANTS: dict[type[nn.Module], Callable[[Any], str]] = {
 
 
 def numbered(name: str, call: int) -> str:
-    """The name of a module's first call, second, …"""
+    """Return the name of a module's n-th call.
+
+    Args:
+        name: Name of the module.
+        call: n, from 1.
+    """
     return name if call == 1 else f"{name} (call {call})"
 
 
 def layer_kind(module: nn.Module) -> str:
-    """`recurrent`, `linear`, one of `KINDS`, or `other`.
+    """Return the kind of a layer: `recurrent`, `linear`, one of `KINDS`, or `other`.
 
-    By the type's name, so that layers of other libraries are known too; one with a matrix of weights and an
+    The type's name decides, which covers layers of other libraries too; one with a weight matrix and an
     unknown name is `linear`.
+
+    Args:
+        module: Layer.
     """
     name = type(module).__name__
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
         return "recurrent"
-    if name == "Conv1D":  # of transformers: a linear layer whose weight is transposed
+    if name == "Conv1D":  # transformers' linear layer with a transposed weight
         return "linear"
     for kind, words in KINDS.items():
         if any(word in name for word in words):
@@ -226,7 +237,12 @@ KINDS = {
 
 @contextmanager
 def hooked(modules: Iterable[nn.Module], hook: Callable[..., Any]) -> Iterator[None]:
-    """A forward hook on each of the modules, until the block ends."""
+    """Register a forward hook on modules until the block ends.
+
+    Args:
+        modules: Modules of any model.
+        hook: Forward hook.
+    """
     handles = [module.register_forward_hook(hook) for module in modules]
     try:
         yield
@@ -236,7 +252,12 @@ def hooked(modules: Iterable[nn.Module], hook: Callable[..., Any]) -> Iterator[N
 
 
 def layers_in_order(model: nn.Module, batch: Batch) -> list[tuple[str, nn.Module, tuple[int, ...]]]:
-    """Name, module and output's shape of every layer's call, in one pass; buffers stay as they were."""
+    """Return name, module and output shape of every layer's call, from one pass; buffers are preserved.
+
+    Args:
+        model: Any module.
+        batch: Batch for the pass.
+    """
     found = []
 
     def seen(call: Running, output: Any) -> None:

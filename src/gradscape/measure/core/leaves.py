@@ -1,4 +1,4 @@
-"""What the graph of a loss begins with: whose parameters a backward pass would add gradients to."""
+"""Leaves of a loss's graph: tensors that a backward pass would add gradients to."""
 
 from __future__ import annotations
 
@@ -14,31 +14,35 @@ from gradscape.measure.core.parameters import listed
 
 
 def leaves(value: Tensor) -> Iterator[Tensor]:
-    """Yield the tensors that a backward pass from a value would add gradients to."""
+    """Yield the tensors that a backward pass from a value would add gradients to.
+
+    Args:
+        value: Tensor with or without a graph.
+    """
     if value.is_leaf and value.requires_grad:
         yield value
-    seen, left = set(), [value.grad_fn]
-    while left:
-        node = left.pop()
+    seen, remaining = set(), [value.grad_fn]
+    while remaining:
+        node = remaining.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        left += [before for before, _ in node.next_functions]
+        remaining += [before for before, _ in node.next_functions]
         if isinstance(leaf := getattr(node, "variable", None), Tensor):
             yield leaf
 
 
 def refuse_own(value: Tensor, own: Mapping[int, str]) -> None:
-    """Refuse a loss of a model's own parameters, where it should be of the copies of them that stand there.
+    """Refuse a loss of a model's own parameters instead of the copies that replace them.
 
     Args:
-        value: the loss.
-        own: name of each of those parameters, by its `id`.
+        value: Loss.
+        own: Names of the model's own parameters by `id`.
 
     Raises:
-        ConfigError: its graph has such leaves, as of a list of them that was made before.
+        ConfigError: If its graph has such leaves, for instance from a list of parameters made before.
     """
-    if names := own_leaves(value, own):
+    if names := _own_leaves(value, own):
         raise ConfigError(
             f"loss: reads {listed(names)} from elsewhere than the model, where copies of them are measured: "
             "give a loss(model, batch) that reads model.parameters()"
@@ -46,26 +50,37 @@ def refuse_own(value: Tensor, own: Mapping[int, str]) -> None:
 
 
 def refuse_uncopied(output: Any, twin: nn.Module, own: Mapping[int, str]) -> None:
-    """Refuse a copy of a model that computes with what it was copied from.
+    """Refuse a copy of a model that computes with parameters of the original.
+
+    Args:
+        output: Output of the copy.
+        twin: The copy.
+        own: Names of the original's parameters by `id`.
 
     Raises:
-        ConfigError: the graph of its output has leaves of the original.
+        ConfigError: If the graph of its output has leaves of the original.
     """
     value = main_tensor(output)
-    if value is not None and (names := own_leaves(value, own)):
+    if value is not None and (names := _own_leaves(value, own)):
         raise ConfigError(
             f"{type(twin).__name__} cannot be copied: its copy computes with {listed(names)} of the "
             "original, as where a function that was made with the model is kept in it: make it a method"
         )
 
 
-def own_leaves(value: Tensor, own: Mapping[int, str]) -> list[str]:
+def _own_leaves(value: Tensor, own: Mapping[int, str]) -> list[str]:
+    """Return the names of the model's own parameters in a graph."""
     return [own[id(leaf)] for leaf in leaves(value) if id(leaf) in own]
 
 
 @contextmanager
 def same_gradients(value: Tensor, model: nn.Module) -> Iterator[None]:
-    """Leave `.grad` of whatever the loss reaches besides a model as found: a loss may have weights too."""
+    """Preserve `.grad` of tensors outside a model when the block ends: a loss may have weights too.
+
+    Args:
+        value: Loss.
+        model: Model, whose own gradients may change.
+    """
     mine = {id(parameter) for parameter in model.parameters()}
     others = [(leaf, leaf.grad) for leaf in leaves(value) if id(leaf) not in mine]
     try:
@@ -79,7 +94,7 @@ def same_gradients(value: Tensor, model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def told_of_backward() -> Iterator[None]:
-    """A backward pass that fails says so in one line."""
+    """Turn an error of a backward pass into a ConfigError of one line."""
     try:
         yield
     except GradscapeError:

@@ -1,7 +1,7 @@
-"""A loss as a function of a model's parameters, over fixed batches: what smoothness and curvature look at.
+"""Loss as a function of a model's parameters, over fixed batches: the object of smoothness and curvature.
 
-The model's own tensors are never written, nor are its buffers: while a loss is evaluated, copies stand in
-their place, for the loss too, which may use the model.
+The model's own parameters and buffers are never written: copies replace them while a loss is evaluated, for
+the loss too, which may use the model.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ SAME = 1e-5  # relative difference of a batch's loss and its parts' mean
 
 
 class Objective:
-    """The mean of a loss over fixed batches, each weighted by its samples.
+    """Mean of a loss over fixed batches, weighted by their samples.
 
-    Dropout is off, and random numbers are the same in each pass. Tensors of less than 32 bits are computed
-    with in float32.
+    Dropout is off, and random numbers are the same in each pass. Tensors of less than 32 bits are cast to
+    float32.
 
     Args:
-        model: a module; wrappers of torch.compile, DistributedDataParallel and DataParallel are taken off.
-        loss: loss(output, y), loss(output), or loss(output, dict) in turn, or loss(model, batch); a tensor of
-            one number. None for a model whose output has a `loss`.
-        batches: one batch, (x, y), x or a dict of the model's arguments, or several: a list, or a DataLoader,
-            of which one pass is kept.
-        bn: whether BatchNorm takes each batch's own statistics, as in training, or the running ones.
+        model: Module; wrappers such as torch.compile, DistributedDataParallel and DataParallel are removed.
+        loss: Function loss(output, y), loss(output) or loss(output, dict), tried in this order, or
+            loss(model, batch); returns a tensor of one number. None for a model whose output has a `loss`.
+        batches: One batch, (x, y), x or a dict of the model's arguments, or several: a list, or a DataLoader
+            for one pass.
+        bn: Statistics of BatchNorm: `batch` of each batch as in training, `running` as in evaluation.
 
     Attributes:
-        names: of the parameters that have a gradient.
-        start: their values, as copies.
-        whole: the batches.
-        samples: in all of them.
-        notes: what is to be known of how it was measured, in words.
+        names: Names of the parameters that require a gradient.
+        start: Copies of their values.
+        whole: Batches.
+        samples: Number of samples in all batches.
+        notes: Remarks on the measurement, as sentences.
 
     Raises:
-        ConfigError: no batches, none of the parameters has a gradient, a batch that does not fit, a loss that
-            is not one number.
+        ConfigError: If there are no batches, no parameter requires a gradient, a batch does not fit, or the
+            loss is not one number.
     """
 
     def __init__(self, model: nn.Module, loss: Loss | None, batches: Any, bn: Statistics = "batch") -> None:
@@ -67,7 +67,7 @@ class Objective:
         self.found, self.leaves_known = AsFound(self.model), False
         self.own = {id(p): name for name, p in self.model.named_parameters()}
         self.norms = [module for module in self.model.modules() if layer_kind(module) == "norm"]
-        given = [Batch.of(batch, self.model, loss) for batch in self.fixed(batches)]
+        given = [Batch.of(batch, self.model, loss) for batch in self._fixed(batches)]
         self.whole = tuple(batch.mapped(laid_out) for batch in given)
 
     @property
@@ -76,35 +76,39 @@ class Objective:
 
     @cached_property
     def batches(self) -> tuple[Batch, ...]:
-        """As they are evaluated: in parts that stay in a processor's cache, if the loss is their mean."""
+        """Batches in parts that fit in a processor's cache, if the loss is the mean over parts."""
         with torch.no_grad():
             return tuple(part for batch in self.whole for part in self.parts(batch))
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """Of each, summing to 1."""
+        """Weight of each batch; they sum to 1."""
         return tuple(batch.size / self.samples for batch in self.batches)
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
-        """The model's own, by name."""
+        """Parameters of the model itself, by name."""
         everyone = dict(self.model.named_parameters())
         return {name: everyone[name] for name in self.names}
 
     def each(self) -> Iterator[Objective]:
-        """The loss of every batch alone; all share the parameters' copies."""
+        """Yield an objective for each batch; all share the parameters' copies."""
         for batch in self.whole:
             yield self.changed(whole=(batch,))
 
     def changed(self, **attributes: Any) -> Objective:
-        """The same of other batches or statistics; it shares the parameters' copies."""
+        """Return the objective with changed attributes; both share the parameters' copies.
+
+        Args:
+            **attributes: New values of attributes, such as `whole`, `start` or `bn`.
+        """
         one = copy.copy(self)
         vars(one).pop("batches", None)
         vars(one).update(attributes)
         return one
 
-    def fixed(self, batches: Any) -> list[Any]:
-        """One or more batches, kept: what shuffles or augments is asked once."""
+    def _fixed(self, batches: Any) -> list[Any]:
+        """Return a list of batches; a loader that shuffles or augments is iterated once."""
         if type(batches) is tuple and len(batches) > 2 and all(isinstance(each, Tensor) for each in batches):
             return [batches]
         if type(batches) is tuple and len(batches) != 2:
@@ -117,7 +121,7 @@ class Objective:
             raise ConfigError(
                 f"batches: got {type(batches).__name__}; give a batch, several, or a DataLoader"
             )
-        with random_state(), _loader_state(batches):  # what a training's loader will draw stays
+        with random_state(), _loader_state(batches):  # the next draws of a training's loader are unchanged
             found = list(batches)
         if not found:
             raise ConfigError("batches: there is none; give one at least")
@@ -127,7 +131,11 @@ class Objective:
         return found
 
     def parts(self, batch: Batch) -> list[Batch]:
-        """A batch in parts of which its loss is the mean; whole where it is not, or samples act together."""
+        """Split a batch into parts if its loss is their mean, otherwise return it whole.
+
+        Args:
+            batch: Batch of any size.
+        """
         on_cpu = all(tensor.device.type == "cpu" for tensor in self.start)
         if batch.size <= CACHED or not on_cpu or (self.norms and self.bn == "batch"):
             return [batch]
@@ -135,15 +143,18 @@ class Objective:
         try:
             cut = [batch.part(first, CACHED) for first in range(0, batch.size, CACHED)]
             mean = sum(part.size / batch.size * float(self.evaluate(part, self.start)) for part in cut)
-        except Exception:  # of any kind: a graph, offsets or labels that count samples cannot be cut
+        except Exception:  # any type: a graph, offsets or labels that count samples cannot be split
             return [batch]
         return cut if abs(mean - whole) <= SAME * abs(whole) else [batch]
 
     @contextmanager
     def at(self, parameters: Sequence[Tensor]) -> Iterator[None]:
-        """Have the model stand at these parameters, as it is measured, until the block ends.
+        """Give the model these parameters and the mode of measurement until the block ends.
 
         Backward passes belong inside: activation checkpoints call the model again.
+
+        Args:
+            parameters: Values of the parameters in `names`.
         """
         values = self.others() | dict(zip(self.names, parameters, strict=True))
         with standing_in(self.model, values, self.found), random_state(), unwatched():
@@ -157,72 +168,91 @@ class Objective:
             yield
 
     def evaluate(self, batch: Batch, parameters: Sequence[Tensor]) -> Tensor:
-        """The loss of one batch, differentiable in these parameters."""
+        """Return the loss of one batch, differentiable in the parameters.
+
+        Args:
+            batch: Batch to evaluate.
+            parameters: Values of the parameters in `names`.
+        """
         with self.at(parameters):
             return self.value(batch)
 
     def value(self, batch: Batch) -> Tensor:
-        """The loss of one batch, where the model stands.
+        """Return the loss of one batch, inside `at`.
+
+        Args:
+            batch: Batch to evaluate.
 
         Raises:
-            ConfigError: it fails, or reads the model's own parameters from elsewhere than the model.
+            ConfigError: If it fails, or uses the model's own parameters without the model.
         """
         return self.loss_of(batch, self.output(batch))
 
     def output(self, batch: Batch) -> Any:
-        """What the model makes of a batch, where it stands.
+        """Return the model's output for a batch, inside `at`.
+
+        Args:
+            batch: Batch to evaluate.
 
         Raises:
-            ConfigError: it fails; names the layer, what it was given and what it wants.
+            ConfigError: If it fails; the message has the layer, its input and the expected input.
         """
         try:
             return batch.output(self.model)
-        except Exception:  # of any kind
+        except Exception:  # of the user's model, of any type
             self.explain(batch)
             raise
 
     def explain(self, batch: Batch) -> None:
-        """Pass a batch that fails through the model by layers, which tells where it does.
+        """Trace a failing batch through the model to locate the failure.
+
+        Args:
+            batch: Batch that failed.
 
         Raises:
-            ConfigError: names the layer, what it was given and what it wants.
+            ConfigError: If it fails; the message has the layer, its input and the expected input.
         """
         with torch.no_grad(), Trace(self.model, lambda *_: None) as trace:
             trace.forward(batch)
 
     def loss_of(self, batch: Batch, output: Any) -> Tensor:
-        """The loss of an output, where the model stands."""
-        value = self.told(batch, output, batch.loss)
+        """Return the loss of an output, inside `at`.
+
+        Args:
+            batch: Batch of the output.
+            output: Output of the model.
+        """
+        value = self._explained(batch, output, batch.loss)
         if value.requires_grad and not self.leaves_known:
             refuse_own(value, self.own)
             self.leaves_known = True
         return value
 
     def first_look(self) -> tuple[Any, bool]:
-        """What the model makes of the first batch, and whether the loss reads the model's parameters besides.
+        """Return the output for the first batch, and whether the loss uses the model's parameters too.
 
         Raises:
-            ConfigError: the batch does not fit, the loss fails, or reads them from elsewhere than the model.
+            ConfigError: If the batch does not fit, the loss fails, or it uses parameters without the model.
         """
         batch = self.batches[0]
         with torch.no_grad(), self.at(self.start):
             output = self.output(batch)
         free = [p.detach().requires_grad_() for p in self.start]
         with torch.enable_grad(), self.at(free):
-            value = self.told(batch, output, batch.number)
+            value = self._explained(batch, output, batch.number)
         refuse_own(value, self.own)
         ids = {id(p) for p in free}
         return output, any(id(leaf) in ids for leaf in leaves(value))
 
-    def told(self, batch: Batch, output: Any, evaluate: Callable[[Loss | None, Any], Tensor]) -> Tensor:
-        """A loss, or in one line why it fails: also that it works in train mode alone."""
+    def _explained(self, batch: Batch, output: Any, evaluate: Callable[[Loss | None, Any], Tensor]) -> Tensor:
+        """Evaluate a loss; on failure, say so if it works in train mode."""
         try:
             return evaluate(self.loss, output)
         except ConfigError as error:
             try:
                 with torch.no_grad():
                     batch.number(self.loss, batch.output(self.model.train()))
-            except Exception:  # of any kind: the mode is not why
+            except Exception:  # any type: the mode is not the reason
                 raise error from error.__cause__
             raise ConfigError(
                 "loss: works on the model's output in train mode alone, and this is measured in eval mode: "
@@ -230,13 +260,17 @@ class Objective:
             ) from error
 
     def others(self) -> dict[str, Tensor]:
-        """Copies of what has no gradient: buffers, which a pass may write, and what is frozen."""
+        """Return copies of buffers, which a pass may write, and of frozen parameters."""
         mine = set(self.names)
         frozen = {n: laid_out(p) for n, p in self.model.named_parameters() if n not in mine}
         return frozen | {name: laid_out(b.detach().clone()) for name, b in self.model.named_buffers()}
 
     def gradient(self, parameters: Sequence[Tensor] | None = None) -> tuple[float, Tensor]:
-        """The loss, and its gradient as one vector."""
+        """Return the loss and its gradient (n,).
+
+        Args:
+            parameters: Values of the parameters in `names`; `start` by default.
+        """
         given = self.start if parameters is None else parameters
         total, loss = torch.zeros_like(self.vector(self.start)), 0.0
         for weight, batch in zip(self.weights, self.batches, strict=True):
@@ -246,7 +280,12 @@ class Objective:
         return loss, total
 
     def gradient_of(self, batch: Batch, parameters: Sequence[Tensor]) -> tuple[float, Tensor]:
-        """The loss of one batch, and its gradient as one vector."""
+        """Return the loss of one batch and its gradient (n,).
+
+        Args:
+            batch: Batch to evaluate.
+            parameters: Values of the parameters in `names`.
+        """
         given = [p.detach().requires_grad_() for p in parameters]
         with self.at(given), torch.enable_grad(), _recurrent_backward(self.model, given[0].device):
             value = self.value(batch)
@@ -255,22 +294,35 @@ class Objective:
         return float(value.detach()), self.vector(found)
 
     def vector(self, parts: Sequence[Tensor]) -> Tensor:
-        """Tensors like the parameters as one vector, without a graph."""
+        """Concatenate tensors like the parameters as one vector (n,), without a graph.
+
+        Args:
+            parts: Tensors like the parameters.
+        """
         dense = (part.detach().to_dense() if part.is_sparse else part.detach() for part in parts)
         return torch.cat([part.reshape(-1) for part in dense])
 
     def pieces(self, vector: Tensor) -> list[Tensor]:
-        """A vector as tensors like the parameters."""
+        """Split a vector into tensors like the parameters.
+
+        Args:
+            vector: Vector (n,).
+        """
         cut = torch.split(vector, [p.numel() for p in self.start])
         return [laid_out(piece.view(p.shape)) for piece, p in zip(cut, self.start, strict=True)]
 
     def moved(self, direction: Tensor, distance: float) -> list[Tensor]:
-        """The parameters, that far along a direction."""
+        """Return start + distance · direction, as tensors like the parameters.
+
+        Args:
+            direction: Direction (n,).
+            distance: Factor of the direction.
+        """
         return [p + distance * d.to(p.dtype) for p, d in zip(self.start, self.pieces(direction), strict=True)]
 
 
 def _looked_at(model: nn.Module) -> tuple[dict[str, nn.Parameter], list[str]]:
-    """The parameters that have a gradient, by name, and what is to be said of all."""
+    """Return the parameters that require a gradient, by name, and notes on the others."""
     refuse(model)
     everyone = dict(model.named_parameters())
     for name, parameter in everyone.items():
@@ -291,7 +343,7 @@ def _looked_at(model: nn.Module) -> tuple[dict[str, nn.Parameter], list[str]]:
 
 @contextmanager
 def _recurrent_backward(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """cuDNN's recurrent layers have no backward pass in eval mode; others have."""
+    """Disable cuDNN for recurrent layers, whose backward pass it lacks in eval mode."""
     if device.type != "cuda" or not any(isinstance(module, nn.RNNBase) for module in model.modules()):
         yield
         return
@@ -301,7 +353,7 @@ def _recurrent_backward(model: nn.Module, device: torch.device) -> Iterator[None
 
 @contextmanager
 def _loader_state(batches: Any) -> Iterator[None]:
-    """Leave a loader's own generators as found."""
+    """Restore the state of a loader's own generators when the block ends."""
     places = (batches, getattr(batches, "sampler", None))
     held = {id(g): g for each in places if isinstance(g := getattr(each, "generator", None), torch.Generator)}
     states = [(generator, generator.get_state()) for generator in held.values()]
@@ -313,12 +365,12 @@ def _loader_state(batches: Any) -> Iterator[None]:
 
 
 def _is_one(batches: Any) -> bool:
-    """Whether it is one batch, though it can be iterated over."""
+    """Return True for one batch that is iterable too."""
     return is_graph(batches) or is_record(batches)
 
 
 def _is_pair(batches: Any) -> bool:
-    """Whether a list is [x, y], as a DataLoader gives a batch."""
+    """Return True for a list [x, y], the form of a DataLoader's batch."""
     return isinstance(batches, list) and len(batches) == 2 and all(isinstance(b, Tensor) for b in batches)
 
 
@@ -327,7 +379,11 @@ def _narrow(values: Tensor) -> bool:
 
 
 def laid_out(values: Tensor) -> Tensor:
-    """As convolutions are fastest: channels last on a processor; sparse and nested ones as they are."""
+    """Return a tensor in float32 at least, in the layout of fast convolutions: channels last on CPUs.
+
+    Args:
+        values: Tensor; sparse and nested ones keep their layout.
+    """
     values = values.detach()
     values = values.float() if _narrow(values) else values
     if not values.is_floating_point() or values.is_nested or values.layout is not torch.strided:
@@ -338,5 +394,9 @@ def laid_out(values: Tensor) -> Tensor:
 
 
 def norm(vector: Tensor) -> float:
-    """‖v‖₂, in float64: squares of 1e-30 are 0 in float32."""
+    """Return ‖v‖₂, computed in float64, since 1e-30² is 0 in float32.
+
+    Args:
+        vector: Tensor of any shape.
+    """
     return float(torch.linalg.vector_norm(vector, dtype=torch.float64))

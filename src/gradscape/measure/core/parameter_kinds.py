@@ -11,16 +11,16 @@ NORM_LAYERS = ("BatchNorm", "BatchRenorm", "Algorithm1", "GroupNorm", "LayerNorm
 
 
 def parameter_kind(module: nn.Module, name: str, shape: Sequence[int]) -> str:
-    """`conv`, `linear`, `embedding`, `norm`, `bias` or `scale`: kinds are never mixed in one curve.
+    """Return the kind of a parameter: `conv`, `linear`, `embedding`, `norm`, `bias` or `scale`.
 
-    Fixup's multipliers stand where a norm's γ would, so they are of its kind. A `scale` is whatever else is
-    no matrix: a layer scale's γ, a PReLU's slope, a class token, a temperature. Such a tensor may begin at
-    next to nothing by design, and its size says nothing of a signal's.
+    Curves never mix kinds. Fixup's multipliers replace a norm's γ and have its kind. A `scale` is any other
+    tensor that is no matrix: a layer scale's γ, a PReLU's slope, a class token, a temperature. It may be tiny
+    at first by design, and its size says nothing about the signal.
 
     Args:
-        module: owner of the parameter.
-        name: of the parameter within it.
-        shape: of the parameter.
+        module: Owner of the parameter.
+        name: Name of the parameter within its owner.
+        shape: Shape of the parameter.
     """
     owner = type(module).__name__
     if any(word in owner for word in (*NORM_LAYERS, "ScalarMultiplier")):
@@ -37,10 +37,13 @@ def parameter_kind(module: nn.Module, name: str, shape: Sequence[int]) -> str:
 
 
 def parameters_and_kinds(model: nn.Module) -> Iterator[tuple[str, str, nn.Parameter]]:
-    """Name, kind and parameter, in the order of registration, shared ones under each of their names.
+    """Yield name, kind and parameter in the order of registration, shared ones under each of their names.
 
-    Of a weight that torch.nn.utils.parametrize makes of others, those have the kind of the weight, but for
-    the gain g of weight normalisation, which is a norm's.
+    Parameters from which torch.nn.utils.parametrize computes a weight have the kind of that weight, except
+    the gain g of weight normalization, which is a norm's.
+
+    Args:
+        model: Any module.
     """
     for prefix, module in model.named_modules():
         owner, _, tensor = prefix.rpartition(PARAMETRIZED)

@@ -1,4 +1,4 @@
-"""What is watched: a model's parameters, whose they are, and which optimizer trains them."""
+"""Watched parameters of a model: their names, kinds and optimizers."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from gradscape.measure.core.gradient_statistics import Shards
 from gradscape.measure.core.parameter_kinds import parameters_and_kinds
 from gradscape.records.gradients import OptimizerFacts
 
-# Attributes that nothing but a wrapper has: torch.compile, FSDP1, checkpoint_wrapper, Fabric.
+# Attributes that only wrappers have: torch.compile, FSDP1, checkpoint_wrapper, Fabric.
 INNER = re.compile(r"\b(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)(?:\.|$)")
-# A wrapper's type → the attribute that holds what it wraps, which a model of one's own may have too.
+# A wrapper's type → attribute with the wrapped module, a name that a user's model may have too.
 WRAPPERS = {
     "DistributedDataParallel": "module",
     "DataParallel": "module",
     "DeepSpeedEngine": "module",
     "OptimizedModule": "_orig_mod",
     "_FabricModule": "_forward_module",
-    "GradSampleModule": "_module",  # of Opacus
+    "GradSampleModule": "_module",  # Opacus
 }
 
 
@@ -33,12 +33,12 @@ class Subjects:
     """Parameters that an optimizer trains, in the order of registration: that of the forward pass, mostly.
 
     Attributes:
-        names: as the model has them, without those of wrappers.
-        kinds: `conv`, `linear`, `embedding`, `norm`, `bias` or `scale`.
-        parameters: each once, however many modules share it.
-        shards: how the parameters are split over processes.
-        frozen: parameters of the optimizers that ask for no gradient, now.
-        modules: names of the classes that the model is made of, each once.
+        names: Names in the model, without those of wrappers.
+        kinds: Kinds: `conv`, `linear`, `embedding`, `norm`, `bias` or `scale`.
+        parameters: Parameters; shared ones appear once.
+        shards: Process groups over which the parameters are sharded.
+        frozen: Parameters of the optimizers that require no gradient now.
+        modules: Class names of the model's modules, each once.
     """
 
     names: tuple[str, ...]
@@ -55,13 +55,13 @@ class Subjects:
         """Find the parameters of a model that optimizers train.
 
         Args:
-            model: any module.
-            optimizers: one at least.
-            watched: ids of parameters that are watched already: they are kept if they are frozen by now.
+            model: Any module.
+            optimizers: At least one optimizer.
+            watched: Ids of parameters that are watched already, which remain even if frozen.
 
         Raises:
-            ConfigError: a model without parameters or with ones that are yet to be made, no optimizer, or one
-                that trains none of them.
+            ConfigError: If the model has no parameters or lazy ones, or there is no optimizer that trains
+                any.
         """
         if lazy := [name for name, parameter in model.named_parameters() if is_lazy(parameter)]:
             raise ConfigError(
@@ -102,7 +102,11 @@ Entry = tuple[str, str, nn.Parameter]
 
 
 def named(model: nn.Module) -> list[Entry]:
-    """Name, kind and parameter of each, shared ones once under their first name."""
+    """Return name, kind and parameter of each; shared ones once, under their first name.
+
+    Args:
+        model: Any module.
+    """
     found, seen = [], set()
     wrappers = {name: inner for name, module in model.named_modules() if (inner := _held_by(module))}
     for name, kind, parameter in parameters_and_kinds(model):
@@ -113,19 +117,19 @@ def named(model: nn.Module) -> list[Entry]:
 
 
 def _held_by(module: nn.Module) -> str:
-    """The attribute that holds what a wrapper wraps; empty of any other module."""
+    """Return the attribute with a wrapper's wrapped module; empty for any other module."""
     return next((WRAPPERS[kind.__name__] for kind in type(module).__mro__ if kind.__name__ in WRAPPERS), "")
 
 
 def _without(wrappers: Mapping[str, str], name: str) -> str:
-    """A name without what wrappers put into it.
+    """Remove the parts of a name that wrappers insert.
 
     Args:
-        wrappers: by the name of each its `_held_by`.
-        name: of a module or parameter.
+        wrappers: Result of `_held_by` by the name of each wrapper.
+        name: Name of a module or parameter.
 
     Example:
-        >>> without({"": "module"}, "module.module.weight")
+        >>> _without({"": "module"}, "module.module.weight")
         'module.weight'
     """
     kept, place = [], ""
@@ -137,7 +141,10 @@ def _without(wrappers: Mapping[str, str], name: str) -> str:
 
 
 def plain(name: str) -> str:
-    """A name without what wrappers put into it that no model of one's own has.
+    """Remove the parts of a name that only wrappers have.
+
+    Args:
+        name: Name of a module or parameter.
 
     Example:
         >>> plain("_orig_mod.0._checkpoint_wrapped_module.weight")
@@ -147,18 +154,33 @@ def plain(name: str) -> str:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The module within all its wrappers, whose layers can be seen."""
+    """Return the module inside all its wrappers.
+
+    Args:
+        model: Any module.
+    """
     while (inner := _held_by(model)) and isinstance(held := getattr(model, inner, None), nn.Module):
         model = held
     return model
 
 
 def parameters_of(optimizer: Optimizer) -> set[int]:
+    """Return the ids of an optimizer's parameters.
+
+    Args:
+        optimizer: Any optimizer.
+    """
     return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
 
 
 def not_watched(found: Sequence[Entry], trained: set[int], watched: Container[int] = ()) -> list[str]:
-    """Notes on the model's parameters that no optimizer changes."""
+    """Return notes on the model's parameters that no optimizer trains.
+
+    Args:
+        found: Result of `named`.
+        trained: Ids of the optimizers' parameters.
+        watched: Ids of parameters that are watched already.
+    """
     still = [(name, id(p) in watched) for name, _, p in found if not p.requires_grad]
     frozen, by_now = ([name for name, seen in still if seen is which] for which in (False, True))
     left = [name for name, _, p in found if p.requires_grad and id(p) not in trained]
@@ -170,17 +192,30 @@ def not_watched(found: Sequence[Entry], trained: set[int], watched: Container[in
 
 
 def foreign(model: nn.Module, found: Sequence[Entry], trained: set[int]) -> list[str]:
+    """Return a note on the optimizers' parameters that are not the model's, in a list, or an empty list.
+
+    Args:
+        model: Any module.
+        found: Result of `named`.
+        trained: Ids of the optimizers' parameters.
+    """
     count = len(trained - {id(parameter) for _, _, parameter in found})
     return [f"{count} parameters of the optimizer are not of {type(model).__name__}"] if count else []
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:
+    """Join names as in `a, b and 3 more`.
+
+    Args:
+        names: Names of parameters.
+        most: Number of names to write out.
+    """
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
-# Optimizers, by their class or one that it inherits from, whose step is lr · m / (√v + ε) with that very ε;
-# Adamax has |g| + ε. Adadelta's stands under the root, and Adafactor's two bound other things.
+# Optimizers, by their class or one of its bases, with a step lr · m / (√v + ε); Adamax has |g| + ε. The ε of
+# Adadelta is under the root, and the two of Adafactor bound other quantities.
 ADAPTIVE = {
     "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Adagrad", "RMSprop", "SparseAdam", "FusedAdam",
     "DeepSpeedCPUAdam", "Adam8bit", "AdamW8bit", "PagedAdam", "PagedAdamW", "PagedAdamW8bit", "AdamP",
@@ -190,7 +225,12 @@ PLAIN = {"SGD", "ASGD", "SGDW", "SGDP", "SGDScheduleFree", "SGDScheduleFreeRefer
 
 
 def facts(optimizer: Optimizer, members: Sequence[int]) -> OptimizerFacts:
-    """What a diagnosis has to know of an optimizer: its kind, and its settings as they are now."""
+    """Return the facts on an optimizer that a diagnosis needs: its kind and current settings.
+
+    Args:
+        optimizer: Any optimizer.
+        members: Indices of its parameters among the watched ones.
+    """
     # Settings that differ between groups rarely differ by orders of magnitude.
     group = optimizer.param_groups[0]
     kinds = {kind.__name__ for kind in type(optimizer).__mro__}
@@ -205,7 +245,11 @@ def facts(optimizer: Optimizer, members: Sequence[int]) -> OptimizerFacts:
 
 
 def number(value: object) -> float | None:
-    """A setting as a number; a tensor's value, or None where there is none."""
+    """Return a setting as a number; None if it is none.
+
+    Args:
+        value: Number, tensor of one number, or anything else.
+    """
     if isinstance(value, Tensor):
         return float(value.item())
     return float(value) if isinstance(value, int | float) else None

@@ -1,7 +1,7 @@
-"""A model is left as found: whatever is done to it inside a `with` is undone when the block ends.
+"""Preserve a model: changes inside a `with` block are undone when it ends.
 
-What its modules hold is put back by `as_found`; here are values, gradients, tensors' hooks, random numbers.
-What a measurement cannot undo, such as a file that a model writes, is the model's own.
+`as_found` restores the state of modules; this module restores values, gradients, tensors' hooks and random
+numbers. Other side effects of a model, such as files that it writes, cannot be undone.
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
-    """Leave a model, and the random numbers to come, as found, also when the block ends in an error.
+    """Restore a model and the random states when the block ends, even with an error.
 
-    Kept are values and identity of parameters and buffers, `.grad` and its values, `requires_grad`, the mode
-    of every submodule, every hook, and the random states of torch (CPU, CUDA once in use), numpy and Python.
-    Within the block gradients begin as None and hooks on parameters are silent: a watch sees nothing of it.
+    This covers values and identity of parameters and buffers, `.grad` and its values, `requires_grad`, the
+    mode of every submodule, every hook, and the random states of torch (CPU, and CUDA if in use), numpy and
+    Python. Inside the block, gradients begin as None and hooks on parameters are disabled: a watch does not
+    notice it.
 
     Args:
-        model: any module; the block needs memory for a copy of its parameters and buffers.
+        model: Any module; the block needs memory for a copy of its parameters and buffers.
 
     Raises:
-        ConfigError: a lazy layer has yet to see its first batch, or a module is a scripted one.
+        ConfigError: If a lazy layer has not seen a batch yet, or a module is scripted.
 
     Example:
         >>> with untouched(model):
@@ -50,11 +51,14 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
 
 def refuse(model: nn.Module) -> None:
-    """Refuse what no measure can be of.
+    """Refuse a model that cannot be measured.
+
+    Args:
+        model: Any module.
 
     Raises:
-        ConfigError: a parameter has no shape yet, or a module is one of torch.jit, which takes neither hooks
-            nor other parameters.
+        ConfigError: If a parameter has no shape yet, or a module is one of torch.jit, which allows neither
+            hooks nor other parameters.
     """
     for name, parameter in model.named_parameters():
         if is_lazy(parameter):
@@ -69,7 +73,7 @@ def refuse(model: nn.Module) -> None:
 
 @contextmanager
 def random_state() -> Iterator[None]:
-    """Leave every global generator as found: torch's on CPU and CUDA, numpy's, Python's.
+    """Restore all global generators when the block ends: torch's on CPU and CUDA, numpy's, Python's.
 
     Example:
         >>> with random_state():
@@ -90,13 +94,13 @@ def random_state() -> Iterator[None]:
 
 @contextmanager
 def _same_parameter(parameter: nn.Parameter) -> Iterator[None]:
-    """`.grad`, `requires_grad` and tensor hooks of one parameter."""
+    """Restore `.grad`, `requires_grad` and tensor hooks of one parameter."""
     needed, gradient = parameter.requires_grad, parameter.grad
     hooks = {name: dict(getattr(parameter, name, None) or {}) for name in TENSOR_HOOKS}
     try:
         for name in TENSOR_HOOKS:
             _refill(getattr(parameter, name, None), {})
-        parameter.grad = None  # a backward pass would add to the tensor that is there
+        parameter.grad = None  # a backward pass would add to an existing gradient
         yield
     finally:
         parameter.requires_grad_(needed)
@@ -107,7 +111,11 @@ def _same_parameter(parameter: nn.Parameter) -> Iterator[None]:
 
 @contextmanager
 def same_buffers(model: nn.Module) -> Iterator[None]:
-    """Running statistics and other buffers' values."""
+    """Restore the values of all buffers when the block ends.
+
+    Args:
+        model: Any module.
+    """
     with ExitStack() as stack:
         for buffer in model.buffers():
             stack.enter_context(_same_values(buffer))
@@ -124,7 +132,7 @@ def _same_values(tensor: Tensor) -> Iterator[None]:
 
 
 def _refill(held: dict[Any, Any] | None, entries: dict[Any, Any]) -> None:
-    """Give a dictionary these entries; the very object, for autograd and hook handles hold on to it."""
+    """Refill a dictionary in place, since autograd and hook handles refer to it."""
     if held is not None:
         held.clear()
         held.update(entries)

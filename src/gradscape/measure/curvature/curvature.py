@@ -1,4 +1,4 @@
-"""Curvature of a loss: eigenvalues at both ends, trace, spectral density, whole model and per layer."""
+"""Curvature of a loss: extreme eigenvalues, trace and spectral density, of the whole model and per layer."""
 
 from __future__ import annotations
 
@@ -18,21 +18,27 @@ from gradscape.measure.core.batch import Loss
 from gradscape.measure.core.objective import Objective, Statistics, norm
 from gradscape.measure.core.parameters import plain
 from gradscape.measure.curvature.edge_of_stability import stability
-from gradscape.measure.curvature.hvp import Matrix, Products, room
+from gradscape.measure.curvature.hvp import Matrix, Products, free_bytes
 from gradscape.measure.curvature.lanczos import Draw, Ritz, extremes
 from gradscape.measure.curvature.stochastic import spectrum, trace
 from gradscape.records.curvature import CurvatureRecord, Ends, LayerCurvature, Stability
 
-MOST = 100  # products for the eigenvalues, and as many more for each that is wanted
-BASIS = 120  # Lanczos vectors that are kept, where there is room for them
-SHARE = 0.25  # of the free memory: what they may take
-LAYER_TRACE = 12  # products
+MOST = 100  # products for the eigenvalues, and as many again for each eigenvalue
+BASIS = 120  # Lanczos vectors in memory, if they fit
+SHARE = 0.25  # of the free memory, for these vectors
+LAYER_TRACE = 12  # products for the trace of a layer
 Report = Callable[[str], None]
 
 
 @dataclass
 class Clock:
-    """How long there is, and how long it took."""
+    """Elapsed time and its limit.
+
+    Attributes:
+        limit: Seconds until the measurement ends; None for no limit.
+        start: Time of `perf_counter` at the start.
+        ended: Whether the limit has been exceeded.
+    """
 
     limit: float | None
     start: float = field(default_factory=time.perf_counter)
@@ -67,38 +73,38 @@ def curvature(
     seed: int = 0,
     report: Report = lambda text: None,
 ) -> CurvatureRecord:
-    """Measure second derivatives of a loss at a model's parameters, by products with vectors alone.
+    """Measure second derivatives of a loss at a model's parameters, by matrix-vector products alone.
 
-    A product costs two gradients where the memory holds the graph of the backward pass, three elsewhere. The
-    model, its buffers, gradients and modes, and all random numbers, are left as found.
+    A product costs two gradients if the graph of the backward pass fits in memory, otherwise three. The
+    model, its buffers, gradients and modes, and the state of all random generators are preserved.
 
     Args:
-        model: a module; its parameters that have a gradient are looked at.
-        loss: loss(output, y), loss(output), or loss(output, dict) in turn, or loss(model, batch), which calls
-            the model itself; a tensor of one number. None for a model whose output has a `loss`.
-        batches: one batch, (x, y), x or a dict of the model's arguments (one argument that is a tuple, list
-            or dict is given as ((x,), y)), or several: a list, or a DataLoader,
-            of which one pass is kept. The loss is their mean over samples.
-        k: eigenvalues at each end of the spectrum; 0 for none.
-        matrix: `hessian`, or `ggn`, the generalised Gauss-Newton matrix.
-        bn: `running` for BatchNorm's statistics of evaluation, `batch` for those of each batch, as in
-            training.
-        trace_products: for the trace, by Hutch++; 6 or more, or 0 for none.
-        probes: of the spectral density; 0 for none, 5 or more for a standard error that means something.
-        steps: of Lanczos's method for each probe.
-        layers: each layer's block too: its largest and smallest eigenvalue and its trace.
-        vectors: keep the eigenvectors.
-        optimizer: that trains the model: its edge of stability is told, BatchNorm being as in training.
-        tolerance: an eigenvalue's residual, beside the largest modulus.
-        time_limit: seconds, after which what is known so far is returned, with its error.
-        seed: of the random vectors.
-        report: called with what it will cost, and with what is known on the way.
+        model: Module; the matrix is over its parameters that require a gradient.
+        loss: Function loss(output, y), loss(output) or loss(output, dict), tried in this order, or
+            loss(model, batch), which calls the model itself; returns a tensor of one number. None for a model
+            whose output has a `loss`.
+        batches: One batch, (x, y), x or a dict of the model's arguments (an argument that is itself a tuple,
+            list or dict is passed as ((x,), y)), or several: a list, or a DataLoader for one pass. The loss
+            is their mean over samples.
+        k: Number of eigenvalues at each end of the spectrum; 0 for none.
+        matrix: `hessian`, or `ggn`, the generalized Gauss-Newton matrix.
+        bn: Statistics of BatchNorm: `running` as in evaluation, `batch` of each batch as in training.
+        trace_products: Products for the trace, by Hutch++; 6 or more, or 0 for none.
+        probes: Probes of the spectral density; 0 for none, 5 or more for a meaningful standard error.
+        steps: Lanczos steps per probe.
+        layers: Whether to measure each layer's block too: largest and smallest eigenvalue, and trace.
+        vectors: Whether to return eigenvectors.
+        optimizer: Optimizer of the model, whose edge of stability is measured, with BatchNorm as in training.
+        tolerance: Residual of an eigenvalue, relative to the largest modulus.
+        time_limit: Seconds after which the results so far are returned, with their errors.
+        seed: Seed of the random vectors.
+        report: Callback for messages: the expected cost, then intermediate results.
 
     Raises:
-        ConfigError: a loss that is not one number or not finite, an operation without a second derivative,
-            more eigenvalues than parameters, a setting out of range.
+        ConfigError: If the loss is not one finite number, an operation has no second derivative, there are
+            more eigenvalues than parameters, or a setting is out of range.
 
-    Source: Pearlmutter (1994) for products, Lanczos (1950) with full reorthogonalisation, Meyer et al. (2021)
+    Source: Pearlmutter (1994) for products, Lanczos (1950) with full reorthogonalization, Meyer et al. (2021)
         for the trace, Ghorbani et al. (2019) for the density.
 
     Example:
@@ -109,11 +115,11 @@ def curvature(
     clock = Clock(time_limit)
     products = Products(objective, matrix)
     draw = normal_like(products.gradient, seed)
-    _tell_cost(products, draw, k, trace_products, probes * steps, clock, report)
+    _report_cost(products, draw, k, trace_products, probes * steps, clock, report)
     ends = eigenvalues(products, draw, k, tolerance, vectors, clock, report) if k else None
     edge: Stability | str | None = None
     if optimizer is not None and clock.carry_on():
-        # Of the loss that is trained: with running statistics the bias before a norm has a curvature.
+        # Of the training loss: with running statistics, the bias before a norm would have curvature.
         trained = (
             products if (matrix, bn) == ("hessian", "batch") else Products(objective.changed(bn="batch"))
         )
@@ -146,7 +152,12 @@ def curvature(
 
 
 def normal_like(vector: Tensor, seed: int) -> Draw:
-    """New vectors of standard normal numbers at each call."""
+    """Return a function that draws standard normal vectors.
+
+    Args:
+        vector: Tensor of the shape, dtype and device of the draws.
+        seed: Seed of the draws.
+    """
     random = torch.Generator(vector.device).manual_seed(seed)
     return lambda: torch.empty_like(vector).normal_(generator=random)
 
@@ -161,22 +172,22 @@ def _check_settings(
     tolerance: float,
     time_limit: float | None,
 ) -> None:
-    """Refuse what cannot be."""
+    """Check the range of the settings."""
     if not 0 <= k <= size:
-        raise ConfigError(f"k: {k} eigenvalues of {counted(size, 'parameter')}; give 0 to {size}")
+        raise ConfigError(f"k: expected 0 to {size} eigenvalues of {counted(size, 'parameter')}; got {k}")
     if matrix not in ("hessian", "ggn"):
-        raise ConfigError(f"matrix: {brief(matrix)} is not one of hessian, ggn")
+        raise ConfigError(f"matrix: expected hessian or ggn; got {brief(matrix)}")
     if trace_products and trace_products < 6:
-        raise ConfigError(f"trace_products: {trace_products} are too few; give 6 or more, or 0 for no trace")
+        raise ConfigError(f"trace_products: expected 6 or more, or 0 for no trace; got {trace_products}")
     if probes < 0 or steps < 2:
-        raise ConfigError(f"probes: {probes} of {steps} steps; give 0 or more, of 2 steps or more")
+        raise ConfigError(f"probes: expected 0 or more, of 2 steps or more; got {probes} of {steps} steps")
     if not 0 < tolerance < 1:
-        raise ConfigError(f"tolerance: {tolerance} is not possible; give a number between 0 and 1")
+        raise ConfigError(f"tolerance: expected a number between 0 and 1; got {tolerance}")
     if time_limit is not None and not time_limit > 0:
-        raise ConfigError(f"time_limit: {time_limit} is not a number of seconds; give one above 0")
+        raise ConfigError(f"time_limit: expected seconds above 0; got {time_limit}")
 
 
-def _tell_cost(
+def _report_cost(
     products: Products,
     draw: Draw,
     k: int,
@@ -185,18 +196,18 @@ def _tell_cost(
     clock: Clock,
     report: Report,
 ) -> None:
-    """What a product takes, and how long all will at most."""
+    """Report the time of a product and the maximal time of all."""
     start = time.perf_counter()
     products(draw())
     if products.gradient.is_cuda:
         torch.cuda.synchronize(products.gradient.device)
-    each = time.perf_counter() - start
+    seconds = time.perf_counter() - start
     count = min(_most(k), products.size) * (k > 0) + trace_products + density
-    kept = "kept" if products.kept else "too large to keep, so each product makes it again"
+    graph = "stays in memory" if products.kept else "is too large for the memory and is rebuilt each time"
     limit = f", ended after {clock.limit:g} s" if clock.limit is not None else ""
     report(
-        f"{counted(products.size, 'parameter')}; a product takes {each:.2g} s (the graph is {kept}): "
-        f"at most {counted(count, 'product')}, {count * each:.0f} s{limit}"
+        f"{counted(products.size, 'parameter')}; a product takes {seconds:.2g} s (its graph {graph}): "
+        f"at most {counted(count, 'product')}, {count * seconds:.0f} s{limit}"
     )
 
 
@@ -213,47 +224,56 @@ def eigenvalues(
     clock: Clock,
     report: Report = lambda text: None,
 ) -> Ends:
-    """Both ends of the spectrum."""
+    """Compute both ends of the spectrum.
 
-    def told(count: int, ritz: Ritz) -> None:
+    Args:
+        products: Matrix.
+        draw: Function that draws random vectors.
+        k: Number of eigenvalues at each end.
+        tolerance: Residual of an eigenvalue, relative to the largest modulus.
+        vectors: Whether to return eigenvectors.
+        clock: Time limit.
+        report: Callback for intermediate results.
+    """
+
+    def report_ritz(count: int, ritz: Ritz) -> None:
         largest = f"largest eigenvalue {ritz.values[-1]:.4g} ± {ritz.residuals[-1]:.1g}"
         report(f"{counted(count, 'product')}: {largest}, {clock.spent:.0f} s")
 
     vector = products.gradient
-    held = int(SHARE * min(room(vector.device), 1e15) / (vector.element_size() * len(vector)))
-    found = extremes(
-        products, draw, k, tolerance, min(BASIS + 2 * k, held), _most(k), clock.carry_on, vectors, told
-    )
+    fitting = int(SHARE * min(free_bytes(vector.device), 1e15) / (vector.element_size() * len(vector)))
+    basis = min(BASIS + 2 * k, fitting)
+    ends = extremes(products, draw, k, tolerance, basis, _most(k), clock.carry_on, vectors, report_ritz)
 
     def plain_array(values: Tensor | None) -> Any:
         return None if values is None else values.cpu().numpy()
 
     return Ends(
-        plain_array(found.largest),
-        plain_array(found.smallest),
-        plain_array(found.largest_residuals),
-        plain_array(found.smallest_residuals),
-        found.converged,
-        plain_array(found.largest_vectors),
-        plain_array(found.smallest_vectors),
+        plain_array(ends.largest),
+        plain_array(ends.smallest),
+        plain_array(ends.largest_residuals),
+        plain_array(ends.smallest_residuals),
+        ends.converged,
+        plain_array(ends.largest_vectors),
+        plain_array(ends.smallest_vectors),
     )
 
 
 def _by_layer(
     objective: Objective, matrix: Matrix, seed: int, tolerance: float, clock: Clock, report: Report
 ) -> tuple[LayerCurvature, ...]:
-    """Every layer's block, input to output, while there is time."""
-    places: dict[str, list[int]] = {}
-    for place, name in enumerate(objective.names):
-        places.setdefault(plain(name).rpartition(".")[0], []).append(place)
-    found = []
-    for name, block in places.items():
+    """Measure every layer's block, from input to output, until the time limit."""
+    blocks: dict[str, list[int]] = {}
+    for index, name in enumerate(objective.names):
+        blocks.setdefault(plain(name).rpartition(".")[0], []).append(index)
+    layers = []
+    for name, block in blocks.items():
         if not clock.carry_on():
             break
         products = Products(objective, matrix, block)
         draw = normal_like(products.gradient, seed)
         ends = eigenvalues(products, draw, 1, tolerance, False, clock)
         diagonal = trace(products, draw, LAYER_TRACE, clock.carry_on)
-        found.append(LayerCurvature(name or "the model", products.size, ends, diagonal))
-        report(f"{found[-1].name}: largest eigenvalue {ends.largest[0]:.4g}, {clock.spent:.0f} s")
-    return tuple(found)
+        layers.append(LayerCurvature(name or "the model", products.size, ends, diagonal))
+        report(f"{layers[-1].name}: largest eigenvalue {ends.largest[0]:.4g}, {clock.spent:.0f} s")
+    return tuple(layers)

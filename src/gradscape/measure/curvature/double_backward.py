@@ -1,10 +1,10 @@
-"""Convolutions and BatchNorms whose second derivatives are as quick as their first.
+"""Convolutions and BatchNorms with second derivatives as fast as their first.
 
-PyTorch's double backward of a convolution exchanges samples for channels, and that of BatchNorm takes twenty
-passes over its input. Within `Quick()` a convolution is bilinear to autograd at every order, each part of it
-one call of the kernel that training uses too; an eval-mode BatchNorm is the affine map that it is, in the
-weights of the convolution before it; and one in train mode has its second derivative in closed form. Values
-and derivatives of the first order are those of PyTorch's own kernels.
+PyTorch's double backward of a convolution exchanges samples for channels, and that of BatchNorm makes twenty
+passes over its input. Within `Quick()`, autograd treats a convolution as bilinear at every order, and each
+part is one call of the kernel that training uses; BatchNorm in eval mode is an affine map, folded into the
+weights of the convolution before it; in train mode it has its second derivative in closed form. Values and
+first derivatives are those of PyTorch's own kernels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from gradscape.measure.core.fold_batchnorm import affine
 
 CONVOLUTIONS: dict[Callable[..., Any], tuple[int, bool]] = {
-    # function → spatial dimensions, whether it is transposed
+    # function → number of spatial dimensions, transposed or not
     torch.conv1d: (1, False), torch.conv2d: (2, False), torch.conv3d: (3, False),
     torch.conv_transpose1d: (1, True), torch.conv_transpose2d: (2, True), torch.conv_transpose3d: (3, True),
 }  # fmt: skip
@@ -29,7 +29,7 @@ CONVOLUTIONS: dict[Callable[..., Any], tuple[int, bool]] = {
 
 @dataclass(frozen=True)
 class _Geometry:
-    """What a convolution is called with besides tensors, as `aten::convolution` takes it."""
+    """Arguments of a convolution other than tensors, as for `aten::convolution`."""
 
     stride: list[int]
     padding: list[int]
@@ -39,14 +39,14 @@ class _Geometry:
     groups: int
 
     def convolve(self, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-        found: Tensor = torch.ops.aten.convolution(
+        output: Tensor = torch.ops.aten.convolution(
             x, w, b, self.stride, self.padding, self.dilation, self.transposed, self.output_padding,
             self.groups,
         )  # fmt: skip
-        return found
+        return output
 
     def back(self, g: Tensor, x: Tensor, w: Tensor, wanted: tuple[bool, bool]) -> tuple[Tensor, Tensor]:
-        """∂⟨g, x ∗ w⟩ by x and by w, those that are wanted; x and w give the shapes of the others."""
+        """Return ∂⟨g, x ∗ w⟩ by x and by w, those that are wanted; x and w determine shapes."""
         by_x, by_w, _ = torch.ops.aten.convolution_backward(
             g, x, w, None, self.stride, self.padding, self.dilation, self.transposed, self.output_padding,
             self.groups, [*wanted, False],
@@ -55,8 +55,8 @@ class _Geometry:
 
 
 def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
-    found: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
-    return found
+    output: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
+    return output
 
 
 class _Convolution(torch.autograd.Function):
@@ -78,7 +78,7 @@ class _Convolution(torch.autograd.Function):
 
 
 class _ByInput(torch.autograd.Function):
-    """∂⟨g, x ∗ w⟩/∂x, linear in g and w; of x it takes the shape."""
+    """∂⟨g, x ∗ w⟩/∂x, linear in g and w; of x only the shape matters."""
 
     @staticmethod
     def forward(ctx: Any, g: Tensor, x: Tensor, w: Tensor, how: _Geometry) -> Tensor:
@@ -95,7 +95,7 @@ class _ByInput(torch.autograd.Function):
 
 
 class _ByWeight(torch.autograd.Function):
-    """∂⟨g, x ∗ w⟩/∂w, linear in g and x; of w it takes the shape."""
+    """∂⟨g, x ∗ w⟩/∂w, linear in g and x; of w only the shape matters."""
 
     @staticmethod
     def forward(ctx: Any, g: Tensor, x: Tensor, w: Tensor, how: _Geometry) -> Tensor:
@@ -111,7 +111,7 @@ class _ByWeight(torch.autograd.Function):
         return by_g, by_x, None, None
 
 
-class _Normalised(torch.autograd.Function):
+class _Normalized(torch.autograd.Function):
     """γ x̂ + β with x̂ = (x − μ) r, μ and 1/r² the mean and variance of each channel over the batch."""
 
     @staticmethod
@@ -119,22 +119,22 @@ class _Normalised(torch.autograd.Function):
         y, mean, r = torch.ops.aten.native_batch_norm(x, gamma, beta, None, None, True, 0.0, eps)
         ctx.save_for_backward(x, gamma, mean, r)
         ctx.eps = eps
-        found: Tensor = y
-        return found
+        output: Tensor = y
+        return output
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, ...]:
         x, gamma, mean, r = ctx.saved_tensors
-        by_x, by_gamma, by_beta = _NormalisedBack.apply(g, x, gamma, mean, r, ctx.eps)  # type: ignore[no-untyped-call]
+        by_x, by_gamma, by_beta = _NormalizedBack.apply(g, x, gamma, mean, r, ctx.eps)  # type: ignore[no-untyped-call]
         return by_x, by_gamma, by_beta, None  # type: ignore[return-value]
 
 
-class _NormalisedBack(torch.autograd.Function):
+class _NormalizedBack(torch.autograd.Function):
     """γ r P(g), Σ g x̂ and Σ g, where P(u) = u − m(u) − x̂ m(u x̂), m being a channel's mean.
 
     Their derivative along (v, v_γ, v_β) is, with a = m(g), b = m(g x̂), c = m(v), d = m(v x̂), e = m(v g):
     by g, γ r P(v) + v_γ x̂ + v_β; by γ, N r Q with Q = e − ac − bd; by x, r P(q) − γ r² Q x̂, where
-    q = v_γ g − γ r (b v + d g) is what they owe to x̂.
+    q = v_γ g − γ r (b v + d g) is the part through x̂.
     """
 
     @staticmethod
@@ -168,24 +168,24 @@ class _NormalisedBack(torch.autograd.Function):
 def _norm_back(
     g: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, r: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """By x, γ and β."""
-    found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.native_batch_norm_backward(
+    """Return the gradients by x, γ and β."""
+    gradients: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.native_batch_norm_backward(
         g, x, gamma, None, None, mean, r, True, eps, [True, True, True]
     )
-    return found
+    return gradients
 
 
 def _linear(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """x times the scale, plus the shift, per channel."""
+    """Return x times a scale plus a shift, per channel."""
     return torch.addcmul(_per_channel(shift, x), x, _per_channel(scale, x))
 
 
 class Quick(TorchFunctionMode):
-    """Calls of convolutions and BatchNorms become those of this module; running statistics stay."""
+    """Mode that replaces convolutions and BatchNorms by those of this module, without running statistics."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.last: tuple[Tensor, int, _Call] | None = None  # the last convolution's output and its version
+        self.last: tuple[Tensor, int, _Call] | None = None  # output of the last convolution, and its version
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
@@ -196,10 +196,10 @@ class Quick(TorchFunctionMode):
             self.last = (output, output._version, call)
             return output
         if func is F.batch_norm:
-            return self.batch_norm(*args, **named)
+            return self._batch_norm(*args, **named)
         return func(*args, **named)
 
-    def batch_norm(
+    def _batch_norm(
         self,
         x: Tensor,
         mean: Tensor | None,
@@ -212,12 +212,12 @@ class Quick(TorchFunctionMode):
     ) -> Tensor:
         if training or mean is None or variance is None:
             if x.numel() == x.shape[1]:
-                return F.batch_norm(x, mean, variance, weight, bias, training, momentum, eps)  # refuses it
+                return F.batch_norm(x, mean, variance, weight, bias, training, momentum, eps)  # raises
             gamma = x.new_ones(x.shape[1]) if weight is None else weight
-            return _apply(_Normalised, x, gamma, torch.zeros_like(gamma) if bias is None else bias, eps)
+            return _apply(_Normalized, x, gamma, torch.zeros_like(gamma) if bias is None else bias, eps)
         scale, shift = affine(mean, variance, weight, bias, eps)
         if self.last is not None and self.last[0] is x and self.last[1] == x._version:
-            return self.last[2].scaled(scale, shift).output()  # what the convolution gave is not used
+            return self.last[2].scaled(scale, shift).output()  # the convolution's own output is not used
         return _linear(x, scale, shift)
 
 
@@ -227,7 +227,7 @@ def _per_channel(values: Tensor, x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Call:
-    """A convolution's arguments."""
+    """Call of a convolution."""
 
     x: Tensor
     w: Tensor
@@ -246,7 +246,7 @@ class _Call:
         *rest: Any,
         **named: Any,
     ) -> _Call | None:
-        """None for padding in words and inputs without samples, which are left to PyTorch."""
+        """Return the call, or None for string padding and unbatched inputs, which are left to PyTorch."""
         dimensions, transposed = CONVOLUTIONS[func]
         if isinstance(padding, str) or x.dim() != dimensions + 2:
             return None
@@ -268,7 +268,7 @@ class _Call:
         return _apply(_Convolution, self.x, self.w, self.b, self.how)
 
     def scaled(self, scale: Tensor, shift: Tensor) -> _Call:
-        """The same with its output times the scale, plus the shift, per channel."""
+        """Return the call with its output times a scale plus a shift, per channel."""
         if self.how.transposed:
             groups = self.how.groups
             per_weight = scale.view(groups, 1, -1, *[1] * (self.w.dim() - 2))

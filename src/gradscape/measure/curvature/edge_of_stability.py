@@ -1,17 +1,17 @@
-"""How far a training is from the edge of stability, by its optimiser's own measure.
+"""Distance of a training from the edge of stability, in the preconditioned measure of its optimizer.
 
-On a quadratic with Hessian H, and with its preconditioner P, rate and momentum as in its next step, one of
-these optimisers makes
+On a quadratic with Hessian H, with preconditioner P, rate and momentum as in the next step, these optimizers
+iterate
 
     M ← βM + (1 − d) lr P⁻¹g,   w ← (1 − a) w − b lr P⁻¹g − c M,   g = (±H + λ) w,
 
 with momentum β, dampening d, decoupled decay a = lr · weight_decay, a penalty λ, and b, c the weights of
-gradient and momentum in the step. Iterates begin to grow where −1 becomes an eigenvalue of this map, that is
-where lr P⁻¹(±H + λ) has the eigenvalue
+gradient and momentum in the step. Iterates begin to grow when −1 becomes an eigenvalue of this map, which is
+when lr P⁻¹(±H + λ) has the eigenvalue
 
     limit = (2 − a)(1 + β) / (b (1 + β) + c (1 − d)),
 
-or, of groups with settings of their own, where diag(lr / (P · limit)) (±H + λ) has the eigenvalue 1.
+or, for parameter groups with different settings, when diag(lr / (P · limit)) (±H + λ) has the eigenvalue 1.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ Group = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Step:
-    """An optimiser's next step of one parameter, of P¹ = `pace`: see the module's formula.
+    """Next step of an optimizer for one parameter, in the terms of the module's formula.
 
     Attributes:
-        limit: of lr P⁻¹(±H + λ).
-        pace: 1 / P, like the parameter or one number.
+        limit: Limit of the eigenvalues of lr P⁻¹(±H + λ).
+        pace: 1 / P, of the parameter's shape or one number.
     """
 
     limit: float
@@ -48,13 +48,13 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Rates:
-    """The steps of all parameters that are looked at, as one vector.
+class _Rates:
+    """Steps of all parameters of the block, as vectors.
 
     Attributes:
-        rate: (n,) lr / (P · limit); 0 of what the optimiser leaves as it is.
-        penalty: (n,) λ.
-        lr, limit: of the first that it trains, in units of which the sharpness is told.
+        rate: lr / (P · limit), (n,); 0 for parameters that are not trained.
+        penalty: λ, (n,).
+        lr, limit: Values of the first trained parameter, the units of the sharpness.
     """
 
     rate: Tensor
@@ -66,45 +66,58 @@ class Rates:
 def stability(
     products: Products, optimizer: Optimizer, draw: Draw, tolerance: float, carry_on: Carry
 ) -> Stability | str:
-    """Sharpness and its limit, or why there is none, in words."""
+    """Return the sharpness and its limit, or a sentence that says why there is none.
+
+    Args:
+        products: Hessian of the training loss.
+        optimizer: Optimizer of the model, with its state.
+        draw: Function that draws random vectors.
+        tolerance: Residual of the eigenvalue, relative to the largest modulus.
+        carry_on: Function that returns False when time is up.
+
+    Raises:
+        ConfigError: If the optimizer has no learning rate.
+
+    Source: Cohen et al. (2021, 2022).
+    """
     name = type(optimizer).__name__
     if number(optimizer.param_groups[0].get("lr")) is None:
-        raise ConfigError(f"optimizer: {name} has no learning rate to hold the sharpness against")
+        raise ConfigError(f"optimizer: {name} has no learning rate to compare the sharpness with")
     if type(optimizer) not in STEPS:
-        known = ", ".join(kind.__name__ for kind in STEPS)
-        return f"no edge of stability is known of {name}: only of torch's {known}"
+        names = ", ".join(kind.__name__ for kind in STEPS)
+        return f"no edge of stability is known for {name}, only for torch's {names}"
     if len({bool(group.get("maximize")) for group in optimizer.param_groups}) > 1:
-        return f"no edge of stability is known of {name} that maximizes in one group and not in another"
+        return f"no edge of stability is known for {name} that maximizes in one group and not in another"
     sign = -1.0 if optimizer.param_groups[0].get("maximize") else 1.0
-    rates = rates_of(products, optimizer, sign)
+    rates = _rates_of(products, optimizer, sign)
     if isinstance(rates, str):
         return rates
     root = rates.rate.sqrt()
 
     def product(vector: Tensor) -> Tensor:
         moved = root * vector
-        found: Tensor = root * (sign * products(moved) + rates.penalty * moved)
-        return found
+        preconditioned: Tensor = root * (sign * products(moved) + rates.penalty * moved)
+        return preconditioned
 
-    found = extremes(product, draw, 1, tolerance, room=60, most=200, carry_on=carry_on)
-    reached, residual = float(found.largest[0]), float(found.largest_residuals[0])
+    ends = extremes(product, draw, 1, tolerance, room=60, most=200, carry_on=carry_on)
+    largest, residual = float(ends.largest[0]), float(ends.largest_residuals[0])
     unit = rates.limit / rates.lr
-    return Stability(name, reached * unit, residual * unit, rates.lr, rates.limit)
+    return Stability(name, largest * unit, residual * unit, rates.lr, rates.limit)
 
 
-def rates_of(products: Products, optimizer: Optimizer, sign: float) -> Rates | str:
-    """What the optimiser's next step is of every parameter, or why that is not known, in words."""
+def _rates_of(products: Products, optimizer: Optimizer, sign: float) -> _Rates | str:
+    """Return the optimizer's next step of every parameter, or a sentence that says why it is unknown."""
     name, step_of = type(optimizer).__name__, STEPS[type(optimizer)]
     groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     parameters = products.objective.parameters
     rates, penalties = [], []
     first: tuple[float, float] | None = None
-    for place, gradient in zip(products.block, products.pieces(products.gradient), strict=True):
-        parameter = parameters[products.objective.names[place]]
+    for index, gradient in zip(products.block, products.pieces(products.gradient), strict=True):
+        parameter = parameters[products.objective.names[index]]
         group = groups.get(id(parameter), {})
         lr, state = float(group.get("lr", 0.0)), optimizer.state.get(parameter, {})
         if lr and step_of is not _sgd_step and "exp_avg_sq" not in state:
-            return f"{name} has made no step yet: its edge of stability is not known"
+            return f"{name} has made no step yet: its edge of stability is unknown"
         penalty = 0.0 if _is_decoupled(group) else float(group.get("weight_decay", 0.0))
         rate: Tensor | float = 0.0
         if lr:
@@ -114,21 +127,21 @@ def rates_of(products: Products, optimizer: Optimizer, sign: float) -> Rates | s
         penalties.append(torch.full_like(gradient, penalty).flatten())
     if first is None:
         return f"the learning rate of {name} is 0: there is no step, and no edge of stability"
-    return Rates(torch.cat(rates), torch.cat(penalties), *first)
+    return _Rates(torch.cat(rates), torch.cat(penalties), *first)
 
 
 def _is_decoupled(group: Group) -> bool:
-    """Whether weights decay beside the step, not by a penalty in the gradient."""
+    """Return True if weight decay is decoupled from the gradient."""
     return bool(group.get("decoupled_weight_decay", False))
 
 
 def _limit_of(momentum: float, gradient_part: float, momentum_part: float, decay: float = 0.0) -> float:
-    """See the module: b and c (1 − d) as `gradient_part` and `momentum_part`, a as `decay`."""
+    """Return the module's limit, with b, c (1 − d) and a as `gradient_part`, `momentum_part` and `decay`."""
     return (2 - decay) * (1 + momentum) / (gradient_part * (1 + momentum) + momentum_part)
 
 
 def _sgd_step(group: Group, state: Group, gradient: Tensor) -> Step:
-    """2 without momentum, 2(1 + β) with it (Cohen et al. 2021, §2 and Appendix B), more with dampening."""
+    """Limit 2, with momentum 2(1 + β) (Cohen et al. 2021, §2, Appendix B), more with dampening."""
     momentum = float(group["momentum"])
     if group["nesterov"]:
         return Step(_limit_of(momentum, 1.0, momentum), 1.0)
@@ -144,7 +157,7 @@ def _adam_step(group: Group, state: Group, gradient: Tensor) -> Step:
 
 
 def _radam_step(group: Group, state: Group, gradient: Tensor) -> Step:
-    """Adam's times the rectification; plain momentum in the first steps (Liu et al. 2020, Algorithm 2)."""
+    """Adam's step times the rectification; momentum alone at first (Liu et al. 2020, Algorithm 2)."""
     (first, second), step = map(float, group["betas"]), float(state["step"]) + 1
     most = 2 / (1 - second) - 1
     length = most - 2 * step * second**step / (1 - second**step)
@@ -158,7 +171,7 @@ def _radam_step(group: Group, state: Group, gradient: Tensor) -> Step:
 
 
 def _nadam_step(group: Group, state: Group, gradient: Tensor) -> Step:
-    """Gradient and momentum by a schedule of their own (Dozat 2016; torch.optim.NAdam)."""
+    """Gradient and momentum weighted by a schedule (Dozat 2016; torch.optim.NAdam)."""
     beta, step = float(group["betas"][0]), float(state["step"]) + 1
 
     def schedule(t: float) -> float:
@@ -186,15 +199,15 @@ def _adaptive_limit(group: Group) -> float:
 
 
 def _decay_of(group: Group) -> float:
-    """Share of the weights that a step takes beside the gradient's part."""
+    """Return the fraction of the weights that decoupled decay removes in a step."""
     return float(group["lr"]) * float(group["weight_decay"]) if _is_decoupled(group) else 0.0
 
 
 def _root_of_second(group: Group, state: Group, gradient: Tensor, epsilon: float | None = None) -> Tensor:
-    """√v̂ + ε as the next step would have it, of this gradient."""
+    """Return √v̂ + ε of the next step with this gradient."""
     second, step = float(group["betas"][1]), float(state["step"]) + 1
     moment = second * state["exp_avg_sq"] + (1 - second) * gradient.square()
     if "max_exp_avg_sq" in state:
         moment = torch.maximum(moment, state["max_exp_avg_sq"])
-    found: Tensor = (moment / (1 - second**step)).sqrt() + (group["eps"] if epsilon is None else epsilon)
-    return found
+    root: Tensor = (moment / (1 - second**step)).sqrt() + (group["eps"] if epsilon is None else epsilon)
+    return root

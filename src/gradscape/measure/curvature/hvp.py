@@ -1,7 +1,7 @@
-"""Products of a loss's Hessian, or of its Gauss-Newton matrix, with vectors; the matrix is never formed.
+"""Products of a loss's Hessian or Gauss-Newton matrix with vectors; the matrix is never formed.
 
-Hv = ∂⟨∂L/∂θ, v⟩/∂θ (Pearlmutter 1994), by a backward pass through the backward pass. The graph of that is
-kept where the memory holds it: a product then costs what two gradients do, and three otherwise.
+Hv = ∂⟨∂L/∂θ, v⟩/∂θ (Pearlmutter 1994), by a backward pass through the backward pass. Its graph stays in
+memory if it fits: a product then costs two gradients, and three otherwise.
 Gv = Jᵀ(∂²L/∂f²)Jv, with J = ∂f/∂θ (Schraudolph 2002), where Jv is the derivative of uᵀJ by u.
 """
 
@@ -27,25 +27,25 @@ from gradscape.measure.signal.jacobian import twice_differentiable
 
 Matrix = Literal["hessian", "ggn"]
 Pieces = list[Tensor]
-KEPT = 0.5  # of the free memory: what graphs may take
+KEPT = 0.5  # of the free memory, for graphs
 
 
 class Products:
-    """Multiplies vectors by a matrix of second derivatives of an objective.
+    """Matrix of second derivatives of an objective, as a function of vectors.
 
     Args:
-        objective: the loss.
-        matrix: `hessian`, or `ggn`, the generalised Gauss-Newton matrix.
-        block: places of the parameters that are looked at, the others being constants; by default all.
+        objective: Loss over batches.
+        matrix: `hessian`, or `ggn`, the generalized Gauss-Newton matrix.
+        block: Indices of the parameters to differentiate by, the others being constants; by default all.
 
     Attributes:
-        size: of the matrix.
-        loss: the objective's value.
-        gradient: (size,) of the looked-at parameters.
-        count: products so far.
+        size: Number of rows of the matrix.
+        loss: Value of the objective.
+        gradient: Gradient (size,) of the block.
+        count: Number of products so far.
 
     Raises:
-        ConfigError: the loss is not finite, or an operation has no second derivative.
+        ConfigError: If the loss is not finite, or an operation has no second derivative.
     """
 
     def __init__(
@@ -53,25 +53,25 @@ class Products:
     ) -> None:
         self.objective = objective
         self.block = tuple(range(len(objective.start)) if block is None else block)
-        self.part = {"hessian": self.hessian, "ggn": self.gauss_newton}[matrix]
+        self.part = {"hessian": self._hessian, "ggn": self._gauss_newton}[matrix]
         self.parameters = [p.detach() for p in objective.start]
-        for place in self.block:
-            self.parameters[place] = self.parameters[place].clone().requires_grad_()
-        self.looked_at = [self.parameters[place] for place in self.block]
-        self.size = sum(p.numel() for p in self.looked_at)
+        for index in self.block:
+            self.parameters[index] = self.parameters[index].clone().requires_grad_()
+        self.variables = [self.parameters[index] for index in self.block]
+        self.size = sum(p.numel() for p in self.variables)
         self.count, self.loss = 0, 0.0
-        self.gradient = torch.cat([torch.zeros_like(p).flatten() for p in self.looked_at])
-        self.kept: list[Linear] = []
-        self.build()
+        self.gradient = torch.cat([torch.zeros_like(p).flatten() for p in self.variables])
+        self.kept: list[_Linear] = []
+        self._build()
 
-    def build(self) -> None:
-        """The graphs of all parts, kept if there is room for them; and loss and gradient."""
+    def _build(self) -> None:
+        """Compute loss and gradient, and keep the graphs of all parts if they fit in memory."""
         parts = list(zip(self.objective.weights, self.objective.batches, strict=True))
         keep = True
         for number, (weight, batch) in enumerate(parts):
-            linear, taken = self.counted(batch)
+            linear, taken = self._counted(batch)
             if not number:
-                keep = taken * len(parts) < KEPT * room(self.gradient.device)
+                keep = taken * len(parts) < KEPT * free_bytes(self.gradient.device)
             self.loss += weight * linear.loss
             self.gradient += weight * linear.gradient
             if keep:
@@ -79,40 +79,40 @@ class Products:
         if not math.isfinite(self.loss) or not bool(self.gradient.isfinite().all()):
             raise ConfigError(
                 f"the loss is {self.loss:g} and its gradient not finite: there is no curvature to measure; "
-                "gradscape.watch with activations tells where that begins"
+                "gradscape.watch with activations shows where this begins"
             )
 
     def __call__(self, vector: Tensor) -> Tensor:
-        """(size,) the matrix times a vector (size,)."""
+        """Return the matrix times a vector, (size,) each."""
         self.count += 1
         total, pieces = torch.zeros_like(vector), self.pieces(vector)
         parts = zip(self.objective.weights, self.objective.batches, strict=True)
-        with self.evaluating():
-            for place, (weight, batch) in enumerate(parts):
-                linear = self.kept[place] if self.kept else self.part(batch)
+        with self._evaluating():
+            for index, (weight, batch) in enumerate(parts):
+                linear = self.kept[index] if self.kept else self.part(batch)
                 total += weight * flat(linear.times(pieces, bool(self.kept)))
         return total
 
-    def counted(self, batch: Batch) -> tuple[Linear, float]:
-        """A batch's part, and the bytes of its graph; torch.func within the model forbids counting."""
+    def _counted(self, batch: Batch) -> tuple[_Linear, float]:
+        """Return a batch's part and the bytes of its graph; infinite if torch.func forbids counting."""
         try:
-            with self.evaluating(), _counting_bytes() as taken:
+            with self._evaluating(), _counting_bytes() as taken:
                 return self.part(batch), taken()
         except ConfigError as error:
             if "torch.func" not in str(error):
                 raise
-        with self.evaluating():
+        with self._evaluating():
             return self.part(batch), math.inf
 
     @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """The model as it is measured, by operations with second derivatives, or a line on what has none.
+    def _evaluating(self) -> Iterator[None]:
+        """Run the model at the parameters, by operations with second derivatives; name one without.
 
-        Products of a graph that is kept are made within it too: activation checkpoints call the model again.
+        Products of a graph in memory need this too: activation checkpoints call the model again.
         """
         with (
             told_of_backward(),
-            _told_of_second_derivatives(),
+            _second_derivative_errors(),
             self.objective.at(self.parameters),
             torch.enable_grad(),
             twice_differentiable(self.objective.model),
@@ -120,17 +120,17 @@ class Products:
         ):
             yield
 
-    def hessian(self, batch: Batch) -> Linear:
+    def _hessian(self, batch: Batch) -> _Linear:
         loss = self.objective.value(batch)
-        gradient = torch.autograd.grad(loss, self.looked_at, create_graph=True, materialize_grads=True)
+        gradient = torch.autograd.grad(loss, self.variables, create_graph=True, materialize_grads=True)
         _refuse_dead_ends(gradient)
 
         def times(pieces: Pieces, again: bool) -> Pieces:
-            return _derivative(gradient, self.looked_at, pieces, again)
+            return _derivative(gradient, self.variables, pieces, again)
 
-        return Linear(loss, gradient, times)
+        return _Linear(loss, gradient, times)
 
-    def gauss_newton(self, batch: Batch) -> Linear:
+    def _gauss_newton(self, batch: Batch) -> _Linear:
         output = self.objective.output(batch)
         if not isinstance(output, Tensor) or self.objective.loss is None or batch.calling is not None:
             raise ConfigError("matrix: 'ggn' needs a model whose output is a tensor, and loss(output, y)")
@@ -138,28 +138,32 @@ class Products:
         loss = self.objective.loss_of(batch, free)
         (by_output,) = torch.autograd.grad(loss, free, create_graph=True)
         dummy = torch.zeros_like(output, requires_grad=True)
-        pulled = torch.autograd.grad(output, self.looked_at, dummy, create_graph=True, materialize_grads=True)
+        pulled = torch.autograd.grad(output, self.variables, dummy, create_graph=True, materialize_grads=True)
 
         _refuse_dead_ends([*pulled, by_output])
 
         def times(pieces: Pieces, again: bool) -> Pieces:
             (pushed,) = _derivative(pulled, [dummy], pieces, True)
             (curved,) = _derivative([by_output], [free], [pushed], again)
-            return _derivative([output], self.looked_at, [curved], again)
+            return _derivative([output], self.variables, [curved], again)
 
-        return Linear(loss, _derivative([output], self.looked_at, [by_output.detach()], True), times)
+        return _Linear(loss, _derivative([output], self.variables, [by_output.detach()], True), times)
 
     def pieces(self, vector: Tensor) -> Pieces:
-        """A vector as tensors like the looked-at parameters."""
-        cut = torch.split(vector, [p.numel() for p in self.looked_at])
+        """Split a vector into tensors like the parameters of the block.
+
+        Args:
+            vector: Vector (size,).
+        """
+        cut = torch.split(vector, [p.numel() for p in self.variables])
         return [
             torch.empty_like(p).copy_(piece.view(p.shape))
-            for piece, p in zip(cut, self.looked_at, strict=True)
+            for piece, p in zip(cut, self.variables, strict=True)
         ]
 
 
-class Linear:
-    """What a batch multiplies vectors by, and its loss and gradient."""
+class _Linear:
+    """Loss, gradient and products of one batch."""
 
     def __init__(
         self, loss: Tensor, gradient: Sequence[Tensor], times: Callable[[Pieces, bool], Pieces]
@@ -170,35 +174,44 @@ class Linear:
 def _derivative(
     outputs: Sequence[Tensor], inputs: Sequence[Tensor], vectors: Sequence[Tensor], again: bool
 ) -> Pieces:
-    """∂⟨outputs, vectors⟩/∂inputs; zeros where nothing depends on anything."""
+    """Return ∂⟨outputs, vectors⟩/∂inputs, zeros for what does not depend on an input."""
     pairs = [(o, v) for o, v in zip(outputs, vectors, strict=True) if o.requires_grad]
     if not pairs:
-        return [torch.zeros_like(each) for each in inputs]
-    found = torch.autograd.grad(
+        return [torch.zeros_like(tensor) for tensor in inputs]
+    gradients = torch.autograd.grad(
         [o for o, _ in pairs], inputs, [v for _, v in pairs], retain_graph=again, materialize_grads=True
     )
-    return list(found)
+    return list(gradients)
 
 
 def flat(pieces: Sequence[Tensor]) -> Tensor:
+    """Concatenate tensors as one detached vector.
+
+    Args:
+        pieces: Tensors of any shapes.
+    """
     return torch.cat([piece.detach().reshape(-1) for piece in pieces])
 
 
-def room(device: torch.device) -> float:
-    """Bytes that are free where tensors are."""
+def free_bytes(device: torch.device) -> float:
+    """Return the free memory of a device in bytes.
+
+    Args:
+        device: CPU or CUDA device.
+    """
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory_free()
 
 
 @contextmanager
 def _counting_bytes() -> Iterator[Callable[[], int]]:
-    """Of what autograd keeps for a backward pass, each storage once."""
+    """Count the bytes that autograd saves for a backward pass, each storage once."""
     seen: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
         for part in in_memory(tensor):
             storage = part.untyped_storage()
             seen[storage.data_ptr()] = storage.nbytes()
-        return tensor.detach()  # the tensor itself would be held by its own graph, and that by it, for good
+        return tensor.detach()  # saving the tensor itself would make a reference cycle with its graph
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         yield lambda: sum(seen.values())
@@ -209,24 +222,24 @@ INSTEAD = "which curvature needs; gradscape.smoothness and gradscape.noise need 
 
 
 @contextmanager
-def _told_of_second_derivatives() -> Iterator[None]:
-    """An operation without a second derivative is named, and what works without one."""
+def _second_derivative_errors() -> Iterator[None]:
+    """Name an operation without a second derivative, and what works without one."""
     try:
         yield
     except RuntimeError as error:
-        if (found := NO_DERIVATIVE.search(str(error))) is None:
+        if (match := NO_DERIVATIVE.search(str(error))) is None:
             raise
-        raise ConfigError(f"{found.group(1)} has no second derivative, {INSTEAD}") from error
+        raise ConfigError(f"{match.group(1)} has no second derivative, {INSTEAD}") from error
 
 
 def _refuse_dead_ends(gradient: Sequence[Tensor]) -> None:
-    """What is marked @once_differentiable ends the graph of a gradient: its part would be taken for zero."""
-    seen, left = set(), [g.grad_fn for g in gradient]
-    while left:
-        node = left.pop()
+    """Refuse functions marked @once_differentiable: they end a gradient's graph, and would count as zero."""
+    seen, remaining = set(), [g.grad_fn for g in gradient]
+    while remaining:
+        node = remaining.pop()
         if node is None or node in seen:
             continue
         if type(node).__name__ == "Error":
             raise ConfigError(f"a function marked @once_differentiable has no second derivative, {INSTEAD}")
         seen.add(node)
-        left += [following for following, _ in node.next_functions]
+        remaining += [following for following, _ in node.next_functions]

@@ -1,11 +1,11 @@
-"""Eigenvalues of a symmetric matrix that is known by its products with vectors: Lanczos's method, restarted.
+"""Extreme eigenvalues of a symmetric matrix from its products with vectors: restarted Lanczos.
 
-Every new vector is made orthogonal to all before, twice: in finite precision the method would otherwise find
-eigenvalues again and again (Paige 1971). When the basis has taken its room, the Ritz vectors that are wanted
-and some beside them begin the next one (Wu & Simon 2000, thick restart).
+Every new vector is orthogonalized twice against all before: in finite precision the method would otherwise
+find the same eigenvalues repeatedly (Paige 1971). When the basis is full, the outer Ritz vectors start the
+next one (Wu & Simon 2000, thick restart).
 
-A Krylov space has one vector of every eigenvalue, however many times the matrix has it. So what was found is
-held against a new random vector, orthogonal to it all: a copy that is missing would come out of that.
+A Krylov space has one vector per distinct eigenvalue, whatever its multiplicity. The method therefore
+continues from a random vector orthogonal to the converged Ritz vectors, which would reveal a missing copy.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 Product = Callable[[Tensor], Tensor]
-Carry = Callable[[], bool]  # whether there is time left
-Draw = Callable[[], Tensor]  # a new (n,) of standard normal numbers
-GUARD = 5  # Ritz pairs kept at a restart beside those that are wanted, at each end
-# Products of a random vector that hold what was found against it. What it leaves unseen lies, but for one
-# time in 100, within 10 % of the spectrum's width beyond what was found (Kuczyński & Woźniakowski 1992,
-# Theorem 4.2, n = 10⁶), mostly much nearer: eigenvalues far out are seen first.
+Carry = Callable[[], bool]  # returns whether there is time left
+Draw = Callable[[], Tensor]  # returns new standard normal numbers (n,)
+GUARD = 5  # additional Ritz pairs in a restart, at each end
+# Products that check the eigenvalues with a random vector. With probability 0.99 an eigenvalue that they miss
+# lies within 10 % of the spectrum's width beyond these (Kuczyński & Woźniakowski 1992, Theorem 4.2, n = 10⁶),
+# mostly much nearer: the outermost eigenvalues appear first.
 CONFIRM = 20
 
 
@@ -32,12 +32,12 @@ class Ritz:
     """Approximate eigenpairs; an eigenvalue lies within `residual` of each value.
 
     Attributes:
-        values: (m,) ascending, float64.
-        residuals: (m,) ‖Av − λv‖, or more where a random vector has come in between.
-        first: (m,) squares of the first entries of the projected matrix's eigenvectors: the quadrature
-            weights of a run that was not restarted (Golub & Welsch 1969).
-        vectors: (m, n) of unit length, or none.
-        whole: whether the basis is the whole space: then the values are all there are.
+        values: Ritz values (m,), ascending, float64.
+        residuals: ‖Av − λv‖, (m,); upper bounds after a random vector was inserted.
+        first: Squares of the first entries of the projected matrix's eigenvectors, (m,): the quadrature
+            weights of a run without restart (Golub & Welsch 1969).
+        vectors: Ritz vectors (m, n) of unit length, or None.
+        whole: Whether the basis spans the whole space, so that the values are all eigenvalues.
     """
 
     values: Tensor
@@ -48,12 +48,12 @@ class Ritz:
 
 
 class Lanczos:
-    """A Krylov basis that grows by a product at a time.
+    """Krylov basis that grows by one product at a time.
 
     Args:
-        product: (n,) → (n,), symmetric.
-        draw: random vectors: the first one, and others where a new beginning is needed.
-        room: vectors that are kept at most.
+        product: Function that multiplies the symmetric matrix by a vector (n,).
+        draw: Function that draws random vectors (n,), for the start and for new starts.
+        room: Maximal number of basis vectors.
     """
 
     def __init__(self, product: Product, draw: Draw, room: int) -> None:
@@ -63,12 +63,12 @@ class Lanczos:
         self.basis = start.new_empty(room + 1, self.size)
         self.basis[0] = start / torch.linalg.vector_norm(start)
         self.projected = torch.zeros(room + 1, room + 1, dtype=torch.float64)
-        self.count = 0  # vectors whose product is known
+        self.count = 0  # vectors with a product
         self.since = 0  # products since the last random vector
-        self.rest = 0.0  # length of what the last product had beyond the basis
-        # What products had along vectors that were given up for a random one: a row for each of those.
+        self.rest = 0.0  # norm of the last product's part outside the basis
+        # Parts of products along vectors that a random one replaced, a row for each replacement.
         self.dropped = torch.zeros(0, room + 1, dtype=torch.float64)
-        self.scale = 0.0  # largest product's length: what numbers are small beside
+        self.scale = 0.0  # largest norm of a product, the scale of rounding
 
     @property
     def full(self) -> bool:
@@ -76,19 +76,19 @@ class Lanczos:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing lies outside the basis."""
+        """True if the basis spans the whole space."""
         return self.count == self.size
 
     def step(self) -> None:
-        """One product more."""
+        """Extend the basis by one product."""
         j = self.count
-        known = self.basis[: j + 1]
+        basis = self.basis[: j + 1]
         new = self.product(self.basis[j])
         self.scale = max(self.scale, float(torch.linalg.vector_norm(new)))
-        inside = known @ new
-        new = new - known.T @ inside
-        again = known @ new
-        new = new - known.T @ again
+        inside = basis @ new
+        new = new - basis.T @ inside
+        again = basis @ new
+        new = new - basis.T @ again
         self.projected[: j + 1, j] = self.projected[j, : j + 1] = (inside + again).double().cpu()
         self.count += 1
         self.since += 1
@@ -97,59 +97,69 @@ class Lanczos:
             self.basis[j + 1] = new / self.rest
             self.projected[j + 1, j] = self.projected[j, j + 1] = self.rest
             return
-        self.rest = 0.0  # an invariant subspace: what else there is begins anywhere outside it
+        self.rest = 0.0  # an invariant subspace: start anew anywhere outside it
         if not self.whole:
-            self.basis[j + 1] = self.outside()
+            self.basis[j + 1] = self._outside()
 
-    def outside(self) -> Tensor:
-        """A unit vector orthogonal to the basis."""
-        known, self.since = self.basis[: self.count], 0
+    def _outside(self) -> Tensor:
+        """Draw a unit vector orthogonal to the basis, by two passes."""
+        basis, self.since = self.basis[: self.count], 0
         new = self.draw()
         for _ in range(2):
-            new = new - known.T @ (known @ new)
+            new = new - basis.T @ (basis @ new)
             new = new / torch.linalg.vector_norm(new)
         return new
 
     def renew(self, residual: float) -> None:
-        """Go on from a random vector, orthogonal to the Ritz vectors whose residuals are within this one."""
-        found = self.ritz()
-        kept = (found.residuals <= residual).nonzero().flatten().tolist()
-        beyond = self.keep(kept)
-        self.dropped = torch.cat([self.dropped, beyond])
-        self.basis[self.count] = self.outside()
+        """Continue from a random vector orthogonal to the converged Ritz vectors.
+
+        Args:
+            residual: Residual of a converged Ritz vector, at most.
+        """
+        converged = (self.ritz().residuals <= residual).nonzero().flatten().tolist()
+        self.dropped = torch.cat([self.dropped, self._project(converged)])
+        self.basis[self.count] = self._outside()
 
     def ritz(self, chosen: slice | list[int] | None = None) -> Ritz:
-        """What the basis says of the spectrum; vectors of the chosen ones, or none."""
+        """Return the Ritz pairs of the basis.
+
+        Args:
+            chosen: Indices of the Ritz vectors to compute; None for none.
+        """
         m = self.count
         values, inner = torch.linalg.eigh(self.projected[:m, :m])
         vectors = None
         if chosen is not None:
             vectors = inner[:, chosen].T.to(self.basis) @ self.basis[:m]
         residuals = (self.rest * inner[-1]).abs()
-        if not self.whole:  # of which nothing is outside
+        if not self.whole:  # otherwise nothing is outside
             residuals += (self.dropped[:, :m] @ inner).abs().sum(0)
         return Ritz(values, residuals, inner[0].square(), vectors, self.whole)
 
     def restart(self, low: int, high: int) -> None:
-        """Go on with so many Ritz vectors of each end, and what the last product had beyond."""
+        """Reduce the basis to outer Ritz vectors and the last product's part outside the basis.
+
+        Args:
+            low, high: Numbers of Ritz vectors at either end, besides the guard vectors.
+        """
         m, low, high = self.count, low + GUARD, high + GUARD
         if low + high >= m - 1:
             low, high = low * (m - 2) // (low + high), high * (m - 2) // (low + high)
         following = self.basis[m].clone()
-        self.keep([*range(low), *range(m - high, m)])
+        self._project([*range(low), *range(m - high, m)])
         self.basis[self.count] = following
 
-    def keep(self, kept: list[int]) -> Tensor:
-        """These Ritz vectors alone; (1, room + 1) what the last product had of them beyond the basis."""
+    def _project(self, indices: list[int]) -> Tensor:
+        """Reduce the basis to some Ritz vectors; return their residuals, (1, room + 1)."""
         m = self.count
         values, inner = torch.linalg.eigh(self.projected[:m, :m])
-        chosen = inner[:, kept]
-        self.count = len(kept)
+        chosen = inner[:, indices]
+        self.count = len(indices)
         self.basis[: self.count] = chosen.T.to(self.basis) @ self.basis[:m]
         self.dropped[:, : self.count] = self.dropped[:, :m] @ chosen
         self.dropped[:, self.count :] = 0
         self.projected.zero_()
-        self.projected[range(self.count), range(self.count)] = values[kept]
+        self.projected[range(self.count), range(self.count)] = values[indices]
         beyond = self.projected.new_zeros(1, len(self.basis))
         beyond[0, : self.count] = self.rest * chosen[-1]
         self.rest = 0.0
@@ -161,12 +171,12 @@ class Extremes:
     """Both ends of a spectrum.
 
     Attributes:
-        largest, smallest: (k,) from the outside in.
-        largest_residuals, smallest_residuals: (k,) see `Ritz`.
-        largest_vectors, smallest_vectors: (k, n), or None.
-        products: that were taken.
-        converged: whether all residuals are within the tolerance, and a random vector orthogonal to what was
-            found has shown no other copy of an eigenvalue.
+        largest, smallest: Eigenvalues (k,), from the outside in.
+        largest_residuals, smallest_residuals: Residuals (k,), see `Ritz`.
+        largest_vectors, smallest_vectors: Eigenvectors (k, n), or None.
+        products: Number of products.
+        converged: Whether all residuals are within the tolerance, and a random vector has revealed no other
+            copy of an eigenvalue.
     """
 
     largest: Tensor
@@ -188,24 +198,24 @@ def extremes(
     most: int,
     carry_on: Carry = lambda: True,
     vectors: bool = False,
-    told: Callable[[int, Ritz], None] = lambda products, ritz: None,
+    report: Callable[[int, Ritz], None] = lambda products, ritz: None,
 ) -> Extremes:
-    """The eigenvalues at both ends, by products with the matrix.
+    """Compute the eigenvalues at both ends from products with the matrix.
 
     Args:
-        product: of the matrix with (n,).
-        draw: random vectors (n,).
-        count: at each end; no more than n.
-        tolerance: a residual's, beside the largest value's modulus.
-        room: vectors that are kept at most; they are (n,) each.
-        most: products at most.
-        carry_on: asked before each; False ends with what is known.
-        vectors: whether eigenvectors are wanted.
-        told: called now and then.
+        product: Function that multiplies the matrix by a vector (n,).
+        draw: Function that draws random vectors (n,).
+        count: Number of eigenvalues at each end, n at most.
+        tolerance: Residual, relative to the largest modulus.
+        room: Maximal number of basis vectors (n,).
+        most: Maximal number of products.
+        carry_on: Function that returns False when time is up.
+        vectors: Whether to return eigenvectors.
+        report: Callback with the number of products and the Ritz pairs, now and then.
     """
     lanczos = Lanczos(product, draw, max(room, 2 * (count + GUARD) + 2))
     size, products, done = lanczos.size, 0, False
-    before: Tensor | None = None  # both ends when the last random vector came in
+    before: Tensor | None = None  # both ends when the last random vector was inserted
     while not done and products < most and (products == 0 or carry_on()):
         if lanczos.full and not lanczos.whole:
             lanczos.restart(count, count)
@@ -213,52 +223,52 @@ def extremes(
         products += 1
         if lanczos.count < min(2 * count, size) or (products % 5 and not lanczos.full and lanczos.rest):
             continue
-        found = lanczos.ritz()
-        told(products, found)
-        now = torch.cat([found.values[:count], found.values[-count:]])
-        largest = float(found.values.abs().max())
+        ritz = lanczos.ritz()
+        report(products, ritz)
+        now = torch.cat([ritz.values[:count], ritz.values[-count:]])
+        largest = float(ritz.values.abs().max())
         same = before is not None and bool(((now - before).abs() <= tolerance * largest).all())
-        # Of the outermost eigenvalue any start has a part: only of those behind it there may be more.
-        seen = count == 1 or (same and (lanczos.since >= CONFIRM or not lanczos.rest))
-        done = lanczos.whole or (seen and _is_within(found, count, tolerance))
+        # Any start has a component along the outermost eigenvalue: only further ones may have copies.
+        confirmed = count == 1 or (same and (lanczos.since >= CONFIRM or not lanczos.rest))
+        done = lanczos.whole or (confirmed and _is_within(ritz, count, tolerance))
         if not lanczos.rest:
-            before = now  # an invariant subspace: the step has begun anew by itself
-        elif not done and not same and _is_within(found, count, limit := tolerance * _left(lanczos)):
+            before = now  # an invariant subspace: the step has started anew
+        elif not done and not same and _is_within(ritz, count, limit := tolerance * _share_left(lanczos)):
             before = now
             lanczos.renew(limit * largest)
     return _ends(lanczos, count, products, tolerance, vectors, done)
 
 
-def _left(lanczos: Lanczos) -> float:
-    """Share of the tolerance within which a random vector may come in: it adds to residuals by and by."""
+def _share_left(lanczos: Lanczos) -> float:
+    """Return the fraction of the tolerance for inserting a random vector, which increases residuals."""
     share: float = 1 - 0.5 ** (1 + len(lanczos.dropped))
     return share
 
 
-def _is_within(found: Ritz, count: int, tolerance: float) -> bool:
-    """Whether both ends have their residuals within the tolerance."""
-    largest = float(found.values.abs().max())
-    outer = torch.cat([found.residuals[:count], found.residuals[-count:]])
+def _is_within(ritz: Ritz, count: int, tolerance: float) -> bool:
+    """Return True if the residuals at both ends are within the tolerance."""
+    largest = float(ritz.values.abs().max())
+    outer = torch.cat([ritz.residuals[:count], ritz.residuals[-count:]])
     return bool((outer <= tolerance * largest).all())
 
 
 def _ends(
     lanczos: Lanczos, count: int, products: int, tolerance: float, vectors: bool, done: bool
 ) -> Extremes:
-    """Both ends as they are known, from the outside in."""
+    """Return the current values of both ends, from the outside in."""
     m = lanczos.count
     count = min(count, m)
     order = [*range(count), *range(m - 1, m - 1 - count, -1)]
-    found = lanczos.ritz(order if vectors else None)
-    largest = float(found.values.abs().max()) if m else math.nan
-    residuals = found.residuals[order]
+    ritz = lanczos.ritz(order if vectors else None)
+    largest = float(ritz.values.abs().max()) if m else math.nan
+    residuals = ritz.residuals[order]
     return Extremes(
-        largest=found.values[order[count:]],
-        smallest=found.values[order[:count]],
+        largest=ritz.values[order[count:]],
+        smallest=ritz.values[order[:count]],
         largest_residuals=residuals[count:],
         smallest_residuals=residuals[:count],
-        largest_vectors=None if found.vectors is None else found.vectors[count:],
-        smallest_vectors=None if found.vectors is None else found.vectors[:count],
+        largest_vectors=None if ritz.vectors is None else ritz.vectors[count:],
+        smallest_vectors=None if ritz.vectors is None else ritz.vectors[:count],
         products=products,
         converged=done and bool((residuals <= tolerance * largest).all()),
     )

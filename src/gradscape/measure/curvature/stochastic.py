@@ -1,4 +1,4 @@
-"""What random vectors tell of a matrix known by its products: its trace and its spectral density."""
+"""Trace and spectral density of a matrix, estimated from its products with random vectors."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ from gradscape.records.curvature import Estimate, Spectrum
 
 
 def _signs(draw: Draw) -> Tensor:
-    """(n,) of ±1 with equal chance, whose estimates of a trace vary least (Hutchinson 1990)."""
+    """Draw (n,) of ±1 with equal probability, whose estimates of a trace vary least (Hutchinson 1990)."""
     values = draw()
     return torch.ones_like(values).copysign(values)
 
 
 def trace(product: Product, draw: Draw, products: int, carry_on: Carry = lambda: True) -> Estimate | None:
-    """Trace by Hutch++ (Meyer et al. 2021, Algorithm 1): a third of the products finds the directions that
-    weigh most, a third sums the trace over these exactly, and signs estimate that of the rest.
+    """Estimate the trace by Hutch++ (Meyer et al. 2021, Algorithm 1).
+
+    A third of the products finds the dominant directions, a third sums the trace over these exactly, and a
+    third estimates the trace of the rest with random signs.
 
     Args:
-        product: of the matrix.
-        draw: random vectors.
-        products: 6 or more, in thirds.
-        carry_on: asked before each of the rest's; at least two are made.
+        product: Function that multiplies the matrix by a vector (n,).
+        draw: Function that draws random vectors (n,).
+        products: Number of products, 6 or more.
+        carry_on: Function that returns False when time is up; the rest has at least two products.
 
     Returns:
-        None if time ran out before there were two.
+        Trace with its standard error.
     """
     third, size = products // 3, len(draw())
     sketch = []
@@ -43,7 +45,7 @@ def trace(product: Product, draw: Draw, products: int, carry_on: Carry = lambda:
     rest: list[float] = []
     while len(rest) < max(third, 2) and (len(rest) < 2 or carry_on()):
         if basis.shape[1] == size:
-            return Estimate(exact, 0.0, third)  # nothing is left over
+            return Estimate(exact, 0.0, third)  # there is no rest
         probe = _signs(draw)
         probe = probe - basis @ (basis.T @ probe)
         rest.append(float(probe.double() @ product(probe).double()))
@@ -54,17 +56,19 @@ def trace(product: Product, draw: Draw, products: int, carry_on: Carry = lambda:
 def spectrum(
     product: Product, draw: Draw, probes: int, steps: int, carry_on: Carry = lambda: True
 ) -> Spectrum | None:
-    """Spectral density by stochastic Lanczos quadrature (Ubaru et al. 2017; Ghorbani et al. 2019).
+    """Estimate the spectral density by stochastic Lanczos quadrature.
+
+    Source: Ubaru et al. (2017), Ghorbani et al. (2019).
 
     Args:
-        product: of the matrix.
-        draw: random vectors; rotation-invariant, so that weights are those of the density.
-        probes: runs of Lanczos.
-        steps: of each.
-        carry_on: asked before each step; a run that has half of them counts.
+        product: Function that multiplies the matrix by a vector (n,).
+        draw: Function that draws rotation-invariant random vectors (n,).
+        probes: Number of Lanczos runs.
+        steps: Steps per run.
+        carry_on: Function that returns False when time is up; a run with half of its steps counts.
 
     Returns:
-        None if time ran out before the first run had half of its steps.
+        Nodes and weights, (probes, steps) each; None if time ran out before half of the first run.
     """
     nodes, weights = [], []
     for _ in range(probes):
@@ -72,10 +76,10 @@ def spectrum(
         while not lanczos.full and carry_on():
             lanczos.step()
         if lanczos.full or lanczos.count >= steps / 2:
-            found = lanczos.ritz()
+            ritz = lanczos.ritz()
             missing = len(lanczos.basis) - 1 - lanczos.count
-            nodes.append(torch.nn.functional.pad(found.values, (0, missing), value=float(found.values[-1])))
-            weights.append(torch.nn.functional.pad(found.first, (0, missing)))
+            nodes.append(torch.nn.functional.pad(ritz.values, (0, missing), value=float(ritz.values[-1])))
+            weights.append(torch.nn.functional.pad(ritz.first, (0, missing)))
     if not nodes:
         return None
     return Spectrum(torch.stack(nodes).numpy(), torch.stack(weights).numpy())

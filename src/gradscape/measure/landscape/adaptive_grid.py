@@ -1,9 +1,9 @@
-"""A surface on a grid from fewer points than it has: evaluated where cubic interpolation is not enough.
+"""Adaptive grid: evaluate points only where cubic interpolation is not accurate enough.
 
-The grid is refined from coarse to fine by halving. At each level what interpolation of the coarser one
-predicts is held against what is measured; points of the next level are measured only beside those where the
-two differ (the sparse point representation of Holmström 1999, with the interpolation of Deslauriers & Dubuc
-1989, whose error falls sixteenfold with each halving of a smooth function).
+The grid is refined from coarse to fine by halving. Each level compares values with the interpolation of the
+coarser level; the next level evaluates points only near those that differ (the sparse point representation of
+Holmström 1999, with the interpolation of Deslauriers & Dubuc 1989, whose error falls sixteenfold with each
+halving for a smooth function).
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ from gradscape.records.encoding import Values
 
 Index = tuple[int, ...]
 Mask = NDArray[np.bool_]
-Measure = Callable[[list[Index]], None]  # fills the array that is refined
-HALVING = 2  # by which half the spacing shrinks an error at least, unless the surface has steps
-COARSEST = 4  # intervals of the first grid, at least: what four-point interpolation needs
+Measure = Callable[[list[Index]], None]  # fills entries of the array that is refined
+HALVING = 2  # minimal factor by which halving reduces an error, unless the surface has steps
+COARSEST = 4  # minimal number of intervals of the first grid, for four-point interpolation
 
 
 def levels_of(points: int) -> int:
-    """How often a grid of so many points can be halved.
+    """Return how often a grid can be halved.
+
+    Args:
+        points: Number of points along an axis.
 
     Example:
         >>> levels_of(41), levels_of(33), levels_of(20)
@@ -38,50 +41,56 @@ def levels_of(points: int) -> int:
 
 
 def refine(values: Values, measure: Measure, accuracy: float) -> Mask:
-    """Measure a part of a grid and interpolate the rest; returns which points were measured.
+    """Measure a part of a grid, interpolate the rest, and return a mask of the measured points.
 
     Args:
-        values: (P,) or (P, Q), NaN throughout; filled.
-        measure: given indices, sets these entries of `values`.
-        accuracy: what an error may be: relative where all values are above 0, whose logarithms are
-            interpolated, and else a share of their range. That of the next level is not known; it is taken
-            for half of this one's.
+        values: Array (P,) or (P, Q) of NaN, which is filled.
+        measure: Function that sets the entries of `values` at some indices.
+        accuracy: Largest error allowed: relative if all values are above 0, whose logarithms are
+            interpolated, otherwise a fraction of their range. The error of the next level is estimated as
+            half of this one's.
     """
     levels = min(map(levels_of, values.shape))
-    known: Mask = np.zeros(values.shape, dtype=bool)
+    measured: Mask = np.zeros(values.shape, dtype=bool)
     wrong: Mask = np.zeros(values.shape, dtype=bool)
     step = 2**levels
-    _take(lattice(values.shape, step), measure, known)
-    scale = scale_of(values[known])
+    _take(lattice(values.shape, step), measure, measured)
+    scale = scale_of(values[measured])
     for level in range(levels):
         half = step // 2
         guess = _predicted(scale.there(values), step)
         new = [index for index in lattice(values.shape, half) if any(i % step for i in index)]
         chosen = [i for i in new if not level or _near(wrong, i, step) or not np.isfinite(guess[i])]
-        _take(chosen, measure, known)
-        found = scale.there(values)
+        _take(chosen, measure, measured)
+        actual = scale.there(values)
         for index in chosen:
-            wrong[index] = not abs(found[index] - guess[index]) <= HALVING * accuracy * scale.unit
-        left = _indexed([i for i in new if not known[i]], values.ndim)
-        values[left] = scale.back(guess[left])
+            wrong[index] = not abs(actual[index] - guess[index]) <= HALVING * accuracy * scale.unit
+        rest = _indexed([i for i in new if not measured[i]], values.ndim)
+        values[rest] = scale.back(guess[rest])
         step = half
-    return known
+    return measured
 
 
-def _take(indices: list[Index], measure: Measure, known: Mask) -> None:
+def _take(indices: list[Index], measure: Measure, measured: Mask) -> None:
     if indices:
         measure(indices)
-        known[_indexed(indices, known.ndim)] = True
+        measured[_indexed(indices, measured.ndim)] = True
 
 
 def _indexed(indices: Sequence[Index], dims: int) -> Any:
-    """As numpy takes them."""
+    """Convert indices to a numpy index."""
     return tuple(np.array(indices, dtype=int).reshape(-1, dims).T)
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What is interpolated in place of values, how to get back, and the unit of its errors."""
+    """Transformation under which values are interpolated.
+
+    Attributes:
+        there: Function from values to interpolated quantities.
+        back: Its inverse.
+        unit: Unit of interpolation errors.
+    """
 
     there: Callable[[Values], Values]
     back: Callable[[Values], Values]
@@ -89,7 +98,11 @@ class Scale:
 
 
 def scale_of(values: Values) -> Scale:
-    """Logarithms of values above 0: a loss rises by orders of magnitude over a plane."""
+    """Return a logarithmic scale for values above 0, otherwise a linear one: losses span orders of magnitude.
+
+    Args:
+        values: Values on the grid; those that are not finite are ignored.
+    """
     finite = values[np.isfinite(values)]
     if finite.size and (finite > 0).all():
         return Scale(_log, np.exp, 1.0)
@@ -97,6 +110,12 @@ def scale_of(values: Values) -> Scale:
 
 
 def lattice(shape: Sequence[int], step: int) -> list[Index]:
+    """Return the indices of every `step`-th point along each axis.
+
+    Args:
+        shape: Shape of the grid.
+        step: Distance between indices.
+    """
     axes = [range(0, count, step) for count in shape]
     return [
         tuple(map(int, index))
@@ -105,26 +124,26 @@ def lattice(shape: Sequence[int], step: int) -> list[Index]:
 
 
 def _near(wrong: Mask, index: Index, reach: int) -> bool:
-    """Whether a point within a coarse interval was predicted wrong."""
+    """Return True if a point within a coarse interval was predicted wrong."""
     window: Any = tuple(slice(max(i - reach, 0), i + reach + 1) for i in index)
     return bool(wrong[window].any())
 
 
 def _predicted(values: Values, step: int) -> Values:
-    """What every second point of the lattice is, from those of the coarser one, axis by axis."""
+    """Interpolate the points of the finer lattice from the coarser one, axis by axis."""
     half = step // 2
-    found = np.full_like(values, np.nan)
+    predicted = np.full_like(values, np.nan)
     coarse: Any = tuple(slice(None, None, step) for _ in values.shape)
     part = values[coarse]
     for axis in range(values.ndim):
         part = _doubled(part, axis)
     fine: Any = tuple(slice(None, None, half) for _ in values.shape)
-    found[fine] = part
-    return found
+    predicted[fine] = part
+    return predicted
 
 
 def _doubled(values: Values, axis: int) -> Values:
-    """Midpoints put between points along an axis, by the cubic through the four nearest."""
+    """Insert midpoints along an axis, by the cubic through the four nearest points."""
     rows = np.moveaxis(values, axis, 0)
     count = len(rows)
     out = np.empty((2 * count - 1, *rows.shape[1:]))
@@ -137,13 +156,18 @@ def _doubled(values: Values, axis: int) -> Values:
 
 
 def _cubic(x: float) -> Values:
-    """Weights at x of the values at 0, 1, 2, 3: Lagrange's."""
+    """Return Lagrange's weights at x of the values at 0, 1, 2, 3."""
     nodes = np.arange(4.0)
     return np.array([np.prod([(x - m) / (k - m) for m in nodes if m != k]) for k in nodes])
 
 
 def interpolated(values: Values, at: Sequence[float]) -> float:
-    """A grid's value between its points, in units of its spacing, by cubics along each axis."""
+    """Interpolate a grid between its points by cubics along each axis.
+
+    Args:
+        values: Grid, of four points or more along each axis.
+        at: Position, in units of the spacing.
+    """
     part: Any = values
     for x in at:
         first = int(min(max(np.floor(x) - 1, 0), len(part) - 4))

@@ -1,8 +1,8 @@
-"""Lines and planes in the space of a model's parameters, on which a loss is looked at.
+"""Lines and planes in the space of a model's parameters, over which a loss is evaluated.
 
-Random directions are those of Li et al. (2018), §4: Gaussian, every filter scaled to the length of the
-weights' own, biases and the parameters of norms left alone. Others go through given points: models, the
-checkpoints of a training, or along the gradient or eigenvectors of the Hessian.
+Random directions are those of Li et al. (2018), §4: Gaussian, with every filter scaled to the norm of the
+weights' own, and zero for biases and the parameters of norms. Others pass through models or the checkpoints
+of a training, or follow the gradient or eigenvectors of the Hessian.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from gradscape.measure.curvature.hvp import flat
 
 Pieces = list[Tensor]
 State = nn.Module | Mapping[str, Any]
-WEIGHTS = ("conv", "linear", "embedding", "scale")  # kinds that random directions move, if no vectors
+WEIGHTS = ("conv", "linear", "embedding", "scale")  # layers whose matrices random directions move
 
 
 @dataclass(frozen=True)
 class Plane:
-    """θ(c) = origin + Σ c_i directions_i, and likewise the buffers that are moved along.
+    """Line or plane θ(c) = origin + Σ c_i directions_i, and buffers that move with it.
 
     Attributes:
-        origin: tensors like the parameters.
-        directions: one or two lists of tensors like them.
-        words: what they are.
-        buffers: name → value at the origin, of those that are not the model's own.
-        buffer_moves: for each direction, name → how that buffer changes; empty where they stay.
+        origin: Tensors like the parameters.
+        directions: One or two lists of tensors like the parameters.
+        words: Names of the directions.
+        buffers: Values at the origin by name, of buffers that differ from the model's own.
+        buffer_moves: Change of each buffer by name, for each direction; empty if buffers do not move.
     """
 
     origin: Pieces
@@ -45,39 +45,43 @@ class Plane:
 
     @property
     def lengths(self) -> tuple[float, ...]:
-        """‖d_i‖₂."""
+        """Norms ‖d_i‖₂."""
         return tuple(norm(flat(d)) for d in self.directions)
 
     def checked(self) -> Plane:
-        """Itself.
+        """Return itself.
 
         Raises:
-            ConfigError: a direction is zero or not finite, or two are parallel.
+            ConfigError: If a direction is zero or not finite, or two are parallel.
         """
         for words, length in zip(self.words, self.lengths, strict=True):
             if not 0 < length < float("inf"):
-                raise ConfigError(f"direction: {words} has norm {length:g}, and leads nowhere; give another")
+                raise ConfigError(f"direction: expected a norm above 0; got {length:g} for {words}")
         if len(self.directions) == 2:
             first, second = (flat(d).double() / n for d, n in zip(self.directions, self.lengths, strict=True))
             if abs(float(first @ second)) > 1 - 1e-6:
-                raise ConfigError(f"direction: {' and '.join(self.words)} are parallel: they span no plane")
+                raise ConfigError(
+                    f"direction: expected two that span a plane; {' and '.join(self.words)} are parallel"
+                )
         return self
 
 
 def random_plane(
     objective: Objective, kind: str, dims: int, generator: torch.Generator, orthogonal: bool
 ) -> Plane:
-    """Through the model along Gaussian directions.
+    """Return a line or plane through the model along Gaussian directions.
 
     Args:
-        objective: whose parameters are at the origin.
-        kind: `filter` or `layer`, scaled to the weights' length in each, or `gaussian`, of length 1 in all.
-        dims: 1 or 2.
-        generator: of the random numbers, on the CPU, so that every device has the same.
-        orthogonal: make the second direction orthogonal to the first, and as long as it was in all.
+        objective: Loss, whose parameters are the origin.
+        kind: `filter` or `layer`, scaled to the norm of the weights in each, or `gaussian`, of norm 1.
+        dims: 1 for a line, 2 for a plane.
+        generator: Random generator on the CPU, for the same numbers on every device.
+        orthogonal: Whether to make the second direction orthogonal to the first, preserving its norm.
+
+    Source: Li et al. (2018), §4.
     """
     filters = _filters_of(objective)
-    found: list[Pieces] = []
+    directions: list[Pieces] = []
     for _ in range(dims):
         new = [
             _scaled(torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p), p, kind, own)
@@ -86,17 +90,17 @@ def random_plane(
         if kind == "gaussian":
             length = norm(flat(new))
             new = [piece / length for piece in new] if length else new
-        if found and orthogonal:
-            new = _orthogonal_to(found[0], new)
-        found.append(new)
-    how = {"filter": "filter-normalised", "layer": "layer-normalised", "gaussian": "plain Gaussian"}[kind]
-    words = tuple(f"{how} direction {place}" for place in range(1, dims + 1))
-    return Plane(list(objective.start), tuple(found), words).checked()
+        if directions and orthogonal:
+            new = _orthogonal_to(directions[0], new)
+        directions.append(new)
+    how = {"filter": "filter-normalized", "layer": "layer-normalized", "gaussian": "plain Gaussian"}[kind]
+    words = tuple(f"{how} direction {number}" for number in range(1, dims + 1))
+    return Plane(list(objective.start), tuple(directions), words).checked()
 
 
 @dataclass(frozen=True)
 class _Filters:
-    """Where a weight has its filters: along an axis, and of a grouped transposed convolution in each group.
+    """Filters of a weight: entries of an axis, and for a grouped transposed convolution, of each group.
 
     Such a weight is (inputs, outputs / groups, …): output i of group g has the inputs of that group alone.
     """
@@ -105,63 +109,76 @@ class _Filters:
     groups: int = 1
 
     def lengths(self, weight: Tensor, whole: bool) -> Tensor:
-        """‖w‖ of each filter, or of all of them, in a shape that the weight can be divided by."""
+        """Return ‖w‖ of each filter, or of the whole weight, in a shape that broadcasts to the weight."""
         if whole:
             whole_length: Tensor = torch.linalg.vector_norm(weight)
             return whole_length
         split = weight.reshape(self.groups, -1, *weight.shape[1:])
         others = [a for a in range(1, split.dim()) if a != self.axis + 1]
-        found: Tensor = torch.linalg.vector_norm(split, dim=others, keepdim=True)
-        return found.expand(-1, split.shape[1] if self.axis else -1, *[-1] * (split.dim() - 2)).flatten(0, 1)
+        norms: Tensor = torch.linalg.vector_norm(split, dim=others, keepdim=True)
+        return norms.expand(-1, split.shape[1] if self.axis else -1, *[-1] * (split.dim() - 2)).flatten(0, 1)
 
 
 def _filters_of(objective: Objective) -> list[_Filters | None]:
-    """The filters of each parameter; None for what random directions leave alone."""
+    """Return the filters of each parameter; None for those that random directions do not move."""
     kinds = {name: kind for name, kind, _ in named(objective.model)}
-    found: list[_Filters | None] = []
+    result: list[_Filters | None] = []
     for name, parameter in zip(objective.names, objective.start, strict=True):
         owner = objective.model.get_submodule(name.rpartition(".")[0])
         moved = kinds.get(plain(name), "linear") in WEIGHTS and parameter.dim() > 1
         filters = _Filters(0)
         if isinstance(owner, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
             filters = _Filters(1, owner.groups)
-        found.append(filters if moved else None)
-    return found
+        result.append(filters if moved else None)
+    return result
 
 
 def _scaled(direction: Tensor, weight: Tensor, kind: str, filters: _Filters | None) -> Tensor:
-    """d ‖w‖ / ‖d‖ of each filter or layer; zeros where the weights are left alone."""
+    """Return d ‖w‖ / ‖d‖ of each filter or layer; zeros for weights that do not move."""
     if filters is None:
         return torch.zeros_like(weight)
     direction = torch.empty_like(weight).copy_(direction)
     if kind == "gaussian":
         return direction
     wanted, lengths = (filters.lengths(tensor, kind == "layer") for tensor in (weight, direction))
-    found: Tensor = direction * (wanted / lengths)
-    return found
+    scaled: Tensor = direction * (wanted / lengths)
+    return scaled
 
 
 def _orthogonal_to(other: Pieces, direction: Pieces) -> Pieces:
-    """A direction less its part along another, of the length that it had."""
+    """Remove a direction's component along another and restore its norm."""
     a, b = flat(direction).double(), flat(other).double()
     share = float(a @ b) / float(b @ b) if float(b @ b) else 0.0
-    left = norm(a - share * b)
-    back = norm(a) / left if left > 1e-6 * norm(a) else 1.0  # else it is parallel, and refused
+    rest = norm(a - share * b)
+    back = norm(a) / rest if rest > 1e-6 * norm(a) else 1.0  # otherwise parallel, which is refused later
     return [back * (d - share * o) for d, o in zip(direction, other, strict=True)]
 
 
-def given_plane(objective: Objective, vectors: Sequence[Tensor], words: Sequence[str]) -> Plane:
-    """Along vectors (n,) of the parameters that are looked at, each made of length 1."""
+def plane_along(objective: Objective, vectors: Sequence[Tensor], words: Sequence[str]) -> Plane:
+    """Return a line or plane along vectors, scaled to norm 1.
+
+    Args:
+        objective: Loss, whose n parameters are the origin.
+        vectors: One or two vectors (n,).
+        words: Names of the directions.
+    """
     pieces = [objective.pieces(v / norm(v) if norm(v) else v) for v in vectors]
     return Plane(list(objective.start), tuple(pieces), tuple(words)).checked()
 
 
 def plane_through(objective: Objective, others: Sequence[State]) -> Plane:
-    """The line to another model, at 1, or the plane through two others, at (1, 0) and (0, 1).
+    """Return the line to another model, at 1, or the plane through two others, at (1, 0) and (0, 1).
 
-    Buffers such as running statistics move along.
+    Buffers such as running statistics are interpolated too.
+
+    Args:
+        objective: Loss, whose model is the origin.
+        others: One or two models or state dicts.
+
+    Raises:
+        ConfigError: If their tensors differ in name or shape, or the models span no plane.
     """
-    states = [_state_of(objective, other, f"through[{place}]") for place, other in enumerate(others)]
+    states = [_state_of(objective, other, f"through[{index}]") for index, other in enumerate(others)]
     names = _moving_buffers(objective)
     here = {name: buffer for name, buffer in objective.model.named_buffers() if name in names}
     directions = tuple(
@@ -174,13 +191,13 @@ def plane_through(objective: Objective, others: Sequence[State]) -> Plane:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A training's path as it lies to its best plane.
+    """Path of a training and its best-fitting plane.
 
     Attributes:
-        states: of all checkpoints, their parameters and buffers by name.
-        coordinates: (T, 2) in the plane, in units of the parameters.
-        residual: (T,) share of a checkpoint's distance from the last that lies off the plane.
-        explained: shares of the variation that the two directions explain.
+        states: Parameters and buffers of the checkpoints, by name.
+        coordinates: Projections (T, 2) onto the plane, in units of the parameters.
+        residual: Fraction (T,) of a checkpoint's distance from the last that is orthogonal to the plane.
+        explained: Fractions of the variation that the two directions explain.
     """
 
     states: list[Mapping[str, Tensor]]
@@ -190,18 +207,22 @@ class Trajectory:
 
 
 def trajectory_plane(objective: Objective, checkpoints: Sequence[State]) -> tuple[Plane, Trajectory]:
-    """The plane through the last checkpoint that is nearest to all, by the SVD of θ_t − θ_n.
+    """Return the plane through the last checkpoint that is nearest to all, by the SVD of θ_t − θ_T.
 
-    Source: Li et al. (2018), §7.2.
+    Args:
+        objective: Loss of the model.
+        checkpoints: T models or state dicts.
 
     Raises:
-        ConfigError: fewer than three checkpoints, or none that differs from the last.
+        ConfigError: If there are fewer than three checkpoints, or all lie on a line.
+
+    Source: Li et al. (2018), §7.2.
     """
     if len(checkpoints) < 3:
         raise ConfigError(
-            f"path: {len(checkpoints)} checkpoints span no plane; give 3 or more, or one as through=[…]"
+            f"path: expected 3 or more checkpoints; got {len(checkpoints)}; for a line, type through=[…]"
         )
-    states = [_state_of(objective, each, f"path[{place}]") for place, each in enumerate(checkpoints)]
+    states = [_state_of(objective, state, f"path[{index}]") for index, state in enumerate(checkpoints)]
     last = [states[-1][name].to(p) for name, p in zip(objective.names, objective.start, strict=True)]
     away = torch.stack(
         [
@@ -214,11 +235,13 @@ def trajectory_plane(objective: Objective, checkpoints: Sequence[State]) -> tupl
             for state in states[:-1]
         ]
     )
-    # Of the T × T matrix of inner products: the parameters are many, the checkpoints few.
+    # Decompose the T × T matrix of inner products: there are many parameters and few checkpoints.
     squares, mixed = torch.linalg.eigh(away @ away.T)
     squares, mixed = squares.flip(0).clamp(min=0), mixed.flip(1)
     if not squares[1] > 1e-12 * squares[0]:
-        raise ConfigError("path: all checkpoints lie on a line; give one of them as through=[…] instead")
+        raise ConfigError(
+            "path: expected checkpoints that span a plane; got a line; give one of them as through=[…]"
+        )
     vectors = (mixed[:, :2].T @ away) / squares[:2, None].sqrt()
     inside = torch.cat([away @ vectors.T, away.new_zeros(1, 2)])
     far = torch.cat([away.square().sum(1), away.new_zeros(1)])
@@ -232,35 +255,36 @@ def trajectory_plane(objective: Objective, checkpoints: Sequence[State]) -> tupl
     return plane, Trajectory(states, inside, residual, tuple(shares))
 
 
-def _state_of(objective: Objective, given: State, where: str) -> Mapping[str, Tensor]:
-    """A model's or checkpoint's tensors, checked to be of the objective's model.
+def _state_of(objective: Objective, other: State, where: str) -> Mapping[str, Tensor]:
+    """Return the tensors of a model or checkpoint, by the names of the objective's model.
 
     Raises:
-        ConfigError: it has other names or shapes.
+        ConfigError: If names or shapes differ.
     """
-    if isinstance(given, nn.Module):
-        found = dict(unwrapped(given).state_dict())
-    elif isinstance(given, Mapping):
-        found = {plain(str(name)): value for name, value in given.items()}
+    if isinstance(other, nn.Module):
+        tensors = dict(unwrapped(other).state_dict())
+    elif isinstance(other, Mapping):
+        tensors = {plain(str(name)): value for name, value in other.items()}
     else:
-        raise ConfigError(f"{where}: got {type(given).__name__}; give a module or its state_dict()")
-    wanted = objective.model.state_dict()
-    by_plain = {plain(name): value for name, value in found.items()}
-    kept: dict[str, Tensor] = {}
-    for name, tensor in wanted.items():
-        other = by_plain.get(plain(name), by_plain.get(f"module.{plain(name)}"))  # of one wrapped in DDP
-        if not isinstance(other, Tensor):
-            raise ConfigError(f"{where}: has no {plain(name)}, which the model has; give one of its own kind")
-        if other.shape != tensor.shape:
+        raise ConfigError(f"{where}: expected a module or its state_dict(); got {type(other).__name__}")
+    by_plain = {plain(name): value for name, value in tensors.items()}
+    state: dict[str, Tensor] = {}
+    for name, tensor in objective.model.state_dict().items():
+        value = by_plain.get(plain(name), by_plain.get(f"module.{plain(name)}"))  # wrapped in DDP
+        if not isinstance(value, Tensor):
             raise ConfigError(
-                f"{where}: {plain(name)} is {described(other)}, in the model {described(tensor)}; give one "
-                "of its own kind"
+                f"{where}: expected {plain(name)} as in the model; got none; give one of its kind"
             )
-        kept[name] = other.detach()
-    return kept
+        if value.shape != tensor.shape:
+            raise ConfigError(
+                f"{where}: {plain(name)}: expected {described(tensor)} as in the model; "
+                f"got {described(value)}; give one of its kind"
+            )
+        state[name] = value.detach()
+    return state
 
 
 def _moving_buffers(objective: Objective) -> set[str]:
-    """Names of the floating buffers that a checkpoint keeps."""
-    kept = objective.model.state_dict()
-    return {name for name, b in objective.model.named_buffers() if name in kept and b.is_floating_point()}
+    """Return the names of the floating-point buffers in a checkpoint."""
+    stored = objective.model.state_dict()
+    return {name for name, b in objective.model.named_buffers() if name in stored and b.is_floating_point()}

@@ -1,7 +1,7 @@
-"""A loss at many points of a plane, one after the other in as many threads as there are cores.
+"""Evaluate a loss at many points of a plane, in a thread per core.
 
-Each thread has a copy of the model, whose parameters it moves; the model itself is never touched. A thread
-computes with one core: what a point's value is does not depend on how many there are.
+Each thread moves the parameters of its own copy of the model; the model itself is never changed. A thread
+computes with one core: the value of a point does not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ Coordinates = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Value:
-    """At one point.
+    """Loss and metrics at one point.
 
     Attributes:
-        loss: the mean over samples.
-        error: its standard error, over samples, or over parts of them; NaN for fewer than five.
-        metrics: name → mean over samples.
+        loss: Mean over samples.
+        error: Standard error of the loss, over samples or parts of them; NaN for fewer than five.
+        metrics: Means over samples by name.
     """
 
     loss: float
@@ -51,18 +51,18 @@ class Value:
     metrics: Mapping[str, float]
 
 
-class Walker:
-    """A copy of a model that is moved over a plane and evaluated there.
+class PointEvaluator:
+    """Copy of a model that is moved over a plane and evaluated there.
 
     Args:
-        objective: the loss and its batches; `running` for all but a batch's own statistics.
-        plane: where it is moved.
-        bn: the statistics of BatchNorm.
-        metrics: name → metric(output, y).
-        bf16: compute convolutions and products in bfloat16.
-        apart: the loss of every sample; None where it cannot be taken apart.
-        lends: let the objective's model stand where this is while losses and metrics are computed: they use
-            it. Of such walkers there can be one.
+        objective: Loss and its batches; with `running` statistics unless bn is `batch`.
+        plane: Plane to move over.
+        bn: Statistics of BatchNorm.
+        metrics: Functions metric(output, y) by name.
+        bf16: Whether to compute convolutions and matrix products in bfloat16.
+        apart: Function that returns the loss of every sample; None if the loss has no such parts.
+        lends: Whether the objective's own model has the parameters of this point while losses and metrics are
+            computed, which use it. There can be only one such evaluator.
     """
 
     def __init__(
@@ -81,33 +81,39 @@ class Walker:
         own = dict(self.model.named_parameters())
         self.parameters: list[Tensor] = [own[name] for name in objective.names]
         self.buffers = dict(self.model.named_buffers())
-        self.found = {name: buffer.clone() for name, buffer in self.buffers.items()}
+        self.own_buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
         self.norms: list[Any] = [module for module in self.model.modules() if layer_kind(module) == "norm"]
         self.device = self.parameters[0].device
         self.bf16 = bf16
         self.pairs: list[Pair] | None = None
-        graphed = self.device.type == "cuda" and bn != "recalibrated"  # which resets statistics on the host
-        self.computed: Callable[[], Tensor] = Replayed(self.rows) if graphed else self.rows
+        graphed = (
+            self.device.type == "cuda" and bn != "recalibrated"
+        )  # recalibration resets statistics on the host
+        self.computed: Callable[[], Tensor] = Replayed(self._rows) if graphed else self._rows
         self.follow(plane)
 
     def follow(self, plane: Plane) -> None:
-        """Move over another plane from now on."""
-        self.plane, self.start = plane, self.found | dict(plane.buffers)
+        """Switch to another plane.
+
+        Args:
+            plane: Plane to move over.
+        """
+        self.plane, self.start = plane, self.own_buffers | dict(plane.buffers)
 
     @torch.no_grad()
     def prepare(self) -> None:
-        """Read what can be folded, which the first point would be timed with.
+        """Detect foldable BatchNorms, which would otherwise count in the time of the first point.
 
         Raises:
-            ConfigError: the batch does not fit, or what was copied fails or calls what it was copied from.
+            ConfigError: If the batch does not fit, or the copy fails or calls its original.
         """
         self.model.eval()
         first = self.objective.batches[0]
         try:
-            # The copy's parameters need no gradient: a graph is one of the original's.
-            with self.as_computed(first), torch.enable_grad():
-                output = self.output(first)
-        except Exception as error:  # of any kind
+            # The copy's parameters require no gradient: a graph is that of the original.
+            with self._computing(first), torch.enable_grad():
+                output = self._output(first)
+        except Exception as error:  # of the user's model, of any type
             with self.objective.at(self.objective.start):
                 self.objective.explain(first)
             name = type(self.model).__name__
@@ -116,16 +122,20 @@ class Walker:
 
     @torch.no_grad()
     def at(self, coordinates: Coordinates) -> Value:
-        """Loss and metrics at a point."""
-        self.move(coordinates)
+        """Return loss and metrics at a point.
+
+        Args:
+            coordinates: Coordinates in units of the directions.
+        """
+        self._move(coordinates)
         if self.bn == "recalibrated":
-            self.recalibrate()
+            self._recalibrate()
         self.model.eval()
         for norm in self.norms:
             norm.training = self.bn == "batch"
-        return self.mean(self.computed().tolist())
+        return self._mean(self.computed().tolist())
 
-    def move(self, coordinates: Coordinates) -> None:
+    def _move(self, coordinates: Coordinates) -> None:
         torch._foreach_copy_(self.parameters, self.plane.origin)
         for c, direction in zip(coordinates, self.plane.directions, strict=True):
             torch._foreach_add_(self.parameters, direction, alpha=c)
@@ -135,45 +145,45 @@ class Walker:
             for name, move in moves.items():
                 self.buffers[name].add_(move, alpha=c)
 
-    def recalibrate(self) -> None:
-        """Running statistics as the mean over all batches here (Izmailov et al. 2018, §3.2)."""
+    def _recalibrate(self) -> None:
+        """Set running statistics to the mean over all batches (Izmailov et al. 2018, §3.2)."""
         self.model.eval()
-        kept = []
+        momenta = []
         for norm in self.norms:
             norm.training = True
             if hasattr(norm, "reset_running_stats"):  # torch's norms, and Batch Renormalization
                 norm.reset_running_stats()
-                kept.append((norm, norm.momentum))
+                momenta.append((norm, norm.momentum))
                 norm.momentum = None
         for batch in self.objective.whole:
-            self.output(batch)
-        for norm, momentum in kept:
+            self._output(batch)
+        for norm, momentum in momenta:
             norm.momentum = momentum
 
-    def rows(self) -> Tensor:
-        """(B + 1, 1 + M) loss and metrics of every batch, in float64; last the variance over samples."""
+    def _rows(self) -> Tensor:
+        """Return loss and M metrics of B batches, then the variance over samples: (B + 1, 1 + M), float64."""
         batches, rows, outputs = self.objective.batches, [], []
-        with self.as_computed(batches[0]):
+        with self._computing(batches[0]):
             for batch in batches:
-                output = self.output(batch)
-                rows.append(self.row(batch, output))
+                output = self._output(batch)
+                rows.append(self._row(batch, output))
                 if self.apart is not None:
                     outputs.append(_widest(output))
             spread = torch.full_like(rows[0], math.nan)
             if self.apart is not None:
-                with self.lent():
+                with self._lent():
                     spread.fill_(self.apart(outputs, batches).double().var(unbiased=False))
             return torch.stack([*rows, spread])
 
-    def row(self, batch: Batch, output: Any) -> Tensor:
-        with self.lent():
+    def _row(self, batch: Batch, output: Any) -> Tensor:
+        with self._lent():
             values = [batch.loss(self.objective.loss, _widest(output))]
             values += [metric(output, *batch.further) for metric in self.metrics.values()]
         return torch.stack([_as_number(value, self.device) for value in values])
 
     @contextmanager
-    def lent(self) -> Iterator[None]:
-        """The objective's own model with the parameters and buffers of here, where a loss uses it."""
+    def _lent(self) -> Iterator[None]:
+        """Give the objective's own model the parameters and buffers of this point, if the loss uses it."""
         if not self.lends:
             yield
             return
@@ -181,47 +191,47 @@ class Walker:
         with standing_in(self.objective.model, values, self.objective.found), unwatched():
             yield
 
-    def mean(self, rows: Sequence[Sequence[float]]) -> Value:
-        """Over batches, each weighted by its samples."""
+    def _mean(self, rows: Sequence[Sequence[float]]) -> Value:
+        """Average over batches, weighted by their samples."""
         *rows, (variance, *_) = rows
         weights, count = self.objective.weights, self.independent
         means = [sum(map(operator.mul, weights, column)) for column in zip(*rows, strict=True)]
-        apart = [row[0] - means[0] for row in rows]
-        if self.apart is None:  # each * each, for ** would not overflow
-            variance = sum(w * each * each for w, each in zip(weights, apart, strict=True))
+        deviations = [row[0] - means[0] for row in rows]
+        if self.apart is None:  # d * d becomes infinite; d**2 would raise OverflowError
+            variance = sum(w * d * d for w, d in zip(weights, deviations, strict=True))
         error = math.sqrt(variance / (count - 1)) if count else math.nan
         return Value(means[0], error, dict(zip(self.metrics, means[1:], strict=True)))
 
     @property
     def independent(self) -> int:
-        """Samples, or parts of them, that the standard error is over; 0 where there are too few."""
+        """Number of samples, or parts of them, in the standard error; 0 if there are too few."""
         count = len(self.objective.batches) if self.apart is None else self.objective.samples
         return count if count >= HANDFUL else 0
 
     @contextmanager
-    def as_computed(self, batch: Batch) -> Iterator[None]:
-        """BatchNorm folded, in bfloat16 if asked for."""
+    def _computing(self, batch: Batch) -> Iterator[None]:
+        """Compute with folded BatchNorm, and in bfloat16 if requested."""
         with ExitStack() as stack:
             stack.enter_context(
                 torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
             )
             if self.bn != "batch":
                 if self.pairs is None:
-                    with reading(self.model) as found:
-                        self.pairs = found.found(self.output(batch))
+                    with reading(self.model) as reader:
+                        self.pairs = reader.found(self._output(batch))
                 stack.enter_context(Folded(self.pairs))
             yield
 
-    def output(self, batch: Batch) -> Any:
+    def _output(self, batch: Batch) -> Any:
         with unwatched():
             return batch.output(self.model)
 
 
 def _detached_copy(model: nn.Module) -> nn.Module:
-    """A copy without gradients, in float32 at least, laid out as convolutions are fastest.
+    """Copy a model without gradients, in float32 at least, in the memory layout of fast convolutions.
 
     Raises:
-        ConfigError: it cannot be copied.
+        ConfigError: If it cannot be copied.
     """
     twin = copied(model)
     twin._apply(  # type: ignore[no-untyped-call]
@@ -235,46 +245,54 @@ def _as_number(value: Any, device: torch.device) -> Tensor:
 
 
 def _widest(output: Any) -> Any:
-    """An output tensor in float32 at least: a loss of bfloat16 has three digits."""
+    """Cast a bfloat16 output to float32: a loss in bfloat16 has three digits."""
     return output.float() if isinstance(output, Tensor) and output.dtype == torch.bfloat16 else output
 
 
-class Crew:
-    """Walkers of one plane after another, each in a thread of one core.
+class EvaluatorPool:
+    """Evaluators of successive planes, each in a thread of one core.
 
     Args:
-        walkers: as many as are to be at work at once.
-        carry_on: whether there is time left.
+        evaluators: One for each concurrent point.
+        carry_on: Function that returns False when time is up.
     """
 
-    def __init__(self, walkers: Sequence[Walker], carry_on: Callable[[], bool]) -> None:
-        self.walkers, self.carry_on = walkers, carry_on
+    def __init__(self, evaluators: Sequence[PointEvaluator], carry_on: Callable[[], bool]) -> None:
+        self.evaluators, self.carry_on = evaluators, carry_on
 
     def follow(self, plane: Plane) -> None:
-        for walker in self.walkers:
-            walker.follow(plane)
+        """Switch to another plane.
+
+        Args:
+            plane: Plane to move over.
+        """
+        for evaluator in self.evaluators:
+            evaluator.follow(plane)
 
     def evaluate(self, points: Iterable[Coordinates], done: Callable[[Coordinates, Value], None]) -> None:
-        """Evaluate points while there is time, each told to `done` in this thread as soon as it is known.
+        """Evaluate points until time is up.
 
-        As many are under way as there are walkers, so that an end in between loses no more than those.
+        Args:
+            points: Coordinates of the points.
+            done: Callback for each value as soon as it is computed, called in this thread. An interruption
+                loses at most the points in progress, one per evaluator.
         """
-        free: SimpleQueue[Walker] = SimpleQueue()
-        for walker in self.walkers:
-            free.put(walker)
+        free: SimpleQueue[PointEvaluator] = SimpleQueue()
+        for evaluator in self.evaluators:
+            free.put(evaluator)
 
         def work(point: Coordinates) -> tuple[Coordinates, Value]:
-            walker = free.get()
+            evaluator = free.get()
             try:
-                return point, walker.at(point)
+                return point, evaluator.at(point)
             finally:
-                free.put(walker)
+                free.put(evaluator)
 
-        left, under_way = iter(points), set[Future[tuple[Coordinates, Value]]]()
-        with random_state(), _one_core_each(len(self.walkers)) as pool:
+        remaining, under_way = iter(points), set[Future[tuple[Coordinates, Value]]]()
+        with random_state(), _one_core_each(len(self.evaluators)) as pool:
             while True:
-                while len(under_way) < len(self.walkers) and self.carry_on():
-                    if (point := next(left, None)) is None:
+                while len(under_way) < len(self.evaluators) and self.carry_on():
+                    if (point := next(remaining, None)) is None:
                         break
                     under_way.add(pool.submit(work, point))
                 if not under_way:
@@ -286,7 +304,7 @@ class Crew:
 
 @contextmanager
 def _one_core_each(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool of threads whose operations take one core each; the caller's own setting is put back."""
+    """Make a pool of threads whose operations use one core each; restore the caller's setting."""
     threads = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:

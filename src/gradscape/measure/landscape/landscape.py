@@ -1,4 +1,4 @@
-"""A loss over lines and planes of a model's parameters."""
+"""Loss over lines and planes in the space of a model's parameters."""
 
 from __future__ import annotations
 
@@ -21,11 +21,16 @@ from gradscape.measure.core.objective import Objective
 from gradscape.measure.curvature.curvature import Clock, Report
 from gradscape.measure.landscape.adaptive_grid import levels_of
 from gradscape.measure.landscape.directions import State
-from gradscape.measure.landscape.evaluate import Crew, Metric, NormStatistics, Value, Walker
-from gradscape.measure.landscape.plan import KINDS, Asked, Directions, plan
-from gradscape.measure.landscape.point_cache import Kept, digest
-from gradscape.measure.landscape.sampling_error import shuffled, taken_apart
-from gradscape.measure.landscape.survey import checked_between, convex, followed, surface
+from gradscape.measure.landscape.evaluate import EvaluatorPool, Metric, NormStatistics, PointEvaluator, Value
+from gradscape.measure.landscape.plan import KINDS, Directions, Plan, make_plan
+from gradscape.measure.landscape.point_cache import PointCache, digest
+from gradscape.measure.landscape.sampling_error import shuffled, split_by_sample
+from gradscape.measure.landscape.survey import (
+    check_interpolation,
+    evaluate_path,
+    evaluate_surface,
+    measure_convexity,
+)
 from gradscape.records.landscape import LandscapeRecord
 
 STATISTICS = ("running", "batch", "recalibrated")
@@ -59,47 +64,50 @@ def landscape(
 ) -> LandscapeRecord:
     """Evaluate a loss over a line or a plane through a model's parameters.
 
-    Points are evaluated side by side, each by one core, on parts of the batches that stay in a processor's
-    cache; an eval-mode BatchNorm is folded into the convolution before it. The model, its buffers, gradients
-    and modes, and all random numbers, are left as found.
+    Points are evaluated concurrently, each by one core, on parts of the batches that fit in a processor's
+    cache; BatchNorm in eval mode is folded into the convolution before it. The model, its buffers, gradients
+    and modes, and the state of all random generators are preserved.
 
     Args:
-        model: a module, at the origin.
-        loss: loss(output, y), loss(output), or loss(output, dict) in turn, or loss(model, batch), which calls
-            the model itself; a tensor of one number. None for a model whose output has a `loss`.
-        batches: one batch, (x, y), x or a dict of the model's arguments (one argument that is a tuple, list
-            or dict is given as ((x,), y)), or several: a list, or a DataLoader,
-            of which one pass is kept. The loss is their mean over samples.
-        directions: `filter` or `layer`, Gaussian, scaled to the weights' length in each (Li et al. 2018, §4);
-            `gaussian`, of length 1; `hessian`, its eigenvectors of largest eigenvalues; `gradient`, and for a
-            plane a filter-normalised one beside it.
-        dims: 1 for a slice, 2 for a plane.
-        points: along each axis.
-        span: first and last coordinate, in units of the directions; by default -1 to 1, a line between models
-            a quarter beyond them, and around all of a path.
-        pairs: surfaces of as many random directions, or pairs of them.
-        orthogonal: make the second random direction orthogonal to the first.
-        through: another model, or its state_dict: the line to it, at 1; two: the plane through all three;
-            with `dims=1` any number: a line to each.
-        path: checkpoints of a training, the last one in the middle: the plane that is nearest to them.
-        bn: the statistics of BatchNorm: the `running` ones, each `batch`'s own, or `recalibrated` at each
-            point on all batches.
-        metrics: name → metric(output, y), a number, the mean over a batch; by default `accuracy` for a
-            classifier.
-        bf16: compute convolutions and products in bfloat16; on a processor that has it, twice as fast.
-        accuracy: of a grid that is refined only where cubic interpolation is less accurate than this,
-            relative to the loss; None to evaluate all points.
-        checks: random points off the grid at which interpolation is held against the loss.
-        convexity: points along each axis at which the Hessian's extreme eigenvalues are found.
-        keep: a file for the points: given again, it is gone on with.
-        workers: points at once; by default one for each of torch's threads, and one on a GPU.
-        time_limit: seconds, after which what is known so far is returned; NaN elsewhere.
-        seed: of the random directions.
-        report: called with what it will cost, and how far it is.
+        model: Module at the origin.
+        loss: Function loss(output, y), loss(output) or loss(output, dict), tried in this order, or
+            loss(model, batch), which calls the model itself; returns a tensor of one number. None for a model
+            whose output has a `loss`.
+        batches: One batch, (x, y), x or a dict of the model's arguments (an argument that is itself a tuple,
+            list or dict is passed as ((x,), y)), or several: a list, or a DataLoader for one pass. The loss
+            is their mean over samples.
+        directions: `filter` or `layer`, Gaussian, scaled to the norm of the weights in each (Li et al. 2018,
+            §4); `gaussian`, of norm 1; `hessian`, the eigenvectors of its largest eigenvalues; `gradient`,
+            for a plane with a filter-normalized second direction.
+        dims: 1 for a line, 2 for a plane.
+        points: Number of points along each axis.
+        span: First and last coordinate, in units of the directions; by default -1 to 1, for a line between
+            models a quarter beyond them, for a path around all of it.
+        pairs: Number of surfaces, each with its own random direction or pair of directions.
+        orthogonal: Whether to make the second random direction orthogonal to the first.
+        through: Another model or its state_dict, for the line to it, at 1; two, for the plane through all
+            three; any number with `dims=1`, for a line to each.
+        path: Checkpoints of a training, for the plane nearest to them, with the last at the origin.
+        bn: Statistics of BatchNorm: `running`, `batch` of each batch, or `recalibrated` at each point on all
+            batches.
+        metrics: Functions metric(output, y) by name, each returning the mean over a batch; by default
+            `accuracy` for a classifier.
+        bf16: Whether to compute convolutions and matrix products in bfloat16; twice as fast on processors
+            that have it.
+        accuracy: Error, relative to the loss, up to which points are interpolated instead of evaluated; None
+        to
+            evaluate all points.
+        checks: Number of random points off the grid that compare interpolation with the loss.
+        convexity: Number of points along each axis for the Hessian's extreme eigenvalues.
+        keep: Path of a file for the points; an existing one is continued.
+        workers: Number of concurrent points; by default one per thread of torch, one on a GPU.
+        time_limit: Seconds after which the results so far are returned, NaN elsewhere.
+        seed: Seed of the random directions.
+        report: Callback for messages: the expected cost, then the progress.
 
     Raises:
-        ConfigError: models of other shapes, a direction of norm zero, a setting out of range.
-        StoreError: `keep` holds another landscape.
+        ConfigError: If models differ in shape, a direction has norm zero, or a setting is out of range.
+        StoreError: If `keep` contains another landscape.
 
     Source: Li et al. (2018), Visualizing the Loss Landscape of Neural Nets; Goodfellow et al. (2015) for
         lines between models.
@@ -112,52 +120,56 @@ def landscape(
     )
     clock = Clock(time_limit)
     objective = Objective(model, loss, batches, "batch" if bn == "batch" else "running")
-    apart = taken_apart(objective)
+    apart = split_by_sample(objective)
     if apart is None and bn != "batch":
         objective = shuffled(objective, seed)
-    asked = plan(objective, directions, dims, points, span, pairs, orthogonal, through, path, seed)
+    plan = make_plan(objective, directions, dims, points, span, pairs, orthogonal, through, path, seed)
     output, lends = _first_look(objective)
     measures = dict(metrics) if metrics is not None else _default_metrics(objective, output)
     if wrong := [name for name, metric in measures.items() if not callable(metric)]:
-        raise ConfigError(f"metrics: {cut(wrong[0])} is no function of output and y")
+        raise ConfigError(
+            f"metrics: expected functions of output and y; got another value for {cut(wrong[0])}"
+        )
     count = 1 if lends else workers or (1 if objective.start[0].is_cuda else torch.get_num_threads())
-    walkers = [Walker(objective, asked.planes[0], bn, measures, bf16, apart, lends) for _ in range(count)]
-    crew = Crew(walkers, clock.carry_on)
-    middle = _told_first(walkers[0], asked, clock, count, report)
-    kept = (
-        None
-        if keep is None
-        else Kept(FilePath(keep), identity(objective, asked, bn, bf16, measures, walkers[0]))
-    )
-    found = [
-        surface(crew, plane, asked.axes, number, kept, accuracy, measures, clock, report)
-        for number, plane in enumerate(asked.planes)
+    evaluators = [
+        PointEvaluator(objective, plan.planes[0], bn, measures, bf16, apart, lends) for _ in range(count)
     ]
-    losses = np.stack([one.loss for one in found])
-    checked = checked_between(crew, asked, losses[0], checks, seed) if checks and clock.carry_on() else None
-    along = None
-    if asked.trajectory is not None and clock.carry_on():
-        along = followed(walkers[0], asked.planes[0], asked.trajectory)
-    curved = convex(objective, asked, convexity, seed, clock) if convexity and clock.carry_on() else None
+    pool = EvaluatorPool(evaluators, clock.carry_on)
+    middle = _evaluate_middle(evaluators[0], plan, clock, count, report)
+    cache = None
+    if keep is not None:
+        cache = PointCache(FilePath(keep), _identity(objective, plan, bn, bf16, measures, evaluators[0]))
+    surfaces = [
+        evaluate_surface(pool, plane, plan.axes, number, cache, accuracy, measures, clock, report)
+        for number, plane in enumerate(plan.planes)
+    ]
+    losses = np.stack([surface.loss for surface in surfaces])
+    check, along, curved = None, None, None
+    if checks and clock.carry_on():
+        check = check_interpolation(pool, plan, losses[0], checks, seed)
+    if plan.trajectory is not None and clock.carry_on():
+        along = evaluate_path(evaluators[0], plan.planes[0], plan.trajectory)
+    if convexity and clock.carry_on():
+        curved = measure_convexity(objective, plan, convexity, seed, clock)
     return LandscapeRecord(
-        directions=asked.planes[0].words,
-        axes=asked.axes,
+        directions=plan.planes[0].words,
+        axes=plan.axes,
         loss=losses,
-        error=np.stack([one.error for one in found]),
-        error_n=walkers[0].independent,
-        metrics={name: np.stack([one.metrics[name] for one in found]) for name in measures},
-        measured=np.stack([one.measured for one in found]),
-        lengths=np.array([plane.lengths for plane in asked.planes]),
-        middle=np.full(len(asked.planes), middle.loss),  # all planes have one origin
+        error=np.stack([surface.error for surface in surfaces]),
+        error_n=evaluators[0].independent,
+        metrics={name: np.stack([surface.metrics[name] for surface in surfaces]) for name in measures},
+        measured=np.stack([surface.measured for surface in surfaces]),
+        lengths=np.array([plane.lengths for plane in plan.planes]),
+        middle=np.full(len(plan.planes), middle.loss),  # all planes have one origin
         between=through is not None,
         bn=bn,
         precision="bf16" if bf16 else "fp32",
         parameters=objective.size,
         samples=objective.samples,
-        check=checked,
+        check=check,
         path=along,
         convexity=curved,
-        evaluations=sum(int(one.measured.sum()) for one in found),
+        evaluations=sum(int(surface.measured.sum()) for surface in surfaces),
         seconds=clock.spent,
         complete=not clock.ended,
         notes=tuple(objective.notes),
@@ -177,57 +189,57 @@ def _check_settings(
     workers: int | None,
     time_limit: float | None,
 ) -> None:
-    """Refuse what cannot be."""
+    """Check the range of the settings."""
     if directions not in KINDS:
         hint = nearest(str(directions), KINDS)
-        raise ConfigError(f"directions: {brief(directions)} is not one of {', '.join(KINDS)}{hint}")
+        raise ConfigError(f"directions: expected one of {', '.join(KINDS)}; got {brief(directions)}{hint}")
     if dims not in (1, 2):
-        raise ConfigError(f"dims: {brief(dims)} is not possible; give 1 for a slice or 2 for a plane")
+        raise ConfigError(f"dims: expected 1 for a line or 2 for a plane; got {brief(dims)}")
     if points < 2:
-        raise ConfigError(f"points: {points} make no grid; give 2 or more")
+        raise ConfigError(f"points: expected 2 or more; got {points}")
     if span is not None:
         ordered = isinstance(span, tuple | list) and len(span) == 2 and all(isinstance(s, Real) for s in span)
         if not ordered or not -math.inf < span[0] < span[1] < math.inf:
-            raise ConfigError(f"span: {brief(span)} is none; give two rising numbers, such as (-1, 1)")
+            raise ConfigError(f"span: expected two increasing numbers such as (-1, 1); got {brief(span)}")
     if pairs < 1:
-        raise ConfigError(f"pairs: {pairs} is not possible; give 1 or more")
+        raise ConfigError(f"pairs: expected 1 or more; got {pairs}")
     if bn not in STATISTICS:
         raise ConfigError(
-            f"bn: {brief(bn)} is not one of {', '.join(STATISTICS)}{nearest(str(bn), STATISTICS)}"
+            f"bn: expected one of {', '.join(STATISTICS)}; got {brief(bn)}{nearest(str(bn), STATISTICS)}"
         )
     if accuracy is not None:
         if not 0 < accuracy < 1:
-            raise ConfigError(f"accuracy: {accuracy} is not possible; give a number between 0 and 1")
+            raise ConfigError(f"accuracy: expected a number between 0 and 1; got {accuracy}")
         if not levels_of(points):
-            raise ConfigError(f"points: {points} cannot be refined; give 9, 17, 21, 25, 33, 41, 49, 65 or 81")
+            raise ConfigError(f"points: expected 9, 17, 21, 25, 33, 41, 49, 65 or 81 to refine; got {points}")
     if checks < 0 or (checks and points < 4):
-        raise ConfigError(f"checks: {checks} on {points} points; give 0 or more, on 4 points or more")
+        raise ConfigError(f"checks: expected 0 or more, on 4 points or more; got {checks} on {points} points")
     if convexity < 0:
-        raise ConfigError(f"convexity: {convexity} is not possible; give 0 or more")
+        raise ConfigError(f"convexity: expected 0 or more; got {convexity}")
     if workers is not None and workers < 1:
-        raise ConfigError(f"workers: {workers} is not possible; give 1 or more")
+        raise ConfigError(f"workers: expected 1 or more; got {workers}")
     if time_limit is not None and not time_limit > 0:
-        raise ConfigError(f"time_limit: {time_limit} is not a number of seconds; give one above 0")
+        raise ConfigError(f"time_limit: expected seconds above 0; got {time_limit}")
 
 
 def _first_look(objective: Objective) -> tuple[Any, bool]:
-    """The output on the first batch, and whether the loss uses the model besides.
+    """Return the output on the first batch, and whether the loss uses the model too.
 
     Raises:
-        ConfigError: the batch does not fit, the loss fails, or wants gradients, which there are none of.
+        ConfigError: If the batch does not fit, the loss fails, or it needs gradients, which are off.
     """
     try:
         return objective.first_look()
     except ConfigError as error:
         if "does not require grad" in str(error):
             raise ConfigError(
-                "loss: wants a gradient, and a landscape makes none; give one computed from the output alone"
+                "loss: expected one without gradients, which are off in a landscape; give one of the output"
             ) from error
         raise
 
 
 def _default_metrics(objective: Objective, output: Any) -> dict[str, Metric]:
-    """Accuracy, where outputs are (N, classes) and targets their numbers."""
+    """Return accuracy if outputs are (N, classes) and targets are class numbers."""
     batch = objective.batches[0]
     target = batch.further[0] if len(batch.further) == 1 else None
     if not isinstance(target, Tensor) or target.shape != (batch.size,) or target.is_floating_point():
@@ -240,35 +252,42 @@ def _accuracy_of(output: Tensor, y: Tensor) -> Tensor:
     return (output.argmax(1) == y).float().mean()
 
 
-def _told_first(walker: Walker, asked: Asked, clock: Clock, workers: int, report: Report) -> Value:
-    """The middle's value, and from its time what all will take."""
-    walker.prepare()
+def _evaluate_middle(
+    evaluator: PointEvaluator, plan: Plan, clock: Clock, workers: int, report: Report
+) -> Value:
+    """Evaluate the origin and report the expected time of all points."""
+    evaluator.prepare()
     before = clock.spent
-    walker.follow(asked.planes[0])
-    value = walker.at((0.0,) * len(asked.axes))
-    each = clock.spent - before
-    count = len(asked.planes) * math.prod(len(axis) for axis in asked.axes)
+    evaluator.follow(plan.planes[0])
+    value = evaluator.at((0.0,) * len(plan.axes))
+    seconds = clock.spent - before
+    count = len(plan.planes) * math.prod(len(axis) for axis in plan.axes)
     limit = f", ended after {clock.limit:g} s" if clock.limit is not None else ""
     report(
-        f"a point takes {each:.2g} s, {workers} at once: at most {counted(count, 'point')}, "
-        f"{count * each / workers:.0f} s{limit}"
+        f"a point takes {seconds:.2g} s, {workers} at once: at most {counted(count, 'point')}, "
+        f"{count * seconds / workers:.0f} s{limit}"
     )
     return value
 
 
-def identity(
-    objective: Objective, asked: Asked, bn: str, bf16: bool, metrics: Mapping[str, Metric], walker: Walker
+def _identity(
+    objective: Objective,
+    plan: Plan,
+    bn: str,
+    bf16: bool,
+    metrics: Mapping[str, Metric],
+    evaluator: PointEvaluator,
 ) -> dict[str, Any]:
-    """What the points depend on."""
-    places = [t for plane in asked.planes for pieces in (plane.origin, *plane.directions) for t in pieces]
-    given = [v for b in objective.whole for v in tensors((b.given, b.further))]
+    """Return everything that the values of the points depend on."""
+    geometry = [t for plane in plan.planes for pieces in (plane.origin, *plane.directions) for t in pieces]
+    inputs = [v for b in objective.whole for v in tensors((b.given, b.further))]
     buffers = [b for _, b in objective.model.named_buffers()]
     return {
-        "tensors": digest([*places, *buffers, *given]),
-        "axes": [[float(axis[0]), float(axis[-1]), len(axis)] for axis in asked.axes],
-        "surfaces": len(asked.planes),
+        "tensors": digest([*geometry, *buffers, *inputs]),
+        "axes": [[float(axis[0]), float(axis[-1]), len(axis)] for axis in plan.axes],
+        "surfaces": len(plan.planes),
         "bn": bn,
         "precision": "bf16" if bf16 else "fp32",
         "metrics": sorted(metrics),
-        "errors over": walker.independent,
+        "errors over": evaluator.independent,
     }

@@ -1,4 +1,4 @@
-"""Which planes a landscape is of, and the grid over them."""
+"""Planes of a landscape and the grid over them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gradscape.measure.landscape.directions import (
     Plane,
     State,
     Trajectory,
-    given_plane,
+    plane_along,
     plane_through,
     random_plane,
     trajectory_plane,
@@ -27,21 +27,27 @@ from gradscape.records.encoding import Values
 
 Directions = Literal["filter", "layer", "gaussian", "hessian", "gradient"]
 KINDS = ("filter", "layer", "gaussian", "hessian", "gradient")
-MODELS = (0.0, 0.5, 1.0)  # what a line between models always has on its grid: both, and midway
-MARGIN = 0.2  # of a path's extent, around it
-LOOSE = 1e-2  # tolerance of the eigenvalues whose vectors are directions
+MODELS = (0.0, 0.5, 1.0)  # coordinates always on a line between models: both models, and midway
+MARGIN = 0.2  # margin around a path, relative to its extent
+LOOSE = 1e-2  # tolerance of eigenvalues whose vectors are directions
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is to be evaluated, checked."""
+class Plan:
+    """Grid and planes to evaluate, checked.
+
+    Attributes:
+        axes: Coordinates along each axis.
+        planes: Lines or planes, one for each surface.
+        trajectory: Path of a training, if the plane fits one.
+    """
 
     axes: tuple[Values, ...]
     planes: tuple[Plane, ...]
     trajectory: Trajectory | None
 
 
-def plan(
+def make_plan(
     objective: Objective,
     directions: Directions,
     dims: int,
@@ -52,11 +58,19 @@ def plan(
     through: State | Sequence[State] | None,
     path: Sequence[State] | None,
     seed: int,
-) -> Asked:
-    """The planes and the grid over them."""
+) -> Plan:
+    """Return the planes and the grid over them.
+
+    Args:
+        objective: Loss, whose model is the origin.
+        directions, dims, points, span, pairs, orthogonal, through, path, seed: See `landscape`.
+
+    Raises:
+        ConfigError: If the arguments contradict each other, or a direction is zero or overflows.
+    """
     trajectory = None
     if through is not None and path is not None:
-        raise ConfigError("through and path are both given; give one of them")
+        raise ConfigError("through, path: expected one of them; got both")
     if path is not None:
         plane, trajectory = trajectory_plane(objective, path)
         edges = [_around(column) for column in trajectory.coordinates.T.tolist()]
@@ -65,7 +79,7 @@ def plan(
         planes = _lines_or_plane(objective, through, dims)
         edges = [(0.0, 1.0)] * len(planes[0].directions)
     else:
-        planes = _made(objective, directions, dims, pairs, orthogonal, seed)
+        planes = _own_planes(objective, directions, dims, pairs, orthogonal, seed)
         edges = [(-1.0, 1.0)] * dims
     if span is not None:
         edges = [(float(span[0]), float(span[1]))] * len(edges)
@@ -76,11 +90,11 @@ def plan(
         axes = [_with_models(axes[0])]
     for plane in planes:
         _check_range(plane, [(float(axis[0]), float(axis[-1])) for axis in axes])
-    return Asked(tuple(axes), planes, trajectory)
+    return Plan(tuple(axes), planes, trajectory)
 
 
 def _beyond_both(points: int) -> Values:
-    """(points,) evenly from a quarter before a model, at 0, to about a quarter beyond another, at 1."""
+    """Return (points,) evenly from a quarter before a model, at 0, to about a quarter beyond one at 1."""
     if points < 4:
         return np.linspace(0.0, 1.0, points)
     half = max(1, round((points - 1) / 3))  # steps from 0 to ½
@@ -89,7 +103,7 @@ def _beyond_both(points: int) -> Values:
 
 
 def _with_models(axis: Values) -> Values:
-    """A line's coordinates with those of the models and midway, where these lie within it."""
+    """Insert the coordinates of the models and midway, if they lie within a line."""
     step = axis[1] - axis[0]
     missing = []
     for c in MODELS:
@@ -102,42 +116,44 @@ def _with_models(axis: Values) -> Values:
 
 
 def _check_range(plane: Plane, edges: Sequence[tuple[float, float]]) -> None:
-    """Refuse a range whose ends no parameter could hold."""
+    """Refuse a range whose ends overflow the parameters' dtype."""
     for direction, edge in zip(plane.directions, edges, strict=True):
         largest = max(float(piece.abs().max()) for piece in direction if piece.numel())
         farthest = max(map(abs, edge))
         kind = direction[0].dtype
         if farthest * largest > torch.finfo(kind).max:
             name = str(kind).removeprefix("torch.")
-            raise ConfigError(f"span: {farthest:g} times the direction overflows {name}; give less")
+            raise ConfigError(
+                f"span: expected less; got {farthest:g} times the direction, which overflows {name}"
+            )
 
 
 def _lines_or_plane(objective: Objective, through: State | Sequence[State], dims: int) -> tuple[Plane, ...]:
-    """A line to each of several models, or the plane through two others.
+    """Return a line to each of several models, or the plane through two others.
 
     Raises:
-        ConfigError: a plane is asked of more, or a line of none.
+        ConfigError: If there are more than two models for a plane, or none.
     """
     others: list[Any] = list(through) if isinstance(through, list | tuple) else [through]
     if not others or (dims == 2 and len(others) > 2):
         raise ConfigError(
-            f"through: got {counted(len(others), 'model')}; give 1 for a line, 2 for a plane, or with dims=1 "
-            "any number for a line to each"
+            "through: expected 1 model for a line, 2 for a plane, or with dims=1 any number, a line to each; "
+            f"got {counted(len(others), 'model')}"
         )
     if dims == 2 and len(others) == 2:
         return (plane_through(objective, others),)
     return tuple(plane_through(objective, [other]) for other in others)
 
 
-def _made(
+def _own_planes(
     objective: Objective, directions: Directions, dims: int, pairs: int, orthogonal: bool, seed: int
 ) -> tuple[Plane, ...]:
-    """Planes along directions of the model's own."""
+    """Return planes along random directions, eigenvectors or the gradient."""
     random = torch.Generator().manual_seed(seed)
     if directions in ("filter", "layer", "gaussian"):
         return tuple(random_plane(objective, directions, dims, random, orthogonal) for _ in range(pairs))
     if pairs > 1:
-        raise ConfigError(f"pairs: {pairs} of {directions} directions, which are not random; give 1")
+        raise ConfigError(f"pairs: expected 1 for {directions} directions, which are not random; got {pairs}")
     if directions == "hessian":
         products = Products(objective)
         draw = normal_like(products.gradient, seed)
@@ -145,8 +161,8 @@ def _made(
         assert ends.largest_vectors is not None
         vectors = [torch.from_numpy(v).to(objective.start[0]) for v in ends.largest_vectors]
         words = [f"eigenvector of {value:.3g}" for value in ends.largest]
-        return (given_plane(objective, vectors, words),)
-    plane = given_plane(objective, [objective.gradient()[1]], ["gradient"])
+        return (plane_along(objective, vectors, words),)
+    plane = plane_along(objective, [objective.gradient()[1]], ["gradient"])
     if dims == 1:
         return (plane,)
     beside = random_plane(objective, "filter", 1, random, False)
@@ -155,7 +171,7 @@ def _made(
 
 
 def _around(values: Sequence[float]) -> tuple[float, float]:
-    """A range with room at both ends."""
+    """Return a range with a margin at both ends."""
     low, high = min(values), max(values)
     room = MARGIN * (high - low)
     return low - room, high + room

@@ -1,4 +1,4 @@
-"""Points of a landscape on disk, each as soon as it is known, so that a killed command goes on from there."""
+"""Points of a landscape on disk, written one by one: a killed command continues from there."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from gradscape.measure.core.as_found import in_memory
 from gradscape.storage.files import decoding, read_bytes, replace_bytes, with_checksum, without_checksum
 
 LARGEST = 2**32  # bytes; a point has about a hundred
-Key = tuple[int, ...]  # of a point: its surface, then its place on the grid
+Key = tuple[int, ...]  # key of a point: its surface, then its grid indices
 
 
-class Kept:
-    """A file of one line a point, with a checksum, under a first line that says of what.
+class PointCache:
+    """File with a line per point and its checksum, under a first line that identifies the landscape.
 
     Args:
-        path: the file; its folder is made if need be.
-        of: what the points depend on; a file of something else is refused.
+        path: Path of the file; its folder is created if missing.
+        identity: Everything that the points depend on; a file with another identity is refused.
 
     Raises:
-        StoreError: it is of another landscape, or cannot be written.
+        StoreError: If it contains another landscape, is damaged, or cannot be written.
     """
 
-    def __init__(self, path: Path, of: Mapping[str, Any]) -> None:
-        self.path, head = path, json.dumps({"landscape": dict(of)}, sort_keys=True).encode()
+    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+        self.path, head = path, json.dumps({"landscape": dict(identity)}, sort_keys=True).encode()
         self.points: dict[Key, dict[str, Any]] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             data = read_bytes(path, LARGEST) if path.exists() else b""
             if data[: len(head) + 1] != (head + b"\n")[: len(data)]:
-                raise StoreError(f"{path} holds another landscape; give another file, or delete it")
-            lines = data.split(b"\n")[:-1] or [head]  # a killed command may have torn the last
+                raise StoreError(f"{path} contains another landscape; give another file, or delete it")
+            lines = data.split(b"\n")[:-1] or [head]  # a killed command may leave a torn last line
             if (whole := b"".join(line + b"\n" for line in lines)) != data:
                 replace_bytes(path, whole)
         except OSError as error:
@@ -51,7 +51,12 @@ class Kept:
                 self.points[tuple(values.pop("at"))] = finite_or_not(values)
 
     def add(self, key: Key, values: Mapping[str, Any]) -> None:
-        """One point more."""
+        """Append a point.
+
+        Args:
+            key: Key of the point.
+            values: Its loss, error and metrics.
+        """
         self.points[key] = dict(values)
         try:
             with open(self.path, "ab") as file:
@@ -61,11 +66,15 @@ class Kept:
 
 
 def digest(tensors: Iterable[Tensor]) -> str:
-    """Of their values, in order."""
-    found = hashlib.sha256()
+    """Return the SHA-256 of shapes and values, in order.
+
+    Args:
+        tensors: Tensors on any device.
+    """
+    sha256 = hashlib.sha256()
     for tensor in tensors:
-        found.update(str(tuple(tensor.shape)).encode())
+        sha256.update(str(tuple(tensor.shape)).encode())
         for part in in_memory(tensor.detach()):
             if part.numel():
-                found.update(part.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+                sha256.update(part.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha256.hexdigest()

@@ -1,7 +1,7 @@
-"""How far a mean over samples may be from that over all there could be: its standard error.
+"""Standard error of a mean loss, as an estimate over all possible samples.
 
-Over the samples themselves where a loss can be taken apart into theirs; else over parts of them in random
-order, for those of a sorted batch, of one class each, differ more than chance has them.
+It is over single samples if the loss is a mean of their losses, otherwise over parts in random order: parts
+of a sorted batch, one class each, would differ by more than chance.
 """
 
 from __future__ import annotations
@@ -21,20 +21,24 @@ from gradscape.measure.core.batch import Batch, Loss, sample_axis
 from gradscape.measure.core.containers import mapped, tensors
 from gradscape.measure.core.objective import Objective
 
-HANDFUL = 5  # of fewer no standard error is told: of two it is off by more than half every other time
-SAME = 1e-4  # relative difference of the loss and the mean of the samples' own
+HANDFUL = 5  # minimum for a standard error: from two values, every other one is wrong by more than half
+SAME = 1e-4  # largest relative difference between the loss and the mean over single samples
 Apart = Callable[[Sequence[Tensor], Sequence[Batch]], Tensor]  # outputs of batches → (N,) losses
 
 
-def taken_apart(objective: Objective) -> Apart | None:
-    """The loss of every sample; None where the loss is no mean of these, or samples act on each other."""
+def split_by_sample(objective: Objective) -> Apart | None:
+    """Return a function for the loss of every sample; None if samples interact or the loss is no mean.
+
+    Args:
+        objective: Loss and its batches.
+    """
     loss = objective.loss
     batches = objective.batches
     alike = {tuple(t.shape[1:] for t in tensors((b.given, b.further))) for b in batches}
     calls = any(batch.calling is not None for batch in batches)
     if loss is None or calls or len(alike) > 1 or (objective.norms and objective.bn == "batch"):
         return None
-    batch, found = batches[0], _of_each(loss)
+    batch, apart = batches[0], _per_sample(loss)
     with torch.no_grad(), objective.at(objective.start):
         output = objective.output(batch)
         if not all(
@@ -44,16 +48,16 @@ def taken_apart(objective: Objective) -> Apart | None:
         try:
             with warnings.catch_warnings(action="error"):
                 mean, whole = (
-                    float(found([output], [batch]).double().mean()),
+                    float(apart([output], [batch]).double().mean()),
                     float(loss(output, *batch.further)),
                 )
-        except Exception:  # of any kind: a loss of whole batches only
+        except Exception:  # any type: the loss needs whole batches
             return None
-    return found if abs(mean - whole) <= SAME * abs(whole) else None
+    return apart if abs(mean - whole) <= SAME * abs(whole) else None
 
 
-def _of_each(loss: Loss) -> Apart:
-    """A loss's own way to leave its samples apart; else sample by sample, vectorized."""
+def _per_sample(loss: Loss) -> Apart:
+    """Return the loss with reduction "none" if it has one, otherwise vectorized over samples."""
     if isinstance(loss, nn.Module) and hasattr(loss, "reduction"):
         single: Loss = copy.copy(loss)
         single.reduction = "none"  # type: ignore[attr-defined]
@@ -61,15 +65,15 @@ def _of_each(loss: Loss) -> Apart:
         single = functools.partial(loss, reduction="none")
     else:
 
-        def alone(output: Tensor, *rest: Tensor) -> Tensor:
-            return loss(output[None], *(each[None] for each in rest))
+        def of_one(output: Tensor, *rest: Tensor) -> Tensor:
+            return loss(output[None], *(tensor[None] for tensor in rest))
 
-        single = torch.func.vmap(alone)
+        single = torch.func.vmap(of_one)
 
     def apart(outputs: Sequence[Tensor], batches: Sequence[Batch]) -> Tensor:
         further = [torch.cat(same) for same in zip(*(batch.further for batch in batches), strict=True)]
-        found = single(torch.cat(list(outputs)), *further)
-        return found.flatten(1).mean(1) if found.dim() > 1 else found
+        losses = single(torch.cat(list(outputs)), *further)
+        return losses.flatten(1).mean(1) if losses.dim() > 1 else losses
 
     return apart
 
@@ -77,12 +81,17 @@ def _of_each(loss: Loss) -> Apart:
 def _parameters_of_call(function: Loss) -> Mapping[str, Any]:
     try:
         return inspect.signature(function).parameters
-    except (TypeError, ValueError):  # of a builtin
+    except (TypeError, ValueError):  # builtins have no signature
         return {}
 
 
 def shuffled(objective: Objective, seed: int) -> Objective:
-    """The same samples in random order, of each batch that can be cut: nodes of a graph have their places."""
+    """Return the objective with each batch in random order, unless its samples have fixed places.
+
+    Args:
+        objective: Loss and its batches; nodes of a graph, for instance, have fixed places.
+        seed: Seed of the order.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         whole = tuple(
@@ -93,7 +102,7 @@ def shuffled(objective: Objective, seed: int) -> Objective:
 
 
 def _in_random_order(batch: Batch, generator: torch.Generator) -> Batch:
-    """A batch whose samples change places."""
+    """Permute the samples of a batch."""
     order = torch.randperm(batch.size, generator=generator)
 
     def put(value: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What is evaluated over a plane: its grid, points between, a training's path, the Hessian's ends."""
+"""Evaluations over a plane: grid, points between, path of a training, extreme Hessian eigenvalues."""
 
 from __future__ import annotations
 
@@ -17,18 +17,25 @@ from gradscape.measure.curvature.curvature import Clock, Report, eigenvalues, no
 from gradscape.measure.curvature.hvp import Products
 from gradscape.measure.landscape.adaptive_grid import Index, interpolated, lattice, refine, scale_of
 from gradscape.measure.landscape.directions import Plane, Trajectory
-from gradscape.measure.landscape.evaluate import Crew, Metric, Value, Walker
-from gradscape.measure.landscape.plan import LOOSE, Asked
-from gradscape.measure.landscape.point_cache import Kept
+from gradscape.measure.landscape.evaluate import EvaluatorPool, Metric, PointEvaluator, Value
+from gradscape.measure.landscape.plan import LOOSE, Plan
+from gradscape.measure.landscape.point_cache import PointCache
 from gradscape.records.encoding import Values
 from gradscape.records.landscape import Check, Convexity, Path
 
-EVERY = 5.0  # seconds from one report to the next
+EVERY = 5.0  # seconds between reports
 
 
 @dataclass
 class Surface:
-    """Of one plane: arrays over the grid."""
+    """Arrays over the grid of one plane.
+
+    Attributes:
+        loss: Mean loss.
+        error: Standard error of the loss.
+        metrics: Metrics by name.
+        measured: Mask of the evaluated points; the others are interpolated.
+    """
 
     loss: Values
     error: Values
@@ -36,66 +43,78 @@ class Surface:
     measured: Any
 
 
-def surface(
-    crew: Crew,
+def evaluate_surface(
+    pool: EvaluatorPool,
     plane: Plane,
     axes: tuple[Values, ...],
     number: int,
-    kept: Kept | None,
+    cache: PointCache | None,
     accuracy: float | None,
     metrics: Mapping[str, Metric],
     clock: Clock,
     report: Report,
 ) -> Surface:
-    """One surface, whole or refined where it must be."""
+    """Evaluate one surface, on the whole grid or adaptively.
+
+    Args:
+        pool: Evaluators.
+        plane: Plane to evaluate over.
+        axes: Coordinates along each axis.
+        number: Number of the surface, for the cache.
+        cache: Points on disk, if any.
+        accuracy: Accuracy of an adaptive grid; None for the whole grid.
+        metrics: Metrics by name.
+        clock: Time limit.
+        report: Callback for the progress.
+    """
     shape = tuple(map(len, axes))
     empty = np.full(shape, np.nan)
     others = {name: empty.copy() for name in metrics}
-    found = Surface(empty.copy(), empty.copy(), others, np.zeros(shape, dtype=bool))
-    crew.follow(plane)
+    result = Surface(empty.copy(), empty.copy(), others, np.zeros(shape, dtype=bool))
+    pool.follow(plane)
 
     def put(index: Index, loss: float, error: float, values: Mapping[str, float]) -> None:
-        found.loss[index], found.error[index], found.measured[index] = loss, error, True
+        result.loss[index], result.error[index], result.measured[index] = loss, error, True
         for name, value in values.items():
-            found.metrics[name][index] = value
+            result.metrics[name][index] = value
 
     def measure(indices: list[Index]) -> None:
-        left = {}
+        missing = {}
         for index in indices:
-            known = None if kept is None else kept.points.get((number, *index))
-            if known is not None:
-                put(index, known["loss"], known["error"], known["metrics"])
+            cached = None if cache is None else cache.points.get((number, *index))
+            if cached is not None:
+                put(index, cached["loss"], cached["error"], cached["metrics"])
             else:
-                left[tuple(float(axis[i]) for axis, i in zip(axes, index, strict=True))] = index
-        told = _Told(len(left), clock, report)
+                missing[tuple(float(axis[i]) for axis, i in zip(axes, index, strict=True))] = index
+        progress = _ProgressReporter(len(missing), clock, report)
 
         def done(coordinates: tuple[float, ...], value: Value) -> None:
-            index = left[coordinates]
+            index = missing[coordinates]
             put(index, value.loss, value.error, value.metrics)
-            if kept is not None:
+            if cache is not None:
                 entry = {"loss": value.loss, "error": value.error, "metrics": dict(value.metrics)}
-                kept.add((number, *index), entry)
-            told.one_more()
+                cache.add((number, *index), entry)
+            progress.advance()
 
-        crew.evaluate(left, done)
+        pool.evaluate(missing, done)
 
     if accuracy is None:
         measure(lattice(shape, 1))
-        return found
-    refine(found.loss, measure, accuracy)
-    for values in found.metrics.values():
-        _fill(values, found.measured)
-    return found
+        return result
+    refine(result.loss, measure, accuracy)
+    for values in result.metrics.values():
+        _fill(values, result.measured)
+    return result
 
 
-class _Told:
-    """Reports how far it is, every so many seconds."""
+class _ProgressReporter:
+    """Reporter of the progress, every few seconds."""
 
     def __init__(self, count: int, clock: Clock, report: Report) -> None:
         self.count, self.clock, self.report = count, clock, report
         self.done, self.start, self.last = 0, clock.spent, clock.spent
 
-    def one_more(self) -> None:
+    def advance(self) -> None:
         self.done += 1
         now = self.clock.spent
         if now - self.last >= EVERY and self.done < self.count:
@@ -105,24 +124,35 @@ class _Told:
 
 
 def _fill(values: Values, measured: Any) -> None:
-    """A metric where it was not measured: that of the nearest point that was, in the grid's steps."""
+    """Fill a metric where it was not measured, from the nearest measured point in grid steps."""
     known = np.argwhere(measured)
     for index in np.argwhere(~measured):
         nearest_one = known[np.abs(known - index).sum(axis=1).argmin()]
         values[tuple(index)] = values[tuple(nearest_one)]
 
 
-def checked_between(crew: Crew, asked: Asked, losses: Values, checks: int, seed: int) -> Check | None:
-    """Interpolation of the first surface against the loss at random points."""
+def check_interpolation(
+    pool: EvaluatorPool, plan: Plan, losses: Values, checks: int, seed: int
+) -> Check | None:
+    """Compare the interpolation of the first surface with the loss at random points.
+
+    Args:
+        pool: Evaluators.
+        plan: Planes and grid.
+        losses: Losses on the grid of the first surface.
+        checks: Number of points.
+        seed: Seed of the points.
+
+    Returns:
+        Errors, or None if a loss is not finite or time is up.
+    """
     if not np.isfinite(losses).all():
         return None
     scale = scale_of(losses)
     draw = np.random.default_rng(seed)
-    places = [[draw.uniform(0, len(axis) - 1) for axis in asked.axes] for _ in range(checks)]
+    places = [[draw.uniform(0, len(axis) - 1) for axis in plan.axes] for _ in range(checks)]
     points = {
-        tuple(
-            float(np.interp(p, np.arange(len(a)), a)) for p, a in zip(place, asked.axes, strict=True)
-        ): place
+        tuple(float(np.interp(p, np.arange(len(a)), a)) for p, a in zip(place, plan.axes, strict=True)): place
         for place in places
     }
     errors: list[float] = []
@@ -132,25 +162,31 @@ def checked_between(crew: Crew, asked: Asked, losses: Values, checks: int, seed:
         there = float(scale.there(np.array(value.loss)))
         errors.append(abs(interpolated(table, points[coordinates]) - there) / scale.unit)
 
-    crew.follow(asked.planes[0])
-    crew.evaluate(points, done)
+    pool.follow(plan.planes[0])
+    pool.evaluate(points, done)
     if not errors:
         return None
     kind = "relative" if (losses > 0).all() else "of the range"
     return Check(len(errors), float(np.sqrt(np.mean(np.square(errors)))), float(max(errors)), kind)
 
 
-def followed(walker: Walker, plane: Plane, trajectory: Trajectory) -> Path:
-    """The losses of a path's checkpoints, and of their projections."""
-    names, parameters = walker.objective.names, walker.parameters
+def evaluate_path(evaluator: PointEvaluator, plane: Plane, trajectory: Trajectory) -> Path:
+    """Evaluate the losses of a path's checkpoints and of their projections.
+
+    Args:
+        evaluator: Evaluator of the plane.
+        plane: Plane of the path.
+        trajectory: Checkpoints and their coordinates.
+    """
+    names, parameters = evaluator.objective.names, evaluator.parameters
     losses, projected = [], []
     for state, place in zip(trajectory.states, trajectory.coordinates.tolist(), strict=True):
         buffers = {name: state[name] for name in plane.buffers}
         origin = [state[name].to(p) for name, p in zip(names, parameters, strict=True)]
-        walker.follow(Plane(origin, (), (), buffers))
-        losses.append(walker.at(()).loss)
-        walker.follow(plane)
-        projected.append(walker.at(tuple(place)).loss)
+        evaluator.follow(Plane(origin, (), (), buffers))
+        losses.append(evaluator.at(()).loss)
+        evaluator.follow(plane)
+        projected.append(evaluator.at(tuple(place)).loss)
     return Path(
         trajectory.coordinates.numpy(),
         trajectory.residual.numpy(),
@@ -160,12 +196,25 @@ def followed(walker: Walker, plane: Plane, trajectory: Trajectory) -> Path:
     )
 
 
-def convex(objective: Objective, asked: Asked, count: int, seed: int, clock: Clock) -> Convexity | None:
-    """Extreme eigenvalues of the Hessian on a coarser grid."""
-    plane = asked.planes[0]
-    grids = np.meshgrid(*(np.linspace(a[0], a[-1], count) for a in asked.axes), indexing="ij")
+def measure_convexity(
+    objective: Objective, plan: Plan, count: int, seed: int, clock: Clock
+) -> Convexity | None:
+    """Measure the extreme eigenvalues of the Hessian on a coarser grid.
+
+    Args:
+        objective: Loss.
+        plan: Planes and grid, of which the first plane is used.
+        count: Number of points along each axis.
+        seed: Seed of the random vectors.
+        clock: Time limit.
+
+    Returns:
+        Eigenvalues, or None if time is up before the first point.
+    """
+    plane = plan.planes[0]
+    grids = np.meshgrid(*(np.linspace(a[0], a[-1], count) for a in plan.axes), indexing="ij")
     places, largest, smallest = [], [], []
-    for place in np.stack(grids, -1).reshape(-1, len(asked.axes)).tolist():
+    for place in np.stack(grids, -1).reshape(-1, len(plan.axes)).tolist():
         if not clock.carry_on():
             break
         start = [o.clone() for o in plane.origin]
@@ -173,7 +222,7 @@ def convex(objective: Objective, asked: Asked, count: int, seed: int, clock: Clo
             torch._foreach_add_(start, direction, alpha=c)
         try:
             products = Products(objective.changed(start=tuple(start)))
-        except ConfigError:  # the loss is not finite there
+        except ConfigError:  # the loss is not finite at this point
             low = high = math.nan
         else:
             ends = eigenvalues(products, normal_like(products.gradient, seed), 1, LOOSE, False, clock)

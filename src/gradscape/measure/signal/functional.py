@@ -1,4 +1,4 @@
-"""Activations that a network calls as functions, such as `F.relu` in a `forward`, seen as layers are."""
+"""Record activations that a network calls as functions, such as `F.relu`, like layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from gradscape.measure.core.layer_trace import Running, Trace, layer_kind
 
-# function → the module that does the same
+# function → equivalent module
 FUNCTIONS: dict[Callable[..., Any], nn.Module] = {
     **dict.fromkeys((torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu), nn.ReLU()),
     **dict.fromkeys((F.leaky_relu, F.leaky_relu_), nn.LeakyReLU()),
@@ -27,10 +27,10 @@ FUNCTIONS: dict[Callable[..., Any], nn.Module] = {
 
 
 class Functions(TorchFunctionMode):
-    """Tells a trace's `seen` of every such call as of a layer named `module function`.
+    """Mode that reports every such call to a trace as a layer named `module function`.
 
     Args:
-        trace: under way. What an activation that is a module calls is not told of again.
+        trace: Active trace. Functions called inside an activation module are not reported again.
     """
 
     def __init__(self, trace: Trace) -> None:

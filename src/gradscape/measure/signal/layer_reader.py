@@ -1,4 +1,4 @@
-"""Reads every layer of a network as it runs: its output, and the gradient that comes back to it."""
+"""Read every layer of a network as it runs: its output, and the gradient of its output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gradscape.measure.core.layer_trace import Running, layer_kind, numbered
 
 @dataclass
 class Layer:
-    """One call of a layer: what was read as it ran, then its gradients."""
+    """Statistics of one call of a layer: of its output, then of its gradients."""
 
     name: str
     kind: str
@@ -38,7 +38,15 @@ class Layer:
 
 
 class Reader:
-    """Reads every layer's output as it is made, and asks to be told of the gradient that comes back to it."""
+    """Recorder of every layer's output and of its gradient, for a `Trace`.
+
+    Args:
+        size: Number of samples in the batch.
+
+    Attributes:
+        layers: Calls so far, in order.
+        origin: First layer with an output that is not finite, in words; empty without one.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -47,7 +55,13 @@ class Reader:
         self.axis: int | None = None
         self.calls: dict[str, int] = {}
 
-    def seen(self, call: Running, output: Any) -> None:
+    def read(self, call: Running, output: Any) -> None:
+        """Record an output, and its gradient once it is computed.
+
+        Args:
+            call: Call of the layer.
+            output: Output of the call.
+        """
         values, module = main_tensor(output), call.module
         if isinstance(module, nn.Identity):
             return
@@ -65,20 +79,20 @@ class Reader:
         layer.dead = _number(dead_share(module, values, self.axis))
         layer.saturated = _number(saturated_share(module, values))
         if layer.nonfinite and not self.origin:
-            self.origin = self.origin_of(layer, call)
+            self.origin = self._origin_of(layer, call)
         if values.requires_grad:
-            values.register_hook(partial(_keep, layer))  # type: ignore[no-untyped-call]
+            values.register_hook(partial(_record_gradient, layer))  # type: ignore[no-untyped-call]
 
-    def origin_of(self, layer: Layer, call: Running) -> str:
-        given = main_tensor(call.given)
-        if given is None or bool(given.detach().isfinite().all()):
+    def _origin_of(self, layer: Layer, call: Running) -> str:
+        inputs = main_tensor(call.given)
+        if inputs is None or bool(inputs.detach().isfinite().all()):
             bad = any(not bool(p.detach().isfinite().all()) for p in layer.module.parameters())
             return f"{layer.name}, whose weights are not finite" if bad else layer.name
         before = self.layers[-2].name if len(self.layers) > 1 else ""
-        return f"{layer.name}, which was given it by what lies between {before or 'the batch'} and it"
+        return f"{layer.name}, whose input comes from operations after {before or 'the batch'}"
 
 
-def _keep(layer: Layer, gradient: Tensor) -> None:
+def _record_gradient(layer: Layer, gradient: Tensor) -> None:
     layer.gradient = float(moments(gradient, 1)[0])
 
 
@@ -87,7 +101,11 @@ def _number(value: Tensor | None) -> float:
 
 
 def weight_gradient(module: nn.Module) -> float:
-    """Mean (∂L/∂W)² over a layer's parameters but for biases; 0 for those the loss does not reach."""
+    """Return the mean of (∂L/∂W)² over a layer's parameters without biases; 0 for those without a gradient.
+
+    Args:
+        module: Layer after the backward pass.
+    """
     total, count = 0.0, 0
     for name, parameter in module.named_parameters():
         if parameter.requires_grad and not name.rsplit(".", 1)[-1].startswith("bias"):

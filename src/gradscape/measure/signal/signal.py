@@ -1,4 +1,4 @@
-"""Signal and gradient through a network before it is trained, layer by layer, over several seeds."""
+"""Signal and gradient through a network before training, layer by layer, over several seeds."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ def signal(
 ) -> SignalRecord:
     """Measure how signal and gradient pass through a network, as it is or as a factory makes it.
 
-    One forward and one backward pass for each seed, and some hundred backward passes over a few samples for
-    the Jacobian. The network runs in the mode in which it is: train mode as it is made, so that BatchNorm
-    takes the batch's statistics. A given model, and all random numbers, are left as found.
+    This takes one forward and one backward pass per seed, and about a hundred backward passes over a few
+    samples for the Jacobian. The network runs in its current mode; new modules are in train mode, where
+    BatchNorm uses the batch's statistics. The model and the state of all random generators are preserved.
 
     Args:
-        model: a module, or a factory of no arguments that is called after `torch.manual_seed(seed)`.
+        model: Module, or a factory without arguments, called after `torch.manual_seed(seed)`.
         batch: (x, y), x, or a dict of the model's arguments; samples along the first or the second axis.
-        loss: loss(output, y), loss(output), or loss(output, dict) in turn; a tensor of one number. None for
-            a model whose output has a `loss`.
-        seeds: 0, 1, … for a factory; a given model is measured once.
-        jacobian_samples: of the batch, for the singular values; 0 leaves them out.
+        loss: Function loss(output, y), loss(output) or loss(output, dict), tried in this order; returns a
+            tensor of one number. None for a model whose output has a `loss`.
+        seeds: Number of seeds 0, 1, … for a factory; a module is measured once.
+        jacobian_samples: Number of samples for the singular values; 0 for none.
 
     Raises:
-        ConfigError: a factory that raises or makes no module, a batch that does not fit, a loss that fails.
+        ConfigError: If a factory raises or makes no module, the batch does not fit, or the loss fails.
 
     Source: Schoenholz et al. (2017) for q, c and χ; Pennington et al. (2017) for the Jacobian.
 
@@ -54,41 +54,46 @@ def signal(
         >>> print(signal(lambda: nn.Sequential(*layers()), (x, y), nn.functional.cross_entropy))
     """
     if seeds < 1:
-        raise ConfigError(f"seeds: {seeds} is not a number of seeds; give 1 or more")
+        raise ConfigError(f"seeds: expected 1 or more; got {seeds}")
     if jacobian_samples < 0:
-        raise ConfigError(f"jacobian_samples: {jacobian_samples} is not allowed; give 0 or more")
+        raise ConfigError(f"jacobian_samples: expected 0 or more; got {jacobian_samples}")
     runs = []
     for seed in range(1 if isinstance(model, nn.Module) else seeds):
         with random_state():
             torch.manual_seed(seed)
-            network = unwrapped(model if isinstance(model, nn.Module) else made(model))
-            given = Batch.of(batch, network, loss)
+            network = unwrapped(model if isinstance(model, nn.Module) else call_factory(model))
+            samples = Batch.of(batch, network, loss)
             with untouched(network), unwatched():
-                runs.append(_measured(network, given, loss, jacobian_samples))
-    return _joined(runs, given, jacobian_samples)
+                runs.append(_measured(network, samples, loss, jacobian_samples))
+    return _joined(runs, samples, jacobian_samples)
 
 
-def made(factory: Callable[[], nn.Module]) -> nn.Module:
-    """What a factory makes.
+def call_factory(factory: Callable[[], nn.Module]) -> nn.Module:
+    """Return the module that a factory makes.
+
+    Args:
+        factory: Function without arguments.
 
     Raises:
-        ConfigError: it raises, or makes something else than a module.
+        ConfigError: If it raises, or makes something other than a module.
     """
     if not callable(factory):
-        raise ConfigError(f"make_model: got {type(factory).__name__}; give a module or a function making one")
+        raise ConfigError(
+            f"make_model: expected a module or a function making one; got {type(factory).__name__}"
+        )
     name = getattr(factory, "__name__", type(factory).__name__)
     try:
         model = factory()
     except Exception as error:
         raise ConfigError(f"make_model: {name}() raised {with_place(error)}") from error
     if not isinstance(model, nn.Module):
-        raise ConfigError(f"make_model: {name}() made {type(model).__name__}; it must return a torch Module")
+        raise ConfigError(f"make_model: expected a torch Module from {name}(); got {type(model).__name__}")
     return model
 
 
 @dataclass
 class _Run:
-    """One seed's layers and what else was measured."""
+    """Results of one seed."""
 
     layers: list[Layer]
     origin: str
@@ -99,7 +104,7 @@ class _Run:
 
 
 def _measured(model: nn.Module, batch: Batch, loss: Loss | None, jacobian_samples: int) -> _Run:
-    """One network, whose parameters and buffers this may change."""
+    """Measure one network; its buffers and gradients may change."""
     reader = Reader(batch.size)
     free, source = batch.differentiable()
     with torch.enable_grad():
@@ -108,7 +113,7 @@ def _measured(model: nn.Module, batch: Batch, loss: Loss | None, jacobian_sample
         except ConfigError:
             if source is None:
                 raise
-            # Some models make their input one that has a gradient, which only the user's own can be made.
+            # Some models call requires_grad_() on their input, which works for leaves only.
             free, source, reader = batch, None, Reader(batch.size)
             output = _passed(model, free, reader)
         value = free.loss(loss, output)
@@ -118,16 +123,16 @@ def _measured(model: nn.Module, batch: Batch, loss: Loss | None, jacobian_sample
         layer.weight_gradient = weight_gradient(layer.module)
     singular, notes = _jacobian(model, batch, jacobian_samples)
     inputs = (math.nan, math.nan)
-    given = next((t for t in tensors(batch.given) if t.is_floating_point()), None)
-    if given is not None:
-        first, second = moments(given, batch.size)
+    first_input = next((t for t in tensors(batch.given) if t.is_floating_point()), None)
+    if first_input is not None:
+        first, second = moments(first_input, batch.size)
         inputs = (float(first), float(second))
     return _Run(reader.layers, reader.origin, float(value.detach()), inputs, singular, notes)
 
 
 def _passed(model: nn.Module, batch: Batch, reader: Reader) -> Any:
-    """The output of a pass that is read."""
-    with Trace(model, reader.seen) as trace, Functions(trace):
+    """Run a forward pass that the reader records, and return its output."""
+    with Trace(model, reader.read) as trace, Functions(trace):
         return trace.forward(batch)
 
 
@@ -135,7 +140,7 @@ UNKNOWN = Singular(math.nan, math.nan, math.nan, math.nan, "not measured")
 
 
 def _jacobian(model: nn.Module, batch: Batch, samples: int) -> tuple[Singular, list[str]]:
-    """Singular values of outputs by inputs, or by what the first layer makes of inputs that are integers."""
+    """Measure singular values of output by input, or by the first layer's output if inputs are integers."""
     if not samples:
         return UNKNOWN, []
     few = batch.part(0, samples)
@@ -152,21 +157,22 @@ def _jacobian(model: nn.Module, batch: Batch, samples: int) -> tuple[Singular, l
             output, start = main_tensor(trace.forward(free)), source if source is not None else firsts[0]
             if output is None or not output.requires_grad:
                 return UNKNOWN, ["Jacobian not measured: the output does not depend on the input"]
-            found = singular_values(output, start, few.size)
-    except Exception as error:  # such as an operation of the user's that has no second derivative
+            singular = singular_values(output, start, few.size)
+    except Exception as error:  # such as an operation without a second derivative
         return UNKNOWN, [f"Jacobian not measured: {first_line(error)}"]
-    return found, [] if source is not None else ["Jacobian by the first layer's output: inputs are integers"]
+    notes = [] if source is not None else ["Jacobian by the first layer's output: inputs are integers"]
+    return singular, notes
 
 
 def _joined(runs: list[_Run], batch: Batch, jacobian_samples: int) -> SignalRecord:
-    """Seeds as rows.
+    """Join the seeds as rows of one record.
 
     Raises:
-        ConfigError: a factory that makes other layers with another seed.
+        ConfigError: If the factory makes other layers with another seed.
     """
     names = [tuple(layer.name for layer in run.layers) for run in runs]
     if len(set(names)) > 1:
-        raise ConfigError("make_model: makes other layers with another seed; type: seeds=1")
+        raise ConfigError("make_model: expected the same layers with every seed; got others; type: seeds=1")
     first, layers = runs[0], runs[0].layers
 
     def table(field: str) -> Any:

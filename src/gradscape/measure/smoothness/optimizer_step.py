@@ -1,4 +1,4 @@
-"""The step that an optimiser would make next, without making it."""
+"""Compute the next step of an optimizer without making it."""
 
 from __future__ import annotations
 
@@ -18,28 +18,40 @@ from gradscape.measure.core.preserve import random_state
 
 
 def check_optimizer(optimizer: Optimizer) -> None:
-    """Refuse what makes no step of one gradient."""
+    """Check that an optimizer makes its step from a single gradient.
+
+    Args:
+        optimizer: Optimizer to check.
+
+    Raises:
+        ConfigError: If it needs a closure, or has no positive learning rate.
+    """
     name, step = type(optimizer).__name__, inspect.signature(type(optimizer).step)
     closure = step.parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
         raise ConfigError(
-            f"optimizer: {name} needs a closure, so no single gradient makes its step; leave optimizer out"
+            f"optimizer: {name} needs a closure, one gradient does not make its step; leave optimizer out"
         )
     own = number(optimizer.param_groups[0].get("lr"))
     if own is None or not 0 < own < math.inf:
         raise ConfigError(
-            f"optimizer: the learning rate of {name}'s first group is {own}, not a number above 0: its step "
-            "has no length; give one that has begun to train, or leave optimizer out"
+            f"optimizer: expected a learning rate above 0 in {name}'s first group; got {own}; "
+            "give an optimizer in training, or leave optimizer out"
         )
 
 
 def step_per_rate(objective: Objective, optimizer: Optimizer, gradient: Tensor) -> Tensor:
-    """(n,) d = −Δθ / lr of the step that an optimiser would make of this gradient; 0 where it trains nothing.
+    """Return d = −Δθ / lr (n,) of the step that an optimizer would make; 0 for parameters it does not train.
 
-    In float64: in less, a small step is mostly the rounding of what it is added to.
+    The copy steps in float64: in float32, a small step would be mostly rounding error of the parameters.
+
+    Args:
+        objective: Loss and its n parameters.
+        optimizer: Optimizer, which is not changed.
+        gradient: Gradient (n,).
 
     Raises:
-        ConfigError: it trains none of the parameters, or its copy fails.
+        ConfigError: If it trains none of the parameters, or its copy fails.
     """
     mine, name = objective.parameters, type(optimizer).__name__
     pieces = {id(p): piece for p, piece in zip(mine.values(), objective.pieces(gradient), strict=True)}
@@ -47,7 +59,7 @@ def step_per_rate(objective: Objective, optimizer: Optimizer, gradient: Tensor) 
     if not any(id(p) in pieces for p in theirs):
         raise ConfigError(
             f"optimizer: {name} trains no parameter of {type(objective.model).__name__} that has a gradient: "
-            "give the optimiser made from this very model's parameters()"
+            "give the optimizer of this model's parameters()"
         )
     copies = {id(p): _leaf(p, pieces.get(id(p))) for p in theirs}
     try:
@@ -66,27 +78,32 @@ def step_per_rate(objective: Objective, optimizer: Optimizer, gradient: Tensor) 
 
 
 def _leaf(parameter: Tensor, gradient: Tensor | None) -> Tensor:
-    """A parameter's copy in float64 that has this gradient, both laid out in memory as the parameter is."""
+    """Return a copy of a parameter in float64 with a gradient, both in the parameter's memory layout."""
     copied = parameter.detach().to(torch.float64, copy=True).requires_grad_()
-    if gradient is not None:  # fused kernels walk over parameter, gradient and state alike
+    if gradient is not None:  # fused kernels need the same layout of parameter, gradient and state
         copied.grad = torch.empty_like(copied, requires_grad=False).copy_(gradient)
     return copied
 
 
 def _make_step(optimizer: Optimizer, copies: dict[int, Tensor]) -> None:
-    """Let a copy of an optimiser, with its settings and state but none of its hooks, step on these leaves.
+    """Make a copy of an optimizer, with its settings and state but no hooks, step on copies of parameters.
 
-    A deep copy, in which each parameter is replaced: made anew by its class, an optimiser of a user's own
-    would need the arguments that it was made with.
+    The copy is a deep copy with replaced parameters: constructing a user's own optimizer would need its
+    arguments.
     """
     twin = copy.deepcopy(optimizer, {**copies})
-    twin.load_state_dict(twin.state_dict())  # which casts the state as the leaves are
-    with warnings.catch_warnings(action="ignore"):  # such as that it is not captured in a CUDA graph
+    twin.load_state_dict(twin.state_dict())  # casts the state to the dtype of the copies
+    with warnings.catch_warnings(action="ignore"):  # such as that the step is not captured in a CUDA graph
         twin.step()
 
 
 def not_trained(objective: Objective, optimizer: Optimizer) -> list[str]:
-    """A note on parameters that the optimiser's step leaves as they are."""
+    """Return a note on parameters that the optimizer does not train, in a list, or an empty list.
+
+    Args:
+        objective: Loss and its parameters.
+        optimizer: Optimizer.
+    """
     theirs, name = parameters_of(optimizer), type(optimizer).__name__
-    left = [plain(each) for each, p in objective.parameters.items() if id(p) not in theirs]
-    return [f"{name}'s step leaves {listed(left)}: it does not train them"] if left else []
+    untrained = [plain(own) for own, p in objective.parameters.items() if id(p) not in theirs]
+    return [f"{name}'s step leaves {listed(untrained)}: it does not train them"] if untrained else []

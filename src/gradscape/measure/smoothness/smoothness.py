@@ -1,4 +1,4 @@
-"""How smooth a loss is along the next step of a training: how far its gradient can be trusted."""
+"""Smoothness of a loss along the next training step: the range in which its gradient can be trusted."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from gradscape.measure.smoothness.optimizer_step import check_optimizer, not_tra
 from gradscape.records.encoding import Values
 from gradscape.records.smoothness import Line, SmoothnessRecord
 
-LOST = 0.01  # share of the shortest move that may be rounded away unsaid
-# Distances ‖Δθ/|θ|‖₂ of the scale-free line: within 0.5 to 2, at which Kwon et al. (2021) train, the
-# gradient of an untrained network turns already.
+LOST = 0.01  # fraction of the shortest move that may be lost to rounding without a note
+# Distances ‖Δθ/|θ|‖₂ of the scale-free line: at 0.5 to 2, where Kwon et al. (2021) train, the gradient of an
+# untrained network has turned already.
 RELATIVE = (0.05, 0.4)
 
 
@@ -39,41 +39,42 @@ def smoothness(
     bn: Statistics = "batch",
     separately: bool = False,
 ) -> SmoothnessRecord:
-    """Measure how loss and gradient change along the gradient, and along an optimiser's next step.
+    """Measure how loss and gradient change along the gradient, and along an optimizer's next step.
 
-    At the model's parameters θ, with g = ∇L(θ) of fixed batches: L(θ − ηg) and ‖∇L(θ − ηg) − g‖ for learning
-    rates η around the one in use. It costs 3 + points gradients, with an optimiser 3 + 2 · points, and as
-    many for each batch if separately; the model's memory again for copies of parameters and gradients, with
-    an optimiser and in float64 that of its state too. The model, its buffers, gradients and modes, the
-    optimiser and all random numbers are left as found. Dropout is off.
+    At the model's parameters θ, with g = ∇L(θ) of fixed batches, this measures L(θ − ηg) and ‖∇L(θ − ηg) − g‖
+    for learning rates η around the current one. It costs 3 + points gradients, with an optimizer 3 + 2 ·
+    points (per batch if separately), and memory for copies of parameters and gradients, with an optimizer
+    also for its state in float64. The model, its buffers, gradients and modes, the optimizer and the state of
+    all random generators are preserved. Dropout is off.
 
     Args:
-        model: a module; its parameters that have a gradient are looked at.
-        loss: loss(output, y), loss(output), or loss(output, dict) in turn, or loss(model, batch), which calls
-            the model itself; a tensor of one number. None for a model whose output has a `loss`.
-        batches: one batch, (x, y), x or a dict of the model's arguments (one argument that is a tuple, list
-            or dict is given as ((x,), y)), or several: a list, or a DataLoader,
-            of which one pass is kept. x and y have N samples along their first or second axis.
-        lr: the learning rate; None for that of the optimiser's first group.
-        optimizer: that trains the model. A copy of it makes the step Δθ that its state and g lead to, in
-            float64 and without clipping, and the loss is also measured at θ + (η / its own lr) · Δθ.
-        range: lowest and highest η in units of lr.
-        points: P, how many rates η, evenly spaced.
-        bn: `batch` for BatchNorm's statistics of each batch, as in training, `running` for those of
-            evaluation.
-        separately: each batch's own loss, gradient and step, a row for each, instead of those of their mean
-            over samples.
+        model: Module; the gradient is over its parameters that require one.
+        loss: Function loss(output, y), loss(output) or loss(output, dict), tried in this order, or
+            loss(model, batch), which calls the model itself; returns a tensor of one number. None for a model
+            whose output has a `loss`.
+        batches: One batch, (x, y), x or a dict of the model's arguments (an argument that is itself a tuple,
+            list or dict is passed as ((x,), y)), or several: a list, or a DataLoader for one pass. x and y
+            have N samples along their first or second axis.
+        lr: Learning rate; None for that of the optimizer's first group.
+        optimizer: Optimizer of the model. A copy makes the step Δθ from its state and g, in float64 and
+            without clipping, and the loss is also measured at θ + (η / its own lr) · Δθ.
+        range: Lowest and highest η in units of lr.
+        points: P, the number of rates η, evenly spaced.
+        bn: Statistics of BatchNorm: `batch` of each batch as in training, `running` as in evaluation.
+        separately: Whether to measure each batch with its own loss, gradient and step, a row for each,
+            instead of their mean over samples.
 
     Returns:
-        A record whose arrays are of shape (K, P), with K = 1, or the number of batches if separately.
+        Record with arrays of shape (K, P), with K = 1, or the number of batches if separately.
 
     Raises:
-        ConfigError: no learning rate, or one that is not above 0; a range or points that are none; an
-            optimiser that needs a closure, cannot be copied, or trains another model; a loss or gradient that
-            is not finite at θ; batches that do not fit the model, a loss that is not one number.
+        ConfigError: If the learning rate is missing or not above 0, range or points are invalid, the
+            optimizer needs a closure, cannot be copied or trains another model, the loss or gradient is not
+            finite at θ, the batches do not fit the model, or the loss is not one number.
 
     Source: Santurkar et al. (2018), How does batch normalization help optimization?, §3.1 and Fig. 4; the
-        range of η is theirs. Kwon et al. (2021), ASAM, §3, for what does not depend on the weights' scale.
+        range of η is theirs. Kwon et al. (2021), ASAM, §3, for the line that does not depend on the weights'
+        scale.
 
     Example:
         >>> print(gs.smoothness(model, nn.functional.cross_entropy, (x, y), lr=0.1, optimizer=optimizer))
@@ -83,7 +84,8 @@ def smoothness(
     rate = _learning_rate(lr, optimizer)
     rates = rate * _multiples(range, points)
     objective = Objective(model, loss, batches, bn)
-    rows = [_measured(each, optimizer, rates) for each in (objective.each() if separately else [objective])]
+    parts = objective.each() if separately else [objective]
+    rows = [_measured(part, optimizer, rates) for part in parts]
     lines = [_stacked(same) for same in zip(*(row.lines for row in rows), strict=True)]
     return SmoothnessRecord(
         lr=rate,
@@ -101,41 +103,40 @@ def smoothness(
         notes=(
             *objective.notes,
             *([] if optimizer is None else not_trained(objective, optimizer)),
-            *(note for place, line in enumerate(lines) for note in _odd(line, [r.lost[place] for r in rows])),
+            *(note for n, line in enumerate(lines) for note in _notes(line, [row.lost[n] for row in rows])),
         ),
     )
 
 
 def _learning_rate(lr: Any, optimizer: Optimizer | None) -> float:
-    """The given one, or else the optimiser's."""
-    given = optimizer.param_groups[0]["lr"] if lr is None and optimizer is not None else lr
-    if isinstance(given, Tensor):
-        given = given.item() if given.numel() == 1 else described(given)
-    if not isinstance(given, Real) or not 0 < float(given) < math.inf:
+    """Return the learning rate, by default the optimizer's."""
+    rate = optimizer.param_groups[0]["lr"] if lr is None and optimizer is not None else lr
+    if isinstance(rate, Tensor):
+        rate = rate.item() if rate.numel() == 1 else described(rate)
+    if not isinstance(rate, Real) or not 0 < float(rate) < math.inf:
         raise ConfigError(
-            f"lr: {brief(given)} is not a learning rate; type a number above 0, as lr=0.1, "
-            "or give optimizer alone"
+            f"lr: expected a number above 0 such as lr=0.1, or optimizer alone; got {brief(rate)}"
         )
-    return float(given)
+    return float(rate)
 
 
 def _multiples(range: Any, points: int) -> Values:
-    """(points,) evenly spaced over a range.
+    """Return evenly spaced multiples (points,) over a range.
 
     Raises:
-        ConfigError: it is not two rising numbers above 0, or points are fewer than two.
+        ConfigError: If the range is not two increasing numbers above 0, or there are fewer than two points.
     """
     ordered = isinstance(range, tuple | list) and len(range) == 2 and all(isinstance(r, Real) for r in range)
     if not ordered or not 0 < range[0] < range[1] < math.inf:
-        raise ConfigError(f"range: {brief(range)} is none; give two rising multiples of lr, such as (0.5, 4)")
+        raise ConfigError(f"range: expected two rising multiples of lr such as (0.5, 4); got {brief(range)}")
     if points < 2:
-        raise ConfigError(f"points: {points} is not a number of rates in a range; give 2 or more")
+        raise ConfigError(f"points: expected 2 or more; got {points}")
     return np.linspace(float(range[0]), float(range[1]), points)
 
 
 @dataclass
 class _Row:
-    """What was measured of one loss: a line for each direction, and the share of its moves that was lost."""
+    """Measurements of one loss: a line for each direction, and the fraction of its move lost to rounding."""
 
     gradient_norm: float
     lines: list[Line]
@@ -143,17 +144,17 @@ class _Row:
 
 
 def _measured(objective: Objective, optimizer: Optimizer | None, rates: Values) -> _Row:
-    """One loss, along its gradient and the optimiser's step.
+    """Measure one loss along its gradient and the optimizer's step.
 
     Raises:
-        ConfigError: it is not finite where it begins.
+        ConfigError: If loss or gradient is not finite at the start.
     """
     loss, gradient = objective.gradient()
     length = norm(gradient)
     if not math.isfinite(loss) or not math.isfinite(length):
         raise ConfigError(
             f"the loss is {loss:g} and its gradient's norm {length:g}: there is no smoothness to measure; "
-            "gradscape.watch with activations tells where that begins"
+            "gradscape.watch with activations shows where this begins"
         )
     lines = [
         along(objective, loss, gradient, gradient, rates, "the gradient"),
@@ -168,10 +169,15 @@ def _measured(objective: Objective, optimizer: Optimizer | None, rates: Values) 
 
 
 def relative(objective: Objective, loss: float, gradient: Tensor) -> Line:
-    """Loss and gradient along T²g, all lengths being those of parameters over their own size, T = diag|θ|.
+    """Measure along T²g with lengths relative to the parameters' size, T = diag|θ|.
 
-    Two networks that differ by a scale of their weights alone, which a norm or the next layer takes back,
-    have the same of it: steps, distances and changes scale with |θ| (Kwon et al. 2021, §3).
+    The result is the same for two networks that differ only by scales of weights which a norm or the next
+    layer cancels: steps, distances and changes scale with |θ| (Kwon et al. 2021, §3).
+
+    Args:
+        objective: Loss and its n parameters θ.
+        loss: L(θ).
+        gradient: g = ∇L(θ), (n,).
     """
     size = objective.vector(objective.start).abs()
     pull = size * gradient
@@ -188,41 +194,51 @@ def along(
     name: str,
     size: Tensor | float = 1.0,
 ) -> Line:
-    """Measure one row: L(θ − ηTd), ‖T(∇L(θ − ηTd) − g)‖ and ‖ηd‖ at each η, T being the unit that d is in."""
-    found = []
+    """Measure one row: L(θ − ηTd), ‖T(∇L(θ − ηTd) − g)‖ and ‖ηd‖ at each η.
+
+    Args:
+        objective: Loss and its n parameters θ.
+        loss: L(θ).
+        gradient: g = ∇L(θ), (n,).
+        direction: d, (n,).
+        rates: η, (P,).
+        name: Name of the direction, for the record.
+        size: T, the unit of d: (n,) or one number.
+    """
+    pairs = []
     for rate in rates:
         value, there = objective.gradient(objective.moved(size * direction, -float(rate)))
-        found.append((value, norm(size * (there - gradient))))
-    losses, changes = np.array(found, dtype=np.float64).T[:, None]
+        pairs.append((value, norm(size * (there - gradient))))
+    losses, changes = np.array(pairs, dtype=np.float64).T[:, None]
     return Line(name, np.array([loss]), losses, changes, norm(direction) * rates[None])
 
 
 def _stacked(rows: Sequence[Line]) -> Line:
-    """The rows of several as one's."""
+    """Stack the rows of several lines as one line."""
     arrays = ("loss", "losses", "changes", "distances")
     return Line(rows[0].along, *(np.concatenate([getattr(row, name) for row in rows]) for name in arrays))
 
 
 def _rounded_away(objective: Objective, direction: Tensor, rate: float) -> float:
-    """Share of a move that is lost where it is added to the parameters."""
-    wanted = -float(rate) * direction
-    made = objective.vector(objective.moved(direction, -float(rate))) - objective.vector(objective.start)
-    return norm(made - wanted) / length if (length := norm(wanted)) else 0.0
+    """Return the fraction of a move that rounding loses when it is added to the parameters."""
+    exact = -float(rate) * direction
+    actual = objective.vector(objective.moved(direction, -float(rate))) - objective.vector(objective.start)
+    return norm(actual - exact) / length if (length := norm(exact)) else 0.0
 
 
-def _odd(line: Line, lost: Sequence[float]) -> list[str]:
-    """Notes on what is not finite, not there, or not to be trusted."""
-    found = []
+def _notes(line: Line, lost: Sequence[float]) -> list[str]:
+    """Return notes on values that are not finite, missing, or unreliable."""
+    notes = []
     if bad := int((~line.finite).sum()):
-        found.append(
-            f"along {line.along} loss or gradient is not finite at {bad} of {line.finite.size} points: "
+        notes.append(
+            f"along {line.along}, loss or gradient is not finite at {bad} of {line.finite.size} points: "
             "minima and maxima are over the others"
         )
     if (line.distances == 0).any():
-        found.append(f"{line.along} is zero: nothing moves, and β and the Lipschitz estimate are not known")
+        notes.append(f"{line.along} is zero: nothing moves; β and the Lipschitz estimate are unknown")
     if max(lost) > LOST:
-        found.append(
-            f"along {line.along} rounding takes {100 * max(lost):.2g} % of the shortest move: "
+        notes.append(
+            f"along {line.along}, rounding loses {100 * max(lost):.2g} % of the shortest move: "
             "give model and batches in float64"
         )
-    return found
+    return notes

@@ -1,4 +1,4 @@
-"""Smoothness within a training: on a step's own mini-batch, at the price of two gradients more."""
+"""Smoothness during training, on a step's own mini-batch, for two additional gradients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gradscape.measure.smoothness.smoothness import along, relative
 from gradscape.records.smoothness import StepSmoothness
 
 Direction = Literal["gradient", "step", "relative"]
-MULTIPLES = (0.5, 4.0)  # of the learning rate: the ends of the range of Santurkar et al. (2018), Fig. 4
+MULTIPLES = (0.5, 4.0)  # of the learning rate: the range of Santurkar et al. (2018), Fig. 4
 
 
 def step_smoothness(
@@ -28,28 +28,28 @@ def step_smoothness(
     lr: float,
     step: int,
 ) -> StepSmoothness:
-    """What loss and gradient do along a training's step, on its own mini-batch, BatchNorm as in training.
+    """Measure the smoothness of a training step on its own mini-batch, with BatchNorm as in training.
 
     Args:
-        model: after the step; it is left as found.
-        loss: loss(output, y).
+        model: Network after the step; it is not changed.
+        loss: Function loss(output, y).
         batch: (x, y) of the step.
-        before: the parameters before it.
-        known: loss and gradient there, of which it was made; None to compute them anew, in float32 and
-            without dropout.
-        direction: `gradient`; `step`, the step that was made over the learning rate; or `relative`, the
-            gradient where every parameter is measured in its own size: see `gradscape.smoothness`.
-        lr: of the step.
-        step: its number.
+        before: Parameters before the step.
+        known: Loss and gradient at these parameters, from which the step was made; None to compute them
+            again, in float32 and without dropout.
+        direction: `gradient`; `step`, the step made over the learning rate; or `relative`, the gradient with
+            every parameter measured in its own size, see `gradscape.smoothness`.
+        lr: Learning rate of the step.
+        step: Number of the step.
     """
     objective = Objective(model, loss, batch)
     after = objective.vector(objective.start)
     objective.start = tuple(before)
     start = objective.vector(before)
-    value, slope = objective.gradient() if known is None else (known[0], objective.vector(known[1]))
+    value, gradient = objective.gradient() if known is None else (known[0], objective.vector(known[1]))
     if direction == "relative":
-        line = replace(relative(objective, value, slope), along=direction)
+        line = replace(relative(objective, value, gradient), along=direction)
     else:
-        way = slope if direction == "gradient" else (start - after) / lr
-        line = along(objective, value, slope, way, lr * np.array(MULTIPLES), direction)
-    return StepSmoothness(step, lr, norm(slope), norm(start), line)
+        towards = gradient if direction == "gradient" else (start - after) / lr
+        line = along(objective, value, gradient, towards, lr * np.array(MULTIPLES), direction)
+    return StepSmoothness(step, lr, norm(gradient), norm(start), line)

@@ -1,4 +1,4 @@
-"""Reads the outputs of layers while a network is trained; a watch tells which passes are of a step."""
+"""Read the outputs of layers during training; a watch decides which passes belong to a step."""
 
 from __future__ import annotations
 
@@ -29,19 +29,20 @@ from gradscape.records.activations import ActivationHistory
 from gradscape.records.signal import WEIGHT_KINDS
 
 STATISTICS = ("second_moment", "correlation", "dead", "saturated")
-CALLS = 8  # of a module that are all read; of further ones those whose number is a power of two
+CALLS = 8  # first calls of a module, all read; further ones are read if their number is a power of two
 Pass = dict[str, Tensor]  # a layer's call → (4,), on its device
 
 
 class Piece:
-    """What was read of a call of the model, or of a module that is called by itself; lives as its graph does.
+    """Readings of one call of the model, or of a module called by itself; lives as long as its graph.
 
     Attributes:
-        number: of the piece, in order.
-        root: the outermost call.
-        calls: of each layer in it, read or not.
-        counts: of each layer in all pieces whose graphs live; this one's leave it when it goes.
-        readings: name, which of its calls in the piece, kind, width, values.
+        number: Number of the piece, in order.
+        root: Outermost call.
+        calls: Number of calls of each layer in it, read or not.
+        counts: Number of calls of each layer in all pieces with a graph; this one's are subtracted at its
+            end.
+        readings: Name, number of the call in the piece, kind, width, values.
     """
 
     def __init__(self, number: int, root: Running, counts: Counter[str]) -> None:
@@ -59,52 +60,52 @@ class Piece:
 
 
 class Activations:
-    """What the last forward passes were, and rows of what the passes of a step were.
+    """Readings of the last forward passes, and rows of the passes of each step.
 
     Args:
-        capacity: rows that are kept.
+        capacity: Number of rows in memory.
 
     Attributes:
-        thinned: whether some calls of a module were not read, for there were many.
-        transformed: whether some were not, for they were of torch.func.
+        thinned: Whether calls of a module were left out because there were many.
+        transformed: Whether calls were left out because they were inside torch.func.
     """
 
     def __init__(self, capacity: int) -> None:
         self.rows: deque[Pass] = deque(maxlen=capacity)
         self.known: dict[str, tuple[str, int]] = {}  # a layer's call → its kind and width, in order
-        self.passes: list[Pass] = []  # since the last step, those whose gradients have come
-        self.of_row: list[Pass] = []  # those of the row under way
+        self.passes: list[Pass] = []  # passes with gradients since the last step
+        self.of_row: list[Pass] = []  # passes of the current row
         self.thinned = self.transformed = False
         self.counts: Counter[str] = Counter()
         self.pieces = 0
-        self.piece: Piece | None = None  # under way, or the last
-        self.reached: dict[int, weakref.ref[Piece]] = {}  # by number, those that gradients came back to
-        self.rerun: list[Piece] = []  # run by a checkpoint within the backward pass
+        self.piece: Piece | None = None  # the current or last one
+        self.reached: dict[int, weakref.ref[Piece]] = {}  # pieces that gradients have reached, by number
+        self.rerun: list[Piece] = []  # pieces that checkpoints run within the backward pass
         self.begin()
-        self.forward: frozenset[str] | None = None  # who ran before the backward pass did
+        self.forward: frozenset[str] | None = None  # layers that ran before the backward pass
 
     def begin(self) -> None:
-        """Nothing is known of the samples."""
+        """Forget the number and layout of samples."""
         self.size = 0
         self.axis: int | None = None
-        self.last = (0, 0, torch.Size())  # where the last output lies
+        self.last = (0, 0, torch.Size())  # memory of the last output
 
     def end_pass(self) -> None:
-        """Its gradients are there: take what was read of the pieces that they came through."""
+        """End a backward pass: collect the readings of the pieces that its gradients reached."""
         now: Pass = {}
         calls: Counter[str] = Counter()
         for _, known in sorted(self.reached.items()):
             piece = known()
-            if piece is None or piece.taken:  # of a gradient by the input alone, whose graph is no more
+            if piece is None or piece.taken:  # a gradient by the input alone, whose graph is gone
                 continue
             for name, count, kind, width, values in piece.readings:
                 if name == "input":
                     now.setdefault(name, values)
-                    self.know(name, kind, width)
+                    self._know(name, kind, width)
                 elif _is_read(calls[name] + count):
                     label = numbered(name, calls[name] + count)
                     now[label] = values
-                    self.know(label, kind, width)
+                    self._know(label, kind, width)
             calls += piece.calls
             piece.taken, piece.readings = True, []
             piece.forget()
@@ -114,18 +115,22 @@ class Activations:
         self.reached, self.rerun, self.forward = {}, [], None
         self.begin()
 
-    def know(self, label: str, kind: str, width: int) -> None:
+    def _know(self, label: str, kind: str, width: int) -> None:
         if label not in self.known or not self.known[label][1]:
             self.known[label] = (kind, width)
 
     def add(self) -> None:
-        """Open a row, of the passes since the last step."""
+        """Add a row for the passes since the last step."""
         self.of_row = []
         self.rows.append({})
         self.join(row=True)
 
     def join(self, row: bool) -> None:
-        """A step has used the passes since the last one: they are of the row under way, if there is one."""
+        """Assign the passes since the last step to the current row.
+
+        Args:
+            row: Whether there is a current row.
+        """
         self.of_row += self.passes
         self.passes = []
         if row:
@@ -136,10 +141,10 @@ class Activations:
         self.of_row = []
 
     def oddities(self, parameters: Sequence[str]) -> list[str]:
-        """What the row under way lacks, in words.
+        """Return notes on outputs that the current row lacks.
 
         Args:
-            parameters: names of those that had a gradient.
+            parameters: Names of the parameters with a gradient.
         """
         seen = {label.partition(" (call ")[0] for label in self.rows[-1]}
         owners = dict.fromkeys(name.rpartition(".")[0] for name in parameters)
@@ -162,16 +167,16 @@ class Activations:
 
     @torch.no_grad()
     def read(self, call: Running, output: Any, recorded: bool, root: Running) -> None:
-        """A layer's output, as it is made.
+        """Read a layer's output.
 
-        It counts once a gradient comes back to its piece: evaluations that autograd records are of no step.
+        It counts once a gradient reaches its piece: evaluations that autograd records belong to no step.
 
         Args:
-            call: of the layer.
-            output: of it.
-            recorded: whether autograd records the pass: others are not read. What a checkpoint drops is run
-                again within the backward pass; it is read then if it was not before.
-            root: the outermost call that it is in, or itself.
+            call: Call of the layer.
+            output: Output of the call.
+            recorded: Whether autograd records the pass; others are not read. A checkpointed part runs again
+                within the backward pass, and is read then if it was not before.
+            root: Outermost call around it, or the call itself.
         """
         values = main_tensor(output)
         if values is None or not values.numel() or isinstance(call.module, nn.Identity):
@@ -181,7 +186,7 @@ class Activations:
             self.transformed = True
             return
         if not recorded:
-            if call.module.training:  # the order in which layers run is that of the forward pass
+            if call.module.training:  # layers have the order of the forward pass
                 self.known.setdefault(name, (layer_kind(call.module), 0))
             return
         if in_backward():
@@ -189,38 +194,38 @@ class Activations:
                 self.forward = frozenset(name for name, count in self.counts.items() if count > 0)
             if name in self.forward:
                 return
-        piece = self.piece_of(root)
+        piece = self._piece_of(root)
         piece.calls[name] += 1
         self.counts[name] += 1
         if not piece.readings and not self.size:
-            self.read_input(call, piece)
-        # Of the whole model's passes some may be of no step: they do not count for one another.
+            self._read_input(call, piece)
+        # Some passes of the whole model may belong to no step: each counts its own calls.
         count = piece.calls[name] if root.name == "" else self.counts[name]
-        reading = self.reading(call, local(values), read=_is_read(count))
+        reading = self._reading(call, local(values), read=_is_read(count))
         if reading is not None:
             piece.readings.append((name, piece.calls[name], *reading))
         if in_backward():
             self.rerun.append(piece)
-            self.arrived(piece)
-        elif values.grad_fn is not None:  # not a hook on the tensor: whoever saves that would be warned of it
-            values.grad_fn.register_prehook(partial(self.arrived, piece))
+            self._arrived(piece)
+        elif values.grad_fn is not None:  # a tensor hook would cause warnings on saving
+            values.grad_fn.register_prehook(partial(self._arrived, piece))
 
-    def arrived(self, piece: Piece, *_: Any) -> None:
-        """A gradient comes back to an output of the piece."""
+    def _arrived(self, piece: Piece, *_: Any) -> None:
+        """Record that a gradient has reached an output of a piece."""
         self.reached[piece.number] = weakref.ref(piece)
 
-    def piece_of(self, root: Running) -> Piece:
-        """The piece of an outermost call; a new one if that has just begun."""
+    def _piece_of(self, root: Running) -> Piece:
+        """Return the piece of an outermost call, a new one if that has just begun."""
         if self.piece is None or self.piece.taken or self.piece.root() is not root:
-            self.piece = None  # first: with it go the counts of a graph that is no more
+            self.piece = None  # first, which subtracts the counts of a released graph
             if root.name == "" or not self.counts.total():
                 self.begin()
             self.pieces += 1
             self.piece = Piece(self.pieces, root, self.counts)
         return self.piece
 
-    def read_input(self, call: Running, piece: Piece) -> None:
-        """What the first layer is given; its first axis is the samples'."""
+    def _read_input(self, call: Running, piece: Piece) -> None:
+        """Read the input of the first layer; its first axis is that of the samples."""
         first = next((each for each in tensors(call.given) if each.dim()), None)
         self.size = len(first) if first is not None else 1
         given = main_tensor(call.given)
@@ -228,8 +233,8 @@ class Activations:
             values = _stacked(*moments(local(given), self.size), None, None)
             piece.readings.append(("input", 1, "input", given.numel() // self.size, values))
 
-    def reading(self, call: Running, values: Tensor, read: bool) -> tuple[str, int, Tensor] | None:
-        """Kind, width and numbers of a layer's output; None of one that is not to be read."""
+    def _reading(self, call: Running, values: Tensor, read: bool) -> tuple[str, int, Tensor] | None:
+        """Return kind, width and statistics of a layer's output; None if it is not to be read."""
         kind, module = layer_kind(call.module), call.module
         self.axis = unit_axis(kind, module, self.axis)
         last = self.last
@@ -249,7 +254,11 @@ class Activations:
         return kind, values.numel() // max(1, self.size), numbers
 
     def history(self, steps: Sequence[int]) -> ActivationHistory:
-        """The rows of the last so many steps; waits for the device."""
+        """Return the rows of the last steps; waits for the device.
+
+        Args:
+            steps: Steps of the rows.
+        """
         rows = list(self.rows)[len(self.rows) - len(steps) :]
         seen = {label for row in rows for label in row}
         labels = [label for label in self.known if label in seen]
@@ -274,27 +283,27 @@ class Activations:
 
 
 def _akin(owner: str, label: str) -> bool:
-    """Whether one module is the other, or within it."""
+    """Return True if one name is that of the same module or of one inside the other."""
     return f"{owner}.".startswith(f"{label}.") or label.startswith(f"{owner}.")
 
 
 def _place(values: Tensor) -> tuple[int, int, torch.Size]:
-    """Where values lie, and how often they were changed: the same of what was read a moment ago."""
+    """Return memory, version and shape of a tensor, which are equal for the tensor that was just read."""
     return values.data_ptr(), values._version, values.shape
 
 
 def _is_read(call: int) -> bool:
-    """Whether a module's call of that number is read: in a loop over time all cost more than the pass."""
+    """Return True if a module's n-th call is read: in a loop over time, all would cost more than the pass."""
     return call <= CALLS or call & (call - 1) == 0
 
 
 def in_backward() -> bool:
-    """Whether autograd runs a backward pass in this thread, as when a checkpoint is run again."""
+    """Return True inside a backward pass of this thread, such as when a checkpoint runs again."""
     return torch._C._current_graph_task_id() != -1
 
 
 def _stacked(*values: Tensor | None) -> Tensor:
-    """As one tensor, NaN for what there is not; the first one is."""
+    """Stack values as one tensor, with NaN for None; the first is no None."""
     assert values[0] is not None
     unknown = torch.full_like(values[0], math.nan)
     return torch.stack([unknown if value is None else value for value in values])
@@ -307,7 +316,7 @@ def _mean(values: Sequence[Tensor]) -> Tensor:
 
 
 def _is_compiled(model: nn.Module) -> bool:
-    """Whether a module of it runs as compiled code, which calls no hooks."""
+    """Return True if a module runs as compiled code, which calls no hooks."""
     return any(
         hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
         for module in model.modules()
@@ -315,7 +324,11 @@ def _is_compiled(model: nn.Module) -> bool:
 
 
 def hidden(model: nn.Module) -> str:
-    """Why no layer's output can be read; empty if they can."""
+    """Return the reason why layers' outputs cannot be read, or an empty string.
+
+    Args:
+        model: Watched model.
+    """
     if _is_compiled(model):
         return "the model is compiled, which calls no hooks: its activations are not read"
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):

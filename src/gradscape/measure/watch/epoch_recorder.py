@@ -1,4 +1,4 @@
-"""Gradient flow: what reaches every layer, and what the optimiser makes of it.
+"""Gradient flow: gradients that reach every layer, and the optimizer's updates.
 
 The paper's Figures 1 and 2 draw, per layer, the mean of |∂L/∂W|. It is summed here on the device over an
 epoch's mini-batches together with the other statistics of `gradscape.records.gradients`; nothing is read
@@ -23,7 +23,7 @@ from gradscape.records.gradients import EPOCH_TABLES, FlowHistory, flow_of_epoch
 class FlowRecorder:
     """Sums gradient statistics over mini-batches; the model and its gradients are only read.
 
-    Call `before_step` after backward and `after_step` after the optimiser's step; `result` once at the
+    Call `before_step` after backward and `after_step` after the optimizer's step; `result` once at the
     end of the epoch, and `reset` before the next. Everything is written where it was written before: both
     calls may be part of a CUDA graph. Tensors of one shape are stacked, so that a deep network of many small
     layers costs a dozen operations per shape rather than a dozen per layer.
@@ -79,7 +79,7 @@ class FlowRecorder:
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Read what the optimiser did, ΔW of the real step, and count the mini-batch."""
+        """Read the update ΔW of the optimizer's step, and count the mini-batch."""
         weights, change = torch.cat([group.step() for group in self.groups], dim=1).double()
         mean_abs, largest, rms, zeros, finite = self.now
         relative, update = _ratio(rms, weights), _ratio(change, weights)
@@ -106,11 +106,11 @@ class FlowRecorder:
             "relative": relative,
             "relative_update": update,
         }
-        rows = np.array([[self.ordered(tables[name]) for name in EPOCH_TABLES]])
+        rows = np.array([[self._ordered(tables[name]) for name in EPOCH_TABLES]])
         return flow_of_epochs(self.names, self.kinds, self.sizes, [epoch], rows)
 
-    def ordered(self, grouped: Tensor) -> tuple[float, ...]:
-        """Values in the groups' order as values in the order of registration."""
+    def _ordered(self, grouped: Tensor) -> tuple[float, ...]:
+        """Reorder values from the groups' order to the order of registration."""
         by_place = dict(zip(self.order, grouped.tolist(), strict=True))
         return tuple(by_place[place] for place in range(len(self.order)))
 
@@ -131,7 +131,7 @@ class _Group:
         self.scale = math.sqrt(parameters[0].numel())
 
     def gradients(self) -> Tensor:
-        """(5, parameters): mean, largest and RMS of |∂L/∂W|, shares of zero and of finite elements."""
+        """Return mean, largest and RMS of |∂L/∂W|, fractions of zero and of finite ones: (5, parameters)."""
         _stacked(self.parameters, out=self.weights)
         gradient = _stacked([_zeros_if_none(p) for p in self.parameters], out=self.values).abs_()
         mean, largest = gradient.mean(self.inner), gradient.amax(self.inner)

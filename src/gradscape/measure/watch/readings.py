@@ -1,4 +1,4 @@
-"""What was read of every gradient, and whether it is still what the optimizer's step will use."""
+"""Statistics read from every gradient, and checks that the optimizer's step will use the same gradients."""
 
 from __future__ import annotations
 
@@ -16,36 +16,48 @@ BROKEN = STATISTICS.index("nonfinite")
 
 
 class Readings:
-    """The statistics of the gradients of all parameters as they were last read, each at its own time.
+    """Latest statistics of the gradients of all parameters, each read at its own time.
 
     Args:
-        parameters: whose gradients.
-        shards: how they are split over processes.
+        parameters: Watched parameters.
+        shards: Process groups over which they are sharded.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], shards: Shards) -> None:
         self.parameters, self.shards = parameters, shards
         self.values = shards.sizes.new_full((len(STATISTICS), len(parameters)), math.nan)
-        # By place: the gradient that was read and how often it had been changed; not kept alive by this.
+        # By index: weak reference to the gradient that was read, and its version.
         self.marks: dict[int, tuple[weakref.ref[Tensor], int]] = {}
-        # By place: gradients over their largest element and the squares of their norms, of which agreement
-        # is made: of what was last read, and of the last step.
+        # By index: gradients divided by their largest element and the squares of their norms, for the
+        # agreement: of the last reading, and of the last step.
         self.now: dict[int, tuple[Tensor, Tensor]] = {}
         self.before: dict[int, tuple[Tensor, Tensor]] = {}
 
     def is_read(self, place: int) -> bool:
-        """Whether what is in `.grad` is what was read."""
+        """Return True if `.grad` is the tensor that was read, unchanged.
+
+        Args:
+            place: Index of the parameter.
+        """
         gradient, mark = self.parameters[place].grad, self.marks.get(place)
         if gradient is None or mark is None:
             return gradient is None and mark is None
         return mark[0]() is gradient and mark[1] == gradient._version
 
     def altered(self, places: Iterable[int]) -> list[int]:
-        """Those whose `.grad` is another than was read, or has been changed since."""
+        """Return the parameters whose `.grad` is another tensor than was read, or has changed since.
+
+        Args:
+            places: Indices of parameters.
+        """
         return [place for place in places if not self.is_read(place)]
 
     def rewritten(self, places: Sequence[int]) -> list[int]:
-        """Those whose sum of |∂L/∂W| is another than was read; waits for the device."""
+        """Return the parameters whose sum of |∂L/∂W| differs from the reading; waits for the device.
+
+        Args:
+            places: Indices of parameters.
+        """
         there = [place for place in places if place in self.marks]
         if not there:
             return []
@@ -57,18 +69,22 @@ class Readings:
         return [place for place, other in zip(there, changed.tolist(), strict=True) if other]
 
     def written_upon(self, places: Iterable[int]) -> bool:
-        """Whether each `.grad` is the very tensor that was read, changed in place."""
+        """Return True if each `.grad` is the tensor that was read, perhaps changed in place.
+
+        Args:
+            places: Indices of parameters.
+        """
         return all(
             (mark := self.marks.get(place)) is not None and mark[0]() is self.parameters[place].grad
             for place in places
         )
 
     def read(self, places: Iterable[int], scale: Tensor | None = None) -> None:
-        """Read gradients as they are now.
+        """Read the current gradients and store the statistics.
 
         Args:
-            places: of the parameters.
-            scale: what they are still multiplied by.
+            places: Indices of parameters.
+            scale: Loss scale that the gradients still have.
         """
         values, found = self.read_now(places, scale)
         self.take(list(places), values, found)
@@ -76,7 +92,12 @@ class Readings:
     def read_now(
         self, places: Iterable[int], scale: Tensor | None = None
     ) -> tuple[Tensor, dict[int, tuple[Tensor, Tensor]]]:
-        """(statistics, parameters) of gradients as they are, NaN where there is none; and what they are."""
+        """Return the statistics (statistics, parameters) of the current gradients, and the scaled gradients.
+
+        Args:
+            places: Indices of parameters; without a gradient, statistics are NaN.
+            scale: Loss scale that the gradients still have.
+        """
         places = list(places)
         gradients = {i: g for i in places if (g := self.parameters[i].grad) is not None}
         values = self.values.new_full((len(STATISTICS), len(places)), math.nan)
@@ -91,7 +112,13 @@ class Readings:
         return values, dict(zip(there, zip(scaled.tensors, scaled.square, strict=True), strict=True))
 
     def take(self, places: Sequence[int], values: Tensor, found: dict[int, tuple[Tensor, Tensor]]) -> None:
-        """Make it what was read last."""
+        """Store a reading.
+
+        Args:
+            places: Indices of parameters.
+            values: Statistics (statistics, parameters).
+            found: Scaled gradients and squares of their norms, by index.
+        """
         self.values[:, places] = values
         for place in places:
             gradient = self.parameters[place].grad
@@ -103,13 +130,22 @@ class Readings:
                 self.now[place] = found[place]
 
     def use(self, places: Iterable[int]) -> None:
-        """A step was made of them: the next row's agreement is with these."""
+        """Mark gradients as used by a step: the next row's agreement compares with them.
+
+        Args:
+            places: Indices of parameters.
+        """
         for place in places:
             if place in self.now:
                 self.before[place] = self.now[place]
 
     def adopt(self, other: Readings, where: Sequence[int | None]) -> None:
-        """Take over what was read of the same parameters when they stood elsewhere."""
+        """Copy the readings of the same parameters at other indices.
+
+        Args:
+            other: Earlier readings.
+            where: Index in the other readings for each parameter; None for a new one.
+        """
         for now, before in enumerate(where):
             if before is not None and other.parameters[before] is self.parameters[now]:
                 self.values[:, now] = other.values[:, before]
@@ -121,16 +157,16 @@ class Readings:
 
 
 def scaled_down(then: Tensor, now: Tensor, half: bool) -> Tensor:
-    """Whether gradients are as clipping leaves them: one boolean, on their device.
+    """Return True, as a tensor on the device, if clipping explains the change of gradients.
 
-    Clipping by norm multiplies each by one factor of at most 1: mean, largest and RMS alike. By value it
-    leaves those below a limit as they are, and others with that limit as their largest. What is not finite
-    stays so, and makes others NaN.
+    Clipping by norm multiplies mean, largest and RMS of all by one factor of at most 1. Clipping by value
+    does not change gradients below a limit, and makes the limit the largest element of the others. Elements
+    that are not finite remain so, and make others NaN.
 
     Args:
-        then: (statistics, parameters) before.
-        now: the same afterwards.
-        half: whether some have two bytes a number.
+        then: Statistics (statistics, parameters) before.
+        now: Statistics (statistics, parameters) afterwards.
+        half: Whether some gradients have two bytes per number.
     """
     tolerance = 0.05 if half else 1e-4
     before, after = then[MEANS], now[MEANS]

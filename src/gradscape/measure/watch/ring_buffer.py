@@ -1,4 +1,4 @@
-"""The last rows of measurements, on their device until they are read."""
+"""Ring buffer of the last rows of measurements, on their device until they are read."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor
 
 
 class Ring:
-    """So many rows of (columns, parameters); a new one takes the oldest's place.
+    """Ring buffer of rows (columns, parameters); a new row replaces the oldest.
 
     Args:
-        capacity: rows.
-        columns: of each.
-        like: (parameters,), a tensor of the wanted device and precision.
+        capacity: Number of rows.
+        columns: Number of columns per row.
+        like: Tensor (parameters,) of the device and dtype of the rows.
     """
 
     def __init__(self, capacity: int, columns: int, like: Tensor) -> None:
@@ -26,9 +26,13 @@ class Ring:
         self.steps: list[int] = []
 
     def add(self, step: int) -> int:
-        """Open a row of NaN, of a skipped step until it is filled; it takes the oldest's place.
+        """Add a row of NaN, which counts as skipped until it is filled; it replaces the oldest.
 
-        Returns its number, among all rows ever added.
+        Args:
+            step: Step of the training.
+
+        Returns:
+            Number of the row, among all rows ever added.
         """
         place = len(self.steps) % len(self.rows)
         self.rows[place] = math.nan
@@ -37,13 +41,13 @@ class Ring:
         return len(self.steps) - 1
 
     def fill(self, number: int, places: Sequence[int], values: Tensor, skipped: Tensor | None) -> None:
-        """Columns of a row; it is of a skipped step where each of the steps in it was skipped.
+        """Fill a part of a row; a row counts as skipped if all steps in it were skipped.
 
         Args:
-            number: what `add` gave.
-            places: (n) of parameters.
-            values: (columns, n)
-            skipped: a number, as a GradScaler has it on its device; None of a step that was made.
+            number: Result of `add`.
+            places: Indices of n parameters.
+            values: Values (columns, n).
+            skipped: GradScaler's `found_inf` on its device; None for a step that was made.
         """
         place = number % len(self.rows)
         self.rows[place][:, places] = values
@@ -51,11 +55,11 @@ class Ring:
         self.skipped[place] *= now
 
     def widened(self, where: Sequence[int | None], like: Tensor) -> Ring:
-        """The same rows for other parameters.
+        """Return the rows for other parameters.
 
         Args:
-            where: each of them was here before; None for a new one.
-            like: as of a new ring.
+            where: Index in this ring for each parameter; None for a new one.
+            like: See `Ring`.
         """
         found = Ring(len(self.rows), self.rows.shape[1], like)
         known = [(now, before) for now, before in enumerate(where) if before is not None]
@@ -65,7 +69,11 @@ class Ring:
         return found
 
     def read(self, since: int = 0) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float64]]:
-        """Steps, whether they were skipped, and rows, the oldest first; without so many of all ever added."""
+        """Return steps, whether they were skipped, and rows, oldest first.
+
+        Args:
+            since: Number of rows to leave out, of all ever added.
+        """
         first = max(since, len(self.steps) - len(self.rows))
         order = torch.arange(first, len(self.steps), device=self.rows.device) % len(self.rows)
         steps = np.array(self.steps[first:], dtype=np.int64)

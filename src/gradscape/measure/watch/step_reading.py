@@ -1,7 +1,8 @@
-"""The gradients that a step uses and what it does to the weights, each read when it is whole.
+"""Read the gradients that a step uses and its effect on the weights, each when it is complete.
 
-Gradients are read as the backward pass ends. By the step they may be others: unscaled, reduced, clipped, put
-there by hand. Clipping leaves what was read as it is; of all else what the step uses is read.
+Gradients are read at the end of the backward pass. They may change before the step: unscaled, reduced,
+clipped, replaced by hand. After clipping, the first reading remains; otherwise the gradients that the step
+uses are read.
 """
 
 from __future__ import annotations
@@ -20,24 +21,24 @@ from gradscape.measure.watch.activations import in_backward
 from gradscape.measure.watch.readings import Readings, scaled_down
 from gradscape.measure.watch.steps import called_by_scaler
 
-LOOKED_AT = 10  # rows at the beginning in which values are looked at too, and after them every eighth
+LOOKED_AT = 10  # first rows in which values are compared too; after them every eighth is
 
 
 class StepReader:
-    """Reads the gradients and weights of the step under way.
+    """Reader of the gradients and weights of the current step.
 
     Args:
-        model: that is watched.
-        notes: of the watch; what is found odd is added.
+        model: Watched model.
+        notes: Notes of the watch, to which this appends.
 
     Attributes:
-        readings: of the gradients.
-        reduced: whether DDP shares gradients within the backward pass: they are read after that.
-        at_step: whether they are read when the step begins, which is when they are whole.
-        told: whether they are read by `Watch.take` alone.
-        private: whether the optimizer clips each sample's gradient and adds noise.
-        fresh: whether they were read since the last step.
-        spent: seconds that reading took, without waiting for the device.
+        readings: Statistics of the gradients.
+        reduced: Whether DDP reduces gradients within the backward pass, after which they are read.
+        at_step: Whether they are read when the step begins, because they are complete only then.
+        told: Whether only `Watch.take` reads them.
+        private: Whether the optimizer clips each sample's gradient and adds noise.
+        fresh: Whether they were read since the last step.
+        spent: Seconds spent on reading, without waiting for the device.
     """
 
     def __init__(self, model: nn.Module, notes: list[str]) -> None:
@@ -46,52 +47,60 @@ class StepReader:
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         self.at_step = distributed and not self.reduced
         self.told = self.private = False
-        self.by_hand = self.in_pass = False  # whether steps use another `.grad`, or come within the pass
+        self.by_hand = self.in_pass = False  # whether steps use another `.grad`, or happen within the pass
         self.by_data = False  # whether gradients are changed past autograd's count of changes
         self.fresh = self.closure = False
         self.spent = 0.0
 
     def follow(self, subjects: Subjects) -> None:
-        """Read these parameters from now on."""
+        """Read other parameters from now on.
+
+        Args:
+            subjects: Watched parameters.
+        """
         self.subjects = subjects
         self.readings = Readings(subjects.parameters, subjects.shards)
         self.weights = [torch.empty_like(local(p.detach())) for p in subjects.parameters]
 
     def let_go(self) -> None:
-        """Keep no tensor any more."""
+        """Release all tensors."""
         self.weights = []
         self.readings = Readings(self.subjects.parameters, self.subjects.shards)
 
     def read(self, scale: Tensor | None = None) -> None:
-        """All gradients that are not yet read as they are."""
+        """Read all gradients that have changed since they were read.
+
+        Args:
+            scale: Loss scale that the gradients still have.
+        """
         start = time.perf_counter()
         self.fresh = True
         places = range(len(self.subjects.parameters))
-        # A GradScaler's unscaling leaves no trace by which one could tell that a gradient is another.
+        # A GradScaler's unscaling does not increase a gradient's version.
         if altered := list(places) if self.told else self.readings.altered(places):
             self.readings.read(altered, scale)
         self.spent += time.perf_counter() - start
 
     def begin(self, optimizer: Optimizer, places: list[int], closure: bool, step: int, row: int) -> None:
-        """Read what a step uses if that is not read, and keep the weights to see what it does to them.
+        """Read the gradients of a step if they differ from the reading, and copy the weights.
 
         Args:
-            optimizer: that makes it.
-            places: of its parameters.
-            closure: whether it is given one, which may yet bring another gradient.
-            step: its number.
-            row: the number of rows so far.
+            optimizer: Optimizer that makes the step.
+            places: Indices of its parameters.
+            closure: Whether it has a closure, which may compute another gradient.
+            step: Number of the step.
+            row: Number of rows so far.
         """
         self.closure = closure
         if not self.told:
-            self.read_late(optimizer, places, step, row)
+            self._read_late(optimizer, places, step, row)
         start = time.perf_counter()
         with torch.no_grad():
-            torch._foreach_copy_([self.weights[i] for i in places], self.held(places))
+            torch._foreach_copy_([self.weights[i] for i in places], self._held(places))
         self.spent += time.perf_counter() - start
 
-    def read_late(self, optimizer: Optimizer, places: list[int], step: int, row: int) -> None:
-        """Read what the end of the backward pass was too early for."""
+    def _read_late(self, optimizer: Optimizer, places: list[int], step: int, row: int) -> None:
+        """Read gradients that were incomplete at the end of the backward pass, or changed since."""
         if not self.at_step and called_by_scaler():
             self.at_step = True
             self.notes.append("a GradScaler is at work: gradients are read after it has unscaled them")
@@ -99,25 +108,25 @@ class StepReader:
             start = time.perf_counter()
             self.readings.read(places, getattr(optimizer, "grad_scale", None))
             self.spent += time.perf_counter() - start
-        elif altered := self.readings.altered(places) or self.rewritten(places, row):
-            self.settle(places, altered, step)
+        elif altered := self.readings.altered(places) or self._rewritten(places, row):
+            self._settle(places, altered, step)
 
-    def rewritten(self, places: list[int], row: int) -> list[int]:
-        """Gradients that `.grad.data` was used to change: nothing but their values tells.
+    def _rewritten(self, places: list[int], row: int) -> list[int]:
+        """Return gradients changed through `.grad.data`, which only their values reveal.
 
-        Looking at those costs a quarter of a reading, and waits for a GPU: the first rows are looked at, then
-        every eighth, and all if it was done once.
+        The comparison costs a quarter of a reading and waits for a GPU: it is made in the first rows, then in
+        every eighth, and in all once it has found a change.
         """
         if not (self.by_data or row < LOOKED_AT or row % 8 == 0) or _capturing():
             return []
         start = time.perf_counter()
-        found = self.readings.rewritten(places)
-        self.by_data |= bool(found)
+        changed = self.readings.rewritten(places)
+        self.by_data |= bool(changed)
         self.spent += 0.0 if self.readings.values.is_cuda else time.perf_counter() - start
-        return found
+        return changed
 
-    def settle(self, places: list[int], altered: list[int], step: int) -> None:
-        """Read gradients that are another by now than when they were read, unless they were clipped since."""
+    def _settle(self, places: list[int], altered: list[int], step: int) -> None:
+        """Read gradients that have changed since they were read, other than by clipping."""
         start = time.perf_counter()
         readings = self.readings
         now, found = readings.read_now(altered)
@@ -130,11 +139,11 @@ class StepReader:
             self.in_pass = True
         elif not (self.by_hand or self.private or self.closure) and (self.fresh or found):
             self.by_hand = True
-            self.notes.append(self.why_late(places, step))
+            self.notes.append(self._why_late(places, step))
         self.spent += time.perf_counter() - start
 
-    def why_late(self, places: list[int], step: int) -> str:
-        """That the gradients of a step are not those of the backward pass."""
+    def _why_late(self, places: list[int], step: int) -> str:
+        """Return a note that the gradients of a step are not those of the backward pass."""
         if all(self.subjects.parameters[place].grad is None for place in places):
             return (
                 f"step {step} was made without a gradient: zero_grad() came after the backward pass, "
@@ -144,28 +153,32 @@ class StepReader:
         return f".grad was set {how}, at step {step} first: rows hold what steps used, clipped if it was"
 
     def end(self, places: list[int]) -> Tensor:
-        """(columns, places): what was read of their gradients, the weights before the step, and its size."""
+        """Return statistics of gradients, norms of weights before the step and of the update.
+
+        Args:
+            places: Indices of the step's parameters.
+        """
         if self.closure and not self.told and not self.at_step:
             altered = self.readings.altered(places)
-            if not self.readings.written_upon(altered):  # the closure puts gradients there by hand
+            if not self.readings.written_upon(altered):  # the closure replaces gradients by hand
                 self.readings.read(altered)
-        return self.part(places)
+        return self._part(places)
 
     @torch.no_grad()
-    def part(self, places: list[int]) -> Tensor:
+    def _part(self, places: list[int]) -> Tensor:
         shards = self.subjects.shards.part(places)
         before = [self.weights[i] for i in places]
         weight = norms(before, shards)
-        torch._foreach_sub_(before, self.held(places))
+        torch._foreach_sub_(before, self._held(places))
         moved = torch.stack([weight, norms(before, shards)])
         return torch.cat([self.readings.values[:, places], moved])
 
-    def held(self, places: Sequence[int]) -> list[Tensor]:
+    def _held(self, places: Sequence[int]) -> list[Tensor]:
         return [local(self.subjects.parameters[i].detach()) for i in places]
 
     @property
     def seen(self) -> str:
-        """What the gradients are, in words."""
+        """Description of the gradients that are read."""
         if self.told:
             return "when the training loop told, reduced and unscaled, before any clipping"
         if self.private:
@@ -180,7 +193,7 @@ class StepReader:
 
 
 def _clipped(readings: Readings, places: list[int], now: Tensor) -> bool:
-    """Whether gradients are what was read, clipped; waits for the device, unless that may not be."""
+    """Return True if clipping explains the change; waits for the device, except during a graph capture."""
     if _capturing():
         return True
     half = any(readings.parameters[i].dtype in (torch.float16, torch.bfloat16) for i in places)
@@ -188,5 +201,5 @@ def _clipped(readings: Readings, places: list[int], now: Tensor) -> bool:
 
 
 def _capturing() -> bool:
-    """Whether a CUDA graph is being captured, in which nothing may wait for the device."""
+    """Return True while a CUDA graph is captured, when nothing may wait for the device."""
     return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()

@@ -1,7 +1,7 @@
-"""Whose steps train a model: optimizers taken out of their wrappers, and every step that any of them makes.
+"""Optimizers without their wrappers, and notification of every step that any optimizer makes.
 
-A hook of torch's on all optimizers tells, so that one that replaces another is seen too. There is one such
-hook for all watches: to remove one while an optimizer goes through them would end that training.
+It uses torch's hook on all optimizers, so that one that replaces another is noticed too. All watches share
+one hook: removing one while an optimizer iterates over its hooks would end that training.
 """
 
 from __future__ import annotations
@@ -19,17 +19,28 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from gradscape.errors import ConfigError, brief
 
-# The function that every optimizer's step runs in: its frames tell which steps are under way.
+# The function that every optimizer's step runs in: its frames reveal the current steps.
 STEP: CodeType = Optimizer.profile_hook_step(lambda _: None).__code__
 SCALER_DEPTH = 16  # frames: from a GradScaler's step to the hooks of the optimizer's
 
 
 class Listener(Protocol):
-    def before_step(
-        self, optimizer: Optimizer, arguments: tuple[Any, ...], named: dict[str, Any]
-    ) -> None: ...
+    """Object that is notified of optimizers' steps."""
 
-    def after_step(self, optimizer: Optimizer) -> None: ...
+    def before_step(self, optimizer: Optimizer, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """React to the start of a step.
+
+        Args:
+            optimizer: Optimizer that makes the step.
+            arguments, named: Arguments of its `step`.
+        """
+
+    def after_step(self, optimizer: Optimizer) -> None:
+        """React to the end of a step.
+
+        Args:
+            optimizer: Optimizer that made the step.
+        """
 
 
 _listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
@@ -37,7 +48,11 @@ _handles: list[Any] = []
 
 
 def listen(listener: Listener) -> None:
-    """Tell it of every optimizer's steps from now on, for as long as it lives."""
+    """Notify an object of every optimizer's steps from now on, as long as it lives.
+
+    Args:
+        listener: Object to notify.
+    """
     if not _handles:
         _handles.append(register_optimizer_step_pre_hook(_before))
         _handles.append(register_optimizer_step_post_hook(_after))
@@ -45,7 +60,11 @@ def listen(listener: Listener) -> None:
 
 
 def leave(listener: Listener) -> None:
-    """Tell it no more; the last one takes torch's hooks away."""
+    """Stop notifying an object; the last one removes torch's hooks.
+
+    Args:
+        listener: Object that is notified.
+    """
     _listeners.discard(listener)
     if not _listeners and not any(True for _ in running()):
         for handle in _handles:
@@ -66,7 +85,7 @@ def _after(optimizer: Optimizer, *_: Any) -> None:
 
 
 def running() -> Iterable[Optimizer]:
-    """Optimizers whose steps are under way in this thread, the innermost first."""
+    """Yield the optimizers whose steps are running in this thread, innermost first."""
     frame = sys._getframe(1)
     while frame is not None:
         if frame.f_code is STEP and (found := frame.f_locals.get("self")) is not None:
@@ -75,7 +94,7 @@ def running() -> Iterable[Optimizer]:
 
 
 def called_by_scaler() -> bool:
-    """Whether a GradScaler makes the optimizer's step: in a loop's own code nothing else tells."""
+    """Return True if a GradScaler calls the optimizer's step, which only the call stack reveals."""
     frame = sys._getframe(1)
     for _ in range(SCALER_DEPTH):
         if isinstance(frame.f_locals.get("self"), torch.amp.GradScaler):
@@ -87,10 +106,13 @@ def called_by_scaler() -> bool:
 
 
 def all_of(optimizer: Any) -> list[Optimizer]:
-    """The optimizers whose steps are to be watched, each taken out of its wrappers.
+    """Return the optimizers to watch, without their wrappers.
+
+    Args:
+        optimizer: One or several optimizers.
 
     Raises:
-        ConfigError: something else than an optimizer, or several.
+        ConfigError: If something is no optimizer.
     """
     found = [_innermost(each) for each in each_of(optimizer)]
     known = {id(each): each for each in found if each is not None}
@@ -100,16 +122,20 @@ def all_of(optimizer: Any) -> list[Optimizer]:
 
 
 def each_of(optimizer: Any) -> list[Any]:
-    """One or several, as they were given."""
+    """Return a list of one or several optimizers, with their wrappers.
+
+    Args:
+        optimizer: One or several optimizers.
+    """
     several = isinstance(optimizer, Iterable) and not isinstance(optimizer, Optimizer | str)
     return list(optimizer) if several else [optimizer]
 
 
 def _innermost(optimizer: Any) -> Optimizer | None:
-    """The optimizer that calls hooks when it makes a step; None of what is none, and holds none.
+    """Return the wrapped optimizer that calls hooks in its step; None if there is none.
 
-    Those of Accelerate, Fabric and Opacus hold the one that does so, and so do some others around another,
-    such as timm's Lookahead.
+    Wrappers of Accelerate, Fabric and Opacus contain it, and so do some optimizers around another, such as
+    timm's Lookahead.
     """
     while not (isinstance(optimizer, Optimizer) and _calls_hooks(optimizer)):
         held = [getattr(optimizer, "optimizer", None), *getattr(optimizer, "__dict__", {}).values()]
@@ -121,10 +147,14 @@ def _innermost(optimizer: Any) -> Optimizer | None:
 
 
 def _calls_hooks(optimizer: Optimizer) -> bool:
-    """Whether its own step is one that torch has put hooks around."""
+    """Return True if torch has put hooks around the optimizer's own step."""
     return bool(getattr(type(optimizer).step, "hooked", False))
 
 
 def is_private(optimizer: Any) -> bool:
-    """Whether it is of Opacus: it clips each sample's gradient and adds noise before the step."""
+    """Return True for an optimizer of Opacus, which clips each sample's gradient and adds noise.
+
+    Args:
+        optimizer: Any object.
+    """
     return any(kind.__module__.startswith("opacus.") for kind in type(optimizer).__mro__)

@@ -1,8 +1,8 @@
-"""Watch a training: every layer's gradient and update, at every step or as often as it costs next to nothing.
+"""Watch a training: every layer's gradient and update, at every step or as often as the cost is negligible.
 
-A tensor hook on the parameters tells when a backward pass begins, autograd's own callback when it has ended,
-and torch's hooks on all optimizers when a step is made, whoever makes it. What is read stays on the device,
-in a ring of rows, until `Watch.history`. The model, its gradients and the optimizers are only read.
+Tensor hooks on the parameters signal the begin of a backward pass, autograd's callback its end, and torch's
+hooks on all optimizers every step. Readings stay on the device in a ring buffer until `Watch.history`. The
+model, its gradients and the optimizers are never changed.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from gradscape.measure.watch.step_reading import StepReader
 from gradscape.measure.watch.steps import all_of, each_of, is_private, leave, listen, running
 from gradscape.records.gradients import FlowHistory, over
 
-SMALL = 1_000_000  # parameters: a model of no more is read at every step
-BUDGET = 0.015  # of the time: what reading a larger one may take,
-FIRST = 10  # but for as many steps at its beginning: no verdict shall rest on one
+SMALL = 1_000_000  # parameters up to which a model is read at every step
+BUDGET = 0.015  # fraction of the time for reading a larger model,
+FIRST = 10  # after as many first steps, all of which are read, so that no verdict rests on one
 COLUMNS = (*STATISTICS, "weight", "update")
 
 _watched: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Watch]] = weakref.WeakKeyDictionary()
@@ -59,33 +59,35 @@ def watch(
 ) -> Watch:
     """Watch every layer's gradient and update from now on; nothing else in the training changes.
 
-    A row is a step of the training. Gradients are read when a backward pass has ended, under DDP reduced, and
-    before clipping. Where `.grad` is another by the time that the optimizer's step begins (put there by hand,
-    or changed in place other than by clipping, or gone) a row holds what the step used; so it does in other
-    distributed training and under a GradScaler, unscaled, after any clipping. `FlowHistory.seen` says which.
-    With accumulation a row holds the sum that the step used. A step that a GradScaler skipped, or whose
-    gradients were thrown away, is marked as skipped.
+    A row is a step of the training. Gradients are read at the end of a backward pass, reduced under DDP,
+    before clipping. If `.grad` differs when the optimizer's step begins (set by hand, changed in place other
+    than by clipping, or removed), the row contains the gradients that the step used. The same holds in other
+    distributed training and under a GradScaler: unscaled, after any clipping. `FlowHistory.seen` says which.
+    With accumulation, a row contains the sum that the step used. A step that a GradScaler skipped, or whose
+    gradients were discarded, is marked as skipped.
 
-    Of several optimizers each step joins the row under way; one whose parameters have had their step in it
-    begins the next row. So a generator and a discriminator that take turns share a row; of five steps of a
-    critic and one of a generator four rows are of the critic alone and one of both; optimizers that step
-    within the backward pass, one for each parameter, make a row of it. An optimizer that comes later, and
-    parameters that are unfrozen or added later, are watched from their first step on; a note says so.
+    With several optimizers, each step joins the current row, unless its parameters have had a step in it
+    already: then it begins the next row. A generator and a discriminator that take turns share a row; five
+    steps of a critic and one of a generator make four rows of the critic alone and one of both; optimizers
+    that step within the backward pass, one for each parameter, make one row. An optimizer that is added
+    later, and parameters that are unfrozen or added later, are watched from their first step on, with a note.
+
+    A watch of the same model that is still open ends: in a notebook, a cell may run again.
 
     Args:
-        model: any module with parameters; compiled, checkpointed or wrapped in DDP or FSDP2 as may be.
-        optimizer: one or several that train it, also in a wrapper of Accelerate, Fabric or Opacus.
-        every: read each so many steps. By default every step of a model of at most a million parameters, and
-            of a larger one the first ten, and then as often as takes 1.5 % of the time.
-        capacity: rows that are kept, the last ones; a row has eight numbers for each parameter tensor.
-        activations: read every layer's output too, at the same steps: second moment, correlation of samples,
-            dead and saturated units, non-finite values. Of the calls of one module in a pass the first eight
-            are read, and the 16th, 32nd, …. A compiled or scripted model's cannot be; a note says so.
+        model: Module with parameters; possibly compiled, checkpointed or wrapped in DDP or FSDP2.
+        optimizer: One or several optimizers of the model, possibly in a wrapper of Accelerate, Fabric or
+            Opacus.
+        every: Number of steps from one reading to the next. By default, every step of a model of at most a
+            million parameters is read; of a larger one the first ten, then as many as take 1.5 % of the time.
+        capacity: Number of rows in memory, the last ones; a row has eight numbers for each parameter tensor.
+        activations: Whether to read every layer's output too, at the same steps: second moment, correlation
+            of samples, dead and saturated units, values that are not finite. Of one module's calls in a pass,
+            the first eight are read, and the 16th, 32nd, …. Outputs of compiled or scripted models are not
+            read, with a note.
 
     Raises:
-        ConfigError: a model without parameters, or something else than an optimizer of some of them.
-
-    A watch of the same model that is still open ends: in a notebook a cell may be run again.
+        ConfigError: If the model has no parameters, or the optimizer trains none of them or is none.
 
     Example:
         >>> flow = gs.watch(model, optimizer)
@@ -107,7 +109,7 @@ def watch(
 
 
 def _replace_open(model: nn.Module) -> list[str]:
-    """End the watch of a model that is still open, and say so in both."""
+    """End an open watch of the model, with a note in both."""
     known = _watched.get(model)
     other = known() if known is not None else None
     if other is None or other.closed:
@@ -119,7 +121,7 @@ def _replace_open(model: nn.Module) -> list[str]:
 
 
 def _harmless(hook: Callable[..., None]) -> Callable[..., None]:
-    """An error in a hook of ours ends the watch, with a warning, and never the training."""
+    """Decorate a hook so that an error ends the watch with a warning, never the training."""
 
     @wraps(hook)
     def guarded(self: Watch, *arguments: Any, **named: Any) -> None:
@@ -127,24 +129,24 @@ def _harmless(hook: Callable[..., None]) -> Callable[..., None]:
             return
         try:
             hook(self, *arguments, **named)
-        except Exception as error:  # of any kind: nothing of ours is worth a training
+        except Exception as error:  # any type: a watch must not stop a training
             self.broken = first_line(error)
-            self.tell(f"the watch ended at step {self.steps}: {self.broken}")
+            self._tell(f"the watch ended at step {self.steps}: {self.broken}")
 
     return guarded
 
 
 class Watch:
-    """A watch under way; `gradscape.watch` makes it, a `with` statement or `close` ends it.
+    """Running watch; `gradscape.watch` makes it, a `with` statement or `close` ends it.
 
     Attributes:
-        subjects: the watched parameters.
-        notes: what was found odd, in words.
-        steps: of the training, so far; see `gradscape.watch` on several optimizers.
-        closed: whether the watch has been ended.
-        broken: the error that ended it, or nothing.
-        after_row: called when a step of the training, and with it a row that was read, is whole.
-        at_end: called before the watch is closed.
+        subjects: Watched parameters.
+        notes: Remarks, as sentences.
+        steps: Number of steps of the training so far; see `gradscape.watch` for several optimizers.
+        closed: Whether the watch has ended.
+        broken: Error that ended it, or an empty string.
+        after_row: Callbacks after each complete step of the training.
+        at_end: Callbacks before the watch is closed.
     """
 
     def __init__(
@@ -164,14 +166,14 @@ class Watch:
         self.reader = StepReader(model, self.notes)
         self.within_backward = self.unused = False
         self.step_under_way: Optimizer | None = None
-        self.nested = 0  # steps within that one
+        self.nested = 0  # number of steps within that one
         self.sampled = self.next_sampled = True
-        self.row: int | None = None  # the number in the ring of the row under way
-        self.stepped: set[int] = set()  # places whose step is in it
+        self.row: int | None = None  # number of the current row in the ring
+        self.stepped: set[int] = set()  # indices of parameters with a step in it
         self.ring = Ring(capacity, len(COLUMNS), subjects.shards.sizes)
         self.began = time.perf_counter()
         self.activations = Activations(capacity) if activations else None
-        self.trace = Trace(unwrapped(model), self.on_layer)
+        self.trace = Trace(unwrapped(model), self._on_layer)
         if activations and (reason := hidden(model)):
             self.notes.append(reason)
             self.activations = None
@@ -179,30 +181,30 @@ class Watch:
             self.trace.attach()
         self.handles: list[Any] = []
         self.met = weakref.WeakSet(self.optimizers)
-        self.follow(subjects)
+        self._follow(subjects)
         listen(self)
 
-    def follow(self, subjects: Subjects) -> None:
-        """Watch these parameters from now on."""
+    def _follow(self, subjects: Subjects) -> None:
+        """Watch other parameters from now on."""
         for handle in self.handles:
             handle.remove()
         self.subjects = subjects
         self.small = sum(p.numel() for p in subjects.parameters) <= SMALL
         self.reader.follow(subjects)
-        # By optimizer: the identities of its parameters, and the places of those that are watched.
+        # By optimizer: ids of its parameters, and indices of the watched ones.
         self.members: weakref.WeakKeyDictionary[Optimizer, tuple[tuple[int, ...], list[int]]]
         self.members = weakref.WeakKeyDictionary()
         self.owners: dict[int, Optimizer] = {}
         for optimizer in self.optimizers:
-            self.own(optimizer, self.places_of(optimizer))
+            self._own(optimizer, self._places_of(optimizer))
         self.handles = [
-            parameter.register_hook(self.on_gradient)  # type: ignore[no-untyped-call]
+            parameter.register_hook(self._on_gradient)  # type: ignore[no-untyped-call]
             for parameter in subjects.parameters
             if parameter.requires_grad
         ]
 
     def close(self) -> None:
-        """End the watch; what was read stays."""
+        """End the watch; its readings remain."""
         if self.closed:
             return
         for act in self.at_end:
@@ -226,59 +228,59 @@ class Watch:
 
     @property
     def reading(self) -> bool:
-        """Whether the coming step's row is read; where optimizers take turns it may be the next row's."""
+        """True if the next step's row is read, which may be the next row if optimizers take turns."""
         return self.sampled or (bool(self.stepped) and self.next_sampled)
 
     @_harmless
-    def on_gradient(self, _: Tensor) -> None:
-        """A gradient is about to arrive: the first of a backward pass asks to be told of the pass's end."""
+    def _on_gradient(self, _: Tensor) -> None:
+        """React to a new gradient: the first one of a backward pass registers a callback for its end."""
         if self.within_backward:
             return
         self.within_backward = True
         within_step = self.step_under_way is not None  # a closure may drop gradients, as LBFGS's does
-        if self.unused and self.sampled and not self.stepped and not within_step and self.dropped():
+        if self.unused and self.sampled and not self.stepped and not within_step and self._dropped():
             self.ring.add(self.steps)
             if self.activations:
                 self.activations.add()
         self.unused = True
-        Variable._execution_engine.queue_callback(self.after_backward)
+        Variable._execution_engine.queue_callback(self._after_backward)
 
-    def dropped(self) -> bool:
-        """Whether no gradient is left that a pass would add to."""
+    def _dropped(self) -> bool:
+        """Return True if all gradients were discarded."""
         return all(parameter.grad is None for parameter in self.subjects.parameters)
 
     @_harmless
-    def after_backward(self) -> None:
-        """The gradients are whole, unless processes have yet to share theirs."""
+    def _after_backward(self) -> None:
+        """Read the gradients at the end of a backward pass, unless processes have not reduced them yet."""
         self.within_backward = False
         if self.activations:
             self.activations.end_pass()
         if self.stepped and not self.unused:  # steps were made within the pass
-            self.join_passes()
-            if self.complete():
-                self.end_row()
+            self._join_passes()
+            if self._complete():
+                self._end_row()
                 return
         if not self.reading or self.reader.at_step or self.reader.told:
             return
-        if (
-            self.reader.reduced
-        ):  # DDP asks to be told of the pass's end after we did: asked again, we come after it
-            Variable._execution_engine.queue_callback(self.read_reduced)
+        if self.reader.reduced:  # DDP registered its callback after ours: a second one of ours runs after it
+            Variable._execution_engine.queue_callback(self._read_reduced)
         else:
             self.reader.read()
 
     @_harmless
-    def read_reduced(self) -> None:
-        """After DDP's own work at the pass's end."""
+    def _read_reduced(self) -> None:
+        """Read gradients after DDP has reduced them."""
         self.reader.read()
 
     @_harmless
     def take(self, scale: Tensor | None = None) -> None:
-        """Read gradients now, and from now on only here: for loops that know when they are whole but not yet
-        clipped, such as after a GradScaler's `unscale_`.
+        """Read gradients now, and from now on only by this method.
+
+        This suits loops that know when gradients are complete but not yet clipped, such as after a
+        GradScaler's `unscale_`.
 
         Args:
-            scale: what they are still multiplied by.
+            scale: Loss scale that the gradients still have.
         """
         self.reader.told = True
         if self.reading:
@@ -288,18 +290,22 @@ class Watch:
 
     @_harmless
     def before_step(self, optimizer: Optimizer, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-        """Begin the next row where the optimizer has stepped in this one, and read what the step uses."""
+        """Begin the next row if the optimizer has stepped in this one, and read the step's gradients.
+
+        Args:
+            optimizer, arguments, named: See `Listener.before_step`.
+        """
         if self.step_under_way is not None and self.step_under_way in tuple(running())[1:]:
-            self.nested += 1  # Lookahead's, SAM's: the whole of it is one step
+            self.nested += 1  # Lookahead, SAM: the outer step counts
             return
-        places = self.places_of(optimizer)
+        places = self._places_of(optimizer)
         if not places:
             return
         self.step_under_way, self.nested = optimizer, 0
         if not in_backward():
-            self.within_backward = False  # also after a backward pass that an error broke off
+            self.within_backward = False  # also after a backward pass that ended in an error
         if not self.stepped.isdisjoint(places):
-            self.end_row(self.next_sampled)
+            self._end_row(self.next_sampled)
         if not self.sampled:
             return
         closure = any(callable(each) for each in (*arguments[1:], named.get("closure")))
@@ -307,30 +313,34 @@ class Watch:
 
     @_harmless
     def after_step(self, optimizer: Optimizer) -> None:
-        """Read what the step did to the weights, and put it into the row."""
+        """Read the update of the weights into the row.
+
+        Args:
+            optimizer: See `Listener.after_step`.
+        """
         if optimizer is not self.step_under_way and not self.nested:
             return
         if self.nested:
             self.nested -= 1
             return
         self.step_under_way, self.unused = None, False
-        places = self.places_of(optimizer)
-        self.own(optimizer, places)
+        places = self._places_of(optimizer)
+        self._own(optimizer, places)
         if self.sampled and self.reader.weights:
             start = time.perf_counter()
-            self.fill(places, getattr(optimizer, "found_inf", None))
+            self._fill(places, getattr(optimizer, "found_inf", None))
             self.reader.spent += time.perf_counter() - start
         self.reader.fresh = False
         self.stepped.update(places)
         if not self.within_backward:
-            self.join_passes()
-            if self.complete():
-                self.end_row()
+            self._join_passes()
+            if self._complete():
+                self._end_row()
             else:
-                self.next_sampled = self.due(self.steps + 1)
+                self.next_sampled = self._due(self.steps + 1)
 
-    def fill(self, places: list[int], skipped: Tensor | None) -> None:
-        """Put an optimizer's part into the row under way, a new one if there is none."""
+    def _fill(self, places: list[int], skipped: Tensor | None) -> None:
+        """Write an optimizer's part into the current row, or into a new one."""
         values = self.reader.end(places)
         if self.row is None:
             self.row = self.ring.add(self.steps)
@@ -339,18 +349,18 @@ class Watch:
         self.ring.fill(self.row, places, values, skipped)
         self.reader.readings.use(places)
 
-    def complete(self) -> bool:
-        """Whether every parameter that an optimizer trains has had its step."""
+    def _complete(self) -> bool:
+        """Return True if every parameter with an optimizer has had its step."""
         return len(self.stepped) == len(self.owners)
 
-    def end_row(self, sampled: bool | None = None) -> None:
-        """A step of the training is whole; the next is read or not."""
+    def _end_row(self, sampled: bool | None = None) -> None:
+        """End a step of the training and decide whether to read the next."""
         if self.activations:
-            self.look_over(self.activations)
+            self._look_over(self.activations)
             self.activations.end_row()
         self.stepped, self.row = set(), None
         self.steps += 1
-        self.sampled = self.due() if sampled is None else sampled
+        self.sampled = self._due() if sampled is None else sampled
         if self.activations and self.sampled:
             self.trace.attach()
         else:
@@ -358,8 +368,8 @@ class Watch:
         for act in self.after_row:
             act()
 
-    def due(self, step: int | None = None) -> bool:
-        """Whether to read a step, by default the next."""
+    def _due(self, step: int | None = None) -> bool:
+        """Return True if a step is to be read, by default the next."""
         step = self.steps if step is None else step
         if self.every is not None:
             return step % self.every == 0
@@ -369,8 +379,8 @@ class Watch:
 
     # Whose parameters -----------------------------------------------------------------------------------
 
-    def places_of(self, optimizer: Optimizer) -> list[int]:
-        """Places of the watched parameters that an optimizer trains, also of one that is new."""
+    def _places_of(self, optimizer: Optimizer) -> list[int]:
+        """Return the indices of the watched parameters that an optimizer trains, even of a new one."""
         known = self.members.get(optimizer)
         if known is not None and not self.sampled:
             return known[1]
@@ -379,16 +389,16 @@ class Watch:
         if known is not None and known[0] == theirs and not thawed:
             return known[1]
         if thawed or known is not None or optimizer not in self.optimizers:
-            self.look_again(optimizer, theirs)
-        known = self.members[optimizer] = theirs, self.placed(theirs)
+            self._look_again(optimizer, theirs)
+        known = self.members[optimizer] = theirs, self._placed(theirs)
         return known[1]
 
-    def placed(self, identities: Iterable[int]) -> list[int]:
+    def _placed(self, identities: Iterable[int]) -> list[int]:
         wanted = set(identities)
         return [place for place, p in enumerate(self.subjects.parameters) if id(p) in wanted]
 
-    def look_again(self, optimizer: Optimizer, theirs: tuple[int, ...]) -> None:
-        """An optimizer is new, trains other parameters than before, or some that were frozen are no more."""
+    def _look_again(self, optimizer: Optimizer, theirs: tuple[int, ...]) -> None:
+        """Update the watched parameters for a new optimizer, new parameters or unfrozen ones."""
         trains = {id(parameter) for parameter in self.model.parameters()} & set(theirs)
         if not trains:
             return
@@ -401,10 +411,10 @@ class Watch:
         old = self.subjects
         subjects = Subjects.of(self.model, self.optimizers, {id(p) for p in old.parameters})
         if [id(p) for p in subjects.parameters] != [id(p) for p in old.parameters]:
-            self.change_to(subjects)
+            self._change_to(subjects)
 
-    def change_to(self, subjects: Subjects) -> None:
-        """Watch other parameters; the rows of those that stay, or have the name of one that was, stay."""
+    def _change_to(self, subjects: Subjects) -> None:
+        """Watch other parameters; rows of parameters with the same identity or name remain."""
         old, readings = self.subjects, self.reader.readings
         by_id = {id(p): place for place, p in enumerate(old.parameters)}
         by_name = {(n, p.shape): i for i, (n, p) in enumerate(zip(old.names, old.parameters, strict=True))}
@@ -416,12 +426,12 @@ class Watch:
         self.notes.append(f"watched since step {self.steps} only: {listed([subjects.names[i] for i in new])}")
         self.ring = self.ring.widened(where, subjects.shards.sizes)
         self.stepped = {now for now, before in enumerate(where) if before in self.stepped}
-        self.follow(subjects)
+        self._follow(subjects)
         self.reader.readings.adopt(readings, where)
         self.reader.readings.read(new)
 
-    def own(self, optimizer: Optimizer, places: list[int]) -> None:
-        """It is who trains them now; one that trains nothing any more is let go, with its memory."""
+    def _own(self, optimizer: Optimizer, places: list[int]) -> None:
+        """Record an optimizer as the owner of parameters, and release optimizers that own none."""
         if all(self.owners.get(place) is optimizer for place in places):
             return
         self.owners |= dict.fromkeys(places, optimizer)
@@ -430,28 +440,28 @@ class Watch:
 
     # Activations ----------------------------------------------------------------------------------------
 
-    def on_layer(self, call: Running, output: Any) -> None:
-        """A layer has run. An error ends the reading of activations; gradients are still watched."""
+    def _on_layer(self, call: Running, output: Any) -> None:
+        """Read a layer's output; an error ends the reading of activations, but not of gradients."""
         if self.activations is None or self.broken:
             return
         start = time.perf_counter()
         stack = self.trace.stack
         try:
-            # The model's own call, or the outermost; below it there may be what an error left.
+            # The model's own call, or the outermost; an error may have left others below it.
             roots = (each for each in reversed(stack) if each.module is self.trace.model)
             root = next(roots, stack[0] if stack else call)
             self.activations.read(call, output, torch.is_grad_enabled(), root)
         except Exception as error:
             self.activations = None
-            self.tell(f"activations are not read, since step {self.steps}: {call.name}: {first_line(error)}")
+            self._tell(f"activations are not read, since step {self.steps}: {call.name}: {first_line(error)}")
         self.reader.spent += time.perf_counter() - start
 
-    def join_passes(self) -> None:
+    def _join_passes(self) -> None:
         if self.activations:
             self.activations.join(row=self.row is not None)
 
-    def look_over(self, activations: Activations) -> None:
-        """Note, once, which layers' outputs do not show."""
+    def _look_over(self, activations: Activations) -> None:
+        """Add notes on layers without readings, once each."""
         if self.row is None or not self.reader.readings.marks:
             return
         names = [self.subjects.names[place] for place in self.reader.readings.marks]
@@ -461,24 +471,24 @@ class Watch:
 
     # What was seen --------------------------------------------------------------------------------------
 
-    def tell(self, note: str) -> None:
-        """Note it, and warn of it; a warning that was made an error is none of the training's."""
+    def _tell(self, note: str) -> None:
+        """Add a note and warn; a warning filter that raises must not stop the training."""
         self.notes.append(note)
         with suppress(Warning):
             warnings.warn(f"gradscape: {note}", stacklevel=3)
 
     def notes_now(self) -> list[str]:
-        """What is odd about the model and its optimizers as they are."""
+        """Return notes on the current model and optimizers."""
         found = named(self.model)
         trained = {key for optimizer in self.optimizers for key in parameters_of(optimizer)}
         watched = {id(parameter) for parameter in self.subjects.parameters}
         return [*not_watched(found, trained, watched), *foreign(self.model, found, trained)]
 
     def history(self, since: int = 0) -> FlowHistory:
-        """What was read, oldest row first; waits for the device.
+        """Return the readings, oldest row first; waits for the device.
 
         Args:
-            since: leave out so many of all rows ever read, such as those written already.
+            since: Number of rows to leave out, of all ever read, such as those already written.
         """
         steps, skipped, rows = self.ring.read(since)
         owned = [

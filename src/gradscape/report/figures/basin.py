@@ -83,7 +83,7 @@ def _described(found: Mapping[int, LandscapeRecord]) -> str:
     holes = f" {record.nonfinite} points are not finite." if record.nonfinite else ""
     low, high = np.nanmin(record.loss), np.nanmax(record.loss)
     return (
-        f"Loss of {record.samples:,} training images over two filter-normalised random directions, seed "
+        f"Loss of {record.samples:,} training images over two filter-normalized random directions, seed "
         f"{seed}, BatchNorm as in training; {record.evaluations} of {record.loss.size} points evaluated, "
         f"from {low:.3g} to {high:.3g}.{checked}{holes}"
     )
