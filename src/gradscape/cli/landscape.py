@@ -14,7 +14,7 @@ from gradscape._printing import say
 from gradscape._text import plain
 from gradscape.cli.app import EXECUTION, FLAT
 from gradscape.cli.files import require_folder, save_figure
-from gradscape.cli.images import ImageSource, Showing, subject
+from gradscape.cli.images import ImageSource, Showing
 from gradscape.cli.measure import MOST_POINTS, TARGET
 from gradscape.config.fields import option
 from gradscape.config.options import MOST_SECONDS, FilePath, Options
@@ -89,6 +89,8 @@ def landscape(
     """Measure around each run, or through them all, with each kind of statistics."""
     if drawing.animate and (len(targets) > 1 or grid.dims != 2):
         raise ConfigError("--animate: only of one run's plane; give one RUN, and no --dims")
+    from gradscape.cli.target import subject
+
     together = options.bn != ("running",)
     subjects = [subject(target, source, USUAL, together) for target in targets]
     if options.through and len(subjects) < 2:

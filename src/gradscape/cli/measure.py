@@ -13,7 +13,7 @@ from gradscape._printing import say
 from gradscape._text import plain
 from gradscape.cli.app import EXECUTION, FLAT
 from gradscape.cli.files import save_figure
-from gradscape.cli.images import ImageSource, Showing, subject
+from gradscape.cli.images import ImageSource, Showing
 from gradscape.config.fields import option
 from gradscape.config.options import MOST_SECONDS, Options
 from gradscape.errors import ConfigError
@@ -56,6 +56,7 @@ def smoothness(
     source: Annotated[ImageSource, EXECUTION] = ImageSource(),
 ) -> None:
     """Measure along the gradient, and for a run along its optimiser's next step."""
+    from gradscape.cli.target import subject
     from gradscape.measure.smoothness.smoothness import smoothness as measure
 
     one = subject(target, source, 100, options.bn == "batch")
@@ -76,6 +77,7 @@ def curvature(
     source: Annotated[ImageSource, EXECUTION] = ImageSource(),
 ) -> None:
     """Measure second derivatives of a run's last epoch, or of a factory's network."""
+    from gradscape.cli.target import subject
     from gradscape.measure.curvature.curvature import curvature as measure
 
     one = subject(target, source, 500, options.bn == "batch")

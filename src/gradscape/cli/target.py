@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
+from gradscape._machine import cores
 from gradscape._text import counted
 from gradscape.cli.images import ImageSource
 from gradscape.cli.import_object import load_factory
+from gradscape.config.options import checked_path
 from gradscape.config.run import RunConfig
 from gradscape.data import STATISTICS, ImageSet, load_images, split
 from gradscape.data.device_batches import eval_batches
@@ -24,7 +26,7 @@ from gradscape.measure.signal.signal import call_factory
 from gradscape.storage.files import there
 from gradscape.storage.run_folder import ENDED, RunFolder
 from gradscape.storage.tensors import epoch_of
-from gradscape.train.process import find_device
+from gradscape.train.process import find_device, prepare_process
 from gradscape.train.state import TrainState, section
 
 
@@ -74,6 +76,24 @@ class Subject:
     optimizer: Optimizer | None
     loss: Loss = cross_entropy
     path: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
+
+
+def subject(target: str, source: ImageSource, usual: int, statistics: bool) -> Subject:
+    """The network and images that a command line names; all cores at work.
+
+    Args:
+        target: a run's folder or a factory.
+        source: of the images.
+        usual: how many of them by default.
+        statistics: whether BatchNorm takes those of each mini-batch. Where it does not, samples do not act
+            together: fewer and larger mini-batches are quicker.
+    """
+    if target.startswith("~") or not target.strip():
+        target = str(checked_path(target, "RUN"))
+    if source.batch_size is None and not statistics:
+        source = replace(source, batch_size=source.images or usual)
+    prepare_process(cores())
+    return subject_of(target, source, usual)
 
 
 def subject_of(target: str, source: ImageSource, usual: int) -> Subject:
