@@ -1,18 +1,22 @@
 # make reproduce   the whole study on embedded images: figures, tables, checked claims
-# make test        every test;  make lint: format, types, import directions
+# make test        the quick tests, in minutes;  make test-slow: the others
+# make lint        format, types, import directions
 # make bench       what things cost here, some hours;  make clean: all but your runs
 SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: reproduce test lint bench clean
+.PHONY: reproduce test test-slow lint bench clean
 
 reproduce: $(VENV)/made
 	$(BIN)/gradscape reproduce
 
 test: $(VENV)/made-dev
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow"
+
+test-slow: $(VENV)/made-dev
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m slow
 
 lint: $(VENV)/made-dev
 	$(BIN)/ruff format --check .
