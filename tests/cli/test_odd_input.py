@@ -243,6 +243,6 @@ def test_a_server_that_is_not_there_is_said_within_a_minute(
     StudyFolder(tmp_path).ask(asked)
     began, variables = time.monotonic(), dict(os.environ)
     assert main(["export", str(tmp_path), "--to", "mlflow", "--into", "http://127.0.0.1:9"]) == 2
-    assert "--into: cannot be written" in capsys.readouterr().err.splitlines()[-1]
+    assert "--into: cannot write" in capsys.readouterr().err.splitlines()[-1]
     assert time.monotonic() - began < 60
     assert dict(os.environ) == variables

@@ -264,7 +264,7 @@ def test_the_whole_of_it_on_a_small_scale(
     for role in SHALLOW:
         (run,) = study.of(role)
         assert run.start is not None
-        assert len(run.start.weights()) == SHALLOW[role].depth
+        assert len(run.start.gradients) == SHALLOW[role].depth
         assert set(run.curvature) == {"start", "end"}
         assert run.landscape is not None
         assert run.epochs[0].smoothness
