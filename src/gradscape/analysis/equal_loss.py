@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean
+from functools import partial
 
 from gradscape.analysis.claims import Evidence, below, differences
 from gradscape.analysis.curvature import flatter_on_average
 from gradscape.analysis.evidence import averaged, open_runs
 from gradscape.analysis.run_status import ended, guesses, task, together
-from gradscape.analysis.smoothness import VALUES, WAYS, measures
+from gradscape.analysis.smoothness import VALUES, WAYS, mean_log
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.records.smoothness import StepSmoothness
 
@@ -95,13 +95,11 @@ def _unmeasured(study: StudyRecord, pair: Pair, what: str, along: str) -> str:
 
 def _learning(study: StudyRecord, role: str, what: str, along: str) -> dict[int, float]:
     """Seed → mean log10 of a number over the measures at which a run was learning."""
-    value, means = VALUES[what][1], {}
-    for seed, run in ended(study, role).items():
-        numbers = [value(measure) for measure in measures(run, along) if _is_learning(run, measure)]
-        logs = [math.log10(number) for number in numbers if number > 0 and math.isfinite(number)]
-        if logs:
-            means[seed] = fmean(logs)
-    return means
+    means = {
+        seed: mean_log(run, what, along, partial(_is_learning, run))
+        for seed, run in ended(study, role).items()
+    }
+    return {seed: mean for seed, mean in means.items() if not math.isnan(mean)}
 
 
 def _is_learning(run: RunRecord, measure: StepSmoothness) -> bool:

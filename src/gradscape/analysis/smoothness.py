@@ -90,17 +90,31 @@ def fewest_steps(study: StudyRecord, roles: Sequence[str]) -> float:
     return min(steps, default=math.inf)
 
 
+def mean_log(
+    run: RunRecord, what: str, along: str, chosen: Callable[[StepSmoothness], bool] = lambda measure: True
+) -> float:
+    """Return the mean log10 of a number over a run's measures, of those positive and finite; NaN without one.
+
+    Args:
+        run: Record of a run.
+        what: Key of `VALUES`.
+        along: Key of `WAYS`.
+        chosen: Whether a measure counts.
+    """
+    numbers = [VALUES[what][1](measure) for measure in measures(run, along) if chosen(measure)]
+    logs = [math.log10(number) for number in numbers if number > 0 and math.isfinite(number)]
+    return fmean(logs) if logs else math.nan
+
+
 def _typical(
     study: StudyRecord, role: str, what: str, along: str, until: float = math.inf
 ) -> dict[int, float]:
     """Seed → mean log10 of a number over a run's measures, those before the step `until`."""
-    value, means = VALUES[what][1], {}
-    for seed, run in ended(study, role).items():
-        numbers = [value(measure) for measure in measures(run, along) if measure.step < until]
-        logs = [math.log10(number) for number in numbers if number > 0 and math.isfinite(number)]
-        if logs:
-            means[seed] = fmean(logs)
-    return means
+    means = {
+        seed: mean_log(run, what, along, lambda measure: measure.step < until)
+        for seed, run in ended(study, role).items()
+    }
+    return {seed: mean for seed, mean in means.items() if not math.isnan(mean)}
 
 
 def smoother(

@@ -12,7 +12,7 @@ import numpy as np
 from gradscape.analysis.evidence import finals
 from gradscape.analysis.gradient_flow import Flows, flows, log10, slope
 from gradscape.analysis.run_status import ended, guessing, members
-from gradscape.analysis.smoothness import VALUES, measures
+from gradscape.analysis.smoothness import VALUES, mean_log, measures
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.studies.remedies.roles import BASE, REMEDIES, at
 
@@ -127,12 +127,7 @@ def typical(what: str, along: str = "gradient") -> Number:
         along: Key of `WAYS`.
     """
 
-    def number(run: RunRecord) -> float:
-        values = [VALUES[what][1](measure) for measure in measures(run, along)]
-        logs = [math.log10(value) for value in values if value > 0 and math.isfinite(value)]
-        return 10 ** fmean(logs) if logs else math.nan
-
-    return number
+    return lambda run: float(10 ** mean_log(run, what, along))
 
 
 def at_first(what: str, along: str = "gradient") -> Number:
