@@ -236,9 +236,13 @@ def test_a_thread_of_a_tracker_leaves_no_traceback(capfd: pytest.CaptureFixture[
 
 @pytest.mark.slow
 def test_a_server_that_is_not_there_is_said_within_a_minute(
-    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: RunFolder,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pytest.importorskip("mlflow")
+    monkeypatch.setenv("MPLBACKEND", "agg")  # what `main` sets for figures
     asked = {"study": "x", "preset": "x", "seeds": [0], "notes": [], "roles": {"a": [run.identity()]}}
     StudyFolder(tmp_path).ask(asked)
     began, variables = time.monotonic(), dict(os.environ)
