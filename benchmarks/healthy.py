@@ -1,4 +1,4 @@
-"""How often a training that is well is called ill: networks of today, under many optimisers.
+"""How often a training that is well is called ill: networks of today, under many optimizers.
 
 Each of `healthy_models` is trained with AdamW, with SGD, and with two of Lion, Adafactor, Muon and a
 schedule-free AdamW, by its name. A training counts as healthy if its loss falls below 0.6 of guessing's, or
@@ -132,7 +132,7 @@ def pairs() -> Iterator[tuple[Any, str]]:
 
 
 def train(model: Any, optimizer: str, lr: float) -> Seen | None:
-    """Train until it has learnt, and for as many steps as are watched; None without such an optimiser."""
+    """Train until it has learnt, and for as many steps as are watched; None without such an optimizer."""
     torch.manual_seed(0)
     net = model.make()
     optimizers = OPTIMIZERS[optimizer][0](net, lr)
@@ -191,7 +191,7 @@ def check_all(keep: Path) -> None:
 
 
 def first(history: FlowHistory, steps: int) -> FlowHistory:
-    """The history as it was after so many steps; several optimisers have a row each."""
+    """The history as it was after so many steps; several optimizers have a row each."""
     rows = history.steps < steps
     seen = history.activations
     if seen is not None:

@@ -1,4 +1,4 @@
-"""Small, randomly initialised networks of today's libraries, each with a task that it learns.
+"""Small, randomly initialized networks of today's libraries, each with a task that it learns.
 
 A family is what an architecture descends from; halves are split by it. Whether a training is healthy is not
 said here: `healthy.py` runs it and looks.

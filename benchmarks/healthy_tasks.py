@@ -193,7 +193,7 @@ def copied(length: int = 8, batch: int = 16) -> Task:
 
 
 def regression(inputs: int = 8, batch: int = 32) -> Task:
-    """A smooth function of eight numbers, standardised."""
+    """A smooth function of eight numbers, standardized."""
     weights = fixed(inputs, 1, scale=0.5)
 
     def draw(generator: Generator) -> tuple[Tensor, Tensor]:
@@ -272,7 +272,7 @@ def triplets(batch: int = 32) -> Task:
 
 
 def actions(inputs: int = 6, choices: int = 4, batch: int = 32) -> Task:
-    """The action of an expert, and the value of a state: behaviour cloned by an actor and a critic."""
+    """The action of an expert, and the value of a state: behavior cloned by an actor and a critic."""
     expert, worth = fixed(inputs, choices), fixed(inputs, 1)[:, 0]
 
     def draw(generator: Generator) -> tuple[Any, Tensor]:

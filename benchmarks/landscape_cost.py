@@ -50,7 +50,7 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 def theirs(problem: Problem) -> None:
-    """Normalised by layers: its filter normalisation divides by zero on BatchNorm's zero biases."""
+    """Normalized by layers: its filter normalization divides by zero on BatchNorm's zero biases."""
     import loss_landscapes
     from loss_landscapes.metrics import Loss
 

@@ -106,7 +106,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
 
 class Bytes(Dataset[tuple[np.ndarray, int]]):
-    """One image at a time as bytes, cropped and mirrored by slicing; the batch is normalised whole."""
+    """One image at a time as bytes, cropped and mirrored by slicing; the batch is normalized whole."""
 
     def __init__(self, task: Task) -> None:
         images, self.labels, draw = task.images()
@@ -125,7 +125,7 @@ class Bytes(Dataset[tuple[np.ndarray, int]]):
         return np.ascontiguousarray(image), self.labels[index]
 
 
-def normalised(images: Tensor) -> Tensor:
+def normalized(images: Tensor) -> Tensor:
     """uint8 (B, H, W, 3) as float32 (B, 3, H, W) in channels_last."""
     mean, std = (torch.tensor(values, device=images.device) for values in (MEAN, STD))
     return images.float().div_(255).sub_(mean).div_(std).permute(0, 3, 1, 2)
@@ -201,7 +201,7 @@ def plain(task: Task, workers: int, compiled: bool = False, bf16: bool = False) 
         for images, y in batches(round_):
             images, y = (t.to(task.device, non_blocking=True) for t in (images, y))
             with torch.autocast(task.device.type, dtype=torch.bfloat16, enabled=bf16):
-                logits = forward(normalised(images))
+                logits = forward(normalized(images))
             loss = cross_entropy(logits, y)
             optimizer.zero_grad()
             loss.backward()
@@ -236,7 +236,7 @@ def lightning(task: Task, workers: int) -> Loop:
         def training_step(self, batch: tuple[Tensor, Tensor], place: int) -> Tensor:
             if place == 1:
                 self.start = clock(task.device)
-            loss = cross_entropy(self.model(normalised(batch[0])), batch[1])
+            loss = cross_entropy(self.model(normalized(batch[0])), batch[1])
             self.losses.append(loss.detach())
             return loss
 

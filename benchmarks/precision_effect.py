@@ -67,7 +67,7 @@ def emulated(self: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def results(runs: dict[tuple[str, str, int], RunRecord]) -> dict[str, Any]:
-    """Curves of every run, and differences: of precisions at one seed, and of neighbouring seeds in fp32."""
+    """Curves of every run, and differences: of precisions at one seed, and of neighboring seeds in fp32."""
     found = {}
     for role in BASELINES:
         by = {p: [runs[role, p, seed] for seed in range(SEEDS)] for p in ("fp32", "bf16")}

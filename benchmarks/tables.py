@@ -350,7 +350,7 @@ ROLES = {
     "vgg08": "VGG08",
     "vgg38": "VGG38",
     "vgg38-bn": "VGG38 + BatchNorm",
-    "vgg38-he": "VGG38, He initialisation",
+    "vgg38-he": "VGG38, He initialization",
 }
 
 

@@ -1,9 +1,9 @@
-"""Networks whose levels no limit was set on: other data, kinds, activations, norms and optimisers.
+"""Networks whose levels no limit was set on: other data, kinds, activations, norms and optimizers.
 
 `verdict_nets` has MLPs and convolutional networks on digits, with ReLU, tanh or sigmoid, BatchNorm, LayerNorm
 or none, under SGD and Adam. Here are depthwise separable convolutions on ten classes of CIFAR-100, and
 transformer encoders, LSTMs and GRUs on texts, with GELU, SiLU or ELU, GroupNorm of four groups, RMSNorm or
-none, under AdamW and RMSprop. Initialisations and scales of the learning rate are the same, so that as many
+none, under AdamW and RMSprop. Initializations and scales of the learning rate are the same, so that as many
 reasons not to train are among them.
 """
 
@@ -119,7 +119,7 @@ def of_pictures(case: Case) -> nn.Module:
     return nn.Sequential(stem, *blocks, nn.AdaptiveAvgPool2d(2), nn.Flatten(), head)
 
 
-def initialise(model: nn.Module, init: str) -> None:
+def initialize(model: nn.Module, init: str) -> None:
     """Matrices and kernels as asked, recurrent ones too; biases 0; embeddings stay as they are."""
     for module in model.modules():
         if not isinstance(module, nn.Linear | nn.Conv2d | nn.RNNBase) or init == "torch":
@@ -137,7 +137,7 @@ def initialise(model: nn.Module, init: str) -> None:
 def build(case: Case) -> nn.Module:
     torch.manual_seed(case.seed)
     model = of_pictures(case) if case.kind == "separable" else OfTexts(case)
-    initialise(model, case.init)
+    initialize(model, case.init)
     return model
 
 
@@ -166,7 +166,7 @@ def data(kind: str) -> tuple[Tensor, Tensor]:
 
 @cache
 def pictures() -> tuple[Tensor, Tensor]:
-    """Ten classes of CIFAR-100 from the cache, as 8×8 means of 4×4 pixels, standardised."""
+    """Ten classes of CIFAR-100 from the cache, as 8×8 means of 4×4 pixels, standardized."""
     images = gs.load_images("cifar100")
     labels = torch.from_numpy(np.array(images.train_labels)).long()
     chosen = torch.isin(labels, torch.tensor(PICTURES))

@@ -67,7 +67,7 @@ def norm(case: Case) -> nn.Module:
     return nn.Identity()
 
 
-def initialise(model: nn.Module, init: str) -> None:
+def initialize(model: nn.Module, init: str) -> None:
     for module in model.modules():
         if not isinstance(module, nn.Linear | nn.Conv2d) or init == "torch":
             continue
@@ -91,7 +91,7 @@ def build(case: Case) -> nn.Module:
         layers += [nn.AdaptiveAvgPool2d(2), nn.Flatten()]
         inputs *= 4
     model = nn.Sequential(*layers, nn.Linear(inputs, CLASSES))
-    initialise(model, case.init)
+    initialize(model, case.init)
     return model
 
 
@@ -114,7 +114,7 @@ def cases(count: int, seed: int) -> list[Case]:
 
 
 def data() -> tuple[Tensor, Tensor]:
-    """The embedded digits, 8×8, as standardised numbers."""
+    """The embedded digits, 8×8, as standardized numbers."""
     images = gs.load_images("digits")
     x = torch.from_numpy(np.array(images.train_images[:, ::2, ::2, 0])).float()
     return (x - x.mean()).div(x.std()).unsqueeze(1), torch.from_numpy(np.array(images.train_labels)).long()

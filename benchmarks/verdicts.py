@@ -1,12 +1,12 @@
 """How good is the verdict: small networks of many families, diagnosed after a few steps and then trained.
 
-Networks differ in kind (MLP, convolutional), depth, width, initialisation, norm, skip connections, activation
-and optimiser. A family is a kind with an activation, a norm and skips or none; limits may be set on half of
+Networks differ in kind (MLP, convolutional), depth, width, initialization, norm, skip connections, activation
+and optimizer. A family is a kind with an activation, a norm and skips or none; limits may be set on half of
 the families only, and were, on draws 0 to 2 and on those families of draws 3 and 4. What is held out are
 combinations: every kind, activation, norm and skip is among the families looked at too, with others.
 
 `--unseen` draws networks whose levels none of these draws has (`unseen_nets`): other data, kinds,
-activations, norms and optimisers. No limit was set on them. `healthy.py`, whose looked-at half limits were
+activations, norms and optimizers. No limit was set on them. `healthy.py`, whose looked-at half limits were
 set on too, has GELU, SiLU, AdamW and transformers, but no network that fails, no ELU and no RMSprop.
 
 `python benchmarks/verdicts.py --draw 3` draws other networks of the same families, takes half an hour on two

@@ -30,7 +30,7 @@ NETS = {
     "vgg38-he": NetConfig(norm="none", init="he"),
     "vgg38": NetConfig(norm="none"),
 }
-LABELS = {"vgg38-bn": "BatchNorm", "vgg38-he": "He initialisation", "vgg38": "neither"}
+LABELS = {"vgg38-bn": "BatchNorm", "vgg38-he": "He initialization", "vgg38": "neither"}
 FIELDS = {"acc train": "train_accuracy", "acc valid": "valid_accuracy"}
 PAPER = {"vgg38-bn": PAPER_TABLE_1["0.001"][2:], "vgg38": ("0.01", "–")}  # train and validation accuracy
 
@@ -49,7 +49,7 @@ def figures(study: StudyRecord) -> list[Figure]:
         both_splits(study, "figure-1a", "Accuracy of VGG38", first, LABELS, "accuracy"),
         both_splits(study, "figure-1b", "Loss of VGG38", first, LABELS, "loss"),
         flow_figure(study, "figure-2a", "Gradient flow with BatchNorm", second, "vgg38-bn", BAND),
-        flow_figure(study, "figure-2b", "Gradient flow with He initialisation", second, "vgg38-he"),
+        flow_figure(study, "figure-2b", "Gradient flow with He initialization", second, "vgg38-he"),
         flow_figure(study, "figure-2c", "Gradient flow with neither", second, "vgg38"),
     ]
 
