@@ -28,16 +28,16 @@ from gradscape.storage.study_folder import StudyFolder
 from gradscape.study.execute import execute
 from gradscape.study.execution import Execution
 from gradscape.study.sweep.report import PARTS
-from gradscape.study.sweep.sweep import Study
+from gradscape.study.sweep.sweep import Sweep
 from measure import write
 
 HANG = 12.0  # seconds after which a worker that says nothing counts as hung; it begins by importing torch
 
 
-def study(runs: int) -> Study:
+def study(runs: int) -> Sweep:
     """So many runs of a second or so, an even number, at two seeds; each needs more memory than the last."""
     points = runs // 2
-    return Study(
+    return Sweep(
         "faults",
         {
             "net": {"depth": 8, "filters": 32},
@@ -81,7 +81,7 @@ class Found:
 
 
 @dataclass
-class Sweep:
+class SweepUnderFaults:
     """A sweep being done by commands of its own, and looked at from outside."""
 
     folder: StudyFolder
@@ -145,11 +145,11 @@ def behind(run: RunFolder) -> int:
     return max(1, len(run.intact()) - last)
 
 
-def undisturbed(sweep: Sweep, generator: random.Random, found: Found) -> None:
+def undisturbed(sweep: SweepUnderFaults, generator: random.Random, found: Found) -> None:
     wait(sweep, sweep.begin())
 
 
-def wait(sweep: Sweep, command: subprocess.Popen[bytes]) -> int:
+def wait(sweep: SweepUnderFaults, command: subprocess.Popen[bytes]) -> int:
     while command.poll() is None:
         sweep.look()
         time.sleep(0.05)
@@ -157,12 +157,12 @@ def wait(sweep: Sweep, command: subprocess.Popen[bytes]) -> int:
     return command.returncode
 
 
-def to_workers(act: Callable[[int], None]) -> Callable[[Sweep, random.Random, Found], None]:
+def to_workers(act: Callable[[int], None]) -> Callable[[SweepUnderFaults, random.Random, Found], None]:
     """A fault done to processes at work, to each and each run once: three in a row without an epoch between
     them are a run's end, by design. What counts is which processes died of it.
     """
 
-    def disturb(sweep: Sweep, generator: random.Random, found: Found) -> None:
+    def disturb(sweep: SweepUnderFaults, generator: random.Random, found: Found) -> None:
         command, hit, runs = sweep.begin(), set[int](), set[Path]()
         for _ in sweep.pauses(command, generator):
             at_work = [(r, pid) for r, pid in sweep.at_work() if pid not in hit and r.path not in runs]
@@ -191,7 +191,7 @@ def starve(pid: int) -> None:
     resource.prlimit(pid, resource.RLIMIT_AS, (2**20, 2**20))
 
 
-def commands_killed(sweep: Sweep, generator: random.Random, found: Found) -> None:
+def commands_killed(sweep: SweepUnderFaults, generator: random.Random, found: Found) -> None:
     """Command, fork server and workers alike, all at once."""
     command = sweep.begin()
     for _ in range(min(8, sweep.runs // 2)):
@@ -207,7 +207,7 @@ def commands_killed(sweep: Sweep, generator: random.Random, found: Found) -> Non
     wait(sweep, command)
 
 
-def disk_full(sweep: Sweep, generator: random.Random, found: Found) -> None:
+def disk_full(sweep: SweepUnderFaults, generator: random.Random, found: Found) -> None:
     """No file may be larger than 60 kB, less than a checkpoint takes: as on a disk that is full."""
 
     def limit() -> None:
@@ -221,7 +221,7 @@ def disk_full(sweep: Sweep, generator: random.Random, found: Found) -> None:
     wait(sweep, sweep.begin())
 
 
-def poisoned(sweep: Sweep, generator: random.Random, found: Found) -> None:
+def poisoned(sweep: SweepUnderFaults, generator: random.Random, found: Found) -> None:
     """One run cannot be written: it fails, the others do not; then the cause is put right."""
     config = next(iter(study(sweep.runs).runs().values()))
     victim = sweep.folder.run(config.identity)
@@ -235,7 +235,7 @@ def poisoned(sweep: Sweep, generator: random.Random, found: Found) -> None:
     wait(sweep, sweep.begin())
 
 
-def two_commands(sweep: Sweep, generator: random.Random, found: Found) -> None:
+def two_commands(sweep: SweepUnderFaults, generator: random.Random, found: Found) -> None:
     """Both at once on the same folder; the one is killed half-way."""
     first, second = sweep.begin(), sweep.begin()
     while len(sweep.done) < sweep.runs // 2 and (first.poll(), second.poll()) == (None, None):
@@ -250,7 +250,7 @@ def two_commands(sweep: Sweep, generator: random.Random, found: Found) -> None:
     wait(sweep, second)
 
 
-def node_lost(sweep: Sweep, generator: random.Random, found: Found) -> None:
+def node_lost(sweep: SweepUnderFaults, generator: random.Random, found: Found) -> None:
     """A Ray cluster of two nodes of one CPU each, of which one is lost half-way."""
     from ray.cluster_utils import Cluster
 
@@ -274,7 +274,7 @@ def node_lost(sweep: Sweep, generator: random.Random, found: Found) -> None:
         cluster.shutdown()
 
 
-FAULTS: dict[str, Callable[[Sweep, random.Random, Found], None]] = {
+FAULTS: dict[str, Callable[[SweepUnderFaults, random.Random, Found], None]] = {
     "none": undisturbed,
     "worker killed": to_workers(kill),
     "worker hung": to_workers(stop),
@@ -294,7 +294,7 @@ def weights(folder: StudyFolder, name: str) -> dict[str, bytes]:
 
 
 def measured(fault: str, place: Path, runs: int, whole: Path) -> Found:
-    begun, sweep = time.monotonic(), Sweep(StudyFolder(place), runs)
+    begun, sweep = time.monotonic(), SweepUnderFaults(StudyFolder(place), runs)
     found = Found(runs)
     FAULTS[fault](sweep, random.Random(fault), found)
     record = sweep.folder.record()

@@ -31,7 +31,7 @@ from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.storage.tensors import Checkpoint
 from gradscape.study.plan import ask
-from gradscape.study.sweep.sweep import Study
+from gradscape.study.sweep.sweep import Sweep
 from gradscape.train.loop import train_run
 from measure import write
 
@@ -148,7 +148,7 @@ def damage(whole: RunFolder, aside: Path, times: int, generator: random.Random) 
 
 def finished_study(place: Path) -> StudyFolder:
     """A sweep of one small run with every file that there is."""
-    study = Study.from_dict({"name": "small", "base": SMALL, "axes": [{"net.norm": ["batch"]}], "seeds": 1})
+    study = Sweep.from_dict({"name": "small", "base": SMALL, "axes": [{"net.norm": ["batch"]}], "seeds": 1})
     folder = StudyFolder(place)
     with folder.locked():
         ask(folder, study)

@@ -34,7 +34,7 @@ from gradscape.studies.catalogue import rebuild
 from gradscape.study.drive import drive, missing
 from gradscape.study.plan import ask
 from gradscape.study.progress import ProgressView
-from gradscape.study.sweep.sweep import Study
+from gradscape.study.sweep.sweep import Sweep
 from gradscape.study.train_job import TrainJob
 from measure import RESULTS, peak_bytes, write
 
@@ -52,9 +52,9 @@ TITLES = {
 }
 
 
-def study(count: int) -> Study:
+def study(count: int) -> Sweep:
     rates, sizes = COUNTS[count]
-    return Study(
+    return Sweep(
         "growth",
         {"epochs": EPOCHS},
         [

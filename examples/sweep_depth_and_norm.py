@@ -6,7 +6,7 @@ figures and tables by axis.
 
 import gradscape as gs
 
-study = gs.Study(
+sweep = gs.Sweep(
     "depth-and-norm",
     base={"net": {"filters": 8}, "data": {"train": 200, "crop_pad": 0}, "batch_size": 20, "epochs": 2},
     axes=[{"net.depth": [8, 14]}, {"net.norm": ["none", "batch"]}],
@@ -14,7 +14,7 @@ study = gs.Study(
 )
 
 if __name__ == "__main__":  # runs are processes of their own, which import this file
-    record = study.run("runs/depth-and-norm")
+    record = sweep.run("runs/depth-and-norm")
     for label in record.roles:
         for run in record.of(label):
             print(f"{label} seed {run.seed}: {run.epochs[-1].valid_accuracy:.3f}, {run.flow}")

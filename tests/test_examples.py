@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gradscape.cli.main import main
-from gradscape.study.sweep.sweep import Study
+from gradscape.study.sweep.sweep import Sweep
 
 FOLDER = Path(__file__).parents[1] / "examples"
 OWN, RESCUES, SMOOTHING = (FOLDER / f"{name}.py" for name in ("own_study", "rescues", "smoothing"))
@@ -102,6 +102,6 @@ def test_what_is_no_study_is_said_in_one_line(
 
 
 def test_the_study_file_is_a_study() -> None:
-    study = Study.read(FOLDER / "depth_and_norm.yaml")
+    study = Sweep.read(FOLDER / "depth_and_norm.yaml")
     assert len(study.runs()) == 24
     assert next(iter(study.points())) == "net.depth=8 net.norm=none"

@@ -90,8 +90,8 @@ def right(net: nn.Module) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]
         "save_check_page": (gs.save_check_page, {"record": None, "path": "/nowhere/at/all"}),
         "RunFolder": (gs.RunFolder, {"path": "x"}),
         "FlowRecorder": (gs.FlowRecorder, {"model": net}),
-        "Study": (
-            gs.Study,
+        "Sweep": (
+            gs.Sweep,
             {"name": "a", "base": {}, "axes": [{"net.depth": [8]}], "seeds": 1, "seeds_at_most": 0,
              "exclude": (), "equal_updates": False, "scale_lr": "none", "title": ""},
         ),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gradscape.report.pages.watch import save_page
     from gradscape.storage.run_folder import RunFolder
     from gradscape.storage.study_folder import load
-    from gradscape.study.sweep.sweep import Study
+    from gradscape.study.sweep.sweep import Sweep
     from gradscape.train.loop import train_run
 
 HOMES = {
@@ -36,7 +36,7 @@ HOMES = {
     "OptimConfig": "gradscape.config.run",
     "RunConfig": "gradscape.config.run",
     "RunFolder": "gradscape.storage.run_folder",
-    "Study": "gradscape.study.sweep.sweep",
+    "Sweep": "gradscape.study.sweep.sweep",
     "check": "gradscape.measure.check.check",
     "curvature": "gradscape.measure.curvature.curvature",
     "diagnose": "gradscape.measure.diagnose.diagnose",
@@ -58,7 +58,7 @@ __all__ = [
     "OptimConfig",
     "RunConfig",
     "RunFolder",
-    "Study",
+    "Sweep",
     "check",
     "curvature",
     "diagnose",

@@ -100,7 +100,7 @@ def test_bash_completes(
         (CurvatureOptions(), gs.curvature, ()),
         (Grid(), gs.landscape, ()),
         (CheckOptions(), gs.check, ("input", "batch_size", "page", "json")),
-        (SweepOptions(), gs.Study, ("axis", "zip", "out", "save", "yes", "dry_run")),
+        (SweepOptions(), gs.Sweep, ("axis", "zip", "out", "save", "yes", "dry_run")),
     ],
     ids=lambda value: getattr(value, "__name__", type(value).__name__),
 )

@@ -20,7 +20,7 @@ from gradscape.config.run import RunConfig
 from gradscape.config.serialize import read_config
 from gradscape.errors import ConfigError
 from gradscape.study.sweep.axes import Axis, axis_in, axis_of, condition_in
-from gradscape.study.sweep.sweep import Study
+from gradscape.study.sweep.sweep import Sweep
 
 
 def bounded(examples: int) -> settings:
@@ -154,7 +154,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(st.one_of(values, studies))
 def test_any_values_in_a_file_are_a_study_or_one_line(file: Path, given_values: Any) -> None:
     file.write_text(yaml.safe_dump(given_values), errors="surrogatepass")
-    assert isinstance(made(Study.read, file), Study | None)
+    assert isinstance(made(Sweep.read, file), Sweep | None)
     assert isinstance(made(read_config, file), RunConfig | None)
 
 
@@ -181,4 +181,4 @@ def test_any_slip_in_a_study_file_is_one_line(file: Path, slips: list[tuple[int,
     for place, cut, added in slips:
         content = content[:place] + added + content[place + cut :]
     file.write_bytes(content.encode("utf-8", "surrogatepass"))
-    assert isinstance(made(Study.read, file), Study | None)
+    assert isinstance(made(Sweep.read, file), Sweep | None)

@@ -34,7 +34,7 @@ equal_updates: yes
 """
 
 
-def amounts_to(*arguments: str) -> gs.Study:
+def amounts_to(*arguments: str) -> gs.Sweep:
     call = parse(app, ["sweep", *arguments])
     return study_of(*call.args, call.keywords["options"], settings_given(call.keywords["flags"]))
 
@@ -62,7 +62,7 @@ def test_flags_alone_make_a_study() -> None:
         "--seeds", "3", "--name", "mine", "--equal-updates", "--scale-lr", "sqrt",
         "--epochs", "6", "--data.name", "digits", "--data.flip", "no",
     )  # fmt: skip
-    assert study == gs.Study(
+    assert study == gs.Sweep(
         "mine",
         {"epochs": 6, "data": {"name": "digits", "flip": False}},
         [
@@ -80,11 +80,11 @@ def test_flags_alone_make_a_study() -> None:
 
 
 def test_a_file_is_the_study(file: str) -> None:
-    assert amounts_to(file) == gs.Study.read(file)
+    assert amounts_to(file) == gs.Sweep.read(file)
 
 
 def test_flags_override_and_extend_a_file(file: str) -> None:
-    before = gs.Study.read(file)
+    before = gs.Sweep.read(file)
     base = amounts_to(file, "--epochs", "5", "--net.filters", "4")
     assert base.base == {"net": {"depth": 8, "filters": 4}, "epochs": 5}
     assert base.axes == before.axes
@@ -98,7 +98,7 @@ def test_flags_override_and_extend_a_file(file: str) -> None:
 
 
 def test_an_axis_takes_the_place_of_the_files(file: str) -> None:
-    before = gs.Study.read(file)
+    before = gs.Sweep.read(file)
     study = amounts_to(file, "--axis", "batch_size=20,40", "--axis", "optim.lr=0.001,0.1")
     assert [axis.to_dict() for axis in study.axes] == [
         {"optim.lr": [0.001, 0.1]}, {"batch_size": [20, 40]}, {"net.norm": ["none", "batch"]},
@@ -111,7 +111,7 @@ def test_an_axis_takes_the_place_of_the_files(file: str) -> None:
 def test_a_file_may_leave_the_axes_to_the_flags(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text("base: {epochs: 3}\n")
     study = amounts_to(str(tmp_path / "base.yaml"), "--axis", "optim.lr=0.1")
-    assert study == gs.Study("sweep", {"epochs": 3}, [{"optim.lr": [0.1]}])
+    assert study == gs.Sweep("sweep", {"epochs": 3}, [{"optim.lr": [0.1]}])
 
 
 @pytest.mark.parametrize("ending", ["yaml", "yml", "json"])
@@ -126,7 +126,7 @@ def test_save_writes_the_study_and_stops(
     saved = f"saved.{ending}"
     assert main(["sweep", file, "--axis", "optim.lr=log:1e-3:1e-1:5", "--save", saved]) == 0
     assert capsys.readouterr().err == f"study file: {saved}\n"
-    assert gs.Study.read(saved) == amounts_to(file, "--axis", "optim.lr=log:1e-3:1e-1:5")
+    assert gs.Sweep.read(saved) == amounts_to(file, "--axis", "optim.lr=log:1e-3:1e-1:5")
     assert {path.name for path in tmp_path.iterdir()} == {"study.yaml", saved}
     if ending == "json":
         assert json.loads(Path(saved).read_text())["name"] == "filed"

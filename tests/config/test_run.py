@@ -19,7 +19,7 @@ from gradscape.config.plain_yaml import read_values, to_yaml
 from gradscape.config.run import DATASETS, DataConfig, OptimConfig, RunConfig
 from gradscape.config.serialize import from_dict, read_config, to_dict
 from gradscape.errors import ConfigError
-from gradscape.study.sweep.sweep import Study
+from gradscape.study.sweep.sweep import Sweep
 
 
 @given(stages=st.integers(1, 4), blocks=st.integers(0, 6))
@@ -160,7 +160,7 @@ def bomb() -> str:
 )
 def test_aliases_that_stand_for_gigabytes_are_refused_in_every_place(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.yaml").write_text(text.replace("BOMB", bomb()))
-    for read in (read_config, Study.read):
+    for read in (read_config, Sweep.read):
         with pytest.raises(ConfigError, match=r"line 1: & and \* \(anchors\) are not read"):
             read(tmp_path / "a.yaml")
 
@@ -176,12 +176,12 @@ def test_values_made_in_python_are_cut_in_messages() -> None:
             lambda made: NetConfig(norm=made),
             lambda made: RunConfig(epochs=made),
             lambda made: from_dict(RunConfig, {"net": made}),
-            lambda made: Study(made, {}, [{"net.depth": [8]}]),
-            lambda made: Study("a", made, [{"net.depth": [8]}]),
-            lambda made: Study("a", {}, [{"net.depth": made}]),
-            lambda made: Study("a", {}, [{"optim.lr": {"log": made, "points": 3}}]),
-            lambda made: Study("a", {}, [made]),
-            lambda made: Study("a", {}, [{"net.depth": [8], "where": made}]),
+            lambda made: Sweep(made, {}, [{"net.depth": [8]}]),
+            lambda made: Sweep("a", made, [{"net.depth": [8]}]),
+            lambda made: Sweep("a", {}, [{"net.depth": made}]),
+            lambda made: Sweep("a", {}, [{"optim.lr": {"log": made, "points": 3}}]),
+            lambda made: Sweep("a", {}, [made]),
+            lambda made: Sweep("a", {}, [{"net.depth": [8], "where": made}]),
         ):
             with pytest.raises(ConfigError) as caught:
                 make(made)

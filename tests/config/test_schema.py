@@ -12,7 +12,7 @@ from gradscape.cli.main import main
 from gradscape.config.run import RunConfig
 from gradscape.config.schema import run_schema, sweep_schema
 from gradscape.config.serialize import to_dict
-from gradscape.study.sweep.sweep import KEYS, Study
+from gradscape.study.sweep.sweep import KEYS, Sweep
 
 Validator = pytest.importorskip("jsonschema").Draft202012Validator
 SWEEP = """
@@ -48,7 +48,7 @@ def test_a_slip_in_a_run_is_refused(values: dict[str, Any]) -> None:
 def test_a_sweep_in_all_its_forms_conforms() -> None:
     schema, values = sweep_schema(), yaml.safe_load(SWEEP.replace("1e-4, 1e-2", "0.0001, 0.01"))
     Validator.check_schema(schema)
-    Study.from_dict(values)
+    Sweep.from_dict(values)
     Validator(schema).validate(values)
     assert set(schema["properties"]) == set(KEYS)
 

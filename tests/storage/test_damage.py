@@ -31,7 +31,7 @@ from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.run_summary import Glances
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.storage.tensors import Checkpoint
-from gradscape.study.sweep.sweep import Study
+from gradscape.study.sweep.sweep import Sweep
 from gradscape.train.loop import train_run
 from gradscape.train.state import TrainState
 
@@ -48,7 +48,7 @@ ODD: tuple[Any, ...] = (None, True, -1, 1.5, 10**400, "", "x\x1b[2J", [], ["a"],
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished sweep of one run with every file that there is."""
     place = tmp_path_factory.mktemp("whole")
-    study = Study.from_dict({"name": "small", "base": BASE, "axes": [{"net.norm": ["batch"]}], "seeds": 1})
+    study = Sweep.from_dict({"name": "small", "base": BASE, "axes": [{"net.norm": ["batch"]}], "seeds": 1})
     folder = StudyFolder(place)
     folder.ask(study.merged(None, place))
     for identity, config in study.runs().items():

@@ -19,7 +19,7 @@ from gradscape.study.execute import execute
 from gradscape.study.execution import Execution
 from gradscape.study.remote import Home, Parcel, pack_folder, remote_job, stamps, unpack_folder
 from gradscape.study.sweep.report import PARTS
-from gradscape.study.sweep.sweep import Study
+from gradscape.study.sweep.sweep import Sweep
 from gradscape.study.train_job import TrainJob
 
 
@@ -123,7 +123,7 @@ def test_a_sweep_on_a_cluster_that_loses_a_node_is_the_local_one(cluster: Any, t
         "batch_size": 20,
         "epochs": 8,
     }
-    study = Study("s", base, [{"optim.lr": [0.001, 0.01]}], seeds=3)
+    study = Sweep("s", base, [{"optim.lr": [0.001, 0.01]}], seeds=3)
     local, away = StudyFolder(tmp_path / "local"), StudyFolder(tmp_path / "away")
     execute(study, local, Execution(workers=2), PARTS)
     second = cluster.add_node(num_cpus=1)

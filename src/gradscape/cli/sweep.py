@@ -23,7 +23,7 @@ from gradscape.study.execution import Execution
 
 if TYPE_CHECKING:
     from gradscape.study.sweep.axes import Axis, Condition
-    from gradscape.study.sweep.sweep import Study
+    from gradscape.study.sweep.sweep import Sweep
 
 _OVERRIDING = ("name", "seeds", "seeds_at_most", "equal_updates", "scale_lr")
 MANY = 200  # runs, that one asks for on purpose
@@ -114,10 +114,10 @@ def sweep(
     )
 
 
-def study_of(file: str | None, options: SweepOptions, base: Mapping[str, Value]) -> Study:
+def study_of(file: str | None, options: SweepOptions, base: Mapping[str, Value]) -> Sweep:
     """The file's study, overridden and extended by options and by settings of its base."""
     from gradscape.study.sweep.axes import axis_in, condition_in
-    from gradscape.study.sweep.sweep import Study
+    from gradscape.study.sweep.sweep import Sweep
 
     axes = [axis_in([text], "--axis") for text in options.axis]
     axes += [axis_in(texts, "--zip") for texts in options.zip]
@@ -125,11 +125,11 @@ def study_of(file: str | None, options: SweepOptions, base: Mapping[str, Value])
     named = {name: getattr(options, name) for name in _OVERRIDING}
     given = {name: value for name, value in named.items() if value is not None}
     if file is None:
-        return Study.from_dict({**given, "base": base, "axes": axes, "exclude": excluded})
+        return Sweep.from_dict({**given, "base": base, "axes": axes, "exclude": excluded})
     return read_as(
         checked_path(file, "FILE"),
         "study file",
-        lambda values: Study.from_dict(overridden(values, given, base, axes, excluded)),
+        lambda values: Sweep.from_dict(overridden(values, given, base, axes, excluded)),
         alone=not (given or base or axes or excluded),
     )
 
@@ -147,7 +147,7 @@ def overridden(
     from gradscape.study.sweep.grid import listed
 
     if not isinstance(file, Mapping):
-        return file  # and `Study.from_dict` says what is wrong
+        return file  # and `Sweep.from_dict` says what is wrong
     joined = {**file, **given}
     if base:
         joined["base"] = {**flat(file.get("base", {}), "base"), **base}

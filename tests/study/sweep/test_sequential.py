@@ -14,16 +14,16 @@ from gradscape.storage.study_folder import StudyFolder
 from gradscape.study import execute as run
 from gradscape.study.execution import Execution
 from gradscape.study.sweep.sequential import run_until_decided
-from gradscape.study.sweep.sweep import Study
+from gradscape.study.sweep.sweep import Sweep
 from made_records import ONE
 
 # Rates by what their runs are made to reach: 0.3 is as good as 0.1 within the seeds' spread, 0.01 far worse.
 REACHED = {0.1: 0.5, 0.3: 0.5, 0.01: 0.2}
 
 
-def study(**changes: Any) -> Study:
+def study(**changes: Any) -> Sweep:
     axes = [{"optim.lr": [0.1, 0.3, 0.01]}]
-    return Study("s", {"epochs": 1}, axes, **{"seeds": 3, "seeds_at_most": 6, **changes})
+    return Sweep("s", {"epochs": 1}, axes, **{"seeds": 3, "seeds_at_most": 6, **changes})
 
 
 def noise(config: RunConfig) -> float:
@@ -48,7 +48,7 @@ def stubbed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "train_job", stub)
 
 
-def decide(given: Study, folder: StudyFolder) -> list[str]:
+def decide(given: Sweep, folder: StudyFolder) -> list[str]:
     said: list[str] = []
     run_until_decided(given, folder, Execution(workers=1, device="cpu"), said.append)
     return said
@@ -79,7 +79,7 @@ def test_given_again_it_repeats_nothing_and_may_go_further(tmp_path: Path) -> No
 
 
 def test_where_all_is_decided_no_seed_is_added(tmp_path: Path) -> None:
-    far = Study("s", {"epochs": 1}, [{"optim.lr": [0.1, 0.01]}], seeds=3, seeds_at_most=6)
+    far = Sweep("s", {"epochs": 1}, [{"optim.lr": [0.1, 0.01]}], seeds=3, seeds_at_most=6)
     said = decide(far, StudyFolder(tmp_path))
     assert said == ["every comparison is decided, or no further seed can decide it"]
 
@@ -96,5 +96,5 @@ def test_seeds_that_allow_no_look_are_refused(seeds: int, most: int) -> None:
 
 def test_it_is_kept_in_a_study_file(tmp_path: Path) -> None:
     study().save(tmp_path / "s.yaml")
-    assert Study.read(tmp_path / "s.yaml") == study()
+    assert Sweep.read(tmp_path / "s.yaml") == study()
     assert "seeds_at_most: 6" in (tmp_path / "s.yaml").read_text()

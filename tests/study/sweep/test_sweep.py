@@ -33,11 +33,11 @@ RATES = {"optim.lr": [0.001, 0.01]}
 DEPTHS = {"net.depth": [8, 14]}
 
 
-def sweep(*axes: dict[str, Any], base: Any = TINY, **settings: Any) -> gs.Study:
-    return gs.Study("small", base, axes, **settings)
+def sweep(*axes: dict[str, Any], base: Any = TINY, **settings: Any) -> gs.Sweep:
+    return gs.Sweep("small", base, axes, **settings)
 
 
-def joined(*studies: gs.Study) -> dict[str, Any]:
+def joined(*studies: gs.Sweep) -> dict[str, Any]:
     """What `study.json` holds after these were asked one after the other, through JSON as in a folder."""
     asked: dict[str, Any] | None = None
     for study in studies:
@@ -88,7 +88,7 @@ def test_conditional_axes_vary_only_where_they_act() -> None:
 def test_what_follows_from_a_varied_field_follows() -> None:
     study = sweep({"epochs": [2, 4]})
     assert [config.optim.period for config in study.configs.values()] == [2, 4]
-    data = gs.Study("a", {}, [{"data.name": ["digits", "cifar10"]}])
+    data = gs.Sweep("a", {}, [{"data.name": ["digits", "cifar10"]}])
     assert [config.data.train for config in data.configs.values()] == [1_422, 47_500]
     asked = joined(data)
     assert (asked["data"], asked["precision"]) == ("several", "fp32")
@@ -257,7 +257,7 @@ def test_the_notes_say_what_controls_do() -> None:
 def test_what_cannot_be_is_said_in_one_line(changes: dict[str, Any], message: str) -> None:
     given = {"name": "a", "base": {}, "axes": [RATES], **changes}
     with pytest.raises(ConfigError, match=re.escape(message)) as caught:
-        gs.Study(**given)
+        gs.Sweep(**given)
     assert "\n" not in str(caught.value)
 
 
@@ -283,8 +283,8 @@ scale_lr: none
 
 def test_a_study_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(TEXT)
-    study = gs.Study.read(tmp_path / "study.yaml")
-    assert study == gs.Study(
+    study = gs.Sweep.read(tmp_path / "study.yaml")
+    assert study == gs.Sweep(
         "depth-and-rate",
         {"epochs": 6, "data.name": "digits", "data.train": 500},
         [
@@ -299,7 +299,7 @@ def test_a_study_file_is_read(tmp_path: Path) -> None:
     )
     assert len(study.runs()) == (3 * 3 - 1) * 2 * 3 * 3
     study.save(tmp_path / "again.yaml")
-    gs.Study.read(tmp_path / "again.yaml").save(tmp_path / "third.yaml")
+    gs.Sweep.read(tmp_path / "again.yaml").save(tmp_path / "third.yaml")
     assert (tmp_path / "again.yaml").read_bytes() == (tmp_path / "third.yaml").read_bytes()
     assert (tmp_path / "again.yaml").read_text().startswith("name: depth-and-rate\nbase:\n")
 
@@ -317,7 +317,7 @@ AXES = {
 
 
 @st.composite
-def studies(draw: st.DrawFn) -> gs.Study:
+def studies(draw: st.DrawFn) -> gs.Sweep:
     """Any of a few fields on axes, alone or zipped, with conditions, controls and exclusions."""
     fields = draw(st.lists(st.sampled_from(list(AXES)), min_size=1, unique=True))
     axes: list[dict[str, Any]] = []
@@ -328,7 +328,7 @@ def studies(draw: st.DrawFn) -> gs.Study:
         where = draw(st.sampled_from([{}, {"where": {"net.depth": [8, 14]}}]))
         axes.append({**columns, **where})
     sized = any("batch_size" in axis for axis in axes)
-    study = gs.Study(
+    study = gs.Sweep(
         draw(st.from_regex(r"\A[a-z0-9_][a-z0-9_.-]*\Z")),
         TINY,
         axes,
@@ -345,11 +345,11 @@ def studies(draw: st.DrawFn) -> gs.Study:
 @given(study=studies(), ending=st.sampled_from(["yaml", "json"]))
 @settings(deadline=None)
 def test_a_study_survives_its_file(
-    tmp_path_factory: pytest.TempPathFactory, study: gs.Study, ending: str
+    tmp_path_factory: pytest.TempPathFactory, study: gs.Sweep, ending: str
 ) -> None:
     path = tmp_path_factory.mktemp("study") / f"study.{ending}"
     study.save(path)
-    again = gs.Study.read(path)
+    again = gs.Sweep.read(path)
     assert again == study
     assert again.runs() == study.runs()
     assert list(again.points()) == list(study.points())
@@ -380,7 +380,7 @@ def test_files_that_cannot_be_are_named(tmp_path: Path, text: str | None, messag
     if text is not None:
         path.write_text(text)
     with pytest.raises(ConfigError, match=re.escape(message)) as caught:
-        gs.Study.read(path)
+        gs.Sweep.read(path)
     assert "\n" not in str(caught.value)
 
 
@@ -418,7 +418,7 @@ def test_asked_once_more_nothing_changes() -> None:
 
 
 @st.composite
-def parts(draw: st.DrawFn) -> gs.Study:
+def parts(draw: st.DrawFn) -> gs.Sweep:
     """Sweeps that one folder can hold."""
     known: dict[str, list[Any]] = {
         "optim.lr": [0.001, 0.01, 0.1], "net.depth": [8, 14, 20], "net.norm": ["none", "batch"],
@@ -431,7 +431,7 @@ def parts(draw: st.DrawFn) -> gs.Study:
 
 @given(one=parts(), other=parts())
 @settings(deadline=None)
-def test_a_union_has_the_same_runs_in_any_order(one: gs.Study, other: gs.Study) -> None:
+def test_a_union_has_the_same_runs_in_any_order(one: gs.Sweep, other: gs.Sweep) -> None:
     forth, back = joined(one, other), joined(other, one)
     assert runs_of(forth) == runs_of(back) == set(one.runs()) | set(other.runs())
     assert forth["seeds"] == back["seeds"]
@@ -450,7 +450,7 @@ def test_a_union_has_the_same_runs_in_any_order(one: gs.Study, other: gs.Study) 
     [
         (
             sweep(RATES),
-            gs.Study("big", TINY, [RATES]),
+            gs.Sweep("big", TINY, [RATES]),
             "DIR holds sweep 'small', not 'big'; give another folder",
         ),
         (
@@ -470,7 +470,7 @@ def test_a_union_has_the_same_runs_in_any_order(one: gs.Study, other: gs.Study) 
         ),
     ],
 )
-def test_what_is_no_part_of_the_sweep_is_refused(before: gs.Study, now: gs.Study, message: str) -> None:
+def test_what_is_no_part_of_the_sweep_is_refused(before: gs.Sweep, now: gs.Sweep, message: str) -> None:
     asked = joined(before)
     with pytest.raises(StoreError, match=re.escape(message)):
         now.merged(asked, Path("DIR"))
@@ -520,4 +520,4 @@ def test_more_runs_than_can_be_looked_at_are_refused_before_they_are_made() -> N
     with pytest.raises(
         ConfigError, match=r"seeds: 10000 is not possible; 2,\d00,000 runs are too many, 100,000"
     ):
-        gs.Study("a", {"net.depth": 8, "net.norm": "none"}, axes, seeds=10_000)
+        gs.Sweep("a", {"net.depth": 8, "net.norm": "none"}, axes, seeds=10_000)

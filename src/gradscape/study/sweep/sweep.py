@@ -39,7 +39,7 @@ KEYS = ("name", "title", "base", "axes", "exclude", "seeds", "seeds_at_most", "e
 
 
 @dataclass(frozen=True, init=False)
-class Study:
+class Sweep:
     """A sweep over any fields of a run's configuration; checked once, when it is made.
 
     Args:
@@ -47,8 +47,8 @@ class Study:
         base: Values that all runs have in common: a mapping of `RunConfig`'s fields, nested or dotted (the
             others have their defaults, or follow from these), or a `RunConfig`, whose values count that are
             not the default and do not follow. No seed.
-        axes: Mappings of fields to their values, as in a study file (`gradscape.study.sweep.axes` has the
-        forms);
+        axes: Mappings of fields to their values, as in a study file (`gradscape.study.sweep.axes` has
+            the forms);
             the fields of one axis vary together. All combinations are run.
         seeds: Number of seeds of every point, from 0.
         seeds_at_most: Number of seeds up to which more are added, one by one, to points whose comparisons are
@@ -62,10 +62,10 @@ class Study:
         ConfigError: A setting is not possible; the message names it, its value and what is allowed.
 
     Example:
-        >>> study = gs.Study("rates", {"epochs": 2}, [{"optim.lr": {"log": [1e-4, 1e-2], "points": 3}}])
-        >>> list(study.points())
+        >>> sweep = gs.Sweep("rates", {"epochs": 2}, [{"optim.lr": {"log": [1e-4, 1e-2], "points": 3}}])
+        >>> list(sweep.points())
         ['optim.lr=0.0001', 'optim.lr=0.001', 'optim.lr=0.01']
-        >>> record = study.run("runs/rates")  # from a script: under `if __name__ == "__main__":`
+        >>> record = sweep.run("runs/rates")  # from a script: under `if __name__ == "__main__":`
     """
 
     name: str
@@ -200,8 +200,8 @@ class Study:
         return values
 
     @classmethod
-    def from_dict(cls, values: object) -> Study:
-        """Return the study of a study file's values.
+    def from_dict(cls, values: object) -> Sweep:
+        """Return the sweep of a study file's values.
 
         Args:
             values: Mapping of keys to values.
@@ -218,8 +218,8 @@ class Study:
         return cls(**{"name": "sweep", "base": {}, "axes": (), **values})
 
     @classmethod
-    def read(cls, path: str | Path) -> Study:
-        """Return the study of a YAML or JSON file.
+    def read(cls, path: str | Path) -> Sweep:
+        """Return the sweep of a YAML or JSON study file.
 
         Args:
             path: Path of the file.
@@ -230,7 +230,7 @@ class Study:
         return read_as(Path(path), "study file", cls.from_dict)
 
     def save(self, path: str | Path) -> None:
-        """Write a file that `Study.read` reads as this study: JSON if it is named .json, else YAML.
+        """Write a file that `Sweep.read` reads as this sweep: JSON if it is named .json, else YAML.
 
         Args:
             path: Path of the file.
@@ -340,10 +340,10 @@ def _gives(values: dict[str, Any], config: RunConfig) -> bool:
         return False
 
 
-def _require_sizes(study: Study, fields: Sequence[str]) -> None:
+def _require_sizes(sweep: Sweep, fields: Sequence[str]) -> None:
     """Check that an axis varies the batch size if a control of it is set."""
     asked = [name for name in CONTROLS if name in fields]
-    asked += ["equal_updates"] * study.equal_updates + ["scale_lr"] * (study.scale_lr != "none")
+    asked += ["equal_updates"] * sweep.equal_updates + ["scale_lr"] * (sweep.scale_lr != "none")
     if asked and "batch_size" not in fields:
         flag = f"--{asked[0].replace('_', '-')}"
         raise ConfigError(
