@@ -278,7 +278,7 @@ def test_the_docs_example_is_a_study() -> None:
     code = PAGE.split("```python\n")[1].split("```")[0]
     found: dict[str, Any] = {"__name__": "example"}
     exec(code, found)
-    assert len(found["study"].runs()) == 12
+    assert len(found["sweep"].runs()) == 12
 
 
 @pytest.mark.slow
