@@ -86,8 +86,7 @@ def right(net: nn.Module) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]
             gs.train_run,
             {"config": None, "folder": "/proc/nowhere", "images": None, "device": "cpu"},
         ),
-        "save_page": (gs.save_page, {"history": None, "diagnosis": None, "path": "/nowhere/at/all"}),
-        "save_check_page": (gs.save_check_page, {"record": None, "path": "/nowhere/at/all"}),
+        "save_html": (gs.save_html, {"thing": None, "path": "/nowhere/at/all", "diagnosis": None}),
         "RunFolder": (gs.RunFolder, {"path": "x"}),
         "FlowRecorder": (gs.FlowRecorder, {"model": net}),
         "Sweep": (

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from gradscape.measure.check.check import check
     from gradscape.measure.curvature.curvature import curvature
     from gradscape.measure.diagnose.diagnose import diagnose
+    from gradscape.measure.diagnose.limits import Limits
     from gradscape.measure.landscape.landscape import landscape
     from gradscape.measure.noise import noise
     from gradscape.measure.smoothness.smoothness import smoothness
     from gradscape.measure.watch.epoch_recorder import FlowRecorder
     from gradscape.measure.watch.watch import watch
-    from gradscape.report.pages.check import save_check_page
-    from gradscape.report.pages.watch import save_page
+    from gradscape.report.pages.save import save_html
     from gradscape.storage.run_folder import RunFolder
     from gradscape.storage.study_folder import load
     from gradscape.study.sweep.sweep import Sweep
@@ -32,6 +32,7 @@ HOMES = {
     "DataConfig": "gradscape.config.run",
     "FlowRecorder": "gradscape.measure.watch.epoch_recorder",
     "GradscapeError": "gradscape.errors",
+    "Limits": "gradscape.measure.diagnose.limits",
     "NetConfig": "gradscape.config.network",
     "OptimConfig": "gradscape.config.run",
     "RunConfig": "gradscape.config.run",
@@ -44,8 +45,7 @@ HOMES = {
     "load": "gradscape.storage.study_folder",
     "load_images": "gradscape.data",
     "noise": "gradscape.measure.noise",
-    "save_check_page": "gradscape.report.pages.check",
-    "save_page": "gradscape.report.pages.watch",
+    "save_html": "gradscape.report.pages.save",
     "smoothness": "gradscape.measure.smoothness.smoothness",
     "train_run": "gradscape.train.loop",
     "watch": "gradscape.measure.watch.watch",
@@ -54,6 +54,7 @@ __all__ = [
     "DataConfig",
     "FlowRecorder",
     "GradscapeError",
+    "Limits",
     "NetConfig",
     "OptimConfig",
     "RunConfig",
@@ -66,8 +67,7 @@ __all__ = [
     "load",
     "load_images",
     "noise",
-    "save_check_page",
-    "save_page",
+    "save_html",
     "smoothness",
     "train_run",
     "watch",

@@ -114,5 +114,5 @@ def test_a_layers_name_is_no_formula(tmp_path: Path) -> None:
             optimizer.zero_grad()
             cross_entropy(model(torch.randn(4, 4)), torch.tensor([0, 1, 0, 1])).backward()
             optimizer.step()
-    path = gs.save_page(flow.history(), gs.diagnose(flow), tmp_path / "page.html")
+    path = gs.save_html(flow, tmp_path / "page.html")
     assert r"$\frac{$0" in path.read_text()

@@ -42,7 +42,7 @@ SGD = torch.optim.SGD(NET.parameters(), 0.1)
             "metrics: expected functions of output and y; got another value for a",
         ),
         (lambda: gs.train_run(None, "r", gs.load_images("digits")), "config: expected RunConfig; got None"),
-        (lambda: gs.save_page(3, None, "x"), "diagnosis: expected Diagnosis; got None"),
+        (lambda: gs.save_html(3, "x", "y"), "diagnosis: expected Diagnosis or None; got 'y'"),
         (lambda: Limits(rows="x"), "limits.rows: 'x' is not a whole number"),
         (lambda: Limits(dead=None), "limits.dead: None is not a number"),
         (lambda: gs.FlowRecorder(None), "model: expected a module; got None"),
@@ -79,5 +79,5 @@ def test_a_watch_is_saved_as_its_history_would_be(tmp_path: Path) -> None:
             SGD.zero_grad()
             LOSS(NET(BATCH[0]), BATCH[1]).backward()
             SGD.step()
-    page = gs.save_page(flow, gs.diagnose(flow), tmp_path / "a.html").read_text()
+    page = gs.save_html(flow, tmp_path / "a.html").read_text()
     assert "weight" in page

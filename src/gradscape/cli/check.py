@@ -72,6 +72,6 @@ def check(
     )
     print(json.dumps(record.to_dict(), indent=1, ensure_ascii=False) if options.json else plain(str(record)))
     if options.page:
-        from gradscape.report.pages.check import save_check_page
+        from gradscape.report.pages.save import save_html
 
-        say(f"page: {save_check_page(record, options.page)}")
+        say(f"page: {save_html(record, options.page)}")

@@ -179,11 +179,12 @@ def draw_landscapes(drawing: Drawing, records: Mapping[str, LandscapeRecord]) ->
     """Side by side on one scale, where it was asked for."""
     if not drawing.figure and not drawing.turn:
         return
-    from gradscape.report.figures.landscape import contours, save_turning, slices, surfaces
+    from gradscape.report.figures.landscape import contours, slices, surfaces
+    from gradscape.report.pages.save import save_html
 
     flat = next(iter(records.values())).dims == 1
     if drawing.figure:
         draw = slices if flat else surfaces if drawing.surface else contours
         save_figure(draw(records), drawing.figure)
     if drawing.turn:
-        say(f"page: {save_turning(records, drawing.turn)}")
+        say(f"page: {save_html(records, drawing.turn)}")

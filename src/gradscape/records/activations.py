@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscape._codec import Record
+from gradscape.records.display import Displayable
 from gradscape.records.encoding import Values
 from gradscape.records.heatmap import Scale, draw_map
 
@@ -23,8 +24,8 @@ SCALES = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class ActivationHistory(Record):
+@dataclass(frozen=True, eq=False, repr=False)
+class ActivationHistory(Displayable, Record):
     """Every layer's output in the forward passes of a training, in the order in which layers ran.
 
     Arrays (T, L) have a row for each row of the `FlowHistory` they belong to and a column for each call of a

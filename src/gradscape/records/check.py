@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradscape._codec import Record
 from gradscape.records.diagnosis import Diagnosis
+from gradscape.records.display import Displayable
 from gradscape.records.signal import SignalRecord
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ class Trial(Record):
         )
 
 
-@dataclass(frozen=True)
-class CheckRecord(Record):
+@dataclass(frozen=True, repr=False)
+class CheckRecord(Displayable, Record):
     """A network before training.
 
     Attributes:

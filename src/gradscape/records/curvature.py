@@ -10,6 +10,7 @@ import numpy as np
 
 from gradscape._codec import Record
 from gradscape._text import counted
+from gradscape.records.display import Displayable
 from gradscape.records.encoding import Values
 
 if TYPE_CHECKING:
@@ -171,8 +172,8 @@ def spread_out(axes: Axes, grid: Values) -> None:
     axes.minorticks_off()
 
 
-@dataclass(frozen=True, eq=False)
-class CurvatureRecord(Record):
+@dataclass(frozen=True, eq=False, repr=False)
+class CurvatureRecord(Displayable, Record):
     """Second derivatives of a loss at a model's parameters.
 
     Attributes:

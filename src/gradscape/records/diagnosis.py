@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradscape._codec import Record
+from gradscape.records.display import Displayable
 
 # Every verdict, the gravest first, and its grade: `fail` is a training that does not work, `warn` may well
 # work and deserves a look, `info` is no fault.
@@ -84,10 +85,14 @@ class Finding:
         """`fail`, `warn` or `info`."""
         return GRADES[self.verdict]
 
-    def __str__(self) -> str:
+    @property
+    def heading(self) -> str:
+        """Verdict, and the layer where it begins."""
         place = f" ({self.place})" if self.place else ""
-        where = f", beginning at {self.layer}{place}" if self.layer else ""
-        lines = [f"{self.verdict}{where}", f"  cause: {self.cause}", f"  what would help: {self.remedy}"]
+        return f"{self.verdict}, beginning at {self.layer}{place}" if self.layer else self.verdict
+
+    def __str__(self) -> str:
+        lines = [self.heading, f"  cause: {self.cause}", f"  what would help: {self.remedy}"]
         return "\n".join([*lines, *(f"  {each}" for each in self.evidence)])
 
 
@@ -100,8 +105,8 @@ def gravest_first(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     )
 
 
-@dataclass(frozen=True)
-class Diagnosis(Record):
+@dataclass(frozen=True, repr=False)
+class Diagnosis(Displayable, Record):
     """Findings, the gravest first; the first is the verdict.
 
     Attributes:
@@ -128,6 +133,11 @@ class Diagnosis(Record):
     @property
     def layer(self) -> str:
         return self.findings[0].layer
+
+    @property
+    def heading(self) -> str:
+        """Verdict, and the layer where it begins."""
+        return self.findings[0].heading
 
     def derived(self) -> Mapping[str, Any]:
         """Verdict, grade and layer of the first finding."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gradscape._codec import Record
 from gradscape._text import counted
 from gradscape.records.activations import ActivationHistory
+from gradscape.records.display import Displayable
 from gradscape.records.encoding import Values
 from gradscape.records.heatmap import Scale, draw_map
 
@@ -61,8 +62,8 @@ class OptimizerFacts:
     plain: bool = False
 
 
-@dataclass(frozen=True, eq=False)
-class FlowHistory(Record):
+@dataclass(frozen=True, eq=False, repr=False)
+class FlowHistory(Displayable, Record):
     """Gradients and updates of every parameter tensor, step by step, or in a run epoch by epoch.
 
     Arrays have one row for each step that was read, oldest first, and one column for each parameter tensor,
@@ -157,7 +158,9 @@ class FlowHistory(Record):
         """
         names = [self.layers[column] for column in self.weights]
         values = getattr(self, statistic)[:, self.weights]
-        return draw_map(ax, self.steps, names, values, SCALES[statistic])
+        axes = draw_map(ax, self.steps, names, values, SCALES[statistic])
+        axes.set_xlabel(self.row)
+        return axes
 
     def __str__(self) -> str:
         tensors, rows = f"{len(self.layers)} parameter tensors", len(self.steps)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gradscape._codec import Record
 from gradscape._text import counted
 from gradscape.errors import ConfigError
+from gradscape.records.display import Displayable
 from gradscape.records.encoding import Values
 
 if TYPE_CHECKING:
@@ -110,8 +111,8 @@ class Convexity:
         return f"|λmin / λmax| {low:.3g} to {high:.3g} over {counted(len(self.largest), 'point')}"
 
 
-@dataclass(frozen=True, eq=False)
-class LandscapeRecord(Record):
+@dataclass(frozen=True, eq=False, repr=False)
+class LandscapeRecord(Displayable, Record):
     """A loss at θ + Σ c_i d_i over a grid of c, for K pairs of directions (or single ones).
 
     What is not finite stays as it is.

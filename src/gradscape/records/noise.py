@@ -11,6 +11,7 @@ import numpy as np
 
 from gradscape._codec import Record
 from gradscape._text import counted
+from gradscape.records.display import Displayable
 from gradscape.records.encoding import Values
 from gradscape.stats.student_t import student_t
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 ROUNDING = 1e-14  # share of ‖G‖² up to which a squared distance is rounding, of gradients in float32 too
 
 
-@dataclass(frozen=True, eq=False)
-class NoiseRecord(Record):
+@dataclass(frozen=True, eq=False, repr=False)
+class NoiseRecord(Displayable, Record):
     """Gradients G_k of K mini-batches of B samples each, at the same parameters.
 
     G and Σ are the mean and the covariance of one sample's gradient; where BatchNorm couples a batch's
@@ -233,8 +234,8 @@ class NoiseRecord(Record):
         )
 
 
-@dataclass(frozen=True)
-class RunNoise(Record):
+@dataclass(frozen=True, repr=False)
+class RunNoise(Displayable, Record):
     """Gradient noise at a run's trained weights, on its training mini-batches, not augmented.
 
     Attributes:
@@ -245,6 +246,18 @@ class RunNoise(Record):
 
     record: NoiseRecord
     traces: tuple[tuple[int, float], ...]
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the signal-to-noise ratio of every parameter tensor; return the axes.
+
+        Args:
+            ax: Axes to draw on; by default a new figure's.
+        """
+        return self.record.plot(ax)
+
+    def __str__(self) -> str:
+        traces = ", ".join(f"{trace:.3g} of {size}" for size, trace in self.traces)
+        return f"{self.record}\ntr Σ_B of batches: {traces} images"
 
 
 DERIVED = (

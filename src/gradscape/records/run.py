@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradscape._codec import Record
 from gradscape.errors import ConfigError
+from gradscape.records.display import Displayable
 from gradscape.records.gradients import FlowHistory
 from gradscape.records.smoothness import StepSmoothness
 
@@ -50,8 +51,8 @@ class EpochRecord(Record):
     smoothness: tuple[StepSmoothness, ...] = ()
 
 
-@dataclass(frozen=True)
-class RunRecord(Record):
+@dataclass(frozen=True, repr=False)
+class RunRecord(Displayable, Record):
     """One training run, read from its folder.
 
     Attributes:
@@ -111,8 +112,8 @@ class RunRecord(Record):
         )
 
 
-@dataclass(frozen=True)
-class StudyRecord(Record):
+@dataclass(frozen=True, repr=False)
+class StudyRecord(Displayable, Record):
     """A study's folder, read.
 
     Attributes:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gradscape._codec import Record
 from gradscape._text import counted
+from gradscape.records.display import Displayable
 from gradscape.records.encoding import Values
 from gradscape.records.gradients import FlowHistory
 
@@ -62,8 +63,8 @@ class Jacobian(Record):
         )
 
 
-@dataclass(frozen=True, eq=False)
-class SignalRecord(Record):
+@dataclass(frozen=True, eq=False, repr=False)
+class SignalRecord(Displayable, Record):
     """Signal and gradient at every layer's output, in the order in which the forward pass ran them.
 
     Arrays (S, L) have a row for each seed, one for a given model, and a column for each call of a layer: a
@@ -244,8 +245,8 @@ def over_seeds(values: Values, geometric: bool = False) -> Values:
     return found
 
 
-@dataclass(frozen=True)
-class RunStart(Record):
+@dataclass(frozen=True, repr=False)
+class RunStart(Displayable, Record):
     """A run's network before its first step, on one batch of training images, the first ones, not augmented.
 
     Attributes:
@@ -267,3 +268,14 @@ class RunStart(Record):
         """Correlation of two images in the output of every layer with weights, input to output."""
         found: Values = self.signal.correlation[0, self.signal.weights]
         return found
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the signal through depth; return the axes.
+
+        Args:
+            ax: Axes to draw on; by default a new figure's.
+        """
+        return self.signal.plot(ax)
+
+    def __str__(self) -> str:
+        return str(self.signal)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gradscape._codec import Record
 from gradscape._text import counted
+from gradscape.records.display import Displayable
 from gradscape.records.encoding import Values
 
 if TYPE_CHECKING:
@@ -84,8 +85,8 @@ class Line(Record):
         )
 
 
-@dataclass(frozen=True, eq=False)
-class SmoothnessRecord(Record):
+@dataclass(frozen=True, eq=False, repr=False)
+class SmoothnessRecord(Displayable, Record):
     """Smoothness of a loss at a model's parameters θ, along its gradient and an optimiser's next step.
 
     Arrays have a row for each of K losses: one, the mean over the batches, or that of each batch.

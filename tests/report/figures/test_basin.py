@@ -9,7 +9,8 @@ import pytest
 
 import synthetic
 from gradscape.records.landscape import Check
-from gradscape.report.figures.basin import basins_table, landscape_figures, turning_pages
+from gradscape.report.figures.basin import basins_table, landscape_figures
+from gradscape.report.pages.landscape import turning_pages
 
 ROLES = {"vgg38": "VGG38", "vgg38-bn": "VGG38 + BatchNorm"}
 

@@ -11,12 +11,13 @@ import pytest
 from matplotlib.figure import Figure as Drawing
 from PIL import Image
 
+import gradscape as gs
 from drawings import assert_nothing_is_cut
 from gradscape._codec import decode
 from gradscape.errors import ConfigError
 from gradscape.records.landscape import Check, LandscapeRecord, between
 from gradscape.records.landscape import Path as Trajectory
-from gradscape.report.figures.landscape import contours, save_animation, save_turning, slices, surfaces
+from gradscape.report.figures.landscape import contours, save_animation, slices, surfaces
 from gradscape.report.figures.style import styled
 from synthetic import bowl
 from synthetic import landscape as record
@@ -89,7 +90,7 @@ def test_metrics_are_drawn_by_name() -> None:
 
 
 def test_the_page_to_turn_is_self_contained(tmp_path: Path) -> None:
-    path = save_turning({"a": record(bowl(1.0)), "b": record(bowl(9.0))}, tmp_path / "turn.html")
+    path = gs.save_html({"a": record(bowl(1.0)), "b": record(bowl(9.0))}, tmp_path / "turn.html")
     text = path.read_text()
     assert "Plotly.newPlot" in text
     assert 'src="http' not in text

@@ -28,10 +28,10 @@ def checked(bias: float = 0.0, remedies: bool = True) -> CheckRecord:
 
 def test_the_page_is_self_contained_and_says_verdict_remedies_and_layers(tmp_path: Path) -> None:
     record = checked(bias=-100.0)
-    path = gs.save_check_page(record, tmp_path / "checked.html")
+    path = gs.save_html(record, tmp_path / "checked.html")
     text = path.read_text()
     assert record.verdict == "dead units"
-    assert "<h1>Dead units, beginning at 5</h1>" in text
+    assert f"<h1>Dead units, beginning at 5 ({record.diagnosis.findings[0].place})</h1>" in text
     assert re.findall(r'<th scope="row">(.*?)</th><td data-label', text)[: len(record.remedies)] == [
         trial.remedy for trial in record.remedies
     ]
@@ -58,4 +58,4 @@ def test_without_remedies_the_page_has_none(tmp_path: Path) -> None:
 
 def test_a_page_that_cannot_be_written_says_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="give a file in a folder that exists"):
-        gs.save_check_page(checked(remedies=False), tmp_path / "none" / "checked.html")
+        gs.save_html(checked(remedies=False), tmp_path / "none" / "checked.html")

@@ -33,7 +33,7 @@ def watched(steps: int = 3, activations: bool = False) -> tuple[FlowHistory, Dia
 
 def test_the_page_is_self_contained_and_says_the_verdict(tmp_path: Path) -> None:
     history, diagnosis = watched()
-    path = gs.save_page(history, diagnosis, tmp_path / "watched.html")
+    path = gs.save_html(history, tmp_path / "watched.html")
     text = path.read_text()
     assert f"<h1>{diagnosis.verdict.capitalize()}" in text
     assert diagnosis.layer in text
@@ -55,7 +55,7 @@ def test_the_verdict_is_marked_at_its_layer() -> None:
 
 def test_a_page_that_cannot_be_written_says_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="give a file in a folder that exists"):
-        gs.save_page(*watched(1), tmp_path / "none" / "watched.html")
+        gs.save_html(watched(1)[0], tmp_path / "none" / "watched.html")
 
 
 def test_activations_have_maps_of_what_there_is_to_see() -> None:
@@ -84,6 +84,6 @@ def test_a_network_without_any_gradient_has_a_page(tmp_path: Path) -> None:
         (0 * model(torch.randn(3, 4)).sum()).backward()
         optimizer.step()
     history, diagnosis = flow.history(), gs.diagnose(flow)
-    assert "<h1>Dead units" in gs.save_page(history, diagnosis, tmp_path / "page.html").read_text()
+    assert "<h1>Dead units" in gs.save_html(history, tmp_path / "page.html").read_text()
     axes = figures(history, diagnosis)[0].drawing.axes[0]
     assert [text.get_text() for text in axes.texts] == ["no value but zeros, or none that is finite"]

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.autograd import Variable
 from torch.optim import Optimizer
 
+from gradscape._text import counted
 from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, first_line
 from gradscape.measure.core.gradient_statistics import STATISTICS
@@ -39,7 +40,11 @@ from gradscape.measure.watch.activations import Activations, hidden, in_backward
 from gradscape.measure.watch.ring_buffer import Ring
 from gradscape.measure.watch.step_reading import StepReader
 from gradscape.measure.watch.steps import all_of, each_of, is_private, leave, listen, running
+from gradscape.records.display import Displayable, html_summary
 from gradscape.records.gradients import FlowHistory, over
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SMALL = 1_000_000  # parameters up to which a model is read at every step
 BUDGET = 0.015  # fraction of the time for reading a larger model,
@@ -136,7 +141,7 @@ def _harmless(hook: Callable[..., None]) -> Callable[..., None]:
     return guarded
 
 
-class Watch:
+class Watch(Displayable):
     """Running watch; `gradscape.watch` makes it, a `with` statement or `close` ends it.
 
     Attributes:
@@ -515,3 +520,31 @@ class Watch:
             shapes=tuple(tuple(parameter.shape) for parameter in self.subjects.parameters),
             modules=self.subjects.modules,
         )
+
+    def plot(self, ax: Axes | None = None, statistic: str = "mean_abs") -> Axes:
+        """Draw layer × step as a map; return the axes.
+
+        Args:
+            ax: Axes to draw on; by default a new figure's.
+            statistic: See `FlowHistory.plot`.
+        """
+        return self.history().plot(ax, statistic)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the history as plain lists, numbers and texts."""
+        return self.history().to_dict()
+
+    def __repr__(self) -> str:
+        end = ", ended" if self.closed else ""
+        return f"<Watch: {counted(len(self.subjects.names), 'parameter tensor')}, step {self.steps}{end}>"
+
+    def __str__(self) -> str:
+        return str(self.history())
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the diagnosis so far, and the map of gradients."""
+        import gradscape  # diagnoses stand on watches: see `Displayable.save_html`
+
+        history = self.history()
+        verdict = history.lack or str(gradscape.diagnose(history))
+        return html_summary(history, f"{verdict}\n{history}")

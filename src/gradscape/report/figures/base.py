@@ -6,7 +6,7 @@ Figures are made without pyplot: no global state, nothing to close, safe in any 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -160,11 +160,12 @@ def curves(
     return drawing
 
 
-def render(figure: Figure) -> dict[str, bytes]:
+def render(figure: Figure, endings: Collection[str] = tuple(METADATA)) -> dict[str, bytes]:
     """Return the figure's files as bytes per ending; the same drawing gives the same bytes.
 
     Args:
         figure: Figure to save.
+        endings: Endings of the files, of `svg`, `png` and `pdf`.
 
     Example:
         >>> sorted(render(figure))
@@ -174,9 +175,9 @@ def render(figure: Figure) -> dict[str, bytes]:
     with styled():
         figure.drawing.draw_without_rendering()
         figure.drawing.set_layout_engine("none")  # the layout is done: solving it again per file costs most
-        for ending, metadata in METADATA.items():
+        for ending in endings:
             out = io.BytesIO()
-            figure.drawing.savefig(out, format=ending, dpi=DPI, metadata=metadata)
+            figure.drawing.savefig(out, format=ending, dpi=DPI, metadata=METADATA[ending])
             files[ending] = out.getvalue()
     return files
 

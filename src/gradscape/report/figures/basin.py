@@ -11,10 +11,9 @@ from gradscape.analysis.run_status import ended, guessing, joined, said
 from gradscape.records.encoding import Values
 from gradscape.records.landscape import LandscapeRecord
 from gradscape.records.run import StudyRecord
-from gradscape.report.build import Page
 from gradscape.report.figures.base import Figure, panel, write_across
 from gradscape.report.figures.curves import titled
-from gradscape.report.figures.landscape import add_scale, common_levels, draw_contours, turning
+from gradscape.report.figures.landscape import add_scale, common_levels, draw_contours
 from gradscape.report.figures.style import styled
 from gradscape.report.table_cells import seeds_ended, with_interval
 from gradscape.report.tables import Table
@@ -34,8 +33,13 @@ def landscapes(study: StudyRecord, role: str) -> dict[int, LandscapeRecord]:
     return {seed: each for seed, each in found.items() if each is not None}
 
 
-def _shown(study: StudyRecord, roles: Mapping[str, str]) -> dict[str, LandscapeRecord]:
-    """Label → landscape of the first seed, of the roles that have any."""
+def first_landscapes(study: StudyRecord, roles: Mapping[str, str]) -> dict[str, LandscapeRecord]:
+    """Return the landscape of the first seed, per label of the roles that have any.
+
+    Args:
+        study: Record of a study.
+        roles: Label per role.
+    """
     known = {label: list(landscapes(study, role).values()) for role, label in roles.items()}
     return {label: records[0] for label, records in known.items() if records}
 
@@ -49,7 +53,7 @@ def landscape_figures(study: StudyRecord, name: str, group: str, roles: Mapping[
         group: Group of the panels.
         roles: Label per role.
     """
-    records = _shown(study, roles)
+    records = first_landscapes(study, roles)
     top = TOP * -math.log(guessing(study))
     levels = common_levels(records.values(), top=top) if records else None
     return [
@@ -137,18 +141,3 @@ def width(study: StudyRecord, role: str, records: Sequence[LandscapeRecord], ris
     basins = [record.basin(rise) for record in records]
     text = with_interval(study, role, [float(basin.width[0]) for basin in basins])
     return text if all(basin.whole[0] for basin in basins) else f"≥ {text}"
-
-
-def turning_pages(study: StudyRecord, groups: Mapping[str, Mapping[str, str]]) -> list[Page]:
-    """Return a page for each group of roles, on which their surfaces can be turned.
-
-    Args:
-        study: Record of a study.
-        groups: Label per role, for each figure.
-    """
-    found = {name: _shown(study, roles) for name, roles in groups.items()}
-    return [
-        Page(f"{name}.html", f"{titled(name, 'Surfaces')} to turn with the mouse", turning(records))
-        for name, records in found.items()
-        if records
-    ]

@@ -1,4 +1,4 @@
-"""Drawings of landscapes: contours and surfaces on one scale, slices, a page to turn, an animation."""
+"""Drawings of landscapes: contours and surfaces on one scale, slices, an animation."""
 
 from __future__ import annotations
 
@@ -19,11 +19,9 @@ from gradscape.records.encoding import Values
 from gradscape.records.landscape import LandscapeRecord, filled, is_uneven, levels_for
 from gradscape.report.figures.base import add_legend, panel
 from gradscape.report.figures.style import INK, LOOKS, styled
-from gradscape.storage.files import write_bytes
 
 COLORS = "viridis"  # rises evenly in lightness: its order survives in gray
 PANEL, TALL = 3.4, 3.4  # inches of one of several panels
-ACROSS = 2  # surfaces to turn, beside one another
 TICKS = 8  # most ticks of a scale
 LINES = 10  # contour lines over the filled ones, about
 SMOOTH = 15  # frames from one surface to the next
@@ -59,7 +57,7 @@ def common_levels(records: Iterable[LandscapeRecord], axis: str = "loss", top: f
         axis: `loss`, or a metric's name.
         top: Highest level.
     """
-    return levels_for(np.concatenate([_drawn(record, axis).ravel() for record in records]), top)
+    return levels_for(np.concatenate([first_surface(record, axis).ravel() for record in records]), top)
 
 
 def draw_contours(axes: Any, record: LandscapeRecord, levels: Values, axis: str = "loss") -> Any:
@@ -71,7 +69,7 @@ def draw_contours(axes: Any, record: LandscapeRecord, levels: Values, axis: str 
         levels: Levels of the contours.
         axis: `loss`, or a metric's name.
     """
-    surface = _drawn(record, axis)
+    surface = first_surface(record, axis)
     shown = filled(axes, record.axes, surface, levels)
     lines = levels[:: max(1, len(levels) // LINES)]
     axes.contour(
@@ -100,8 +98,8 @@ def add_scale(drawing: Drawing, shown: Any, panels: Any, levels: Values, axis: s
     """
     bar = drawing.colorbar(shown, ax=panels, label=axis, pad=0.02, aspect=28)
     bar.minorticks_off()
-    bar.set_ticks(_ticks_of(levels))
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
+    bar.set_ticks(ticks_of(levels))
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
 
 
 def surfaces(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Drawing:
@@ -111,7 +109,7 @@ def surfaces(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Draw
         records: Record of dims 2 per name.
         axis: `loss`, or a metric's name.
     """
-    heights = {name: _drawn(record, axis) for name, record in records.items()}
+    heights = {name: first_surface(record, axis) for name, record in records.items()}
     levels = common_levels(records.values(), axis)
     uneven = is_uneven(levels)
     with styled():
@@ -145,7 +143,7 @@ def _draw_surface(axes: Any, grid: Sequence[Values], surface: Values, levels: Va
     axes.yaxis.set_major_locator(MaxNLocator(3))
     axes.zaxis.set_major_locator(MaxNLocator(5, integer=bool(uneven and high - low > 2)))
     if uneven:
-        axes.zaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(10**value)))
+        axes.zaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(10**value)))
 
 
 def slices(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Drawing:
@@ -170,72 +168,11 @@ def slices(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Drawin
         values = np.concatenate([_of_all(record, axis).ravel() for record in records.values()])
         if is_uneven(levels_for(values)):
             axes.set_yscale("log")
-            axes.yaxis.set_major_locator(FixedLocator(_ticks_of(levels_for(values))))
+            axes.yaxis.set_major_locator(FixedLocator(ticks_of(levels_for(values))))
             axes.yaxis.set_minor_locator(NullLocator())
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
         add_legend(drawing, len(records))
     return drawing
-
-
-def save_turning(records: Mapping[str, LandscapeRecord], path: str | Path, axis: str = "loss") -> Path:
-    """Write the page that `turning` returns.
-
-    Args:
-        records: Record of dims 2 per name.
-        path: Path of the HTML file.
-        axis: `loss`, or a metric's name.
-
-    Raises:
-        StoreError: The file cannot be written.
-    """
-    write_bytes(Path(path), turning(records, axis))
-    return Path(path)
-
-
-def turning(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> bytes:
-    """Return a self-contained page on which surfaces can be turned with the mouse, all on one scale.
-
-    Args:
-        records: Record of dims 2 per name.
-        axis: `loss`, or a metric's name.
-    """
-    import plotly.graph_objects as go
-    from plotly.subplots import make_subplots
-
-    heights = {name: _drawn(record, axis) for name, record in records.items()}
-    levels = common_levels(records.values(), axis)
-    uneven = is_uneven(levels)
-    there = np.log10 if uneven else np.array
-    low, high = (float(there(np.array(end))) for end in (levels[0], levels[-1]))
-    columns = min(len(records), ACROSS)
-    rows = math.ceil(len(records) / columns)
-    figure = make_subplots(
-        rows, columns, specs=[[{"type": "surface"}] * columns] * rows, subplot_titles=list(records),
-        horizontal_spacing=0.02, vertical_spacing=0.05,
-    )  # fmt: skip
-    ticks = _ticks_of(levels)
-    scale = {"tickvals": [float(there(np.array(t))) for t in ticks], "ticktext": [_number(t) for t in ticks]}
-    for place, (name, record) in enumerate(records.items()):
-        row, column = divmod(place, columns)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            z = there(np.where(np.isfinite(heights[name]), heights[name], np.nan)).T
-        figure.add_trace(
-            go.Surface(
-                x=record.axes[0], y=record.axes[1], z=z, cmin=low, cmax=high, colorscale="Viridis",
-                showscale=not place, colorbar={"title": axis, **scale},
-                customdata=heights[name].T,
-                hovertemplate="%{x:.3g}, %{y:.3g}: %{customdata:.4g}<extra></extra>",
-            ),
-            row + 1, column + 1,
-        )  # fmt: skip
-        titles = {"xaxis_title": record.directions[0], "yaxis_title": record.directions[1]}
-        figure.update_scenes(
-            **titles, zaxis={"title": axis, "range": [low, high], **scale}, aspectmode="cube",
-            camera={"eye": {"x": 1.6, "y": 1.6, "z": 1.0}}, row=row + 1, col=column + 1,
-        )  # fmt: skip
-    figure.update_layout(margin={"l": 0, "r": 0, "t": 40, "b": 0}, height=560 * rows)
-    page: str = figure.to_html(include_plotlyjs=True, full_html=True, div_id="surfaces")
-    return page.encode()
 
 
 def save_animation(records: Mapping[str, LandscapeRecord], path: str | Path, axis: str = "loss") -> Path:
@@ -249,7 +186,7 @@ def save_animation(records: Mapping[str, LandscapeRecord], path: str | Path, axi
     Raises:
         ConfigError: There are fewer than two surfaces, or their grids differ.
     """
-    heights = [_drawn(record, axis) for record in records.values()]
+    heights = [first_surface(record, axis) for record in records.values()]
     if len(heights) < 2 or len({each.shape for each in heights}) > 1:
         raise ConfigError("animation: give two surfaces or more, all of the same number of points")
     levels = common_levels(records.values(), axis)
@@ -276,7 +213,7 @@ def save_animation(records: Mapping[str, LandscapeRecord], path: str | Path, axi
     return target
 
 
-def _drawn(record: LandscapeRecord, axis: str) -> Values:
+def first_surface(record: LandscapeRecord, axis: str) -> Values:
     """Return the surface of a record's first pair of directions.
 
     Raises:
@@ -304,12 +241,12 @@ def _row_of_panels(count: int) -> tuple[Drawing, Any]:
     return drawing, drawing.subplots(1, count, sharey=True, squeeze=False)[0]
 
 
-def _number(value: float) -> str:
+def short_number(value: float) -> str:
     """Return a number as short as it is readable: 0.5, 100, 2e6."""
     return f"{value:.3g}" if value < 1_000 else f"{value:.2g}".replace("e+0", "e").replace("e+", "e")
 
 
-def _ticks_of(levels: Values) -> list[float]:
+def ticks_of(levels: Values) -> list[float]:
     """Round numbers for a scale of levels."""
     if not is_uneven(levels):
         ticks = MaxNLocator(6).tick_values(float(levels[0]), float(levels[-1]))

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
-from gradscape._text import literal
+from gradscape._text import counted, literal
 from gradscape.records.diagnosis import Diagnosis
 from gradscape.records.gradients import FlowHistory
 from gradscape.report.figures.base import Figure, gradient_flow, panel
@@ -31,31 +31,32 @@ def figures(history: FlowHistory, diagnosis: Diagnosis) -> list[Figure]:
 
 
 def _of_gradients(history: FlowHistory, diagnosis: Diagnosis, group: str) -> list[Figure]:
-    return [
+    row = history.row
+    found = [
         Figure(
             "gradient-map",
-            "Gradients: layer × step",
-            "Mean |∂L/∂W| of each weight layer at each step that was read. Blank: zero, not finite or none.",
+            f"Gradients: layer × {row}",
+            f"Mean |∂L/∂W| of each weight layer at each {row} read. Blank: zero, not finite or none.",
             group,
             _map_of(history, "mean_abs", diagnosis),
         ),
         _flow_lines(history, group),
         Figure(
             "update-map",
-            "Steps: layer × step",
+            f"Steps: layer × {row}",
             "‖ΔW‖ / ‖W‖ of each weight layer: what a step did to it. Healthy ones are near 1/1000.",
             group,
             _map_of(history, "relative_update", diagnosis),
         ),
-        Figure(
-            "agreement-map",
-            "Agreement: layer × step",
-            "Cosine of the angle between a step's gradient and that of the one before: near 0 where "
-            "mini-batches ask for different things. Gray: none.",
-            group,
-            _map_of(history, "agreement", diagnosis),
-        ),
     ]
+    if np.isfinite(history.agreement).any():
+        caption = (
+            "Cosine of the angle between a step's gradient and that of the one before: near 0 where "
+            "mini-batches ask for different things. Gray: none."
+        )
+        drawing = _map_of(history, "agreement", diagnosis)
+        found.append(Figure("agreement-map", f"Agreement: layer × {row}", caption, group, drawing))
+    return found
 
 
 OUTPUTS = {
@@ -82,7 +83,7 @@ def _of_outputs(history: FlowHistory, diagnosis: Diagnosis, group: str) -> list[
     return [
         Figure(
             f"{name.replace('_', '-')}-map",
-            f"{title}: layer × step",
+            f"{title}: layer × {history.row}",
             caption,
             group,
             _marked(partial(outputs.plot, statistic=name), outputs.layers, diagnosis),
@@ -136,9 +137,11 @@ def _flow_lines(history: FlowHistory, group: str) -> Figure:
     drawing, note = gradient_flow(
         [flows],
         marks={f"{history.optimizers[0].name}'s ε = {eps:g}": eps} if eps else None,
-        absent="no step has been read yet",
+        absent=f"no {history.row} has been read yet",
         times=[int(step) for step in history.steps[chosen]],
-        unit="step",
+        unit=history.row,
     )
-    caption = f"Mean |∂L/∂W| against depth, a line for each of {len(chosen)} steps. {note}".strip()
+    caption = (
+        f"Mean |∂L/∂W| against depth, a line for each of {counted(len(chosen), history.row)}. {note}".strip()
+    )
     return Figure("flow", "Gradient flow", caption, group, drawing)

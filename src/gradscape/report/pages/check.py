@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure as Drawing
 
-from gradscape.config.arguments import typed
 from gradscape.records.check import CheckRecord, Trial
 from gradscape.records.encoding import Values
 from gradscape.records.signal import SignalRecord
 from gradscape.report.figures.base import Figure, panel
 from gradscape.report.figures.style import styled
-from gradscape.report.pages.verdict import rendered, written
-
-
-@typed()
-def save_check_page(record: CheckRecord, path: str | Path) -> Path:
-    """Write a page that shows a check, and return its path; one that was there is replaced.
-
-    Args:
-        record: Record returned by `gradscape.check`.
-        path: Path of the HTML file; its folder must exist.
-
-    Raises:
-        StoreError: The file cannot be written.
-
-    Example:
-        >>> gs.save_check_page(gs.check(make_model, batch, loss), "checked.html")
-    """
-    return written(Path(path), page(record))
+from gradscape.report.pages.verdict import rendered
 
 
 def page(record: CheckRecord) -> str:

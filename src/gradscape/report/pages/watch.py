@@ -1,39 +1,19 @@
-"""Page on a watched training: verdict, evidence and figures, without scripts and requests."""
+"""Page on a watched training or a run: verdict, evidence and figures, without scripts and requests."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-from gradscape.config.arguments import typed
-from gradscape.errors import ConfigError, brief
+from gradscape.measure.diagnose.from_run import recorded
 from gradscape.records.diagnosis import Diagnosis
 from gradscape.records.gradients import FlowHistory
+from gradscape.records.run import RunRecord
+from gradscape.report.figures.base import Figure, Series, curves
+from gradscape.report.figures.style import LOOKS
 from gradscape.report.figures.watch import figures
-from gradscape.report.pages.verdict import rendered, written
+from gradscape.report.pages.verdict import rendered
 
-
-@typed()
-def save_page(history: Any, diagnosis: Diagnosis, path: str | Path) -> Path:
-    """Write a page that shows a watch, and return its path; a page that was there is replaced whole.
-
-    Args:
-        history: Watch, or the history that it returned.
-        diagnosis: Diagnosis of the history.
-        path: Path of the HTML file; its folder must exist.
-
-    Raises:
-        ConfigError: `history` is neither.
-        StoreError: The file cannot be written.
-
-    Example:
-        >>> gs.save_page(flow, gs.diagnose(flow), "watched.html")
-    """
-    if callable(getattr(history, "history", None)):
-        history = history.history()  # a watch's type is not imported: it needs torch
-    if not isinstance(history, FlowHistory):
-        raise ConfigError(f"history: expected what gs.watch returned; got {brief(history)}")
-    return written(Path(path), page(history, diagnosis))
+SPLITS = {"train": "training", "valid": "validation"}
 
 
 def page(history: FlowHistory, diagnosis: Diagnosis) -> str:
@@ -43,9 +23,36 @@ def page(history: FlowHistory, diagnosis: Diagnosis) -> str:
         history: Rows of the watch.
         diagnosis: Diagnosis of the rows.
     """
-    return rendered(
-        "watched.html.j2", diagnosis, figures(history, diagnosis), history=history, table=_rows(history)
-    )
+    return _page(history, diagnosis, figures(history, diagnosis))
+
+
+def run_page(run: RunRecord, diagnosis: Diagnosis) -> str:
+    """Return the page of a run: the verdict, its curves, and its gradients epoch by epoch.
+
+    Args:
+        run: Record with one epoch at least.
+        diagnosis: Diagnosis of the run.
+    """
+    history = recorded(run)
+    return _page(history, diagnosis, [*_curves(run), *figures(history, diagnosis)], run.identity, run.state)
+
+
+def _page(history: FlowHistory, diagnosis: Diagnosis, drawn: Sequence[Figure], *words: str) -> str:
+    return rendered("watched.html.j2", diagnosis, drawn, history=history, table=_rows(history), words=words)
+
+
+def _curves(run: RunRecord) -> list[Figure]:
+    """Accuracy and loss over the epochs, of training and validation images."""
+    cut = (run.state in ("diverged", "stopped"),)
+    found = []
+    for what in ("accuracy", "loss"):
+        series = [
+            Series(label, (run.curve(f"{split}_{what}"),), cut, look)
+            for look, (split, label) in zip(LOOKS, SPLITS.items(), strict=False)
+        ]
+        caption = f"{what.capitalize()} after each epoch; of training images the mean over the epoch."
+        found.append(Figure(what, what.capitalize(), caption, "Training", curves(series, what)))
+    return found
 
 
 def _rows(history: FlowHistory) -> list[tuple[str, str, str, str, str]]:

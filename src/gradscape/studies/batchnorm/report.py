@@ -11,10 +11,11 @@ from gradscape.analysis.run_status import ended
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import Page, ReportParts
 from gradscape.report.figures.base import Figure
-from gradscape.report.figures.basin import basins_table, landscape_figures, turning_pages
+from gradscape.report.figures.basin import basins_table, landscape_figures
 from gradscape.report.figures.curves import both_splits, flow_figure, one_split
 from gradscape.report.figures.smoothness import band_figure, line_figure
 from gradscape.report.figures.spectrum import ends_table, spectrum_figure
+from gradscape.report.pages.landscape import turning_pages
 from gradscape.report.table_cells import (
     accuracies,
     averaged,

@@ -1,0 +1,64 @@
+"""Pages of single records: title, drawing and text."""
+
+from __future__ import annotations
+
+from gradscape.records.diagnosis import Diagnosis
+from gradscape.records.display import Displayable
+from gradscape.records.run import StudyRecord
+from gradscape.report.figures.base import Figure, panel
+from gradscape.report.figures.style import styled
+from gradscape.report.pages.study import environment
+from gradscape.report.pages.verdict import capital, inlined, rendered
+
+TITLES = {
+    "ActivationHistory": "Outputs of the layers",
+    "CurvatureRecord": "Curvature of the loss",
+    "FlowHistory": "Gradients of the layers",
+    "LandscapeRecord": "Loss landscape",
+    "NoiseRecord": "Noise of the gradient",
+    "RunNoise": "Noise of the gradient",
+    "RunRecord": "Run",
+    "RunStart": "Before the first step",
+    "SignalRecord": "Signal through depth",
+    "SmoothnessRecord": "Smoothness of the loss",
+}
+
+
+def page(record: Displayable) -> str:
+    """Return the page of a record: its drawing and its text.
+
+    Args:
+        record: Record with a `plot`.
+    """
+    return _page(record, TITLES[type(record).__name__], str(record))
+
+
+def study_page(study: StudyRecord) -> str:
+    """Return the page of a study's runs; `gradscape report DIR` writes the one that judges claims.
+
+    Args:
+        study: Record that `gradscape.load` returned.
+    """
+    title = study.asked.get("title", f"Study {study.study}")
+    return _page(study, title, "\n".join([str(study), *map(str, study.runs.values())]))
+
+
+def diagnosis_page(diagnosis: Diagnosis) -> str:
+    """Return the page of a diagnosis alone: its findings, without the history that they were made from.
+
+    Args:
+        diagnosis: Diagnosis of a watch, a history or a run.
+    """
+    lead = f"Gradients were read {diagnosis.seen}."
+    return rendered("record.html.j2", diagnosis, [], title=capital(diagnosis.heading), lead=lead, text="")
+
+
+def _page(record: Displayable, title: str, text: str) -> str:
+    lead, _, rest = text.partition("\n")
+    with styled():
+        drawing, axes = panel()
+        record.plot(axes)  # type: ignore[attr-defined]
+    figures = [Figure("drawing", "Drawing", "", "", drawing)]
+    template = environment().get_template("record.html.j2")
+    values = {"title": title, "lead": capital(lead), "text": rest, "diagnosis": None}
+    return template.render(figures=figures, drawn=inlined(figures), **values) + "\n"

@@ -1,0 +1,83 @@
+"""One function that writes the page of whatever a user holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gradscape.config.arguments import typed
+from gradscape.errors import ConfigError, StoreError, brief
+from gradscape.records.check import CheckRecord
+from gradscape.records.diagnosis import Diagnosis
+from gradscape.records.display import Displayable
+from gradscape.records.gradients import FlowHistory
+from gradscape.records.landscape import LandscapeRecord
+from gradscape.records.run import RunRecord, StudyRecord
+from gradscape.report.pages import check, landscape, record, watch
+from gradscape.storage.files import replace_bytes
+
+
+@typed()
+def save_html(thing: Any, path: str | Path, diagnosis: Diagnosis | None = None) -> Path:
+    """Write a self-contained page of a watch or a record, and return its path.
+
+    A page that was there is replaced whole. The same record gives the same bytes.
+
+    Args:
+        thing: Watch, or record that a function of gradscape returned; or planes of a landscape by name, which
+            are drawn on one scale.
+        path: Path of the HTML file; its folder must exist.
+        diagnosis: Diagnosis of a watch, its history or a run, if made with limits of your own.
+
+    Raises:
+        ConfigError: `thing` has no page, or no step has been watched yet.
+        StoreError: The file cannot be written.
+
+    Example:
+        >>> gs.save_html(flow, "watched.html")
+        >>> gs.save_html(gs.check(make_model, batch, loss), "checked.html")
+        >>> gs.save_html({"plain": plane, "BatchNorm": other}, "planes.html")
+    """
+    if callable(getattr(thing, "history", None)):
+        thing = thing.history()  # a watch's type is not imported: it needs torch
+    text = _page_of(thing, diagnosis)
+    target = Path(path)
+    try:
+        replace_bytes(target, text.encode())
+    except OSError as error:
+        raise StoreError(
+            f"{target}: cannot be written ({error.strerror}); give a file in a folder that exists"
+        ) from None
+    return target
+
+
+def _page_of(thing: object, diagnosis: Diagnosis | None) -> str:
+    """Return the page's text."""
+    match thing:
+        case FlowHistory() if thing.optimizers or diagnosis:
+            return watch.page(thing, diagnosis or _diagnosis_of(thing))
+        case RunRecord() if thing.epochs:
+            return watch.run_page(thing, diagnosis or _diagnosis_of(thing))
+        case CheckRecord():
+            return check.page(thing)
+        case Diagnosis():
+            return record.diagnosis_page(thing)
+        case StudyRecord():
+            return record.study_page(thing)
+        case LandscapeRecord() if thing.dims == 2:
+            return landscape.page({"": thing})
+        case Mapping() if thing and all(isinstance(each, LandscapeRecord) for each in thing.values()):
+            return landscape.page(thing)
+        case Displayable():
+            return record.page(thing)
+    raise ConfigError(
+        f"thing: expected a watch or a record; got {brief(thing)}; type: gs.save_html(flow, 'page.html')"
+    )
+
+
+def _diagnosis_of(thing: FlowHistory | RunRecord) -> Diagnosis:
+    """Return the diagnosis with the usual limits; its rules are imported now, for they need torch."""
+    from gradscape.measure.diagnose.diagnose import diagnose
+
+    return diagnose(thing)

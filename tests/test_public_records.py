@@ -1,0 +1,164 @@
+"""What a user holds: a short repr, a small summary in a notebook, a page, whatever it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+import gradscape as gs
+import synthetic
+from gradscape import records
+from gradscape.errors import ConfigError
+from gradscape.measure.watch.watch import Watch
+from gradscape.records.display import LINES, Displayable
+from gradscape.records.gradients import FlowHistory
+from gradscape.records.noise import RunNoise
+from gradscape.records.run import RunRecord
+from gradscape.records.signal import RunStart
+from html_pages import Reader
+
+BATCH = (torch.randn(12, 8, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 2)
+
+
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+
+
+def watch(steps: int = 3, activations: bool = False) -> Any:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    flow = gs.watch(model, optimizer, activations=activations)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        cross_entropy(model(BATCH[0]), BATCH[1]).backward()
+        optimizer.step()
+    return flow
+
+
+def signal() -> Any:
+    return gs.check(net, BATCH, cross_entropy, remedies=False, seeds=1, confirm=0).signal
+
+
+def noise() -> Any:
+    return gs.noise(net(), cross_entropy, [(BATCH[0][i : i + 4], BATCH[1][i : i + 4]) for i in (0, 4, 8)])
+
+
+def plane() -> Any:
+    return gs.landscape(net(), cross_entropy, BATCH, dims=2, points=5)
+
+
+def run() -> RunRecord:
+    record = synthetic.run("vgg38", 0)
+    return replace(record, config={**record.config, "optim": {**record.config["optim"], "name": "adam"}})
+
+
+HELD: dict[str, Callable[[], Any]] = {
+    Watch.__name__: watch,
+    "FlowHistory": lambda: watch().history(),
+    "ActivationHistory": lambda: watch(activations=True).history().activations,
+    "Diagnosis": lambda: gs.diagnose(watch()),
+    "CheckRecord": lambda: gs.check(net, BATCH, cross_entropy, remedies=False, seeds=1),
+    "SignalRecord": signal,
+    "RunStart": lambda: RunStart(signal(), watch(1).history()),
+    "CurvatureRecord": lambda: gs.curvature(net(), cross_entropy, BATCH, probes=2, steps=5),
+    "LandscapeRecord": plane,
+    "NoiseRecord": noise,
+    "RunNoise": lambda: RunNoise(noise(), ((4, 0.5), (2, 1.0))),
+    "SmoothnessRecord": lambda: gs.smoothness(net(), cross_entropy, BATCH, 0.1),
+    "RunRecord": run,
+    "StudyRecord": lambda: synthetic.study(seeds=1),
+}
+
+
+def test_everything_that_is_displayed_is_looked_at_here() -> None:
+    for module in iter_modules(records.__path__, "gradscape.records."):
+        import_module(module.name)
+    kinds = {kind for kind in Displayable.__subclasses__() if kind.__module__.startswith("gradscape.")}
+    assert {kind.__name__ for kind in kinds} == set(HELD)
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_it_has_a_short_repr_a_small_summary_and_a_page(name: str, tmp_path: Path) -> None:
+    thing = HELD[name]()
+    assert re.fullmatch(rf"<{name}: .+>", repr(thing))
+    assert len(repr(thing)) < 200
+    assert len(str(thing)) > 20
+    assert thing.to_dict()
+    summary = thing._repr_html_()
+    Reader(summary)
+    assert len(summary) < 50_000
+    assert ("<img" in summary) == (name != "Diagnosis")
+    path = thing.save_html(str(tmp_path / "page.html"))
+    text = path.read_text()
+    assert "<h1>" in text
+    assert not re.search(r'(src|href)="(?!#|data:)', text.split("<script")[0])
+
+
+@pytest.mark.parametrize("name", sorted(set(HELD) - {"Diagnosis"}))
+def test_it_is_drawn_on_given_axes(name: str) -> None:
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    assert HELD[name]().plot(axes) is axes
+    assert axes.has_data()
+
+
+def test_a_long_history_is_a_small_summary() -> None:
+    history = watch().history()
+    rows, columns = 1_000, 300
+    noise = np.random.default_rng(0).lognormal(size=(rows, columns))
+    tables = {name: noise for name, value in vars(history).items() if getattr(value, "shape", ()) == (3, 6)}
+    long = replace(
+        history, **tables, layers=tuple(f"block.{i}.weight" for i in range(columns)),
+        kinds=("linear",) * columns, sizes=(64,) * columns, steps=np.arange(rows),
+        skipped=np.zeros(rows, dtype=bool), activations=None,
+    )  # fmt: skip
+    assert len(long._repr_html_()) < 50_000
+    assert len(repr(long)) < 200
+
+
+def test_a_long_text_is_cut_in_a_notebook() -> None:
+    class Long(Displayable):
+        def __str__(self) -> str:
+            return "<b>\n" + "\n".join(map(str, range(LINES + 5)))
+
+    summary = Long()._repr_html_()
+    assert "<b>&lt;b&gt;</b>" in summary
+    assert "… 5 more lines: print it" in summary
+
+
+def test_a_watch_shows_its_verdict_in_a_notebook() -> None:
+    assert "no step has been watched yet" in watch(0)._repr_html_()
+    flow = watch()
+    assert f"<b>{gs.diagnose(flow).heading}</b>" in flow._repr_html_()
+    assert repr(flow) == "<Watch: 6 parameter tensors, step 3>"
+    flow.close()
+    assert repr(flow) == "<Watch: 6 parameter tensors, step 3, ended>"
+
+
+def test_a_page_can_have_a_diagnosis_with_limits_of_ones_own(tmp_path: Path) -> None:
+    history = watch().history()
+    assert isinstance(history, FlowHistory)
+    diagnosis = gs.diagnose(history, gs.Limits(large=1e-9))
+    assert diagnosis.verdict == "learning rate too large"
+    text = gs.save_html(history, tmp_path / "page.html", diagnosis=diagnosis).read_text()
+    assert "<h1>Learning rate too large" in text
+
+
+def test_what_has_no_page_is_refused_in_one_line(tmp_path: Path) -> None:
+    for thing in (3, None, {}, {"a": 3}, net()):
+        with pytest.raises(ConfigError, match="thing: expected a watch or a record; got"):
+            gs.save_html(thing, tmp_path / "page.html")
+    assert not list(tmp_path.iterdir())
