@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.functional import cross_entropy
 
+import gradscape as gs
 from gradscape.nets import Layers, vgg
 from gradscape.nets.normalization import Algorithm1
 
@@ -136,3 +139,13 @@ def test_algorithm_1_has_the_derivative_that_finite_differences_give() -> None:
     norm = Algorithm1(2).double()
     x = torch.randn(3, 2, 2, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(norm, (x,))
+
+
+def test_without_a_seed_a_network_is_a_factory_as_torchs_own_modules_are() -> None:
+    make = partial(vgg, blocks=0, classes=10, image_size=8, filters=4)
+    torch.manual_seed(3)
+    first, second = make().state_dict(), make().state_dict()
+    assert all(torch.equal(first[key], value) for key, value in make(seed=3).state_dict().items())
+    assert not torch.equal(first["entry.conv.weight"], second["entry.conv.weight"])
+    signal = gs.check(make, (torch.randn(4, 3, 8, 8), torch.arange(4)), cross_entropy, remedies=False).signal
+    assert len(set(signal.loss.tolist())) == 3  # three seeds are three networks

@@ -17,7 +17,7 @@ def densenet(
     *,
     blocks: int,
     classes: int,
-    seed: int,
+    seed: int | None = None,
     filters: int = 16,
     stages: int = 3,
     growth: int = 12,
@@ -26,13 +26,14 @@ def densenet(
     layers: Layers | None = None,
     init: str = "default",
 ) -> DenseNet:
-    """Build a DenseNet as in §3 of Huang et al. (2017); `seed` alone decides its initial weights.
+    """Build a DenseNet as in §3 of Huang et al. (2017); a `seed` alone decides its initial weights.
 
     Args:
         blocks: Layers per stage, which the paper calls a dense block: 12 give its L = 40; 16, with
             bottlenecks, its DenseNet-BC of L = 100.
         classes: Outputs of the linear layer.
-        seed: Seed of the initial weights; the state of torch's generators is preserved.
+        seed: Seed of the initial weights, which preserves the state of torch's generators; by default torch's
+            generator draws them, as for torch's own modules.
         filters: Channels of the first convolution: 16 in the paper, 2 × growth for DenseNet-BC.
         stages: Number of stages; height and width halve between them.
         growth: k, the channels that each layer adds.

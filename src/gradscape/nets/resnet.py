@@ -18,7 +18,7 @@ def resnet(
     *,
     blocks: int,
     classes: int,
-    seed: int,
+    seed: int | None = None,
     filters: int = 16,
     stages: int = 3,
     layers: Layers | None = None,
@@ -27,12 +27,13 @@ def resnet(
     stochastic_depth: float = 0.0,
     init: str = "default",
 ) -> ResNet:
-    """Build a ResNet or a plain net as in §4.2 of He et al. (2016); `seed` alone decides its initial weights.
+    """Build a ResNet or a plain net as in §4.2 of He et al. (2016); a `seed` decides its initial weights.
 
     Args:
         blocks: Blocks per stage (3 gives ResNet-20, 18 gives ResNet-110).
         classes: Outputs of the linear layer.
-        seed: Seed of the initial weights; the state of torch's generators is preserved.
+        seed: Seed of the initial weights, which preserves the state of torch's generators; by default torch's
+            generator draws them, as for torch's own modules.
         filters: Channels of the first stage; each later stage has twice as many, at half the height and
             width.
         stages: Number of stages.

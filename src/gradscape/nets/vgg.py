@@ -20,7 +20,7 @@ def vgg(
     blocks: int,
     classes: int,
     image_size: int,
-    seed: int,
+    seed: int | None = None,
     filters: int = 32,
     stages: int = 3,
     layers: Layers | None = None,
@@ -32,13 +32,14 @@ def vgg(
     stochastic_depth: float = 0.0,
     init: str = "default",
 ) -> VGG:
-    """Build a VGG as in §5.2 of the paper; `seed` alone decides its initial weights.
+    """Build a VGG as in §5.2 of the paper; a `seed` alone decides its initial weights.
 
     Args:
         blocks: Convolutional blocks per stage (5 gives VGG38, 0 gives VGG08).
         classes: Outputs of the linear layer.
         image_size: Height and width of the images, divisible by 2**stages.
-        seed: Seed of the initial weights; the state of torch's generators is preserved.
+        seed: Seed of the initial weights, which preserves the state of torch's generators; by default torch's
+            generator draws them, as for torch's own modules.
         filters: Channels of every convolution.
         stages: Number of stages; each ends in a reduction block that halves height and width.
         layers: Norm, activation and dropout; by default BatchNorm and LeakyReLU.
