@@ -1,1 +1,15 @@
 """Claims and their evidence, computed from the records of a study without drawing and without torch."""
+
+__all__ = [
+    "claims",
+    "comparisons",
+    "curvature",
+    "equal_loss",
+    "evidence",
+    "gradient_flow",
+    "noise",
+    "run_status",
+    "smoothness",
+    "sweep_points",
+    "weight_norm",
+]

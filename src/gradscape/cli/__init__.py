@@ -1,1 +1,3 @@
 """Commands: a module for each group of them."""
+
+__all__ = ["main"]

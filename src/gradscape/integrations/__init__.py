@@ -1,6 +1,33 @@
-"""Callbacks and sinks for the tools people train with; each is imported only where it is used.
+"""Callbacks and sinks for the tools that people train with; each is imported when it is first used.
 
-lightning.py     a callback for Lightning's Trainer
-transformers.py  a callback for the Trainer of transformers
-trackers.py      rows of a watch to JSONL, TensorBoard, Weights & Biases and MLflow
+`lightning.WatchCallback` and `transformers.WatchCallback` are callbacks of the two trainers and need them
+installed; the sinks write rows of a watch to a JSONL file, TensorBoard, Weights & Biases and MLflow.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradscape.integrations.jsonl import JsonLines, read_jsonl
+    from gradscape.integrations.sink import Sink
+    from gradscape.integrations.trackers import MLflow, TensorBoard, WandB
+
+_HOMES = {
+    "JsonLines": "jsonl",
+    "MLflow": "trackers",
+    "Sink": "sink",
+    "TensorBoard": "trackers",
+    "WandB": "trackers",
+    "read_jsonl": "jsonl",
+}
+__all__ = ["JsonLines", "MLflow", "Sink", "TensorBoard", "WandB", "read_jsonl"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"gradscape.integrations.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'gradscape.integrations' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

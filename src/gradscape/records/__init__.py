@@ -1,1 +1,69 @@
-"""Records of what was measured: plain values and arrays, no torch."""
+"""Records of what was measured: plain values and arrays, no torch; each is imported when it is first used."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradscape.records.activations import ActivationHistory
+    from gradscape.records.check import CheckRecord, Trial
+    from gradscape.records.curvature import CurvatureRecord
+    from gradscape.records.diagnosis import Diagnosis, Evidence, Finding
+    from gradscape.records.gradients import FlowHistory, OptimizerFacts
+    from gradscape.records.landscape import LandscapeRecord
+    from gradscape.records.noise import NoiseRecord, RunNoise
+    from gradscape.records.run import EpochRecord, RunRecord, StudyRecord
+    from gradscape.records.signal import RunStart, SignalRecord
+    from gradscape.records.smoothness import SmoothnessRecord, StepSmoothness
+
+_HOMES = {
+    "ActivationHistory": "activations",
+    "CheckRecord": "check",
+    "CurvatureRecord": "curvature",
+    "Diagnosis": "diagnosis",
+    "EpochRecord": "run",
+    "Evidence": "diagnosis",
+    "Finding": "diagnosis",
+    "FlowHistory": "gradients",
+    "LandscapeRecord": "landscape",
+    "NoiseRecord": "noise",
+    "OptimizerFacts": "gradients",
+    "RunNoise": "noise",
+    "RunRecord": "run",
+    "RunStart": "signal",
+    "SignalRecord": "signal",
+    "SmoothnessRecord": "smoothness",
+    "StepSmoothness": "smoothness",
+    "StudyRecord": "run",
+    "Trial": "check",
+}
+__all__ = [
+    "ActivationHistory",
+    "CheckRecord",
+    "CurvatureRecord",
+    "Diagnosis",
+    "EpochRecord",
+    "Evidence",
+    "Finding",
+    "FlowHistory",
+    "LandscapeRecord",
+    "NoiseRecord",
+    "OptimizerFacts",
+    "RunNoise",
+    "RunRecord",
+    "RunStart",
+    "SignalRecord",
+    "SmoothnessRecord",
+    "StepSmoothness",
+    "StudyRecord",
+    "Trial",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"gradscape.records.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'gradscape.records' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,1 +1,3 @@
 """Folders of runs and studies: nothing in them is lost or half-written."""
+
+__all__ = ["files", "run_folder", "run_summary", "study_folder", "tensors"]

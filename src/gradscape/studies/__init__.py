@@ -1,1 +1,3 @@
 """Published studies that gradscape reproduces."""
+
+__all__ = ["batchnorm", "catalogue"]

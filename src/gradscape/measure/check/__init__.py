@@ -1,1 +1,3 @@
 """Check a network before it is trained, and try remedies on copies."""
+
+__all__ = ["check", "reinitialize"]

@@ -1,1 +1,3 @@
 """Evaluate a loss over lines and planes of parameters."""
+
+__all__ = ["landscape"]

@@ -1,1 +1,3 @@
 """Measure the signal through a network before training."""
+
+__all__ = ["functional", "jacobian", "signal"]

@@ -1,1 +1,3 @@
 """Watch a training: gradients, updates and activations of every layer."""
+
+__all__ = ["activations", "epoch_recorder", "watch"]

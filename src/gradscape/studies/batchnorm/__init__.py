@@ -1,1 +1,3 @@
 """BatchNorm and vanishing gradients: the paper's study."""
+
+__all__ = ["claims", "report", "roles", "study"]

@@ -1,1 +1,3 @@
 """Controls of the paper's sweeps."""
+
+__all__ = ["study"]

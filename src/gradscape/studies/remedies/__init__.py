@@ -1,1 +1,3 @@
 """Remedies for networks that do not train."""
+
+__all__ = ["study"]
