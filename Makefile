@@ -24,6 +24,7 @@ lint: $(VENV)/made-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/diagram.py --check
+	$(BIN)/python tools/docstrings.py
 
 bench: $(VENV)/made-bench
 	$(BIN)/python benchmarks/training.py

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import argparse
 import ast
-import re
 import subprocess
 import sys
 import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -21,16 +19,11 @@ from typing import Any
 
 from measure import machine, write
 
+sys.path.append(str(Path(__file__).parents[1] / "tools"))
+from docstrings import FRAGMENT, Functions, arguments, documented, functions, unexplained
+
 ROOT = Path(__file__).parents[1]
-# First words of a docstring that is a fragment: neither an imperative nor a noun phrase with its head.
-FRAGMENT = re.compile(
-    r"(Of|As|At|In|On|By|To|From|With|Without|For|What|Whether|How|Where|When|Which|Whose|Who|Why|That|Those|"
-    r"Because|Before|After|Beyond|Within|Under|Over|Between|Not|Is|Are|Was|Has|So|Such|Also|And|Its|Their)\b"
-)
 STARTS = 5  # of an interpreter
-
-
-Functions = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def modules(tree: Path) -> dict[str, ast.Module]:
@@ -94,33 +87,6 @@ def circles(graph: dict[str, set[str]]) -> int:
     return count
 
 
-def functions(tree: ast.Module) -> Iterator[tuple[Functions, bool]]:
-    """Every function and method, and whether it is public: neither it nor its class begins with `_`."""
-    for node in tree.body:
-        if isinstance(node, Functions):
-            yield node, not node.name.startswith("_")
-        elif isinstance(node, ast.ClassDef):
-            for inner in node.body:
-                if isinstance(inner, Functions):
-                    yield inner, not inner.name.startswith("_") and not node.name.startswith("_")
-
-
-def arguments(function: Functions) -> int:
-    """Number of arguments, without `self` and `cls`."""
-    args = function.args
-    names = [
-        arg.arg for arg in (*args.posonlyargs, *args.args, *args.kwonlyargs, args.vararg, args.kwarg) if arg
-    ]
-    return len([name for name in names if name not in ("self", "cls")])
-
-
-def docstrings(tree: ast.Module) -> list[str]:
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    return [
-        text for node in ast.walk(tree) if isinstance(node, documented) and (text := ast.get_docstring(node))
-    ]
-
-
 def shared_names(trees: dict[str, ast.Module]) -> int:
     """Number of public functions that have the name of another one in their package."""
     names: dict[str, Counter[str]] = defaultdict(Counter)
@@ -152,7 +118,7 @@ def measured(tree: Path) -> dict[str, Any]:
     """The numbers of a checkout."""
     trees = modules(tree)
     graph = {name: imports(name, parsed, set(trees)) for name, parsed in trees.items()}
-    texts = [text for parsed in trees.values() for text in docstrings(parsed)]
+    texts = [text for parsed in trees.values() for _, text in documented(parsed)]
     public = [each for parsed in trees.values() for each, is_public in functions(parsed) if is_public]
     taking = [each for each in public if arguments(each)]
     package = tree / "src" / "gradscape"
@@ -170,7 +136,7 @@ def measured(tree: Path) -> dict[str, Any]:
             100 * sum(map(bool, map(FRAGMENT.match, texts))) / len(texts), 1
         ),
         "public functions with arguments that have Args, %": round(
-            100 * sum("Args:" in (ast.get_docstring(each) or "") for each in taking) / len(taking), 1
+            100 * sum(not unexplained(each) for each in taking) / len(taking), 1
         ),
         "lines of source": sum(len(path.read_text().splitlines()) for path in package.rglob("*.py")),
         "import gradscape, s": seconds(tree, "-c", "import gradscape"),

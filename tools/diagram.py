@@ -69,6 +69,7 @@ def diagram() -> str:
 
 
 def main() -> None:
+    """Write the diagram, or check it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail where it differs")
     text = PAGE.read_text(encoding="utf-8")

@@ -25,18 +25,18 @@ SPELLED = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 class Record:
-    """A dataclass that is written to JSON; `derived` is what of it is said beside its fields."""
+    """Base of dataclasses that are written to JSON, with what is derived from their fields."""
 
     def __eq__(self, other: object) -> bool:
-        """Whether both are of one type and are written alike; for those that hold arrays (`eq=False`)."""
+        """Return True if both are of one type and written alike, for those with arrays (`eq=False`)."""
         return type(other) is type(self) and bool(encode(self) == encode(other))
 
     def derived(self) -> Mapping[str, Any]:
-        """Name → value that follows from the fields; it is not stored."""
+        """Return values that follow from the fields, per name; they are not stored."""
         return {}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, numbers and texts: what is derived, then the fields."""
+        """Return plain lists, numbers and texts: derived values, then the fields."""
         plain: dict[str, Any] = encode(self, derived=True)
         return plain
 
@@ -45,8 +45,8 @@ def encode(value: Any, derived: bool = False) -> Any:
     """Return plain values.
 
     Args:
-        value: A record, an array, a mapping, a list, or anything plain.
-        derived: Whether records say what is derived of them too.
+        value: Record, array, mapping, list, or anything plain.
+        derived: True to add what is derived from the fields of records.
     """
     if isinstance(value, np.ndarray):
         plain = value.tolist()
@@ -73,7 +73,7 @@ def decode(kind: type[T] | Any, values: Any) -> T:
         values: What `encode` returned, or JSON.
 
     Raises:
-        ValueError: something is missing or of another type; the message names its path.
+        ValueError: Something is missing or of another type; the message names its path.
     """
     import msgspec
 
@@ -85,7 +85,15 @@ def decode(kind: type[T] | Any, values: Any) -> T:
 
 
 def finite_or_not(values: Any) -> Any:
-    """Return the same values with numbers for "NaN", "Infinity" and "-Infinity"."""
+    """Return the same values with numbers for "NaN", "Infinity" and "-Infinity".
+
+    Args:
+        values: Plain values.
+
+    Example:
+        >>> finite_or_not({"loss": ["Infinity", 1.0]})
+        {'loss': [inf, 1.0]}
+    """
     if isinstance(values, str):
         return SPELLED.get(values, values)
     if isinstance(values, dict):
@@ -96,8 +104,12 @@ def finite_or_not(values: Any) -> Any:
 def as_array(kind: Any, values: Any) -> Any:
     """Return lists of numbers as an array of the type that an `NDArray[…]` annotation names.
 
+    Args:
+        kind: Annotation.
+        values: List of numbers, or of lists of equal length.
+
     Raises:
-        ValueError: they are no numbers of that type, or not as many in each row.
+        ValueError: They are no numbers of that type, or not as many in each row.
     """
     (dtype,) = typing.get_args(typing.get_args(kind)[1])
     found = np.array(values)

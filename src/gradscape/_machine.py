@@ -1,4 +1,4 @@
-"""What this machine has for a process: free memory, and cores."""
+"""Free memory and cores of this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def memory_free() -> float:
-    """Bytes that new processes can have of the main memory; infinite where it is not known."""
+    """Return the bytes of main memory that new processes can have; infinite where it is not known."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -18,5 +18,5 @@ def memory_free() -> float:
 
 
 def cores() -> int:
-    """Cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -16,7 +16,11 @@ FAILURES = (OSError, ValueError)
 
 
 def say(text: str) -> None:
-    """Print to stderr what a person is to know; where nobody can, go on without."""
+    """Print to stderr what a person is to know; where nobody can, go on without.
+
+    Args:
+        text: Sentences.
+    """
     if sys.stderr is not None:  # else it would be printed to stdout
         with forgiven(sys.stderr):
             print(plain(text), file=sys.stderr, flush=True)
@@ -24,7 +28,11 @@ def say(text: str) -> None:
 
 @contextmanager
 def heard_or_not(stream: TextIO | None) -> Iterator[None]:
-    """Swallow that a command's own stream cannot be written; what follows is sent nowhere."""
+    """Swallow that a command's own stream cannot be written; what follows is sent nowhere.
+
+    Args:
+        stream: Stream of the process; None if it has none, as a daemon.
+    """
     try:
         yield
         if stream is not None:
@@ -37,7 +45,10 @@ def heard_or_not(stream: TextIO | None) -> Iterator[None]:
 def forgiven(stream: TextIO) -> Iterator[None]:
     """Swallow that a stream cannot be written, and drop what it holds; it stays as open as it was.
 
-    It may be of a program that goes on, and a disk be full for a while.
+    It may belong to a program that goes on, on a disk that is full for a while.
+
+    Args:
+        stream: Stream with a file descriptor.
     """
     try:
         yield
@@ -53,7 +64,11 @@ def forgiven(stream: TextIO) -> Iterator[None]:
 
 
 def silence(stream: TextIO | None) -> None:
-    """Send what a stream holds and all that is to come nowhere: also what Python flushes when it ends."""
+    """Send what a stream holds and all that is to come nowhere: also what Python flushes when it ends.
+
+    Args:
+        stream: Stream of the process; None if it has none.
+    """
     if stream is None:
         return
     with suppress(*FAILURES):  # closed, or no file: then nothing of it is flushed
@@ -65,10 +80,10 @@ def silence(stream: TextIO | None) -> None:
 
 
 class Forgiving(io.TextIOBase):
-    """A text stream on another one whose failures are nobody's.
+    """Text stream on another one, whose failures it swallows.
 
     Args:
-        stream: to print to; None where the process has none, as of a daemon.
+        stream: Stream to print to; None if the process has none, as a daemon.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -76,20 +91,28 @@ class Forgiving(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
+        """Return the other stream's encoding."""
         return getattr(self.stream, "encoding", None) or "utf-8"
 
     def isatty(self) -> bool:
+        """Return True if the other stream is a terminal."""
         try:
             return self.stream is not None and self.stream.isatty()
         except FAILURES:
             return False
 
     def fileno(self) -> int:
+        """Return the other stream's file descriptor."""
         if self.stream is None:
             raise io.UnsupportedOperation("fileno")
         return self.stream.fileno()
 
     def write(self, text: str) -> int:
+        """Write a text if that is possible; return its length.
+
+        Args:
+            text: Text to write.
+        """
         if self.stream is not None:
             with forgiven(self.stream):
                 self.stream.write(text)
@@ -97,6 +120,7 @@ class Forgiving(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
+        """Flush the other stream if that is possible."""
         if self.stream is not None:
             with forgiven(self.stream):
                 self.stream.flush()

@@ -7,12 +7,25 @@ COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
-    """`1 layer`, `2 layers`."""
+    """Return a number with its noun, such as `1 layer` or `2 layers`.
+
+    Args:
+        number: Number of things.
+        noun: Name of one of them.
+        plural: Name of several (default: the noun and an s).
+
+    Example:
+        >>> counted(2, "batch", "batches")
+        '2 batches'
+    """
     return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
 
 
 def plain(text: str) -> str:
-    """A text without what a terminal would obey, such as escape sequences; tabs and newlines stay.
+    r"""Return a text without what a terminal would obey, such as escape sequences; tabs and newlines stay.
+
+    Args:
+        text: Text of anybody.
 
     Example:
         >>> plain("\x1b]0;title\x07done")
@@ -22,10 +35,13 @@ def plain(text: str) -> str:
 
 
 def literal(text: str) -> str:
-    """A text for a figure, in which matplotlib is to find no formula.
+    r"""Return a text for a figure, in which matplotlib finds no formula.
+
+    Args:
+        text: Text of anybody.
 
     Example:
         >>> print(literal("$x$"))
-        \\$x\\$
+        \$x\$
     """
     return text.replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""What gradscape raises for its users.
+"""Errors that gradscape raises for its users.
 
     GradscapeError            one line that says what is wrong and what to do
     ├── ConfigError           a setting: unknown, of the wrong type, out of range
@@ -61,19 +61,31 @@ class JobFailed(GradscapeError):
 
 
 class RunFailed(GradscapeError):
-    """At least one run of a study failed; the others were finished."""
+    """One run of a study or more failed; the others were finished."""
 
     exit_code = 1
 
 
 def first_line(error: BaseException) -> str:
-    """`ValueError: what it says`, without further lines."""
+    """Return an error's type and the first line of its text.
+
+    Args:
+        error: Any error.
+
+    Example:
+        >>> first_line(KeyError("depth"))
+        "KeyError: 'depth'"
+    """
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def with_place(error: BaseException) -> str:
-    """`first_line`, and where in a user's own file it was raised, if it was."""
+    """Return an error's first line, and the place in a user's own file where it was raised, if it was.
+
+    Args:
+        error: Error with its traceback.
+    """
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not any(part in frame.filename for part in NOT_THE_USERS)]
     place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
@@ -86,7 +98,13 @@ SHORT.maxstring = SHORT.maxlong = SHORT.maxother = 80
 
 
 def brief(value: object) -> str:
-    """`repr(value)` on one line, cut where it is long or deep: a few bytes of YAML can be gigabytes of it."""
+    """Return `repr(value)` on one line, cut where it is long or deep.
+
+    A few bytes of YAML can be gigabytes of it.
+
+    Args:
+        value: Anything that somebody gave.
+    """
     try:
         return cut(SHORT.repr(value), 160)
     except Exception:  # a foreign object's own repr, or more digits than Python shows
@@ -94,19 +112,41 @@ def brief(value: object) -> str:
 
 
 def cut(word: object, most: int = 80) -> str:
-    """A name that someone gave, in a message: on one line, its middle left out where it is long."""
+    """Return a name on one line for a message, its middle left out where it is long.
+
+    Args:
+        word: Name that somebody gave.
+        most: Number of characters from which on it is cut.
+
+    Example:
+        >>> cut("abcdefghijklmnop", 8)
+        'abcd…op'
+    """
     text = " ".join(str(word).split())
     return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 4 :]}"
 
 
 def one_line(text: object) -> str:
-    """A text as a terminal may have it: a name or a server's answer in it can hold anything."""
+    """Return a text on one line and without control characters.
+
+    Args:
+        text: Text, in which a name or a server's answer can hold anything.
+    """
     text = " ".join(str(text).split())
     return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 def nearest(word: object, known: Iterable[str]) -> str:
-    """`"; did you mean 'depth'?"` for a misspelt word, or an empty string."""
+    """Return the end of a message that names the nearest word, or an empty string.
+
+    Args:
+        word: Word that is unknown.
+        known: Known words.
+
+    Example:
+        >>> nearest("dept", ["depth", "filters"])
+        "; did you mean 'depth'?"
+    """
     if not isinstance(word, str) or len(word) > 80:  # no slip of the pen, and long to compare
         return ""
     close = difflib.get_close_matches(word, list(known), n=1)

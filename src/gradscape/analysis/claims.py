@@ -143,6 +143,7 @@ class Claim:
 
     @property
     def against(self) -> list[Evidence]:
+        """Parts that do not hold."""
         return [part for part in self.parts if part.verdict == "does not hold"]
 
     @property
@@ -152,6 +153,7 @@ class Claim:
         return sentence or f"{self.title}: {self.verdict}."
 
     def to_dict(self) -> dict[str, Any]:
+        """Return plain lists, numbers and texts."""
         fields = {name: getattr(self, name) for name in ("id", "title", "text", "where", "verdict", "reason")}
         parts = [
             {**part.to_dict(), "p_against_after_holm": p}

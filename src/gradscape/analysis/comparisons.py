@@ -42,6 +42,7 @@ class Comparison:
 
     @property
     def decided(self) -> bool:
+        """True if more seeds need not be run."""
         return self.difference.verdict != "undecided"
 
     @property
@@ -58,16 +59,15 @@ class Comparison:
 def comparisons(study: StudyRecord) -> list[Comparison]:
     """Return all comparisons of a sweep, axis after axis.
 
-       Where seeds
-    were added until something was decided, `looks` in `study.json` is the largest number of looks
-       that was planned, and each comparison has the level that makes up for them.
+    Where seeds were added until something was decided, `looks` in `study.json` is the largest number of looks
+    that was planned, and each comparison has the level that makes up for them.
 
-       Args:
-           study: Record of a sweep.
+    Args:
+        study: Record of a sweep.
 
-       Example:
-           >>> print(comparisons(gradscape.load("runs/sweep"))[0])
-           net.depth 38 against 8 at lr 0.001: lower: -0.46 (95 % -0.48 … -0.44), n = 3, d_z = -57: p = 1e-04
+    Example:
+        >>> print(comparisons(gradscape.load("runs/sweep"))[0])
+        net.depth 38 against 8 at lr 0.001: lower: -0.46 (95 % -0.48 … -0.44), n = 3, d_z = -57: p = 1e-04
     """
     looks = int(study.asked.get("looks", 1))
     pairs = _at_level(points(study), look_level(looks))

@@ -83,7 +83,6 @@ def ended(study: StudyRecord, role: str) -> dict[int, RunRecord]:
 def standing(run: RunRecord | None) -> str:
     """Return the state of a run, such as `diverged in epoch 3, step 17`; empty if it is done.
 
-
     Args:
         run: Record of a run; None before it has a folder.
     """

@@ -35,6 +35,7 @@ class Form:
 
     @property
     def files(self) -> tuple[str, ...]:
+        """Names of all its files."""
         return (*self.train, *self.test, self.names)
 
 
@@ -67,6 +68,7 @@ class Edition:
 
     @property
     def classes(self) -> int:
+        """Number of classes of the labels that are used."""
         return self.label_limits[-1]
 
     @property

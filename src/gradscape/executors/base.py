@@ -24,7 +24,13 @@ Report = Callable[[Any], None]
 class Work(Protocol):
     """Work done for one job, which reports its progress; a function of a module, to be picklable."""
 
-    def __call__(self, job: Any, report: Report) -> Any: ...
+    def __call__(self, job: Any, report: Report) -> Any:
+        """Do a job and return its result.
+
+        Args:
+            job: Job, as it was submitted.
+            report: Function that sends a message on its way.
+        """
 
 
 @dataclass(frozen=True)

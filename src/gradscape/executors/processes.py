@@ -71,6 +71,7 @@ class Processes(Supervised):
             self.ring.send(None)
 
     def close(self) -> None:
+        """See `Executor.close`."""
         self.closing = True
         self._wake()
         self.supervisor.join()

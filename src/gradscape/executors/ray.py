@@ -99,6 +99,7 @@ class Ray(Supervised):
         self.supervisor.start()
 
     def close(self) -> None:
+        """See `Executor.close`."""
         self.stop.set()
         self.supervisor.join()
         self.ray.shutdown()

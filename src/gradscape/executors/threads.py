@@ -62,5 +62,6 @@ class Threads(Executor):
             return
 
     def close(self) -> None:
+        """See `Executor.close`."""
         self.stopping.set()
         self.pool.shutdown(cancel_futures=True)

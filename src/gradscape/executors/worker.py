@@ -70,6 +70,7 @@ class Worker:
         return kind, payload
 
     def kill(self) -> None:
+        """End the process now, and wait for its end."""
         self.process.kill()
         self.process.join()
         self.connection.close()

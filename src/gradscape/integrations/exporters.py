@@ -87,6 +87,7 @@ class TensorBoardExport(_FolderExporter):
 
     @property
     def hint(self) -> str:
+        """Command that shows what was exported."""
         return f"tensorboard --logdir {self.place}"
 
     def _files(self, identity: str) -> list[Path]:
@@ -136,6 +137,7 @@ class WandBExport(_FolderExporter):
 
     @property
     def hint(self) -> str:
+        """Command that shows what was exported."""
         return f"wandb beta sync {self.place / 'wandb'}"
 
     def _files(self, identity: str) -> list[Path]:
@@ -220,9 +222,11 @@ class MLflowExport(Exporter):
 
     @property
     def hint(self) -> str:
+        """Command that shows what was exported."""
         return f"mlflow ui --backend-store-uri {self.uri}"
 
     def known(self) -> dict[str, str]:
+        """See `Exporter.known`."""
         from mlflow.tracking import MlflowClient
 
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it logs every table it makes

@@ -65,6 +65,7 @@ class Layers:
         return NORMS[self.norm](channels, self.groups, self.steps)
 
     def act(self) -> nn.Module:
+        """Return the activation."""
         return ACTIVATIONS[self.activation](self.slope)
 
     def drop(self) -> nn.Module:

@@ -82,6 +82,7 @@ class _PaddedShortcut(nn.Module):
         return pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.more))
 
     def extra_repr(self) -> str:
+        """Return what `print` shows in brackets."""
         return f"more={self.more}, stride={self.stride}"
 
 
@@ -109,6 +110,7 @@ class ProjectionShortcut(nn.Module):
         return out
 
     def extra_repr(self) -> str:
+        """Return what `print` shows in brackets."""
         return f"stride={self.stride}"
 
 
@@ -142,6 +144,7 @@ class StochasticDepth(nn.Module):
         return branch * branch.new_empty(()).bernoulli_(self.survival)
 
     def extra_repr(self) -> str:
+        """Return what `print` shows in brackets."""
         return f"survival={self.survival:g}"
 
 

@@ -18,10 +18,6 @@ ASIDE = re.compile(r"<metadata>.*?</metadata>|<style\b.*?</style>|<!--.*?-->", r
 def inline_svg(svg: str, name: str) -> str:
     """Return one figure's SVG as an element of the page.
 
-    Returns:
-        An `<svg>` element whose text, axes and grid take the page's colors, and which scales to its box.
-        Coordinates are cut to 1/100 point: a third of the bytes less, and nothing to be seen.
-
     Args:
         svg: Text of a file as matplotlib writes it.
         name: Name that is unique on the page; it precedes every id, and `NAME-title` labels the figure.

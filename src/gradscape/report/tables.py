@@ -68,18 +68,19 @@ class Table:
 
     @property
     def alignment(self) -> tuple[Alignment, ...]:
+        """Side per column: words stand left, numbers right."""
         return tuple("left" if column in self.words else "right" for column in self.columns)
 
 
 def to_csv(table: Table) -> str:
-    """Return headings and rows as RFC 4180 CSV with bare newlines.
+    r"""Return headings and rows as RFC 4180 CSV with bare newlines.
 
     Args:
         table: Table to write.
 
     Example:
         >>> to_csv(Table("t", "", "", ("a", "b"), (("1", "x, y"),)))
-        'a,b\\n1,"x, y"\\n'
+        'a,b\n1,"x, y"\n'
     """
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows([table.columns, *table.rows])
@@ -87,14 +88,14 @@ def to_csv(table: Table) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """Return a pipe table under its title, the caption below.
+    r"""Return a pipe table under its title, the caption below.
 
     Args:
         table: Table to write.
 
     Example:
         >>> print(to_markdown(Table("t", "T", "", ("a",), (("x|y",),))).splitlines()[-1])
-        | x\\|y |
+        | x\|y |
     """
     rules = ["---:" if side == "right" else ":---" for side in table.alignment]
     lines = [table.columns, rules, *table.rows]
@@ -104,13 +105,13 @@ def to_markdown(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """Return a `table` environment with booktabs rules (needs `\\usepackage{booktabs}`).
+    r"""Return a `table` environment with booktabs rules (needs `\usepackage{booktabs}`).
 
     Args:
         table: Table to write.
 
     Example:
-        >>> "50\\\\% \\\\\\\\" in to_latex(Table("t", "", "", ("a",), (("50%",),)))
+        >>> r"50\% \\" in to_latex(Table("t", "", "", ("a",), (("50%",),)))
         True
     """
     columns = "".join(side[0] for side in table.alignment)

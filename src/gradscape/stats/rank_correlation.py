@@ -53,7 +53,6 @@ class RankCorrelation(Record):
 class RankDifference(Record):
     """Comparison of two rank correlations with one third number: |ρ| of the first − |ρ| of the second.
 
-
     Attributes:
         difference: −1 to 1; NaN where either ρ is NaN.
         low, high: Ends of its interval; None for fewer than 4 groups, or without a difference.

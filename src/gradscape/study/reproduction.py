@@ -46,7 +46,7 @@ class PresetPlan:
         return "-".join(asked)
 
     def runs(self) -> dict[str, RunConfig]:
-        """Return the configuration per identity of every distinct run: all roles at seed 0, then 1, …"""
+        """Return the configuration per identity of every distinct run: roles at seed 0, then 1, and so on."""
         planned = [
             replace(config, seed=seed)
             for seed in range(max(self.seeds.values()))

@@ -84,10 +84,6 @@ def gradient_flow(
 ) -> tuple[Drawing, str]:
     """Draw mean |∂L/∂W| against depth on a log axis, one line per epoch (and seed), colored by epoch.
 
-    Returns:
-        The drawing, and what the caption must add: zeros have no place on a log axis and are drawn at its
-        floor; what is not finite is left out.
-
     Args:
         runs: Mean |∂L/∂W| [epochs, layers] per seed, layers from input to output.
         band: Range to shade, such as (1e-4, 1e-1).

@@ -214,7 +214,11 @@ def save_animation(records: Mapping[str, LandscapeRecord], path: str | Path, axi
 
 
 def first_surface(record: LandscapeRecord, axis: str) -> Values:
-    """Return the surface of a record's first pair of directions.
+    """Return the surface (P, Q) of a record's first pair of directions.
+
+    Args:
+        record: Record of dims 2.
+        axis: `loss`, or a metric's name.
 
     Raises:
         ConfigError: It is not a plane, or has no such metric.
@@ -242,12 +246,24 @@ def _row_of_panels(count: int) -> tuple[Drawing, Any]:
 
 
 def short_number(value: float) -> str:
-    """Return a number as short as it is readable: 0.5, 100, 2e6."""
+    """Return a number as short as it is readable.
+
+    Args:
+        value: Number, 0 or more.
+
+    Example:
+        >>> [short_number(value) for value in (0.5, 100, 2_000_000)]
+        ['0.5', '100', '2e6']
+    """
     return f"{value:.3g}" if value < 1_000 else f"{value:.2g}".replace("e+0", "e").replace("e+", "e")
 
 
 def ticks_of(levels: Values) -> list[float]:
-    """Round numbers for a scale of levels."""
+    """Return round numbers for a scale.
+
+    Args:
+        levels: Levels of the contours, increasing.
+    """
     if not is_uneven(levels):
         ticks = MaxNLocator(6).tick_values(float(levels[0]), float(levels[-1]))
         return [tick for tick in ticks if levels[0] <= tick <= levels[-1]]

@@ -47,7 +47,7 @@ def chosen(found: Sequence[Point]) -> tuple[list[Point], str]:
 
 
 def looks(count: int) -> list[Look]:
-    """Return looks of six colors; from the seventh on again, with the dash and marker of the third, …
+    """Return looks of six colors; from the seventh on again, with another dash and marker.
 
     Args:
         count: Number of looks, 12 at most.

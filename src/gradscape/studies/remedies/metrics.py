@@ -126,7 +126,6 @@ def typical(what: str, along: str = "gradient") -> Number:
         what: Key of `VALUES`.
         along: Key of `WAYS`.
     """
-
     return lambda run: float(10 ** mean_log(run, what, along))
 
 

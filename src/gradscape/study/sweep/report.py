@@ -65,7 +65,7 @@ def _figures(study: StudyRecord) -> list[Figure]:
 
 
 def _panel_names(number: int, count: int) -> list[str]:
-    """Return `figure-1`, or `figure-1a`, `figure-1b`, …"""
+    """Return `figure-1`, or the names `figure-1a`, `figure-1b` and so on."""
     letters = "abcdefghijklmnopqrstuvwxyz"
     return [f"figure-{number}{letters[index] if count > 1 else ''}" for index in range(count)]
 

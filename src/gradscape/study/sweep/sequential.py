@@ -28,9 +28,12 @@ class Sequential(Plan, Protocol):
     """
 
     @property
-    def seeds(self) -> int: ...
+    def seeds(self) -> int:
+        """Number of seeds of every point."""
+
     @property
-    def seeds_at_most(self) -> int: ...
+    def seeds_at_most(self) -> int:
+        """Number of seeds up to which more are added."""
 
 
 @dataclass(frozen=True)
