@@ -48,7 +48,7 @@ def noise(model: nn.Module, loss: Loss | None, batches: Any, *, bn: Statistics =
     Source: McCandlish et al. (2018), eq. 2.9 and A.1; Liu et al. (2020); Sankararaman et al. (2020).
 
     Example:
-        >>> print(noise(model, nn.functional.cross_entropy, list(itertools.islice(loader, 20))))
+        >>> print(gs.noise(model, loss, batches))
     """
     objective = Objective(model, loss, batches, bn)
     chosen, notes = _of_one_size(objective.whole)

@@ -197,7 +197,7 @@ class LandscapeRecord(Displayable, Record):
         """Where the loss is at most `increase` (in its own unit) above the middle's.
 
         Example:
-            >>> record.basin(0.5).width.mean()
+            >>> gs.landscape(model, loss, batch, points=5).basin(0.5).width.mean()
         """
         pairs = [
             (basin_of(surface, self.axes, low + increase))

@@ -51,7 +51,7 @@ def signal(
     Source: Schoenholz et al. (2017) for q, c and χ; Pennington et al. (2017) for the Jacobian.
 
     Example:
-        >>> print(signal(lambda: nn.Sequential(*layers()), (x, y), nn.functional.cross_entropy))
+        >>> print(signal(make_model, (x, y), loss))
     """
     if seeds < 1:
         raise ConfigError(f"seeds: expected 1 or more; got {seeds}")

@@ -36,7 +36,8 @@ class FlowRecorder:
 
     Example:
         >>> recorder = FlowRecorder(model)
-        >>> loss.backward(); recorder.before_step(); optimizer.step(); recorder.after_step()
+        >>> loss(model(x), y).backward()
+        >>> recorder.before_step(); optimizer.step(); recorder.after_step()
         >>> flow = recorder.result()
     """
 

@@ -96,7 +96,8 @@ def watch(
 
     Example:
         >>> flow = gs.watch(model, optimizer)
-        >>> ...  # train
+        >>> loss(model(x), y).backward()  # the training goes on as it was
+        >>> optimizer.step()
         >>> print(gs.diagnose(flow))
     """
     if every is not None and every < 1:
