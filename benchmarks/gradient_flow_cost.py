@@ -61,8 +61,8 @@ def measured(config: RunConfig) -> dict[str, Any]:
 
 def main() -> None:
     prepare_process(threads=1)
-    paper = BATCHNORM.plan("paper", None, 1).roles["vgg38-bn"]
-    quick = BATCHNORM.plan("quick", None, 1).roles["vgg38-bn"]
+    paper = BATCHNORM.plan("paper", None, 1).configs["vgg38-bn"]
+    quick = BATCHNORM.plan("quick", None, 1).configs["vgg38-bn"]
     results = {
         "32×32, batch 100": measured(replace(paper, epochs=1)),
         "16×16, batch 20": measured(replace(quick, epochs=1)),

@@ -30,7 +30,7 @@ from gradscape.train.precision import Arithmetic
 from gradscape.train.process import prepare_process
 from measure import RESULTS, peak_bytes, spread, write
 
-BASE = BATCHNORM.plan("paper", None, 1).roles["vgg38-bn"]
+BASE = BATCHNORM.plan("paper", None, 1).configs["vgg38-bn"]
 SECONDS = 6.0  # of timed steps, and two of them at least
 GIB = 2**30
 

@@ -33,7 +33,7 @@ def keep(folder: Path) -> Path:
     provenance = {
         "machine": machine(),
         "trained_on": sorted({trained_on(run) for run in study.runs.values()}),
-        "seeds": {role: len(runs) for role, runs in study.roles.items()},
+        "seeds": {role.name: len(role.runs) for role in study.roles.values()},
         "runs": len(study.runs),
         "notes": study.asked["notes"],
         "images_per_second": {

@@ -85,7 +85,7 @@ def rates(problem: Problem, rounds: int) -> dict[str, Any]:
 
 def trained(role: str, folder: Path) -> Subject:
     """A network of the quick study after its training, on the first images that it was trained on."""
-    planned = BATCHNORM.plan("quick").roles[role]
+    planned = BATCHNORM.plan("quick").configs[role]
     config = replace(planned, smoothness_every=0, curvature_images=0, landscape_images=0)
     gs.train_run(config, gs.RunFolder(folder / role), gs.load_images("digits"))
     return subject_of(str(folder / role), ImageSource(device="cpu", images=FEWER, batch_size=50), FEWER)

@@ -29,7 +29,8 @@ from gradscape.records.run import RunRecord
 from gradscape.report.figures.style import DPI, LOOKS, styled
 from gradscape.stats.student_t import interval
 from gradscape.storage.run_folder import RunFolder
-from gradscape.studies.batchnorm.study import BASELINES, BATCHNORM
+from gradscape.studies.batchnorm.roles import NETWORKS
+from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.study.train_job import PRELOAD
 from measure import RESULTS, write
 
@@ -69,7 +70,7 @@ def emulated(self: nn.Conv2d, x: Tensor) -> Tensor:
 def results(runs: dict[tuple[str, str, int], RunRecord]) -> dict[str, Any]:
     """Curves of every run, and differences: of precisions at one seed, and of neighboring seeds in fp32."""
     found = {}
-    for role in BASELINES:
+    for role in NETWORKS:
         by = {p: [runs[role, p, seed] for seed in range(SEEDS)] for p in ("fp32", "bf16")}
         last = {p: [run.curve("train_loss")[-1] for run in by[p]] for p in by}
         change = [low - full for low, full in zip(last["bf16"], last["fp32"], strict=True)]
@@ -122,8 +123,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as temporary:
             folder = given.folder or Path(temporary)
             fallback = decide("bf16", torch.device("cpu")).fallback
-            roles = BATCHNORM.plan("quick", None, 1).roles
-            keys = [(r, p, s) for s in range(SEEDS) for r in BASELINES for p in ("fp32", "bf16")]
+            roles = BATCHNORM.plan("quick", None, 1).configs
+            keys = [(r, p, s) for s in range(SEEDS) for r in NETWORKS for p in ("fp32", "bf16")]
             jobs = {
                 f"{r} {p} {s}": Job(
                     replace(roles[r], precision=p, seed=s), folder / f"{r}-{p}-{s}", bool(fallback)

@@ -120,7 +120,7 @@ from gradscape.study.network_cost import dummy_step
 from gradscape.train.precision import Arithmetic
 torch.set_flush_denormal(sys.argv[1] == "flushed")
 torch.set_num_threads(1)
-config = BATCHNORM.plan("quick", None, 1).roles["vgg38"]
+config = BATCHNORM.plan("quick", None, 1).configs["vgg38"]
 step = dummy_step(config, torch.device("cpu"), 40, Arithmetic("fp32"))
 for _ in range(40):
     start = time.perf_counter()
@@ -138,7 +138,7 @@ def vanishing(mode: str) -> dict[str, Any]:
 def main() -> None:
     prepare_process(threads=1)
     torch.manual_seed(0)
-    paper, quick = (BATCHNORM.plan(preset, None, 1).roles["vgg38-bn"] for preset in ("paper", "quick"))
+    paper, quick = (BATCHNORM.plan(preset, None, 1).configs["vgg38-bn"] for preset in ("paper", "quick"))
     steps = {"32×32, batch 100, fp32": profiled(paper), "16×16, batch 20, fp32": profiled(quick)}
     alone = {"fp32": convolutions((32, 16, 8), 20, torch.float32)}
     if not decide("bf16", CPU).fallback:

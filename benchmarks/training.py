@@ -243,7 +243,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     given = parser.parse_args()
     device = find_device(given.device)
-    paper = BATCHNORM.plan("paper", None, 1).roles["vgg38-bn"]
+    paper = BATCHNORM.plan("paper", None, 1).configs["vgg38-bn"]
     config = replace(paper, optim=replace(paper.optim, eps=EPS))
     task = Task(config, given.steps or (60 if device.type == "cuda" else 9), given.rounds + 1, device)
     names, left_out = able(given.only, device)

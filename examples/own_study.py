@@ -11,6 +11,7 @@ from gradscape.study import (
     Preset,
     ReportParts,
     Reproduction,
+    Role,
     RunConfig,
     StudyRecord,
     Table,
@@ -29,27 +30,26 @@ PRESETS = {
         landscape=0, keep_every=0, seeds=2, key_seeds=2, why="to run in seconds",
     )
 }  # fmt: skip
-LABELS = {"relu": "ReLU", "tanh": "tanh"}
 
 
-def roles(preset: Preset, data: DataConfig) -> dict[str, RunConfig]:
+def roles(preset: Preset, data: DataConfig) -> dict[Role, RunConfig]:
     """What each run is for → its configuration at seed 0."""
     return {
-        name: RunConfig(
+        Role(name, label): RunConfig(
             net=NetConfig(depth=8, norm="none", activation=name),
             data=data,
             batch_size=100 // preset.shrink,
             epochs=preset.epochs,
         )
-        for name in ("relu", "tanh")
+        for name, label in {"relu": "ReLU", "tanh": "tanh"}.items()
     }
 
 
 def figures(study: StudyRecord) -> list[Figure]:
-    curves = both_splits(study, "figure-1", "Accuracy", "Training", LABELS, "accuracy")
+    curves = both_splits(study, "figure-1", "Accuracy", "Training", study.labels(), "accuracy")
     flows = [
         flow_figure(study, f"figure-2{letter}", f"Gradient flow with {label}", "Gradients", role)
-        for letter, (role, label) in zip("ab", LABELS.items(), strict=True)
+        for letter, (role, label) in zip("ab", study.labels().items(), strict=True)
     ]
     return [curves, *flows]
 
@@ -62,7 +62,7 @@ def tables(study: StudyRecord) -> list[Table]:
             ours(study, role, "valid_accuracy"),
             seeds_ended(study, role),
         )
-        for role, label in LABELS.items()
+        for role, label in study.labels().items()
     )
     columns = ("activation", "acc train", "acc valid", "seeds")
     return [Table("table-1", "Table 1. Accuracy", "", columns, rows, words=(columns[0],))]

@@ -6,12 +6,11 @@ gradscape reproduce examples/rescues.py:STUDY --preset paper --precision tf32 --
     --data-root DIR
 """
 
-from collections.abc import Sequence
-
 from gradscape.analysis.claims import Claim
 from gradscape.analysis.evidence import trains
 from gradscape.config.network import NetConfig
 from gradscape.config.run import DataConfig, RunConfig
+from gradscape.records.role import Role
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import ReportParts
 from gradscape.report.figures.base import Figure
@@ -26,16 +25,15 @@ from gradscape.study.presets import Preset
 from gradscape.study.reproduction import Reproduction
 
 NETS = {
-    "vgg38-bn": NetConfig(norm="batch"),
-    "vgg38-he": NetConfig(norm="none", init="he"),
-    "vgg38": NetConfig(norm="none"),
+    Role("vgg38-bn", "BatchNorm"): NetConfig(norm="batch"),
+    Role("vgg38-he", "He initialization"): NetConfig(norm="none", init="he"),
+    Role("vgg38", "neither"): NetConfig(norm="none"),
 }
-LABELS = {"vgg38-bn": "BatchNorm", "vgg38-he": "He initialization", "vgg38": "neither"}
 FIELDS = {"acc train": "train_accuracy", "acc valid": "valid_accuracy"}
 PAPER = {"vgg38-bn": PAPER_TABLE_1["0.001"][2:], "vgg38": ("0.01", "–")}  # train and validation accuracy
 
 
-def roles(preset: Preset, data: DataConfig) -> dict[str, RunConfig]:
+def roles(preset: Preset, data: DataConfig) -> dict[Role, RunConfig]:
     """What each run is for → its configuration at seed 0."""
     return {
         role: RunConfig(net=net, data=data, batch_size=100 // preset.shrink, epochs=preset.epochs)
@@ -46,8 +44,8 @@ def roles(preset: Preset, data: DataConfig) -> dict[str, RunConfig]:
 def figures(study: StudyRecord) -> list[Figure]:
     first, second = "Figure 1. Training", "Figure 2. Gradients"
     return [
-        both_splits(study, "figure-1a", "Accuracy of VGG38", first, LABELS, "accuracy"),
-        both_splits(study, "figure-1b", "Loss of VGG38", first, LABELS, "loss"),
+        both_splits(study, "figure-1a", "Accuracy of VGG38", first, study.labels(), "accuracy"),
+        both_splits(study, "figure-1b", "Loss of VGG38", first, study.labels(), "loss"),
         flow_figure(study, "figure-2a", "Gradient flow with BatchNorm", second, "vgg38-bn", BAND),
         flow_figure(study, "figure-2b", "Gradient flow with He initialization", second, "vgg38-he"),
         flow_figure(study, "figure-2c", "Gradient flow with neither", second, "vgg38"),
@@ -56,22 +54,22 @@ def figures(study: StudyRecord) -> list[Figure]:
 
 def tables(study: StudyRecord) -> list[Table]:
     rows = []
-    for role, label in LABELS.items():
+    for role, label in study.labels().items():
         cells = beside_paper(study, role, FIELDS.values(), PAPER.get(role, ("–", "–")))
         rows.append((label, *cells, seeds_ended(study, role)))
     columns = ("VGG38 with", *beside_paper_headings(FIELDS), "seeds done")
-    caption = averaged(study, list(LABELS))
+    caption = averaged(study, list(study.roles))
     return [Table("table-1", "Table 1. Accuracy", caption, columns, tuple(rows), columns[:1])]
 
 
 def claims(study: StudyRecord) -> list[Claim]:
     text = "VGG38 with BatchNorm trains: its training accuracy is above twice that of guessing."
     trained = (trains(study, "vgg38-bn", "VGG38 with BatchNorm"),)
-    return [Claim("B1", "With BatchNorm it trains", text, "§5.4, Table 1", trained), steady(study)]
-
-
-def answer(study: StudyRecord, found: Sequence[Claim]) -> list[str]:
-    return [f"{claim.title}: {claim.verdict} ({claim.reason})." for claim in found]
+    yes, no = "With BatchNorm VGG38 trains.", "With BatchNorm VGG38 does not train."
+    return [
+        Claim("B1", "With BatchNorm it trains", text, "§5.4, Table 1", trained, yes=yes, no=no),
+        steady(study),
+    ]
 
 
 STUDY = Reproduction(
@@ -79,6 +77,6 @@ STUDY = Reproduction(
     title="What makes VGG38 train?",
     presets={name: BATCHNORM.presets[name] for name in ("quick", "paper")},
     roles=roles,
-    key=tuple(NETS),
-    parts=ReportParts(answer=answer, figures=figures, tables=tables, claims=claims),
+    key=tuple(role.name for role in NETS),
+    parts=ReportParts(figures=figures, tables=tables, claims=claims, lead=("B1",)),
 )

@@ -6,11 +6,10 @@ minutes on two cores.
 gradscape reproduce examples/smoothing.py:STUDY --seeds 5
 """
 
-from collections.abc import Sequence
-
-from gradscape.analysis.claims import Claim, in_words
+from gradscape.analysis.claims import Claim
 from gradscape.analysis.equal_loss import AT_EQUAL_LOSS, smoother
 from gradscape.config.run import DataConfig, RunConfig
+from gradscape.records.role import Role
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import ReportParts
 from gradscape.report.figures.base import Figure
@@ -23,22 +22,23 @@ from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.study.presets import Preset
 from gradscape.study.reproduction import Reproduction
 
-LABELS = {"vgg08": "VGG08", "vgg08-bn": "VGG08 + BatchNorm"}
 PAIR = ("vgg08-bn", "vgg08")
 
 
-def roles(preset: Preset, data: DataConfig) -> dict[str, RunConfig]:
-    """Those of the BatchNorm study."""
+def roles(preset: Preset, data: DataConfig) -> dict[Role, RunConfig]:
+    """The two of the BatchNorm study."""
     planned = BATCHNORM.roles(preset, data)
-    return {role: planned[role] for role in LABELS}
+    return {role: run for role, run in planned.items() if role.name in PAIR}
 
 
 def figures(study: StudyRecord) -> list[Figure]:
     first, second = "Figure 1. Training", "Figure 2. Smoothness"
     return [
-        both_splits(study, "figure-1", "Accuracy", first, LABELS, "accuracy"),
-        line_figure(study, "figure-2a", "Effective β", second, LABELS, "beta", "gradient"),
-        line_figure(study, "figure-2b", "Effective β, scale-free", second, LABELS, "beta", "relative"),
+        both_splits(study, "figure-1", "Accuracy", first, study.labels(), "accuracy"),
+        line_figure(study, "figure-2a", "Effective β", second, study.labels(), "beta", "gradient"),
+        line_figure(
+            study, "figure-2b", "Effective β, scale-free", second, study.labels(), "beta", "relative"
+        ),
     ]
 
 
@@ -46,12 +46,12 @@ def tables(study: StudyRecord) -> list[Table]:
     fields = ("train_accuracy", "valid_accuracy")
     rows = [
         (label, *(ours(study, role, field) for field in fields), seeds_ended(study, role))
-        for role, label in LABELS.items()
+        for role, label in study.labels().items()
     ]
     columns = ("network", "acc train", "acc valid", "seeds")
     return [
         Table("table-1", "Table 1. Accuracy", "", columns, tuple(rows), columns[:1]),
-        ends_table(study, "table-2", "Table 2. Curvature", LABELS),
+        ends_table(study, "table-2", "Table 2. Curvature", study.labels()),
     ]
 
 
@@ -62,16 +62,12 @@ def claims(study: StudyRecord) -> list[Claim]:
             "BatchNorm smooths VGG08",
             "The loss of VGG08, which trains without BatchNorm, is smoother with it.",
             "abstract, §5; Santurkar et al. (2018)",
-            smoother(study, [PAIR], LABELS),
+            smoother(study, [PAIR], study.labels()),
             AT_EQUAL_LOSS,
             yes="BatchNorm smooths the loss of VGG08.",
             no="BatchNorm does not smooth the loss of VGG08 in all that was measured.",
         )
     ]
-
-
-def answer(study: StudyRecord, found: Sequence[Claim]) -> list[str]:
-    return [in_words(found)]
 
 
 STUDY = Reproduction(
@@ -80,5 +76,5 @@ STUDY = Reproduction(
     presets={name: BATCHNORM.presets[name] for name in ("quick", "paper")},
     roles=roles,
     key=PAIR,
-    parts=ReportParts(answer=answer, figures=figures, tables=tables, claims=claims),
+    parts=ReportParts(figures=figures, tables=tables, claims=claims, lead=("S1",)),
 )

@@ -9,6 +9,7 @@ from typing import Any
 from cases import tiny
 from gradscape.config.run import RunConfig
 from gradscape.records.gradients import FlowHistory
+from gradscape.records.role import Role
 from gradscape.records.run import EpochRecord
 from gradscape.records.smoothness import StepSmoothness
 from gradscape.storage.run_folder import RunFolder
@@ -69,7 +70,10 @@ def put(
 
 def ask(study: Path, runs: Mapping[str, RunConfig] | Sequence[RunConfig]) -> None:
     configs = list(runs.values() if isinstance(runs, Mapping) else runs)
-    roles = {"all": [config.identity for config in configs], "again": [configs[0].identity]}
+    roles = {
+        "all": Role("all", runs=tuple(config.identity for config in configs)),
+        "again": Role("again", runs=(configs[0].identity,)),
+    }
     StudyFolder(study).ask(
         {"study": "batchnorm", "title": "?", "preset": "quick", "seeds": [0], "notes": [], "roles": roles}
     )

@@ -13,7 +13,7 @@ from gradscape.records.gradients import FlowHistory
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.records.smoothness import StepSmoothness
 from gradscape.studies.remedies.report import QUESTION
-from gradscape.studies.remedies.roles import REMEDIES
+from gradscape.studies.remedies.roles import BASE, REMEDIES, role_of
 from made_records import made_curvature, made_flow, made_smoothness
 
 DEPTH = 8  # layers: enough for a slope
@@ -58,6 +58,13 @@ RATES = {
     "bn@0.0001": 0.4,
     "skip@0.01": 0.01,
     "bn+he@0.01": 0.4,
+}
+
+
+ROLES = {
+    role.name: role
+    for name in REMEDIES
+    for role in (role_of(name, rate) for rate in (BASE, 0.0001, 0.01, 0.05))
 }
 
 
@@ -129,7 +136,10 @@ def study(
 ) -> StudyRecord:
     """Of these remedies; `rates`: as `RATES`; `replaced`: identity → another record, None for no folder."""
     others = {role: Shape(accuracy, 1e-4, 1.0, 0.5) for role, accuracy in (rates or {}).items()}
-    roles = {role: tuple(f"{role}-s{seed}" for seed in range(seeds)) for role in (*shapes, *others)}
+    roles = {
+        role: dataclasses.replace(ROLES[role], runs=tuple(f"{role}-s{seed}" for seed in range(seeds)))
+        for role in (*shapes, *others)
+    }
     made = [run(role, seed, shape) for role, shape in shapes.items() for seed in range(seeds)]
     made += [trained(role, seed, shape) for role, shape in others.items() for seed in range(seeds)]
     known = {each.identity: each for each in made} | dict(replaced or {})

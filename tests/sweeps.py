@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gradscape.records.role import Role
 from gradscape.records.run import EpochRecord, RunRecord, StudyRecord
 from made_records import made_flow
 
@@ -98,10 +99,12 @@ def sweep(
             "notes": [],
             "base": {},
             "axes": list(axes),
-            "points": points,
             **asked,
         },
-        roles={label: tuple(f"{label}-s{seed}" for seed in range(seeds)) for label in points},
+        roles={
+            label: Role(label, parameters=setting, runs=tuple(f"{label}-s{seed}" for seed in range(seeds)))
+            for label, setting in points.items()
+        },
         runs=runs,
     )
 

@@ -18,6 +18,7 @@ from gradscape.records.run import (
 )
 from gradscape.records.signal import RunStart
 from gradscape.records.smoothness import StepSmoothness
+from gradscape.studies.batchnorm.study import BATCHNORM
 from made_records import made_curvature, made_flow, made_signal, made_smoothness
 
 # Final train and validation accuracy by role, near the paper's; the plain net guesses.
@@ -202,7 +203,13 @@ def study(
     zeros: bool = False,
 ) -> StudyRecord:
     """The whole study; `replaced`: identity → another record, or None for a run without a folder."""
-    roles = {role: tuple(f"{SAME.get(role, role)}-s{seed}" for seed in range(seeds)) for role in ACCURACY}
+    planned = BATCHNORM.plan("paper").roles
+    roles = {
+        role: dataclasses.replace(
+            planned[role], runs=tuple(f"{SAME.get(role, role)}-s{seed}" for seed in range(seeds))
+        )
+        for role in ACCURACY
+    }
     runs = {}
     for role in ACCURACY:
         for seed in range(seeds):

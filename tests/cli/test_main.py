@@ -19,6 +19,7 @@ import pytest
 import gradscape
 from gradscape import load
 from gradscape.cli.main import main
+from gradscape.records.role import Role
 from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.studies.batchnorm.study import BATCHNORM
@@ -248,7 +249,7 @@ def study_of_one_run(folder: Path, state: str) -> str:
     run = RunFolder(folder / "runs" / name)
     if state == "failed":
         run.set_status("failed", error="Traceback\nValueError: no")
-    roles = {role: [name] for role in BATCHNORM.plan("quick", None, 1).roles}
+    roles = {role: Role(role, runs=(name,)) for role in BATCHNORM.plan("quick", None, 1).roles}
     StudyFolder(folder).ask(
         {"study": "batchnorm", "title": "?", "preset": "quick", "data": "digits", "seeds": [0], "notes": [],
          "roles": roles}

@@ -25,6 +25,7 @@ from gradscape.cli.main import main
 from gradscape.config.plain_yaml import read_values
 from gradscape.config.text import path
 from gradscape.errors import ConfigError
+from gradscape.records.role import Role
 from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.train.loop import train_run
@@ -190,7 +191,13 @@ def test_runs_into_a_pipe_whose_reader_has_gone_end_well(
     run: RunFolder, tmp_path: Path, flags: list[str]
 ) -> None:
     study = StudyFolder(tmp_path)
-    asked = {"study": "x", "preset": "x", "seeds": [0], "notes": [], "roles": {"a": [run.identity()]}}
+    asked = {
+        "study": "x",
+        "preset": "x",
+        "seeds": [0],
+        "notes": [],
+        "roles": {"a": Role("a", runs=(run.identity(),))},
+    }
     study.ask(asked)
     ours, theirs = os.pipe()
     os.close(ours)
@@ -243,7 +250,13 @@ def test_a_server_that_is_not_there_is_said_within_a_minute(
 ) -> None:
     pytest.importorskip("mlflow")
     monkeypatch.setenv("MPLBACKEND", "agg")  # what `main` sets for figures
-    asked = {"study": "x", "preset": "x", "seeds": [0], "notes": [], "roles": {"a": [run.identity()]}}
+    asked = {
+        "study": "x",
+        "preset": "x",
+        "seeds": [0],
+        "notes": [],
+        "roles": {"a": Role("a", runs=(run.identity(),))},
+    }
     StudyFolder(tmp_path).ask(asked)
     began, variables = time.monotonic(), dict(os.environ)
     assert main(["export", str(tmp_path), "--to", "mlflow", "--into", "http://127.0.0.1:9"]) == 2

@@ -244,7 +244,7 @@ def test_another_runs_metrics_are_never_trained_on(tmp_path: Path) -> None:
 def test_a_study_that_names_what_is_no_run_is_refused(tmp_path: Path, identity: str) -> None:
     ask(tmp_path, [TINY])
     asked = read_json(tmp_path / "study.json")
-    write_json(tmp_path / "study.json", asked | {"roles": {"a": [identity]}})
+    write_json(tmp_path / "study.json", asked | {"roles": {"a": {"name": "a", "runs": [identity]}}})
     with pytest.raises(
         StoreError, match=r"study\.json is damaged \(ValueError: '.*' names no run\)"
     ) as caught:

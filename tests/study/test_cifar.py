@@ -34,7 +34,7 @@ def test_two_epochs_of_vgg38_with_batchnorm_on_a_subset(tmp_path: Path, cifar100
 
 def test_the_paper_split_of_the_real_images(cifar100_root: Path) -> None:
     images = load_images("cifar100", cifar100_root)
-    data = BATCHNORM.plan("paper", None, 1).roles["vgg38"].data
+    data = BATCHNORM.plan("paper", None, 1).configs["vgg38"].data
     assert data.train is not None
     assert data.valid is not None
     assert data.train + data.valid == len(images.train_images) == 50_000

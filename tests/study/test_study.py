@@ -17,6 +17,7 @@ import pytest
 from gradscape import load
 from gradscape.config.serialize import to_dict
 from gradscape.errors import ConfigError, StoreError
+from gradscape.records.role import Role
 from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.studies.batchnorm.study import BATCHNORM, PRESETS
@@ -33,13 +34,13 @@ def test_the_paper_has_thirteen_distinct_runs_and_two_controls() -> None:
     runs = paper.runs()
     assert len(runs) == 15
     assert len(paper.roles) == 17
-    assert paper.identities()["lr-0.001"] == paper.identities()["vgg38-bn"]
-    assert paper.identities()["lr-0.05"] == paper.identities()["batch-100"]
+    assert paper.roles["lr-0.001"].runs == paper.roles["vgg38-bn"].runs
+    assert paper.roles["lr-0.05"].runs == paper.roles["batch-100"].runs
     assert len(BATCHNORM.plan("paper", None, seeds=3).runs()) == 45
 
 
 def test_the_paper_preset_is_as_published() -> None:
-    config = to_dict(BATCHNORM.plan("paper", None, 1).roles["vgg38-bn"])
+    config = to_dict(BATCHNORM.plan("paper", None, 1).configs["vgg38-bn"])
     assert (config["batch_size"], config["epochs"], config["optim"]["lr"]) == (100, 100, 0.001)
     optim = config["optim"]
     assert (optim["min_lr"], optim["period"], optim["weight_decay"], optim["eps"]) == (2e-5, 100, 0, 1e-8)
@@ -52,7 +53,7 @@ def test_the_paper_preset_is_as_published() -> None:
 
 
 def test_rates_and_sizes_are_the_tables() -> None:
-    roles = BATCHNORM.plan("paper", None, 1).roles
+    roles = BATCHNORM.plan("paper", None, 1).configs
     assert [roles[f"lr-{r}"].optim.lr for r in ("0.0001", "0.0005", "0.001", "0.005", "0.01", "0.05")] == [
         0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05,
     ]  # fmt: skip
@@ -66,7 +67,7 @@ def test_rates_and_sizes_are_the_tables() -> None:
 def test_every_preset_is_possible_on_every_data_set(preset: str, data: str) -> None:
     planned = BATCHNORM.plan(preset, data, None)
     assert len(BATCHNORM.plan(preset, data, 1).runs()) == 15
-    assert all(config.data.name == data for config in planned.roles.values())
+    assert all(config.data.name == data for config in planned.configs.values())
 
 
 def test_quick_says_how_it_departs() -> None:
@@ -90,10 +91,10 @@ def test_plans_that_cannot_be(arguments: Any, message: str) -> None:
 
 
 def test_multiply_adds_are_those_measured() -> None:
-    assert macs_per_image(BATCHNORM.plan("paper", None, 1).roles["vgg38"]) == pytest.approx(
+    assert macs_per_image(BATCHNORM.plan("paper", None, 1).configs["vgg38"]) == pytest.approx(
         140.23e6, rel=1e-4
     )
-    assert duration(run_macs(BATCHNORM.plan("paper", None, 1).roles["vgg38"]) / 1e11).endswith("h")
+    assert duration(run_macs(BATCHNORM.plan("paper", None, 1).configs["vgg38"]) / 1e11).endswith("h")
 
 
 def test_seeds_are_added_and_never_lost(tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_seeds_are_added_and_never_lost(tmp_path: Path) -> None:
     asked = folder.asked()
     assert asked is not None
     assert asked["seeds"] == [0, 1, 2]
-    assert all(len(identities) == 3 for identities in asked["roles"].values())
+    assert all(len(role.runs) == 3 for role in asked["roles"].values())
 
 
 def test_another_studys_folder_is_refused(tmp_path: Path) -> None:
@@ -129,7 +130,7 @@ def test_a_run_that_cannot_go_on_is_named_and_the_others_are_reported(
     monkeypatch.setitem(PRESETS, "quick", SMALL)
     for name, values in AXES.items():
         monkeypatch.setattr(f"gradscape.studies.batchnorm.study.{name}", values)
-    config = BATCHNORM.plan("quick", None, None).roles["batch-50"]
+    config = BATCHNORM.plan("quick", None, None).configs["batch-50"]
     victim = StudyFolder(tmp_path).run(config.identity)
     victim.create(config)
     victim.checkpoints.write_text("a file where a folder must be")
@@ -215,6 +216,14 @@ def test_a_study_says_once_that_it_fell_back(tmp_path: Path) -> None:
             "study batchnorm: key: 'vgg38-bm' is not one of its roles, .*did you mean 'vgg38-bn'",
         ),
         ({"roles": lambda preset, data: {}}, "study batchnorm: `roles` gave none; give one run at least"),
+        (
+            {"roles": lambda preset, data: {"vgg38": None}},
+            r"study batchnorm: roles: expected Role\('vgg38'\) as a key; got 'vgg38'",
+        ),
+        (
+            {"roles": lambda preset, data: {Role("a"): None, Role("a", "b"): None}},
+            "study batchnorm: 'a' names two roles; give each a name of its own",
+        ),
     ],
 )
 def test_a_study_that_cannot_be_is_said_in_one_line(changes: dict[str, Any], message: str) -> None:
@@ -223,4 +232,5 @@ def test_a_study_that_cannot_be_is_said_in_one_line(changes: dict[str, Any], mes
 
 
 def test_a_study_may_have_no_key() -> None:
-    assert set(replace(BATCHNORM, key=()).plan("small").seeds.values()) == {2}
+    roles = replace(BATCHNORM, key=()).plan("small").roles.values()
+    assert {len(role.runs) for role in roles} == {2}

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gradscape.analysis.run_status import BRIEF, beats_guessing, standing
-from gradscape.analysis.sweep_points import Point, Value, axes_of, named, points, shown
+from gradscape.analysis.sweep_points import Point, axes_of, named, points, shown
+from gradscape.config.paths import Value
 from gradscape.records.run import StudyRecord
 from gradscape.stats.paired import ERROR, Difference, compare, holm, look_level, planned_looks
 

@@ -6,8 +6,9 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 from statistics import fmean, stdev
+from typing import Any
 
 from gradscape.config.run import DATASETS
 from gradscape.records.run import RunRecord, StudyRecord
@@ -60,7 +61,7 @@ def members(study: StudyRecord, role: str) -> dict[int, RunRecord | None]:
         role: Name of the role.
     """
     chosen = {}
-    for index, identity in enumerate(study.roles.get(role, ())):
+    for index, identity in enumerate(study.roles[role].runs if role in study.roles else ()):
         run = study.runs.get(identity)
         seeds = study.asked.get("seeds", ())
         expected = int(seeds[index]) if index < len(seeds) else index
@@ -137,6 +138,21 @@ def counted(study: StudyRecord, role: str) -> str:
     if len(set(brief)) < 2:
         return brief[0] if brief else "not run yet"
     return ", ".join(f"{brief.count(word)} of {len(brief)} {word}" for word in dict.fromkeys(brief) if word)
+
+
+def setting(study: StudyRecord, role: str, field: str) -> str:
+    """Return a value of the configurations of a role's runs, as text; – where none has begun.
+
+    Args:
+        study: Record of a study.
+        role: Name of the role.
+        field: Name of the value, such as `epochs` or `optim.lr`.
+    """
+    runs = [run for run in members(study, role).values() if run is not None]
+    values: list[Any] = [
+        reduce(lambda values, key: values[key], field.split("."), run.config) for run in runs
+    ]
+    return ", ".join(dict.fromkeys(f"{value:.4g}" for value in values)) or "–"
 
 
 def window(study: StudyRecord, roles: Sequence[str]) -> str:

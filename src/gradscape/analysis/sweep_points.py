@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from gradscape.analysis.run_status import final, members
+from gradscape.config.paths import Value
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.stats.student_t import Interval, interval
 
 TIE = " / "  # between the fields of one axis, and between their values
-Value = float | int | str | bool | None
 
 
 @dataclass(frozen=True)
@@ -76,17 +76,16 @@ def points(study: StudyRecord) -> list[Point]:
         >>> [point.label for point in points(gradscape.load("runs/sweep"))][:1]
         ['net.depth=8 optim.lr=0.001']
     """
-    settings: Mapping[str, Mapping[str, Value]] = study.asked["points"]
-    axes = _tied(list(settings.values()), study.asked["axes"])
+    axes = _tied([role.parameters for role in study.roles.values()], study.asked["axes"])
     unordered = [
         Point(
-            label=label,
-            settings={field: by_field[field] for field in study.asked["axes"]},
-            values={TIE.join(axis): _tied_value(by_field, axis) for axis in axes},
-            runs=members(study, label),
-            identities=tuple(study.roles.get(label, ())),
+            label=role.name,
+            settings={field: role.parameters[field] for field in study.asked["axes"]},
+            values={TIE.join(axis): _tied_value(role.parameters, axis) for axis in axes},
+            runs=members(study, role.name),
+            identities=role.runs,
         )
-        for label, by_field in settings.items()
+        for role in study.roles.values()
     ]
     ranks = {
         axis: {value: i for i, value in enumerate(ordered(unordered, axis))} for axis in axes_of(unordered)

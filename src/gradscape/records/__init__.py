@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from gradscape.records.gradients import FlowHistory, OptimizerFacts
     from gradscape.records.landscape import LandscapeRecord
     from gradscape.records.noise import NoiseRecord, RunNoise
+    from gradscape.records.role import Role
     from gradscape.records.run import EpochRecord, RunRecord, StudyRecord
     from gradscape.records.signal import RunStart, SignalRecord
     from gradscape.records.smoothness import SmoothnessRecord, StepSmoothness
@@ -27,6 +28,7 @@ _HOMES = {
     "LandscapeRecord": "landscape",
     "NoiseRecord": "noise",
     "OptimizerFacts": "gradients",
+    "Role": "role",
     "RunNoise": "noise",
     "RunRecord": "run",
     "RunStart": "signal",
@@ -48,6 +50,7 @@ __all__ = [
     "LandscapeRecord",
     "NoiseRecord",
     "OptimizerFacts",
+    "Role",
     "RunNoise",
     "RunRecord",
     "RunStart",

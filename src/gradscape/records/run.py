@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gradscape._codec import Record
+from gradscape.config.paths import Value
 from gradscape.errors import ConfigError
 from gradscape.records.display import Displayable
 from gradscape.records.gradients import FlowHistory
+from gradscape.records.role import Role
 from gradscape.records.smoothness import StepSmoothness
 
 if TYPE_CHECKING:
@@ -120,20 +122,49 @@ class StudyRecord(Displayable, Record):
         study: the study's name, such as `batchnorm`.
         preset: `quick`, `small` or `paper`.
         asked: the rest of `study.json`: data, seeds, notes on how the preset departs from the paper.
-        roles: what each run is for → identities of its runs, one per seed; runs may have many roles.
+        roles: Role per name, with the identities of its runs; a run may have several roles.
         runs: identity → run, in the order of the study.
     """
 
     study: str
     preset: str
     asked: Mapping[str, Any]
-    roles: Mapping[str, tuple[str, ...]]
+    roles: Mapping[str, Role]
     runs: Mapping[str, RunRecord]
 
     def of(self, role: str) -> tuple[RunRecord, ...]:
-        """The runs of one role that have at least one epoch, one per seed, in seed order."""
-        chosen = (self.runs[identity] for identity in self.roles[role] if identity in self.runs)
+        """Return the runs of a role that have at least one epoch, one per seed, in seed order.
+
+        Args:
+            role: Name of the role.
+        """
+        chosen = (self.runs[identity] for identity in self.roles[role].runs if identity in self.runs)
         return tuple(sorted((r for r in chosen if r.epochs), key=lambda r: r.seed))
+
+    def where(self, **parameters: Value) -> tuple[Role, ...]:
+        """Return the roles that have these values of their parameters, in the study's order.
+
+        Args:
+            parameters: Value per name, such as `lr=0.01`.
+        """
+        return tuple(
+            role
+            for role in self.roles.values()
+            if all(
+                name in role.parameters and role.parameters[name] == parameters[name] for name in parameters
+            )
+        )
+
+    def labels(self, *names: str, **parameters: Value) -> dict[str, str]:
+        """Return the label per name of roles, for a figure or a table.
+
+        Args:
+            names: Names of roles, in the order to show them; those that the study lacks are left out.
+                Without any, all roles are chosen.
+            parameters: Values of parameters that the roles must have, see `where`.
+        """
+        found = {role.name: role.label for role in self.where(**parameters)}
+        return {name: found[name] for name in names if name in found} if names else found
 
     def to_pandas(self) -> DataFrame:
         """One row per run and epoch: identity, state, seed, lr, losses, accuracies, times (needs pandas)."""

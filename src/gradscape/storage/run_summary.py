@@ -14,9 +14,10 @@ from typing import Any
 
 from gradscape._text import plain
 from gradscape.errors import StoreError
+from gradscape.records.role import identities
 from gradscape.storage.files import there
 from gradscape.storage.run_folder import RunFolder
-from gradscape.storage.study_folder import StudyFolder, identities
+from gradscape.storage.study_folder import StudyFolder
 
 STATES = ("pending", "running", "done", "diverged", "failed", "stopped")
 OVER = ("done", "diverged", "failed", "stopped")  # nothing more comes, unless a command is given again

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Required, TypedDict
 
-from gradscape._codec import decode
+from gradscape._codec import decode, encode
 from gradscape.config.arguments import typed
 from gradscape.errors import StoreError
+from gradscape.records.role import Role, identities
 from gradscape.records.run import StudyRecord
 from gradscape.storage.files import (
     HERE,
@@ -42,7 +43,7 @@ class Asked(TypedDict, total=False):
 
     study: Required[str]
     preset: Required[str]
-    roles: Required[dict[str, list[str]]]
+    roles: Required[dict[str, Role]]
     title: str
     data: str
     precision: str
@@ -54,7 +55,6 @@ class AskedOfASweep(Asked, total=False):
     """What `study.json` says of a sweep."""
 
     axes: Required[list[str]]
-    points: Required[dict[str, dict[str, bool | int | float | str | None]]]
     looks: int
     base: dict[str, Any]
     equal_updates: bool
@@ -89,10 +89,11 @@ class StudyFolder:
             return None
         values = read_json(path)
         with decoding(path):
-            decode(Asked, values)
+            asked: Asked = decode(Asked, values)
             if values["study"] == "sweep":
-                require_sweep(values)
-            for identity in identities(values["roles"]):
+                require_sweep(values, asked["roles"])
+            values["roles"] = asked["roles"]
+            for identity in identities(asked["roles"]):
                 if not IDENTITY.fullmatch(identity):
                     raise ValueError(f"{identity!r} names no run")
         return values
@@ -110,7 +111,7 @@ class StudyFolder:
         """Write `study.json` unless it says so already: the study's name, preset, seeds, notes, `roles`."""
         make_folder(self.path)
         if asked != self.asked():
-            write_json(self.path / "study.json", asked)
+            write_json(self.path / "study.json", encode(asked))
 
     @contextmanager
     def locked(self, patience: float = 60) -> Iterator[None]:
@@ -156,7 +157,7 @@ class StudyFolder:
         asked = self.asked()
         if asked is None:
             raise self.absent()
-        roles = {role: tuple(identities) for role, identities in asked.pop("roles").items()}
+        roles = asked.pop("roles")
         folders = filter(None, map(self.begun, identities(roles)))
         return StudyRecord(
             study=asked.pop("study"),
@@ -184,18 +185,13 @@ def load(folder: str | Path) -> StudyRecord:
     return StudyFolder(Path(folder)).record()
 
 
-def require_sweep(asked: Mapping[str, Any]) -> None:
-    """Refuse what was asked of a sweep where it lacks something, or a point has no value for an axis.
+def require_sweep(asked: Mapping[str, Any], roles: Mapping[str, Role]) -> None:
+    """Refuse the contents of a sweep's `study.json` if a key is missing, or a point has no value for an axis.
 
     Raises:
         ValueError: names it.
     """
     decode(AskedOfASweep, asked)
-    for label, point in asked["points"].items():
-        if absent := [field for field in asked["axes"] if field not in point]:
-            raise ValueError(f"the point {label!r} has no {absent[0]}")
-
-
-def identities(roles: Mapping[str, Iterable[str]]) -> list[str]:
-    """Of the runs of all roles, each once."""
-    return list(dict.fromkeys(identity for chosen in roles.values() for identity in chosen))
+    for role in roles.values():
+        if absent := [field for field in asked["axes"] if field not in role.parameters]:
+            raise ValueError(f"the point {role.name!r} has no {absent[0]}")

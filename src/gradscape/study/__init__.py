@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from gradscape.analysis.evidence import beats, equals, finals, oftener, trains
     from gradscape.config.network import NetConfig
     from gradscape.config.run import DataConfig, OptimConfig, RunConfig
+    from gradscape.records.role import Role
     from gradscape.records.run import RunRecord, StudyRecord
     from gradscape.report.build import Page, ReportParts
     from gradscape.report.figures.base import Figure
@@ -25,6 +26,7 @@ _HOMES = {
     "gradscape.analysis.evidence": ("beats", "equals", "finals", "oftener", "trains"),
     "gradscape.config.network": ("NetConfig",),
     "gradscape.config.run": ("DataConfig", "OptimConfig", "RunConfig"),
+    "gradscape.records.role": ("Role",),
     "gradscape.records.run": ("RunRecord", "StudyRecord"),
     "gradscape.report.build": ("Page", "ReportParts"),
     "gradscape.report.figures.base": ("Figure",),
@@ -45,6 +47,7 @@ __all__ = [
     "Preset",
     "ReportParts",
     "Reproduction",
+    "Role",
     "RunConfig",
     "RunRecord",
     "StudyRecord",

@@ -6,7 +6,8 @@ A study is one file that fills in `Reproduction`. Its runs are planned as plain 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -14,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from gradscape.config.fields import MOST_SEEDS, checked, require
 from gradscape.config.run import DataConfig, Precision, RunConfig
 from gradscape.errors import ConfigError, StoreError, nearest
+from gradscape.records.role import Role
 from gradscape.report.build import ReportParts
 from gradscape.study.presets import Preset, departures, plan_data
 
@@ -25,8 +27,8 @@ class PresetPlan:
     Attributes:
         study, preset, data, precision: Names that were chosen.
         title: Question of the study.
-        roles: Configuration at seed 0 per role; two roles may share one run.
-        seeds: Number of seeds per role, from 0: claims rest on roles with several.
+        roles: Role per name, with its runs, one per seed from 0; two roles may share runs.
+        configs: Configuration at seed 0 per role's name.
         notes: Sentences for the report on how the preset departs from the paper.
     """
 
@@ -35,8 +37,8 @@ class PresetPlan:
     data: str
     precision: Precision
     title: str
-    roles: Mapping[str, RunConfig]
-    seeds: Mapping[str, int]
+    roles: Mapping[str, Role]
+    configs: Mapping[str, RunConfig]
     notes: tuple[str, ...]
 
     @property
@@ -49,9 +51,9 @@ class PresetPlan:
         """Return the configuration per identity of every distinct run: roles at seed 0, then 1, and so on."""
         planned = [
             replace(config, seed=seed)
-            for seed in range(max(self.seeds.values()))
-            for role, config in self.roles.items()
-            if seed < self.seeds[role]
+            for seed in range(self._most_seeds())
+            for name, config in self.configs.items()
+            if seed < len(self.roles[name].runs)
         ]
         return {config.identity: config for config in planned}
 
@@ -59,12 +61,8 @@ class PresetPlan:
         """Return the name of each run for people, per identity."""
         return {name: config.label for name, config in self.runs().items()}
 
-    def identities(self) -> dict[str, list[str]]:
-        """Return the identities of each role's runs, one per seed."""
-        return {
-            role: [replace(config, seed=seed).identity for seed in range(self.seeds[role])]
-            for role, config in self.roles.items()
-        }
+    def _most_seeds(self) -> int:
+        return max(len(role.runs) for role in self.roles.values())
 
     def merged(self, asked: Mapping[str, Any] | None, folder: Path) -> dict[str, Any]:
         """Return the contents of `study.json`; seeds that an earlier command planned stay in the study.
@@ -76,8 +74,7 @@ class PresetPlan:
         Raises:
             StoreError: The folder holds another study, preset, data set or precision.
         """
-        roles = self.identities()
-        seeds = set(range(max(self.seeds.values())))
+        roles, seeds = dict(self.roles), set(range(self._most_seeds()))
         if asked is not None:
             for name in ("study", "preset", "data", "precision"):
                 found, wanted = asked.get(name), getattr(self, name)
@@ -86,9 +83,8 @@ class PresetPlan:
                         f"{folder} holds {name} {found!r}, not {wanted!r}; give another folder with --out"
                     )
             seeds |= set(asked["seeds"])
-            roles = {
-                role: list(dict.fromkeys([*asked["roles"].get(role, []), *new]))
-                for role, new in roles.items()
+            roles |= {
+                name: roles[name].after(role.runs) for name, role in asked["roles"].items() if name in roles
             }
         return {
             "study": self.study,
@@ -115,7 +111,7 @@ class Reproduction(Generic[P]):
         presets: Preset per name.
         roles: Function of preset and data that returns the configuration at seed 0 per role; two roles may
             share a run.
-        key: Roles with the preset's `key_seeds`, on which most claims rest.
+        key: Names of the roles with the preset's `key_seeds`, on which most claims rest.
         parts: Contents of the report.
         notes: Function of the preset that returns sentences for the report, beside those on how it departs
             from the paper.
@@ -124,7 +120,7 @@ class Reproduction(Generic[P]):
     name: str
     title: str
     presets: Mapping[str, P]
-    roles: Callable[[P, DataConfig], Mapping[str, RunConfig]]
+    roles: Callable[[P, DataConfig], Mapping[Role, RunConfig]]
     key: tuple[str, ...]
     parts: ReportParts
     notes: Callable[[P], tuple[str, ...]] = lambda preset: ()
@@ -158,30 +154,42 @@ class Reproduction(Generic[P]):
         chosen = self.presets[preset]
         data = chosen.data if data is None else data
         planned = self.roles(chosen, plan_data(chosen, data))
-        roles = {role: replace(run, precision=precision) for role, run in planned.items()}
-        self._check_key(roles)
-        key = [roles[role] for role in self.key]
+        self._check_roles(planned)
+        configs = {role.name: replace(run, precision=precision) for role, run in planned.items()}
+        key = [configs[name] for name in self.key]
         return PresetPlan(
             study=self.name,
             preset=preset,
             data=data,
             precision=precision,
             title=self.title,
-            roles=roles,
-            seeds={
-                role: seeds or (chosen.key_seeds if run in key else chosen.seeds)
-                for role, run in roles.items()
+            roles={
+                role.name: _with_runs(role, run, seeds or (chosen.key_seeds if run in key else chosen.seeds))
+                for role, run in zip(planned, configs.values(), strict=True)
             },
-            notes=(*departures(chosen, next(iter(roles.values()))), *self.notes(chosen)),
+            configs=configs,
+            notes=(*departures(chosen, next(iter(configs.values()))), *self.notes(chosen)),
         )
 
-    def _check_key(self, roles: Mapping[str, RunConfig]) -> None:
-        """Raise unless there are roles, and those that `key` names among them."""
-        if not roles:
+    def _check_roles(self, roles: Iterable[Role]) -> None:
+        """Raise unless there are roles, with names of their own, and those that `key` names among them."""
+        names = []
+        for role in roles:
+            if not isinstance(role, Role):
+                raise ConfigError(f"study {self.name}: roles: expected Role({role!r}) as a key; got {role!r}")
+            names.append(role.name)
+        if not names:
             raise ConfigError(f"study {self.name}: `roles` gave none; give one run at least")
-        for role in self.key:
-            if role not in roles:
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise ConfigError(f"study {self.name}: {twice[0]!r} names two roles; give each a name of its own")
+        for name in self.key:
+            if name not in names:
                 raise ConfigError(
-                    f"study {self.name}: key: {role!r} is not one of its roles, {', '.join(roles)}"
-                    f"{nearest(role, roles)}"
+                    f"study {self.name}: key: {name!r} is not one of its roles, {', '.join(names)}"
+                    f"{nearest(name, names)}"
                 )
+
+
+def _with_runs(role: Role, config: RunConfig, seeds: int) -> Role:
+    """Return the role with the identities of its runs."""
+    return replace(role, runs=tuple(replace(config, seed=seed).identity for seed in range(seeds)))

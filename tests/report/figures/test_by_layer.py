@@ -11,6 +11,7 @@ import pytest
 
 import synthetic
 from drawings import assert_nothing_is_cut, texts
+from gradscape.records.role import Role
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.figures.base import Figure
 from gradscape.report.figures.by_layer import depth_figure
@@ -26,14 +27,24 @@ def study(**rows: list[tuple[float, ...] | None]) -> StudyRecord:
             start = None if values is None else synthetic.start(values, values)
             made[f"{role}-s{seed}"] = dataclasses.replace(synthetic.run("vgg38", seed, 2), start=start)
     asked = {"title": "", "data": "cifar100", "seeds": [0, 1], "notes": []}
-    roles = {role: tuple(f"{role}-s{seed}" for seed in range(len(seeds))) for role, seeds in rows.items()}
+    roles = {
+        role: Role(role, role.upper(), runs=tuple(f"{role}-s{seed}" for seed in range(len(seeds))))
+        for role, seeds in rows.items()
+    }
     return StudyRecord("remedies", "small", asked, roles, made)
 
 
 def figure(found: StudyRecord, scale: Scale) -> Figure:
-    roles = {role: role.upper() for role in found.roles}
     drawn = depth_figure(
-        found, "figure-2a", "Title", "", roles, lambda start: start.gradients, "y", scale, "The lead."
+        found,
+        "figure-2a",
+        "Title",
+        "",
+        found.labels(),
+        lambda start: start.gradients,
+        "y",
+        scale,
+        "The lead.",
     )
     assert_nothing_is_cut(drawn.drawing)
     return drawn
@@ -62,7 +73,9 @@ def test_a_line_is_the_mean_over_seeds_and_a_band_its_extremes(scale: Scale, mea
 
 def test_roles_without_a_start_are_named() -> None:
     found = study(a=[(1e-4, 0.1)], b=[None], c=[])
-    drawn = figure(dataclasses.replace(found, roles={**found.roles, "c": ("c-s0",)}), "log")
+    drawn = figure(
+        dataclasses.replace(found, roles={**found.roles, "c": Role("c", "C", runs=("c-s0",))}), "log"
+    )
     assert legend(drawn) == ["A", "B (not measured)", "C (not run yet)"]
     assert drawn.caption.endswith("C: not run yet.")
     assert texts(drawn.drawing) == []

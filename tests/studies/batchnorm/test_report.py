@@ -22,7 +22,7 @@ def changed(
 ) -> StudyRecord:
     """The whole study with every seed of some roles changed."""
     whole = synthetic.study(seeds, epochs)
-    new = {i: change(whole.runs[i]) for role, change in roles.items() for i in whole.roles[role]}
+    new = {i: change(whole.runs[i]) for role, change in roles.items() for i in whole.roles[role].runs}
     return synthetic.study(seeds, epochs, replaced=new)
 
 

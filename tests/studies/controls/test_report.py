@@ -17,8 +17,10 @@ from gradscape.records.gradients import FlowHistory
 from gradscape.records.noise import RunNoise
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.tables import to_csv, to_latex, to_markdown
+from gradscape.studies.batchnorm.roles import sized
 from gradscape.studies.controls.claims import claims
 from gradscape.studies.controls.report import QUESTION, figures, tables
+from gradscape.studies.controls.roles import CONTROLS, penalized
 from made_records import made_flow, made_noise
 
 SIZES = ("50", "100", "400")
@@ -31,7 +33,7 @@ ACCURACY = {
     "updates-50": 0.2, "updates-400": 0.3,
     "linear-50": 0.45, "linear-100": 0.46, "sqrt-50": 0.46, "sqrt-100": 0.47,
     **{f"bn-l2-{decay}": 0.4 for decay in DECAYS},
-    "bn-lr-0.08": 0.4, "bn-lr-2e+05": 0.4,
+    "bn-lr-0.08": 0.4, "bn-lr-200000": 0.4,
     "plain-l2-0": 0.5, "plain-l2-0.0005": 0.5, "plain-l2-0.005": 0.4,
 }  # fmt: skip
 
@@ -103,10 +105,17 @@ def study(
 ) -> StudyRecord:
     """The whole study; `replaced`: identity → another record, or None for a run without a folder."""
     ends = {**ACCURACY, **(accuracy or {})}
-    order = [f"{control}-{size}" for control in ("batch", "updates", "linear", "sqrt") for size in SIZES]
-    order += [f"{network}-l2-{decay}" for network in ("bn", "plain") for decay in DECAYS]
-    order += [role for role in ends if role.startswith("bn-lr")]
-    roles = {role: tuple(f"{SAME.get(role, role)}-s{seed}" for seed in range(seeds)) for role in order}
+    order = [
+        sized(control, int(size), int(size), group) for control, group in CONTROLS.items() for size in SIZES
+    ]
+    order += [penalized(network, float(decay)) for network in ("bn", "plain") for decay in DECAYS]
+    order += [penalized("bn", 0.0, rate(role)) for role in ends if role.startswith("bn-lr")]
+    roles = {
+        role.name: dataclasses.replace(
+            role, runs=tuple(f"{SAME.get(role.name, role.name)}-s{seed}" for seed in range(seeds))
+        )
+        for role in order
+    }
     runs = {f"{role}-s{seed}": run(role, seed, end) for role, end in ends.items() for seed in range(seeds)}
     for identity, record in (replaced or {}).items():
         if record is None:
@@ -176,13 +185,13 @@ def test_k4_is_held_to_the_same_effective_rate() -> None:
         "holds",
         "does not hold",
     ]
-    slower = study(accuracy=end | {"bn-lr-0.08": 0.2, "bn-lr-2e+05": 0.2})
+    slower = study(accuracy=end | {"bn-lr-0.08": 0.2, "bn-lr-200000": 0.2})
     assert checked(slower)["K4"].verdict == "holds"
     parts = checked(study())["K4"].parts
     assert dict(parts[0].numbers)[2] == pytest.approx(-3, abs=0.01)  # 0.005 over six epochs
     assert dict(parts[1].numbers)[2] == pytest.approx(6, abs=0.02)
     assert "L2 0.005 over L2 0, last epoch" in parts[0].measured
-    low = {f"bn-lr-2e+05-s{seed}": run("bn-lr-0.08", seed, 0.4) for seed in range(3)}
+    low = {f"bn-lr-200000-s{seed}": run("bn-lr-0.08", seed, 0.4) for seed in range(3)}
     beyond = checked(study(replaced=low))["K4"]
     assert beyond.verdict == "not testable"
     assert "no run without L2 is on the other side of its effective rate at seeds [0, 1, 2]" in beyond.reason

@@ -15,8 +15,9 @@ from gradscape.cli.main import main
 from gradscape.config.run import RunConfig
 from gradscape.config.serialize import to_dict
 from gradscape.errors import ConfigError
+from gradscape.records.role import Role
 from gradscape.studies.batchnorm.study import BATCHNORM
-from gradscape.studies.remedies.roles import KEY, REMEDIES, Remedy, at, densenet40, vgg38
+from gradscape.studies.remedies.roles import KEY, REMEDIES, Remedy, densenet40, role_of, vgg38
 from gradscape.studies.remedies.study import PRESETS, REMEDIES_STUDY
 
 DENSE = {"family": "densenet", "depth": 40, "filters": 16}
@@ -60,12 +61,8 @@ CHANGES: dict[str, dict[str, Any]] = {
 MEASURES = ("smoothness_every", "curvature_images", "landscape_images", "keep_every")
 
 
-def base(role: str) -> str:
-    return role.partition("@")[0]
-
-
 def planned(preset: str = "quick", **asked: Any) -> dict[str, RunConfig]:
-    return dict(REMEDIES_STUDY.plan(preset, **asked).roles)
+    return dict(REMEDIES_STUDY.plan(preset, **asked).configs)
 
 
 def test_each_remedy_changes_what_it_names_and_nothing_else() -> None:
@@ -79,7 +76,7 @@ def test_each_remedy_changes_what_it_names_and_nothing_else() -> None:
 
 
 def test_the_plain_network_is_the_papers_and_so_is_that_with_batchnorm() -> None:
-    theirs = BATCHNORM.plan("paper").roles
+    theirs = BATCHNORM.plan("paper").configs
     assert REMEDIES["plain"].net == theirs["vgg38"].net
     assert REMEDIES["vgg08"].net == theirs["vgg08"].net
     assert REMEDIES["bn"].net == theirs["vgg38-bn"].net
@@ -124,39 +121,45 @@ def test_what_claims_rest_on_comes_first_and_other_rates_come_last() -> None:
     assert roles[5:32] == [role for role in REMEDIES if role not in KEY]
     assert all("@" in role for role in roles[32:])
     plan = REMEDIES_STUDY.plan("quick")
-    first = [config.identity for config in plan.roles.values()]
+    first = [config.identity for config in plan.configs.values()]
     assert list(plan.runs())[: len(first)] == first  # then the key roles at the second seed
-    assert list(plan.runs())[len(first) :] == [plan.identities()[role][1] for role in roles[:5]]
+    assert list(plan.runs())[len(first) :] == [plan.roles[role].runs[1] for role in roles[:5]]
 
 
 @pytest.mark.parametrize(("preset", "every", "key"), [("quick", 1, 2), ("small", 2, 2), ("paper", 3, 3)])
 def test_seeds_are_the_presets(preset: str, every: int, key: int) -> None:
     plan = REMEDIES_STUDY.plan(preset)
-    assert plan.seeds == {role: key if role in KEY else every for role in plan.roles}
-    assert set(REMEDIES_STUDY.plan(preset, seeds=4).seeds.values()) == {4}
+    seeds = {name: len(role.runs) for name, role in plan.roles.items()}
+    assert seeds == {name: key if name in KEY else every for name in plan.roles}
+    assert {len(role.runs) for role in REMEDIES_STUDY.plan(preset, seeds=4).roles.values()} == {4}
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_each_remedy_is_tried_at_the_presets_rates_and_key_roles_at_more(preset: str) -> None:
-    chosen, roles = PRESETS[preset], planned(preset)
-    for role in REMEDIES:
-        rates = {0.001, *chosen.rates, *(chosen.key_rates if role in KEY else ())}
-        found = {name: run.optim.lr for name, run in roles.items() if base(name) == role}
-        assert set(found.values()) == rates
-        assert len(found) == len(rates)
-        assert found[role] == 0.001
-        assert all(name in (role, at(role, rate)) for name, rate in found.items())
+    chosen, plan = PRESETS[preset], REMEDIES_STUDY.plan(preset)
+    for remedy in REMEDIES:
+        rates = {0.001, *chosen.rates, *(chosen.key_rates if remedy in KEY else ())}
+        roles = [role for role in plan.roles.values() if role.parameters["remedy"] == remedy]
+        assert {role.parameters["lr"] for role in roles} == rates
+        assert len(roles) == len(rates)
+        assert {role.name: replace(role, runs=()) for role in roles} == {
+            role.name: role for role in (role_of(remedy, rate) for rate in rates)
+        }
+        assert all(plan.configs[role.name].optim.lr == role.parameters["lr"] for role in roles)
 
 
 def test_rates_are_the_presets() -> None:
     assert (PRESETS["quick"].rates, PRESETS["quick"].key_rates) == ((0.01,), (0.0001,))
     assert set(PRESETS["paper"].rates) | {0.001} == {0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05}  # its Table 1
-    assert at("bn+he", 0.0001) == "bn+he@0.0001"
+    assert role_of("bn+he", 0.0001) == Role(
+        "bn+he@0.0001", "BatchNorm + He, lr 0.0001", "together", {"remedy": "bn+he", "lr": 0.0001}
+    )
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_runs_at_other_rates_are_those_of_the_remedy_without_measures(preset: str) -> None:
     roles = planned(preset)
+    remedies = {name: role.parameters["remedy"] for name, role in REMEDIES_STUDY.plan(preset).roles.items()}
     bare: dict[str, Any] = dict.fromkeys(MEASURES, 0)
     for role, run in roles.items():
         if role in REMEDIES:
@@ -165,8 +168,8 @@ def test_runs_at_other_rates_are_those_of_the_remedy_without_measures(preset: st
             assert run.landscape_images > 0
             assert run.keep_every == PRESETS[preset].keep_every
         else:
-            assert run == replace(roles[base(role)], optim=run.optim, **bare)
-            assert run.optim.min_lr == roles[base(role)].optim.min_lr
+            assert run == replace(roles[remedies[role]], optim=run.optim, **bare)
+            assert run.optim.min_lr == roles[remedies[role]].optim.min_lr
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -187,13 +190,13 @@ def test_measures_are_as_many_as_asked_on_whole_mini_batches() -> None:
 def test_the_paper_preset_is_as_published() -> None:
     plan = REMEDIES_STUDY.plan("paper")
     bare: dict[str, Any] = dict.fromkeys(MEASURES, 0)
-    config = to_dict(plan.roles["plain"])
+    config = to_dict(plan.configs["plain"])
     assert (config["epochs"], config["batch_size"], config["optim"]["lr"]) == (100, 100, 0.001)
     assert (config["data"]["name"], config["data"]["train"]) == ("cifar100", 47_500)
-    assert set(plan.seeds.values()) == {3}
-    theirs = BATCHNORM.plan("paper").roles
+    assert {len(role.runs) for role in plan.roles.values()} == {3}
+    theirs = BATCHNORM.plan("paper").configs
     for ours, other in (("plain", "vgg38"), ("bn", "vgg38-bn"), ("bn@0.05", "lr-0.05")):
-        assert replace(plan.roles[ours], **bare) == replace(theirs[other], **bare)
+        assert replace(plan.configs[ours], **bare) == replace(theirs[other], **bare)
     assert plan.notes == ()
 
 
@@ -269,7 +272,7 @@ def test_the_whole_of_it_on_a_small_scale(
         assert run.landscape is not None
         assert run.epochs[0].smoothness
     for role in KEY:
-        (run,) = study.of(at(role, 0.01))
+        (run,) = study.of(role_of(role, 0.01).name)
         assert (run.curvature, run.landscape, run.epochs[0].smoothness) == ({}, None, ())
     page = (tmp_path / "report" / "index.html").read_text()
     assert "Figure 1. Every remedy, compared" in page

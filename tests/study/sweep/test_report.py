@@ -156,8 +156,8 @@ def test_where_nothing_matters_no_claim_holds() -> None:
     study, held = sweeps.sweep({"dummy": range(8)}, 4), 0
     for start in range(20):
         runs = {
-            f"{label}-s{seed}": sweeps.run(setting, 100 * start + seed)
-            for label, setting in study.asked["points"].items()
+            f"{label}-s{seed}": sweeps.run(role.parameters, 100 * start + seed)
+            for label, role in study.roles.items()
             for seed in range(4)
         }
         held += claims(dataclasses.replace(study, runs=runs))[0].verdict == "holds"
@@ -177,7 +177,8 @@ def test_nothing_is_decided_between_two_points_that_both_guess(monkeypatch: pyte
 def test_points_that_share_their_runs_are_not_compared() -> None:
     study = sweeps.sweep({"net.norm": ("none", "batch"), "norm_where": ("blocks", "everywhere")}, 2)
     first, second, *_ = study.roles
-    shared = dataclasses.replace(study, roles={**study.roles, second: study.roles[first]})
+    same = dataclasses.replace(study.roles[second], runs=study.roles[first].runs)
+    shared = dataclasses.replace(study, roles={**study.roles, second: same})
     assert [str(each).split(":")[0] for each in comparisons(shared) if each.axis == "norm_where"] == [
         "norm_where everywhere against blocks at norm batch"
     ]
@@ -255,13 +256,14 @@ def test_a_page_says_how_many_comparisons_its_claims_rest_on(tmp_path: Path) -> 
 def test_a_sweeps_folder_is_reported_from_its_files_alone(tmp_path: Path) -> None:
     folder, config = StudyFolder(tmp_path), tiny(epochs=6)
     made = sweeps.sweep({"optim.lr": (config.optim.lr,)}, 1)
-    (record,), (label,) = made.runs.values(), made.roles
+    (record,), (role,) = made.runs.values(), made.roles.values()
+    roles = {role.name: dataclasses.replace(role, runs=(config.identity,))}
     run = folder.run(config.identity)
     run.create(config)
     for epoch in record.epochs:
         run.append(epoch, record.flow)
     run.set_status("done", test=record.test)
-    folder.ask({"study": "sweep", "preset": "one", **made.asked, "roles": {label: [config.identity]}})
+    folder.ask({"study": "sweep", "preset": "one", **made.asked, "roles": roles})
     page = rebuild(folder).page
     assert page == tmp_path / "report" / "index.html"
     assert "1 of 1 runs done" in page.read_text()

@@ -58,7 +58,7 @@ def test_only_what_is_undecided_gets_further_seeds(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
     said = decide(study(), folder)
     assert said == [f"1 comparisons are undecided: seed {seed} of 2 points" for seed in (3, 4, 5)]
-    counts = {label: len(identities) for label, identities in folder.record().roles.items()}
+    counts = {label: len(role.runs) for label, role in folder.record().roles.items()}
     assert counts == {"optim.lr=0.1": 6, "optim.lr=0.3": 6, "optim.lr=0.01": 3}
     asked = folder.asked()
     assert asked is not None
@@ -72,7 +72,7 @@ def test_given_again_it_repeats_nothing_and_may_go_further(tmp_path: Path) -> No
     decide(study(), folder)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/status.json")} == stamps
     decide(study(seeds_at_most=7), folder)
-    assert len(folder.record().roles["optim.lr=0.3"]) == 7
+    assert len(folder.record().roles["optim.lr=0.3"].runs) == 7
     asked = folder.asked()
     assert asked is not None
     assert asked["looks"] == 5

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 
 import gradscape as gs
 from cases import tiny
+from gradscape._codec import decode, encode
 from gradscape.config.run import OptimConfig, RunConfig
 from gradscape.config.serialize import from_dict
 from gradscape.errors import ConfigError, StoreError
+from gradscape.records.role import Role, identities
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.study.plan import ask
 from gradscape.study.sweep.batch_size_controls import configure
@@ -41,13 +43,14 @@ def joined(*studies: gs.Sweep) -> dict[str, Any]:
     """What `study.json` holds after these were asked one after the other, through JSON as in a folder."""
     asked: dict[str, Any] | None = None
     for study in studies:
-        asked = json.loads(json.dumps(study.merged(asked, Path("DIR"))))
+        asked = json.loads(json.dumps(encode(study.merged(asked, Path("DIR")))))
+        asked["roles"] = decode(dict[str, Role], asked["roles"])
     assert asked is not None
     return asked
 
 
 def runs_of(asked: dict[str, Any]) -> set[str]:
-    return {identity for identities in asked["roles"].values() for identity in identities}
+    return set(identities(asked["roles"]))
 
 
 def test_points_are_all_combinations_and_seeds_go_last() -> None:
@@ -395,7 +398,7 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_more_values_axes_and_seeds_join_what_was_asked() -> None:
     first = joined(sweep(RATES))
     more = joined(sweep(RATES), sweep({"optim.lr": [0.1, 0.01]}, seeds=2))
-    assert {name: len(runs) for name, runs in more["roles"].items()} == {
+    assert {name: len(role.runs) for name, role in more["roles"].items()} == {
         "optim.lr=0.001": 1, "optim.lr=0.01": 2, "optim.lr=0.1": 2,
     }  # fmt: skip
     assert more["seeds"] == [0, 1]
@@ -403,7 +406,7 @@ def test_more_values_axes_and_seeds_join_what_was_asked() -> None:
     deeper = joined(sweep(RATES), sweep({"net.depth": [14]}, base={**TINY, "optim": {"lr": 0.1}}))
     assert deeper["axes"] == ["optim.lr", "net.depth"]
     assert deeper["title"] == "Sweep over optim.lr and net.depth"
-    assert deeper["points"] == {
+    assert {name: role.parameters for name, role in deeper["roles"].items()} == {
         "optim.lr=0.001 net.depth=8": {"optim.lr": 0.001, "net.depth": 8},
         "optim.lr=0.01 net.depth=8": {"optim.lr": 0.01, "net.depth": 8},
         "optim.lr=0.1 net.depth=14": {"optim.lr": 0.1, "net.depth": 14},
@@ -435,14 +438,13 @@ def test_a_union_has_the_same_runs_in_any_order(one: gs.Sweep, other: gs.Sweep) 
     forth, back = joined(one, other), joined(other, one)
     assert runs_of(forth) == runs_of(back) == set(one.runs()) | set(other.runs())
     assert forth["seeds"] == back["seeds"]
-    assert {frozenset(p.items()) for p in forth["points"].values()} == {
-        frozenset(p.items()) for p in back["points"].values()
+    assert {frozenset(role.parameters.items()) for role in forth["roles"].values()} == {
+        frozenset(role.parameters.items()) for role in back["roles"].values()
     }
-    for name, point in forth["points"].items():
-        assert name == " ".join(f"{field}={value}" for field, value in point.items())
-        config = configure(one.given, point)
-        runs = forth["roles"][name]
-        assert runs == [replace(config, seed=seed).identity for seed in range(len(runs))]
+    for name, role in forth["roles"].items():
+        assert name == role.name == " ".join(f"{field}={value}" for field, value in role.parameters.items())
+        config = configure(one.given, role.parameters)
+        assert list(role.runs) == [replace(config, seed=seed).identity for seed in range(len(role.runs))]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from gradscape.analysis.sweep_points import Point, Value, in_order, named, numbers, ordered, ranked, shown
+from gradscape.analysis.sweep_points import Point, in_order, named, numbers, ordered, ranked, shown
+from gradscape.config.paths import Value
 from gradscape.report.figures.base import add_legend, panel, write_across
 from gradscape.report.figures.labels import LETTER, ROOM, make_room, name_across, wrapped
 from gradscape.report.figures.style import LOOKS, Look, styled

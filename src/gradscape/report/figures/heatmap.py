@@ -13,7 +13,8 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
 
-from gradscape.analysis.sweep_points import Point, Value, in_order, ordered, shown
+from gradscape.analysis.sweep_points import Point, in_order, ordered, shown
+from gradscape.config.paths import Value
 from gradscape.records.encoding import Values
 from gradscape.report.figures.base import SHADES, panel, write_across
 from gradscape.report.figures.labels import LETTER, longest, make_room, name_across, name_up

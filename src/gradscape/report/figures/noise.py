@@ -107,7 +107,11 @@ def _draw_lines(axes: Axes, study: StudyRecord, lines: Lines, place: Place, ends
     for look, (label, roles) in zip(LOOKS, lines.items(), strict=False):
         found = [np.array([place(run) for run in ended(study, role).values() if run.noise]) for role in roles]
         seen = [runs.mean(axis=0) for runs in found if len(runs)]
-        named = [role.rpartition("-")[2] for role, runs in zip(roles, found, strict=True) if len(runs)]
+        named = [
+            str(study.roles[role].parameters["batch_size"])
+            for role, runs in zip(roles, found, strict=True)
+            if len(runs)
+        ]
         x, y = np.array(seen).reshape(-1, 2).T
         axes.plot(
             x, y, color=look.color, linestyle=look.dash, marker=look.marker, markersize=4.5, label=label

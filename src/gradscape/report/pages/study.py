@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from gradscape.analysis.claims import Claim, Evidence
 from gradscape.analysis.run_status import seeds_in_words, standing
+from gradscape.records.role import identities
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.figures.base import Figure
 from gradscape.report.svg import inline_svg
@@ -84,9 +85,9 @@ def environment() -> Environment:
 
 def _summary(study: StudyRecord) -> list[str]:
     """Preset, data, seeds and number of runs that are done."""
-    asked = list(dict.fromkeys(identity for chosen in study.roles.values() for identity in chosen))
+    asked = identities(study.roles)
     done = sum(identity in study.runs and study.runs[identity].state == "done" for identity in asked)
-    seeds = [len(identities) for identities in study.roles.values()] or [0]
+    seeds = [len(role.runs) for role in study.roles.values()] or [0]
     return [
         f"{'sweep' if study.study == 'sweep' else 'preset'} {study.preset}",
         f"data {study.asked.get('data', '–')}",
@@ -99,9 +100,9 @@ def _summary(study: StudyRecord) -> list[str]:
 def _run_rows(study: StudyRecord) -> list[dict[str, str]]:
     """Rows of the table of runs, one line each; in a long one those that are not done come first."""
     roles: dict[str, list[str]] = {identity: [] for identity in study.runs}
-    for role, identities in study.roles.items():
-        for identity in identities:
-            roles.setdefault(identity, []).append(role)
+    for role in study.roles.values():
+        for identity in role.runs:
+            roles.setdefault(identity, []).append(role.name)
     there = [_run_row(run, roles[run.identity]) for run in study.runs.values()]
     empty = {"roles": "", "seed": "", "state": standing(None), "epochs": "", "minutes": ""}
     rows = there + [{"run": identity, **empty} for identity in roles if identity not in study.runs]

@@ -16,7 +16,7 @@ from gradscape.analysis.gradient_flow import ended_flows, first_conv, lacking, l
 from gradscape.analysis.run_status import joined, together
 from gradscape.analysis.smoothness import fewest_steps, smoother
 from gradscape.records.run import StudyRecord
-from gradscape.studies.batchnorm.roles import BAND, BATCH_NAMES, BATCHES, NETWORKS, RATES
+from gradscape.studies.batchnorm.roles import BAND, BATCH_NAMES, BATCHES, RATES
 
 RATIO = 2.0  # C2: "orders of magnitude", read as at least two
 VANISHED = -18.0  # C2: log10 of the paper's 1e-20, within two orders of magnitude
@@ -220,7 +220,7 @@ def _smooths(study: StudyRecord) -> Claim:
         "BatchNorm smooths the loss",
         "BatchNorm smooths the loss landscape: the loss and its gradient become more Lipschitz.",
         "abstract, §5",
-        smoother_at_equal_loss(study, pairs, NETWORKS),
+        smoother_at_equal_loss(study, pairs, study.labels()),
         joined([SMOOTHNESS, AT_EQUAL_LOSS, aside]),
         yes="BatchNorm smooths the loss.",
         no="BatchNorm does not smooth the loss in all that was measured.",

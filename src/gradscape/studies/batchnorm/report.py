@@ -7,7 +7,7 @@ here is a function of the `StudyRecord`; runs that are missing, unfinished or di
 from __future__ import annotations
 
 from gradscape.analysis.curvature import curvatures
-from gradscape.analysis.run_status import ended
+from gradscape.analysis.run_status import ended, setting
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import Page, ReportParts
 from gradscape.report.figures.base import Figure
@@ -32,9 +32,6 @@ from gradscape.studies.batchnorm.roles import (
     BATCHES,
     NETWORKS,
     RATES,
-    batch_label,
-    batch_labels,
-    batch_used,
 )
 
 QUESTION = "How does BatchNorm solve the vanishing gradients problem?"
@@ -87,10 +84,11 @@ def figures(study: StudyRecord) -> list[Figure]:
     first = "Figure 1. Depth without BatchNorm"
     second = "Figure 2. Depth with BatchNorm"
     third = "Figure 3. BatchNorm across learning rates and batch sizes"
-    plain = {"vgg08": "VGG08", "vgg38": "VGG38"}
-    rescue = {"vgg38-bn": "VGG38 + BatchNorm", "vgg38": "VGG38"}  # VGG38 in its color of Figure 1
-    rates = {f"lr-{rate}": f"lr {rate}" for rate in RATES}
-    batches = batch_labels(study)
+    plain = study.labels("vgg08", "vgg38")
+    rescue = study.labels("vgg38-bn", "vgg38")  # VGG38 in its color of Figure 1
+    networks = study.labels(*NETWORKS)
+    rates = study.labels(*(f"lr-{rate}" for rate in RATES))
+    batches = study.labels(control="batch")
     fourth = "Figure 4. Smoothness through training"
     fifth = "Figure 5. Smoothness by batch size"
     sixth = "Figure 6. Curvature before and after training"
@@ -107,19 +105,19 @@ def figures(study: StudyRecord) -> list[Figure]:
         one_split(study, "figure-3b", "Validation accuracy by learning rate", third, rates, "valid"),
         one_split(study, "figure-3c", "Training accuracy by batch size", third, batches, "train"),
         one_split(study, "figure-3d", "Validation accuracy by batch size", third, batches, "valid"),
-        band_figure(study, "figure-4a", "Range of the loss", fourth, NETWORKS, "variation", "gradient"),
+        band_figure(study, "figure-4a", "Range of the loss", fourth, networks, "variation", "gradient"),
         band_figure(
-            study, "figure-4b", "Change of the gradient", fourth, NETWORKS, "predictiveness", "gradient"
+            study, "figure-4b", "Change of the gradient", fourth, networks, "predictiveness", "gradient"
         ),
-        line_figure(study, "figure-4c", "Effective β", fourth, NETWORKS, "beta", "gradient"),
-        line_figure(study, "figure-4d", "Effective β of the real steps", fourth, NETWORKS, "beta", "step"),
+        line_figure(study, "figure-4c", "Effective β", fourth, networks, "beta", "gradient"),
+        line_figure(study, "figure-4d", "Effective β of the real steps", fourth, networks, "beta", "step"),
         line_figure(study, "figure-5a", "Effective β by steps", fifth, batches, "beta", "step"),
         line_figure(study, "figure-5b", "Effective β by epochs", fifth, batches, "beta", "step", True),
-        spectrum_figure(study, "figure-6a", sixth, NETWORKS, "start", 1),
-        spectrum_figure(study, "figure-6b", sixth, NETWORKS, "end", 1),
-        spectrum_figure(study, "figure-6c", sixth, NETWORKS, "start", -1),
-        spectrum_figure(study, "figure-6d", sixth, NETWORKS, "end", -1),
-        *landscape_figures(study, "figure-7", seventh, NETWORKS),
+        spectrum_figure(study, "figure-6a", sixth, networks, "start", 1),
+        spectrum_figure(study, "figure-6b", sixth, networks, "end", 1),
+        spectrum_figure(study, "figure-6c", sixth, networks, "start", -1),
+        spectrum_figure(study, "figure-6d", sixth, networks, "end", -1),
+        *landscape_figures(study, "figure-7", seventh, networks),
         *landscape_figures(study, "figure-8", eighth, batches),
     ]
 
@@ -152,7 +150,7 @@ def _learning_rates(study: StudyRecord) -> Table:
         cells = beside_paper(study, f"lr-{rate}", COLUMNS.values(), PAPER_TABLE_1[rate])
         rows.append((rate, *cells, seeds_ended(study, f"lr-{rate}")))
     averages = averaged(study, [f"lr-{rate}" for rate in RATES])
-    caption = f"VGG38 with BatchNorm, {batch_label(study, '100')}. {averages}"
+    caption = f"VGG38 with BatchNorm, {study.roles['batch-100'].label}. {averages}"
     columns = ("learning rate", *beside_paper_headings(COLUMNS), "seeds")
     return Table("table-1", "Table 1. Learning rates", caption, columns, tuple(rows))
 
@@ -161,7 +159,7 @@ def _batch_sizes(study: StudyRecord) -> Table:
     rows = [
         (
             size,
-            batch_used(study, size),
+            setting(study, f"batch-{size}", "batch_size"),
             ours(study, f"batch-{size}", "train_accuracy"),
             ours(study, f"batch-{size}", "valid_accuracy"),
             PAPER_TABLE_2[size],
@@ -175,19 +173,20 @@ def _batch_sizes(study: StudyRecord) -> Table:
 
 
 def _test_set(study: StudyRecord) -> Table:
-    roles = {role: role for role in study.roles}
-    return accuracies(study, "table-3", "Table 3. Test accuracy", "run", roles)
+    return accuracies(study, "table-3", "Table 3. Test accuracy", "run", {name: name for name in study.roles})
 
 
 def _curvature(study: StudyRecord) -> Table:
-    sizes = {role: f"lr 0.05, {label}" for role, label in batch_labels(study).items()}
+    sizes = {role: f"lr 0.05, {label}" for role, label in study.labels(control="batch").items()}
     measured = {role: label for role, label in sizes.items() if curvatures(study, role, "end")}
-    return ends_table(study, "table-4", "Table 4. Curvature", NETWORKS | measured)
+    return ends_table(study, "table-4", "Table 4. Curvature", study.labels(*NETWORKS) | measured)
 
 
 def _landscape(study: StudyRecord) -> Table:
-    sizes = {role: f"lr 0.05, {label}" for role, label in batch_labels(study).items()}
-    return basins_table(study, "table-5", "Table 5. Loss around the trained weights", NETWORKS | sizes)
+    sizes = {role: f"lr 0.05, {label}" for role, label in study.labels(control="batch").items()}
+    return basins_table(
+        study, "table-5", "Table 5. Loss around the trained weights", study.labels(*NETWORKS) | sizes
+    )
 
 
 def _in_text(study: StudyRecord) -> Table:
@@ -222,7 +221,9 @@ def _last_epoch(study: StudyRecord, role: str, field: str) -> str:
 
 def _pages(study: StudyRecord) -> list[Page]:
     """Pages of Figures 7 and 8 in three dimensions."""
-    return turning_pages(study, {"figure-7": NETWORKS, "figure-8": batch_labels(study)})
+    return turning_pages(
+        study, {"figure-7": study.labels(*NETWORKS), "figure-8": study.labels(control="batch")}
+    )
 
 
 PARTS = ReportParts(

@@ -1,9 +1,8 @@
-"""Labels of the BatchNorm study's roles, in its report and its claims."""
+"""Roles of the BatchNorm study, with their labels in its report and its claims."""
 
 from __future__ import annotations
 
-from gradscape.analysis.run_status import members
-from gradscape.records.run import StudyRecord
+from gradscape.records.role import Role
 
 RATES = ("0.0001", "0.0005", "0.001", "0.005", "0.01", "0.05")
 BATCHES = ("50", "100", "150", "200", "400", "800")
@@ -18,33 +17,14 @@ NETWORKS = {
 BATCH_NAMES = "Batch sizes are the paper's names for the runs."
 
 
-def batch_used(study: StudyRecord, size: str) -> str:
-    """Return the batch sizes that the runs of `batch-N` had, in words.
+def sized(control: str, size: int, used: int, group: str = "batch sizes") -> Role:
+    """Return the role of the runs of one batch size, with the size that they have in words where it differs.
 
     Args:
-        study: Record of a study.
+        control: Control under which the size varies; `batch` for none.
         size: Batch size in the paper.
+        used: Batch size of the runs.
+        group: Group of the role.
     """
-    runs = members(study, f"batch-{size}").values()
-    used = sorted({int(run.config["batch_size"]) for run in runs if run is not None})
-    return ", ".join(map(str, used)) or "–"
-
-
-def batch_label(study: StudyRecord, size: str) -> str:
-    """Return a batch size's label, with the size that the runs had where it differs.
-
-    Args:
-        study: Record of a study.
-        size: Batch size in the paper.
-    """
-    used = batch_used(study, size)
-    return f"batch {size}" if used in (size, "–") else f"batch {size}, here {used}"
-
-
-def batch_labels(study: StudyRecord) -> dict[str, str]:
-    """Return the label of each role `batch-N`.
-
-    Args:
-        study: Record of a study.
-    """
-    return {f"batch-{size}": batch_label(study, size) for size in BATCHES}
+    label = f"batch {size}" if used == size else f"batch {size}, here {used}"
+    return Role(f"{control}-{size}", label, group, {"control": control, "batch_size": size})

@@ -7,13 +7,14 @@ from typing import Any
 
 from gradscape.config.network import NetConfig
 from gradscape.config.run import DataConfig, OptimConfig, RunConfig
+from gradscape.records.role import Role
 from gradscape.studies.batchnorm.report import PARTS, QUESTION
+from gradscape.studies.batchnorm.roles import NETWORKS, sized
 from gradscape.study.presets import Preset, apart, whole
 from gradscape.study.reproduction import Reproduction
 
 LEARNING_RATES = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05)  # Table 1, at batch size 100
 BATCH_SIZES = (50, 100, 150, 200, 400, 800)  # Table 2, at learning rate 0.05
-BASELINES = ("vgg08", "vgg08-bn", "vgg38", "vgg38-bn", "vgg38-he")  # Figures 1, 2, 4, claims C1 to C3, C7
 SHALLOW, DENSER = 8, 4  # VGG08 is measured four times as often: it is small and learns within an epoch
 SMOOTHNESS_AT = (0.001, 0.05)  # learning rates of the runs that are measured within: Figures 4 to 6
 
@@ -67,7 +68,7 @@ PRESETS = {
 }
 
 
-def _roles(preset: Preset, data: DataConfig) -> dict[str, RunConfig]:
+def _roles(preset: Preset, data: DataConfig) -> dict[Role, RunConfig]:
     """Role → run at seed 0; the roles `lr-0.001` and `vgg38-bn`, `lr-0.05` and `batch-100` share a run."""
 
     def run(depth: int, norm: Any, lr: float = 0.001, batch: int = 100, **net: Any) -> RunConfig:
@@ -100,9 +101,16 @@ def _roles(preset: Preset, data: DataConfig) -> dict[str, RunConfig]:
         "vgg38-bn": run(38, "batch"),
         "vgg38-he": run(38, "none", init="he"),
     }
-    rates = {f"lr-{lr}": run(38, "batch", lr=lr) for lr in LEARNING_RATES}
-    sizes = {f"batch-{size}": run(38, "batch", lr=0.05, batch=size) for size in BATCH_SIZES}
-    return baselines | rates | sizes
+    networks = {Role(name, NETWORKS[name], "networks"): config for name, config in baselines.items()}
+    rates = {
+        Role(f"lr-{lr}", f"lr {lr}", "learning rates", {"lr": lr}): run(38, "batch", lr=lr)
+        for lr in LEARNING_RATES
+    }
+    sizes = {
+        sized("batch", size, size // preset.shrink): run(38, "batch", lr=0.05, batch=size)
+        for size in BATCH_SIZES
+    }
+    return networks | rates | sizes
 
 
 BATCHNORM = Reproduction(
@@ -110,6 +118,6 @@ BATCHNORM = Reproduction(
     title=QUESTION,
     presets=PRESETS,
     roles=_roles,
-    key=BASELINES,
+    key=tuple(NETWORKS),
     parts=PARTS,
 )

@@ -16,7 +16,7 @@ from gradscape.analysis.run_status import ended, guesses, together, window
 from gradscape.analysis.weight_norm import scales, through
 from gradscape.records.run import StudyRecord
 from gradscape.studies.batchnorm.roles import BATCH_NAMES
-from gradscape.studies.controls.roles import BASE, CONTROLS, NORMED, decays, larger, undecayed
+from gradscape.studies.controls.roles import BASE, CONTROLS, NORMED, SGD_RATE, larger
 
 MARGIN = 0.05  # K3, K4, K6: accuracies nearer than this count as equal
 STEEP = 0.1  # K5: a slope nearer than this to -1 counts as -1
@@ -80,7 +80,7 @@ def _leads(study: StudyRecord, control: str) -> tuple[Evidence, ...]:
     )
 
 
-def _label(control: str, size: str) -> str:
+def _label(control: str, size: int) -> str:
     return f"{CONTROLS[control]}, batch {size} − batch {BASE}"
 
 
@@ -120,8 +120,9 @@ def _scaled_rates(study: StudyRecord, name: str, control: str, what: str, where:
 
 
 def _decay(study: StudyRecord) -> Claim:
-    least, *_, largest = decays(study)
-    none, most = f"bn-l2-{least}", f"bn-l2-{largest}"
+    penalties = study.where(network="bn", lr=SGD_RATE)
+    none, most = penalties[0].name, penalties[-1].name
+    least, largest = (f"{role.parameters['l2']:g}" for role in (penalties[0], penalties[-1]))
     missing = open_runs(study, none, most)
     there = all(scales(study, role, "norm") for role in (none, most) if ended(study, role))
     unknown = together(missing, "" if there else "norms of weights were not kept")
@@ -150,7 +151,7 @@ def _decay(study: StudyRecord) -> Claim:
 
 def _at_equal_rate(study: StudyRecord, most: str, largest: str) -> Evidence:
     """Evidence on the penalty's accuracy less that without one at the same effective rate, by seed."""
-    others = list(undecayed(study))
+    others = [role.name for role in study.where(network="bn", l2=0.0)]
     rates = {role: through(study, role, "rate") for role in (most, *others)}
     ends = {role: finals(study, role, "valid") for role in (most, *others)}
     seeds = set.intersection(*(rates[role].keys() & ends[role].keys() for role in (most, *others)))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from gradscape.analysis.noise import noises, step_noise
-from gradscape.analysis.run_status import ended, joined, members
+from gradscape.analysis.run_status import ended, joined, members, setting
 from gradscape.analysis.sweep_points import Point
 from gradscape.analysis.weight_norm import scales
 from gradscape.records.noise import NoiseRecord
@@ -20,17 +20,14 @@ from gradscape.report.figures.weight_norm import scale_figure
 from gradscape.report.table_cells import averaged, ours, seeds_ended, with_interval
 from gradscape.report.tables import Table
 from gradscape.studies.batchnorm.report import PAPER_TABLE_2
-from gradscape.studies.batchnorm.roles import batch_used
 from gradscape.studies.controls.claims import claims
 from gradscape.studies.controls.roles import (
     CONTROLS,
+    NETWORKS,
     NORMED,
     PLAIN,
-    decayed,
-    setting,
-    sized,
+    SGD_RATE,
     sizes,
-    undecayed,
 )
 
 QUESTION = (
@@ -56,8 +53,8 @@ def figures(study: StudyRecord) -> list[Figure]:
     first = "Figure 1. Batch sizes at equal epochs, at equal updates, at scaled rates"
     second = "Figure 2. L2 under SGD, with and without BatchNorm"
     third = "Figure 3. Noise of the gradient"
-    lines = {label: sized(study, control) for control, label in CONTROLS.items()}
-    normed, plain = decayed(study, "bn"), decayed(study, "plain")
+    lines = {label: study.labels(control=control) for control, label in CONTROLS.items()}
+    normed, plain = (study.labels(network=network, lr=SGD_RATE) for network in NETWORKS)
     panels = zip("abcd", lines.items(), strict=True)
     return [
         *(
@@ -80,15 +77,14 @@ def _by_size(study: StudyRecord, name: str, title: str, group: str) -> Figure:
     """Figure of the final validation accuracy along the batch size, a line for each control."""
     points = [
         Point(
-            label=role,
+            label=role.name,
             settings={},
-            values={"batch size": int(size), "at": label},
-            runs=members(study, role),
-            identities=tuple(study.roles[role]),
+            values={"batch size": role.parameters["batch_size"], "at": label},
+            runs=members(study, role.name),
+            identities=role.runs,
         )
         for control, label in CONTROLS.items()
-        for size in sizes(study)
-        for role in [f"{control}-{size}"]
+        for role in study.where(control=control)
     ]
     drawing, note = axis_figure(points, "batch size")
     roles = {point.label: f"{point.values['at']}, batch {point.values['batch size']}" for point in points}
@@ -117,13 +113,13 @@ def _batch_sizes(study: StudyRecord) -> Table:
     rows = [
         (
             label,
-            size,
-            batch_used(study, size),
-            setting(study, role, "optim", "lr"),
-            setting(study, role, "", "epochs"),
+            str(size),
+            setting(study, role, "batch_size"),
+            setting(study, role, "optim.lr"),
+            setting(study, role, "epochs"),
             ours(study, role, "train_accuracy"),
             ours(study, role, "valid_accuracy"),
-            PAPER_TABLE_2[size] if control == "batch" else "–",
+            PAPER_TABLE_2[str(size)] if control == "batch" else "–",
             seeds_ended(study, role),
         )
         for control, label in CONTROLS.items()
@@ -140,7 +136,7 @@ def _batch_sizes(study: StudyRecord) -> Table:
 
 
 def _penalties(study: StudyRecord) -> Table:
-    kinds = {NORMED: decayed(study, "bn") | undecayed(study), PLAIN: decayed(study, "plain")}
+    kinds = {label: study.labels(network=network) for network, label in NETWORKS.items()}
     rows = [
         (
             label,
@@ -177,8 +173,8 @@ def _gradient_noise(study: StudyRecord) -> Table:
             rows.append(
                 (
                     label,
-                    size,
-                    batch_used(study, size),
+                    str(size),
+                    setting(study, role, "batch_size"),
                     _noise_cell(study, role, lambda noise: noise.gradient_square),
                     _noise_cell(study, role, lambda noise: noise.batch_trace),
                     _noise_cell(study, role, lambda noise: noise.noise_scale),

@@ -8,17 +8,18 @@ from dataclasses import dataclass, replace
 from gradscape.config.network import NetConfig
 from gradscape.config.paths import Value
 from gradscape.config.run import DataConfig, OptimConfig, RunConfig
+from gradscape.records.role import Role
+from gradscape.studies.batchnorm.roles import sized
 from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.studies.controls.report import PARTS, QUESTION
+from gradscape.studies.controls.roles import BASE, CONTROLS, SGD_RATE, penalized
 from gradscape.study.presets import Preset, based_on
 from gradscape.study.reproduction import Reproduction
 from gradscape.study.sweep.batch_size_controls import configure
 
 RATE = 0.05  # of the paper's sweep over batch sizes, Table 2
-BASE = 100  # batch size that the others are compared with, and whose updates are equaled
-SGD_RATE = 0.02  # constant, so that the effective rate moves with ‖w‖ alone; 0.05 trains VGG38 no better
 FASTER = (4, 8)  # times SGD_RATE, without L2: the effective rate under L2 lies between them
-CONTROLS: Mapping[str, Mapping[str, Value]] = {
+SETTINGS: Mapping[str, Mapping[str, Value]] = {
     "batch": {},
     "updates": {"equal_updates": True},
     "linear": {"scale_lr": "linear"},
@@ -71,12 +72,12 @@ PRESETS = {
 }
 
 
-def _roles(preset: _ControlsPreset, data: DataConfig) -> dict[str, RunConfig]:
+def _roles(preset: _ControlsPreset, data: DataConfig) -> dict[Role, RunConfig]:
     """Role → run at seed 0: every batch size under four controls, and every penalty on two networks."""
     return _plan_sizes(preset, data) | _plan_penalties(preset, data)
 
 
-def _plan_sizes(preset: _ControlsPreset, data: DataConfig) -> dict[str, RunConfig]:
+def _plan_sizes(preset: _ControlsPreset, data: DataConfig) -> dict[Role, RunConfig]:
     """Role → run at seed 0: each batch size under each control; at the reference size all share a run.
 
     Updates are those of batch 100. Rates go down from 0.05 at the largest size: scaled up from batch 100
@@ -94,18 +95,20 @@ def _plan_sizes(preset: _ControlsPreset, data: DataConfig) -> dict[str, RunConfi
         return replace(plain, noise_batches=whole if whole > 1 else 0)
 
     return {
-        f"{name}-{size}": run(size, control) for name, control in CONTROLS.items() for size in preset.sizes
+        sized(name, size, size // preset.shrink, CONTROLS[name]): run(size, control)
+        for name, control in SETTINGS.items()
+        for size in preset.sizes
     }
 
 
-def _plan_penalties(preset: _ControlsPreset, data: DataConfig) -> dict[str, RunConfig]:
+def _plan_penalties(preset: _ControlsPreset, data: DataConfig) -> dict[Role, RunConfig]:
     """Role → run at seed 0: SGD with momentum at a constant rate, with and without BatchNorm.
 
     With BatchNorm there are also runs without a penalty at higher rates: K4 compares the largest penalty with
     them at its effective rate.
     """
 
-    def run(network: str, rate: float, decay: float) -> RunConfig:
+    def run(network: str, decay: float, rate: float) -> RunConfig:
         return RunConfig(
             net=NETWORKS[network],
             data=data,
@@ -114,13 +117,9 @@ def _plan_penalties(preset: _ControlsPreset, data: DataConfig) -> dict[str, RunC
             epochs=preset.epochs,
         )
 
-    penalties = {
-        f"{network}-l2-{decay:g}": run(network, SGD_RATE, decay)
-        for network in NETWORKS
-        for decay in preset.decays
-    }
-    rates = [SGD_RATE * times for times in FASTER]
-    return penalties | {f"bn-lr-{rate:g}": run("bn", rate, 0.0) for rate in rates}
+    planned = [(network, decay, SGD_RATE) for network in NETWORKS for decay in preset.decays]
+    planned += [("bn", 0.0, SGD_RATE * times) for times in FASTER]
+    return {penalized(*values): run(*values) for values in planned}
 
 
 def _notes(preset: _ControlsPreset) -> tuple[str, ...]:

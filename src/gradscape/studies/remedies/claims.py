@@ -31,12 +31,11 @@ from gradscape.studies.remedies.metrics import (
     best,
     each,
     first_gradient,
-    rate_of,
     rated,
     there,
     threshold,
 )
-from gradscape.studies.remedies.roles import BOTH, HE, PAIRS, PLAIN, REMEDIES
+from gradscape.studies.remedies.roles import BOTH, HE, PAIRS, PLAIN
 
 GUESSES = "A run that diverged counts as guessing."
 RATIO = 2.0  # orders of magnitude between gradients that count as restored
@@ -135,8 +134,8 @@ def _adds(study: StudyRecord) -> Claim:
 
 def _adds_at_best(study: StudyRecord) -> Claim:
     """Claim on the accuracy where each may have another learning rate: the gain beyond a choice of rates."""
-    both, alone = best(study, BOTH), best(study, HE)
-    label = f"He and BatchNorm at lr {rate_of(both):g} − He alone at lr {rate_of(alone):g}"
+    (rate, both), (other_rate, alone) = best(study, BOTH), best(study, HE)
+    label = f"He and BatchNorm at lr {rate:g} − He alone at lr {other_rate:g}"
     rated_ = [role for name in (BOTH, HE) for role in rated(study, name).values()]
     part = beats(study, both, alone, "valid", label)
     missing = together(*(unfinished(study, role) for role in rated_))
@@ -157,13 +156,12 @@ def _smooths(study: StudyRecord) -> Claim:
     """Decide R4 on the pairs of which both networks train; not testable if there is none."""
     asked = [pair for pair in PAIRS if set(pair) <= study.roles.keys()]
     pairs, aside = testable(study, asked)
-    labels = {role: REMEDIES[role].label for pair in pairs for role in pair}
     return Claim(
         "R4",
         "BatchNorm smooths networks that train without it",
         "Where a network trains with BatchNorm and without, the loss is smoother with it.",
         "abstract, §5 of the paper; Santurkar et al. (2018)",
-        smoother(study, pairs, labels),
+        smoother(study, pairs, study.labels()),
         joined([AT_EQUAL_LOSS, aside]),
         yes="Of networks that train both ways, the loss is smoother with BatchNorm.",
         no="Of networks that train both ways, not all that was measured is smoother with BatchNorm.",

@@ -14,7 +14,7 @@ from gradscape.analysis.gradient_flow import Flows, flows, log10, slope
 from gradscape.analysis.run_status import ended, guessing, members
 from gradscape.analysis.smoothness import VALUES, mean_log, measures
 from gradscape.records.run import RunRecord, StudyRecord
-from gradscape.studies.remedies.roles import BASE, REMEDIES, at
+from gradscape.studies.remedies.roles import BASE, REMEDIES
 
 Number = Callable[[RunRecord], float]
 
@@ -226,39 +226,34 @@ def highest_rate(study: StudyRecord, role: str) -> Highest:
     return Highest(best, tuple(trained), left)
 
 
-def best(study: StudyRecord, role: str) -> str:
-    """Return the role of a remedy's runs at the learning rate of the highest mean validation accuracy.
+def best(study: StudyRecord, remedy: str) -> tuple[float, str]:
+    """Return the learning rate of a remedy's highest mean validation accuracy, and its role's name.
 
     Args:
         study: Record of a study.
-        role: Name of the remedy.
+        remedy: Name of the remedy.
     """
     means = {
-        name: fmean(found.values())
-        for name in rated(study, role).values()
-        if (found := finals(study, name, "valid"))
+        (rate, name): fmean(accuracies.values())
+        for rate, name in rated(study, remedy).items()
+        if (accuracies := finals(study, name, "valid"))
     }
-    return max(means, key=means.__getitem__, default=role)
+    return max(means, key=means.__getitem__, default=(BASE, remedy))
 
 
-def rate_of(role: str) -> float:
-    """Return the learning rate of a role's runs.
-
-    Args:
-        role: Name of the role.
-    """
-    return float(role.rpartition("@")[2]) if "@" in role else BASE
-
-
-def rated(study: StudyRecord, role: str) -> dict[float, str]:
-    """Return the role of a remedy's runs at each learning rate, rising.
+def rated(study: StudyRecord, remedy: str) -> dict[float, str]:
+    """Return the name of a remedy's role at each learning rate, rising.
 
     Args:
         study: Record of a study.
-        role: Name of the remedy.
+        remedy: Name of the remedy.
     """
-    rates = {rate_of(name) for name in study.roles if name.startswith(f"{role}@")}
-    return {rate: role if rate == BASE else at(role, rate) for rate in sorted({BASE, *rates})}
+    rates = {
+        rate: role.name
+        for role in study.where(remedy=remedy)
+        if isinstance(rate := role.parameters["lr"], float)
+    }
+    return dict(sorted(rates.items()))
 
 
 # Predictors of accuracy, measured before a run is trained, and through its training.

@@ -37,10 +37,10 @@ from gradscape.studies.remedies.metrics import (
     trained_slope,
     typical,
 )
-from gradscape.studies.remedies.roles import BOTH, HE, NORMED, PLAIN, REMEDIES
+from gradscape.studies.remedies.roles import BOTH, HE, NORMED, PLAIN
 
 QUESTION = "Does BatchNorm do more than repair the initialization?"
-COMPARED = {role: REMEDIES[role].label for role in (PLAIN, HE, NORMED, BOTH, "skip", "selu")}
+COMPARED = (PLAIN, HE, NORMED, BOTH, "skip", "selu")
 Cell = Callable[[str], str]  # role → text
 BETA, SCALE_FREE = typical("beta"), typical("beta", "relative")
 
@@ -58,7 +58,7 @@ def figures(study: StudyRecord) -> list[Figure]:
     second, third = "Figure 2. Before training", "Figure 3. Training"
     fourth, fifth = "Figure 4. Gradient flow through training", "Figure 5. Smoothness through training"
     sixth = "Figure 6. Loss around the trained weights"
-    compared = {role: label for role, label in COMPARED.items() if role in study.roles}
+    compared = study.labels(*COMPARED)
     flows = [
         flow_figure(study, f"figure-4{letter}", f"Gradient flow of {_titles(label)}", fourth, role)
         for letter, (role, label) in zip("abcdef", compared.items(), strict=False)
@@ -126,8 +126,8 @@ def overview(study: StudyRecord) -> Figure:
     highest = [[] if highest.rate is None else [highest.rate] for highest in rates]
     tried = tuple(sorted({rate for highest in rates for rate in highest.tried}))
     drawing = dot_figure(
-        [REMEDIES[role].label for role in roles],
-        [REMEDIES[role].group for role in roles],
+        [study.roles[role].label for role in roles],
+        [study.roles[role].group for role in roles],
         [
             Column("final accuracy", accuracy, reference=("trains", threshold(study))),
             Column(
@@ -148,7 +148,7 @@ def overview(study: StudyRecord) -> Figure:
         "Correlation of two images: in the last convolution's output, before training.",
         "Effective β along the gradient, geometric mean through training.",
         "A missing dot: none of the learning rates tried trains, or the number is 0 or not finite.",
-        not_done(study, {role: REMEDIES[role].label for role in roles}),
+        not_done(study, study.labels(*roles)),
     ]
     group = "Figure 1. Every remedy"
     return Figure("figure-1", titled("figure-1", "Every remedy, compared"), joined(caption), group, drawing)
@@ -171,7 +171,7 @@ def _every_remedy(study: StudyRecord) -> Table:
         return lambda role: with_interval(study, role, list(each(study, role, number).values()))
 
     cells: dict[str, Cell] = {
-        "remedy": lambda role: REMEDIES[role].label,
+        "remedy": lambda role: study.roles[role].label,
         "acc train": lambda role: spread(study, role, finals(study, role, "train")),
         "acc valid": lambda role: spread(study, role, finals(study, role, "valid")),
         "trains": lambda role: _train_share(study, role),
@@ -260,7 +260,7 @@ def _learning_rates(study: StudyRecord) -> Table:
             spread(study, names[rate], finals(study, names[rate], "train")) if rate in names else "–"
             for rate in rates
         ]
-        rows.append((REMEDIES[role].label, *cells, str(highest_rate(study, role))))
+        rows.append((study.roles[role].label, *cells, str(highest_rate(study, role))))
     columns = ("remedy", *(f"lr {rate:g}" for rate in rates), "highest that trains")
     caption = (
         "Final training accuracy at each learning rate; a run that diverged counts as guessing. ± is the "
@@ -270,8 +270,7 @@ def _learning_rates(study: StudyRecord) -> Table:
 
 
 def _test_set(study: StudyRecord) -> Table:
-    roles = {role: REMEDIES[role].label for role in there(study)}
-    return accuracies(study, "table-4", "Table 4. Test accuracy", "remedy", roles)
+    return accuracies(study, "table-4", "Table 4. Test accuracy", "remedy", study.labels(*there(study)))
 
 
 PARTS = ReportParts(figures=figures, tables=tables, claims=claims, lead=("R1", "R2", "R3", "R8"))

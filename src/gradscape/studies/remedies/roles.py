@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradscape.config.network import NetConfig
+from gradscape.config.paths import Value
+from gradscape.records.role import Role
 
 BASE = 0.001  # the paper's learning rate
 PLAIN = "plain"
@@ -108,11 +110,15 @@ REMEDIES: dict[str, Remedy] = {
 }
 
 
-def at(role: str, rate: float) -> str:
-    """Return the role of a remedy's runs at another learning rate.
+def role_of(remedy: str, rate: float = BASE) -> Role:
+    """Return the role of a remedy's runs at one learning rate.
 
     Args:
-        role: Name of the remedy.
+        remedy: Key of `REMEDIES`.
         rate: Learning rate.
     """
-    return f"{role}@{rate:g}"
+    label, group = REMEDIES[remedy].label, REMEDIES[remedy].group
+    parameters: dict[str, Value] = {"remedy": remedy, "lr": rate}
+    if rate == BASE:
+        return Role(remedy, label, group, parameters)
+    return Role(f"{remedy}@{rate:g}", f"{label}, lr {rate:g}", group, parameters)

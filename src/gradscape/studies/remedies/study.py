@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from gradscape.config.run import DataConfig, OptimConfig, RunConfig
+from gradscape.records.role import Role
 from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.studies.remedies.report import PARTS, QUESTION
-from gradscape.studies.remedies.roles import BASE, KEY, REMEDIES, at
+from gradscape.studies.remedies.roles import BASE, KEY, REMEDIES, role_of
 from gradscape.study.presets import Preset, apart, based_on, whole
 from gradscape.study.reproduction import Reproduction
 
@@ -48,10 +49,10 @@ PRESETS = {
 }
 
 
-def _roles(preset: _RemediesPreset, data: DataConfig) -> dict[str, RunConfig]:
+def _roles(preset: _RemediesPreset, data: DataConfig) -> dict[Role, RunConfig]:
     """Role → run at seed 0: each remedy at the paper's learning rate, measured within; then at others."""
     runs = {}
-    for role, remedy in REMEDIES.items():
+    for name, remedy in REMEDIES.items():
         plain = RunConfig(
             net=remedy.net,
             data=data,
@@ -59,17 +60,18 @@ def _roles(preset: _RemediesPreset, data: DataConfig) -> dict[str, RunConfig]:
             batch_size=BATCH // preset.shrink,
             epochs=preset.epochs,
         )
-        runs[role] = replace(
+        runs[role_of(name)] = replace(
             plain,
             smoothness_every=apart(plain, preset.measures),
             curvature_images=whole(preset.curvature, plain),
             landscape_images=whole(preset.landscape, plain),
             keep_every=preset.keep_every,
         )
-        for rate in (*preset.rates, *(preset.key_rates if role in KEY else ())):
-            runs[at(role, rate)] = replace(plain, optim=OptimConfig(lr=rate))
+        for rate in (*preset.rates, *(preset.key_rates if name in KEY else ())):
+            runs[role_of(name, rate)] = replace(plain, optim=OptimConfig(lr=rate))
     # Roles that claims rest on come first, other learning rates last.
-    return {role: runs[role] for role in sorted(runs, key=lambda role: ("@" in role, role not in KEY))}
+    order = sorted(runs, key=lambda role: (role.parameters["lr"] != BASE, role.name not in KEY))
+    return {role: runs[role] for role in order}
 
 
 REMEDIES_STUDY = Reproduction(

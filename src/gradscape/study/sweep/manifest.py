@@ -9,7 +9,8 @@ from typing import Any
 from gradscape.config.paths import CONTROLS, DEFAULTS, FIELDS, Value, flat, shown
 from gradscape.config.run import RunConfig
 from gradscape.errors import StoreError
-from gradscape.study.sweep.axes import Settings, label
+from gradscape.records.role import Role
+from gradscape.study.sweep.axes import label
 from gradscape.study.sweep.batch_size_controls import configure
 
 SEVERAL = "several"  # data sets or precisions
@@ -46,15 +47,14 @@ def merge(asked: Mapping[str, Any] | None, new: Mapping[str, Any], folder: Path)
         return _described(new)
     _require_same(asked, new, folder)
     axes = list(dict.fromkeys([*asked["axes"], *new["axes"]]))
-    points: dict[str, Settings] = {}
-    roles: dict[str, list[str]] = {}
+    roles: dict[str, Role] = {}
     for each in (asked, new):
         base = _whole_base(each)
-        for old, settings in each["points"].items():
-            point = {name: settings.get(name, base[name]) for name in axes}
+        for role in each["roles"].values():
+            point = {name: role.parameters.get(name, base[name]) for name in axes}
             name = label(point)
-            points[name] = point
-            roles[name] = list(dict.fromkeys([*roles.get(name, []), *each["roles"][old]]))
+            joined = Role(name, parameters=point, runs=role.runs)
+            roles[name] = joined.after(roles[name].runs) if name in roles else joined
     own = [each["title"] for each in (new, asked) if each["title"] != default_title(each["axes"])]
     return _described(
         {
@@ -66,7 +66,6 @@ def merge(asked: Mapping[str, Any] | None, new: Mapping[str, Any], folder: Path)
             "equal_updates": asked["equal_updates"],
             "scale_lr": asked["scale_lr"],
             "axes": axes,
-            "points": points,
             "roles": roles,
         }
     )
@@ -91,7 +90,7 @@ def _require_same(asked: Mapping[str, Any], new: Mapping[str, Any], folder: Path
 
 def _controlled(asked: Mapping[str, Any]) -> bool:
     """True if any point's updates or rates are relative to the base's batch size."""
-    points = [{**asked, **point} for point in asked["points"].values()]
+    points = [{**asked, **role.parameters} for role in asked["roles"].values()]
     return any(point["equal_updates"] or point["scale_lr"] != "none" for point in points)
 
 
@@ -112,7 +111,7 @@ def _whole_base(asked: Mapping[str, Any]) -> dict[str, Value]:
 
 def _described(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Add a sweep's data, precision and notes, for the report."""
-    configs = [configure(given_base(asked), point) for point in asked["points"].values()]
+    configs = [configure(given_base(asked), role.parameters) for role in asked["roles"].values()]
     return {
         "study": asked["study"],
         "preset": asked["preset"],
@@ -126,7 +125,6 @@ def _described(asked: Mapping[str, Any]) -> dict[str, Any]:
         "equal_updates": asked["equal_updates"],
         "scale_lr": asked["scale_lr"],
         "axes": asked["axes"],
-        "points": asked["points"],
         "roles": asked["roles"],
     }
 
@@ -147,7 +145,7 @@ def _common(configs: Sequence[RunConfig]) -> str:
 def _control_notes(asked: Mapping[str, Any]) -> list[str]:
     """Sentences on the effect of controls on their runs."""
     size = shown(_whole_base(asked)["batch_size"])
-    points = [{**asked, **point} for point in asked["points"].values()]
+    points = [{**asked, **role.parameters} for role in asked["roles"].values()]
     notes = []
     if any(point["equal_updates"] for point in points):
         which = "With equal_updates=yes epochs" if "equal_updates" in asked["axes"] else "Epochs"

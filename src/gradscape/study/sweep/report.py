@@ -14,6 +14,7 @@ from gradscape.analysis.claims import ONE_SEED, Claim, Evidence, differences
 from gradscape.analysis.comparisons import Comparison, comparisons
 from gradscape.analysis.run_status import BRIEF, counted, joined, seeds_in_words, standing, window
 from gradscape.analysis.sweep_points import Point, axes_of, exactly, named, points, ranked, shown
+from gradscape.records.role import identities
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import ReportParts
 from gradscape.report.figures.base import Figure
@@ -282,8 +283,7 @@ def _decisions(made: Sequence[Comparison]) -> str:
 
 def _states(study: StudyRecord) -> str:
     """Count the runs in each state, in a sentence."""
-    asked = dict.fromkeys(identity for chosen in study.roles.values() for identity in chosen)
-    runs = [study.runs.get(identity) for identity in asked]
+    runs = [study.runs.get(identity) for identity in identities(study.roles)]
     words = Counter(BRIEF.split(standing(run))[0] or "done" for run in runs)
     return f"Of {len(runs):,} runs: {', '.join(f'{count:,} {word}' for word, count in words.items())}."
 

@@ -58,12 +58,15 @@ class _Further:
 
     def merged(self, asked: Mapping[str, Any] | None, folder: Path) -> dict[str, Any]:
         assert asked is not None, f"{folder} holds no sweep"
-        new = {label: [config.identity] for label, config in self.points.items()}
-        roles = {
-            label: list(dict.fromkeys([*identities, *new.get(label, ())]))
-            for label, identities in asked["roles"].items()
+        new = {
+            label: replace(asked["roles"][label], runs=(config.identity,)).after(asked["roles"][label].runs)
+            for label, config in self.points.items()
         }
-        return {**asked, "seeds": sorted({*asked["seeds"], self.seed}), "roles": roles}
+        return {
+            **asked,
+            "seeds": sorted({*asked["seeds"], self.seed}),
+            "roles": {**asked["roles"], **new},
+        }
 
 
 def run_until_decided(
@@ -95,6 +98,8 @@ def run_until_decided(
         asked = folder.asked()
         assert asked is not None
         base = given_base(asked)
-        points = {label: replace(configure(base, asked["points"][label]), seed=seed) for label in labels}
+        points = {
+            label: replace(configure(base, asked["roles"][label].parameters), seed=seed) for label in labels
+        }
         report = execute(_Further(study.name, points, seed), folder, execution, PARTS)
     return report

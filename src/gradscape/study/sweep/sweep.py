@@ -18,6 +18,7 @@ from gradscape.config.run import RunConfig
 from gradscape.config.serialize import from_dict, to_dict
 from gradscape.config.text import nested
 from gradscape.errors import ConfigError, brief, cut, nearest
+from gradscape.records.role import Role
 from gradscape.records.run import StudyRecord
 from gradscape.stats.paired import planned_looks
 from gradscape.storage.files import replace_bytes
@@ -156,10 +157,15 @@ class Sweep:
             for name, config in reversed(self.configs.items())
         }
 
-    def identities(self) -> dict[str, list[str]]:
-        """Return the identities of each point's runs, one per seed."""
+    def roles(self) -> dict[str, Role]:
+        """Return the role of each point per label: its settings are the parameters."""
+        points, seeds = self.points(), range(self.seeds)
         return {
-            name: [replace(config, seed=seed).identity for seed in range(self.seeds)]
+            name: Role(
+                name,
+                parameters=points[name],
+                runs=tuple(replace(config, seed=seed).identity for seed in seeds),
+            )
             for name, config in self.configs.items()
         }
 
@@ -183,8 +189,7 @@ class Sweep:
             "equal_updates": self.equal_updates,
             "scale_lr": self.scale_lr,
             "axes": list(self.fields),
-            "points": self.points(),
-            "roles": self.identities(),
+            "roles": self.roles(),
         }
         return merge(asked, new, folder)
 
