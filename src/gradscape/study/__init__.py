@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gradscape.report.figures.curves import both_splits, flow_figure, one_split
     from gradscape.report.table_cells import ours, seeds_ended, with_interval
     from gradscape.report.tables import Table
+    from gradscape.study.execution import Execution
     from gradscape.study.presets import Preset, based_on
     from gradscape.study.reproduction import Reproduction
 
@@ -33,6 +34,7 @@ _HOMES = {
     "gradscape.report.figures.curves": ("both_splits", "flow_figure", "one_split"),
     "gradscape.report.table_cells": ("ours", "seeds_ended", "with_interval"),
     "gradscape.report.tables": ("Table",),
+    "gradscape.study.execution": ("Execution",),
     "gradscape.study.presets": ("Preset", "based_on"),
     "gradscape.study.reproduction": ("Reproduction",),
 }
@@ -40,6 +42,7 @@ __all__ = [
     "Claim",
     "DataConfig",
     "Evidence",
+    "Execution",
     "Figure",
     "NetConfig",
     "OptimConfig",

@@ -22,6 +22,7 @@ from gradscape.config.serialize import from_dict
 from gradscape.errors import ConfigError, StoreError
 from gradscape.records.role import Role, identities
 from gradscape.storage.study_folder import StudyFolder
+from gradscape.study.execution import Execution
 from gradscape.study.plan import ask
 from gradscape.study.sweep.batch_size_controls import configure
 
@@ -504,14 +505,19 @@ def test_another_studys_folder_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_sweep_from_python_runs_and_goes_on(tmp_path: Path) -> None:
-    record = sweep({"optim.lr": [0.01]}).run(tmp_path / "study", workers=1)
+    record = sweep({"optim.lr": [0.01]}).run(tmp_path / "study", Execution(workers=1))
     assert record == gs.load(tmp_path / "study")
     assert [run.state for run in record.runs.values()] == ["done"]
     assert "Sweep over optim.lr" in (tmp_path / "study" / "report" / "index.html").read_text()
-    more = sweep({"net.norm": ["none"]}, seeds=2).run(str(tmp_path / "study"), workers=2)
+    more = sweep({"net.norm": ["none"]}, seeds=2).run(str(tmp_path / "study"), Execution(workers=2))
     assert len(more.runs) == 3
     assert more.asked["axes"] == ["optim.lr", "net.norm"]
     assert set(record.runs) < set(more.runs)
+
+
+def test_only_the_commands_options_say_how_a_sweep_is_run(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="execution: expected Execution; got 2"):
+        sweep(RATES).run(tmp_path, 2)  # type: ignore[arg-type]
 
 
 def test_more_runs_than_can_be_looked_at_are_refused_before_they_are_made() -> None:

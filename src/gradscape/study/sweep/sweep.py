@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gradscape._printing import say
+from gradscape.config.arguments import fitted
 from gradscape.config.fields import MOST_RUNS, MOST_SEEDS, checked, require
 from gradscape.config.paths import CONTROLS, DEFAULTS, Scaling, Value, flat, value_of
 from gradscape.config.plain_yaml import read_as, to_yaml
@@ -22,7 +23,7 @@ from gradscape.records.role import Role
 from gradscape.records.run import StudyRecord
 from gradscape.stats.paired import planned_looks
 from gradscape.storage.files import replace_bytes
-from gradscape.study.execution import Device, Execution
+from gradscape.study.execution import Execution
 from gradscape.study.sweep.axes import (
     Axis,
     Condition,
@@ -251,44 +252,28 @@ class Sweep:
         except OSError as error:
             raise ConfigError(f"cannot write study file {path}: {error.strerror}") from error
 
-    def run(
-        self,
-        out: str | Path,
-        workers: int | None = None,
-        device: Device = "auto",
-        data_root: str | Path | None = None,
-        on: str = "local",
-        stop_hopeless: bool = False,
-    ) -> StudyRecord:
+    def run(self, out: str | Path, execution: Execution = Execution()) -> StudyRecord:
         """Run what is missing in the folder `out`, build its report, and read it.
 
         Args:
-            out: Folder of the study; with more values, axes or seeds than it holds, only the new ones are
-                run.
-            workers: Number of runs side by side (default: as many as make it faster).
-            device: `auto`, `cpu` or `cuda`.
-            data_root: Folder that holds CIFAR.
-            on: `local`, `ray` or `ray://HOST:PORT`.
-            stop_hopeless: End runs early that guess and cannot learn.
+            out: Path of the study's folder; with more values, axes or seeds than it holds, only the new ones
+                are run.
+            execution: Place and manner, as the flags of `gradscape sweep` give them.
 
         Raises:
             ConfigError: The device is not available, or the cluster is out of reach.
             DataError: The images are not available; nothing has been run.
             StoreError: The folder is another study's, busy, or cannot be written.
             RunFailed: Some runs failed; the others were run and the report was built.
+
+        Example:
+            >>> study.run("runs/rates", Execution(workers=2))
         """
         from gradscape.storage.study_folder import StudyFolder
         from gradscape.study.sweep.sequential import run_until_decided
 
         folder = StudyFolder(Path(out))
-        execution = Execution(
-            workers=workers,
-            device=device,
-            data_root=data_root,
-            on=on,
-            stop_hopeless=stop_hopeless,
-        )
-        run_until_decided(self, folder, execution, say)
+        run_until_decided(self, folder, fitted(execution, Execution, "execution"), say)
         return folder.record()
 
 
