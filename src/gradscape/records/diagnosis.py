@@ -25,6 +25,7 @@ GRADES = {
     "does not learn": "fail",
     "unused layer": "warn",
     "overshooting": "warn",
+    "too early to tell": "warn",
     "noise-dominated": "info",
     "converged": "info",
     "stopped": "info",

@@ -144,9 +144,9 @@ def train_run(
 
 
 def _diagnosed(folder: RunFolder, state: str, details: dict[str, Any]) -> dict[str, Any]:
-    """What its epochs say is wrong with a run that has ended so, for its status; nothing without an epoch."""
+    """Return the diagnosis of a run that has ended in this state, for its status."""
     record = replace(folder.record(), state=state, status=details)
-    return {"diagnosis": diagnose(record).to_dict()} if record.epochs else {}
+    return {"diagnosis": diagnose(record).to_dict()}
 
 
 def _run(

@@ -132,10 +132,10 @@ def test_its_history_is_the_watch_s_but_for_what_epochs_do_not_keep() -> None:
 
 
 @pytest.mark.parametrize(("accuracy", "epochs", "verdict"), [
-    (0.3, 12, "does not learn"), (0.6, 12, "healthy"), (0.3, 1, "healthy"),
+    (0.3, 12, "does not learn"), (0.6, 12, "healthy"), (0.3, 1, "too early to tell"),
 ])  # fmt: skip
 def test_a_run_that_stays_at_guessing_is_not_healthy(accuracy: float, epochs: int, verdict: str) -> None:
-    """Of four classes; after a single epoch of ten steps it is too early to tell."""
+    """Four classes; a single epoch has ten steps."""
     model = deep(3, nn.ReLU)
     _, record = both(model, torch.optim.Adam(model.parameters()))
     record.config["data"]["train"], record.config["batch_size"] = 100, 10  # type: ignore[index]
@@ -144,6 +144,9 @@ def test_a_run_that_stays_at_guessing_is_not_healthy(accuracy: float, epochs: in
     )
     found = gs.diagnose(replace(record, epochs=made, flow=first(record.flow, epochs)))
     assert found.verdict == verdict
+    if verdict == "too early to tell":
+        assert found.grade == "warn"
+        assert [(each.value, each.limit) for each in found.findings[0].evidence] == [(0.3, 0.5), (10, 50)]
     if verdict == "does not learn":
         assert found.grade == "fail"
         assert "after 120 steps the loss on training images is 1.39, and guessing's is 1.39" in str(found)
@@ -165,7 +168,7 @@ def test_epochs_read_without_their_statistics_are_refused(tmp_path: Path) -> Non
         gs.diagnose(folder.record("last"))
 
 
-def test_a_run_without_a_norm_vanishes_and_one_with_it_is_healthy(tmp_path: Path) -> None:
+def test_a_run_without_a_norm_vanishes_and_one_with_it_has_made_too_few_steps(tmp_path: Path) -> None:
     """VGG38 of 8 filters, on 60 digits: and the verdict stands in the status of the finished run."""
     verdicts, images = {}, digits()
     for norm in ("none", "batch"):
@@ -177,7 +180,7 @@ def test_a_run_without_a_norm_vanishes_and_one_with_it_is_healthy(tmp_path: Path
         assert json.loads((folder.path / "status.json").read_text())["diagnosis"] == found.to_dict()
         assert record.status["diagnosis"]["verdict"] == found.verdict
         assert found.notes == ()
-    assert verdicts == {"none": "vanishing", "batch": "healthy"}
+    assert verdicts == {"none": "vanishing", "batch": "too early to tell"}
 
 
 def test_a_diverged_run_says_so_and_keeps_what_else_is_found(
@@ -207,8 +210,11 @@ def test_a_diverged_run_says_so_and_keeps_what_else_is_found(
         assert ("learning rate too large" in others) == (name == "wild")
 
 
-def test_a_run_that_ends_in_its_first_epoch_has_no_diagnosis(tmp_path: Path) -> None:
+def test_a_run_that_diverges_in_its_first_epoch_is_not_finite(tmp_path: Path) -> None:
     config = tiny(optim=gs.OptimConfig(lr=1e30), net=NetConfig(depth=8, filters=4, norm="none"))
     record = gs.train_run(config, RunFolder(tmp_path / "run"), digits())
     assert (record.state, record.epochs) == ("diverged", ())
-    assert "diagnosis" not in record.status
+    (finding,) = gs.diagnose(record).findings
+    assert (finding.verdict, finding.grade) == ("non-finite", "fail")
+    assert finding.cause == "the loss became infinite or NaN in epoch 1, step 2"
+    assert record.status["diagnosis"] == gs.diagnose(record).to_dict()

@@ -32,7 +32,8 @@ def diagnose(watched: Watch | FlowHistory | RunRecord, limits: Limits | None = N
     Layers are compared with those that the same optimiser trains. A watch does not know the loss: that a
     network with healthy gradients does not learn shows in a run's record only.
     A recorded run is judged by the means of its epochs: a single step that is too large, and gradients that
-    have nothing in common, do not show in them. One that diverged is `non-finite`, whatever else is found.
+    have nothing in common, do not show in them. One that diverged is `non-finite`, whatever else is found;
+    one that ends at guessing `does not learn`, or after fewer than 50 steps it is `too early to tell`.
 
     Args:
         watched: a watch, the history it has given, or the record of a run.
@@ -46,6 +47,8 @@ def diagnose(watched: Watch | FlowHistory | RunRecord, limits: Limits | None = N
         >>> print(gs.diagnose(flow))
         >>> gs.diagnose(gs.RunFolder(Path("runs/first")).record()).verdict
     """
+    if isinstance(watched, RunRecord) and not watched.epochs and (ended := divergence(watched)):
+        return Diagnosis(tuple(ended), "in no whole epoch", ())
     history = watched.history() if isinstance(watched, Watch) else watched
     history = recorded(history) if isinstance(history, RunRecord) else history
     if not isinstance(history, FlowHistory):

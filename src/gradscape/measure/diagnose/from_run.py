@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from gradscape.config.run import DATASETS
 from gradscape.errors import ConfigError
 from gradscape.records.diagnosis import Evidence, Finding
 from gradscape.records.gradients import FlowHistory, OptimizerFacts
@@ -15,7 +16,7 @@ from gradscape.records.run import RunRecord
 
 BEYOND = 2.0  # times the accuracy of guessing: who is above has begun to learn
 WINDOW, SHARE = 5, 3  # epochs at most, of a shorter run its last third: what a final accuracy is the mean of
-ENOUGH = 50  # steps: who has made fewer is not judged
+ENOUGH = 50  # steps: a run of fewer that guesses may still learn
 MODULES = {"leaky_relu": "LeakyReLU", "relu": "ReLU", "tanh": "Tanh", "sigmoid": "Sigmoid", "gelu": "GELU",
            "selu": "SELU"}  # fmt: skip
 NAMES = {"adam": "Adam", "sgd": "SGD"}  # of torch's classes
@@ -59,33 +60,43 @@ def _shapes_of(layers: Sequence[str], sizes: Sequence[int]) -> tuple[tuple[int, 
 
 
 def plateau(record: RunRecord) -> list[Finding]:
-    """That the run has not left guessing, however healthy its gradients are."""
-    if record.flow is None or record.flow.kinds[-1] != "bias":
-        return []
-    classes = record.flow.sizes[-1]  # of the last layer's outputs
+    """Return the finding that a run guesses, however healthy its gradients are; none if it does better."""
+    classes = _classes(record)
     window = record.epochs[-max(1, min(WINDOW, len(record.epochs) // SHARE)) :]
     accuracy = float(np.mean([epoch.train_accuracy for epoch in window]))
     steps = len(record.epochs) * math.ceil(record.config["data"]["train"] / record.config["batch_size"])
-    if not accuracy < BEYOND / classes or steps < ENOUGH:
+    if not accuracy < BEYOND / classes:
         return []
+    early = steps < ENOUGH
+    evidence = [
+        Evidence(
+            "accuracy on training images, mean of the last epochs",
+            accuracy,
+            BEYOND / classes,
+            "twice guessing's, as the studies count who trains",
+            below=True,
+        ),
+        Evidence("steps", steps, ENOUGH, "a network that learns has begun to by then", below=True),
+    ]
     return [
         Finding(
-            verdict="does not learn",
+            verdict="too early to tell" if early else "does not learn",
             layer="",
             cause=f"after {steps} steps the loss on training images is {window[-1].train_loss:.3g}, and "
             f"guessing's is {math.log(classes):.3g}, however healthy the gradients are",
-            remedy="another learning rate; look at labels, the loss and the last layer; train for longer",
-            evidence=(
-                Evidence(
-                    "accuracy on training images, mean of the last epochs",
-                    accuracy,
-                    BEYOND / classes,
-                    "twice guessing's, as the studies count who trains",
-                    below=True,
-                ),
-            ),
+            remedy="train for longer"
+            if early
+            else "another learning rate; look at labels, the loss and the last layer; train for longer",
+            evidence=tuple(evidence if early else evidence[:1]),
         )
     ]
+
+
+def _classes(record: RunRecord) -> int:
+    """Return the number of the network's outputs: of its last bias, or of the data set's classes."""
+    if record.flow is not None and record.flow.kinds[-1] == "bias":
+        return record.flow.sizes[-1]
+    return DATASETS[record.config["data"]["name"]].classes
 
 
 def _facts(record: RunRecord, flow: FlowHistory) -> OptimizerFacts:
@@ -103,15 +114,16 @@ def _facts(record: RunRecord, flow: FlowHistory) -> OptimizerFacts:
 
 
 def divergence(record: RunRecord) -> list[Finding]:
-    """That the run's loss stopped being a number, which its whole epochs do not show."""
+    """Return the finding that the run's loss stopped being a number, which its whole epochs do not show."""
     if record.state != "diverged":
         return []
     place = f"epoch {record.status['epoch']}, step {record.status['step']}"
+    others = "; further findings are of the epochs before" if record.epochs else ""
     return [
         Finding(
             verdict="non-finite",
             layer="",
-            cause=f"the loss became infinite or NaN in {place}; further findings are of the epochs before",
+            cause=f"the loss became infinite or NaN in {place}{others}",
             remedy="a lower learning rate; warm-up; clip gradients; check inputs and labels for NaN",
             evidence=(Evidence("steps whose loss is not a number, after which it ended", 1, 0, "IEEE 754"),),
         )
