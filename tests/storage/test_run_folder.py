@@ -22,7 +22,7 @@ from gradscape.records.run import EpochRecord
 from gradscape.storage.files import write_json
 from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.run_summary import Glances
-from gradscape.storage.study_folder import StudyFolder, load
+from gradscape.storage.study_folder import StudyFolder, folder_at, load
 from gradscape.storage.tensors import Checkpoint
 from made_records import made_flow, made_noise
 
@@ -338,12 +338,12 @@ def test_infinite_values_are_never_written(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_s_folder_given_for_a_study_s_is_said_to_be_one(tmp_path: Path) -> None:
-    RunFolder(tmp_path / "t1").create(TINY)
-    for read in (load, lambda folder: Glances(StudyFolder(folder)).asked()):
-        with pytest.raises(
-            StoreError, match=r"t1 is one run's folder, not a study's; type: gradscape landscape"
-        ):
-            read(tmp_path / "t1")
-        with pytest.raises(StoreError, match="holds no study"):
-            read(tmp_path)
+def test_a_run_s_folder_is_read_where_a_study_s_is_expected(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "t1")
+    folder.create(TINY)
+    assert load(tmp_path / "t1") == folder.record()
+    assert [run.identity for run in Glances(folder_at(tmp_path / "t1")).look()] == [TINY.identity]
+    with pytest.raises(
+        StoreError, match=r"holds no study and no run \(no study.json, no config.json\); give"
+    ):
+        load(tmp_path)

@@ -154,5 +154,5 @@ def test_a_damaged_file_is_said(tmp_path: Path, name: str) -> None:
 
 
 def test_no_study_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"holds no study \(no study.json\); give the folder named by --out"):
+    with pytest.raises(StoreError, match=r"holds no study and no run .*; give the folder named by --out"):
         Glances(StudyFolder(tmp_path)).look()

@@ -14,8 +14,7 @@ from cyclopts import Parameter
 
 from gradscape._text import plain
 from gradscape.cli.app import FLAT
-from gradscape.cli.files import folder_of
-from gradscape.cli.study import STUDY_FOLDER
+from gradscape.cli.files import FOLDER, folder_of
 from gradscape.config.fields import option
 from gradscape.config.options import MOST_SECONDS, Options, checked_path
 from gradscape.errors import RunFailed
@@ -35,7 +34,7 @@ class ExportOptions(Options):
 
 
 def export(
-    folder: Annotated[str, Parameter(name="DIR", help=STUDY_FOLDER)],
+    folder: Annotated[str, Parameter(name="DIR", help=FOLDER)],
     /,
     *,
     to: Annotated[Tracker, Parameter(help="which tracker")],
@@ -45,9 +44,9 @@ def export(
     """Make a run of the tracker's for each of the study's, at once or live."""
     from gradscape.integrations.export import Export
     from gradscape.storage.run_summary import Glances
-    from gradscape.storage.study_folder import StudyFolder
+    from gradscape.storage.study_folder import folder_at
 
-    study = StudyFolder(folder_of(folder))
+    study = folder_at(folder_of(folder))
     if into.startswith("~") or not into.strip():
         into = str(checked_path(into, "--into"))
     exporter = exporter_of(to, into, Glances(study).asked()["study"])

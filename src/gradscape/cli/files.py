@@ -11,6 +11,8 @@ from gradscape._printing import say
 from gradscape.config.options import FilePath, checked_path
 from gradscape.errors import ConfigError
 
+FOLDER = "folder of a study or of a run, as --out named it"
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 

@@ -32,6 +32,7 @@ _COMMANDS = {
     "train": ("train:train", "", "train one run"),
     "sweep": ("sweep:sweep", "[FILE]", _SWEEP),
     "check": ("check:check", "FACTORY", "will a network train? why not? what would help?"),
+    "diagnose": ("diagnose:diagnose", "DIR", "what is wrong with a run, where, why, and what would help?"),
     "smoothness": ("measure:smoothness", "RUN", "how smooth is the loss along the next step?"),
     "curvature": ("measure:curvature", "RUN", "eigenvalues, trace and density of the Hessian"),
     "landscape": ("landscape:landscape", "RUN …", "the loss over a plane or line of parameters, drawn"),
@@ -40,13 +41,17 @@ _COMMANDS = {
         "run|sweep",
         "print the JSON Schema of a run's or a sweep's file, for editors",
     ),
-    "runs": ("runs:runs", "DIR", "what is done, running, failed in a study's folder"),
+    "runs": ("runs:runs", "DIR", "what is done, running, failed in the folder of a study or a run"),
     "export": (
         "export:export",
         "DIR --to TRACKER --into PLACE",
-        "hand a study's runs on to TensorBoard, W&B or MLflow",
+        "hand the runs of a folder on to TensorBoard, W&B or MLflow",
     ),
-    "report": ("reproduce:report", "DIR", "build figures, tables and page again from a study's folder"),
+    "report": (
+        "reproduce:report",
+        "DIR",
+        "build the page of a study or a run again, from its folder",
+    ),
 }
 
 app = make_app(
@@ -69,14 +74,22 @@ def completion(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0 well, 1 some run failed, 2 wrong input, 130 interrupted."""
+    """Run one command and return its exit code.
+
+    Args:
+        arguments: Words after `gradscape`; by default those of this process.
+
+    Returns:
+        0 if all is well, 1 if some run failed or is diagnosed with a fault of grade fail, 2 on wrong input,
+        130 if interrupted.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show × still gets the rest
             stream.reconfigure(errors="replace")
     os.environ["MPLBACKEND"] = "agg"  # figures go to files, whatever the user's own setting
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        parse(app, words)()
+        code = parse(app, words)()
         if sys.stdout is not None:
             sys.stdout.flush()
     except GradscapeError as error:
@@ -97,4 +110,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         with heard_or_not(sys.stderr):  # what Python cannot flush at its end would change the exit code
             pass
-    return 0
+    return code or 0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from gradscape.cli.app import EXECUTION, FLAT
-from gradscape.cli.files import folder_of
-from gradscape.cli.study import STUDY_FOLDER, run_study, say_verdicts
+from gradscape.cli.files import FOLDER, folder_of
+from gradscape.cli.study import run_study, say_verdicts
 from gradscape.config.fields import MOST_SEEDS, option
 from gradscape.config.options import FilePath, Options
 from gradscape.config.run import Precision
@@ -81,16 +82,32 @@ def own_study(name: str) -> Reproduction[Any]:
     return study
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions(Options):
+    """Study and place of a report."""
+
+    study: Annotated[str | None, Parameter(metavar="FILE.py:STUDY")] = option(
+        None, "where the folder's study is one of your own"
+    )
+    out: FilePath | None = option(None, "folder of the report (default: DIR/report)")
+
+
 def report(
-    folder: Annotated[str, Parameter(name="DIR", help=STUDY_FOLDER)],
+    folder: Annotated[str, Parameter(name="DIR", help=FOLDER)],
     /,
     *,
-    study: Annotated[
-        str | None, Parameter(metavar="FILE.py:STUDY", help="where the folder's study is one of your own")
-    ] = None,
+    options: Annotated[ReportOptions, FLAT] = ReportOptions(),
 ) -> None:
     """Build figures, tables and page from the run folders alone."""
-    from gradscape.storage.study_folder import StudyFolder
+    from gradscape.storage.study_folder import SingleRun, folder_at
+
+    found, out = folder_at(folder_of(folder)), Path(options.out) if options.out else None
+    if isinstance(found, SingleRun):
+        from gradscape.cli.diagnose import print_run
+        from gradscape.storage.run_folder import RunFolder
+
+        print_run(RunFolder(found.path).record(), out or found.path / "report")
+        return
     from gradscape.studies.catalogue import rebuild
 
-    say_verdicts(rebuild(StudyFolder(folder_of(folder)), own_study(study) if study else None))
+    say_verdicts(rebuild(found, own_study(options.study) if options.study else None, out))

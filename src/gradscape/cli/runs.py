@@ -13,8 +13,7 @@ from cyclopts import Parameter
 
 from gradscape._text import plain
 from gradscape.cli.app import FLAT
-from gradscape.cli.files import folder_of
-from gradscape.cli.study import STUDY_FOLDER
+from gradscape.cli.files import FOLDER, folder_of
 from gradscape.config.fields import option
 from gradscape.config.options import MOST_SECONDS, Options
 from gradscape.errors import ConfigError
@@ -45,7 +44,7 @@ class RunsOptions(Options):
 
 
 def runs(
-    folder: Annotated[str, Parameter(name="DIR", help=STUDY_FOLDER)],
+    folder: Annotated[str, Parameter(name="DIR", help=FOLDER)],
     /,
     *,
     options: Annotated[RunsOptions, FLAT] = RunsOptions(),
@@ -53,10 +52,10 @@ def runs(
     """Show a row per run."""
     from gradscape.cli.run_progress import chosen, read_states
     from gradscape.storage.run_summary import Glances
-    from gradscape.storage.study_folder import StudyFolder
+    from gradscape.storage.study_folder import folder_at
 
     states = read_states(options.state) if options.state is not None else ()
-    glances = Glances(StudyFolder(folder_of(folder)))
+    glances = Glances(folder_at(folder_of(folder)))
     if options.json:
         print(as_json(glances, states, options.sort))
         return
@@ -81,7 +80,8 @@ def console_here() -> Console:
 
 def name(glances: Glances) -> str:
     asked = glances.asked()
-    return plain(f"study {asked['study']} ({asked['preset']})")
+    study, preset = asked["study"], asked["preset"]
+    return plain(f"run {preset}" if study == "run" else f"study {study} ({preset})")
 
 
 def as_json(glances: Glances, states: Sequence[str], sort: str | None) -> str:

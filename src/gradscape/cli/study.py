@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from gradscape.storage.study_folder import StudyFolder
     from gradscape.study.plan import Plan
 
-STUDY_FOLDER = "a study's folder: what reproduce named with --out"
-
 
 def run_study(
     plan: Plan,

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from gradscape._printing import heard_or_not
 from gradscape._text import plain
 from gradscape.cli.app import EXECUTION, FLAT
+from gradscape.cli.diagnose import print_run
 from gradscape.cli.settings import RunFlags, settings_given
 from gradscape.config.fields import MOST_WORKERS, option
 from gradscape.config.options import FilePath, Options
@@ -63,9 +64,8 @@ def train(
         )
         view.show(Event(name, "finished", record))
     with heard_or_not(sys.stdout):
-        for weights, result in record.test.items():
-            print(f"test accuracy {result['accuracy']:.3f}, loss {result['loss']:.3f} ({weights} weights)")
         print(plain(f"run: {folder.path}"))
+        print_run(record, folder.path / "report")
 
 
 def train_config(file: FilePath | None, settings: Mapping[str, Any]) -> RunConfig:

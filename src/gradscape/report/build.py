@@ -21,8 +21,9 @@ from gradscape.records.run import StudyRecord
 from gradscape.report.figures.base import Figure, render
 from gradscape.report.pages.study import page
 from gradscape.report.tables import Table, to_csv, to_latex, to_markdown
-from gradscape.storage.files import make_folder, make_inner, sweep_parts, write_bytes
+from gradscape.storage.files import make_folder, make_inner, reading, refuse_foreign, sweep_parts, write_bytes
 
+_MARK = b'<meta name="generator" content="gradscape">'
 TABLE_FORMATS: Mapping[str, Callable[[Table], str]] = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 
 
@@ -75,6 +76,22 @@ class Report:
 
     page: Path
     claims: tuple[Claim, ...]
+
+
+def require_own(folder: Path) -> None:
+    """Refuse a folder for a report that holds anything but an earlier one.
+
+    Args:
+        folder: Path of the folder; it need not be there.
+
+    Raises:
+        StoreError: The folder holds something else, or cannot be read.
+    """
+    page = folder / "index.html"
+    with reading(folder):
+        own = page.is_file() and _MARK in page.read_bytes()[:1_000]
+    if not own:
+        refuse_foreign(folder, "report")
 
 
 def build(study: StudyRecord, parts: ReportParts, folder: Path) -> Report:

@@ -194,12 +194,16 @@ class RunFolder:
     def require_run(self, path: Path, found: object, identity: str) -> None:
         require_run(path, found, identity, self.repeat)
 
-    def plain_config(self) -> dict[str, Any]:
-        """The configuration as plain values, for a look at many: what they mean is not asked."""
+    def plain_config(self, identity: str) -> dict[str, Any]:
+        """Return the configuration as plain values, unchecked, for a look at many.
+
+        Args:
+            identity: Identity of the run.
+        """
         path = self.path / "config.json"
         values = read_json(path, self.repeat)
         with decoding(path, self.repeat):
-            self.require_run(path, values["run"], self.path.name)
+            self.require_run(path, values["run"], identity)
             decode(PlainConfig, values["config"])
         return dict(values["config"])
 

@@ -102,7 +102,7 @@ class Glances:
         Raises:
             StoreError: no study here, or its `study.json` is damaged or newer.
         """
-        return [self.one(name) for name in identities(self.asked()["roles"])]
+        return [self.one(name) for name in self.study.identities()]
 
     def one(self, identity: str) -> Glance:
         folder = self.study.run(identity)
@@ -134,7 +134,7 @@ def glance(study: StudyFolder, identity: str, stamp: Stamp) -> Glance:
         folder = study.run(identity)
         if not there(folder.path / "config.json"):
             return found
-        config, status = folder.plain_config(), folder.status(identity)
+        config, status = folder.plain_config(identity), folder.status(identity)
         found = replace(found, config=config, epochs=config["epochs"], **standing(status))
     except StoreError as error:  # nobody can go on with it
         return replace(found, state="failed", reason=plain(str(error)))

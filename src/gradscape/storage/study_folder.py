@@ -98,14 +98,23 @@ class StudyFolder:
                     raise ValueError(f"{identity!r} names no run")
         return values
 
+    def identities(self) -> list[str]:
+        """Return the identity of every run that was asked for, once, in the study's order.
+
+        Raises:
+            StoreError: There is no study, or its `study.json` is damaged or newer.
+        """
+        asked = self.asked()
+        if asked is None:
+            raise self.absent()
+        return identities(asked["roles"])
+
     def absent(self) -> StoreError:
-        """What is said where no study is: a single run's folder is often given for one."""
-        if there(self.path / "config.json"):
-            return StoreError(
-                f"{self.path} is one run's folder, not a study's; type: gradscape landscape {self.path} (or "
-                f"curvature, smoothness), or in Python gs.RunFolder({str(self.path)!r}).record()"
-            )
-        return StoreError(f"{self.path} holds no study (no study.json); give the folder named by --out")
+        """Return the error of a folder without a study."""
+        return StoreError(
+            f"{self.path} holds no study and no run (no study.json, no config.json); "
+            "give the folder named by --out"
+        )
 
     def ask(self, asked: Mapping[str, Any]) -> None:
         """Write `study.json` unless it says so already: the study's name, preset, seeds, notes, `roles`."""
@@ -168,21 +177,50 @@ class StudyFolder:
         )
 
 
-@typed()
-def load(folder: str | Path) -> StudyRecord:
-    """Read a study's folder.
+@dataclass(frozen=True)
+class SingleRun(StudyFolder):
+    """Folder of a run that `gradscape train` made, seen as a study of this run alone."""
+
+    def run(self, identity: str) -> RunFolder:
+        return RunFolder(self.path)
+
+    def asked(self) -> dict[str, Any]:
+        return {"study": "run", "preset": self.path.resolve().name, "roles": {}}
+
+    def identities(self) -> list[str]:
+        return [RunFolder(self.path).identity()]
+
+
+def folder_at(path: Path) -> StudyFolder:
+    """Return the study's or the single run's folder at a path.
 
     Args:
-        folder: what `gradscape reproduce --out` named.
+        path: Path of a folder that `--out` named.
+    """
+    single = there(path / "config.json") and not there(path / "study.json")
+    return SingleRun(path) if single else StudyFolder(path)
+
+
+@typed()
+def load(folder: str | Path) -> StudyRecord | Any:
+    """Read the folder of a study, or of a single run.
+
+    Args:
+        folder: Path of a folder that `--out` of `gradscape reproduce`, `sweep` or `train` named.
+
+    Returns:
+        A `StudyRecord`; for a single run its `RunRecord`.
 
     Raises:
-        StoreError: it holds no study, is damaged, or was written by a newer gradscape.
+        StoreError: The folder holds neither, is damaged, or was written by a newer gradscape.
 
     Example:
         >>> study = gradscape.load("runs/batchnorm-quick-digits")
         >>> study.of("vgg38-bn")[0].curve("valid_accuracy")
+        >>> print(gradscape.diagnose(gradscape.load("runs/first")))
     """
-    return StudyFolder(Path(folder)).record()
+    found = folder_at(Path(folder))
+    return RunFolder(found.path).record() if isinstance(found, SingleRun) else found.record()
 
 
 def require_sweep(asked: Mapping[str, Any], roles: Mapping[str, Role]) -> None:

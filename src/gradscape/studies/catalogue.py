@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from gradscape.errors import ConfigError
@@ -20,12 +21,13 @@ STUDIES: Mapping[str, Reproduction[Any]] = {
 }
 
 
-def rebuild(folder: StudyFolder, own: Reproduction[Any] | None = None) -> Report:
+def rebuild(folder: StudyFolder, own: Reproduction[Any] | None = None, out: Path | None = None) -> Report:
     """Write the report of a study again, from the run folders alone.
 
     Args:
         folder: Folder of the study.
         own: Study that is not one of `STUDIES`.
+        out: Path of the report's folder (default: `report` in the study's).
 
     Raises:
         ConfigError: The folder holds another study.
@@ -42,4 +44,4 @@ def rebuild(folder: StudyFolder, own: Reproduction[Any] | None = None) -> Report
             f"{folder.path} holds study {name!r}; known here: {', '.join(parts)}; "
             "give one of your own with --study FILE.py:STUDY"
         )
-    return report(folder, parts[name])
+    return report(folder, parts[name], out)

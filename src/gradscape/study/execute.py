@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradscape._machine import cores
@@ -12,7 +13,7 @@ from gradscape.data import load_images
 from gradscape.errors import RunFailed
 from gradscape.executors.base import Executor, Tell
 from gradscape.records.run import Progress
-from gradscape.report.build import Report, ReportParts, build
+from gradscape.report.build import Report, ReportParts, build, require_own
 from gradscape.storage.files import refuse_link
 from gradscape.storage.run_folder import ENDED
 from gradscape.storage.study_folder import StudyFolder
@@ -152,15 +153,19 @@ def _epoch(payload: object) -> object:
     return payload.epoch if isinstance(payload, Progress) else None
 
 
-def report(folder: StudyFolder, parts: ReportParts) -> Report:
+def report(folder: StudyFolder, parts: ReportParts, out: Path | None = None) -> Report:
     """Write figures, tables and page of a study from its run folders alone.
 
     Args:
         folder: Folder of the study.
         parts: Contents of the report.
+        out: Path of the report's folder (default: `report` in the study's).
 
     Raises:
-        StoreError: The folder is damaged, or cannot be written.
+        StoreError: The folder is damaged, cannot be written, or `out` holds something else.
     """
-    refuse_link(folder.path / "report")
-    return build(folder.record(parts.epochs), parts, folder.path / "report")
+    if out is None:
+        refuse_link(folder.path / "report")
+    else:
+        require_own(out)
+    return build(folder.record(parts.epochs), parts, out or folder.path / "report")

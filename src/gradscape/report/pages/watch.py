@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+from gradscape.analysis.run_status import task
 from gradscape.measure.diagnose.from_run import recorded
 from gradscape.records.diagnosis import Diagnosis
 from gradscape.records.gradients import FlowHistory
@@ -34,7 +36,11 @@ def run_page(run: RunRecord, diagnosis: Diagnosis) -> str:
         diagnosis: Diagnosis of the run.
     """
     history = recorded(run)
-    return _page(history, diagnosis, [*_curves(run), *figures(history, diagnosis)], run.identity, run.state)
+    words = [run.identity, run.state, f"{len(run.epochs)} of {run.config['epochs']} epochs"]
+    words += [
+        f"test accuracy {result['accuracy']:.3f} ({which} weights)" for which, result in run.test.items()
+    ]
+    return _page(history, diagnosis, [*_curves(run), *figures(history, diagnosis)], *words)
 
 
 def _page(history: FlowHistory, diagnosis: Diagnosis, drawn: Sequence[Figure], *words: str) -> str:
@@ -43,15 +49,16 @@ def _page(history: FlowHistory, diagnosis: Diagnosis, drawn: Sequence[Figure], *
 
 def _curves(run: RunRecord) -> list[Figure]:
     """Accuracy and loss over the epochs, of training and validation images."""
-    cut = (run.state in ("diverged", "stopped"),)
+    cut, guess = (run.state in ("diverged", "stopped"),), 1 / task(run)[0]
     found = []
-    for what in ("accuracy", "loss"):
+    for what, level in (("accuracy", guess), ("loss", -math.log(guess))):
         series = [
             Series(label, (run.curve(f"{split}_{what}"),), cut, look)
             for look, (split, label) in zip(LOOKS, SPLITS.items(), strict=False)
         ]
+        drawing = curves(series, what, reference=("guessing", level))
         caption = f"{what.capitalize()} after each epoch; of training images the mean over the epoch."
-        found.append(Figure(what, what.capitalize(), caption, "Training", curves(series, what)))
+        found.append(Figure(what, what.capitalize(), caption, "Training", drawing))
     return found
 
 
