@@ -117,7 +117,7 @@ def test_flags_have_the_words_of_python(
 
 
 def test_python_is_refused_as_a_command_line_is() -> None:
-    with pytest.raises(ConfigError, match=r"^--workers: 0 is not possible; give 1 … 1,024$"):
+    with pytest.raises(ConfigError, match=r"^--workers: expected 1 … 1,024; got 0$"):
         Execution(workers=0)
     with pytest.raises(ConfigError, match=r"^--data-root: '' names no file or folder"):
         Execution(data_root="")

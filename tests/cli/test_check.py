@@ -119,7 +119,7 @@ model = scalar()
         (["scalar"], "its one output is no classifier's; use gradscape.check with a loss"),
         (["empty"], "Flatten has no parameter to train"),
         (["model"], "more.py:model is a module; give a function of no arguments that makes one"),
-        (["scalar", "--batch-size", "0"], "--batch-size: 0 is not possible; give 1 … 60,000"),
+        (["scalar", "--batch-size", "0"], "--batch-size: expected 1 … 60,000; got 0"),
         (["scalar", "--page", "none/page.html"], "--page: there is no folder none"),
     ],
 )

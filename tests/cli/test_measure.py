@@ -160,7 +160,7 @@ def test_what_cannot_be_measured_is_one_line(
             "nowhere",
         ): "nowhere is no run's folder, and no factory as FILE.py:FACTORY; give either",
         ("curvature", str(run), "--images", "61"): "--images: 61 of 60; give 60 at most",
-        ("curvature", str(run), "--images", "0"): "--images: 0 is not possible; give 1 … 60,000",
+        ("curvature", str(run), "--images", "0"): "--images: expected 1 … 60,000; got 0",
         (
             "curvature",
             str(run),

@@ -160,8 +160,8 @@ def test_a_damaged_run_does_not_break_the_table(capsys: pytest.CaptureFixture[st
             ["--sort", "bets"],
             "--sort: 'bets' is not one of best, progress, name, state; did",
         ),
-        (["--watch", "--every", "0"], "--every: 0 is not possible; give seconds above 0"),
-        (["--watch", "--every", "nan"], "--every: nan is not possible; give seconds above 0"),
+        (["--watch", "--every", "0"], "--every: expected seconds above 0; got 0"),
+        (["--watch", "--every", "nan"], "--every: expected seconds above 0; got nan"),
         (["--watch", "--json"], "--json: one document cannot be watched; leave out --watch"),
     ],
 )

@@ -49,28 +49,27 @@ from gradscape.train.model import build_net
         ),
         (
             {"norm": "group", "groups": 5},
-            r"net.groups: 5 is not possible; it must divide every layer's channels, multiples of 32: "
-            r"give a divisor of 32",
+            r"net.groups: expected a divisor of 32, of which all layers' channels are multiples; got 5",
         ),
         (
             {"family": "densenet", "depth": 40, "norm": "group"},
-            r"net.groups: 8 is not possible; .* multiples of 4: give a divisor of 4",
+            r"net.groups: expected a divisor of 4, of which all layers' channels are multiples; got 8",
         ),
         ({"groups": 4}, r"net.groups: 4 are of norm group, not of batch; try --net.norm group"),
-        ({"groups": 0, "norm": "group"}, r"net.groups: 0 is not possible; give 1 … 4096"),
+        ({"groups": 0, "norm": "group"}, r"net.groups: expected 1 … 4096; got 0"),
         (
             {"family": "resnet", "skip": True},
             r"net.skip: True is of family vgg, not of resnet; leave it at False or try --net.family vgg",
         ),
         ({"shortcut": "b"}, r"net.shortcut: 'b' is of family resnet, not of vgg; leave it at 'a'"),
         ({"growth": 24}, r"net.growth: 24 is of family densenet and densenet_bc, not of vgg"),
-        ({"growth": 0, "family": "densenet"}, r"net.growth: 0 is not possible; give 1 … 4096"),
+        ({"growth": 0, "family": "densenet"}, r"net.growth: expected 1 … 4096; got 0"),
         ({"family": "resnet", "head": "flatten"}, r"net.head: 'flatten' is of family vgg"),
         (
             {"stochastic_depth": 0.5},
             r"0.5 skips residual blocks, of which this vgg has none",
         ),
-        ({"dropout": 1.0}, r"net.dropout: 1.0 is not possible; give a share from 0 to below 1"),
+        ({"dropout": 1.0}, r"net.dropout: expected a share from 0 to below 1; got 1.0"),
         (
             {"family": "densenet", "depth": 40, "init": "delta_orthogonal"},
             r"net.init: 'delta_orthogonal' needs convolutions that have no more inputs than outputs",

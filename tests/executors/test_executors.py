@@ -41,7 +41,7 @@ def double(job: int, report: Any) -> int:
 
 def fail(job: str, report: Any) -> None:
     if job == "user":
-        raise ConfigError("depth: 37 is not possible")
+        raise ConfigError("depth: expected 38; got 37")
     raise ValueError("two\nlines")
 
 
@@ -145,11 +145,11 @@ def test_events_tell_of_each_job_in_order(make: Make) -> None:
 @every
 def test_failures_are_one_line_and_others_go_on(make: Make) -> None:
     failed = {e.job: e.payload for e in done(make, fail, {"a": "user", "b": "ours"}) if e.kind == "failed"}
-    assert failed["a"] == "depth: 37 is not possible"
+    assert failed["a"] == "depth: expected 38; got 37"
     assert failed["b"].startswith("ValueError: two lines (test_executors.py:")
     with make(fail) as executor:
         future = executor.submit("a", "user")
-        with pytest.raises(JobFailed, match="a: depth: 37 is not possible"):
+        with pytest.raises(JobFailed, match="a: depth: expected 38; got 37"):
             future.result(timeout=60)
 
 

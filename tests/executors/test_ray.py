@@ -47,7 +47,7 @@ def double(job: int, report: Any) -> int:
 
 
 def refuse(job: int, report: Any) -> None:
-    raise ConfigError("depth: 37 is not possible")
+    raise ConfigError("depth: expected 38; got 37")
 
 
 def die_at_first(job: Path, report: Any) -> str:
@@ -87,7 +87,7 @@ def test_results_and_events_come_home(second: Any) -> None:
 
 
 def test_failures_keep_their_line(cluster: Any) -> None:
-    with Ray(refuse, "ray") as executor, pytest.raises(JobFailed, match="a: depth: 37 is not possible"):
+    with Ray(refuse, "ray") as executor, pytest.raises(JobFailed, match="a: depth: expected 38; got 37"):
         executor.submit("a", 1).result(timeout=120)
 
 

@@ -82,7 +82,7 @@ def test_quick_says_how_it_departs() -> None:
     [
         (("quik", None, None), "--preset: 'quik' is not one of quick, small, paper; did you mean 'quick'"),
         (("quick", "mnist", None), "data.name: 'mnist' is not one of"),
-        (("quick", None, 0), "--seeds: 0 is not possible"),
+        (("quick", None, 0), "--seeds: expected 1 … 10000; got 0"),
     ],
 )
 def test_plans_that_cannot_be(arguments: Any, message: str) -> None:

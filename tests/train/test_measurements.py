@@ -114,7 +114,7 @@ def test_a_loss_without_curvature_is_told_and_costs_no_run(
 
 
 def test_more_images_than_there_are_are_refused() -> None:
-    with pytest.raises(ConfigError, match="curvature_images: 91 is not possible; give 0 … 90, the number"):
+    with pytest.raises(ConfigError, match="curvature_images: expected 0 … 90, the number"):
         replace(SMALL, curvature_images=91)
 
 

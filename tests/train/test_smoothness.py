@@ -92,7 +92,7 @@ def test_what_is_not_finite_is_kept_as_such() -> None:
 
 
 def test_fewer_than_none_are_refused() -> None:
-    with pytest.raises(ConfigError, match="smoothness_every: -1 is not possible; give 0 … 1000000000 steps"):
+    with pytest.raises(ConfigError, match="smoothness_every: expected 0 … 1000000000 steps; got -1"):
         replace(SMALL, smoothness_every=-1)
 
 

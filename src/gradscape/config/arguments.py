@@ -4,7 +4,7 @@
 def watch(model: nn.Module, every: int | None = None) -> Watch: ...
 
 watch(model, every="x")      ConfigError: every: 'x' is not a whole number
-watch(model, every=10**9)    ConfigError: every: 1000000000 is not possible; give at most 1,000
+watch(model, every=10**9)    ConfigError: every: expected at most 1,000; got 1000000000
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def typed(**most: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
             for name, value in bound.arguments.items():
                 bound.arguments[name] = found = fitted(value, hints[name], name, usage)
                 if name in most and isinstance(found, int):
-                    require(found <= most[name], name, found, f"give at most {most[name]:,}")
+                    require(found <= most[name], name, found, f"at most {most[name]:,}")
             return function(*bound.args, **bound.kwargs)
 
         return called

@@ -30,9 +30,19 @@ def option(default: Any, text: str, *bounds: float) -> Any:
 
 
 def require(holds: bool, name: str, value: object, allowed: str) -> None:
-    """Raise the one line every out-of-range setting gets."""
+    """Refuse a value that is out of range.
+
+    Args:
+        holds: True if the value is in range.
+        name: Name of the setting.
+        value: Value of the setting.
+        allowed: Values that are allowed, in words.
+
+    Raises:
+        ConfigError: `holds` is false.
+    """
     if not holds:
-        raise ConfigError(f"{name}: {brief(value)} is not possible; {allowed}")
+        raise ConfigError(f"{name}: expected {allowed}; got {brief(value)}")
 
 
 def settle(config: Any, section: str = "") -> None:
@@ -89,7 +99,7 @@ def checked(value: object, kind: Any, name: str) -> object:
         return None
     wanted = next(k for k in typing.get_args(kind) or (kind,) if k is not types.NoneType)
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        require(abs(value) <= sys.float_info.max, name, value, "give a smaller number")
+        require(abs(value) <= sys.float_info.max, name, value, "a smaller number")
         value = float(value)
     if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
         raise ConfigError(f"{name}: {brief(value)} is not {WORDS[wanted]}")

@@ -91,21 +91,19 @@ class NetConfig:
 
     def __post_init__(self) -> None:
         settle(self, "net.")
-        require(1 <= self.growth <= 4_096, "net.growth", self.growth, "give 1 … 4096")
+        require(1 <= self.growth <= 4_096, "net.growth", self.growth, "1 … 4096")
         if self.filters is None:
             known = {"vgg": 32, "densenet_bc": 2 * self.growth}
             object.__setattr__(self, "filters", known.get(self.family, 16))
         assert self.filters is not None
-        require(1 <= self.filters <= 4_096, "net.filters", self.filters, "give 1 … 4096")
-        require(self.depth <= 2_000, "net.depth", self.depth, "give at most 2000")
-        require(
-            1 <= self.stages <= 10, "net.stages", self.stages, "give 1 … 10"
-        )  # images halve 5 times at most
-        require(0 <= self.slope < 1, "net.slope", self.slope, "give 0 ≤ slope < 1")
-        require(1 <= self.groups <= 4_096, "net.groups", self.groups, "give 1 … 4096")
+        require(1 <= self.filters <= 4_096, "net.filters", self.filters, "1 … 4096")
+        require(self.depth <= 2_000, "net.depth", self.depth, "at most 2000")
+        require(1 <= self.stages <= 10, "net.stages", self.stages, "1 … 10")  # images halve 5 times at most
+        require(0 <= self.slope < 1, "net.slope", self.slope, "0 ≤ slope < 1")
+        require(1 <= self.groups <= 4_096, "net.groups", self.groups, "1 … 4096")
         for name in ("dropout", "stochastic_depth"):
             value = getattr(self, name)
-            require(0 <= value < 1, f"net.{name}", value, "give a share from 0 to below 1")
+            require(0 <= value < 1, f"net.{name}", value, "a share from 0 to below 1")
         self.require_depth()
         self.require_sense()
 
@@ -143,7 +141,7 @@ class NetConfig:
                 common % self.groups == 0,
                 "net.groups",
                 self.groups,
-                f"it must divide every layer's channels, multiples of {common}: give a divisor of {common}",
+                f"a divisor of {common}, of which all layers' channels are multiples",
             )
         if self.init == "fixup":
             self.require_fixup()

@@ -4,7 +4,7 @@
 class CheckOptions(Options):
     seeds: int = option(3, "seeds of the signal", 1, 1_000)
 
-CheckOptions(seeds=0)        ConfigError: --seeds: 0 is not possible; give 1 … 1,000
+CheckOptions(seeds=0)        ConfigError: --seeds: expected 1 … 1,000; got 0
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def require_within(value: Any, bounds: tuple[float, float], name: str) -> None:
     unit = "seconds" if high == MOST_SECONDS else "a number"
     allowed = f"{unit} above {low:g}" if fraction else f"{low} … {high:,}"
     received = f"{value:g}" if fraction else brief(value)
-    raise ConfigError(f"{name}: {received} is not possible; give {allowed}")
+    raise ConfigError(f"{name}: expected {allowed}; got {received}")
 
 
 def _scalar(hint: Any) -> bool:

@@ -71,14 +71,14 @@ class DataConfig:
                 object.__setattr__(self, name, getattr(known, name))
         assert self.valid is not None
         assert self.crop_pad is not None
-        require(1 <= self.valid < known.pool, "data.valid", self.valid, f"give 1 … {known.pool - 1}")
+        require(1 <= self.valid < known.pool, "data.valid", self.valid, f"1 … {known.pool - 1}")
         left = known.pool - self.valid
         if self.train is None:
             object.__setattr__(self, "train", left)
         assert self.train is not None
-        require(1 <= self.train <= left, "data.train", self.train, f"give 1 … {left}, what validation leaves")
-        require(0 <= self.crop_pad < known.size, "data.crop_pad", self.crop_pad, f"give 0 … {known.size - 1}")
-        require(0 <= self.split_seed < 2**32, "data.split_seed", self.split_seed, "give 0 … 4294967295")
+        require(1 <= self.train <= left, "data.train", self.train, f"1 … {left}, what validation leaves")
+        require(0 <= self.crop_pad < known.size, "data.crop_pad", self.crop_pad, f"0 … {known.size - 1}")
+        require(0 <= self.split_seed < 2**32, "data.split_seed", self.split_seed, "0 … 4294967295")
 
     @property
     def dataset(self) -> Dataset:
@@ -114,20 +114,16 @@ class OptimConfig:
         settle(self, "optim.")
         for name in ("lr", "min_lr", "weight_decay", "eps"):
             value = getattr(self, name)
-            require(math.isfinite(value) and value >= 0, f"optim.{name}", value, "give a finite number ≥ 0")
-        require(self.lr > 0, "optim.lr", self.lr, "give a number above 0")
-        require(
-            self.min_lr <= self.lr, "optim.min_lr", self.min_lr, f"give at most optim.lr, which is {self.lr}"
-        )
+            require(math.isfinite(value) and value >= 0, f"optim.{name}", value, "a finite number ≥ 0")
+        require(self.lr > 0, "optim.lr", self.lr, "a number above 0")
+        require(self.min_lr <= self.lr, "optim.min_lr", self.min_lr, f"at most optim.lr, which is {self.lr}")
         for name in ("beta1", "beta2", "momentum"):
-            require(
-                0 <= getattr(self, name) < 1, f"optim.{name}", getattr(self, name), f"give 0 ≤ {name} < 1"
-            )
+            require(0 <= getattr(self, name) < 1, f"optim.{name}", getattr(self, name), f"0 ≤ {name} < 1")
         require(
             self.period is None or 1 <= self.period <= MOST_EPOCHS,
             "optim.period",
             self.period,
-            f"give 1 … {MOST_EPOCHS} epochs",
+            f"1 … {MOST_EPOCHS} epochs",
         )
 
 
@@ -167,11 +163,11 @@ class RunConfig:
                 "bf16 is as fast and has float32's exponent"
             )
         settle(self)
-        require(1 <= self.epochs <= MOST_EPOCHS, "epochs", self.epochs, f"give 1 … {MOST_EPOCHS}")
-        require(0 <= self.seed < 2**32, "seed", self.seed, "give 0 … 4294967295")
+        require(1 <= self.epochs <= MOST_EPOCHS, "epochs", self.epochs, f"1 … {MOST_EPOCHS}")
+        require(0 <= self.seed < 2**32, "seed", self.seed, "0 … 4294967295")
         for name, unit in (("smoothness_every", "steps"), ("keep_every", "epochs")):
             every = getattr(self, name)
-            require(0 <= every <= MOST_EVERY, name, every, f"give 0 … {MOST_EVERY} {unit}")
+            require(0 <= every <= MOST_EVERY, name, every, f"0 … {MOST_EVERY} {unit}")
         assert self.data.train is not None
         for name in ("curvature_images", "landscape_images"):
             images = getattr(self, name)
@@ -179,27 +175,27 @@ class RunConfig:
                 0 <= images <= self.data.train,
                 name,
                 images,
-                f"give 0 … {self.data.train}, the number of training images",
+                f"0 … {self.data.train}, the number of training images",
             )
         require(
             1 <= self.batch_size <= self.data.train,
             "batch_size",
             self.batch_size,
-            f"give 1 … {self.data.train}, the number of training images",
+            f"1 … {self.data.train}, the number of training images",
         )
         steps = math.ceil(self.data.train / self.batch_size)
         require(
             self.noise_batches in (0, *range(2, steps + 1)),
             "noise_batches",
             self.noise_batches,
-            f"give 0, or 2 … {steps}, the mini-batches of an epoch",
+            f"0, or 2 … {steps}, the mini-batches of an epoch",
         )
         size, halvings = self.data.dataset.size, self.net.halvings
         require(
             size % 2**halvings == 0,
             "net.stages",
             self.net.stages,
-            f"{size}-pixel images must halve {halvings} times without remainder",
+            f"stages that halve {size}-pixel images {halvings} times without remainder",
         )
         inside = self.net.family == "vgg" and self.net.norm_where == "blocks"  # before the last halving
         if self.net.norm == "instance" and size >> (halvings - inside) == 1:

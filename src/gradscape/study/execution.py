@@ -63,4 +63,4 @@ class Execution(DataSource):
             raise ConfigError(f"--asha: runs on {self.on} cannot be ended from here; give --on local")
         gpus = self.gpus_per_run
         if not (0 <= gpus <= 1 or (gpus < math.inf and gpus.is_integer())):
-            raise ConfigError(f"--gpus-per-run: {gpus:g} is not possible; give 0 … 1, or a whole number")
+            raise ConfigError(f"--gpus-per-run: expected 0 … 1, or a whole number; got {gpus:g}")

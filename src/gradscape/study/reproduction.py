@@ -150,7 +150,7 @@ class Reproduction(Generic[P]):
             )
         if seeds is not None:
             checked(seeds, int, "--seeds")
-            require(1 <= seeds <= MOST_SEEDS, "--seeds", seeds, f"give 1 … {MOST_SEEDS}")
+            require(1 <= seeds <= MOST_SEEDS, "--seeds", seeds, f"1 … {MOST_SEEDS}")
         chosen = self.presets[preset]
         data = chosen.data if data is None else data
         planned = self.roles(chosen, plan_data(chosen, data))

@@ -116,7 +116,7 @@ def test_it_says_how_it_departs_and_what_it_compares() -> None:
     [
         (("smal",), "--preset: 'smal' is not one of quick, small, paper; did you mean 'small'"),
         (("quick", "mnist", None), "data.name: 'mnist' is not one of"),
-        (("quick", None, 0), "--seeds: 0 is not possible; give 1 … 10000"),
+        (("quick", None, 0), "--seeds: expected 1 … 10000; got 0"),
     ],
 )
 def test_plans_that_cannot_be(arguments: Any, message: str) -> None:

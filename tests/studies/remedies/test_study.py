@@ -217,7 +217,7 @@ def test_it_says_how_it_departs() -> None:
     [
         (("papper",), "--preset: 'papper' is not one of quick, small, paper; did you mean 'paper'"),
         (("quick", "mnist", None), "data.name: 'mnist' is not one of"),
-        (("quick", None, 0), "--seeds: 0 is not possible; give 1 … 10000"),
+        (("quick", None, 0), "--seeds: expected 1 … 10000; got 0"),
         (("quick", None, 1, "fp16"), "precision: 'fp16' is refused"),
     ],
 )

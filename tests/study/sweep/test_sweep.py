@@ -199,11 +199,11 @@ def test_the_notes_say_what_controls_do() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "a/b"}, "name: 'a/b' is not possible; give up to 200 letters, digits, '-', '_' and '.'"),
-        ({"name": ".."}, "name: '..' is not possible"),
-        ({"name": 3}, "name: 3 is not possible"),
+        ({"name": "a/b"}, "name: expected up to 200 letters, digits, '-', '_' and '.'; got 'a/b'"),
+        ({"name": ".."}, "name: expected .*; got '..'"),
+        ({"name": 3}, "name: expected .*; got 3"),
         ({"title": 3}, "title: 3 is not text"),
-        ({"seeds": 0}, "seeds: 0 is not possible; give 1 … 10000"),
+        ({"seeds": 0}, "seeds: expected 1 … 10000; got 0"),
         ({"seeds": "3"}, "seeds: '3' is not a whole number"),
         ({"base": 3}, "base: expected keys and values, got 3"),
         ({"base": {"net": 38}}, "base.net: expected keys and values, got 38"),
@@ -211,9 +211,9 @@ def test_the_notes_say_what_controls_do() -> None:
         ({"base": {"lr": 38}}, "base: no such field: lr; did you mean 'optim.lr'?"),
         ({"base": {"net": {"depth": "deep"}}}, "base net.depth: 'deep' is not a whole number"),
         ({"base": {"seed": 3}}, "base: seed: give seeds, with --seeds"),
-        ({"base": tiny()}, "base: seed: 1 is not possible; give seeds, with --seeds"),
+        ({"base": tiny()}, "base: seed: expected none; got 1; give seeds, with --seeds"),
         ({"base": {"scale_lr": "sqrt"}}, "base: scale_lr stands beside base, not in it"),
-        ({"base": {"epochs": 0}}, "optim.lr=0.001: epochs: 0 is not possible; give 1 … 1000000"),
+        ({"base": {"epochs": 0}}, "optim.lr=0.001: epochs: expected 1 … 1000000; got 0"),
         ({"axes": ()}, "axes: expected one or more, such as --axis optim.lr=1e-4,1e-3; got none"),
         ({"axes": RATES}, "axes: expected a list of mappings, got {'optim.lr': [0.001, 0.01]}"),
         ({"axes": 3}, "axes: expected a list of mappings, got 3"),
@@ -228,7 +228,7 @@ def test_the_notes_say_what_controls_do() -> None:
         ),
         (
             {"axes": [{"optim.lr": [1e-6]}]},
-            "optim.lr=1e-06: optim.min_lr: 2e-05 is not possible; give at most",
+            "optim.lr=1e-06: optim.min_lr: expected at most",
         ),
         (
             {"axes": [{"net.slope": [0.1], "where": {"net.depth": 8}}, DEPTHS]},
@@ -525,7 +525,5 @@ def test_more_runs_than_can_be_looked_at_are_refused_before_they_are_made() -> N
         {"optim.lr": {"range": [0.001, 0.05], "step": 0.001}},
         {"net.slope": {"range": [0.01, 0.5], "step": 0.1}},
     ]
-    with pytest.raises(
-        ConfigError, match=r"seeds: 10000 is not possible; 2,\d00,000 runs are too many, 100,000"
-    ):
+    with pytest.raises(ConfigError, match=r"seeds: expected at most 100,000 runs, not 2,\d00,000; got 10000"):
         gs.Sweep("a", {"net.depth": 8, "net.norm": "none"}, axes, seeds=10_000)

@@ -101,7 +101,7 @@ def _log_spaced(name: str, low: float, high: float, points: object) -> list[Valu
     count = checked(points, int, f"axis {name}: points")
     assert isinstance(count, int)
     if not 2 <= count <= MOST:
-        raise ConfigError(f"axis {name}: points: {count} is not possible; give 2 … {MOST}")
+        raise ConfigError(f"axis {name}: points: expected 2 … {MOST}; got {count}")
     if low <= 0:
         raise ConfigError(f"axis {name}: low {low} has no logarithm; give a number above 0")
     inner = [low * (high / low) ** (index / (count - 1)) for index in range(1, count - 1)]
@@ -114,7 +114,7 @@ def _evenly_spaced(name: str, low: float, high: float, step: object) -> list[Val
     width = checked(step, float, f"axis {name}: step")
     assert isinstance(width, float)
     if not 0 < width < float("inf"):
-        raise ConfigError(f"axis {name}: step: {step} is not possible; give a number above 0")
+        raise ConfigError(f"axis {name}: step: expected a number above 0; got {step}")
     if isinstance(low, int) and not width.is_integer():
         raise ConfigError(f"axis {name}: step: {step} is not a whole number")
     first, apart = Decimal(str(low)), Decimal(str(width))  # in binary 0.1 + 0.2 is not 0.3

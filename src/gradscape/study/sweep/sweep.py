@@ -108,7 +108,7 @@ class Sweep:
             object.__setattr__(self, key, value)
         _require_sizes(self, fields)
         runs = len(self.configs) * max(self.seeds, self.seeds_at_most)  # every point is checked now
-        require(runs <= MOST_RUNS, "seeds", self.seeds, f"{runs:,} runs are too many, {MOST_RUNS:,} the most")
+        require(runs <= MOST_RUNS, "seeds", self.seeds, f"at most {MOST_RUNS:,} runs, not {runs:,}")
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -280,9 +280,7 @@ class Sweep:
 def _read_name(name: object) -> str:
     """Check that a folder can have the name."""
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name) or len(name.encode()) > 200:
-        raise ConfigError(
-            f"name: {brief(name)} is not possible; give up to 200 letters, digits, '-', '_' and '.'"
-        )
+        raise ConfigError(f"name: expected up to 200 letters, digits, '-', '_' and '.'; got {brief(name)}")
     return name
 
 
@@ -290,11 +288,11 @@ def _read_most(most: object, seeds: int) -> int:
     """Return the limit of seeds, which must allow a look after each; 0 for no looks."""
     if count := checked(most, int, "seeds_at_most"):
         assert isinstance(count, int)
-        require(count <= MOST_SEEDS, "seeds_at_most", count, f"give {MOST_SEEDS} at most")
+        require(count <= MOST_SEEDS, "seeds_at_most", count, f"{MOST_SEEDS} at most")
         if seeds < 2 or count <= seeds:
             raise ConfigError(
-                f"seeds_at_most: {count} after {seeds} is not possible; give 2 seeds or more to begin with, "
-                "one decides nothing, and more at most"
+                f"seeds_at_most: expected more seeds than the {seeds} to begin with, of which one decides "
+                f"nothing; got {count}"
             )
         return count
     return 0
@@ -303,7 +301,7 @@ def _read_most(most: object, seeds: int) -> int:
 def _read_seeds(seeds: object) -> int:
     count = checked(seeds, int, "seeds")
     assert isinstance(count, int)
-    require(1 <= count <= MOST_SEEDS, "seeds", count, f"give 1 … {MOST_SEEDS}")
+    require(1 <= count <= MOST_SEEDS, "seeds", count, f"1 … {MOST_SEEDS}")
     return count
 
 
@@ -312,7 +310,7 @@ def _base_given(base: RunConfig | Mapping[str, Any]) -> dict[str, Value]:
     if not isinstance(base, RunConfig):
         return {name: value_of(name, value, "base") for name, value in flat(base, "base").items()}
     if base.seed:
-        raise ConfigError(f"base: seed: {base.seed} is not possible; give seeds, with --seeds")
+        raise ConfigError(f"base: seed: expected none; got {base.seed}; give seeds, with --seeds")
     whole = to_dict(base)
     del whole["seed"]
     given: dict[str, Any] = flat(whole, "base")
