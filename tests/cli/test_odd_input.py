@@ -173,7 +173,7 @@ def test_a_line_is_not_computed_to_be_turned(
     monkeypatch.setattr("gradscape.cli.landscape.evaluated", lambda *_, **__: pytest.fail("it was computed"))
     turn = ["--images", "10", "--turn", tmp_path / "page.html"]
     line = refused(capsys, "landscape", run.path, run.path, *flags, *turn)
-    assert "--turn: a line has no surface to turn" in line
+    assert "for a line has no surface to turn" in line
 
 
 def test_a_landscape_of_no_points_is_told_without_a_warning() -> None:

@@ -44,7 +44,7 @@ def test_a_figure_that_cannot_be_written_is_refused_before_anything_is_computed(
     monkeypatch: pytest.MonkeyPatch,
     command: str,
 ) -> None:
-    monkeypatch.setattr("gradscape.cli.target.subject_of", lambda *_: pytest.fail("it was computed"))
+    monkeypatch.setattr("gradscape.cli.target._target_of", lambda *_: pytest.fail("it was computed"))
     (tmp_path / "fig.png").mkdir()
     line = refused(capsys, command, run.path, "--figure", tmp_path / "fig.png")
     assert line.endswith("fig.png is a folder; give another name")

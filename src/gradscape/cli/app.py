@@ -43,7 +43,7 @@ def make_app(name: str, text: str, version: str) -> App:
         version=version,
         version_flags="--version",
         help_format="plaintext",
-        help_formatter=HelpFormatter(),
+        help_formatter=_HelpFormatter(),
         default_parameter=Parameter(negative=(), allow_repeating=True, show_default=_default),
         exit_on_error=False,
         print_error=False,
@@ -139,7 +139,7 @@ def _refuse_setting(flag: str, text: str) -> None:
         from_dict(RunConfig, nested({name: text}))
 
 
-class HelpFormatter:
+class _HelpFormatter:
     """Help in plain lines: a flag and its value, and beside them what it is for."""
 
     def render_usage(self, console: Any, options: Any, usage: Any) -> None:

@@ -49,7 +49,7 @@ def export(
     study = folder_at(folder_of(folder))
     if into.startswith("~") or not into.strip():
         into = str(checked_path(into, "--into"))
-    exporter = exporter_of(to, into, Glances(study).asked()["study"])
+    exporter = _exporter_of(to, into, Glances(study).asked()["study"])
     with silent_threads(), Export(study, exporter) as going:
         found = going.advance(stay=options.follow)
         with suppress(KeyboardInterrupt):  # how one leaves before the study has ended
@@ -75,7 +75,7 @@ def silent_threads() -> Iterator[None]:
         threading.excepthook = before
 
 
-def exporter_of(tracker: Tracker, place: str, study: str) -> Exporter:
+def _exporter_of(tracker: Tracker, place: str, study: str) -> Exporter:
     from gradscape.integrations import exporters
 
     if tracker == "mlflow":

@@ -21,7 +21,7 @@ def load_factory(name: str) -> Callable[[], Any]:
     Raises:
         ConfigError: no such file, module or factory, or one that fails when it is read.
     """
-    module, place, factory = module_of(name, "factory")
+    module, place, factory = _module_of(name, "factory")
     found = getattr(module, factory, None)
     if hasattr(found, "state_dict") and not isinstance(found, type):
         raise ConfigError(f"{name} is a module; give a function of no arguments that makes one")
@@ -42,7 +42,7 @@ def load_value(name: str, kind: type[T], what: str) -> T:
     Raises:
         ConfigError: no such file, module or value, one of another type, or a file that fails when it is read.
     """
-    module, place, held = module_of(name, what)
+    module, place, held = _module_of(name, what)
     found = getattr(module, held, None)
     if not isinstance(found, kind):
         known = [key for key, value in vars(module).items() if isinstance(value, kind)]
@@ -52,14 +52,14 @@ def load_value(name: str, kind: type[T], what: str) -> T:
     return found
 
 
-def module_of(name: str, what: str) -> tuple[ModuleType, str, str]:
+def _module_of(name: str, what: str) -> tuple[ModuleType, str, str]:
     """The module that FILE.py:NAME or package.module:NAME names, its place, and the name in it."""
     place, colon, held = name.rpartition(":")
     if not colon or not place or not held:
         word = what.upper()
         raise ConfigError(f"{brief(name)} names no {what}; give FILE.py:{word} or package.module:{word}")
     try:
-        module = from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+        module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except ConfigError:
         raise
     except (Exception, SystemExit) as error:
@@ -67,7 +67,7 @@ def module_of(name: str, what: str) -> tuple[ModuleType, str, str]:
     return module, place, held
 
 
-def from_file(path: Path) -> ModuleType:
+def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ConfigError(f"{path}: no such file")
     import torch  # noqa: F401  # with its libraries, before neighbours of like names can stand in for them

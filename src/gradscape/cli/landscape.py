@@ -1,4 +1,4 @@
-"""The command that measures and draws the loss around trained runs, and between them."""
+"""Command that measures and draws the loss around trained runs, and between them."""
 
 from __future__ import annotations
 
@@ -21,42 +21,48 @@ from gradscape.config.options import MOST_SECONDS, FilePath, Options
 from gradscape.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gradscape.cli.target import Subject
+    from gradscape.cli.target import Target
     from gradscape.records.landscape import LandscapeRecord
 
-USUAL = 1_000  # images
+_USUAL = 1_000  # images
 Statistics = Literal["running", "batch", "recalibrated"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid(Options):
-    """Arguments of `gradscape.landscape` that are the same for each run."""
+    """Arguments of `gradscape.landscape` that all runs have in common."""
 
     directions: str = option("filter", "filter, layer, gaussian, hessian or gradient")
     dims: int = option(2, "2 for a plane, 1 for a slice", 1, 2)
-    pairs: int = option(1, "pairs of random directions, a surface for each", 1, MOST_POINTS)
-    points: int = option(25, "points along an axis", 2, MOST_POINTS)
+    pairs: int = option(1, "number of pairs of random directions, a surface for each", 1, MOST_POINTS)
+    points: int = option(25, "number of points along an axis", 2, MOST_POINTS)
     span: tuple[float, float] | None = option(None, "first and last coordinate (default: -1 1)")
-    accuracy: float | None = option(None, "refine only where interpolation is off by more, as 0.02", 0, 1)
-    checks: int = option(0, "points between, to check interpolation", 0, 100_000)
-    convexity: int = option(0, "|λmin/λmax| at so many points along an axis", 0, MOST_POINTS)
+    accuracy: float | None = option(
+        None, "error of interpolation above which the grid is refined, such as 0.02", 0, 1
+    )
+    checks: int = option(0, "number of points in between that check the interpolation", 0, 100_000)
+    convexity: int = option(
+        0, "number of points along an axis at which |λmin/λmax| is measured", 0, MOST_POINTS
+    )
     bf16: bool = option(False, "compute in bfloat16")
-    time_limit: float | None = option(None, "seconds for each; then what is known so far", 0, MOST_SECONDS)
+    time_limit: float | None = option(
+        None, "seconds for each, after which the points so far are returned", 0, MOST_SECONDS
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class LandscapeOptions(Options):
-    """Which landscapes of the runs are measured, and where their points are kept."""
+    """Choice of the landscapes that are measured, and place of their points."""
 
     bn: Annotated[tuple[Statistics, ...], Parameter(consume_multiple=True)] = option(
-        ("running",), "BatchNorm's statistics; several are drawn side by side"
+        ("running",), "statistics of BatchNorm; several are drawn side by side"
     )
     through: bool = option(
         False,
-        "a line through two runs, a plane through three; with --dims 1 a line from the first to each",
+        "measure a line through two runs, a plane through three; with --dims 1 a line from the first to each",
     )
-    path: bool = option(False, "the plane nearest to the weights kept along a run's training")
-    keep: FilePath | None = option(None, "folder to keep points in, and go on with them")
+    path: bool = option(False, "measure the plane nearest to the weights kept along a run's training")
+    keep: FilePath | None = option(None, "folder for the points, from which an interrupted command continues")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,11 +71,11 @@ class LandscapeOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing(Showing):
-    """How landscapes are shown."""
+    """Form in which landscapes are shown."""
 
     surface: bool = option(False, "draw --figure in three dimensions")
-    animate: FilePath | None = option(None, "the surface through a run's training: .gif")
-    turn: FilePath | None = option(None, "a page to turn it on: .html")
+    animate: FilePath | None = option(None, "file for the surface through a run's training: .gif")
+    turn: FilePath | None = option(None, "file for a page on which the surface turns: .html")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,7 +84,7 @@ class Drawing(Showing):
 
 
 def landscape(
-    targets: Annotated[tuple[str, ...], TARGET],
+    runs: Annotated[tuple[str, ...], TARGET],
     /,
     *,
     options: Annotated[LandscapeOptions, FLAT] = LandscapeOptions(),
@@ -86,97 +92,111 @@ def landscape(
     drawing: Annotated[Drawing, Parameter(name="*", group=Group("Drawing", sort_key=12))] = Drawing(),
     source: Annotated[ImageSource, EXECUTION] = ImageSource(),
 ) -> None:
-    """Measure around each run, or through them all, with each kind of statistics."""
-    if drawing.animate and (len(targets) > 1 or grid.dims != 2):
-        raise ConfigError("--animate: only of one run's plane; give one RUN, and no --dims")
-    from gradscape.cli.target import subject
+    """Measure around each run, or through them all, with each kind of statistics.
+
+    Args:
+        runs: Path of each run's folder, or FILE.py:FACTORY.
+        options: Choice of landscapes, and place of their points.
+        grid: Arguments of `gradscape.landscape`.
+        drawing: Form of what is printed and drawn.
+        source: Images of the networks.
+
+    Raises:
+        ConfigError: Options exclude each other, or a run cannot be read.
+    """
+    if drawing.animate and (len(runs) > 1 or grid.dims != 2):
+        raise ConfigError("--animate: expected one RUN and its plane; leave out other runs, and --dims 1")
+    from gradscape.cli.target import load_target
 
     together = options.bn != ("running",)
-    subjects = [subject(target, source, USUAL, together) for target in targets]
-    if options.through and len(subjects) < 2:
-        raise ConfigError("--through: got 1 run; give two for a line, three for a plane")
-    if drawing.turn and (grid.dims == 1 or (options.through and len(subjects) == 2)):
-        raise ConfigError("--turn: a line has no surface to turn; leave out --dims 1, or give --figure")
-    others: list[Any] = [one.model for one in subjects[1:]] if options.through else []
+    targets = [load_target(run, source, _USUAL, together) for run in runs]
+    if options.through and len(targets) < 2:
+        raise ConfigError("--through: expected two runs for a line, or three for a plane; got 1")
+    if drawing.turn and (grid.dims == 1 or (options.through and len(targets) == 2)):
+        raise ConfigError("--turn: expected a plane, for a line has no surface to turn; leave out --dims 1")
+    others: list[Any] = [target.model for target in targets[1:]] if options.through else []
     if drawing.animate:
-        kept_along(subjects[0])
-    views = named(targets, options.bn, subjects[:1] if options.through else subjects)
+        _kept_along(targets[0])
+    views = _named(runs, options.bn, targets[:1] if options.through else targets)
     records: dict[str, LandscapeRecord] = {}
-    for name, (one, bn) in views.items():
+    for name, (target, bn) in views.items():
         if len(views) > 1:
             say(name)
-        path = kept_along(one) if options.path else None
-        file = points_file(options.keep, len(records))
-        records[name] = evaluated(grid, one, bn, keep=file, through=others or None, path=path)
+        path = _kept_along(target) if options.path else None
+        file = _points_file(options.keep, len(records))
+        records[name] = _evaluate(grid, target, bn, keep=file, through=others or None, path=path)
     if drawing.json:
         print(json.dumps({n: r.to_dict() for n, r in records.items()}, indent=1, ensure_ascii=False))
     else:
         print(plain("\n\n".join(f"{name}: {record}" for name, record in records.items())))
-    draw_landscapes(drawing, records)
+    _draw_landscapes(drawing, records)
     if drawing.animate:
-        animate(drawing.animate, grid, options, subjects[0])
+        _animate(drawing.animate, grid, options, targets[0])
 
 
-def named(
-    targets: Sequence[str], statistics: Sequence[Statistics], subjects: Sequence[Subject]
-) -> dict[str, tuple[Subject, Statistics]]:
-    """What is evaluated, by its name: of runs that share one, as of two studies, the folder.
+def _named(
+    runs: Sequence[str], statistics: Sequence[Statistics], targets: Sequence[Target]
+) -> dict[str, tuple[Target, Statistics]]:
+    """Return target and statistics per name of a landscape; runs that share a name are named by their folder.
 
     Raises:
-        ConfigError: a run or kind of statistics is given twice.
+        ConfigError: A run or kind of statistics is there twice.
     """
-    names: Sequence[str] = [one.name for one in subjects]
+    names: Sequence[str] = [target.name for target in targets]
     if len(set(names)) < len(names):
-        names = targets
+        names = runs
     for flag, given in (("RUN", names), ("--bn", statistics)):
         if twice := [each for place, each in enumerate(given) if each in given[:place]]:
-            raise ConfigError(f"{flag}: {twice[0]} is given twice; give it once")
+            raise ConfigError(f"{flag}: expected each once; got {twice[0]} twice")
     many = len(statistics) > 1
     return {
-        f"{name}, {bn}" if many else name: (one, bn)
-        for name, one in zip(names, subjects, strict=True)
+        f"{name}, {bn}" if many else name: (target, bn)
+        for name, target in zip(names, targets, strict=True)
         for bn in statistics
     }
 
 
-def points_file(folder: FilePath | None, number: int) -> Path | None:
-    """Where the so-manieth landscape of a command keeps its points."""
+def _points_file(folder: FilePath | None, number: int) -> Path | None:
+    """Return the path of the file that the points of a command's landscape are kept in."""
     return Path(folder) / f"{number}.jsonl" if folder else None
 
 
-def evaluated(grid: Grid, one: Subject, bn: Statistics, **further: Any) -> LandscapeRecord:
-    """One landscape as the options have it."""
+def _evaluate(grid: Grid, target: Target, bn: Statistics, **further: Any) -> LandscapeRecord:
+    """Measure a landscape."""
     from gradscape.measure.landscape.landscape import landscape as measure
 
-    return measure(one.model, one.loss, one.batches, bn=bn, report=say, **vars(grid), **further)
+    return measure(target.model, target.loss, target.batches, bn=bn, report=say, **vars(grid), **further)
 
 
-def kept_along(one: Subject) -> list[Mapping[str, Any]]:
-    """The weights that a run kept along its training.
+def _kept_along(target: Target) -> list[Mapping[str, Any]]:
+    """Return the weights that a run kept along its training.
 
     Raises:
-        ConfigError: fewer than two.
+        ConfigError: There are fewer than two.
     """
-    if len(one.path) < 2:
-        raise ConfigError(f"{one.name} kept no weights along its training; train it with --keep-every 1")
-    return list(one.path.values())
+    if len(target.path) < 2:
+        raise ConfigError(
+            f"RUN: expected a run that kept weights along its training; got {target.name}; train it with "
+            "--keep-every 1"
+        )
+    return list(target.path.values())
 
 
-def animate(file: FilePath, grid: Grid, options: LandscapeOptions, one: Subject) -> None:
-    """The surface around each kept set of weights, along directions that are drawn alike."""
+def _animate(file: FilePath, grid: Grid, options: LandscapeOptions, target: Target) -> None:
+    """Write the animation of the surface around each kept set of weights, along the same directions."""
     from gradscape.report.figures.landscape import save_animation
 
     moments = {}
-    for step, (epoch, weights) in enumerate(one.path.items()):
-        one.model.load_state_dict(weights)
+    for step, (epoch, weights) in enumerate(target.path.items()):
+        target.model.load_state_dict(weights)
         say(f"epoch {epoch}")
-        keep = points_file(options.keep, 1_000 + step)
-        moments[f"epoch {epoch}"] = evaluated(grid, one, options.bn[0], keep=keep)
+        keep = _points_file(options.keep, 1_000 + step)
+        moments[f"epoch {epoch}"] = _evaluate(grid, target, options.bn[0], keep=keep)
     say(f"animation: {save_animation(moments, file)}")
 
 
-def draw_landscapes(drawing: Drawing, records: Mapping[str, LandscapeRecord]) -> None:
-    """Side by side on one scale, where it was asked for."""
+def _draw_landscapes(drawing: Drawing, records: Mapping[str, LandscapeRecord]) -> None:
+    """Draw landscapes side by side on one scale, if a file for it is named."""
     if not drawing.figure and not drawing.turn:
         return
     from gradscape.report.figures.landscape import contours, slices, surfaces

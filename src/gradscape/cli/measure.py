@@ -1,4 +1,4 @@
-"""The commands that measure a trained run's folder, or a factory's network on named images."""
+"""Commands that measure a trained run, or a factory's network on named images."""
 
 from __future__ import annotations
 
@@ -31,20 +31,22 @@ class SmoothnessOptions(Options):
     """Arguments of `gradscape.smoothness`."""
 
     lr: float | None = option(None, "learning rate (default: the run's)", 0, inf)
-    points: int = option(8, "rates", 2, MOST_POINTS)
-    bn: Literal["batch", "running"] = option("batch", "statistics that BatchNorm takes")
+    points: int = option(8, "number of rates", 2, MOST_POINTS)
+    bn: Literal["batch", "running"] = option("batch", "statistics of BatchNorm")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CurvatureOptions(Options):
     """Arguments of `gradscape.curvature`."""
 
-    k: int = option(5, "eigenvalues at each end", 1, MOST_POINTS)
-    matrix: Literal["hessian", "ggn"] = option("hessian", "of second derivatives")
-    bn: Literal["running", "batch"] = option("running", "statistics that BatchNorm takes")
-    probes: int = option(0, "random vectors for the spectral density", 0, MOST_POINTS)
-    layers: bool = option(False, "each layer's block too")
-    time_limit: float | None = option(None, "seconds; then what is known so far", 0, MOST_SECONDS)
+    k: int = option(5, "number of eigenvalues at each end", 1, MOST_POINTS)
+    matrix: Literal["hessian", "ggn"] = option("hessian", "matrix of second derivatives")
+    bn: Literal["running", "batch"] = option("running", "statistics of BatchNorm")
+    probes: int = option(0, "number of random vectors for the spectral density", 0, MOST_POINTS)
+    layers: bool = option(False, "measure each layer's block too")
+    time_limit: float | None = option(
+        None, "seconds after which the best estimate so far is returned", 0, MOST_SECONDS
+    )
 
 
 def smoothness(
@@ -55,16 +57,28 @@ def smoothness(
     showing: Annotated[Showing, FLAT] = Showing(),
     source: Annotated[ImageSource, EXECUTION] = ImageSource(),
 ) -> None:
-    """Measure along the gradient, and for a run along its optimiser's next step."""
-    from gradscape.cli.target import subject
+    """Measure along the gradient, and for a run along its optimizer's next step.
+
+    Args:
+        target: Path of a run's folder, or FILE.py:FACTORY.
+        options: Arguments of `gradscape.smoothness`.
+        showing: Form of what is printed and drawn.
+        source: Images of the network.
+
+    Raises:
+        ConfigError: A factory was named without a learning rate, or the target cannot be read.
+    """
+    from gradscape.cli.target import load_target
     from gradscape.measure.smoothness.smoothness import smoothness as measure
 
-    one = subject(target, source, 100, options.bn == "batch")
-    if one.optimizer is None and options.lr is None:
-        raise ConfigError(f"--lr: {target} is trained by none yet; type --lr 0.1")
-    show(
+    measured = load_target(target, source, 100, options.bn == "batch")
+    if measured.optimizer is None and options.lr is None:
+        raise ConfigError(f"--lr: expected a learning rate, for {target} has no optimizer; type --lr 0.1")
+    _show(
         showing,
-        measure(one.model, one.loss, one.batches, optimizer=one.optimizer, **vars(options)),
+        measure(
+            measured.model, measured.loss, measured.batches, optimizer=measured.optimizer, **vars(options)
+        ),
     )
 
 
@@ -76,18 +90,35 @@ def curvature(
     showing: Annotated[Showing, FLAT] = Showing(),
     source: Annotated[ImageSource, EXECUTION] = ImageSource(),
 ) -> None:
-    """Measure second derivatives of a run's last epoch, or of a factory's network."""
-    from gradscape.cli.target import subject
+    """Measure second derivatives of a run's last epoch, or of a factory's network.
+
+    Args:
+        target: Path of a run's folder, or FILE.py:FACTORY.
+        options: Arguments of `gradscape.curvature`.
+        showing: Form of what is printed and drawn.
+        source: Images of the network.
+
+    Raises:
+        ConfigError: The target cannot be read.
+    """
+    from gradscape.cli.target import load_target
     from gradscape.measure.curvature.curvature import curvature as measure
 
-    one = subject(target, source, 500, options.bn == "batch")
-    show(
+    measured = load_target(target, source, 500, options.bn == "batch")
+    _show(
         showing,
-        measure(one.model, one.loss, one.batches, optimizer=one.optimizer, report=say, **vars(options)),
+        measure(
+            measured.model,
+            measured.loss,
+            measured.batches,
+            optimizer=measured.optimizer,
+            report=say,
+            **vars(options),
+        ),
     )
 
 
-def show(showing: Showing, record: SmoothnessRecord | CurvatureRecord) -> None:
+def _show(showing: Showing, record: SmoothnessRecord | CurvatureRecord) -> None:
     """Print a record, and draw it if asked to."""
     print(json.dumps(record.to_dict(), indent=1, ensure_ascii=False) if showing.json else plain(str(record)))
     if showing.figure:

@@ -59,7 +59,7 @@ def reproduce(
             f"STUDY: {brief(study)} is not one of {', '.join(STUDIES)}, nor FILE.py:STUDY"
             f"{nearest(study, STUDIES)}"
         )
-    chosen = own_study(study) if ":" in study else STUDIES[study]
+    chosen = _own_study(study) if ":" in study else STUDIES[study]
     plan = chosen.plan(options.preset, options.data, options.seeds, options.precision)
     run_study(
         plan,
@@ -70,7 +70,7 @@ def reproduce(
     )
 
 
-def own_study(name: str) -> Reproduction[Any]:
+def _own_study(name: str) -> Reproduction[Any]:
     """The study that FILE.py:STUDY names."""
     from gradscape.cli.import_object import load_value
     from gradscape.studies.catalogue import STUDIES
@@ -110,4 +110,4 @@ def report(
         return
     from gradscape.studies.catalogue import rebuild
 
-    say_verdicts(rebuild(found, own_study(options.study) if options.study else None, out))
+    say_verdicts(rebuild(found, _own_study(options.study) if options.study else None, out))

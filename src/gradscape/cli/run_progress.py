@@ -62,10 +62,10 @@ def share(run: Glance) -> float | None:
 
 def seconds_left(run: Glance) -> float | None:
     """Of a running run: its epochs to come, each as long as its epochs were on average; None otherwise."""
-    return own_work(run) if run.state == "running" else None
+    return _own_work(run) if run.state == "running" else None
 
 
-def own_work(run: Glance) -> float | None:
+def _own_work(run: Glance) -> float | None:
     if run.epochs is None or run.epoch_seconds is None:
         return None
     return (run.epochs - run.epoch) * run.epoch_seconds
@@ -82,7 +82,7 @@ def study_seconds_left(runs: Sequence[Glance]) -> float | None:
     running = [run for run in left if run.state == "running"]
     if not running:
         return None
-    costs = Costs()
+    costs = _Costs()
     pace = costs.pace(running) or costs.pace(runs)
     known = [work for run in left if (work := costs.work(run, pace)) is not None]
     if not known:
@@ -91,7 +91,7 @@ def study_seconds_left(runs: Sequence[Glance]) -> float | None:
     return max(total / len(running), max(known))  # no run is shared among several workers
 
 
-class Costs:
+class _Costs:
     """Multiply-adds of an epoch, computed once for all runs that differ in what it does not depend on."""
 
     def __init__(self) -> None:
@@ -117,7 +117,7 @@ class Costs:
 
     def work(self, run: Glance, pace: float | None) -> float | None:
         """Seconds that are left of a run, alone."""
-        if (own := own_work(run)) is not None:
+        if (own := _own_work(run)) is not None:
             return own
         cost = self.epoch(run)
         if run.epochs is None or cost is None or pace is None:

@@ -26,7 +26,7 @@ STYLES = {
 
 
 @dataclass(frozen=True)
-class Column:
+class _Column:
     """A column; those of the highest `rank` go first where there is no room."""
 
     title: str
@@ -35,24 +35,24 @@ class Column:
     right: bool = True
 
 
-def progress(run: Glance, now: float) -> str:
+def _progress(run: Glance, now: float) -> str:
     part = share(run)
     return f"{run.epoch}" if part is None else f"{run.epoch}/{run.epochs} {part:4.0%}"
 
 
-def best(run: Glance, now: float) -> str:
+def _best(run: Glance, now: float) -> str:
     return "" if run.best_valid_accuracy is None else f"{run.best_valid_accuracy:.3f} @ {run.best_epoch}"
 
 
-def trained(run: Glance, now: float) -> str:
+def _trained(run: Glance, now: float) -> str:
     return "" if run.train_accuracy is None else f"{run.train_accuracy:.3f}"
 
 
-def left(run: Glance, now: float) -> str:
+def _left(run: Glance, now: float) -> str:
     return duration(seconds) if (seconds := seconds_left(run)) else ""  # 0: it is tested and measured
 
 
-def heard(run: Glance, now: float) -> str:
+def _heard(run: Glance, now: float) -> str:
     if run.heard is None:
         return ""
     age = max(0.0, now - run.heard)
@@ -60,16 +60,16 @@ def heard(run: Glance, now: float) -> str:
 
 
 COLUMNS = (
-    Column("run", 0, lambda run, now: run.identity, right=False),
-    Column("state", 0, lambda run, now: run.state, right=False),
-    Column("epochs", 1, progress),
-    Column("best valid", 2, best),
-    Column("train", 4, trained),
-    Column("left", 3, left),
-    Column("heard", 5, heard),
-    Column("attempts", 6, lambda run, now: str(run.attempts) if run.attempts > 1 else ""),
-    Column("device", 7, lambda run, now: run.device or "", right=False),
-    Column("host", 8, lambda run, now: run.host or "", right=False),
+    _Column("run", 0, lambda run, now: run.identity, right=False),
+    _Column("state", 0, lambda run, now: run.state, right=False),
+    _Column("epochs", 1, _progress),
+    _Column("best valid", 2, _best),
+    _Column("train", 4, _trained),
+    _Column("left", 3, _left),
+    _Column("heard", 5, _heard),
+    _Column("attempts", 6, lambda run, now: str(run.attempts) if run.attempts > 1 else ""),
+    _Column("device", 7, lambda run, now: run.device or "", right=False),
+    _Column("host", 8, lambda run, now: run.host or "", right=False),
 )
 
 
@@ -83,7 +83,7 @@ def run_table(runs: Sequence[Glance], width: int, now: float) -> Table:
     """
     texts = {column.title: [column.text(run, now) for run in runs] for column in COLUMNS}
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
-    shown = fitting([c for c in COLUMNS if c.rank == 0 or any(texts[c.title])], texts, width)
+    shown = _fitting([c for c in COLUMNS if c.rank == 0 or any(texts[c.title])], texts, width)
     for column in shown:
         folds = column.title == "run"  # what is copied must be whole
         table.add_column(
@@ -98,7 +98,7 @@ def run_table(runs: Sequence[Glance], width: int, now: float) -> Table:
     return table
 
 
-def fitting(columns: list[Column], texts: dict[str, list[str]], width: int) -> list[Column]:
+def _fitting(columns: list[_Column], texts: dict[str, list[str]], width: int) -> list[_Column]:
     """The columns that have room beside each other, the more important first."""
     needed = {c.title: max(map(cell_len, (c.title, *texts[c.title]))) for c in columns}
     for column in sorted(columns, key=lambda column: -column.rank):

@@ -57,17 +57,17 @@ def runs(
     states = read_states(options.state) if options.state is not None else ()
     glances = Glances(folder_at(folder_of(folder)))
     if options.json:
-        print(as_json(glances, states, options.sort))
+        print(_as_json(glances, states, options.sort))
         return
-    console = console_here()
+    console = _console_here()
     if options.watch:
         watch(glances, console, options.every, states, options.sort)
         return
     found = glances.look()
-    show(console, name(glances), found, chosen(found, states, options.sort))
+    _show(console, _name(glances), found, chosen(found, states, options.sort))
 
 
-def console_here() -> Console:
+def _console_here() -> Console:
     """Standard output; where its reader has gone (`runs DIR | head`), `main` ends the command well."""
     from rich.console import Console
 
@@ -78,13 +78,13 @@ def console_here() -> Console:
     return Piped(highlight=False)
 
 
-def name(glances: Glances) -> str:
+def _name(glances: Glances) -> str:
     asked = glances.asked()
     study, preset = asked["study"], asked["preset"]
     return plain(f"run {preset}" if study == "run" else f"study {study} ({preset})")
 
 
-def as_json(glances: Glances, states: Sequence[str], sort: str | None) -> str:
+def _as_json(glances: Glances, states: Sequence[str], sort: str | None) -> str:
     """One document: the study, how it stands, and a row for each run that was chosen."""
     from gradscape.cli.run_progress import chosen, counts, row, study_seconds_left
 
@@ -99,7 +99,7 @@ def as_json(glances: Glances, states: Sequence[str], sort: str | None) -> str:
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
 
 
-def show(console: Console, study: str, found: Sequence[Glance], shown: Sequence[Glance]) -> None:
+def _show(console: Console, study: str, found: Sequence[Glance], shown: Sequence[Glance]) -> None:
     """Everything once; in a pipe as wide as names are long, so that they stay whole."""
     from gradscape.cli.run_table import narrowest, reasons, run_table, summary
 
@@ -116,12 +116,12 @@ def watch(glances: Glances, console: Console, every: float, states: Sequence[str
     """Show the runs again and again until all have ended; Ctrl-C is how one leaves before."""
     with suppress(KeyboardInterrupt):
         if console.is_terminal:
-            watch_in_place(glances, console, every, states, sort)
+            _watch_in_place(glances, console, every, states, sort)
         else:
-            watch_in_lines(glances, console, every, states)
+            _watch_in_lines(glances, console, every, states)
 
 
-def looks(glances: Glances, every: float) -> Iterator[list[Glance]]:
+def _looks(glances: Glances, every: float) -> Iterator[list[Glance]]:
     """The runs, again and again until all are over."""
     while True:
         found = glances.look()
@@ -131,20 +131,20 @@ def looks(glances: Glances, every: float) -> Iterator[list[Glance]]:
         time.sleep(every)
 
 
-def watch_in_place(
+def _watch_in_place(
     glances: Glances, console: Console, every: float, states: Sequence[str], sort: str | None
 ) -> None:
     from rich.live import Live
 
     from gradscape.cli.run_progress import chosen
 
-    study = name(glances)
+    study = _name(glances)
     with Live(console=console, auto_refresh=False) as live:
-        for found in looks(glances, every):
-            live.update(screenful(study, found, chosen(found, states, sort), sort, console), refresh=True)
+        for found in _looks(glances, every):
+            live.update(_screenful(study, found, chosen(found, states, sort), sort, console), refresh=True)
 
 
-def screenful(
+def _screenful(
     study: str, found: Sequence[Glance], shown: Sequence[Glance], sort: str | None, console: Console
 ) -> RenderableType:
     """As much of the table as the terminal is high; without a `sort` of the user's what matters most."""
@@ -163,15 +163,15 @@ def screenful(
     )
 
 
-def watch_in_lines(glances: Glances, console: Console, every: float, states: Sequence[str]) -> None:
+def _watch_in_lines(glances: Glances, console: Console, every: float, states: Sequence[str]) -> None:
     """Without a terminal: how all stand, then a line for each change of a run's state."""
     from gradscape.cli.run_table import summary
 
-    study, before = name(glances), dict[str, str]()
+    study, before = _name(glances), dict[str, str]()
     found: list[Glance] = []
-    for found in looks(glances, every):
+    for found in _looks(glances, every):
         changed = [run for run in found if before.get(run.identity, run.state) != run.state]
-        lines = [change(run, before[run.identity]) for run in changed if not states or run.state in states]
+        lines = [_change(run, before[run.identity]) for run in changed if not states or run.state in states]
         for line in lines if before else [summary(study, found)]:
             console.print(line, markup=False, soft_wrap=True)
         console.file.flush()
@@ -179,7 +179,7 @@ def watch_in_lines(glances: Glances, console: Console, every: float, states: Seq
     console.print(summary(study, found), markup=False, soft_wrap=True)
 
 
-def change(run: Glance, before: str) -> str:
+def _change(run: Glance, before: str) -> str:
     """`vgg08-…: running → done, epoch 6/6, best valid 0.480 in epoch 5`."""
     said = [f"{run.identity}: {before} → {run.state}"]
     if run.epoch:

@@ -30,14 +30,14 @@ def run_study(
     from gradscape.storage.study_folder import StudyFolder
 
     if dry:
-        dry_run(plan.runs(), plan.names(), min(execution.workers or cores(), cores()))
+        _dry_run(plan.runs(), plan.names(), min(execution.workers or cores(), cores()))
         return
     report = run(StudyFolder(Path(out or Path("runs") / plan.name)), execution)
     with heard_or_not(sys.stdout):
         say_verdicts(report)
 
 
-def dry_run(configs: Mapping[str, RunConfig], names: Mapping[str, str], workers: int) -> None:
+def _dry_run(configs: Mapping[str, RunConfig], names: Mapping[str, str], workers: int) -> None:
     """List the runs, each with the time a timed step promises."""
     from gradscape.study.network_cost import duration, measure_rate, run_macs
 

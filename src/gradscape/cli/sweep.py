@@ -129,12 +129,12 @@ def study_of(file: str | None, options: SweepOptions, base: Mapping[str, Value])
     return read_as(
         checked_path(file, "FILE"),
         "study file",
-        lambda values: Sweep.from_dict(overridden(values, given, base, axes, excluded)),
+        lambda values: Sweep.from_dict(_overridden(values, given, base, axes, excluded)),
         alone=not (given or base or axes or excluded),
     )
 
 
-def overridden(
+def _overridden(
     file: object,
     given: Mapping[str, Any],
     base: Mapping[str, Any],
@@ -152,15 +152,15 @@ def overridden(
     if base:
         joined["base"] = {**flat(file.get("base", {}), "base"), **base}
     if axes:
-        joined["axes"] = replaced([axis_of(each) for each in listed(file.get("axes", []), "axes")], axes)
+        joined["axes"] = _replaced([axis_of(each) for each in listed(file.get("axes", []), "axes")], axes)
     if axes or excluded:
         known = {name: values for axis in axes for name, values in axis.values().items()}
         before = [condition_of(each, "exclude") for each in listed(file.get("exclude", []), "exclude")]
-        joined["exclude"] = [*(each for each in before if possible(each, known)), *excluded]
+        joined["exclude"] = [*(each for each in before if _possible(each, known)), *excluded]
     return joined
 
 
-def replaced(before: Sequence[Axis], axes: Sequence[Axis]) -> list[Axis]:
+def _replaced(before: Sequence[Axis], axes: Sequence[Axis]) -> list[Axis]:
     """Axes with new ones in the places of those that vary the same fields, and the others behind."""
     found: list[Axis] = []
     for old in before:
@@ -169,6 +169,6 @@ def replaced(before: Sequence[Axis], axes: Sequence[Axis]) -> list[Axis]:
     return found + [axis for axis in axes if axis not in found]
 
 
-def possible(condition: Condition, known: Mapping[str, Sequence[Any]]) -> bool:
+def _possible(condition: Condition, known: Mapping[str, Sequence[Any]]) -> bool:
     """Whether the fields whose values are known can have all that a condition asks for."""
     return all(set(values) <= set(known[name]) for name, values in condition.items() if name in known)

@@ -71,16 +71,16 @@ def fitted(value: Any, hint: Any, name: str, usage: str = "") -> Any:
     if len(scalars) == 1 and set(others) <= {types.NoneType}:
         checked(value, hint, name)
         return plain(value)
-    if any(matches(value, kind) for kind in others):
+    if any(_matches(value, kind) for kind in others):
         return value
     for kind in scalars:
         with suppress(ConfigError):
             checked(value, kind, name)
             return plain(value)
-    raise ConfigError(f"{name}: expected {' or '.join(map(word, kinds))}; got {brief(value)}{usage}")
+    raise ConfigError(f"{name}: expected {' or '.join(map(_word, kinds))}; got {brief(value)}{usage}")
 
 
-def matches(value: Any, kind: Any) -> bool:
+def _matches(value: Any, kind: Any) -> bool:
     if kind is Callable:
         return callable(value)
     if kind is Literal:
@@ -93,7 +93,7 @@ def matches(value: Any, kind: Any) -> bool:
     return isinstance(value, kind)
 
 
-def word(kind: Any) -> str:
+def _word(kind: Any) -> str:
     """What a kind is called in a message."""
     named = {
         types.NoneType: "None",

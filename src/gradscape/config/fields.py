@@ -56,7 +56,7 @@ def settle(config: Any, section: str = "") -> None:
     """
     for name, kind in hints_of(type(config)).items():
         value = getattr(config, name)
-        if settled(value, kind):
+        if _settled(value, kind):
             continue
         if not dataclasses.is_dataclass(kind):
             object.__setattr__(config, name, checked(value, kind, f"{section}{name}"))
@@ -65,16 +65,16 @@ def settle(config: Any, section: str = "") -> None:
             raise ConfigError(f"{section}{name}: {brief(value)} is not a {word}; give gs.{word}(…)")
 
 
-def settled(value: object, kind: Any) -> bool:
+def _settled(value: object, kind: Any) -> bool:
     """Whether a value needs no second look, as most do: a sweep makes thousands of configurations."""
-    exact, choices = exactly(kind)
+    exact, choices = _exactly(kind)
     if value.__class__ is str:
         return value in choices
     return value.__class__ in exact and (value.__class__ is not float or value != 0)
 
 
 @functools.cache
-def exactly(kind: Any) -> tuple[frozenset[Any], frozenset[Any]]:
+def _exactly(kind: Any) -> tuple[frozenset[Any], frozenset[Any]]:
     """Of a field's type the classes that it admits, and the choices if it has some."""
     if typing.get_origin(kind) is Literal:
         return frozenset(), frozenset(typing.get_args(kind))

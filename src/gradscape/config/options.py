@@ -32,17 +32,17 @@ class Options:
     def __post_init__(self) -> None:
         hints = hints_of(type(self))
         for field in dataclasses.fields(self):
-            flag, value = flag_of(field.name), getattr(self, field.name)
+            flag, value = _flag_of(field.name), getattr(self, field.name)
             kinds = typing.get_args(hints[field.name])
             if value is not None and Path in kinds:
                 object.__setattr__(self, field.name, checked_path(value, flag))
             elif _scalar(hints[field.name]):
                 object.__setattr__(self, field.name, checked(value, hints[field.name], flag))
             if (bounds := field.metadata.get("bounds")) and value is not None:
-                require_within(value, bounds, flag)
+                _require_within(value, bounds, flag)
 
 
-def flag_of(name: str) -> str:
+def _flag_of(name: str) -> str:
     """`--batch-size` for `batch_size`."""
     return f"--{name.replace('_', '-')}"
 
@@ -54,7 +54,7 @@ def checked_path(value: FilePath, name: str) -> Path:
         raise ConfigError(f"{name}: {error}") from error
 
 
-def require_within(value: Any, bounds: tuple[float, float], name: str) -> None:
+def _require_within(value: Any, bounds: tuple[float, float], name: str) -> None:
     """Refuse a number beyond its bounds; of fractions the lower one is refused too: they lie above it.
 
     Raises:

@@ -22,20 +22,20 @@ CONTROLS: Mapping[str, Any] = {"equal_updates": bool, "scale_lr": Scaling}
 DEFAULT = "default"  # in text, for None: what follows from the rest of the configuration
 
 
-def leaves(kind: type, prefix: str = "") -> Iterator[tuple[str, Any, Value]]:
+def _leaves(kind: type, prefix: str = "") -> Iterator[tuple[str, Any, Value]]:
     """Dotted name, type and default of every field of a field."""
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         hint = hints[field.name]
         if dataclasses.is_dataclass(hint):
             assert isinstance(hint, type)
-            yield from leaves(hint, f"{prefix}{field.name}.")
+            yield from _leaves(hint, f"{prefix}{field.name}.")
         else:
             yield f"{prefix}{field.name}", hint, typing.cast(Value, field.default)
 
 
-SETTINGS = {name: hint for name, hint, _ in leaves(RunConfig) if name != "seed"}
-DEFAULTS = {name: default for name, _, default in leaves(RunConfig) if name != "seed"}
+SETTINGS = {name: hint for name, hint, _ in _leaves(RunConfig) if name != "seed"}
+DEFAULTS = {name: default for name, _, default in _leaves(RunConfig) if name != "seed"}
 FIELDS = {**SETTINGS, **CONTROLS}
 
 

@@ -45,17 +45,17 @@ def read_as(path: Path, what: str, build: Callable[[object], T], alone: bool = T
     Raises:
         ConfigError: the file is missing, too large, not such YAML, or `build` raised it.
     """
-    values, lines = read_marked(path, what)
+    values, lines = _read_marked(path, what)
     lines = lines if alone else {}
     try:
         return build(values)
     except ConfigError as error:
-        line = line_of(str(error), lines)
+        line = _line_of(str(error), lines)
         place = f"{path}, line {line}" if line else str(path)
         raise ConfigError(f"{place}: {error}") from error
 
 
-def line_of(message: str, lines: Mapping[str, int]) -> int | None:
+def _line_of(message: str, lines: Mapping[str, int]) -> int | None:
     """Return the line of the key that a message begins with, or says that there is no such field."""
     head, _, rest = message.partition(": ")
     if "=" in head:  # a point of a sweep, in which something is wrong
@@ -68,25 +68,25 @@ def line_of(message: str, lines: Mapping[str, int]) -> int | None:
 
 def read_values(path: Path, what: str) -> object:
     """Read plain values; see `read_as`."""
-    return read_marked(path, what)[0]
+    return _read_marked(path, what)[0]
 
 
-def read_marked(path: Path, what: str) -> tuple[object, dict[str, int]]:
+def _read_marked(path: Path, what: str) -> tuple[object, dict[str, int]]:
     """Read plain values, and the line of every key by its dotted path, in which lists have no part."""
     import yaml
 
     try:
         # Not to wait for ever at a pipe that nobody writes to; one that a shell made for us has its writer.
-        with open(path, "rb", opener=at_once) as file:
+        with open(path, "rb", opener=_at_once) as file:
             content = file.read(MOST_BYTES + 1)  # bounded, for it may be a device
             if not content and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ConfigError(f"{what} {path} gives nothing; expected a file with keys and values")
         if len(content) > MOST_BYTES:
             raise ConfigError(f"{what} {path} has more than {MOST_BYTES:,} bytes; give a smaller file")
-        reader = loader()(content.decode("utf-8"))
+        reader = _loader()(content.decode("utf-8"))
         node = reader.get_single_node()
         values = None if node is None else reader.construct_document(node)
-        return values, dict(key_lines(node)) if node is not None else {}
+        return values, dict(_key_lines(node)) if node is not None else {}
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ConfigError(f"cannot read {what} {path}: {reason}") from error
@@ -96,17 +96,17 @@ def read_marked(path: Path, what: str) -> tuple[object, dict[str, int]]:
         raise ConfigError(f"{path} is not YAML: {cut(error, 400)}") from error
 
 
-def key_lines(node: Any, prefix: str = "") -> Iterator[tuple[str, int]]:
+def _key_lines(node: Any, prefix: str = "") -> Iterator[tuple[str, int]]:
     """Yield the dotted path and the line of every key in a node."""
     for item in node.value if isinstance(node.value, list) else ():
         key, value = item if isinstance(item, tuple) else (None, item)
         path = prefix if key is None else f"{prefix}{key.value}."
         if key is not None:
             yield path[:-1], key.start_mark.line + 1
-        yield from key_lines(value, path)
+        yield from _key_lines(value, path)
 
 
-def at_once(path: str, flags: int) -> int:
+def _at_once(path: str, flags: int) -> int:
     """Open a file for reading without waiting for the other end of a pipe; what is read later may wait."""
     found = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     if os.name == "posix":
@@ -118,7 +118,7 @@ def to_yaml(values: object) -> str:
     """Plain values as YAML that `read_values` reads as they are; keys keep their order."""
     import yaml
 
-    class Dumper(plainer(yaml.SafeDumper)):  # type: ignore[misc]
+    class Dumper(_plainer(yaml.SafeDumper)):  # type: ignore[misc]
         def ignore_aliases(self, data: object) -> bool:
             return True
 
@@ -128,11 +128,11 @@ def to_yaml(values: object) -> str:
     return text
 
 
-def loader() -> Any:
+def _loader() -> Any:
     """PyYAML's safe loader, with what the module's docstring says."""
     import yaml
 
-    class Loader(plainer(yaml.SafeLoader)):  # type: ignore[misc]
+    class Loader(_plainer(yaml.SafeLoader)):  # type: ignore[misc]
         def compose_node(self, parent: Any, index: Any) -> Any:
             event = self.peek_event()
             if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
@@ -155,7 +155,7 @@ def loader() -> Any:
     return Loader
 
 
-def plainer(kind: Any) -> Any:
+def _plainer(kind: Any) -> Any:
     """PyYAML's loader or dumper, to which `NUMBERS` alone are numbers: both, to read what is written."""
 
     class Plainer(kind):  # type: ignore[misc]

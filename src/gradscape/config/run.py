@@ -212,7 +212,7 @@ class RunConfig:
         name = f"{self.net.name}-lr{self.optim.lr:g}-b{self.batch_size}-s{self.seed}"
         name += "" if self.optim.name == "adam" else f"-{self.optim.name}"
         name += "" if self.precision == "fp32" else f"-{self.precision}"
-        canonical = json.dumps(without_later(self), sort_keys=True, separators=(",", ":"))
+        canonical = json.dumps(_without_later(self), sort_keys=True, separators=(",", ":"))
         return f"{name}-{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
 
     @property
@@ -250,7 +250,7 @@ LATER: Mapping[str, Mapping[str, object]] = {
 }
 
 
-def without_later(config: RunConfig) -> dict[str, Any]:
+def _without_later(config: RunConfig) -> dict[str, Any]:
     """Plain nested values without those later settings that are as they were before there was a choice."""
     values = dataclasses.asdict(config)
     for section, defaults in LATER.items():

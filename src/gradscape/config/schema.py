@@ -35,18 +35,18 @@ def run_schema() -> Schema:
 def sweep_schema() -> Schema:
     """JSON Schema of the file that `gradscape sweep` reads."""
     run = run_schema()
-    leaves = {name: leaf_schema(run, name) for name in SETTINGS}
-    controls = {name: control_schema(hint) for name, hint in CONTROLS.items()}
+    leaves = {name: _leaf_schema(run, name) for name in SETTINGS}
+    controls = {name: _control_schema(hint) for name, hint in CONTROLS.items()}
     nested = {name: value for name, value in run["properties"].items() if name != "seed"}
     fields = leaves | controls
-    condition = closed({name: {"anyOf": [leaf, listed(leaf)]} for name, leaf in fields.items()})
-    axis = closed({**{name: axis_values(leaf) for name, leaf in fields.items()}, "where": condition})
+    condition = _closed({name: {"anyOf": [leaf, _listed(leaf)]} for name, leaf in fields.items()})
+    axis = _closed({**{name: _axis_values(leaf) for name, leaf in fields.items()}, "where": condition})
     count = {"type": "integer", "minimum": 0}
     keys = {
         "name": {"type": "string", "description": "name of the folder, runs/NAME"},
         "title": {"type": "string", "description": "title of the report"},
-        "base": closed({**nested, **leaves}) | {"description": "settings that all runs have in common"},
-        "axes": listed(axis) | {"description": "fields that vary; those of one axis vary together"},
+        "base": _closed({**nested, **leaves}) | {"description": "settings that all runs have in common"},
+        "axes": _listed(axis) | {"description": "fields that vary; those of one axis vary together"},
         "exclude": {
             "type": "array",
             "items": condition,
@@ -56,10 +56,16 @@ def sweep_schema() -> Schema:
         "seeds_at_most": count | {"description": "seeds up to which undecided points get more"},
         **controls,
     }
-    return {"$schema": DIALECT, "title": "Sweep", **closed(keys), "required": ["axes"], "$defs": run["$defs"]}
+    return {
+        "$schema": DIALECT,
+        "title": "Sweep",
+        **_closed(keys),
+        "required": ["axes"],
+        "$defs": run["$defs"],
+    }
 
 
-def leaf_schema(run: Schema, name: str) -> Schema:
+def _leaf_schema(run: Schema, name: str) -> Schema:
     """Schema of one setting, such as `net.depth`."""
     section, _, field = name.rpartition(".")
     if not section:
@@ -68,30 +74,30 @@ def leaf_schema(run: Schema, name: str) -> Schema:
     return dict(run["$defs"][kind]["properties"][field])
 
 
-def control_schema(hint: Any) -> Schema:
+def _control_schema(hint: Any) -> Schema:
     from msgspec.json import schema
 
     return schema(hint)
 
 
-def axis_values(leaf: Schema) -> Schema:
+def _axis_values(leaf: Schema) -> Schema:
     """Schema of a field's values on an axis: a list, or evenly spaced ones of numbers."""
     kinds = {each.get("type") for each in leaf.get("anyOf", [leaf])}
     if not kinds & {"number", "integer"}:
-        return listed(leaf)
+        return _listed(leaf)
     ends = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
     log = {
-        **closed({"log": ends, "points": {"type": "integer", "minimum": 2}}),
+        **_closed({"log": ends, "points": {"type": "integer", "minimum": 2}}),
         "required": ["log", "points"],
     }
-    even = {**closed({"range": ends, "step": {"type": "number"}}), "required": ["range", "step"]}
-    return {"anyOf": [listed(leaf), log, even]}
+    even = {**_closed({"range": ends, "step": {"type": "number"}}), "required": ["range", "step"]}
+    return {"anyOf": [_listed(leaf), log, even]}
 
 
-def listed(items: Schema) -> Schema:
+def _listed(items: Schema) -> Schema:
     return {"type": "array", "items": items, "minItems": 1}
 
 
-def closed(properties: Schema) -> Schema:
+def _closed(properties: Schema) -> Schema:
     """Schema of a mapping with these keys and no others."""
     return {"type": "object", "properties": properties, "additionalProperties": False}
