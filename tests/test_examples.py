@@ -88,7 +88,7 @@ def test_no_claim_of_an_example_has_the_name_of_one_of_the_papers() -> None:
         ("gradscape.studies.batchnorm.study:BATCHNORM", "its name 'batchnorm' is that of a study here"),
         (
             "batchnrm",
-            "STUDY: 'batchnrm' is not one of batchnorm.*, nor FILE.py:STUDY; did you mean 'batchnorm'",
+            "STUDY: expected one of batchnorm.*, or FILE.py:STUDY; got 'batchnrm'; did you mean 'batchnorm'",
         ),
     ],
 )

@@ -119,12 +119,14 @@ def test_flags_have_the_words_of_python(
 def test_python_is_refused_as_a_command_line_is() -> None:
     with pytest.raises(ConfigError, match=r"^--workers: expected 1 … 1,024; got 0$"):
         Execution(workers=0)
-    with pytest.raises(ConfigError, match=r"^--data-root: '' names no file or folder"):
+    with pytest.raises(ConfigError, match=r"^--data-root: expected a file or folder; got ''"):
         Execution(data_root="")
     assert Execution(data_root="x").data_root == Path("x")
-    with pytest.raises(ConfigError, match=r"^--device: 'cdua' is not one of .*; did you mean 'cuda'\?$"):
+    with pytest.raises(
+        ConfigError, match=r"^--device: expected one of .*; got 'cdua'; did you mean 'cuda'\?$"
+    ):
         Execution(device="cdua")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r"^--seeds: 1.5 is not a whole number$"):
+    with pytest.raises(ConfigError, match=r"^--seeds: expected a whole number; got 1.5$"):
         SweepOptions(seeds=1.5)  # type: ignore[arg-type]
 
 

@@ -79,7 +79,7 @@ def test_a_module_of_a_package_is_found_by_name(
         ("{file}:number", "3,2,2", "expected a torch Module from number(); got int"),
         ("{file}:fails", "3,2,2", "fails() raised ValueError: no such layer (my_nets.py, line 14)"),
         ("{file}:made", "3,2,2", ":made is a module; give a function of no arguments that makes one"),
-        ("{file}:net", "3,two", "--input: '3,two' is not a shape; give sizes such as 3,32,32"),
+        ("{file}:net", "3,two", "--input: expected sizes such as 3,32,32; got '3,two'"),
         ("{file}:net", "5", "layer 1 (Linear) was given float32 (32, 5) and wants"),
         ("{file}:image", "3,2,2", "its output is (32, 3, 2, 2), not (N, classes)"),
     ],
@@ -120,7 +120,7 @@ model = scalar()
         (["empty"], "Flatten has no parameter to train"),
         (["model"], "more.py:model is a module; give a function of no arguments that makes one"),
         (["scalar", "--batch-size", "0"], "--batch-size: expected 1 … 60,000; got 0"),
-        (["scalar", "--page", "none/page.html"], "--page: there is no folder none"),
+        (["scalar", "--page", "none/page.html"], "--page: expected a file in a folder that exists; got none"),
     ],
 )
 def test_a_factory_that_makes_no_classifier_is_one_line(

@@ -56,7 +56,7 @@ def test_what_would_take_for_ever_is_refused_at_once(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     line = said(capsys, arguments)
-    assert ": expected " in line or "are too many; give " in line
+    assert ": expected " in line
     assert not list(tmp_path.iterdir())
 
 
@@ -75,16 +75,16 @@ def test_a_bound_is_named(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--zzz", "8"], "--zzz; gradscape train --help lists what it takes"),
         (["train", "--" + "x" * 10_000], "…"),
         (["train", "--\x1b[31mred\nline"], "no such flag or argument: --�[31mred line"),
-        (["train", "--net.norm", "bad\nline\x07"], r"net.norm: 'bad\nline\x07' is not one of none, batch"),
-        (["train", "--out", ""], "--out: '' names no file or folder; is a variable of the shell"),
-        (["train", "--config", " "], "--config: '' names no file or folder"),
-        (["reproduce", "--out="], "--out: '' names no file or folder"),
-        (["sweep", ""], "FILE: '' names no file or folder"),
-        (["runs", ""], "DIR: '' names no file or folder"),
-        (["report", ""], "DIR: '' names no file or folder"),
-        (["landscape", ""], "RUN: '' names no file or folder"),
-        (["train", "--data-root", ""], "--data-root: '' names no file or folder"),
-        (["train", "--out", "a/" + "x" * 300], "has 300 letters; give a name of 255 bytes at most"),
+        (["train", "--net.norm", "bad\nline\x07"], r"net.norm: expected one of none, batch"),
+        (["train", "--out", ""], "--out: expected a file or folder; got ''; is a variable of the shell"),
+        (["train", "--config", " "], "--config: expected a file or folder; got ''"),
+        (["reproduce", "--out="], "--out: expected a file or folder; got ''"),
+        (["sweep", ""], "FILE: expected a file or folder; got ''"),
+        (["runs", ""], "DIR: expected a file or folder; got ''"),
+        (["report", ""], "DIR: expected a file or folder; got ''"),
+        (["landscape", ""], "RUN: expected a file or folder; got ''"),
+        (["train", "--data-root", ""], "--data-root: expected a file or folder; got ''"),
+        (["train", "--out", "a/" + "x" * 300], "expected names of 255 bytes at most; got 300 letters: xxx"),
         (["smoothness", "r", "--lr", "0"], "--lr: expected a number above 0; got 0"),
         (
             ["curvature", "r", "--time-limit", "nan"],
@@ -106,7 +106,7 @@ def test_a_figure_that_cannot_be_written_is_refused_before_anything_is_computed(
 ) -> None:
     (tmp_path / "f.png").mkdir()
     line = said(capsys, ["landscape", str(tmp_path), "--figure", str(tmp_path / "f.png")])
-    assert "f.png is a folder; give another name" in line
+    assert "expected a file; got f.png, which is a folder" in line
 
 
 def test_both_spellings_are_one_flag() -> None:

@@ -63,7 +63,7 @@ def test_defaults_fit_a_run_of_fewer_images(run: Path, capsys: pytest.CaptureFix
     assert "on 60 samples" in capsys.readouterr().out
     assert main(["landscape", str(run), "--dims", "1", "--points", "2"]) == 0
     assert main(["curvature", str(run), "--images", "61"]) == 2
-    assert "--images: 61 of 60; give 60 at most" in capsys.readouterr().err
+    assert "--images: expected at most 60, which the run has; got 61" in capsys.readouterr().err
 
 
 def test_a_run_s_curvature_drawn_and_as_json(
@@ -152,21 +152,21 @@ def test_what_cannot_be_measured_is_one_line(
     (study / "study.json").write_text("{}")
     gs.RunFolder(empty).create(gs.RunConfig())
     wrong = {
-        ("smoothness", factory): "is trained by none yet; type --lr 0.1",
-        ("curvature", str(study)): f"is a study's folder; give one of its runs, as {run}",
-        ("curvature", str(empty)): "has no checkpoint yet: let the run finish an epoch first",
+        ("smoothness", factory): "--lr: expected a learning rate, for ",
+        ("curvature", str(study)): f", a study's; give one of its runs, as {run}",
+        ("curvature", str(empty)): "which has no checkpoint yet",
         (
             "curvature",
             "nowhere",
-        ): "nowhere is no run's folder, and no factory as FILE.py:FACTORY; give either",
-        ("curvature", str(run), "--images", "61"): "--images: 61 of 60; give 60 at most",
+        ): "RUN: expected a run's folder, or a factory as FILE.py:FACTORY; got 'nowhere'",
+        ("curvature", str(run), "--images", "61"): "--images: expected at most 60, which the run has; got 61",
         ("curvature", str(run), "--images", "0"): "--images: expected 1 … 60,000; got 0",
         (
             "curvature",
             str(run),
             "--figure",
             "no/f.png",
-        ): "--figure: there is no folder no; give a file in one",
+        ): "--figure: expected a file in a folder that exists; got no/",
         ("curvature", factory, "--data", "digit"): "data set: expected digits, cifar10 or cifar100; got",
         (
             "landscape",
@@ -182,17 +182,32 @@ def test_what_cannot_be_measured_is_one_line(
             "--images",
             "20",
             "--through",
-        ): "--through: got 1 run; give two for a line, three for a plane",
+        ): "--through: expected two runs for a line, or three for a plane; got 1",
         (
             "landscape",
             factory,
             "--images",
             "20",
             "--path",
-        ): "kept no weights along its training; train",
-        ("landscape", str(run), "--turn", "no/f.html"): "--turn: there is no folder no",
-        ("landscape", str(run), "--figure", "f.foo"): "--figure: f.foo is of no known kind; give a name that",
-        ("landscape", str(run), "--animate", "f.mp4"): "--animate: f.mp4 is of no known kind; give a name",
+        ): "train it with --keep-every 1",
+        (
+            "landscape",
+            str(run),
+            "--turn",
+            "no/f.html",
+        ): "--turn: expected a file in a folder that exists; got no",
+        (
+            "landscape",
+            str(run),
+            "--figure",
+            "f.foo",
+        ): "--figure: expected a name that ends in .png, .svg or .pdf; got f.foo",
+        (
+            "landscape",
+            str(run),
+            "--animate",
+            "f.mp4",
+        ): "--animate: expected a name that ends in .gif; got f.mp4",
         (
             "landscape",
             str(run),
@@ -200,8 +215,8 @@ def test_what_cannot_be_measured_is_one_line(
             "f.gif",
             "--dims",
             "1",
-        ): "--animate: only of one run's plane",
-        ("landscape", factory, "--images", "20", "--animate", "f.gif"): "kept no weights along its training",
+        ): "--animate: expected one RUN and its plane",
+        ("landscape", factory, "--images", "20", "--animate", "f.gif"): "train it with --keep-every 1",
         ("landscape", str(run), str(run), "--images", "20"): "RUN: " + str(run) + " is given twice; give it",
     }
     for arguments, message in wrong.items():

@@ -47,7 +47,7 @@ def test_a_figure_that_cannot_be_written_is_refused_before_anything_is_computed(
     monkeypatch.setattr("gradscape.cli.target._target_of", lambda *_: pytest.fail("it was computed"))
     (tmp_path / "fig.png").mkdir()
     line = refused(capsys, command, run.path, "--figure", tmp_path / "fig.png")
-    assert line.endswith("fig.png is a folder; give another name")
+    assert line.endswith("fig.png, which is a folder")
 
 
 def test_a_name_that_is_too_long_is_said(tmp_path: Path) -> None:

@@ -154,11 +154,11 @@ def test_a_damaged_run_does_not_break_the_table(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--state", "faild"], "--state: 'faild' is not one of pending, running, done, diverged, failed"),
-        (["--state", ""], "--state: '' is not one of"),
+        (["--state", "faild"], "--state: expected one of pending, running, done, diverged, failed"),
+        (["--state", ""], "--state: expected one of pending"),
         (
             ["--sort", "bets"],
-            "--sort: 'bets' is not one of best, progress, name, state; did",
+            "--sort: expected one of best, progress, name, state; got 'bets'; did",
         ),
         (["--watch", "--every", "0"], "--every: expected seconds above 0; got 0"),
         (["--watch", "--every", "nan"], "--every: expected seconds above 0; got nan"),

@@ -32,7 +32,7 @@ from gradscape.train.model import build_net
         ),
         (
             {"norm": "weight+algorithm1"},
-            r"net.norm: 'weight\+algorithm1' is not one of none, batch",
+            r"net.norm: expected one of none, batch",
         ),
         ({"norm": "weight", "entry_norm": True}, r"net.entry_norm: .*norm weight do not go together"),
         (
@@ -74,7 +74,7 @@ from gradscape.train.model import build_net
             {"family": "densenet", "depth": 40, "init": "delta_orthogonal"},
             r"net.init: 'delta_orthogonal' needs convolutions that have no more inputs than outputs",
         ),
-        ({"family": "vg"}, r"net.family: 'vg' is not one of vgg, resnet, .*; did you mean 'vgg'"),
+        ({"family": "vg"}, r"net.family: expected one of vgg, resnet, .*; got 'vg'; did you mean 'vgg'"),
     ],
     ids=str,
 )

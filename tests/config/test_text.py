@@ -24,9 +24,9 @@ def test_the_choice_of_a_literal_is_left_to_the_configuration() -> None:
 @pytest.mark.parametrize(
     ("hint", "text", "says"),
     [
-        (int, "1.5", "'1.5' is not a whole number"),
-        (float | None, "fast", "'fast' is not a number"),
-        (bool, "maybe", "'maybe' is not yes or no"),
+        (int, "1.5", "expected a whole number; got '1.5'"),
+        (float | None, "fast", "expected a number; got 'fast'"),
+        (bool, "maybe", "expected yes or no; got 'maybe'"),
     ],
 )
 def test_other_text_is_refused(hint: type, text: str, says: str) -> None:

@@ -414,7 +414,7 @@ def test_two_exports_into_one_folder_are_refused(tmp_path: Path, capsys: pytest.
 def test_wrong_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for flags, message in (
         (["--to", "tensorbord", "--into", "x"], "did you mean 'tensorboard'?"),
-        (["--to", "wandb"], "--into: a value is required"),
+        (["--to", "wandb"], "--into: expected a value; got none"),
         (["--to", "tensorboard", "--into", "x"], "holds no study"),
     ):
         assert main(["export", str(tmp_path), *flags]) == 2

@@ -371,7 +371,7 @@ def test_more_gradients_than_memory_holds_are_refused(
 
 
 def test_a_statistics_mode_that_is_none_is_refused() -> None:
-    with pytest.raises(ConfigError, match="bn: 'eval' is not one of batch, running"):
+    with pytest.raises(ConfigError, match="bn: expected one of batch, running; got 'eval'"):
         noise(network(), cross_entropy, labelled(), bn="eval")  # type: ignore[arg-type]
 
 

@@ -79,7 +79,7 @@ def test_an_empty_name_is_not_the_current_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     line = refused(capsys, *command, "--out", "")
-    assert "--out: '' names no file or folder" in line
+    assert "--out: expected a file or folder; got ''" in line
     assert list(tmp_path.iterdir()) == []
 
 

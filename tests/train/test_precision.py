@@ -41,7 +41,7 @@ def test_fp16_and_tf32_are_refused_with_the_reason() -> None:
     ("argument", "message"),
     [
         ("fp16", "gradscape: precision: 'fp16' is refused: its smallest normal number, 6e-5, erases vanish"),
-        ("bf61", "gradscape: precision: 'bf61' is not one of fp32, tf32, bf16; did you mean 'bf16'?"),
+        ("bf61", "gradscape: precision: expected one of fp32, tf32, bf16; got 'bf61'; did you mean 'bf16'?"),
         ("tf32", "gradscape: precision: expected fp32 or bf16 on a CPU; got tf32, which needs an NVIDIA GPU"),
     ],
 )

@@ -36,7 +36,13 @@ _INDENT = 26  # columns of a flag's name beside its text
 
 
 def make_app(name: str, text: str, version: str) -> App:
-    """An application without commands, whose errors are raised."""
+    """Return an application without commands, whose errors are raised.
+
+    Args:
+        name: Name of the program.
+        text: Description of the program.
+        version: Text that --version prints.
+    """
     return App(
         name=name,
         help=text,
@@ -52,10 +58,14 @@ def make_app(name: str, text: str, version: str) -> App:
 
 
 def parse(app: App, arguments: Sequence[str]) -> partial[Any]:
-    """Return the command that arguments name, to be called.
+    """Return the command that a command line names, with its arguments, to be called.
+
+    Args:
+        app: Application.
+        arguments: Words of the command line, after the program's name.
 
     Raises:
-        ConfigError: They name none, or hold a flag or value that it does not take.
+        ConfigError: There is no such command, or it does not take a flag or a value.
     """
     try:
         command, bound, _ = app.parse_args(list(arguments))
@@ -66,7 +76,7 @@ def parse(app: App, arguments: Sequence[str]) -> partial[Any]:
 
 
 def _default(value: object) -> str | None:
-    """A default as help shows it: what is empty or switched off needs no words."""
+    """Return a default as help shows it; None for what is empty or switched off."""
     if value is None or value == () or isinstance(value, bool):
         return None
     if isinstance(value, tuple):
@@ -75,7 +85,7 @@ def _default(value: object) -> str | None:
 
 
 def _explain(error: CycloptsError) -> str:
-    """What was expected, what was received, and the nearest that exists."""
+    """Return what was expected, what was received, and the nearest that exists."""
     if isinstance(error, UnknownOptionError):
         return _no_such(error.token.keyword or error.token.value, error)
     if isinstance(error, UnusedCliTokensError):
@@ -83,11 +93,11 @@ def _explain(error: CycloptsError) -> str:
     if isinstance(error, UnknownCommandError):
         word = (error.unused_tokens or [""])[0]
         commands = [name for name in error.app or () if not name.startswith("-")]
-        return f"COMMAND: {brief(word)} is not one of {', '.join(commands)}{nearest(word, commands)}"
+        return f"COMMAND: expected one of {', '.join(commands)}; got {brief(word)}{nearest(word, commands)}"
     if isinstance(error, CoercionError) and error.token and error.argument:
         return _wrong_value(error.argument, error.token.value, error.target_type)
     if isinstance(error, MissingArgumentError) and error.argument:
-        return f"{_name(error.argument)}: a value is required{_help(error)}"
+        return f"{_name(error.argument)}: expected a value; got none{_help(error)}"
     return str(error)
 
 
@@ -104,8 +114,8 @@ def _help(error: CycloptsError) -> str:
 
 
 def _close(flag: str, known: Iterable[str]) -> str:
-    """`"; did you mean '--optim.lr'?"` for --lr, or for a slip of the pen."""
-    names = [each.lstrip("-") for each in known]
+    """Return `"; did you mean '--optim.lr'?"` for --lr, or for a slip of the pen; else an empty text."""
+    names = [name.lstrip("-") for name in known]
     word = flag.lstrip("-").replace("_", "-")
     ends = [name for name in names if name.split(".")[-1] == word]
     if len(word) > LONGEST_NAME:
@@ -119,17 +129,17 @@ def _name(argument: Any) -> str:
 
 
 def _wrong_value(argument: Any, text: str, kind: Any) -> str:
-    """A value that is not of its flag's type, or none of its choices."""
+    """Return the message on a value that is not of its flag's type, or none of its choices."""
     name = _name(argument)
     if typing.get_origin(kind) is not Literal:
-        return f"{name}: {brief(text)} is not {WORDS.get(kind, kind)}"
+        return f"{name}: expected {WORDS.get(kind, kind)}; got {brief(text)}"
     _refuse_setting(argument.name, text)
     choices = typing.get_args(kind)
-    return f"{name}: {brief(text)} is not one of {', '.join(choices)}{nearest(text, choices)}"
+    return f"{name}: expected one of {', '.join(choices)}; got {brief(text)}{nearest(text, choices)}"
 
 
 def _refuse_setting(flag: str, text: str) -> None:
-    """Of a run's setting, raise what its configuration says, which may be more than a list of choices."""
+    """Raise what the configuration says of a run's setting, which may be more than a list of choices."""
     from gradscape.config.paths import SETTINGS
     from gradscape.config.run import RunConfig
     from gradscape.config.serialize import from_dict
@@ -140,7 +150,7 @@ def _refuse_setting(flag: str, text: str) -> None:
 
 
 class _HelpFormatter:
-    """Help in plain lines: a flag and its value, and beside them what it is for."""
+    """Formatter of help as plain lines: a flag and its value, and beside them their text."""
 
     def render_usage(self, console: Any, options: Any, usage: Any) -> None:
         if usage:
@@ -173,7 +183,7 @@ class _HelpFormatter:
 
 
 def _metavar(entry: Any) -> str | None:
-    """What stands for a flag's value: its choices, or a word for its type."""
+    """Return the word for a flag's value: its choices, or its type."""
     if entry.choices:
         return "|".join(entry.choices)
     metavar: str | None = entry.metavar
@@ -181,7 +191,7 @@ def _metavar(entry: Any) -> str | None:
 
 
 def _text(description: Any) -> str:
-    """The words of a description that cyclopts has wrapped for a terminal."""
+    """Return the words of a description that cyclopts has wrapped for a terminal."""
     inner = getattr(description, "primary_renderable", description)
     return str(getattr(inner, "plain", inner) or "")
 

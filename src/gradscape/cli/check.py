@@ -1,4 +1,4 @@
-"""The command that checks a network before it is trained."""
+"""Command that checks a network before it is trained."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from gradscape.errors import ConfigError, brief
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions(Options):
-    """The batch of noise that a network is checked on, and what is wanted of it."""
+    """Batch of noise that a network is checked on, and extent of the check."""
 
-    input: str = option("3,32,32", "numbers of a sample; for tokens use gradscape.check in Python")
-    batch_size: int = option(32, "samples", 1, MOST_IMAGES)
-    seeds: int = option(3, "seeds of the signal", 1, 1_000)
-    confirm: int = option(0, "real steps that remedies are ranked by", 0, 100_000)
+    input: str = option("3,32,32", "shape of a sample; for tokens use gradscape.check in Python")
+    batch_size: int = option(32, "number of samples", 1, MOST_IMAGES)
+    seeds: int = option(3, "number of seeds of the signal", 1, 1_000)
+    confirm: int = option(0, "number of real steps that remedies are ranked by", 0, 100_000)
     remedies: Annotated[bool, Parameter(negative="--no-remedies")] = option(
         True, "try remedies, or give the verdict alone"
     )
-    page: FilePath | None = option(None, "an HTML page with figures too")
+    page: FilePath | None = option(None, "file for an HTML page with figures")
     json: bool = option(False, "everything as JSON")
 
     def __post_init__(self) -> None:
@@ -37,19 +37,19 @@ class CheckOptions(Options):
         require_folder("--page", self.page, ".html")
         if (numbers := math.prod(self.shape)) > MOST_NUMBERS:
             raise ConfigError(
-                f"--input, --batch-size: {brief(numbers)} numbers are too many; "
-                f"give shapes of {MOST_NUMBERS:,} at most"
+                f"--input, --batch-size: expected at most {MOST_NUMBERS:,} numbers in all; "
+                f"got {brief(numbers)}"
             )
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the batch."""
+        """Shape of the batch."""
         try:
             sample = tuple(int(size) for size in self.input.split(","))
         except ValueError:
             sample = ()
         if not sample or min(sample) < 1:
-            raise ConfigError(f"--input: {brief(self.input)} is not a shape; give sizes such as 3,32,32")
+            raise ConfigError(f"--input: expected sizes such as 3,32,32; got {brief(self.input)}")
         return (self.batch_size, *sample)
 
 
@@ -59,7 +59,15 @@ def check(
     *,
     options: Annotated[CheckOptions, FLAT] = CheckOptions(),
 ) -> None:
-    """Give a verdict on a factory's network, on a batch of noise of the given shape."""
+    """Diagnose a factory's network on a batch of noise, before it is trained.
+
+    Args:
+        factory: FILE.py:FACTORY, or package.module:FACTORY.
+        options: Batch and extent of the check.
+
+    Raises:
+        ConfigError: The factory cannot be read, or makes no classifier of such samples.
+    """
     from gradscape.cli.import_object import load_factory
     from gradscape.measure.check.check import check_on_noise
 

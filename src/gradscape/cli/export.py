@@ -1,4 +1,4 @@
-"""The command that hands a study's runs on to trackers, at once or while they run."""
+"""Command that exports runs to trackers, once or while they run."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Tracker = Literal["tensorboard", "wandb", "mlflow"]
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions(Options):
-    """Whether a study is followed."""
+    """Duration of an export."""
 
-    follow: bool = option(False, "go on until every run has ended, or Ctrl-C")
+    follow: bool = option(False, "continue until every run has ended, or Ctrl-C")
     every: float = option(2.0, "seconds between two looks", 0, MOST_SECONDS)
 
 
@@ -37,11 +37,22 @@ def export(
     folder: Annotated[str, Parameter(name="DIR", help=FOLDER)],
     /,
     *,
-    to: Annotated[Tracker, Parameter(help="which tracker")],
+    to: Annotated[Tracker, Parameter(help="tracker to write to")],
     into: Annotated[str, Parameter(metavar="PLACE", help="a folder; for mlflow a tracking URI too")],
     options: Annotated[ExportOptions, FLAT] = ExportOptions(),
 ) -> None:
-    """Make a run of the tracker's for each of the study's, at once or live."""
+    """Write each run of a folder into a run of a tracker, once or live.
+
+    Args:
+        folder: Path of a study's or a run's folder.
+        to: Tracker.
+        into: Path of a folder, or for mlflow a tracking URI.
+        options: Duration of the export.
+
+    Raises:
+        StoreError: The folder holds no run, or the tracker cannot write.
+        RunFailed: Some runs were left out, because their files are damaged.
+    """
     from gradscape.integrations.export import Export
     from gradscape.storage.run_summary import Glances
     from gradscape.storage.study_folder import folder_at
@@ -50,23 +61,23 @@ def export(
     if into.startswith("~") or not into.strip():
         into = str(checked_path(into, "--into"))
     exporter = _exporter_of(to, into, Glances(study).asked()["study"])
-    with silent_threads(), Export(study, exporter) as going:
-        found = going.advance(stay=options.follow)
+    with silent_threads(), Export(study, exporter) as export:
+        runs = export.advance(stay=options.follow)
         with suppress(KeyboardInterrupt):  # how one leaves before the study has ended
-            while options.follow and not all(run.over for run in found):
+            while options.follow and not all(run.over for run in runs):
                 time.sleep(options.every)
-                found = going.advance(stay=True)
-    there = sum(run.identity in going.known for run in found) - len(going.unreadable)
-    done = f"{there} of {len(found)} runs exported, {len(going.written)} of them now"
+                runs = export.advance(stay=True)
+    exported = sum(run.identity in export.known for run in runs) - len(export.unreadable)
+    done = f"{exported} of {len(runs)} runs exported, {len(export.written)} of them now"
     print(plain(f"{done}; type: {exporter.hint}"))
-    if going.unreadable:
-        names, reasons = ", ".join(going.unreadable), next(iter(going.unreadable.values()))
-        raise RunFailed(f"{len(going.unreadable)} of {len(found)} runs were left out ({names}): {reasons}")
+    if export.unreadable:
+        names, reasons = ", ".join(export.unreadable), next(iter(export.unreadable.values()))
+        raise RunFailed(f"{len(export.unreadable)} of {len(runs)} runs were left out ({names}): {reasons}")
 
 
 @contextmanager
 def silent_threads() -> Iterator[None]:
-    """Keep back the tracebacks of a tracker's own threads: it raises the same once more where we hear it."""
+    """Suppress the tracebacks of a tracker's own threads; it raises the same error once more in ours."""
     before = threading.excepthook
     threading.excepthook = lambda _: None
     try:

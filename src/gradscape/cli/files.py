@@ -1,4 +1,4 @@
-"""Files and folders that a command line names."""
+"""Checks of the files and folders that a command line names."""
 
 from __future__ import annotations
 
@@ -18,29 +18,53 @@ if TYPE_CHECKING:
 
 
 def folder_of(text: FilePath) -> Path:
-    """The path of a positional DIR."""
+    """Return the path of a positional DIR.
+
+    Args:
+        text: Text of the command line.
+
+    Raises:
+        ConfigError: No file can have that name.
+    """
     return checked_path(text, "DIR")
 
 
 def require_folder(flag: str, file: FilePath | None, *endings: str) -> None:
-    """Refuse a file that could not be written when all is computed, or has another ending than these."""
+    """Refuse a file that could not be written after the computation, or has a wrong ending.
+
+    Args:
+        flag: Flag that names the file, for messages.
+        file: Path of the file; None is accepted.
+        endings: Endings that are allowed; without any, all are.
+
+    Raises:
+        ConfigError: The file could not be written, or has another ending.
+    """
     if file is None:
         return
     file = Path(file)
     if endings and file.suffix not in endings:
         known = " or ".join(filter(None, (", ".join(endings[:-1]), endings[-1])))
-        raise ConfigError(f"{flag}: {file} is of no known kind; give a name that ends in {known}")
+        raise ConfigError(f"{flag}: expected a name that ends in {known}; got {file}")
     folder = file.absolute().parent
     if not folder.is_dir():
-        raise ConfigError(f"{flag}: there is no folder {file.parent}; give a file in one that exists")
+        raise ConfigError(f"{flag}: expected a file in a folder that exists; got {file}")
     if endings and file.is_dir():
-        raise ConfigError(f"{flag}: {file} is a folder; give another name")
+        raise ConfigError(f"{flag}: expected a file; got {file}, which is a folder")
     if not os.access(folder, os.W_OK):
         raise ConfigError(f"{flag}: cannot write into {file.parent}; permit it, or give another folder")
 
 
 def save_figure(drawing: Figure, file: FilePath) -> None:
-    """Draw into memory, then write all of it: what was there stays where the disk is full."""
+    """Draw into memory, then write the file as a whole: an earlier one stays if the disk is full.
+
+    Args:
+        drawing: Figure to write.
+        file: Path of the file.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
     from gradscape.storage.files import replace_bytes
 
     file, drawn = Path(file), io.BytesIO()

@@ -1,4 +1,4 @@
-"""Options of what the measuring commands measure on, and of what they show.
+"""Options of the images that commands measure on, and of what they show.
 
 Annotations are types, not text: what inherits them in another module has other names at hand.
 """
@@ -13,21 +13,23 @@ from gradscape.study.execution import DataSource
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSource(DataSource):
-    """The images that a network sees."""
+    """Images that a network sees."""
 
     data: str = option("digits", "data set of a factory; a run has its own")
     images: int | None = option(
         None,
-        "how many (default: 1000 for a landscape, 500 for a curvature, 100 for a smoothness, or all)",
+        "number of images (default: 1000 for a landscape, 500 for a curvature, 100 for a smoothness, or all)",
         1,
         MOST_IMAGES,
     )
-    batch_size: int | None = option(None, "of a mini-batch (default: the run's, or all)", 1, MOST_IMAGES)
+    batch_size: int | None = option(
+        None, "images of a mini-batch (default: the run's, or all)", 1, MOST_IMAGES
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Showing(Options):
-    """How a record is shown."""
+    """Form in which a record is shown."""
 
     figure: FilePath | None = option(None, "draw it: .png, .svg or .pdf")
     json: bool = option(False, "everything as JSON")

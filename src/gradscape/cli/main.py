@@ -1,4 +1,4 @@
-"""The command line: each command's module is imported when it is called, and torch when it is needed."""
+"""Command line: each command's module is imported when it is called, and torch when it is needed."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ such as --epochs 6, set what all runs have in common. Given together with a stud
 its base; an axis of a field takes the place of the file's axis of that field (the whole axis, where fields
 vary together), other axes come after the file's; exclusions are added to the file's, of which those of
 values that a replaced axis no longer has are dropped; --seeds, --seeds-at-most, --name, --equal-updates
-and --scale-lr override. Asked again in the same folder with more values, axes or seeds, only what is new
-is run.
+and --scale-lr override. In a folder that holds a part of it, only the missing runs are made.
 """
 _COMMANDS = {
     "reproduce": ("reproduce:reproduce", "[STUDY]", "run a whole study and check its claims"),

@@ -56,7 +56,7 @@ def reproduce(
         return
     if ":" not in study and study not in STUDIES:
         raise ConfigError(
-            f"STUDY: {brief(study)} is not one of {', '.join(STUDIES)}, nor FILE.py:STUDY"
+            f"STUDY: expected one of {', '.join(STUDIES)}, or FILE.py:STUDY; got {brief(study)}"
             f"{nearest(study, STUDIES)}"
         )
     chosen = _own_study(study) if ":" in study else STUDIES[study]

@@ -45,7 +45,9 @@ def read_states(text: str) -> tuple[str, ...]:
     states = tuple(part.strip() for part in text.split(","))
     for state in states:
         if state not in STATES:
-            raise ConfigError(f"--state: {state!r} is not one of {', '.join(STATES)}{nearest(state, STATES)}")
+            raise ConfigError(
+                f"--state: expected one of {', '.join(STATES)}; got {state!r}{nearest(state, STATES)}"
+            )
     return states
 
 

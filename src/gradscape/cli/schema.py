@@ -1,4 +1,4 @@
-"""The command that prints what an editor needs to complete and check a run's or a sweep's file."""
+"""Command that prints the schema by which an editor completes and checks a run's or a sweep's file."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from cyclopts import Parameter
 
 
 def schema(what: Annotated[Literal["run", "sweep"], Parameter(name="WHAT", help="whose file")], /) -> None:
-    """Print a JSON Schema."""
+    """Print a JSON Schema.
+
+    Args:
+        what: File that the schema describes.
+    """
     from gradscape.config.schema import run_schema, sweep_schema
 
-    found = run_schema() if what == "run" else sweep_schema()
-    print(json.dumps(found, indent=1, ensure_ascii=False))
+    values = run_schema() if what == "run" else sweep_schema()
+    print(json.dumps(values, indent=1, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""A flag for each setting of a run, such as `--net.depth`; where none is given, a file's value keeps."""
+"""Flags for the settings of a run, such as `--net.depth`; without a flag a file's value stays."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _METAVARS = {int: "N", float: "X"}
 
 
 def _flags_of(kind: type, group: Group) -> type:
-    """A class of like fields, whose values are text, or None where a flag is not given."""
+    """Return a class with the same fields, whose values are text, or None for a flag that is absent."""
     fields: list[tuple[str, Any, Any]] = []
     for number, field in enumerate(dataclasses.fields(kind)):
         hint = hints_of(kind)[field.name]
@@ -66,7 +66,10 @@ RunFlags: Any = _flags_of(RunConfig, Group("Run", sort_key=40))
 
 
 def settings_given(flags: Any) -> dict[str, Value]:
-    """Dotted name → value of each setting whose flag was given.
+    """Return the value per dotted name of the settings whose flags are on the command line.
+
+    Args:
+        flags: Values of `RunFlags`.
 
     Raises:
         ConfigError: A text is not of the setting's type.

@@ -1,4 +1,4 @@
-"""The command that trains one run."""
+"""Command that trains one run."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from gradscape.study.execution import DataSource
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(Options):
-    """Where a run comes from and goes to."""
+    """Configuration and folder of a run, and its threads."""
 
     config: FilePath | None = option(None, "YAML or JSON of the run's settings; flags override it")
     out: FilePath | None = option(None, "the run's folder (default: runs/IDENTITY)")
-    threads: int | None = option(None, "threads (default: one per core)", 1, MOST_WORKERS)
+    threads: int | None = option(None, "number of threads (default: one per core)", 1, MOST_WORKERS)
 
 
 def train(
@@ -36,7 +36,18 @@ def train(
     source: Annotated[DataSource, EXECUTION] = DataSource(),
     flags: Annotated[RunFlags, FLAT] = RunFlags(),
 ) -> None:
-    """Train one run, in this process."""
+    """Train one run in this process, print its diagnosis, and write its page.
+
+    Args:
+        options: Configuration and folder of the run.
+        source: Device and images.
+        flags: Settings of the run.
+
+    Raises:
+        ConfigError: A setting or the device cannot be used.
+        DataError: The images are not available.
+        StoreError: The folder cannot be written, or holds another run.
+    """
     config = train_config(options.config, settings_given(flags))
     from gradscape.data import load_images
     from gradscape.storage.run_folder import RunFolder
@@ -69,8 +80,16 @@ def train(
 
 
 def train_config(file: FilePath | None, settings: Mapping[str, Any]) -> RunConfig:
-    """A file's run, with settings by dotted name in place of its own."""
-    given = to_dict(read_config(Path(file))) if file else {}
+    """Return the configuration of a file, with settings in place of its own.
+
+    Args:
+        file: Path of a YAML or JSON file; None for the defaults.
+        settings: Value per dotted name.
+
+    Raises:
+        ConfigError: The file cannot be read, or a setting cannot be used.
+    """
+    values = to_dict(read_config(Path(file))) if file else {}
     for section, value in nested(settings).items():
-        given[section] = {**given.get(section, {}), **value} if isinstance(value, dict) else value
-    return from_dict(RunConfig, given)
+        values[section] = {**values.get(section, {}), **value} if isinstance(value, dict) else value
+    return from_dict(RunConfig, values)

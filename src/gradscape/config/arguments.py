@@ -3,7 +3,7 @@
 @typed(every=1_000)
 def watch(model: nn.Module, every: int | None = None) -> Watch: ...
 
-watch(model, every="x")      ConfigError: every: 'x' is not a whole number
+watch(model, every="x")      ConfigError: every: expected a whole number; got 'x'
 watch(model, every=10**9)    ConfigError: every: expected at most 1,000; got 1000000000
 """
 

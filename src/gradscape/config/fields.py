@@ -62,7 +62,7 @@ def settle(config: Any, section: str = "") -> None:
             object.__setattr__(config, name, checked(value, kind, f"{section}{name}"))
         elif not isinstance(value, typing.cast(type, kind)):
             word = typing.cast(type, kind).__name__
-            raise ConfigError(f"{section}{name}: {brief(value)} is not a {word}; give gs.{word}(…)")
+            raise ConfigError(f"{section}{name}: expected a {word}; got {brief(value)}; type: gs.{word}(…)")
 
 
 def _settled(value: object, kind: Any) -> bool:
@@ -92,7 +92,7 @@ def checked(value: object, kind: Any, name: str) -> object:
         known = typing.get_args(kind)
         if not isinstance(value, str) or value not in known:
             raise ConfigError(
-                f"{name}: {brief(value)} is not one of {', '.join(known)}{nearest(value, known)}"
+                f"{name}: expected one of {', '.join(known)}; got {brief(value)}{nearest(value, known)}"
             )
         return value
     if value is None and types.NoneType in typing.get_args(kind):
@@ -102,7 +102,7 @@ def checked(value: object, kind: Any, name: str) -> object:
         require(abs(value) <= sys.float_info.max, name, value, "a smaller number")
         value = float(value)
     if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
-        raise ConfigError(f"{name}: {brief(value)} is not {WORDS[wanted]}")
+        raise ConfigError(f"{name}: expected {WORDS[wanted]}; got {brief(value)}")
     return value + 0.0 if isinstance(value, float) else value  # -0.0 would be another text than 0.0
 
 

@@ -37,20 +37,20 @@ def _whole(text: str) -> int:
     try:
         return int(text)
     except ValueError as error:
-        raise ValueError(f"{brief(text)} is not a whole number") from error
+        raise ValueError(f"expected a whole number; got {brief(text)}") from error
 
 
 def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise ValueError(f"{brief(text)} is not a number") from error
+        raise ValueError(f"expected a number; got {brief(text)}") from error
 
 
 def _yes_or_no(text: str) -> bool:
     known = {"yes": True, "true": True, "no": False, "false": False}
     if text.lower() not in known:
-        raise ValueError(f"{brief(text)} is not yes or no")
+        raise ValueError(f"expected yes or no; got {brief(text)}")
     return known[text.lower()]
 
 
@@ -65,12 +65,14 @@ def path(text: str | Path) -> Path:
     """
     text = str(text)
     if not text.strip():
-        raise ValueError("'' names no file or folder; is a variable of the shell unset?")
+        raise ValueError("expected a file or folder; got ''; is a variable of the shell unset?")
     if len(os.fsencode(text)) > LONGEST_PATH:
-        raise ValueError(f"{cut(text)} is too long; give {LONGEST_PATH:,} bytes at most")
+        raise ValueError(
+            f"expected {LONGEST_PATH:,} bytes at most; got {len(os.fsencode(text)):,}: {cut(text)}"
+        )
     if long := [part for part in text.split(os.sep) if len(os.fsencode(part)) > LONGEST_NAME]:
         raise ValueError(
-            f"{cut(long[0])} has {len(long[0])} letters; give a name of {LONGEST_NAME} bytes at most"
+            f"expected names of {LONGEST_NAME} bytes at most; got {len(long[0])} letters: {cut(long[0])}"
         )
     return Path(text).expanduser() if text == "~" or text.startswith(f"~{os.sep}") else Path(text)
 

@@ -146,7 +146,8 @@ class Reproduction(Generic[P]):
         """
         if preset not in self.presets:
             raise ConfigError(
-                f"--preset: {preset!r} is not one of {', '.join(self.presets)}{nearest(preset, self.presets)}"
+                f"--preset: expected one of {', '.join(self.presets)}; got {preset!r}"
+                f"{nearest(preset, self.presets)}"
             )
         if seeds is not None:
             checked(seeds, int, "--seeds")

@@ -519,7 +519,7 @@ WRONG: list[tuple[str, Any, dict[str, Any]]] = [
     (r"the loss is nan and its gradient not finite", (broken(), cross_entropy, (X, Y)), {}),
     (r"k: expected 0 to 53 eigenvalues of 53 parameters; got 54", (mlp(), cross_entropy, (X, Y)), {"k": 54}),
     (r"matrix: expected hessian or ggn; got 'hesse'", (mlp(), cross_entropy, (X, Y)), {"matrix": "hesse"}),
-    (r"bn: 'eval' is not one of batch, running", (mlp(), cross_entropy, (X, Y)), {"bn": "eval"}),
+    (r"bn: expected one of batch, running; got 'eval'", (mlp(), cross_entropy, (X, Y)), {"bn": "eval"}),
     (r"trace_products: expected 6 .*; got 3", (mlp(), cross_entropy, (X, Y)), {"trace_products": 3}),
     (r"probes: expected 0 or more, .*; got -1 of 80 steps", (mlp(), cross_entropy, (X, Y)), {"probes": -1}),
     (r"tolerance: expected a number between 0 and 1;", (mlp(), cross_entropy, (X, Y)), {"tolerance": 2}),

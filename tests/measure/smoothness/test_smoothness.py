@@ -552,7 +552,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "range from zero": ({"lr": LR, "range": (0, 1)}, "range: expected two rising multiples"),
     "range of one": ({"lr": LR, "range": 3}, "range: expected a list; got 3"),
     "one point": ({"lr": LR, "points": 1}, "points: expected 2 or more; got 1"),
-    "half a point": ({"lr": LR, "points": 2.5}, "points: 2.5 is not a whole number"),
+    "half a point": ({"lr": LR, "points": 2.5}, "points: expected a whole number; got 2.5"),
     "not an optimiser": (
         {"lr": LR, "optimizer": "SGD"},
         "optimizer: expected Optimizer or None; got 'SGD'; type: gs.smoothness(model, loss, batches)",
@@ -575,7 +575,7 @@ WRONG: dict[str, tuple[Any, str]] = {
         optimizer_of(lambda p: Broken(p, LR)),
         "optimizer: a copy of Broken makes no step: ValueError: not today; leave optimizer out",
     ),
-    "bn": ({"lr": LR, "bn": "none"}, "bn: 'none' is not one of batch, running"),
+    "bn": ({"lr": LR, "bn": "none"}, "bn: expected one of batch, running; got 'none'"),
 }
 
 

@@ -114,8 +114,8 @@ def test_it_says_how_it_departs_and_what_it_compares() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("smal",), "--preset: 'smal' is not one of quick, small, paper; did you mean 'small'"),
-        (("quick", "mnist", None), "data.name: 'mnist' is not one of"),
+        (("smal",), "--preset: expected one of quick, small, paper; got 'smal'; did you mean 'small'"),
+        (("quick", "mnist", None), "data.name: expected one of .*; got 'mnist'"),
         (("quick", None, 0), "--seeds: expected 1 … 10000; got 0"),
     ],
 )

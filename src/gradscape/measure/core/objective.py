@@ -59,7 +59,7 @@ class Objective:
 
     def __init__(self, model: nn.Module, loss: Loss | None, batches: Any, bn: Statistics = "batch") -> None:
         if bn not in ("batch", "running"):
-            raise ConfigError(f"bn: {brief(bn)} is not one of batch, running")
+            raise ConfigError(f"bn: expected one of batch, running; got {brief(bn)}")
         self.model, self.loss, self.bn = unwrapped(model), loss, bn
         found, self.notes = _looked_at(self.model)
         self.names, self.start = tuple(found), tuple(laid_out(p) for p in found.values())

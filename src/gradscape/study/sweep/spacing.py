@@ -63,7 +63,7 @@ def _number_in(text: str, name: str) -> float | int:
     try:
         return int(text) if text.lstrip("+-").isdigit() else float(text)
     except ValueError as error:
-        raise ConfigError(f"{name}: {brief(text)} is not a number") from error
+        raise ConfigError(f"{name}: expected a number; got {brief(text)}") from error
 
 
 def _counted(name: str, values: list[Value]) -> list[Value]:
@@ -116,7 +116,7 @@ def _evenly_spaced(name: str, low: float, high: float, step: object) -> list[Val
     if not 0 < width < float("inf"):
         raise ConfigError(f"axis {name}: step: expected a number above 0; got {step}")
     if isinstance(low, int) and not width.is_integer():
-        raise ConfigError(f"axis {name}: step: {step} is not a whole number")
+        raise ConfigError(f"axis {name}: step: expected a whole number; got {step}")
     first, apart = Decimal(str(low)), Decimal(str(width))  # in binary 0.1 + 0.2 is not 0.3
     count = int((Decimal(str(high)) - first) / apart) + 1
     if count > MOST:
