@@ -83,9 +83,12 @@ def test_no_claim_of_an_example_has_the_name_of_one_of_the_papers() -> None:
     [
         ("{own}:STUDI", "has no study 'STUDI' .*did you mean 'STUDY'"),
         ("{own}:roles", "has no study 'roles'"),
-        ("{own}:", "names no study; give FILE.py:STUDY or package.module:STUDY"),
-        ("nowhere.py:STUDY", "nowhere.py: no such file"),
-        ("gradscape.studies.batchnorm.study:BATCHNORM", "its name 'batchnorm' is that of a study here"),
+        ("{own}:", "STUDY: expected FILE.py:STUDY or package.module:STUDY; got "),
+        ("nowhere.py:STUDY", "expected a Python file; got nowhere.py"),
+        (
+            "gradscape.studies.batchnorm.study:BATCHNORM",
+            "a name that no published study has; got 'batchnorm'",
+        ),
         (
             "batchnrm",
             "STUDY: expected one of batchnorm.*, or FILE.py:STUDY; got 'batchnrm'; did you mean 'batchnorm'",

@@ -105,7 +105,7 @@ def test_a_factory_that_is_none_is_said_shortly_and_without_a_place_in_python_it
 ) -> None:
     line = refused(capsys, "check", name)
     assert "__init__.py" not in line
-    assert "cannot be read" in line or "names no factory" in line
+    assert "cannot be read" in line or "FACTORY: expected FILE.py:FACTORY" in line
 
 
 @pytest.mark.parametrize("shape", ["9" * 4000 + "," + "9" * 4000, "9" * 400, "3," * 2000 + "3"])

@@ -184,7 +184,7 @@ def test_save_writes_the_study_and_stops(
         ),
         (
             ["--axis", "optim.lr=range:0.1:1:0.1", "--seeds", "21"],
-            "210 runs are more than 200; type --yes",
+            "expected at most 200 runs; got 210; type --yes",
         ),
         (["--axsi", "optim.lr=1"], "no such flag or argument: --axsi; did you mean '--axis'?"),
         (["nowhere.yaml"], "cannot read study file nowhere.yaml: No such file"),

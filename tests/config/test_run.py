@@ -212,7 +212,7 @@ def test_what_is_saved_is_read_as_it_is(tmp_path: Path) -> None:
         (lambda: OptimConfig(lr=True), "optim.lr: expected a number; got True"),
         (lambda: OptimConfig(lr=np.array([0.1, 0.2])), r"lr: expected a number; got array\(\[0.1, 0.2\]\)"),
         (lambda: RunConfig(epochs=2.5), "epochs: expected a whole number; got 2.5"),
-        (lambda: RunConfig(net={"depth": 8}), "net: expected a NetConfig; got {'depth': 8}; type: gs.NetConfig"),
+        (lambda: RunConfig(net={"depth": 8}), "net: expected a NetConfig; got {'depth': 8}; type"),
         (lambda: RunConfig(precision="fp16"), "precision: 'fp16' is refused"),
         (lambda: RunConfig(epochs=10**7), "epochs: expected 1 … 1000000; got 10000000"),
         (lambda: RunConfig(keep_every=10**10), "keep_every: expected 0 … 1000000000 epochs; got 10000000000"),

@@ -1,4 +1,4 @@
-"""What a user's own code holds, named on the command line: FILE.py:FACTORY, or package.module:STUDY."""
+"""Import of objects of a user's own code by FILE.py:NAME or package.module:NAME."""
 
 from __future__ import annotations
 
@@ -16,48 +16,51 @@ T = TypeVar("T")
 
 
 def load_factory(name: str) -> Callable[[], Any]:
-    """What FILE.py:FACTORY or package.module:FACTORY names; the file is executed, as `python FILE.py` would.
+    """Return the factory of a name; a file is executed, as `python FILE.py` would.
+
+    Args:
+        name: FILE.py:FACTORY, or package.module:FACTORY.
 
     Raises:
-        ConfigError: no such file, module or factory, or one that fails when it is read.
+        ConfigError: There is no such file, module or factory, or reading it fails.
     """
     module, place, factory = _module_of(name, "factory")
-    found = getattr(module, factory, None)
-    if hasattr(found, "state_dict") and not isinstance(found, type):
-        raise ConfigError(f"{name} is a module; give a function of no arguments that makes one")
-    if not callable(found):
+    made = getattr(module, factory, None)
+    if hasattr(made, "state_dict") and not isinstance(made, type):
+        raise ConfigError(f"FACTORY: expected a function that makes a module; got the module {name}")
+    if not callable(made):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise ConfigError(f"{place} has no function {factory!r}{nearest(factory, known)}")
-    return found
+    return made
 
 
 def load_value(name: str, kind: type[T], what: str) -> T:
-    """What FILE.py:NAME or package.module:NAME holds; the file is executed, as `python FILE.py` would.
+    """Return the value of a name; a file is executed, as `python FILE.py` would.
 
     Args:
-        name: of a value in a module.
-        kind: its type.
-        what: it is, for messages, such as `study`.
+        name: FILE.py:NAME, or package.module:NAME.
+        kind: Type of the value.
+        what: Word for such values in messages, such as `study`.
 
     Raises:
-        ConfigError: no such file, module or value, one of another type, or a file that fails when it is read.
+        ConfigError: There is no such file, module or value, it has another type, or reading it fails.
     """
     module, place, held = _module_of(name, what)
-    found = getattr(module, held, None)
-    if not isinstance(found, kind):
-        known = [key for key, value in vars(module).items() if isinstance(value, kind)]
+    value = getattr(module, held, None)
+    if not isinstance(value, kind):
+        known = [key for key, each in vars(module).items() if isinstance(each, kind)]
         raise ConfigError(
             f"{place} has no {what} {held!r} ({kind.__module__}.{kind.__name__}){nearest(held, known)}"
         )
-    return found
+    return value
 
 
 def _module_of(name: str, what: str) -> tuple[ModuleType, str, str]:
-    """The module that FILE.py:NAME or package.module:NAME names, its place, and the name in it."""
+    """Return the module of FILE.py:NAME or package.module:NAME, its place, and the name in it."""
     place, colon, held = name.rpartition(":")
     if not colon or not place or not held:
         word = what.upper()
-        raise ConfigError(f"{brief(name)} names no {what}; give FILE.py:{word} or package.module:{word}")
+        raise ConfigError(f"{word}: expected FILE.py:{word} or package.module:{word}; got {brief(name)}")
     try:
         module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except ConfigError:
@@ -69,7 +72,7 @@ def _module_of(name: str, what: str) -> tuple[ModuleType, str, str]:
 
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise ConfigError(f"{path}: no such file")
+        raise ConfigError(f"expected a Python file; got {path}, which is not there")
     import torch  # noqa: F401  # with its libraries, before neighbours of like names can stand in for them
 
     # Not under the name of a library's module, which others would get in its place; and no package's part.

@@ -1,4 +1,4 @@
-"""Commands that run a published study or a user's own, and build its report again."""
+"""Commands that run a published study or a user's own, and build reports again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from gradscape.cli.app import EXECUTION, FLAT
 from gradscape.cli.files import FOLDER, folder_of
-from gradscape.cli.study import run_study, say_verdicts
+from gradscape.cli.study import print_verdicts, run_study
 from gradscape.config.fields import MOST_SEEDS, option
 from gradscape.config.options import FilePath, Options
 from gradscape.config.run import Precision
@@ -23,20 +23,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ReproduceOptions(Options):
-    """Which runs of a study, and where they go."""
+    """Choice of a study's runs, and their folder."""
 
-    list: bool = option(False, "name the studies and stop")
+    list: bool = option(False, "list the studies and stop")
     preset: str = option("quick", "quick, small or paper")
     data: str | None = option(None, "digits, cifar10 or cifar100 (default: the preset's)")
     out: FilePath | None = option(None, "the study's folder (default: runs/STUDY-PRESET-DATA)")
-    seeds: int | None = option(None, "seeds of every run (default: the preset's)", 1, MOST_SEEDS)
+    seeds: int | None = option(None, "number of seeds of every run (default: the preset's)", 1, MOST_SEEDS)
     precision: Precision = option(
-        "fp32", "of every run, fp32 as published; bf16 is faster on GPUs that compute in it"
+        "fp32", "precision of every run, fp32 as published; bf16 is faster where the device computes in it"
     )
     dry_run: bool = option(False, "list the runs and estimate their time")
 
 
-STUDY = Parameter(name="STUDY", help="a name that --list lists, or one of your own as FILE.py:STUDY")
+STUDY = Parameter(
+    name="STUDY", help="name of a study that --list lists, or FILE.py:STUDY for one of your own"
+)
 
 
 def reproduce(
@@ -46,13 +48,25 @@ def reproduce(
     options: Annotated[ReproduceOptions, FLAT] = ReproduceOptions(),
     execution: Annotated[Execution, EXECUTION] = Execution(),
 ) -> None:
-    """Run what is missing of a study, then build its report."""
+    """Run what is missing of a study, then build its report.
+
+    Args:
+        study: Name of a published study, or FILE.py:STUDY.
+        options: Choice of the study's runs.
+        execution: Place and manner.
+
+    Raises:
+        ConfigError: There is no such study or preset, or an option cannot be used.
+        DataError: The images are not available.
+        StoreError: The folder is another study's, or cannot be written.
+        RunFailed: Some runs failed.
+    """
     from gradscape.studies.catalogue import STUDIES
     from gradscape.study.execute import execute
 
     if options.list:
-        for each in STUDIES.values():
-            print(f"{each.name:<12} {each.title}  presets: {', '.join(each.presets)}")
+        for known in STUDIES.values():
+            print(f"{known.name:<12} {known.title}  presets: {', '.join(known.presets)}")
         return
     if ":" not in study and study not in STUDIES:
         raise ConfigError(
@@ -71,14 +85,14 @@ def reproduce(
 
 
 def _own_study(name: str) -> Reproduction[Any]:
-    """The study that FILE.py:STUDY names."""
+    """Return the study that FILE.py:STUDY names."""
     from gradscape.cli.import_object import load_value
     from gradscape.studies.catalogue import STUDIES
     from gradscape.study.reproduction import Reproduction
 
     study = load_value(name, Reproduction, "study")
     if study.name in STUDIES:
-        raise ConfigError(f"{name}: its name {study.name!r} is that of a study here; give it another")
+        raise ConfigError(f"{name}: expected a name that no published study has; got {study.name!r}")
     return study
 
 
@@ -98,7 +112,16 @@ def report(
     *,
     options: Annotated[ReportOptions, FLAT] = ReportOptions(),
 ) -> None:
-    """Build figures, tables and page from the run folders alone."""
+    """Build the report of a study, or the page of a run, from its folder alone.
+
+    Args:
+        folder: Path of a study's or a run's folder.
+        options: Study and place of the report.
+
+    Raises:
+        ConfigError: The folder holds an unknown study, or a run without an epoch.
+        StoreError: The folder holds neither, is damaged, or the report cannot be written.
+    """
     from gradscape.storage.study_folder import SingleRun, folder_at
 
     found, out = folder_at(folder_of(folder)), Path(options.out) if options.out else None
@@ -110,4 +133,4 @@ def report(
         return
     from gradscape.studies.catalogue import rebuild
 
-    say_verdicts(rebuild(found, _own_study(options.study) if options.study else None, out))
+    print_verdicts(rebuild(found, _own_study(options.study) if options.study else None, out))

@@ -1,4 +1,4 @@
-"""A study at a glance: its runs chosen and sorted, and how long what is left will take."""
+"""Choice, order and time left of a study's runs."""
 
 from __future__ import annotations
 
@@ -25,22 +25,25 @@ DESCENDING = ("best", "progress")
 
 
 def chosen(runs: Iterable[Glance], states: Sequence[str], sort: str | None) -> list[Glance]:
-    """The runs in these states (of none given: all), sorted; ties keep the study's order.
+    """Return the runs in some states, sorted; ties keep the study's order.
 
     Args:
-        runs: of the study, in its order.
-        states: of `gradscape.storage.run_summary.STATES`.
+        runs: Runs of the study, in its order.
+        states: States, of `gradscape.storage.run_summary.STATES`; without any, all runs are returned.
         sort: `best` (highest first), `progress` (furthest first), `name`, `state`; None keeps the order.
     """
-    kept = [run for run in runs if not states or run.state in states]
-    return sorted(kept, key=SORTS[sort], reverse=sort in DESCENDING) if sort else kept
+    matching = [run for run in runs if not states or run.state in states]
+    return sorted(matching, key=SORTS[sort], reverse=sort in DESCENDING) if sort else matching
 
 
 def read_states(text: str) -> tuple[str, ...]:
-    """`failed,running` as the states it names.
+    """Return the states that a text such as `failed,running` names.
+
+    Args:
+        text: States, parted by commas.
 
     Raises:
-        ConfigError: one that there is not.
+        ConfigError: There is no such state.
     """
     states = tuple(part.strip() for part in text.split(","))
     for state in states:
@@ -52,18 +55,30 @@ def read_states(text: str) -> tuple[str, ...]:
 
 
 def counts(runs: Iterable[Glance]) -> dict[str, int]:
-    """State → how many runs are in it; states that none is in are left out."""
-    found = [run.state for run in runs]
-    return {state: found.count(state) for state in STATES if state in found}
+    """Return the number of runs per state; states without runs are left out.
+
+    Args:
+        runs: Runs of the study.
+    """
+    present = [run.state for run in runs]
+    return {state: present.count(state) for state in STATES if state in present}
 
 
 def share(run: Glance) -> float | None:
-    """Of the epochs asked for, those finished, 0 to 1; None where that is not known."""
+    """Return the share of a run's epochs that are finished, 0 to 1; None if that is not known.
+
+    Args:
+        run: State of the run.
+    """
     return run.epoch / run.epochs if run.epochs else None
 
 
 def seconds_left(run: Glance) -> float | None:
-    """Of a running run: its epochs to come, each as long as its epochs were on average; None otherwise."""
+    """Return the seconds left of a running run, whose epochs last as long as before; None for others.
+
+    Args:
+        run: State of the run.
+    """
     return _own_work(run) if run.state == "running" else None
 
 
@@ -74,11 +89,14 @@ def _own_work(run: Glance) -> float | None:
 
 
 def study_seconds_left(runs: Sequence[Glance]) -> float | None:
-    """What is left of all runs that are not over, side by side as many at once as are running now.
+    """Return the seconds until all runs are over, if as many as now run side by side.
 
     A run that has finished an epoch goes on at its own pace; others are given the multiply-adds per second
     of those that are running or, where none of them has finished an epoch, of all. None where no run is
     running or nothing is known of their pace. A run that has no folder yet is taken for a mean one.
+
+    Args:
+        runs: Runs of the study.
     """
     left = [run for run in runs if not run.over]
     running = [run for run in left if run.state == "running"]
@@ -86,15 +104,15 @@ def study_seconds_left(runs: Sequence[Glance]) -> float | None:
         return None
     costs = _Costs()
     pace = costs.pace(running) or costs.pace(runs)
-    known = [work for run in left if (work := costs.work(run, pace)) is not None]
-    if not known:
+    works = [work for run in left if (work := costs.work(run, pace)) is not None]
+    if not works:
         return None
-    total = fmean(known) * len(left)
-    return max(total / len(running), max(known))  # no run is shared among several workers
+    total = fmean(works) * len(left)
+    return max(total / len(running), max(works))  # no run is shared among several workers
 
 
 class _Costs:
-    """Multiply-adds of an epoch, computed once for all runs that differ in what it does not depend on."""
+    """Multiply-adds of an epoch, computed once for all runs that differ in seed and optimizer alone."""
 
     def __init__(self) -> None:
         self.known: dict[str, float | None] = {}
@@ -112,13 +130,13 @@ class _Costs:
         return self.known[key]
 
     def pace(self, runs: Iterable[Glance]) -> float | None:
-        """Multiply-adds per second of wall time; None where no run has finished an epoch."""
+        """Return multiply-adds per second of wall time; None if no run has finished an epoch."""
         timed = [(cost, run.epoch_seconds) for run in runs if run.epoch_seconds and (cost := self.epoch(run))]
-        seconds = math.fsum(each for _, each in timed)
+        seconds = math.fsum(duration for _, duration in timed)
         return math.fsum(cost for cost, _ in timed) / seconds if timed else None
 
     def work(self, run: Glance, pace: float | None) -> float | None:
-        """Seconds that are left of a run, alone."""
+        """Return the seconds that are left of a run, alone."""
         if (own := _own_work(run)) is not None:
             return own
         cost = self.epoch(run)
@@ -128,7 +146,11 @@ class _Costs:
 
 
 def row(run: Glance) -> dict[str, Any]:
-    """What `gradscape runs --json` says of a run; None for what is not known."""
+    """Return the row of a run in `gradscape runs --json`; None for what is not known.
+
+    Args:
+        run: State of the run.
+    """
     return {
         "identity": run.identity,
         "state": run.state,

@@ -1,4 +1,4 @@
-"""A study's runs as a table that fits where it is shown: columns are left out rather than wrapped."""
+"""Table of runs that fits the terminal: columns are left out rather than wrapped."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ STYLES = {
 
 
 @dataclass(frozen=True)
-class _Column:
-    """A column; those of the highest `rank` go first where there is no room."""
+class _TableColumn:
+    """Column of the table; those of the highest `rank` are left out first where there is no room."""
 
     title: str
     rank: int
@@ -60,46 +60,46 @@ def _heard(run: Glance, now: float) -> str:
 
 
 COLUMNS = (
-    _Column("run", 0, lambda run, now: run.identity, right=False),
-    _Column("state", 0, lambda run, now: run.state, right=False),
-    _Column("epochs", 1, _progress),
-    _Column("best valid", 2, _best),
-    _Column("train", 4, _trained),
-    _Column("left", 3, _left),
-    _Column("heard", 5, _heard),
-    _Column("attempts", 6, lambda run, now: str(run.attempts) if run.attempts > 1 else ""),
-    _Column("device", 7, lambda run, now: run.device or "", right=False),
-    _Column("host", 8, lambda run, now: run.host or "", right=False),
+    _TableColumn("run", 0, lambda run, now: run.identity, right=False),
+    _TableColumn("state", 0, lambda run, now: run.state, right=False),
+    _TableColumn("epochs", 1, _progress),
+    _TableColumn("best valid", 2, _best),
+    _TableColumn("train", 4, _trained),
+    _TableColumn("left", 3, _left),
+    _TableColumn("heard", 5, _heard),
+    _TableColumn("attempts", 6, lambda run, now: str(run.attempts) if run.attempts > 1 else ""),
+    _TableColumn("device", 7, lambda run, now: run.device or "", right=False),
+    _TableColumn("host", 8, lambda run, now: run.host or "", right=False),
 )
 
 
 def run_table(runs: Sequence[Glance], width: int, now: float) -> Table:
-    """The table, at most `width` cells wide if the names of runs can be folded into that.
+    """Return the table, at most `width` cells wide if the names of runs can be folded into that.
 
     Args:
-        runs: a row each.
-        width: of the terminal.
-        now: seconds since 1970.
+        runs: Runs, a row each.
+        width: Width of the terminal, in cells.
+        now: Seconds since 1970.
     """
     texts = {column.title: [column.text(run, now) for run in runs] for column in COLUMNS}
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
-    shown = _fitting([c for c in COLUMNS if c.rank == 0 or any(texts[c.title])], texts, width)
-    for column in shown:
-        folds = column.title == "run"  # what is copied must be whole
+    fit = _fitting([c for c in COLUMNS if c.rank == 0 or any(texts[c.title])], texts, width)
+    for column in fit:
+        folds = column.title == "run"  # a name that is copied must be whole
         table.add_column(
             column.title,
             justify="right" if column.right else "left",
             overflow="fold" if folds else "ellipsis",
             no_wrap=not folds,
         )
-    for place, run in enumerate(runs):
+    for row, run in enumerate(runs):
         style = {"state": STYLES[run.state]}
-        table.add_row(*(Text(texts[c.title][place], style.get(c.title, "")) for c in shown))
+        table.add_row(*(Text(texts[c.title][row], style.get(c.title, "")) for c in fit))
     return table
 
 
-def _fitting(columns: list[_Column], texts: dict[str, list[str]], width: int) -> list[_Column]:
-    """The columns that have room beside each other, the more important first."""
+def _fitting(columns: list[_TableColumn], texts: dict[str, list[str]], width: int) -> list[_TableColumn]:
+    """Return the columns that have room beside each other, the more important first."""
     needed = {c.title: max(map(cell_len, (c.title, *texts[c.title]))) for c in columns}
     for column in sorted(columns, key=lambda column: -column.rank):
         total = sum(needed[c.title] for c in columns) + GAP * (len(columns) - 1)
@@ -110,13 +110,22 @@ def _fitting(columns: list[_Column], texts: dict[str, list[str]], width: int) ->
 
 
 def narrowest(runs: Sequence[Glance]) -> int:
-    """The width that no name of a run is folded in."""
+    """Return the width in which no name of a run is folded.
+
+    Args:
+        runs: Runs of the table.
+    """
     names = [cell_len(run.identity) for run in runs]
     return max(names, default=0) + GAP + max((len(run.state) for run in runs), default=0)
 
 
 def summary(study: str, runs: Sequence[Glance]) -> str:
-    """`study batchnorm (quick): 3 done, 2 running; about 5 min left`."""
+    """Return `study batchnorm (quick): 3 done, 2 running; about 5 min left`.
+
+    Args:
+        study: Name of the study for people.
+        runs: All of its runs.
+    """
     states = ", ".join(f"{count} {state}" for state, count in counts(runs).items())
     seconds = study_seconds_left(runs)
     estimate = "" if seconds is None else f"; about {duration(seconds)} left"
@@ -124,14 +133,18 @@ def summary(study: str, runs: Sequence[Glance]) -> str:
 
 
 def reasons(runs: Sequence[Glance]) -> list[str]:
-    """A line for each reason: the run's, or how many runs have it."""
-    told: dict[str, list[Glance]] = {}
+    """Return a line for each reason, with its run or the number of runs that have it.
+
+    Args:
+        runs: Runs of the table.
+    """
+    by_reason: dict[str, list[Glance]] = {}
     for run in runs:
         if run.reason:
-            told.setdefault(run.reason, []).append(run)
+            by_reason.setdefault(run.reason, []).append(run)
     return [
-        f"{those[0].identity}: {reason}"
-        if len(those) == 1
-        else f"{len(those)} runs, {those[0].identity} first: {reason}"
-        for reason, those in told.items()
+        f"{same[0].identity}: {reason}"
+        if len(same) == 1
+        else f"{len(same)} runs, {same[0].identity} first: {reason}"
+        for reason, same in by_reason.items()
     ]

@@ -1,4 +1,4 @@
-"""The command that shows a study's runs while and after they run."""
+"""Command that shows the runs of a folder while and after they run."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from gradscape.storage.run_summary import Glance, Glances
 
 Order = Literal["best", "progress", "name", "state"]
-NOTES = 5  # reasons shown beneath a table that is watched
+NOTES = 5  # reasons chosen_runs beneath a table that is watched
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunsOptions(Options):
-    """Which runs are shown, and how."""
+    """Choice of the runs that are chosen_runs, and form."""
 
     watch: bool = option(False, "look again and again until every run has ended, or Ctrl-C")
     every: float = option(2.0, "seconds between two looks", 0, MOST_SECONDS)
-    state: str | None = option(None, "only runs in these, as failed,running")
-    sort: Order | None = option(None, "by what (default: in the order of the study)")
+    state: str | None = option(None, "states of the runs to show, such as failed,running")
+    sort: Order | None = option(None, "order of the runs (default: the study's)")
     json: bool = option(False, "everything as JSON")
 
     def __post_init__(self) -> None:
@@ -49,7 +49,16 @@ def runs(
     *,
     options: Annotated[RunsOptions, FLAT] = RunsOptions(),
 ) -> None:
-    """Show a row per run."""
+    """Show a row per run.
+
+    Args:
+        folder: Path of a study's or a run's folder.
+        options: Choice of the runs, and form.
+
+    Raises:
+        ConfigError: A state is unknown.
+        StoreError: The folder holds no run, or is damaged.
+    """
     from gradscape.cli.run_progress import chosen, read_states
     from gradscape.storage.run_summary import Glances
     from gradscape.storage.study_folder import folder_at
@@ -63,12 +72,12 @@ def runs(
     if options.watch:
         watch(glances, console, options.every, states, options.sort)
         return
-    found = glances.look()
-    _show(console, _name(glances), found, chosen(found, states, options.sort))
+    all_runs = glances.look()
+    _show(console, _name(glances), all_runs, chosen(all_runs, states, options.sort))
 
 
 def _console_here() -> Console:
-    """Standard output; where its reader has gone (`runs DIR | head`), `main` ends the command well."""
+    """Return standard output; if its reader has gone (`runs DIR | head`), `main` ends the command well."""
     from rich.console import Console
 
     class Piped(Console):
@@ -79,41 +88,50 @@ def _console_here() -> Console:
 
 
 def _name(glances: Glances) -> str:
+    """Return `study batchnorm (quick)`, or `run first` for a single run's folder."""
     asked = glances.asked()
     study, preset = asked["study"], asked["preset"]
     return plain(f"run {preset}" if study == "run" else f"study {study} ({preset})")
 
 
 def _as_json(glances: Glances, states: Sequence[str], sort: str | None) -> str:
-    """One document: the study, how it stands, and a row for each run that was chosen."""
+    """Return one document: the study, the counts of its states, and a row for each chosen run."""
     from gradscape.cli.run_progress import chosen, counts, row, study_seconds_left
 
-    found, asked = glances.look(), glances.asked()
+    all_runs, asked = glances.look(), glances.asked()
     document = {
         "study": plain(asked["study"]),
         "preset": plain(asked["preset"]),
-        "counts": counts(found),
-        "seconds_left": study_seconds_left(found),
-        "runs": [row(run) for run in chosen(found, states, sort)],
+        "counts": counts(all_runs),
+        "seconds_left": study_seconds_left(all_runs),
+        "runs": [row(run) for run in chosen(all_runs, states, sort)],
     }
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
 
 
-def _show(console: Console, study: str, found: Sequence[Glance], shown: Sequence[Glance]) -> None:
-    """Everything once; in a pipe as wide as names are long, so that they stay whole."""
+def _show(console: Console, study: str, all_runs: Sequence[Glance], chosen_runs: Sequence[Glance]) -> None:
+    """Print everything once; in a pipe as wide as names are long, so that they stay whole."""
     from gradscape.cli.run_table import narrowest, reasons, run_table, summary
 
     if not console.is_terminal:
-        console.width = max(console.width, narrowest(shown))
-    console.print(summary(study, found), markup=False, soft_wrap=True)
-    if shown:
-        console.print(run_table(shown, console.width, time.time()))
-    for line in reasons(shown):
+        console.width = max(console.width, narrowest(chosen_runs))
+    console.print(summary(study, all_runs), markup=False, soft_wrap=True)
+    if chosen_runs:
+        console.print(run_table(chosen_runs, console.width, time.time()))
+    for line in reasons(chosen_runs):
         console.print(line, markup=False, soft_wrap=True)
 
 
 def watch(glances: Glances, console: Console, every: float, states: Sequence[str], sort: str | None) -> None:
-    """Show the runs again and again until all have ended; Ctrl-C is how one leaves before."""
+    """Show the runs again and again until all have ended, or Ctrl-C.
+
+    Args:
+        glances: Reader of the runs.
+        console: Terminal or pipe to print to.
+        every: Seconds between two looks.
+        states: States of the runs to show; without any, all are chosen_runs.
+        sort: Order of the runs; None for the study's.
+    """
     with suppress(KeyboardInterrupt):
         if console.is_terminal:
             _watch_in_place(glances, console, every, states, sort)
@@ -122,11 +140,11 @@ def watch(glances: Glances, console: Console, every: float, states: Sequence[str
 
 
 def _looks(glances: Glances, every: float) -> Iterator[list[Glance]]:
-    """The runs, again and again until all are over."""
+    """Yield the runs again and again until all are over."""
     while True:
-        found = glances.look()
-        yield found
-        if all(run.over for run in found):
+        all_runs = glances.look()
+        yield all_runs
+        if all(run.over for run in all_runs):
             return
         time.sleep(every)
 
@@ -140,50 +158,52 @@ def _watch_in_place(
 
     study = _name(glances)
     with Live(console=console, auto_refresh=False) as live:
-        for found in _looks(glances, every):
-            live.update(_screenful(study, found, chosen(found, states, sort), sort, console), refresh=True)
+        for all_runs in _looks(glances, every):
+            live.update(
+                _screenful(study, all_runs, chosen(all_runs, states, sort), sort, console), refresh=True
+            )
 
 
 def _screenful(
-    study: str, found: Sequence[Glance], shown: Sequence[Glance], sort: str | None, console: Console
+    study: str, all_runs: Sequence[Glance], chosen_runs: Sequence[Glance], sort: str | None, console: Console
 ) -> RenderableType:
-    """As much of the table as the terminal is high; without a `sort` of the user's what matters most."""
+    """Return as much of the table as the terminal is high; without a `sort` what matters most."""
     from rich.console import Group
     from rich.text import Text
 
     from gradscape.cli.run_progress import chosen
     from gradscape.cli.run_table import reasons, run_table, summary
 
-    notes = [Text(line, no_wrap=True, overflow="ellipsis") for line in reasons(shown)[:NOTES]]
+    notes = [Text(line, no_wrap=True, overflow="ellipsis") for line in reasons(chosen_runs)[:NOTES]]
     room = max(1, console.height - len(notes) - 4)  # summary, header, what is left out, the cursor
-    kept = shown if len(shown) <= room else chosen(shown, (), sort or "state")[:room]
-    more = [Text(f"and {len(shown) - len(kept)} more", "dim")] if len(kept) < len(shown) else []
+    kept = chosen_runs if len(chosen_runs) <= room else chosen(chosen_runs, (), sort or "state")[:room]
+    more = [Text(f"and {len(chosen_runs) - len(kept)} more", "dim")] if len(kept) < len(chosen_runs) else []
     return Group(
-        Text(summary(study, found), "bold"), run_table(kept, console.width, time.time()), *more, *notes
+        Text(summary(study, all_runs), "bold"), run_table(kept, console.width, time.time()), *more, *notes
     )
 
 
 def _watch_in_lines(glances: Glances, console: Console, every: float, states: Sequence[str]) -> None:
-    """Without a terminal: how all stand, then a line for each change of a run's state."""
+    """Print, without a terminal, the counts of states, then a line for each change of a run's state."""
     from gradscape.cli.run_table import summary
 
     study, before = _name(glances), dict[str, str]()
-    found: list[Glance] = []
-    for found in _looks(glances, every):
-        changed = [run for run in found if before.get(run.identity, run.state) != run.state]
+    all_runs: list[Glance] = []
+    for all_runs in _looks(glances, every):
+        changed = [run for run in all_runs if before.get(run.identity, run.state) != run.state]
         lines = [_change(run, before[run.identity]) for run in changed if not states or run.state in states]
-        for line in lines if before else [summary(study, found)]:
+        for line in lines if before else [summary(study, all_runs)]:
             console.print(line, markup=False, soft_wrap=True)
         console.file.flush()
-        before |= {run.identity: run.state for run in found}
-    console.print(summary(study, found), markup=False, soft_wrap=True)
+        before |= {run.identity: run.state for run in all_runs}
+    console.print(summary(study, all_runs), markup=False, soft_wrap=True)
 
 
 def _change(run: Glance, before: str) -> str:
-    """`vgg08-…: running → done, epoch 6/6, best valid 0.480 in epoch 5`."""
-    said = [f"{run.identity}: {before} → {run.state}"]
+    """Return `vgg08-…: running → done, epoch 6/6, best valid 0.480 in epoch 5`."""
+    parts = [f"{run.identity}: {before} → {run.state}"]
     if run.epoch:
-        said.append(f"epoch {run.epoch}/{run.epochs}")
+        parts.append(f"epoch {run.epoch}/{run.epochs}")
     if run.best_valid_accuracy is not None:
-        said.append(f"best valid {run.best_valid_accuracy:.3f} in epoch {run.best_epoch}")
-    return ", ".join([*said, *filter(None, [run.reason])])
+        parts.append(f"best valid {run.best_valid_accuracy:.3f} in epoch {run.best_epoch}")
+    return ", ".join([*parts, *filter(None, [run.reason])])

@@ -1,4 +1,4 @@
-"""What the commands that run a whole study share: the run, the dry run, and what is said at the end."""
+"""Common parts of the commands that run a whole study: the run, the dry run, the printed verdicts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,15 @@ def run_study(
     execution: Execution,
     run: Callable[[StudyFolder, Execution], Report],
 ) -> None:
-    """Run what is missing of a study, or list it."""
+    """Run what is missing of a study and print its verdicts, or list its runs.
+
+    Args:
+        plan: Runs of the study.
+        out: Path of the study's folder (default: `runs/` and the plan's name).
+        dry: True to list the runs and stop.
+        execution: Place and manner.
+        run: Function that runs the study in a folder and returns its report.
+    """
     from gradscape._machine import cores
     from gradscape.storage.study_folder import StudyFolder
 
@@ -34,11 +42,11 @@ def run_study(
         return
     report = run(StudyFolder(Path(out or Path("runs") / plan.name)), execution)
     with heard_or_not(sys.stdout):
-        say_verdicts(report)
+        print_verdicts(report)
 
 
 def _dry_run(configs: Mapping[str, RunConfig], names: Mapping[str, str], workers: int) -> None:
-    """List the runs, each with the time a timed step promises."""
+    """Print the runs, each with an estimate of its time from steps timed now."""
     from gradscape.study.network_cost import duration, measure_rate, run_macs
 
     rate = measure_rate(configs.values())
@@ -51,8 +59,12 @@ def _dry_run(configs: Mapping[str, RunConfig], names: Mapping[str, str], workers
     print(f"{len(configs)} runs, about {duration(total)} with {workers} at once (from steps timed here)")
 
 
-def say_verdicts(report: Report) -> None:
-    """Print a report's claims, a line each, and the path of its page."""
+def print_verdicts(report: Report) -> None:
+    """Print a report's claims, a line each, and the path of its page.
+
+    Args:
+        report: Report that was written.
+    """
     for claim in report.claims:
         print(plain(f"{claim.id}  {claim.verdict:<14} {claim.title}"))
     print(plain(f"report: {report.page}"))

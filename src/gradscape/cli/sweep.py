@@ -1,4 +1,4 @@
-"""The command that sweeps over any fields of a run's configuration."""
+"""Command that sweeps over any fields of a run's configuration."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MANY = 200  # runs, that one asks for on purpose
 
 
 def _grouped(_: Any, tokens: Sequence[Token]) -> tuple[tuple[str, ...], ...]:
-    """The texts after each time that a flag is given."""
+    """Return the texts of each occurrence of a flag."""
     groups: list[list[str]] = []
     for token in tokens:
         if token.index == 0:
@@ -46,7 +46,7 @@ _AXIS = Parameter(metavar="FIELD=VALUES")
 
 @dataclass(frozen=True, kw_only=True)
 class SweepOptions(Options):
-    """What a sweep varies, and where it goes."""
+    """Fields and seeds that a sweep varies, and its folder."""
 
     axis: Annotated[tuple[str, ...], _AXIS] = option(
         (),
@@ -59,14 +59,14 @@ class SweepOptions(Options):
     exclude: Annotated[Texts, _SEVERAL] = option(
         (), "leave out the points that match all of these, as net.depth=38 optim.lr=0.01; may be repeated"
     )
-    seeds: int | None = option(None, "seeds of every point (default: 1)", 1, MOST_SEEDS)
+    seeds: int | None = option(None, "number of seeds of every point (default: 1)", 1, MOST_SEEDS)
     seeds_at_most: int | None = option(
         None,
         "add seeds up to so many, one by one, to points whose comparisons are undecided",
         2,
         MOST_SEEDS,
     )
-    name: str | None = option(None, "of the sweep and its folder (default: sweep)")
+    name: str | None = option(None, "name of the sweep and its folder (default: sweep)")
     equal_updates: Annotated[bool | None, Parameter(negative="--no-equal-updates")] = option(
         None, "choose epochs so that all batch sizes make as many updates as the base's; may be an axis too"
     )
@@ -74,7 +74,7 @@ class SweepOptions(Options):
         None, "learning rates go with the batch size or its root, from the base's; may be an axis too"
     )
     out: FilePath | None = option(None, "the sweep's folder (default: runs/NAME)")
-    save: FilePath | None = option(None, "write the study file that this amounts to, and stop")
+    save: FilePath | None = option(None, "write the study file of this command, and stop")
     yes: bool = option(False, f"run even more than {MANY} runs")
     dry_run: bool = option(False, "list the runs and estimate their time")
 
@@ -91,7 +91,20 @@ def sweep(
     execution: Annotated[Execution, EXECUTION] = Execution(),
     flags: Annotated[RunFlags, FLAT] = RunFlags(),
 ) -> None:
-    """Run what is missing of a sweep, then build its report."""
+    """Run what is missing of a sweep, then build its report.
+
+    Args:
+        file: Path of a study file: YAML or JSON.
+        options: Fields and seeds to vary.
+        execution: Place and manner.
+        flags: Settings that all runs have in common.
+
+    Raises:
+        ConfigError: A setting cannot be used, or there are more runs than `--yes` must confirm.
+        DataError: The images are not available.
+        StoreError: The folder is another study's, or cannot be written.
+        RunFailed: Some runs failed.
+    """
     study = study_of(file, options, settings_given(flags))
     if options.save:
         study.save(Path(options.save))
@@ -100,7 +113,7 @@ def sweep(
     runs = len(study.runs())
     if runs > MANY and not (options.yes or options.dry_run):
         raise ConfigError(
-            f"{runs:,} runs are more than {MANY}; type --yes to run them, or --dry-run to see them"
+            f"expected at most {MANY} runs; got {runs:,}; type --yes to run them, or --dry-run to see them"
         )
 
     from gradscape.study.sweep.sequential import run_until_decided
@@ -115,7 +128,16 @@ def sweep(
 
 
 def study_of(file: str | None, options: SweepOptions, base: Mapping[str, Value]) -> Sweep:
-    """The file's study, overridden and extended by options and by settings of its base."""
+    """Return the sweep of a file, overridden and extended by options and by settings of its base.
+
+    Args:
+        file: Path of a study file; None for a sweep by flags alone.
+        options: Fields and seeds to vary.
+        base: Value per dotted name of the settings that all runs have in common.
+
+    Raises:
+        ConfigError: The file cannot be read, or a setting cannot be used.
+    """
     from gradscape.study.sweep.axes import axis_in, condition_in
     from gradscape.study.sweep.sweep import Sweep
 
@@ -123,36 +145,36 @@ def study_of(file: str | None, options: SweepOptions, base: Mapping[str, Value])
     axes += [axis_in(texts, "--zip") for texts in options.zip]
     excluded = [condition_in(texts, "--exclude") for texts in options.exclude]
     named = {name: getattr(options, name) for name in _OVERRIDING}
-    given = {name: value for name, value in named.items() if value is not None}
+    overriding = {name: value for name, value in named.items() if value is not None}
     if file is None:
-        return Sweep.from_dict({**given, "base": base, "axes": axes, "exclude": excluded})
+        return Sweep.from_dict({**overriding, "base": base, "axes": axes, "exclude": excluded})
     return read_as(
         checked_path(file, "FILE"),
         "study file",
-        lambda values: Sweep.from_dict(_overridden(values, given, base, axes, excluded)),
-        alone=not (given or base or axes or excluded),
+        lambda values: Sweep.from_dict(_overridden(values, overriding, base, axes, excluded)),
+        alone=not (overriding or base or axes or excluded),
     )
 
 
 def _overridden(
     file: object,
-    given: Mapping[str, Any],
+    overriding: Mapping[str, Any],
     base: Mapping[str, Any],
     axes: Sequence[Axis],
     excluded: Sequence[Condition],
 ) -> object:
-    """A study file's values, joined by the flags' as `gradscape sweep --help` says."""
+    """Return a study file's values, joined by the flags' as `gradscape sweep --help` says."""
     from gradscape.config.paths import flat
     from gradscape.study.sweep.axes import axis_of, condition_of
     from gradscape.study.sweep.grid import listed
 
     if not isinstance(file, Mapping):
         return file  # and `Sweep.from_dict` says what is wrong
-    joined = {**file, **given}
+    joined = {**file, **overriding}
     if base:
         joined["base"] = {**flat(file.get("base", {}), "base"), **base}
     if axes:
-        joined["axes"] = _replaced([axis_of(each) for each in listed(file.get("axes", []), "axes")], axes)
+        joined["axes"] = _replaced([axis_of(axis) for axis in listed(file.get("axes", []), "axes")], axes)
     if axes or excluded:
         known = {name: values for axis in axes for name, values in axis.values().items()}
         before = [condition_of(each, "exclude") for each in listed(file.get("exclude", []), "exclude")]
@@ -161,14 +183,14 @@ def _overridden(
 
 
 def _replaced(before: Sequence[Axis], axes: Sequence[Axis]) -> list[Axis]:
-    """Axes with new ones in the places of those that vary the same fields, and the others behind."""
-    found: list[Axis] = []
+    """Return the axes with new ones in the places of those that vary the same fields, the others behind."""
+    joined: list[Axis] = []
     for old in before:
         instead = [axis for axis in axes if set(axis.fields) & set(old.fields)]
-        found += [axis for axis in instead if axis not in found] if instead else [old]
-    return found + [axis for axis in axes if axis not in found]
+        joined += [axis for axis in instead if axis not in joined] if instead else [old]
+    return joined + [axis for axis in axes if axis not in joined]
 
 
 def _possible(condition: Condition, known: Mapping[str, Sequence[Any]]) -> bool:
-    """Whether the fields whose values are known can have all that a condition asks for."""
+    """Check that the fields whose values are known can have all that a condition asks for."""
     return all(set(values) <= set(known[name]) for name, values in condition.items() if name in known)
