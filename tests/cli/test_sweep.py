@@ -226,14 +226,14 @@ def test_what_a_file_holds_wrong_is_said_with_its_name(
     for text, message in (
         ("axes: [{net.dept: [8]}]", "axis: no such field: net.dept; did you mean 'net.depth'?"),
         ("axs: []", "axs: no such key; known here: name"),
-        ("axes: 3", "axes: expected a list of mappings, got 3"),
+        ("axes: 3", "axes: expected a list of mappings; got 3"),
     ):
         path.write_text(text)
         assert f"wrong.yaml, line 1: {message}" in errors(capsys, str(path))
         if text != "axs: []":  # with flags, which have no line
             assert f"wrong.yaml: {message}" in errors(capsys, str(path), "--axis", "optim.lr=1")
     path.write_text("[]")
-    assert "wrong.yaml: a study: expected keys and values, got []" in errors(capsys, str(path))
+    assert "wrong.yaml: a study: expected keys and values; got []" in errors(capsys, str(path))
     assert "study.yaml: exclude: optim.lr never is 7; its values are" in errors(
         capsys, file, "--exclude", "optim.lr=7"
     )

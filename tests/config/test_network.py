@@ -28,7 +28,7 @@ from gradscape.train.model import build_net
         ),
         (
             {"init": "fixup", "skip": True, "norm": "none", "entry_norm": True},
-            r"'fixup' takes the place of normalisation, and entry_norm is given",
+            r"'fixup' takes the place of normalization, and entry_norm is given",
         ),
         (
             {"norm": "weight+algorithm1"},
@@ -86,7 +86,7 @@ def test_what_makes_no_sense_is_refused_with_what_is_allowed(values: dict[str, A
 
 def test_instance_norm_needs_more_than_one_pixel() -> None:
     net = {"family": "vgg", "depth": 10, "stages": 4, "norm": "instance", "norm_where": "everywhere"}
-    with pytest.raises(ConfigError, match="instance normalises over pixels, and 4 stages leave one"):
+    with pytest.raises(ConfigError, match="instance normalizes over pixels, and 4 stages leave one"):
         from_dict(RunConfig, {"net": net})
     assert from_dict(RunConfig, {"net": {**net, "norm_where": "blocks"}})
 

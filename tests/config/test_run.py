@@ -56,7 +56,7 @@ def test_no_other_depth_is(depth: int) -> None:
             {"net": {"stages": 5, "depth": 12}},
             "net.stages: expected stages that halve 16-pixel images 5 times without remainder; got 5",
         ),
-        ({"net": 38}, "net: expected keys and values, got 38"),
+        ({"net": 38}, "net: expected keys and values; got 38"),
         ({"batch_size": 0}, "batch_size: expected .*; got 0"),
         (
             {"batch_size": 1423},
@@ -114,7 +114,7 @@ def test_yaml_reads_exponents_as_numbers(tmp_path: Path) -> None:
         ("seed: " + "9" * 5000, "is not YAML"),
         ("# " + "x" * 1_000_000, "has more than 1,000,000 bytes; give a smaller file"),
         ("x" * 1_000 + ": 1", ": x+…x+: no such setting"),
-        ("net: [" + "[1]," * 1000 + "]", r"net: expected keys and values, got \[\[1\], \[1\], .*\.\.\.\]$"),
+        ("net: [" + "[1]," * 1000 + "]", r"net: expected keys and values; got \[\[1\], \[1\], .*\.\.\.\]$"),
         ("[" * 3000, "is not YAML"),
     ],
 )
@@ -136,7 +136,7 @@ def test_unreadable_files_are_named(tmp_path: Path, text: str | None, message: s
             "line 5: net.dept: no such setting; .*did you mean 'depth'",
         ),
         ("epochs: 2\nnet: {depth: deep}", "line 2: net.depth: expected a whole number; got 'deep'"),
-        ("# mine\nnet: 3", "line 2: net: expected keys and values, got 3"),
+        ("# mine\nnet: 3", "line 2: net: expected keys and values; got 3"),
         ("data:\n  train: 0", "line 2: data.train: expected .*; got 0"),
         ('{"seed": 1,\n "optim": {"lr": "x"}}', "line 2: optim.lr: expected a number; got 'x'"),
     ],

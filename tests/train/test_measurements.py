@@ -39,7 +39,7 @@ def test_both_moments_are_what_gs_curvature_finds(tmp_path: Path) -> None:
     assert list(record.curvature) == ["start", "end"]
     data = MEASURED.data
     kept = split(images.train_labels, 40, data.split_seed, data.stratified).train[:30]
-    mean_std, cpu = STATISTICS[data.normalised_as], torch.device("cpu")
+    mean_std, cpu = STATISTICS[data.normalized_as], torch.device("cpu")
     batches = list(eval_batches(images.train_images[kept], images.train_labels[kept], 20, *mean_std, cpu))
     assert [len(y) for _, y in batches] == [20, 10]
     state = TrainState(MEASURED, cpu)
@@ -126,7 +126,7 @@ def test_the_landscape_is_what_gs_landscape_finds(tmp_path: Path) -> None:
     assert found is not None
     kept = split(images.train_labels, 40, config.data.split_seed, config.data.stratified).train[:40]
     shown = images.train_images[kept], images.train_labels[kept], 20
-    batches = list(eval_batches(*shown, *STATISTICS[config.data.normalised_as], torch.device("cpu")))
+    batches = list(eval_batches(*shown, *STATISTICS[config.data.normalized_as], torch.device("cpu")))
     model = build_model(config, torch.device("cpu"))
     model.load_state_dict(section(folder.kept_weights()[2], ""))
     expected = gs.landscape(model, cross_entropy, batches, points=moments.POINTS, bn="batch", seed=3)
@@ -144,7 +144,7 @@ def test_the_noise_is_what_gs_noise_finds(tmp_path: Path) -> None:
     assert found is not None
     kept = split(images.train_labels, 40, config.data.split_seed, config.data.stratified).train[:80]
     shown = images.train_images[kept], images.train_labels[kept], 20
-    batches = list(eval_batches(*shown, *STATISTICS[config.data.normalised_as], torch.device("cpu")))
+    batches = list(eval_batches(*shown, *STATISTICS[config.data.normalized_as], torch.device("cpu")))
     model = build_model(config, torch.device("cpu"))
     model.load_state_dict(section(folder.kept_weights()[2], ""))
     expected = gs.noise(model, cross_entropy, batches)

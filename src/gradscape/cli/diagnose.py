@@ -35,7 +35,19 @@ def diagnose(
     *,
     options: Annotated[DiagnoseOptions, FLAT] = DiagnoseOptions(),
 ) -> int:
-    """Diagnose a run, or each run of a study; return 1 if a finding is of grade fail."""
+    """Diagnose a run, or each run of a study.
+
+    Args:
+        folder: Path of a study's or a run's folder.
+        options: Form of what is printed.
+
+    Returns:
+        1 if a run is diagnosed with a fault of grade fail, else 0.
+
+    Raises:
+        ConfigError: The run has no epoch yet.
+        StoreError: The folder holds no run, or is damaged.
+    """
     from gradscape.measure.diagnose.diagnose import diagnose as measure
     from gradscape.storage.run_folder import RunFolder
     from gradscape.storage.study_folder import SingleRun, folder_at
@@ -72,7 +84,16 @@ def _as_json(values: object) -> str:
 
 
 def print_run(record: RunRecord, folder: Path) -> None:
-    """Print a run's test results and its diagnosis; write its page into a folder, and print the path."""
+    """Print a run's test results and its diagnosis; write its page into a folder, and print the path.
+
+    Args:
+        record: Record of the run.
+        folder: Path of the page's folder, made if it is not there.
+
+    Raises:
+        ConfigError: The run has no epoch yet.
+        StoreError: The folder cannot be written, or holds something else.
+    """
     from gradscape.measure.diagnose.diagnose import diagnose as measure
     from gradscape.report.build import require_own
     from gradscape.report.pages.save import save_html

@@ -61,13 +61,20 @@ for _name, (_function, _arguments, _help) in _COMMANDS.items():
     app.command(f"gradscape.cli.{_function}", name=_name, help=_help, usage=_usage)
 
 
-@app.command
+_COMPLETION = """print a script by which a shell completes commands and flags
+
+For bash, once: gradscape completion bash > ~/.local/share/bash-completion/completions/gradscape
+"""
+
+
+@app.command(help=_COMPLETION)
 def completion(
     shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(name="SHELL", help="whose script")], /
 ) -> None:
-    """print a script by which a shell completes commands and flags
+    """Print a script by which a shell completes commands and flags.
 
-    For bash, once: gradscape completion bash > ~/.local/share/bash-completion/completions/gradscape
+    Args:
+        shell: Shell of the script.
     """
     print(app.generate_completion(shell=shell))
 

@@ -48,7 +48,7 @@ def _batches_of(
     if len(labels) < count:
         raise ConfigError(f"--images: expected at most {len(labels)}, which the run has; got {count}")
     size = source.batch_size or (config.batch_size if config else count)
-    statistics = config.data.normalised_as if config else images.name
+    statistics = config.data.normalized_as if config else images.name
     kept = pixels[:count], labels[:count]
     return list(eval_batches(*kept, size, *STATISTICS[statistics], device))
 

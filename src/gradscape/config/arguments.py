@@ -1,4 +1,4 @@
-"""The types of a public function's arguments, checked against its own annotations.
+"""Check of a public function's arguments against its own annotations.
 
 @typed(every=1_000)
 def watch(model: nn.Module, every: int | None = None) -> Watch: ...
@@ -26,13 +26,13 @@ R = TypeVar("R")
 
 
 def typed(**most: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Refuse arguments of another type than the annotation's in one line, before anything is done.
+    """Return a decorator that refuses arguments of another type than annotated, before anything is done.
 
-    Numbers become Python's own, so that numpy's are taken too. What an annotation says of the inside of a
-    collection or of a function is left to the function, and so is which choices (`Literal`) there are.
+    Numbers become Python's own, so that numpy's are accepted. The inside of a collection or of a function,
+    and the choices of a `Literal`, are left to the function.
 
     Args:
-        most: upper bounds of numbers, beyond which a call would not come back.
+        most: Upper bound per name of a number, beyond which a call would not return.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -59,10 +59,16 @@ def typed(**most: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 def fitted(value: Any, hint: Any, name: str, usage: str = "") -> Any:
-    """`value` as its annotation has it; `usage` is what to type, for the message.
+    """Return a value as its annotation has it: numbers may widen, numpy's become Python's.
+
+    Args:
+        value: Value of an argument.
+        hint: Annotation of the argument.
+        name: Name of the argument, for the message.
+        usage: End of the message, which says what to type.
 
     Raises:
-        ConfigError: it is of another type.
+        ConfigError: The value is of another type.
     """
     union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     kinds = [typing.get_origin(kind) or kind for kind in (typing.get_args(hint) if union else (hint,))]
@@ -94,7 +100,7 @@ def _matches(value: Any, kind: Any) -> bool:
 
 
 def _word(kind: Any) -> str:
-    """What a kind is called in a message."""
+    """Return the word for a type in a message."""
     named = {
         types.NoneType: "None",
         Path: "a path",

@@ -1,4 +1,4 @@
-"""Fields of configurations: their help texts, their types, and the one line for a value that cannot be."""
+"""Fields of configurations: help texts, types, and the message on a value that cannot be used."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ MOST_NUMBERS = 1_000_000_000  # of one batch: 4 GB
 
 
 def option(default: Any, text: str, *bounds: float) -> Any:
-    """A field with its one-line help text, and for a number the least and the most that it may be."""
+    """Return a field with its help text, and for a number its bounds.
+
+    Args:
+        default: Default of the field.
+        text: Help text, of one line.
+        bounds: The least and the greatest number allowed; none for others.
+    """
     return field(default=default, metadata={"help": text, "bounds": bounds})
 
 
@@ -48,11 +54,15 @@ def require(holds: bool, name: str, value: object, allowed: str) -> None:
 def settle(config: Any, section: str = "") -> None:
     """Check the type of every field, and give equal values one form: 1 and numpy's 1.0 become 1.0.
 
-    Every way to a configuration comes by here: a file, flags, Python. The form matters because a run is
-    named by the text of its values.
+    Configurations of files, flags and Python all come by here. The form matters because a run is named by the
+    text of its values.
+
+    Args:
+        config: Frozen dataclass, changed in place.
+        section: Prefix of the fields' names in messages, such as `net.`.
 
     Raises:
-        ConfigError: a value of another type, or none of a field's choices.
+        ConfigError: A value is of another type, or none of a field's choices.
     """
     for name, kind in hints_of(type(config)).items():
         value = getattr(config, name)
@@ -66,7 +76,7 @@ def settle(config: Any, section: str = "") -> None:
 
 
 def _settled(value: object, kind: Any) -> bool:
-    """Whether a value needs no second look, as most do: a sweep makes thousands of configurations."""
+    """Check that a value needs no second look, as most do: a sweep makes thousands of configurations."""
     exact, choices = _exactly(kind)
     if value.__class__ is str:
         return value in choices
@@ -75,17 +85,22 @@ def _settled(value: object, kind: Any) -> bool:
 
 @functools.cache
 def _exactly(kind: Any) -> tuple[frozenset[Any], frozenset[Any]]:
-    """Of a field's type the classes that it admits, and the choices if it has some."""
+    """Return the classes that a field's type admits, and its choices if it has some."""
     if typing.get_origin(kind) is Literal:
         return frozenset(), frozenset(typing.get_args(kind))
     return frozenset(typing.get_args(kind) or (kind,)), frozenset()
 
 
 def checked(value: object, kind: Any, name: str) -> object:
-    """`value` as a field's type has it: numbers may widen (1 → 1.0), numpy's become Python's.
+    """Return a value as a field's type has it: numbers may widen (1 → 1.0), numpy's become Python's.
+
+    Args:
+        value: Value of a field.
+        kind: Type of the field.
+        name: Name of the field, for messages.
 
     Raises:
-        ConfigError: it is of another type, or none of the choices.
+        ConfigError: The value is of another type, or none of the choices.
     """
     value = plain(value)
     if typing.get_origin(kind) is Literal:
@@ -107,6 +122,10 @@ def checked(value: object, kind: Any, name: str) -> object:
 
 
 def plain(value: object) -> object:
-    """Python's own number for one of numpy's or torch's; anything else as it is."""
+    """Return Python's own number for one of numpy's or torch's; anything else as it is.
+
+    Args:
+        value: Any value.
+    """
     alone = getattr(value, "ndim", None) == 0 and hasattr(value, "item")
     return value.item() if alone else value  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What a network is: its configuration, and which settings go together."""
+"""Configuration of a network, and the settings that go together."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from gradscape.config.fields import option, require, settle
 from gradscape.errors import ConfigError
 
-GROUPS = 8  # of group normalisation: 4 of a VGG's 32 channels each
+GROUPS = 8  # of group normalization: 4 of a VGG's 32 channels each
 FAMILIES = {
     "vgg": "VGG",
     "resnet": "ResNet",
@@ -56,14 +56,14 @@ class NetConfig:
         "a", "where a ResNet's shape changes: a pads with zeros, b projects (He et al. 2016, §3.3)"
     )
     norm: Literal["none", "batch", "algorithm1", "renorm", "group", "layer", "instance", "weight"] = option(
-        "batch", "normalisation; algorithm1 is BatchNorm written as the paper's Algorithm 1"
+        "batch", "normalization; algorithm1 is BatchNorm written as the paper's Algorithm 1"
     )
     groups: int = option(GROUPS, "groups of channels of norm group")
     norm_where: Literal["blocks", "everywhere"] = option(
-        "blocks", "normalise the VGG's blocks (the paper) or every convolution (recommended)"
+        "blocks", "normalize the VGG's blocks (the paper) or every convolution (recommended)"
     )
     entry_norm: bool = option(
-        False, "normalise the VGG's entry convolution whatever norm says (the course code does)"
+        False, "normalize the VGG's entry convolution whatever norm says (the course code does)"
     )
     conv_bias: Literal["reduction", "unnormalised"] = option(
         "reduction", "VGG: biases in reduction blocks only (the course code), or wherever no norm follows"
@@ -157,7 +157,7 @@ class NetConfig:
             )
 
     def require_fixup(self) -> None:
-        """Fixup takes the place of a normalisation in residual networks (Zhang et al. 2019, §3)."""
+        """Raise if Fixup has no residual network without norms to be used in (Zhang et al. 2019, §3)."""
         if not self.residual:
             raise ConfigError(
                 f"net.init: 'fixup' is for residual networks, and this {self.family} has no skips; "
@@ -166,13 +166,13 @@ class NetConfig:
         if self.norm != "none" or self.entry_norm:
             which = "entry_norm" if self.norm == "none" else f"norm {self.norm}"
             raise ConfigError(
-                f"net.init: 'fixup' takes the place of normalisation, and {which} is given; "
+                f"net.init: 'fixup' takes the place of normalization, and {which} is given; "
                 "add --net.norm none --net.entry-norm no"
             )
 
     @property
     def depths(self) -> tuple[int, int]:
-        """The least depth of the family, and how far one depth is from the next."""
+        """Least depth of the family, and distance from one depth to the next."""
         if self.family.startswith("densenet"):
             each = self.stages * (2 if self.family == "densenet_bc" else 1)
             return 1 + self.stages + each, each
@@ -186,7 +186,7 @@ class NetConfig:
 
     @property
     def unnormalized(self) -> str:
-        """What to say of a norm that normalizes nothing, as in a VGG without blocks; empty if it does."""
+        """Message on a norm that normalizes nothing, as in a VGG without blocks; empty if it does."""
         if self.norm == "none" or self.entry_norm or self.norm_where == "everywhere" or self.blocks:
             return ""
         first, step = self.depths
@@ -197,12 +197,12 @@ class NetConfig:
 
     @property
     def halvings(self) -> int:
-        """How often height and width halve."""
+        """Number of times that height and width halve."""
         return self.stages if self.family == "vgg" else self.stages - 1
 
     @property
     def name(self) -> str:
-        """Of a run's folder, such as `vgg38-bn` or `resnet20-plain-fixup`."""
+        """Name in that of a run's folder, such as `vgg38-bn` or `resnet20-plain-fixup`."""
         kind = f"{self.family.replace('_', '-')}{self.depth:02d}"
         marks = [{"none": "plain", "batch": "bn", "algorithm1": "alg1"}.get(self.norm, self.norm)]
         marks += ["skip"] if self.skip else []
@@ -211,7 +211,7 @@ class NetConfig:
 
     @property
     def label(self) -> str:
-        """What a person calls it, such as `vgg38+skip+bn he-init`; leaky_relu goes without saying."""
+        """Name for people, such as `vgg38+skip+bn he-init`; leaky_relu goes without saying."""
         norm = {"none": "", "batch": "+bn", "algorithm1": "+alg1"}.get(self.norm, f"+{self.norm}")
         skip = "+skip" if self.skip else ""
         words = [f"{self.family.replace('_', '-')}{self.depth:02d}{skip}{norm}"]
@@ -225,17 +225,17 @@ class NetConfig:
 
     @property
     def residual(self) -> bool:
-        """Whether blocks add their input to their output."""
+        """True if blocks add their input to their output."""
         return self.family == "resnet" or self.skip
 
     @property
     def random(self) -> bool:
-        """Whether training draws random numbers in the forward pass."""
+        """True if training draws random numbers in the forward pass."""
         return self.dropout > 0 or self.stochastic_depth > 0
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels of the layers that are normalised, each number once."""
+        """Channels of the layers that are normalized, each number once."""
         assert self.filters is not None
         if self.family == "vgg":
             return (self.filters,)
@@ -246,11 +246,11 @@ class NetConfig:
 
     @property
     def dense_stages(self) -> tuple[tuple[int, ...], ...]:
-        """Of a DenseNet, channels before each layer of each stage, and after the stage's last."""
+        """Channels before each layer of each stage of a DenseNet, and after the stage's last."""
         assert self.filters is not None
-        channels, found = self.filters, []
+        channels, stages = self.filters, []
         for _ in range(self.stages):
-            found.append(tuple(channels + self.growth * layer for layer in range(self.blocks + 1)))
+            stages.append(tuple(channels + self.growth * layer for layer in range(self.blocks + 1)))
             # Compression θ = ½ between the blocks of a DenseNet-BC (Huang et al. 2017, §3).
-            channels = found[-1][-1] // 2 if self.family == "densenet_bc" else found[-1][-1]
-        return tuple(found)
+            channels = stages[-1][-1] // 2 if self.family == "densenet_bc" else stages[-1][-1]
+        return tuple(stages)

@@ -1,4 +1,4 @@
-"""Options of a command, as a command line and Python give them: checked once, named as flags are.
+"""Options of a command, for the command line and for Python: checked once, named as the flags are.
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions(Options):
@@ -27,7 +27,7 @@ FilePath: TypeAlias = str | Path
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Base of frozen options: each value is of its field's type and within the field's bounds."""
+    """Base of frozen options, whose values are checked against their fields' types and bounds."""
 
     def __post_init__(self) -> None:
         hints = hints_of(type(self))
@@ -43,11 +43,20 @@ class Options:
 
 
 def _flag_of(name: str) -> str:
-    """`--batch-size` for `batch_size`."""
+    """Return `--batch-size` for `batch_size`."""
     return f"--{name.replace('_', '-')}"
 
 
 def checked_path(value: FilePath, name: str) -> Path:
+    """Return a path, with ~ for the user's own folder.
+
+    Args:
+        value: Path, or its text.
+        name: Name of the flag, for messages.
+
+    Raises:
+        ConfigError: The text is empty, or no file can have that name.
+    """
     try:
         return path(value)
     except ValueError as error:
@@ -55,11 +64,7 @@ def checked_path(value: FilePath, name: str) -> Path:
 
 
 def _require_within(value: Any, bounds: tuple[float, float], name: str) -> None:
-    """Refuse a number beyond its bounds; of fractions the lower one is refused too: they lie above it.
-
-    Raises:
-        ConfigError: It is, or is not a number.
-    """
+    """Refuse a number beyond its bounds, or NaN; fractions must lie above the lower bound."""
     low, high = bounds
     fraction = isinstance(value, float)
     if (low < value < math.inf if fraction else low <= value) and value <= high:

@@ -1,4 +1,4 @@
-"""The fields that a sweep may vary, and values of theirs: checked, read from text, shown.
+"""Fields that a sweep may vary, and their values: checked, read from text, formatted.
 
 They are all leaves of `RunConfig` but the seed, named as the command line's flags are, and two controls for a
 sweep over batch sizes (`gradscape.study.sweep.batch_size_controls`).
@@ -23,7 +23,7 @@ DEFAULT = "default"  # in text, for None: what follows from the rest of the conf
 
 
 def _leaves(kind: type, prefix: str = "") -> Iterator[tuple[str, Any, Value]]:
-    """Dotted name, type and default of every field of a field."""
+    """Yield dotted name, type and default of every field of a configuration."""
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         hint = hints[field.name]
@@ -40,14 +40,14 @@ FIELDS = {**SETTINGS, **CONTROLS}
 
 
 def kind_of(name: object, where: str) -> Any:
-    """A field's type.
+    """Return the type of a field.
 
     Args:
-        name: of a field.
-        where: it was given, for messages.
+        name: Dotted name of the field.
+        where: Place of the name, for messages, such as `--axis`.
 
     Raises:
-        ConfigError: there is no such field, or it is the seed.
+        ConfigError: There is no such field, or it is the seed.
     """
     if name == "seed":
         raise ConfigError(f"{where}: seed: give seeds, with --seeds")
@@ -60,10 +60,15 @@ def kind_of(name: object, where: str) -> Any:
 
 
 def value_of(name: str, value: object, where: str) -> Value:
-    """`value` as the field has it: 1 may widen to 1.0, numpy's numbers become Python's.
+    """Return a value as its field has it: 1 may widen to 1.0, numpy's numbers become Python's.
+
+    Args:
+        name: Dotted name of the field.
+        value: Value of the field.
+        where: Place of the value, for messages.
 
     Raises:
-        ConfigError: no such field, or another type.
+        ConfigError: There is no such field, or the value has another type.
     """
     kind = kind_of(name, where)
     value = plain(value)
@@ -73,10 +78,15 @@ def value_of(name: str, value: object, where: str) -> Value:
 
 
 def value_in(name: str, text: str, where: str) -> Value:
-    """A field's value from the command line's text.
+    """Return the value of a field that a text on the command line stands for.
+
+    Args:
+        name: Dotted name of the field.
+        text: Text of the value; `default` for None.
+        where: Place of the text, for messages.
 
     Raises:
-        ConfigError: no such field, or the text is not of its type.
+        ConfigError: There is no such field, or the text is not of its type.
     """
     kind = kind_of(name, where)
     if text == DEFAULT and type(None) in typing.get_args(kind):
@@ -89,7 +99,10 @@ def value_in(name: str, text: str, where: str) -> Value:
 
 
 def shown(value: Value) -> str:
-    """A value in a label: short, and no other value's text.
+    """Return the text of a value in a label: short, and no other value's.
+
+    Args:
+        value: Value of a field.
 
     Example:
         >>> shown(0.001), shown(True), shown(None)
@@ -104,21 +117,26 @@ def shown(value: Value) -> str:
 
 
 def flat(values: object, where: str, prefix: str = "") -> dict[str, object]:
-    """Plain nested values as field → value, in the fields' order; controls and the seed are not among them.
+    """Return the value per dotted name of nested values, in the fields' order, without controls and seed.
+
+    Args:
+        values: Mapping of fields, nested or dotted, to their values.
+        where: Place of the values, for messages.
+        prefix: Prefix of the names, such as `net.`.
 
     Raises:
-        ConfigError: no such field, or a value where fields are expected.
+        ConfigError: There is no such field, or a value where fields are expected.
     """
     if not isinstance(values, Mapping):
         place = f"{where}.{prefix}".rstrip(".")
-        raise ConfigError(f"{place}: expected keys and values, got {brief(values)}")
-    found: dict[str, object] = {}
+        raise ConfigError(f"{place}: expected keys and values; got {brief(values)}")
+    leaves: dict[str, object] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) or any(known.startswith(f"{name}.") for known in SETTINGS):
-            found |= flat(value, where, f"{name}.")
+            leaves |= flat(value, where, f"{name}.")
         elif name in CONTROLS:
             raise ConfigError(f"{where}: {name} stands beside {where}, not in it")
         elif kind_of(name, where):
-            found[name] = value
-    return {name: found[name] for name in SETTINGS if name in found}
+            leaves[name] = value
+    return {name: leaves[name] for name in SETTINGS if name in leaves}

@@ -1,4 +1,4 @@
-"""YAML and JSON files of plain values: what is read from a file of anyone's, and written for people.
+"""YAML and JSON files of plain values, read from anyone and written for people.
 
 Stricter than YAML 1.1: no anchors, whose aliases let a few bytes stand for gigabytes; no key twice; and text
 that only that standard takes for a number or a date (1:30 is 90 there) stays text. 1e-3 is a number.
@@ -43,7 +43,7 @@ def read_as(path: Path, what: str, build: Callable[[object], T], alone: bool = T
         What `build` returns.
 
     Raises:
-        ConfigError: the file is missing, too large, not such YAML, or `build` raised it.
+        ConfigError: The file is missing, too large, not such YAML, or `build` raised it.
     """
     values, lines = _read_marked(path, what)
     lines = lines if alone else {}
@@ -67,7 +67,15 @@ def _line_of(message: str, lines: Mapping[str, int]) -> int | None:
 
 
 def read_values(path: Path, what: str) -> object:
-    """Read plain values; see `read_as`."""
+    """Read the plain values of a YAML or JSON file.
+
+    Args:
+        path: Path of the file.
+        what: Name of such files, for messages.
+
+    Raises:
+        ConfigError: The file is missing, too large, or not such YAML.
+    """
     return _read_marked(path, what)[0]
 
 
@@ -115,7 +123,11 @@ def _at_once(path: str, flags: int) -> int:
 
 
 def to_yaml(values: object) -> str:
-    """Plain values as YAML that `read_values` reads as they are; keys keep their order."""
+    """Return plain values as YAML that `read_values` reads as they are; keys keep their order.
+
+    Args:
+        values: Plain values.
+    """
     import yaml
 
     class Dumper(_plainer(yaml.SafeDumper)):  # type: ignore[misc]
@@ -129,7 +141,7 @@ def to_yaml(values: object) -> str:
 
 
 def _loader() -> Any:
-    """PyYAML's safe loader, with what the module's docstring says."""
+    """Return PyYAML's safe loader, made as strict as the module's docstring says."""
     import yaml
 
     class Loader(_plainer(yaml.SafeLoader)):  # type: ignore[misc]
@@ -156,7 +168,7 @@ def _loader() -> Any:
 
 
 def _plainer(kind: Any) -> Any:
-    """PyYAML's loader or dumper, to which `NUMBERS` alone are numbers: both, to read what is written."""
+    """Return PyYAML's loader or dumper, to which `NUMBERS` alone are numbers."""
 
     class Plainer(kind):  # type: ignore[misc]
         pass

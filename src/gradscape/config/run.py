@@ -1,4 +1,4 @@
-"""What a run is: frozen configurations, validated once, with a canonical form and an identity.
+"""Configuration of a run: frozen, validated once, with a canonical form and an identity.
 
 The field comments are the help texts of the command line's flags; the defaults are the paper's set-up
 unless a comment says otherwise. Nothing here says where or how fast a run is executed: a run's identity
@@ -25,7 +25,7 @@ MOST_EVERY = 1_000_000_000
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is known of a data set before it is read: counts of images, edge in pixels, our defaults."""
+    """Facts on a data set before it is read: counts of images, edge in pixels, defaults."""
 
     classes: int
     pool: int
@@ -45,7 +45,7 @@ DATASETS = {
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images, how they are split and augmented; what is not given is the data set's default."""
+    """Images of a run, their split and augmentation; None stands for the data set's default."""
 
     name: Literal["digits", "cifar10", "cifar100"] = option("digits", "data set")
     train: int | None = option(None, "training images, the first so many of the split (default: all)")
@@ -60,7 +60,7 @@ class DataConfig:
     flip: bool | None = option(None, "mirror half of the training images (default: yes, digits no)")
     statistics: Literal["own", "cifar10"] = option(
         "own",
-        "channel mean and deviation to normalise with: the data set's own, or CIFAR-10's (the course code)",
+        "channel mean and deviation to normalize with: the data set's own, or CIFAR-10's (the course code)",
     )
 
     def __post_init__(self) -> None:
@@ -82,11 +82,12 @@ class DataConfig:
 
     @property
     def dataset(self) -> Dataset:
+        """Facts on the data set."""
         return DATASETS[self.name]
 
     @property
-    def normalised_as(self) -> str:
-        """The data set whose channel statistics are used: a key of `gradscape.data.STATISTICS`."""
+    def normalized_as(self) -> str:
+        """Data set whose channel statistics are used: a key of `gradscape.data.STATISTICS`."""
         return self.name if self.statistics == "own" else "cifar10"
 
 
@@ -97,15 +98,15 @@ class OptimConfig:
     Cosine annealing per epoch without restarts (Loshchilov & Hutter 2017).
     """
 
-    name: Literal["adam", "sgd"] = option("adam", "optimiser")
+    name: Literal["adam", "sgd"] = option("adam", "optimizer")
     lr: float = option(1e-3, "learning rate of the first epoch")
     min_lr: float = option(2e-5, "learning rate the cosine ends at")
     period: int | None = option(None, "epochs from lr to min_lr (default: the run's epochs)")
     weight_decay: float = option(0.0, "L2 penalty in the gradient")
     decayed: Literal["all", "weights"] = option(
-        "all", "what is penalised: all parameters (the paper), or weights of convolutions and linear layers"
+        "all", "parameters with a penalty: all (the paper), or weights of convolutions and linear layers"
     )
-    momentum: float = option(0.9, "of SGD: decay of the sum of gradients")
+    momentum: float = option(0.9, "decay of SGD's sum of gradients")
     beta1: float = option(0.9, "decay of Adam's first moment")
     beta2: float = option(0.999, "decay of Adam's second moment")
     eps: float = option(1e-8, "Adam's epsilon: gradients far below it give no step")
@@ -129,7 +130,7 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One training run, whole: equal configurations give equal results."""
+    """Complete configuration of a training run: equal configurations give equal results."""
 
     net: NetConfig = field(default_factory=NetConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -200,7 +201,7 @@ class RunConfig:
         inside = self.net.family == "vgg" and self.net.norm_where == "blocks"  # before the last halving
         if self.net.norm == "instance" and size >> (halvings - inside) == 1:
             raise ConfigError(
-                f"net.norm: instance normalises over pixels, and {self.net.stages} stages leave one; "
+                f"net.norm: instance normalizes over pixels, and {self.net.stages} stages leave one; "
                 "give fewer --net.stages or another --net.norm"
             )
         if self.optim.period is None:
@@ -208,7 +209,7 @@ class RunConfig:
 
     @property
     def identity(self) -> str:
-        """Readable name + short hash of the canonical form; names the run's folder."""
+        """Readable name and short hash of the canonical form; the name of the run's folder in a study."""
         name = f"{self.net.name}-lr{self.optim.lr:g}-b{self.batch_size}-s{self.seed}"
         name += "" if self.optim.name == "adam" else f"-{self.optim.name}"
         name += "" if self.precision == "fp32" else f"-{self.precision}"
@@ -217,7 +218,7 @@ class RunConfig:
 
     @property
     def label(self) -> str:
-        """What a person calls it, such as `vgg38+bn lr 0.001 batch 100 seed 0`."""
+        """Name for people, such as `vgg38+bn lr 0.001 batch 100 seed 0`."""
         words = [self.net.label, f"lr {self.optim.lr:g}", f"batch {self.batch_size}", f"seed {self.seed}"]
         if self.optim.weight_decay:
             words.insert(2, f"L2 {self.optim.weight_decay:g}")
@@ -251,7 +252,7 @@ LATER: Mapping[str, Mapping[str, object]] = {
 
 
 def _without_later(config: RunConfig) -> dict[str, Any]:
-    """Plain nested values without those later settings that are as they were before there was a choice."""
+    """Return plain nested values without later settings that are as before there was a choice."""
     values = dataclasses.asdict(config)
     for section, defaults in LATER.items():
         held = values[section] if section else values

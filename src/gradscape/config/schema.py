@@ -18,7 +18,7 @@ Schema = dict[str, Any]
 
 
 def run_schema() -> Schema:
-    """JSON Schema of the file that `gradscape train --config` reads."""
+    """Return the JSON Schema of the file that `gradscape train --config` reads."""
     from msgspec.json import schema_components
 
     _, found = schema_components([RunConfig], ref_template="#/$defs/{name}")
@@ -33,7 +33,7 @@ def run_schema() -> Schema:
 
 
 def sweep_schema() -> Schema:
-    """JSON Schema of the file that `gradscape sweep` reads."""
+    """Return the JSON Schema of the file that `gradscape sweep` reads."""
     run = run_schema()
     leaves = {name: _leaf_schema(run, name) for name in SETTINGS}
     controls = {name: _control_schema(hint) for name, hint in CONTROLS.items()}
@@ -66,7 +66,7 @@ def sweep_schema() -> Schema:
 
 
 def _leaf_schema(run: Schema, name: str) -> Schema:
-    """Schema of one setting, such as `net.depth`."""
+    """Return the schema of one setting, such as `net.depth`."""
     section, _, field = name.rpartition(".")
     if not section:
         return dict(run["properties"][field])
@@ -81,7 +81,7 @@ def _control_schema(hint: Any) -> Schema:
 
 
 def _axis_values(leaf: Schema) -> Schema:
-    """Schema of a field's values on an axis: a list, or evenly spaced ones of numbers."""
+    """Return the schema of a field's values on an axis: a list, or evenly spaced ones of numbers."""
     kinds = {each.get("type") for each in leaf.get("anyOf", [leaf])}
     if not kinds & {"number", "integer"}:
         return _listed(leaf)
@@ -99,5 +99,5 @@ def _listed(items: Schema) -> Schema:
 
 
 def _closed(properties: Schema) -> Schema:
-    """Schema of a mapping with these keys and no others."""
+    """Return the schema of a mapping with these keys and no others."""
     return {"type": "object", "properties": properties, "additionalProperties": False}

@@ -23,7 +23,11 @@ T = TypeVar("T")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Plain nested values, every default written out."""
+    """Return plain nested values, every default written out.
+
+    Args:
+        config: Configuration.
+    """
     return dataclasses.asdict(config)
 
 
@@ -39,10 +43,10 @@ def from_dict(kind: type[T], values: object, section: str = "") -> T:
         The configuration.
 
     Raises:
-        ConfigError: an unknown key (with the nearest known one), a wrong type, a value out of range.
+        ConfigError: A key is unknown (the message has the nearest known one), or a value cannot be used.
     """
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{section or 'configuration'}: expected keys and values, got {brief(values)}")
+        raise ConfigError(f"{section or 'configuration'}: expected keys and values; got {brief(values)}")
     hints = hints_of(kind)
     prefix = f"{section}." if section else ""
     for key in values:
@@ -60,8 +64,11 @@ def from_dict(kind: type[T], values: object, section: str = "") -> T:
 def read_config(path: Path) -> RunConfig:
     """Read a `RunConfig` from a YAML or JSON file (JSON is YAML).
 
+    Args:
+        path: Path of the file.
+
     Raises:
-        ConfigError: the file is missing, is not YAML, or holds a setting that cannot be used.
+        ConfigError: The file is missing, is not YAML, or holds a setting that cannot be used.
     """
     return read_as(
         path, "configuration", lambda values: from_dict(RunConfig, {} if values is None else values)

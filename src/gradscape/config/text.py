@@ -21,7 +21,7 @@ def read(hint: Any, text: str) -> bool | int | float | str:
     Args:
         hint: Type of a configuration's field; of a `Literal` any text is read, as the configuration says
             which of its choices it refuses, and why.
-        text: Of one value.
+        text: Text of one value.
 
     Raises:
         ValueError: The text is not of that type.
@@ -60,6 +60,9 @@ _READERS: Mapping[type, Callable[[str], Any]] = {int: _whole, float: _number, bo
 def path(text: str | Path) -> Path:
     """Return a path, with ~ for the user's own folder, as --out=~/runs reaches us unexpanded.
 
+    Args:
+        text: Path, or its text.
+
     Raises:
         ValueError: The text is empty, or holds a name that no file can have.
     """
@@ -78,11 +81,20 @@ def path(text: str | Path) -> Path:
 
 
 def display(value: object) -> str:
+    """Return the text of a value, `yes` or `no` for a truth value.
+
+    Args:
+        value: Value of a field.
+    """
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"net.depth": 38}` as `{"net": {"depth": 38}}`."""
+    """Return `{"net": {"depth": 38}}` for `{"net.depth": 38}`.
+
+    Args:
+        values: Value per dotted name.
+    """
     result: dict[str, Any] = {}
     for name, value in values.items():
         *path, last = name.split(".")

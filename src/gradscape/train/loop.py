@@ -160,7 +160,7 @@ def _run(
     stop_hopeless: bool,
 ) -> dict[str, Any]:
     """Every epoch that is not done yet, then the test; returns what the status is to say of it."""
-    data, mean_std = config.data, STATISTICS[config.data.normalised_as]
+    data, mean_std = config.data, STATISTICS[config.data.normalized_as]
     assert data.valid is not None
     assert data.crop_pad is not None
     chosen = split(images.train_labels, data.valid, data.split_seed, data.stratified)

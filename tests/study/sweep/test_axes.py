@@ -171,8 +171,8 @@ def test_text_that_cannot_be_is_said_in_one_line(texts: list[str], message: str)
         ({"optim.lr": {"log": 1, "points": 3}}, "axis optim.lr: 1 is not [low, high]"),
         ({"optim.lr": {"log": [1, 2, 3], "points": 3}}, "axis optim.lr: [1, 2, 3] is not [low, high]"),
         ({"optim.lr": {"range": [1, 2], "step": "a"}}, "axis optim.lr: step: expected a number; got 'a'"),
-        ({"net.slope": [0.1], "where": 3}, "axis net.slope: where: expected fields and values, got 3"),
-        ({"net.slope": [0.1], "where": {}}, "axis net.slope: where: expected fields and values, got {}"),
+        ({"net.slope": [0.1], "where": 3}, "axis net.slope: where: expected fields and values; got 3"),
+        ({"net.slope": [0.1], "where": {}}, "axis net.slope: where: expected fields and values; got {}"),
         (
             {"net.slope": [0.1], "where": {"net.dept": 3}},
             "axis net.slope: where: no such field: net.dept",

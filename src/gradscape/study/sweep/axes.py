@@ -124,7 +124,7 @@ def condition_of(value: object, where: str) -> Condition:
         ConfigError: It is not a mapping, a field is unknown, or a value is of another type.
     """
     if not isinstance(value, Mapping) or not value:
-        raise ConfigError(f"{where}: expected fields and values, got {brief(value)}")
+        raise ConfigError(f"{where}: expected fields and values; got {brief(value)}")
     return {
         name: tuple(value_of(name, each, where) for each in (values if is_list(values) else [values]))
         for name, values in value.items()

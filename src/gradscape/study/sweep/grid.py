@@ -24,11 +24,11 @@ def listed(value: object, name: str) -> list[Any]:
         ConfigError: The value is not a list.
     """
     if isinstance(value, Mapping) or not is_list(value):
-        raise ConfigError(f"{name}: expected a list of mappings, got {brief(value)}")
+        raise ConfigError(f"{name}: expected a list of mappings; got {brief(value)}")
     try:
         return list(value)  # type: ignore[call-overload, no-any-return]
     except TypeError as error:  # a tensor without dimensions is an Iterable that cannot be iterated
-        raise ConfigError(f"{name}: expected a list of mappings, got {brief(value)}") from error
+        raise ConfigError(f"{name}: expected a list of mappings; got {brief(value)}") from error
 
 
 def read_axes(value: object) -> tuple[Axis, ...]:

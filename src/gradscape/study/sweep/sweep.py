@@ -216,7 +216,7 @@ class Sweep:
             ConfigError: A key is unknown, or a setting is not possible.
         """
         if not isinstance(values, Mapping):
-            raise ConfigError(f"a study: expected keys and values, got {brief(values)}")
+            raise ConfigError(f"a study: expected keys and values; got {brief(values)}")
         for key in values:
             if key not in KEYS:
                 known = ", ".join(KEYS)
