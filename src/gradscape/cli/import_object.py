@@ -73,7 +73,7 @@ def _module_of(name: str, what: str) -> tuple[ModuleType, str, str]:
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ConfigError(f"expected a Python file; got {path}, which is not there")
-    import torch  # noqa: F401  # with its libraries, before neighbours of like names can stand in for them
+    import torch  # noqa: F401  # with its libraries, before neighbors of like names can stand in for them
 
     # Not under the name of a library's module, which others would get in its place; and no package's part.
     name = path.stem.replace(".", "_")
@@ -84,7 +84,7 @@ def _from_file(path: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # so that its dataclasses and pickles find it
-    sys.path.insert(0, str(path.parent.resolve()))  # so that it finds its neighbours
+    sys.path.insert(0, str(path.parent.resolve()))  # so that it finds its neighbors
     try:
         spec.loader.exec_module(module)
     finally:

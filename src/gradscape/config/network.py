@@ -33,7 +33,7 @@ OF_FAMILIES = {
 class NetConfig:
     """A network: the paper's VGG, or one of those that its literature section names.
 
-    `depth` counts convolutions and the linear layer, as the papers do; `require_sense` says which
+    `depth` counts convolutions and the linear layer, as the papers do; `_require_sense` says which
     settings go together.
     """
 
@@ -104,10 +104,10 @@ class NetConfig:
         for name in ("dropout", "stochastic_depth"):
             value = getattr(self, name)
             require(0 <= value < 1, f"net.{name}", value, "a share from 0 to below 1")
-        self.require_depth()
-        self.require_sense()
+        self._require_depth()
+        self._require_sense()
 
-    def require_depth(self) -> None:
+    def _require_depth(self) -> None:
         """Raise unless the family has a network of this depth."""
         first, step = self.depths
         if self.depth < first or (self.depth - first) % step:
@@ -118,7 +118,7 @@ class NetConfig:
                 f"depths are {first} + {step}k: try --net.depth {options}"
             )
 
-    def require_sense(self) -> None:
+    def _require_sense(self) -> None:
         """Raise where two settings exclude each other, or one is of another family."""
         for name, families in OF_FAMILIES.items():
             value, default = getattr(self, name), type(self).__dataclass_fields__[name].default
@@ -144,7 +144,7 @@ class NetConfig:
                 f"a divisor of {common}, of which all layers' channels are multiples",
             )
         if self.init == "fixup":
-            self.require_fixup()
+            self._require_fixup()
         if self.init == "delta_orthogonal" and self.family.startswith("densenet"):
             raise ConfigError(
                 "net.init: 'delta_orthogonal' needs convolutions that have no more inputs than outputs, "
@@ -156,7 +156,7 @@ class NetConfig:
                 f"{self.family} has none; add --net.skip yes for a VGG, or try --net.family resnet"
             )
 
-    def require_fixup(self) -> None:
+    def _require_fixup(self) -> None:
         """Raise if Fixup has no residual network without norms to be used in (Zhang et al. 2019, §3)."""
         if not self.residual:
             raise ConfigError(
