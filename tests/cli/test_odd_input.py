@@ -170,7 +170,7 @@ def test_a_line_is_not_computed_to_be_turned(
     monkeypatch: pytest.MonkeyPatch,
     flags: list[str],
 ) -> None:
-    monkeypatch.setattr("gradscape.cli.landscape.evaluated", lambda *_, **__: pytest.fail("it was computed"))
+    monkeypatch.setattr("gradscape.cli.landscape._evaluate", lambda *_, **__: pytest.fail("it was computed"))
     turn = ["--images", "10", "--turn", tmp_path / "page.html"]
     line = refused(capsys, "landscape", run.path, run.path, *flags, *turn)
     assert "for a line has no surface to turn" in line

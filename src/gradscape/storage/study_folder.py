@@ -197,7 +197,7 @@ def folder_at(path: Path) -> StudyFolder:
     Args:
         path: Path of a folder that `--out` named.
     """
-    single = there(path / "config.json") and not there(path / "study.json")
+    single = not there(path / "study.json") and there(path / "config.json")
     return SingleRun(path) if single else StudyFolder(path)
 
 
