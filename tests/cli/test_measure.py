@@ -217,7 +217,7 @@ def test_what_cannot_be_measured_is_one_line(
             "1",
         ): "--animate: expected one RUN and its plane",
         ("landscape", factory, "--images", "20", "--animate", "f.gif"): "train it with --keep-every 1",
-        ("landscape", str(run), str(run), "--images", "20"): "RUN: " + str(run) + " is given twice; give it",
+        ("landscape", str(run), str(run), "--images", "20"): "RUN: expected each once; got " + str(run),
     }
     for arguments, message in wrong.items():
         assert main(list(arguments)) == 2

@@ -60,7 +60,7 @@ def test_runs_are_filtered_and_sorted_and_ties_keep_their_order() -> None:
 
 def test_states_are_read_from_a_list() -> None:
     assert read_states("failed, running") == ("failed", "running")
-    with pytest.raises(ConfigError, match=r"--state: 'faild' .*; did you mean 'failed'"):
+    with pytest.raises(ConfigError, match=r"--state: expected one of .*; got 'faild'; did you mean 'failed'"):
         read_states("done,faild")
 
 
