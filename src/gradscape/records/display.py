@@ -79,4 +79,5 @@ def _drawing(thing: object) -> str:
     Image.fromarray(pixels).convert("RGB").quantize(COLORS).save(out, format="png", optimize=True)
     if out.tell() > MOST:
         return ""
-    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}">'
+    data = base64.b64encode(out.getvalue()).decode()
+    return f'<img alt="" style="max-width:100%" src="data:image/png;base64,{data}">'

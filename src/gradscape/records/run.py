@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from gradscape.records.noise import RunNoise
     from gradscape.records.signal import RunStart
 
+NAMED = 10  # most runs whose names have room in a drawing
+
 
 @dataclass(frozen=True)
 class EpochRecord(Record):
@@ -187,7 +189,8 @@ class StudyRecord(Displayable, Record):
         for run in self.runs.values():
             axes.plot(run.curve("epoch"), run.curve("valid_accuracy"), label=run.identity)
         axes.set(xlabel="epoch", ylabel="validation accuracy", title=f"{self.study} ({self.preset})")
-        axes.legend(fontsize="x-small")
+        if len(self.runs) <= NAMED:
+            axes.legend(fontsize="x-small")
         return axes
 
     def __str__(self) -> str:

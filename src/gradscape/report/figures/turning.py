@@ -61,11 +61,16 @@ def turning(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> str:
             camera={"eye": {"x": 1.6, "y": 1.6, "z": 1.0}}, row=row + 1, col=column + 1,
         )  # fmt: skip
     figure.update_layout(
-        margin={"l": 0, "r": 0, "t": 40, "b": 0}, height=TALL * rows, font={"color": GRAY},
+        margin={"l": 0, "r": 0, "t": 40, "b": 0}, font={"color": GRAY},
         paper_bgcolor=NO_GROUND, plot_bgcolor=NO_GROUND,
     )  # fmt: skip
+    height = f"min({TALL * rows}px, {90 * rows // columns}vw)"  # a surface is as tall as wide on a phone
     element: str = figure.to_html(
-        include_plotlyjs=True, full_html=False, div_id="surfaces", config={"responsive": True}
+        include_plotlyjs=True,
+        full_html=False,
+        div_id="surfaces",
+        config={"responsive": True},
+        default_height=height,
     )
     return element
 

@@ -30,7 +30,8 @@ def page(record: Displayable) -> str:
     Args:
         record: Record with a `plot`.
     """
-    return _page(record, TITLES[type(record).__name__], str(record))
+    title = TITLES[type(record).__name__]
+    return _page(record, title, title, str(record))
 
 
 def study_page(study: StudyRecord) -> str:
@@ -40,7 +41,12 @@ def study_page(study: StudyRecord) -> str:
         study: Record that `gradscape.load` returned.
     """
     title = study.asked.get("title", f"Study {study.study}")
-    return _page(study, title, "\n".join([str(study), *map(str, study.runs.values())]))
+    return _page(
+        study,
+        title,
+        "Validation accuracy of every run",
+        "\n".join([str(study), *map(str, study.runs.values())]),
+    )
 
 
 def diagnosis_page(diagnosis: Diagnosis) -> str:
@@ -53,12 +59,12 @@ def diagnosis_page(diagnosis: Diagnosis) -> str:
     return rendered("record.html.j2", diagnosis, [], title=capital(diagnosis.heading), lead=lead, text="")
 
 
-def _page(record: Displayable, title: str, text: str) -> str:
+def _page(record: Displayable, title: str, drawn: str, text: str) -> str:
     lead, _, rest = text.partition("\n")
     with styled():
         drawing, axes = panel()
         record.plot(axes)  # type: ignore[attr-defined]
-    figures = [Figure("drawing", "Drawing", "", "", drawing)]
+    figures = [Figure("drawing", drawn, "", "", drawing)]
     template = environment().get_template("record.html.j2")
     values = {"title": title, "lead": capital(lead), "text": rest, "diagnosis": None}
     return template.render(figures=figures, drawn=inlined(figures), **values) + "\n"

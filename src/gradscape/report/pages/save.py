@@ -36,7 +36,7 @@ def save_html(thing: Any, path: str | Path, diagnosis: Diagnosis | None = None) 
 
     Example:
         >>> gs.save_html(flow, "watched.html")
-        >>> gs.save_html(gs.check(make_model, batch, loss), "checked.html")
+        >>> gs.save_html(gs.noise(model, loss, batches), "noise.html")
     """
     if callable(getattr(thing, "history", None)):
         thing = thing.history()  # a watch's type is not imported: it needs torch
