@@ -14,7 +14,6 @@ from typing import Any
 
 from gradscape._text import plain
 from gradscape.errors import StoreError
-from gradscape.records.role import identities
 from gradscape.storage.files import there
 from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.study_folder import StudyFolder
