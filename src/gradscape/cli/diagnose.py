@@ -55,31 +55,31 @@ def diagnose(
     study = folder_at(folder_of(folder))
     if isinstance(study, SingleRun):
         diagnosis = measure(RunFolder(study.path).record())
-        print(_as_json(diagnosis.to_dict()) if options.json else plain(str(diagnosis)))
+        print(_to_json(diagnosis.to_dict()) if options.json else plain(str(diagnosis)))
         return int(diagnosis.grade == "fail")
-    found = _diagnoses(study)
+    diagnoses = _diagnoses(study)
     if options.json:
-        print(_as_json({name: each and each.to_dict() for name, each in found.items()}))
+        print(_to_json({name: each and each.to_dict() for name, each in diagnoses.items()}))
     else:
-        for name, each in found.items():
+        for name, each in diagnoses.items():
             print(plain(f"{name}: {each.heading if each else 'no epoch yet'}"))
-    return int(any(each is not None and each.grade == "fail" for each in found.values()))
+    return int(any(each is not None and each.grade == "fail" for each in diagnoses.values()))
 
 
 def _diagnoses(study: StudyFolder) -> Mapping[str, Diagnosis | None]:
     """Return the diagnosis per identity of a study's runs; None for those without an epoch."""
     from gradscape.measure.diagnose.diagnose import diagnose as measure
 
-    found: dict[str, Diagnosis | None] = {}
+    diagnoses: dict[str, Diagnosis | None] = {}
     for identity in study.identities():
         run = study.begun(identity)
         record = run.record() if run else None
         judged = record is not None and (record.epochs or record.state == "diverged")
-        found[identity] = measure(record) if record is not None and judged else None
-    return found
+        diagnoses[identity] = measure(record) if record is not None and judged else None
+    return diagnoses
 
 
-def _as_json(values: object) -> str:
+def _to_json(values: object) -> str:
     return json.dumps(values, indent=1, ensure_ascii=False)
 
 

@@ -103,8 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         again = "give the same command again"
-        kept = f"every finished epoch is kept: {again} to go on"
-        say(f"gradscape: stopped; {kept if words[:1] and words[0] in _RESUMED else again}")
+        resume = f"every finished epoch is kept: {again} to go on"
+        say(f"gradscape: stopped; {resume if words[:1] and words[0] in _RESUMED else again}")
         return INTERRUPTED
     except BrokenPipeError:  # `gradscape runs DIR | head`
         silence(sys.stdout)

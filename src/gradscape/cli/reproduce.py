@@ -124,13 +124,13 @@ def report(
     """
     from gradscape.storage.study_folder import SingleRun, folder_at
 
-    found, out = folder_at(folder_of(folder)), Path(options.out) if options.out else None
-    if isinstance(found, SingleRun):
+    folder_of_runs, out = folder_at(folder_of(folder)), Path(options.out) if options.out else None
+    if isinstance(folder_of_runs, SingleRun):
         from gradscape.cli.diagnose import print_run
         from gradscape.storage.run_folder import RunFolder
 
-        print_run(RunFolder(found.path).record(), out or found.path / "report")
+        print_run(RunFolder(folder_of_runs.path).record(), out or folder_of_runs.path / "report")
         return
     from gradscape.studies.catalogue import rebuild
 
-    print_verdicts(rebuild(found, _own_study(options.study) if options.study else None, out))
+    print_verdicts(rebuild(folder_of_runs, _own_study(options.study) if options.study else None, out))

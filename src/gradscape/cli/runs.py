@@ -176,10 +176,14 @@ def _screenful(
 
     notes = [Text(line, no_wrap=True, overflow="ellipsis") for line in reasons(chosen_runs)[:NOTES]]
     room = max(1, console.height - len(notes) - 4)  # summary, header, what is left out, the cursor
-    kept = chosen_runs if len(chosen_runs) <= room else chosen(chosen_runs, (), sort or "state")[:room]
-    more = [Text(f"and {len(chosen_runs) - len(kept)} more", "dim")] if len(kept) < len(chosen_runs) else []
+    fitting = chosen_runs if len(chosen_runs) <= room else chosen(chosen_runs, (), sort or "state")[:room]
+    more = (
+        [Text(f"and {len(chosen_runs) - len(fitting)} more", "dim")]
+        if len(fitting) < len(chosen_runs)
+        else []
+    )
     return Group(
-        Text(summary(study, all_runs), "bold"), run_table(kept, console.width, time.time()), *more, *notes
+        Text(summary(study, all_runs), "bold"), run_table(fitting, console.width, time.time()), *more, *notes
     )
 
 

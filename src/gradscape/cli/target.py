@@ -49,8 +49,8 @@ def _batches_of(
         raise ConfigError(f"--images: expected at most {len(labels)}, which the run has; got {count}")
     size = source.batch_size or (config.batch_size if config else count)
     statistics = config.data.normalized_as if config else images.name
-    kept = pixels[:count], labels[:count]
-    return list(eval_batches(*kept, size, *STATISTICS[statistics], device))
+    first = pixels[:count], labels[:count]
+    return list(eval_batches(*first, size, *STATISTICS[statistics], device))
 
 
 def _load_named(source: ImageSource, name: str) -> ImageSet:
@@ -67,7 +67,7 @@ class Target:
         batches: Pairs of images (N, C, H, W) and labels (N,), normalized, not augmented.
         optimizer: Optimizer with its state and the learning rate of the last epoch; None for a factory.
         loss: Loss of a classifier.
-        path: Weights that the run kept, per epoch.
+        path: Weights that the run first, per epoch.
     """
 
     name: str

@@ -48,9 +48,9 @@ def typed(**most: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 raise ConfigError(f"{function.__name__}: {error}") from error
             hints = hints_of(function)
             for name, value in bound.arguments.items():
-                bound.arguments[name] = found = fitted(value, hints[name], name, usage)
-                if name in most and isinstance(found, int):
-                    require(found <= most[name], name, found, f"at most {most[name]:,}")
+                bound.arguments[name] = checked_value = fitted(value, hints[name], name, usage)
+                if name in most and isinstance(checked_value, int):
+                    require(checked_value <= most[name], name, checked_value, f"at most {most[name]:,}")
             return function(*bound.args, **bound.kwargs)
 
         return called

@@ -116,10 +116,10 @@ def _key_lines(node: Any, prefix: str = "") -> Iterator[tuple[str, int]]:
 
 def _at_once(path: str, flags: int) -> int:
     """Open a file for reading without waiting for the other end of a pipe; what is read later may wait."""
-    found = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     if os.name == "posix":
-        os.set_blocking(found, True)
-    return found
+        os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def to_yaml(values: object) -> str:

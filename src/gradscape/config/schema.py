@@ -21,15 +21,15 @@ def run_schema() -> Schema:
     """Return the JSON Schema of the file that `gradscape train --config` reads."""
     from msgspec.json import schema_components
 
-    _, found = schema_components([RunConfig], ref_template="#/$defs/{name}")
+    _, schemas = schema_components([RunConfig], ref_template="#/$defs/{name}")
     for kind in (RunConfig, NetConfig, DataConfig, OptimConfig):
-        section = found[kind.__name__]
+        section = schemas[kind.__name__]
         section["additionalProperties"] = False
         section["description"] = str(kind.__doc__).partition("\n")[0]
         for field in dataclasses.fields(kind):
             if "help" in field.metadata:
                 section["properties"][field.name]["description"] = field.metadata["help"]
-    return {"$schema": DIALECT, **found.pop("RunConfig"), "$defs": found}
+    return {"$schema": DIALECT, **schemas.pop("RunConfig"), "$defs": schemas}
 
 
 def sweep_schema() -> Schema:
