@@ -59,6 +59,12 @@ def test_a_report_goes_elsewhere_but_not_over_anything_else(
     assert (other / "index.html").read_text() == "<title>mine</title>"
 
 
+def test_a_run_is_of_no_study(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(run.path), "--study", "mine.py:STUDY"]) == 2
+    assert f"--study: expected a study's folder; got {run.path}, a run's" in capsys.readouterr().err
+    assert not (run.path / "report").exists()
+
+
 def test_a_study_s_report_goes_elsewhere_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     put(tmp_path / "study", CONFIG, "done", [epoch(number) for number in range(1, 5)])
     ask(tmp_path / "study", [CONFIG])

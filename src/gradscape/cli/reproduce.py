@@ -124,13 +124,15 @@ def report(
     """
     from gradscape.storage.study_folder import SingleRun, folder_at
 
-    folder_of_runs, out = folder_at(folder_of(folder)), Path(options.out) if options.out else None
-    if isinstance(folder_of_runs, SingleRun):
+    source, out = folder_at(folder_of(folder)), Path(options.out) if options.out else None
+    if isinstance(source, SingleRun):
+        if options.study:
+            raise ConfigError(f"--study: expected a study's folder; got {source.path}, a run's; leave it out")
         from gradscape.cli.diagnose import print_run
         from gradscape.storage.run_folder import RunFolder
 
-        print_run(RunFolder(folder_of_runs.path).record(), out or folder_of_runs.path / "report")
+        print_run(RunFolder(source.path).record(), out or source.path / "report")
         return
     from gradscape.studies.catalogue import rebuild
 
-    print_verdicts(rebuild(folder_of_runs, _own_study(options.study) if options.study else None, out))
+    print_verdicts(rebuild(source, _own_study(options.study) if options.study else None, out))
