@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 sys.path.insert(0, str(Path(__file__).parent))
 if not Path("/dev/nvidia0").exists():
@@ -39,6 +40,43 @@ def skip_without_cuda(request: pytest.FixtureRequest) -> None:
         torch = pytest.importorskip("torch")
         if not torch.cuda.is_available():
             pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty pictures in reports, of a test that is about all the rest: they take most of the time."""
+    from undrawn import render
+
+    monkeypatch.setattr("gradscape.report.build.render", render)
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train the runs of a study in this process, where its workers are not the point."""
+    from inline_executor import Inline
+
+    monkeypatch.setattr(
+        "gradscape.executors.processes.Processes", lambda work, count, tell, *options: Inline(work, tell)
+    )
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """A folder that the first who asks for it makes, for all processes; none writes there after."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    common = shared / "once"
+    common.mkdir(exist_ok=True)
+
+    def folder_of(name: str, make: Callable[[Path], object]) -> Path:
+        folder, unfinished = common / name, common / f"{name}.part"
+        with FileLock(common / f"{name}.lock"):
+            if not folder.exists():
+                make(unfinished)
+                unfinished.rename(folder)
+        return folder
+
+    return folder_of
 
 
 @pytest.fixture(scope="session")

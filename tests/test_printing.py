@@ -19,6 +19,7 @@ import pytest
 
 from cases import TINY, tiny
 from gradscape._printing import Forgiving, say
+from gradscape.cli.main import main
 from gradscape.executors.base import Event
 from gradscape.records.run import Progress
 from gradscape.storage.files import read_json
@@ -26,8 +27,9 @@ from gradscape.study.progress import ProgressView
 from made_studies import ask, epoch, put, results
 
 GRADSCAPE = [sys.executable, "-m", "gradscape"]
+UNDRAWN = [sys.executable, str(Path(__file__).with_name("undrawn.py"))]
 SWEEP = [
-    *GRADSCAPE, "sweep", "--axis", "net.norm=none,batch", "--seeds", "1", "--net.depth=8", "--net.filters=4",
+    *UNDRAWN, "sweep", "--axis", "net.norm=none,batch", "--seeds", "1", "--net.depth=8", "--net.filters=4",
     "--data.train=60", "--data.valid=20", "--batch-size=20", "--epochs=6", "--out",
 ]  # fmt: skip
 
@@ -162,14 +164,33 @@ def test_a_study_ends_well_when_nobody_listens(tmp_path: Path, gone: str) -> Non
     assert (study / "report" / "index.html").exists()
 
 
-@pytest.mark.parametrize("command", ["runs", "report"])
-def test_what_is_only_printed_says_that_it_cannot_be(tmp_path: Path, command: str) -> None:
-    for seed in range(60):  # more than a buffer holds
-        put(tmp_path, tiny(seed=seed, epochs=1), "done", [epoch(1)], test=results(1, 1))
-    ask(tmp_path, [tiny(seed=seed, epochs=1) for seed in range(60)])
+LOST = "gradscape: output: No space left on device\n"
+
+
+def done(study: Path, runs: int) -> None:
+    configs = [tiny(seed=seed, epochs=1) for seed in range(runs)]
+    for config in configs:
+        put(study, config, "done", [epoch(1)], test=results(1, 1))
+    ask(study, configs)
+
+
+def test_what_is_only_printed_says_that_it_cannot_be(tmp_path: Path) -> None:
+    done(tmp_path, 60)  # more than a buffer holds
+    command = [*GRADSCAPE, "runs", str(tmp_path)]
     with open("/dev/full", "w") as full:
-        found = subprocess.run(
-            [*GRADSCAPE, command, str(tmp_path)], stdout=full, stderr=subprocess.PIPE, text=True, check=False
-        )
-    assert found.returncode == 2
-    assert found.stderr == "gradscape: output: No space left on device\n"
+        found = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (found.returncode, found.stderr) == (2, LOST)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_report_that_cannot_be_printed_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its few lines are in the buffer until the command ends."""
+    done(tmp_path, 1)
+    with full_disk() as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(["report", str(tmp_path)]) == 2
+        monkeypatch.undo()
+    assert capfd.readouterr().err == LOST
+    assert (tmp_path / "report" / "index.html").exists()

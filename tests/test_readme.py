@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -28,9 +29,11 @@ BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 def printed(code: str, folder: Path) -> str:
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    """What a program prints that is run in a folder."""
+    out = io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(out):
+        exec(code, {"__name__": "__main__"})
+    return out.getvalue()
 
 
 @pytest.mark.slow
@@ -59,6 +62,7 @@ def test_the_watched_training_is_diagnosed_as_printed(tmp_path: Path) -> None:
     assert number.sub(": (", printed(code, tmp_path).strip()) == number.sub(": (", shown)
 
 
+@pytest.mark.slow
 def test_the_measures_run_as_printed(tmp_path: Path) -> None:
     text = printed(BLOCKS[2], tmp_path)
     assert "along SGD's step: loss" in text
@@ -67,6 +71,7 @@ def test_the_measures_run_as_printed(tmp_path: Path) -> None:
     assert "noise scale" in text
 
 
+@pytest.mark.slow
 def test_the_landscape_is_drawn_as_printed(tmp_path: Path) -> None:
     text = printed(BLOCKS[3], tmp_path)
     assert "loss over 17 × 17 points (filter-normalized direction 1, filter-normalized direction 2)" in text

@@ -261,6 +261,7 @@ def study_of_one_run(folder: Path, state: str) -> str:
     return name
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_runs_and_report_need_the_folders_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     name = study_of_one_run(tmp_path, "failed")
     assert main(["runs", str(tmp_path)]) == 0

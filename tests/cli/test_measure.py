@@ -56,6 +56,7 @@ def test_a_run_s_smoothness_along_adam_s_next_step(run: Path, capsys: pytest.Cap
     assert "lr 0.00051, 3 rates" in out  # the cosine's last
 
 
+@pytest.mark.slow
 def test_defaults_fit_a_run_of_fewer_images(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["smoothness", str(run), "--points", "2"]) == 0
     assert "on 60 samples in 3 batches" in capsys.readouterr().out
@@ -66,6 +67,7 @@ def test_defaults_fit_a_run_of_fewer_images(run: Path, capsys: pytest.CaptureFix
     assert "--images: expected at most 60, which the run has; got 61" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_s_curvature_drawn_and_as_json(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,6 +133,7 @@ def test_a_line_between_runs_and_slices(
     assert figure.read_text().startswith("<?xml")
 
 
+@pytest.mark.slow
 def test_along_a_run_s_training(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     films = tmp_path / "film.gif"
     figure = tmp_path / "path.png"

@@ -75,6 +75,7 @@ def test_a_folder_that_must_not_be_read_is_said(tmp_path: Path) -> None:
     assert found.stdout.endswith("study.json: Permission denied\n")
 
 
+@pytest.mark.slow
 def test_a_backend_of_a_typo_stops_no_figure(run: RunFolder, tmp_path: Path) -> None:
     found = subprocess.run(
         [sys.executable, "-m", "gradscape", "smoothness", run.path, "--images", "10", "--figure", "f.png"],
@@ -88,6 +89,7 @@ def test_a_backend_of_a_typo_stops_no_figure(run: RunFolder, tmp_path: Path) -> 
     assert (tmp_path / "f.png").exists()
 
 
+@pytest.mark.slow
 def test_a_file_with_the_name_of_a_library_does_not_take_its_place(tmp_path: Path) -> None:
     (tmp_path / "random.py").write_text(NETWORK)
     command = [sys.executable, "-m", "gradscape", "check", tmp_path / "random.py:make", "--input", "3,2,2"]

@@ -317,6 +317,7 @@ def test_a_supervisor_that_ends_says_so_to_whoever_waits(monkeypatch: pytest.Mon
             executor.submit("late", 1).result(timeout=60)
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_workers_start_leaves_the_fork_server_quiet() -> None:
     """Workers start and end all the time; interrupted again and again, no process says anything."""
     program = textwrap.dedent(f"""

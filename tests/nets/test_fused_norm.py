@@ -101,6 +101,7 @@ def test_other_blocks_are_left_alone(change: dict[str, str]) -> None:
     assert not any(isinstance(module, BatchNormLeakyReLU) for module in model.modules())
 
 
+@pytest.mark.slow
 def test_training_fused_is_training(tmp_path: Path) -> None:
     """Loss curves, gradient flow and the test, all within rounding; interrupted, it stays fused."""
     config = normed("everywhere")

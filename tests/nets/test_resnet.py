@@ -136,6 +136,7 @@ print("right")
 """
 
 
+@pytest.mark.slow
 def test_a_narrow_projection_neither_crashes_nor_errs() -> None:
     """With the stride in the convolution: `corrupted size vs. prev_size`, in torch 2.13 with two threads."""
     done = subprocess.run([sys.executable, "-c", NARROW], capture_output=True, text=True, check=False)

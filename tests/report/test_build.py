@@ -3,6 +3,7 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,26 +12,57 @@ import synthetic
 from gradscape.errors import StoreError
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import build
+from gradscape.report.figures.base import Figure, render
 from gradscape.report.pages.study import page
 from gradscape.studies.batchnorm.report import PARTS
 from html_pages import Reader, contents
 
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+
+def build_with_svgs(study: StudyRecord, folder: Path) -> None:
+    """Build with the drawings that the page shows; the other files of a figure are empty."""
+
+    def svg_alone(figure: Figure) -> dict[str, bytes]:
+        return {**render(figure, ["svg"]), "png": b"", "pdf": b""}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gradscape.report.build.render", svg_alone)
+        build(study, PARTS, folder)
+
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("whole")
-    assert build(synthetic.study(2), PARTS, folder / "report").page == folder / "report" / "index.html"
-    return folder / "report"
+def whole(once: Once) -> Path:
+    return once("whole", lambda folder: build_with_svgs(synthetic.study(2), folder))
 
 
 @pytest.fixture(scope="module")
-def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(synthetic.broken_study(), PARTS, tmp_path_factory.mktemp("broken")).page.parent
+def broken(once: Once) -> Path:
+    return once("broken", lambda folder: build_with_svgs(synthetic.broken_study(), folder))
 
 
-def test_building_again_gives_the_same_bytes(whole: Path, tmp_path: Path) -> None:
-    build(synthetic.study(2), PARTS, tmp_path / "elsewhere")
-    assert contents(tmp_path / "elsewhere") == contents(whole)
+@pytest.mark.slow
+def test_building_again_gives_the_same_bytes(tmp_path: Path) -> None:
+    """Of the first panel of each figure."""
+
+    def first_panels(study: StudyRecord) -> list[Figure]:
+        return [figure for figure in PARTS.figures(study) if figure.name[-1] in "12a"]
+
+    parts = dataclasses.replace(PARTS, figures=first_panels)
+    for name in ("here", "there"):
+        build(synthetic.study(2), parts, tmp_path / name)
+    files = contents(tmp_path / "here")
+    assert files == contents(tmp_path / "there")
+    assert sum(name.endswith(".pdf") for name in files) == 8
+    assert not any(str(tmp_path).encode() in data for data in files.values())
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_what_stands_beside_the_figures_has_the_same_bytes_again(tmp_path: Path) -> None:
+    for name in ("here", "there"):
+        report = build(synthetic.study(2), PARTS, tmp_path / name)
+        assert report.page == tmp_path / name / "index.html"
+    assert contents(tmp_path / "here") == contents(tmp_path / "there")
 
 
 def test_what_is_written(whole: Path) -> None:
@@ -66,21 +98,24 @@ def test_page_is_whole_and_self_contained(which: str, request: pytest.FixtureReq
     read = Reader(html)
     assert not {tag for tag, _, _ in read.attributes} & {"script", "iframe", "img"}
     assert not re.search(r"(?:url\(|@import)\s*['\"]?(?!#)", html), "nothing is fetched by the styles"
+    ids = Counter(read.values("id"))
     for value in read.values("href") + read.values("src"):
         if value.startswith("#"):
-            assert value[1:] in read.values("id")
+            assert value[1:] in ids
         else:
             assert value == "data:," or (folder / value).is_file(), value
-    assert [name for name, n in Counter(read.values("id")).items() if n > 1] == []
-    assert set(read.values("aria-labelledby")) <= set(read.values("id"))
+    assert [name for name, n in ids.items() if n > 1] == []
+    assert set(read.values("aria-labelledby")) <= set(ids)
 
 
 def test_every_svg_is_well_formed(whole: Path, broken: Path) -> None:
     for folder in (whole, broken):
         for path in (folder / "figures").glob("*.svg"):
             ET.parse(path)
-        for svg in re.findall(r"<svg\b.*?</svg>", (folder / "index.html").read_text(), re.DOTALL):
+        shown = re.findall(r"<svg\b.*?</svg>", (folder / "index.html").read_text(), re.DOTALL)
+        for svg in shown:
             ET.fromstring(svg)
+        assert len(shown) == 31
 
 
 def test_first_screen_comes_first_and_verdicts_are_words(whole: Path) -> None:
@@ -132,6 +167,7 @@ def test_claims_json(whole: Path) -> None:
     assert (part["n"], len(part["numbers"]), part["interval"]["n"]) == (2, 2, 2)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_with_nothing_run_still_has_a_report(tmp_path: Path) -> None:
     roles = {role: synthetic.study(1).roles[role] for role in synthetic.ACCURACY}
     asked = {"title": "Why?", "data": "cifar100", "seeds": [0], "notes": []}

@@ -95,6 +95,7 @@ def outcome(study: Path, base: str) -> str:
     return "said" if any("damaged" in reason for reason in reasons) else "silently other"
 
 
+@pytest.mark.slow
 def test_one_flipped_bit_is_never_silent(study: Path) -> None:
     """Of every kind of file a bit of 12 bytes; every byte is as well guarded as any other."""
     base, generator = values_of(study), random.Random(0)
@@ -112,6 +113,7 @@ def test_one_flipped_bit_is_never_silent(study: Path) -> None:
     assert values_of(study) == base
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_damage_is_said(study: Path, data: st.DataObject) -> None:

@@ -165,6 +165,7 @@ def test_a_folder_with_nothing_but_what_a_killed_command_left_is_as_good_as_empt
     assert folder.config() == TINY
 
 
+@pytest.mark.slow
 def test_a_run_whose_configuration_is_lost_is_pending_and_gets_it_back(tmp_path: Path) -> None:
     study = StudyFolder(tmp_path)
     runs = {config.identity: config for config in (TINY, tiny(seed=9))}

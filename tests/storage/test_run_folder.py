@@ -242,6 +242,7 @@ def test_a_full_disk_leaves_what_was_there(folder: RunFolder, tmp_path: Path) ->
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
 
 
+@pytest.mark.slow
 def test_killed_while_saving_nothing_is_half_written(folder: RunFolder) -> None:
     program = """
         import itertools, sys

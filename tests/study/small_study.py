@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
+import gradscape.report.build
 from gradscape.cli.main import main
 from gradscape.studies.batchnorm import study as batchnorm
 
@@ -26,6 +28,10 @@ SMALL = replace(
 AXES = {"LEARNING_RATES": (0.001, 0.05), "BATCH_SIZES": (50, 100, 800)}
 
 if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).parents[1]))
+    from undrawn import render
+
+    gradscape.report.build.render = render
     batchnorm.PRESETS["quick"] = SMALL
     for name, values in AXES.items():
         setattr(batchnorm, name, values)

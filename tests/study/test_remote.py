@@ -116,6 +116,7 @@ def cluster() -> Iterator[Any]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("undrawn")
 def test_a_sweep_on_a_cluster_that_loses_a_node_is_the_local_one(cluster: Any, tmp_path: Path) -> None:
     base = {
         "net": {"depth": 8, "filters": 8},
@@ -137,7 +138,7 @@ def test_a_sweep_on_a_cluster_that_loses_a_node_is_the_local_one(cluster: Any, t
 
     loser = threading.Thread(target=lose)
     loser.start()
-    execute(study, away, Execution(on="ray", epoch_limit=60), PARTS)
+    execute(study, away, Execution(on="ray", epoch_limit=300), PARTS)
     loser.join()
     assert weights(away) == weights(local)
     record = away.record()

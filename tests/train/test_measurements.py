@@ -33,6 +33,7 @@ SMALL = gs.RunConfig(
 MEASURED = replace(SMALL, curvature_images=30)
 
 
+@pytest.mark.slow
 def test_both_moments_are_what_gs_curvature_finds(tmp_path: Path) -> None:
     folder, images = RunFolder(tmp_path / "run"), gs.load_images("digits")
     record = gs.train_run(MEASURED, folder, images)
@@ -59,6 +60,7 @@ def test_both_moments_are_what_gs_curvature_finds(tmp_path: Path) -> None:
         assert found.spectrum.nodes.max() <= found.largest + found.ends.largest_residuals[0] + 1e-4
 
 
+@pytest.mark.slow
 def test_weights_end_as_without_it(tmp_path: Path) -> None:
     images, ends = gs.load_images("digits"), []
     for config in (SMALL, MEASURED):
@@ -76,6 +78,7 @@ def timeless(found: CurvatureRecord) -> CurvatureRecord:
     return replace(found, seconds=0.0)
 
 
+@pytest.mark.slow
 def test_a_killed_run_measures_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, images = RunFolder(tmp_path / "run"), gs.load_images("digits")
 
@@ -118,6 +121,7 @@ def test_more_images_than_there_are_are_refused() -> None:
         replace(SMALL, curvature_images=91)
 
 
+@pytest.mark.slow
 def test_the_landscape_is_what_gs_landscape_finds(tmp_path: Path) -> None:
     config = replace(SMALL, landscape_images=40, keep_every=2, seed=3)
     folder, images = RunFolder(tmp_path / "run"), gs.load_images("digits")

@@ -162,6 +162,7 @@ def test_a_bf16_run_killed_and_resumed_is_bit_identical(tmp_path: Path) -> None:
     assert cut.flow.to_dict() == whole.flow.to_dict()
 
 
+@pytest.mark.slow
 def test_bf16_keeps_gradients_that_fp16_would_erase(tmp_path: Path) -> None:
     config = tiny(net=NetConfig(depth=38, norm="none"), epochs=1, precision="bf16")
     flow = train_run(config, RunFolder(tmp_path), digits(), arithmetic=BF16).flow

@@ -31,6 +31,7 @@ def test_denormals_are_flushed_in_every_thread() -> None:
     assert 0 < without_here < 1_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and needs glibc")
 def test_memory_is_kept_until_it_is_returned() -> None:
     sizes = in_a_process("""

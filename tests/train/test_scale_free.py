@@ -70,6 +70,7 @@ def test_the_loss_does_not_see_the_scale_and_the_gradient_goes_with_its_inverse(
         assert abs((weight.detach() * gradient).sum().item()) < 1e-10 * across.item()
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(scales)
 def test_steps_at_a_times_w_with_a_squared_times_the_rate_are_a_times_the_steps(scale: float) -> None:

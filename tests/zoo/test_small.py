@@ -123,7 +123,9 @@ UNRECORDED = {"complex", "sparse gradients"}
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-@pytest.mark.parametrize("name", ["a module under two names", "writes what it holds"])
+@pytest.mark.parametrize(
+    "name", ["a module under two names", pytest.param("writes what it holds", marks=pytest.mark.slow)]
+)
 def test_twenty_calls_keep_no_tensor(name: str, measure: str) -> None:
     case = CASES[name]
     model = case.model()

@@ -56,6 +56,7 @@ def in_groups(found: gs.CheckRecord) -> list[str]:
     return list(dict.fromkeys(trial.effect for trial in found.remedies))
 
 
+@pytest.mark.slow
 def test_remedies_are_ranked_by_the_loss_and_those_that_did_nothing_come_after() -> None:
     found = gs.check(lambda: deep(20, nn.Sigmoid), batch(), cross_entropy, confirm=30)
     assert in_groups(found) == [effect for effect in EFFECTS if effect in in_groups(found)]
@@ -67,6 +68,7 @@ def test_remedies_are_ranked_by_the_loss_and_those_that_did_nothing_come_after()
     assert found.band >= 0.01 * found.as_is.losses[0]
 
 
+@pytest.mark.slow
 def test_advice_is_what_was_measured_to_work_and_not_what_failed() -> None:
     found = gs.check(lambda: deep(20, nn.Sigmoid), batch(), cross_entropy, confirm=30)
     advice = found.diagnosis.findings[0].remedy

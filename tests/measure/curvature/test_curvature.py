@@ -316,6 +316,7 @@ def test_a_trace_lies_within_its_error_as_often_as_it_says() -> None:
     assert 0.88 <= np.mean(within) <= 0.99
 
 
+@pytest.mark.slow
 def test_a_density_lies_within_its_error_as_often_as_it_says() -> None:
     matrix, width = power_law(), 0.3
     values = torch.linalg.eigvalsh(matrix).numpy()
@@ -330,6 +331,7 @@ def test_a_density_lies_within_its_error_as_often_as_it_says() -> None:
     assert 0.88 <= np.mean(within) <= 0.99
 
 
+@pytest.mark.slow
 def test_a_density_integrates_to_one_and_its_mean_is_the_trace() -> None:
     found = curvature(mlp(), cross_entropy, batch(), k=0, probes=40, steps=60)
     assert found.spectrum is not None

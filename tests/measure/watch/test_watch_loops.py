@@ -806,6 +806,7 @@ def test_a_compiled_step_is_watched() -> None:
 # Copies -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_pickled_model_needs_nothing_of_ours(tmp_path: Path) -> None:
     model = mlp()
     gs.watch(model, sgd(model), activations=True)

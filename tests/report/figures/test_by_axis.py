@@ -133,6 +133,7 @@ LONG = {"net.activation": [f"a_category_with_a_long_name_{i}" for i in range(20)
 MANY = {"optim.lr": [float(f"{1e-5 * 1.1**i:.3g}") for i in range(100)], "net.depth": range(8, 58)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", [TWO, {**LONG, "optim.lr": sweeps.RATES}, MANY], ids=["two", "long", "many"])
 def test_names_stay_readable(axes: dict[str, Any]) -> None:
     study = sweeps.sweep(axes, 1)
@@ -188,6 +189,7 @@ def test_nothing_run_yet_still_draws() -> None:
     assert [text.get_text() for text in drawing.axes[0].texts] == ["not run yet"]
 
 
+@pytest.mark.slow
 def test_files_of_a_heat_map_have_equal_bytes() -> None:
     def files() -> dict[str, bytes]:
         found = points(sweeps.sweep(TWO, 1, {"net.depth=8 optim.lr=0.01-s0": "missing"}))

@@ -97,6 +97,7 @@ def test_the_page_to_turn_is_self_contained(tmp_path: Path) -> None:
     assert text.count('"type":"surface"') >= 2
 
 
+@pytest.mark.slow
 def test_an_animation_goes_from_surface_to_surface(tmp_path: Path) -> None:
     moments = {f"epoch {n}": record(bowl(1.0 + n, points=5)) for n in range(2)}
     path = save_animation(moments, tmp_path / "film.gif")

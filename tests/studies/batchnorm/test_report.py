@@ -403,6 +403,7 @@ def test_legends_name_what_is_missing() -> None:
     assert drawing.legends[0].get_texts()[5].get_text() == "lr 0.05 (diverged in epoch 3, step 17)"
 
 
+@pytest.mark.slow
 def test_no_label_is_cut() -> None:
     for figure in figures(synthetic.broken_study()):
         assert_nothing_is_cut(figure.drawing)

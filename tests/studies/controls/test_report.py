@@ -279,6 +279,7 @@ def test_figures_show_every_size_and_penalty_and_nothing_is_cut() -> None:
         assert_nothing_is_cut(drawing)
 
 
+@pytest.mark.slow
 def test_missing_and_diverged_runs_are_named() -> None:
     lost = dataclasses.replace(
         run("batch-50", 0, 0.18), state="diverged", status={"epoch": 3, "step": 17}, noise=None, test={},

@@ -190,6 +190,7 @@ def test_a_study_of_nothing_but_0_or_nan_is_drawn(value: float) -> None:
     assert all_train(found, "plain") is False
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_with_nothing_run_still_has_a_report(tmp_path: Path) -> None:
     html = build(nothing_run(study(STORY)), PARTS, tmp_path).page.read_text()
     assert QUESTION in html

@@ -40,6 +40,7 @@ def rows(study: StudyRecord, place: int) -> list[dict[str, str]]:
     return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
 
 
+@pytest.mark.slow
 def test_building_again_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("here", "there"):
         build(sweeps.sweep(AXES, 2), PARTS, tmp_path / name)
@@ -67,6 +68,7 @@ def test_panels_follow_the_axes(axes: dict[str, Any], panels: list[str]) -> None
     assert all(figure.caption.endswith(".") for figure in made)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     study = sweeps.sweep(AXES, 3, LOST)
     html = build(study, PARTS, tmp_path).page.read_text()
@@ -103,6 +105,7 @@ def test_one_seed_claims_nothing() -> None:
     assert not any("±" in cell for row in tables(study)[0].rows for cell in row)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_nothing_run_yet_has_a_report(tmp_path: Path) -> None:
     whole = sweeps.sweep(AXES, 2)
     study = dataclasses.replace(whole, runs={})
@@ -220,6 +223,7 @@ def test_planned_looks_widen_the_intervals_of_the_report() -> None:
         assert one.decided >= more.decided
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_long_tables_are_cut_on_the_page_and_whole_in_their_files(tmp_path: Path) -> None:
     study = sweeps.sweep({"net.depth": range(8, 108)}, 1, {"net.depth=100-s0": "failed"})
     html = build(study, PARTS, tmp_path).page.read_text()
@@ -231,6 +235,7 @@ def test_long_tables_are_cut_on_the_page_and_whole_in_their_files(tmp_path: Path
     assert len(re.findall(r"<tr>", html)) < 4 * ROWS
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_claims_json_has_what_decided(tmp_path: Path) -> None:
     build(sweeps.sweep(AXES, 3), PARTS, tmp_path)
     found = json.loads((tmp_path / "claims.json").read_text())
@@ -240,6 +245,7 @@ def test_claims_json_has_what_decided(tmp_path: Path) -> None:
     assert part["rule"] == "a comparison is decided after Holm's correction for all 12 (p ≤ 0.05)"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_page_says_how_many_comparisons_its_claims_rest_on(tmp_path: Path) -> None:
     study = sweeps.sweep(AXES, 3)
     page, many = build(study, PARTS, tmp_path).page.read_text(), len(comparisons(study))
@@ -253,6 +259,7 @@ def test_a_page_says_how_many_comparisons_its_claims_rest_on(tmp_path: Path) -> 
     ]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_sweeps_folder_is_reported_from_its_files_alone(tmp_path: Path) -> None:
     folder, config = StudyFolder(tmp_path), tiny(epochs=6)
     made = sweeps.sweep({"optim.lr": (config.optim.lr,)}, 1)

@@ -44,7 +44,7 @@ def stub(job: Any, report: Any) -> RunRecord:
 
 
 @pytest.fixture(autouse=True)
-def stubbed(monkeypatch: pytest.MonkeyPatch) -> None:
+def stubbed(monkeypatch: pytest.MonkeyPatch, undrawn: None, inline: None) -> None:
     monkeypatch.setattr(run, "train_job", stub)
 
 

@@ -433,6 +433,7 @@ def parts(draw: st.DrawFn) -> gs.Sweep:
     return sweep({"batch_size": sizes}, *axes, seeds=draw(st.integers(1, 3)), equal_updates=True)
 
 
+@pytest.mark.slow
 @given(one=parts(), other=parts())
 @settings(deadline=None)
 def test_a_union_has_the_same_runs_in_any_order(one: gs.Sweep, other: gs.Sweep) -> None:
