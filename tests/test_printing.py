@@ -23,7 +23,9 @@ from gradscape.cli.main import main
 from gradscape.executors.base import Event
 from gradscape.records.run import Progress
 from gradscape.storage.files import read_json
+from gradscape.storage.study_folder import StudyFolder
 from gradscape.study.progress import ProgressView
+from gradscape.study.sweep.sweep import Sweep
 from made_studies import ask, epoch, put, results
 
 GRADSCAPE = [sys.executable, "-m", "gradscape"]
@@ -167,15 +169,11 @@ def test_a_study_ends_well_when_nobody_listens(tmp_path: Path, gone: str) -> Non
 LOST = "gradscape: output: No space left on device\n"
 
 
-def done(study: Path, runs: int) -> None:
-    configs = [tiny(seed=seed, epochs=1) for seed in range(runs)]
-    for config in configs:
-        put(study, config, "done", [epoch(1)], test=results(1, 1))
-    ask(study, configs)
-
-
 def test_what_is_only_printed_says_that_it_cannot_be(tmp_path: Path) -> None:
-    done(tmp_path, 60)  # more than a buffer holds
+    configs = [tiny(seed=seed, epochs=1) for seed in range(60)]  # more than a buffer holds
+    for config in configs:
+        put(tmp_path, config, "done", [epoch(1)], test=results(1, 1))
+    ask(tmp_path, configs)
     command = [*GRADSCAPE, "runs", str(tmp_path)]
     with open("/dev/full", "w") as full:
         found = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
@@ -187,7 +185,7 @@ def test_a_report_that_cannot_be_printed_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Its few lines are in the buffer until the command ends."""
-    done(tmp_path, 1)
+    StudyFolder(tmp_path).ask(Sweep("s", {}, [{"optim.lr": [0.001, 0.01]}]).merged(None, tmp_path))
     with full_disk() as full:
         monkeypatch.setattr(sys, "stdout", full)
         assert main(["report", str(tmp_path)]) == 2

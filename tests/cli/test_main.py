@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ import pytest
 import gradscape
 from gradscape import load
 from gradscape.cli.main import main
-from gradscape.records.role import Role
 from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.studies.batchnorm.study import BATCHNORM
@@ -253,11 +253,9 @@ def study_of_one_run(folder: Path, state: str) -> str:
     run = RunFolder(folder / "runs" / name)
     if state == "failed":
         run.set_status("failed", error="Traceback\nValueError: no")
-    roles = {role: Role(role, runs=(name,)) for role in BATCHNORM.plan("quick", None, 1).roles}
-    StudyFolder(folder).ask(
-        {"study": "batchnorm", "title": "?", "preset": "quick", "data": "digits", "seeds": [0], "notes": [],
-         "roles": roles}
-    )  # fmt: skip
+    plan = BATCHNORM.plan("quick", None, 1).merged(None, folder)
+    roles = {role: replace(planned, runs=(name,)) for role, planned in plan["roles"].items()}
+    StudyFolder(folder).ask({**plan, "title": "?", "roles": roles})
     return name
 
 

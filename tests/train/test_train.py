@@ -136,7 +136,13 @@ class Kill(BaseException):
 
 @pytest.mark.parametrize("when", ["in an epoch", "before the checkpoint", "after the checkpoint"])
 @pytest.mark.parametrize(
-    ("norm", "optim"), [("none", TINY.optim), ("batch", TINY.optim), ("batch", SGD), ("batch", PLAIN_SGD)]
+    ("norm", "optim"),
+    [
+        ("none", TINY.optim),
+        ("batch", TINY.optim),
+        pytest.param("batch", SGD, marks=pytest.mark.slow),
+        pytest.param("batch", PLAIN_SGD, marks=pytest.mark.slow),
+    ],
 )
 def test_killed_anywhere_and_resumed_it_is_bit_identical(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, norm: Any, optim: OptimConfig

@@ -300,10 +300,8 @@ def add_legend(drawing: Drawing, entries: int) -> None:
 
     Args:
         drawing: Figure of the panel.
-        entries: Number of entries; none is drawn for none, as of a study without these roles.
+        entries: Number of entries.
     """
-    if not entries:
-        return
     for columns in (3, 2, 1) if entries % 3 == 0 else (2, 1):
         legend = drawing.legend(
             loc="outside lower center", ncols=columns, handlelength=3.2, columnspacing=1.5
