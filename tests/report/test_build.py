@@ -13,7 +13,7 @@ from gradscape.errors import StoreError
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import build
 from gradscape.report.figures.base import Figure, render
-from gradscape.report.pages.study import page
+from gradscape.report.pages.study import study_page
 from gradscape.studies.batchnorm.report import PARTS
 from html_pages import Reader, contents
 
@@ -141,7 +141,7 @@ def test_text_is_escaped(whole: Path) -> None:
     assert "Images are &lt;em&gt;small&lt;/em&gt; &amp; few." in html
     study = synthetic.study(1)
     hostile = dataclasses.replace(study, preset="<script>alert(1)</script>")
-    assert "<script" not in page(hostile, "<b>?", ["a < b"], [], {}, [], [])
+    assert "<script" not in study_page(hostile, "<b>?", ["a < b"], [], {}, [], [])
 
 
 def test_the_page_names_what_is_missing(broken: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Literal
 from gradscape.analysis.claims import Claim, answer, multiplicity
 from gradscape.records.run import StudyRecord
 from gradscape.report.figures.base import Figure, render
-from gradscape.report.pages.study import page
+from gradscape.report.pages.study import study_page
 from gradscape.report.tables import Table, to_csv, to_latex, to_markdown
 from gradscape.storage.files import make_folder, make_inner, reading, refuse_foreign, sweep_parts, write_bytes
 
@@ -126,7 +126,7 @@ def build(study: StudyRecord, parts: ReportParts, folder: Path) -> Report:
     beside = {each.name: each.title for each in pages}
     title, tests = str(study.asked["title"]), parts.multiplicity(study, claims)
     lead = parts.answer(study) if parts.answer else answer(claims, parts.lead)
-    html = page(study, title, lead, figures, drawn, tables, claims, beside, tests)
+    html = study_page(study, title, lead, figures, drawn, tables, claims, beside, tests)
     write_bytes(folder / "index.html", html.encode())
     return Report(folder / "index.html", tuple(claims))
 

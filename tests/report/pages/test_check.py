@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 import gradscape as gs
 from gradscape.errors import StoreError
 from gradscape.records.check import CheckRecord
-from gradscape.report.pages.check import figures, page
+from gradscape.report.pages.check import check_page, figures
 
 
 def checked(bias: float = 0.0, remedies: bool = True) -> CheckRecord:
@@ -41,7 +41,7 @@ def test_the_page_is_self_contained_and_says_verdict_remedies_and_layers(tmp_pat
     assert text.count("<svg") == 3
     assert not re.search(r'(src|href)="(?!#|data:)', text)
     assert "<script" not in text
-    assert page(record) == text
+    assert check_page(record) == text
     assert [file.name for file in tmp_path.iterdir()] == ["checked.html"]
 
 
@@ -53,7 +53,7 @@ def test_the_figures_are_the_numbers_of_every_seed() -> None:
 
 
 def test_without_remedies_the_page_has_none(tmp_path: Path) -> None:
-    assert 'id="remedies"' not in page(checked(remedies=False))
+    assert 'id="remedies"' not in check_page(checked(remedies=False))
 
 
 def test_a_page_that_cannot_be_written_says_what_to_give(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from gradscape.errors import StoreError
 from gradscape.records.diagnosis import Diagnosis
 from gradscape.records.gradients import FlowHistory
 from gradscape.report.figures.watch import figures
-from gradscape.report.pages.watch import page
+from gradscape.report.pages.watch import watch_page
 
 
 def watched(steps: int = 3, activations: bool = False) -> tuple[FlowHistory, Diagnosis]:
@@ -41,7 +41,7 @@ def test_the_page_is_self_contained_and_says_the_verdict(tmp_path: Path) -> None
     assert text.count("<svg") == 4
     assert not re.search(r'(src|href)="(?!#|data:)', text)
     assert "<script" not in text
-    assert page(history, diagnosis) == text
+    assert watch_page(history, diagnosis) == text
     assert [file.name for file in tmp_path.iterdir()] == ["watched.html"]
 
 

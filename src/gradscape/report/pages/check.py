@@ -15,7 +15,7 @@ from gradscape.report.figures.style import styled
 from gradscape.report.pages.verdict import rendered
 
 
-def page(record: CheckRecord) -> str:
+def check_page(record: CheckRecord) -> str:
     """Return the page's text; the same record gives the same text.
 
     Args:

@@ -18,7 +18,7 @@ from gradscape.report.pages.study import environment
 from gradscape.report.pages.verdict import inlined
 
 
-def page(records: Mapping[str, LandscapeRecord], title: str = "Loss landscape") -> str:
+def landscape_page(records: Mapping[str, LandscapeRecord], title: str = "Loss landscape") -> str:
     """Return the page's text; the same arguments give the same text.
 
     Args:
@@ -57,6 +57,6 @@ def turning_pages(study: StudyRecord, groups: Mapping[str, Mapping[str, str]]) -
     for name, roles in groups.items():
         if records := first_landscapes(study, roles):
             title = titled(name, "Surfaces")
-            data = page(records, title).encode()
+            data = landscape_page(records, title).encode()
             pages.append(Page(f"{name}.html", f"{title} to turn with the mouse", data))
     return pages

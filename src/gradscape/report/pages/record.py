@@ -24,7 +24,7 @@ TITLES = {
 }
 
 
-def page(record: Displayable) -> str:
+def record_page(record: Displayable) -> str:
     """Return the page of a record: its drawing and its text.
 
     Args:
@@ -34,7 +34,7 @@ def page(record: Displayable) -> str:
     return _page(record, title, title, str(record))
 
 
-def study_page(study: StudyRecord) -> str:
+def runs_page(study: StudyRecord) -> str:
     """Return the page of a study's runs; `gradscape report DIR` writes the one that judges claims.
 
     Args:

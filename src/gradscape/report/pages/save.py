@@ -14,7 +14,10 @@ from gradscape.records.display import Displayable
 from gradscape.records.gradients import FlowHistory
 from gradscape.records.landscape import LandscapeRecord
 from gradscape.records.run import RunRecord, StudyRecord
-from gradscape.report.pages import check, landscape, record, watch
+from gradscape.report.pages.check import check_page
+from gradscape.report.pages.landscape import landscape_page
+from gradscape.report.pages.record import diagnosis_page, record_page, runs_page
+from gradscape.report.pages.watch import run_page, watch_page
 from gradscape.storage.files import replace_bytes
 
 
@@ -55,21 +58,21 @@ def _page_of(thing: object, diagnosis: Diagnosis | None) -> str:
     """Return the page's text."""
     match thing:
         case FlowHistory() if thing.optimizers or diagnosis:
-            return watch.page(thing, diagnosis or _diagnosis_of(thing))
+            return watch_page(thing, diagnosis or _diagnosis_of(thing))
         case RunRecord() if thing.epochs:
-            return watch.run_page(thing, diagnosis or _diagnosis_of(thing))
+            return run_page(thing, diagnosis or _diagnosis_of(thing))
         case CheckRecord():
-            return check.page(thing)
+            return check_page(thing)
         case Diagnosis():
-            return record.diagnosis_page(thing)
+            return diagnosis_page(thing)
         case StudyRecord():
-            return record.study_page(thing)
+            return runs_page(thing)
         case LandscapeRecord() if thing.dims == 2:
-            return landscape.page({"": thing})
+            return landscape_page({"": thing})
         case Mapping() if thing and all(isinstance(each, LandscapeRecord) for each in thing.values()):
-            return landscape.page(thing)
+            return landscape_page(thing)
         case Displayable():
-            return record.page(thing)
+            return record_page(thing)
     raise ConfigError(
         f"thing: expected a watch or a record; got {brief(thing)}; type: gs.save_html(flow, 'page.html')"
     )

@@ -23,7 +23,7 @@ ROWS = 60  # most rows of a table on the page: its files have all
 BADGES = {"holds": "✓", "does not hold": "✕", "undecided": "?", "not testable": "∅", "not measured": "–"}
 
 
-def page(
+def study_page(
     study: StudyRecord,
     question: str,
     answer: Sequence[str],
@@ -48,7 +48,7 @@ def page(
         multiplicity: Number of tests that were made, in words.
 
     Example:
-        >>> html = page(study, "Why?", ["Because."], [], {}, [], [])
+        >>> html = study_page(study, "Why?", ["Because."], [], {}, [], [])
     """
     text = (
         environment()

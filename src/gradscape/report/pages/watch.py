@@ -18,7 +18,7 @@ from gradscape.report.pages.verdict import rendered
 SPLITS = {"train": "training", "valid": "validation"}
 
 
-def page(history: FlowHistory, diagnosis: Diagnosis) -> str:
+def watch_page(history: FlowHistory, diagnosis: Diagnosis) -> str:
     """Return the page's text; the same arguments give the same text.
 
     Args:
