@@ -15,6 +15,7 @@ from concurrent.futures import CancelledError
 from pathlib import Path
 from pickle import UnpicklingError
 from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from gradscape.errors import ConfigError, JobFailed
 from gradscape.executors import base as face
 from gradscape.executors.base import ATTEMPTS, Event, Executor, Tell, Work, out_of_memory, pause
 from gradscape.executors.processes import Processes
+from gradscape.executors.retry import Supervised
 from gradscape.executors.threads import Threads
 from gradscape.executors.worker import Worker
 
@@ -70,17 +72,20 @@ def die_ever_further(job: Path, report: Any) -> int:
 
 def hang_at_first(job: Path, report: Any) -> str:
     """Stopped as by a debugger on the first attempt: it would not hear SIGTERM."""
-    report("begun")
-    if not job.exists():
-        job.touch()
+    first = not job.exists()
+    job.touch()
+    report(os.getpid() if first else None)
+    if first:
         os.kill(os.getpid(), signal.SIGSTOP)
     return "survived"
 
 
-def slow_but_moving(job: int, report: Any) -> str:
-    for part in range(job):
-        time.sleep(0.2)
-        report(part)
+def say_twice(job: Path, report: Any) -> str:
+    """It goes on when the second is heard."""
+    report(1)
+    report(2)
+    (job / "said").touch()
+    until((job / "heard").exists)
     return "done"
 
 
@@ -99,6 +104,39 @@ def sleep_long(job: Path, report: Any) -> None:
     (job / str(os.getpid())).touch()
     report("asleep")
     time.sleep(60)
+
+
+def until(happened: Callable[[], object]) -> None:
+    end = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def state(pid: int) -> str:
+    """What /proc says of a process: T while it is stopped, Z when it has ended, nothing once it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return ""
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
+
+
+@pytest.fixture
+def sleep(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Let time pass for the supervisor at once: no limit depends on how busy the machine is."""
+    slept = 0.0
+
+    def pass_over(seconds: float) -> None:
+        nonlocal slept
+        slept += seconds
+
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + slept)
+    for module in ("retry", "processes"):
+        monkeypatch.setattr(f"gradscape.executors.{module}.time", clock)
+    return pass_over
 
 
 Make = Callable[..., Executor]
@@ -181,40 +219,66 @@ def test_each_further_attempt_waits_longer() -> None:
     assert [pause(attempt) for attempt in (1, 2, 3)] == pytest.approx([0.01, 0.04, 0.16])
 
 
-def test_a_hung_worker_is_killed_and_its_job_tried_again(tmp_path: Path) -> None:
-    def make(work: Work, tell: Tell) -> Processes:
-        return Processes(work, 2, tell, limit=1.0)
+@needs_proc
+def test_a_hung_worker_is_killed_and_its_job_tried_again(
+    tmp_path: Path, sleep: Callable[[float], None]
+) -> None:
+    events: list[Event] = []
 
-    events = done(make, hang_at_first, {"a": tmp_path / "a", "b": tmp_path / "b"})
-    assert all(kinds(events, job)[-1] == "finished" for job in ("a", "b"))
-    died = [event.payload for event in events if event.kind == "died"]
-    assert died == ["its worker hung: no progress within 1 s"] * 2
+    def tell(event: Event) -> None:
+        events.append(event)
+        if event.kind == "progress" and event.payload is not None:
+            until(lambda: state(event.payload) == "T")
+            sleep(2000)
 
-
-def test_the_limit_is_from_mark_to_mark() -> None:
-    def steps(work: Work, tell: Tell) -> Processes:
-        return Processes(work, 1, tell, limit=0.7)
-
-    def none(work: Work, tell: Tell) -> Processes:
-        return Processes(work, 1, tell, limit=0.7, mark=lambda payload: None)
-
-    assert kinds(done(steps, slow_but_moving, {"a": 6}), "a").count("died") == 0
-    assert done(none, slow_but_moving, {"a": 6})[-1].kind == "failed"
+    with Processes(hang_at_first, 1, tell, limit=1000) as executor:
+        futures = [executor.submit(name, tmp_path / name) for name in ("a", "b")]
+        assert [future.result(timeout=60) for future in futures] == ["survived"] * 2
+    died = [(event.job, event.payload) for event in events if event.kind == "died"]
+    assert died == [(name, "its worker hung: no progress within 1000 s") for name in ("a", "b")]
 
 
-def test_a_supervisor_that_slept_hears_its_workers_before_it_judges_them() -> None:
+class Unattended(Supervised):
+    """Nobody works on its jobs."""
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_limit_is_from_mark_to_mark(sleep: Callable[[float], None]) -> None:
+    for mark, lasts in ((lambda payload: payload, True), (lambda payload: None, False)):
+        executor = Unattended(double, lambda event: None, 1000, mark)
+        executor.submit("a", 1)
+        task = executor._next_ready()
+        assert task is not None
+        for part in (1, 2, 3):
+            sleep(600)
+            hung = executor._is_hung(task)
+            assert hung is (not lasts and part > 1)
+            executor._progress(task, part)
+        sleep(600)
+        executor._progress(task, 3)  # the same again is no advance
+        sleep(600)
+        assert executor._is_hung(task)
+
+
+def test_a_supervisor_that_slept_hears_its_workers_before_it_judges_them(
+    tmp_path: Path, sleep: Callable[[float], None]
+) -> None:
     """As after the command was stopped and continued: what they said meanwhile is in the pipe."""
-    asleep, kinds = threading.Event(), list[str]()
+    kinds = list[str]()
 
     def tell(event: Event) -> None:
         kinds.append(event.kind)
-        if event.kind == "progress" and not asleep.is_set():
-            asleep.set()
-            time.sleep(1.5)  # in the supervisor's thread; the limit is long over then
+        if event.payload == 1:
+            until((tmp_path / "said").exists)
+            sleep(2000)  # in the supervisor's thread; the limit is long over then
+        elif event.payload == 2:
+            (tmp_path / "heard").touch()
 
-    with Processes(slow_but_moving, 1, tell, limit=0.7) as executor:
-        assert executor.submit("a", 8).result(timeout=60) == "done"
-    assert "died" not in kinds
+    with Processes(say_twice, 1, tell, limit=1000) as executor:
+        assert executor.submit("a", tmp_path).result(timeout=60) == "done"
+    assert kinds == ["started", "progress", "progress", "finished"]
 
 
 @pytest.mark.parametrize("make", [two, EXECUTORS["threads"]], ids=["processes", "threads"])
@@ -346,22 +410,6 @@ def test_ctrl_c_while_workers_start_leaves_the_fork_server_quiet() -> None:
         assert (process.returncode, err) == (130, "")
 
 
-def gone(pid: int, patience: float = 10.0) -> bool:
-    end = time.monotonic() + patience
-    while time.monotonic() < end:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        except FileNotFoundError:
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.05)
-    return False
-
-
-needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
-
-
 @needs_proc
 def test_closing_stops_the_workers(tmp_path: Path) -> None:
     asleep = threading.Semaphore(0)
@@ -376,7 +424,8 @@ def test_closing_stops_the_workers(tmp_path: Path) -> None:
         assert all(asleep.acquire(timeout=60) for _ in range(2))
     pids = [int(path.name) for path in tmp_path.iterdir()]
     assert len(pids) == 2
-    assert all(gone(pid) for pid in pids)
+    for pid in pids:
+        until(lambda pid=pid: state(pid) in ("", "Z"))
 
 
 @needs_proc
@@ -399,7 +448,7 @@ def test_workers_die_with_a_killed_driver(tmp_path: Path) -> None:
     driver = subprocess.Popen(
         [sys.executable, str(script), str(pids)],
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(HERE)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, sys.path)])},
     )
     assert driver.stdout is not None
     seen = 0
@@ -410,7 +459,8 @@ def test_workers_die_with_a_killed_driver(tmp_path: Path) -> None:
     driver.kill()
     driver.wait()
     driver.stdout.close()
-    assert all(gone(int(path.name)) for path in pids.iterdir())
+    for path in pids.iterdir():
+        until(lambda pid=int(path.name): state(pid) in ("", "Z"))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="there is no fork server elsewhere")
