@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,20 @@ class Kill(BaseException):
     """Ends a run as a kill does: no handler of the loop's sees it."""
 
 
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[RunConfig], tuple[RunRecord, RunFolder]]:
+    """Train a configuration undisturbed, once for all tests that compare with it."""
+    place, records = tmp_path_factory.mktemp("whole"), dict[str, RunRecord]()
+
+    def train(config: RunConfig) -> tuple[RunRecord, RunFolder]:
+        folder = RunFolder(place / config.identity)
+        if config.identity not in records:
+            records[config.identity] = train_run(config, folder, digits())
+        return records[config.identity], folder
+
+    return train
+
+
 @pytest.mark.parametrize("when", ["in an epoch", "before the checkpoint", "after the checkpoint"])
 @pytest.mark.parametrize(
     ("norm", "optim"),
@@ -145,10 +160,15 @@ class Kill(BaseException):
     ],
 )
 def test_killed_anywhere_and_resumed_it_is_bit_identical(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, norm: Any, optim: OptimConfig
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    whole_run: Callable[[RunConfig], tuple[RunRecord, RunFolder]],
+    when: str,
+    norm: Any,
+    optim: OptimConfig,
 ) -> None:
     config = tiny(net=replace(TINY.net, norm=norm), optim=optim, epochs=4)
-    whole = train_run(config, RunFolder(tmp_path / "whole"), digits())
+    whole, undisturbed = whole_run(config)
     folder = RunFolder(tmp_path / "cut")
     calls = 0
 
@@ -176,7 +196,7 @@ def test_killed_anywhere_and_resumed_it_is_bit_identical(
     resumed = train_run(config, folder, digits())
     assert timeless(resumed) == timeless(whole)
     assert resumed.test == whole.test
-    assert final(folder) == final(RunFolder(tmp_path / "whole"))
+    assert final(folder) == final(undisturbed)
     assert resumed.status["attempts"] == 2
 
 
