@@ -12,6 +12,8 @@ import pytest
 from filelock import FileLock
 
 sys.path.insert(0, str(Path(__file__).parent))
+from libraries import pytest_terminal_summary as pytest_terminal_summary
+
 if not Path("/dev/nvidia0").exists():
     os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported, by whichever test comes first
 os.environ["OMP_NUM_THREADS"] = "1"  # xdist runs a process per core; also for the processes tests start

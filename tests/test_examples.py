@@ -10,13 +10,13 @@ import re
 import runpy
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from gradscape.cli.main import main
 from gradscape.study.sweep.sweep import Sweep
+from libraries import skip_without
 
 FOLDER = Path(__file__).parents[1] / "examples"
 OWN, RESCUES, SMOOTHING = (FOLDER / f"{name}.py" for name in ("own_study", "rescues", "smoothing"))
@@ -30,8 +30,8 @@ QUICK = ("watch_plain_loop", "record_your_own_loop")
 
 def run(path: Path, folder: Path) -> str:
     """What an example prints: a quick one in this process, another in its own."""
-    if (library := NEEDS.get(path.stem)) and find_spec(library) is None:
-        pytest.skip(f"{library} is not installed")
+    if library := NEEDS.get(path.stem):
+        skip_without(library)
     if path.stem in QUICK:
         out = io.StringIO()
         with contextlib.chdir(folder), contextlib.redirect_stdout(out):

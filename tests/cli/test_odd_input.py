@@ -29,6 +29,7 @@ from gradscape.records.role import Role
 from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.train.loop import train_run
+from libraries import skip_without
 
 NETWORK = "from torch import nn\n\n\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(12, 4))\n"
 POSIX = pytest.mark.skipif(os.name != "posix", reason="pipes in the file system")
@@ -248,7 +249,7 @@ def test_a_server_that_is_not_there_is_said_within_a_minute(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pytest.importorskip("mlflow")
+    skip_without("mlflow")
     monkeypatch.setenv("MPLBACKEND", "agg")  # what `main` sets for figures
     asked = {
         "study": "x",

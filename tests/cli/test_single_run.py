@@ -13,6 +13,7 @@ import gradscape as gs
 from cases import tiny
 from gradscape.cli.main import main
 from gradscape.storage.run_folder import RunFolder
+from libraries import skip_without
 from made_studies import add, ask, epoch, put, results
 
 CONFIG = tiny(epochs=4)
@@ -141,7 +142,7 @@ def test_a_run_without_an_epoch_is_one_line(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_tensorboard_gets_it(run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("tensorboard")
+    skip_without("tensorboard")
     board = tmp_path / "board"
     for now in (1, 0):
         assert main(["export", str(run.path), "--to", "tensorboard", "--into", str(board)]) == 0

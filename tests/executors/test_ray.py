@@ -18,8 +18,11 @@ from clusters import ray_cluster
 from gradscape.errors import ConfigError, JobFailed
 from gradscape.executors.base import Event
 from gradscape.executors.ray import Ray, Resources, compare_versions, versions
+from libraries import skip_without
 
-ray = pytest.importorskip("ray")
+skip_without("ray")
+import ray  # noqa: E402
+
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own, of many kinds
 
 

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("ray")
+from libraries import needs
+
 pytestmark = [
+    needs("ray"),
     pytest.mark.slow,
     pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="sockets are looked up in /proc"),
 ]

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from gradscape.config.run import RunConfig
 from gradscape.integrations.export import epoch_rows, epoch_values, gradient_values, parameters, result_rows
 from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.study_folder import StudyFolder
+from libraries import needs
 from made_studies import add, ask, epoch, every_state, flow, measure, put, results, spoil
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
@@ -139,7 +139,7 @@ def cases(*names: str) -> list[Any]:
             READERS[name],
             id=name,
             marks=[
-                pytest.mark.skipif(find_spec(name) is None, reason=f"{name} is not installed"),
+                needs(name),
                 *([pytest.mark.slow] if name != "tensorboard" else []),
             ],
         )
@@ -392,8 +392,8 @@ def test_a_place_that_cannot_be_written_is_said(
 
 
 @pytest.mark.slow
+@needs("mlflow")
 def test_a_store_that_refuses_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("mlflow")
     every_state(tmp_path / "study")
     assert main(["export", str(tmp_path / "study"), "--to", "mlflow", "--into", "nowhere://x"]) == 2
     line = capsys.readouterr().err

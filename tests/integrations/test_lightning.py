@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,11 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from gradscape.integrations.jsonl import JsonLines, read_jsonl
+from libraries import needs
 from small_nets import BATCH, batches, examples, mlp, norms, read_norms
 
 pytestmark = [
-    pytest.mark.skipif(
-        find_spec("pytorch_lightning") is None and find_spec("lightning") is None,
-        reason="Lightning is not installed",
-    ),
+    needs("pytorch_lightning", "lightning"),
     pytest.mark.filterwarnings("ignore"),  # Lightning's own
     pytest.mark.slow,
 ]

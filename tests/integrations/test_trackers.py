@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import gradscape as gs
+import libraries
 from gradscape.errors import ConfigError
 from gradscape.integrations import trackers
 from small_nets import batches, mlp, norms, train
@@ -22,8 +22,7 @@ NEEDS = {"TensorBoard": "tensorboard", "WandB": "wandb", "MLflow": "mlflow"}
 
 
 def needs(tracker: str) -> pytest.MarkDecorator:
-    library = NEEDS[tracker]
-    return pytest.mark.skipif(find_spec(library) is None, reason=f"{library} is not installed")
+    return libraries.needs(NEEDS[tracker])
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ import gc
 import multiprocessing as mp
 import os
 import socket
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,12 @@ import torch
 from torch import nn
 
 from gradscape.integrations.jsonl import JsonLines, read_jsonl
+from libraries import needs
 from small_nets import read_norms
 
 pytestmark = [
-    pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is not installed"),
-    pytest.mark.skipif(find_spec("accelerate") is None, reason="accelerate is not installed"),
+    needs("transformers"),
+    needs("accelerate"),
     pytest.mark.filterwarnings("ignore"),  # the libraries' own
     pytest.mark.slow,
 ]

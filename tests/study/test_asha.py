@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from cases import TINY
 from gradscape.config.network import NetConfig
 from gradscape.config.run import DataConfig, OptimConfig, RunConfig
@@ -19,9 +17,10 @@ from gradscape.study.asha import Halving
 from gradscape.study.drive import drive, missing
 from gradscape.study.progress import ProgressView
 from gradscape.study.train_job import PRELOAD, TrainJob, train_job
+from libraries import skip_without
 from made_records import ONE
 
-pytest.importorskip("optuna")
+skip_without("optuna")
 RUNS = [replace(TINY, epochs=18, seed=seed) for seed in range(9)]
 
 

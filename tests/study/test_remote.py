@@ -21,6 +21,7 @@ from gradscape.study.remote import Home, Parcel, pack_folder, remote_job, stamps
 from gradscape.study.sweep.report import PARTS
 from gradscape.study.sweep.sweep import Sweep
 from gradscape.study.train_job import TrainJob
+from libraries import skip_without
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -109,7 +110,7 @@ def test_only_what_changed_travels(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    pytest.importorskip("ray")
+    skip_without("ray")
     with ray_cluster() as cluster:
         yield cluster
 

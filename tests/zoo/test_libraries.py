@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import zoo.torchvision_stub  # noqa: F401, where torchvision is installed, transformers imports it
+from libraries import skip_without
 from zoo.cases import MEASURES, Case
 from zoo.libraries import LIBRARIES, TRANSFORMERS
 from zoo.snapshot import differences, saved, snapshot
@@ -26,7 +27,7 @@ def all_measures_leave_it(case: Case) -> None:
 
 @pytest.mark.parametrize("name", TRANSFORMERS)
 def test_models_of_transformers_are_left_as_found(name: str) -> None:
-    pytest.importorskip("transformers")
+    skip_without("transformers")
     all_measures_leave_it(TRANSFORMERS[name])
 
 

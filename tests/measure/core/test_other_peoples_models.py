@@ -18,6 +18,7 @@ from gradscape.measure.check.remedies import REMEDIES, Applied
 from gradscape.measure.core.as_found import standing_in
 from gradscape.measure.core.batch import Batch
 from gradscape.measure.core.objective import Objective
+from libraries import skip_without
 
 X, Y = torch.randn(16, 8), torch.arange(16) % 3
 
@@ -201,7 +202,9 @@ def test_remedies_of_channels_last_weights_are_drawn(name: str) -> None:
 
 
 def test_remedies_reach_transformers_linear_layers() -> None:
-    pytorch_utils = pytest.importorskip("transformers.pytorch_utils")
+    skip_without("transformers")
+    from transformers import pytorch_utils
+
     model = nn.Sequential(pytorch_utils.Conv1D(16, 8), nn.Tanh(), pytorch_utils.Conv1D(3, 16))
     assert "2 layers" in str(REMEDIES["he"](model, X))
     assert "LayerNorm after 1 layer" in str(REMEDIES["norm"](model, X))

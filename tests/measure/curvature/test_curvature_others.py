@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from gradscape.measure.core.objective import Objective
 from gradscape.measure.curvature.curvature import curvature
 from gradscape.measure.curvature.hvp import Matrix, Products
+from libraries import skip_without
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
 
@@ -32,7 +33,9 @@ def batch() -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("matrix", ["hessian", "ggn"])
 def test_products_are_curvlinops(matrix: Matrix) -> None:
-    theirs = pytest.importorskip("curvlinops")
+    skip_without("curvlinops")
+    import curvlinops as theirs
+
     kind = {"hessian": theirs.HessianLinearOperator, "ggn": theirs.GGNLinearOperator}[matrix]
     model = network()
     operator = kind(model, nn.CrossEntropyLoss(), list(model.parameters()), [batch()])
@@ -42,7 +45,9 @@ def test_products_are_curvlinops(matrix: Matrix) -> None:
 
 
 def test_eigenvalues_and_trace_are_pyhessian_s() -> None:
-    theirs = pytest.importorskip("pyhessian")
+    skip_without("pyhessian")
+    import pyhessian as theirs
+
     model = network()
     other = theirs.hessian(model, cross_entropy, data=batch(), cuda=False)
     values, _ = other.eigenvalues(maxIter=500, tol=1e-6, top_n=3)

@@ -10,13 +10,16 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from gradscape.measure.landscape.landscape import landscape
+from libraries import skip_without
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
 
 
 def test_a_plane_through_three_models_is_theirs() -> None:
-    theirs = pytest.importorskip("loss_landscapes")
-    metrics = pytest.importorskip("loss_landscapes.metrics")
+    skip_without("loss_landscapes")
+    import loss_landscapes as theirs
+    from loss_landscapes import metrics
+
     torch.manual_seed(0)
     start = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.LeakyReLU(0.01), nn.Flatten(), nn.Linear(144, 5)

@@ -24,6 +24,7 @@ import gradscape as gs
 from gradscape.errors import ConfigError
 from gradscape.measure.watch import steps
 from gradscape.records.gradients import FlowHistory
+from libraries import needs
 
 
 def mlp(seed: int = 0) -> nn.Sequential:
@@ -872,7 +873,7 @@ def test_the_first_steps_of_a_large_model_are_read_whatever_they_cost(
 # Libraries ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(find_spec("accelerate") is None, reason="accelerate is not installed")
+@needs("accelerate")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.slow
 def test_accelerate_s_optimizer_in_its_plain_loop() -> None:
@@ -894,9 +895,7 @@ def test_accelerate_s_optimizer_in_its_plain_loop() -> None:
     assert np.allclose(norms(history), truth, rtol=1e-9)
 
 
-@pytest.mark.skipif(
-    find_spec("lightning") is None and find_spec("lightning_fabric") is None, reason="no Fabric"
-)
+@needs("lightning", "lightning_fabric")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.slow
 def test_fabric_s_wrappers() -> None:
@@ -921,7 +920,7 @@ def test_fabric_s_wrappers() -> None:
     assert np.allclose(norms(history), truth, rtol=1e-9)
 
 
-@pytest.mark.skipif(find_spec("opacus") is None, reason="opacus is not installed")
+@needs("opacus")
 @pytest.mark.filterwarnings("ignore")
 def test_opacus_gradients_are_those_with_noise_and_said_to_be() -> None:
     from opacus import PrivacyEngine
