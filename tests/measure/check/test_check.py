@@ -30,6 +30,12 @@ def deep(depth: int, activation: Callable[[], nn.Module]) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(16, 4))
 
 
+@pytest.fixture(scope="module")
+def sigmoids() -> gs.CheckRecord:
+    """A deep network of sigmoids, with every remedy tried for 30 steps."""
+    return gs.check(lambda: deep(20, nn.Sigmoid), batch(), cross_entropy, confirm=30)
+
+
 def test_a_network_that_trains_is_healthy_and_needs_nothing() -> None:
     found = gs.check(lambda: deep(2, nn.ReLU), batch(), cross_entropy, remedies=False)
     assert found.verdict == "healthy"
@@ -37,8 +43,10 @@ def test_a_network_that_trains_is_healthy_and_needs_nothing() -> None:
     assert found.as_is.losses[-1] < found.as_is.losses[0]
 
 
-def test_a_deep_sigmoid_network_vanishes_and_a_norm_or_another_activation_cures_it() -> None:
-    found = gs.check(lambda: deep(20, nn.Sigmoid), batch(), cross_entropy, confirm=30)
+def test_a_deep_sigmoid_network_vanishes_and_a_norm_or_another_activation_cures_it(
+    sigmoids: gs.CheckRecord,
+) -> None:
+    found = sigmoids
     assert found.verdict in ("vanishing", "no signal from the input")
     assert "vanishing" in [finding.verdict for finding in found.diagnosis.findings]
     best = found.remedies[0]
@@ -56,9 +64,10 @@ def in_groups(found: gs.CheckRecord) -> list[str]:
     return list(dict.fromkeys(trial.effect for trial in found.remedies))
 
 
-@pytest.mark.slow
-def test_remedies_are_ranked_by_the_loss_and_those_that_did_nothing_come_after() -> None:
-    found = gs.check(lambda: deep(20, nn.Sigmoid), batch(), cross_entropy, confirm=30)
+def test_remedies_are_ranked_by_the_loss_and_those_that_did_nothing_come_after(
+    sigmoids: gs.CheckRecord,
+) -> None:
+    found = sigmoids
     assert in_groups(found) == [effect for effect in EFFECTS if effect in in_groups(found)]
     moved = [trial.losses[-1] for trial in found.moved]
     assert moved == sorted(moved)
@@ -68,9 +77,10 @@ def test_remedies_are_ranked_by_the_loss_and_those_that_did_nothing_come_after()
     assert found.band >= 0.01 * found.as_is.losses[0]
 
 
-@pytest.mark.slow
-def test_advice_is_what_was_measured_to_work_and_not_what_failed() -> None:
-    found = gs.check(lambda: deep(20, nn.Sigmoid), batch(), cross_entropy, confirm=30)
+def test_advice_is_what_was_measured_to_work_and_not_what_failed(
+    sigmoids: gs.CheckRecord,
+) -> None:
+    found = sigmoids
     advice = found.diagnosis.findings[0].remedy
     best = found.moved[0]
     assert advice.startswith(
