@@ -202,7 +202,7 @@ def reach(address: str) -> None:
         ConfigError: If Ray is not installed, or the address is malformed or does not answer.
     """
     if find_spec("ray") is None:
-        raise ConfigError("--on ray needs Ray; type: pip install 'gradscape[ray]'")
+        raise ConfigError("--on ray needs Ray; type: pip install ray")
     if address != "ray":
         _knock(address)
 

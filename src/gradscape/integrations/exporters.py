@@ -44,7 +44,7 @@ class _FolderExporter(Exporter):
     library: str
 
     def __init__(self, place: Path, study: str) -> None:
-        require(self.library, self.library)
+        require(self.library)
         self.place, self.study = place, study
         _make_place(place)
         self.lock = FileLock(place / ".lock")
@@ -213,7 +213,7 @@ class MLflowExport(Exporter):
     """
 
     def __init__(self, place: str, study: str) -> None:
-        require("mlflow", "mlflow")
+        require("mlflow")
         self.uri, self.study = place, study
         if "://" not in place:
             _make_place(Path(place))

@@ -21,7 +21,7 @@ def the_installed() -> str:
     for name in names:
         if importlib.util.find_spec(name.partition(".")[0]) is not None:
             return name
-    raise ImportError("Lightning is not installed; type: pip install 'gradscape[lightning]'")
+    raise ImportError("Lightning is not installed; type: pip install lightning")
 
 
 if TYPE_CHECKING:

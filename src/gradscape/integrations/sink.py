@@ -221,15 +221,14 @@ def in_one_line(error: Exception, most: int = 200) -> str:
     return f"{type(error).__name__}: {text[:most]}{'…' if len(text) > most else ''}"
 
 
-def require(library: str, extra: str) -> None:
+def require(library: str) -> None:
     """Check that a library is installed: before the training begins, not at the first writing.
 
     Args:
         library: Name of the module.
-        extra: Name of gradscape's extra that installs it.
 
     Raises:
         ConfigError: The library is not installed.
     """
     if importlib.util.find_spec(library) is None:
-        raise ConfigError(f"{library} is not installed; type: pip install 'gradscape[{extra}]'")
+        raise ConfigError(f"{library} is not installed; type: pip install {library}")

@@ -38,7 +38,7 @@ class TensorBoard(Sink):
 
     def __init__(self, to: str | Path | Any, statistics: Sequence[str] = CHARTS) -> None:
         super().__init__(statistics)
-        require("tensorboard", "tensorboard")
+        require("tensorboard")
         self.to = to
         self.writer: Any = None
 
@@ -80,7 +80,7 @@ class WandB(Sink):
 
     def __init__(self, run: Any = None, statistics: Sequence[str] = CHARTS, **settings: Any) -> None:
         super().__init__(statistics)
-        require("wandb", "wandb")
+        require("wandb")
         self.open_run, self.run = run, run
         self.settings = {"project": "gradscape", "mode": "offline", "reinit": "create_new", **settings}
 
@@ -125,7 +125,7 @@ class MLflow(Sink):
         statistics: Sequence[str] = CHARTS,
     ) -> None:
         super().__init__(statistics)
-        require("mlflow", "mlflow")
+        require("mlflow")
         self.uri, self.experiment, self.open_run = uri, experiment, run_id
         self.run_id = run_id
         self.client: Any = None

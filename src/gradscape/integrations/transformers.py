@@ -9,7 +9,7 @@ from gradscape.integrations.watching import Watching
 try:
     from transformers import TrainerCallback
 except ImportError:
-    raise ImportError("transformers is not installed; type: pip install 'gradscape[transformers]'") from None
+    raise ImportError("transformers is not installed; type: pip install transformers") from None
 
 
 class WatchCallback(Watching, TrainerCallback):  # type: ignore[misc]

@@ -35,7 +35,7 @@ class Halving:
         try:
             import optuna
         except ImportError as error:
-            raise ConfigError("--asha needs Optuna; type: pip install 'gradscape[optuna]'") from error
+            raise ConfigError("--asha needs Optuna; type: pip install optuna") from error
         optuna.logging.set_verbosity(logging.WARNING)
         first = max(1, min(config.epochs for config in runs.values()) // FIRST)
         self.study = optuna.create_study(
