@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,18 +21,6 @@ if (
     signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 ):  # as in a background job: Ctrl-C tests would wait forever
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-# Libraries that a test of gradscape beside them needs and nothing else does.
-BESIDE = ("pytorch_lightning", "transformers", "tensorboard", "wandb", "mlflow", "ray", "optuna", "pandas")
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if missing := [name for name in BESIDE if find_spec(name) is None]:
-        terminalreporter.write_line(
-            f"skipped, because they are not installed: tests with {', '.join(missing)}; "
-            "type: pip install -c constraints.txt '.[dev]'"
-        )
 
 
 @pytest.fixture(autouse=True)

@@ -281,7 +281,6 @@ def test_runs_and_report_need_the_folders_alone(capsys: pytest.CaptureFixture[st
 
 
 def test_load_gives_records_and_pandas(tmp_path: Path) -> None:
-    pytest.importorskip("pandas")
     name = study_of_one_run(tmp_path, "done")
     study = load(tmp_path)
     assert json.loads(json.dumps(study.to_dict()))["runs"][name]["state"] == "done"

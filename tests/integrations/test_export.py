@@ -356,7 +356,6 @@ def test_rows_end_when_their_epochs_did() -> None:
 
 @needs("tensorboard")
 def test_a_damaged_run_is_left_out_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("tensorboard")
     study, place = tmp_path / "study", tmp_path / "place"
     runs = every_state(study)
     folder = StudyFolder(study).run(runs["diverged"].identity)
@@ -407,7 +406,6 @@ def test_a_store_that_refuses_is_said_in_one_line(tmp_path: Path, capsys: pytest
 def test_two_exports_into_one_folder_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from filelock import FileLock
 
-    pytest.importorskip("tensorboard")
     every_state(tmp_path / "study")
     (tmp_path / "place").mkdir()
     with FileLock(tmp_path / "place" / ".lock"):
