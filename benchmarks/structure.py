@@ -1,7 +1,7 @@
 """The package's structure in numbers: rooms, layers, circles, names, docstrings, lines, time to start.
 
-`python benchmarks/structure.py` prints them as a table and writes `results/structure.json`; `--tree DIR`
-counts those of another checkout, such as one of an earlier commit, and writes nothing.
+`python benchmarks/structure.py` prints them as a table and writes `results/structure.json`; `--before DIR`
+counts those of a checkout of an earlier commit too.
 """
 
 from __future__ import annotations
@@ -146,10 +146,10 @@ def measured(tree: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tree", type=Path, help="another checkout")
+    parser.add_argument("--before", type=Path, help="checkout of an earlier commit")
     given = parser.parse_args()
-    numbers = measured(given.tree or ROOT)
-    for name, value in numbers.items():
-        print(f"{name:<52} {value}")
-    if not given.tree:
-        write("structure", {"machine": machine(), "numbers": numbers})
+    trees = {"before": given.before, "now": ROOT} if given.before else {"now": ROOT}
+    numbers = {when: measured(tree) for when, tree in trees.items()}
+    for name in numbers["now"]:
+        print(f"{name:<52}", *(f"{values[name]:>10}" for values in numbers.values()))
+    write("structure", {"machine": machine(), **numbers})
