@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from gradscape.cli.main import main as command
-from gradscape.executors.base import Executor, Report, Tell
+from gradscape.executors.base import EventSink, Executor, ProgressCallback
 from gradscape.executors.processes import Processes
 from gradscape.records.gradients import EPOCH_TABLES, flow_of_epochs
 from gradscape.records.run import EpochRecord, RunRecord
@@ -65,7 +65,7 @@ def study(count: int) -> Sweep:
     )
 
 
-def stub(job: TrainJob, report: Report) -> RunRecord:
+def stub(job: TrainJob, report: ProgressCallback) -> RunRecord:
     """A run's files, of a size as VGG38 has them; returns how long they took in its status."""
     begun = time.perf_counter()
     folder, config = RunFolder(job.folder), job.config
@@ -101,7 +101,7 @@ def run_all(folder: StudyFolder, count: int) -> dict[str, float]:
             submitting.append(time.perf_counter() - begun)
             return future
 
-    def executor(tell: Tell) -> Executor:
+    def executor(tell: EventSink) -> Executor:
         def also(event: Any) -> None:
             if event.kind == "finished":
                 busy.append(event.payload.status["seconds"])

@@ -13,8 +13,8 @@ class Inline(Executor):
 
     def submit(self, name: str, job: Any) -> Future[Any]:
         future: Future[Any] = Future()
-        self.tell(Event(name, "started"))
-        kind, payload = outcome(self.work, job, lambda said: self.tell(Event(name, "progress", said)))
+        self.sink(Event(name, "started"))
+        kind, payload = outcome(self.work, job, lambda said: self.sink(Event(name, "progress", said)))
         if kind == "finished":
             self._finish(future, name, payload)
         else:

@@ -18,7 +18,7 @@ from typing import IO, Any
 import pytest
 
 from cases import TINY, tiny
-from gradscape._printing import Forgiving, say
+from gradscape._printing import Forgiving, print_stderr
 from gradscape.cli.main import main
 from gradscape.executors.base import Event
 from gradscape.records.run import Progress
@@ -87,7 +87,7 @@ def test_progress_that_cannot_be_printed_is_none(monkeypatch: pytest.MonkeyPatch
                 view.show(Event(name, "progress", Progress(1, 3, 0.5, 2.0, 0.1, 99.0)))
                 view.show(Event(name, "progress", "some news"))
                 view.show(Event(name, "died", "its worker died"))
-                say("and more")
+                print_stderr("and more")
             time.sleep(0.3)  # a live view refreshes itself
         monkeypatch.undo()
 
@@ -96,7 +96,7 @@ def test_what_can_be_printed_is(capfd: pytest.CaptureFixture[str]) -> None:
     stream = Forgiving(sys.stderr)
     assert stream.write("so\x1b") == 3
     stream.flush()
-    say("and \x1b[2Jso")
+    print_stderr("and \x1b[2Jso")
     assert capfd.readouterr().err == "so\x1band �[2Jso\n"
 
 
@@ -115,7 +115,7 @@ def test_a_stream_that_can_be_written_again_is(monkeypatch: pytest.MonkeyPatch, 
         stream = Forgiving(log)
         stream.write("lost")
         stream.flush()
-        say("lost too")
+        print_stderr("lost too")
         full = False
         print("the program goes on", file=log)
         monkeypatch.undo()
@@ -126,7 +126,7 @@ def test_without_stderr_nothing_is_said_to_stdout(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stderr", None)
-    say("of no program that reads the output")
+    print_stderr("of no program that reads the output")
     monkeypatch.undo()
     assert capsys.readouterr().out == ""
 

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
-from gradscape._text import plain
+from gradscape._text import strip_controls
 
 # ValueError: the stream was closed.
 FAILURES = (OSError, ValueError)
 
 
-def say(text: str) -> None:
+def print_stderr(text: str) -> None:
     """Print to stderr what a person is to know; where nobody can, go on without.
 
     Args:
@@ -23,7 +23,7 @@ def say(text: str) -> None:
     """
     if sys.stderr is not None:  # else it would be printed to stdout
         with forgiven(sys.stderr):
-            print(plain(text), file=sys.stderr, flush=True)
+            print(strip_controls(text), file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import re
 COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
+def count_noun(number: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun, such as `1 layer` or `2 layers`.
 
     Args:
@@ -15,20 +15,20 @@ def counted(number: int, noun: str, plural: str = "") -> str:
         plural: Name of several (default: the noun and an s).
 
     Example:
-        >>> counted(2, "batch", "batches")
+        >>> count_noun(2, "batch", "batches")
         '2 batches'
     """
     return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
 
 
-def plain(text: str) -> str:
+def strip_controls(text: str) -> str:
     r"""Return a text without what a terminal would obey, such as escape sequences; tabs and newlines stay.
 
     Args:
         text: Text of anybody.
 
     Example:
-        >>> plain("\x1b]0;title\x07done")
+        >>> strip_controls("\x1b]0;title\x07done")
         '�]0;title�done'
     """
     return COMMANDS.sub("\ufffd", text)

@@ -24,13 +24,13 @@ from gradscape.config.network import NetConfig
 from gradscape.config.run import RunConfig
 from gradscape.config.serialize import to_dict
 from gradscape.errors import ConfigError
-from gradscape.storage.run_summary import STATES, Glance
+from gradscape.storage.run_summary import STATES, RunSummary
 from gradscape.study.network_cost import run_macs
 
 
-def run(state: str, config: RunConfig | None = None, **changes: Any) -> Glance:
+def run(state: str, config: RunConfig | None = None, **changes: Any) -> RunSummary:
     config = config or tiny(epochs=10)
-    return replace(Glance("x", state, to_dict(config), epochs=config.epochs), **changes)
+    return replace(RunSummary("x", state, to_dict(config), epochs=config.epochs), **changes)
 
 
 def test_what_the_command_offers_is_what_there_is() -> None:
@@ -69,7 +69,7 @@ def test_a_running_run_goes_on_at_its_own_pace() -> None:
     assert seconds_left(run("running")) is None
     assert seconds_left(run("pending", epoch=4, epoch_seconds=2.5)) is None
     assert share(run("done", epoch=4)) == 0.4
-    assert share(Glance("x")) is None
+    assert share(RunSummary("x")) is None
 
 
 def test_a_study_takes_what_is_left_over_those_at_work() -> None:
@@ -96,16 +96,16 @@ def test_a_run_that_has_not_begun_costs_what_its_network_does() -> None:
 
 def test_a_run_without_a_folder_is_taken_for_a_mean_one() -> None:
     busy = run("running", epoch=5, epoch_seconds=2.0)
-    assert study_seconds_left([busy, Glance("absent"), Glance("too")]) == 30.0
+    assert study_seconds_left([busy, RunSummary("absent"), RunSummary("too")]) == 30.0
 
 
 def test_a_configuration_of_another_version_costs_no_more_than_its_estimate() -> None:
-    odd = Glance("x", "pending", {"net": {"family": "transformer"}}, epochs=3)
+    odd = RunSummary("x", "pending", {"net": {"family": "transformer"}}, epochs=3)
     assert study_seconds_left([run("running", epoch=5, epoch_seconds=2.0), odd]) == 20.0
 
 
 def test_a_row_s_keys_are_stable() -> None:
-    assert row(Glance("x")) == {
+    assert row(RunSummary("x")) == {
         "identity": "x",
         "state": "pending",
         "epoch": 0,

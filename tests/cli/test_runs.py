@@ -21,7 +21,7 @@ from cases import tiny
 from gradscape.cli.main import main
 from gradscape.cli.run_table import run_table
 from gradscape.storage.run_folder import RunFolder
-from gradscape.storage.run_summary import Glance, Glances
+from gradscape.storage.run_summary import RunSummary, StudyWatcher
 from gradscape.storage.study_folder import StudyFolder
 from made_studies import add, ask, epoch, every_state, put, results, spoil
 
@@ -99,7 +99,7 @@ def test_a_name_is_folded_where_it_has_no_room_and_stays_whole(tmp_path: Path) -
     runs = every_state(tmp_path)
     console = Console(width=24, force_terminal=True, color_system=None)
     with console.capture() as captured:
-        console.print(run_table(Glances(StudyFolder(tmp_path)).look(), console.width, time.time()))
+        console.print(run_table(StudyWatcher(StudyFolder(tmp_path)).poll(), console.width, time.time()))
     lines = captured.get().splitlines()
     assert all(len(line) <= 24 for line in lines)
     folded = "".join(line[:14].strip() for line in lines[1:])
@@ -181,14 +181,14 @@ def test_watched_without_a_terminal_it_says_each_change(
     first, second = tiny(seed=1, epochs=2), tiny(seed=2, epochs=2)
     put(tmp_path, first, "pending")
     ask(tmp_path, [first, second])
-    looked, look = threading.Event(), Glances.look
+    looked, look = threading.Event(), StudyWatcher.poll
 
-    def once(self: Glances) -> list[Glance]:
+    def once(self: StudyWatcher) -> list[RunSummary]:
         found = look(self)
         looked.set()
         return found
 
-    monkeypatch.setattr(Glances, "look", once)
+    monkeypatch.setattr(StudyWatcher, "poll", once)
 
     def work() -> None:
         assert looked.wait(60)

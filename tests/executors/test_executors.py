@@ -22,7 +22,7 @@ import pytest
 
 from gradscape.errors import ConfigError, JobFailed
 from gradscape.executors import base as face
-from gradscape.executors.base import ATTEMPTS, Event, Executor, Tell, Work, out_of_memory, pause
+from gradscape.executors.base import ATTEMPTS, Event, EventSink, Executor, Work, out_of_memory, pause
 from gradscape.executors.processes import Processes
 from gradscape.executors.retry import Supervised
 from gradscape.executors.threads import Threads
@@ -141,13 +141,13 @@ def sleep(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 Make = Callable[..., Executor]
 EXECUTORS: dict[str, Make] = {
-    "processes": lambda work, tell=lambda event: None: Processes(work, 2, tell),
-    "threads": lambda work, tell=lambda event: None: Threads(work, 2, tell),
+    "processes": lambda work, sink=lambda event: None: Processes(work, 2, sink),
+    "threads": lambda work, sink=lambda event: None: Threads(work, 2, sink),
 }
 every = pytest.mark.parametrize("make", EXECUTORS.values(), ids=EXECUTORS)
 
 
-def done(make: Callable[[Work, Tell], Executor], work: Work, jobs: dict[str, Any]) -> list[Event]:
+def done(make: Callable[[Work, EventSink], Executor], work: Work, jobs: dict[str, Any]) -> list[Event]:
     """Every event until all jobs have ended."""
     events: SimpleQueue[Event] = SimpleQueue()
     seen = []
@@ -191,8 +191,8 @@ def test_failures_are_one_line_and_others_go_on(make: Make) -> None:
             future.result(timeout=60)
 
 
-def two(work: Work, tell: Tell = lambda event: None) -> Processes:
-    return Processes(work, 2, tell)
+def two(work: Work, sink: EventSink = lambda event: None) -> Processes:
+    return Processes(work, 2, sink)
 
 
 def test_a_killed_worker_costs_its_job_one_attempt(tmp_path: Path) -> None:
@@ -225,13 +225,13 @@ def test_a_hung_worker_is_killed_and_its_job_tried_again(
 ) -> None:
     events: list[Event] = []
 
-    def tell(event: Event) -> None:
+    def sink(event: Event) -> None:
         events.append(event)
         if event.kind == "progress" and event.payload is not None:
             until(lambda: state(event.payload) == "T")
             sleep(2000)
 
-    with Processes(hang_at_first, 1, tell, limit=1000) as executor:
+    with Processes(hang_at_first, 1, sink, limit=1000) as executor:
         futures = [executor.submit(name, tmp_path / name) for name in ("a", "b")]
         assert [future.result(timeout=60) for future in futures] == ["survived"] * 2
     died = [(event.job, event.payload) for event in events if event.kind == "died"]
@@ -268,7 +268,7 @@ def test_a_supervisor_that_slept_hears_its_workers_before_it_judges_them(
     """As after the command was stopped and continued: what they said meanwhile is in the pipe."""
     kinds = list[str]()
 
-    def tell(event: Event) -> None:
+    def sink(event: Event) -> None:
         kinds.append(event.kind)
         if event.payload == 1:
             until((tmp_path / "said").exists)
@@ -276,7 +276,7 @@ def test_a_supervisor_that_slept_hears_its_workers_before_it_judges_them(
         elif event.payload == 2:
             (tmp_path / "heard").touch()
 
-    with Processes(say_twice, 1, tell, limit=1000) as executor:
+    with Processes(say_twice, 1, sink, limit=1000) as executor:
         assert executor.submit("a", tmp_path).result(timeout=60) == "done"
     assert kinds == ["started", "progress", "progress", "finished"]
 
@@ -414,11 +414,11 @@ def test_ctrl_c_while_workers_start_leaves_the_fork_server_quiet() -> None:
 def test_closing_stops_the_workers(tmp_path: Path) -> None:
     asleep = threading.Semaphore(0)
 
-    def tell(event: Event) -> None:
+    def sink(event: Event) -> None:
         if event.kind == "progress":
             asleep.release()
 
-    with Processes(sleep_long, 2, tell) as executor:
+    with Processes(sleep_long, 2, sink) as executor:
         for name in ("a", "b", "waiting"):
             executor.submit(name, tmp_path)
         assert all(asleep.acquire(timeout=60) for _ in range(2))
@@ -436,8 +436,8 @@ def test_workers_die_with_a_killed_driver(tmp_path: Path) -> None:
         from test_executors import sleep_long
         from gradscape.executors.processes import Processes
         if __name__ == "__main__":
-            def tell(event): print(event.kind, flush=True)
-            with Processes(sleep_long, 2, tell) as executor:
+            def sink(event): print(event.kind, flush=True)
+            with Processes(sleep_long, 2, sink) as executor:
                 futures = [executor.submit(name, Path(sys.argv[1])) for name in "ab"]
                 futures[0].result()
     """

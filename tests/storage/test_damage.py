@@ -28,7 +28,7 @@ from gradscape.cli.main import main
 from gradscape.errors import GradscapeError, StoreError
 from gradscape.storage.files import FORMAT, read_json, write_json
 from gradscape.storage.run_folder import RunFolder
-from gradscape.storage.run_summary import Glances
+from gradscape.storage.run_summary import StudyWatcher
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.storage.tensors import Checkpoint
 from gradscape.study.sweep.sweep import Sweep
@@ -70,12 +70,12 @@ def run_of(study: Path) -> RunFolder:
 def values_of(folder: Path) -> str:
     """All that is read of a study, checkpoint and kept weights included."""
     run = run_of(folder)
-    glances = [replace(glance, heard=0) for glance in Glances(StudyFolder(folder)).look()]
+    watcher = [replace(summary, heard=0) for summary in StudyWatcher(StudyFolder(folder)).poll()]
     newest = run.load()
     tensors = [*run.kept_weights().values(), *([newest.arrays] if newest else [])]
     named = [sorted(each.items()) for each in tensors]
     with np.printoptions(threshold=sys.maxsize, floatmode="unique"):  # else the middle of arrays is left out
-        return repr([load(folder).to_dict(), newest and newest.epoch, glances, named])
+        return repr([load(folder).to_dict(), newest and newest.epoch, watcher, named])
 
 
 def files_of(folder: Path) -> list[str]:
@@ -91,7 +91,7 @@ def outcome(study: Path, base: str) -> str:
         return "said" if "\n" not in str(error) else f"several lines: {error}"
     if found == base:
         return "same"
-    reasons = [run.reason for run in Glances(StudyFolder(study)).look()]
+    reasons = [run.reason for run in StudyWatcher(StudyFolder(study)).poll()]
     return "said" if any("damaged" in reason for reason in reasons) else "silently other"
 
 
@@ -188,8 +188,8 @@ def test_json_of_another_shape_is_one_line(study: Path, text: bytes) -> None:
     with pytest.raises(StoreError) as caught:
         load(study)
     assert "\n" not in str(caught.value)
-    (glance,) = Glances(StudyFolder(study)).look()
-    assert glance.state == "failed"
+    (summary,) = StudyWatcher(StudyFolder(study)).poll()
+    assert summary.state == "failed"
 
 
 @pytest.mark.parametrize("name", ["study.json", *JSON, "metrics.jsonl", "gradients.jsonl"])

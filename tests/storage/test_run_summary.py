@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from cases import tiny
 from gradscape.errors import StoreError
 from gradscape.storage.run_folder import RunFolder
-from gradscape.storage.run_summary import Glance, Glances, glance
+from gradscape.storage.run_summary import RunSummary, StudyWatcher, _summarize
 from gradscape.storage.study_folder import StudyFolder
 from made_studies import ask, epoch, every_state, flow, put, results, spoil
 
 
-def seen(folder: RunFolder) -> Glance:
-    return glance(StudyFolder(folder.path.parents[1]), folder.path.name, ())
+def seen(folder: RunFolder) -> RunSummary:
+    return _summarize(StudyFolder(folder.path.parents[1]), folder.path.name, ())
 
 
 def of(folder: RunFolder) -> dict[str, object]:
-    """What a `Glance` is to say, from the whole record."""
+    """What a `RunSummary` is to say, from the whole record."""
     record = folder.record()
     accuracy = record.curve("valid_accuracy")
     best = max(accuracy, default=None)
@@ -74,7 +74,7 @@ def test_gradients_are_not_read(tmp_path: Path) -> None:
 
 def test_a_run_in_each_state(tmp_path: Path) -> None:
     runs = every_state(tmp_path)
-    found = dict(zip(runs, Glances(StudyFolder(tmp_path)).look(), strict=True))
+    found = dict(zip(runs, StudyWatcher(StudyFolder(tmp_path)).poll(), strict=True))
     assert [run.identity for run in found.values()] == [config.identity for config in runs.values()]
     assert {word: (run.state, run.epoch, run.reason) for word, run in found.items()} == {
         "done": ("done", 4, "bf16 is slower here: fp32"),
@@ -97,24 +97,24 @@ def test_a_run_in_each_state(tmp_path: Path) -> None:
 def test_a_run_that_is_worked_on_is_running(tmp_path: Path) -> None:
     folder = put(tmp_path, tiny(), "running", [epoch(1)])
     ask(tmp_path, [tiny()])
-    glances = Glances(StudyFolder(tmp_path))
+    watcher = StudyWatcher(StudyFolder(tmp_path))
     with folder.locked():
-        assert glances.look()[0].state == "running"
-    assert glances.look()[0].state == "pending"  # no file has changed
+        assert watcher.poll()[0].state == "running"
+    assert watcher.poll()[0].state == "pending"  # no file has changed
 
 
 def test_only_what_has_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = every_state(tmp_path)
-    glances = Glances(StudyFolder(tmp_path))
-    before = glances.look()
+    watcher = StudyWatcher(StudyFolder(tmp_path))
+    before = watcher.poll()
     read: list[str] = []
     summary = lambda study, name, stamp: read.append(name) or before[0]  # noqa: E731
-    monkeypatch.setattr("gradscape.storage.run_summary.glance", summary)
-    assert glances.look()[:6] == before[:6]
+    monkeypatch.setattr("gradscape.storage.run_summary._summarize", summary)
+    assert watcher.poll()[:6] == before[:6]
     assert read == [runs["absent"].identity]
     read.clear()
     StudyFolder(tmp_path).run(runs["killed"].identity).append(epoch(3), flow(3))
-    glances.look()
+    watcher.poll()
     assert read == [runs[word].identity for word in ("killed", "absent")]
 
 
@@ -155,4 +155,4 @@ def test_a_damaged_file_is_said(tmp_path: Path, name: str) -> None:
 
 def test_no_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"holds no study and no run .*; give the folder named by --out"):
-        Glances(StudyFolder(tmp_path)).look()
+        StudyWatcher(StudyFolder(tmp_path)).poll()

@@ -8,7 +8,7 @@ from pathlib import Path
 from cases import TINY
 from gradscape.config.network import NetConfig
 from gradscape.config.run import DataConfig, OptimConfig, RunConfig
-from gradscape.executors.base import Executor, Tell
+from gradscape.executors.base import EventSink, Executor
 from gradscape.executors.processes import Processes
 from gradscape.records.run import EpochRecord, Progress
 from gradscape.storage.run_folder import ENDED
@@ -64,8 +64,8 @@ def test_a_run_that_learns_nothing_is_stopped_beside_others_that_learn(tmp_path:
     folder = StudyFolder(tmp_path)
     jobs = {name: TrainJob(config, folder.run(name).path) for name, config in missing(runs, folder).items()}
 
-    def executor(tell: Tell) -> Executor:
-        return Processes(train_job, 1, tell, PRELOAD)
+    def executor(sink: EventSink) -> Executor:
+        return Processes(train_job, 1, sink, PRELOAD)
 
     with ProgressView(runs, 0) as view:
         assert drive(runs, jobs, folder, view, executor, Halving(runs, folder).update) == []

@@ -14,7 +14,7 @@ from cases import TINY
 from gradscape.config.run import RunConfig
 from gradscape.errors import StoreError
 from gradscape.executors import base as face
-from gradscape.executors.base import Executor, Tell
+from gradscape.executors.base import EventSink, Executor
 from gradscape.executors.processes import Processes
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.study import drive as driving
@@ -32,8 +32,8 @@ def driven(folder: StudyFolder, executor: Any, runs: dict[str, RunConfig] = RUNS
         return drive(runs, jobs, folder, view, executor)
 
 
-def inline(tell: Tell) -> Executor:
-    return Inline(train_job, tell)
+def inline(sink: EventSink) -> Executor:
+    return Inline(train_job, sink)
 
 
 def die(job: Any, report: Any) -> None:
@@ -47,7 +47,7 @@ def test_a_run_whose_workers_die_before_they_begin_is_failed_with_its_deaths(
     runs = dict(list(RUNS.items())[:1])
     (name,) = runs
     folder = StudyFolder(tmp_path)
-    assert driven(folder, lambda tell: Processes(die, 1, tell), runs) == [name]
+    assert driven(folder, lambda sink: Processes(die, 1, sink), runs) == [name]
     status = folder.run(name).status()
     assert status["state"] == "failed"
     assert status["deaths"] == ["its worker died (exit code 3)"] * 2

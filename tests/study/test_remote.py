@@ -17,7 +17,7 @@ from gradscape.storage.study_folder import StudyFolder
 from gradscape.storage.tensors import Checkpoint
 from gradscape.study.execute import execute
 from gradscape.study.execution import Execution
-from gradscape.study.remote import Home, Parcel, pack_folder, remote_job, stamps, unpack_folder
+from gradscape.study.remote import FileDelta, RemoteRuns, pack_folder, remote_job, stamps, unpack_folder
 from gradscape.study.sweep.report import PARTS
 from gradscape.study.sweep.sweep import Sweep
 from gradscape.study.train_job import TrainJob
@@ -55,16 +55,16 @@ def test_every_epoch_comes_home_before_it_is_told_of(tmp_path: Path) -> None:
     home = RunFolder(tmp_path / "home" / TINY.identity)
     seen: list[tuple[int, int]] = []
 
-    def tell(event: Event) -> None:
+    def sink(event: Event) -> None:
         checkpoint = home.load()
         seen.append((event.payload.epoch, 0 if checkpoint is None else checkpoint.epoch))
 
-    desk = Home(tell)
+    desk = RemoteRuns(sink)
     remote = desk.begin("a", TrainJob(TINY, home.path))
     assert remote is not None
     assert home.held()
-    assert Home(tell).begin("a", TrainJob(TINY, home.path)) is None
-    record = remote_job(remote, lambda payload: desk.tell(Event("a", "progress", payload)))
+    assert RemoteRuns(sink).begin("a", TrainJob(TINY, home.path)) is None
+    record = remote_job(remote, lambda payload: desk.receive(Event("a", "progress", payload)))
     desk.end("a")
     assert not home.held()
     assert record is not None
@@ -80,24 +80,24 @@ def test_a_failure_comes_home_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("gradscape.train.loop.evaluate", fails)
     home = RunFolder(tmp_path / TINY.identity)
-    desk = Home(lambda event: None)
+    desk = RemoteRuns(lambda event: None)
     remote = desk.begin("a", TrainJob(TINY, home.path))
     assert remote is not None
     with pytest.raises(ZeroDivisionError):
-        remote_job(remote, lambda payload: desk.tell(Event("a", "progress", payload)))
+        remote_job(remote, lambda payload: desk.receive(Event("a", "progress", payload)))
     desk.end("a")
     assert "ZeroDivisionError" in home.record().status["error"]
 
 
 def test_only_what_changed_travels(tmp_path: Path) -> None:
-    parcels: list[Parcel] = []
+    parcels: list[FileDelta] = []
 
     def report(payload: Any) -> None:
-        if isinstance(payload, Parcel):
+        if isinstance(payload, FileDelta):
             parcels.append(payload)
 
     home = RunFolder(tmp_path / TINY.identity)
-    desk = Home(lambda event: None)
+    desk = RemoteRuns(lambda event: None)
     remote = desk.begin("a", TrainJob(TINY, home.path))
     assert remote is not None
     remote_job(remote, report)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from gradscape.analysis.run_status import BRIEF, beats_guessing, standing
-from gradscape.analysis.sweep_points import Point, axes_of, named, points, shown
+from gradscape.analysis.run_status import BRIEF, beats_guessing, describe_status
+from gradscape.analysis.sweep_points import Point, axes_of, format_setting, named, points
 from gradscape.config.paths import Value
 from gradscape.records.run import StudyRecord
 from gradscape.stats.paired import ERROR, Difference, compare, holm, look_level, planned_looks
@@ -52,7 +52,7 @@ class Comparison:
         return self.difference.verdict if self.decided and self.adjusted <= ERROR else "undecided"
 
     def __str__(self) -> str:
-        values = (shown(point.values[self.axis]) for point in (self.other, self.reference))
+        values = (format_setting(point.values[self.axis]) for point in (self.other, self.reference))
         where = f" at {self.setting}" if self.setting else ""
         return f"{self.axis} {' against '.join(values)}{where}: {self.difference}"
 
@@ -145,5 +145,5 @@ def _not_done(reference: Point, other: Point) -> str:
 
 def _counts(point: Point) -> str:
     """Count a point's runs that are not done by their state, in words."""
-    brief = [BRIEF.split(standing(run))[0] for run in point.runs.values()]
+    brief = [BRIEF.split(describe_status(run))[0] for run in point.runs.values()]
     return ", ".join(f"{brief.count(word)} of {len(brief)} {word}" for word in dict.fromkeys(brief) if word)

@@ -81,7 +81,7 @@ def ended(study: StudyRecord, role: str) -> dict[int, RunRecord]:
     }
 
 
-def standing(run: RunRecord | None) -> str:
+def describe_status(run: RunRecord | None) -> str:
     """Return the state of a run, such as `diverged in epoch 3, step 17`; empty if it is done.
 
     Args:
@@ -103,7 +103,7 @@ def standing(run: RunRecord | None) -> str:
     return words[run.state].format(f"{len(run.epochs)} of {run.config['epochs']}")
 
 
-def said(study: StudyRecord, role: str) -> str:
+def describe_states(study: StudyRecord, role: str) -> str:
     """Return the states of a role's runs that are not done, seed by seed; empty if all are.
 
     Args:
@@ -111,11 +111,11 @@ def said(study: StudyRecord, role: str) -> str:
         role: Name of the role.
 
     Example:
-        >>> said(study, "lr-0.05")
+        >>> describe_states(study, "lr-0.05")
         'seed 1 diverged in epoch 3, step 17'
     """
     runs = members(study, role)
-    words = {seed: standing(run) for seed, run in runs.items()}
+    words = {seed: describe_status(run) for seed, run in runs.items()}
     if not words:
         return "not run yet"
     if len(set(words.values())) == 1:
@@ -123,7 +123,7 @@ def said(study: StudyRecord, role: str) -> str:
     return "; ".join(f"seed {seed} {text}" for seed, text in words.items() if text)
 
 
-def counted(study: StudyRecord, role: str) -> str:
+def count_states(study: StudyRecord, role: str) -> str:
     """Count a role's runs that are not done by their state, in the few words a cell or a legend has room for.
 
     Args:
@@ -131,10 +131,10 @@ def counted(study: StudyRecord, role: str) -> str:
         role: Name of the role.
 
     Example:
-        >>> counted(study, "lr-0.05")
+        >>> count_states(study, "lr-0.05")
         '1 of 3 diverged'
     """
-    brief = [BRIEF.split(standing(run))[0] for run in members(study, role).values()]
+    brief = [BRIEF.split(describe_status(run))[0] for run in members(study, role).values()]
     if len(set(brief)) < 2:
         return brief[0] if brief else "not run yet"
     return ", ".join(f"{brief.count(word)} of {len(brief)} {word}" for word in dict.fromkeys(brief) if word)
@@ -279,5 +279,5 @@ def unfinished(study: StudyRecord, role: str) -> str:
     if not runs:
         return f"{role}: not run yet"
     done = ended(study, role)
-    words = [f"seed {seed} {standing(run)}" for seed, run in runs.items() if seed not in done]
+    words = [f"seed {seed} {describe_status(run)}" for seed, run in runs.items() if seed not in done]
     return f"{role}: {', '.join(words)}" if words else ""

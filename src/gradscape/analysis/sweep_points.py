@@ -44,7 +44,7 @@ class Point:
         return interval(list(self.accuracies.values())) if self.accuracies else None
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         """True if all its runs are done."""
         return len(self.accuracies) == len(self.runs)
 
@@ -164,7 +164,7 @@ def ranked(chosen: Sequence[Point]) -> list[Point]:
     )
 
 
-def shown(value: Value, digits: int = 4) -> str:
+def format_setting(value: Value, digits: int = 4) -> str:
     """Return a value as it is typed.
 
     Args:
@@ -172,7 +172,7 @@ def shown(value: Value, digits: int = 4) -> str:
         digits: Number of significant digits of a number.
 
     Example:
-        >>> shown(1e-4), shown(True), shown(None), shown(47_500)
+        >>> format_setting(1e-4), format_setting(True), format_setting(None), format_setting(47_500)
         ('0.0001', 'yes', 'default', '47500')
     """
     if value is None or isinstance(value, bool):
@@ -190,7 +190,11 @@ def exactly(value: Value) -> str:
         >>> exactly(0.1), exactly(1 / 3)
         ('0.1', '0.3333333333333333')
     """
-    return repr(value) if isinstance(value, float) and float(shown(value)) != value else shown(value)
+    return (
+        repr(value)
+        if isinstance(value, float) and float(format_setting(value)) != value
+        else format_setting(value)
+    )
 
 
 def short_names(axes: Sequence[str]) -> dict[str, str]:
@@ -218,4 +222,4 @@ def named(values: Mapping[str, Value]) -> str:
         'depth 8, lr 0.001'
     """
     names = short_names(list(values))
-    return ", ".join(f"{names[field]} {shown(value)}" for field, value in values.items())
+    return ", ".join(f"{names[field]} {format_setting(value)}" for field, value in values.items())

@@ -9,8 +9,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from gradscape._printing import say
-from gradscape._text import plain
+from gradscape._printing import print_stderr
+from gradscape._text import strip_controls
 from gradscape.cli.app import FLAT
 from gradscape.cli.files import require_folder
 from gradscape.config.fields import MOST_IMAGES, MOST_NUMBERS, option
@@ -78,8 +78,12 @@ def check(
         confirm=options.confirm,
         remedies=options.remedies,
     )
-    print(json.dumps(record.to_dict(), indent=1, ensure_ascii=False) if options.json else plain(str(record)))
+    print(
+        json.dumps(record.to_dict(), indent=1, ensure_ascii=False)
+        if options.json
+        else strip_controls(str(record))
+    )
     if options.page:
         from gradscape.report.pages.save import save_html
 
-        say(f"page: {save_html(record, options.page)}")
+        print_stderr(f"page: {save_html(record, options.page)}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from gradscape._text import plain
+from gradscape._text import strip_controls
 from gradscape.cli.app import FLAT
 from gradscape.cli.files import FOLDER, folder_of
 from gradscape.config.fields import option
@@ -55,14 +55,14 @@ def diagnose(
     study = folder_at(folder_of(folder))
     if isinstance(study, SingleRun):
         diagnosis = measure(RunFolder(study.path).record())
-        print(_to_json(diagnosis.to_dict()) if options.json else plain(str(diagnosis)))
+        print(_to_json(diagnosis.to_dict()) if options.json else strip_controls(str(diagnosis)))
         return int(diagnosis.grade == "fail")
     diagnoses = _diagnoses(study)
     if options.json:
         print(_to_json({name: each and each.to_dict() for name, each in diagnoses.items()}))
     else:
         for name, each in diagnoses.items():
-            print(plain(f"{name}: {each.heading if each else 'no epoch yet'}"))
+            print(strip_controls(f"{name}: {each.heading if each else 'no epoch yet'}"))
     return int(any(each is not None and each.grade == "fail" for each in diagnoses.values()))
 
 
@@ -102,10 +102,10 @@ def print_run(record: RunRecord, folder: Path) -> None:
     for weights, result in record.test.items():
         print(f"test accuracy {result['accuracy']:.3f}, loss {result['loss']:.3f} ({weights} weights)")
     diagnosis = measure(record)
-    print(plain(str(diagnosis)), flush=True)
+    print(strip_controls(str(diagnosis)), flush=True)
     require_own(folder)
     make_inner(folder)
     sweep_parts(folder)
     shown = record if record.epochs else diagnosis  # one that diverged at once has no curves
     page = save_html(shown, folder / "index.html", diagnosis)
-    print(plain(f"page: {page}"))
+    print(strip_controls(f"page: {page}"))

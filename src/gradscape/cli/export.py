@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from gradscape._text import plain
+from gradscape._text import strip_controls
 from gradscape.cli.app import FLAT
 from gradscape.cli.files import FOLDER, folder_of
 from gradscape.config.fields import option
@@ -54,13 +54,13 @@ def export(
         RunFailed: Some runs were left out, because their files are damaged.
     """
     from gradscape.integrations.export import Export
-    from gradscape.storage.run_summary import Glances
+    from gradscape.storage.run_summary import StudyWatcher
     from gradscape.storage.study_folder import folder_at
 
     study = folder_at(folder_of(folder))
     if into.startswith("~") or not into.strip():
         into = str(checked_path(into, "--into"))
-    exporter = _exporter_of(to, into, Glances(study).asked()["study"])
+    exporter = _exporter_of(to, into, StudyWatcher(study).asked()["study"])
     with silent_threads(), Export(study, exporter) as export:
         runs = export.advance(stay=options.follow)
         with suppress(KeyboardInterrupt):  # how one leaves before the study has ended
@@ -69,7 +69,7 @@ def export(
                 runs = export.advance(stay=True)
     exported = sum(run.identity in export.known for run in runs) - len(export.unreadable)
     done = f"{exported} of {len(runs)} runs exported, {len(export.written)} of them now"
-    print(plain(f"{done}; type: {exporter.hint}"))
+    print(strip_controls(f"{done}; type: {exporter.hint}"))
     if export.unreadable:
         names, reasons = ", ".join(export.unreadable), next(iter(export.unreadable.values()))
         raise RunFailed(f"{len(export.unreadable)} of {len(runs)} runs were left out ({names}): {reasons}")

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gradscape._printing import say
+from gradscape._printing import print_stderr
 from gradscape.config.options import FilePath, checked_path
 from gradscape.errors import ConfigError
 
@@ -73,4 +73,4 @@ def save_figure(drawing: Figure, file: FilePath) -> None:
         replace_bytes(file, drawn.getvalue())
     except OSError as error:
         raise ConfigError(f"--figure: cannot write {file}: {error.strerror}; give another place") from error
-    say(f"figure: {file}")
+    print_stderr(f"figure: {file}")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from gradscape._printing import say
-from gradscape._text import plain
+from gradscape._printing import print_stderr
+from gradscape._text import strip_controls
 from gradscape.cli.app import EXECUTION, FLAT
 from gradscape.cli.files import require_folder, save_figure
 from gradscape.cli.images import ImageSource, Showing
@@ -121,14 +121,14 @@ def landscape(
     records: dict[str, LandscapeRecord] = {}
     for name, (target, bn) in views.items():
         if len(views) > 1:
-            say(name)
+            print_stderr(name)
         path = _kept_along(target) if options.path else None
         file = _points_file(options.keep, len(records))
         records[name] = _evaluate(grid, target, bn, keep=file, through=others or None, path=path)
     if drawing.json:
         print(json.dumps({n: r.to_dict() for n, r in records.items()}, indent=1, ensure_ascii=False))
     else:
-        print(plain("\n\n".join(f"{name}: {record}" for name, record in records.items())))
+        print(strip_controls("\n\n".join(f"{name}: {record}" for name, record in records.items())))
     _draw_landscapes(drawing, records)
     if drawing.animate:
         _animate(drawing.animate, grid, options, targets[0])
@@ -165,7 +165,9 @@ def _evaluate(grid: Grid, target: Target, bn: Statistics, **further: Any) -> Lan
     """Measure a landscape."""
     from gradscape.measure.landscape.landscape import landscape as measure
 
-    return measure(target.model, target.loss, target.batches, bn=bn, report=say, **vars(grid), **further)
+    return measure(
+        target.model, target.loss, target.batches, bn=bn, report=print_stderr, **vars(grid), **further
+    )
 
 
 def _kept_along(target: Target) -> list[Mapping[str, Any]]:
@@ -189,10 +191,10 @@ def _animate(file: FilePath, grid: Grid, options: LandscapeOptions, target: Targ
     moments = {}
     for step, (epoch, weights) in enumerate(target.path.items()):
         target.model.load_state_dict(weights)
-        say(f"epoch {epoch}")
+        print_stderr(f"epoch {epoch}")
         keep = _points_file(options.keep, 1_000 + step)
         moments[f"epoch {epoch}"] = _evaluate(grid, target, options.bn[0], keep=keep)
-    say(f"animation: {save_animation(moments, file)}")
+    print_stderr(f"animation: {save_animation(moments, file)}")
 
 
 def _draw_landscapes(drawing: Drawing, records: Mapping[str, LandscapeRecord]) -> None:
@@ -207,4 +209,4 @@ def _draw_landscapes(drawing: Drawing, records: Mapping[str, LandscapeRecord]) -
         draw = slices if flat else surfaces if drawing.surface else contours
         save_figure(draw(records), drawing.figure)
     if drawing.turn:
-        say(f"page: {save_html(records, drawing.turn)}")
+        print_stderr(f"page: {save_html(records, drawing.turn)}")

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from gradscape._printing import heard_or_not, say, silence
+from gradscape._printing import heard_or_not, print_stderr, silence
 from gradscape.cli.app import make_app, parse
 from gradscape.errors import GradscapeError
 from gradscape.version import __version__
@@ -99,19 +99,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except GradscapeError as error:
-        say(f"gradscape: {error}")
+        print_stderr(f"gradscape: {error}")
         return error.exit_code
     except KeyboardInterrupt:
         again = "give the same command again"
         resume = f"every finished epoch is kept: {again} to go on"
-        say(f"gradscape: stopped; {resume if words[:1] and words[0] in _RESUMED else again}")
+        print_stderr(f"gradscape: stopped; {resume if words[:1] and words[0] in _RESUMED else again}")
         return INTERRUPTED
     except BrokenPipeError:  # `gradscape runs DIR | head`
         silence(sys.stdout)
         return 0
     except OSError as error:  # of a file with a name, or of what is printed to
         silence(sys.stdout)
-        say(f"gradscape: {error.filename or 'output'}: {error.strerror or error}")
+        print_stderr(f"gradscape: {error.filename or 'output'}: {error.strerror or error}")
         return GradscapeError.exit_code
     finally:
         with heard_or_not(sys.stderr):  # what Python cannot flush at its end would change the exit code

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from gradscape._printing import say
-from gradscape._text import plain
+from gradscape._printing import print_stderr
+from gradscape._text import strip_controls
 from gradscape.cli.app import EXECUTION, FLAT
 from gradscape.cli.files import save_figure
 from gradscape.cli.images import ImageSource, Showing
@@ -112,7 +112,7 @@ def curvature(
             measured.loss,
             measured.batches,
             optimizer=measured.optimizer,
-            report=say,
+            report=print_stderr,
             **vars(options),
         ),
     )
@@ -120,7 +120,11 @@ def curvature(
 
 def _show(showing: Showing, record: SmoothnessRecord | CurvatureRecord) -> None:
     """Print a record, and draw it if asked to."""
-    print(json.dumps(record.to_dict(), indent=1, ensure_ascii=False) if showing.json else plain(str(record)))
+    print(
+        json.dumps(record.to_dict(), indent=1, ensure_ascii=False)
+        if showing.json
+        else strip_controls(str(record))
+    )
     if showing.figure:
         drawing = record.plot().get_figure(root=True)
         assert drawing is not None

@@ -10,12 +10,12 @@ from typing import Any
 from gradscape.config.run import RunConfig
 from gradscape.config.serialize import from_dict
 from gradscape.errors import ConfigError, nearest
-from gradscape.storage.run_summary import STATES, Glance
+from gradscape.storage.run_summary import STATES, RunSummary
 from gradscape.study.network_cost import run_macs
 
 URGENT = ("running", "failed", "stopped", "diverged", "pending", "done")  # what a watcher looks for, first
 
-SORTS: Mapping[str, Callable[[Glance], Any]] = {
+SORTS: Mapping[str, Callable[[RunSummary], Any]] = {
     "best": lambda run: -math.inf if run.best_valid_accuracy is None else run.best_valid_accuracy,
     "progress": lambda run: share(run) or 0.0,
     "name": lambda run: run.identity,
@@ -24,7 +24,7 @@ SORTS: Mapping[str, Callable[[Glance], Any]] = {
 DESCENDING = ("best", "progress")
 
 
-def chosen(runs: Iterable[Glance], states: Sequence[str], sort: str | None) -> list[Glance]:
+def chosen(runs: Iterable[RunSummary], states: Sequence[str], sort: str | None) -> list[RunSummary]:
     """Return the runs in some states, sorted; ties keep the study's order.
 
     Args:
@@ -54,7 +54,7 @@ def read_states(text: str) -> tuple[str, ...]:
     return states
 
 
-def counts(runs: Iterable[Glance]) -> dict[str, int]:
+def counts(runs: Iterable[RunSummary]) -> dict[str, int]:
     """Return the number of runs per state; states without runs are left out.
 
     Args:
@@ -64,7 +64,7 @@ def counts(runs: Iterable[Glance]) -> dict[str, int]:
     return {state: present.count(state) for state in STATES if state in present}
 
 
-def share(run: Glance) -> float | None:
+def share(run: RunSummary) -> float | None:
     """Return the share of a run's epochs that are finished, 0 to 1; None if that is not known.
 
     Args:
@@ -73,7 +73,7 @@ def share(run: Glance) -> float | None:
     return run.epoch / run.epochs if run.epochs else None
 
 
-def seconds_left(run: Glance) -> float | None:
+def seconds_left(run: RunSummary) -> float | None:
     """Return the seconds left of a running run, whose epochs last as long as before; None for others.
 
     Args:
@@ -82,13 +82,13 @@ def seconds_left(run: Glance) -> float | None:
     return _own_work(run) if run.state == "running" else None
 
 
-def _own_work(run: Glance) -> float | None:
+def _own_work(run: RunSummary) -> float | None:
     if run.epochs is None or run.epoch_seconds is None:
         return None
     return (run.epochs - run.epoch) * run.epoch_seconds
 
 
-def study_seconds_left(runs: Sequence[Glance]) -> float | None:
+def study_seconds_left(runs: Sequence[RunSummary]) -> float | None:
     """Return the seconds until all runs are over, if as many as now run side by side.
 
     A run that has finished an epoch goes on at its own pace; others are given the multiply-adds per second
@@ -117,7 +117,7 @@ class _Costs:
     def __init__(self) -> None:
         self.known: dict[str, float | None] = {}
 
-    def epoch(self, run: Glance) -> float | None:
+    def epoch(self, run: RunSummary) -> float | None:
         if run.config is None:
             return None
         key = repr({name: value for name, value in run.config.items() if name not in ("seed", "optim")})
@@ -129,13 +129,13 @@ class _Costs:
                 self.known[key] = None
         return self.known[key]
 
-    def pace(self, runs: Iterable[Glance]) -> float | None:
+    def pace(self, runs: Iterable[RunSummary]) -> float | None:
         """Return multiply-adds per second of wall time; None if no run has finished an epoch."""
         timed = [(cost, run.epoch_seconds) for run in runs if run.epoch_seconds and (cost := self.epoch(run))]
         seconds = math.fsum(duration for _, duration in timed)
         return math.fsum(cost for cost, _ in timed) / seconds if timed else None
 
-    def work(self, run: Glance, pace: float | None) -> float | None:
+    def work(self, run: RunSummary, pace: float | None) -> float | None:
         """Return the seconds that are left of a run, alone."""
         if (own := _own_work(run)) is not None:
             return own
@@ -145,7 +145,7 @@ class _Costs:
         return (run.epochs - run.epoch) * cost / pace
 
 
-def row(run: Glance) -> dict[str, Any]:
+def row(run: RunSummary) -> dict[str, Any]:
     """Return the row of a run in `gradscape runs --json`; None for what is not known.
 
     Args:

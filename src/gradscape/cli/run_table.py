@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradscape.cli.run_progress import counts, seconds_left, share, study_seconds_left
-from gradscape.storage.run_summary import Glance
+from gradscape.storage.run_summary import RunSummary
 from gradscape.study.network_cost import duration
 
 GAP = 2  # blanks between two columns
@@ -31,28 +31,28 @@ class _TableColumn:
 
     title: str
     rank: int
-    text: Callable[[Glance, float], str]
+    text: Callable[[RunSummary, float], str]
     right: bool = True
 
 
-def _progress(run: Glance, now: float) -> str:
+def _progress(run: RunSummary, now: float) -> str:
     part = share(run)
     return f"{run.epoch}" if part is None else f"{run.epoch}/{run.epochs} {part:4.0%}"
 
 
-def _best(run: Glance, now: float) -> str:
+def _best(run: RunSummary, now: float) -> str:
     return "" if run.best_valid_accuracy is None else f"{run.best_valid_accuracy:.3f} @ {run.best_epoch}"
 
 
-def _trained(run: Glance, now: float) -> str:
+def _trained(run: RunSummary, now: float) -> str:
     return "" if run.train_accuracy is None else f"{run.train_accuracy:.3f}"
 
 
-def _left(run: Glance, now: float) -> str:
+def _left(run: RunSummary, now: float) -> str:
     return duration(seconds) if (seconds := seconds_left(run)) else ""  # 0: it is tested and measured
 
 
-def _heard(run: Glance, now: float) -> str:
+def _heard(run: RunSummary, now: float) -> str:
     if run.heard is None:
         return ""
     age = max(0.0, now - run.heard)
@@ -73,7 +73,7 @@ COLUMNS = (
 )
 
 
-def run_table(runs: Sequence[Glance], width: int, now: float) -> Table:
+def run_table(runs: Sequence[RunSummary], width: int, now: float) -> Table:
     """Return the table, at most `width` cells wide if the names of runs can be folded into that.
 
     Args:
@@ -109,7 +109,7 @@ def _fitting(columns: list[_TableColumn], texts: dict[str, list[str]], width: in
     return columns
 
 
-def narrowest(runs: Sequence[Glance]) -> int:
+def narrowest(runs: Sequence[RunSummary]) -> int:
     """Return the width in which no name of a run is folded.
 
     Args:
@@ -119,7 +119,7 @@ def narrowest(runs: Sequence[Glance]) -> int:
     return max(names, default=0) + GAP + max((len(run.state) for run in runs), default=0)
 
 
-def summary(study: str, runs: Sequence[Glance]) -> str:
+def summary(study: str, runs: Sequence[RunSummary]) -> str:
     """Return `study batchnorm (quick): 3 done, 2 running; about 5 min left`.
 
     Args:
@@ -132,13 +132,13 @@ def summary(study: str, runs: Sequence[Glance]) -> str:
     return f"{study}: {states or 'no runs yet'}{estimate}"
 
 
-def reasons(runs: Sequence[Glance]) -> list[str]:
+def reasons(runs: Sequence[RunSummary]) -> list[str]:
     """Return a line for each reason, with its run or the number of runs that have it.
 
     Args:
         runs: Runs of the table.
     """
-    by_reason: dict[str, list[Glance]] = {}
+    by_reason: dict[str, list[RunSummary]] = {}
     for run in runs:
         if run.reason:
             by_reason.setdefault(run.reason, []).append(run)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from gradscape._text import plain
+from gradscape._text import strip_controls
 from gradscape.cli.app import FLAT
 from gradscape.cli.files import FOLDER, folder_of
 from gradscape.config.fields import option
@@ -21,7 +21,7 @@ from gradscape.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from gradscape.storage.run_summary import Glance, Glances
+    from gradscape.storage.run_summary import RunSummary, StudyWatcher
 
 Order = Literal["best", "progress", "name", "state"]
 NOTES = 5  # reasons chosen_runs beneath a table that is watched
@@ -60,20 +60,20 @@ def runs(
         StoreError: The folder holds no run, or is damaged.
     """
     from gradscape.cli.run_progress import chosen, read_states
-    from gradscape.storage.run_summary import Glances
+    from gradscape.storage.run_summary import StudyWatcher
     from gradscape.storage.study_folder import folder_at
 
     states = read_states(options.state) if options.state is not None else ()
-    glances = Glances(folder_at(folder_of(folder)))
+    watcher = StudyWatcher(folder_at(folder_of(folder)))
     if options.json:
-        print(_as_json(glances, states, options.sort))
+        print(_as_json(watcher, states, options.sort))
         return
     console = _console_here()
     if options.watch:
-        watch(glances, console, options.every, states, options.sort)
+        watch(watcher, console, options.every, states, options.sort)
         return
-    all_runs = glances.look()
-    _show(console, _name(glances), all_runs, chosen(all_runs, states, options.sort))
+    all_runs = watcher.poll()
+    _show(console, _name(watcher), all_runs, chosen(all_runs, states, options.sort))
 
 
 def _console_here() -> Console:
@@ -87,21 +87,21 @@ def _console_here() -> Console:
     return Piped(highlight=False)
 
 
-def _name(glances: Glances) -> str:
+def _name(watcher: StudyWatcher) -> str:
     """Return `study batchnorm (quick)`, or `run first` for a single run's folder."""
-    asked = glances.asked()
+    asked = watcher.asked()
     study, preset = asked["study"], asked["preset"]
-    return plain(f"run {preset}" if study == "run" else f"study {study} ({preset})")
+    return strip_controls(f"run {preset}" if study == "run" else f"study {study} ({preset})")
 
 
-def _as_json(glances: Glances, states: Sequence[str], sort: str | None) -> str:
+def _as_json(watcher: StudyWatcher, states: Sequence[str], sort: str | None) -> str:
     """Return one document: the study, the counts of its states, and a row for each chosen run."""
     from gradscape.cli.run_progress import chosen, counts, row, study_seconds_left
 
-    all_runs, asked = glances.look(), glances.asked()
+    all_runs, asked = watcher.poll(), watcher.asked()
     document = {
-        "study": plain(asked["study"]),
-        "preset": plain(asked["preset"]),
+        "study": strip_controls(asked["study"]),
+        "preset": strip_controls(asked["preset"]),
         "counts": counts(all_runs),
         "seconds_left": study_seconds_left(all_runs),
         "runs": [row(run) for run in chosen(all_runs, states, sort)],
@@ -109,7 +109,9 @@ def _as_json(glances: Glances, states: Sequence[str], sort: str | None) -> str:
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
 
 
-def _show(console: Console, study: str, all_runs: Sequence[Glance], chosen_runs: Sequence[Glance]) -> None:
+def _show(
+    console: Console, study: str, all_runs: Sequence[RunSummary], chosen_runs: Sequence[RunSummary]
+) -> None:
     """Print everything once; in a pipe as wide as names are long, so that they stay whole."""
     from gradscape.cli.run_table import narrowest, reasons, run_table, summary
 
@@ -122,11 +124,13 @@ def _show(console: Console, study: str, all_runs: Sequence[Glance], chosen_runs:
         console.print(line, markup=False, soft_wrap=True)
 
 
-def watch(glances: Glances, console: Console, every: float, states: Sequence[str], sort: str | None) -> None:
+def watch(
+    watcher: StudyWatcher, console: Console, every: float, states: Sequence[str], sort: str | None
+) -> None:
     """Show the runs again and again until all have ended, or Ctrl-C.
 
     Args:
-        glances: Reader of the runs.
+        watcher: Reader of the runs.
         console: Terminal or pipe to print to.
         every: Seconds between two looks.
         states: States of the runs to show; without any, all are chosen_runs.
@@ -134,15 +138,15 @@ def watch(glances: Glances, console: Console, every: float, states: Sequence[str
     """
     with suppress(KeyboardInterrupt):
         if console.is_terminal:
-            _watch_in_place(glances, console, every, states, sort)
+            _watch_in_place(watcher, console, every, states, sort)
         else:
-            _watch_in_lines(glances, console, every, states)
+            _watch_in_lines(watcher, console, every, states)
 
 
-def _looks(glances: Glances, every: float) -> Iterator[list[Glance]]:
+def _looks(watcher: StudyWatcher, every: float) -> Iterator[list[RunSummary]]:
     """Yield the runs again and again until all are over."""
     while True:
-        all_runs = glances.look()
+        all_runs = watcher.poll()
         yield all_runs
         if all(run.over for run in all_runs):
             return
@@ -150,22 +154,26 @@ def _looks(glances: Glances, every: float) -> Iterator[list[Glance]]:
 
 
 def _watch_in_place(
-    glances: Glances, console: Console, every: float, states: Sequence[str], sort: str | None
+    watcher: StudyWatcher, console: Console, every: float, states: Sequence[str], sort: str | None
 ) -> None:
     from rich.live import Live
 
     from gradscape.cli.run_progress import chosen
 
-    study = _name(glances)
+    study = _name(watcher)
     with Live(console=console, auto_refresh=False) as live:
-        for all_runs in _looks(glances, every):
+        for all_runs in _looks(watcher, every):
             live.update(
                 _screenful(study, all_runs, chosen(all_runs, states, sort), sort, console), refresh=True
             )
 
 
 def _screenful(
-    study: str, all_runs: Sequence[Glance], chosen_runs: Sequence[Glance], sort: str | None, console: Console
+    study: str,
+    all_runs: Sequence[RunSummary],
+    chosen_runs: Sequence[RunSummary],
+    sort: str | None,
+    console: Console,
 ) -> RenderableType:
     """Return as much of the table as the terminal is high; without a `sort` what matters most."""
     from rich.console import Group
@@ -187,13 +195,13 @@ def _screenful(
     )
 
 
-def _watch_in_lines(glances: Glances, console: Console, every: float, states: Sequence[str]) -> None:
+def _watch_in_lines(watcher: StudyWatcher, console: Console, every: float, states: Sequence[str]) -> None:
     """Print, without a terminal, the counts of states, then a line for each change of a run's state."""
     from gradscape.cli.run_table import summary
 
-    study, before = _name(glances), dict[str, str]()
-    all_runs: list[Glance] = []
-    for all_runs in _looks(glances, every):
+    study, before = _name(watcher), dict[str, str]()
+    all_runs: list[RunSummary] = []
+    for all_runs in _looks(watcher, every):
         changed = [run for run in all_runs if before.get(run.identity, run.state) != run.state]
         lines = [_change(run, before[run.identity]) for run in changed if not states or run.state in states]
         for line in lines if before else [summary(study, all_runs)]:
@@ -203,7 +211,7 @@ def _watch_in_lines(glances: Glances, console: Console, every: float, states: Se
     console.print(summary(study, all_runs), markup=False, soft_wrap=True)
 
 
-def _change(run: Glance, before: str) -> str:
+def _change(run: RunSummary, before: str) -> str:
     """Return `vgg08-…: running → done, epoch 6/6, best valid 0.480 in epoch 5`."""
     parts = [f"{run.identity}: {before} → {run.state}"]
     if run.epoch:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradscape._printing import heard_or_not
-from gradscape._text import plain
+from gradscape._text import strip_controls
 from gradscape.config.run import RunConfig
 from gradscape.study.execution import Execution
 
@@ -66,5 +66,5 @@ def print_verdicts(report: Report) -> None:
         report: Report that was written.
     """
     for claim in report.claims:
-        print(plain(f"{claim.id}  {claim.verdict:<14} {claim.title}"))
-    print(plain(f"report: {report.page}"))
+        print(strip_controls(f"{claim.id}  {claim.verdict:<14} {claim.title}"))
+    print(strip_controls(f"report: {report.page}"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, Token
 
-from gradscape._printing import say
+from gradscape._printing import print_stderr
 from gradscape.cli.app import EXECUTION, FLAT
 from gradscape.cli.files import require_folder
 from gradscape.cli.settings import RunFlags, settings_given
@@ -108,7 +108,7 @@ def sweep(
     study = study_of(file, options, settings_given(flags))
     if options.save:
         study.save(Path(options.save))
-        say(f"study file: {options.save}")
+        print_stderr(f"study file: {options.save}")
         return
     runs = len(study.runs())
     if runs > MANY and not (options.yes or options.dry_run):
@@ -123,7 +123,7 @@ def sweep(
         options.out,
         options.dry_run,
         execution,
-        lambda folder, execution: run_until_decided(study, folder, execution, say),
+        lambda folder, execution: run_until_decided(study, folder, execution, print_stderr),
     )
 
 

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
 from gradscape._machine import cores
-from gradscape._text import counted
+from gradscape._text import count_noun
 from gradscape.cli.images import ImageSource
 from gradscape.cli.import_object import load_factory
 from gradscape.config.options import checked_path
@@ -134,7 +134,7 @@ def _of_run(folder: RunFolder, source: ImageSource, usual: int, device: torch.de
         raise StoreError(
             f"{folder.path} is damaged: its last whole checkpoint is of epoch {checkpoint.epoch}, "
             f"not {newest}; "
-            f"its metrics have {counted(len(epochs), 'epoch')}; {folder.repeat}"
+            f"its metrics have {count_noun(len(epochs), 'epoch')}; {folder.repeat}"
         )
     state = TrainState(config, device)
     state.restore(checkpoint)

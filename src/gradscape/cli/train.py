@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from gradscape._printing import heard_or_not
-from gradscape._text import plain
+from gradscape._text import strip_controls
 from gradscape.cli.app import EXECUTION, FLAT
 from gradscape.cli.diagnose import print_run
 from gradscape.cli.settings import RunFlags, settings_given
@@ -75,7 +75,7 @@ def train(
         )
         view.show(Event(name, "finished", record))
     with heard_or_not(sys.stdout):
-        print(plain(f"run: {folder.path}"))
+        print(strip_controls(f"run: {folder.path}"))
         print_run(record, folder.path / "report")
 
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 
-from gradscape.config.fields import WORDS, checked, hints_of, plain, require
+from gradscape.config.fields import WORDS, checked, hints_of, require, to_python_number
 from gradscape.errors import ConfigError, brief
 
 P = ParamSpec("P")
@@ -76,13 +76,13 @@ def fitted(value: Any, hint: Any, name: str, usage: str = "") -> Any:
     others = [kind for kind in kinds if kind not in WORDS]
     if len(scalars) == 1 and set(others) <= {types.NoneType}:
         checked(value, hint, name)
-        return plain(value)
+        return to_python_number(value)
     if any(_matches(value, kind) for kind in others):
         return value
     for kind in scalars:
         with suppress(ConfigError):
             checked(value, kind, name)
-            return plain(value)
+            return to_python_number(value)
     raise ConfigError(f"{name}: expected {' or '.join(map(_word, kinds))}; got {brief(value)}{usage}")
 
 
@@ -94,7 +94,7 @@ def _matches(value: Any, kind: Any) -> bool:
     if kind is Any or not isinstance(kind, type):
         return True
     if kind in (tuple, list, Sequence):  # one is as good as the other, and an array of numbers too
-        listed = isinstance(value, Sized) and isinstance(value, Iterable) and plain(value) is value
+        listed = isinstance(value, Sized) and isinstance(value, Iterable) and to_python_number(value) is value
         return listed and not isinstance(value, str | bytes | Mapping)
     return isinstance(value, kind)
 

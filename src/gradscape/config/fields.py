@@ -102,7 +102,7 @@ def checked(value: object, kind: Any, name: str) -> object:
     Raises:
         ConfigError: The value is of another type, or none of the choices.
     """
-    value = plain(value)
+    value = to_python_number(value)
     if typing.get_origin(kind) is Literal:
         known = typing.get_args(kind)
         if not isinstance(value, str) or value not in known:
@@ -121,7 +121,7 @@ def checked(value: object, kind: Any, name: str) -> object:
     return value + 0.0 if isinstance(value, float) else value  # -0.0 would be another text than 0.0
 
 
-def plain(value: object) -> object:
+def to_python_number(value: object) -> object:
     """Return Python's own number for one of numpy's or torch's; anything else as it is.
 
     Args:

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from gradscape.config.fields import checked, plain
+from gradscape.config.fields import checked, to_python_number
 from gradscape.config.run import RunConfig
 from gradscape.config.text import display, read
 from gradscape.errors import ConfigError, brief, cut, nearest
@@ -71,7 +71,7 @@ def value_of(name: str, value: object, where: str) -> Value:
         ConfigError: There is no such field, or the value has another type.
     """
     kind = kind_of(name, where)
-    value = plain(value)
+    value = to_python_number(value)
     if typing.get_origin(kind) is Literal and name not in CONTROLS and isinstance(value, str):
         return value  # the configuration says which of its choices go together, and why one is refused
     return typing.cast(Value, checked(value, kind, f"{where} {name}".strip()))
@@ -98,14 +98,14 @@ def value_in(name: str, text: str, where: str) -> Value:
     return value_of(name, value, where)
 
 
-def shown(value: Value) -> str:
+def format_value(value: Value) -> str:
     """Return the text of a value in a label: short, and no other value's.
 
     Args:
         value: Value of a field.
 
     Example:
-        >>> shown(0.001), shown(True), shown(None)
+        >>> format_value(0.001), format_value(True), format_value(None)
         ('0.001', 'yes', 'default')
     """
     if value is None:

@@ -18,13 +18,13 @@ ATTEMPTS = 3  # attempts at a job without any advance, before dying workers coun
 LACKING = ("can't allocate memory", "could not create a primitive", "bad_alloc", "Cannot allocate memory")
 BACKOFF = 0.5  # seconds before the second attempt; four times as long before each further one
 
-Report = Callable[[Any], None]
+ProgressCallback = Callable[[Any], None]
 
 
 class Work(Protocol):
     """Work done for one job, which reports its progress; a function of a module, to be picklable."""
 
-    def __call__(self, job: Any, report: Report) -> Any:
+    def __call__(self, job: Any, report: ProgressCallback) -> Any:
         """Do a job and return its result.
 
         Args:
@@ -48,7 +48,7 @@ class Event:
     payload: Any = None
 
 
-Tell = Callable[[Event], None]
+EventSink = Callable[[Event], None]
 
 
 class Executor(ABC):
@@ -56,11 +56,11 @@ class Executor(ABC):
 
     Args:
         work: Function that is called with each job.
-        tell: Callback for every event; ordered for each job, and possibly called from another thread.
+        sink: Callback for every event; ordered for each job, and possibly called from another thread.
     """
 
-    def __init__(self, work: Work, tell: Tell = lambda event: None) -> None:
-        self.work, self.tell = work, tell
+    def __init__(self, work: Work, sink: EventSink = lambda event: None) -> None:
+        self.work, self.sink = work, sink
 
     @abstractmethod
     def submit(self, name: str, job: Any) -> Future[Any]:
@@ -80,11 +80,11 @@ class Executor(ABC):
 
     def _finish(self, future: Future[Any], name: str, result: Any) -> None:
         future.set_result(result)
-        self.tell(Event(name, "finished", result))
+        self.sink(Event(name, "finished", result))
 
     def _fail(self, future: Future[Any], name: str, why: str) -> None:
         future.set_exception(JobFailed(f"{name}: {why}"))
-        self.tell(Event(name, "failed", why))
+        self.sink(Event(name, "failed", why))
 
     def __enter__(self) -> Self:
         return self
@@ -128,7 +128,7 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError | OSError) and any(phrase in str(error) for phrase in LACKING)
 
 
-def outcome(work: Work, job: Any, report: Report) -> tuple[str, Any]:
+def outcome(work: Work, job: Any, report: ProgressCallback) -> tuple[str, Any]:
     """Do a job and return its end.
 
     Args:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from multiprocessing.connection import wait
 from typing import Any
 
-from gradscape.executors.base import Event, Tell, Work, reason
+from gradscape.executors.base import Event, EventSink, Work, reason
 from gradscape.executors.retry import Supervised, Task
 from gradscape.executors.worker import Worker, start_server, worker_context
 
@@ -28,7 +28,7 @@ class Processes(Supervised):
     process. The workers stop with this process, even when it is killed.
 
     Args:
-        work, tell, limit, mark: See `Supervised`.
+        work, sink, limit, mark: See `Supervised`.
         workers: Number of processes, 1 or more.
         preload: Names of modules that the fork server imports once for all workers.
     """
@@ -37,12 +37,12 @@ class Processes(Supervised):
         self,
         work: Work,
         workers: int,
-        tell: Tell = lambda event: None,
+        sink: EventSink = lambda event: None,
         preload: tuple[str, ...] = (),
         limit: float | None = None,
         mark: Callable[[Any], Any] = lambda payload: payload,
     ) -> None:
-        super().__init__(work, tell, limit, mark)
+        super().__init__(work, sink, limit, mark)
         self.workers = workers
         self.context = worker_context(preload)
         start_server(self.context)
@@ -113,7 +113,7 @@ class Processes(Supervised):
                 raise
             self.running[worker] = task
             worker.send(task.job)
-            self.tell(Event(task.name, "started"))
+            self.sink(Event(task.name, "started"))
 
     def _seconds_to_wait(self) -> float | None:
         """Return the seconds until the next deadline or retry; None without one."""

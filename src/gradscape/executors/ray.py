@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from gradscape.errors import ConfigError, first_line
-from gradscape.executors.base import Event, Tell, Work, outcome
+from gradscape.executors.base import Event, EventSink, Work, outcome
 from gradscape.executors.retry import Supervised, Task
 from gradscape.version import __version__
 
@@ -60,7 +60,7 @@ class Ray(Supervised):
     """Executor of as many jobs at once as a Ray cluster has room for.
 
     Args:
-        work, tell, limit, mark: See `Supervised`.
+        work, sink, limit, mark: See `Supervised`.
         address: `ray` for this machine's cluster, which is started if there is none; `ray://HOST:PORT` for
             another.
         resources: Resources of each job.
@@ -79,14 +79,14 @@ class Ray(Supervised):
         self,
         work: Work,
         address: str,
-        tell: Tell = lambda event: None,
+        sink: EventSink = lambda event: None,
         resources: Resources = Resources(),
         limit: float | None = None,
         mark: Callable[[Any], Any] = lambda payload: payload,
         begin: Callable[[str, Any], Any] = lambda name, job: job,
         end: Callable[[str], None] = lambda name: None,
     ) -> None:
-        super().__init__(work, tell, limit, mark)
+        super().__init__(work, sink, limit, mark)
         self.ray = _connect(address)
         self.resources, self.begin, self.end = resources, begin, end
         on_head = {"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}}
@@ -153,7 +153,7 @@ class Ray(Supervised):
                 continue  # from an abandoned attempt
             if kind == "started":
                 self._extend(tasks[name])
-                self.tell(Event(name, "started"))
+                self.sink(Event(name, "started"))
             else:
                 self._progress(tasks[name], payload)
 

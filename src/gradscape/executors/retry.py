@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradscape.executors.base import ATTEMPTS, Event, Executor, Tell, Work, pause
+from gradscape.executors.base import ATTEMPTS, Event, EventSink, Executor, Work, pause
 
 
 @dataclass(eq=False)
@@ -36,13 +36,13 @@ class Supervised(Executor):
     """Executor that repeats jobs, at most `ATTEMPTS` times without an advance, with growing delays.
 
     Args:
-        work, tell: See `Executor`.
+        work, sink: See `Executor`.
         limit: Seconds from one mark to the next before the worker is killed; None for no limit.
         mark: Function that extracts a job's advance, such as the epoch, from a report; None if there is none.
     """
 
-    def __init__(self, work: Work, tell: Tell, limit: float | None, mark: Callable[[Any], Any]) -> None:
-        super().__init__(work, tell)
+    def __init__(self, work: Work, sink: EventSink, limit: float | None, mark: Callable[[Any], Any]) -> None:
+        super().__init__(work, sink)
         self.limit, self.mark = limit, mark
         self.waiting: list[Task] = []
         self.given_up = ""
@@ -82,7 +82,7 @@ class Supervised(Executor):
         if (mark := self.mark(payload)) not in (None, task.mark):
             task.mark, task.attempt = mark, 1
             self._extend(task)
-        self.tell(Event(task.name, "progress", payload))
+        self.sink(Event(task.name, "progress", payload))
 
     def _is_hung(self, task: Task) -> bool:
         return task.deadline is not None and task.deadline <= time.monotonic()
@@ -95,7 +95,7 @@ class Supervised(Executor):
         task.ready = time.monotonic() + pause(task.attempt)
         task.attempt += 1
         self._put_back(task)
-        self.tell(Event(task.name, "died", why))
+        self.sink(Event(task.name, "died", why))
 
     def _give_up(self, running: Iterable[Task], why: str) -> None:
         """Fail all jobs, including future ones: callers that wait for them must learn of it."""

@@ -9,7 +9,7 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from gradscape.executors.base import ATTEMPTS, Event, Executor, Tell, Work, outcome, pause
+from gradscape.executors.base import ATTEMPTS, Event, EventSink, Executor, Work, outcome, pause
 
 
 class Threads(Executor):
@@ -19,12 +19,12 @@ class Threads(Executor):
     thread cannot be stopped.
 
     Args:
-        work, tell: See `Executor`.
+        work, sink: See `Executor`.
         workers: Number of threads, 1 or more.
     """
 
-    def __init__(self, work: Work, workers: int, tell: Tell = lambda event: None) -> None:
-        super().__init__(work, tell)
+    def __init__(self, work: Work, workers: int, sink: EventSink = lambda event: None) -> None:
+        super().__init__(work, sink)
         self.pool = ThreadPoolExecutor(workers, thread_name_prefix="run")
         self.stopping = threading.Event()
 
@@ -42,17 +42,17 @@ class Threads(Executor):
         def report(payload: Any) -> None:
             if self.stopping.is_set():
                 raise KeyboardInterrupt
-            self.tell(Event(name, "progress", payload))
+            self.sink(Event(name, "progress", payload))
 
         for attempt in range(1, ATTEMPTS + 1):
-            self.tell(Event(name, "started"))
+            self.sink(Event(name, "started"))
             try:
                 kind, payload = outcome(self.work, job, report)
             except KeyboardInterrupt:
                 future.cancel()
                 return
             if kind == "died" and attempt < ATTEMPTS:
-                self.tell(Event(name, "died", payload))
+                self.sink(Event(name, "died", payload))
                 if not self.stopping.wait(pause(attempt)):
                     continue
             if kind == "finished":

@@ -19,7 +19,7 @@ from gradscape.integrations.sink import in_one_line
 from gradscape.records.gradients import FlowHistory
 from gradscape.records.run import EpochRecord
 from gradscape.storage.run_folder import RunFolder
-from gradscape.storage.run_summary import Glance, Glances
+from gradscape.storage.run_summary import RunSummary, StudyWatcher
 from gradscape.storage.study_folder import StudyFolder
 
 
@@ -50,7 +50,7 @@ class TrackedRun(ABC):
         """
 
     @abstractmethod
-    def close(self, run: Glance) -> None:
+    def close(self, run: RunSummary) -> None:
         """Write the run's state and release it; it is opened again if there is more of it later.
 
         Args:
@@ -71,7 +71,7 @@ class Exporter(ABC):
         """Return the `standing` per identity of runs that were written completely."""
 
     @abstractmethod
-    def open(self, run: Glance) -> TrackedRun:
+    def open(self, run: RunSummary) -> TrackedRun:
         """Begin a run, or continue it.
 
         Args:
@@ -113,7 +113,7 @@ class Export:
 
     def __init__(self, study: StudyFolder, exporter: Exporter) -> None:
         self.study, self.exporter = study, exporter
-        self.glances = Glances(study)
+        self.watcher = StudyWatcher(study)
         self.open: dict[str, _Opened] = {}
         self.written: set[str] = set()
         self.unreadable: dict[str, str] = {}
@@ -129,7 +129,7 @@ class Export:
                 opened.tracked.close(opened.run)
             self.exporter.close()
 
-    def advance(self, stay: bool = False) -> list[Glance]:
+    def advance(self, stay: bool = False) -> list[RunSummary]:
         """Write what is new.
 
         Args:
@@ -141,21 +141,23 @@ class Export:
         Raises:
             StoreError: The tracker cannot write.
         """
-        runs = self.glances.look()
-        new = [run for run in runs if standing(run) != self.known.get(run.identity, "pending 0")]
+        runs = self.watcher.poll()
+        new = [run for run in runs if _progress_words(run) != self.known.get(run.identity, "pending 0")]
         for run in new:
             try:
                 self._write(run, stay and run.state == "running")
             except _Unreadable as error:
                 self.unreadable[run.identity] = str(error)
-            self.known[run.identity] = standing(run)  # an unreadable one is not tried again until it changes
+            self.known[run.identity] = _progress_words(
+                run
+            )  # an unreadable one is not tried again until it changes
         if new:
             closed = self.known.keys() - self.open.keys() - self.unreadable.keys()
             with _refusals():
                 self.exporter.remember({name: self.known[name] for name in sorted(closed)})
         return runs
 
-    def _write(self, run: Glance, stay: bool) -> None:
+    def _write(self, run: RunSummary, stay: bool) -> None:
         if run.config is None:
             raise _Unreadable(run.reason)
         opened = self.open.get(run.identity)
@@ -181,7 +183,7 @@ class _Opened:
     """An open run, its state when it was written, and the number of its epochs that are written."""
 
     tracked: TrackedRun
-    run: Glance
+    run: RunSummary
     epochs: int
 
 
@@ -189,7 +191,7 @@ class _Unreadable(Exception):
     """A run's folder is damaged."""
 
 
-def standing(run: Glance) -> str:
+def _progress_words(run: RunSummary) -> str:
     """Return what there is to export of a run, such as `done 100`; `pending 0` for nothing.
 
     Args:

@@ -18,10 +18,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from gradscape.errors import ConfigError, StoreError
-from gradscape.integrations.export import EpochRow, Exporter, TrackedRun, parameters, standing
+from gradscape.integrations.export import EpochRow, Exporter, TrackedRun, _progress_words, parameters
 from gradscape.integrations.sink import require
 from gradscape.storage.files import read_json, refuse_link, there, write_json
-from gradscape.storage.run_summary import Glance
+from gradscape.storage.run_summary import RunSummary
 
 OWN = ".gradscape"  # ends the names of event files: those of others in the same folder are left alone
 ROWS = 50  # MLflow takes 1,000 values at once; a row has at most 20
@@ -58,7 +58,9 @@ class _FolderExporter(Exporter):
         runs = read_json(path).get("runs") if there(path) else {}
         if not isinstance(runs, dict):
             raise StoreError(f"{path} is damaged: it names no runs; delete it")
-        return {identity: standing for identity, standing in runs.items() if self._files(identity)}
+        return {
+            identity: _progress_words for identity, _progress_words in runs.items() if self._files(identity)
+        }
 
     def remember(self, known: Mapping[str, str]) -> None:
         write_json(self.place / "exported.json", {"runs": dict(known)})
@@ -93,7 +95,7 @@ class TensorBoardExport(_FolderExporter):
     def _files(self, identity: str) -> list[Path]:
         return list((self.place / identity).glob(f"events.out.tfevents.*{OWN}"))
 
-    def open(self, run: Glance) -> TrackedRun:
+    def open(self, run: RunSummary) -> TrackedRun:
         """Begin a run anew.
 
         Args:
@@ -106,7 +108,7 @@ class TensorBoardExport(_FolderExporter):
 
 
 class _TensorBoardRun(TrackedRun):
-    def __init__(self, folder: Path, run: Glance) -> None:
+    def __init__(self, folder: Path, run: RunSummary) -> None:
         from torch.utils.tensorboard import SummaryWriter
         from torch.utils.tensorboard.summary import hparams
 
@@ -123,7 +125,7 @@ class _TensorBoardRun(TrackedRun):
                 self.writer.add_scalar(name, value, row.epoch, walltime=row.time)
         self.writer.flush()
 
-    def close(self, run: Glance) -> None:
+    def close(self, run: RunSummary) -> None:
         self.writer.add_text("state", f"{run.state}: {run.reason}" if run.reason else run.state, run.epoch)
         if run.state == "done":
             self.writer.file_writer.add_summary(self.end)
@@ -143,7 +145,7 @@ class WandBExport(_FolderExporter):
     def _files(self, identity: str) -> list[Path]:
         return list(self.place.glob(f"wandb/offline-run-*-*/run-{_wandb_id(identity)}.wandb"))
 
-    def open(self, run: Glance) -> TrackedRun:
+    def open(self, run: RunSummary) -> TrackedRun:
         """Begin a run anew.
 
         Args:
@@ -155,7 +157,7 @@ class WandBExport(_FolderExporter):
 
 
 class _WandBRun(TrackedRun):
-    def __init__(self, place: Path, study: str, run: Glance) -> None:
+    def __init__(self, place: Path, study: str, run: RunSummary) -> None:
         import wandb
 
         self.run = wandb.init(
@@ -177,7 +179,7 @@ class _WandBRun(TrackedRun):
         for row in rows:
             self.run.log({"epoch": row.epoch, **row.values})
 
-    def close(self, run: Glance) -> None:
+    def close(self, run: RunSummary) -> None:
         self.run.tags = (run.state,)
         self.run.summary.update({"state": run.state, "reason": run.reason})
         self.run.finish(exit_code=int(run.state == "failed"))
@@ -246,7 +248,7 @@ class MLflowExport(Exporter):
             if not (token := page.token):
                 return exported
 
-    def open(self, run: Glance) -> TrackedRun:
+    def open(self, run: RunSummary) -> TrackedRun:
         """Begin a run, or continue it.
 
         Args:
@@ -266,7 +268,7 @@ class MLflowExport(Exporter):
 
 
 class _MLflowRun(TrackedRun):
-    def __init__(self, to: MLflowExport, run: Glance) -> None:
+    def __init__(self, to: MLflowExport, run: RunSummary) -> None:
         from mlflow.entities import Param
 
         self.client = to.client
@@ -294,10 +296,10 @@ class _MLflowRun(TrackedRun):
             ]
             self.client.log_batch(self.id, metrics)
 
-    def close(self, run: Glance) -> None:
+    def close(self, run: RunSummary) -> None:
         from mlflow.entities import RunTag
 
-        texts = {"state": run.state, "reason": run.reason, "exported": standing(run)}
+        texts = {"state": run.state, "reason": run.reason, "exported": _progress_words(run)}
         tags = [RunTag(f"gradscape.{name}", value) for name, value in texts.items()]
         self.client.log_batch(self.id, tags=tags)
         ended = int(1_000 * run.heard) if run.heard else None

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from gradscape._machine import memory_free
-from gradscape._text import counted
+from gradscape._text import count_noun
 from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError
 from gradscape.measure.core.batch import Batch, Loss
 from gradscape.measure.core.objective import Objective, Statistics
-from gradscape.measure.core.parameters import named, plain
+from gradscape.measure.core.parameters import named, strip_wrappers
 from gradscape.records.encoding import Values
 from gradscape.records.noise import NoiseRecord
 
@@ -65,7 +65,7 @@ def noise(model: nn.Module, loss: Loss | None, batches: Any, *, bn: Statistics =
         batch_size=next(iter(chosen.values())).size,
         bn=bn,
         products=products,
-        layers=tuple(plain(name) for name in objective.names),
+        layers=tuple(strip_wrappers(name) for name in objective.names),
         # By identity: a model may have names of its own for what it holds.
         kinds=tuple(kinds[id(parameter)] for parameter in objective.parameters.values()),
         sizes=tuple(p.numel() for p in objective.start),
@@ -87,14 +87,14 @@ def _of_one_size(batches: tuple[Batch, ...]) -> tuple[dict[int, Batch], list[str
     chosen = {number: batch for number, batch in enumerate(batches, 1) if batch.size == size}
     others = [batch.size for batch in batches if batch.size != size]
     if len(chosen) < 2:
-        got = f"{len(batches)}, only the first of {counted(size, 'sample')}" if others else "1"
+        got = f"{len(batches)}, only the first of {count_noun(size, 'sample')}" if others else "1"
         raise ConfigError(
             f"batches: expected at least 2 of one size, better 10, since noise is their difference; got {got}"
         )
     if not others:
         return chosen, []
     sizes = ", ".join(map(str, sorted(set(others))))
-    count = counted(len(others), "batch", "batches")
+    count = count_noun(len(others), "batch", "batches")
     return chosen, [f"{count} of {sizes} samples left out: the first has {size}"]
 
 
@@ -111,7 +111,7 @@ def _gradients(objective: Objective, batches: Mapping[int, Batch]) -> Tensor:
         row.copy_(objective.gradient_of(batch, objective.start)[1])
         if not bool(row.isfinite().all()):
             pieces = zip(objective.names, objective.pieces(row), strict=True)
-            where = next(plain(name) for name, piece in pieces if not bool(piece.isfinite().all()))
+            where = next(strip_wrappers(name) for name, piece in pieces if not bool(piece.isfinite().all()))
             raise ConfigError(
                 f"batches: the gradient of batch {number} is not finite, first that of {where}; "
                 "gradscape.watch with activations shows where this begins"

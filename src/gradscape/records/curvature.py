@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradscape._codec import Record
-from gradscape._text import counted
+from gradscape._text import count_noun
 from gradscape.records.display import Displayable
 from gradscape.records.encoding import Values
 
@@ -43,12 +43,12 @@ class Ends:
     smallest_vectors: Values | None = None
 
     def __str__(self) -> str:
-        def told(values: Values, errors: Values) -> str:
+        def format_pairs(values: Values, errors: Values) -> str:
             pairs = list(zip(values, errors, strict=True))[:SHOWN]
             return ", ".join(f"{value:.4g}" + (f" ± {e:.1g}" if e else "") for value, e in pairs)
 
-        largest = told(self.largest, self.largest_residuals)
-        smallest = told(self.smallest, self.smallest_residuals)
+        largest = format_pairs(self.largest, self.largest_residuals)
+        smallest = format_pairs(self.smallest, self.smallest_residuals)
         end = "" if self.converged else "; not yet converged"
         return f"largest eigenvalues {largest}; smallest {smallest}{end}"
 
@@ -68,7 +68,7 @@ class Estimate:
     probes: int
 
     def __str__(self) -> str:
-        return f"{self.value:.4g} ± {self.error:.1g}, n = {counted(self.probes, 'probe')}"
+        return f"{self.value:.4g} ± {self.error:.1g}, n = {count_noun(self.probes, 'probe')}"
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ class CurvatureRecord(Displayable, Record):
         return axes
 
     def __str__(self) -> str:
-        samples, parameters = counted(self.samples, "sample"), counted(self.parameters, "parameter")
+        samples, parameters = count_noun(self.samples, "sample"), count_noun(self.parameters, "parameter")
         lines = [
             f"{MATRICES[self.matrix]} of {parameters} on {samples}, BatchNorm's {self.bn} statistics",
             f"loss {self.loss:.4g}, gradient norm {self.gradient_norm:.3g}",
@@ -248,7 +248,7 @@ class CurvatureRecord(Displayable, Record):
             *([f"trace {self.trace}"] if self.trace else []),
             *([str(self.stability)] if self.stability else []),
             *map(str, self.layers),
-            f"{counted(self.products, 'product')} in {self.seconds:.3g} s"
+            f"{count_noun(self.products, 'product')} in {self.seconds:.3g} s"
             + ("" if self.complete else "; the time limit ended it"),
         ]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])

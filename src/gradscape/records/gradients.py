@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscape._codec import Record
-from gradscape._text import counted
+from gradscape._text import count_noun
 from gradscape.records.activations import ActivationHistory
 from gradscape.records.display import Displayable
 from gradscape.records.encoding import Values
@@ -168,7 +168,7 @@ class FlowHistory(Displayable, Record):
             return f"watched {tensors}; no {self.row} has been read yet"
         last = self.mean_abs[-1, self.weights]
         return (
-            f"watched {tensors} over {counted(rows, 'row')}, "
+            f"watched {tensors} over {count_noun(rows, 'row')}, "
             f"{self.row}s {self.steps[0]} to {self.steps[-1]}; "
             f"mean |∂L/∂W| of the last: {last[0]:.1e} … {last[-1]:.1e}"
         )

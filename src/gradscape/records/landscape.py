@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscape._codec import Record
-from gradscape._text import counted
+from gradscape._text import count_noun
 from gradscape.errors import ConfigError
 from gradscape.records.display import Displayable
 from gradscape.records.encoding import Values
@@ -81,7 +81,7 @@ class Path:
 
     def __str__(self) -> str:
         return (
-            f"path of {counted(len(self.loss), 'checkpoint')}: the plane explains "
+            f"path of {count_noun(len(self.loss), 'checkpoint')}: the plane explains "
             f"{100 * self.explained.sum():.3g} % of its variation, and at most "
             f"{100 * self.residual.max():.3g} % of a checkpoint's distance lies off it"
         )
@@ -108,7 +108,7 @@ class Convexity:
 
     def __str__(self) -> str:
         low, high = np.nanmin(self.ratio), np.nanmax(self.ratio)
-        return f"|λmin / λmax| {low:.3g} to {high:.3g} over {counted(len(self.largest), 'point')}"
+        return f"|λmin / λmax| {low:.3g} to {high:.3g} over {count_noun(len(self.largest), 'point')}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -277,13 +277,13 @@ class LandscapeRecord(Displayable, Record):
 
     def __str__(self) -> str:
         shape = " × ".join(str(len(axis)) for axis in self.axes)
-        many = f", {counted(len(self.loss), 'surface')}" if len(self.loss) > 1 else ""
+        many = f", {count_noun(len(self.loss), 'surface')}" if len(self.loss) > 1 else ""
         basin = self.basin()
         least = "" if basin.whole.all() else "at least "
         lines = [
             f"loss over {shape} points{many} ({', '.join(self.directions)}) of "
-            f"{counted(self.parameters, 'parameter')} on {counted(self.samples, 'sample')}, BatchNorm's "
-            f"{self.bn} statistics",
+            f"{count_noun(self.parameters, 'parameter')} on {count_noun(self.samples, 'sample')}, "
+            f"BatchNorm's {self.bn} statistics",
             f"in the middle {self.middle.mean():.4g}; {self.extent}; sampling error {self.sampling}",
             f"basin of half a unit of loss: width {least}{spread(basin.width)}; "
             f"roughness {spread(self.roughness)}",
@@ -295,9 +295,9 @@ class LandscapeRecord(Displayable, Record):
                 if self.has_barrier
                 else []
             ),
-            *([f"{counted(self.nonfinite, 'point')} not finite"] if self.nonfinite else []),
+            *([f"{count_noun(self.nonfinite, 'point')} not finite"] if self.nonfinite else []),
             *map(str, filter(None, (self.check, self.path, self.convexity))),
-            f"{self.evaluations} of {counted(self.loss.size, 'point')} evaluated in {self.seconds:.3g} s"
+            f"{self.evaluations} of {count_noun(self.loss.size, 'point')} evaluated in {self.seconds:.3g} s"
             + ("" if self.complete else "; the time limit ended it"),
         ]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradscape._codec import Record
-from gradscape._text import counted
+from gradscape._text import count_noun
 from gradscape.records.display import Displayable
 from gradscape.records.encoding import Values
 from gradscape.stats.student_t import student_t
@@ -168,7 +168,10 @@ class NoiseRecord(Displayable, Record):
     @property
     def meaning(self) -> str:
         """What the noise scale says of the batch size, in words."""
-        batches, these = counted(len(self.products), "batch", "batches"), counted(self.batch_size, "sample")
+        batches, these = (
+            count_noun(len(self.products), "batch", "batches"),
+            count_noun(self.batch_size, "sample"),
+        )
         low, high = self.interval
         if self.noise_trace == 0:
             return "all batches have the same gradient: are they the same batch?"
@@ -200,7 +203,7 @@ class NoiseRecord(Displayable, Record):
             axes.axhline(self.chance_gsnr, color="tab:gray", linestyle="--", label="by chance")
         axes.set(
             xlabel="parameter tensor (input → output)",
-            ylabel=f"GSNR of batches of {counted(self.batch_size, 'sample')}",
+            ylabel=f"GSNR of batches of {count_noun(self.batch_size, 'sample')}",
         )
         axes.legend()
         return axes
@@ -208,9 +211,10 @@ class NoiseRecord(Displayable, Record):
     def __str__(self) -> str:
         count, low, high = len(self.products), *self.interval
         lines = [
-            f"gradient noise of {counted(sum(self.sizes), 'parameter')} over {count} batches of "
-            f"{counted(self.batch_size, 'sample')}, BatchNorm's {self.bn} statistics",
-            f"noise scale {told(self.noise_scale)} samples, 95 % interval {told(low)} … {told(high)}; "
+            f"gradient noise of {count_noun(sum(self.sizes), 'parameter')} over {count} batches of "
+            f"{count_noun(self.batch_size, 'sample')}, BatchNorm's {self.bn} statistics",
+            f"noise scale {_format_number(self.noise_scale)} samples, "
+            f"95 % interval {_format_number(low)} … {_format_number(high)}; "
             f"tr Σ {self.noise_trace:.3g} per sample, |G|² {self.gradient_square:.3g}",
             self.meaning,
             self.told_gsnr,
@@ -222,7 +226,7 @@ class NoiseRecord(Displayable, Record):
     @property
     def told_gsnr(self) -> str:
         """GSNR in a line: the mean, which a few elements can make, the median, and both ends."""
-        still = counted(sum(self.constant), "constant element")
+        still = count_noun(sum(self.constant), "constant element")
         if math.isnan(self.mean_gsnr):
             return f"GSNR: no parameter's gradient varies ({still})"
         low, high = int(np.nanargmin(self.gsnr)), int(np.nanargmax(self.gsnr))
@@ -285,5 +289,5 @@ def inverse(value: float) -> float:
     return 1 / value if value > 0 else math.inf
 
 
-def told(number: float) -> str:
+def _format_number(number: float) -> str:
     return "∞" if math.isinf(number) else f"{number:.3g}"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscape._codec import Record
-from gradscape._text import counted
+from gradscape._text import count_noun
 from gradscape.records.display import Displayable
 from gradscape.records.encoding import Values
 from gradscape.records.gradients import FlowHistory
@@ -196,8 +196,8 @@ class SignalRecord(Displayable, Record):
 
     def __str__(self) -> str:
         seeds = len(self.second_moment)
-        parts = (counted(len(self.layers), "layer"), counted(self.samples, "sample"))
-        lines = [f"signal through {', '.join(parts)}, n = {counted(seeds, 'seed')}", *self.table()]
+        parts = (count_noun(len(self.layers), "layer"), count_noun(self.samples, "sample"))
+        lines = [f"signal through {', '.join(parts)}, n = {count_noun(seeds, 'seed')}", *self.table()]
         if self.chi_in_words:
             lines.append(self.chi_in_words)
         lines.append(str(self.jacobian))
@@ -237,10 +237,10 @@ def fitted(energy: Values) -> float:
 
 def over_seeds(values: Values, geometric: bool = False) -> Values:
     """(L) mean over seeds, NaN left out; of what spans orders of magnitude the geometric one."""
-    counted = (~np.isnan(values)).sum(0)
+    count_noun = (~np.isnan(values)).sum(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(values) if geometric else values
-        mean = np.nansum(logs, axis=0) / counted
+        mean = np.nansum(logs, axis=0) / count_noun
         found: Values = np.exp(mean) if geometric else mean
     return found
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscape._codec import Record
-from gradscape._text import counted
+from gradscape._text import count_noun
 from gradscape.records.display import Displayable
 from gradscape.records.encoding import Values
 
@@ -166,8 +166,8 @@ class SmoothnessRecord(Displayable, Record):
         return axes
 
     def __str__(self) -> str:
-        parameters, samples = counted(self.parameters, "parameter"), counted(self.samples, "sample")
-        batches = counted(self.batches, "batch", "batches")
+        parameters, samples = count_noun(self.parameters, "parameter"), count_noun(self.samples, "sample")
+        batches = count_noun(self.batches, "batch", "batches")
         lines = [
             f"smoothness of the loss of {parameters} on {samples} in {batches}, "
             f"BatchNorm's {self.bn} statistics"
@@ -177,7 +177,7 @@ class SmoothnessRecord(Displayable, Record):
             f"lr {self.lr:.3g}, {len(self.rates)} rates η from {self.rates[0]:.3g} to {self.rates[-1]:.3g}",
             *map(str, self.lines),
             f"{self.relative} (free of the weights' scale)",
-            f"cost: {counted(self.cost, 'gradient')}",
+            f"cost: {count_noun(self.cost, 'gradient')}",
         ]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 

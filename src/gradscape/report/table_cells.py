@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
-from gradscape.analysis.run_status import Final, counted, ended, final, members, window
+from gradscape.analysis.run_status import Final, count_states, ended, final, members, window
 from gradscape.records.run import StudyRecord
 from gradscape.report.tables import Table, bracketed
 from gradscape.stats.student_t import Interval, interval
@@ -58,7 +58,7 @@ def spread(study: StudyRecord, role: str, values: Mapping[int, float], deviation
         deviation: Standard deviation over epochs, for the bracket.
     """
     if not values:
-        return counted(study, role) or "–"
+        return count_states(study, role) or "–"
     found = interval(list(values.values()))
     return bracketed(found.mean, deviation) + plus_minus(found, ".3f")
 
@@ -73,7 +73,7 @@ def with_interval(study: StudyRecord, role: str, values: Sequence[float]) -> str
     """
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
-        return counted(study, role) or "–"
+        return count_states(study, role) or "–"
     over = interval(finite)
     return f"{over.mean:.3g}" + plus_minus(over, ".2g")
 

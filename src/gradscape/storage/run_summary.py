@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from gradscape._text import plain
+from gradscape._text import strip_controls
 from gradscape.errors import StoreError
 from gradscape.storage.files import there
 from gradscape.storage.run_folder import RunFolder
@@ -24,8 +24,8 @@ Stamp = tuple[tuple[int, int] | None, ...]
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """What a `Glance` needs of an `EpochRecord`."""
+class _EpochNumbers:
+    """What a `RunSummary` needs of an `EpochRecord`."""
 
     epoch: int
     train_accuracy: float
@@ -34,7 +34,7 @@ class Numbers:
 
 
 @dataclass(frozen=True)
-class Glance:
+class RunSummary:
     """A run at a glance; None for what is not known.
 
     Attributes:
@@ -73,16 +73,16 @@ class Glance:
         return self.state in OVER
 
 
-class Glances:
+class StudyWatcher:
     """The runs of a study, looked at again without reading what has not changed.
 
     Example:
-        >>> [run.state for run in Glances(StudyFolder(Path("runs/batchnorm-quick-digits"))).look()]
+        >>> [run.state for run in StudyWatcher(StudyFolder(Path("runs/batchnorm-quick-digits"))).poll()]
     """
 
     def __init__(self, study: StudyFolder) -> None:
         self.study = study
-        self.known: dict[str, tuple[Stamp, Glance]] = {}
+        self.known: dict[str, tuple[Stamp, RunSummary]] = {}
 
     def asked(self) -> dict[str, Any]:
         """`study.json`.
@@ -95,7 +95,7 @@ class Glances:
             raise self.study.absent()
         return found
 
-    def look(self) -> list[Glance]:
+    def poll(self) -> list[RunSummary]:
         """Every run that was asked for, in the order of the study.
 
         Raises:
@@ -103,21 +103,21 @@ class Glances:
         """
         return [self.one(name) for name in self.study.identities()]
 
-    def one(self, identity: str) -> Glance:
+    def one(self, identity: str) -> RunSummary:
         folder = self.study.run(identity)
         # Looked at before it is read: what is written meanwhile is read again the next time.
         files = (folder.path / "config.json", folder.path / "status.json", folder.metrics)
-        stamp = tuple(map(stamp_of, files))
+        stamp = tuple(map(_stamp_of, files))
         before, found = self.known.get(identity, (None, None))
         if found is None or before != stamp or not any(stamp):
-            found = glance(self.study, identity, stamp)
+            found = _summarize(self.study, identity, stamp)
             self.known[identity] = (stamp, found)
         # A killed run still says that it is running.
         killed = found.state == "running" and not folder.held()
         return replace(found, state="pending") if killed else found
 
 
-def stamp_of(path: Path) -> tuple[int, int] | None:
+def _stamp_of(path: Path) -> tuple[int, int] | None:
     """When a file was last changed, in nanoseconds since 1970, and its size."""
     try:
         found = os.stat(path)
@@ -126,31 +126,31 @@ def stamp_of(path: Path) -> tuple[int, int] | None:
     return found.st_mtime_ns, found.st_size
 
 
-def glance(study: StudyFolder, identity: str, stamp: Stamp) -> Glance:
+def _summarize(study: StudyFolder, identity: str, stamp: Stamp) -> RunSummary:
     """Read what a run's row needs; what cannot be read is said in its reason."""
-    found = Glance(identity, heard=max((s[0] / 1e9 for s in stamp if s), default=None))
+    found = RunSummary(identity, heard=max((s[0] / 1e9 for s in stamp if s), default=None))
     try:
         folder = study.run(identity)
         if not there(folder.path / "config.json"):
             return found
         config, status = folder.plain_config(identity), folder.status(identity)
-        found = replace(found, config=config, epochs=config["epochs"], **standing(status))
+        found = replace(found, config=config, epochs=config["epochs"], **_status_fields(status))
     except StoreError as error:  # nobody can go on with it
-        return replace(found, state="failed", reason=plain(str(error)))
+        return replace(found, state="failed", reason=strip_controls(str(error)))
     try:
-        return replace(found, **progress(folder, status, config["epochs"]))
+        return replace(found, **_epoch_fields(folder, status, config["epochs"]))
     except StoreError as error:
-        return replace(found, reason=plain(str(error)))
+        return replace(found, reason=strip_controls(str(error)))
 
 
-def standing(status: Mapping[str, Any]) -> dict[str, Any]:
-    """What `status.json` says of a `Glance`."""
+def _status_fields(status: Mapping[str, Any]) -> dict[str, Any]:
+    """What `status.json` says of a `RunSummary`."""
     names = ("state", "attempts", "host", "device")
-    said = {name: status[name] for name in names if name in status} | {"reason": why(status)}
-    return {name: plain(value) if isinstance(value, str) else value for name, value in said.items()}
+    said = {name: status[name] for name in names if name in status} | {"reason": _reason(status)}
+    return {name: strip_controls(value) if isinstance(value, str) else value for name, value in said.items()}
 
 
-def why(status: Mapping[str, Any]) -> str:
+def _reason(status: Mapping[str, Any]) -> str:
     """In one line why a run ended otherwise than done, or is computed otherwise than asked."""
     if status["state"] == "failed":
         lines = str(status.get("error", "")).strip().splitlines()
@@ -162,13 +162,13 @@ def why(status: Mapping[str, Any]) -> str:
     return " ".join(str(said).split())
 
 
-def progress(folder: RunFolder, status: Mapping[str, Any], epochs: int) -> dict[str, Any]:
-    """What `metrics.jsonl` says of a `Glance`.
+def _epoch_fields(folder: RunFolder, status: Mapping[str, Any], epochs: int) -> dict[str, Any]:
+    """What `metrics.jsonl` says of a `RunSummary`.
 
     Raises:
         StoreError: a line is damaged, or of another run, or one of a done run is missing.
     """
-    records = folder.epochs_as(Numbers)
+    records = folder.epochs_as(_EpochNumbers)
     if status["state"] == "done" and len(records) != epochs:
         held = f"{len(records)} of {epochs} epochs"
         raise StoreError(f"{folder.metrics} is damaged: it holds {held}; {folder.repeat}")

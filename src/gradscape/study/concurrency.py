@@ -27,7 +27,10 @@ TIMED = 30  # steps
 
 
 def share_gpu(
-    configs: Sequence[RunConfig], device: torch.device, hows: Mapping[str, Arithmetic], wanted: int | None
+    configs: Sequence[RunConfig],
+    device: torch.device,
+    arithmetic: Mapping[str, Arithmetic],
+    wanted: int | None,
 ) -> tuple[int, str]:
     """Return the number of these runs to train at once on a CUDA device, and a sentence on why.
 
@@ -37,14 +40,14 @@ def share_gpu(
     Args:
         configs: Configurations of the runs.
         device: CUDA device.
-        hows: Arithmetic per precision.
+        arithmetic: Arithmetic per precision.
         wanted: Number that the user set; None for the fastest.
 
     Raises:
         ConfigError: The memory does not hold one run.
     """
     largest = max(configs, key=lambda config: (config.batch_size, config.net.depth))
-    needed = memory_needed(largest, device, hows[largest.precision])
+    needed = memory_needed(largest, device, arithmetic[largest.precision])
     free, _ = torch.cuda.mem_get_info(device)
     fit = int(free // needed)
     if fit < 1:
@@ -55,7 +58,7 @@ def share_gpu(
     if len(configs) > 1 and any(config.net.random for config in configs):
         return 1, f"{_runs_at_once(1)}: dropout and stochastic depth draw from a generator that threads share"
     typical = sorted(configs, key=lambda config: config.batch_size)[len(configs) // 2]
-    how = hows[typical.precision]
+    how = arithmetic[typical.precision]
     return at_once(wanted, len(configs), fit, lambda count: images_per_second(typical, device, how, count))
 
 

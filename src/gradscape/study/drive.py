@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
 
 from gradscape.config.run import RunConfig
-from gradscape.executors.base import Event, Executor, Tell
+from gradscape.executors.base import Event, EventSink, Executor
 from gradscape.records.run import Progress
 from gradscape.storage.run_folder import ENDED
 from gradscape.storage.study_folder import StudyFolder
@@ -23,7 +23,7 @@ def drive(
     jobs: Mapping[str, TrainJob],
     folder: StudyFolder,
     view: ProgressView,
-    executor: Callable[[Tell], Executor],
+    executor: Callable[[EventSink], Executor],
     on_progress: OnProgress = lambda name, progress: None,
 ) -> list[str]:
     """Do all jobs.

@@ -11,7 +11,7 @@ from gradscape._machine import cores
 from gradscape.config.run import RunConfig
 from gradscape.data import load_images
 from gradscape.errors import RunFailed
-from gradscape.executors.base import Executor, Tell
+from gradscape.executors.base import EventSink, Executor
 from gradscape.records.run import Progress
 from gradscape.report.build import Report, ReportParts, build, require_own
 from gradscape.storage.files import refuse_link
@@ -48,16 +48,16 @@ def execute(plan: Plan, folder: StudyFolder, execution: Execution, parts: Report
     left = missing(runs, folder, (*ENDED, "stopped") if early else ENDED)
     if execution.on == "local":
         _find_data(runs, execution)
-    side_by_side = (_here if execution.on == "local" else _on_cluster)(left, execution)
+    backend = (_local_backend if execution.on == "local" else _ray_backend)(left, execution)
     on_progress = Halving(runs, folder).update if execution.asha else lambda name, progress: None
     with folder.locked():
         ask(folder, plan)
-    jobs = _jobs_of(left, folder, execution, side_by_side)
+    jobs = _jobs_of(left, folder, execution, backend)
     with ProgressView(left, len(runs) - len(left), plan.names()) as view:
         idle = (config.net.unnormalized for config in left.values())
-        for text in dict.fromkeys(filter(None, (*side_by_side.notes, *idle))):
-            view.say(text)
-        failed = drive(runs, jobs, folder, view, side_by_side.executor, on_progress)
+        for text in dict.fromkeys(filter(None, (*backend.notes, *idle))):
+            view.print_line(text)
+        failed = drive(runs, jobs, folder, view, backend.executor, on_progress)
     with folder.locked():
         written = report(folder, parts)
     if failed:
@@ -75,7 +75,7 @@ def _find_data(runs: Mapping[str, RunConfig], execution: Execution) -> None:
 
 
 def _jobs_of(
-    left: Mapping[str, RunConfig], folder: StudyFolder, execution: Execution, side_by_side: _SideBySide
+    left: Mapping[str, RunConfig], folder: StudyFolder, execution: Execution, backend: _Backend
 ) -> dict[str, TrainJob]:
     """Identity → job of the runs that have not ended."""
     return {
@@ -83,8 +83,8 @@ def _jobs_of(
             config,
             folder.run(name).path,
             execution.data_root,
-            side_by_side.device,
-            arithmetic=side_by_side.hows.get(config.precision),
+            backend.device,
+            arithmetic=backend.arithmetic.get(config.precision),
             stop_hopeless=execution.stop_hopeless,
         )
         for name, config in left.items()
@@ -92,23 +92,23 @@ def _jobs_of(
 
 
 @dataclass(frozen=True)
-class _SideBySide:
+class _Backend:
     """Executor of the jobs, and how they are computed.
 
     Attributes:
         executor: Function that makes the executor, from the function to report events to.
         device: Device of every job.
-        hows: Arithmetic per precision, where it is the same for all runs.
+        arithmetic: Arithmetic per precision, where it is the same for all runs.
         notes: Sentences to print before the runs begin.
     """
 
-    executor: Callable[[Tell], Executor]
+    executor: Callable[[EventSink], Executor]
     device: str
-    hows: Mapping[str, Arithmetic]
+    arithmetic: Mapping[str, Arithmetic]
     notes: Sequence[str]
 
 
-def _here(left: Mapping[str, RunConfig], execution: Execution) -> _SideBySide:
+def _local_backend(left: Mapping[str, RunConfig], execution: Execution) -> _Backend:
     """Execution on this machine: in threads on its GPU, in processes on its cores."""
     from gradscape.executors.processes import Processes
     from gradscape.executors.threads import Threads
@@ -119,33 +119,36 @@ def _here(left: Mapping[str, RunConfig], execution: Execution) -> _SideBySide:
     configs, wanted = list(left.values()), execution.workers
     device = find_device(execution.device)  # once and now, not in every worker
     precisions: set[str] = {config.precision for config in configs}
-    hows = {name: decide(name, device) for name in sorted(precisions)}
-    notes = [text for how in hows.values() for text in (how.fallback, how.fusing)]
+    arithmetic = {name: decide(name, device) for name in sorted(precisions)}
+    notes = [text for how in arithmetic.values() for text in (how.fallback, how.fusing)]
     if device.type == "cuda" and configs:
-        count, note = share_gpu(configs, device, hows, wanted)
-        return _SideBySide(lambda tell: Threads(train_job, count, tell), "cuda", hows, (*notes, note))
+        count, note = share_gpu(configs, device, arithmetic, wanted)
+        return _Backend(lambda sink: Threads(train_job, count, sink), "cuda", arithmetic, (*notes, note))
     count, note = share_memory(configs, wanted or cores())
     limit = execution.epoch_limit
-    return _SideBySide(
-        lambda tell: Processes(train_job, count, tell, PRELOAD, limit, _epoch), "cpu", hows, (*notes, note)
+    return _Backend(
+        lambda sink: Processes(train_job, count, sink, PRELOAD, limit, _epoch),
+        "cpu",
+        arithmetic,
+        (*notes, note),
     )
 
 
-def _on_cluster(left: Mapping[str, RunConfig], execution: Execution) -> _SideBySide:
+def _ray_backend(left: Mapping[str, RunConfig], execution: Execution) -> _Backend:
     """Execution on a Ray cluster; each node finds its device and images, and decides how it computes."""
     from gradscape.executors.ray import Ray, Resources, reach
-    from gradscape.study.remote import Home, remote_job
+    from gradscape.study.remote import RemoteRuns, remote_job
 
     reach(execution.on)  # before anything is written
     takes = Resources(execution.cpus_per_run, execution.gpus_per_run)
 
-    def executor(tell: Tell) -> Executor:
-        home = Home(tell)
+    def executor(sink: EventSink) -> Executor:
+        home = RemoteRuns(sink)
         return Ray(
-            remote_job, execution.on, home.tell, takes, execution.epoch_limit, _epoch, home.begin, home.end
+            remote_job, execution.on, home.receive, takes, execution.epoch_limit, _epoch, home.begin, home.end
         )
 
-    return _SideBySide(executor, execution.device, {}, ())
+    return _Backend(executor, execution.device, {}, ())
 
 
 def _epoch(payload: object) -> object:

@@ -77,7 +77,7 @@ def plan_data(preset: Preset, data: str) -> DataConfig:
     return replace(plain, valid=valid, train=min(preset.train or left, left))
 
 
-def whole(images: int, run: RunConfig) -> int:
+def round_to_batches(images: int, run: RunConfig) -> int:
     """Round a number of images up to whole mini-batches; one at least, and no more than there are.
 
     Args:
@@ -88,7 +88,7 @@ def whole(images: int, run: RunConfig) -> int:
     return min(math.ceil(images / run.batch_size), run.data.train // run.batch_size) * run.batch_size
 
 
-def apart(run: RunConfig, measures: int) -> int:
+def choose_interval(run: RunConfig, measures: int) -> int:
     """Return the number of steps from one measure of smoothness to the next.
 
     Args:

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from gradscape._printing import Forgiving
-from gradscape._text import plain
+from gradscape._text import strip_controls
 from gradscape.config.run import RunConfig
 from gradscape.executors.base import Event
 from gradscape.records.run import Progress, RunRecord
@@ -77,11 +77,11 @@ class ProgressView:
             self.done += 1
             self.first.setdefault(name, 0.0)
             self.share[name] = 1.0
-        self.say(f"[{self.done}/{self.total}] {self.names[name]}: {_ending(event)}{self.remaining()}")
+        self.print_line(f"[{self.done}/{self.total}] {self.names[name]}: {_ending(event)}{self.remaining()}")
 
     def _progress(self, name: str, progress: Progress | str) -> None:
         if isinstance(progress, str):
-            self.say(f"  {self.names[name]}: {progress}")
+            self.print_line(f"  {self.names[name]}: {progress}")
             return
         self.running[name] = progress
         self.share[name] = (progress.epoch - 1 + progress.share) / progress.epochs
@@ -89,15 +89,15 @@ class ProgressView:
         now = time.monotonic()
         if not self.console.is_terminal and now - self.printed.get(name, self.start) >= PLAIN_EVERY:
             self.printed[name] = now
-            self.say(f"  {self.names[name]}  {progress}")
+            self.print_line(f"  {self.names[name]}  {progress}")
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """Print a line above the display.
 
         Args:
             line: Text without markup.
         """
-        self.console.print(plain(line), soft_wrap=True, markup=False)
+        self.console.print(strip_controls(line), soft_wrap=True, markup=False)
 
     def remaining(self) -> str:
         """Return `, about 3 min left`, from the rate of this command up to now."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gradscape.errors import Busy, StoreError
-from gradscape.executors.base import Event, Report, Tell
+from gradscape.executors.base import Event, EventSink, ProgressCallback
 from gradscape.records.run import RunRecord
 from gradscape.storage.files import make_folder, make_inner, write_bytes
 from gradscape.storage.run_folder import RunFolder
@@ -37,7 +37,7 @@ FILES = (
 
 
 @dataclass(frozen=True)
-class Parcel:
+class FileDelta:
     """Files of a run that changed, and the names of all its files.
 
     Attributes:
@@ -54,10 +54,10 @@ class RemoteJob:
     """A job, and the files of its run; the job's folder is the one at home."""
 
     train: TrainJob
-    parcel: Parcel
+    delta: FileDelta
 
 
-def remote_job(job: RemoteJob, report: Report) -> RunRecord | None:
+def remote_job(job: RemoteJob, report: ProgressCallback) -> RunRecord | None:
     """Train a run in a folder of this node; what changes in it is reported before anything else.
 
     Args:
@@ -69,7 +69,7 @@ def remote_job(job: RemoteJob, report: Report) -> RunRecord | None:
     """
     with tempfile.TemporaryDirectory(prefix="gradscape-") as place:
         folder = Path(place) / job.train.folder.name
-        unpack_folder(folder, job.parcel)
+        unpack_folder(folder, job.delta)
         sent = stamps(folder)
 
         def send() -> None:
@@ -77,47 +77,47 @@ def remote_job(job: RemoteJob, report: Report) -> RunRecord | None:
             now = stamps(folder)
             if now != sent:
                 changed = [name for name in now if now[name] != sent.get(name)]
-                report(Parcel({name: (folder / name).read_bytes() for name in changed}, frozenset(now)))
+                report(FileDelta({name: (folder / name).read_bytes() for name in changed}, frozenset(now)))
                 sent = now
 
-        def tell(payload: Any) -> None:
+        def forward(payload: Any) -> None:
             send()
             report(payload)
 
         try:
-            return train_job(replace(job.train, folder=folder), tell)
+            return train_job(replace(job.train, folder=folder), forward)
         finally:
             send()
 
 
-def pack_folder(folder: Path) -> Parcel:
+def pack_folder(folder: Path) -> FileDelta:
     """Return all files of a run.
 
     Args:
         folder: Folder of the run.
     """
     names = list(stamps(folder))
-    return Parcel({name: (folder / name).read_bytes() for name in names}, frozenset(names))
+    return FileDelta({name: (folder / name).read_bytes() for name in names}, frozenset(names))
 
 
-def unpack_folder(folder: Path, parcel: Parcel) -> None:
+def unpack_folder(folder: Path, delta: FileDelta) -> None:
     """Write the files that changed, each whole or not at all, then delete those that are gone.
 
     Args:
         folder: Folder of the run.
-        parcel: Files that changed.
+        delta: Files that changed.
 
     Raises:
         StoreError: A name is not that of a run's file.
     """
     make_folder(folder)
-    for name, data in parcel.files.items():
+    for name, data in delta.files.items():
         if not _own(name):
             raise StoreError(f"{folder}: a node sent {name!r}, which is not a file of a run")
         make_inner((folder / name).parent)
         write_bytes(folder / name, data)
     for name in stamps(folder):
-        if name not in parcel.present:
+        if name not in delta.present:
             (folder / name).unlink()
 
 
@@ -142,15 +142,15 @@ def _own(name: str) -> bool:
     return bool(TENSORS.fullmatch(tensors)) if inner in ("weights", "checkpoint") else name in FILES
 
 
-class Home:
+class RemoteRuns:
     """Folder of a study while its runs are trained elsewhere: locks the runs, and writes what comes home.
 
     Args:
-        tell: Function to pass events on to.
+        sink: Function to pass events on to.
     """
 
-    def __init__(self, tell: Tell) -> None:
-        self.onward = tell
+    def __init__(self, sink: EventSink) -> None:
+        self.onward = sink
         self.away: dict[str, tuple[RunFolder, ExitStack]] = {}
 
     def begin(self, name: str, job: TrainJob) -> RemoteJob | None:
@@ -177,13 +177,13 @@ class Home:
         """
         self.away.pop(name)[1].close()
 
-    def tell(self, event: Event) -> None:
+    def receive(self, event: Event) -> None:
         """Write the files of an event, or pass it on.
 
         Args:
             event: Event of a run.
         """
-        if isinstance(event.payload, Parcel):
+        if isinstance(event.payload, FileDelta):
             unpack_folder(self.away[event.job][0].path, event.payload)
         else:
             self.onward(event)

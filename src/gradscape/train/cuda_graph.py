@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from gradscape.train.process import alone
+from gradscape.train.process import lock_gpu
 from gradscape.train.step import TrainStep
 
 WARM_UP = 3  # eager steps of a size before its capture: libraries plan, the optimizer allocates its state
@@ -37,11 +37,11 @@ class _GraphedStep:
         """
         self.calls[size] += 1
         if self.calls[size] <= WARM_UP:
-            with alone(self.step.device):
+            with lock_gpu(self.step.device):
                 self.step(size)
             return
         if size not in self.graphs:
-            with alone(self.step.device):
+            with lock_gpu(self.step.device):
                 self.graphs[size] = self._capture(size)
         self.graphs[size].replay()
 

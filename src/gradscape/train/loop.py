@@ -38,11 +38,11 @@ from gradscape.train.measurements import (
 from gradscape.train.model import scale_lsuv
 from gradscape.train.precision import Arithmetic, decide
 from gradscape.train.process import (
-    alone,
     compute_on,
     environment,
     find_device,
     keep_threads,
+    lock_gpu,
     same_threads,
 )
 from gradscape.train.seeding import own_draws
@@ -54,7 +54,7 @@ EVAL_BATCH = {"cpu": 50, "cuda": 1_250}
 DIRECTIONS: tuple[Direction, ...] = ("gradient", "step", "relative")  # of measures of smoothness, in turns
 PROGRESS_EVERY = {"cpu": 0.5, "cuda": math.inf}  # seconds; a GPU would have to wait: once an epoch is enough
 
-Report = Callable[[Progress | str], None]
+ProgressCallback = Callable[[Progress | str], None]
 
 
 def _only_warn(progress: Progress | str) -> None:
@@ -77,7 +77,7 @@ def train_run(
     folder: RunFolder | str | Path,
     images: ImageSet,
     device: str = "cpu",
-    report: Report = _only_warn,
+    report: ProgressCallback = _only_warn,
     arithmetic: Arithmetic | None = None,
     stop_hopeless: bool = False,
 ) -> RunRecord:
@@ -155,7 +155,7 @@ def _run(
     images: ImageSet,
     device: torch.device,
     how: Arithmetic,
-    report: Report,
+    report: ProgressCallback,
     details: dict[str, Any],
     stop_hopeless: bool,
 ) -> dict[str, Any]:
@@ -180,14 +180,14 @@ def _run(
 
     state = TrainState(config, device)
     if config.net.init == "lsuv":
-        with alone(device):
+        with lock_gpu(device):
             news = scale_lsuv(config, state.model, seen(config.batch_size)[0])
         if news:
             report(news)
-    with alone(device):
+    with lock_gpu(device):
         measure_start(folder, state, seen(IMAGES, IMAGES)[0])
     if config.curvature_images:
-        with alone(device):
+        with lock_gpu(device):
             measure_curvature(config, folder, "start", state, seen(config.curvature_images), report)
     epochs = folder.intact()  # what stands behind a damaged line is trained again
     if (checkpoint := folder.load(len(epochs))) is not None:
@@ -204,7 +204,7 @@ def _run(
         with own_draws(config, state.epoch):
             measured, flow = _train_epoch(config, step, take, draw, report)
         trained = time.perf_counter()
-        with alone(device):
+        with lock_gpu(device):
             valid_loss, valid_accuracy = evaluate(state.model, valid, device, how.precision)
         if not math.isfinite(valid_loss):
             raise _Diverged(state.epoch + 1, math.ceil(len(pool) / config.batch_size))
@@ -229,7 +229,7 @@ def _run(
             raise Stopped(why)
 
     held_out = eval_batches(images.test_images, images.test_labels, *shown)
-    with alone(device):
+    with lock_gpu(device):
         if config.curvature_images:
             measure_curvature(config, folder, "end", state, seen(config.curvature_images), report)
         if config.landscape_images:
@@ -240,7 +240,7 @@ def _run(
 
 
 def _train_epoch(
-    config: RunConfig, step: TrainStep, take: Callable[[int], None], draw: EpochDraw, report: Report
+    config: RunConfig, step: TrainStep, take: Callable[[int], None], draw: EpochDraw, report: ProgressCallback
 ) -> tuple[dict[str, Any], FlowHistory]:
     """One pass over the training images: what training knows of its `EpochRecord`, and its gradients.
 
@@ -259,7 +259,7 @@ def _train_epoch(
         done = min(first + config.batch_size, images)
         if config.smoothness_every and number % config.smoothness_every == 0:
             direction = DIRECTIONS[number // config.smoothness_every % len(DIRECTIONS)]
-            with alone(step.device):
+            with lock_gpu(step.device):
                 measures.append(step.measure(done - first, direction, lr, number))
         else:
             take(done - first)

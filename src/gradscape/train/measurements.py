@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -12,7 +10,7 @@ from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
 from gradscape.measure.core.layer_trace import layer_kind
 from gradscape.measure.core.preserve import untouched
-from gradscape.measure.curvature.curvature import curvature
+from gradscape.measure.curvature.curvature import ProgressCallback, curvature
 from gradscape.measure.landscape.landscape import landscape
 from gradscape.measure.noise import noise
 from gradscape.measure.signal.signal import signal
@@ -33,7 +31,6 @@ PARTS = (1, 2, 4)  # of a mini-batch, whose gradients' noise is compared at the 
 
 Images = tuple[Tensor, Tensor]
 Batches = list[Images]
-Report = Callable[[str], None]
 
 
 def measure_start(folder: RunFolder, state: TrainState, batch: Images) -> None:
@@ -69,7 +66,7 @@ def measure_curvature(
     moment: str,
     state: TrainState,
     batches: Batches,
-    report: Report,
+    report: ProgressCallback,
 ) -> None:
     """Measure it and keep it, unless the folder has it; a loss that has none is reported.
 
@@ -95,7 +92,7 @@ def measure_curvature(
 
 
 def measure_landscape(
-    config: RunConfig, folder: RunFolder, state: TrainState, batches: Batches, report: Report
+    config: RunConfig, folder: RunFolder, state: TrainState, batches: Batches, report: ProgressCallback
 ) -> None:
     """Evaluate the loss around the trained weights and keep it, unless the folder has it.
 
@@ -119,7 +116,7 @@ def measure_landscape(
 
 
 def measure_noise(
-    config: RunConfig, folder: RunFolder, state: TrainState, batches: Batches, report: Report
+    config: RunConfig, folder: RunFolder, state: TrainState, batches: Batches, report: ProgressCallback
 ) -> None:
     """Measure the gradient's noise at the trained weights and keep it, unless the folder has it.
 

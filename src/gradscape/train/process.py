@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gradscape._text import counted
+from gradscape._text import count_noun
 from gradscape.errors import ConfigError
 from gradscape.version import __version__
 
@@ -58,7 +58,7 @@ def keep_threads(threads: int, report: Callable[[str], None]) -> None:
         report: Callback for a message, if the number changes.
     """
     if (here := torch.get_num_threads()) != threads:
-        report(f"continues with {counted(threads, 'thread')}, as it was begun, instead of {here}")
+        report(f"continues with {count_noun(threads, 'thread')}, as it was begun, instead of {here}")
         torch.set_num_threads(threads)
 
 
@@ -120,7 +120,7 @@ def compute_on(device: torch.device, precision: str) -> Iterator[None]:
         yield
 
 
-def alone(device: torch.device) -> AbstractContextManager[object]:
+def lock_gpu(device: torch.device) -> AbstractContextManager[object]:
     """Return a lock for GPU work other than replays, which one thread may do at a time; no-op elsewhere.
 
     cuDNN times the algorithms of a new convolution and then empties the allocator's cache, which torch

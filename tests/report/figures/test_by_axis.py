@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 import sweeps
 from drawings import assert_nothing_is_cut
 from gradscape.analysis.comparisons import comparisons
-from gradscape.analysis.sweep_points import exactly, named, points, ranked, short_names, shown
+from gradscape.analysis.sweep_points import exactly, format_setting, named, points, ranked, short_names
 from gradscape.report.figures.base import Figure, render
 from gradscape.report.figures.by_axis import axis_figure, chosen_lines, evenly
 from gradscape.report.figures.heatmap import heat_figure
@@ -68,7 +68,7 @@ def test_numbers_near_one_another_and_words_are_categories() -> None:
     for axis, values in axes.items():
         drawing, _ = axis_figure(points(sweeps.sweep({axis: values}, 2)), axis)
         names = [text.get_text() for text in drawing.axes[0].get_xticklabels()]
-        expected = ["8", "20", "38"] if axis == "net.depth" else [shown(value) for value in values]
+        expected = ["8", "20", "38"] if axis == "net.depth" else [format_setting(value) for value in values]
         assert (drawing.axes[0].get_xscale(), names) == ("linear", expected)
 
 
@@ -118,7 +118,7 @@ def test_a_heat_map_says_in_its_cells_what_it_colours() -> None:
         label = f"net.depth={DEPTHS[int(row)]} optim.lr={sweeps.RATES[int(column)]}"
         (point,) = (each for each in found if each.label == label)
         assert point.accuracy is not None
-        assert text == f"{point.accuracy.mean:.3f}{'' if point.whole else '*'}"
+        assert text == f"{point.accuracy.mean:.3f}{'' if point.complete else '*'}"
     assert texts[4, 0].endswith("*")
     assert note == (
         "Mean over seeds, of the runs that are done. Hatched: no run that is done. "
@@ -200,7 +200,7 @@ def test_files_of_a_heat_map_have_equal_bytes() -> None:
 
 
 def test_values_and_names_in_words() -> None:
-    assert [shown(v) for v in (1e-4, 1 / 3, 47_500, True, None, "he")] == [
+    assert [format_setting(v) for v in (1e-4, 1 / 3, 47_500, True, None, "he")] == [
         "0.0001", "0.3333", "47500", "yes", "default", "he",
     ]  # fmt: skip
     assert [exactly(v) for v in (0.1, 1 / 3, 1e-4)] == ["0.1", "0.3333333333333333", "0.0001"]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradscape.config.paths import CONTROLS, SETTINGS, flat, shown, value_in
+from gradscape.config.paths import CONTROLS, SETTINGS, flat, format_value, value_in
 from gradscape.config.run import RunConfig
 from gradscape.config.serialize import to_dict
 from gradscape.errors import ConfigError
@@ -199,7 +199,7 @@ def test_conditions_in_text_name_their_flag() -> None:
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_a_shown_number_is_no_other_numbers(value: float) -> None:
-    assert value_in("optim.lr", shown(value), "axis") == value
+    assert value_in("optim.lr", format_value(value), "axis") == value
 
 
 @given(low=st.floats(1e-8, 1), factor=st.floats(1.1, 1e6), points=st.integers(2, 50))

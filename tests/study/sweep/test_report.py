@@ -10,7 +10,7 @@ import pytest
 import sweeps
 from cases import tiny
 from gradscape.analysis.comparisons import comparisons, undecided
-from gradscape.analysis.run_status import standing
+from gradscape.analysis.run_status import describe_status
 from gradscape.analysis.sweep_points import points
 from gradscape.errors import ConfigError
 from gradscape.records.run import StudyRecord
@@ -287,5 +287,5 @@ def test_an_unknown_study_is_refused(tmp_path: Path) -> None:
 
 def test_how_runs_stand() -> None:
     made = sweeps.run({"optim.lr": 0.001}, 0)
-    assert standing(sweeps.ended(made, "stopped")) == "stopped after 2 of 6 epochs"
-    assert standing(sweeps.ended(made, "pending")) == "interrupted after 2 of 6 epochs"
+    assert describe_status(sweeps.ended(made, "stopped")) == "stopped after 2 of 6 epochs"
+    assert describe_status(sweeps.ended(made, "pending")) == "interrupted after 2 of 6 epochs"

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gradscape._text import counted
+from gradscape._text import count_noun
 from gradscape.errors import ConfigError, GradscapeError, first_line
 from gradscape.measure.check.reinitialize import orthogonal_, redraw, slope_of, unit_variance
 from gradscape.measure.check.skip_connections import add_skips, skip_modules, traced
@@ -108,7 +108,7 @@ def _drawn(model: nn.Module, draw: Callable[[Any], object]) -> str:
         raise ConfigError(
             f"{type(model).__name__} has no convolution, linear or recurrent layer to initialise"
         )
-    return f"{counted(count, 'layer')}, biases 0" + (
+    return f"{count_noun(count, 'layer')}, biases 0" + (
         f"; {left} parametrised ones left as they were" if left else ""
     )
 
@@ -130,7 +130,7 @@ def _norm(model: nn.Module, batch: Batch) -> Applied:
     if not done:
         raise ConfigError("norm: no convolution or linear layer but the last is without a norm after it")
     norms = Counter(done.values())
-    told = " and ".join(f"{norm} after {counted(number, 'layer')}" for norm, number in norms.items())
+    told = " and ".join(f"{norm} after {count_noun(number, 'layer')}" for norm, number in norms.items())
     return Applied(model, told + ", the last left as it was")
 
 

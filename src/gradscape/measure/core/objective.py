@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, SequentialSampler
 
-from gradscape._text import counted
+from gradscape._text import count_noun
 from gradscape.errors import ConfigError, brief
 from gradscape.measure.core.as_found import AsFound, standing_in
 from gradscape.measure.core.batch import Batch, Loss, unwrapped
 from gradscape.measure.core.containers import is_graph, is_record
 from gradscape.measure.core.layer_trace import Trace, layer_kind, unwatched
 from gradscape.measure.core.leaves import leaves, refuse_own, told_of_backward
-from gradscape.measure.core.parameters import listed, plain
+from gradscape.measure.core.parameters import listed, strip_wrappers
 from gradscape.measure.core.preserve import random_state, refuse
 
 Statistics = Literal["batch", "running"]
@@ -127,7 +127,9 @@ class Objective:
             raise ConfigError("batches: there is none; give one at least")
         if isinstance(batches, DataLoader):
             drawn = "" if isinstance(batches.sampler, SequentialSampler) else ", in the order it drew then"
-            self.notes.append(f"{counted(len(found), 'batch', 'batches')} of one pass of the loader{drawn}")
+            self.notes.append(
+                f"{count_noun(len(found), 'batch', 'batches')} of one pass of the loader{drawn}"
+            )
         return found
 
     def parts(self, batch: Batch) -> list[Batch]:
@@ -334,7 +336,7 @@ def _looked_at(model: nn.Module) -> tuple[dict[str, nn.Parameter], list[str]]:
     if not found:
         raise ConfigError(f"no parameter of {type(model).__name__} has a gradient: unfreeze some")
     notes = []
-    if frozen := [plain(name) for name in everyone if name not in found]:
+    if frozen := [strip_wrappers(name) for name in everyone if name not in found]:
         notes.append(f"frozen, held as they are: {listed(frozen)}")
     if low := sorted({str(p.dtype).removeprefix("torch.") for p in everyone.values() if _narrow(p)}):
         notes.append(f"{', '.join(low)} parameters: computed in float32")

@@ -137,17 +137,17 @@ def _without(wrappers: Mapping[str, str], name: str) -> str:
         if wrappers.get(place) != part:
             kept.append(part)
         place = f"{place}.{part}" if place else part
-    return plain(".".join(kept))
+    return strip_wrappers(".".join(kept))
 
 
-def plain(name: str) -> str:
+def strip_wrappers(name: str) -> str:
     """Remove the parts of a name that only wrappers have.
 
     Args:
         name: Name of a module or parameter.
 
     Example:
-        >>> plain("_orig_mod.0._checkpoint_wrapped_module.weight")
+        >>> strip_wrappers("_orig_mod.0._checkpoint_wrapped_module.weight")
         '0.weight'
     """
     return INNER.sub("", name)

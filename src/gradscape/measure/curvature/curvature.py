@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gradscape._text import counted
+from gradscape._text import count_noun
 from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, brief
 from gradscape.measure.core.batch import Loss
 from gradscape.measure.core.objective import Objective, Statistics, norm
-from gradscape.measure.core.parameters import plain
+from gradscape.measure.core.parameters import strip_wrappers
 from gradscape.measure.curvature.edge_of_stability import stability
 from gradscape.measure.curvature.hvp import Matrix, Products, free_bytes
 from gradscape.measure.curvature.lanczos import Draw, Ritz, extremes
@@ -27,7 +27,7 @@ MOST = 100  # products for the eigenvalues, and as many again for each eigenvalu
 BASIS = 120  # Lanczos vectors in memory, if they fit
 SHARE = 0.25  # of the free memory, for these vectors
 LAYER_TRACE = 12  # products for the trace of a layer
-Report = Callable[[str], None]
+ProgressCallback = Callable[[str], None]
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Clock:
     def spent(self) -> float:
         return time.perf_counter() - self.start
 
-    def carry_on(self) -> bool:
+    def should_continue(self) -> bool:
         self.ended = self.ended or (self.limit is not None and self.spent > self.limit)
         return not self.ended
 
@@ -71,7 +71,7 @@ def curvature(
     tolerance: float = 1e-3,
     time_limit: float | None = None,
     seed: int = 0,
-    report: Report = lambda text: None,
+    report: ProgressCallback = lambda text: None,
 ) -> CurvatureRecord:
     """Measure second derivatives of a loss at a model's parameters, by matrix-vector products alone.
 
@@ -118,18 +118,18 @@ def curvature(
     _report_cost(products, draw, k, trace_products, probes * steps, clock, report)
     ends = eigenvalues(products, draw, k, tolerance, vectors, clock, report) if k else None
     edge: Stability | str | None = None
-    if optimizer is not None and clock.carry_on():
+    if optimizer is not None and clock.should_continue():
         # Of the training loss: with running statistics, the bias before a norm would have curvature.
         trained = (
             products if (matrix, bn) == ("hessian", "batch") else Products(objective.changed(bn="batch"))
         )
-        edge = stability(trained, optimizer, draw, tolerance, clock.carry_on)
+        edge = stability(trained, optimizer, draw, tolerance, clock.should_continue)
     sum_of_all, density = None, None
-    if trace_products and clock.carry_on():
-        sum_of_all = trace(products, draw, trace_products, clock.carry_on)
+    if trace_products and clock.should_continue():
+        sum_of_all = trace(products, draw, trace_products, clock.should_continue)
         report(f"trace {sum_of_all}, {clock.spent:.0f} s")
-    if probes and clock.carry_on():
-        density = spectrum(products, draw, probes, steps, clock.carry_on)
+    if probes and clock.should_continue():
+        density = spectrum(products, draw, probes, steps, clock.should_continue)
         report(f"spectral density, {clock.spent:.0f} s")
     blocks = _by_layer(objective, matrix, seed, tolerance, clock, report) if layers else ()
     return CurvatureRecord(
@@ -174,7 +174,7 @@ def _check_settings(
 ) -> None:
     """Check the range of the settings."""
     if not 0 <= k <= size:
-        raise ConfigError(f"k: expected 0 to {size} eigenvalues of {counted(size, 'parameter')}; got {k}")
+        raise ConfigError(f"k: expected 0 to {size} eigenvalues of {count_noun(size, 'parameter')}; got {k}")
     if matrix not in ("hessian", "ggn"):
         raise ConfigError(f"matrix: expected hessian or ggn; got {brief(matrix)}")
     if trace_products and trace_products < 6:
@@ -194,7 +194,7 @@ def _report_cost(
     trace_products: int,
     density: int,
     clock: Clock,
-    report: Report,
+    report: ProgressCallback,
 ) -> None:
     """Report the time of a product and the maximal time of all."""
     start = time.perf_counter()
@@ -206,8 +206,8 @@ def _report_cost(
     graph = "stays in memory" if products.kept else "is too large for the memory and is rebuilt each time"
     limit = f", ended after {clock.limit:g} s" if clock.limit is not None else ""
     report(
-        f"{counted(products.size, 'parameter')}; a product takes {seconds:.2g} s (its graph {graph}): "
-        f"at most {counted(count, 'product')}, {count * seconds:.0f} s{limit}"
+        f"{count_noun(products.size, 'parameter')}; a product takes {seconds:.2g} s (its graph {graph}): "
+        f"at most {count_noun(count, 'product')}, {count * seconds:.0f} s{limit}"
     )
 
 
@@ -222,7 +222,7 @@ def eigenvalues(
     tolerance: float,
     vectors: bool,
     clock: Clock,
-    report: Report = lambda text: None,
+    report: ProgressCallback = lambda text: None,
 ) -> Ends:
     """Compute both ends of the spectrum.
 
@@ -238,12 +238,14 @@ def eigenvalues(
 
     def report_ritz(count: int, ritz: Ritz) -> None:
         largest = f"largest eigenvalue {ritz.values[-1]:.4g} ± {ritz.residuals[-1]:.1g}"
-        report(f"{counted(count, 'product')}: {largest}, {clock.spent:.0f} s")
+        report(f"{count_noun(count, 'product')}: {largest}, {clock.spent:.0f} s")
 
     vector = products.gradient
     fitting = int(SHARE * min(free_bytes(vector.device), 1e15) / (vector.element_size() * len(vector)))
     basis = min(BASIS + 2 * k, fitting)
-    ends = extremes(products, draw, k, tolerance, basis, _most(k), clock.carry_on, vectors, report_ritz)
+    ends = extremes(
+        products, draw, k, tolerance, basis, _most(k), clock.should_continue, vectors, report_ritz
+    )
 
     def plain_array(values: Tensor | None) -> Any:
         return None if values is None else values.cpu().numpy()
@@ -260,20 +262,20 @@ def eigenvalues(
 
 
 def _by_layer(
-    objective: Objective, matrix: Matrix, seed: int, tolerance: float, clock: Clock, report: Report
+    objective: Objective, matrix: Matrix, seed: int, tolerance: float, clock: Clock, report: ProgressCallback
 ) -> tuple[LayerCurvature, ...]:
     """Measure every layer's block, from input to output, until the time limit."""
     blocks: dict[str, list[int]] = {}
     for index, name in enumerate(objective.names):
-        blocks.setdefault(plain(name).rpartition(".")[0], []).append(index)
+        blocks.setdefault(strip_wrappers(name).rpartition(".")[0], []).append(index)
     layers = []
     for name, block in blocks.items():
-        if not clock.carry_on():
+        if not clock.should_continue():
             break
         products = Products(objective, matrix, block)
         draw = normal_like(products.gradient, seed)
         ends = eigenvalues(products, draw, 1, tolerance, False, clock)
-        diagonal = trace(products, draw, LAYER_TRACE, clock.carry_on)
+        diagonal = trace(products, draw, LAYER_TRACE, clock.should_continue)
         layers.append(LayerCurvature(name or "the model", products.size, ends, diagonal))
         report(f"{layers[-1].name}: largest eigenvalue {ends.largest[0]:.4g}, {clock.spent:.0f} s")
     return tuple(layers)

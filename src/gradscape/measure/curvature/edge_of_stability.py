@@ -28,7 +28,7 @@ from torch.optim import SGD, Adam, AdamW, NAdam, Optimizer, RAdam
 from gradscape.errors import ConfigError
 from gradscape.measure.core.parameters import number
 from gradscape.measure.curvature.hvp import Products
-from gradscape.measure.curvature.lanczos import Carry, Draw, extremes
+from gradscape.measure.curvature.lanczos import Draw, ShouldContinue, extremes
 from gradscape.records.curvature import Stability
 
 Group = Mapping[str, Any]
@@ -64,7 +64,7 @@ class _Rates:
 
 
 def stability(
-    products: Products, optimizer: Optimizer, draw: Draw, tolerance: float, carry_on: Carry
+    products: Products, optimizer: Optimizer, draw: Draw, tolerance: float, should_continue: ShouldContinue
 ) -> Stability | str:
     """Return the sharpness and its limit, or a sentence that says why there is none.
 
@@ -73,7 +73,7 @@ def stability(
         optimizer: Optimizer of the model, with its state.
         draw: Function that draws random vectors.
         tolerance: Residual of the eigenvalue, relative to the largest modulus.
-        carry_on: Function that returns False when time is up.
+        should_continue: Function that returns False when time is up.
 
     Raises:
         ConfigError: If the optimizer has no learning rate.
@@ -99,7 +99,7 @@ def stability(
         preconditioned: Tensor = root * (sign * products(moved) + rates.penalty * moved)
         return preconditioned
 
-    ends = extremes(product, draw, 1, tolerance, room=60, most=200, carry_on=carry_on)
+    ends = extremes(product, draw, 1, tolerance, room=60, most=200, should_continue=should_continue)
     largest, residual = float(ends.largest[0]), float(ends.largest_residuals[0])
     unit = rates.limit / rates.lr
     return Stability(name, largest * unit, residual * unit, rates.lr, rates.limit)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 Product = Callable[[Tensor], Tensor]
-Carry = Callable[[], bool]  # returns whether there is time left
+ShouldContinue = Callable[[], bool]  # returns whether there is time left
 Draw = Callable[[], Tensor]  # returns new standard normal numbers (n,)
 GUARD = 5  # additional Ritz pairs in a restart, at each end
 # Products that check the eigenvalues with a random vector. With probability 0.99 an eigenvalue that they miss
@@ -75,7 +75,7 @@ class Lanczos:
         return self.count == len(self.basis) - 1
 
     @property
-    def whole(self) -> bool:
+    def spans_all(self) -> bool:
         """True if the basis spans the whole space."""
         return self.count == self.size
 
@@ -98,7 +98,7 @@ class Lanczos:
             self.projected[j + 1, j] = self.projected[j, j + 1] = self.rest
             return
         self.rest = 0.0  # an invariant subspace: start anew anywhere outside it
-        if not self.whole:
+        if not self.spans_all:
             self.basis[j + 1] = self._outside()
 
     def _outside(self) -> Tensor:
@@ -132,9 +132,9 @@ class Lanczos:
         if chosen is not None:
             vectors = inner[:, chosen].T.to(self.basis) @ self.basis[:m]
         residuals = (self.rest * inner[-1]).abs()
-        if not self.whole:  # otherwise nothing is outside
+        if not self.spans_all:  # otherwise nothing is outside
             residuals += (self.dropped[:, :m] @ inner).abs().sum(0)
-        return Ritz(values, residuals, inner[0].square(), vectors, self.whole)
+        return Ritz(values, residuals, inner[0].square(), vectors, self.spans_all)
 
     def restart(self, low: int, high: int) -> None:
         """Reduce the basis to outer Ritz vectors and the last product's part outside the basis.
@@ -196,7 +196,7 @@ def extremes(
     tolerance: float,
     room: int,
     most: int,
-    carry_on: Carry = lambda: True,
+    should_continue: ShouldContinue = lambda: True,
     vectors: bool = False,
     report: Callable[[int, Ritz], None] = lambda products, ritz: None,
 ) -> Extremes:
@@ -209,15 +209,15 @@ def extremes(
         tolerance: Residual, relative to the largest modulus.
         room: Maximal number of basis vectors (n,).
         most: Maximal number of products.
-        carry_on: Function that returns False when time is up.
+        should_continue: Function that returns False when time is up.
         vectors: Whether to return eigenvectors.
         report: Callback with the number of products and the Ritz pairs, now and then.
     """
     lanczos = Lanczos(product, draw, max(room, 2 * (count + GUARD) + 2))
     size, products, done = lanczos.size, 0, False
     before: Tensor | None = None  # both ends when the last random vector was inserted
-    while not done and products < most and (products == 0 or carry_on()):
-        if lanczos.full and not lanczos.whole:
+    while not done and products < most and (products == 0 or should_continue()):
+        if lanczos.full and not lanczos.spans_all:
             lanczos.restart(count, count)
         lanczos.step()
         products += 1
@@ -230,7 +230,7 @@ def extremes(
         same = before is not None and bool(((now - before).abs() <= tolerance * largest).all())
         # Any start has a component along the outermost eigenvalue: only further ones may have copies.
         confirmed = count == 1 or (same and (lanczos.since >= CONFIRM or not lanczos.rest))
-        done = lanczos.whole or (confirmed and _is_within(ritz, count, tolerance))
+        done = lanczos.spans_all or (confirmed and _is_within(ritz, count, tolerance))
         if not lanczos.rest:
             before = now  # an invariant subspace: the step has started anew
         elif not done and not same and _is_within(ritz, count, limit := tolerance * _share_left(lanczos)):

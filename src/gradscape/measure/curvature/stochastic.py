@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from gradscape.measure.curvature.lanczos import Carry, Draw, Lanczos, Product
+from gradscape.measure.curvature.lanczos import Draw, Lanczos, Product, ShouldContinue
 from gradscape.records.curvature import Estimate, Spectrum
 
 
@@ -17,7 +17,9 @@ def _signs(draw: Draw) -> Tensor:
     return torch.ones_like(values).copysign(values)
 
 
-def trace(product: Product, draw: Draw, products: int, carry_on: Carry = lambda: True) -> Estimate | None:
+def trace(
+    product: Product, draw: Draw, products: int, should_continue: ShouldContinue = lambda: True
+) -> Estimate | None:
     """Estimate the trace by Hutch++ (Meyer et al. 2021, Algorithm 1).
 
     A third of the products finds the dominant directions, a third sums the trace over these exactly, and a
@@ -27,7 +29,7 @@ def trace(product: Product, draw: Draw, products: int, carry_on: Carry = lambda:
         product: Function that multiplies the matrix by a vector (n,).
         draw: Function that draws random vectors (n,).
         products: Number of products, 6 or more.
-        carry_on: Function that returns False when time is up; the rest has at least two products.
+        should_continue: Function that returns False when time is up; the rest has at least two products.
 
     Returns:
         Trace with its standard error.
@@ -35,7 +37,7 @@ def trace(product: Product, draw: Draw, products: int, carry_on: Carry = lambda:
     third, size = products // 3, len(draw())
     sketch = []
     for _ in range(min(third, size)):
-        if not carry_on():
+        if not should_continue():
             break
         sketch.append(product(_signs(draw)))
     basis = torch.linalg.qr(torch.stack(sketch, dim=1))[0] if sketch else draw().new_empty(size, 0)
@@ -43,7 +45,7 @@ def trace(product: Product, draw: Draw, products: int, carry_on: Carry = lambda:
     for column in basis.T:
         exact += float(column.double() @ product(column.contiguous()).double())
     rest: list[float] = []
-    while len(rest) < max(third, 2) and (len(rest) < 2 or carry_on()):
+    while len(rest) < max(third, 2) and (len(rest) < 2 or should_continue()):
         if basis.shape[1] == size:
             return Estimate(exact, 0.0, third)  # there is no rest
         probe = _signs(draw)
@@ -54,7 +56,7 @@ def trace(product: Product, draw: Draw, products: int, carry_on: Carry = lambda:
 
 
 def spectrum(
-    product: Product, draw: Draw, probes: int, steps: int, carry_on: Carry = lambda: True
+    product: Product, draw: Draw, probes: int, steps: int, should_continue: ShouldContinue = lambda: True
 ) -> Spectrum | None:
     """Estimate the spectral density by stochastic Lanczos quadrature.
 
@@ -65,7 +67,7 @@ def spectrum(
         draw: Function that draws rotation-invariant random vectors (n,).
         probes: Number of Lanczos runs.
         steps: Steps per run.
-        carry_on: Function that returns False when time is up; a run with half of its steps counts.
+        should_continue: Function that returns False when time is up; a run with half of its steps counts.
 
     Returns:
         Nodes and weights, (probes, steps) each; None if time ran out before half of the first run.
@@ -73,7 +75,7 @@ def spectrum(
     nodes, weights = [], []
     for _ in range(probes):
         lanczos = Lanczos(product, draw, steps)
-        while not lanczos.full and carry_on():
+        while not lanczos.full and should_continue():
             lanczos.step()
         if lanczos.full or lanczos.count >= steps / 2:
             ritz = lanczos.ritz()

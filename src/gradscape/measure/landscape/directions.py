@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gradscape.errors import ConfigError
 from gradscape.measure.core.batch import described, unwrapped
 from gradscape.measure.core.objective import Objective, norm
-from gradscape.measure.core.parameters import named, plain
+from gradscape.measure.core.parameters import named, strip_wrappers
 from gradscape.measure.curvature.hvp import flat
 
 Pieces = list[Tensor]
@@ -125,7 +125,7 @@ def _filters_of(objective: Objective) -> list[_Filters | None]:
     result: list[_Filters | None] = []
     for name, parameter in zip(objective.names, objective.start, strict=True):
         owner = objective.model.get_submodule(name.rpartition(".")[0])
-        moved = kinds.get(plain(name), "linear") in WEIGHTS and parameter.dim() > 1
+        moved = kinds.get(strip_wrappers(name), "linear") in WEIGHTS and parameter.dim() > 1
         filters = _Filters(0)
         if isinstance(owner, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
             filters = _Filters(1, owner.groups)
@@ -264,20 +264,22 @@ def _state_of(objective: Objective, other: State, where: str) -> Mapping[str, Te
     if isinstance(other, nn.Module):
         tensors = dict(unwrapped(other).state_dict())
     elif isinstance(other, Mapping):
-        tensors = {plain(str(name)): value for name, value in other.items()}
+        tensors = {strip_wrappers(str(name)): value for name, value in other.items()}
     else:
         raise ConfigError(f"{where}: expected a module or its state_dict(); got {type(other).__name__}")
-    by_plain = {plain(name): value for name, value in tensors.items()}
+    by_plain = {strip_wrappers(name): value for name, value in tensors.items()}
     state: dict[str, Tensor] = {}
     for name, tensor in objective.model.state_dict().items():
-        value = by_plain.get(plain(name), by_plain.get(f"module.{plain(name)}"))  # wrapped in DDP
+        value = by_plain.get(
+            strip_wrappers(name), by_plain.get(f"module.{strip_wrappers(name)}")
+        )  # wrapped in DDP
         if not isinstance(value, Tensor):
             raise ConfigError(
-                f"{where}: expected {plain(name)} as in the model; got none; give one of its kind"
+                f"{where}: expected {strip_wrappers(name)} as in the model; got none; give one of its kind"
             )
         if value.shape != tensor.shape:
             raise ConfigError(
-                f"{where}: {plain(name)}: expected {described(tensor)} as in the model; "
+                f"{where}: {strip_wrappers(name)}: expected {described(tensor)} as in the model; "
                 f"got {described(value)}; give one of its kind"
             )
         state[name] = value.detach()

@@ -254,11 +254,11 @@ class EvaluatorPool:
 
     Args:
         evaluators: One for each concurrent point.
-        carry_on: Function that returns False when time is up.
+        should_continue: Function that returns False when time is up.
     """
 
-    def __init__(self, evaluators: Sequence[PointEvaluator], carry_on: Callable[[], bool]) -> None:
-        self.evaluators, self.carry_on = evaluators, carry_on
+    def __init__(self, evaluators: Sequence[PointEvaluator], should_continue: Callable[[], bool]) -> None:
+        self.evaluators, self.should_continue = evaluators, should_continue
 
     def follow(self, plane: Plane) -> None:
         """Switch to another plane.
@@ -291,7 +291,7 @@ class EvaluatorPool:
         remaining, under_way = iter(points), set[Future[tuple[Coordinates, Value]]]()
         with random_state(), _one_core_each(len(self.evaluators)) as pool:
             while True:
-                while len(under_way) < len(self.evaluators) and self.carry_on():
+                while len(under_way) < len(self.evaluators) and self.should_continue():
                     if (point := next(remaining, None)) is None:
                         break
                     under_way.add(pool.submit(work, point))

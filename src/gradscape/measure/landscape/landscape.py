@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gradscape._text import counted
+from gradscape._text import count_noun
 from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, brief, cut, nearest
 from gradscape.measure.core.batch import Loss
 from gradscape.measure.core.containers import tensors
 from gradscape.measure.core.objective import Objective
-from gradscape.measure.curvature.curvature import Clock, Report
+from gradscape.measure.curvature.curvature import Clock, ProgressCallback
 from gradscape.measure.landscape.adaptive_grid import levels_of
 from gradscape.measure.landscape.directions import State
 from gradscape.measure.landscape.evaluate import EvaluatorPool, Metric, NormStatistics, PointEvaluator, Value
@@ -60,7 +60,7 @@ def landscape(
     workers: int | None = None,
     time_limit: float | None = None,
     seed: int = 0,
-    report: Report = lambda text: None,
+    report: ProgressCallback = lambda text: None,
 ) -> LandscapeRecord:
     """Evaluate a loss over a line or a plane through a model's parameters.
 
@@ -134,7 +134,7 @@ def landscape(
     evaluators = [
         PointEvaluator(objective, plan.planes[0], bn, measures, bf16, apart, lends) for _ in range(count)
     ]
-    pool = EvaluatorPool(evaluators, clock.carry_on)
+    pool = EvaluatorPool(evaluators, clock.should_continue)
     middle = _evaluate_middle(evaluators[0], plan, clock, count, report)
     cache = None
     if keep is not None:
@@ -145,11 +145,11 @@ def landscape(
     ]
     losses = np.stack([surface.loss for surface in surfaces])
     check, along, curved = None, None, None
-    if checks and clock.carry_on():
+    if checks and clock.should_continue():
         check = check_interpolation(pool, plan, losses[0], checks, seed)
-    if plan.trajectory is not None and clock.carry_on():
+    if plan.trajectory is not None and clock.should_continue():
         along = evaluate_path(evaluators[0], plan.planes[0], plan.trajectory)
-    if convexity and clock.carry_on():
+    if convexity and clock.should_continue():
         curved = measure_convexity(objective, plan, convexity, seed, clock)
     return LandscapeRecord(
         directions=plan.planes[0].words,
@@ -253,7 +253,7 @@ def _accuracy_of(output: Tensor, y: Tensor) -> Tensor:
 
 
 def _evaluate_middle(
-    evaluator: PointEvaluator, plan: Plan, clock: Clock, workers: int, report: Report
+    evaluator: PointEvaluator, plan: Plan, clock: Clock, workers: int, report: ProgressCallback
 ) -> Value:
     """Evaluate the origin and report the expected time of all points."""
     evaluator.prepare()
@@ -264,7 +264,7 @@ def _evaluate_middle(
     count = len(plan.planes) * math.prod(len(axis) for axis in plan.axes)
     limit = f", ended after {clock.limit:g} s" if clock.limit is not None else ""
     report(
-        f"a point takes {seconds:.2g} s, {workers} at once: at most {counted(count, 'point')}, "
+        f"a point takes {seconds:.2g} s, {workers} at once: at most {count_noun(count, 'point')}, "
         f"{count * seconds / workers:.0f} s{limit}"
     )
     return value

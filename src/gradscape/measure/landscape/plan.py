@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from gradscape._text import counted
+from gradscape._text import count_noun
 from gradscape.errors import ConfigError
 from gradscape.measure.core.objective import Objective
 from gradscape.measure.curvature.curvature import Clock, eigenvalues, normal_like
@@ -138,7 +138,7 @@ def _lines_or_plane(objective: Objective, through: State | Sequence[State], dims
     if not others or (dims == 2 and len(others) > 2):
         raise ConfigError(
             "through: expected 1 model for a line, 2 for a plane, or with dims=1 any number, a line to each; "
-            f"got {counted(len(others), 'model')}"
+            f"got {count_noun(len(others), 'model')}"
         )
     if dims == 2 and len(others) == 2:
         return (plane_through(objective, others),)

@@ -70,12 +70,12 @@ def _per_sample(loss: Loss) -> Apart:
 
         single = torch.func.vmap(of_one)
 
-    def apart(outputs: Sequence[Tensor], batches: Sequence[Batch]) -> Tensor:
+    def sample_losses(outputs: Sequence[Tensor], batches: Sequence[Batch]) -> Tensor:
         further = [torch.cat(same) for same in zip(*(batch.further for batch in batches), strict=True)]
         losses = single(torch.cat(list(outputs)), *further)
         return losses.flatten(1).mean(1) if losses.dim() > 1 else losses
 
-    return apart
+    return sample_losses
 
 
 def _parameters_of_call(function: Loss) -> Mapping[str, Any]:

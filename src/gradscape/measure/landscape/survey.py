@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from gradscape._text import counted
+from gradscape._text import count_noun
 from gradscape.errors import ConfigError
 from gradscape.measure.core.objective import Objective
-from gradscape.measure.curvature.curvature import Clock, Report, eigenvalues, normal_like
+from gradscape.measure.curvature.curvature import Clock, ProgressCallback, eigenvalues, normal_like
 from gradscape.measure.curvature.hvp import Products
 from gradscape.measure.landscape.adaptive_grid import Index, interpolated, lattice, refine, scale_of
 from gradscape.measure.landscape.directions import Plane, Trajectory
@@ -52,7 +52,7 @@ def evaluate_surface(
     accuracy: float | None,
     metrics: Mapping[str, Metric],
     clock: Clock,
-    report: Report,
+    report: ProgressCallback,
 ) -> Surface:
     """Evaluate one surface, on the whole grid or adaptively.
 
@@ -110,7 +110,7 @@ def evaluate_surface(
 class _ProgressReporter:
     """Reporter of the progress, every few seconds."""
 
-    def __init__(self, count: int, clock: Clock, report: Report) -> None:
+    def __init__(self, count: int, clock: Clock, report: ProgressCallback) -> None:
         self.count, self.clock, self.report = count, clock, report
         self.done, self.start, self.last = 0, clock.spent, clock.spent
 
@@ -120,7 +120,7 @@ class _ProgressReporter:
         if now - self.last >= EVERY and self.done < self.count:
             self.last = now
             left = (now - self.start) / self.done * (self.count - self.done)
-            self.report(f"{self.done} of {counted(self.count, 'point')}, about {left:.0f} s left")
+            self.report(f"{self.done} of {count_noun(self.count, 'point')}, about {left:.0f} s left")
 
 
 def _fill(values: Values, measured: Any) -> None:
@@ -215,7 +215,7 @@ def measure_convexity(
     grids = np.meshgrid(*(np.linspace(a[0], a[-1], count) for a in plan.axes), indexing="ij")
     places, largest, smallest = [], [], []
     for place in np.stack(grids, -1).reshape(-1, len(plan.axes)).tolist():
-        if not clock.carry_on():
+        if not clock.should_continue():
             break
         start = [o.clone() for o in plane.origin]
         for c, direction in zip(place, plane.directions, strict=True):

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from gradscape.errors import ConfigError, first_line
 from gradscape.measure.core.objective import Objective
-from gradscape.measure.core.parameters import listed, number, parameters_of, plain
+from gradscape.measure.core.parameters import listed, number, parameters_of, strip_wrappers
 from gradscape.measure.core.preserve import random_state
 
 
@@ -105,5 +105,5 @@ def not_trained(objective: Objective, optimizer: Optimizer) -> list[str]:
         optimizer: Optimizer.
     """
     theirs, name = parameters_of(optimizer), type(optimizer).__name__
-    untrained = [plain(own) for own, p in objective.parameters.items() if id(p) not in theirs]
+    untrained = [strip_wrappers(own) for own, p in objective.parameters.items() if id(p) not in theirs]
     return [f"{name}'s step leaves {listed(untrained)}: it does not train them"] if untrained else []

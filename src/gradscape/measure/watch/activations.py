@@ -24,7 +24,7 @@ from gradscape.measure.core.layer_statistics import (
     unused_share,
 )
 from gradscape.measure.core.layer_trace import Running, layer_kind, numbered
-from gradscape.measure.core.parameters import listed, plain
+from gradscape.measure.core.parameters import listed, strip_wrappers
 from gradscape.records.activations import ActivationHistory
 from gradscape.records.signal import WEIGHT_KINDS
 
@@ -181,7 +181,7 @@ class Activations:
         values = main_tensor(output)
         if values is None or not values.numel() or isinstance(call.module, nn.Identity):
             return
-        name = plain(call.name) or type(call.module).__name__
+        name = strip_wrappers(call.name) or type(call.module).__name__
         if torch._C._functorch.is_functorch_wrapped_tensor(values):
             self.transformed = True
             return

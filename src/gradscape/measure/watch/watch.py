@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.autograd import Variable
 from torch.optim import Optimizer
 
-from gradscape._text import counted
+from gradscape._text import count_noun
 from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, first_line
 from gradscape.measure.core.gradient_statistics import STATISTICS
@@ -537,7 +537,7 @@ class Watch(Displayable):
 
     def __repr__(self) -> str:
         end = ", ended" if self.closed else ""
-        return f"<Watch: {counted(len(self.subjects.names), 'parameter tensor')}, step {self.steps}{end}>"
+        return f"<Watch: {count_noun(len(self.subjects.names), 'parameter tensor')}, step {self.steps}{end}>"
 
     def __str__(self) -> str:
         return str(self.history())

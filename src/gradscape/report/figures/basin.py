@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from gradscape.analysis.run_status import ended, guessing, joined, said
+from gradscape.analysis.run_status import describe_states, ended, guessing, joined
 from gradscape.records.encoding import Values
 from gradscape.records.landscape import LandscapeRecord
 from gradscape.records.run import StudyRecord
@@ -73,8 +73,13 @@ def _landscape_figure(
             add_scale(drawing, colored, axes, levels)
         else:
             axes.set(xlabel="first direction", ylabel="second direction")
-            write_across(axes, said(study, role) or "not measured")
-    caption = joined([_described(found), f"{label}: {said(study, role)}." if said(study, role) else ""])
+            write_across(axes, describe_states(study, role) or "not measured")
+    caption = joined(
+        [
+            _described(found),
+            f"{label}: {describe_states(study, role)}." if describe_states(study, role) else "",
+        ]
+    )
     return Figure(name, titled(name, f"Loss around the trained weights, {label}"), caption, group, drawing)
 
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from gradscape.analysis.sweep_points import Point, in_order, named, numbers, ordered, ranked, shown
+from gradscape.analysis.sweep_points import Point, format_setting, in_order, named, numbers, ordered, ranked
 from gradscape.config.paths import Value
 from gradscape.report.figures.base import add_legend, panel, write_across
 from gradscape.report.figures.labels import LETTER, ROOM, make_room, name_across, wrapped
@@ -125,7 +125,7 @@ def _horizontal(axes: Axes, values: Sequence[Value]) -> Place:
     known = numbers(values)
     if len(known) > 1 and known[0] > 0 and known[-1] >= SPAN * known[0]:
         return _logarithmic(axes, known)
-    name_across(axes, [shown(value) for value in values])
+    name_across(axes, [format_setting(value) for value in values])
     axes.set_xlim(-0.5, len(values) - 0.5)
     places = {value: place for place, value in enumerate(values)}
     return lambda value, line, lines: places[value] + _beside(line, lines)
@@ -138,11 +138,11 @@ def _logarithmic(axes: Axes, known: Sequence[float]) -> Place:
     margin = max(0.06 * (logs[-1] - logs[0]), gap / 2)
     axes.set(xscale="log", xlim=(10 ** (logs[0] - margin), 10 ** (logs[-1] + margin)))
     scale = ROOM / (logs[-1] - logs[0] + 2 * margin)
-    halves = [LETTER * len(shown(number)) / 2 for number in known]
+    halves = [LETTER * len(format_setting(number)) / 2 for number in known]
     spaces = zip(pairwise(logs), pairwise(halves), strict=True)
     apart = all(scale * (b - a) > left + right + 0.05 for (a, b), (left, right) in spaces)
     axes.xaxis.set_major_locator(FixedLocator(list(known)) if apart else LogLocator(numticks=7))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(float(value))))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_setting(float(value))))
     axes.xaxis.set_minor_locator(NullLocator())
     return lambda value, line, lines: float(value or 0) * 10 ** (gap * _beside(line, lines))
 

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from matplotlib.ticker import LogLocator, NullLocator
 
-from gradscape.analysis.run_status import counted, joined, members, seeds_in_words
+from gradscape.analysis.run_status import count_states, joined, members, seeds_in_words
 from gradscape.records.encoding import Values
 from gradscape.records.run import StudyRecord
 from gradscape.records.signal import RunStart
@@ -53,7 +53,7 @@ def depth_figure(
             middle = _over_seeds(rows, scale)
             style = {"color": look.color, "linestyle": look.dash, "marker": look.marker}
             every = max(rows.shape[1] // 8, 1)
-            named = label if len(rows) else f"{label} ({counted(study, role) or 'not measured'})"
+            named = label if len(rows) else f"{label} ({count_states(study, role) or 'not measured'})"
             axes.plot(depth, middle, markersize=4, markevery=every, label=named, **style)  # type: ignore[arg-type]
             if len(rows) > 1:
                 axes.fill_between(

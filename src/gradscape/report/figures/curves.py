@@ -9,7 +9,14 @@ from dataclasses import replace
 import numpy as np
 
 from gradscape.analysis.gradient_flow import flows
-from gradscape.analysis.run_status import counted, guessing, joined, members, said, seeds_in_words
+from gradscape.analysis.run_status import (
+    count_states,
+    describe_states,
+    guessing,
+    joined,
+    members,
+    seeds_in_words,
+)
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.figures.base import Figure, Series, curves, gradient_flow
 from gradscape.report.figures.style import LOOKS, Look
@@ -31,7 +38,7 @@ def flow_figure(
     runs = [run for run in members(study, role).values() if run is not None and run.epochs]
     epsilons = {float(run.config["optim"]["eps"]) for run in runs if _by_adam(run)}
     marks = {f"Adam's ε = {_scientific(eps)}": eps for eps in sorted(epsilons)}
-    words = said(study, role)
+    words = describe_states(study, role)
     drawing, note = gradient_flow([flows(run) for run in runs], band=band, marks=marks, absent=words)
     seeds = f" and seed ({len(runs)} seeds)" if len(runs) > 1 else ""
     caption = [f"Mean |∂L/∂W| of each weight layer over an epoch, one line per epoch{seeds}."]
@@ -106,7 +113,7 @@ def series(study: StudyRecord, role: str, label: str, field: str, look: Look) ->
     """
     asked = members(study, role)
     runs = [run for run in asked.values() if run is not None and run.epochs]
-    words = said(study, role) if len(asked) == 1 else counted(study, role)
+    words = describe_states(study, role) if len(asked) == 1 else count_states(study, role)
     return Series(
         label=f"{label} ({words})" if words else label,
         runs=tuple(run.curve(field) for run in runs),
@@ -131,7 +138,11 @@ def not_done(study: StudyRecord, roles: Mapping[str, str]) -> str:
         study: Record of a study.
         roles: Label per role.
     """
-    words = [f"{label}: {said(study, role)}" for role, label in roles.items() if said(study, role)]
+    words = [
+        f"{label}: {describe_states(study, role)}"
+        for role, label in roles.items()
+        if describe_states(study, role)
+    ]
     return f"{'; '.join(words)}." if words else ""
 
 

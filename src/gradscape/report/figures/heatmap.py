@@ -13,7 +13,7 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
 
-from gradscape.analysis.sweep_points import Point, in_order, ordered, shown
+from gradscape.analysis.sweep_points import Point, format_setting, in_order, ordered
 from gradscape.config.paths import Value
 from gradscape.records.encoding import Values
 from gradscape.report.figures.base import SHADES, panel, write_across
@@ -58,8 +58,10 @@ def heat_figure(found: Sequence[Point], across: str, up: str) -> tuple[Drawing, 
         colors = mpl.colormaps[COLORS].resampled(SHADES)
         norm = _scale(cells)
         _draw_cells(axes, cells, norm, colors)
-        names = [shown(value) for value in rows]
-        name_across(axes, [shown(value) for value in columns], WIDTH - BESIDE - LETTER * longest(names))
+        names = [format_setting(value) for value in rows]
+        name_across(
+            axes, [format_setting(value) for value in columns], WIDTH - BESIDE - LETTER * longest(names)
+        )
         name_up(axes, names, drawing.get_figheight() - BELOW)
         if written:
             _write_numbers(axes, cells, whole, norm, colors)
@@ -81,7 +83,7 @@ def _means(
             members = groups.get((y, x), [])
             known = [point.accuracy.mean for point in members if point.accuracy is not None]
             cells[row, column] = fmean(known) if known else np.nan
-            whole[row, column] = all(point.whole for point in members)
+            whole[row, column] = all(point.complete for point in members)
     return cells, whole
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullLocator
 
 from gradscape.analysis.run_status import (
-    counted,
+    count_states,
     joined,
     members,
     seeds_in_words,
@@ -124,7 +124,7 @@ def labeled(study: StudyRecord, role: str, label: str) -> str:
         role: Name of the role.
         label: Label of the role.
     """
-    words = counted(study, role)
+    words = count_states(study, role)
     return f"{label} ({words})" if words else label
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
-from gradscape._text import counted, literal
+from gradscape._text import count_noun, literal
 from gradscape.records.diagnosis import Diagnosis
 from gradscape.records.gradients import FlowHistory
 from gradscape.report.figures.base import Figure, gradient_flow, panel
@@ -141,7 +141,6 @@ def _flow_lines(history: FlowHistory, group: str) -> Figure:
         times=[int(step) for step in history.steps[chosen]],
         unit=history.row,
     )
-    caption = (
-        f"Mean |∂L/∂W| against depth, a line for each of {counted(len(chosen), history.row)}. {note}".strip()
-    )
+    lines = count_noun(len(chosen), history.row)
+    caption = f"Mean |∂L/∂W| against depth, a line for each of {lines}. {note}".strip()
     return Figure("flow", "Gradient flow", caption, group, drawing)

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gradscape.analysis.claims import Claim, Evidence
-from gradscape.analysis.run_status import seeds_in_words, standing
+from gradscape.analysis.run_status import describe_status, seeds_in_words
 from gradscape.records.role import identities
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.figures.base import Figure
@@ -104,7 +104,7 @@ def _run_rows(study: StudyRecord) -> list[dict[str, str]]:
         for identity in role.runs:
             roles.setdefault(identity, []).append(role.name)
     there = [_run_row(run, roles[run.identity]) for run in study.runs.values()]
-    empty = {"roles": "", "seed": "", "state": standing(None), "epochs": "", "minutes": ""}
+    empty = {"roles": "", "seed": "", "state": describe_status(None), "epochs": "", "minutes": ""}
     rows = there + [{"run": identity, **empty} for identity in roles if identity not in study.runs]
     return sorted(rows, key=lambda row: row["state"] == "done") if len(rows) > ROWS else rows
 
@@ -114,7 +114,7 @@ def _run_row(run: RunRecord, roles: Sequence[str]) -> dict[str, str]:
         "run": run.identity,
         "roles": ", ".join(roles),
         "seed": str(run.seed),
-        "state": standing(run) or run.state,
+        "state": describe_status(run) or run.state,
         "epochs": f"{len(run.epochs)} of {run.config['epochs']}",
         "minutes": f"{sum(run.curve('seconds')) / 60:.1f}",
     }

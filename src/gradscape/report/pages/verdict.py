@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from gradscape._text import counted
+from gradscape._text import count_noun
 from gradscape.records.diagnosis import Diagnosis
 from gradscape.report.figures.base import Figure, render
 from gradscape.report.pages.study import environment
@@ -31,7 +31,7 @@ def rendered(template: str, diagnosis: Diagnosis, figures: Sequence[Figure], **v
         drawn=inlined(figures),
         sentence=_sentence,
         capital=capital,
-        counted=counted,
+        count_noun=count_noun,
     )
     return text + "\n"
 

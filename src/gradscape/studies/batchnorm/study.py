@@ -10,7 +10,7 @@ from gradscape.config.run import DataConfig, OptimConfig, RunConfig
 from gradscape.records.role import Role
 from gradscape.studies.batchnorm.report import PARTS, QUESTION
 from gradscape.studies.batchnorm.roles import NETWORKS, sized
-from gradscape.study.presets import Preset, apart, whole
+from gradscape.study.presets import Preset, choose_interval, round_to_batches
 from gradscape.study.reproduction import Reproduction
 
 LEARNING_RATES = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05)  # Table 1, at batch size 100
@@ -81,15 +81,15 @@ def _roles(preset: Preset, data: DataConfig) -> dict[Role, RunConfig]:
         )
         if lr not in SMOOTHNESS_AT:
             return plain
-        measured = replace(plain, landscape_images=whole(preset.landscape, plain))
-        spectra = replace(measured, curvature_images=whole(preset.curvature, plain))
+        measured = replace(plain, landscape_images=round_to_batches(preset.landscape, plain))
+        spectra = replace(measured, curvature_images=round_to_batches(preset.curvature, plain))
         if lr == SMOOTHNESS_AT[0]:
             # C7 rests on the pair that trains, measured between guessing and having learned.
-            every = apart(plain, preset.measures * (DENSER if depth == SHALLOW else 1))
+            every = choose_interval(plain, preset.measures * (DENSER if depth == SHALLOW else 1))
             return replace(spectra, smoothness_every=every, keep_every=preset.keep_every)
         # Equally many steps for all batch sizes, so that equal updates compare.
         fewest = replace(plain, batch_size=max(BATCH_SIZES) // preset.shrink)
-        every = apart(fewest, preset.measures // 2)
+        every = choose_interval(fewest, preset.measures // 2)
         # One seed decides nothing: curvature would be most of the time.
         return replace(measured if preset.seeds == 1 else spectra, smoothness_every=every)
 

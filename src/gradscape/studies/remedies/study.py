@@ -9,7 +9,7 @@ from gradscape.records.role import Role
 from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.studies.remedies.report import PARTS, QUESTION
 from gradscape.studies.remedies.roles import BASE, KEY, REMEDIES, role_of
-from gradscape.study.presets import Preset, apart, based_on, whole
+from gradscape.study.presets import Preset, based_on, choose_interval, round_to_batches
 from gradscape.study.reproduction import Reproduction
 
 BATCH = 100  # batch size of the paper; whatever a remedy does not change is the paper's
@@ -62,9 +62,9 @@ def _roles(preset: _RemediesPreset, data: DataConfig) -> dict[Role, RunConfig]:
         )
         runs[role_of(name)] = replace(
             plain,
-            smoothness_every=apart(plain, preset.measures),
-            curvature_images=whole(preset.curvature, plain),
-            landscape_images=whole(preset.landscape, plain),
+            smoothness_every=choose_interval(plain, preset.measures),
+            curvature_images=round_to_batches(preset.curvature, plain),
+            landscape_images=round_to_batches(preset.landscape, plain),
             keep_every=preset.keep_every,
         )
         for rate in (*preset.rates, *(preset.key_rates if name in KEY else ())):

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradscape.config.paths import Value, kind_of, shown, value_in, value_of
+from gradscape.config.paths import Value, format_value, kind_of, value_in, value_of
 from gradscape.errors import ConfigError, brief
 from gradscape.study.sweep.spacing import read_values, values_in
 
@@ -191,4 +191,4 @@ def label(point: Settings) -> str:
     Args:
         point: Value per field.
     """
-    return " ".join(f"{name}={shown(value)}" for name, value in point.items())
+    return " ".join(f"{name}={format_value(value)}" for name, value in point.items())

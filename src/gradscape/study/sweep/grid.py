@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gradscape.config.paths import shown
+from gradscape.config.paths import format_value
 from gradscape.errors import ConfigError, brief, nearest
 from gradscape.study.sweep.axes import Axis, Condition, Settings, axis_of, is_list, label, matches
 
@@ -97,5 +97,5 @@ def require_excluded(condition: Condition, points: Sequence[Settings]) -> None:
         known_values = list(dict.fromkeys(point[name] for point in points))
         for value in values:
             if value not in known_values:
-                has = ", ".join(map(shown, known_values))
-                raise ConfigError(f"exclude: {name} never is {shown(value)}; its values are {has}")
+                has = ", ".join(map(format_value, known_values))
+                raise ConfigError(f"exclude: {name} never is {format_value(value)}; its values are {has}")

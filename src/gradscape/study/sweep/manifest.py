@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gradscape.config.paths import CONTROLS, DEFAULTS, FIELDS, Value, flat, shown
+from gradscape.config.paths import CONTROLS, DEFAULTS, FIELDS, Value, flat, format_value
 from gradscape.config.run import RunConfig
 from gradscape.errors import StoreError
 from gradscape.records.role import Role
@@ -83,9 +83,8 @@ def _require_same(asked: Mapping[str, Any], new: Mapping[str, Any], folder: Path
     before, now = _whole_base(asked), _whole_base(new)
     for name in FIELDS:
         if name not in axes and before[name] != now[name]:
-            raise StoreError(
-                f"{folder} holds a base of {name} {shown(before[name])}, not {shown(now[name])}; {cure}"
-            )
+            old, wanted = format_value(before[name]), format_value(now[name])
+            raise StoreError(f"{folder} holds a base of {name} {old}, not {wanted}; {cure}")
 
 
 def _controlled(asked: Mapping[str, Any]) -> bool:
@@ -144,7 +143,7 @@ def _common(configs: Sequence[RunConfig]) -> str:
 
 def _control_notes(asked: Mapping[str, Any]) -> list[str]:
     """Sentences on the effect of controls on their runs."""
-    size = shown(_whole_base(asked)["batch_size"])
+    size = format_value(_whole_base(asked)["batch_size"])
     points = [{**asked, **role.parameters} for role in asked["roles"].values()]
     notes = []
     if any(point["equal_updates"] for point in points):

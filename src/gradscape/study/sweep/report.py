@@ -12,8 +12,8 @@ from itertools import combinations
 
 from gradscape.analysis.claims import ONE_SEED, Claim, Evidence, differences
 from gradscape.analysis.comparisons import Comparison, comparisons
-from gradscape.analysis.run_status import BRIEF, counted, joined, seeds_in_words, standing, window
-from gradscape.analysis.sweep_points import Point, axes_of, exactly, named, points, ranked, shown
+from gradscape.analysis.run_status import BRIEF, count_states, describe_status, joined, seeds_in_words, window
+from gradscape.analysis.sweep_points import Point, axes_of, exactly, format_setting, named, points, ranked
 from gradscape.records.role import identities
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import ReportParts
@@ -77,8 +77,8 @@ def _figure(name: str, title: str, caption: str, group: str, drawing: object) ->
 
 def _not_done(study: StudyRecord, found: Sequence[Point]) -> str:
     """Points whose runs are not all done, a few by name; empty if all are."""
-    lacking = [point for point in found if not point.whole]
-    words = [f"{named(point.values)} ({counted(study, point.label)})" for point in lacking[:NAMED]]
+    lacking = [point for point in found if not point.complete]
+    words = [f"{named(point.values)} ({count_states(study, point.label)})" for point in lacking[:NAMED]]
     more = f" and {len(lacking) - NAMED} more points" if len(lacking) > NAMED else ""
     return f"Not all runs are done of: {'; '.join(words)}{more}." if words else ""
 
@@ -108,7 +108,7 @@ def _point_table(study: StudyRecord) -> Table:
             _cell(point.finals("train_accuracy")),
             _cell(point.finals("valid_loss")),
             _cell(_best_test(point)),
-            "" if point.whole else counted(study, point.label),
+            "" if point.complete else count_states(study, point.label),
         )
         for point in points(study)
     ]
@@ -236,7 +236,7 @@ def _matters(number: int, axis: str, found: Sequence[Comparison], total: int) ->
 
 
 def _against(each: Comparison) -> str:
-    values = (shown(point.values[each.axis]) for point in (each.other, each.reference))
+    values = (format_setting(point.values[each.axis]) for point in (each.other, each.reference))
     return f"{each.axis} {' − '.join(values)}{f' at {each.setting}' if each.setting else ''}"
 
 
@@ -284,7 +284,7 @@ def _decisions(made: Sequence[Comparison]) -> str:
 def _states(study: StudyRecord) -> str:
     """Count the runs in each state, in a sentence."""
     runs = [study.runs.get(identity) for identity in identities(study.roles)]
-    words = Counter(BRIEF.split(standing(run))[0] or "done" for run in runs)
+    words = Counter(BRIEF.split(describe_status(run))[0] or "done" for run in runs)
     return f"Of {len(runs):,} runs: {', '.join(f'{count:,} {word}' for word, count in words.items())}."
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from gradscape._printing import say
+from gradscape._printing import print_stderr
 from gradscape.config.arguments import fitted
 from gradscape.config.fields import MOST_RUNS, MOST_SEEDS, checked, require
 from gradscape.config.paths import CONTROLS, DEFAULTS, Scaling, Value, flat, value_of
@@ -273,7 +273,7 @@ class Sweep:
         from gradscape.study.sweep.sequential import run_until_decided
 
         folder = StudyFolder(Path(out))
-        run_until_decided(self, folder, fitted(execution, Execution, "execution"), say)
+        run_until_decided(self, folder, fitted(execution, Execution, "execution"), print_stderr)
         return folder.record()
 
 
