@@ -208,12 +208,9 @@ def _guess_limit(classes: int, images: int) -> float:
         >>> _guess_limit(10, 1_000)
         0.137
     """
-    from gradscape.stats.student_t import at_least
+    from scipy.stats import binom
 
-    share, count = 1 / classes, images
-    while classes * at_least(count, images, share) <= BY_CHANCE and count > 0:
-        count -= 1
-    return count / images
+    return float(binom.isf(BY_CHANCE / classes, images, 1 / classes)) / images
 
 
 def guesses(study: StudyRecord, *roles: str) -> str:
