@@ -30,7 +30,7 @@ def train(folder: StudyFolder, config: RunConfig, halving: Halving, accuracy: fl
     run.create(config)
     for epoch in range(1, config.epochs + 1):
         halving.update(config.identity, Progress(epoch, config.epochs, 0.5, 1.0, 0.5, 1.0))
-        if why := run.stop_asked():
+        if why := run.stop_reason():
             return why
         run.append(EpochRecord(epoch, 0.1, 1.0, 0.5, 1.0, accuracy, 1.0, 1.0), ONE)
     return ""

@@ -18,6 +18,7 @@ from gradscape.config.arguments import typed
 from gradscape.errors import StoreError
 from gradscape.records.role import Role, identities
 from gradscape.records.run import StudyRecord
+from gradscape.storage.epoch_files import require_run
 from gradscape.storage.files import (
     HERE,
     decoding,
@@ -79,7 +80,7 @@ class StudyFolder:
         folder = self.run(identity)
         if not there(folder.path / "config.json"):
             return None
-        folder.require_run(folder.path / "config.json", folder.identity(), identity)
+        require_run(folder.path / "config.json", folder.identity(), identity, folder.repeat)
         return folder
 
     def asked(self) -> dict[str, Any] | None:

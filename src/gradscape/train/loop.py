@@ -222,7 +222,7 @@ def _run(
         folder.append(epochs[-1], flow)
         keep_weights(config, folder, state)
         folder.save(state.checkpoint())
-        why = folder.stop_asked()
+        why = folder.stop_reason()
         if stop_hopeless and not why and (history := folder.flow(max(0, len(epochs) - PATIENCE))):
             why = hopeless(config, epochs, history)
         if why and state.epoch < config.epochs:
