@@ -1,4 +1,4 @@
-"""What a run keeps of its epochs: numbers in `metrics.jsonl`, gradients in `gradients.jsonl`.
+"""Files of a run's epochs: numbers in `metrics.jsonl`, gradients in `gradients.jsonl`.
 
 A line of `metrics.jsonl` is an `EpochRecord`, a few hundred bytes. The first line of `gradients.jsonl` names
 the parameter tensors, each further one holds an epoch's `EPOCH_TABLES`, one after the other, as little-endian
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Tensors:
+class _Tensors:
     """First line of `gradients.jsonl`: tables of a row, and names, kinds and sizes of the tensors."""
 
     tables: tuple[str, ...]
@@ -69,10 +69,18 @@ class EpochFiles:
         return self.folder / "gradients.jsonl"
 
     def append(self, epoch: EpochRecord, flow: FlowHistory) -> None:
-        """Add an epoch's lines, or leave both files as they were."""
+        """Add an epoch's lines, or leave both files as they were.
+
+        Args:
+            epoch: Numbers of the epoch.
+            flow: Gradient flow, whose last row is the epoch's.
+
+        Raises:
+            StoreError: A file cannot be written.
+        """
         numbers = {"epoch": epoch.epoch, "run": self.run, **encode(epoch)}
         before = self.gradients.stat().st_size if there(self.gradients) else 0
-        append_bytes(self.gradients, self.flow_lines(epoch.epoch, flow, first=not before))
+        append_bytes(self.gradients, self._flow_lines(epoch.epoch, flow, first=not before))
         try:
             append_bytes(self.metrics, with_checksum(numbers))
         except StoreError:
@@ -80,54 +88,54 @@ class EpochFiles:
                 file.truncate(before)
             raise
 
-    def flow_lines(self, epoch: int, flow: FlowHistory, first: bool) -> bytes:
-        """The line of an epoch's gradients; before the first one, what they are of."""
-        head = {"run": self.run, **encode(Tensors(EPOCH_TABLES, flow.layers, flow.kinds, flow.sizes))}
+    def _flow_lines(self, epoch: int, flow: FlowHistory, first: bool) -> bytes:
+        """Return the line of an epoch's gradients; before the first, that of the tensors."""
+        head = {"run": self.run, **encode(_Tensors(EPOCH_TABLES, flow.layers, flow.kinds, flow.sizes))}
         table = np.array([getattr(flow, name)[-1] for name in EPOCH_TABLES], dtype="<f8")
         text = base64.b64encode(table.tobytes()).decode()
         row = with_checksum({"epoch": epoch, "run": self.run, "flow": text})
         return with_checksum(head) + row if first else row
 
     def epochs(self, kind: type[T], after: int = 0) -> tuple[list[T], bool]:
-        """The epochs after so many and before the first damaged line, and whether there is none.
+        """Return the epochs before the first damaged line, and True if there is none.
 
         Args:
-            kind: Type to make of a line's values: `EpochRecord`, or one of fewer fields.
-            after: of epochs that are left out.
+            kind: Type of an epoch: `EpochRecord`, or one of fewer fields.
+            after: Number of epochs to leave out.
 
         Raises:
-            StoreError: a line is of another run, or what it says is no epoch.
+            StoreError: A line is of another run, or holds no epoch.
         """
         path, records = self.metrics, list[T]()
-        for number, line in numbered(path, 1 + after):
+        for number, line in _numbered(path, 1 + after):
             with decoding(path, self.repeat):
-                values = self.values_of(path, line)
+                values = self._values_of(path, line)
                 if values is None or values.get("epoch") != number:
                     return records, False
                 records.append(decode(kind, values))
         return records, True
 
     def flow(self, count: int, after: int = 0) -> tuple[FlowHistory | None, int]:
-        """The gradients of the epochs after so many as far as lines are whole, and how many those are.
+        """Return the gradients of the epochs before the first damaged line, and the number of those epochs.
 
         Args:
-            count: of epochs at most.
-            after: of epochs that are left out.
+            count: Number of epochs at most, from the first.
+            after: Number of epochs to leave out.
 
         Raises:
-            StoreError: a line is of another run, or what it says are no gradients.
+            StoreError: A line is of another run, or holds no gradients.
         """
         path, tables = self.gradients, list[Values]()
         with decoding(path, self.repeat):
-            lines = (line for _, line in numbered(path, 1))
-            head = self.values_of(path, next(lines, b""))
+            lines = (line for _, line in _numbered(path, 1))
+            head = self._values_of(path, next(lines, b""))
             if head is None:
                 return None, 0
-            tensors: Tensors = decode(Tensors, head)
+            tensors: _Tensors = decode(_Tensors, head)
             if tensors.tables != EPOCH_TABLES:
                 raise ValueError("it has other tables")
             for epoch, line in enumerate(islice(lines, after, count), 1 + after):
-                values = self.values_of(path, line)
+                values = self._values_of(path, line)
                 if values is None or values.get("epoch") != epoch:
                     break
                 table = np.frombuffer(base64.b64decode(values["flow"], validate=True), dtype="<f8")
@@ -138,11 +146,11 @@ class EpochFiles:
             flow = flow_of_epochs(tensors.layers, tensors.kinds, tensors.sizes, epochs, np.stack(tables))
         return flow, len(tables)
 
-    def values_of(self, path: Path, line: bytes) -> dict[str, Any] | None:
-        """What a line says but for the run; None if it is damaged.
+    def _values_of(self, path: Path, line: bytes) -> dict[str, Any] | None:
+        """Return a line's values but for the run; None if it is damaged.
 
         Raises:
-            StoreError: it is of another run.
+            StoreError: It is of another run.
         """
         values = without_checksum(line)
         if values is not None:
@@ -150,21 +158,31 @@ class EpochFiles:
         return values
 
     def keep(self, epochs: int) -> None:
-        """Cut both files back to their first so many epochs (all of them whole)."""
+        """Cut both files back to their first epochs.
+
+        Args:
+            epochs: Number of epochs to keep, all of them intact.
+        """
         keep_lines(self.metrics, epochs)
         keep_lines(self.gradients, 1 + epochs if epochs else 0)
 
 
-def numbered(path: Path, first: int) -> Iterator[tuple[int, bytes]]:
-    """A file's whole lines from the first one on, with their numbers; none where there is no file."""
+def _numbered(path: Path, first: int) -> Iterator[tuple[int, bytes]]:
+    """Yield a file's intact lines with their numbers, from the line `first`; none where there is no file."""
     return islice(enumerate(whole_lines(path), 1), first - 1, None) if there(path) else iter(())
 
 
 def require_run(path: Path, found: object, identity: str, cure: str) -> None:
     """Refuse a file of another run.
 
+    Args:
+        path: Path of the file, for the message.
+        found: Identity in the file.
+        identity: Identity that it must have.
+        cure: Way out, for the message.
+
     Raises:
-        StoreError: it says another identity.
+        StoreError: The identities differ.
     """
     if found != identity:
         raise StoreError(f"{path} is of another run, {found}; expected {identity}; {cure}")

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written aside, fsynced and renamed; checksums; locks.
+"""Files that are complete or not there: written aside, fsynced and renamed; checksums; locks.
 
 Every file of a run's or study's folder says what it is and ends in a checksum, so that no changed bit is read
 as a value. Every failure names the file, the reason and a way out.
@@ -36,7 +36,11 @@ CHECK = b',\n "crc32": "'  # begins what a JSON file ends in
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn an `OSError` in writing `path` into the one line users get."""
+    """Turn an `OSError` in writing a file into the one line that users get.
+
+    Args:
+        path: Path of the file, for the message.
+    """
     try:
         yield
     except OSError as error:
@@ -47,7 +51,11 @@ def explained(path: Path) -> Iterator[None]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn an `OSError` in reading `path` into the one line users get."""
+    """Turn an `OSError` in reading a file into the one line that users get.
+
+    Args:
+        path: Path of the file, for the message.
+    """
     try:
         yield
     except OSError as error:
@@ -56,7 +64,12 @@ def reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def decoding(path: Path, cure: str = AGAIN) -> Iterator[None]:
-    """Turn what values of another shape raise into the one line users get."""
+    """Turn the errors that values of another shape raise into the one line that users get.
+
+    Args:
+        path: Path of the file, for the message.
+        cure: Way out, for the message.
+    """
     try:
         yield
     except GradscapeError:
@@ -74,16 +87,24 @@ def decoding(path: Path, cure: str = AGAIN) -> Iterator[None]:
 
 
 def there(path: Path) -> bool:
-    """Whether there is something of this name.
+    """Check that there is something of this name.
+
+    Args:
+        path: Path to look at.
 
     Raises:
-        StoreError: its folder cannot be looked into, or the name is too long.
+        StoreError: Its folder cannot be looked into, or the name is too long.
     """
     with reading(path):
         return path.exists()
 
 
 def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, unless it is there.
+
+    Args:
+        path: Path of the folder.
+    """
     with explained(path):
         path.mkdir(parents=True, exist_ok=True)
 
@@ -91,14 +112,25 @@ def make_folder(path: Path) -> None:
 def make_inner(path: Path) -> None:
     """Make a folder within an own one; a link would have us write, and tidy up, somewhere else.
 
+    Args:
+        path: Path of the folder.
+
     Raises:
-        StoreError: it is a link, or cannot be made.
+        StoreError: It is a link, or cannot be made.
     """
     refuse_link(path)
     make_folder(path)
 
 
 def refuse_link(path: Path) -> None:
+    """Raise if a path is a link.
+
+    Args:
+        path: Path of an own file or folder.
+
+    Raises:
+        StoreError: It is one.
+    """
     with reading(path):
         linked = path.is_symlink()
     if linked:
@@ -109,15 +141,28 @@ def refuse_link(path: Path) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """`replace_bytes` in a study's or run's folder."""
+    """Write a file of a study's or run's folder, see `replace_bytes`.
+
+    Args:
+        path: Path of the file.
+        data: Contents.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
     with explained(path):
         replace_bytes(path, data)
 
 
 def replace_bytes(path: Path, data: bytes) -> None:
-    """Write aside, fsync, rename: `path` holds the old bytes or the new, never a part."""
+    """Write aside, fsync, rename: the file holds the old bytes or the new, never a part.
+
+    Args:
+        path: Path of the file.
+        data: Contents.
+    """
     aside = path.with_name(f".{path.name}.{HERE}.{os.getpid()}.part")
-    aside.unlink(missing_ok=True)  # of a process before, with our number
+    aside.unlink(missing_ok=True)  # left by an earlier process with our number
     try:
         with open(aside, "xb") as file:
             file.write(data)
@@ -131,7 +176,11 @@ def replace_bytes(path: Path, data: bytes) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Make a rename durable; Windows has no folder handles and needs none."""
+    """Make a rename durable; Windows has no folder handles and needs none.
+
+    Args:
+        path: Path of the folder.
+    """
     if os.name == "posix":
         handle = os.open(path, os.O_RDONLY)
         try:
@@ -141,14 +190,14 @@ def sync_folder(path: Path) -> None:
 
 
 def refuse_foreign(folder: Path, what: str) -> None:
-    """Refuse a folder that holds anything at all, but for what killed commands leave behind.
+    """Refuse a folder that holds anything but the leavings of killed commands.
 
     Args:
-        folder: that nothing shows to be gradscape's.
-        what: would be written there, for the message.
+        folder: Path of a folder that nothing shows to be gradscape's.
+        what: Thing to be written there, for the message.
 
     Raises:
-        StoreError: it is not empty, or no folder.
+        StoreError: It is not empty, or no folder.
     """
     with explained(folder):
         names = [path.name for path in folder.iterdir()] if folder.exists() else []
@@ -160,17 +209,21 @@ def refuse_foreign(folder: Path, what: str) -> None:
 
 
 def sweep_parts(folder: Path) -> None:
-    """Remove what killed processes of this machine have left half-written in an own folder."""
+    """Remove the half-written files of killed processes of this machine from an own folder.
+
+    Args:
+        folder: Path of the folder.
+    """
     if folder.is_symlink() or not folder.is_dir():
         return
     with explained(folder):
         for path in folder.iterdir():
-            if (part := PART.fullmatch(path.name)) and part[1] == HERE and not alive(int(part[2])):
+            if (part := PART.fullmatch(path.name)) and part[1] == HERE and not _alive(int(part[2])):
                 path.unlink(missing_ok=True)
 
 
-def alive(process: int) -> bool:
-    """Whether there is such a process; True where the system does not say."""
+def _alive(process: int) -> bool:
+    """Check that there is such a process; True where the system does not say."""
     if os.name != "posix":
         return True  # there `os.kill` would end it
     try:
@@ -183,10 +236,14 @@ def alive(process: int) -> bool:
 
 
 def read_bytes(path: Path, largest: int) -> bytes:
-    """A file's bytes.
+    """Return a file's bytes.
+
+    Args:
+        path: Path of the file.
+        largest: Number of bytes that such a file can have.
 
     Raises:
-        StoreError: it cannot be read, is a pipe, a device or a folder, or larger than such a file can be.
+        StoreError: It cannot be read, is a pipe, a device or a folder, or larger than such a file can be.
     """
     require_file(path, largest)
     with reading(path):
@@ -194,20 +251,31 @@ def read_bytes(path: Path, largest: int) -> bytes:
 
 
 def require_file(path: Path, largest: float) -> None:
-    """Refuse what reading would wait for, or never end."""
+    """Refuse a path whose reading would wait, or never end.
+
+    Args:
+        path: Path of the file.
+        largest: Number of bytes that such a file can have.
+
+    Raises:
+        StoreError: It is no file, or larger.
+    """
     with reading(path):
-        found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
+        status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
         raise StoreError(f"cannot read {path}: expected a file; got a folder, a pipe or a device; remove it")
-    if found.st_size > largest:
-        raise StoreError(f"{path} is damaged: it has {found.st_size:,} bytes; {AGAIN}")
+    if status.st_size > largest:
+        raise StoreError(f"{path} is damaged: it has {status.st_size:,} bytes; {AGAIN}")
 
 
 def whole_lines(path: Path) -> Iterator[bytes]:
-    """A file's lines without their newlines; a torn last one is left out, an endless one is cut.
+    """Yield a file's lines without their newlines; a torn last one is left out, an endless one is cut.
+
+    Args:
+        path: Path of the file.
 
     Raises:
-        StoreError: it cannot be read, or is no file.
+        StoreError: It cannot be read, or is no file.
     """
     require_file(path, math.inf)
     with reading(path), open(path, "rb") as file:
@@ -219,8 +287,12 @@ def whole_lines(path: Path) -> Iterator[bytes]:
 def append_bytes(path: Path, data: bytes) -> None:
     """Add to the end of a file, and to the disk; or leave it as it was.
 
+    Args:
+        path: Path of the file.
+        data: Bytes to add.
+
     Raises:
-        StoreError: it is a link, or cannot be written.
+        StoreError: It is a link, or cannot be written.
     """
     refuse_link(path)
     # Unbuffered: a buffer would be written once more when the file is closed, after the cut.
@@ -236,30 +308,43 @@ def append_bytes(path: Path, data: bytes) -> None:
 
 
 def keep_lines(path: Path, count: int) -> None:
-    """Cut a file back to its first so many lines (all of them whole)."""
+    """Cut a file back to its first lines.
+
+    Args:
+        path: Path of the file.
+        count: Number of lines to keep, all of them intact.
+    """
     if there(path):
         refuse_link(path)
-        kept = b"".join(line + b"\n" for line in islice(whole_lines(path), count))
-        if len(kept) != path.stat().st_size:
-            write_bytes(path, kept)
+        lines = b"".join(line + b"\n" for line in islice(whole_lines(path), count))
+        if len(lines) != path.stat().st_size:
+            write_bytes(path, lines)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write plain values with a format number first and a checksum of all that stands before it last."""
+    """Write values with a format number before them and a checksum after them.
+
+    Args:
+        path: Path of the file.
+        values: Plain value per key.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
     text = json.dumps({"format": FORMAT, **values}, indent=1, ensure_ascii=False, allow_nan=False)
     body = text.removesuffix("\n}").encode()
     write_bytes(path, body + CHECK + b'%08x"\n}\n' % zlib.crc32(body))
 
 
 def read_json(path: Path, cure: str = AGAIN) -> dict[str, Any]:
-    """A JSON file's values without its format number and checksum.
+    """Return a JSON file's values without its format number and checksum.
 
     Args:
-        path: of the file.
-        cure: what to do if it is damaged.
+        path: Path of the file.
+        cure: Way out if it is damaged, for the message.
 
     Raises:
-        StoreError: it is missing, damaged, or of another format.
+        StoreError: It is missing, damaged, or of another format.
     """
     data = read_bytes(path, LARGEST_JSON)
     with decoding(path, cure):
@@ -275,6 +360,15 @@ def read_json(path: Path, cure: str = AGAIN) -> dict[str, Any]:
 
 
 def refuse_newer(found: int, path: Path) -> None:
+    """Raise if a file's format is newer than this gradscape's.
+
+    Args:
+        found: Number of its format.
+        path: Path of the file, for the message.
+
+    Raises:
+        StoreError: It is newer.
+    """
     if found > FORMAT:
         raise StoreError(
             f"{path} was written by a newer gradscape (format {found}, this one reads {FORMAT}); "
@@ -283,6 +377,16 @@ def refuse_newer(found: int, path: Path) -> None:
 
 
 def refuse_older(found: int, path: Path, cure: str = AGAIN) -> None:
+    """Raise if a file's format is older than this gradscape's.
+
+    Args:
+        found: Number of its format.
+        path: Path of the file, for the message.
+        cure: Way out, for the message.
+
+    Raises:
+        StoreError: It is older.
+    """
     if found < FORMAT:
         raise StoreError(
             f"{path} was written by an older gradscape (format {found}, this one reads {FORMAT}); {cure}"
@@ -291,10 +395,15 @@ def refuse_older(found: int, path: Path, cure: str = AGAIN) -> None:
 
 @contextmanager
 def locked(folder: Path, what: str, patience: float) -> Iterator[None]:
-    """Hold `folder/.lock`, waiting `patience` seconds; the system frees it when its holder dies.
+    """Hold a folder's `.lock`; the system frees it when its holder dies.
+
+    Args:
+        folder: Path of the folder.
+        what: Thing that is locked, for the message.
+        patience: Seconds to wait for another holder.
 
     Raises:
-        Busy: it is still held.
+        Busy: Another process still holds it.
     """
     lock = FileLock(folder / ".lock")
     with explained(folder):
@@ -311,13 +420,21 @@ def locked(folder: Path, what: str, patience: float) -> Iterator[None]:
 
 
 def with_checksum(values: Mapping[str, Any]) -> bytes:
-    """One JSON line ending in the CRC-32 of what stands before it."""
+    """Return one JSON line that ends in the CRC-32 of the rest.
+
+    Args:
+        values: Plain value per key.
+    """
     text = json.dumps(values, allow_nan=False)
     return f'{text[:-1]}, "crc32": "{zlib.crc32(text.encode()):08x}"}}\n'.encode()
 
 
 def without_checksum(line: bytes) -> dict[str, Any] | None:
-    """The values of a line as `with_checksum` wrote it, or None if it is damaged."""
+    """Return the values of a line that `with_checksum` wrote, or None if it is damaged.
+
+    Args:
+        line: Bytes of the line.
+    """
     text, _, check = line.rpartition(b', "crc32": "')
     if check != b'%08x"}' % zlib.crc32(text + b"}"):
         return None

@@ -1,4 +1,4 @@
-"""How a study's runs stand, from a few kilobytes of each: for who looks again and again.
+"""Summaries of a study's runs, from a few kilobytes of each, which are cheap to read again and again.
 
 `StudyFolder.record` reads the gradients of every layer too; of a thousand runs that is gigabytes.
 """
@@ -25,7 +25,7 @@ Stamp = tuple[tuple[int, int] | None, ...]
 
 @dataclass(frozen=True)
 class _EpochNumbers:
-    """What a `RunSummary` needs of an `EpochRecord`."""
+    """Part of an `EpochRecord` that a `RunSummary` needs."""
 
     epoch: int
     train_accuracy: float
@@ -35,22 +35,22 @@ class _EpochNumbers:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run at a glance; None for what is not known.
+    """Summary of a run; None for a value that is not known.
 
     Attributes:
-        identity: the name of its folder.
+        identity: Name of its folder.
         state: `pending`, `running`, `done`, `diverged`, `failed` or `stopped` (early, on request).
-        config: as plain nested values.
-        epoch: epochs finished.
-        epochs: epochs asked for.
-        best_valid_accuracy, best_epoch: the highest, and the first epoch that reached it.
-        train_accuracy: of the last epoch.
-        epoch_seconds: mean wall time of an epoch.
-        attempts: how often it was begun.
-        host, device: where it was last at work.
-        heard: when it last wrote, in seconds since 1970.
-        reason: why it failed, stopped or diverged, is computed otherwise than asked, or cannot be read, in
-            one line; or empty.
+        config: Configuration in plain nested values.
+        epoch: Number of epochs finished.
+        epochs: Number of epochs planned.
+        best_valid_accuracy, best_epoch: Highest validation accuracy, and the first epoch that reached it.
+        train_accuracy: Training accuracy of the last epoch.
+        epoch_seconds: Mean wall time of an epoch.
+        attempts: Number of times that it was begun.
+        host, device: Names of the last machine and device that it ran on.
+        heard: Time of its last writing, in seconds since 1970.
+        reason: Line on why it failed, stopped or diverged, is not computed as planned, or cannot be read; or
+            empty.
     """
 
     identity: str
@@ -70,11 +70,15 @@ class RunSummary:
 
     @property
     def over(self) -> bool:
+        """True if nothing more comes, unless a command is given again."""
         return self.state in OVER
 
 
 class StudyWatcher:
-    """The runs of a study, looked at again without reading what has not changed.
+    """Runs of a study, of which only what has changed is read again.
+
+    Args:
+        study: Folder of the study.
 
     Example:
         >>> [run.state for run in StudyWatcher(StudyFolder(Path("runs/batchnorm-quick-digits"))).poll()]
@@ -82,91 +86,93 @@ class StudyWatcher:
 
     def __init__(self, study: StudyFolder) -> None:
         self.study = study
-        self.known: dict[str, tuple[Stamp, RunSummary]] = {}
+        self.summaries: dict[str, tuple[Stamp, RunSummary]] = {}
 
     def asked(self) -> dict[str, Any]:
-        """`study.json`.
+        """Return the contents of `study.json`.
 
         Raises:
-            StoreError: there is none, it is damaged, or written by a newer gradscape.
+            StoreError: There is none, it is damaged, or written by a newer gradscape.
         """
-        found = self.study.asked()
-        if found is None:
+        asked = self.study.asked()
+        if asked is None:
             raise self.study.absent()
-        return found
+        return asked
 
     def poll(self) -> list[RunSummary]:
-        """Every run that was asked for, in the order of the study.
+        """Return the summary of every run that is planned, in the order of the study.
 
         Raises:
-            StoreError: no study here, or its `study.json` is damaged or newer.
+            StoreError: There is no study here, or its `study.json` is damaged or newer.
         """
-        return [self.one(name) for name in self.study.identities()]
+        return [self._summary(name) for name in self.study.identities()]
 
-    def one(self, identity: str) -> RunSummary:
+    def _summary(self, identity: str) -> RunSummary:
         folder = self.study.run(identity)
         # Looked at before it is read: what is written meanwhile is read again the next time.
         files = (folder.path / "config.json", folder.path / "status.json", folder.metrics)
         stamp = tuple(map(_stamp_of, files))
-        before, found = self.known.get(identity, (None, None))
-        if found is None or before != stamp or not any(stamp):
-            found = _summarize(self.study, identity, stamp)
-            self.known[identity] = (stamp, found)
+        before, summary = self.summaries.get(identity, (None, None))
+        if summary is None or before != stamp or not any(stamp):
+            summary = _summarize(self.study, identity, stamp)
+            self.summaries[identity] = (stamp, summary)
         # A killed run still says that it is running.
-        killed = found.state == "running" and not folder.held()
-        return replace(found, state="pending") if killed else found
+        killed = summary.state == "running" and not folder.held()
+        return replace(summary, state="pending") if killed else summary
 
 
 def _stamp_of(path: Path) -> tuple[int, int] | None:
-    """When a file was last changed, in nanoseconds since 1970, and its size."""
+    """Return a file's time of writing, in nanoseconds since 1970, and its size."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size
+    return status.st_mtime_ns, status.st_size
 
 
 def _summarize(study: StudyFolder, identity: str, stamp: Stamp) -> RunSummary:
-    """Read what a run's row needs; what cannot be read is said in its reason."""
-    found = RunSummary(identity, heard=max((s[0] / 1e9 for s in stamp if s), default=None))
+    """Return the summary of a run, whose reason names a file that cannot be read."""
+    summary = RunSummary(identity, heard=max((s[0] / 1e9 for s in stamp if s), default=None))
     try:
         folder = study.run(identity)
         if not there(folder.path / "config.json"):
-            return found
+            return summary
         config, status = folder.plain_config(identity), folder.status(identity)
-        found = replace(found, config=config, epochs=config["epochs"], **_status_fields(status))
+        summary = replace(summary, config=config, epochs=config["epochs"], **_status_fields(status))
     except StoreError as error:  # nobody can go on with it
-        return replace(found, state="failed", reason=strip_controls(str(error)))
+        return replace(summary, state="failed", reason=strip_controls(str(error)))
     try:
-        return replace(found, **_epoch_fields(folder, status, config["epochs"]))
+        return replace(summary, **_epoch_fields(folder, status, config["epochs"]))
     except StoreError as error:
-        return replace(found, reason=strip_controls(str(error)))
+        return replace(summary, reason=strip_controls(str(error)))
 
 
 def _status_fields(status: Mapping[str, Any]) -> dict[str, Any]:
-    """What `status.json` says of a `RunSummary`."""
+    """Return the fields of a `RunSummary` that `status.json` has."""
     names = ("state", "attempts", "host", "device")
-    said = {name: status[name] for name in names if name in status} | {"reason": _reason(status)}
-    return {name: strip_controls(value) if isinstance(value, str) else value for name, value in said.items()}
+    fields = {name: status[name] for name in names if name in status} | {"reason": _reason(status)}
+    return {
+        name: strip_controls(value) if isinstance(value, str) else value for name, value in fields.items()
+    }
 
 
 def _reason(status: Mapping[str, Any]) -> str:
-    """In one line why a run ended otherwise than done, or is computed otherwise than asked."""
+    """Return a line on why a run ended otherwise than done, or is not computed as planned."""
     if status["state"] == "failed":
         lines = str(status.get("error", "")).strip().splitlines()
         return lines[-1].strip() if lines else ""
     if status["state"] == "diverged":
         place = [f"{unit} {status[unit]}" for unit in ("epoch", "step") if unit in status]
         return " in ".join(filter(None, ("the loss was not finite", ", ".join(place))))
-    said = status.get("reason" if status["state"] == "stopped" else "fallback") or ""
-    return " ".join(str(said).split())
+    text = status.get("reason" if status["state"] == "stopped" else "fallback") or ""
+    return " ".join(str(text).split())
 
 
 def _epoch_fields(folder: RunFolder, status: Mapping[str, Any], epochs: int) -> dict[str, Any]:
-    """What `metrics.jsonl` says of a `RunSummary`.
+    """Return the fields of a `RunSummary` that `metrics.jsonl` has.
 
     Raises:
-        StoreError: a line is damaged, or of another run, or one of a done run is missing.
+        StoreError: A line is damaged, or of another run, or one of a done run is missing.
     """
     records = folder.epochs_as(_EpochNumbers)
     if status["state"] == "done" and len(records) != epochs:

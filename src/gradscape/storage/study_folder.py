@@ -1,4 +1,4 @@
-"""A study's folder: `DIR/study.json`, what was asked and which runs answer it, and the runs in `DIR/runs`.
+"""Folder of a study: its plan in `DIR/study.json`, and its runs in `DIR/runs`.
 
 A run's folder is described in `gradscape.storage.run_folder`; the same promises hold here.
 """
@@ -39,8 +39,8 @@ PROBE = 8_000_000  # bytes; a VGG38's checkpoint has 5.4 million
 IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,199}")
 
 
-class Asked(TypedDict, total=False):
-    """What `study.json` says."""
+class _Plan(TypedDict, total=False):
+    """Contents of `study.json`."""
 
     study: Required[str]
     preset: Required[str]
@@ -52,8 +52,8 @@ class Asked(TypedDict, total=False):
     notes: list[str]
 
 
-class AskedOfASweep(Asked, total=False):
-    """What `study.json` says of a sweep."""
+class _SweepPlan(_Plan, total=False):
+    """Contents of a sweep's `study.json`."""
 
     axes: Required[list[str]]
     looks: int
@@ -64,18 +64,30 @@ class AskedOfASweep(Asked, total=False):
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """A study's folder: `study.json` and its runs."""
+    """Folder of a study: `study.json` and its runs.
+
+    Attributes:
+        path: Path of the folder.
+    """
 
     path: Path
 
     def run(self, identity: str) -> RunFolder:
+        """Return the folder of a run; it need not be there.
+
+        Args:
+            identity: Identity of the run.
+        """
         return RunFolder(self.path / "runs" / identity)
 
     def begun(self, identity: str) -> RunFolder | None:
-        """A run's folder; None where it has no configuration, and so has to be begun.
+        """Return a run's folder; None where it has no configuration, and so has to be begun.
+
+        Args:
+            identity: Identity of the run.
 
         Raises:
-            StoreError: it holds another run.
+            StoreError: It holds another run.
         """
         folder = self.run(identity)
         if not there(folder.path / "config.json"):
@@ -84,23 +96,27 @@ class StudyFolder:
         return folder
 
     def asked(self) -> dict[str, Any] | None:
-        """`study.json`, or None where there is none yet."""
+        """Return the contents of `study.json`, with its `Role`s; None where there is none yet.
+
+        Raises:
+            StoreError: It is damaged, or of another format.
+        """
         path = self.path / "study.json"
         if not there(path):
             return None
         values = read_json(path)
         with decoding(path):
-            asked: Asked = decode(Asked, values)
+            plan: _Plan = decode(_Plan, values)
             if values["study"] == "sweep":
-                require_sweep(values, asked["roles"])
-            values["roles"] = asked["roles"]
-            for identity in identities(asked["roles"]):
+                _require_sweep(values, plan["roles"])
+            values["roles"] = plan["roles"]
+            for identity in identities(plan["roles"]):
                 if not IDENTITY.fullmatch(identity):
                     raise ValueError(f"{identity!r} names no run")
         return values
 
     def identities(self) -> list[str]:
-        """Return the identity of every run that was asked for, once, in the study's order.
+        """Return the identity of every run that is planned, once, in the study's order.
 
         Raises:
             StoreError: There is no study, or its `study.json` is damaged or newer.
@@ -118,7 +134,14 @@ class StudyFolder:
         )
 
     def ask(self, asked: Mapping[str, Any]) -> None:
-        """Write `study.json` unless it says so already: the study's name, preset, seeds, notes, `roles`."""
+        """Write `study.json` unless it has these contents already.
+
+        Args:
+            asked: Name of the study, preset, seeds, notes, roles and more.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
         make_folder(self.path)
         if asked != self.asked():
             write_json(self.path / "study.json", encode(asked))
@@ -127,10 +150,14 @@ class StudyFolder:
     def locked(self, patience: float = 60) -> Iterator[None]:
         """Hold `study.json` and the report; runs have locks of their own, so that commands can share them.
 
+        Args:
+            patience: Seconds to wait for another command.
+
         Raises:
-            StoreError: the folder holds something that is not gradscape's, or a part of it is a link.
+            Busy: Another command still holds them.
+            StoreError: The folder holds something that is not gradscape's, or a part of it is a link.
         """
-        if not there(self.path / "study.json") and not any(self.own_runs()):
+        if not there(self.path / "study.json") and not any(self._own_runs()):
             refuse_foreign(self.path, "study")
         for name in ("runs", "report"):
             refuse_link(self.path / name)
@@ -139,15 +166,19 @@ class StudyFolder:
             sweep_parts(self.path)
             yield
 
-    def own_runs(self) -> Iterator[str]:
-        """Names of the run folders in it, told by their configurations."""
+    def _own_runs(self) -> Iterator[str]:
+        """Yield the names of the run folders in it, which their configurations prove to be such."""
         for path in (self.path / "runs").glob("*/config.json"):
             with suppress(StoreError):
                 if RunFolder(path.parent).identity() == path.parent.name:
                     yield path.parent.name
 
     def check_space(self) -> None:
-        """Raise `StoreError` if the folder's disk cannot take another checkpoint or two."""
+        """Check that the folder's disk has room for another checkpoint or two.
+
+        Raises:
+            StoreError: It has not.
+        """
         probe = self.path / f".probe.{HERE}.{os.getpid()}.part"
         try:
             write_bytes(probe, bytes(PROBE))
@@ -155,14 +186,14 @@ class StudyFolder:
             probe.unlink(missing_ok=True)
 
     def record(self, flows: Flows = "all") -> StudyRecord:
-        """The whole study, read.
+        """Return the record of the study and all its runs.
 
         Args:
             flows: Epochs whose gradients are read; see `RunFolder.record`. A study of thousands of runs has
                 gigabytes of them.
 
         Raises:
-            StoreError: no study here, or a file of it is damaged or newer.
+            StoreError: There is no study here, or a file of it is damaged or newer.
         """
         asked = self.asked()
         if asked is None:
@@ -183,12 +214,15 @@ class SingleRun(StudyFolder):
     """Folder of a run that `gradscape train` made, seen as a study of this run alone."""
 
     def run(self, identity: str) -> RunFolder:
+        """Return the run's folder, see `StudyFolder.run`."""
         return RunFolder(self.path)
 
     def asked(self) -> dict[str, Any]:
+        """Return the contents of a `study.json` without roles."""
         return {"study": "run", "preset": self.path.resolve().name, "roles": {}}
 
     def identities(self) -> list[str]:
+        """Return the identity of the run."""
         return [RunFolder(self.path).identity()]
 
 
@@ -224,13 +258,13 @@ def load(folder: str | Path) -> StudyRecord | Any:
     return RunFolder(found.path).record() if isinstance(found, SingleRun) else found.record()
 
 
-def require_sweep(asked: Mapping[str, Any], roles: Mapping[str, Role]) -> None:
+def _require_sweep(asked: Mapping[str, Any], roles: Mapping[str, Role]) -> None:
     """Refuse the contents of a sweep's `study.json` if a key is missing, or a point has no value for an axis.
 
     Raises:
-        ValueError: names it.
+        ValueError: The message names it.
     """
-    decode(AskedOfASweep, asked)
+    decode(_SweepPlan, asked)
     for role in roles.values():
         if absent := [field for field in asked["axes"] if field not in role.parameters]:
             raise ValueError(f"the point {role.name!r} has no {absent[0]}")

@@ -30,7 +30,13 @@ TENSORS = re.compile(r"epoch-(\d{4,})\.[0-9a-f]{64}\.safetensors")  # an own che
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All a run needs to go on after `epoch`: named arrays and plain values."""
+    """State from which a run goes on.
+
+    Attributes:
+        epoch: Number of epochs that are done.
+        arrays: Array per name.
+        values: Plain value per name.
+    """
 
     epoch: int
     arrays: Mapping[str, np.ndarray]
@@ -40,7 +46,17 @@ class Checkpoint:
 def save_tensors(
     folder: Path, name: str, arrays: Mapping[str, np.ndarray], values: Mapping[str, str]
 ) -> Path:
-    """Write `NAME.<sha256>.safetensors`, whose name holds the checksum of its bytes."""
+    """Write `NAME.<sha256>.safetensors`, whose name holds the checksum of its bytes, and return its path.
+
+    Args:
+        folder: Path of the folder, made if it is not there.
+        name: Beginning of the file's name.
+        arrays: Array per name.
+        values: Text per key, for the header.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
     from safetensors.numpy import save
 
     make_inner(folder)
@@ -52,10 +68,13 @@ def save_tensors(
 
 
 def load_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
-    """Arrays and values of such a file, or None if its bytes do not match its name, or are no such file's.
+    """Return arrays and header of a file, or None if its bytes do not match its name.
+
+    Args:
+        path: Path of the file.
 
     Raises:
-        StoreError: it was written by another gradscape, or is no file.
+        StoreError: It was written by another gradscape, or is no file.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -76,7 +95,11 @@ def load_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]] | N
 
 
 def own_tensors(folder: Path) -> list[Path]:
-    """The files in it that are checkpoints by their names."""
+    """Return the paths of the files that have a checkpoint's name.
+
+    Args:
+        folder: Path of the folder; it need not be there.
+    """
     if not there(folder):
         return []
     with reading(folder):
@@ -84,11 +107,20 @@ def own_tensors(folder: Path) -> list[Path]:
 
 
 def epoch_of(path: Path) -> int:
-    """The epoch in an own checkpoint's name."""
-    found = TENSORS.fullmatch(path.name)
-    assert found is not None
-    return int(found[1])
+    """Return the epoch in an own checkpoint's name.
+
+    Args:
+        path: Path of the checkpoint.
+    """
+    match = TENSORS.fullmatch(path.name)
+    assert match is not None
+    return int(match[1])
 
 
 def epoch_name(epoch: int) -> str:
+    """Return the beginning of a file's name, such as `epoch-0007`.
+
+    Args:
+        epoch: Number of the epoch.
+    """
     return f"epoch-{epoch:04d}"
