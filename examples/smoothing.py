@@ -7,7 +7,7 @@ gradscape reproduce examples/smoothing.py:STUDY --seeds 5
 """
 
 from gradscape.analysis.claims import Claim
-from gradscape.analysis.equal_loss import AT_EQUAL_LOSS, smoother
+from gradscape.analysis.equal_loss import AT_EQUAL_LOSS, smoother_at_equal_loss
 from gradscape.config.run import DataConfig, RunConfig
 from gradscape.records.role import Role
 from gradscape.records.run import StudyRecord
@@ -62,7 +62,7 @@ def claims(study: StudyRecord) -> list[Claim]:
             "BatchNorm smooths VGG08",
             "The loss of VGG08, which trains without BatchNorm, is smoother with it.",
             "abstract, §5; Santurkar et al. (2018)",
-            smoother(study, [PAIR], study.labels()),
+            smoother_at_equal_loss(study, [PAIR], study.labels()),
             AT_EQUAL_LOSS,
             yes="BatchNorm smooths the loss of VGG08.",
             no="BatchNorm does not smooth the loss of VGG08 in all that was measured.",

@@ -30,7 +30,9 @@ AT_EQUAL_LOSS = (
 WAYS_MEASURED = (("lipschitz", "gradient"), ("beta", "gradient"), ("beta", "relative"))
 
 
-def smoother(study: StudyRecord, pairs: Sequence[Pair], labels: Mapping[str, str]) -> tuple[Evidence, ...]:
+def smoother_at_equal_loss(
+    study: StudyRecord, pairs: Sequence[Pair], labels: Mapping[str, str]
+) -> tuple[Evidence, ...]:
     """Judge if loss and gradient are smoother for the first of each pair than for the second.
 
     The number of each seed is the mean over the pairs of their log ratios; without one of them it is not

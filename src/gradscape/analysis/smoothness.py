@@ -19,13 +19,13 @@ from gradscape.analysis.run_status import (
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.records.smoothness import StepSmoothness
 
-Value = Callable[[StepSmoothness], float]
+StepValue = Callable[[StepSmoothness], float]
 
 
 Range = Callable[[StepSmoothness], tuple[float, float]]
 
 
-VALUES: dict[str, tuple[str, Value]] = {
+VALUES: dict[str, tuple[str, StepValue]] = {
     "beta": ("effective β", lambda measure: measure.beta),
     "lipschitz": ("Lipschitz estimate of the loss", lambda measure: measure.lipschitz),
 }

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from gradscape.records.activations import ActivationHistory
     from gradscape.records.check import CheckRecord, Trial
     from gradscape.records.curvature import CurvatureRecord
-    from gradscape.records.diagnosis import Diagnosis, Evidence, Finding
+    from gradscape.records.diagnosis import Diagnosis, Finding, Symptom
     from gradscape.records.gradients import FlowHistory, OptimizerFacts
     from gradscape.records.landscape import LandscapeRecord
     from gradscape.records.noise import NoiseRecord, RunNoise
@@ -22,7 +22,6 @@ _HOMES = {
     "CurvatureRecord": "curvature",
     "Diagnosis": "diagnosis",
     "EpochRecord": "run",
-    "Evidence": "diagnosis",
     "Finding": "diagnosis",
     "FlowHistory": "gradients",
     "LandscapeRecord": "landscape",
@@ -36,6 +35,7 @@ _HOMES = {
     "SmoothnessRecord": "smoothness",
     "StepSmoothness": "smoothness",
     "StudyRecord": "run",
+    "Symptom": "diagnosis",
     "Trial": "check",
 }
 __all__ = [
@@ -44,7 +44,6 @@ __all__ = [
     "CurvatureRecord",
     "Diagnosis",
     "EpochRecord",
-    "Evidence",
     "Finding",
     "FlowHistory",
     "LandscapeRecord",
@@ -58,6 +57,7 @@ __all__ = [
     "SmoothnessRecord",
     "StepSmoothness",
     "StudyRecord",
+    "Symptom",
     "Trial",
 ]
 

@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from gradscape._codec import Record
 from gradscape.records.display import Displayable
 from gradscape.records.encoding import Values
-from gradscape.records.heatmap import Scale, draw_map
+from gradscape.records.heatmap import ColorScale, draw_map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SCALES = {
-    "second_moment": Scale("mean h² of the output"),
-    "correlation": Scale("correlation of two samples", (-1.0, 1.0), "RdBu"),
-    "dead": Scale("share of dead units", (0.0, 1.0)),
-    "saturated": Scale("share of saturated values", (0.0, 1.0)),
+    "second_moment": ColorScale("mean h² of the output"),
+    "correlation": ColorScale("correlation of two samples", (-1.0, 1.0), "RdBu"),
+    "dead": ColorScale("share of dead units", (0.0, 1.0)),
+    "saturated": ColorScale("share of saturated values", (0.0, 1.0)),
 }
 
 

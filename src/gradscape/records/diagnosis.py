@@ -35,7 +35,7 @@ VERDICTS = tuple(GRADES)
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Symptom:
     """A measured number beside the limit that it was held against.
 
     Attributes:
@@ -78,7 +78,7 @@ class Finding:
     layer: str
     cause: str
     remedy: str
-    evidence: tuple[Evidence, ...]
+    evidence: tuple[Symptom, ...]
     place: str = ""
 
     @property

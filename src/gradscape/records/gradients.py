@@ -14,7 +14,7 @@ from gradscape._text import count_noun
 from gradscape.records.activations import ActivationHistory
 from gradscape.records.display import Displayable
 from gradscape.records.encoding import Values
-from gradscape.records.heatmap import Scale, draw_map
+from gradscape.records.heatmap import ColorScale, draw_map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,16 +26,16 @@ EPOCH_TABLES = (
     "relative_update",
 )  # fmt: skip
 SCALES = {
-    "mean_abs": Scale("mean |∂L/∂W|"),
-    "max_abs": Scale("largest |∂L/∂W|"),
-    "rms": Scale("RMS of ∂L/∂W"),
-    "update": Scale("‖ΔW‖"),
-    "weight": Scale("‖W‖"),
-    "relative": Scale("‖∂L/∂W‖ / ‖W‖"),
-    "relative_update": Scale("‖ΔW‖ / ‖W‖"),
-    "agreement": Scale("cosine to the step before", (-1.0, 1.0), "RdBu"),
-    "zeros": Scale("share of exact zeros", (0.0, 1.0)),
-    "nonfinite": Scale("whether an element is not finite", (0.0, 1.0)),
+    "mean_abs": ColorScale("mean |∂L/∂W|"),
+    "max_abs": ColorScale("largest |∂L/∂W|"),
+    "rms": ColorScale("RMS of ∂L/∂W"),
+    "update": ColorScale("‖ΔW‖"),
+    "weight": ColorScale("‖W‖"),
+    "relative": ColorScale("‖∂L/∂W‖ / ‖W‖"),
+    "relative_update": ColorScale("‖ΔW‖ / ‖W‖"),
+    "agreement": ColorScale("cosine to the step before", (-1.0, 1.0), "RdBu"),
+    "zeros": ColorScale("share of exact zeros", (0.0, 1.0)),
+    "nonfinite": ColorScale("whether an element is not finite", (0.0, 1.0)),
 }
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Scale:
+class ColorScale:
     """How values are coloured.
 
     Attributes:
@@ -39,7 +39,7 @@ def draw_map(
     steps: NDArray[np.int64],
     layers: Sequence[str],
     values: NDArray[np.float64],
-    scale: Scale,
+    scale: ColorScale,
 ) -> Axes:
     """Layers downwards, steps to the right; blank where a value is not finite or has no logarithm.
 

@@ -55,7 +55,7 @@ from gradscape.storage.tensors import (
 
 ENDED = ("done", "diverged")  # states that are not run again
 T = TypeVar("T")
-Flows = Literal["all", "last"]
+FlowEpochs = Literal["all", "last"]
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,7 @@ class RunFolder(RunFiles):
                 by_epoch[int(loaded[1]["epoch"])] = loaded[0]
         return by_epoch
 
-    def record(self, flows: Flows = "all") -> RunRecord:
+    def record(self, flows: FlowEpochs = "all") -> RunRecord:
         """Return everything but the tensors; a run whose process was killed is pending.
 
         Args:

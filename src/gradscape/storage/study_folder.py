@@ -32,7 +32,7 @@ from gradscape.storage.files import (
     write_bytes,
     write_json,
 )
-from gradscape.storage.run_folder import Flows, RunFolder
+from gradscape.storage.run_folder import FlowEpochs, RunFolder
 
 PROBE = 8_000_000  # bytes; a VGG38's checkpoint has 5.4 million
 # A name that is a path of one step and no pattern; a configuration's identity always looks so.
@@ -185,7 +185,7 @@ class StudyFolder:
         finally:
             probe.unlink(missing_ok=True)
 
-    def record(self, flows: Flows = "all") -> StudyRecord:
+    def record(self, flows: FlowEpochs = "all") -> StudyRecord:
         """Return the record of the study and all its runs.
 
         Args:

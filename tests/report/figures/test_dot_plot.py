@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drawings import assert_nothing_is_cut, texts
-from gradscape.report.figures.dot_plot import Column, dot_figure, fits, middle
+from gradscape.report.figures.dot_plot import DotColumn, dot_figure, fits, middle
 
 SCALES = st.sampled_from(["linear", "log"])
 POSITIVE = st.lists(st.floats(1e-45, 1e38), min_size=1, max_size=6)  # float32's
@@ -49,8 +49,8 @@ def test_middle_of_nothing_and_of_two() -> None:
 
 def test_a_row_has_its_mean_and_a_fine_dot_for_each_seed() -> None:
     columns = [
-        Column("a", {"before": [[1.0, 100.0], [math.nan]], "after": [[3.0], [0.0, 5.0]]}, "log"),
-        Column("b", {"b": [[1.0, 2.0], []]}, reference=("level", 1.5)),
+        DotColumn("a", {"before": [[1.0, 100.0], [math.nan]], "after": [[3.0], [0.0, 5.0]]}, "log"),
+        DotColumn("b", {"b": [[1.0, 2.0], []]}, reference=("level", 1.5)),
     ]
     drawing = dot_figure(["first", "second"], ["x", "y"], columns)
     left, right = drawing.axes
@@ -68,8 +68,8 @@ def test_a_row_has_its_mean_and_a_fine_dot_for_each_seed() -> None:
 @pytest.mark.parametrize("rows", [[[], []], [[0.0], [-1.0, math.nan, math.inf]]])
 def test_a_panel_without_a_value_says_so_and_leaves_the_others_their_rows(rows: list[list[float]]) -> None:
     columns = [
-        Column("a", {"a": [[1.0], [2.0]]}, ticks=(1.0, 2.0)),
-        Column("b", {"b": rows}, "log", reference=("level", 1.0), ticks=(1.0, 10.0)),
+        DotColumn("a", {"a": [[1.0], [2.0]]}, ticks=(1.0, 2.0)),
+        DotColumn("b", {"b": rows}, "log", reference=("level", 1.0), ticks=(1.0, 10.0)),
     ]
     drawing = dot_figure(["first", "second"], ["x", "x"], columns)
     assert texts(drawing) == ["no value"]

@@ -31,7 +31,7 @@ from gradscape.measure.diagnose.advice import by_trials, effect, options, rank, 
 from gradscape.measure.diagnose.diagnose import place_among
 from gradscape.measure.signal.signal import call_factory, signal
 from gradscape.records.check import FELL, CheckRecord, Trial
-from gradscape.records.diagnosis import Evidence, Finding, gravest_first
+from gradscape.records.diagnosis import Finding, Symptom, gravest_first
 from gradscape.records.gradients import WEIGHT_KINDS
 from gradscape.records.signal import SignalRecord
 
@@ -126,7 +126,7 @@ def _unlearnt(as_is: Trial, found: Sequence[Finding]) -> list[Finding]:
             layer="",
             cause=f"the loss on one batch does not fall: {as_is.change}",
             remedy=options("another learning rate", "look at the loss, the last layer, inputs and labels"),
-            evidence=(Evidence(what, (first - last) / abs(first), FELL, source, below=True),),
+            evidence=(Symptom(what, (first - last) / abs(first), FELL, source, below=True),),
         )
     ]
 

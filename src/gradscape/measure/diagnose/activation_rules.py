@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gradscape.config.fields import settle
 from gradscape.records.activations import ActivationHistory
-from gradscape.records.diagnosis import Evidence, Finding
+from gradscape.records.diagnosis import Finding, Symptom
 from gradscape.records.encoding import Values
 from gradscape.records.signal import WEIGHT_KINDS, SignalRecord, over_seeds
 
@@ -111,7 +111,7 @@ def _non_finite_signal(signal: SignalRecord) -> list[Finding]:
             layer=signal.origin.split()[0].rstrip(","),
             cause=f"the first infinite value or NaN of the forward pass: {signal.origin}",
             remedy="check the batch for NaN; smaller initial weights; a guarded division or root",
-            evidence=(Evidence("share of layers with a non-finite output", share, 0.0, "IEEE 754"),),
+            evidence=(Symptom("share of layers with a non-finite output", share, 0.0, "IEEE 754"),),
         )
     ]
 
@@ -129,7 +129,7 @@ def _non_finite_activation(seen: ActivationHistory) -> list[Finding]:
             + (f": it made that, or what lies between {before} and it did" if before else ""),
             remedy="check the batch for NaN; a lower learning rate; a guarded division or root",
             evidence=(
-                Evidence(
+                Symptom(
                     "layers with a non-finite output at that step",
                     float(seen.nonfinite[row].sum()),
                     0.0,
@@ -171,7 +171,7 @@ def _flat(seen: _Outputs, field: str, verdict: str, limit: float, norm: bool) ->
             + (f"; so it is in {more} layers after it" if more else ""),
             remedy="; ".join((*CURES[field], *(() if norm else ("a norm before the activation",)))),
             evidence=(
-                Evidence(f"share of {name} that is {field}", float(share[first]), limit, SOURCES[field]),
+                Symptom(f"share of {name} that is {field}", float(share[first]), limit, SOURCES[field]),
             ),
         )
     ]
@@ -202,7 +202,7 @@ def _alike(seen: _Outputs, limit: float, norm: bool) -> list[Finding]:
                 )
             ),
             evidence=(
-                Evidence(
+                Symptom(
                     "1 − correlation of two samples at the output",
                     float(between[-1]),
                     limit,

@@ -20,7 +20,7 @@ from gradscape.measure.diagnose.rules import findings_of, healthy
 from gradscape.measure.diagnose.view import Bools, View, sized
 from gradscape.measure.watch.watch import Watch
 from gradscape.records.activations import ActivationHistory
-from gradscape.records.diagnosis import Diagnosis, Evidence, Finding, gravest_first
+from gradscape.records.diagnosis import Diagnosis, Finding, Symptom, gravest_first
 from gradscape.records.gradients import FlowHistory
 from gradscape.records.run import RunRecord
 
@@ -89,7 +89,7 @@ def _without_any(steps: int) -> Finding:
         cause=f"no gradient has reached any parameter in {steps} steps: the loss is cut off from the model",
         remedy="look for detach(), .data, .item(), numpy or torch.no_grad() between the model and the loss, "
         "and for zero_grad() between backward() and step()",
-        evidence=(Evidence("steps without any gradient", float(steps), 0.0, "none is meant to be"),),
+        evidence=(Symptom("steps without any gradient", float(steps), 0.0, "none is meant to be"),),
     )
 
 
@@ -150,7 +150,7 @@ def _after_large_steps(finding: Finding, history: FlowHistory, limits: Limits) -
         finding,
         cause=f"steps had replaced the weights before: {finding.cause}",
         remedy=options(LOWER, "warm-up", "clip gradients"),
-        evidence=(Evidence(what, float(steps.max()), limits.large, SOURCES["large"]), *finding.evidence),
+        evidence=(Symptom(what, float(steps.max()), limits.large, SOURCES["large"]), *finding.evidence),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from gradscape.config.run import DATASETS
 from gradscape.errors import ConfigError
-from gradscape.records.diagnosis import Evidence, Finding
+from gradscape.records.diagnosis import Finding, Symptom
 from gradscape.records.gradients import FlowHistory, OptimizerFacts
 from gradscape.records.run import RunRecord
 
@@ -69,14 +69,14 @@ def plateau(record: RunRecord) -> list[Finding]:
         return []
     early = steps < ENOUGH
     evidence = [
-        Evidence(
+        Symptom(
             "accuracy on training images, mean of the last epochs",
             accuracy,
             BEYOND / classes,
             "twice guessing's, as the studies count who trains",
             below=True,
         ),
-        Evidence("steps", steps, ENOUGH, "a network that learns has begun to by then", below=True),
+        Symptom("steps", steps, ENOUGH, "a network that learns has begun to by then", below=True),
     ]
     return [
         Finding(
@@ -125,6 +125,6 @@ def divergence(record: RunRecord) -> list[Finding]:
             layer="",
             cause=f"the loss became infinite or NaN in {place}{others}",
             remedy="a lower learning rate; warm-up; clip gradients; check inputs and labels for NaN",
-            evidence=(Evidence("steps whose loss is not a number, after which it ended", 1, 0, "IEEE 754"),),
+            evidence=(Symptom("steps whose loss is not a number, after which it ended", 1, 0, "IEEE 754"),),
         )
     ]

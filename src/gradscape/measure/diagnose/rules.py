@@ -12,7 +12,7 @@ import numpy as np
 from gradscape.measure.diagnose.advice import HIGHER, LOWER, Traits, options
 from gradscape.measure.diagnose.limits import SOURCES
 from gradscape.measure.diagnose.view import TINY, Bools, View
-from gradscape.records.diagnosis import Evidence, Finding
+from gradscape.records.diagnosis import Finding, Symptom
 
 Rule = Callable[[View, Traits], list[Finding]]
 UNDERFLOW = np.finfo(np.float32).tiny / np.finfo(np.float32).eps
@@ -38,7 +38,7 @@ def _non_finite(view: View, _: Traits) -> list[Finding]:
                 "under float16 use a GradScaler or bfloat16",
             ),
             evidence=(
-                Evidence(
+                Symptom(
                     "weight layers with a non-finite gradient", float(view.broken.sum()), 0.0, "IEEE 754"
                 ),
             ),
@@ -107,8 +107,8 @@ def _frozen_at(view: View, where: int, cause: str, none: Bools) -> Finding:
     )
 
 
-def _without(none: Bools) -> Evidence:
-    return Evidence("weight layers without a gradient", float(none.sum()), 0.0, "none is meant to be")
+def _without(none: Bools) -> Symptom:
+    return Symptom("weight layers without a gradient", float(none.sum()), 0.0, "none is meant to be")
 
 
 def _exploding(view: View, traits: Traits) -> list[Finding]:
@@ -188,7 +188,7 @@ def _unheard(view: View, traits: Traits) -> list[Finding]:
     if not len(found):
         return []
     last, what = int(found[-1]), "‖∂L/∂W‖·‖ΔW‖ of a step of"
-    beside = Evidence(
+    beside = Symptom(
         "the same beside the layer's that has most",
         float(share[last]),
         1 / view.limits.span,
@@ -236,7 +236,7 @@ def _why_nothing_moves(view: View) -> str:
     return f"a step of {facts.name}, learning rate × gradient, is nothing beside the weights"
 
 
-def _of_the_step(view: View, place: int, still: float) -> Evidence:
+def _of_the_step(view: View, place: int, still: float) -> Symptom:
     """What a layer's gradient comes to in its step, beside the limit that it was held against."""
     if view.optimizer.eps:
         what = f"share of its normal step that ε leaves {view.layers[place]}"
@@ -245,7 +245,7 @@ def _of_the_step(view: View, place: int, still: float) -> Evidence:
     source = (
         SOURCES["still"] if still == view.limits.still else f"a {view.limits.span:g}th of the largest layer's"
     )
-    return Evidence(what, float(view.update[place]), still, source, below=True)
+    return Symptom(what, float(view.update[place]), still, source, below=True)
 
 
 def _too_large(view: View, _: Traits) -> list[Finding]:
@@ -326,7 +326,7 @@ def _stopped(view: View, traits: Traits) -> list[Finding]:
     ]
 
 
-def _of_noise(view: View) -> Evidence:
+def _of_noise(view: View) -> Symptom:
     return view.evidence("noise", "cosine between successive gradients", view.alike, below=True)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscape.measure.diagnose.limits import LEAST, SOURCES, Limits
-from gradscape.records.diagnosis import Evidence
+from gradscape.records.diagnosis import Symptom
 from gradscape.records.encoding import Values
 from gradscape.records.gradients import WEIGHT_KINDS, FlowHistory, OptimizerFacts
 
@@ -170,8 +170,8 @@ class View:
             return 0.0
         return -float(np.polyfit(known, np.log10(self.gradient[known]), 1)[0])
 
-    def evidence(self, limit: str, what: str, value: float, below: bool = False) -> Evidence:
-        return Evidence(what, float(value), getattr(self.limits, limit), SOURCES[limit], below)
+    def evidence(self, limit: str, what: str, value: float, below: bool = False) -> Symptom:
+        return Symptom(what, float(value), getattr(self.limits, limit), SOURCES[limit], below)
 
 
 def _of_optimizer(history: FlowHistory, facts: OptimizerFacts) -> FlowHistory:

@@ -22,7 +22,7 @@ from gradscape.measure.curvature.curvature import Clock, ProgressCallback
 from gradscape.measure.landscape.adaptive_grid import levels_of
 from gradscape.measure.landscape.directions import State
 from gradscape.measure.landscape.evaluate import EvaluatorPool, Metric, NormStatistics, PointEvaluator, Value
-from gradscape.measure.landscape.plan import KINDS, Directions, Plan, make_plan
+from gradscape.measure.landscape.plan import KINDS, Directions, GridPlan, make_plan
 from gradscape.measure.landscape.point_cache import PointCache, digest
 from gradscape.measure.landscape.sampling_error import shuffled, split_by_sample
 from gradscape.measure.landscape.survey import (
@@ -253,7 +253,7 @@ def _accuracy_of(output: Tensor, y: Tensor) -> Tensor:
 
 
 def _evaluate_middle(
-    evaluator: PointEvaluator, plan: Plan, clock: Clock, workers: int, report: ProgressCallback
+    evaluator: PointEvaluator, plan: GridPlan, clock: Clock, workers: int, report: ProgressCallback
 ) -> Value:
     """Evaluate the origin and report the expected time of all points."""
     evaluator.prepare()
@@ -272,7 +272,7 @@ def _evaluate_middle(
 
 def _identity(
     objective: Objective,
-    plan: Plan,
+    plan: GridPlan,
     bn: str,
     bf16: bool,
     metrics: Mapping[str, Metric],

@@ -33,7 +33,7 @@ LOOSE = 1e-2  # tolerance of eigenvalues whose vectors are directions
 
 
 @dataclass(frozen=True)
-class Plan:
+class GridPlan:
     """Grid and planes to evaluate, checked.
 
     Attributes:
@@ -58,7 +58,7 @@ def make_plan(
     through: State | Sequence[State] | None,
     path: Sequence[State] | None,
     seed: int,
-) -> Plan:
+) -> GridPlan:
     """Return the planes and the grid over them.
 
     Args:
@@ -90,7 +90,7 @@ def make_plan(
         axes = [_with_models(axes[0])]
     for plane in planes:
         _check_range(plane, [(float(axis[0]), float(axis[-1])) for axis in axes])
-    return Plan(tuple(axes), planes, trajectory)
+    return GridPlan(tuple(axes), planes, trajectory)
 
 
 def _beyond_both(points: int) -> Values:

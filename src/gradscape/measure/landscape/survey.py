@@ -18,7 +18,7 @@ from gradscape.measure.curvature.hvp import Products
 from gradscape.measure.landscape.adaptive_grid import Index, interpolated, lattice, refine, scale_of
 from gradscape.measure.landscape.directions import Plane, Trajectory
 from gradscape.measure.landscape.evaluate import EvaluatorPool, Metric, PointEvaluator, Value
-from gradscape.measure.landscape.plan import LOOSE, Plan
+from gradscape.measure.landscape.plan import LOOSE, GridPlan
 from gradscape.measure.landscape.point_cache import PointCache
 from gradscape.records.encoding import Values
 from gradscape.records.landscape import Check, Convexity, Path
@@ -132,7 +132,7 @@ def _fill(values: Values, measured: Any) -> None:
 
 
 def check_interpolation(
-    pool: EvaluatorPool, plan: Plan, losses: Values, checks: int, seed: int
+    pool: EvaluatorPool, plan: GridPlan, losses: Values, checks: int, seed: int
 ) -> Check | None:
     """Compare the interpolation of the first surface with the loss at random points.
 
@@ -197,7 +197,7 @@ def evaluate_path(evaluator: PointEvaluator, plane: Plane, trajectory: Trajector
 
 
 def measure_convexity(
-    objective: Objective, plan: Plan, count: int, seed: int, clock: Clock
+    objective: Objective, plan: GridPlan, count: int, seed: int, clock: Clock
 ) -> Convexity | None:
     """Measure the extreme eigenvalues of the Hessian on a coarser grid.
 

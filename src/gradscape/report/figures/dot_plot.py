@@ -24,7 +24,7 @@ EDGES = 1.15  # above and below the rows
 
 
 @dataclass(frozen=True)
-class Column:
+class DotColumn:
     """One panel.
 
     Attributes:
@@ -42,7 +42,7 @@ class Column:
     ticks: tuple[float, ...] | None = None
 
 
-def dot_figure(labels: Sequence[str], groups: Sequence[str], columns: Sequence[Column]) -> Drawing:
+def dot_figure(labels: Sequence[str], groups: Sequence[str], columns: Sequence[DotColumn]) -> Drawing:
     """Draw a dot for the mean over seeds and a fine one for each seed; every other group of rows is shaded.
 
     Args:
@@ -67,7 +67,7 @@ def dot_figure(labels: Sequence[str], groups: Sequence[str], columns: Sequence[C
     return drawing
 
 
-def _draw_column(axes: Axes, column: Column) -> None:
+def _draw_column(axes: Axes, column: DotColumn) -> None:
     axes.set_xlabel(column.title)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")

@@ -9,8 +9,7 @@ import math
 
 from gradscape.analysis.claims import Claim, above, below, differences
 from gradscape.analysis.curvature import flatter
-from gradscape.analysis.equal_loss import AT_EQUAL_LOSS, testable
-from gradscape.analysis.equal_loss import smoother as smoother_at_equal_loss
+from gradscape.analysis.equal_loss import AT_EQUAL_LOSS, smoother_at_equal_loss, testable
 from gradscape.analysis.evidence import beats, equals, trains
 from gradscape.analysis.gradient_flow import ended_flows, first_conv, lacking, log10, slope
 from gradscape.analysis.run_status import joined, together

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gradscape.analysis.claims import Claim, Evidence, Verdict, above, differences
-from gradscape.analysis.equal_loss import AT_EQUAL_LOSS, smoother, testable
+from gradscape.analysis.equal_loss import AT_EQUAL_LOSS, smoother_at_equal_loss, testable
 from gradscape.analysis.evidence import beats, finals, oftener, trains
 from gradscape.analysis.gradient_flow import TINY
 from gradscape.analysis.run_status import ended, joined, together, unfinished
@@ -161,7 +161,7 @@ def _smooths(study: StudyRecord) -> Claim:
         "BatchNorm smooths networks that train without it",
         "Where a network trains with BatchNorm and without, the loss is smoother with it.",
         "abstract, §5 of the paper; Santurkar et al. (2018)",
-        smoother(study, pairs, study.labels()),
+        smoother_at_equal_loss(study, pairs, study.labels()),
         joined([AT_EQUAL_LOSS, aside]),
         yes="Of networks that train both ways, the loss is smoother with BatchNorm.",
         no="Of networks that train both ways, not all that was measured is smoother with BatchNorm.",

@@ -12,7 +12,7 @@ from gradscape.report.figures.base import Figure
 from gradscape.report.figures.basin import landscape_figures, landscapes, width
 from gradscape.report.figures.by_layer import depth_figure
 from gradscape.report.figures.curves import flow_figure, not_done, one_split, titled
-from gradscape.report.figures.dot_plot import Column, dot_figure
+from gradscape.report.figures.dot_plot import DotColumn, dot_figure
 from gradscape.report.figures.smoothness import line_figure
 from gradscape.report.table_cells import accuracies, seeds_ended, spread, with_interval
 from gradscape.report.tables import Table
@@ -129,16 +129,16 @@ def overview(study: StudyRecord) -> Figure:
         [study.roles[role].label for role in roles],
         [study.roles[role].group for role in roles],
         [
-            Column("final accuracy", accuracy, reference=("trains", threshold(study))),
-            Column(
+            DotColumn("final accuracy", accuracy, reference=("trains", threshold(study))),
+            DotColumn(
                 "mean |∂L/∂W|, first layer",
                 {"before training": values(first_gradient), "last epoch": values(last_gradient)},
                 "log",
             ),
-            Column("correlation of two images", {"c": values(likeness)}),
-            Column("highest rate that trains", {"rate": highest}, "log", ticks=tried),
-            Column("effective β", {"β": values(BETA)}, "log"),
-            Column("λmax after training", {"λmax": values(sharpness("end"))}, "log"),
+            DotColumn("correlation of two images", {"c": values(likeness)}),
+            DotColumn("highest rate that trains", {"rate": highest}, "log", ticks=tried),
+            DotColumn("effective β", {"β": values(BETA)}, "log"),
+            DotColumn("λmax after training", {"λmax": values(sharpness("end"))}, "log"),
         ],
     )
     seeds = seeds_in_words([len(members(study, role)) for role in roles])
