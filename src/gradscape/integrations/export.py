@@ -142,13 +142,13 @@ class Export:
             StoreError: The tracker cannot write.
         """
         runs = self.watcher.poll()
-        new = [run for run in runs if _progress_words(run) != self.known.get(run.identity, "pending 0")]
+        new = [run for run in runs if describe_progress(run) != self.known.get(run.identity, "pending 0")]
         for run in new:
             try:
                 self._write(run, stay and run.state == "running")
             except _Unreadable as error:
                 self.unreadable[run.identity] = str(error)
-            self.known[run.identity] = _progress_words(
+            self.known[run.identity] = describe_progress(
                 run
             )  # an unreadable one is not tried again until it changes
         if new:
@@ -191,7 +191,7 @@ class _Unreadable(Exception):
     """A run's folder is damaged."""
 
 
-def _progress_words(run: RunSummary) -> str:
+def describe_progress(run: RunSummary) -> str:
     """Return what there is to export of a run, such as `done 100`; `pending 0` for nothing.
 
     Args:

@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from gradscape.errors import ConfigError, StoreError
-from gradscape.integrations.export import EpochRow, Exporter, TrackedRun, _progress_words, parameters
+from gradscape.integrations.export import EpochRow, Exporter, TrackedRun, describe_progress, parameters
 from gradscape.integrations.sink import require
 from gradscape.storage.files import read_json, refuse_link, there, write_json
 from gradscape.storage.run_summary import RunSummary
@@ -58,9 +58,7 @@ class _FolderExporter(Exporter):
         runs = read_json(path).get("runs") if there(path) else {}
         if not isinstance(runs, dict):
             raise StoreError(f"{path} is damaged: it names no runs; delete it")
-        return {
-            identity: _progress_words for identity, _progress_words in runs.items() if self._files(identity)
-        }
+        return {identity: state for identity, state in runs.items() if self._files(identity)}
 
     def remember(self, known: Mapping[str, str]) -> None:
         write_json(self.place / "exported.json", {"runs": dict(known)})
@@ -299,7 +297,7 @@ class _MLflowRun(TrackedRun):
     def close(self, run: RunSummary) -> None:
         from mlflow.entities import RunTag
 
-        texts = {"state": run.state, "reason": run.reason, "exported": _progress_words(run)}
+        texts = {"state": run.state, "reason": run.reason, "exported": describe_progress(run)}
         tags = [RunTag(f"gradscape.{name}", value) for name, value in texts.items()]
         self.client.log_batch(self.id, tags=tags)
         ended = int(1_000 * run.heard) if run.heard else None

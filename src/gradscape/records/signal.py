@@ -237,10 +237,10 @@ def fitted(energy: Values) -> float:
 
 def over_seeds(values: Values, geometric: bool = False) -> Values:
     """(L) mean over seeds, NaN left out; of what spans orders of magnitude the geometric one."""
-    count_noun = (~np.isnan(values)).sum(0)
+    counts = (~np.isnan(values)).sum(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(values) if geometric else values
-        mean = np.nansum(logs, axis=0) / count_noun
+        mean = np.nansum(logs, axis=0) / counts
         found: Values = np.exp(mean) if geometric else mean
     return found
 
