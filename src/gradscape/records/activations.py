@@ -1,4 +1,4 @@
-"""What a watch has seen of the signals between layers, as plain arrays; no torch."""
+"""Signals between layers that a watch has seen, as plain arrays; no torch."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ class ActivationHistory(Displayable, Record):
     each process sees its own samples.
 
     Attributes:
-        layers: (L) `input`, what the first layer was given, then module names; of a module called again
-            `name (call 2)`.
+        layers: (L) `input`, which the first layer was given, then module names; `name (call 2)` for a module
+            called again.
         kinds: (L) `input`, or as in `SignalRecord`.
-        widths: (L) numbers in a layer's output for each sample.
-        steps: (T,) the optimiser's step of each row, from 0.
-        second_moment: (T, L) mean h² of the output over samples, units and positions.
-        correlation: (T, L) mean cosine between a weight layer's outputs for two of at most 16 samples,
-            uncentred; of the input too. Samples lie along the first axis of what the first layer is given.
-        dead: (T, L) of a ReLU-like activation the share of units that are ≤ 0 on every sample and position of
-            the batch; of a weight layer that is not given another layer's very output, but what a function
+        widths: (L) Numbers in a layer's output for each sample.
+        steps: (T,) Optimizer's step of each row, from 0.
+        second_moment: (T, L) Mean h² of the output over samples, units and positions.
+        correlation: (T, L) Mean cosine between a weight layer's outputs for two of at most 16 samples,
+            uncentered; of the input too. Samples lie along the first axis of what the first layer is given.
+        dead: (T, L) For a ReLU-like activation the share of units that are ≤ 0 on every sample and position
+            of the batch; of a weight layer that is not given another layer's very output, but what a function
             such as `F.relu` made of it, the share of its inputs that are exactly 0 on all of them.
-        saturated: (T, L) share of values where tanh's or sigmoid's derivative is < 1 % of its largest.
-        nonfinite: (T, L) whether the output had an infinite value or NaN.
+        saturated: (T, L) Share of values where tanh's or sigmoid's derivative is < 1 % of its largest.
+        nonfinite: (T, L) True if the output had an infinite value or NaN.
     """
 
     layers: tuple[str, ...]
@@ -61,16 +61,16 @@ class ActivationHistory(Displayable, Record):
 
     @property
     def origin(self) -> tuple[int, int] | None:
-        """(row, column) of the first output that was not finite; None if all were."""
+        """Row and column of the first output that was not finite; None if all were."""
         rows = np.flatnonzero(self.nonfinite.any(axis=1))
         return (int(rows[0]), int(np.argmax(self.nonfinite[rows[0]]))) if len(rows) else None
 
     def plot(self, ax: Axes | None = None, statistic: str = "second_moment") -> Axes:
-        """Layer × step as a map; returns the axes.
+        """Draw a map of layer × step; return the axes.
 
         Args:
-            ax: to draw on; by default a new figure's.
-            statistic: `second_moment` (its colours logarithmic), `correlation`, `dead` or `saturated`.
+            ax: Axes to draw on; by default a new figure's.
+            statistic: `second_moment` (its colors logarithmic), `correlation`, `dead` or `saturated`.
         """
         return draw_map(ax, self.steps, self.layers, getattr(self, statistic), SCALES[statistic])
 

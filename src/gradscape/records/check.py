@@ -1,4 +1,4 @@
-"""What a check before training has found: signal, verdict, and what each remedy does; plain values."""
+"""Result of a check before training: signal, verdict, and effect of each remedy; plain values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FELL = 0.01  # of the loss that the steps begin with: less is no fall
-# What a remedy does to the loss beside the model as it is, the best first, in words.
+# Effect of a remedy on the loss beside the model as it is, the best first, in words.
 EFFECTS = {
     "lowers": "end lower than as it is",
     "nothing": "end where it ends as it is",
@@ -28,16 +28,16 @@ EFFECTS = {
 
 @dataclass(frozen=True)
 class Trial(Record):
-    """A remedy on a copy of the model, or the model as it is: what some real steps on the batch show.
+    """Some real steps on the batch by a copy of the model with a remedy, or by the model as it is.
 
     Attributes:
-        remedy: its name; empty of the model as it is.
-        what: was done, or why it could not be.
-        diagnosis: after the steps; None where nothing could be tried.
-        span: orders of magnitude between ‖∂L/∂W‖ of the last weight layer and the first's; NaN if unknown.
-        losses: before each step.
-        effect: `lowers`, `nothing` or `raises` what the loss ends at; empty of the model as it is, and where
-            nothing could be tried.
+        remedy: Name of the remedy; empty for the model as it is.
+        what: Change that was made, or why it could not be.
+        diagnosis: Diagnosis after the steps; None where nothing could be tried.
+        span: Orders of magnitude between ‖∂L/∂W‖ of the last weight layer and the first's; NaN if unknown.
+        losses: Loss before each step.
+        effect: `lowers`, `nothing` or `raises`, on the loss at the end; empty for the model as it is, and
+            where nothing could be tried.
     """
 
     remedy: str
@@ -57,12 +57,12 @@ class Trial(Record):
 
     @property
     def change(self) -> str:
-        """The loss before the first step and before the last, in words."""
+        """Loss before the first step and before the last, in words."""
         return f"loss {self.losses[0]:.3g} → {self.losses[-1]:.3g} in {len(self.losses)} steps"
 
     @property
     def fell(self) -> bool:
-        """Whether the loss fell by a hundredth at least."""
+        """True if the loss fell by a hundredth at least."""
         return self.losses[-1] < (1 - FELL * math.copysign(1, self.losses[0])) * self.losses[0]
 
     def __str__(self) -> str:
@@ -78,13 +78,13 @@ class CheckRecord(Displayable, Record):
     """A network before training.
 
     Attributes:
-        signal: through its layers, over seeds.
-        diagnosis: from the signal and some real steps of the model as it is; findings, the gravest first.
-        as_is: those steps.
-        remedies: the best first: those whose loss ends lower than as it is by more than the band, by that
-            loss; those that end within it, by verdict and by how alike gradients are from end to end; those
-            that end higher; what could not be tried comes last.
-        band: how far the loss that steps end at varies over seeds as it is; a hundredth of the loss at least.
+        signal: Signal through its layers, over seeds.
+        diagnosis: Findings from the signal and some real steps of the model as it is, the gravest first.
+        as_is: Those steps.
+        remedies: Trials of remedies, the best first: those whose loss ends lower than as it is by more than
+            the band, by that loss; those that end within it, by verdict and by how alike gradients are from
+            end to end; those that end higher; what could not be tried comes last.
+        band: Variation over seeds of the loss that steps of the model as it is end at; a hundredth at least.
     """
 
     signal: SignalRecord
@@ -107,26 +107,30 @@ class CheckRecord(Displayable, Record):
         return {**self.diagnosis.derived(), "fell": self.as_is.fell}
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Signal and gradient through depth; returns the axes."""
+        """Draw signal and gradient through depth; return the axes.
+
+        Args:
+            ax: Axes to draw on; by default a new figure's.
+        """
         return self.signal.plot(ax)
 
     def __str__(self) -> str:
         fell = "it falls" if self.as_is.fell else "it does not fall"
         lines = [str(self.diagnosis), f"as it is: {self.as_is.change}: {fell}", "", str(self.signal)]
         if self.remedies:
-            lines += ["", *self.told_remedies()]
+            lines += ["", *self._remedy_lines()]
         return "\n".join(lines)
 
     def by_effect(self) -> list[tuple[str, list[Trial]]]:
-        """Remedies under a heading that says what they do to the loss, the best first."""
+        """Return the remedies under a heading with their effect on the loss, the best first."""
         within = {"nothing": f" (within {self.band:.2g})"}
         return [
             (EFFECTS[effect] + within.get(effect, ""), list(trials))
             for effect, trials in groupby(self.remedies, key=lambda trial: trial.effect)
         ]
 
-    def told_remedies(self) -> list[str]:
-        """The remedies under what they do, numbered through."""
+    def _remedy_lines(self) -> list[str]:
+        """Return the lines of the remedies by effect, numbered through."""
         well = "nothing needs a remedy; " if self.verdict == "healthy" else ""
         lines = [f"{well}remedies tried on copies, the best first:"]
         number = count(1)

@@ -1,4 +1,4 @@
-"""The curvature of a loss at a model's parameters, as plain arrays; no torch."""
+"""Curvature of a loss at a model's parameters, as plain arrays; no torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SHOWN = 5  # eigenvalues that are printed
 WIDTH = 0.01  # of the density's kernel, in the spectrum's width
-MATRICES = {"hessian": "Hessian", "ggn": "generalised Gauss-Newton matrix"}
+MATRICES = {"hessian": "Hessian", "ggn": "generalized Gauss-Newton matrix"}
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class Ends:
     """Eigenvalues at both ends of a spectrum, from the outside in; each lies within its residual.
 
     Attributes:
-        largest, smallest: (k,), in units of the loss over those of the parameters squared.
-        largest_residuals, smallest_residuals: (k,) ‖Av − λv‖ of a unit vector v, which bounds the distance to
-            the nearest eigenvalue.
-        converged: whether all residuals are within the tolerance, and, of k above 1, a random vector
-            orthogonal to what was found has shown no other copy of an eigenvalue.
-        largest_vectors, smallest_vectors: (k, n) of unit length, if asked for.
+        largest, smallest: (k,) Eigenvalues, in units of the loss over those of the parameters squared.
+        largest_residuals, smallest_residuals: (k,) Residuals ‖Av − λv‖ of a unit vector v, which bounds the
+            distance to the nearest eigenvalue.
+        converged: True if all residuals are within the tolerance, and, for k above 1, a random vector
+            orthogonal to these vectors has shown no other copy of an eigenvalue.
+        largest_vectors, smallest_vectors: (k, n) Eigenvectors of unit length; None unless requested.
     """
 
     largest: Values
@@ -55,12 +55,12 @@ class Ends:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over random probes.
+    """Mean over random probes.
 
     Attributes:
-        value: NaN if there was no time for it.
-        error: its standard error.
-        probes: that it is the mean of.
+        value: Mean; NaN if there was no time for it.
+        error: Its standard error.
+        probes: Number of probes.
     """
 
     value: float
@@ -76,19 +76,19 @@ class Spectrum:
     """Gauss quadrature of the spectral density, a row for each probe (Ghorbani et al. 2019, §2).
 
     Attributes:
-        nodes: (probes, m) eigenvalues of the projected matrices.
-        weights: (probes, m) of them; a row sums to 1.
+        nodes: (probes, m) Eigenvalues of the projected matrices.
+        weights: (probes, m) Weights of the nodes; a row sums to 1.
     """
 
     nodes: Values
     weights: Values
 
     def density(self, grid: Values | None = None, width: float | None = None) -> tuple[Values, ...]:
-        """Grid (G,), density (G,), which integrates to 1, and its standard error over probes (G,).
+        """Return grid (G,), density (G,), which integrates to 1, and its standard error over probes (G,).
 
         Args:
-            grid: eigenvalues at which it is wanted; by default 1,000 over all nodes.
-            width: standard deviation of the Gaussian that each node is smoothed by; by default a hundredth of
+            grid: (G,) Eigenvalues; by default 1,000 over all nodes.
+            width: Standard deviation of the Gaussian that each node is smoothed by; by default a hundredth of
                 the spectrum's width.
         """
         low, high = float(self.nodes.min()), float(self.nodes.max())
@@ -105,18 +105,18 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class Stability:
-    """How far a training is from the edge of stability.
+    """Distance of a training from the edge of stability.
 
     Attributes:
-        optimizer: its class.
-        sharpness: largest eigenvalue of H + λ, the Hessian and an L2 penalty's λ (of −H + λ for one that
+        optimizer: Name of its class.
+        sharpness: Largest eigenvalue of H + λ, the Hessian and an L2 penalty's λ (of −H + λ for one that
             maximizes), for Adam's kind of P⁻¹(H + λ), P being that of the next step: of Adam
             (1 − β₁ᵗ)(√v̂ + ε), of RAdam this over its rectification, of NAdam √v̂ + ε.
-        residual: of it.
-        lr: learning rate. Of groups with settings of their own, lr and limit are the first group's, and the
-            others are counted in those units.
-        limit: sharpness × lr beyond which steps on a quadratic grow: 2 for SGD, 2(1 + β) with momentum
-            (Cohen et al. 2021, §2), 38 for Adam with β₁ = 0.9 (Cohen et al. 2022, eq. 3); of all in
+        residual: Residual of the sharpness.
+        lr: Learning rate. Where groups have settings of their own, lr and limit are the first group's, and
+            the others are counted in those units.
+        limit: Sharpness × lr beyond which steps on a quadratic grow: 2 for SGD, 2(1 + β) with momentum
+            (Cohen et al. 2021, §2), 38 for Adam with β₁ = 0.9 (Cohen et al. 2022, eq. 3); all are in
             `gradscape.measure.curvature.edge_of_stability`.
     """
 
@@ -141,13 +141,13 @@ class Stability:
 
 @dataclass(frozen=True)
 class LayerCurvature:
-    """The block of one layer's parameters.
+    """Curvature of the block of one layer's parameters.
 
     Attributes:
-        name: of the layer.
-        parameters: how many.
-        ends: of its spectrum.
-        trace: of it; None if there was no time.
+        name: Name of the layer.
+        parameters: Number of its parameters.
+        ends: Eigenvalues at both ends of its spectrum.
+        trace: Trace of the block; None if there was no time.
     """
 
     name: str
@@ -159,8 +159,13 @@ class LayerCurvature:
         return f"{self.name}: {self.ends}" + (f"; trace {self.trace}" if self.trace else "")
 
 
-def spread_out(axes: Axes, grid: Values) -> None:
-    """An axis for eigenvalues, most of which lie near 0, and a few far from it: as `grid` has them."""
+def scale_for_eigenvalues(axes: Axes, grid: Values) -> None:
+    """Scale an axis for eigenvalues, most of which lie near 0, and a few far from it.
+
+    Args:
+        axes: Axes whose x-axis is scaled.
+        grid: (G,) Eigenvalues to show.
+    """
     far = float(np.abs(grid).max(initial=0.0))
     if not far:
         return
@@ -178,20 +183,20 @@ class CurvatureRecord(Displayable, Record):
 
     Attributes:
         matrix: `hessian` or `ggn`.
-        bn: `running` or `batch`: the statistics that BatchNorm took.
-        parameters: n.
-        samples: that the loss is the mean over.
-        loss: its value.
+        bn: Statistics that BatchNorm took, `running` or `batch`.
+        parameters: Number of parameters, n.
+        samples: Number of samples that the loss is the mean over.
+        loss: Value of the loss.
         gradient_norm: ‖∂L/∂θ‖₂.
-        ends: eigenvalues at both ends; None if not asked for, or no time.
-        trace: sum of all eigenvalues; None likewise.
-        spectrum: the density's quadrature; None likewise.
-        stability: of the given optimiser; None likewise.
-        layers: of each, if asked for.
-        products: matrix-vector products that were taken, those of layers not counted.
-        seconds: that all took.
-        complete: whether there was time for everything.
-        notes: what is to be known of how it was measured.
+        ends: Eigenvalues at both ends; None unless requested, or without time.
+        trace: Sum of all eigenvalues; None likewise.
+        spectrum: Quadrature of the density; None likewise.
+        stability: Distance of the optimizer from the edge of stability; None likewise.
+        layers: Curvature of each layer, if requested.
+        products: Number of matrix-vector products, without those of layers.
+        seconds: Time of the measurement.
+        complete: True if there was time for everything.
+        notes: Remarks on how it was measured.
     """
 
     matrix: str
@@ -212,16 +217,20 @@ class CurvatureRecord(Displayable, Record):
 
     @property
     def largest(self) -> float:
-        """Largest eigenvalue found; NaN where none was looked for."""
+        """Largest eigenvalue; NaN where none was computed."""
         return float(self.ends.largest[0]) if self.ends else math.nan
 
     @property
     def smallest(self) -> float:
-        """Smallest eigenvalue found; NaN where none was looked for."""
+        """Smallest eigenvalue; NaN where none was computed."""
         return float(self.ends.smallest[0]) if self.ends else math.nan
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """The spectral density on a log axis with its standard error; without one, the eigenvalues found."""
+        """Draw the spectral density with its standard error, else the eigenvalues; return the axes.
+
+        Args:
+            ax: Axes to draw on; by default a new figure's.
+        """
         import matplotlib.pyplot as plt
 
         axes = plt.subplots()[1] if ax is None else ax
@@ -231,7 +240,7 @@ class CurvatureRecord(Displayable, Record):
             if np.isfinite(error).all():
                 axes.fill_between(grid, np.maximum(density - error, 1e-12), density + error, alpha=0.3)
             axes.set(ylabel="spectral density", ylim=(max(density.max() * 1e-8, 1e-10), density.max() * 3))
-            spread_out(axes, grid)
+            scale_for_eigenvalues(axes, grid)
         elif self.ends is not None:
             values = np.concatenate([self.ends.largest, self.ends.smallest])
             axes.plot(values, np.zeros(len(values)), "|", markersize=20)

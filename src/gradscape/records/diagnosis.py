@@ -1,4 +1,4 @@
-"""A verdict on a training, with the numbers it rests on; plain values, no torch."""
+"""Verdict on a training, with the numbers it rests on; plain values, no torch."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ VERDICTS = tuple(GRADES)
 
 @dataclass(frozen=True)
 class Symptom:
-    """A measured number beside the limit that it was held against.
+    """Measured number beside its limit.
 
     Attributes:
-        what: is measured, in words with its unit.
-        value: measured.
-        limit: beyond which it counts.
-        source: of the limit.
-        below: whether it counts below the limit, rather than above.
+        what: Quantity in words, with its unit.
+        value: Number measured.
+        limit: Number beyond which it counts.
+        source: Source of the limit.
+        below: True if it counts below the limit rather than above.
     """
 
     what: str
@@ -54,7 +54,7 @@ class Symptom:
 
     @property
     def counts(self) -> bool:
-        """Whether the value is beyond its limit."""
+        """True if the value is beyond its limit."""
         return self.value < self.limit if self.below else self.value > self.limit
 
     def __str__(self) -> str:
@@ -63,15 +63,15 @@ class Symptom:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, or that nothing is.
+    """One fault, or the finding that there is none.
 
     Attributes:
-        verdict: one of `VERDICTS`.
-        layer: where it begins; empty where it is of the whole network.
-        cause: that is inferred.
-        remedy: what would help, alternatives parted by semicolons.
-        evidence: numbers, each beyond its limit; of `healthy` none is.
-        place: of the layer among all weight layers, in words; empty where it is not known.
+        verdict: One of `VERDICTS`.
+        layer: Name of the layer where it begins; empty if it concerns the whole network.
+        cause: Inferred cause.
+        remedy: Alternatives that would help, separated by semicolons.
+        evidence: Numbers, each beyond its limit; for `healthy` none is.
+        place: Place of the layer among all weight layers, in words; empty if not known.
     """
 
     verdict: str
@@ -98,7 +98,11 @@ class Finding:
 
 
 def gravest_first(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """Each verdict once, in the order of `VERDICTS`; `healthy` only where it stands alone."""
+    """Return each verdict once, in the order of `VERDICTS`; `healthy` only without any other.
+
+    Args:
+        findings: Findings in any order, one at least.
+    """
     ill = [finding for finding in findings if finding.verdict != "healthy"]
     once = {finding.verdict: finding for finding in reversed(ill)}
     return tuple(sorted(once.values(), key=lambda finding: VERDICTS.index(finding.verdict))) or tuple(
@@ -111,10 +115,10 @@ class Diagnosis(Displayable, Record):
     """Findings, the gravest first; the first is the verdict.
 
     Attributes:
-        findings: one at least.
-        seen: what the gradients are that it rests on.
-        notes: what was found odd, in words.
-        unseen: what was not looked at, in words.
+        findings: Findings, one at least.
+        seen: Moment at which the gradients were read, in words.
+        notes: Oddities, in words.
+        unseen: Quantities that were not looked at, in words.
     """
 
     findings: tuple[Finding, ...]
@@ -145,7 +149,7 @@ class Diagnosis(Displayable, Record):
         return {"verdict": self.verdict, "grade": self.grade, "layer": self.layer}
 
     def __str__(self) -> str:
-        told = [str(finding) for finding in self.findings]
+        texts = [str(finding) for finding in self.findings]
         unseen = [f"not looked at: {', '.join(self.unseen)}"] if self.unseen else []
         notes = [f"note: {note}" for note in self.notes]
-        return "\n".join([*told, f"gradients were read {self.seen}", *unseen, *notes])
+        return "\n".join([*texts, f"gradients were read {self.seen}", *unseen, *notes])

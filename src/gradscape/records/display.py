@@ -1,4 +1,4 @@
-"""What a person sees of a record: one line at a prompt, a summary in a notebook, a page of its own."""
+"""Display of a record: one line at a prompt, a summary in a notebook, a page of its own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Displayable:
         return f"<{type(self).__name__}: {cut(str(self).split(chr(10))[0], LINE)}>"
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: the text, its first line bold, and a small drawing."""
+        """Return a notebook's view: the text, its first line bold, and a small drawing."""
         return html_summary(self, str(self))
 
     def save_html(self, path: str | Path) -> Path:

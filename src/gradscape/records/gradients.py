@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WEIGHT_KINDS = ("conv", "linear")
-# What is kept of an epoch for each tensor: `update` and `agreement` are not.
+# Tables of an epoch that a run keeps: all but `update` and `agreement`.
 EPOCH_TABLES = (
     "mean_abs", "last_mean_abs", "max_abs", "rms", "zeros", "nonfinite", "weight", "relative",
     "relative_update",
@@ -41,16 +41,16 @@ SCALES = {
 
 @dataclass(frozen=True)
 class OptimizerFacts:
-    """What there is to know of an optimiser to judge what reaches the weights.
+    """Settings of an optimizer that decide which part of a gradient reaches the weights.
 
     Attributes:
-        name: of its class, such as `Adam`.
-        lr: learning rate at the last reading; None where it has none.
-        eps: added to the root of the second moment (Adam and its like); None elsewhere, also where a setting
-            of that name means something else, as Adafactor's does.
-        momentum: of SGD; None elsewhere.
-        members: places of its parameters among the watched ones.
-        plain: whether its step is the learning rate times the gradient, or a mean of gradients, as SGD's is;
+        name: Name of its class, such as `Adam`.
+        lr: Learning rate at the last reading; None where it has none.
+        eps: Number added to the root of the second moment (Adam and its like); None elsewhere, also where a
+            setting of that name means something else, as Adafactor's does.
+        momentum: Momentum of SGD; None elsewhere.
+        members: Places of its parameters among the watched ones.
+        plain: True if its step is the learning rate times the gradient, or a mean of gradients, as SGD's is;
             Lion's, Muon's and Adafactor's have a size of their own.
     """
 
@@ -67,37 +67,37 @@ class FlowHistory(Displayable, Record):
     """Gradients and updates of every parameter tensor, step by step, or in a run epoch by epoch.
 
     Arrays have one row for each step that was read, oldest first, and one column for each parameter tensor,
-    in the order of registration; NaN where a parameter had no gradient or was another optimiser's. A row of
+    in the order of registration; NaN where a parameter had no gradient or was another optimizer's. A row of
     an epoch has the means over its mini-batches, of `rms` the root of the mean square and of `max_abs` the
     largest.
 
     Attributes:
-        layers: parameter names, such as `stage1.0.conv1.weight`.
+        layers: Parameter names, such as `stage1.0.conv1.weight`.
         kinds: `conv`, `linear`, `embedding`, `norm`, `bias` or `scale` (a layer scale's γ, a class token, a
             PReLU's slope).
-        sizes: elements of each tensor.
-        steps: (T,) the optimiser's step of each row, from 0; of epochs their numbers, from 1.
-        skipped: (T,) whether the step was not made, as by a GradScaler, or the gradients thrown away.
-        mean_abs: (T, P) mean |∂L/∂W| over the tensor's elements, the paper's gradient flow.
-        last_mean_abs: (T, P) the same of an epoch's last mini-batch alone; of a step `mean_abs`.
-        max_abs: (T, P) largest |∂L/∂W|.
-        rms: (T, P) root of the mean square of ∂L/∂W.
-        zeros: (T, P) share of elements that are exactly zero, 0 to 1.
-        nonfinite: (T, P) 1 where an element is infinite or NaN, else 0; of epochs the share of them.
-        agreement: (T, P) cosine of the angle to the row before's gradient, −1 to 1. Of gradients that are
-            noise it is about 0, of full batches near 1: over many rows its mean is |G|² / (|G|² + tr Σ), of
+        sizes: Number of elements of each tensor.
+        steps: (T,) Optimizer's step of each row, from 0; for epochs their numbers, from 1.
+        skipped: (T,) True if the step was not made, as by a GradScaler, or the gradients thrown away.
+        mean_abs: (T, P) Mean |∂L/∂W| over the tensor's elements, the paper's gradient flow.
+        last_mean_abs: (T, P) The same for an epoch's last mini-batch alone; for a step `mean_abs`.
+        max_abs: (T, P) Largest |∂L/∂W|.
+        rms: (T, P) Root of the mean square of ∂L/∂W.
+        zeros: (T, P) Share of elements that are exactly zero, 0 to 1.
+        nonfinite: (T, P) 1 where an element is infinite or NaN, else 0; for epochs the share of them.
+        agreement: (T, P) Cosine of the angle to the row before's gradient, −1 to 1. For gradients that are
+            noise it is about 0, for full batches near 1: over many rows its mean is |G|² / (|G|² + tr Σ), of
             which McCandlish et al. (2018), §2.2, make the gradient noise scale.
         weight: (T, P) ‖W‖₂ before the step.
         update: (T, P) ‖ΔW‖₂ of the real step.
         relative: (T, P) ‖∂L/∂W‖₂ / ‖W‖₂; 0 where W is 0.
         relative_update: (T, P) ‖ΔW‖₂ / ‖W‖₂; 0 where W is 0.
-        optimizers: those watched.
-        seen: at which moment gradients were read.
-        notes: what was found odd, in words.
-        activations: every layer's output at the same steps; None if they were not asked for.
-        row: what a row is of: a `step`, or an `epoch`, of whose mini-batches it is the mean.
-        shapes: of each tensor; empty where they are not known.
-        modules: names of the classes that the model is made of, each once; empty where they are not known.
+        optimizers: Settings of the watched optimizers.
+        seen: Moment at which gradients were read, in words.
+        notes: Oddities, in words.
+        activations: Every layer's output at the same steps; None unless requested.
+        row: Kind of a row: a `step`, or an `epoch`, for the mean over its mini-batches.
+        shapes: Shape of each tensor; empty if not known.
+        modules: Names of the classes that the model is made of, each once; empty if not known.
     """
 
     layers: tuple[str, ...]
@@ -126,7 +126,7 @@ class FlowHistory(Displayable, Record):
 
     @property
     def lack(self) -> str:
-        """Why there is no step to judge; empty if there is one."""
+        """Reason why there is no step to judge; empty if there is one."""
         if not len(self.steps):
             return "no step has been watched yet: train a few steps, then diagnose"
         if self.skipped.all():
@@ -138,7 +138,7 @@ class FlowHistory(Displayable, Record):
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether steps were made, and none of them with a gradient of any parameter."""
+        """True if steps were made, and none of them with a gradient of any parameter."""
         made = self.nonfinite[~self.skipped]
         return len(made) > 0 and bool(np.isnan(made).all())
 
@@ -149,12 +149,12 @@ class FlowHistory(Displayable, Record):
         return np.array(places or range(len(self.kinds)), dtype=np.intp)
 
     def plot(self, ax: Axes | None = None, statistic: str = "mean_abs") -> Axes:
-        """Layer × step as a map, its colours logarithmic for sizes and linear for shares; returns the axes.
+        """Draw a map of layer × step, colors logarithmic for sizes and linear for shares; return the axes.
 
         Args:
-            ax: to draw on; by default a new figure's.
-            statistic: `mean_abs`, `max_abs`, `rms`, `zeros`, `nonfinite`, `agreement`, `weight`, `update`,
-                `relative` or `relative_update`.
+            ax: Axes to draw on; by default a new figure's.
+            statistic: Table to draw: `mean_abs`, `max_abs`, `rms`, `zeros`, `nonfinite`, `agreement`,
+                `weight`, `update`, `relative` or `relative_update`.
         """
         names = [self.layers[column] for column in self.weights]
         values = getattr(self, statistic)[:, self.weights]
@@ -175,7 +175,11 @@ class FlowHistory(Displayable, Record):
 
 
 def over(above: Values, below: Values) -> Values:
-    """above / below; 0 where below is 0."""
+    """Return above / below; 0 where below is 0.
+
+    Args:
+        above, below: (T, P) Tables.
+    """
     with np.errstate(invalid="ignore"):  # of weights that are infinite
         return np.divide(above, below, out=np.zeros_like(above), where=below != 0)
 
@@ -183,12 +187,12 @@ def over(above: Values, below: Values) -> Values:
 def flow_of_epochs(
     layers: Sequence[str], kinds: Sequence[str], sizes: Sequence[int], epochs: Sequence[int], tables: Values
 ) -> FlowHistory:
-    """The gradient flow of a run.
+    """Return the gradient flow of a run.
 
     Args:
-        layers, kinds, sizes: of the parameter tensors.
-        epochs: (T) from 1.
-        tables: (T, 9, P) `EPOCH_TABLES` of each.
+        layers, kinds, sizes: Names, kinds and numbers of elements of the parameter tensors.
+        epochs: (T,) Numbers of the epochs, from 1.
+        tables: (T, 9, P) Each epoch's `EPOCH_TABLES`.
     """
     named: dict[str, Any] = {
         name: np.ascontiguousarray(tables[:, place]) for place, name in enumerate(EPOCH_TABLES)

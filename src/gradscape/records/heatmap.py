@@ -1,4 +1,4 @@
-"""Maps of layer × step, which all that is watched is drawn as."""
+"""Maps of layer × step of a watch's numbers."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ColorScale:
-    """How values are coloured.
+    """Colors of values.
 
     Attributes:
-        label: of the colour bar.
-        range: of shares and cosines; None for sizes, whose colours are logarithmic.
-        colours: matplotlib's name of a map.
+        label: Label of the color bar.
+        range: Range of shares and cosines; None for sizes, whose colors are logarithmic.
+        colors: Name of one of matplotlib's color maps.
     """
 
     label: str
     range: tuple[float, float] | None = None
-    colours: str = "viridis"
+    colors: str = "viridis"
 
 
 NAMED = 14  # layers whose names have room beside a map
@@ -41,14 +41,14 @@ def draw_map(
     values: NDArray[np.float64],
     scale: ColorScale,
 ) -> Axes:
-    """Layers downwards, steps to the right; blank where a value is not finite or has no logarithm.
+    """Draw layers downwards and steps to the right, blank where a value has no color; return the axes.
 
     Args:
-        ax: to draw on; by default a new figure's.
-        steps: (T,) of the rows.
-        layers: (L) names, shown where there is room, else numbered from 1.
-        values: (T, L).
-        scale: of their colours.
+        ax: Axes to draw on; by default a new figure's.
+        steps: (T,) Steps of the rows.
+        layers: (L) Names, shown where there is room, else numbered from 1.
+        values: (T, L) Values.
+        scale: Their colors.
     """
     import matplotlib.pyplot as plt
     from matplotlib.colors import LogNorm, Normalize
@@ -56,7 +56,7 @@ def draw_map(
 
     axes = plt.subplots(layout="constrained")[1] if ax is None else ax
     axes.set(xlabel="step", ylabel="layer (input at the top)")
-    if scale.colours == "RdBu":
+    if scale.colors == "RdBu":
         axes.set_facecolor(BLANK)
     bad = ~(np.isfinite(values) & ((scale.range is not None) | (values > 0)))
     if bad.all():
@@ -71,17 +71,17 @@ def draw_map(
         axes.set(xticks=[], yticks=[])
         return axes
     mesh = axes.pcolormesh(
-        steps_as_edges(steps),
+        _edges_of_steps(steps),
         np.arange(values.shape[1] + 1) + 0.5,
         np.ma.masked_where(bad, values).T,
         norm=LogNorm() if scale.range is None else Normalize(*scale.range),
-        cmap=scale.colours,
+        cmap=scale.colors,
         rasterized=True,  # thousands of cells as one image
     )
     axes.figure.colorbar(mesh, ax=axes, label=scale.label)
     axes.invert_yaxis()
     if len(layers) <= NAMED:
-        names = [literal(shortened(name)) for name in layers]
+        names = [literal(_shorten(name)) for name in layers]
         axes.set_yticks(range(1, len(layers) + 1), names, fontsize="small")
     else:
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -89,12 +89,12 @@ def draw_map(
     return axes
 
 
-def shortened(name: str, most: int = 16) -> str:
+def _shorten(name: str, most: int = 16) -> str:
     return name if len(name) <= most else f"…{name[1 - most :]}"
 
 
-def steps_as_edges(steps: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(T + 1,) edges of cells that begin where each step does."""
+def _edges_of_steps(steps: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the edges (T + 1,) of cells that begin at each step."""
     if not len(steps):
         return np.zeros(1)
     last = steps[-1] + (steps[-1] - steps[-2] if len(steps) > 1 else 1)

@@ -35,13 +35,13 @@ class EpochRecord(Record):
     """One epoch of one run. Losses in nats and accuracies in 0…1 are means over images.
 
     Attributes:
-        epoch: 1 for the first.
-        lr: learning rate used throughout the epoch.
-        train_loss, train_accuracy: running means over the epoch, train mode, augmented images.
-        valid_loss, valid_accuracy: after the epoch, eval mode.
-        seconds: wall time of training and validation.
-        images_per_second: training images per second of training time.
-        smoothness: at some of its steps, if asked for.
+        epoch: Number of the epoch, from 1.
+        lr: Learning rate used throughout the epoch.
+        train_loss, train_accuracy: Running means over the epoch, in train mode, on augmented images.
+        valid_loss, valid_accuracy: Means after the epoch, in eval mode.
+        seconds: Wall time of training and validation.
+        images_per_second: Number of training images per second of training time.
+        smoothness: Smoothness at some of its steps, if requested.
     """
 
     epoch: int
@@ -60,19 +60,19 @@ class RunRecord(Displayable, Record):
     """One training run, read from its folder.
 
     Attributes:
-        identity: readable name + short hash of the configuration; the folder's name.
-        config: the run's configuration as plain nested values.
+        identity: Readable name and short hash of the configuration; the folder's name.
+        config: Configuration in plain nested values.
         state: `pending`, `running`, `done`, `diverged`, `stopped` (early, on request) or `failed`.
-        status: what else `status.json` says (attempts, host, versions, epoch and step of divergence, of an
-            ended run the `diagnosis`…).
-        epochs: the epochs finished so far, in order.
+        status: Further values of `status.json` (attempts, host, versions, epoch and step of divergence, the
+            `diagnosis` of an ended run…).
+        epochs: Epochs finished so far, in order.
         test: `{"last": {"loss", "accuracy"}, "best": {…, "epoch"}}` once done, else empty; means over
             the test images with the last and with the best-validation weights.
-        flow: gradients and updates of every layer, a row an epoch; None before the first.
-        curvature: of the loss at the `start` and at the `end` of training, where it was asked for.
-        landscape: the loss over a plane around the trained weights; None where it was not asked for.
-        start: gradients and signal before the first step; None for a run that has not been begun.
-        noise: of the gradient after training; None where it was not asked for.
+        flow: Gradients and updates of every layer, a row an epoch; None before the first.
+        curvature: Curvature of the loss at the `start` and at the `end` of training, where requested.
+        landscape: Loss over a plane around the trained weights; None unless requested.
+        start: Gradients and signal before the first step; None for a run that has not been begun.
+        noise: Noise of the gradient after training; None unless requested.
     """
 
     identity: str
@@ -92,11 +92,19 @@ class RunRecord(Displayable, Record):
         return int(self.config["seed"])
 
     def curve(self, name: str) -> tuple[float, ...]:
-        """One `EpochRecord` field over the epochs, such as `curve("valid_accuracy")`."""
+        """Return one `EpochRecord` field over the epochs, such as `curve("valid_accuracy")`.
+
+        Args:
+            name: Name of the field.
+        """
         return tuple(getattr(epoch, name) for epoch in self.epochs)
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Train and validation accuracy over the epochs; returns the axes."""
+        """Draw train and validation accuracy over the epochs; return the axes.
+
+        Args:
+            ax: Axes to draw on; by default a new figure's.
+        """
         import matplotlib.pyplot as plt
 
         axes = plt.subplots()[1] if ax is None else ax
@@ -118,14 +126,14 @@ class RunRecord(Displayable, Record):
 
 @dataclass(frozen=True, repr=False)
 class StudyRecord(Displayable, Record):
-    """A study's folder, read.
+    """Record of a study and its runs.
 
     Attributes:
-        study: the study's name, such as `batchnorm`.
+        study: Name of the study, such as `batchnorm`.
         preset: `quick`, `small` or `paper`.
-        asked: the rest of `study.json`: data, seeds, notes on how the preset departs from the paper.
+        asked: Further values of `study.json`: data, seeds, notes on how the preset departs from the paper.
         roles: Role per name, with the identities of its runs; a run may have several roles.
-        runs: identity → run, in the order of the study.
+        runs: Run per identity, in the order of the study.
     """
 
     study: str
@@ -169,7 +177,7 @@ class StudyRecord(Displayable, Record):
         return {name: found[name] for name in names if name in found} if names else found
 
     def to_pandas(self) -> DataFrame:
-        """One row per run and epoch: identity, state, seed, lr, losses, accuracies, times (needs pandas)."""
+        """Return a row per run and epoch: identity, state, seed and the epoch's numbers (needs pandas)."""
         try:
             import pandas as pd
         except ImportError as error:
@@ -182,7 +190,11 @@ class StudyRecord(Displayable, Record):
         return pd.DataFrame(rows)
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Validation accuracy of every run over the epochs; returns the axes."""
+        """Draw the validation accuracy of every run over the epochs; return the axes.
+
+        Args:
+            ax: Axes to draw on; by default a new figure's.
+        """
         import matplotlib.pyplot as plt
 
         axes = plt.subplots()[1] if ax is None else ax
@@ -201,13 +213,13 @@ class StudyRecord(Displayable, Record):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a running run is, sent while it trains.
+    """Progress of a run, reported while it trains.
 
     Attributes:
-        epoch, epochs: the epoch at work, from 1, and how many there are.
-        share: of this epoch's training images done, 0 to 1.
-        loss, accuracy: running means of this epoch's training images.
-        images_per_second: training images per second in this epoch.
+        epoch, epochs: Number of the current epoch, from 1, and of all epochs.
+        share: Share of this epoch's training images that are done, 0 to 1.
+        loss, accuracy: Running means over this epoch's training images.
+        images_per_second: Number of training images per second in this epoch.
     """
 
     epoch: int
