@@ -181,10 +181,10 @@ def test_watched_without_a_terminal_it_says_each_change(
     first, second = tiny(seed=1, epochs=2), tiny(seed=2, epochs=2)
     put(tmp_path, first, "pending")
     ask(tmp_path, [first, second])
-    looked, look = threading.Event(), StudyWatcher.poll
+    looked, poll = threading.Event(), StudyWatcher.poll
 
     def once(self: StudyWatcher) -> list[RunSummary]:
-        found = look(self)
+        found = poll(self)
         looked.set()
         return found
 

@@ -53,6 +53,7 @@ class Trial(Record):
 
     @property
     def verdict(self) -> str:
+        """Verdict of the diagnosis; `not tried` without one."""
         return self.diagnosis.verdict if self.diagnosis else "not tried"
 
     @property
@@ -95,6 +96,7 @@ class CheckRecord(Displayable, Record):
 
     @property
     def verdict(self) -> str:
+        """Verdict of the diagnosis."""
         return self.diagnosis.verdict
 
     @property

@@ -128,6 +128,7 @@ class Diagnosis(Displayable, Record):
 
     @property
     def verdict(self) -> str:
+        """Verdict of the first finding, which is the gravest."""
         return self.findings[0].verdict
 
     @property
@@ -137,6 +138,7 @@ class Diagnosis(Displayable, Record):
 
     @property
     def layer(self) -> str:
+        """Layer of the first finding."""
         return self.findings[0].layer
 
     @property

@@ -1,4 +1,4 @@
-"""A loss over lines and planes of parameters, and what can be said of it in numbers; no torch."""
+"""Loss over lines and planes of parameters, with numbers that describe it; no torch."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ ROUNDING = 1e-9  # ups and downs below it are those of sums
 
 @dataclass(frozen=True)
 class Basin:
-    """Where the loss is no more than so much above its value in the middle, and can be reached from there.
+    """Regions around the middle in which the loss is no more than so much above its value there.
 
     Attributes:
-        width: (K,) for each surface: half the length of a slice's basin, or the radius of the circle that has
+        width: (K,) For each surface half the length of a slice's basin, or the radius of the circle that has
             the area of a plane's, in units of the directions.
-        whole: (K,) whether it ends within the range; else the width is a lower bound.
+        whole: (K,) True if it ends within the range; else the width is a lower bound.
     """
 
     width: Values
@@ -40,13 +40,13 @@ class Basin:
 
 @dataclass(frozen=True)
 class Check:
-    """How far interpolation between the points is from the loss there.
+    """Error of interpolation between the points.
 
     Attributes:
-        points: off the grid, drawn evenly over all of it.
-        typical: root mean square of the error, relative where all losses are above 0, or of their range.
-        worst: the largest.
-        kind: `relative` or `of the range`.
+        points: Number of points off the grid, drawn evenly over all of it.
+        typical: Root mean square of the error, relative where all losses are above 0, or of their range.
+        worst: Largest error.
+        kind: Unit of the errors, `relative` or `of the range`.
     """
 
     points: int
@@ -63,14 +63,14 @@ class Check:
 
 @dataclass(frozen=True)
 class Path:
-    """A training's checkpoints, on the plane that is nearest to them (Li et al. 2018, §7.2).
+    """Checkpoints of a training, on the plane that is nearest to them (Li et al. 2018, §7.2).
 
     Attributes:
-        coordinates: (T, 2) of their projections, in units of the parameters.
-        residual: (T,) share of the distance from the last one that lies off the plane.
-        explained: (2,) shares of the variation along the two directions.
-        loss: (T,) of the checkpoints themselves.
-        on_plane: (T,) of their projections, which is what a contour shows there.
+        coordinates: (T, 2) Coordinates of their projections, in units of the parameters.
+        residual: (T,) Share of the distance from the last one that lies off the plane.
+        explained: (2,) Shares of the variation along the two directions.
+        loss: (T,) Loss of the checkpoints themselves.
+        on_plane: (T,) Loss of their projections, which a contour shows there.
     """
 
     coordinates: Values
@@ -92,8 +92,8 @@ class Convexity:
     """Extreme eigenvalues of the whole Hessian over a plane (Li et al. 2018, §5 and Fig. 7).
 
     Attributes:
-        coordinates: (M, 2), or (M, 1) on a slice.
-        largest, smallest: (M,).
+        coordinates: (M, 2), or (M, 1) on a slice: coordinates of the points.
+        largest, smallest: (M,) Extreme eigenvalues.
     """
 
     coordinates: Values
@@ -113,33 +113,33 @@ class Convexity:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LandscapeRecord(Displayable, Record):
-    """A loss at θ + Σ c_i d_i over a grid of c, for K pairs of directions (or single ones).
+    """Loss at θ + Σ c_i d_i over a grid of c, for K pairs of directions (or single ones).
 
-    What is not finite stays as it is.
+    Values that are not finite stay as they are.
 
     Attributes:
-        directions: what they are, one or two.
-        axes: (P,) or (P,), (Q,) the coordinates, in units of the directions.
-        loss: (K, P) or (K, P, Q), the mean over the samples.
-        error: of the same shape, its standard error over samples where the loss is the mean of theirs, else
-            over parts of them in random order (with `batch` statistics over the batches); NaN where it is of
-            fewer than five, and where interpolated.
-        metrics: name → of the same shape.
-        measured: of the same shape, whether a point was evaluated; the others are interpolated.
+        directions: Kinds of the directions, one or two.
+        axes: (P,) or (P,), (Q,) Coordinates, in units of the directions.
+        loss: (K, P) or (K, P, Q) Mean over the samples.
+        error: Standard error, of the same shape, over samples where the loss is the mean of theirs, else over
+            parts of them in random order (with `batch` statistics over the batches); NaN for fewer than five,
+            and where interpolated.
+        metrics: Values of the same shape per name.
+        measured: True, in the same shape, where a point was evaluated; the others are interpolated.
         lengths: (K, dims) ‖d_i‖₂, in units of the parameters.
-        middle: (K,) the loss at c = 0.
-        between: whether the other models lie at c = 1.
-        bn: the statistics that BatchNorm took.
+        middle: (K,) Loss at c = 0.
+        between: True if the other models lie at c = 1.
+        bn: Statistics that BatchNorm took.
         precision: `fp32` or `bf16`.
-        parameters, samples: how many.
-        check: of the interpolation; None if not asked for.
-        path: of a training; None likewise.
-        convexity: over the first surface; None likewise.
-        evaluations: points at which the loss was evaluated, in all.
-        seconds: that all took.
-        complete: whether there was time for everything.
-        notes: what is to be known of how it was measured.
-        error_n: samples, or parts of them, that `error` is over; 0 where it is not known.
+        parameters, samples: Numbers of parameters and samples.
+        check: Error of the interpolation; None unless requested.
+        path: Path of a training; None likewise.
+        convexity: Extreme eigenvalues over the first surface; None likewise.
+        evaluations: Number of points at which the loss was evaluated.
+        seconds: Time of the measurement.
+        complete: True if there was time for everything.
+        notes: Remarks on how it was measured.
+        error_n: Number of samples, or parts of them, that `error` is over; 0 if not known.
     """
 
     directions: tuple[str, ...]
@@ -166,16 +166,17 @@ class LandscapeRecord(Displayable, Record):
 
     @property
     def dims(self) -> int:
+        """Number of axes, 1 or 2."""
         return len(self.axes)
 
     @property
     def has_barrier(self) -> bool:
-        """Whether it is of lines that have both models on them."""
+        """True for lines that have both models on them."""
         return self.between and self.dims == 1 and {0.0, 1.0} <= set(self.axes[0].tolist())
 
     @property
     def sampling(self) -> str:
-        """The median sampling error, and over how many."""
+        """Median sampling error, and the number it is over."""
         known = self.error[np.isfinite(self.error)]
         if not known.size:
             return "not known: of fewer than 5 samples or parts"
@@ -184,23 +185,26 @@ class LandscapeRecord(Displayable, Record):
 
     @property
     def extent(self) -> str:
-        """The least and the largest loss."""
+        """Least and largest loss."""
         known = self.loss[~np.isnan(self.loss)]
         return f"from {known.min():.4g} to {known.max():.4g}" if known.size else "no point is known"
 
     @property
     def nonfinite(self) -> int:
-        """Points at which the loss is infinite or NaN."""
+        """Number of points at which the loss is infinite or NaN."""
         return int((~np.isfinite(self.loss[self.measured])).sum())
 
     def basin(self, increase: float = 0.5) -> Basin:
-        """Where the loss is at most `increase` (in its own unit) above the middle's.
+        """Return the regions in which the loss is little above the middle's.
+
+        Args:
+            increase: Largest increase, in the loss's unit.
 
         Example:
             >>> gs.landscape(model, loss, batch, points=5).basin(0.5).width.mean()
         """
         pairs = [
-            (basin_of(surface, self.axes, low + increase))
+            (_basin_of(surface, self.axes, low + increase))
             for surface, low in zip(self.loss, self.middle, strict=True)
         ]
         return Basin(np.array([width for width, _ in pairs]), np.array([whole for _, whole in pairs]))
@@ -212,35 +216,35 @@ class LandscapeRecord(Displayable, Record):
         The total variation of each line over what it must rise from its least value to its two ends, less 1,
         mean over lines that are finite throughout.
         """
-        return np.array([roughness_of(surface) for surface in self.loss])
+        return np.array([_roughness_of(surface) for surface in self.loss])
 
     @property
     def barrier(self) -> Values:
-        """(K,) of lines between models: the most that the loss is above the mean of theirs.
+        """(K,) For lines between models the most that the loss is above the mean of theirs.
 
         Source: Frankle et al. (2020), Linear mode connectivity, §2, in the loss rather than the error.
 
         Raises:
-            ConfigError: the record is of no such lines.
+            ConfigError: The record has no such lines.
         """
-        return np.array([barrier_of(line, c, False) for line, c in self.between_models()])
+        return np.array([_barrier_of(line, c, False) for line, c in self._between_models()])
 
     @property
     def barrier_over_line(self) -> Values:
-        """(K,) likewise: the most that the loss is above the straight line between theirs, 0 or more.
+        """(K,) For lines between models the most that the loss is above the line between theirs, 0 or more.
 
         Source: Entezari et al. (2022), The role of permutation invariance in linear mode connectivity, §2.
 
         Raises:
-            ConfigError: the record is of no such lines.
+            ConfigError: The record has no such lines.
         """
-        return np.array([barrier_of(line, c, True) for line, c in self.between_models()])
+        return np.array([_barrier_of(line, c, True) for line, c in self._between_models()])
 
-    def between_models(self) -> list[tuple[Values, Values]]:
-        """Losses and coordinates of every line from one model, at 0, to another, at 1.
+    def _between_models(self) -> list[tuple[Values, Values]]:
+        """Return losses and coordinates of every line from one model, at 0, to another, at 1.
 
         Raises:
-            ConfigError: there are none.
+            ConfigError: There are none.
         """
         if not self.has_barrier:
             raise ConfigError(
@@ -252,12 +256,16 @@ class LandscapeRecord(Displayable, Record):
         return [(line[inside], c[inside]) for line in self.loss]
 
     def derived(self) -> Mapping[str, Any]:
-        """Roughness, basin and, of lines between models, barriers."""
+        """Return roughness, basin and, for lines between models, barriers."""
         names = ("roughness", "nonfinite", *(("barrier", "barrier_over_line") if self.has_barrier else ()))
         return {**{name: getattr(self, name) for name in names}, "basin": self.basin()}
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """A slice with its spread over directions, or the first plane as filled contours."""
+        """Draw a slice with its spread over directions, or the first plane in contours; return the axes.
+
+        Args:
+            ax: Axes to draw on; by default a new figure's.
+        """
         import matplotlib.pyplot as plt
 
         axes = plt.subplots()[1] if ax is None else ax
@@ -285,12 +293,12 @@ class LandscapeRecord(Displayable, Record):
             f"{count_noun(self.parameters, 'parameter')} on {count_noun(self.samples, 'sample')}, "
             f"BatchNorm's {self.bn} statistics",
             f"in the middle {self.middle.mean():.4g}; {self.extent}; sampling error {self.sampling}",
-            f"basin of half a unit of loss: width {least}{spread(basin.width)}; "
-            f"roughness {spread(self.roughness)}",
+            f"basin of half a unit of loss: width {least}{_describe_spread(basin.width)}; "
+            f"roughness {_describe_spread(self.roughness)}",
             *(
                 [
-                    f"barrier {spread(self.barrier)} above the mean of the models' losses, "
-                    f"{spread(self.barrier_over_line)} above the line between them"
+                    f"barrier {_describe_spread(self.barrier)} above the mean of the models' losses, "
+                    f"{_describe_spread(self.barrier_over_line)} above the line between them"
                 ]
                 if self.has_barrier
                 else []
@@ -303,8 +311,8 @@ class LandscapeRecord(Displayable, Record):
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
-def barrier_of(line: Values, c: Values, sloped: bool) -> float:
-    """Above the straight line between the ends, or above their mean; NaN where an end is not finite."""
+def _barrier_of(line: Values, c: Values, sloped: bool) -> float:
+    """Return the barrier above the line between the ends, or their mean; NaN where an end is not finite."""
     first, last = line[0], line[-1]
     if not np.isfinite(line[[0, -1]]).all():
         return float("nan")
@@ -312,15 +320,15 @@ def barrier_of(line: Values, c: Values, sloped: bool) -> float:
     return float(np.nanmax(line - base))
 
 
-def spread(values: Values) -> str:
-    """Mean, and how far single ones lie from it."""
+def _describe_spread(values: Values) -> str:
+    """Return the mean and both extremes, in words."""
     if len(values) == 1:
         return f"{values[0]:.3g}"
     return f"{values.mean():.3g} ({values.min():.3g} … {values.max():.3g})"
 
 
-def basin_of(surface: Values, axes: tuple[Values, ...], level: float) -> tuple[float, bool]:
-    """Its width, and whether it ends within the range."""
+def _basin_of(surface: Values, axes: tuple[Values, ...], level: float) -> tuple[float, bool]:
+    """Return a basin's width, and True if it ends within the range."""
     fine, spacing = surface, []
     coordinates = []
     for axis, c in enumerate(axes):
@@ -330,7 +338,7 @@ def basin_of(surface: Values, axes: tuple[Values, ...], level: float) -> tuple[f
         spacing.append(float(np.ptp(c)) / (len(places) - 1))
     low = np.where(np.isfinite(fine), fine, np.inf) <= level
     middle = tuple(int(np.argmin(np.abs(c))) for c in coordinates)
-    region = reached(low, middle)
+    region = _reached(low, middle)
     touches = any(region.take(end, axis=axis).any() for axis in range(region.ndim) for end in (0, -1))
     size = int(region.sum()) * float(np.prod(spacing))
     width = size / 2 if len(axes) == 1 else float(np.sqrt(size / np.pi))
@@ -359,7 +367,7 @@ def between(values: Values, places: Values, axis: int) -> Values:
     return np.moveaxis(np.where(around, smooth, np.nan), 0, axis)
 
 
-def reached(allowed: NDArray[np.bool_], start: tuple[int, ...]) -> NDArray[np.bool_]:
+def _reached(allowed: NDArray[np.bool_], start: tuple[int, ...]) -> NDArray[np.bool_]:
     """Return the region of allowed points that is connected with a point along the axes."""
     from scipy.ndimage import label
 
@@ -367,21 +375,26 @@ def reached(allowed: NDArray[np.bool_], start: tuple[int, ...]) -> NDArray[np.bo
     return np.asarray(allowed & (regions == regions[start]))
 
 
-def roughness_of(surface: Values) -> float:
-    """Mean over the lines along every axis."""
-    found = []
+def _roughness_of(surface: Values) -> float:
+    """Return the roughness, a mean over the lines along every axis."""
+    excess = []
     for axis in range(surface.ndim):
         lines = np.moveaxis(surface, axis, -1).reshape(-1, surface.shape[axis])
         lines = lines[np.isfinite(lines).all(axis=1)]
         needed = lines[:, 0] + lines[:, -1] - 2 * lines.min(axis=1) if lines.size else np.zeros(0)
         moved = np.abs(np.diff(lines, axis=1)).sum(axis=1) if lines.size else np.zeros(0)
         beyond = [m / n - 1 for m, n in zip(moved, needed, strict=True) if n > 0]
-        found += [each if each > ROUNDING else 0.0 for each in beyond]
-    return float(np.mean(found)) if found else float("nan")
+        excess += [value if value > ROUNDING else 0.0 for value in beyond]
+    return float(np.mean(excess)) if excess else float("nan")
 
 
 def levels_for(surface: Values, top: float = np.inf) -> Values:
-    """Of a contour, up to `top`: evenly apart in the logarithm where a loss rises by orders of magnitude."""
+    """Return the levels of a contour, even in the logarithm where a loss rises by orders of magnitude.
+
+    Args:
+        surface: (P, Q) Losses.
+        top: Highest level at most.
+    """
     finite = np.minimum(surface[np.isfinite(surface)], top)
     if not finite.size or finite.min() == finite.max():
         middle = float(finite[0]) if finite.size else 0.0
@@ -389,17 +402,28 @@ def levels_for(surface: Values, top: float = np.inf) -> Values:
     low, high = float(finite.min()), float(finite.max())
     spaced = np.geomspace if is_uneven((low, high)) else np.linspace
     levels = spaced(low, high, LEVELS)
-    levels[[0, -1]] = low, high  # roundings would leave both ends without a colour
+    levels[[0, -1]] = low, high  # roundings would leave both ends without a color
     return levels
 
 
 def is_uneven(levels: Sequence[float] | Values) -> bool:
-    """Whether a scale from the first to the last is one of logarithms."""
+    """Check that a scale from the first to the last level is one of logarithms.
+
+    Args:
+        levels: Rising levels.
+    """
     return bool(levels[0] > 0 and levels[-1] > WIDE * levels[0])
 
 
 def filled(axes: Axes, grid: tuple[Values, ...], surface: Values, levels: Values) -> Any:
-    """Filled contours; holes where the loss is not finite."""
+    """Draw filled contours, with holes where the loss is not finite, and return matplotlib's set of them.
+
+    Args:
+        axes: Axes to draw on.
+        grid: (P,) and (Q,) Coordinates.
+        surface: (P, Q) Losses.
+        levels: Rising levels.
+    """
     from matplotlib.colors import LogNorm, Normalize
 
     norm = LogNorm(levels[0], levels[-1]) if is_uneven(levels) else Normalize(levels[0], levels[-1])

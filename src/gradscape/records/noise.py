@@ -1,4 +1,4 @@
-"""How much the gradient differs from one mini-batch to the next, as plain arrays; no torch."""
+"""Difference of the gradient from one mini-batch to the next, as plain arrays; no torch."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ class NoiseRecord(Displayable, Record):
     samples, B times the covariance of a batch's.
 
     Attributes:
-        batch_size: B, samples of a mini-batch.
-        bn: `batch` if BatchNorm took each batch's own statistics, `running` if the running ones.
+        batch_size: Number of samples of a mini-batch, B.
+        bn: Statistics that BatchNorm took: each batch's own, `batch`, or the running ones, `running`.
         products: (K, K) ⟨G_i, G_j⟩, in (loss / parameter)².
-        layers: (P) parameter names, in the order of registration.
+        layers: (P) Parameter names, in the order of registration.
         kinds: (P) `conv`, `linear`, `norm`, `bias` or `other`.
-        sizes: (P) elements of each tensor.
-        gsnr: (P) squared mean over variance of an element's G_k, mean over a tensor's elements (Liu et al.
-            2020, §2.1); NaN if none has a variance. It is that of mini-batches: theirs, of single samples, is
-            B times less, for the mean is the same and the variance of a mean of B samples B times less. By
+        sizes: (P) Number of elements of each tensor.
+        gsnr: (P) Squared mean over variance of an element's G_k, mean over a tensor's elements (Liu et al.
+            2020, §2.1); NaN if none has a variance. It is that of mini-batches; theirs, of single samples, is
+            B times less, for the variance of a mean of B samples is B times less and the mean is the same. By
             chance it is too large: with normal noise (K − 1) / (K − 3) times the true one and `chance_gsnr`.
-        constant: (P) elements whose gradient is the same in all batches but for rounding, as of dead units;
-            they are left out of `gsnr`.
-        notes: what is to be known of how it was measured, in words.
+        constant: (P) Number of elements whose gradient is the same in all batches but for rounding, as in
+            dead units; they are left out of `gsnr`.
+        notes: Remarks on how it was measured, in words.
     """
 
     batch_size: int
@@ -58,21 +58,21 @@ class NoiseRecord(Displayable, Record):
     def gradient_square(self) -> float:
         """|G|² without bias, in (loss / parameter)²: ‖mean G_k‖² − tr Σ_B / K; if small, by chance below 0.
 
-        That is the mean of ⟨G_i, G_j⟩ over pairs of batches (McCandlish et al. 2018, A.1).
+        It is the mean of ⟨G_i, G_j⟩ over pairs of batches (McCandlish et al. 2018, A.1).
         """
-        return over_pairs(self.products)[0]
+        return _over_pairs(self.products)[0]
 
     @property
     def noise_trace(self) -> float:
-        """tr Σ, (loss / parameter)² for a sample: B tr Σ_B, where tr Σ_B = Σ‖G_k − mean‖² / (K − 1).
+        """Tr Σ, (loss / parameter)² for a sample: B tr Σ_B, where tr Σ_B = Σ‖G_k − mean‖² / (K − 1).
 
         tr Σ_B is the mean of ½‖G_i − G_j‖² over pairs of batches.
         """
-        return self.batch_size * over_pairs(self.half_distances)[0]
+        return self.batch_size * _over_pairs(self.half_distances)[0]
 
     @property
     def batch_trace(self) -> float:
-        """tr Σ_B, (loss / parameter)² for a batch."""
+        """Tr Σ_B, (loss / parameter)² for a batch."""
         return self.noise_trace / self.batch_size
 
     @property
@@ -98,8 +98,8 @@ class NoiseRecord(Displayable, Record):
         narrow where a sample's gradient has heavy tails.
         """
         count = len(self.products)
-        square, squares = over_pairs(self.products)
-        trace, traces = over_pairs(self.half_distances)
+        square, squares = _over_pairs(self.products)
+        trace, traces = _over_pairs(self.half_distances)
         if trace == 0:
             return 0.0, 0.0
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -109,26 +109,26 @@ class NoiseRecord(Displayable, Record):
             return 0.0, math.inf
         half = student_t(count - 1) * error
         least, most = square / trace - half, square / trace + half
-        return inverse(most) * self.batch_size, inverse(least) * self.batch_size
+        return _inverse(most) * self.batch_size, _inverse(least) * self.batch_size
 
     @property
     def step_gain(self) -> float:
-        """What a step gains beside one without noise, 1 / (1 + B_simple / B); McCandlish et al. (2018, §2.2).
+        """Gain of a step over one without noise, 1 / (1 + B_simple / B); McCandlish et al. (2018, §2.2).
 
-        With the best learning rate for each, and curvature the same in all directions.
+        It holds at the best learning rate for each, and for curvature that is the same in all directions.
         """
         return self.batch_size / (self.batch_size + self.noise_scale)
 
     @property
     def mean_gsnr(self) -> float:
-        """The mean of `gsnr` over all elements that have a variance; NaN if none has."""
+        """Mean of `gsnr` over all elements that have a variance; NaN if none has."""
         varied = np.subtract(self.sizes, self.constant)
         some = varied > 0
         return float(np.average(self.gsnr[some], weights=varied[some])) if some.any() else math.nan
 
     @property
     def chance_gsnr(self) -> float:
-        """What `gsnr` is on average without any signal: (K − 1) / (K (K − 3)) if normal; inf for K ≤ 3."""
+        """Mean of `gsnr` without any signal: (K − 1) / (K (K − 3)) for normal noise; inf for K ≤ 3."""
         count = len(self.products)
         return (count - 1) / (count * (count - 3)) if count > 3 else math.inf
 
@@ -138,11 +138,11 @@ class NoiseRecord(Displayable, Record):
 
         Sankararaman et al. (2020, Definition 1.1), of mini-batches: 0 where no two gradients are opposed.
         """
-        return max(0.0, -float(self.products[others(self.products)].min()))
+        return max(0.0, -float(self.products[_others(self.products)].min()))
 
     @property
     def cosines(self) -> Values:
-        """(K, K) between gradients; NaN where one is 0."""
+        """(K, K) cosines between gradients; NaN where one is 0."""
         lengths = np.sqrt(np.diag(self.products))
         below = np.outer(lengths, lengths)
         found: Values = np.divide(self.products, below, out=np.full_like(below, math.nan), where=below > 0)
@@ -150,24 +150,24 @@ class NoiseRecord(Displayable, Record):
 
     @property
     def mean_cosine(self) -> float:
-        """Between the gradients of two batches; NaN if there are no two."""
-        found = self.known_cosines
-        return float(found.mean()) if len(found) else math.nan
+        """Mean cosine between the gradients of two batches; NaN if there are no two."""
+        cosines = self._known_cosines
+        return float(cosines.mean()) if len(cosines) else math.nan
 
     @property
     def least_cosine(self) -> float:
-        """Between the gradients of two batches; NaN if there are no two."""
-        found = self.known_cosines
-        return float(found.min()) if len(found) else math.nan
+        """Least cosine between the gradients of two batches; NaN if there are no two."""
+        cosines = self._known_cosines
+        return float(cosines.min()) if len(cosines) else math.nan
 
     @property
-    def known_cosines(self) -> Values:
-        found: Values = self.cosines[others(self.products)]
-        return found[~np.isnan(found)]
+    def _known_cosines(self) -> Values:
+        pairs: Values = self.cosines[_others(self.products)]
+        return pairs[~np.isnan(pairs)]
 
     @property
     def meaning(self) -> str:
-        """What the noise scale says of the batch size, in words."""
+        """Sentence on the batch size, from the noise scale."""
         batches, these = (
             count_noun(len(self.products), "batch", "batches"),
             count_noun(self.batch_size, "sample"),
@@ -187,11 +187,15 @@ class NoiseRecord(Displayable, Record):
         return f"batches of {these} are near the noise scale, as far as {batches} tell"
 
     def derived(self) -> Mapping[str, Any]:
-        """Noise scale with its interval, and what else follows from the products."""
+        """Return noise scale, its interval and other numbers that follow from the products."""
         return {name: getattr(self, name) for name in DERIVED}
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """GSNR of every parameter tensor on a log axis, and what chance alone gives; returns the axes."""
+        """Draw the GSNR of every parameter tensor on a log axis, and that of chance alone; return the axes.
+
+        Args:
+            ax: Axes to draw on; by default a new figure's.
+        """
         import matplotlib.pyplot as plt
 
         axes = plt.subplots(layout="constrained")[1] if ax is None else ax
@@ -217,15 +221,15 @@ class NoiseRecord(Displayable, Record):
             f"95 % interval {_format_number(low)} … {_format_number(high)}; "
             f"tr Σ {self.noise_trace:.3g} per sample, |G|² {self.gradient_square:.3g}",
             self.meaning,
-            self.told_gsnr,
+            self._gsnr_line,
             f"cosine of two batches' gradients: mean {self.mean_cosine:.3g}, least {self.least_cosine:.3g}; "
             f"confusion bound η {self.confusion:.3g}",
         ]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     @property
-    def told_gsnr(self) -> str:
-        """GSNR in a line: the mean, which a few elements can make, the median, and both ends."""
+    def _gsnr_line(self) -> str:
+        """Line on the GSNR: the mean, which a few elements can make, the median, and both ends."""
         still = count_noun(sum(self.constant), "constant element")
         if math.isnan(self.mean_gsnr):
             return f"GSNR: no parameter's gradient varies ({still})"
@@ -270,22 +274,22 @@ DERIVED = (
 )  # fmt: skip
 
 
-def over_pairs(values: Values) -> tuple[float, Values]:
-    """The mean over i ≠ j of a symmetric (K, K); and (K,) the same with each batch left out, NaN of two."""
+def _over_pairs(values: Values) -> tuple[float, Values]:
+    """Return the mean over i ≠ j of a symmetric (K, K), and (K,) that without each batch, NaN for two."""
     count = len(values)
-    apart = values * others(values)
-    total, own = float(apart.sum()), apart.sum(axis=0)
+    pairs = values * _others(values)
+    total, own = float(pairs.sum()), pairs.sum(axis=0)
     if count < 3:
         return total / (count * (count - 1)), np.full(count, math.nan)
     return total / (count * (count - 1)), (total - 2 * own) / ((count - 1) * (count - 2))
 
 
-def others(values: Values) -> Any:
-    """(K, K) where i ≠ j."""
+def _others(values: Values) -> Any:
+    """Return (K, K) True where i ≠ j."""
     return ~np.eye(len(values), dtype=bool)
 
 
-def inverse(value: float) -> float:
+def _inverse(value: float) -> float:
     return 1 / value if value > 0 else math.inf
 
 

@@ -89,6 +89,7 @@ class RunRecord(Displayable, Record):
 
     @property
     def seed(self) -> int:
+        """Seed of the run."""
         return int(self.config["seed"])
 
     def curve(self, name: str) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""How a signal passes through a network before it is trained, as plain arrays; no torch."""
+"""Signal through a network before it is trained, as plain arrays; no torch."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ SETTLES = 8  # weight layers from which on the first half is taken for the way t
 class Jacobian(Record):
     """Singular values σ of the Jacobian of outputs by inputs of a batch (Pennington et al. 2017, §2).
 
-    The batch's Jacobian holds those of its samples as blocks, and where BatchNorm couples samples what is
-    between them too. All have one entry for each seed; NaN where it could not be measured.
+    The batch's Jacobian holds those of its samples as blocks and, where BatchNorm couples samples, those
+    between them too. Arrays (S,) have an entry for each seed; NaN where it could not be measured.
 
     Attributes:
-        largest: σ_max; where it was not computed in full it is approached from below.
-        largest_error: a singular value lies within it of that; 0 where it was computed in full.
-        smallest: σ_min of the min(outputs, inputs) per sample; NaN unless it was computed in full.
-        mean_square: mean of σ² over the min(outputs, inputs) per sample: 1 where signals keep their length.
-        mean_square_error: standard error of that over the probes; 0 where it was computed in full.
-        samples: of the batch that were used.
-        how: it was computed, in words.
+        largest: σ_max; unless computed in full it is approached from below.
+        largest_error: Distance from it within which a singular value lies; 0 if computed in full.
+        smallest: σ_min of the min(outputs, inputs) per sample; NaN unless computed in full.
+        mean_square: Mean of σ² over the min(outputs, inputs) per sample: 1 where signals keep their length.
+        mean_square_error: Standard error of that over the probes; 0 if computed in full.
+        samples: Number of samples of the batch that were used.
+        how: Manner of the computation, in words.
     """
 
     largest: Values
@@ -54,8 +54,8 @@ class Jacobian(Record):
         if np.isnan(self.largest).all():
             return f"input-output Jacobian: {self.how}"
         error = float(self.mean_square_error.mean())
-        apart = float(self.largest_error.max())
-        high = f"{self.largest.mean():.3g}" + (f" ± {apart:.1g}" if apart else "")
+        distance = float(self.largest_error.max())
+        high = f"{self.largest.mean():.3g}" + (f" ± {distance:.1g}" if distance else "")
         low = "" if np.isnan(self.smallest).all() else f", smallest {self.smallest.mean():.3g}"
         return (
             f"input-output Jacobian: largest singular value {high}{low}, mean square "
@@ -72,23 +72,23 @@ class SignalRecord(Displayable, Record):
     Moments are means of squares.
 
     Attributes:
-        layers: (L) module names; of a module called again `name (call 2)`, of a function `module relu`.
+        layers: (L) Module names; `name (call 2)` for a module called again, `module relu` for a function.
         kinds: (L) `conv`, `linear`, `recurrent`, `attention`, `embedding`, `norm`, `activation`, `dropout`,
             `pool` or `other`.
-        widths: (L) numbers in a layer's output for each sample.
+        widths: (L) Numbers in a layer's output for each sample.
         second_moment: (S, L) q, mean h² of the output over samples, units and positions.
-        correlation: (S, L) c, mean cosine between the outputs for two of at most 16 samples, uncentred.
-        dead: (S, L) share of units of a ReLU-like activation that are ≤ 0 on every sample and position.
-        saturated: (S, L) share of values where tanh's or sigmoid's derivative is < 1 % of its largest.
-        nonfinite: (S, L) whether the output has an infinite value or NaN.
-        origin: where the first such value arose, in words that begin with a layer's name; empty if none did.
-        gradient: (S, L) mean (∂L/∂h)² over the output, of the loss as given.
-        weight_gradient: (S, L) mean (∂L/∂W)² over the layer's weights, biases left out; NaN if frozen.
-        input_second_moment, input_correlation: (S,) the same of the batch itself; NaN if it is of integers.
-        loss: (S,) as given.
-        jacobian: singular values of outputs by inputs.
-        samples: N, in the batch.
-        notes: what was found odd, in words.
+        correlation: (S, L) c, mean cosine between the outputs for two of at most 16 samples, uncentered.
+        dead: (S, L) Share of units of a ReLU-like activation that are ≤ 0 on every sample and position.
+        saturated: (S, L) Share of values where tanh's or sigmoid's derivative is < 1 % of its largest.
+        nonfinite: (S, L) True if the output has an infinite value or NaN.
+        origin: Place where the first such value arose, beginning with a layer's name; empty if none did.
+        gradient: (S, L) Mean (∂L/∂h)² over the output.
+        weight_gradient: (S, L) Mean (∂L/∂W)² over the layer's weights, biases left out; NaN if frozen.
+        input_second_moment, input_correlation: (S,) The same for the batch itself; NaN for integers.
+        loss: (S,) Loss of the batch.
+        jacobian: Singular values of the Jacobian of outputs by inputs.
+        samples: Number of samples in the batch, N.
+        notes: Oddities, in words.
     """
 
     layers: tuple[str, ...]
@@ -142,7 +142,7 @@ class SignalRecord(Displayable, Record):
         The mean over seeds of the slopes; zeros and non-finite values are left out, NaN for fewer than two.
         """
         settled = self.energy[:, -self.fitted_layers :]
-        slopes = [slope for row in settled if not math.isnan(slope := fitted(row))]
+        slopes = [slope for row in settled if not math.isnan(slope := _fitted_slope(row))]
         return math.exp(-float(np.mean(slopes))) if slopes else math.nan
 
     @property
@@ -159,7 +159,7 @@ class SignalRecord(Displayable, Record):
 
     @property
     def depth_scale_how(self) -> str:
-        """How χ and the depth scale were estimated, in words."""
+        """Manner of the estimate of χ and the depth scale, in words."""
         seeds = len(self.second_moment)
         return (
             f"least squares over the outputs of {self.fitted_layers} of {len(self.weights)} weight layers, "
@@ -168,18 +168,22 @@ class SignalRecord(Displayable, Record):
 
     @property
     def chi_in_words(self) -> str:
-        """χ and the depth scale in a line; empty where they are not known."""
+        """Line on χ and the depth scale; empty where they are not known."""
         if math.isnan(self.mean_chi):
             return ""
         scale = f"depth scale {self.depth_scale:.3g} layers"
         return f"χ = {self.mean_chi:.3g}, {scale} ({self.depth_scale_how})"
 
     def derived(self) -> Mapping[str, Any]:
-        """χ between layers and over depth, and the depth scale."""
+        """Return χ between layers and over depth, and the depth scale."""
         return {name: getattr(self, name) for name in ("chi", "mean_chi", "depth_scale", "depth_scale_how")}
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Second moments of signal and gradient on a log axis, correlation on one at the right; the axes."""
+        """Draw second moments of signal and gradient, and the correlation at the right; return the axes.
+
+        Args:
+            ax: Axes to draw on; by default a new figure's.
+        """
         import matplotlib.pyplot as plt
 
         axes = plt.subplots(layout="constrained")[1] if ax is None else ax
@@ -206,13 +210,13 @@ class SignalRecord(Displayable, Record):
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def over_depth(self) -> dict[str, Values]:
-        """By its name what is measured of each layer, (L), over seeds."""
+        """Return each measure of the layers, (L,) over seeds, per name."""
         sizes = ("second_moment", "gradient", "weight_gradient")
         names = ("second_moment", "correlation", "dead", "saturated", "gradient", "weight_gradient")
         return {name: over_seeds(getattr(self, name), geometric=name in sizes) for name in names}
 
     def table(self) -> list[str]:
-        """A line for each layer; the middle of a deep network is left out."""
+        """Return a line of text for each layer, without the middle of a deep network."""
         wide = max([5, *map(len, self.layers)])
         names = ("q", "c", "dead", "saturated", "(∂L/∂h)²", "(∂L/∂W)²")
         columns = self.over_depth().values()
@@ -222,13 +226,13 @@ class SignalRecord(Displayable, Record):
                 lines += ["…"] if place == SHOWN else []
                 continue
             row = [float(column[place]) for column in columns]
-            told = "".join(f" {'–' if math.isnan(v) else format(v, '.3g'):>10}" for v in row)
-            lines.append(f"{name:{wide}}  {kind:10}{told}")
+            cells = "".join(f" {'–' if math.isnan(v) else format(v, '.3g'):>10}" for v in row)
+            lines.append(f"{name:{wide}}  {kind:10}{cells}")
         return lines
 
 
-def fitted(energy: Values) -> float:
-    """Slope of ln energy against its place by least squares; NaN for fewer than two usable values."""
+def _fitted_slope(energy: Values) -> float:
+    """Return the slope of ln energy over its place by least squares; NaN for fewer than two usable values."""
     good = np.isfinite(energy) & (energy > 0)
     if good.sum() < 2:
         return math.nan
@@ -236,7 +240,12 @@ def fitted(energy: Values) -> float:
 
 
 def over_seeds(values: Values, geometric: bool = False) -> Values:
-    """(L) mean over seeds, NaN left out; of what spans orders of magnitude the geometric one."""
+    """Return the mean (L,) over seeds without NaN.
+
+    Args:
+        values: (S, L) Values, a row for each seed.
+        geometric: Take the geometric mean, for values that span orders of magnitude.
+    """
     counts = (~np.isnan(values)).sum(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(values) if geometric else values
@@ -247,10 +256,10 @@ def over_seeds(values: Values, geometric: bool = False) -> Values:
 
 @dataclass(frozen=True, repr=False)
 class RunStart(Displayable, Record):
-    """A run's network before its first step, on one batch of training images, the first ones, not augmented.
+    """Network of a run before its first step, on the first batch of training images, not augmented.
 
     Attributes:
-        signal: through its layers, BatchNorm taking the batch's statistics; no Jacobian.
+        signal: Signal through its layers, BatchNorm taking the batch's statistics; no Jacobian.
         flow: Gradients in one row, of epoch 0.
     """
 

@@ -1,4 +1,4 @@
-"""How smooth a loss is along the next step of a training, as plain arrays; no torch."""
+"""Smoothness of a loss along the next step of a training, as plain arrays; no torch."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 class Line(Record):
     """Loss and gradient at θ − ηd, at P rates η along a direction d (Santurkar et al. 2018, §3.1, Fig. 4).
 
-    Arrays have a row for each of K losses. What is not finite stays as it is; minima and maxima are over the
-    points where all is finite, NaN where there is none.
+    Arrays have a row for each of K losses. Values that are not finite stay as they are; minima and maxima are
+    over the points where all are finite, NaN where there is none.
 
     Attributes:
-        along: what d is, in words.
+        along: Name of d, in words.
         loss: (K,) L(θ), in the loss's own unit, as are the losses.
         losses: (K, P) L(θ − ηd).
         changes: (K, P) ‖∇L(θ − ηd) − ∇L(θ)‖₂, in units of the loss over those of the parameters.
@@ -47,30 +47,30 @@ class Line(Record):
     @property
     def loss_variation(self) -> Values:
         """(K, 2) smallest and largest L(θ − ηd) over η (Fig. 4a)."""
-        return ends(self.losses, self.finite)
+        return _ends(self.losses, self.finite)
 
     @property
     def predictiveness(self) -> Values:
         """(K, 2) smallest and largest change of the gradient over η (Fig. 4b): the less, the better."""
-        return ends(self.changes, self.finite)
+        return _ends(self.changes, self.finite)
 
     @property
     def beta(self) -> Values:
         """(K,) effective β, max_η ‖∇L(θ − ηd) − ∇L(θ)‖ / ‖ηd‖, over the distance moved (Fig. 4c)."""
-        return self.steepest(self.changes)
+        return self._steepest(self.changes)
 
     @property
     def lipschitz(self) -> Values:
         """(K,) Lipschitz estimate of the loss, max_η |L(θ − ηd) − L(θ)| / ‖ηd‖."""
-        return self.steepest(np.abs(self.losses - self.loss[:, None]))
+        return self._steepest(np.abs(self.losses - self.loss[:, None]))
 
-    def steepest(self, values: Values) -> Values:
-        """(K,) the largest per distance moved; NaN where nothing moves."""
+    def _steepest(self, values: Values) -> Values:
+        """Return the largest (K,) per distance moved; NaN where nothing moves."""
         moved = self.finite & (self.distances > 0)
-        return ends(np.divide(values, self.distances, out=np.zeros_like(values), where=moved), moved)[:, 1]
+        return _ends(np.divide(values, self.distances, out=np.zeros_like(values), where=moved), moved)[:, 1]
 
     def derived(self) -> Mapping[str, Any]:
-        """Ranges over η, effective β and Lipschitz estimate."""
+        """Return ranges over η, effective β and Lipschitz estimate."""
         return {
             name: getattr(self, name) for name in ("loss_variation", "predictiveness", "beta", "lipschitz")
         }
@@ -87,28 +87,28 @@ class Line(Record):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SmoothnessRecord(Displayable, Record):
-    """Smoothness of a loss at a model's parameters θ, along its gradient and an optimiser's next step.
+    """Smoothness of a loss at a model's parameters θ, along its gradient and an optimizer's next step.
 
     Arrays have a row for each of K losses: one, the mean over the batches, or that of each batch.
 
     Attributes:
-        lr: the learning rate.
+        lr: Learning rate.
         rates: (P,) η, evenly spaced multiples of it.
         gradient_norm: (K,) ‖∇L(θ)‖₂, in units of the loss over those of the parameters.
-        weight_norm: ‖w‖₂ of all parameters that are looked at.
+        weight_norm: ‖w‖₂ of all parameters that are measured.
         along_gradient: d = ∇L(θ).
-        along_step: d = −Δθ / lr of the step Δθ that the optimiser would make; None without an optimiser.
-        relative: along the gradient, every parameter and its change being over the parameter's own |θ_i|:
-            its losses are at θ − ρT²g / ‖Tg‖ with T = diag|θ|, its changes ‖T(∇L − g)‖₂ in the loss's unit,
+        along_step: d = −Δθ / lr of the step Δθ that the optimizer would make; None without an optimizer.
+        relative: Line along the gradient, every parameter and its change over the parameter's own |θ_i|: its
+            losses are at θ − ρT²g / ‖Tg‖ with T = diag|θ|, its changes ‖T(∇L − g)‖₂ in the loss's unit,
             its distances ρ = ‖T⁻¹Δθ‖₂. Weights can be scaled by a before a norm, or by a in one layer and
             1/a in the next one of a ReLU network, without changing the loss: the gradient and β of them
             change, these numbers do not (Kwon et al. 2021, ASAM, §3; Dinh et al. 2017).
-        parameters: how many are looked at.
-        batches: B, of which K = 1 loss is the mean, or each has its own.
-        samples: in all batches.
-        bn: `batch` or `running`: the statistics that BatchNorm took.
-        cost: gradients that were taken, each of one of the K losses.
-        notes: what is to be known of how it was measured.
+        parameters: Number of parameters that are measured.
+        batches: Number of batches, B; K = 1 loss is their mean, or each has its own.
+        samples: Number of samples in all batches.
+        bn: Statistics that BatchNorm took, `batch` or `running`.
+        cost: Number of gradients that were taken, each of one of the K losses.
+        notes: Remarks on how it was measured.
     """
 
     lr: float
@@ -137,16 +137,20 @@ class SmoothnessRecord(Displayable, Record):
 
     @property
     def lines(self) -> tuple[Line, ...]:
+        """Lines along the gradient and, with an optimizer, along its step."""
         return (self.along_gradient, *([] if self.along_step is None else [self.along_step]))
 
     def derived(self) -> Mapping[str, Any]:
-        """Effective β that the weights' scale does not change."""
+        """Return the effective β that the weights' scale does not change."""
         return {"scale_free_beta": self.scale_free_beta}
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Loss over η, its range as a band, and the gradient's change on an axis at the right; the axes.
+        """Draw the loss over η, its range in a band, and the gradient's change at the right; return the axes.
 
-        Of several losses the mean.
+        Several losses are drawn by their mean.
+
+        Args:
+            ax: Axes to draw on; by default a new figure's.
         """
         import matplotlib.pyplot as plt
 
@@ -182,8 +186,8 @@ class SmoothnessRecord(Displayable, Record):
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
-def ends(values: Values, usable: NDArray[np.bool_]) -> Values:
-    """(K, 2) smallest and largest usable value of each row; NaN where there is none."""
+def _ends(values: Values, usable: NDArray[np.bool_]) -> Values:
+    """Return the smallest and largest usable value of each row, (K, 2); NaN where there is none."""
     low = np.where(usable, values, np.inf).min(axis=1)
     high = np.where(usable, values, -np.inf).max(axis=1)
     found = np.stack([low, high], axis=1)
@@ -196,8 +200,8 @@ class StepSmoothness(Record):
     """Smoothness at one training step, on its own mini-batch (Santurkar et al. 2018, §3.1 and Fig. 4).
 
     Attributes:
-        step: of the run, from 0.
-        lr: of the step.
+        step: Number of the run's step, from 0.
+        lr: Learning rate of the step.
         gradient_norm, weight_norm: ‖g‖₂ and ‖θ‖₂.
         line: Loss and gradient at two points: η = ½ lr and 4 lr along `gradient`, θ − ηg, or along `step`,
             θ + (η / lr) Δθ of the real step Δθ; or ρ = 0.05 and 0.4 along `relative`, θ − ρT²g / ‖Tg‖ with

@@ -62,10 +62,12 @@ class EpochFiles:
 
     @property
     def metrics(self) -> Path:
+        """Path of the numbers."""
         return self.folder / "metrics.jsonl"
 
     @property
     def gradients(self) -> Path:
+        """Path of the gradients."""
         return self.folder / "gradients.jsonl"
 
     def append(self, epoch: EpochRecord, flow: FlowHistory) -> None:

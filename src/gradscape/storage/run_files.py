@@ -77,14 +77,17 @@ class RunFiles:
 
     @property
     def metrics(self) -> Path:
+        """Path of the epochs' numbers."""
         return self.path / "metrics.jsonl"
 
     @property
     def checkpoints(self) -> Path:
+        """Path of the folder of checkpoints."""
         return self.path / "checkpoint"
 
     @property
     def weights(self) -> Path:
+        """Path of the folder of kept weights."""
         return self.path / "weights"
 
     @property

@@ -214,7 +214,11 @@ class SingleRun(StudyFolder):
     """Folder of a run that `gradscape train` made, seen as a study of this run alone."""
 
     def run(self, identity: str) -> RunFolder:
-        """Return the run's folder, see `StudyFolder.run`."""
+        """Return the run's folder.
+
+        Args:
+            identity: Identity of the run.
+        """
         return RunFolder(self.path)
 
     def asked(self) -> dict[str, Any]:

@@ -58,7 +58,7 @@ ProgressCallback = Callable[[Progress | str], None]
 
 
 def _only_warn(progress: Progress | str) -> None:
-    """What a caller without a `report` hears: nothing but what it asked for in vain."""
+    """Warn a caller without a `report` of a norm that normalizes nothing, and pass over the rest."""
     if isinstance(progress, str) and progress.startswith("net.norm"):
         warnings.warn(progress, stacklevel=4)  # where `train_run` was called
 
@@ -87,18 +87,18 @@ def train_run(
     its last whole epoch; on a CPU the weights and metrics are then bit-identical to an undisturbed run's.
 
     Args:
-        config: the run.
-        folder: where it is kept, or its path; made if need be.
-        images: the data set that `config.data` names.
+        config: Configuration of the run.
+        folder: Folder of the run, or its path; made if it is not there.
+        images: Data set that `config.data` names.
         device: `cpu`, `cuda` or `auto` (cuda where there is one).
-        report: called with a `Progress` after every epoch, on a CPU about twice a second, and with a
+        report: Function called with a `Progress` after every epoch, on a CPU about twice a second, and with a
             sentence where there is news; by default a warning says if the norm normalizes nothing.
-        arithmetic: what `decide` said of the run's precision, where it has been asked already.
-        stop_hopeless: end the run where `hopeless` says so; given again without, it goes on.
+        arithmetic: Result of `decide` for the run's precision, where it is known already.
+        stop_hopeless: End the run early if `hopeless` finds it so; a later call without it goes on.
 
     Raises:
-        ConfigError: the device is not here, or `images` is another data set.
-        StoreError: the folder cannot be written, holds another run, or another process is at work on it.
+        ConfigError: The device is not here, or `images` is another data set.
+        StoreError: The folder cannot be written, holds another run, or another process is at work on it.
 
     Example:
         >>> train_run(RunConfig(epochs=2), "runs/first", load_images("digits")).curve("valid_accuracy")
@@ -159,7 +159,7 @@ def _run(
     details: dict[str, Any],
     stop_hopeless: bool,
 ) -> dict[str, Any]:
-    """Every epoch that is not done yet, then the test; returns what the status is to say of it."""
+    """Train every epoch that is not done yet, then test; return values for the status."""
     data, mean_std = config.data, STATISTICS[config.data.normalized_as]
     assert data.valid is not None
     assert data.crop_pad is not None
@@ -173,7 +173,7 @@ def _run(
     valid = list(eval_batches(images.train_images[chosen.valid], images.train_labels[chosen.valid], *shown))
 
     def seen(count: int, size: int = config.batch_size) -> list[tuple[Tensor, Tensor]]:
-        """The first training images, in mini-batches."""
+        """Return the first training images, in mini-batches."""
         of = kept[:count]
         shown = images.train_images[of], images.train_labels[of], size
         return list(eval_batches(*shown, *mean_std, device))
@@ -189,7 +189,7 @@ def _run(
     if config.curvature_images:
         with lock_gpu(device):
             measure_curvature(config, folder, "start", state, seen(config.curvature_images), report)
-    epochs = folder.intact()  # what stands behind a damaged line is trained again
+    epochs = folder.intact()  # epochs behind a damaged line are trained again
     if (checkpoint := folder.load(len(epochs))) is not None:
         state.restore(checkpoint)
     folder.keep(state.epoch)
@@ -236,7 +236,7 @@ def _run(
             measure_landscape(config, folder, state, seen(config.landscape_images), report)
         if config.noise_batches:
             measure_noise(config, folder, state, seen(config.noise_batches * config.batch_size), report)
-        return details | {"test": test(state, held_out, device, how.precision)}
+        return details | {"test": _test(state, held_out, device, how.precision)}
 
 
 def _train_epoch(
@@ -275,21 +275,21 @@ def _train_epoch(
     return {**means, "smoothness": tuple(measures)}, step.flow.result(epoch + 1)
 
 
-def test(
+def _test(
     state: TrainState, batches: Batches, device: torch.device, precision: str
 ) -> dict[str, dict[str, float]]:
-    """Test loss and accuracy of the last and of the best-validation weights."""
-    held = list(batches)
+    """Return test loss and accuracy of the last and of the best-validation weights."""
+    images = list(batches)
 
-    def tested(epoch: int) -> dict[str, float]:
-        loss, accuracy = evaluate(state.model, held, device, precision)
+    def measure(epoch: int) -> dict[str, float]:
+        loss, accuracy = evaluate(state.model, images, device, precision)
         return {"epoch": epoch, "loss": loss, "accuracy": accuracy}
 
-    last = tested(state.epoch)
+    last = measure(state.epoch)
     if state.best_epoch == state.epoch:
         return {"last": last, "best": last}
     state.model.load_state_dict(state.best_weights)
-    return {"last": last, "best": tested(state.best_epoch)}
+    return {"last": last, "best": measure(state.best_epoch)}
 
 
 def _mark_failed(folder: RunFolder, details: dict[str, Any]) -> None:

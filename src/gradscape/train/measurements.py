@@ -1,4 +1,4 @@
-"""What is measured of a run's weights between its epochs, on images that are the same at all moments."""
+"""Measurements of a run's weights between its epochs, on images that are the same at all moments."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def measure_start(folder: RunFolder, state: TrainState, batch: Images) -> None:
     without dropout or stochastic depth: one draw of them would say little. The model is left as found.
 
     Args:
-        folder: the run's.
-        state: the run's before its first step, its model not fused.
+        folder: Folder of the run.
+        state: State of the run before its first step, its model not fused.
         batch: (x, y) of at most `IMAGES` training images.
     """
     if folder.start() is not None:
@@ -68,19 +68,19 @@ def measure_curvature(
     batches: Batches,
     report: ProgressCallback,
 ) -> None:
-    """Measure it and keep it, unless the folder has it; a loss that has none is reported.
+    """Measure the curvature and keep it, unless the folder has it; a loss that has none is reported.
 
     Args:
-        config, folder: the run's.
+        config, folder: Configuration and folder of the run.
         moment: `start` or `end`.
-        state: the run's, whose weights are looked at.
+        state: State of the run, whose weights are measured.
         batches: (x, y) each: BatchNorm takes the statistics of each, as in training.
-        report: called with a sentence where there is news.
+        report: Function called with a sentence where there is news.
     """
     if moment in folder.curvature():
         return
     try:
-        found = curvature(
+        record = curvature(
             _unfused(config, state), cross_entropy, batches, 1, bn="batch", tolerance=TOLERANCE,
             trace_products=0, probes=PROBES, steps=STEPS,
         )  # fmt: skip
@@ -88,7 +88,7 @@ def measure_curvature(
         report(f"no curvature at the {moment}: {error}")
         return
     return_memory()  # the graphs of backward passes, which may have half of all
-    folder.add_curvature(moment, found)
+    folder.add_curvature(moment, record)
 
 
 def measure_landscape(
@@ -97,22 +97,22 @@ def measure_landscape(
     """Evaluate the loss around the trained weights and keep it, unless the folder has it.
 
     Args:
-        config, folder: the run's, whose seed draws the directions.
-        state: the run's, whose weights are in the middle.
+        config, folder: Configuration, whose seed draws the directions, and folder of the run.
+        state: State of the run, whose weights are in the middle.
         batches: (x, y) each: BatchNorm takes the statistics of each, as in training.
-        report: called with a sentence where there is news.
+        report: Function called with a sentence where there is news.
     """
     if folder.landscape() is not None:
         return
     try:
-        found = landscape(
+        record = landscape(
             _unfused(config, state), cross_entropy, batches, points=POINTS, accuracy=ACCURACY, checks=CHECKS,
             bn="batch", workers=torch.get_num_threads(), seed=config.seed,
         )  # fmt: skip
     except ConfigError as error:
         report(f"no landscape: {error}")
         return
-    folder.add_landscape(found)
+    folder.add_landscape(record)
 
 
 def measure_noise(
@@ -121,10 +121,10 @@ def measure_noise(
     """Measure the gradient's noise at the trained weights and keep it, unless the folder has it.
 
     Args:
-        config, folder: the run's.
-        state: the run's, whose weights are looked at.
+        config, folder: Configuration and folder of the run.
+        state: State of the run, whose weights are measured.
         batches: (x, y) each, of the run's size: BatchNorm takes the statistics of each, as in training.
-        report: called with a sentence where there is news.
+        report: Function called with a sentence where there is news.
     """
     if folder.noise() is not None:
         return
@@ -132,27 +132,32 @@ def measure_noise(
     sizes = [size // part for part in PARTS if size % part == 0 and size // part > 1]
     model = _unfused(config, state)
     try:
-        found, *smaller = [noise(model, cross_entropy, _cut(batches, size), bn="batch") for size in sizes]
+        record, *smaller = [noise(model, cross_entropy, _cut(batches, size), bn="batch") for size in sizes]
     except ConfigError as error:
         report(f"no gradient noise: {error}")
         return
-    traces = tuple((each.batch_size, each.batch_trace) for each in (found, *smaller))
-    folder.add_noise(RunNoise(found, traces))
+    traces = tuple((each.batch_size, each.batch_trace) for each in (record, *smaller))
+    folder.add_noise(RunNoise(record, traces))
 
 
 def _cut(batches: Batches, size: int) -> Batches:
-    """The same images in mini-batches of another size."""
+    """Return the same images in mini-batches of another size."""
     return [(x[at : at + size], y[at : at + size]) for x, y in batches for at in range(0, len(x), size)]
 
 
 def _unfused(config: RunConfig, state: TrainState) -> nn.Module:
-    """The network of plain layers: fused ones have no second derivative, and do more than is needed."""
+    """Return the network of plain layers: fused ones have no second derivative, and do more than needed."""
     model = build_model(config, next(state.model.parameters()).device)
     model.load_state_dict(state.model.state_dict())
     return model
 
 
 def keep_weights(config: RunConfig, folder: RunFolder, state: TrainState) -> None:
-    """Keep the weights of this epoch if it is one of those that are kept; the last one always is."""
+    """Keep the weights of this epoch if it is one of those that are kept; the last one always is.
+
+    Args:
+        config, folder: Configuration and folder of the run.
+        state: State of the run.
+    """
     if config.keep_every and (state.epoch % config.keep_every == 0 or state.epoch == config.epochs):
         folder.save_weights(state.epoch, state.weights())
