@@ -51,7 +51,7 @@ def dot_figure(labels: Sequence[str], groups: Sequence[str], columns: Sequence[D
         columns: Panels, from the left; the first mark of each is open, the second filled.
 
     Example:
-        >>> drawing = dot_figure(["He"], ["initialization"], [Column("accuracy", {"valid": [[0.4, 0.5]]})])
+        >>> drawing = dot_figure(["He"], ["initialization"], [DotColumn("accuracy", {"valid": [[0.4, 0.5]]})])
     """
     with styled():
         size = (LABELS + PANEL * len(columns), EDGES + ROW * len(labels))
