@@ -343,7 +343,7 @@ def test_a_run_s_folder_is_read_where_a_study_s_is_expected(tmp_path: Path) -> N
     folder = RunFolder(tmp_path / "t1")
     folder.create(TINY)
     assert load(tmp_path / "t1") == folder.record()
-    assert [run.identity for run in StudyWatcher(folder_at(tmp_path / "t1")).look()] == [TINY.identity]
+    assert [run.identity for run in StudyWatcher(folder_at(tmp_path / "t1")).poll()] == [TINY.identity]
     with pytest.raises(
         StoreError, match=r"holds no study and no run \(no study.json, no config.json\); give"
     ):

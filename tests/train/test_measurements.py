@@ -86,7 +86,7 @@ def test_a_killed_run_measures_what_is_missing(tmp_path: Path, monkeypatch: pyte
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "test", dies)
+        patch.setattr(loop, "_test", dies)
         with pytest.raises(RuntimeError, match="killed"):
             gs.train_run(MEASURED, folder, images)
     before = {moment: timeless(found) for moment, found in folder.curvature().items()}
@@ -173,7 +173,7 @@ def test_a_killed_run_does_not_measure_its_noise_again(
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "test", dies)
+        patch.setattr(loop, "_test", dies)
         with pytest.raises(RuntimeError, match="killed"):
             gs.train_run(config, folder, images)
     before = folder.noise()

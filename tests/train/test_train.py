@@ -203,7 +203,7 @@ def test_killed_anywhere_and_resumed_it_is_bit_identical(
 def test_a_damaged_last_checkpoint_costs_one_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train_run(TINY, RunFolder(tmp_path / "whole"), digits())
     folder = RunFolder(tmp_path / "cut")
-    monkeypatch.setattr(loop, "test", lambda *_: (_ for _ in ()).throw(Kill))
+    monkeypatch.setattr(loop, "_test", lambda *_: (_ for _ in ()).throw(Kill))
     with pytest.raises(Kill):
         train_run(TINY, folder, digits())
     monkeypatch.undo()
