@@ -134,7 +134,7 @@ def gradscape(
     def idle(seconds: float) -> None:  # time of others must not count as this training's
         flow.began += seconds
 
-    return Way(lambda _: None, lambda: flow.reader.spent, idle)
+    return Way(lambda _: None, lambda: flow._recorder.reader.spent, idle)
 
 
 def snippet(model: nn.Module, _: torch.optim.Optimizer) -> Way:

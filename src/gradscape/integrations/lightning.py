@@ -66,7 +66,8 @@ class WatchCallback(Watching, Callback):  # type: ignore[misc]
         """
         first = trainer.global_step // len(trainer.optimizers)  # global_step counts the steps of all of them
         flow = self._begin(pl_module, trainer.optimizers, first)
-        flow.reader.told = pl_module.automatic_optimization
+        if pl_module.automatic_optimization:
+            flow.moment = "call"
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Optimizer) -> None:
         """Read the gradients.
@@ -76,8 +77,8 @@ class WatchCallback(Watching, Callback):  # type: ignore[misc]
             pl_module: Module that is trained.
             optimizer: Optimizer that steps next.
         """
-        if self.flow is not None and self.flow.reader.told:
-            self.flow.take(_still_scaled_by(trainer, optimizer))
+        if self.flow is not None and self.flow.moment == "call":
+            self.flow.read_gradients(_still_scaled_by(trainer, optimizer))
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """End the watch.

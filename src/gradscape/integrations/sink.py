@@ -15,7 +15,8 @@ import torch
 
 from gradscape.errors import ConfigError, nearest
 from gradscape.measure.watch.activations import STATISTICS as OUTPUTS
-from gradscape.measure.watch.watch import COLUMNS, Watch
+from gradscape.measure.watch.recorder import COLUMNS
+from gradscape.measure.watch.watch import Watch
 from gradscape.records.activations import ActivationHistory
 from gradscape.records.gradients import FlowHistory
 
@@ -85,8 +86,8 @@ class Sink(ABC):
             if flow.steps % every == 0:
                 self.write(flow)
 
-        flow.after_row.append(after_step)
-        flow.at_end.append(self.close)
+        flow.on_step(after_step)
+        flow.on_close(self.close)
         return self
 
     def write(self, flow: Watch) -> None:
@@ -126,11 +127,11 @@ class Sink(ABC):
         """Write rows that were not written yet; the unfinished one only with the rest."""
         assert self.flow is not None
         history = self.flow.history(since=self.written)
-        ever = len(self.flow.ring.steps)
+        ever = self.flow.rows
         if lost := ever - self.written - len(history.steps):
             log.warning("%s: %d rows were overwritten before they were written; write more often", self, lost)
         new = list(rows(history, self.statistics, self.first))
-        if new and self.flow.row is not None and not rest:
+        if new and self.flow.is_mid_row and not rest:
             new.pop()
             ever -= 1
         self.written = ever

@@ -53,11 +53,10 @@ class WatchCallback(Watching, TrainerCallback):  # type: ignore[misc]
             optimizer: Its optimizer.
         """
         flow = self._begin(model, optimizer, state.global_step)
-        reader = flow.reader
-        late = reader.at_step
+        late = flow.moment == "step"
         scaled = getattr(optimizer, "scaler", None) is not None
         if late and not scaled and _shared_within_backward(optimizer):
-            reader.at_step, reader.reduced, late = False, True, False
+            flow.moment, late = "reduced", False
         if args.max_grad_norm and (late or scaled):
             flow.notes.append(f"the Trainer clips to max_grad_norm={args.max_grad_norm} before the reading")
 

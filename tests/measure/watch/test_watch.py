@@ -363,15 +363,15 @@ def test_the_ring_keeps_the_last_rows() -> None:
 
 
 def test_a_large_model_is_read_as_often_as_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gradscape.measure.watch.watch.SMALL", 10)
+    monkeypatch.setattr("gradscape.measure.watch.schedule.SMALL", 10)
     model = mlp()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     flow = gs.watch(model, optimizer)
     plain(model, optimizer, batches(50))
     assert 1 <= len(flow.history().steps) < 40
-    flow.reader.spent = 0.0  # as if reading had cost nothing
-    flow.sampled = flow._due()
-    assert flow.sampled
+    flow._recorder.reader.spent = 0.0  # as if reading had cost nothing
+    flow._recorder.sampled = flow._recorder._is_due(flow.steps)
+    assert flow._recorder.sampled
 
 
 @pytest.mark.slow
@@ -398,6 +398,16 @@ def pair() -> tuple[nn.Module, torch.optim.Optimizer]:
     return model, torch.optim.SGD(model.parameters(), lr=0.1)
 
 
+def test_a_watch_shows_what_a_user_needs_and_nothing_else(
+    pair: tuple[nn.Module, torch.optim.Optimizer],
+) -> None:
+    flow = gs.watch(*pair)
+    assert [name for name in dir(flow) if not name.startswith("_")] == [
+        "close", "closed", "error", "history", "is_mid_row", "moment", "notes", "on_close", "on_step", "plot",
+        "read_gradients", "rows", "save_html", "steps", "to_dict",
+    ]  # fmt: skip
+
+
 def test_what_cannot_be_watched_is_refused(pair: tuple[nn.Module, torch.optim.Optimizer]) -> None:
     model, optimizer = pair
     with pytest.raises(ConfigError, match="Tanh has no parameters: there is nothing to watch"):
@@ -406,9 +416,9 @@ def test_what_cannot_be_watched_is_refused(pair: tuple[nn.Module, torch.optim.Op
         gs.watch(nn.Linear(2, 2), optimizer)
     with pytest.raises(ConfigError, match="optimizer: none is given"):
         gs.watch(model, [])
-    with pytest.raises(ConfigError, match="every: 0 is not a number of steps"):
+    with pytest.raises(ConfigError, match="every: expected a number of steps, 1 or more; got 0"):
         gs.watch(model, optimizer, every=0)
-    with pytest.raises(ConfigError, match="capacity: 1 rows are too few"):
+    with pytest.raises(ConfigError, match="capacity: expected a number of rows, 2 or more; got 1"):
         gs.watch(model, optimizer, capacity=1)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
@@ -492,13 +502,16 @@ def test_gradients_are_read_when_told_and_rows_from_where_they_were_left() -> No
         optimizer.zero_grad()
         scaler.scale(cross_entropy(model(x), y)).backward()
         scaler.unscale_(optimizer)
-        flow.take()
+        flow.read_gradients()
         nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
         scaler.step(optimizer)
         scaler.update()
     first = [np.abs(g).mean() for g in direct(alone, *batches()[0])]
     assert np.allclose(flow.history().mean_abs[0], first, rtol=1e-5)
-    assert flow.history().seen == "when the training loop told, reduced and unscaled, before any clipping"
+    assert (
+        flow.history().seen
+        == "when the training loop called for it, reduced and unscaled, before any clipping"
+    )
     assert flow.history(since=3).steps.tolist() == [3]
     assert np.array_equal(flow.history(since=3).rms, flow.history().rms[3:])
     assert "no step has been read yet" in str(flow.history(since=4))

@@ -245,7 +245,7 @@ def test_a_row_is_the_gradient_that_the_step_used(name: str) -> None:
     LOOPS[name](alone, sgd(alone))
     assert same(model, alone)
     history = flow.history()
-    assert not flow.broken
+    assert not flow.error
     assert len(truth) == flow.steps
     assert np.allclose(norms(history), truth, rtol=1e-9, atol=0, equal_nan=True)
 
@@ -746,7 +746,7 @@ def test_no_hook_of_torch_s_is_left_by_the_last_watch(monkeypatch: pytest.Monkey
     before = len(_global_optimizer_pre_hooks), len(_global_optimizer_post_hooks)
     flows = [gs.watch(model, sgd(model)) for model in (mlp(), mlp())]
     flows[0].close()
-    never_zeroed(flows[1].model, flows[1].optimizers[0])
+    never_zeroed(flows[1]._recorder.model, flows[1]._recorder.members.optimizers[0])
     assert flows[1].steps == 5
     flows[1].close()
     assert (len(_global_optimizer_pre_hooks), len(_global_optimizer_post_hooks)) == before
@@ -857,15 +857,15 @@ def test_a_scripted_model_says_that_its_outputs_are_not_read() -> None:
 def test_the_first_steps_of_a_large_model_are_read_whatever_they_cost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gradscape.measure.watch.watch.SMALL", 10)
+    monkeypatch.setattr("gradscape.measure.watch.schedule.SMALL", 10)
     model = mlp()
     optimizer = sgd(model)
     flow = gs.watch(model, optimizer)
     for _ in range(6):
-        flow.reader.spent += 1.0  # as if reading were dear
+        flow._recorder.reader.spent += 1.0  # as if reading were dear
         never_zeroed(model, optimizer)
     assert flow.history().steps.tolist() == list(range(10))
-    flow.began -= 1e4  # and time enough had gone by
+    flow._recorder.schedule.began -= 1e4  # and time enough had gone by
     never_zeroed(model, optimizer)
     assert len(flow.history().steps) > 10
 

@@ -29,7 +29,7 @@ WRAPPERS = {
 
 
 @dataclass(frozen=True)
-class Subjects:
+class WatchedParameters:
     """Parameters that an optimizer trains, in the order of registration: that of the forward pass, mostly.
 
     Attributes:
@@ -51,7 +51,7 @@ class Subjects:
     @classmethod
     def of(
         cls, model: nn.Module, optimizers: Sequence[Optimizer], watched: Container[int] = frozenset()
-    ) -> Subjects:
+    ) -> WatchedParameters:
         """Find the parameters of a model that optimizers train.
 
         Args:

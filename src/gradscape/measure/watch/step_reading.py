@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +17,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from gradscape.measure.core.gradient_statistics import local, norms
-from gradscape.measure.core.parameters import Subjects
+from gradscape.measure.core.parameters import WatchedParameters
 from gradscape.measure.watch.activations import in_backward
 from gradscape.measure.watch.readings import Readings, scaled_down
 from gradscape.measure.watch.steps import called_by_scaler
 
+Moment = Literal["backward", "reduced", "step", "call"]
 LOOKED_AT = 10  # first rows in which values are compared too; after them every eighth is
 
 
@@ -33,9 +35,7 @@ class StepReader:
 
     Attributes:
         readings: Statistics of the gradients.
-        reduced: Whether DDP reduces gradients within the backward pass, after which they are read.
-        at_step: Whether they are read when the step begins, because they are complete only then.
-        told: Whether only `Watch.take` reads them.
+        moment: Moment when gradients are read; see `Watch.moment`.
         private: Whether the optimizer clips each sample's gradient and adds noise.
         fresh: Whether they were read since the last step.
         spent: Seconds spent on reading, without waiting for the device.
@@ -43,16 +43,14 @@ class StepReader:
 
     def __init__(self, model: nn.Module, notes: list[str]) -> None:
         self.notes = notes
-        self.reduced = any(isinstance(module, DistributedDataParallel) for module in model.modules())
-        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        self.at_step = distributed and not self.reduced
-        self.told = self.private = False
+        self.moment = _moment_for(model)
+        self.private = False
         self.by_hand = self.in_pass = False  # whether steps use another `.grad`, or happen within the pass
         self.by_data = False  # whether gradients are changed past autograd's count of changes
         self.fresh = self.closure = False
         self.spent = 0.0
 
-    def follow(self, subjects: Subjects) -> None:
+    def follow(self, subjects: WatchedParameters) -> None:
         """Read other parameters from now on.
 
         Args:
@@ -77,7 +75,7 @@ class StepReader:
         self.fresh = True
         places = range(len(self.subjects.parameters))
         # A GradScaler's unscaling does not increase a gradient's version.
-        if altered := list(places) if self.told else self.readings.altered(places):
+        if altered := list(places) if self.moment == "call" else self.readings.altered(places):
             self.readings.read(altered, scale)
         self.spent += time.perf_counter() - start
 
@@ -92,7 +90,7 @@ class StepReader:
             row: Number of rows so far.
         """
         self.closure = closure
-        if not self.told:
+        if self.moment != "call":
             self._read_late(optimizer, places, step, row)
         start = time.perf_counter()
         with torch.no_grad():
@@ -101,10 +99,10 @@ class StepReader:
 
     def _read_late(self, optimizer: Optimizer, places: list[int], step: int, row: int) -> None:
         """Read gradients that were incomplete at the end of the backward pass, or changed since."""
-        if not self.at_step and called_by_scaler():
-            self.at_step = True
+        if self.moment != "step" and called_by_scaler():
+            self.moment = "step"
             self.notes.append("a GradScaler is at work: gradients are read after it has unscaled them")
-        if self.at_step:
+        if self.moment == "step":
             start = time.perf_counter()
             self.readings.read(places, getattr(optimizer, "grad_scale", None))
             self.spent += time.perf_counter() - start
@@ -158,7 +156,7 @@ class StepReader:
         Args:
             places: Indices of the step's parameters.
         """
-        if self.closure and not self.told and not self.at_step:
+        if self.closure and self.moment not in ("call", "step"):
             altered = self.readings.altered(places)
             if not self.readings.written_upon(altered):  # the closure replaces gradients by hand
                 self.readings.read(altered)
@@ -179,17 +177,26 @@ class StepReader:
     @property
     def seen(self) -> str:
         """Description of the gradients that are read."""
-        if self.told:
-            return "when the training loop told, reduced and unscaled, before any clipping"
+        if self.moment == "call":
+            return "when the training loop called for it, reduced and unscaled, before any clipping"
         if self.private:
             return "when the step began: each sample's gradient clipped, and noise added"
-        if self.at_step:
+        if self.moment == "step":
             return "when the step began, reduced and unscaled, after any clipping"
         if self.in_pass:
             return "when each optimizer's step began, within the backward pass"
         if self.by_hand:
             return "when the step began, as it used them"
-        return f"after the backward pass{', reduced' if self.reduced else ''}, before any clipping"
+        reduced = ", reduced" if self.moment == "reduced" else ""
+        return f"after the backward pass{reduced}, before any clipping"
+
+
+def _moment_for(model: nn.Module) -> Moment:
+    """Return the moment when a model's gradients are complete, as far as its wrappers reveal it."""
+    if any(isinstance(module, DistributedDataParallel) for module in model.modules()):
+        return "reduced"
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return "step" if distributed else "backward"
 
 
 def _clipped(readings: Readings, places: list[int], now: Tensor) -> bool:

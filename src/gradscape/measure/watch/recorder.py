@@ -1,0 +1,353 @@
+"""Record the gradients and updates of a training into rows: torch's hooks, and what each of them does.
+
+Tensor hooks on the parameters signal the begin of a backward pass, autograd's callback its end, and torch's
+hooks on all optimizers every step. Readings stay on the device in a ring buffer. The model, its gradients and
+the optimizers are never changed.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import wraps
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd import Variable
+from torch.optim import Optimizer
+
+from gradscape.errors import first_line
+from gradscape.measure.core.gradient_statistics import STATISTICS
+from gradscape.measure.core.layer_trace import Running, Trace
+from gradscape.measure.core.parameters import WatchedParameters, unwrapped
+from gradscape.measure.watch.activations import Activations, hidden, in_backward
+from gradscape.measure.watch.members import Members
+from gradscape.measure.watch.ring_buffer import Ring
+from gradscape.measure.watch.schedule import Schedule
+from gradscape.measure.watch.step_reading import StepReader
+from gradscape.measure.watch.steps import leave, listen, running
+from gradscape.records.gradients import FlowHistory, over
+
+COLUMNS = (*STATISTICS, "weight", "update")
+
+
+def _harmless(hook: Callable[..., None]) -> Callable[..., None]:
+    """Decorate a hook so that an error ends the watch with a warning, never the training."""
+
+    @wraps(hook)
+    def guarded(self: Recorder, *arguments: Any, **named: Any) -> None:
+        if self.error or self.closed:
+            return
+        try:
+            hook(self, *arguments, **named)
+        except Exception as error:  # any type: a watch must not stop a training
+            self.error = first_line(error)
+            self._warn(f"the watch ended at step {self.steps}: {self.error}")
+
+    return guarded
+
+
+class Recorder:
+    """Machinery of a watch: its hooks, and the rows that they fill.
+
+    Args:
+        model: Watched model.
+        optimizers: Optimizers of the model, without wrappers.
+        every: Number of steps from one reading to the next; None to read by the cost.
+        capacity: Number of rows in memory.
+        activations: Whether to read every layer's output too.
+
+    Attributes:
+        notes: Remarks, as sentences.
+        steps: Number of steps of the training so far; see `gradscape.watch` for several optimizers.
+        closed: Whether the watch has ended.
+        error: Error that ended it, or an empty string.
+        on_step: Callbacks after each complete step of the training.
+        on_close: Callbacks before the watch is closed.
+        row: Number of the current row, among all rows ever; None between rows.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizers: Sequence[Optimizer],
+        every: int | None,
+        capacity: int,
+        activations: bool,
+    ) -> None:
+        watched = WatchedParameters.of(model, optimizers)
+        self.model = model
+        self.notes: list[str] = []
+        self.steps, self.closed, self.error = 0, False, ""
+        self.on_step: list[Callable[[], None]] = []
+        self.on_close: list[Callable[[], None]] = []
+        self.schedule = Schedule(every)
+        self.reader = StepReader(model, self.notes)
+        self.within_backward = self.unused = False
+        self.step_under_way: Optimizer | None = None
+        self.nested = 0  # number of steps within that one
+        self.sampled = self.next_sampled = True
+        self.row: int | None = None
+        self.stepped: set[int] = set()  # indices of parameters with a step in the row
+        self.ring = Ring(capacity, len(COLUMNS), watched.shards.sizes)
+        self.activations = Activations(capacity) if activations else None
+        self.trace = Trace(unwrapped(model), self._on_layer)
+        if activations and (reason := hidden(model)):
+            self.notes.append(reason)
+            self.activations = None
+        if self.activations:
+            self.trace.attach()
+        self.handles: list[Any] = []
+        self.members = Members(model, optimizers, watched, self.notes, self._change)
+        self._follow()
+        listen(self)
+
+    def _follow(self) -> None:
+        """Read the parameters that are watched now."""
+        for handle in self.handles:
+            handle.remove()
+        watched = self.members.watched
+        self.schedule.follow(watched.parameters)
+        self.reader.follow(watched)
+        self.handles = [
+            parameter.register_hook(self._on_gradient)  # type: ignore[no-untyped-call]
+            for parameter in watched.parameters
+            if parameter.requires_grad
+        ]
+
+    def _change(self, old: WatchedParameters, where: list[int | None], unread: list[int]) -> None:
+        """Move the rows to other parameters; see `members.OnChange`."""
+        readings, watched = self.reader.readings, self.members.watched
+        self.ring = self.ring.widened(where, watched.shards.sizes)
+        self.stepped = {now for now, before in enumerate(where) if before in self.stepped}
+        self._follow()
+        self.reader.readings.adopt(readings, where)
+        self.reader.readings.read(unread)
+
+    def close(self) -> None:
+        """End the watch; its readings remain."""
+        if self.closed:
+            return
+        for act in self.on_close:
+            act()
+        leave(self)
+        self.trace.detach()
+        for handle in self.handles:
+            handle.remove()
+        self.steps += bool(self.stepped)
+        self.remarks = self.members.remarks()
+        self.handles, self.row, self.closed = [], None, True
+        self.reader.let_go()
+
+    # The backward pass ----------------------------------------------------------------------------------
+
+    @property
+    def reading(self) -> bool:
+        """True if the next step's row is read, which may be the next row if optimizers take turns."""
+        return self.sampled or (bool(self.stepped) and self.next_sampled)
+
+    @_harmless
+    def _on_gradient(self, _: Tensor) -> None:
+        """React to a new gradient: the first one of a backward pass registers a callback for its end."""
+        if self.within_backward:
+            return
+        self.within_backward = True
+        within_step = self.step_under_way is not None  # a closure may drop gradients, as LBFGS's does
+        if self.unused and self.sampled and not self.stepped and not within_step and self._dropped():
+            self.ring.add(self.steps)
+            if self.activations:
+                self.activations.add()
+        self.unused = True
+        Variable._execution_engine.queue_callback(self._after_backward)
+
+    def _dropped(self) -> bool:
+        """Return True if all gradients were discarded."""
+        return all(parameter.grad is None for parameter in self.members.watched.parameters)
+
+    @_harmless
+    def _after_backward(self) -> None:
+        """Read the gradients at the end of a backward pass, unless processes have not reduced them yet."""
+        self.within_backward = False
+        if self.activations:
+            self.activations.end_pass()
+        if self.stepped and not self.unused:  # steps were made within the pass
+            self._join_passes()
+            if self._complete():
+                self._end_row()
+                return
+        if not self.reading or self.reader.moment in ("step", "call"):
+            return
+        if (
+            self.reader.moment == "reduced"
+        ):  # DDP registered its callback after ours: a second one of ours runs after it
+            Variable._execution_engine.queue_callback(self._read_reduced)
+        else:
+            self.reader.read()
+
+    @_harmless
+    def _read_reduced(self) -> None:
+        """Read gradients after DDP has reduced them."""
+        self.reader.read()
+
+    @_harmless
+    def read(self, scale: Tensor | None = None) -> None:
+        """See `Watch.read_gradients`."""
+        self.reader.moment = "call"
+        if self.reading:
+            self.reader.read(scale)
+
+    # The optimizer's step -------------------------------------------------------------------------------
+
+    @_harmless
+    def before_step(self, optimizer: Optimizer, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """Begin the next row if the optimizer has stepped in this one, and read the step's gradients.
+
+        Args:
+            optimizer, arguments, named: See `Listener.before_step`.
+        """
+        if self.step_under_way is not None and self.step_under_way in tuple(running())[1:]:
+            self.nested += 1  # Lookahead, SAM: the outer step counts
+            return
+        places = self._indices_of(optimizer)
+        if not places:
+            return
+        self.step_under_way, self.nested = optimizer, 0
+        if not in_backward():
+            self.within_backward = False  # also after a backward pass that ended in an error
+        if not self.stepped.isdisjoint(places):
+            self._end_row(self.next_sampled)
+        if not self.sampled:
+            return
+        closure = any(callable(each) for each in (*arguments[1:], named.get("closure")))
+        self.reader.begin(optimizer, places, closure, self.steps, len(self.ring.steps))
+
+    @_harmless
+    def after_step(self, optimizer: Optimizer) -> None:
+        """Read the update of the weights into the row.
+
+        Args:
+            optimizer: See `Listener.after_step`.
+        """
+        if optimizer is not self.step_under_way and not self.nested:
+            return
+        if self.nested:
+            self.nested -= 1
+            return
+        self.step_under_way, self.unused = None, False
+        places = self._indices_of(optimizer)
+        self.members.own(optimizer, places)
+        if self.sampled and self.reader.weights:
+            start = time.perf_counter()
+            self._fill(places, getattr(optimizer, "found_inf", None))
+            self.reader.spent += time.perf_counter() - start
+        self.reader.fresh = False
+        self.stepped.update(places)
+        if not self.within_backward:
+            self._join_passes()
+            if self._complete():
+                self._end_row()
+            else:
+                self.next_sampled = self._is_due(self.steps + 1)
+
+    def _fill(self, places: list[int], skipped: Tensor | None) -> None:
+        """Write an optimizer's part into the current row, or into a new one."""
+        values = self.reader.end(places)
+        if self.row is None:
+            self.row = self.ring.add(self.steps)
+            if self.activations:
+                self.activations.add()
+        self.ring.fill(self.row, places, values, skipped)
+        self.reader.readings.use(places)
+
+    def _complete(self) -> bool:
+        """Return True if every parameter with an optimizer has had its step."""
+        return len(self.stepped) == len(self.members.owners)
+
+    def _end_row(self, sampled: bool | None = None) -> None:
+        """End a step of the training and decide whether to read the next."""
+        if self.activations:
+            self._look_over(self.activations)
+            self.activations.end_row()
+        self.stepped, self.row = set(), None
+        self.steps += 1
+        self.sampled = self._is_due(self.steps) if sampled is None else sampled
+        if self.activations and self.sampled:
+            self.trace.attach()
+        else:
+            self.trace.detach()
+        for act in self.on_step:
+            act()
+
+    def _is_due(self, step: int) -> bool:
+        return self.schedule.is_due(step, self.reader.spent)
+
+    def _indices_of(self, optimizer: Optimizer) -> list[int]:
+        return self.members.indices_of(optimizer, self.steps, remembered=not self.sampled)
+
+    # Activations ----------------------------------------------------------------------------------------
+
+    def _on_layer(self, call: Running, output: Any) -> None:
+        """Read a layer's output; an error ends the reading of activations, but not of gradients."""
+        if self.activations is None or self.error:
+            return
+        start = time.perf_counter()
+        stack = self.trace.stack
+        try:
+            # The model's own call, or the outermost; an error may have left others below it.
+            roots = (each for each in reversed(stack) if each.module is self.trace.model)
+            root = next(roots, stack[0] if stack else call)
+            self.activations.read(call, output, torch.is_grad_enabled(), root)
+        except Exception as error:
+            self.activations = None
+            self._warn(f"activations are not read, since step {self.steps}: {call.name}: {first_line(error)}")
+        self.reader.spent += time.perf_counter() - start
+
+    def _join_passes(self) -> None:
+        if self.activations:
+            self.activations.join(row=self.row is not None)
+
+    def _look_over(self, activations: Activations) -> None:
+        """Add notes on layers without readings, once each."""
+        if self.row is None or not self.reader.readings.marks:
+            return
+        names = [self.members.watched.names[place] for place in self.reader.readings.marks]
+        for note in activations.oddities(names):
+            if note not in self.notes:
+                self.notes.append(note)
+
+    # What was seen --------------------------------------------------------------------------------------
+
+    def _warn(self, note: str) -> None:
+        """Add a note and warn; a warning filter that raises must not stop the training."""
+        self.notes.append(note)
+        with suppress(Warning):
+            warnings.warn(f"gradscape: {note}", stacklevel=3)
+
+    def history(self, since: int = 0) -> FlowHistory:
+        """See `Watch.history`."""
+        steps, skipped, rows = self.ring.read(since)
+        watched = self.members.watched
+        sizes = tuple(int(size) for size in watched.shards.sizes.tolist())
+        tables = {name: rows[:, column] for column, name in enumerate(COLUMNS)}
+        return FlowHistory(
+            layers=watched.names,
+            kinds=watched.kinds,
+            sizes=sizes,
+            steps=steps,
+            skipped=skipped,
+            **tables,
+            last_mean_abs=tables["mean_abs"],
+            relative=over(tables["rms"] * np.sqrt(sizes), tables["weight"]),
+            relative_update=over(tables["update"], tables["weight"]),
+            optimizers=self.members.facts(),
+            seen=self.reader.seen,
+            notes=(*(self.remarks if self.closed else self.members.remarks()), *self.notes),
+            activations=self.activations.history(steps.tolist()) if self.activations else None,
+            row="step",
+            shapes=tuple(tuple(parameter.shape) for parameter in watched.parameters),
+            modules=watched.modules,
+        )
