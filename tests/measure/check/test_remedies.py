@@ -311,3 +311,21 @@ def test_lsuv_scales_weight_normalised_layers_by_their_gain_and_leaves_other_par
     assert torch.allclose(scaled.bias, ratio[0] * model[0].bias)
     for ours, theirs in ((other, model[1]), (chain, model[2])):
         assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+class Mapped(nn.Module):
+    """Its layers run within vmap."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.only = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = torch.vmap(self.only)(x)
+        return out
+
+
+def test_lsuv_within_vmap_blames_vmap_not_the_batch() -> None:
+    assert REMEDIES["lsuv"](Mapped(), torch.randn(5, 3)) == (
+        "lsuv: layer only runs within vmap or another transform, which hides its output"
+    )

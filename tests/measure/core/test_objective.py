@@ -47,6 +47,30 @@ class Mixed(nn.Module):
         return out
 
 
+class HalfNarrow(nn.Module):
+    """Its second layer is of bfloat16, to which its forward casts."""
+
+    def __init__(self, to_weight: bool) -> None:
+        super().__init__()
+        self.first, self.second, self.to_weight = nn.Linear(3, 4), nn.Linear(4, 2).bfloat16(), to_weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        dtype = self.second.weight.dtype if self.to_weight else torch.bfloat16
+        out: Tensor = self.second(self.first(x).to(dtype))
+        return out
+
+
+def test_a_cast_to_the_type_that_is_widened_here_names_the_widening_and_the_cure() -> None:
+    batch = (torch.randn(5, 3), torch.arange(5) % 2)
+    with pytest.raises(ConfigError) as refused:
+        gs.curvature(HalfNarrow(False), cross_entropy, batch, k=1)
+    assert str(refused.value).startswith(
+        "model: its bfloat16 parameters are computed in float32 here, and its forward casts to another type: "
+        "cast to the layer's own, x.to(layer.weight.dtype) (batch: layer second (Linear) was given bfloat16"
+    )
+    assert Objective(HalfNarrow(True), cross_entropy, batch).gradient()[1].dtype == torch.float32
+
+
 def test_parameters_of_several_precisions_keep_theirs() -> None:
     model, batch = Mixed(), (torch.randn(5, 3), torch.arange(5) % 2)
     objective = Objective(model, cross_entropy, batch)

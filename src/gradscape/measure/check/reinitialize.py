@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _WeightNorm
 
+from gradscape.errors import ConfigError
 from gradscape.measure.core.batch import Batch
 from gradscape.measure.core.layer_trace import hooked, layers_in_order
 
@@ -108,6 +109,11 @@ def unit_variance(model: nn.Module, batch: Batch) -> tuple[int, list[str]]:
     def hook(module: nn.Module, _: object, output: Tensor) -> Tensor | None:
         if id(module) in done:
             return None
+        if torch._C._functorch.is_functorch_wrapped_tensor(output):
+            name = names[id(module)]
+            raise ConfigError(
+                f"lsuv: layer {name} runs within vmap or another transform, which hides its output"
+            )
         done.add(id(module))
         variance = float(output.double().var())
         if not VARIANCE < variance < float("inf"):

@@ -61,7 +61,7 @@ class Objective:
         if bn not in ("batch", "running"):
             raise ConfigError(f"bn: expected one of batch, running; got {brief(bn)}")
         self.model, self.loss, self.bn = unwrapped(model), loss, bn
-        found, self.notes = _looked_at(self.model)
+        found, self.notes, self.widened = _looked_at(self.model)
         self.names, self.start = tuple(found), tuple(laid_out(p) for p in found.values())
         self.size = sum(p.numel() for p in self.start)
         self.found, self.leaves_known = AsFound(self.model), False
@@ -215,7 +215,15 @@ class Objective:
             ConfigError: If it fails; the message has the layer, its input and the expected input.
         """
         with torch.no_grad(), Trace(self.model, lambda *_: None) as trace:
-            trace.forward(batch)
+            try:
+                trace.forward(batch)
+            except ConfigError as error:
+                if not self.widened or "type" not in str(error.__cause__):
+                    raise
+                raise ConfigError(
+                    f"model: its {self.widened} parameters are computed in float32 here, and its forward "
+                    f"casts to another type: cast to the layer's own, x.to(layer.weight.dtype) ({error})"
+                ) from error
 
     def loss_of(self, batch: Batch, output: Any) -> Tensor:
         """Return the loss of an output, inside `at`.
@@ -323,8 +331,8 @@ class Objective:
         return [p + distance * d.to(p.dtype) for p, d in zip(self.start, self.pieces(direction), strict=True)]
 
 
-def _looked_at(model: nn.Module) -> tuple[dict[str, nn.Parameter], list[str]]:
-    """Return the parameters that require a gradient, by name, and notes on the others."""
+def _looked_at(model: nn.Module) -> tuple[dict[str, nn.Parameter], list[str], str]:
+    """Return the parameters that require a gradient, by name, notes on the others, and widened types."""
     refuse(model)
     everyone = dict(model.named_parameters())
     for name, parameter in everyone.items():
@@ -340,7 +348,7 @@ def _looked_at(model: nn.Module) -> tuple[dict[str, nn.Parameter], list[str]]:
         notes.append(f"frozen, held as they are: {listed(frozen)}")
     if low := sorted({str(p.dtype).removeprefix("torch.") for p in everyone.values() if _narrow(p)}):
         notes.append(f"{', '.join(low)} parameters: computed in float32")
-    return found, notes
+    return found, notes, ", ".join(low)
 
 
 @contextmanager
