@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 import gradscape as gs
 from gradscape.errors import ConfigError
+from gradscape.measure.check.check import _on_one_batch
 from gradscape.measure.diagnose.advice import by_trials
 from gradscape.records.check import EFFECTS, UNMOVED, Trial
 from gradscape.records.diagnosis import Finding
@@ -215,6 +216,18 @@ def test_an_optimizer_whose_eps_are_two_is_checked() -> None:
     found = gs.check(lambda: deep(1, nn.ReLU), batch(), cross_entropy, torch.optim.Adafactor, seeds=1)
     told = {trial.remedy: trial.what for trial in found.remedies}
     assert told["smaller eps"] == "the optimiser has no eps"
+
+
+def test_noise_on_one_batch_is_not_cured_by_larger_batches() -> None:
+    noise = Finding("noise-dominated", "", "mini-batches differ", "larger mini-batches", ())
+    reworded = _on_one_batch(noise)
+    assert reworded.remedy == "a lower learning rate; less dropout"
+    assert reworded.cause == (
+        "successive gradients on the same batch have little in common: steps are too large, or the model "
+        "draws at random, as dropout does"
+    )
+    other = replace(noise, verdict="vanishing")
+    assert _on_one_batch(other) == other
 
 
 def test_a_finding_whose_cures_are_told_with_the_first_does_not_say_that_none_worked() -> None:

@@ -27,7 +27,7 @@ from gradscape.measure.core.layer_trace import Trace, layer_kind
 from gradscape.measure.core.parameter_kinds import parameters_and_kinds
 from gradscape.measure.core.preserve import random_state
 from gradscape.measure.diagnose.activation_rules import signal_findings
-from gradscape.measure.diagnose.advice import by_trials, effect, options, rank, without_contradiction
+from gradscape.measure.diagnose.advice import LOWER, by_trials, effect, options, rank, without_contradiction
 from gradscape.measure.diagnose.diagnose import place_among
 from gradscape.measure.signal.signal import call_factory, signal
 from gradscape.records.check import FELL, CheckRecord, Trial
@@ -88,7 +88,10 @@ def check(
         tried = [replace(trial, effect=effect(trial, as_is, band)) for trial in tried]
     assert as_is.diagnosis is not None
     of_signal = signal_findings(measured, norm=any(layer_kind(m) == "norm" for m in model.modules()))
-    found = [*(_placed(finding, measured, model) for finding in of_signal), *as_is.diagnosis.findings]
+    found = [
+        *(_placed(finding, measured, model) for finding in of_signal),
+        *map(_on_one_batch, as_is.diagnosis.findings),
+    ]
     once = gravest_first([*found, *_unlearnt(as_is, found)])
     findings = without_contradiction(by_trials(once, tried))
     return CheckRecord(
@@ -109,6 +112,18 @@ def _placed(finding: Finding, measured: SignalRecord, model: nn.Module) -> Findi
     if finding.layer not in measured.layers:
         return finding
     return replace(finding, place=place_among(finding.layer, measured.layers, weights))
+
+
+def _on_one_batch(finding: Finding) -> Finding:
+    """Reword noise: a check makes all its steps on one batch, of which no larger one is the cure."""
+    if finding.verdict != "noise-dominated":
+        return finding
+    return replace(
+        finding,
+        cause="successive gradients on the same batch have little in common: steps are too large, or the "
+        "model draws at random, as dropout does",
+        remedy=options(LOWER, "less dropout"),
+    )
 
 
 def _unlearnt(as_is: Trial, found: Sequence[Finding]) -> list[Finding]:
