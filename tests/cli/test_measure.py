@@ -88,7 +88,7 @@ def test_a_factory_is_measured_on_named_images(factory: str, capsys: pytest.Capt
     assert main(["smoothness", factory, "--lr", "0.01", "--images", "30"]) == 0
     assert "on 30 samples in 1 batch" in capsys.readouterr().out
     assert main(["curvature", factory, "--images", "30", "--k", "1", "--matrix", "ggn"]) == 0
-    assert "generalised Gauss-Newton matrix of 7690 parameters" in capsys.readouterr().out
+    assert "generalized Gauss-Newton matrix of 7690 parameters" in capsys.readouterr().out
 
 
 def test_runs_are_drawn_side_by_side_and_gone_on_with(
