@@ -72,7 +72,7 @@ def broken_at(model: nn.Module, call: int, error: type[BaseException]) -> Iterat
         handle.remove()
 
 
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("error", [RuntimeError, pytest.param(KeyboardInterrupt, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", [name for name in CASES if name != "scripted"])
 def test_a_measure_that_is_broken_off_leaves_the_model_as_found(
     name: str, error: type[BaseException]
