@@ -17,7 +17,7 @@ GRADES = {
     "frozen layer": "fail",
     "exploding": "fail",
     "vanishing": "fail",
-    "below the optimiser's reach": "fail",
+    "below the optimizer's reach": "fail",
     "saturated": "fail",
     "no signal from the input": "fail",
     "learning rate too large": "fail",

@@ -215,7 +215,7 @@ def test_a_factory_of_what_cannot_be_copied_gets_its_verdict_and_no_remedies() -
 def test_an_optimizer_whose_eps_are_two_is_checked() -> None:
     found = gs.check(lambda: deep(1, nn.ReLU), batch(), cross_entropy, torch.optim.Adafactor, seeds=1)
     told = {trial.remedy: trial.what for trial in found.remedies}
-    assert told["smaller eps"] == "the optimiser has no eps"
+    assert told["smaller eps"] == "the optimizer has no eps"
 
 
 def test_noise_on_one_batch_is_not_cured_by_larger_batches() -> None:

@@ -284,11 +284,11 @@ def test_a_model_that_cannot_be_copied_is_refused_in_words(
 def test_what_has_nothing_to_draw_is_refused_and_parametrised_weights_are_left() -> None:
     for name in ("he", "glorot", "orthogonal", "lsuv"):
         told = refusal(name, nn.BatchNorm1d(3), torch.randn(4, 3))
-        assert told == "BatchNorm1d has no convolution, linear or recurrent layer to initialise"
+        assert told == "BatchNorm1d has no convolution, linear or recurrent layer to initialize"
     model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)), nn.Linear(3, 3))
     found = applied("he", model, torch.randn(4, 3))
     assert torch.equal(found.model[0].weight, model[0].weight)
-    assert "1 parametrised ones left as they were" in found.what
+    assert "1 parametrized ones left as they were" in found.what
 
 
 def test_lsuv_scales_weight_normalised_layers_by_their_gain_and_leaves_other_parametrisations() -> None:

@@ -126,7 +126,7 @@ def test_a_network_whose_gradients_are_uniformly_small_is_below_the_reach() -> N
 
     model = Small()
     found = after_training(model, adam(model))
-    assert found.verdict == "below the optimiser's reach"
+    assert found.verdict == "below the optimizer's reach"
 
 
 def test_dead_units_are_a_frozen_layer_where_the_gradient_ends() -> None:
@@ -307,7 +307,7 @@ def test_a_training_that_is_nan_from_its_first_step_is_non_finite() -> None:
 
 def test_a_step_size_that_is_nothing_asks_for_a_higher_learning_rate() -> None:
     diagnosis = after_training(model := deep(3, nn.ReLU), sgd(model, 1e-9))
-    assert diagnosis.verdict == "below the optimiser's reach"
+    assert diagnosis.verdict == "below the optimizer's reach"
     assert diagnosis.layer == ""
     assert diagnosis.findings[0].remedy.startswith("a higher learning rate")
 

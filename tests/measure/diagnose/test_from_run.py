@@ -94,7 +94,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], type[torch.optim.Optimizer], flo
     "exploding": (lambda: deep(12, nn.Identity, 4.0), torch.optim.Adam, 1e-4),
     "learning rate too large, and gradients with it": (lambda: deep(3, nn.ReLU), torch.optim.Adam, 10.0),
     "learning rate too small": (lambda: deep(3, nn.ReLU), torch.optim.Adam, 1e-7),
-    "below the optimiser's reach": (lambda: deep(3, nn.ReLU), torch.optim.SGD, 1e-9),
+    "below the optimizer's reach": (lambda: deep(3, nn.ReLU), torch.optim.SGD, 1e-9),
 }
 
 

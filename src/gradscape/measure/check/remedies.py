@@ -1,4 +1,4 @@
-"""Remedies tried on a copy of a network: another initialisation, norms, skip connections, another activation.
+"""Remedies tried on a copy of a network: another initialization, norms, skip connections, another activation.
 
 Each of `REMEDIES` takes (model, batch, seed) and gives what was `Applied`, or why it cannot be in one line.
 The model itself, its hooks and all random numbers stay as they are.
@@ -50,7 +50,7 @@ Remedy = Callable[..., Applied | str]
 
 
 def _remedy(change: Callable[..., Applied]) -> Remedy:
-    """From a change of a copy to a remedy: it copies, draws from a seed, and makes refusals words."""
+    """Turn a change of a copy into a remedy that copies, draws from a seed, and returns refusals as text."""
 
     @wraps(change)
     def tried(model: nn.Module, batch: Any, seed: int = 0, **options: Any) -> Applied | str:
@@ -74,20 +74,20 @@ def _he(model: nn.Module, batch: Batch) -> Applied:
     """Normal weights of variance 2/((1 + a²) fan_in), a of the first LeakyReLU (He et al. 2015, eq. 15)."""
     slope = slope_of(model)
     done = _drawn(model, partial(nn.init.kaiming_normal_, a=slope))
-    return Applied(model, f"He initialisation, normal with variance 2/((1 + {slope:g}²) fan_in), of {done}")
+    return Applied(model, f"He initialization, normal with variance 2/((1 + {slope:g}²) fan_in), of {done}")
 
 
 @_remedy
 def _glorot(model: nn.Module, batch: Batch) -> Applied:
     """Uniform weights of variance 2/(fan_in + fan_out) (Glorot & Bengio 2010, eq. 16)."""
     done = _drawn(model, nn.init.xavier_uniform_)
-    return Applied(model, f"Glorot initialisation, uniform with variance 2/(fan_in + fan_out), of {done}")
+    return Applied(model, f"Glorot initialization, uniform with variance 2/(fan_in + fan_out), of {done}")
 
 
 @_remedy
 def _orthogonal(model: nn.Module, batch: Batch) -> Applied:
     """Orthogonal matrices, a kernel as (outputs, everything else) (Saxe et al. 2014)."""
-    return Applied(model, f"orthogonal initialisation of {_drawn(model, orthogonal_)}")
+    return Applied(model, f"orthogonal initialization of {_drawn(model, orthogonal_)}")
 
 
 @_remedy
@@ -106,10 +106,10 @@ def _drawn(model: nn.Module, draw: Callable[[Any], object]) -> str:
     count, left = redraw(model, draw)
     if not count:
         raise ConfigError(
-            f"{type(model).__name__} has no convolution, linear or recurrent layer to initialise"
+            f"{type(model).__name__} has no convolution, linear or recurrent layer to initialize"
         )
     return f"{count_noun(count, 'layer')}, biases 0" + (
-        f"; {left} parametrised ones left as they were" if left else ""
+        f"; {left} parametrized ones left as they were" if left else ""
     )
 
 
@@ -150,7 +150,7 @@ def _called_in_order(model: nn.Module, batch: Batch) -> list[nn.Module]:
 
 @_remedy
 def _skip(model: nn.Module, batch: Batch) -> Applied:
-    """x + f(x) around each block that keeps its shape (He et al. 2016, eq. 1): see `skips`."""
+    """Put x + f(x) around each block that keeps its shape (He et al. 2016, eq. 1): see `skip_connections`."""
     layers_in_order(model, batch)  # a batch that does not fit is told of as such
     try:
         graph = traced(model, batch)

@@ -33,16 +33,25 @@ SMALL_EPS = 1e-16  # a gradient of 1e-18 still has a square in float32, and noth
 
 
 def first_made(factory: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
-    """What the factory makes of a seed, by default the first."""
+    """Return the network that the factory makes of a seed.
+
+    Args:
+        factory: Maker of networks.
+        seed: Seed that is set before the call.
+    """
     with random_state():
         torch.manual_seed(seed)
         return unwrapped(call_factory(factory))
 
 
 def untreated(make_model: nn.Module | Callable[[], nn.Module], steps: Steps) -> tuple[Trial, float]:
-    """The steps of the model as it is, and how far the loss they end at varies.
+    """Return the trial of the model as it is, and how far the loss that it ends at varies.
 
-    Over networks of as many seeds as `DRAWS` from a factory, over the random numbers of dropout of a module.
+    The loss varies over the networks of `DRAWS` seeds from a factory, or over a module's dropout.
+
+    Args:
+        make_model: Factory or module.
+        steps: Steps that are trained.
     """
     trials = []
     for seed in range(DRAWS):
@@ -64,7 +73,11 @@ class Steps:
     """Real steps on one batch, the same for the model and for every remedy.
 
     Attributes:
-        own: the user's module, where one was given.
+        batch: Batch of every step.
+        loss: Loss, as of `check`.
+        optimizer: Function from parameters to an optimizer.
+        count: Number of steps.
+        own: The user's module; None for a factory.
     """
 
     batch: Batch
@@ -76,8 +89,14 @@ class Steps:
     def trial(self, name: str, what: str, model: nn.Module, seed: int = 0) -> Trial:
         """Train a copy, watched.
 
+        Args:
+            name: Name of the remedy; empty for the model as it is.
+            what: What the remedy changed, in words.
+            model: Copy to train.
+            seed: Seed of the random numbers within training.
+
         Raises:
-            ConfigError: a step fails.
+            ConfigError: A step fails.
         """
         with random_state():
             torch.manual_seed(seed)
@@ -97,10 +116,13 @@ class Steps:
         return Trial(name, what, diagnose(flow), _span(flow.history()), tuple(losses))
 
     def backward(self, model: nn.Module) -> float:
-        """The loss of a copy, whose gradients alone are made.
+        """Return the loss of a copy, after a backward pass that makes the copy's gradients alone.
+
+        Args:
+            model: Copy that is trained.
 
         Raises:
-            ConfigError: it reaches the original's parameters from elsewhere than the original.
+            ConfigError: The loss reaches the original's parameters from elsewhere than the original.
         """
         try:
             output = self.batch.output(model)
@@ -123,10 +145,10 @@ class Steps:
 
 
 def _made_by(make: MakeOptimizer, model: nn.Module) -> Optimizer:
-    """The optimiser of a model's parameters.
+    """Return the optimizer of a model's parameters.
 
     Raises:
-        ConfigError: it cannot be made, or something else is.
+        ConfigError: It cannot be made, or something else is.
     """
     cure = "give what makes one of parameters, as torch.optim.Adam"
     try:
@@ -146,7 +168,11 @@ class Original:
         self.names = {id(p): name for name, p in model.named_parameters()}
 
     def standing_at(self, model: nn.Module) -> AbstractContextManager[None]:
-        """Have the parameters and buffers of a copy in the place of its own, where names and shapes agree."""
+        """Put a copy's parameters and buffers in the place of its own, where names and shapes agree.
+
+        Args:
+            model: Copy that is trained.
+        """
         theirs, mine = (
             {**dict(m.named_parameters()), **dict(m.named_buffers())} for m in (model, self.model)
         )
@@ -155,6 +181,17 @@ class Original:
 
 
 def attempt(name: str, model: nn.Module, batch: Batch, steps: Steps) -> Trial:
+    """Try a remedy on a copy.
+
+    Args:
+        name: Key of `REMEDIES`.
+        model: Network, left as it is.
+        batch: Batch that the remedy looks at.
+        steps: Steps that the copy is trained for.
+
+    Returns:
+        Trial; one without a diagnosis where the remedy does not apply or its network does not train.
+    """
     applied = REMEDIES[name](model, batch)
     if not isinstance(applied, Applied):
         return Trial(name, applied, None, math.nan, ())
@@ -166,7 +203,12 @@ def attempt(name: str, model: nn.Module, batch: Batch, steps: Steps) -> Trial:
 
 
 def smaller_eps(model: nn.Module, steps: Steps) -> Trial:
-    """Adam's kind with an ε that vanishing gradients are not small beside."""
+    """Try an optimizer of Adam's kind with an ε that vanishing gradients are not small beside.
+
+    Args:
+        model: Network, left as it is.
+        steps: Steps that a copy is trained for.
+    """
 
     def make(parameters: Iterable[nn.Parameter]) -> Optimizer:
         made_one = steps.optimizer(parameters)
@@ -176,7 +218,7 @@ def smaller_eps(model: nn.Module, steps: Steps) -> Trial:
 
     groups = steps.optimizer(model.parameters()).param_groups
     if not all(number(group.get("eps")) for group in groups):  # Adafactor's are two, and mean something else
-        return Trial("smaller eps", "the optimiser has no eps", None, math.nan, ())
+        return Trial("smaller eps", "the optimizer has no eps", None, math.nan, ())
     try:
         twin = copied(model)
     except ConfigError as error:

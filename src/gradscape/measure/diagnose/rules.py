@@ -92,7 +92,7 @@ def _died(view: View, _: Traits) -> list[Finding]:
 
 
 def _frozen_at(view: View, where: int, cause: str, none: Bools) -> Finding:
-    """That a layer is frozen, one of those in `none`."""
+    """Report that a layer is frozen, one of those in `none`."""
     return Finding(
         verdict="frozen layer",
         layer=view.layers[where],
@@ -211,14 +211,14 @@ def _unheard(view: View, traits: Traits) -> list[Finding]:
 
 
 def _below_reach(view: View, traits: Traits) -> list[Finding]:
-    """Gradients that are too small for the optimiser in more than half of the layers, not by depth."""
+    """Gradients that are too small for the optimizer in more than half of the layers, not by depth."""
     lost = np.flatnonzero(view.out_of_reach(view.limits.still))
     if 2 * len(lost) <= len(view.layers) or _vanishing(view, traits):
         return []
     last = int(lost[-1])
     return [
         Finding(
-            verdict="below the optimiser's reach",
+            verdict="below the optimizer's reach",
             layer=view.layers[last] if len(lost) < len(view.layers) else "",
             cause=_why_nothing_moves(view),
             remedy=options("scale the loss up", "a smaller eps", "look why the loss is so flat")
@@ -237,7 +237,7 @@ def _why_nothing_moves(view: View) -> str:
 
 
 def _of_the_step(view: View, place: int, still: float) -> Symptom:
-    """What a layer's gradient comes to in its step, beside the limit that it was held against."""
+    """Symptom of what a layer's gradient comes to in its step, beside the limit that it was held against."""
     if view.optimizer.eps:
         what = f"share of its normal step that ε leaves {view.layers[place]}"
         return view.evidence("reach", what, float(view.share[place]), below=True)
@@ -357,7 +357,7 @@ def _noise(view: View, _: Traits) -> list[Finding]:
 
 
 def _converged(view: View) -> Finding:
-    """That the gradient has faded, in place of what its smallness would say."""
+    """Report that the gradient has faded, in place of what its smallness would say."""
     what = "the last layer's ‖∂L/∂W‖ when the watch began over what it is now"
     return Finding(
         verdict="converged",
@@ -370,7 +370,11 @@ def _converged(view: View) -> Finding:
 
 
 def healthy(view: View) -> Finding:
-    """What was held against its limit and is on the right side of it."""
+    """Return the finding that nothing is wrong, with numbers that are on the right side of their limits.
+
+    Args:
+        view: Typical values of the last rows.
+    """
     step = float(np.nan_to_num(view.largest_update).max())
     return Finding(
         verdict="healthy",
@@ -399,11 +403,16 @@ RULES: tuple[Rule, ...] = (
     _stopped,
     _noise,
 )
-FADING = ("vanishing", "below the optimiser's reach", "learning rate too small", "stopped")
+FADING = ("vanishing", "below the optimizer's reach", "learning rate too small", "stopped")
 
 
 def findings_of(view: View, traits: Traits) -> list[Finding]:
-    """Everything that the rules find in one optimiser's layers; empty if they are well."""
+    """Return all that the rules find in one optimizer's layers; empty if they are well.
+
+    Args:
+        view: Typical values of the last rows.
+        traits: Traits of the network.
+    """
     # Where no layer's step is a number sizes cannot be compared.
     rules = RULES if np.isfinite(view.update).any() else RULES[:2]
     found = [finding for rule in rules for finding in rule(view, traits)]
