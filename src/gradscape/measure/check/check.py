@@ -56,17 +56,17 @@ def check(
     left as found.
 
     Args:
-        make_model: a factory, called after `torch.manual_seed(0)`, 1, …, or a module.
+        make_model: Factory, called after `torch.manual_seed(0)`, 1, …, or a module.
         batch: (x, y), x, or a dict of the model's arguments.
         loss: loss(output, y), loss(output), or loss(output, dict) in turn, or loss(model, batch), which calls
             the model itself; None for a model whose output has a `loss`.
-        optimizer: makes the one that is to train it from its parameters.
-        seeds: for the signal of a factory's networks.
-        confirm: real steps that the model and every remedy are trained for, instead of ten.
-        remedies: try them.
+        optimizer: Function from parameters to the optimizer that is to train them.
+        seeds: Number of a factory's networks that the signal is measured on.
+        confirm: Number of real steps for the model and for every remedy, instead of ten.
+        remedies: Whether remedies are tried.
 
     Raises:
-        ConfigError: a factory that raises, a batch that does not fit, a loss that fails, a model that cannot
+        ConfigError: A factory that raises, a batch that does not fit, a loss that fails, a model that cannot
             be copied.
 
     Example:
@@ -107,7 +107,7 @@ UNSEEN = ("the training loop: its data, schedule, clipping, modes",)
 
 
 def _placed(finding: Finding, measured: SignalRecord, model: nn.Module) -> Finding:
-    """With its layer's number among the weight layers."""
+    """Return the finding with its layer's number among the weight layers."""
     weights = [name for name, kind, _ in parameters_and_kinds(model) if kind in WEIGHT_KINDS]
     if finding.layer not in measured.layers:
         return finding
@@ -127,7 +127,7 @@ def _on_one_batch(finding: Finding) -> Finding:
 
 
 def _unlearnt(as_is: Trial, found: Sequence[Finding]) -> list[Finding]:
-    """That the loss has not moved in as many steps on one batch as a network needs, for no other reason."""
+    """Report a loss that has not moved in as many steps on one batch as a network needs, without a cause."""
     first, last = as_is.losses[0], as_is.losses[-1]
     if any(finding.grade == "fail" for finding in found):
         return []
@@ -150,12 +150,12 @@ def check_on_noise(make_model: Callable[[], nn.Module], shape: Sequence[int], **
     """`check` a classifier on standard normal noise and labels that are drawn from as many as it has outputs.
 
     Args:
-        make_model: makes a module from samples (N, …) to (N, classes).
-        shape: (N, …) of the batch.
-        options: of `check`.
+        make_model: Factory of a module from samples (N, …) to (N, classes).
+        shape: Shape of the batch, (N, …).
+        options: Further arguments of `check`.
 
     Raises:
-        ConfigError: as `check`, and a module with another output.
+        ConfigError: As `check`, and a module with another output.
     """
     with random_state(), torch.no_grad():
         torch.manual_seed(0)

@@ -23,7 +23,15 @@ VARIANCE = 1e-12  # of an output below which it is taken for constant
 
 @torch.no_grad()
 def redraw(model: nn.Module, draw: Callable[[Tensor], object]) -> tuple[int, int]:
-    """Draw every weight and zero the biases beside them; counts of layers drawn, and left as parametrised."""
+    """Draw every weight and zero the biases beside them.
+
+    Args:
+        model: Network, changed in place.
+        draw: Function that fills a weight, (outputs, inputs, …), in place.
+
+    Returns:
+        Number of layers drawn, and number of layers left as they are because they are parametrized.
+    """
     drawn = left = 0
     for module in model.modules():
         if parametrize.is_parametrized(module):  # its weight is computed from others
@@ -42,7 +50,10 @@ def redraw(model: nn.Module, draw: Callable[[Tensor], object]) -> tuple[int, int
 def orthogonal_(weight: Tensor) -> None:
     """Draw an orthogonal matrix, (outputs, everything else), in float32 at least: in less there is no QR.
 
-    Into memory of its own, for torch writes into none that is channels-last.
+    It is drawn into memory of its own, for torch writes into none that is channels-last.
+
+    Args:
+        weight: Weight to fill, (outputs, …).
     """
     exact = torch.promote_types(weight.dtype, torch.float32)
     with torch.no_grad():
@@ -50,12 +61,20 @@ def orthogonal_(weight: Tensor) -> None:
 
 
 def is_map(module: nn.Module) -> bool:
-    """Whether a layer is a convolution or a linear one, transformers' Conv1D among them."""
+    """Return True for a convolution or a linear layer, transformers' Conv1D among them.
+
+    Args:
+        module: Layer.
+    """
     return isinstance(module, (*CONV, nn.Linear)) or is_transposed(module)
 
 
 def is_transposed(module: nn.Module) -> bool:
-    """Whether it is transformers' Conv1D: a linear layer whose weight is (inputs, outputs)."""
+    """Return True for transformers' Conv1D, a linear layer whose weight is (inputs, outputs).
+
+    Args:
+        module: Layer.
+    """
     return type(module).__name__ == "Conv1D" and isinstance(getattr(module, "weight", None), Tensor)
 
 
@@ -83,7 +102,11 @@ def _hidden(module: nn.RNNBase | nn.RNNCellBase, name: str) -> int:
 
 
 def slope_of(model: nn.Module) -> float:
-    """The negative slope that He's gain is for: of the first LeakyReLU, else 0, ReLU's."""
+    """Return the negative slope for He's gain: that of the first LeakyReLU, else 0, ReLU's.
+
+    Args:
+        model: Network.
+    """
     return next((m.negative_slope for m in model.modules() if isinstance(m, nn.LeakyReLU)), 0.0)
 
 
@@ -92,16 +115,16 @@ def unit_variance(model: nn.Module, batch: Batch) -> tuple[int, list[str]]:
     """LSUV's second half (Mishkin & Matas 2016, Algorithm 1): every layer's output of variance 1, in order.
 
     Weights and biases are divided by the output's standard deviation; of weights under torch's weight_norm
-    the gain g is (Salimans & Kingma 2016, eq. 5 and 6); those parametrised otherwise stay. One forward pass
+    the gain g is (Salimans & Kingma 2016, eq. 5 and 6); those parametrized otherwise stay. One forward pass
     does it for all layers: an output is linear in weights and bias, so that divided it is that of both
     divided. Of a layer called several times the first call counts.
 
     Args:
-        model: in the mode to scale it in; running statistics and all other buffers stay as they are.
-        batch: what it is run on.
+        model: Network in the mode to scale it in; running statistics and all other buffers stay as they are.
+        batch: Batch that it is run on.
 
     Returns:
-        How many layers were scaled, and the names of those whose output is constant or not finite.
+        Number of layers that were scaled, and the names of those whose output is constant or not finite.
     """
     done: set[int] = set()
     failed: list[str] = []

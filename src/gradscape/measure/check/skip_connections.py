@@ -1,5 +1,7 @@
-"""Skip connections put into a network: by torch.fx around each weight layer with what follows it up to its
-activation; where torch.fx cannot trace the network, around each block that is a module of its own.
+"""Skip connections put into a network.
+
+torch.fx puts one around each weight layer with what follows it up to its activation; where torch.fx cannot
+trace the network, one is put around each block that is a module of its own.
 """
 
 from __future__ import annotations
@@ -24,7 +26,11 @@ METHODS = ("relu", "relu_", "tanh", "sigmoid")
 
 
 def traced(model: nn.Module, batch: Batch) -> fx.GraphModule:
-    """The network as a graph whose nodes know their shapes; running statistics stay as they were.
+    """Return the network as a graph whose nodes know their shapes; running statistics stay as they were.
+
+    Args:
+        model: Network.
+        batch: Batch whose shapes are propagated.
 
     Raises:
         ConfigError: torch.fx cannot trace it, as where Python branches on values.
@@ -42,10 +48,13 @@ def traced(model: nn.Module, batch: Batch) -> fx.GraphModule:
 
 
 def add_skips(graph: fx.GraphModule) -> int:
-    """x + f(x) for each f that keeps the shape: a convolution or linear layer with its norm and activation.
+    """Put in x + f(x) for each f that keeps the shape: a convolution or linear layer, norm and activation.
+
+    Args:
+        graph: Graph of `traced`, changed in place.
 
     Returns:
-        How many were put in.
+        Number of skips put in.
     """
     shapes = {node: _shape(node) for node in graph.graph.nodes}
     count = 0
@@ -65,7 +74,7 @@ def add_skips(graph: fx.GraphModule) -> int:
 
 
 def _activation_after(graph: fx.GraphModule, node: fx.Node) -> fx.Node | None:
-    """Where the block that a weight layer begins ends: at the activation after it, norms between."""
+    """Return the end of the block that a weight layer begins: the activation after it, norms between."""
     if node.op != "call_module" or not isinstance(_module_of(graph, node), (*CONV, nn.Linear)):
         return None
     while len(node.users) == 1:
@@ -97,10 +106,14 @@ def _shape(node: fx.Node) -> torch.Size | None:
 
 
 def skip_modules(model: nn.Module, batch: Batch) -> int:
-    """A skip around each innermost module that has layers within and gives back the shape it is given.
+    """Put a skip around each innermost module that has layers within and returns the shape it gets.
+
+    Args:
+        model: Network, changed in place.
+        batch: Batch that it is run on.
 
     Returns:
-        How many were put in.
+        Number of skips put in.
     """
     same: list[nn.Module] = []
 

@@ -10,7 +10,7 @@ from gradscape.measure.check.reinitialize import is_transposed
 
 
 class _Around(nn.Module):
-    """Stands where a module stood; whatever else is asked of it, such as `weight`, is that module's."""
+    """Stand-in for a module; its other attributes, such as `weight`, are that module's."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -30,8 +30,8 @@ class NormAfter(_Around):
     """norm(f(x)).
 
     Args:
-        inner: f, a layer.
-        norm: of its output.
+        inner: Layer f.
+        norm: Norm of its output.
     """
 
     def __init__(self, inner: nn.Module, norm: nn.Module) -> None:
@@ -39,6 +39,11 @@ class NormAfter(_Around):
         self.norm = norm.train(inner.training)
 
     def forward(self, *args: Any, **named: Any) -> Tensor:
+        """Return norm(f(x)).
+
+        Args:
+            args, named: Arguments of the layer.
+        """
         out: Tensor = self.norm(self.inner(*args, **named))
         return out
 
@@ -47,19 +52,38 @@ class SkipAround(_Around):
     """x + f(x), where f keeps the shape (He et al. 2016, eq. 1)."""
 
     def forward(self, x: Tensor, **named: Any) -> Tensor:
+        """Return x + f(x).
+
+        Args:
+            x: Input of the block.
+            named: Further arguments of the block.
+        """
         out: Tensor = x + self.inner(x.clone(), **named)  # a copy: the block may begin in place
         return out
 
 
 def put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put a module in the place of another under each of its names, but not inside itself."""
+    """Put a module in the place of another under each of its names, but not inside itself.
+
+    Args:
+        model: Network, changed in place.
+        old: Module to replace.
+        new: Module put in its place.
+    """
     for name, module in list(model.named_modules(remove_duplicate=False)):
         if module is old and name:
             model.set_submodule(name, new)
 
 
 def norm_for(layer: nn.Module) -> nn.Module | None:
-    """BatchNorm over the channels of a convolution, LayerNorm over a linear layer's features."""
+    """Return BatchNorm over the channels of a convolution, LayerNorm over a linear layer's features.
+
+    Args:
+        layer: Layer that the norm is to follow.
+
+    Returns:
+        Norm on the layer's device and in its precision; None for another layer.
+    """
     for kind, norm in ((nn.Conv1d, nn.BatchNorm1d), (nn.Conv2d, nn.BatchNorm2d), (nn.Conv3d, nn.BatchNorm3d)):
         if isinstance(layer, kind):
             return norm(layer.out_channels).to(layer.weight.device, layer.weight.dtype)

@@ -24,9 +24,10 @@ def moments(values: Tensor, size: int, correlation: bool = True) -> tuple[Tensor
     samples, those that are not 0; NaN for fewer than two, or where samples cannot be told apart.
 
     Args:
-        values: for `size` samples, whose axis is the first or the second, or is folded with others into the
-            first; complex values count by their modulus.
-        correlation: whether it is wanted; NaN if not.
+        values: Output of a layer, its samples along the first or the second axis, or folded with others into
+            the first; complex values count by their modulus.
+        size: Number of samples.
+        correlation: Whether the correlation is computed; NaN if not.
     """
     values = _plain(values)
     unknown = _wide(values.new_full((), math.nan))

@@ -106,6 +106,7 @@ class Trace:
                 self.handles += [before, module.register_forward_hook(_Hook(self._after))]
 
     def detach(self) -> None:
+        """Remove the hooks."""
         for handle in self.handles:
             handle.remove()
         self.handles = []

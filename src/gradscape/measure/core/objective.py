@@ -72,6 +72,7 @@ class Objective:
 
     @property
     def samples(self) -> int:
+        """Number of samples in all batches."""
         return sum(batch.size for batch in self.whole)
 
     @cached_property

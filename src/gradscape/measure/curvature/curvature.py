@@ -46,9 +46,11 @@ class Clock:
 
     @property
     def spent(self) -> float:
+        """Seconds since the start."""
         return time.perf_counter() - self.start
 
     def should_continue(self) -> bool:
+        """Return False from the first call after the limit on."""
         self.ended = self.ended or (self.limit is not None and self.spent > self.limit)
         return not self.ended
 

@@ -72,6 +72,7 @@ class Lanczos:
 
     @property
     def full(self) -> bool:
+        """True if the basis has no room for another product."""
         return self.count == len(self.basis) - 1
 
     @property

@@ -1,4 +1,4 @@
-"""From the signal through a network to what is wrong with it: dead, saturated, nothing of the input left."""
+"""Rules on the outputs of layers: dead, saturated, nothing of the input left."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from gradscape.records.signal import WEIGHT_KINDS, SignalRecord, over_seeds
 
 @dataclass(frozen=True)
 class SignalLimits:
-    """Beyond what a number speaks for a verdict.
+    """Limits beyond which a number speaks for a verdict.
 
     Attributes:
-        dead: share of a layer's units that no sample activates.
-        saturated: share of values at which the activation is flat.
+        dead: Share of a layer's units that no sample activates.
+        saturated: Share of values at which the activation is flat.
         alike: 1 − correlation of two samples, below which nothing tells them apart.
     """
 
@@ -41,14 +41,14 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class _Outputs:
-    """What every layer's output is like: means over seeds before a training, over its last rows within one.
+    """Statistics of every layer's output: means over seeds before a training, over its last rows within one.
 
     Attributes:
-        layers: names, in the order in which they run.
-        kinds: of them.
-        widths: numbers in an output for each sample.
-        dead, saturated: shares of an output, or of a weight layer's inputs.
-        correlation: of two samples.
+        layers: Names, in the order in which they run.
+        kinds: Kinds of the layers.
+        widths: Numbers in an output for each sample.
+        dead, saturated: Shares of an output, or of a weight layer's inputs.
+        correlation: Correlation of two samples.
     """
 
     layers: tuple[str, ...]
@@ -60,7 +60,7 @@ class _Outputs:
 
     @classmethod
     def of(cls, seen: SignalRecord | ActivationHistory, rows: NDArray[np.intp] | slice) -> _Outputs:
-        """Means over these rows: seeds, or steps."""
+        """Return the means over these rows: seeds, or steps."""
         shares = (over_seeds(values[rows]) for values in (seen.dead, seen.saturated, seen.correlation))
         return cls(seen.layers, seen.kinds, seen.widths, *shares)
 
@@ -68,12 +68,12 @@ class _Outputs:
 def signal_findings(
     signal: SignalRecord, limits: SignalLimits | None = None, norm: bool = False
 ) -> list[Finding]:
-    """What the signal before a training says is wrong.
+    """Return the faults that the signal before a training shows.
 
     Args:
-        signal: over seeds.
-        limits: beyond what a number speaks for a verdict.
-        norm: whether the network has normalisation layers.
+        signal: Signal over seeds.
+        limits: Limits of the rules.
+        norm: Whether the network has normalization layers.
     """
     outputs = _Outputs.of(signal, slice(None))
     return [*_non_finite_signal(signal), *_output_findings(outputs, limits or SignalLimits(), norm)]
@@ -82,13 +82,13 @@ def signal_findings(
 def activation_findings(
     seen: ActivationHistory, rows: NDArray[np.intp], limits: SignalLimits, norm: bool
 ) -> list[Finding]:
-    """What the outputs within a training say is wrong.
+    """Return the faults that the outputs within a training show.
 
     Args:
-        seen: by a watch.
-        rows: that are looked at for what is typical.
-        limits: beyond what a number speaks for a verdict.
-        norm: whether the network has normalisation layers.
+        seen: Outputs that a watch has read.
+        rows: Rows whose means are typical.
+        limits: Limits of the rules.
+        norm: Whether the network has normalization layers.
     """
     return [*_non_finite_activation(seen), *_output_findings(_Outputs.of(seen, rows), limits, norm)]
 

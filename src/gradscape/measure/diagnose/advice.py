@@ -1,4 +1,4 @@
-"""What would help: only what applies to the network at hand, and nothing that contradicts itself."""
+"""Advice: only what applies to the network at hand, and nothing that contradicts itself."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ SHOWN = 3  # remedies that worked, in the advice of the verdict; the list of all
 
 @dataclass(frozen=True)
 class Traits:
-    """What a network is made of, as far as it is known.
+    """Traits of a network, as far as they are known.
 
     Attributes:
-        norm: whether it has normalisation layers.
-        squashing: its activations that saturate on both sides, in words; empty where it has none.
-        modules: whether its modules are known at all.
-        scale: median over weight layers of the variance of the first weights seen times fan_in; None where
+        norm: Whether it has normalization layers.
+        squashing: Activations that saturate on both sides, in words; empty where it has none.
+        modules: Whether its modules are known at all.
+        scale: Median over weight layers of the variance of the first weights seen times fan_in; None where
             shapes are not known.
     """
 
@@ -48,21 +48,26 @@ class Traits:
 
     @classmethod
     def of(cls, history: FlowHistory) -> Traits:
+        """Return the traits that a history tells.
+
+        Args:
+            history: History of a watch or of a run.
+        """
         squashing = " and ".join(word for name, word in SQUASHING.items() if name in history.modules)
         return cls("norm" in history.kinds, squashing, bool(history.modules), _scale_of(history))
 
     @property
     def signals(self) -> tuple[str, ...]:
-        """What keeps signals and gradients at their size through depth."""
+        """Changes that keep signals and gradients at their size through depth."""
         return (
             *(() if self.norm else ("a norm after each layer",)),
             "skip connections where there are none",
-            *self.initialisation,
+            *self.initialization,
             *self.activation,
         )
 
     @property
-    def initialisation(self) -> tuple[str, ...]:
+    def initialization(self) -> tuple[str, ...]:
         """Another scale of the weights, where they are below what keeps a signal."""
         if self.scale is not None and self.scale >= NEAR * HE:
             return ()
@@ -90,12 +95,20 @@ def _scale_of(history: FlowHistory) -> float | None:
 
 
 def options(*words: str) -> str:
-    """Alternatives as one text."""
+    """Return alternatives as one text.
+
+    Args:
+        words: Alternatives.
+    """
     return "; ".join(words)
 
 
 def without_contradiction(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """The same, but that a lesser finding does not ask for the opposite of what a graver one asks for."""
+    """Strike from each finding's advice the opposite of what a graver one asks for.
+
+    Args:
+        findings: Findings, the gravest first.
+    """
     found: list[Finding] = []
     asked: set[str] = set()
     for finding in findings:
@@ -110,7 +123,16 @@ def _opposites(option: str) -> set[str]:
 
 
 def effect(trial: Trial, as_is: Trial, band: float) -> str:
-    """What a remedy does to the loss that the steps end at, a key of `EFFECTS`."""
+    """Return the effect of a remedy on the loss that the steps end at.
+
+    Args:
+        trial: Trial of the remedy.
+        as_is: Trial of the model as it is.
+        band: Difference between losses that chance makes.
+
+    Returns:
+        Key of `EFFECTS`; empty where the remedy was not trained.
+    """
     if trial.diagnosis is None:
         return ""
     first, last, untreated_last = as_is.losses[0], trial.losses[-1], as_is.losses[-1]
@@ -126,7 +148,13 @@ def effect(trial: Trial, as_is: Trial, band: float) -> str:
 
 
 def rank(one: Trial) -> tuple[float, ...]:
-    """Smaller is better: what lowers the loss by how low, what does nothing by what it does to gradients."""
+    """Return a key to sort trials by, the best first.
+
+    Remedies that lower or raise the loss are sorted by the loss, those that do nothing by their gradients.
+
+    Args:
+        one: Trial of a remedy.
+    """
     place = list(EFFECTS).index(one.effect)
     if one.diagnosis is None:
         return (place,)
@@ -137,7 +165,12 @@ def rank(one: Trial) -> tuple[float, ...]:
 
 
 def by_trials(findings: Sequence[Finding], trials: Sequence[Trial]) -> list[Finding]:
-    """Advice as the trials bear it out: what was tried in vain is struck, what worked comes first."""
+    """Rewrite the advice as the trials bear it out: what failed is struck, what worked comes first.
+
+    Args:
+        findings: Findings, the gravest first.
+        trials: Trials of the remedies, with their effects.
+    """
     best = sorted((trial for trial in trials if trial.effect == "lowers"), key=rank)[:SHOWN]
     vain = {trial.remedy for trial in trials if trial.effect in ("nothing", "raises")}
     proved = {trial.remedy for trial in trials if trial.effect == "lowers"}
@@ -153,6 +186,6 @@ def by_trials(findings: Sequence[Finding], trials: Sequence[Trial]) -> list[Find
 
 
 def _struck(option: str, vain: set[str], proved: set[str]) -> bool:
-    """Whether all of an option's remedies that were tried failed, or it is told with its numbers already."""
+    """Return True if an option's remedies were tried in vain, or it is told with its numbers already."""
     names = {name for words, names in TRIED_BY.items() if option.startswith(words) for name in names}
     return bool(names & (vain | proved))

@@ -1,6 +1,6 @@
-"""From what a watch has seen to a verdict: what is wrong, where it begins, why, and what would help.
+"""Verdict on what a watch has seen: the fault, where it begins, why, and what would help.
 
-The rules are in `rules`, their limits in `limits`; those on the outputs of layers in `signal_rules`.
+The rules are in `rules`, their limits in `limits`; those on the outputs of layers in `activation_rules`.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from gradscape.records.run import RunRecord
 
 @np.errstate(divide="ignore", over="ignore", invalid="ignore")  # of a training that breaks, so do its ratios
 def diagnose(watched: Watch | FlowHistory | RunRecord, limits: Limits | None = None) -> Diagnosis:
-    """What is wrong with a training, the gravest first; `healthy` if nothing is found.
+    """Say what is wrong with a training, the gravest first; `healthy` if nothing is.
 
-    Layers are compared with those that the same optimiser trains. A watch does not know the loss: that a
+    Layers are compared with those that the same optimizer trains. A watch does not know the loss: that a
     network with healthy gradients does not learn shows in a run's record only.
     A recorded run is judged by the means of its epochs: a single step that is too large, and gradients that
     have nothing in common, do not show in them. One that diverged is `non-finite`, whatever else is found;
     one that ends at guessing `does not learn`, or after fewer than 50 steps it is `too early to tell`.
 
     Args:
-        watched: a watch, the history it has given, or the record of a run.
-        limits: beyond what a number speaks for a verdict; of a run, `rows` are epochs.
+        watched: Watch, history of a watch, or record of a run.
+        limits: Limits of the rules; of a run, `rows` are epochs.
 
     Raises:
-        ConfigError: no step has been watched, a run without an epoch or read without its gradient
-            statistics, or something else was given.
+        ConfigError: No step has been watched, a run has no epoch or was read without its gradient
+            statistics, or `watched` is something else.
 
     Example:
         >>> print(gs.diagnose(flow))
@@ -82,7 +82,7 @@ def diagnose(watched: Watch | FlowHistory | RunRecord, limits: Limits | None = N
 
 
 def _without_any(steps: int) -> Finding:
-    """That steps were made, and none with a gradient."""
+    """Report that steps were made, and none with a gradient."""
     return Finding(
         verdict="frozen layer",
         layer="",
@@ -94,7 +94,7 @@ def _without_any(steps: int) -> Finding:
 
 
 def _unseen(history: FlowHistory, known_loss: bool) -> tuple[str, ...]:
-    """What a verdict knows nothing of."""
+    """List what a verdict knows nothing of."""
     activations = history.activations is None
     return (
         *(() if known_loss else ("the loss",)),
@@ -114,7 +114,7 @@ def _out_of_the_loss(views: list[View]) -> tuple[str, ...]:
 
 
 def _placed(finding: Finding, history: FlowHistory) -> Finding:
-    """With its layer's number among the weight layers, the last one before it of a layer without weights."""
+    """Add the layer's number among the weight layers, the last one before it of a layer without weights."""
     weights = [history.layers[column] for column in history.weights]
     if finding.layer in weights:
         return replace(finding, place=f"weight layer {weights.index(finding.layer) + 1} of {len(weights)}")
@@ -124,7 +124,16 @@ def _placed(finding: Finding, history: FlowHistory) -> Finding:
 
 
 def place_among(layer: str, order: tuple[str, ...], weights: list[str]) -> str:
-    """The number of a module among weight layers, or of the one that runs before it, if any."""
+    """Return the number of a module among weight layers, or of the one that runs before it, in words.
+
+    Args:
+        layer: Name of the module's call.
+        order: Names of all calls, in the order in which they run.
+        weights: Names of the weights, input to output.
+
+    Returns:
+        Place, as "after weight layer 2 of 5"; empty where no weight layer runs before.
+    """
     owners = [name.rpartition(".")[0] for name in weights]
     for name in reversed(order[: order.index(layer) + 1]):
         module = name.partition(" (call")[0]
@@ -135,7 +144,7 @@ def place_among(layer: str, order: tuple[str, ...], weights: list[str]) -> str:
 
 
 def _after_large_steps(finding: Finding, history: FlowHistory, limits: Limits) -> Finding:
-    """What is not finite because steps had replaced the weights before says so."""
+    """Reword a non-finite finding whose cause is that steps had replaced the weights before."""
     if finding.verdict != "non-finite":
         return finding
     broken = _broken_rows(history)
@@ -155,7 +164,7 @@ def _after_large_steps(finding: Finding, history: FlowHistory, limits: Limits) -
 
 
 def _backward_first(history: FlowHistory, outputs: ActivationHistory) -> bool:
-    """Whether a gradient was not finite in a row before any output was."""
+    """Return True if a gradient was not finite in a row before any output was."""
     broken = np.flatnonzero(_broken_rows(history))
     return len(broken) > 0 and (outputs.origin is None or broken[0] < outputs.origin[0])
 

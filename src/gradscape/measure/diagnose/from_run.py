@@ -23,7 +23,7 @@ NAMES = {"adam": "Adam", "sgd": "SGD"}  # of torch's classes
 
 
 def recorded(record: RunRecord) -> FlowHistory:
-    """The gradient flow of a run, with what its configuration says of the optimiser and the network.
+    """The gradient flow of a run, with what its configuration says of the optimizer and the network.
 
     There is no agreement between epochs: it is NaN.
 
@@ -60,7 +60,11 @@ def _shapes_of(layers: Sequence[str], sizes: Sequence[int]) -> tuple[tuple[int, 
 
 
 def plateau(record: RunRecord) -> list[Finding]:
-    """Return the finding that a run guesses, however healthy its gradients are; none if it does better."""
+    """Return the finding that a run guesses, however healthy its gradients are; none if it does better.
+
+    Args:
+        record: Record of a run with at least one epoch.
+    """
     classes = _classes(record)
     window = record.epochs[-max(1, min(WINDOW, len(record.epochs) // SHARE)) :]
     accuracy = float(np.mean([epoch.train_accuracy for epoch in window]))
@@ -100,7 +104,7 @@ def _classes(record: RunRecord) -> int:
 
 
 def _facts(record: RunRecord, flow: FlowHistory) -> OptimizerFacts:
-    """Of the run's optimiser."""
+    """Facts of the run's optimizer."""
     optim = record.config["optim"]
     adam = optim["name"] == "adam"
     return OptimizerFacts(
@@ -114,7 +118,11 @@ def _facts(record: RunRecord, flow: FlowHistory) -> OptimizerFacts:
 
 
 def divergence(record: RunRecord) -> list[Finding]:
-    """Return the finding that the run's loss stopped being a number, which its whole epochs do not show."""
+    """Return the finding that the run's loss stopped being a number, which its whole epochs do not show.
+
+    Args:
+        record: Record of a run.
+    """
     if record.state != "diverged":
         return []
     place = f"epoch {record.status['epoch']}, step {record.status['step']}"

@@ -1,4 +1,4 @@
-"""Beyond what a number speaks for a verdict on a training, and where each limit comes from."""
+"""Limits beyond which a number speaks for a verdict on a training, and where each comes from."""
 
 from __future__ import annotations
 

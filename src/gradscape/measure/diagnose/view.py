@@ -23,7 +23,7 @@ FIRST = 5
 
 @dataclass(frozen=True)
 class View:
-    """One optimiser's weight layers in the last rows: medians over steps that were made, input to output.
+    """One optimizer's weight layers in the last rows: medians over steps that were made, input to output.
 
     Attributes:
         layers: names of the weights.
@@ -43,7 +43,7 @@ class View:
         agreement: mean cosine between successive gradients.
         before: whether neither the layer nor a weight or embedding before it has more than a `span`th of the
             last layer's gradient.
-        idle: whether neither its steps nor theirs change the loss; never of another optimiser than SGD, which
+        idle: whether neither its steps nor theirs change the loss; never of another optimizer than SGD, which
             takes steps of one size until a gradient grows.
         fallen: the last layer's gradient in the first rows of the history over what it is now.
         optimizer: that trains them.
@@ -77,8 +77,17 @@ class View:
 
     @classmethod
     def of(cls, history: FlowHistory, facts: OptimizerFacts, limits: Limits) -> View | None:
-        """Of one optimiser's part of a history; None where it has made no step that was read, or trains no
-        weight layer while others do."""
+        """Return the view of one optimizer's part of a history.
+
+        Args:
+            history: History of a watch or of a run.
+            facts: Facts of the optimizer.
+            limits: Limits of the rules.
+
+        Returns:
+            View; None where the optimizer has made no step that was read, or trains no weight layer while
+            others do.
+        """
         part = _of_optimizer(history, facts)
         columns, made = part.weights, np.flatnonzero(~part.skipped)
         last, earlier = made[-limits.rows :], made[: -limits.rows]
@@ -120,9 +129,15 @@ class View:
         return max(self.limits.still, float(np.nanmax(self.update, initial=0.0)) / self.limits.span)
 
     def out_of_reach(self, still: float) -> Bools:
-        """Whether too little of a gradient is left in the step: beside Adam's ε, else beside the weights.
+        """Return True where too little of a gradient is left in the step: beside Adam's ε, else the weights.
 
-        Optimisers of another kind take steps of a size of their own, whatever the gradient's.
+        Optimizers of another kind take steps of a size of their own, whatever the gradient's.
+
+        Args:
+            still: ‖ΔW‖/‖W‖ below which a layer of SGD's stands still.
+
+        Returns:
+            One value a layer, (L,).
         """
         if self.optimizer.eps:
             found: Bools = self.share < self.limits.reach
@@ -144,7 +159,7 @@ class View:
 
     @property
     def is_noise(self) -> bool:
-        """Whether successive gradients have nothing in common, and do not undo each other either."""
+        """True if successive gradients have nothing in common, and do not undo each other either."""
         return self.limits.overshoot <= self.alike < self.limits.noise
 
     @property
@@ -155,12 +170,12 @@ class View:
 
     @property
     def has_gradient(self) -> bool:
-        """Whether any layer has one in most rows."""
+        """True if any layer has a gradient in most rows."""
         return bool(np.nan_to_num(self.gradient).max() > 0)
 
     @property
     def has_faded(self) -> bool:
-        """Whether next to nothing is left of the gradient that the training began with."""
+        """True if next to nothing is left of the gradient that the training began with."""
         return self.fallen > self.limits.faded
 
     def per_layer(self) -> float:
@@ -171,11 +186,19 @@ class View:
         return -float(np.polyfit(known, np.log10(self.gradient[known]), 1)[0])
 
     def evidence(self, limit: str, what: str, value: float, below: bool = False) -> Symptom:
+        """Return a value beside its limit.
+
+        Args:
+            limit: Name of the limit.
+            what: What the value is, in words.
+            value: Value.
+            below: Whether values below the limit speak for the verdict.
+        """
         return Symptom(what, float(value), getattr(self.limits, limit), SOURCES[limit], below)
 
 
 def _of_optimizer(history: FlowHistory, facts: OptimizerFacts) -> FlowHistory:
-    """The columns and the rows of one optimiser; layers that others train are not compared with its own."""
+    """The columns and the rows of one optimizer; layers that others train are not compared with its own."""
     if len(history.optimizers) == 1:
         return history
     places = np.array(facts.members, dtype=np.intp)
@@ -203,6 +226,9 @@ def sized(history: FlowHistory) -> Values:
     """(T, P) ‖W‖₂ to hold steps against: never less than `LEAST` of a matrix that keeps a signal's size.
 
     Where shapes are not known it is ‖W‖₂ itself, and infinite where that is 0.
+
+    Args:
+        history: History of T rows of P parameters.
     """
     least = np.array(
         [
@@ -226,7 +252,7 @@ def _all_before(history: FlowHistory, lost: Bools, gradient: Values) -> Bools:
 
 
 def _fallen(history: FlowHistory, norms: Values) -> float:
-    """How far ‖∂L/∂W‖ of the last layer has fallen since the first rows: of its parameter that fell least.
+    """Ratio of the last layer's ‖∂L/∂W‖ in the first rows to that now: of its parameter that fell least.
 
     A bias there has the gradient of the outputs themselves: it does not fall where an explosion has ended.
 

@@ -52,6 +52,7 @@ class Piece:
         self.taken = False
 
     def forget(self) -> None:
+        """Subtract this piece's calls from the counts of all pieces."""
         self.counts.subtract(self.calls)
         self.calls = Counter()
 
@@ -138,6 +139,7 @@ class Activations:
             self.rows[-1] = {name: _mean([p[name] for p in self.of_row if name in p]) for name in merged}
 
     def end_row(self) -> None:
+        """Forget the passes of the current row, whose means it keeps."""
         self.of_row = []
 
     def oddities(self, parameters: Sequence[str]) -> list[str]:

@@ -167,5 +167,5 @@ def _zeros_if_none(parameter: nn.Parameter) -> Tensor:
 
 
 def _ratio(above: Tensor, below: Tensor) -> Tensor:
-    """above / below, 0 where below is 0."""
+    """Return above / below, 0 where below is 0."""
     return torch.where(below > 0, above / below, torch.zeros_like(above))

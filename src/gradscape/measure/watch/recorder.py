@@ -195,7 +195,11 @@ class Recorder:
 
     @_harmless
     def read(self, scale: Tensor | None = None) -> None:
-        """See `Watch.read_gradients`."""
+        """Read gradients now: see `Watch.read_gradients`.
+
+        Args:
+            scale: Loss scale that the gradients still have.
+        """
         self.reader.moment = "call"
         if self.reading:
             self.reader.read(scale)
@@ -328,7 +332,11 @@ class Recorder:
             warnings.warn(f"gradscape: {note}", stacklevel=3)
 
     def history(self, since: int = 0) -> FlowHistory:
-        """See `Watch.history`."""
+        """Return the history: see `Watch.history`.
+
+        Args:
+            since: Number of rows to leave out, of all ever read.
+        """
         steps, skipped, rows = self.ring.read(since)
         watched = self.members.watched
         sizes = tuple(int(size) for size in watched.shards.sizes.tolist())

@@ -175,6 +175,11 @@ class Watch(Displayable):
 
     @moment.setter
     def moment(self, moment: Moment) -> None:
+        """Set when gradients are read.
+
+        Args:
+            moment: Value of the property.
+        """
         self._recorder.reader.moment = moment
 
     def read_gradients(self, scale: Tensor | None = None) -> None:
