@@ -75,6 +75,7 @@ def by_hand(model: nn.Module, batches: list[tuple[Tensor, Tensor]], bn: str) -> 
     return [np.stack(each) for each in zip(*rows, strict=True)]
 
 
+@pytest.mark.slow
 def test_trace_and_square_are_unbiased() -> None:
     found = [noise(linear(), mean, samples(6, seed)) for seed in range(200)]
     for values, truth in (

@@ -16,6 +16,7 @@ def in_a_process(program: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_denormals_are_flushed_in_every_thread() -> None:
     """A square of 1e-20 is 1e-40, which float32 has only as a denormal; a million go to all threads."""
     left = in_a_process("""

@@ -99,6 +99,7 @@ def test_draws_are_of_the_seed_and_the_epoch() -> None:
     assert drawn(TINY, 0) == undisturbed  # a net that draws nothing leaves all as it is
 
 
+@pytest.mark.slow
 def test_a_measure_within_training_changes_no_weight(tmp_path: Path) -> None:
     config = tiny(net=RESNET)
     plain, measured = RunFolder(tmp_path / "plain"), RunFolder(tmp_path / "measured")

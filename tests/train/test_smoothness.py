@@ -96,7 +96,9 @@ def test_fewer_than_none_are_refused() -> None:
         replace(SMALL, smoothness_every=-1)
 
 
-@pytest.mark.parametrize("norm", ["batch", "renorm", "group"])
+@pytest.mark.parametrize(
+    "norm", ["batch", *(pytest.param(norm, marks=pytest.mark.slow) for norm in ("renorm", "group"))]
+)
 def test_the_gradient_s_change_goes_to_nothing_with_the_distance(tmp_path: Path, norm: str) -> None:
     """Also with a norm that looks at moving averages, which the step itself has moved on."""
     net = gs.NetConfig(depth=14, filters=8, norm=norm)  # type: ignore[arg-type]

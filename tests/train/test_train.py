@@ -336,6 +336,7 @@ def test_progress_is_reported_while_training(tmp_path: Path, monkeypatch: pytest
     assert str(seen[-1]).startswith("epoch 3/3 100%  loss ")
 
 
+@pytest.mark.slow
 def test_vgg38_vanishes_and_batchnorm_rescues(tmp_path: Path) -> None:
     """One step of the paper's net at full width: the gradients of the facts, first convolution."""
     flows = {}

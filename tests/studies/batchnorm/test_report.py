@@ -387,6 +387,7 @@ def test_captions_name_what_is_missing() -> None:
     assert "batch 800: not run yet" in captions["figure-3d"]
 
 
+@pytest.mark.slow
 def test_legends_name_what_is_missing() -> None:
     drawn = {figure.name: figure.drawing for figure in figures(synthetic.broken_study())}
     labels = [text.get_text() for text in drawn["figure-3c"].legends[0].get_texts()]

@@ -178,7 +178,7 @@ def test_missing_runs_are_in_captions_and_legends() -> None:
         assert_nothing_is_cut(figure.drawing)
 
 
-@pytest.mark.parametrize("value", [0.0, math.nan])
+@pytest.mark.parametrize("value", [0.0, pytest.param(math.nan, marks=pytest.mark.slow)])
 def test_a_study_of_nothing_but_0_or_nan_is_drawn(value: float) -> None:
     shapes = dict.fromkeys(("plain", "he", "bn", "bn+he"), Shape(0.01, 1e-3, 1.0, 0.5))
     made = [filled(run(role, seed, shape), value) for role, shape in shapes.items() for seed in range(2)]
