@@ -25,7 +25,7 @@ from torch.nn import functional as F
 import gradscape as gs
 from gradscape._machine import cores
 from gradscape.cli.images import ImageSource
-from gradscape.cli.target import Subject, subject_of
+from gradscape.cli.target import Target, load_target
 from gradscape.measure.core.objective import Objective
 from gradscape.measure.landscape.directions import random_plane
 from gradscape.measure.landscape.evaluate import PointEvaluator
@@ -83,12 +83,13 @@ def rates(problem: Problem, rounds: int) -> dict[str, Any]:
     return {name: spread(rate) for name, rate in found.items()}
 
 
-def trained(role: str, folder: Path) -> Subject:
+def trained(role: str, folder: Path) -> Target:
     """A network of the quick study after its training, on the first images that it was trained on."""
     planned = BATCHNORM.plan("quick").configs[role]
     config = replace(planned, smoothness_every=0, curvature_images=0, landscape_images=0)
     gs.train_run(config, gs.RunFolder(folder / role), gs.load_images("digits"))
-    return subject_of(str(folder / role), ImageSource(device="cpu", images=FEWER, batch_size=50), FEWER)
+    source = ImageSource(device="cpu", images=FEWER, batch_size=50)
+    return load_target(str(folder / role), source, FEWER, statistics=True)
 
 
 def surfaces(folder: Path) -> dict[str, Any]:

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from gradscape.storage.run_summary import RunSummary, StudyWatcher
 
 Order = Literal["best", "progress", "name", "state"]
-NOTES = 5  # reasons chosen_runs beneath a table that is watched
+NOTES = 5  # reasons shown beneath a table that is watched
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunsOptions(Options):
-    """Choice of the runs that are chosen_runs, and form."""
+    """Choice of the runs that are shown, and form."""
 
     watch: bool = option(False, "look again and again until every run has ended, or Ctrl-C")
     every: float = option(2.0, "seconds between two looks", 0, MOST_SECONDS)
@@ -133,7 +133,7 @@ def watch(
         watcher: Reader of the runs.
         console: Terminal or pipe to print to.
         every: Seconds between two looks.
-        states: States of the runs to show; without any, all are chosen_runs.
+        states: States of the runs to show; without any, all are shown.
         sort: Order of the runs; None for the study's.
     """
     with suppress(KeyboardInterrupt):

@@ -67,7 +67,7 @@ class Target:
         batches: Pairs of images (N, C, H, W) and labels (N,), normalized, not augmented.
         optimizer: Optimizer with its state and the learning rate of the last epoch; None for a factory.
         loss: Loss of a classifier.
-        path: Weights that the run first, per epoch.
+        path: Weights that the run kept, per epoch.
     """
 
     name: str

@@ -267,7 +267,7 @@ class Sweep:
             RunFailed: Some runs failed; the others were run and the report was built.
 
         Example:
-            >>> study.run("runs/rates", Execution(workers=2))
+            >>> sweep.run("runs/rates", Execution(workers=2))
         """
         from gradscape.storage.study_folder import StudyFolder
         from gradscape.study.sweep.sequential import run_until_decided
