@@ -11,10 +11,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 from gradscape.config.run import DATASETS
-from gradscape.records.run import RunRecord, StudyRecord
+from gradscape.records.run import LAST, RunRecord, StudyRecord
 
-LAST = 5  # epochs, of 100, that the paper's tables average over
-SHARE = 3  # a shorter run is averaged over its last third at most: before that it is still learning
 BY_CHANCE = 1e-3  # chance of a constant answer to be taken for one that has learned
 BRIEF = re.compile(", | in | after ")  # the words after it say where, not what
 
@@ -43,14 +41,9 @@ def final(run: RunRecord, name: str) -> Final:
         >>> final(run, "valid_accuracy").mean
         0.479
     """
-    last = run.curve(name)[-_last_epochs(run) :]
+    last = [getattr(epoch, name) for epoch in run.last_epochs]
     spread = stdev(last) if len(last) > 1 and all(map(math.isfinite, last)) else None
     return Final(fmean(last), spread)
-
-
-def _last_epochs(run: RunRecord) -> int:
-    """Number of epochs in a final value's mean: 5 as in the paper, fewer in runs below 15 epochs."""
-    return max(1, min(LAST, len(run.epochs) // SHARE))
 
 
 def members(study: StudyRecord, role: str) -> dict[int, RunRecord | None]:
@@ -163,7 +156,7 @@ def window(study: StudyRecord, roles: Sequence[str]) -> str:
         roles: Names of the roles.
     """
     runs = [run for role in roles for run in ended(study, role).values() if run.state == "done"]
-    counts = sorted({_last_epochs(run) for run in runs}) or [LAST]
+    counts = sorted({len(run.last_epochs) for run in runs}) or [LAST]
     last = "epoch" if counts == [1] else f"{' or '.join(map(str, counts))} epochs"
     return f"mean of the last {last}"
 

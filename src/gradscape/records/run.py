@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from gradscape.records.noise import RunNoise
     from gradscape.records.signal import RunStart
 
+LAST = 5  # epochs, of 100, that the paper's tables average over
+SHARE = 3  # a shorter run is averaged over its last third at most: before that it is still learning
 NAMED = 10  # most runs whose names have room in a drawing
 
 
@@ -91,6 +93,11 @@ class RunRecord(Displayable, Record):
     def seed(self) -> int:
         """Seed of the run."""
         return int(self.config["seed"])
+
+    @property
+    def last_epochs(self) -> tuple[EpochRecord, ...]:
+        """Epochs that a final value is the mean over: 5 as in the paper, fewer in runs below 15 epochs."""
+        return self.epochs[-max(1, min(LAST, len(self.epochs) // SHARE)) :]
 
     def curve(self, name: str) -> tuple[float, ...]:
         """Return one `EpochRecord` field over the epochs, such as `curve("valid_accuracy")`.

@@ -15,7 +15,6 @@ from gradscape.records.gradients import FlowHistory, OptimizerFacts
 from gradscape.records.run import RunRecord
 
 BEYOND = 2.0  # times the accuracy of guessing: who is above has begun to learn
-WINDOW, SHARE = 5, 3  # epochs at most, of a shorter run its last third: what a final accuracy is the mean of
 ENOUGH = 50  # steps: a run of fewer that guesses may still learn
 MODULES = {"leaky_relu": "LeakyReLU", "relu": "ReLU", "tanh": "Tanh", "sigmoid": "Sigmoid", "gelu": "GELU",
            "selu": "SELU"}  # fmt: skip
@@ -66,8 +65,7 @@ def plateau(record: RunRecord) -> list[Finding]:
         record: Record of a run with at least one epoch.
     """
     classes = _classes(record)
-    window = record.epochs[-max(1, min(WINDOW, len(record.epochs) // SHARE)) :]
-    accuracy = float(np.mean([epoch.train_accuracy for epoch in window]))
+    accuracy = float(np.mean([epoch.train_accuracy for epoch in record.last_epochs]))
     steps = len(record.epochs) * math.ceil(record.config["data"]["train"] / record.config["batch_size"])
     if not accuracy < BEYOND / classes:
         return []
@@ -86,7 +84,7 @@ def plateau(record: RunRecord) -> list[Finding]:
         Finding(
             verdict="too early to tell" if early else "does not learn",
             layer="",
-            cause=f"after {steps} steps the loss on training images is {window[-1].train_loss:.3g}, and "
+            cause=f"after {steps} steps the loss on training images is {record.epochs[-1].train_loss:.3g}, and "
             f"guessing's is {math.log(classes):.3g}, however healthy the gradients are",
             remedy="train for longer"
             if early
