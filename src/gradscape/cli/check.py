@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from typing import Annotated
@@ -10,9 +9,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from gradscape._printing import print_stderr
-from gradscape._text import strip_controls
 from gradscape.cli.app import FLAT
 from gradscape.cli.files import require_folder
+from gradscape.cli.output import print_record
 from gradscape.config.fields import MOST_IMAGES, MOST_NUMBERS, option
 from gradscape.config.options import FilePath, Options
 from gradscape.errors import ConfigError, brief
@@ -78,11 +77,7 @@ def check(
         confirm=options.confirm,
         remedies=options.remedies,
     )
-    print(
-        json.dumps(record.to_dict(), indent=1, ensure_ascii=False)
-        if options.json
-        else strip_controls(str(record))
-    )
+    print_record(record, options.json)
     if options.page:
         from gradscape.report.pages.save import save_html
 

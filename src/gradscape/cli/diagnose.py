@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from cyclopts import Parameter
 from gradscape._text import strip_controls
 from gradscape.cli.app import FLAT
 from gradscape.cli.files import FOLDER, folder_of
+from gradscape.cli.output import print_record, to_json
 from gradscape.config.fields import option
 from gradscape.config.options import Options
 
@@ -49,17 +49,16 @@ def diagnose(
         StoreError: The folder holds no run, or is damaged.
     """
     from gradscape.measure.diagnose.diagnose import diagnose as measure
-    from gradscape.storage.run_folder import RunFolder
     from gradscape.storage.study_folder import SingleRun, folder_at
 
     study = folder_at(folder_of(folder))
     if isinstance(study, SingleRun):
-        diagnosis = measure(RunFolder(study.path).record())
-        print(_to_json(diagnosis.to_dict()) if options.json else strip_controls(str(diagnosis)))
+        diagnosis = measure(study.only.record())
+        print_record(diagnosis, options.json)
         return int(diagnosis.grade == "fail")
     diagnoses = _diagnoses(study)
     if options.json:
-        print(_to_json({name: each and each.to_dict() for name, each in diagnoses.items()}))
+        print(to_json({name: each and each.to_dict() for name, each in diagnoses.items()}))
     else:
         for name, each in diagnoses.items():
             print(strip_controls(f"{name}: {each.heading if each else 'no epoch yet'}"))
@@ -77,10 +76,6 @@ def _diagnoses(study: StudyFolder) -> Mapping[str, Diagnosis | None]:
         judged = record is not None and (record.epochs or record.state == "diverged")
         diagnoses[identity] = measure(record) if record is not None and judged else None
     return diagnoses
-
-
-def _to_json(values: object) -> str:
-    return json.dumps(values, indent=1, ensure_ascii=False)
 
 
 def print_run(record: RunRecord, folder: Path) -> None:

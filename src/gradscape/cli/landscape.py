@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from gradscape.cli.app import EXECUTION, FLAT
 from gradscape.cli.files import require_folder, save_figure
 from gradscape.cli.images import ImageSource, Showing
 from gradscape.cli.measure import MOST_POINTS, TARGET
+from gradscape.cli.output import to_json
 from gradscape.config.fields import option
 from gradscape.config.options import MOST_SECONDS, FilePath, Options
 from gradscape.errors import ConfigError
@@ -126,7 +126,7 @@ def landscape(
         file = _points_file(options.keep, len(records))
         records[name] = _evaluate(grid, target, bn, keep=file, through=others or None, path=path)
     if drawing.json:
-        print(json.dumps({n: r.to_dict() for n, r in records.items()}, indent=1, ensure_ascii=False))
+        print(to_json({name: record.to_dict() for name, record in records.items()}))
     else:
         print(strip_controls("\n\n".join(f"{name}: {record}" for name, record in records.items())))
     _draw_landscapes(drawing, records)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from gradscape._printing import print_stderr
-from gradscape._text import strip_controls
 from gradscape.cli.app import EXECUTION, FLAT
 from gradscape.cli.files import save_figure
 from gradscape.cli.images import ImageSource, Showing
+from gradscape.cli.output import print_record
 from gradscape.config.fields import option
 from gradscape.config.options import MOST_SECONDS, Options
 from gradscape.errors import ConfigError
@@ -120,11 +119,7 @@ def curvature(
 
 def _show(showing: Showing, record: SmoothnessRecord | CurvatureRecord) -> None:
     """Print a record, and draw it if asked to."""
-    print(
-        json.dumps(record.to_dict(), indent=1, ensure_ascii=False)
-        if showing.json
-        else strip_controls(str(record))
-    )
+    print_record(record, showing.json)
     if showing.figure:
         drawing = record.plot().get_figure(root=True)
         assert drawing is not None

@@ -129,9 +129,8 @@ def report(
         if options.study:
             raise ConfigError(f"--study: expected a study's folder; got {source.path}, a run's; leave it out")
         from gradscape.cli.diagnose import print_run
-        from gradscape.storage.run_folder import RunFolder
 
-        print_run(RunFolder(source.path).record(), out or source.path / "report")
+        print_run(source.only.record(), out or source.path / "report")
         return
     from gradscape.studies.catalogue import rebuild
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
+
+from gradscape.cli.output import to_json
 
 
 def schema(what: Annotated[Literal["run", "sweep"], Parameter(name="WHAT", help="whose file")], /) -> None:
@@ -17,4 +18,4 @@ def schema(what: Annotated[Literal["run", "sweep"], Parameter(name="WHAT", help=
     from gradscape.config.schema import run_schema, sweep_schema
 
     values = run_schema() if what == "run" else sweep_schema()
-    print(json.dumps(values, indent=1, ensure_ascii=False))
+    print(to_json(values))

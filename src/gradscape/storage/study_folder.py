@@ -213,13 +213,18 @@ class StudyFolder:
 class SingleRun(StudyFolder):
     """Folder of a run that `gradscape train` made, seen as a study of this run alone."""
 
+    @property
+    def only(self) -> RunFolder:
+        """Folder of the run, which is this one."""
+        return RunFolder(self.path)
+
     def run(self, identity: str) -> RunFolder:
         """Return the run's folder.
 
         Args:
             identity: Identity of the run.
         """
-        return RunFolder(self.path)
+        return self.only
 
     def asked(self) -> dict[str, Any]:
         """Return the contents of a `study.json` without roles."""
@@ -227,7 +232,7 @@ class SingleRun(StudyFolder):
 
     def identities(self) -> list[str]:
         """Return the identity of the run."""
-        return [RunFolder(self.path).identity()]
+        return [self.only.identity()]
 
 
 def folder_at(path: Path) -> StudyFolder:
@@ -259,7 +264,7 @@ def load(folder: str | Path) -> StudyRecord | Any:
         >>> print(gradscape.diagnose(gradscape.load("runs/first")))
     """
     found = folder_at(Path(folder))
-    return RunFolder(found.path).record() if isinstance(found, SingleRun) else found.record()
+    return found.only.record() if isinstance(found, SingleRun) else found.record()
 
 
 def _require_sweep(asked: Mapping[str, Any], roles: Mapping[str, Role]) -> None:
