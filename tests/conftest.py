@@ -17,9 +17,7 @@ from libraries import pytest_terminal_summary as pytest_terminal_summary
 if not Path("/dev/nvidia0").exists():
     os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported, by whichever test comes first
 os.environ["OMP_NUM_THREADS"] = "1"  # xdist runs a process per core; also for the processes tests start
-if (
-    signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-):  # as in a background job: Ctrl-C tests would wait forever
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a background job's: Ctrl-C tests would wait forever
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

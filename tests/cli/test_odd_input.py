@@ -43,6 +43,12 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return line
 
 
+def ask_for(run: RunFolder, folder: Path) -> None:
+    """Make a folder that of a study of one run."""
+    roles = {"a": Role("a", runs=(run.identity(),))}
+    StudyFolder(folder).ask({"study": "x", "preset": "x", "seeds": [0], "notes": [], "roles": roles})
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = RunFolder(tmp_path_factory.mktemp("run") / "run")
@@ -191,15 +197,7 @@ def test_a_landscape_of_no_points_is_told_without_a_warning() -> None:
 def test_runs_into_a_pipe_whose_reader_has_gone_end_well(
     run: RunFolder, tmp_path: Path, flags: list[str]
 ) -> None:
-    study = StudyFolder(tmp_path)
-    asked = {
-        "study": "x",
-        "preset": "x",
-        "seeds": [0],
-        "notes": [],
-        "roles": {"a": Role("a", runs=(run.identity(),))},
-    }
-    study.ask(asked)
+    ask_for(run, tmp_path)
     ours, theirs = os.pipe()
     os.close(ours)
     command = [sys.executable, "-m", "gradscape", "runs", str(tmp_path), *flags]
@@ -251,14 +249,7 @@ def test_a_server_that_is_not_there_is_said_within_a_minute(
 ) -> None:
     skip_without("mlflow")
     monkeypatch.setenv("MPLBACKEND", "agg")  # what `main` sets for figures
-    asked = {
-        "study": "x",
-        "preset": "x",
-        "seeds": [0],
-        "notes": [],
-        "roles": {"a": Role("a", runs=(run.identity(),))},
-    }
-    StudyFolder(tmp_path).ask(asked)
+    ask_for(run, tmp_path)
     began, variables = time.monotonic(), dict(os.environ)
     assert main(["export", str(tmp_path), "--to", "mlflow", "--into", "http://127.0.0.1:9"]) == 2
     assert "--into: cannot write" in capsys.readouterr().err.splitlines()[-1]
