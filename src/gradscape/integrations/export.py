@@ -148,9 +148,8 @@ class Export:
                 self._write(run, stay and run.state == "running")
             except _Unreadable as error:
                 self.unreadable[run.identity] = str(error)
-            self.known[run.identity] = describe_progress(
-                run
-            )  # an unreadable one is not tried again until it changes
+            # An unreadable one is not tried again until it changes.
+            self.known[run.identity] = describe_progress(run)
         if new:
             closed = self.known.keys() - self.open.keys() - self.unreadable.keys()
             with _refusals():

@@ -84,8 +84,8 @@ def plateau(record: RunRecord) -> list[Finding]:
         Finding(
             verdict="too early to tell" if early else "does not learn",
             layer="",
-            cause=f"after {steps} steps the loss on training images is {record.epochs[-1].train_loss:.3g}, and "
-            f"guessing's is {math.log(classes):.3g}, however healthy the gradients are",
+            cause=f"after {steps} steps the loss on training images is {record.epochs[-1].train_loss:.3g}, "
+            f"and guessing's is {math.log(classes):.3g}, however healthy the gradients are",
             remedy="train for longer"
             if early
             else "another learning rate; look at labels, the loss and the last layer; train for longer",

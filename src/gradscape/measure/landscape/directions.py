@@ -270,16 +270,13 @@ def _state_of(objective: Objective, other: State, where: str) -> Mapping[str, Te
     by_plain = {strip_wrappers(name): value for name, value in tensors.items()}
     state: dict[str, Tensor] = {}
     for name, tensor in objective.model.state_dict().items():
-        value = by_plain.get(
-            strip_wrappers(name), by_plain.get(f"module.{strip_wrappers(name)}")
-        )  # wrapped in DDP
+        plain = strip_wrappers(name)
+        value = by_plain.get(plain, by_plain.get(f"module.{plain}"))  # the other may be wrapped in DDP
         if not isinstance(value, Tensor):
-            raise ConfigError(
-                f"{where}: expected {strip_wrappers(name)} as in the model; got none; give one of its kind"
-            )
+            raise ConfigError(f"{where}: expected {plain} as in the model; got none; give one of its kind")
         if value.shape != tensor.shape:
             raise ConfigError(
-                f"{where}: {strip_wrappers(name)}: expected {described(tensor)} as in the model; "
+                f"{where}: {plain}: expected {described(tensor)} as in the model; "
                 f"got {described(value)}; give one of its kind"
             )
         state[name] = value.detach()

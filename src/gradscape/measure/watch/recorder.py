@@ -181,9 +181,8 @@ class Recorder:
                 return
         if not self.reading or self.reader.moment in ("step", "call"):
             return
-        if (
-            self.reader.moment == "reduced"
-        ):  # DDP registered its callback after ours: a second one of ours runs after it
+        if self.reader.moment == "reduced":
+            # DDP registered its callback after ours: a second one of ours runs after it.
             Variable._execution_engine.queue_callback(self._read_reduced)
         else:
             self.reader.read()

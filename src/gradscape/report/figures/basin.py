@@ -74,12 +74,8 @@ def _landscape_figure(
         else:
             axes.set(xlabel="first direction", ylabel="second direction")
             write_across(axes, describe_states(study, role) or "not measured")
-    caption = joined(
-        [
-            _described(found),
-            f"{label}: {describe_states(study, role)}." if describe_states(study, role) else "",
-        ]
-    )
+    states = describe_states(study, role)
+    caption = joined([_described(found), f"{label}: {states}." if states else ""])
     return Figure(name, titled(name, f"Loss around the trained weights, {label}"), caption, group, drawing)
 
 

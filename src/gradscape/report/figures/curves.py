@@ -139,9 +139,7 @@ def not_done(study: StudyRecord, roles: Mapping[str, str]) -> str:
         roles: Label per role.
     """
     words = [
-        f"{label}: {describe_states(study, role)}"
-        for role, label in roles.items()
-        if describe_states(study, role)
+        f"{label}: {states}" for role, label in roles.items() if (states := describe_states(study, role))
     ]
     return f"{'; '.join(words)}." if words else ""
 
