@@ -27,9 +27,9 @@ from gradscape.data import load_images
 from gradscape.errors import StoreError
 from gradscape.records.gradients import EPOCH_TABLES, FlowHistory, flow_of_epochs
 from gradscape.records.run import EpochRecord
+from gradscape.storage.checkpoint import Checkpoint
 from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.study_folder import StudyFolder
-from gradscape.storage.tensors import Checkpoint
 from gradscape.study.plan import ask
 from gradscape.study.sweep.sweep import Sweep
 from gradscape.train.loop import train_run

@@ -14,7 +14,8 @@ from gradscape.records.role import Role
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import ReportParts
 from gradscape.report.figures.base import Figure
-from gradscape.report.figures.curves import both_splits, flow_figure
+from gradscape.report.figures.curves import both_splits
+from gradscape.report.figures.gradient_flow import flow_figure
 from gradscape.report.table_cells import averaged, beside_paper, beside_paper_headings, seeds_ended
 from gradscape.report.tables import Table
 from gradscape.studies.batchnorm.claims import steady

@@ -22,7 +22,7 @@ from gradscape._printing import Forgiving, print_stderr
 from gradscape.cli.main import main
 from gradscape.executors.base import Event
 from gradscape.records.run import Progress
-from gradscape.storage.files import read_json
+from gradscape.storage.json_files import read_json
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.study.progress import ProgressView
 from gradscape.study.sweep.sweep import Sweep

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gradscape.data.cifar_files import CIFAR100, Edition
+from gradscape.data.cifar_editions import CIFAR100, Edition
 
 
 def md5(content: bytes) -> str:

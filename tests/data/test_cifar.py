@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gradscape.data.cifar import decode, find_files
-from gradscape.data.cifar_files import CIFAR10, CIFAR100, EDITIONS
+from gradscape.data.cifar import decode
+from gradscape.data.cifar_editions import CIFAR10, CIFAR100, EDITIONS
+from gradscape.data.cifar_files import find_files
 from gradscape.errors import DataError
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from gradscape.data import STATISTICS, load_images
-from gradscape.data.cifar import decode, find_files
-from gradscape.data.cifar_files import CIFAR100
+from gradscape.data.cifar import decode
+from gradscape.data.cifar_editions import CIFAR100
+from gradscape.data.cifar_files import find_files
 from gradscape.data.load import load_edition
 from gradscape.data.safe_pickle import read_pickle
 from gradscape.errors import ConfigError, DataError

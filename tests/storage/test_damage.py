@@ -26,11 +26,11 @@ from cases import digits
 from gradscape import load
 from gradscape.cli.main import main
 from gradscape.errors import GradscapeError, StoreError
-from gradscape.storage.files import FORMAT, read_json, write_json
+from gradscape.storage.checkpoint import Checkpoint
+from gradscape.storage.json_files import FORMAT, read_json, write_json
 from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.run_summary import StudyWatcher
 from gradscape.storage.study_folder import StudyFolder
-from gradscape.storage.tensors import Checkpoint
 from gradscape.study.sweep.sweep import Sweep
 from gradscape.train.loop import train_run
 from gradscape.train.state import TrainState

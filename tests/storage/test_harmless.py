@@ -18,10 +18,10 @@ from gradscape.cli.main import main
 from gradscape.errors import StoreError
 from gradscape.records.noise import RunNoise
 from gradscape.records.signal import RunStart
-from gradscape.storage.files import read_json, write_json
+from gradscape.storage.checkpoint import Checkpoint
+from gradscape.storage.json_files import read_json, write_json
 from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.study_folder import StudyFolder, load
-from gradscape.storage.tensors import Checkpoint
 from gradscape.study.drive import missing
 from gradscape.train.loop import train_run
 from made_records import made_curvature, made_flow, made_noise, made_signal

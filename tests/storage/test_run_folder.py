@@ -19,11 +19,11 @@ from gradscape.errors import Busy, StoreError
 from gradscape.records.gradients import FlowHistory
 from gradscape.records.noise import RunNoise
 from gradscape.records.run import EpochRecord
-from gradscape.storage.files import write_json
+from gradscape.storage.checkpoint import Checkpoint
+from gradscape.storage.json_files import write_json
 from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.run_summary import StudyWatcher
 from gradscape.storage.study_folder import StudyFolder, folder_at, load
-from gradscape.storage.tensors import Checkpoint
 from made_records import made_flow, made_noise
 
 
@@ -220,7 +220,7 @@ def test_a_full_disk_leaves_what_was_there(folder: RunFolder, tmp_path: Path) ->
         from gradscape.errors import Busy, StoreError
         from gradscape.storage.run_folder import RunFolder
         from gradscape.storage.study_folder import StudyFolder
-        from gradscape.storage.tensors import Checkpoint
+        from gradscape.storage.checkpoint import Checkpoint
         folder = RunFolder(Path(sys.argv[1]))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         limit = folder.metrics.stat().st_size + 100

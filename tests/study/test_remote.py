@@ -12,9 +12,9 @@ import pytest
 from cases import TINY
 from clusters import ray_cluster
 from gradscape.executors.base import Event
+from gradscape.storage.checkpoint import Checkpoint
 from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.study_folder import StudyFolder
-from gradscape.storage.tensors import Checkpoint
 from gradscape.study.execute import execute
 from gradscape.study.execution import Execution
 from gradscape.study.remote import FileDelta, RemoteRuns, pack_folder, remote_job, stamps, unpack_folder

@@ -17,7 +17,7 @@ from gradscape.data import STATISTICS, split
 from gradscape.data.device_batches import eval_batches
 from gradscape.errors import ConfigError, StoreError
 from gradscape.records.curvature import CurvatureRecord
-from gradscape.storage.files import read_json, write_json
+from gradscape.storage.json_files import read_json, write_json
 from gradscape.storage.run_folder import RunFolder
 from gradscape.train import loop
 from gradscape.train import measurements as moments

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, reduce
 from statistics import fmean, stdev
@@ -271,3 +271,16 @@ def unfinished(study: StudyRecord, role: str) -> str:
     done = ended(study, role)
     words = [f"seed {seed} {describe_status(run)}" for seed, run in runs.items() if seed not in done]
     return f"{role}: {', '.join(words)}" if words else ""
+
+
+def not_done(study: StudyRecord, roles: Mapping[str, str]) -> str:
+    """Return a sentence on the runs that are not done; empty if all are.
+
+    Args:
+        study: Record of a study.
+        roles: Label per role.
+    """
+    words = [
+        f"{label}: {states}" for role, label in roles.items() if (states := describe_states(study, role))
+    ]
+    return f"{'; '.join(words)}." if words else ""

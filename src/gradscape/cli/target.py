@@ -23,9 +23,9 @@ from gradscape.data.device_batches import eval_batches
 from gradscape.errors import ConfigError, StoreError, brief
 from gradscape.measure.core.batch import Loss
 from gradscape.measure.signal.signal import call_factory
+from gradscape.storage.checkpoint import epoch_of
 from gradscape.storage.files import there
 from gradscape.storage.run_folder import ENDED, RunFolder
-from gradscape.storage.tensors import epoch_of
 from gradscape.train.process import find_device, prepare_process
 from gradscape.train.state import TrainState, section
 

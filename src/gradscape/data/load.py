@@ -7,8 +7,9 @@ from pathlib import Path
 
 from gradscape.config.arguments import typed
 from gradscape.data.cache import cache_folder, cached_sources, open_cached, open_or_decode
-from gradscape.data.cifar import CifarFiles, decode, find_files
-from gradscape.data.cifar_files import EDITIONS, Edition
+from gradscape.data.cifar import decode
+from gradscape.data.cifar_editions import EDITIONS, Edition
+from gradscape.data.cifar_files import CifarFiles, find_files
 from gradscape.data.digits import load_digits
 from gradscape.data.download import download as fetch
 from gradscape.data.images import ImageSet

@@ -20,7 +20,8 @@ from filelock import FileLock, Timeout
 from gradscape.errors import ConfigError, StoreError
 from gradscape.integrations.export import EpochRow, Exporter, TrackedRun, describe_progress, parameters
 from gradscape.integrations.sink import require
-from gradscape.storage.files import read_json, refuse_link, there, write_json
+from gradscape.storage.files import refuse_link, there
+from gradscape.storage.json_files import read_json, write_json
 from gradscape.storage.run_summary import RunSummary
 
 OWN = ".gradscape"  # ends the names of event files: those of others in the same folder are left alone

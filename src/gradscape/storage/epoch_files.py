@@ -23,15 +23,8 @@ from gradscape.errors import StoreError
 from gradscape.records.encoding import Values
 from gradscape.records.gradients import EPOCH_TABLES, FlowHistory, flow_of_epochs
 from gradscape.records.run import EpochRecord
-from gradscape.storage.files import (
-    append_bytes,
-    decoding,
-    keep_lines,
-    there,
-    whole_lines,
-    with_checksum,
-    without_checksum,
-)
+from gradscape.storage.files import append_bytes, decoding, keep_lines, there, whole_lines
+from gradscape.storage.json_files import with_checksum, without_checksum
 
 T = TypeVar("T")
 

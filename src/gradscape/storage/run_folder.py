@@ -41,10 +41,7 @@ from gradscape.records.landscape import LandscapeRecord
 from gradscape.records.noise import RunNoise
 from gradscape.records.run import EpochRecord, RunRecord
 from gradscape.records.signal import RunStart
-from gradscape.storage.epoch_files import EpochFiles
-from gradscape.storage.files import decoding, there
-from gradscape.storage.run_files import RunFiles
-from gradscape.storage.tensors import (
+from gradscape.storage.checkpoint import (
     Checkpoint,
     epoch_name,
     epoch_of,
@@ -52,6 +49,9 @@ from gradscape.storage.tensors import (
     own_tensors,
     save_tensors,
 )
+from gradscape.storage.epoch_files import EpochFiles
+from gradscape.storage.files import decoding, there
+from gradscape.storage.run_status import RunStatusFiles
 
 ENDED = ("done", "diverged")  # states that are not run again
 T = TypeVar("T")
@@ -59,7 +59,7 @@ FlowEpochs = Literal["all", "last"]
 
 
 @dataclass(frozen=True)
-class RunFolder(RunFiles):
+class RunFolder(RunStatusFiles):
     """One run's folder with all that was measured; making the value touches nothing."""
 
     def epoch_files(self) -> EpochFiles:

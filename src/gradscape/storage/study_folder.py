@@ -22,16 +22,15 @@ from gradscape.storage.epoch_files import require_run
 from gradscape.storage.files import (
     HERE,
     decoding,
-    locked,
     make_folder,
-    read_json,
     refuse_foreign,
     refuse_link,
     sweep_parts,
     there,
     write_bytes,
-    write_json,
 )
+from gradscape.storage.json_files import read_json, write_json
+from gradscape.storage.lock import locked
 from gradscape.storage.run_folder import FlowEpochs, RunFolder
 
 PROBE = 8_000_000  # bytes; a VGG38's checkpoint has 5.4 million

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from gradscape.records.run import RunRecord, StudyRecord
     from gradscape.report.build import Page, ReportParts
     from gradscape.report.figures.base import Figure
-    from gradscape.report.figures.curves import both_splits, flow_figure, one_split
+    from gradscape.report.figures.curves import both_splits, one_split
+    from gradscape.report.figures.gradient_flow import flow_figure
     from gradscape.report.table_cells import ours, seeds_ended, with_interval
     from gradscape.report.tables import Table
     from gradscape.study.execution import Execution
@@ -31,7 +32,8 @@ _HOMES = {
     "gradscape.records.run": ("RunRecord", "StudyRecord"),
     "gradscape.report.build": ("Page", "ReportParts"),
     "gradscape.report.figures.base": ("Figure",),
-    "gradscape.report.figures.curves": ("both_splits", "flow_figure", "one_split"),
+    "gradscape.report.figures.curves": ("both_splits", "one_split"),
+    "gradscape.report.figures.gradient_flow": ("flow_figure",),
     "gradscape.report.table_cells": ("ours", "seeds_ended", "with_interval"),
     "gradscape.report.tables": ("Table",),
     "gradscape.study.execution": ("Execution",),

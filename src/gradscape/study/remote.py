@@ -16,9 +16,9 @@ from typing import Any
 from gradscape.errors import Busy, StoreError
 from gradscape.executors.base import Event, EventSink, ProgressCallback
 from gradscape.records.run import RunRecord
+from gradscape.storage.checkpoint import TENSORS
 from gradscape.storage.files import make_folder, make_inner, write_bytes
 from gradscape.storage.run_folder import RunFolder
-from gradscape.storage.tensors import TENSORS
 from gradscape.study.train_job import TrainJob, train_job
 
 # Files of a run, in the order to write them: each is worth something only with those before it.

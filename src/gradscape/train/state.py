@@ -13,7 +13,7 @@ from gradscape.config.run import RunConfig
 from gradscape.errors import StoreError, first_line
 from gradscape.measure.core.parameter_kinds import parameters_and_kinds
 from gradscape.records.gradients import WEIGHT_KINDS
-from gradscape.storage.tensors import Checkpoint
+from gradscape.storage.checkpoint import Checkpoint
 from gradscape.train.model import build_model
 
 

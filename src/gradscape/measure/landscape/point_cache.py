@@ -14,7 +14,8 @@ from torch import Tensor
 from gradscape._codec import encode, finite_or_not
 from gradscape.errors import StoreError
 from gradscape.measure.core.as_found import in_memory
-from gradscape.storage.files import decoding, read_bytes, replace_bytes, with_checksum, without_checksum
+from gradscape.storage.files import decoding, read_bytes, replace_bytes
+from gradscape.storage.json_files import with_checksum, without_checksum
 
 LARGEST = 2**32  # bytes; a point has about a hundred
 Key = tuple[int, ...]  # key of a point: its surface, then its grid indices

@@ -3,10 +3,11 @@
 __all__ = [
     "base",
     "basin",
+    "before_training",
     "by_axis",
-    "by_layer",
     "curves",
     "dot_plot",
+    "gradient_flow",
     "heatmap",
     "landscape",
     "noise",

@@ -11,8 +11,7 @@ from gradscape.analysis.run_status import describe_states, ended, guessing, join
 from gradscape.records.encoding import Values
 from gradscape.records.landscape import LandscapeRecord
 from gradscape.records.run import StudyRecord
-from gradscape.report.figures.base import Figure, panel, write_across
-from gradscape.report.figures.curves import titled
+from gradscape.report.figures.base import Figure, panel, titled, write_across
 from gradscape.report.figures.landscape import add_scale, common_levels, draw_contours
 from gradscape.report.figures.style import styled
 from gradscape.report.table_cells import seeds_ended, with_interval

@@ -1,56 +1,144 @@
-"""Figures of a study's roles: gradient flow, accuracy and loss, and in words what is missing from them."""
+"""Curves over the epochs: one panel of them, and a study's accuracy and loss."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
 
-from gradscape.analysis.gradient_flow import flows
 from gradscape.analysis.run_status import (
     count_states,
     describe_states,
     guessing,
     joined,
     members,
+    not_done,
     seeds_in_words,
 )
-from gradscape.records.run import RunRecord, StudyRecord
-from gradscape.report.figures.base import Figure, Series, curves, gradient_flow
-from gradscape.report.figures.style import LOOKS, Look
+from gradscape.records.run import StudyRecord
+from gradscape.report.figures.base import (
+    Figure,
+    add_legend,
+    draw_reference,
+    panel,
+    round_ticks,
+    titled,
+    write_across,
+)
+from gradscape.report.figures.style import LOOKS, Look, styled
+
+NARROWEST = 0.05  # smallest span of an axis of accuracies or losses
 
 
-def flow_figure(
-    study: StudyRecord, name: str, title: str, group: str, role: str, band: tuple[float, float] | None = None
-) -> Figure:
-    """Draw the gradient flow of one role, all seeds, with a range to shade and Adam's epsilon marked.
+@dataclass(frozen=True)
+class Series:
+    """One line of a panel of curves.
+
+    Attributes:
+        label: Label for the legend, which names what is missing.
+        runs: One curve per seed, a value per epoch from the first.
+        cut: True for each run that ended early, by diverging or on request.
+        look: Color, dash and marker.
+    """
+
+    label: str
+    runs: tuple[tuple[float, ...], ...]
+    cut: tuple[bool, ...]
+    look: Look
+
+
+def curves(
+    series: Sequence[Series],
+    ylabel: str,
+    *,
+    reference: tuple[str, float] | None = None,
+    bottom: float | None = None,
+) -> Drawing:
+    """Draw curves over the epochs: the mean over seeds, and a band from the lowest to the highest seed.
+
+    Mean and band go as far as all seeds do; beyond, each remaining seed is a thin line. A cross marks
+    where a run diverged or was stopped. A series without runs keeps its place in the legend.
 
     Args:
-        study: Record of a study.
-        name: File name without ending.
-        title: Title of the figure.
-        group: Group of panels.
-        role: Name of the role.
-        band: Range of gradients to shade.
+        series: Lines to draw.
+        ylabel: Name and unit of the values.
+        reference: Label and level of a thin horizontal line.
+        bottom: Lower end of the axis; by default just below the values.
+
+    Example:
+        >>> drawing = curves([Series("VGG08", ((0.1, 0.2),), (False,), LOOKS[0])], "accuracy")
     """
-    runs = [run for run in members(study, role).values() if run is not None and run.epochs]
-    epsilons = {float(run.config["optim"]["eps"]) for run in runs if _by_adam(run)}
-    marks = {f"Adam's ε = {_scientific(eps)}": eps for eps in sorted(epsilons)}
-    words = describe_states(study, role)
-    drawing, note = gradient_flow([flows(run) for run in runs], band=band, marks=marks, absent=words)
-    seeds = f" and seed ({len(runs)} seeds)" if len(runs) > 1 else ""
-    caption = [f"Mean |∂L/∂W| of each weight layer over an epoch, one line per epoch{seeds}."]
-    if band:
-        caption.append(f"Shaded: {band[0]:g} to {band[1]:g}, where the paper finds them.")
-    caption += [note, f"{title.removeprefix('Gradient flow of ')}: {words}." if words else ""]
-    return Figure(name, titled(name, title), joined(caption), group, drawing)
+    with styled():
+        drawing, axes = panel()
+        axes.set(xlabel="epoch", ylabel=ylabel)
+        longest = max((len(run) for one in series for run in one.runs), default=0)
+        for one in series:
+            draw_series(axes, one, max(longest // 6, 1))
+        if longest:
+            if reference:
+                draw_reference(axes, *reference, beside=True)
+            _fit_axes(axes, longest, bottom)
+        else:
+            write_across(axes, "not run yet")
+        add_legend(drawing, len(series))
+    return drawing
 
 
-def _by_adam(run: RunRecord) -> bool:
-    """True if its optimizer is Adam, the only one of older records."""
-    return bool(run.config["optim"].get("name", "adam") == "adam")
+def draw_series(axes: Axes, series: Series, every: int) -> None:
+    """Draw mean and band over seeds, then the epochs that only some seeds reached, then crosses.
+
+    Args:
+        axes: Panel to draw in.
+        series: Line to draw.
+        every: Number of epochs from one marker to the next.
+    """
+    look = series.look
+    common = min(map(len, series.runs), default=0)
+    epochs = np.arange(1, common + 1)
+    shared = np.array([run[:common] for run in series.runs]).reshape(len(series.runs), common)
+    mean = shared.mean(axis=0) if common else []
+    axes.plot(
+        epochs,
+        mean,
+        color=look.color,
+        linestyle=look.dash,
+        marker=look.marker,
+        markersize=4,
+        markevery=every,
+        label=series.label,
+    )
+    if len(series.runs) > 1 and common:
+        low, high = shared.min(axis=0), shared.max(axis=0)
+        axes.fill_between(epochs, low, high, color=look.color, alpha=0.18, linewidth=0)
+    for run, cut in zip(series.runs, series.cut, strict=True):
+        start = max(common - 1, 0)
+        if len(run) > common:
+            axes.plot(
+                range(start + 1, len(run) + 1),
+                run[start:],
+                color=look.color,
+                linestyle=look.dash,
+                linewidth=0.8,
+            )
+        if cut and run:
+            axes.plot(len(run), run[-1], color=look.color, marker="x", markersize=9, markeredgewidth=2)
+
+
+def _fit_axes(axes: Axes, longest: int, bottom: float | None) -> None:
+    """Set whole epochs from 1, and a vertical axis on which constant curves do not look like noise."""
+    margin = min(0.2 + 0.02 * longest, 0.9)  # below 1, or the axis would show an epoch 0
+    axes.set_xlim(1 - margin, longest + margin)
+    axes.set_xticks(round_ticks(longest))
+    low, high = axes.get_ylim()
+    low = low if bottom is None else bottom
+    if high - low < NARROWEST:
+        low = low if bottom is not None else (low + high - NARROWEST) / 2
+        high = low + NARROWEST
+    axes.set_ylim(low, high)
 
 
 def both_splits(
@@ -129,31 +217,3 @@ def _curve_caption(study: StudyRecord, roles: Mapping[str, str]) -> str:
     spread = many if max(counts) > 1 else "One seed."
     mode = "Training values are running means over the epoch, in train mode."
     return joined([spread, mode, not_done(study, roles)])
-
-
-def not_done(study: StudyRecord, roles: Mapping[str, str]) -> str:
-    """Return a sentence on the runs that are not done; empty if all are.
-
-    Args:
-        study: Record of a study.
-        roles: Label per role.
-    """
-    words = [
-        f"{label}: {states}" for role, label in roles.items() if (states := describe_states(study, role))
-    ]
-    return f"{'; '.join(words)}." if words else ""
-
-
-def _scientific(value: float) -> str:
-    """`1e-8`, where `:g` has `1e-08`."""
-    return np.format_float_scientific(value, trim="-", exp_digits=1)
-
-
-def titled(name: str, title: str) -> str:
-    """Return a title with the figure's number before it.
-
-    Args:
-        name: File name of the figure.
-        title: Title without number.
-    """
-    return f"{name.replace('figure-', 'Figure ')}. {title}"

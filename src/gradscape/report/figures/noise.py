@@ -13,11 +13,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from gradscape.analysis.noise import step_noise
-from gradscape.analysis.run_status import ended, final, joined
+from gradscape.analysis.run_status import ended, final, joined, not_done
 from gradscape.records.encoding import Values
 from gradscape.records.run import RunRecord, StudyRecord
-from gradscape.report.figures.base import Figure, add_legend, panel, write_across
-from gradscape.report.figures.curves import not_done, titled
+from gradscape.report.figures.base import Figure, add_legend, panel, titled, write_across
 from gradscape.report.figures.smoothness import log_ticks
 from gradscape.report.figures.style import INK, LOOKS, styled
 

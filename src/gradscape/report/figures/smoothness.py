@@ -15,13 +15,13 @@ from gradscape.analysis.run_status import (
     count_states,
     joined,
     members,
+    not_done,
     seeds_in_words,
 )
 from gradscape.analysis.smoothness import VALUES, Range, over_seeds, updates
 from gradscape.records.encoding import Values
 from gradscape.records.run import StudyRecord
-from gradscape.report.figures.base import Figure, add_legend, panel, write_across
-from gradscape.report.figures.curves import not_done, titled
+from gradscape.report.figures.base import Figure, add_legend, panel, titled, write_across
 from gradscape.report.figures.style import LOOKS, styled
 
 FEW = 100.0  # a log axis that spans less has more ticks than powers of ten

@@ -11,12 +11,12 @@ from gradscape.analysis.curvature import MOMENTS, counted_beyond, curvatures, fa
 from gradscape.analysis.run_status import (
     joined,
     members,
+    not_done,
     seeds_in_words,
 )
 from gradscape.records.curvature import CurvatureRecord
 from gradscape.records.run import StudyRecord
-from gradscape.report.figures.base import Figure, add_legend, panel, write_across
-from gradscape.report.figures.curves import not_done, titled
+from gradscape.report.figures.base import Figure, add_legend, panel, titled, write_across
 from gradscape.report.figures.style import LOOKS, styled
 from gradscape.report.table_cells import seeds_ended, with_interval
 from gradscape.report.tables import Table

@@ -14,16 +14,9 @@ from gradscape.analysis.gradient_flow import Flows, flows
 from gradscape.analysis.sweep_points import Point, named, ranked
 from gradscape.config.run import DATASETS
 from gradscape.records.run import RunRecord, StudyRecord
-from gradscape.report.figures.base import (
-    add_legend,
-    curves,
-    flow_note,
-    limits,
-    panel,
-    round_ticks,
-    write_across,
-)
-from gradscape.report.figures.curves import series
+from gradscape.report.figures.base import add_legend, panel, round_ticks, write_across
+from gradscape.report.figures.curves import curves, series
+from gradscape.report.figures.gradient_flow import flow_note, limits
 from gradscape.report.figures.labels import make_room, wrapped
 from gradscape.report.figures.style import INK, LOOKS, Look, styled
 

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure as Drawing
 from gradscape._text import count_noun, literal
 from gradscape.records.diagnosis import Diagnosis
 from gradscape.records.gradients import FlowHistory
-from gradscape.report.figures.base import Figure, gradient_flow, panel
+from gradscape.report.figures.base import Figure, panel
+from gradscape.report.figures.gradient_flow import gradient_flow
 from gradscape.report.figures.style import styled
 
 LIGHT, DARK = "#fdfdfd", "#14171a"  # on a map, whatever the page's theme

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gradscape.analysis.run_status import joined, members, seeds_in_words
+from gradscape.analysis.run_status import joined, members, not_done, seeds_in_words
 from gradscape.analysis.weight_norm import VALUES, known
 from gradscape.records.run import StudyRecord
-from gradscape.report.figures.base import Figure, Series, draw_series, panel, round_ticks
-from gradscape.report.figures.curves import not_done, titled
+from gradscape.report.figures.base import Figure, panel, round_ticks, titled
+from gradscape.report.figures.curves import Series, draw_series
 from gradscape.report.figures.smoothness import finish, labeled
 from gradscape.report.figures.style import LOOKS, styled
 

@@ -9,9 +9,8 @@ from markupsafe import Markup
 from gradscape.records.landscape import LandscapeRecord
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import Page
-from gradscape.report.figures.base import Figure
+from gradscape.report.figures.base import Figure, titled
 from gradscape.report.figures.basin import first_landscapes
-from gradscape.report.figures.curves import titled
 from gradscape.report.figures.landscape import contours
 from gradscape.report.figures.turning import turning
 from gradscape.report.pages.study import environment

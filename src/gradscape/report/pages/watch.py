@@ -10,7 +10,8 @@ from gradscape.measure.diagnose.from_run import recorded
 from gradscape.records.diagnosis import Diagnosis
 from gradscape.records.gradients import FlowHistory
 from gradscape.records.run import RunRecord
-from gradscape.report.figures.base import Figure, Series, curves
+from gradscape.report.figures.base import Figure
+from gradscape.report.figures.curves import Series, curves
 from gradscape.report.figures.style import LOOKS
 from gradscape.report.figures.watch import figures
 from gradscape.report.pages.verdict import rendered

@@ -12,7 +12,8 @@ from gradscape.records.run import StudyRecord
 from gradscape.report.build import Page, ReportParts
 from gradscape.report.figures.base import Figure
 from gradscape.report.figures.basin import basins_table, landscape_figures
-from gradscape.report.figures.curves import both_splits, flow_figure, one_split
+from gradscape.report.figures.curves import both_splits, one_split
+from gradscape.report.figures.gradient_flow import flow_figure
 from gradscape.report.figures.smoothness import band_figure, line_figure
 from gradscape.report.figures.spectrum import ends_table, spectrum_figure
 from gradscape.report.pages.landscape import turning_pages

@@ -6,15 +6,15 @@ import math
 from collections.abc import Callable
 
 from gradscape.analysis.noise import noises, step_noise
-from gradscape.analysis.run_status import ended, joined, members, setting
+from gradscape.analysis.run_status import ended, joined, members, not_done, setting
 from gradscape.analysis.sweep_points import Point
 from gradscape.analysis.weight_norm import scales
 from gradscape.records.noise import NoiseRecord
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import ReportParts
-from gradscape.report.figures.base import Figure
+from gradscape.report.figures.base import Figure, titled
 from gradscape.report.figures.by_axis import axis_figure
-from gradscape.report.figures.curves import not_done, one_split, titled
+from gradscape.report.figures.curves import one_split
 from gradscape.report.figures.noise import RAW, outcome_figure, trace_figure
 from gradscape.report.figures.weight_norm import scale_figure
 from gradscape.report.table_cells import averaged, ours, seeds_ended, with_interval

@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from gradscape.analysis.evidence import finals, trained
-from gradscape.analysis.run_status import beats_guessing, ended, joined, members, seeds_in_words, window
+from gradscape.analysis.run_status import (
+    beats_guessing,
+    ended,
+    joined,
+    members,
+    not_done,
+    seeds_in_words,
+    window,
+)
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import ReportParts
-from gradscape.report.figures.base import Figure
+from gradscape.report.figures.base import Figure, titled
 from gradscape.report.figures.basin import landscape_figures, landscapes, width
-from gradscape.report.figures.by_layer import depth_figure
-from gradscape.report.figures.curves import flow_figure, not_done, one_split, titled
+from gradscape.report.figures.before_training import depth_figure
+from gradscape.report.figures.curves import one_split
 from gradscape.report.figures.dot_plot import DotColumn, dot_figure
+from gradscape.report.figures.gradient_flow import flow_figure
 from gradscape.report.figures.smoothness import line_figure
 from gradscape.report.table_cells import accuracies, seeds_ended, spread, with_interval
 from gradscape.report.tables import Table

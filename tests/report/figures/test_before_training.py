@@ -14,7 +14,7 @@ from drawings import assert_nothing_is_cut, texts
 from gradscape.records.role import Role
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.figures.base import Figure
-from gradscape.report.figures.by_layer import depth_figure
+from gradscape.report.figures.before_training import depth_figure
 
 Scale = Literal["linear", "log"]
 

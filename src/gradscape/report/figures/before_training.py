@@ -8,12 +8,11 @@ from typing import Literal
 import numpy as np
 from matplotlib.ticker import LogLocator, NullLocator
 
-from gradscape.analysis.run_status import count_states, joined, members, seeds_in_words
+from gradscape.analysis.run_status import count_states, joined, members, not_done, seeds_in_words
 from gradscape.records.encoding import Values
 from gradscape.records.run import StudyRecord
 from gradscape.records.signal import RunStart
-from gradscape.report.figures.base import Figure, add_legend, panel, round_ticks, write_across
-from gradscape.report.figures.curves import not_done, titled
+from gradscape.report.figures.base import Figure, add_legend, panel, round_ticks, titled, write_across
 from gradscape.report.figures.style import LOOKS, styled
 
 Value = Callable[[RunStart], Values]

@@ -14,16 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from gradscape.storage.files import (
-    FORMAT,
-    make_inner,
-    reading,
-    refuse_newer,
-    refuse_older,
-    require_file,
-    there,
-    write_bytes,
-)
+from gradscape.storage.files import make_inner, reading, require_file, there, write_bytes
+from gradscape.storage.json_files import FORMAT, refuse_newer, refuse_older
 
 TENSORS = re.compile(r"epoch-(\d{4,})\.[0-9a-f]{64}\.safetensors")  # an own checkpoint's name
 

@@ -20,16 +20,15 @@ from gradscape.storage.epoch_files import require_run
 from gradscape.storage.files import (
     AGAIN,
     decoding,
-    locked,
     make_folder,
-    read_json,
     reading,
     refuse_foreign,
     refuse_link,
     sweep_parts,
     there,
-    write_json,
 )
+from gradscape.storage.json_files import read_json, write_json
+from gradscape.storage.lock import locked
 
 INNER = ("checkpoint", "weights", "metrics.jsonl", "gradients.jsonl")  # tidied up or cut, and so no links
 
@@ -63,7 +62,7 @@ class _Status(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class RunFiles:
+class RunStatusFiles:
     """Files of one run that say which run it is and how far it is; making the value touches nothing.
 
     Attributes:

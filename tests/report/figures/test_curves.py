@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+
+from drawings import assert_nothing_is_cut, texts
+from gradscape.report.figures.curves import NARROWEST, Series, curves
+from gradscape.report.figures.style import LOOKS
+
+
+def test_curves_show_mean_band_leftovers_and_divergence() -> None:
+    series = Series("a", ((0.1, 0.2, 0.3), (0.3, 0.4)), (False, True), LOOKS[0])
+    drawing = curves([series, Series("b (not run yet)", (), (), LOOKS[1])], "accuracy", bottom=0.0)
+    mean, leftover, cross, empty = drawing.axes[0].lines
+    assert np.allclose(mean.get_ydata(), [0.2, 0.3])
+    assert np.allclose(leftover.get_xydata(), [[2, 0.2], [3, 0.3]])  # type: ignore[arg-type]
+    assert (cross.get_marker(), cross.get_xdata()[0], cross.get_ydata()[0]) == ("x", 2, 0.4)  # type: ignore[index]
+    assert len(empty.get_xdata()) == 0  # type: ignore[arg-type]
+    assert [t.get_text() for t in drawing.legends[0].get_texts()] == ["a", "b (not run yet)"]
+    assert drawing.axes[0].get_ylim()[0] == 0
+
+
+def test_constant_curves_do_not_look_like_noise() -> None:
+    low, high = curves([Series("a", ((4.605, 4.606),), (False,), LOOKS[0])], "loss").axes[0].get_ylim()
+    assert high - low == pytest.approx(NARROWEST)
+
+
+def test_curves_without_runs_say_so() -> None:
+    drawing = curves([Series("a (not run yet)", (), (), LOOKS[0])], "loss", reference=("guessing", 4.6))
+    assert texts(drawing) == ["not run yet"]
+
+
+@pytest.mark.parametrize("count", [4, 6])
+@pytest.mark.parametrize("length", [5, 12, 20, 24, 28, 36, 57])
+def test_legends_fit(length: int, count: int) -> None:
+    label = "batch 800, here 400 (1 of 3 diverged, 1 of 3 not run yet)"[:length]
+    drawing = curves([Series(label, ((0.1,),), (False,), look) for look in LOOKS[:count]], "y")
+    assert_nothing_is_cut(drawing)
