@@ -1,4 +1,4 @@
-"""Check docstrings for what ruff's rules do not know: how they begin, and that arguments are explained.
+"""Check docstrings for what ruff's rules do not know: first words, sections, arguments left out.
 
 `python tools/docstrings.py` lists what breaks the rules below, by file and line, and exits 1 if there is any.
 """
@@ -18,6 +18,9 @@ FRAGMENT = re.compile(
     r"Because|Before|After|Beyond|Within|Under|Over|Between|Not|Is|Are|Was|Has|So|Such|Also|And|Its|Their)\b"
 )
 
+# Sections in their order, each at most once.
+SECTIONS = ("Args", "Attributes", "Returns", "Yields", "Raises", "Example")
+
 Functions = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -31,6 +34,15 @@ def documented(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, kinds) and (text := ast.get_docstring(node)):
             yield node.body[0].lineno, text
+
+
+def sections(text: str) -> list[str]:
+    """Return the sections that a docstring has, in its order.
+
+    Args:
+        text: Docstring.
+    """
+    return re.findall(rf"^({'|'.join(SECTIONS)})s?:$", text, re.MULTILINE)
 
 
 def functions(tree: ast.Module) -> Iterator[tuple[Functions, bool]]:
@@ -85,6 +97,11 @@ def complaints(tree: ast.Module) -> list[tuple[int, str]]:
         (line, f"begins with {match[0]!r}; begin with an imperative or a noun")
         for line, text in documented(tree)
         if (match := FRAGMENT.match(text))
+    ]
+    found += [
+        (line, f"has the sections {', '.join(names)}; each once, in the order {', '.join(SECTIONS)}")
+        for line, text in documented(tree)
+        if (names := sections(text)) != sorted(set(names), key=SECTIONS.index)
     ]
     found += [
         (function.lineno, f"{function.name}: Args leave out {', '.join(names)}; say what each is")

@@ -45,3 +45,20 @@ def literal(text: str) -> str:
         \$x\$
     """
     return text.replace("$", r"\$")
+
+
+def shorten(name: str, most: int) -> str:
+    """Return the name, or its two ends, which distinguish names.
+
+    Args:
+        name: Name of a category.
+        most: Number of letters, at most.
+
+    Example:
+        >>> shorten("a_name_that_is_much_too_long", 11)
+        'a_nam…_long'
+    """
+    if len(name) <= most:
+        return name
+    tail = (most - 1) // 2
+    return f"{name[: most - 1 - tail]}…{name[-tail:]}"

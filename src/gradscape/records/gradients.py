@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,7 +120,7 @@ class FlowHistory(Displayable, Record):
     seen: str
     notes: tuple[str, ...]
     activations: ActivationHistory | None = None
-    row: str = "step"
+    row: Literal["step", "epoch"] = "step"
     shapes: tuple[tuple[int, ...], ...] = ()
     modules: tuple[str, ...] = ()
 
@@ -158,9 +158,7 @@ class FlowHistory(Displayable, Record):
         """
         names = [self.layers[column] for column in self.weights]
         values = getattr(self, statistic)[:, self.weights]
-        axes = draw_map(ax, self.steps, names, values, SCALES[statistic])
-        axes.set_xlabel(self.row)
-        return axes
+        return draw_map(ax, self.steps, names, values, SCALES[statistic], self.row)
 
     def __str__(self) -> str:
         tensors, rows = f"{len(self.layers)} parameter tensors", len(self.steps)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscape._text import literal
+from gradscape._text import literal, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +30,7 @@ class ColorScale:
     colors: str = "viridis"
 
 
+LETTERS = 22  # of a layer's name
 NAMED = 14  # layers whose names have room beside a map
 BLANK = "#b4b9c0"  # where a cosine, white at 0, has no value
 
@@ -40,22 +41,26 @@ def draw_map(
     layers: Sequence[str],
     values: NDArray[np.float64],
     scale: ColorScale,
+    row: Literal["step", "epoch"] = "step",
 ) -> Axes:
-    """Draw layers downwards and steps to the right, blank where a value has no color; return the axes.
+    """Draw layers downwards and time to the right, blank where a value has no color; return the axes.
+
+    A step's cell begins at it and goes to the next step read; an epoch's cell lies around its number.
 
     Args:
         ax: Axes to draw on; by default a new figure's.
-        steps: (T,) Steps of the rows.
+        steps: (T,) Steps or epochs of the rows.
         layers: (L) Names, shown where there is room, else numbered from 1.
         values: (T, L) Values.
         scale: Their colors.
+        row: What a row is of.
     """
     import matplotlib.pyplot as plt
     from matplotlib.colors import LogNorm, Normalize
     from matplotlib.ticker import MaxNLocator
 
     axes = plt.subplots(layout="constrained")[1] if ax is None else ax
-    axes.set(xlabel="step", ylabel="layer (input at the top)")
+    axes.set(xlabel=row, ylabel="layer (input at the top)")
     if scale.colors == "RdBu":
         axes.set_facecolor(BLANK)
     bad = ~(np.isfinite(values) & ((scale.range is not None) | (values > 0)))
@@ -71,7 +76,7 @@ def draw_map(
         axes.set(xticks=[], yticks=[])
         return axes
     mesh = axes.pcolormesh(
-        _edges_of_steps(steps),
+        _edges(steps) - (0.5 if row == "epoch" else 0),
         np.arange(values.shape[1] + 1) + 0.5,
         np.ma.masked_where(bad, values).T,
         norm=LogNorm() if scale.range is None else Normalize(*scale.range),
@@ -81,7 +86,7 @@ def draw_map(
     axes.figure.colorbar(mesh, ax=axes, label=scale.label)
     axes.invert_yaxis()
     if len(layers) <= NAMED:
-        names = [literal(_shorten(name)) for name in layers]
+        names = [literal(shorten(name.removesuffix(".weight"), LETTERS)) for name in layers]
         axes.set_yticks(range(1, len(layers) + 1), names, fontsize="small")
     else:
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -89,11 +94,7 @@ def draw_map(
     return axes
 
 
-def _shorten(name: str, most: int = 16) -> str:
-    return name if len(name) <= most else f"…{name[1 - most :]}"
-
-
-def _edges_of_steps(steps: NDArray[np.int64]) -> NDArray[np.float64]:
+def _edges(steps: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the edges (T + 1,) of cells that begin at each step."""
     if not len(steps):
         return np.zeros(1)

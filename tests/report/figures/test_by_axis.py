@@ -10,12 +10,13 @@ from matplotlib.lines import Line2D
 
 import sweeps
 from drawings import assert_nothing_is_cut
+from gradscape._text import shorten
 from gradscape.analysis.comparisons import comparisons
 from gradscape.analysis.sweep_points import exactly, format_setting, named, points, ranked, short_names
 from gradscape.report.figures.base import Figure, render
 from gradscape.report.figures.by_axis import axis_figure, chosen_lines, evenly
 from gradscape.report.figures.heatmap import heat_figure
-from gradscape.report.figures.labels import every, shortened
+from gradscape.report.figures.labels import every
 from gradscape.report.figures.sweep_curves import MOST, chosen, curve_figure, flow_lines, looks
 from gradscape.stats.student_t import interval
 
@@ -207,8 +208,9 @@ def test_values_and_names_in_words() -> None:
     assert short_names(["net.depth", "a.seed", "b.seed"]) == {
         "net.depth": "depth", "a.seed": "a.seed", "b.seed": "b.seed",
     }  # fmt: skip
-    assert shortened("x" * 20 + "abc", 11) == "xxxxx…xxabc"
-    assert (shortened("short"), every(10, 3.0), every(100, 3.0)) == ("short", 1, 5)
+    assert shorten("x" * 20 + "abc", 11) == "xxxxx…xxabc"
+    assert shorten("short", 11) == "short"
+    assert (every(10, 3.0), every(100, 3.0)) == (1, 5)
 
 
 def test_fields_that_vary_together_are_one_axis() -> None:

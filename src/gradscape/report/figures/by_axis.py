@@ -28,9 +28,6 @@ Place = Callable[[Value, int, int], float]  # of a value, on a line, of so many 
 def axis_figure(found: Sequence[Point], axis: str) -> tuple[Drawing, str]:
     """Draw final validation accuracy along an axis, a line for each setting of the others.
 
-    Returns:
-        The drawing, and what its caption must add: which lines, what is cut.
-
     Args:
         found: All points of the sweep.
         axis: Name of the axis.

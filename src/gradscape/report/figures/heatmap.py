@@ -30,9 +30,6 @@ BESIDE, BELOW = 1.3, 0.8  # inches that the scale and the axes' names take
 def heat_figure(found: Sequence[Point], across: str, up: str) -> tuple[Drawing, str]:
     """Draw final validation accuracy over the values of two axes, mean over seeds and all other axes.
 
-    Returns:
-        The drawing, and what its caption must say of the cells.
-
     Args:
         found: All points of the sweep.
         across: Name of the horizontal axis.

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
+from gradscape._text import shorten
+
 LETTER = 0.07  # inches, of tick labels, about
 STEP = 0.15  # inches from one line of them to the next
 ROOM = 3.8  # inches of an axis for them, about
@@ -27,7 +29,7 @@ def name_across(axes: Axes, names: Sequence[str], room: float = ROOM) -> None:
         room: Length of the axis, in inches, about.
     """
     places = range(0, len(names), every(len(names), room))
-    cut = [shortened(names[place]) for place in places]
+    cut = [shorten(names[place], LONGEST) for place in places]
     if sum(len(name) + 2 for name in cut) * LETTER < room:
         axes.set_xticks(places, cut)
     elif len(cut) * STEP * 2.5 < room:
@@ -45,7 +47,7 @@ def name_up(axes: Axes, names: Sequence[str], room: float = ROOM) -> None:
         room: Length of the axis, in inches, about.
     """
     places = range(0, len(names), every(len(names), room))
-    axes.set_yticks(places, [shortened(names[place]) for place in places])
+    axes.set_yticks(places, [shorten(names[place], LONGEST) for place in places])
 
 
 def every(count: int, room: float) -> int:
@@ -58,30 +60,13 @@ def every(count: int, room: float) -> int:
     return math.ceil(count * STEP / room)
 
 
-def shortened(name: str, most: int = LONGEST) -> str:
-    """Return the name, or its two ends, which distinguish names.
-
-    Args:
-        name: Name of a category.
-        most: Number of letters, at most.
-
-    Example:
-        >>> shortened("a_name_that_is_much_too_long", 11)
-        'a_nam…_long'
-    """
-    if len(name) <= most:
-        return name
-    tail = (most - 1) // 2
-    return f"{name[: most - 1 - tail]}…{name[-tail:]}"
-
-
 def longest(names: Sequence[str]) -> int:
     """Return the number of letters of the longest name, shortened.
 
     Args:
         names: Names of the ticks.
     """
-    return max(len(shortened(name)) for name in names)
+    return max(len(shorten(name, LONGEST)) for name in names)
 
 
 def wrapped(label: str) -> str:

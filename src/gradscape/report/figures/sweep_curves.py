@@ -53,9 +53,6 @@ def looks(count: int) -> list[Look]:
 def curve_figure(study: StudyRecord, found: Sequence[Point]) -> tuple[Drawing, str]:
     """Draw validation accuracy by epoch of the chosen points.
 
-    Returns:
-        The drawing, and what its caption must say of the choice.
-
     Args:
         study: Record of a sweep.
         found: All its points.
@@ -92,9 +89,6 @@ def _guesses(found: Sequence[Point]) -> float | None:
 
 def flow_lines(found: Sequence[Point]) -> tuple[Drawing, str]:
     """Draw mean |∂L/∂W| of every weight layer in the last epoch, geometric mean over seeds, of chosen points.
-
-    Returns:
-        The drawing, and what its caption must add.
 
     Args:
         found: All points of the sweep.
