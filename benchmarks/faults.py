@@ -26,7 +26,7 @@ from typing import Any
 from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.study.execute import execute
-from gradscape.study.execution import Execution
+from gradscape.study.execution_options import Execution
 from gradscape.study.sweep.report import PARTS
 from gradscape.study.sweep.sweep import Sweep
 from measure import write

@@ -31,11 +31,11 @@ from gradscape.report.figures.style import DPI, INK, LOOKS, styled
 from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.studies.catalogue import rebuild
-from gradscape.study.drive import drive, missing
 from gradscape.study.plan import ask
 from gradscape.study.progress import ProgressView
 from gradscape.study.sweep.sweep import Sweep
 from gradscape.study.train_job import TrainJob
+from gradscape.study.train_runs import missing, train_runs
 from measure import RESULTS, peak_bytes, write
 
 COUNTS = {100: (10, 5), 1_000: (50, 10), 10_000: (100, 50)}  # runs → rates × batch sizes, at two seeds
@@ -113,7 +113,7 @@ def run_all(folder: StudyFolder, count: int) -> dict[str, float]:
     left = missing(runs, folder)
     jobs = {name: TrainJob(config, folder.run(name).path) for name, config in left.items()}
     with ProgressView(left, 0) as view:
-        failed = drive(runs, jobs, folder, view, executor)
+        failed = train_runs(runs, jobs, folder, view, executor)
     wall = time.perf_counter() - begun
     assert not failed
     assert len(busy) == count == len(submitting)

@@ -21,7 +21,7 @@ from gradscape.cli.measure import CurvatureOptions, SmoothnessOptions
 from gradscape.cli.sweep import SweepOptions
 from gradscape.config.options import Options
 from gradscape.errors import ConfigError
-from gradscape.study.execution import Execution
+from gradscape.study.execution_options import Execution
 
 
 @pytest.mark.parametrize("command", ["", *_COMMANDS, "completion"])

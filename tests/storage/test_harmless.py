@@ -22,7 +22,7 @@ from gradscape.storage.checkpoint import Checkpoint
 from gradscape.storage.json_files import read_json, write_json
 from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.study_folder import StudyFolder, load
-from gradscape.study.drive import missing
+from gradscape.study.train_runs import missing
 from gradscape.train.loop import train_run
 from made_records import made_curvature, made_flow, made_noise, made_signal
 from made_studies import add, ask, epoch, put

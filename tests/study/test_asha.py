@@ -14,9 +14,9 @@ from gradscape.records.run import EpochRecord, Progress
 from gradscape.storage.run_folder import ENDED
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.study.asha import Halving
-from gradscape.study.drive import drive, missing
 from gradscape.study.progress import ProgressView
 from gradscape.study.train_job import PRELOAD, TrainJob, train_job
+from gradscape.study.train_runs import missing, train_runs
 from libraries import skip_without
 from made_records import ONE
 
@@ -68,7 +68,7 @@ def test_a_run_that_learns_nothing_is_stopped_beside_others_that_learn(tmp_path:
         return Processes(train_job, 1, sink, PRELOAD)
 
     with ProgressView(runs, 0) as view:
-        assert drive(runs, jobs, folder, view, executor, Halving(runs, folder).update) == []
+        assert train_runs(runs, jobs, folder, view, executor, Halving(runs, folder).update) == []
     states = {name: folder.run(name).status()["state"] for name in runs}
     assert not missing(runs, folder, (*ENDED, "stopped"))
     assert states[learning[0].identity] == "done"  # nobody was before it

@@ -16,7 +16,7 @@ from gradscape.storage.checkpoint import Checkpoint
 from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.study.execute import execute
-from gradscape.study.execution import Execution
+from gradscape.study.execution_options import Execution
 from gradscape.study.remote import FileDelta, RemoteRuns, pack_folder, remote_job, stamps, unpack_folder
 from gradscape.study.sweep.report import PARTS
 from gradscape.study.sweep.sweep import Sweep

@@ -87,9 +87,9 @@ def silent_threads() -> Iterator[None]:
 
 
 def _exporter_of(tracker: Tracker, place: str, study: str) -> Exporter:
-    from gradscape.integrations import exporters
+    from gradscape.integrations import export_targets
 
     if tracker == "mlflow":
-        return exporters.MLflowExport(place, study)
-    kinds = {"tensorboard": exporters.TensorBoardExport, "wandb": exporters.WandBExport}
+        return export_targets.MLflowExport(place, study)
+    kinds = {"tensorboard": export_targets.TensorBoardExport, "wandb": export_targets.WandBExport}
     return kinds[tracker](Path(place), study)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gradscape.cli.files import require_folder
 from gradscape.config.fields import MOST_IMAGES, option
 from gradscape.config.options import FilePath, Options
-from gradscape.study.execution import DataSource
+from gradscape.study.execution_options import DataSource
 
 
 @dataclass(frozen=True, kw_only=True)

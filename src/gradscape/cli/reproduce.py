@@ -15,7 +15,7 @@ from gradscape.config.fields import MOST_SEEDS, option
 from gradscape.config.options import FilePath, Options
 from gradscape.config.run import Precision
 from gradscape.errors import ConfigError, brief, nearest
-from gradscape.study.execution import Execution
+from gradscape.study.execution_options import Execution
 
 if TYPE_CHECKING:
     from gradscape.study.reproduction import Reproduction

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gradscape._printing import heard_or_not
 from gradscape._text import strip_controls
 from gradscape.config.run import RunConfig
-from gradscape.study.execution import Execution
+from gradscape.study.execution_options import Execution
 
 if TYPE_CHECKING:
     from gradscape.report.build import Report

@@ -19,7 +19,7 @@ from gradscape.config.options import FilePath, Options, checked_path
 from gradscape.config.paths import Value
 from gradscape.config.plain_yaml import read_as
 from gradscape.errors import ConfigError
-from gradscape.study.execution import Execution
+from gradscape.study.execution_options import Execution
 
 if TYPE_CHECKING:
     from gradscape.study.sweep.axes import Axis, Condition

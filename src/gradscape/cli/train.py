@@ -18,7 +18,7 @@ from gradscape.config.options import FilePath, Options
 from gradscape.config.run import RunConfig
 from gradscape.config.serialize import from_dict, read_config, to_dict
 from gradscape.config.text import nested
-from gradscape.study.execution import DataSource
+from gradscape.study.execution_options import DataSource
 
 
 @dataclass(frozen=True, kw_only=True)

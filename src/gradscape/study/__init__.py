@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gradscape.report.figures.gradient_flow import flow_figure
     from gradscape.report.table_cells import ours, seeds_ended, with_interval
     from gradscape.report.tables import Table
-    from gradscape.study.execution import Execution
+    from gradscape.study.execution_options import Execution
     from gradscape.study.presets import Preset, based_on
     from gradscape.study.reproduction import Reproduction
 
@@ -36,7 +36,7 @@ _HOMES = {
     "gradscape.report.figures.gradient_flow": ("flow_figure",),
     "gradscape.report.table_cells": ("ours", "seeds_ended", "with_interval"),
     "gradscape.report.tables": ("Table",),
-    "gradscape.study.execution": ("Execution",),
+    "gradscape.study.execution_options": ("Execution",),
     "gradscape.study.presets": ("Preset", "based_on"),
     "gradscape.study.reproduction": ("Reproduction",),
 }

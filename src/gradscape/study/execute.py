@@ -18,11 +18,11 @@ from gradscape.storage.files import refuse_link
 from gradscape.storage.run_folder import ENDED
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.study.asha import Halving
-from gradscape.study.drive import drive, missing
-from gradscape.study.execution import Execution
+from gradscape.study.execution_options import Execution
 from gradscape.study.plan import Plan, ask
 from gradscape.study.progress import ProgressView
 from gradscape.study.train_job import PRELOAD, TrainJob, train_job
+from gradscape.study.train_runs import missing, train_runs
 
 if TYPE_CHECKING:
     from gradscape.train.precision import Arithmetic
@@ -57,7 +57,7 @@ def execute(plan: Plan, folder: StudyFolder, execution: Execution, parts: Report
         idle = (config.net.unnormalized for config in left.values())
         for text in dict.fromkeys(filter(None, (*backend.notes, *idle))):
             view.print_line(text)
-        failed = drive(runs, jobs, folder, view, backend.executor, on_progress)
+        failed = train_runs(runs, jobs, folder, view, backend.executor, on_progress)
     with folder.locked():
         written = report(folder, parts)
     if failed:

@@ -12,7 +12,7 @@ from gradscape.errors import ConfigError
 from gradscape.records.run import EpochRecord, RunRecord
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.study import execute as run
-from gradscape.study.execution import Execution
+from gradscape.study.execution_options import Execution
 from gradscape.study.sweep.sequential import run_until_decided
 from gradscape.study.sweep.sweep import Sweep
 from made_records import ONE

@@ -22,7 +22,7 @@ from gradscape.config.serialize import from_dict
 from gradscape.errors import ConfigError, StoreError
 from gradscape.records.role import Role, identities
 from gradscape.storage.study_folder import StudyFolder
-from gradscape.study.execution import Execution
+from gradscape.study.execution_options import Execution
 from gradscape.study.plan import ask
 from gradscape.study.sweep.batch_size_controls import configure
 

@@ -12,11 +12,11 @@ from gradscape.config.run import RunConfig
 from gradscape.report.build import Report
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.study.execute import execute
-from gradscape.study.execution import Execution
+from gradscape.study.execution_options import Execution
 from gradscape.study.plan import Plan
 from gradscape.study.sweep.batch_size_controls import configure
-from gradscape.study.sweep.manifest import given_base
 from gradscape.study.sweep.report import PARTS
+from gradscape.study.sweep.study_json import given_base
 
 
 class Sequential(Plan, Protocol):

@@ -23,7 +23,7 @@ from gradscape.records.role import Role
 from gradscape.records.run import StudyRecord
 from gradscape.stats.paired import planned_looks
 from gradscape.storage.files import replace_bytes
-from gradscape.study.execution import Execution
+from gradscape.study.execution_options import Execution
 from gradscape.study.sweep.axes import (
     Axis,
     Condition,
@@ -35,7 +35,7 @@ from gradscape.study.sweep.axes import (
 )
 from gradscape.study.sweep.batch_size_controls import configure
 from gradscape.study.sweep.grid import combined, listed, read_axes, require_excluded
-from gradscape.study.sweep.manifest import default_title, merge
+from gradscape.study.sweep.study_json import default_title, merge
 
 KEYS = ("name", "title", "base", "axes", "exclude", "seeds", "seeds_at_most", "equal_updates", "scale_lr")
 

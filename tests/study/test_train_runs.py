@@ -17,19 +17,18 @@ from gradscape.executors import base as face
 from gradscape.executors.base import EventSink, Executor
 from gradscape.executors.processes import Processes
 from gradscape.storage.study_folder import StudyFolder
-from gradscape.study import drive as driving
-from gradscape.study.drive import drive, missing
 from gradscape.study.progress import ProgressView
 from gradscape.study.train_job import TrainJob, train_job
+from gradscape.study.train_runs import missing, train_runs
 from inline_executor import Inline
 
 RUNS = {config.identity: config for config in (replace(TINY, seed=seed) for seed in range(3))}
 
 
-def driven(folder: StudyFolder, executor: Any, runs: dict[str, RunConfig] = RUNS) -> list[str]:
+def trained(folder: StudyFolder, executor: Any, runs: dict[str, RunConfig] = RUNS) -> list[str]:
     jobs = {name: TrainJob(config, folder.run(name).path) for name, config in missing(runs, folder).items()}
     with ProgressView(runs, len(runs) - len(jobs)) as view:
-        return drive(runs, jobs, folder, view, executor)
+        return train_runs(runs, jobs, folder, view, executor)
 
 
 def inline(sink: EventSink) -> Executor:
@@ -47,19 +46,19 @@ def test_a_run_whose_workers_die_before_they_begin_is_failed_with_its_deaths(
     runs = dict(list(RUNS.items())[:1])
     (name,) = runs
     folder = StudyFolder(tmp_path)
-    assert driven(folder, lambda sink: Processes(die, 1, sink), runs) == [name]
+    assert trained(folder, lambda sink: Processes(die, 1, sink), runs) == [name]
     status = folder.run(name).status()
     assert status["state"] == "failed"
     assert status["deaths"] == ["its worker died (exit code 3)"] * 2
     assert status["error"] == "its worker died (exit code 3), 3 times"
-    assert driven(folder, inline, runs) == []  # asked for again it is tried again
+    assert trained(folder, inline, runs) == []  # asked for again it is tried again
     assert folder.run(name).status()["state"] == "done"
 
 
 def test_a_run_that_another_command_is_at_work_on_is_left_to_it_and_taken_over_if_that_dies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driving, "POLL", 0.05)
+    monkeypatch.setattr("gradscape.study.train_runs.POLL", 0.05)
     folder, held = StudyFolder(tmp_path), next(iter(RUNS))
     folder.run(held).create(RUNS[held])
     begun, go = threading.Event(), threading.Event()
@@ -83,7 +82,7 @@ def test_a_run_that_another_command_is_at_work_on_is_left_to_it_and_taken_over_i
         return found
 
     monkeypatch.setattr(type(folder.run(held)), "held", look)
-    assert driven(folder, inline) == []
+    assert trained(folder, inline) == []
     thread.join()
     assert looks.count(held) >= 3
     assert {folder.run(name).status()["state"] for name in RUNS} == {"done"}
@@ -102,4 +101,4 @@ def test_on_a_full_disk_nothing_more_is_tried(tmp_path: Path, monkeypatch: pytes
     victim.create(next(iter(RUNS.values())))
     victim.checkpoints.write_text("a file where a folder must be")
     with pytest.raises(StoreError, match="No space left"):
-        driven(folder, inline)
+        trained(folder, inline)

@@ -18,7 +18,7 @@ POLL = 1.0  # seconds between two looks at runs that another command is training
 OnProgress = Callable[[str, Progress], None]
 
 
-def drive(
+def train_runs(
     runs: Mapping[str, RunConfig],
     jobs: Mapping[str, TrainJob],
     folder: StudyFolder,
