@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gradscape.errors import ConfigError
+from gradscape.errors import ConfigError, StoreError
 from gradscape.report.build import Report
+from gradscape.storage.files import decoding
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.studies.controls.study import CONTROLS_STUDY
@@ -37,11 +38,27 @@ def rebuild(folder: StudyFolder, own: Reproduction[Any] | None = None, out: Path
     if asked is None:
         raise folder.absent()
     name = asked["study"]
-    parts = {study: known.parts for study, known in STUDIES.items()} | {"sweep": SWEEP_PARTS}
-    parts |= {own.name: own.parts} if own else {}
-    if name not in parts:
+    if name == "sweep":
+        return report(folder, SWEEP_PARTS, out)
+    known = {**STUDIES, **({own.name: own} if own else {})}
+    if name not in known:
         raise ConfigError(
-            f"{folder.path} holds study {name!r}; known here: {', '.join(parts)}; "
+            f"{folder.path} holds study {name!r}; known here: {', '.join(known)}, sweep; "
             "give one of your own with --study FILE.py:STUDY"
         )
-    return report(folder, parts[name], out)
+    _require_roles(folder, known[name], asked)
+    return report(folder, known[name].parts, out)
+
+
+def _require_roles(folder: StudyFolder, study: Reproduction[Any], asked: Mapping[str, Any]) -> None:
+    """Refuse a study planned by another version, without a role that this one's report needs."""
+    with decoding(folder.path / "study.json"):
+        preset, data = asked["preset"], asked["data"]
+    planned = study.plan(preset, data).roles
+    if lacking := [name for name in planned if name not in asked["roles"]]:
+        name = study.name if study.name in STUDIES else "FILE.py:STUDY"
+        raise StoreError(
+            f"{folder.path} was planned by another version of the study: it lacks the role {lacking[0]!r}; "
+            f"to add it type: gradscape reproduce {name} --preset {preset} --data {data} "
+            f"--out {folder.path}"
+        )
