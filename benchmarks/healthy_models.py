@@ -7,6 +7,7 @@ said here: `healthy.py` runs it and looks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import healthy_tasks as tasks
@@ -34,11 +35,6 @@ TIMM = (
     ("mobilenetv3_small_050", "mobilenet", {}),
     ("efficientnet_lite0", "efficientnet", {}),
     ("ghostnet_050", "ghostnet", {}),
-    ("mixer_s16_224", "mixer", {"img_size": 64, "embed_dim": 64, "num_blocks": 3}),
-    ("gmlp_s16_224", "mixer", {"img_size": 64, "embed_dim": 64, "num_blocks": 3}),
-    ("resmlp_12_224", "mixer", {"img_size": 64, "embed_dim": 64, "num_blocks": 3}),
-    ("poolformer_s12", "poolformer", {"depths": (1, 1, 1, 1), "dims": (16, 32, 48, 64)}),
-    ("densenet121", "densenet", {"growth_rate": 8, "block_config": (2, 2, 2)}),
 )  # fmt: skip
 
 
@@ -51,6 +47,31 @@ def of_timm() -> Iterator[Model]:
     for name, family, options in TIMM:
         size = int(options.get("img_size", 32))
         yield Model(f"timm {name}", family, maker(name, options), tasks.pictures(size))
+
+
+def smaller_of_timm() -> Iterator[Model]:
+    """Those whose names fix the sizes: built of the classes, as the names build them."""
+    from timm.models import densenet, metaformer, mlp_mixer
+
+    mixer = partial(mlp_mixer.MlpMixer, CLASSES, img_size=64, embed_dim=64, num_blocks=3)
+    gated = {"mlp_ratio": 6, "block_layer": mlp_mixer.SpatialGatingBlock, "mlp_layer": mlp_mixer.GatedMlp}
+    affine = {"mlp_ratio": 4, "block_layer": mlp_mixer.ResBlock, "norm_layer": mlp_mixer.Affine}
+    pool = {
+        "downsample_norm": None,
+        "mlp_act": nn.GELU,
+        "mlp_bias": True,
+        "norm_layers": metaformer.GroupNorm1,
+        "layer_scale_init_values": 1e-5,
+        "res_scale_init_values": None,
+        "use_mlp_head": False,
+    }
+    yield Model("timm mixer_s16_224", "mixer", mixer, tasks.pictures(64))
+    yield Model("timm gmlp_s16_224", "mixer", partial(mixer, **gated), tasks.pictures(64))
+    yield Model("timm resmlp_12_224", "mixer", partial(mixer, **affine), tasks.pictures(64))
+    pooling = partial(metaformer.MetaFormer, num_classes=CLASSES, depths=(1, 1, 1, 1), dims=(16, 32, 48, 64))
+    yield Model("timm poolformer_s12", "poolformer", partial(pooling, **pool), tasks.pictures())
+    dense = partial(densenet.DenseNet, growth_rate=8, block_config=(2, 2, 2), num_classes=CLASSES)
+    yield Model("timm densenet121", "densenet", dense, tasks.pictures())
 
 
 class Pooled(nn.Module):
@@ -259,7 +280,8 @@ def of_reinforcement() -> Iterator[Model]:
 
 
 SOURCES = (
-    written_by_hand, of_transformers, of_graphs, of_reinforcement, of_monai, of_diffusers, of_timm, added,
+    written_by_hand, of_transformers, of_graphs, of_reinforcement, of_monai, of_diffusers, of_timm,
+    smaller_of_timm, added,
 )  # fmt: skip
 
 
