@@ -12,7 +12,7 @@ from functools import partial
 
 import statistics_tables
 import sweep_tables
-from study_tables import claims, full_size, remedies, smoothing
+from study_tables import claims, correlations, full_size, remedies, smoothing
 from tables import (
     INSTRUCTIONS,
     RESULTS,
@@ -108,6 +108,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "rescues": full_size,
         "smoothing": smoothing,
         "remedies": remedies("remedies-quick-digits"),
+        "remedies-correlations": correlations("remedies-quick-digits"),
         "controls-claims": claims("controls-quick-digits", "the claim"),
     },
     "docs/statistics.md": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -38,10 +39,12 @@ def claims_table(folder: str, whose: str) -> list[str]:
 
 
 def numbers(claim: dict[str, Any]) -> str:
-    """What the parts that decide a claim measured and found; of others, why they are not decided."""
-    if claim["verdict"] not in ("holds", "does not hold"):
-        return str(claim["reason"])
+    """What the parts that decide a claim measured and found, or why they decide nothing."""
     deciding = [part for part in claim["parts"] if part["verdict"] == claim["verdict"]]
+    if claim["verdict"] == "not testable":
+        return "; ".join(dict.fromkeys(claim["reason"].split("; ")))
+    if not deciding:  # of parts that disagree, or of a claim without any
+        return str(claim["reason"])
     shown = [f"{part['measured']}: {part['reason']}" for part in deciding[:SHOWN]]
     if more := len(deciding) - len(shown):
         shown.append(f"and {more} more like these, of {len(claim['parts'])}")
@@ -76,6 +79,21 @@ def remedies(folder: str) -> Callable[[], str]:
 
     def text() -> str:
         return "\n".join(table(REMEDIES, [[row[name] for name in REMEDIES] for row in read(folder, 1)]))
+
+    return text
+
+
+def correlations(folder: str) -> Callable[[], str]:
+    """Spearman's ρ and its interval, of a remedies study's Table 2."""
+
+    def brief(cell: str) -> str:
+        found = re.match(r"ρ = (\S+), 95 % interval (\S+ … \S+),", cell)
+        return f"{found[1]} ({found[2]})" if found else cell
+
+    def text() -> str:
+        rows = read(folder, 2)
+        columns = [name for name in rows[0] if name != "kind"]
+        return "\n".join(table(columns, [[brief(escaped(row[name])) for name in columns] for row in rows]))
 
     return text
 

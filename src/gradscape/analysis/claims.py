@@ -128,6 +128,9 @@ class Claim:
         """Reasons of the parts that decided the verdict."""
         if not self.parts:
             return self.note
+        if self.verdict == "not testable":  # parts often lack the same runs
+            lacking = (reason for part in self.deciding for reason in part.reason.split("; "))
+            return "; ".join(dict.fromkeys(lacking))
         words = "; ".join(dict.fromkeys(part.reason for part in self.deciding))
         return f"{words}{self.tally}" if self.verdict == "undecided" and len(self.parts) > 1 else words
 

@@ -86,11 +86,15 @@ def _ratios(study: StudyRecord, pair: Pair, what: str, along: str) -> dict[int, 
 
 def _unmeasured(study: StudyRecord, pair: Pair, what: str, along: str) -> str:
     """Name runs of a pair that have no measure where they were learning."""
+    lacking = {
+        role: sorted(ended(study, role).keys() - _learning(study, role, what, along).keys()) for role in pair
+    }
     return together(
         *(
-            f"{role}: seed {seed} has no measure {WHERE}"
-            for role in pair
-            for seed in ended(study, role).keys() - _learning(study, role, what, along).keys()
+            f"{role}: seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))} "
+            f"{'have' if len(seeds) > 1 else 'has'} no measure {WHERE}"
+            for role, seeds in lacking.items()
+            if seeds
         )
     )
 
