@@ -118,6 +118,6 @@ def test_a_row_s_keys_are_stable() -> None:
         "attempts": 0,
         "host": None,
         "device": None,
-        "heard": None,
+        "last_update": None,
         "reason": "",
     }

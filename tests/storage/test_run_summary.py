@@ -89,9 +89,9 @@ def test_a_run_in_each_state(tmp_path: Path) -> None:
     assert (done.best_valid_accuracy, done.best_epoch, done.train_accuracy) == (0.5, 3, 0.004)
     assert found["failed"].epoch_seconds == 3.5
     assert (done.host, done.device, done.attempts) == ("node1", "x86_64", 1)
-    assert found["absent"].epochs is found["absent"].heard is None
+    assert found["absent"].epochs is found["absent"].last_update is None
     written = (tmp_path / "runs" / done.identity).glob("*.json*")
-    assert done.heard == pytest.approx(max(os.stat(path).st_mtime for path in written), abs=1e-6)
+    assert done.last_update == pytest.approx(max(os.stat(path).st_mtime for path in written), abs=1e-6)
 
 
 def test_a_run_that_is_worked_on_is_running(tmp_path: Path) -> None:

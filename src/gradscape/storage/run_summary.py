@@ -48,7 +48,7 @@ class RunSummary:
         epoch_seconds: Mean wall time of an epoch.
         attempts: Number of times that it was begun.
         host, device: Names of the last machine and device that it ran on.
-        heard: Time of its last writing, in seconds since 1970.
+        last_update: Time of its last writing, in seconds since 1970.
         reason: Line on why it failed, stopped or diverged, is not computed as planned, or cannot be read; or
             empty.
     """
@@ -65,7 +65,7 @@ class RunSummary:
     attempts: int = 0
     host: str | None = None
     device: str | None = None
-    heard: float | None = None
+    last_update: float | None = None
     reason: str = ""
 
     @property
@@ -132,7 +132,7 @@ def _stamp_of(path: Path) -> tuple[int, int] | None:
 
 def _summarize(study: StudyFolder, identity: str, stamp: Stamp) -> RunSummary:
     """Return the summary of a run, whose reason names a file that cannot be read."""
-    summary = RunSummary(identity, heard=max((s[0] / 1e9 for s in stamp if s), default=None))
+    summary = RunSummary(identity, last_update=max((s[0] / 1e9 for s in stamp if s), default=None))
     try:
         folder = study.run(identity)
         if not there(folder.path / "config.json"):
