@@ -118,6 +118,19 @@ def test_only_what_has_changed_is_read_again(tmp_path: Path, monkeypatch: pytest
     assert read == [runs[word].identity for word in ("killed", "absent")]
 
 
+def test_the_plan_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask(tmp_path, [tiny()])
+    watcher = StudyWatcher(StudyFolder(tmp_path))
+    read: list[StudyFolder] = []
+    whole = StudyFolder.asked
+    monkeypatch.setattr(StudyFolder, "asked", lambda folder: read.append(folder) or whole(folder))
+    assert [len(watcher.poll()), len(watcher.poll())] == [1, 1]
+    assert watcher.asked()["study"] == "batchnorm"
+    assert len(read) == 1
+    ask(tmp_path, [tiny(), tiny(seed=2)])
+    assert len(watcher.poll()) == 2
+
+
 @pytest.mark.parametrize(
     ("line", "place", "which"),
     [

@@ -86,6 +86,8 @@ class StudyWatcher:
 
     def __init__(self, study: StudyFolder) -> None:
         self.study = study
+        self.plan: dict[str, Any] = {}
+        self.plan_stamp: tuple[int, int] | None = None
         self.summaries: dict[str, tuple[Stamp, RunSummary]] = {}
 
     def asked(self) -> dict[str, Any]:
@@ -94,10 +96,13 @@ class StudyWatcher:
         Raises:
             StoreError: There is none, it is damaged, or written by a newer gradscape.
         """
-        asked = self.study.asked()
-        if asked is None:
-            raise self.study.absent()
-        return asked
+        stamp = _stamp_of(self.study.path / "study.json")
+        if stamp is None or stamp != self.plan_stamp:
+            plan = self.study.asked()
+            if plan is None:
+                raise self.study.absent()
+            self.plan, self.plan_stamp = plan, stamp
+        return self.plan
 
     def poll(self) -> list[RunSummary]:
         """Return the summary of every run that is planned, in the order of the study.
@@ -105,7 +110,7 @@ class StudyWatcher:
         Raises:
             StoreError: There is no study here, or its `study.json` is damaged or newer.
         """
-        return [self._summary(name) for name in self.study.identities()]
+        return [self._summary(name) for name in self.study.identities(self.asked())]
 
     def _summary(self, identity: str) -> RunSummary:
         folder = self.study.run(identity)
