@@ -23,7 +23,7 @@ from torch.nn.functional import conv2d
 from gradscape._machine import cores
 from gradscape.config.run import RunConfig
 from gradscape.data import load_images
-from gradscape.executors.base import ProgressCallback
+from gradscape.executors.base import MessageSink
 from gradscape.executors.processes import Processes
 from gradscape.records.run import RunRecord
 from gradscape.report.figures.style import DPI, LOOKS, styled
@@ -46,7 +46,7 @@ class Job:
     emulated: bool
 
 
-def train(job: Job, report: ProgressCallback) -> RunRecord:
+def train(job: Job, report: MessageSink) -> RunRecord:
     """Train a run; in bf16 whatever the probe says of its speed."""
     from gradscape.train.loop import train_run
     from gradscape.train.precision import Arithmetic

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from gradscape.cli.main import main as command
-from gradscape.executors.base import EventSink, Executor, ProgressCallback
+from gradscape.executors.base import EventSink, Executor, MessageSink
 from gradscape.executors.processes import Processes
 from gradscape.records.gradients import EPOCH_TABLES, flow_of_epochs
 from gradscape.records.run import EpochRecord, RunRecord
@@ -65,7 +65,7 @@ def study(count: int) -> Sweep:
     )
 
 
-def stub(job: TrainJob, report: ProgressCallback) -> RunRecord:
+def stub(job: TrainJob, report: MessageSink) -> RunRecord:
     """A run's files, of a size as VGG38 has them; returns how long they took in its status."""
     begun = time.perf_counter()
     folder, config = RunFolder(job.folder), job.config

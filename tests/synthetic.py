@@ -10,7 +10,7 @@ import numpy as np
 
 from gradscape.records.curvature import CurvatureRecord
 from gradscape.records.encoding import Values
-from gradscape.records.landscape import LandscapeRecord, Path
+from gradscape.records.landscape import LandscapeRecord, TrainingPath
 from gradscape.records.run import (
     EpochRecord,
     RunRecord,
@@ -99,7 +99,7 @@ def start(gradients: Sequence[float], correlations: Sequence[float]) -> RunStart
     return RunStart(made_signal(correlations), made_flow([gradients], first=0))
 
 
-def landscape(loss: Values, path: Path | None = None, **changes: Any) -> LandscapeRecord:
+def landscape(loss: Values, path: TrainingPath | None = None, **changes: Any) -> LandscapeRecord:
     """A record of these surfaces over -1 to 1."""
     axes = tuple(np.linspace(-1, 1, count) for count in loss.shape[1:])
     values: dict[str, Any] = {

@@ -22,7 +22,7 @@ from cases import TINY, digits
 from gradscape.cli.export import silent_threads
 from gradscape.cli.import_object import load_factory
 from gradscape.cli.main import main
-from gradscape.config.plain_yaml import read_values
+from gradscape.config.plain_yaml import read_as
 from gradscape.config.text import path
 from gradscape.errors import ConfigError
 from gradscape.records.role import Role
@@ -63,7 +63,7 @@ def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path: Path) -> None:
 
     def read() -> None:
         try:
-            read_values(tmp_path / "pipe.yaml", "configuration")
+            read_as(tmp_path / "pipe.yaml", "configuration", lambda found: found)
         except ConfigError as error:
             found.append(str(error))
 
@@ -89,7 +89,7 @@ def test_a_pipe_that_a_shell_made_is_read_to_its_end(tmp_path: Path) -> None:
 
     writer = threading.Thread(target=write)
     writer.start()
-    assert read_values(tmp_path / "pipe.yaml", "configuration") == {"epochs": 3, "seed": 1}
+    assert read_as(tmp_path / "pipe.yaml", "configuration", lambda found: found) == {"epochs": 3, "seed": 1}
     writer.join()
 
 

@@ -19,7 +19,7 @@ from gradscape.cli.run_progress import (
     share,
     study_seconds_left,
 )
-from gradscape.cli.runs import Order
+from gradscape.cli.runs import RunOrder
 from gradscape.config.network import NetConfig
 from gradscape.config.run import RunConfig
 from gradscape.config.serialize import to_dict
@@ -34,7 +34,7 @@ def run(state: str, config: RunConfig | None = None, **changes: Any) -> RunSumma
 
 
 def test_what_the_command_offers_is_what_there_is() -> None:
-    assert set(get_args(Order)) == set(SORTS)
+    assert set(get_args(RunOrder)) == set(SORTS)
     assert set(URGENT) == set(STATES)
 
 
@@ -118,6 +118,6 @@ def test_a_row_s_keys_are_stable() -> None:
         "attempts": 0,
         "host": None,
         "device": None,
-        "heard": None,
+        "last_update": None,
         "reason": "",
     }

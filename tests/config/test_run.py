@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradscape.config.network import NetConfig
-from gradscape.config.plain_yaml import read_values, to_yaml
+from gradscape.config.plain_yaml import read_as, to_yaml
 from gradscape.config.run import DATASETS, DataConfig, OptimConfig, RunConfig
 from gradscape.config.serialize import from_dict, read_config, to_dict
 from gradscape.errors import ConfigError
@@ -196,7 +196,7 @@ def test_what_is_saved_is_read_as_it_is(tmp_path: Path) -> None:
     values = {"a": twice, "b": twice, "c": "1:30", "d": "2001-01-01", "e": "1e-3", "f": 1e-3, "g": "~",
               "h": None, "i": float("inf"), "j": "017", "k": 10**20, "l": -0.5, "m": "yes"}  # fmt: skip
     (tmp_path / "a.yaml").write_text(to_yaml(values))
-    assert read_values(tmp_path / "a.yaml", "file") == values
+    assert read_as(tmp_path / "a.yaml", "file", lambda found: found) == values
 
 
 @pytest.mark.parametrize(

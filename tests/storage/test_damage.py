@@ -70,7 +70,7 @@ def run_of(study: Path) -> RunFolder:
 def values_of(folder: Path) -> str:
     """All that is read of a study, checkpoint and kept weights included."""
     run = run_of(folder)
-    watcher = [replace(summary, heard=0) for summary in StudyWatcher(StudyFolder(folder)).poll()]
+    watcher = [replace(summary, last_update=0) for summary in StudyWatcher(StudyFolder(folder)).poll()]
     newest = run.load()
     tensors = [*run.kept_weights().values(), *([newest.arrays] if newest else [])]
     named = [sorted(each.items()) for each in tensors]

@@ -89,9 +89,9 @@ def test_a_run_in_each_state(tmp_path: Path) -> None:
     assert (done.best_valid_accuracy, done.best_epoch, done.train_accuracy) == (0.5, 3, 0.004)
     assert found["failed"].epoch_seconds == 3.5
     assert (done.host, done.device, done.attempts) == ("node1", "x86_64", 1)
-    assert found["absent"].epochs is found["absent"].heard is None
+    assert found["absent"].epochs is found["absent"].last_update is None
     written = (tmp_path / "runs" / done.identity).glob("*.json*")
-    assert done.heard == pytest.approx(max(os.stat(path).st_mtime for path in written), abs=1e-6)
+    assert done.last_update == pytest.approx(max(os.stat(path).st_mtime for path in written), abs=1e-6)
 
 
 def test_a_run_that_is_worked_on_is_running(tmp_path: Path) -> None:
@@ -116,6 +116,19 @@ def test_only_what_has_changed_is_read_again(tmp_path: Path, monkeypatch: pytest
     StudyFolder(tmp_path).run(runs["killed"].identity).append(epoch(3), flow(3))
     watcher.poll()
     assert read == [runs[word].identity for word in ("killed", "absent")]
+
+
+def test_the_plan_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask(tmp_path, [tiny()])
+    watcher = StudyWatcher(StudyFolder(tmp_path))
+    read: list[StudyFolder] = []
+    whole = StudyFolder.asked
+    monkeypatch.setattr(StudyFolder, "asked", lambda folder: read.append(folder) or whole(folder))
+    assert [len(watcher.poll()), len(watcher.poll())] == [1, 1]
+    assert watcher.asked()["study"] == "batchnorm"
+    assert len(read) == 1
+    ask(tmp_path, [tiny(), tiny(seed=2)])
+    assert len(watcher.poll()) == 2
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from gradscape.analysis.smoothness import VALUES, WAYS, mean_log
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.records.smoothness import StepSmoothness
 
-Pair = tuple[str, str]  # roles: with BatchNorm, and without
+RolePair = tuple[str, str]  # roles: with BatchNorm, and without
 LEARNING = (0.2, 0.8)  # a network is learning where its mini-batch's loss is this share of guessing's
 WHERE = f"where a mini-batch's loss is {LEARNING[0]:g} to {LEARNING[1]:g} of guessing's"
 
@@ -31,7 +31,7 @@ WAYS_MEASURED = (("lipschitz", "gradient"), ("beta", "gradient"), ("beta", "rela
 
 
 def smoother_at_equal_loss(
-    study: StudyRecord, pairs: Sequence[Pair], labels: Mapping[str, str]
+    study: StudyRecord, pairs: Sequence[RolePair], labels: Mapping[str, str]
 ) -> tuple[Evidence, ...]:
     """Judge if loss and gradient are smoother for the first of each pair than for the second.
 
@@ -57,12 +57,12 @@ def smoother_at_equal_loss(
     return (*along_steps, flatter_on_average(study, pairs, label))
 
 
-def _over_in_words(pairs: Sequence[Pair], labels: Mapping[str, str]) -> str:
+def _over_in_words(pairs: Sequence[RolePair], labels: Mapping[str, str]) -> str:
     words = "; ".join(f"{labels[role]} over {labels[other]}" for role, other in pairs)
     return words if len(pairs) == 1 else f"mean of {len(pairs)} pairs ({words})"
 
 
-def testable(study: StudyRecord, pairs: Sequence[Pair]) -> tuple[list[Pair], str]:
+def testable(study: StudyRecord, pairs: Sequence[RolePair]) -> tuple[list[RolePair], str]:
     """Return the pairs of which no run ends at guessing (all if there are none), and a note on the others.
 
     Args:
@@ -78,13 +78,13 @@ def testable(study: StudyRecord, pairs: Sequence[Pair]) -> tuple[list[Pair], str
     )
 
 
-def _ratios(study: StudyRecord, pair: Pair, what: str, along: str) -> dict[int, float]:
+def _ratios(study: StudyRecord, pair: RolePair, what: str, along: str) -> dict[int, float]:
     """Seed → log10 of the ratio of a number, first over second."""
     first, second = (_learning(study, role, what, along) for role in pair)
     return differences(first, second)
 
 
-def _unmeasured(study: StudyRecord, pair: Pair, what: str, along: str) -> str:
+def _unmeasured(study: StudyRecord, pair: RolePair, what: str, along: str) -> str:
     """Name runs of a pair that have no measure where they were learning."""
     lacking = {
         role: sorted(ended(study, role).keys() - _learning(study, role, what, along).keys()) for role in pair

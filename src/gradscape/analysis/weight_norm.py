@@ -12,7 +12,7 @@ from gradscape.analysis.gradient_flow import Flows, log10
 from gradscape.analysis.run_status import ended
 from gradscape.records.run import RunRecord, StudyRecord
 
-Series = Callable[[RunRecord], Flows]
+EpochStatistic = Callable[[RunRecord], Flows]
 
 
 def typical(run: RunRecord, statistic: str) -> Flows:
@@ -29,7 +29,7 @@ def typical(run: RunRecord, statistic: str) -> Flows:
     return np.array([10 ** log10(row[columns]).mean() if columns else math.nan for row in rows])
 
 
-VALUES: dict[str, tuple[str, str, Series]] = {
+VALUES: dict[str, tuple[str, str, EpochStatistic]] = {
     "norm": ("‖w‖", "linear", lambda run: typical(run, "weight")),
     "rate": (
         "effective rate, lr / ‖w‖²",
@@ -40,7 +40,7 @@ VALUES: dict[str, tuple[str, str, Series]] = {
 }
 
 
-def known(run: RunRecord, series: Series) -> bool:
+def known(run: RunRecord, series: EpochStatistic) -> bool:
     """Check that every epoch of a run that has begun has the value.
 
     Args:

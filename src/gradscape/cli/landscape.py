@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
@@ -17,7 +17,7 @@ from gradscape.cli.images import ImageSource, Showing
 from gradscape.cli.measure import MOST_POINTS, TARGET
 from gradscape.cli.output import to_json
 from gradscape.config.fields import option
-from gradscape.config.options import MOST_SECONDS, FilePath, Options
+from gradscape.config.options import MOST_SECONDS, FilePath, LandscapeStatistics, Options
 from gradscape.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from gradscape.records.landscape import LandscapeRecord
 
 _USUAL = 1_000  # images
-Statistics = Literal["running", "batch", "recalibrated"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +53,7 @@ class Grid(Options):
 class LandscapeOptions(Options):
     """Choice of the landscapes that are measured, and place of their points."""
 
-    bn: Annotated[tuple[Statistics, ...], Parameter(consume_multiple=True)] = option(
+    bn: Annotated[tuple[LandscapeStatistics, ...], Parameter(consume_multiple=True)] = option(
         ("running",), "statistics of BatchNorm; several are drawn side by side"
     )
     through: bool = option(
@@ -70,7 +69,7 @@ class LandscapeOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing(Showing):
+class DrawingOptions(Showing):
     """Form in which landscapes are shown."""
 
     surface: bool = option(False, "draw --figure in three dimensions")
@@ -89,7 +88,9 @@ def landscape(
     *,
     options: Annotated[LandscapeOptions, FLAT] = LandscapeOptions(),
     grid: Annotated[Grid, Parameter(name="*", group=Group("Grid", sort_key=10))] = Grid(),
-    drawing: Annotated[Drawing, Parameter(name="*", group=Group("Drawing", sort_key=12))] = Drawing(),
+    drawing: Annotated[
+        DrawingOptions, Parameter(name="*", group=Group("Drawing", sort_key=12))
+    ] = DrawingOptions(),
     source: Annotated[ImageSource, EXECUTION] = ImageSource(),
 ) -> None:
     """Measure around each run, or through them all, with each kind of statistics.
@@ -135,8 +136,8 @@ def landscape(
 
 
 def _named(
-    runs: Sequence[str], statistics: Sequence[Statistics], targets: Sequence[Target]
-) -> dict[str, tuple[Target, Statistics]]:
+    runs: Sequence[str], statistics: Sequence[LandscapeStatistics], targets: Sequence[Target]
+) -> dict[str, tuple[Target, LandscapeStatistics]]:
     """Return target and statistics per name of a landscape; runs that share a name are named by their folder.
 
     Raises:
@@ -161,7 +162,7 @@ def _points_file(folder: FilePath | None, number: int) -> Path | None:
     return Path(folder) / f"{number}.jsonl" if folder else None
 
 
-def _evaluate(grid: Grid, target: Target, bn: Statistics, **further: Any) -> LandscapeRecord:
+def _evaluate(grid: Grid, target: Target, bn: LandscapeStatistics, **further: Any) -> LandscapeRecord:
     """Measure a landscape."""
     from gradscape.measure.landscape.landscape import landscape as measure
 
@@ -197,7 +198,7 @@ def _animate(file: FilePath, grid: Grid, options: LandscapeOptions, target: Targ
     print_stderr(f"animation: {save_animation(moments, file)}")
 
 
-def _draw_landscapes(drawing: Drawing, records: Mapping[str, LandscapeRecord]) -> None:
+def _draw_landscapes(drawing: DrawingOptions, records: Mapping[str, LandscapeRecord]) -> None:
     """Draw landscapes side by side on one scale, if a file for it is named."""
     if not drawing.figure and not drawing.turn:
         return

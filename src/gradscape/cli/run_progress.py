@@ -164,6 +164,6 @@ def row(run: RunSummary) -> dict[str, Any]:
         "attempts": run.attempts,
         "host": run.host,
         "device": run.device,
-        "heard": run.heard,
+        "last_update": run.last_update,
         "reason": run.reason,
     }

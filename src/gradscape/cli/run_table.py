@@ -52,10 +52,10 @@ def _left(run: RunSummary, now: float) -> str:
     return duration(seconds) if (seconds := seconds_left(run)) else ""  # 0: it is tested and measured
 
 
-def _heard(run: RunSummary, now: float) -> str:
-    if run.heard is None:
+def _last_update(run: RunSummary, now: float) -> str:
+    if run.last_update is None:
         return ""
-    age = max(0.0, now - run.heard)
+    age = max(0.0, now - run.last_update)
     return f"{age / DAY:.0f} days ago" if age > 2 * DAY else f"{duration(age)} ago"
 
 
@@ -66,7 +66,7 @@ COLUMNS = (
     _TableColumn("best valid", 2, _best),
     _TableColumn("train", 4, _trained),
     _TableColumn("left", 3, _left),
-    _TableColumn("heard", 5, _heard),
+    _TableColumn("last update", 5, _last_update),
     _TableColumn("attempts", 6, lambda run, now: str(run.attempts) if run.attempts > 1 else ""),
     _TableColumn("device", 7, lambda run, now: run.device or "", right=False),
     _TableColumn("host", 8, lambda run, now: run.host or "", right=False),

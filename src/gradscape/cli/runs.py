@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from gradscape.storage.run_summary import RunSummary, StudyWatcher
 
-Order = Literal["best", "progress", "name", "state"]
+RunOrder = Literal["best", "progress", "name", "state"]
 NOTES = 5  # reasons shown beneath a table that is watched
 
 
@@ -34,7 +34,7 @@ class RunsOptions(Options):
     watch: bool = option(False, "look again and again until every run has ended, or Ctrl-C")
     every: float = option(2.0, "seconds between two looks", 0, MOST_SECONDS)
     state: str | None = option(None, "states of the runs to show, such as failed,running")
-    sort: Order | None = option(None, "order of the runs (default: the study's)")
+    sort: RunOrder | None = option(None, "order of the runs (default: the study's)")
     json: bool = option(False, "everything as JSON")
 
     def __post_init__(self) -> None:

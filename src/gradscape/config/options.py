@@ -23,6 +23,7 @@ from gradscape.errors import ConfigError, brief
 
 MOST_SECONDS = 1e9  # three decades
 FilePath: TypeAlias = str | Path
+LandscapeStatistics = Literal["running", "batch", "recalibrated"]  # of BatchNorm, at a point
 
 
 @dataclass(frozen=True, kw_only=True)

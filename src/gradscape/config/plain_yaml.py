@@ -66,19 +66,6 @@ def _line_of(message: str, lines: Mapping[str, int]) -> int | None:
     return lines[max(keys, key=len)] if keys else None
 
 
-def read_values(path: Path, what: str) -> object:
-    """Read the plain values of a YAML or JSON file.
-
-    Args:
-        path: Path of the file.
-        what: Name of such files, for messages.
-
-    Raises:
-        ConfigError: The file is missing, too large, or not such YAML.
-    """
-    return _read_marked(path, what)[0]
-
-
 def _read_marked(path: Path, what: str) -> tuple[object, dict[str, int]]:
     """Read plain values, and the line of every key by its dotted path, in which lists have no part."""
     import yaml
@@ -123,7 +110,7 @@ def _at_once(path: str, flags: int) -> int:
 
 
 def to_yaml(values: object) -> str:
-    """Return plain values as YAML that `read_values` reads as they are; keys keep their order.
+    """Return plain values as YAML that `read_as` reads as they are; keys keep their order.
 
     Args:
         values: Plain values.

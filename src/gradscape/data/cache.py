@@ -27,7 +27,7 @@ from gradscape.storage.files import sync_folder
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 FORMAT = 1
-Record = dict[str, Any]
+CacheRecord = dict[str, Any]
 
 
 def cache_folder(cache: Path | None = None) -> Path:
@@ -114,25 +114,25 @@ def _writable(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _stamps(sources: Sequence[Path]) -> list[Record]:
+def _stamps(sources: Sequence[Path]) -> list[CacheRecord]:
     stats = [(path.resolve(), path.stat()) for path in sources]
     return [{"path": str(p), "size": s.st_size, "mtime_ns": s.st_mtime_ns} for p, s in stats]
 
 
-def _digest(record: Record) -> str:
+def _digest(record: CacheRecord) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-def _record(folder: Path) -> Record:
+def _record(folder: Path) -> CacheRecord:
     """Return the record; raise ValueError if it is altered or of another format."""
-    content: Record = json.loads((folder / "record.json").read_text("utf-8"))
-    record: Record = content["record"]
+    content: CacheRecord = json.loads((folder / "record.json").read_text("utf-8"))
+    record: CacheRecord = content["record"]
     if content["sha256"] != _digest(record) or record["format"] != FORMAT:
         raise ValueError("altered record, or one of another version")
     return record
 
 
-def _open(folder: Path, record: Record) -> ImageSet:
+def _open(folder: Path, record: CacheRecord) -> ImageSet:
     """Map the arrays that the record names; raise ValueError if their bytes have changed."""
     arrays = {}
     for name in ARRAYS:
@@ -150,7 +150,7 @@ def _open(folder: Path, record: Record) -> ImageSet:
     )
 
 
-def _write(folder: Path, images: ImageSet, stamps: list[Record]) -> None:
+def _write(folder: Path, images: ImageSet, stamps: list[CacheRecord]) -> None:
     """Write the arrays into a new folder, then the record that names it, which is the one atomic step."""
     arrays = folder / f"arrays-{uuid.uuid4().hex[:12]}"
     try:
@@ -177,7 +177,7 @@ def _write(folder: Path, images: ImageSet, stamps: list[Record]) -> None:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _write_record(folder: Path, record: Record) -> None:
+def _write_record(folder: Path, record: CacheRecord) -> None:
     content = json.dumps({"sha256": _digest(record), "record": record}, indent=1)
     aside = folder / "record.json.new"
     try:

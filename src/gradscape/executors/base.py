@@ -18,13 +18,13 @@ ATTEMPTS = 3  # attempts at a job without any advance, before dying workers coun
 LACKING = ("can't allocate memory", "could not create a primitive", "bad_alloc", "Cannot allocate memory")
 BACKOFF = 0.5  # seconds before the second attempt; four times as long before each further one
 
-ProgressCallback = Callable[[Any], None]
+MessageSink = Callable[[Any], None]
 
 
 class Work(Protocol):
     """Work done for one job, which reports its progress; a function of a module, to be picklable."""
 
-    def __call__(self, job: Any, report: ProgressCallback) -> Any:
+    def __call__(self, job: Any, report: MessageSink) -> Any:
         """Do a job and return its result.
 
         Args:
@@ -128,7 +128,7 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError | OSError) and any(phrase in str(error) for phrase in LACKING)
 
 
-def outcome(work: Work, job: Any, report: ProgressCallback) -> tuple[str, Any]:
+def outcome(work: Work, job: Any, report: MessageSink) -> tuple[str, Any]:
     """Do a job and return its end.
 
     Args:

@@ -167,7 +167,7 @@ class Export:
                 tracked = self.exporter.open(run)
                 opened = _Opened(tracked, run, tracked.first)
                 epochs = epochs[tracked.first :]
-            end = run.heard or 0.0
+            end = run.last_update or 0.0
             opened.tracked.put([*epoch_rows(epochs, flow, end), *result_rows(test, end)])
             self.written.add(run.identity)
             self.unreadable.pop(run.identity, None)

@@ -301,7 +301,7 @@ class _MLflowRun(TrackedRun):
         texts = {"state": run.state, "reason": run.reason, "exported": describe_progress(run)}
         tags = [RunTag(f"gradscape.{name}", value) for name, value in texts.items()]
         self.client.log_batch(self.id, tags=tags)
-        ended = int(1_000 * run.heard) if run.heard else None
+        ended = int(1_000 * run.last_update) if run.last_update else None
         if run.over:
             self.client.set_terminated(self.id, STATUS[run.state], ended)
         elif run.state == "pending":

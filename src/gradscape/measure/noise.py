@@ -14,7 +14,7 @@ from gradscape._text import count_noun
 from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError
 from gradscape.measure.core.batch import Batch, Loss
-from gradscape.measure.core.objective import Objective, Statistics
+from gradscape.measure.core.objective import NormStatistics, Objective
 from gradscape.measure.core.parameters import named, strip_wrappers
 from gradscape.records.encoding import Values
 from gradscape.records.noise import NoiseRecord
@@ -26,7 +26,7 @@ FEW = 6  # batches from which a GSNR has a variance: it follows t² with K − 1
 
 
 @typed()
-def noise(model: nn.Module, loss: Loss | None, batches: Any, *, bn: Statistics = "batch") -> NoiseRecord:
+def noise(model: nn.Module, loss: Loss | None, batches: Any, *, bn: NormStatistics = "batch") -> NoiseRecord:
     """Measure the noise of mini-batch gradients at a model's parameters, which are not changed.
 
     This takes one forward and one backward pass per batch, and main memory for all gradients. Dropout is off:

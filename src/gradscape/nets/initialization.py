@@ -42,7 +42,7 @@ def initialize(model: nn.Module, init: str, activation: str, slope: float) -> No
             _redraw(module, DRAWS[init], gain)
 
 
-def _redraw(module: nn.Conv2d | nn.Linear, draw: Draw, gain: float) -> None:
+def _redraw(module: nn.Conv2d | nn.Linear, draw: WeightInitializer, gain: float) -> None:
     weight = module.weight  # if parametrized, a tensor computed from others
     draw(weight, gain)
     if parametrize.is_parametrized(module, "weight"):
@@ -67,10 +67,10 @@ def _delta_orthogonal(weight: Tensor, gain: float) -> None:
     weight[center] = nn.init.orthogonal_(matrix, gain)
 
 
-Draw = Callable[[Tensor, float], object]
+WeightInitializer = Callable[[Tensor, float], object]
 
 # A dict of callables: fill weight in place, with gain.
-DRAWS: dict[str, Draw] = {
+DRAWS: dict[str, WeightInitializer] = {
     "he": _he_normal,
     "glorot": lambda weight, gain: nn.init.xavier_uniform_(weight),
     "orthogonal": nn.init.orthogonal_,

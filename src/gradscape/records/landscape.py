@@ -62,7 +62,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Path:
+class TrainingPath:
     """Checkpoints of a training, on the plane that is nearest to them (Li et al. 2018, §7.2).
 
     Attributes:
@@ -156,7 +156,7 @@ class LandscapeRecord(Displayable, Record):
     parameters: int
     samples: int
     check: Check | None
-    path: Path | None
+    path: TrainingPath | None
     convexity: Convexity | None
     evaluations: int
     seconds: float

@@ -16,7 +16,7 @@ from gradscape._codec import Record
 from gradscape.errors import ConfigError
 from gradscape.stats.student_t import LEVEL, ROUNDING, interval, mass_beyond, percent
 
-Order = Literal["higher", "lower", "undecided"]
+PairedVerdict = Literal["higher", "lower", "undecided"]
 ERROR = 1 - LEVEL  # probability of a wrong decision where there is no difference, over all looks together
 
 
@@ -43,7 +43,7 @@ class Difference(Record):
     level: float
     effect: float | None
     p: float | None
-    verdict: Order
+    verdict: PairedVerdict
     reason: str
 
     def __str__(self) -> str:
@@ -95,7 +95,7 @@ def compare(first: Mapping[int, float], second: Mapping[int, float], level: floa
     )
 
 
-def _order(mean: float, p: float, level: float) -> Order:
+def _order(mean: float, p: float, level: float) -> PairedVerdict:
     return "undecided" if p >= 1 - level else "higher" if mean > 0 else "lower"
 
 

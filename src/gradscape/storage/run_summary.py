@@ -48,7 +48,7 @@ class RunSummary:
         epoch_seconds: Mean wall time of an epoch.
         attempts: Number of times that it was begun.
         host, device: Names of the last machine and device that it ran on.
-        heard: Time of its last writing, in seconds since 1970.
+        last_update: Time of its last writing, in seconds since 1970.
         reason: Line on why it failed, stopped or diverged, is not computed as planned, or cannot be read; or
             empty.
     """
@@ -65,7 +65,7 @@ class RunSummary:
     attempts: int = 0
     host: str | None = None
     device: str | None = None
-    heard: float | None = None
+    last_update: float | None = None
     reason: str = ""
 
     @property
@@ -86,6 +86,8 @@ class StudyWatcher:
 
     def __init__(self, study: StudyFolder) -> None:
         self.study = study
+        self.plan: dict[str, Any] = {}
+        self.plan_stamp: tuple[int, int] | None = None
         self.summaries: dict[str, tuple[Stamp, RunSummary]] = {}
 
     def asked(self) -> dict[str, Any]:
@@ -94,10 +96,13 @@ class StudyWatcher:
         Raises:
             StoreError: There is none, it is damaged, or written by a newer gradscape.
         """
-        asked = self.study.asked()
-        if asked is None:
-            raise self.study.absent()
-        return asked
+        stamp = _stamp_of(self.study.path / "study.json")
+        if stamp is None or stamp != self.plan_stamp:
+            plan = self.study.asked()
+            if plan is None:
+                raise self.study.absent()
+            self.plan, self.plan_stamp = plan, stamp
+        return self.plan
 
     def poll(self) -> list[RunSummary]:
         """Return the summary of every run that is planned, in the order of the study.
@@ -105,7 +110,7 @@ class StudyWatcher:
         Raises:
             StoreError: There is no study here, or its `study.json` is damaged or newer.
         """
-        return [self._summary(name) for name in self.study.identities()]
+        return [self._summary(name) for name in self.study.identities(self.asked())]
 
     def _summary(self, identity: str) -> RunSummary:
         folder = self.study.run(identity)
@@ -132,7 +137,7 @@ def _stamp_of(path: Path) -> tuple[int, int] | None:
 
 def _summarize(study: StudyFolder, identity: str, stamp: Stamp) -> RunSummary:
     """Return the summary of a run, whose reason names a file that cannot be read."""
-    summary = RunSummary(identity, heard=max((s[0] / 1e9 for s in stamp if s), default=None))
+    summary = RunSummary(identity, last_update=max((s[0] / 1e9 for s in stamp if s), default=None))
     try:
         folder = study.run(identity)
         if not there(folder.path / "config.json"):

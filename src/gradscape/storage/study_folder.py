@@ -114,13 +114,16 @@ class StudyFolder:
                     raise ValueError(f"{identity!r} names no run")
         return values
 
-    def identities(self) -> list[str]:
+    def identities(self, asked: Mapping[str, Any] | None = None) -> list[str]:
         """Return the identity of every run that is planned, once, in the study's order.
+
+        Args:
+            asked: Contents of `study.json`, if they have been read already.
 
         Raises:
             StoreError: There is no study, or its `study.json` is damaged or newer.
         """
-        asked = self.asked()
+        asked = self.asked() if asked is None else asked
         if asked is None:
             raise self.absent()
         return identities(asked["roles"])
@@ -229,8 +232,12 @@ class SingleRun(StudyFolder):
         """Return the contents of a `study.json` without roles."""
         return {"study": "run", "preset": self.path.resolve().name, "roles": {}}
 
-    def identities(self) -> list[str]:
-        """Return the identity of the run."""
+    def identities(self, asked: Mapping[str, Any] | None = None) -> list[str]:
+        """Return the identity of the run.
+
+        Args:
+            asked: Contents of a `study.json`, which names no run.
+        """
         return [self.only.identity()]
 
 

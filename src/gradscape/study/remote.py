@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gradscape.errors import Busy, StoreError
-from gradscape.executors.base import Event, EventSink, ProgressCallback
+from gradscape.executors.base import Event, EventSink, MessageSink
 from gradscape.records.run import RunRecord
 from gradscape.storage.checkpoint import TENSORS
 from gradscape.storage.files import make_folder, make_inner, write_bytes
@@ -57,7 +57,7 @@ class RemoteJob:
     delta: FileDelta
 
 
-def remote_job(job: RemoteJob, report: ProgressCallback) -> RunRecord | None:
+def remote_job(job: RemoteJob, report: MessageSink) -> RunRecord | None:
     """Train a run in a folder of this node; what changes in it is reported before anything else.
 
     Args:

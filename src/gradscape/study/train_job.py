@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gradscape.config.run import RunConfig
 from gradscape.errors import Busy
-from gradscape.executors.base import ProgressCallback
+from gradscape.executors.base import MessageSink
 from gradscape.records.run import RunRecord
 from gradscape.storage.run_folder import RunFolder
 
@@ -35,7 +35,7 @@ class TrainJob:
     stop_hopeless: bool = False
 
 
-def train_job(job: TrainJob, report: ProgressCallback) -> RunRecord | None:
+def train_job(job: TrainJob, report: MessageSink) -> RunRecord | None:
     """Train one run in this process.
 
     Each run of a study has one thread: two runs side by side finish sooner than one run on two threads.

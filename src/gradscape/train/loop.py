@@ -6,7 +6,7 @@ import math
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ from gradscape.train.process import (
 )
 from gradscape.train.seeding import own_draws
 from gradscape.train.state import TrainState
-from gradscape.train.step import Batches, TrainStep, cosine, evaluate
+from gradscape.train.step import LabeledBatch, TrainStep, cosine, evaluate
 
 # Images evaluated at once. On a CPU the activations of 50 stay in the cache: three times faster than 1,000.
 EVAL_BATCH = {"cpu": 50, "cuda": 1_250}
@@ -276,7 +276,7 @@ def _train_epoch(
 
 
 def _test(
-    state: TrainState, batches: Batches, device: torch.device, precision: str
+    state: TrainState, batches: Iterable[LabeledBatch], device: torch.device, precision: str
 ) -> dict[str, dict[str, float]]:
     """Return test loss and accuracy of the last and of the best-validation weights."""
     images = list(batches)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
 from gradscape.measure.core.layer_trace import layer_kind
 from gradscape.measure.core.preserve import untouched
-from gradscape.measure.curvature.curvature import ProgressCallback, curvature
+from gradscape.measure.curvature.curvature import TextCallback, curvature
 from gradscape.measure.landscape.landscape import landscape
 from gradscape.measure.noise import noise
 from gradscape.measure.signal.signal import signal
@@ -21,6 +21,7 @@ from gradscape.storage.run_folder import RunFolder
 from gradscape.train.model import build_model, one_draw
 from gradscape.train.process import return_memory
 from gradscape.train.state import TrainState
+from gradscape.train.step import LabeledBatch
 
 PROBES, STEPS = 2, 20  # of the spectral density: for its outline, at a fraction of the training's cost
 TOLERANCE = 1e-2  # of an extreme eigenvalue, beside the largest modulus
@@ -29,11 +30,8 @@ POINTS, ACCURACY = 33, 0.1  # of a landscape: its grid is refined where interpol
 CHECKS = 10  # of its interpolation
 PARTS = (1, 2, 4)  # of a mini-batch, whose gradients' noise is compared at the same weights
 
-Images = tuple[Tensor, Tensor]
-Batches = list[Images]
 
-
-def measure_start(folder: RunFolder, state: TrainState, batch: Images) -> None:
+def measure_start(folder: RunFolder, state: TrainState, batch: LabeledBatch) -> None:
     """Measure gradients and signal of the initial weights and keep them, unless the folder has them.
 
     Two forward and backward passes in train mode, so that BatchNorm takes the batch's statistics, but
@@ -65,8 +63,8 @@ def measure_curvature(
     folder: RunFolder,
     moment: str,
     state: TrainState,
-    batches: Batches,
-    report: ProgressCallback,
+    batches: list[LabeledBatch],
+    report: TextCallback,
 ) -> None:
     """Measure the curvature and keep it, unless the folder has it; a loss that has none is reported.
 
@@ -92,7 +90,7 @@ def measure_curvature(
 
 
 def measure_landscape(
-    config: RunConfig, folder: RunFolder, state: TrainState, batches: Batches, report: ProgressCallback
+    config: RunConfig, folder: RunFolder, state: TrainState, batches: list[LabeledBatch], report: TextCallback
 ) -> None:
     """Evaluate the loss around the trained weights and keep it, unless the folder has it.
 
@@ -116,7 +114,7 @@ def measure_landscape(
 
 
 def measure_noise(
-    config: RunConfig, folder: RunFolder, state: TrainState, batches: Batches, report: ProgressCallback
+    config: RunConfig, folder: RunFolder, state: TrainState, batches: list[LabeledBatch], report: TextCallback
 ) -> None:
     """Measure the gradient's noise at the trained weights and keep it, unless the folder has it.
 
@@ -140,7 +138,7 @@ def measure_noise(
     folder.add_noise(RunNoise(record, traces))
 
 
-def _cut(batches: Batches, size: int) -> Batches:
+def _cut(batches: list[LabeledBatch], size: int) -> list[LabeledBatch]:
     """Return the same images in mini-batches of another size."""
     return [(x[at : at + size], y[at : at + size]) for x, y in batches for at in range(0, len(x), size)]
 

@@ -18,7 +18,7 @@ from gradscape.train.fusion import fuse
 from gradscape.train.precision import Arithmetic, low_precision
 from gradscape.train.state import TrainState
 
-Batches = Iterable[tuple[Tensor, Tensor]]
+LabeledBatch = tuple[Tensor, Tensor]  # images (B, 3, H, W) and labels (B,)
 
 
 class _Tally:
@@ -151,7 +151,7 @@ class TrainStep:
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, batches: Batches, device: torch.device, precision: str = "fp32"
+    model: nn.Module, batches: Iterable[LabeledBatch], device: torch.device, precision: str = "fp32"
 ) -> tuple[float, float]:
     """Return mean loss and accuracy in eval mode; the mode is restored.
 

@@ -15,14 +15,13 @@ import gradscape as gs
 from drawings import assert_nothing_is_cut
 from gradscape._codec import decode
 from gradscape.errors import ConfigError
-from gradscape.records.landscape import Check, LandscapeRecord, between
-from gradscape.records.landscape import Path as Trajectory
+from gradscape.records.landscape import Check, LandscapeRecord, TrainingPath, between
 from gradscape.report.figures.landscape import contours, save_animation, slices, surfaces
 from gradscape.report.figures.style import styled
 from synthetic import bowl
 from synthetic import landscape as record
 
-PATH = Trajectory(
+PATH = TrainingPath(
     np.array([[0.9, 0.8], [0.3, 0.2], [0.0, 0.0]]),
     np.array([0.1, 0.05, 0.0]),
     np.array([0.8, 0.15]),

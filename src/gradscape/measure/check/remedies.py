@@ -46,10 +46,10 @@ class Applied:
         return self.what
 
 
-Remedy = Callable[..., Applied | str]
+RemedyFunction = Callable[..., Applied | str]
 
 
-def _remedy(change: Callable[..., Applied]) -> Remedy:
+def _remedy(change: Callable[..., Applied]) -> RemedyFunction:
     """Turn a change of a copy into a remedy that copies, draws from a seed, and returns refusals as text."""
 
     @wraps(change)
@@ -199,7 +199,7 @@ def _activation(model: nn.Module, batch: Batch, to: str = "relu") -> Applied:
 
 
 # A dict of callables: name → (model, batch, seed) to what was applied, or why it cannot be.
-REMEDIES: dict[str, Remedy] = {
+REMEDIES: dict[str, RemedyFunction] = {
     "he": _he,
     "glorot": _glorot,
     "orthogonal": _orthogonal,

@@ -25,7 +25,7 @@ ATTRIBUTES = {"shape", "ndim", "dtype", "device", "layout", "requires_grad", "is
 
 
 @dataclass(frozen=True)
-class Pair:
+class ConvNormPair:
     """Parameters of a convolution and of the eval-mode BatchNorm after it."""
 
     w: Tensor
@@ -65,7 +65,7 @@ class Reading(TorchFunctionMode):
         super().__init__()
         self.own = {id(p) for p in model.parameters()}
         self.outputs: dict[int, tuple[Tensor, Tensor, Tensor | None]] = {}  # id → output, weight, bias
-        self.pairs: dict[int, Pair] = {}  # id of the convolution's output → pair
+        self.pairs: dict[int, ConvNormPair] = {}  # id of the convolution's output → pair
         self.calls: dict[int, int] = {}  # id of a weight or a running mean → calls
 
     def __torch_function__(
@@ -104,7 +104,7 @@ class Reading(TorchFunctionMode):
         if training or id(x) not in self.outputs or id(x) in self.pairs:
             return False
         _, w, b = self.outputs[id(x)]
-        self.pairs[id(x)] = Pair(w, b, mean, variance, weight, bias, eps)
+        self.pairs[id(x)] = ConvNormPair(w, b, mean, variance, weight, bias, eps)
         return True
 
     def _count(self, tensor: Tensor) -> None:
@@ -117,7 +117,7 @@ class Reading(TorchFunctionMode):
                 del self.outputs[id(tensor)]
                 self.pairs.pop(id(tensor), None)
 
-    def found(self, output: Any) -> list[Pair]:
+    def found(self, output: Any) -> list[ConvNormPair]:
         """Return the pairs after a pass of the model.
 
         Args:
@@ -142,7 +142,7 @@ def _read_convolution(
 class Folded(TorchFunctionMode):
     """Mode that calls the pairs' convolutions with folded weights and skips their norms."""
 
-    def __init__(self, pairs: Iterable[Pair]) -> None:
+    def __init__(self, pairs: Iterable[ConvNormPair]) -> None:
         super().__init__()
         self.folded = {id(pair.w): pair.folded() for pair in pairs}
         self.skipped = {id(pair.mean) for pair in pairs}

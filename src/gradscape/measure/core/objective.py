@@ -26,7 +26,7 @@ from gradscape.measure.core.leaves import leaves, refuse_own, told_of_backward
 from gradscape.measure.core.parameters import listed, strip_wrappers
 from gradscape.measure.core.preserve import random_state, refuse
 
-Statistics = Literal["batch", "running"]
+NormStatistics = Literal["batch", "running"]
 CACHED = 50  # samples whose activations stay in a processor's cache
 SAME = 1e-5  # relative difference of a batch's loss and its parts' mean
 
@@ -57,7 +57,9 @@ class Objective:
             loss is not one number.
     """
 
-    def __init__(self, model: nn.Module, loss: Loss | None, batches: Any, bn: Statistics = "batch") -> None:
+    def __init__(
+        self, model: nn.Module, loss: Loss | None, batches: Any, bn: NormStatistics = "batch"
+    ) -> None:
         if bn not in ("batch", "running"):
             raise ConfigError(f"bn: expected one of batch, running; got {brief(bn)}")
         self.model, self.loss, self.bn = unwrapped(model), loss, bn

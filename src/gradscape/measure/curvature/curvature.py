@@ -15,11 +15,11 @@ from gradscape._text import count_noun
 from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, brief
 from gradscape.measure.core.batch import Loss
-from gradscape.measure.core.objective import Objective, Statistics, norm
+from gradscape.measure.core.objective import NormStatistics, Objective, norm
 from gradscape.measure.core.parameters import strip_wrappers
 from gradscape.measure.curvature.edge_of_stability import stability
 from gradscape.measure.curvature.hvp import Matrix, Products, free_bytes
-from gradscape.measure.curvature.lanczos import Draw, Ritz, extremes
+from gradscape.measure.curvature.lanczos import NormalSampler, Ritz, extremes
 from gradscape.measure.curvature.stochastic import spectrum, trace
 from gradscape.records.curvature import CurvatureRecord, Ends, LayerCurvature, Stability
 
@@ -27,7 +27,7 @@ MOST = 100  # products for the eigenvalues, and as many again for each eigenvalu
 BASIS = 120  # Lanczos vectors in memory, if they fit
 SHARE = 0.25  # of the free memory, for these vectors
 LAYER_TRACE = 12  # products for the trace of a layer
-ProgressCallback = Callable[[str], None]
+TextCallback = Callable[[str], None]
 
 
 @dataclass
@@ -63,7 +63,7 @@ def curvature(
     k: int = 5,
     *,
     matrix: Matrix = "hessian",
-    bn: Statistics = "running",
+    bn: NormStatistics = "running",
     trace_products: int = 30,
     probes: int = 0,
     steps: int = 80,
@@ -73,7 +73,7 @@ def curvature(
     tolerance: float = 1e-3,
     time_limit: float | None = None,
     seed: int = 0,
-    report: ProgressCallback = lambda text: None,
+    report: TextCallback = lambda text: None,
 ) -> CurvatureRecord:
     """Measure second derivatives of a loss at a model's parameters, by matrix-vector products alone.
 
@@ -153,7 +153,7 @@ def curvature(
     )
 
 
-def normal_like(vector: Tensor, seed: int) -> Draw:
+def normal_like(vector: Tensor, seed: int) -> NormalSampler:
     """Return a function that draws standard normal vectors.
 
     Args:
@@ -191,12 +191,12 @@ def _check_settings(
 
 def _report_cost(
     products: Products,
-    draw: Draw,
+    draw: NormalSampler,
     k: int,
     trace_products: int,
     density: int,
     clock: Clock,
-    report: ProgressCallback,
+    report: TextCallback,
 ) -> None:
     """Report the time of a product and the maximal time of all."""
     start = time.perf_counter()
@@ -219,12 +219,12 @@ def _most(k: int) -> int:
 
 def eigenvalues(
     products: Products,
-    draw: Draw,
+    draw: NormalSampler,
     k: int,
     tolerance: float,
     vectors: bool,
     clock: Clock,
-    report: ProgressCallback = lambda text: None,
+    report: TextCallback = lambda text: None,
 ) -> Ends:
     """Compute both ends of the spectrum.
 
@@ -264,7 +264,7 @@ def eigenvalues(
 
 
 def _by_layer(
-    objective: Objective, matrix: Matrix, seed: int, tolerance: float, clock: Clock, report: ProgressCallback
+    objective: Objective, matrix: Matrix, seed: int, tolerance: float, clock: Clock, report: TextCallback
 ) -> tuple[LayerCurvature, ...]:
     """Measure every layer's block, from input to output, until the time limit."""
     blocks: dict[str, list[int]] = {}

@@ -28,7 +28,7 @@ from torch.optim import SGD, Adam, AdamW, NAdam, Optimizer, RAdam
 from gradscape.errors import ConfigError
 from gradscape.measure.core.parameters import number
 from gradscape.measure.curvature.hvp import Products
-from gradscape.measure.curvature.lanczos import Draw, ShouldContinue, extremes
+from gradscape.measure.curvature.lanczos import NormalSampler, ShouldContinue, extremes
 from gradscape.records.curvature import Stability
 
 Group = Mapping[str, Any]
@@ -64,7 +64,11 @@ class _Rates:
 
 
 def stability(
-    products: Products, optimizer: Optimizer, draw: Draw, tolerance: float, should_continue: ShouldContinue
+    products: Products,
+    optimizer: Optimizer,
+    draw: NormalSampler,
+    tolerance: float,
+    should_continue: ShouldContinue,
 ) -> Stability | str:
     """Return the sharpness and its limit, or a sentence that says why there is none.
 

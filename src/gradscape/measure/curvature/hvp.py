@@ -26,7 +26,6 @@ from gradscape.measure.curvature.double_backward import Quick
 from gradscape.measure.signal.jacobian import twice_differentiable
 
 Matrix = Literal["hessian", "ggn"]
-Pieces = list[Tensor]
 KEPT = 0.5  # of the free memory, for graphs
 
 
@@ -125,7 +124,7 @@ class Products:
         gradient = torch.autograd.grad(loss, self.variables, create_graph=True, materialize_grads=True)
         _refuse_dead_ends(gradient)
 
-        def times(pieces: Pieces, again: bool) -> Pieces:
+        def times(pieces: list[Tensor], again: bool) -> list[Tensor]:
             return _derivative(gradient, self.variables, pieces, again)
 
         return _Linear(loss, gradient, times)
@@ -142,14 +141,14 @@ class Products:
 
         _refuse_dead_ends([*pulled, by_output])
 
-        def times(pieces: Pieces, again: bool) -> Pieces:
+        def times(pieces: list[Tensor], again: bool) -> list[Tensor]:
             (pushed,) = _derivative(pulled, [dummy], pieces, True)
             (curved,) = _derivative([by_output], [free], [pushed], again)
             return _derivative([output], self.variables, [curved], again)
 
         return _Linear(loss, _derivative([output], self.variables, [by_output.detach()], True), times)
 
-    def pieces(self, vector: Tensor) -> Pieces:
+    def pieces(self, vector: Tensor) -> list[Tensor]:
         """Split a vector into tensors like the parameters of the block.
 
         Args:
@@ -166,14 +165,14 @@ class _Linear:
     """Loss, gradient and products of one batch."""
 
     def __init__(
-        self, loss: Tensor, gradient: Sequence[Tensor], times: Callable[[Pieces, bool], Pieces]
+        self, loss: Tensor, gradient: Sequence[Tensor], times: Callable[[list[Tensor], bool], list[Tensor]]
     ) -> None:
         self.loss, self.gradient, self.times = float(loss.detach()), flat(gradient), times
 
 
 def _derivative(
     outputs: Sequence[Tensor], inputs: Sequence[Tensor], vectors: Sequence[Tensor], again: bool
-) -> Pieces:
+) -> list[Tensor]:
     """Return ∂⟨outputs, vectors⟩/∂inputs, zeros for what does not depend on an input."""
     pairs = [(o, v) for o, v in zip(outputs, vectors, strict=True) if o.requires_grad]
     if not pairs:

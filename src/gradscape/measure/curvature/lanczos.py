@@ -19,7 +19,7 @@ from torch import Tensor
 
 Product = Callable[[Tensor], Tensor]
 ShouldContinue = Callable[[], bool]  # returns whether there is time left
-Draw = Callable[[], Tensor]  # returns new standard normal numbers (n,)
+NormalSampler = Callable[[], Tensor]  # returns new standard normal numbers (n,)
 GUARD = 5  # additional Ritz pairs in a restart, at each end
 # Products that check the eigenvalues with a random vector. With probability 0.99 an eigenvalue that they miss
 # lies within 10 % of the spectrum's width beyond these (Kuczyński & Woźniakowski 1992, Theorem 4.2, n = 10⁶),
@@ -56,7 +56,7 @@ class Lanczos:
         room: Maximal number of basis vectors.
     """
 
-    def __init__(self, product: Product, draw: Draw, room: int) -> None:
+    def __init__(self, product: Product, draw: NormalSampler, room: int) -> None:
         start = draw()
         self.product, self.draw, self.size = product, draw, len(start)
         room = min(room, self.size)
@@ -192,7 +192,7 @@ class Extremes:
 
 def extremes(
     product: Product,
-    draw: Draw,
+    draw: NormalSampler,
     count: int,
     tolerance: float,
     room: int,

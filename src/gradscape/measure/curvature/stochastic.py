@@ -7,18 +7,18 @@ import math
 import torch
 from torch import Tensor
 
-from gradscape.measure.curvature.lanczos import Draw, Lanczos, Product, ShouldContinue
+from gradscape.measure.curvature.lanczos import Lanczos, NormalSampler, Product, ShouldContinue
 from gradscape.records.curvature import Estimate, Spectrum
 
 
-def _signs(draw: Draw) -> Tensor:
+def _signs(draw: NormalSampler) -> Tensor:
     """Draw (n,) of ±1 with equal probability, whose estimates of a trace vary least (Hutchinson 1990)."""
     values = draw()
     return torch.ones_like(values).copysign(values)
 
 
 def trace(
-    product: Product, draw: Draw, products: int, should_continue: ShouldContinue = lambda: True
+    product: Product, draw: NormalSampler, products: int, should_continue: ShouldContinue = lambda: True
 ) -> Estimate | None:
     """Estimate the trace by Hutch++ (Meyer et al. 2021, Algorithm 1).
 
@@ -56,7 +56,11 @@ def trace(
 
 
 def spectrum(
-    product: Product, draw: Draw, probes: int, steps: int, should_continue: ShouldContinue = lambda: True
+    product: Product,
+    draw: NormalSampler,
+    probes: int,
+    steps: int,
+    should_continue: ShouldContinue = lambda: True,
 ) -> Spectrum | None:
     """Estimate the spectral density by stochastic Lanczos quadrature.
 

@@ -20,7 +20,6 @@ from gradscape.measure.core.objective import Objective, norm
 from gradscape.measure.core.parameters import named, strip_wrappers
 from gradscape.measure.curvature.hvp import flat
 
-Pieces = list[Tensor]
 State = nn.Module | Mapping[str, Any]
 WEIGHTS = ("conv", "linear", "embedding", "scale")  # layers whose matrices random directions move
 
@@ -37,8 +36,8 @@ class Plane:
         buffer_moves: Change of each buffer by name, for each direction; empty if buffers do not move.
     """
 
-    origin: Pieces
-    directions: tuple[Pieces, ...]
+    origin: list[Tensor]
+    directions: tuple[list[Tensor], ...]
     words: tuple[str, ...]
     buffers: Mapping[str, Tensor] = field(default_factory=dict)
     buffer_moves: tuple[Mapping[str, Tensor], ...] = ()
@@ -81,7 +80,7 @@ def random_plane(
     Source: Li et al. (2018), §4.
     """
     filters = _filters_of(objective)
-    directions: list[Pieces] = []
+    directions: list[list[Tensor]] = []
     for _ in range(dims):
         new = [
             _scaled(torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p), p, kind, own)
@@ -145,7 +144,7 @@ def _scaled(direction: Tensor, weight: Tensor, kind: str, filters: _Filters | No
     return scaled
 
 
-def _orthogonal_to(other: Pieces, direction: Pieces) -> Pieces:
+def _orthogonal_to(other: list[Tensor], direction: list[Tensor]) -> list[Tensor]:
     """Remove a direction's component along another and restore its norm."""
     a, b = flat(direction).double(), flat(other).double()
     share = float(a @ b) / float(b @ b) if float(b @ b) else 0.0

@@ -13,17 +13,18 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gradscape.config.options import LandscapeStatistics
 from gradscape.errors import ConfigError, first_line
 from gradscape.measure.core.as_found import standing_in
 from gradscape.measure.core.batch import Batch
 from gradscape.measure.core.copying import copied
 from gradscape.measure.core.cuda_graph import Replayed
-from gradscape.measure.core.fold_batchnorm import Folded, Pair, reading
+from gradscape.measure.core.fold_batchnorm import ConvNormPair, Folded, reading
 from gradscape.measure.core.layer_trace import layer_kind, unwatched
 from gradscape.measure.core.leaves import refuse_uncopied
 from gradscape.measure.core.objective import Objective, laid_out
@@ -31,13 +32,12 @@ from gradscape.measure.core.preserve import random_state
 from gradscape.measure.landscape.directions import Plane
 from gradscape.measure.landscape.sampling_error import HANDFUL, Apart
 
-NormStatistics = Literal["running", "batch", "recalibrated"]
 Metric = Callable[[Any, Any], Any]
 Coordinates = tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class Value:
+class PointValue:
     """Loss and metrics at one point.
 
     Attributes:
@@ -69,7 +69,7 @@ class PointEvaluator:
         self,
         objective: Objective,
         plane: Plane,
-        bn: NormStatistics,
+        bn: LandscapeStatistics,
         metrics: Mapping[str, Metric],
         bf16: bool = False,
         apart: Apart | None = None,
@@ -85,7 +85,7 @@ class PointEvaluator:
         self.norms: list[Any] = [module for module in self.model.modules() if layer_kind(module) == "norm"]
         self.device = self.parameters[0].device
         self.bf16 = bf16
-        self.pairs: list[Pair] | None = None
+        self.pairs: list[ConvNormPair] | None = None
         graphed = (
             self.device.type == "cuda" and bn != "recalibrated"
         )  # recalibration resets statistics on the host
@@ -121,7 +121,7 @@ class PointEvaluator:
         refuse_uncopied(output, self.model, self.objective.own)
 
     @torch.no_grad()
-    def at(self, coordinates: Coordinates) -> Value:
+    def at(self, coordinates: Coordinates) -> PointValue:
         """Return loss and metrics at a point.
 
         Args:
@@ -191,7 +191,7 @@ class PointEvaluator:
         with standing_in(self.objective.model, values, self.objective.found), unwatched():
             yield
 
-    def _mean(self, rows: Sequence[Sequence[float]]) -> Value:
+    def _mean(self, rows: Sequence[Sequence[float]]) -> PointValue:
         """Average over batches, weighted by their samples."""
         *rows, (variance, *_) = rows
         weights, count = self.objective.weights, self.independent
@@ -200,7 +200,7 @@ class PointEvaluator:
         if self.apart is None:  # d * d becomes infinite; d**2 would raise OverflowError
             variance = sum(w * d * d for w, d in zip(weights, deviations, strict=True))
         error = math.sqrt(variance / (count - 1)) if count else math.nan
-        return Value(means[0], error, dict(zip(self.metrics, means[1:], strict=True)))
+        return PointValue(means[0], error, dict(zip(self.metrics, means[1:], strict=True)))
 
     @property
     def independent(self) -> int:
@@ -269,7 +269,9 @@ class EvaluatorPool:
         for evaluator in self.evaluators:
             evaluator.follow(plane)
 
-    def evaluate(self, points: Iterable[Coordinates], done: Callable[[Coordinates, Value], None]) -> None:
+    def evaluate(
+        self, points: Iterable[Coordinates], done: Callable[[Coordinates, PointValue], None]
+    ) -> None:
         """Evaluate points until time is up.
 
         Args:
@@ -281,14 +283,14 @@ class EvaluatorPool:
         for evaluator in self.evaluators:
             free.put(evaluator)
 
-        def work(point: Coordinates) -> tuple[Coordinates, Value]:
+        def work(point: Coordinates) -> tuple[Coordinates, PointValue]:
             evaluator = free.get()
             try:
                 return point, evaluator.at(point)
             finally:
                 free.put(evaluator)
 
-        remaining, under_way = iter(points), set[Future[tuple[Coordinates, Value]]]()
+        remaining, under_way = iter(points), set[Future[tuple[Coordinates, PointValue]]]()
         with random_state(), _one_core_each(len(self.evaluators)) as pool:
             while True:
                 while len(under_way) < len(self.evaluators) and self.should_continue():

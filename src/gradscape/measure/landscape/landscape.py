@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
-from pathlib import Path as FilePath
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -14,14 +14,15 @@ from torch import Tensor, nn
 
 from gradscape._text import count_noun
 from gradscape.config.arguments import typed
+from gradscape.config.options import LandscapeStatistics
 from gradscape.errors import ConfigError, brief, cut, nearest
 from gradscape.measure.core.batch import Loss
 from gradscape.measure.core.containers import tensors
 from gradscape.measure.core.objective import Objective
-from gradscape.measure.curvature.curvature import Clock, ProgressCallback
+from gradscape.measure.curvature.curvature import Clock, TextCallback
 from gradscape.measure.landscape.adaptive_grid import levels_of
 from gradscape.measure.landscape.directions import State
-from gradscape.measure.landscape.evaluate import EvaluatorPool, Metric, NormStatistics, PointEvaluator, Value
+from gradscape.measure.landscape.evaluate import EvaluatorPool, Metric, PointEvaluator, PointValue
 from gradscape.measure.landscape.plan import KINDS, Directions, GridPlan, make_plan
 from gradscape.measure.landscape.point_cache import PointCache, digest
 from gradscape.measure.landscape.sampling_error import shuffled, split_by_sample
@@ -33,7 +34,7 @@ from gradscape.measure.landscape.survey import (
 )
 from gradscape.records.landscape import LandscapeRecord
 
-STATISTICS = ("running", "batch", "recalibrated")
+STATISTICS = get_args(LandscapeStatistics)
 
 
 @typed(points=10_000, pairs=1_000, checks=1_000_000, convexity=1_000, workers=1_024, seed=2**63 - 1)
@@ -50,17 +51,17 @@ def landscape(
     orthogonal: bool = False,
     through: State | Sequence[State] | None = None,
     path: Sequence[State] | None = None,
-    bn: NormStatistics = "running",
+    bn: LandscapeStatistics = "running",
     metrics: Mapping[str, Metric] | None = None,
     bf16: bool = False,
     accuracy: float | None = None,
     checks: int = 0,
     convexity: int = 0,
-    keep: str | FilePath | None = None,
+    keep: str | Path | None = None,
     workers: int | None = None,
     time_limit: float | None = None,
     seed: int = 0,
-    report: ProgressCallback = lambda text: None,
+    report: TextCallback = lambda text: None,
 ) -> LandscapeRecord:
     """Evaluate a loss over a line or a plane through a model's parameters.
 
@@ -138,7 +139,7 @@ def landscape(
     middle = _evaluate_middle(evaluators[0], plan, clock, count, report)
     cache = None
     if keep is not None:
-        cache = PointCache(FilePath(keep), _identity(objective, plan, bn, bf16, measures, evaluators[0]))
+        cache = PointCache(Path(keep), _identity(objective, plan, bn, bf16, measures, evaluators[0]))
     surfaces = [
         evaluate_surface(pool, plane, plan.axes, number, cache, accuracy, measures, clock, report)
         for number, plane in enumerate(plan.planes)
@@ -253,8 +254,8 @@ def _accuracy_of(output: Tensor, y: Tensor) -> Tensor:
 
 
 def _evaluate_middle(
-    evaluator: PointEvaluator, plan: GridPlan, clock: Clock, workers: int, report: ProgressCallback
-) -> Value:
+    evaluator: PointEvaluator, plan: GridPlan, clock: Clock, workers: int, report: TextCallback
+) -> PointValue:
     """Evaluate the origin and report the expected time of all points."""
     evaluator.prepare()
     before = clock.spent

@@ -13,15 +13,15 @@ import torch
 from gradscape._text import count_noun
 from gradscape.errors import ConfigError
 from gradscape.measure.core.objective import Objective
-from gradscape.measure.curvature.curvature import Clock, ProgressCallback, eigenvalues, normal_like
+from gradscape.measure.curvature.curvature import Clock, TextCallback, eigenvalues, normal_like
 from gradscape.measure.curvature.hvp import Products
 from gradscape.measure.landscape.adaptive_grid import Index, interpolated, lattice, refine, scale_of
 from gradscape.measure.landscape.directions import Plane, Trajectory
-from gradscape.measure.landscape.evaluate import EvaluatorPool, Metric, PointEvaluator, Value
+from gradscape.measure.landscape.evaluate import EvaluatorPool, Metric, PointEvaluator, PointValue
 from gradscape.measure.landscape.plan import LOOSE, GridPlan
 from gradscape.measure.landscape.point_cache import PointCache
 from gradscape.records.encoding import Values
-from gradscape.records.landscape import Check, Convexity, Path
+from gradscape.records.landscape import Check, Convexity, TrainingPath
 
 EVERY = 5.0  # seconds between reports
 
@@ -52,7 +52,7 @@ def evaluate_surface(
     accuracy: float | None,
     metrics: Mapping[str, Metric],
     clock: Clock,
-    report: ProgressCallback,
+    report: TextCallback,
 ) -> Surface:
     """Evaluate one surface, on the whole grid or adaptively.
 
@@ -88,7 +88,7 @@ def evaluate_surface(
                 missing[tuple(float(axis[i]) for axis, i in zip(axes, index, strict=True))] = index
         progress = _ProgressReporter(len(missing), clock, report)
 
-        def done(coordinates: tuple[float, ...], value: Value) -> None:
+        def done(coordinates: tuple[float, ...], value: PointValue) -> None:
             index = missing[coordinates]
             put(index, value.loss, value.error, value.metrics)
             if cache is not None:
@@ -110,7 +110,7 @@ def evaluate_surface(
 class _ProgressReporter:
     """Reporter of the progress, every few seconds."""
 
-    def __init__(self, count: int, clock: Clock, report: ProgressCallback) -> None:
+    def __init__(self, count: int, clock: Clock, report: TextCallback) -> None:
         self.count, self.clock, self.report = count, clock, report
         self.done, self.start, self.last = 0, clock.spent, clock.spent
 
@@ -158,7 +158,7 @@ def check_interpolation(
     errors: list[float] = []
     table = scale.there(losses)
 
-    def done(coordinates: tuple[float, ...], value: Value) -> None:
+    def done(coordinates: tuple[float, ...], value: PointValue) -> None:
         there = float(scale.there(np.array(value.loss)))
         errors.append(abs(interpolated(table, points[coordinates]) - there) / scale.unit)
 
@@ -170,7 +170,7 @@ def check_interpolation(
     return Check(len(errors), float(np.sqrt(np.mean(np.square(errors)))), float(max(errors)), kind)
 
 
-def evaluate_path(evaluator: PointEvaluator, plane: Plane, trajectory: Trajectory) -> Path:
+def evaluate_path(evaluator: PointEvaluator, plane: Plane, trajectory: Trajectory) -> TrainingPath:
     """Evaluate the losses of a path's checkpoints and of their projections.
 
     Args:
@@ -187,7 +187,7 @@ def evaluate_path(evaluator: PointEvaluator, plane: Plane, trajectory: Trajector
         losses.append(evaluator.at(()).loss)
         evaluator.follow(plane)
         projected.append(evaluator.at(tuple(place)).loss)
-    return Path(
+    return TrainingPath(
         trajectory.coordinates.numpy(),
         trajectory.residual.numpy(),
         np.array(trajectory.explained),

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, brief
 from gradscape.measure.core.batch import Loss, described
-from gradscape.measure.core.objective import Objective, Statistics, norm
+from gradscape.measure.core.objective import NormStatistics, Objective, norm
 from gradscape.measure.smoothness.optimizer_step import check_optimizer, not_trained, step_per_rate
 from gradscape.records.encoding import Values
 from gradscape.records.smoothness import Line, SmoothnessRecord
@@ -36,7 +36,7 @@ def smoothness(
     optimizer: Optimizer | None = None,
     range: tuple[float, float] = (0.5, 4.0),
     points: int = 8,
-    bn: Statistics = "batch",
+    bn: NormStatistics = "batch",
     separately: bool = False,
 ) -> SmoothnessRecord:
     """Measure how loss and gradient change along the gradient, and along an optimizer's next step.

@@ -15,17 +15,16 @@ from functools import wraps
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.autograd import Variable
 from torch.optim import Optimizer
 
 from gradscape.errors import first_line
 from gradscape.measure.core.gradient_statistics import STATISTICS
-from gradscape.measure.core.layer_trace import Running, Trace
-from gradscape.measure.core.parameters import WatchedParameters, unwrapped
-from gradscape.measure.watch.activations import Activations, hidden, in_backward
+from gradscape.measure.core.parameters import WatchedParameters
+from gradscape.measure.watch.activations import in_backward
 from gradscape.measure.watch.members import Members
+from gradscape.measure.watch.output_recorder import OutputRecorder
 from gradscape.measure.watch.ring_buffer import Ring
 from gradscape.measure.watch.schedule import Schedule
 from gradscape.measure.watch.step_reading import StepReader
@@ -46,6 +45,7 @@ def _harmless(hook: Callable[..., None]) -> Callable[..., None]:
             hook(self, *arguments, **named)
         except Exception as error:  # any type: a watch must not stop a training
             self.error = first_line(error)
+            self.outputs.stopped = True
             self._warn(f"the watch ended at step {self.steps}: {self.error}")
 
     return guarded
@@ -94,13 +94,9 @@ class Recorder:
         self.row: int | None = None
         self.stepped: set[int] = set()  # indices of parameters with a step in the row
         self.ring = Ring(capacity, len(COLUMNS), watched.shards.sizes)
-        self.activations = Activations(capacity) if activations else None
-        self.trace = Trace(unwrapped(model), self._on_layer)
-        if activations and (reason := hidden(model)):
-            self.notes.append(reason)
-            self.activations = None
-        if self.activations:
-            self.trace.attach()
+        self.outputs = OutputRecorder(
+            model, capacity if activations else 0, self.notes, self._on_output_error
+        )
         self.handles: list[Any] = []
         self.members = Members(model, optimizers, watched, self.notes, self._change)
         self._follow()
@@ -135,7 +131,7 @@ class Recorder:
         for act in self.on_close:
             act()
         leave(self)
-        self.trace.detach()
+        self.outputs.close()
         for handle in self.handles:
             handle.remove()
         self.steps += bool(self.stepped)
@@ -159,8 +155,7 @@ class Recorder:
         within_step = self.step_under_way is not None  # a closure may drop gradients, as LBFGS's does
         if self.unused and self.sampled and not self.stepped and not within_step and self._dropped():
             self.ring.add(self.steps)
-            if self.activations:
-                self.activations.add()
+            self.outputs.add_row()
         self.unused = True
         Variable._execution_engine.queue_callback(self._after_backward)
 
@@ -172,10 +167,9 @@ class Recorder:
     def _after_backward(self) -> None:
         """Read the gradients at the end of a backward pass, unless processes have not reduced them yet."""
         self.within_backward = False
-        if self.activations:
-            self.activations.end_pass()
+        self.outputs.end_pass()
         if self.stepped and not self.unused:  # steps were made within the pass
-            self._join_passes()
+            self.outputs.join_passes(row=self.row is not None)
             if self._complete():
                 self._end_row()
                 return
@@ -250,7 +244,7 @@ class Recorder:
         self.reader.fresh = False
         self.stepped.update(places)
         if not self.within_backward:
-            self._join_passes()
+            self.outputs.join_passes(row=self.row is not None)
             if self._complete():
                 self._end_row()
             else:
@@ -261,8 +255,7 @@ class Recorder:
         values = self.reader.end(places)
         if self.row is None:
             self.row = self.ring.add(self.steps)
-            if self.activations:
-                self.activations.add()
+            self.outputs.add_row()
         self.ring.fill(self.row, places, values, skipped)
         self.reader.readings.use(places)
 
@@ -272,55 +265,20 @@ class Recorder:
 
     def _end_row(self, sampled: bool | None = None) -> None:
         """End a step of the training and decide whether to read the next."""
-        if self.activations:
-            self._look_over(self.activations)
-            self.activations.end_row()
+        marks = self.reader.readings.marks if self.row is not None else ()
+        self.outputs.end_row([self.members.watched.names[place] for place in marks])
         self.stepped, self.row = set(), None
         self.steps += 1
         self.sampled = self._is_due(self.steps) if sampled is None else sampled
-        if self.activations and self.sampled:
-            self.trace.attach()
-        else:
-            self.trace.detach()
+        self.outputs.follow(self.sampled)
         for act in self.on_step:
             act()
 
     def _is_due(self, step: int) -> bool:
-        return self.schedule.is_due(step, self.reader.spent)
+        return self.schedule.is_due(step, self.reader.spent + self.outputs.spent)
 
     def _indices_of(self, optimizer: Optimizer) -> list[int]:
         return self.members.indices_of(optimizer, self.steps, remembered=not self.sampled)
-
-    # Activations ----------------------------------------------------------------------------------------
-
-    def _on_layer(self, call: Running, output: Any) -> None:
-        """Read a layer's output; an error ends the reading of activations, but not of gradients."""
-        if self.activations is None or self.error:
-            return
-        start = time.perf_counter()
-        stack = self.trace.stack
-        try:
-            # The model's own call, or the outermost; an error may have left others below it.
-            roots = (each for each in reversed(stack) if each.module is self.trace.model)
-            root = next(roots, stack[0] if stack else call)
-            self.activations.read(call, output, torch.is_grad_enabled(), root)
-        except Exception as error:
-            self.activations = None
-            self._warn(f"activations are not read, since step {self.steps}: {call.name}: {first_line(error)}")
-        self.reader.spent += time.perf_counter() - start
-
-    def _join_passes(self) -> None:
-        if self.activations:
-            self.activations.join(row=self.row is not None)
-
-    def _look_over(self, activations: Activations) -> None:
-        """Add notes on layers without readings, once each."""
-        if self.row is None or not self.reader.readings.marks:
-            return
-        names = [self.members.watched.names[place] for place in self.reader.readings.marks]
-        for note in activations.oddities(names):
-            if note not in self.notes:
-                self.notes.append(note)
 
     # What was seen --------------------------------------------------------------------------------------
 
@@ -329,6 +287,10 @@ class Recorder:
         self.notes.append(note)
         with suppress(Warning):
             warnings.warn(f"gradscape: {note}", stacklevel=3)
+
+    def _on_output_error(self, error: str) -> None:
+        """Warn that outputs are not read any more."""
+        self._warn(f"activations are not read, since step {self.steps}: {error}")
 
     def history(self, since: int = 0) -> FlowHistory:
         """Return the history: see `Watch.history`.
@@ -353,7 +315,7 @@ class Recorder:
             optimizers=self.members.facts(),
             seen=self.reader.seen,
             notes=(*(self.remarks if self.closed else self.members.remarks()), *self.notes),
-            activations=self.activations.history(steps.tolist()) if self.activations else None,
+            activations=self.outputs.history(steps.tolist()),
             row="step",
             shapes=tuple(tuple(parameter.shape) for parameter in watched.parameters),
             modules=watched.modules,

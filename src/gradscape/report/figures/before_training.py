@@ -15,7 +15,7 @@ from gradscape.records.signal import RunStart
 from gradscape.report.figures.base import Figure, add_legend, panel, round_ticks, titled, write_across
 from gradscape.report.figures.style import LOOKS, styled
 
-Value = Callable[[RunStart], Values]
+LayerValues = Callable[[RunStart], Values]
 
 
 def depth_figure(
@@ -24,7 +24,7 @@ def depth_figure(
     title: str,
     group: str,
     roles: Mapping[str, str],
-    value: Value,
+    value: LayerValues,
     ylabel: str,
     scale: Literal["linear", "log"],
     lead: str,
@@ -77,7 +77,7 @@ def depth_figure(
     return Figure(name, titled(name, title), caption, group, drawing)
 
 
-def _starts(study: StudyRecord, role: str, value: Value, scale: str) -> np.ndarray:
+def _starts(study: StudyRecord, role: str, value: LayerValues, scale: str) -> np.ndarray:
     """Numbers (seeds, layers) of the runs that were measured; NaN for values that the axis cannot show."""
     runs = [run for run in members(study, role).values() if run is not None and run.start is not None]
     rows = np.array([value(run.start) for run in runs if run.start], dtype=np.float64)

@@ -22,7 +22,7 @@ SPAN = 20.0  # numbers that differ by this factor have a log axis
 LINES = len(LOOKS)
 CROWD = 25  # with more values on an axis bars would hide one another
 
-Place = Callable[[Value, int, int], float]  # of a value, on a line, of so many lines
+PositionOnAxis = Callable[[Value, int, int], float]  # of a value, on a line, of so many lines
 
 
 def axis_figure(found: Sequence[Point], axis: str) -> tuple[Drawing, str]:
@@ -117,7 +117,7 @@ def evenly(count: int, kept: int) -> list[int]:
     return [round(place * (count - 1) / (kept - 1)) for place in range(kept)]
 
 
-def _horizontal(axes: Axes, values: Sequence[Value]) -> Place:
+def _horizontal(axes: Axes, values: Sequence[Value]) -> PositionOnAxis:
     """Set up the horizontal axis; return the function from a value to its place."""
     known = numbers(values)
     if len(known) > 1 and known[0] > 0 and known[-1] >= SPAN * known[0]:
@@ -128,7 +128,7 @@ def _horizontal(axes: Axes, values: Sequence[Value]) -> Place:
     return lambda value, line, lines: places[value] + _beside(line, lines)
 
 
-def _logarithmic(axes: Axes, known: Sequence[float]) -> Place:
+def _logarithmic(axes: Axes, known: Sequence[float]) -> PositionOnAxis:
     """Set up a log axis, with ticks at the values where their names fit."""
     logs = [math.log10(number) for number in known]
     gap = min(b - a for a, b in pairwise(logs))

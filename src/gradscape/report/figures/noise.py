@@ -26,7 +26,7 @@ RAW = (
 )
 STEP = r"noise of a step, lr $\sqrt{\mathrm{tr}\ \Sigma_B}$"
 Lines = Mapping[str, Mapping[str, str]]  # label of a line → role → label of a point on it
-Place = Callable[[RunRecord], tuple[float, float]]
+PointOfRun = Callable[[RunRecord], tuple[float, float]]
 
 
 def trace_figure(study: StudyRecord, name: str, title: str, group: str, lines: Lines) -> Figure:
@@ -97,7 +97,9 @@ def outcome_figure(study: StudyRecord, name: str, title: str, group: str, lines:
     return Figure(name, titled(name, title), joined(caption), group, drawing)
 
 
-def _draw_lines(axes: Axes, study: StudyRecord, lines: Lines, place: Place, ends: bool = False) -> Values:
+def _draw_lines(
+    axes: Axes, study: StudyRecord, lines: Lines, place: PointOfRun, ends: bool = False
+) -> Values:
     """Draw a line through the means of its roles and a dot for each run; return all means (roles, 2).
 
     `ends`: name the first and the last role of a line by its batch size.

@@ -21,7 +21,6 @@ RATIO = 2.0  # C2: "orders of magnitude", read as at least two
 VANISHED = -18.0  # C2: log10 of the paper's 1e-20, within two orders of magnitude
 MARGIN = 0.02  # C5: accuracies nearer than this count as equal; the paper's are 0.547 and 0.547
 BEST = "0.0005"  # C9
-GUESSES = "A run that diverged counts as guessing."
 SMOOTHNESS = (
     "The paper argues this from accuracies alone. Measured along the steps of training (Santurkar et al. "
     "2018, Fig. 4); less is smoother."

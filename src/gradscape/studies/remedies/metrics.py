@@ -258,8 +258,8 @@ def rated(study: StudyRecord, remedy: str) -> dict[float, str]:
 
 # Predictors of accuracy, measured before a run is trained, and through its training.
 
-Pair = tuple[Number, Number]  # at initialization, through training
-SIGNAL: Mapping[str, Pair] = {
+PredictorPair = tuple[Number, Number]  # at initialization, through training
+SIGNAL: Mapping[str, PredictorPair] = {
     "mean |∂L/∂W| of the first layer": (first_gradient, trained_gradient),
     "|slope| of the gradient over layers": (
         lambda run: abs(start_slope(run)),
@@ -267,7 +267,7 @@ SIGNAL: Mapping[str, Pair] = {
     ),
     "correlation of two images": (likeness, lambda run: math.nan),
 }
-SMOOTHNESS: Mapping[str, Pair] = {
+SMOOTHNESS: Mapping[str, PredictorPair] = {
     **{VALUES[what][0]: (at_first(what), typical(what)) for what in VALUES},
     "effective β, scale-free": (lambda run: math.nan, typical("beta", "relative")),
     "largest eigenvalue of the Hessian": (sharpness("start"), sharpness("end")),
