@@ -108,7 +108,7 @@ def test_c7_compares_only_what_was_measured_where_both_were_learning() -> None:
         assert dict(one.numbers) == pytest.approx(dict(other.numbers))
     only = changed({"vgg08": lambda run: dataclasses.replace(plateau(run), epochs=plateau(run).epochs[:1])})
     reason = checked(only)["C7"].reason
-    assert reason.startswith("vgg08: seed 0 has no measure where a mini-batch's loss is 0.2 to 0.8")
+    assert reason.startswith("vgg08: seeds 0, 1, 2 have no measure where a mini-batch's loss is 0.2 to 0.8")
 
 
 def test_c8_is_at_equal_epochs_and_at_equal_updates() -> None:
@@ -126,7 +126,9 @@ def test_what_was_not_measured_is_left_open() -> None:
 
     study = changed({"vgg08-bn": bare})
     assert checked(study)["C7"].verdict == "not testable"
-    assert "vgg08-bn: seed 0 has no measure where a mini-batch's loss is" in checked(study)["C7"].reason
+    assert (
+        "vgg08-bn: seeds 0, 1, 2 have no measure where a mini-batch's loss is" in checked(study)["C7"].reason
+    )
     assert checked(study)["C7"].parts[-1].reason == "curvature not measured"
     assert {figure.name for figure in figures(study)} >= {"figure-4a", "figure-5b", "figure-6c"}
     assert tables(study)[3].rows[1] == ("VGG08 + BatchNorm", "–", "–", "–", "–", "3 of 3")
