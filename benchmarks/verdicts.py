@@ -12,8 +12,8 @@ set on too, has GELU, SiLU, AdamW and transformers, but no network that fails, n
 `python benchmarks/verdicts.py --draw 3` draws other networks of the same families, takes half an hour on two
 cores and writes `results/verdicts-3.json`; `--unseen --cifar DIR` takes as long and writes
 `results/verdicts-unseen.json` (made with `--count 144`: three networks of each family). `--again` judges
-those by today's rules: it trains the first steps only, and takes from the file who trains. What `--keep DIR` holds is
-not trained again: a run goes on where it ended.
+those by today's rules: it trains the first steps only, and takes from the file who trains. What `--keep DIR`
+holds is not trained again: a run goes on where it ended.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ def gradscape(
     flow = gs.watch(model, optimizer, every, activations=activations)
 
     def idle(seconds: float) -> None:  # time of others must not count as this training's
-        flow.began += seconds
+        flow._recorder.schedule.began += seconds
 
     return Way(lambda _: None, lambda: flow._recorder.reader.spent, idle)
 

@@ -92,8 +92,9 @@ class Reader:
         return f"{layer.name}, whose input comes from operations after {before or 'the batch'}"
 
 
-def _record_gradient(layer: Layer, gradient: Tensor) -> None:
-    layer.gradient = float(moments(gradient, 1)[0])
+def _record_gradient(layer: Layer, gradient: Tensor | None) -> None:
+    # None: what follows has no derivative, as a quantized layer has none, so that nothing comes back.
+    layer.gradient = 0.0 if gradient is None else float(moments(gradient, 1)[0])
 
 
 def _number(value: Tensor | None) -> float:
