@@ -3,6 +3,7 @@
 import torch
 from pytorch_lightning import LightningModule, Trainer
 
+import gradscape as gs
 from gradscape.integrations import trackers
 from gradscape.integrations.lightning import WatchCallback
 
@@ -31,4 +32,4 @@ Trainer(
     enable_checkpointing=False,
     enable_progress_bar=False,
 ).fit(Net(), loader)
-print(seen.flow.history())
+print(gs.diagnose(seen.flow.history()))

@@ -3,6 +3,7 @@
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
+import gradscape as gs
 from gradscape.integrations import trackers
 from gradscape.integrations.transformers import WatchCallback
 
@@ -16,5 +17,5 @@ arguments = TrainingArguments(
 )
 Trainer(GPT2LMHeadModel(config), arguments, train_dataset=texts, callbacks=[seen]).train()
 history = seen.flow.history()
-print(history)
+print(gs.diagnose(history))
 print(f"read {history.seen}")

@@ -35,7 +35,7 @@ def strip_controls(text: str) -> str:
 
 
 def literal(text: str) -> str:
-    r"""Return a text for a figure, in which matplotlib finds no formula.
+    r"""Return a text for a figure, in which matplotlib finds no formula and nothing that it cannot draw.
 
     Args:
         text: Text of anybody.
@@ -44,7 +44,8 @@ def literal(text: str) -> str:
         >>> print(literal("$x$"))
         \$x\$
     """
-    return text.replace("$", r"\$")
+    drawable = text.encode("utf-8", "replace").decode()  # half a surrogate pair, as in a damaged file's name
+    return drawable.replace("$", r"\$")
 
 
 def shorten(name: str, most: int) -> str:

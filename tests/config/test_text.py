@@ -45,3 +45,5 @@ def test_the_users_folder_is_written_out(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setenv("HOME", str(tmp_path))
     assert path("~/runs") == tmp_path / "runs"
     assert path("a~b") == Path("a~b")
+    with pytest.raises(ValueError, match="got ~nobody-of-this-name/x: Could not determine home"):
+        path("~nobody-of-this-name/x")

@@ -20,6 +20,7 @@ from gradscape.records.noise import RunNoise
 from gradscape.records.signal import RunStart
 from gradscape.storage.checkpoint import Checkpoint
 from gradscape.storage.json_files import read_json, write_json
+from gradscape.storage.lock import locked
 from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.study_folder import StudyFolder, load
 from gradscape.study.train_runs import missing
@@ -257,3 +258,13 @@ def test_every_identity_of_a_configuration_is_a_name_of_a_run(tmp_path: Path) ->
     configs = [replace(TINY, optim=replace(TINY.optim, lr=lr, min_lr=0.0)) for lr in (1e-30, 1e30, 0.1)]
     ask(tmp_path, configs)
     assert load(tmp_path).runs == {}
+
+
+def test_a_lock_that_is_a_link_is_refused_and_what_it_points_at_stays(tmp_path: Path) -> None:
+    target, folder = tmp_path / "letter.txt", tmp_path / "runs"
+    target.write_text("dear")
+    folder.mkdir()
+    (folder / ".lock").symlink_to(target)
+    with pytest.raises(StoreError, match=r"\.lock is a link"), locked(folder, "this study", 1):
+        pass
+    assert target.read_text() == "dear"

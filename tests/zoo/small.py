@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -323,6 +324,22 @@ def with_own_weights() -> Case:
     return Case(mlp, (X, Y), Centers())
 
 
+@dataclass
+class Output:
+    logits: Tensor
+    others: list[Tensor]
+
+
+class ReturnsADataclass(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = mlp()
+
+    def forward(self, x: Tensor) -> Output:
+        y = self.net(x)
+        return Output(y, [y.detach()])
+
+
 def detector_loss(model: nn.Module, batch: Any) -> Tensor:
     return model.train()(*batch)["loss"]
 
@@ -381,5 +398,6 @@ CASES: dict[str, Case] = {
     "names of its own": Case(OwnNames, (X, Y), cross_entropy),
     "a parameter of no elements": Case(Empty, (X, Y), cross_entropy),
     "a function that is kept": Case(KeepsAFunction, (X, Y), cross_entropy, ORIGINAL_S),
+    "a dataclass as the output": Case(ReturnsADataclass, (X, Y), lambda out, y: cross_entropy(out.logits, y)),
     "slots": Case(Slotted, (X, Y), cross_entropy, SLOTTED),
 }

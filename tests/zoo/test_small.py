@@ -122,9 +122,8 @@ def test_a_watch_leaves_a_training_as_it_is(name: str) -> None:
 UNRECORDED = {"complex", "sparse gradients"}
 
 
-@pytest.mark.parametrize("measure", MEASURES)
-@pytest.mark.parametrize("name", ["a module under two names", "writes what it holds"])
-def test_further_calls_keep_no_tensor(name: str, measure: str) -> None:
+def kept_by_further_calls(name: str, measure: str, calls: int) -> int:
+    """Number of tensors alive after further calls that were not after two."""
     case = CASES[name]
     model = case.model()
 
@@ -135,7 +134,21 @@ def test_further_calls_keep_no_tensor(name: str, measure: str) -> None:
         return sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects())
 
     first = alive_after(2)
-    assert alive_after(5) == first
+    return alive_after(calls) - first
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("name", ["a module under two names", "writes what it holds"])
+def test_further_calls_keep_no_tensor(name: str, measure: str) -> None:
+    assert kept_by_further_calls(name, measure, 5) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_twenty_calls_keep_no_tensor(name: str) -> None:
+    assert {measure: kept_by_further_calls(name, measure, 18) for measure in MEASURES} == dict.fromkeys(
+        MEASURES, 0
+    )
 
 
 @pytest.mark.parametrize("name", ["a module under two names", "writes what it holds", "bfloat16"])

@@ -77,7 +77,10 @@ def path(text: str | Path) -> Path:
         raise ValueError(
             f"expected names of {LONGEST_NAME} bytes at most; got {len(long[0])} letters: {cut(long[0])}"
         )
-    return Path(text).expanduser() if text == "~" or text.startswith(f"~{os.sep}") else Path(text)
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"expected a file or folder; got {cut(text)}: {error}") from error
 
 
 def display(value: object) -> str:

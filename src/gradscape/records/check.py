@@ -69,9 +69,8 @@ class Trial(Record):
     def __str__(self) -> str:
         if self.diagnosis is None:
             return f"{self.remedy}: {self.what}"
-        return (
-            f"{self.remedy}: {self.change}, {self.verdict}, gradients span 10^{self.span:.1f} ({self.what})"
-        )
+        span = "" if math.isnan(self.span) else f", gradients span 10^{self.span:.1f}"
+        return f"{self.remedy}: {self.change}, {self.verdict}{span} ({self.what})"
 
 
 @dataclass(frozen=True, repr=False)

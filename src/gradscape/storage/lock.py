@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from gradscape.errors import Busy
-from gradscape.storage.files import explained
+from gradscape.storage.files import explained, refuse_link
 
 
 @contextmanager
@@ -23,7 +23,9 @@ def locked(folder: Path, what: str, patience: float) -> Iterator[None]:
 
     Raises:
         Busy: Another process still holds it.
+        StoreError: It is a link, or cannot be made.
     """
+    refuse_link(folder / ".lock")
     lock = FileLock(folder / ".lock")
     with explained(folder):
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -239,3 +240,27 @@ def test_a_finding_whose_cures_are_told_with_the_first_does_not_say_that_none_wo
     assert first.remedy == "norm (tried: loss 2 → 1 in 2 steps)"
     assert second.remedy == "what helps with the above"
     assert by_trials(findings, [replace(lowered, effect="nothing")])[1].remedy == UNMOVED
+
+
+class PartlyQuantized(nn.Module):
+    """A layer that has no derivative: nothing comes back through it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(16, 16), nn.Linear(16, 4)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            inner = nn.Sequential(nn.Linear(16, 16))
+            self.quantized = torch.ao.quantization.quantize_dynamic(inner, {nn.Linear})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.quantized(self.first(x)))
+
+
+def test_a_layer_behind_which_nothing_is_differentiable_has_gradient_0() -> None:
+    record = gs.check(PartlyQuantized, batch(), cross_entropy)
+    gradients = {layer.name: layer.gradient for layer in record.signal.layers}
+    assert gradients["first"] == 0
+    assert gradients["last"] > 0
+    assert record.diagnosis.grade == "fail"
+    assert "10^nan" not in str(record)

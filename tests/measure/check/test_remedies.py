@@ -329,3 +329,22 @@ def test_lsuv_within_vmap_blames_vmap_not_the_batch() -> None:
     assert REMEDIES["lsuv"](Mapped(), torch.randn(5, 3)) == (
         "lsuv: layer only runs within vmap or another transform, which hides its output"
     )
+
+
+class NormThatActivates(nn.BatchNorm2d):
+    """A norm that calls its activation, as timm's BatchNormAct2d does."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.act = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(super().forward(x))
+
+
+def test_a_convolution_before_a_norm_that_activates_gets_no_second_norm() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), NormThatActivates(8), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(128, 4)
+    )
+    found = REMEDIES["norm"](model, IMAGES)
+    assert found.what == "BatchNorm2d after 1 layer, the last left as it was"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gradscape as gs
-from gradscape.measure.diagnose.advice import HIGHER, LOWER
+from gradscape.measure.diagnose.advice import HIGHER, LOWER, Traits, squashing
 from gradscape.records.diagnosis import GRADES, Diagnosis
 from gradscape.records.gradients import FlowHistory, OptimizerFacts, over
 
@@ -90,3 +91,19 @@ def test_what_is_told_does_not_contradict_itself(history: FlowHistory) -> None:
     assert grades == sorted(grades, key=("fail", "warn", "info").index)
     assert found.grade == grades[0]
     assert all(finding.layer in (*history.layers, "") for finding in found.findings)
+
+
+@pytest.mark.parametrize(
+    ("modules", "advice"),
+    [
+        (("Linear", "Tanh"), ("ReLU in place of tanh",)),
+        (("Linear", "Tanh", "GELUActivation"), ()),  # BERT's pooler
+        (("Linear", "ReLU"), ()),
+        ((), ("ReLU, if the activations are sigmoids or tanh",)),
+    ],
+)
+def test_relu_is_advised_only_where_all_activations_squash(
+    modules: tuple[str, ...], advice: tuple[str, ...]
+) -> None:
+    traits = Traits(False, squashing(modules), bool(modules), None)
+    assert traits.activation == advice

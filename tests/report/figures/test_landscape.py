@@ -16,7 +16,7 @@ from drawings import assert_nothing_is_cut
 from gradscape._codec import decode
 from gradscape.errors import ConfigError
 from gradscape.records.landscape import Check, LandscapeRecord, TrainingPath, between
-from gradscape.report.figures.landscape import contours, save_animation, slices, surfaces
+from gradscape.report.figures.landscape import contours, save_animation, slices, surfaces, tick_labels
 from gradscape.report.figures.style import styled
 from synthetic import bowl
 from synthetic import landscape as record
@@ -138,3 +138,8 @@ def test_a_record_is_read_again_as_it_was() -> None:
     assert again.check == found.check
     assert np.isnan(again.loss[0, 0, 0])
     assert again.measured.dtype == bool
+
+
+def test_ticks_of_a_flat_landscape_have_labels_that_differ() -> None:
+    assert tick_labels([2.31, 2.312, 2.314]) == ["2.31", "2.312", "2.314"]
+    assert tick_labels([1000.0, 1020.0, 1e6]) == ["1000", "1020", "1e6"]

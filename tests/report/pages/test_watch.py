@@ -87,3 +87,16 @@ def test_a_network_without_any_gradient_has_a_page(tmp_path: Path) -> None:
     assert "<h1>Dead units" in gs.save_html(history, tmp_path / "page.html").read_text()
     axes = figures(history, diagnosis)[0].drawing.axes[0]
     assert [text.get_text() for text in axes.texts] == ["no value but zeros, or none that is finite"]
+
+
+def test_half_a_surrogate_pair_in_a_layers_name_is_drawn_as_a_question_mark(tmp_path: Path) -> None:
+    model = nn.Sequential()
+    model.add_module("a\udc80b", nn.Linear(4, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    flow = gs.watch(model, optimizer)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(torch.randn(5, 4)).sum().backward()
+        optimizer.step()
+    flow.save_html(tmp_path / "page.html")
+    assert "a?b.weight" in (tmp_path / "page.html").read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,8 @@ from gradscape.records.diagnosis import Finding
 from gradscape.records.gradients import WEIGHT_KINDS, FlowHistory
 
 SQUASHING = {"Sigmoid": "sigmoid", "Tanh": "tanh", "Hardsigmoid": "hardsigmoid", "Softsign": "softsign"}
+# Classes of activations that do not saturate on both sides: a tanh beside them is a pooler's or a gate's.
+OTHERS = re.compile("relu|gelu|silu|elu|swish|mish|softplus", re.IGNORECASE)
 HE = 2.0  # the variance of weights times fan_in that keeps a signal through ReLUs (He et al. 2015, eq. 10)
 NEAR = 0.8  # of it: closer than what a draw of small matrices may differ by
 LOWER, HIGHER = "a lower learning rate", "a higher learning rate"
@@ -35,7 +38,7 @@ class Traits:
 
     Attributes:
         norm: Whether it has normalization layers.
-        squashing: Activations that saturate on both sides, in words; empty where it has none.
+        squashing: Activations that saturate on both sides, in words; empty where it has none, or others too.
         modules: Whether its modules are known at all.
         scale: Median over weight layers of the variance of the first weights seen times fan_in; None where
             shapes are not known.
@@ -53,8 +56,9 @@ class Traits:
         Args:
             history: History of a watch or of a run.
         """
-        squashing = " and ".join(word for name, word in SQUASHING.items() if name in history.modules)
-        return cls("norm" in history.kinds, squashing, bool(history.modules), _scale_of(history))
+        return cls(
+            "norm" in history.kinds, squashing(history.modules), bool(history.modules), _scale_of(history)
+        )
 
     @property
     def signals(self) -> tuple[str, ...]:
@@ -80,6 +84,17 @@ class Traits:
         if self.squashing:
             return (f"ReLU in place of {self.squashing}",)
         return () if self.modules else ("ReLU, if the activations are sigmoids or tanh",)
+
+
+def squashing(modules: Sequence[str]) -> str:
+    """Name the activations that saturate on both sides; empty where there are none, or others beside them.
+
+    Args:
+        modules: Names of the classes of a network's modules.
+    """
+    if any(map(OTHERS.search, modules)):
+        return ""
+    return " and ".join(word for name, word in SQUASHING.items() if name in modules)
 
 
 def _scale_of(history: FlowHistory) -> float | None:

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from gradscape._text import literal
 from gradscape.errors import ConfigError
@@ -98,8 +98,8 @@ def add_scale(drawing: Drawing, shown: Any, panels: Any, levels: Values, axis: s
     """
     bar = drawing.colorbar(shown, ax=panels, label=axis, pad=0.02, aspect=28)
     bar.minorticks_off()
-    bar.set_ticks(ticks_of(levels))
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+    ticks = ticks_of(levels)
+    bar.set_ticks(ticks, labels=tick_labels(ticks))
 
 
 def surfaces(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Drawing:
@@ -168,9 +168,9 @@ def slices(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Drawin
         values = np.concatenate([_of_all(record, axis).ravel() for record in records.values()])
         if is_uneven(levels_for(values)):
             axes.set_yscale("log")
-            axes.yaxis.set_major_locator(FixedLocator(ticks_of(levels_for(values))))
+            ticks = ticks_of(levels_for(values))
+            axes.set_yticks(ticks, tick_labels(ticks))
             axes.yaxis.set_minor_locator(NullLocator())
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
         add_legend(drawing, len(records))
     return drawing
 
@@ -245,17 +245,38 @@ def _row_of_panels(count: int) -> tuple[Drawing, Any]:
     return drawing, drawing.subplots(1, count, sharey=True, squeeze=False)[0]
 
 
-def short_number(value: float) -> str:
+def short_number(value: float, digits: int = 3) -> str:
     """Return a number as short as it is readable.
 
     Args:
         value: Number, 0 or more.
+        digits: Significant digits, at most; one less from 1,000 on.
 
     Example:
         >>> [short_number(value) for value in (0.5, 100, 2_000_000)]
         ['0.5', '100', '2e6']
     """
-    return f"{value:.3g}" if value < 1_000 else f"{value:.2g}".replace("e+0", "e").replace("e+", "e")
+    if value < 1_000:
+        return f"{value:.{digits}g}"
+    return f"{value:.{digits - 1}g}".replace("e+0", "e").replace("e+", "e")
+
+
+def tick_labels(ticks: Sequence[float]) -> list[str]:
+    """Return a short label for each tick of a scale, with as many digits as tell them apart.
+
+    Args:
+        ticks: Numbers that differ, 0 or more.
+
+    Example:
+        >>> tick_labels([2.3101, 2.3102])
+        ['2.3101', '2.3102']
+    """
+    labels: list[str] = []
+    for digits in range(3, 18):
+        labels = [short_number(tick, digits) for tick in ticks]
+        if len(set(labels)) == len(labels):
+            break
+    return labels
 
 
 def ticks_of(levels: Values) -> list[float]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from gradscape.records.encoding import Values
 from gradscape.records.landscape import LandscapeRecord, is_uneven
-from gradscape.report.figures.landscape import common_levels, first_surface, short_number, ticks_of
+from gradscape.report.figures.landscape import common_levels, first_surface, tick_labels, ticks_of
 
 ACROSS = 2  # surfaces beside one another
 TALL = 560  # pixels of a row of them
@@ -42,7 +42,7 @@ def turning(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> str:
     there = _transform(levels)
     low, high = (float(there(end)) for end in (levels[0], levels[-1]))
     ticks = ticks_of(levels)
-    scale = {"tickvals": [float(there(tick)) for tick in ticks], "ticktext": list(map(short_number, ticks))}
+    scale = {"tickvals": [float(there(tick)) for tick in ticks], "ticktext": tick_labels(ticks)}
     for place, (name, record) in enumerate(records.items()):
         row, column = divmod(place, columns)
         figure.add_trace(

@@ -46,7 +46,7 @@ def save_html(thing: Any, path: str | Path, diagnosis: Diagnosis | None = None) 
     text = _page_of(thing, diagnosis)
     target = Path(path)
     try:
-        replace_bytes(target, text.encode())
+        replace_bytes(target, text.encode("utf-8", "replace"))  # half a surrogate pair in a name
     except OSError as error:
         raise StoreError(
             f"{target}: cannot be written ({error.strerror}); give a file in a folder that exists"
