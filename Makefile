@@ -6,6 +6,8 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests start hundreds of processes; where bytecode is not kept each of them compiles the package anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: reproduce test test-slow lint bench clean
 
