@@ -134,7 +134,10 @@ def gradscape(
     def idle(seconds: float) -> None:  # time of others must not count as this training's
         flow._recorder.schedule.began += seconds
 
-    return Way(lambda _: None, lambda: flow._recorder.reader.spent, idle)
+    def spent() -> float:
+        return flow._recorder.reader.spent + flow._recorder.outputs.spent
+
+    return Way(lambda _: None, spent, idle)
 
 
 def snippet(model: nn.Module, _: torch.optim.Optimizer) -> Way:
