@@ -26,7 +26,7 @@ from gradscape.storage.study_folder import StudyFolder
 from made_studies import add, ask, epoch, every_state, put, results, spoil
 
 EVERY = "0.05"
-ORDER = ("run", "state", "epochs", "best valid", "train", "last update", "attempts", "device", "host")
+ORDER = ("run", "state", "epochs", "best valid", "train", "updated", "attempts", "device", "host")
 
 
 def table(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[str]:
@@ -48,8 +48,7 @@ def test_a_study_in_every_state(
         "best",
         "valid",
         "train",
-        "last",
-        "update",
+        "updated",
         "attempts",
         "device",
         "host",

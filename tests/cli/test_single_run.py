@@ -13,6 +13,8 @@ import gradscape as gs
 from cases import tiny
 from gradscape.cli.main import main
 from gradscape.storage.run_folder import RunFolder
+from gradscape.storage.study_folder import StudyFolder
+from gradscape.studies.batchnorm.study import BATCHNORM
 from libraries import skip_without
 from made_studies import add, ask, epoch, put, results
 
@@ -67,8 +69,7 @@ def test_a_run_is_of_no_study(run: RunFolder, capsys: pytest.CaptureFixture[str]
 
 
 def test_a_study_s_report_goes_elsewhere_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    put(tmp_path / "study", CONFIG, "done", [epoch(number) for number in range(1, 5)])
-    ask(tmp_path / "study", [CONFIG])
+    StudyFolder(tmp_path / "study").ask(BATCHNORM.plan("quick", seeds=1).merged(None, tmp_path))
     for path in (tmp_path, tmp_path / "study"):  # not into a folder with something else in it
         assert main(["report", str(tmp_path / "study"), "--out", str(path)]) == 2
     assert "holds no report of gradscape's" in capsys.readouterr().err

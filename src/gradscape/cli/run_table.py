@@ -66,7 +66,7 @@ COLUMNS = (
     _TableColumn("best valid", 2, _best),
     _TableColumn("train", 4, _trained),
     _TableColumn("left", 3, _left),
-    _TableColumn("last update", 5, _last_update),
+    _TableColumn("updated", 5, _last_update),
     _TableColumn("attempts", 6, lambda run, now: str(run.attempts) if run.attempts > 1 else ""),
     _TableColumn("device", 7, lambda run, now: run.device or "", right=False),
     _TableColumn("host", 8, lambda run, now: run.host or "", right=False),

@@ -142,4 +142,4 @@ def test_a_record_is_read_again_as_it_was() -> None:
 
 def test_ticks_of_a_flat_landscape_have_labels_that_differ() -> None:
     assert tick_labels([2.31, 2.312, 2.314]) == ["2.31", "2.312", "2.314"]
-    assert tick_labels([1000.0, 1020.0, 1e6]) == ["1000", "1020", "1e6"]
+    assert tick_labels([1000.0, 1020.0, 1e6]) == ["1e3", "1.02e3", "1e6"]

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from gradscape.errors import ConfigError, GradscapeError, with_place
 from gradscape.measure.core.batch import Batch, described, main_tensor
@@ -214,6 +215,8 @@ def layer_kind(module: nn.Module) -> str:
     name = type(module).__name__
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
         return "recurrent"
+    if isinstance(module, NORMS):
+        return "norm"
     if name == "Conv1D":  # transformers' linear layer with a transposed weight
         return "linear"
     for kind, words in KINDS.items():
@@ -222,6 +225,7 @@ def layer_kind(module: nn.Module) -> str:
     return "linear" if any(p.dim() > 1 for p in module.parameters()) else "other"
 
 
+NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)  # by whatever name they are derived from
 KINDS = {
     "norm": NORM_LAYERS,
     "conv": ("Conv",),
