@@ -32,4 +32,6 @@ Trainer(
     enable_checkpointing=False,
     enable_progress_bar=False,
 ).fit(Net(), loader)
-print(gs.diagnose(seen.flow.history()))
+history = seen.flow.history()
+print(history)
+print(gs.diagnose(history))

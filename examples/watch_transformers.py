@@ -17,5 +17,6 @@ arguments = TrainingArguments(
 )
 Trainer(GPT2LMHeadModel(config), arguments, train_dataset=texts, callbacks=[seen]).train()
 history = seen.flow.history()
+print(history)
 print(gs.diagnose(history))
 print(f"read {history.seen}")
