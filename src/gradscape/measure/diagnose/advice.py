@@ -25,6 +25,7 @@ TRIED_BY = {
     "a norm": ("norm",),
     "skip connections": ("skip",),
     "He initialization": ("he", "glorot"),
+    "biases of 0": ("he", "glorot", "orthogonal"),  # they set them so
     "ReLU in place": ("activation relu",),
     "a leaky activation": ("activation leaky_relu",),
     "a smaller eps": ("smaller eps",),

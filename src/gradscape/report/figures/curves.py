@@ -211,9 +211,11 @@ def series(study: StudyRecord, role: str, label: str, field: str, look: Look) ->
 
 
 def _curve_caption(study: StudyRecord, roles: Mapping[str, str]) -> str:
-    counts = [len(members(study, role)) for role in roles]
-    seeds = seeds_in_words(counts)
-    many = f"Mean over {seeds}, band from the lowest to the highest."
+    drawn = [
+        sum(run is not None and bool(run.epochs) for run in members(study, role).values()) for role in roles
+    ]
+    counts = [count for count in drawn if count] or [1]
+    many = f"Mean over {seeds_in_words(counts)}, band from the lowest to the highest."
     spread = many if max(counts) > 1 else "One seed."
     mode = "Training values are running means over the epoch, in train mode."
     return joined([spread, mode, not_done(study, roles)])
