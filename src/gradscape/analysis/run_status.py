@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, reduce
 from statistics import fmean, stdev
@@ -238,6 +238,17 @@ def seeds_in_words(counts: Sequence[int]) -> str:
     fewest, most = min(counts), max(counts)
     numbers = f"{most}" if fewest == most else f"{fewest} to {most}"
     return f"{numbers} {'seed' if most == 1 else 'seeds'}"
+
+
+def drawn_seeds(study: StudyRecord, roles: Iterable[str]) -> list[int]:
+    """Return the number of runs with an epoch, of each role that has any; [0] where none has.
+
+    Args:
+        study: Record of a study.
+        roles: Names of the roles.
+    """
+    counts = [sum(bool(run and run.epochs) for run in members(study, role).values()) for role in roles]
+    return [count for count in counts if count] or [0]
 
 
 def together(*texts: str) -> str:

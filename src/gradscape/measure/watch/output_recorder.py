@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -27,7 +27,6 @@ class OutputRecorder:
 
     Attributes:
         activations: Readings; None if no outputs are read.
-        stopped: Whether the watch was ended by an error; its rows remain.
         spent: Seconds spent on reading, without waiting for the device.
     """
 
@@ -35,7 +34,7 @@ class OutputRecorder:
         self, model: nn.Module, capacity: int, notes: list[str], on_error: Callable[[str], None]
     ) -> None:
         self.notes, self.on_error = notes, on_error
-        self.stopped, self.spent = False, 0.0
+        self.spent = 0.0
         self.trace = Trace(unwrapped(model), self._on_layer)
         self.activations = Activations(capacity) if capacity else None
         if capacity and (reason := hidden(model)):
@@ -60,7 +59,7 @@ class OutputRecorder:
 
     def _on_layer(self, call: Running, output: Any) -> None:
         """Read a layer's output; an error ends the reading of activations, but not of gradients."""
-        if self.activations is None or self.stopped:
+        if self.activations is None:
             return
         start = time.perf_counter()
         stack = self.trace.stack
@@ -93,15 +92,16 @@ class OutputRecorder:
         if self.activations:
             self.activations.join(row)
 
-    def end_row(self, parameters: Sequence[str]) -> None:
+    def end_row(self, names: Sequence[str], read: Collection[int]) -> None:
         """End the current row; add notes on layers that it lacks, once each.
 
         Args:
-            parameters: Names of the parameters with a gradient in the row; empty if no row was read.
+            names: Names of the watched parameters.
+            read: Places of those with a gradient in the row; empty if no row was read.
         """
         if self.activations is None:
             return
-        for note in self.activations.oddities(parameters) if parameters else ():
+        for note in self.activations.oddities([names[place] for place in read]) if read else ():
             if note not in self.notes:
                 self.notes.append(note)
         self.activations.end_row()

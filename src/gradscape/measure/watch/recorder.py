@@ -45,7 +45,7 @@ def _harmless(hook: Callable[..., None]) -> Callable[..., None]:
             hook(self, *arguments, **named)
         except Exception as error:  # any type: a watch must not stop a training
             self.error = first_line(error)
-            self.outputs.stopped = True
+            self.outputs.close()
             self._warn(f"the watch ended at step {self.steps}: {self.error}")
 
     return guarded
@@ -266,7 +266,7 @@ class Recorder:
     def _end_row(self, sampled: bool | None = None) -> None:
         """End a step of the training and decide whether to read the next."""
         marks = self.reader.readings.marks if self.row is not None else ()
-        self.outputs.end_row([self.members.watched.names[place] for place in marks])
+        self.outputs.end_row(self.members.watched.names, marks)
         self.stepped, self.row = set(), None
         self.steps += 1
         self.sampled = self._is_due(self.steps) if sampled is None else sampled

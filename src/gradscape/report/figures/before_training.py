@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from matplotlib.ticker import LogLocator, NullLocator
 
-from gradscape.analysis.run_status import count_states, joined, members, not_done, seeds_in_words
+from gradscape.analysis.run_status import count_states, drawn_seeds, joined, members, not_done, seeds_in_words
 from gradscape.records.encoding import Values
 from gradscape.records.run import StudyRecord
 from gradscape.records.signal import RunStart
@@ -70,7 +70,7 @@ def depth_figure(
         if not shown:
             write_across(axes, "0 or not finite" if deepest else "not measured")
         add_legend(drawing, len(roles))
-    seeds = seeds_in_words([len(members(study, role)) for role in roles])
+    seeds = seeds_in_words(drawn_seeds(study, roles))
     caption = joined(
         [lead, f"Mean over {seeds}, band from the lowest to the highest.", not_done(study, roles)]
     )

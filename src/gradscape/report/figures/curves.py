@@ -13,6 +13,7 @@ from matplotlib.figure import Figure as Drawing
 from gradscape.analysis.run_status import (
     count_states,
     describe_states,
+    drawn_seeds,
     guessing,
     joined,
     members,
@@ -211,10 +212,7 @@ def series(study: StudyRecord, role: str, label: str, field: str, look: Look) ->
 
 
 def _curve_caption(study: StudyRecord, roles: Mapping[str, str]) -> str:
-    drawn = [
-        sum(run is not None and bool(run.epochs) for run in members(study, role).values()) for role in roles
-    ]
-    counts = [count for count in drawn if count] or [1]
+    counts = drawn_seeds(study, roles)
     many = f"Mean over {seeds_in_words(counts)}, band from the lowest to the highest."
     spread = many if max(counts) > 1 else "One seed."
     mode = "Training values are running means over the epoch, in train mode."

@@ -104,7 +104,7 @@ def _draw_flows(
     width = 1.6 if epochs * len(runs) <= 12 else 0.8
     for run in runs:
         depth = np.arange(1, run.shape[1] + 1)
-        heights = np.where(np.isfinite(run), np.where(run > 0, run, floor), np.nan)
+        heights = heights_of(run, floor)
         lines = LineCollection(
             [np.column_stack([depth, line]) for line in heights],
             array=np.array(times[: len(run)]),
@@ -114,9 +114,7 @@ def _draw_flows(
             joinstyle="round",
         )
         axes.add_collection(lines)
-        layers = depth[(run == 0).any(axis=0)]
-        if layers.size:
-            axes.plot(layers, np.full(len(layers), floor), "v", color=INK, markersize=5, clip_on=False)
+        mark_zeros(axes, depth[(run == 0).any(axis=0)], floor)
     deepest = max(flows.shape[1] for flows in runs)
     margin = 0.02 * deepest
     axes.set_xlim(1 - margin, deepest + margin)
@@ -128,6 +126,28 @@ def _draw_flows(
         assert bar.solids is not None
         bar.solids.set_edgecolor("face")  # else viewers show hairlines between the shades
         bar.update_ticks()
+
+
+def heights_of(flow: Flows, floor: float) -> Flows:
+    """Return what a logarithmic axis can show of a flow: zeros on its floor, gaps where it is not finite.
+
+    Args:
+        flow: Mean |∂L/∂W|, of any shape.
+        floor: Lower end of the axis.
+    """
+    return np.where(np.isfinite(flow), np.where(flow > 0, flow, floor), np.nan)
+
+
+def mark_zeros(axes: Axes, layers: np.ndarray, floor: float) -> None:
+    """Draw triangles on the floor of the axis, at layers whose gradient is exactly 0.
+
+    Args:
+        axes: Panel to draw in.
+        layers: Numbers of the layers, from 1; may be empty.
+        floor: Lower end of the axis.
+    """
+    if layers.size:
+        axes.plot(layers, np.full(layers.size, floor), "v", color=INK, markersize=5, clip_on=False)
 
 
 def flow_note(runs: Sequence[Flows]) -> str:

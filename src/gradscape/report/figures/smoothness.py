@@ -13,8 +13,8 @@ from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullLocator
 
 from gradscape.analysis.run_status import (
     count_states,
+    drawn_seeds,
     joined,
-    members,
     not_done,
     seeds_in_words,
 )
@@ -159,10 +159,10 @@ def log_ticks(axis: Axis) -> None:
 
 
 def _caption(study: StudyRecord, roles: Mapping[str, str], lead: str, along: str) -> str:
-    counts = [len(members(study, role)) for role in roles]
+    seeds = seeds_in_words(drawn_seeds(study, roles))
     return joined(
         [
-            f"{lead} ({seeds_in_words(counts)}), {HOW[along]}, on the step's own mini-batch in train mode.",
+            f"{lead} ({seeds}), {HOW[along]}, on the step's own mini-batch in train mode.",
             not_done(study, roles),
         ]
     )

@@ -9,8 +9,8 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from gradscape.analysis.curvature import MOMENTS, counted_beyond, curvatures, farthest
 from gradscape.analysis.run_status import (
+    drawn_seeds,
     joined,
-    members,
     not_done,
     seeds_in_words,
 )
@@ -59,7 +59,7 @@ def spectrum_figure(
     images = " or ".join(f"{images:,}" for images in sorted({each.samples for each in found}))
     caption = [
         "Number of eigenvalues beyond a value, estimated by random vectors, mean over "
-        f"{seeds_in_words([len(members(study, role)) for role in roles])}.",
+        f"{seeds_in_words(drawn_seeds(study, roles))}.",
         f"The loss is of {images} training images, BatchNorm as in training." if found else "",
         not_done(study, roles),
     ]

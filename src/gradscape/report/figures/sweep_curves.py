@@ -16,9 +16,9 @@ from gradscape.config.run import DATASETS
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.figures.base import add_legend, panel, round_ticks, write_across
 from gradscape.report.figures.curves import curves, series
-from gradscape.report.figures.gradient_flow import flow_note, limits
+from gradscape.report.figures.gradient_flow import flow_note, heights_of, limits, mark_zeros
 from gradscape.report.figures.labels import make_room, wrapped
-from gradscape.report.figures.style import INK, LOOKS, Look, styled
+from gradscape.report.figures.style import LOOKS, Look, styled
 
 MOST = 8  # most points in a panel
 
@@ -142,10 +142,9 @@ def _weights(run: RunRecord) -> Flows:
 def _draw_flow(axes: Axes, flow: Flows, floor: float, deepest: int, look: Look, label: str) -> None:
     """A line over the layers; zeros as triangles on the floor."""
     depth = np.arange(1, flow.size + 1)
-    heights = np.where(np.isfinite(flow), np.where(flow > 0, flow, floor), np.nan)
     axes.plot(
         depth,
-        heights,
+        heights_of(flow, floor),
         color=look.color,
         linestyle=look.dash,
         marker=look.marker,
@@ -153,6 +152,4 @@ def _draw_flow(axes: Axes, flow: Flows, floor: float, deepest: int, look: Look, 
         markevery=max(deepest // 8, 1),
         label=label,
     )
-    zeros = depth[flow == 0]
-    if zeros.size:
-        axes.plot(zeros, np.full(zeros.size, floor), "v", color=INK, markersize=5, clip_on=False)
+    mark_zeros(axes, depth[flow == 0], floor)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gradscape.analysis.run_status import joined, members, not_done, seeds_in_words
+from gradscape.analysis.run_status import drawn_seeds, joined, members, not_done, seeds_in_words
 from gradscape.analysis.weight_norm import VALUES, known
 from gradscape.records.run import StudyRecord
 from gradscape.report.figures.base import Figure, panel, round_ticks, titled
@@ -44,7 +44,7 @@ def scale_figure(
         if longest:
             axes.set_xticks(round_ticks(longest))
         finish(drawing, axes, scale if longest else False, len(roles))
-    counts = seeds_in_words([len(members(study, role)) for role in roles])
+    counts = seeds_in_words(drawn_seeds(study, roles))
     caption = [
         "Geometric mean over the convolutions, each a mean over the epoch's mini-batches.",
         f"Mean over {counts}, band from the lowest to the highest.",

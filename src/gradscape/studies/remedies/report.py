@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from gradscape.analysis.evidence import finals, trained
 from gradscape.analysis.run_status import (
     beats_guessing,
+    drawn_seeds,
     ended,
     joined,
-    members,
     not_done,
     seeds_in_words,
     window,
@@ -150,7 +150,7 @@ def overview(study: StudyRecord) -> Figure:
             DotColumn("λmax after training", {"λmax": values(sharpness("end"))}, "log"),
         ],
     )
-    seeds = seeds_in_words([len(members(study, role)) for role in roles])
+    seeds = seeds_in_words(drawn_seeds(study, roles))
     caption = [
         f"Means over {seeds}, with each seed as a fine dot.",
         f"Accuracy: {window(study, roles)}; the dotted line is twice guessing.",
