@@ -41,9 +41,7 @@ def claims_table(folder: str, whose: str) -> list[str]:
 def numbers(claim: dict[str, Any]) -> str:
     """What the parts that decide a claim measured and found, or why they decide nothing."""
     deciding = [part for part in claim["parts"] if part["verdict"] == claim["verdict"]]
-    if claim["verdict"] == "not testable":
-        return "; ".join(dict.fromkeys(claim["reason"].split("; ")))
-    if not deciding:  # of parts that disagree, or of a claim without any
+    if claim["verdict"] == "not testable" or not deciding:
         return str(claim["reason"])
     shown = [f"{part['measured']}: {part['reason']}" for part in deciding[:SHOWN]]
     if more := len(deciding) - len(shown):

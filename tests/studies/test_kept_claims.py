@@ -36,6 +36,8 @@ def test_kept_verdicts_follow_from_the_kept_numbers(path: Path) -> None:
         parts = tuple(judged_again(part) for part in kept["parts"])
         again = Claim(*texts, parts, kept["note"])
         assert again.verdict == kept["verdict"], kept["id"]
+        if again.verdict == "not testable":
+            assert again.reason == kept["reason"]
         for part, old in zip(again.parts, kept["parts"], strict=True):
             assert part.verdict == old["verdict"], (kept["id"], old["measured"])
             assert part.p == (None if old["p"] is None else pytest.approx(old["p"]))
