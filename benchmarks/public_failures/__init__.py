@@ -1,0 +1,1 @@
+"""Public failures of training, rebuilt in PyTorch from their specifications, each with its repaired twin."""
