@@ -9,10 +9,36 @@ from typing import Any
 from gradscape._codec import Record
 from gradscape.records.display import Displayable
 
-# Every verdict, the gravest first, and its grade: `fail` is a training that does not work, `warn` may well
-# work and deserves a look, `info` is no fault.
+# Every verdict and its grade, the gravest first: `fail` is a training that does not work, `warn` may well
+# work and deserves a look, `info` is no fault. Causes stand before what follows from them.
 GRADES = {
     "non-finite": "fail",
+    # The loss, the output and the targets.
+    "output does not fit the loss": "fail",
+    "output cannot reach the targets": "fail",
+    "loss does not fit the targets": "fail",
+    "shapes broadcast": "fail",
+    "wrong axis": "fail",
+    "unusable labels": "fail",
+    "inputs out of scale": "fail",
+    "targets out of scale": "fail",
+    "constant inputs": "fail",
+    # The loop, the modes and the optimizer.
+    "gradients not cleared": "fail",
+    "parameters not trained": "fail",
+    "evaluation mode": "fail",
+    "BatchNorm of one sample": "fail",
+    "batches not shuffled": "fail",
+    "target is the network itself": "fail",
+    "penalty above the loss": "fail",
+    "learning rate is 0": "fail",
+    "precision loses the steps": "fail",
+    # What a check finds by trying.
+    "output ignores the input": "fail",
+    "samples are mixed": "fail",
+    "sees the future": "fail",
+    "does not fit one batch": "fail",
+    # Gradients and outputs of layers.
     "dead units": "fail",
     "frozen layer": "fail",
     "exploding": "fail",
@@ -22,16 +48,38 @@ GRADES = {
     "no signal from the input": "fail",
     "learning rate too large": "fail",
     "learning rate too small": "fail",
+    # What the loss does, where no cause was found.
+    "loss diverges": "fail",
+    "loss does not fall": "fail",
     "does not learn": "fail",
+    "unlikely loss function": "warn",
+    "initial loss too high": "warn",
+    "imbalanced labels": "warn",
+    "unscaled inputs": "warn",
+    "unscaled targets": "warn",
+    "parameters outside the optimizer": "warn",
+    "train and eval differ": "warn",
+    "dropout hides the signal": "warn",
+    "schedule": "warn",
+    "loss spikes": "warn",
     "unused layer": "warn",
     "overshooting": "warn",
     "too early to tell": "warn",
+    "always clipped": "info",
     "noise-dominated": "info",
     "converged": "info",
     "stopped": "info",
     "healthy": "info",
 }
+# What follows from a cause outside the network's own signals, and is left out where one is found.
+SYMPTOMS = (
+    "dead units", "frozen layer", "exploding", "vanishing", "below the optimizer's reach", "saturated",
+    "no signal from the input", "learning rate too large", "learning rate too small", "loss diverges",
+    "loss does not fall", "does not learn", "does not fit one batch", "initial loss too high", "overshooting",
+    "noise-dominated", "converged", "stopped",
+)  # fmt: skip
 VERDICTS = tuple(GRADES)
+CAUSES = tuple(name for name in VERDICTS[1 : VERDICTS.index("dead units")] if name not in SYMPTOMS)
 
 
 @dataclass(frozen=True)
@@ -100,10 +148,14 @@ class Finding:
 def gravest_first(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """Return each verdict once, in the order of `VERDICTS`; `healthy` only without any other.
 
+    Where a cause outside the network's own signals is found, what follows from it is left out.
+
     Args:
         findings: Findings in any order, one at least.
     """
     ill = [finding for finding in findings if finding.verdict != "healthy"]
+    if any(finding.verdict in CAUSES for finding in ill):
+        ill = [finding for finding in ill if finding.verdict not in SYMPTOMS]
     once = {finding.verdict: finding for finding in reversed(ill)}
     return tuple(sorted(once.values(), key=lambda finding: VERDICTS.index(finding.verdict))) or tuple(
         findings[:1]

@@ -1,0 +1,173 @@
+"""Loss of a training, and what it was made of: functions, outputs, targets and inputs, as plain values."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradscape._codec import Record
+from gradscape._text import count_noun
+from gradscape.records.display import Displayable
+from gradscape.records.encoding import Values
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True)
+class TensorSummary(Record):
+    """Numbers of a tensor; statistics are over its finite values, NaN where there is none.
+
+    Attributes:
+        shape: Its shape.
+        dtype: Its dtype, such as `float32`.
+        low, high: Smallest and largest value.
+        mean, std: Mean and standard deviation.
+        nonfinite: Share of values that are infinite or NaN, 0 to 1.
+        whole: Share of values that are whole numbers, 0 to 1.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    low: float
+    high: float
+    mean: float
+    std: float
+    nonfinite: float
+    whole: float
+
+    @property
+    def is_integer(self) -> bool:
+        """True if the dtype is one of integers or truth values."""
+        return self.dtype.startswith(("int", "uint", "bool"))
+
+
+@dataclass(frozen=True)
+class Operation(Record):
+    """Operation between the last layer with weights and the loss.
+
+    Attributes:
+        name: Name, such as `softmax`, `log_softmax`, `sigmoid`, `log`, `relu`, `clamp`, `view`, `expand`.
+        dim: Axis that it works over, from 0; None where it has none, or several.
+        shape: Shape of its result.
+    """
+
+    name: str
+    dim: int | None
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LossTerm(Record):
+    """One loss function of a step, read from the graph that autograd built.
+
+    Attributes:
+        name: Name of the function, as in `torch.nn.functional` where it is there: `cross_entropy`,
+            `nll_loss`, `mse_loss`, `l1_loss`, `smooth_l1_loss`, `huber_loss`, `binary_cross_entropy`,
+            `binary_cross_entropy_with_logits`, `kl_div`, …; `unknown` where it cannot be told.
+        operations: Operations from the last layer with weights to the function, in the order in which they
+            were computed.
+        reduction: `mean`, `sum` or `none`; empty if unknown.
+        output: What the function was given for the model's output; None if it cannot be read.
+        target: What it was given beside it; None if it cannot be read.
+        broadcast: Whether output and target had different shapes, and one of them was expanded.
+        shapes: Shapes of output and target before that; empty if not known.
+        classes: C, of a function over classes; 0 elsewhere.
+        weighted: Whether it has class weights, or positive weights.
+        ignored: Share of targets that it leaves out, 0 to 1.
+        target_counts: Counts of the classes among whole-numbered targets from 0, at most 1,000 of them;
+            empty elsewhere.
+        predicted_counts: Counts of the largest output among them, in the same order; empty elsewhere.
+        one_hot: Whether each target is 0 but for a single 1 along the axis of the outputs.
+    """
+
+    name: str
+    operations: tuple[Operation, ...]
+    reduction: str
+    output: TensorSummary | None
+    target: TensorSummary | None
+    broadcast: bool = False
+    shapes: tuple[tuple[int, ...], ...] = ()
+    classes: int = 0
+    weighted: bool = False
+    ignored: float = 0.0
+    target_counts: tuple[int, ...] = ()
+    predicted_counts: tuple[int, ...] = ()
+    one_hot: bool = False
+
+    def has(self, *names: str) -> bool:
+        """Return True if an operation of one of these names is there.
+
+        Args:
+            names: Names of operations.
+        """
+        return any(each.name in names for each in self.operations)
+
+
+@dataclass(frozen=True)
+class StepReading(Record):
+    """What a watch saw of the whole step beside gradients: loss, data and modes.
+
+    Attributes:
+        step: Optimizer's step, from 0.
+        terms: Loss functions that the backward pass began with.
+        inputs: Numbers of the model's main input.
+        input_features: (low, high) over features of their standard deviations within the batch, the features
+            along the last axis of a two-dimensional input; empty elsewhere.
+        equal_samples: Share of samples of the batch that are equal to another one, 0 to 1.
+        output: Numbers of the model's main output.
+        evaluating: Names of dropout and normalization modules that were in eval mode while others trained, or
+            all of them.
+        single_sample_norms: Names of BatchNorm modules in train mode that had one value per channel.
+        outside: Number of leaves with a gradient that are no parameters of the model.
+    """
+
+    step: int
+    terms: tuple[LossTerm, ...]
+    inputs: TensorSummary | None = None
+    input_features: tuple[float, ...] = ()
+    equal_samples: float = 0.0
+    output: TensorSummary | None = None
+    evaluating: tuple[str, ...] = ()
+    single_sample_norms: tuple[str, ...] = ()
+    outside: int = 0
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LossHistory(Displayable, Record):
+    """Loss at every step of a training, and what it was made of at some of them.
+
+    Attributes:
+        steps: (T,) Optimizer's step of each value, from 0.
+        values: (T,) Loss whose backward pass the step used, the mean over micro-batches; factors in front of
+            it, such as a GradScaler's, are divided out.
+        readings: What was seen of the whole step, at the first ones and some later.
+    """
+
+    steps: NDArray[np.int64]
+    values: Values
+    readings: tuple[StepReading, ...] = ()
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the loss over steps; return the axes.
+
+        Args:
+            ax: Axes to draw on; by default those of a new figure.
+        """
+        from matplotlib import pyplot
+
+        axes = pyplot.subplots()[1] if ax is None else ax
+        axes.plot(self.steps, self.values)
+        axes.set(xlabel="step", ylabel="loss")
+        return axes
+
+    def __str__(self) -> str:
+        if not len(self.values):
+            return "no loss was seen"
+        finite = self.values[np.isfinite(self.values)]
+        last = float(finite[-1]) if len(finite) else math.nan
+        return f"loss of {count_noun(len(self.values), 'step')}: {self.values[0]:.3g} … {last:.3g}"
