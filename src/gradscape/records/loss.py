@@ -72,8 +72,8 @@ class LossTerm(Record):
         operations: Operations from the last layer with weights to the function, in the order in which they
             were computed.
         reduction: `mean`, `sum` or `none`; empty if unknown.
-        output: What the function was given for the model's output; None if it cannot be read.
-        target: What it was given beside it; None if it cannot be read.
+        output: Values that the function was given for the model's output; None if they cannot be read.
+        target: Values that it was given beside it; None if they cannot be read.
         broadcast: Whether output and target had different shapes, and one of them was expanded.
         shapes: Shapes of output and target before that; empty if not known.
         classes: C, of a function over classes; 0 elsewhere.
@@ -145,7 +145,7 @@ class LossHistory(Displayable, Record):
         steps: (T,) Optimizer's step of each value, from 0.
         values: (T,) Loss whose backward pass the step used, the mean over micro-batches; factors in front of
             it, such as a GradScaler's, are divided out.
-        readings: What was seen of the whole step, at the first ones and some later.
+        readings: Readings of the whole step, at the first ones and some later.
     """
 
     steps: NDArray[np.int64]
