@@ -17,7 +17,6 @@ from gradscape.cli.study import run_study
 from gradscape.config.fields import MOST_SEEDS, option
 from gradscape.config.options import FilePath, Options, checked_path
 from gradscape.config.paths import Value
-from gradscape.config.plain_yaml import read_as
 from gradscape.errors import ConfigError
 from gradscape.study.execution_options import Execution
 
@@ -148,12 +147,10 @@ def study_of(file: str | None, options: SweepOptions, base: Mapping[str, Value])
     overriding = {name: value for name, value in named.items() if value is not None}
     if file is None:
         return Sweep.from_dict({**overriding, "base": base, "axes": axes, "exclude": excluded})
-    return read_as(
-        checked_path(file, "FILE"),
-        "study file",
-        lambda values: Sweep.from_dict(_overridden(values, overriding, base, axes, excluded)),
-        alone=not (overriding or base or axes or excluded),
-    )
+    path = checked_path(file, "FILE")
+    if not (overriding or base or axes or excluded):
+        return Sweep.read(path)
+    return Sweep.read(path, lambda values: _overridden(values, overriding, base, axes, excluded))
 
 
 def _overridden(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -224,16 +224,19 @@ class Sweep:
         return cls(**{"name": "sweep", "base": {}, "axes": (), **values})
 
     @classmethod
-    def read(cls, path: str | Path) -> Sweep:
+    def read(cls, path: str | Path, change: Callable[[object], object] | None = None) -> Sweep:
         """Return the sweep of a YAML or JSON study file.
 
         Args:
             path: Path of the file.
+            change: Function of the file's values that gives those to take instead.
 
         Raises:
             ConfigError: The file is missing, is not YAML, or holds what cannot be used.
         """
-        return read_as(Path(path), "study file", cls.from_dict)
+        if change is None:
+            return read_as(Path(path), "study file", cls.from_dict)
+        return read_as(Path(path), "study file", lambda values: cls.from_dict(change(values)), alone=False)
 
     def save(self, path: str | Path) -> None:
         """Write a file that `Sweep.read` reads as this sweep: JSON if it is named .json, else YAML.
