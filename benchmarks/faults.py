@@ -337,7 +337,10 @@ def drive(folder: Path, runs: int, on: str) -> None:
     from gradscape.errors import GradscapeError
 
     try:
-        execute(study(runs), StudyFolder(folder), Execution(workers=2, epoch_limit=HANG, on=on), UNDRAWN)
+        workers = 2 if on == "local" else None  # a cluster has as many as it has room for
+        execute(
+            study(runs), StudyFolder(folder), Execution(workers=workers, epoch_limit=HANG, on=on), UNDRAWN
+        )
     except GradscapeError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
