@@ -3,6 +3,7 @@
 __all__ = [
     "as_found",
     "batch",
+    "batches",
     "containers",
     "copying",
     "cuda_graph",

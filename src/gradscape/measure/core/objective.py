@@ -7,20 +7,18 @@ the loss too, which may use the model.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, SequentialSampler
 
-from gradscape._text import count_noun
 from gradscape.errors import ConfigError, brief
 from gradscape.measure.core.as_found import AsFound, standing_in
 from gradscape.measure.core.batch import Batch, Loss, unwrapped
-from gradscape.measure.core.containers import is_graph, is_record
+from gradscape.measure.core.batches import fixed_batches
 from gradscape.measure.core.layer_trace import Trace, layer_kind, unwatched
 from gradscape.measure.core.leaves import leaves, refuse_own, told_of_backward
 from gradscape.measure.core.parameters import listed, strip_wrappers
@@ -69,7 +67,9 @@ class Objective:
         self.found, self.leaves_known = AsFound(self.model), False
         self.own = {id(p): name for name, p in self.model.named_parameters()}
         self.norms = [module for module in self.model.modules() if layer_kind(module) == "norm"]
-        given = [Batch.of(batch, self.model, loss) for batch in self._fixed(batches)]
+        fixed, notes = fixed_batches(batches)
+        self.notes += notes
+        given = [Batch.of(batch, self.model, loss) for batch in fixed]
         self.whole = tuple(batch.mapped(laid_out) for batch in given)
 
     @property
@@ -109,31 +109,6 @@ class Objective:
         vars(one).pop("batches", None)
         vars(one).update(attributes)
         return one
-
-    def _fixed(self, batches: Any) -> list[Any]:
-        """Return a list of batches; a loader that shuffles or augments is iterated once."""
-        if type(batches) is tuple and len(batches) > 2 and all(isinstance(each, Tensor) for each in batches):
-            return [batches]
-        if type(batches) is tuple and len(batches) != 2:
-            raise ConfigError(
-                f"batches: got {len(batches)} values; give (x, y), x, a dict, or several batches as a list"
-            )
-        if isinstance(batches, Tensor | Mapping | tuple) or _is_pair(batches) or _is_one(batches):
-            return [batches]
-        if not isinstance(batches, Iterable):
-            raise ConfigError(
-                f"batches: got {type(batches).__name__}; give a batch, several, or a DataLoader"
-            )
-        with random_state(), _loader_state(batches):  # the next draws of a training's loader are unchanged
-            found = list(batches)
-        if not found:
-            raise ConfigError("batches: there is none; give one at least")
-        if isinstance(batches, DataLoader):
-            drawn = "" if isinstance(batches.sampler, SequentialSampler) else ", in the order it drew then"
-            self.notes.append(
-                f"{count_noun(len(found), 'batch', 'batches')} of one pass of the loader{drawn}"
-            )
-        return found
 
     def parts(self, batch: Batch) -> list[Batch]:
         """Split a batch into parts if its loss is their mean, otherwise return it whole.
@@ -362,29 +337,6 @@ def _recurrent_backward(model: nn.Module, device: torch.device) -> Iterator[None
         return
     with torch.backends.cudnn.flags(enabled=False):
         yield
-
-
-@contextmanager
-def _loader_state(batches: Any) -> Iterator[None]:
-    """Restore the state of a loader's own generators when the block ends."""
-    places = (batches, getattr(batches, "sampler", None))
-    held = {id(g): g for each in places if isinstance(g := getattr(each, "generator", None), torch.Generator)}
-    states = [(generator, generator.get_state()) for generator in held.values()]
-    try:
-        yield
-    finally:
-        for generator, state in states:
-            generator.set_state(state)
-
-
-def _is_one(batches: Any) -> bool:
-    """Return True for one batch that is iterable too."""
-    return is_graph(batches) or is_record(batches)
-
-
-def _is_pair(batches: Any) -> bool:
-    """Return True for a list [x, y], the form of a DataLoader's batch."""
-    return isinstance(batches, list) and len(batches) == 2 and all(isinstance(b, Tensor) for b in batches)
 
 
 def _narrow(values: Tensor) -> bool:
