@@ -14,8 +14,6 @@ from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError
 from gradscape.measure.check.remedies import REMEDIES
 from gradscape.measure.check.trials import (
-    MakeOptimizer,
-    Original,
     Steps,
     attempt,
     first_made,
@@ -23,6 +21,7 @@ from gradscape.measure.check.trials import (
     untreated,
 )
 from gradscape.measure.core.batch import Batch, Loss, main_tensor, unwrapped
+from gradscape.measure.core.copied_training import MakeOptimizer, Original
 from gradscape.measure.core.layer_trace import Trace, layer_kind
 from gradscape.measure.core.parameter_kinds import parameters_and_kinds
 from gradscape.measure.core.preserve import random_state

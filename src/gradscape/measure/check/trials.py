@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,13 +11,12 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from gradscape.errors import ConfigError, GradscapeError, brief, first_line
+from gradscape.errors import ConfigError, GradscapeError, first_line
 from gradscape.measure.check.remedies import REMEDIES, Applied
-from gradscape.measure.core.as_found import AsFound, standing_in
 from gradscape.measure.core.batch import Batch, Loss, unwrapped
+from gradscape.measure.core.copied_training import MakeOptimizer, Original, backward, made_by, make_step
 from gradscape.measure.core.copying import copied
 from gradscape.measure.core.layer_trace import layer_kind
-from gradscape.measure.core.leaves import refuse_own, refuse_uncopied, same_gradients, told_of_backward
 from gradscape.measure.core.parameters import number
 from gradscape.measure.core.preserve import random_state
 from gradscape.measure.diagnose.diagnose import diagnose
@@ -27,7 +25,6 @@ from gradscape.measure.watch.watch import watch
 from gradscape.records.check import FELL, Trial
 from gradscape.records.gradients import FlowHistory
 
-MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 DRAWS = 3  # of the model as it is: how far the loss it ends at varies
 SMALL_EPS = 1e-16  # a gradient of 1e-18 still has a square in float32, and nothing smaller has
 
@@ -100,84 +97,14 @@ class Steps:
         """
         with random_state():
             torch.manual_seed(seed)
-            stepper = _made_by(self.optimizer, model)
+            stepper = made_by(self.optimizer, model)
             losses = []
             with watch(model, stepper, every=1, capacity=max(self.count, 2)) as flow, torch.enable_grad():
                 for _ in range(self.count):
                     stepper.zero_grad()
-                    losses.append(self.backward(model))
-                    try:
-                        stepper.step()
-                    except Exception as error:  # of any kind: it is the user's choice
-                        made = type(stepper).__name__
-                        raise ConfigError(
-                            f"optimizer: {made} fails: {first_line(error)}; give another as optimizer="
-                        ) from error
+                    losses.append(backward(model, self.batch, self.loss, self.own))
+                    make_step(stepper)
         return Trial(name, what, diagnose(flow), _span(flow.history()), tuple(losses))
-
-    def backward(self, model: nn.Module) -> float:
-        """Return the loss of a copy, after a backward pass that makes the copy's gradients alone.
-
-        Args:
-            model: Copy that is trained.
-
-        Raises:
-            ConfigError: The loss reaches the original's parameters from elsewhere than the original.
-        """
-        try:
-            output = self.batch.output(model)
-        except GradscapeError:
-            raise
-        except Exception as error:  # of any kind: hooks may miss what a copy has not
-            made = type(model).__name__
-            raise ConfigError(f"{made}: the copy that is trained fails: {first_line(error)}") from error
-        if self.own is None:
-            value = self.batch.loss(self.loss, output)
-        else:
-            if self.batch.calling is None:
-                refuse_uncopied(output, model, self.own.names)
-            with self.own.standing_at(model):
-                value = self.batch.loss(self.loss, output)
-            refuse_own(value, self.own.names)
-        with same_gradients(value, model), told_of_backward():
-            value.backward()  # type: ignore[no-untyped-call]
-        return float(value.detach())
-
-
-def _made_by(make: MakeOptimizer, model: nn.Module) -> Optimizer:
-    """Return the optimizer of a model's parameters.
-
-    Raises:
-        ConfigError: It cannot be made, or something else is.
-    """
-    cure = "give what makes one of parameters, as torch.optim.Adam"
-    try:
-        made = make(model.parameters())
-    except Exception as error:  # of any kind: it is the caller's code
-        raise ConfigError(f"optimizer: it fails ({first_line(error)}); {cure}") from error
-    if not isinstance(made, Optimizer):
-        raise ConfigError(f"optimizer: it makes {brief(made)}; {cure}")
-    return made
-
-
-class Original:
-    """The user's module, whose copies are trained: a loss that reads its parameters is to read a copy's."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model, self.found = model, AsFound(model)
-        self.names = {id(p): name for name, p in model.named_parameters()}
-
-    def standing_at(self, model: nn.Module) -> AbstractContextManager[None]:
-        """Put a copy's parameters and buffers in the place of its own, where names and shapes agree.
-
-        Args:
-            model: Copy that is trained.
-        """
-        theirs, mine = (
-            {**dict(m.named_parameters()), **dict(m.named_buffers())} for m in (model, self.model)
-        )
-        alike = {n: t for n, t in theirs.items() if n in mine and mine[n].shape == t.shape}
-        return standing_in(self.model, alike, self.found)
 
 
 def attempt(name: str, model: nn.Module, batch: Batch, steps: Steps) -> Trial:

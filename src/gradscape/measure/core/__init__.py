@@ -5,6 +5,7 @@ __all__ = [
     "batch",
     "batches",
     "containers",
+    "copied_training",
     "copying",
     "cuda_graph",
     "fold_batchnorm",

@@ -1,0 +1,107 @@
+"""Training steps of a copy of a model, whose original stays as it is: loss, backward pass, optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+
+from torch import nn
+from torch.optim import Optimizer
+
+from gradscape.errors import ConfigError, GradscapeError, brief, first_line
+from gradscape.measure.core.as_found import AsFound, standing_in
+from gradscape.measure.core.batch import Batch, Loss
+from gradscape.measure.core.leaves import refuse_own, refuse_uncopied, same_gradients, told_of_backward
+
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+
+class Original:
+    """The user's module, whose copies are trained: a loss that reads its parameters is to read a copy's."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.found = model, AsFound(model)
+        self.names = {id(p): name for name, p in model.named_parameters()}
+
+    def standing_at(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Put a copy's parameters and buffers in the place of its own, where names and shapes agree.
+
+        Args:
+            model: Copy that is trained.
+        """
+        theirs, mine = (
+            {**dict(m.named_parameters()), **dict(m.named_buffers())} for m in (model, self.model)
+        )
+        alike = {n: t for n, t in theirs.items() if n in mine and mine[n].shape == t.shape}
+        return standing_in(self.model, alike, self.found)
+
+
+def made_by(make: MakeOptimizer, model: nn.Module) -> Optimizer:
+    """Return the optimizer of a model's parameters.
+
+    Args:
+        make: Function from parameters to the optimizer.
+        model: Copy that is to be trained.
+
+    Raises:
+        ConfigError: It cannot be made, or something else is.
+    """
+    cure = "give what makes one of parameters, as torch.optim.Adam"
+    try:
+        made = make(model.parameters())
+    except Exception as error:  # of any kind: it is the caller's code
+        raise ConfigError(f"optimizer: it fails ({first_line(error)}); {cure}") from error
+    if not isinstance(made, Optimizer):
+        raise ConfigError(f"optimizer: it makes {brief(made)}; {cure}")
+    return made
+
+
+def backward(model: nn.Module, batch: Batch, loss: Loss | None, own: Original | None) -> float:
+    """Return the loss of a copy, after a backward pass that makes the copy's gradients alone.
+
+    Args:
+        model: Copy that is trained.
+        batch: Batch of the step.
+        loss: Loss, as of `gradscape.check`.
+        own: The user's module; None for a factory.
+
+    Raises:
+        ConfigError: The copy or the loss fails, or the loss reaches the original's parameters from elsewhere
+            than the original.
+    """
+    try:
+        output = batch.output(model)
+    except GradscapeError:
+        raise
+    except Exception as error:  # of any kind: hooks may miss what a copy has not
+        made = type(model).__name__
+        raise ConfigError(f"{made}: the copy that is trained fails: {first_line(error)}") from error
+    if own is None:
+        value = batch.loss(loss, output)
+    else:
+        if batch.calling is None:
+            refuse_uncopied(output, model, own.names)
+        with own.standing_at(model):
+            value = batch.loss(loss, output)
+        refuse_own(value, own.names)
+    with same_gradients(value, model), told_of_backward():
+        value.backward()  # type: ignore[no-untyped-call]
+    return float(value.detach())
+
+
+def make_step(optimizer: Optimizer) -> None:
+    """Make an optimizer's step.
+
+    Args:
+        optimizer: Optimizer of a copy.
+
+    Raises:
+        ConfigError: It fails.
+    """
+    try:
+        optimizer.step()
+    except Exception as error:  # of any kind: it is the user's choice
+        made = type(optimizer).__name__
+        raise ConfigError(
+            f"optimizer: {made} fails: {first_line(error)}; give another as optimizer="
+        ) from error
