@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gradscape.measure.diagnose.diagnose import diagnose
     from gradscape.measure.diagnose.limits import Limits
     from gradscape.measure.landscape.landscape import landscape
+    from gradscape.measure.lr_range.lr_range import lr_range
     from gradscape.measure.noise import noise
     from gradscape.measure.smoothness.smoothness import smoothness
     from gradscape.measure.watch.epoch_recorder import FlowRecorder
@@ -44,6 +45,7 @@ HOMES = {
     "landscape": "gradscape.measure.landscape.landscape",
     "load": "gradscape.storage.study_folder",
     "load_images": "gradscape.data",
+    "lr_range": "gradscape.measure.lr_range.lr_range",
     "noise": "gradscape.measure.noise",
     "save_html": "gradscape.report.pages.save",
     "smoothness": "gradscape.measure.smoothness.smoothness",
@@ -66,6 +68,7 @@ __all__ = [
     "landscape",
     "load",
     "load_images",
+    "lr_range",
     "noise",
     "save_html",
     "smoothness",

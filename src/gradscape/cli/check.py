@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from gradscape._printing import print_stderr
 from gradscape.cli.app import FLAT
 from gradscape.cli.files import require_folder
-from gradscape.cli.output import print_record
-from gradscape.config.fields import MOST_IMAGES, MOST_NUMBERS, option
-from gradscape.config.options import FilePath, Options
-from gradscape.errors import ConfigError, brief
+from gradscape.cli.noise_batch import NoiseBatch
+from gradscape.cli.output import print_record, save_page
+from gradscape.config.fields import option
+from gradscape.config.options import FilePath
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckOptions(Options):
-    """Batch of noise that a network is checked on, and extent of the check."""
+class CheckOptions(NoiseBatch):
+    """Extent of the check of a network on a batch of noise."""
 
-    input: str = option("3,32,32", "shape of a sample; for tokens use gradscape.check in Python")
-    batch_size: int = option(32, "number of samples", 1, MOST_IMAGES)
     seeds: int = option(3, "number of seeds of the signal", 1, 1_000)
     confirm: int = option(0, "number of real steps that remedies are ranked by", 0, 100_000)
     remedies: Annotated[bool, Parameter(negative="--no-remedies")] = option(
@@ -34,22 +30,6 @@ class CheckOptions(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_folder("--page", self.page, ".html")
-        if (numbers := math.prod(self.shape)) > MOST_NUMBERS:
-            raise ConfigError(
-                f"--input, --batch-size: expected at most {MOST_NUMBERS:,} numbers in all; "
-                f"got {brief(numbers)}"
-            )
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the batch."""
-        try:
-            sample = tuple(int(size) for size in self.input.split(","))
-        except ValueError:
-            sample = ()
-        if not sample or min(sample) < 1:
-            raise ConfigError(f"--input: expected sizes such as 3,32,32; got {brief(self.input)}")
-        return (self.batch_size, *sample)
 
 
 def check(
@@ -78,7 +58,4 @@ def check(
         remedies=options.remedies,
     )
     print_record(record, options.json)
-    if options.page:
-        from gradscape.report.pages.save import save_html
-
-        print_stderr(f"page: {save_html(record, options.page)}")
+    save_page(record, options.page)

@@ -31,6 +31,7 @@ _COMMANDS = {
     "train": ("train:train", "", "train one run"),
     "sweep": ("sweep:sweep", "[FILE]", _SWEEP),
     "check": ("check:check", "FACTORY", "will a network train? why not? what would help?"),
+    "lr-range": ("lr_range:lr_range", "FACTORY", "which learning rates train a network, and which diverge?"),
     "diagnose": ("diagnose:diagnose", "DIR", "what is wrong with a run, where, why, and what would help?"),
     "smoothness": ("measure:smoothness", "RUN", "how smooth is the loss along the next step?"),
     "curvature": ("measure:curvature", "RUN", "eigenvalues, trace and density of the Hessian"),

@@ -77,7 +77,7 @@ def _require_within(value: Any, bounds: tuple[float, float], name: str) -> None:
 
 
 def _scalar(hint: Any) -> bool:
-    if typing.get_origin(hint) is Literal:
-        return True
+    if typing.get_origin(hint) in (Literal, tuple):
+        return typing.get_origin(hint) is Literal
     kinds = typing.get_args(hint) or (hint,)
     return all(kind in WORDS or kind is types.NoneType for kind in kinds)

@@ -1,3 +1,14 @@
 """Measurements that leave a model as found."""
 
-__all__ = ["check", "core", "curvature", "diagnose", "landscape", "noise", "signal", "smoothness", "watch"]
+__all__ = [
+    "check",
+    "core",
+    "curvature",
+    "diagnose",
+    "landscape",
+    "lr_range",
+    "noise",
+    "signal",
+    "smoothness",
+    "watch",
+]

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from gradscape.records.diagnosis import Diagnosis, Finding, Symptom
     from gradscape.records.gradients import FlowHistory, OptimizerFacts
     from gradscape.records.landscape import LandscapeRecord
+    from gradscape.records.lr_range import LrRange
     from gradscape.records.noise import NoiseRecord, RunNoise
     from gradscape.records.role import Role
     from gradscape.records.run import EpochRecord, RunRecord, StudyRecord
@@ -25,6 +26,7 @@ _HOMES = {
     "Finding": "diagnosis",
     "FlowHistory": "gradients",
     "LandscapeRecord": "landscape",
+    "LrRange": "lr_range",
     "NoiseRecord": "noise",
     "OptimizerFacts": "gradients",
     "Role": "role",
@@ -47,6 +49,7 @@ __all__ = [
     "Finding",
     "FlowHistory",
     "LandscapeRecord",
+    "LrRange",
     "NoiseRecord",
     "OptimizerFacts",
     "Role",

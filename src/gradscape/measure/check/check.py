@@ -20,15 +20,15 @@ from gradscape.measure.check.trials import (
     smaller_eps,
     untreated,
 )
-from gradscape.measure.core.batch import Batch, Loss, main_tensor, unwrapped
+from gradscape.measure.core.batch import Batch, Loss, unwrapped
 from gradscape.measure.core.copied_training import MakeOptimizer, Original
-from gradscape.measure.core.layer_trace import Trace, layer_kind
+from gradscape.measure.core.layer_trace import layer_kind
 from gradscape.measure.core.parameter_kinds import parameters_and_kinds
-from gradscape.measure.core.preserve import random_state
 from gradscape.measure.diagnose.activation_rules import signal_findings
 from gradscape.measure.diagnose.advice import LOWER, by_trials, effect, options, rank, without_contradiction
 from gradscape.measure.diagnose.diagnose import place_among
-from gradscape.measure.signal.signal import call_factory, signal
+from gradscape.measure.signal.noise_batch import noise_batch
+from gradscape.measure.signal.signal import signal
 from gradscape.records.check import FELL, CheckRecord, Trial
 from gradscape.records.diagnosis import Finding, Symptom, gravest_first
 from gradscape.records.gradients import WEIGHT_KINDS
@@ -156,19 +156,5 @@ def check_on_noise(make_model: Callable[[], nn.Module], shape: Sequence[int], **
     Raises:
         ConfigError: As `check`, and a module with another output.
     """
-    with random_state(), torch.no_grad():
-        torch.manual_seed(0)
-        x = torch.randn(tuple(shape))
-        with Trace(call_factory(make_model), lambda *_: None) as trace:
-            output = main_tensor(trace.forward(Batch.of(x)))
-        if output is None or output.dim() != 2 or len(output) != len(x):
-            got = None if output is None else tuple(output.shape)
-            raise ConfigError(
-                f"make_model: its output is {got}, not (N, classes); use gradscape.check with a loss"
-            )
-        if output.shape[1] < 2:
-            raise ConfigError(
-                "make_model: its one output is no classifier's; use gradscape.check with a loss"
-            )
-        y = torch.randint(0, output.shape[1], (len(x),))
-    return check(make_model, (x, y), nn.functional.cross_entropy, **options)
+    batch = noise_batch(make_model, shape, "gradscape.check")
+    return check(make_model, batch, nn.functional.cross_entropy, **options)

@@ -1,3 +1,3 @@
 """Measure the signal through a network before training."""
 
-__all__ = ["functional", "jacobian", "signal"]
+__all__ = ["functional", "jacobian", "noise_batch", "signal"]

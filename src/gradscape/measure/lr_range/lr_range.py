@@ -1,0 +1,272 @@
+"""Raise the learning rate step by step and look at the loss: which rates train, and which diverge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gradscape.config.arguments import typed
+from gradscape.errors import ConfigError, brief
+from gradscape.measure.core.batch import Batch, Loss, unwrapped
+from gradscape.measure.core.batches import fixed_batches
+from gradscape.measure.core.copied_training import MakeOptimizer, Original, backward
+from gradscape.measure.core.copying import copied
+from gradscape.measure.core.layer_trace import Trace, layer_kind, unwatched
+from gradscape.measure.core.preserve import random_state, refuse
+from gradscape.measure.lr_range.optimizer import RatedOptimizer, optimizer_for
+from gradscape.measure.signal.noise_batch import noise_batch
+from gradscape.measure.signal.signal import call_factory
+from gradscape.records.encoding import Values
+from gradscape.records.lr_range import LrRange, decay
+
+FEWEST_STEPS = 10
+FEWEST = 5  # losses before training, of which level and noise are taken; otherwise a tenth of the steps
+OPTIMIZERS: dict[str, Any] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+}
+RISE = 4  # times its lowest value at which a smoothed loss has diverged: that of fastai's LRFinder
+
+
+@typed(seeds=1_000, steps=100_000)
+def lr_range(
+    make_model: nn.Module | Callable[[], nn.Module],
+    batches: Any,
+    loss: Loss | None = None,
+    optimizer: MakeOptimizer | torch.optim.Optimizer = torch.optim.SGD,
+    *,
+    rates: tuple[float, float] = (1e-7, 10.0),
+    steps: int = 100,
+    seeds: int = 3,
+) -> LrRange:
+    """Find the learning rate at which the loss falls fastest, and the one from which training diverges.
+
+    A copy is trained while the rate rises by the same factor from step to step, for each seed anew. This
+    takes a training step per rate and seed, and a tenth more for the noise of the loss before training. The
+    model, its optimizer and all random numbers are left as found. Clipping, schedules and what else a loop
+    does are not part of it.
+
+    Args:
+        make_model: Factory, called after `torch.manual_seed(0)`, 1, …, or a module, trained in its mode.
+        batches: One batch, (x, y), x or a dict of the model's arguments, or several: a list, or a DataLoader
+            for one pass. A seed draws their order, anew after each pass.
+        loss: loss(output, y), loss(output), or loss(output, dict) in turn, or loss(model, batch), which calls
+            the model itself; None for a model whose output has a `loss`.
+        optimizer: Function from parameters to the optimizer that is to train them, as a class is; or an
+            optimizer, of which class, settings and groups are taken, and not its state. Groups keep the ratio
+            of their rates.
+        rates: First and last learning rate, of the optimizer's first group.
+        steps: Number of rates, evenly spaced on a log axis.
+        seeds: Number of seeds: of a factory's networks, of the order of the batches, and of dropout.
+
+    Raises:
+        ConfigError: Rates or steps are out of range, the loss is not finite before the first step, a batch
+            does not fit, the optimizer cannot be made or fails, or the model cannot be copied.
+
+    Source: Smith (2017), Cyclical Learning Rates for Training Neural Networks, §3.3; Smith & Topin (2019);
+        first and last rate, number of steps and the rise that counts as divergence: fastai's LRFinder.
+
+    Example:
+        >>> print(gs.lr_range(make_model, batches, loss, optimizer=torch.optim.Adam))
+    """
+    grid = _grid(rates, steps)
+    if seeds < 1:
+        raise ConfigError(f"seeds: expected 1 or more; got {seeds}")
+    own = unwrapped(make_model) if isinstance(make_model, nn.Module) else None
+    if own is not None:
+        refuse(own)
+    original = None if own is None else Original(own)
+    fixed, notes = fixed_batches(batches, steps)
+    curves: list[_Curve] = []
+    for seed in range(seeds):
+        with random_state(), unwatched(), torch.enable_grad():
+            torch.manual_seed(seed)
+            # A factory is asked again where a module has to be copied, which not every one can be.
+            twin = copied(own) if own is not None else unwrapped(call_factory(make_model))
+            _require_trainable(twin)
+            given = [Batch.of(batch, twin, loss) for batch in fixed]
+            stepper = optimizer_for(optimizer, twin, own)
+            ordered = (given[place] for place in _order(len(given), seed))
+            curves.append(_trained(_Losses(twin, ordered, loss, original), stepper, grid))
+    return LrRange(
+        optimizer=stepper.described,
+        rates=grid,
+        untrained=np.array([curve.untrained for curve in curves]),
+        losses=np.array([curve.padded(curve.losses) for curve in curves]),
+        smoothed=np.array([curve.padded(curve.smoothed) for curve in curves]),
+        divergence=np.array([grid[len(c.losses) - 1] if c.diverged else math.nan for c in curves]),
+        batches=len(given),
+        samples=sum(batch.size for batch in given),
+        notes=(*notes, *stepper.note, *_notes(twin, curves)),
+    )
+
+
+def lr_range_on_noise(
+    make_model: Callable[[], nn.Module],
+    shape: Sequence[int],
+    *,
+    optimizer: str,
+    momentum: float = 0.0,
+    **options: Any,
+) -> LrRange:
+    """Call `lr_range` for a classifier, on one batch of standard normal noise with labels drawn at random.
+
+    Args:
+        make_model: Factory of a module from samples (N, …) to (N, classes).
+        shape: Shape of the batch, (N, …).
+        optimizer: Key of `OPTIMIZERS`.
+        momentum: Momentum of SGD.
+        options: Further arguments of `lr_range`.
+
+    Raises:
+        ConfigError: As `lr_range`, and a module with another output.
+    """
+    batch = noise_batch(make_model, shape, "gradscape.lr_range")
+    kind = OPTIMIZERS[optimizer]
+    make = partial(kind, momentum=momentum) if kind is torch.optim.SGD else kind
+    return lr_range(make_model, batch, nn.functional.cross_entropy, make, **options)
+
+
+class _Curve:
+    """Losses of one seed.
+
+    Args:
+        untrained: Losses before the first step.
+        count: Number of rates.
+
+    Attributes:
+        losses: Losses so far.
+        smoothed: Means of these and the untrained, weighted by β^age.
+        diverged: True from when the training has diverged.
+    """
+
+    def __init__(self, untrained: list[float], count: int) -> None:
+        self.untrained, self.count, self.beta = untrained, count, decay(count)
+        self.noise = float(np.std(untrained, ddof=1))
+        self.sum = self.weight = 0.0
+        for loss in untrained:
+            self._mean_with(loss)
+        self.best = self.sum / self.weight
+        self.losses: list[float] = []
+        self.smoothed: list[float] = []
+        self.diverged = False
+
+    def _mean_with(self, loss: float) -> float:
+        """Return the weighted mean of the losses so far and one more; the weights' sum corrects its bias."""
+        self.sum = self.beta * self.sum + loss
+        self.weight = self.beta * self.weight + 1
+        return self.sum / self.weight
+
+    def add(self, loss: float) -> None:
+        """Append a loss, and decide whether the training has diverged.
+
+        The limit is four times the lowest smoothed loss; more if that is near 0, for noise alone makes
+        multiples of it.
+        """
+        self.losses.append(loss)
+        self.smoothed.append(self._mean_with(loss))
+        self.best = min(self.best, self.smoothed[-1])
+        limit = self.best + (RISE - 1) * max(abs(self.best), self.noise)
+        self.diverged = not math.isfinite(loss) or self.smoothed[-1] > limit
+
+    def padded(self, values: list[float]) -> Values:
+        """Return values (K,) of all rates, NaN where the curve was stopped before."""
+        return np.array(values + [math.nan] * (self.count - len(values)))
+
+
+@dataclass(frozen=True)
+class _Losses:
+    """Losses of a copy on one batch after another."""
+
+    twin: nn.Module
+    batches: Iterator[Batch]
+    loss: Loss | None
+    original: Original | None
+
+    def next(self) -> float:
+        """Return the loss of the next batch, whose gradients are the copy's then."""
+        batch = next(self.batches)
+        self.twin.zero_grad()
+        try:
+            return backward(self.twin, batch, self.loss, self.original)
+        except ConfigError:
+            with torch.no_grad(), Trace(self.twin, lambda *_: None) as trace:
+                trace.forward(batch)  # if a layer does not fit, this names it
+            raise
+
+
+def _trained(losses: _Losses, stepper: RatedOptimizer, rates: Values) -> _Curve:
+    """Train a copy until the last rate or divergence.
+
+    Raises:
+        ConfigError: A loss is not finite before the first step.
+    """
+    untrained = [losses.next() for _ in range(max(FEWEST, len(rates) // 10))]
+    if not all(map(math.isfinite, untrained)):
+        first = min(untrained, key=math.isfinite)
+        raise ConfigError(
+            f"loss: got {first:g} before the first step, which no rate can lower; "
+            "look at inputs, loss and initialization: gradscape.check says in which layer it begins"
+        )
+    curve = _Curve(untrained, len(rates))
+    for rate in rates:
+        curve.add(losses.next())
+        if curve.diverged:
+            break
+        stepper.step(float(rate))
+    return curve
+
+
+def _order(count: int, seed: int) -> Iterator[int]:
+    """Yield the places of the batches without an end, in a new order for each pass."""
+    generator = np.random.default_rng(seed)
+    while True:
+        yield from generator.permutation(count).tolist()
+
+
+def _grid(rates: Any, steps: int) -> Values:
+    """Return the rates (K,), evenly spaced on a log axis.
+
+    Raises:
+        ConfigError: They are not two increasing numbers above 0, or the steps are too few.
+    """
+    paired = isinstance(rates, tuple | list) and len(rates) == 2 and all(isinstance(r, Real) for r in rates)
+    if not paired or not 0 < rates[0] < rates[1] <= 1e300:
+        raise ConfigError(
+            f"rates: expected two increasing numbers above 0 such as (1e-7, 10); got {brief(rates)}"
+        )
+    if steps < FEWEST_STEPS:
+        raise ConfigError(f"steps: expected {FEWEST_STEPS} or more, such as 100; got {steps}")
+    return np.geomspace(float(rates[0]), float(rates[1]), steps)
+
+
+def _require_trainable(model: nn.Module) -> None:
+    refuse(model)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(f"make_model: {type(model).__name__} has no parameter to train")
+
+
+def _notes(model: nn.Module, curves: Sequence[_Curve]) -> list[str]:
+    """Return remarks on the mode of a model, and on seeds that are all the same."""
+    notes = []
+    if not model.training:
+        notes.append(
+            "trained in eval mode, as the model was found: call model.train() before, as a loop does"
+        )
+    if any(isinstance(module, _BatchNorm) and module.training for module in model.modules()):
+        notes.append("BatchNorm takes each batch's statistics; running ones change in the copies alone")
+    if any(layer_kind(module) == "dropout" and module.training for module in model.modules()):
+        notes.append("dropout is on, and part of the noise")
+    if len(curves) > 1 and all(curve.losses == curves[0].losses for curve in curves):
+        notes.append("every seed is the same: there is one batch, and nothing is drawn")
+    return notes

@@ -1,0 +1,40 @@
+"""Batch of noise for a classifier whose data are not at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gradscape.errors import ConfigError
+from gradscape.measure.core.batch import Batch, main_tensor
+from gradscape.measure.core.layer_trace import Trace
+from gradscape.measure.core.preserve import random_state
+from gradscape.measure.signal.signal import call_factory
+
+
+def noise_batch(
+    make_model: Callable[[], nn.Module], shape: Sequence[int], instead: str
+) -> tuple[Tensor, Tensor]:
+    """Return standard normal samples, and labels drawn from as many as a classifier has outputs.
+
+    Args:
+        make_model: Factory of a module from samples (N, …) to (N, classes).
+        shape: Shape of the batch, (N, …).
+        instead: Function to use for a module that is no classifier, for messages.
+
+    Raises:
+        ConfigError: The factory fails, or its module has another output.
+    """
+    with random_state(), torch.no_grad():
+        torch.manual_seed(0)
+        x = torch.randn(tuple(shape))
+        with Trace(call_factory(make_model), lambda *_: None) as trace:
+            output = main_tensor(trace.forward(Batch.of(x)))
+        if output is None or output.dim() != 2 or len(output) != len(x):
+            got = None if output is None else tuple(output.shape)
+            raise ConfigError(f"make_model: its output is {got}, not (N, classes); use {instead} with a loss")
+        if output.shape[1] < 2:
+            raise ConfigError(f"make_model: its one output is no classifier's; use {instead} with a loss")
+        return x, torch.randint(0, output.shape[1], (len(x),))
