@@ -74,6 +74,11 @@ def right(net: nn.Module) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]
             {**measured, "lr": 0.1, "optimizer": optimizer, "range": (0.5, 4), "points": 2, "bn": "batch",
              "separately": False},
         ),
+        "lr_range": (
+            gs.lr_range,
+            {"make_model": net, "batches": pairs, "loss": loss, "optimizer": optimizer, "rates": (1e-3, 1.0),
+             "steps": 10, "seeds": 1},
+        ),
         "noise": (gs.noise, {**measured, "bn": "batch"}),
         "landscape": (gs.landscape, {**measured, **flat}),
         "diagnose": (gs.diagnose, {"watched": None, "limits": None}),

@@ -74,6 +74,7 @@ HELD: dict[str, Callable[[], Any]] = {
     "RunStart": lambda: RunStart(signal(), watch(1).history()),
     "CurvatureRecord": lambda: gs.curvature(net(), cross_entropy, BATCH, probes=2, steps=5),
     "LandscapeRecord": plane,
+    "LrRange": lambda: gs.lr_range(net, BATCH, cross_entropy, steps=20, seeds=2),
     "NoiseRecord": noise,
     "RunNoise": lambda: RunNoise(noise(), ((4, 0.5), (2, 1.0))),
     "SmoothnessRecord": lambda: gs.smoothness(net(), cross_entropy, BATCH, 0.1),

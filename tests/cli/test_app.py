@@ -16,6 +16,7 @@ import gradscape as gs
 from gradscape.cli.app import parse
 from gradscape.cli.check import CheckOptions
 from gradscape.cli.landscape import Grid
+from gradscape.cli.lr_range import LrRangeOptions
 from gradscape.cli.main import _COMMANDS, app, main
 from gradscape.cli.measure import CurvatureOptions, SmoothnessOptions
 from gradscape.cli.sweep import SweepOptions
@@ -100,6 +101,11 @@ def test_bash_completes(
         (CurvatureOptions(), gs.curvature, ()),
         (Grid(), gs.landscape, ()),
         (CheckOptions(), gs.check, ("input", "batch_size", "page", "json")),
+        (
+            LrRangeOptions(),
+            gs.lr_range,
+            ("input", "batch_size", "optimizer", "momentum", "page", "json"),
+        ),
         (SweepOptions(), gs.Sweep, ("axis", "zip", "out", "save", "yes", "dry_run")),
     ],
     ids=lambda value: getattr(value, "__name__", type(value).__name__),

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from gradscape._codec import Record
 from gradscape._text import count_noun
-from gradscape.records.check import FELL
 from gradscape.records.display import Displayable
 from gradscape.records.encoding import Values
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
 # Standard errors by which the smoothed loss must fall: a test counts how seldom mere noise does.
 ERRORS = 4
+SMALLEST = 1e-3  # of the level: a smaller fall is none, even if there is no noise
 # A suggestion is at most this share of the rate that diverges. fastai's `minimum` takes this share of the
 # lowest loss's rate, which is lower still; a training is past its edge before the loss shows it.
 MARGIN = 0.1
@@ -69,11 +69,11 @@ class LrRange(Displayable, Record):
 
     @property
     def falls(self) -> NDArray[np.bool_]:
-        """(S,) True where the smoothed loss falls below the level by more than chance, and by a hundredth."""
+        """(S,) True where the smoothed loss falls below the level by more than by chance, and by a thousandth."""
         beta = decay(len(self.rates))
         error = self.noise * math.sqrt(1 / self.untrained.shape[1] + (1 - beta) / (1 + beta))
         found: NDArray[np.bool_] = self.level - self._bottoms > np.maximum(
-            ERRORS * error, FELL * np.abs(self.level)
+            ERRORS * error, SMALLEST * np.abs(self.level)
         )
         return found
 
@@ -87,11 +87,10 @@ class LrRange(Displayable, Record):
         """(S,) rate at which the loss falls fastest per factor of the rate; NaN where it does not fall.
 
         By the slope of a line through the losses of a tenth of the steps, the rate in their middle, which
-        unlike the smoothed loss lags behind nothing. A fall from above the level is recovery and does not
-        count.
+        unlike the smoothed loss lags behind nothing. Only where their mean is the lowest so far: a fall after
+        a rise is recovery.
         """
-        pairs = zip(self.losses, self.level, strict=True)
-        found = np.array([_steepest(self.rates, row, level) for row, level in pairs])
+        found = np.array([_steepest(self.rates, row) for row in self.losses])
         return np.where(self.falls, found, math.nan)
 
     @property
@@ -160,13 +159,8 @@ class LrRange(Displayable, Record):
             axes.axvspan(*self.spread, color="tab:gray", alpha=0.2, linewidth=0)
             label = f"take {self.suggestion:.2g}"
             axes.axvline(self.suggestion, color="tab:gray", linestyle="--", label=label)
-        axes.set(
-            xscale="log",
-            xlabel=f"learning rate of {self.optimizer}",
-            xlim=self.rates[[0, -1]],
-            ylim=(None, top),
-        )
-        axes.set(ylabel="loss (thin), smoothed, noise (band)")
+        axes.set(xscale="log", xlim=self.rates[[0, -1]], ylim=(None, top))
+        axes.set(xlabel=f"learning rate of {self.optimizer}", ylabel="loss (thin), smoothed, noise (band)")
         axes.legend()
         return axes
 
@@ -222,7 +216,10 @@ class LrRange(Displayable, Record):
                 f"nor does any diverge: give higher ones, {higher}; gradscape.check says what else it may be"
             )
         if self.flat and self.diverges > self.rates[2 * half]:
-            return "the rate is not the cause: gradscape.check says why a network does not train"
+            more = f"more steps may, steps={3 * len(self.rates)}"
+            return (
+                f"{more}; if not, it is not for the rate: gradscape.check says why a network does not train"
+            )
         if math.isnan(self.suggestion) or _least(self.steepest) <= self.rates[half]:
             return f"the range begins too high: give rates=({low / 1000:.3g}, {high:.3g})"
         if math.isnan(self.diverges) and _most(self.steepest) >= self.rates[-1 - half]:
@@ -264,14 +261,15 @@ def decay(count: int) -> float:
     return 1 - 1 / max(1.0, count / 10)
 
 
-def _steepest(rates: Values, row: Values, level: float) -> float:
+def _steepest(rates: Values, row: Values) -> float:
     """Return the rate about which a line through the losses falls fastest; NaN if none falls."""
     half, bad = half_window(len(rates)), np.flatnonzero(~np.isfinite(row))
-    losses = np.minimum(row[: bad[0]] if len(bad) else row, level)
+    losses = row[: bad[0]] if len(bad) else row
     if len(losses) <= 2 * half:
         return math.nan
     windows = np.lib.stride_tricks.sliding_window_view(losses, 2 * half + 1)
-    slopes = windows @ np.arange(-half, half + 1.0)
+    means = windows.mean(axis=1)
+    slopes = np.where(means == np.minimum.accumulate(means), windows @ np.arange(-half, half + 1.0), 0)
     place = int(slopes.argmin())
     return float(rates[place + half]) if slopes[place] < 0 else math.nan
 
