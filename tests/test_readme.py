@@ -69,6 +69,7 @@ def test_the_measures_run_as_printed(tmp_path: Path) -> None:
     assert "largest eigenvalues" in text
     assert "edge of stability at 2" in text
     assert "noise scale" in text
+    assert re.search(r"^steepest .*; take ", text, re.MULTILINE)
 
 
 @pytest.mark.slow

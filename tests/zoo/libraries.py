@@ -251,7 +251,7 @@ def private() -> nn.Module:
 # Opacus notes activations in train mode only, and its backward pass wants them.
 EVAL_MODE = dict.fromkeys(
     ("smoothness", "smoothness of a step", "curvature", "noise"), "No activations detected for"
-) | {"check": "the copy that is trained fails"}
+) | dict.fromkeys(("check", "lr range"), "the copy that is trained fails")
 X8, Y3 = torch.randn(6, 8), torch.arange(6) % 3
 IMAGES = torch.randn(2, 3, 32, 32)
 # Library → its cases; batches of the library's own types are functions that make them.

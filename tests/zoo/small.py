@@ -346,7 +346,7 @@ def detector_loss(model: nn.Module, batch: Any) -> Tensor:
 
 Pair = namedtuple("Pair", "one other")
 SCRIPTED = dict.fromkeys(
-    ("smoothness", "smoothness of a step", "curvature", "landscape", "noise", "check"),
+    ("smoothness", "smoothness of a step", "curvature", "landscape", "noise", "check", "lr range"),
     "compiled by torch.jit",
 )
 COMPLEX = dict.fromkeys(
@@ -359,9 +359,11 @@ REENTRANT = dict.fromkeys(
 TRAIN_MODE = dict.fromkeys(
     ("smoothness", "smoothness of a step", "curvature", "landscape", "noise"), "in train mode alone"
 )
-UNCOPIED = dict.fromkeys(("landscape", "check"), "Sparse cannot be copied: .*SparseCsrTensorImpl")
-ORIGINAL_S = dict.fromkeys(("landscape", "check"), "its copy computes with .*net.0.weight.* of the original")
-SLOTTED = dict.fromkeys(("landscape", "check"), "the copy that is .* fails: AttributeError")
+UNCOPIED = dict.fromkeys(("landscape", "check", "lr range"), "Sparse cannot be copied: .*SparseCsrTensorImpl")
+ORIGINAL_S = dict.fromkeys(
+    ("landscape", "check", "lr range"), "its copy computes with .*net.0.weight.* of the original"
+)
+SLOTTED = dict.fromkeys(("landscape", "check", "lr range"), "the copy that is .* fails: AttributeError")
 PACKED = nn.utils.rnn.pack_sequence([X[:4], X[:3], X[:3], X[:2], X[:1], X[:1]])
 
 CASES: dict[str, Case] = {

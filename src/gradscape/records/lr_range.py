@@ -69,7 +69,7 @@ class LrRange(Displayable, Record):
 
     @property
     def falls(self) -> NDArray[np.bool_]:
-        """(S,) True where the smoothed loss falls below the level by more than by chance, and by a thousandth."""
+        """(S,) True where the smoothed loss falls below the level by more than chance, and a thousandth."""
         beta = decay(len(self.rates))
         error = self.noise * math.sqrt(1 / self.untrained.shape[1] + (1 - beta) / (1 + beta))
         found: NDArray[np.bool_] = self.level - self._bottoms > np.maximum(

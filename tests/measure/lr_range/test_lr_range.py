@@ -342,7 +342,7 @@ def test_the_suggestion_trains_about_as_well_as_the_best_of_a_grid(make: Any) ->
                 value = cross_entropy(model(x), y)
                 value.backward()
                 optimizer.step()
-                losses.append(float(value))
+                losses.append(value.item())
         return float(np.mean(losses[-20:]))
 
     start = float(np.log(4))

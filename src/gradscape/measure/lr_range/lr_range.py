@@ -21,7 +21,7 @@ from gradscape.measure.core.batches import fixed_batches
 from gradscape.measure.core.copied_training import MakeOptimizer, Original, backward
 from gradscape.measure.core.copying import copied
 from gradscape.measure.core.layer_trace import Trace, layer_kind, unwatched
-from gradscape.measure.core.preserve import random_state, refuse
+from gradscape.measure.core.preserve import random_state, refuse, untouched
 from gradscape.measure.lr_range.optimizer import RatedOptimizer, optimizer_for
 from gradscape.measure.signal.noise_batch import noise_batch
 from gradscape.measure.signal.signal import call_factory
@@ -200,8 +200,9 @@ class _Losses:
         try:
             return backward(self.twin, batch, self.loss, self.original)
         except ConfigError:
-            with torch.no_grad(), Trace(self.twin, lambda *_: None) as trace:
-                trace.forward(batch)  # if a layer does not fit, this names it
+            model = self.twin if self.original is None else self.original.model
+            with untouched(model), torch.no_grad(), Trace(model, lambda *_: None) as trace:
+                trace.forward(batch)  # if the batch does not fit a layer, this names it
             raise
 
 
