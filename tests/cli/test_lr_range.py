@@ -62,7 +62,7 @@ def test_json_has_everything_and_flags_are_heeded(file: Path, capsys: pytest.Cap
     [
         (["nte"], "has no function 'nte'; did you mean 'net'?"),
         (["net", "--rates", "1", "0.1"], "rates: expected two increasing numbers above 0"),
-        (["net", "--steps", "9"], "--steps: expected 10 … 100,000; got 9"),
+        (["net", "--steps", "9"], "--steps: expected 10 … 10,000; got 9"),
         (["net", "--optimizer", "sdg"], "--optimizer: expected one of sgd, adam, adamw; got 'sdg'"),
         (["net", "--momentum", "1.5"], "--momentum: expected a number above 0; got 1.5"),
         (["net", "--page", "none/page.html"], "--page: expected a file in a folder that exists; got none"),

@@ -127,3 +127,17 @@ def test_the_drawing_has_a_line_and_a_band_for_each_seed_and_cuts_what_diverges(
     ]  # fmt: skip
     assert axes.get_ylim()[1] < 4
     assert axes.get_xscale() == "log"
+
+
+def test_a_drawing_names_only_the_marks_that_it_has() -> None:
+    flat = made([np.full(100, 2.0)] * 2, np.full((2, 10), 2.0)).plot(Figure().add_subplot())
+    assert flat.get_legend() is None
+    some = made([np.full(100, 2.0), valley(60)], np.full((2, 10), 2.0), [RATES[80], math.nan])
+    legend = some.plot(Figure().add_subplot()).get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "diverges",
+        "steepest",
+        "lowest",
+        "take 0.001",
+    ]

@@ -22,7 +22,7 @@ class LrRangeOptions(NoiseBatch):
     optimizer: Literal["sgd", "adam", "adamw"] = option("sgd", "optimizer")
     momentum: float | None = option(None, "momentum of sgd (default: none)", 0, 1)
     rates: tuple[float, float] = option((1e-7, 10.0), "first and last learning rate")
-    steps: int = option(100, "number of rates, a training step for each", 10, 100_000)
+    steps: int = option(100, "number of rates, a training step for each", 10, 10_000)
     seeds: int = option(3, "number of seeds, a network for each", 1, 1_000)
     page: FilePath | None = option(None, "file for an HTML page with a figure")
     json: bool = option(False, "everything as JSON")

@@ -144,24 +144,27 @@ class LrRange(Displayable, Record):
         import matplotlib.pyplot as plt
 
         axes = plt.subplots(layout="constrained")[1] if ax is None else ax
-        noise, top = self.noise, self._top
+        noise, top, named = self.noise, self._top, set[str]()
         for seed, (losses, smoothed) in enumerate(zip(self.losses, self._finite, strict=True)):
             color, ends = f"C{seed % 10}", (smoothed - noise, smoothed + noise)
             axes.plot(self.rates, losses, color=color, linewidth=0.7, alpha=0.4)
             axes.plot(self.rates, smoothed, color=color)
             axes.fill_between(self.rates, *ends, color=color, alpha=0.15, linewidth=0)
             for label, (marker, place, height) in self._marks(seed, top).items():
-                axes.plot(
-                    place, height, color=color, marker=marker, linestyle="none", clip_on=False,
-                    label=None if seed else label, zorder=3,
-                )  # fmt: skip
+                if not math.isnan(place):
+                    axes.plot(
+                        place, height, color=color, marker=marker, linestyle="none", clip_on=False,
+                        label=None if label in named else label, zorder=3,
+                    )  # fmt: skip
+                    named.add(label)
         if not math.isnan(self.suggestion):
             axes.axvspan(*self.spread, color="tab:gray", alpha=0.2, linewidth=0)
             label = f"take {self.suggestion:.2g}"
             axes.axvline(self.suggestion, color="tab:gray", linestyle="--", label=label)
         axes.set(xscale="log", xlim=self.rates[[0, -1]], ylim=(None, top))
         axes.set(xlabel=f"learning rate of {self.optimizer}", ylabel="loss (thin), smoothed, noise (band)")
-        axes.legend()
+        if named:
+            axes.legend()
         return axes
 
     def _marks(self, seed: int, top: float) -> dict[str, tuple[str, float, float]]:
@@ -267,9 +270,9 @@ def _steepest(rates: Values, row: Values) -> float:
     losses = row[: bad[0]] if len(bad) else row
     if len(losses) <= 2 * half:
         return math.nan
-    windows = np.lib.stride_tricks.sliding_window_view(losses, 2 * half + 1)
-    means = windows.mean(axis=1)
-    slopes = np.where(means == np.minimum.accumulate(means), windows @ np.arange(-half, half + 1.0), 0)
+    sums = np.correlate(losses, np.ones(2 * half + 1), "valid")
+    slopes = np.correlate(losses, np.arange(-half, half + 1.0), "valid")  # times a constant
+    slopes = np.where(sums == np.minimum.accumulate(sums), slopes, 0)
     place = int(slopes.argmin())
     return float(rates[place + half]) if slopes[place] < 0 else math.nan
 

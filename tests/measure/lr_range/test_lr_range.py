@@ -255,6 +255,16 @@ def test_a_loss_that_is_not_finite_before_the_first_step_is_said(value: float) -
         gs.lr_range(plain, batches(), lambda output, y: value * output.sum().exp())
 
 
+def test_a_batch_whose_loss_is_nan_is_said_if_it_is_the_first_that_a_step_is_made_of() -> None:
+    batches = iter([*[torch.ones(1)] * 5, torch.tensor([math.nan])] * 10)
+
+    def loss(model: nn.Module, batch: Tensor) -> Tensor:
+        return model(batch) + next(batches).sum()
+
+    with pytest.raises(ConfigError, match="loss: got nan before the first step"):
+        gs.lr_range(Parabola(1.0), DOT, loss, steps=10)
+
+
 def test_a_loss_that_becomes_nan_has_diverged_there() -> None:
     found = gs.lr_range(
         Parabola(1.0), DOT, lambda output: torch.where(output < 0.4, math.nan, output), seeds=1
@@ -310,7 +320,7 @@ def test_a_loss_that_reads_the_model_reads_the_copy() -> None:
         ({"rates": (1e-3,)}, "rates: expected two increasing numbers"),
         ({"rates": 0.1}, "rates: expected a list; got 0.1"),
         ({"steps": 9}, "steps: expected 10 or more, such as 100; got 9"),
-        ({"steps": 10**6}, "steps: expected at most 100,000"),
+        ({"steps": 10**6}, "steps: expected at most 10,000"),
         ({"seeds": 0}, "seeds: expected 1 or more; got 0"),
         ({"make_model": nn.ReLU}, "make_model: ReLU has no parameter to train"),
         ({"make_model": lambda: 3}, "expected a torch Module from"),

@@ -38,7 +38,7 @@ OPTIMIZERS: dict[str, Any] = {
 RISE = 4  # times its lowest value at which a smoothed loss has diverged: that of fastai's LRFinder
 
 
-@typed(seeds=1_000, steps=100_000)
+@typed(seeds=1_000, steps=10_000)
 def lr_range(
     make_model: nn.Module | Callable[[], nn.Module],
     batches: Any,
@@ -213,19 +213,27 @@ def _trained(losses: _Losses, stepper: RatedOptimizer, rates: Values) -> _Curve:
         ConfigError: A loss is not finite before the first step.
     """
     untrained = [losses.next() for _ in range(max(FEWEST, len(rates) // 10))]
+    _require_finite(untrained)
+    curve = _Curve(untrained, len(rates))
+    for rate in rates:
+        value = losses.next()
+        if not curve.losses:
+            _require_finite([value])
+        curve.add(value)
+        if curve.diverged:
+            break
+        stepper.step(float(rate))
+    return curve
+
+
+def _require_finite(untrained: list[float]) -> None:
+    """Refuse losses before the first step that are not finite."""
     if not all(map(math.isfinite, untrained)):
         first = min(untrained, key=math.isfinite)
         raise ConfigError(
             f"loss: got {first:g} before the first step, which no rate can lower; "
             "look at inputs, loss and initialization: gradscape.check says in which layer it begins"
         )
-    curve = _Curve(untrained, len(rates))
-    for rate in rates:
-        curve.add(losses.next())
-        if curve.diverged:
-            break
-        stepper.step(float(rate))
-    return curve
 
 
 def _order(count: int, seed: int) -> Iterator[int]:
