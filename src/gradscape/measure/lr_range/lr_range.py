@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from numbers import Real
 from typing import Any
@@ -18,24 +17,23 @@ from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, brief
 from gradscape.measure.core.batch import Batch, Loss, unwrapped
 from gradscape.measure.core.batches import fixed_batches
-from gradscape.measure.core.copied_training import MakeOptimizer, Original, backward
+from gradscape.measure.core.copied_training import MakeOptimizer, Original
 from gradscape.measure.core.copying import copied
-from gradscape.measure.core.layer_trace import Trace, layer_kind, unwatched
-from gradscape.measure.core.preserve import random_state, refuse, untouched
-from gradscape.measure.lr_range.optimizer import RatedOptimizer, optimizer_for
+from gradscape.measure.core.layer_trace import layer_kind, unwatched
+from gradscape.measure.core.preserve import random_state, refuse
+from gradscape.measure.lr_range.curve import Curve, Losses, trained
+from gradscape.measure.lr_range.optimizer import optimizer_for
 from gradscape.measure.signal.noise_batch import noise_batch
 from gradscape.measure.signal.signal import call_factory
 from gradscape.records.encoding import Values
-from gradscape.records.lr_range import LrRange, decay
+from gradscape.records.lr_range import LrRange
 
 FEWEST_STEPS = 10
-FEWEST = 5  # losses before training, of which level and noise are taken; otherwise a tenth of the steps
 OPTIMIZERS: dict[str, Any] = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
 }
-RISE = 4  # times its lowest value at which a smoothed loss has diverged: that of fastai's LRFinder
 
 
 @typed(seeds=1_000, steps=10_000)
@@ -87,7 +85,7 @@ def lr_range(
         refuse(own)
     original = None if own is None else Original(own)
     fixed, notes = fixed_batches(batches, steps)
-    curves: list[_Curve] = []
+    curves: list[Curve] = []
     for seed in range(seeds):
         with random_state(), unwatched(), torch.enable_grad():
             torch.manual_seed(seed)
@@ -97,7 +95,7 @@ def lr_range(
             given = [Batch.of(batch, twin, loss) for batch in fixed]
             stepper = optimizer_for(optimizer, twin, own)
             ordered = (given[place] for place in _order(len(given), seed))
-            curves.append(_trained(_Losses(twin, ordered, loss, original), stepper, grid))
+            curves.append(trained(Losses(twin, ordered, loss, original), stepper, grid))
     return LrRange(
         optimizer=stepper.described,
         rates=grid,
@@ -137,105 +135,6 @@ def lr_range_on_noise(
     return lr_range(make_model, batch, nn.functional.cross_entropy, make, **options)
 
 
-class _Curve:
-    """Losses of one seed.
-
-    Args:
-        untrained: Losses before the first step.
-        count: Number of rates.
-
-    Attributes:
-        losses: Losses so far.
-        smoothed: Means of these and the untrained, weighted by β^age.
-        diverged: True from when the training has diverged.
-    """
-
-    def __init__(self, untrained: list[float], count: int) -> None:
-        self.untrained, self.count, self.beta = untrained, count, decay(count)
-        self.noise = float(np.std(untrained, ddof=1))
-        self.sum = self.weight = 0.0
-        for loss in untrained:
-            self._mean_with(loss)
-        self.best = self.sum / self.weight
-        self.losses: list[float] = []
-        self.smoothed: list[float] = []
-        self.diverged = False
-
-    def _mean_with(self, loss: float) -> float:
-        """Return the weighted mean of the losses so far and one more; the weights' sum corrects its bias."""
-        self.sum = self.beta * self.sum + loss
-        self.weight = self.beta * self.weight + 1
-        return self.sum / self.weight
-
-    def add(self, loss: float) -> None:
-        """Append a loss, and decide whether the training has diverged.
-
-        The limit is four times the lowest smoothed loss; more if that is near 0, for noise alone makes
-        multiples of it.
-        """
-        self.losses.append(loss)
-        self.smoothed.append(self._mean_with(loss))
-        self.best = min(self.best, self.smoothed[-1])
-        limit = self.best + (RISE - 1) * max(abs(self.best), self.noise)
-        self.diverged = not math.isfinite(loss) or self.smoothed[-1] > limit
-
-    def padded(self, values: list[float]) -> Values:
-        """Return values (K,) of all rates, NaN where the curve was stopped before."""
-        return np.array(values + [math.nan] * (self.count - len(values)))
-
-
-@dataclass(frozen=True)
-class _Losses:
-    """Losses of a copy on one batch after another."""
-
-    twin: nn.Module
-    batches: Iterator[Batch]
-    loss: Loss | None
-    original: Original | None
-
-    def next(self) -> float:
-        """Return the loss of the next batch, whose gradients are the copy's then."""
-        batch = next(self.batches)
-        self.twin.zero_grad()
-        try:
-            return backward(self.twin, batch, self.loss, self.original)
-        except ConfigError:
-            model = self.twin if self.original is None else self.original.model
-            with untouched(model), torch.no_grad(), Trace(model, lambda *_: None) as trace:
-                trace.forward(batch)  # if the batch does not fit a layer, this names it
-            raise
-
-
-def _trained(losses: _Losses, stepper: RatedOptimizer, rates: Values) -> _Curve:
-    """Train a copy until the last rate or divergence.
-
-    Raises:
-        ConfigError: A loss is not finite before the first step.
-    """
-    untrained = [losses.next() for _ in range(max(FEWEST, len(rates) // 10))]
-    _require_finite(untrained)
-    curve = _Curve(untrained, len(rates))
-    for rate in rates:
-        value = losses.next()
-        if not curve.losses:
-            _require_finite([value])
-        curve.add(value)
-        if curve.diverged:
-            break
-        stepper.step(float(rate))
-    return curve
-
-
-def _require_finite(untrained: list[float]) -> None:
-    """Refuse losses before the first step that are not finite."""
-    if not all(map(math.isfinite, untrained)):
-        first = min(untrained, key=math.isfinite)
-        raise ConfigError(
-            f"loss: got {first:g} before the first step, which no rate can lower; "
-            "look at inputs, loss and initialization: gradscape.check says in which layer it begins"
-        )
-
-
 def _order(count: int, seed: int) -> Iterator[int]:
     """Yield the places of the batches without an end, in a new order for each pass."""
     generator = np.random.default_rng(seed)
@@ -265,7 +164,7 @@ def _require_trainable(model: nn.Module) -> None:
         raise ConfigError(f"make_model: {type(model).__name__} has no parameter to train")
 
 
-def _notes(model: nn.Module, curves: Sequence[_Curve]) -> list[str]:
+def _notes(model: nn.Module, curves: Sequence[Curve]) -> list[str]:
     """Return remarks on the mode of a model, and on seeds that are all the same."""
     notes = []
     if not model.training:
