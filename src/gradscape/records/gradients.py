@@ -15,6 +15,7 @@ from gradscape.records.activations import ActivationHistory
 from gradscape.records.display import Displayable
 from gradscape.records.encoding import Values
 from gradscape.records.heatmap import ColorScale, draw_map
+from gradscape.records.loss import LossHistory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,6 +53,8 @@ class OptimizerFacts:
         members: Places of its parameters among the watched ones.
         plain: True if its step is the learning rate times the gradient, or a mean of gradients, as SGD's is;
             Lion's, Muon's and Adafactor's have a size of their own.
+        decay: Weight decay of each of its parameters, in the order of `members`; empty where it has none.
+        decoupled: True if the decay is no part of the gradient, as in AdamW.
     """
 
     name: str
@@ -60,6 +63,36 @@ class OptimizerFacts:
     momentum: float | None
     members: tuple[int, ...]
     plain: bool = False
+    decay: tuple[float, ...] = ()
+    decoupled: bool = False
+
+
+@dataclass(frozen=True)
+class Clearings(Record):
+    """Steps whose gradients were added to those of the step before, because nothing had cleared them.
+
+    Attributes:
+        kept: Number of such steps,
+        steps: of so many that were looked at.
+    """
+
+    kept: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Untrained(Record):
+    """Parameters that no step changes.
+
+    Attributes:
+        names: Names of parameters that require a gradient and belong to no watched optimizer.
+        share: Share of the model's numbers that they hold, 0 to 1.
+        foreign: Number of the optimizers' parameter tensors that are not of the model.
+    """
+
+    names: tuple[str, ...]
+    share: float
+    foreign: int
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -98,6 +131,12 @@ class FlowHistory(Displayable, Record):
         row: Kind of a row: a `step`, or an `epoch`, for the mean over its mini-batches.
         shapes: Shape of each tensor; empty if not known.
         modules: Names of the classes that the model is made of, each once; empty if not known.
+        loss: Loss at every step, and what it was made of; None where it is not known.
+        rates: (T, P) Learning rate of each parameter; None where it is not known.
+        clipped: (T,) Norm of all gradients that a step used over their norm before clipping, 1 without any;
+            None where it is not known.
+        clearings: Steps that added to the gradients of the step before; None where it is not known.
+        untrained: Parameters that no step changes; None where it is not known.
     """
 
     layers: tuple[str, ...]
@@ -123,6 +162,11 @@ class FlowHistory(Displayable, Record):
     row: Literal["step", "epoch"] = "step"
     shapes: tuple[tuple[int, ...], ...] = ()
     modules: tuple[str, ...] = ()
+    loss: LossHistory | None = None
+    rates: Values | None = None
+    clipped: Values | None = None
+    clearings: Clearings | None = None
+    untrained: Untrained | None = None
 
     @property
     def lack(self) -> str:

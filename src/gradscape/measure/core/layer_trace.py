@@ -53,13 +53,18 @@ class _Unscriptable(ConfigError, AttributeError):
     """Error for torch.jit.script, which asks every hook for its name."""
 
 
-class _Hook:
-    """Hook that copies and pickles of the model do not include."""
+class Hook:
+    """Hook that copies and pickles of the model do not include.
+
+    Args:
+        act: Function to call in its place.
+    """
 
     def __init__(self, act: Callable[..., None]) -> None:
         self.act, self.measures = act, unseen.get()
 
     def __call__(self, *arguments: Any) -> None:
+        """Act, unless a measurement runs that this hook is no part of."""
         if torch.compiler.is_compiling():  # compiled code runs no Python
             return
         if self.measures or not unseen.get():
@@ -103,8 +108,8 @@ class Trace:
             return
         for name, module in self.model.named_modules():
             if "parametrizations" not in name.split("."):  # they run when a weight is read
-                before = module.register_forward_pre_hook(_Hook(self._before(name)), with_kwargs=True)
-                self.handles += [before, module.register_forward_hook(_Hook(self._after))]
+                before = module.register_forward_pre_hook(Hook(self._before(name)), with_kwargs=True)
+                self.handles += [before, module.register_forward_hook(Hook(self._after))]
 
     def detach(self) -> None:
         """Remove the hooks."""

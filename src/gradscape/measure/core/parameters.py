@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch.optim import Optimizer
 from gradscape.errors import ConfigError
 from gradscape.measure.core.gradient_statistics import Shards
 from gradscape.measure.core.parameter_kinds import parameters_and_kinds
-from gradscape.records.gradients import OptimizerFacts
+from gradscape.records.gradients import OptimizerFacts, Untrained
 
 # Attributes that only wrappers have: torch.compile, FSDP1, checkpoint_wrapper, Fabric.
 INNER = re.compile(r"\b(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)(?:\.|$)")
@@ -191,6 +192,21 @@ def not_watched(found: Sequence[Entry], trained: set[int], watched: Container[in
     ]
 
 
+def untrained(found: Sequence[Entry], trained: set[int]) -> Untrained:
+    """Return the model's parameters that require a gradient and that no optimizer trains.
+
+    Args:
+        found: Result of `named`.
+        trained: Ids of the optimizers' parameters.
+    """
+    left = [(name, p.numel()) for name, _, p in found if p.requires_grad and id(p) not in trained]
+    total = sum(parameter.numel() for _, _, parameter in found)
+    foreign_count = len(trained - {id(parameter) for _, _, parameter in found})
+    return Untrained(
+        tuple(name for name, _ in left), sum(size for _, size in left) / max(1, total), foreign_count
+    )
+
+
 def foreign(model: nn.Module, found: Sequence[Entry], trained: set[int]) -> list[str]:
     """Return a note on the optimizers' parameters that are not the model's, in a list, or an empty list.
 
@@ -221,18 +237,26 @@ ADAPTIVE = {
     "DeepSpeedCPUAdam", "Adam8bit", "AdamW8bit", "PagedAdam", "PagedAdamW", "PagedAdamW8bit", "AdamP",
     "RAdamScheduleFree", "AdamWScheduleFree", "AdamWScheduleFreeReference", "RMSpropTFLike",
 }  # fmt: skip
+DECOUPLED = {
+    "AdamW", "SGDW", "AdamW8bit", "PagedAdamW", "PagedAdamW8bit", "AdamWScheduleFree",
+    "AdamWScheduleFreeReference", "Lion", "Muon",
+}  # fmt: skip
 PLAIN = {"SGD", "ASGD", "SGDW", "SGDP", "SGDScheduleFree", "SGDScheduleFreeReference"}
 
 
-def facts(optimizer: Optimizer, members: Sequence[int]) -> OptimizerFacts:
+def facts(
+    optimizer: Optimizer, members: Sequence[int], parameters: Sequence[nn.Parameter] = ()
+) -> OptimizerFacts:
     """Return the facts on an optimizer that a diagnosis needs: its kind and current settings.
 
     Args:
         optimizer: Any optimizer.
         members: Indices of its parameters among the watched ones.
+        parameters: Those parameters; without them the decay is not told.
     """
     # Settings that differ between groups rarely differ by orders of magnitude.
     group = optimizer.param_groups[0]
+    decay = tuple(_settings(optimizer, parameters, "weight_decay"))
     kinds = {kind.__name__ for kind in type(optimizer).__mro__}
     return OptimizerFacts(
         name=type(optimizer).__name__,
@@ -241,7 +265,35 @@ def facts(optimizer: Optimizer, members: Sequence[int]) -> OptimizerFacts:
         momentum=number(group.get("momentum")),
         members=tuple(members),
         plain=bool(kinds & PLAIN),
+        decay=decay if any(decay) else (),
+        decoupled=bool(kinds & DECOUPLED) or bool(group.get("decoupled_weight_decay")),
     )
+
+
+def _settings(optimizer: Optimizer, parameters: Sequence[nn.Parameter], name: str) -> list[float]:
+    """Return a setting of each parameter's group; 0 where it has none or it is no number."""
+    value_of = {
+        id(parameter): number(group.get(name)) or 0.0
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    return [value_of.get(id(parameter), 0.0) for parameter in parameters]
+
+
+def learning_rates(optimizer: Optimizer, parameters: Sequence[nn.Parameter]) -> list[float]:
+    """Return the current learning rate of each parameter; NaN where it is on another device, or is none.
+
+    Args:
+        optimizer: Any optimizer.
+        parameters: Some of its parameters.
+    """
+    rate_of: dict[int, float] = {}
+    for group in optimizer.param_groups:
+        rate = group.get("lr")
+        known = not (isinstance(rate, Tensor) and rate.is_cuda)  # reading it would wait for the device
+        found = number(rate) if known else None
+        rate_of |= dict.fromkeys(map(id, group["params"]), math.nan if found is None else found)
+    return [rate_of.get(id(parameter), math.nan) for parameter in parameters]
 
 
 def number(value: object) -> float | None:

@@ -16,8 +16,9 @@ from gradscape.measure.core.parameters import (
     named,
     not_watched,
     parameters_of,
+    untrained,
 )
-from gradscape.records.gradients import OptimizerFacts
+from gradscape.records.gradients import OptimizerFacts, Untrained
 
 # The earlier parameters, for each new one its index among them (None for one that was not watched), and the
 # indices of those that were not.
@@ -135,7 +136,16 @@ class Members:
             sorted(place for place, owner in self.owners.items() if owner is optimizer)
             for optimizer in self.optimizers
         ]
-        return tuple(facts(o, places) for o, places in zip(self.optimizers, owned, strict=True))
+        parameters = self.watched.parameters
+        return tuple(
+            facts(optimizer, places, [parameters[place] for place in places])
+            for optimizer, places in zip(self.optimizers, owned, strict=True)
+        )
+
+    def untrained(self) -> Untrained:
+        """Return the model's parameters that no optimizer trains."""
+        trained = {key for optimizer in self.optimizers for key in parameters_of(optimizer)}
+        return untrained(named(self.model), trained)
 
     def remarks(self) -> list[str]:
         """Return notes on parameters that are not watched, and on optimizers' that are not the model's."""

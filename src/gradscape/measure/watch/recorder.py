@@ -21,15 +21,19 @@ from torch.optim import Optimizer
 
 from gradscape.errors import first_line
 from gradscape.measure.core.gradient_statistics import STATISTICS
-from gradscape.measure.core.parameters import WatchedParameters
+from gradscape.measure.core.parameters import WatchedParameters, learning_rates, parameters_of
+from gradscape.measure.watch import backward
 from gradscape.measure.watch.activations import in_backward
+from gradscape.measure.watch.clearing import Clearing
+from gradscape.measure.watch.loss_recorder import LossRecorder
 from gradscape.measure.watch.members import Members
 from gradscape.measure.watch.output_recorder import OutputRecorder
 from gradscape.measure.watch.ring_buffer import Ring
 from gradscape.measure.watch.schedule import Schedule
+from gradscape.measure.watch.setting_rows import SettingRows
 from gradscape.measure.watch.step_reading import StepReader
 from gradscape.measure.watch.steps import leave, listen, running
-from gradscape.records.gradients import FlowHistory, over
+from gradscape.records.gradients import Clearings, FlowHistory, over
 
 COLUMNS = (*STATISTICS, "weight", "update")
 
@@ -46,6 +50,7 @@ def _harmless(hook: Callable[..., None]) -> Callable[..., None]:
         except Exception as error:  # any type: a watch must not stop a training
             self.error = first_line(error)
             self.outputs.close()
+            self.loss.close()
             self._warn(f"the watch ended at step {self.steps}: {self.error}")
 
     return guarded
@@ -97,10 +102,14 @@ class Recorder:
         self.outputs = OutputRecorder(
             model, capacity if activations else 0, self.notes, self._on_output_error
         )
+        self.loss = LossRecorder(model, self.notes, self._on_loss_error)
+        self.clearing = Clearing()
+        self.settings = SettingRows(capacity)
         self.handles: list[Any] = []
         self.members = Members(model, optimizers, watched, self.notes, self._change)
         self._follow()
         listen(self)
+        backward.listen(self)
 
     def _follow(self) -> None:
         """Read the parameters that are watched now."""
@@ -119,6 +128,8 @@ class Recorder:
         """Move the rows to other parameters; see `members.OnChange`."""
         readings, watched = self.reader.readings, self.members.watched
         self.ring = self.ring.widened(where, watched.shards.sizes)
+        self.settings.widen(where)
+        self.clearing.forget()
         self.stepped = {now for now, before in enumerate(where) if before in self.stepped}
         self._follow()
         self.reader.readings.adopt(readings, where)
@@ -131,11 +142,13 @@ class Recorder:
         for act in self.on_close:
             act()
         leave(self)
+        backward.leave(self)
         self.outputs.close()
+        self.loss.close()
         for handle in self.handles:
             handle.remove()
         self.steps += bool(self.stepped)
-        self.remarks = self.members.remarks()
+        self.remarks, self.left = self.members.remarks(), self.members.untrained()
         self.handles, self.row, self.closed = [], None, True
         self.reader.let_go()
 
@@ -147,11 +160,23 @@ class Recorder:
         return self.sampled or (bool(self.stepped) and self.next_sampled)
 
     @_harmless
+    def before_backward(self, roots: Sequence[Tensor], scaled: bool) -> None:
+        """Read the loss that a backward pass begins with.
+
+        Args:
+            roots, scaled: See `backward.Listener.before_backward`.
+        """
+        self.loss.before_backward(roots, scaled, self.steps)
+        if self.sampled and not self.clearing.done:
+            self.clearing.before_pass(self.members.watched.parameters)
+
+    @_harmless
     def _on_gradient(self, _: Tensor) -> None:
         """React to a new gradient: the first one of a backward pass registers a callback for its end."""
         if self.within_backward:
             return
         self.within_backward = True
+        self.loss.confirm()
         within_step = self.step_under_way is not None  # a closure may drop gradients, as LBFGS's does
         if self.unused and self.sampled and not self.stepped and not within_step and self._dropped():
             self.ring.add(self.steps)
@@ -168,6 +193,8 @@ class Recorder:
         """Read the gradients at the end of a backward pass, unless processes have not reduced them yet."""
         self.within_backward = False
         self.outputs.end_pass()
+        if self.sampled and not self.clearing.done:
+            self.clearing.after_pass(self.members.watched.parameters)
         if self.stepped and not self.unused:  # steps were made within the pass
             self.outputs.join_passes(row=self.row is not None)
             if self._complete():
@@ -209,6 +236,7 @@ class Recorder:
         if self.step_under_way is not None and self.step_under_way in tuple(running())[1:]:
             self.nested += 1  # Lookahead, SAM: the outer step counts
             return
+        self.loss.trained |= parameters_of(optimizer) if self.loss.due else frozenset()
         places = self._indices_of(optimizer)
         if not places:
             return
@@ -219,6 +247,8 @@ class Recorder:
             self._end_row(self.next_sampled)
         if not self.sampled:
             return
+        if not self.clearing.done:
+            self.clearing.before_step(places)
         closure = any(callable(each) for each in (*arguments[1:], named.get("closure")))
         self.reader.begin(optimizer, places, closure, self.steps, len(self.ring.steps))
 
@@ -239,7 +269,7 @@ class Recorder:
         self.members.own(optimizer, places)
         if self.sampled and self.reader.weights:
             start = time.perf_counter()
-            self._fill(places, getattr(optimizer, "found_inf", None))
+            self._fill(optimizer, places)
             self.reader.spent += time.perf_counter() - start
         self.reader.fresh = False
         self.stepped.update(places)
@@ -250,13 +280,18 @@ class Recorder:
             else:
                 self.next_sampled = self._is_due(self.steps + 1)
 
-    def _fill(self, places: list[int], skipped: Tensor | None) -> None:
+    def _fill(self, optimizer: Optimizer, places: list[int]) -> None:
         """Write an optimizer's part into the current row, or into a new one."""
-        values = self.reader.end(places)
+        values, skipped = self.reader.end(places), getattr(optimizer, "found_inf", None)
         if self.row is None:
             self.row = self.ring.add(self.steps)
             self.outputs.add_row()
         self.ring.fill(self.row, places, values, skipped)
+        watched = self.members.watched.parameters
+        rates = learning_rates(optimizer, [watched[place] for place in places])
+        self.settings.fill(self.row, places, rates, self.reader.clip)
+        if not self.clearing.done:
+            self.clearing.after_step(watched, places)
         self.reader.readings.use(places)
 
     def _complete(self) -> bool:
@@ -268,6 +303,7 @@ class Recorder:
         marks = self.reader.readings.marks if self.row is not None else ()
         self.outputs.end_row(self.members.watched.names, marks)
         self.stepped, self.row = set(), None
+        self.loss.end_step(self.steps)
         self.steps += 1
         self.sampled = self._is_due(self.steps) if sampled is None else sampled
         self.outputs.follow(self.sampled)
@@ -287,6 +323,10 @@ class Recorder:
         self.notes.append(note)
         with suppress(Warning):
             warnings.warn(f"gradscape: {note}", stacklevel=3)
+
+    def _on_loss_error(self, error: str) -> None:
+        """Warn that nothing of the loss is read any more."""
+        self._warn(f"the loss is not read, since step {self.steps}: {error}")
 
     def _on_output_error(self, error: str) -> None:
         """Warn that outputs are not read any more."""
@@ -319,4 +359,9 @@ class Recorder:
             row="step",
             shapes=tuple(tuple(parameter.shape) for parameter in watched.parameters),
             modules=watched.modules,
+            loss=self.loss.history(),
+            rates=self.settings.rates(len(steps), len(self.ring.steps), len(sizes)),
+            clipped=self.settings.clipped(len(steps), len(self.ring.steps)),
+            clearings=Clearings(self.clearing.kept, self.clearing.steps),
+            untrained=self.left if self.closed else self.members.untrained(),
         )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from gradscape.measure.core.gradient_statistics import local, norms
+from gradscape.measure.core.gradient_statistics import STATISTICS, local, norms
 from gradscape.measure.core.parameters import WatchedParameters
 from gradscape.measure.watch.activations import in_backward
 from gradscape.measure.watch.readings import Readings, scaled_down
@@ -38,6 +38,7 @@ class StepReader:
         moment: Moment when gradients are read; see `Watch.moment`.
         private: Whether the optimizer clips each sample's gradient and adds noise.
         fresh: Whether they were read since the last step.
+        clip: Norm of the step's gradients after clipping over that before; None where nothing was clipped.
         spent: Seconds spent on reading, without waiting for the device.
     """
 
@@ -48,6 +49,7 @@ class StepReader:
         self.by_hand = self.in_pass = False  # whether steps use another `.grad`, or happen within the pass
         self.by_data = False  # whether gradients are changed past autograd's count of changes
         self.fresh = self.closure = False
+        self.clip: Tensor | None = None
         self.spent = 0.0
 
     def follow(self, subjects: WatchedParameters) -> None:
@@ -89,7 +91,7 @@ class StepReader:
             step: Number of the step.
             row: Number of rows so far.
         """
-        self.closure = closure
+        self.closure, self.clip = closure, None
         if self.moment != "call":
             self._read_late(optimizer, places, step, row)
         start = time.perf_counter()
@@ -130,6 +132,9 @@ class StepReader:
         now, found = readings.read_now(altered)
         self.spent += time.perf_counter() - start
         if readings.written_upon(altered) and _clipped(readings, altered, now):
+            sizes, rms = self.subjects.shards.sizes[altered], STATISTICS.index("rms")
+            squares = (torch.stack([now[rms], readings.values[rms, altered]]).square() * sizes).nansum(1)
+            self.clip = (squares[0] / squares[1]).sqrt()
             return
         start = time.perf_counter()
         readings.take(altered, now, found)

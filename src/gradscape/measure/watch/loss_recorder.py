@@ -1,0 +1,263 @@
+"""Record the loss of a training, and at some steps what it was made of, with the data and modes around it."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
+
+from gradscape.errors import first_line
+from gradscape.measure.core.batch import main_tensor
+from gradscape.measure.core.layer_trace import Hook
+from gradscape.measure.core.loss_graph import factor_of, leaves_of, read_loss
+from gradscape.measure.core.parameters import strip_wrappers, unwrapped
+from gradscape.measure.watch.activations import hidden
+from gradscape.measure.watch.loss_terms import PendingTerm, pending_term
+from gradscape.measure.watch.loss_values import LossValues
+from gradscape.measure.watch.schedule import SMALL
+from gradscape.measure.watch.summaries import Pending, equal_share, feature_spread, summarize
+from gradscape.records.loss import LossHistory, StepReading
+
+FIRST = 5  # first steps, all of which are read,
+EARLY = 20  # readings that are kept of the begin,
+LATE = 40  # and of the end
+BUDGET = 0.003  # fraction of the time for further ones
+LEAVES = (
+    3  # first readings that look for leaves outside the model, which takes a walk through the whole graph
+)
+
+
+@dataclass(frozen=True)
+class _Forward:
+    """Pending numbers of a call of the model."""
+
+    inputs: Pending | None
+    size: int
+    features: Tensor | None
+    equal: Tensor | None
+    output: Pending | None
+
+
+@dataclass(eq=False)
+class _Reading:
+    """Step whose numbers still are on their device, until they are read once."""
+
+    step: int
+    terms: tuple[PendingTerm, ...]
+    forward: _Forward | None
+    evaluating: tuple[str, ...]
+    single: tuple[str, ...]
+    outside: frozenset[int]
+    done: StepReading | None = None
+
+    def read(self, trained: Set[int]) -> StepReading:
+        """Return the reading; waits for the device the first time.
+
+        Args:
+            trained: Ids of parameters that optimizers have.
+        """
+        if self.done is None:
+            self.done = self._read(len(self.outside - trained))
+            self.forward, self.terms = None, ()
+        return self.done
+
+    def _read(self, outside: int) -> StepReading:
+        seen = self.forward
+        return StepReading(
+            step=self.step,
+            terms=tuple(term.read() for term in self.terms),
+            inputs=None if seen is None or seen.inputs is None else seen.inputs.read(),
+            input_features=() if seen is None or seen.features is None else tuple(seen.features.tolist()),
+            equal_samples=0.0 if seen is None or seen.equal is None else float(seen.equal),
+            output=None if seen is None or seen.output is None else seen.output.read(),
+            evaluating=self.evaluating,
+            single_sample_norms=self.single,
+            outside=outside,
+        )
+
+
+class LossRecorder:
+    """Values of the loss at every step, and readings of the whole step at some.
+
+    Args:
+        model: Watched model.
+        notes: Notes of the watch, to which this appends.
+        on_error: Callback with what went wrong; nothing of the loss is read any more.
+
+    Attributes:
+        spent: Seconds spent on reading, without waiting for the device.
+        trained: Ids of the parameters that any optimizer has; one that another has is no fault.
+    """
+
+    def __init__(self, model: nn.Module, notes: list[str], on_error: Callable[[str], None]) -> None:
+        self.model, self.notes, self.on_error = unwrapped(model), notes, on_error
+        self.hooked = not hidden(model)
+        self.small = sum(parameter.numel() for parameter in model.parameters()) <= SMALL
+        self.values = LossValues()
+        self.early: list[_Reading] = []
+        self.late: deque[_Reading] = deque(maxlen=LATE)
+        self.began, self.spent = time.perf_counter(), 0.0
+        self.trained: set[int] = set()
+        self.due = self.closed = False
+        self.forward: _Forward | None = None
+        self.passes: list[_Reading] = []  # of the current step
+        self.waiting: tuple[Tensor | None, _Reading | None] = (None, None)  # until a gradient is ours
+        self.handles: list[Any] = []
+        self.modal = [
+            (strip_wrappers(name), module)
+            for name, module in self.model.named_modules()
+            if isinstance(module, _NormBase | _DropoutNd)
+        ]
+        self.follow(0)
+
+    def follow(self, step: int) -> None:
+        """Hook the model in a step that is read, and only then.
+
+        Args:
+            step: Number of the step that begins.
+        """
+        within_budget = self.spent <= BUDGET[self.small] * (time.perf_counter() - self.began)
+        self.due = not self.closed and (step < FIRST[self.small] or within_budget)
+        if self.due and self.hooked and not self.handles:
+            self.handles = [
+                self.model.register_forward_pre_hook(Hook(self._before_forward), with_kwargs=True),
+                self.model.register_forward_hook(Hook(self._after_forward)),
+            ]
+        elif not self.due:
+            self._unhook()
+
+    def _unhook(self) -> None:
+        for handle in self.handles:
+            handle.remove()
+        self.handles, self.forward = [], None
+
+    def close(self) -> None:
+        """Remove the hooks; the readings remain."""
+        self.closed = True
+        self._unhook()
+
+    def _safely(self, act: Callable[[], None]) -> None:
+        """Read something; an error ends the reading of the loss, but not of gradients."""
+        start = time.perf_counter()
+        try:
+            act()
+        except Exception as error:  # any type: a watch must not stop a training
+            self.close()
+            self.on_error(first_line(error))
+        self.spent += time.perf_counter() - start
+
+    # The forward pass -----------------------------------------------------------------------------------
+
+    def _before_forward(self, _: nn.Module, positional: Any, named: Any) -> None:
+        if torch.is_grad_enabled() and not _out_of_reach():
+            self._safely(lambda: self._read_inputs((*positional, *named.values())))
+
+    def _read_inputs(self, given: tuple[Any, ...]) -> None:
+        tensors = [each for each in given if isinstance(each, Tensor) and each.dim()]
+        values = main_tensor(given) if tensors == [] or not _is_whole(tensors[0]) else tensors[0]
+        if values is None:
+            self.forward = _Forward(None, 0, None, None, None)
+            return
+        size = values.shape[0] if values.dim() else 1
+        several = size > 1 and values.numel() > 0
+        self.forward = _Forward(
+            inputs=summarize(values),
+            size=size,
+            features=feature_spread(values) if several and values.dim() == 2 else None,
+            equal=equal_share(values) if several else None,
+            output=None,
+        )
+
+    def _after_forward(self, _: nn.Module, __: Any, output: Any) -> None:
+        if torch.is_grad_enabled() and not _out_of_reach() and self.forward is not None:
+            self._safely(lambda: self._read_output(output))
+
+    def _read_output(self, output: Any) -> None:
+        values, seen = main_tensor(output), self.forward
+        if values is not None and seen is not None:
+            self.forward = _Forward(seen.inputs, seen.size, seen.features, seen.equal, summarize(values))
+
+    # The backward pass ----------------------------------------------------------------------------------
+
+    def before_backward(self, roots: Sequence[Tensor], scaled: bool, step: int) -> None:
+        """Read the loss that a backward pass begins with, perhaps another model's.
+
+        Args:
+            roots: Tensors that it begins with.
+            scaled: Whether it begins with gradients other than 1.
+            step: Number of the current step.
+        """
+        self.waiting = None, None
+        if not self.closed and not _out_of_reach():
+            self._safely(lambda: self._read_loss(roots, scaled, step))
+
+    def _read_loss(self, roots: Sequence[Tensor], scaled: bool, step: int) -> None:
+        single = [root for root in roots if root.numel() == 1 and not root.is_complex()]
+        value = None
+        if single and not scaled:
+            values = [root.detach().clone().reshape(()) / factor_of(root) for root in single]
+            value = values[0] if len(values) == 1 else torch.stack(values).sum()
+        self.waiting = value, self._reading(roots, step) if self.due else None
+
+    def _reading(self, roots: Sequence[Tensor], step: int) -> _Reading:
+        terms = [pending_term(term) for root in roots for term in read_loss(root).terms]
+        outside: frozenset[int] = frozenset()
+        if len(self.early) < LEAVES:
+            own = set(map(id, self.model.parameters()))
+            leaves = [leaf for root in roots for leaf in leaves_of(root) if isinstance(leaf, nn.Parameter)]
+            outside = frozenset(map(id, leaves)) - own
+        still = [name for name, module in self.modal if not module.training]
+        single = [name for name, module in self.modal if isinstance(module, _NormBase) and module.training]
+        alone = self.forward is not None and self.forward.size == 1
+        return _Reading(
+            step, tuple(terms), self.forward, tuple(still), tuple(single) if alone else (), outside
+        )
+
+    def confirm(self) -> None:
+        """Take the loss of the backward pass, whose gradients have reached the model."""
+        value, reading = self.waiting
+        self.waiting = None, None
+        if value is not None:
+            self.values.add_pass(value)
+        if reading is not None:
+            self.passes.append(reading)
+
+    def end_step(self, step: int) -> None:
+        """End a step of the training.
+
+        Args:
+            step: Number of the step.
+        """
+        self.values.end_step(step)
+        for reading in self.passes[:2]:  # further ones are micro-batches
+            if len(self.early) < EARLY:
+                self.early.append(reading)
+            else:
+                self.late.append(reading)
+        self.passes = []
+        self.follow(step + 1)
+
+    def history(self) -> LossHistory:
+        """Return what was seen of the loss; waits for the device."""
+        steps, values = self.values.read()
+        readings = tuple(each.read(self.trained) for each in (*self.early, *self.late))
+        return LossHistory(steps, values, readings)
+
+
+def _is_whole(values: Tensor) -> bool:
+    """Return True for tokens and indices."""
+    return not (values.is_floating_point() or values.is_complex())
+
+
+def _out_of_reach() -> bool:
+    """Return True where no tensor may be read: within torch.func, or while a CUDA graph is captured."""
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return True
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()

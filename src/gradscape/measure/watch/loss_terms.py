@@ -1,0 +1,92 @@
+"""Loss functions of a step, read from their graph, with numbers that still are on their device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gradscape.measure.core.loss_graph import SeenTerm
+from gradscape.measure.watch.summaries import CLASSES, Pending, class_counts, summarize
+from gradscape.records.loss import LossTerm
+
+SAMPLES = 4_096  # outputs whose largest class is counted
+
+
+@dataclass(frozen=True)
+class PendingTerm:
+    """Loss function, whose output and target are read later.
+
+    Attributes:
+        seen: Function as the graph tells it, without its tensors.
+        output, target: Summaries of what it was given.
+        counts, predicted: Counts of the classes among targets and among the largest outputs.
+        ignored: Share of targets that are left out.
+        one_hot: Whether each target is 0 but for a single 1.
+    """
+
+    seen: LossTerm
+    output: Pending | None
+    target: Pending | None
+    counts: Tensor | None
+    predicted: Tensor | None
+    ignored: Tensor | None
+    one_hot: Tensor | None
+
+    def read(self) -> LossTerm:
+        """Return the term; waits for the device."""
+        from dataclasses import replace
+
+        return replace(
+            self.seen,
+            output=None if self.output is None else self.output.read(),
+            target=None if self.target is None else self.target.read(),
+            target_counts=() if self.counts is None else tuple(self.counts.tolist()),
+            predicted_counts=() if self.predicted is None else tuple(self.predicted.tolist()),
+            ignored=0.0 if self.ignored is None else float(self.ignored),
+            one_hot=self.one_hot is not None and bool(self.one_hot),
+        )
+
+
+@torch.no_grad()
+def pending_term(term: SeenTerm) -> PendingTerm:
+    """Begin the summary of a loss function.
+
+    Args:
+        term: Function with its tensors.
+    """
+    output, target, classes = term.output, term.target, min(term.classes, CLASSES)
+    labels = target is not None and not target.is_floating_point() and not target.is_complex()
+    ignored = None
+    if labels and target is not None and term.ignore_index is not None:
+        ignored = (target == term.ignore_index).float().mean() if target.numel() else None
+    counts = predicted = one_hot = None
+    if target is not None and target.numel() and classes:
+        counts = class_counts(target, classes) if labels else None
+    if output is not None and classes > 1 and term.class_axis is not None and output.numel():
+        best = output.movedim(term.class_axis, -1).reshape(-1, output.shape[term.class_axis])[:SAMPLES]
+        predicted = class_counts(best.argmax(-1), classes)
+    if target is not None and not labels and target.dim() > 1 and target.shape[-1] > 1 and target.numel():
+        rows = target.reshape(-1, target.shape[-1])[:SAMPLES]
+        only = ((rows == 0) | (rows == 1)).all() & (rows.sum(-1) == 1).all()
+        one_hot = only
+    return PendingTerm(
+        seen=LossTerm(
+            name=term.name,
+            operations=term.operations,
+            reduction=term.reduction,
+            output=None,
+            target=None,
+            broadcast=term.broadcast,
+            shapes=term.shapes,
+            classes=term.classes,
+            weighted=term.weighted,
+        ),
+        output=None if output is None else summarize(output),
+        target=None if target is None else summarize(target),
+        counts=counts,
+        predicted=predicted,
+        ignored=ignored,
+        one_hot=one_hot,
+    )

@@ -1,0 +1,66 @@
+"""Values of the loss at every step, kept on their device until they are read."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+CHUNK = 256  # values that are joined into one tensor
+CHUNKS = 400  # tensors in memory: the last hundred thousand steps
+
+
+class LossValues:
+    """Loss of each step, the mean over the backward passes that the step used."""
+
+    def __init__(self) -> None:
+        self._chunks: deque[tuple[list[int], Tensor | NDArray[np.float64]]] = deque(maxlen=CHUNKS)
+        self._steps: list[int] = []
+        self._values: list[Tensor] = []
+        self._passes: list[Tensor] = []
+
+    def add_pass(self, value: Tensor) -> None:
+        """Add the loss of a backward pass.
+
+        Args:
+            value: Tensor without axes, on its device.
+        """
+        self._passes.append(value)
+
+    def end_step(self, step: int) -> None:
+        """Assign the passes since the last step to a step; a step without one has no value.
+
+        Args:
+            step: Number of the step, from 0.
+        """
+        if not self._passes:
+            return
+        self._steps.append(step)
+        self._values.append(self._passes[0] if len(self._passes) == 1 else _stacked(self._passes).mean())
+        self._passes = []
+        if len(self._steps) == CHUNK:
+            self._chunks.append((self._steps, _stacked(self._values)))
+            self._steps, self._values = [], []
+
+    def read(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return (T,) steps and (T,) values, oldest first; waits for the device."""
+        for place, (steps, values) in enumerate(self._chunks):
+            if isinstance(values, Tensor):
+                self._chunks[place] = steps, _on_host(values)
+        last = [(self._steps, _on_host(_stacked(self._values)))] if self._steps else []
+        parts = [*self._chunks, *last]
+        steps_read = np.array([step for steps, _ in parts for step in steps], dtype=np.int64)
+        return steps_read, np.concatenate([np.zeros(0), *(values for _, values in parts)])
+
+
+def _stacked(values: list[Tensor]) -> Tensor:
+    """Stack single numbers on the device of the first."""
+    return torch.stack([value.to(values[0].device, torch.float32) for value in values])
+
+
+def _on_host(values: Tensor) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = values.cpu().double().numpy()
+    return found
