@@ -137,6 +137,7 @@ class FlowHistory(Displayable, Record):
             None where it is not known.
         clearings: Steps that added to the gradients of the step before; None where it is not known.
         untrained: Parameters that no step changes; None where it is not known.
+        dtypes: Dtype of each tensor, such as `float32`; empty if not known.
     """
 
     layers: tuple[str, ...]
@@ -167,6 +168,7 @@ class FlowHistory(Displayable, Record):
     clipped: Values | None = None
     clearings: Clearings | None = None
     untrained: Untrained | None = None
+    dtypes: tuple[str, ...] = ()
 
     @property
     def lack(self) -> str:

@@ -16,6 +16,7 @@ from gradscape.measure.diagnose.advice import LOWER, Traits, options, without_co
 from gradscape.measure.diagnose.from_run import divergence, plateau, recorded
 from gradscape.measure.diagnose.limits import SOURCES
 from gradscape.measure.diagnose.limits import Limits as Limits
+from gradscape.measure.diagnose.loop_rules import loop_findings
 from gradscape.measure.diagnose.rules import findings_of, healthy
 from gradscape.measure.diagnose.view import Bools, View, sized
 from gradscape.measure.watch.watch import Watch
@@ -62,6 +63,7 @@ def diagnose(watched: Watch | FlowHistory | RunRecord, limits: Limits | None = N
     findings = [finding for view in views for finding in findings_of(view, traits)]
     if history.is_cut_off:
         findings = [_without_any(int((~history.skipped).sum()))]
+    findings += loop_findings(history)
     if history.activations is not None:
         rows = np.flatnonzero(~history.skipped)[-limits.rows :]
         of_outputs = activation_findings(history.activations, rows, limits, traits.norm)

@@ -25,13 +25,11 @@ from gradscape.measure.watch.schedule import SMALL
 from gradscape.measure.watch.summaries import Pending, equal_share, feature_spread, summarize
 from gradscape.records.loss import LossHistory, StepReading
 
-FIRST = 5  # first steps, all of which are read,
+FIRST = 5, 20  # first steps, all of which are read, of a large and of a small model,
+BUDGET = 0.003, 0.02  # and the fraction of the time for further ones
 EARLY = 20  # readings that are kept of the begin,
 LATE = 40  # and of the end
-BUDGET = 0.003  # fraction of the time for further ones
-LEAVES = (
-    3  # first readings that look for leaves outside the model, which takes a walk through the whole graph
-)
+LEAVES = 3  # first readings that look for leaves outside the model: a walk through the whole graph
 
 
 @dataclass(frozen=True)

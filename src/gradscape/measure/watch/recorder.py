@@ -363,5 +363,6 @@ class Recorder:
             rates=self.settings.rates(len(steps), len(self.ring.steps), len(sizes)),
             clipped=self.settings.clipped(len(steps), len(self.ring.steps)),
             clearings=Clearings(self.clearing.kept, self.clearing.steps),
+            dtypes=tuple(str(parameter.dtype).removeprefix("torch.") for parameter in watched.parameters),
             untrained=self.left if self.closed else self.members.untrained(),
         )
