@@ -177,7 +177,8 @@ def _falls_fast(history: FlowHistory, limits: LoopLimits) -> list[Finding]:
         return []
     steps = np.diff(history.steps[~history.skipped][: len(rates)])
     falls = np.diff(np.log2(rates)) / np.maximum(steps, 1)[: len(rates) - 1]
-    if not (falls < 0).mean() > 0.9:
+    least, most = np.quantile(falls, (0.1, 0.9))
+    if not (most < 0 and least > 1.1 * most):  # else it is no factor: a cosine falls faster and faster
         return []
     halves = -1 / float(np.median(falls))
     if halves >= limits.halves:
