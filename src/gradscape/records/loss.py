@@ -123,7 +123,9 @@ class StepReading(Record):
         evaluating: Names of dropout and normalization modules that were in eval mode while others trained, or
             all of them.
         single_sample_norms: Names of BatchNorm modules in train mode that had one value per channel.
-        outside: Number of leaves with a gradient that are no parameters of the model.
+        outside: Number of parameter tensors in the loss's graph that neither the model nor an optimizer has.
+        calls: Number of the model's calls since the step before.
+        silent_calls: Number of those whose output no gradient has reached, such as evaluations and targets.
     """
 
     step: int
@@ -135,6 +137,8 @@ class StepReading(Record):
     evaluating: tuple[str, ...] = ()
     single_sample_norms: tuple[str, ...] = ()
     outside: int = 0
+    calls: int = 0
+    silent_calls: int = 0
 
 
 @dataclass(frozen=True, eq=False, repr=False)

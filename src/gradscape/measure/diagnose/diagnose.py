@@ -98,8 +98,14 @@ def _without_any(steps: int) -> Finding:
 def _unseen(history: FlowHistory, known_loss: bool) -> tuple[str, ...]:
     """List what a verdict knows nothing of."""
     activations = history.activations is None
+    loss = history.loss
+    known_loss |= loss is not None and len(loss.values) > 0
+    told = loss is not None and any(
+        term.name != "unknown" for reading in loss.readings for term in reading.terms
+    )
     return (
         *(() if known_loss else ("the loss",)),
+        *(("what the loss was made of",) if known_loss and not told and loss is not None else ()),
         *(("the layers' outputs",) if activations else ()),
     )
 

@@ -18,8 +18,8 @@ from gradscape.measure.core.batch import main_tensor
 from gradscape.measure.core.layer_trace import Hook
 from gradscape.measure.core.loss_graph import factor_of, leaves_of, read_loss
 from gradscape.measure.core.parameters import strip_wrappers, unwrapped
-from gradscape.measure.watch.activations import hidden
-from gradscape.measure.watch.loss_terms import PendingTerm, pending_term
+from gradscape.measure.watch.activations import hidden, in_backward
+from gradscape.measure.watch.loss_terms import LOSSES, PendingTerm, pending_term, told_term
 from gradscape.measure.watch.loss_values import LossValues
 from gradscape.measure.watch.schedule import SMALL
 from gradscape.measure.watch.summaries import Pending, equal_share, feature_spread, summarize
@@ -53,6 +53,8 @@ class _Reading:
     evaluating: tuple[str, ...]
     single: tuple[str, ...]
     outside: frozenset[int]
+    calls: int = 0
+    silent: int = 0
     done: StepReading | None = None
 
     def read(self, trained: Set[int]) -> StepReading:
@@ -78,6 +80,8 @@ class _Reading:
             evaluating=self.evaluating,
             single_sample_norms=self.single,
             outside=outside,
+            calls=self.calls,
+            silent_calls=self.silent,
         )
 
 
@@ -86,7 +90,7 @@ class LossRecorder:
 
     Args:
         model: Watched model.
-        notes: Notes of the watch, to which this appends.
+        criterion: Module of the loss, whose arguments tell what the graph does not; None if none is given.
         on_error: Callback with what went wrong; nothing of the loss is read any more.
 
     Attributes:
@@ -94,8 +98,10 @@ class LossRecorder:
         trained: Ids of the parameters that any optimizer has; one that another has is no fault.
     """
 
-    def __init__(self, model: nn.Module, notes: list[str], on_error: Callable[[str], None]) -> None:
-        self.model, self.notes, self.on_error = unwrapped(model), notes, on_error
+    def __init__(
+        self, model: nn.Module, criterion: nn.Module | None, on_error: Callable[[str], None]
+    ) -> None:
+        self.model, self.criterion, self.on_error = unwrapped(model), criterion, on_error
         self.hooked = not hidden(model)
         self.small = sum(parameter.numel() for parameter in model.parameters()) <= SMALL
         self.values = LossValues()
@@ -106,7 +112,9 @@ class LossRecorder:
         self.due = self.closed = False
         self.forward: _Forward | None = None
         self.passes: list[_Reading] = []  # of the current step
+        self.told: tuple[Tensor | None, PendingTerm | None] = (None, None)  # of the next backward pass
         self.waiting: tuple[Tensor | None, _Reading | None] = (None, None)  # until a gradient is ours
+        self.calls = self.reached = 0  # calls of the model since the last step, and those with a gradient
         self.handles: list[Any] = []
         self.modal = [
             (strip_wrappers(name), module)
@@ -123,13 +131,19 @@ class LossRecorder:
         """
         within_budget = self.spent <= BUDGET[self.small] * (time.perf_counter() - self.began)
         self.due = not self.closed and (step < FIRST[self.small] or within_budget)
-        if self.due and self.hooked and not self.handles:
+        if self.due and not self.handles:
+            self._hook()
+        elif not self.due:
+            self._unhook()
+
+    def _hook(self) -> None:
+        if self.hooked:
             self.handles = [
                 self.model.register_forward_pre_hook(Hook(self._before_forward), with_kwargs=True),
                 self.model.register_forward_hook(Hook(self._after_forward)),
             ]
-        elif not self.due:
-            self._unhook()
+        if self.criterion is not None:
+            self.handles.append(self.criterion.register_forward_hook(Hook(self._after_loss)))
 
     def _unhook(self) -> None:
         for handle in self.handles:
@@ -174,13 +188,43 @@ class LossRecorder:
         )
 
     def _after_forward(self, _: nn.Module, __: Any, output: Any) -> None:
-        if torch.is_grad_enabled() and not _out_of_reach() and self.forward is not None:
+        if _out_of_reach() or in_backward():
+            return
+        self.calls += 1
+        if torch.is_grad_enabled():
             self._safely(lambda: self._read_output(output))
 
     def _read_output(self, output: Any) -> None:
         values, seen = main_tensor(output), self.forward
+        if values is not None and values.grad_fn is not None:
+            values.grad_fn.register_prehook(self._on_output_gradient)
         if values is not None and seen is not None:
             self.forward = _Forward(seen.inputs, seen.size, seen.features, seen.equal, summarize(values))
+
+    def _on_output_gradient(self, *_: Any) -> None:
+        self.reached += 1
+
+    def _after_loss(self, criterion: nn.Module, given: Any, value: Any) -> None:
+        output, target = (each if isinstance(each, Tensor) else None for each in (*given, None, None)[:2])
+        if isinstance(value, Tensor) and torch.is_grad_enabled() and not _out_of_reach():
+            self.tell(value, output, target, LOSSES.get(type(criterion).__name__, "unknown"))
+
+    def tell(self, value: Tensor, output: Tensor | None, target: Tensor | None, name: str) -> None:
+        """Take a loss for that of the next backward pass, as far as its graph does not tell more.
+
+        Args:
+            value: Loss, of one number.
+            output: Tensor that the loss was given for the model's output; None if it is not known.
+            target: Target; None if there is none.
+            name: Name of the function, as in `LossTerm`.
+        """
+
+        def act() -> None:
+            single = value.detach().clone().float().mean()
+            self.told = single, pending_term(told_term(name, output, target)) if self.due else None
+
+        if not self.closed:
+            self._safely(act)
 
     # The backward pass ----------------------------------------------------------------------------------
 
@@ -198,14 +242,17 @@ class LossRecorder:
 
     def _read_loss(self, roots: Sequence[Tensor], scaled: bool, step: int) -> None:
         single = [root for root in roots if root.numel() == 1 and not root.is_complex()]
-        value = None
+        value, told = self.told
+        self.told = None, None
         if single and not scaled:
             values = [root.detach().clone().reshape(()) / factor_of(root) for root in single]
             value = values[0] if len(values) == 1 else torch.stack(values).sum()
-        self.waiting = value, self._reading(roots, step) if self.due else None
+        self.waiting = value, self._reading(roots, told, step) if self.due else None
 
-    def _reading(self, roots: Sequence[Tensor], step: int) -> _Reading:
+    def _reading(self, roots: Sequence[Tensor], told: PendingTerm | None, step: int) -> _Reading:
         terms = [pending_term(term) for root in roots for term in read_loss(root).terms]
+        if told is not None and all(term.seen.name == "unknown" for term in terms):
+            terms = [told]
         outside: frozenset[int] = frozenset()
         if len(self.early) < LEAVES:
             own = set(map(id, self.model.parameters()))
@@ -234,6 +281,9 @@ class LossRecorder:
             step: Number of the step.
         """
         self.values.end_step(step)
+        for reading in self.passes:
+            reading.calls, reading.silent = self.calls, max(0, self.calls - self.reached)
+        self.calls = self.reached = 0
         for reading in self.passes[:2]:  # further ones are micro-batches
             if len(self.early) < EARLY:
                 self.early.append(reading)

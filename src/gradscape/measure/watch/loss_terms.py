@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,6 +12,25 @@ from gradscape.measure.watch.summaries import CLASSES, Pending, class_counts, su
 from gradscape.records.loss import LossTerm
 
 SAMPLES = 4_096  # outputs whose largest class is counted
+# Class of a loss → its function's name.
+LOSSES = {
+    "CrossEntropyLoss": "cross_entropy",
+    "NLLLoss": "nll_loss",
+    "MSELoss": "mse_loss",
+    "L1Loss": "l1_loss",
+    "SmoothL1Loss": "smooth_l1_loss",
+    "HuberLoss": "huber_loss",
+    "BCELoss": "binary_cross_entropy",
+    "BCEWithLogitsLoss": "binary_cross_entropy_with_logits",
+    "KLDivLoss": "kl_div",
+    "PoissonNLLLoss": "poisson_nll_loss",
+    "GaussianNLLLoss": "gaussian_nll_loss",
+    "CTCLoss": "ctc_loss",
+    "MultiLabelSoftMarginLoss": "multilabel_soft_margin_loss",
+    "MultiMarginLoss": "multi_margin_loss",
+    "SoftMarginLoss": "soft_margin_loss",
+}
+OVER_CLASSES = ("cross_entropy", "nll_loss", "multi_margin_loss")
 
 
 @dataclass(frozen=True)
@@ -36,8 +55,6 @@ class PendingTerm:
 
     def read(self) -> LossTerm:
         """Return the term; waits for the device."""
-        from dataclasses import replace
-
         return replace(
             self.seen,
             output=None if self.output is None else self.output.read(),
@@ -47,6 +64,32 @@ class PendingTerm:
             ignored=0.0 if self.ignored is None else float(self.ignored),
             one_hot=self.one_hot is not None and bool(self.one_hot),
         )
+
+
+def told_term(name: str, output: Tensor | None, target: Tensor | None) -> SeenTerm:
+    """Return a loss function from what it was given, without its graph.
+
+    Args:
+        name: Name of the function.
+        output, target: Tensors that it was given; None where not known.
+    """
+    known = output is not None and target is not None
+    shapes = tuple(tuple(each.shape) for each in (output, target) if each is not None) if known else ()
+    classes = output.shape[1] if name in OVER_CLASSES and output is not None and output.dim() > 1 else 0
+    pairwise = name not in OVER_CLASSES and len(shapes) == 2
+    return SeenTerm(
+        name=name,
+        operations=(),
+        reduction="",
+        output=None if output is None else output.detach(),
+        target=None if target is None else target.detach(),
+        broadcast=pairwise and shapes[0] != shapes[1],
+        shapes=shapes,
+        classes=classes,
+        class_axis=1 if classes else None,
+        weighted=False,
+        ignore_index=-100 if name in OVER_CLASSES[:2] else None,
+    )
 
 
 @torch.no_grad()

@@ -65,6 +65,7 @@ class Recorder:
         every: Number of steps from one reading to the next; None to read by the cost.
         capacity: Number of rows in memory.
         activations: Whether to read every layer's output too.
+        criterion: Module of the loss; None if none is given.
 
     Attributes:
         notes: Remarks, as sentences.
@@ -83,6 +84,7 @@ class Recorder:
         every: int | None,
         capacity: int,
         activations: bool,
+        criterion: nn.Module | None = None,
     ) -> None:
         watched = WatchedParameters.of(model, optimizers)
         self.model = model
@@ -102,7 +104,7 @@ class Recorder:
         self.outputs = OutputRecorder(
             model, capacity if activations else 0, self.notes, self._on_output_error
         )
-        self.loss = LossRecorder(model, self.notes, self._on_loss_error)
+        self.loss = LossRecorder(model, criterion, self._on_loss_error)
         self.clearing = Clearing()
         self.settings = SettingRows(capacity)
         self.handles: list[Any] = []

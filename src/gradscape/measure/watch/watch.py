@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from gradscape._text import count_noun
 from gradscape.config.arguments import typed
-from gradscape.errors import ConfigError
+from gradscape.errors import ConfigError, brief
 from gradscape.measure.core.parameters import WatchedParameters
 from gradscape.measure.watch.recorder import Recorder
 from gradscape.measure.watch.step_reading import Moment
@@ -32,8 +32,13 @@ def watch(
     every: int | None = None,
     capacity: int = 1_000,
     activations: bool = False,
+    loss: nn.Module | None = None,
 ) -> Watch:
-    """Watch every layer's gradient and update from now on; nothing else in the training changes.
+    """Watch every layer's gradient and update, and the loss, from now on; the training is not changed.
+
+    Of each step the loss is read; of the first steps and some later ones also what it was made of, which the
+    graph tells that autograd has built: its functions, the operations between the last layer and them,
+    outputs and targets. The model's inputs and the modes of its layers are read at the same steps.
 
     A row is a step of the training. Gradients are read at the end of a backward pass, reduced under DDP,
     before clipping. If `.grad` differs when the optimizer's step begins (set by hand, changed in place other
@@ -61,6 +66,8 @@ def watch(
             of samples, dead and saturated units, values that are not finite. Of one module's calls in a pass,
             the first eight are read, and the 16th, 32nd, …. Outputs of compiled or scripted models are not
             read, with a note.
+        loss: Module of the loss. It is needed only where the graph does not tell it, as in a compiled step;
+            for a function see `Watch.loss`.
 
     Raises:
         ConfigError: If the model has no parameters, or the optimizer trains none of them or is none.
@@ -75,10 +82,15 @@ def watch(
         raise ConfigError(f"every: expected a number of steps, 1 or more; got {every}")
     if capacity < 2:
         raise ConfigError(f"capacity: expected a number of rows, 2 or more; got {capacity}")
+    if loss is not None and not isinstance(loss, nn.Module):
+        raise ConfigError(
+            f"loss: expected a module such as nn.CrossEntropyLoss(); got {brief(loss)}; for a function, type "
+            "flow.loss(value, output, target) before each backward pass"
+        )
     optimizers = all_of(optimizer)
     WatchedParameters.of(model, optimizers)  # raises before an earlier watch is ended
     replaced = _replace_open(model)
-    recorder = Recorder(model, optimizers, every, capacity, activations)
+    recorder = Recorder(model, optimizers, every, capacity, activations, loss)
     recorder.notes += replaced
     recorder.reader.private = any(is_private(each) for each in each_of(optimizer))
     _recorders[model] = weakref.ref(recorder)
@@ -192,6 +204,23 @@ class Watch(Displayable):
             scale: Loss scale that the gradients still have.
         """
         self._recorder.read(scale)
+
+    def loss(
+        self,
+        value: Tensor,
+        output: Tensor | None = None,
+        target: Tensor | None = None,
+        name: str = "unknown",
+    ) -> None:
+        """Tell the loss of the next backward pass, where its graph cannot be read, as in a compiled step.
+
+        Args:
+            value: Loss, a tensor of one number.
+            output: Tensor that the loss was given for the model's output.
+            target: Tensor that it was given beside it.
+            name: Name of the function in `torch.nn.functional`, such as `cross_entropy`.
+        """
+        self._recorder.loss.tell(value, output, target, name)
 
     def on_step(self, callback: Callable[[], None]) -> None:
         """Call a function after each complete step of the training from now on.
