@@ -32,7 +32,7 @@ def watch(
     every: int | None = None,
     capacity: int = 1_000,
     activations: bool = False,
-    loss: nn.Module | None = None,
+    loss: nn.Module | Any | None = None,
 ) -> Watch:
     """Watch every layer's gradient and update, and the loss, from now on; the training is not changed.
 

@@ -1,0 +1,338 @@
+"""The loss as a watch sees it: its values, the data and modes around it, and a training that is not changed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, mse_loss
+
+import gradscape as gs
+from gradscape.errors import ConfigError
+from gradscape.measure.watch.loss_values import CHUNK, LossValues
+from gradscape.records.loss import LossHistory
+
+
+@pytest.fixture(autouse=True)
+def torchs_own() -> Iterator[None]:
+    """Watches that have ended leave torch's function for backward passes as it was."""
+    before = torch.autograd.backward
+    yield
+    assert torch.autograd.backward is before
+
+
+def made() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(8, 3))
+
+
+def batch(step: int = 0) -> tuple[Tensor, Tensor]:
+    x = torch.randn(16, 6, generator=torch.Generator().manual_seed(step))
+    return x, x[:, :3].argmax(1)
+
+
+def seen(
+    loop: Callable[[nn.Module, torch.optim.Optimizer], list[float]], **options: Any
+) -> tuple[LossHistory, list[float]]:
+    """What a watch says of the loss, beside what the loop says of it itself."""
+    model = made()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gs.watch(model, optimizer, **options) as flow:
+        told = loop(model, optimizer)
+    loss = flow.history().loss
+    assert loss is not None
+    assert not [note for note in flow.notes if "loss" in note]
+    return loss, told
+
+
+def plain(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[float]:
+    found = []
+    for step in range(12):
+        x, y = batch(step)
+        optimizer.zero_grad()
+        loss = cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        found.append(loss.item())
+    return found
+
+
+def accumulated(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[float]:
+    found = []
+    for step in range(6):
+        optimizer.zero_grad()
+        losses = [cross_entropy(model(x), y) for x, y in (batch(2 * step), batch(2 * step + 1))]
+        for loss in losses:
+            (loss / 2).backward()
+        optimizer.step()
+        found.append(sum(loss.item() for loss in losses) / 2)
+    return found
+
+
+def scaled(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[float]:
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    found = []
+    for step in range(6):
+        x, y = batch(step)
+        optimizer.zero_grad()
+        loss = cross_entropy(model(x), y)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        found.append(loss.item())
+    return found
+
+
+@pytest.mark.parametrize("loop", [plain, accumulated, scaled])
+def test_the_loss_of_every_step_is_the_loop_s(loop: Callable[..., list[float]]) -> None:
+    loss, told = seen(loop)
+    assert loss.steps.tolist() == list(range(len(told)))
+    assert loss.values.tolist() == pytest.approx(told, rel=1e-6)
+
+
+def test_a_step_without_a_loss_has_none() -> None:
+    def loop(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[float]:
+        x, y = batch()
+        for step in range(3):
+            optimizer.zero_grad()
+            if step != 1:
+                cross_entropy(model(x), y).backward()
+            else:
+                model(x).backward(torch.ones(16, 3))
+            optimizer.step()
+        return []
+
+    loss, _ = seen(loop)
+    assert loss.steps.tolist() == [0, 2]
+
+
+def test_another_model_s_loss_is_not_ours() -> None:
+    other = nn.Linear(6, 3)
+
+    def loop(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[float]:
+        x, y = batch()
+        mse_loss(other(x), torch.zeros(16, 3)).backward()
+        optimizer.zero_grad()
+        loss = cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return [loss.item()]
+
+    loss, told = seen(loop)
+    assert loss.values.tolist() == pytest.approx(told)
+
+
+def test_chunks_are_joined_in_order() -> None:
+    values = LossValues()
+    for step in range(2 * CHUNK + 7):
+        values.add_pass(torch.tensor(float(step)))
+        values.end_step(step)
+        if step == CHUNK:
+            assert values.read()[1].tolist() == list(range(CHUNK + 1))
+    steps, read = values.read()
+    assert steps.tolist() == read.tolist() == list(range(2 * CHUNK + 7))
+
+
+def test_inputs_and_modes_are_read() -> None:
+    def loop(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[float]:
+        model.eval()
+        x, y = batch()
+        x = torch.cat([200 + 50 * x[:8]] * 2)
+        optimizer.zero_grad()
+        cross_entropy(model(x), y).backward()
+        optimizer.step()
+        return []
+
+    loss, _ = seen(loop)
+    (reading,) = loss.readings
+    x = torch.cat([200 + 50 * batch()[0][:8]] * 2)
+    assert reading.inputs is not None
+    assert (reading.inputs.low, reading.inputs.high) == pytest.approx((x.min().item(), x.max().item()))
+    assert reading.inputs.mean == pytest.approx(x.mean().item(), rel=1e-5)
+    assert reading.inputs.std == pytest.approx(x.std(correction=0).item(), rel=1e-5)
+    spread = x.std(dim=0, correction=0)
+    assert reading.input_features == pytest.approx((spread.min().item(), spread.max().item()), rel=1e-5)
+    assert reading.equal_samples == 1
+    assert reading.evaluating == ("1", "3")
+    assert (reading.calls, reading.silent_calls) == (1, 0)
+
+
+def test_calls_without_a_gradient_are_counted() -> None:
+    def loop(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[float]:
+        for step in range(3):
+            x, _ = batch(step)
+            optimizer.zero_grad()
+            mse_loss(model(x), model(x + 1).detach()).backward()
+            optimizer.step()
+            with torch.no_grad():
+                model(x)
+        return []
+
+    loss, _ = seen(loop)
+    assert [(each.calls, each.silent_calls) for each in loss.readings] == [(2, 1), (3, 2), (3, 2)]
+
+
+@dataclass
+class Losses:
+    """What some libraries return."""
+
+    loss: Tensor
+    logits: Tensor
+
+
+class Odd(nn.Module):
+    """A model whose output and arguments are of a form of their own."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.form, self.inner = form, nn.Linear(6, 3)
+
+    def forward(self, x: Any, y: Any = None) -> Any:
+        out = self.inner(x["x"] if isinstance(x, dict) else x)
+        if self.form == "complex":
+            return torch.complex(out, out)
+        if self.form == "integers":
+            return out.argmax(1), out
+        return {"record": Losses(cross_entropy(out, batch()[1]), out), "dict": {"a": out}}.get(self.form, out)
+
+
+ODD: dict[str, Callable[[Any], Tensor]] = {
+    "complex": lambda out: out.abs().square().mean(),
+    "integers": lambda out: out[1].square().mean(),
+    "record": lambda out: out.loss,
+    "dict": lambda out: out["a"].square().mean(),
+    "kept": lambda out: out.square().mean(),
+    "sum of two": lambda out: out.square().mean() + out.abs().mean(),
+}
+
+
+@pytest.mark.parametrize("form", ODD)
+def test_outputs_of_any_form_are_no_error(form: str) -> None:
+    model = Odd(form)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gs.watch(model, optimizer) as flow:
+        for step in range(3):
+            optimizer.zero_grad()
+            loss = ODD[form](model({"x": batch(step)[0]}))
+            loss.backward(retain_graph=form == "kept")
+            if form == "kept":
+                loss.backward()
+            optimizer.step()
+    assert not flow.notes
+    history = flow.history().loss
+    assert history is not None
+    assert len(history.values) == 3
+
+
+def test_second_derivatives_functorch_and_lists_of_losses_are_no_error() -> None:
+    model = nn.Linear(6, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x, y = batch()
+    with gs.watch(model, optimizer) as flow:
+        for _ in range(2):
+            optimizer.zero_grad()
+            loss = cross_entropy(model(x), y)
+            gradients = torch.autograd.grad(loss, list(model.parameters()), create_graph=True)
+            penalty = sum(gradient.square().sum() for gradient in gradients)
+            torch.autograd.backward([loss, 0.1 * penalty])
+            torch.func.vmap(lambda row: model(row))(x)
+            optimizer.step()
+    assert not flow.notes
+    assert gs.diagnose(flow).grade != "fail"
+
+
+def test_weights_are_those_of_a_training_that_nobody_watches() -> None:
+    watched = made()
+    alone = copy.deepcopy(watched)
+    for model, watch in ((watched, True), (alone, False)):
+        torch.manual_seed(1)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        flow = gs.watch(model, optimizer) if watch else None
+        plain(model, optimizer)
+        if flow is not None:
+            flow.close()
+    assert all(torch.equal(a, b) for a, b in zip(watched.parameters(), alone.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(watched.buffers(), alone.buffers(), strict=True))
+
+
+class Opaque(torch.autograd.Function):
+    """A loss whose graph tells nothing, as that of compiled code."""
+
+    @staticmethod
+    def forward(ctx: Any, out: Tensor, y: Tensor) -> Tensor:
+        ctx.save_for_backward(out - y)
+        return (out - y).square().mean()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (difference,) = ctx.saved_tensors
+        return 2 * difference / difference.numel() * gradients[0], None
+
+
+def test_a_loss_may_be_told() -> None:
+    criterion = nn.MSELoss()
+    model = nn.Linear(6, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gs.watch(model, optimizer, loss=criterion) as flow:
+        for step in range(2):
+            x, _ = batch(step)
+            optimizer.zero_grad()
+            criterion(model(x), x[:, :3]).backward()
+            optimizer.step()
+    with gs.watch(model, optimizer) as told:
+        x, _ = batch()
+        optimizer.zero_grad()
+        out = model(x)
+        value = Opaque.apply(out, x[:, :3])  # type: ignore[no-untyped-call]
+        told.loss(value, out, x[:, :3], "mse_loss")
+        value.backward()
+        optimizer.step()
+    for each in (flow, told):
+        history = each.history().loss
+        assert history is not None
+        term = history.readings[-1].terms[0]
+        assert term.name == "mse_loss"
+        assert term.target is not None
+        assert term.target.shape == (16, 3)
+
+
+def test_a_function_as_the_loss_is_refused_in_a_line() -> None:
+    model = nn.Linear(6, 3)
+    with pytest.raises(
+        ConfigError, match=r"loss: expected a module .* type flow.loss\(value, output, target\)"
+    ):
+        gs.watch(model, torch.optim.SGD(model.parameters(), lr=0.1), loss=mse_loss)
+
+
+def test_a_library_that_wraps_the_same_function_later_keeps_its_wrapper() -> None:
+    model = nn.Linear(6, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    before = torch.autograd.backward
+    flow = gs.watch(model, optimizer)
+    ours = torch.autograd.backward
+    assert ours is not before
+
+    def theirs(*arguments: Any, **named: Any) -> None:
+        ours(*arguments, **named)
+
+    torch.autograd.backward = theirs
+    flow.close()
+    try:
+        assert torch.autograd.backward is theirs
+        model(batch()[0]).sum().backward()
+    finally:
+        torch.autograd.backward = before
+
+
+def test_a_history_with_a_loss_is_written_and_read() -> None:
+    loss, _ = seen(plain)
+    assert loss.plot().lines[0].get_ydata().tolist() == loss.values.tolist()  # type: ignore[union-attr]
+    assert str(loss).startswith("loss of 12 steps: ")
+    assert np.isfinite(loss.to_dict()["values"]).all()
+    assert loss.to_dict()["readings"][0]["inputs"]["shape"] == [16, 6]
