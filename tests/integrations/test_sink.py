@@ -19,6 +19,7 @@ import gradscape as gs
 from gradscape.errors import ConfigError, StoreError
 from gradscape.integrations.jsonl import JsonLines, read_jsonl
 from gradscape.integrations.sink import Row, Sink, rows
+from gradscape.measure.watch.watch import Watch
 from gradscape.records.gradients import FlowHistory
 from small_nets import mlp, train
 
@@ -71,9 +72,11 @@ def test_each_row_is_written_once_and_the_rest_at_the_end() -> None:
     model, history = watched([sink])
     assert [step for step, _ in sink.rows] == list(range(8))
     assert sink.ends == 1
-    for (_, values), row in zip(sink.rows, history.mean_abs, strict=True):
+    assert history.loss is not None
+    for (_, values), row, loss in zip(sink.rows, history.mean_abs, history.loss.values, strict=True):
         assert values == {
             "gradient/skipped": 0.0,
+            "loss": loss,
             **{f"gradient/{layer}/mean_abs": row[i] for i, layer in enumerate(history.layers)},
         }
     assert same(model, alone())
@@ -119,6 +122,12 @@ def test_a_sink_that_raises_is_left_out_and_the_training_goes_on(caplog: pytest.
     assert caplog.records[0].levelno == logging.WARNING
 
 
+def history_loss(flow: Watch) -> float:
+    loss = flow.history().loss
+    assert loss is not None
+    return float(loss.values[0])
+
+
 def test_parameters_without_a_gradient_are_left_out_and_broken_ones_are_not(tmp_path: Path) -> None:
     model = mlp()
     model[0].weight.register_hook(lambda gradient: gradient * torch.inf)
@@ -133,6 +142,7 @@ def test_parameters_without_a_gradient_are_left_out_and_broken_ones_are_not(tmp_
     (plain,) = rows(flow.history(), ("mean_abs",))
     assert plain[1] == {
         "gradient/skipped": 0.0,
+        "loss": pytest.approx(float(history_loss(flow))),
         "gradient/0.weight/mean_abs": np.inf,
         "gradient/0.bias/mean_abs": 2,
     }

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
+import numpy as np
 import torch
 
 from gradscape.errors import ConfigError, nearest
@@ -35,7 +36,8 @@ class Sink(ABC):
 
     Args:
         statistics: Names of statistics of `FlowHistory`, each written as `gradient/<layer>/<statistic>`. A
-            watch that reads activations has theirs written too, as `activation/<layer>/<statistic>`.
+            watch that reads activations has theirs written too, as `activation/<layer>/<statistic>`. The loss
+            is written as `loss`, where it was seen.
 
     Raises:
         ConfigError: A name is not that of a statistic.
@@ -181,8 +183,11 @@ def rows(history: FlowHistory, statistics: Sequence[str], first: int = 0) -> Ite
     """
     names = [[f"gradient/{layer}/{name}" for layer in history.layers] for name in statistics]
     values = [getattr(history, name) for name in statistics]
+    losses = _losses(history)
     for t, step in enumerate(history.steps.tolist()):
         row = {"gradient/skipped": float(history.skipped[t])}
+        if step in losses:
+            row["loss"] = losses[step]
         for keys, array in zip(names, values, strict=True):
             for key, value, bad in zip(keys, array[t].tolist(), history.nonfinite[t].tolist(), strict=True):
                 if bad == 1 or not math.isnan(value):
@@ -190,6 +195,15 @@ def rows(history: FlowHistory, statistics: Sequence[str], first: int = 0) -> Ite
         if history.activations is not None:
             row |= _of_outputs(history.activations, t)
         yield first + step, row
+
+
+def _losses(history: FlowHistory) -> dict[int, float]:
+    """Return the loss of each row's step, as far as it was seen."""
+    loss = history.loss
+    if loss is None or not len(history.steps):
+        return {}
+    first = int(np.searchsorted(loss.steps, history.steps[0]))
+    return dict(zip(loss.steps[first:].tolist(), loss.values[first:].tolist(), strict=True))
 
 
 def _of_outputs(outputs: ActivationHistory, t: int) -> dict[str, float]:

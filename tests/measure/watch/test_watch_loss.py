@@ -1,4 +1,4 @@
-"""The loss as a watch sees it: its values, the data and modes around it, and a training that is not changed."""
+"""The loss as a watch sees it: its values, the data and modes around it, and a training that is as it was."""
 
 from __future__ import annotations
 
