@@ -29,6 +29,7 @@ class TensorSummary(Record):
         mean, std: Mean and standard deviation.
         nonfinite: Share of values that are infinite or NaN, 0 to 1.
         whole: Share of values that are whole numbers, 0 to 1.
+        quantiles: Quantiles of the values at 1, 10, 50, 90 and 99 %; empty if not computed.
     """
 
     shape: tuple[int, ...]
@@ -39,6 +40,7 @@ class TensorSummary(Record):
     std: float
     nonfinite: float
     whole: float
+    quantiles: tuple[float, ...] = ()
 
     @property
     def is_integer(self) -> bool:
@@ -54,11 +56,14 @@ class Operation(Record):
         name: Name, such as `softmax`, `log_softmax`, `sigmoid`, `log`, `relu`, `clamp`, `view`, `expand`.
         dim: Axis that it works over, from 0; None where it has none, or several.
         shape: Shape of its result.
+        bounds: Smallest and largest value of its result, where its arguments say so, as those of a clamp or a
+            hardtanh do, infinite on an open side; empty elsewhere.
     """
 
     name: str
     dim: int | None
     shape: tuple[int, ...]
+    bounds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ class LossTerm(Record):
 
 @dataclass(frozen=True)
 class StepReading(Record):
-    """What a watch saw of the whole step beside gradients: loss, data and modes.
+    """Whole step as a watch saw it beside gradients: loss, data and modes.
 
     Attributes:
         step: Optimizer's step, from 0.
