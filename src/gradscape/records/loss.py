@@ -127,6 +127,9 @@ class StepReading(Record):
         output: Numbers of the model's main output.
         evaluating: Names of dropout and normalization modules that were in eval mode while others trained, or
             all of them.
+        running_gap: Largest, over the BatchNorm modules among these, of the root mean square over channels of
+            (batch's mean − running mean)/√(running variance + ε); NaN where there is none, or unread.
+        modal: Number of dropout and normalization modules of the model that act otherwise in eval mode.
         single_sample_norms: Names of BatchNorm modules in train mode that had one value per channel.
         outside: Number of leaves with a gradient that are no parameters of the model.
     """
@@ -138,6 +141,8 @@ class StepReading(Record):
     equal_samples: float = 0.0
     output: TensorSummary | None = None
     evaluating: tuple[str, ...] = ()
+    running_gap: float = math.nan
+    modal: int = 0
     single_sample_norms: tuple[str, ...] = ()
     outside: int = 0
 

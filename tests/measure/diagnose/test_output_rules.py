@@ -69,7 +69,7 @@ def of(name: str, *operations: Any, **more: Any) -> LossHistory:
             "an output for each class",
         ),
         (
-            of("mse_loss", ("softmax", 1, (64, 1)), "squeeze", output=np.ones(64), target=100 * ONE[:, 0]),
+            of("mse_loss", ("softmax", 1, (64, 1)), "squeeze", output=np.ones(64), target=10 * ONE[:, 0]),
             "output cannot reach the targets",
             "over a single unit: it gives 1",
             "no softmax",

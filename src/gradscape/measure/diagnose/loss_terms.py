@@ -29,6 +29,8 @@ POOLS = frozenset(
     )
 )  # fmt: skip
 CLAMPS = frozenset(("clamp", "clamp_min", "clamp_max", "minimum", "maximum"))
+# Operations that leave a raw output what it is, or cut it: none makes a probability of it.
+CUTS = MOVES | POOLS | CLAMPS | {"relu", "relu6", "hardtanh", "leaky_relu", "prelu", "threshold"}
 SOFTMAX = ("softmax", "log_softmax")
 # Least and largest value of what an operation gives.
 RANGES = {
@@ -285,6 +287,20 @@ def last_place(term: LossTerm) -> int:
     """
     still = MOVES | POOLS
     return max((place for place, each in enumerate(term.operations) if each.name not in still), default=-1)
+
+
+def last_softmax(term: LossTerm) -> Operation | None:
+    """Return the softmax that the loss is given, directly or by its logarithm; None if there is none.
+
+    Args:
+        term: Loss function.
+    """
+    for operation in reversed(term.operations):
+        if operation.name in SOFTMAX:
+            return operation
+        if operation.name not in CUTS and operation.name not in ("log", "add", "neg"):
+            return None
+    return None
 
 
 def _sum_of(counts: Sequence[tuple[int, ...]]) -> NDArray[np.int64]:

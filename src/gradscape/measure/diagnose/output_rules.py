@@ -8,27 +8,26 @@ from collections.abc import Callable
 import numpy as np
 
 from gradscape.measure.diagnose.advice import options
+from gradscape.measure.diagnose.axis_rules import wrong_axis
 from gradscape.measure.diagnose.loss_limits import LossLimits
 from gradscape.measure.diagnose.loss_terms import (
     BINARY,
     CATEGORICAL,
     CLAMPS,
+    CUTS,
     MOVES,
-    POOLS,
     REGRESSION,
     ROUNDING,
     SOFTMAX,
     Bound,
     TermSeries,
     last_place,
+    last_softmax,
 )
 from gradscape.records.diagnosis import Finding, Symptom
-from gradscape.records.loss import LossTerm, Operation
 
 Rule = Callable[[TermSeries, LossLimits], list[Finding]]
 MISFIT = "output does not fit the loss"
-# Operations that leave a raw output what it is, or cut it: none makes a probability of it.
-CUTS = MOVES | POOLS | CLAMPS | {"relu", "relu6", "hardtanh", "leaky_relu", "prelu", "threshold"}
 APPLIES = {"cross_entropy": "softmax", "binary_cross_entropy_with_logits": "sigmoid"}
 ONE_SIDED = ("relu", "relu6", "softplus", "threshold")
 SQUASHING = ("sigmoid", "hardsigmoid", "tanh", "softsign")
@@ -47,7 +46,7 @@ def output_findings(series: TermSeries, limits: LossLimits) -> list[Finding]:
 
 def _one_unit(series: TermSeries, _: LossLimits) -> list[Finding]:
     """A softmax over one unit, which is 1 whatever comes in, or a cross-entropy of one class, which is 0."""
-    operation = _last_softmax(series.first)
+    operation = last_softmax(series.first)
     if operation is not None and operation.dim is not None and operation.shape[operation.dim] == 1:
         gives = 1 if operation.name == "softmax" else 0
         verdict = MISFIT
@@ -75,85 +74,6 @@ def _one_unit(series: TermSeries, _: LossLimits) -> list[Finding]:
             options(*cures),
             Symptom("units that the softmax is over", 1, 2, "a softmax of one number is 1", below=True),
             verdict,
-        )
-    ]
-
-
-def _last_softmax(term: LossTerm) -> Operation | None:
-    """The softmax that the loss is given, directly or by its logarithm."""
-    for operation in reversed(term.operations):
-        if operation.name in SOFTMAX:
-            return operation
-        if operation.name not in CUTS and operation.name not in ("log", "add", "neg"):
-            return None
-    return None
-
-
-def _wrong_axis(series: TermSeries, _: LossLimits) -> list[Finding]:
-    """A softmax over the samples, or over another axis than that of the classes; a mean over the samples."""
-    return _softmax_axis(series) or _mean_of_batch(series)
-
-
-def _softmax_axis(series: TermSeries) -> list[Finding]:
-    term, operation = series.first, _last_softmax(series.first)
-    if operation is None or operation.dim is None or len(operation.shape) < 2:
-        return []
-    size = operation.shape[operation.dim]
-    over_batch = operation.dim == 0 and size == series.batch > 1
-    if series.name in CATEGORICAL and term.classes > 1:
-        square = over_batch and len(operation.shape) == 2  # as many classes as samples
-        if size == term.classes and not square:
-            return []
-        wanted = f"the axis of the {term.classes} classes"
-    elif over_batch:
-        wanted = "the axis of the outputs"
-    else:
-        return []
-    over = "the batch" if over_batch else f"{size} numbers"
-    return [
-        Finding(
-            verdict="wrong axis",
-            layer="",
-            cause=f"{operation.name} is over axis {operation.dim} of {operation.shape}, {over}, and not over "
-            f"{wanted}",
-            remedy=options(
-                f"dim={len(operation.shape) - 1} or the axis of the classes in {operation.name}",
-                "cross_entropy on the output itself",
-            ),
-            evidence=(
-                Symptom(
-                    f"size of the axis that {operation.name} is over", size, 1, "it is meant to be another"
-                )
-                if size > 1
-                else Symptom("axis that is normalized", 1, 0, "it is meant to be another"),
-            ),
-        )
-    ]
-
-
-def _mean_of_batch(series: TermSeries) -> list[Finding]:
-    """A mean over axis 0 that leaves no batch, where the targets still have theirs."""
-    inputs, target = series.readings[0].inputs, series.first.target
-    if inputs is None or target is None or not inputs.shape or not target.shape:
-        return []
-    batch = inputs.shape[0]
-    if batch != target.shape[0] or batch < 2:
-        return []
-    means = [
-        each
-        for each in series.first.operations
-        if each.name == "mean" and each.dim == 0 and each.shape[:1] != (batch,)
-    ]
-    if not means:
-        return []
-    return [
-        Finding(
-            verdict="wrong axis",
-            layer="",
-            cause=f"a mean over axis 0, the {batch} samples of the batch, is taken before the loss: "
-            f"{means[0].shape} is left for {batch} targets",
-            remedy=options("a mean over another axis", "no mean before the loss"),
-            evidence=(Symptom("samples that share one output", batch, 1, "each has a target of its own"),),
         )
     ]
 
@@ -331,7 +251,7 @@ def _misfit(cause: str, remedy: str, evidence: Symptom, verdict: str = MISFIT) -
 
 RULES: tuple[Rule, ...] = (
     _one_unit,
-    _wrong_axis,
+    wrong_axis,
     _bounded,
     _one_sided,
     _not_log,
