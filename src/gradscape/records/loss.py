@@ -29,6 +29,7 @@ class TensorSummary(Record):
         mean, std: Mean and standard deviation.
         nonfinite: Share of values that are infinite or NaN, 0 to 1.
         whole: Share of values that are whole numbers, 0 to 1.
+        quantiles: Quantiles of the values at 1, 10, 50, 90 and 99 %; empty if not computed.
     """
 
     shape: tuple[int, ...]
@@ -39,6 +40,7 @@ class TensorSummary(Record):
     std: float
     nonfinite: float
     whole: float
+    quantiles: tuple[float, ...] = ()
 
     @property
     def is_integer(self) -> bool:
@@ -54,11 +56,14 @@ class Operation(Record):
         name: Name, such as `softmax`, `log_softmax`, `sigmoid`, `log`, `relu`, `clamp`, `view`, `expand`.
         dim: Axis that it works over, from 0; None where it has none, or several.
         shape: Shape of its result.
+        bounds: Smallest and largest value of its result, where its arguments say so, as those of a clamp or a
+            hardtanh do, infinite on an open side; empty elsewhere.
     """
 
     name: str
     dim: int | None
     shape: tuple[int, ...]
+    bounds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,8 @@ class LossTerm(Record):
         broadcast: Whether output and target had different shapes, and one of them was expanded.
         shapes: Shapes of output and target before that; empty if not known.
         classes: C, of a function over classes; 0 elsewhere.
+        class_axes: For each operation, the axis of its result that is the classes' in what the function was
+            given; None where that cannot be told; empty of a function without classes.
         weighted: Whether it has class weights, or positive weights.
         ignored: Share of targets that it leaves out, 0 to 1.
         target_counts: Counts of the classes among whole-numbered targets from 0, at most 1,000 of them;
@@ -93,6 +100,7 @@ class LossTerm(Record):
     broadcast: bool = False
     shapes: tuple[tuple[int, ...], ...] = ()
     classes: int = 0
+    class_axes: tuple[int | None, ...] = ()
     weighted: bool = False
     ignored: float = 0.0
     target_counts: tuple[int, ...] = ()
@@ -110,7 +118,7 @@ class LossTerm(Record):
 
 @dataclass(frozen=True)
 class StepReading(Record):
-    """What a watch saw of the whole step beside gradients: loss, data and modes.
+    """Whole step as a watch saw it beside gradients: loss, data and modes.
 
     Attributes:
         step: Optimizer's step, from 0.
@@ -122,6 +130,9 @@ class StepReading(Record):
         output: Numbers of the model's main output.
         evaluating: Names of dropout and normalization modules that were in eval mode while others trained, or
             all of them.
+        running_gap: Largest, over the BatchNorm modules among these, of the root mean square over channels of
+            (batch's mean − running mean)/√(running variance + ε); NaN where there is none, or unread.
+        modal: Number of dropout and normalization modules of the model that act otherwise in eval mode.
         single_sample_norms: Names of BatchNorm modules in train mode that had one value per channel.
         outside: Number of parameter tensors in the loss's graph that neither the model nor an optimizer has.
         calls: Number of the model's calls since the step before.
@@ -135,6 +146,8 @@ class StepReading(Record):
     equal_samples: float = 0.0
     output: TensorSummary | None = None
     evaluating: tuple[str, ...] = ()
+    running_gap: float = math.nan
+    modal: int = 0
     single_sample_norms: tuple[str, ...] = ()
     outside: int = 0
     calls: int = 0

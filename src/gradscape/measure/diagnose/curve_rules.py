@@ -1,0 +1,222 @@
+"""Rules on the loss over steps: not finite, diverging, not falling, too high at first, with spikes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gradscape._text import count_noun
+from gradscape.measure.diagnose.advice import LOWER, options
+from gradscape.measure.diagnose.loss_curve import Curve
+from gradscape.measure.diagnose.loss_terms import BINARY, CATEGORICAL, TermSeries
+from gradscape.records.diagnosis import Finding, Symptom
+from gradscape.records.encoding import Values
+from gradscape.records.loss import StepReading
+
+WINDOW = 21  # steps whose median a spike is held against
+
+
+def curve_findings(curve: Curve) -> list[Finding]:
+    """Return the faults that the loss over steps shows.
+
+    Args:
+        curve: Loss over steps.
+    """
+    rules = (_not_finite, _diverges, _does_not_fall, _begins_high, _spikes)
+    return [finding for rule in rules for finding in rule(curve)]
+
+
+def _not_finite(curve: Curve) -> list[Finding]:
+    """A loss that stops being a number, and the first of inputs, targets and outputs that was none."""
+    if not curve.breaks:
+        return []
+    values, steps = curve.history.values, curve.history.steps
+    first = int(np.argmax(~np.isfinite(values)))
+    step = int(steps[first])
+    source = _source_of(curve, step)
+    cause = f"at step {step} the loss is not finite for the first time"
+    cures = {
+        "inputs": ("leave out or fill in what is missing in the inputs",),
+        "targets": ("leave out or fill in what is missing in the targets",),
+    }.get(source, ("a guarded logarithm, root or quotient in the loss", LOWER, "clip gradients"))
+    if source:
+        cause = f"{source} have infinite values or NaN: {cause}"
+    return [
+        Finding(
+            verdict="non-finite",
+            layer="",
+            cause=cause,
+            remedy=options(*cures),
+            evidence=(
+                Symptom("steps whose loss is not finite", float((~np.isfinite(values)).sum()), 0, "IEEE 754"),
+            ),
+        )
+    ]
+
+
+def _source_of(curve: Curve, step: int) -> str:
+    """Name of what was read not finite up to a step: inputs, or targets; empty if neither."""
+    for reading in curve.history.readings:
+        if reading.step > step:
+            break
+        if reading.inputs is not None and reading.inputs.nonfinite:
+            return "inputs"
+        if any(term.target is not None and term.target.nonfinite for term in reading.terms):
+            return "targets"
+    return ""
+
+
+def _diverges(curve: Curve) -> list[Finding]:
+    if curve.breaks or not curve.diverges:
+        return []
+    limits, steps = curve.limits, count_noun(len(curve.finite), "step")
+    if curve.guessing is not None:
+        above = max(curve.first, curve.guessing)
+        cause = (
+            f"after {steps} the loss is {curve.last:.3g}: it began at {curve.first:.3g}, and guessing's is "
+        )
+        cause += f"{curve.guessing:.3g}"
+        evidence = limits.evidence("diverged", "last loss over the first or guessing's", curve.last / above)
+    else:
+        way = "risen" if curve.last > 0 else "fallen"
+        cause = f"after {steps} the loss has {way} to {curve.last:.3g} from {curve.first:.3g} without bound"
+        grown = abs(curve.last) / curve.reference
+        evidence = limits.evidence("grown", "last loss over the largest of the first quarter", grown)
+    falls = curve.last < 0
+    cures = (
+        ("look at the loss's sign and at what bounds it",)
+        if falls
+        else (LOWER, "warm-up", "clip gradients", "targets that do not come from the network that is trained")
+    )
+    return [Finding("loss diverges", "", cause, options(*cures), (evidence,))]
+
+
+def _does_not_fall(curve: Curve) -> list[Finding]:
+    """A loss that is one number, or where the best constant output would have it, and stays there."""
+    if curve.breaks or curve.diverges or not curve.stuck:
+        return []
+    number = len(curve.finite)
+    if curve.constant:
+        cause = f"the loss is {curve.last:.6g} at all {number} steps: it does not depend on the weights"
+        evidence = [curve.limits.evidence("constant", "steps of one loss", number)]
+    else:
+        assert curve.guessing is not None
+        ratio = curve.last / curve.guessing
+        cause = (
+            f"after {number} steps the loss is {curve.last:.3g}, and one output for all samples would give "
+        )
+        cause += f"{curve.guessing:.3g}"
+        evidence = [
+            curve.limits.evidence("guessing", "loss of the last quarter of steps over guessing's", ratio),
+            curve.limits.evidence("enough", "steps", number),
+        ]
+        if (same := _says_one_class(curve.history.readings[-1])) is not None:
+            label, share, samples = same
+            cause += f"; it says class {label} of all {samples} samples"
+            what = "share of samples that are given to one class, where labels are of several"
+            evidence.append(Symptom(what, 1.0, share, "share of the largest class among the labels"))
+    return [
+        Finding(
+            verdict="loss does not fall",
+            layer="",
+            cause=cause,
+            remedy=options(
+                "look whether targets belong to their inputs",
+                "fit a single batch first, by gs.check",
+                "another learning rate",
+            ),
+            evidence=tuple(evidence),
+        )
+    ]
+
+
+def _says_one_class(reading: StepReading) -> tuple[int, float, int] | None:
+    """Class that all samples are given, largest share among labels, samples; None if there are several."""
+    for term in reading.terms:
+        told, labels = np.array(term.predicted_counts), np.array(term.target_counts)
+        if len(told) and told.sum() > 1 and told.max() == told.sum() and (labels > 0).sum() > 1:
+            return int(told.argmax()), float(labels.max() / labels.sum()), int(told.sum())
+    return None
+
+
+def _begins_high(curve: Curve) -> list[Finding]:
+    """A first loss far above that of an output without an opinion: outputs begin too large."""
+    series = curve.only
+    if series is None or not len(curve.finite) or curve.history.steps[0] != 0:
+        return []
+    none = _without_opinion(series)
+    if none is None or not math.isfinite(curve.history.values[0]):
+        return []
+    limit = "initial" if series.name in (*BINARY, *CATEGORICAL) else "initial_real"
+    first = float(curve.history.values[0])
+    if not first > getattr(curve.limits, limit) * none:
+        return []
+    spread = series.first.output
+    wide = "" if spread is None else f": outputs begin with a standard deviation of {spread.std:.3g}"
+    return [
+        Finding(
+            verdict="initial loss too high",
+            layer="",
+            cause=f"the loss begins at {first:.3g}, and an output without an opinion gives {none:.3g}{wide}",
+            remedy=options(
+                "smaller initial weights in the last layer (an embedding tied to it: N(0, 0.02))",
+                "inputs of mean 0 and variance 1",
+            ),
+            evidence=(curve.limits.evidence(limit, "first loss over that", first / none),),
+        )
+    ]
+
+
+def _without_opinion(series: TermSeries) -> float | None:
+    """Loss of outputs that are all 0; None where it is not known."""
+    term, target = series.first, series.target
+    if term.reduction != "mean" or any(each.weighted for each in series.terms):
+        return None
+    if series.name in CATEGORICAL:
+        return math.log(term.classes) if term.classes > 1 else None
+    if series.name in BINARY:
+        return math.log(2)
+    if series.name != "mse_loss" or target is None or not target.rms > 0:
+        return None
+    return target.rms**2
+
+
+def _spikes(curve: Curve) -> list[Finding]:
+    """Single steps whose loss is far above its neighbors', beyond the noise of its logarithm."""
+    values = curve.history.values
+    if curve.only is None or curve.breaks or len(values) < 2 * WINDOW:
+        return []
+    broken = int((~np.isfinite(values)).sum())
+    rises = _rises(curve.finite)
+    high = int((rises > math.log(curve.limits.spike)).sum())
+    if not high + broken:
+        return []
+    what = (
+        f"loss far above that of the steps around at {count_noun(high, 'step')}, and not finite at {broken}"
+    )
+    evidence = (
+        Symptom("steps whose loss is not finite", broken, 0, "IEEE 754")
+        if broken
+        else curve.limits.evidence("spike", "loss over the median of its neighbors'", math.exp(rises.max()))
+    )
+    return [
+        Finding(
+            verdict="loss spikes",
+            layer="",
+            cause=what,
+            remedy=options("clip gradients", LOWER, "look at the batches of these steps"),
+            evidence=(evidence,),
+        )
+    ]
+
+
+def _rises(values: Values) -> Values:
+    """Logarithm of each value over its neighbors' median; 0 within noise, and where not all are above 0."""
+    if len(values) < 2 * WINDOW or not (values > 0).all():
+        return np.zeros(1)
+    logs = np.log(values)
+    around = np.lib.stride_tricks.sliding_window_view(logs, WINDOW)
+    rises: Values = logs[WINDOW // 2 : -(WINDOW // 2)] - np.median(around, axis=1)
+    noise = 1.4826 * float(np.median(np.abs(rises)))
+    return np.where(rises > 6 * noise, rises, 0.0)

@@ -1,0 +1,104 @@
+"""Limits of the rules on the loss, outputs, targets, inputs and modes, and where each comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gradscape.config.fields import settle
+from gradscape.records.diagnosis import Symptom
+
+
+@dataclass(frozen=True)
+class LossLimits:
+    """Limits beyond which what a watch has seen of the loss speaks for a verdict.
+
+    Attributes:
+        floor: Least loss that a bounded output can reach, over the loss of guessing.
+        least_logit: Least value that an output can have, above which it cannot speak against a class.
+        out_of_reach: Share of the targets' variance that an output cannot reach by its range.
+        fewest_labels: Number of labels from which their counts are judged.
+        enough: Number of steps, above which a loss is held against guessing's.
+        guessing: Loss of the last quarter of steps over that of the best output that is the same for all.
+        constant: Number of steps, above which a loss that is one number is none that is learned from.
+        diverged: Loss of the last quarter over the first values, or over guessing's.
+        grown: Loss of the last quarter over the largest of the first, where guessing's is not known.
+        broken: Share of steps whose loss is not finite.
+        initial: First loss over that of an output without an opinion, of classes.
+        initial_real: First mean square error over the targets' mean square.
+        purity: Mean share of a batch's labels that are of its largest class.
+        mixed: Share of all labels that are of their largest class, in batches that are of one class each.
+        chance: Probability that shuffled batches differ as much.
+        imbalance: Share of all labels that are of their largest class, if it is all that is predicted.
+        shifted: Size of the inputs' mean over their standard deviation.
+        size: Root mean square of inputs or targets.
+        tiny: Largest size of an input.
+        features: Standard deviation of one feature over that of another.
+        copies: Share of samples that are equal to another one of their batch.
+        apart: Distance of a batch's means from running means, in running standard deviations.
+        spike: Loss of a step over the median of its neighbors'.
+    """
+
+    floor: float = 0.2
+    least_logit: float = -0.5
+    out_of_reach: float = 0.05
+    fewest_labels: int = 300
+    enough: int = 100
+    guessing: float = 0.97
+    constant: int = 20
+    diverged: float = 3.0
+    grown: float = 1e3
+    broken: float = 0.05
+    initial: float = 3.0
+    initial_real: float = 100.0
+    purity: float = 0.9
+    mixed: float = 0.6
+    chance: float = 1e-6
+    imbalance: float = 0.8
+    shifted: float = 10.0
+    size: float = 30.0
+    tiny: float = 0.01
+    features: float = 1e3
+    copies: float = 0.99
+    apart: float = 3.0
+    spike: float = 10.0
+
+    def __post_init__(self) -> None:
+        settle(self, "limits.")
+
+    def evidence(self, limit: str, what: str, value: float, below: bool = False) -> Symptom:
+        """Return a value beside its limit.
+
+        Args:
+            limit: Name of the limit.
+            what: What the value is, in words.
+            value: Value.
+            below: Whether values below the limit speak for the verdict.
+        """
+        return Symptom(what, float(value), float(getattr(self, limit)), SOURCES[limit], below)
+
+
+SOURCES = {
+    "floor": "a fifth of the loss of guessing stays, whatever the weights are",
+    "least_logit": "log-odds of −0.5 are a probability of 0.38",
+    "out_of_reach": "a twentieth of the targets' variance stays, whatever the weights are",
+    "fewest_labels": "of 300 labels a class of one in a hundred is missing once in twenty times",
+    "enough": "a network that learns has begun to by then",
+    "guessing": "3 % is what chance and a drifting mean make of it",
+    "constant": "no two mini-batches of 20 have the same loss by chance",
+    "diverged": "three times what an output that is the same for all samples would give",
+    "grown": "three orders of magnitude, and still growing",
+    "broken": "a GradScaler leaves out a step in a hundred",
+    "initial": "Karpathy (2019), A Recipe for Training Neural Networks: verify loss at init; three times",
+    "initial_real": "outputs begin at ten times the targets' size",
+    "purity": "nine of ten samples of a batch are of one class",
+    "mixed": "of all labels that class is not nearly as frequent",
+    "chance": "χ² test of whether batches are of one distribution; once in a million trainings",
+    "imbalance": "four fifths: to name it always is right that often",
+    "shifted": "what differs between samples is a tenth of what they share",
+    "size": "inputs and targets of size 1 are what initial weights are made for (LeCun et al. 1998, §4.3)",
+    "tiny": "a hundredth of the size that initial weights are made for (LeCun et al. 1998, §4.3)",
+    "features": "three orders of magnitude between features that share a learning rate",
+    "copies": "each sample is meant to be another",
+    "apart": "three standard deviations: what the statistics were taken from is not what comes in",
+    "spike": "ten times, and six deviations of its logarithm",
+}

@@ -1,0 +1,262 @@
+"""Rules on the output and the loss: whether the one gives what the other takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from gradscape.measure.diagnose.advice import options
+from gradscape.measure.diagnose.axis_rules import wrong_axis
+from gradscape.measure.diagnose.loss_limits import LossLimits
+from gradscape.measure.diagnose.loss_terms import (
+    BINARY,
+    CATEGORICAL,
+    CLAMPS,
+    CUTS,
+    MOVES,
+    REGRESSION,
+    ROUNDING,
+    SOFTMAX,
+    Bound,
+    TermSeries,
+    last_place,
+    softmax_place,
+)
+from gradscape.records.diagnosis import Finding, Symptom
+
+Rule = Callable[[TermSeries, LossLimits], list[Finding]]
+MISFIT = "output does not fit the loss"
+APPLIES = {"cross_entropy": "softmax", "binary_cross_entropy_with_logits": "sigmoid"}
+ONE_SIDED = ("relu", "relu6", "softplus", "threshold")
+SQUASHING = ("sigmoid", "hardsigmoid", "tanh", "softsign")
+LOGARITHMS = ("log", "log_softmax", "logsigmoid", "logsumexp")
+
+
+def output_findings(series: TermSeries, limits: LossLimits) -> list[Finding]:
+    """Return the first fault of an output beside the loss that it is given to.
+
+    Args:
+        series: Readings of one loss function.
+        limits: Limits of the rules.
+    """
+    return next((found for rule in RULES if (found := rule(series, limits))), [])
+
+
+def _one_unit(series: TermSeries, _: LossLimits) -> list[Finding]:
+    """A softmax over one unit, which is 1 whatever comes in, or a cross-entropy of one class, which is 0."""
+    place = softmax_place(series.first)
+    operation = series.first.operations[place] if place >= 0 else None
+    if operation is not None and operation.dim is not None and operation.shape[operation.dim] == 1:
+        gives = 1 if operation.name == "softmax" else 0
+        verdict = MISFIT
+        if series.name in REGRESSION and series.target is not None and not series.target.is_classes:
+            verdict = "output cannot reach the targets"
+        cause = f"{operation.name} is over a single unit: it gives {gives} for every input, and no gradient"
+    elif series.name == "cross_entropy" and series.first.classes == 1:
+        verdict = MISFIT
+        cause = "cross_entropy is of a single output: its softmax gives 1 for every input, and the loss is 0"
+    else:
+        return []
+    raw = "the output of the last layer as it is"
+    cures = (
+        (
+            f"binary_cross_entropy_with_logits on {raw}",
+            "a sigmoid in place of the softmax",
+            "an output for each class",
+        )
+        if verdict == MISFIT
+        else (f"no softmax: {raw}",)
+    )
+    return [
+        _misfit(
+            cause,
+            options(*cures),
+            Symptom("units that the softmax is over", 1, 2, "a softmax of one number is 1", below=True),
+            verdict,
+        )
+    ]
+
+
+def _bounded(series: TermSeries, limits: LossLimits) -> list[Finding]:
+    """A bounded output where logits are wanted: the loss cannot fall below what its range allows."""
+    bound = series.bound
+    if series.name not in APPLIES or bound is None:
+        return []
+    least, guessing = _reachable(series, bound)
+    if not least > limits.floor * guessing:
+        return []
+    name = bound.operation.name
+    twice = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy_with_logits"}.get(
+        name
+    ) == series.name
+    why = f"{series.name} applies {name} itself: it is applied twice" if twice else "logits are not bounded"
+    return [
+        _misfit(
+            f"{name} comes before {series.name}: an output that {bound.words} keeps the loss above "
+            f"{least:.3g}, where guessing's is {guessing:.3g}; {why}",
+            options(f"remove the {name}: {series.name} takes the output of the last layer as it is"),
+            limits.evidence("floor", "least loss in reach over guessing's", least / guessing),
+        )
+    ]
+
+
+def _reachable(series: TermSeries, bound: Bound) -> tuple[float, float]:
+    """Least loss of logits within a range, and the loss of guessing."""
+    if series.name == "cross_entropy":
+        classes = max(series.units, 2)
+        return math.log1p((classes - 1) * math.exp(bound.low - bound.high)), math.log(classes)
+    ones = series.target.mean if series.target is not None else 0.5
+    ones = min(max(ones, 0.0), 1.0)
+    least = (1 - ones) * math.log1p(math.exp(bound.low)) + ones * math.log1p(math.exp(-bound.high))
+    return least, math.log(2)
+
+
+def _one_sided(series: TermSeries, limits: LossLimits) -> list[Finding]:
+    """An activation without negative values before a cross-entropy of classes.
+
+    Before a pool it is in networks that train (SqueezeNet's last layer is): there the loss must say so too.
+    """
+    bound = series.bound
+    if series.name != "cross_entropy" or bound is None or not bound.low > limits.least_logit:
+        return []
+    if bound.operation.name not in ONE_SIDED or (bound.pooled and not series.stuck):
+        return []
+    name = bound.operation.name
+    return [
+        _misfit(
+            f"{name} comes before cross_entropy: an output that {bound.words} cannot speak against a class, "
+            "and a unit that is 0 on all samples learns no more",
+            options(f"remove the last {name}: cross_entropy takes the output of the last layer as it is"),
+            limits.evidence("least_logit", "least value that an output can have", bound.low),
+        )
+    ]
+
+
+def _not_log(series: TermSeries, _: LossLimits) -> list[Finding]:
+    """Outputs that are no log-probabilities where the loss takes them: above 0, or made by no logarithm."""
+    output, term = series.output, series.first
+    if series.name not in ("nll_loss", "kl_div") or term.has(*LOGARITHMS):
+        return []
+    place = last_place(term)
+    name = term.operations[place].name if place >= 0 else ""
+    if name not in ("softmax", *SQUASHING[:2]) and (output is None or not output.high > ROUNDING):
+        return []
+    high = 1.0 if output is None else output.high
+    what = f"the output of {name}, probabilities" if name else "raw outputs"
+    log = "log_softmax in place of softmax" if name == "softmax" else "log_softmax before it"
+    return [
+        _misfit(
+            f"{series.name} takes log-probabilities, and is given {what}",
+            options(log, "cross_entropy on the output of the last layer as it is")
+            if series.name == "nll_loss"
+            else options(log),
+            Symptom("largest output", high, 0.0, "the logarithm of a probability is not above 0"),
+        )
+    ]
+
+
+def _no_probability(series: TermSeries, _: LossLimits) -> list[Finding]:
+    """Raw outputs that are cut to 0 … 1 in place of a sigmoid or softmax: no gradient where they are cut."""
+    term, output = series.first, series.output
+    names = [each.name for each in term.operations]
+    if "log" in names:
+        names = names[: names.index("log")]
+    elif series.name != "binary_cross_entropy":
+        return []
+    cut = [name for name in names if name in CLAMPS or name in ("hardtanh", "relu6")]
+    if not cut or not CUTS.issuperset(names):
+        return []
+    if series.name not in (*BINARY, *CATEGORICAL) and not _within_one(series):
+        return []
+    by = f"after {names[names.index(cut[-1]) - 1]} " if names.index(cut[-1]) else ""
+    high = 1.0 if output is None else output.high
+    return [
+        _misfit(
+            f"the loss takes probabilities, and is given raw outputs {by}that {cut[-1]} cuts to 0 … "
+            f"{high:.3g}: where they are cut no gradient passes",
+            options(
+                "a loss that takes logits: binary_cross_entropy_with_logits, or cross_entropy for classes",
+                "a sigmoid (of classes a softmax) in place of the cut",
+            ),
+            Symptom("operations that make probabilities", 0, 1, "one is meant to be", below=True),
+        )
+    ]
+
+
+def _within_one(series: TermSeries) -> bool:
+    """Return True if the outputs read are all between 0 and 1, at least one of them at an end of the cut."""
+    output = series.output
+    return output is not None and output.low >= 0 and output.high <= 1
+
+
+def _one_output(series: TermSeries, _: LossLimits) -> list[Finding]:
+    """Class indices beyond 1 where a single output can say but no or yes."""
+    target = series.target
+    if series.name not in BINARY or target is None or not target.is_classes:
+        return []
+    if series.units != 1 or not target.high > 1:
+        return []
+    classes = np.flatnonzero(series.target_counts)
+    if len(classes) == 2:
+        what = f"{classes[0]} and {classes[1]}"
+        cures = [f"targets of 0 and 1: (target == {classes[1]}).float()"]
+    else:
+        what = f"the whole numbers {target.low:.0f} … {target.high:.0f}"
+        cures = [f"{target.high + 1:.0f} outputs and cross_entropy", "mse_loss, if they are no classes"]
+    return [
+        _misfit(
+            f"targets are {what}, and {series.name} has one output, which can tell 0 from 1 alone: the loss "
+            "falls without bound",
+            options(*cures),
+            Symptom("largest target", target.high, 1.0, "binary cross-entropy takes 0 to 1"),
+        )
+    ]
+
+
+def _independent(series: TermSeries, _: LossLimits) -> list[Finding]:
+    """Sigmoids of each class where the loss takes one distribution over all."""
+    names = [each.name for each in series.first.operations]
+    if "sigmoid" not in names or series.units < 2 or any(name in names for name in SOFTMAX):
+        return _log_sigmoid(series, names)
+    after = names[names.index("sigmoid") :]
+    if "div" in after and "log" in after[after.index("div") :]:
+        return [_of_sigmoids("sigmoids that are divided by their sum", series.units)]
+    return _log_sigmoid(series, names)
+
+
+def _log_sigmoid(series: TermSeries, names: list[str]) -> list[Finding]:
+    logarithm = names[-1:] == ["logsigmoid"] or [name for name in names if name not in MOVES | CLAMPS][
+        -2:
+    ] == ["sigmoid", "log"]
+    if series.name != "nll_loss" or not logarithm or series.units < 2:
+        return []
+    return [_of_sigmoids("logarithms of sigmoids, and nothing lowers those of other classes", series.units)]
+
+
+def _of_sigmoids(what: str, units: int) -> Finding:
+    return _misfit(
+        f"the loss takes one distribution over {units} classes, and is given {what}",
+        options(
+            "cross_entropy on the output of the last layer as it is",
+            "binary_cross_entropy_with_logits, if a sample can be of several classes",
+        ),
+        Symptom("sigmoids in place of one softmax", units, 1, "classes that exclude each other share one"),
+    )
+
+
+def _misfit(cause: str, remedy: str, evidence: Symptom, verdict: str = MISFIT) -> Finding:
+    return Finding(verdict, "", cause, remedy, (evidence,))
+
+
+RULES: tuple[Rule, ...] = (
+    _one_unit,
+    wrong_axis,
+    _bounded,
+    _one_sided,
+    _not_log,
+    _no_probability,
+    _one_output,
+    _independent,
+)
