@@ -17,12 +17,14 @@ from gradscape.measure.diagnose.from_run import divergence, plateau, recorded
 from gradscape.measure.diagnose.limits import SOURCES
 from gradscape.measure.diagnose.limits import Limits as Limits
 from gradscape.measure.diagnose.loop_rules import loop_findings
+from gradscape.measure.diagnose.loss_rules import loss_findings, loss_notes
 from gradscape.measure.diagnose.rules import findings_of, healthy
 from gradscape.measure.diagnose.view import Bools, View, sized
 from gradscape.measure.watch.watch import Watch
 from gradscape.records.activations import ActivationHistory
 from gradscape.records.diagnosis import Diagnosis, Finding, Symptom, gravest_first
 from gradscape.records.gradients import FlowHistory
+from gradscape.records.loss import LossHistory
 from gradscape.records.run import RunRecord
 
 
@@ -30,8 +32,8 @@ from gradscape.records.run import RunRecord
 def diagnose(watched: Watch | FlowHistory | RunRecord, limits: Limits | None = None) -> Diagnosis:
     """Say what is wrong with a training, the gravest first; `healthy` if nothing is.
 
-    Layers are compared with those that the same optimizer trains. A watch does not know the loss: that a
-    network with healthy gradients does not learn shows in a run's record only.
+    Layers are compared with those that the same optimizer trains. A fault of the loss, the data or the loop
+    is named before what follows from it in the gradients, which is left out.
     A recorded run is judged by the means of its epochs: a single step that is too large, and gradients that
     have nothing in common, do not show in them. One that diverged is `non-finite`, whatever else is found;
     one that ends at guessing `does not learn`, or after fewer than 50 steps it is `too early to tell`.
@@ -64,6 +66,12 @@ def diagnose(watched: Watch | FlowHistory | RunRecord, limits: Limits | None = N
     if history.is_cut_off:
         findings = [_without_any(int((~history.skipped).sum()))]
     findings += loop_findings(history)
+    notes = _out_of_the_loss(views)
+    if history.loss is not None:
+        harmed = any(each.grade == "fail" for each in findings)
+        of_loss = loss_findings(history.loss, harmed=harmed)
+        findings = [*of_loss, *findings] if _loss_first(history, history.loss) else [*findings, *of_loss]
+        notes += loss_notes(history.loss)
     if history.activations is not None:
         rows = np.flatnonzero(~history.skipped)[-limits.rows :]
         of_outputs = activation_findings(history.activations, rows, limits, traits.norm)
@@ -78,9 +86,16 @@ def diagnose(watched: Watch | FlowHistory | RunRecord, limits: Limits | None = N
     return Diagnosis(
         without_contradiction(told),
         history.seen,
-        (*history.notes, *_out_of_the_loss(views)),
+        (*history.notes, *notes),
         _unseen(history, known_loss=isinstance(watched, RunRecord)),
     )
+
+
+def _loss_first(history: FlowHistory, loss: LossHistory) -> bool:
+    """Return True if the loss was not finite before any gradient of an earlier step was."""
+    broken = history.steps[(history.nonfinite == 1).any(axis=1)]
+    first = loss.steps[~np.isfinite(loss.values)]
+    return len(first) > 0 and (not len(broken) or first[0] <= broken[0])
 
 
 def _without_any(steps: int) -> Finding:

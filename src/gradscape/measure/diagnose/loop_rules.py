@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradscape.measure.diagnose.advice import HIGHER, options
+from gradscape.measure.diagnose.advice import HIGHER, LOWER, options
+from gradscape.measure.diagnose.loss_curve import Curve
+from gradscape.measure.diagnose.loss_limits import LossLimits
 from gradscape.records.diagnosis import Finding, Symptom
 from gradscape.records.encoding import Values
 from gradscape.records.gradients import WEIGHT_KINDS, FlowHistory, OptimizerFacts
@@ -120,6 +122,28 @@ def _outside(history: FlowHistory, _: LoopLimits) -> list[Finding]:
                 "nn.ModuleList or nn.ModuleDict in place of list or dict", "make layers in __init__"
             ),
             evidence=(Symptom(what, float(counts[0]), 0.0, "none is meant to be"),),
+        )
+    ]
+
+
+def _own_target(history: FlowHistory, _: LoopLimits) -> list[Finding]:
+    """A loss that grows without bound while each step calls the model once more, for a target of its own."""
+    readings = () if history.loss is None else history.loss.readings
+    shares = [reading.silent_calls / reading.calls for reading in readings if reading.calls]
+    if history.loss is None or len(shares) < ENOUGH // 2 or not Curve(history.loss, LossLimits()).diverges:
+        return []
+    share = float(np.median(shares))
+    if not 0 < share < 1:
+        return []
+    what = "share of the model's calls in a step whose output no gradient reaches"
+    return [
+        Finding(
+            verdict="target is the network itself",
+            layer="",
+            cause="at each step the model is called for the loss and once more without a gradient, and the "
+            "loss grows without bound: it runs after a target that moves with every step",
+            remedy=options("a copy of the network for the targets, updated now and then", LOWER),
+            evidence=(Symptom(what, share, 0.0, "Mnih et al. (2015), Methods: a separate target network"),),
         )
     ]
 
@@ -338,6 +362,7 @@ RULES: tuple[Rule, ...] = (
     _kept,
     _left_out,
     _outside,
+    _own_target,
     _ended,
     _falls_fast,
     _penalty,

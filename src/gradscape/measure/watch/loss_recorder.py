@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence, Set
@@ -10,23 +11,23 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.dropout import _DropoutNd
 
 from gradscape.errors import first_line
 from gradscape.measure.core.batch import main_tensor
 from gradscape.measure.core.layer_trace import Hook
 from gradscape.measure.core.loss_graph import factor_of, leaves_of, read_loss
-from gradscape.measure.core.parameters import strip_wrappers, unwrapped
+from gradscape.measure.core.parameters import unwrapped
 from gradscape.measure.watch.activations import hidden, in_backward
-from gradscape.measure.watch.loss_terms import LOSSES, PendingTerm, pending_term, told_term
 from gradscape.measure.watch.loss_values import LossValues
+from gradscape.measure.watch.modes import Modes
+from gradscape.measure.watch.pending_terms import LOSSES, PendingTerm, pending_term, told_term
 from gradscape.measure.watch.schedule import SMALL
 from gradscape.measure.watch.summaries import Pending, equal_share, feature_spread, summarize
 from gradscape.records.loss import LossHistory, StepReading
 
 FIRST = 5, 20  # first steps, all of which are read, of a large and of a small model,
-BUDGET = 0.003, 0.02  # and the fraction of the time for further ones
+BUDGET = 0.003, 0.02  # and the fraction of the time for further ones;
+REGULAR = 50  # of a small model every so many steps in any case
 EARLY = 20  # readings that are kept of the begin,
 LATE = 40  # and of the end
 LEAVES = 3  # first readings that look for leaves outside the model: a walk through the whole graph
@@ -51,6 +52,8 @@ class _Reading:
     terms: tuple[PendingTerm, ...]
     forward: _Forward | None
     evaluating: tuple[str, ...]
+    modal: int
+    gap: Tensor | None
     single: tuple[str, ...]
     outside: frozenset[int]
     calls: int = 0
@@ -78,6 +81,8 @@ class _Reading:
             equal_samples=0.0 if seen is None or seen.equal is None else float(seen.equal),
             output=None if seen is None or seen.output is None else seen.output.read(),
             evaluating=self.evaluating,
+            running_gap=math.nan if self.gap is None else float(self.gap),
+            modal=self.modal,
             single_sample_norms=self.single,
             outside=outside,
             calls=self.calls,
@@ -116,11 +121,7 @@ class LossRecorder:
         self.waiting: tuple[Tensor | None, _Reading | None] = (None, None)  # until a gradient is ours
         self.calls = self.reached = 0  # calls of the model since the last step, and those with a gradient
         self.handles: list[Any] = []
-        self.modal = [
-            (strip_wrappers(name), module)
-            for name, module in self.model.named_modules()
-            if isinstance(module, _NormBase | _DropoutNd)
-        ]
+        self.modes = Modes(self.model)
         self.follow(0)
 
     def follow(self, step: int) -> None:
@@ -130,7 +131,8 @@ class LossRecorder:
             step: Number of the step that begins.
         """
         within_budget = self.spent <= BUDGET[self.small] * (time.perf_counter() - self.began)
-        self.due = not self.closed and (step < FIRST[self.small] or within_budget)
+        regular = step < FIRST[self.small] or (self.small and step % REGULAR == 0)
+        self.due = not self.closed and (regular or within_budget)
         if self.due and not self.handles:
             self._hook()
         elif not self.due:
@@ -141,6 +143,7 @@ class LossRecorder:
             self.handles = [
                 self.model.register_forward_pre_hook(Hook(self._before_forward), with_kwargs=True),
                 self.model.register_forward_hook(Hook(self._after_forward)),
+                *self.modes.hooks(),
             ]
         if self.criterion is not None:
             self.handles.append(self.criterion.register_forward_hook(Hook(self._after_loss)))
@@ -256,13 +259,18 @@ class LossRecorder:
         outside: frozenset[int] = frozenset()
         if len(self.early) < LEAVES:
             own = set(map(id, self.model.parameters()))
-            leaves = [leaf for root in roots for leaf in leaves_of(root) if isinstance(leaf, nn.Parameter)]
+            leaves = [leaf for root in roots for leaf in leaves_of(root)[0] if isinstance(leaf, nn.Parameter)]
             outside = frozenset(map(id, leaves)) - own
-        still = [name for name, module in self.modal if not module.training]
-        single = [name for name, module in self.modal if isinstance(module, _NormBase) and module.training]
-        alone = self.forward is not None and self.forward.size == 1
+        gap, single = self.modes.take()
         return _Reading(
-            step, tuple(terms), self.forward, tuple(still), tuple(single) if alone else (), outside
+            step=step,
+            terms=tuple(terms),
+            forward=self.forward,
+            evaluating=self.modes.evaluating(),
+            modal=self.modes.number,
+            gap=gap,
+            single=single,
+            outside=outside,
         )
 
     def confirm(self) -> None:

@@ -12,6 +12,8 @@ from gradscape.measure.core.gradient_statistics import local
 from gradscape.records.loss import TensorSummary
 
 MOST = 65_536  # elements that are read of a larger tensor, evenly spread
+RANKED = 4_096  # elements whose quantiles are taken
+QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
 SAMPLES = 1_024  # samples that are compared with each other,
 WIDTH = 4_096  # and elements of each
 CLASSES = 1_000  # classes that are counted
@@ -23,7 +25,7 @@ class Pending:
 
     Attributes:
         shape, dtype: As in `TensorSummary`.
-        numbers: (6,) The other fields, in their order; None of an empty or meta tensor.
+        numbers: (11,) The other fields, in their order; None of an empty or meta tensor.
     """
 
     shape: tuple[int, ...]
@@ -33,7 +35,8 @@ class Pending:
     def read(self) -> TensorSummary:
         """Return the summary; waits for the device."""
         values = [math.nan] * 4 + [0.0, 0.0] if self.numbers is None else self.numbers.tolist()
-        return TensorSummary(self.shape, self.dtype, *values)
+        low, high, mean, std, nonfinite, whole, *quantiles = values
+        return TensorSummary(self.shape, self.dtype, low, high, mean, std, nonfinite, whole, tuple(quantiles))
 
 
 @torch.no_grad()
@@ -61,7 +64,12 @@ def summarize(values: Tensor) -> Pending:
     high = torch.where(finite, flat, -math.inf).amax()
     broken = 1 - count / flat.numel()
     whole = (finite & (flat == flat.round())).sum() / flat.numel()
-    return Pending(shape, dtype, torch.stack([low, high, mean, spread.sqrt(), broken, whole]))
+    ranks = torch.nanquantile(
+        torch.where(finite, flat, math.nan)[:: -(-flat.numel() // RANKED)],
+        torch.tensor(QUANTILES, dtype=flat.dtype, device=flat.device),
+    )
+    numbers = torch.stack([low, high, mean, spread.sqrt(), broken, whole])
+    return Pending(shape, dtype, torch.cat([numbers, ranks]))
 
 
 def thinned(values: Tensor, most: int = MOST) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gradscape.measure.core.loss_graph import SeenTerm
+from gradscape.measure.core.loss_functions import SeenTerm
 from gradscape.measure.watch.summaries import CLASSES, Pending, class_counts, summarize
 from gradscape.records.loss import LossTerm
 
@@ -79,15 +79,12 @@ def told_term(name: str, output: Tensor | None, target: Tensor | None) -> SeenTe
     pairwise = name not in OVER_CLASSES and len(shapes) == 2
     return SeenTerm(
         name=name,
-        operations=(),
-        reduction="",
         output=None if output is None else output.detach(),
         target=None if target is None else target.detach(),
         broadcast=pairwise and shapes[0] != shapes[1],
         shapes=shapes,
         classes=classes,
         class_axis=1 if classes else None,
-        weighted=False,
         ignore_index=-100 if name in OVER_CLASSES[:2] else None,
     )
 
@@ -107,9 +104,10 @@ def pending_term(term: SeenTerm) -> PendingTerm:
     counts = predicted = one_hot = None
     if target is not None and target.numel() and classes:
         counts = class_counts(target, classes) if labels else None
-    if output is not None and classes > 1 and term.class_axis is not None and output.numel():
-        best = output.movedim(term.class_axis, -1).reshape(-1, output.shape[term.class_axis])[:SAMPLES]
-        predicted = class_counts(best.argmax(-1), classes)
+    told = output if output is not None else term.log_probabilities
+    if told is not None and classes > 1 and term.class_axis is not None and told.numel():
+        rows = told.movedim(term.class_axis, -1).reshape(-1, told.shape[term.class_axis])[:SAMPLES]
+        predicted = class_counts(rows.argmax(-1), classes)
     if target is not None and not labels and target.dim() > 1 and target.shape[-1] > 1 and target.numel():
         rows = target.reshape(-1, target.shape[-1])[:SAMPLES]
         only = ((rows == 0) | (rows == 1)).all() & (rows.sum(-1) == 1).all()
@@ -124,6 +122,7 @@ def pending_term(term: SeenTerm) -> PendingTerm:
             broadcast=term.broadcast,
             shapes=term.shapes,
             classes=term.classes,
+            class_axes=term.class_axes,
             weighted=term.weighted,
         ),
         output=None if output is None else summarize(output),
