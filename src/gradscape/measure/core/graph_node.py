@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-_UNREADABLE = (AttributeError, RuntimeError, TypeError, ValueError, IndexError, NotImplementedError)
+# Errors of nodes that torch does not describe.
+UNREADABLE = (AttributeError, LookupError, RuntimeError, TypeError, ValueError, ArithmeticError)
 _WRAPPED = 2**63  # axes and indices are stored unsigned: -1 is 2**64 - 1
 
 
@@ -42,7 +43,7 @@ def kind(edge: Edge) -> str:
     """
     try:
         name = edge.node.name()
-    except _UNREADABLE:
+    except UNREADABLE:
         return ""
     return re.sub(r"Backward\d*$", "", name.rpartition("::")[2])
 
@@ -73,7 +74,7 @@ def shape(edge: Edge) -> tuple[int, ...]:
     """
     try:
         return tuple(int(size) for size in edge.node._input_metadata[edge.number].shape)
-    except _UNREADABLE:
+    except UNREADABLE:
         return ()
 
 
@@ -85,8 +86,10 @@ def attribute(edge: Edge, name: str) -> Any:
         name: Name without its prefix `_saved_`.
     """
     try:
+        if hasattr(edge.node, f"_raw_saved_{name}"):  # a tensor, which a hook may unpack
+            return None
         value = getattr(edge.node, f"_saved_{name}")
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
     if isinstance(value, int) and value >= _WRAPPED:
         return value - 2 * _WRAPPED
@@ -138,7 +141,7 @@ def _read(edge: Edge, name: str, plain: Callable[[Any], bool]) -> Any:
         if isinstance(value, tuple):
             return tuple(None if each is None else each.detach() for each in value)
         return value.detach() if isinstance(value, Tensor) else None
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
 
 

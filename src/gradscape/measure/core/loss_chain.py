@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from torch import Tensor
 
@@ -91,20 +92,66 @@ def operations_before(edge: Edge | None) -> tuple[Operation, ...]:
     Args:
         edge: Edge of the value; the operation that made it is the last one.
     """
-    found: list[Operation] = []
-    while edge is not None and not is_layer(edge) and len(found) < MOST:
-        before = _main_input(edge)
-        if told := _operation(edge, before):
-            found.append(told)
-        by_hand = told is not None and told.name == "softmax" and kind(edge) == "Div"
-        edge = _main_input(before) if by_hand and before is not None else before
+    return tuple(reversed([told for _, _, told in _chain(edge) if told]))
+
+
+def class_axes(edge: Edge | None, axis: int | None) -> tuple[int | None, ...]:
+    """Return, for each of a value's operations, the axis of its result that becomes an axis of the value.
+
+    Args:
+        edge: Edge of the value.
+        axis: Its axis.
+    """
+    found: list[int | None] = []
+    for node, before, told in _chain(edge):
+        if told:
+            found.append(axis)
+        axis = None if axis is None or before is None else _axis_before(node, before, axis)
     return tuple(reversed(found))
+
+
+def _axis_before(edge: Edge, before: Edge, axis: int) -> int | None:
+    """Return the axis of a node's input that becomes an axis of its result."""
+    name, size, inner = kind(edge), shape(edge), shape(before)
+    if name == "Permute":
+        dims = attribute(edge, "dims")
+        return int(dims[axis]) % len(size)
+    if name in ("Transpose", "T"):
+        ends = [attribute(edge, each) for each in ("dim0", "dim1")] if name == "Transpose" else [0, 1]
+        first, second = (int(each) % len(size) for each in ends)
+        return {first: second, second: first}.get(axis, axis)
+    if name == "Expand":
+        return axis - len(size) + len(inner) if axis >= len(size) - len(inner) else None
+    if len(inner) == len(size) and name not in _VIEWS:
+        return axis
+    if name in ("Select", "Mean", "Sum") and (gone := axes(edge, len(inner))):
+        return [each for each in range(len(inner)) if each not in gone][axis]
+    same = (each for each in range(len(inner)) if _strides(inner)[each] == _strides(size)[axis])
+    return next((each for each in same if inner[each] == size[axis]), None) if name in _VIEWS else None
+
+
+def _strides(sizes: tuple[int, ...]) -> list[int]:
+    """Return the number of values that an axis steps over, of a contiguous tensor."""
+    return [_count(sizes[axis + 1 :]) for axis in range(len(sizes))]
+
+
+def _chain(edge: Edge | None) -> Iterator[tuple[Edge, Edge | None, Operation | None]]:
+    """Yield nodes from a value back to the last layer, each with its main input and its operation."""
+    for _ in range(MOST):
+        if edge is None or is_layer(edge):
+            return
+        before = _main_input(edge)
+        told = _operation(edge, before)
+        if before is not None and told and told.name == "softmax" and kind(edge) == "Div":
+            before = _main_input(before)  # of its exponential
+        yield edge, before, told
+        edge = before
 
 
 def _main_input(edge: Edge) -> Edge | None:
     """Return the one input of a node, or where its branches begin; None where it has several."""
     if kind(edge).endswith("DDPSink"):
-        return inputs(edge)[edge.number]
+        return [*inputs(edge), None][edge.number]  # as many inputs as results
     before = varying(edge)
     if len(before) < 2:
         return before[0] if before else None

@@ -22,14 +22,14 @@ from gradscape.measure.core.graph_node import (
 )  # fmt: skip
 from gradscape.measure.core.loss_chain import operations_before, value_of
 from gradscape.measure.core.loss_factor import constant_of
-from gradscape.measure.core.loss_functions import SeenTerm, difference_of, function_at, of_logits
+from gradscape.measure.core.loss_functions import SeenTerm, chained, difference_of, function_at, of_logits
 
 _VIEWS = ("View", "UnsafeView", "Squeeze", "Unsqueeze", "ToCopy")
 _CLAMPS = ("Clamp", "ClampMin", "ClampMax")
 
 
-def formula_at(edge: Edge, shifted: bool) -> SeenTerm | None:
-    """Return the loss function that an expression equals, up to a sign; None if it has no known form.
+def likelihood_at(edge: Edge, shifted: bool) -> SeenTerm | None:
+    """Return the likelihood or distance that an expression equals, up to a sign; None for other forms.
 
     Args:
         edge: Edge of the expression.
@@ -41,8 +41,12 @@ def formula_at(edge: Edge, shifted: bool) -> SeenTerm | None:
     return _divergence(edge) if shifted and kind(edge) == "Mul" else None
 
 
-def _product(edge: Edge) -> tuple[Tensor, Edge] | None:
-    """Return the constant tensor of a product, the innermost of full shape, and what it multiplies."""
+def product(edge: Edge) -> tuple[Tensor, Edge] | None:
+    """Return the constant tensor of a product, the innermost of full shape, and what it multiplies.
+
+    Args:
+        edge: Edge.
+    """
     found, size = None, shape(edge)
     while kind(edge) == "Mul" and len(varying(edge)) == 1:
         constant = saved(edge, "other" if inputs(edge)[0] is not None else "self")
@@ -64,11 +68,10 @@ def _over_classes(edge: Edge, axis: int | None, target: Tensor | None) -> SeenTe
     size, values = shape(edge), value_of(edge)
     term = SeenTerm(
         "nll_loss",
-        operations_before(edge),
-        "none",
-        values,
-        target,
-        values,
+        reduction="none",
+        output=values,
+        target=target,
+        log_probabilities=values,
         shapes=(size, () if target is None else tuple(target.shape)),
         classes=size[axis] if axis is not None and axis < len(size) else 0,
         class_axis=axis,
@@ -79,7 +82,7 @@ def _over_classes(edge: Edge, axis: int | None, target: Tensor | None) -> SeenTe
 
 def _soft_targets(edge: Edge) -> SeenTerm | None:
     """Read target · log-probability."""
-    if (parts := _product(edge)) is None or not _is_log_probability(parts[1]):
+    if (parts := product(edge)) is None or not _is_log_probability(parts[1]):
         return None
     target, inner = parts
     nested = kind(varying(edge)[0]) == "Mul"
@@ -95,30 +98,30 @@ def _softmax_axis(edge: Edge) -> int | None:
 
 def _divergence(edge: Edge) -> SeenTerm | None:
     """Read kl_div: target · log(target) - target · output, the first being a constant."""
-    if (parts := _product(edge)) is None:
+    if (parts := product(edge)) is None:
         return None
     return _divergence_of(parts[1], parts[0], -1.0)
 
 
 def _divergence_of(output: Edge, target: Tensor | None, weight: float) -> SeenTerm:
     values, axis = value_of(output), _softmax_axis(output)
-    return SeenTerm(
+    term = SeenTerm(
         "kl_div",
-        operations_before(output),
-        "none",
-        values,
-        target,
-        values if kind(output) == "LogSoftmax" else None,
+        reduction="none",
+        output=values,
+        target=target,
+        log_probabilities=values if kind(output) == "LogSoftmax" else None,
         shapes=(shape(output), () if target is None else tuple(target.shape)),
         classes=shape(output)[axis] if axis is not None else 0,
         class_axis=axis,
         weight=weight,
     )
+    return chained(term, output)
 
 
 def _divergence_of_logarithms(edge: Edge) -> SeenTerm | None:
     """Read kl_div with log_target: exp(target) · (target - output)."""
-    if (parts := _product(edge)) is None or kind(parts[1]) != "Sub" or inputs(parts[1])[0] is not None:
+    if (parts := product(edge)) is None or kind(parts[1]) != "Sub" or inputs(parts[1])[0] is not None:
         return None
     (output,) = varying(parts[1])
     return _divergence_of(output, parts[0], 1.0) if _is_log_probability(output) else None
@@ -155,8 +158,9 @@ def _log_of_picked(edge: Edge) -> SeenTerm | None:
         return None
     probabilities = value_of(varying(inner)[0])
     values = None if probabilities is None else probabilities.log()
-    term = _over_classes(varying(inner)[0], *picked)
-    return replace(term, operations=operations_before(edge), output=values, log_probabilities=values)
+    term, operations = _over_classes(varying(inner)[0], *picked), operations_before(edge)
+    along = (*term.class_axes, *[None] * (len(operations) - len(term.class_axes)))
+    return replace(term, operations=operations, class_axes=along, output=values, log_probabilities=values)
 
 
 def _log_sum_minus_picked(edge: Edge) -> SeenTerm | None:
@@ -173,17 +177,17 @@ def _log_sum_minus_picked(edge: Edge) -> SeenTerm | None:
     normalized = saved(sides[0], "result")
     if values is not None and normalized is not None and not attribute(sides[0], "keepdim"):
         normalized = normalized.unsqueeze(axis)
-    return SeenTerm(
+    term = SeenTerm(
         "cross_entropy",
-        operations_before(logits),
-        "none",
-        values,
-        target,
-        None if values is None or normalized is None else values - normalized,
+        reduction="none",
+        output=values,
+        target=target,
+        log_probabilities=None if values is None or normalized is None else values - normalized,
         shapes=(shape(logits), tuple(target.shape)),
         classes=shape(logits)[axis],
         class_axis=axis,
     )
+    return chained(term, logits)
 
 
 @dataclass(frozen=True)
@@ -225,7 +229,7 @@ def _binary(edge: Edge) -> SeenTerm | None:
 def _half(edge: Edge, sign: int) -> _Half | None:
     while (constant := constant_of(edge)) is not None and not isinstance(constant[0], Tensor):
         sign, edge = sign * (-1 if constant[0] < 0 else 1), varying(edge)[0]
-    parts = _product(edge)
+    parts = product(edge)
     if parts is None or kind(parts[1]) not in ("Log", "Log1P", "LogSigmoid"):
         return None
     base, complement = varying(parts[1])[0], False
@@ -233,27 +237,6 @@ def _half(edge: Edge, sign: int) -> _Half | None:
         complement ^= kind(base) in ("Rsub", "Neg") or (kind(base) == "Sub" and inputs(base)[0] is None)
         base = varying(base)[0]
     return _Half(sign, parts[0], parts[1], base, complement)
-
-
-def _hinge(edge: Edge) -> SeenTerm | None:
-    """Read max(0, margin - target · output), of which margin_ranking_loss is one of a difference."""
-    if kind(edge) != "Relu" and not (attribute(edge, "min") == 0 and attribute(edge, "max") is None):
-        return None
-    inner = varying(edge)[0]
-    if kind(inner) not in ("Rsub", "Sub", "Add") or len(varying(inner)) != 1:
-        return None
-    if (parts := _product(varying(inner)[0])) is None:
-        return None
-    target, output = parts
-    ranking = kind(output) == "Sub"
-    return SeenTerm(
-        "margin_ranking_loss" if ranking else "hinge_loss",
-        operations_before(varying(output)[0] if ranking else output),
-        "none",
-        None if ranking else value_of(output),
-        -target if kind(inner) == "Add" else target,
-        shapes=(shape(output), tuple(target.shape)),
-    )
 
 
 def _product_of_equals(edge: Edge) -> SeenTerm | None:
@@ -290,7 +273,4 @@ _READERS: dict[str, tuple[Callable[[Edge], SeenTerm | None], ...]] = {
     "Index": (_picked,),
     "Gather": (_picked,),
     "Log": (_log_of_picked,),
-    "Relu": (_hinge,),
-    "ClampMin": (_hinge,),
-    "Clamp": (_hinge,),
 }

@@ -18,7 +18,7 @@ from gradscape.measure.core.graph_node import (
     shape,
     varying,
 )
-from gradscape.measure.core.loss_chain import operations_before, sizes_before, value_of
+from gradscape.measure.core.loss_chain import class_axes, operations_before, sizes_before, value_of
 from gradscape.records.loss import Operation
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -71,6 +71,17 @@ class SeenTerm:
     label_smoothing: float = 0.0
     weight: float | Tensor = 1.0
     within: str = ""
+
+
+def chained(term: SeenTerm, before: Edge | None) -> SeenTerm:
+    """Return a function with the operations before it, and the axes of its classes in them.
+
+    Args:
+        term: Function.
+        before: Edge of what it was given.
+    """
+    along = () if term.class_axis is None else class_axes(before, term.class_axis)
+    return replace(term, operations=operations_before(before), class_axes=along)
 
 
 REDUCTIONS = {0: "none", 1: "mean", 2: "sum"}
@@ -168,15 +179,12 @@ def _unexpanded(value: Tensor | None, sizes: tuple[int, ...]) -> Tensor | None:
     return value.reshape(sizes) if value.shape == full else None
 
 
-def smallest_partner(given: tuple[int, ...], result: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the smallest shape that gives a result's shape together with another one.
-
-    Args:
-        given: Shape of one part.
-        result: Shape of the result.
-    """
-    full = (1,) * (len(result) - len(given)) + given
-    sizes = [size if own != size else 1 for own, size in zip(full, result, strict=True)]
+def _partner(own: tuple[int, ...], result: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the smallest shape that gives a shape together with another; that one if it is the same."""
+    if own == result:
+        return own
+    full = (1,) * (len(result) - len(own)) + own
+    sizes = [size if mine != size else 1 for mine, size in zip(full, result, strict=True)]
     while sizes and sizes[0] == 1:
         sizes.pop(0)
     return tuple(sizes)
@@ -194,17 +202,17 @@ def difference_of(edge: Edge, name: str, value: Tensor | None) -> SeenTerm:
     given, wanted = (second, first) if first is None else (first, second)
     if first is None and value is not None:
         value = -value
-    result = shape(edge)
-    own = () if given is None else shape(given)
-    other = smallest_partner(own, result) if wanted is None and own != result else own
-    other = other if wanted is None else shape(wanted)
-    output, target = value_of(given), value_of(wanted)
+    own, before = () if given is None else shape(given), given
+    if given is not None and kind(given) == "Expand":  # as l1_loss does to both
+        own, before = sizes_before(given), varying(given)[0]
+    other = _partner(own, shape(edge)) if wanted is None else shape(wanted)
+    output, target = value_of(before), value_of(wanted)
     if target is None and output is not None and value is not None:
         target = output - value
     broadcast = _widened(own, other)
     return SeenTerm(
         name,
-        operations_before(given),
+        operations_before(before),
         output=output,
         target=None if broadcast else target,
         difference=value,
@@ -214,19 +222,18 @@ def difference_of(edge: Edge, name: str, value: Tensor | None) -> SeenTerm:
 
 
 def _margin(edge: Edge, name: str) -> SeenTerm:
-    before = varying(edge)
-    output = saved(edge, "self")
-    rank = len(shape(before[0]))
-    return SeenTerm(
+    given = varying(edge)[0]
+    rank = len(shape(given))
+    term = SeenTerm(
         name,
-        operations_before(before[0]),
-        _reduction(edge),
-        output,
-        saved(edge, "target"),
-        classes=shape(before[0])[-1] if rank else 0,
+        reduction=_reduction(edge),
+        output=saved(edge, "self"),
+        target=saved(edge, "target"),
+        classes=shape(given)[-1] if rank else 0,
         class_axis=rank - 1 if rank else None,
         weighted=saved(edge, "weight") is not None,
     )
+    return chained(term, given)
 
 
 def _nll(edge: Edge) -> SeenTerm:
@@ -241,11 +248,10 @@ def _nll(edge: Edge) -> SeenTerm:
     axis = 0 if len(sizes) == 1 else 1
     term = SeenTerm(
         "nll_loss",
-        operations_before(before),
-        _reduction(edge),
-        output,
-        target,
-        output,
+        reduction=_reduction(edge),
+        output=output,
+        target=target,
+        log_probabilities=output,
         shapes=(sizes, () if target is None else tuple(target.shape)),
         classes=sizes[axis] if len(sizes) > axis else 0,
         class_axis=axis,
@@ -266,32 +272,33 @@ def _unflattened(given: Edge) -> Edge:
 
 
 def of_logits(term: SeenTerm, before: Edge) -> SeenTerm:
-    """Return the cross_entropy that a function of log-probabilities is, if they are of its class axis.
+    """Return a function of log-probabilities with its operations: cross_entropy, if they are a log_softmax.
+
+    That is so only of a log_softmax over the axis of its classes.
 
     Args:
         term: Function of log-probabilities.
         before: Edge of these.
     """
     if kind(before) != "LogSoftmax" or axes(before, len(shape(before))) != (term.class_axis,):
-        return term
+        return chained(term, before)
     logits = varying(before)[0]
-    return replace(term, name="cross_entropy", operations=operations_before(logits), output=value_of(logits))
+    return chained(replace(term, name="cross_entropy", output=value_of(logits)), logits)
 
 
 def _ctc(edge: Edge) -> SeenTerm:
     given = varying(edge)[0]
-    output = saved(edge, "log_probs")
-    sizes = shape(given)
-    return SeenTerm(
+    output, sizes = saved(edge, "log_probs"), shape(given)
+    term = SeenTerm(
         "ctc_loss",
-        operations_before(given),
-        "none",
-        output,
-        saved(edge, "targets"),
-        output,
+        reduction="none",
+        output=output,
+        target=saved(edge, "targets"),
+        log_probabilities=output,
         classes=sizes[-1] if sizes else 0,
         class_axis=len(sizes) - 1 if sizes else None,
     )
+    return chained(term, given)
 
 
 def _squared(edge: Edge) -> SeenTerm | None:

@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from gradscape.measure.core.graph_node import Edge, axes, edge_of, inputs, kind, shape, varying
+from gradscape.measure.core.graph_node import UNREADABLE, Edge, axes, edge_of, inputs, kind, shape, varying
 from gradscape.measure.core.loss_chain import is_layer, is_leaf, is_opaque, of_leaf, operations_before
 from gradscape.measure.core.loss_factor import SUMS, constant_of, front
-from gradscape.measure.core.loss_formulas import formula_at
+from gradscape.measure.core.loss_formulas import likelihood_at
 from gradscape.measure.core.loss_functions import SeenTerm, function_at
+from gradscape.measure.core.loss_margins import margin_at
 
 MOST_TERMS = 64
+MOST_ADDENDS = 2_000  # penalties of parameters among them
 MOST_STEPS = 64  # nodes between the loss and one of its functions
 _THROUGH = (
     "View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Expand", "Permute", "Transpose", "T",
@@ -77,8 +79,11 @@ def factor_of(root: Tensor) -> float | Tensor:
     Args:
         root: Tensor whose backward pass is about to begin.
     """
-    edge = edge_of(root)
-    return 1.0 if edge is None else front(edge).factor
+    try:
+        edge = edge_of(root)
+        return 1.0 if edge is None else front(edge).factor
+    except UNREADABLE:
+        return 1.0
 
 
 def read_loss(root: Tensor) -> SeenLoss:
@@ -87,30 +92,28 @@ def read_loss(root: Tensor) -> SeenLoss:
     Args:
         root: Tensor whose backward pass is about to begin.
     """
-    edge = edge_of(root)
-    if edge is None:
-        return SeenLoss((), 1.0, not root.requires_grad)
+    try:
+        edge = edge_of(root)
+        return SeenLoss((), 1.0, not root.requires_grad) if edge is None else _read(edge)
+    except UNREADABLE:  # a form that no one thought of must not end a training
+        return SeenLoss((), 1.0, False)
+
+
+def _read(edge: Edge) -> SeenLoss:
     whole = front(edge)
     start = _Path(float(whole.sign), (("mean", ()),) if whole.averaged else ())
     terms: list[SeenTerm] = []
-    complete = True
-    for addend, path in _addends(whole.rest, start):
-        if len(terms) == MOST_TERMS:
-            complete = False
-            break
-        found = _terms(addend, path)
-        complete = complete and all(each.name != _CUT for each in found)
-        terms += [each for each in found if each.name != _CUT]
-    return SeenLoss(_one_penalty(terms), whole.factor, complete)
+    for count, (addend, path) in enumerate(_addends(whole.rest, start)):
+        if len(terms) == MOST_TERMS or count == MOST_ADDENDS:
+            return SeenLoss(tuple(terms), whole.factor, False)
+        penalties = any(each.name == "penalty" for each in terms)
+        terms += [each for each in _terms(addend, path) if each.name != "penalty" or not penalties]
+    known = tuple(each for each in terms if each is not _CUT)
+    return SeenLoss(known, whole.factor, len(known) == len(terms))
 
 
 _NONE = SeenTerm("unknown")
-_CUT = "cut"  # stands for what could not be read
-
-
-def _one_penalty(terms: list[SeenTerm]) -> tuple[SeenTerm, ...]:
-    first = next((each for each in terms if each.name == "penalty"), None)
-    return tuple(each for each in terms if each.name != "penalty" or each is first)
+_CUT = SeenTerm("cut")  # stands for what could not be read
 
 
 def _addends(edge: Edge, path: _Path) -> Iterator[tuple[Edge, _Path]]:
@@ -118,7 +121,7 @@ def _addends(edge: Edge, path: _Path) -> Iterator[tuple[Edge, _Path]]:
     remaining = [(edge, path)]
     while remaining:
         edge, path = remaining.pop()
-        if math.prod(shape(edge)) != 1 or _function(edge, path):
+        if math.prod(shape(edge)) != 1 or _function(edge, path.shifted):
             yield edge, path
             continue
         if kind(edge) in ("Add", "Sub") and len(varying(edge)) == 2:
@@ -158,18 +161,18 @@ def _stacked(edge: Edge) -> list[Edge] | None:
     return inner if all(math.prod(shape(each)) == 1 for each in inner) else None
 
 
-def _function(edge: Edge, path: _Path) -> SeenTerm | None:
-    return function_at(edge) or formula_at(edge, path.shifted)
+def _function(edge: Edge, shifted: bool = False) -> SeenTerm | None:
+    return function_at(edge) or likelihood_at(edge, shifted) or margin_at(edge)
 
 
 def _terms(edge: Edge, path: _Path) -> list[SeenTerm]:
     """Return the functions of one addend: several where their elements are summed."""
     start, first = edge, path
     for _ in range(MOST_STEPS):
-        if found := _function(edge, path):
+        if found := _function(edge, path.shifted):
             return [_finished(found, path)]
         if is_opaque(edge):
-            return [SeenTerm(_CUT)]
+            return [_CUT]
         if is_layer(edge):
             break
         before = varying(edge)
@@ -178,6 +181,9 @@ def _terms(edge: Edge, path: _Path) -> list[SeenTerm]:
             if any(each.name != "unknown" for each in both):
                 return both
             break
+        if len(before) == 2 and kind(edge) in ("Mul", "Div") and any(map(of_leaf, before)):
+            edge = before[1] if of_leaf(before[0]) else before[0]  # a term's learned weight
+            continue
         if len(before) != 1 or (inner := _inside(edge, path)) is None:
             break
         edge, path = before[0], inner
@@ -232,7 +238,7 @@ def _only_function(edge: Edge) -> SeenTerm | None:
         edge = remaining.popleft()
         if is_layer(edge) or is_leaf(edge):
             continue
-        if found := function_at(edge) or formula_at(edge, False):
+        if found := _function(edge):
             return found
         for before in varying(edge):
             if before not in seen:
