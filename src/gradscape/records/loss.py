@@ -82,6 +82,8 @@ class LossTerm(Record):
         broadcast: Whether output and target had different shapes, and one of them was expanded.
         shapes: Shapes of output and target before that; empty if not known.
         classes: C, of a function over classes; 0 elsewhere.
+        class_axes: For each operation, the axis of its result that is the classes' in what the function was
+            given; None where that cannot be told; empty of a function without classes.
         weighted: Whether it has class weights, or positive weights.
         ignored: Share of targets that it leaves out, 0 to 1.
         target_counts: Counts of the classes among whole-numbered targets from 0, at most 1,000 of them;
@@ -98,6 +100,7 @@ class LossTerm(Record):
     broadcast: bool = False
     shapes: tuple[tuple[int, ...], ...] = ()
     classes: int = 0
+    class_axes: tuple[int | None, ...] = ()
     weighted: bool = False
     ignored: float = 0.0
     target_counts: tuple[int, ...] = ()

@@ -213,6 +213,15 @@ def test_a_misfit_is_named(history: LossHistory, verdict: str, cause: str, remed
     assert remedy in found.remedy
 
 
+def test_the_axis_of_the_classes_is_followed_where_it_is_known() -> None:
+    """Eight classes over eight places: sizes do not tell the axes apart, the graph does."""
+    values = np.log(softmax(random.normal(size=(4, 8, 8))))
+    for axis, fires in ((1, False), (2, True)):
+        history = of("nll_loss", ("log_softmax", axis, (4, 8, 8)), output=values, class_axes=(1,),
+                     target=random.integers(0, 8, (4, 8)))  # fmt: skip
+        assert [each.verdict for each in loss_findings(history)] == ["wrong axis"] * fires
+
+
 PROBABLE = np.log(softmax(LOGITS))
 
 
@@ -239,6 +248,7 @@ PROBABLE = np.log(softmax(LOGITS))
         of("unknown", "sigmoid", "clamp", "log", output=sigmoid(ONE)),
         of("unknown", "clamp", "log", output=np.clip(5 * np.abs(ONE), 1e-6, None)),  # a variance
         of("unknown", "sigmoid", "log", "mul", "div"),
+        made_history(made_term("unknown", ("log_softmax", 0, (64, 64)), "diagonal"), inputs=LOGITS),  # pairs
         of("kl_div", ("log_softmax", 1, (64, 10)), output=PROBABLE, target=softmax(LOGITS)),
         of("mse_loss", ("softmax", 1, (64, 1, 64)), "bmm", output=ONE, target=ONE),  # an attention
         made_history(made_term("mse_loss", ("mean", 0, (8, 1)), output=ONE[:8], target=ONE[:8]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gradscape.measure.diagnose.advice import options
 from gradscape.measure.diagnose.loss_limits import LossLimits
-from gradscape.measure.diagnose.loss_terms import CATEGORICAL, TermSeries, last_softmax
+from gradscape.measure.diagnose.loss_terms import CATEGORICAL, TermSeries, softmax_place
 from gradscape.records.diagnosis import Finding, Symptom
 
 
@@ -18,17 +18,19 @@ def wrong_axis(series: TermSeries, _: LossLimits) -> list[Finding]:
 
 
 def _softmax_axis(series: TermSeries) -> list[Finding]:
-    term, operation = series.first, last_softmax(series.first)
+    term, place = series.first, softmax_place(series.first)
+    operation = term.operations[place] if place >= 0 else None
     if operation is None or operation.dim is None or len(operation.shape) < 2:
         return []
     size = operation.shape[operation.dim]
     over_batch = operation.dim == 0 and size == series.batch > 1
     if series.name in CATEGORICAL and term.classes > 1:
+        known = term.class_axes[place] if term.class_axes else None
         square = over_batch and len(operation.shape) == 2  # as many classes as samples
-        if size == term.classes and not square:
+        if known == operation.dim or (known is None and size == term.classes and not square):
             return []
         wanted = f"the axis of the {term.classes} classes"
-    elif over_batch:
+    elif over_batch and operation.shape[1] != size:  # pairs of samples are normalized over either
         wanted = "the axis of the outputs"
     else:
         return []
@@ -43,13 +45,7 @@ def _softmax_axis(series: TermSeries) -> list[Finding]:
                 f"dim={len(operation.shape) - 1} or the axis of the classes in {operation.name}",
                 "cross_entropy on the output itself",
             ),
-            evidence=(
-                Symptom(
-                    f"size of the axis that {operation.name} is over", size, 1, "it is meant to be another"
-                )
-                if size > 1
-                else Symptom("axis that is normalized", 1, 0, "it is meant to be another"),
-            ),
+            evidence=(Symptom("axes normalized in place of the classes'", 1, 0, "none is meant to be"),),
         )
     ]
 

@@ -16,8 +16,9 @@ from gradscape.records.loss import LossHistory, LossTerm, Operation, StepReading
 MOVES = frozenset(
     (
         "view", "reshape", "unsafe_view", "flatten", "squeeze", "unsqueeze", "transpose", "permute", "t",
-        "select", "slice", "narrow", "index", "index_select", "gather", "expand", "clone", "to_copy", "alias",
-        "contiguous", "split", "chunk", "unbind", "movedim", "as_strided", "diagonal", "masked_select",
+        "select", "slice", "narrow", "index", "index_select", "gather", "expand", "clone", "alias",
+        "contiguous", "to", "pixel_shuffle",
+        "split", "chunk", "unbind", "movedim", "as_strided", "diagonal", "masked_select",
     )
 )  # fmt: skip
 # What takes a mean or the largest of several: the result is within the range that they have.
@@ -25,7 +26,7 @@ POOLS = frozenset(
     (
         "mean", "max", "amax", "min", "amin", "avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d",
         "max_pool2d", "max_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
-        "adaptive_max_pool2d",
+        "adaptive_max_pool2d", "max_pool2d_with_indices", "max_pool3d_with_indices",
     )
 )  # fmt: skip
 CLAMPS = frozenset(("clamp", "clamp_min", "clamp_max", "minimum", "maximum"))
@@ -38,7 +39,7 @@ RANGES = {
     "softsign": (-1.0, 1.0), "relu": (0.0, math.inf), "relu6": (0.0, 6.0), "softplus": (0.0, math.inf),
     "exp": (0.0, math.inf), "abs": (0.0, math.inf), "sqrt": (0.0, math.inf), "gelu": (-0.17, math.inf),
     "silu": (-0.2785, math.inf), "mish": (-0.3089, math.inf), "hardswish": (-0.375, math.inf),
-    "log_sigmoid": (-math.inf, 0.0), "log_softmax": (-math.inf, 0.0), "sin": (-1.0, 1.0), "cos": (-1.0, 1.0),
+    "logsigmoid": (-math.inf, 0.0), "log_softmax": (-math.inf, 0.0), "sin": (-1.0, 1.0), "cos": (-1.0, 1.0),
 }  # fmt: skip
 LEVELS: tuple[float, ...] = (
     0.0,
@@ -289,18 +290,18 @@ def last_place(term: LossTerm) -> int:
     return max((place for place, each in enumerate(term.operations) if each.name not in still), default=-1)
 
 
-def last_softmax(term: LossTerm) -> Operation | None:
-    """Return the softmax that the loss is given, directly or by its logarithm; None if there is none.
+def softmax_place(term: LossTerm) -> int:
+    """Return the place of the softmax that the loss is given, directly or by its logarithm; −1 if none.
 
     Args:
         term: Loss function.
     """
-    for operation in reversed(term.operations):
-        if operation.name in SOFTMAX:
-            return operation
-        if operation.name not in CUTS and operation.name not in ("log", "add", "neg"):
-            return None
-    return None
+    for place in range(len(term.operations) - 1, -1, -1):
+        if term.operations[place].name in SOFTMAX:
+            return place
+        if term.operations[place].name not in CUTS | {"log", "add", "neg"}:
+            break
+    return -1
 
 
 def _sum_of(counts: Sequence[tuple[int, ...]]) -> NDArray[np.int64]:

@@ -22,7 +22,7 @@ from gradscape.measure.diagnose.loss_terms import (
     Bound,
     TermSeries,
     last_place,
-    last_softmax,
+    softmax_place,
 )
 from gradscape.records.diagnosis import Finding, Symptom
 
@@ -31,7 +31,7 @@ MISFIT = "output does not fit the loss"
 APPLIES = {"cross_entropy": "softmax", "binary_cross_entropy_with_logits": "sigmoid"}
 ONE_SIDED = ("relu", "relu6", "softplus", "threshold")
 SQUASHING = ("sigmoid", "hardsigmoid", "tanh", "softsign")
-LOGARITHMS = ("log", "log_softmax", "log_sigmoid", "logsumexp")
+LOGARITHMS = ("log", "log_softmax", "logsigmoid", "logsumexp")
 
 
 def output_findings(series: TermSeries, limits: LossLimits) -> list[Finding]:
@@ -46,7 +46,8 @@ def output_findings(series: TermSeries, limits: LossLimits) -> list[Finding]:
 
 def _one_unit(series: TermSeries, _: LossLimits) -> list[Finding]:
     """A softmax over one unit, which is 1 whatever comes in, or a cross-entropy of one class, which is 0."""
-    operation = last_softmax(series.first)
+    place = softmax_place(series.first)
+    operation = series.first.operations[place] if place >= 0 else None
     if operation is not None and operation.dim is not None and operation.shape[operation.dim] == 1:
         gives = 1 if operation.name == "softmax" else 0
         verdict = MISFIT
@@ -226,7 +227,7 @@ def _independent(series: TermSeries, _: LossLimits) -> list[Finding]:
 
 
 def _log_sigmoid(series: TermSeries, names: list[str]) -> list[Finding]:
-    logarithm = names[-1:] == ["log_sigmoid"] or [name for name in names if name not in MOVES | CLAMPS][
+    logarithm = names[-1:] == ["logsigmoid"] or [name for name in names if name not in MOVES | CLAMPS][
         -2:
     ] == ["sigmoid", "log"]
     if series.name != "nll_loss" or not logarithm or series.units < 2:
