@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -171,6 +172,20 @@ def test_what_learns_is_left_alone(kind: str) -> None:
 )
 def test_an_unknown_loss_is_not_judged_by_its_size(values: np.ndarray) -> None:
     assert not loss_findings(unknown(values))
+
+
+def test_late_batches_are_held_against_their_own_targets() -> None:
+    """Batches of 40 whose targets vary by chance: a constant's loss varies alike, a weak learner's is less."""
+    targets = [random.normal(size=(40, 1)) for _ in range(8)]
+    late = dict(zip(range(200, 400, 25), targets, strict=True))
+    for explained, fires in ((0.0, True), (0.06, False)):
+        values = np.full(N, 1 - explained) + 0.3 * random.normal(size=N)
+        for step, target in late.items():
+            values[step] = (1 - explained) * (target**2).mean()
+        terms = [made_term("mse_loss", output=0.1 * target, target=target) for target in targets]
+        made = made_history(*terms, values=values)
+        readings = tuple(replace(each, step=step) for each, step in zip(made.readings, late, strict=True))
+        assert bool(loss_findings(replace(made, readings=readings))) == fires
 
 
 def test_few_steps_are_not_held_against_guessing() -> None:
