@@ -72,7 +72,7 @@ def _diverges(curve: Curve) -> list[Finding]:
         return []
     limits, steps = curve.limits, count_noun(len(curve.finite), "step")
     if curve.guessing is not None:
-        above = max(curve.first, curve.guessing)
+        above = max(curve.first, curve.highest_guess)
         cause = (
             f"after {steps} the loss is {curve.last:.3g}: it began at {curve.first:.3g}, and guessing's is "
         )

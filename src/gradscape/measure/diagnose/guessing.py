@@ -11,6 +11,7 @@ from gradscape.records.encoding import Values
 from gradscape.records.loss import LossTerm
 
 PER_CLASS = 20  # labels a class, from which their frequencies are known
+FEWEST = 20  # samples, from which the spread of other targets is
 
 
 def loss_of_guessing(series: TermSeries) -> float | None:
@@ -27,7 +28,7 @@ def loss_of_guessing(series: TermSeries) -> float | None:
     target = series.target
     if series.name in CATEGORICAL:
         return _entropy_of(series)
-    if target is None or not target.variance > 0 or target.nonfinite:
+    if target is None or not target.variance > 0 or target.nonfinite or series.samples < FEWEST:
         return None
     if series.name in BINARY:
         return _binary_entropy(target.mean) if 0 < target.mean < 1 else None
@@ -36,6 +37,29 @@ def loss_of_guessing(series: TermSeries) -> float | None:
     if series.name == "mse_loss":
         return target.variance
     return float(np.abs(target.values - np.median(target.values)).mean())
+
+
+def error_of_guessing(series: TermSeries) -> float:
+    """Return the standard error of the loss of guessing, by the spread of targets and their number.
+
+    Args:
+        series: Readings of one loss function whose loss of guessing is known.
+    """
+    target = series.target
+    if series.name in CATEGORICAL:
+        shares = _frequencies(series)
+        if shares is None:
+            return 0.0  # log C: no guess is worse
+        weights = shares[shares > 0]
+        losses, number = -np.log(weights), int(series.target_counts.sum())
+        return math.sqrt(max(float(weights @ losses**2 - (weights @ losses) ** 2), 0.0) / number)
+    if target is None:
+        return 0.0
+    if series.name in BINARY:
+        slope = abs(math.log(target.mean) - math.log(1 - target.mean))
+        return slope * math.sqrt(target.variance / series.samples)
+    losses = np.abs(target.values - target.mean) ** (2 if series.name == "mse_loss" else 1)
+    return float(losses.std()) / math.sqrt(series.samples)
 
 
 def guessing_at(term: LossTerm, series: TermSeries) -> float | None:

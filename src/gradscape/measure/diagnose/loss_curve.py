@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from gradscape.measure.diagnose.guessing import guessing_at, loss_of_guessing
+from gradscape.measure.diagnose.guessing import error_of_guessing, guessing_at, loss_of_guessing
 from gradscape.measure.diagnose.loss_limits import LossLimits
 from gradscape.measure.diagnose.loss_terms import TermSeries, series_of
 from gradscape.records.encoding import Values
@@ -77,6 +77,13 @@ class Curve:
         return None if self.only is None else loss_of_guessing(self.only)
 
     @cached_property
+    def highest_guess(self) -> float:
+        """Loss of guessing and twice its standard error; NaN where it cannot be told."""
+        if self.only is None or self.guessing is None:
+            return math.nan
+        return self.guessing + 2 * error_of_guessing(self.only)
+
+    @cached_property
     def over_guessing(self) -> float:
         """Loss over guessing's: of the batches read in the second half if they are enough, else of all.
 
@@ -86,7 +93,7 @@ class Curve:
         if self.only is None or self.guessing is None:
             return math.nan
         pairs = self._late_pairs(self.only)
-        return pairs if math.isfinite(pairs) else self.last / self.guessing
+        return pairs if math.isfinite(pairs) else self.last / self.highest_guess
 
     def _late_pairs(self, series: TermSeries) -> float:
         """Sum of losses over that of guessing's at late readings; NaN where these are few."""
@@ -144,7 +151,7 @@ class Curve:
         if len(self.finite) <= self.limits.constant:
             return False
         if self.guessing is not None:
-            return self.last > self.limits.diverged * max(self.first, self.guessing)
+            return self.last > self.limits.diverged * max(self.first, self.highest_guess)
         return abs(self.last) > self.limits.grown * self.reference and self._grows
 
     @property

@@ -102,6 +102,12 @@ class TermSeries:
         return 0
 
     @property
+    def samples(self) -> int:
+        """Number of samples of all readings, as `batch` counts them; 0 if unknown."""
+        shapes = [term.target.shape for term in self.terms if term.target is not None]
+        return sum(shape[0] if shape else 1 for shape in shapes)
+
+    @property
     def units(self) -> int:
         """Number of outputs of a sample or a place in it; 1 where the batch's is the only axis."""
         if self.first.classes:
