@@ -75,15 +75,16 @@ def made_history(
     inputs: ArrayLike | None = None,
     **more: Any,
 ) -> LossHistory:
-    """A history whose first readings have these terms, one each or several, and whose losses are `values`."""
+    """A history with a reading of each term, or of several, at equal distances over the steps of `values`."""
+    losses = np.asarray(values, dtype=np.float64)
+    every = max(len(losses) // len(terms), 1)
     readings = tuple(
         StepReading(
-            step=step,
+            step=step * every,
             terms=(each,) if isinstance(each, LossTerm) else tuple(each),
-            inputs=None if inputs is None else made_summary(inputs),
+            inputs=None if inputs is None else made_summary(inputs, np.asarray(inputs).dtype.name),
             **more,
         )
         for step, each in enumerate(terms)
     )
-    losses = np.asarray(values, dtype=np.float64)
     return LossHistory(np.arange(len(losses)), losses, readings)

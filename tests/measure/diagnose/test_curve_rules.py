@@ -34,12 +34,11 @@ def classified(values: np.ndarray, shares: tuple[float, ...] = (0.25,) * 4, **mo
     return made_history(*terms, values=values)
 
 
-def regressed(values: np.ndarray, scale: float = 1.0) -> LossHistory:
-    terms = [
-        made_term("mse_loss", output=random.normal(size=(64, 1)), target=scale * random.normal(size=(64, 1)))
-        for _ in range(5)
-    ]
-    return made_history(*terms, values=values)
+def regressed(values: np.ndarray) -> LossHistory:
+    """Mean square error of targets whose variance is 1 in each of ten readings."""
+    target = random.normal(size=(64, 1))
+    target = (target - target.mean()) / target.std()
+    return made_history(*[made_term("mse_loss", output=0.1 * target, target=target)] * 10, values=values)
 
 
 def unknown(values: np.ndarray) -> LossHistory:
@@ -171,6 +170,16 @@ def test_what_learns_is_left_alone(kind: str) -> None:
 )
 def test_an_unknown_loss_is_not_judged_by_its_size(values: np.ndarray) -> None:
     assert not loss_findings(unknown(values))
+
+
+def test_late_batches_are_held_against_their_own_targets() -> None:
+    """Batches of 40 whose targets vary: a constant's loss does too, a weak learner's is less."""
+    targets = [random.normal(size=(40, 1)) for _ in range(8)]
+    for explained, fires in ((0.0, True), (0.06, False)):
+        values = 1 - explained + 0.3 * random.normal(size=N)
+        values[::50] = [(1 - explained) * (target**2).mean() for target in targets]
+        terms = [made_term("mse_loss", output=0.1 * target, target=target) for target in targets]
+        assert bool(loss_findings(made_history(*terms, values=values))) == fires
 
 
 def test_few_steps_are_not_held_against_guessing() -> None:

@@ -22,8 +22,9 @@ NORMAL, TARGET = (each / each.std() for each in (NORMAL, TARGET))
 def given(inputs: Any, values: Any = (), dtype: str = "float32", **more: Any) -> LossHistory:
     term = made_term("mse_loss", output=0.1 * TARGET, target=TARGET)
     seen = made_summary(inputs, dtype)
-    readings = tuple(StepReading(step=step, terms=(term,), inputs=seen, **more) for step in range(3))
     losses = np.asarray(values, dtype=np.float64)
+    steps = range(0, max(len(losses), 6), max(len(losses) // 6, 1))
+    readings = tuple(StepReading(step=step, terms=(term,), inputs=seen, **more) for step in steps)
     return LossHistory(np.arange(len(losses)), losses, readings)
 
 
@@ -31,7 +32,7 @@ def verdicts(findings: list[Finding]) -> list[str]:
     return [each.verdict for each in findings]
 
 
-STUCK = 1.02 + 0.01 * random.normal(size=200)
+STUCK = 1.02 + 0.01 * random.normal(size=204)
 LEARNS = np.exp(-np.arange(200) / 50) + 0.1
 
 
@@ -79,7 +80,7 @@ def test_constant_inputs() -> None:
     for dtype in ("float32", "int64"):
         found = only(given(np.zeros((8, 64)), dtype=dtype))
         assert found.verdict == "constant inputs"
-        assert "every number of the inputs is 0, in all 3 batches read" in found.cause
+        assert "every number of the inputs is 0, in all 6 batches read" in found.cause
     assert not loss_findings(given(np.ones((1, 64))))
 
 
@@ -98,12 +99,12 @@ def test_copies_count_where_the_training_fails() -> None:
 
 def test_unscaled_targets() -> None:
     term = made_term("mse_loss", output=TARGET, target=2000 + 500 * TARGET)
-    found = only(made_history(term, values=LEARNS))
+    found = only(made_history(*[term] * 6, values=LEARNS))
     assert found.verdict == "unscaled targets"
     assert "of mean 2e+03 and standard deviation 500" in found.cause
     assert "; outputs begin at" in found.cause
     assert "standardize the targets" in found.remedy
-    stuck = loss_findings(made_history(term, values=500**2 * STUCK))
+    stuck = loss_findings(made_history(*[term] * 6, values=500**2 * STUCK))
     assert verdicts(stuck) == ["targets out of scale", "loss does not fall"]
     near = made_term("mse_loss", output=TARGET, target=20 + 5 * TARGET)
     assert not loss_findings(made_history(near, values=LEARNS))

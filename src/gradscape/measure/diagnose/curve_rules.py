@@ -72,7 +72,7 @@ def _diverges(curve: Curve) -> list[Finding]:
         return []
     limits, steps = curve.limits, count_noun(len(curve.finite), "step")
     if curve.guessing is not None:
-        above = max(curve.first, curve.guessing)
+        above = max(curve.first, curve.highest_guess)
         cause = (
             f"after {steps} the loss is {curve.last:.3g}: it began at {curve.first:.3g}, and guessing's is "
         )
@@ -102,13 +102,12 @@ def _does_not_fall(curve: Curve) -> list[Finding]:
         evidence = [curve.limits.evidence("constant", "steps of one loss", number)]
     else:
         assert curve.guessing is not None
-        ratio = curve.last / curve.guessing
         cause = (
             f"after {number} steps the loss is {curve.last:.3g}, and one output for all samples would give "
         )
         cause += f"{curve.guessing:.3g}"
         evidence = [
-            curve.limits.evidence("guessing", "loss of the last quarter of steps over guessing's", ratio),
+            curve.limits.evidence("guessing", "late losses over guessing's", curve.over_guessing),
             curve.limits.evidence("enough", "steps", number),
         ]
         if (same := _says_one_class(curve.history.readings[-1])) is not None:

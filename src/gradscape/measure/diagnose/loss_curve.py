@@ -9,12 +9,13 @@ from functools import cached_property
 
 import numpy as np
 
+from gradscape.measure.diagnose.guessing import error_of_guessing, guessing_at, loss_of_guessing
 from gradscape.measure.diagnose.loss_limits import LossLimits
-from gradscape.measure.diagnose.loss_terms import BINARY, CATEGORICAL, Sample, TermSeries, series_of
+from gradscape.measure.diagnose.loss_terms import TermSeries, series_of
 from gradscape.records.encoding import Values
 from gradscape.records.loss import LossHistory
 
-PER_CLASS = 20  # labels a class, from which their frequencies are known
+LATE, LATE_LABELS = 3, 100  # readings and targets of the second half, from which they are held against losses
 FIRST = 5  # values that a training begins with
 CERTAIN = 3.0  # standard errors
 NOTABLE = 0.005  # of the loss of guessing: a fall of less is none
@@ -76,11 +77,47 @@ class Curve:
         return None if self.only is None else loss_of_guessing(self.only)
 
     @cached_property
+    def highest_guess(self) -> float:
+        """Loss of guessing and twice its standard error; NaN where it cannot be told."""
+        if self.only is None or self.guessing is None:
+            return math.nan
+        return self.guessing + 2 * error_of_guessing(self.only)
+
+    @cached_property
+    def over_guessing(self) -> float:
+        """Loss over guessing's: of the batches read in the second half if they are enough, else of all.
+
+        The loss of guessing varies from batch to batch as the targets do, which a ratio for each takes out.
+        NaN where guessing's is not known.
+        """
+        if self.only is None or self.guessing is None:
+            return math.nan
+        pairs = self._late_pairs(self.only)
+        return pairs if math.isfinite(pairs) else self.last / self.highest_guess
+
+    def _late_pairs(self, series: TermSeries) -> float:
+        """Sum of losses over that of guessing's at late readings; NaN where these are few."""
+        value_at = dict(zip(self.history.steps.tolist(), self.history.values.tolist(), strict=True))
+        half = float(self.history.steps[len(self.history.steps) // 2])
+        losses, guesses, labels = [], [], 0
+        for term, reading in zip(series.terms, series.readings, strict=True):
+            guess = guessing_at(term, series)
+            if (
+                reading.step < half
+                or guess is None
+                or not math.isfinite(value_at.get(reading.step, math.nan))
+            ):
+                continue
+            losses.append(value_at[reading.step])
+            guesses.append(guess)
+            labels += math.prod(term.target.shape) if term.target is not None else 0
+        enough = len(losses) >= LATE and labels >= LATE_LABELS and sum(guesses) > 0
+        return sum(losses) / sum(guesses) if enough else math.nan
+
+    @cached_property
     def at_guessing(self) -> bool:
-        """True if the last quarter is no better than guessing, after steps enough."""
-        if self.guessing is None or len(self.finite) <= self.limits.enough:
-            return False
-        return self.last > self.limits.guessing * self.guessing
+        """True if late losses are no better than guessing's, after steps enough."""
+        return len(self.finite) > self.limits.enough and self.over_guessing > self.limits.guessing
 
     @cached_property
     def falls(self) -> bool:
@@ -114,7 +151,7 @@ class Curve:
         if len(self.finite) <= self.limits.constant:
             return False
         if self.guessing is not None:
-            return self.last > self.limits.diverged * max(self.first, self.guessing)
+            return self.last > self.limits.diverged * max(self.first, self.highest_guess)
         return abs(self.last) > self.limits.grown * self.reference and self._grows
 
     @property
@@ -130,59 +167,6 @@ class Curve:
     def harmed(self) -> bool:
         """True if the training has come to nothing: not finite, diverged, or no better than guessing."""
         return self.breaks or self.diverges or self.constant or self.at_guessing
-
-
-def loss_of_guessing(series: TermSeries) -> float | None:
-    """Return the least loss of an output that is the same for every sample; None where it cannot be told.
-
-    For classes that is the entropy of their frequencies (log C where too few labels were read), for real
-    numbers their variance, or mean distance to their median.
-
-    Args:
-        series: Readings of one loss function.
-    """
-    if series.first.reduction != "mean" or any(term.weighted for term in series.terms):
-        return None
-    target = series.target
-    if series.name in CATEGORICAL:
-        return _entropy_of(series)
-    if target is None or not target.variance > 0 or target.nonfinite:
-        return None
-    if series.name in BINARY:
-        return _binary_entropy(target.mean) if 0 < target.mean < 1 else None
-    if series.name not in ("mse_loss", "l1_loss") or not _is_steady(series):
-        return None
-    if series.name == "mse_loss":
-        return target.variance
-    return float(np.abs(target.values - np.median(target.values)).mean())
-
-
-def _entropy_of(series: TermSeries) -> float | None:
-    """Entropy of the labels' frequencies, corrected for their number (Miller 1955); log C of too few."""
-    classes, counts = series.first.classes, series.target_counts
-    if classes < 2:
-        return None
-    seen = counts[counts > 0]
-    ignored = any(term.ignored for term in series.terms)  # what is counted is not what the loss is of
-    if not len(seen) or ignored or seen.sum() < PER_CLASS * classes:
-        return math.log(classes)
-    if len(seen) == 1:
-        return None
-    shares = seen / seen.sum()
-    entropy = float(-(shares * np.log(shares)).sum()) + (len(seen) - 1) / (2 * int(seen.sum()))
-    return min(entropy, math.log(classes))
-
-
-def _binary_entropy(share: float) -> float:
-    return -share * math.log(share) - (1 - share) * math.log(1 - share)
-
-
-def _is_steady(series: TermSeries) -> bool:
-    """Return True if the readings' targets are of one distribution, as those of another network are not."""
-    seen = [term.target for term in series.terms if term.target is not None]
-    whole = Sample.of(seen)
-    spreads, means = [each.std for each in seen], [each.mean for each in seen]
-    return max(spreads) <= 2 * min(spreads) and np.ptp(means) <= math.sqrt(whole.variance)
 
 
 def _error_of_median(values: Sequence[float] | Values) -> float:

@@ -18,7 +18,7 @@ class LossLimits:
         out_of_reach: Share of the targets' variance that an output cannot reach by its range.
         fewest_labels: Number of labels from which their counts are judged.
         enough: Number of steps, above which a loss is held against guessing's.
-        guessing: Loss of the last quarter of steps over that of the best output that is the same for all.
+        guessing: Late losses over those of the best output that is the same for all samples.
         constant: Number of steps, above which a loss that is one number is none that is learned from.
         diverged: Loss of the last quarter over the first values, or over guessing's.
         grown: Loss of the last quarter over the largest of the first, where guessing's is not known.

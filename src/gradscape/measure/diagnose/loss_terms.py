@@ -17,7 +17,8 @@ MOVES = frozenset(
     (
         "view", "reshape", "unsafe_view", "flatten", "squeeze", "unsqueeze", "transpose", "permute", "t",
         "select", "slice", "narrow", "index", "index_select", "gather", "expand", "clone", "alias",
-        "contiguous", "to", "pixel_shuffle", "split", "chunk", "unbind", "movedim", "as_strided", "diagonal", "masked_select",
+        "contiguous", "to", "pixel_shuffle",
+        "split", "chunk", "unbind", "movedim", "as_strided", "diagonal", "masked_select",
     )
 )  # fmt: skip
 # What takes a mean or the largest of several: the result is within the range that they have.
@@ -99,6 +100,12 @@ class TermSeries:
             if seen is not None and seen.shape:
                 return seen.shape[0]
         return 0
+
+    @property
+    def samples(self) -> int:
+        """Number of samples of all readings, as `batch` counts them; 0 if unknown."""
+        shapes = [term.target.shape for term in self.terms if term.target is not None]
+        return sum(shape[0] if shape else 1 for shape in shapes)
 
     @property
     def units(self) -> int:
