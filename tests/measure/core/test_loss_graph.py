@@ -397,6 +397,20 @@ def double(x: Tensor) -> Tensor:
     return result
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, when it first compiles
+def test_compiled_functions_end_the_reading() -> None:
+    model = nn.Sequential(nn.Linear(4, C), nn.ReLU())
+    outside = only_term(F.cross_entropy(torch.compile(model, backend="aot_eager")(HIDDEN), CLASSES))
+    assert (outside.name, outside.operations) == ("cross_entropy", ())
+
+    def loss() -> Tensor:
+        return F.cross_entropy(model(HIDDEN), CLASSES)
+
+    inside = read_loss(torch.compile(loss, backend="aot_eager")() / 2)
+    assert (inside.terms, inside.factor, inside.complete) == ((), 0.5, False)
+
+
 def nested(layout: torch.layout) -> Tensor:
     parts = [torch.ones(2, 3), torch.ones(4, 3)]
     return torch.nested.nested_tensor(parts, layout=layout, requires_grad=True)

@@ -85,7 +85,7 @@ def front(edge: Edge) -> Front:
         edge = varying(edge)[0]
     averaged = _take_divisors(constants, edge)
     numbers = [(value, divides) for value, divides in constants if not isinstance(value, Tensor)]
-    product = math.prod(1 / value if divides and value else value for value, divides in numbers)
+    product = math.prod((1 / value if divides and value else value for value, divides in numbers), start=1.0)
     tensors = [(value, divides) for value, divides in constants if isinstance(value, Tensor)]
     return Front(
         abs(product) or 1.0,
