@@ -124,13 +124,18 @@ def test_nll_loss_after_a_log_softmax_is_cross_entropy() -> None:
 
 def test_binary_cross_entropy() -> None:
     output = outputs().sigmoid()
-    term = only_term(F.binary_cross_entropy(output, VALUES, weight=WEIGHT))
-    assert (term.name, term.reduction, term.weighted) == ("binary_cross_entropy", "mean", True)
+    term = only_term(F.binary_cross_entropy(output, VALUES))
+    assert (term.name, term.reduction, term.weighted) == ("binary_cross_entropy", "mean", False)
     assert [each.name for each in term.operations] == ["sigmoid"]
     assert same(term.output, output)
     assert same(term.target, VALUES)
-    loss = F.binary_cross_entropy_with_logits(output, VALUES, pos_weight=WEIGHT)
-    assert only_term(loss).weighted
+    for which in ("weight", "pos_weight"):
+        assert only_term(F.binary_cross_entropy_with_logits(output, VALUES, **{which: WEIGHT})).weighted
+
+
+def gaussian() -> Tensor:
+    z = outputs()
+    return F.gaussian_nll_loss(z, VALUES, z.exp())
 
 
 OTHERS: dict[str, tuple[str, Callable[[], Tensor]]] = {
@@ -148,6 +153,30 @@ OTHERS: dict[str, tuple[str, Callable[[], Tensor]]] = {
             torch.tensor([2]),
         ),
     ),
+    "poisson": ("poisson_nll_loss", lambda: F.poisson_nll_loss(outputs(), VALUES)),
+    "poisson, rates": (
+        "poisson_nll_loss",
+        lambda: F.poisson_nll_loss(outputs().exp(), VALUES, log_input=False, full=True),
+    ),
+    "gaussian": ("gaussian_nll_loss", lambda: F.gaussian_nll_loss(outputs(), VALUES, torch.ones(N, C))),
+    "gaussian, variances": ("gaussian_nll_loss", gaussian),
+    "hinge embedding": ("hinge_embedding_loss", lambda: F.hinge_embedding_loss(outputs(), SIGNS)),
+    "cosine embedding": (
+        "cosine_embedding_loss",
+        lambda: F.cosine_embedding_loss(outputs(), VALUES, SIGNS[:, 0]),
+    ),
+    "triplet": ("triplet_margin_loss", lambda: F.triplet_margin_loss(outputs(), VALUES, SHARES)),
+    "triplet, distance": (
+        "triplet_margin_loss",
+        lambda: F.triplet_margin_with_distance_loss(outputs(), VALUES, SHARES),
+    ),
+    "multilabel": (
+        "binary_cross_entropy_with_logits",
+        lambda: F.multilabel_soft_margin_loss(outputs(), VALUES),
+    ),
+    "weighted squares": ("mse_loss", lambda: F.mse_loss(outputs(), VALUES, weight=VALUES)),
+    "weighted Huber": ("huber_loss", lambda: F.huber_loss(outputs(), VALUES, weight=VALUES)),
+    "no beta": ("l1_loss", lambda: F.smooth_l1_loss(outputs(), VALUES, beta=0.0)),
     "margin ranking": ("margin_ranking_loss", lambda: F.margin_ranking_loss(outputs(), VALUES, SIGNS)),
 }
 

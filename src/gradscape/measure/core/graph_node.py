@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -42,9 +43,13 @@ def kind(edge: Edge) -> str:
         edge: Edge.
     """
     try:
-        name = edge.node.name()
+        return _kind(edge.node.name())
     except UNREADABLE:
         return ""
+
+
+@cache
+def _kind(name: str) -> str:
     return re.sub(r"Backward\d*$", "", name.rpartition("::")[2])
 
 
@@ -163,14 +168,13 @@ _NUMBERS = {
     torch.complex128: torch.zeros((), dtype=torch.complex64),
 }
 
-Pattern = Any  # "*", or the kind of a node, or a tuple of a kind and the patterns of its edges
+Pattern = Any  # "*", or a tuple of a kind and the patterns of its edges
 
 
 def match(edge: Edge, pattern: Pattern) -> list[Edge] | None:
     """Return the edges where a pattern has `*`, in its order; None where the graph has another form.
 
-    A pattern is `*` for anything, a kind for a node of whatever edges, or a tuple of a kind and the patterns
-    of its edges, constants left out.
+    A pattern is `*` for anything, or a tuple of a kind and the patterns of its edges, constants left out.
 
     Args:
         edge: Edge to begin with.
@@ -178,8 +182,6 @@ def match(edge: Edge, pattern: Pattern) -> list[Edge] | None:
     """
     if pattern == "*":
         return [edge]
-    if isinstance(pattern, str):
-        return [] if kind(edge) == pattern else None
     before = varying(edge)
     if kind(edge) != pattern[0] or len(before) != len(pattern) - 1:
         return None

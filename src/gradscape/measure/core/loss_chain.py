@@ -28,7 +28,7 @@ _OPAQUE = re.compile(r"_*(CompiledFunction|CheckpointFunction)")
 _NAMES = {
     "UnsafeView": "view", "ReshapeAlias": "view", "ViewAsReal": "view", "T": "transpose", "ToCopy": "to",
     "ClampMin": "clamp", "ClampMax": "clamp", "Rsub": "sub", "LogSigmoid": "logsigmoid",
-    "NativeDropout": "dropout", "CopyBackwards": "to",
+    "NativeDropout": "dropout", "PreluKernel": "prelu", "CopyBackwards": "to",
 }  # fmt: skip
 _UNCHANGED = {"Alias", "Clone", "Contiguous", "Identity", "DDPSink", "_DDPSink"}
 _VIEWS = {"View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Alias", "Clone"}

@@ -85,7 +85,7 @@ def front(edge: Edge) -> Front:
         edge = varying(edge)[0]
     averaged = _take_divisors(constants, edge)
     numbers = [(value, divides) for value, divides in constants if not isinstance(value, Tensor)]
-    product = math.prod(1 / value if divides and value else value for value, divides in numbers)
+    product = math.prod((1 / value if divides and value else value for value, divides in numbers), start=1.0)
     tensors = [(value, divides) for value, divides in constants if isinstance(value, Tensor)]
     return Front(
         abs(product) or 1.0,
@@ -110,20 +110,36 @@ def _same(edge: Edge) -> bool:
 
 
 def _take_divisors(constants: list[tuple[float | Tensor, bool]], edge: Edge) -> bool:
-    """Remove the constants that make a sum a mean; return whether there were any."""
+    """Remove the constants that make a sum a mean; return whether there were any.
+
+    A tensor counts if it divides: a number of unmasked values, or a sum of weights. A number counts if it is
+    a product of sizes, or no less than half of all values, as the tokens of a longer accumulation are. A
+    smaller one is a number of micro-batches or a weight. More than one number counts if their product is
+    that of all sizes.
+    """
     if not (sizes := summed_sizes(edge)):
         return False
-    averaged = False
+    count, total, averaged = math.prod(sizes), 1.0, False
+    counts = {count, *sizes, *(count / size for size in sizes if size)} - {0, 1}
     for constant in reversed(list(constants)):
-        if constant[0] == -1.0 if not isinstance(constant[0], Tensor) else False:
+        value, divides = constant
+        if isinstance(value, Tensor):
+            if divides and not averaged:
+                constants.remove(constant)
+            return averaged or divides
+        if value == -1:
             continue
-        if not _makes_mean(*constant, sizes):
+        divisor = abs(value if divides or not value else 1 / value)
+        fits = any(math.isclose(total * divisor, each, rel_tol=1e-6) for each in counts)
+        if not (fits or (not averaged and divisor >= max(count / 2, 2))):
             break
-        constants.remove(constant)
-        averaged = True
-        if isinstance(constant[0], float) and constant[0] < 0:
-            constants.append((-1.0, False))
+        constants[constants.index(constant)] = (math.copysign(1.0, value), False)
+        averaged, total = True, total * divisor
     return averaged
+
+
+# Loss functions that have one value for all classes, which are their axis 1, or their only one.
+_OVER_CLASSES = ("NllLoss", "NllLoss2D", "MultiMarginLoss", "MultilabelMarginLoss")
 
 
 def summed_sizes(edge: Edge) -> tuple[int, ...]:
@@ -134,21 +150,9 @@ def summed_sizes(edge: Edge) -> tuple[int, ...]:
     """
     if kind(edge) in SUMS:
         return sizes_before(edge) or shape(varying(edge)[0])
-    if attribute(edge, "reduction") == 2 and varying(edge):
-        return shape(varying(edge)[0])
-    return ()
-
-
-def _makes_mean(constant: float | Tensor, divides: bool, sizes: tuple[int, ...]) -> bool:
-    """Return True if a constant in front of a sum is one over a count of what was summed.
-
-    A number is taken for a count if it is a product of sizes, or no less than half of all values: the tokens
-    of a longer accumulation. A smaller one is a number of micro-batches or a weight.
-    """
-    if isinstance(constant, Tensor):
-        return divides  # a count of unmasked values, or a sum of weights
-    if not constant:
-        return False
-    divisor, count = abs(constant if divides else 1 / constant), math.prod(sizes)
-    counts = {count, *sizes, *(count / size for size in sizes if size)} - {0, 1}
-    return any(math.isclose(divisor, each, rel_tol=1e-6) for each in counts) or divisor >= max(count / 2, 2)
+    if attribute(edge, "reduction") != 2 or not varying(edge):
+        return ()
+    sizes = shape(varying(edge)[0])
+    if kind(edge) in _OVER_CLASSES:
+        return sizes[:1] + sizes[2:] if len(sizes) > 1 else (1,)
+    return sizes

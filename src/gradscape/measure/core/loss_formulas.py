@@ -207,7 +207,7 @@ def _binary(edge: Edge) -> SeenTerm | None:
         return None
     signs = (1, -1 if kind(edge) == "Sub" else 1)
     halves = [_half(each, sign) for each, sign in zip(varying(edge), signs, strict=True)]
-    if halves[0] is None or halves[1] is None or halves[0].base != halves[1].base:
+    if halves[0] is None or halves[1] is None or not _same(halves[0].base, halves[1].base):
         return None
     if halves[0].complement == halves[1].complement:
         return None
@@ -224,6 +224,13 @@ def _binary(edge: Edge) -> SeenTerm | None:
         shapes=(shape(varying(yes.log)[0]), tuple(yes.constant.shape)),
         weight=-float(sign * signs[0]) if yes.sign == no.sign else -float(sign),
     )
+
+
+def _same(one: Edge, other: Edge) -> bool:
+    """Return True for one value, or one that was computed twice by the same functions."""
+    while one != other and kind(one) == kind(other) and len(varying(one)) == len(varying(other)) == 1:
+        one, other = varying(one)[0], varying(other)[0]
+    return one == other
 
 
 def _half(edge: Edge, sign: int) -> _Half | None:
