@@ -78,6 +78,10 @@ SYMPTOMS = (
     "loss does not fall", "does not learn", "does not fit one batch", "initial loss too high", "overshooting",
     "noise-dominated", "converged", "stopped",
 )  # fmt: skip
+OF_NO_STEP = (
+    "below the optimizer's reach", "learning rate too small", "loss does not fall", "does not learn",
+    "noise-dominated", "converged", "stopped",
+)  # fmt: skip
 VERDICTS = tuple(GRADES)
 CAUSES = tuple(name for name in VERDICTS[1 : VERDICTS.index("dead units")] if name not in SYMPTOMS)
 
@@ -145,6 +149,17 @@ class Finding:
         return "\n".join([*lines, *(f"  {each}" for each in self.evidence)])
 
 
+def symptoms_of(verdict: str) -> tuple[str, ...]:
+    """Return the verdicts that follow from another one.
+
+    Args:
+        verdict: One of `VERDICTS`.
+    """
+    if verdict == "learning rate is 0":
+        return OF_NO_STEP
+    return SYMPTOMS if verdict in CAUSES else ()
+
+
 def gravest_first(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """Return each verdict once, in the order of `VERDICTS`; `healthy` only without any other.
 
@@ -154,8 +169,8 @@ def gravest_first(findings: Sequence[Finding]) -> tuple[Finding, ...]:
         findings: Findings in any order, one at least.
     """
     ill = [finding for finding in findings if finding.verdict != "healthy"]
-    if any(finding.verdict in CAUSES for finding in ill):
-        ill = [finding for finding in ill if finding.verdict not in SYMPTOMS]
+    explained = {symptom for finding in ill for symptom in symptoms_of(finding.verdict)}
+    ill = [finding for finding in ill if finding.verdict not in explained]
     once = {finding.verdict: finding for finding in reversed(ill)}
     return tuple(sorted(once.values(), key=lambda finding: VERDICTS.index(finding.verdict))) or tuple(
         findings[:1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -221,8 +222,9 @@ def test_steps_that_a_schedule_has_ended_are_not_of_their_size(last: float) -> N
 def test_a_schedule_that_ended_long_ago_has_ended_too_early(last: float) -> None:
     """As where a schedule in epochs is stepped after every batch: the steps are exact zeros in the end."""
     found = after_a_schedule(last, steps=300)
-    assert (found.verdict, found.grade) == ("learning rate too small", "fail")
-    assert "how often the learning rate's schedule is stepped" in found.findings[0].remedy
+    assert (found.verdict, found.grade) == ("learning rate is 0", "fail")
+    assert "since step 55" in found.findings[0].cause
+    assert "step the schedule once for each epoch" in found.findings[0].remedy
 
 
 def test_steps_that_undo_each_other_overshoot_and_are_not_noise() -> None:
@@ -271,7 +273,12 @@ def test_an_optimizer_for_each_parameter_freezes_nothing() -> None:
     assert trained(model, each)[1].verdict == "healthy"
 
 
-def test_the_loss_was_not_looked_at_and_that_is_told() -> None:
-    _, found = trained(small_head(0.1), adamw, 10)
-    assert found.unseen == ("the loss", "the layers' outputs")
-    assert "not looked at: the loss, the layers' outputs" in str(found)
+def test_what_was_not_looked_at_is_told() -> None:
+    model = nn.Linear(4, 2)
+    with gs.watch(model, torch.optim.SGD(model.parameters(), lr=0.1)) as flow:
+        cross_entropy(model(torch.randn(8, 4)), torch.tensor([0, 1] * 4)).backward()
+        torch.optim.SGD(model.parameters(), lr=0.1).step()
+    assert gs.diagnose(flow).unseen == ("the layers' outputs",)
+    blind = gs.diagnose(replace(flow.history(), loss=None))
+    assert blind.unseen == ("the loss", "the layers' outputs")
+    assert "not looked at: the loss, the layers' outputs" in str(blind)

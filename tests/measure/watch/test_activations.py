@@ -190,7 +190,9 @@ def test_rows_are_of_the_steps_that_were_read_and_hooks_are_there_for_them_alone
     flow = run(model, steps=5, every=3)
     assert outputs(flow).steps.tolist() == flow.history().steps.tolist() == [0, 3]
     assert np.isfinite(outputs(flow).second_moment).all()
-    assert not any(module._forward_hooks for module in model.modules())
+    assert not any(module._forward_hooks for child in model.children() for module in child.modules())
+    flow.close()
+    assert not model._forward_hooks
     assert len(outputs(flow).to_dict()["second_moment"]) == 2
     assert flow.history(since=1).activations.steps.tolist() == [3]
     flow.close()

@@ -32,7 +32,7 @@ class LoopLimits:
 
     kept: float = 0.5
     ended: float = 1e-3
-    ended_for: float = 0.3
+    ended_for: float = 0.5
     halves: float = 30.0
     penalty: float = 1.0
     ulp: float = 0.5
@@ -270,8 +270,8 @@ def _of_decay(history: FlowHistory, facts: OptimizerFacts) -> float:
     else:
         other = history.rms[made][:, places] * np.sqrt([history.sizes[place] for place in places])
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.nanmedian(np.where(other > 0, penalty / other, np.nan), axis=0)
-    ratio = ratio[np.isfinite(ratio)]
+        ratios = np.where(other > 0, penalty / other, np.nan)
+    ratio = np.array([np.median(known) for each in ratios.T if len(known := each[np.isfinite(each)])])
     return float(min(np.median(ratio), ratio[-1])) if len(ratio) else 0.0
 
 
@@ -291,11 +291,17 @@ def _rounded(history: FlowHistory, limits: LoopLimits) -> list[Finding]:
         sizes = np.sqrt([history.sizes[place] for place in weights])
         wanted = history.rates[made][:, weights] * sizes
         with np.errstate(divide="ignore", invalid="ignore"):
-            size = float(np.nanmedian(wanted / history.weight[made][:, weights])) / HALF_ULP[dtype]
-        lost = np.nanmedian(history.update[made][:, weights] / wanted) < 0.5
-        if size < limits.ulp and lost:
+            size = _median(wanted / history.weight[made][:, weights]) / HALF_ULP[dtype]
+            moved = _median(history.update[made][:, weights] / wanted)
+        if size < limits.ulp and moved < 0.5:
             found.append(_below_ulp(facts, dtype, size, limits))
     return found
+
+
+def _median(values: Values) -> float:
+    """Return the median of what is finite; infinite without any."""
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else math.inf
 
 
 def _eps_is_zero(facts: OptimizerFacts) -> Finding:
@@ -337,8 +343,7 @@ def _always_clipped(history: FlowHistory, limits: LoopLimits) -> list[Finding]:
         return []
     made = ~history.skipped
     squares = history.rms[made] ** 2 * np.array(history.sizes)
-    norms = np.sqrt(np.nansum(squares, axis=1))
-    median, high = (float(np.nanquantile(norms, q)) for q in (0.5, 0.9))
+    median, high = np.quantile(np.sqrt(np.nansum(squares, axis=1)), (0.5, 0.9))
     return [
         Finding(
             verdict="always clipped",

@@ -248,7 +248,7 @@ class LossRecorder:
         value, told = self.told
         self.told = None, None
         if single and not scaled:
-            values = [root.detach().clone().reshape(()) / factor_of(root) for root in single]
+            values = [_without_factor(root) for root in single]
             value = values[0] if len(values) == 1 else torch.stack(values).sum()
         self.waiting = value, self._reading(roots, told, step) if self.due else None
 
@@ -277,6 +277,11 @@ class LossRecorder:
         """Take the loss of the backward pass, whose gradients have reached the model."""
         value, reading = self.waiting
         self.waiting = None, None
+        if (
+            self.handles and not self.calls
+        ):  # compiled since, or called past its hooks: a toggle recompiles it
+            self.hooked = False
+            self._unhook()
         if value is not None:
             self.values.add_pass(value)
         if reading is not None:
@@ -305,6 +310,12 @@ class LossRecorder:
         steps, values = self.values.read()
         readings = tuple(each.read(self.trained) for each in (*self.early, *self.late))
         return LossHistory(steps, values, readings)
+
+
+def _without_factor(root: Tensor) -> Tensor:
+    """Return a loss without the constant in front of it; as it is where that is 0."""
+    factor, value = factor_of(root), root.detach().clone().reshape(())
+    return value / (torch.where(factor == 0, 1, factor) if isinstance(factor, Tensor) else factor or 1.0)
 
 
 def _is_whole(values: Tensor) -> bool:
