@@ -93,6 +93,22 @@ def test_a_regression_that_fails(values: np.ndarray, verdict: str, cause: str) -
     assert cause in found.cause
 
 
+def test_a_loss_that_rose_before_it_broke_says_so() -> None:
+    found = only(regressed(np.where(STEPS < 40, np.exp(STEPS.astype(float)), math.nan)))
+    assert found.verdict == "non-finite"
+    assert "the loss had risen from 1 to 8.66e+16 before: at step 40 the loss is not finite" in found.cause
+    assert found.remedy.startswith("a lower learning rate")
+
+
+def test_targets_between_no_and_yes_are_not_held_against_guessing() -> None:
+    """The loss of an autoencoder of grays cannot fall far, whatever it learns."""
+    grays = random.random((64, 30))
+    hard = (grays > 0.5).astype(float)
+    for target, fires in ((grays, False), (hard, True)):
+        terms = [made_term("binary_cross_entropy_with_logits", output=grays, target=target)] * 8
+        assert bool(loss_findings(made_history(*terms, values=0.693 + 0.001 * NOISE))) == fires
+
+
 def test_the_source_of_a_loss_that_is_not_finite_is_named() -> None:
     inputs = random.normal(size=(8, 4))
     inputs[2, 1] = math.nan

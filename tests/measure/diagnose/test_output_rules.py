@@ -172,6 +172,12 @@ def of(name: str, *operations: Any, **more: Any) -> LossHistory:
             "cross_entropy",
         ),
         (
+            of("unknown", ("sigmoid", 0, (64, 10)), "div", "clamp", "log", "mul", "sum"),
+            MISFIT,
+            "one distribution over 10 classes, and is given sigmoids that are divided by their sum",
+            "binary_cross_entropy_with_logits, if a sample can be of several classes",
+        ),
+        (
             of("nll_loss", "sigmoid", "log", output=np.log(sigmoid(LOGITS)), target=LABELS),
             MISFIT,
             "logarithms of sigmoids",

@@ -40,6 +40,10 @@ def _not_finite(curve: Curve) -> list[Finding]:
         "inputs": ("leave out or fill in what is missing in the inputs",),
         "targets": ("leave out or fill in what is missing in the targets",),
     }.get(source, ("a guarded logarithm, root or quotient in the loss", LOWER, "clip gradients"))
+    before = np.abs(values[:first])
+    if not source and first and before.max() > curve.limits.grown * before[0] > 0:
+        cause = f"the loss had risen from {values[0]:.3g} to {before.max():.3g} before: {cause}"
+        cures = (LOWER, "warm-up", "clip gradients")
     if source:
         cause = f"{source} have infinite values or NaN: {cause}"
     return [

@@ -31,7 +31,8 @@ def loss_of_guessing(series: TermSeries) -> float | None:
     if target is None or not target.variance > 0 or target.nonfinite or series.samples < FEWEST:
         return None
     if series.name in BINARY:
-        return _binary_entropy(target.mean) if 0 < target.mean < 1 else None
+        hard = target.is_classes and target.high == 1  # targets between have a loss that no output undercuts
+        return _binary_entropy(target.mean) if hard else None
     if series.name not in ("mse_loss", "l1_loss") or not _is_steady(series):
         return None
     if series.name == "mse_loss":
@@ -80,7 +81,7 @@ def guessing_at(term: LossTerm, series: TermSeries) -> float | None:
     whole = series.target
     if target is None or whole is None:
         return None
-    if series.name in BINARY and 0 < whole.mean < 1:
+    if series.name in BINARY:
         return -target.mean * math.log(whole.mean) - (1 - target.mean) * math.log(1 - whole.mean)
     return target.std**2 + (target.mean - whole.mean) ** 2 if series.name == "mse_loss" else None
 

@@ -159,8 +159,7 @@ def _not_log(series: TermSeries, _: LossLimits) -> list[Finding]:
 
 def _no_probability(series: TermSeries, _: LossLimits) -> list[Finding]:
     """Raw outputs that are cut to 0 … 1 in place of a sigmoid or softmax: no gradient where they are cut."""
-    term, output = series.first, series.output
-    names = [each.name for each in term.operations]
+    names = [each.name for each in series.first.operations]
     if "log" in names:
         names = names[: names.index("log")]
     elif series.name != "binary_cross_entropy":
@@ -171,11 +170,10 @@ def _no_probability(series: TermSeries, _: LossLimits) -> list[Finding]:
     if series.name not in (*BINARY, *CATEGORICAL) and not _within_one(series):
         return []
     by = f"after {names[names.index(cut[-1]) - 1]} " if names.index(cut[-1]) else ""
-    high = 1.0 if output is None else output.high
     return [
         _misfit(
-            f"the loss takes probabilities, and is given raw outputs {by}that {cut[-1]} cuts to 0 … "
-            f"{high:.3g}: where they are cut no gradient passes",
+            f"the loss takes probabilities, and is given raw outputs {by}that {cut[-1]} cuts to 0 … 1: where "
+            "they are cut no gradient passes",
             options(
                 "a loss that takes logits: binary_cross_entropy_with_logits, or cross_entropy for classes",
                 "a sigmoid (of classes a softmax) in place of the cut",
@@ -217,22 +215,21 @@ def _one_output(series: TermSeries, _: LossLimits) -> list[Finding]:
 
 def _independent(series: TermSeries, _: LossLimits) -> list[Finding]:
     """Sigmoids of each class where the loss takes one distribution over all."""
-    names = [each.name for each in series.first.operations]
-    if "sigmoid" not in names or series.units < 2 or any(name in names for name in SOFTMAX):
-        return _log_sigmoid(series, names)
-    after = names[names.index("sigmoid") :]
-    if "div" in after and "log" in after[after.index("div") :]:
-        return [_of_sigmoids("sigmoids that are divided by their sum", series.units)]
-    return _log_sigmoid(series, names)
-
-
-def _log_sigmoid(series: TermSeries, names: list[str]) -> list[Finding]:
-    logarithm = names[-1:] == ["logsigmoid"] or [name for name in names if name not in MOVES | CLAMPS][
-        -2:
-    ] == ["sigmoid", "log"]
-    if series.name != "nll_loss" or not logarithm or series.units < 2:
+    operations = [each for each in series.first.operations if each.name not in MOVES | CLAMPS]
+    names = [each.name for each in operations]
+    place = next((at for at, name in enumerate(names) if name in ("sigmoid", "logsigmoid")), None)
+    if place is None or any(name in names for name in SOFTMAX):
         return []
-    return [_of_sigmoids("logarithms of sigmoids, and nothing lowers those of other classes", series.units)]
+    shape = operations[place].shape
+    units = shape[-1] if len(shape) > 1 else series.units
+    after = names[place:]
+    if units < 2:
+        return []
+    if "div" in after and "log" in after[after.index("div") :]:
+        return [_of_sigmoids("sigmoids that are divided by their sum", units)]
+    if series.name == "nll_loss" and after in (["sigmoid", "log"], ["logsigmoid"]):
+        return [_of_sigmoids("logarithms of sigmoids, and nothing lowers those of other classes", units)]
+    return []
 
 
 def _of_sigmoids(what: str, units: int) -> Finding:
