@@ -51,7 +51,7 @@ MEASURES: dict[str, Measure] = {
     "curvature": lambda m, loss, batch: gs.curvature(m, loss, batch, k=1, trace_products=0, tolerance=0.5),
     "landscape": lambda m, loss, batch: gs.landscape(m, loss, batch, dims=1, points=3, workers=1),
     "noise": lambda m, loss, batch: gs.noise(m, loss, [batch, batch]),
-    "check": lambda m, loss, batch: gs.check(m, batch, loss, optimizer=sgd, remedies=False),
+    "check": lambda m, loss, batch: gs.check(m, batch, loss, optimizer=sgd, remedies=False, fit=3),
 }
 
 

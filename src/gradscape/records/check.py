@@ -9,6 +9,7 @@ from itertools import count, groupby
 from typing import TYPE_CHECKING, Any
 
 from gradscape._codec import Record
+from gradscape._text import count_noun
 from gradscape.records.diagnosis import Diagnosis
 from gradscape.records.display import Displayable
 from gradscape.records.signal import SignalRecord
@@ -73,6 +74,44 @@ class Trial(Record):
         return f"{self.remedy}: {self.change}, {self.verdict}{span} ({self.what})"
 
 
+FITS = 0.1  # of the loss that the steps begin with
+
+
+@dataclass(frozen=True)
+class Fit(Record):
+    """Steps of a copy on one batch, until it knows that by heart or the budget is spent.
+
+    Attributes:
+        losses: Loss before each step.
+        constant: Loss of the best output that is the same for all samples; NaN where it is not known.
+        evaluated: Loss after the steps in eval mode; NaN where the model was in eval mode, or has none there.
+    """
+
+    losses: tuple[float, ...]
+    constant: float = math.nan
+    evaluated: float = math.nan
+
+    @property
+    def fits(self) -> bool:
+        """True if less than a tenth of the loss is left, which is not negative."""
+        return 0 <= self.losses[-1] <= FITS * self.losses[0]
+
+    def derived(self) -> Mapping[str, Any]:
+        """Whether the batch was fitted."""
+        return {"fits": self.fits}
+
+    def __str__(self) -> str:
+        change = (
+            f"loss {self.losses[0]:.3g} → {self.losses[-1]:.3g} in {count_noun(len(self.losses), 'step')}"
+        )
+        if self.fits:
+            return f"fits this batch: {change}"
+        beside = "" if math.isnan(self.constant) else f"; a constant output costs {self.constant:.3g}"
+        learns = self.losses[-1] < self.losses[0] - FITS * abs(self.losses[0])
+        told = "learns this batch, and has not fitted it yet" if learns else "does not fit this batch"
+        return f"{told}: {change}{beside}"
+
+
 @dataclass(frozen=True, repr=False)
 class CheckRecord(Displayable, Record):
     """A network before training.
@@ -85,6 +124,8 @@ class CheckRecord(Displayable, Record):
             the band, by that loss; those that end within it, by verdict and by how alike gradients are from
             end to end; those that end higher; what could not be tried comes last.
         band: Variation over seeds of the loss that steps of the model as it is end at; a hundredth at least.
+        fit: Steps of a copy until it fits the batch; None where they were left out.
+        facts: What else was found about batch and loss, a line each.
     """
 
     signal: SignalRecord
@@ -92,6 +133,8 @@ class CheckRecord(Displayable, Record):
     as_is: Trial
     remedies: tuple[Trial, ...]
     band: float = 0.0
+    fit: Fit | None = None
+    facts: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -117,10 +160,16 @@ class CheckRecord(Displayable, Record):
 
     def __str__(self) -> str:
         fell = "it falls" if self.as_is.fell else "it does not fall"
-        lines = [str(self.diagnosis), f"as it is: {self.as_is.change}: {fell}", "", str(self.signal)]
+        lines = [str(self.diagnosis), f"as it is: {self.as_is.change}: {fell}", *self.of_batch]
+        lines += ["", str(self.signal)]
         if self.remedies:
             lines += ["", *self._remedy_lines()]
         return "\n".join(lines)
+
+    @property
+    def of_batch(self) -> tuple[str, ...]:
+        """Lines on the batch and the loss: whether the batch was fitted, and facts."""
+        return (*(() if self.fit is None else (str(self.fit),)), *self.facts)
 
     def by_effect(self) -> list[tuple[str, list[Trial]]]:
         """Return the remedies under a heading with their effect on the loss, the best first."""

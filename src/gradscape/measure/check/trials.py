@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gradscape.errors import ConfigError, GradscapeError, brief, first_line
+from gradscape.errors import ConfigError, GradscapeError, first_line
+from gradscape.measure.check.optimizers import OptimizerOf
 from gradscape.measure.check.remedies import REMEDIES, Applied
 from gradscape.measure.core.as_found import AsFound, standing_in
 from gradscape.measure.core.batch import Batch, Loss, unwrapped
@@ -27,7 +28,6 @@ from gradscape.measure.watch.watch import watch
 from gradscape.records.check import FELL, Trial
 from gradscape.records.gradients import FlowHistory
 
-MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 DRAWS = 3  # of the model as it is: how far the loss it ends at varies
 SMALL_EPS = 1e-16  # a gradient of 1e-18 still has a square in float32, and nothing smaller has
 
@@ -75,14 +75,14 @@ class Steps:
     Attributes:
         batch: Batch of every step.
         loss: Loss, as of `check`.
-        optimizer: Function from parameters to an optimizer.
+        optimizer: Function from a copy of the model to an optimizer of its parameters.
         count: Number of steps.
         own: The user's module; None for a factory.
     """
 
     batch: Batch
     loss: Loss | None
-    optimizer: MakeOptimizer
+    optimizer: OptimizerOf
     count: int
     own: Original | None = None
 
@@ -100,23 +100,48 @@ class Steps:
         """
         with random_state():
             torch.manual_seed(seed)
-            stepper = _made_by(self.optimizer, model)
+            stepper = self.optimizer(model)
             losses = []
             with watch(model, stepper, every=1, capacity=max(self.count, 2)) as flow, torch.enable_grad():
                 for _ in range(self.count):
                     stepper.zero_grad()
                     losses.append(self.backward(model))
-                    try:
-                        stepper.step()
-                    except Exception as error:  # of any kind: it is the user's choice
-                        made = type(stepper).__name__
-                        raise ConfigError(
-                            f"optimizer: {made} fails: {first_line(error)}; give another as optimizer="
-                        ) from error
+                    self.step(stepper)
         return Trial(name, what, diagnose(flow), _span(flow.history()), tuple(losses))
+
+    def step(self, optimizer: Optimizer) -> None:
+        """Make a step of an optimizer.
+
+        Args:
+            optimizer: Optimizer of a copy.
+
+        Raises:
+            ConfigError: It fails, as one that needs a closure does.
+        """
+        try:
+            optimizer.step()
+        except Exception as error:  # of any kind: it is the user's choice
+            made = type(optimizer).__name__
+            raise ConfigError(
+                f"optimizer: {made} fails: {first_line(error)}; give another as optimizer="
+            ) from error
 
     def backward(self, model: nn.Module) -> float:
         """Return the loss of a copy, after a backward pass that makes the copy's gradients alone.
+
+        Args:
+            model: Copy that is trained.
+
+        Raises:
+            ConfigError: The loss reaches the original's parameters from elsewhere than the original.
+        """
+        value = self.value(model)
+        with same_gradients(value, model), told_of_backward():
+            value.backward()  # type: ignore[no-untyped-call]
+        return float(value.detach())
+
+    def value(self, model: nn.Module) -> Tensor:
+        """Return the loss of a copy on the batch, in the mode that the copy is in.
 
         Args:
             model: Copy that is trained.
@@ -139,25 +164,7 @@ class Steps:
             with self.own.standing_at(model):
                 value = self.batch.loss(self.loss, output)
             refuse_own(value, self.own.names)
-        with same_gradients(value, model), told_of_backward():
-            value.backward()  # type: ignore[no-untyped-call]
-        return float(value.detach())
-
-
-def _made_by(make: MakeOptimizer, model: nn.Module) -> Optimizer:
-    """Return the optimizer of a model's parameters.
-
-    Raises:
-        ConfigError: It cannot be made, or something else is.
-    """
-    cure = "give what makes one of parameters, as torch.optim.Adam"
-    try:
-        made = make(model.parameters())
-    except Exception as error:  # of any kind: it is the caller's code
-        raise ConfigError(f"optimizer: it fails ({first_line(error)}); {cure}") from error
-    if not isinstance(made, Optimizer):
-        raise ConfigError(f"optimizer: it makes {brief(made)}; {cure}")
-    return made
+        return value
 
 
 class Original:
@@ -210,13 +217,13 @@ def smaller_eps(model: nn.Module, steps: Steps) -> Trial:
         steps: Steps that a copy is trained for.
     """
 
-    def make(parameters: Iterable[nn.Parameter]) -> Optimizer:
-        made_one = steps.optimizer(parameters)
+    def make(twin: nn.Module) -> Optimizer:
+        made_one = steps.optimizer(twin)
         for group in made_one.param_groups:
             group["eps"] = SMALL_EPS
         return made_one
 
-    groups = steps.optimizer(model.parameters()).param_groups
+    groups = steps.optimizer(model).param_groups
     if not all(number(group.get("eps")) for group in groups):  # Adafactor's are two, and mean something else
         return Trial("smaller eps", "the optimizer has no eps", None, math.nan, ())
     try:
