@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradscape.config.arguments import typed
@@ -196,12 +196,16 @@ def _unlearnt(as_is: Trial, found: Sequence[Finding]) -> list[Finding]:
     ]
 
 
-def check_on_noise(make_model: Callable[[], nn.Module], shape: Sequence[int], **options: Any) -> CheckRecord:
+def check_on_noise(
+    make_model: Callable[[], nn.Module], shape: Sequence[int], causal: bool = False, **options: Any
+) -> CheckRecord:
     """`check` a classifier on standard normal noise and labels that are drawn from as many as it has outputs.
 
     Args:
-        make_model: Factory of a module from samples (N, …) to (N, classes).
+        make_model: Factory of a module from samples (N, …) to (N, classes); a causal one from (N, T, …) to
+            (N, T, classes).
         shape: Shape of the batch, (N, …).
+        causal: As of `check`; there is a label for each position then.
         options: Further arguments of `check`.
 
     Raises:
@@ -212,14 +216,20 @@ def check_on_noise(make_model: Callable[[], nn.Module], shape: Sequence[int], **
         x = torch.randn(tuple(shape))
         with Trace(call_factory(make_model), lambda *_: None) as trace:
             output = main_tensor(trace.forward(Batch.of(x)))
-        if output is None or output.dim() != 2 or len(output) != len(x):
+        if output is None or output.dim() != 2 + causal or output.shape[:-1] != x.shape[: 1 + causal]:
             got = None if output is None else tuple(output.shape)
+            wanted = "(N, T, classes) for an input (N, T, …)" if causal else "(N, classes)"
             raise ConfigError(
-                f"make_model: its output is {got}, not (N, classes); use gradscape.check with a loss"
+                f"make_model: its output is {got}, not {wanted}; use gradscape.check with a loss"
             )
-        if output.shape[1] < 2:
+        if output.shape[-1] < 2:
             raise ConfigError(
                 "make_model: its one output is no classifier's; use gradscape.check with a loss"
             )
-        y = torch.randint(0, output.shape[1], (len(x),))
-    return check(make_model, (x, y), nn.functional.cross_entropy, **options)
+        y = torch.randint(0, output.shape[-1], output.shape[:-1])
+    return check(make_model, (x, y), _cross_entropy_of_each, causal=causal, **options)
+
+
+def _cross_entropy_of_each(output: Tensor, y: Tensor) -> Tensor:
+    """Return the mean cross-entropy over samples, or over all their positions."""
+    return nn.functional.cross_entropy(output.flatten(0, -2), y.flatten())

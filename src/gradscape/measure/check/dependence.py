@@ -33,8 +33,8 @@ class Dependence:
 
     Attributes:
         findings: Faults.
-        constant: Findings of an output that is the same for all samples, though operations lead to it from the
-            input: where a layer is found to blame, that is the cause.
+        constant: Findings of an output that is the same for all samples, though operations lead to it from
+            the input: where a layer is found to blame, that is the cause.
         notes: Remarks, as sentences.
     """
 
