@@ -21,10 +21,12 @@ FELL = 0.01  # of the loss that the steps begin with: less is no fall
 # Effect of a remedy on the loss beside the model as it is, the best first, in words.
 EFFECTS = {
     "lowers": "end lower than as it is",
+    "predicts": "give more right answers, by another loss function, whose values are not comparable",
     "nothing": "end where it ends as it is",
     "raises": "end higher, above the loss that the model begins with, or where they began",
     "": "not tried",
 }
+MOVES = ("lowers", "predicts")
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,10 @@ class Trial(Record):
         span: Orders of magnitude between ‖∂L/∂W‖ of the last weight layer and the first's; NaN if unknown.
         losses: Loss before each step.
         effect: `lowers`, `nothing` or `raises`, on the loss at the end; empty for the model as it is, and
-            where nothing could be tried.
+            where nothing could be tried; `predicts` of a remedy with another loss function, on the share of
+            right answers.
+        right: Share of right answers after the steps as it is, and with a remedy that has another loss
+            function; empty for all others.
     """
 
     remedy: str
@@ -47,6 +52,7 @@ class Trial(Record):
     span: float
     losses: tuple[float, ...]
     effect: str = ""
+    right: tuple[float, ...] = ()
 
     def derived(self) -> Mapping[str, Any]:
         """Verdict, and the layer that it begins at."""
@@ -63,6 +69,13 @@ class Trial(Record):
         return f"loss {self.losses[0]:.3g} → {self.losses[-1]:.3g} in {len(self.losses)} steps"
 
     @property
+    def beside(self) -> str:
+        """Share of right answers beside that as it is, in words; empty where losses can be compared."""
+        if not self.right:
+            return ""
+        return f", right answers {self.right[1]:.2g} where it has {self.right[0]:.2g} as it is"
+
+    @property
     def fell(self) -> bool:
         """True if the loss fell by a hundredth at least."""
         return self.losses[-1] < (1 - FELL * math.copysign(1, self.losses[0])) * self.losses[0]
@@ -71,7 +84,7 @@ class Trial(Record):
         if self.diagnosis is None:
             return f"{self.remedy}: {self.what}"
         span = "" if math.isnan(self.span) else f", gradients span 10^{self.span:.1f}"
-        return f"{self.remedy}: {self.change}, {self.verdict}{span} ({self.what})"
+        return f"{self.remedy}: {self.change}{self.beside}, {self.verdict}{span} ({self.what})"
 
 
 FITS = 0.1  # of the loss that the steps begin with
@@ -143,8 +156,8 @@ class CheckRecord(Displayable, Record):
 
     @property
     def moved(self) -> tuple[Trial, ...]:
-        """Remedies that lowered the loss."""
-        return tuple(trial for trial in self.remedies if trial.effect == "lowers")
+        """Remedies that lowered the loss, or gave more right answers by another."""
+        return tuple(trial for trial in self.remedies if trial.effect in MOVES)
 
     def derived(self) -> Mapping[str, Any]:
         """Verdict, grade and layer of the diagnosis, and whether the loss fell."""

@@ -171,6 +171,6 @@ def test_running_statistics_that_lag_behind_large_steps_are_told() -> None:
                 self.param_groups[0]["params"][1].add_(1.0)
             return found
 
-    record = checked(lambda: net(nn.BatchNorm1d(64)), optimizer=lambda p: Drifting(p, lr=0.02), fit=40)
+    record = checked(lambda: net(nn.BatchNorm1d(64)), optimizer=lambda p: Drifting(p, lr=0.004), fit=40)
     (told,) = [each for each in record.diagnosis.findings if each.verdict == "train and eval differ"]
     assert "running statistics lag behind" in told.cause

@@ -16,6 +16,7 @@ from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, GradscapeError
 from gradscape.measure.check.batch_probes import Probed, fit_finding, probed
 from gradscape.measure.check.loss_calls import LossPass, loss_pass
+from gradscape.measure.check.loss_remedies import loss_trials
 from gradscape.measure.check.optimizers import MakeOptimizer, optimizer_of, outside
 from gradscape.measure.check.remedies import REMEDIES
 from gradscape.measure.check.trials import (
@@ -102,6 +103,7 @@ def check(
     as_is, band = untreated(make_model, steps)
     found = probed(twin, steps, passed, fit, causal)
     tried = _tried(model, steps, as_is, band) if remedies else []
+    tried += loss_trials(twin, steps, passed, as_is, band) if remedies else []
     assert as_is.diagnosis is not None
     findings = _all_findings(measured, model, as_is, found) + outside(optimizer, model)
     once = gravest_first([*findings, *(fit_finding(found, findings) or _unlearnt(as_is, findings))])

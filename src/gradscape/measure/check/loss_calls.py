@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,10 @@ OF_NUMBERS = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 FUNCTIONS: dict[Callable[..., Any], str] = {
     getattr(functional, name): name for name in (*OF_CLASSES, *OF_PROBABILITIES, *OF_NUMBERS)
 }
+ACTIVATIONS: dict[Callable[..., Any], str] = {
+    **dict.fromkeys((torch.softmax, Tensor.softmax, functional.softmax), "softmax"),
+    **dict.fromkeys((torch.sigmoid, Tensor.sigmoid, functional.sigmoid), "sigmoid"),
+}
 RARE = 1e-12  # probability of a class that no target has
 MOST_LOGIT = 30.0
 SAME = 1e-4  # relative difference of the loss and a call's result
@@ -37,6 +41,7 @@ class LossCall:
         output: Output of the model that it was given, with its graph.
         target: Target that it was given.
         options: Further arguments, by name.
+        activation: Function that made the output, `softmax` or `sigmoid`; empty for anything else.
     """
 
     name: str
@@ -44,6 +49,7 @@ class LossCall:
     output: Tensor
     target: Tensor
     options: Mapping[str, Any]
+    activation: str = ""
 
     @property
     def classes(self) -> int:
@@ -156,22 +162,34 @@ class _LossCalls(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[LossCall] = []
+        self.activated: dict[int, tuple[str, Tensor | None]] = {}
         self.refused: ConfigError | None = None
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
     ) -> Any:
-        if func in FUNCTIONS and (call := _call(func, args, kwargs or {})) is not None:
+        if func in FUNCTIONS and (call := loss_call(func, args, kwargs or {})) is not None:
+            call = replace(call, activation=self.activated.get(id(call.output), ("", None))[0])
             try:
                 refuse_out_of_range(call)
             except ConfigError as error:
                 self.refused = error
                 raise
             self.calls.append(call)
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        if func in ACTIVATIONS and isinstance(result, Tensor):
+            self.activated[id(result)] = ACTIVATIONS[func], result  # kept, so that no other gets its id
+        return result
 
 
-def _call(function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> LossCall | None:
+def loss_call(function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> LossCall | None:
+    """Return a call of one of `FUNCTIONS`; None for arguments that are no output and target.
+
+    Args:
+        function: Function of torch.
+        args: Its positional arguments.
+        kwargs: Its arguments by name.
+    """
     given = dict(inspect.signature(function).bind(*args, **kwargs).arguments)
     output, target = given.pop("input"), given.pop("target")
     if not (isinstance(output, Tensor) and isinstance(target, Tensor) and output.dim()):

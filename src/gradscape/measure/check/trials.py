@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -78,6 +78,7 @@ class Steps:
         optimizer: Function from a copy of the model to an optimizer of its parameters.
         count: Number of steps.
         own: The user's module; None for a factory.
+        around: Context of every evaluation of the loss, such as one with another loss function.
     """
 
     batch: Batch
@@ -85,6 +86,7 @@ class Steps:
     optimizer: OptimizerOf
     count: int
     own: Original | None = None
+    around: Callable[[], AbstractContextManager[object]] = nullcontext
 
     def trial(self, name: str, what: str, model: nn.Module, seed: int = 0) -> Trial:
         """Train a copy, watched.
@@ -149,6 +151,10 @@ class Steps:
         Raises:
             ConfigError: The loss reaches the original's parameters from elsewhere than the original.
         """
+        with self.around():
+            return self._value(model)
+
+    def _value(self, model: nn.Module) -> Tensor:
         try:
             output = self.batch.output(model)
         except GradscapeError:
