@@ -110,7 +110,7 @@ class Fit(Record):
         return 0 <= self.losses[-1] <= FITS * self.losses[0]
 
     def derived(self) -> Mapping[str, Any]:
-        """Whether the batch was fitted."""
+        """Value of `fits`."""
         return {"fits": self.fits}
 
     def __str__(self) -> str:

@@ -126,6 +126,25 @@ def test_nodes_of_a_graph_and_batch_statistics_are_no_mixed_samples() -> None:
         assert checked(make, (SEQUENCES[:, 0], LABELS)).diagnosis.grade != "fail"
 
 
+class Compares(nn.Module):
+    """Similarities of each sample with each, or a class for each of as many."""
+
+    def __init__(self, contrastive: bool, axis: int = 1) -> None:
+        super().__init__()
+        self.contrastive, self.axis, self.net = contrastive, axis, nn.Linear(F, N)
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = self.net(x)
+        return values @ values.T if self.contrastive else values.log_softmax(self.axis)
+
+
+def test_similarities_of_samples_are_no_mixed_samples_and_as_many_classes_are_looked_at() -> None:
+    batch = (SEQUENCES[:, 0], torch.arange(N))
+    assert checked(lambda: Compares(True), batch).diagnosis.grade != "fail"
+    assert checked(lambda: Compares(False), batch).diagnosis.grade != "fail"
+    assert checked(lambda: Compares(False, axis=0), batch).verdict == "samples are mixed"
+
+
 class Ignores(nn.Module):
     def __init__(self, faulty: bool) -> None:
         super().__init__()
@@ -248,6 +267,20 @@ def test_the_expectation_is_that_of_each_loss() -> None:
     assert "0.693 for a probability of ½" in binary.facts[0]
     huge = checked(lambda: nn.Linear(F, 2), (SEQUENCES[:, 0], y / 1000), mse_loss)
     assert "initial loss too high" in verdicts(huge)
+
+
+def test_one_sample_is_the_cause_where_batchnorm_leaves_nothing_of_it() -> None:
+    def make(norm: type[nn.Module]) -> nn.Module:
+        pooled = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, C))
+        return nn.Sequential(nn.Conv2d(3, 8, 3), norm(8), *pooled)
+
+    images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    record = checked(lambda: make(nn.BatchNorm2d), (images[:1], LABELS[:1]))
+    assert (record.verdict, record.diagnosis.layer) == ("BatchNorm of one sample", "1")
+    assert "BatchNorm of one sample" not in verdicts(
+        checked(lambda: make(nn.BatchNorm2d), (images, LABELS[:2]))
+    )
+    assert checked(lambda: make(nn.Identity), (images[:1], LABELS[:1])).diagnosis.grade != "fail"
 
 
 def test_parameters_that_the_loss_does_not_reach_are_told() -> None:

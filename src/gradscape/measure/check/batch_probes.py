@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from gradscape._text import count_noun
 from gradscape.errors import ConfigError, first_line
@@ -23,13 +24,14 @@ from gradscape.measure.check.loss_calls import LossPass
 from gradscape.measure.check.trials import Steps
 from gradscape.measure.core.parameters import listed, strip_wrappers
 from gradscape.measure.core.preserve import random_state
+from gradscape.measure.diagnose.advice import options
 from gradscape.records.check import Fit
 from gradscape.records.diagnosis import Finding, Symptom
 
 
 @dataclass
 class Probed:
-    """What the probes of a batch found.
+    """Findings of all probes of a batch.
 
     Attributes:
         findings: Faults.
@@ -108,6 +110,30 @@ def _unreached(model: nn.Module, steps: Steps) -> list[Finding]:
             remedy="look whether its output is used in forward() and enters the loss",
             evidence=(
                 Symptom("parameters without a gradient", float(len(names)), 0.0, "none is meant to be"),
+            ),
+        )
+    ]
+
+
+def single_sample(model: nn.Module, steps: Steps, others: list[Finding]) -> list[Finding]:
+    """Return the cause of a fault that is found on a batch of one sample, where BatchNorm takes it for many.
+
+    Args:
+        model: Network.
+        steps: Batch of every step.
+        others: All other findings.
+    """
+    names = [name for name, m in model.named_modules() if isinstance(m, _BatchNorm) and m.training]
+    if steps.batch.size > 1 or not names or not any(finding.grade == "fail" for finding in others):
+        return []
+    return [
+        Finding(
+            verdict="BatchNorm of one sample",
+            layer=names[0],
+            cause="it subtracts the mean of the only sample, of which nothing is left for what averages after it",
+            remedy=options("a larger batch", "GroupNorm or LayerNorm in place of BatchNorm"),
+            evidence=(
+                Symptom("samples in the batch", 1.0, 2.0, "Ioffe & Szegedy (2015), Algorithm 1", below=True),
             ),
         )
     ]

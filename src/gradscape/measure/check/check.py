@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, GradscapeError
-from gradscape.measure.check.batch_probes import Probed, fit_finding, probed
+from gradscape.measure.check.batch_probes import Probed, fit_finding, probed, single_sample
 from gradscape.measure.check.loss_calls import LossPass, loss_pass
 from gradscape.measure.check.loss_remedies import loss_trials
 from gradscape.measure.check.optimizers import MakeOptimizer, optimizer_of, outside
@@ -106,6 +106,7 @@ def check(
     tried += loss_trials(twin, steps, passed, as_is, band) if remedies else []
     assert as_is.diagnosis is not None
     findings = _all_findings(measured, model, as_is, found) + outside(optimizer, model)
+    findings += single_sample(model, steps, findings)
     once = gravest_first([*findings, *(fit_finding(found, findings) or _unlearnt(as_is, findings))])
     notes = (*as_is.diagnosis.notes, *found.notes)
     return CheckRecord(

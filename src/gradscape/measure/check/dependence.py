@@ -29,7 +29,7 @@ EXACT = "exactly nothing, in a pass of the same shapes"
 
 @dataclass
 class Dependence:
-    """What the output of a copy in eval mode depends on.
+    """Findings on what the output of a copy in eval mode depends on.
 
     Attributes:
         findings: Faults.
@@ -199,7 +199,7 @@ def _taken(batch: Batch, axis: Axis, index: Tensor) -> Batch:
 def _of_samples(passes: Passes, base: Tensor, found: Dependence) -> None:
     """Look whether the output depends on the input at all, and on other samples'."""
     axes = _axes(passes.batch, base)
-    if not axes:
+    if not axes or _compares_samples(passes, base):
         return
     results = [_mixed(passes, base, axis) for axis in axes]
     if not any(results) or (len(axes) == 1 and results[0] is None):
@@ -211,6 +211,15 @@ def _of_samples(passes: Passes, base: Tensor, found: Dependence) -> None:
             "outputs depend on others along the first axis and not along the second, which is taken for the "
             "samples' (batch_first=True takes the first)"
         )
+
+
+def _compares_samples(passes: Passes, base: Tensor) -> bool:
+    """Return True for an output of samples by samples, as of a contrastive model: not of as many classes."""
+    size = passes.batch.size
+    if base.shape != (size, size):
+        return False
+    fewer = passes.output(passes.batch.part(0, size - 1))
+    return fewer is None or fewer.shape != (size - 1, size)
 
 
 @dataclass(frozen=True)
