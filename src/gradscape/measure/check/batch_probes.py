@@ -130,7 +130,7 @@ def single_sample(model: nn.Module, steps: Steps, others: list[Finding]) -> list
         Finding(
             verdict="BatchNorm of one sample",
             layer=names[0],
-            cause="it subtracts the mean of the only sample, of which nothing is left for what averages after it",
+            cause="it subtracts the mean of the only sample, of which no average is left for layers after it",
             remedy=options("a larger batch", "GroupNorm or LayerNorm in place of BatchNorm"),
             evidence=(
                 Symptom("samples in the batch", 1.0, 2.0, "Ioffe & Szegedy (2015), Algorithm 1", below=True),
