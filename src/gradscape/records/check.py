@@ -88,6 +88,8 @@ class Trial(Record):
 
 
 FITS = 0.1  # of the loss that the steps begin with
+ENOUGH = 100  # steps: before that a loss that does not fall is no verdict
+TOO_FEW = "too few steps to tell whether it fits this batch (fit= makes more)"
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,8 @@ class Fit(Record):
             return f"fits this batch: {change}"
         beside = "" if math.isnan(self.constant) else f"; a constant output costs {self.constant:.3g}"
         learns = self.losses[-1] < self.losses[0] - FITS * abs(self.losses[0])
-        told = "learns this batch, and has not fitted it yet" if learns else "does not fit this batch"
+        told = "does not fit this batch" if len(self.losses) >= ENOUGH else TOO_FEW
+        told = "learns this batch, and has not fitted it yet" if learns else told
         return f"{told}: {change}{beside}"
 
 

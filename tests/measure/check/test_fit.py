@@ -55,6 +55,12 @@ def test_a_budget_is_kept_and_0_leaves_it_out() -> None:
     record = checked(net, fit=7)
     assert record.fit is not None
     assert len(record.fit.losses) == 7
+    assert str(Fit((2.3,) * 7, 2.3)).startswith(
+        "too few steps to tell whether it fits this batch (fit= makes"
+    )
+    assert str(Fit((2.3,) * 100, 2.3)) == (
+        "does not fit this batch: loss 2.3 → 2.3 in 100 steps; a constant output costs 2.3"
+    )
     assert checked(net, fit=0).fit is None
     with pytest.raises(ConfigError, match="fit: -1 is not a number of steps; give 0 or more"):
         checked(net, fit=-1)

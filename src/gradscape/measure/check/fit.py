@@ -15,12 +15,11 @@ from gradscape.measure.check.loss_calls import LossCall
 from gradscape.measure.check.trials import Steps
 from gradscape.measure.core.preserve import random_state
 from gradscape.measure.diagnose.advice import options
-from gradscape.records.check import FELL, Fit
+from gradscape.records.check import ENOUGH, FELL, Fit
 from gradscape.records.diagnosis import Finding, Symptom
 
 BUDGET = 200  # steps
 SECONDS = 5.0
-ENOUGH = 100  # steps: before that a loss that does not fall is no verdict
 LEARNT = 0.01  # of the loss at the start: it goes no further
 NEAR = 0.02  # of the best constant output's loss
 PARTS = 4  # the last part of the steps beside the one before: does it still fall
