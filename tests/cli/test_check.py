@@ -100,6 +100,39 @@ def test_a_page_is_written_where_it_was_asked_for(file: Path, capsys: pytest.Cap
     assert f"page: {page}" in capsys.readouterr().err
 
 
+SEQUENCES = """
+from torch import nn
+
+class Tagger(nn.Module):
+    def __init__(self, both):
+        super().__init__()
+        self.rnn = nn.GRU(4, 6, batch_first=True, bidirectional=both)
+        self.head = nn.Linear(12 if both else 6, 3)
+
+    def forward(self, x):
+        return self.head(self.rnn(x)[0])
+
+def one_way():
+    return Tagger(False)
+
+def both_ways():
+    return Tagger(True)
+"""
+
+
+def test_a_causal_factory_is_checked_for_what_it_sees(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tag.py").write_text(SEQUENCES)
+    flags = ["--input", "7,4", "--batch-size", "5", "--causal", "--no-remedies", "--fit", "3", "--seeds", "1"]
+    assert main(["check", f"{tmp_path}/tag.py:one_way", *flags]) == 0
+    out = capsys.readouterr().out
+    assert "sees the future" not in out
+    assert "in 3 steps; a constant output costs" in out
+    assert main(["check", f"{tmp_path}/tag.py:both_ways", *flags]) == 0
+    assert capsys.readouterr().out.startswith("sees the future, beginning at rnn")
+
+
 MORE = """
 from torch import nn
 

@@ -52,7 +52,7 @@ MEASURES: dict[str, Measure] = {
     "landscape": lambda m, loss, batch: gs.landscape(m, loss, batch, dims=1, points=3, workers=1),
     "noise": lambda m, loss, batch: gs.noise(m, loss, [batch, batch]),
     "lr range": lambda m, loss, batch: gs.lr_range(m, [batch, batch], loss, sgd, steps=10, seeds=1),
-    "check": lambda m, loss, batch: gs.check(m, batch, loss, optimizer=sgd, remedies=False),
+    "check": lambda m, loss, batch: gs.check(m, batch, loss, optimizer=sgd, remedies=False, fit=3),
 }
 
 

@@ -16,6 +16,7 @@ from torch import nn
 import gradscape as gs
 from gradscape.errors import GradscapeError
 from gradscape.measure.core.batch import unwrapped
+from gradscape.records.check import CheckRecord
 from zoo.cases import MEASURES, Case, sgd, step
 from zoo.small import CASES
 from zoo.snapshot import differences, snapshot
@@ -48,10 +49,33 @@ def test_a_measure_leaves_the_model_as_found(name: str, measure: str) -> None:
     if isinstance(case.loss, nn.Module):
         before_loss = snapshot(case.loss)
     before = snapshot(model)
-    measured(measure, case, model, case.batch)
+    record = measured(measure, case, model, case.batch)
     assert differences(before, snapshot(model)) == []
+    if isinstance(record, CheckRecord):
+        assert not BY_TRYING & {finding.verdict for finding in record.diagnosis.findings}
     if isinstance(case.loss, nn.Module) and before_loss is not None:
         assert differences(before_loss, snapshot(case.loss)) == []
+
+
+# What a check finds by trying, of which these models have nothing.
+BY_TRYING = {
+    "output ignores the input", "samples are mixed", "sees the future", "does not fit one batch",
+    "unusable labels", "train and eval differ", "initial loss too high", "parameters outside the optimizer",
+}  # fmt: skip
+FADES = "sparse matrices"  # what it multiplies by is less in each pass: 200 of them leave nothing
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", [name for name, case in CASES.items() if "check" not in case.refused and name != FADES]
+)
+def test_a_check_with_all_its_steps_finds_no_fault_in_them(name: str) -> None:
+    case = CASES[name]
+    # The one whose gradients are sparse is refused by Adam.
+    optimizer = torch.optim.SGD if name == "sparse gradients" else torch.optim.Adam
+    record = gs.check(case.model(), case.batch, case.loss, lambda p: optimizer(p, lr=1e-3), remedies=False)
+    assert record.fit is not None
+    assert not BY_TRYING & {finding.verdict for finding in record.diagnosis.findings}
 
 
 @contextmanager

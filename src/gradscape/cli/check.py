@@ -24,6 +24,10 @@ class CheckOptions(NoiseBatch):
     remedies: Annotated[bool, Parameter(negative="--no-remedies")] = option(
         True, "try remedies, or give the verdict alone"
     )
+    fit: int | None = option(None, "number of steps to fit the batch in, 0 for none", 0, 100_000)
+    causal: Annotated[bool, Parameter(negative=())] = option(
+        False, "a position's output, of (N, T, classes), must not depend on later input"
+    )
     page: FilePath | None = option(None, "file for an HTML page with figures")
     json: bool = option(False, "everything as JSON")
 
@@ -56,6 +60,8 @@ def check(
         seeds=options.seeds,
         confirm=options.confirm,
         remedies=options.remedies,
+        fit=options.fit,
+        causal=options.causal,
     )
     print_record(record, options.json)
     save_page(record, options.page)

@@ -9,6 +9,7 @@ from itertools import count, groupby
 from typing import TYPE_CHECKING, Any
 
 from gradscape._codec import Record
+from gradscape._text import count_noun
 from gradscape.records.diagnosis import Diagnosis
 from gradscape.records.display import Displayable
 from gradscape.records.signal import SignalRecord
@@ -20,10 +21,12 @@ FELL = 0.01  # of the loss that the steps begin with: less is no fall
 # Effect of a remedy on the loss beside the model as it is, the best first, in words.
 EFFECTS = {
     "lowers": "end lower than as it is",
+    "predicts": "give more right answers, by another loss function, whose values are not comparable",
     "nothing": "end where it ends as it is",
     "raises": "end higher, above the loss that the model begins with, or where they began",
     "": "not tried",
 }
+MOVES = ("lowers", "predicts")
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,10 @@ class Trial(Record):
         span: Orders of magnitude between ‖∂L/∂W‖ of the last weight layer and the first's; NaN if unknown.
         losses: Loss before each step.
         effect: `lowers`, `nothing` or `raises`, on the loss at the end; empty for the model as it is, and
-            where nothing could be tried.
+            where nothing could be tried; `predicts` of a remedy with another loss function, on the share of
+            right answers.
+        right: Share of right answers after the steps as it is, and with a remedy that has another loss
+            function; empty for all others.
     """
 
     remedy: str
@@ -46,6 +52,7 @@ class Trial(Record):
     span: float
     losses: tuple[float, ...]
     effect: str = ""
+    right: tuple[float, ...] = ()
 
     def derived(self) -> Mapping[str, Any]:
         """Verdict, and the layer that it begins at."""
@@ -62,6 +69,13 @@ class Trial(Record):
         return f"loss {self.losses[0]:.3g} → {self.losses[-1]:.3g} in {len(self.losses)} steps"
 
     @property
+    def beside(self) -> str:
+        """Share of right answers beside that as it is, in words; empty where losses can be compared."""
+        if not self.right:
+            return ""
+        return f", right answers {self.right[1]:.2g} where it has {self.right[0]:.2g} as it is"
+
+    @property
     def fell(self) -> bool:
         """True if the loss fell by a hundredth at least."""
         return self.losses[-1] < (1 - FELL * math.copysign(1, self.losses[0])) * self.losses[0]
@@ -70,7 +84,48 @@ class Trial(Record):
         if self.diagnosis is None:
             return f"{self.remedy}: {self.what}"
         span = "" if math.isnan(self.span) else f", gradients span 10^{self.span:.1f}"
-        return f"{self.remedy}: {self.change}, {self.verdict}{span} ({self.what})"
+        return f"{self.remedy}: {self.change}{self.beside}, {self.verdict}{span} ({self.what})"
+
+
+FITS = 0.1  # of the loss that the steps begin with
+ENOUGH = 100  # steps: before that a loss that does not fall is no verdict
+TOO_FEW = "too few steps to tell whether it fits this batch (fit= makes more)"
+
+
+@dataclass(frozen=True)
+class Fit(Record):
+    """Steps of a copy on one batch, until it knows that by heart or the budget is spent.
+
+    Attributes:
+        losses: Loss before each step.
+        constant: Loss of the best output that is the same for all samples; NaN where it is not known.
+        evaluated: Loss after the steps in eval mode; NaN where the model was in eval mode, or has none there.
+    """
+
+    losses: tuple[float, ...]
+    constant: float = math.nan
+    evaluated: float = math.nan
+
+    @property
+    def fits(self) -> bool:
+        """True if less than a tenth of the loss is left, which is not negative."""
+        return 0 <= self.losses[-1] <= FITS * self.losses[0]
+
+    def derived(self) -> Mapping[str, Any]:
+        """Value of `fits`."""
+        return {"fits": self.fits}
+
+    def __str__(self) -> str:
+        change = (
+            f"loss {self.losses[0]:.3g} → {self.losses[-1]:.3g} in {count_noun(len(self.losses), 'step')}"
+        )
+        if self.fits:
+            return f"fits this batch: {change}"
+        beside = "" if math.isnan(self.constant) else f"; a constant output costs {self.constant:.3g}"
+        learns = self.losses[-1] < self.losses[0] - FITS * abs(self.losses[0])
+        told = "does not fit this batch" if len(self.losses) >= ENOUGH else TOO_FEW
+        told = "learns this batch, and has not fitted it yet" if learns else told
+        return f"{told}: {change}{beside}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,6 +140,8 @@ class CheckRecord(Displayable, Record):
             the band, by that loss; those that end within it, by verdict and by how alike gradients are from
             end to end; those that end higher; what could not be tried comes last.
         band: Variation over seeds of the loss that steps of the model as it is end at; a hundredth at least.
+        fit: Steps of a copy until it fits the batch; None where they were left out.
+        facts: What else was found about batch and loss, a line each.
     """
 
     signal: SignalRecord
@@ -92,6 +149,8 @@ class CheckRecord(Displayable, Record):
     as_is: Trial
     remedies: tuple[Trial, ...]
     band: float = 0.0
+    fit: Fit | None = None
+    facts: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -100,8 +159,8 @@ class CheckRecord(Displayable, Record):
 
     @property
     def moved(self) -> tuple[Trial, ...]:
-        """Remedies that lowered the loss."""
-        return tuple(trial for trial in self.remedies if trial.effect == "lowers")
+        """Remedies that lowered the loss, or gave more right answers by another."""
+        return tuple(trial for trial in self.remedies if trial.effect in MOVES)
 
     def derived(self) -> Mapping[str, Any]:
         """Verdict, grade and layer of the diagnosis, and whether the loss fell."""
@@ -117,10 +176,16 @@ class CheckRecord(Displayable, Record):
 
     def __str__(self) -> str:
         fell = "it falls" if self.as_is.fell else "it does not fall"
-        lines = [str(self.diagnosis), f"as it is: {self.as_is.change}: {fell}", "", str(self.signal)]
+        lines = [str(self.diagnosis), f"as it is: {self.as_is.change}: {fell}", *self.of_batch]
+        lines += ["", str(self.signal)]
         if self.remedies:
             lines += ["", *self._remedy_lines()]
         return "\n".join(lines)
+
+    @property
+    def of_batch(self) -> tuple[str, ...]:
+        """Lines on the batch and the loss: whether the batch was fitted, and facts."""
+        return (*(() if self.fit is None else (str(self.fit),)), *self.facts)
 
     def by_effect(self) -> list[tuple[str, list[Trial]]]:
         """Return the remedies under a heading with their effect on the loss, the best first."""

@@ -23,7 +23,7 @@ def checked(bias: float = 0.0, remedies: bool = True) -> CheckRecord:
         return nn.Sequential(*layers, nn.Linear(8, 2))
 
     x = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
-    return gs.check(make, (x, torch.arange(6) % 2), cross_entropy, remedies=remedies)
+    return gs.check(make, (x, torch.arange(6) % 2), cross_entropy, remedies=remedies, fit=5)
 
 
 def test_the_page_is_self_contained_and_says_verdict_remedies_and_layers(tmp_path: Path) -> None:
@@ -41,6 +41,9 @@ def test_the_page_is_self_contained_and_says_verdict_remedies_and_layers(tmp_pat
     assert text.count("<svg") == 3
     assert not re.search(r'(src|href)="(?!#|data:)', text)
     assert "<script" not in text
+    assert record.fit is not None
+    assert str(record.fit)[1:] in text
+    assert "itial loss" in text
     assert check_page(record) == text
     assert [file.name for file in tmp_path.iterdir()] == ["checked.html"]
 

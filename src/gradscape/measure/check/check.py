@@ -5,13 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from gradscape.config.arguments import typed
-from gradscape.errors import ConfigError
+from gradscape.errors import ConfigError, GradscapeError
+from gradscape.measure.check.batch_probes import Probed, fit_finding, probed, single_sample
+from gradscape.measure.check.loss_calls import LossPass, loss_pass
+from gradscape.measure.check.loss_remedies import loss_trials
+from gradscape.measure.check.optimizers import optimizer_of, outside
 from gradscape.measure.check.remedies import REMEDIES
 from gradscape.measure.check.trials import (
     Steps,
@@ -22,6 +28,7 @@ from gradscape.measure.check.trials import (
 )
 from gradscape.measure.core.batch import Batch, Loss, unwrapped
 from gradscape.measure.core.copied_training import MakeOptimizer, Original
+from gradscape.measure.core.copying import copied
 from gradscape.measure.core.layer_trace import layer_kind
 from gradscape.measure.core.parameter_kinds import parameters_and_kinds
 from gradscape.measure.diagnose.activation_rules import signal_findings
@@ -35,6 +42,7 @@ from gradscape.records.gradients import WEIGHT_KINDS
 from gradscape.records.signal import SignalRecord
 
 STEPS = 10
+CONSTANT_BY = ("dead units", "exploding", "vanishing", "saturated", "non-finite")  # an output is the same
 ENOUGH = 30  # steps on one batch: a loss that has not moved by then is told as a fault
 
 
@@ -43,63 +51,109 @@ def check(
     make_model: nn.Module | Callable[[], nn.Module],
     batch: Any,
     loss: Loss | None = None,
-    optimizer: MakeOptimizer = torch.optim.Adam,
+    optimizer: MakeOptimizer | Optimizer = torch.optim.Adam,
     seeds: int = 3,
     confirm: int = 0,
     remedies: bool = True,
+    fit: int | None = None,
+    causal: bool = False,
 ) -> CheckRecord:
     """Say before training whether a network will train, and if not why, where, and what would help.
 
     The signal through the network is measured over seeds; a copy is trained for ten steps on the batch and
-    watched; and each remedy is tried on a copy of its own likewise. The model, and all random numbers, are
-    left as found.
+    watched; another until it knows the batch by heart; labels and the first loss are looked at; the output
+    of a sample must depend on the sample, and on no other one; and each remedy is tried on a copy of
+    its own. The model, and all random numbers, are left as found.
 
     Args:
         make_model: Factory, called after `torch.manual_seed(0)`, 1, …, or a module.
         batch: (x, y), x, or a dict of the model's arguments.
         loss: loss(output, y), loss(output), or loss(output, dict) in turn, or loss(model, batch), which calls
             the model itself; None for a model whose output has a `loss`.
-        optimizer: Function from parameters to the optimizer that is to train them.
+        optimizer: Function from parameters to the optimizer that is to train them, or, for a module, its
+            optimizer itself: class, defaults and groups are carried over to copies, without the state.
         seeds: Number of a factory's networks that the signal is measured on.
         confirm: Number of real steps for the model and for every remedy, instead of ten.
         remedies: Whether remedies are tried.
+        fit: Number of steps, at most, that a copy has to fit this one batch, 0 to leave it out; by default
+            200, of which no more are made than five seconds allow.
+        causal: Whether the output at a position must not depend on later positions of the input.
 
     Raises:
-        ConfigError: A factory that raises, a batch that does not fit, a loss that fails, a model that cannot
-            be copied.
+        ConfigError: A factory that raises, a batch that does not fit, labels out of range, a loss that fails,
+            a model that cannot be copied, an optimizer of another model.
 
     Example:
         >>> print(gs.check(make_model, (x, y), nn.functional.cross_entropy))
     """
     if confirm < 0:
         raise ConfigError(f"confirm: {confirm} is not a number of steps; give 0 or more")
+    if fit is not None and fit < 0:
+        raise ConfigError(f"fit: {fit} is not a number of steps; give 0 or more")
+    optimizer_for = optimizer_of(optimizer, make_model)
+    own = unwrapped(make_model) if isinstance(make_model, nn.Module) else None
+    model = first_made(make_model) if not isinstance(make_model, nn.Module) else unwrapped(make_model)
+    given = Batch.of(batch, model, loss)
+    steps = Steps(given, loss, optimizer_for, confirm or STEPS, None if own is None else Original(own))
+    twin = partial(copied, own) if own is not None else partial(first_made, make_model)
+    passed = _first_pass(twin, steps)
     measured = signal(make_model, batch, loss, seeds)
-    model = unwrapped(make_model) if isinstance(make_model, nn.Module) else first_made(make_model)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError(f"make_model: {type(model).__name__} has no parameter to train")
-    given = Batch.of(batch, model, loss)
-    own = Original(model) if isinstance(make_model, nn.Module) else None
-    steps = Steps(given, loss, optimizer, confirm or STEPS, own)
     as_is, band = untreated(make_model, steps)
-    tried: list[Trial] = []
-    if remedies:
-        tried = [attempt(name, model, given, steps) for name in REMEDIES] + [smaller_eps(model, steps)]
-        tried = [replace(trial, effect=effect(trial, as_is, band)) for trial in tried]
+    found = probed(twin, steps, passed, fit, causal)
+    tried = _tried(model, steps, as_is, band) if remedies else []
+    tried += loss_trials(twin, steps, passed, as_is, band) if remedies else []
     assert as_is.diagnosis is not None
-    of_signal = signal_findings(measured, norm=any(layer_kind(m) == "norm" for m in model.modules()))
-    found = [
-        *(_placed(finding, measured, model) for finding in of_signal),
-        *map(_on_one_batch, as_is.diagnosis.findings),
-    ]
-    once = gravest_first([*found, *_unlearnt(as_is, found)])
-    findings = without_contradiction(by_trials(once, tried))
+    findings = _all_findings(measured, model, as_is, found) + outside(optimizer, model)
+    findings += single_sample(model, steps, findings)
+    once = gravest_first([*findings, *(fit_finding(found, findings) or _unlearnt(as_is, findings))])
+    notes = (*as_is.diagnosis.notes, *found.notes)
     return CheckRecord(
         signal=measured,
-        diagnosis=replace(as_is.diagnosis, findings=findings, unseen=UNSEEN),
+        diagnosis=replace(
+            as_is.diagnosis,
+            findings=without_contradiction(by_trials(once, tried)),
+            unseen=UNSEEN,
+            notes=notes,
+        ),
         as_is=as_is,
         remedies=tuple(sorted(tried, key=rank)),
         band=band,
+        fit=found.fit,
+        facts=tuple(found.facts),
     )
+
+
+def _first_pass(twin: Callable[[], nn.Module], steps: Steps) -> LossPass:
+    """Return the loss before training; what fails here is told by the signal, with its layer.
+
+    Raises:
+        ConfigError: Labels are out of range.
+    """
+    try:
+        model = twin()
+    except GradscapeError:
+        return LossPass(math.nan, ())
+    return loss_pass(partial(steps.value, model))
+
+
+def _tried(model: nn.Module, steps: Steps, as_is: Trial, band: float) -> list[Trial]:
+    """Return the trials of all remedies, with their effects."""
+    tried = [attempt(name, model, steps.batch, steps) for name in REMEDIES] + [smaller_eps(model, steps)]
+    return [replace(trial, effect=effect(trial, as_is, band)) for trial in tried]
+
+
+def _all_findings(measured: SignalRecord, model: nn.Module, as_is: Trial, found: Probed) -> list[Finding]:
+    """Return what signal, steps and probes found."""
+    assert as_is.diagnosis is not None
+    of_signal = signal_findings(measured, norm=any(layer_kind(m) == "norm" for m in model.modules()))
+    of_layers = [
+        *(_placed(finding, measured, model) for finding in of_signal),
+        *map(_on_one_batch, as_is.diagnosis.findings),
+    ]
+    known = any(finding.verdict in CONSTANT_BY for finding in of_layers)
+    return [*of_layers, *found.findings, *([] if known else found.constant)]
 
 
 UNSEEN = ("the training loop: its data, schedule, clipping, modes",)
@@ -145,16 +199,25 @@ def _unlearnt(as_is: Trial, found: Sequence[Finding]) -> list[Finding]:
     ]
 
 
-def check_on_noise(make_model: Callable[[], nn.Module], shape: Sequence[int], **options: Any) -> CheckRecord:
+def check_on_noise(
+    make_model: Callable[[], nn.Module], shape: Sequence[int], causal: bool = False, **options: Any
+) -> CheckRecord:
     """`check` a classifier on standard normal noise and labels that are drawn from as many as it has outputs.
 
     Args:
-        make_model: Factory of a module from samples (N, …) to (N, classes).
+        make_model: Factory of a module from samples (N, …) to (N, classes); a causal one from (N, T, …) to
+            (N, T, classes).
         shape: Shape of the batch, (N, …).
+        causal: As of `check`; there is a label for each position then.
         options: Further arguments of `check`.
 
     Raises:
         ConfigError: As `check`, and a module with another output.
     """
-    batch = noise_batch(make_model, shape, "gradscape.check")
-    return check(make_model, batch, nn.functional.cross_entropy, **options)
+    batch = noise_batch(make_model, shape, "gradscape.check", causal)
+    return check(make_model, batch, _cross_entropy_of_each, causal=causal, **options)
+
+
+def _cross_entropy_of_each(output: Tensor, y: Tensor) -> Tensor:
+    """Return the mean cross-entropy over samples, or over all their positions."""
+    return nn.functional.cross_entropy(output.flatten(0, -2), y.flatten())

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradscape.errors import ConfigError, GradscapeError, first_line
+from gradscape.measure.check.optimizers import OptimizerOf
 from gradscape.measure.check.remedies import REMEDIES, Applied
 from gradscape.measure.core.batch import Batch, Loss, unwrapped
-from gradscape.measure.core.copied_training import MakeOptimizer, Original, backward, made_by, make_step
+from gradscape.measure.core.copied_training import Original, go_backward, loss_of_copy, make_step
 from gradscape.measure.core.copying import copied
 from gradscape.measure.core.layer_trace import layer_kind
 from gradscape.measure.core.parameters import number
@@ -72,16 +74,18 @@ class Steps:
     Attributes:
         batch: Batch of every step.
         loss: Loss, as of `check`.
-        optimizer: Function from parameters to an optimizer.
+        optimizer: Function from a copy of the model to an optimizer of its parameters.
         count: Number of steps.
         own: The user's module; None for a factory.
+        around: Context of every evaluation of the loss, such as one with another loss function.
     """
 
     batch: Batch
     loss: Loss | None
-    optimizer: MakeOptimizer
+    optimizer: OptimizerOf
     count: int
     own: Original | None = None
+    around: Callable[[], AbstractContextManager[object]] = nullcontext
 
     def trial(self, name: str, what: str, model: nn.Module, seed: int = 0) -> Trial:
         """Train a copy, watched.
@@ -97,14 +101,39 @@ class Steps:
         """
         with random_state():
             torch.manual_seed(seed)
-            stepper = made_by(self.optimizer, model)
+            stepper = self.optimizer(model)
             losses = []
             with watch(model, stepper, every=1, capacity=max(self.count, 2)) as flow, torch.enable_grad():
                 for _ in range(self.count):
                     stepper.zero_grad()
-                    losses.append(backward(model, self.batch, self.loss, self.own))
+                    losses.append(self.backward(model))
                     make_step(stepper)
         return Trial(name, what, diagnose(flow), _span(flow.history()), tuple(losses))
+
+    def backward(self, model: nn.Module) -> float:
+        """Return the loss of a copy, after a backward pass that makes the copy's gradients alone.
+
+        Args:
+            model: Copy that is trained.
+
+        Raises:
+            ConfigError: As `loss_of_copy`.
+        """
+        value = self.value(model)
+        go_backward(value, model)
+        return float(value.detach())
+
+    def value(self, model: nn.Module) -> Tensor:
+        """Return the loss of a copy on the batch, in the mode that the copy is in.
+
+        Args:
+            model: Copy that is trained.
+
+        Raises:
+            ConfigError: As `loss_of_copy`.
+        """
+        with self.around():
+            return loss_of_copy(model, self.batch, self.loss, self.own)
 
 
 def attempt(name: str, model: nn.Module, batch: Batch, steps: Steps) -> Trial:
@@ -137,13 +166,13 @@ def smaller_eps(model: nn.Module, steps: Steps) -> Trial:
         steps: Steps that a copy is trained for.
     """
 
-    def make(parameters: Iterable[nn.Parameter]) -> Optimizer:
-        made_one = steps.optimizer(parameters)
+    def make(twin: nn.Module) -> Optimizer:
+        made_one = steps.optimizer(twin)
         for group in made_one.param_groups:
             group["eps"] = SMALL_EPS
         return made_one
 
-    groups = steps.optimizer(model.parameters()).param_groups
+    groups = steps.optimizer(model).param_groups
     if not all(number(group.get("eps")) for group in groups):  # Adafactor's are two, and mean something else
         return Trial("smaller eps", "the optimizer has no eps", None, math.nan, ())
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradscape.errors import ConfigError, GradscapeError, brief, first_line
@@ -14,6 +14,7 @@ from gradscape.measure.core.batch import Batch, Loss
 from gradscape.measure.core.leaves import refuse_own, refuse_uncopied, same_gradients, told_of_backward
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
+CURE = "give what makes one of parameters, as torch.optim.Adam"
 
 
 class Original:
@@ -46,18 +47,17 @@ def made_by(make: MakeOptimizer, model: nn.Module) -> Optimizer:
     Raises:
         ConfigError: It cannot be made, or something else is.
     """
-    cure = "give what makes one of parameters, as torch.optim.Adam"
     try:
         made = make(model.parameters())
     except Exception as error:  # of any kind: it is the caller's code
-        raise ConfigError(f"optimizer: it fails ({first_line(error)}); {cure}") from error
+        raise ConfigError(f"optimizer: it fails ({first_line(error)}); {CURE}") from error
     if not isinstance(made, Optimizer):
-        raise ConfigError(f"optimizer: it makes {brief(made)}; {cure}")
+        raise ConfigError(f"optimizer: it makes {brief(made)}; {CURE}")
     return made
 
 
-def backward(model: nn.Module, batch: Batch, loss: Loss | None, own: Original | None) -> float:
-    """Return the loss of a copy, after a backward pass that makes the copy's gradients alone.
+def loss_of_copy(model: nn.Module, batch: Batch, loss: Loss | None, own: Original | None) -> Tensor:
+    """Return the loss of a copy, in the mode that the copy is in.
 
     Args:
         model: Copy that is trained.
@@ -77,15 +77,37 @@ def backward(model: nn.Module, batch: Batch, loss: Loss | None, own: Original | 
         made = type(model).__name__
         raise ConfigError(f"{made}: the copy that is trained fails: {first_line(error)}") from error
     if own is None:
+        return batch.loss(loss, output)
+    if batch.calling is None:
+        refuse_uncopied(output, model, own.names)
+    with own.standing_at(model):
         value = batch.loss(loss, output)
-    else:
-        if batch.calling is None:
-            refuse_uncopied(output, model, own.names)
-        with own.standing_at(model):
-            value = batch.loss(loss, output)
-        refuse_own(value, own.names)
+    refuse_own(value, own.names)
+    return value
+
+
+def go_backward(value: Tensor, model: nn.Module) -> None:
+    """Make the gradients of a copy, and no others.
+
+    Args:
+        value: Loss of the copy.
+        model: Copy that is trained.
+    """
     with same_gradients(value, model), told_of_backward():
         value.backward()  # type: ignore[no-untyped-call]
+
+
+def backward(model: nn.Module, batch: Batch, loss: Loss | None, own: Original | None) -> float:
+    """Return the loss of a copy, after a backward pass that makes the copy's gradients alone.
+
+    Args:
+        model, batch, loss, own: As of `loss_of_copy`.
+
+    Raises:
+        ConfigError: As `loss_of_copy`.
+    """
+    value = loss_of_copy(model, batch, loss, own)
+    go_backward(value, model)
     return float(value.detach())
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gradscape.records.check import EFFECTS, UNMOVED, Trial
-from gradscape.records.diagnosis import Finding
+from gradscape.records.check import EFFECTS, MOVES, UNMOVED, Trial
+from gradscape.records.diagnosis import CAUSES, Finding
 from gradscape.records.gradients import WEIGHT_KINDS, FlowHistory
 
 SQUASHING = {"Sigmoid": "sigmoid", "Tanh": "tanh", "Hardsigmoid": "hardsigmoid", "Softsign": "softsign"}
@@ -29,6 +29,17 @@ TRIED_BY = {
     "ReLU in place": ("activation relu",),
     "a leaky activation": ("activation leaky_relu",),
     "a smaller eps": ("smaller eps",),
+    LOWER: ("lr ÷ 10",),
+    HIGHER: ("lr × 10",),
+    "another learning rate": ("lr × 10", "lr ÷ 10"),
+    "bring the inputs to": ("standardized inputs",),
+}
+# Faults outside the network's own signals → the remedies that are a cure; no other one is.
+CURES = {
+    "output does not fit the loss": ("no last activation", "another loss"),
+    "output cannot reach the targets": ("no last activation", "another loss"),
+    "loss does not fit the targets": ("another loss",),
+    "inputs out of scale": ("standardized inputs",),
 }
 SHOWN = 3  # remedies that worked, in the advice of the verdict; the list of all has the others
 
@@ -175,6 +186,8 @@ def rank(one: Trial) -> tuple[float, ...]:
     if one.diagnosis is None:
         return (place,)
     last = one.losses[-1] if math.isfinite(one.losses[-1]) else math.inf
+    if one.effect == "predicts":
+        return (place, -one.right[1])
     if one.effect != "nothing":
         return (place, last)
     return (place, float(one.diagnosis.grade == "fail"), math.inf if math.isnan(one.span) else abs(one.span))
@@ -183,17 +196,20 @@ def rank(one: Trial) -> tuple[float, ...]:
 def by_trials(findings: Sequence[Finding], trials: Sequence[Trial]) -> list[Finding]:
     """Rewrite the advice as the trials bear it out: what failed is struck, what worked comes first.
 
+    What worked is no cure of a fault in the loss, the batch or the loop, whose advice has its own trials.
+
     Args:
         findings: Findings, the gravest first.
         trials: Trials of the remedies, with their effects.
     """
-    best = sorted((trial for trial in trials if trial.effect == "lowers"), key=rank)[:SHOWN]
-    vain = {trial.remedy for trial in trials if trial.effect in ("nothing", "raises")}
-    proved = {trial.remedy for trial in trials if trial.effect == "lowers"}
+    moved = sorted((trial for trial in trials if trial.effect in MOVES), key=rank)
+    tried = {trial.remedy for trial in trials if trial.effect}
     found = []
     for place, finding in enumerate(findings):
-        left = [option for option in finding.remedy.split("; ") if not _struck(option, vain, proved)]
-        shown = [f"{trial.remedy} (tried: {trial.change})" for trial in best] if place == 0 else []
+        left = [option for option in finding.remedy.split("; ") if not _struck(option, tried)]
+        cures = CURES.get(finding.verdict, ())
+        best = [trial for trial in moved if finding.verdict not in CAUSES or trial.remedy in cures][:SHOWN]
+        shown = [f"{trial.remedy} (tried: {trial.change}{trial.beside})" for trial in best if place == 0]
         if finding.grade == "fail" and trials:
             none = ABOVE if best else UNMOVED
             finding = replace(finding, remedy=options(*shown, *left) or none)
@@ -201,7 +217,7 @@ def by_trials(findings: Sequence[Finding], trials: Sequence[Trial]) -> list[Find
     return found
 
 
-def _struck(option: str, vain: set[str], proved: set[str]) -> bool:
-    """Return True if an option's remedies were tried in vain, or it is told with its numbers already."""
+def _struck(option: str, tried: set[str]) -> bool:
+    """Return True if an option's remedies were tried: in vain, or they are told with their numbers."""
     names = {name for words, names in TRIED_BY.items() if option.startswith(words) for name in names}
-    return bool(names & (vain | proved))
+    return bool(names & tried)

@@ -15,7 +15,7 @@ from gradscape.measure.signal.signal import call_factory
 
 
 def noise_batch(
-    make_model: Callable[[], nn.Module], shape: Sequence[int], instead: str
+    make_model: Callable[[], nn.Module], shape: Sequence[int], instead: str, causal: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Return standard normal samples, and labels drawn from as many as a classifier has outputs.
 
@@ -23,6 +23,7 @@ def noise_batch(
         make_model: Factory of a module from samples (N, …) to (N, classes).
         shape: Shape of the batch, (N, …).
         instead: Function to use for a module that is no classifier, for messages.
+        causal: True for a module from (N, T, …) to (N, T, classes), with a label for each position.
 
     Raises:
         ConfigError: The factory fails, or its module has another output.
@@ -32,9 +33,10 @@ def noise_batch(
         x = torch.randn(tuple(shape))
         with Trace(call_factory(make_model), lambda *_: None) as trace:
             output = main_tensor(trace.forward(Batch.of(x)))
-        if output is None or output.dim() != 2 or len(output) != len(x):
+        if output is None or output.dim() != 2 + causal or output.shape[:-1] != x.shape[: 1 + causal]:
             got = None if output is None else tuple(output.shape)
-            raise ConfigError(f"make_model: its output is {got}, not (N, classes); use {instead} with a loss")
-        if output.shape[1] < 2:
+            wanted = "(N, T, classes) for an input (N, T, …)" if causal else "(N, classes)"
+            raise ConfigError(f"make_model: its output is {got}, not {wanted}; use {instead} with a loss")
+        if output.shape[-1] < 2:
             raise ConfigError(f"make_model: its one output is no classifier's; use {instead} with a loss")
-        return x, torch.randint(0, output.shape[1], (len(x),))
+        return x, torch.randint(0, output.shape[-1], output.shape[:-1])

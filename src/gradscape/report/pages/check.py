@@ -30,6 +30,7 @@ def check_page(record: CheckRecord) -> str:
         depth=_depth(signal),
         trials=[(heading, [_row(trial) for trial in trials]) for heading, trials in record.by_effect()],
         steps=len(record.as_is.losses),
+        of_batch=record.of_batch,
         layers=_layers(signal),
     )
 

@@ -1,0 +1,182 @@
+"""Fitting one batch: what fits, what stays at its start or at a constant, and what is lost in eval mode."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    l1_loss,
+    mse_loss,
+    nll_loss,
+)
+
+import gradscape as gs
+from gradscape.errors import ConfigError
+from gradscape.measure.check.fit import fit_findings, still_falls
+from gradscape.measure.check.loss_calls import loss_pass
+from gradscape.records.check import Fit
+
+torch.manual_seed(0)
+X, Y = torch.randn(16, 6), torch.arange(16) % 4
+QUARTER = torch.tensor([[1.0], [0], [0], [0]])
+
+
+def net(*between: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(6, 64), *between, nn.ReLU(), nn.Linear(64, 4))
+
+
+def adam(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=0.02)
+
+
+def checked(make: Any, batch: Any = (X, Y), loss: Any = cross_entropy, **more: Any) -> gs.CheckRecord:
+    return gs.check(make, batch, loss, **({"remedies": False, "optimizer": adam, "seeds": 1} | more))
+
+
+def test_a_network_that_fits_says_so_with_its_numbers() -> None:
+    record = checked(net)
+    assert record.verdict == "healthy"
+    assert record.fit is not None
+    assert record.fit.fits
+    assert record.fit.losses[-1] < 0.01 * record.fit.losses[0]
+    assert f"fits this batch: loss {record.fit.losses[0]:.3g} → " in str(record)
+    assert record.fit.constant == pytest.approx(math.log(4))
+
+
+def test_a_budget_is_kept_and_0_leaves_it_out() -> None:
+    record = checked(net, fit=7)
+    assert record.fit is not None
+    assert len(record.fit.losses) == 7
+    assert str(Fit((2.3,) * 7, 2.3)).startswith(
+        "too few steps to tell whether it fits this batch (fit= makes"
+    )
+    assert str(Fit((2.3,) * 100, 2.3)) == (
+        "does not fit this batch: loss 2.3 → 2.3 in 100 steps; a constant output costs 2.3"
+    )
+    assert checked(net, fit=0).fit is None
+    with pytest.raises(ConfigError, match="fit: -1 is not a number of steps; give 0 or more"):
+        checked(net, fit=-1)
+
+
+def test_labels_that_the_input_does_not_tell_apart_are_not_fitted() -> None:
+    """Pairs of equal samples with different labels: the best output is a constant."""
+    record = checked(net, (X[:8].repeat(2, 1), torch.arange(16) // 8 * 3))
+    assert record.verdict == "does not fit one batch"
+    told = "the best output that is the same for all samples costs 0.693"
+    assert told in record.diagnosis.findings[0].cause
+
+
+def losses(start: float, end: float, count: int, noise: float) -> tuple[float, ...]:
+    drawn = noise * np.random.default_rng(0).standard_normal(count)
+    return tuple(np.geomspace(start, end, count) + drawn)
+
+
+@pytest.mark.parametrize(
+    ("fit", "fails", "falls"),
+    [
+        (Fit(losses(2.3, 2.3, 200, 0.01), 2.2), True, False),  # stays where it began
+        (Fit((*losses(2.3, 2.2, 50, 0.0), *[2.2] * 150), 2.2), True, False),  # at the best constant
+        (Fit(losses(2.3, 2.2, 200, 0.001), 2.1), False, True),  # slow, and on its way
+        (Fit((*losses(2.3, 1.1, 50, 0.0), *[1.1] * 150), 2.2), False, False),  # stands below a constant
+        (Fit((*losses(2.3, 1.1, 50, 0.0), *[1.1] * 150)), False, False),  # the constant is not known
+        (Fit(losses(2.3, 2.3, 99, 0.01), 2.2), False, False),  # too few steps
+        (Fit((2.3, math.nan) * 60, 2.2), False, False),  # told as non-finite
+    ],
+)
+def test_no_fit_is_a_loss_that_neither_falls_nor_lies_below_a_constant(
+    fit: Fit, fails: bool, falls: bool
+) -> None:
+    assert bool(fit_findings(fit)) == fails
+    assert np.isnan(fit.losses).any() or still_falls(fit) == falls
+
+
+@pytest.mark.parametrize(
+    ("loss", "output", "target", "neutral", "constant"),
+    [
+        (cross_entropy, torch.randn(4, 2), torch.tensor([0, 0, 0, 1]), math.log(2), 0.5623351),
+        (nll_loss, torch.randn(4, 2), torch.tensor([0, 0, 0, 1]), math.log(2), 0.5623351),
+        (mse_loss, torch.randn(4, 1), torch.tensor([[1.0], [2], [3], [6]]), 12.5, 3.5),
+        (l1_loss, torch.randn(3, 1), torch.tensor([[1.0], [2], [6]]), 3.0, 5 / 3),
+        (
+            binary_cross_entropy,
+            torch.rand(4, 1),
+            QUARTER,
+            math.log(2),
+            0.5623351,
+        ),
+        (
+            binary_cross_entropy_with_logits,
+            torch.randn(4, 1),
+            QUARTER,
+            math.log(2),
+            0.5623351,
+        ),
+    ],
+)
+def test_what_no_opinion_and_the_best_constant_cost(
+    loss: Any, output: Tensor, target: Tensor, neutral: float, constant: float
+) -> None:
+    passed = loss_pass(lambda: loss(output, target))
+    assert passed.main is not None
+    assert passed.main.neutral == pytest.approx(neutral)
+    assert passed.main.constant == pytest.approx(constant)
+
+
+def test_weights_and_smoothing_count_and_a_sum_of_losses_is_no_single_call() -> None:
+    output, weight = torch.randn(4, 2), torch.tensor([1.0, 3.0])
+    weighted = loss_pass(lambda: cross_entropy(output, torch.tensor([0, 0, 0, 1]), weight=weight)).main
+    assert weighted is not None
+    assert weighted.constant == pytest.approx(math.log(2))  # three of weight 1, one of weight 3
+    smooth = loss_pass(lambda: cross_entropy(output, torch.tensor([0] * 4), label_smoothing=0.5)).main
+    assert smooth is not None
+    assert smooth.constant == pytest.approx(0.5623351)  # ¾ and ¼
+    assert loss_pass(lambda: mse_loss(output, output + 1) + l1_loss(output, output + 1)).main is None
+    assert loss_pass(lambda: 2 * mse_loss(output, output + 1)).main is None
+
+
+class ScaledInTraining(nn.Module):
+    """Multiplies in eval mode by what train mode does not."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.net, self.factor = net(), factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x) * (1.0 if self.training else self.factor)
+
+
+def test_a_model_that_computes_something_else_in_eval_mode_is_told() -> None:
+    record = checked(lambda: ScaledInTraining(-1.0))
+    assert record.verdict == "train and eval differ"
+    assert record.diagnosis.grade == "warn"
+    (evidence,) = record.diagnosis.findings[0].evidence
+    assert evidence.counts
+    assert checked(lambda: ScaledInTraining(1.0)).verdict == "healthy"
+
+
+@pytest.mark.parametrize("between", [nn.BatchNorm1d(64), nn.Dropout(0.5), nn.BatchNorm1d(64, momentum=0.001)])
+def test_norms_and_dropout_that_work_are_no_difference(between: nn.Module) -> None:
+    assert checked(lambda: net(between)).diagnosis.grade == "info"
+
+
+def test_running_statistics_that_lag_behind_large_steps_are_told() -> None:
+    class Drifting(torch.optim.Adam):
+        """Its steps shift the first layer's output, which the norm after it hides in train mode."""
+
+        def step(self, closure: Any = None) -> Any:
+            found = super().step(closure)
+            with torch.no_grad():
+                self.param_groups[0]["params"][1].add_(1.0)
+            return found
+
+    record = checked(lambda: net(nn.BatchNorm1d(64)), optimizer=lambda p: Drifting(p, lr=0.004), fit=40)
+    (told,) = [each for each in record.diagnosis.findings if each.verdict == "train and eval differ"]
+    assert "running statistics lag behind" in told.cause
