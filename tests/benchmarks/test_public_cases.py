@@ -12,8 +12,14 @@ import pytest
 import torch
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-SETS = ("scripts", "pytorch_reports")
-QUICK = ("script/14_clip_before_unscale", "script/28_gan_discriminator_wins", "report/D11", "report/D33")
+SETS = ("scripts", "pytorch_reports", "traincheck", "transformer_faults")
+QUICK = (
+    "script/14_clip_before_unscale",
+    "script/28_gan_discriminator_wins",
+    "report/D11",
+    "traincheck/mps-addcmul",
+    "transformer/QZK",
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
