@@ -131,7 +131,7 @@ def spelling(model: Speller, data: Split) -> float:
 
 
 def read(seed: int) -> Split:
-    """Texts (N, 2, 12), words and 1 where the text is, 0 where leftovers are; which of four words is in it."""
+    """Texts (N, 2, 12), words and 1 where the text is, 0 at leftovers; which of four words is in it."""
     generator = drawn(seed)
     count = 2_300
     ids = torch.randint(4, 19, (count, TEXT), generator=generator)
