@@ -12,7 +12,7 @@ import pytest
 import torch
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-SETS = ("scripts", "pytorch_reports", "traincheck", "transformer_faults", "emse")
+SETS = ("scripts", "pytorch_reports", "traincheck", "transformer_faults", "emse", "deepfd", "deepchecker")
 QUICK = (
     "script/14_clip_before_unscale",
     "script/28_gan_discriminator_wins",
