@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from public_failures.case import Case, Training
 from public_failures.plain import Loss, Measure, Split, plain
-from public_failures.probabilities import CLIP, glorot, repeated
+from public_failures.probabilities import CLIP, glorot
 
 UNTOLD = "Sizes and data are not told."
 
@@ -82,7 +82,6 @@ class Side:
     loss: Loss
     optimizer: Callable[..., Optimizer]
     size: int = 32
-    times: int = 1
     start: Callable[[nn.Module], nn.Module] = glorot
 
 
@@ -92,8 +91,7 @@ def either(faulty: Side, right: Side, measure: Measure) -> Callable[[bool, int],
         torch.manual_seed(seed)
         model = side.start(side.net())
         optimizer = side.optimizer(model.parameters())
-        training = plain(model, optimizer, side.draw(seed), side.loss, measure, seed, side.size)
-        return repeated(training, side.times)
+        return plain(model, optimizer, side.draw(seed), side.loss, measure, seed, side.size)
 
     return build
 
@@ -127,9 +125,17 @@ def class_net() -> nn.Module:
     return dense(10, 20, 20, 5, end=nn.Softmax(1))
 
 
-def wrong(number: str, *rest: object, measure: Measure, steps: int = 300, departs: str = UNTOLD) -> Case:
-    """A case of a kind, place, fault, cure, faulty side and right side."""
+def wrong(
+    number: str,
+    *rest: object,
+    measure: Measure,
+    steps: int = 300,
+    fixed_steps: int | None = None,
+    departs: str = UNTOLD,
+) -> Case:
+    """A case of kinds, place, fault, cure, a faulty and a right program."""
     kinds, place, fault, cure, faulty, right = rest
+    build = either(faulty, right, measure)
     return Case(
-        f"deepfd/{number}", kinds, place, fault, cure, steps, either(faulty, right, measure), departs=departs
+        f"deepfd/{number}", kinds, place, fault, cure, steps, build, departs=departs, fixed_steps=fixed_steps
     )

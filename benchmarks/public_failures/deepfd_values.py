@@ -134,9 +134,10 @@ CASES: tuple[Case, ...] = (
         "The next board of the game of life by binary cross entropy, Adam at 0.001, five epochs.",
         "Squared errors, Adam at 0.01, ten epochs.",
         Side(life_net, data.life, binary, Adam),
-        Side(life_net, data.life, F.mse_loss, partial(Adam, lr=0.01), times=2),
+        Side(life_net, data.life, F.mse_loss, partial(Adam, lr=0.01)),
         measure=cells,
         steps=125,
+        fixed_steps=250,
         departs="Boards of 10×10.",
     ),
     wrong(
@@ -146,9 +147,10 @@ CASES: tuple[Case, ...] = (
         "Adam at 0.1, 100 epochs.",
         "SGD, 400 epochs.",
         Side(keypoint_net, data.points, F.mse_loss, partial(Adam, lr=0.1)),
-        Side(keypoint_net, data.points, F.mse_loss, NESTEROV, times=4),
+        Side(keypoint_net, data.points, F.mse_loss, NESTEROV),
         measure=r2,
         steps=150,
+        fixed_steps=600,
         departs="Two spots in pictures of 12×12; SGD's settings are not told.",
     ),
 )

@@ -1,4 +1,4 @@
-"""Losses on probabilities and initial weights as Keras has them, and trainings of unequal length."""
+"""Losses on probabilities, and initial weights, as Keras has them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from public_failures.case import Training
 
 CLIP = 1e-7  # Keras' epsilon: outside of it a probability has no gradient
 
@@ -32,18 +30,6 @@ def glorot(model: nn.Module) -> nn.Module:
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
     return model
-
-
-def repeated(training: Training, times: int) -> Training:
-    """A training that trains several times where the other, of too few epochs, trains once."""
-    once = training.step
-
-    def step(i: int) -> Tensor | float:
-        losses = [once(times * i + k) for k in range(times)]
-        return losses[-1]
-
-    training.step = step
-    return training
 
 
 def normal(std: float) -> Callable[[nn.Module], nn.Module]:
