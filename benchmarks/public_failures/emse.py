@@ -6,6 +6,7 @@ Its D-cases are in the sets of deepmufl and DeepFD; its U- and S-cases need data
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -61,46 +62,55 @@ def news(seed: int, words: int = 400) -> Split:
     return Split.of(torch.zeros(len(y), words).scatter_(1, ids, 1.0), y, 500)
 
 
+def named(**layers: nn.Module) -> nn.Sequential:
+    """Layers in a row, called as the faults call them."""
+    return nn.Sequential(OrderedDict(layers))
+
+
 def of_digits(program: Program) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(1, 16, 3),
-        nn.ReLU(),
-        nn.Conv2d(16, 32, 3),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Dropout(0.25),
-        nn.Flatten(),
-        nn.Linear(128, 64),
-        nn.ReLU(),
-        nn.Dropout(0.5),
-        nn.Linear(64, 10),
-        program.output(),
+    return named(
+        conv1=nn.Conv2d(1, 16, 3),
+        relu1=nn.ReLU(),
+        conv2=nn.Conv2d(16, 32, 3),
+        relu2=nn.ReLU(),
+        pool=nn.MaxPool2d(2),
+        dropout1=nn.Dropout(0.25),
+        flat=nn.Flatten(),
+        dense1=nn.Linear(128, 64),
+        relu3=nn.ReLU(),
+        dropout2=nn.Dropout(0.5),
+        dense2=nn.Linear(64, 10),
+        output=program.output(),
     )
 
 
 def of_textures(program: Program) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(3, 16, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1),
-        program.second(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(32, 32, 3, padding=1),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(512, 64),
-        nn.ReLU(),
-        nn.Linear(64, 32),
-        nn.ReLU(),
-        nn.Linear(32, 10),
-        program.output(),
+    return named(
+        conv1=nn.Conv2d(3, 16, 3, padding=1),
+        relu1=nn.ReLU(),
+        pool1=nn.MaxPool2d(2),
+        conv2=nn.Conv2d(16, 32, 3, padding=1),
+        second=program.second(),
+        pool2=nn.MaxPool2d(2),
+        conv3=nn.Conv2d(32, 32, 3, padding=1),
+        relu3=nn.ReLU(),
+        flat=nn.Flatten(),
+        dense1=nn.Linear(512, 64),
+        relu4=nn.ReLU(),
+        dense2=nn.Linear(64, 32),
+        relu5=nn.ReLU(),
+        dense3=nn.Linear(32, 10),
+        output=program.output(),
     )
 
 
 def of_news(program: Program) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(400, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, 46), program.output()
+    return named(
+        dense1=nn.Linear(400, 128),
+        relu1=nn.ReLU(),
+        dropout=nn.Dropout(0.5),
+        dense2=nn.Linear(128, 46),
+        output=program.output(),
     )
 
 
@@ -133,9 +143,9 @@ def builder(
     return build
 
 
-def filled(layer: int, value: float) -> Callable[[nn.Module], None]:
+def filled(layer: str, value: float) -> Callable[[nn.Module], None]:
     def start(model: nn.Module) -> None:
-        nn.init.constant_(model[layer].weight, value)
+        nn.init.constant_(model.get_submodule(layer).weight, value)
 
     return start
 
@@ -171,9 +181,9 @@ CASES: tuple[Case, ...] = (
     mutant(
         "M1",
         ("initialization",),
-        "0",
+        "conv1",
         "The first layer's weights begin as zeros.",
-        Program(optimizer=ADADELTA, lr=1.0, start=filled(0, 0.0)),
+        Program(optimizer=ADADELTA, lr=1.0, start=filled("conv1", 0.0)),
     ),
     mutant(
         "M2",
@@ -190,9 +200,9 @@ CASES: tuple[Case, ...] = (
     mutant(
         "C3",
         ("initialization",),
-        "3",
+        "conv2",
         "The second layer's weights begin as ones.",
-        Program(start=filled(3, 1.0)),
+        Program(start=filled("conv2", 1.0)),
     ),
     mutant(
         "R1",
@@ -208,9 +218,9 @@ CASES: tuple[Case, ...] = (
     mutant(
         "R6",
         ("initialization",),
-        "0",
+        "dense1",
         "The first layer's weights begin as ones.",
-        Program(start=filled(0, 1.0)),
+        Program(start=filled("dense1", 1.0)),
     ),
     mutant("R7", ("output",), "output", "The softmax is removed.", Program(output=nn.Identity)),
 )

@@ -14,11 +14,13 @@ import torch
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SETS = ("scripts", "pytorch_reports", "traincheck", "transformer_faults", "emse", "deepfd", "deepchecker")
 QUICK = (
-    "script/14_clip_before_unscale",
     "script/28_gan_discriminator_wins",
     "report/D11",
     "traincheck/mps-addcmul",
     "transformer/QZK",
+    "emse/R6",
+    "deepfd/51181393",
+    "deepchecker/mlp_wrong_axis",
 )
 
 
