@@ -14,6 +14,14 @@ from public_failures.case import Case, Training
 from public_failures.plain import Loss, Measure, Split, plain
 from public_failures.probabilities import CLIP, glorot
 
+# Tools that found the fault: U UMLAUT, A AUTOTRAINER, L DeepLocalize, F DeepFD
+MARKS = {
+    "UL": ("38648195",),
+    "UF": ("39217567", "59325381", "41977498", "44998910", "46995209", "gol_nn"),
+    "UAF": ("50079585", "46642627"),
+    "UALF": ("47352366", "37624102", "41600519", "47932589"),
+}
+OTHER_MARKS = "ULF"
 UNTOLD = "Sizes and data are not told."
 
 
@@ -135,7 +143,6 @@ def wrong(
 ) -> Case:
     """A case of kinds, place, fault, cure, a faulty and a right program."""
     kinds, place, fault, cure, faulty, right = rest
+    marks = next((tools for tools, numbers in MARKS.items() if number in numbers), OTHER_MARKS)
     build = either(faulty, right, measure)
-    return Case(
-        f"deepfd/{number}", kinds, place, fault, cure, steps, build, departs=departs, fixed_steps=fixed_steps
-    )
+    return Case(f"deepfd/{number}", kinds, place, fault, cure, steps, build, marks, departs, fixed_steps)
