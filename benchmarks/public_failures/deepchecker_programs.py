@@ -21,7 +21,7 @@ Prepare = Callable[[Split, int], Split]
 
 @dataclass(frozen=True)
 class Program:
-    """What a fault may change."""
+    """A program, in the parts that a fault may change."""
 
     data: Callable[[int], Split]
     net: Callable[[], nn.Sequential]

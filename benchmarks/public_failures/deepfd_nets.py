@@ -120,7 +120,7 @@ def categorical_column(p: Tensor, y: Tensor) -> Tensor:
 
 
 def cells(output: Tensor, y: Tensor) -> float:
-    """How far the mean accuracy of living and dead cells is right."""
+    """Mean of the accuracies of living and of dead cells."""
     right = ((output > 0.5) == (y > 0.5)).float()
     return float(right[y > 0.5].mean() + right[y < 0.5].mean()) / 2
 

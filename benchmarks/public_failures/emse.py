@@ -26,7 +26,7 @@ def softmax() -> nn.Module:
 
 @dataclass(frozen=True)
 class Program:
-    """What a mutant may change: an output, an activation, a loss, an optimizer, initial weights."""
+    """A program, in the parts that a mutant may change: an output, an activation, a loss, an optimizer, initial weights."""
 
     output: Callable[[], nn.Module] = softmax
     second: Callable[[], nn.Module] = nn.ReLU
@@ -52,7 +52,7 @@ def textures(seed: int) -> Split:
 
 
 def news(seed: int, words: int = 400) -> Split:
-    """Which of 400 words a text has, of 46 topics of which few are frequent."""
+    """Bags of 400 words, of 46 topics of which few are frequent."""
     generator = drawn(seed)
     share = torch.softmax(2.0 * torch.randn(46, words, generator=generator), 1)
     y = torch.multinomial(1 / torch.arange(1.0, 47), 3_500, replacement=True, generator=generator)

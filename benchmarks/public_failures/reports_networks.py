@@ -80,7 +80,7 @@ def dice(logits: Tensor, y: Tensor) -> float:
 
 
 def relu_before_logits(fixed: bool, seed: int) -> Training:
-    """Where a bright square of 5×5 is, in a picture of 16×16."""
+    """The place of a bright square of 5×5 in a picture of 16×16."""
     torch.manual_seed(seed)
     model = SmallUNet(nn.Identity() if fixed else nn.ReLU())
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)

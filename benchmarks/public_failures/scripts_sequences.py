@@ -101,7 +101,7 @@ def reinforce(fixed: bool, seed: int) -> Training:
 
 
 def bert(fixed: bool, seed: int) -> Training:
-    """Which of four words appears in a text."""
+    """Texts in which one of four words appears, which is the label."""
     from transformers import BertConfig, BertForSequenceClassification
 
     torch.manual_seed(seed)

@@ -196,7 +196,7 @@ def parameters(model: nn.Module, decay: float) -> list[dict[str, object]]:
 
 @dataclass(frozen=True)
 class Fault:
-    """What is done to a model, and to the decay of its norms, before it is trained."""
+    """A change of the model, and of the decay of its norms, before it is trained."""
 
     apply: Callable[[Transformer], None] = lambda _: None
     decay: float = 0.0
