@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -120,7 +121,6 @@ def digits(
     classes: int = 10,
     raw: bool = False,
     flat: bool = False,
-    n: int | None = None,
 ) -> Draw:
     """The embedded digits as (channels, size, size); pixels to 255 if `raw`, else to 1."""
 
@@ -130,7 +130,7 @@ def digits(
             keep = labels < classes
             x = images[keep] if raw else images[keep] / 255
             parts += [x.flatten(1) if flat else x, labels[keep]]
-        order = torch.randperm(len(parts[0]), generator=Generator().manual_seed(seed))[:n]
+        order = torch.randperm(len(parts[0]), generator=Generator().manual_seed(seed))
         return Data(parts[0][order], parts[1][order], parts[2], parts[3], classes)
 
     return draw
@@ -150,7 +150,7 @@ def digit_images(size: int, channels: int) -> tuple[tuple[Tensor, Tensor], ...]:
     return tuple(parts)
 
 
-def fixed(x: list, y: list, classes: int = 0) -> Draw:
+def fixed(x: list[Any], y: list[Any], classes: int = 0) -> Draw:
     """The report's own few samples, scored on themselves."""
 
     def draw(seed: int) -> Data:
@@ -159,7 +159,7 @@ def fixed(x: list, y: list, classes: int = 0) -> Draw:
     return draw
 
 
-def real(y: list) -> Tensor:
+def real(y: list[Any]) -> Tensor:
     targets = torch.tensor(y).float()
     return targets[:, None] if targets.ndim == 1 else targets
 

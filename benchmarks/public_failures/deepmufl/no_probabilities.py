@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Generator, Tensor
 
@@ -25,7 +27,7 @@ def bare(
     departs: str = "",
     kinds: str = "output",
     cure: str = "",
-    **repair,
+    **repair: Any,
 ) -> Case:
     """Make a case whose loss takes a linear output for probabilities; its twin's loss takes logits."""
     fault = "a linear output where the loss expects probabilities: clipped to 0 … 1, no gradient outside"
@@ -42,7 +44,7 @@ def rectified(
     departs: str = "",
     kinds: str = "output",
     cure: str = LOGITS,
-    **repair,
+    **repair: Any,
 ) -> Case:
     """Make a case of a classifier that ends in ReLU; its twin has logits."""
     fault = "ReLU as the output of a classifier: it cannot say no, and passes no gradient once it is 0"
@@ -79,9 +81,9 @@ BARE = (
             "adam",
             classification(800, 28, test=200),
             32,
-            600,
+            400,
         ),
-        "layers after the first a quarter as wide, 600 steps instead of 850",
+        "layers after the first a quarter as wide, 400 steps instead of 850",
         "output hidden",
         "binary cross-entropy of logits, ReLU in place of five sigmoids",
         net="D28:relu D50:relu Do0.5 D75:relu Do0.5 D75:relu Do0.5 D40:relu Do0.4 D1",
@@ -123,9 +125,9 @@ RECTIFIED = (
             "adam",
             digits(16, 3),
             32,
-            400,
+            250,
         ),
-        "the embedded digits instead of CIFAR-10, layers a quarter as wide, 400 steps instead of 250,000",
+        "the embedded digits instead of CIFAR-10, layers a quarter as wide, 250 steps instead of 250,000",
         net="Conv2D8k5:relu Conv2D8k1:relu Conv2D8k1:relu MP Do0.5 Conv2D16:relu Conv2D16k1:relu"
         " Conv2D16k1:relu MP"
         " Do0.5 Conv2D32same:relu Conv2D8k1:relu Conv2D10k1 GAP",

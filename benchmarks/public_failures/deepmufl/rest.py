@@ -75,9 +75,9 @@ PENALTIES = (
             "adam",
             classification(800, 3, 20, 20),
             32,
-            400,
+            250,
         ),
-        PICTURES.format(20, 20, "32×32", "a half") + ", 400 steps instead of 625",
+        PICTURES.format(20, 20, "32×32", "a half") + ", 250 steps instead of 625",
         net=LENET.format("D64:relu[l2=0.0001]", "D32:relu[l2=0.0001]") + ":softmax",
     ),
     entry(
@@ -94,9 +94,9 @@ PENALTIES = (
             "adam",
             classification(800, 1, 16, 16, classes=7, informative=5),
             32,
-            400,
+            250,
         ),
-        PICTURES.format(16, 16, "48×48", "a quarter to an eighth") + ", 400 steps instead of 1,300",
+        PICTURES.format(16, 16, "48×48", "a quarter to an eighth") + ", 250 steps instead of 1,300",
         net="Conv2D16:relu Conv2D16same:relu MP Do0.5 Conv2D16same:relu MP Do0.5 Conv2D16:relu Flat"
         " D32:relu D7",
     ),
