@@ -7,7 +7,16 @@ from importlib import import_module
 
 from public_failures.case import Case
 
-SETS = ("deepmufl",)
+SETS = (
+    "deepmufl",
+    "scripts",
+    "pytorch_reports",
+    "traincheck",
+    "transformer_faults",
+    "emse",
+    "deepfd",
+    "deepchecker",
+)
 
 
 def all_cases(sets: Sequence[str] = SETS) -> tuple[Case, ...]:

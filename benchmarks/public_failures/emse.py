@@ -26,7 +26,7 @@ def softmax() -> nn.Module:
 
 @dataclass(frozen=True)
 class Program:
-    """A program, in the parts that a mutant may change: an output, an activation, a loss, an optimizer, initial weights."""
+    """A program, in the parts that a mutant may change: output, activation, loss, optimizer, initial weights."""
 
     output: Callable[[], nn.Module] = softmax
     second: Callable[[], nn.Module] = nn.ReLU
