@@ -26,7 +26,7 @@ def softmax() -> nn.Module:
 
 @dataclass(frozen=True)
 class Program:
-    """A program, in the parts that a mutant may change: output, activation, loss, optimizer, initial weights."""
+    """A program, in the parts that a mutant may change."""
 
     output: Callable[[], nn.Module] = softmax
     second: Callable[[], nn.Module] = nn.ReLU
