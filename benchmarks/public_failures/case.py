@@ -71,6 +71,7 @@ class Case:
         build: Training from `fixed` and a seed, which draws weights, data and batches.
         marks: Published marks: letter of each tool that detected it.
         departs: Where the rebuild departs from the report: smaller sizes, data in place of data.
+        fixed_steps: Steps of the twin, where their number is what is repaired; else as many.
     """
 
     id: str
@@ -82,6 +83,11 @@ class Case:
     build: Callable[[bool, int], Training]
     marks: str = ""
     departs: str = ""
+    fixed_steps: int | None = None
+
+    def steps_of(self, fixed: bool) -> int:
+        """Return the number of steps of the case or of its twin."""
+        return self.fixed_steps if fixed and self.fixed_steps else self.steps
 
     @property
     def held_out(self) -> bool:
