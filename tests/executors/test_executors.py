@@ -299,6 +299,10 @@ def test_lack_of_memory_is_known_by_what_torch_says() -> None:
     assert out_of_memory(RuntimeError("could not create a primitive"))  # oneDNN, seen under RLIMIT_AS
     assert not out_of_memory(RuntimeError("shapes do not match"))
     assert not out_of_memory(ValueError("bad_alloc"))
+    described = ConfigError("batch: layer conv was given …")  # a measure names the layer where memory ran out
+    assert not out_of_memory(described)
+    described.__cause__ = RuntimeError("could not create a primitive")
+    assert out_of_memory(described)
 
 
 @every

@@ -121,11 +121,13 @@ def out_of_memory(error: BaseException) -> bool:
     """Return True for a lack of memory, which jobs that end may give back; works without importing torch.
 
     Args:
-        error: Exception that was raised.
+        error: Exception that was raised, perhaps from another one that it describes.
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError | OSError) and any(phrase in str(error) for phrase in LACKING)
+    if isinstance(error, RuntimeError | OSError) and any(phrase in str(error) for phrase in LACKING):
+        return True
+    return error.__cause__ is not None and out_of_memory(error.__cause__)
 
 
 def outcome(work: Work, job: Any, report: MessageSink) -> tuple[str, Any]:
