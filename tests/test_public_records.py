@@ -67,6 +67,7 @@ def run() -> RunRecord:
 HELD: dict[str, Callable[[], Any]] = {
     Watch.__name__: watch,
     "FlowHistory": lambda: watch().history(),
+    "LossHistory": lambda: watch().history().loss,
     "ActivationHistory": lambda: watch(activations=True).history().activations,
     "Diagnosis": lambda: gs.diagnose(watch()),
     "CheckRecord": lambda: gs.check(net, BATCH, cross_entropy, remedies=False, seeds=1),

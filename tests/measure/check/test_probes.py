@@ -142,7 +142,9 @@ def test_similarities_of_samples_are_no_mixed_samples_and_as_many_classes_are_lo
     batch = (SEQUENCES[:, 0], torch.arange(N))
     assert checked(lambda: Compares(True), batch).diagnosis.grade != "fail"
     assert checked(lambda: Compares(False), batch).diagnosis.grade != "fail"
-    assert checked(lambda: Compares(False, axis=0), batch).verdict == "samples are mixed"
+    assert {"wrong axis", "samples are mixed"} <= set(
+        verdicts(checked(lambda: Compares(False, axis=0), batch))
+    )
 
 
 class Ignores(nn.Module):
@@ -167,8 +169,9 @@ def test_a_softmax_over_an_axis_of_one_ignores_the_input() -> None:
         return nn.Sequential(nn.Linear(F, 1), nn.Softmax(axis))
 
     y = torch.rand(N, 1)
-    assert checked(lambda: make(1), (SEQUENCES[:, 0], y), mse_loss).verdict == "output ignores the input"
-    assert checked(lambda: make(0), (SEQUENCES[:, 0], y), mse_loss).verdict == "samples are mixed"
+    over_one = verdicts(checked(lambda: make(1), (SEQUENCES[:, 0], y), mse_loss))
+    assert {"output cannot reach the targets", "output ignores the input"} <= set(over_one)
+    assert "samples are mixed" in verdicts(checked(lambda: make(0), (SEQUENCES[:, 0], y), mse_loss))
 
 
 def test_features_that_nothing_depends_on_are_noted() -> None:

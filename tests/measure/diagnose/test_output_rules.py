@@ -77,7 +77,7 @@ def of(name: str, *operations: Any, **more: Any) -> LossHistory:
         (
             of("cross_entropy", output=ONE, target=np.zeros(64)),
             MISFIT,
-            "cross_entropy is of a single output",
+            "cross_entropy is over a single output",
             "an output for each class",
         ),
         (

@@ -153,7 +153,7 @@ def _all_findings(measured: SignalRecord, model: nn.Module, as_is: Trial, found:
         *map(_on_one_batch, as_is.diagnosis.findings),
     ]
     known = any(finding.verdict in CONSTANT_BY for finding in of_layers)
-    return [*of_layers, *found.findings, *([] if known else found.constant)]
+    return [*found.findings, *of_layers, *([] if known else found.constant)]
 
 
 UNSEEN = ("the training loop: its data, schedule, clipping, modes",)

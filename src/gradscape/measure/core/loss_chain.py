@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 
@@ -188,7 +189,20 @@ def _operation(edge: Edge, before: Edge | None) -> Operation | None:
     if before is not None and (axis := _normalized_by_hand(edge, before)) is not None:
         return Operation("softmax" if name == "Div" else "log_softmax", axis, size)
     own = axes(edge, rank + 1 if name == "Unsqueeze" else rank)
-    return Operation(_NAMES.get(name) or snake(name), own[0] if len(own) == 1 else None, size)
+    dim = own[0] if len(own) == 1 else None
+    return Operation(_NAMES.get(name) or snake(name), dim, size, _bounds(edge))
+
+
+def _bounds(edge: Edge) -> tuple[float, ...]:
+    """Return the smallest and largest value that a clamp or hardtanh gives; empty for anything else."""
+    ends = [
+        next((value for name in names if isinstance(value := attribute(edge, name), int | float)), None)
+        for names in (("min", "min_val"), ("max", "max_val"))
+    ]
+    low, high = ends
+    if not re.match("Clamp|Hardtanh", kind(edge)) or low is high is None:
+        return ()
+    return (-math.inf if low is None else float(low), math.inf if high is None else float(high))
 
 
 def _normalized_by_hand(edge: Edge, before: Edge) -> int | None:

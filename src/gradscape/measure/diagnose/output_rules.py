@@ -22,9 +22,9 @@ from gradscape.measure.diagnose.loss_terms import (
     Bound,
     TermSeries,
     last_place,
-    softmax_place,
 )
 from gradscape.records.diagnosis import Finding, Symptom
+from gradscape.records.loss import LossTerm, Operation
 
 Rule = Callable[[TermSeries, LossLimits], list[Finding]]
 MISFIT = "output does not fit the loss"
@@ -44,19 +44,29 @@ def output_findings(series: TermSeries, limits: LossLimits) -> list[Finding]:
     return next((found for rule in RULES if (found := rule(series, limits))), [])
 
 
+def _over_one_unit(term: LossTerm) -> Operation | None:
+    """Return the last softmax of one unit, after which nothing mixes values, as an attention does."""
+    for operation in reversed(term.operations):
+        if operation.name in SOFTMAX:
+            dim = operation.dim
+            return operation if dim is not None and operation.shape[dim] == 1 else None
+        if operation.name not in MOVES | CLAMPS | {"div", "log"}:
+            break
+    return None
+
+
 def _one_unit(series: TermSeries, _: LossLimits) -> list[Finding]:
     """A softmax over one unit, which is 1 whatever comes in, or a cross-entropy of one class, which is 0."""
-    place = softmax_place(series.first)
-    operation = series.first.operations[place] if place >= 0 else None
-    if operation is not None and operation.dim is not None and operation.shape[operation.dim] == 1:
+    operation = _over_one_unit(series.first)
+    if operation is not None:
         gives = 1 if operation.name == "softmax" else 0
         verdict = MISFIT
         if series.name in REGRESSION and series.target is not None and not series.target.is_classes:
             verdict = "output cannot reach the targets"
         cause = f"{operation.name} is over a single unit: it gives {gives} for every input, and no gradient"
-    elif series.name == "cross_entropy" and series.first.classes == 1:
+    elif series.name in CATEGORICAL and series.first.classes == 1:
         verdict = MISFIT
-        cause = "cross_entropy is of a single output: its softmax gives 1 for every input, and the loss is 0"
+        cause = f"{series.name} is over a single output: a probability of one class alone is always 1"
     else:
         return []
     raw = "the output of the last layer as it is"

@@ -197,6 +197,9 @@ def _unlikely(series: TermSeries, _: LossLimits) -> list[Finding]:
             f"{series.name} takes class 2 for twice class 1"
         )
         classes = int(series.target.high) + 1
+    elif series.stuck and _are_two_classes(series):
+        cause = f"targets are 0 or 1, as of two classes, and {series.name} is for real numbers"
+        classes = 2
     else:
         return []
     return [
@@ -205,7 +208,10 @@ def _unlikely(series: TermSeries, _: LossLimits) -> list[Finding]:
             layer="",
             cause=cause,
             remedy=options(
-                f"cross_entropy on {classes} outputs as they are", "nothing, if they are no classes"
+                "binary_cross_entropy_with_logits on the output of the last layer as it is"
+                if series.units == 1 and classes == 2
+                else f"cross_entropy on {classes} outputs as they are",
+                "nothing, if they are no classes",
             ),
             evidence=(Symptom("classes among the targets", classes, 1, "one number is none"),),
         )
@@ -219,6 +225,14 @@ def _look_like_classes(series: TermSeries) -> bool:
         return False
     number = int(target.high) + 1
     return FEWEST_CLASSES <= number <= MOST_CLASSES and len(counts) == number and bool((counts > 0).all())
+
+
+def _are_two_classes(series: TermSeries) -> bool:
+    """Return True if the targets of a regression of one output are 0 or 1, and both of them are there."""
+    target = series.target
+    if series.name not in REGRESSION or target is None or series.units > 1:
+        return False
+    return target.is_classes and (target.low, target.high) == (0, 1)
 
 
 RULES: tuple[Rule, ...] = (_broadcast, _out_of_reach, _binary, _counts, _unlikely)

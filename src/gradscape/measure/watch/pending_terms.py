@@ -66,6 +66,11 @@ class PendingTerm:
         )
 
 
+def _differ(term: SeenTerm) -> bool:
+    """Return True for a loss of each element with its own target, whose shapes are not the same."""
+    return not term.classes and len(term.shapes) == 2 and term.shapes[0] != term.shapes[1]
+
+
 def told_term(name: str, output: Tensor | None, target: Tensor | None) -> SeenTerm:
     """Return a loss function from what it was given, without its graph.
 
@@ -119,7 +124,7 @@ def pending_term(term: SeenTerm) -> PendingTerm:
             reduction=term.reduction,
             output=None,
             target=None,
-            broadcast=term.broadcast,
+            broadcast=term.broadcast or _differ(term),
             shapes=term.shapes,
             classes=term.classes,
             class_axes=term.class_axes,
