@@ -340,5 +340,8 @@ CASES = (
         "····M",
         "sigmoid",
         Recipe("D2:relu D2:relu D4:sigmoid", "mse", "adam", fixed(ROWS, LABELS), 16, 100),
+        "",
+        "output targets inputs",
+        "xy",
     ),
 )
