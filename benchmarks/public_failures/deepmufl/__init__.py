@@ -2,7 +2,8 @@
 
 Layers, sizes and data are facts of the published benchmark, https://github.com/ali-ghanbari/deepmufl-ase-2023,
 which has stand-in data for most; `departs` says where sizes are smaller than there. Throughout, a learning
-rate's decay of 1e-6 a step is left out, and a report's validation data where only reported on.
+rate's decay of 1e-6 a step is left out, and validation data that is only reported on. A score is of held-out
+samples where those trained on can tell anything about others, as with few features; else of those trained on.
 """
 
 from public_failures.case import Case

@@ -73,7 +73,7 @@ CASES = (
             "Conv1D64:sigmoid MP3 Conv1D64k2:sigmoid Steps LSTM8 D2:softmax",
             "ce",
             "adam 1e-4",
-            classification(670, 7, 10, test=330),
+            classification(670, 7, 10),
             50,
             300,
         ),

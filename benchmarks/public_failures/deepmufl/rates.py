@@ -106,14 +106,16 @@ RATE = (
     entry(
         68701979,
         "DLN··",
-        "shapes loss",
+        "shapes loss steps rate",
         "loss",
         "categorical cross-entropy of two outputs and labels of 0 and 1 that are not one-hot: they broadcast",
-        CURE,
+        f"{CURE}, SGD at 0.1, 1,000 steps",
         Recipe("D32:sigmoid D2:softmax", "ce labels", "sgd", classification(6700, 5, test=1000), 32, 209),
         "trained for an epoch, which the report forgets",
         net="D32:sigmoid D2",
         loss="ce logits",
+        optimizer="sgd 0.1",
+        steps=1000,
     ),
 )
 
