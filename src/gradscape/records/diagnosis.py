@@ -124,6 +124,7 @@ class Finding:
         remedy: Alternatives that would help, separated by semicolons.
         evidence: Numbers, each beyond its limit; for `healthy` none is.
         place: Place of the layer among all weight layers, in words; empty if not known.
+        mild: True if the training works all the same, as its loss shows: a `fail` is a `warn` then.
     """
 
     verdict: str
@@ -132,11 +133,13 @@ class Finding:
     remedy: str
     evidence: tuple[Symptom, ...]
     place: str = ""
+    mild: bool = False
 
     @property
     def grade(self) -> str:
         """`fail`, `warn` or `info`."""
-        return GRADES[self.verdict]
+        grade = GRADES[self.verdict]
+        return "warn" if self.mild and grade == "fail" else grade
 
     @property
     def heading(self) -> str:
@@ -172,9 +175,12 @@ def gravest_first(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     explained = {symptom for finding in ill for symptom in symptoms_of(finding.verdict)}
     ill = [finding for finding in ill if finding.verdict not in explained]
     once = {finding.verdict: finding for finding in reversed(ill)}
-    return tuple(sorted(once.values(), key=lambda finding: VERDICTS.index(finding.verdict))) or tuple(
-        findings[:1]
-    )
+    return tuple(sorted(once.values(), key=_gravity)) or tuple(findings[:1])
+
+
+def _gravity(finding: Finding) -> tuple[int, int]:
+    """Place of a finding among others: by its grade, then as in `VERDICTS`."""
+    return ("fail", "warn", "info").index(finding.grade), VERDICTS.index(finding.verdict)
 
 
 @dataclass(frozen=True, repr=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -290,11 +290,3 @@ def test_the_factor_of_clipping_is_that_of_the_norms() -> None:
     clipped = flow.history().clipped
     assert clipped is not None
     assert clipped.tolist() == pytest.approx(factors, rel=1e-5)
-
-
-@pytest.fixture(autouse=True)
-def torchs_own() -> Iterator[None]:
-    """Watches that have ended leave torch's function for backward passes as it was."""
-    before = torch.autograd.backward
-    yield
-    assert torch.autograd.backward is before

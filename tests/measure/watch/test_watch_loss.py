@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -15,16 +16,9 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 import gradscape as gs
 from gradscape.errors import ConfigError
+from gradscape.measure.watch import backward
 from gradscape.measure.watch.loss_values import CHUNK, LossValues
 from gradscape.records.loss import LossHistory
-
-
-@pytest.fixture(autouse=True)
-def torchs_own() -> Iterator[None]:
-    """Watches that have ended leave torch's function for backward passes as it was."""
-    before = torch.autograd.backward
-    yield
-    assert torch.autograd.backward is before
 
 
 def made() -> nn.Sequential:
@@ -308,6 +302,19 @@ def test_a_function_as_the_loss_is_refused_in_a_line() -> None:
         ConfigError, match=r"loss: expected a module .* type flow.loss\(value, output, target\)"
     ):
         gs.watch(model, torch.optim.SGD(model.parameters(), lr=0.1), loss=mse_loss)
+
+
+def test_torch_s_own_function_is_put_back_when_the_last_watch_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backward, "_listeners", WeakSet())  # without watches that other tests have left open
+    monkeypatch.setattr(torch.autograd, "backward", backward._torchs_own)
+    model = nn.Linear(6, 3)
+    optimizers = [torch.optim.SGD([parameter], lr=0.1) for parameter in model.parameters()]
+    first, second = gs.watch(model, optimizers), gs.watch(nn.Sequential(model), optimizers)
+    assert torch.autograd.backward is not backward._torchs_own
+    first.close()
+    assert torch.autograd.backward is not backward._torchs_own
+    second.close()
+    assert torch.autograd.backward is backward._torchs_own
 
 
 def test_a_library_that_wraps_the_same_function_later_keeps_its_wrapper() -> None:

@@ -17,6 +17,8 @@ from gradscape.measure.diagnose.from_run import divergence, plateau, recorded
 from gradscape.measure.diagnose.limits import SOURCES
 from gradscape.measure.diagnose.limits import Limits as Limits
 from gradscape.measure.diagnose.loop_rules import loop_findings
+from gradscape.measure.diagnose.loss_curve import Curve
+from gradscape.measure.diagnose.loss_limits import LossLimits
 from gradscape.measure.diagnose.loss_rules import loss_findings, loss_notes
 from gradscape.measure.diagnose.rules import findings_of, healthy
 from gradscape.measure.diagnose.view import Bools, View, sized
@@ -81,6 +83,8 @@ def diagnose(watched: Watch | FlowHistory | RunRecord, limits: Limits | None = N
     if isinstance(watched, RunRecord):
         findings += divergence(watched)
         findings += [] if any(each.grade == "fail" for each in findings) else plateau(watched)
+    if history.loss is not None:
+        findings = _milder(findings, Curve(history.loss, LossLimits()))
     once = gravest_first(findings or [healthy(views[-1])])
     told = [_placed(_after_large_steps(each, history, limits), history) for each in once]
     return Diagnosis(
@@ -89,6 +93,24 @@ def diagnose(watched: Watch | FlowHistory | RunRecord, limits: Limits | None = N
         (*history.notes, *notes),
         _unseen(history, known_loss=isinstance(watched, RunRecord)),
     )
+
+
+# Oddities of layers and steps that a training may have and work: they hold for it as a whole, or they do not.
+MILD = (
+    "dead units", "exploding", "vanishing", "below the optimizer's reach", "saturated",
+    "learning rate too large", "learning rate too small",
+)  # fmt: skip
+
+
+def _milder(findings: list[Finding], curve: Curve) -> list[Finding]:
+    """Return the findings, as warnings where the loss says that the training works."""
+    if not curve.learns:
+        return findings
+    learnt = f"; the loss falls all the same, to {curve.over_guessing:.2g} of guessing's"
+    return [
+        replace(each, mild=True, cause=each.cause + learnt) if each.verdict in MILD else each
+        for each in findings
+    ]
 
 
 def _loss_first(history: FlowHistory, loss: LossHistory) -> bool:

@@ -120,6 +120,12 @@ class Curve:
         return len(self.finite) > self.limits.enough and self.over_guessing > self.limits.guessing
 
     @cached_property
+    def learns(self) -> bool:
+        """True if late losses are half of guessing's at most: the training works, whatever else is odd."""
+        known = len(self.finite) >= 4 * FIRST and not self.breaks
+        return known and self.over_guessing <= self.limits.learned
+
+    @cached_property
     def falls(self) -> bool:
         """True if the last quarter is below the one before it, beyond noise."""
         third, fourth = self.quarters[2:]

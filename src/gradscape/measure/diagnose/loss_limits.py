@@ -19,6 +19,7 @@ class LossLimits:
         fewest_labels: Number of labels from which their counts are judged.
         enough: Number of steps, above which a loss is held against guessing's.
         guessing: Late losses over those of the best output that is the same for all samples.
+        learned: The same, below which a training works.
         constant: Number of steps, above which a loss that is one number is none that is learned from.
         diverged: Loss of the last quarter over the first values, or over guessing's.
         grown: Loss of the last quarter over the largest of the first, where guessing's is not known.
@@ -44,6 +45,7 @@ class LossLimits:
     fewest_labels: int = 300
     enough: int = 100
     guessing: float = 0.97
+    learned: float = 0.5
     constant: int = 20
     diverged: float = 3.0
     grown: float = 1e3
@@ -84,6 +86,7 @@ SOURCES = {
     "fewest_labels": "of 300 labels a class of one in a hundred is missing once in twenty times",
     "enough": "a network that learns has begun to by then",
     "guessing": "3 % is what chance and a drifting mean make of it",
+    "learned": "half of what guessing costs is gone",
     "constant": "no two mini-batches of 20 have the same loss by chance",
     "diverged": "three times what an output that is the same for all samples would give",
     "grown": "three orders of magnitude, and still growing",

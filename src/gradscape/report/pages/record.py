@@ -15,6 +15,7 @@ TITLES = {
     "CurvatureRecord": "Curvature of the loss",
     "FlowHistory": "Gradients of the layers",
     "LandscapeRecord": "Loss landscape",
+    "LossHistory": "Loss of the training",
     "LrRange": "Learning rates",
     "NoiseRecord": "Noise of the gradient",
     "RunNoise": "Noise of the gradient",
