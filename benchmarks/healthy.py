@@ -198,7 +198,15 @@ def first(history: FlowHistory, steps: int) -> FlowHistory:
         tables = ("steps", "second_moment", "correlation", "dead", "saturated", "nonfinite")
         seen = replace(seen, **{name: getattr(seen, name)[rows] for name in tables})
     values = {name: getattr(history, name)[rows] for name in ("steps", "skipped", *TABLES)}
-    return replace(history, **values, activations=seen)
+    loss = history.loss
+    if loss is not None:
+        early = loss.steps < steps
+        read = tuple(reading for reading in loss.readings if reading.step < steps)
+        loss = replace(loss, steps=loss.steps[early], values=loss.values[early], readings=read)
+    for name in ("rates", "clipped"):
+        if (table := getattr(history, name)) is not None:
+            values[name] = table[rows]
+    return replace(history, **values, activations=seen, loss=loss)
 
 
 KEPT = ("model", "family", "optimizer", "lr", "parameters", "trains")

@@ -342,3 +342,15 @@ def test_a_history_with_a_loss_is_written_and_read() -> None:
     assert str(loss).startswith("loss of 12 steps: ")
     assert np.isfinite(loss.to_dict()["values"]).all()
     assert loss.to_dict()["readings"][0]["inputs"]["shape"] == [16, 6]
+
+
+def test_another_model_s_passes_cost_an_open_watch_nothing() -> None:
+    model, other = nn.Linear(6, 3), nn.Linear(6, 3)
+    flow = gs.watch(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    before = flow._recorder.loss.spent
+    optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
+    for _ in range(3):
+        mse_loss(other(batch()[0]), torch.zeros(16, 3)).backward()
+        optimizer.step()
+    assert flow._recorder.loss.spent == before
+    assert not flow.history().loss.readings  # type: ignore[union-attr]

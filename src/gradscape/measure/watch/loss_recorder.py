@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from gradscape.errors import first_line
 from gradscape.measure.core.batch import main_tensor
 from gradscape.measure.core.layer_trace import Hook
 from gradscape.measure.core.loss_graph import factor_of, leaves_of, read_loss
-from gradscape.measure.core.parameters import unwrapped
+from gradscape.measure.core.parameters import parameters_of, unwrapped
 from gradscape.measure.watch.activations import hidden, in_backward
 from gradscape.measure.watch.loss_values import LossValues
 from gradscape.measure.watch.modes import Modes
@@ -114,6 +116,7 @@ class LossRecorder:
         self.late: deque[_Reading] = deque(maxlen=LATE)
         self.began, self.spent = time.perf_counter(), 0.0
         self.trained: set[int] = set()
+        self._met: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self.due = self.closed = False
         self.forward: _Forward | None = None
         self.passes: list[_Reading] = []  # of the current step
@@ -123,6 +126,16 @@ class LossRecorder:
         self.handles: list[Any] = []
         self.modes = Modes(self.model)
         self.follow(0)
+
+    def meet(self, optimizer: Optimizer) -> None:
+        """Take the parameters of an optimizer for trained, whatever model they are of.
+
+        Args:
+            optimizer: Any optimizer that makes a step.
+        """
+        if optimizer not in self._met:
+            self._met.add(optimizer)
+            self.trained |= parameters_of(optimizer)
 
     def follow(self, step: int) -> None:
         """Hook the model in a step that is read, and only then.
@@ -240,7 +253,10 @@ class LossRecorder:
             step: Number of the current step.
         """
         self.waiting = None, None
-        if not self.closed and not _out_of_reach():
+        others = (
+            bool(self.hooked and self.handles) and not self.calls
+        )  # another model's, as far as hooks tell
+        if not self.closed and not others and not _out_of_reach():
             self._safely(lambda: self._read_loss(roots, scaled, step))
 
     def _read_loss(self, roots: Sequence[Tensor], scaled: bool, step: int) -> None:

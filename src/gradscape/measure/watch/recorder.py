@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 
 from gradscape.errors import first_line
 from gradscape.measure.core.gradient_statistics import STATISTICS
-from gradscape.measure.core.parameters import WatchedParameters, learning_rates, parameters_of
+from gradscape.measure.core.parameters import WatchedParameters, learning_rates
 from gradscape.measure.watch import backward
 from gradscape.measure.watch.activations import in_backward
 from gradscape.measure.watch.clearing import Clearing
@@ -238,7 +238,7 @@ class Recorder:
         if self.step_under_way is not None and self.step_under_way in tuple(running())[1:]:
             self.nested += 1  # Lookahead, SAM: the outer step counts
             return
-        self.loss.trained |= parameters_of(optimizer) if self.loss.due else frozenset()
+        self.loss.meet(optimizer)
         places = self._indices_of(optimizer)
         if not places:
             return
