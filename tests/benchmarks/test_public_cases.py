@@ -77,7 +77,7 @@ def test_cases_are_described(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_each_case_runs_both_ways(name: str) -> None:
-    for case in module(name).CASES:
+    for case in module(name).CASES[::4]:  # `survive` trains them all
         for fixed in (False, True):
             trained(case, fixed, 2)
             training = case.build(fixed, 0)
