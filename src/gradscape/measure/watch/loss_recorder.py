@@ -253,10 +253,11 @@ class LossRecorder:
             step: Number of the current step.
         """
         self.waiting = None, None
-        others = (
-            bool(self.hooked and self.handles) and not self.calls
-        )  # another model's, as far as hooks tell
-        if not self.closed and not others and not _out_of_reach():
+        if self.closed or _out_of_reach():
+            return
+        if self.hooked and self.handles and not self.calls:  # another model's, or of ours past its hooks
+            self.waiting = None if scaled else _plain(roots), None
+        else:
             self._safely(lambda: self._read_loss(roots, scaled, step))
 
     def _read_loss(self, roots: Sequence[Tensor], scaled: bool, step: int) -> None:
@@ -326,6 +327,14 @@ class LossRecorder:
         steps, values = self.values.read()
         readings = tuple(each.read(self.trained) for each in (*self.early, *self.late))
         return LossHistory(steps, values, readings)
+
+
+def _plain(roots: Sequence[Tensor]) -> Tensor | None:
+    """Return the loss as it is, at no cost; None where there may be a factor in front of it."""
+    if len(roots) != 1 or roots[0].numel() != 1 or roots[0].is_complex() or roots[0].grad_fn is None:
+        return None
+    factor = roots[0].grad_fn.name().startswith(("Mul", "Div"))
+    return None if factor else roots[0].detach().reshape(())
 
 
 def _without_factor(root: Tensor) -> Tensor:
