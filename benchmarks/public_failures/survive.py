@@ -19,7 +19,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import fmean, pvariance
+from statistics import fmean, variance
 from typing import Any
 
 import torch
@@ -97,9 +97,13 @@ def welch(higher: Sequence[float], lower: Sequence[float]) -> float:
     Where neither varies at all, as of a network that never trains and one that always does, the difference is
     certain: p is 0 if the first is higher, else 1.
     """
-    if pvariance(higher) == pvariance(lower) == 0:
-        return 0.0 if higher[0] > lower[0] else 1.0
-    return float(stats.ttest_ind(higher, lower, equal_var=False, alternative="greater").pvalue)
+    difference = fmean(higher) - fmean(lower)
+    errors = [variance(values) / len(values) for values in (higher, lower)]
+    if sum(errors) == 0:
+        return 0.0 if difference > 0 else 1.0
+    shares = zip(errors, (higher, lower), strict=True)
+    freedom = sum(errors) ** 2 / sum(error**2 / (len(values) - 1) for error, values in shares)
+    return float(stats.t.sf(difference / math.sqrt(sum(errors)), freedom))
 
 
 def survivors(

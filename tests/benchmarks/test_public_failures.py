@@ -112,3 +112,24 @@ def test_a_word_that_is_none_is_refused() -> None:
 
     with pytest.raises(ValueError, match=r"expected a word such as 'D128:relu' .* got 'Q3'"):
         network("Q3", (4,))
+
+
+def test_welchs_p_is_scipys() -> None:
+    from public_failures.survive import welch
+    from scipy import stats
+
+    first, second = [0.9, 0.95, 0.7, 0.99], [0.5, 0.8, 0.55]
+    expected = stats.ttest_ind(first, second, equal_var=False, alternative="greater").pvalue
+    assert welch(first, second) == pytest.approx(expected)
+    assert welch([0.5, 0.5], [0.5, 0.5]) == 1
+    assert welch([1.0, 1.0], [0.5, 0.5]) == 0
+
+
+def test_a_case_survives_where_its_twin_is_better_by_enough() -> None:
+    from public_failures.catalogue import all_cases
+    from public_failures.survive import judged
+
+    case = all_cases()[0]
+    assert judged(case, [0.5, 0.5, 0.51], [0.9, 0.91, 0.9])["survives"]
+    assert not judged(case, [0.5, 0.5, 0.51], [0.51, 0.51, 0.52])["survives"]  # beyond noise, and too little
+    assert not judged(case, [0.1, 0.9, 0.5], [0.9, 0.2, 0.8])["survives"]
