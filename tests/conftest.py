@@ -42,6 +42,15 @@ def skip_without_cuda(request: pytest.FixtureRequest) -> None:
             pytest.skip("needs a CUDA device")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out where CI is set what takes minutes: all checks have to end within twenty of them."""
+    if "CI" in os.environ:
+        left_out = pytest.mark.skip(reason="takes a minute or more: run make test-slow without CI set")
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(left_out)
+
+
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Empty pictures in reports, of a test that is about all the rest: they take most of the time."""

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-RUNS = 6
+RUNS = 4
 
 pytestmark = [
     pytest.mark.slow,
@@ -40,7 +40,14 @@ def whole(faults: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "fault", ["worker killed", "worker hung", "command killed", "disk full", "two commands, one killed"]
+    "fault",
+    [
+        "worker killed",
+        "command killed",
+        pytest.param("worker hung", marks=pytest.mark.long),
+        pytest.param("disk full", marks=pytest.mark.long),
+        pytest.param("two commands, one killed", marks=pytest.mark.long),
+    ],
 )
 def test_a_sweep_ends_as_if_undisturbed(faults: ModuleType, whole: Path, tmp_path: Path, fault: str) -> None:
     found = faults.measured(fault, tmp_path, RUNS, whole)

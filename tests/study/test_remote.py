@@ -116,6 +116,7 @@ def cluster() -> Iterator[Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("undrawn")
 def test_a_sweep_on_a_cluster_that_loses_a_node_is_the_local_one(cluster: Any, tmp_path: Path) -> None:
@@ -123,9 +124,9 @@ def test_a_sweep_on_a_cluster_that_loses_a_node_is_the_local_one(cluster: Any, t
         "net": {"depth": 8, "filters": 8},
         "data": {"train": 400, "valid": 50},
         "batch_size": 20,
-        "epochs": 8,
+        "epochs": 6,
     }
-    study = Sweep("s", base, [{"optim.lr": [0.001, 0.01]}], seeds=3)
+    study = Sweep("s", base, [{"optim.lr": [0.001, 0.01]}], seeds=2)
     local, away = StudyFolder(tmp_path / "local"), StudyFolder(tmp_path / "away")
     execute(study, local, Execution(workers=2), PARTS)
     second = cluster.add_node(num_cpus=1)

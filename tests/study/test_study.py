@@ -195,6 +195,7 @@ def test_another_precision_is_another_study(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_study_says_once_that_it_fell_back(tmp_path: Path) -> None:
     """In every run's status, on the page and in `runs`; on the terminal one time for all runs."""
     emulated = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}  # as on a processor without bfloat16
