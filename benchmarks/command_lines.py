@@ -25,6 +25,7 @@ import argparse
 import dataclasses
 import importlib.metadata
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -178,6 +179,11 @@ def ask(library: str, *arguments: str, **environment: str) -> tuple[subprocess.C
     return done, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+def without_folders(text: str) -> list[str]:
+    """Lines of a text, its files named without the folders of this machine."""
+    return re.sub(r'File ".*?(?:site-packages|python3\.\d+|src)/', 'File "', text).strip().splitlines()
+
+
 def tried(library: str, repeats: int) -> dict[str, Any]:
     """One library on all that is asked."""
     seconds = {
@@ -195,7 +201,7 @@ def tried(library: str, repeats: int) -> dict[str, Any]:
         "help_widest_line": max(map(len, lines)),
         "help_lines": len(lines),
         "wrong": {
-            name: {"code": done.returncode, "lines": (done.stdout + done.stderr).strip().splitlines()[-12:]}
+            name: {"code": done.returncode, "lines": without_folders(done.stdout + done.stderr)[-12:]}
             for name, done in answers.items()
         },
         "right": {name: text in ask(library, *words)[0].stdout for name, (words, text) in RIGHT.items()},
