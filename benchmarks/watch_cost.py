@@ -133,9 +133,12 @@ def gradscape(
 
     def idle(seconds: float) -> None:  # time of others must not count as this training's
         flow._recorder.schedule.began += seconds
+        flow._recorder.loss.began += seconds
 
     def spent() -> float:
-        return flow._recorder.reader.spent + flow._recorder.outputs.spent
+        return sum(
+            part.spent for part in (flow._recorder.reader, flow._recorder.outputs, flow._recorder.loss)
+        )
 
     return Way(lambda _: None, spent, idle)
 

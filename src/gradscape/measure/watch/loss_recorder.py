@@ -28,7 +28,7 @@ from gradscape.measure.watch.summaries import Pending, equal_share, feature_spre
 from gradscape.records.loss import LossHistory, StepReading
 
 FIRST = 5, 20  # first steps, all of which are read, of a large and of a small model,
-BUDGET = 0.003, 0.02  # and the fraction of the time for further ones;
+BUDGET = 0.003  # and the fraction of the time for further ones;
 REGULAR = 50  # of a small model every so many steps in any case
 EARLY = 20  # readings that are kept of the begin,
 LATE = 40  # and of the end
@@ -143,7 +143,7 @@ class LossRecorder:
         Args:
             step: Number of the step that begins.
         """
-        within_budget = self.spent <= BUDGET[self.small] * (time.perf_counter() - self.began)
+        within_budget = self.spent <= BUDGET * (time.perf_counter() - self.began)
         regular = step < FIRST[self.small] or (self.small and step % REGULAR == 0)
         self.due = not self.closed and (regular or within_budget)
         if self.due and not self.handles:

@@ -11,7 +11,7 @@ from torch import Tensor
 from gradscape.measure.core.gradient_statistics import local
 from gradscape.records.loss import TensorSummary
 
-MOST = 65_536  # elements that are read of a larger tensor, evenly spread
+MOST = 16_384  # elements that are read of a larger tensor, evenly spread
 RANKED = 4_096  # elements whose quantiles are taken
 QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
 SAMPLES = 1_024  # samples that are compared with each other,
