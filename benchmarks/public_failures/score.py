@@ -24,6 +24,7 @@ from gradscape.errors import ConfigError
 from measure import RESULTS, write
 from public_failures.case import Case
 from public_failures.catalogue import SETS, all_cases
+from public_failures.survive import Key, read
 
 CACHE = Path(__file__).parents[1] / "runs" / "public_scores.jsonl"
 # Verdict → kinds of cause that it names; a verdict that only says that something is wrong names none.
@@ -110,18 +111,6 @@ def marks(case: Case, row: dict[str, Any]) -> dict[str, bool]:
     }
 
 
-def read(cache: Path) -> dict[tuple[str, bool, int], dict[str, Any]]:
-    """Read judgements done; a line that a kill has cut short is left out."""
-    done = {}
-    for line in cache.read_text().splitlines() if cache.exists() else ():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        done[row["case"], row["fixed"], row["seed"]] = row
-    return done
-
-
 def judge_missing(cases: Sequence[Case], seeds: int, cache: Path) -> None:
     """Judge what the cache lacks and append each to it."""
     done = read(cache)
@@ -139,7 +128,7 @@ def judge_missing(cases: Sequence[Case], seeds: int, cache: Path) -> None:
         print(f"seed {seed} judged", flush=True)
 
 
-def shares(cases: Iterable[Case], rows: dict[tuple[str, bool, int], dict[str, Any]]) -> dict[str, Any]:
+def shares(cases: Iterable[Case], rows: dict[Key, dict[str, Any]]) -> dict[str, Any]:
     """Shares of marks over judged cases and seeds, and of twins that are called ill."""
     faulty: list[dict[str, bool]] = []
     twins: list[dict[str, bool]] = []
@@ -203,7 +192,7 @@ def main() -> None:
         write("public_scores", {"seeds": given.seeds, "halves": table})
 
 
-def show(cases: Sequence[Case], rows: dict[tuple[str, bool, int], dict[str, Any]]) -> None:
+def show(cases: Sequence[Case], rows: dict[Key, dict[str, Any]]) -> None:
     """Print what was missed, and twins that are called ill; of the half that may be looked at alone."""
     for case in cases:
         for (name, fixed, seed), row in rows.items():

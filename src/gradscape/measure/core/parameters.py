@@ -201,10 +201,13 @@ def untrained(found: Sequence[Entry], trained: set[int]) -> Untrained:
     """
     left = [(name, p.numel()) for name, _, p in found if p.requires_grad and id(p) not in trained]
     total = sum(parameter.numel() for _, _, parameter in found)
-    foreign_count = len(trained - {id(parameter) for _, _, parameter in found})
-    return Untrained(
-        tuple(name for name, _ in left), sum(size for _, size in left) / max(1, total), foreign_count
-    )
+    share = sum(size for _, size in left) / max(1, total)
+    return Untrained(tuple(name for name, _ in left), share, _not_among(found, trained))
+
+
+def _not_among(found: Sequence[Entry], trained: set[int]) -> int:
+    """Return the number of the optimizers' parameters that are not the model's."""
+    return len(trained - {id(parameter) for _, _, parameter in found})
 
 
 def foreign(model: nn.Module, found: Sequence[Entry], trained: set[int]) -> list[str]:
@@ -215,7 +218,7 @@ def foreign(model: nn.Module, found: Sequence[Entry], trained: set[int]) -> list
         found: Result of `named`.
         trained: Ids of the optimizers' parameters.
     """
-    count = len(trained - {id(parameter) for _, _, parameter in found})
+    count = _not_among(found, trained)
     return [f"{count} parameters of the optimizer are not of {type(model).__name__}"] if count else []
 
 

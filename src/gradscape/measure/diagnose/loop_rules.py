@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradscape.measure.core.parameters import listed
 from gradscape.measure.diagnose.advice import HIGHER, LOWER, options
 from gradscape.measure.diagnose.loss_curve import Curve
 from gradscape.measure.diagnose.loss_limits import LossLimits
@@ -42,7 +43,6 @@ class LoopLimits:
 LIMITS = LoopLimits()
 FIRST = 10  # rows that tell how a training begins
 ENOUGH = 20  # rows that a schedule is judged by
-LISTED = 4
 # Half the distance between a number and the next, beside the number: of 8 and of 11 bits.
 HALF_ULP = {"bfloat16": 2.0**-9, "float16": 2.0**-12}
 
@@ -78,11 +78,6 @@ def _kept(history: FlowHistory, limits: LoopLimits) -> list[Finding]:
     ]
 
 
-def _names(names: tuple[str, ...]) -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
-
-
 def _left_out(history: FlowHistory, limits: LoopLimits) -> list[Finding]:
     """Parameters that no optimizer trains: forgotten, or made after it."""
     left = history.untrained
@@ -94,7 +89,7 @@ def _left_out(history: FlowHistory, limits: LoopLimits) -> list[Finding]:
         Finding(
             verdict="parameters not trained" if swapped else "parameters outside the optimizer",
             layer=left.names[0],
-            cause=f"{_names(left.names)} require a gradient and belong to no optimizer"
+            cause=f"{listed(left.names)} require a gradient and belong to no optimizer"
             + (f", which has {left.foreign} tensors of another model: it was made before them" * swapped),
             remedy=options(
                 "make the optimizer after the model is complete, from model.parameters()",

@@ -24,6 +24,7 @@ from gradscape.measure.watch.loss_values import LossValues
 from gradscape.measure.watch.modes import Modes
 from gradscape.measure.watch.pending_terms import LOSSES, PendingTerm, pending_term, told_term
 from gradscape.measure.watch.schedule import SMALL
+from gradscape.measure.watch.step_reading import is_capturing
 from gradscape.measure.watch.summaries import Pending, equal_share, feature_spread, summarize
 from gradscape.records.loss import LossHistory, StepReading
 
@@ -294,9 +295,7 @@ class LossRecorder:
         """Take the loss of the backward pass, whose gradients have reached the model."""
         value, reading = self.waiting
         self.waiting = None, None
-        if (
-            self.handles and not self.calls
-        ):  # compiled since, or called past its hooks: a toggle recompiles it
+        if self.handles and not self.calls:  # compiled, or called past its hooks: a toggle recompiles it
             self.hooked = False
             self._unhook()
         if value is not None:
@@ -350,6 +349,4 @@ def _is_whole(values: Tensor) -> bool:
 
 def _out_of_reach() -> bool:
     """Return True where no tensor may be read: within torch.func, or while a CUDA graph is captured."""
-    if torch._C._functorch.peek_interpreter_stack() is not None:
-        return True
-    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+    return torch._C._functorch.peek_interpreter_stack() is not None or is_capturing()

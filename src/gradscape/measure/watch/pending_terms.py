@@ -81,12 +81,10 @@ def told_term(name: str, output: Tensor | None, target: Tensor | None) -> SeenTe
     known = output is not None and target is not None
     shapes = tuple(tuple(each.shape) for each in (output, target) if each is not None) if known else ()
     classes = output.shape[1] if name in OVER_CLASSES and output is not None and output.dim() > 1 else 0
-    pairwise = name not in OVER_CLASSES and len(shapes) == 2
     return SeenTerm(
         name=name,
         output=None if output is None else output.detach(),
         target=None if target is None else target.detach(),
-        broadcast=pairwise and shapes[0] != shapes[1],
         shapes=shapes,
         classes=classes,
         class_axis=1 if classes else None,
@@ -115,8 +113,7 @@ def pending_term(term: SeenTerm) -> PendingTerm:
         predicted = class_counts(rows.argmax(-1), classes)
     if target is not None and not labels and target.dim() > 1 and target.shape[-1] > 1 and target.numel():
         rows = target.reshape(-1, target.shape[-1])[:SAMPLES]
-        only = ((rows == 0) | (rows == 1)).all() & (rows.sum(-1) == 1).all()
-        one_hot = only
+        one_hot = ((rows == 0) | (rows == 1)).all() & (rows.sum(-1) == 1).all()
     return PendingTerm(
         seen=LossTerm(
             name=term.name,

@@ -117,7 +117,7 @@ class StepReader:
         The comparison costs a quarter of a reading and waits for a GPU: it is made in the first rows, then in
         every eighth, and in all once it has found a change.
         """
-        if not (self.by_data or row < LOOKED_AT or row % 8 == 0) or _capturing():
+        if not (self.by_data or row < LOOKED_AT or row % 8 == 0) or is_capturing():
             return []
         start = time.perf_counter()
         changed = self.readings.rewritten(places)
@@ -206,12 +206,12 @@ def _moment_for(model: nn.Module) -> Moment:
 
 def _clipped(readings: Readings, places: list[int], now: Tensor) -> bool:
     """Return True if clipping explains the change; waits for the device, except during a graph capture."""
-    if _capturing():
+    if is_capturing():
         return True
     half = any(readings.parameters[i].dtype in (torch.float16, torch.bfloat16) for i in places)
     return bool(scaled_down(readings.values[:, places], now, half))
 
 
-def _capturing() -> bool:
+def is_capturing() -> bool:
     """Return True while a CUDA graph is captured, when nothing may wait for the device."""
     return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
