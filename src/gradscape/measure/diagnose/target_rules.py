@@ -63,12 +63,7 @@ def _broadcast(series: TermSeries, _: LossLimits) -> list[Finding]:
             verdict="shapes broadcast",
             layer="",
             cause=f"output {output} against targets {target} is {result}: "
-            + (
-                "each class index is the target of every output"
-                if indices
-                else "every output is compared with "
-            )
-            + ("" if indices else "the targets of other samples too"),
+            + (INDICES if indices else OTHERS),
             remedy=options(*cures),
             evidence=(
                 Symptom(
@@ -156,11 +151,9 @@ def _binary(series: TermSeries, _: LossLimits) -> list[Finding]:
                 "mse_loss or l1_loss for real numbers",
             ),
             evidence=(
-                Symptom("largest target", target.high, 1.0, "binary cross-entropy takes 0 to 1")
+                Symptom("largest target", target.high, 1.0, UNIT)
                 if above > ROUNDING
-                else Symptom(
-                    "least target", target.low, 0.0, "binary cross-entropy takes 0 to 1", below=True
-                ),
+                else Symptom("least target", target.low, 0.0, UNIT, below=True),
             ),
         )
     ]
