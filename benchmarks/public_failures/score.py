@@ -70,6 +70,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "too early to tell": ("steps",),
     "samples are mixed": ("shapes",),
     "sees the future": ("leak", "architecture"),
+    "no activation between layers": ("hidden", "architecture"),
     "output ignores the input": ("hidden", "architecture"),
 }
 

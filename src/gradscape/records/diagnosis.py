@@ -37,6 +37,7 @@ GRADES = {
     "output ignores the input": "fail",
     "samples are mixed": "fail",
     "sees the future": "fail",
+    "no activation between layers": "fail",
     "does not fit one batch": "fail",
     # Gradients and outputs of layers.
     "dead units": "fail",
@@ -81,6 +82,10 @@ SYMPTOMS = (
 OF_NO_STEP = (
     "below the optimizer's reach", "learning rate too small", "loss does not fall", "does not learn",
     "noise-dominated", "converged", "stopped",
+)  # fmt: skip
+OF_A_LINEAR_NETWORK = (
+    "loss does not fall", "does not learn", "does not fit one batch", "noise-dominated", "converged",
+    "stopped",
 )  # fmt: skip
 VERDICTS = tuple(GRADES)
 CAUSES = tuple(name for name in VERDICTS[1 : VERDICTS.index("dead units")] if name not in SYMPTOMS)
@@ -160,6 +165,8 @@ def symptoms_of(verdict: str) -> tuple[str, ...]:
     """
     if verdict == "learning rate is 0":
         return OF_NO_STEP
+    if verdict == "no activation between layers":
+        return OF_A_LINEAR_NETWORK
     return SYMPTOMS if verdict in CAUSES else ()
 
 

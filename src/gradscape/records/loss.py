@@ -137,6 +137,8 @@ class StepReading(Record):
         outside: Number of parameter tensors in the loss's graph that neither the model nor an optimizer has.
         calls: Number of the model's calls since the step before.
         silent_calls: Number of those whose output no gradient has reached, such as evaluations and targets.
+        linear_widths: Numbers of features of a network that is linear, from its input to its output, one more
+            than layers; empty where something nonlinear lies between two layers, and at later readings.
     """
 
     step: int
@@ -152,6 +154,7 @@ class StepReading(Record):
     outside: int = 0
     calls: int = 0
     silent_calls: int = 0
+    linear_widths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -1,7 +1,8 @@
 """Rules on what a watch has seen of the loss, outputs, targets, inputs and modes.
 
 Those on outputs are in `output_rules`, on targets in `target_rules`, on labels in `label_rules`, on sizes in
-`input_rules`, on the loss over steps in `curve_rules`, on modes in `mode_rules`; limits in `loss_limits`.
+`input_rules`, on the loss over steps in `curve_rules`, on modes in `mode_rules`, on networks without an
+activation in `linear_rules`; limits in `loss_limits`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import numpy as np
 from gradscape.measure.diagnose.curve_rules import curve_findings
 from gradscape.measure.diagnose.input_rules import input_findings, target_scale_findings
 from gradscape.measure.diagnose.label_rules import label_findings
+from gradscape.measure.diagnose.linear_rules import linear_findings, linear_notes
 from gradscape.measure.diagnose.loss_curve import Curve
 from gradscape.measure.diagnose.loss_limits import LossLimits
 from gradscape.measure.diagnose.loss_terms import series_of
@@ -42,7 +44,13 @@ def loss_findings(
         found += target_findings(series, limits)
         found += label_findings(series, limits)
         found += target_scale_findings(series, limits, harmed)
-    return [*found, *input_findings(curve, harmed), *mode_findings(history, limits), *curve_findings(curve)]
+    return [
+        *found,
+        *input_findings(curve, harmed),
+        *mode_findings(history, limits),
+        *linear_findings(curve),
+        *curve_findings(curve),
+    ]
 
 
 def loss_notes(history: LossHistory) -> tuple[str, ...]:
@@ -56,4 +64,4 @@ def loss_notes(history: LossHistory) -> tuple[str, ...]:
         for series in series_of(history)
         if series.name == "cross_entropy" and series.bound and series.bound.operation.name == "log_softmax"
     }
-    return (*sorted(notes), *mode_notes(history))
+    return (*sorted(notes), *mode_notes(history), *linear_notes(Curve(history, LossLimits())))

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from gradscape.errors import first_line
 from gradscape.measure.core.batch import main_tensor
 from gradscape.measure.core.layer_trace import Hook
+from gradscape.measure.core.linear_graph import linear_widths
 from gradscape.measure.core.loss_graph import factor_of, leaves_of, read_loss
 from gradscape.measure.core.parameters import parameters_of, unwrapped
 from gradscape.measure.watch.activations import hidden, in_backward
@@ -33,7 +34,7 @@ BUDGET = 0.003  # and the fraction of the time for further ones;
 REGULAR = 50  # of a small model every so many steps in any case
 EARLY = 20  # readings that are kept of the begin,
 LATE = 40  # and of the end
-LEAVES = 3  # first readings that look for leaves outside the model: a walk through the whole graph
+LEAVES = 3  # first readings that look for leaves outside the model and for layers: walks through the graph
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class _Reading:
     gap: Tensor | None
     single: tuple[str, ...]
     outside: frozenset[int]
+    widths: tuple[int, ...]
     calls: int = 0
     silent: int = 0
     done: StepReading | None = None
@@ -90,6 +92,7 @@ class _Reading:
             outside=outside,
             calls=self.calls,
             silent_calls=self.silent,
+            linear_widths=self.widths,
         )
 
 
@@ -274,11 +277,7 @@ class LossRecorder:
         terms = [pending_term(term) for root in roots for term in read_loss(root).terms]
         if told is not None and all(term.seen.name == "unknown" for term in terms):
             terms = [told]
-        outside: frozenset[int] = frozenset()
-        if len(self.early) < LEAVES:
-            own = set(map(id, self.model.parameters()))
-            leaves = [leaf for root in roots for leaf in leaves_of(root)[0] if isinstance(leaf, nn.Parameter)]
-            outside = frozenset(map(id, leaves)) - own
+        outside, widths = self._of_graph(roots) if len(self.early) < LEAVES else (frozenset(), ())
         gap, single = self.modes.take()
         return _Reading(
             step=step,
@@ -289,7 +288,16 @@ class LossRecorder:
             gap=gap,
             single=single,
             outside=outside,
+            widths=widths,
         )
+
+    def _of_graph(self, roots: Sequence[Tensor]) -> tuple[frozenset[int], tuple[int, ...]]:
+        """Return the ids of parameters outside the model, and the widths of a network that is linear."""
+        own = {id(each): each.dim() for each in self.model.parameters()}
+        leaves = [leaf for root in roots for leaf in leaves_of(root)[0] if isinstance(leaf, nn.Parameter)]
+        matrices = {key for key, axes in own.items() if axes > 1}
+        widths = linear_widths(roots[0], matrices) if len(roots) == 1 else ()
+        return frozenset(map(id, leaves)) - own.keys(), widths
 
     def confirm(self) -> None:
         """Take the loss of the backward pass, whose gradients have reached the model."""
