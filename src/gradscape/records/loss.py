@@ -117,6 +117,29 @@ class LossTerm(Record):
 
 
 @dataclass(frozen=True)
+class RunningGap(Record):
+    """BatchNorm module whose running statistics are the farthest from the batch's that it is trained on.
+
+    Attributes:
+        layer: Name of the module.
+        gap: Difference between what eval and train mode make of the batch, before scale and bias: of means,
+            and of standard deviations, in running deviations; its root mean square over channels.
+        momentum: Weight of a batch in the running statistics, 0 to 1.
+        batches: Number of batches that they are of.
+    """
+
+    layer: str
+    gap: float
+    momentum: float
+    batches: int
+
+    @property
+    def initial(self) -> float:
+        """Share of the running statistics that their initial values, 0 and 1, still make up."""
+        return float((1 - self.momentum) ** self.batches)
+
+
+@dataclass(frozen=True)
 class StepReading(Record):
     """Whole step as a watch saw it beside gradients: loss, data and modes.
 
@@ -137,6 +160,10 @@ class StepReading(Record):
         outside: Number of parameter tensors in the loss's graph that neither the model nor an optimizer has.
         calls: Number of the model's calls since the step before.
         silent_calls: Number of those whose output no gradient has reached, such as evaluations and targets.
+        running: BatchNorm module in train mode with the largest gap, of those called once; None early on,
+            where there is none, and where autograd does not tell.
+        dropped: Names of dropout modules in train mode that leave out half of their input or more,
+        kept: and the share that one after the other leaves of a signal, 0 to 1.
         linear_widths: Numbers of features of a network that is linear, from its input to its output, one more
             than layers; empty where something nonlinear lies between two layers, and at later readings.
     """
@@ -154,6 +181,9 @@ class StepReading(Record):
     outside: int = 0
     calls: int = 0
     silent_calls: int = 0
+    running: RunningGap | None = None
+    dropped: tuple[str, ...] = ()
+    kept: float = 1.0
     linear_widths: tuple[int, ...] = ()
 
 

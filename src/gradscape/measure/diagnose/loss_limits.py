@@ -36,6 +36,10 @@ class LossLimits:
         features: Standard deviation of one feature over that of another.
         copies: Share of samples that are equal to another one of their batch.
         apart: Distance of a batch's means from running means, in running standard deviations.
+        untracked: Share of running statistics that is not of the batches that were trained on,
+        gap: where eval mode differs from train mode by so many running deviations.
+        kept: Share of a signal that strong dropouts leave, one after the other,
+        dropped: where late losses over guessing's are so large.
         spike: Loss of a step over the median of its neighbors'.
     """
 
@@ -62,6 +66,10 @@ class LossLimits:
     features: float = 1e3
     copies: float = 0.99
     apart: float = 3.0
+    untracked: float = 0.5
+    gap: float = 0.3
+    kept: float = 0.2
+    dropped: float = 0.9
     spike: float = 10.0
 
     def __post_init__(self) -> None:
@@ -103,5 +111,9 @@ SOURCES = {
     "features": "three orders of magnitude between features that share a learning rate",
     "copies": "each sample is meant to be another",
     "apart": "three standard deviations: what the statistics were taken from is not what comes in",
+    "untracked": "(1 − momentum) to the power of the batches: most are other data's, or 0 and 1",
+    "gap": "a third of a unit's deviation; see Ioffe & Szegedy (2015), §3.1, on what inference uses",
+    "kept": "Srivastava et al. (2014), fig. 9: training error rises where less than 0.4 is kept; half",
+    "dropped": "nine tenths of what guessing costs are left",
     "spike": "ten times, and six deviations of its logarithm",
 }

@@ -16,7 +16,7 @@ from gradscape.measure.diagnose.linear_rules import linear_findings, linear_note
 from gradscape.measure.diagnose.loss_curve import Curve
 from gradscape.measure.diagnose.loss_limits import LossLimits
 from gradscape.measure.diagnose.loss_terms import series_of
-from gradscape.measure.diagnose.mode_rules import mode_findings, mode_notes
+from gradscape.measure.diagnose.mode_rules import dropout_findings, mode_findings, mode_notes
 from gradscape.measure.diagnose.output_rules import output_findings
 from gradscape.measure.diagnose.target_rules import target_findings
 from gradscape.records.diagnosis import Finding
@@ -48,6 +48,7 @@ def loss_findings(
         *found,
         *input_findings(curve, harmed),
         *mode_findings(history, limits),
+        *dropout_findings(curve),
         *linear_findings(curve),
         *curve_findings(curve),
     ]

@@ -1,15 +1,18 @@
-"""Rules on the modes of modules at training steps: eval mode, and BatchNorm without a batch."""
+"""Rules on modes at training steps: eval mode, BatchNorm without a batch or out of date, dropout."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from gradscape._text import count_noun
-from gradscape.measure.diagnose.advice import options
+from gradscape.measure.diagnose.advice import LOWER, options
+from gradscape.measure.diagnose.loss_curve import Curve
 from gradscape.measure.diagnose.loss_limits import LossLimits
 from gradscape.records.diagnosis import Finding, Symptom
 from gradscape.records.loss import LossHistory, StepReading
 
+HASTY = 0.9  # momentum from which statistics are next to the last batch's
+FEWEST = 3  # late readings that tell of a gap
 MOST = 0.5  # of the readings: what is so in fewer of them is not how the training is run
 
 
@@ -20,7 +23,11 @@ def mode_findings(history: LossHistory, limits: LossLimits) -> list[Finding]:
         history: Loss and readings of a training.
         limits: Limits of the rules.
     """
-    return [*_evaluating(history.readings, limits), *_one_sample(history.readings)]
+    return [
+        *_evaluating(history.readings, limits),
+        *_one_sample(history.readings),
+        *_running_apart(history.readings, limits),
+    ]
 
 
 def mode_notes(history: LossHistory) -> tuple[str, ...]:
@@ -31,7 +38,7 @@ def mode_notes(history: LossHistory) -> tuple[str, ...]:
     """
     there = [reading for reading in history.readings if reading.evaluating]
     if not _most(len(there), history.readings):
-        return ()
+        return _hasty(history.readings)
     names = there[-1].evaluating
     all_of = there[-1].modal and len(names) == there[-1].modal
     who = (
@@ -42,6 +49,17 @@ def mode_notes(history: LossHistory) -> tuple[str, ...]:
         else f"{names[0]} and {len(names) - 1} more are"
     )
     return (f"{who} in eval mode at training steps, as in fine-tuning with frozen statistics",)
+
+
+def _hasty(readings: tuple[StepReading, ...]) -> tuple[str, ...]:
+    """Note on a momentum that is meant for another library, where it is the weight of what was before."""
+    last = next((reading.running for reading in reversed(readings) if reading.running is not None), None)
+    if last is None or last.momentum < HASTY:
+        return ()
+    return (
+        f"{last.layer} has momentum {last.momentum:g}, which in PyTorch is the weight of the last batch: the "
+        "statistics of eval mode are next to those of a single batch",
+    )
 
 
 def _evaluating(readings: tuple[StepReading, ...], limits: LossLimits) -> list[Finding]:
@@ -82,6 +100,65 @@ def _one_sample(readings: tuple[StepReading, ...]) -> list[Finding]:
             remedy=options("a larger batch", "GroupNorm or LayerNorm", "drop_last=True in the DataLoader"),
             evidence=(
                 Symptom("steps at which it is so", len(there), 0, "a variance is of two values at least"),
+            ),
+        )
+    ]
+
+
+def _running_apart(readings: tuple[StepReading, ...], limits: LossLimits) -> list[Finding]:
+    """Running statistics that eval mode will use, and that are not those of the batches trained on."""
+    late = [reading.running for reading in readings if reading.running is not None]
+    if not late:
+        return []
+    gap, last = float(np.median([each.gap for each in late])), late[-1]
+    what = "difference between eval and train mode, in running deviations"
+    where = f"the running statistics of {last.layer} are {gap:.2g} deviations from its batches'"
+    if last.initial > limits.untracked and gap > limits.gap:
+        evidence = [
+            limits.evidence("untracked", f"share not of its {last.batches} batches", last.initial),
+            limits.evidence("gap", what, gap),
+        ]
+        cause = f"{where}: at a momentum of {last.momentum:g} they hardly follow them"
+        remedy = options("momentum=0.1, the weight of a new batch in PyTorch", "many more steps")
+    elif gap > limits.apart and len(late) >= FEWEST:
+        evidence = [limits.evidence("apart", what, gap)]
+        cause = f"{where}, which change faster than they can follow"
+        remedy = options(LOWER, "one BatchNorm for each kind of input", "GroupNorm or LayerNorm")
+    else:
+        return []
+    return [
+        Finding(
+            verdict="train and eval differ",
+            layer=last.layer,
+            cause=f"{cause}; eval mode will give other outputs than train mode",
+            remedy=remedy,
+            evidence=tuple(evidence),
+        )
+    ]
+
+
+def dropout_findings(curve: Curve) -> list[Finding]:
+    """Return the finding that strong dropouts leave little of a signal, and the loss stays near guessing.
+
+    Args:
+        curve: Loss over steps, with its readings.
+    """
+    readings, limits = curve.history.readings, curve.limits
+    there = [reading for reading in readings if reading.kept <= limits.kept]
+    early = len(curve.finite) <= limits.enough or curve.breaks or curve.diverges
+    if early or not _most(len(there), readings) or not curve.over_guessing > limits.dropped:
+        return []
+    names, kept = there[-1].dropped, there[-1].kept
+    return [
+        Finding(
+            verdict="dropout hides the signal",
+            layer=names[-1],
+            cause=f"dropout at {', '.join(names)} leaves {100 * kept:.2g} % of a signal, and the loss in "
+            "train mode stays near guessing's",
+            remedy=options("a dropout of 0.5 or less", "none behind the last layer", "wider layers"),
+            evidence=(
+                limits.evidence("kept", "share of a signal that is kept", kept, below=True),
+                limits.evidence("dropped", "late losses over guessing's", curve.over_guessing),
             ),
         )
     ]

@@ -24,6 +24,7 @@ from gradscape.measure.watch.activations import hidden, in_backward
 from gradscape.measure.watch.loss_values import LossValues
 from gradscape.measure.watch.modes import Modes
 from gradscape.measure.watch.pending_terms import LOSSES, PendingTerm, pending_term, told_term
+from gradscape.measure.watch.running_gaps import PendingGaps
 from gradscape.measure.watch.schedule import SMALL
 from gradscape.measure.watch.step_reading import is_capturing
 from gradscape.measure.watch.summaries import Pending, equal_share, feature_spread, summarize
@@ -34,6 +35,7 @@ BUDGET = 0.003  # and the fraction of the time for further ones;
 REGULAR = 50  # of a small model every so many steps in any case
 EARLY = 20  # readings that are kept of the begin,
 LATE = 40  # and of the end
+SETTLED = 100  # steps after which running statistics of BatchNorm are those of the data
 LEAVES = 3  # first readings that look for leaves outside the model and for layers: walks through the graph
 
 
@@ -59,6 +61,8 @@ class _Reading:
     modal: int
     gap: Tensor | None
     single: tuple[str, ...]
+    running: PendingGaps | None
+    dropout: tuple[tuple[str, ...], float]
     outside: frozenset[int]
     widths: tuple[int, ...]
     calls: int = 0
@@ -73,7 +77,7 @@ class _Reading:
         """
         if self.done is None:
             self.done = self._read(len(self.outside - trained))
-            self.forward, self.terms = None, ()
+            self.forward, self.terms, self.running = None, (), None
         return self.done
 
     def _read(self, outside: int) -> StepReading:
@@ -92,6 +96,9 @@ class _Reading:
             outside=outside,
             calls=self.calls,
             silent_calls=self.silent,
+            running=None if self.running is None else self.running.read(),
+            dropped=self.dropout[0],
+            kept=self.dropout[1],
             linear_widths=self.widths,
         )
 
@@ -150,6 +157,7 @@ class LossRecorder:
         within_budget = self.spent <= BUDGET * (time.perf_counter() - self.began)
         regular = step < FIRST[self.small] or (self.small and step % REGULAR == 0)
         self.due = not self.closed and (regular or within_budget)
+        self.modes.settled = step >= SETTLED
         if self.due and not self.handles:
             self._hook()
         elif not self.due:
@@ -287,6 +295,8 @@ class LossRecorder:
             modal=self.modes.number,
             gap=gap,
             single=single,
+            running=self.modes.running.take(),
+            dropout=self.modes.dropout(),
             outside=outside,
             widths=widths,
         )

@@ -12,6 +12,9 @@ from torch.utils.hooks import RemovableHandle
 
 from gradscape.measure.core.layer_trace import Hook
 from gradscape.measure.core.parameters import strip_wrappers
+from gradscape.measure.watch.running_gaps import Gaps
+
+STRONG = 0.5  # probability from which a dropout counts: less is usual in every block of a transformer
 
 
 class Modes:
@@ -22,6 +25,8 @@ class Modes:
 
     Attributes:
         number: Number of such modules.
+        running: Gaps of BatchNorm modules in train mode since they were taken.
+        settled: Whether they are read: running statistics take a while to be those of the data.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -33,18 +38,38 @@ class Modes:
         self.number = len(self._modules)
         self._gaps: list[Tensor] = []  # of the calls since the last reading
         self._single: list[str] = []
+        self.running = Gaps()
+        self.settled = False
 
     def evaluating(self) -> tuple[str, ...]:
         """Return the names of the modules that are in eval mode."""
         return tuple(name for name, module in self._modules if not module.training)
 
+    def dropout(self) -> tuple[tuple[str, ...], float]:
+        """Return the names of modules in train mode that drop half or more, and the share they keep."""
+        names, kept = [], 1.0
+        for name, module in self._modules:
+            if isinstance(module, _DropoutNd) and module.training and module.p >= STRONG:
+                names.append(name)
+                kept *= 1 - module.p
+        return tuple(names), kept
+
     def hooks(self) -> list[RemovableHandle]:
         """Hook the BatchNorm modules, whose inputs are read from now on."""
-        return [
+        norms = [(name, module) for name, module in self._modules if isinstance(module, _BatchNorm)]
+        before = [
             module.register_forward_pre_hook(Hook(lambda m, given, name=name: self._read(name, m, given)))
-            for name, module in self._modules
-            if isinstance(module, _BatchNorm)
+            for name, module in norms
         ]
+        after = [
+            module.register_forward_hook(Hook(lambda m, _, output, name=name: self._after(name, m, output)))
+            for name, module in norms
+        ]
+        return [*before, *after]
+
+    def _after(self, name: str, module: Any, output: Any) -> None:
+        if self.settled and module.training:
+            self.running.add(name, module, output)
 
     @torch.no_grad()
     def _read(self, name: str, module: Any, given: tuple[Any, ...]) -> None:
