@@ -45,6 +45,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "gradients not cleared": ("loop",),
     "parameters not trained": ("untrained",),
     "parameters outside the optimizer": ("untrained",),
+    "tied weights came apart": ("untrained", "architecture"),
     "unused layer": ("untrained", "architecture"),
     "frozen layer": ("untrained", "hidden", "initialization"),
     "evaluation mode": ("mode",),

@@ -138,6 +138,8 @@ class FlowHistory(Displayable, Record):
         clearings: Steps that added to the gradients of the step before; None where it is not known.
         untrained: Parameters that no step changes; None where it is not known.
         dtypes: Dtype of each tensor, such as `float32`; empty if not known.
+        parted: Names of embeddings and output layers whose weights were equal in the beginning, and no longer
+            are.
     """
 
     layers: tuple[str, ...]
@@ -168,6 +170,7 @@ class FlowHistory(Displayable, Record):
     clipped: Values | None = None
     clearings: Clearings | None = None
     untrained: Untrained | None = None
+    parted: tuple[tuple[str, str], ...] = ()
     dtypes: tuple[str, ...] = ()
 
     @property

@@ -178,6 +178,77 @@ def test_what_another_optimizer_trains_is_trained() -> None:
     assert gs.diagnose(flow).verdict == "healthy"
 
 
+class Tokens(nn.Module):
+    """A language model whose head has the embedding's weights, as one parameter or as a copy of them."""
+
+    def __init__(self, tie: Callable[[nn.Parameter], nn.Parameter]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.hidden = nn.Embedding(12, 8), nn.Linear(8, 8)
+        self.head = nn.Linear(8, 12, bias=False)
+        self.head.weight = tie(self.embed.weight)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        out: Tensor = self.head(torch.tanh(self.hidden(self.embed(tokens))))
+        return out
+
+
+def spoken(model: nn.Module, steps: int = 5) -> Diagnosis:
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    tokens = torch.arange(12)
+    with gs.watch(model, optimizer) as flow:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(tokens), tokens.roll(1)).backward()
+            optimizer.step()
+    return gs.diagnose(flow)
+
+
+def a_copy(weight: nn.Parameter) -> nn.Parameter:
+    return nn.Parameter(weight.detach().clone())
+
+
+def test_a_head_that_was_to_be_tied_and_is_a_copy() -> None:
+    found = finding(spoken(Tokens(a_copy)), "tied weights came apart")
+    assert found.grade == "warn"
+    assert found.layer == "head.weight"
+    assert "embed.weight and head.weight" in found.cause
+
+
+def own(weight: nn.Parameter) -> nn.Parameter:
+    return nn.Parameter(torch.randn_like(weight))
+
+
+def frozen(weight: nn.Parameter) -> nn.Parameter:
+    return nn.Parameter(weight.detach().clone(), requires_grad=False)
+
+
+def of_ones(weight: nn.Parameter) -> nn.Parameter:
+    with torch.no_grad():
+        return nn.Parameter(weight.fill_(1.0).clone())
+
+
+@pytest.mark.parametrize("tie", [lambda weight: weight, own, frozen, of_ones])
+def test_a_head_that_is_tied_or_has_weights_of_its_own(
+    tie: Callable[[nn.Parameter], nn.Parameter],
+) -> None:
+    told = spoken(Tokens(tie))
+    assert "tied weights came apart" not in [each.verdict for each in told.findings]
+
+
+def test_blocks_that_begin_as_copies_of_one_are_no_tied_weights() -> None:
+    block = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    model = nn.Sequential(nn.TransformerEncoder(block, 2, enable_nested_tensor=False), nn.Linear(8, 4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x = torch.randn(4, 5, 8)
+    with gs.watch(model, optimizer) as flow:
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            optimizer.step()
+    assert flow.history().parted == ()
+
+
 # Schedules ------------------------------------------------------------------------------------------------
 
 

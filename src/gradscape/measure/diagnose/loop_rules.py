@@ -121,6 +121,31 @@ def _outside(history: FlowHistory, _: LoopLimits) -> list[Finding]:
     ]
 
 
+def _parted(history: FlowHistory, _: LoopLimits) -> list[Finding]:
+    """An embedding and an output layer that began as copies, and are trained apart."""
+    if not history.parted:
+        return []
+    (embedding, layer), number = history.parted[0], len(history.parted)
+    return [
+        Finding(
+            verdict="tied weights came apart",
+            layer=layer,
+            cause=f"{embedding} and {layer} began with the same numbers, and each has its own now: they are "
+            "copies, not one parameter",
+            remedy=options(
+                f"{layer} = {embedding}, without clone() or deepcopy, before the optimizer is made",
+                "nothing, if only their first values are meant to be the same",
+            ),
+            evidence=(
+                Symptom(
+                    "pairs of weights that began equal and differ", number, 0,
+                    "tied weights are one tensor; Press & Wolf (2017)",
+                ),
+            ),
+        )
+    ]  # fmt: skip
+
+
 def _own_target(history: FlowHistory, _: LoopLimits) -> list[Finding]:
     """A loss that grows without bound while each step calls the model once more, for a target of its own."""
     readings = () if history.loss is None else history.loss.readings
@@ -362,6 +387,7 @@ RULES: tuple[Rule, ...] = (
     _kept,
     _left_out,
     _outside,
+    _parted,
     _own_target,
     _ended,
     _falls_fast,

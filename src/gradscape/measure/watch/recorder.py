@@ -33,6 +33,7 @@ from gradscape.measure.watch.schedule import Schedule
 from gradscape.measure.watch.setting_rows import SettingRows
 from gradscape.measure.watch.step_reading import StepReader
 from gradscape.measure.watch.steps import leave, listen, running
+from gradscape.measure.watch.untied import Untied
 from gradscape.records.gradients import Clearings, FlowHistory, over
 
 COLUMNS = (*STATISTICS, "weight", "update")
@@ -107,6 +108,7 @@ class Recorder:
         self.loss = LossRecorder(model, criterion, self._on_loss_error)
         self.clearing = Clearing()
         self.settings = SettingRows(capacity)
+        self.untied = Untied(model)
         self.handles: list[Any] = []
         self.members = Members(model, optimizers, watched, self.notes, self._change)
         self._follow()
@@ -151,6 +153,7 @@ class Recorder:
             handle.remove()
         self.steps += bool(self.stepped)
         self.remarks, self.left = self.members.remarks(), self.members.untrained()
+        self.parted = self.untied.parted()
         self.handles, self.row, self.closed = [], None, True
         self.reader.let_go()
 
@@ -367,4 +370,5 @@ class Recorder:
             clearings=Clearings(self.clearing.kept, self.clearing.steps),
             dtypes=tuple(str(parameter.dtype).removeprefix("torch.") for parameter in watched.parameters),
             untrained=self.left if self.closed else self.members.untrained(),
+            parted=self.parted if self.closed else self.untied.parted(),
         )
