@@ -17,6 +17,7 @@ GRADES = {
     "output does not fit the loss": "fail",
     "output cannot reach the targets": "fail",
     "loss does not fit the targets": "fail",
+    "loss is maximized": "fail",
     "shapes broadcast": "fail",
     "wrong axis": "fail",
     "unusable labels": "fail",
@@ -38,6 +39,7 @@ GRADES = {
     "samples are mixed": "fail",
     "sees the future": "fail",
     "no activation between layers": "fail",
+    "equal units": "fail",
     "does not fit one batch": "fail",
     # Gradients and outputs of layers.
     "dead units": "fail",
@@ -60,10 +62,14 @@ GRADES = {
     "unscaled targets": "warn",
     "parameters outside the optimizer": "warn",
     "tied weights came apart": "warn",
+    "frozen parameters": "warn",
+    "loss of one sample": "warn",
+    "sigmoids between layers": "warn",
     "train and eval differ": "warn",
     "dropout hides the signal": "warn",
     "schedule": "warn",
     "loss spikes": "warn",
+    "loss stays high": "warn",
     "unused layer": "warn",
     "overshooting": "warn",
     "too early to tell": "warn",
@@ -88,6 +94,7 @@ OF_A_LINEAR_NETWORK = (
     "loss does not fall", "does not learn", "does not fit one batch", "noise-dominated", "converged",
     "stopped",
 )  # fmt: skip
+OUT_OF_SCALE = ("inputs out of scale", "targets out of scale")  # a lower learning rate may do as well
 VERDICTS = tuple(GRADES)
 CAUSES = tuple(name for name in VERDICTS[1 : VERDICTS.index("dead units")] if name not in SYMPTOMS)
 
@@ -168,6 +175,8 @@ def symptoms_of(verdict: str) -> tuple[str, ...]:
         return OF_NO_STEP
     if verdict == "no activation between layers":
         return OF_A_LINEAR_NETWORK
+    if verdict in OUT_OF_SCALE:
+        return tuple(each for each in SYMPTOMS if each != "learning rate too large")
     return SYMPTOMS if verdict in CAUSES else ()
 
 

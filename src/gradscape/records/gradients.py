@@ -88,11 +88,15 @@ class Untrained(Record):
         names: Names of parameters that require a gradient and belong to no watched optimizer.
         share: Share of the model's numbers that they hold, 0 to 1.
         foreign: Number of the optimizers' parameter tensors that are not of the model.
+        frozen: Names of parameters that require no gradient.
+        frozen_share: Share of the model's numbers that they hold, 0 to 1.
     """
 
     names: tuple[str, ...]
     share: float
     foreign: int
+    frozen: tuple[str, ...] = ()
+    frozen_share: float = 0.0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -140,6 +144,7 @@ class FlowHistory(Displayable, Record):
         dtypes: Dtype of each tensor, such as `float32`; empty if not known.
         parted: Names of embeddings and output layers whose weights were equal in the beginning, and no longer
             are.
+        equal_units: Names of weights whose first rows were equal when the watch began, and not 0.
     """
 
     layers: tuple[str, ...]
@@ -171,6 +176,7 @@ class FlowHistory(Displayable, Record):
     clearings: Clearings | None = None
     untrained: Untrained | None = None
     parted: tuple[tuple[str, str], ...] = ()
+    equal_units: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ()
 
     @property

@@ -153,6 +153,7 @@ class StepReading(Record):
         output: Numbers of the model's main output.
         evaluating: Names of dropout and normalization modules that were in eval mode while others trained, or
             all of them.
+        still_norms: Names of modules under `spectral_norm` in eval mode, in which no norm is estimated.
         running_gap: Largest, over the BatchNorm modules among these, of the root mean square over channels of
             (batch's mean − running mean)/√(running variance + ε); NaN where there is none, or unread.
         modal: Number of dropout and normalization modules of the model that act otherwise in eval mode.
@@ -175,6 +176,7 @@ class StepReading(Record):
     equal_samples: float = 0.0
     output: TensorSummary | None = None
     evaluating: tuple[str, ...] = ()
+    still_norms: tuple[str, ...] = ()
     running_gap: float = math.nan
     modal: int = 0
     single_sample_norms: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ from gradscape.measure.core.copying import copied
 from gradscape.measure.core.layer_trace import layer_kind
 from gradscape.measure.core.parameters import number
 from gradscape.measure.core.preserve import random_state
-from gradscape.measure.diagnose.diagnose import diagnose
+from gradscape.measure.diagnose.diagnose import diagnose_few
 from gradscape.measure.signal.signal import call_factory
 from gradscape.measure.watch.watch import watch
 from gradscape.records.check import FELL, Trial
@@ -108,7 +108,7 @@ class Steps:
                     stepper.zero_grad()
                     losses.append(self.backward(model))
                     make_step(stepper)
-        return Trial(name, what, diagnose(flow), _span(flow.history()), tuple(losses))
+        return Trial(name, what, diagnose_few(flow), _span(flow.history()), tuple(losses))
 
     def backward(self, model: nn.Module) -> float:
         """Return the loss of a copy, after a backward pass that makes the copy's gradients alone.

@@ -188,6 +188,8 @@ def _operation(edge: Edge, before: Edge | None) -> Operation | None:
     rank = len(shape(before)) if before is not None else len(size)
     if before is not None and (axis := _normalized_by_hand(edge, before)) is not None:
         return Operation("softmax" if name == "Div" else "log_softmax", axis, size)
+    if before is not None and _is_softsign(edge, before):
+        return Operation("softsign", None, size)
     own = axes(edge, rank + 1 if name == "Unsqueeze" else rank)
     dim = own[0] if len(own) == 1 else None
     return Operation(_NAMES.get(name) or snake(name), dim, size, _bounds(edge))
@@ -215,6 +217,15 @@ def _normalized_by_hand(edge: Edge, before: Edge) -> int | None:
         return None
     own = axes(parts[1], len(shape(before)))
     return own[0] if len(own) == 1 else None
+
+
+def _is_softsign(edge: Edge, before: Edge) -> bool:
+    """Return True for x / (1 + |x|)."""
+    parts = varying(edge)
+    if kind(edge) != "Div" or len(parts) != 2 or parts[0] != before or kind(parts[1]) != "Add":
+        return False
+    sizes = varying(parts[1])
+    return len(sizes) == 1 and kind(sizes[0]) == "Abs" and varying(sizes[0]) == [before]
 
 
 def snake(name: str) -> str:

@@ -193,16 +193,22 @@ def not_watched(found: Sequence[Entry], trained: set[int], watched: Container[in
 
 
 def untrained(found: Sequence[Entry], trained: set[int]) -> Untrained:
-    """Return the model's parameters that require a gradient and that no optimizer trains.
+    """Return the model's parameters that no optimizer trains, and those that require no gradient.
 
     Args:
         found: Result of `named`.
         trained: Ids of the optimizers' parameters.
     """
     left = [(name, p.numel()) for name, _, p in found if p.requires_grad and id(p) not in trained]
-    total = sum(parameter.numel() for _, _, parameter in found)
-    share = sum(size for _, size in left) / max(1, total)
-    return Untrained(tuple(name for name, _ in left), share, _not_among(found, trained))
+    frozen = [(name, p.numel()) for name, _, p in found if not p.requires_grad]
+    total = max(1, sum(parameter.numel() for _, _, parameter in found))
+    return Untrained(
+        tuple(name for name, _ in left),
+        sum(size for _, size in left) / total,
+        _not_among(found, trained),
+        tuple(name for name, _ in frozen),
+        sum(size for _, size in frozen) / total,
+    )
 
 
 def _not_among(found: Sequence[Entry], trained: set[int]) -> int:

@@ -20,8 +20,10 @@ from gradscape.measure.diagnose.loop_rules import loop_findings
 from gradscape.measure.diagnose.loss_curve import Curve
 from gradscape.measure.diagnose.loss_limits import LossLimits
 from gradscape.measure.diagnose.loss_rules import loss_findings, loss_notes
+from gradscape.measure.diagnose.progress_rules import progress_findings, without_aftermath
 from gradscape.measure.diagnose.rules import findings_of, healthy
 from gradscape.measure.diagnose.view import Bools, View, sized
+from gradscape.measure.diagnose.weight_rules import weight_findings
 from gradscape.measure.watch.watch import Watch
 from gradscape.records.activations import ActivationHistory
 from gradscape.records.diagnosis import Diagnosis, Finding, Symptom, gravest_first
@@ -30,7 +32,6 @@ from gradscape.records.loss import LossHistory
 from gradscape.records.run import RunRecord
 
 
-@np.errstate(divide="ignore", over="ignore", invalid="ignore")  # of a training that breaks, so do its ratios
 def diagnose(watched: Watch | FlowHistory | RunRecord, limits: Limits | None = None) -> Diagnosis:
     """Say what is wrong with a training, the gravest first; `healthy` if nothing is.
 
@@ -52,6 +53,21 @@ def diagnose(watched: Watch | FlowHistory | RunRecord, limits: Limits | None = N
         >>> print(gs.diagnose(flow))
         >>> gs.diagnose(gs.RunFolder(Path("runs/first")).record()).verdict
     """
+    return _diagnosed(watched, limits, progress=True)
+
+
+def diagnose_few(watched: Watch) -> Diagnosis:
+    """Say what is wrong with a few steps on one batch, whose loss is not expected to have fallen far.
+
+    Args:
+        watched: Watch of the steps.
+    """
+    return _diagnosed(watched, None, progress=False)
+
+
+@np.errstate(divide="ignore", over="ignore", invalid="ignore")  # of a training that breaks, so do its ratios
+def _diagnosed(watched: Watch | FlowHistory | RunRecord, limits: Limits | None, progress: bool) -> Diagnosis:
+    """Return the diagnosis, with what a loss that is still high speaks for or without."""
     if isinstance(watched, RunRecord) and not watched.epochs and (ended := divergence(watched)):
         return Diagnosis(tuple(ended), "in no whole epoch", ())
     history = watched.history() if isinstance(watched, Watch) else watched
@@ -67,7 +83,7 @@ def diagnose(watched: Watch | FlowHistory | RunRecord, limits: Limits | None = N
     findings = [finding for view in views for finding in findings_of(view, traits)]
     if history.is_cut_off:
         findings = [_without_any(int((~history.skipped).sum()))]
-    findings += loop_findings(history)
+    findings += [*loop_findings(history), *weight_findings(history)]
     notes = _out_of_the_loss(views)
     if history.loss is not None:
         harmed = any(each.grade == "fail" for each in findings)
@@ -83,8 +99,10 @@ def diagnose(watched: Watch | FlowHistory | RunRecord, limits: Limits | None = N
     if isinstance(watched, RunRecord):
         findings += divergence(watched)
         findings += [] if any(each.grade == "fail" for each in findings) else plateau(watched)
-    if history.loss is not None:
-        findings = _milder(findings, Curve(history.loss, LossLimits()))
+    if history.loss is not None and history.row == "step":
+        curve = Curve(history.loss, LossLimits())
+        findings += progress_findings(history, views, traits, curve, findings) if progress else []
+        findings = _milder(without_aftermath(findings, curve), curve)
     once = gravest_first(findings or [healthy(views[-1])])
     told = [_placed(_after_large_steps(each, history, limits), history) for each in once]
     return Diagnosis(
@@ -97,7 +115,7 @@ def diagnose(watched: Watch | FlowHistory | RunRecord, limits: Limits | None = N
 
 # Oddities of layers and steps that a training may have and work: they hold for it as a whole, or they do not.
 MILD = (
-    "dead units", "exploding", "vanishing", "below the optimizer's reach", "saturated",
+    "equal units", "dead units", "exploding", "vanishing", "below the optimizer's reach", "saturated",
     "learning rate too large", "learning rate too small",
 )  # fmt: skip
 

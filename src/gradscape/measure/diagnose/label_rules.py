@@ -62,7 +62,7 @@ def _one_class(series: TermSeries, limits: LossLimits) -> list[Finding]:
 
 def _is_classifier(series: TermSeries) -> bool:
     """Return True if the outputs of a layer are given to the loss as they are, or by a softmax."""
-    plain = MOVES | CLAMPS | {*SOFTMAX, "log"}
+    plain = MOVES | CLAMPS | {*SOFTMAX, "log", "div"}  # divided by their sum, as Keras does
     return all(each.name in plain for each in series.first.operations)
 
 

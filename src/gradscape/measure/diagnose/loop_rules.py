@@ -12,6 +12,7 @@ from gradscape.measure.core.parameters import listed
 from gradscape.measure.diagnose.advice import HIGHER, LOWER, options
 from gradscape.measure.diagnose.loss_curve import Curve
 from gradscape.measure.diagnose.loss_limits import LossLimits
+from gradscape.measure.diagnose.loss_terms import CATEGORICAL
 from gradscape.records.diagnosis import Finding, Symptom
 from gradscape.records.encoding import Values
 from gradscape.records.gradients import WEIGHT_KINDS, FlowHistory, OptimizerFacts
@@ -27,6 +28,7 @@ class LoopLimits:
         ended_for: and the share of the steps that were watched for which it is so.
         halves: Number of steps in which a learning rate that falls at every step is halved.
         penalty: Weight decay's part of a step over the loss's, in the first steps.
+        written: First loss over that of guessing, where a penalty is added to it.
         ulp: Step of a weight over the weight, as a multiple of half the distance to the next number.
         clipped: Share of steps that are clipped.
     """
@@ -36,6 +38,7 @@ class LoopLimits:
     ended_for: float = 0.5
     halves: float = 30.0
     penalty: float = 1.0
+    written: float = 3.0
     ulp: float = 0.5
     clipped: float = 0.95
 
@@ -271,6 +274,34 @@ def _penalty(history: FlowHistory, limits: LoopLimits) -> list[Finding]:
     ]  # fmt: skip
 
 
+def _written_penalty(history: FlowHistory, limits: LoopLimits) -> list[Finding]:
+    """A penalty in the loss itself that outweighs a cross-entropy in the beginning, while that stays high."""
+    if history.loss is None or not history.loss.readings or not len(history.loss.values):
+        return []
+    terms = history.loss.readings[0].terms
+    classes = max((term.classes for term in terms if term.name in CATEGORICAL), default=0)
+    if classes < 2 or {term.name for term in terms} - {*CATEGORICAL, "penalty"} or len(terms) != 2:
+        return []
+    first, last = (float(value) / math.log(classes) for value in history.loss.values[[0, -1]])
+    if history.loss.steps[0] != 0 or not first > limits.written or not last > LossLimits().learned:
+        return []
+    return [
+        Finding(
+            verdict="penalty above the loss",
+            layer="",
+            cause="a penalty of the parameters that is added to the loss outweighs it: of "
+            f"{history.loss.values[0]:.3g} at first no more than {math.log(classes):.3g} is a guess's",
+            remedy=options("a factor of the penalty that is ten times smaller", "none at all"),
+            evidence=(
+                Symptom(
+                    "first loss over that of guessing", first, limits.written,
+                    "two thirds of the loss are the penalty's",
+                ),
+            ),
+        )
+    ]  # fmt: skip
+
+
 def _of_decay(history: FlowHistory, facts: OptimizerFacts) -> float:
     """Return the decay's part of the first steps over the loss's, of a typical and of the last weight layer.
 
@@ -392,6 +423,7 @@ RULES: tuple[Rule, ...] = (
     _ended,
     _falls_fast,
     _penalty,
+    _written_penalty,
     _rounded,
     _always_clipped,
 )

@@ -11,11 +11,12 @@ import numpy as np
 
 from gradscape.measure.diagnose.guessing import error_of_guessing, guessing_at, loss_of_guessing
 from gradscape.measure.diagnose.loss_limits import LossLimits
-from gradscape.measure.diagnose.loss_terms import TermSeries, series_of
+from gradscape.measure.diagnose.loss_terms import BINARY, CATEGORICAL, REGRESSION, TermSeries, series_of
 from gradscape.records.encoding import Values
 from gradscape.records.loss import LossHistory
 
 LATE, LATE_LABELS = 3, 100  # readings and targets of the second half, from which they are held against losses
+KNOWN = (*CATEGORICAL, *BINARY, *REGRESSION)
 FIRST = 5  # values that a training begins with
 CERTAIN = 3.0  # standard errors
 NOTABLE = 0.005  # of the loss of guessing: a fall of less is none
@@ -121,9 +122,33 @@ class Curve:
 
     @cached_property
     def learns(self) -> bool:
-        """True if late losses are half of guessing's at most: the training works, whatever else is odd."""
-        known = len(self.finite) >= 4 * FIRST and not self.breaks
-        return known and self.over_guessing <= self.limits.learned
+        """True if late losses are half of guessing's at most: the training works, whatever else is odd.
+
+        Where guessing's is unknown, a tenth of the first losses.
+        """
+        if len(self.finite) < 4 * FIRST or self.breaks or self.last < 0:
+            return False
+        if math.isfinite(self.over_guessing):
+            return self.over_guessing <= self.limits.learned
+        return self.history.steps[0] == 0 and self.last <= self.limits.tenth * self.first
+
+    @cached_property
+    def unlearned(self) -> bool:
+        """True if late losses are above half of guessing's, or of the first ones where that is unknown.
+
+        Never of losses of other kinds than of classes or real numbers, nor of several.
+        """
+        if self.only is None or len(self.finite) < 4 or self.only.name not in KNOWN:
+            return False
+        if math.isfinite(self.over_guessing):
+            return self.over_guessing > self.limits.learned
+        return self.history.steps[0] == 0 and self.last > self.limits.learned * self.first > 0
+
+    @cached_property
+    def fall(self) -> float:
+        """Fall of the last quarter's median below that before it, over guessing's or the first losses."""
+        third, fourth = (float(np.median(each)) for each in self.quarters[2:])
+        return (third - fourth) / abs(self.guessing or self.first)
 
     @cached_property
     def falls(self) -> bool:

@@ -20,6 +20,7 @@ class LossLimits:
         enough: Number of steps, above which a loss is held against guessing's.
         guessing: Late losses over those of the best output that is the same for all samples.
         learned: The same, below which a training works.
+        tenth: Late losses over the first ones, below which a training works, where guessing's are unknown.
         constant: Number of steps, above which a loss that is one number is none that is learned from.
         diverged: Loss of the last quarter over the first values, or over guessing's.
         grown: Loss of the last quarter over the largest of the first, where guessing's is not known.
@@ -50,6 +51,7 @@ class LossLimits:
     enough: int = 100
     guessing: float = 0.97
     learned: float = 0.5
+    tenth: float = 0.1
     constant: int = 20
     diverged: float = 3.0
     grown: float = 1e3
@@ -95,6 +97,7 @@ SOURCES = {
     "enough": "a network that learns has begun to by then",
     "guessing": "3 % is what chance and a drifting mean make of it",
     "learned": "half of what guessing costs is gone",
+    "tenth": "nine tenths of the loss are gone",
     "constant": "no two mini-batches of 20 have the same loss by chance",
     "diverged": "three times what an output that is the same for all samples would give",
     "grown": "three orders of magnitude, and still growing",

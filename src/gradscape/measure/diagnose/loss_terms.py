@@ -72,11 +72,13 @@ class TermSeries:
         terms: The function at each reading, one at least.
         readings: Readings that they are of.
         stuck: Whether the training's loss stays where guessing is, or breaks.
+        values: Whole loss at each reading; NaN where it is not known.
     """
 
     terms: tuple[LossTerm, ...]
     readings: tuple[StepReading, ...]
     stuck: bool = False
+    values: tuple[float, ...] = ()
 
     @property
     def first(self) -> LossTerm:
@@ -280,8 +282,14 @@ def series_of(history: LossHistory, stuck: bool = False) -> list[TermSeries]:
         for place, term in enumerate(reading.terms):
             key = (place, term.name, *(each.name for each in term.operations))
             groups.setdefault(key, []).append((term, reading))
+    value_at = dict(zip(history.steps.tolist(), history.values.tolist(), strict=True))
     return [
-        TermSeries(tuple(term for term, _ in group), tuple(reading for _, reading in group), stuck)
+        TermSeries(
+            tuple(term for term, _ in group),
+            tuple(reading for _, reading in group),
+            stuck,
+            tuple(value_at.get(reading.step, math.nan) for _, reading in group),
+        )
         for group in groups.values()
     ]
 

@@ -25,6 +25,7 @@ def mode_findings(history: LossHistory, limits: LossLimits) -> list[Finding]:
     """
     return [
         *_evaluating(history.readings, limits),
+        *_unnormalized(history.readings),
         *_one_sample(history.readings),
         *_running_apart(history.readings, limits),
     ]
@@ -81,6 +82,25 @@ def _evaluating(readings: tuple[StepReading, ...], limits: LossLimits) -> list[F
             evidence=(
                 limits.evidence("apart", "distance of batch means from running ones, in deviations", gap),
             ),
+        )
+    ]
+
+
+def _unnormalized(readings: tuple[StepReading, ...]) -> list[Finding]:
+    """Layers under spectral_norm in eval mode from the first step: they divide by no norm of theirs."""
+    there = [reading for reading in readings if reading.still_norms]
+    if not readings or readings[0].step or len(there) < len(readings):
+        return []
+    names = there[-1].still_norms
+    return [
+        Finding(
+            verdict="evaluation mode",
+            layer=names[0],
+            cause=f"{count_noun(len(names), 'module')} under spectral_norm in eval mode from the first step: "
+            "power iteration makes no step, and weights are divided by a random estimate of their norm",
+            remedy=options("model.train() before training and after each evaluation"),
+            evidence=(Symptom("steps at which it is so", len(there), 0, "Miyato et al. (2018), §2.1"),),
+            mild=True,
         )
     ]
 

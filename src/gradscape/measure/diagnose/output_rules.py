@@ -31,6 +31,7 @@ MISFIT = "output does not fit the loss"
 APPLIES = {"cross_entropy": "softmax", "binary_cross_entropy_with_logits": "sigmoid"}
 ONE_SIDED = ("relu", "relu6", "softplus", "threshold")
 SQUASHING = ("sigmoid", "hardsigmoid", "tanh", "softsign")
+DIVIDED = {"div", "softsign"}  # by a sum, as Keras does, which makes no probabilities of what can be below 0
 LOGARITHMS = ("log", "log_softmax", "logsigmoid", "logsumexp")
 
 
@@ -175,7 +176,7 @@ def _no_probability(series: TermSeries, _: LossLimits) -> list[Finding]:
     elif series.name != "binary_cross_entropy":
         return []
     cut = [name for name in names if name in CLAMPS or name in ("hardtanh", "relu6")]
-    if not cut or not CUTS.issuperset(names):
+    if not cut or not (CUTS | DIVIDED).issuperset(names):
         return []
     if series.name not in (*BINARY, *CATEGORICAL) and not _within_one(series):
         return []
@@ -223,6 +224,44 @@ def _one_output(series: TermSeries, _: LossLimits) -> list[Finding]:
     ]
 
 
+def _one_sample(series: TermSeries, _: LossLimits) -> list[Finding]:
+    """A loss of the first or last sample of a batch alone, of features or images."""
+    inputs, output = series.readings[0].inputs, series.first.shapes[:1]
+    if inputs is None or len(inputs.shape) not in (2, 4) or not output or not output[0]:
+        return []
+    taken = [each for each in series.first.operations if each.name in ("slice", "select") and each.dim == 0]
+    if not taken or inputs.shape[0] < 2 or output[0][0] != 1:
+        return []
+    return [
+        Finding(
+            verdict="loss of one sample",
+            layer="",
+            cause=f"{taken[-1].name} takes one of the batch's {inputs.shape[0]} samples before "
+            f"{series.name}: the others are not learned from",
+            remedy=options("look at the index of the output: its first axis is the batch"),
+            evidence=(Symptom("samples in a batch", inputs.shape[0], 1, "a loss is of all of a batch"),),
+        )
+    ]
+
+
+def _maximized(series: TermSeries, _: LossLimits) -> list[Finding]:
+    """A cross-entropy or distance below 0 at every reading: its sign is turned."""
+    values = [value for value in series.values if math.isfinite(value)]
+    if series.name not in ("cross_entropy", *REGRESSION) or not series.alone or not values:
+        return []
+    if not max(values) < 0:
+        return []
+    return [
+        _misfit(
+            f"the loss is {series.name} with its sign turned: {values[0]:.3g}, and {values[-1]:.3g} in the "
+            "end, where 0 is the least that it can be",
+            options("minimize it as it is", "nothing, if it is meant to grow, as for an adversary"),
+            Symptom("largest loss read", max(values), 0.0, "no distance is below 0", below=True),
+            "loss is maximized",
+        )
+    ]
+
+
 def _independent(series: TermSeries, _: LossLimits) -> list[Finding]:
     """Sigmoids of each class where the loss takes one distribution over all."""
     operations = [each for each in series.first.operations if each.name not in MOVES | CLAMPS]
@@ -258,6 +297,7 @@ def _misfit(cause: str, remedy: str, evidence: Symptom, verdict: str = MISFIT) -
 
 
 RULES: tuple[Rule, ...] = (
+    _maximized,
     _one_unit,
     wrong_axis,
     _bounded,
@@ -266,4 +306,5 @@ RULES: tuple[Rule, ...] = (
     _no_probability,
     _one_output,
     _independent,
+    _one_sample,
 )

@@ -58,6 +58,7 @@ class _Reading:
     terms: tuple[PendingTerm, ...]
     forward: _Forward | None
     evaluating: tuple[str, ...]
+    still_norms: tuple[str, ...]
     modal: int
     gap: Tensor | None
     single: tuple[str, ...]
@@ -90,6 +91,7 @@ class _Reading:
             equal_samples=0.0 if seen is None or seen.equal is None else float(seen.equal),
             output=None if seen is None or seen.output is None else seen.output.read(),
             evaluating=self.evaluating,
+            still_norms=self.still_norms,
             running_gap=math.nan if self.gap is None else float(self.gap),
             modal=self.modal,
             single_sample_norms=self.single,
@@ -292,6 +294,7 @@ class LossRecorder:
             terms=tuple(terms),
             forward=self.forward,
             evaluating=self.modes.evaluating(),
+            still_norms=self.modes.still_norms(),
             modal=self.modes.number,
             gap=gap,
             single=single,

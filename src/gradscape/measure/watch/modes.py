@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.utils.hooks import RemovableHandle
 
 from gradscape.measure.core.layer_trace import Hook
@@ -36,6 +37,11 @@ class Modes:
             if _depends_on_mode(module)
         ]
         self.number = len(self._modules)
+        self._spectral = [
+            (strip_wrappers(name).partition(".parametrizations.")[0], module)
+            for name, module in model.named_modules()
+            if _is_spectral(module)
+        ]
         self._gaps: list[Tensor] = []  # of the calls since the last reading
         self._single: list[str] = []
         self.running = Gaps()
@@ -53,6 +59,10 @@ class Modes:
                 names.append(name)
                 kept *= 1 - module.p
         return tuple(names), kept
+
+    def still_norms(self) -> tuple[str, ...]:
+        """Return the names of modules under spectral_norm in eval mode, whose norm is not estimated."""
+        return tuple(name for name, module in self._spectral if not module.training)
 
     def hooks(self) -> list[RemovableHandle]:
         """Hook the BatchNorm modules, whose inputs are read from now on."""
@@ -94,6 +104,13 @@ class Modes:
         single = tuple(dict.fromkeys(self._single))
         self._gaps, self._single = [], []
         return gap, single
+
+
+def _is_spectral(module: nn.Module) -> bool:
+    """Return True for a parametrization by a spectral norm, or a module with its older hook."""
+    if type(module).__name__ == "_SpectralNorm":
+        return True
+    return any(isinstance(hook, SpectralNorm) for hook in module._forward_pre_hooks.values())
 
 
 def _depends_on_mode(module: nn.Module) -> bool:

@@ -25,6 +25,7 @@ from gradscape.measure.core.parameters import WatchedParameters, learning_rates
 from gradscape.measure.watch import backward
 from gradscape.measure.watch.activations import in_backward
 from gradscape.measure.watch.clearing import Clearing
+from gradscape.measure.watch.equal_units import EqualUnits
 from gradscape.measure.watch.loss_recorder import LossRecorder
 from gradscape.measure.watch.members import Members
 from gradscape.measure.watch.output_recorder import OutputRecorder
@@ -109,6 +110,7 @@ class Recorder:
         self.clearing = Clearing()
         self.settings = SettingRows(capacity)
         self.untied = Untied(model)
+        self.equal_units = EqualUnits(watched)
         self.handles: list[Any] = []
         self.members = Members(model, optimizers, watched, self.notes, self._change)
         self._follow()
@@ -370,5 +372,6 @@ class Recorder:
             clearings=Clearings(self.clearing.kept, self.clearing.steps),
             dtypes=tuple(str(parameter.dtype).removeprefix("torch.") for parameter in watched.parameters),
             untrained=self.left if self.closed else self.members.untrained(),
+            equal_units=self.equal_units.names,
             parted=self.parted if self.closed else self.untied.parted(),
         )
