@@ -30,6 +30,7 @@ class TensorSummary(Record):
         nonfinite: Share of values that are infinite or NaN, 0 to 1.
         whole: Share of values that are whole numbers, 0 to 1.
         quantiles: Quantiles of the values at 1, 10, 50, 90 and 99 %; empty if not computed.
+        broken: First rows, along its first axis, that have an infinite value or NaN, eight at most.
     """
 
     shape: tuple[int, ...]
@@ -41,6 +42,7 @@ class TensorSummary(Record):
     nonfinite: float
     whole: float
     quantiles: tuple[float, ...] = ()
+    broken: tuple[int, ...] = ()
 
     @property
     def is_integer(self) -> bool:
