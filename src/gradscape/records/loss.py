@@ -153,6 +153,10 @@ class StepReading(Record):
             along the last axis of a two-dimensional input; empty elsewhere.
         equal_samples: Share of samples of the batch that are equal to another one, 0 to 1.
         output: Numbers of the model's main output.
+        output_features: (low, high) over its features of their standard deviations within the batch, the
+            features along the last axis of a two-dimensional output; empty elsewhere.
+        divisor: Sizes of the numbers that the loss divides its elements by; None without any, and at later
+            readings.
         evaluating: Names of dropout and normalization modules that were in eval mode while others trained, or
             all of them.
         running_gap: Largest, over the BatchNorm modules among these, of the root mean square over channels of
@@ -176,6 +180,8 @@ class StepReading(Record):
     input_features: tuple[float, ...] = ()
     equal_samples: float = 0.0
     output: TensorSummary | None = None
+    output_features: tuple[float, ...] = ()
+    divisor: TensorSummary | None = None
     evaluating: tuple[str, ...] = ()
     running_gap: float = math.nan
     modal: int = 0

@@ -8,6 +8,8 @@ import numpy as np
 
 from gradscape._text import count_noun
 from gradscape.measure.diagnose.advice import LOWER, options
+from gradscape.measure.diagnose.guessing import PER_CLASS
+from gradscape.measure.diagnose.label_rules import chi_squared_tail
 from gradscape.measure.diagnose.loss_curve import Curve
 from gradscape.measure.diagnose.loss_terms import BINARY, CATEGORICAL, TermSeries
 from gradscape.records.diagnosis import Finding, Symptom
@@ -119,7 +121,7 @@ def _does_not_fall(curve: Curve) -> list[Finding]:
     """A loss that is one number, or where the best constant output would have it, and stays there."""
     if curve.breaks or curve.diverges or not curve.stuck:
         return []
-    number = len(curve.finite)
+    number, random = len(curve.finite), not curve.constant and _tokens_are_random(curve)
     if curve.constant:
         cause = f"the loss is {curve.last:.6g} at all {number} steps: it does not depend on the weights"
         evidence = [curve.limits.evidence("constant", "steps of one loss", number)]
@@ -133,6 +135,8 @@ def _does_not_fall(curve: Curve) -> list[Finding]:
             curve.limits.evidence("guessing", "late losses over guessing's", curve.over_guessing),
             curve.limits.evidence("enough", "steps", number),
         ]
+        if random:
+            cause += "; the tokens are alike often, as random ones are, of which nothing can be learned"
         if (same := _says_one_class(curve.history.readings[-1])) is not None:
             label, share, samples = same
             cause += f"; it says class {label} of all {samples} samples"
@@ -149,8 +153,26 @@ def _does_not_fall(curve: Curve) -> list[Finding]:
                 "another learning rate",
             ),
             evidence=tuple(evidence),
+            mild=random,
         )
     ]
+
+
+def _tokens_are_random(curve: Curve) -> bool:
+    """True if targets are tokens that are alike often, as drawn by chance: nothing may be there to learn."""
+    series = curve.only
+    if series is None or series.name not in CATEGORICAL or series.first.target is None:
+        return False
+    inputs, counts, classes = series.readings[0].inputs, series.target_counts, series.first.classes
+    if inputs is None or not inputs.is_integer or inputs.low < 0 or inputs.high >= classes:
+        return False
+    if math.prod(inputs.shape) != math.prod(series.first.target.shape):
+        return False
+    expected = counts.sum() / classes
+    if len(counts) < classes or expected < PER_CLASS:
+        return False
+    statistic = float(((counts - expected) ** 2 / expected).sum())
+    return chi_squared_tail(classes - 1, statistic) > curve.limits.random
 
 
 def _says_one_class(reading: StepReading) -> tuple[int, float, int] | None:
