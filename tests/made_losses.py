@@ -18,6 +18,7 @@ def made_summary(values: ArrayLike, dtype: str = "float32") -> TensorSummary:
     """Numbers of an array."""
     array = np.asarray(values, dtype=np.float64)
     finite = array[np.isfinite(array)]
+    rows = array.reshape(*(array.shape[:1] or (1,)), -1)
     known = finite if len(finite) else np.array([math.nan])
     return TensorSummary(
         shape=array.shape,
@@ -29,6 +30,7 @@ def made_summary(values: ArrayLike, dtype: str = "float32") -> TensorSummary:
         nonfinite=1 - len(finite) / array.size,
         whole=float((array == np.round(array)).mean()),
         quantiles=tuple(map(float, np.quantile(known, (0.01, 0.1, 0.5, 0.9, 0.99)))),
+        broken=tuple(np.flatnonzero(~np.isfinite(rows).all(1)).tolist())[:8],
     )
 
 

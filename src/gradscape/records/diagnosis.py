@@ -31,6 +31,7 @@ GRADES = {
     "BatchNorm of one sample": "fail",
     "batches not shuffled": "fail",
     "target is the network itself": "fail",
+    "embeddings collapse": "fail",
     "penalty above the loss": "fail",
     "learning rate is 0": "fail",
     "precision loses the steps": "fail",
@@ -65,6 +66,8 @@ GRADES = {
     "frozen parameters": "warn",
     "loss of one sample": "warn",
     "sigmoids between layers": "warn",
+    "channel order": "warn",
+    "discriminator wins": "warn",
     "train and eval differ": "warn",
     "dropout hides the signal": "warn",
     "schedule": "warn",
@@ -90,11 +93,19 @@ OF_NO_STEP = (
     "below the optimizer's reach", "learning rate too small", "loss does not fall", "does not learn",
     "noise-dominated", "converged", "stopped",
 )  # fmt: skip
-OF_A_LINEAR_NETWORK = (
+OF_NO_PROGRESS = (
     "loss does not fall", "does not learn", "does not fit one batch", "noise-dominated", "converged",
     "stopped",
 )  # fmt: skip
-OUT_OF_SCALE = ("inputs out of scale", "targets out of scale")  # a lower learning rate may do as well
+# A lower learning rate may do as well.
+OF_A_SCALE = tuple(each for each in SYMPTOMS if each != "learning rate too large")
+OWN_SYMPTOMS = {
+    "inputs out of scale": OF_A_SCALE,
+    "targets out of scale": OF_A_SCALE,
+    "learning rate is 0": OF_NO_STEP,
+    "no activation between layers": OF_NO_PROGRESS,
+    "embeddings collapse": OF_NO_PROGRESS,
+}
 VERDICTS = tuple(GRADES)
 CAUSES = tuple(name for name in VERDICTS[1 : VERDICTS.index("dead units")] if name not in SYMPTOMS)
 
@@ -171,12 +182,8 @@ def symptoms_of(verdict: str) -> tuple[str, ...]:
     Args:
         verdict: One of `VERDICTS`.
     """
-    if verdict == "learning rate is 0":
-        return OF_NO_STEP
-    if verdict == "no activation between layers":
-        return OF_A_LINEAR_NETWORK
-    if verdict in OUT_OF_SCALE:
-        return tuple(each for each in SYMPTOMS if each != "learning rate too large")
+    if verdict in OWN_SYMPTOMS:
+        return OWN_SYMPTOMS[verdict]
     return SYMPTOMS if verdict in CAUSES else ()
 
 

@@ -30,6 +30,7 @@ class TensorSummary(Record):
         nonfinite: Share of values that are infinite or NaN, 0 to 1.
         whole: Share of values that are whole numbers, 0 to 1.
         quantiles: Quantiles of the values at 1, 10, 50, 90 and 99 %; empty if not computed.
+        broken: First rows, along its first axis, that have an infinite value or NaN, eight at most.
     """
 
     shape: tuple[int, ...]
@@ -41,6 +42,7 @@ class TensorSummary(Record):
     nonfinite: float
     whole: float
     quantiles: tuple[float, ...] = ()
+    broken: tuple[int, ...] = ()
 
     @property
     def is_integer(self) -> bool:
@@ -151,6 +153,10 @@ class StepReading(Record):
             along the last axis of a two-dimensional input; empty elsewhere.
         equal_samples: Share of samples of the batch that are equal to another one, 0 to 1.
         output: Numbers of the model's main output.
+        output_features: (low, high) over its features of their standard deviations within the batch, the
+            features along the last axis of a two-dimensional output; empty elsewhere.
+        divisor: Sizes of the numbers that the loss divides its elements by; None without any, and at later
+            readings.
         evaluating: Names of dropout and normalization modules that were in eval mode while others trained, or
             all of them.
         still_norms: Names of modules under `spectral_norm` in eval mode, in which no norm is estimated.
@@ -175,6 +181,8 @@ class StepReading(Record):
     input_features: tuple[float, ...] = ()
     equal_samples: float = 0.0
     output: TensorSummary | None = None
+    output_features: tuple[float, ...] = ()
+    divisor: TensorSummary | None = None
     evaluating: tuple[str, ...] = ()
     still_norms: tuple[str, ...] = ()
     running_gap: float = math.nan

@@ -116,11 +116,24 @@ def test_the_source_of_a_loss_that_is_not_finite_is_named() -> None:
     term = made_term("mse_loss", output=target, target=target)
     values = np.full(30, math.nan)
     found = only(made_history(term, values=values, inputs=inputs))
-    assert "inputs have infinite values or NaN: at step 0" in found.cause
+    assert "inputs have infinite values or NaN in row 2 of 8: at step 0" in found.cause
     assert "fill in what is missing" in found.remedy
     target[0] = math.inf
     term = made_term("mse_loss", output=inputs[:, :1], target=target)
-    assert "targets have infinite values" in only(made_history(term, values=values)).cause
+    told = only(made_history(term, values=values)).cause
+    assert "targets have infinite values or NaN in row 0 of 8" in told
+
+
+def test_rows_whose_outputs_alone_are_not_finite_are_named() -> None:
+    output, target = random.normal(size=(8, 1)), random.normal(size=(8, 1))
+    output[[3, 5]] = math.inf
+    term = made_term("mse_loss", output=output, target=target)
+    found = only(made_history(term, values=np.full(30, math.nan), inputs=random.normal(size=(8, 4))))
+    assert "outputs are not finite in rows 3, 5 of 8, whose inputs are" in found.cause
+    later = np.r_[0.5, np.full(29, math.nan)]
+    assert "outputs" not in only(made_history(term, values=later)).cause  # read before it happened
+    every = made_term("mse_loss", output=np.full((8, 1), math.nan), target=target)
+    assert "outputs" not in only(made_history(every, values=np.full(30, math.nan))).cause
 
 
 @pytest.mark.parametrize(
@@ -217,3 +230,24 @@ def test_a_sum_of_losses_is_not_held_against_one_of_them() -> None:
         made_term("mse_loss", output=random.normal(size=(64, 1)), target=random.normal(size=(64, 1))),
     ]
     assert not loss_findings(made_history(both, values=math.log(4) + 1 + 0.02 * NOISE))
+
+
+def spoken(tokens: list[np.ndarray], level: float) -> LossHistory:
+    """Tokens whose successors are the targets, as whole numbers of 20 kinds."""
+    terms = [
+        made_term("cross_entropy", output=random.normal(size=(320, 20)), target=each.ravel())
+        for each in tokens
+    ]
+    return made_history(*terms, values=level + 0.02 * NOISE, inputs=tokens[0])
+
+
+def test_random_tokens_cannot_be_predicted_and_that_is_no_failure() -> None:
+    uniform = [random.integers(0, 20, (32, 10)) for _ in range(5)]
+    found = only(spoken(uniform, math.log(20)))
+    assert (found.verdict, found.grade) == ("loss does not fall", "warn")
+    assert "alike often, as random ones are" in found.cause
+    shares = 1 / np.arange(1, 21)
+    shares /= shares.sum()
+    worded = [random.choice(20, (32, 10), p=shares) for _ in range(5)]
+    entropy = -float(shares @ np.log(shares))
+    assert only(spoken(worded, entropy)).grade == "fail"

@@ -9,7 +9,7 @@ import pytest
 from tests.made_losses import made_history, made_term
 from tests.measure.diagnose.test_output_rules import only
 
-from gradscape.measure.diagnose.loss_rules import loss_findings
+from gradscape.measure.diagnose.loss_rules import loss_findings, loss_notes
 from gradscape.records.loss import LossHistory
 
 random = np.random.default_rng(4)
@@ -43,6 +43,25 @@ def test_targets_that_are_all_left_out() -> None:
     assert found.verdict == "unusable labels"
     assert "leaves out every target of the 2 batches read" in found.cause
     assert not loss_findings(labelled(random.integers(0, 4, 64), ignored=0.9))
+
+
+def test_labels_that_begin_at_1_are_a_note() -> None:
+    (note,) = loss_notes(labelled(*[random.integers(1, 4, 64) for _ in range(8)]))
+    assert note.startswith("none of 512 labels is 0, and all others up to 3 occur")
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        labelled(*[random.integers(0, 4, 64) for _ in range(8)]),
+        labelled(*[random.integers(1, 4, 64) for _ in range(4)]),  # too few
+        labelled(*[random.integers(1, 3, 64) for _ in range(8)]),  # 3 is missing too
+        labelled(*[random.integers(1, 4, 64) for _ in range(8)], ignored=0.1),  # 0 is padding
+        labelled(*[random.integers(1, 9, 64) for _ in range(8)], classes=100),
+    ],
+)
+def test_labels_that_begin_at_0_and_rare_ones_are_not(history: LossHistory) -> None:
+    assert not loss_notes(history)
 
 
 def test_labels_of_one_class() -> None:

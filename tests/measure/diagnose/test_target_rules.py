@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.made_losses import made_history, made_term
+from tests.made_losses import made_history, made_summary, made_term
 from tests.measure.diagnose.test_output_rules import (
     LABELS,
     LOGITS,
@@ -121,3 +121,15 @@ def test_the_share_out_of_reach_decides() -> None:
         if fires:
             share = only(history).evidence[0].value
             assert share == pytest.approx(12 * 0.25**3 / 3, rel=0.1)
+
+
+def divided(sizes: np.ndarray) -> LossHistory:
+    return made_history(made_term("l1_loss"), values=np.linspace(2, 1, 30), divisor=made_summary(sizes))
+
+
+def test_a_loss_that_divides_by_targets_near_0() -> None:
+    found = only(divided(np.abs(np.linspace(-2, 2, 64))))
+    assert (found.verdict, found.grade) == ("unlikely loss function", "warn")
+    assert "next to 0, as a percentage error does" in found.cause
+    assert not loss_findings(divided(1 + UNIT))
+    assert not loss_findings(divided(np.exp(0.5 * REAL)))

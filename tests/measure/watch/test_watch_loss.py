@@ -18,6 +18,7 @@ import gradscape as gs
 from gradscape.errors import ConfigError
 from gradscape.measure.watch import backward
 from gradscape.measure.watch.loss_values import CHUNK, LossValues
+from gradscape.measure.watch.summaries import summarize
 from gradscape.records.loss import LossHistory
 
 
@@ -88,6 +89,39 @@ def test_the_loss_of_every_step_is_the_loop_s(loop: Callable[..., list[float]]) 
     loss, told = seen(loop)
     assert loss.steps.tolist() == list(range(len(told)))
     assert loss.values.tolist() == pytest.approx(told, rel=1e-6)
+
+
+def test_the_samples_behind_a_loss_that_is_not_finite() -> None:
+    def loop(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[float]:
+        x, y = batch()
+        x[[2, 11], 3] = torch.tensor([float("nan"), float("inf")])
+        cross_entropy(model(x), y).backward()
+        optimizer.step()
+        return []
+
+    loss, _ = seen(loop)
+    inputs = loss.readings[0].inputs
+    assert inputs is not None
+    assert inputs.broken == (2, 11)
+    healthy, _ = seen(plain)
+    assert all(each.inputs is not None and each.inputs.broken == () for each in healthy.readings)
+
+
+@pytest.mark.parametrize(
+    ("values", "rows"),
+    [
+        (torch.zeros(3, 2), ()),
+        (torch.full((20, 2), float("nan")), tuple(range(8))),
+        (torch.tensor([[1.0], [float("-inf")], [0.0]]), (1,)),
+        (torch.tensor([0.0, float("nan")], dtype=torch.float16), (1,)),
+        (torch.full((4, 4), 6e4, dtype=torch.float16), ()),
+        (torch.tensor([1j, complex("nan")]), (1,)),
+        (torch.arange(4), ()),
+        (torch.tensor(float("nan")), ()),
+    ],
+)
+def test_rows_that_are_not_finite(values: Tensor, rows: tuple[int, ...]) -> None:
+    assert summarize(values).read().broken == rows
 
 
 def test_a_step_without_a_loss_has_none() -> None:

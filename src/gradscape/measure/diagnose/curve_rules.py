@@ -8,12 +8,15 @@ import numpy as np
 
 from gradscape._text import count_noun
 from gradscape.measure.diagnose.advice import LOWER, options
+from gradscape.measure.diagnose.guessing import PER_CLASS
+from gradscape.measure.diagnose.label_rules import chi_squared_tail
 from gradscape.measure.diagnose.loss_curve import Curve
 from gradscape.measure.diagnose.loss_terms import BINARY, CATEGORICAL, TermSeries
 from gradscape.records.diagnosis import Finding, Symptom
 from gradscape.records.encoding import Values
-from gradscape.records.loss import StepReading
+from gradscape.records.loss import StepReading, TensorSummary
 
+MANY = 8  # rows that are named: of as many there may be more
 WINDOW = 21  # steps whose median a spike is held against
 
 
@@ -34,7 +37,7 @@ def _not_finite(curve: Curve) -> list[Finding]:
     values, steps = curve.history.values, curve.history.steps
     first = int(np.argmax(~np.isfinite(values)))
     step = int(steps[first])
-    source = _source_of(curve, step)
+    source, where = _source_of(curve, step)
     cause = f"at step {step} the loss is not finite for the first time"
     cures = {
         "inputs": ("leave out or fill in what is missing in the inputs",),
@@ -45,7 +48,9 @@ def _not_finite(curve: Curve) -> list[Finding]:
         cause = f"the loss had risen from {values[0]:.3g} to {before.max():.3g} before: {cause}"
         cures = (LOWER, "warm-up", "clip gradients")
     if source:
-        cause = f"{source} have infinite values or NaN: {cause}"
+        cause = f"{source} have infinite values or NaN{where}: {cause}"
+    elif where:
+        cause = f"{cause}; outputs are not finite{where}, whose inputs are"
     return [
         Finding(
             verdict="non-finite",
@@ -59,16 +64,32 @@ def _not_finite(curve: Curve) -> list[Finding]:
     ]
 
 
-def _source_of(curve: Curve, step: int) -> str:
-    """Name of what was read not finite up to a step: inputs, or targets; empty if neither."""
+def _source_of(curve: Curve, step: int) -> tuple[str, str]:
+    """Name of what was read not finite up to a step, inputs or targets, and rows of the batch, in words.
+
+    Without a name the rows are those whose outputs are not finite at the step itself, if they are not all.
+    """
     for reading in curve.history.readings:
         if reading.step > step:
             break
-        if reading.inputs is not None and reading.inputs.nonfinite:
-            return "inputs"
-        if any(term.target is not None and term.target.nonfinite for term in reading.terms):
-            return "targets"
-    return ""
+        targets = [term.target for term in reading.terms if term.target is not None]
+        for name, seen in (("inputs", reading.inputs), *(("targets", each) for each in targets)):
+            if seen is not None and (seen.nonfinite or seen.broken):
+                return name, _rows_of(seen) + (f" at step {reading.step}" if reading.step < step else "")
+        outputs = (reading.output, *(term.output for term in reading.terms))
+        for seen in outputs if reading.step == step else ():
+            if seen is not None and seen.broken and len(seen.broken) < min(MANY, seen.shape[0]):
+                return "", _rows_of(seen)
+    return "", ""
+
+
+def _rows_of(seen: TensorSummary) -> str:
+    """Name the rows of a batch that are not finite; empty where they are not known."""
+    if not seen.broken:
+        return ""
+    more = " and more" if len(seen.broken) == MANY else ""
+    rows = ", ".join(map(str, seen.broken))
+    return f" in {'row' if len(seen.broken) == 1 else 'rows'} {rows}{more} of {seen.shape[0]}"
 
 
 def _diverges(curve: Curve) -> list[Finding]:
@@ -100,7 +121,7 @@ def _does_not_fall(curve: Curve) -> list[Finding]:
     """A loss that is one number, or where the best constant output would have it, and stays there."""
     if curve.breaks or curve.diverges or not curve.stuck:
         return []
-    number = len(curve.finite)
+    number, random = len(curve.finite), not curve.constant and _tokens_are_random(curve)
     if curve.constant:
         cause = f"the loss is {curve.last:.6g} at all {number} steps: it does not depend on the weights"
         evidence = [curve.limits.evidence("constant", "steps of one loss", number)]
@@ -114,6 +135,8 @@ def _does_not_fall(curve: Curve) -> list[Finding]:
             curve.limits.evidence("guessing", "late losses over guessing's", curve.over_guessing),
             curve.limits.evidence("enough", "steps", number),
         ]
+        if random:
+            cause += "; the tokens are alike often, as random ones are, of which nothing can be learned"
         if (same := _says_one_class(curve.history.readings[-1])) is not None:
             label, share, samples = same
             cause += f"; it says class {label} of all {samples} samples"
@@ -130,8 +153,26 @@ def _does_not_fall(curve: Curve) -> list[Finding]:
                 "another learning rate",
             ),
             evidence=tuple(evidence),
+            mild=random,
         )
     ]
+
+
+def _tokens_are_random(curve: Curve) -> bool:
+    """True if targets are tokens that are alike often, as drawn by chance: nothing may be there to learn."""
+    series = curve.only
+    if series is None or series.name not in CATEGORICAL or series.first.target is None:
+        return False
+    inputs, counts, classes = series.readings[0].inputs, series.target_counts, series.first.classes
+    if inputs is None or not inputs.is_integer or inputs.low < 0 or inputs.high >= classes:
+        return False
+    if math.prod(inputs.shape) != math.prod(series.first.target.shape):
+        return False
+    expected = counts.sum() / classes
+    if len(counts) < classes or expected < PER_CLASS:
+        return False
+    statistic = float(((counts - expected) ** 2 / expected).sum())
+    return chi_squared_tail(classes - 1, statistic) > curve.limits.random
 
 
 def _says_one_class(reading: StepReading) -> tuple[int, float, int] | None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from gradscape._text import count_noun
 from gradscape.measure.diagnose.advice import options
+from gradscape.measure.diagnose.guessing import PER_CLASS
 from gradscape.measure.diagnose.loss_limits import LossLimits
 from gradscape.measure.diagnose.loss_terms import BINARY, CATEGORICAL, CLAMPS, MOVES, SOFTMAX, TermSeries
 from gradscape.records.diagnosis import Finding, Symptom
@@ -22,6 +23,26 @@ def label_findings(series: TermSeries, limits: LossLimits) -> list[Finding]:
     """
     rules = (_all_ignored, _one_class, _imbalanced, _not_shuffled)
     return [finding for rule in rules for finding in rule(series, limits)]
+
+
+def label_notes(series: TermSeries, limits: LossLimits) -> tuple[str, ...]:
+    """Return a note on labels that begin at 1, where the output has a unit for class 0.
+
+    Args:
+        series: Readings of one loss function.
+        limits: Limits of the rules.
+    """
+    counts, classes = series.target_counts, series.first.classes
+    enough = max(limits.fewest_labels, PER_CLASS * classes)
+    if series.name not in CATEGORICAL or classes < 3 or counts.sum() <= enough:
+        return ()
+    all_others = len(counts) == classes and counts[0] == 0 and counts[1:].all()
+    if not all_others or any(each.ignored for each in series.terms):
+        return ()
+    return (
+        f"none of {int(counts.sum())} labels is 0, and all others up to {classes - 1} occur: labels may "
+        "begin at 1, and the output have one unit too many",
+    )
 
 
 def _all_ignored(series: TermSeries, _: LossLimits) -> list[Finding]:
@@ -140,8 +161,18 @@ def _labels_by_batch(series: TermSeries) -> np.ndarray:
 
 def _probability_of_chance(table: np.ndarray) -> float:
     """Return the χ² test's probability of batches that differ as much, if all are of one distribution."""
-    from scipy.special import chdtrc
-
     expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()
     statistic = float(((table - expected) ** 2 / expected).sum())
-    return float(chdtrc((table.shape[0] - 1) * (table.shape[1] - 1), statistic))
+    return chi_squared_tail((table.shape[0] - 1) * (table.shape[1] - 1), statistic)
+
+
+def chi_squared_tail(freedom: int, statistic: float) -> float:
+    """Return the probability that a χ² variable is larger.
+
+    Args:
+        freedom: Degrees of freedom.
+        statistic: Value of the variable.
+    """
+    from scipy.special import chdtrc
+
+    return float(chdtrc(freedom, statistic))

@@ -41,6 +41,10 @@ class LossLimits:
         gap: where eval mode differs from train mode by so many running deviations.
         kept: Share of a signal that strong dropouts leave, one after the other,
         dropped: where late losses over guessing's are so large.
+        one_point: Spread of outputs over samples beside their size, and of late losses beside theirs.
+        sure: Logit of a discriminator for real samples, and against made ones.
+        near_zero: Numbers that a loss divides by: the least of a hundred over the median.
+        random: Probability of tokens that differ as much in frequency, if all are alike often.
         spike: Loss of a step over the median of its neighbors'.
     """
 
@@ -72,6 +76,10 @@ class LossLimits:
     gap: float = 0.3
     kept: float = 0.2
     dropped: float = 0.9
+    one_point: float = 1e-3
+    sure: float = 3.0
+    near_zero: float = 0.05
+    random: float = 0.01
     spike: float = 10.0
 
     def __post_init__(self) -> None:
@@ -118,5 +126,9 @@ SOURCES = {
     "gap": "a third of a unit's deviation; see Ioffe & Szegedy (2015), §3.1, on what inference uses",
     "kept": "Srivastava et al. (2014), fig. 9: training error rises where less than 0.4 is kept; half",
     "dropped": "nine tenths of what guessing costs are left",
+    "one_point": "a thousandth: what differs between samples is next to rounding",
+    "sure": "a probability of 95 %",
+    "near_zero": "one in a hundred counts twenty times as much as another; Hyndman & Koehler (2006), §2.2",
+    "random": "χ² test of a uniform distribution, which no language's tokens have",
     "spike": "ten times, and six deviations of its logarithm",
 }

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from gradscape.measure.diagnose.advice import options
+from gradscape.measure.diagnose.loss_curve import Curve
 from gradscape.measure.diagnose.loss_limits import LossLimits
 from gradscape.measure.diagnose.loss_terms import BINARY, REGRESSION, ROUNDING, Bound, Sample, TermSeries
 from gradscape.records.diagnosis import Finding, Symptom
@@ -27,6 +28,37 @@ def target_findings(series: TermSeries, limits: LossLimits) -> list[Finding]:
         limits: Limits of the rules.
     """
     return [finding for rule in RULES for finding in rule(series, limits)]
+
+
+def division_findings(curve: Curve) -> list[Finding]:
+    """Return the finding that a loss divides by numbers of which some are near 0, as a percentage error may.
+
+    Args:
+        curve: Loss over steps, with its readings.
+    """
+    seen = [reading.divisor for reading in curve.history.readings if reading.divisor is not None]
+    shares = [
+        each.quantiles[0] / each.quantiles[2] for each in seen if each.quantiles and each.quantiles[2] > 0
+    ]
+    share = min(shares, default=math.inf)
+    if not share < curve.limits.near_zero:
+        return []
+    return [
+        Finding(
+            verdict="unlikely loss function",
+            layer="",
+            cause="the loss divides by numbers some of which are next to 0, as a percentage error does by "
+            "its targets: the samples that they are of outweigh all others",
+            remedy=options(
+                "mse_loss or l1_loss on standardized targets",
+                "an error over the mean size of the targets, for all samples the same",
+                "the logarithms of targets above 0",
+            ),
+            evidence=(
+                curve.limits.evidence("near_zero", "least divisor over the median one", share, below=True),
+            ),
+        )
+    ]
 
 
 def _broadcast(series: TermSeries, _: LossLimits) -> list[Finding]:

@@ -7,7 +7,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from gradscape.errors import first_line
 from gradscape.measure.core.batch import main_tensor
 from gradscape.measure.core.layer_trace import Hook
 from gradscape.measure.core.linear_graph import linear_widths
+from gradscape.measure.core.loss_divisors import divisor_of
 from gradscape.measure.core.loss_graph import factor_of, leaves_of, read_loss
 from gradscape.measure.core.parameters import parameters_of, unwrapped
 from gradscape.measure.watch.activations import hidden, in_backward
@@ -48,6 +49,7 @@ class _Forward:
     features: Tensor | None
     equal: Tensor | None
     output: Pending | None
+    spread: Tensor | None = None
 
 
 @dataclass(eq=False)
@@ -66,6 +68,7 @@ class _Reading:
     dropout: tuple[tuple[str, ...], float]
     outside: frozenset[int]
     widths: tuple[int, ...]
+    divisor: Pending | None
     calls: int = 0
     silent: int = 0
     done: StepReading | None = None
@@ -78,7 +81,7 @@ class _Reading:
         """
         if self.done is None:
             self.done = self._read(len(self.outside - trained))
-            self.forward, self.terms, self.running = None, (), None
+            self.forward, self.terms, self.running, self.divisor = None, (), None, None
         return self.done
 
     def _read(self, outside: int) -> StepReading:
@@ -90,6 +93,8 @@ class _Reading:
             input_features=() if seen is None or seen.features is None else tuple(seen.features.tolist()),
             equal_samples=0.0 if seen is None or seen.equal is None else float(seen.equal),
             output=None if seen is None or seen.output is None else seen.output.read(),
+            output_features=() if seen is None or seen.spread is None else tuple(seen.spread.tolist()),
+            divisor=None if self.divisor is None else self.divisor.read(),
             evaluating=self.evaluating,
             still_norms=self.still_norms,
             running_gap=math.nan if self.gap is None else float(self.gap),
@@ -229,7 +234,9 @@ class LossRecorder:
         if values is not None and values.grad_fn is not None:
             values.grad_fn.register_prehook(self._on_output_gradient)
         if values is not None and seen is not None:
-            self.forward = _Forward(seen.inputs, seen.size, seen.features, seen.equal, summarize(values))
+            several = values.dim() == 2 and len(values) > 1 and values.shape[1] > 1
+            spread = feature_spread(values) if several and values.is_floating_point() else None
+            self.forward = replace(seen, output=summarize(values), spread=spread)
 
     def _on_output_gradient(self, *_: Any) -> None:
         self.reached += 1
@@ -287,7 +294,8 @@ class LossRecorder:
         terms = [pending_term(term) for root in roots for term in read_loss(root).terms]
         if told is not None and all(term.seen.name == "unknown" for term in terms):
             terms = [told]
-        outside, widths = self._of_graph(roots) if len(self.early) < LEAVES else (frozenset(), ())
+        found = self._of_graph(roots) if len(self.early) < LEAVES else (frozenset(), (), None)
+        outside, widths, divisor = found
         gap, single = self.modes.take()
         return _Reading(
             step=step,
@@ -302,15 +310,18 @@ class LossRecorder:
             dropout=self.modes.dropout(),
             outside=outside,
             widths=widths,
+            divisor=divisor,
         )
 
-    def _of_graph(self, roots: Sequence[Tensor]) -> tuple[frozenset[int], tuple[int, ...]]:
-        """Return the ids of parameters outside the model, and the widths of a network that is linear."""
+    def _of_graph(self, roots: Sequence[Tensor]) -> tuple[frozenset[int], tuple[int, ...], Pending | None]:
+        """Return ids of parameters outside the model, widths of a linear network, and what is divided by."""
         own = {id(each): each.dim() for each in self.model.parameters()}
         leaves = [leaf for root in roots for leaf in leaves_of(root)[0] if isinstance(leaf, nn.Parameter)]
         matrices = {key for key, axes in own.items() if axes > 1}
         widths = linear_widths(roots[0], matrices) if len(roots) == 1 else ()
-        return frozenset(map(id, leaves)) - own.keys(), widths
+        divisor = divisor_of(roots[0])
+        numbers = None if divisor is None else summarize(divisor)
+        return frozenset(map(id, leaves)) - own.keys(), widths, numbers
 
     def confirm(self) -> None:
         """Take the loss of the backward pass, whose gradients have reached the model."""
@@ -334,7 +345,8 @@ class LossRecorder:
         for reading in self.passes:
             reading.calls, reading.silent = self.calls, max(0, self.calls - self.reached)
         self.calls = self.reached = 0
-        for reading in self.passes[:2]:  # further ones are micro-batches
+        # Three are those of a GAN, of real samples, of made ones and the generator's; more are micro-batches.
+        for reading in self.passes[: 3 if len(self.passes) == 3 else 2]:
             if len(self.early) < EARLY:
                 self.early.append(reading)
             else:

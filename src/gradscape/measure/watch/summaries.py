@@ -17,6 +17,7 @@ QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
 SAMPLES = 1_024  # samples that are compared with each other,
 WIDTH = 4_096  # and elements of each
 CLASSES = 1_000  # classes that are counted
+BROKEN = 8  # rows that are named
 
 
 @dataclass(frozen=True)
@@ -26,17 +27,31 @@ class Pending:
     Attributes:
         shape, dtype: As in `TensorSummary`.
         numbers: (11,) The other fields, in their order; None of an empty or meta tensor.
+        broken: (8,) First rows that are not finite, and −1; None of a tensor without several rows.
     """
 
     shape: tuple[int, ...]
     dtype: str
     numbers: Tensor | None
+    broken: Tensor | None = None
 
     def read(self) -> TensorSummary:
         """Return the summary; waits for the device."""
         values = [math.nan] * 4 + [0.0, 0.0] if self.numbers is None else self.numbers.tolist()
         low, high, mean, std, nonfinite, whole, *quantiles = values
-        return TensorSummary(self.shape, self.dtype, low, high, mean, std, nonfinite, whole, tuple(quantiles))
+        rows = [] if self.broken is None else self.broken.tolist()
+        return TensorSummary(
+            shape=self.shape,
+            dtype=self.dtype,
+            low=low,
+            high=high,
+            mean=mean,
+            std=std,
+            nonfinite=nonfinite,
+            whole=whole,
+            quantiles=tuple(quantiles),
+            broken=tuple(row for row in rows if row >= 0),
+        )
 
 
 @torch.no_grad()
@@ -69,7 +84,27 @@ def summarize(values: Tensor) -> Pending:
         torch.tensor(QUANTILES, dtype=flat.dtype, device=flat.device),
     )
     numbers = torch.stack([low, high, mean, spread.sqrt(), broken, whole])
-    return Pending(shape, dtype, torch.cat([numbers, ranks]))
+    return Pending(shape, dtype, torch.cat([numbers, ranks]), broken_rows(values))
+
+
+@torch.no_grad()
+def broken_rows(values: Tensor) -> Tensor | None:
+    """Return the first rows that have an infinite value or NaN, (8,) with −1 in the end, on the device.
+
+    Args:
+        values: Tensor of any shape, of which `SAMPLES` rows and `WIDTH` numbers of each are looked at.
+
+    Returns:
+        Indices along the first axis; None of integers, and of less than two rows.
+    """
+    if values.dim() == 0 or len(values) < 2 or not (values.is_floating_point() or values.is_complex()):
+        return None
+    rows = values[:SAMPLES].reshape(min(len(values), SAMPLES), -1)[:, :WIDTH]
+    rows = rows.abs() if rows.is_complex() else rows
+    sums = rows.sum(1, dtype=torch.float64 if rows.dtype == torch.float64 else torch.float32)
+    places = torch.arange(len(rows), device=rows.device)
+    first = torch.where(sums.isfinite(), len(rows), places).sort().values[:BROKEN]
+    return torch.where(first < len(rows), first, -1)
 
 
 def thinned(values: Tensor, most: int = MOST) -> Tensor:
