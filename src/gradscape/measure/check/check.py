@@ -10,14 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, GradscapeError
 from gradscape.measure.check.batch_probes import Probed, fit_finding, probed, single_sample
 from gradscape.measure.check.loss_calls import LossPass, loss_pass
 from gradscape.measure.check.loss_remedies import loss_trials
-from gradscape.measure.check.optimizers import optimizer_of, outside
+from gradscape.measure.check.optimizers import outside
 from gradscape.measure.check.remedies import REMEDIES
 from gradscape.measure.check.trials import (
     Steps,
@@ -27,7 +26,8 @@ from gradscape.measure.check.trials import (
     untreated,
 )
 from gradscape.measure.core.batch import Batch, Loss, unwrapped
-from gradscape.measure.core.copied_training import MakeOptimizer, Original
+from gradscape.measure.core.copied_optimizer import MakeOptimizer, notes_on_state, steppers_of
+from gradscape.measure.core.copied_training import Original
 from gradscape.measure.core.copying import copied
 from gradscape.measure.core.layer_trace import layer_kind
 from gradscape.measure.core.parameter_kinds import parameters_and_kinds
@@ -51,7 +51,7 @@ def check(
     make_model: nn.Module | Callable[[], nn.Module],
     batch: Any,
     loss: Loss | None = None,
-    optimizer: MakeOptimizer | Optimizer = torch.optim.Adam,
+    optimizer: MakeOptimizer | torch.optim.Optimizer | Sequence[torch.optim.Optimizer] = torch.optim.Adam,
     seeds: int = 3,
     confirm: int = 0,
     remedies: bool = True,
@@ -70,8 +70,9 @@ def check(
         batch: (x, y), x, or a dict of the model's arguments.
         loss: loss(output, y), loss(output), or loss(output, dict) in turn, or loss(model, batch), which calls
             the model itself; None for a model whose output has a `loss`.
-        optimizer: Function from parameters to the optimizer that is to train them, or, for a module, its
-            optimizer itself: class, defaults and groups are carried over to copies, without the state.
+        optimizer: Function from parameters to the optimizer that is to train them, as a class is; or one or
+            several optimizers of the module, of which class, settings and groups are taken, without the
+            state. Beside a factory, an optimizer of one group gives its class and settings.
         seeds: Number of a factory's networks that the signal is measured on.
         confirm: Number of real steps for the model and for every remedy, instead of ten.
         remedies: Whether remedies are tried.
@@ -90,8 +91,8 @@ def check(
         raise ConfigError(f"confirm: {confirm} is not a number of steps; give 0 or more")
     if fit is not None and fit < 0:
         raise ConfigError(f"fit: {fit} is not a number of steps; give 0 or more")
-    optimizer_for = optimizer_of(optimizer, make_model)
     own = unwrapped(make_model) if isinstance(make_model, nn.Module) else None
+    optimizer_for = steppers_of(optimizer, own)
     model = first_made(make_model) if not isinstance(make_model, nn.Module) else unwrapped(make_model)
     given = Batch.of(batch, model, loss)
     steps = Steps(given, loss, optimizer_for, confirm or STEPS, None if own is None else Original(own))
@@ -105,10 +106,11 @@ def check(
     tried = _tried(model, steps, as_is, band) if remedies else []
     tried += loss_trials(twin, steps, passed, as_is, band) if remedies else []
     assert as_is.diagnosis is not None
-    findings = _all_findings(measured, model, as_is, found) + outside(optimizer, model)
+    findings = _all_findings(measured, model, as_is, found)
+    findings += [] if own is None else outside(optimizer, own)
     findings += single_sample(model, steps, findings)
     once = gravest_first([*findings, *(fit_finding(found, findings) or _unlearnt(as_is, findings))])
-    notes = (*as_is.diagnosis.notes, *found.notes)
+    notes = (*as_is.diagnosis.notes, *found.notes, *notes_on_state(optimizer))
     return CheckRecord(
         signal=measured,
         diagnosis=replace(

@@ -13,7 +13,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gradscape.measure.check.loss_calls import LossCall
 from gradscape.measure.check.trials import Steps
-from gradscape.measure.core.copied_training import make_step
 from gradscape.measure.core.preserve import random_state
 from gradscape.measure.diagnose.advice import options
 from gradscape.records.check import ENOUGH, FELL, Fit
@@ -47,7 +46,7 @@ def fit_batch(model: nn.Module, steps: Steps, count: int | None, call: LossCall 
             losses.append(steps.backward(model))
             if _knows_it(losses) or time.monotonic() > ends or not math.isfinite(losses[-1]):
                 break
-            make_step(stepper)
+            stepper.step()
     found = Fit(tuple(losses), constant=math.nan if call is None else call.constant)
     return replace(found, evaluated=_in_eval_mode(model, steps))
 

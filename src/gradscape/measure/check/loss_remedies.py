@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
 
 from gradscape.errors import GradscapeError, first_line
 from gradscape.measure.check.loss_calls import OF_NUMBERS, LossCall, LossPass, loss_call, loss_pass
 from gradscape.measure.check.trials import Steps
 from gradscape.measure.core.containers import tensors
+from gradscape.measure.core.copied_optimizer import Steppers, SteppersOf
 from gradscape.measure.core.parameters import number
 from gradscape.measure.diagnose.advice import effect
 from gradscape.records.check import Trial
@@ -108,7 +108,7 @@ def _remedies(twin: Callable[[], nn.Module], steps: Steps, call: LossCall | None
             yield LossRemedy("another loss", what, replace(steps, around=around), comparable=False)
     if (standard := _standardized(steps)) is not None:
         yield standard
-    groups = steps.optimizer(twin()).param_groups
+    groups = steps.optimizer(twin()).groups
     if all(number(group.get("lr")) and group["lr"] for group in groups):
         for name, factor in (("lr × 10", FACTOR), ("lr ÷ 10", 1 / FACTOR)):
             rates = ", ".join(dict.fromkeys(f"{factor * float(group['lr']):.3g}" for group in groups))
@@ -116,9 +116,9 @@ def _remedies(twin: Callable[[], nn.Module], steps: Steps, call: LossCall | None
             yield LossRemedy(name, f"learning rate {rates}", scaled)
 
 
-def _at_rate(make: Callable[[nn.Module], Optimizer], factor: float, model: nn.Module) -> Optimizer:
+def _at_rate(make: SteppersOf, factor: float, model: nn.Module) -> Steppers:
     made = make(model)
-    for group in made.param_groups:
+    for group in made.groups:
         group["lr"] = group["lr"] * factor
     return made
 

@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from gradscape.errors import ConfigError, GradscapeError, first_line
-from gradscape.measure.check.optimizers import OptimizerOf
 from gradscape.measure.check.remedies import REMEDIES, Applied
 from gradscape.measure.core.batch import Batch, Loss, unwrapped
-from gradscape.measure.core.copied_training import Original, go_backward, loss_of_copy, make_step
+from gradscape.measure.core.copied_optimizer import Steppers, SteppersOf
+from gradscape.measure.core.copied_training import Original, go_backward, loss_of_copy
 from gradscape.measure.core.copying import copied
 from gradscape.measure.core.layer_trace import layer_kind
 from gradscape.measure.core.parameters import number
@@ -74,7 +73,7 @@ class Steps:
     Attributes:
         batch: Batch of every step.
         loss: Loss, as of `check`.
-        optimizer: Function from a copy of the model to an optimizer of its parameters.
+        optimizer: Function from a copy of the model to the optimizers of its parameters.
         count: Number of steps.
         own: The user's module; None for a factory.
         around: Context of every evaluation of the loss, such as one with another loss function.
@@ -82,7 +81,7 @@ class Steps:
 
     batch: Batch
     loss: Loss | None
-    optimizer: OptimizerOf
+    optimizer: SteppersOf
     count: int
     own: Original | None = None
     around: Callable[[], AbstractContextManager[object]] = nullcontext
@@ -103,11 +102,14 @@ class Steps:
             torch.manual_seed(seed)
             stepper = self.optimizer(model)
             losses = []
-            with watch(model, stepper, every=1, capacity=max(self.count, 2)) as flow, torch.enable_grad():
+            with (
+                watch(model, stepper.optimizers, every=1, capacity=max(self.count, 2)) as flow,
+                torch.enable_grad(),
+            ):
                 for _ in range(self.count):
                     stepper.zero_grad()
                     losses.append(self.backward(model))
-                    make_step(stepper)
+                    stepper.step()
         return Trial(name, what, diagnose(flow), _span(flow.history()), tuple(losses))
 
     def backward(self, model: nn.Module) -> float:
@@ -166,13 +168,13 @@ def smaller_eps(model: nn.Module, steps: Steps) -> Trial:
         steps: Steps that a copy is trained for.
     """
 
-    def make(twin: nn.Module) -> Optimizer:
+    def make(twin: nn.Module) -> Steppers:
         made_one = steps.optimizer(twin)
-        for group in made_one.param_groups:
+        for group in made_one.groups:
             group["eps"] = SMALL_EPS
         return made_one
 
-    groups = steps.optimizer(model).param_groups
+    groups = steps.optimizer(model).groups
     if not all(number(group.get("eps")) for group in groups):  # Adafactor's are two, and mean something else
         return Trial("smaller eps", "the optimizer has no eps", None, math.nan, ())
     try:
