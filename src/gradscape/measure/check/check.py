@@ -77,7 +77,7 @@ def check(
         confirm: Number of real steps for the model and for every remedy, instead of ten.
         remedies: Whether remedies are tried.
         fit: Number of steps, at most, that a copy has to fit this one batch, 0 to leave it out; by default
-            200, of which no more are made than five seconds allow.
+            200 within five seconds, on as many of its samples as allow these.
         causal: Whether the output at a position must not depend on later positions of the input.
 
     Raises:
@@ -109,7 +109,10 @@ def check(
     findings = _all_findings(measured, model, as_is, found)
     findings += [] if own is None else outside(optimizer, own)
     findings += single_sample(model, steps, findings)
-    once = gravest_first([*findings, *(fit_finding(found, findings) or _unlearnt(as_is, findings))])
+    unfitted = fit_finding(found, findings)
+    if found.fit is None or not (found.fit.fits or found.fit.learns):
+        unfitted = unfitted or _unlearnt(as_is, findings)
+    once = gravest_first([*findings, *unfitted])
     notes = (*as_is.diagnosis.notes, *found.notes, *notes_on_state(optimizer))
     return CheckRecord(
         signal=measured,
