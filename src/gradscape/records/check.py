@@ -118,8 +118,9 @@ class Fit(Record):
 
     @property
     def learns(self) -> bool:
-        """True if a tenth of the loss is gone."""
-        return self.losses[-1] < self.losses[0] - FITS * abs(self.losses[0])
+        """True if a tenth of the loss is gone, and more than the best constant output would take away."""
+        last = self.losses[-1]
+        return last < self.losses[0] - FITS * abs(self.losses[0]) and not last >= self.constant
 
     @property
     def over(self) -> str:
@@ -141,7 +142,7 @@ class Fit(Record):
 
     @property
     def _told(self) -> str:
-        """What the steps come to where the batch was not fitted."""
+        """Words for steps that have not fitted the batch."""
         if self.learns:
             return f"learns {self.over}, and has not fitted it yet"
         if len(self.losses) >= ENOUGH or not math.isfinite(self.losses[-1]):

@@ -184,7 +184,7 @@ def test_running_statistics_that_lag_behind_large_steps_are_told() -> None:
                 self.param_groups[0]["params"][1].add_(1.0)
             return found
 
-    record = checked(lambda: net(nn.BatchNorm1d(64)), optimizer=lambda p: Drifting(p, lr=0.004), fit=40)
+    record = checked(lambda: net(nn.BatchNorm1d(64)), optimizer=lambda p: Drifting(p, lr=0.004), fit=100)
     (told,) = [each for each in record.diagnosis.findings if each.verdict == "train and eval differ"]
     assert "running statistics lag behind" in told.cause
 
@@ -227,6 +227,15 @@ class Sized(Slow):
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("fit", "sub_batch"):
         monkeypatch.setattr(f"gradscape.measure.check.{name}.time", CLOCK)
+
+
+def test_a_loss_that_only_falls_to_a_constant_s_learns_nothing_of_the_samples() -> None:
+    """Of a hundred classes eight samples have eight: the last bias learns that, whatever comes before it."""
+    steps = losses(4.6, 2.2, 40, 0.0)
+    assert not Fit(steps, 2.08, samples=8, size=100).learns
+    assert "too few steps to tell whether it fits 8" in str(Fit(steps, 2.08, samples=8, size=100))
+    assert Fit(losses(4.6, 1.9, 40, 0.0), 2.08, samples=8, size=100).learns
+    assert Fit(steps).learns
 
 
 def fitted(make: Any, count: int | None = None, optimizer: Any = adam) -> Fit:

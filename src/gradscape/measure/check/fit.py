@@ -153,6 +153,8 @@ def still_falls(fit: Fit) -> bool:
 def mode_findings(fitted: Fitted) -> list[Finding]:
     """Report a loss that rises again where the trained copy is put into eval mode.
 
+    Not after a few steps that have not fitted the batch: while weights move far, statistics lag behind.
+
     Args:
         fitted: Copy in eval mode; its running statistics are replaced.
     """
@@ -160,6 +162,8 @@ def mode_findings(fitted: Fitted) -> list[Finding]:
     first, last = fit.losses[0], fit.losses[-1]
     learnt = first - last
     if not (math.isfinite(fit.evaluated) and learnt > 0.5 * abs(first)):
+        return []
+    if not fit.fits and len(fit.losses) < ENOUGH:
         return []
     gone = (fit.evaluated - last) / learnt
     if gone <= FORGOTTEN:

@@ -1,4 +1,4 @@
-"""As many samples of a batch as allow a number of steps within a time."""
+"""Part of a batch that allows a number of steps within a time."""
 
 from __future__ import annotations
 
