@@ -17,7 +17,7 @@ from gradscape.measure.check.loss_calls import LossCall, loss_pass
 from gradscape.measure.check.sub_batch import SECONDS, affordable
 from gradscape.measure.check.trials import Steps
 from gradscape.measure.core.preserve import random_state
-from gradscape.measure.diagnose.advice import options
+from gradscape.measure.diagnose.advice import ANOTHER, options
 from gradscape.records.check import ENOUGH, FELL, Fit
 from gradscape.records.diagnosis import Finding, Symptom
 
@@ -132,7 +132,7 @@ def fit_findings(fit: Fit) -> list[Finding]:
         evidence = Symptom(what, (first - last) / abs(first), FELL, source, below=True)
     else:
         return []
-    remedy = options("another learning rate", "look at the loss, the last layer, inputs and labels")
+    remedy = options(ANOTHER, "look at the loss, the last layer, inputs and labels")
     return [Finding("does not fit one batch", "", cause, remedy, (evidence,))]
 
 

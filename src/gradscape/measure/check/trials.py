@@ -20,6 +20,7 @@ from gradscape.measure.core.copying import copied
 from gradscape.measure.core.layer_trace import layer_kind
 from gradscape.measure.core.parameters import number
 from gradscape.measure.core.preserve import random_state
+from gradscape.measure.diagnose.advice import effect
 from gradscape.measure.diagnose.diagnose import diagnose
 from gradscape.measure.signal.signal import call_factory
 from gradscape.measure.watch.watch import watch
@@ -42,7 +43,30 @@ def first_made(factory: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
         return unwrapped(call_factory(factory))
 
 
-def untreated(make_model: nn.Module | Callable[[], nn.Module], steps: Steps) -> tuple[Trial, float]:
+@dataclass(frozen=True)
+class Untreated:
+    """Trial of the model as it is, and what chance makes of the loss that it ends at.
+
+    Attributes:
+        trial: Trial.
+        band: Difference between the losses of several draws; a hundredth of the first loss at least.
+        ratio: Ratio of the lowest to the highest of them; 0 where one is not above 0.
+    """
+
+    trial: Trial
+    band: float
+    ratio: float
+
+    def with_effect(self, trial: Trial) -> Trial:
+        """Return the trial of a remedy with its effect.
+
+        Args:
+            trial: Trial of as many steps.
+        """
+        return replace(trial, effect=effect(trial, self.trial, self.band, self.ratio))
+
+
+def untreated(make_model: nn.Module | Callable[[], nn.Module], steps: Steps) -> Untreated:
     """Return the trial of the model as it is, and how far the loss that it ends at varies.
 
     The loss varies over the networks of `DRAWS` seeds from a factory, or over a module's dropout.
@@ -62,8 +86,9 @@ def untreated(make_model: nn.Module | Callable[[], nn.Module], steps: Steps) -> 
     ends = np.array([trial.losses[-1] for trial in trials])
     ends = ends[np.isfinite(ends)]
     spread = float(ends.max() - ends.min()) if len(ends) else 0.0
+    ratio = float(ends.min() / ends.max()) if len(ends) and ends.min() > 0 else 0.0
     first = abs(trials[0].losses[0])
-    return trials[0], max(spread, FELL * first if math.isfinite(first) else 0.0)
+    return Untreated(trials[0], max(spread, FELL * first if math.isfinite(first) else 0.0), ratio)
 
 
 @dataclass(frozen=True)

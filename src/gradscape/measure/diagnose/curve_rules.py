@@ -7,13 +7,14 @@ import math
 import numpy as np
 
 from gradscape._text import count_noun
-from gradscape.measure.diagnose.advice import LOWER, options
+from gradscape.measure.diagnose.advice import ANOTHER, FIND_RATE, LOWER, options
 from gradscape.measure.diagnose.loss_curve import Curve
 from gradscape.measure.diagnose.loss_terms import BINARY, CATEGORICAL, TermSeries
 from gradscape.records.diagnosis import Finding, Symptom
 from gradscape.records.encoding import Values
 from gradscape.records.loss import StepReading
 
+OWN_TARGETS = "targets that do not come from the network that is trained"
 WINDOW = 21  # steps whose median a spike is held against
 
 
@@ -91,7 +92,7 @@ def _diverges(curve: Curve) -> list[Finding]:
     cures = (
         ("look at the loss's sign and at what bounds it",)
         if falls
-        else (LOWER, "warm-up", "clip gradients", "targets that do not come from the network that is trained")
+        else (LOWER, FIND_RATE, "warm-up", "clip gradients", OWN_TARGETS)
     )
     return [Finding("loss diverges", "", cause, options(*cures), (evidence,))]
 
@@ -127,7 +128,8 @@ def _does_not_fall(curve: Curve) -> list[Finding]:
             remedy=options(
                 "look whether targets belong to their inputs",
                 "fit a single batch first, by gs.check",
-                "another learning rate",
+                ANOTHER,
+                FIND_RATE,
             ),
             evidence=tuple(evidence),
         )
