@@ -65,6 +65,7 @@ def test_the_suggestion_is_at_most_a_tenth_of_the_lowest_rate_that_diverges() ->
     assert found.diverges == RATES[60]
     assert found.suggestion == pytest.approx(RATES[60] / 10)
     assert "diverges from 0.011 (1 of 2 seeds)" in found.heading
+    assert found.sentence.endswith("diverges above 0.011 (2 seeds)")
     none = made(valley(40), np.full(10, 2.0), [RATES[10]])
     assert math.isnan(none.suggestion)  # a tenth of it lies below the rates
     assert none.advice == "the range begins too high: give rates=(1e-08, 1)"

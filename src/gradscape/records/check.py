@@ -89,7 +89,6 @@ class Trial(Record):
 
 FITS = 0.1  # of the loss that the steps begin with
 ENOUGH = 100  # steps: before that a loss that does not fall is no verdict
-TOO_FEW = "too few steps to tell whether it fits this batch (fit= makes more)"
 
 
 @dataclass(frozen=True)
@@ -100,16 +99,33 @@ class Fit(Record):
         losses: Loss before each step.
         constant: Loss of the best output that is the same for all samples; NaN where it is not known.
         evaluated: Loss after the steps in eval mode; NaN where the model was in eval mode, or has none there.
+        samples: Number of samples of the batch that the steps were made on; 0 for all.
+        size: Number of samples of the batch.
+        seconds: Time after which the steps were ended; NaN where they were not.
     """
 
     losses: tuple[float, ...]
     constant: float = math.nan
     evaluated: float = math.nan
+    samples: int = 0
+    size: int = 0
+    seconds: float = math.nan
 
     @property
     def fits(self) -> bool:
         """True if less than a tenth of the loss is left, which is not negative."""
         return 0 <= self.losses[-1] <= FITS * self.losses[0]
+
+    @property
+    def learns(self) -> bool:
+        """True if a tenth of the loss is gone, and more than the best constant output would take away."""
+        last = self.losses[-1]
+        return last < self.losses[0] - FITS * abs(self.losses[0]) and not last >= self.constant
+
+    @property
+    def over(self) -> str:
+        """Samples that the steps were made on, in words."""
+        return f"{self.samples} of its {self.size} samples" if self.samples else "this batch"
 
     def derived(self) -> Mapping[str, Any]:
         """Value of `fits`."""
@@ -120,12 +136,19 @@ class Fit(Record):
             f"loss {self.losses[0]:.3g} → {self.losses[-1]:.3g} in {count_noun(len(self.losses), 'step')}"
         )
         if self.fits:
-            return f"fits this batch: {change}"
+            return f"fits {self.over}: {change}"
         beside = "" if math.isnan(self.constant) else f"; a constant output costs {self.constant:.3g}"
-        learns = self.losses[-1] < self.losses[0] - FITS * abs(self.losses[0])
-        told = "does not fit this batch" if len(self.losses) >= ENOUGH else TOO_FEW
-        told = "learns this batch, and has not fitted it yet" if learns else told
-        return f"{told}: {change}{beside}"
+        return f"{self._told}: {change}{beside}"
+
+    @property
+    def _told(self) -> str:
+        """Words for steps that have not fitted the batch."""
+        if self.learns:
+            return f"learns {self.over}, and has not fitted it yet"
+        if len(self.losses) >= ENOUGH or not math.isfinite(self.losses[-1]):
+            return f"does not fit {self.over}"
+        within = "" if math.isnan(self.seconds) else f" within {self.seconds:g} s"
+        return f"too few steps{within} to tell whether it fits {self.over} (give fit={2 * ENOUGH})"
 
 
 @dataclass(frozen=True, repr=False)

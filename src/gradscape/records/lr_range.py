@@ -210,6 +210,18 @@ class LrRange(Displayable, Record):
         return f"steepest {self._over_seeds(self.steepest)}; {diverges}{take}"
 
     @property
+    def sentence(self) -> str:
+        """Rates at which the loss falls fastest and training diverges, as part of a sentence."""
+        low, high = self.rates[[0, -1]]
+        seeds = count_noun(len(self.losses), "seed")
+        ends = f"does not diverge up to {high:.2g}"
+        if not math.isnan(self.diverges):
+            ends = f"diverges above {self.diverges:.2g}"
+        if self.flat:
+            return f"no rate from {low:.2g} to {high:.2g} lowers the loss, which {ends} ({seeds})"
+        return f"loss falls fastest near {_middle(self.steepest):.2g}, {ends} ({seeds})"
+
+    @property
     def advice(self) -> str:
         """Line on what to do where there is no suggestion, or the range does not hold it; empty otherwise."""
         (low, high), half = self.rates[[0, -1]], half_window(len(self.rates))

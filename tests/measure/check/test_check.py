@@ -210,7 +210,7 @@ def test_a_factory_of_what_cannot_be_copied_gets_its_verdict_and_no_remedies() -
     record = gs.check(make, batch, nn.functional.cross_entropy, seeds=1)
     assert record.verdict == "healthy"
     of_copies = [trial.what for trial in record.remedies if not trial.remedy.startswith("lr ")]
-    assert len(of_copies) == len(record.remedies) - 2
+    assert len(of_copies) == len(record.remedies) - 3
     assert all("cannot be copied" in what for what in of_copies)
     with pytest.raises(ConfigError, match="NotCopied cannot be copied"):
         gs.check(make(), batch, nn.functional.cross_entropy)

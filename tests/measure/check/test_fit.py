@@ -20,8 +20,12 @@ from torch.nn.functional import (
 
 import gradscape as gs
 from gradscape.errors import ConfigError
-from gradscape.measure.check.fit import fit_findings, still_falls
+from gradscape.measure.check.fit import fit_batch, fit_findings, still_falls
 from gradscape.measure.check.loss_calls import loss_pass
+from gradscape.measure.check.sub_batch import spread
+from gradscape.measure.check.trials import Steps
+from gradscape.measure.core.batch import Batch
+from gradscape.measure.core.copied_optimizer import steppers_of
 from gradscape.records.check import Fit
 
 torch.manual_seed(0)
@@ -56,7 +60,10 @@ def test_a_budget_is_kept_and_0_leaves_it_out() -> None:
     assert record.fit is not None
     assert len(record.fit.losses) == 7
     assert str(Fit((2.3,) * 7, 2.3)).startswith(
-        "too few steps to tell whether it fits this batch (fit= makes"
+        "too few steps to tell whether it fits this batch (give fit=200): loss"
+    )
+    assert str(Fit((2.3,) * 7, 2.3, samples=8, size=32, seconds=5.0)).startswith(
+        "too few steps within 5 s to tell whether it fits 8 of its 32 samples (give fit=200): loss"
     )
     assert str(Fit((2.3,) * 100, 2.3)) == (
         "does not fit this batch: loss 2.3 → 2.3 in 100 steps; a constant output costs 2.3"
@@ -177,6 +184,112 @@ def test_running_statistics_that_lag_behind_large_steps_are_told() -> None:
                 self.param_groups[0]["params"][1].add_(1.0)
             return found
 
-    record = checked(lambda: net(nn.BatchNorm1d(64)), optimizer=lambda p: Drifting(p, lr=0.004), fit=40)
+    record = checked(lambda: net(nn.BatchNorm1d(64)), optimizer=lambda p: Drifting(p, lr=0.004), fit=100)
     (told,) = [each for each in record.diagnosis.findings if each.verdict == "train and eval differ"]
     assert "running statistics lag behind" in told.cause
+
+
+class Clock:
+    """Clock that only passes of `Slow` advance, in the place of the module `time`."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    perf_counter = monotonic
+
+
+CLOCK = Clock()
+
+
+class Slow(nn.Module):
+    """Takes some seconds of a clock for each sample."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.net, self.seconds = net(), seconds
+
+    def forward(self, x: Tensor) -> Tensor:
+        CLOCK.now += self.seconds * len(x)
+        return self.net(x)
+
+
+class Sized(Slow):
+    """Knows the number of samples."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.view(100, 6))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("fit", "sub_batch"):
+        monkeypatch.setattr(f"gradscape.measure.check.{name}.time", CLOCK)
+
+
+def test_a_loss_that_only_falls_to_a_constant_s_learns_nothing_of_the_samples() -> None:
+    """Of a hundred classes eight samples have eight: the last bias learns that, whatever comes before it."""
+    steps = losses(4.6, 2.2, 40, 0.0)
+    assert not Fit(steps, 2.08, samples=8, size=100).learns
+    assert "too few steps to tell whether it fits 8" in str(Fit(steps, 2.08, samples=8, size=100))
+    assert Fit(losses(4.6, 1.9, 40, 0.0), 2.08, samples=8, size=100).learns
+    assert Fit(steps).learns
+
+
+def fitted(make: Any, count: int | None = None, optimizer: Any = adam) -> Fit:
+    x, y = torch.randn(100, 6), torch.arange(100) // 25
+    steps = Steps(Batch.of((x, y)), cross_entropy, steppers_of(optimizer, None), 10)
+    return fit_batch(make, steps, count, None).fit
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_batch_that_takes_too_long_is_fitted_in_part() -> None:
+    """200 steps of 100 samples are 20 seconds, of which there are 5: 25 samples, of all four classes."""
+    fit = fitted(lambda: Slow(0.001))
+    assert (fit.samples, fit.size) == (25, 100)
+    assert fit.fits
+    assert fit.constant == pytest.approx(math.log(4), rel=0.01)
+    assert str(fit).startswith("fits 25 of its 100 samples: loss")
+    assert (fitted(lambda: Slow(0.001), 12).samples, len(fitted(lambda: Slow(0.001), 12).losses)) == (0, 12)
+    assert fitted(lambda: Slow(1e-5)).samples == 0
+
+
+@pytest.mark.usefixtures("clock")
+def test_too_few_steps_are_no_verdict_and_say_what_to_give() -> None:
+    def still(parameters: Any) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=0.0)
+
+    of_eight = fitted(lambda: Slow(0.1), optimizer=still)
+    assert (of_eight.samples, of_eight.seconds) == (8, 5.0)
+    assert len(of_eight.losses) == 7
+    assert str(of_eight).startswith("too few steps within 5 s to tell whether it fits 8 of its 100 samples")
+    of_all = fitted(lambda: Sized(0.01), optimizer=still)
+    assert (of_all.samples, len(of_all.losses)) == (0, 6)
+    assert "to tell whether it fits this batch (give fit=200): loss" in str(of_all)
+    assert not fit_findings(of_eight)
+    assert not fit_findings(of_all)
+
+
+def test_a_part_of_a_batch_is_from_all_over_it_and_none_of_a_graph() -> None:
+    batch = Batch.of((torch.arange(12.0).view(12, 1), torch.arange(12)))
+    part = spread(net(), batch, 4)
+    assert part is not None
+    assert part.further[0].tolist() == part.given.flatten().tolist() == [0, 4, 7, 11]
+    nodes, edges = torch.randn(12, 6), torch.zeros(2, 20, dtype=torch.long)
+    assert spread(net(), Batch.of(((nodes, edges), torch.arange(12))), 4) is None
+
+
+def test_a_batch_that_was_fitted_is_not_unlearnt_in_fewer_steps() -> None:
+    """Thirty steps at a small rate move next to nothing; many learn the batch."""
+
+    def small(parameters: Any) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=1e-3)
+
+    assert checked(net, optimizer=small, confirm=30, fit=0).verdict == "does not learn"
+    slow = checked(net, optimizer=small, confirm=30, fit=800)
+    assert slow.fit is not None
+    assert slow.fit.learns
+    assert not slow.as_is.fell
+    assert "does not learn" not in [each.verdict for each in slow.diagnosis.findings]

@@ -15,9 +15,9 @@ from torch.nn.functional import cross_entropy, mse_loss, nll_loss
 
 from gradscape.measure.check.loss_calls import loss_pass
 from gradscape.measure.check.loss_remedies import loss_trials, right_answers, undone
-from gradscape.measure.check.optimizers import optimizer_of
-from gradscape.measure.check.trials import Steps, first_made
+from gradscape.measure.check.trials import Steps, Untreated, first_made
 from gradscape.measure.core.batch import Batch
+from gradscape.measure.core.copied_optimizer import steppers_of
 from gradscape.measure.diagnose.advice import by_trials, effect, rank
 from gradscape.records.check import Trial
 from gradscape.records.diagnosis import Diagnosis, Finding
@@ -43,11 +43,11 @@ def adam(parameters: Any) -> torch.optim.Optimizer:
 
 
 def trials(make: Any, batch: Any, loss: Any, optimizer: Any = adam) -> dict[str, Trial]:
-    steps = Steps(Batch.of(batch, make(), loss), loss, optimizer_of(optimizer, make), 20)
+    steps = Steps(Batch.of(batch, make(), loss), loss, steppers_of(optimizer, None), 20)
     twin = partial(first_made, make)
     passed = loss_pass(partial(steps.value, twin()))
     as_is = steps.trial("", "as it is", twin())
-    return {each.remedy: each for each in loss_trials(twin, steps, passed, as_is, 0.01)}
+    return {each.remedy: each for each in loss_trials(twin, steps, passed, Untreated(as_is, 0.01, 0.0))}
 
 
 def test_a_softmax_before_cross_entropy_is_taken_away() -> None:

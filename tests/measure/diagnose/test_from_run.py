@@ -108,7 +108,10 @@ def test_a_record_of_single_steps_gets_the_verdicts_of_a_watch(case: str) -> Non
     watched = [each for each in seen.findings if each.verdict != "noise-dominated"]
     assert [(each.verdict, each.layer) for each in found.findings] == [(e.verdict, e.layer) for e in watched]
     for ours, theirs in zip(found.findings, watched, strict=True):
-        assert ours.remedy == theirs.remedy
+        assert ours.remedy == theirs.remedy.replace(
+            "gs.lr_range(model, (x, y), loss, optimizer)", "gradscape lr-range FILE.py:FACTORY"
+        )
+        assert (" tells which learning rate" in theirs.remedy) == theirs.verdict.startswith("learning rate")
         assert [e.what for e in ours.evidence] == [e.what for e in theirs.evidence]
         expected = [evidence.value for evidence in theirs.evidence]
         assert [evidence.value for evidence in ours.evidence] == pytest.approx(expected, rel=1e-3)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 import gradscape as gs
 from gradscape.errors import ConfigError
-from gradscape.measure.lr_range.optimizer import optimizer_for
+from gradscape.measure.core.copied_optimizer import Given, steppers_of
+from gradscape.measure.lr_range.optimizer import RatedOptimizer
 
 X = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
 
@@ -28,6 +29,10 @@ def network() -> nn.Module:
 
 def losses(make_model: Any, optimizer: Any) -> np.ndarray:
     return gs.lr_range(make_model, X, mean_square, optimizer, rates=(1e-4, 0.1), steps=12, seeds=1).losses[0]
+
+
+def rated(given: Given) -> RatedOptimizer:
+    return RatedOptimizer(steppers_of(given, None)(network()))
 
 
 @pytest.mark.parametrize(
@@ -89,17 +94,17 @@ def test_parameters_that_an_optimizer_does_not_hold_are_not_trained() -> None:
 
 def test_a_rate_that_is_a_tensor_is_not_written_to() -> None:
     rate = torch.tensor(0.5)
-    stepper = optimizer_for(lambda parameters: torch.optim.Adam(parameters, lr=rate), network(), None)
+    stepper = rated(lambda parameters: torch.optim.Adam(parameters, lr=rate))
     stepper.step(0.125)
     assert rate.item() == 0.5
-    assert float(stepper.optimizer.param_groups[0]["lr"]) == 0.125
+    assert float(stepper.steppers.groups[0]["lr"]) == 0.125
 
 
 def test_a_description_has_momentum_and_weight_decay() -> None:
     model = network()
     sgd = torch.optim.SGD(model.parameters(), momentum=0.9, weight_decay=5e-4)
-    assert optimizer_for(sgd, network(), None).described == "SGD (momentum 0.9, weight decay 0.0005)"
-    assert optimizer_for(torch.optim.Adam, network(), None).described == "Adam"
+    assert rated(sgd).described == "SGD (momentum 0.9, weight decay 0.0005)"
+    assert rated(torch.optim.Adam).described == "Adam"
 
 
 class Fails(torch.optim.SGD):
@@ -124,14 +129,24 @@ def grouped() -> torch.optim.Optimizer:
         ),
         (
             torch.optim.SGD(network().parameters(), lr=0.1),
-            "optimizer: SGD trains no parameter of Sequential: give the optimizer of this model's",
+            "optimizer: SGD trains no parameter of Sequential: give the optimizer of this very",
         ),
-        ("adam", "optimizer: expected a function or Optimizer; got 'adam'"),
+        ("adam", "optimizer: expected a function or Optimizer or a list; got 'adam'"),
     ],
 )
 def test_what_is_no_optimizer_of_the_model_is_one_line(optimizer: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         losses(network(), optimizer)
+
+
+def test_several_optimizers_keep_the_ratio_of_their_rates() -> None:
+    model = network()
+    both = [torch.optim.SGD(model[0].parameters(), lr=0.2), torch.optim.SGD(model[2].parameters(), lr=0.05)]
+    one = torch.optim.SGD(
+        [{"params": part.parameters(), "lr": lr} for part, lr in ((model[0], 0.2), (model[2], 0.05))]
+    )
+    assert np.array_equal(losses(model, both), losses(model, one))
+    assert RatedOptimizer(steppers_of(both, model)(model)).described == "SGD and SGD"
 
 
 def test_groups_of_another_network_cannot_be_those_of_a_factory_s() -> None:

@@ -71,9 +71,9 @@ def probed(
     found.findings += _unreached(twin(), steps)
     _add_dependence(twin(), steps, causal, found)
     if fit != 0:
-        model = twin()
-        found.fit = fit_batch(model, steps, fit, call)
-        found.findings += mode_findings(found.fit, model, steps)
+        fitted = fit_batch(twin, steps, fit, call)
+        found.fit = fitted.fit
+        found.findings += mode_findings(fitted)
     return found
 
 

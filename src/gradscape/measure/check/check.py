@@ -10,30 +10,40 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, GradscapeError
 from gradscape.measure.check.batch_probes import Probed, fit_finding, probed, single_sample
 from gradscape.measure.check.loss_calls import LossPass, loss_pass
 from gradscape.measure.check.loss_remedies import loss_trials
-from gradscape.measure.check.optimizers import optimizer_of, outside
+from gradscape.measure.check.optimizers import outside
+from gradscape.measure.check.rate import asks_for_rate, rate_test, with_rate
 from gradscape.measure.check.remedies import REMEDIES
 from gradscape.measure.check.trials import (
     Steps,
+    Untreated,
     attempt,
     first_made,
     smaller_eps,
     untreated,
 )
 from gradscape.measure.core.batch import Batch, Loss, unwrapped
-from gradscape.measure.core.copied_training import MakeOptimizer, Original
+from gradscape.measure.core.copied_optimizer import MakeOptimizer, notes_on_state, steppers_of
+from gradscape.measure.core.copied_training import Original
 from gradscape.measure.core.copying import copied
 from gradscape.measure.core.layer_trace import layer_kind
 from gradscape.measure.core.parameter_kinds import parameters_and_kinds
 from gradscape.measure.diagnose.activation_rules import signal_findings
-from gradscape.measure.diagnose.advice import LOWER, by_trials, effect, options, rank, without_contradiction
-from gradscape.measure.diagnose.diagnose import place_among
+from gradscape.measure.diagnose.advice import (
+    ANOTHER,
+    LOWER,
+    RANGED,
+    by_trials,
+    options,
+    rank,
+    without_contradiction,
+)
+from gradscape.measure.diagnose.diagnose import OUT_OF_THE_LOSS, place_among
 from gradscape.measure.signal.noise_batch import noise_batch
 from gradscape.measure.signal.signal import signal
 from gradscape.records.check import FELL, CheckRecord, Trial
@@ -51,7 +61,7 @@ def check(
     make_model: nn.Module | Callable[[], nn.Module],
     batch: Any,
     loss: Loss | None = None,
-    optimizer: MakeOptimizer | Optimizer = torch.optim.Adam,
+    optimizer: MakeOptimizer | torch.optim.Optimizer | Sequence[torch.optim.Optimizer] = torch.optim.Adam,
     seeds: int = 3,
     confirm: int = 0,
     remedies: bool = True,
@@ -62,21 +72,22 @@ def check(
 
     The signal through the network is measured over seeds; a copy is trained for ten steps on the batch and
     watched; another until it knows the batch by heart; labels and the first loss are looked at; the output
-    of a sample must depend on the sample, and on no other one; and each remedy is tried on a copy of
-    its own. The model, and all random numbers, are left as found.
+    of a sample must depend on the sample, and on no other one; a short range test looks for the learning
+    rate; and each remedy is tried on a copy of its own. The model, and all random numbers, are left as found.
 
     Args:
         make_model: Factory, called after `torch.manual_seed(0)`, 1, …, or a module.
         batch: (x, y), x, or a dict of the model's arguments.
         loss: loss(output, y), loss(output), or loss(output, dict) in turn, or loss(model, batch), which calls
             the model itself; None for a model whose output has a `loss`.
-        optimizer: Function from parameters to the optimizer that is to train them, or, for a module, its
-            optimizer itself: class, defaults and groups are carried over to copies, without the state.
+        optimizer: Function from parameters to the optimizer that is to train them, as a class is; or one or
+            several optimizers of the module, of which class, settings and groups are taken, without the
+            state. Beside a factory, an optimizer of one group gives its class and settings.
         seeds: Number of a factory's networks that the signal is measured on.
         confirm: Number of real steps for the model and for every remedy, instead of ten.
         remedies: Whether remedies are tried.
         fit: Number of steps, at most, that a copy has to fit this one batch, 0 to leave it out; by default
-            200, of which no more are made than five seconds allow.
+            200 within five seconds, on as many of its samples as allow these.
         causal: Whether the output at a position must not depend on later positions of the input.
 
     Raises:
@@ -90,8 +101,8 @@ def check(
         raise ConfigError(f"confirm: {confirm} is not a number of steps; give 0 or more")
     if fit is not None and fit < 0:
         raise ConfigError(f"fit: {fit} is not a number of steps; give 0 or more")
-    optimizer_for = optimizer_of(optimizer, make_model)
     own = unwrapped(make_model) if isinstance(make_model, nn.Module) else None
+    optimizer_for = steppers_of(optimizer, own)
     model = first_made(make_model) if not isinstance(make_model, nn.Module) else unwrapped(make_model)
     given = Batch.of(batch, model, loss)
     steps = Steps(given, loss, optimizer_for, confirm or STEPS, None if own is None else Original(own))
@@ -100,28 +111,37 @@ def check(
     measured = signal(make_model, batch, loss, seeds)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError(f"make_model: {type(model).__name__} has no parameter to train")
-    as_is, band = untreated(make_model, steps)
+    begun = untreated(make_model, steps)
+    as_is = begun.trial
     found = probed(twin, steps, passed, fit, causal)
-    tried = _tried(model, steps, as_is, band) if remedies else []
-    tried += loss_trials(twin, steps, passed, as_is, band) if remedies else []
     assert as_is.diagnosis is not None
-    findings = _all_findings(measured, model, as_is, found) + outside(optimizer, model)
+    findings = _all_findings(measured, model, as_is, found)
+    findings += [] if own is None else outside(optimizer, own)
     findings += single_sample(model, steps, findings)
-    once = gravest_first([*findings, *(fit_finding(found, findings) or _unlearnt(as_is, findings))])
-    notes = (*as_is.diagnosis.notes, *found.notes)
+    unfitted = fit_finding(found, findings)
+    if found.fit is None or not (found.fit.fits or found.fit.learns):
+        unfitted = unfitted or _unlearnt(as_is, findings)
+    once = gravest_first([*findings, *unfitted])
+    rated = remedies or any(map(asks_for_rate, once))
+    test = rate_test(make_model, twin, steps, optimizer) if rated else None
+    tried = _tried(model, steps, begun) if remedies else []
+    tried += loss_trials(twin, steps, passed, begun, test) if remedies else []
+    of_test = next((trial for trial in tried if trial.remedy == RANGED), None)
+    advised = with_rate(by_trials(once, tried), test, of_test)
+    notes = (*_notes(as_is, once), *found.notes, *notes_on_state(optimizer))
     return CheckRecord(
         signal=measured,
         diagnosis=replace(
             as_is.diagnosis,
-            findings=without_contradiction(by_trials(once, tried)),
+            findings=without_contradiction(advised),
             unseen=UNSEEN,
             notes=notes,
         ),
         as_is=as_is,
         remedies=tuple(sorted(tried, key=rank)),
-        band=band,
+        band=begun.band,
         fit=found.fit,
-        facts=tuple(found.facts),
+        facts=(*found.facts, *([] if test is None else [test.told])),
     )
 
 
@@ -138,10 +158,10 @@ def _first_pass(twin: Callable[[], nn.Module], steps: Steps) -> LossPass:
     return loss_pass(partial(steps.value, model))
 
 
-def _tried(model: nn.Module, steps: Steps, as_is: Trial, band: float) -> list[Trial]:
+def _tried(model: nn.Module, steps: Steps, as_is: Untreated) -> list[Trial]:
     """Return the trials of all remedies, with their effects."""
     tried = [attempt(name, model, steps.batch, steps) for name in REMEDIES] + [smaller_eps(model, steps)]
-    return [replace(trial, effect=effect(trial, as_is, band)) for trial in tried]
+    return [as_is.with_effect(trial) for trial in tried]
 
 
 def _all_findings(measured: SignalRecord, model: nn.Module, as_is: Trial, found: Probed) -> list[Finding]:
@@ -154,6 +174,13 @@ def _all_findings(measured: SignalRecord, model: nn.Module, as_is: Trial, found:
     ]
     known = any(finding.verdict in CONSTANT_BY for finding in of_layers)
     return [*found.findings, *of_layers, *([] if known else found.constant)]
+
+
+def _notes(as_is: Trial, findings: Sequence[Finding]) -> list[str]:
+    """Return the notes of the steps, without that on layers outside the loss where a finding has them."""
+    assert as_is.diagnosis is not None
+    named = any(finding.verdict == "unused layer" for finding in findings)
+    return [note for note in as_is.diagnosis.notes if not (named and note.startswith(OUT_OF_THE_LOSS))]
 
 
 UNSEEN = ("the training loop: its data, schedule, clipping, modes",)
@@ -193,7 +220,7 @@ def _unlearnt(as_is: Trial, found: Sequence[Finding]) -> list[Finding]:
             verdict="does not learn",
             layer="",
             cause=f"the loss on one batch does not fall: {as_is.change}",
-            remedy=options("another learning rate", "look at the loss, the last layer, inputs and labels"),
+            remedy=options(ANOTHER, "look at the loss, the last layer, inputs and labels"),
             evidence=(Symptom(what, (first - last) / abs(first), FELL, source, below=True),),
         )
     ]

@@ -135,7 +135,7 @@ def dependence(model: nn.Module, batch: Batch, causal: bool = False) -> Dependen
     """
     passes, found = Passes(model, batch), Dependence()
     base = None if batch.calling is not None else _repeatable(passes)
-    if base is not None and not base.is_complex() and not _is_of_a_graph(model, batch):
+    if base is not None and not base.is_complex() and not is_of_a_graph(model, batch):
         if batch.size > 1 and base.dim() and base.shape[0] == batch.size:
             _of_samples(passes, base, found)
         _of_features(passes, found)
@@ -152,8 +152,13 @@ def _repeatable(passes: Passes) -> Tensor | None:
     return one if torch.equal(one, two) else None
 
 
-def _is_of_a_graph(model: nn.Module, batch: Batch) -> bool:
-    """Return True where samples are nodes: a matrix of samples by samples, or one of edges, is there."""
+def is_of_a_graph(model: nn.Module, batch: Batch) -> bool:
+    """Return True where samples are nodes: a matrix of samples by samples, or one of edges, is there.
+
+    Args:
+        model: Network that takes the batch.
+        batch: Batch.
+    """
     size, given = batch.size, list(tensors(batch.given))
     if is_graph(batch.given) or any(t.layout is not torch.strided or t.is_nested for t in given):
         return True

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gradscape.measure.check.loss_calls import LossCall
+from gradscape.measure.check.loss_calls import LossCall, loss_pass
+from gradscape.measure.check.sub_batch import SECONDS, affordable
 from gradscape.measure.check.trials import Steps
-from gradscape.measure.core.copied_training import make_step
 from gradscape.measure.core.preserve import random_state
-from gradscape.measure.diagnose.advice import options
+from gradscape.measure.diagnose.advice import ANOTHER, options
 from gradscape.records.check import ENOUGH, FELL, Fit
 from gradscape.records.diagnosis import Finding, Symptom
 
 BUDGET = 200  # steps
-SECONDS = 5.0
 LEARNT = 0.01  # of the loss at the start: it goes no further
 NEAR = 0.02  # of the best constant output's loss
 PARTS = 4  # the last part of the steps beside the one before: does it still fall
@@ -28,28 +29,66 @@ MARGIN = 3.0  # standard errors
 FORGOTTEN = 0.5  # of what was learnt, gone in eval mode
 
 
-def fit_batch(model: nn.Module, steps: Steps, count: int | None, call: LossCall | None) -> Fit:
+@dataclass(frozen=True)
+class Fitted:
+    """Copy that was trained on the batch.
+
+    Attributes:
+        fit: Steps that it made.
+        model: The copy.
+        steps: Batch that they were made on, loss and optimizer.
+    """
+
+    fit: Fit
+    model: nn.Module
+    steps: Steps
+
+
+def fit_batch(
+    twin: Callable[[], nn.Module], steps: Steps, count: int | None, call: LossCall | None
+) -> Fitted:
     """Train a copy on the batch until it knows it by heart, or the budget is spent.
 
+    A batch that takes too long for `BUDGET` steps within `SECONDS` is fitted in part: of fewer samples a
+    network that learns anything knows the sooner, and of fewer steps nothing is known at all.
+
     Args:
-        model: Copy to train.
+        twin: Maker of copies.
         steps: Batch, loss and optimizer.
         count: Number of steps at most; None for `BUDGET`, and no more than `SECONDS`.
         call: Call of the loss function that is the loss; None where it is not known.
     """
+    part = affordable(twin, steps, BUDGET)[0] if count is None else steps
+    model = twin()
+    if part is not steps:
+        call = loss_pass(partial(part.value, model)).main
     ends = math.inf if count is not None else time.monotonic() + SECONDS
+    losses, late = _trained(model, part, BUDGET if count is None else count, ends)
+    fit = Fit(
+        tuple(losses),
+        constant=math.nan if call is None else call.constant,
+        samples=0 if part is steps else part.batch.size,
+        size=steps.batch.size,
+        seconds=SECONDS if late else math.nan,
+    )
+    return Fitted(replace(fit, evaluated=_in_eval_mode(model, part)), model, part)
+
+
+def _trained(model: nn.Module, steps: Steps, count: int, ends: float) -> tuple[list[float], bool]:
+    """Return the losses before each step, and whether the time has ended them."""
     losses: list[float] = []
     with random_state(), torch.enable_grad():
         torch.manual_seed(0)
         stepper = steps.optimizer(model)
-        for _ in range(BUDGET if count is None else count):
+        for _ in range(count):
             stepper.zero_grad()
             losses.append(steps.backward(model))
-            if _knows_it(losses) or time.monotonic() > ends or not math.isfinite(losses[-1]):
+            if _knows_it(losses) or not math.isfinite(losses[-1]):
                 break
-            make_step(stepper)
-    found = Fit(tuple(losses), constant=math.nan if call is None else call.constant)
-    return replace(found, evaluated=_in_eval_mode(model, steps))
+            if time.monotonic() > ends:
+                return losses, True
+            stepper.step()
+    return losses, False
 
 
 def _knows_it(losses: list[float]) -> bool:
@@ -77,7 +116,8 @@ def fit_findings(fit: Fit) -> list[Finding]:
     if len(losses) < ENOUGH or not np.isfinite(losses).all() or still_falls(fit):
         return []
     first, last = float(losses[0]), float(np.median(losses[-len(losses) // PARTS :]))
-    steps, source = f"{len(losses)} steps on one batch", "a network that learns anything can fit one batch"
+    where = fit.over if fit.samples else "one batch"
+    steps, source = f"{len(losses)} steps on {where}", "a network that learns anything can fit one batch"
     constant = fit.constant
     if fit.constant > 0 and last > (1 - NEAR) * constant:
         cause = (
@@ -92,7 +132,7 @@ def fit_findings(fit: Fit) -> list[Finding]:
         evidence = Symptom(what, (first - last) / abs(first), FELL, source, below=True)
     else:
         return []
-    remedy = options("another learning rate", "look at the loss, the last layer, inputs and labels")
+    remedy = options(ANOTHER, "look at the loss, the last layer, inputs and labels")
     return [Finding("does not fit one batch", "", cause, remedy, (evidence,))]
 
 
@@ -110,23 +150,26 @@ def still_falls(fit: Fit) -> bool:
     return float(before.mean() - last.mean()) > max(MARGIN * noise, 1e-6 * abs(fit.losses[0]))
 
 
-def mode_findings(fit: Fit, model: nn.Module, steps: Steps) -> list[Finding]:
+def mode_findings(fitted: Fitted) -> list[Finding]:
     """Report a loss that rises again where the trained copy is put into eval mode.
 
+    Not after a few steps that have not fitted the batch: while weights move far, statistics lag behind.
+
     Args:
-        fit: Steps on one batch.
-        model: Copy that made them, in eval mode; its running statistics are replaced.
-        steps: Batch and loss.
+        fitted: Copy in eval mode; its running statistics are replaced.
     """
+    fit, model = fitted.fit, fitted.model
     first, last = fit.losses[0], fit.losses[-1]
     learnt = first - last
     if not (math.isfinite(fit.evaluated) and learnt > 0.5 * abs(first)):
+        return []
+    if not fit.fits and len(fit.losses) < ENOUGH:
         return []
     gone = (fit.evaluated - last) / learnt
     if gone <= FORGOTTEN:
         return []
     norms = [module for module in model.modules() if _has_statistics(module)]
-    cause, remedy = _why(norms, model, steps, last + FORGOTTEN * learnt, len(fit.losses))
+    cause, remedy = _why(norms, model, fitted.steps, last + FORGOTTEN * learnt, len(fit.losses))
     if not cause:
         return []
     what = f"share of what {len(fit.losses)} steps learnt that is gone in eval mode"

@@ -15,15 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
 
 from gradscape.errors import GradscapeError, first_line
 from gradscape.measure.check.loss_calls import OF_NUMBERS, LossCall, LossPass, loss_call, loss_pass
-from gradscape.measure.check.trials import Steps
+from gradscape.measure.check.rate import RateTest
+from gradscape.measure.check.trials import Steps, Untreated
 from gradscape.measure.core.containers import tensors
+from gradscape.measure.core.copied_optimizer import Steppers, SteppersOf
 from gradscape.measure.core.parameters import number
-from gradscape.measure.diagnose.advice import effect
+from gradscape.measure.diagnose.advice import RANGED
 from gradscape.records.check import Trial
 
 FACTOR = 10.0  # of the learning rate
@@ -52,7 +53,11 @@ class LossRemedy:
 
 
 def loss_trials(
-    twin: Callable[[], nn.Module], steps: Steps, passed: LossPass, as_is: Trial, band: float
+    twin: Callable[[], nn.Module],
+    steps: Steps,
+    passed: LossPass,
+    as_is: Untreated,
+    test: RateTest | None = None,
 ) -> list[Trial]:
     """Try each remedy that applies, with as many steps as the model as it is.
 
@@ -61,18 +66,21 @@ def loss_trials(
         steps: Steps of the model as it is.
         passed: Loss before training, and its calls of loss functions.
         as_is: Trial of the model as it is.
-        band: Difference between losses that chance makes.
+        test: Range test, whose rate is tried.
     """
     found, right = [], math.nan
-    for remedy in _remedies(twin, steps, passed.main):
+    for remedy in _remedies(twin, steps, passed.main, test):
         if not remedy.comparable and math.isnan(right):
             _, right = _tried(LossRemedy("", "as it is", steps), twin)
         trial, share = _tried(remedy, twin)
         if remedy.comparable or trial.diagnosis is None:
-            found.append(replace(trial, effect=effect(trial, as_is, band)))
+            found.append(as_is.with_effect(trial))
         else:
             margin = max(MORE, 2 / steps.batch.size)
             found.append(replace(trial, right=(right, share), effect=_by_answers(right, share, margin)))
+    if test is not None and not test.way:
+        near = "" if math.isnan(test.suggestion) else f"it is near {test.suggestion:.2g} already; "
+        found.append(Trial(RANGED, near + test.told, None, math.nan, ()))
     return found
 
 
@@ -94,7 +102,9 @@ def _tried(remedy: LossRemedy, twin: Callable[[], nn.Module]) -> tuple[Trial, fl
     return trial, right_answers(calls[0]) if calls else math.nan
 
 
-def _remedies(twin: Callable[[], nn.Module], steps: Steps, call: LossCall | None) -> Iterator[LossRemedy]:
+def _remedies(
+    twin: Callable[[], nn.Module], steps: Steps, call: LossCall | None, test: RateTest | None
+) -> Iterator[LossRemedy]:
     """Yield the remedies that apply."""
     if call is not None:
         if call.activation and call.name in LOGITS:
@@ -108,17 +118,21 @@ def _remedies(twin: Callable[[], nn.Module], steps: Steps, call: LossCall | None
             yield LossRemedy("another loss", what, replace(steps, around=around), comparable=False)
     if (standard := _standardized(steps)) is not None:
         yield standard
-    groups = steps.optimizer(twin()).param_groups
+    groups = steps.optimizer(twin()).groups
     if all(number(group.get("lr")) and group["lr"] for group in groups):
-        for name, factor in (("lr × 10", FACTOR), ("lr ÷ 10", 1 / FACTOR)):
+        factors = {"lr × 10": FACTOR, "lr ÷ 10": 1 / FACTOR}
+        if test is not None and test.way:
+            factors[RANGED] = test.suggestion / test.own
+        for name, factor in factors.items():
             rates = ", ".join(dict.fromkeys(f"{factor * float(group['lr']):.3g}" for group in groups))
             scaled = replace(steps, optimizer=partial(_at_rate, steps.optimizer, factor))
-            yield LossRemedy(name, f"learning rate {rates}", scaled)
+            of = " of a range test" if name == RANGED else ""
+            yield LossRemedy(name, f"learning rate {rates}{of}", scaled)
 
 
-def _at_rate(make: Callable[[nn.Module], Optimizer], factor: float, model: nn.Module) -> Optimizer:
+def _at_rate(make: SteppersOf, factor: float, model: nn.Module) -> Steppers:
     made = make(model)
-    for group in made.param_groups:
+    for group in made.groups:
         group["lr"] = group["lr"] * factor
     return made
 

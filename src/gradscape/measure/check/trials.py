@@ -10,17 +10,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from gradscape.errors import ConfigError, GradscapeError, first_line
-from gradscape.measure.check.optimizers import OptimizerOf
 from gradscape.measure.check.remedies import REMEDIES, Applied
 from gradscape.measure.core.batch import Batch, Loss, unwrapped
-from gradscape.measure.core.copied_training import Original, go_backward, loss_of_copy, make_step
+from gradscape.measure.core.copied_optimizer import Steppers, SteppersOf
+from gradscape.measure.core.copied_training import Original, go_backward, loss_of_copy
 from gradscape.measure.core.copying import copied
 from gradscape.measure.core.layer_trace import layer_kind
 from gradscape.measure.core.parameters import number
 from gradscape.measure.core.preserve import random_state
+from gradscape.measure.diagnose.advice import effect
 from gradscape.measure.diagnose.diagnose import diagnose_few
 from gradscape.measure.signal.signal import call_factory
 from gradscape.measure.watch.watch import watch
@@ -43,7 +43,30 @@ def first_made(factory: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
         return unwrapped(call_factory(factory))
 
 
-def untreated(make_model: nn.Module | Callable[[], nn.Module], steps: Steps) -> tuple[Trial, float]:
+@dataclass(frozen=True)
+class Untreated:
+    """Trial of the model as it is, and what chance makes of the loss that it ends at.
+
+    Attributes:
+        trial: Trial.
+        band: Difference between the losses of several draws; a hundredth of the first loss at least.
+        ratio: Ratio of the lowest to the highest of them; 0 where one is not above 0.
+    """
+
+    trial: Trial
+    band: float
+    ratio: float
+
+    def with_effect(self, trial: Trial) -> Trial:
+        """Return the trial of a remedy with its effect.
+
+        Args:
+            trial: Trial of as many steps.
+        """
+        return replace(trial, effect=effect(trial, self.trial, self.band, self.ratio))
+
+
+def untreated(make_model: nn.Module | Callable[[], nn.Module], steps: Steps) -> Untreated:
     """Return the trial of the model as it is, and how far the loss that it ends at varies.
 
     The loss varies over the networks of `DRAWS` seeds from a factory, or over a module's dropout.
@@ -63,8 +86,9 @@ def untreated(make_model: nn.Module | Callable[[], nn.Module], steps: Steps) -> 
     ends = np.array([trial.losses[-1] for trial in trials])
     ends = ends[np.isfinite(ends)]
     spread = float(ends.max() - ends.min()) if len(ends) else 0.0
+    ratio = float(ends.min() / ends.max()) if len(ends) and ends.min() > 0 else 0.0
     first = abs(trials[0].losses[0])
-    return trials[0], max(spread, FELL * first if math.isfinite(first) else 0.0)
+    return Untreated(trials[0], max(spread, FELL * first if math.isfinite(first) else 0.0), ratio)
 
 
 @dataclass(frozen=True)
@@ -74,7 +98,7 @@ class Steps:
     Attributes:
         batch: Batch of every step.
         loss: Loss, as of `check`.
-        optimizer: Function from a copy of the model to an optimizer of its parameters.
+        optimizer: Function from a copy of the model to the optimizers of its parameters.
         count: Number of steps.
         own: The user's module; None for a factory.
         around: Context of every evaluation of the loss, such as one with another loss function.
@@ -82,7 +106,7 @@ class Steps:
 
     batch: Batch
     loss: Loss | None
-    optimizer: OptimizerOf
+    optimizer: SteppersOf
     count: int
     own: Original | None = None
     around: Callable[[], AbstractContextManager[object]] = nullcontext
@@ -103,11 +127,14 @@ class Steps:
             torch.manual_seed(seed)
             stepper = self.optimizer(model)
             losses = []
-            with watch(model, stepper, every=1, capacity=max(self.count, 2)) as flow, torch.enable_grad():
+            with (
+                watch(model, stepper.optimizers, every=1, capacity=max(self.count, 2)) as flow,
+                torch.enable_grad(),
+            ):
                 for _ in range(self.count):
                     stepper.zero_grad()
                     losses.append(self.backward(model))
-                    make_step(stepper)
+                    stepper.step()
         return Trial(name, what, diagnose_few(flow), _span(flow.history()), tuple(losses))
 
     def backward(self, model: nn.Module) -> float:
@@ -166,13 +193,13 @@ def smaller_eps(model: nn.Module, steps: Steps) -> Trial:
         steps: Steps that a copy is trained for.
     """
 
-    def make(twin: nn.Module) -> Optimizer:
+    def make(twin: nn.Module) -> Steppers:
         made_one = steps.optimizer(twin)
-        for group in made_one.param_groups:
+        for group in made_one.groups:
             group["eps"] = SMALL_EPS
         return made_one
 
-    groups = steps.optimizer(model).param_groups
+    groups = steps.optimizer(model).groups
     if not all(number(group.get("eps")) for group in groups):  # Adafactor's are two, and mean something else
         return Trial("smaller eps", "the optimizer has no eps", None, math.nan, ())
     try:

@@ -1,20 +1,15 @@
-"""Training steps of a copy of a model, whose original stays as it is: loss, backward pass, optimizer."""
+"""Training steps of a copy of a model, whose original stays as it is: loss and backward pass."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from gradscape.errors import ConfigError, GradscapeError, brief, first_line
+from gradscape.errors import ConfigError, GradscapeError, first_line
 from gradscape.measure.core.as_found import AsFound, standing_in
 from gradscape.measure.core.batch import Batch, Loss
 from gradscape.measure.core.leaves import refuse_own, refuse_uncopied, same_gradients, told_of_backward
-
-MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
-CURE = "give what makes one of parameters, as torch.optim.Adam"
 
 
 class Original:
@@ -35,25 +30,6 @@ class Original:
         )
         alike = {n: t for n, t in theirs.items() if n in mine and mine[n].shape == t.shape}
         return standing_in(self.model, alike, self.found)
-
-
-def made_by(make: MakeOptimizer, model: nn.Module) -> Optimizer:
-    """Return the optimizer of a model's parameters.
-
-    Args:
-        make: Function from parameters to the optimizer.
-        model: Copy that is to be trained.
-
-    Raises:
-        ConfigError: It cannot be made, or something else is.
-    """
-    try:
-        made = make(model.parameters())
-    except Exception as error:  # of any kind: it is the caller's code
-        raise ConfigError(f"optimizer: it fails ({first_line(error)}); {CURE}") from error
-    if not isinstance(made, Optimizer):
-        raise ConfigError(f"optimizer: it makes {brief(made)}; {CURE}")
-    return made
 
 
 def loss_of_copy(model: nn.Module, batch: Batch, loss: Loss | None, own: Original | None) -> Tensor:
@@ -109,21 +85,3 @@ def backward(model: nn.Module, batch: Batch, loss: Loss | None, own: Original | 
     value = loss_of_copy(model, batch, loss, own)
     go_backward(value, model)
     return float(value.detach())
-
-
-def make_step(optimizer: Optimizer) -> None:
-    """Make an optimizer's step.
-
-    Args:
-        optimizer: Optimizer of a copy.
-
-    Raises:
-        ConfigError: It fails.
-    """
-    try:
-        optimizer.step()
-    except Exception as error:  # of any kind: it is the user's choice
-        made = type(optimizer).__name__
-        raise ConfigError(
-            f"optimizer: {made} fails: {first_line(error)}; give another as optimizer="
-        ) from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gradscape.records.check import EFFECTS, MOVES, UNMOVED, Trial
+from gradscape.records.check import EFFECTS, FELL, MOVES, UNMOVED, Trial
 from gradscape.records.diagnosis import CAUSES, Finding
 from gradscape.records.gradients import WEIGHT_KINDS, FlowHistory
 
@@ -18,7 +18,11 @@ SQUASHING = {"Sigmoid": "sigmoid", "Tanh": "tanh", "Hardsigmoid": "hardsigmoid",
 OTHERS = re.compile("relu|gelu|silu|elu|swish|mish|softplus", re.IGNORECASE)
 HE = 2.0  # the variance of weights times fan_in that keeps a signal through ReLUs (He et al. 2015, eq. 10)
 NEAR = 0.8  # of it: closer than what a draw of small matrices may differ by
-LOWER, HIGHER = "a lower learning rate", "a higher learning rate"
+LOWER, HIGHER, ANOTHER = "a lower learning rate", "a higher learning rate", "another learning rate"
+# What finds that rate: it needs a model, or its factory, and a batch, which a history does not have.
+FIND_RATE = "gs.lr_range(model, (x, y), loss, optimizer) tells which learning rate"
+FIND_RATE_OF_RUN = "gradscape lr-range FILE.py:FACTORY tells which learning rate"
+RANGED = "lr of a range test"
 ABOVE = "what helps with the above"
 # What a finding advises → the remedies that are that.
 TRIED_BY = {
@@ -29,17 +33,20 @@ TRIED_BY = {
     "ReLU in place": ("activation relu",),
     "a leaky activation": ("activation leaky_relu",),
     "a smaller eps": ("smaller eps",),
-    LOWER: ("lr ÷ 10",),
-    HIGHER: ("lr × 10",),
-    "another learning rate": ("lr × 10", "lr ÷ 10"),
+    LOWER: ("lr ÷ 10", RANGED),
+    HIGHER: ("lr × 10", RANGED),
+    ANOTHER: ("lr × 10", "lr ÷ 10", RANGED),
+    FIND_RATE: (RANGED,),
     "bring the inputs to": ("standardized inputs",),
 }
-# Faults outside the network's own signals → the remedies that are a cure; no other one is.
+# Faults of the learning rate, or outside the network's own signals → the remedies that are a cure, alone.
 CURES = {
     "output does not fit the loss": ("no last activation", "another loss"),
     "output cannot reach the targets": ("no last activation", "another loss"),
     "loss does not fit the targets": ("another loss",),
     "inputs out of scale": ("standardized inputs",),
+    "learning rate too large": (RANGED, "lr ÷ 10"),
+    "learning rate too small": (RANGED, "lr × 10"),
 }
 SHOWN = 3  # remedies that worked, in the advice of the verdict; the list of all has the others
 
@@ -121,6 +128,15 @@ def _scale_of(history: FlowHistory) -> float | None:
     return float(np.median(found)) if found else None
 
 
+def find_rate(row: str) -> str:
+    """Return the line to type that finds a learning rate.
+
+    Args:
+        row: Row of a history, `step` of a watch or `epoch` of a run.
+    """
+    return FIND_RATE if row == "step" else FIND_RATE_OF_RUN
+
+
 def options(*words: str) -> str:
     """Return alternatives as one text.
 
@@ -149,13 +165,15 @@ def _opposites(option: str) -> set[str]:
     return {other for rate, other in ((LOWER, HIGHER), (HIGHER, LOWER)) if rate in option}
 
 
-def effect(trial: Trial, as_is: Trial, band: float) -> str:
+def effect(trial: Trial, as_is: Trial, band: float, ratio: float = 0.0) -> str:
     """Return the effect of a remedy on the loss that the steps end at.
 
     Args:
         trial: Trial of the remedy.
         as_is: Trial of the model as it is.
         band: Difference between losses that chance makes.
+        ratio: Ratio of the lowest to the highest of these losses: where chance makes them differ by orders of
+            magnitude, no loss lies below by the difference. 0 where it is not known.
 
     Returns:
         Key of `EFFECTS`; empty where the remedy was not trained.
@@ -169,7 +187,8 @@ def effect(trial: Trial, as_is: Trial, band: float) -> str:
     trained = trial.fell and not last >= first
     if not math.isfinite(untreated_last):
         return "lowers" if trained else "nothing"
-    if last < untreated_last - band:
+    far_below = 0 <= last < min(ratio * untreated_last, untreated_last - FELL * abs(first))
+    if last < untreated_last - band or far_below:
         return "lowers" if trained else "raises"
     return "raises" if last > untreated_last + band else "nothing"
 
@@ -207,14 +226,19 @@ def by_trials(findings: Sequence[Finding], trials: Sequence[Trial]) -> list[Find
     found = []
     for place, finding in enumerate(findings):
         left = [option for option in finding.remedy.split("; ") if not _struck(option, tried)]
-        cures = CURES.get(finding.verdict, ())
-        best = [trial for trial in moved if finding.verdict not in CAUSES or trial.remedy in cures][:SHOWN]
-        shown = [f"{trial.remedy} (tried: {trial.change}{trial.beside})" for trial in best if place == 0]
+        cures = CURES.get(finding.verdict, () if finding.verdict in CAUSES else None)
+        best = [trial for trial in moved if cures is None or trial.remedy in cures][:SHOWN]
+        shown = [f"{_named(trial)} (tried: {trial.change}{trial.beside})" for trial in best if place == 0]
         if finding.grade == "fail" and trials:
             none = ABOVE if best else UNMOVED
             finding = replace(finding, remedy=options(*shown, *left) or none)
         found.append(finding)
     return found
+
+
+def _named(trial: Trial) -> str:
+    """Return what to do, in words: a learning rate is told with its number."""
+    return trial.what if trial.remedy.startswith("lr ") else trial.remedy
 
 
 def _struck(option: str, tried: set[str]) -> bool:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from gradscape._text import count_noun
-from gradscape.measure.diagnose.advice import LOWER, options
+from gradscape.measure.diagnose.advice import ANOTHER, FIND_RATE, LOWER, options
 from gradscape.measure.diagnose.guessing import PER_CLASS
 from gradscape.measure.diagnose.label_rules import chi_squared_tail
 from gradscape.measure.diagnose.loss_curve import Curve
@@ -17,6 +17,7 @@ from gradscape.records.encoding import Values
 from gradscape.records.loss import StepReading, TensorSummary
 
 MANY = 8  # rows that are named: of as many there may be more
+OWN_TARGETS = "targets that do not come from the network that is trained"
 WINDOW = 21  # steps whose median a spike is held against
 
 
@@ -112,7 +113,7 @@ def _diverges(curve: Curve) -> list[Finding]:
     cures = (
         ("look at the loss's sign and at what bounds it",)
         if falls
-        else (LOWER, "warm-up", "clip gradients", "targets that do not come from the network that is trained")
+        else (LOWER, FIND_RATE, "warm-up", "clip gradients", OWN_TARGETS)
     )
     return [Finding("loss diverges", "", cause, options(*cures), (evidence,))]
 
@@ -150,7 +151,8 @@ def _does_not_fall(curve: Curve) -> list[Finding]:
             remedy=options(
                 "look whether targets belong to their inputs",
                 "fit a single batch first, by gs.check",
-                "another learning rate",
+                ANOTHER,
+                FIND_RATE,
             ),
             evidence=tuple(evidence),
             mild=random,

@@ -166,6 +166,9 @@ def _unseen(history: FlowHistory, known_loss: bool) -> tuple[str, ...]:
     )
 
 
+OUT_OF_THE_LOSS = "no gradient was ever there for"  # begins the note on such layers
+
+
 def _out_of_the_loss(views: list[View]) -> tuple[str, ...]:
     """Notes on layers that never had a gradient, though ones before them have: unused heads and poolers."""
     names = [
@@ -174,7 +177,7 @@ def _out_of_the_loss(views: list[View]) -> tuple[str, ...]:
         for name, absent in zip(view.layers, view.absent & ~view.zero.all(), strict=True)
         if absent
     ]
-    return (f"no gradient was ever there for {', '.join(names)}: outside the loss",) if names else ()
+    return (f"{OUT_OF_THE_LOSS} {', '.join(names)}: outside the loss",) if names else ()
 
 
 def _placed(finding: Finding, history: FlowHistory) -> Finding:

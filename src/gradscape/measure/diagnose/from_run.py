@@ -10,6 +10,7 @@ import numpy as np
 
 from gradscape.config.run import DATASETS
 from gradscape.errors import ConfigError
+from gradscape.measure.diagnose.advice import ANOTHER, FIND_RATE_OF_RUN, LOWER, options
 from gradscape.records.diagnosis import Finding, Symptom
 from gradscape.records.gradients import FlowHistory, OptimizerFacts
 from gradscape.records.run import RunRecord
@@ -88,7 +89,12 @@ def plateau(record: RunRecord) -> list[Finding]:
             f"and guessing's is {math.log(classes):.3g}, however healthy the gradients are",
             remedy="train for longer"
             if early
-            else "another learning rate; look at labels, the loss and the last layer; train for longer",
+            else options(
+                ANOTHER,
+                FIND_RATE_OF_RUN,
+                "look at labels, the loss and the last layer",
+                "train for longer",
+            ),
             evidence=tuple(evidence if early else evidence[:1]),
         )
     ]
@@ -130,7 +136,9 @@ def divergence(record: RunRecord) -> list[Finding]:
             verdict="non-finite",
             layer="",
             cause=f"the loss became infinite or NaN in {place}{others}",
-            remedy="a lower learning rate; warm-up; clip gradients; check inputs and labels for NaN",
+            remedy=options(
+                LOWER, FIND_RATE_OF_RUN, "warm-up", "clip gradients", "check inputs and labels for NaN"
+            ),
             evidence=(Symptom("steps whose loss is not a number, after which it ended", 1, 0, "IEEE 754"),),
         )
     ]

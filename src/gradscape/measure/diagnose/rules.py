@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gradscape.measure.diagnose.advice import HIGHER, LOWER, Traits, options
+from gradscape.measure.diagnose.advice import HIGHER, LOWER, Traits, find_rate, options
 from gradscape.measure.diagnose.limits import SOURCES
 from gradscape.measure.diagnose.view import TINY, Bools, View
 from gradscape.records.diagnosis import Finding, Symptom
@@ -260,7 +260,7 @@ def _too_large(view: View, _: Traits) -> list[Finding]:
         layer, evidence = view.layers[most], [view.evidence("shaken", what, typical_step), _of_noise(view)]
     else:
         return []
-    cause, remedy = "steps replace the weights", options(LOWER, "warm-up")
+    cause, remedy = "steps replace the weights", options(LOWER, find_rate(view.row), "warm-up")
     return [Finding("learning rate too large", layer, cause, remedy, tuple(evidence))]
 
 
@@ -292,7 +292,7 @@ def _too_small(view: View, traits: Traits) -> list[Finding]:
         return []
     cause = "steps are small in every layer"
     schedule = view.earlier_largest.max() > view.limits.small
-    remedy = options(HIGHER, *((SCHEDULE,) if schedule else ()))
+    remedy = options(HIGHER, find_rate(view.row), *((SCHEDULE,) if schedule else ()))
     return [Finding("learning rate too small", "", cause, remedy, (evidence,))]
 
 
@@ -339,7 +339,7 @@ def _noise(view: View, _: Traits) -> list[Finding]:
                 verdict="overshooting",
                 layer="",
                 cause="each step goes beyond the minimum along its gradient, and the next one comes back",
-                remedy=options(LOWER, "warm-up"),
+                remedy=options(LOWER, find_rate(view.row), "warm-up"),
                 evidence=(view.evidence("overshoot", what, view.alike, below=True),),
             )
         ]

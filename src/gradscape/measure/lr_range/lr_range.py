@@ -17,12 +17,13 @@ from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, brief
 from gradscape.measure.core.batch import Batch, Loss, unwrapped
 from gradscape.measure.core.batches import fixed_batches
-from gradscape.measure.core.copied_training import MakeOptimizer, Original
+from gradscape.measure.core.copied_optimizer import MakeOptimizer, notes_on_state, steppers_of
+from gradscape.measure.core.copied_training import Original
 from gradscape.measure.core.copying import copied
 from gradscape.measure.core.layer_trace import layer_kind, unwatched
 from gradscape.measure.core.preserve import random_state, refuse
 from gradscape.measure.lr_range.curve import Curve, Losses, trained
-from gradscape.measure.lr_range.optimizer import optimizer_for
+from gradscape.measure.lr_range.optimizer import RatedOptimizer
 from gradscape.measure.signal.noise_batch import noise_batch
 from gradscape.measure.signal.signal import call_factory
 from gradscape.records.encoding import Values
@@ -41,7 +42,7 @@ def lr_range(
     make_model: nn.Module | Callable[[], nn.Module],
     batches: Any,
     loss: Loss | None = None,
-    optimizer: MakeOptimizer | torch.optim.Optimizer = torch.optim.SGD,
+    optimizer: MakeOptimizer | torch.optim.Optimizer | Sequence[torch.optim.Optimizer] = torch.optim.SGD,
     *,
     rates: tuple[float, float] = (1e-7, 10.0),
     steps: int = 100,
@@ -60,9 +61,10 @@ def lr_range(
             for one pass. A seed draws their order, anew after each pass.
         loss: loss(output, y), loss(output), or loss(output, dict) in turn, or loss(model, batch), which calls
             the model itself; None for a model whose output has a `loss`.
-        optimizer: Function from parameters to the optimizer that is to train them, as a class is; or an
-            optimizer, of which class, settings and groups are taken, and not its state. Groups keep the ratio
-            of their rates.
+        optimizer: Function from parameters to the optimizer that is to train them, as a class is; or one or
+            several optimizers of the module, of which class, settings and groups are taken, without the
+            state. Groups keep the ratio of their rates. Beside a factory, an optimizer of one group gives its
+            class and settings.
         rates: First and last learning rate, of the optimizer's first group.
         steps: Number of rates, evenly spaced on a log axis.
         seeds: Number of seeds: of a factory's networks, of the order of the batches, and of dropout.
@@ -84,6 +86,7 @@ def lr_range(
     if own is not None:
         refuse(own)
     original = None if own is None else Original(own)
+    steppers_for = steppers_of(optimizer, own)
     fixed, notes = fixed_batches(batches, steps)
     curves: list[Curve] = []
     for seed in range(seeds):
@@ -93,7 +96,7 @@ def lr_range(
             twin = copied(own) if own is not None else unwrapped(call_factory(make_model))
             _require_trainable(twin)
             given = [Batch.of(batch, twin, loss) for batch in fixed]
-            stepper = optimizer_for(optimizer, twin, own)
+            stepper = RatedOptimizer(steppers_for(twin))
             ordered = (given[place] for place in _order(len(given), seed))
             curves.append(trained(Losses(twin, ordered, loss, original), stepper, grid))
     return LrRange(
@@ -105,7 +108,7 @@ def lr_range(
         divergence=np.array([grid[len(c.losses) - 1] if c.diverged else math.nan for c in curves]),
         batches=len(given),
         samples=sum(batch.size for batch in given),
-        notes=(*notes, *stepper.note, *_notes(twin, curves)),
+        notes=(*notes, *stepper.note, *notes_on_state(optimizer), *_notes(twin, curves)),
     )
 
 

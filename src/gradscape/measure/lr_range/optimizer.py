@@ -1,35 +1,32 @@
-"""Optimizer of a copy, as the user's but with a learning rate that a range test sets."""
+"""Optimizers of a copy, as the user's but with a learning rate that a range test sets."""
 
 from __future__ import annotations
 
-import copy
 import math
-from collections import defaultdict
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
-from gradscape.errors import ConfigError, first_line
-from gradscape.measure.core.copied_training import MakeOptimizer, made_by, make_step
+from gradscape.errors import ConfigError
+from gradscape.measure.core.copied_optimizer import Steppers
 from gradscape.measure.core.parameters import number
 
 SETTINGS = ("momentum", "weight_decay")  # which a description names
 
 
 class RatedOptimizer:
-    """Optimizer whose groups keep the ratio of their learning rates to the first group's.
+    """Optimizers whose groups keep the ratio of their learning rates to the first group's.
 
     Args:
-        optimizer: Optimizer of a copy.
+        steppers: Optimizers of a copy.
 
     Raises:
         ConfigError: Its first group has no learning rate above 0.
     """
 
-    def __init__(self, optimizer: Optimizer) -> None:
-        self.optimizer, name = optimizer, type(optimizer).__name__
-        rates = [number(group.get("lr")) for group in optimizer.param_groups]
+    def __init__(self, steppers: Steppers) -> None:
+        self.steppers, name = steppers, type(steppers.optimizers[0]).__name__
+        rates = [number(group.get("lr")) for group in steppers.groups]
         first = rates[0]
         if first is None or not 0 < first < math.inf:
             raise ConfigError(
@@ -45,20 +42,20 @@ class RatedOptimizer:
             rate: Learning rate of the first group.
 
         Raises:
-            ConfigError: The optimizer fails.
+            ConfigError: An optimizer fails.
         """
-        for group, ratio in zip(self.optimizer.param_groups, self.ratios, strict=True):
+        for group, ratio in zip(self.steppers.groups, self.ratios, strict=True):
             if not math.isnan(ratio):
                 lr = group["lr"]  # a tensor is replaced, not written to: it may be the user's
                 group["lr"] = torch.full_like(lr, ratio * rate) if isinstance(lr, Tensor) else ratio * rate
-        make_step(self.optimizer)
+        self.steppers.step()
 
     @property
     def described(self) -> str:
-        """Name of the optimizer, and settings of its first group that are not 0."""
-        group = self.optimizer.param_groups[0]
+        """Names of the optimizers, and settings of the first group that are not 0."""
+        group = self.steppers.groups[0]
         words = [f"{name.replace('_', ' ')} {group[name]}" for name in SETTINGS if group.get(name)]
-        return " ".join([type(self.optimizer).__name__, *([f"({', '.join(words)})"] if words else [])])
+        return " ".join([self.steppers.name, *([f"({', '.join(words)})"] if words else [])])
 
     @property
     def note(self) -> list[str]:
@@ -67,50 +64,3 @@ class RatedOptimizer:
             return []
         ratios = ", ".join(f"{ratio:.3g}" for ratio in self.ratios)
         return [f"rates are those of the first group; groups keep their ratios to it, {ratios}"]
-
-
-def optimizer_for(
-    given: MakeOptimizer | Optimizer, twin: nn.Module, original: nn.Module | None
-) -> RatedOptimizer:
-    """Return the optimizer of a copy.
-
-    Args:
-        given: Function from parameters to an optimizer; or an optimizer, of which class, settings and groups
-            are taken, without its state.
-        twin: Copy that is to be trained.
-        original: Module that it is a copy of; None for a factory's.
-
-    Raises:
-        ConfigError: It cannot be made.
-    """
-    if not isinstance(given, Optimizer):
-        return RatedOptimizer(made_by(given, twin))
-    name, theirs = type(given).__name__, [p for group in given.param_groups for p in group["params"]]
-    if original is None:
-        if len(given.param_groups) > 1:
-            raise ConfigError(
-                f"optimizer: {name} has {len(given.param_groups)} groups of another module's parameters; "
-                "give that module as make_model, or a function from parameters to an optimizer"
-            )
-        made = _copied(given, {id(p): p for p in theirs})
-        made.param_groups[0]["params"] = list(twin.parameters())
-        return RatedOptimizer(made)
-    copies = {id(p): q for p, q in zip(original.parameters(), twin.parameters(), strict=True)}
-    if not any(id(p) in copies for p in theirs):
-        raise ConfigError(
-            f"optimizer: {name} trains no parameter of {type(original).__name__}: give the optimizer of this "
-            "model's parameters()"
-        )
-    return RatedOptimizer(_copied(given, copies))
-
-
-def _copied(optimizer: Optimizer, parameters: dict[int, nn.Parameter]) -> Optimizer:
-    """Return a copy with other parameters and no state: constructing it anew would need its arguments."""
-    memo: dict[int, object] = {**parameters, id(optimizer.state): defaultdict(dict)}
-    try:
-        return copy.deepcopy(optimizer, memo)
-    except Exception as error:  # of any kind: it is the user's own class
-        raise ConfigError(
-            f"optimizer: {type(optimizer).__name__} cannot be copied: {first_line(error)}; give a function "
-            "from parameters to an optimizer"
-        ) from error
