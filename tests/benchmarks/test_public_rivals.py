@@ -159,7 +159,8 @@ def test_the_loss_of_a_step_is_that_of_its_backward_pass() -> None:
 
     plain, bare = training(), training(batch=False)
     (loss, inputs), (step_loss, nothing) = loss_and_inputs(plain), loss_and_inputs(bare)
-    assert inputs[0] is plain.batch[0] and nothing is None
+    assert inputs[0] is plain.batch[0]
+    assert nothing is None
     assert torch.equal(loss(), step_loss())
     step_loss().backward()  # restored: a backward pass runs again
     assert bare.model[0].weight.grad is not None
@@ -177,9 +178,11 @@ def test_the_checklist_trains_a_copy_by_an_optimizer_like_the_trainings_own() ->
     twin = copy.deepcopy(begun.model)
     own_steps(tool, begun, twin, begun.batch)
     (group,) = given[0].param_groups
-    assert isinstance(given[0], torch.optim.SGD) and (group["lr"], group["momentum"]) == (0.1, 0.9)
+    assert isinstance(given[0], torch.optim.SGD)
+    assert (group["lr"], group["momentum"]) == (0.1, 0.9)
     assert [id(p) for p in group["params"]] == [id(p) for p in twin.parameters()]
-    assert given[0].state == {} and begun.optimizer.param_groups[0]["params"][0] is begun.model[0].weight
+    assert given[0].state == {}
+    assert begun.optimizer.param_groups[0]["params"][0] is begun.model[0].weight
 
 
 def test_published_marks_agree_with_those_of_the_cases() -> None:
