@@ -167,22 +167,17 @@ def test_the_loss_of_a_step_is_that_of_its_backward_pass() -> None:
     assert torch.equal(first_inputs(training(batch=False))[0], plain.batch[0])
 
 
-def test_the_checklist_trains_a_copy_by_an_optimizer_like_the_trainings_own() -> None:
-    import copy
+def test_the_checklist_trains_each_model_by_the_optimizer_made_with_it() -> None:
+    from public_failures.rival_checks import Factory
 
-    from public_failures.rival_checks import own_steps
-
-    begun = training()
-    given: list[Any] = []
-    tool = SimpleNamespace(train_batch=lambda *_, optimizer, **__: given.append(optimizer))
-    twin = copy.deepcopy(begun.model)
-    own_steps(tool, begun, twin, begun.batch)
-    (group,) = given[0].param_groups
-    assert isinstance(given[0], torch.optim.SGD)
-    assert (group["lr"], group["momentum"]) == (0.1, 0.9)
-    assert [id(p) for p in group["params"]] == [id(p) for p in twin.parameters()]
-    assert given[0].state == {}
-    assert begun.optimizer.param_groups[0]["params"][0] is begun.model[0].weight
+    tool = SimpleNamespace(train_batch=lambda model, _, optimizer: (model, optimizer))
+    factory = Factory(tool, case(build=lambda fixed, seed: training(seed)), False, 3)
+    first, second = factory(), factory()
+    assert first is not second
+    for made in (first, second):
+        model, optimizer = factory.train(made, None)
+        assert model is made
+        assert optimizer.param_groups[0]["params"][0] is made[0].weight
 
 
 def test_published_marks_agree_with_those_of_the_cases() -> None:
