@@ -66,33 +66,39 @@ def torch_audit(case: Case, fixed: bool, seed: int) -> list[Said]:
 def traintools(case: Case, fixed: bool, seed: int) -> list[Said]:
     """Train with the README's quick start: `BatchInspector`, `GradientHealthMonitor`, `TraintoolsTracker`.
 
-    The inspector sees the first batch with its targets, and what goes into the model at every step; gradients
-    are inspected before each step of the optimizer, without a clipping threshold, which a training has or has
-    not; the tracker's plasticity is read at the end. Its early stopping is no verdict on a fault and is left
-    out. It grades nothing above a warning, so that each warning counts as its gravest.
+    The inspector sees the first batch with its targets (a single column of them as a vector, since it takes
+    rows to be one-hot), and what goes into the model at every step. Gradients are inspected before each step
+    of the optimizer, without a clipping threshold, which a training has or has not. The tracker's plasticity
+    is read at the end; its early stopping is no verdict on a fault and is left out. The tool grades nothing
+    above a warning, so that each warning counts as its gravest.
     """
     tool = import_module("traintools")
     training = case.build(fixed, seed)
     inspector, health = tool.BatchInspector(), tool.GradientHealthMonitor()
-    warned: list[str] = []
+    heard: dict[str, str] = {}
+
+    def hear(report: Any) -> None:
+        for words in report.warnings:
+            heard.setdefault(of_warning(words), words)
+
     if training.batch is not None:
         x, y = training.batch
-        warned += inspector.inspect(x, y if isinstance(y, Tensor) else None).warnings
-    training.model.register_forward_pre_hook(
-        lambda _, given: warned.extend(inspector.inspect(given).warnings)
-    )
+        hear(inspector.inspect(x, column(y) if isinstance(y, Tensor) else None))
+    training.model.register_forward_pre_hook(lambda _, given: hear(inspector.inspect(given)))
     optimizer = optimizer_of(training)
     optimizer.register_step_pre_hook(
-        lambda *_: warned.extend(health.inspect(training.model, lr=optimizer.param_groups[0]["lr"]).warnings)
+        lambda *_: hear(health.inspect(training.model, lr=optimizer.param_groups[0]["lr"]))
     )
     probe = tool.PlasticityProbe(training.model)
     for number in range(case.steps_of(fixed)):
         training.step(number)
-        del warned[10_000:]
     critical = probe.measure(step=number).critical_layers
-    said = [Said(of_warning(each), "fail", "", each) for each in dict.fromkeys(warned)]
-    said += [Said("critical plasticity", "fail", " ".join(critical[:3]), "") for _ in critical[:1]]
-    return gravest(said)
+    said = [Said(name, "fail", "", words) for name, words in heard.items()]
+    return said + [Said("critical plasticity", "fail", " ".join(critical[:3]), "") for _ in critical[:1]]
+
+
+def column(y: Tensor) -> Tensor:
+    return y[:, 0] if y.dim() == 2 and y.shape[1] == 1 else y
 
 
 def of_warning(words: str) -> str:
