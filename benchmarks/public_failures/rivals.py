@@ -15,6 +15,8 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import resource
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -61,8 +63,9 @@ RIVALS = {
 }
 
 
-def judge(rival: Rival, case: Case, fixed: bool, sender: Connection) -> None:
+def judge(rival: Rival, case: Case, fixed: bool, patience: int, sender: Connection) -> None:
     """Judge a training and send what the tool said, or why it said nothing, and processor seconds."""
+    resource.setrlimit(resource.RLIMIT_CPU, (patience, patience + 1))
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
     started = time.process_time()
@@ -77,20 +80,23 @@ def judge(rival: Rival, case: Case, fixed: bool, sender: Connection) -> None:
     sender.send(row)
 
 
-def judged(tool: str, case: Case, fixed: bool, patience: float) -> dict[str, Any]:
-    """Judge in a process of its own, which is ended when `patience` seconds have passed."""
+def judged(tool: str, case: Case, fixed: bool, patience: int) -> dict[str, Any]:
+    """Judge in a process of its own, which ends after `patience` processor seconds.
+
+    Not seconds of the clock, for what a busy machine holds up not to count as a tool that cannot run.
+    """
     fork = multiprocessing.get_context("fork")
     receiver, sender = fork.Pipe(duplex=False)
-    process = fork.Process(target=judge, args=(RIVALS[tool], case, fixed, sender))
+    process = fork.Process(target=judge, args=(RIVALS[tool], case, fixed, patience, sender))
     process.start()
     sender.close()
-    row: dict[str, Any] = {"findings": [], "failed": f"no answer in {patience:.0f} s", "seconds": patience}
-    if receiver.poll(patience):
-        try:
-            row = receiver.recv()
-        except EOFError:
-            row["failed"] = "the process died"
-    process.kill()
+    try:
+        row = receiver.recv()
+    except EOFError:
+        process.join()
+        late = process.exitcode == -signal.SIGXCPU
+        why = f"no answer in {patience} s" if late else f"the process died: {process.exitcode}"
+        row = {"findings": [], "failed": why, "seconds": patience}
     process.join()
     known = {"tool": tool, "version": metadata.version(tool), "case": case.id, "fixed": fixed, "seed": SEED}
     return known | row
@@ -101,7 +107,7 @@ def read_of(tool: str, cache: Path) -> dict[Key, dict[str, Any]]:
     return read(cache, lambda row: row["tool"] == tool)
 
 
-def judge_missing(tools: Sequence[str], cases: Sequence[Case], patience: float, cache: Path) -> None:
+def judge_missing(tools: Sequence[str], cases: Sequence[Case], patience: int, cache: Path) -> None:
     """Judge what the cache lacks, a tool after the other, and append each to it."""
     for tool in tools:
         import_module(RIVALS[tool].module)  # here, for a judgement's seconds not to be those of an import
@@ -159,7 +165,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--tools", nargs="+", default=list(RIVALS), choices=RIVALS)
-    parser.add_argument("--patience", type=float, default=900, help="seconds for a judgement")
+    parser.add_argument("--patience", type=int, default=300, help="processor seconds for a judgement")
     parser.add_argument("--table", action="store_true", help="judge nothing, write the table")
     parser.add_argument("--cache", type=Path, default=CACHE)
     given = parser.parse_args()

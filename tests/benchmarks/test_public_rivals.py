@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -97,7 +98,7 @@ def test_a_tools_own_rows_are_read_and_a_line_cut_short_is_not(tmp_path: Path) -
     assert read_of("guardtower", cache) == {("1", False, 0): rows[0]}
 
 
-def test_what_breaks_down_or_never_answers_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_breaks_down_or_takes_too_long_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     from public_failures import rivals
 
     def broken(*_: Any) -> list[Any]:
@@ -107,10 +108,13 @@ def test_what_breaks_down_or_never_answers_is_a_row(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(rivals.RIVALS, "guardtower", rivals.Rival("guardtower", broken, {}))
     row = rivals.judged("guardtower", case(), True, 60)
     assert (row["failed"], row["findings"], row["case"]) == ("TypeError: no such model", [], "1")
-    monkeypatch.setitem(
-        rivals.RIVALS, "guardtower", rivals.Rival("guardtower", lambda *_: time.sleep(60) or [], {})
-    )
-    assert rivals.judged("guardtower", case(), True, 0.1)["failed"] == "no answer in 0 s"
+    for sent, why in ((signal.SIGXCPU, "no answer in 60 s"), (signal.SIGKILL, "the process died: -9")):
+        monkeypatch.setitem(
+            rivals.RIVALS,
+            "guardtower",
+            rivals.Rival("guardtower", lambda *_, sent=sent: os.kill(os.getpid(), sent) or [], {}),
+        )
+        assert rivals.judged("guardtower", case(), True, 60)["failed"] == why
 
 
 @pytest.mark.parametrize(
