@@ -13,7 +13,7 @@ import argparse
 import json
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +107,13 @@ def judge(case: Case, fixed: bool, seed: int) -> dict[str, Any]:
     return row
 
 
-def marks(case: Case, row: dict[str, Any]) -> dict[str, bool]:
-    """Marks of a judgement: any fault told, a grave one, the right kind first or among them, the place."""
+def marks(case: Case, row: dict[str, Any], names: Mapping[str, tuple[str, ...]] = NAMES) -> dict[str, bool]:
+    """Marks of a judgement: any fault told, a grave one, the right kind first or among them, the place.
+
+    `names` is what the judge's verdicts name; `rivals` gives another tool's.
+    """
     told = [each for each in row["findings"] if each[1] != "info"]
-    kinds = [set(NAMES.get(verdict, ())) & set(case.kinds) for verdict, *_ in told]
+    kinds = [set(names.get(verdict, ())) & set(case.kinds) for verdict, *_ in told]
     text = " ".join(f"{verdict} {layer} {words}" for verdict, _, layer, words in told).lower()
     return {
         "told": bool(told),
@@ -138,7 +141,11 @@ def judge_missing(cases: Sequence[Case], seeds: int, cache: Path) -> None:
         print(f"seed {seed} judged", flush=True)
 
 
-def shares(cases: Iterable[Case], rows: dict[Key, dict[str, Any]]) -> dict[str, Any]:
+def shares(
+    cases: Iterable[Case],
+    rows: dict[Key, dict[str, Any]],
+    names: Mapping[str, tuple[str, ...]] = NAMES,
+) -> dict[str, Any]:
     """Shares of marks over judged cases and seeds, and of twins that are called ill."""
     faulty: list[dict[str, bool]] = []
     twins: list[dict[str, bool]] = []
@@ -146,7 +153,7 @@ def shares(cases: Iterable[Case], rows: dict[Key, dict[str, Any]]) -> dict[str, 
     known = {case.id: case for case in cases}
     for (name, fixed, _), row in rows.items():
         if name in known:
-            (twins if fixed else faulty).append(marks(known[name], row))
+            (twins if fixed else faulty).append(marks(known[name], row, names))
             seconds.append(row["seconds"])
     if not faulty or not twins:
         return {"cases": 0}

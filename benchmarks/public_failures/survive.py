@@ -17,7 +17,7 @@ import json
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import fmean, variance
 from typing import Any
@@ -52,15 +52,18 @@ def train(case: Case, fixed: bool, seed: int) -> dict[str, Any]:
     }
 
 
-def read(cache: Path) -> dict[Key, dict[str, Any]]:
-    """Read trainings done; a line that a kill has cut short is left out."""
+def read(
+    cache: Path, wanted: Callable[[dict[str, Any]], bool] = lambda row: True
+) -> dict[Key, dict[str, Any]]:
+    """Read trainings done, all or those wanted; a line that a kill has cut short is left out."""
     done = {}
     for line in cache.read_text().splitlines() if cache.exists() else ():
         try:
             row = json.loads(line)
         except json.JSONDecodeError:
             continue
-        done[row["case"], row["fixed"], row["seed"]] = row
+        if wanted(row):
+            done[row["case"], row["fixed"], row["seed"]] = row
     return done
 
 
