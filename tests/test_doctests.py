@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import doctest
 import re
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from torch.nn.functional import cross_entropy
 
 import gradscape as gs
 import synthetic
+from gradscape.records.run import StudyRecord
 
 PACKAGE = Path(gs.__file__).parent
 # Their examples need a tracker, a folder of runs, or a study other than the one here.
@@ -46,6 +48,11 @@ class Said(doctest.OutputChecker):
         return not want or super().check_output(want, got, optionflags)
 
 
+@cache
+def study() -> StudyRecord:
+    return synthetic.study(seeds=1)
+
+
 def names() -> dict[str, Any]:
     def make_model() -> nn.Module:
         return nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 2))
@@ -61,7 +68,7 @@ def names() -> dict[str, Any]:
     return {
         "gs": gs, "gradscape": gs, "torch": torch, "nn": nn, "Path": Path, "x": x, "y": y, "batch": (x, y),
         "batches": list(zip(x.split(4), y.split(4), strict=True)), "make_model": make_model, "model": model,
-        "optimizer": optimizer, "loss": cross_entropy, "flow": flow, "study": synthetic.study(seeds=1),
+        "optimizer": optimizer, "loss": cross_entropy, "flow": flow, "study": study(),
         "run": synthetic.run("vgg38", 0),
     }  # fmt: skip
 

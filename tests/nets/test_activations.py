@@ -57,7 +57,7 @@ def test_gradients_after_a_convolution_or_a_norm_are_those_of_finite_differences
         out: torch.Tensor = block(x)
         return out
 
-    x = torch.randn(2, 2, 3, 3, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(2, 2, 2, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(same_mask, (x,))
 
 

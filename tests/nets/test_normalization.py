@@ -275,7 +275,7 @@ def test_second_derivatives_are_measured_and_leave_no_trace(norm: str, family: s
     for _ in range(2):
         model(batch()[0])  # running statistics that are not those of the beginning
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    curved = gs.curvature(model, cross_entropy, batch(), k=1, bn="batch", trace_products=6)
+    curved = gs.curvature(model, cross_entropy, batch(), k=1, bn="batch", trace_products=6, tolerance=0.5)
     assert curved.ends is not None
     assert curved.trace is not None
     assert np.isfinite([*curved.ends.largest, *curved.ends.smallest, curved.trace.value]).all()

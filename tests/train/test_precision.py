@@ -137,29 +137,25 @@ def test_in_bf16_all_that_is_summed_up_stays_float32(norm: str) -> None:
     assert {value.dtype for value in kept if value is not None} <= {torch.float32, torch.int64}
 
 
-def test_bf16_is_near_fp32_and_not_it(tmp_path: Path) -> None:
+def test_bf16_is_near_fp32_and_not_it_and_killed_and_resumed_it_is_bit_identical(tmp_path: Path) -> None:
     full = train_run(tiny(), RunFolder(tmp_path / "fp32"), digits())
-    low = train_run(tiny(precision="bf16"), RunFolder(tmp_path / "bf16"), digits(), arithmetic=BF16)
+    config = tiny(precision="bf16")
+    low = train_run(config, RunFolder(tmp_path / "bf16"), digits(), arithmetic=BF16)
     assert low.status["computed_in"] == "bf16"
     assert low.curve("train_loss") != full.curve("train_loss")
     assert low.curve("train_loss") == pytest.approx(full.curve("train_loss"), rel=0.05)
-
-
-def test_a_bf16_run_killed_and_resumed_is_bit_identical(tmp_path: Path) -> None:
-    config = tiny(precision="bf16")
 
     def stop(progress: object) -> None:
         if getattr(progress, "epoch", 0) == 2:
             raise KeyboardInterrupt
 
-    whole = train_run(config, RunFolder(tmp_path / "whole"), digits(), arithmetic=BF16)
     with pytest.raises(KeyboardInterrupt):
         train_run(config, RunFolder(tmp_path / "cut"), digits(), report=stop, arithmetic=BF16)
     cut = train_run(config, RunFolder(tmp_path / "cut"), digits(), arithmetic=BF16)
-    assert len(whole.epochs) == len(cut.epochs) == 3
+    assert len(low.epochs) == len(cut.epochs) == 3
     for name in ("train_loss", "valid_loss"):
-        assert cut.curve(name) == whole.curve(name)
-    assert cut.flow.to_dict() == whole.flow.to_dict()
+        assert cut.curve(name) == low.curve(name)
+    assert cut.flow.to_dict() == low.flow.to_dict()
 
 
 @pytest.mark.slow

@@ -47,15 +47,23 @@ class Kill(BaseException):
 
 
 @pytest.mark.parametrize("net", NETS, ids=lambda net: net.name)
-@pytest.mark.parametrize("fatal", [4, 8], ids=["after an epoch", "in an epoch"])
-def test_killed_and_continued_it_is_bit_identical(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, net: NetConfig, fatal: int
+def test_killed_after_or_in_an_epoch_and_continued_it_is_bit_identical(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, net: NetConfig
 ) -> None:
     """Of 3 steps an epoch; torch's global generator is another at each start."""
     config = tiny(net=net)
     torch.manual_seed(1)
     train_run(config, RunFolder(tmp_path / "whole"), digits())
-    folder, calls, original = RunFolder(tmp_path / "cut"), 0, TrainStep.__call__
+    for fatal in (4, 8):
+        folder = RunFolder(tmp_path / f"cut-{fatal}")
+        train_killed_and_continued(config, folder, fatal, monkeypatch)
+        assert weights(folder) == weights(RunFolder(tmp_path / "whole"))
+
+
+def train_killed_and_continued(
+    config: RunConfig, folder: RunFolder, fatal: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, original = 0, TrainStep.__call__
 
     def killed(step: TrainStep, size: int) -> None:
         nonlocal calls
@@ -72,7 +80,6 @@ def test_killed_and_continued_it_is_bit_identical(
     assert len(folder.epochs()) == (fatal - 1) // 3
     torch.manual_seed(3)
     train_run(config, folder, digits())
-    assert weights(folder) == weights(RunFolder(tmp_path / "whole"))
 
 
 def test_the_global_state_is_as_before(tmp_path: Path) -> None:

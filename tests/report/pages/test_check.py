@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from gradscape.records.check import CheckRecord
 from gradscape.report.pages.check import check_page, figures
 
 
+@cache
 def checked(bias: float = 0.0, remedies: bool = True) -> CheckRecord:
     def make() -> nn.Module:
         layers = [layer for _ in range(5) for layer in (nn.Linear(8, 8), nn.ReLU())]

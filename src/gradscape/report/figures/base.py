@@ -63,7 +63,7 @@ def render(figure: Figure, endings: Collection[str] = tuple(METADATA)) -> dict[s
     files = {}
     with styled():
         figure.drawing.draw_without_rendering()
-        figure.drawing.set_layout_engine("none")  # the layout is done: solving it again per file costs most
+        figure.drawing.set_layout_engine(None)  # it is done: with any engine each file draws all twice
         for ending in endings:
             out = io.BytesIO()
             figure.drawing.savefig(out, format=ending, dpi=DPI, metadata=METADATA[ending])
