@@ -15,7 +15,7 @@ from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, GradscapeError
 from gradscape.measure.check.batch_probes import Probed, fit_finding, probed, single_sample
 from gradscape.measure.check.loss_calls import LossPass, loss_pass
-from gradscape.measure.check.loss_remedies import loss_trials
+from gradscape.measure.check.loss_remedies import loss_trials, rate_trial
 from gradscape.measure.check.optimizers import outside
 from gradscape.measure.check.rate import asks_for_rate, rate_test, with_rate
 from gradscape.measure.check.remedies import REMEDIES
@@ -37,7 +37,6 @@ from gradscape.measure.diagnose.activation_rules import signal_findings
 from gradscape.measure.diagnose.advice import (
     ANOTHER,
     LOWER,
-    RANGED,
     by_trials,
     options,
     rank,
@@ -125,8 +124,9 @@ def check(
     rated = remedies or any(map(asks_for_rate, once))
     test = rate_test(make_model, twin, steps, optimizer) if rated else None
     tried = _tried(model, steps, begun) if remedies else []
-    tried += loss_trials(twin, steps, passed, begun, test) if remedies else []
-    of_test = next((trial for trial in tried if trial.remedy == RANGED), None)
+    tried += loss_trials(twin, steps, passed, begun) if remedies else []
+    of_test = None if test is None else rate_trial(twin, steps, begun, test)
+    tried += [of_test] if of_test is not None and remedies else []
     advised = with_rate(by_trials(once, tried), test, of_test)
     notes = (*_notes(as_is, once), *found.notes, *notes_on_state(optimizer))
     return CheckRecord(

@@ -57,7 +57,6 @@ def loss_trials(
     steps: Steps,
     passed: LossPass,
     as_is: Untreated,
-    test: RateTest | None = None,
 ) -> list[Trial]:
     """Try each remedy that applies, with as many steps as the model as it is.
 
@@ -66,10 +65,9 @@ def loss_trials(
         steps: Steps of the model as it is.
         passed: Loss before training, and its calls of loss functions.
         as_is: Trial of the model as it is.
-        test: Range test, whose rate is tried.
     """
     found, right = [], math.nan
-    for remedy in _remedies(twin, steps, passed.main, test):
+    for remedy in _remedies(twin, steps, passed.main):
         if not remedy.comparable and math.isnan(right):
             _, right = _tried(LossRemedy("", "as it is", steps), twin)
         trial, share = _tried(remedy, twin)
@@ -78,10 +76,35 @@ def loss_trials(
         else:
             margin = max(MORE, 2 / steps.batch.size)
             found.append(replace(trial, right=(right, share), effect=_by_answers(right, share, margin)))
-    if test is not None and not test.way:
-        near = "" if math.isnan(test.suggestion) else f"it is near {test.suggestion:.2g} already; "
-        found.append(Trial(RANGED, near + test.told, None, math.nan, ()))
     return found
+
+
+def rate_trial(twin: Callable[[], nn.Module], steps: Steps, as_is: Untreated, test: RateTest) -> Trial:
+    """Try the learning rate of a range test.
+
+    Args:
+        twin: Maker of copies.
+        steps: Steps of the model as it is.
+        as_is: Trial of the model as it is.
+        test: Range test.
+
+    Returns:
+        Trial; one without a diagnosis where the test suggests no other rate.
+    """
+    if not test.way:
+        near = "" if math.isnan(test.suggestion) else f"it is near {test.suggestion:.2g} already; "
+        return Trial(RANGED, near + test.told, None, math.nan, ())
+    remedy = _with_rate(RANGED, test.suggestion / test.own, steps, twin, " of a range test")
+    return as_is.with_effect(_tried(remedy, twin)[0])
+
+
+def _with_rate(
+    name: str, factor: float, steps: Steps, twin: Callable[[], nn.Module], of: str = ""
+) -> LossRemedy:
+    groups = steps.optimizer(twin()).groups
+    rates = ", ".join(dict.fromkeys(f"{factor * float(group['lr']):.3g}" for group in groups))
+    scaled = replace(steps, optimizer=partial(_at_rate, steps.optimizer, factor))
+    return LossRemedy(name, f"learning rate {rates}{of}", scaled)
 
 
 def _by_answers(before: float, after: float, margin: float) -> str:
@@ -102,9 +125,7 @@ def _tried(remedy: LossRemedy, twin: Callable[[], nn.Module]) -> tuple[Trial, fl
     return trial, right_answers(calls[0]) if calls else math.nan
 
 
-def _remedies(
-    twin: Callable[[], nn.Module], steps: Steps, call: LossCall | None, test: RateTest | None
-) -> Iterator[LossRemedy]:
+def _remedies(twin: Callable[[], nn.Module], steps: Steps, call: LossCall | None) -> Iterator[LossRemedy]:
     """Yield the remedies that apply."""
     if call is not None:
         if call.activation and call.name in LOGITS:
@@ -120,14 +141,8 @@ def _remedies(
         yield standard
     groups = steps.optimizer(twin()).groups
     if all(number(group.get("lr")) and group["lr"] for group in groups):
-        factors = {"lr × 10": FACTOR, "lr ÷ 10": 1 / FACTOR}
-        if test is not None and test.way:
-            factors[RANGED] = test.suggestion / test.own
-        for name, factor in factors.items():
-            rates = ", ".join(dict.fromkeys(f"{factor * float(group['lr']):.3g}" for group in groups))
-            scaled = replace(steps, optimizer=partial(_at_rate, steps.optimizer, factor))
-            of = " of a range test" if name == RANGED else ""
-            yield LossRemedy(name, f"learning rate {rates}{of}", scaled)
+        yield _with_rate("lr × 10", FACTOR, steps, twin)
+        yield _with_rate("lr ÷ 10", 1 / FACTOR, steps, twin)
 
 
 def _at_rate(make: SteppersOf, factor: float, model: nn.Module) -> Steppers:

@@ -20,10 +20,10 @@ from gradscape.records.check import Trial
 from gradscape.records.diagnosis import Finding
 from gradscape.records.lr_range import LrRange
 
-RATES = 60  # of seven decades, a factor of 1.3 from one to the next
-RANGE = (1e-6, 10.0)
+RATES = 70  # of eight decades, a factor of 1.3 from one to the next
+RANGE = (1e-6, 100.0)  # SGD on a tanh network diverges above 10
 BESIDE = 100.0  # factor by which the range goes below and above the user's own rate, at least
-UNTRAINED = 6  # losses of each seed before its first step
+UNTRAINED = 7  # losses of each seed before its first step
 SEEDS = 3
 ALIKE = 2.0  # factor between rates that are the same for a range test: seeds differ by as much
 # Verdicts that another learning rate may be the cure of.
