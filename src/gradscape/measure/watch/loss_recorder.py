@@ -27,7 +27,7 @@ from gradscape.measure.watch.modes import Modes
 from gradscape.measure.watch.pending_terms import LOSSES, PendingTerm, pending_term, told_term
 from gradscape.measure.watch.running_gaps import PendingGaps
 from gradscape.measure.watch.schedule import SMALL
-from gradscape.measure.watch.step_reading import is_capturing
+from gradscape.measure.watch.step_reading import is_out_of_reach
 from gradscape.measure.watch.summaries import Pending, equal_share, feature_spread, summarize
 from gradscape.records.loss import LossHistory, StepReading
 
@@ -203,7 +203,7 @@ class LossRecorder:
     # The forward pass -----------------------------------------------------------------------------------
 
     def _before_forward(self, _: nn.Module, positional: Any, named: Any) -> None:
-        if torch.is_grad_enabled() and not _out_of_reach():
+        if torch.is_grad_enabled() and not is_out_of_reach():
             self._safely(lambda: self._read_inputs((*positional, *named.values())))
 
     def _read_inputs(self, given: tuple[Any, ...]) -> None:
@@ -223,7 +223,7 @@ class LossRecorder:
         )
 
     def _after_forward(self, _: nn.Module, __: Any, output: Any) -> None:
-        if _out_of_reach() or in_backward():
+        if is_out_of_reach() or in_backward():
             return
         self.calls += 1
         if torch.is_grad_enabled():
@@ -243,7 +243,7 @@ class LossRecorder:
 
     def _after_loss(self, criterion: nn.Module, given: Any, value: Any) -> None:
         output, target = (each if isinstance(each, Tensor) else None for each in (*given, None, None)[:2])
-        if isinstance(value, Tensor) and torch.is_grad_enabled() and not _out_of_reach():
+        if isinstance(value, Tensor) and torch.is_grad_enabled() and not is_out_of_reach():
             self.tell(value, output, target, LOSSES.get(type(criterion).__name__, "unknown"))
 
     def tell(self, value: Tensor, output: Tensor | None, target: Tensor | None, name: str) -> None:
@@ -274,7 +274,7 @@ class LossRecorder:
             step: Number of the current step.
         """
         self.waiting = None, None
-        if self.closed or _out_of_reach():
+        if self.closed or is_out_of_reach():
             return
         if self.hooked and self.handles and not self.calls:  # another model's, or of ours past its hooks
             self.waiting = None if scaled else _plain(roots), None
@@ -378,8 +378,3 @@ def _without_factor(root: Tensor) -> Tensor:
 def _is_whole(values: Tensor) -> bool:
     """Return True for tokens and indices."""
     return not (values.is_floating_point() or values.is_complex())
-
-
-def _out_of_reach() -> bool:
-    """Return True where no tensor may be read: within torch.func, or while a CUDA graph is captured."""
-    return torch._C._functorch.peek_interpreter_stack() is not None or is_capturing()

@@ -14,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from gradscape.measure.core.layer_trace import Hook
 from gradscape.measure.core.parameters import strip_wrappers
 from gradscape.measure.watch.running_gaps import Gaps
+from gradscape.measure.watch.step_reading import is_out_of_reach
 
 STRONG = 0.5  # probability from which a dropout counts: less is usual in every block of a transformer
 
@@ -78,7 +79,7 @@ class Modes:
         return [*before, *after]
 
     def _after(self, name: str, module: Any, output: Any) -> None:
-        if self.settled and module.training:
+        if self.settled and module.training and not is_out_of_reach():
             self.running.add(name, module, output)
 
     @torch.no_grad()

@@ -5,13 +5,14 @@ Nothing is computed of a layer's input: autograd has saved the batch's statistic
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gradscape.measure.core.graph_node import edge_of, saved
+from gradscape.measure.core.graph_node import UNREADABLE, edge_of, saved
 from gradscape.records.loss import RunningGap
 
 
@@ -51,6 +52,10 @@ class Gaps:
             module: BatchNorm module with running statistics.
             output: Its output.
         """
+        with suppress(*UNREADABLE):  # a form that no one thought of must not end a training
+            self._add(name, module, output)
+
+    def _add(self, name: str, module: Any, output: Any) -> None:
         edge = edge_of(output) if isinstance(output, Tensor) else None
         if edge is None or module.momentum is None or module.num_batches_tracked is None:
             return

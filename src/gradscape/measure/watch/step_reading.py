@@ -212,6 +212,11 @@ def _clipped(readings: Readings, places: list[int], now: Tensor) -> bool:
     return bool(scaled_down(readings.values[:, places], now, half))
 
 
+def is_out_of_reach() -> bool:
+    """Return True where no tensor may be read: within torch.func, or while a CUDA graph is captured."""
+    return torch._C._functorch.peek_interpreter_stack() is not None or is_capturing()
+
+
 def is_capturing() -> bool:
     """Return True while a CUDA graph is captured, when nothing may wait for the device."""
     return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
