@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ from typing import Any
 import torch
 
 import gradscape as gs
+from gradscape._machine import cores
 from gradscape.errors import ConfigError
 from measure import RESULTS, write
 from public_failures.case import Case
@@ -124,21 +126,31 @@ def marks(case: Case, row: dict[str, Any], names: Mapping[str, tuple[str, ...]] 
     }
 
 
-def judge_missing(cases: Sequence[Case], seeds: int, cache: Path) -> None:
-    """Judge what the cache lacks and append each to it."""
+def judge_missing(cases: Sequence[Case], seeds: int, cache: Path, workers: int) -> None:
+    """Judge what the cache lacks, each in a process that lasts for some, and append each to it."""
     done = read(cache)
     cache.parent.mkdir(parents=True, exist_ok=True)
-    for seed in range(seeds):
-        for case in cases:
-            for fixed in (False, True):
-                if (case.id, fixed, seed) in done:
-                    continue
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    row = judge(case, fixed, seed)
-                with cache.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
-        print(f"seed {seed} judged", flush=True)
+    missing = [
+        (case.id, fixed, seed)
+        for seed in range(seeds)
+        for case in cases
+        for fixed in (False, True)
+        if (case.id, fixed, seed) not in done
+    ]
+    with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=50) as pool:
+        for row in pool.imap_unordered(judge_by_id, missing):
+            with cache.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+
+
+def judge_by_id(key: Key) -> dict[str, Any]:
+    """Judge a training in a process of its own, on one thread."""
+    name, fixed, seed = key
+    torch.set_num_threads(1)
+    case = next(case for case in all_cases() if case.id == name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return judge(case, fixed, seed)
 
 
 def shares(
@@ -187,15 +199,15 @@ def main() -> None:
     parser.add_argument("--half", choices=("looked", "held-out", "both"), default="both")
     parser.add_argument("--list", action="store_true", help="what is missed, and twins that are called ill")
     parser.add_argument("--cache", type=Path, default=CACHE)
+    parser.add_argument("--workers", type=int, default=cores())
     given = parser.parse_args()
-    torch.set_num_threads(1)
-    chosen = [
-        case for case in all_cases(given.sets)
-        if given.half == "both" or case.held_out == (given.half == "held-out")
-    ]  # fmt: skip
-    judge_missing(chosen, given.seeds, given.cache)
     kept = surviving()
-    counted = [case for case in chosen if kept is None or case.id in kept]
+    counted = [
+        case for case in all_cases(given.sets)
+        if (given.half == "both" or case.held_out == (given.half == "held-out"))
+        and (kept is None or case.id in kept)
+    ]  # fmt: skip
+    judge_missing(counted, given.seeds, given.cache, given.workers)
     rows = read(given.cache)
     halves = {
         "looked at": [case for case in counted if not case.held_out],

@@ -80,13 +80,13 @@ def test_steps_that_replaced_the_weights_are_the_cause_of_what_is_dead_since() -
     }  # fmt: skip
 
 
-def test_large_steps_on_noise_that_stay_at_guessing_are_too_large() -> None:
+def test_large_steps_that_stay_at_guessing_are_too_large() -> None:
     for lr, large in ((0.1, True), (0.001, False)):
         model = net(lambda: nn.Sequential(nn.LeakyReLU(), nn.LayerNorm(16)), layers=3)
         optimizer = torch.optim.Adam(model.parameters(), lr=lr)
         found = of(trained(model, optimizer, 200, learnable=False), "learning rate too large")
         assert (found is not None) == large
-        assert found is None or [each.counts for each in found.evidence] == [True, True]
+        assert found is None or found.evidence[0].counts
 
 
 def test_frozen_weights_are_named_where_the_loss_stays_high_alone() -> None:

@@ -28,7 +28,7 @@ class ProgressLimits:
         rest: Fall of the last quarter's loss below the one before it, over guessing's.
         crawl: The same, where successive gradients have nearly one direction.
         slow: ‖ΔW‖/‖W‖ of a step of the layer that moves most, typical of the last rows.
-        fast: ‖ΔW‖/‖W‖, as `slow`, where the loss stays at guessing and gradients have nothing in common.
+        fast: ‖ΔW‖/‖W‖, as `slow`, where the loss stays at guessing.
         alike: Cosine of successive gradients, above which a longer step in the same direction would do.
         passed: ‖∂L/∂W‖ of the first weight layer over the last's, behind sigmoids.
     """
@@ -164,22 +164,16 @@ def _replaced(training: Progress, _: Traits) -> list[Finding]:
 
 
 def _too_fast(training: Progress, _: Traits) -> list[Finding]:
-    """Large steps on gradients that have nothing in common, of a loss that stays at guessing."""
-    noise = all(view.is_noise for view in training.views)
-    if not training.curve.stuck or not noise or not training.moves > LIMITS.fast:
+    """Large steps of a loss that stays at guessing."""
+    if not training.curve.stuck or not training.moves > LIMITS.fast:
         return []
     return [
         Finding(
             verdict="learning rate too large",
             layer="",
-            cause=f"steps are large, and each undoes what the others did; {training.words}",
+            cause=f"steps are large, and lead nowhere; {training.words}",
             remedy=options(LOWER, "warm-up"),
-            evidence=(
-                _evidence("fast", "‖ΔW‖/‖W‖ of a step of the layer that moves most", training.moves),
-                training.views[-1].evidence(
-                    "noise", "cosine between successive gradients", training.views[-1].alike, below=True
-                ),
-            ),
+            evidence=(_evidence("fast", "‖ΔW‖/‖W‖ of a step of the layer that moves most", training.moves),),
         )
     ]
 
