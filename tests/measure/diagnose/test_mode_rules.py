@@ -108,7 +108,7 @@ def drifting(gap: float, readings: int = 5, momentum: float = 0.1, batches: int 
     term = made_term(
         "cross_entropy", output=np.random.default_rng(0).normal(size=(64, 2)), target=[0, 1] * 32
     )
-    seen = made_history(*[term] * readings, values=np.linspace(0.7, 0.1, 200))
+    seen = made_history(*[term] * readings, values=np.linspace(0.7, 0.1, 1000))
     running = RunningGap("net.bn", gap, momentum, batches)
     return replace(seen, readings=tuple(replace(each, running=running) for each in seen.readings))
 
@@ -158,6 +158,7 @@ def test_several_dropouts_in_a_row_count_together() -> None:
     assert history.readings[0].kept == pytest.approx(0.2)
     values = 0.69 + 0.02 * np.random.default_rng(1).normal(size=200)
     stuck = drifting(0.0)
+    stuck = replace(stuck, steps=np.arange(200))
     stuck = replace(
         stuck,
         values=values,

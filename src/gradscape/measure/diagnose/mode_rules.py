@@ -127,10 +127,12 @@ def _one_sample(readings: tuple[StepReading, ...]) -> list[Finding]:
 
 def _running_apart(readings: tuple[StepReading, ...], limits: LossLimits) -> list[Finding]:
     """Running statistics that eval mode will use, and that are not those of the batches trained on."""
-    late = [reading.running for reading in readings if reading.running is not None]
-    if not late:
+    known = [(reading.step, reading.running) for reading in readings if reading.running is not None]
+    if not known:
         return []
-    gap, last = float(np.median([each.gap for each in late])), late[-1]
+    last, late = known[-1][1], [each.gap for step, each in known if step >= limits.enough]
+    drifts = len(late) >= FEWEST and float(np.median(late)) > limits.apart
+    gap = float(np.median(late)) if drifts else last.gap
     what = "difference between eval and train mode, in running deviations"
     where = f"the running statistics of {last.layer} are {gap:.2g} deviations from its batches'"
     if last.initial > limits.untracked and gap > limits.gap:
@@ -140,7 +142,7 @@ def _running_apart(readings: tuple[StepReading, ...], limits: LossLimits) -> lis
         ]
         cause = f"{where}: at a momentum of {last.momentum:g} they hardly follow them"
         remedy = options("momentum=0.1, the weight of a new batch in PyTorch", "many more steps")
-    elif gap > limits.apart and len(late) >= FEWEST:
+    elif drifts:
         evidence = [limits.evidence("apart", what, gap)]
         cause = f"{where}, which change faster than they can follow"
         remedy = options(LOWER, "one BatchNorm for each kind of input", "GroupNorm or LayerNorm")

@@ -36,7 +36,7 @@ BUDGET = 0.003  # and the fraction of the time for further ones;
 REGULAR = 50  # of a small model every so many steps in any case
 EARLY = 20  # readings that are kept of the begin,
 LATE = 40  # and of the end
-SETTLED = 100  # steps after which running statistics of BatchNorm are those of the data
+SETTLED = 15  # steps after which running statistics of BatchNorm are those of the data, at a usual momentum
 LEAVES = 3  # first readings that look for leaves outside the model and for layers: walks through the graph
 
 
