@@ -72,6 +72,7 @@ class Case:
         marks: Published marks: letter of each tool that detected it.
         departs: Where the rebuild departs from the report: smaller sizes, data in place of data.
         fixed_steps: Steps of the twin, where their number is what is repaired; else as many.
+        causal: Whether no place may see later ones, which its user would tell a check.
     """
 
     id: str
@@ -84,6 +85,7 @@ class Case:
     marks: str = ""
     departs: str = ""
     fixed_steps: int | None = None
+    causal: bool = False
 
     def steps_of(self, fixed: bool) -> int:
         """Return the number of steps of the case or of its twin."""

@@ -1,9 +1,11 @@
-"""What a watch says of every case and of its repaired twin: detected, the right kind of cause, the place.
+"""What a watch and a check say of every case and its repaired twin: detected, the kind of cause, the place.
 
     cd benchmarks && PYTHONPATH=../src python -m public_failures.score --seeds 3
+    cd benchmarks && PYTHONPATH=../src python -m public_failures.score --check
 
-watches each training to its end and reads the diagnosis once. Judgements done are in
-`runs/public_scores.jsonl`, one a line, and are not repeated; the table is `results/public_scores.json`. Only
+watches each training to its end and reads the diagnosis once; or checks each before training, with its batch,
+loss and optimizer, at seed 0, without trying remedies. Judgements done are in `runs/public_scores.jsonl` and
+`runs/public_checks.jsonl`, one a line, and are not repeated; the table is `results/public_scores.json`. Only
 cases that `survive` has found at fault are counted. `--half looked` leaves the held-out half alone.
 """
 
@@ -14,7 +16,8 @@ import json
 import multiprocessing
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +26,14 @@ import torch
 import gradscape as gs
 from gradscape._machine import cores
 from gradscape.errors import ConfigError
+from gradscape.records.diagnosis import Diagnosis
 from measure import RESULTS, write
 from public_failures.case import Case
 from public_failures.catalogue import SETS, all_cases
 from public_failures.survive import Key, read
 
-CACHE = Path(__file__).parents[1] / "runs" / "public_scores.jsonl"
+RUNS = Path(__file__).parents[1] / "runs"
+CACHE, CHECKS = RUNS / "public_scores.jsonl", RUNS / "public_checks.jsonl"
 # Verdict → kinds of cause that it names; a verdict that only says that something is wrong names none.
 NAMES: dict[str, tuple[str, ...]] = {
     "output does not fit the loss": ("output", "loss"),
@@ -83,6 +88,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "sees the future": ("leak", "architecture"),
     "no activation between layers": ("hidden", "architecture"),
     "output ignores the input": ("hidden", "architecture"),
+    "refused": ("targets", "untrained"),  # labels out of range, an optimizer of another model
 }
 
 
@@ -99,14 +105,56 @@ def judge(case: Case, fixed: bool, seed: int) -> dict[str, Any]:
         with gs.watch(training.model, ours or made, activations=True) as flow:
             for number in range(case.steps_of(fixed)):
                 training.step(number)
-        found = gs.diagnose(flow).findings
-        row["findings"] = [
-            [each.verdict, each.grade, each.layer, f"{each.cause}; {each.remedy}"] for each in found
-        ]
+        row["findings"] = said(gs.diagnose(flow))
     except ConfigError as error:  # as where the optimizer has no parameter of the model: told before a step
         row["findings"] = [["parameters not trained", "fail", "", str(error)]]
     row["seconds"] = round(time.perf_counter() - started, 2)
     return row
+
+
+def said(diagnosis: Diagnosis) -> list[list[str]]:
+    return [
+        [each.verdict, each.grade, each.layer, f"{each.cause}; {each.remedy}"] for each in diagnosis.findings
+    ]
+
+
+def check(case: Case, fixed: bool, seed: int) -> dict[str, Any]:
+    """Check a training before its first step; nothing is said where its loop is more than a batch."""
+    torch.manual_seed(seed)
+    training = case.build(fixed, seed)
+    row: dict[str, Any] = {"case": case.id, "fixed": fixed, "seed": seed, "findings": []}
+    started = time.perf_counter()
+    if training.batch is not None:
+        try:
+            record = gs.check(
+                training.model,
+                training.batch,
+                training.loss,
+                training.optimizer,
+                remedies=False,
+                causal=case.causal,
+            )
+            row["findings"] = said(record.diagnosis)
+        except ConfigError as error:  # as where labels are out of range, or the optimizer is of another model
+            row["findings"] = [["refused", "fail", "", str(error)]]
+    row["seconds"] = round(time.perf_counter() - started, 2)
+    return row
+
+
+Judge = Callable[[Case, bool, int], dict[str, Any]]
+
+
+def both(watched: dict[Key, dict[str, Any]], checked: dict[Key, dict[str, Any]]) -> dict[Key, dict[str, Any]]:
+    """Join what a watch and a check said of the same training, the check first."""
+    return {
+        key: {
+            **row,
+            "findings": [*checked[key]["findings"], *row["findings"]],
+            "seconds": row["seconds"] + checked[key]["seconds"],
+        }
+        for key, row in watched.items()
+        if key in checked
+    }
 
 
 def marks(case: Case, row: dict[str, Any], names: Mapping[str, tuple[str, ...]] = NAMES) -> dict[str, bool]:
@@ -126,7 +174,7 @@ def marks(case: Case, row: dict[str, Any], names: Mapping[str, tuple[str, ...]] 
     }
 
 
-def judge_missing(cases: Sequence[Case], seeds: int, cache: Path, workers: int) -> None:
+def judge_missing(cases: Sequence[Case], seeds: int, cache: Path, how: Judge, workers: int) -> None:
     """Judge what the cache lacks, each in a process that lasts for some, and append each to it."""
     done = read(cache)
     cache.parent.mkdir(parents=True, exist_ok=True)
@@ -138,19 +186,19 @@ def judge_missing(cases: Sequence[Case], seeds: int, cache: Path, workers: int) 
         if (case.id, fixed, seed) not in done
     ]
     with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=50) as pool:
-        for row in pool.imap_unordered(judge_by_id, missing):
+        for row in pool.imap_unordered(partial(by_id, how), missing):
             with cache.open("a") as file:
                 file.write(json.dumps(row) + "\n")
 
 
-def judge_by_id(key: Key) -> dict[str, Any]:
+def by_id(how: Judge, key: Key) -> dict[str, Any]:
     """Judge a training in a process of its own, on one thread."""
     name, fixed, seed = key
     torch.set_num_threads(1)
     case = next(case for case in all_cases() if case.id == name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return judge(case, fixed, seed)
+        return how(case, fixed, seed)
 
 
 def shares(
@@ -198,7 +246,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", default=SETS, choices=SETS)
     parser.add_argument("--half", choices=("looked", "held-out", "both"), default="both")
     parser.add_argument("--list", action="store_true", help="what is missed, and twins that are called ill")
-    parser.add_argument("--cache", type=Path, default=CACHE)
+    parser.add_argument("--check", action="store_true", help="judge by gs.check, before training")
     parser.add_argument("--workers", type=int, default=cores())
     given = parser.parse_args()
     kept = surviving()
@@ -207,18 +255,25 @@ def main() -> None:
         if (given.half == "both" or case.held_out == (given.half == "held-out"))
         and (kept is None or case.id in kept)
     ]  # fmt: skip
-    judge_missing(counted, given.seeds, given.cache, given.workers)
-    rows = read(given.cache)
+    if given.check:
+        judge_missing(counted, 1, CHECKS, check, given.workers)
+    else:
+        judge_missing(counted, given.seeds, CACHE, judge, given.workers)
+    watched, checked = read(CACHE), read(CHECKS)
+    judged = {"watch": watched, "check": checked, "check and watch": both(watched, checked)}
     halves = {
         "looked at": [case for case in counted if not case.held_out],
         "held out": [case for case in counted if case.held_out],
     }
-    table = {half: shares(cases, rows) for half, cases in halves.items() if cases}
+    table = {
+        how: {half: shares(cases, rows) for half, cases in halves.items() if cases}
+        for how, rows in judged.items()
+    }
     print(json.dumps(table, indent=1))
     if given.list:
-        show(counted, rows)
+        show(counted, checked if given.check else watched)
     elif given.half == "both":
-        write("public_scores", {"seeds": given.seeds, "halves": table})
+        write("public_scores", {"seeds": given.seeds, "scores": table})
 
 
 def show(cases: Sequence[Case], rows: dict[Key, dict[str, Any]]) -> None:

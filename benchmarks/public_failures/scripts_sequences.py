@@ -342,5 +342,6 @@ CASES: tuple[Case, ...] = (
         300,
         sees_the_future,
         departs="Texts of a Markov chain, so that there is something to learn, and the score writes texts.",
+        causal=True,
     ),
 )

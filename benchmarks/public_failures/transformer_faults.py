@@ -235,7 +235,15 @@ def case(name: str, kinds: tuple[str, ...], place: str, text: str, fault: Fault,
     build = fault.read_texts if reads else fault.spell_texts
     steps = READ if reads else SPELL
     return Case(
-        f"transformer/{name}", kinds, place, text, "As written without it.", steps, build, departs=SMALLER
+        f"transformer/{name}",
+        kinds,
+        place,
+        text,
+        "As written without it.",
+        steps,
+        build,
+        departs=SMALLER,
+        causal=not reads,
     )
 
 

@@ -103,7 +103,7 @@ OWN_SYMPTOMS = {
     "inputs out of scale": OF_A_SCALE,
     "targets out of scale": OF_A_SCALE,
     "learning rate is 0": OF_NO_STEP,
-    "no activation between layers": OF_NO_PROGRESS,
+    "no activation between layers": (*OF_NO_PROGRESS, "learning rate too large"),
     "embeddings collapse": OF_NO_PROGRESS,
 }
 VERDICTS = tuple(GRADES)

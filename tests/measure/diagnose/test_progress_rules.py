@@ -151,3 +151,19 @@ def test_a_loss_at_rest_above_half_of_guessing_is_told_of() -> None:
     assert found is not None
     assert found.grade == "warn"
     assert "it hardly falls any more" in found.cause
+
+
+def test_a_single_layer_whose_loss_fell_to_a_tenth_works_whatever_its_first_step_was() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(100, 2)
+    y = x @ torch.tensor([[10.0], [-10.0]])
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+    with gs.watch(model, optimizer) as flow:
+        for _ in range(12):
+            optimizer.zero_grad()
+            (model(x) - y).square().mean().backward()
+            optimizer.step()
+    found = of(gs.diagnose(flow), "learning rate too large")
+    assert found is not None
+    assert found.grade == "warn"

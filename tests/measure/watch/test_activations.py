@@ -582,3 +582,19 @@ def test_a_model_compiled_after_the_watch_is_noted() -> None:
     (note,) = flow.history().notes
     assert note.startswith("no layer's output was seen: the model was compiled after the watch began")
     assert len(flow.history().steps) == 2
+
+
+def test_an_input_of_one_number_is_not_drowned() -> None:
+    """Without biases all that comes of positive numbers has one direction, and differs in length alone."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(1, 16), nn.ReLU(), nn.Linear(16, 3))
+    for layer in (model[0], model[2]):
+        nn.init.zeros_(layer.bias)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
+    flow = gs.watch(model, optimizer, activations=True)
+    for _ in range(10):
+        x = 5 + torch.rand(32, 1)
+        optimizer.zero_grad()
+        (model(x) - x).square().mean().backward()
+        optimizer.step()
+    assert "no signal from the input" not in [each.verdict for each in gs.diagnose(flow).findings]

@@ -180,18 +180,24 @@ def _flat(seen: _Outputs, field: str, verdict: str, limit: float, norm: bool) ->
 def _alike(seen: _Outputs, limit: float, norm: bool) -> list[Finding]:
     """Two samples whose outputs have become the same: what comes out does not depend on what went in.
 
-    Outputs of one number are left out: those of one sign are all alike to a cosine.
+    Outputs of one number are left out: those of one sign are all alike to a cosine, and so is what follows
+    from them, or from an input of one number, without biases.
     """
+    live = np.array(seen.widths) * (1 - np.nan_to_num(seen.dead))
+    if (live[:-1] < 2).any():
+        return []
     counted = (np.array(seen.widths) > 1) & np.isfinite(seen.correlation)
     between = (1 - seen.correlation)[counted]
     names = [name for name, counts in zip(seen.layers, counted, strict=True) if counts]
     if not len(between) or not between[-1] < limit:
         return []
     far = np.flatnonzero(~(between < limit))
+    if not len(far):
+        return []
     return [
         Finding(
             verdict="no signal from the input",
-            layer=names[int(far[-1]) + 1 if len(far) else 0],
+            layer=names[int(far[-1]) + 1],
             cause="from here on two samples of the batch give the same: biases, or what all samples share, "
             "have drowned the input",
             remedy="; ".join(

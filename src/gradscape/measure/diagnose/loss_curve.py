@@ -126,11 +126,11 @@ class Curve:
 
         Where guessing's is unknown, a tenth of the first losses.
         """
-        if len(self.finite) < 4 * FIRST or self.breaks or self.last < 0:
+        if len(self.finite) < 2 * FIRST or self.breaks or self.last < 0:
             return False
         if math.isfinite(self.over_guessing):
-            return self.over_guessing <= self.limits.learned
-        return self.history.steps[0] == 0 and self.last <= self.limits.tenth * self.first
+            return len(self.finite) >= 4 * FIRST and self.over_guessing <= self.limits.learned
+        return bool(self.history.steps[0] == 0 and self.last <= self.limits.tenth * self.finite[0])
 
     @cached_property
     def unlearned(self) -> bool:

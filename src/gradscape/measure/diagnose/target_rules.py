@@ -64,10 +64,11 @@ def division_findings(curve: Curve) -> list[Finding]:
 def _broadcast(series: TermSeries, _: LossLimits) -> list[Finding]:
     """Shapes that differ, and make more pairs of outputs and targets than there are samples.
 
-    Shapes of as many axes are broadcast on purpose (quantiles against quantiles), but for class indices.
+    Shapes of as many axes are broadcast on purpose (quantiles against quantiles), but for class indices; so
+    are embeddings against each other, in a loss that has no targets.
     """
     term = series.first
-    if not term.broadcast or len(term.shapes) != 2:
+    if not term.broadcast or len(term.shapes) != 2 or term.name == "unknown":
         return []
     output, target = term.shapes
     if not output or not target or 1 in (math.prod(output), math.prod(target)):
