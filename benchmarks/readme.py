@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 
+import public_tables
 import statistics_tables
 import sweep_tables
 from study_tables import claims, correlations, full_size, remedies, smoothing
@@ -81,6 +82,7 @@ def measured() -> str:
 
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {
+        "public-headline": public_tables.headline,
         "measured": measured,
         "quick": claims("batchnorm-quick-digits"),
         "remedies-claims": claims("remedies-quick-digits", "the claim"),
@@ -92,6 +94,10 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "watch-cost": watch_cost,
         "curvature": curvature,
         "landscape-rates": landscape_rates,
+    },
+    "docs/failures.md": {
+        "public-survivors": public_tables.survivors,
+        "public-scores": public_tables.scores,
     },
     "docs/performance.md": {
         **{f"training-{name}": partial(training, name) for name in INSTRUCTIONS},

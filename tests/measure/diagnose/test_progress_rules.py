@@ -167,3 +167,19 @@ def test_a_single_layer_whose_loss_fell_to_a_tenth_works_whatever_its_first_step
     found = of(gs.diagnose(flow), "learning rate too large")
     assert found is not None
     assert found.grade == "warn"
+
+
+def test_a_loss_that_never_left_guessing_is_none_on_its_way_down() -> None:
+    noise = 0.02 * np.random.default_rng(2).normal(size=60)
+    guess = math.log(4)
+    assert curve(guess + noise).never_fell
+    assert not curve(guess + noise[:40]).never_fell  # too early
+    assert not curve(3 * guess + noise).never_fell  # far above: it may be on its way
+    assert not curve(np.linspace(1.1, 1.0, 60) * guess + noise).never_fell
+
+
+def test_large_steps_are_named_after_fifty_steps_at_guessing() -> None:
+    model = net(lambda: nn.Sequential(nn.LeakyReLU(), nn.LayerNorm(16)), layers=3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    found = trained(model, optimizer, 60, learnable=False)
+    assert (found.verdict, found.grade) == ("learning rate too large", "fail")

@@ -159,6 +159,16 @@ class Curve:
         return fall > max(CERTAIN * error, NOTABLE * abs(self.guessing or self.last))
 
     @cached_property
+    def never_fell(self) -> bool:
+        """True if the loss is where guessing is, and the last quarter is not below the first beyond noise."""
+        near = self.limits.guessing < self.over_guessing < self.limits.about
+        if len(self.finite) < self.limits.begun or not near:
+            return False
+        first, last = self.quarters[0], self.quarters[-1]
+        error = math.hypot(_error_of_median(first), _error_of_median(last))
+        return float(np.median(first) - np.median(last)) < CERTAIN * error
+
+    @cached_property
     def constant(self) -> bool:
         """True if the loss is one number, other than 0, at all steps from the first on."""
         values = self.finite

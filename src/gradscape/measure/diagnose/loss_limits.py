@@ -18,6 +18,8 @@ class LossLimits:
         out_of_reach: Share of the targets' variance that an output cannot reach by its range.
         fewest_labels: Number of labels from which their counts are judged.
         enough: Number of steps, above which a loss is held against guessing's.
+        begun: Number of steps from which a loss that has not fallen at all counts as one that stays.
+        about: Late losses over guessing's, above which a loss is on its way down rather than at guessing.
         guessing: Late losses over those of the best output that is the same for all samples.
         learned: The same, below which a training works.
         tenth: Late losses over the first ones, below which a training works, where guessing's are unknown.
@@ -53,6 +55,8 @@ class LossLimits:
     out_of_reach: float = 0.05
     fewest_labels: int = 300
     enough: int = 100
+    begun: int = 50
+    about: float = 1.1
     guessing: float = 0.97
     learned: float = 0.5
     tenth: float = 0.1
@@ -103,6 +107,8 @@ SOURCES = {
     "out_of_reach": "a twentieth of the targets' variance stays, whatever the weights are",
     "fewest_labels": "of 300 labels a class of one in a hundred is missing once in twenty times",
     "enough": "a network that learns has begun to by then",
+    "begun": "a network that learns has begun to by then",
+    "about": "a tenth above it",
     "guessing": "3 % is what chance and a drifting mean make of it",
     "learned": "half of what guessing costs is gone",
     "tenth": "nine tenths of the loss are gone",

@@ -84,6 +84,16 @@ class Progress:
         return max(float(np.nan_to_num(view.update).max()) for view in self.views)
 
     @property
+    def moved(self) -> float:
+        """The same of the rows before the last ones; 0 if there are none."""
+        return max(float(np.nan_to_num(view.earlier_update).max()) for view in self.views)
+
+    @property
+    def stays(self) -> bool:
+        """True if the loss is where guessing is, and falls no more or has never fallen."""
+        return self.curve.stuck or self.curve.never_fell
+
+    @property
     def largest(self) -> tuple[float, str]:
         """Largest ‖ΔW‖/‖W‖ of any step, and the weight that it was of."""
         steps = [np.fmax(view.largest_update, view.earlier_largest) for view in self.views]
@@ -165,7 +175,7 @@ def _replaced(training: Progress, _: Traits) -> list[Finding]:
 
 def _too_fast(training: Progress, _: Traits) -> list[Finding]:
     """Large steps of a loss that stays at guessing."""
-    if not training.curve.stuck or not training.moves > LIMITS.fast:
+    if not training.stays or not training.moves > LIMITS.fast:
         return []
     return [
         Finding(
@@ -185,7 +195,7 @@ def _too_slow(training: Progress, _: Traits) -> list[Finding]:
     same_way = 0 < training.curve.fall < LIMITS.crawl and training.alike > LIMITS.alike
     if not 0 < training.moves < (10 * LIMITS.slow if same_way else LIMITS.slow):
         return []
-    if not same_way and training.largest[0] >= LIMITS.slow:
+    if not same_way and training.moved >= LIMITS.slow:
         return []  # steps were larger before: a schedule has come to its end, or the gradient has
     what = "‖ΔW‖/‖W‖ of a step of the layer that moves most"
     evidence = (
@@ -201,7 +211,7 @@ def _too_slow(training: Progress, _: Traits) -> list[Finding]:
             cause=f"{why}: {training.words}",
             remedy=options(HIGHER, "train for longer"),
             evidence=(evidence,),
-            mild=not training.curve.stuck,
+            mild=not training.stays,
         )
     ]
 
