@@ -175,8 +175,8 @@ def _replaced(training: Progress, _: Traits) -> list[Finding]:
 
 def _too_fast(training: Progress, _: Traits) -> list[Finding]:
     """Large steps of a loss that stays at guessing."""
-    if not training.stays or not training.moves > LIMITS.fast:
-        return []
+    if not training.curve.stuck or not training.moves > LIMITS.fast:
+        return []  # within fifty steps networks that learn move as much
     return [
         Finding(
             verdict="learning rate too large",
