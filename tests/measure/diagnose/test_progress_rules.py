@@ -73,7 +73,7 @@ def test_small_steps_are_named_while_the_loss_is_high() -> None:
 
 def test_steps_that_replaced_the_weights_are_the_cause_of_what_is_dead_since() -> None:
     model = net(layers=4)
-    found = trained(model, torch.optim.Adam(model.parameters(), lr=3.0), 200, activations=True)
+    found = trained(model, torch.optim.Adam(model.parameters(), lr=3.0), 110, activations=True)
     assert found.verdict == "learning rate too large"
     assert {each.verdict for each in found.findings} <= {
         "learning rate too large", "loss does not fall", "loss diverges", "loss spikes"
@@ -84,7 +84,7 @@ def test_large_steps_that_stay_at_guessing_are_too_large() -> None:
     for lr, large in ((0.1, True), (0.001, False)):
         model = net(lambda: nn.Sequential(nn.LeakyReLU(), nn.LayerNorm(16)), layers=3)
         optimizer = torch.optim.Adam(model.parameters(), lr=lr)
-        found = of(trained(model, optimizer, 200, learnable=False), "learning rate too large")
+        found = of(trained(model, optimizer, 110, learnable=False), "learning rate too large")
         assert (found is not None) == large
         assert found is None or found.evidence[0].counts
 
@@ -141,7 +141,7 @@ def test_a_loss_at_rest_above_half_of_guessing_is_told_of() -> None:
     draw = torch.Generator().manual_seed(5)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
     with gs.watch(model, optimizer) as flow:
-        for x, y in batches(400):
+        for x, y in batches(240):
             noise = torch.randint(0, CLASSES, (32,), generator=draw)
             labels = torch.where(torch.rand(32, generator=draw) < 0.6, noise, y)
             optimizer.zero_grad()
