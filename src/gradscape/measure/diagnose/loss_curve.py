@@ -98,18 +98,13 @@ class Curve:
 
     def _late_pairs(self, series: TermSeries) -> float:
         """Sum of losses over that of guessing's at late readings; NaN where these are few."""
-        value_at = dict(zip(self.history.steps.tolist(), self.history.values.tolist(), strict=True))
         half = float(self.history.steps[len(self.history.steps) // 2])
         losses, guesses, labels = [], [], 0
-        for term, reading in zip(series.terms, series.readings, strict=True):
+        for term, reading, value in zip(series.terms, series.readings, series.values, strict=True):
             guess = guessing_at(term, series)
-            if (
-                reading.step < half
-                or guess is None
-                or not math.isfinite(value_at.get(reading.step, math.nan))
-            ):
+            if reading.step < half or guess is None or not math.isfinite(value):
                 continue
-            losses.append(value_at[reading.step])
+            losses.append(value)
             guesses.append(guess)
             labels += math.prod(term.target.shape) if term.target is not None else 0
         enough = len(losses) >= LATE and labels >= LATE_LABELS and sum(guesses) > 0

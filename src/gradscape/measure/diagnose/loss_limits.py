@@ -18,7 +18,7 @@ class LossLimits:
         out_of_reach: Share of the targets' variance that an output cannot reach by its range.
         fewest_labels: Number of labels from which their counts are judged.
         enough: Number of steps, above which a loss is held against guessing's.
-        begun: Number of steps from which a loss that has not fallen at all counts as one that stays.
+        begun: Number of steps below which a loss is early; from there on one that has never fallen stays.
         about: Late losses over guessing's, above which a loss is on its way down rather than at guessing.
         guessing: Late losses over those of the best output that is the same for all samples.
         learned: The same, below which a training works.

@@ -23,8 +23,6 @@ class ProgressLimits:
     """Limits of the rules on a loss that is still high.
 
     Attributes:
-        early: Number of steps below which nothing is said of a loss but that it is early.
-        enough: Number of steps from which a loss is said to be at rest, or held by something.
         rest: Fall of the last quarter's loss below the one before it, over guessing's.
         crawl: The same, where successive gradients have nearly one direction.
         slow: ‖ΔW‖/‖W‖ of a step of the layer that moves most, typical of the last rows.
@@ -33,8 +31,6 @@ class ProgressLimits:
         passed: ‖∂L/∂W‖ of the first weight layer over the last's, behind sigmoids.
     """
 
-    early: int = 50
-    enough: int = 100
     rest: float = 0.05
     crawl: float = 0.01
     slow: float = 5e-4
@@ -44,8 +40,8 @@ class ProgressLimits:
 
 
 LIMITS = ProgressLimits()
+MOVES = "‖ΔW‖/‖W‖ of a step of the layer that moves most"
 SOURCES = {
-    "early": "a network that learns has begun to by then",
     "rest": "a twentieth of guessing's in a quarter of the steps",
     "slow": "half of the healthy 1/1000 (Karpathy 2015, CS231n)",
     "fast": "twenty times the healthy 1/1000 (Karpathy 2015, CS231n)",
@@ -183,25 +179,24 @@ def _too_fast(training: Progress, _: Traits) -> list[Finding]:
             layer="",
             cause=f"steps are large, and lead nowhere; {training.words}",
             remedy=options(LOWER, "warm-up"),
-            evidence=(_evidence("fast", "‖ΔW‖/‖W‖ of a step of the layer that moves most", training.moves),),
+            evidence=(_evidence("fast", MOVES, training.moves),),
         )
     ]
 
 
 def _too_slow(training: Progress, _: Traits) -> list[Finding]:
     """Small steps, or ones that all go the same way, while the loss hardly falls."""
-    if training.steps < LIMITS.early or not any(view.has_gradient for view in training.views):
+    if training.steps < training.curve.limits.begun or not any(view.has_gradient for view in training.views):
         return []
     same_way = 0 < training.curve.fall < LIMITS.crawl and training.alike > LIMITS.alike
     if not 0 < training.moves < (10 * LIMITS.slow if same_way else LIMITS.slow):
         return []
     if not same_way and training.moved >= LIMITS.slow:
         return []  # steps were larger before: a schedule has come to its end, or the gradient has
-    what = "‖ΔW‖/‖W‖ of a step of the layer that moves most"
     evidence = (
         _evidence("alike", "cosine between successive gradients", training.alike)
         if same_way
-        else _evidence("slow", what, training.moves, below=True)
+        else _evidence("slow", MOVES, training.moves, below=True)
     )
     why = "steps all go the same way, and hardly lower the loss" if same_way else "steps are small"
     return [
@@ -219,7 +214,7 @@ def _too_slow(training: Progress, _: Traits) -> list[Finding]:
 def _frozen(training: Progress, _: Traits) -> list[Finding]:
     """Weights that require no gradient, of a model whose loss stays high."""
     left = training.history.untrained
-    if left is None or not left.frozen or training.steps < LIMITS.enough:
+    if left is None or not left.frozen or training.steps < training.curve.limits.enough:
         return []
     return [
         Finding(
@@ -242,7 +237,7 @@ def _frozen(training: Progress, _: Traits) -> list[Finding]:
 
 def _behind_sigmoids(training: Progress, traits: Traits) -> list[Finding]:
     """Sigmoids between layers, of which each takes three quarters of the gradient at least."""
-    if traits.squashing != "sigmoid" or training.steps < LIMITS.enough:
+    if traits.squashing != "sigmoid" or training.steps < training.curve.limits.enough:
         return []
     gradient = training.views[-1].gradient
     passed = float(gradient[0] / gradient[-1]) if gradient[-1] > 0 else math.nan
@@ -273,7 +268,7 @@ def _has_hidden_sigmoids(training: Progress) -> bool:
 
 def _early(training: Progress) -> list[Finding]:
     """A loss that is still high after a few steps, of a training that nothing else is wrong with."""
-    if training.steps >= LIMITS.early:
+    if training.steps >= training.curve.limits.begun:
         return []
     return [
         Finding(
@@ -281,14 +276,18 @@ def _early(training: Progress) -> list[Finding]:
             layer="",
             cause=f"{training.words}; gradients and steps are healthy so far",
             remedy="train for longer",
-            evidence=(_evidence("early", "steps", training.steps, below=True),),
+            evidence=(training.curve.limits.evidence("begun", "steps", training.steps, below=True),),
         )
     ]
 
 
 def _at_rest(training: Progress) -> list[Finding]:
     """A loss that has nearly ceased to fall and is still high, for no reason that was seen."""
-    if training.steps < LIMITS.enough or not training.curve.fall < LIMITS.rest or training.curve.stuck:
+    if (
+        training.steps < training.curve.limits.enough
+        or not training.curve.fall < LIMITS.rest
+        or training.curve.stuck
+    ):
         return []
     return [
         Finding(
