@@ -11,7 +11,7 @@ import pytest
 import synthetic
 from gradscape.errors import StoreError
 from gradscape.records.run import StudyRecord
-from gradscape.report.build import build
+from gradscape.report.build import ReportParts, build
 from gradscape.report.figures.base import Figure, render
 from gradscape.report.pages.study import study_page
 from gradscape.studies.batchnorm.report import PARTS
@@ -20,7 +20,14 @@ from html_pages import Reader, contents
 Once = Callable[[str, Callable[[Path], object]], Path]
 
 
-def build_with_svgs(study: StudyRecord, folder: Path) -> None:
+def first_panels(study: StudyRecord) -> list[Figure]:
+    return [figure for figure in PARTS.figures(study) if figure.name[-1] in "12a"]
+
+
+FIRST_PANELS = dataclasses.replace(PARTS, figures=first_panels)
+
+
+def build_with_svgs(study: StudyRecord, folder: Path, parts: ReportParts = PARTS) -> None:
     """Build with the drawings that the page shows; the other files of a figure are empty."""
 
     def svg_alone(figure: Figure) -> dict[str, bytes]:
@@ -28,7 +35,7 @@ def build_with_svgs(study: StudyRecord, folder: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gradscape.report.build.render", svg_alone)
-        build(study, PARTS, folder)
+        build(study, parts, folder)
 
 
 @pytest.fixture(scope="module")
@@ -38,19 +45,13 @@ def whole(once: Once) -> Path:
 
 @pytest.fixture(scope="module")
 def broken(once: Once) -> Path:
-    return once("broken", lambda folder: build_with_svgs(synthetic.broken_study(), folder))
+    return once("broken", lambda folder: build_with_svgs(synthetic.broken_study(), folder, FIRST_PANELS))
 
 
 @pytest.mark.slow
 def test_building_again_gives_the_same_bytes(tmp_path: Path) -> None:
-    """Of the first panel of each figure."""
-
-    def first_panels(study: StudyRecord) -> list[Figure]:
-        return [figure for figure in PARTS.figures(study) if figure.name[-1] in "12a"]
-
-    parts = dataclasses.replace(PARTS, figures=first_panels)
     for name in ("here", "there"):
-        build(synthetic.study(2), parts, tmp_path / name)
+        build(synthetic.study(2), FIRST_PANELS, tmp_path / name)
     files = contents(tmp_path / "here")
     assert files == contents(tmp_path / "there")
     assert sum(name.endswith(".pdf") for name in files) == 8
@@ -109,13 +110,13 @@ def test_page_is_whole_and_self_contained(which: str, request: pytest.FixtureReq
 
 
 def test_every_svg_is_well_formed(whole: Path, broken: Path) -> None:
-    for folder in (whole, broken):
+    for folder, count in ((whole, 31), (broken, 8)):
         for path in (folder / "figures").glob("*.svg"):
             ET.parse(path)
         shown = re.findall(r"<svg\b.*?</svg>", (folder / "index.html").read_text(), re.DOTALL)
         for svg in shown:
             ET.fromstring(svg)
-        assert len(shown) == 31
+        assert len(shown) == count
 
 
 def test_first_screen_comes_first_and_verdicts_are_words(whole: Path) -> None:

@@ -110,7 +110,7 @@ def told(make: Callable[[Any], Optimizer], scale: float, step: int) -> Stability
 def edge(make: Callable[[Any], Optimizer], step: int, sign: float) -> float:
     """The scale of H at which the edge is told to be reached."""
     scale, slope = 100.0, 0.0
-    for _ in range(4):  # secants: it is almost affine
+    for _ in range(3):  # secants: it is almost affine
         here, there = (told(make, sign * s, step).reached for s in (scale, 1.01 * scale))
         slope = (there - here) / (0.01 * scale)
         scale += (1 - here) / slope
