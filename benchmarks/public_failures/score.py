@@ -85,6 +85,8 @@ NAMES: dict[str, tuple[str, ...]] = {
     "overshooting": ("rate",),
     "too early to tell": ("steps",),
     "samples are mixed": ("shapes",),
+    "reshape mixes axes": ("shapes",),
+    "clipped before unscaling": ("loop", "precision"),
     "sees the future": ("leak", "architecture"),
     "no activation between layers": ("hidden", "architecture"),
     "output ignores the input": ("hidden", "architecture"),

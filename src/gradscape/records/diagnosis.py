@@ -35,12 +35,15 @@ GRADES = {
     "penalty above the loss": "fail",
     "learning rate is 0": "fail",
     "precision loses the steps": "fail",
+    "clipped before unscaling": "fail",
+    "reshape mixes axes": "fail",
     # What a check finds by trying.
     "output ignores the input": "fail",
     "samples are mixed": "fail",
     "sees the future": "fail",
     "no activation between layers": "fail",
     "equal units": "fail",
+    "sigmoids between layers": "fail",
     "does not fit one batch": "fail",
     # Gradients and outputs of layers.
     "dead units": "fail",
@@ -65,7 +68,6 @@ GRADES = {
     "tied weights came apart": "warn",
     "frozen parameters": "warn",
     "loss of one sample": "warn",
-    "sigmoids between layers": "warn",
     "channel order": "warn",
     "discriminator wins": "warn",
     "train and eval differ": "warn",
@@ -196,7 +198,7 @@ def gravest_first(findings: Sequence[Finding]) -> tuple[Finding, ...]:
         findings: Findings in any order, one at least.
     """
     ill = [finding for finding in findings if finding.verdict != "healthy"]
-    explained = {symptom for finding in ill for symptom in symptoms_of(finding.verdict)}
+    explained = {symptom for each in ill if not each.mild for symptom in symptoms_of(each.verdict)}
     ill = [finding for finding in ill if finding.verdict not in explained]
     once = {finding.verdict: finding for finding in reversed(ill)}
     return tuple(sorted(once.values(), key=_gravity)) or tuple(findings[:1])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WEIGHT_KINDS = ("conv", "linear")
+SCALER_AT_WORK = "a GradScaler is at work"  # begins the note of it
 # Tables of an epoch that a run keeps: all but `update` and `agreement`.
 EPOCH_TABLES = (
     "mean_abs", "last_mean_abs", "max_abs", "rms", "zeros", "nonfinite", "weight", "relative",

@@ -142,6 +142,23 @@ class RunningGap(Record):
 
 
 @dataclass(frozen=True)
+class SequenceInput(Record):
+    """Batch of sequences that a recurrent or attention layer was given.
+
+    Attributes:
+        layer: Name of the module.
+        kind: Its class, such as `LSTM`.
+        batch_first: Whether it takes the first axis for samples and the second for places, or the reverse.
+        shape: Shape of the input, of three axes.
+    """
+
+    layer: str
+    kind: str
+    batch_first: bool
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class StepReading(Record):
     """Whole step as a watch saw it beside gradients: loss, data and modes.
 
@@ -173,6 +190,9 @@ class StepReading(Record):
         kept: and the share that one after the other leaves of a signal, 0 to 1.
         linear_widths: Numbers of features of a network that is linear, from its input to its output, one more
             than layers; empty where something nonlinear lies between two layers, and at later readings.
+        torn_reshapes: Shapes before and after each reshape that does not split or merge axes but mixes them;
+            empty at later readings.
+        sequences: First input of each recurrent and attention layer.
     """
 
     step: int
@@ -195,6 +215,8 @@ class StepReading(Record):
     dropped: tuple[str, ...] = ()
     kept: float = 1.0
     linear_widths: tuple[int, ...] = ()
+    torn_reshapes: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = ()
+    sequences: tuple[SequenceInput, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -328,36 +328,3 @@ def test_steps_that_bfloat16_rounds_away() -> None:
     assert lost.findings[0].evidence[0].value < 0.5
     made_ = Loop(made().bfloat16(), optimizer=lambda p: torch.optim.Adam(p, lr=1e-2)).run()
     assert made_.verdict == "healthy"
-
-
-def clip(norm: float) -> Callable[[nn.Module], None]:
-    return lambda model: void(nn.utils.clip_grad_norm_(model.parameters(), norm))
-
-
-def void(_: object) -> None:
-    """Nothing: what a callback of a test returns."""
-
-
-def test_clipping_that_always_bites_is_told_and_no_fault() -> None:
-    found = Loop(before_step=clip(0.01), optimizer=lambda p: torch.optim.Adam(p, lr=1e-2)).run()
-    told = finding(found, "always clipped")
-    assert told.grade == "info"
-    assert told.evidence[0].value == 1
-    assert found.grade == "info"
-    assert Loop(before_step=clip(100.0)).run().verdict == "too early to tell"
-
-
-def test_the_factor_of_clipping_is_that_of_the_norms() -> None:
-    model, (x, y) = made(), data()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    factors = []
-    with gs.watch(model, optimizer) as flow:
-        for _ in range(10):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(x), y).backward()
-            norm = float(nn.utils.clip_grad_norm_(model.parameters(), 0.5))
-            factors.append(min(1.0, 0.5 / norm))
-            optimizer.step()
-    clipped = flow.history().clipped
-    assert clipped is not None
-    assert clipped.tolist() == pytest.approx(factors, rel=1e-5)

@@ -115,6 +115,38 @@ def test_sigmoids_between_layers_are_named_and_not_one_after_the_last(activation
     assert of(trained(model, optimizer, 120), "sigmoids between layers") is None
 
 
+def test_sigmoids_that_hold_a_loss_at_guessing_are_the_cause() -> None:
+    model = net(nn.Sigmoid, layers=5)
+    found = trained(model, torch.optim.Adam(model.parameters(), lr=0.001), 250, activations=True)
+    assert [each.verdict for each in found.findings if each.grade == "fail"] == ["sigmoids between layers"]
+
+
+class Smoothed(nn.Module):
+    """Layers that move each sample toward the mean of all, as graph convolutions do."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.share, self.enter, self.head = share, nn.Linear(FEATURES, 16), nn.Linear(16, CLASSES)
+        self.layers = nn.ModuleList(nn.Linear(16, 16) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.enter(x)
+        for layer in self.layers:
+            h = torch.relu(layer(self.share * h.mean(0) + (1 - self.share) * h))
+        out: Tensor = self.head(h)
+        return out
+
+
+def test_samples_that_have_become_the_same_are_told_where_the_loss_stays_at_guessing() -> None:
+    for share, learnable in ((0.95, True), (0.0, True), (0.0, False)):
+        model = Smoothed(share)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
+        found = of(trained(model, optimizer, 120, learnable, activations=True), "no signal from the input")
+        assert (found is not None) == (share > 0)
+        assert found is None or found.evidence[0].value < 1e-3
+
+
 def curve(values: np.ndarray, classes: int = 4) -> Curve:
     random = np.random.default_rng(0)
     term = made_term(

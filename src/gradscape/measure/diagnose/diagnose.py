@@ -14,6 +14,7 @@ from gradscape.errors import ConfigError
 from gradscape.measure.diagnose.activation_rules import activation_findings
 from gradscape.measure.diagnose.advice import LOWER, Traits, options, without_contradiction
 from gradscape.measure.diagnose.channel_rules import channel_findings
+from gradscape.measure.diagnose.clip_rules import clip_findings
 from gradscape.measure.diagnose.from_run import divergence, plateau, recorded
 from gradscape.measure.diagnose.limits import SOURCES
 from gradscape.measure.diagnose.limits import Limits as Limits
@@ -84,7 +85,8 @@ def _diagnosed(watched: Watch | FlowHistory | RunRecord, limits: Limits | None, 
     findings = [finding for view in views for finding in findings_of(view, traits)]
     if history.is_cut_off:
         findings = [_without_any(int((~history.skipped).sum()))]
-    findings += [*loop_findings(history), *weight_findings(history), *channel_findings(history)]
+    findings += [*loop_findings(history), *clip_findings(history), *weight_findings(history)]
+    findings += channel_findings(history)
     notes = _out_of_the_loss(views)
     if history.loss is not None:
         harmed = any(each.grade == "fail" for each in findings)

@@ -1,4 +1,4 @@
-"""Rules on the loop around the network: clearing, learning rates, penalties, clipping, who is trained."""
+"""Rules on the loop around the network: clearing, learning rates, penalties, who is trained."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ class LoopLimits:
         penalty: Weight decay's part of a step over the loss's, in the first steps.
         written: First loss over that of guessing, where a penalty is added to it.
         ulp: Step of a weight over the weight, as a multiple of half the distance to the next number.
-        clipped: Share of steps that are clipped.
     """
 
     kept: float = 0.5
@@ -40,7 +39,6 @@ class LoopLimits:
     penalty: float = 1.0
     written: float = 3.0
     ulp: float = 0.5
-    clipped: float = 0.95
 
 
 LIMITS = LoopLimits()
@@ -384,35 +382,6 @@ def _below_ulp(facts: OptimizerFacts, dtype: str, size: float, limits: LoopLimit
     )  # fmt: skip
 
 
-def _always_clipped(history: FlowHistory, limits: LoopLimits) -> list[Finding]:
-    """Clipping that bites at nearly every step, with the quantiles that tell where it would do so seldom."""
-    if history.clipped is None or history.row != "step":
-        return []
-    factors = history.clipped[~history.skipped]
-    share = float((factors < 0.999).mean()) if len(factors) else 0.0
-    if len(factors) < ENOUGH or share <= limits.clipped:
-        return []
-    made = ~history.skipped
-    squares = history.rms[made] ** 2 * np.array(history.sizes)
-    median, high = np.quantile(np.sqrt(np.nansum(squares, axis=1)), (0.5, 0.9))
-    return [
-        Finding(
-            verdict="always clipped",
-            layer="",
-            cause=f"{100 * share:.0f} % of the steps are clipped, to {np.median(factors):.2g} of the "
-            "gradient: steps are those of a normalized gradient",
-            remedy=f"nothing, if it trains; else clip at {high:.2g}: nine of ten norms are below it, "
-            f"half of them below {median:.2g}",
-            evidence=(
-                Symptom(
-                    f"share of {len(factors)} steps that were clipped", share, limits.clipped,
-                    "clipping is meant for exceptions; see Pascanu et al. (2013), §3.2",
-                ),
-            ),
-        )
-    ]  # fmt: skip
-
-
 Rule = Callable[[FlowHistory, LoopLimits], list[Finding]]
 RULES: tuple[Rule, ...] = (
     _kept,
@@ -425,5 +394,4 @@ RULES: tuple[Rule, ...] = (
     _penalty,
     _written_penalty,
     _rounded,
-    _always_clipped,
 )

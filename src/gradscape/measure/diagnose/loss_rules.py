@@ -2,7 +2,8 @@
 
 Those on outputs are in `output_rules`, on targets in `target_rules`, on labels in `label_rules`, on sizes in
 `input_rules`, on the loss over steps in `curve_rules`, on modes in `mode_rules`, on networks without an
-activation in `linear_rules`, on outputs that collapse in `collapse_rules`; limits in `loss_limits`.
+activation in `linear_rules`, on axes that are mixed in `mixing_rules`, on outputs that collapse in
+`collapse_rules`; limits in `loss_limits`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from gradscape.measure.diagnose.linear_rules import linear_findings, linear_note
 from gradscape.measure.diagnose.loss_curve import Curve
 from gradscape.measure.diagnose.loss_limits import LossLimits
 from gradscape.measure.diagnose.loss_terms import series_of
+from gradscape.measure.diagnose.mixing_rules import mixing_findings, mixing_notes
 from gradscape.measure.diagnose.mode_rules import dropout_findings, mode_findings, mode_notes
 from gradscape.measure.diagnose.output_rules import output_findings
 from gradscape.measure.diagnose.target_rules import division_findings, target_findings
@@ -51,6 +53,7 @@ def loss_findings(
         *mode_findings(history, limits),
         *dropout_findings(curve),
         *linear_findings(curve),
+        *mixing_findings(curve),
         *collapse_findings(curve),
         *division_findings(curve),
         *curve_findings(curve),
@@ -69,4 +72,5 @@ def loss_notes(history: LossHistory) -> tuple[str, ...]:
         if series.name == "cross_entropy" and series.bound and series.bound.operation.name == "log_softmax"
     }
     notes |= {note for series in series_of(history) for note in label_notes(series, LossLimits())}
-    return (*sorted(notes), *mode_notes(history), *linear_notes(Curve(history, LossLimits())))
+    curve = Curve(history, LossLimits())
+    return (*sorted(notes), *mode_notes(history), *linear_notes(curve), *mixing_notes(curve))

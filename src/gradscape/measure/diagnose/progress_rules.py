@@ -16,6 +16,7 @@ from gradscape.measure.diagnose.loss_curve import Curve
 from gradscape.measure.diagnose.view import View
 from gradscape.records.diagnosis import Finding, Symptom
 from gradscape.records.gradients import FlowHistory
+from gradscape.records.signal import WEIGHT_KINDS, over_seeds
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class ProgressLimits:
         fast: ‖ΔW‖/‖W‖, as `slow`, where the loss stays at guessing.
         alike: Cosine of successive gradients, above which a longer step in the same direction would do.
         passed: ‖∂L/∂W‖ of the first weight layer over the last's, behind sigmoids.
+        held: The same, below which it is what holds the loss at guessing.
+        alive: 1 − correlation of two samples at a hidden layer, where the loss stays at guessing.
     """
 
     rest: float = 0.05
@@ -37,6 +40,8 @@ class ProgressLimits:
     fast: float = 0.02
     alike: float = 0.9
     passed: float = 0.5
+    held: float = 0.1
+    alive: float = 1e-3
 
 
 LIMITS = ProgressLimits()
@@ -47,6 +52,8 @@ SOURCES = {
     "fast": "twenty times the healthy 1/1000 (Karpathy 2015, CS231n)",
     "alike": "the next mini-batches ask for the same again",
     "passed": "a sigmoid passes a quarter of a gradient at most (Glorot & Bengio 2010, §3)",
+    "held": "a sigmoid passes a quarter of a gradient at most (Glorot & Bengio 2010, §3)",
+    "alive": "samples that differ by a thirtieth; see Schoenholz et al. (2017), §3",
 }
 # What steps that replace the weights leave behind.
 AFTERMATH = (
@@ -236,13 +243,17 @@ def _frozen(training: Progress, _: Traits) -> list[Finding]:
 
 
 def _behind_sigmoids(training: Progress, traits: Traits) -> list[Finding]:
-    """Sigmoids between layers, of which each takes three quarters of the gradient at least."""
+    """Sigmoids between layers, of which each takes three quarters of the gradient at least.
+
+    Where little is left of it and the loss stays at guessing, they are the cause of that.
+    """
     if traits.squashing != "sigmoid" or training.steps < training.curve.limits.enough:
         return []
     gradient = training.views[-1].gradient
     passed = float(gradient[0] / gradient[-1]) if gradient[-1] > 0 else math.nan
     if not _has_hidden_sigmoids(training) or not passed < LIMITS.passed:
         return []
+    holds = training.curve.at_guessing and passed < LIMITS.held
     return [
         Finding(
             verdict="sigmoids between layers",
@@ -250,8 +261,43 @@ def _behind_sigmoids(training: Progress, traits: Traits) -> list[Finding]:
             cause=f"gradients pass through sigmoids, whose derivative is 1/4 at most; {training.words}",
             remedy=options("ReLU in place of the sigmoids", "a norm after each layer", HIGHER),
             evidence=(
-                _evidence("passed", "‖∂L/∂W‖ of the first weight layer over the last's", passed, below=True),
+                _evidence(
+                    "held" if holds else "passed",
+                    "‖∂L/∂W‖ of the first weight layer over the last's", passed, below=True,
+                ),
             ),
+            mild=not holds,
+        )
+    ]  # fmt: skip
+
+
+def _drowned(training: Progress, traits: Traits) -> list[Finding]:
+    """Hidden layers at which two samples are next to the same, of a loss that stays at guessing."""
+    seen = training.history.activations
+    if seen is None or not training.curve.at_guessing:
+        return []
+    hidden = [
+        place
+        for place, (kind, width) in enumerate(zip(seen.kinds, seen.widths, strict=True))
+        if kind in WEIGHT_KINDS and width > 1
+    ][:-1]
+    between = 1 - over_seeds(seen.correlation[-training.views[0].limits.rows :, hidden])
+    low = np.flatnonzero(between < LIMITS.alive)
+    if not len(low):
+        return []
+    least = float(between[low].min())
+    return [
+        Finding(
+            verdict="no signal from the input",
+            layer=seen.layers[hidden[int(low[0])]],
+            cause=f"from here on two samples of the batch are next to the same; {training.words}",
+            remedy=options(
+                "skip connections where there are none",
+                *(() if traits.norm else ("a norm after each layer",)),
+                "fewer layers",
+                "initial weights for the activation",
+            ),
+            evidence=(_evidence("alive", "least 1 − correlation of two samples", least, below=True),),
         )
     ]
 
@@ -308,4 +354,4 @@ def _at_rest(training: Progress) -> list[Finding]:
 
 
 Rule = Callable[[Progress, Traits], list[Finding]]
-RULES: tuple[Rule, ...] = (_replaced, _too_fast, _too_slow, _frozen, _behind_sigmoids)
+RULES: tuple[Rule, ...] = (_replaced, _too_fast, _too_slow, _frozen, _behind_sigmoids, _drowned)

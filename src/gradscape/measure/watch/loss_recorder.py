@@ -21,15 +21,17 @@ from gradscape.measure.core.linear_graph import linear_widths
 from gradscape.measure.core.loss_divisors import divisor_of
 from gradscape.measure.core.loss_graph import factor_of, leaves_of, read_loss
 from gradscape.measure.core.parameters import parameters_of, unwrapped
+from gradscape.measure.core.torn_reshapes import Shape, torn_reshapes
 from gradscape.measure.watch.activations import hidden, in_backward
 from gradscape.measure.watch.loss_values import LossValues
 from gradscape.measure.watch.modes import Modes
 from gradscape.measure.watch.pending_terms import LOSSES, PendingTerm, pending_term, told_term
 from gradscape.measure.watch.running_gaps import PendingGaps
 from gradscape.measure.watch.schedule import SMALL
+from gradscape.measure.watch.sequence_axes import SequenceAxes
 from gradscape.measure.watch.step_reading import is_out_of_reach
 from gradscape.measure.watch.summaries import Pending, equal_share, feature_spread, summarize
-from gradscape.records.loss import LossHistory, StepReading
+from gradscape.records.loss import LossHistory, SequenceInput, StepReading
 
 FIRST = 5, 20  # first steps, all of which are read, of a large and of a small model,
 BUDGET = 0.003  # and the fraction of the time for further ones;
@@ -52,6 +54,16 @@ class _Forward:
     spread: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class _Graph:
+    """Readings of the graph of a loss, at the first steps that are read alone."""
+
+    outside: frozenset[int] = frozenset()  # ids of parameters outside the model
+    widths: tuple[int, ...] = ()  # of a linear network
+    divisor: Pending | None = None
+    torn: tuple[tuple[Shape, Shape], ...] = ()
+
+
 @dataclass(eq=False)
 class _Reading:
     """Step whose numbers still are on their device, until they are read once."""
@@ -66,9 +78,8 @@ class _Reading:
     single: tuple[str, ...]
     running: PendingGaps | None
     dropout: tuple[tuple[str, ...], float]
-    outside: frozenset[int]
-    widths: tuple[int, ...]
-    divisor: Pending | None
+    graph: _Graph
+    sequences: tuple[SequenceInput, ...]
     calls: int = 0
     silent: int = 0
     done: StepReading | None = None
@@ -80,8 +91,8 @@ class _Reading:
             trained: Ids of parameters that optimizers have.
         """
         if self.done is None:
-            self.done = self._read(len(self.outside - trained))
-            self.forward, self.terms, self.running, self.divisor = None, (), None, None
+            self.done = self._read(len(self.graph.outside - trained))
+            self.forward, self.terms, self.running, self.graph = None, (), None, _Graph()
         return self.done
 
     def _read(self, outside: int) -> StepReading:
@@ -94,7 +105,7 @@ class _Reading:
             equal_samples=0.0 if seen is None or seen.equal is None else float(seen.equal),
             output=None if seen is None or seen.output is None else seen.output.read(),
             output_features=() if seen is None or seen.spread is None else tuple(seen.spread.tolist()),
-            divisor=None if self.divisor is None else self.divisor.read(),
+            divisor=None if self.graph.divisor is None else self.graph.divisor.read(),
             evaluating=self.evaluating,
             still_norms=self.still_norms,
             running_gap=math.nan if self.gap is None else float(self.gap),
@@ -106,7 +117,9 @@ class _Reading:
             running=None if self.running is None else self.running.read(),
             dropped=self.dropout[0],
             kept=self.dropout[1],
-            linear_widths=self.widths,
+            linear_widths=self.graph.widths,
+            torn_reshapes=self.graph.torn,
+            sequences=self.sequences,
         )
 
 
@@ -142,7 +155,7 @@ class LossRecorder:
         self.waiting: tuple[Tensor | None, _Reading | None] = (None, None)  # until a gradient is ours
         self.calls = self.reached = 0  # calls of the model since the last step, and those with a gradient
         self.handles: list[Any] = []
-        self.modes = Modes(self.model)
+        self.modes, self.sequences = Modes(self.model), SequenceAxes(self.model)
         self.follow(0)
 
     def meet(self, optimizer: Optimizer) -> None:
@@ -176,6 +189,7 @@ class LossRecorder:
                 self.model.register_forward_pre_hook(Hook(self._before_forward), with_kwargs=True),
                 self.model.register_forward_hook(Hook(self._after_forward)),
                 *self.modes.hooks(),
+                *self.sequences.hooks(),
             ]
         if self.criterion is not None:
             self.handles.append(self.criterion.register_forward_hook(Hook(self._after_loss)))
@@ -294,8 +308,6 @@ class LossRecorder:
         terms = [pending_term(term) for root in roots for term in read_loss(root).terms]
         if told is not None and all(term.seen.name == "unknown" for term in terms):
             terms = [told]
-        found = self._of_graph(roots) if len(self.early) < LEAVES else (frozenset(), (), None)
-        outside, widths, divisor = found
         gap, single = self.modes.take()
         return _Reading(
             step=step,
@@ -308,20 +320,22 @@ class LossRecorder:
             single=single,
             running=self.modes.running.take(),
             dropout=self.modes.dropout(),
-            outside=outside,
-            widths=widths,
-            divisor=divisor,
+            graph=self._of_graph(roots) if len(self.early) < LEAVES else _Graph(),
+            sequences=self.sequences.take(),
         )
 
-    def _of_graph(self, roots: Sequence[Tensor]) -> tuple[frozenset[int], tuple[int, ...], Pending | None]:
-        """Return ids of parameters outside the model, widths of a linear network, and what is divided by."""
+    def _of_graph(self, roots: Sequence[Tensor]) -> _Graph:
         own = {id(each): each.dim() for each in self.model.parameters()}
         leaves = [leaf for root in roots for leaf in leaves_of(root)[0] if isinstance(leaf, nn.Parameter)]
         matrices = {key for key, axes in own.items() if axes > 1}
         widths = linear_widths(roots[0], matrices) if len(roots) == 1 else ()
         divisor = divisor_of(roots[0])
-        numbers = None if divisor is None else summarize(divisor)
-        return frozenset(map(id, leaves)) - own.keys(), widths, numbers
+        return _Graph(
+            outside=frozenset(map(id, leaves)) - own.keys(),
+            widths=widths,
+            divisor=None if divisor is None else summarize(divisor),
+            torn=torn_reshapes(roots[0]),
+        )
 
     def confirm(self) -> None:
         """Take the loss of the backward pass, whose gradients have reached the model."""

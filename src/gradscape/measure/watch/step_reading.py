@@ -21,6 +21,7 @@ from gradscape.measure.core.parameters import WatchedParameters
 from gradscape.measure.watch.activations import in_backward
 from gradscape.measure.watch.readings import Readings, scaled_down
 from gradscape.measure.watch.steps import called_by_scaler
+from gradscape.records.gradients import SCALER_AT_WORK
 
 Moment = Literal["backward", "reduced", "step", "call"]
 LOOKED_AT = 10  # first rows in which values are compared too; after them every eighth is
@@ -103,7 +104,7 @@ class StepReader:
         """Read gradients that were incomplete at the end of the backward pass, or changed since."""
         if self.moment != "step" and called_by_scaler():
             self.moment = "step"
-            self.notes.append("a GradScaler is at work: gradients are read after it has unscaled them")
+            self.notes.append(f"{SCALER_AT_WORK}: gradients are read after it has unscaled them")
         if self.moment == "step":
             start = time.perf_counter()
             self.readings.read(places, getattr(optimizer, "grad_scale", None))
