@@ -86,6 +86,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "too early to tell": ("steps",),
     "samples are mixed": ("shapes",),
     "reshape mixes axes": ("shapes",),
+    "order is not seen": ("architecture",),
     "clipped before unscaling": ("loop", "precision"),
     "sees the future": ("leak", "architecture"),
     "no activation between layers": ("hidden", "architecture"),

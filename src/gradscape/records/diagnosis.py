@@ -71,6 +71,7 @@ GRADES = {
     "channel order": "warn",
     "discriminator wins": "warn",
     "train and eval differ": "warn",
+    "order is not seen": "warn",
     "dropout hides the signal": "warn",
     "schedule": "warn",
     "loss spikes": "warn",

@@ -21,6 +21,7 @@ from gradscape.measure.check.labels import (
     label_notes,
 )
 from gradscape.measure.check.loss_calls import LossPass
+from gradscape.measure.check.order import look_for_order
 from gradscape.measure.check.trials import Steps
 from gradscape.measure.core.parameters import listed, strip_wrappers
 from gradscape.measure.core.preserve import random_state
@@ -69,7 +70,7 @@ def probed(
         found.notes += initial_notes(passed.value, call)
         found.facts.append(initial_line(passed.value, call))
     found.findings += _unreached(twin(), steps)
-    _add_dependence(twin(), steps, causal, found)
+    _add_dependence(twin, steps, causal, found)
     if fit != 0:
         fitted = fit_batch(twin, steps, fit, call)
         found.fit = fitted.fit
@@ -77,9 +78,11 @@ def probed(
     return found
 
 
-def _add_dependence(model: nn.Module, steps: Steps, causal: bool, found: Probed) -> None:
+def _add_dependence(twin: Callable[[], nn.Module], steps: Steps, causal: bool, found: Probed) -> None:
     try:
-        looked = dependence(model, steps.batch, causal)
+        looked = dependence(twin(), steps.batch, causal)
+        if not looked.findings:
+            look_for_order(twin(), steps.batch, looked)
     except ConfigError as error:
         if causal:
             raise
