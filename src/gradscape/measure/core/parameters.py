@@ -314,3 +314,13 @@ def number(value: object) -> float | None:
     if isinstance(value, Tensor):
         return float(value.item())
     return float(value) if isinstance(value, int | float) else None
+
+
+def is_plain(values: Tensor) -> bool:
+    """Return True for a tensor whose elements are all here, as numbers: not sharded, sparse or quantized.
+
+    Args:
+        values: Tensor.
+    """
+    sharded = hasattr(values, "placements")
+    return not (sharded or values.is_meta or values.is_sparse or values.is_quantized)

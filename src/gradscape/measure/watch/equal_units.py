@@ -5,9 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 
 import torch
-from torch import Tensor
 
-from gradscape.measure.core.parameters import WatchedParameters
+from gradscape.measure.core.parameters import WatchedParameters, is_plain
 from gradscape.records.gradients import WEIGHT_KINDS
 
 
@@ -24,14 +23,10 @@ class EqualUnits:
         self._equal = {
             name: (weight[0] == weight[1]).all() & (weight[0] == weight[-1]).all() & weight[0].any()
             for name, kind, weight in zip(watched.names, watched.kinds, watched.parameters, strict=True)
-            if kind in WEIGHT_KINDS and weight.dim() > 1 and weight.shape[0] > 1 and _is_plain(weight)
+            if kind in WEIGHT_KINDS and weight.dim() > 1 and weight.shape[0] > 1 and is_plain(weight)
         }
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of these weights; waits for the device."""
         return tuple(name for name, equal in self._equal.items() if bool(equal))
-
-
-def _is_plain(weight: Tensor) -> bool:
-    return type(weight) in (Tensor, torch.nn.Parameter) and not (weight.is_meta or weight.is_sparse)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gradscape.measure.core.parameters import strip_wrappers
+from gradscape.measure.core.parameters import is_plain, strip_wrappers
 from gradscape.measure.watch.summaries import thinned
 
 COMPARED = 1_024  # elements that are compared before all of them are
@@ -50,15 +50,10 @@ def _are_copies(one: Tensor, other: Tensor) -> bool:
     """Return True for two trained tensors of the same numbers, which are not all alike."""
     if one is other or one.shape != other.shape or not (one.requires_grad and other.requires_grad):
         return False
-    first = thinned(one.detach(), COMPARED) if _is_plain(one) and _is_plain(other) else one.new_zeros(0)
+    first = thinned(one.detach(), COMPARED) if is_plain(one) and is_plain(other) else one.new_zeros(0)
     if first.numel() < 2 or one.data_ptr() == other.data_ptr() or bool((first == first[0]).all()):
         return False
     return _equal(first, thinned(other.detach(), COMPARED)) and _equal(one, other)
-
-
-def _is_plain(values: Tensor) -> bool:
-    sharded = hasattr(values, "placements")
-    return not (sharded or values.is_meta or values.is_sparse or values.is_quantized)
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
