@@ -26,7 +26,7 @@ from gradscape.records.run import StudyRecord
 PACKAGE = Path(gs.__file__).parent
 # Their examples need a tracker, a folder of runs, or a study other than the one here.
 LEFT_OUT = (
-    "analysis.comparisons", "analysis.run_status", "analysis.sweep_points", "integrations.export",
+    "analysis.comparisons", "analysis.outcomes", "analysis.sweep_points", "integrations.export",
     "integrations.jsonl", "integrations.lightning", "integrations.sink", "integrations.trackers",
     "integrations.transformers", "report.build", "report.figures.base", "report.figures.by_axis",
     "report.figures.heatmap", "report.figures.sweep_curves", "stats.rank_correlation", "storage.run_summary",

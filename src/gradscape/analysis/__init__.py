@@ -8,7 +8,7 @@ __all__ = [
     "evidence",
     "gradient_flow",
     "noise",
-    "run_status",
+    "outcomes",
     "smoothness",
     "sweep_points",
     "weight_norm",

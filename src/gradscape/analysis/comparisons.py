@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from gradscape.analysis.run_status import BRIEF, beats_guessing, describe_status
+from gradscape.analysis.outcomes import BRIEF, beats_guessing, describe_status
 from gradscape.analysis.sweep_points import Point, axes_of, format_setting, named, points
 from gradscape.config.paths import Value
 from gradscape.records.run import StudyRecord

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradscape.analysis.claims import Evidence, below, differences
 from gradscape.analysis.evidence import averaged, open_runs
-from gradscape.analysis.run_status import (
+from gradscape.analysis.outcomes import (
     ended,
     guesses,
     members,

@@ -13,7 +13,7 @@ from functools import partial
 from gradscape.analysis.claims import Evidence, below, differences
 from gradscape.analysis.curvature import flatter_on_average
 from gradscape.analysis.evidence import averaged, open_runs
-from gradscape.analysis.run_status import ended, guesses, task, together
+from gradscape.analysis.outcomes import ended, guesses, task, together
 from gradscape.analysis.smoothness import VALUES, WAYS, mean_log
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.records.smoothness import StepSmoothness

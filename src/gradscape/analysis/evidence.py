@@ -10,7 +10,7 @@ from dataclasses import replace
 from statistics import fmean
 
 from gradscape.analysis.claims import Evidence, Verdict, above, differences, equivalent
-from gradscape.analysis.run_status import (
+from gradscape.analysis.outcomes import (
     ended,
     final,
     guesses,

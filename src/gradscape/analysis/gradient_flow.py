@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscape.analysis.run_status import (
+from gradscape.analysis.outcomes import (
     ended,
     together,
     unfinished,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gradscape.analysis.run_status import ended, together, unfinished
+from gradscape.analysis.outcomes import ended, together, unfinished
 from gradscape.records.noise import RunNoise
 from gradscape.records.run import RunRecord, StudyRecord
 

@@ -9,7 +9,7 @@ from statistics import fmean
 import numpy as np
 
 from gradscape.analysis.claims import Evidence, below, differences
-from gradscape.analysis.run_status import (
+from gradscape.analysis.outcomes import (
     ended,
     guesses,
     members,

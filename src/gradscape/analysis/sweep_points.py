@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from gradscape.analysis.run_status import final, members
+from gradscape.analysis.outcomes import final, members
 from gradscape.config.paths import Value
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.stats.student_t import Interval, interval

@@ -9,7 +9,7 @@ from statistics import fmean
 import numpy as np
 
 from gradscape.analysis.gradient_flow import Flows, log10
-from gradscape.analysis.run_status import ended
+from gradscape.analysis.outcomes import ended
 from gradscape.records.run import RunRecord, StudyRecord
 
 EpochStatistic = Callable[[RunRecord], Flows]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
-from gradscape.analysis.run_status import Final, count_states, ended, final, members, window
+from gradscape.analysis.outcomes import Final, count_states, ended, final, members, window
 from gradscape.records.run import StudyRecord
 from gradscape.report.tables import Table, bracketed
 from gradscape.stats.student_t import Interval, interval

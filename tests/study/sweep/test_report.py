@@ -10,7 +10,7 @@ import pytest
 import sweeps
 from cases import tiny
 from gradscape.analysis.comparisons import comparisons, undecided
-from gradscape.analysis.run_status import describe_status
+from gradscape.analysis.outcomes import describe_status
 from gradscape.analysis.sweep_points import points
 from gradscape.errors import ConfigError
 from gradscape.records.run import StudyRecord

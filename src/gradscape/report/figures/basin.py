@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from gradscape.analysis.run_status import describe_states, ended, guessing, joined
+from gradscape.analysis.outcomes import describe_states, ended, guessing, joined
 from gradscape.records.encoding import Values
 from gradscape.records.landscape import LandscapeRecord
 from gradscape.records.run import StudyRecord

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from matplotlib.ticker import LogLocator, NullLocator
 
-from gradscape.analysis.run_status import count_states, drawn_seeds, joined, members, not_done, seeds_in_words
+from gradscape.analysis.outcomes import count_states, drawn_seeds, joined, members, not_done, seeds_in_words
 from gradscape.records.encoding import Values
 from gradscape.records.run import StudyRecord
 from gradscape.records.signal import RunStart

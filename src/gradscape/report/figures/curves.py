@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
-from gradscape.analysis.run_status import (
+from gradscape.analysis.outcomes import (
     count_states,
     describe_states,
     drawn_seeds,

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from gradscape.analysis.gradient_flow import Flows, flows
-from gradscape.analysis.run_status import (
+from gradscape.analysis.outcomes import (
     describe_states,
     joined,
     members,

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from gradscape.analysis.noise import step_noise
-from gradscape.analysis.run_status import ended, final, joined, not_done
+from gradscape.analysis.outcomes import ended, final, joined, not_done
 from gradscape.records.encoding import Values
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.figures.base import Figure, add_legend, panel, titled, write_across

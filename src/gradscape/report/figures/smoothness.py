@@ -11,7 +11,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullLocator
 
-from gradscape.analysis.run_status import (
+from gradscape.analysis.outcomes import (
     count_states,
     drawn_seeds,
     joined,

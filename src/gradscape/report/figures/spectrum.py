@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from matplotlib.ticker import LogLocator, NullLocator
 
 from gradscape.analysis.curvature import MOMENTS, counted_beyond, curvatures, farthest
-from gradscape.analysis.run_status import (
+from gradscape.analysis.outcomes import (
     drawn_seeds,
     joined,
     not_done,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gradscape.analysis.run_status import drawn_seeds, joined, members, not_done, seeds_in_words
+from gradscape.analysis.outcomes import drawn_seeds, joined, members, not_done, seeds_in_words
 from gradscape.analysis.weight_norm import VALUES, known
 from gradscape.records.run import StudyRecord
 from gradscape.report.figures.base import Figure, panel, round_ticks, titled

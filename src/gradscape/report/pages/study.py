@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gradscape.analysis.claims import Claim, Evidence
-from gradscape.analysis.run_status import describe_status, seeds_in_words
+from gradscape.analysis.outcomes import describe_status, seeds_in_words
 from gradscape.records.role import identities
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.figures.base import Figure

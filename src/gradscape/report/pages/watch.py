@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from gradscape.analysis.run_status import task
+from gradscape.analysis.outcomes import task
 from gradscape.measure.diagnose.from_run import recorded
 from gradscape.records.diagnosis import Diagnosis
 from gradscape.records.gradients import FlowHistory

@@ -12,7 +12,7 @@ from gradscape.analysis.curvature import flatter
 from gradscape.analysis.equal_loss import AT_EQUAL_LOSS, smoother_at_equal_loss, testable
 from gradscape.analysis.evidence import beats, equals, trains
 from gradscape.analysis.gradient_flow import ended_flows, first_conv, lacking, log10, slope
-from gradscape.analysis.run_status import joined, together
+from gradscape.analysis.outcomes import joined, together
 from gradscape.analysis.smoothness import fewest_steps, smoother
 from gradscape.records.run import StudyRecord
 from gradscape.studies.batchnorm.roles import BAND, BATCH_NAMES, BATCHES, RATES

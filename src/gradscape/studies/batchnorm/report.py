@@ -7,7 +7,7 @@ here is a function of the `StudyRecord`; runs that are missing, unfinished or di
 from __future__ import annotations
 
 from gradscape.analysis.curvature import curvatures
-from gradscape.analysis.run_status import ended, setting
+from gradscape.analysis.outcomes import ended, setting
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import Page, ReportParts
 from gradscape.report.figures.base import Figure

@@ -12,7 +12,7 @@ import numpy as np
 from gradscape.analysis.claims import Claim, Evidence, above, below, differences, equivalent
 from gradscape.analysis.evidence import beats, equals, finals, open_runs
 from gradscape.analysis.noise import slopes, unmeasured
-from gradscape.analysis.run_status import ended, guesses, together, window
+from gradscape.analysis.outcomes import ended, guesses, together, window
 from gradscape.analysis.weight_norm import scales, through
 from gradscape.records.run import StudyRecord
 from gradscape.studies.batchnorm.roles import BATCH_NAMES

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from gradscape.analysis.noise import noises, step_noise
-from gradscape.analysis.run_status import ended, joined, members, not_done, setting
+from gradscape.analysis.outcomes import ended, joined, members, not_done, setting
 from gradscape.analysis.sweep_points import Point
 from gradscape.analysis.weight_norm import scales
 from gradscape.records.noise import NoiseRecord

@@ -10,7 +10,7 @@ from gradscape.analysis.claims import Claim, Evidence, Verdict, above, differenc
 from gradscape.analysis.equal_loss import AT_EQUAL_LOSS, smoother_at_equal_loss, testable
 from gradscape.analysis.evidence import beats, finals, oftener, trains
 from gradscape.analysis.gradient_flow import TINY
-from gradscape.analysis.run_status import ended, joined, together, unfinished
+from gradscape.analysis.outcomes import ended, joined, together, unfinished
 from gradscape.records.run import StudyRecord
 from gradscape.stats.paired import look_level
 from gradscape.stats.rank_correlation import (

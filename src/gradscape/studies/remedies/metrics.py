@@ -11,7 +11,7 @@ import numpy as np
 
 from gradscape.analysis.evidence import finals
 from gradscape.analysis.gradient_flow import Flows, flows, log10, slope
-from gradscape.analysis.run_status import ended, guessing, members
+from gradscape.analysis.outcomes import ended, guessing, members
 from gradscape.analysis.smoothness import VALUES, mean_log, measures
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.studies.remedies.roles import BASE, REMEDIES

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from gradscape.analysis.evidence import finals, trained
-from gradscape.analysis.run_status import (
+from gradscape.analysis.outcomes import (
     beats_guessing,
     drawn_seeds,
     ended,

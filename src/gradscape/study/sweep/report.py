@@ -12,7 +12,7 @@ from itertools import combinations
 
 from gradscape.analysis.claims import ONE_SEED, Claim, Evidence, differences
 from gradscape.analysis.comparisons import Comparison, comparisons
-from gradscape.analysis.run_status import BRIEF, count_states, describe_status, joined, seeds_in_words, window
+from gradscape.analysis.outcomes import BRIEF, count_states, describe_status, joined, seeds_in_words, window
 from gradscape.analysis.sweep_points import Point, axes_of, exactly, format_setting, named, points, ranked
 from gradscape.records.role import identities
 from gradscape.records.run import StudyRecord

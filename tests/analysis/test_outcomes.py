@@ -2,7 +2,7 @@
 
 import pytest
 
-from gradscape.analysis.run_status import BY_CHANCE, _guess_limit
+from gradscape.analysis.outcomes import BY_CHANCE, _guess_limit
 from gradscape.stats.student_t import at_least
 
 
