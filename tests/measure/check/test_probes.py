@@ -301,3 +301,19 @@ def test_parameters_that_the_loss_does_not_reach_are_told() -> None:
     assert "does not reach 2 parameters of 4" in found.cause
     assert not [note for note in record.diagnosis.notes if "other.weight" in note]  # it is told once
     assert "unused layer" not in verdicts(checked(lambda: nn.Linear(F, C), (SEQUENCES[:, 0], LABELS)))
+
+
+@pytest.mark.parametrize(
+    ("layers", "told"),
+    [
+        ([nn.Linear(F, 8), nn.Linear(8, 8), nn.Linear(8, C)], True),
+        ([nn.Linear(F, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, C)], False),
+        ([nn.Linear(F, C)], False),
+        ([nn.Linear(F, 2), nn.Linear(2, C)], False),  # a factorization
+    ],
+)
+def test_layers_without_an_activation_between_them(layers: list[nn.Module], told: bool) -> None:
+    record = checked(nn.Sequential(*layers), (SEQUENCES[:, 0], LABELS))
+    assert ("no activation between layers" in verdicts(record)) == told
+    if told:
+        assert finding(record, "no activation between layers").grade == "warn"

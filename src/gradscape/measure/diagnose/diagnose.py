@@ -18,6 +18,7 @@ from gradscape.measure.diagnose.clip_rules import clip_findings
 from gradscape.measure.diagnose.from_run import divergence, plateau, recorded
 from gradscape.measure.diagnose.limits import SOURCES
 from gradscape.measure.diagnose.limits import Limits as Limits
+from gradscape.measure.diagnose.linear_rules import linear_findings
 from gradscape.measure.diagnose.loop_rules import loop_findings
 from gradscape.measure.diagnose.loss_curve import Curve
 from gradscape.measure.diagnose.loss_limits import LossLimits
@@ -104,7 +105,11 @@ def _diagnosed(watched: Watch | FlowHistory | RunRecord, limits: Limits | None, 
         findings += [] if any(each.grade == "fail" for each in findings) else plateau(watched)
     if history.loss is not None and history.row == "step":
         curve = Curve(history.loss, LossLimits())
-        findings += progress_findings(history, views, traits, curve, findings) if progress else []
+        findings += (
+            progress_findings(history, views, traits, curve, findings)
+            if progress
+            else linear_findings(curve, early=True)
+        )
         findings = _milder(without_aftermath(findings, curve), curve)
     once = gravest_first(findings or [healthy(views[-1])])
     told = [_placed(_after_large_steps(each, history, limits), history) for each in once]

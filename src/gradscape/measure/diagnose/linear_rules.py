@@ -9,7 +9,7 @@ from gradscape.records.diagnosis import Finding, Symptom
 LOOKED_AT = 3  # first readings, whose graphs were searched
 
 
-def linear_findings(curve: Curve) -> list[Finding]:
+def linear_findings(curve: Curve, early: bool = False) -> list[Finding]:
     """Return the finding that a network is linear: a fault where its loss stays at guessing's.
 
     Layers narrower than the network's input and output are a factorization, whose rank is the purpose; one
@@ -17,10 +17,11 @@ def linear_findings(curve: Curve) -> list[Finding]:
 
     Args:
         curve: Loss over steps, with its readings.
+        early: Tell it after a few steps too, whose loss says nothing yet.
     """
     widths = _widths(curve)
-    early = len(curve.finite) <= curve.limits.enough
-    if not widths or early or curve.learns or curve.breaks or curve.diverges:
+    too_few = not early and len(curve.finite) <= curve.limits.enough
+    if not widths or too_few or curve.learns or curve.breaks or curve.diverges:
         return []
     layers = len(widths) - 1
     stays = ", and the loss stays where guessing is" if curve.stuck else ""

@@ -52,15 +52,15 @@ def _exchanged(curve: Curve, readings: tuple[StepReading, ...]) -> list[Finding]
         Finding(
             verdict="samples are mixed",
             layer=first.layer,
-            cause=f"{first.kind} with batch_first={first.batch_first} is given {first.shape}: it takes the "
-            f"{places} of axis {axis} for places of a sequence, and there are as many targets as these",
+            cause=f"{first.kind} with batch_first={first.batch_first} reads axis {axis} of {first.shape} as "
+            f"time, but its size is the number of samples: there are {places} targets",
             remedy=options(
                 f"batch_first={not first.batch_first}", f"transpose(0, 1) before {first.layer or first.kind}"
             ),
             evidence=(
                 Symptom(
-                    "samples that the layer takes its input for, beside the targets'", samples, places,
-                    "each sample is computed by itself", below=samples < places,
+                    "size of the axis that it takes for the samples, beside the number of targets",
+                    samples, places, "each sample is computed by itself", below=samples < places,
                 ),
             ),
             mild=not curve.stuck,

@@ -290,7 +290,7 @@ def _drowned(training: Progress, traits: Traits) -> list[Finding]:
         Finding(
             verdict="no signal from the input",
             layer=seen.layers[hidden[int(low[0])]],
-            cause=f"from here on two samples of the batch are next to the same; {training.words}",
+            cause=f"from here on any two samples of the batch are nearly the same; {training.words}",
             remedy=options(
                 "skip connections where there are none",
                 *(() if traits.norm else ("a norm after each layer",)),
