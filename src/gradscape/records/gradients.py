@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WEIGHT_KINDS = ("conv", "linear")
+SEVERAL = 20  # gradients without a step: a GradScaler skips some until its scale fits
 SCALER_AT_WORK = "a GradScaler is at work"  # begins the note of it
 # Tables of an epoch that a run keeps: all but `update` and `agreement`.
 EPOCH_TABLES = (
@@ -56,6 +57,7 @@ class OptimizerFacts:
             Lion's, Muon's and Adafactor's have a size of their own.
         decay: Weight decay of each of its parameters, in the order of `members`; empty where it has none.
         decoupled: True if the decay is no part of the gradient, as in AdamW.
+        maximize: True if it steps along the gradient.
     """
 
     name: str
@@ -66,6 +68,7 @@ class OptimizerFacts:
     plain: bool = False
     decay: tuple[float, ...] = ()
     decoupled: bool = False
+    maximize: bool = False
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,11 @@ class FlowHistory(Displayable, Record):
                 "used; look whether optimizer.step() is called, or a GradScaler skips every step"
             )
         return ""
+
+    @property
+    def is_unused(self) -> bool:
+        """True if gradients came several times, and no step used any of them."""
+        return len(self.skipped) >= SEVERAL and bool(self.skipped.all())
 
     @property
     def is_cut_off(self) -> bool:

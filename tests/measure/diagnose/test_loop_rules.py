@@ -328,3 +328,9 @@ def test_steps_that_bfloat16_rounds_away() -> None:
     assert lost.findings[0].evidence[0].value < 0.5
     made_ = Loop(made().bfloat16(), optimizer=lambda p: torch.optim.Adam(p, lr=1e-2)).run()
     assert made_.verdict == "healthy"
+
+
+def test_an_optimizer_that_climbs_a_loss_is_told() -> None:
+    found = Loop(optimizer=lambda p: torch.optim.SGD(p, lr=0.01, maximize=True)).run()
+    assert found.verdict == "loss is maximized"
+    assert "maximize=False" in found.findings[0].remedy

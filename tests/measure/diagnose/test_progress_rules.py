@@ -147,6 +147,19 @@ def test_samples_that_have_become_the_same_are_told_where_the_loss_stays_at_gues
         assert found is None or found.evidence[0].value < 1e-3
 
 
+@pytest.mark.parametrize("activations", [False, True])
+def test_units_that_died_after_large_steps_speak_for_the_learning_rate(activations: bool) -> None:
+    model = net()
+    found = trained(model, torch.optim.SGD(model.parameters(), lr=20.0), 120, activations=activations)
+    assert found.verdict == "learning rate too large"
+    assert not {"dead units", "learning rate too small"} & {each.verdict for each in found.findings}
+    with torch.no_grad():  # these were dead before any step
+        model = net()
+        model[0].bias.fill_(-1e3)
+    found = trained(model, torch.optim.SGD(model.parameters(), lr=0.1), 120, activations=True)
+    assert found.verdict == "dead units"
+
+
 def curve(values: np.ndarray, classes: int = 4) -> Curve:
     random = np.random.default_rng(0)
     term = made_term(

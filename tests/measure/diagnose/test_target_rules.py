@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tests.made_losses import made_history, made_summary, made_term
 from tests.measure.diagnose.test_output_rules import (
     LABELS,
@@ -18,7 +20,9 @@ from tests.measure.diagnose.test_output_rules import (
     sigmoid,
     softmax,
 )
+from torch import nn
 
+import gradscape as gs
 from gradscape.measure.diagnose.loss_rules import loss_findings
 from gradscape.records.loss import LossHistory
 
@@ -26,6 +30,7 @@ random = np.random.default_rng(2)
 REAL = random.normal(size=(64, 1))
 UNIT = random.random((64, 1))
 ONE_HOT = np.eye(10)[LABELS]
+SEVERAL = np.eye(10)[LABELS] + np.eye(10)[(LABELS + 1) % 10]  # two labels a sample
 REACH = "output cannot reach the targets"
 LOSS = "loss does not fit the targets"
 BROADCAST = "shapes broadcast"
@@ -35,6 +40,17 @@ def shaped(output: tuple[int, ...], target_shape: tuple[int, ...], **more: Any) 
     shapes = {"broadcast": True, "shapes": (output, target_shape)}
     values = {"output": random.normal(size=output), "target": random.normal(size=target_shape), **more}
     return made_history(made_term("mse_loss", **values, **shapes))
+
+
+def over_classes(target: np.ndarray) -> LossHistory:
+    """A cross-entropy whose targets are numbers over classes."""
+    term = made_term("cross_entropy", output=LOGITS, target=target, target_counts=())
+    return made_history(replace(term, target=made_summary(target)))
+
+
+def whole_numbers() -> LossHistory:
+    term = made_term("mse_loss", output=ONE, target=LABELS[:, None])
+    return made_history(replace(term, target=made_summary(LABELS[:, None], "int64")))
 
 
 @pytest.mark.parametrize(
@@ -59,6 +75,8 @@ def shaped(output: tuple[int, ...], target_shape: tuple[int, ...], **more: Any) 
          "takes targets from 0 to 1, and they are -1 … 1", "(target + 1) / 2"),
         (of("binary_cross_entropy_with_logits", output=LOGITS, target=255.0 * ONE_HOT), LOSS,
          "they are 0 … 255: the loss falls without bound", "targets divided by 255"),
+        (over_classes(SEVERAL), LOSS,
+         "the targets of a sample sum to 2 on average", "binary_cross_entropy_with_logits"),
         (of("poisson_nll_loss", output=ONE, target=REAL), LOSS,
          "poisson_nll_loss takes counts", "mse_loss"),
         (of("binary_cross_entropy", "sigmoid", output=sigmoid(LOGITS), target=ONE_HOT),
@@ -66,7 +84,7 @@ def shaped(output: tuple[int, ...], target_shape: tuple[int, ...], **more: Any) 
          "cross_entropy on 10 outputs"),
         (of("mse_loss", ("softmax", 1, (64, 10)), output=softmax(LOGITS), target=ONE_HOT),
          "unlikely loss function", "mse_loss is for real numbers", "cross_entropy on 10 outputs"),
-        (of("mse_loss", output=ONE, target=LABELS[:, None].astype(float)), "unlikely loss function",
+        (whole_numbers(), "unlikely loss function",
          "targets are the whole numbers 0 … 9, as class indices are", "nothing, if they are no classes"),
         (shaped((100, 1), (100,)), BROADCAST,
          "output (100, 1) against targets (100,) is (100, 100): every output is compared with",
@@ -133,3 +151,26 @@ def test_a_loss_that_divides_by_targets_near_0() -> None:
     assert "next to 0, as a percentage error does" in found.cause
     assert not loss_findings(divided(1 + UNIT))
     assert not loss_findings(divided(np.exp(0.5 * REAL)))
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+def test_classes_as_real_numbers_are_told_where_the_loss_stays(learnable: bool) -> None:
+    """As a user gives them: `y.float()[:, None]` in a mean square error."""
+    draw = torch.Generator().manual_seed(0)
+    model = nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    with gs.watch(model, optimizer) as flow:
+        for _ in range(150):
+            x = torch.randn(64, 4, generator=draw)
+            y = (2 * x[:, 0] + 2).round().clamp(0, 4)
+            y = y if learnable else torch.randint(0, 5, (64,), generator=draw).float()
+            optimizer.zero_grad()
+            nn.functional.mse_loss(model(x), y[:, None]).backward()
+            optimizer.step()
+    verdicts = [each.verdict for each in gs.diagnose(flow).findings]
+    assert ("unlikely loss function" in verdicts) == (not learnable)
+
+
+def test_targets_that_sum_to_one_are_a_distribution() -> None:
+    for target in (ONE_HOT, 0.5 * SEVERAL, np.zeros((64, 10))):
+        assert LOSS not in [each.verdict for each in loss_findings(over_classes(target))]

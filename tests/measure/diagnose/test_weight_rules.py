@@ -57,6 +57,15 @@ def test_a_single_layer_of_equal_weights_and_zeros_are_no_fault(change: Callable
     assert "equal units" not in verdicts(trained(model, torch.optim.Adam(model.parameters())))
 
 
+def test_layers_that_begin_at_0_and_stay_there_are_named() -> None:
+    model = net()
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    found = trained(model, torch.optim.Adam(model.parameters()))
+    assert verdicts(found) == {"equal units": "0.weight"}
+    assert "begin at 0" in found.findings[0].cause
+
+
 class LeavesOut(torch.optim.SGD):
     """SGD that does not step strided weights, as a faulty kernel did."""
 

@@ -352,6 +352,25 @@ def test_passes_without_a_step_are_told() -> None:
         loss_of(model, x, y).backward()
     with pytest.raises(ConfigError, match="no step of the optimizer was made: gradients came 3 times"):
         gs.diagnose(flow)
+    for x, y in data(20):
+        model.zero_grad()
+        loss_of(model, x, y).backward()
+    (found,) = gs.diagnose(flow).findings
+    assert (found.verdict, found.grade) == ("parameters not trained", "fail")
+    assert "optimizer.step() after backward()" in found.remedy
+
+
+def test_gradients_that_are_cleared_before_the_step_are_told() -> None:
+    model = mlp()
+    optimizer = sgd(model)
+    flow = gs.watch(model, optimizer)
+    for x, y in data(5):
+        loss_of(model, x, y).backward()
+        optimizer.zero_grad()
+        optimizer.step()
+    (found,) = gs.diagnose(flow).findings
+    assert found.verdict == "parameters not trained"
+    assert found.cause == "gradients have come to the parameters, and were gone at each of 5 steps"
 
 
 # Whose steps --------------------------------------------------------------------------------------------

@@ -276,6 +276,7 @@ def facts(
         plain=bool(kinds & PLAIN),
         decay=decay if any(decay) else (),
         decoupled=bool(kinds & DECOUPLED) or bool(group.get("decoupled_weight_decay")),
+        maximize=bool(group.get("maximize")),
     )
 
 

@@ -81,11 +81,13 @@ def _diagnosed(watched: Watch | FlowHistory | RunRecord, limits: Limits | None, 
         )
     limits, traits = limits or Limits(), Traits.of(history)
     views = [found for facts in history.optimizers if (found := View.of(history, facts, limits))]
+    if history.is_unused:
+        return Diagnosis((_never_stepped(history),), history.seen, history.notes)
     if not views:
         raise ConfigError(history.lack)
     findings = [finding for view in views for finding in findings_of(view, traits)]
     if history.is_cut_off:
-        findings = [_without_any(int((~history.skipped).sum()))]
+        findings = [_without_any(history)]
     findings += [*loop_findings(history), *clip_findings(history), *weight_findings(history)]
     findings += channel_findings(history)
     notes = _out_of_the_loss(views)
@@ -146,16 +148,41 @@ def _loss_first(history: FlowHistory, loss: LossHistory) -> bool:
     return len(first) > 0 and (not len(broken) or first[0] <= broken[0])
 
 
-def _without_any(steps: int) -> Finding:
-    """Report that steps were made, and none with a gradient."""
+def _without_any(history: FlowHistory) -> Finding:
+    """Report that steps were made, and none with a gradient; a loss is seen only where its gradients come."""
+    steps = int((~history.skipped).sum())
+    came = history.loss is not None and len(history.loss.values) > 0
     return Finding(
-        verdict="frozen layer",
+        verdict="parameters not trained" if came else "frozen layer",
         layer="",
-        cause=f"no gradient has reached any parameter in {steps} steps: the loss is cut off from the model",
-        remedy="look for detach(), .data, .item(), numpy or torch.no_grad() between the model and the loss, "
-        "and for zero_grad() between backward() and step()",
+        cause=f"gradients have come to the parameters, and were gone at each of {steps} steps"
+        if came
+        else f"no gradient has reached any parameter in {steps} steps: the loss is cut off from the model, "
+        "or backward() is never called",
+        remedy="zero_grad() before backward() or after step(), not between them"
+        if came
+        else "look for detach(), .data, .item(), numpy or torch.no_grad() between the model and the loss, "
+        "and for a missing backward()",
         evidence=(Symptom("steps without any gradient", float(steps), 0.0, "none is meant to be"),),
     )
+
+
+def _never_stepped(history: FlowHistory) -> Finding:
+    """Report that gradients came and no step used them."""
+    return Finding(
+        verdict="parameters not trained",
+        layer="",
+        cause=f"gradients came {len(history.steps)} times, and no step of the optimizer used them",
+        remedy=options(
+            "optimizer.step() after backward()", "a lower init_scale, if a GradScaler skips every step",
+            "look for gradients that are not finite",
+        ),
+        evidence=(
+            Symptom(
+                "gradients that no step used", float(len(history.steps)), 0.0, "each is meant to be used",
+            ),
+        ),
+    )  # fmt: skip
 
 
 def _unseen(history: FlowHistory, known_loss: bool) -> tuple[str, ...]:

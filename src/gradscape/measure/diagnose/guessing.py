@@ -18,13 +18,31 @@ def loss_of_guessing(series: TermSeries) -> float | None:
     """Return the least loss of an output that is the same for every sample; None where it cannot be told.
 
     For classes that is the entropy of their frequencies (log C where too few labels were read), for real
-    numbers their variance, or mean distance to their median.
+    numbers their variance, or mean distance to their median; times their number where the loss is a sum.
 
     Args:
         series: Readings of one loss function.
     """
-    if series.first.reduction != "mean" or any(term.weighted for term in series.terms):
+    if series.first.reduction not in ("mean", "sum") or any(term.weighted for term in series.terms):
         return None
+    guess = _mean_of_guessing(series)
+    return None if guess is None else guess * _number(series)
+
+
+def _number(series: TermSeries) -> float:
+    """Number of targets that a loss sums over, typical of a batch; 1 for a mean."""
+    numbers = [_targets_of(term) for term in series.terms]
+    return float(np.median(numbers))
+
+
+def _targets_of(term: LossTerm) -> float:
+    shape = term.target.shape if term.target is not None else ()
+    distributions = term.name in CATEGORICAL and len(shape) > 1 and not term.target_counts
+    number = math.prod(shape) / (term.classes if distributions and term.classes else 1)
+    return number * (1 - term.ignored) if term.reduction == "sum" else 1.0
+
+
+def _mean_of_guessing(series: TermSeries) -> float | None:
     target = series.target
     if series.name in CATEGORICAL:
         return _entropy_of(series)
@@ -46,6 +64,10 @@ def error_of_guessing(series: TermSeries) -> float:
     Args:
         series: Readings of one loss function whose loss of guessing is known.
     """
+    return _error_of_mean(series) * _number(series)
+
+
+def _error_of_mean(series: TermSeries) -> float:
     target = series.target
     if series.name in CATEGORICAL:
         shares = _frequencies(series)
@@ -70,6 +92,11 @@ def guessing_at(term: LossTerm, series: TermSeries) -> float | None:
         term: Loss function at that reading.
         series: All its readings, which the constant is the best for.
     """
+    guess = _mean_at(term, series)
+    return None if guess is None else guess * _targets_of(term)
+
+
+def _mean_at(term: LossTerm, series: TermSeries) -> float | None:
     target = term.target
     if series.name in CATEGORICAL and (shares := _frequencies(series)) is not None:
         counts = np.array(term.target_counts, dtype=np.float64)

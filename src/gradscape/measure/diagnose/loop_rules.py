@@ -12,7 +12,7 @@ from gradscape.measure.core.parameters import listed
 from gradscape.measure.diagnose.advice import HIGHER, LOWER, options
 from gradscape.measure.diagnose.loss_curve import Curve
 from gradscape.measure.diagnose.loss_limits import LossLimits
-from gradscape.measure.diagnose.loss_terms import CATEGORICAL
+from gradscape.measure.diagnose.loss_terms import BINARY, CATEGORICAL, REGRESSION
 from gradscape.records.diagnosis import Finding, Symptom
 from gradscape.records.encoding import Values
 from gradscape.records.gradients import WEIGHT_KINDS, FlowHistory, OptimizerFacts
@@ -75,6 +75,24 @@ def _kept(history: FlowHistory, limits: LoopLimits) -> list[Finding]:
                     what, seen.kept / seen.steps, limits.kept, "a step uses the gradient of its own loss"
                 ),
             ),
+        )
+    ]
+
+
+def _maximized(history: FlowHistory, _: LoopLimits) -> list[Finding]:
+    """An optimizer that climbs a loss which is meant to be low."""
+    climbing = [facts for facts in history.optimizers if facts.maximize]
+    readings = history.loss.readings if history.loss is not None else ()
+    names = {term.name for reading in readings for term in reading.terms}
+    if not climbing or not names or not names <= {*CATEGORICAL, *BINARY, *REGRESSION}:
+        return []
+    return [
+        Finding(
+            verdict="loss is maximized",
+            layer="",
+            cause=f"{climbing[0].name} is made with maximize=True, and the loss is {listed(sorted(names))}",
+            remedy=options("maximize=False", "nothing, if it is meant to grow, as for an adversary"),
+            evidence=(Symptom("optimizers that climb the loss", len(climbing), 0, "a loss is to be low"),),
         )
     ]
 
@@ -385,6 +403,7 @@ def _below_ulp(facts: OptimizerFacts, dtype: str, size: float, limits: LoopLimit
 Rule = Callable[[FlowHistory, LoopLimits], list[Finding]]
 RULES: tuple[Rule, ...] = (
     _kept,
+    _maximized,
     _left_out,
     _outside,
     _parted,

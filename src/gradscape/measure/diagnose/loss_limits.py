@@ -16,6 +16,7 @@ class LossLimits:
         floor: Least loss that a bounded output can reach, over the loss of guessing.
         least_logit: Least value that an output can have, above which it cannot speak against a class.
         out_of_reach: Share of the targets' variance that an output cannot reach by its range.
+        distribution: Sum of a sample's targets over classes, of a loss that takes one distribution.
         fewest_labels: Number of labels from which their counts are judged.
         enough: Number of steps, above which a loss is held against guessing's.
         begun: Number of steps below which a loss is early; from there on one that has never fallen stays.
@@ -53,6 +54,7 @@ class LossLimits:
     floor: float = 0.2
     least_logit: float = -0.5
     out_of_reach: float = 0.05
+    distribution: float = 1.1
     fewest_labels: int = 300
     enough: int = 100
     begun: int = 50
@@ -105,6 +107,7 @@ SOURCES = {
     "floor": "a fifth of the loss of guessing stays, whatever the weights are",
     "least_logit": "log-odds of −0.5 are a probability of 0.38",
     "out_of_reach": "a twentieth of the targets' variance stays, whatever the weights are",
+    "distribution": "probabilities sum to 1; a tenth more",
     "fewest_labels": "of 300 labels a class of one in a hundred is missing once in twenty times",
     "enough": "a network that learns has begun to by then",
     "begun": "a network that learns has begun to by then",

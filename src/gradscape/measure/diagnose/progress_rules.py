@@ -10,6 +10,8 @@ import numpy as np
 
 from gradscape._text import count_noun
 from gradscape.measure.core.parameters import listed
+from gradscape.measure.diagnose.activation_rules import SOURCES as SIGNAL_SOURCES
+from gradscape.measure.diagnose.activation_rules import SignalLimits
 from gradscape.measure.diagnose.advice import HIGHER, LOWER, Traits, options
 from gradscape.measure.diagnose.limits import SOURCES as STEP_SOURCES
 from gradscape.measure.diagnose.loss_curve import Curve
@@ -28,6 +30,7 @@ class ProgressLimits:
         crawl: The same, where successive gradients have nearly one direction.
         slow: ‖ΔW‖/‖W‖ of a step of the layer that moves most, typical of the last rows.
         fast: ‖ΔW‖/‖W‖, as `slow`, where the loss stays at guessing.
+        deadly: ‖ΔW‖/‖W‖ of the largest step of any, where units have died since.
         alike: Cosine of successive gradients, above which a longer step in the same direction would do.
         passed: ‖∂L/∂W‖ of the first weight layer over the last's, behind sigmoids.
         held: The same, below which it is what holds the loss at guessing.
@@ -38,6 +41,7 @@ class ProgressLimits:
     crawl: float = 0.01
     slow: float = 5e-4
     fast: float = 0.02
+    deadly: float = 0.3
     alike: float = 0.9
     passed: float = 0.5
     held: float = 0.1
@@ -50,6 +54,7 @@ SOURCES = {
     "rest": "a twentieth of guessing's in a quarter of the steps",
     "slow": "half of the healthy 1/1000 (Karpathy 2015, CS231n)",
     "fast": "twenty times the healthy 1/1000 (Karpathy 2015, CS231n)",
+    "deadly": "a step of a third of the weights; healthy ones are near 1/1000 (Karpathy 2015, CS231n)",
     "alike": "the next mini-batches ask for the same again",
     "passed": "a sigmoid passes a quarter of a gradient at most (Glorot & Bengio 2010, §3)",
     "held": "a sigmoid passes a quarter of a gradient at most (Glorot & Bengio 2010, §3)",
@@ -58,7 +63,8 @@ SOURCES = {
 # What steps that replace the weights leave behind.
 AFTERMATH = (
     "dead units", "frozen layer", "exploding", "vanishing", "saturated", "no signal from the input",
-    "below the optimizer's reach", "overshooting", "noise-dominated", "converged", "stopped",
+    "below the optimizer's reach", "learning rate too small", "overshooting", "noise-dominated", "converged",
+    "stopped",
 )  # fmt: skip
 
 
@@ -171,6 +177,31 @@ def _replaced(training: Progress, _: Traits) -> list[Finding]:
             remedy=options(LOWER, "warm-up", "clip gradients"),
             evidence=(
                 Symptom(f"‖ΔW‖/‖W‖ of the largest step of {layer}", step, large, STEP_SOURCES["large"]),
+            ),
+        )
+    ]
+
+
+def _died(training: Progress, _: Traits) -> list[Finding]:
+    """Units that answered in the beginning and have died since, after steps that were not small."""
+    seen, (step, _layer) = training.history.activations, training.largest
+    if seen is None or not len(seen.steps) or seen.steps[0] > 0 or not step > LIMITS.deadly:
+        return []
+    limit = SignalLimits().dead
+    now = over_seeds(seen.dead[-training.views[0].limits.rows :])
+    died = np.flatnonzero((seen.dead[0] < 1 - limit) & (now > limit))
+    if not len(died):
+        return []
+    layer = seen.layers[int(died[0])]
+    return [
+        Finding(
+            verdict="learning rate too large",
+            layer=layer,
+            cause=f"the units that {layer} is given have died in training; {training.words}",
+            remedy=options(LOWER, "warm-up", "clip gradients"),
+            evidence=(
+                Symptom(f"share of {layer} that is dead", float(now[died[0]]), limit, SIGNAL_SOURCES["dead"]),
+                _evidence("deadly", "‖ΔW‖/‖W‖ of the largest step", step),
             ),
         )
     ]
@@ -354,4 +385,4 @@ def _at_rest(training: Progress) -> list[Finding]:
 
 
 Rule = Callable[[Progress, Traits], list[Finding]]
-RULES: tuple[Rule, ...] = (_replaced, _too_fast, _too_slow, _frozen, _behind_sigmoids, _drowned)
+RULES: tuple[Rule, ...] = (_replaced, _died, _too_fast, _too_slow, _frozen, _behind_sigmoids, _drowned)

@@ -10,7 +10,15 @@ import numpy as np
 from gradscape.measure.diagnose.advice import options
 from gradscape.measure.diagnose.loss_curve import Curve
 from gradscape.measure.diagnose.loss_limits import LossLimits
-from gradscape.measure.diagnose.loss_terms import BINARY, REGRESSION, ROUNDING, Bound, Sample, TermSeries
+from gradscape.measure.diagnose.loss_terms import (
+    BINARY,
+    CATEGORICAL,
+    REGRESSION,
+    ROUNDING,
+    Bound,
+    Sample,
+    TermSeries,
+)
 from gradscape.records.diagnosis import Finding, Symptom
 
 Rule = Callable[[TermSeries, LossLimits], list[Finding]]
@@ -192,6 +200,30 @@ def _binary(series: TermSeries, _: LossLimits) -> list[Finding]:
     ]
 
 
+def _several_labels(series: TermSeries, limits: LossLimits) -> list[Finding]:
+    """Targets over classes that sum to more than 1, of a cross-entropy that takes one distribution."""
+    seen = [term.target for term in series.terms if term.target is not None]
+    classes = series.first.classes
+    if series.name not in CATEGORICAL or not seen or classes < 2 or any(each.is_integer for each in seen):
+        return []
+    sum_of = float(np.mean([each.mean for each in seen])) * classes
+    if not sum_of > limits.distribution:
+        return []
+    return [
+        Finding(
+            verdict="loss does not fit the targets",
+            layer="",
+            cause=f"the targets of a sample sum to {sum_of:.3g} on average, and {series.name} takes one "
+            f"distribution over {classes} classes, which sums to 1",
+            remedy=options(
+                "binary_cross_entropy_with_logits, if a sample can be of several classes",
+                "targets divided by their sum",
+            ),
+            evidence=(limits.evidence("distribution", "sum of a sample's targets, on average", sum_of),),
+        )
+    ]
+
+
 def _counts(series: TermSeries, _: LossLimits) -> list[Finding]:
     """Negative targets of a loss for counts."""
     target = series.target
@@ -249,8 +281,10 @@ def _look_like_classes(series: TermSeries) -> bool:
     target, counts = series.target, series.target_counts
     if series.name not in REGRESSION or target is None or not target.is_classes or series.units > 1:
         return False
+    if series.first.target is None or not (series.first.target.is_integer or series.stuck):
+        return False  # grades and counts are whole real numbers too
     number = int(target.high) + 1
-    return FEWEST_CLASSES <= number <= MOST_CLASSES and len(counts) == number and bool((counts > 0).all())
+    return FEWEST_CLASSES <= number <= MOST_CLASSES and bool((counts[:number] > 0).all())
 
 
 def _are_two_classes(series: TermSeries) -> bool:
@@ -261,4 +295,4 @@ def _are_two_classes(series: TermSeries) -> bool:
     return target.is_classes and (target.low, target.high) == (0, 1)
 
 
-RULES: tuple[Rule, ...] = (_broadcast, _out_of_reach, _binary, _counts, _unlikely)
+RULES: tuple[Rule, ...] = (_broadcast, _out_of_reach, _binary, _several_labels, _counts, _unlikely)

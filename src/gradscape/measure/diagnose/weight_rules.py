@@ -21,7 +21,35 @@ def weight_findings(history: FlowHistory) -> list[Finding]:
     Args:
         history: History of a watch.
     """
-    return [*_equal_units(history), *_unmoved(history)]
+    return [*_zero_weights(history), *_equal_units(history), *_unmoved(history)]
+
+
+def _zero_weights(history: FlowHistory) -> list[Finding]:
+    """Weights that begin at 0 and never get a gradient: what passes through them is 0 both ways."""
+    columns = history.weights
+    made = np.flatnonzero(~history.skipped)
+    if history.row != "step" or len(made) < FEWEST or history.steps[0] > 0:
+        return []
+    zero = (history.weight[made][:, columns] == 0).all(axis=0)
+    stuck = zero & (history.max_abs[made][:, columns] == 0).all(axis=0)
+    names = [history.layers[columns[place]] for place in np.flatnonzero(stuck)]
+    if not names or zero.sum() < 2:
+        return []
+    return [
+        Finding(
+            verdict="equal units",
+            layer=names[0],
+            cause=f"{listed(names)} begin at 0, and so does a layer after them: neither signals nor "
+            "gradients pass, and they stay at 0",
+            remedy=options("random initial weights, such as He's"),
+            evidence=(
+                Symptom(
+                    "weight layers that begin at 0 and never get a gradient", float(len(names)), 0.0,
+                    "initial weights break the symmetry between units (Goodfellow et al. 2016, §8.4)",
+                ),
+            ),
+        )
+    ]  # fmt: skip
 
 
 def _equal_units(history: FlowHistory) -> list[Finding]:

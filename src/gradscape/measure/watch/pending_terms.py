@@ -30,6 +30,8 @@ LOSSES = {
     "MultiMarginLoss": "multi_margin_loss",
     "SoftMarginLoss": "soft_margin_loss",
 }
+REGRESSION = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+LOOK_LIKE_CLASSES = 31  # whole numbers that are counted among real ones, one a sample: classes in disguise
 OVER_CLASSES = ("cross_entropy", "nll_loss", "multi_margin_loss")
 
 
@@ -105,8 +107,10 @@ def pending_term(term: SeenTerm) -> PendingTerm:
     if labels and target is not None and term.ignore_index is not None:
         ignored = (target == term.ignore_index).float().mean() if target.numel() else None
     counts = predicted = one_hot = None
-    if target is not None and target.numel() and classes:
-        counts = class_counts(target, classes) if labels else None
+    if target is not None and labels and target.numel() and classes:
+        counts = class_counts(target, classes)
+    elif target is not None and term.name in REGRESSION and 0 < target.numel() == target.shape[:1].numel():
+        counts = class_counts(target.nan_to_num(-1, -1, -1), LOOK_LIKE_CLASSES)
     told = output if output is not None else term.log_probabilities
     if told is not None and classes > 1 and term.class_axis is not None and told.numel():
         rows = told.movedim(term.class_axis, -1).reshape(-1, told.shape[term.class_axis])[:SAMPLES]
