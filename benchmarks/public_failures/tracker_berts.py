@@ -32,7 +32,7 @@ class Bert(nn.Module):
 
 
 def texts(seed: int, topics: int) -> Split:
-    """Two halves of five words each, of one topic or two; y has the words that are masked, and which it is."""
+    """Two halves of five words, of one topic or two; y has the masked words, and which it is."""
     generator = drawn(seed)
     count = 3_400
     topic, other = torch.randint(0, topics, (2, count, 1), generator=generator)
@@ -82,7 +82,7 @@ CASES: tuple[Case, ...] = (
         "A tenth of it.",
         300,
         rate_of_bert,
-        departs="32 units in place of 768, and 1e-2 in place of 1e-3; drawn texts; the score is of what follows.",
+        departs="32 units in place of 768, and 1e-2 for 1e-3; drawn texts; the score is of what follows.",
     ),
     Case(
         "tracker/bert-decay-within-adam",
