@@ -39,7 +39,7 @@ def gradients_never_cleared(fixed: bool, seed: int) -> Training:
     drawing = F.conv2d(point.float(), marks[:, None], padding=1, groups=3).sum(1, keepdim=True)
     distance = (places[:, None] - at[..., :1, None]).square() + (places - at[..., 1:, None]).square()
     x = drawing + 0.1 * torch.randn(drawing.shape, generator=generator)
-    data = Split.of(x, (-distance / 4).exp(), 100)
+    data = Split.of(x, (-distance / 8).exp(), 100)
     training = plain(model, optimizer, data, F.mse_loss, r2, seed, size=8)
     batches = Batches(len(data.x), 8, seed)
 
