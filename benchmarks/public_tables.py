@@ -12,6 +12,7 @@ SETS = {
     "deepfd": "DeepFD's, beyond those (Cao et al. 2022)",
     "emse": "of the EMSE study (Humbatova et al. 2025)",
     "deepchecker": "TheDeepChecker's synthetic faults (Ben Braiek & Khomh 2023)",
+    "tracker": "issues and pull requests, found blind",
     "transformer": "transformer fault operators",
     "traincheck": "TrainCheck's user-code errors (Jiang et al. 2025)",
     "report": "reports of PyTorch users",
