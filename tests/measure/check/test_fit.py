@@ -293,3 +293,15 @@ def test_a_batch_that_was_fitted_is_not_unlearnt_in_fewer_steps() -> None:
     assert slow.fit.learns
     assert not slow.as_is.fell
     assert "does not learn" not in [each.verdict for each in slow.diagnosis.findings]
+
+
+@pytest.mark.parametrize("momentum", [0.0, None])
+def test_a_momentum_of_0_never_updates_the_statistics(momentum: float | None) -> None:
+    """As one takes it over from a library where it is the weight of what was before; None is a plain mean."""
+
+    def make() -> nn.Sequential:
+        return net(nn.BatchNorm1d(64, momentum=momentum))
+
+    record = checked(make, (20 * X + 50, Y))
+    found = [each for each in record.diagnosis.findings if each.verdict == "train and eval differ"]
+    assert [each.cause.startswith("BatchNorm has momentum 0") for each in found] == [True] * (momentum == 0)

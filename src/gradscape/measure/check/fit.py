@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -181,12 +182,17 @@ def _has_statistics(module: nn.Module) -> bool:
     return isinstance(module, _BatchNorm) and module.running_mean is not None
 
 
+def _lag(norm: Any, count: int) -> float:
+    """Return the share of running statistics that is of before so many steps; of a plain mean none is."""
+    return 0.0 if norm.momentum is None else float((1 - norm.momentum) ** count)
+
+
 def _why(norms: list[nn.Module], model: nn.Module, steps: Steps, limit: float, count: int) -> tuple[str, str]:
     """Return cause and remedy; empty where running statistics have not had the time to follow."""
     own = ("modules compute something else in eval mode than in train mode", "look for `self.training`")
     if not norms:
         return own
-    lag = max((1 - norm.momentum) ** count for norm in norms if (norm.momentum or 0) > 0)  # type: ignore[operator]
+    lag = max(_lag(norm, count) for norm in norms)
     for norm in norms:
         norm.reset_running_stats()  # type: ignore[operator]
         norm.momentum = None  # type: ignore[assignment]  # the mean over passes: here of one
@@ -202,6 +208,12 @@ def _why(norms: list[nn.Module], model: nn.Module, steps: Steps, limit: float, c
                 f"BatchNorm's statistics of {steps.batch.size} samples are not those that it evaluates with",
                 options("a larger batch", "GroupNorm or LayerNorm in place of BatchNorm"),
             )
+        )
+    if lag == 1:
+        return (
+            "BatchNorm has momentum 0, which in PyTorch is the weight of a new batch: its running statistics "
+            "stay what they were",
+            options("momentum=0.1"),
         )
     if lag > 0.05:
         return "", ""
