@@ -16,6 +16,7 @@ SETS = {
     "traincheck": "TrainCheck's user-code errors (Jiang et al. 2025)",
     "report": "reports of PyTorch users",
     "script": "failing PyTorch scripts",
+    "forum": "fresh reports from forums and trackers",
 }
 MARKS = ("detected", "right kind, any finding", "right kind, first finding", "right place")
 HEAD = (

@@ -16,6 +16,7 @@ SETS = (
     "emse",
     "deepfd",
     "deepchecker",
+    "forum",
 )
 
 

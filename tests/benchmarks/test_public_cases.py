@@ -12,7 +12,16 @@ import pytest
 import torch
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-SETS = ("scripts", "pytorch_reports", "traincheck", "transformer_faults", "emse", "deepfd", "deepchecker")
+SETS = (
+    "scripts",
+    "pytorch_reports",
+    "traincheck",
+    "transformer_faults",
+    "emse",
+    "deepfd",
+    "deepchecker",
+    "forum",
+)
 QUICK = (
     "script/28_gan_discriminator_wins",
     "report/D11",
@@ -21,6 +30,7 @@ QUICK = (
     "emse/R6",
     "deepfd/51181393",
     "deepchecker/mlp_wrong_axis",
+    "forum/rare-pixels",
 )
 
 

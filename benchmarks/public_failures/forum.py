@@ -1,0 +1,8 @@
+"""Fresh reports from forums, question pages and trackers, found and rebuilt apart from the rules."""
+
+from __future__ import annotations
+
+from public_failures import forum_targets
+from public_failures.case import Case
+
+CASES: tuple[Case, ...] = (*forum_targets.CASES,)
