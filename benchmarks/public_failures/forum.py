@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from public_failures import forum_targets
+from public_failures import forum_networks, forum_sequences, forum_targets
 from public_failures.case import Case
 
-CASES: tuple[Case, ...] = (*forum_targets.CASES,)
+CASES: tuple[Case, ...] = (
+    *forum_targets.CASES,
+    *forum_sequences.CASES,
+    *forum_networks.CASES,
+)
