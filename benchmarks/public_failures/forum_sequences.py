@@ -275,7 +275,7 @@ CASES: tuple[Case, ...] = (
         "forum/states-viewed",
         ("shapes",),
         "view",
-        "States (2, N, H) of a bidirectional GRU are viewed as (N, 2H): each sample gets those of two others.",
+        "States (2, N, H) of a bidirectional GRU are viewed as (N, 2H): each sample gets those of others.",
         "The two directions are concatenated.",
         300,
         states_viewed,
