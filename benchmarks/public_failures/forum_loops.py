@@ -167,6 +167,26 @@ def always_dropped(fixed: bool, seed: int) -> Training:
     return plain(model, optimizer, blobs(seed, noise=1.8), F.cross_entropy, accuracy, seed)
 
 
+def everything_dropped(fixed: bool, seed: int) -> Training:
+    """Clips, to be kept with a chance of 1: github.com/hassony2/kinetics_i3d_pytorch/issues/6."""
+    torch.manual_seed(seed)
+    keep = 1.0
+    model = nn.Sequential(
+        nn.Conv3d(1, 8, (3, 3, 3)), nn.ReLU(), nn.Conv3d(8, 16, (2, 3, 3)), nn.ReLU(),
+        nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Dropout(1 - keep if fixed else keep), nn.Linear(16, 4),
+    )  # fmt: skip
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    generator = drawn(seed)
+    y = torch.randint(0, 4, (1_000,), generator=generator)
+    place = torch.randint(0, 8, (1_000, 2), generator=generator)
+    pace = torch.tensor([[0, 1], [1, 0], [0, -1], [-1, 0]])[y]
+    x = 0.2 * torch.randn(1_000, 1, 6, 8, 8, generator=generator)
+    for time in range(6):
+        row, column = ((place + time * pace) % 8).unbind(1)
+        x[torch.arange(1_000), 0, time, row, column] += 2
+    return plain(model, optimizer, Split.of(x, y, 200), F.cross_entropy, accuracy, seed, size=32)
+
+
 def statistics_lost(fixed: bool, seed: int) -> Training:
     """A patched module in place of a network: github.com/facebookresearch/higher/issues/55."""
     torch.manual_seed(seed)
@@ -236,7 +256,7 @@ CASES: tuple[Case, ...] = (
         "forum/loss-left-out",
         ("untrained",),
         "optimizer",
-        "The loss of a language model has parameters of its own that the optimizer does not know: they stay 0.",
+        "The loss of a language model has parameters that the optimizer does not know: they stay 0.",
         "It is given them too.",
         400,
         loss_left_out,
@@ -281,6 +301,16 @@ CASES: tuple[Case, ...] = (
         400,
         always_dropped,
         departs="Vectors near ten prototypes.",
+    ),
+    Case(
+        "forum/everything-dropped",
+        ("regularization",),
+        "dropout",
+        "A chance of 1 that is meant for what dropout keeps is given as the chance to drop.",
+        "1 less it.",
+        200,
+        everything_dropped,
+        departs="A dot that moves through six frames of 8×8.",
     ),
     Case(
         "forum/statistics-lost",

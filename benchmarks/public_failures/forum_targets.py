@@ -18,6 +18,7 @@ class Peptides(nn.Module):
     def __init__(self, end: nn.Module) -> None:
         super().__init__()
         self.embed = nn.Embedding(20, 16)
+        nn.init.uniform_(self.embed.weight, -0.05, 0.05)
         self.rnn = nn.LSTM(16, 32, batch_first=True)
         self.head = nn.Linear(32, 1)
         self.end = end
@@ -228,7 +229,7 @@ CASES: tuple[Case, ...] = (
         "The last layer is linear.",
         300,
         relu_on_regression,
-        departs="Synthetic peptides; PyTorch's LSTM in place of Keras'.",
+        departs="Synthetic peptides; PyTorch's LSTM, after embeddings that begin as Keras' do.",
     ),
     Case(
         "forum/root-of-zero",
