@@ -287,7 +287,7 @@ CASES: tuple[Case, ...] = (
         "loss",
         "Binary cross-entropy over masks of which one pixel in a hundred is set: the output is blank.",
         "The Dice loss is added.",
-        150,
+        250,
         rare_pixels,
         departs="A U-Net of two levels, pictures of 32×32.",
     ),
