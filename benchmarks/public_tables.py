@@ -17,6 +17,7 @@ SETS = {
     "traincheck": "TrainCheck's user-code errors (Jiang et al. 2025)",
     "report": "reports of PyTorch users",
     "script": "failing PyTorch scripts",
+    "forum": "fresh reports from forums and trackers",
 }
 MARKS = ("detected", "right kind, any finding", "right kind, first finding", "right place")
 HEAD = (
@@ -32,7 +33,11 @@ def survivors() -> str:
     for case, each in found["survivors"].items():
         counts[case.partition("/")[0]][each["survives"]] += 1
     seeds = sorted({n for each in found["survivors"].values() for n in each["n"]})
-    rows = [(text, f"{counts[name].total()}", f"{counts[name][True]}") for name, text in SETS.items()]
+    rows = [
+        (text, f"{counts[name].total()}", f"{counts[name][True]}")
+        for name, text in SETS.items()
+        if counts[name]
+    ]
     total = sum((each for each in counts.values()), Counter())
     rows.append(("all", f"{total.total()}", f"{total[True]}"))
     lost = sorted(case for case, each in found["survivors"].items() if not each["survives"])

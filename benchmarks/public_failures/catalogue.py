@@ -17,6 +17,7 @@ SETS = (
     "deepfd",
     "deepchecker",
     "tracker",
+    "forum",
 )
 
 

@@ -21,6 +21,7 @@ SETS = (
     "deepfd",
     "deepchecker",
     "tracker",
+    "forum",
 )
 QUICK = (
     "script/28_gan_discriminator_wins",
@@ -31,6 +32,7 @@ QUICK = (
     "deepfd/51181393",
     "deepchecker/mlp_wrong_axis",
     "tracker/counts-relu-output",
+    "forum/rare-pixels",
 )
 
 
