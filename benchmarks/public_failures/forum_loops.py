@@ -58,40 +58,6 @@ def loss_left_out(fixed: bool, seed: int) -> Training:
     return plain(model, optimizer, data, loss, minus(loss, -10.0), seed, size=32)
 
 
-class Shared(nn.Module):
-    """A VAE of twenty measurements."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 8))
-        self.decoder = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 20))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        mean, logvar = self.encoder(x).chunk(2, -1)
-        z = mean + torch.randn_like(mean) * (0.5 * logvar).exp() if self.training else mean
-        return self.decoder(z), mean, logvar
-
-
-def decoder_left_out(fixed: bool, seed: int) -> Training:
-    """The part of two VAEs that they share: github.com/zdebruine/MMVAE/issues/39."""
-    torch.manual_seed(seed)
-    model = Shared()
-    trained = model if fixed else model.encoder
-    optimizer = torch.optim.Adam(trained.parameters(), lr=3e-3)
-    generator = drawn(seed)
-    x = torch.randn(1_500, 4, generator=generator) @ torch.randn(4, 20, generator=generator)
-
-    def loss(output: tuple[Tensor, Tensor, Tensor], x: Tensor) -> Tensor:
-        rebuilt, mean, logvar = output
-        divergence = -0.5 * (1 + logvar - mean.pow(2) - logvar.exp()).sum(-1)
-        return F.mse_loss(rebuilt, x) + 0.01 * divergence.mean()
-
-    def of_rebuilt(output: tuple[Tensor, Tensor, Tensor], x: Tensor) -> float:
-        return r2(output[0], x)
-
-    return plain(model, optimizer, Split.of(x, x, 300), loss, of_rebuilt, seed)
-
-
 class Motion(nn.Module):
     """A recurrent autoencoder of a series of six numbers each."""
 
@@ -261,16 +227,6 @@ CASES: tuple[Case, ...] = (
         400,
         loss_left_out,
         departs="A GRU of 32, 60 words, one split.",
-    ),
-    Case(
-        "forum/decoder-left-out",
-        ("untrained",),
-        "decoder",
-        "The optimizer of a VAE is given the encoder's parameters alone.",
-        "Those of the whole VAE.",
-        400,
-        decoder_left_out,
-        departs="Twenty measurements in place of genes.",
     ),
     Case(
         "forum/schedule-of-zero",

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from public_failures.case import Case, Training
 from public_failures.forum_sequences import topics
-from public_failures.plain import Batches, Split, accuracy, binary_accuracy, drawn, held_out, plain, r2
+from public_failures.plain import Batches, Split, accuracy, binary_accuracy, drawn, held_out, plain
 from public_failures.tasks import blobs, digits, pictures
 
 
@@ -63,17 +63,6 @@ def slow_sigmoids(fixed: bool, seed: int) -> Training:
 
     data = Split(same.x.flatten(1), same.y, same.test_x.flatten(1), same.test_y)
     return plain(model, optimizer, data, loss, accuracy, seed, size=32)
-
-
-def divided_twice(fixed: bool, seed: int) -> Training:
-    """An autoencoder of pictures: github.com/pkmital/pycadl/pull/5."""
-    torch.manual_seed(seed)
-    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 16), nn.Linear(16, 64), nn.Sigmoid())
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    same = digits()
-    unit = 1 if fixed else 255
-    x, test = same.x.flatten(1) / unit, same.test_x.flatten(1) / unit
-    return plain(model, optimizer, Split(x, x, test, test), F.binary_cross_entropy, r2, seed)
 
 
 def pretrained(seed: int) -> nn.Sequential:
@@ -186,16 +175,6 @@ CASES: tuple[Case, ...] = (
         600,
         slow_sigmoids,
         departs="Digits of 8×8; the repaired rate is one at which it learns.",
-    ),
-    Case(
-        "forum/divided-twice",
-        ("inputs", "targets"),
-        "scale",
-        "Pictures, which are an autoencoder's inputs and targets, are divided by 255 twice.",
-        "Once.",
-        300,
-        divided_twice,
-        departs="A perceptron in place of DRAW; digits of 8×8.",
     ),
     Case(
         "forum/slow-head",

@@ -164,33 +164,6 @@ def distance(model: Gan, seed: int) -> float:
         return at_least(-20.0, -float((made.mean(0) - CENTER).norm()))
 
 
-def generator_goes_away(fixed: bool, seed: int) -> Training:
-    """A Wasserstein GAN whose weights are clipped: github.com/Zeleni9/pytorch-wgan/pull/53."""
-    torch.manual_seed(seed)
-    model = Gan(32)
-    of_d = torch.optim.RMSprop(model.discriminator.parameters(), lr=1e-3)
-    of_g = torch.optim.RMSprop(model.generator.parameters(), lr=1e-3)
-    sign = -1.0 if fixed else 1.0
-
-    def step(_: int) -> Tensor:
-        for _ in range(5):
-            with torch.no_grad():
-                for weight in model.discriminator.parameters():
-                    weight.clamp_(-0.1, 0.1)
-            real = 0.3 * torch.randn(64, 2) + CENTER
-            fake = model.generator(torch.randn(64, 4)).detach()
-            of_d.zero_grad()
-            (model.discriminator(fake) - model.discriminator(real)).mean().backward()
-            of_d.step()
-        of_g.zero_grad()
-        loss = sign * model.discriminator(model.generator(torch.randn(64, 4))).mean()
-        loss.backward()
-        of_g.step()
-        return loss.detach()
-
-    return Training(model, [of_d, of_g], step, lambda: distance(model, seed))
-
-
 def logits_for_chances(fixed: bool, seed: int) -> Training:
     """A GAN: github.com/mlpack/mlpack/pull/1813."""
     torch.manual_seed(seed)
@@ -271,16 +244,6 @@ CASES: tuple[Case, ...] = (
         600,
         flat_targets,
         departs="Stored steps on a grid of 6×6; the squared error.",
-    ),
-    Case(
-        "forum/generator-goes-away",
-        ("loss",),
-        "generator",
-        "The generator of a Wasserstein GAN minimizes what the critic says of its pictures.",
-        "It maximizes it.",
-        300,
-        generator_goes_away,
-        departs="Points of a plane; a learning rate of 1e-3, weights clipped at 0.1.",
     ),
     Case(
         "forum/logits-for-chances",
