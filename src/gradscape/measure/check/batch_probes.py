@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gradscape._text import count_noun
 from gradscape.errors import ConfigError, first_line
-from gradscape.measure.check.dependence import dependence
+from gradscape.measure.check.dependence import dependence, without_zeros
 from gradscape.measure.check.fit import fit_batch, fit_findings, mode_findings
 from gradscape.measure.check.labels import (
     initial_findings,
@@ -80,9 +80,9 @@ def probed(
 
 def _add_dependence(twin: Callable[[], nn.Module], steps: Steps, causal: bool, found: Probed) -> None:
     try:
-        looked = dependence(twin(), steps.batch, causal)
+        looked = dependence(without_zeros(twin()), steps.batch, causal)
         if not looked.findings:
-            look_for_order(twin(), steps.batch, looked)
+            look_for_order(without_zeros(twin()), steps.batch, looked)
     except ConfigError as error:
         if causal:
             raise

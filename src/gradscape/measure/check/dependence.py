@@ -23,6 +23,7 @@ from gradscape.records.diagnosis import Finding, Symptom
 # Share of the largest output by which an output changes through rounding alone: sums in another order.
 ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4}
 ROUNDING_OF_HALF = 0.05
+DRAWN = 0.02  # standard deviation of weights that begin at 0
 MOST_NAMED = 8  # features in a note
 EXACT = "exactly nothing, in a pass of the same shapes"
 
@@ -120,6 +121,22 @@ def change(one: Tensor, other: Tensor) -> float:
     largest = float(one.abs().max()) if one.numel() else 0.0
     difference = float((one - other).abs().max()) if one.numel() else 0.0
     return difference / max(largest, torch.finfo(torch.float32).tiny) if difference else 0.0
+
+
+def without_zeros(model: nn.Module) -> nn.Module:
+    """Return a copy whose trained weights that begin at 0 are drawn instead: a step would move them.
+
+    A head, learned positions or the last layer of a branch may begin so, and hide what comes before them.
+
+    Args:
+        model: Copy; its weights are replaced.
+    """
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad and parameter.dim() > 1 and not bool(parameter.any()):
+                draw = torch.Generator(parameter.device).manual_seed(0)
+                parameter.copy_(torch.empty_like(parameter).normal_(0, DRAWN, generator=draw))
+    return model
 
 
 def dependence(model: nn.Module, batch: Batch, causal: bool = False) -> Dependence:

@@ -17,7 +17,6 @@ from gradscape.measure.diagnose.advice import options
 from gradscape.records.diagnosis import Finding, Symptom
 
 FEWEST = 5  # places: two ends, and three between them whose order counts
-DRAWN = 0.02  # standard deviation that parameters which begin at 0 are given here, as of learned positions
 BESIDE = 1e-4  # change through another order over that through other tokens: less is rounding
 ATTENTION = (F.scaled_dot_product_attention, F.multi_head_attention_forward)
 SOFTMAX = (torch.softmax, Tensor.softmax, F.softmax)
@@ -32,7 +31,7 @@ def look_for_order(model: nn.Module, batch: Batch, found: Dependence) -> None:
     order without positions (Haviv et al. 2022), and nothing is told.
 
     Args:
-        model: Copy, whose trained parameters that are 0 are drawn anew: learned positions may begin so.
+        model: Copy, of which no trained parameter is 0 that is drawn in training, as learned positions are.
         batch: Batch.
         found: Findings and notes, which this one is added to.
     """
@@ -41,7 +40,6 @@ def look_for_order(model: nn.Module, batch: Batch, found: Dependence) -> None:
         return
     if main.dim() == 2 and main.is_floating_point():
         return
-    _draw_zeros(model)
     passes = Passes(model, batch)
     with _AttentionCalls(main.shape[1]) as calls:
         base = passes.output(batch)
@@ -52,13 +50,6 @@ def look_for_order(model: nn.Module, batch: Batch, found: Dependence) -> None:
         if share is not None and share < BESIDE:
             _report(found, first, main, share)
             return
-
-
-def _draw_zeros(model: nn.Module) -> None:
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad and parameter.dim() > 1 and not bool(parameter.any()):
-                parameter.normal_(0, DRAWN, generator=torch.Generator(parameter.device).manual_seed(0))
 
 
 class _AttentionCalls(TorchFunctionMode):
