@@ -317,3 +317,23 @@ def test_layers_without_an_activation_between_them(layers: list[nn.Module], told
     assert ("no activation between layers" in verdicts(record)) == told
     if told:
         assert finding(record, "no activation between layers").grade == "warn"
+
+
+def test_a_head_of_zeros_hides_nothing() -> None:
+    """As mixers begin: the output is 0 for every sample until the first step."""
+
+    def make(cut: bool) -> nn.Sequential:
+        model = nn.Sequential(nn.Linear(F, 8), nn.ReLU(), *([Cut()] if cut else []), nn.Linear(8, C))
+        nn.init.zeros_(model[-1].weight)
+        return model
+
+    batch = SEQUENCES[:, 0], LABELS
+    assert "output ignores the input" not in verdicts(checked(lambda: make(cut=False), batch))
+    assert "output ignores the input" in verdicts(checked(lambda: make(cut=True), batch))
+
+
+class Cut(nn.Module):
+    """What it gives is the same for every sample."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.new_ones(x.shape)
