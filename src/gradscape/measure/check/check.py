@@ -168,10 +168,10 @@ def _all_findings(measured: SignalRecord, model: nn.Module, as_is: Trial, found:
     """Return what signal, steps and probes found."""
     assert as_is.diagnosis is not None
     of_signal = signal_findings(measured, norm=any(layer_kind(m) == "norm" for m in model.modules()))
-    fits = found.fit is not None and found.fit.fits
+    learns = found.fit is not None and (found.fit.fits or found.fit.learns)
     of_layers = [
-        *(_placed(_milder(finding, fits), measured, model) for finding in of_signal),
-        *map(_on_one_batch, as_is.diagnosis.findings),
+        *(_placed(_milder(finding, learns), measured, model) for finding in of_signal),
+        *(_milder(_on_one_batch(finding), learns) for finding in as_is.diagnosis.findings),
     ]
     known = any(finding.verdict in CONSTANT_BY for finding in of_layers)
     return [*found.findings, *of_layers, *([] if known else found.constant)]
@@ -187,11 +187,11 @@ def _notes(as_is: Trial, findings: Sequence[Finding]) -> list[str]:
 UNSEEN = ("the training loop: its data, schedule, clipping, modes",)
 
 
-def _milder(finding: Finding, fits: bool) -> Finding:
-    """Return the finding as a warning where a copy learns to tell samples apart that are alike at first."""
-    if not fits or finding.verdict != "no signal from the input":
+def _milder(finding: Finding, learns: bool) -> Finding:
+    """Return the finding as a warning where a copy learns the batch, too small as signal or steps look."""
+    if not learns or finding.verdict not in ("no signal from the input", "learning rate too small"):
         return finding
-    return replace(finding, mild=True, cause=f"{finding.cause}; a copy fits this batch all the same")
+    return replace(finding, mild=True, cause=f"{finding.cause}; a copy learns this batch all the same")
 
 
 def _placed(finding: Finding, measured: SignalRecord, model: nn.Module) -> Finding:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscape.config.fields import settle
+from gradscape.measure.diagnose.advice import LOWER, options
 from gradscape.records.activations import ActivationHistory
 from gradscape.records.diagnosis import Finding, Symptom
 from gradscape.records.encoding import Values
@@ -32,6 +33,7 @@ class SignalLimits:
         settle(self, "limits.")
 
 
+TOLD_APART = 1e-3  # 1 − correlation of two samples
 SOURCES = {
     "dead": "a twentieth of the units is left to learn with",
     "saturated": "a hundredth of the values passes a gradient; see Glorot & Bengio (2010), §3",
@@ -49,6 +51,7 @@ class _Outputs:
         widths: Numbers in an output for each sample.
         dead, saturated: Shares of an output, or of a weight layer's inputs.
         correlation: Correlation of two samples.
+        began: The same before the first step; NaN where that is not known.
     """
 
     layers: tuple[str, ...]
@@ -57,12 +60,16 @@ class _Outputs:
     dead: Values
     saturated: Values
     correlation: Values
+    began: Values
 
     @classmethod
     def of(cls, seen: SignalRecord | ActivationHistory, rows: NDArray[np.intp] | slice) -> _Outputs:
         """Return the means over these rows: seeds, or steps."""
-        shares = (over_seeds(values[rows]) for values in (seen.dead, seen.saturated, seen.correlation))
-        return cls(seen.layers, seen.kinds, seen.widths, *shares)
+        dead, saturated = over_seeds(seen.dead[rows]), over_seeds(seen.saturated[rows])
+        first = isinstance(seen, ActivationHistory) and len(seen.steps) > 0 and seen.steps[0] == 0
+        began = seen.correlation[0] if first else np.full(len(seen.layers), np.nan)
+        correlation = over_seeds(seen.correlation[rows])
+        return cls(seen.layers, seen.kinds, seen.widths, dead, saturated, correlation, began)
 
 
 def signal_findings(
@@ -177,6 +184,20 @@ def _flat(seen: _Outputs, field: str, verdict: str, limit: float, norm: bool) ->
     ]
 
 
+def _drowned_since(layer: str, began: float, now: float, limit: float) -> Finding:
+    """Report that steps have made the same of samples that the network told apart before them."""
+    return Finding(
+        verdict="learning rate too large",
+        layer=layer,
+        cause=f"two samples that it told apart before the first step (1 − correlation {began:.2g} at the "
+        "output) give the same now: steps have drowned the input",
+        remedy=options(LOWER, "warm-up", "clip gradients"),
+        evidence=(
+            Symptom("1 − correlation of two samples at the output", now, limit, SOURCES["alike"], below=True),
+        ),
+    )
+
+
 def _alike(seen: _Outputs, limit: float, norm: bool) -> list[Finding]:
     """Two samples whose outputs have become the same: what comes out does not depend on what went in.
 
@@ -194,6 +215,9 @@ def _alike(seen: _Outputs, limit: float, norm: bool) -> list[Finding]:
     far = np.flatnonzero(~(between < limit))
     if not len(far):
         return []
+    began = float((1 - seen.began)[counted][-1])
+    if began > TOLD_APART:
+        return [_drowned_since(names[int(far[-1]) + 1], began, float(between[-1]), limit)]
     return [
         Finding(
             verdict="no signal from the input",
