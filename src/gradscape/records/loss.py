@@ -192,6 +192,8 @@ class StepReading(Record):
             than layers; empty where something nonlinear lies between two layers, and at later readings.
         torn_reshapes: Shapes before and after each reshape that does not split or merge axes but mixes them;
             empty at later readings.
+        crossed: Shapes (N,) and (N, 1) of two factors within the loss whose product is (N, N); empty without
+            any, and at later readings.
         sequences: First input of each recurrent and attention layer.
     """
 
@@ -216,6 +218,7 @@ class StepReading(Record):
     kept: float = 1.0
     linear_widths: tuple[int, ...] = ()
     torn_reshapes: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = ()
+    crossed: tuple[tuple[int, ...], ...] = ()
     sequences: tuple[SequenceInput, ...] = ()
 
 

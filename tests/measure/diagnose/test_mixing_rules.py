@@ -116,3 +116,20 @@ def test_one_long_sequence_and_its_targets_are_no_fault() -> None:
             cross_entropy(out.squeeze(1), torch.randint(0, 3, (PLACES,))).backward()
             optimizer.step()
     assert of(gs.diagnose(flow), "samples are mixed") is None
+
+
+@pytest.mark.parametrize("column", [True, False])
+def test_an_advantage_for_every_sample_of_a_policy_is_told(column: bool) -> None:
+    torch.manual_seed(0)
+    policy = nn.Linear(FEATURES, 3)
+    optimizer = torch.optim.SGD(policy.parameters(), lr=1e-3)
+    with gs.watch(policy, optimizer) as flow:
+        for _ in range(10):
+            chosen = torch.distributions.Categorical(logits=policy(torch.randn(SAMPLES, FEATURES)))
+            advantage = torch.randn(SAMPLES, 1) if column else torch.randn(SAMPLES)
+            optimizer.zero_grad()
+            (-chosen.log_prob(chosen.sample()) * advantage).mean().backward()
+            optimizer.step()
+    found = of(gs.diagnose(flow), "shapes broadcast")
+    assert (found is not None) == column
+    assert found is None or (found.grade == "warn" and "(30, 1).squeeze(1)" in found.remedy)

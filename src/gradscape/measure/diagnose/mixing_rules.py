@@ -1,4 +1,4 @@
-"""Rules on samples and axes that are mixed within the model: batch and time exchanged, a view as transpose.
+"""Rules on samples and axes that are mixed: batch and time exchanged, a view as transpose, crossed factors.
 
 Both rest on shapes alone. They are faults where the loss stays at guessing's, and else something to look at:
 a layer may be meant to compute across samples.
@@ -25,7 +25,7 @@ def mixing_findings(curve: Curve) -> list[Finding]:
     readings = curve.history.readings[:LOOKED_AT]
     if not readings or curve.learns:
         return []
-    return [*_exchanged(curve, readings), *_torn(curve, readings)]
+    return [*_exchanged(curve, readings), *_torn(curve, readings), *_crossed(curve, readings)]
 
 
 def mixing_notes(curve: Curve) -> tuple[str, ...]:
@@ -78,6 +78,28 @@ def _is_exchanged(given: SequenceInput, reading: StepReading) -> bool:
     one_each = math.prod(shape) == shape[0]
     axes = {samples, places}
     return shape[0] == places and (one_each or shape[1] not in axes)
+
+
+def _crossed(curve: Curve, readings: tuple[StepReading, ...]) -> list[Finding]:
+    if not all(reading.crossed for reading in readings):
+        return []
+    row, column = readings[0].crossed
+    size = row[0]
+    return [
+        Finding(
+            verdict="shapes broadcast",
+            layer="",
+            cause=f"{row} times {column} within the loss is ({size}, {size}): each sample's number is "
+            "multiplied with every other sample's",
+            remedy=options(f"factors of one shape: {column}.squeeze(1)", "nothing, if pairs are meant"),
+            evidence=(
+                Symptom(
+                    "numbers in the product over those of a factor", size, 1, "each sample has one factor"
+                ),
+            ),
+            mild=not curve.stuck,
+        )
+    ]
 
 
 def _torn(curve: Curve, readings: tuple[StepReading, ...]) -> list[Finding]:

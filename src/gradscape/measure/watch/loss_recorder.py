@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from gradscape.errors import first_line
 from gradscape.measure.core.batch import main_tensor
+from gradscape.measure.core.crossed_products import crossed_product
 from gradscape.measure.core.layer_trace import Hook
 from gradscape.measure.core.linear_graph import linear_widths
 from gradscape.measure.core.loss_divisors import divisor_of
@@ -62,6 +63,7 @@ class _Graph:
     widths: tuple[int, ...] = ()  # of a linear network
     divisor: Pending | None = None
     torn: tuple[tuple[Shape, Shape], ...] = ()
+    crossed: tuple[Shape, ...] = ()
 
 
 @dataclass(eq=False)
@@ -119,6 +121,7 @@ class _Reading:
             kept=self.dropout[1],
             linear_widths=self.graph.widths,
             torn_reshapes=self.graph.torn,
+            crossed=self.graph.crossed,
             sequences=self.sequences,
         )
 
@@ -335,6 +338,7 @@ class LossRecorder:
             widths=widths,
             divisor=None if divisor is None else summarize(divisor),
             torn=torn_reshapes(roots[0]),
+            crossed=crossed_product(roots[0]) or (),
         )
 
     def confirm(self) -> None:

@@ -1,0 +1,59 @@
+"""Products within a loss of one number a sample with another, of which one is a row and one a column."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from torch import Tensor
+
+from gradscape.measure.core.graph_node import UNREADABLE, Edge, edge_of, inputs, kind, saved, shape, varying
+from gradscape.measure.core.loss_chain import is_layer, is_leaf
+
+MOST = 64  # nodes between a loss and the last layers
+Shape = tuple[int, ...]
+
+
+def crossed_product(root: Tensor) -> tuple[Shape, Shape] | None:
+    """Return the shapes of two factors, (N,) and (N, 1), whose product is (N, N); None without any.
+
+    Such a product pairs each sample's number with every other sample's, as log-probabilities (N,) with
+    advantages (N, 1).
+
+    Args:
+        root: Loss whose backward pass is about to begin.
+    """
+    try:
+        edge = edge_of(root)
+        return None if edge is None else _nearest(edge)
+    except UNREADABLE:  # a form that no one thought of must not end a training
+        return None
+
+
+def _nearest(root: Edge) -> tuple[Shape, Shape] | None:
+    seen, remaining = {root}, deque([root])
+    while remaining and len(seen) <= MOST:
+        edge = remaining.popleft()
+        if is_layer(edge) or is_leaf(edge):
+            continue
+        if kind(edge) in ("Mul", "Div") and (factors := _crossed(edge)) is not None:
+            return factors
+        new = [each for each in varying(edge) if each not in seen]
+        seen.update(new)
+        remaining += new
+    return None
+
+
+def _crossed(edge: Edge) -> tuple[Shape, Shape] | None:
+    """Return the shapes of a row and a column; None for factors of any other shapes."""
+    result = shape(edge)
+    if len(result) != 2 or result[0] != result[1] or result[0] < 2:
+        return None
+    size = result[0]
+    factors = []
+    for before, name in zip(inputs(edge), ("self", "other"), strict=True):
+        constant = saved(edge, name) if before is None else None
+        factors.append(
+            shape(before) if before is not None else () if constant is None else tuple(constant.shape)
+        )
+    row, column = sorted(factors, key=len)
+    return (row, column) if (row, column) == ((size,), (size, 1)) else None
