@@ -29,7 +29,7 @@ from gradscape.errors import ConfigError
 from gradscape.records.diagnosis import Diagnosis
 from measure import RESULTS, write
 from public_failures.case import Case
-from public_failures.catalogue import SETS, all_cases
+from public_failures.catalogue import FRESH, SETS, all_cases
 from public_failures.survive import Key, read
 
 RUNS = Path(__file__).parents[1] / "runs"
@@ -73,6 +73,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "learning rate is 0": ("loop", "rate"),
     "schedule": ("loop", "rate"),
     "precision loses the steps": ("precision",),
+    "half precision overflows": ("precision",),
     "dead units": ("hidden", "initialization"),
     "saturated": ("hidden", "initialization"),
     "vanishing": ("hidden", "initialization", "architecture"),
@@ -264,9 +265,11 @@ def main() -> None:
         judge_missing(counted, given.seeds, CACHE, judge, given.workers)
     watched, checked = read(CACHE), read(CHECKS)
     judged = {"watch": watched, "check": checked, "check and watch": both(watched, checked)}
+    known = [case for case in counted if case.set not in FRESH]
     halves = {
-        "looked at": [case for case in counted if not case.held_out],
-        "held out": [case for case in counted if case.held_out],
+        "looked at": [case for case in known if not case.held_out],
+        "held out": [case for case in known if case.held_out],
+        "fresh": [case for case in counted if case.set in FRESH],
     }
     table = {
         how: {half: shares(cases, rows) for half, cases in halves.items() if cases}

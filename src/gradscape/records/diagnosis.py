@@ -13,6 +13,7 @@ from gradscape.records.display import Displayable
 # work and deserves a look, `info` is no fault. Causes stand before what follows from them.
 GRADES = {
     "non-finite": "fail",
+    "half precision overflows": "fail",
     # The loss, the output and the targets.
     "output does not fit the loss": "fail",
     "output cannot reach the targets": "fail",
@@ -108,6 +109,7 @@ OWN_SYMPTOMS = {
     "learning rate is 0": OF_NO_STEP,
     "no activation between layers": (*OF_NO_PROGRESS, "learning rate too large"),
     "embeddings collapse": OF_NO_PROGRESS,
+    "half precision overflows": (*SYMPTOMS, "non-finite"),
 }
 VERDICTS = tuple(GRADES)
 CAUSES = tuple(name for name in VERDICTS[1 : VERDICTS.index("dead units")] if name not in SYMPTOMS)

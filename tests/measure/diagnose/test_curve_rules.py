@@ -6,9 +6,12 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from tests.made_losses import made_history, made_term
 from tests.measure.diagnose.test_output_rules import only
+from torch import nn
 
+import gradscape as gs
 from gradscape.measure.diagnose.loss_curve import Curve
 from gradscape.measure.diagnose.loss_limits import LossLimits
 from gradscape.measure.diagnose.loss_rules import loss_findings
@@ -252,3 +255,23 @@ def test_random_tokens_cannot_be_predicted_and_that_is_no_failure() -> None:
     worded = [drawn.choice(20, (32, 40), p=shares) for _ in range(5)]
     entropy = -float(shares @ np.log(shares))
     assert only(spoken(worded, entropy)).grade == "fail"
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_a_logarithm_of_what_half_precision_rounds_to_0(half: bool) -> None:
+    """log(softmax(x)) of a probability of 1e-8: −∞ in float16 alone."""
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    with gs.watch(model, optimizer) as flow:
+        for step in range(30):
+            x = torch.randn(16, 4) + torch.tensor([60.0 * (step > 20), 0, 0, 0])
+            with torch.no_grad():
+                model.weight[:, 0] = torch.tensor([0.5, 0.0, 0.0])
+            output = model(x).half() if half else model(x)
+            optimizer.zero_grad()
+            nn.functional.nll_loss(output.softmax(1).log(), torch.arange(16) % 3).backward()
+            optimizer.step()
+    found = gs.diagnose(flow)
+    assert (found.verdict == "half precision overflows") == half
+    assert ("non-finite" in [each.verdict for each in found.findings]) is False

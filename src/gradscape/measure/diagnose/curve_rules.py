@@ -39,6 +39,8 @@ def _not_finite(curve: Curve) -> list[Finding]:
     first = int(np.argmax(~np.isfinite(values)))
     step = int(steps[first])
     source, where = _source_of(curve, step)
+    if not source and (half := _in_half(curve.history.readings)):
+        return [_beyond_half(curve, step, half)]
     cause = f"at step {step} the loss is not finite for the first time"
     cures = {
         "inputs": ("leave out or fill in what is missing in the inputs",),
@@ -63,6 +65,38 @@ def _not_finite(curve: Curve) -> list[Finding]:
             ),
         )
     ]
+
+
+def _in_half(readings: tuple[StepReading, ...]) -> StepReading | None:
+    """Return a reading in which the output, or the loss's, is in float16; None without any."""
+    return next((reading for reading in readings if "float16" in _dtypes(reading)), None)
+
+
+def _dtypes(reading: StepReading) -> set[str]:
+    seen = (reading.output, *(term.output for term in reading.terms))
+    return {each.dtype for each in seen if each is not None}
+
+
+def _beyond_half(curve: Curve, step: int, reading: StepReading) -> Finding:
+    """Report a loss that stops being a number in half precision, whose range is small."""
+    logs = any(term.has("softmax") and term.has("log") for term in reading.terms)
+    return Finding(
+        verdict="half precision overflows",
+        layer="",
+        cause=f"at step {step} the loss is not finite for the first time, and its output is in float16, in "
+        "which numbers above 65,504 are infinite and those below 6e-8 are 0",
+        remedy=options(
+            *(("log_softmax in place of the logarithm of a softmax",) if logs else ()),
+            "the loss in float32: output.float()", "weights in float32 under autocast, with a GradScaler",
+            "bfloat16, which has float32's range",
+        ),
+        evidence=(
+            Symptom(
+                "steps whose loss is not finite", float((~np.isfinite(curve.history.values)).sum()), 0,
+                "IEEE 754: five bits of exponent",
+            ),
+        ),
+    )  # fmt: skip
 
 
 def _source_of(curve: Curve, step: int) -> tuple[str, str]:
