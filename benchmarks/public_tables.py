@@ -19,6 +19,7 @@ SETS = {
     "script": "failing PyTorch scripts",
     "forum": "fresh reports from forums and trackers",
 }
+HALVES = {"looked at": "half looked at", "held out": "half held out", "fresh": "fresh sets, first run"}
 MARKS = ("detected", "right kind, any finding", "right kind, first finding", "right place")
 HEAD = (
     "", "cases", "detected", "right kind of cause", "of the first finding", "right place",
@@ -55,8 +56,8 @@ def scores() -> str:
     """What gradscape says of the cases that survive, and of their twins."""
     ours = result(f"{RESULTS}/public_scores.json")
     rows = [
-        row_of(f"{how}; half {half}", by_half[half])
-        for half in ("looked at", "held out")
+        row_of(f"{how}; {title}", by_half[half])
+        for half, title in HALVES.items()
         for how, by_half in ours["scores"].items()
     ]
     return "\n".join([*table(HEAD, rows), "", f"{machine_line(ours['machine'])}."])
@@ -69,7 +70,7 @@ def row_of(name: str, found: dict[str, Any]) -> tuple[str, ...]:
         *(percent(found[mark]) for mark in MARKS),
         percent(found["twins graded fail"]),
         percent(found["twins told of anything"]),
-        f"{found['seconds, median']:.1f}",
+        seconds(found),
     )
 
 
@@ -77,14 +78,47 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
+def rivals() -> str:
+    """What other living tools say of the half held out, beside ours."""
+    found = result(f"{RESULTS}/public_rivals.json")
+    ours = result(f"{RESULTS}/public_scores.json")["scores"]["check and watch"]["held out"]
+    rows = [
+        (*row_of(f"{tool} {each['version']}", half)[:-1], f"{half['could not run, cases']}", seconds(half))
+        for tool, each in found["tools"].items()
+        for half in (each["halves"]["held out"],)
+    ]
+    rows.sort(key=lambda row: -float(row[3].split()[0]))
+    own = row_of("**gradscape, check and watch**", ours)
+    head = (*HEAD[:-1], "cases it cannot run on", HEAD[-1])
+    return "\n".join(
+        [*table(head, [(*own[:-1], "0", seconds(ours)), *rows]), "", f"{machine_line(found['machine'])}."]
+    )
+
+
+def seconds(found: dict[str, Any]) -> str:
+    return f"{found['seconds, median']:.1f}"
+
+
+def published() -> str:
+    """Published marks of tools for Keras, on deepmufl's programs, beside ours on their rebuilds."""
+    found = result(f"{RESULTS}/public_rivals.json")["published"]["deepmufl"]
+    rows = [(tool, f"{each['detected']}", f"{each['held out']}") for tool, each in found["tools"].items()]
+    heads = ("", f"detected, of {found['cases']}", f"of the {found['held out']} held out that count here")
+    return "\n".join(table(heads, rows))
+
+
 def headline() -> str:
     """One line for the first screen of README."""
     ours = result(f"{RESULTS}/public_scores.json")["scores"]
     watch, joined = ours["watch"]["held out"], ours["check and watch"]["held out"]
+    fresh = ours["check and watch"]["fresh"]
     return (
         f"Of {watch['cases']} public training failures that no limit was set on, a check and a watch detect "
         f"{percent(joined['detected'])} and name the right kind of cause in "
         f"{percent(joined['right kind, any finding'])} (a watch alone {percent(watch['detected'])} and "
         f"{percent(watch['right kind, any finding'])}); they call "
-        f"{percent(joined['twins graded fail'])} of the repaired twins ill ([how](docs/failures.md))."
+        f"{percent(joined['twins graded fail'])} of the repaired twins ill. Of {fresh['cases']} reports that "
+        f"were found and rebuilt blind afterwards they detect {percent(fresh['detected'])} and name the "
+        f"right kind in {percent(fresh['right kind, any finding'])}, and call "
+        f"{percent(fresh['twins graded fail'])} of the twins ill ([how](docs/failures.md))."
     )

@@ -98,6 +98,8 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "docs/failures.md": {
         "public-survivors": public_tables.survivors,
         "public-scores": public_tables.scores,
+        "public-rivals": public_tables.rivals,
+        "public-published": public_tables.published,
     },
     "docs/performance.md": {
         **{f"training-{name}": partial(training, name) for name in INSTRUCTIONS},

@@ -92,6 +92,11 @@ class Case:
         return self.fixed_steps if fixed and self.fixed_steps else self.steps
 
     @property
+    def set(self) -> str:
+        """Name of its set."""
+        return self.id.partition("/")[0]
+
+    @property
     def held_out(self) -> bool:
         """Whether limits must not be set on it: half of all cases, by a hash of the id."""
         return hashlib.sha256(self.id.encode()).digest()[0] % 2 == 1

@@ -31,7 +31,7 @@ import torch
 from measure import write
 from public_failures import rival_names
 from public_failures.case import Case
-from public_failures.catalogue import all_cases
+from public_failures.catalogue import FRESH, all_cases
 from public_failures.rival_checks import Said, checklist, guardtower, silent, torchtest2
 from public_failures.rival_names import Names
 from public_failures.rival_watches import torch_audit, torchmortem, trainpulse, traintools
@@ -154,9 +154,11 @@ def published_of(cases: Iterable[Case]) -> dict[str, Any]:
     """Published marks, with how many of deepmufl's cases that count here each tool was reported to find."""
     published: dict[str, Any] = json.loads(PUBLISHED.read_text())
     counted = [case for case in cases if case.id.startswith("deepmufl/")]
+    held_out = [case for case in counted if case.held_out]
     for each in published["deepmufl"]["tools"].values():
         each["of those that count here"] = sum(each["letter"] in case.marks for case in counted)
-    published["deepmufl"]["count here"] = len(counted)
+        each["held out"] = sum(each["letter"] in case.marks for case in held_out)
+    published["deepmufl"] |= {"count here": len(counted), "held out": len(held_out)}
     return published
 
 
@@ -171,7 +173,8 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     kept = surviving()
-    cases = sorted(all_cases(), key=lambda case: kept is not None and case.id not in kept)
+    known = (case for case in all_cases() if case.set not in FRESH)
+    cases = sorted(known, key=lambda case: kept is not None and case.id not in kept)
     if not given.table:
         judge_missing(given.tools, cases, given.patience, given.cache)
     counted = [case for case in cases if kept is None or case.id in kept]
