@@ -80,9 +80,10 @@ def probed(
 
 def _add_dependence(twin: Callable[[], nn.Module], steps: Steps, causal: bool, found: Probed) -> None:
     try:
-        looked = dependence(without_zeros(twin()), steps.batch, causal)
+        model = without_zeros(twin())
+        looked = dependence(model, steps.batch, causal)
         if not looked.findings:
-            look_for_order(without_zeros(twin()), steps.batch, looked)
+            look_for_order(model, steps.batch, looked)
     except ConfigError as error:
         if causal:
             raise

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 from torch import Tensor
 
-from gradscape.measure.core.graph_node import UNREADABLE, Edge, edge_of, inputs, kind, saved, shape, varying
-from gradscape.measure.core.loss_chain import is_layer, is_leaf
+from gradscape.measure.core.graph_node import UNREADABLE, Edge, edge_of, inputs, kind, saved, shape
+from gradscape.measure.core.loss_chain import nearest
 
-MOST = 64  # nodes between a loss and the last layers
 Shape = tuple[int, ...]
 
 
@@ -24,23 +21,14 @@ def crossed_product(root: Tensor) -> tuple[Shape, Shape] | None:
     """
     try:
         edge = edge_of(root)
-        return None if edge is None else _nearest(edge)
+        return None if edge is None else _first_crossed(edge)
     except UNREADABLE:  # a form that no one thought of must not end a training
         return None
 
 
-def _nearest(root: Edge) -> tuple[Shape, Shape] | None:
-    seen, remaining = {root}, deque([root])
-    while remaining and len(seen) <= MOST:
-        edge = remaining.popleft()
-        if is_layer(edge) or is_leaf(edge):
-            continue
-        if kind(edge) in ("Mul", "Div") and (factors := _crossed(edge)) is not None:
-            return factors
-        new = [each for each in varying(edge) if each not in seen]
-        seen.update(new)
-        remaining += new
-    return None
+def _first_crossed(root: Edge) -> tuple[Shape, Shape] | None:
+    products = (edge for edge in nearest(root) if kind(edge) in ("Mul", "Div"))
+    return next((factors for edge in products if (factors := _crossed(edge)) is not None), None)
 
 
 def _crossed(edge: Edge) -> tuple[Shape, Shape] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import deque
 from collections.abc import Iterator
 
 from torch import Tensor
@@ -42,6 +43,23 @@ def is_layer(edge: Edge) -> bool:
         edge: Edge.
     """
     return bool(_LAYER.match(kind(edge))) or _splits_rows(edge) or _adds_bias(edge) or _scales_by_leaf(edge)
+
+
+def nearest(root: Edge) -> Iterator[Edge]:
+    """Yield a loss's edge and those before it, the nearest first, as far as the last layers and the leaves.
+
+    Args:
+        root: Edge of the loss.
+    """
+    seen, remaining = {root}, deque([root])
+    while remaining and len(seen) <= MOST:
+        edge = remaining.popleft()
+        if is_layer(edge) or is_leaf(edge):
+            continue
+        yield edge
+        new = [each for each in varying(edge) if each not in seen]
+        seen.update(new)
+        remaining += new
 
 
 def is_opaque(edge: Edge) -> bool:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 from torch import Tensor
 
-from gradscape.measure.core.graph_node import UNREADABLE, Edge, edge_of, inputs, kind, saved, varying
-from gradscape.measure.core.loss_chain import is_layer, is_leaf
-
-MOST = 64  # nodes between a loss and the last layers
+from gradscape.measure.core.graph_node import UNREADABLE, Edge, edge_of, inputs, kind, saved
+from gradscape.measure.core.loss_chain import nearest
 
 
 def divisor_of(root: Tensor) -> Tensor | None:
@@ -20,22 +16,15 @@ def divisor_of(root: Tensor) -> Tensor | None:
     """
     try:
         edge = edge_of(root)
-        return None if edge is None else _nearest(edge)
+        return None if edge is None else _first_divisor(edge)
     except UNREADABLE:  # a form that no one thought of must not end a training
         return None
 
 
-def _nearest(root: Edge) -> Tensor | None:
-    seen, remaining = {root}, deque([root])
-    while remaining and len(seen) <= MOST:
-        edge = remaining.popleft()
-        if is_layer(edge) or is_leaf(edge):
-            continue
+def _first_divisor(root: Edge) -> Tensor | None:
+    for edge in nearest(root):
         if kind(edge) == "Div" and inputs(edge)[1:] == [None]:
             other = saved(edge, "other")
             if other is not None and other.numel() > 1 and not other.is_complex():
                 return other.abs()
-        new = [each for each in varying(edge) if each not in seen]
-        seen.update(new)
-        remaining += new
     return None

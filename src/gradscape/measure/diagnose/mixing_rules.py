@@ -1,6 +1,6 @@
 """Rules on samples and axes that are mixed: batch and time exchanged, a view as transpose, crossed factors.
 
-Both rest on shapes alone. They are faults where the loss stays at guessing's, and else something to look at:
+All rest on shapes alone. They are faults where the loss stays at guessing's, and else something to look at:
 a layer may be meant to compute across samples.
 """
 
