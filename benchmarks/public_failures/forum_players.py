@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from public_failures.case import Case, Training
 from public_failures.forum_games import SIDE, balance, balanced, returns, steps_on_grid, values
-from public_failures.plain import Batches, at_least, drawn, r2, untouched
+from public_failures.plain import Batches, from_center, r2, untouched
 from public_failures.scripts_vectors import Gan
 
 
@@ -157,13 +158,6 @@ def flat_targets(fixed: bool, seed: int) -> Training:
 CENTER = torch.tensor([3.0, -2.0])
 
 
-def distance(model: Gan, seed: int) -> float:
-    """Negative distance of the generated mean from the real one."""
-    with untouched(model):
-        made = model.generator(torch.randn(1_000, 4, generator=drawn(seed)))
-        return at_least(-20.0, -float((made.mean(0) - CENTER).norm()))
-
-
 def logits_for_chances(fixed: bool, seed: int) -> Training:
     """A GAN: github.com/mlpack/mlpack/pull/1813."""
     torch.manual_seed(seed)
@@ -191,7 +185,7 @@ def logits_for_chances(fixed: bool, seed: int) -> Training:
         of_g.step()
         return value.detach()
 
-    return Training(model, [of_d, of_g], step, lambda: distance(model, seed))
+    return Training(model, [of_d, of_g], step, partial(from_center, model, CENTER, seed, -20.0))
 
 
 CASES: tuple[Case, ...] = (

@@ -128,3 +128,10 @@ def at_least(worst: float, value: float) -> float:
 def minus(loss: Loss, worst: float) -> Measure:
     """Negative loss as a measure, not below `worst`, nor a number that is none."""
     return lambda output, y: at_least(worst, -float(loss(output, y)))
+
+
+def from_center(model: nn.Module, center: Tensor, seed: int, worst: float) -> float:
+    """Negative distance of the mean of what a GAN's generator makes from the real one, not below `worst`."""
+    with untouched(model):
+        made = model.generator(torch.randn(1_000, 4, generator=drawn(seed)))  # type: ignore[operator]
+        return at_least(worst, -float((made.mean(0) - center).norm()))

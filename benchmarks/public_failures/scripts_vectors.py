@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from public_failures.plain import (
     accuracy,
     at_least,
     drawn,
+    from_center,
     plain,
     r2,
     untouched,
@@ -190,12 +192,7 @@ def gan(fixed: bool, seed: int) -> Training:
         of_g.step()
         return loss.detach()
 
-    def score() -> float:
-        """Negative distance of the generated mean from the real one."""
-        with untouched(model):
-            made = model.generator(torch.randn(1_000, 4, generator=drawn(seed)))
-            return at_least(-100.0, -float((made.mean(0) - center).norm()))
-
+    score = partial(from_center, model, center, seed, -100.0)
     return Training(model, [of_d, of_g], step, score)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
 from torch.nn import functional as F
 
 from public_failures.case import Case, Training
-from public_failures.plain import Split, accuracy, at_least, drawn, plain, r2, untouched
+from public_failures.plain import Split, accuracy, from_center, plain, r2, untouched
 from public_failures.tasks import blobs, digits
 
 
@@ -115,12 +117,7 @@ def generator_turned(fixed: bool, seed: int) -> Training:
         of_generator.step()
         return loss.detach()
 
-    def score() -> float:
-        """Negative distance of the generated mean from the real one."""
-        with untouched(model):
-            made = model.generator(torch.randn(1_000, 4, generator=drawn(seed)))
-            return at_least(-10.0, -float((made.mean(0) - center).norm()))
-
+    score = partial(from_center, model, center, seed, -10.0)
     return Training(model, [of_critic, of_generator], step, score)
 
 

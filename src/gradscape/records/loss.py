@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+# Losses that compare real numbers, one by one.
+REGRESSION = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+
+
 @dataclass(frozen=True)
 class TensorSummary(Record):
     """Numbers of a tensor; statistics are over its finite values, NaN where there is none.

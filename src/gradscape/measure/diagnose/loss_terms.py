@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscape.records.encoding import Values
+from gradscape.records.loss import REGRESSION as REGRESSION
 from gradscape.records.loss import LossHistory, LossTerm, Operation, StepReading, TensorSummary
 
 # What moves values, or takes some of them, and changes none.
@@ -59,7 +60,6 @@ NORMAL: tuple[float, ...] = (
 )  # of its least, mean ± standard deviation and largest, of a normal
 ROUNDING = 1e-3  # of a range: what lies beyond it by less is within it
 
-REGRESSION = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
 CATEGORICAL = ("cross_entropy", "nll_loss")
 

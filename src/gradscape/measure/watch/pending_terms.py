@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gradscape.measure.core.loss_functions import SeenTerm
 from gradscape.measure.watch.summaries import CLASSES, Pending, class_counts, summarize
-from gradscape.records.loss import LossTerm
+from gradscape.records.loss import REGRESSION, LossTerm
 
 SAMPLES = 4_096  # outputs whose largest class is counted
 # Class of a loss → its function's name.
@@ -30,7 +30,6 @@ LOSSES = {
     "MultiMarginLoss": "multi_margin_loss",
     "SoftMarginLoss": "soft_margin_loss",
 }
-REGRESSION = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 LOOK_LIKE_CLASSES = 31  # whole numbers that are counted among real ones, one a sample: classes in disguise
 OVER_CLASSES = ("cross_entropy", "nll_loss", "multi_margin_loss")
 
