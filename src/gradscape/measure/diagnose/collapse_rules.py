@@ -14,6 +14,7 @@ from gradscape.records.loss import LossTerm, StepReading
 
 LATE = 3  # last readings that tell of outputs, and readings of each player
 FEWEST_SAMPLES = 8
+MOST = (0.1, 0.9)  # quantiles between which a loss stays where it is
 REAL, MADE = 0.8, 0.2  # targets of real and of made samples, which may be smoothed
 
 
@@ -34,7 +35,8 @@ def _one_point(curve: Curve) -> list[Finding]:
     if len(readings) <= LATE or named or len(curve.finite) <= curve.limits.constant or curve.breaks:
         return []
     shares = [_spread(reading) for reading in last]
-    still = float(np.ptp(curve.quarters[-1])) <= curve.limits.one_point * abs(curve.last)
+    most = np.quantile(curve.quarters[-1], MOST)  # a step may fling the point about
+    still = float(np.ptp(most)) <= curve.limits.one_point * abs(curve.last)
     alike = any(each.equal_samples > curve.limits.imbalance for each in last)
     if alike or not still or not max(shares) < curve.limits.one_point <= _spread(readings[0]):
         return []

@@ -44,7 +44,7 @@ class LossLimits:
         gap: where eval mode differs from train mode by so many running deviations.
         kept: Share of a signal that strong dropouts leave, one after the other,
         dropped: where late losses over guessing's are so large.
-        one_point: Spread of outputs over samples beside their size, and of late losses beside theirs.
+        one_point: Spread of outputs over samples beside their size, and of most late losses beside theirs.
         sure: Logit of a discriminator for real samples, and against made ones.
         near_zero: Numbers that a loss divides by: the least of a hundred over the median.
         random: Probability of tokens that differ as much in frequency, if all are alike often.
