@@ -6,8 +6,8 @@ at 20 seeds; the case survives where the twin's score is higher by Welch's one-s
 
     cd benchmarks && PYTHONPATH=../src python -m public_failures.survive
 
-takes an hour or two of one core and writes `results/public_failures.json`. Trainings done are in
-`runs/public_failures.jsonl`, one a line, and are not repeated.
+takes some hours of one core and writes `results/public_failures.json`. Trainings done are in
+`runs/public_failures.jsonl`, one a line, or in the result, and are not repeated.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def read(
 
 def train_missing(cases: Sequence[Case], seeds: int, cache: Path) -> None:
     """Train what the cache lacks, a seed of all cases after the other, and append each to it."""
-    done = read(cache)
+    done = {**kept(), **read(cache)}
     cache.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(seeds):
         for case in cases:
@@ -81,6 +81,18 @@ def train_missing(cases: Sequence[Case], seeds: int, cache: Path) -> None:
         print(f"seed {seed} done", flush=True)
 
 
+def kept() -> dict[Key, dict[str, Any]]:
+    """Return the trainings whose scores are in the result, seed by seed from 0 on."""
+    path = RESULTS / "public_failures.json"
+    found = json.loads(path.read_text())["survivors"] if path.exists() else {}
+    return {
+        (name, fixed, seed): {"score": score}
+        for name, case in found.items()
+        for fixed, scores in ((False, "scores"), (True, "twins"))
+        for seed, score in enumerate(case.get(scores, ()))
+    }
+
+
 def judged(case: Case, scores: Sequence[float], twin: Sequence[float]) -> dict[str, Any]:
     """Compare a case's scores over seeds with its twin's."""
     difference, p = fmean(twin) - fmean(scores), welch(twin, scores)
@@ -88,6 +100,8 @@ def judged(case: Case, scores: Sequence[float], twin: Sequence[float]) -> dict[s
         "kinds": list(case.kinds),
         "score": round(fmean(scores), 4),
         "twin": round(fmean(twin), 4),
+        "scores": [round(score, 4) for score in scores],
+        "twins": [round(score, 4) for score in twin],
         "p": float(f"{p:.3g}"),
         "n": [len(scores), len(twin)],
         "survives": p < LEVEL and difference >= LEAST,
@@ -124,13 +138,13 @@ def survivors(
     }
 
 
-def keep(found: dict[str, dict[str, Any]]) -> None:
+def write_survivors(found: dict[str, dict[str, Any]]) -> None:
     """Write the part "survivors" of the result, and leave its other parts and cases as they are."""
     path = RESULTS / "public_failures.json"
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    kept.pop("machine", None)
-    kept["survivors"] = {**kept.get("survivors", {}), **found}
-    write("public_failures", kept)
+    result = json.loads(path.read_text()) if path.exists() else {}
+    result.pop("machine", None)
+    result["survivors"] = {**result.get("survivors", {}), **found}
+    write("public_failures", result)
 
 
 def main() -> None:
@@ -145,8 +159,8 @@ def main() -> None:
     torch.set_num_threads(1)
     cases = [case for case in all_cases(options.sets) if not options.cases or case.id in options.cases]
     train_missing(cases, options.seeds, options.cache)
-    found = survivors(cases, read(options.cache), options.seeds)
-    keep(found)
+    found = survivors(cases, {**kept(), **read(options.cache)}, options.seeds)
+    write_survivors(found)
     count = Counter(row["kinds"][0] for row in found.values() if row["survives"])
     print(f"{sum(count.values())} of {len(found)} survive:", dict(count.most_common()))
 
