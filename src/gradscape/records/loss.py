@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # Losses that compare real numbers, one by one.
 REGRESSION = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 
+SEARCHED = 3  # first readings whose whole graph is searched, for layers, leaves and reshapes
+
 
 @dataclass(frozen=True)
 class TensorSummary(Record):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from gradscape.measure.diagnose.advice import options
 from gradscape.measure.diagnose.loss_curve import Curve
 from gradscape.records.diagnosis import Finding, Symptom
-
-LOOKED_AT = 3  # first readings, whose graphs were searched
+from gradscape.records.loss import SEARCHED
 
 
 def linear_findings(curve: Curve, early: bool = False) -> list[Finding]:
@@ -57,7 +56,7 @@ def linear_notes(curve: Curve) -> tuple[str, ...]:
 
 def _widths(curve: Curve) -> tuple[int, ...]:
     """Return the widths of layers in a row that no rank explains; empty where there are none."""
-    looked = [reading.linear_widths for reading in curve.history.readings[:LOOKED_AT]]
+    looked = [reading.linear_widths for reading in curve.history.readings[:SEARCHED]]
     if not looked or any(len(widths) < 3 for widths in looked):
         return ()
     first, *hidden, last = looked[0]

@@ -11,9 +11,7 @@ import math
 from gradscape.measure.diagnose.advice import options
 from gradscape.measure.diagnose.loss_curve import Curve
 from gradscape.records.diagnosis import Finding, Symptom
-from gradscape.records.loss import SequenceInput, StepReading
-
-LOOKED_AT = 3  # first readings, whose graphs were searched
+from gradscape.records.loss import SEARCHED, SequenceInput, StepReading
 
 
 def mixing_findings(curve: Curve) -> list[Finding]:
@@ -22,7 +20,7 @@ def mixing_findings(curve: Curve) -> list[Finding]:
     Args:
         curve: Loss over steps, with its readings.
     """
-    readings = curve.history.readings[:LOOKED_AT]
+    readings = curve.history.readings[:SEARCHED]
     if not readings or curve.learns:
         return []
     return [*_exchanged(curve, readings), *_torn(curve, readings), *_crossed(curve, readings)]
@@ -34,7 +32,7 @@ def mixing_notes(curve: Curve) -> tuple[str, ...]:
     Args:
         curve: Loss over steps, with its readings.
     """
-    readings = curve.history.readings[:LOOKED_AT]
+    readings = curve.history.readings[:SEARCHED]
     if not curve.learns or not all(reading.torn_reshapes for reading in readings):
         return ()
     before, after = readings[0].torn_reshapes[0]

@@ -32,7 +32,7 @@ from gradscape.measure.watch.schedule import SMALL
 from gradscape.measure.watch.sequence_axes import SequenceAxes
 from gradscape.measure.watch.step_reading import is_out_of_reach
 from gradscape.measure.watch.summaries import Pending, equal_share, feature_spread, summarize
-from gradscape.records.loss import LossHistory, SequenceInput, StepReading
+from gradscape.records.loss import SEARCHED, LossHistory, SequenceInput, StepReading
 
 FIRST = 5, 20  # first steps, all of which are read, of a large and of a small model,
 BUDGET = 0.003  # and the fraction of the time for further ones;
@@ -40,7 +40,6 @@ REGULAR = 50  # of a small model every so many steps in any case
 EARLY = 20  # readings that are kept of the begin,
 LATE = 40  # and of the end
 SETTLED = 15  # steps after which running statistics of BatchNorm are those of the data, at a usual momentum
-LEAVES = 3  # first readings that look for leaves outside the model and for layers: walks through the graph
 
 
 @dataclass(frozen=True)
@@ -323,7 +322,7 @@ class LossRecorder:
             single=single,
             running=self.modes.running.take(),
             dropout=self.modes.dropout(),
-            graph=self._of_graph(roots) if len(self.early) < LEAVES else _Graph(),
+            graph=self._of_graph(roots) if len(self.early) < SEARCHED else _Graph(),
             sequences=self.sequences.take(),
         )
 
