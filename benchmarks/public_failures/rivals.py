@@ -154,7 +154,7 @@ def joined(standing: dict[str, Any], judged_here: dict[str, Any], here: dict[str
     first = standing.get("machine", here)
     named = {} if here == first else {"machine": here}
     ours = {tool: each | named for tool, each in judged_here.items() if each["halves"]}
-    return {"machine": first, "tools": standing.get("tools", {}) | ours}
+    return {"machine": first, "seed": SEED, "tools": standing.get("tools", {}) | ours}
 
 
 def could_not_run(cases: Iterable[Case], rows: dict[Key, dict[str, Any]]) -> dict[str, int]:
@@ -201,8 +201,7 @@ def main() -> None:
     tools = {tool: table_of(tool, counted, each) for tool, each in rows.items() if each}
     path = RESULTS / "public_rivals.json"
     standing = json.loads(path.read_text()) if path.exists() else {}
-    table = joined(standing, tools, machine())
-    write("public_rivals", {**table, "seed": SEED, "published": published_of(counted)})
+    write("public_rivals", joined(standing, tools, machine()) | {"published": published_of(counted)})
 
 
 if __name__ == "__main__":
