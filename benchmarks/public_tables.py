@@ -85,14 +85,23 @@ def rivals() -> str:
     rows = [
         (*row_of(f"{tool} {each['version']}", half)[:-1], f"{half['could not run, cases']}", seconds(half))
         for tool, each in found["tools"].items()
-        for half in (each["halves"]["held out"],)
+        if (half := each["halves"].get("held out"))
     ]
     rows.sort(key=lambda row: -float(row[3].split()[0]))
     own = row_of("**gradscape, check and watch**", ours)
     head = (*HEAD[:-1], "cases it cannot run on", HEAD[-1])
-    return "\n".join(
-        [*table(head, [(*own[:-1], "0", seconds(ours)), *rows]), "", f"{machine_line(found['machine'])}."]
-    )
+    rows = [(*own[:-1], "0", seconds(ours)), *rows]
+    return "\n".join([*table(head, rows), "", " ".join(judged_on(found))])
+
+
+def judged_on(found: dict[str, Any]) -> list[str]:
+    """Where tools were judged: the table's machine, and the tools that name one of their own."""
+    elsewhere: dict[str, list[str]] = {}
+    for tool, each in found["tools"].items():
+        if "machine" in each:
+            elsewhere.setdefault(machine_line(each["machine"]), []).append(tool)
+    others = [f"{' and '.join(tools)}: {line}." for line, tools in elsewhere.items()]
+    return [f"{machine_line(found['machine'])}.", *others]
 
 
 def seconds(found: dict[str, Any]) -> str:

@@ -2,12 +2,15 @@
 
     cd benchmarks && PYTHONPATH=../src python -m public_failures.rivals
 
-needs an environment that has the tools beside PyTorch and scikit-learn: torchtest2, torchmortem, guardtower,
-torch-audit, neural-net-checklist, traintools and trainpulse, as `pip` names them. How each is used is said in
+needs an environment that has the tools beside PyTorch, and scikit-learn and transformers, of which some
+cases are made: torchtest2, torchmortem, guardtower, torch-audit, neural-net-checklist, traintools and
+trainpulse, as `pip` names them; those that `--tools` names are enough. How each is used is said in
 `rival_checks` and `rival_watches`; which kinds of cause its messages name, in `rival_names`. Each judgement
 runs at seed 0 in a process of its own. Judgements done are in `runs/public_rivals.jsonl`, one a line, and are
-not repeated; `results/public_rivals.json` is the table, of the cases that `survive` has found at fault.
-`--table` writes it from what is there. A case that a tool cannot run on counts as not detected.
+not repeated; `results/public_rivals.json` is the table, of the cases that `survive` has found at fault. A
+half enters it once all its cases and twins are judged; a tool of which no half is stays there as it was.
+`--half held-out` leaves the half looked at alone; `--table` judges nothing. A case that a tool cannot run on
+counts as not detected.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from typing import Any
 
 import torch
 
-from measure import write
+from measure import RESULTS, machine, write
 from public_failures import rival_names
 from public_failures.case import Case
 from public_failures.catalogue import FRESH, all_cases
@@ -98,6 +101,8 @@ def judged(tool: str, case: Case, fixed: bool, patience: int) -> dict[str, Any]:
         why = f"no answer in {patience} s" if late else f"the process died: {process.exitcode}"
         row = {"findings": [], "failed": why, "seconds": patience}
     process.join()
+    if row.get("failed", "").startswith("ModuleNotFoundError"):  # the environment's fault, not the tool's
+        raise SystemExit(f"Expected all that {case.id} imports; received {row['failed']}; install it.")
     known = {"tool": tool, "version": metadata.version(tool), "case": case.id, "fixed": fixed, "seed": SEED}
     return known | row
 
@@ -125,7 +130,7 @@ def judge_missing(tools: Sequence[str], cases: Sequence[Case], patience: int, ca
 
 
 def table_of(tool: str, cases: Sequence[Case], rows: dict[Key, dict[str, Any]]) -> dict[str, Any]:
-    """Marks of a tool, of the half looked at and of the half held out."""
+    """Marks of a tool, of those halves, looked at and held out, that are judged to the end."""
     halves = {
         "looked at": [case for case in cases if not case.held_out],
         "held out": [case for case in cases if case.held_out],
@@ -136,8 +141,20 @@ def table_of(tool: str, cases: Sequence[Case], rows: dict[Key, dict[str, Any]]) 
         "halves": {
             half: shares(some, rows, RIVALS[tool].names) | could_not_run(some, rows)
             for half, some in halves.items()
+            if all((case.id, fixed, SEED) in rows for case in some for fixed in (False, True))
         },
     }
+
+
+def joined(standing: dict[str, Any], judged_here: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
+    """Join the table that stands with the tools judged here, which name this machine if it is another.
+
+    Tools that are not judged here stay as they are, and the table's machine stays theirs.
+    """
+    first = standing.get("machine", here)
+    named = {} if here == first else {"machine": here}
+    ours = {tool: each | named for tool, each in judged_here.items() if each["halves"]}
+    return {"machine": first, "seed": SEED, "tools": standing.get("tools", {}) | ours}
 
 
 def could_not_run(cases: Iterable[Case], rows: dict[Key, dict[str, Any]]) -> dict[str, int]:
@@ -167,20 +184,24 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--tools", nargs="+", default=list(RIVALS), choices=RIVALS)
+    parser.add_argument("--half", choices=("looked", "held-out", "both"), default="both")
     parser.add_argument("--patience", type=int, default=300, help="processor seconds for a judgement")
     parser.add_argument("--table", action="store_true", help="judge nothing, write the table")
     parser.add_argument("--cache", type=Path, default=CACHE)
     given = parser.parse_args()
     torch.set_num_threads(1)
     kept = surviving()
-    known = (case for case in all_cases() if case.set not in FRESH)
-    cases = sorted(known, key=lambda case: kept is not None and case.id not in kept)
+    counted = [case for case in all_cases() if case.set not in FRESH and (kept is None or case.id in kept)]
     if not given.table:
-        judge_missing(given.tools, cases, given.patience, given.cache)
-    counted = [case for case in cases if kept is None or case.id in kept]
+        asked = [
+            case for case in counted if given.half == "both" or case.held_out == (given.half == "held-out")
+        ]
+        judge_missing(given.tools, asked, given.patience, given.cache)
     rows = {tool: read_of(tool, given.cache) for tool in RIVALS}
     tools = {tool: table_of(tool, counted, each) for tool, each in rows.items() if each}
-    write("public_rivals", {"seed": SEED, "tools": tools, "published": published_of(counted)})
+    path = RESULTS / "public_rivals.json"
+    standing = json.loads(path.read_text()) if path.exists() else {}
+    write("public_rivals", joined(standing, tools, machine()) | {"published": published_of(counted)})
 
 
 if __name__ == "__main__":

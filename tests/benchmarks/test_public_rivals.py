@@ -98,6 +98,73 @@ def test_a_tools_own_rows_are_read_and_a_line_cut_short_is_not(tmp_path: Path) -
     assert read_of("guardtower", cache) == {("1", False, 0): rows[0]}
 
 
+def judged_rows(cases: list[Any]) -> dict[Any, dict[str, Any]]:
+    row = {"findings": [], "seconds": 1.0, "version": "0.1"}
+    return {(each.id, fixed, 0): row for each in cases for fixed in (False, True)}
+
+
+def test_a_half_enters_the_table_once_it_is_judged_to_the_end() -> None:
+    from public_failures.rivals import table_of
+
+    cases = [case(str(number)) for number in range(8)]
+    held_out = [each for each in cases if each.held_out]
+    assert 0 < len(held_out) < len(cases)
+    rows = judged_rows(held_out)
+    assert list(table_of("traintools", cases, rows)["halves"]) == ["held out"]
+    rows.popitem()
+    assert table_of("traintools", cases, rows)["halves"] == {}
+
+
+def test_tools_judged_elsewhere_stay_in_the_table_as_they_were() -> None:
+    from public_failures.rivals import joined
+
+    halves = {"held out": {"cases": 1}}
+    standing = {"machine": {"commit": "old"}, "tools": {"guardtower": {"version": "1", "halves": halves}}}
+    here = {"commit": "new"}
+    told = {"version": "2", "halves": halves}
+    table = joined(standing, {"traintools": told, "guardtower": {"version": "2", "halves": {}}}, here)
+    assert table["machine"] == standing["machine"]
+    assert table["tools"] == standing["tools"] | {"traintools": {**told, "machine": here}}
+    assert joined(table, {"guardtower": told}, here)["tools"]["guardtower"]["machine"] == here
+    alone = joined({}, {"traintools": told}, here)
+    assert (alone["machine"], alone["tools"]) == (here, {"traintools": told})
+
+
+@pytest.mark.parametrize(
+    ("half", "asked"), [("looked", {False}), ("held-out", {True}), ("both", {False, True})]
+)
+def test_one_half_can_be_judged_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, half: str, asked: set[bool]
+) -> None:
+    from public_failures import rivals
+
+    cases = [case(str(number)) for number in range(8)]
+    standing = {"machine": {"commit": "old"}, "tools": {"guardtower": {"version": "1"}}}
+    (tmp_path / "public_rivals.json").write_text(json.dumps(standing))
+    judged, written = [], {}
+    monkeypatch.setattr(rivals, "RESULTS", tmp_path)
+    monkeypatch.setattr(rivals, "all_cases", lambda: (*cases, case("lost"), case("forum/fresh")))
+    monkeypatch.setattr(rivals, "surviving", lambda: {each.id for each in cases} | {"forum/fresh"})
+    monkeypatch.setattr(rivals, "judge_missing", lambda tools, some, *_: judged.extend(some))
+    monkeypatch.setattr(rivals, "write", lambda _, values: written.update(values))
+    monkeypatch.setattr(sys, "argv", ["rivals", "--half", half, "--cache", str(tmp_path / "none")])
+    rivals.main()
+    assert judged == [each for each in cases if each.held_out in asked]
+    assert written["tools"] == standing["tools"]
+
+
+def test_below_the_table_stands_where_each_tool_was_judged() -> None:
+    from public_tables import judged_on
+    from tables import machine_line
+
+    old = {"processor": "A", "cores": 2, "python": "3", "torch": "2", "commit": "a", "date": "then"}
+    new = old | {"commit": "b"}
+    tools = {"one": {}, "two": {"machine": new}, "three": {"machine": new}}
+    own, others = judged_on({"machine": old, "tools": tools})
+    assert own == f"{machine_line(old)}."
+    assert others == f"two and three: {machine_line(new)}."
+
+
 def test_what_breaks_down_or_takes_too_long_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     from public_failures import rivals
 
@@ -115,6 +182,17 @@ def test_what_breaks_down_or_takes_too_long_is_a_row(monkeypatch: pytest.MonkeyP
             rivals.Rival("guardtower", lambda *_, sent=sent: os.kill(os.getpid(), sent) or [], {}),
         )
         assert rivals.judged("guardtower", case(), True, 60)["failed"] == why
+
+
+def test_a_library_that_is_missing_is_no_fault_of_the_tool(monkeypatch: pytest.MonkeyPatch) -> None:
+    from public_failures import rivals
+
+    def bare(*_: Any) -> list[Any]:
+        raise ModuleNotFoundError("No module named 'transformers'")
+
+    monkeypatch.setitem(rivals.RIVALS, "guardtower", rivals.Rival("guardtower", bare, {}))
+    with pytest.raises(SystemExit, match="transformers"):
+        rivals.judged("guardtower", case(), True, 60)
 
 
 @pytest.mark.parametrize(
