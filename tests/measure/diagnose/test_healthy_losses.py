@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.made_losses import made_history, made_term
 
-from gradscape.measure.diagnose.loss_rules import loss_findings
+from gradscape.measure.diagnose.loss.rules import loss_findings
 from gradscape.records.loss import LossHistory, LossTerm
 
 KINDS = ("cross_entropy", "nll_loss", "binary_cross_entropy_with_logits", "mse_loss", "l1_loss", "unknown")

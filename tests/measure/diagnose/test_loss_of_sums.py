@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import gradscape as gs
-from gradscape.measure.diagnose.loss_curve import Curve
-from gradscape.measure.diagnose.loss_limits import LossLimits
+from gradscape.measure.diagnose.loss.curve import Curve
+from gradscape.measure.diagnose.loss.limits import LossLimits
 
 
 def curve(loss: str, reduction: str, batch: int = 32) -> Curve:

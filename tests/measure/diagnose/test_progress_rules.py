@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import gradscape as gs
-from gradscape.measure.diagnose.loss_curve import Curve
-from gradscape.measure.diagnose.loss_limits import LossLimits
+from gradscape.measure.diagnose.loss.curve import Curve
+from gradscape.measure.diagnose.loss.limits import LossLimits
 from gradscape.records.diagnosis import Diagnosis, Finding
 
 FEATURES, CLASSES = 8, 4

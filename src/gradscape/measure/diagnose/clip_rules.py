@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from gradscape.measure.diagnose.advice import options
-from gradscape.measure.diagnose.loss_curve import Curve
-from gradscape.measure.diagnose.loss_limits import LossLimits
+from gradscape.measure.diagnose.loss.curve import Curve
+from gradscape.measure.diagnose.loss.limits import LossLimits
 from gradscape.records.diagnosis import Finding, Symptom
 from gradscape.records.encoding import Values
 from gradscape.records.gradients import SCALER_AT_WORK, FlowHistory

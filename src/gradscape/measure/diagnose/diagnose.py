@@ -1,6 +1,7 @@
 """Verdict on what a watch has seen: the fault, where it begins, why, and what would help.
 
-The rules are in `rules`, their limits in `limits`; those on the outputs of layers in `activation_rules`.
+The rules are in `rules`, their limits in `limits`; those on the outputs of layers in `activation_rules`,
+on the loss in `loss`.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from gradscape.measure.diagnose.clip_rules import clip_findings
 from gradscape.measure.diagnose.from_run import divergence, plateau, recorded
 from gradscape.measure.diagnose.limits import SOURCES
 from gradscape.measure.diagnose.limits import Limits as Limits
-from gradscape.measure.diagnose.linear_rules import linear_findings
 from gradscape.measure.diagnose.loop_rules import loop_findings
-from gradscape.measure.diagnose.loss_curve import Curve
-from gradscape.measure.diagnose.loss_limits import LossLimits
-from gradscape.measure.diagnose.loss_rules import loss_findings, loss_notes
+from gradscape.measure.diagnose.loss.curve import Curve
+from gradscape.measure.diagnose.loss.limits import LossLimits
+from gradscape.measure.diagnose.loss.linear_rules import linear_findings
+from gradscape.measure.diagnose.loss.rules import loss_findings, loss_notes
 from gradscape.measure.diagnose.progress_rules import progress_findings, without_aftermath
 from gradscape.measure.diagnose.rules import findings_of, healthy
 from gradscape.measure.diagnose.view import Bools, View, sized

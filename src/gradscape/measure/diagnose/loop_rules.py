@@ -10,9 +10,9 @@ import numpy as np
 
 from gradscape.measure.core.parameters import listed
 from gradscape.measure.diagnose.advice import HIGHER, LOWER, options
-from gradscape.measure.diagnose.loss_curve import Curve
-from gradscape.measure.diagnose.loss_limits import LossLimits
-from gradscape.measure.diagnose.loss_terms import BINARY, CATEGORICAL, REGRESSION
+from gradscape.measure.diagnose.loss.curve import Curve
+from gradscape.measure.diagnose.loss.limits import LossLimits
+from gradscape.measure.diagnose.loss.terms import BINARY, CATEGORICAL, REGRESSION
 from gradscape.records.diagnosis import Finding, Symptom
 from gradscape.records.encoding import Values
 from gradscape.records.gradients import WEIGHT_KINDS, FlowHistory, OptimizerFacts

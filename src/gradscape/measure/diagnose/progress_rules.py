@@ -14,7 +14,7 @@ from gradscape.measure.diagnose.activation_rules import SOURCES as SIGNAL_SOURCE
 from gradscape.measure.diagnose.activation_rules import SignalLimits
 from gradscape.measure.diagnose.advice import HIGHER, LOWER, Traits, options
 from gradscape.measure.diagnose.limits import SOURCES as STEP_SOURCES
-from gradscape.measure.diagnose.loss_curve import Curve
+from gradscape.measure.diagnose.loss.curve import Curve
 from gradscape.measure.diagnose.view import View
 from gradscape.records.diagnosis import Finding, Symptom
 from gradscape.records.gradients import FlowHistory

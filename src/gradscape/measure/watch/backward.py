@@ -54,7 +54,7 @@ def _notify(tensors: Any, gradients: Any) -> None:
         listener.before_backward(roots, scaled)
 
 
-def listen(listener: Listener) -> None:
+def listen_to_backward(listener: Listener) -> None:
     """Notify an object of every backward pass from now on, as long as it lives.
 
     Args:
@@ -65,7 +65,7 @@ def listen(listener: Listener) -> None:
     _listeners.add(listener)
 
 
-def leave(listener: Listener) -> None:
+def leave_backward(listener: Listener) -> None:
     """Stop notifying an object; the last one puts torch's own function back.
 
     Args:

@@ -16,13 +16,13 @@ from torch.optim import Optimizer
 
 from gradscape.errors import first_line
 from gradscape.measure.core.batch import main_tensor
-from gradscape.measure.core.crossed_products import crossed_product
+from gradscape.measure.core.graph.crossed_products import crossed_product
+from gradscape.measure.core.graph.divisors import divisor_of
+from gradscape.measure.core.graph.linear import linear_widths
+from gradscape.measure.core.graph.loss import factor_of, leaves_of, read_loss
+from gradscape.measure.core.graph.torn_reshapes import Shape, torn_reshapes
 from gradscape.measure.core.layer_trace import Hook
-from gradscape.measure.core.linear_graph import linear_widths
-from gradscape.measure.core.loss_divisors import divisor_of
-from gradscape.measure.core.loss_graph import factor_of, leaves_of, read_loss
 from gradscape.measure.core.parameters import parameters_of, unwrapped
-from gradscape.measure.core.torn_reshapes import Shape, torn_reshapes
 from gradscape.measure.watch.activations import hidden, in_backward
 from gradscape.measure.watch.loss_values import LossValues
 from gradscape.measure.watch.modes import Modes

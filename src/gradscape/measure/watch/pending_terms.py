@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gradscape.measure.core.loss_functions import SeenTerm
+from gradscape.measure.core.graph.functions import SeenTerm
 from gradscape.measure.watch.summaries import CLASSES, Pending, class_counts, summarize
 from gradscape.records.loss import REGRESSION, LossTerm
 

@@ -22,8 +22,8 @@ from torch.optim import Optimizer
 from gradscape.errors import first_line
 from gradscape.measure.core.gradient_statistics import STATISTICS
 from gradscape.measure.core.parameters import WatchedParameters, learning_rates
-from gradscape.measure.watch import backward
 from gradscape.measure.watch.activations import in_backward
+from gradscape.measure.watch.backward import leave_backward, listen_to_backward
 from gradscape.measure.watch.clearing import Clearing
 from gradscape.measure.watch.equal_units import EqualUnits
 from gradscape.measure.watch.loss_recorder import LossRecorder
@@ -33,7 +33,7 @@ from gradscape.measure.watch.ring_buffer import Ring
 from gradscape.measure.watch.schedule import Schedule
 from gradscape.measure.watch.setting_rows import SettingRows
 from gradscape.measure.watch.step_reading import StepReader
-from gradscape.measure.watch.steps import leave, listen, running
+from gradscape.measure.watch.steps import leave_steps, listen_to_steps, running
 from gradscape.measure.watch.untied import Untied
 from gradscape.records.gradients import Clearings, FlowHistory, over
 
@@ -114,8 +114,8 @@ class Recorder:
         self.handles: list[Any] = []
         self.members = Members(model, optimizers, watched, self.notes, self._change)
         self._follow()
-        listen(self)
-        backward.listen(self)
+        listen_to_steps(self)
+        listen_to_backward(self)
 
     def _follow(self) -> None:
         """Read the parameters that are watched now."""
@@ -147,8 +147,8 @@ class Recorder:
             return
         for act in self.on_close:
             act()
-        leave(self)
-        backward.leave(self)
+        leave_steps(self)
+        leave_backward(self)
         self.outputs.close()
         self.loss.close()
         for handle in self.handles:

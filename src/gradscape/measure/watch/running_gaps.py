@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradscape.measure.core.graph_node import UNREADABLE, edge_of, saved
+from gradscape.measure.core.graph.node import UNREADABLE, edge_of, saved
 from gradscape.records.loss import RunningGap
 
 

@@ -47,7 +47,7 @@ _listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
 _handles: list[Any] = []
 
 
-def listen(listener: Listener) -> None:
+def listen_to_steps(listener: Listener) -> None:
     """Notify an object of every optimizer's steps from now on, as long as it lives.
 
     Args:
@@ -59,7 +59,7 @@ def listen(listener: Listener) -> None:
     _listeners.add(listener)
 
 
-def leave(listener: Listener) -> None:
+def leave_steps(listener: Listener) -> None:
     """Stop notifying an object; the last one removes torch's hooks.
 
     Args:

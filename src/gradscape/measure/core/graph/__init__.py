@@ -1,0 +1,1 @@
+"""Reading of what a loss was made of, from the graph that autograd built."""

@@ -1,0 +1,1 @@
+"""Rules on the loss over steps and on what it was made of."""
