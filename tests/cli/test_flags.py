@@ -44,7 +44,8 @@ def said(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
                 "epochs", "seed", "batch_size", "smoothness_every", "curvature_images", "landscape_images",
                 "noise_batches", "keep_every", "net.depth", "net.filters", "net.stages", "net.growth",
                 "net.groups", "net.slope", "net.dropout", "net.stochastic_depth", "data.train", "data.valid",
-                "data.split_seed", "data.crop_pad", "optim.period", "optim.momentum", "optim.beta1",
+                "data.split_seed", "data.size", "data.crop_pad", "optim.period", "optim.momentum",
+                "optim.beta1",
             )
         ),
         ["check", "x.py:f", "--input", "3,100000,100000"],

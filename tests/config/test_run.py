@@ -76,6 +76,9 @@ def test_no_other_depth_is(depth: int) -> None:
         ({"data": {"valid": 1497}}, "data.valid: expected .*; got 1497"),
         ({"data": {"train": 1423}}, "data.train: expected 1 … 1422"),
         ({"data": {"crop_pad": 16}}, "data.crop_pad: expected .*; got 16"),
+        ({"data": {"size": 5}}, "data.size: expected one of 1, 2, 4, 8, 16; got 5"),
+        ({"data": {"size": 8, "crop_pad": 8}}, "data.crop_pad: expected 0 … 7; got 8"),
+        ({"data": {"size": 4}}, "net.stages: expected stages that halve 4-pixel images 3 times"),
         (["net"], "configuration: expected keys and values"),
     ],
 )
@@ -245,6 +248,14 @@ def test_an_empty_file_is_the_default_run(tmp_path: Path) -> None:
 def test_defaults_are_resolved_so_that_equal_runs_have_equal_identities() -> None:
     explicit = {"data": {"valid": 75, "train": 1422, "crop_pad": 2, "flip": False}, "optim": {"period": 100}}
     assert from_dict(RunConfig, explicit).identity == RunConfig().identity
+
+
+def test_images_as_they_are_need_not_be_asked_for() -> None:
+    assert RunConfig(data=DataConfig(size=16)) == RunConfig()
+    smaller = RunConfig(data=DataConfig(size=8))
+    assert smaller.identity != RunConfig().identity
+    assert (smaller.data.crop_pad, smaller.data.dataset.size) == (1, 8)
+    assert DataConfig(name="cifar100", size=16).crop_pad == 2
 
 
 def test_the_identity_is_stable_and_tells_runs_apart() -> None:

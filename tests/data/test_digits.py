@@ -34,6 +34,15 @@ def test_pixels_are_the_archives_doubled_and_scaled():
     assert np.array_equal(np.concatenate([data.train_labels, data.test_labels]), labels)
 
 
+def test_averaged_down_they_are_the_archives():
+    data = load_digits().averaged(8)
+    with np.load(DIGITS_FILE, allow_pickle=False) as arrays:
+        stored = arrays["images"]
+    shown = np.concatenate([data.train_images, data.test_images])
+    assert np.array_equal(shown, np.rint(stored / 16 * 255)[..., None].repeat(3, axis=-1))
+    assert not data.train_images.flags.writeable
+
+
 def test_statistics_are_the_pools():
     pixels = load_digits().train_images.reshape(-1, 3) / 255
     mean, std = STATISTICS["digits"]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradscape.data import STATISTICS, split
+from gradscape.data import STATISTICS, ImageSet, split
 from gradscape.errors import ConfigError
 
 
@@ -14,6 +14,22 @@ def pools(draw: st.DrawFn) -> tuple[np.ndarray, int, int]:
     labels = draw(st.lists(st.integers(0, 6), min_size=2, max_size=80))
     valid = draw(st.integers(1, len(labels) - 1))
     return np.array(labels), valid, draw(st.integers(0, 2**32 - 1))
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 8])
+def test_images_are_averaged_over_squares(size: int) -> None:
+    draw = np.random.default_rng(0)
+    pixels, labels = draw.integers(0, 256, (3, 8, 8, 3), dtype=np.uint8), np.arange(3)
+    data = ImageSet("digits", pixels, labels, pixels[:1], labels[:1], ("a", "b", "c"), {})
+    averaged = data.averaged(size)
+    width = 8 // size
+    for row, column in np.ndindex(size, size):
+        square = pixels[:, row * width : (row + 1) * width, column * width : (column + 1) * width]
+        expected = np.rint(square.astype(np.float64).mean(axis=(1, 2)))
+        assert np.array_equal(averaged.train_images[:, row, column], expected)
+    assert averaged.image_size == size
+    assert averaged.test_images.shape == (1, size, size, 3)
+    assert data.averaged(None) is data
 
 
 @given(pools(), st.booleans())

@@ -40,22 +40,24 @@ def final(folder: RunFolder) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in checkpoint.arrays.items()}
 
 
-def test_a_run_is_the_plain_loop_of_the_paper(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [None, 8])
+def test_a_run_is_the_plain_loop_of_the_paper(tmp_path: Path, size: int | None) -> None:
     """The same run written out as a textbook loop gives the same numbers."""
-    record = train_run(TINY, RunFolder(tmp_path / "run"), digits())
-    images, cpu = digits(), torch.device("cpu")
+    config = tiny(data=replace(TINY.data, size=size))
+    record = train_run(config, RunFolder(tmp_path / "run"), digits())
+    images, cpu = digits().averaged(size), torch.device("cpu")
     part = split(images.train_labels, 20, 0)
     kept, mean_std = part.train[:60], STATISTICS["digits"]
     pool = DeviceImages.make(images.train_images[kept], images.train_labels[kept], 1)
     batches = TrainBatches(pool, *mean_std)
-    model = TrainState(TINY, cpu).model
+    model = TrainState(config, cpu).model
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
     for epoch in range(3):
         lr = 2e-5 + (0.01 - 2e-5) * (1 + math.cos(math.pi * epoch / 3)) / 2
         optimizer.param_groups[0]["lr"] = lr
         loss_sum, correct, sizes = 0.0, 0, []
         model.train()
-        draw = epoch_draw(60, TINY.seed, epoch, 1, False)
+        draw = epoch_draw(60, config.seed, epoch, 1, False)
         batches.begin(draw)
         for x, y in map(batches.take, torch.arange(60).split(25)):
             optimizer.zero_grad()

@@ -139,7 +139,8 @@ def _of_run(folder: RunFolder, source: ImageSource, usual: int, device: torch.de
     state = TrainState(config, device)
     state.restore(checkpoint)
     state.set_lr(epochs[checkpoint.epoch - 1].lr)
-    data, images = config.data, _load_named(source, config.data.name)
+    data = config.data
+    images = _load_named(source, data.name).averaged(data.size)
     assert data.valid is not None
     chosen = split(images.train_labels, data.valid, data.split_seed, data.stratified).train[: data.train]
     batches = _batches_of(source, images, chosen, usual, device, config)

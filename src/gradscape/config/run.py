@@ -54,8 +54,11 @@ class DataConfig:
     )
     split_seed: int = option(0, "seed of the train/validation split")
     stratified: bool = option(False, "split every class in equal shares")
+    size: int | None = option(
+        None, "edge in pixels that images are averaged down to (default: 32, digits 16, as they are)"
+    )
     crop_pad: int | None = option(
-        None, "black pixels around an image before its random crop (default: 4, digits 2)"
+        None, "black pixels around an image before its random crop (default: an eighth of its edge)"
     )
     flip: bool | None = option(None, "mirror half of the training images (default: yes, digits no)")
     statistics: Literal["own", "cifar10"] = option(
@@ -65,7 +68,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         settle(self, "data.")
-        known = DATASETS[self.name]
+        self._settle_size()
+        known = self.dataset
         for name in ("valid", "crop_pad", "flip"):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, getattr(known, name))
@@ -80,10 +84,24 @@ class DataConfig:
         require(0 <= self.crop_pad < known.size, "data.crop_pad", self.crop_pad, f"0 … {known.size - 1}")
         require(0 <= self.split_seed < 2**32, "data.split_seed", self.split_seed, "0 … 4294967295")
 
+    def _settle_size(self) -> None:
+        """Check the edge; that of the published images is None, as if it had not been given."""
+        published = DATASETS[self.name].size
+        if self.size is None:
+            return
+        sizes = [edge for edge in range(1, published + 1) if published % edge == 0]
+        require(self.size in sizes, "data.size", self.size, f"one of {', '.join(map(str, sizes))}")
+        if self.size == published:
+            object.__setattr__(self, "size", None)
+
     @property
     def dataset(self) -> Dataset:
-        """Facts on the data set."""
-        return DATASETS[self.name]
+        """Facts on the data set; on its images as they are averaged down, if they are."""
+        published = DATASETS[self.name]
+        if self.size is None:
+            return published
+        pad = published.crop_pad * self.size // published.size
+        return dataclasses.replace(published, size=self.size, crop_pad=pad)
 
     @property
     def normalized_as(self) -> str:
@@ -247,6 +265,7 @@ LATER: Mapping[str, Mapping[str, object]] = {
         "dropout": 0.0,
         "stochastic_depth": 0.0,
     },
+    "data": {"size": None},
     "optim": {"name": "adam", "momentum": 0.9, "decayed": "all"},
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,12 +55,34 @@ class ImageSet:
         """Height and width of every image, in pixels."""
         return int(self.train_images.shape[1])
 
+    def averaged(self, size: int | None) -> ImageSet:
+        """Return the set with each image averaged over equal squares, rounded to whole numbers.
+
+        Args:
+            size: Height and width of the result, a divisor of theirs; None for the images as they are.
+        """
+        if size is None or size == self.image_size:
+            return self
+        train, test = (_averaged(each, size) for each in (self.train_images, self.test_images))
+        return replace(self, train_images=train, test_images=test)
+
     def __repr__(self) -> str:
         side = self.image_size
         return (
             f"ImageSet({self.name}: {len(self.train_labels):,} training and "
             f"{len(self.test_labels):,} test images of {side}×{side}, {len(self.classes)} classes)"
         )
+
+
+def _averaged(images: Uint8Array, size: int) -> Uint8Array:
+    """Average (N, H, W, 3) over squares to (N, size, size, 3); halves are rounded to even."""
+    count, edge, _, channels = images.shape
+    width = edge // size
+    squares = images.reshape(count, size, width, size, width, channels)
+    sums = squares.sum(axis=(2, 4), dtype=np.uint32)
+    averaged = np.rint(sums / np.float32(width * width)).astype(np.uint8)
+    averaged.setflags(write=False)
+    return averaged
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,12 @@ from typing import Any, TypeVar
 from gradscape.config.run import DATASETS, DataConfig, RunConfig
 
 SELDOM = 50  # steps from one measure of smoothness to the next, at most
+PAPER_FILTERS = 32  # §5.2
+ORIGINAL_DIGITS = 8  # pixels of an edge
+SETS = {"digits": "8×8 handwritten digits", "cifar10": "CIFAR-10"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Preset:
     """Numbers that reduce a study.
 
@@ -30,6 +33,8 @@ class Preset:
         seeds: Number of seeds of every run.
         key_seeds: Number of seeds of the study's key roles, on which most claims rest.
         why: Reason in the report, beside the numbers.
+        size: Edge in pixels that images are averaged down to; None for images as they are.
+        filters: Number of filters of every convolution.
     """
 
     data: str
@@ -45,6 +50,8 @@ class Preset:
     seeds: int
     key_seeds: int
     why: str
+    size: int | None = None
+    filters: int = PAPER_FILTERS
 
 
 P = TypeVar("P", bound=Preset)
@@ -68,7 +75,11 @@ def plan_data(preset: Preset, data: str) -> DataConfig:
         preset: Preset of the study.
         data: Name of the data set.
     """
-    values: dict[str, Any] = {"name": data, "statistics": "own" if data == "digits" else "cifar10"}
+    values: dict[str, Any] = {
+        "name": data,
+        "size": preset.size,
+        "statistics": "own" if data == "digits" else "cifar10",
+    }
     if not preset.augment:
         values |= {"crop_pad": 0, "flip": False}
     plain = DataConfig(**values)
@@ -109,10 +120,17 @@ def departures(preset: Preset, run: RunConfig) -> tuple[str, ...]:
     """
     data, sentences = run.data, []
     if data.name != "cifar100":
-        name = {"digits": "8×8 handwritten digits enlarged to 16×16", "cifar10": "CIFAR-10"}[data.name]
         sentences.append(
-            f"Images are {name}, not CIFAR-100: the paper's numbers stand beside ours for orientation."
+            f"Images are {SETS[data.name]}, not CIFAR-100: the paper's numbers stand beside ours for "
+            "orientation."
         )
+    edge = data.dataset.size
+    if data.name == "digits" and edge != ORIGINAL_DIGITS:
+        sentences.append(f"They are enlarged to {edge}×{edge} pixels.")
+    elif data.name != "digits" and data.size is not None:
+        sentences.append(f"Images are averaged down to {edge}×{edge} pixels.")
+    if run.net.filters != PAPER_FILTERS and run.net.family == "vgg":
+        sentences.append(f"Convolutions have {run.net.filters} filters, not {PAPER_FILTERS}.")
     if data.train != 47_500 or run.epochs != 100:
         sentences.append(
             f"{data.train:,} training images for {run.epochs} epochs, not 47,500 for 100, {preset.why}."

@@ -161,6 +161,7 @@ def _run(
 ) -> dict[str, Any]:
     """Train every epoch that is not done yet, then test; return values for the status."""
     data, mean_std = config.data, STATISTICS[config.data.normalized_as]
+    images = images.averaged(data.size)
     assert data.valid is not None
     assert data.crop_pad is not None
     chosen = split(images.train_labels, data.valid, data.split_seed, data.stratified)
