@@ -80,7 +80,7 @@ def _averaged(images: Uint8Array, size: int) -> Uint8Array:
     width = edge // size
     squares = images.reshape(count, size, width, size, width, channels)
     sums = squares.sum(axis=(2, 4), dtype=np.uint32)
-    averaged = np.rint(sums / np.float32(width * width)).astype(np.uint8)
+    averaged: Uint8Array = np.rint(sums / np.float32(width * width)).astype(np.uint8)
     averaged.setflags(write=False)
     return averaged
 

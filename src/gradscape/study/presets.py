@@ -11,7 +11,7 @@ from gradscape.config.run import DATASETS, DataConfig, RunConfig
 SELDOM = 50  # steps from one measure of smoothness to the next, at most
 PAPER_FILTERS = 32  # §5.2
 ORIGINAL_DIGITS = 8  # pixels of an edge
-SETS = {"digits": "8×8 handwritten digits", "cifar10": "CIFAR-10"}
+BESIDE = "the paper's numbers stand beside ours for orientation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,16 +118,13 @@ def departures(preset: Preset, run: RunConfig) -> tuple[str, ...]:
         preset: Preset of the study.
         run: Configuration of a run.
     """
-    data, sentences = run.data, []
-    if data.name != "cifar100":
-        sentences.append(
-            f"Images are {SETS[data.name]}, not CIFAR-100: the paper's numbers stand beside ours for "
-            "orientation."
-        )
-    edge = data.dataset.size
-    if data.name == "digits" and edge != ORIGINAL_DIGITS:
-        sentences.append(f"They are enlarged to {edge}×{edge} pixels.")
-    elif data.name != "digits" and data.size is not None:
+    data, edge, sentences = run.data, run.data.dataset.size, []
+    if data.name == "digits":
+        larger = "" if edge == ORIGINAL_DIGITS else f" enlarged to {edge}×{edge}"
+        sentences.append(f"Images are 8×8 handwritten digits{larger}, not CIFAR-100: {BESIDE}.")
+    elif data.name == "cifar10":
+        sentences.append(f"Images are CIFAR-10, not CIFAR-100: {BESIDE}.")
+    if data.name != "digits" and data.size is not None:
         sentences.append(f"Images are averaged down to {edge}×{edge} pixels.")
     if run.net.filters != PAPER_FILTERS and run.net.family == "vgg":
         sentences.append(f"Convolutions have {run.net.filters} filters, not {PAPER_FILTERS}.")
