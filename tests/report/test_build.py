@@ -125,9 +125,12 @@ def test_first_screen_comes_first_and_verdicts_are_words(whole: Path) -> None:
         text.index(words)
         for words in (
             "How does BatchNorm solve the vanishing gradients problem?",
-            "These runs depart from the paper, and verdicts are about these: 8 epochs",
+            "Without BatchNorm VGG08 trains and VGG38 does not.",
+            "Depth, gradients and accuracy",
             "C1 ✓ holds Depth fails",
             "C8 ✓ holds Larger batches",
+            "These runs depart from the paper, and verdicts are about these: 8 epochs",
+            "Figures Tables Claims Runs",
             "Figure 1a. Gradient flow of VGG38",
             "Table 1. Learning rates",
             "Claims in detail",

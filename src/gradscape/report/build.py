@@ -19,6 +19,7 @@ from typing import Literal
 from gradscape.analysis.claims import Claim, answer, multiplicity
 from gradscape.records.run import StudyRecord
 from gradscape.report.figures.base import Figure, render
+from gradscape.report.pages.overview import Overview
 from gradscape.report.pages.study import study_page
 from gradscape.report.tables import Table, to_csv, to_latex, to_markdown
 from gradscape.storage.files import make_folder, make_inner, reading, refuse_foreign, sweep_parts, write_bytes
@@ -53,6 +54,7 @@ class ReportParts:
         pages: Function to the pages that the report links to.
         epochs: Epochs whose gradient statistics it needs: all, or each run's last.
         multiplicity: Function to a text on the number of tests, and its effect on the claims.
+        overview: Roles of the first figure, which answers the question at a glance; None for none.
     """
 
     figures: Callable[[StudyRecord], Sequence[Figure]]
@@ -63,6 +65,7 @@ class ReportParts:
     pages: Callable[[StudyRecord], Sequence[Page]] = lambda study: ()
     epochs: Literal["all", "last"] = "all"
     multiplicity: Callable[[StudyRecord, Sequence[Claim]], str] = lambda study, claims: multiplicity(claims)
+    overview: Overview | None = None
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ def build(study: StudyRecord, parts: ReportParts, folder: Path) -> Report:
     beside = {each.name: each.title for each in pages}
     title, tests = str(study.asked["title"]), parts.multiplicity(study, claims)
     lead = parts.answer(study) if parts.answer else answer(claims, parts.lead)
-    html = study_page(study, title, lead, figures, drawn, tables, claims, beside, tests)
+    html = study_page(study, title, lead, figures, drawn, tables, claims, beside, tests, parts.overview)
     write_bytes(folder / "index.html", html.encode())
     return Report(folder / "index.html", tuple(claims))
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gradscape.report.figures.base import Figure
     from gradscape.report.figures.curves import both_splits, one_split
     from gradscape.report.figures.gradient_flow import flow_figure
+    from gradscape.report.pages.overview import Overview
     from gradscape.report.table_cells import ours, seeds_ended, with_interval
     from gradscape.report.tables import Table
     from gradscape.study.execution_options import Execution
@@ -34,6 +35,7 @@ _HOMES = {
     "gradscape.report.figures.base": ("Figure",),
     "gradscape.report.figures.curves": ("both_splits", "one_split"),
     "gradscape.report.figures.gradient_flow": ("flow_figure",),
+    "gradscape.report.pages.overview": ("Overview",),
     "gradscape.report.table_cells": ("ours", "seeds_ended", "with_interval"),
     "gradscape.report.tables": ("Table",),
     "gradscape.study.execution_options": ("Execution",),
@@ -48,6 +50,7 @@ __all__ = [
     "Figure",
     "NetConfig",
     "OptimConfig",
+    "Overview",
     "Page",
     "Preset",
     "ReportParts",

@@ -23,6 +23,17 @@ def test_constant_curves_do_not_look_like_noise() -> None:
     assert high - low == pytest.approx(NARROWEST)
 
 
+def test_panels_beside_each_other_have_one_scale() -> None:
+    low, high = (Series("a", ((0.1, level),), (False,), LOOKS[0]) for level in (0.3, 0.9))
+    scales = [
+        curves([one], "accuracy", bottom=0.0, beside=[other]).axes[0].get_ylim()
+        for one, other in ((low, high), (high, low))
+    ]
+    assert scales[0] == scales[1]
+    assert scales[0][0] == 0.0
+    assert 0.9 < scales[0][1] < 1.0
+
+
 def test_curves_without_runs_say_so() -> None:
     drawing = curves([Series("a (not run yet)", (), (), LOOKS[0])], "loss", reference=("guessing", 4.6))
     assert texts(drawing) == ["not run yet"]

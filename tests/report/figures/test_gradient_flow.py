@@ -24,6 +24,15 @@ def test_gradient_flow_draws_a_line_per_epoch_and_seed() -> None:
     assert_nothing_is_cut(drawing)
 
 
+def test_panels_beside_each_other_have_one_scale() -> None:
+    deep, shallow = 10.0 ** np.linspace(-19, -4, 38)[None], 10.0 ** np.linspace(-2, -3, 8)[None]
+    first, second = (
+        gradient_flow([one], beside=[other])[0].axes[0].get_ylim()
+        for one, other in ((deep, shallow), (shallow, deep))
+    )
+    assert first == second == (1e-19, 1e-2)
+
+
 def test_zeros_stand_on_the_floor_and_are_told() -> None:
     flow = np.array([[0.0, 1e-12, 1e-3], [0.0, 0.0, np.nan]])
     drawing, note = gradient_flow([flow])

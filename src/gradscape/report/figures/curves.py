@@ -58,6 +58,7 @@ def curves(
     *,
     reference: tuple[str, float] | None = None,
     bottom: float | None = None,
+    beside: Sequence[Series] = (),
 ) -> Drawing:
     """Draw curves over the epochs: the mean over seeds, and a band from the lowest to the highest seed.
 
@@ -69,6 +70,7 @@ def curves(
         ylabel: Name and unit of the values.
         reference: Label and level of a thin horizontal line.
         bottom: Lower end of the axis; by default just below the values.
+        beside: Lines of the panel beside this one, for one scale on both.
 
     Example:
         >>> drawing = curves([Series("VGG08", ((0.1, 0.2),), (False,), LOOKS[0])], "accuracy")
@@ -82,6 +84,8 @@ def curves(
         if longest:
             if reference:
                 draw_reference(axes, *reference, beside=True)
+            axes.update_datalim([(1, value) for one in beside for run in one.runs for value in run])
+            axes.autoscale_view(scalex=False)
             _fit_axes(axes, longest, bottom)
         else:
             write_across(axes, "not run yet")
@@ -171,7 +175,7 @@ def both_splits(
 def one_split(
     study: StudyRecord, name: str, title: str, group: str, roles: Mapping[str, str], split: str
 ) -> Figure:
-    """Draw one split's accuracy of several roles in one panel.
+    """Draw one split's accuracy of several roles in one panel, on the scale of both splits.
 
     Args:
         study: Record of a study.
@@ -181,12 +185,15 @@ def one_split(
         roles: Label per role.
         split: `train` or `valid`.
     """
-    lines = [
-        series(study, role, label, f"{split}_accuracy", LOOKS[place])
-        for place, (role, label) in enumerate(roles.items())
-    ]
+    lines, beside = (
+        [
+            series(study, role, label, f"{which}_accuracy", LOOKS[place])
+            for place, (role, label) in enumerate(roles.items())
+        ]
+        for which in (split, {"train": "valid", "valid": "train"}[split])
+    )
     unit = {"train": "training accuracy", "valid": "validation accuracy"}[split]
-    drawing = curves(lines, unit, reference=("guessing", guessing(study)), bottom=0.0)
+    drawing = curves(lines, unit, reference=("guessing", guessing(study)), bottom=0.0, beside=beside)
     return Figure(name, titled(name, title), _curve_caption(study, roles), group, drawing)
 
 

@@ -39,6 +39,7 @@ def gradient_flow(
     absent: str = "not run yet",
     times: Sequence[int] | None = None,
     unit: str = "epoch",
+    beside: Sequence[Flows] = (),
 ) -> tuple[Drawing, str]:
     """Draw mean |∂L/∂W| against depth on a log axis, one line per epoch (and seed), colored by epoch.
 
@@ -49,6 +50,7 @@ def gradient_flow(
         absent: Text in the panel where there is nothing to draw.
         times: Times of the rows, where they are not the epochs from 1.
         unit: Unit of the times.
+        beside: What panels beside this one draw, for one scale on all.
 
     Returns:
         The drawing, and a note for the caption: zeros are drawn at the log axis' floor; values that are not
@@ -64,7 +66,7 @@ def gradient_flow(
         if not shown:
             write_across(axes, absent)
             return drawing, ""
-        floor, ceiling = limits(shown, band)
+        floor, ceiling = limits([*shown, *beside], band)
         axes.set(yscale="log", ylim=(floor, ceiling))
         axes.yaxis.set_major_locator(LogLocator(numticks=9))
         axes.yaxis.set_minor_locator(NullLocator())
@@ -168,7 +170,13 @@ def flow_note(runs: Sequence[Flows]) -> str:
 
 
 def flow_figure(
-    study: StudyRecord, name: str, title: str, group: str, role: str, band: tuple[float, float] | None = None
+    study: StudyRecord,
+    name: str,
+    title: str,
+    group: str,
+    role: str,
+    band: tuple[float, float] | None = None,
+    beside: Sequence[str] = (),
 ) -> Figure:
     """Draw the gradient flow of one role, all seeds, with a range to shade and Adam's epsilon marked.
 
@@ -179,18 +187,26 @@ def flow_figure(
         group: Group of panels.
         role: Name of the role.
         band: Range of gradients to shade.
+        beside: Names of the roles of the panels beside it, for one scale on all.
     """
-    runs = [run for run in members(study, role).values() if run is not None and run.epochs]
+    runs = _begun(study, role)
+    others = [flow for each in beside for run in _begun(study, each) if (flow := flows(run)).size]
     epsilons = {float(run.config["optim"]["eps"]) for run in runs if _by_adam(run)}
     marks = {f"Adam's ε = {_scientific(eps)}": eps for eps in sorted(epsilons)}
     words = describe_states(study, role)
-    drawing, note = gradient_flow([flows(run) for run in runs], band=band, marks=marks, absent=words)
+    drawing, note = gradient_flow(
+        [flows(run) for run in runs], band=band, marks=marks, absent=words, beside=others
+    )
     seeds = f" and seed ({len(runs)} seeds)" if len(runs) > 1 else ""
     caption = [f"Mean |∂L/∂W| of each weight layer over an epoch, one line per epoch{seeds}."]
     if band:
         caption.append(f"Shaded: {band[0]:g} to {band[1]:g}, where the paper finds them.")
     caption += [note, f"{title.removeprefix('Gradient flow of ')}: {words}." if words else ""]
     return Figure(name, titled(name, title), joined(caption), group, drawing)
+
+
+def _begun(study: StudyRecord, role: str) -> list[RunRecord]:
+    return [run for run in members(study, role).values() if run is not None and run.epochs]
 
 
 def _by_adam(run: RunRecord) -> bool:

@@ -16,6 +16,7 @@ from gradscape.analysis.outcomes import describe_status, seeds_in_words
 from gradscape.records.role import identities
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.figures.base import Figure
+from gradscape.report.pages.overview import Overview, drawn_overview
 from gradscape.report.svg import inline_svg
 from gradscape.report.tables import Table
 
@@ -33,6 +34,7 @@ def study_page(
     claims: Sequence[Claim],
     beside: Mapping[str, str] = MappingProxyType({}),
     multiplicity: str = "",
+    overview: Overview | None = None,
 ) -> str:
     """Return the report's page as HTML; the same arguments give the same text.
 
@@ -46,6 +48,7 @@ def study_page(
         claims: Claims in order.
         beside: Title per file name of pages to link to.
         multiplicity: Number of tests that were made, in words.
+        overview: Roles of the first figure; None for none.
 
     Example:
         >>> html = study_page(study, "Why?", ["Because."], [], {}, [], [])
@@ -64,6 +67,7 @@ def study_page(
             beside=beside,
             badges=BADGES,
             multiplicity=multiplicity,
+            overview=overview and drawn_overview(study, overview),
             summary=_summary(study),
             rows=ROWS,
             runs=_run_rows(study),

@@ -17,6 +17,7 @@ from gradscape.report.figures.gradient_flow import flow_figure
 from gradscape.report.figures.smoothness import band_figure, line_figure
 from gradscape.report.figures.spectrum import ends_table, spectrum_figure
 from gradscape.report.pages.landscape import turning_pages
+from gradscape.report.pages.overview import Overview
 from gradscape.report.table_cells import (
     accuracies,
     averaged,
@@ -96,8 +97,8 @@ def figures(study: StudyRecord) -> list[Figure]:
     seventh = "Figure 7. Loss around the trained weights"
     eighth = "Figure 8. Loss around the trained weights by batch size"
     return [
-        flow_figure(study, "figure-1a", "Gradient flow of VGG38", first, "vgg38"),
-        flow_figure(study, "figure-1b", "Gradient flow of VGG08", first, "vgg08"),
+        flow_figure(study, "figure-1a", "Gradient flow of VGG38", first, "vgg38", beside=["vgg08"]),
+        flow_figure(study, "figure-1b", "Gradient flow of VGG08", first, "vgg08", beside=["vgg38"]),
         both_splits(study, "figure-1c", "Accuracy of VGG08 and VGG38", first, plain, "accuracy"),
         both_splits(study, "figure-1d", "Loss of VGG08 and VGG38", first, plain, "loss"),
         flow_figure(study, "figure-2", "Gradient flow of VGG38 with BatchNorm", second, "vgg38-bn", BAND),
@@ -228,5 +229,10 @@ def _pages(study: StudyRecord) -> list[Page]:
 
 
 PARTS = ReportParts(
-    figures=figures, tables=tables, claims=claims, pages=_pages, lead=("C1", "C2", "C3", "C4")
+    figures=figures,
+    tables=tables,
+    claims=claims,
+    pages=_pages,
+    lead=("C1", "C2", "C3", "C4"),
+    overview=Overview("Depth, gradients and accuracy", ("vgg08", "vgg38", "vgg38-bn"), BAND),
 )
