@@ -1,3 +1,3 @@
 """Diagnose a training: rules, their limits, and advice."""
 
-__all__ = ["activation_rules", "advice", "diagnose", "from_run", "limits", "loss_limits", "loss_rules"]
+__all__ = ["activation_rules", "advice", "diagnose", "from_run", "limits", "loss"]

@@ -1,1 +1,3 @@
 """Rules on the loss over steps and on what it was made of."""
+
+__all__ = ["curve", "limits", "rules", "terms"]
