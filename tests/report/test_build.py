@@ -78,8 +78,7 @@ def test_what_is_written(whole: Path) -> None:
     ]
     assert set(contents(whole)) == {
         "index.html",
-        "figure-7.html",
-        "figure-8.html",
+        "surfaces.html",
         "claims.json",
         *(f"figures/figure-{name}.{ending}" for name in panels for ending in ("svg", "png", "pdf")),
         *(f"tables/table-{name}.{ending}" for name in range(1, 7) for ending in ("csv", "md", "tex")),

@@ -58,3 +58,16 @@ def test_what_was_not_measured_is_said() -> None:
     (row,) = basins_table(without, "table-5", "Table 5", {"vgg38": "VGG38"}).rows
     assert row[1] == "–"
     assert turning_pages(without, {"figure-7": ROLES}) == []
+
+
+def test_a_page_of_several_figures_has_one_script_for_all_and_stays_below_5_mb() -> None:
+    study = synthetic.study(seeds=1)
+    groups = {"figure-7": ROLES, "figure-8": {"batch-800": "batch 800"}}
+    (page,) = turning_pages(study, groups)
+    html = page.data.decode()
+    assert page.name == "surfaces.html"
+    assert html.count("plotly.js v") == 1
+    for number in (1, 2):
+        assert html.count(f'id="surfaces-{number}-turning"') == 1
+        assert html.count(f'id="surfaces-{number}-contours"') == 1
+    assert len(page.data) < 5 * 2**20

@@ -18,12 +18,16 @@ GRAY = "#808891"  # text and lines: readable on the page's light and dark ground
 NO_GROUND = "rgba(0,0,0,0)"
 
 
-def turning(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> str:
+def turning(
+    records: Mapping[str, LandscapeRecord], axis: str = "loss", name: str = "surfaces", script: bool = True
+) -> str:
     """Return an element of a page, script included, with a surface for each record; it loads no other file.
 
     Args:
         records: Record of dims 2 per name.
         axis: `loss`, or a metric's name.
+        name: Id of the element.
+        script: Whether to include plotly's script, which a page needs once.
 
     Raises:
         ConfigError: A record is not a plane, or has no such metric.
@@ -47,9 +51,9 @@ def turning(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> str:
         row, column = divmod(place, columns)
         figure.add_trace(
             go.Surface(
-                x=record.axes[0], y=record.axes[1], z=there(heights[name]).T, cmin=low, cmax=high,
+                x=record.axes[0], y=record.axes[1], z=_drawn(there(heights[name])), cmin=low, cmax=high,
                 colorscale="Viridis", showscale=not place, colorbar={"title": axis, "len": 0.7, **scale},
-                customdata=heights[name].T,
+                customdata=_drawn(heights[name]),
                 hovertemplate="%{x:.3g}, %{y:.3g}: %{customdata:.4g}<extra></extra>",
             ),
             row + 1, column + 1,
@@ -66,13 +70,18 @@ def turning(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> str:
     )  # fmt: skip
     height = f"min({TALL * rows}px, {90 * rows // columns}vw)"  # a surface is as tall as wide on a phone
     element: str = figure.to_html(
-        include_plotlyjs=True,
+        include_plotlyjs=script,
         full_html=False,
-        div_id="surfaces",
+        div_id=name,
         config={"responsive": True},
         default_height=height,
     )
     return element
+
+
+def _drawn(values: Values) -> Any:
+    """Return what a page holds of a surface: half the bytes tell the same to an eye."""
+    return values.T.astype(np.float32)
 
 
 def _transform(levels: Values) -> Any:

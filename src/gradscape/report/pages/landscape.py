@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from markupsafe import Markup
 
@@ -27,35 +28,42 @@ def landscape_page(records: Mapping[str, LandscapeRecord], title: str = "Loss la
     Raises:
         ConfigError: A record is a slice.
     """
+    return _page(title, {"": records})
+
+
+def _page(title: str, groups: Mapping[str, Mapping[str, LandscapeRecord]]) -> str:
+    """Return a page with a part for each titled group of records, each on a scale of its own."""
+    parts = [
+        _part(f"surfaces-{number}", heading, records, first=number == 1)
+        for number, (heading, records) in enumerate(groups.items(), start=1)
+    ]
+    return environment().get_template("landscape.html.j2").render(title=title, parts=parts) + "\n"
+
+
+def _part(name: str, title: str, records: Mapping[str, LandscapeRecord], first: bool) -> dict[str, Any]:
+    """Return the values of a part; the first brings plotly's script for all."""
     caption = (
         "Filled contours of the loss; the cross marks the model's own weights, a line the training's path."
     )
-    seen = Figure("contours", "Seen from above", caption, "", contours(records))
-    text = (
-        environment()
-        .get_template("landscape.html.j2")
-        .render(
-            title=title,
-            surfaces=Markup(turning(records)),
-            figures=[seen],
-            drawn=inlined([seen]),
-            texts={name: str(record) for name, record in records.items()},
-        )
-    )
-    return text + "\n"
+    seen = Figure(f"{name}-contours", "Seen from above", caption, "", contours(records))
+    return {
+        "name": name,
+        "title": title,
+        "surfaces": Markup(turning(records, name=f"{name}-turning", script=first)),
+        "figure": seen,
+        "drawn": inlined([seen])[seen.name],
+        "texts": {label: str(record) for label, record in records.items()},
+    }
 
 
 def turning_pages(study: StudyRecord, groups: Mapping[str, Mapping[str, str]]) -> list[Page]:
-    """Return a page for each group of roles, on which their surfaces can be turned.
+    """Return the page on which the surfaces of groups of roles can be turned; none if nothing was measured.
 
     Args:
         study: Record of a study.
         groups: Label per role, for each figure.
     """
-    pages = []
-    for name, roles in groups.items():
-        if records := first_landscapes(study, roles):
-            title = titled(name, "Surfaces")
-            data = landscape_page(records, title).encode()
-            pages.append(Page(f"{name}.html", f"{title} to turn with the mouse", data))
-    return pages
+    measured = {titled(name, "Surfaces"): first_landscapes(study, roles) for name, roles in groups.items()}
+    there = {title: records for title, records in measured.items() if records}
+    title = "Surfaces to turn with the mouse"
+    return [Page("surfaces.html", title, _page(title, there).encode())] if there else []
