@@ -19,14 +19,18 @@ NO_GROUND = "rgba(0,0,0,0)"
 
 
 def turning(
-    records: Mapping[str, LandscapeRecord], axis: str = "loss", name: str = "surfaces", script: bool = True
+    records: Mapping[str, LandscapeRecord],
+    axis: str = "loss",
+    *,
+    element_id: str = "surfaces",
+    script: bool = True,
 ) -> str:
     """Return an element of a page, script included, with a surface for each record; it loads no other file.
 
     Args:
         records: Record of dims 2 per name.
         axis: `loss`, or a metric's name.
-        name: Id of the element.
+        element_id: Id of the element.
         script: Whether to include plotly's script, which a page needs once.
 
     Raises:
@@ -72,7 +76,7 @@ def turning(
     element: str = figure.to_html(
         include_plotlyjs=script,
         full_html=False,
-        div_id=name,
+        div_id=element_id,
         config={"responsive": True},
         default_height=height,
     )

@@ -49,7 +49,7 @@ def _part(name: str, title: str, records: Mapping[str, LandscapeRecord], first: 
     return {
         "name": name,
         "title": title,
-        "surfaces": Markup(turning(records, name=f"{name}-turning", script=first)),
+        "surfaces": Markup(turning(records, element_id=f"{name}-turning", script=first)),
         "figure": seen,
         "drawn": inlined([seen])[seen.name],
         "texts": {label: str(record) for label, record in records.items()},
