@@ -18,6 +18,7 @@ from gradscape.storage.files import refuse_link
 from gradscape.storage.run_folder import ENDED
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.study.asha import Halving
+from gradscape.study.disk_space import require_space
 from gradscape.study.execution_options import Execution
 from gradscape.study.plan import Plan, ask
 from gradscape.study.progress import ProgressView
@@ -40,12 +41,13 @@ def execute(plan: Plan, folder: StudyFolder, execution: Execution, parts: Report
     Raises:
         ConfigError: The device is not available, or lacks the plan's precision; the cluster is out of reach.
         DataError: The images are not available; nothing has been run.
-        StoreError: The folder is another study's, or cannot be written.
+        StoreError: The folder is another study's, or cannot be written, or its disk does not hold the runs.
         RunFailed: Some runs failed; the others were run and the report was built.
     """
     runs = plan.runs()
     early = execution.stop_hopeless or execution.asha
     left = missing(runs, folder, (*ENDED, "stopped") if early else ENDED)
+    require_space(left.values(), folder.path)
     if execution.on == "local":
         _find_data(runs, execution)
     backend = (_local_backend if execution.on == "local" else _ray_backend)(left, execution)
