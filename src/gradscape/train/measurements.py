@@ -26,7 +26,7 @@ from gradscape.train.step import LabeledBatch
 PROBES, STEPS = 2, 20  # of the spectral density: for its outline, at a fraction of the training's cost
 TOLERANCE = 1e-2  # of an extreme eigenvalue, beside the largest modulus
 IMAGES = 100  # before the first step: a mini-batch of the paper's
-POINTS, ACCURACY = 33, 0.1  # of a landscape: its grid is refined where interpolation is off by more
+POINTS, ACCURACY = 33, 0.1  # of a landscape: refined where interpolation, not chance, is off by more
 CHECKS = 10  # of its interpolation
 PARTS = (1, 2, 4)  # of a mini-batch, whose gradients' noise is compared at the same weights
 
