@@ -67,9 +67,9 @@ def pytest_sessionfinish() -> None:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Empty pictures in reports, of a test that is about all the rest: they take most of the time."""
-    from undrawn import render
+    from undrawn import rendering
 
-    monkeypatch.setattr("gradscape.report.build.render", render)
+    monkeypatch.setattr("gradscape.report.build.rendering", rendering)
 
 
 @pytest.fixture

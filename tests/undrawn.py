@@ -4,6 +4,8 @@
 """
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gradscape.report.build
@@ -12,10 +14,11 @@ from gradscape.__main__ import run
 PICTURES = {"svg": b'<svg viewBox="0 0 1 1"></svg>', "png": b"", "pdf": b""}
 
 
-def render(*_: Any) -> dict[str, bytes]:
-    return PICTURES
+@contextmanager
+def rendering(*_: Any) -> Iterator[Callable[[Any], dict[str, bytes]]]:
+    yield lambda figure: PICTURES
 
 
 if __name__ == "__main__":
-    gradscape.report.build.render = render
+    gradscape.report.build.rendering = rendering
     sys.exit(run())

@@ -3,7 +3,8 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,11 +31,12 @@ FIRST_PANELS = dataclasses.replace(PARTS, figures=first_panels)
 def build_with_svgs(study: StudyRecord, folder: Path, parts: ReportParts = PARTS) -> None:
     """Build with the drawings that the page shows; the other files of a figure are empty."""
 
-    def svg_alone(figure: Figure) -> dict[str, bytes]:
-        return {**render(figure, ["svg"]), "png": b"", "pdf": b""}
+    @contextmanager
+    def svg_alone(figures: Sequence[Figure]) -> Iterator[Callable[[Figure], dict[str, bytes]]]:
+        yield lambda figure: {**render(figure, ["svg"]), "png": b"", "pdf": b""}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gradscape.report.build.render", svg_alone)
+        patch.setattr("gradscape.report.build.rendering", svg_alone)
         build(study, parts, folder)
 
 

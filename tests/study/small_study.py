@@ -29,9 +29,9 @@ AXES = {"LEARNING_RATES": (0.001, 0.05), "BATCH_SIZES": (50, 100, 800)}
 
 if __name__ == "__main__":
     sys.path.append(str(Path(__file__).parents[1]))
-    from undrawn import render
+    from undrawn import rendering
 
-    gradscape.report.build.render = render
+    gradscape.report.build.rendering = rendering
     batchnorm.PRESETS["quick"] = SMALL
     for name, values in AXES.items():
         setattr(batchnorm, name, values)

@@ -76,7 +76,7 @@ def test_model_buffers_gradients_and_random_numbers_are_left_as_found(tmp_path: 
     for folder in folders:
         torch.manual_seed(len(folder.path.name))
         drawn = torch.get_rng_state()
-        measure_start(folder, state, first_images())
+        measure_start(TINY, folder, state, first_images(), lambda _: None)
         assert torch.equal(torch.get_rng_state(), drawn)
         torch.rand(7)
     assert all(torch.equal(value, before[name]) for name, value in state.model.state_dict().items())
@@ -148,7 +148,7 @@ def test_gradients_of_vgg38_vanish_explode_or_pass(
     folder.create(config)
     images = torch.randn(100, 3, 32, 32, generator=generator)
     labels = torch.randint(0, 100, (100,), generator=generator)
-    measure_start(folder, TrainState(config, CPU), (images, labels))
+    measure_start(config, folder, TrainState(config, CPU), (images, labels), lambda _: None)
     found = folder.start()
     assert found is not None
     *convolutions, _ = found.gradients
@@ -163,7 +163,7 @@ def test_no_block_is_skipped_in_what_is_measured(tmp_path: Path) -> None:
     for seed in range(3):
         folder, config = RunFolder(tmp_path / f"run-{seed}"), replace(TINY, net=net, seed=seed)
         folder.create(config)
-        measure_start(folder, TrainState(config, CPU), first_images())
+        measure_start(config, folder, TrainState(config, CPU), first_images(), lambda _: None)
         start = folder.start()
         assert start is not None
         assert start.gradients.min() > 0

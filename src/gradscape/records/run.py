@@ -6,9 +6,10 @@ A `StudyRecord` holds `RunRecord`s, a run holds one `EpochRecord` per epoch and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from gradscape._codec import Record
 from gradscape.config.paths import Value
@@ -219,15 +220,28 @@ class StudyRecord(Displayable, Record):
         return f"study {self.study} ({self.preset}): {count or 'no runs yet'}"
 
 
+Phase = Literal[
+    "signal at the start",
+    "curvature at the start",
+    "training",
+    "curvature at the end",
+    "landscape",
+    "gradient noise",
+    "test",
+]
+PHASES: tuple[Phase, ...] = get_args(Phase)  # in order; a run has those that it asks for
+
+
 @dataclass(frozen=True)
 class Progress:
-    """Progress of a run, reported while it trains.
+    """Progress of a run, reported while it trains and when it begins to measure.
 
     Attributes:
         epoch, epochs: Number of the current epoch, from 1, and of all epochs.
         share: Share of this epoch's training images that are done, 0 to 1.
-        loss, accuracy: Running means over this epoch's training images.
-        images_per_second: Number of training images per second in this epoch.
+        loss, accuracy: Running means over this epoch's training images; NaN in other phases than training.
+        images_per_second: Number of training images per second in this epoch; NaN likewise.
+        phase: What the run is at.
     """
 
     epoch: int
@@ -236,8 +250,23 @@ class Progress:
     loss: float
     accuracy: float
     images_per_second: float
+    phase: Phase = "training"
+
+    @classmethod
+    def measuring(cls, phase: Phase, epochs: int) -> Progress:
+        """Return the report of a phase before or after all epochs.
+
+        Args:
+            phase: Phase that begins.
+            epochs: Number of all epochs.
+        """
+        before = PHASES.index(phase) < PHASES.index("training")
+        nan = math.nan
+        return cls(1 if before else epochs, epochs, 0.0 if before else 1.0, nan, nan, nan, phase)
 
     def __str__(self) -> str:
+        if self.phase != "training":
+            return self.phase
         return (
             f"epoch {self.epoch}/{self.epochs} {self.share:4.0%}  loss {self.loss:.3f}  "
             f"accuracy {self.accuracy:.3f}  {self.images_per_second:,.0f} images/s"

@@ -18,7 +18,8 @@ from typing import Literal
 
 from gradscape.analysis.claims import Claim, answer, multiplicity
 from gradscape.records.run import StudyRecord
-from gradscape.report.figures.base import Figure, render
+from gradscape.report.drawing import Files, rendering
+from gradscape.report.figures.base import Figure
 from gradscape.report.pages.overview import Overview
 from gradscape.report.pages.study import study_page
 from gradscape.report.tables import Table, to_csv, to_latex, to_markdown
@@ -117,15 +118,16 @@ def build(study: StudyRecord, parts: ReportParts, folder: Path) -> Report:
     for inner in (folder / "figures", folder / "tables"):
         make_inner(inner)
         sweep_parts(inner)
-    figures, tables, claims = parts.figures(study), parts.tables(study), parts.claims(study)
-    drawn = {figure.name: _write_figure(figure, folder / "figures") for figure in figures}
-    for table in tables:
-        for ending, text in TABLE_FORMATS.items():
-            write_bytes(folder / "tables" / f"{table.name}.{ending}", text(table).encode())
-    write_bytes(folder / "claims.json", _claims_json(study, claims))
-    pages = parts.pages(study)
-    for each in pages:
-        write_bytes(folder / each.name, each.data)
+    figures = parts.figures(study)
+    with rendering(figures) as files_of:
+        tables, claims, pages = parts.tables(study), parts.claims(study), parts.pages(study)
+        for table in tables:
+            for ending, text in TABLE_FORMATS.items():
+                write_bytes(folder / "tables" / f"{table.name}.{ending}", text(table).encode())
+        write_bytes(folder / "claims.json", _claims_json(study, claims))
+        for each in pages:
+            write_bytes(folder / each.name, each.data)
+        drawn = {each.name: _write_figure(each.name, files_of(each), folder / "figures") for each in figures}
     beside = {each.name: each.title for each in pages}
     title, tests = str(study.asked["title"]), parts.multiplicity(study, claims)
     lead = parts.answer(study) if parts.answer else answer(claims, parts.lead)
@@ -134,11 +136,10 @@ def build(study: StudyRecord, parts: ReportParts, folder: Path) -> Report:
     return Report(folder / "index.html", tuple(claims))
 
 
-def _write_figure(figure: Figure, folder: Path) -> str:
+def _write_figure(name: str, files: Files, folder: Path) -> str:
     """Write a figure's files; return its SVG for the page."""
-    files = render(figure)
     for ending, data in files.items():
-        write_bytes(folder / f"{figure.name}.{ending}", data)
+        write_bytes(folder / f"{name}.{ending}", data)
     return files["svg"].decode()
 
 

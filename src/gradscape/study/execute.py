@@ -20,6 +20,7 @@ from gradscape.storage.study_folder import StudyFolder
 from gradscape.study.asha import Halving
 from gradscape.study.disk_space import require_space
 from gradscape.study.execution_options import Execution
+from gradscape.study.network_cost import report_seconds
 from gradscape.study.plan import Plan, ask
 from gradscape.study.progress import ProgressView
 from gradscape.study.train_job import PRELOAD, TrainJob, train_job
@@ -55,13 +56,14 @@ def execute(plan: Plan, folder: StudyFolder, execution: Execution, parts: Report
     with folder.locked():
         ask(folder, plan)
     jobs = _jobs_of(left, folder, execution, backend)
-    with ProgressView(left, len(runs) - len(left), plan.names()) as view:
+    with ProgressView(left, len(runs) - len(left), plan.names(), report_seconds()) as view:
         idle = (config.net.unnormalized for config in left.values())
         for text in dict.fromkeys(filter(None, (*backend.notes, *idle))):
             view.print_line(text)
         failed = train_runs(runs, jobs, folder, view, backend.executor, on_progress)
-    with folder.locked():
-        written = report(folder, parts)
+        view.begin_report()
+        with folder.locked():
+            written = report(folder, parts)
     if failed:
         raise RunFailed(
             f"{len(failed)} of {len(runs)} runs failed ({', '.join(failed)}); "
@@ -129,7 +131,7 @@ def _local_backend(left: Mapping[str, RunConfig], execution: Execution) -> _Back
     count, note = share_memory(configs, wanted or cores())
     limit = execution.epoch_limit
     return _Backend(
-        lambda sink: Processes(train_job, count, sink, PRELOAD, limit, _epoch),
+        lambda sink: Processes(train_job, count, sink, PRELOAD, limit, _advance),
         "cpu",
         arithmetic,
         (*notes, note),
@@ -146,16 +148,15 @@ def _ray_backend(left: Mapping[str, RunConfig], execution: Execution) -> _Backen
 
     def executor(sink: EventSink) -> Executor:
         home = RemoteRuns(sink)
-        return Ray(
-            remote_job, execution.on, home.receive, takes, execution.epoch_limit, _epoch, home.begin, home.end
-        )
+        limit = execution.epoch_limit
+        return Ray(remote_job, execution.on, home.receive, takes, limit, _advance, home.begin, home.end)
 
     return _Backend(executor, execution.device, {}, ())
 
 
-def _epoch(payload: object) -> object:
-    """Return the epoch in a run's report; None for a report without one."""
-    return payload.epoch if isinstance(payload, Progress) else None
+def _advance(payload: object) -> object:
+    """Return the epoch and phase in a run's report; None for a report without them."""
+    return (payload.epoch, payload.phase) if isinstance(payload, Progress) else None
 
 
 def report(folder: StudyFolder, parts: ReportParts, out: Path | None = None) -> Report:

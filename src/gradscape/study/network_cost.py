@@ -6,7 +6,9 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from gradscape._machine import cores
 from gradscape.config.run import RunConfig
+from gradscape.records.run import Phase
 from gradscape.study.shapes import convolutions, features
 
 if TYPE_CHECKING:
@@ -15,12 +17,18 @@ if TYPE_CHECKING:
     from gradscape.train.precision import Arithmetic
     from gradscape.train.step import TrainStep
 
-EVAL_SHARE = 1 / 3  # cost of a forward pass as a share of forward and backward
-MEASURE = 2  # gradients per measure of smoothness
-SPECTRUM = 150  # gradients of its images per measure of curvature, about
-SURFACE = 200  # forward passes over its images per landscape, about: its grid is refined
+# Measured on runs of the quick preset, one thread, in processor seconds.
+EVAL_SHARE = 0.3  # cost of a forward pass as a share of forward and backward
+MEASURE = 3  # gradients per measure of smoothness
+START = 3  # gradients of its images per measure of the initial weights
+SPECTRUM = 135  # gradients of its images per measure of curvature, about
+SURFACE = 75  # forward passes over its images per landscape, about: its grid is refined
+NOISE = 3  # gradients of its mini-batches: whole, halved and quartered
+LAYER = 16e6  # multiply-adds in whose time the operations of a layer's step are started
+REPORT = 2.5, 11.5  # seconds of a report that one process takes, and that all cores share
 NORM_COPIES = {"none": 1, "weight": 1, "algorithm1": 4, "renorm": 6}  # copies of an activation; 2 by others
 PROCESS_BYTES = 440 * 2**20  # Python, torch, oneDNN's kernels and buffers
+IMAGES = 100  # of the initial weights' measure
 TEST_IMAGES = {"digits": 300, "cifar10": 10_000, "cifar100": 10_000}
 
 
@@ -37,21 +45,55 @@ def macs_per_image(config: RunConfig) -> int:
     return sum(conv.macs for conv in convolutions(net, data.size)) + linear
 
 
-def run_macs(config: RunConfig) -> float:
-    """Return the multiply-adds of a run's training (three forward passes an image), validation and measures.
+def step_macs(config: RunConfig) -> float:
+    """Return the multiply-adds of a training step (three forward passes an image), and those that it waits.
 
     Args:
         config: Configuration of a run.
     """
-    assert config.data.train is not None
-    assert config.data.valid is not None
-    per_epoch = config.data.train + EVAL_SHARE * config.data.valid
+    layers = len(convolutions(config.net, config.data.dataset.size)) + 1
+    return 3 * macs_per_image(config) * config.batch_size + LAYER * layers
+
+
+def phase_macs(config: RunConfig) -> dict[Phase, float]:
+    """Return the multiply-adds of each phase of a run, in order; 0 for those that it does not ask for.
+
+    Args:
+        config: Configuration of a run.
+    """
+    data = config.data
+    assert data.train is not None
+    assert data.valid is not None
+    per_image = step_macs(config) / config.batch_size
+    images = data.train + EVAL_SHARE * data.valid
     if config.smoothness_every:
-        per_epoch += MEASURE * config.data.train / config.smoothness_every
-    images = config.epochs * per_epoch + 2 * EVAL_SHARE * TEST_IMAGES[config.data.name]
-    images += config.noise_batches * config.batch_size
-    images += 2 * SPECTRUM * config.curvature_images + EVAL_SHARE * SURFACE * config.landscape_images
-    return 3 * macs_per_image(config) * images
+        images += MEASURE * data.train / config.smoothness_every
+    spectrum = SPECTRUM * config.curvature_images
+    of_phase: dict[Phase, float] = {
+        "signal at the start": START * min(IMAGES, data.train),
+        "curvature at the start": spectrum,
+        "training": config.epochs * images,
+        "curvature at the end": spectrum,
+        "landscape": EVAL_SHARE * SURFACE * config.landscape_images,
+        "gradient noise": NOISE * config.noise_batches * config.batch_size,
+        "test": 2 * EVAL_SHARE * TEST_IMAGES[data.name],
+    }
+    return {phase: per_image * count for phase, count in of_phase.items()}
+
+
+def run_macs(config: RunConfig) -> float:
+    """Return the multiply-adds of a run, its measures among them.
+
+    Args:
+        config: Configuration of a run.
+    """
+    return sum(phase_macs(config).values())
+
+
+def report_seconds() -> float:
+    """Return about how long a study's report takes on this machine."""
+    alone, shared = REPORT
+    return alone + shared / cores()
 
 
 def measure_rate(configs: Iterable[RunConfig]) -> float:
@@ -73,7 +115,7 @@ def measure_rate(configs: Iterable[RunConfig]) -> float:
     for _ in range(3):
         step(config.batch_size)
     seconds = (time.perf_counter() - start) / 3
-    return 3 * macs_per_image(config) * config.batch_size / seconds
+    return step_macs(config) / seconds
 
 
 def run_bytes(config: RunConfig) -> int:

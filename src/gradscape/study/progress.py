@@ -16,10 +16,11 @@ from gradscape._printing import Forgiving
 from gradscape._text import strip_controls
 from gradscape.config.run import RunConfig
 from gradscape.executors.base import Event
-from gradscape.records.run import Progress, RunRecord
-from gradscape.study.network_cost import duration, run_macs
+from gradscape.records.run import Phase, Progress, RunRecord
+from gradscape.study.network_cost import duration, phase_macs
 
 PLAIN_EVERY = 15.0  # seconds between two plain progress lines of one run
+NOTABLE = 0.05  # share of a run's cost from which the beginning of a phase has a plain line of its own
 
 
 class ProgressView:
@@ -29,19 +30,27 @@ class ProgressView:
         runs: Configuration per identity of the runs to be executed.
         done: Number of the study's runs that are finished already.
         names: Name per identity for people; by default the run's label.
+        report: Seconds that the report is expected to take; 0 if there is none.
     """
 
     def __init__(
-        self, runs: Mapping[str, RunConfig], done: int, names: Mapping[str, str] | None = None
+        self,
+        runs: Mapping[str, RunConfig],
+        done: int,
+        names: Mapping[str, str] | None = None,
+        report: float = 0.0,
     ) -> None:
         self.names = {name: config.label for name, config in runs.items()} if names is None else names
         self.runs, self.done, self.total = runs, done, done + len(runs)
-        self.cost = {name: run_macs(config) for name, config in runs.items()}
-        self.share: dict[str, float] = {}  # trained share of each begun run, 0 to 1
+        self.phases = {name: phase_macs(config) for name, config in runs.items()}
+        self.cost = {name: sum(phases.values()) for name, phases in self.phases.items()}
+        self.share: dict[str, float] = {}  # share of each begun run's cost that is done, 0 to 1
         self.first: dict[str, float] = {}  # its share when this command began it: a resumed run's is not 0
         self.running: dict[str, Progress | None] = {}
         self.printed: dict[str, float] = {}  # time of each run's last plain line
+        self.report, self.reporting = report, False
         self.start = time.monotonic()
+        self.begun: float | None = None  # time of the first report of a run: workers take seconds to start
         # A study goes on when its output is closed.
         self.console = Console(file=cast(IO[str], Forgiving(sys.stderr)), highlight=False)
         self.live = Live(
@@ -83,13 +92,24 @@ class ProgressView:
         if isinstance(progress, str):
             self.print_line(f"  {self.names[name]}: {progress}")
             return
-        self.running[name] = progress
-        self.share[name] = (progress.epoch - 1 + progress.share) / progress.epochs
-        self.first.setdefault(name, (progress.epoch - 1) / progress.epochs)
+        before, self.running[name] = self.running.get(name), progress
+        phases, cost = self.phases[name], self.cost[name]
+        self.share[name] = _macs_done(phases, progress, progress.share) / cost
+        self.first.setdefault(name, _macs_done(phases, progress, 0.0) / cost)
         now = time.monotonic()
-        if not self.console.is_terminal and now - self.printed.get(name, self.start) >= PLAIN_EVERY:
+        self.begun = now if self.begun is None else self.begun
+        changed = before is None or before.phase != progress.phase
+        notable = changed and progress.phase != "training" and phases[progress.phase] >= NOTABLE * cost
+        due = now - self.printed.get(name, self.start) >= PLAIN_EVERY
+        if not self.console.is_terminal and (due or notable):
             self.printed[name] = now
             self.print_line(f"  {self.names[name]}  {progress}")
+
+    def begin_report(self) -> None:
+        """Tell that all runs have ended and the report is being built."""
+        self.reporting = True
+        if not self.console.is_terminal:
+            self.print_line("report: figures, tables and page")
 
     def print_line(self, line: str) -> None:
         """Print a line above the display.
@@ -100,21 +120,38 @@ class ProgressView:
         self.console.print(strip_controls(line), soft_wrap=True, markup=False)
 
     def remaining(self) -> str:
-        """Return `, about 3 min left`, from the rate of this command up to now."""
-        passed = time.monotonic() - self.start
+        """Return `  (about 3 min left)`, from the rate of this command up to now."""
+        seconds = self.seconds_left()
+        return f"  (about {duration(seconds)} left)" if seconds else ""
+
+    def seconds_left(self) -> float | None:
+        """Return the seconds until all runs have ended and the report is built; None if not known yet."""
         worked = sum(self.cost[n] * (share - self.first.get(n, 0.0)) for n, share in self.share.items())
         left = sum(cost * (1 - self.share.get(name, 0.0)) for name, cost in self.cost.items())
-        if worked <= 0 or left <= 0:
-            return ""
-        return f"  (about {duration(left / worked * passed)} left)"
+        if left <= 0:
+            return self.report
+        if worked <= 0 or self.begun is None:
+            return None
+        return left / worked * (time.monotonic() - self.begun) + self.report
 
     def _render(self) -> Group:
         lines = [
             Text(f"{self.names[name]:<42} {progress or 'starting'}", no_wrap=True, overflow="ellipsis")
             for name, progress in self.running.items()
         ]
+        if self.reporting:
+            lines.append(Text(f"{'report':<42} figures, tables and page"))
         whole = Text(f"{self.done}/{self.total} runs{self.remaining()}", style="bold")
         return Group(*lines, whole)
+
+
+def _macs_done(phases: Mapping[Phase, float], progress: Progress, share: float) -> float:
+    """Return the multiply-adds of a run up to a share of its present epoch."""
+    order = list(phases)
+    before = sum(phases[phase] for phase in order[: order.index(progress.phase)])
+    if progress.phase != "training":
+        return before
+    return before + phases["training"] * (progress.epoch - 1 + share) / progress.epochs
 
 
 def _ending(event: Event) -> str:

@@ -29,6 +29,7 @@ from gradscape.train.cuda_graph import advance
 from gradscape.train.early_stop import PATIENCE, Stopped, hopeless
 from gradscape.train.measurements import (
     IMAGES,
+    ProgressCallback,
     keep_weights,
     measure_curvature,
     measure_landscape,
@@ -53,8 +54,6 @@ from gradscape.train.step import LabeledBatch, TrainStep, cosine, evaluate
 EVAL_BATCH = {"cpu": 50, "cuda": 1_250}
 DIRECTIONS: tuple[Direction, ...] = ("gradient", "step", "relative")  # of measures of smoothness, in turns
 PROGRESS_EVERY = {"cpu": 0.5, "cuda": math.inf}  # seconds; a GPU would have to wait: once an epoch is enough
-
-ProgressCallback = Callable[[Progress | str], None]
 
 
 def _only_warn(progress: Progress | str) -> None:
@@ -91,8 +90,9 @@ def train_run(
         folder: Folder of the run, or its path; made if it is not there.
         images: Data set that `config.data` names.
         device: `cpu`, `cuda` or `auto` (cuda where there is one).
-        report: Function called with a `Progress` after every epoch, on a CPU about twice a second, and with a
-            sentence where there is news; by default a warning says if the norm normalizes nothing.
+        report: Function called with a `Progress` after every epoch, on a CPU about twice a second, and where
+            a measurement begins; and with a sentence where there is news. By default a warning says if the
+            norm normalizes nothing.
         arithmetic: Result of `decide` for the run's precision, where it is known already.
         stop_hopeless: End the run early if `hopeless` finds it so; a later call without it goes on.
 
@@ -186,7 +186,7 @@ def _run(
         if news:
             report(news)
     with lock_gpu(device):
-        measure_start(folder, state, seen(IMAGES, IMAGES)[0])
+        measure_start(config, folder, state, seen(IMAGES, IMAGES)[0], report)
     if config.curvature_images:
         with lock_gpu(device):
             measure_curvature(config, folder, "start", state, seen(config.curvature_images), report)
@@ -237,6 +237,7 @@ def _run(
             measure_landscape(config, folder, state, seen(config.landscape_images), report)
         if config.noise_batches:
             measure_noise(config, folder, state, seen(config.noise_batches * config.batch_size), report)
+        report(Progress.measuring("test", config.epochs))
         return details | {"test": _test(state, held_out, device, how.precision)}
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -10,12 +13,13 @@ from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
 from gradscape.measure.core.layer_trace import layer_kind
 from gradscape.measure.core.preserve import untouched
-from gradscape.measure.curvature.curvature import TextCallback, curvature
+from gradscape.measure.curvature.curvature import curvature
 from gradscape.measure.landscape.landscape import landscape
 from gradscape.measure.noise import noise
 from gradscape.measure.signal.signal import signal
 from gradscape.measure.watch.epoch_recorder import FlowRecorder
 from gradscape.records.noise import RunNoise
+from gradscape.records.run import Phase, Progress
 from gradscape.records.signal import RunStart
 from gradscape.storage.run_folder import RunFolder
 from gradscape.train.model import build_model, one_draw
@@ -26,24 +30,30 @@ from gradscape.train.step import LabeledBatch
 PROBES, STEPS = 2, 20  # of the spectral density: for its outline, at a fraction of the training's cost
 TOLERANCE = 1e-2  # of an extreme eigenvalue, beside the largest modulus
 IMAGES = 100  # before the first step: a mini-batch of the paper's
-POINTS, ACCURACY = 33, 0.1  # of a landscape: its grid is refined where interpolation is off by more
+POINTS, ACCURACY = 33, 0.1  # of a landscape: refined where interpolation, not chance, is off by more
 CHECKS = 10  # of its interpolation
 PARTS = (1, 2, 4)  # of a mini-batch, whose gradients' noise is compared at the same weights
 
+ProgressCallback = Callable[[Progress | str], None]
 
-def measure_start(folder: RunFolder, state: TrainState, batch: LabeledBatch) -> None:
+
+def measure_start(
+    config: RunConfig, folder: RunFolder, state: TrainState, batch: LabeledBatch, report: ProgressCallback
+) -> None:
     """Measure gradients and signal of the initial weights and keep them, unless the folder has them.
 
     Two forward and backward passes in train mode, so that BatchNorm takes the batch's statistics, but
     without dropout or stochastic depth: one draw of them would say little. The model is left as found.
 
     Args:
-        folder: Folder of the run.
+        config, folder: Configuration and folder of the run.
         state: State of the run before its first step, its model not fused.
         batch: (x, y) of at most `IMAGES` training images.
+        report: Function called when the measurement begins.
     """
     if folder.start() is not None:
         return
+    report(Progress.measuring("signal at the start", config.epochs))
     x, y = batch
     # The lock: what another thread's network is drawn from meanwhile are the generators put back here.
     with one_draw, untouched(state.model):
@@ -61,10 +71,10 @@ def measure_start(folder: RunFolder, state: TrainState, batch: LabeledBatch) -> 
 def measure_curvature(
     config: RunConfig,
     folder: RunFolder,
-    moment: str,
+    moment: Literal["start", "end"],
     state: TrainState,
     batches: list[LabeledBatch],
-    report: TextCallback,
+    report: ProgressCallback,
 ) -> None:
     """Measure the curvature and keep it, unless the folder has it; a loss that has none is reported.
 
@@ -73,10 +83,12 @@ def measure_curvature(
         moment: `start` or `end`.
         state: State of the run, whose weights are measured.
         batches: (x, y) each: BatchNorm takes the statistics of each, as in training.
-        report: Function called with a sentence where there is news.
+        report: Function called when the measurement begins, and with a sentence where there is news.
     """
     if moment in folder.curvature():
         return
+    phase: Phase = "curvature at the start" if moment == "start" else "curvature at the end"
+    report(Progress.measuring(phase, config.epochs))
     try:
         record = curvature(
             _unfused(config, state), cross_entropy, batches, 1, bn="batch", tolerance=TOLERANCE,
@@ -90,7 +102,11 @@ def measure_curvature(
 
 
 def measure_landscape(
-    config: RunConfig, folder: RunFolder, state: TrainState, batches: list[LabeledBatch], report: TextCallback
+    config: RunConfig,
+    folder: RunFolder,
+    state: TrainState,
+    batches: list[LabeledBatch],
+    report: ProgressCallback,
 ) -> None:
     """Evaluate the loss around the trained weights and keep it, unless the folder has it.
 
@@ -98,10 +114,11 @@ def measure_landscape(
         config, folder: Configuration, whose seed draws the directions, and folder of the run.
         state: State of the run, whose weights are in the middle.
         batches: (x, y) each: BatchNorm takes the statistics of each, as in training.
-        report: Function called with a sentence where there is news.
+        report: Function called when the measurement begins, and with a sentence where there is news.
     """
     if folder.landscape() is not None:
         return
+    report(Progress.measuring("landscape", config.epochs))
     try:
         record = landscape(
             _unfused(config, state), cross_entropy, batches, points=POINTS, accuracy=ACCURACY, checks=CHECKS,
@@ -114,7 +131,11 @@ def measure_landscape(
 
 
 def measure_noise(
-    config: RunConfig, folder: RunFolder, state: TrainState, batches: list[LabeledBatch], report: TextCallback
+    config: RunConfig,
+    folder: RunFolder,
+    state: TrainState,
+    batches: list[LabeledBatch],
+    report: ProgressCallback,
 ) -> None:
     """Measure the gradient's noise at the trained weights and keep it, unless the folder has it.
 
@@ -122,10 +143,11 @@ def measure_noise(
         config, folder: Configuration and folder of the run.
         state: State of the run, whose weights are measured.
         batches: (x, y) each, of the run's size: BatchNorm takes the statistics of each, as in training.
-        report: Function called with a sentence where there is news.
+        report: Function called when the measurement begins, and with a sentence where there is news.
     """
     if folder.noise() is not None:
         return
+    report(Progress.measuring("gradient noise", config.epochs))
     size = config.batch_size
     sizes = [size // part for part in PARTS if size % part == 0 and size // part > 1]
     model = _unfused(config, state)

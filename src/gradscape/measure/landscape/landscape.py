@@ -95,9 +95,8 @@ def landscape(
             `accuracy` for a classifier.
         bf16: Whether to compute convolutions and matrix products in bfloat16; twice as fast on processors
             that have it.
-        accuracy: Error, relative to the loss, up to which points are interpolated instead of evaluated; None
-        to
-            evaluate all points.
+        accuracy: Error, relative to the loss, up to which points are interpolated instead of evaluated; where
+            the loss's own standard error is larger, up to that. None to evaluate all points.
         checks: Number of random points off the grid that compare interpolation with the loss.
         convexity: Number of points along each axis for the Hessian's extreme eigenvalues.
         keep: Path of a file for the points; an existing one is continued.

@@ -101,7 +101,7 @@ def evaluate_surface(
     if accuracy is None:
         measure(lattice(shape, 1))
         return result
-    refine(result.loss, measure, accuracy)
+    refine(result.loss, result.error, measure, accuracy)
     for values in result.metrics.values():
         _fill(values, result.measured)
     return result

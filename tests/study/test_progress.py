@@ -1,0 +1,156 @@
+"""The display of a study: it names the phase of a run, and its time left counts measures and the report."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import gradscape as gs
+from cases import TINY
+from gradscape.config.run import RunConfig
+from gradscape.executors.base import Event
+from gradscape.records.run import PHASES, Progress
+from gradscape.studies.batchnorm.study import BATCHNORM
+from gradscape.study import progress as module
+from gradscape.study.network_cost import phase_macs, report_seconds, run_macs
+from gradscape.study.progress import ProgressView
+
+MEASURED = replace(
+    TINY, epochs=4, curvature_images=20, landscape_images=40, noise_batches=2, smoothness_every=2
+)
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1_000.0
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+
+def trained(epoch: int, config: RunConfig, share: float = 1.0) -> Progress:
+    return Progress(epoch, config.epochs, share, 1.0, 0.5, 100.0)
+
+
+def measuring(phase: Any, config: RunConfig) -> Progress:
+    return Progress.measuring(phase, config.epochs)
+
+
+def reports_of(config: RunConfig) -> list[tuple[Progress, float]]:
+    """Reports of a run in order, each with the multiply-adds that follow until the next."""
+    phases, reports = phase_macs(config), []
+    for phase in PHASES:
+        if phase != "training" and phases[phase]:
+            reports.append((measuring(phase, config), phases[phase]))
+        elif phase == "training":
+            for epoch in range(config.epochs):
+                for half in (0.0, 0.5):
+                    reports.append((trained(epoch + 1, config, half), phases[phase] / config.epochs / 2))
+    return reports
+
+
+def test_a_run_of_the_cost_that_is_assumed_has_its_time_left_exactly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two runs, one after the other, at 1e6 multiply-adds a second, then a report of 7 seconds."""
+    clock, pace = Clock(monkeypatch), 1e6
+    runs = {config.identity: config for config in (MEASURED, replace(MEASURED, seed=1, landscape_images=0))}
+    total = sum(run_macs(config) for config in runs.values()) / pace + 7.0
+    with ProgressView(runs, 0, report=7.0) as view:
+        clock.now += 30.0  # workers start: no run is at fault
+        assert view.seconds_left() is None
+        begun = clock.now
+        for name, config in runs.items():
+            view.show(Event(name, "started"))
+            for progress, cost in reports_of(config):
+                view.show(Event(name, "progress", progress))
+                if clock.now > begun:
+                    assert view.seconds_left() == pytest.approx(total - (clock.now - begun))
+                clock.now += cost / pace
+            view.show(Event(name, "failed", "for no reason"))
+        assert view.seconds_left() == 7.0
+        assert clock.now - begun == pytest.approx(total - 7.0)
+
+
+def test_a_run_that_goes_on_counts_what_this_command_has_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, name = Clock(monkeypatch), MEASURED.identity
+    with ProgressView({name: MEASURED}, 0) as view:
+        view.show(Event(name, "progress", trained(3, MEASURED, 0.0)))  # epochs 1 and 2 were done before
+        clock.now += 10.0
+        view.show(Event(name, "progress", trained(4, MEASURED, 0.0)))
+        phases = phase_macs(MEASURED)
+        after = sum(phases[phase] for phase in PHASES[PHASES.index("training") + 1 :])
+        epoch = phases["training"] / MEASURED.epochs
+        assert view.seconds_left() == pytest.approx(10.0 * (epoch + after) / epoch)
+
+
+def test_lines_of_a_pipe_name_what_takes_long_and_the_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock, name = Clock(monkeypatch), MEASURED.identity
+    with ProgressView({name: MEASURED}, 0, {name: "a run"}) as view:
+        for progress, _ in reports_of(MEASURED):
+            clock.now += 0.1
+            view.show(Event(name, "progress", progress))
+        view.begin_report()
+    phases, cost = phase_macs(MEASURED), run_macs(MEASURED)
+    long = [phase for phase in PHASES if phase != "training" and phases[phase] >= module.NOTABLE * cost]
+    assert {"curvature at the start", "curvature at the end", "landscape"} <= set(long) < set(PHASES)
+    assert capsys.readouterr().err.splitlines() == [
+        *(f"  a run  {phase}" for phase in long), "report: figures, tables and page",
+    ]  # fmt: skip
+
+
+def test_a_terminal_shows_the_phase_of_each_run() -> None:
+    name = MEASURED.identity
+    with ProgressView({name: MEASURED}, 0, {name: "a run"}) as view:
+        view.show(Event(name, "progress", measuring("landscape", MEASURED)))
+        shown = [str(line) for line in view._render().renderables]
+        assert shown[0].split() == ["a", "run", "landscape"]
+        view.show(Event(name, "failed", "for no reason"))
+        view.begin_report()
+        shown = [str(line) for line in view._render().renderables]
+        assert shown[0].split() == ["report", "figures,", "tables", "and", "page"]
+        assert shown[-1].startswith("1/1 runs")
+
+
+def test_a_run_reports_its_phases_in_order_and_not_again_what_it_has(tmp_path: Path) -> None:
+    heard: list[Any] = []
+    images = gs.load_images("digits")
+    gs.train_run(MEASURED, tmp_path / "run", images, report=heard.append)
+    phases = [each.phase for each in heard if isinstance(each, Progress)]
+    assert list(dict.fromkeys(phases)) == list(PHASES)
+    assert [phases.count(phase) for phase in PHASES if phase != "training"] == [1] * 6
+    at = {each.phase: (each.epoch, each.share) for each in heard if isinstance(each, Progress)}
+    assert at["curvature at the start"] == (1, 0.0)
+    assert at["curvature at the end"] == at["landscape"] == (MEASURED.epochs, 1.0)
+    heard.clear()
+    plain = replace(MEASURED, curvature_images=0, landscape_images=0, noise_batches=0)
+    gs.train_run(plain, tmp_path / "plain", images, report=heard.append)
+    assert {each.phase for each in heard} == {"signal at the start", "training", "test"}
+
+
+def test_costs_are_those_of_the_phases_that_a_run_asks_for() -> None:
+    planned = BATCHNORM.plan("quick").configs
+    phases = phase_macs(planned["lr-0.01"])
+    assert list(phases) == list(PHASES)
+    assert [phase for phase, cost in phases.items() if cost] == ["signal at the start", "training", "test"]
+    assert run_macs(planned["lr-0.01"]) == sum(phases.values())
+    twice = phase_macs(replace(planned["vgg38"], epochs=12))
+    once = phase_macs(planned["vgg38"])
+    assert twice["training"] == 2 * once["training"]
+    assert twice["landscape"] == once["landscape"]
+
+
+def test_more_cores_draw_a_report_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = []
+    for count in (1, 2, 64):
+        monkeypatch.setattr("gradscape.study.network_cost.cores", lambda count=count: count)
+        seconds.append(report_seconds())
+    assert seconds[0] > seconds[1] > seconds[2] > 0
