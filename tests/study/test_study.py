@@ -73,9 +73,8 @@ def test_every_preset_is_possible_on_every_data_set(preset: str, data: str) -> N
 def test_quick_says_how_it_departs() -> None:
     text = " ".join(BATCHNORM.plan("quick", None, None).notes)
     assert "digits" in text
-    assert "divided by 4" in text
-    assert "1,000 training images for 25 epochs" in text
-    assert "16 filters, not 32" in text
+    assert "divided by 5" in text
+    assert "1,000 training images for 6 epochs" in text
 
 
 @pytest.mark.parametrize(

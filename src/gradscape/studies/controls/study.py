@@ -10,7 +10,7 @@ from gradscape.config.paths import Value
 from gradscape.config.run import DataConfig, OptimConfig, RunConfig
 from gradscape.records.role import Role
 from gradscape.studies.batchnorm.roles import sized
-from gradscape.studies.batchnorm.study import BATCHNORM, ENLARGED
+from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.studies.controls.report import PARTS, QUESTION
 from gradscape.studies.controls.roles import BASE, CONTROLS, SGD_RATE, penalized
 from gradscape.study.presets import Preset, based_on
@@ -55,7 +55,7 @@ PRESETS = {
     "quick": based_on(
         QUICK,
         _ControlsPreset,
-        **{**ENLARGED, **UNMEASURED},
+        **UNMEASURED,
         train=720,
         valid=250,  # validation accuracy decides here
         seeds=2,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from gradscape.config.run import DataConfig, OptimConfig, RunConfig
 from gradscape.records.role import Role
-from gradscape.studies.batchnorm.study import BATCHNORM, ENLARGED
+from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.studies.remedies.report import PARTS, QUESTION
 from gradscape.studies.remedies.roles import BASE, KEY, REMEDIES, role_of
 from gradscape.study.presets import Preset, based_on, choose_interval, round_to_batches
@@ -31,13 +31,7 @@ class _RemediesPreset(Preset):
 QUICK, SMALL, PAPER = (BATCHNORM.presets[name] for name in ("quick", "small", "paper"))
 # Few images for curvature and landscape in the small ones: so many networks would take days.
 PRESETS = {
-    "quick": based_on(
-        QUICK,
-        _RemediesPreset,
-        **{**ENLARGED, "landscape": 20, "keep_every": 0},
-        rates=(0.01,),
-        key_rates=(0.0001,),
-    ),
+    "quick": based_on(QUICK, _RemediesPreset, landscape=20, keep_every=0, rates=(0.01,), key_rates=(0.0001,)),
     "small": based_on(
         SMALL,
         _RemediesPreset,
