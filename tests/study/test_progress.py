@@ -76,11 +76,32 @@ def test_a_run_of_the_cost_that_is_assumed_has_its_time_left_exactly(
         assert clock.now - begun == pytest.approx(total - 7.0)
 
 
+def test_the_last_run_is_not_shared_among_two_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three runs of one length on two workers take as long as four; with one report of each phase."""
+    clock, pace = Clock(monkeypatch), 1e6
+    runs = {config.identity: config for config in (replace(MEASURED, seed=seed) for seed in range(3))}
+    length = run_macs(MEASURED) / pace
+    with ProgressView(runs, 0, report=3.0) as view:
+        begun = clock.now
+        for together in (list(runs)[:2], list(runs)[2:]):
+            for name in together:
+                view.show(Event(name, "started"))
+            for progress, cost in reports_of(MEASURED):
+                for name in together:
+                    view.show(Event(name, "progress", progress))
+                if clock.now > begun:
+                    assert view.seconds_left() == pytest.approx(2 * length + 3.0 - (clock.now - begun))
+                clock.now += cost / pace
+            for name in together:
+                view.show(Event(name, "failed", "for no reason"))
+
+
 def test_a_run_that_goes_on_counts_what_this_command_has_done(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock, name = Clock(monkeypatch), MEASURED.identity
     with ProgressView({name: MEASURED}, 0) as view:
+        view.show(Event(name, "started"))
         view.show(Event(name, "progress", trained(3, MEASURED, 0.0)))  # epochs 1 and 2 were done before
         clock.now += 10.0
         view.show(Event(name, "progress", trained(4, MEASURED, 0.0)))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import IO, cast
 
@@ -50,7 +51,9 @@ class ProgressView:
         self.printed: dict[str, float] = {}  # time of each run's last plain line
         self.report, self.reporting = report, False
         self.start = time.monotonic()
-        self.begun: float | None = None  # time of the first report of a run: workers take seconds to start
+        self.workers = 1  # most runs at once so far
+        self.busy = 0.0  # seconds that workers have been at runs, beginning with the first report of any
+        self.until: float | None = None  # time up to which they are counted
         # A study goes on when its output is closed.
         self.console = Console(file=cast(IO[str], Forgiving(sys.stderr)), highlight=False)
         self.live = Live(
@@ -75,12 +78,14 @@ class ProgressView:
             event: Event of a run.
         """
         name = event.job
+        self.busy, self.until = self._busy_now()
         if event.kind == "progress":
             self._progress(name, event.payload)
             return
         self.running.pop(name, None)
         if event.kind == "started":
             self.running[name] = None
+            self.workers = max(self.workers, len(self.running))
             return
         if event.kind != "died":
             self.done += 1
@@ -97,7 +102,7 @@ class ProgressView:
         self.share[name] = _macs_done(phases, progress, progress.share) / cost
         self.first.setdefault(name, _macs_done(phases, progress, 0.0) / cost)
         now = time.monotonic()
-        self.begun = now if self.begun is None else self.begun
+        self.until = now if self.until is None else self.until
         changed = before is None or before.phase != progress.phase
         notable = changed and progress.phase != "training" and phases[progress.phase] >= NOTABLE * cost
         due = now - self.printed.get(name, self.start) >= PLAIN_EVERY
@@ -127,12 +132,20 @@ class ProgressView:
     def seconds_left(self) -> float | None:
         """Return the seconds until all runs have ended and the report is built; None if not known yet."""
         worked = sum(self.cost[n] * (share - self.first.get(n, 0.0)) for n, share in self.share.items())
-        left = sum(cost * (1 - self.share.get(name, 0.0)) for name, cost in self.cost.items())
-        if left <= 0:
+        order = dict.fromkeys([*self.running, *self.cost])
+        left = [self.cost[name] * (1 - self.share.get(name, 0.0)) for name in order]
+        if not any(left):
             return self.report
-        if worked <= 0 or self.begun is None:
+        if worked <= 0:
             return None
-        return left / worked * (time.monotonic() - self.begun) + self.report
+        return _length(left, self.workers) * self._busy_now()[0] / worked + self.report
+
+    def _busy_now(self) -> tuple[float, float | None]:
+        """Return the seconds that workers have been at runs, and up to which time."""
+        if self.until is None:
+            return 0.0, None
+        now = time.monotonic()
+        return self.busy + (now - self.until) * len(self.running), now
 
     def _render(self) -> Group:
         lines = [
@@ -143,6 +156,14 @@ class ProgressView:
             lines.append(Text(f"{'report':<42} figures, tables and page"))
         whole = Text(f"{self.done}/{self.total} runs{self.remaining()}", style="bold")
         return Group(*lines, whole)
+
+
+def _length(costs: Sequence[float], workers: int) -> float:
+    """Return the length of jobs done in order by whoever is free: no run is shared among workers."""
+    ends = [0.0] * workers
+    for cost in costs:
+        heapq.heapreplace(ends, ends[0] + cost)
+    return max(ends)
 
 
 def _macs_done(phases: Mapping[Phase, float], progress: Progress, share: float) -> float:

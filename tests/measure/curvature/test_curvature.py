@@ -331,6 +331,60 @@ def test_a_density_lies_within_its_error_as_often_as_it_says() -> None:
     assert 0.88 <= np.mean(within) <= 0.99
 
 
+@pytest.mark.parametrize("steps", [4, 30])
+def test_the_search_for_eigenvalues_begins_with_a_probe(steps: int) -> None:
+    """The same first vector gives the same quadrature, to the last bit, whatever the search does next."""
+    matrix = power_law()
+    found = extremes(lambda v: matrix @ v, drawn(120), 2, 1e-9, room=60, most=400, probe=steps)
+    alone = spectrum(lambda v: matrix @ v, drawn(120), 1, steps)
+    assert found.converged
+    assert found.probe is not None
+    assert alone is not None
+    assert np.array_equal(found.probe.values.numpy(), alone.nodes[0])
+    assert np.array_equal(found.probe.first.numpy(), alone.weights[0])
+    expected = torch.linalg.eigvalsh(matrix)
+    assert torch.allclose(found.largest, expected.flip(0)[:2], rtol=1e-8)
+    assert torch.allclose(found.smallest, expected[:2], rtol=1e-8)
+
+
+def test_a_probe_costs_no_more_than_the_search_or_its_steps() -> None:
+    model = mlp()
+    ends, probe, both = (
+        curvature(model, cross_entropy, batch(), trace_products=0, tolerance=1e-2, k=k, probes=p, steps=40)
+        for k, p in ((1, 0), (0, 1), (1, 1))
+    )
+    assert both.products == max(ends.products, probe.products) < ends.products + probe.products
+    assert both.spectrum is not None
+    assert probe.spectrum is not None
+    assert np.array_equal(both.spectrum.nodes, probe.spectrum.nodes)
+    third = curvature(model, cross_entropy, batch(), k=1, trace_products=0, probes=3, steps=40)
+    assert third.spectrum is not None
+    assert third.spectrum.nodes.shape == (3, 40)
+    assert np.array_equal(third.spectrum.nodes[0], probe.spectrum.nodes[0])
+
+
+def test_a_basis_without_room_for_a_probe_gives_none() -> None:
+    matrix = power_law()
+    found = extremes(lambda v: matrix @ v, drawn(120), 1, 1e-6, room=14, most=400, probe=15)
+    assert found.converged
+    assert found.probe is None
+
+
+@pytest.mark.parametrize(("time", "known"), [(14, False), (15, True)])
+def test_half_a_probe_counts_where_time_runs_out(time: int, known: bool) -> None:
+    matrix, products = power_law(), [0]
+
+    def product(vector: Tensor) -> Tensor:
+        products[0] += 1
+        return matrix @ vector
+
+    found = extremes(product, drawn(120), 1, 1e-6, 60, 400, lambda: products[0] < time, probe=30)
+    assert not found.converged
+    assert (found.probe is not None) is known
+    if found.probe is not None:
+        assert len(found.probe.values) == time
+
+
 @pytest.mark.slow
 def test_a_density_integrates_to_one_and_its_mean_is_the_trace() -> None:
     found = curvature(mlp(), cross_entropy, batch(), k=0, probes=40, steps=60)

@@ -19,7 +19,7 @@ from gradscape.measure.core.objective import NormStatistics, Objective, norm
 from gradscape.measure.core.parameters import strip_wrappers
 from gradscape.measure.curvature.edge_of_stability import stability
 from gradscape.measure.curvature.hvp import Matrix, Products, free_bytes
-from gradscape.measure.curvature.lanczos import NormalSampler, Ritz, extremes
+from gradscape.measure.curvature.lanczos import Extremes, NormalSampler, Ritz, extremes
 from gradscape.measure.curvature.stochastic import spectrum, trace
 from gradscape.records.curvature import CurvatureRecord, Ends, LayerCurvature, Stability
 
@@ -92,7 +92,8 @@ def curvature(
         matrix: `hessian`, or `ggn`, the generalized Gauss-Newton matrix.
         bn: Statistics of BatchNorm: `running` as in evaluation, `batch` of each batch as in training.
         trace_products: Products for the trace, by Hutch++; 6 or more, or 0 for none.
-        probes: Probes of the spectral density; 0 for none, 5 or more for a meaningful standard error.
+        probes: Probes of the spectral density; 0 for none, 5 or more for a meaningful standard error. The
+            first is the beginning of the search for eigenvalues, and costs little if there are any to find.
         steps: Lanczos steps per probe.
         layers: Whether to measure each layer's block too: largest and smallest eigenvalue, and trace.
         vectors: Whether to return eigenvectors.
@@ -118,7 +119,9 @@ def curvature(
     products = Products(objective, matrix)
     draw = normal_like(products.gradient, seed)
     _report_cost(products, draw, k, trace_products, probes * steps, clock, report)
-    ends = eigenvalues(products, draw, k, tolerance, vectors, clock, report) if k else None
+    probe = steps if probes else 0
+    found = _both_ends(products, draw, k, tolerance, vectors, clock, report, probe) if k else None
+    ends = None if found is None else _as_record(found)
     edge: Stability | str | None = None
     if optimizer is not None and clock.should_continue():
         # Of the training loss: with running statistics, the bias before a norm would have curvature.
@@ -131,7 +134,8 @@ def curvature(
         sum_of_all = trace(products, draw, trace_products, clock.should_continue)
         report(f"trace {sum_of_all}, {clock.spent:.0f} s")
     if probes and clock.should_continue():
-        density = spectrum(products, draw, probes, steps, clock.should_continue)
+        first = None if found is None else found.probe
+        density = spectrum(products, draw, probes, steps, clock.should_continue, first)
         report(f"spectral density, {clock.spent:.0f} s")
     blocks = _by_layer(objective, matrix, seed, tolerance, clock, report) if layers else ()
     return CurvatureRecord(
@@ -237,6 +241,20 @@ def eigenvalues(
         clock: Time limit.
         report: Callback for intermediate results.
     """
+    return _as_record(_both_ends(products, draw, k, tolerance, vectors, clock, report))
+
+
+def _both_ends(
+    products: Products,
+    draw: NormalSampler,
+    k: int,
+    tolerance: float,
+    vectors: bool,
+    clock: Clock,
+    report: TextCallback,
+    probe: int = 0,
+) -> Extremes:
+    """Compute both ends, and a probe of so many steps on the way."""
 
     def report_ritz(count: int, ritz: Ritz) -> None:
         largest = f"largest eigenvalue {ritz.values[-1]:.4g} ± {ritz.residuals[-1]:.1g}"
@@ -245,9 +263,12 @@ def eigenvalues(
     vector = products.gradient
     fitting = int(SHARE * min(free_bytes(vector.device), 1e15) / (vector.element_size() * len(vector)))
     basis = min(BASIS + 2 * k, fitting)
-    ends = extremes(
-        products, draw, k, tolerance, basis, _most(k), clock.should_continue, vectors, report_ritz
-    )
+    most, go_on = max(_most(k), probe), clock.should_continue
+    return extremes(products, draw, k, tolerance, basis, most, go_on, vectors, report_ritz, probe)
+
+
+def _as_record(ends: Extremes) -> Ends:
+    """Return the ends in arrays."""
 
     def plain_array(values: Tensor | None) -> Any:
         return None if values is None else values.cpu().numpy()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -178,6 +178,8 @@ class Extremes:
         products: Number of products.
         converged: Whether all residuals are within the tolerance, and a random vector has revealed no other
             copy of an eigenvalue.
+        probe: Ritz pairs after the steps of a probe, of which the first random vector is one; None if they
+            are not asked for, or time ran out before half of them.
     """
 
     largest: Tensor
@@ -188,6 +190,7 @@ class Extremes:
     smallest_vectors: Tensor | None
     products: int
     converged: bool
+    probe: Ritz | None = None
 
 
 def extremes(
@@ -200,6 +203,7 @@ def extremes(
     should_continue: ShouldContinue = lambda: True,
     vectors: bool = False,
     report: Callable[[int, Ritz], None] = lambda products, ritz: None,
+    probe: int = 0,
 ) -> Extremes:
     """Compute the eigenvalues at both ends from products with the matrix.
 
@@ -213,18 +217,26 @@ def extremes(
         should_continue: Function that returns False when time is up.
         vectors: Whether to return eigenvectors.
         report: Callback with the number of products and the Ritz pairs, now and then.
+        probe: Steps of a probe of the spectral density, which the first steps are then, at least so many; 0
+            for none, as if there is no room for them.
     """
-    lanczos = Lanczos(product, draw, max(room, 2 * (count + GUARD) + 2))
+    room = max(room, 2 * (count + GUARD) + 2)
+    lanczos = Lanczos(product, draw, room)
     size, products, done = lanczos.size, 0, False
+    probe, probed = min(probe, size) if probe <= room else 0, None
     before: Tensor | None = None  # both ends when the last random vector was inserted
     while not done and products < most and (products == 0 or should_continue()):
         if lanczos.full and not lanczos.spans_all:
             lanczos.restart(count, count)
         lanczos.step()
         products += 1
-        if lanczos.count < min(2 * count, size) or (products % 5 and not lanczos.full and lanczos.rest):
+        if lanczos.count < min(2 * count, size) or products < probe:
+            continue
+        if products % 5 and products != probe and not lanczos.full and lanczos.rest:
             continue
         ritz = lanczos.ritz()
+        if products == probe:
+            probed = ritz
         report(products, ritz)
         now = torch.cat([ritz.values[:count], ritz.values[-count:]])
         largest = float(ritz.values.abs().max())
@@ -237,7 +249,9 @@ def extremes(
         elif not done and not same and _is_within(ritz, count, limit := tolerance * _share_left(lanczos)):
             before = now
             lanczos.renew(limit * largest)
-    return _ends(lanczos, count, products, tolerance, vectors, done)
+    if probe / 2 <= products < probe:
+        probed = lanczos.ritz()
+    return replace(_ends(lanczos, count, products, tolerance, vectors, done), probe=probed)
 
 
 def _share_left(lanczos: Lanczos) -> float:

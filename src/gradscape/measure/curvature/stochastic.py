@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from gradscape.measure.curvature.lanczos import Lanczos, NormalSampler, Product, ShouldContinue
+from gradscape.measure.curvature.lanczos import Lanczos, NormalSampler, Product, Ritz, ShouldContinue
 from gradscape.records.curvature import Estimate, Spectrum
 
 
@@ -61,6 +61,7 @@ def spectrum(
     probes: int,
     steps: int,
     should_continue: ShouldContinue = lambda: True,
+    first: Ritz | None = None,
 ) -> Spectrum | None:
     """Estimate the spectral density by stochastic Lanczos quadrature.
 
@@ -72,20 +73,25 @@ def spectrum(
         probes: Number of Lanczos runs.
         steps: Steps per run.
         should_continue: Function that returns False when time is up; a run with half of its steps counts.
+        first: Ritz pairs of a first run that has been done.
 
     Returns:
         Nodes and weights, (probes, steps) each; None if time ran out before half of the first run.
     """
-    nodes, weights = [], []
-    for _ in range(probes):
+    runs = [] if first is None else [first]
+    while len(runs) < probes:
         lanczos = Lanczos(product, draw, steps)
         while not lanczos.full and should_continue():
             lanczos.step()
-        if lanczos.full or lanczos.count >= steps / 2:
-            ritz = lanczos.ritz()
-            missing = len(lanczos.basis) - 1 - lanczos.count
-            nodes.append(torch.nn.functional.pad(ritz.values, (0, missing), value=float(ritz.values[-1])))
-            weights.append(torch.nn.functional.pad(ritz.first, (0, missing)))
-    if not nodes:
+        if not lanczos.full and lanczos.count < steps / 2:
+            break
+        runs.append(lanczos.ritz())
+    if not runs:
         return None
+    longest = max(len(run.values) for run in runs)
+    nodes, weights = [], []
+    for run in runs:
+        missing = longest - len(run.values)
+        nodes.append(torch.nn.functional.pad(run.values, (0, missing), value=float(run.values[-1])))
+        weights.append(torch.nn.functional.pad(run.first, (0, missing)))
     return Spectrum(torch.stack(nodes).numpy(), torch.stack(weights).numpy())
