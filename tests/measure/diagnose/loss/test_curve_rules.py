@@ -96,6 +96,12 @@ def test_a_regression_that_fails(values: np.ndarray, verdict: str, cause: str) -
     assert cause in found.cause
 
 
+def test_a_loss_that_comes_down_from_a_peak_does_not_diverge() -> None:
+    peak = 1 + 60 * np.exp(-(((STEPS - 0.4 * N) / (0.3 * N)) ** 2))
+    assert "loss diverges" not in [found.verdict for found in loss_findings(regressed(peak))]
+    assert only(regressed(np.maximum.accumulate(peak))).verdict == "loss diverges"
+
+
 def test_a_loss_that_rose_before_it_broke_says_so() -> None:
     found = only(regressed(np.where(STEPS < 40, np.exp(STEPS.astype(float)), math.nan)))
     assert found.verdict == "non-finite"

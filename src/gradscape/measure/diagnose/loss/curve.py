@@ -179,7 +179,7 @@ class Curve:
 
     @cached_property
     def diverges(self) -> bool:
-        """True if the loss ends far above where it began and above guessing.
+        """True if the loss ends far above where it began and above guessing, and does not fall from a peak.
 
         A loss of another scale, or of several parts, must have grown by orders of magnitude and grow still:
         those of generators and of values that are learned from themselves rise in trainings that work.
@@ -187,7 +187,7 @@ class Curve:
         if len(self.finite) <= self.limits.constant:
             return False
         if self.guessing is not None:
-            return self.last > self.limits.diverged * max(self.first, self.highest_guess)
+            return not self.falls and self.last > self.limits.diverged * max(self.first, self.highest_guess)
         return abs(self.last) > self.limits.grown * self.reference and self._grows
 
     @property
