@@ -132,12 +132,11 @@ MILD = (
 
 
 def _milder(findings: list[Finding], curve: Curve) -> list[Finding]:
-    """Return the findings, as warnings where the loss says that the training works."""
-    if not curve.learns:
-        return findings
+    """Return the findings, as warnings where the loss says that the training works, or comes to work."""
+    mild = MILD if curve.learns else ("learning rate too large",) if curve.recovers else ()
     learnt = f"; the loss falls all the same, to {curve.over_guessing:.2g} of guessing's"
     return [
-        replace(each, mild=True, cause=each.cause + learnt) if each.verdict in MILD else each
+        replace(each, mild=True, cause=each.cause + learnt) if each.verdict in mild else each
         for each in findings
     ]
 

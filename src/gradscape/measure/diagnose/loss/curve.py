@@ -153,6 +153,11 @@ class Curve:
         error = math.hypot(_error_of_median(third), _error_of_median(fourth))
         return fall > max(CERTAIN * error, NOTABLE * abs(self.guessing or self.last))
 
+    @property
+    def recovers(self) -> bool:
+        """True if late losses have come below guessing's, and fall on."""
+        return len(self.finite) >= self.limits.begun and self.over_guessing < 1 and self.falls
+
     @cached_property
     def never_fell(self) -> bool:
         """True if the loss is where guessing is, and the last quarter is not below the first beyond noise."""
