@@ -74,6 +74,23 @@ def test_gradients_that_nobody_clears() -> None:
     assert found.findings[0].evidence[0].value == pytest.approx(1, abs=0.05)
 
 
+@pytest.mark.parametrize("clears", [True, False])
+def test_sparse_gradients_over_several_passes(clears: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(20, 8, sparse=True), nn.Flatten(), nn.Linear(24, 4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gs.watch(model, optimizer) as flow:
+        for _ in range(12):
+            for _ in range(2):
+                ids = torch.randint(0, 20, (16, 3))
+                nn.functional.cross_entropy(model(ids), ids[:, 0] % 4).backward()
+            optimizer.step()
+            if clears:
+                optimizer.zero_grad()
+    assert not flow.notes
+    assert flow.history().clearings == Clearings(0 if clears else 11, 11)
+
+
 def by_data(optimizer: torch.optim.Optimizer) -> None:
     for group in optimizer.param_groups:
         for parameter in group["params"]:
