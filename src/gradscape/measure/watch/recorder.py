@@ -189,11 +189,13 @@ class Recorder:
         if self.within_backward:
             return
         self.within_backward = True
-        self.loss.confirm()
         within_step = self.step_under_way is not None  # a closure may drop gradients, as LBFGS's does
-        if self.unused and self.sampled and not self.stepped and not within_step and self._dropped():
-            self.ring.add(self.steps)
-            self.outputs.add_row()
+        if self.unused and not self.stepped and not within_step and self._dropped():
+            self.loss.values.drop_passes()
+            if self.sampled:
+                self.ring.add(self.steps)
+                self.outputs.add_row()
+        self.loss.confirm()
         self.unused = True
         Variable._execution_engine.queue_callback(self._after_backward)
 
