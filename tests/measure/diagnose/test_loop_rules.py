@@ -316,6 +316,18 @@ def test_a_penalty_that_outweighs_the_loss(make: Callable[[float], Any], heavy: 
     assert Loop(optimizer=make(1e-3)).run().verdict == "too early to tell"
 
 
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD])
+def test_a_decay_of_layers_without_a_gradient_is_not_the_cause(
+    kind: Callable[..., torch.optim.Optimizer],
+) -> None:
+    """Dead units leave a gradient of exactly 0: decay alone moves the weights, and is not the cause."""
+    model = made()
+    nn.init.constant_(model[0].bias, -100.0)  # type: ignore[arg-type]
+    found = Loop(model=model, optimizer=lambda p: kind(p, lr=1e-3, weight_decay=0.01)).run()
+    assert found.verdict == "frozen layer"
+    assert "penalty above the loss" not in [each.verdict for each in found.findings]
+
+
 def test_the_penalty_s_share_is_that_of_the_gradients() -> None:
     model, (x, y) = made(), data()
     before = copy.deepcopy(model)
