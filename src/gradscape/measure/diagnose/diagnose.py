@@ -15,7 +15,7 @@ from gradscape.errors import ConfigError
 from gradscape.measure.diagnose.activation_rules import activation_findings
 from gradscape.measure.diagnose.advice import LOWER, Traits, options, without_contradiction
 from gradscape.measure.diagnose.channel_rules import channel_findings
-from gradscape.measure.diagnose.clip_rules import clip_findings
+from gradscape.measure.diagnose.clip_rules import clip_findings, with_clipping
 from gradscape.measure.diagnose.from_run import divergence, plateau, recorded
 from gradscape.measure.diagnose.limits import SOURCES
 from gradscape.measure.diagnose.limits import Limits as Limits
@@ -114,7 +114,7 @@ def _diagnosed(watched: Watch | FlowHistory | RunRecord, limits: Limits | None, 
             else linear_findings(curve, early=True)
         )
         findings = _milder(without_aftermath(findings, curve), curve)
-    once = gravest_first(findings or [healthy(views[-1])])
+    once = gravest_first(with_clipping(findings, history) or [healthy(views[-1])])
     told = [_placed(_after_large_steps(each, history, limits), history) for each in once]
     return Diagnosis(
         without_contradiction(told),
