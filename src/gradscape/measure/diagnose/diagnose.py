@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from gradscape.errors import ConfigError
+from gradscape.errors import ConfigError, brief
 from gradscape.measure.diagnose.activation_rules import activation_findings
 from gradscape.measure.diagnose.advice import LOWER, Traits, options, without_contradiction
 from gradscape.measure.diagnose.channel_rules import channel_findings
@@ -80,6 +80,8 @@ def _diagnosed(watched: Watch | FlowHistory | RunRecord, limits: Limits | None, 
         raise ConfigError(
             f"watched: got {type(history).__name__}; give what gs.watch returned, or a run's record"
         )
+    if limits is not None and not isinstance(limits, Limits):
+        raise ConfigError(f"limits: expected gs.Limits; got {brief(limits)}; type gs.Limits(large=10.0)")
     limits, traits = limits or Limits(), Traits.of(history)
     views = [found for facts in history.optimizers if (found := View.of(history, facts, limits))]
     if history.is_unused:
