@@ -72,10 +72,13 @@ def test_a_module_of_a_package_is_found_by_name(
     ("factory", "shape", "message"),
     [
         ("{file}:nte", "3,2,2", "has no function 'nte'; did you mean 'net'?"),
-        ("{file}:CLASSES", "3,2,2", "has no function 'CLASSES'"),
+        ("{file}:CLASSES", "3,2,2", "has no function 'CLASSES'; it has net, "),
         ("{file}", "3,2,2", "FACTORY: expected FILE.py:FACTORY or package.module:FACTORY; got "),
         ("none.py:net", "3,2,2", "none.py, which is not there"),
-        ("no_such_package:net", "3,2,2", "no_such_package cannot be read: ModuleNotFoundError"),
+        ("no_such_package:net", "3,2,2", "got 'no_such_package:net', and there is no module 'no_such_pack"),
+        ("{stem}:net", "3,2,2", "; did you mean '{stem}.py:net'?"),
+        ("{file}::net", "3,2,2", "; did you mean '{file}:net'?"),
+        ("{file}c:net", "3,2,2", "and there is no module '{file}c'\n"),
         ("{file}:number", "3,2,2", "expected a torch Module from number(); got int"),
         ("{file}:fails", "3,2,2", "fails() raised ValueError: no such layer (my_nets.py, line 14)"),
         ("{file}:made", "3,2,2", "FACTORY: expected a function that makes a module; got the module"),
@@ -87,9 +90,10 @@ def test_a_module_of_a_package_is_found_by_name(
 def test_what_cannot_be_checked_is_one_line(
     factory: str, shape: str, message: str, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["check", factory.format(file=file), "--input", shape]) == 2
+    names = {"file": file, "stem": file.with_suffix("")}
+    assert main(["check", factory.format(**names), "--input", shape]) == 2
     line = capsys.readouterr().err
-    assert message in line
+    assert message.format(**names) in line
     assert line.count("\n") == 1
 
 
@@ -142,6 +146,33 @@ def scalar():
 def empty():
     return nn.Flatten()
 
+class Odd(nn.Linear):
+    def __init__(self, form):
+        super().__init__(12, 3)
+        self.form = form
+
+    def forward(self, x):
+        return self.form(super().forward(x.flatten(1)))
+
+def a_dict():
+    return Odd(lambda out: {"logits": out})
+
+def integers():
+    return Odd(lambda out: out.argmax(1))
+
+def waves():
+    return Odd(lambda out: out + 0j)
+
+def cut():
+    return Odd(lambda out: out.detach())
+
+def scripted():
+    import torch
+    return torch.jit.script(scalar())
+
+def quits():
+    raise SystemExit(7)
+
 model = scalar()
 """
 
@@ -151,11 +182,18 @@ model = scalar()
     [
         (["scalar"], "its one output is no classifier's; use gradscape.check with a loss"),
         (["empty"], "Flatten has no parameter to train"),
+        (["a_dict"], "its output is dict, not (N, classes); use gradscape.check with a loss"),
+        (["integers"], "its output is int64 (32,), not (N, classes)"),
+        (["waves"], "its output is complex64 (32, 3), not (N, classes)"),
+        (["cut"], "nothing in it has a gradient; look for detach(), argmax(), .item() or torch.no_grad()"),
+        (["scripted"], "the model is compiled by torch.jit: give the module that it was made from"),
+        (["quits"], "make_model: quits() raised SystemExit: 7 (more.py, line "),
         (["model"], "more.py:model"),
         (["scalar", "--batch-size", "0"], "--batch-size: expected 1 … 60,000; got 0"),
         (["scalar", "--page", "none/page.html"], "--page: expected a file in a folder that exists; got none"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 def test_a_factory_that_makes_no_classifier_is_one_line(
     arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -87,6 +87,9 @@ def test_a_bound_is_named(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--data-root", ""], "--data-root: expected a file or folder; got ''"),
         (["train", "--out", "a/" + "x" * 300], "expected names of 255 bytes at most; got 300 letters: xxx"),
         (["smoothness", "r", "--lr", "0"], "--lr: expected a number above 0; got 0"),
+        ([*SWEEP, "--seeds", "2.5"], "--seeds: expected a whole number; got '2.5'"),
+        (["check", "f.py:f", "--batch_size=4.5"], "--batch-size: expected a whole number; got '4.5'"),
+        (["check", "f.py:f", "--fit", ".5e1"], "--fit: expected a whole number; got '.5e1'"),
         (
             ["curvature", "r", "--time-limit", "nan"],
             "--time-limit: expected seconds",

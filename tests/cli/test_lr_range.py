@@ -64,7 +64,11 @@ def test_json_has_everything_and_flags_are_heeded(file: Path, capsys: pytest.Cap
         (["net", "--rates", "1", "0.1"], "rates: expected two increasing numbers above 0"),
         (["net", "--steps", "9"], "--steps: expected 10 … 10,000; got 9"),
         (["net", "--optimizer", "sdg"], "--optimizer: expected one of sgd, adam, adamw; got 'sdg'"),
-        (["net", "--momentum", "1.5"], "--momentum: expected a number above 0; got 1.5"),
+        (["net", "--momentum", "1.5"], "--momentum: expected a number above 0, 1 at most; got 1.5"),
+        (
+            ["net", "--optimizer", "adam", "--momentum", "0.9"],
+            "--momentum: expected with --optimizer sgd alone; got adam",
+        ),
         (["net", "--page", "none/page.html"], "--page: expected a file in a folder that exists; got none"),
         (["image"], "its output is (32, 3, 2, 2), not (N, classes); use gradscape.lr_range with a loss"),
         (["scalar"], "its one output is no classifier's; use gradscape.lr_range with a loss"),

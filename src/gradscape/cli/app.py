@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 import textwrap
 import typing
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
@@ -32,6 +34,7 @@ _METAVARS = {
     "STR...": "TEXT …",
     "STR|PATH": "PATH",
 }
+_FRACTION = re.compile(r"[+-]?\d*\.\d*(e[+-]?\d+)?", re.IGNORECASE)
 _INDENT = 26  # columns of a flag's name beside its text
 
 
@@ -71,8 +74,26 @@ def parse(app: App, arguments: Sequence[str]) -> partial[Any]:
         command, bound, _ = app.parse_args(list(arguments))
     except CycloptsError as error:
         raise ConfigError(cut(_explain(error), 1_000)) from error
+    _refuse_fractions(app, arguments)
     bound.apply_defaults()
     return partial(command, *bound.args, **bound.kwargs)
+
+
+def _refuse_fractions(app: App, words: Sequence[str]) -> None:
+    """Refuse a fraction for a flag of whole numbers, which cyclopts rounds."""
+    given = {}
+    for word, after in pairwise((*words, "")):
+        flag, equals, value = word.partition("=")
+        if flag.startswith("--") and _FRACTION.fullmatch(value if equals else after):
+            given[flag.replace("_", "-")] = value if equals else after
+    if not given:
+        return
+    _, apps, _ = app.parse_commands(list(words))
+    for argument in apps[-1].assemble_argument_collection():
+        if int not in (typing.get_args(argument.hint) or (argument.hint,)):
+            continue
+        for name in given.keys() & set(argument.names):
+            raise ConfigError(f"{name}: expected {WORDS[int]}; got {brief(given[name])}")
 
 
 def _default(value: object) -> str | None:

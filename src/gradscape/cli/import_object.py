@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
+from os.path import isfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -30,7 +31,9 @@ def load_factory(name: str) -> Callable[[], Any]:
         raise ConfigError(f"FACTORY: expected a function that makes a module; got the module {name}")
     if not callable(made):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise ConfigError(f"{place} has no function {factory!r}{nearest(factory, known)}")
+        own = [key for key in known if getattr(getattr(module, key), "__module__", None) == module.__name__]
+        listed = f"; it has {cut(', '.join(own))}" if own else ""
+        raise ConfigError(f"{place} has no function {factory!r}{nearest(factory, known) or listed}")
     return made
 
 
@@ -58,16 +61,26 @@ def load_value(name: str, kind: type[T], what: str) -> T:
 def _module_of(name: str, what: str) -> tuple[ModuleType, str, str]:
     """Return the module of FILE.py:NAME or package.module:NAME, its place, and the name in it."""
     place, colon, held = name.rpartition(":")
+    word = what.upper()
+    wanted = f"{word}: expected FILE.py:{word} or package.module:{word}; got {brief(name)}"
     if not colon or not place or not held:
-        word = what.upper()
-        raise ConfigError(f"{word}: expected FILE.py:{word} or package.module:{word}; got {brief(name)}")
+        raise ConfigError(wanted)
     try:
         module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except ConfigError:
         raise
     except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and f"{place}.".startswith(f"{error.name}."):
+            near = _file_near(place, held)
+            raise ConfigError(f"{wanted}, and there is no module {brief(place)}{near}") from error
         raise ConfigError(f"{cut(place)} cannot be read: {cut(with_place(error), 400)}") from error
     return module, place, held
+
+
+def _file_near(place: str, held: str) -> str:
+    """Return the end of a message that names the file that was meant, or an empty string."""
+    meant = [file for file in (place.rstrip(":"), f"{place}.py") if file.endswith(".py")]
+    return next((f"; did you mean '{file}:{held}'?" for file in meant if isfile(file)), "")
 
 
 def _from_file(path: Path) -> ModuleType:

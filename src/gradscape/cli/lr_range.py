@@ -13,6 +13,7 @@ from gradscape.cli.noise_batch import NoiseBatch
 from gradscape.cli.output import print_record, save_page
 from gradscape.config.fields import option
 from gradscape.config.options import FilePath
+from gradscape.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,8 @@ class LrRangeOptions(NoiseBatch):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_folder("--page", self.page, ".html")
+        if self.momentum is not None and self.optimizer != "sgd":
+            raise ConfigError(f"--momentum: expected with --optimizer sgd alone; got {self.optimizer}")
 
 
 def lr_range(

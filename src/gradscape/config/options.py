@@ -71,7 +71,8 @@ def _require_within(value: Any, bounds: tuple[float, float], name: str) -> None:
     if (low < value < math.inf if fraction else low <= value) and value <= high:
         return
     unit = "seconds" if high == MOST_SECONDS else "a number"
-    allowed = f"{unit} above {low:g}" if fraction else f"{low} … {high:,}"
+    most = f", {high:g} at most" if value > high else ""
+    allowed = f"{unit} above {low:g}{most}" if fraction else f"{low} … {high:,}"
     received = f"{value:g}" if fraction else brief(value)
     raise ConfigError(f"{name}: expected {allowed}; got {received}")
 

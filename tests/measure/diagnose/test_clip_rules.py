@@ -22,10 +22,12 @@ def data() -> tuple[Tensor, Tensor]:
     return x, x[:, :4].argmax(1)
 
 
-def clipped(norm: float, lr: float) -> tuple[FlowHistory, list[float]]:
+def clipped(
+    norm: float, lr: float, kind: type[torch.optim.Optimizer] = torch.optim.Adam
+) -> tuple[FlowHistory, list[float]]:
     """A watched training, and the factors that its gradients were clipped by."""
     model, (x, y), factors = net(), data(), []
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    optimizer = kind(model.parameters(), lr=lr)  # type: ignore[call-arg]
     with gs.watch(model, optimizer) as flow:
         for _ in range(40):
             optimizer.zero_grad()
@@ -79,3 +81,20 @@ def test_clipping_before_unscaling_is_the_cause_of_steps_of_nearly_nothing(growt
 def test_clipping_afterwards_is_not(norm: float, lr: float) -> None:
     verdicts = [each.verdict for each in scaled(norm, unscaled=True, lr=lr).findings]
     assert "clipped before unscaling" not in verdicts
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "lr", "norm", "by_clipping"),
+    [
+        (torch.optim.SGD, 0.1, 1e-4, True),
+        (torch.optim.SGD, 1e-4, 0.3, False),  # too small without clipping, too
+        (torch.optim.Adam, 1e-6, 1e-4, False),  # whose steps do not depend on the gradient's size
+    ],
+)
+def test_steps_that_clipping_alone_makes_small(
+    optimizer: type[torch.optim.Optimizer], lr: float, norm: float, by_clipping: bool
+) -> None:
+    found = gs.diagnose(clipped(norm, lr, optimizer)[0])
+    small = next(each for each in found.findings if each.verdict == "learning rate too small")
+    assert ("gradients are clipped to" in small.cause) == by_clipping
+    assert small.remedy.startswith("clip at" if by_clipping else "a higher learning rate")

@@ -317,3 +317,11 @@ def test_a_step_size_that_is_nothing_asks_for_a_higher_learning_rate() -> None:
 def test_something_else_than_a_watch_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"got int; give what gs\.watch returned"):
         gs.diagnose(3)
+
+
+def test_limits_of_another_form_are_refused_in_a_line() -> None:
+    model = nn.Linear(6, 3)
+    with gs.watch(model, torch.optim.SGD(model.parameters(), lr=0.1)) as flow:
+        pass
+    with pytest.raises(ConfigError, match=r"limits: expected gs.Limits; got \{'large': 2\}; type gs"):
+        gs.diagnose(flow, {"large": 2})  # type: ignore[arg-type]

@@ -176,6 +176,17 @@ def test_layers_before_a_detach_are_frozen_all_the_same() -> None:
 
     _, found = trained(Cut(), adamw)
     assert (found.verdict, found.grade, found.layer) == ("frozen layer", "fail", "body.weight")
+    assert found.findings[0].remedy.startswith("look for detach(), .data, numpy or torch.no_grad() after it")
+
+
+def test_layers_before_dead_units_are_not_cut_off() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, CLASSES))
+    nn.init.constant_(model[0].bias, -100.0)  # type: ignore[arg-type]
+    _, found = trained(model, adamw)
+    frozen = next(each for each in found.findings if each.verdict == "frozen layer")
+    assert frozen.layer == "0.weight"
+    assert "detach(), .data" not in frozen.remedy
 
 
 def test_a_hinge_loss_that_is_satisfied_is_met_and_nothing_is_frozen() -> None:

@@ -74,6 +74,23 @@ def test_gradients_that_nobody_clears() -> None:
     assert found.findings[0].evidence[0].value == pytest.approx(1, abs=0.05)
 
 
+@pytest.mark.parametrize("clears", [True, False])
+def test_sparse_gradients_over_several_passes(clears: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(20, 8, sparse=True), nn.Flatten(), nn.Linear(24, 4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gs.watch(model, optimizer) as flow:
+        for _ in range(12):
+            for _ in range(2):
+                ids = torch.randint(0, 20, (16, 3))
+                nn.functional.cross_entropy(model(ids), ids[:, 0] % 4).backward()
+            optimizer.step()
+            if clears:
+                optimizer.zero_grad()
+    assert not flow.notes
+    assert flow.history().clearings == Clearings(0 if clears else 11, 11)
+
+
 def by_data(optimizer: torch.optim.Optimizer) -> None:
     for group in optimizer.param_groups:
         for parameter in group["params"]:
@@ -297,6 +314,18 @@ def test_a_penalty_that_outweighs_the_loss(make: Callable[[float], Any], heavy: 
     found = Loop(optimizer=make(heavy)).run()
     assert "penalty above the loss" in [each.verdict for each in found.findings]
     assert Loop(optimizer=make(1e-3)).run().verdict == "too early to tell"
+
+
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD])
+def test_a_decay_of_layers_without_a_gradient_is_not_the_cause(
+    kind: Callable[..., torch.optim.Optimizer],
+) -> None:
+    """Dead units leave a gradient of exactly 0: decay alone moves the weights, and is not the cause."""
+    model = made()
+    nn.init.constant_(model[0].bias, -100.0)  # type: ignore[arg-type]
+    found = Loop(model=model, optimizer=lambda p: kind(p, lr=1e-3, weight_decay=0.01)).run()
+    assert found.verdict == "frozen layer"
+    assert "penalty above the loss" not in [each.verdict for each in found.findings]
 
 
 def test_the_penalty_s_share_is_that_of_the_gradients() -> None:

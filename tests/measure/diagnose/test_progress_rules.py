@@ -64,6 +64,17 @@ def test_a_few_steps_are_too_early_and_many_are_healthy() -> None:
     assert trained(model, torch.optim.Adam(model.parameters(), lr=0.01), 200).grade == "info"
 
 
+def test_a_loss_that_falls_and_is_no_better_than_guessing_is_not_healthy() -> None:
+    model = net()
+    with torch.no_grad():
+        model[-1].bias.copy_(torch.tensor([2.0, 0.0, 0.0, -2.0]))  # type: ignore[union-attr, operator]
+    found = trained(model, torch.optim.SGD(model.parameters(), lr=0.02), 75, learnable=False)
+    assert (found.verdict, found.grade) == ("too early to tell", "warn")
+    (symptom,) = found.findings[0].evidence
+    assert symptom.what == "late losses over guessing's"
+    assert symptom.value > symptom.limit == LossLimits().guessing
+
+
 def test_small_steps_are_named_while_the_loss_is_high() -> None:
     model = net()
     found = of(trained(model, torch.optim.Adam(model.parameters(), lr=2e-5), 120), "learning rate too small")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -328,6 +329,123 @@ def test_a_loss_may_be_told() -> None:
         assert term.name == "mse_loss"
         assert term.target is not None
         assert term.target.shape == (16, 3)
+
+
+def trained_on_opaque(tell: Callable[..., None]) -> tuple[Any, bool]:
+    """A watch of a loss whose graph tells nothing; whether the weights are those of an unwatched training."""
+    trained = []
+    for watched in (False, True):
+        torch.manual_seed(0)
+        model = nn.Linear(6, 3)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        flow = gs.watch(model, optimizer) if watched else None
+        for step in range(3):
+            x, _ = batch(step)
+            optimizer.zero_grad()
+            out = model(x)
+            value = Opaque.apply(out, x[:, :3])  # type: ignore[no-untyped-call]
+            if flow is not None:
+                tell(flow, value, out, x[:, :3])
+            value.backward()
+            optimizer.step()
+        trained.append(model.weight.detach().clone())
+    assert flow is not None
+    flow.close()
+    return flow, torch.equal(*trained)
+
+
+@pytest.mark.parametrize(
+    ("tell", "says"),
+    [
+        (lambda flow, value, out, y: flow.loss(value.item(), out, y), "a tensor of one number; got float"),
+        (lambda flow, value, out, y: flow.loss(None, out, y), "a tensor of one number; got NoneType"),
+        (lambda flow, value, out, y: flow.loss(out, y, value), r"one number; got float32 \(16, 3\); type"),
+        (lambda flow, value, out, y: flow.loss(value + 0j, out, y), r"got complex64 \(\)"),
+        (lambda flow, value, out, y: flow.loss(value, (out, out), y), "output: .*got tuple"),
+        (lambda flow, value, out, y: flow.loss(value, out, y.numpy()), "target: .* got ndarray"),
+        (lambda flow, value, out, y: flow.loss(value, out, y, "mseloss"), "did you mean 'mse_loss'"),
+        (lambda flow, value, out, y: flow.loss(value, out, y, mse_loss), "name: expected the name of"),
+    ],
+)
+def test_a_loss_told_amiss_is_one_note(tell: Callable[..., None], says: str) -> None:
+    with pytest.warns(UserWarning, match=says):
+        flow, same = trained_on_opaque(tell)
+    (note,) = flow.notes
+    assert re.search(says, note)
+    assert same
+    assert not flow.error
+    assert flow.history().steps.tolist() == [0, 1, 2]
+    assert flow.history().steps.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("change", [lambda y: y.to_sparse(), lambda y: y.to("meta")], ids=["sparse", "meta"])
+def test_a_told_tensor_that_cannot_be_read_is_its_shape(change: Callable[[Tensor], Tensor]) -> None:
+    flow, same = trained_on_opaque(
+        lambda flow, value, out, y: flow.loss(value, change(out), change(y), "cross_entropy")
+    )
+    assert same
+    assert not flow.notes
+    (term, *_) = flow.history().loss.readings[0].terms
+    assert term.name == "cross_entropy"
+    assert term.target.shape == (16, 3)
+    assert term.predicted_counts == ()
+
+
+def test_a_criterion_may_be_called_by_keywords() -> None:
+    class Hidden(nn.MSELoss):
+        def forward(self, input: Tensor, target: Tensor) -> Tensor:
+            return Opaque.apply(input, target)  # type: ignore[no-untyped-call]
+
+    Hidden.__name__ = "MSELoss"
+    criterion = Hidden()
+    model = nn.Linear(6, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gs.watch(model, optimizer, loss=criterion) as flow:
+        x, _ = batch()
+        criterion(target=x[:, :2], input=model(x)[:, :2]).backward()
+        optimizer.step()
+    (term,) = flow.history().loss.readings[0].terms  # type: ignore[union-attr]
+    assert (term.name, term.shapes) == ("mse_loss", ((16, 2), (16, 2)))
+    assert term.target is not None
+    assert term.target.low == x[:, :2].min()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+def test_a_scripted_criterion_is_a_note() -> None:
+    criterion = torch.jit.script(nn.MSELoss())  # type: ignore[no-untyped-call]
+    model = nn.Linear(6, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gs.watch(model, optimizer, loss=criterion) as flow:
+        x, _ = batch()
+        criterion(model(x), x[:, :3]).backward()
+        optimizer.step()
+    assert flow.notes == ["the loss given is scripted, which takes no hooks: its graph alone is read"]
+    assert len(flow.history().loss.values) == 1  # type: ignore[union-attr]
+    assert not model._forward_hooks
+
+
+@pytest.mark.parametrize("begin", ["generator", "edge"])
+def test_a_backward_pass_may_begin_with_no_tensor(begin: str) -> None:
+    def loop(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[float]:
+        found = []
+        for step in range(3):
+            x, y = batch(step)
+            optimizer.zero_grad()
+            loss = cross_entropy(model(x), y)
+            if step != 1:
+                loss.backward()
+                found.append(loss.item())
+            elif begin == "generator":
+                torch.autograd.backward(each for each in (loss,))  # type: ignore[arg-type]
+            else:
+                edge = torch.autograd.graph.get_gradient_edge(loss)
+                torch.autograd.backward(edge, grad_tensors=torch.ones(()))  # type: ignore[arg-type]
+            optimizer.step()
+        return found
+
+    loss, values = seen(loop)
+    assert loss.steps.tolist() == [0, 2]
+    assert loss.values.tolist() == pytest.approx(values)
 
 
 def test_a_function_as_the_loss_is_refused_in_a_line() -> None:

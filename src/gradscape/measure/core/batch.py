@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from gradscape.errors import ConfigError, GradscapeError, with_place
+from gradscape.errors import ConfigError, GradscapeError, brief, cut, with_place
 from gradscape.measure.core.containers import as_plain, is_graph, is_record, mapped, tensors
 from gradscape.measure.core.parameters import unwrapped as unwrapped
 
@@ -93,7 +93,10 @@ class Batch:
         """
         value = self.number(loss, output)
         if torch.is_grad_enabled() and not value.requires_grad:
-            raise ConfigError("loss: nothing in it has a gradient; train at least one parameter")
+            raise ConfigError(
+                "loss: nothing in it has a gradient; look for detach(), argmax(), .item() or torch.no_grad() "
+                "in the model and the loss, and train at least one parameter"
+            )
         return value
 
     def number(self, loss: Loss | None, output: Any) -> Tensor:
@@ -110,9 +113,10 @@ class Batch:
             value = output
         else:
             value = _own_loss(output) if loss is None else _called(loss, output, self.further)
-        if not isinstance(value, Tensor) or value.numel() != 1:
-            got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-            raise ConfigError(f"loss: returned {got}; it must be a tensor of one number, as of .mean()")
+        if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
+            raise ConfigError(
+                f"loss: returned {_returned(value)}; it must be a tensor of one number, as of .mean()"
+            )
         return value
 
     def part(self, first: int, count: int) -> Batch:
@@ -240,7 +244,20 @@ def _own_loss(output: Any) -> Any:
     return found
 
 
+def _returned(value: Any) -> str:
+    """Name what a loss returned in place of one number."""
+    if isinstance(value, Tensor):
+        return f"a {'complex ' * value.is_complex()}tensor of shape {tuple(value.shape)}"
+    if isinstance(value, Mapping):
+        return f"a dict of {cut(', '.join(map(str, value)))}"
+    return f"{len(value)} values" if isinstance(value, tuple | list) else brief(value)
+
+
 def _called(loss: Loss, output: Any, further: tuple[Any, ...]) -> Any:
+    kind: Any = loss
+    if isinstance(kind, type) and issubclass(kind, nn.Module):
+        name = kind.__name__
+        raise ConfigError(f"loss: expected a function or a module; got the class {name}; type {name}()")
     try:
         return loss(output, *further)
     except GradscapeError:

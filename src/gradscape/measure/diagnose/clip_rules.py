@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
-from gradscape.measure.diagnose.advice import options
+from gradscape.measure.diagnose.advice import HIGHER, options
 from gradscape.measure.diagnose.loss.curve import Curve
 from gradscape.measure.diagnose.loss.limits import LossLimits
 from gradscape.records.diagnosis import Finding, Symptom
 from gradscape.records.encoding import Values
 from gradscape.records.gradients import SCALER_AT_WORK, FlowHistory
 
+ALWAYS_CLIPPED = "always clipped"
 ALWAYS = 0.95  # share of steps that are clipped
 ENOUGH = 20  # steps
 SCALED = 0.01  # a norm that nobody clips to, and a loss scale of 1024 makes of 10
@@ -76,7 +80,7 @@ def _always(history: FlowHistory) -> list[Finding]:
     median, high = np.quantile(_norms(history), (0.5, 0.9))
     return [
         Finding(
-            verdict="always clipped",
+            verdict=ALWAYS_CLIPPED,
             layer="",
             cause=f"{100 * share:.0f} % of the steps are clipped, to {np.median(factors):.2g} of the "
             "gradient: steps are those of a normalized gradient",
@@ -90,3 +94,35 @@ def _always(history: FlowHistory) -> list[Finding]:
             ),
         )
     ]  # fmt: skip
+
+
+def with_clipping(findings: Sequence[Finding], history: FlowHistory) -> list[Finding]:
+    """Return the findings, with clipping for the cause of steps that would not be small without it.
+
+    Only of optimizers whose step is as large as the gradient: Adam's is not.
+
+    Args:
+        findings: Findings in any order.
+        history: History of a watch.
+    """
+    if history.clipped is None or not any(each.verdict == ALWAYS_CLIPPED for each in findings):
+        return list(findings)
+    made = ~history.skipped
+    if not all(facts.plain for facts in history.optimizers):
+        return list(findings)
+    factor, high = float(np.median(history.clipped[made])), float(np.quantile(_norms(history), 0.9))
+
+    def by_clipping(finding: Finding) -> bool:
+        step = finding.evidence[0]
+        return finding.verdict == "learning rate too small" and step.value >= factor * step.limit
+
+    return [
+        replace(
+            each,
+            cause=f"{each.cause}: gradients are clipped to {factor:.2g} of what they are",
+            remedy=options(f"clip at {high:.2g}: nine of ten norms are below it", HIGHER),
+        )
+        if by_clipping(each)
+        else each
+        for each in findings
+    ]

@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from gradscape.errors import ConfigError
+from gradscape.errors import ConfigError, brief
 from gradscape.measure.diagnose.activation_rules import activation_findings
 from gradscape.measure.diagnose.advice import LOWER, Traits, options, without_contradiction
 from gradscape.measure.diagnose.channel_rules import channel_findings
-from gradscape.measure.diagnose.clip_rules import clip_findings
+from gradscape.measure.diagnose.clip_rules import clip_findings, with_clipping
 from gradscape.measure.diagnose.from_run import divergence, plateau, recorded
 from gradscape.measure.diagnose.limits import SOURCES
 from gradscape.measure.diagnose.limits import Limits as Limits
@@ -80,6 +80,8 @@ def _diagnosed(watched: Watch | FlowHistory | RunRecord, limits: Limits | None, 
         raise ConfigError(
             f"watched: got {type(history).__name__}; give what gs.watch returned, or a run's record"
         )
+    if limits is not None and not isinstance(limits, Limits):
+        raise ConfigError(f"limits: expected gs.Limits; got {brief(limits)}; type gs.Limits(large=10.0)")
     limits, traits = limits or Limits(), Traits.of(history)
     views = [found for facts in history.optimizers if (found := View.of(history, facts, limits))]
     if history.is_unused:
@@ -114,7 +116,7 @@ def _diagnosed(watched: Watch | FlowHistory | RunRecord, limits: Limits | None, 
             else linear_findings(curve, early=True)
         )
         findings = _milder(without_aftermath(findings, curve), curve)
-    once = gravest_first(findings or [healthy(views[-1])])
+    once = gravest_first(with_clipping(findings, history) or [healthy(views[-1])])
     told = [_placed(_after_large_steps(each, history, limits), history) for each in once]
     return Diagnosis(
         without_contradiction(told),
@@ -132,12 +134,11 @@ MILD = (
 
 
 def _milder(findings: list[Finding], curve: Curve) -> list[Finding]:
-    """Return the findings, as warnings where the loss says that the training works."""
-    if not curve.learns:
-        return findings
+    """Return the findings, as warnings where the loss says that the training works, or comes to work."""
+    mild = MILD if curve.learns else ("learning rate too large",) if curve.recovers else ()
     learnt = f"; the loss falls all the same, to {curve.over_guessing:.2g} of guessing's"
     return [
-        replace(each, mild=True, cause=each.cause + learnt) if each.verdict in MILD else each
+        replace(each, mild=True, cause=each.cause + learnt) if each.verdict in mild else each
         for each in findings
     ]
 

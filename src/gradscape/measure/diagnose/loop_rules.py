@@ -322,6 +322,7 @@ def _of_decay(history: FlowHistory, facts: OptimizerFacts) -> float:
     """Return the decay's part of the first steps over the loss's, of a typical and of the last weight layer.
 
     The smaller of the two: where gradients vanish, the penalty outweighs them in the first layers alone.
+    Layers whose gradient is exactly 0 do not count: nothing else moves them, whatever the decay is.
     """
     made = np.flatnonzero(~history.skipped)[:FIRST]
     if not facts.decay or len(made) < 3 or history.row != "step" or history.steps[0] > 0:
@@ -336,8 +337,9 @@ def _of_decay(history: FlowHistory, facts: OptimizerFacts) -> float:
         other = np.sqrt(np.maximum(history.update[made][:, places] ** 2 - penalty**2, 0))
     else:
         other = history.rms[made][:, places] * np.sqrt([history.sizes[place] for place in places])
+    moved = (other > 0) & (history.rms[made][:, places] > 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.where(other > 0, penalty / other, np.nan)
+        ratios = np.where(moved, penalty / other, np.nan)
     ratio = np.array([np.median(known) for each in ratios.T if len(known := each[np.isfinite(each)])])
     return float(min(np.median(ratio), ratio[-1])) if len(ratio) else 0.0
 

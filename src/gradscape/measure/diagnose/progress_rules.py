@@ -143,7 +143,7 @@ def progress_findings(
     if causes or any(each.grade != "info" for each in found):
         return causes
     ended = any(each.verdict in ("stopped", "converged") for each in found)
-    return [*_early(training), *([] if ended else _at_rest(training))]
+    return _early(training) or ([] if ended else _at_rest(training))
 
 
 def without_aftermath(findings: Sequence[Finding], curve: Curve) -> list[Finding]:
@@ -344,8 +344,13 @@ def _has_hidden_sigmoids(training: Progress) -> bool:
 
 
 def _early(training: Progress) -> list[Finding]:
-    """A loss that is still high after a few steps, of a training that nothing else is wrong with."""
-    if training.steps >= training.curve.limits.begun:
+    """A loss that is still high after a few steps, or no better than guessing's and falling after more.
+
+    Nothing else is wrong with the training; what falls no more is another rule's.
+    """
+    curve = training.curve
+    few = training.steps < curve.limits.begun
+    if not few and not curve.over_guessing > curve.limits.guessing:
         return []
     return [
         Finding(
@@ -353,7 +358,11 @@ def _early(training: Progress) -> list[Finding]:
             layer="",
             cause=f"{training.words}; gradients and steps are healthy so far",
             remedy="train for longer",
-            evidence=(training.curve.limits.evidence("begun", "steps", training.steps, below=True),),
+            evidence=(
+                curve.limits.evidence("begun", "steps", training.steps, below=True)
+                if few
+                else curve.limits.evidence("guessing", "late losses over guessing's", curve.over_guessing),
+            ),
         )
     ]
 

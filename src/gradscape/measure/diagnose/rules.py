@@ -56,12 +56,12 @@ def _frozen(view: View, _: Traits) -> list[Finding]:
     if not none.any():
         return []
     if not len(alive):
-        return [] if view.has_faded else [_frozen_at(view, len(none) - 1, NO_LOSS, none)]
+        return [] if view.has_faded else [_frozen_at(view, len(none), NO_LOSS, none)]
     cut = int(alive[0])
     if cut:
         if 0 < view.rms[cut] < UNDERFLOW:
             return []  # the end of a gradient that vanishes
-        return [_frozen_at(view, cut - 1, CUT, none)]
+        return [_frozen_at(view, cut, CUT, none)]
     unused = none & ~view.absent
     if not unused.any():
         return []
@@ -78,6 +78,7 @@ def _frozen(view: View, _: Traits) -> list[Finding]:
     ]
 
 
+CUT_OFF = "no gradient has ever come to this layer or one before it: something cuts them off from the loss"
 NO_LOSS = "no gradient leaves the loss: it is flat or satisfied, or cut off from the model by a detach()"
 CUT = "nothing comes back through what follows this layer: dead units, or a detach()"
 DIED = "nothing has come back through what follows this layer for most of it: its units have died"
@@ -87,17 +88,21 @@ def _died(view: View, _: Traits) -> list[Finding]:
     """All layers up to one have lost their gradient on the way, though nothing else was found."""
     if not view.died[0] or view.died.all():
         return []
-    where = int(np.argmin(view.died)) - 1
-    return [_frozen_at(view, where, DIED, view.died)]
+    return [_frozen_at(view, int(np.argmin(view.died)), DIED, view.died)]
 
 
-def _frozen_at(view: View, where: int, cause: str, none: Bools) -> Finding:
-    """Report that a layer is frozen, one of those in `none`."""
+def _frozen_at(view: View, number: int, cause: str, none: Bools) -> Finding:
+    """Report that the first layers are frozen, those in `none`: dead units leave zeros, a cut nothing."""
+    cut_off = bool(view.absent[:number].all())
     return Finding(
         verdict="frozen layer",
-        layer=view.layers[where],
-        cause=cause,
+        layer=view.layers[number - 1],
+        cause=CUT_OFF if cut_off else cause,
         remedy=options(
+            "look for detach(), .data, numpy or torch.no_grad() after it", "look whether its output is used"
+        )
+        if cut_off
+        else options(
             "look whether its output is used",
             "for dead ReLUs a leaky activation",
             LOWER,

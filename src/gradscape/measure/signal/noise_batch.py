@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from gradscape.errors import ConfigError
-from gradscape.measure.core.batch import Batch, main_tensor
+from gradscape.measure.core.batch import Batch, described
 from gradscape.measure.core.layer_trace import Trace
-from gradscape.measure.core.preserve import random_state
+from gradscape.measure.core.preserve import random_state, refuse
 from gradscape.measure.signal.signal import call_factory
 
 
@@ -31,10 +31,13 @@ def noise_batch(
     with random_state(), torch.no_grad():
         torch.manual_seed(0)
         x = torch.randn(tuple(shape))
-        with Trace(call_factory(make_model), lambda *_: None) as trace:
-            output = main_tensor(trace.forward(Batch.of(x)))
-        if output is None or output.dim() != 2 + causal or output.shape[:-1] != x.shape[: 1 + causal]:
-            got = None if output is None else tuple(output.shape)
+        model = call_factory(make_model)
+        refuse(model)
+        with Trace(model, lambda *_: None) as trace:
+            output = trace.forward(Batch.of(x))
+        real = isinstance(output, Tensor) and output.is_floating_point()
+        if not real or output.dim() != 2 + causal or output.shape[:-1] != x.shape[: 1 + causal]:
+            got = tuple(output.shape) if real else described(output)
             wanted = "(N, T, classes) for an input (N, T, …)" if causal else "(N, classes)"
             raise ConfigError(f"make_model: its output is {got}, not {wanted}; use {instead} with a loss")
         if output.shape[-1] < 2:

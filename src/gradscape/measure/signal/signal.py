@@ -84,7 +84,7 @@ def call_factory(factory: Callable[[], nn.Module]) -> nn.Module:
     name = getattr(factory, "__name__", type(factory).__name__)
     try:
         model = factory()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"make_model: {name}() raised {with_place(error)}") from error
     if not isinstance(model, nn.Module):
         raise ConfigError(f"make_model: expected a torch Module from {name}(); got {type(model).__name__}")

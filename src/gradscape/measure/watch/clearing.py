@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gradscape.measure.core.gradient_statistics import local
+
 LOOKED_AT = 32  # steps of which it is found out, the first ones
 PARAMETERS = 8  # parameters that are looked at, of all that are watched
 
@@ -51,7 +53,7 @@ class Clearing:
             if gradient is None or reference() is not gradient or gradient._version != version:
                 self._cleared.add(place)
             elif place not in self._old:
-                self._old[place] = gradient.detach().abs().amax() if gradient.numel() else torch.zeros(())
+                self._old[place] = local(gradient.detach()).abs().amax()
 
     def after_pass(self, parameters: Sequence[nn.Parameter]) -> None:
         """Mark what a backward pass has left.

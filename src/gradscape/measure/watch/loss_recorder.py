@@ -194,7 +194,8 @@ class LossRecorder:
                 *self.sequences.hooks(),
             ]
         if self.criterion is not None:
-            self.handles.append(self.criterion.register_forward_hook(Hook(self._after_loss)))
+            hook = Hook(self._after_loss)
+            self.handles.append(self.criterion.register_forward_hook(hook, with_kwargs=True))
 
     def _unhook(self) -> None:
         for handle in self.handles:
@@ -257,8 +258,11 @@ class LossRecorder:
     def _on_output_gradient(self, *_: Any) -> None:
         self.reached += 1
 
-    def _after_loss(self, criterion: nn.Module, given: Any, value: Any) -> None:
-        output, target = (each if isinstance(each, Tensor) else None for each in (*given, None, None)[:2])
+    def _after_loss(self, criterion: nn.Module, given: Any, named: dict[str, Any], value: Any) -> None:
+        both = *given, *(each for name, each in named.items() if name != "target"), None, None
+        output, target = (
+            each if isinstance(each, Tensor) else None for each in (both[0], named.get("target", both[1]))
+        )
         if isinstance(value, Tensor) and torch.is_grad_enabled() and not is_out_of_reach():
             self.tell(value, output, target, LOSSES.get(type(criterion).__name__, "unknown"))
 
@@ -322,7 +326,7 @@ class LossRecorder:
             single=single,
             running=self.modes.running.take(),
             dropout=self.modes.dropout(),
-            graph=self._of_graph(roots) if len(self.early) < SEARCHED else _Graph(),
+            graph=self._of_graph(roots) if roots and len(self.early) < SEARCHED else _Graph(),
             sequences=self.sequences.take(),
         )
 

@@ -30,6 +30,10 @@ class LossValues:
         """
         self._passes.append(value)
 
+    def drop_passes(self) -> None:
+        """Forget the passes since the last step, whose gradients were discarded."""
+        self._passes = []
+
     def end_step(self, step: int) -> None:
         """Assign the passes since the last step to a step; a step without one has no value.
 

@@ -6,9 +6,12 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from gradscape.errors import brief, nearest
+from gradscape.measure.core.batch import described
 from gradscape.measure.core.graph.functions import SeenTerm
-from gradscape.measure.watch.summaries import CLASSES, Pending, class_counts, summarize
+from gradscape.measure.watch.summaries import CLASSES, Pending, class_counts, is_readable, summarize
 from gradscape.records.loss import REGRESSION, LossTerm
 
 SAMPLES = 4_096  # outputs whose largest class is counted
@@ -72,6 +75,33 @@ def _differ(term: SeenTerm) -> bool:
     return not term.classes and len(term.shapes) == 2 and term.shapes[0] != term.shapes[1]
 
 
+def _is_vector(target: Tensor) -> bool:
+    """Return True for real targets, one a sample."""
+    return not target.is_complex() and 0 < target.numel() == target.shape[:1].numel()
+
+
+def refusal(value: object, output: object, target: object, name: object) -> str:
+    """Return why a loss cannot be told, or an empty string.
+
+    Args:
+        value, output, target, name: As of `Watch.loss`, of any type.
+    """
+    if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
+        return (
+            f"value: expected the loss, a tensor of one number; got {described(value)}; type "
+            "flow.loss(loss, output, target) before loss.backward()"
+        )
+    for argument, given in (("output", output), ("target", target)):
+        if given is not None and not isinstance(given, Tensor):
+            return f"{argument}: expected a tensor that the loss was given, or None; got {described(given)}"
+    if name != "unknown" and not (isinstance(name, str) and hasattr(functional, name)):
+        return (
+            "name: expected the name of a function in torch.nn.functional, such as 'cross_entropy'; got "
+            f"{brief(name)}{nearest(name, LOSSES.values())}"
+        )
+    return ""
+
+
 def told_term(name: str, output: Tensor | None, target: Tensor | None) -> SeenTerm:
     """Return a loss function from what it was given, without its graph.
 
@@ -100,7 +130,8 @@ def pending_term(term: SeenTerm) -> PendingTerm:
     Args:
         term: Function with its tensors.
     """
-    output, target, classes = term.output, term.target, min(term.classes, CLASSES)
+    output, classes = term.output, min(term.classes, CLASSES)
+    target = term.target if term.target is not None and is_readable(term.target) else None
     labels = target is not None and not target.is_floating_point() and not target.is_complex()
     ignored = None
     if labels and target is not None and term.ignore_index is not None:
@@ -108,10 +139,11 @@ def pending_term(term: SeenTerm) -> PendingTerm:
     counts = predicted = one_hot = None
     if target is not None and labels and target.numel() and classes:
         counts = class_counts(target, classes)
-    elif target is not None and term.name in REGRESSION and 0 < target.numel() == target.shape[:1].numel():
+    elif term.name in REGRESSION and target is not None and _is_vector(target):
         counts = class_counts(target.nan_to_num(-1, -1, -1), LOOK_LIKE_CLASSES)
     told = output if output is not None else term.log_probabilities
-    if told is not None and classes > 1 and term.class_axis is not None and told.numel():
+    told = told if told is not None and is_readable(told) and told.numel() else None
+    if told is not None and classes > 1 and term.class_axis is not None:
         rows = told.movedim(term.class_axis, -1).reshape(-1, told.shape[term.class_axis])[:SAMPLES]
         predicted = class_counts(rows.argmax(-1), classes)
     if target is not None and not labels and target.dim() > 1 and target.shape[-1] > 1 and target.numel():
@@ -131,7 +163,7 @@ def pending_term(term: SeenTerm) -> PendingTerm:
             weighted=term.weighted,
         ),
         output=None if output is None else summarize(output),
-        target=None if target is None else summarize(target),
+        target=None if term.target is None else summarize(term.target),
         counts=counts,
         predicted=predicted,
         ignored=ignored,

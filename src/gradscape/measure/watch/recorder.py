@@ -15,6 +15,7 @@ from functools import wraps
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.autograd import Variable
 from torch.optim import Optimizer
@@ -29,6 +30,7 @@ from gradscape.measure.watch.equal_units import EqualUnits
 from gradscape.measure.watch.loss_recorder import LossRecorder
 from gradscape.measure.watch.members import Members
 from gradscape.measure.watch.output_recorder import OutputRecorder
+from gradscape.measure.watch.pending_terms import refusal
 from gradscape.measure.watch.ring_buffer import Ring
 from gradscape.measure.watch.schedule import Schedule
 from gradscape.measure.watch.setting_rows import SettingRows
@@ -38,6 +40,7 @@ from gradscape.measure.watch.untied import Untied
 from gradscape.records.gradients import Clearings, FlowHistory, over
 
 COLUMNS = (*STATISTICS, "weight", "update")
+LEFT_OUT = "what flow.loss was given is left out"
 
 
 def _harmless(hook: Callable[..., None]) -> Callable[..., None]:
@@ -106,6 +109,9 @@ class Recorder:
         self.outputs = OutputRecorder(
             model, capacity if activations else 0, self.notes, self._on_output_error
         )
+        if isinstance(criterion, torch.jit.ScriptModule):
+            self.notes.append("the loss given is scripted, which takes no hooks: its graph alone is read")
+            criterion = None
         self.loss = LossRecorder(model, criterion, self._on_loss_error)
         self.clearing = Clearing()
         self.settings = SettingRows(capacity)
@@ -183,11 +189,13 @@ class Recorder:
         if self.within_backward:
             return
         self.within_backward = True
-        self.loss.confirm()
         within_step = self.step_under_way is not None  # a closure may drop gradients, as LBFGS's does
-        if self.unused and self.sampled and not self.stepped and not within_step and self._dropped():
-            self.ring.add(self.steps)
-            self.outputs.add_row()
+        if self.unused and not self.stepped and not within_step and self._dropped():
+            self.loss.values.drop_passes()
+            if self.sampled:
+                self.ring.add(self.steps)
+                self.outputs.add_row()
+        self.loss.confirm()
         self.unused = True
         Variable._execution_engine.queue_callback(self._after_backward)
 
@@ -230,6 +238,17 @@ class Recorder:
         self.reader.moment = "call"
         if self.reading:
             self.reader.read(scale)
+
+    def tell(self, value: Tensor, output: Tensor | None, target: Tensor | None, name: str) -> None:
+        """Take a loss that the training loop tells: see `Watch.loss`.
+
+        Args:
+            value, output, target, name: As of `Watch.loss`.
+        """
+        if not (reason := refusal(value, output, target, name)):
+            self.loss.tell(value, output, target, name)
+        elif not any(note.startswith(LEFT_OUT) for note in self.notes):
+            self._warn(f"{LEFT_OUT}, at step {self.steps} first: {reason}")
 
     # The optimizer's step -------------------------------------------------------------------------------
 

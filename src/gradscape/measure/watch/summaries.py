@@ -54,6 +54,16 @@ class Pending:
         )
 
 
+def is_readable(values: Tensor) -> bool:
+    """Return True for a tensor whose elements can be read as they lie: not sparse, nested, quantized or meta.
+
+    Args:
+        values: Tensor of any layout.
+    """
+    whole = values.layout is torch.strided and not values.is_nested
+    return whole and not values.is_meta and not values.is_quantized
+
+
 @torch.no_grad()
 def summarize(values: Tensor) -> Pending:
     """Begin the summary of a tensor, of `MOST` of its elements at most.
@@ -65,7 +75,7 @@ def summarize(values: Tensor) -> Pending:
     values = values.detach()
     if hasattr(values, "placements"):  # sharded: the part that this process holds
         values = local(values)
-    if values.is_sparse or values.is_nested or values.is_meta or values.is_quantized or not values.numel():
+    if not is_readable(values) or not values.numel():
         return Pending(shape, dtype, None)
     flat = thinned(values)
     flat = flat.abs() if flat.is_complex() else flat

@@ -214,13 +214,15 @@ class Watch(Displayable):
     ) -> None:
         """Tell the loss of the next backward pass, where its graph cannot be read, as in a compiled step.
 
+        What cannot be used is left out, with a note: a training is not stopped.
+
         Args:
             value: Loss, a tensor of one number.
             output: Tensor that the loss was given for the model's output.
             target: Tensor that it was given beside it.
             name: Name of the function in `torch.nn.functional`, such as `cross_entropy`.
         """
-        self._recorder.loss.tell(value, output, target, name)
+        self._recorder.tell(value, output, target, name)
 
     def on_step(self, callback: Callable[[], None]) -> None:
         """Call a function after each complete step of the training from now on.

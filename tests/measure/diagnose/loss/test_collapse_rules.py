@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -145,3 +145,70 @@ def test_the_generator_s_pass_is_read_where_real_and_made_samples_have_passes_of
     assert loss is not None
     last = [each for each in loss.readings if each.step == loss.readings[-1].step]
     assert [each.terms[0].target.mean for each in last if each.terms[0].target] == [1.0, 0.0, 1.0]
+
+
+# Games at their end: the discriminator is at guessing ------------------------------------------------------
+
+
+def passes(judge: nn.Module, x: Tensor, fake: Tensor) -> list[Tensor]:
+    """Losses of a discriminator in passes of their own, as in the DCGAN tutorial of PyTorch."""
+    loss = binary_cross_entropy_with_logits
+    return [loss(judge(x), torch.ones(len(x), 1)), loss(judge(fake), torch.zeros(len(x), 1))]
+
+
+def one_batch(judge: nn.Module, x: Tensor, fake: Tensor) -> list[Tensor]:
+    """Loss of a discriminator on real and made samples in one batch."""
+    is_real = torch.cat([torch.ones(len(x), 1), torch.zeros(len(fake), 1)])
+    return [binary_cross_entropy_with_logits(judge(torch.cat([x, fake])), is_real)]
+
+
+@pytest.mark.parametrize("form", [passes, one_batch])
+@pytest.mark.parametrize("together", [True, False])
+def test_a_game_at_its_end_is_no_loss_that_does_not_fall(
+    form: Callable[[nn.Module, Tensor, Tensor], list[Tensor]], together: bool
+) -> None:
+    """The generator makes real samples from the first step on; Goodfellow et al. (2014), §4.1."""
+    torch.manual_seed(0)
+    maker, judge = nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 16), nn.LeakyReLU(0.2), nn.Linear(16, 1))
+    with torch.no_grad():
+        maker.weight.copy_(torch.eye(2))
+        maker.bias.zero_()
+    optimizers = [torch.optim.Adam(each.parameters(), lr=1e-3) for each in (maker, judge)]
+    flow = gs.watch(nn.ModuleList([maker, judge]), optimizers) if together else gs.watch(judge, optimizers[1])
+    told = []
+    for _ in range(130):
+        fake = maker(torch.randn(32, 2))
+        optimizers[1].zero_grad()
+        losses = form(judge, torch.randn(32, 2), fake.detach())
+        for loss in losses:
+            loss.backward()
+        optimizers[1].step()
+        told.append(sum(loss.item() for loss in losses) / len(losses))
+        optimizers[0].zero_grad()
+        binary_cross_entropy_with_logits(judge(fake), torch.ones(32, 1)).backward()
+        optimizers[0].step()
+    flow.close()
+    found = gs.diagnose(flow)
+    assert found.grade == "info", found
+    if not together:  # the generator's pass is through it too, and its gradients are cleared
+        history = flow.history().loss
+        assert history is not None
+        assert history.values.tolist() == pytest.approx(told, rel=1e-6)
+
+
+@pytest.mark.parametrize("sorted_parts", [True, False])
+def test_parts_of_a_batch_are_no_game(sorted_parts: bool) -> None:
+    """A classifier at guessing, with accumulation: its parts are of both classes, or of one."""
+    torch.manual_seed(0)
+    model = nn.Linear(6, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gs.watch(model, optimizer) as flow:
+        for _ in range(130):
+            optimizer.zero_grad()
+            for part in range(2):
+                y = torch.full((16, 1), float(part)) if sorted_parts else torch.randint(0, 2, (16, 1)).float()
+                x = torch.randn(16, 6)
+                binary_cross_entropy_with_logits(model(x), y).backward()
+            optimizer.step()
+    verdicts = [each.verdict for each in gs.diagnose(flow).findings]
+    assert ("loss does not fall" in verdicts) != sorted_parts  # which a game looks like

@@ -96,6 +96,20 @@ def test_a_regression_that_fails(values: np.ndarray, verdict: str, cause: str) -
     assert cause in found.cause
 
 
+def test_a_loss_that_comes_down_from_a_peak_does_not_diverge() -> None:
+    peak = 1 + 60 * np.exp(-(((STEPS - 0.4 * N) / (0.3 * N)) ** 2))
+    assert "loss diverges" not in [found.verdict for found in loss_findings(regressed(peak))]
+    assert only(regressed(np.maximum.accumulate(peak))).verdict == "loss diverges"
+
+
+def test_a_loss_that_has_come_below_guessing_and_falls_recovers() -> None:
+    falling = 0.3 + 20 * np.exp(-12 * STEPS / N)
+    assert Curve(regressed(falling), LossLimits()).recovers
+    assert not Curve(regressed(1 + falling), LossLimits()).recovers, "above guessing's"
+    assert not Curve(regressed(0.9 + 0.001 * NOISE), LossLimits()).recovers, "falls no more"
+    assert not Curve(regressed(falling[:40]), LossLimits()).recovers, "too early to tell"
+
+
 def test_a_loss_that_rose_before_it_broke_says_so() -> None:
     found = only(regressed(np.where(STEPS < 40, np.exp(STEPS.astype(float)), math.nan)))
     assert found.verdict == "non-finite"

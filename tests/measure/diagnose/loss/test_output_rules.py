@@ -166,6 +166,12 @@ def of(name: str, *operations: Any, **more: Any) -> LossHistory:
             "targets of 0 and 1: (target == 2).float()",
         ),
         (
+            of("binary_cross_entropy_with_logits", output=ONE, target=255.0 * YES),
+            MISFIT,
+            "targets are 0 and 255, and binary_cross_entropy_with_logits has one output",
+            "targets of 0 and 1: (target == 255).float()",
+        ),
+        (
             of("nll_loss", "sigmoid", "sum", "div", "log", output=np.log(softmax(LOGITS)), target=LABELS),
             MISFIT,
             "one distribution over 10 classes, and is given sigmoids that are divided by their sum",

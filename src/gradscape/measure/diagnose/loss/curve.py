@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from gradscape.measure.diagnose.loss.adversaries import is_adversarial
 from gradscape.measure.diagnose.loss.guessing import error_of_guessing, guessing_at, loss_of_guessing
 from gradscape.measure.diagnose.loss.limits import LossLimits
 from gradscape.measure.diagnose.loss.terms import BINARY, CATEGORICAL, REGRESSION, TermSeries, series_of
@@ -66,9 +67,14 @@ class Curve:
 
     @cached_property
     def only(self) -> TermSeries | None:
-        """Loss function that is all of the loss at every reading; None if there are several, or others."""
+        """Loss function that is all of the loss at every reading; None if there are several, or others.
+
+        None also of networks that train against each other: what it is measures neither.
+        """
         series = series_of(self.history)
         if len(series) != 1 or not series[0].alone or any(each.outside for each in series[0].readings):
+            return None
+        if is_adversarial(self.history):
             return None
         return series[0]
 
@@ -131,9 +137,12 @@ class Curve:
     def unlearned(self) -> bool:
         """True if late losses are above half of guessing's, or of the first ones where that is unknown.
 
-        Never of losses of other kinds than of classes or real numbers, nor of several.
+        Never of losses of other kinds than of classes or real numbers, nor of several, nor of a generator,
+        whose samples are all to be called real.
         """
         if self.only is None or len(self.finite) < 4 or self.only.name not in KNOWN:
+            return False
+        if self.only.name in BINARY and self.only.target is not None and self.only.target.variance == 0:
             return False
         if math.isfinite(self.over_guessing):
             return self.over_guessing > self.limits.learned
@@ -152,6 +161,11 @@ class Curve:
         fall = float(np.median(third) - np.median(fourth))
         error = math.hypot(_error_of_median(third), _error_of_median(fourth))
         return fall > max(CERTAIN * error, NOTABLE * abs(self.guessing or self.last))
+
+    @property
+    def recovers(self) -> bool:
+        """True if late losses have come below guessing's, and fall on."""
+        return len(self.finite) >= self.limits.begun and self.over_guessing < 1 and self.falls
 
     @cached_property
     def never_fell(self) -> bool:
@@ -179,7 +193,7 @@ class Curve:
 
     @cached_property
     def diverges(self) -> bool:
-        """True if the loss ends far above where it began and above guessing.
+        """True if the loss ends far above where it began and above guessing, and does not fall from a peak.
 
         A loss of another scale, or of several parts, must have grown by orders of magnitude and grow still:
         those of generators and of values that are learned from themselves rise in trainings that work.
@@ -187,7 +201,7 @@ class Curve:
         if len(self.finite) <= self.limits.constant:
             return False
         if self.guessing is not None:
-            return self.last > self.limits.diverged * max(self.first, self.highest_guess)
+            return not self.falls and self.last > self.limits.diverged * max(self.first, self.highest_guess)
         return abs(self.last) > self.limits.grown * self.reference and self._grows
 
     @property

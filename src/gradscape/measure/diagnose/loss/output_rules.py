@@ -207,10 +207,9 @@ def _one_output(series: TermSeries, _: LossLimits) -> list[Finding]:
         return []
     if series.units != 1 or not target.high > 1:
         return []
-    classes = np.flatnonzero(series.target_counts)
-    if len(classes) == 2:
-        what = f"{classes[0]} and {classes[1]}"
-        cures = [f"targets of 0 and 1: (target == {classes[1]}).float()"]
+    if len(np.flatnonzero(series.target_counts)) == 2 or target.is_at_ends:
+        what = f"{target.low:.0f} and {target.high:.0f}"
+        cures = [f"targets of 0 and 1: (target == {target.high:.0f}).float()"]
     else:
         what = f"the whole numbers {target.low:.0f} … {target.high:.0f}"
         cures = [f"{target.high + 1:.0f} outputs and cross_entropy", "mse_loss, if they are no classes"]

@@ -240,6 +240,12 @@ class Sample:
         """True if all values are −1, 0 or 1, the ends among them."""
         return self.whole == 1 and self.low == -1 and self.high == 1
 
+    @property
+    def is_at_ends(self) -> bool:
+        """True if each value is the smallest or the largest: no others have as large a variance."""
+        most = (self.mean - self.low) * (self.high - self.mean)
+        return most > 0 and math.isclose(self.variance, most, rel_tol=ROUNDING)
+
     def beyond(self, low: float, high: float) -> float:
         """Return the mean square distance of values to a range, over their variance.
 
