@@ -50,12 +50,13 @@ class _BatchNorms(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.batches += 1
-        # Features of one pixel may have the strides of one layout and their gradient the other's: torch
-        # then sums over images in an order that depends on the number of channels.
-        features = x.flatten(1) if x.shape[2:] == (1, 1) else x
         affine = self.weight, self.bias
-        out = batch_norm(features, self.mean, self.variance, *affine, True, self.momentum, self.eps)
-        return out.view_as(x)
+        if x.shape[2:] != (1, 1):
+            return batch_norm(x, self.mean, self.variance, *affine, True, self.momentum, self.eps)
+        # Features of one pixel may have the strides of one layout and their gradient the other's: torch then
+        # sums over images in an order that depends on the number of channels.
+        features = batch_norm(x.flatten(1), self.mean, self.variance, *affine, True, self.momentum, self.eps)
+        return features[:, :, None, None]
 
 
 class _Linears(nn.Module):
