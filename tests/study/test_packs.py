@@ -16,7 +16,7 @@ from cases import TINY
 from gradscape.config.network import NetConfig
 from gradscape.config.run import OptimConfig, RunConfig
 from gradscape.executors import base as face
-from gradscape.executors.base import Event, EventSink, Executor
+from gradscape.executors.base import Event, EventSink, Executor, outcome
 from gradscape.executors.processes import Processes
 from gradscape.records.run import Progress, RunRecord
 from gradscape.storage.run_folder import RunFolder
@@ -218,6 +218,31 @@ def test_a_run_that_has_ended_is_not_tried_again_with_its_pack() -> None:
         (third, "failed"),
     ]  # fmt: skip
     assert not job.jobs
+
+
+def test_a_lack_of_memory_is_the_packs_and_not_one_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The executor tries the whole pack again, which goes on where it was."""
+    whole, folder = StudyFolder(tmp_path / "whole"), StudyFolder(tmp_path / "short")
+    assert trained(whole, inline, []) == []
+    save, calls = RunFolder.save, 0
+
+    def lacks(run: RunFolder, checkpoint: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise MemoryError
+        return save(run, checkpoint)
+
+    (job,) = jobs_of(folder).values()
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "save", lacks)
+        kind, why = outcome(train_job, job, lambda told: None)
+    assert (kind, why[:13]) == ("died", "out of memory")
+    assert outcome(train_job, job, lambda told: None) == ("finished", None)
+    for name in RUNS:
+        assert results(folder.run(name)) == results(whole.run(name))
 
 
 def test_a_run_that_another_command_holds_is_taken_over_as_packed(
