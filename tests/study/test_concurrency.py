@@ -56,15 +56,15 @@ def test_else_as_many_as_make_it_faster() -> None:
 
 
 def test_fewer_workers_where_the_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    configs = [TINY, RunConfig(data=CIFAR)]
-    needed = run_bytes(configs[1])
+    alone = [[TINY], [RunConfig(data=CIFAR)]]
+    needed = run_bytes(alone[1][0])
     monkeypatch.setattr(packing, "memory_free", lambda: 2.5 * needed)
-    assert share_memory(configs * 4, 2) == (2, "")
-    count, note = share_memory(configs * 4, 8)
+    assert share_memory(alone * 4, 2) == (2, "")
+    count, note = share_memory(alone * 4, 8)
     assert count == 2
     assert note == f"2 runs at once: the memory does not hold 8 ({needed / 2**30:.1f} GiB each)"
     monkeypatch.setattr(packing, "memory_free", lambda: 0.0)
-    assert share_memory(configs, 2)[0] == 1
+    assert share_memory(alone, 2)[0] == 1
     assert share_memory([], 2) == (2, "")
 
 

@@ -78,7 +78,7 @@ def test_a_failure_comes_home_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def fails(*_: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("gradscape.train.loop.evaluate", fails)
+    monkeypatch.setattr("gradscape.train.attempt.evaluate", fails)
     home = RunFolder(tmp_path / TINY.identity)
     desk = RemoteRuns(lambda event: None)
     remote = desk.begin("a", TrainJob(TINY, home.path))

@@ -19,7 +19,7 @@ from gradscape.errors import ConfigError, StoreError
 from gradscape.records.curvature import CurvatureRecord
 from gradscape.storage.json_files import read_json, write_json
 from gradscape.storage.run_folder import RunFolder
-from gradscape.train import loop
+from gradscape.train import attempt
 from gradscape.train import measurements as moments
 from gradscape.train.model import build_model
 from gradscape.train.state import TrainState, section
@@ -86,7 +86,7 @@ def test_a_killed_run_measures_what_is_missing(tmp_path: Path, monkeypatch: pyte
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_test", dies)
+        patch.setattr(attempt, "_test", dies)
         with pytest.raises(RuntimeError, match="killed"):
             gs.train_run(MEASURED, folder, images)
     before = {moment: timeless(found) for moment, found in folder.curvature().items()}
@@ -173,7 +173,7 @@ def test_a_killed_run_does_not_measure_its_noise_again(
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_test", dies)
+        patch.setattr(attempt, "_test", dies)
         with pytest.raises(RuntimeError, match="killed"):
             gs.train_run(config, folder, images)
     before = folder.noise()

@@ -21,7 +21,7 @@ from gradscape.measure.signal.signal import signal
 from gradscape.records.run import RunRecord
 from gradscape.records.signal import RunStart
 from gradscape.storage.run_folder import RunFolder
-from gradscape.train import loop
+from gradscape.train import attempt
 from gradscape.train.measurements import measure_start
 from gradscape.train.state import TrainState, build_model
 
@@ -88,7 +88,7 @@ def test_model_buffers_gradients_and_random_numbers_are_left_as_found(tmp_path: 
 def test_weights_end_as_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = [RunFolder(tmp_path / name) for name in ("with", "without")]
     gs.train_run(TINY, folders[0], digits())
-    monkeypatch.setattr(loop, "measure_start", lambda *_: None)
+    monkeypatch.setattr(attempt, "measure_start", lambda *_: None)
     record = gs.train_run(TINY, folders[1], digits())
     assert record.start is None  # as of runs from before it was measured
     assert record.to_dict()["start"] is None

@@ -20,7 +20,8 @@ from gradscape.data.device_batches import DeviceImages, TrainBatches, epoch_draw
 from gradscape.errors import ConfigError, StoreError
 from gradscape.records.run import Progress, RunRecord
 from gradscape.storage.run_folder import RunFolder
-from gradscape.train import loop
+from gradscape.train import attempt
+from gradscape.train import epoch as passes
 from gradscape.train.loop import train_run
 from gradscape.train.state import TrainState
 from gradscape.train.step import TrainStep, cosine
@@ -205,7 +206,7 @@ def test_killed_anywhere_and_resumed_it_is_bit_identical(
 def test_a_damaged_last_checkpoint_costs_one_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train_run(TINY, RunFolder(tmp_path / "whole"), digits())
     folder = RunFolder(tmp_path / "cut")
-    monkeypatch.setattr(loop, "_test", lambda *_: (_ for _ in ()).throw(Kill))
+    monkeypatch.setattr(attempt, "_test", lambda *_: (_ for _ in ()).throw(Kill))
     with pytest.raises(Kill):
         train_run(TINY, folder, digits())
     monkeypatch.undo()
@@ -249,7 +250,7 @@ def test_an_absurd_learning_rate_diverges_for_real(tmp_path: Path) -> None:
 
 
 def test_a_failure_is_recorded_with_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "evaluate", lambda *_: 1 / 0)
+    monkeypatch.setattr(attempt, "evaluate", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train_run(TINY, RunFolder(tmp_path), digits())
     record = RunFolder(tmp_path).record()
@@ -330,7 +331,7 @@ def test_cosine_goes_from_lr_to_min_lr_and_stays() -> None:
 
 
 def test_progress_is_reported_while_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "PROGRESS_EVERY", {"cpu": 0.0})
+    monkeypatch.setattr(passes, "PROGRESS_EVERY", {"cpu": 0.0})
     seen: list[Any] = []
     train_run(TINY, RunFolder(tmp_path), digits(), report=seen.append)
     assert len(seen) == 9

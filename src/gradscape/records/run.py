@@ -42,7 +42,7 @@ class EpochRecord(Record):
         lr: Learning rate used throughout the epoch.
         train_loss, train_accuracy: Running means over the epoch, in train mode, on augmented images.
         valid_loss, valid_accuracy: Means after the epoch, in eval mode.
-        seconds: Wall time of training and validation.
+        seconds: Wall time of training and validation; of training together with other runs, an equal share.
         images_per_second: Number of training images per second of training time.
         smoothness: Smoothness at some of its steps, if requested.
     """

@@ -56,6 +56,7 @@ class _Status(TypedDict, total=False):
     computed_in: str
     fallback: str
     fused: str
+    packed: bool
     error: str
     reason: str
     split: str

@@ -16,7 +16,7 @@ import torch
 from gradscape._machine import memory_free
 from gradscape.config.run import RunConfig
 from gradscape.errors import ConfigError
-from gradscape.study.network_cost import dummy_step, run_bytes
+from gradscape.study.network_cost import dummy_step, pack_bytes
 from gradscape.train.cuda_graph import WARM_UP, advance
 from gradscape.train.precision import Arithmetic
 from gradscape.train.process import compute_on
@@ -62,17 +62,17 @@ def share_gpu(
     return at_once(wanted, len(configs), fit, lambda count: images_per_second(typical, device, how, count))
 
 
-def share_memory(configs: Sequence[RunConfig], wanted: int) -> tuple[int, str]:
-    """Return the number of these runs to train at once on CPUs, and a sentence on why if memory limits it.
+def share_memory(jobs: Sequence[Sequence[RunConfig]], wanted: int) -> tuple[int, str]:
+    """Return the number of these jobs to do at once on CPUs, and a sentence on why if memory limits it.
 
     Args:
-        configs: Configurations of the runs.
-        wanted: Number to train at once, at most.
+        jobs: Configurations of the runs of each job.
+        wanted: Number to do at once, at most.
     """
-    needed = max(map(run_bytes, configs), default=1)
+    needed = max(map(pack_bytes, jobs), default=1)
     free = memory_free()
     fit = max(1, int(min(free // needed, wanted)))
-    if fit >= min(wanted, len(configs)):
+    if fit >= min(wanted, len(jobs)):
         return wanted, ""
     return fit, f"{_runs_at_once(fit)}: the memory does not hold {wanted} ({needed / 2**30:.1f} GiB each)"
 

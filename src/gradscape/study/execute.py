@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradscape._machine import cores
+from gradscape._text import count_noun
 from gradscape.config.run import RunConfig
 from gradscape.data import load_images
 from gradscape.errors import RunFailed
-from gradscape.executors.base import EventSink, Executor
+from gradscape.executors.base import Event, EventSink, Executor
 from gradscape.records.run import Progress
 from gradscape.report.build import Report, ReportParts, build, require_own
 from gradscape.storage.files import refuse_link
@@ -21,9 +23,10 @@ from gradscape.study.asha import Halving
 from gradscape.study.disk_space import require_space
 from gradscape.study.execution_options import Execution
 from gradscape.study.network_cost import report_seconds
+from gradscape.study.packs import Pack, divide
 from gradscape.study.plan import Plan, ask
 from gradscape.study.progress import ProgressView
-from gradscape.study.train_job import PRELOAD, TrainJob, train_job
+from gradscape.study.train_job import PRELOAD, PackJob, TrainJob, train_job
 from gradscape.study.train_runs import missing, train_runs
 
 if TYPE_CHECKING:
@@ -51,7 +54,9 @@ def execute(plan: Plan, folder: StudyFolder, execution: Execution, parts: Report
     require_space(left.values(), folder.path)
     if execution.on == "local":
         _find_data(runs, execution)
-    backend = (_local_backend if execution.on == "local" else _ray_backend)(left, execution)
+        backend = _local_backend(left, execution, lambda workers: divide(runs, left, plan.together, workers))
+    else:
+        backend = _ray_backend(left, execution)
     on_progress = Halving(runs, folder).update if execution.asha else lambda name, progress: None
     with folder.locked():
         ask(folder, plan)
@@ -80,9 +85,9 @@ def _find_data(runs: Mapping[str, RunConfig], execution: Execution) -> None:
 
 def _jobs_of(
     left: Mapping[str, RunConfig], folder: StudyFolder, execution: Execution, backend: _Backend
-) -> dict[str, TrainJob]:
-    """Identity → job of the runs that have not ended."""
-    return {
+) -> dict[str, TrainJob | PackJob]:
+    """Name → job of the runs that have not ended."""
+    jobs = {
         name: TrainJob(
             config,
             folder.run(name).path,
@@ -92,6 +97,12 @@ def _jobs_of(
             stop_hopeless=execution.stop_hopeless,
         )
         for name, config in left.items()
+    }
+    return {
+        " + ".join(pack.names): PackJob({name: jobs[name] for name in pack.names})
+        if pack.packed
+        else jobs[pack.names[0]]
+        for pack in backend.packs
     }
 
 
@@ -104,15 +115,19 @@ class _Backend:
         device: Device of every job.
         arithmetic: Arithmetic per precision, where it is the same for all runs.
         notes: Sentences to print before the runs begin.
+        packs: Runs of each job, in the order to begin them.
     """
 
     executor: Callable[[EventSink], Executor]
     device: str
     arithmetic: Mapping[str, Arithmetic]
     notes: Sequence[str]
+    packs: Sequence[Pack]
 
 
-def _local_backend(left: Mapping[str, RunConfig], execution: Execution) -> _Backend:
+def _local_backend(
+    left: Mapping[str, RunConfig], execution: Execution, divided: Callable[[int], Sequence[Pack]]
+) -> _Backend:
     """Execution on this machine: in threads on its GPU, in processes on its cores."""
     from gradscape.executors.processes import Processes
     from gradscape.executors.threads import Threads
@@ -127,15 +142,32 @@ def _local_backend(left: Mapping[str, RunConfig], execution: Execution) -> _Back
     notes = [text for how in arithmetic.values() for text in (how.fallback, how.fusing)]
     if device.type == "cuda" and configs:
         count, note = share_gpu(configs, device, arithmetic, wanted)
-        return _Backend(lambda sink: Threads(train_job, count, sink), "cuda", arithmetic, (*notes, note))
-    count, note = share_memory(configs, wanted or cores())
+        executor = partial(Threads, train_job, count)
+        return _Backend(executor, "cuda", arithmetic, (*notes, note), _alone(left))
+    packs = divided(wanted or cores())
+    count, note = share_memory([[left[name] for name in pack.names] for pack in packs], wanted or cores())
     limit = execution.epoch_limit
     return _Backend(
         lambda sink: Processes(train_job, count, sink, PRELOAD, limit, _advance),
         "cpu",
         arithmetic,
-        (*notes, note),
+        (*notes, _packing(packs), note),
+        packs,
     )
+
+
+def _alone(left: Mapping[str, RunConfig]) -> list[Pack]:
+    """Return a job for each run."""
+    return [Pack((name,)) for name in left]
+
+
+def _packing(packs: Sequence[Pack]) -> str:
+    """Return a sentence on the runs that are trained as one network; empty without any."""
+    sizes = [len(pack.names) for pack in packs if pack.packed]
+    if not sizes:
+        return ""
+    runs, packs_of = count_noun(sum(sizes), "run"), count_noun(len(sizes), "pack")
+    return f"{runs} in {packs_of}, each computed as one network"
 
 
 def _ray_backend(left: Mapping[str, RunConfig], execution: Execution) -> _Backend:
@@ -151,12 +183,14 @@ def _ray_backend(left: Mapping[str, RunConfig], execution: Execution) -> _Backen
         limit = execution.epoch_limit
         return Ray(remote_job, execution.on, home.receive, takes, limit, _advance, home.begin, home.end)
 
-    return _Backend(executor, execution.device, {}, ())
+    return _Backend(executor, execution.device, {}, (), _alone(left))
 
 
 def _advance(payload: object) -> object:
-    """Return the epoch and phase in a run's report; None for a report without them."""
-    return (payload.epoch, payload.phase) if isinstance(payload, Progress) else None
+    """Return the epochs and phases in the report of a run, or of a pack; None for a report without them."""
+    told = payload if isinstance(payload, tuple) else (payload,)
+    reports = [each.payload if isinstance(each, Event) else each for each in told]
+    return tuple((each.epoch, each.phase) for each in reports if isinstance(each, Progress)) or None
 
 
 def report(folder: StudyFolder, parts: ReportParts, out: Path | None = None) -> Report:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gradscape._machine import cores
@@ -145,6 +145,15 @@ def run_bytes(config: RunConfig) -> int:
     width = 2 if config.precision == "bf16" and not written_out else 4
     images = 3 * (known.pool + TEST_IMAGES[data.name]) * ((known.size + 2 * pad) ** 2 + known.size**2)
     return int(PROCESS_BYTES + images + config.batch_size * (16 * full + 1.6 * width * kept))
+
+
+def pack_bytes(configs: Sequence[RunConfig]) -> int:
+    """Return the bytes of main memory that a process training runs together holds at most, rounded up.
+
+    Args:
+        configs: Configurations of the runs, one or more.
+    """
+    return sum(map(run_bytes, configs)) - (len(configs) - 1) * PROCESS_BYTES
 
 
 def dummy_step(

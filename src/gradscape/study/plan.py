@@ -17,6 +17,10 @@ class Plan(Protocol):
     def name(self) -> str:
         """Name of a folder for it."""
 
+    @property
+    def together(self) -> int:
+        """Number of runs that are trained as one network, at most; 1 for each by itself."""
+
     def runs(self) -> Mapping[str, RunConfig]:
         """Return the configuration per identity of every distinct run, in the order to run them in."""
 

@@ -30,6 +30,7 @@ class PresetPlan:
         roles: Role per name, with its runs, one per seed from 0; two roles may share runs.
         configs: Configuration at seed 0 per role's name.
         notes: Sentences for the report on how the preset departs from the paper.
+        together: Number of runs that are trained as one network, at most.
     """
 
     study: str
@@ -40,6 +41,7 @@ class PresetPlan:
     roles: Mapping[str, Role]
     configs: Mapping[str, RunConfig]
     notes: tuple[str, ...]
+    together: int = 1
 
     @property
     def name(self) -> str:
@@ -170,6 +172,7 @@ class Reproduction(Generic[P]):
             },
             configs=configs,
             notes=(*departures(chosen, next(iter(configs.values()))), *self.notes(chosen)),
+            together=chosen.together,
         )
 
     def _check_roles(self, roles: Iterable[Role]) -> None:

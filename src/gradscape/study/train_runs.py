@@ -11,7 +11,7 @@ from gradscape.records.run import Progress
 from gradscape.storage.run_folder import ENDED
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.study.progress import ProgressView
-from gradscape.study.train_job import TrainJob
+from gradscape.study.train_job import PackEvents, PackJob, TrainJob
 
 POLL = 1.0  # seconds between two looks at runs that another command is training
 
@@ -20,7 +20,7 @@ OnProgress = Callable[[str, Progress], None]
 
 def train_runs(
     runs: Mapping[str, RunConfig],
-    jobs: Mapping[str, TrainJob],
+    jobs: Mapping[str, TrainJob | PackJob],
     folder: StudyFolder,
     view: ProgressView,
     executor: Callable[[EventSink], Executor],
@@ -33,7 +33,8 @@ def train_runs(
 
     Args:
         runs: Configuration per identity, of the whole study.
-        jobs: Jobs of the runs that have not ended, in the order to begin them.
+        jobs: Job per name, in the order to begin them: of each run that has not ended, under its identity,
+            or of several.
         folder: Folder of the study.
         view: Display of what happens.
         executor: Function that makes the executor, from the function to report events to.
@@ -46,17 +47,18 @@ def train_runs(
         StoreError: The disk is full: every other run would fail as well.
     """
     events: SimpleQueue[Event] = SimpleQueue()
-    failed, elsewhere, left = [], set[str](), len(jobs)
-    with executor(events.put) as doing:
+    single, sink = _single(jobs), PackEvents(events.put)
+    failed, elsewhere, left = [], set[str](), len(single)
+    with executor(sink) as doing:
         for name, job in jobs.items():
-            doing.submit(name, job)
+            doing.submit(name, sink.added(name, job))
         while left:
             try:
                 event = events.get(timeout=POLL if elsewhere else None)
             except Empty:
                 for name in [name for name in elsewhere if not folder.run(name).held()]:
                     elsewhere.remove(name)
-                    doing.submit(name, jobs[name])
+                    doing.submit(name, sink.added(name, single[name]))
                 continue
             if event.kind == "finished" and event.payload is None:
                 elsewhere.add(event.job)
@@ -73,6 +75,17 @@ def train_runs(
                 _fail(folder, event.job, runs[event.job], str(event.payload))
                 folder.check_space()
     return failed
+
+
+def _single(jobs: Mapping[str, TrainJob | PackJob]) -> dict[str, TrainJob | PackJob]:
+    """Return a job for each run by itself; one of a pack is computed as there."""
+    single: dict[str, TrainJob | PackJob] = {}
+    for name, job in jobs.items():
+        if isinstance(job, PackJob):
+            single |= {run: PackJob({run: each}) for run, each in job.jobs.items()}
+        else:
+            single[name] = job
+    return single
 
 
 def missing(

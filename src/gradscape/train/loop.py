@@ -2,72 +2,39 @@
 
 from __future__ import annotations
 
-import math
-import time
-import traceback
 import warnings
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from gradscape.config.arguments import typed
 from gradscape.config.run import RunConfig
-from gradscape.data import STATISTICS, ImageSet, split
-from gradscape.data.device_batches import DeviceImages, EpochDraw, epoch_draw, eval_batches
-from gradscape.errors import ConfigError, StoreError
-from gradscape.measure.diagnose.diagnose import diagnose
-from gradscape.measure.smoothness.within_training import Direction
-from gradscape.records.gradients import FlowHistory
-from gradscape.records.run import EpochRecord, Progress, RunRecord
-from gradscape.records.smoothness import StepSmoothness
+from gradscape.data import ImageSet
+from gradscape.errors import Busy, ConfigError, StoreError
+from gradscape.records.run import Progress, RunRecord
 from gradscape.storage.run_folder import ENDED, RunFolder
+from gradscape.train.attempt import Attempt
 from gradscape.train.cuda_graph import advance
-from gradscape.train.early_stop import PATIENCE, Stopped, hopeless
-from gradscape.train.measurements import (
-    IMAGES,
-    ProgressCallback,
-    keep_weights,
-    measure_curvature,
-    measure_landscape,
-    measure_noise,
-    measure_start,
-)
-from gradscape.train.model import scale_lsuv
+from gradscape.train.epoch import train_epoch, train_epochs
+from gradscape.train.measurements import ProgressCallback
+from gradscape.train.packed_step import PackedStep
 from gradscape.train.precision import Arithmetic, decide
-from gradscape.train.process import (
-    compute_on,
-    environment,
-    find_device,
-    keep_threads,
-    lock_gpu,
-    same_threads,
-)
+from gradscape.train.process import compute_on, find_device, keep_threads, same_threads
 from gradscape.train.seeding import own_draws
-from gradscape.train.state import TrainState
-from gradscape.train.step import LabeledBatch, TrainStep, cosine, evaluate
+from gradscape.train.step import TrainStep
 
-# Images evaluated at once. On a CPU the activations of 50 stay in the cache: three times faster than 1,000.
-EVAL_BATCH = {"cpu": 50, "cuda": 1_250}
-DIRECTIONS: tuple[Direction, ...] = ("gradient", "step", "relative")  # of measures of smoothness, in turns
-PROGRESS_EVERY = {"cpu": 0.5, "cuda": math.inf}  # seconds; a GPU would have to wait: once an epoch is enough
+PackReport = Callable[[Mapping[str, Progress | str]], None]
+PackEnded = Callable[[str, RunRecord | Exception | None], None]
 
 
 def _only_warn(progress: Progress | str) -> None:
     """Warn a caller without a `report` of a norm that normalizes nothing, and pass over the rest."""
     if isinstance(progress, str) and progress.startswith("net.norm"):
         warnings.warn(progress, stacklevel=4)  # where `train_run` was called
-
-
-class _Diverged(Exception):
-    """The loss stopped being a finite number."""
-
-    def __init__(self, epoch: int, step: int) -> None:
-        super().__init__(f"the loss is not finite in epoch {epoch}, step {step}")
-        self.epoch, self.step = epoch, step
 
 
 @typed()
@@ -110,193 +77,132 @@ def train_run(
     how = arithmetic or decide(config.precision, place)
     folder.create(config)
     with folder.locked(), same_threads():
-        before = folder.status()
-        if before["state"] in ENDED:
+        if folder.status()["state"] in ENDED:
             return folder.record()
-        folder.withdraw_stop()  # of an earlier attempt
-        if "computed_in" in before:  # a timing on a busy machine must not change a run half-way
-            how = Arithmetic(before["computed_in"], before["fallback"], "fused" in before)
-            keep_threads(before["threads"], report)
-        details = environment(place) | {"attempts": before.get("attempts", 0) + 1}
-        details |= {"computed_in": how.precision, "fallback": how.fallback}
-        details |= {"fused": "BatchNorm with LeakyReLU"} if how.fused else {}
+        run = Attempt(config, folder, images, place, how, report, stop_hopeless)
+        keep_threads(run.threads, report)
         if arithmetic is None:
-            for news in filter(None, (config.net.unnormalized, how.fallback, how.fusing)):
+            for news in filter(None, (config.net.unnormalized, run.how.fallback, run.how.fusing)):
                 report(news)
-        try:
-            with compute_on(place, how.precision):
-                details |= _run(config, folder, images, place, how, report, details, stop_hopeless)
-            details |= _diagnosed(folder, "done", details)
-        except _Diverged as end:
-            details |= {"epoch": end.epoch, "step": end.step}
-            folder.set_status("diverged", **details, **_diagnosed(folder, "diverged", details))
-        except Stopped as end:
-            folder.set_status("stopped", **details, reason=str(end))
-        except KeyboardInterrupt:
-            folder.set_status("pending", **details)
-            raise
-        except Exception:
-            _mark_failed(folder, details)
-            raise
+        if run.packed:
+            _train_pack([run], lambda told: report(told[config.identity]), _raise)
         else:
-            folder.set_status("done", **details)
+            _train(run)
         return folder.record()
 
 
-def _diagnosed(folder: RunFolder, state: str, details: dict[str, Any]) -> dict[str, Any]:
-    """Return the diagnosis of a run that has ended in this state, for its status."""
-    record = replace(folder.record(), state=state, status=details)
-    return {"diagnosis": diagnose(record).to_dict()}
+def _raise(name: str, end: RunRecord | Exception | None) -> None:
+    if isinstance(end, Exception):
+        raise end
 
 
-def _run(
-    config: RunConfig,
-    folder: RunFolder,
+def _train(run: Attempt) -> None:
+    """Train a run to its end."""
+    with run.recorded(), compute_on(run.device, run.how.precision):
+        run.begin()
+        step = TrainStep(run.state, run.pool, *run.mean_std, run.how)
+        take = advance(step)
+        while run.left:
+            with own_draws(run.config, run.state.epoch):
+                trained = train_epoch(run.config, step, take, run.draw(), run.report)
+            run.finish_epoch(trained)
+        run.end()
+
+
+def train_together(
+    runs: Sequence[tuple[RunConfig, RunFolder]],
     images: ImageSet,
-    device: torch.device,
-    how: Arithmetic,
-    report: ProgressCallback,
-    details: dict[str, Any],
-    stop_hopeless: bool,
-) -> dict[str, Any]:
-    """Train every epoch that is not done yet, then test; return values for the status."""
-    data, mean_std = config.data, STATISTICS[config.data.normalized_as]
-    images = images.averaged(data.size)
-    assert data.valid is not None
-    assert data.crop_pad is not None
-    chosen = split(images.train_labels, data.valid, data.split_seed, data.stratified)
-    kept = chosen.train[: data.train]
-    details |= {"split": chosen.method, "checksums": images.checksums}
-    folder.set_status("running", **details)
+    report: PackReport,
+    ended: PackEnded,
+    stop_hopeless: bool = False,
+) -> None:
+    """Train runs of one network, data set and batch size together on a CPU, as one network.
 
-    pool = DeviceImages.make(images.train_images[kept], images.train_labels[kept], data.crop_pad, device)
-    shown = EVAL_BATCH[device.type], *mean_std, device
-    valid = list(eval_batches(images.train_images[chosen.valid], images.train_labels[chosen.valid], *shown))
+    Each run has its own folder, status, optimizer and end, and goes on as after `train_run`: its numbers are
+    bit-identical whichever runs are with it and however often it is interrupted, but not those of the run
+    alone. A run that was begun alone goes on alone.
 
-    def seen(count: int, size: int = config.batch_size) -> list[tuple[Tensor, Tensor]]:
-        """Return the first training images, in mini-batches."""
-        of = kept[:count]
-        shown = images.train_images[of], images.train_labels[of], size
-        return list(eval_batches(*shown, *mean_std, device))
-
-    state = TrainState(config, device)
-    if config.net.init == "lsuv":
-        with lock_gpu(device):
-            news = scale_lsuv(config, state.model, seen(config.batch_size)[0])
-        if news:
-            report(news)
-    with lock_gpu(device):
-        measure_start(config, folder, state, seen(IMAGES, IMAGES)[0], report)
-    if config.curvature_images:
-        with lock_gpu(device):
-            measure_curvature(config, folder, "start", state, seen(config.curvature_images), report)
-    epochs = folder.intact()  # epochs behind a damaged line are trained again
-    if (checkpoint := folder.load(len(epochs))) is not None:
-        state.restore(checkpoint)
-    folder.keep(state.epoch)
-    del epochs[state.epoch :]
-    keep_weights(config, folder, state)
-    step = TrainStep(state, pool, *mean_std, how)
-    take = advance(step)
-
-    while state.epoch < config.epochs:
-        start = time.perf_counter()
-        draw = epoch_draw(len(pool), config.seed, state.epoch, data.crop_pad, bool(data.flip))
-        with own_draws(config, state.epoch):
-            measured, flow = _train_epoch(config, step, take, draw, report)
-        trained = time.perf_counter()
-        with lock_gpu(device):
-            valid_loss, valid_accuracy = evaluate(state.model, valid, device, how.precision)
-        if not math.isfinite(valid_loss):
-            raise _Diverged(state.epoch + 1, math.ceil(len(pool) / config.batch_size))
-        state.finish_epoch(valid_accuracy)
-        epochs.append(
-            EpochRecord(
-                epoch=state.epoch,
-                valid_loss=valid_loss,
-                valid_accuracy=valid_accuracy,
-                seconds=time.perf_counter() - start,
-                images_per_second=len(pool) / (trained - start),
-                **measured,
-            )
-        )
-        folder.append(epochs[-1], flow)
-        keep_weights(config, folder, state)
-        folder.save(state.checkpoint())
-        why = folder.stop_reason()
-        if stop_hopeless and not why and (history := folder.flow(max(0, len(epochs) - PATIENCE))):
-            why = hopeless(config, epochs, history)
-        if why and state.epoch < config.epochs:
-            raise Stopped(why)
-
-    held_out = eval_batches(images.test_images, images.test_labels, *shown)
-    with lock_gpu(device):
-        if config.curvature_images:
-            measure_curvature(config, folder, "end", state, seen(config.curvature_images), report)
-        if config.landscape_images:
-            measure_landscape(config, folder, state, seen(config.landscape_images), report)
-        if config.noise_batches:
-            measure_noise(config, folder, state, seen(config.noise_batches * config.batch_size), report)
-        report(Progress.measuring("test", config.epochs))
-        return details | {"test": _test(state, held_out, device, how.precision)}
-
-
-def _train_epoch(
-    config: RunConfig, step: TrainStep, take: Callable[[int], None], draw: EpochDraw, report: ProgressCallback
-) -> tuple[dict[str, Any], FlowHistory]:
-    """One pass over the training images: what training knows of its `EpochRecord`, and its gradients.
-
-    Raises:
-        Diverged: with the first step whose loss is not finite, found when the epoch ends: asking after
-            every step would make the device wait.
+    Args:
+        runs: Configuration and folder of each run, for which `packable` holds.
+        images: Data set of the runs.
+        report: Function called about twice a second with a `Progress` per run's identity, and with a sentence
+            of one where there is news.
+        ended: Function called with a run's identity when it has ended: with its record, with the error that
+            it failed with, or with None if another process is at work on it. What it raises ends the others.
+        stop_hopeless: See `train_run`.
     """
-    optim, epoch, images = config.optim, step.state.epoch, len(draw.order)
-    assert optim.period is not None
-    lr = cosine(optim.lr, optim.min_lr, optim.period, epoch)
-    step.begin(draw, lr)
-    start = said = time.perf_counter()
-    measures: list[StepSmoothness] = []
-    number = epoch * math.ceil(images / config.batch_size)
-    for first in range(0, images, config.batch_size):
-        done = min(first + config.batch_size, images)
-        if config.smoothness_every and number % config.smoothness_every == 0:
-            direction = DIRECTIONS[number // config.smoothness_every % len(DIRECTIONS)]
-            with lock_gpu(step.device):
-                measures.append(step.measure(done - first, direction, lr, number))
-        else:
-            take(done - first)
-        number += 1
-        if (now := time.perf_counter()) - said >= PROGRESS_EVERY[step.device.type] or done == images:
-            said = now
-            loss, accuracy = step.tally.means()
-            rate = done / (time.perf_counter() - start)
-            report(Progress(epoch + 1, config.epochs, done / images, loss, accuracy, rate))
-    if math.isfinite(bad := step.tally.first_bad.item()):
-        raise _Diverged(epoch + 1, int(bad))
-    means = {"lr": lr, "train_loss": loss, "train_accuracy": accuracy}
-    return {**means, "smoothness": tuple(measures)}, step.flow.result(epoch + 1)
+    cpu, together = torch.device("cpu"), defaultdict[tuple[bool, int], list[Attempt]](list)
+    with ExitStack() as locks, same_threads():
+        for config, folder in runs:
+            name = config.identity
+            if not _locked(name, config, folder, locks, ended):
+                continue
+            tell = partial(_tell, report, name)
+            run = Attempt(config, folder, images, cpu, Arithmetic("fp32"), tell, stop_hopeless, packed=True)
+            together[run.packed, run.threads].append(run)
+        for (packed, threads), alike in together.items():
+            keep_threads(threads, alike[0].report)
+            if packed:
+                _train_pack(alike, report, ended)
+                continue
+            for run in alike:
+                _apart(run, partial(_train, run), ended)
 
 
-def _test(
-    state: TrainState, batches: Iterable[LabeledBatch], device: torch.device, precision: str
-) -> dict[str, dict[str, float]]:
-    """Return test loss and accuracy of the last and of the best-validation weights."""
-    images = list(batches)
-
-    def measure(epoch: int) -> dict[str, float]:
-        loss, accuracy = evaluate(state.model, images, device, precision)
-        return {"epoch": epoch, "loss": loss, "accuracy": accuracy}
-
-    last = measure(state.epoch)
-    if state.best_epoch == state.epoch:
-        return {"last": last, "best": last}
-    state.model.load_state_dict(state.best_weights)
-    return {"last": last, "best": measure(state.best_epoch)}
+def _tell(report: PackReport, name: str, told: Progress | str) -> None:
+    report({name: told})
 
 
-def _mark_failed(folder: RunFolder, details: dict[str, Any]) -> None:
-    """Record the traceback where the folder can still be written; what went wrong is raised anyway."""
+def _locked(name: str, config: RunConfig, folder: RunFolder, locks: ExitStack, ended: PackEnded) -> bool:
+    """Lock the folder of a run of a pack; return False, and say it, if the run has ended or cannot begin."""
     try:
-        folder.set_status("failed", **details, error=traceback.format_exc())
-    except StoreError:
-        return
+        if folder.held():
+            ended(name, None)
+            return False
+        folder.create(config)
+        locks.enter_context(folder.locked())
+        if folder.status()["state"] in ENDED:
+            ended(name, folder.record())
+            return False
+    except StoreError as error:
+        ended(name, None if isinstance(error, Busy) else error)
+        return False
+    return True
+
+
+def _train_pack(runs: Sequence[Attempt], report: PackReport, ended: PackEnded) -> None:
+    """Train runs to their ends, those with epochs left as one network; a run that fails leaves the others."""
+    step: PackedStep | None = None
+    with ExitStack() as pack:  # an error of the common step is every run's, Ctrl-C too
+        for run in runs:
+            pack.enter_context(run.recorded())
+        for run in runs:
+            _apart(run, run.begin, ended)
+        _end(runs, ended)
+        while left := [run for run in runs if run.left]:
+            configs, states = [run.config for run in left], [run.state for run in left]
+            if step is None or states != step.states:
+                step = PackedStep(states, left[0].pool, *left[0].mean_std)
+            trained = train_epochs(configs, step, [run.draw() for run in left], report)
+            for run, epoch in zip(left, trained, strict=True):
+                _apart(run, partial(run.finish_epoch, epoch), ended)
+            _end(left, ended)
+
+
+def _end(runs: Sequence[Attempt], ended: PackEnded) -> None:
+    """Test the runs that have no epoch left."""
+    for run in runs:
+        if not run.left and not run.ended:
+            _apart(run, run.end, ended)
+
+
+def _apart(run: Attempt, work: Callable[[], None], ended: PackEnded) -> None:
+    """Do what is one run's own affair, and tell its end; an error of it is not the others'."""
+    try:
+        with run.recorded():
+            work()
+    except Exception as error:
+        ended(run.config.identity, error)
+    else:
+        if run.ended:
+            ended(run.config.identity, run.folder.record())

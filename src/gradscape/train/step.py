@@ -21,8 +21,11 @@ from gradscape.train.state import TrainState
 LabeledBatch = tuple[Tensor, Tensor]  # images (B, 3, H, W) and labels (B,)
 
 
-class _Tally:
+class Tally:
     """Loss and accuracy as means over images, never means of batch means.
+
+    Args:
+        device: Device of the sums.
 
     Attributes:
         steps, images: Numbers so far.
@@ -37,11 +40,19 @@ class _Tally:
         self.first_bad = torch.full((), math.inf, dtype=torch.float64, device=device)
 
     def reset(self) -> None:
+        """Forget every mini-batch."""
         for total in (self.loss, self.correct, self.images, self.steps):
             total.zero_()
         self.first_bad.fill_(math.inf)
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Add a mini-batch.
+
+        Args:
+            loss: Its mean loss.
+            logits: Outputs (B, classes).
+            labels: Labels (B,).
+        """
         loss = loss.detach()
         self.loss += loss * len(labels)
         self.correct += (logits.detach().argmax(1) == labels).sum()
@@ -82,7 +93,7 @@ class TrainStep:
         if how.fused:
             fuse(state.model)
         self.batches = TrainBatches(pool, mean, std)
-        self.flow, self.tally = FlowRecorder(state.model), _Tally(self.device)
+        self.flow, self.tally = FlowRecorder(state.model), Tally(self.device)
         self.place = torch.zeros((), dtype=torch.int64, device=self.device)
 
     def begin(self, draw: EpochDraw, lr: float) -> None:
@@ -164,7 +175,7 @@ def evaluate(
     Returns:
         Loss in nats and accuracy in 0…1, as means over images.
     """
-    tally, training = _Tally(device), model.training
+    tally, training = Tally(device), model.training
     model.eval()
     with low_precision(device, precision):
         for x, y in batches:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gradscape.errors import ConfigError, brief
@@ -89,11 +90,15 @@ class FlowRecorder:
         self.steps += 1
 
     def result(self, epoch: int = 1) -> FlowHistory:
-        """The epoch's statistics, in one row; the one place that waits for the device.
+        """The epoch's statistics, in one row; waits for the device.
 
         Args:
             epoch: its number.
         """
+        return flow_of_epochs(self.names, self.kinds, self.sizes, [epoch], self.tables())
+
+    def tables(self) -> NDArray[np.float64]:
+        """Return the statistics as (1, tables, parameters), in the orders of `EPOCH_TABLES` and `names`."""
         assert self.steps > 0, "no mini-batch has been recorded"
         mean_abs, square, zeros, finite, relative, update, weights = (self.sums / self.steps).cpu()
         tables = {
@@ -107,8 +112,7 @@ class FlowRecorder:
             "relative": relative,
             "relative_update": update,
         }
-        rows = np.array([[self._ordered(tables[name]) for name in EPOCH_TABLES]])
-        return flow_of_epochs(self.names, self.kinds, self.sizes, [epoch], rows)
+        return np.array([[self._ordered(tables[name]) for name in EPOCH_TABLES]])
 
     def _ordered(self, grouped: Tensor) -> tuple[float, ...]:
         """Reorder values from the groups' order to the order of registration."""

@@ -44,11 +44,13 @@ class _Further:
         name: Name of the sweep.
         points: Configuration per label, with the seed.
         seed: Seed that is added.
+        together: Number of runs that are trained as one network.
     """
 
     name: str
     points: Mapping[str, RunConfig]
     seed: int
+    together: int = 1
 
     def runs(self) -> dict[str, RunConfig]:
         return {config.identity: config for config in self.points.values()}

@@ -150,6 +150,11 @@ class Sweep:
         ]
         return {config.identity: config for config in planned}
 
+    @property
+    def together(self) -> int:
+        """Number of runs that are trained as one network: each is trained by itself."""
+        return 1
+
     def names(self) -> dict[str, str]:
         """Return the name of each run for people, per identity: its point's label and its seed."""
         return {
