@@ -93,7 +93,7 @@ class ProgressView:
         now = time.monotonic()
         changed = before is None or before.phase != progress.phase
         cost = self.left.phases[name][progress.phase]
-        notable = changed and progress.phase != "training" and cost >= NOTABLE * self.left.cost(name)
+        notable = changed and progress.phase != "training" and cost >= NOTABLE * self.left.cost[name]
         due = now - self.printed.get(name, self.start) >= PLAIN_EVERY
         if not self.console.is_terminal and (due or notable):
             self.printed[name] = now

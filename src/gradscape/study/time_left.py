@@ -25,6 +25,7 @@ class TimeLeft:
 
     def __init__(self, runs: Mapping[str, RunConfig]) -> None:
         self.phases = {name: phase_macs(config) for name, config in runs.items()}
+        self.cost = {name: sum(phases.values()) for name, phases in self.phases.items()}
         self.kin = {name: replace(config, seed=0).identity for name, config in runs.items()}
         self.done: dict[str, float] = {}  # multiply-adds of each begun run that are done
         self.first: dict[str, float] = {}  # those of them before this command: a resumed run's are not 0
@@ -34,14 +35,6 @@ class TimeLeft:
         self.workers = 1  # most runs at once so far
         self.busy = 0.0  # seconds that workers have been at runs, beginning with the first report of any
         self.until: float | None = None  # time up to which they are counted
-
-    def cost(self, name: str) -> float:
-        """Return the multiply-adds of a run.
-
-        Args:
-            name: Identity of the run.
-        """
-        return sum(self.phases[name].values())
 
     def begin(self, name: str) -> None:
         """Count a run's worker as busy.
@@ -85,7 +78,7 @@ class TimeLeft:
         if not ended:
             return
         self.first.setdefault(name, 0.0)
-        self.done[name] = self.cost(name)
+        self.done[name] = self.cost[name]
         asked = {phase for phase, cost in self.phases[name].items() if cost}
         if spent is None or set(spent) != asked or not self.busy:
             return
@@ -93,12 +86,13 @@ class TimeLeft:
         for other, kin in self.kin.items():
             if kin == self.kin[name] and other not in self.done:
                 self.phases[other] = {phase: spent.get(phase, 0.0) * pace for phase in self.phases[other]}
+                self.cost[other] = sum(self.phases[other].values())
 
     def seconds(self) -> float | None:
         """Return the seconds until all runs have ended; None if not known yet."""
         self._count()
         order = dict.fromkeys([*self.running, *self.phases])
-        left = [self.cost(name) - self.done.get(name, 0.0) for name in order]
+        left = [self.cost[name] - self.done.get(name, 0.0) for name in order]
         if not any(left):
             return 0.0
         worked = self._worked()
