@@ -16,6 +16,7 @@ from gradscape.executors.base import Event
 from gradscape.records.run import PHASES, Progress
 from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.study import progress as module
+from gradscape.study import time_left
 from gradscape.study.network_cost import phase_macs, report_seconds, run_macs
 from gradscape.study.progress import ProgressView
 
@@ -29,7 +30,9 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1_000.0
-        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
+        fake = SimpleNamespace(monotonic=lambda: self.now)
+        for each in (module, time_left):
+            monkeypatch.setattr(each, "time", fake)
 
 
 def trained(epoch: int, config: RunConfig, share: float = 1.0) -> Progress:
@@ -94,6 +97,40 @@ def test_the_last_run_is_not_shared_among_two_workers(monkeypatch: pytest.Monkey
                 clock.now += cost / pace
             for name in together:
                 view.show(Event(name, "failed", "for no reason"))
+
+
+def test_another_seed_is_expected_to_take_what_the_first_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A landscape takes ten times what is assumed; the next seed's then has it in its time left."""
+    clock, pace = Clock(monkeypatch), 1e6
+    runs = {config.identity: config for config in (replace(MEASURED, seed=seed) for seed in range(2))}
+    _, second = runs
+    real = {phase: (10 if phase == "landscape" else 1) * cost for phase, cost in phase_macs(MEASURED).items()}
+    with ProgressView(runs, 0) as view:
+        for name in runs:
+            view.show(Event(name, "started"))
+            begun = clock.now
+            for progress, cost in reports_of(MEASURED):
+                view.show(Event(name, "progress", progress))
+                if name == second:
+                    whole = sum(real.values()) / pace
+                    assert view.seconds_left() == pytest.approx(whole - (clock.now - begun))
+                clock.now += (10 if progress.phase == "landscape" else 1) * cost / pace
+            view.show(Event(name, "failed", "for no reason"))
+        assert view.seconds_left() == 0.0
+
+
+def test_a_run_whose_worker_died_is_no_measure_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    runs = {config.identity: config for config in (replace(MEASURED, seed=seed) for seed in range(2))}
+    first, second = runs
+    with ProgressView(runs, 0) as view:
+        for end in ("died", "failed"):
+            view.show(Event(first, "started"))
+            for progress, _ in reports_of(MEASURED)[2:]:
+                view.show(Event(first, "progress", progress))
+                clock.now += 1.0
+            view.show(Event(first, end, "killed"))  # type: ignore[arg-type]
+        assert view.left.phases[second] == phase_macs(MEASURED)
 
 
 def test_a_run_that_goes_on_counts_what_this_command_has_done(

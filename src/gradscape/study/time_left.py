@@ -1,0 +1,133 @@
+"""Estimate of the time that a study's runs still take, from their costs and the pace up to now."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from gradscape.config.run import RunConfig
+from gradscape.records.run import Phase, Progress
+from gradscape.study.network_cost import phase_macs
+
+
+class TimeLeft:
+    """Costs of runs, what is done of them, and the pace.
+
+    A run with another seed of one that this command has done whole is expected to take as long in each phase:
+    how far a landscape is refined depends on what training makes of the loss.
+
+    Args:
+        runs: Configuration per identity of the runs to be executed.
+    """
+
+    def __init__(self, runs: Mapping[str, RunConfig]) -> None:
+        self.phases = {name: phase_macs(config) for name, config in runs.items()}
+        self.cost = {name: sum(phases.values()) for name, phases in self.phases.items()}
+        self.kin = {name: replace(config, seed=0).identity for name, config in runs.items()}
+        self.done: dict[str, float] = {}  # multiply-adds of each begun run that are done
+        self.first: dict[str, float] = {}  # those of them before this command: a resumed run's are not 0
+        self.spent: dict[str, dict[Phase, float]] = {}  # seconds per phase, of runs from their beginning on
+        self.at: dict[str, tuple[Phase, float]] = {}  # phase of each running run, and since when it is known
+        self.running: dict[str, None] = {}
+        self.workers = 1  # most runs at once so far
+        self.busy = 0.0  # seconds that workers have been at runs, beginning with the first report of any
+        self.until: float | None = None  # time up to which they are counted
+
+    def begin(self, name: str) -> None:
+        """Count a run's worker as busy.
+
+        Args:
+            name: Identity of the run.
+        """
+        self._count()
+        self.running[name] = None
+        self.workers = max(self.workers, len(self.running))
+
+    def advance(self, name: str, progress: Progress) -> None:
+        """Take a run's report.
+
+        Args:
+            name: Identity of the run.
+            progress: Its report.
+        """
+        now = time.monotonic()
+        self.until = now if self.until is None else self.until
+        self._count()
+        self.done[name] = _macs_done(self.phases[name], progress, progress.share)
+        begun = _macs_done(self.phases[name], progress, 0.0)
+        if self.first.setdefault(name, begun) == begun == 0:
+            self.spent.setdefault(name, defaultdict(float))
+        self._spend(name, now)
+        self.at[name] = progress.phase, now
+
+    def leave(self, name: str, ended: bool) -> None:
+        """Count a run's worker as free.
+
+        Args:
+            name: Identity of the run.
+            ended: Whether the run has ended; otherwise its worker has died, and it goes on with another.
+        """
+        self._count()
+        self.running.pop(name, None)
+        self._spend(name, time.monotonic())
+        self.at.pop(name, None)
+        spent = self.spent.pop(name, None)
+        if not ended:
+            return
+        self.first.setdefault(name, 0.0)
+        self.done[name] = self.cost[name]
+        asked = {phase for phase, cost in self.phases[name].items() if cost}
+        if spent is None or set(spent) != asked or not self.busy:
+            return
+        pace = self._worked() / self.busy
+        for other, kin in self.kin.items():
+            if kin == self.kin[name] and other not in self.done:
+                self.phases[other] = {phase: spent.get(phase, 0.0) * pace for phase in self.phases[other]}
+                self.cost[other] = sum(self.phases[other].values())
+
+    def seconds(self) -> float | None:
+        """Return the seconds until all runs have ended; None if not known yet."""
+        self._count()
+        order = dict.fromkeys([*self.running, *self.phases])
+        left = [self.cost[name] - self.done.get(name, 0.0) for name in order]
+        if not any(left):
+            return 0.0
+        worked = self._worked()
+        return _length(left, self.workers) * self.busy / worked if worked > 0 else None
+
+    def _worked(self) -> float:
+        """Return the multiply-adds that this command has done."""
+        return sum(done - self.first[name] for name, done in self.done.items())
+
+    def _count(self) -> None:
+        """Count the seconds of busy workers up to now."""
+        if self.until is not None:
+            now = time.monotonic()
+            self.busy += (now - self.until) * len(self.running)
+            self.until = now
+
+    def _spend(self, name: str, now: float) -> None:
+        """Add the seconds since a run's last report to its phase then."""
+        if name in self.at and name in self.spent:
+            phase, since = self.at[name]
+            self.spent[name][phase] += now - since
+
+
+def _length(costs: Sequence[float], workers: int) -> float:
+    """Return the length of jobs done in order by whoever is free: no run is shared among workers."""
+    ends = [0.0] * workers
+    for cost in costs:
+        heapq.heapreplace(ends, ends[0] + cost)
+    return max(ends)
+
+
+def _macs_done(phases: Mapping[Phase, float], progress: Progress, share: float) -> float:
+    """Return the multiply-adds of a run up to a share of its present epoch."""
+    order = list(phases)
+    before = sum(phases[phase] for phase in order[: order.index(progress.phase)])
+    if progress.phase != "training":
+        return before
+    return before + phases["training"] * (progress.epoch - 1 + share) / progress.epochs
