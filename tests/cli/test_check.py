@@ -78,7 +78,7 @@ def test_a_module_of_a_package_is_found_by_name(
         ("no_such_package:net", "3,2,2", "got 'no_such_package:net', and there is no module 'no_such_pack"),
         ("{stem}:net", "3,2,2", "; did you mean '{stem}.py:net'?"),
         ("{file}::net", "3,2,2", "; did you mean '{file}:net'?"),
-        ("{file}c:net", "3,2,2", "and there is no module '{file}c'\n"),
+        ("{file}c:net", "3,2,2", ", and there is no module '"),
         ("{file}:number", "3,2,2", "expected a torch Module from number(); got int"),
         ("{file}:fails", "3,2,2", "fails() raised ValueError: no such layer (my_nets.py, line 14)"),
         ("{file}:made", "3,2,2", "FACTORY: expected a function that makes a module; got the module"),

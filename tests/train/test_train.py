@@ -334,7 +334,10 @@ def test_progress_is_reported_while_training(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(passes, "PROGRESS_EVERY", {"cpu": 0.0})
     seen: list[Any] = []
     train_run(TINY, RunFolder(tmp_path), digits(), report=seen.append)
-    assert len(seen) == 9
+    training = [each for each in seen if each.phase == "training"]
+    assert len(training) == 9
+    assert [each.phase for each in seen if each not in training] == ["signal at the start", "test"]
+    seen = training
     assert (seen[-1].epoch, seen[-1].epochs, seen[-1].share) == (3, 3, 1.0)
     assert str(seen[-1]).startswith("epoch 3/3 100%  loss ")
 

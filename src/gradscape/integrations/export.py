@@ -280,7 +280,7 @@ def result_rows(test: Mapping[str, Mapping[str, float]], end: float) -> list[Epo
 
 
 def parameters(config: Mapping[str, Any], section: str = "") -> dict[str, Any]:
-    """Flatten nested values under dotted names, such as `optim.lr`.
+    """Flatten nested values under dotted names, such as `optim.lr`; those that are not set are left out.
 
     Args:
         config: Plain values of a configuration.
@@ -289,7 +289,10 @@ def parameters(config: Mapping[str, Any], section: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in config.items():
         here = section + name
-        flat |= parameters(value, f"{here}.") if isinstance(value, Mapping) else {here: value}
+        if isinstance(value, Mapping):
+            flat |= parameters(value, f"{here}.")
+        elif value is not None:
+            flat[here] = value
     return flat
 
 

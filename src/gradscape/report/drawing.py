@@ -31,10 +31,6 @@ def rendering(figures: Sequence[Figure]) -> Iterator[Callable[[Figure], Files]]:
 
     Args:
         figures: Figures, whose names differ.
-
-    Example:
-        >>> with rendering(figures) as files_of:
-        ...     svgs = [files_of(figure)["svg"] for figure in figures]
     """
     count = min(cores(), len(figures) // FIGURES_EACH)
     if count < 2:
