@@ -23,14 +23,14 @@ from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.studies.batchnorm.report import PARTS
 from gradscape.studies.batchnorm.study import BATCHNORM, PRESETS
-from gradscape.study.execute import _epoch, execute
+from gradscape.study.execute import _advance, execute
 from gradscape.study.execution_options import Execution
 from gradscape.study.packs import Pack, divide
 from gradscape.study.progress import ProgressView
 from gradscape.study.train_job import PackEvents, PackJob, TrainJob, train_job
 from gradscape.study.train_runs import train_runs
 from inline_executor import Inline
-from undrawn import render
+from undrawn import rendering
 
 NET = NetConfig(depth=8, filters=8, norm="batch", norm_where="everywhere")
 BASE = replace(TINY, net=NET, data=replace(TINY.data, size=8, crop_pad=0))
@@ -275,10 +275,10 @@ def test_a_packs_advance_is_the_sum_of_its_runs() -> None:
     def told(*epochs: int) -> tuple[Event, ...]:
         return tuple(Event(str(n), "progress", Progress(n, 9, 0.5, 1.0, 0.1, 1.0)) for n in epochs)
 
-    assert _epoch(Progress(4, 9, 0.5, 1.0, 0.1, 1.0)) == 4
-    assert _epoch(told(3, 2)) == 5
-    assert _epoch((Event("a", "progress", "news"),)) is None
-    assert _epoch("news") is None
+    assert _advance(Progress(4, 9, 0.5, 1.0, 0.1, 1.0)) == ((4, "training"),)
+    assert _advance(told(3, 2)) == ((3, "training"), (2, "training"))
+    assert _advance((Event("a", "progress", "news"),)) is None
+    assert _advance("news") is None
 
 
 @pytest.mark.slow
@@ -292,7 +292,7 @@ def test_a_study_with_packs_is_the_same_whatever_the_workers(
     )  # fmt: skip
     monkeypatch.setattr("gradscape.studies.batchnorm.study.LEARNING_RATES", (0.001, 0.005, 0.05))
     monkeypatch.setattr("gradscape.studies.batchnorm.study.BATCH_SIZES", (100, 800))
-    monkeypatch.setattr("gradscape.report.build.render", render)
+    monkeypatch.setattr("gradscape.report.build.rendering", rendering)
     plan = replace(BATCHNORM, presets={"quick": small}).plan("quick")
     folders = [StudyFolder(tmp_path / str(workers)) for workers in (1, 2)]
     for workers, folder in enumerate(folders, 1):
