@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from gradscape.measure.core.graph.chain import nearest
-from gradscape.measure.core.graph.node import UNREADABLE, Edge, edge_of, inputs, kind, saved
+from gradscape.measure.core.graph.node import Edge, inputs, kind, read_at, saved
 
 
 def divisor_of(root: Tensor) -> Tensor | None:
@@ -14,11 +14,7 @@ def divisor_of(root: Tensor) -> Tensor | None:
     Args:
         root: Loss whose backward pass is about to begin.
     """
-    try:
-        edge = edge_of(root)
-        return None if edge is None else _first_divisor(edge)
-    except UNREADABLE:  # a form that no one thought of must not end a training
-        return None
+    return read_at(root, _first_divisor, None)
 
 
 def _first_divisor(root: Edge) -> Tensor | None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 # Errors of nodes that torch does not describe.
 UNREADABLE = (AttributeError, LookupError, RuntimeError, TypeError, ValueError, ArithmeticError)
+T = TypeVar("T")
 _WRAPPED = 2**63  # axes and indices are stored unsigned: -1 is 2**64 - 1
 
 
@@ -34,6 +35,21 @@ def edge_of(value: Tensor) -> Edge | None:
     """
     node = value.grad_fn
     return None if node is None else Edge(node, value.output_nr)
+
+
+def read_at(root: Tensor, read: Callable[[Edge], T], nothing: T) -> T:
+    """Return what a function reads from a loss's edge; nothing without a graph, or where it cannot be read.
+
+    Args:
+        root: Loss whose backward pass is about to begin.
+        read: Function of its edge.
+        nothing: Value without a reading.
+    """
+    try:
+        edge = edge_of(root)
+        return nothing if edge is None else read(edge)
+    except UNREADABLE:  # a form that no one thought of must not end a training
+        return nothing
 
 
 def kind(edge: Edge) -> str:

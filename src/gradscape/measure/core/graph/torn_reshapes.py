@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from gradscape.measure.core.graph.node import UNREADABLE, Edge, edge_of, kind, shape, varying
+from gradscape.measure.core.graph.node import Edge, kind, read_at, shape, varying
 
 MOST = 5_000  # nodes that are looked at
 RESHAPES = ("View", "UnsafeView", "ReshapeAlias")
@@ -44,14 +44,10 @@ def torn_reshapes(root: Tensor) -> tuple[tuple[Shape, Shape], ...]:
     Args:
         root: Loss whose backward pass is about to begin.
     """
-    try:
-        edge = edge_of(root)
-        return () if edge is None else tuple(dict.fromkeys(_torn(edge)))
-    except UNREADABLE:  # a form that no one thought of must not end a training
-        return ()
+    return read_at(root, _torn, ())
 
 
-def _torn(root: Edge) -> list[tuple[Shape, Shape]]:
+def _torn(root: Edge) -> tuple[tuple[Shape, Shape], ...]:
     found = []
     seen, remaining = {root}, deque([(root, "")])
     while remaining and len(seen) <= MOST:
@@ -65,7 +61,7 @@ def _torn(root: Edge) -> list[tuple[Shape, Shape]]:
             if each not in seen:
                 seen.add(each)
                 remaining.append((each, after if name == "Clone" else name))
-    return found
+    return tuple(dict.fromkeys(found))
 
 
 def _origin(edge: Edge) -> str:
