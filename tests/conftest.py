@@ -29,11 +29,12 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 @pytest.fixture(autouse=True)
-def denormals_as_found() -> Iterator[None]:
-    """A command flushes them in its process; Hypothesis refuses to work in one that does."""
+def process_as_found() -> Iterator[None]:
+    """A command sets up its process: it flushes denormals, which Hypothesis refuses, and takes all cores."""
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].set_flush_denormal(False)
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
@@ -54,8 +55,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Have the collector pass over half a million objects of the tests themselves: a sixth of all time."""
+    """Have the collector pass over half a million objects of the tests themselves, and come seldom.
+
+    Left alone it takes a sixth of all time.
+    """
     gc.freeze()
+    gc.set_threshold(10_000, 10, 30)
     gc.enable()
 
 

@@ -169,8 +169,13 @@ def bits_after(configs: Sequence[RunConfig], size: int) -> dict[str, tuple[bytes
     return found
 
 
+MORE = ((8, 25), (24, 7), (32, 10))  # filters and images of a mini-batch
+
+
 @pytest.mark.parametrize("net", NETS.values(), ids=NETS)
-@pytest.mark.parametrize(("filters", "size"), [(8, 25), (16, 20), (24, 7), (32, 10)])
+@pytest.mark.parametrize(
+    ("filters", "size"), [(8, 7), (16, 20), *(pytest.param(*each, marks=pytest.mark.slow) for each in MORE)]
+)
 def test_a_runs_bits_do_not_depend_on_the_runs_beside_it(net: NetConfig, filters: int, size: int) -> None:
     """Weights, optimizer, gradients, losses and the flow of every layer, in packs of one to six."""
     base = replace(BASE, net=replace(net, filters=filters))
@@ -211,7 +216,7 @@ class Kill(BaseException):
     """Ends a pack as a kill does: no handler of the loop's sees it."""
 
 
-@pytest.mark.parametrize("optims", [ADAM, SGD], ids=["adam", "sgd"])
+@pytest.mark.parametrize("optims", [ADAM, pytest.param(SGD, marks=pytest.mark.slow)], ids=["adam", "sgd"])
 @pytest.mark.parametrize("when", ["in an epoch", "between two runs' checkpoints"])
 def test_killed_and_resumed_it_is_bit_identical(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, optims: tuple[OptimConfig, ...]
