@@ -29,7 +29,7 @@ from gradscape.study.execute import execute
 from gradscape.study.execution_options import Execution
 from gradscape.study.sweep.report import PARTS
 from gradscape.study.sweep.sweep import Sweep
-from measure import write
+from measure import RESULTS, write
 
 UNDRAWN = replace(PARTS, figures=lambda study: ())  # runs are what is looked at
 HANG = 12.0  # seconds after which a worker that says nothing counts as hung; it begins by importing torch
@@ -317,7 +317,9 @@ def measured(fault: str, place: Path, runs: int, whole: Path) -> Found:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=50)
-    parser.add_argument("--only", nargs="*", default=list(FAULTS), choices=FAULTS)
+    parser.add_argument(
+        "--only", nargs="*", default=list(FAULTS), choices=FAULTS, help="the others' results stay"
+    )
     parser.add_argument("--drive", type=Path, help="the command that is disturbed")
     parser.add_argument("--on", default="local")
     given = parser.parse_args()
@@ -325,7 +327,9 @@ def main() -> None:
         drive(given.drive, given.runs, given.on)
     with tempfile.TemporaryDirectory() as place:
         whole = Path(place) / "none"
-        found = {}
+        found = (
+            {} if given.only == list(FAULTS) else json.loads((RESULTS / "faults.json").read_text())["faults"]
+        )
         for fault in dict.fromkeys(["none", *given.only]):
             found[fault] = vars(measured(fault, Path(place) / fault.replace(" ", "-"), given.runs, whole))
             print(fault, found[fault], flush=True)
