@@ -17,7 +17,7 @@ from gradscape.analysis.outcomes import (
     unfinished,
 )
 from gradscape.records.curvature import CurvatureRecord
-from gradscape.records.run import StudyRecord
+from gradscape.records.run import RunRecord, StudyRecord
 
 MOMENTS = {"start": "before training", "end": "after training"}
 
@@ -65,10 +65,26 @@ def curvatures(study: StudyRecord, role: str, moment: str) -> dict[int, Curvatur
     return {seed: spectrum for seed, spectrum in spectra.items() if spectrum is not None}
 
 
-def _sharpness(study: StudyRecord, role: str) -> dict[int, float]:
-    """Seed → log10 of the largest eigenvalue after training, where it is above 0."""
-    spectra = curvatures(study, role, "end").items()
-    return {seed: math.log10(c.largest) for seed, c in spectra if c.largest > 0}
+def sharpness(study: StudyRecord, role: str, scaled: bool = False) -> dict[int, float]:
+    """Return log10 of the largest eigenvalue after training per seed, where it is above 0.
+
+    Args:
+        study: Record of a study.
+        role: Name of the role.
+        scaled: Multiply it by the squared norm of all parameters, which a common scale of them does not
+            change; of runs of which smoothness was measured, at the last such step.
+    """
+    found = {seed: c.largest for seed, c in curvatures(study, role, "end").items() if c.largest > 0}
+    if not scaled:
+        return {seed: math.log10(largest) for seed, largest in found.items()}
+    norms = {seed: _last_norm(run) for seed, run in ended(study, role).items()}
+    return {seed: math.log10(found[seed] * norm**2) for seed, norm in norms.items() if norm and seed in found}
+
+
+def _last_norm(run: RunRecord) -> float | None:
+    """Return ‖θ‖₂ at the last step whose smoothness was measured."""
+    norms = [measure.weight_norm for epoch in run.epochs for measure in epoch.smoothness]
+    return norms[-1] if norms else None
 
 
 def flatter(study: StudyRecord, roles: Mapping[str, str]) -> tuple[Evidence, ...]:
@@ -85,7 +101,7 @@ def flatter(study: StudyRecord, roles: Mapping[str, str]) -> tuple[Evidence, ...
     runs = [run for name in roles for run in members(study, name).values() if run is not None]
     if not any(run.config.get("curvature_images") for run in runs):
         return ()
-    pairs = differences(_sharpness(study, role), _sharpness(study, other))
+    pairs = differences(sharpness(study, role), sharpness(study, other))
     there = pairs or not (ended(study, role) and ended(study, other))
     evidence = below(
         f"log10 of the Hessian's largest eigenvalue after training, {label} over {other_label}",
@@ -99,18 +115,22 @@ def flatter(study: StudyRecord, roles: Mapping[str, str]) -> tuple[Evidence, ...
     return (evidence,)
 
 
-def flatter_on_average(study: StudyRecord, pairs: Sequence[tuple[str, str]], label: str) -> Evidence:
+def flatter_on_average(
+    study: StudyRecord, pairs: Sequence[tuple[str, str]], label: str, scaled: bool = False
+) -> Evidence:
     """Judge the mean over several pairs of each seed's log ratios of the largest eigenvalue.
 
     Args:
         study: Record of a study.
         pairs: Pairs of roles, the flatter one first.
         label: Name of the pairs in words.
+        scaled: Multiply the eigenvalue by the squared norm of all parameters.
     """
-    ratios = [differences(_sharpness(study, role), _sharpness(study, other)) for role, other in pairs]
+    logs = [[sharpness(study, role, scaled) for role in pair] for pair in pairs]
+    ratios = [differences(*each) for each in logs]
     unknown = "" if all(ratios) else "curvature not measured"
     return below(
-        f"log10 of the Hessian's largest eigenvalue after training, {label}",
+        f"log10 of the Hessian's largest eigenvalue{' times ‖θ‖²' * scaled} after training, {label}",
         averaged(ratios),
         0.0,
         together(*(open_runs(study, *pair) for pair in pairs), unknown),

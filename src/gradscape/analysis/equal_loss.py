@@ -43,11 +43,11 @@ def smoother_at_equal_loss(
         pairs: Pairs of roles, the smoother one first.
         labels: Label per role.
     """
-    label = _over_in_words(pairs, labels)
+    label = over_in_words(pairs, labels)
     along_steps = [
         below(
             f"log10 of the {VALUES[what][0]} {WAYS[along]}, {label}, {WHERE}",
-            averaged([_ratios(study, pair, what, along) for pair in pairs]),
+            averaged([ratios(study, pair, what, along) for pair in pairs]),
             0.0,
             together(*(open_runs(study, *pair) for pair in pairs)),
             together(*(guesses(study, *pair) or _unmeasured(study, pair, what, along) for pair in pairs)),
@@ -57,7 +57,13 @@ def smoother_at_equal_loss(
     return (*along_steps, flatter_on_average(study, pairs, label))
 
 
-def _over_in_words(pairs: Sequence[RolePair], labels: Mapping[str, str]) -> str:
+def over_in_words(pairs: Sequence[RolePair], labels: Mapping[str, str]) -> str:
+    """Return what is compared with what: `VGG08 + BatchNorm over VGG08`, or the mean of several such pairs.
+
+    Args:
+        pairs: Pairs of roles.
+        labels: Label per role.
+    """
     words = "; ".join(f"{labels[role]} over {labels[other]}" for role, other in pairs)
     return words if len(pairs) == 1 else f"mean of {len(pairs)} pairs ({words})"
 
@@ -78,8 +84,15 @@ def testable(study: StudyRecord, pairs: Sequence[RolePair]) -> tuple[list[RolePa
     )
 
 
-def _ratios(study: StudyRecord, pair: RolePair, what: str, along: str) -> dict[int, float]:
-    """Seed → log10 of the ratio of a number, first over second."""
+def ratios(study: StudyRecord, pair: RolePair, what: str, along: str) -> dict[int, float]:
+    """Return log10 of the ratio of a number per seed, first role over second, where both were learning.
+
+    Args:
+        study: Record of a study.
+        pair: The two roles.
+        what: Key of `smoothness.VALUES`.
+        along: Key of `smoothness.WAYS`.
+    """
     first, second = (_learning(study, role, what, along) for role in pair)
     return differences(first, second)
 

@@ -13,12 +13,13 @@ from gradscape.storage.study_folder import StudyFolder
 from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.studies.controls.study import CONTROLS_STUDY
 from gradscape.studies.remedies.study import REMEDIES_STUDY
+from gradscape.studies.smoothing.study import SMOOTHING_STUDY
 from gradscape.study.execute import report
 from gradscape.study.reproduction import Reproduction
 from gradscape.study.sweep.report import PARTS as SWEEP_PARTS
 
 STUDIES: Mapping[str, Reproduction[Any]] = {
-    study.name: study for study in (BATCHNORM, REMEDIES_STUDY, CONTROLS_STUDY)
+    study.name: study for study in (BATCHNORM, REMEDIES_STUDY, CONTROLS_STUDY, SMOOTHING_STUDY)
 }
 
 
