@@ -31,8 +31,9 @@ LEFT_OUT = (
     "integrations.transformers", "report.build", "report.figures.base", "report.figures.by_axis",
     "report.figures.heatmap", "report.figures.sweep_curves", "stats.rank_correlation", "storage.run_summary",
     "studies.batchnorm.claims", "studies.batchnorm.report", "studies.controls.claims",
-    "studies.controls.report", "studies.remedies.claims", "studies.remedies.report", "study.reproduction",
-    "study.sweep.report", "train.early_stop",
+    "studies.controls.report", "studies.remedies.claims", "studies.remedies.report",
+    "studies.smoothing.claims", "studies.smoothing.report", "study.reproduction", "study.sweep.report",
+    "train.early_stop",
 )  # fmt: skip
 MODULES = [
     ".".join(("gradscape", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")

@@ -19,8 +19,8 @@ from gradscape.study.sweep.sweep import Sweep
 from libraries import skip_without
 
 FOLDER = Path(__file__).parents[1] / "examples"
-OWN, RESCUES, SMOOTHING = (FOLDER / f"{name}.py" for name in ("own_study", "rescues", "smoothing"))
-EXAMPLES = sorted(set(FOLDER.glob("*.py")) - {OWN, RESCUES, SMOOTHING})
+OWN, RESCUES = (FOLDER / f"{name}.py" for name in ("own_study", "rescues"))
+EXAMPLES = sorted(set(FOLDER.glob("*.py")) - {OWN, RESCUES})
 NEEDS = {"watch_lightning": "pytorch_lightning", "watch_transformers": "transformers"}
 LAUNCH = {"watch_ddp": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]}
 
@@ -77,17 +77,10 @@ def test_the_study_at_full_size_is_three_networks(capsys: pytest.CaptureFixture[
     assert sum("100 epochs" in line for line in said) == 3 * 2
 
 
-@pytest.mark.slow
-def test_the_study_of_smoothness_is_two_networks(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["reproduce", f"{SMOOTHING}:STUDY", "--seeds", "5", "--dry-run"]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert sum(line.startswith("vgg08") for line in said) == 2 * 5
-
-
 def test_no_claim_of_an_example_has_the_name_of_one_of_the_papers() -> None:
     """F1 and F2 are the paper's future work; C3 is its own claim, told again."""
-    for path in (OWN, RESCUES, SMOOTHING):
-        assert set(re.findall(r'"([A-Z]\d+)"', path.read_text())) <= {"A1", "B1", "S1"}
+    for path in (OWN, RESCUES):
+        assert set(re.findall(r'"([A-Z]\d+)"', path.read_text())) <= {"A1", "B1"}
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def errors(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int,
         (["trian"], "did you mean 'train'?"),
         (["train", "--net.dept", "38"], "no such flag or argument: --net.dept; did you mean '--net.depth'?"),
         (["reproduce", "--preset", "quik"], "of quick, small, paper; got 'quik'; did you mean 'quick'"),
-        (["reproduce", "batchnrom"], "expected one of batchnorm, remedies, controls, or"),
+        (["reproduce", "batchnrom"], "expected one of batchnorm, remedies, controls, smoothing, or"),
         (["reproduce", "controls", "--preset", "tiny"], "expected one of quick, small, paper"),
         (["reproduce", "--seeds", "many"], "--seeds: expected a whole number; got 'many'"),
         (["reproduce", "--seeds", "0"], "--seeds: expected 1 … 10,000; got 0"),
@@ -244,6 +244,7 @@ def test_list_names_the_studies(capsys: pytest.CaptureFixture[str]) -> None:
     listed = capsys.readouterr().out
     assert "batchnorm    How does BatchNorm solve the vanishing gradients problem?" in listed
     assert "controls     Are the paper's sweeps about batch size and learning rate" in listed
+    assert "smoothing    Does BatchNorm smooth the loss of networks that train without it?" in listed
     assert listed.count("presets: quick, small, paper") == listed.count("\n")
 
 

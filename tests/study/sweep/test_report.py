@@ -280,7 +280,7 @@ def test_an_unknown_study_is_refused(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
     folder.ask({"study": "tides", "preset": "x", "title": "?", "roles": {}})
     with pytest.raises(
-        ConfigError, match=r"holds study 'tides'; known here: batchnorm, remedies, controls, sweep"
+        ConfigError, match=r"holds study 'tides'; known here: batchnorm, remedies, controls, smoothing, sweep"
     ):
         rebuild(folder)
 
