@@ -6,12 +6,14 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 import synthetic
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.records.smoothness import StepSmoothness
 from gradscape.studies.smoothing.report import QUESTION
 from gradscape.studies.smoothing.roles import BASE, NETWORKS, STARTS, role_of
-from made_records import made_curvature, made_smoothness
+from made_records import made_curvature, made_flow, made_smoothness
 
 RATES = (BASE, 0.003, 0.01)
 EACH = 10**0.01  # times more with BatchNorm for every seed, so that no two seeds are equal
@@ -20,7 +22,7 @@ GUESS = 4.6
 
 
 class Shape(NamedTuple):
-    """What a network comes to: measures along gradient and step, λmax, ‖θ‖ and final accuracy."""
+    """What a network comes to: measures along gradient and step, λmax, ‖w‖ and final accuracy."""
 
     relative: float = 10.0
     lipschitz: float = 1.0
@@ -39,8 +41,7 @@ def measure(shape: Shape, along: str, step: int, loss: float = LOSS) -> StepSmoo
     beta = shape.relative if along == "relative" else shape.beta
     distances = (0.05, 0.4)
     losses, changes = [loss - shape.lipschitz * d for d in distances], [beta * d for d in distances]
-    made = made_smoothness(step, along, 0.001, losses, changes, distances, loss)
-    return dataclasses.replace(made, weight_norm=shape.norm)
+    return made_smoothness(step, along, 0.001, losses, changes, distances, loss)
 
 
 def measured(shape: Shape, number: int, loss: float = LOSS) -> tuple[StepSmoothness, ...]:
@@ -70,6 +71,7 @@ def run(role: str, seed: int, shape: Shape, losses: Sequence[float] = (LOSS, LOS
         made,
         identity=f"{role}-s{seed}",
         epochs=epochs,
+        flow=made_flow(np.full((len(losses), 8), 0.01), weight=np.full((len(losses), 8), shape.norm)),
         curvature={"start": bend, "end": bend},
         landscape=None,
     )

@@ -16,8 +16,9 @@ from gradscape.analysis.outcomes import (
     together,
     unfinished,
 )
+from gradscape.analysis.weight_norm import scales
 from gradscape.records.curvature import CurvatureRecord
-from gradscape.records.run import RunRecord, StudyRecord
+from gradscape.records.run import StudyRecord
 
 MOMENTS = {"start": "before training", "end": "after training"}
 
@@ -71,20 +72,16 @@ def sharpness(study: StudyRecord, role: str, scaled: bool = False) -> dict[int, 
     Args:
         study: Record of a study.
         role: Name of the role.
-        scaled: Multiply it by the squared norm of all parameters, which a common scale of them does not
-            change; of runs of which smoothness was measured, at the last such step.
+        scaled: Multiply it by ‖w‖², of the geometric mean over the convolutions in the last epoch. Where a
+            norm follows each, a scale that they have in common changes the one as the other's inverse.
     """
-    found = {seed: c.largest for seed, c in curvatures(study, role, "end").items() if c.largest > 0}
-    if not scaled:
-        return {seed: math.log10(largest) for seed, largest in found.items()}
-    norms = {seed: _last_norm(run) for seed, run in ended(study, role).items()}
-    return {seed: math.log10(found[seed] * norm**2) for seed, norm in norms.items() if norm and seed in found}
-
-
-def _last_norm(run: RunRecord) -> float | None:
-    """Return ‖θ‖₂ at the last step whose smoothness was measured."""
-    norms = [measure.weight_norm for epoch in run.epochs for measure in epoch.smoothness]
-    return norms[-1] if norms else None
+    norms = scales(study, role, "norm") if scaled else dict.fromkeys(ended(study, role), 1.0)
+    spectra = curvatures(study, role, "end").items()
+    return {
+        seed: math.log10(c.largest * norms[seed] ** 2)
+        for seed, c in spectra
+        if c.largest > 0 and norms.get(seed, 0.0) > 0
+    }
 
 
 def flatter(study: StudyRecord, roles: Mapping[str, str]) -> tuple[Evidence, ...]:
@@ -124,13 +121,13 @@ def flatter_on_average(
         study: Record of a study.
         pairs: Pairs of roles, the flatter one first.
         label: Name of the pairs in words.
-        scaled: Multiply the eigenvalue by the squared norm of all parameters.
+        scaled: Multiply the eigenvalue by ‖w‖², see `sharpness`.
     """
     logs = [[sharpness(study, role, scaled) for role in pair] for pair in pairs]
     ratios = [differences(*each) for each in logs]
-    unknown = "" if all(ratios) else "curvature not measured"
+    unknown = "" if all(ratios) else f"curvature{' or ‖w‖' * scaled} not measured"
     return below(
-        f"log10 of the Hessian's largest eigenvalue{' times ‖θ‖²' * scaled} after training, {label}",
+        f"log10 of the Hessian's largest eigenvalue{' times ‖w‖²' * scaled} after training, {label}",
         averaged(ratios),
         0.0,
         together(*(open_runs(study, *pair) for pair in pairs), unknown),

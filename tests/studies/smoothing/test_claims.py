@@ -36,7 +36,7 @@ def test_every_measure_is_a_part_with_the_planted_ratio_and_scale_free_ones_come
     parts = checked(study())[name].parts
     assert [part.measured.split(",")[0].removeprefix("log10 of the ") for part in parts] == [
         "effective β relative to the weights' size",
-        "Hessian's largest eigenvalue times ‖θ‖² after training",
+        "Hessian's largest eigenvalue times ‖w‖² after training",
         "Lipschitz estimate of the loss along the gradient",
         "effective β along the gradient",
         "Hessian's largest eigenvalue after training",
@@ -75,7 +75,7 @@ def test_what_is_smoother_and_what_is_rougher_is_named() -> None:
     rough = {role: NORMED._replace(beta=1_000.0, norm=3.0) for role in BN}
     claim = checked(study(rough))["S2"]
     split = (
-        "smoother by effective β relative to the weights' size, λmax times ‖θ‖², Lipschitz estimate of the "
+        "smoother by effective β relative to the weights' size, λmax times ‖w‖², Lipschitz estimate of the "
         "loss, λmax; rougher by effective β"
     )
     assert claim.verdict == "does not hold"
@@ -168,8 +168,18 @@ def test_what_was_not_measured_is_said_and_decides_nothing() -> None:
     claim = checked(study(replaced=bare))["S2"]
     assert claim.verdict == "not testable"
     assert f"{BN[0]}: seeds 0, 1, 2 have no measure where" in claim.parts[0].reason
-    assert claim.parts[1].reason == "curvature not measured"  # ‖θ‖ is that of a measure
-    assert claim.parts[4].verdict == "holds"
+    assert [part.verdict for part in claim.parts] == [
+        "not testable",
+        "undecided",
+        *["not testable"] * 2,
+        "holds",
+    ]
+    unknown = {f"{BN[0]}-s{seed}": run(BN[0], seed, NORMED._replace(norm=math.nan)) for seed in range(3)}
+    assert checked(study(replaced=unknown))["S2"].parts[1].reason == "curvature or ‖w‖ not measured"
+    flat = {
+        f"{BN[0]}-s{seed}": dataclasses.replace(run(BN[0], seed, NORMED), curvature={}) for seed in range(3)
+    }
+    assert checked(study(replaced=flat))["S2"].parts[4].reason == "curvature not measured"
 
 
 def test_one_seed_claims_nothing() -> None:

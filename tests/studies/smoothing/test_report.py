@@ -55,7 +55,7 @@ def test_figures_are_drawn_and_nothing_is_cut() -> None:
 def test_figure_1_has_every_ratio_on_one_scale() -> None:
     axes = named(study())["figure-1"].drawing.axes
     assert [each.get_xlabel() for each in axes] == [
-        "β relative to size", "λmax times ‖θ‖²", "Lipschitz estimate", "effective β", "λmax",
+        "β relative to size", "λmax times ‖w‖²", "Lipschitz estimate", "effective β", "λmax",
     ]  # fmt: skip
     assert len({each.get_xlim() for each in axes}) == 1
     assert [label.get_text() for label in axes[0].get_yticklabels()] == [

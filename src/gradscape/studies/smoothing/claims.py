@@ -32,6 +32,7 @@ WORDS: Mapping[Verdict, str] = {
     "holds": "smoother by", "does not hold": "rougher by", "undecided": "undecided by",
     "not testable": "not testable by",
 }  # fmt: skip
+TRAINED = "λmax is that of the trained weights, at whatever loss each network has come to."
 BEST = (
     "A network's best learning rate is that of its highest mean final training accuracy over the seeds that "
     "came to an end; a run that diverged counts as guessing, of equal rates the lowest is taken, and nothing "
@@ -61,7 +62,7 @@ def _default_weights(study: StudyRecord) -> Claim:
         "The loss of VGG08 from PyTorch's default weights, which trains without BatchNorm, is smoother with "
         "it at the same learning rate and equal loss.",
         _at_equal_loss(study, pairs, study.labels()),
-        [AT_EQUAL_LOSS, aside],
+        [AT_EQUAL_LOSS, TRAINED, aside],
         "the loss of VGG08 from PyTorch's weights",
     )
 
@@ -74,7 +75,7 @@ def _equal_loss(study: StudyRecord) -> Claim:
         "At the same learning rate and equal loss, the loss of networks that train from LSUV's weights "
         "without BatchNorm is smoother with it.",
         _at_equal_loss(study, pairs, study.labels()),
-        [AT_EQUAL_LOSS, aside],
+        [AT_EQUAL_LOSS, TRAINED, aside],
         "the loss at the same learning rate and equal loss",
     )
 
@@ -125,7 +126,7 @@ def _best_rates(study: StudyRecord) -> Claim:
         "Where each network has the best of the learning rates tried, the loss is smoother with BatchNorm "
         "than without at equal loss.",
         parts,
-        [AT_EQUAL_LOSS, BEST, _at_an_end(study), aside],
+        [AT_EQUAL_LOSS, TRAINED, BEST, _at_an_end(study), aside],
         "the loss where each network has its best learning rate",
     )
 

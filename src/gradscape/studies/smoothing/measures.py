@@ -17,7 +17,7 @@ from gradscape.studies.smoothing.roles import BASE, PAIRS, RolePair, rated
 LogRatios = Callable[[StudyRecord, RolePair], dict[int, float]]  # per seed, BatchNorm over none
 
 RELATIVE = "effective β relative to the weights' size"
-SCALED = "λmax times ‖θ‖²"
+SCALED = "λmax times ‖w‖²"
 LIPSCHITZ = "Lipschitz estimate of the loss"
 BETA = "effective β"
 SHARPEST = "λmax"
@@ -28,7 +28,7 @@ MEANING = (
     "BatchNorm can be multiplied by any a > 0 without changing the network, which makes the gradient 1/a and "
     "the change of the gradient over a length 1/a² times as large, so that β and λmax go as 1/‖w‖². β "
     "relative to the weights' size, each parameter and its change over its own |θ_i|, is free of every such "
-    "scale (Kwon et al. 2021), λmax times ‖θ‖² of one that all weights have in common."
+    "scale (Kwon et al. 2021), λmax times ‖w‖² of one that all convolutions have in common."
 )
 
 

@@ -43,7 +43,7 @@ QUESTION = "Does BatchNorm smooth the loss of networks that train without it?"
 LEAD = ("S2", "S3", "S4")
 SAME, OWN = "same learning rate", "best rate of each"
 SHORT = {
-    RELATIVE: "β relative to size", SCALED: "λmax times ‖θ‖²", LIPSCHITZ: "Lipschitz estimate", BETA: BETA,
+    RELATIVE: "β relative to size", SCALED: SCALED, LIPSCHITZ: "Lipschitz estimate", BETA: BETA,
     SHARPEST: SHARPEST,
 }  # fmt: skip
 EDGE = 0.08  # share of the scale beyond the outermost ratios

@@ -44,6 +44,7 @@ PRESETS = {
         seeds=3,
         key_seeds=3,
         together=6,
+        rates=(BASE, 0.003, 0.01),
         why="to run in minutes on two cores",
     ),
     "small": based_on(
