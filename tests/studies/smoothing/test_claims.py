@@ -80,8 +80,8 @@ def test_what_is_smoother_and_what_is_rougher_is_named() -> None:
     )
     assert claim.verdict == "does not hold"
     assert claim.sentence == (
-        "BatchNorm does not smooth the loss at the same learning rate and equal loss by every measure: "
-        f"{split}."
+        "BatchNorm does not smooth the loss at the same learning rate and equal loss, on average over pairs, "
+        f"by every measure: {split}."
     )
     assert claim.note.endswith(f"By measure: {split}.")
     assert numbers(claim.parts[3]) == pytest.approx(by_seed(1.0))

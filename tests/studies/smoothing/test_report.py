@@ -160,9 +160,11 @@ def test_the_page_begins_with_the_leads_and_says_what_smoother_means() -> None:
     assert PARTS.answer is not None
     first, *_, last = PARTS.answer(study({role: NORMED._replace(norm=3.0) for role, _ in PAIRS}))
     assert first == (
-        "BatchNorm smooths the loss at the same learning rate and equal loss, by every measure. "
+        "BatchNorm smooths the loss at the same learning rate and equal loss, on average over pairs, by "
+        "every measure. "
         "BatchNorm smooths the loss at the same learning rate and equal step, by every measure. "
-        "BatchNorm smooths the loss where each network has its best learning rate, by every measure."
+        "BatchNorm smooths the loss where each network has its best learning rate, on average over pairs, by "
+        "every measure."
     )
     assert last == MEANING
     assert PARTS.overview is not None

@@ -73,10 +73,10 @@ def _equal_loss(study: StudyRecord) -> Claim:
         "S2",
         "BatchNorm smooths at the same learning rate and equal loss",
         "At the same learning rate and equal loss, the loss of networks that train from LSUV's weights "
-        "without BatchNorm is smoother with it.",
+        "without BatchNorm is smoother with it, on average over the pairs.",
         _at_equal_loss(study, pairs, study.labels()),
         [AT_EQUAL_LOSS, TRAINED, aside],
-        "the loss at the same learning rate and equal loss",
+        "the loss at the same learning rate and equal loss, on average over pairs",
     )
 
 
@@ -124,10 +124,10 @@ def _best_rates(study: StudyRecord) -> Claim:
         "S4",
         "BatchNorm smooths where each network has its best learning rate",
         "Where each network has the best of the learning rates tried, the loss is smoother with BatchNorm "
-        "than without at equal loss.",
+        "than without at equal loss, on average over the pairs.",
         parts,
         [AT_EQUAL_LOSS, TRAINED, BEST, _at_an_end(study), aside],
-        "the loss where each network has its best learning rate",
+        "the loss where each network has its best learning rate, on average over pairs",
     )
 
 
@@ -164,7 +164,7 @@ def _claim(id_: str, title: str, text: str, parts: Parts, notes: Sequence[str], 
         tuple(parts.values()),
         joined([*notes, f"By measure: {split}."]),
         yes=f"BatchNorm smooths {what}, by every measure.",
-        no=f"BatchNorm does not smooth {what} by every measure: {split}.",
+        no=f"BatchNorm does not smooth {what}, by every measure: {split}.",
     )
 
 

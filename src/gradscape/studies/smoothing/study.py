@@ -62,7 +62,7 @@ PRESETS = {
         seeds=3,
         key_seeds=3,
         together=6,
-        why="to run in hours on two cores",
+        why="to run in about an hour on two cores",
     ),
     "paper": based_on(PAPER, _SmoothingPreset, landscape=0, keep_every=0),
 }
