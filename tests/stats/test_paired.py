@@ -98,6 +98,16 @@ def test_equal_differences_are_decided_by_their_signs(n: int, verdict: str) -> N
     assert found.reason.startswith(f"all {n} differences are equal: by their signs p = ")
 
 
+def test_equal_differences_of_a_known_deviation_are_decided_by_it() -> None:
+    """scipy's t-test of 0.1 ± 0.02 with three degrees less one: t = √3 · 5."""
+    zero, tenth = dict.fromkeys(range(3), 0.0), dict.fromkeys(range(3), 0.1)
+    found = compare(zero, tenth, alike=0.02)
+    assert found.verdict == "higher"
+    assert found.p == pytest.approx(2 * stats.t.sf(math.sqrt(3) * 5, 2))
+    assert compare(zero, tenth, alike=0.2).verdict == "undecided"
+    assert compare(zero, tenth).verdict == "undecided"
+
+
 def test_a_difference_as_plain_values() -> None:
     found = compare({0: 0.1, 1: 0.2, 2: 0.3}, {0: 0.5, 1: 0.7, 2: 0.6})
     assert Difference(**found.to_dict()) == found

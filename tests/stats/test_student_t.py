@@ -98,6 +98,13 @@ def test_equal_values_have_no_interval(value: float) -> None:
     assert str(found) == f"{value:.3g}, n = 3, all equal"
 
 
+def test_equal_values_of_a_known_deviation_have_its_interval() -> None:
+    """t of 2 degrees at 95 % is 4.303."""
+    found = interval([0.1, 0.1, 0.1], alike=0.01)
+    assert found.half == pytest.approx(4.3027 * 0.01 / math.sqrt(3), rel=1e-4)
+    assert interval([0.1, 0.2], alike=9.0) == interval([0.1, 0.2])
+
+
 def binomial(n: int, p: float) -> list[float]:
     return [math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
 

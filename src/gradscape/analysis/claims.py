@@ -166,7 +166,12 @@ class Claim:
 
 
 def above(
-    measured: str, values: Mapping[int, float], threshold: float, missing: str = "", untestable: str = ""
+    measured: str,
+    values: Mapping[int, float],
+    threshold: float,
+    missing: str = "",
+    untestable: str = "",
+    alike: float = 0.0,
 ) -> Evidence:
     """Judge values: they hold if their 95 % interval over seeds lies above `threshold`, fail if below.
 
@@ -176,22 +181,28 @@ def above(
         threshold: Limit, in the unit of the values.
         missing: Runs that are missing, in words; they leave the verdict open.
         untestable: Compared networks that do no better than guessing, in words.
+        alike: Standard deviation to take where all values are equal; 0 for the sign test.
 
     Example:
         >>> above("train accuracy", {0: 0.47, 1: 0.48, 2: 0.49}, 0.02).verdict
         'holds'
     """
     rule = f"the 95 % interval over seeds lies above {threshold:g}"
-    return _judge(measured, rule, values, missing, untestable, _against(values, threshold))
+    return _judge(measured, rule, values, missing, untestable, _against(values, threshold, alike), alike)
 
 
 def below(
-    measured: str, values: Mapping[int, float], threshold: float, missing: str = "", untestable: str = ""
+    measured: str,
+    values: Mapping[int, float],
+    threshold: float,
+    missing: str = "",
+    untestable: str = "",
+    alike: float = 0.0,
 ) -> Evidence:
     """Judge values: they hold if their 95 % interval over seeds lies below `threshold`, fail if above.
 
     Args:
-        measured, values, threshold, missing, untestable: See `above`.
+        measured, values, threshold, missing, untestable, alike: See `above`.
 
     Example:
         >>> below("train accuracy", {0: 0.01, 1: 0.011, 2: 0.01}, 0.02).verdict
@@ -199,7 +210,7 @@ def below(
     """
     rule = f"the 95 % interval over seeds lies below {threshold:g}"
     mirrored = {seed: -value for seed, value in values.items()}
-    return _judge(measured, rule, values, missing, untestable, _against(mirrored, -threshold))
+    return _judge(measured, rule, values, missing, untestable, _against(mirrored, -threshold, alike), alike)
 
 
 def equivalent(
@@ -228,9 +239,9 @@ def equivalent(
     return _judge(measured, rule, differences, missing, untestable, worst)
 
 
-def _against(values: Mapping[int, float], threshold: float) -> Difference:
+def _against(values: Mapping[int, float], threshold: float, alike: float = 0.0) -> Difference:
     """Compare the values with a number, by the rules of `paired.compare`."""
-    return compare(dict.fromkeys(values, threshold), values)
+    return compare(dict.fromkeys(values, threshold), values, alike=alike)
 
 
 def differences(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
@@ -257,11 +268,12 @@ def _judge(
     missing: str,
     untestable: str,
     difference: Difference,
+    alike: float = 0.0,
 ) -> Evidence:
     """Return the evidence of a comparison with a threshold, or the reason why it decides nothing."""
     numbers = tuple(sorted(values.items()))
     finite = bool(values) and all(map(math.isfinite, values.values()))
-    over = interval(list(values.values())) if finite else None
+    over = interval(list(values.values()), alike=alike) if finite else None
     why = missing or untestable or _refusal(len(values), difference)
     if why:
         verdict: Verdict = "not testable" if untestable and not missing else "undecided"

@@ -5,6 +5,7 @@ Only runs that came to their end count; the others are named and leave a verdict
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
@@ -15,6 +16,7 @@ from gradscape.analysis.outcomes import (
     final,
     guesses,
     guessing,
+    task,
     together,
     unfinished,
     window,
@@ -28,10 +30,13 @@ def trains(
     study: StudyRecord,
     role: str,
     label: str,
-    rule: Callable[[str, Mapping[int, float], float, str, str], Evidence] = above,
+    rule: Callable[[str, Mapping[int, float], float, str, str, float], Evidence] = above,
     control: str = "",
 ) -> Evidence:
     """Judge if a role's final training accuracy is above (or below) twice that of guessing.
+
+    Networks that all give the same answer to every image have equal accuracies in every seed. What those
+    would be on other images is known no better than a share of so many images is.
 
     Args:
         study: Record of a study.
@@ -49,9 +54,24 @@ def trains(
         threshold,
         unfinished(study, role),
         guesses(study, control) if stuck else "",
+        _deviation(study, role, accuracies),
     )
     words = _share_in_words(study, role)
     return replace(part, reason=f"{part.reason}; {words}") if words and len(accuracies) > 1 else part
+
+
+def _deviation(study: StudyRecord, role: str, accuracies: Mapping[int, float]) -> float:
+    """Return the binomial standard deviation of an accuracy on a run's training images.
+
+    One image more of each outcome keeps it above 0 (Laplace). It is 0, for not known, without runs, and where
+    one diverged: its accuracy is none that was measured.
+    """
+    runs = list(ended(study, role).values())
+    if not runs or any(run.state == "diverged" for run in runs):
+        return 0.0
+    _, images = task(runs[0])
+    right = (fmean(accuracies.values()) * images + 1) / (images + 2)
+    return math.sqrt(right * (1 - right) / images)
 
 
 def trained(study: StudyRecord, role: str) -> list[bool]:

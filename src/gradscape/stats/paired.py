@@ -54,7 +54,9 @@ class Difference(Record):
         return f"{self.verdict}: {self.mean:+.3g}{between}, n = {self.n}{effect}: {self.reason}"
 
 
-def compare(first: Mapping[int, float], second: Mapping[int, float], level: float = LEVEL) -> Difference:
+def compare(
+    first: Mapping[int, float], second: Mapping[int, float], level: float = LEVEL, alike: float = 0.0
+) -> Difference:
     """Decide whether the second is higher, by Student's t on paired differences (Student 1908).
 
     Where all differences are equal and not 0, t would divide by a spread of 0 and be sure of anything. A
@@ -65,6 +67,8 @@ def compare(first: Mapping[int, float], second: Mapping[int, float], level: floa
     Args:
         first, second: Finite number per seed, both in one unit.
         level: 1 − the probability to see a difference where there is none, between 0 and 1.
+        alike: Standard deviation to take where all differences are equal, in the unit of the values; 0 for
+            the sign test.
 
     Returns:
         The paired differences and the verdict on the second.
@@ -86,10 +90,12 @@ def compare(first: Mapping[int, float], second: Mapping[int, float], level: floa
     size = max(abs(value) for each in (first, second) for value in each.values())
     spread = stdev(values)
     if spread <= ROUNDING * size:
+        spread = alike
+    if not spread:
         p, why = _like_signs(mean if abs(mean) > ROUNDING * size else 0.0, n)
         return Difference(n, mean, None, None, level, None, p, _order(mean, p, level), why)
     p = mass_beyond(math.sqrt(n) * abs(mean) / spread, n - 1)
-    ends = interval(values, level)
+    ends = interval(values, level, alike)
     return Difference(
         n, mean, ends.low, ends.high, level, mean / spread, p, _order(mean, p, level), f"p = {p:.2g}"
     )

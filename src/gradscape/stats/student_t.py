@@ -50,7 +50,7 @@ class Interval(Record):
         )
 
 
-def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
+def interval(values: Sequence[float], level: float = LEVEL, alike: float = 0.0) -> Interval:
     """Return the mean of independent values and its interval, mean ± t·s/√n (Student 1908).
 
     The interval assumes normal values. Where 30 % of the seeds end at guessing it covers the mean in 78, 72
@@ -59,6 +59,8 @@ def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     Args:
         values: One number per seed, in any unit.
         level: Level of the interval, between 0 and 1.
+        alike: Standard deviation to take where all values are equal, such as that of a share of so many
+            images; 0 for no interval there.
 
     Raises:
         GradscapeError: There are no values, or `level` is not between 0 and 1.
@@ -75,6 +77,8 @@ def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
         return Interval(mean, None, None, 1, level)
     spread = stdev(values)
     if spread <= ROUNDING * max(map(abs, values)):
+        spread = alike
+    if not spread:
         return Interval(mean, None, None, n, level)
     half = student_t(n - 1, level) * spread / math.sqrt(n)
     return Interval(mean, mean - half, mean + half, n, level)

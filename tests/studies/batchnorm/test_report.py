@@ -192,6 +192,23 @@ def test_c1_is_about_twice_guessing() -> None:
     assert part.measured == "VGG08: train accuracy, mean of the last 2 epochs (twice guessing is 0.02)"
 
 
+def test_seeds_that_all_give_one_answer_do_not_train() -> None:
+    """Their equal accuracies deviate as shares of 47,500 images do; those of 40 images could be any."""
+    stuck = changed({"vgg38": ending(0.01, 0.01, 0.0)})
+    part = checked(stuck)["C1"].parts[1]
+    half = 4.3027 * math.sqrt(0.01 * 0.99 / 47_500 / 3)
+    assert part.verdict == "holds"
+    assert part.interval is not None
+    assert part.interval.half == pytest.approx(half, rel=1e-2)
+    few = {
+        name: dataclasses.replace(run, config={**run.config, "data": {**run.config["data"], "train": 40}})
+        for name, run in stuck.runs.items()
+    }
+    assert checked(dataclasses.replace(stuck, runs=few))["C1"].parts[1].verdict == "undecided"
+    perfect = checked(changed({"vgg08": ending(1.0, 1.0, 0.0)}))["C1"].parts[0]
+    assert perfect.verdict == "holds"
+
+
 def test_guessing_follows_the_data() -> None:
     def ten(run: RunRecord) -> RunRecord:
         return dataclasses.replace(run, config={**run.config, "data": {"name": "digits", "train": 1_000}})
