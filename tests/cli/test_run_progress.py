@@ -82,6 +82,17 @@ def test_a_study_takes_what_is_left_over_those_at_work() -> None:
     assert study_seconds_left([run("running"), run("pending")]) is None
 
 
+def test_runs_that_are_trained_together_share_a_process() -> None:
+    """Their epochs' seconds are shares: three with 10 s of work each end after 30 s, on one worker."""
+    three = [replace(run("running", epoch=5, epoch_seconds=2.0), beside=3) for _ in range(3)]
+    assert [seconds_left(each) for each in three] == [30.0] * 3
+    assert study_seconds_left(three) == pytest.approx(30.0)
+    alone = run("running", epoch=5, epoch_seconds=2.0)
+    assert study_seconds_left([*three, alone]) == 30.0
+    waiting = [run("pending", epoch=5, epoch_seconds=2.0)] * 6
+    assert study_seconds_left([*three, alone, *waiting]) == pytest.approx(100.0 / 2)
+
+
 def test_a_run_that_has_not_begun_costs_what_its_network_does() -> None:
     deep = tiny(net=NetConfig(depth=20, filters=8), epochs=6)
     busy = run("running", epoch=10, epoch_seconds=3.0)

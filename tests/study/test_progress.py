@@ -18,6 +18,7 @@ from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.study import progress as module
 from gradscape.study import time_left
 from gradscape.study.network_cost import phase_macs, report_seconds, run_macs
+from gradscape.study.packs import Pack
 from gradscape.study.progress import ProgressView
 
 MEASURED = replace(
@@ -54,6 +55,34 @@ def reports_of(config: RunConfig) -> list[tuple[Progress, float]]:
                 for half in (0.0, 0.5):
                     reports.append((trained(epoch + 1, config, half), phases[phase] / config.epochs / 2))
     return reports
+
+
+def test_runs_of_a_pack_are_the_work_of_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three are trained as one at 1e6 multiply-adds a second, then as many more: each begins with all."""
+    clock, pace = Clock(monkeypatch), 1e6
+    base = replace(MEASURED, curvature_images=0, landscape_images=0, noise_batches=0)
+    runs = {config.identity: config for config in (replace(base, seed=seed) for seed in range(6))}
+    packs = [Pack(tuple(runs)[:3], packed=True), Pack(tuple(runs)[3:], packed=True)]
+    total = sum(run_macs(config, 3) for config in runs.values()) / pace
+    with ProgressView(runs, 0, packs=packs) as view:
+        begun = clock.now
+        for pack in packs:
+            for name in pack.names:
+                view.show(Event(name, "started"))
+            for phase in ("signal at the start", "training", "test"):
+                for name in pack.names:
+                    report = trained(1, base, 0.0) if phase == "training" else measuring(phase, base)
+                    view.show(Event(name, "progress", report))
+                    if phase != "training":
+                        clock.now += phase_macs(base, 3)[phase] / pace
+                if phase == "training":
+                    clock.now += 3 * phase_macs(base, 3)[phase] / pace
+            assert view.left.workers == 1
+            for name in pack.names:
+                view.show(Event(name, "failed", "as good as any end"))
+            if pack is packs[0]:
+                assert view.seconds_left() == pytest.approx(total / 2, rel=0.01)
+        assert clock.now - begun == pytest.approx(total)
 
 
 def test_a_run_of_the_cost_that_is_assumed_has_its_time_left_exactly(

@@ -79,7 +79,8 @@ def seconds_left(run: RunSummary) -> float | None:
     Args:
         run: State of the run.
     """
-    return _own_work(run) if run.state == "running" else None
+    own = _own_work(run) if run.state == "running" else None
+    return None if own is None else own * run.beside
 
 
 def _own_work(run: RunSummary) -> float | None:
@@ -89,7 +90,7 @@ def _own_work(run: RunSummary) -> float | None:
 
 
 def study_seconds_left(runs: Sequence[RunSummary]) -> float | None:
-    """Return the seconds until all runs are over, if as many as now run side by side.
+    """Return the seconds until all runs are over, if as many processes as now are at work.
 
     A run that has finished an epoch goes on at its own pace; others are given the multiply-adds per second
     of those that are running or, where none of them has finished an epoch, of all. None where no run is
@@ -104,11 +105,13 @@ def study_seconds_left(runs: Sequence[RunSummary]) -> float | None:
         return None
     costs = _Costs()
     pace = costs.pace(running) or costs.pace(runs)
-    works = [work for run in left if (work := costs.work(run, pace)) is not None]
+    works = [(run, work) for run in left if (work := costs.work(run, pace)) is not None]
     if not works:
         return None
-    total = fmean(works) * len(left)
-    return max(total / len(running), max(works))  # no run is shared among several workers
+    total = fmean(work for _, work in works) * len(left)
+    processes = math.fsum(1 / run.beside for run in running)
+    longest = max(work * run.beside for run, work in works)
+    return max(total / processes, longest)  # no run is shared among several workers
 
 
 class _Costs:

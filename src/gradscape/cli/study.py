@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradscape._printing import heard_or_not
 from gradscape._text import strip_controls
-from gradscape.config.run import RunConfig
 from gradscape.study.execution_options import Execution
 
 if TYPE_CHECKING:
@@ -38,25 +37,29 @@ def run_study(
     from gradscape.storage.study_folder import StudyFolder
 
     if dry:
-        _dry_run(plan.runs(), plan.names(), min(execution.workers or cores(), cores()))
+        _dry_run(plan, min(execution.workers or cores(), cores()))
         return
     report = run(StudyFolder(Path(out or Path("runs") / plan.name)), execution)
     with heard_or_not(sys.stdout):
         print_verdicts(report)
 
 
-def _dry_run(configs: Mapping[str, RunConfig], names: Mapping[str, str], workers: int) -> None:
+def _dry_run(plan: Plan, workers: int) -> None:
     """Print the runs, each with an estimate of its time from steps timed now."""
     from gradscape.study.network_cost import duration, measure_rate, run_macs
+    from gradscape.study.packs import divide, pack_macs
 
-    rate = measure_rate(configs.values())
-    seconds = {name: run_macs(config) / rate for name, config in configs.items()}
+    runs, names = plan.runs(), plan.names()
+    packs = divide(runs, runs, plan.together, workers)
+    rate = measure_rate(runs.values())
+    seconds = {pack: pack_macs(pack, lambda name, rows: run_macs(runs[name], rows)) / rate for pack in packs}
+    share = {name: each / len(pack.names) for pack, each in seconds.items() for name in pack.names}
     width = max(44, *map(len, names.values()))
-    for name, config in configs.items():
-        print(f"{names[name]:<{width}} {config.epochs:>4} epochs  {duration(seconds[name]):>8}")
+    for name, config in runs.items():
+        print(f"{names[name]:<{width}} {config.epochs:>4} epochs  {duration(share[name]):>8}")
     # Two runs side by side share the memory and the clock: the estimate is for one core at work.
     total = max(sum(seconds.values()) / workers, *seconds.values())
-    print(f"{len(configs)} runs, about {duration(total)} with {workers} at once (from steps timed here)")
+    print(f"{len(runs)} runs, about {duration(total)} with {workers} at once (from steps timed here)")
 
 
 def print_verdicts(report: Report) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,9 +46,11 @@ class RunSummary:
         epochs: Number of epochs planned.
         best_valid_accuracy, best_epoch: Highest validation accuracy, and the first epoch that reached it.
         train_accuracy: Training accuracy of the last epoch.
-        epoch_seconds: Mean wall time of an epoch.
+        epoch_seconds: Mean wall time of an epoch; of runs that are trained together, an equal share of it.
         attempts: Number of times that it was begun.
         host, device: Names of the last machine and device that it ran on.
+        pack: Process in which it is trained together with others; None if it is trained alone.
+        beside: Number of running runs of that process, this one among them.
         last_update: Time of its last writing, in seconds since 1970.
         reason: Line on why it failed, stopped or diverged, is not computed as planned, or cannot be read; or
             empty.
@@ -65,6 +68,8 @@ class RunSummary:
     attempts: int = 0
     host: str | None = None
     device: str | None = None
+    pack: int | None = None
+    beside: int = 1
     last_update: float | None = None
     reason: str = ""
 
@@ -110,7 +115,14 @@ class StudyWatcher:
         Raises:
             StoreError: There is no study here, or its `study.json` is damaged or newer.
         """
-        return [self._summary(name) for name in self.study.identities(self.asked())]
+        runs = [self._summary(name) for name in self.study.identities(self.asked())]
+        packs = Counter((run.host, run.pack) for run in runs if run.state == "running")
+        return [
+            replace(run, beside=packs[run.host, run.pack])
+            if run.state == "running" and run.pack is not None
+            else run
+            for run in runs
+        ]
 
     def _summary(self, identity: str) -> RunSummary:
         folder = self.study.run(identity)
@@ -156,6 +168,7 @@ def _status_fields(status: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a `RunSummary` that `status.json` has."""
     names = ("state", "attempts", "host", "device")
     fields = {name: status[name] for name in names if name in status} | {"reason": _reason(status)}
+    fields["pack"] = status.get("pid") if status.get("packed") else None
     return {
         name: strip_controls(value) if isinstance(value, str) else value for name, value in fields.items()
     }

@@ -61,7 +61,8 @@ def execute(plan: Plan, folder: StudyFolder, execution: Execution, parts: Report
     with folder.locked():
         ask(folder, plan)
     jobs = _jobs_of(left, folder, execution, backend)
-    with ProgressView(left, len(runs) - len(left), plan.names(), report_seconds()) as view:
+    done = len(runs) - len(left)
+    with ProgressView(left, done, plan.names(), report_seconds(), backend.packs) as view:
         idle = (config.net.unnormalized for config in left.values())
         for text in dict.fromkeys(filter(None, (*backend.notes, *idle))):
             view.print_line(text)

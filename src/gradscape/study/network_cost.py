@@ -45,26 +45,29 @@ def macs_per_image(config: RunConfig) -> int:
     return sum(conv.macs for conv in convolutions(net, data.size)) + linear
 
 
-def step_macs(config: RunConfig) -> float:
+def step_macs(config: RunConfig, rows: int = 1) -> float:
     """Return the multiply-adds of a training step (three forward passes an image), and those that it waits.
 
     Args:
         config: Configuration of a run.
+        rows: Number of runs whose operations are started together.
     """
     layers = len(convolutions(config.net, config.data.dataset.size)) + 1
-    return 3 * macs_per_image(config) * config.batch_size + LAYER * layers
+    return 3 * macs_per_image(config) * config.batch_size + LAYER * layers / rows
 
 
-def phase_macs(config: RunConfig) -> dict[Phase, float]:
+def phase_macs(config: RunConfig, rows: int = 1) -> dict[Phase, float]:
     """Return the multiply-adds of each phase of a run, in order; 0 for those that it does not ask for.
 
     Args:
         config: Configuration of a run.
+        rows: Number of runs that are trained as one network.
     """
     data = config.data
     assert data.train is not None
     assert data.valid is not None
     per_image = step_macs(config) / config.batch_size
+    packed = step_macs(config, rows) / config.batch_size
     images = data.train + EVAL_SHARE * data.valid
     if config.smoothness_every:
         images += MEASURE * data.train / config.smoothness_every
@@ -78,16 +81,19 @@ def phase_macs(config: RunConfig) -> dict[Phase, float]:
         "gradient noise": NOISE * config.noise_batches * config.batch_size,
         "test": 2 * EVAL_SHARE * TEST_IMAGES[data.name],
     }
-    return {phase: per_image * count for phase, count in of_phase.items()}
+    return {
+        phase: (packed if phase == "training" else per_image) * count for phase, count in of_phase.items()
+    }
 
 
-def run_macs(config: RunConfig) -> float:
+def run_macs(config: RunConfig, rows: int = 1) -> float:
     """Return the multiply-adds of a run, its measures among them.
 
     Args:
         config: Configuration of a run.
+        rows: Number of runs that are trained as one network.
     """
-    return sum(phase_macs(config).values())
+    return sum(phase_macs(config, rows).values())
 
 
 def report_seconds() -> float:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 
 from gradscape.config.run import RunConfig
 from gradscape.study.network_cost import run_macs
 
-STARTS = 2.0  # runs whose arithmetic takes as long as a step's operations take to start: VGG38 on 8×8 images
 FEWEST = 2  # rows of a pack, one of them a copy if need be
 
 
@@ -28,6 +28,11 @@ class Pack:
 
     names: tuple[str, ...]
     packed: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Number of runs that are computed as one network; a copy counts."""
+        return max(FEWEST, len(self.names)) if self.packed else 1
 
 
 def divide(
@@ -54,14 +59,15 @@ def divide(
     for name in left:
         alike[kinds.get(name, name)].append(name)
     packed = {kind: kind in kinds.values() for kind in alike}
-    cost = {name: run_macs(config) for name, config in left.items()}
+
+    macs = cache(lambda name, rows: run_macs(left[name], rows))
 
     def jobs(counts: Mapping[Hashable, int]) -> list[tuple[float, Pack]]:
         """Return the jobs with their times, longest first: Graham (1969) bounds what this order loses."""
         packs = [
             Pack(each, packed[kind]) for kind, names in alike.items() for each in _even(names, counts[kind])
         ]
-        return sorted(((_time(pack, cost), pack) for pack in packs), key=lambda job: -job[0])
+        return sorted(((pack_macs(pack, macs), pack) for pack in packs), key=lambda job: -job[0])
 
     counts = {kind: math.ceil(len(names) / together) for kind, names in alike.items()}
     best = _last_end(jobs(counts), workers)
@@ -98,10 +104,15 @@ def _even(names: Sequence[str], count: int) -> list[tuple[str, ...]]:
     return [tuple(names[start:end]) for start, end in pairwise(ends)]
 
 
-def _time(pack: Pack, cost: Mapping[str, float]) -> float:
-    """Return the time of a job, in the unit of the runs' costs."""
-    rows = max(FEWEST, len(pack.names)) if pack.packed else 1
-    return (STARTS + rows) / len(pack.names) * sum(cost[name] for name in pack.names)
+def pack_macs(pack: Pack, macs: Callable[[str, int], float]) -> float:
+    """Return the multiply-adds of a job.
+
+    Args:
+        pack: The job.
+        macs: Function from a run's identity and the rows of its pack to its multiply-adds, see `run_macs`.
+    """
+    copies = pack.rows / len(pack.names)
+    return copies * sum(macs(name, pack.rows) for name in pack.names)
 
 
 def _last_end(jobs: Sequence[tuple[float, Pack]], workers: int) -> float:

@@ -57,6 +57,7 @@ class Preset:
     together: int = 1
 
 
+FULL_SIZE: dict[str, Any] = {"size": None, "filters": PAPER_FILTERS, "together": 1}  # of a reduced preset's
 P = TypeVar("P", bound=Preset)
 
 

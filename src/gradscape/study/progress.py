@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import IO, cast
 
@@ -18,6 +18,7 @@ from gradscape.config.run import RunConfig
 from gradscape.executors.base import Event
 from gradscape.records.run import Progress, RunRecord
 from gradscape.study.network_cost import duration
+from gradscape.study.packs import Pack
 from gradscape.study.time_left import TimeLeft
 
 PLAIN_EVERY = 15.0  # seconds between two plain progress lines of one run
@@ -32,6 +33,7 @@ class ProgressView:
         done: Number of the study's runs that are finished already.
         names: Name per identity for people; by default the run's label.
         report: Seconds that the report is expected to take; 0 if there is none.
+        packs: Runs that are trained together.
     """
 
     def __init__(
@@ -40,10 +42,11 @@ class ProgressView:
         done: int,
         names: Mapping[str, str] | None = None,
         report: float = 0.0,
+        packs: Iterable[Pack] = (),
     ) -> None:
         self.names = {name: config.label for name, config in runs.items()} if names is None else names
         self.runs, self.done, self.total = runs, done, done + len(runs)
-        self.left = TimeLeft(runs)
+        self.left = TimeLeft(runs, packs)
         self.running: dict[str, Progress | None] = {}
         self.printed: dict[str, float] = {}  # time of each run's last plain line
         self.report, self.reporting = report, False

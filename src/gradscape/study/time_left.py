@@ -5,26 +5,31 @@ from __future__ import annotations
 import heapq
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from gradscape.config.run import RunConfig
 from gradscape.records.run import Phase, Progress
 from gradscape.study.network_cost import phase_macs
+from gradscape.study.packs import Pack
 
 
 class TimeLeft:
-    """Costs of runs, what is done of them, and the pace.
+    """Costs of runs, what is done of them, and the pace of a worker, which has one pack of runs at a time.
 
     A run with another seed of one that this command has done whole is expected to take as long in each phase:
-    how far a landscape is refined depends on what training makes of the loss.
+    how far a landscape is refined depends on what training makes of the loss. Runs of a pack wait for one
+    another, so that how long each was in a phase says nothing of it.
 
     Args:
         runs: Configuration per identity of the runs to be executed.
+        packs: Runs that are trained together; any that is in none of them is trained alone.
     """
 
-    def __init__(self, runs: Mapping[str, RunConfig]) -> None:
-        self.phases = {name: phase_macs(config) for name, config in runs.items()}
+    def __init__(self, runs: Mapping[str, RunConfig], packs: Iterable[Pack] = ()) -> None:
+        alone = {name: Pack((name,)) for name in runs}
+        self.pack = alone | {name: pack for pack in packs for name in pack.names}
+        self.phases = {name: phase_macs(config, self.pack[name].rows) for name, config in runs.items()}
         self.cost = {name: sum(phases.values()) for name, phases in self.phases.items()}
         self.kin = {name: replace(config, seed=0).identity for name, config in runs.items()}
         self.done: dict[str, float] = {}  # multiply-adds of each begun run that are done
@@ -44,7 +49,7 @@ class TimeLeft:
         """
         self._count()
         self.running[name] = None
-        self.workers = max(self.workers, len(self.running))
+        self.workers = max(self.workers, self._at_work())
 
     def advance(self, name: str, progress: Progress) -> None:
         """Take a run's report.
@@ -58,7 +63,7 @@ class TimeLeft:
         self._count()
         self.done[name] = _macs_done(self.phases[name], progress, progress.share)
         begun = _macs_done(self.phases[name], progress, 0.0)
-        if self.first.setdefault(name, begun) == begun == 0:
+        if self.first.setdefault(name, begun) == begun == 0 and not self.pack[name].packed:
             self.spent.setdefault(name, defaultdict(float))
         self._spend(name, now)
         self.at[name] = progress.phase, now
@@ -91,22 +96,27 @@ class TimeLeft:
     def seconds(self) -> float | None:
         """Return the seconds until all runs have ended; None if not known yet."""
         self._count()
-        order = dict.fromkeys([*self.running, *self.phases])
-        left = [self.cost[name] - self.done.get(name, 0.0) for name in order]
-        if not any(left):
+        left: dict[Pack, float] = defaultdict(float)
+        for name in dict.fromkeys([*self.running, *self.phases]):
+            left[self.pack[name]] += self.cost[name] - self.done.get(name, 0.0)
+        if not any(left.values()):
             return 0.0
         worked = self._worked()
-        return _length(left, self.workers) * self.busy / worked if worked > 0 else None
+        return _length(left.values(), self.workers) * self.busy / worked if worked > 0 else None
 
     def _worked(self) -> float:
         """Return the multiply-adds that this command has done."""
         return sum(done - self.first[name] for name, done in self.done.items())
 
+    def _at_work(self) -> int:
+        """Return the number of workers that are at runs."""
+        return len({self.pack[name] for name in self.running})
+
     def _count(self) -> None:
         """Count the seconds of busy workers up to now."""
         if self.until is not None:
             now = time.monotonic()
-            self.busy += (now - self.until) * len(self.running)
+            self.busy += (now - self.until) * self._at_work()
             self.until = now
 
     def _spend(self, name: str, now: float) -> None:
@@ -116,7 +126,7 @@ class TimeLeft:
             self.spent[name][phase] += now - since
 
 
-def _length(costs: Sequence[float], workers: int) -> float:
+def _length(costs: Iterable[float], workers: int) -> float:
     """Return the length of jobs done in order by whoever is free: no run is shared among workers."""
     ends = [0.0] * workers
     for cost in costs:
