@@ -97,14 +97,20 @@ def correlations(folder: str) -> Callable[[], str]:
 
 
 def smoothing() -> str:
-    """Every part of the study of smoothness on VGG08 from PyTorch's weights, with what it is of."""
-    kept = result(f"results/{SMOOTHING}/claims.json")["claims"]
-    claim = next(claim for claim in kept if claim["id"] == "S1")
+    """Every part of the claims of the study of smoothness, with what it is of."""
     rows = [
-        (part["measured"].partition(",")[0], f"**{part['verdict']}**", part["reason"], f"{part['p']:.2g}")
+        (
+            claim["id"],
+            part["measured"].partition(",")[0].removeprefix("log10 of the "),
+            "all" if "mean of" in part["measured"] else re.findall(r"VGG\d+", part["measured"])[0],
+            f"**{part['verdict']}**",
+            part["reason"],
+            "–" if part["p"] is None else f"{part['p']:.2g}",
+        )
+        for claim in result(f"results/{SMOOTHING}/claims.json")["claims"]
         for part in claim["parts"]
     ]
-    head = ("with BatchNorm over without", "smoother", "log10 of the ratio", "p")
+    head = ("", "with BatchNorm over without", "pairs", "smoother", "log10 of the ratio", "p")
     return "\n".join([*table(head, rows), "", provenance(SMOOTHING)])
 
 
