@@ -1,8 +1,9 @@
 """How long the commands of the README take here; run it on a quiet machine.
 
-`python benchmarks/commands.py [--data-root DIR]` times `--help`, `reproduce` (the whole quick study, also in
-bf16 where the processor has it), `report` and, where CIFAR-100 is in DIR, reading it and one epoch of VGG38
-with BatchNorm on all of its 47,500 training images. Prints a table and writes `results/commands.json`.
+`python benchmarks/commands.py [--data-root DIR] [--quick DIR] [--fp32]` times `--help`, `reproduce` (the
+whole quick study, also in bf16 where the processor has it), `report` and, where CIFAR-100 is in DIR, reading
+it and one epoch of VGG38 with BatchNorm on all of its 47,500 training images. It prints a table and writes
+`results/commands.json`.
 """
 
 from __future__ import annotations
@@ -59,17 +60,21 @@ def cifar(root: Path, folder: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data-root", type=Path, help="the folder that holds CIFAR-100")
-    root = parser.parse_args().data_root
+    parser.add_argument("--quick", type=Path, help="keep the quick study in this folder, for keep.py")
+    parser.add_argument("--fp32", action="store_true", help="leave out bf16")
+    given = parser.parse_args()
+    root = given.data_root
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         values: dict[str, Any] = {"help_seconds": spread([timed("--help") for _ in range(9)])}
-        values["quick_seconds"] = timed("reproduce", "--out", folder / "quick")
-        values["quick_runs"] = len(gs.load(folder / "quick").runs)
-        if not settle("bf16", torch.device("cpu"))[1]:
+        quick = given.quick or folder / "quick"
+        values["quick_seconds"] = timed("reproduce", "--out", quick)
+        values["quick_runs"] = len(gs.load(quick).runs)
+        if not given.fp32 and not settle("bf16", torch.device("cpu"))[1]:
             values["quick_bf16_seconds"] = timed(
                 "reproduce", "--precision", "bf16", "--out", folder / "quick-bf16"
             )
-        values["report_seconds"] = spread([timed("report", folder / "quick") for _ in range(3)])
+        values["report_seconds"] = spread([timed("report", quick) for _ in range(3)])
         if root:
             values |= cifar(root, folder)
     for key, value in values.items():

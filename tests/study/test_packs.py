@@ -111,10 +111,8 @@ def test_every_run_is_in_one_pack_and_none_is_too_large(
         assert len({runs[name].batch_size for name in pack.names}) == 1
 
 
-def test_no_preset_asks_for_it_unless_it_says_so() -> None:
-    assert {BATCHNORM.plan(name).together for name in PRESETS} == {1}
-    asking = replace(BATCHNORM, presets={"quick": replace(PRESETS["quick"], together=6)})
-    assert asking.plan("quick").together == 6
+def test_a_preset_says_how_many_go_together() -> None:
+    assert {name: BATCHNORM.plan(name).together for name in PRESETS} == {"quick": 9, "small": 3, "paper": 1}
 
 
 def results(folder: RunFolder) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from gradscape.studies.batchnorm.roles import sized
 from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.studies.controls.report import PARTS, QUESTION
 from gradscape.studies.controls.roles import BASE, CONTROLS, SGD_RATE, penalized
-from gradscape.study.presets import Preset, based_on
+from gradscape.study.presets import FULL_SIZE, Preset, based_on
 from gradscape.study.reproduction import Reproduction
 from gradscape.study.sweep.batch_size_controls import configure
 
@@ -56,6 +56,10 @@ PRESETS = {
         QUICK,
         _ControlsPreset,
         **UNMEASURED,
+        **FULL_SIZE,
+        epochs=6,
+        shrink=5,
+        key_seeds=2,
         train=720,
         valid=250,  # validation accuracy decides here
         seeds=2,
@@ -64,7 +68,18 @@ PRESETS = {
         noise=10,
     ),
     "small": based_on(
-        SMALL, _ControlsPreset, **UNMEASURED, seeds=3, key_seeds=3, sizes=SIZES, decays=DECAYS, noise=20
+        SMALL,
+        _ControlsPreset,
+        **UNMEASURED,
+        **FULL_SIZE,
+        epochs=6,
+        shrink=5,
+        train=3_500,
+        valid=500,
+        sizes=SIZES,
+        decays=DECAYS,
+        noise=20,
+        why="to run in some hours on two cores",
     ),
     "paper": based_on(
         PAPER, _ControlsPreset, **UNMEASURED, sizes=(50, 100, 200, 400, 800), decays=DECAYS, noise=20

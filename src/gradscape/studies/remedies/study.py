@@ -9,7 +9,7 @@ from gradscape.records.role import Role
 from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.studies.remedies.report import PARTS, QUESTION
 from gradscape.studies.remedies.roles import BASE, KEY, REMEDIES, role_of
-from gradscape.study.presets import Preset, based_on, choose_interval, round_to_batches
+from gradscape.study.presets import FULL_SIZE, Preset, based_on, choose_interval, round_to_batches
 from gradscape.study.reproduction import Reproduction
 
 BATCH = 100  # batch size of the paper; whatever a remedy does not change is the paper's
@@ -31,13 +31,29 @@ class _RemediesPreset(Preset):
 QUICK, SMALL, PAPER = (BATCHNORM.presets[name] for name in ("quick", "small", "paper"))
 # Few images for curvature and landscape in the small ones: so many networks would take days.
 PRESETS = {
-    "quick": based_on(QUICK, _RemediesPreset, landscape=20, keep_every=0, rates=(0.01,), key_rates=(0.0001,)),
+    "quick": based_on(
+        QUICK,
+        _RemediesPreset,
+        **FULL_SIZE,
+        epochs=6,
+        shrink=5,
+        curvature=20,
+        key_seeds=2,
+        landscape=20,
+        keep_every=0,
+        rates=(0.01,),
+        key_rates=(0.0001,),
+    ),
     "small": based_on(
         SMALL,
         _RemediesPreset,
+        **FULL_SIZE,
         epochs=5,
         shrink=10,
         train=2_500,
+        valid=500,
+        seeds=2,
+        key_seeds=2,
         curvature=20,
         landscape=60,
         keep_every=0,
