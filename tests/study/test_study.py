@@ -24,7 +24,7 @@ from gradscape.studies.batchnorm.study import BATCHNORM, PRESETS
 from gradscape.study.network_cost import duration, macs_per_image, run_macs
 from gradscape.study.plan import ask
 
-from .small_study import AXES, SMALL
+from .small_study import AXES, SMALL, STUDY
 
 SMALL_STUDY = Path(__file__).with_name("small_study.py")
 
@@ -134,7 +134,7 @@ def test_a_run_that_cannot_go_on_is_named_and_the_others_are_reported(
     monkeypatch.setitem(PRESETS, "quick", SMALL)
     for name, values in AXES.items():
         monkeypatch.setattr(f"gradscape.studies.batchnorm.study.{name}", values)
-    config = BATCHNORM.plan("quick", None, None).configs["batch-50"]
+    config = STUDY.plan("quick", None, None).configs["batch-50"]
     victim = StudyFolder(tmp_path).run(config.identity)
     victim.create(config)
     victim.checkpoints.write_text("a file where a folder must be")
