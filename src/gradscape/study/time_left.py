@@ -37,7 +37,7 @@ class TimeLeft:
         self.spent: dict[str, dict[Phase, float]] = {}  # seconds per phase, of runs from their beginning on
         self.at: dict[str, tuple[Phase, float]] = {}  # phase of each running run, and since when it is known
         self.running: dict[str, None] = {}
-        self.workers = 1  # most runs at once so far
+        self.workers = 1  # most at work at once so far
         self.busy = 0.0  # seconds that workers have been at runs, beginning with the first report of any
         self.until: float | None = None  # time up to which they are counted
 

@@ -10,7 +10,13 @@ from dataclasses import replace
 
 from gradscape.analysis.claims import Claim, Evidence, Verdict
 from gradscape.analysis.curvature import flatter_on_average
-from gradscape.analysis.equal_loss import AT_EQUAL_LOSS, over_in_words, smoother_at_equal_loss, testable
+from gradscape.analysis.equal_loss import (
+    AT_EQUAL_LOSS,
+    RolePair,
+    over_in_words,
+    smoother_at_equal_loss,
+    testable,
+)
 from gradscape.analysis.evidence import open_runs
 from gradscape.analysis.outcomes import joined
 from gradscape.analysis.smoothness import VALUES, WAYS, smoother
@@ -23,7 +29,7 @@ from gradscape.studies.smoothing.measures import (
     SHARPEST,
     best_pairs,
 )
-from gradscape.studies.smoothing.roles import DEFAULT_PAIR, NETWORKS, PAIRS, RolePair, rated
+from gradscape.studies.smoothing.roles import DEFAULT_PAIR, NETWORKS, PAIRS, rated
 
 Parts = Mapping[str, Evidence]  # by what was measured, in few words
 WHERE = "abstract, §5; Santurkar et al. (2018), §3"

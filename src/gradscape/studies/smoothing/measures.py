@@ -8,11 +8,11 @@ from statistics import fmean
 
 from gradscape.analysis.claims import differences
 from gradscape.analysis.curvature import sharpness
-from gradscape.analysis.equal_loss import ratios
+from gradscape.analysis.equal_loss import RolePair, ratios
 from gradscape.analysis.evidence import finals
 from gradscape.records.run import StudyRecord
 from gradscape.stats.student_t import ROUNDING
-from gradscape.studies.smoothing.roles import BASE, PAIRS, RolePair, rated
+from gradscape.studies.smoothing.roles import BASE, PAIRS, rated
 
 LogRatios = Callable[[StudyRecord, RolePair], dict[int, float]]  # per seed, BatchNorm over none
 

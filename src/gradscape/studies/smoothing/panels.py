@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Drawing
 
-from gradscape.analysis.equal_loss import LEARNING
+from gradscape.analysis.equal_loss import LEARNING, RolePair
 from gradscape.analysis.outcomes import drawn_seeds, joined, members, not_done, seeds_in_words, task
 from gradscape.analysis.smoothness import VALUES, measures
 from gradscape.records.encoding import Values
@@ -20,7 +20,6 @@ from gradscape.records.smoothness import StepSmoothness
 from gradscape.report.figures.base import Figure, add_legend, titled, write_across
 from gradscape.report.figures.smoothness import HOW, log_ticks
 from gradscape.report.figures.style import LOOKS, SHADE, styled
-from gradscape.studies.smoothing.roles import RolePair
 
 PANEL, HEIGHT = 2.7, 3.2  # inches
 BIN = 0.1  # of the loss of guessing: means are over measures whose losses are as near

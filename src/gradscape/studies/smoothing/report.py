@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 
 from gradscape.analysis.claims import answer
-from gradscape.analysis.equal_loss import WHERE
+from gradscape.analysis.equal_loss import WHERE, RolePair
 from gradscape.analysis.evidence import finals
 from gradscape.analysis.outcomes import drawn_seeds, joined, members, not_done, seeds_in_words, window
 from gradscape.analysis.sweep_points import Point
@@ -23,7 +23,7 @@ from gradscape.report.figures.weight_norm import scale_figure
 from gradscape.report.pages.overview import Overview
 from gradscape.report.table_cells import accuracies, seeds_ended, spread, with_interval
 from gradscape.report.tables import Table
-from gradscape.studies.smoothing.claims import claims
+from gradscape.studies.smoothing.claims import EVERY_STEP, claims
 from gradscape.studies.smoothing.measures import (
     BETA,
     LIPSCHITZ,
@@ -37,7 +37,7 @@ from gradscape.studies.smoothing.measures import (
     best_rate,
 )
 from gradscape.studies.smoothing.panels import BY_LOSS, BY_STEP, Across, pair_figure
-from gradscape.studies.smoothing.roles import DEFAULT_PAIR, NETWORKS, PAIRS, STARTS, RolePair, rated
+from gradscape.studies.smoothing.roles import DEFAULT_PAIR, NETWORKS, PAIRS, STARTS, rated
 
 QUESTION = "Does BatchNorm smooth the loss of networks that train without it?"
 LEAD = ("S2", "S3", "S4")
@@ -48,7 +48,6 @@ SHORT = {
 }  # fmt: skip
 EDGE = 0.08  # share of the scale beyond the outermost ratios
 AT_EQUAL_LOSS = (("beta", "relative"), ("lipschitz", "gradient"), ("beta", "gradient"))
-AT_EQUAL_STEP = (("beta", "relative"), ("lipschitz", "step"), ("beta", "step"))
 TITLES = {
     ("beta", "relative"): "Effective β relative to the weights' size",
     ("lipschitz", "gradient"): "Lipschitz estimate of the loss",
@@ -103,7 +102,7 @@ def figures(study: StudyRecord) -> list[Figure]:
         both_splits(study, "figure-2c", "VGG08 from default weights", second, pair, "accuracy"),
         _by_rate(study, "figure-2d", "Accuracy by learning rate", second),
         *_panels(study, 3, "Smoothness at equal loss", same_rate(study), AT_EQUAL_LOSS, BY_LOSS),
-        *_panels(study, 4, "Smoothness at equal step", same_rate(study), AT_EQUAL_STEP, BY_STEP),
+        *_panels(study, 4, "Smoothness at equal step", same_rate(study), EVERY_STEP, BY_STEP),
         *_panels(
             study,
             5,

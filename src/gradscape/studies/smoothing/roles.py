@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from gradscape.analysis.equal_loss import RolePair
 from gradscape.config.network import NetConfig
 from gradscape.config.paths import Value
 from gradscape.records.role import Role
@@ -12,7 +13,6 @@ from gradscape.records.run import StudyRecord
 
 BASE = 0.001  # the paper's learning rate, at which pairs are compared at the same rate
 DEPTHS = (8, 14, 20)
-RolePair = tuple[str, str]  # roles: with BatchNorm, and without
 
 
 @dataclass(frozen=True)
