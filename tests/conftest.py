@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,16 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a background job's: Ctr
 gc.disable()  # while the tests are collected: nothing of them is garbage
 
 
+@pytest.fixture(scope="session")
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Paths of caches, none of them made: numbering folders takes the longer the more there are."""
+    root = tmp_path_factory.mktemp("caches")
+    return (root / str(number) for number in count())
+
+
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GRADSCAPE_CACHE", str(tmp_path_factory.mktemp("cache")))
+def own_cache(caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADSCAPE_CACHE", str(next(caches)))
 
 
 @pytest.fixture(autouse=True)

@@ -21,13 +21,21 @@ def run() -> int:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt, though not within the import of a C extension: that may leave it half made."""
+    """Raise KeyboardInterrupt, or let it come again soon where Python would lose it."""
     while frame is not None:
-        if type(frame.f_locals.get("self")).__name__ == "ExtensionFileLoader":
+        if _loses_exceptions(frame):
             Timer(AGAIN, interrupt_main).start()
             return
         frame = frame.f_back
     raise KeyboardInterrupt
+
+
+def _loses_exceptions(frame: FrameType) -> bool:
+    """Tell a C extension's import, which may be left half made, and the ends of objects, which ignore errors."""
+    code = frame.f_code
+    if code.co_name == "__del__" or (code.co_name == "cb" and "importlib._bootstrap" in code.co_filename):
+        return True  # `cb` ends the lock of each module that is imported
+    return type(frame.f_locals.get("self")).__name__ == "ExtensionFileLoader"
 
 
 if __name__ == "__main__":

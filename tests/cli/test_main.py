@@ -207,6 +207,34 @@ def test_ctrl_c_at_any_moment_of_the_start_is_one_line_at_most(tmp_path: Path, p
     assert process.returncode != 0
 
 
+@pytest.mark.parametrize("last", ["matplotlib", "gradscape.cli.main"])
+def test_ctrl_c_where_the_lock_of_a_module_ends_is_not_lost(last: str) -> None:
+    """Python ignores whatever is raised there: a command would go on as if nobody had asked."""
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED_AFTER, last], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") <= 1
+
+
+INTERRUPTED_AFTER = """
+import importlib._bootstrap, os, signal, sys
+last, sent = sys.argv[1], []
+
+def watch(frame, event, argument):
+    if event == "call" and frame.f_code.co_name == "cb" and last in sys.modules and not sent:
+        if "importlib._bootstrap" in frame.f_code.co_filename:
+            sent.append(True)
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.argv = ["gradscape", "reproduce", "--list"]
+from gradscape.__main__ import run
+sys.setprofile(watch)
+code = run()
+assert sent
+sys.exit(code)
+"""
+
+
 INTERRUPTED_WITHIN = """
 import enum, os, signal, sys
 original, sent = enum.EnumType.__call__, []
