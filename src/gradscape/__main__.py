@@ -31,7 +31,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _loses_exceptions(frame: FrameType) -> bool:
-    """Tell a C extension's import, which may be left half made, and the ends of objects, which ignore errors."""
+    """Tell a C extension's import, which may be left half made, and ends of objects, which ignore errors."""
     code = frame.f_code
     if code.co_name == "__del__" or (code.co_name == "cb" and "importlib._bootstrap" in code.co_filename):
         return True  # `cb` ends the lock of each module that is imported

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gradscape.config.run import RunConfig
 from gradscape.measure.check.reinitialize import unit_variance
 from gradscape.measure.core.batch import Batch
-from gradscape.measure.core.preserve import random_state
+from gradscape.measure.core.preserve import random_state, seed_generators
 from gradscape.nets import Layers, densenet, resnet, vgg
 
 one_draw = threading.Lock()  # across threads: initial weights come from torch's global generator
@@ -124,7 +124,7 @@ def scale_lsuv(config: RunConfig, model: nn.Module, batch: tuple[Tensor, Tensor]
         A sentence that names the layers left unscaled, or an empty string.
     """
     with one_draw, random_state():
-        torch.manual_seed(config.seed)
+        seed_generators(config.seed)
         _, unscaled = unit_variance(model, Batch.of(batch))
     if not unscaled:
         return ""

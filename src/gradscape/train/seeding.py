@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import torch
 
 from gradscape.config.run import RunConfig
-from gradscape.measure.core.preserve import random_state
+from gradscape.measure.core.preserve import random_state, seed_generators
 
 FORWARD = 1  # separates these draws from the order of images, which uses (seed, epoch)
 
@@ -31,5 +30,5 @@ def own_draws(config: RunConfig, epoch: int) -> Iterator[None]:
         return
     with random_state():
         state = np.random.SeedSequence((config.seed, epoch, FORWARD)).generate_state(1, np.uint64)
-        torch.manual_seed(int(state[0]))
+        seed_generators(int(state[0]))
         yield

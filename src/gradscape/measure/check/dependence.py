@@ -16,7 +16,7 @@ from gradscape.errors import ConfigError
 from gradscape.measure.core.batch import Batch, main_tensor, sample_axis
 from gradscape.measure.core.containers import is_graph, tensors
 from gradscape.measure.core.layer_trace import Running, Trace, unwatched
-from gradscape.measure.core.preserve import untouched
+from gradscape.measure.core.preserve import seed_generators, untouched
 from gradscape.measure.diagnose.advice import options
 from gradscape.records.diagnosis import Finding, Symptom
 
@@ -63,7 +63,7 @@ class Passes:
             seen: Callback with every layer's call and output.
         """
         with untouched(self.model), unwatched(), torch.no_grad():
-            torch.manual_seed(0)
+            seed_generators(0)
             self.model.eval()
             with Trace(self.model, seen or (lambda *_: None)) as trace:
                 found = main_tensor(trace.forward(batch))
@@ -381,7 +381,7 @@ def _of_input(passes: Passes, base: Tensor, axis: Axis, found: Dependence) -> No
 def _gradient(passes: Passes) -> tuple[Tensor | None, Tensor | None]:
     """Return the gradient of a random sum of the outputs by the input, and that input; None without one."""
     with untouched(passes.model), unwatched(), torch.enable_grad():
-        torch.manual_seed(0)
+        seed_generators(0)
         passes.model.eval()
         batch, source = passes.batch.differentiable()
         output = main_tensor(batch.output(passes.model))

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gradscape.measure.check.loss_calls import LossCall, loss_pass
 from gradscape.measure.check.sub_batch import SECONDS, affordable
 from gradscape.measure.check.trials import Steps
-from gradscape.measure.core.preserve import random_state
+from gradscape.measure.core.preserve import random_state, seed_generators
 from gradscape.measure.diagnose.advice import ANOTHER, options
 from gradscape.records.check import ENOUGH, FELL, Fit
 from gradscape.records.diagnosis import Finding, Symptom
@@ -79,7 +79,7 @@ def _trained(model: nn.Module, steps: Steps, count: int, ends: float) -> tuple[l
     """Return the losses before each step, and whether the time has ended them."""
     losses: list[float] = []
     with random_state(), torch.enable_grad():
-        torch.manual_seed(0)
+        seed_generators(0)
         stepper = steps.optimizer(model)
         for _ in range(count):
             stepper.zero_grad()

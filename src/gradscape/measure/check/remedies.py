@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any
 
-import torch
 from torch import nn
 
 from gradscape._text import count_noun
@@ -27,7 +26,7 @@ from gradscape.measure.check.surgery import NormAfter, norm_for, put
 from gradscape.measure.core.batch import Batch, unwrapped
 from gradscape.measure.core.copying import copied
 from gradscape.measure.core.layer_trace import layer_kind, layers_in_order
-from gradscape.measure.core.preserve import random_state
+from gradscape.measure.core.preserve import random_state, seed_generators
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def _remedy(change: Callable[..., Applied]) -> RemedyFunction:
     def tried(model: nn.Module, batch: Any, seed: int = 0, **options: Any) -> Applied | str:
         try:
             with random_state():
-                torch.manual_seed(seed)
+                seed_generators(seed)
                 given = Batch.of(batch, unwrapped(model))
                 applied = change(copied(unwrapped(model)), given, **options)
                 layers_in_order(applied.model, given)  # whether it runs

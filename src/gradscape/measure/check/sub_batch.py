@@ -13,7 +13,7 @@ from gradscape.measure.check.dependence import is_of_a_graph
 from gradscape.measure.check.trials import Steps
 from gradscape.measure.core.batch import Batch, sample_axis
 from gradscape.measure.core.containers import mapped, tensors
-from gradscape.measure.core.preserve import random_state
+from gradscape.measure.core.preserve import random_state, seed_generators
 
 SECONDS = 5.0  # for a fit, and for a range test
 FEWEST = 8  # samples: of fewer, BatchNorm's statistics are no longer those of a batch
@@ -55,7 +55,7 @@ def seconds_of_step(model: nn.Module, steps: Steps) -> float:
     """
     taken: list[float] = []
     with random_state(), torch.enable_grad():
-        torch.manual_seed(0)
+        seed_generators(0)
         stepper = steps.optimizer(model)
         while len(taken) < TIMED and sum(taken) < SECONDS / 10:
             began = time.perf_counter()

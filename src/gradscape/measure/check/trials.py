@@ -19,7 +19,7 @@ from gradscape.measure.core.copied_training import Original, go_backward, loss_o
 from gradscape.measure.core.copying import copied
 from gradscape.measure.core.layer_trace import layer_kind
 from gradscape.measure.core.parameters import number
-from gradscape.measure.core.preserve import random_state
+from gradscape.measure.core.preserve import random_state, seed_generators
 from gradscape.measure.diagnose.advice import effect
 from gradscape.measure.diagnose.diagnose import diagnose_few
 from gradscape.measure.signal.signal import call_factory
@@ -39,7 +39,7 @@ def first_made(factory: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
         seed: Seed that is set before the call.
     """
     with random_state():
-        torch.manual_seed(seed)
+        seed_generators(seed)
         return unwrapped(call_factory(factory))
 
 
@@ -124,7 +124,7 @@ class Steps:
             ConfigError: A step fails.
         """
         with random_state():
-            torch.manual_seed(seed)
+            seed_generators(seed)
             stepper = self.optimizer(model)
             losses = []
             with (

@@ -22,7 +22,7 @@ from gradscape.measure.core.batches import fixed_batches
 from gradscape.measure.core.layer_trace import Trace, layer_kind, unwatched
 from gradscape.measure.core.leaves import leaves, refuse_own, told_of_backward
 from gradscape.measure.core.parameters import listed, strip_wrappers
-from gradscape.measure.core.preserve import random_state, refuse
+from gradscape.measure.core.preserve import random_state, refuse, seed_generators
 
 NormStatistics = Literal["batch", "running"]
 CACHED = 50  # samples whose activations stay in a processor's cache
@@ -138,7 +138,7 @@ class Objective:
         """
         values = self.others() | dict(zip(self.names, parameters, strict=True))
         with standing_in(self.model, values, self.found), random_state(), unwatched():
-            torch.manual_seed(0)
+            seed_generators(0)
             for module in self.model.modules():
                 module.training = False
                 if isinstance(module, nn.Embedding | nn.EmbeddingBag):

@@ -21,7 +21,7 @@ from gradscape.measure.core.copied_optimizer import MakeOptimizer, notes_on_stat
 from gradscape.measure.core.copied_training import Original
 from gradscape.measure.core.copying import copied
 from gradscape.measure.core.layer_trace import layer_kind, unwatched
-from gradscape.measure.core.preserve import random_state, refuse
+from gradscape.measure.core.preserve import random_state, refuse, seed_generators
 from gradscape.measure.lr_range.curve import Curve, Losses, trained
 from gradscape.measure.lr_range.optimizer import RatedOptimizer
 from gradscape.measure.signal.noise_batch import noise_batch
@@ -91,7 +91,7 @@ def lr_range(
     curves: list[Curve] = []
     for seed in range(seeds):
         with random_state(), unwatched(), torch.enable_grad():
-            torch.manual_seed(seed)
+            seed_generators(seed)
             # A factory is asked again where a module has to be copied, which not every one can be.
             twin = copied(own) if own is not None else unwrapped(call_factory(make_model))
             _require_trainable(twin)

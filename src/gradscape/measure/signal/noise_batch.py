@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gradscape.errors import ConfigError
 from gradscape.measure.core.batch import Batch, described
 from gradscape.measure.core.layer_trace import Trace
-from gradscape.measure.core.preserve import random_state, refuse
+from gradscape.measure.core.preserve import random_state, refuse, seed_generators
 from gradscape.measure.signal.signal import call_factory
 
 
@@ -29,7 +29,7 @@ def noise_batch(
         ConfigError: The factory fails, or its module has another output.
     """
     with random_state(), torch.no_grad():
-        torch.manual_seed(0)
+        seed_generators(0)
         x = torch.randn(tuple(shape))
         model = call_factory(make_model)
         refuse(model)

@@ -17,7 +17,7 @@ from gradscape.measure.core.containers import tensors
 from gradscape.measure.core.layer_statistics import moments
 from gradscape.measure.core.layer_trace import Running, Trace, unwatched
 from gradscape.measure.core.leaves import same_gradients
-from gradscape.measure.core.preserve import random_state, untouched
+from gradscape.measure.core.preserve import random_state, seed_generators, untouched
 from gradscape.measure.signal.functional import Functions
 from gradscape.measure.signal.jacobian import Singular, singular_values, twice_differentiable
 from gradscape.measure.signal.layer_reader import Layer, Reader, weight_gradient
@@ -60,7 +60,7 @@ def signal(
     runs = []
     for seed in range(1 if isinstance(model, nn.Module) else seeds):
         with random_state():
-            torch.manual_seed(seed)
+            seed_generators(seed)
             network = unwrapped(model if isinstance(model, nn.Module) else call_factory(model))
             samples = Batch.of(batch, network, loss)
             with untouched(network), unwatched():
