@@ -1,6 +1,7 @@
 """Numbers in sentences, and texts of others in ours."""
 
 import re
+from collections.abc import Sequence
 
 # What a terminal obeys rather than shows, and what turns the direction of a line.
 COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -19,6 +20,21 @@ def count_noun(number: int, noun: str, plural: str = "") -> str:
         '2 batches'
     """
     return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
+
+
+def join_names(names: Sequence[str], most: int = 4) -> str:
+    """Join names as in `a, b and 3 more`.
+
+    Args:
+        names: Names of parameters or modules.
+        most: Number of names to write out.
+
+    Example:
+        >>> join_names(["a", "b", "c"], 2)
+        'a, b and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def strip_controls(text: str) -> str:

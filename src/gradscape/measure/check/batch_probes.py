@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gradscape._text import count_noun
+from gradscape._text import count_noun, join_names
 from gradscape.errors import ConfigError, first_line
 from gradscape.measure.check.dependence import dependence, without_zeros
 from gradscape.measure.check.fit import fit_batch, fit_findings, mode_findings
@@ -23,7 +23,7 @@ from gradscape.measure.check.labels import (
 from gradscape.measure.check.loss_calls import LossPass
 from gradscape.measure.check.order import look_for_order
 from gradscape.measure.check.trials import Steps
-from gradscape.measure.core.parameters import listed, strip_wrappers
+from gradscape.measure.core.parameters import strip_wrappers
 from gradscape.measure.core.preserve import random_state
 from gradscape.measure.diagnose.advice import options
 from gradscape.records.check import Fit
@@ -110,7 +110,7 @@ def _unreached(model: nn.Module, steps: Steps) -> list[Finding]:
             verdict="unused layer",
             layer=strip_wrappers(names[0]),
             cause=f"the loss's backward pass does not reach {count_noun(len(names), 'parameter')} of "
-            f"{len(wanted)}: {listed(names)}",
+            f"{len(wanted)}: {join_names(names)}",
             remedy="look whether its output is used in forward() and enters the loss",
             evidence=(
                 Symptom("parameters without a gradient", float(len(names)), 0.0, "none is meant to be"),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from gradscape._text import count_noun
+from gradscape._text import count_noun, join_names
 from gradscape.measure.core.copied_optimizer import Given, all_given
-from gradscape.measure.core.parameters import listed, parameters_of, strip_wrappers
+from gradscape.measure.core.parameters import parameters_of, strip_wrappers
 from gradscape.measure.diagnose.advice import options
 from gradscape.records.diagnosis import Finding, Symptom
 
@@ -31,7 +31,7 @@ def outside(given: Given, model: nn.Module) -> list[Finding]:
         Finding(
             verdict="parameters outside the optimizer",
             layer=strip_wrappers(names[0]),
-            cause=f"{count_noun(len(names), 'parameter')} will never get a step: {listed(names)}",
+            cause=f"{count_noun(len(names), 'parameter')} will never get a step: {join_names(names)}",
             remedy=options(
                 "make the optimizer of model.parameters() after the model is complete",
                 "requires_grad_(False), if they are to stay as they are",

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from gradscape._text import join_names
 from gradscape.errors import ConfigError, GradscapeError, with_place
 from gradscape.measure.core.batch import main_tensor
-from gradscape.measure.core.parameters import listed
 
 
 def leaves(value: Tensor) -> Iterator[Tensor]:
@@ -44,8 +44,8 @@ def refuse_own(value: Tensor, own: Mapping[int, str]) -> None:
     """
     if names := _own_leaves(value, own):
         raise ConfigError(
-            f"loss: reads {listed(names)} from elsewhere than the model, where copies of them are measured: "
-            "give a loss(model, batch) that reads model.parameters()"
+            f"loss: reads {join_names(names)} from elsewhere than the model, where copies of them are "
+            "measured: give a loss(model, batch) that reads model.parameters()"
         )
 
 
@@ -63,7 +63,7 @@ def refuse_uncopied(output: Any, twin: nn.Module, own: Mapping[int, str]) -> Non
     value = main_tensor(output)
     if value is not None and (names := _own_leaves(value, own)):
         raise ConfigError(
-            f"{type(twin).__name__} cannot be copied: its copy computes with {listed(names)} of the "
+            f"{type(twin).__name__} cannot be copied: its copy computes with {join_names(names)} of the "
             "original, as where a function that was made with the model is kept in it: make it a method"
         )
 

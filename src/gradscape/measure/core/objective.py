@@ -15,13 +15,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from gradscape._text import join_names
 from gradscape.errors import ConfigError, brief
 from gradscape.measure.core.as_found import AsFound, standing_in
 from gradscape.measure.core.batch import Batch, Loss, unwrapped
 from gradscape.measure.core.batches import fixed_batches
 from gradscape.measure.core.layer_trace import Trace, layer_kind, unwatched
 from gradscape.measure.core.leaves import leaves, refuse_own, told_of_backward
-from gradscape.measure.core.parameters import listed, strip_wrappers
+from gradscape.measure.core.parameters import strip_wrappers
 from gradscape.measure.core.preserve import random_state, refuse, seed_generators
 
 NormStatistics = Literal["batch", "running"]
@@ -323,7 +324,7 @@ def _looked_at(model: nn.Module) -> tuple[dict[str, nn.Parameter], list[str], st
         raise ConfigError(f"no parameter of {type(model).__name__} has a gradient: unfreeze some")
     notes = []
     if frozen := [strip_wrappers(name) for name in everyone if name not in found]:
-        notes.append(f"frozen, held as they are: {listed(frozen)}")
+        notes.append(f"frozen, held as they are: {join_names(frozen)}")
     if low := sorted({str(p.dtype).removeprefix("torch.") for p in everyone.values() if _narrow(p)}):
         notes.append(f"{', '.join(low)} parameters: computed in float32")
     return found, notes, ", ".join(low)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
+from gradscape._text import join_names
 from gradscape.errors import ConfigError
 from gradscape.measure.core.gradient_statistics import Shards
 from gradscape.measure.core.parameter_kinds import parameters_and_kinds
@@ -67,7 +68,7 @@ class WatchedParameters:
         if lazy := [name for name, parameter in model.named_parameters() if is_lazy(parameter)]:
             raise ConfigError(
                 f"{type(model).__name__} has parameters without a shape before its first pass: "
-                f"{listed(lazy)}; call it on a batch, make the optimizer, then watch"
+                f"{join_names(lazy)}; call it on a batch, make the optimizer, then watch"
             )
         found = named(model)
         if not found:
@@ -186,9 +187,9 @@ def not_watched(found: Sequence[Entry], trained: set[int], watched: Container[in
     frozen, by_now = ([name for name, seen in still if seen is which] for which in (False, True))
     left = [name for name, _, p in found if p.requires_grad and id(p) not in trained]
     return [
-        *([f"frozen, not watched: {listed(frozen)}"] if frozen else []),
-        *([f"frozen since the watch began: {listed(by_now)}"] if by_now else []),
-        *([f"no optimizer given trains {listed(left)}"] if left else []),
+        *([f"frozen, not watched: {join_names(frozen)}"] if frozen else []),
+        *([f"frozen since the watch began: {join_names(by_now)}"] if by_now else []),
+        *([f"no optimizer given trains {join_names(left)}"] if left else []),
     ]
 
 
@@ -226,17 +227,6 @@ def foreign(model: nn.Module, found: Sequence[Entry], trained: set[int]) -> list
     """
     count = _not_among(found, trained)
     return [f"{count} parameters of the optimizer are not of {type(model).__name__}"] if count else []
-
-
-def listed(names: Sequence[str], most: int = 4) -> str:
-    """Join names as in `a, b and 3 more`.
-
-    Args:
-        names: Names of parameters.
-        most: Number of names to write out.
-    """
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 # Optimizers, by their class or one of its bases, with a step lr · m / (√v + ε); Adamax has |g| + ε. The ε of

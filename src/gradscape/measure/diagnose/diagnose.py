@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,12 +29,14 @@ from gradscape.measure.diagnose.progress_rules import progress_findings, without
 from gradscape.measure.diagnose.rules import findings_of, healthy
 from gradscape.measure.diagnose.view import Bools, View, sized
 from gradscape.measure.diagnose.weight_rules import weight_findings
-from gradscape.measure.watch.watch import Watch
 from gradscape.records.activations import ActivationHistory
 from gradscape.records.diagnosis import Diagnosis, Finding, Symptom, gravest_first
 from gradscape.records.gradients import FlowHistory
 from gradscape.records.loss import LossHistory
 from gradscape.records.run import RunRecord
+
+if TYPE_CHECKING:  # not at run time: the rules need no torch, so that commands and pages can judge at once
+    from gradscape.measure.watch.watch import Watch
 
 
 def diagnose(watched: Watch | FlowHistory | RunRecord, limits: Limits | None = None) -> Diagnosis:
@@ -69,17 +72,22 @@ def diagnose_few(watched: Watch) -> Diagnosis:
     return _diagnosed(watched, None, progress=False)
 
 
+def _history_of(watched: Watch) -> FlowHistory:
+    history = watched.history() if callable(getattr(watched, "history", None)) else None
+    if not isinstance(history, FlowHistory):
+        raise ConfigError(
+            f"watched: got {type(watched).__name__}; give what gs.watch returned, or a run's record"
+        )
+    return history
+
+
 @np.errstate(divide="ignore", over="ignore", invalid="ignore")  # of a training that breaks, so do its ratios
 def _diagnosed(watched: Watch | FlowHistory | RunRecord, limits: Limits | None, progress: bool) -> Diagnosis:
     """Return the diagnosis, with what a loss that is still high speaks for or without."""
     if isinstance(watched, RunRecord) and not watched.epochs and (ended := divergence(watched)):
         return Diagnosis(tuple(ended), "in no whole epoch", ())
-    history = watched.history() if isinstance(watched, Watch) else watched
+    history = watched if isinstance(watched, FlowHistory | RunRecord) else _history_of(watched)
     history = recorded(history) if isinstance(history, RunRecord) else history
-    if not isinstance(history, FlowHistory):
-        raise ConfigError(
-            f"watched: got {type(history).__name__}; give what gs.watch returned, or a run's record"
-        )
     if limits is not None and not isinstance(limits, Limits):
         raise ConfigError(f"limits: expected gs.Limits; got {brief(limits)}; type gs.Limits(large=10.0)")
     limits, traits = limits or Limits(), Traits.of(history)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradscape.measure.core.parameters import listed
+from gradscape._text import join_names
 from gradscape.measure.diagnose.advice import HIGHER, LOWER, options
 from gradscape.measure.diagnose.loss.curve import Curve
 from gradscape.measure.diagnose.loss.limits import LossLimits
@@ -90,7 +90,7 @@ def _maximized(history: FlowHistory, _: LoopLimits) -> list[Finding]:
         Finding(
             verdict="loss is maximized",
             layer="",
-            cause=f"{climbing[0].name} is made with maximize=True, and the loss is {listed(sorted(names))}",
+            cause=f"{climbing[0].name} has maximize=True, and the loss is {join_names(sorted(names))}",
             remedy=options("maximize=False", "nothing, if it is meant to grow, as for an adversary"),
             evidence=(Symptom("optimizers that climb the loss", len(climbing), 0, "a loss is to be low"),),
         )
@@ -108,7 +108,7 @@ def _left_out(history: FlowHistory, limits: LoopLimits) -> list[Finding]:
         Finding(
             verdict="parameters not trained" if swapped else "parameters outside the optimizer",
             layer=left.names[0],
-            cause=f"{listed(left.names)} require a gradient and belong to no optimizer"
+            cause=f"{join_names(left.names)} require a gradient and belong to no optimizer"
             + (f", which has {left.foreign} tensors of another model: it was made before them" * swapped),
             remedy=options(
                 "make the optimizer after the model is complete, from model.parameters()",

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradscape._text import count_noun
-from gradscape.measure.core.parameters import listed
+from gradscape._text import count_noun, join_names
 from gradscape.measure.diagnose.activation_rules import SOURCES as SIGNAL_SOURCES
 from gradscape.measure.diagnose.activation_rules import SignalLimits
 from gradscape.measure.diagnose.advice import HIGHER, LOWER, Traits, options
@@ -258,7 +257,7 @@ def _frozen(training: Progress, _: Traits) -> list[Finding]:
         Finding(
             verdict="frozen parameters",
             layer=left.frozen[0],
-            cause=f"{listed(left.frozen)} require no gradient and stay what they are; {training.words}",
+            cause=f"{join_names(left.frozen)} require no gradient and stay what they are; {training.words}",
             remedy=options(
                 "requires_grad_(True) for what is not trained yet",
                 "nothing, if they hold what was learned before",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradscape.measure.core.parameters import listed
+from gradscape._text import join_names
 from gradscape.measure.diagnose.advice import options
 from gradscape.measure.diagnose.limits import Limits
 from gradscape.measure.diagnose.view import sized
@@ -39,7 +39,7 @@ def _zero_weights(history: FlowHistory) -> list[Finding]:
         Finding(
             verdict="equal units",
             layer=names[0],
-            cause=f"{listed(names)} begin at 0, and so does a layer after them: neither signals nor "
+            cause=f"{join_names(names)} begin at 0, and so does a layer after them: neither signals nor "
             "gradients pass, and they stay at 0",
             remedy=options("random initial weights, such as He's"),
             evidence=(
@@ -96,7 +96,7 @@ def _unmoved(history: FlowHistory) -> list[Finding]:
         Finding(
             verdict="parameters not trained",
             layer=names[0],
-            cause=f"{listed(names)} have a gradient and a learning rate, and no step changes them",
+            cause=f"{join_names(names)} have a gradient and a learning rate, and no step changes them",
             remedy=options(
                 "look at what the optimizer does with them", "weight.contiguous(), if it is a view"
             ),

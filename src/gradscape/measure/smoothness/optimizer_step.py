@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from gradscape._text import join_names
 from gradscape.errors import ConfigError, first_line
 from gradscape.measure.core.objective import Objective
-from gradscape.measure.core.parameters import listed, number, parameters_of, strip_wrappers
+from gradscape.measure.core.parameters import number, parameters_of, strip_wrappers
 from gradscape.measure.core.preserve import random_state
 
 
@@ -106,4 +107,4 @@ def not_trained(objective: Objective, optimizer: Optimizer) -> list[str]:
     """
     theirs, name = parameters_of(optimizer), type(optimizer).__name__
     untrained = [strip_wrappers(own) for own, p in objective.parameters.items() if id(p) not in theirs]
-    return [f"{name}'s step leaves {listed(untrained)}: it does not train them"] if untrained else []
+    return [f"{name}'s step leaves {join_names(untrained)}: it does not train them"] if untrained else []

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gradscape._text import join_names
 from gradscape.measure.core.batch import main_tensor
 from gradscape.measure.core.containers import tensors
 from gradscape.measure.core.gradient_statistics import local
@@ -24,7 +25,7 @@ from gradscape.measure.core.layer_statistics import (
     unused_share,
 )
 from gradscape.measure.core.layer_trace import Running, layer_kind, numbered
-from gradscape.measure.core.parameters import listed, strip_wrappers
+from gradscape.measure.core.parameters import strip_wrappers
 from gradscape.records.activations import ActivationHistory
 from gradscape.records.signal import WEIGHT_KINDS
 
@@ -158,7 +159,7 @@ class Activations:
                 "its hooks, as by model.forward(x) or torch.func"
             ]
         elif unseen:
-            found = [f"outputs of {listed(unseen)} are not seen: nothing calls these modules as such"]
+            found = [f"outputs of {join_names(unseen)} are not seen: nothing calls these modules as such"]
         if self.thinned:
             found.append(
                 f"of a module's calls in a pass after the {CALLS}th the 16th, 32nd, … alone are read"

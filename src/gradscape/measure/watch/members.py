@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Sequence
 from torch import nn
 from torch.optim import Optimizer
 
+from gradscape._text import join_names
 from gradscape.measure.core.parameters import (
     WatchedParameters,
     facts,
     foreign,
-    listed,
     named,
     not_watched,
     parameters_of,
@@ -113,7 +113,7 @@ class Members:
             for name, p in zip(new.names, new.parameters, strict=True)
         ]
         unread = [place for place, p in enumerate(new.parameters) if id(p) not in by_id]
-        self.notes.append(f"watched since step {step} only: {listed([new.names[i] for i in unread])}")
+        self.notes.append(f"watched since step {step} only: {join_names([new.names[i] for i in unread])}")
         self._follow(new, step)
         self.on_change(old, where, unread)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, StoreError, brief
+from gradscape.measure.diagnose.diagnose import diagnose
 from gradscape.records.check import CheckRecord
 from gradscape.records.diagnosis import Diagnosis
 from gradscape.records.display import Displayable
@@ -42,7 +43,7 @@ def save_html(thing: Any, path: str | Path, diagnosis: Diagnosis | None = None) 
         >>> gs.save_html(gs.noise(model, loss, batches), "noise.html")
     """
     if callable(getattr(thing, "history", None)):
-        thing = thing.history()  # a watch's type is not imported: it needs torch
+        thing = thing.history()  # a watch's type needs torch: it is not imported
     text = _page_of(thing, diagnosis)
     target = Path(path)
     try:
@@ -58,9 +59,9 @@ def _page_of(thing: object, diagnosis: Diagnosis | None) -> str:
     """Return the page's text."""
     match thing:
         case FlowHistory() if thing.optimizers or diagnosis:
-            return watch_page(thing, diagnosis or _diagnosis_of(thing))
+            return watch_page(thing, diagnosis or diagnose(thing))
         case RunRecord() if thing.epochs:
-            return run_page(thing, diagnosis or _diagnosis_of(thing))
+            return run_page(thing, diagnosis or diagnose(thing))
         case CheckRecord():
             return check_page(thing)
         case Diagnosis():
@@ -76,10 +77,3 @@ def _page_of(thing: object, diagnosis: Diagnosis | None) -> str:
     raise ConfigError(
         f"thing: expected a watch or a record; got {brief(thing)}; type: gs.save_html(flow, 'page.html')"
     )
-
-
-def _diagnosis_of(thing: FlowHistory | RunRecord) -> Diagnosis:
-    """Return the diagnosis with the usual limits; its rules are imported now, for they need torch."""
-    from gradscape.measure.diagnose.diagnose import diagnose
-
-    return diagnose(thing)
