@@ -12,7 +12,9 @@ of what is wrong, and makes JSON Schemas. Writing is ours: msgspec writes null f
 
 from __future__ import annotations
 
+import json
 import math
+import re
 import typing
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -20,7 +22,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from gradscape._text import COMMANDS
+
 T = TypeVar("T")
+UNPRINTED = re.compile(rf"{COMMANDS.pattern}|[\ud800-\udfff]")
 SPELLED = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -61,6 +66,29 @@ def encode(value: Any, derived: bool = False) -> Any:
     if isinstance(value, list | tuple):
         return [encode(each, derived) for each in value]
     return value
+
+
+def json_text(values: Any) -> str:
+    r"""Return plain values as JSON that is valid UTF-8 and that no terminal obeys.
+
+    Control characters are escaped; half a surrogate pair, which UTF-8 does not have, becomes �.
+
+    Args:
+        values: What `encode` returned.
+
+    Example:
+        >>> print(json_text({"layer": "a\x9b\udcff"}))
+        {
+         "layer": "a\u009b�"
+        }
+    """
+    text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)
+    return UNPRINTED.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return "\ufffd" if 0xD800 <= code <= 0xDFFF else f"\\u{code:04x}"
 
 
 def decode(kind: type[T] | Any, values: Any) -> T:

@@ -1,4 +1,4 @@
-"""Command that prints the schema by which an editor completes and checks a run's or a sweep's file."""
+"""Command that prints the schema of a file that people write, or of a document that programs read."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ from cyclopts import Parameter
 
 from gradscape.cli.output import to_json
 
+Kind = Literal["run", "sweep", "diagnosis", "diagnoses", "check"]
 
-def schema(what: Annotated[Literal["run", "sweep"], Parameter(name="WHAT", help="whose file")], /) -> None:
+
+def schema(
+    what: Annotated[Kind, Parameter(name="WHAT", help="file or document that it describes")], /
+) -> None:
     """Print a JSON Schema.
 
     Args:
-        what: File that the schema describes.
+        what: File or document that the schema describes.
     """
     from gradscape.config.schema import run_schema, sweep_schema
+    from gradscape.records.document_schemas import SCHEMAS
 
-    values = run_schema() if what == "run" else sweep_schema()
-    print(to_json(values))
+    schemas = {"run": run_schema, "sweep": sweep_schema, **SCHEMAS}
+    print(to_json(schemas[what]()))

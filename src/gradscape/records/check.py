@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from itertools import count, groupby
 from typing import TYPE_CHECKING, Any
 
-from gradscape._codec import Record
+from gradscape._codec import Record, json_text
 from gradscape._text import count_noun
 from gradscape.records.diagnosis import Diagnosis
-from gradscape.records.display import Displayable
+from gradscape.records.display import Displayable, Reported
+from gradscape.records.documents import check_document
+from gradscape.records.gradients import OptimizerFacts
 from gradscape.records.signal import SignalRecord
 
 if TYPE_CHECKING:
@@ -152,7 +154,7 @@ class Fit(Record):
 
 
 @dataclass(frozen=True, repr=False)
-class CheckRecord(Displayable, Record):
+class CheckRecord(Reported, Displayable, Record):
     """A network before training.
 
     Attributes:
@@ -165,6 +167,9 @@ class CheckRecord(Displayable, Record):
         band: Variation over seeds of the loss that steps of the model as it is end at; a hundredth at least.
         fit: Steps of a copy until it fits the batch; None where they were left out.
         facts: What else was found about batch and loss, a line each.
+        optimizers: Settings of the optimizers that made the steps.
+        parameters: Number of the model's parameters.
+        dtypes: Dtypes of the parameters, each once.
     """
 
     signal: SignalRecord
@@ -174,6 +179,9 @@ class CheckRecord(Displayable, Record):
     band: float = 0.0
     fit: Fit | None = None
     facts: tuple[str, ...] = ()
+    optimizers: tuple[OptimizerFacts, ...] = ()
+    parameters: int = 0
+    dtypes: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -197,10 +205,30 @@ class CheckRecord(Displayable, Record):
         """
         return self.signal.plot(ax)
 
-    def __str__(self) -> str:
+    def to_json(self) -> str:
+        """Return a JSON document of the schema `gradscape.check/1`, in which fields are only ever added.
+
+        It has all fields of a diagnosis. `gradscape schema check` prints the schema.
+
+        Example:
+            >>> json.loads(gs.check(make_model, (x, y), loss).to_json())["verdict"]
+        """
+        return json_text(check_document(self))
+
+    def verdict_last(self) -> str:
+        """Return the whole text with the gravest finding at its end, which a terminal shows last."""
+        remedies = [*self._remedy_lines(), ""] if self.remedies else []
+        lines = [str(self.signal), "", *remedies, *self._step_lines]
+        return "\n".join([*lines, self.diagnosis.verdict_last()])
+
+    @property
+    def _step_lines(self) -> list[str]:
+        """Lines on the steps that were made, and on the batch."""
         fell = "it falls" if self.as_is.fell else "it does not fall"
-        lines = [str(self.diagnosis), f"as it is: {self.as_is.change}: {fell}", *self.of_batch]
-        lines += ["", str(self.signal)]
+        return [f"as it is: {self.as_is.change}: {fell}", *self.of_batch]
+
+    def __str__(self) -> str:
+        lines = [str(self.diagnosis), *self._step_lines, "", str(self.signal)]
         if self.remedies:
             lines += ["", *self._remedy_lines()]
         return "\n".join(lines)

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gradscape._codec import Record
-from gradscape.records.display import Displayable
+from gradscape._codec import Record, json_text
+from gradscape.records.display import Displayable, Reported
+from gradscape.records.documents import diagnosis_document
 
 # Every verdict and its grade, the gravest first: `fail` is a training that does not work, `warn` may well
 # work and deserves a look, `info` is no fault. Causes stand before what follows from them.
@@ -213,7 +214,7 @@ def _gravity(finding: Finding) -> tuple[int, int]:
 
 
 @dataclass(frozen=True, repr=False)
-class Diagnosis(Displayable, Record):
+class Diagnosis(Reported, Displayable, Record):
     """Findings, the gravest first; the first is the verdict.
 
     Attributes:
@@ -252,8 +253,26 @@ class Diagnosis(Displayable, Record):
         """Verdict, grade and layer of the first finding."""
         return {"verdict": self.verdict, "grade": self.grade, "layer": self.layer}
 
-    def __str__(self) -> str:
-        texts = [str(finding) for finding in self.findings]
+    def to_json(self) -> str:
+        """Return a JSON document of the schema `gradscape.diagnosis/1`, in which fields are only ever added.
+
+        `gradscape schema diagnosis` prints the schema.
+
+        Example:
+            >>> json.loads(gs.diagnose(flow).to_json())["verdict"]
+        """
+        return json_text(diagnosis_document(self))
+
+    def verdict_last(self) -> str:
+        """Return the whole text with the gravest finding at its end, which a terminal shows last."""
+        return "\n".join([*self._remarks, *(str(finding) for finding in reversed(self.findings))])
+
+    @property
+    def _remarks(self) -> list[str]:
+        """Lines on what the findings rest on."""
         unseen = [f"not looked at: {', '.join(self.unseen)}"] if self.unseen else []
         notes = [f"note: {note}" for note in self.notes]
-        return "\n".join([*texts, f"gradients were read {self.seen}", *unseen, *notes])
+        return [f"gradients were read {self.seen}", *unseen, *notes]
+
+    def __str__(self) -> str:
+        return "\n".join([*(str(finding) for finding in self.findings), *self._remarks])

@@ -44,6 +44,20 @@ class Displayable:
         return gradscape.save_html(self, path)
 
 
+class Reported:
+    """Base of records that have a verdict, or are diagnosed for one."""
+
+    def to_markdown(self) -> str:
+        """Return a report of at most 8,000 bytes, as `gradscape.to_markdown` does.
+
+        Raises:
+            ConfigError: There is nothing to diagnose yet.
+        """
+        import gradscape  # reports lie above records: see `save_html`
+
+        return gradscape.to_markdown(self)
+
+
 def html_summary(thing: object, text: str) -> str:
     """Return text and drawing of a record as a few kilobytes of HTML, readable on light and dark.
 

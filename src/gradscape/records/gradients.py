@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gradscape._codec import Record
 from gradscape._text import count_noun
 from gradscape.records.activations import ActivationHistory
-from gradscape.records.display import Displayable
+from gradscape.records.display import Displayable, Reported
 from gradscape.records.encoding import Values
 from gradscape.records.heatmap import ColorScale, draw_map
 from gradscape.records.loss import LossHistory
@@ -104,7 +104,7 @@ class Untrained(Record):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FlowHistory(Displayable, Record):
+class FlowHistory(Reported, Displayable, Record):
     """Gradients and updates of every parameter tensor, step by step, or in a run epoch by epoch.
 
     Arrays have one row for each step that was read, oldest first, and one column for each parameter tensor,

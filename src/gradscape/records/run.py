@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from gradscape._codec import Record
 from gradscape.config.paths import Value
 from gradscape.errors import ConfigError
-from gradscape.records.display import Displayable
+from gradscape.records.display import Displayable, Reported
 from gradscape.records.gradients import FlowHistory
 from gradscape.records.role import Role
 from gradscape.records.smoothness import StepSmoothness
@@ -59,7 +59,7 @@ class EpochRecord(Record):
 
 
 @dataclass(frozen=True, repr=False)
-class RunRecord(Displayable, Record):
+class RunRecord(Reported, Displayable, Record):
     """One training run, read from its folder.
 
     Attributes:
@@ -134,7 +134,7 @@ class RunRecord(Displayable, Record):
 
 
 @dataclass(frozen=True, repr=False)
-class StudyRecord(Displayable, Record):
+class StudyRecord(Reported, Displayable, Record):
     """Record of a study and its runs.
 
     Attributes:
