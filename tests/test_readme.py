@@ -22,7 +22,7 @@ FILLED = (  # with measured numbers
     "README.md", "docs/failures.md", "docs/networks.md", "docs/performance.md", "docs/statistics.md",
     "docs/studies.md", "docs/sweeps.md",
 )  # fmt: skip
-PAGES = (*FILLED, "docs/seeing.md")
+PAGES = (*FILLED, "docs/programs.md", "docs/seeing.md")
 
 
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
@@ -120,7 +120,7 @@ def test_its_links_and_pictures_are_there(page: str) -> None:
 
 COMMANDS = [
     line.split("#")[0].strip()
-    for page in ("README.md", "docs/seeing.md", "docs/studies.md")
+    for page in ("README.md", "docs/programs.md", "docs/seeing.md", "docs/studies.md")
     for line in (ROOT / page).read_text().splitlines()
     if line.startswith("gradscape ")
 ]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gradscape.measure.smoothness.smoothness import smoothness
     from gradscape.measure.watch.epoch_recorder import FlowRecorder
     from gradscape.measure.watch.watch import watch
+    from gradscape.report.markdown import to_markdown
     from gradscape.report.pages.save import save_html
     from gradscape.storage.run_folder import RunFolder
     from gradscape.storage.study_folder import load
@@ -49,6 +50,7 @@ HOMES = {
     "noise": "gradscape.measure.noise",
     "save_html": "gradscape.report.pages.save",
     "smoothness": "gradscape.measure.smoothness.smoothness",
+    "to_markdown": "gradscape.report.markdown",
     "train_run": "gradscape.train.loop",
     "watch": "gradscape.measure.watch.watch",
 }
@@ -72,6 +74,7 @@ __all__ = [
     "noise",
     "save_html",
     "smoothness",
+    "to_markdown",
     "train_run",
     "watch",
 ]

@@ -100,7 +100,7 @@ def test_bash_completes(
         (SmoothnessOptions(), gs.smoothness, ()),
         (CurvatureOptions(), gs.curvature, ()),
         (Grid(), gs.landscape, ()),
-        (CheckOptions(), gs.check, ("input", "batch_size", "page", "json")),
+        (CheckOptions(), gs.check, ("input", "batch_size", "format", "out", "page", "json", "markdown")),
         (
             LrRangeOptions(),
             gs.lr_range,

@@ -43,8 +43,8 @@ def file(tmp_path: Path) -> Path:
 def test_a_factory_in_a_file_is_checked(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", f"{file}:net", "--input", "3,2,2", "--no-remedies"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("healthy")
-    assert "signal through 4 layers, 32 samples, n = 3 seeds" in out
+    assert "\nhealthy\n  cause: " in out
+    assert out.startswith("signal through 4 layers, 32 samples, n = 3 seeds")
 
 
 def test_a_class_is_a_factory_too(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,7 +65,7 @@ def test_a_module_of_a_package_is_found_by_name(
 ) -> None:
     monkeypatch.syspath_prepend(file.parent)
     assert main(["check", "my_nets:net", "--input", "12", "--no-remedies"]) == 0
-    assert capsys.readouterr().out.startswith("healthy")
+    assert "\nhealthy\n  cause: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -133,8 +133,8 @@ def test_a_causal_factory_is_checked_for_what_it_sees(
     out = capsys.readouterr().out
     assert "sees the future" not in out
     assert "in 3 steps; a constant output costs" in out
-    assert main(["check", f"{tmp_path}/tag.py:both_ways", *flags]) == 0
-    assert capsys.readouterr().out.startswith("sees the future, beginning at rnn")
+    assert main(["check", f"{tmp_path}/tag.py:both_ways", *flags]) == 1
+    assert "\nsees the future, beginning at rnn" in capsys.readouterr().out
 
 
 MORE = """

@@ -34,14 +34,14 @@ def test_report_prints_the_diagnosis_and_writes_the_page(
     run: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["report", str(run.path)]) == 0
-    *lines, last = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == [
         "test accuracy 0.250, loss 1.500 (last weights)",
         "test accuracy 0.375, loss 1.250 (best weights)",
     ]
-    assert "\n".join(lines[2:]) == str(gs.diagnose(run.record()))
     page = run.path / "report" / "index.html"
-    assert last == f"page: {page}"
+    assert lines[2] == f"page: {page}"
+    assert "\n".join(lines[3:]) == gs.diagnose(run.record()).verdict_last()
     first = page.read_bytes()
     assert main(["report", str(run.path)]) == 0
     assert page.read_bytes() == first
@@ -109,10 +109,12 @@ def test_diagnose_says_what_gs_diagnose_says_and_ends_in_1_on_a_fault(
 ) -> None:
     diagnosis = gs.diagnose(run.record())
     code = main(["diagnose", str(run.path)])
-    assert capsys.readouterr().out == f"{diagnosis}\n"
+    assert capsys.readouterr().out == f"{diagnosis.verdict_last()}\n"
     assert code == int(diagnosis.grade == "fail")
     assert main(["diagnose", str(run.path), "--json"]) == code
-    assert json.loads(capsys.readouterr().out) == diagnosis.to_dict()
+    assert capsys.readouterr().out == f"{diagnosis.to_json()}\n"
+    assert main(["diagnose", str(run.path), "--markdown"]) == code
+    assert capsys.readouterr().out == gs.to_markdown(run.record())
 
 
 def test_diagnose_has_a_line_for_each_run_of_a_study(
@@ -123,15 +125,25 @@ def test_diagnose_has_a_line_for_each_run_of_a_study(
     put(tmp_path, new, "pending")
     assert main(["diagnose", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        f"{config.identity}: no epoch yet" for config in (new, absent)
+        *(f"{config.identity}: no epoch yet" for config in (new, absent)),
+        "0 of 2 runs have a fault",
     ]
     ask(tmp_path, [new, broken])
     put(tmp_path, broken, "diverged", epoch=1, step=2)
     assert main(["diagnose", str(tmp_path)]) == 1
-    assert capsys.readouterr().out.splitlines()[1] == f"{broken.identity}: non-finite"
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        f"{broken.identity}: non-finite",
+        "1 of 2 runs have a fault: 1 × non-finite",
+    ]
     assert main(["diagnose", str(tmp_path), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
-    assert (found[new.identity], found[broken.identity]["verdict"]) == (None, "non-finite")
+    assert found["schema"] == "gradscape.diagnoses/1"
+    assert found["runs"][new.identity] is None
+    assert found["runs"][broken.identity]["verdict"] == "non-finite"
+    assert main(["diagnose", str(tmp_path), "--markdown"]) == 1
+    text = capsys.readouterr().out
+    assert text.startswith("# Study batchnorm (quick)\n\n2 runs: 1 fail, 1 without an epoch.\n")
+    assert f"| {broken.identity} | **fail** | non-finite |" in text
 
 
 def test_a_run_without_an_epoch_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,9 +171,9 @@ def test_a_run_that_diverged_at_once_has_a_page_without_curves(
     folder.create(CONFIG)
     folder.set_status("diverged", epoch=1, step=2)
     assert main(["report", str(folder.path)]) == 0
-    assert capsys.readouterr().out.startswith(
-        "non-finite\n  cause: the loss became infinite or NaN in epoch 1"
-    )
+    assert "\nnon-finite\n  cause: the loss became infinite or NaN in epoch 1" in capsys.readouterr().out
+    assert main(["diagnose", str(folder.path), "--markdown"]) == 1
+    assert "### Non-finite: fail" in capsys.readouterr().out
     text = (folder.path / "report" / "index.html").read_text()
     assert "<h1>Non-finite</h1>" in text
     assert "<figure" not in text

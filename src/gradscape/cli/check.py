@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from gradscape._text import strip_controls
 from gradscape.cli.app import FLAT
 from gradscape.cli.files import require_folder
 from gradscape.cli.noise_batch import NoiseBatch
-from gradscape.cli.output import print_record, save_page
+from gradscape.cli.output import Form, print_text, save_page, save_text
 from gradscape.config.fields import option
 from gradscape.config.options import FilePath
 
+if TYPE_CHECKING:
+    from gradscape.records.check import CheckRecord
+
 
 @dataclass(frozen=True, kw_only=True)
-class CheckOptions(NoiseBatch):
-    """Extent of the check of a network on a batch of noise."""
+class CheckOptions(NoiseBatch, Form):
+    """Extent of the check of a network on a batch of noise, and form of the result."""
 
     seeds: int = option(3, "number of seeds of the signal", 1, 1_000)
     confirm: int = option(0, "number of real steps that remedies are ranked by", 0, 100_000)
@@ -28,12 +34,17 @@ class CheckOptions(NoiseBatch):
     causal: Annotated[bool, Parameter(negative=())] = option(
         False, "a position's output, of (N, T, classes), must not depend on later input"
     )
+    format: Literal["text", "json", "markdown", "junit", "sarif"] = option(
+        "text", "form of the result; junit and sarif are for CI"
+    )
+    out: FilePath | None = option(None, "file for the result; the text is printed all the same")
     page: FilePath | None = option(None, "file for an HTML page with figures")
-    json: bool = option(False, "everything as JSON")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.chosen(self.format)
         require_folder("--page", self.page, ".html")
+        require_folder("--out", self.out)
 
 
 def check(
@@ -41,27 +52,60 @@ def check(
     /,
     *,
     options: Annotated[CheckOptions, FLAT] = CheckOptions(),
-) -> None:
+) -> int:
     """Diagnose a factory's network on a batch of noise, before it is trained.
 
     Args:
         factory: FILE.py:FACTORY, or package.module:FACTORY.
-        options: Batch and extent of the check.
+        options: Batch and extent of the check, and form of the result.
+
+    Returns:
+        1 if a fault of grade fail is found, else 0.
 
     Raises:
         ConfigError: The factory cannot be read, or makes no classifier of such samples.
     """
-    from gradscape.cli.import_object import load_factory
+    from gradscape.cli.import_object import load_factory, place_of
+    from gradscape.cli.phases import PhaseView
     from gradscape.measure.check.check import check_on_noise
 
-    record = check_on_noise(
-        load_factory(factory),
-        options.shape,
-        seeds=options.seeds,
-        confirm=options.confirm,
-        remedies=options.remedies,
-        fit=options.fit,
-        causal=options.causal,
-    )
-    print_record(record, options.json)
+    made = load_factory(factory)
+    began = time.perf_counter()
+    with PhaseView() as view:
+        record = check_on_noise(
+            made,
+            options.shape,
+            seeds=options.seeds,
+            confirm=options.confirm,
+            remedies=options.remedies,
+            fit=options.fit,
+            causal=options.causal,
+            report=view.show,
+        )
+    form, seconds = options.chosen(options.format), time.perf_counter() - began
+    text = _in_form(record, form, factory, place_of(factory, made), seconds)
     save_page(record, options.page)
+    if options.out:
+        save_text("--out", options.out, text)
+    print_text(_in_form(record, "text", factory, None, seconds) if options.out else text)
+    return int(record.diagnosis.grade == "fail")
+
+
+def _in_form(
+    record: CheckRecord, form: str, factory: str, place: tuple[Path, int] | None, seconds: float
+) -> str:
+    """Return the result in a form."""
+    from gradscape.report.junit import junit_xml
+    from gradscape.report.markdown import to_markdown
+    from gradscape.report.sarif import sarif_json
+
+    match form:
+        case "json":
+            return record.to_json()
+        case "markdown":
+            return to_markdown(record)
+        case "junit":
+            return junit_xml(record, factory, seconds)
+        case "sarif":
+            return sarif_json(record, place)
+    return strip_controls(record.verdict_last())

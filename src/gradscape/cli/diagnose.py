@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,9 +12,7 @@ from cyclopts import Parameter
 from gradscape._text import strip_controls
 from gradscape.cli.app import FLAT
 from gradscape.cli.files import FOLDER, folder_of
-from gradscape.cli.output import print_record, to_json
-from gradscape.config.fields import option
-from gradscape.config.options import Options
+from gradscape.cli.output import Form, print_text, to_json
 
 if TYPE_CHECKING:
     from gradscape.records.diagnosis import Diagnosis
@@ -22,24 +20,17 @@ if TYPE_CHECKING:
     from gradscape.storage.study_folder import StudyFolder
 
 
-@dataclass(frozen=True, kw_only=True)
-class DiagnoseOptions(Options):
-    """Form of what is printed."""
-
-    json: bool = option(False, "everything as JSON")
-
-
 def diagnose(
     folder: Annotated[str, Parameter(name="DIR", help=FOLDER)],
     /,
     *,
-    options: Annotated[DiagnoseOptions, FLAT] = DiagnoseOptions(),
+    form: Annotated[Form, FLAT] = Form(),
 ) -> int:
     """Diagnose a run, or each run of a study.
 
     Args:
         folder: Path of a study's or a run's folder.
-        options: Form of what is printed.
+        form: Form of what is printed.
 
     Returns:
         1 if a run is diagnosed with a fault of grade fail, else 0.
@@ -53,16 +44,47 @@ def diagnose(
 
     study = folder_at(folder_of(folder))
     if isinstance(study, SingleRun):
-        diagnosis = measure(study.only.record())
-        print_record(diagnosis, options.json)
+        record = study.only.record()
+        diagnosis = measure(record)
+        print_text(_of_run(record, diagnosis, form.chosen()))
         return int(diagnosis.grade == "fail")
     diagnoses = _diagnoses(study)
-    if options.json:
-        print(to_json({name: each and each.to_dict() for name, each in diagnoses.items()}))
-    else:
-        for name, each in diagnoses.items():
-            print(strip_controls(f"{name}: {each.heading if each else 'no epoch yet'}"))
+    print_text(_of_study(study, diagnoses, form.chosen()))
     return int(any(each is not None and each.grade == "fail" for each in diagnoses.values()))
+
+
+def _of_run(record: RunRecord, diagnosis: Diagnosis, form: str) -> str:
+    """Return a run's diagnosis in a form."""
+    from gradscape.report.markdown import to_markdown
+
+    if form == "json":
+        return diagnosis.to_json()
+    if form == "markdown":
+        return to_markdown(record, diagnosis) if record.epochs else to_markdown(diagnosis)
+    return strip_controls(diagnosis.verdict_last())
+
+
+def _of_study(study: StudyFolder, diagnoses: Mapping[str, Diagnosis | None], form: str) -> str:
+    """Return the diagnoses of a study's runs in a form."""
+    from gradscape.records.documents import diagnoses_document
+    from gradscape.report.markdown import study_markdown
+
+    asked = study.asked() or {}
+    name, preset = asked.get("study", ""), asked.get("preset", "")
+    if form == "json":
+        return to_json(diagnoses_document(name, preset, diagnoses))
+    if form == "markdown":
+        return study_markdown(name, preset, diagnoses)
+    lines = [f"{run}: {each.heading if each else 'no epoch yet'}" for run, each in diagnoses.items()]
+    return strip_controls("\n".join([*lines, *_summary(diagnoses)]))
+
+
+def _summary(diagnoses: Mapping[str, Diagnosis | None]) -> Iterator[str]:
+    """Yield a last line on how many runs have a fault, where there are several."""
+    faults = Counter(each.verdict for each in diagnoses.values() if each and each.grade == "fail")
+    if len(diagnoses) > 1:
+        told = ", ".join(f"{number} × {verdict}" for verdict, number in faults.most_common())
+        yield f"{faults.total()} of {len(diagnoses)} runs have a fault" + (f": {told}" if told else "")
 
 
 def _diagnoses(study: StudyFolder) -> Mapping[str, Diagnosis | None]:
@@ -79,7 +101,7 @@ def _diagnoses(study: StudyFolder) -> Mapping[str, Diagnosis | None]:
 
 
 def print_run(record: RunRecord, folder: Path) -> None:
-    """Print a run's test results and its diagnosis; write its page into a folder, and print the path.
+    """Print a run's test results, write its page into a folder, and print its path and the diagnosis.
 
     Args:
         record: Record of the run.
@@ -97,10 +119,12 @@ def print_run(record: RunRecord, folder: Path) -> None:
     for weights, result in record.test.items():
         print(f"test accuracy {result['accuracy']:.3f}, loss {result['loss']:.3f} ({weights} weights)")
     diagnosis = measure(record)
-    print(strip_controls(str(diagnosis)), flush=True)
-    require_own(folder)
-    make_inner(folder)
-    sweep_parts(folder)
     shown = record if record.epochs else diagnosis  # one that diverged at once has no curves
-    page = save_html(shown, folder / "index.html", diagnosis)
-    print(strip_controls(f"page: {page}"))
+    try:
+        require_own(folder)
+        make_inner(folder)
+        sweep_parts(folder)
+        page = save_html(shown, folder / "index.html", diagnosis)
+        print(strip_controls(f"page: {page}"))
+    finally:  # the verdict stands last, and stands there without a page too
+        print_text(strip_controls(diagnosis.verdict_last()))

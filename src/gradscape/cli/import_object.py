@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable
 from os.path import isfile
@@ -35,6 +36,25 @@ def load_factory(name: str) -> Callable[[], Any]:
         listed = f"; it has {cut(', '.join(own))}" if own else ""
         raise ConfigError(f"{place} has no function {factory!r}{nearest(factory, known) or listed}")
     return made
+
+
+def place_of(name: str, factory: Any) -> tuple[Path, int] | None:
+    """Return the file and the line where a factory begins; None if it is in no file.
+
+    Args:
+        name: FILE.py:FACTORY, or package.module:FACTORY.
+        factory: Factory of that name.
+    """
+    given = name.rpartition(":")[0]
+    inner = inspect.unwrap(getattr(factory, "func", factory))
+    for thing in (inner, type(inner)):
+        try:
+            file, line = inspect.getsourcefile(thing), inspect.getsourcelines(thing)[1]
+        except (OSError, TypeError, SyntaxError):  # built in, made by hand, or the file has changed
+            continue
+        if file and thing is inner:
+            return Path(file), max(line, 1)
+    return (Path(given), 1) if given.endswith(".py") else None
 
 
 def load_value(name: str, kind: type[T], what: str) -> T:

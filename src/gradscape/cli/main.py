@@ -38,8 +38,8 @@ _COMMANDS = {
     "landscape": ("landscape:landscape", "RUN …", "the loss over a plane or line of parameters, drawn"),
     "schema": (
         "schema:schema",
-        "run|sweep",
-        "print the JSON Schema of a run's or a sweep's file, for editors",
+        "WHAT",
+        "print the JSON Schema of a file, for editors, or of a document, for programs",
     ),
     "runs": ("runs:runs", "DIR", "what is done, running, failed in the folder of a study or a run"),
     "export": (

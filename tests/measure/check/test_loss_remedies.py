@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.nn.functional import cross_entropy, mse_loss, nll_loss
 
 from gradscape.measure.check.loss_calls import loss_pass
-from gradscape.measure.check.loss_remedies import loss_trials, right_answers, undone
+from gradscape.measure.check.loss_remedies import loss_remedies, loss_trials, right_answers, undone
 from gradscape.measure.check.trials import Steps, Untreated, first_made
 from gradscape.measure.core.batch import Batch
 from gradscape.measure.core.copied_optimizer import steppers_of
@@ -47,7 +47,8 @@ def trials(make: Any, batch: Any, loss: Any, optimizer: Any = adam) -> dict[str,
     twin = partial(first_made, make)
     passed = loss_pass(partial(steps.value, twin()))
     as_is = steps.trial("", "as it is", twin())
-    return {each.remedy: each for each in loss_trials(twin, steps, passed, Untreated(as_is, 0.01, 0.0))}
+    remedies = loss_remedies(twin, steps, passed)
+    return {each.remedy: each for each in loss_trials(twin, steps, remedies, Untreated(as_is, 0.01, 0.0))}
 
 
 def test_a_softmax_before_cross_entropy_is_taken_away() -> None:

@@ -27,6 +27,7 @@ from gradscape.measure.core.parameters import strip_wrappers
 from gradscape.measure.core.preserve import random_state
 from gradscape.measure.diagnose.advice import options
 from gradscape.records.check import Fit
+from gradscape.records.check_progress import CheckProgress
 from gradscape.records.diagnosis import Finding, Symptom
 
 
@@ -50,7 +51,12 @@ class Probed:
 
 
 def probed(
-    twin: Callable[[], nn.Module], steps: Steps, passed: LossPass, fit: int | None, causal: bool
+    twin: Callable[[], nn.Module],
+    steps: Steps,
+    passed: LossPass,
+    fit: int | None,
+    causal: bool,
+    report: Callable[[CheckProgress], object],
 ) -> Probed:
     """Look at the batch and the loss by every probe.
 
@@ -60,10 +66,12 @@ def probed(
         passed: Loss before training, and its calls of loss functions.
         fit: Number of steps to fit the batch in, as of `check`.
         causal: Whether outputs must not depend on later positions.
+        report: Callback for what is begun.
 
     Raises:
         ConfigError: `causal` is asked of an output without positions.
     """
+    report(CheckProgress("batch and loss: labels, reach, what the output depends on"))
     found = Probed(label_findings(passed.calls), notes=label_notes(passed.calls))
     if (call := passed.main) is not None:
         found.findings += initial_findings(passed.value, call)
@@ -72,6 +80,7 @@ def probed(
     found.findings += _unreached(twin(), steps)
     _add_dependence(twin, steps, causal, found)
     if fit != 0:
+        report(CheckProgress("fitting one batch"))
         fitted = fit_batch(twin, steps, fit, call)
         found.fit = fitted.fit
         found.findings += mode_findings(fitted)

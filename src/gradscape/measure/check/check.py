@@ -11,15 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gradscape._text import count_noun
 from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, GradscapeError
 from gradscape.measure.check.batch_probes import Probed, fit_finding, probed, single_sample
 from gradscape.measure.check.loss_calls import LossPass, loss_pass
-from gradscape.measure.check.loss_remedies import loss_trials, rate_trial
+from gradscape.measure.check.loss_remedies import loss_remedies, loss_trials, rate_trial
 from gradscape.measure.check.optimizers import outside
 from gradscape.measure.check.rate import asks_for_rate, rate_test, with_rate
 from gradscape.measure.check.remedies import REMEDIES
 from gradscape.measure.check.trials import (
+    SMALLER_EPS,
     Steps,
     Untreated,
     attempt,
@@ -33,6 +35,7 @@ from gradscape.measure.core.copied_training import Original
 from gradscape.measure.core.copying import copied
 from gradscape.measure.core.layer_trace import layer_kind
 from gradscape.measure.core.parameter_kinds import parameters_and_kinds
+from gradscape.measure.core.parameters import facts
 from gradscape.measure.diagnose.activation_rules import signal_findings
 from gradscape.measure.diagnose.advice import (
     ANOTHER,
@@ -46,6 +49,7 @@ from gradscape.measure.diagnose.diagnose import OUT_OF_THE_LOSS, place_among
 from gradscape.measure.signal.noise_batch import noise_batch
 from gradscape.measure.signal.signal import signal
 from gradscape.records.check import FELL, CheckRecord, Trial
+from gradscape.records.check_progress import CheckProgress
 from gradscape.records.diagnosis import Finding, Symptom, gravest_first
 from gradscape.records.gradients import WEIGHT_KINDS
 from gradscape.records.signal import SignalRecord
@@ -53,6 +57,9 @@ from gradscape.records.signal import SignalRecord
 STEPS = 10
 CONSTANT_BY = ("dead units", "exploding", "vanishing", "saturated", "non-finite")  # an output is the same
 ENOUGH = 30  # steps on one batch: a loss that has not moved by then is told as a fault
+
+
+OnProgress = Callable[[CheckProgress], object]
 
 
 @typed(seeds=1_000, confirm=1_000_000)
@@ -66,6 +73,7 @@ def check(
     remedies: bool = True,
     fit: int | None = None,
     causal: bool = False,
+    report: OnProgress = lambda progress: None,
 ) -> CheckRecord:
     """Say before training whether a network will train, and if not why, where, and what would help.
 
@@ -88,6 +96,7 @@ def check(
         fit: Number of steps, at most, that a copy has to fit this one batch, 0 to leave it out; by default
             200 within five seconds, on as many of its samples as allow these.
         causal: Whether the output at a position must not depend on later positions of the input.
+        report: Callback for what the check begins with, such as `print`.
 
     Raises:
         ConfigError: A factory that raises, a batch that does not fit, labels out of range, a loss that fails,
@@ -106,13 +115,15 @@ def check(
     given = Batch.of(batch, model, loss)
     steps = Steps(given, loss, optimizer_for, confirm or STEPS, None if own is None else Original(own))
     twin = partial(copied, own) if own is not None else partial(first_made, make_model)
+    report(CheckProgress(f"signal through the layers, {count_noun(seeds, 'seed')}"))
     passed = _first_pass(twin, steps)
     measured = signal(make_model, batch, loss, seeds)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError(f"make_model: {type(model).__name__} has no parameter to train")
+    report(CheckProgress(f"gradients, {count_noun(steps.count, 'real step')}"))
     begun = untreated(make_model, steps)
     as_is = begun.trial
-    found = probed(twin, steps, passed, fit, causal)
+    found = probed(twin, steps, passed, fit, causal, report)
     assert as_is.diagnosis is not None
     findings = _all_findings(measured, model, as_is, found)
     findings += [] if own is None else outside(optimizer, own)
@@ -122,10 +133,11 @@ def check(
         unfitted = unfitted or _unlearnt(as_is, findings)
     once = gravest_first([*findings, *unfitted])
     rated = remedies or any(map(asks_for_rate, once))
+    if rated:
+        report(CheckProgress("range test of learning rates"))
     test = rate_test(make_model, twin, steps, optimizer) if rated else None
-    tried = _tried(model, steps, begun) if remedies else []
-    tried += loss_trials(twin, steps, passed, begun) if remedies else []
     of_test = None if test is None else rate_trial(twin, steps, begun, test)
+    tried = _tried(model, twin, steps, passed, begun, report) if remedies else []
     tried += [of_test] if of_test is not None and remedies else []
     advised = with_rate(by_trials(once, tried), test, of_test)
     notes = (*_notes(as_is, once), *found.notes, *notes_on_state(optimizer))
@@ -142,6 +154,9 @@ def check(
         band=begun.band,
         fit=found.fit,
         facts=(*found.facts, *([] if test is None else [test.told])),
+        optimizers=tuple(facts(each, ()) for each in steps.optimizer(model).optimizers),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        dtypes=tuple({str(each.dtype).removeprefix("torch."): None for each in model.parameters()}),
     )
 
 
@@ -158,10 +173,28 @@ def _first_pass(twin: Callable[[], nn.Module], steps: Steps) -> LossPass:
     return loss_pass(partial(steps.value, model))
 
 
-def _tried(model: nn.Module, steps: Steps, as_is: Untreated) -> list[Trial]:
-    """Return the trials of all remedies, with their effects."""
-    tried = [attempt(name, model, steps.batch, steps) for name in REMEDIES] + [smaller_eps(model, steps)]
-    return [as_is.with_effect(trial) for trial in tried]
+def _tried(
+    model: nn.Module,
+    twin: Callable[[], nn.Module],
+    steps: Steps,
+    passed: LossPass,
+    as_is: Untreated,
+    report: OnProgress,
+) -> list[Trial]:
+    """Return the trials of all remedies but the range test's rate, with their effects."""
+    around = loss_remedies(twin, steps, passed)
+    of = len(REMEDIES) + 1 + len(around)
+    tried = []
+    for number, name in enumerate((*REMEDIES, SMALLER_EPS), 1):
+        report(CheckProgress("remedies", number, of, name))
+        within = name in REMEDIES
+        trial = attempt(name, model, steps.batch, steps) if within else smaller_eps(model, steps)
+        tried.append(as_is.with_effect(trial))
+    trials = loss_trials(twin, steps, around, as_is)
+    for number, remedy in enumerate(around, len(tried) + 1):
+        report(CheckProgress("remedies", number, of, remedy.name))
+        tried.append(next(trials))
+    return tried
 
 
 def _all_findings(measured: SignalRecord, model: nn.Module, as_is: Trial, found: Probed) -> list[Finding]:

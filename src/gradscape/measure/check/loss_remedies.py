@@ -7,7 +7,7 @@ not comparable with those of the function that was there: what counts is the sha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -52,31 +52,38 @@ class LossRemedy:
     comparable: bool = True
 
 
-def loss_trials(
-    twin: Callable[[], nn.Module],
-    steps: Steps,
-    passed: LossPass,
-    as_is: Untreated,
-) -> list[Trial]:
-    """Try each remedy that applies, with as many steps as the model as it is.
+def loss_remedies(twin: Callable[[], nn.Module], steps: Steps, passed: LossPass) -> list[LossRemedy]:
+    """Return the remedies that apply.
 
     Args:
         twin: Maker of copies.
         steps: Steps of the model as it is.
         passed: Loss before training, and its calls of loss functions.
+    """
+    return list(_remedies(twin, steps, passed.main))
+
+
+def loss_trials(
+    twin: Callable[[], nn.Module], steps: Steps, remedies: Sequence[LossRemedy], as_is: Untreated
+) -> Iterator[Trial]:
+    """Try each remedy when its trial is asked for, with as many steps as the model as it is.
+
+    Args:
+        twin: Maker of copies.
+        steps: Steps of the model as it is.
+        remedies: Remedies that apply.
         as_is: Trial of the model as it is.
     """
-    found, right = [], math.nan
-    for remedy in _remedies(twin, steps, passed.main):
+    right = math.nan
+    for remedy in remedies:
         if not remedy.comparable and math.isnan(right):
             _, right = _tried(LossRemedy("", "as it is", steps), twin)
         trial, share = _tried(remedy, twin)
         if remedy.comparable or trial.diagnosis is None:
-            found.append(as_is.with_effect(trial))
+            yield as_is.with_effect(trial)
         else:
             margin = max(MORE, 2 / steps.batch.size)
-            found.append(replace(trial, right=(right, share), effect=_by_answers(right, share, margin)))
-    return found
+            yield replace(trial, right=(right, share), effect=_by_answers(right, share, margin))
 
 
 def rate_trial(twin: Callable[[], nn.Module], steps: Steps, as_is: Untreated, test: RateTest) -> Trial:

@@ -28,6 +28,7 @@ from gradscape.records.check import FELL, Trial
 from gradscape.records.gradients import FlowHistory
 
 DRAWS = 3  # of the model as it is: how far the loss it ends at varies
+SMALLER_EPS = "smaller eps"
 SMALL_EPS = 1e-16  # a gradient of 1e-18 still has a square in float32, and nothing smaller has
 
 
@@ -201,12 +202,12 @@ def smaller_eps(model: nn.Module, steps: Steps) -> Trial:
 
     groups = steps.optimizer(model).groups
     if not all(number(group.get("eps")) for group in groups):  # Adafactor's are two, and mean something else
-        return Trial("smaller eps", "the optimizer has no eps", None, math.nan, ())
+        return Trial(SMALLER_EPS, "the optimizer has no eps", None, math.nan, ())
     try:
         twin = copied(model)
     except ConfigError as error:
-        return Trial("smaller eps", str(error), None, math.nan, ())
-    return replace(steps, optimizer=make).trial("smaller eps", f"eps = {SMALL_EPS:g}", twin)
+        return Trial(SMALLER_EPS, str(error), None, math.nan, ())
+    return replace(steps, optimizer=make).trial(SMALLER_EPS, f"eps = {SMALL_EPS:g}", twin)
 
 
 def _span(history: FlowHistory) -> float:
