@@ -91,6 +91,7 @@ def right(net: nn.Module) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]
             gs.train_run,
             {"config": None, "folder": "/proc/nowhere", "images": None, "device": "cpu"},
         ),
+        "to_markdown": (gs.to_markdown, {"thing": None, "diagnosis": None}),
         "save_html": (gs.save_html, {"thing": None, "path": "/nowhere/at/all", "diagnosis": None}),
         "RunFolder": (gs.RunFolder, {"path": "x"}),
         "FlowRecorder": (gs.FlowRecorder, {"model": net}),

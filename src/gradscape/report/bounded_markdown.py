@@ -33,7 +33,7 @@ def escape(text: object, most: int = 400) -> str:
         >>> escape("a|b <script>\n# c")
         'a\\|b &lt;script&gt; \\# c'
     """
-    line = " ".join(strip_controls(_SURROGATES.sub("\ufffd", str(text))).split())
+    line = strip_controls(_SURROGATES.sub("\ufffd", " ".join(str(text).split())))
     pieces = [_SPECIAL.get(sign, sign) for sign in _LINKS.sub(rf"\1{JOINER}", line)]
     if sum(map(_size, pieces)) <= most:
         return "".join(pieces)
