@@ -124,7 +124,7 @@ def test_a_fault_of_a_training_is_told_for_a_watch_its_history_and_its_diagnosis
 
 
 def test_limits_are_those_of_diagnose() -> None:
-    with pytest.raises(AssertionError, match="^learning rate too large"):
+    with pytest.raises(AssertionError, match=r"^learning rate too large"):
         assert_healthy(watched(0.1), limits=gs.Limits(large=1e-9))
 
 

@@ -63,7 +63,7 @@ def assert_trains(
         ConfigError: There is no such verdict, or the check cannot be made.
 
     Example:
-        >>> assert_trains(make_model, (x, y), nn.functional.cross_entropy, fit=50)
+        >>> record = assert_trains(make_model, (x, y), nn.functional.cross_entropy, fit=50)
     """
     __tracebackhide__ = True
     tolerated = _tolerated(allow)
@@ -92,9 +92,7 @@ def assert_healthy(
         ConfigError: There is no such verdict, or nothing to diagnose yet.
 
     Example:
-        >>> with gs.watch(model, optimizer) as flow:
-        ...     train(model, optimizer, steps=100)
-        >>> assert_healthy(flow)
+        >>> diagnosis = assert_healthy(flow, allow=["loss does not fall"])
     """
     __tracebackhide__ = True
     tolerated = _tolerated(allow)

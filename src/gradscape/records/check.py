@@ -211,7 +211,7 @@ class CheckRecord(Reported, Displayable, Record):
         It has all fields of a diagnosis. `gradscape schema check` prints the schema.
 
         Example:
-            >>> json.loads(gs.check(make_model, (x, y), loss).to_json())["verdict"]
+            >>> text = gs.check(make_model, (x, y), loss).to_json()
         """
         return json_text(check_document(self))
 

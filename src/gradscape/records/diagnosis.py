@@ -259,7 +259,7 @@ class Diagnosis(Reported, Displayable, Record):
         `gradscape schema diagnosis` prints the schema.
 
         Example:
-            >>> json.loads(gs.diagnose(flow).to_json())["verdict"]
+            >>> text = gs.diagnose(flow).to_json()
         """
         return json_text(diagnosis_document(self))
 

@@ -53,19 +53,20 @@ class ProgressView:
         self.start = time.monotonic()
         # A study goes on when its output is closed.
         self.console = Console(file=cast(IO[str], Forgiving(sys.stderr)), highlight=False)
+        self.is_live = self.console.is_terminal and not self.console.is_dumb_terminal
         self.live = Live(
             console=self.console, get_renderable=self._render, refresh_per_second=4, transient=True
         )
 
     def __enter__(self) -> ProgressView:
-        if self.console.is_terminal:
+        if self.is_live:
             self.live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.console.is_terminal:
+        if self.is_live:
             self.live.stop()
 
     def show(self, event: Event) -> None:
@@ -98,14 +99,14 @@ class ProgressView:
         cost = self.left.phases[name][progress.phase]
         notable = changed and progress.phase != "training" and cost >= NOTABLE * self.left.cost[name]
         due = now - self.printed.get(name, self.start) >= PLAIN_EVERY
-        if not self.console.is_terminal and (due or notable):
+        if not self.is_live and (due or notable):
             self.printed[name] = now
             self.print_line(f"  {self.names[name]}  {progress}")
 
     def begin_report(self) -> None:
         """Tell that all runs have ended and the report is being built."""
         self.reporting = True
-        if not self.console.is_terminal:
+        if not self.is_live:
             self.print_line("report: figures, tables and page")
 
     def print_line(self, line: str) -> None:
