@@ -149,6 +149,15 @@ def test_hostile_names_leave_stdout_clean(file: Path, capsys: pytest.CaptureFixt
         assert all(letter.isprintable() or letter in "\n\ud800" for letter in out), form
 
 
+def test_what_a_factory_prints_is_not_in_the_result(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("talks.py").write_text("from my_nets import net as made\nprint('hello')\ndef net():\n"
+                                "    print('again')\n    return made()\n")  # fmt: skip
+    assert main(["check", "talks.py:net", *QUICK, "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["verdict"] == "healthy"
+    assert {"hello", "again"} <= set(said.err.splitlines())
+
+
 def phases(err: str) -> list[str]:
     assert all(re.match(r" *\d+ s  \S", line) for line in err.splitlines())
     return [line.split(" s  ")[1] for line in err.splitlines()]

@@ -29,7 +29,7 @@ ELEMENTS: dict[str, tuple[set[str], set[str], tuple[str, ...]]] = {
     "testsuite": (
         {"name", "tests", "failures", "errors", "time", "disabled", "skipped", "timestamp", "hostname", "id",
          "package"},
-        {"name", "tests"},
+        {"name", "tests", "failures", "errors"},
         ("properties", "testcase", "system-out", "system-err"),
     ),
     "testcase": (

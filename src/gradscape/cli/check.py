@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -69,9 +71,9 @@ def check(
     from gradscape.cli.phases import PhaseView
     from gradscape.measure.check.check import check_on_noise
 
-    made = load_factory(factory)
     began = time.perf_counter()
-    with PhaseView() as view:
+    with redirect_stdout(sys.stderr), PhaseView() as view:  # what the factory prints is no result
+        made = load_factory(factory)
         record = check_on_noise(
             made,
             options.shape,
