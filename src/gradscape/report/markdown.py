@@ -15,6 +15,8 @@ from gradscape._text import count_noun
 from gradscape.config.arguments import typed
 from gradscape.config.paths import DEFAULTS
 from gradscape.errors import ConfigError, brief
+from gradscape.measure.diagnose.diagnose import diagnose
+from gradscape.measure.diagnose.from_run import recorded
 from gradscape.records.check import CheckRecord, Trial
 from gradscape.records.diagnosis import VERDICTS, Diagnosis, Finding
 from gradscape.records.gradients import FlowHistory, OptimizerFacts
@@ -80,9 +82,7 @@ def diagnoses_of(runs: Mapping[str, RunRecord]) -> dict[str, Diagnosis | None]:
 
 
 def _diagnosis_of(thing: FlowHistory | RunRecord) -> Diagnosis:
-    """Return the diagnosis with the usual limits; its rules are imported now, for they need torch."""
-    from gradscape.measure.diagnose.diagnose import diagnose
-
+    """Return the diagnosis with the usual limits."""
     if isinstance(thing, FlowHistory) and not thing.optimizers and not thing.lack:
         raise ConfigError("thing: a history that knows no optimizer has no verdict; give the run's record")
     return diagnose(thing)
@@ -131,8 +131,6 @@ def _history_report(history: FlowHistory, diagnosis: Diagnosis) -> str:
 
 
 def _run_report(run: RunRecord, diagnosis: Diagnosis) -> str:
-    from gradscape.measure.diagnose.from_run import recorded
-
     losses = [(name, _losses(run.curve(f"{key}_loss"))) for key, name in SPLITS.items()] if run.epochs else []
     losses += [
         ("test images", f"{result['loss']:.3g}, accuracy {result['accuracy']:.3g} ({which} weights)")
