@@ -6,7 +6,9 @@
     ├── StoreError            a run's or study's folder: unwritable, damaged, newer
     │   └── Busy              … at work on in another process
     ├── JobFailed             a job of an executor ended in an error
-    └── RunFailed             one or more runs of a study ended in an error
+    ├── RunFailed             one or more runs of a study ended in an error
+    ├── TrainingStopped       a watch ended a training that does not work
+    └── NotDelivered          an alert did not reach its receiver
 
 Every one of them means "the user can put this right"; the command line prints it without a
 traceback. Mistakes of our own are assertions and are never caught.
@@ -62,6 +64,18 @@ class JobFailed(GradscapeError):
 
 class RunFailed(GradscapeError):
     """One run of a study or more failed; the others were finished."""
+
+    exit_code = 1
+
+
+class TrainingStopped(GradscapeError):
+    """A watch with `stop_on` ended a training; the text is verdict, place, cause and what would help."""
+
+    exit_code = 1
+
+
+class NotDelivered(GradscapeError):
+    """An alert that did not reach its receiver; the text names no secret of an address."""
 
     exit_code = 1
 

@@ -22,7 +22,7 @@ from gradscape.errors import RunFailed
 if TYPE_CHECKING:
     from gradscape.integrations.export import Exporter
 
-Tracker = Literal["tensorboard", "wandb", "mlflow"]
+Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,5 +91,9 @@ def _exporter_of(tracker: Tracker, place: str, study: str) -> Exporter:
 
     if tracker == "mlflow":
         return export_targets.MLflowExport(place, study)
+    if tracker == "trackio":
+        from gradscape.integrations.export_trackio import TrackioExport
+
+        return TrackioExport(Path(place), study)
     kinds = {"tensorboard": export_targets.TensorBoardExport, "wandb": export_targets.WandBExport}
     return kinds[tracker](Path(place), study)

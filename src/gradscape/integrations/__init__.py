@@ -1,26 +1,43 @@
 """Callbacks and sinks for the tools that people train with; each is imported when it is first used.
 
 `lightning.WatchCallback` and `transformers.WatchCallback` are callbacks of the two trainers and need them
-installed; the sinks write rows of a watch to a JSONL file, TensorBoard, Weights & Biases and MLflow.
+installed; the sinks write rows of a watch to a JSONL file, TensorBoard, Weights & Biases, MLflow and Trackio;
+webhooks and commands tell what is found while it trains.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gradscape.integrations.alerts import Alert, Command, Webhook
     from gradscape.integrations.jsonl import JsonLines, read_jsonl
     from gradscape.integrations.sink import Sink
-    from gradscape.integrations.trackers import MLflow, TensorBoard, WandB
+    from gradscape.integrations.trackers import MLflow, TensorBoard, Trackio, WandB
 
 _HOMES = {
+    "Alert": "alerts",
+    "Command": "alerts",
     "JsonLines": "jsonl",
     "MLflow": "trackers",
     "Sink": "sink",
     "TensorBoard": "trackers",
+    "Trackio": "trackers",
     "WandB": "trackers",
+    "Webhook": "alerts",
     "read_jsonl": "jsonl",
 }
-__all__ = ["JsonLines", "MLflow", "Sink", "TensorBoard", "WandB", "read_jsonl"]
+__all__ = [
+    "Alert",
+    "Command",
+    "JsonLines",
+    "MLflow",
+    "Sink",
+    "TensorBoard",
+    "Trackio",
+    "WandB",
+    "Webhook",
+    "read_jsonl",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,7 @@
 """Export of a study's run folders to a tracker, once or live; exported twice, nothing is there twice.
 
 Each run of the study is a run of the tracker's: its configuration as parameters, a row of metrics for each
-epoch, its test results, its state. The trackers are in `export_targets`.
+epoch, its test results, its state. The trackers are in `export_targets` and `export_trackio`.
 """
 
 from __future__ import annotations

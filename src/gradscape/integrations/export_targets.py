@@ -31,7 +31,7 @@ PROJECT = "gradscape"
 STATUS = {"done": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 
 
-class _FolderExporter(Exporter):
+class FolderExporter(Exporter):
     """A folder of files, held by one export at a time; `exported.json` in it lists the runs that they hold.
 
     Args:
@@ -55,6 +55,7 @@ class _FolderExporter(Exporter):
             raise ConfigError(f"--into: another export is writing to {place}; give another folder") from error
 
     def known(self) -> dict[str, str]:
+        """See `Exporter.known`."""
         path = self.place / "exported.json"
         runs = read_json(path).get("runs") if there(path) else {}
         if not isinstance(runs, dict):
@@ -62,9 +63,15 @@ class _FolderExporter(Exporter):
         return {identity: state for identity, state in runs.items() if self._files(identity)}
 
     def remember(self, known: Mapping[str, str]) -> None:
+        """See `Exporter.remember`.
+
+        Args:
+            known: `standing` per identity.
+        """
         write_json(self.place / "exported.json", {"runs": dict(known)})
 
     def close(self) -> None:
+        """Release the folder."""
         self.lock.release()
 
     @abstractmethod
@@ -81,8 +88,8 @@ def _make_place(place: Path) -> None:
         raise ConfigError(f"--into: cannot write {place}: {error.strerror}; give another folder") from error
 
 
-class TensorBoardExport(_FolderExporter):
-    """A folder of events for each run, for TensorBoard and its HParams page; see `_FolderExporter`."""
+class TensorBoardExport(FolderExporter):
+    """A folder of events for each run, for TensorBoard and its HParams page; see `FolderExporter`."""
 
     library = "tensorboard"
 
@@ -131,8 +138,8 @@ class _TensorBoardRun(TrackedRun):
         self.writer.close()
 
 
-class WandBExport(_FolderExporter):
-    """Offline runs, for `wandb sync`; nothing is sent; see `_FolderExporter`."""
+class WandBExport(FolderExporter):
+    """Offline runs, for `wandb sync`; nothing is sent; see `FolderExporter`."""
 
     library = "wandb"
 

@@ -43,12 +43,14 @@ class WatchCallback(Watching, Callback):  # type: ignore[misc]
         sinks: Sinks of `gradscape.integrations.trackers` to write rows to.
         write_every: Number of steps from one writing to the next.
         activations: Read every layer's output too; see `gradscape.watch`.
+        on_finding: One or several functions that are told what is found; see `gradscape.watch`.
+        alerts: Its `stop_on`, `alert_on`, `cool_down` and `run`.
 
     Attributes:
         flow: Watch of the last fit; None before it. It can be read during the training and after.
 
     Raises:
-        ConfigError: When the fit starts, as `gradscape.watch`.
+        ConfigError: As `gradscape.watch`: of the alerts at once, of the model when the fit starts.
 
     Example:
         >>> seen = WatchCallback(sinks=[trackers.JsonLines("gradients.jsonl")])

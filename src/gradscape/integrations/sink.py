@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
 import numpy as np
-import torch
 
 from gradscape.errors import ConfigError, nearest
 from gradscape.measure.watch.activations import STATISTICS as OUTPUTS
+from gradscape.measure.watch.alerts import is_first_process
 from gradscape.measure.watch.recorder import COLUMNS
 from gradscape.measure.watch.watch import Watch
 from gradscape.records.activations import ActivationHistory
@@ -123,7 +123,7 @@ class Sink(ABC):
         if flow is not self.flow:
             self.flow, self.written, self.first = flow, 0, 0
         if self.writes is None:  # decided once: when the group is gone every process would be the first
-            self.writes = _first_process()
+            self.writes = is_first_process()
 
     def _write_new(self, rest: bool) -> None:
         """Write rows that were not written yet; the unfinished one only with the rest."""
@@ -216,13 +216,6 @@ def _of_outputs(outputs: ActivationHistory, t: int) -> dict[str, float]:
         )
         if not math.isnan(value) or (bad and name == "second_moment")
     }
-
-
-def _first_process() -> bool:
-    """True if this process is alone or of rank 0."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank() == 0
-    return True
 
 
 def in_one_line(error: Exception, most: int = 200) -> str:

@@ -1,4 +1,4 @@
-"""Sinks of a watch: a JSONL file, TensorBoard, Weights & Biases, MLflow.
+"""Sinks of a watch: a JSONL file, TensorBoard, Weights & Biases, MLflow, Trackio.
 
     >>> flow = gs.watch(model, optimizer)
     >>> with trackers.TensorBoard("runs/first").follow(flow, every=100):
@@ -10,15 +10,19 @@ Each uses what is already open in the training (a `SummaryWriter`, a run) or ope
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Sequence
+from contextvars import Context
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from gradscape.integrations.jsonl import JsonLines, read_jsonl
 from gradscape.integrations.sink import CHARTS, Row, Sink, require
+from gradscape.measure.watch.watch import Watch
+from gradscape.records.alert import Alert
 
-__all__ = ["JsonLines", "MLflow", "Sink", "TensorBoard", "WandB", "read_jsonl"]
+__all__ = ["JsonLines", "MLflow", "Sink", "TensorBoard", "Trackio", "WandB", "read_jsonl"]
 
 
 class TensorBoard(Sink):
@@ -155,3 +159,88 @@ class MLflow(Sink):
     def _end(self) -> None:
         if self.client is not None and self.open_run is None:
             self.client.set_terminated(self.run_id)
+
+
+class Trackio(Sink):
+    """Metrics of a Trackio run, and what is found wrong with the training as its alerts.
+
+    A watch that it follows is diagnosed while it trains, see `gradscape.watch`, and each finding becomes an
+    alert of the run: of level `error` for a `fail`, `warn` for a `warn`. It is a receiver of alerts too.
+
+    Args:
+        run: Run that the training has open; it is not finished. By default the sink opens one
+            beside it, which stays on this machine unless Trackio's settings or environment say otherwise.
+        statistics: Names of statistics to write; see `Sink`.
+        alerts: Whether what is found is told as the run's alerts.
+        settings: Arguments of `trackio.init` for the sink's run, such as `project` and `name`.
+
+    Raises:
+        ConfigError: trackio is not installed.
+
+    Example:
+        >>> with trackers.Trackio(project="digits").follow(flow):
+        ...     ...  # train
+    """
+
+    is_slow = True
+
+    def __init__(
+        self, run: Any = None, statistics: Sequence[str] = CHARTS, alerts: bool = True, **settings: Any
+    ) -> None:
+        super().__init__(statistics)
+        require("trackio")
+        self.open_run, self.run, self.alerts = run, run, alerts
+        own = {"project": "gradscape", "embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
+        self.settings = {**own, **settings}
+        self.lock = threading.Lock()  # alerts come from a thread of their own
+
+    def follow(self, flow: Watch, every: int = 100, first: int = 0) -> Self:
+        """Write every `every` steps of the training from now on, and tell what is found; see `Sink.follow`.
+
+        Args:
+            flow: Watch returned by `gradscape.watch`.
+            every: Number of steps from one writing to the next.
+            first: Number of the watch's first step, where a training continues from a checkpoint.
+
+        Raises:
+            ConfigError: `every` is below 1, or the watch has ended.
+        """
+        super().follow(flow, every, first)
+        if self.alerts:
+            flow.on_finding(self)
+        return self
+
+    def __call__(self, alert: Alert) -> None:
+        """Tell an alert in the run.
+
+        Args:
+            alert: Alert to tell.
+        """
+        import trackio
+
+        levels = {"fail": trackio.AlertLevel.ERROR, "warn": trackio.AlertLevel.WARN}
+        with self.lock:
+            self._open()
+            self.opened = True
+            self.run.alert(title=alert.heading, text=alert.text, level=levels[alert.grade], step=alert.step)
+
+    def _begin(self) -> None:
+        with self.lock:
+            self._open()
+
+    def _open(self) -> None:
+        if self.run is None:
+            import trackio
+
+            # In a context of its own: `init` finishes the run that is current, which is the training's.
+            self.run = Context().run(lambda: trackio.init(**self.settings))
+
+    def _put(self, rows: Sequence[Row]) -> None:
+        for step, values in rows:
+            self.run.log(values, step=step)
+
+    def _end(self) -> None:
+        with self.lock:
+            if self.run is not None and self.run is not self.open_run:
+                self.run.finish()
+                self.run = None

@@ -27,6 +27,8 @@ class WatchCallback(Watching, TrainerCallback):  # type: ignore[misc]
         sinks: Sinks of `gradscape.integrations.trackers` to write rows to.
         write_every: Number of steps from one writing to the next.
         activations: Read every layer's output too; see `gradscape.watch`.
+        on_finding: One or several functions that are told what is found; see `gradscape.watch`.
+        alerts: Its `stop_on`, `alert_on`, `cool_down` and `run`.
 
     Attributes:
         flow: Watch of the last training; None before it. It can be read during the training and after.

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
 from gradscape.integrations.sink import Sink
+from gradscape.measure.watch.alert_delivery import Receiver
+from gradscape.measure.watch.alerts import AlertOptions, receivers_of
 from gradscape.measure.watch.watch import Watch, watch
 
 
@@ -21,15 +24,23 @@ class Watching:
         sinks: Sequence[Sink] = (),
         write_every: int = 100,
         activations: bool = False,
+        on_finding: Receiver | Sequence[Receiver] | None = None,
+        **alerts: Any,
     ) -> None:
         self.every, self.capacity, self.activations = every, capacity, activations
         self.sinks, self.write_every = tuple(sinks), write_every
+        self.receivers, self.options = receivers_of(on_finding), alerts
+        AlertOptions(**alerts)  # a wrong one is refused before the training begins
         self.flow: Watch | None = None
 
     def _begin(self, model: nn.Module, optimizers: Optimizer | Sequence[Optimizer], first: int) -> Watch:
         """Return a new watch that the sinks follow, its first step numbered `first`; end an earlier one."""
         self._end()
-        self.flow = watch(model, optimizers, self.every, self.capacity, self.activations)
+        self.flow = watch(
+            model, optimizers, self.every, self.capacity, self.activations,
+            on_finding=self.receivers, **self.options,
+        )  # fmt: skip
+        self.flow.first = first
         for sink in self.sinks:
             sink.follow(self.flow, self.write_every, first)
         return self.flow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 import numpy as np
@@ -48,6 +49,16 @@ class LossValues:
         if len(self._steps) == CHUNK:
             self._chunks.append((self._steps, _stacked(self._values)))
             self._steps, self._values = [], []
+
+    def has_just_broken(self) -> bool:
+        """Return True if the last value is not finite and the one before was; False for any other device.
+
+        Only values in the host's memory are looked at: nothing waits.
+        """
+        last = self._values[-2:]
+        if not last or last[-1].device.type != "cpu" or math.isfinite(last[-1]):
+            return False
+        return len(last) == 1 or math.isfinite(last[0])
 
     def read(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return (T,) steps and (T,) values, oldest first; waits for the device."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.autograd import Variable
 from torch.optim import Optimizer
 
-from gradscape.errors import first_line
+from gradscape.errors import TrainingStopped, first_line
 from gradscape.measure.core.gradient_statistics import STATISTICS
 from gradscape.measure.core.parameters import WatchedParameters, learning_rates
 from gradscape.measure.watch.activations import in_backward
@@ -44,7 +44,10 @@ LEFT_OUT = "what flow.loss was given is left out"
 
 
 def _harmless(hook: Callable[..., None]) -> Callable[..., None]:
-    """Decorate a hook so that an error ends the watch with a warning, never the training."""
+    """Decorate a hook so that an error ends the watch with a warning, never the training.
+
+    One error passes: that by which `stop_on` ends the training, as its user wants.
+    """
 
     @wraps(hook)
     def guarded(self: Recorder, *arguments: Any, **named: Any) -> None:
@@ -52,6 +55,9 @@ def _harmless(hook: Callable[..., None]) -> Callable[..., None]:
             return
         try:
             hook(self, *arguments, **named)
+        except TrainingStopped:
+            self.step_under_way, self.nested = None, 0
+            raise
         except Exception as error:  # any type: a watch must not stop a training
             self.error = first_line(error)
             self.outputs.close()

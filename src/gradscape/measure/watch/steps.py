@@ -17,7 +17,7 @@ from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from gradscape.errors import ConfigError, brief
+from gradscape.errors import ConfigError, TrainingStopped, brief
 
 # The function that every optimizer's step runs in: its frames reveal the current steps.
 STEP: CodeType = Optimizer.profile_hook_step(lambda _: None).__code__
@@ -80,8 +80,14 @@ def _before(optimizer: Optimizer, arguments: tuple[Any, ...], named: dict[str, A
 
 @_disable_dynamo
 def _after(optimizer: Optimizer, *_: Any) -> None:
+    stopped = None
     for listener in tuple(_listeners):
-        listener.after_step(optimizer)
+        try:
+            listener.after_step(optimizer)
+        except TrainingStopped as error:  # the other watches see the end of the step first
+            stopped = error
+    if stopped is not None:
+        raise stopped
 
 
 def running() -> Iterable[Optimizer]:

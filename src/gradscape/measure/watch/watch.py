@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -13,9 +13,12 @@ from gradscape._text import count_noun
 from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, brief
 from gradscape.measure.core.parameters import WatchedParameters
+from gradscape.measure.watch.alert_memory import COOL_DOWN
+from gradscape.measure.watch.alerts import AlertOptions, Alerts, receivers_of
 from gradscape.measure.watch.recorder import Recorder
 from gradscape.measure.watch.step_reading import Moment
 from gradscape.measure.watch.steps import all_of, each_of, is_private
+from gradscape.records.alert import Alert
 from gradscape.records.display import Displayable, html_summary
 from gradscape.records.gradients import FlowHistory
 
@@ -33,6 +36,11 @@ def watch(
     capacity: int = 1_000,
     activations: bool = False,
     loss: nn.Module | Any | None = None,
+    on_finding: Callable[[Alert], object] | Sequence[Callable[[Alert], object]] | None = None,
+    stop_on: Literal["fail", "warn"] | None = None,
+    alert_on: Literal["fail", "warn"] = "fail",
+    cool_down: float = COOL_DOWN,
+    run: str = "",
 ) -> Watch:
     """Watch every layer's gradient and update, and the loss, from now on; the training is not changed.
 
@@ -53,6 +61,13 @@ def watch(
     that step within the backward pass, one for each parameter, make one row. An optimizer that is added
     later, and parameters that are unfrozen or added later, are watched from their first step on, with a note.
 
+    With `on_finding` or `stop_on` the training is diagnosed after 20, 50 and 100 steps, and later as often as
+    1 % of its time allows, or a second in all where that is more. What is found is told once, when it stands
+    in two diagnoses in a row; that the loss is not finite is told at once, on a CPU after that very step. The
+    receivers have threads of their own: one that raises has a line in the log `gradscape`, and one that hangs
+    is waited for a second, once. In distributed training the first process alone diagnoses, tells and stops;
+    launchers such as torchrun end the others then.
+
     A watch of the same model that is still open ends: in a notebook, a cell may run again.
 
     Args:
@@ -68,8 +83,16 @@ def watch(
             read, with a note.
         loss: Module of the loss. It is needed only where the graph does not tell it, as in a compiled step;
             for a function see `Watch.loss`.
+        on_finding: One or several functions that are called with an `Alert` when a finding is to be told,
+            such as `gradscape.integrations.Webhook`.
+        stop_on: Grade from which on a finding ends the training, by an error out of the optimizer's step.
+        alert_on: Grade from which on findings are told; what `stop_on` ends a training for is told too.
+        cool_down: Number of seconds after which a finding that went away and came back is told again.
+        run: Name of the run, for the alerts.
 
     Raises:
+        TrainingStopped: Later, in the training: a finding is as grave as `stop_on`. Parameters, optimizer and
+            generators are as after any step, and the watch can be read.
         ConfigError: If the model has no parameters, or the optimizer trains none of them or is none.
 
     Example:
@@ -87,6 +110,8 @@ def watch(
             f"loss: expected a module such as nn.CrossEntropyLoss(); got {brief(loss)}; for a function, type "
             "flow.loss(value, output, target) before each backward pass"
         )
+    receivers = receivers_of(on_finding)
+    options = AlertOptions(alert_on, stop_on, cool_down, run)
     optimizers = all_of(optimizer)
     WatchedParameters.of(model, optimizers)  # raises before an earlier watch is ended
     replaced = _replace_open(model)
@@ -94,7 +119,10 @@ def watch(
     recorder.notes += replaced
     recorder.reader.private = any(is_private(each) for each in each_of(optimizer))
     _recorders[model] = weakref.ref(recorder)
-    return Watch(recorder)
+    flow = Watch(recorder, options)
+    for each in receivers:
+        flow.on_finding(each)
+    return flow
 
 
 def _replace_open(model: nn.Module) -> list[str]:
@@ -114,10 +142,18 @@ class Watch(Displayable):
 
     Args:
         recorder: Machinery that fills the rows.
+        options: Options of the alerts.
+
+    Attributes:
+        first: Number of the first step, where a training continues from a checkpoint; alerts count from it.
     """
 
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
+    def __init__(self, recorder: Recorder, options: AlertOptions) -> None:
+        self._recorder, self._options = recorder, options
+        self._alerts: Alerts | None = None
+        self.first = 0
+        if options.stop_on is not None:
+            self._begin_alerts()
 
     def history(self, since: int = 0) -> FlowHistory:
         """Return the readings, oldest row first; waits for the device.
@@ -231,6 +267,33 @@ class Watch(Displayable):
             callback: Function to call; an error in it ends the watch.
         """
         self._recorder.on_step.append(callback)
+
+    def on_finding(self, receiver: Callable[[Alert], object]) -> None:
+        """Call a function with an `Alert` for each finding from now on; see `gradscape.watch`.
+
+        Args:
+            receiver: Function to call, in a thread of its own; an error in it is logged.
+        """
+        self._begin_alerts().delivery.add(receiver)
+
+    def _begin_alerts(self) -> Alerts:
+        """Return the diagnoses while it trains, which begin now if they have not yet."""
+        if self._alerts is None:
+            import gradscape  # diagnoses stand on watches: see `Displayable.save_html`
+
+            self._alerts = Alerts(self, gradscape.diagnose, self._options)
+            self.on_step(self._alerts.after_step)
+        return self._alerts
+
+    @property
+    def alerts(self) -> tuple[Alert, ...]:
+        """Alerts so far, the oldest first."""
+        return () if self._alerts is None else tuple(self._alerts.told)
+
+    @property
+    def loss_has_broken(self) -> bool:
+        """True if the last step's loss is not finite and that before was; never known but on a CPU."""
+        return self._recorder.loss.values.has_just_broken()
 
     def on_close(self, callback: Callable[[], None]) -> None:
         """Call a function when the watch is closed, before it ends.
