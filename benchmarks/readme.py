@@ -13,6 +13,7 @@ from functools import partial
 import public_tables
 import statistics_tables
 import sweep_tables
+from alert_tables import alerts
 from study_tables import claims, correlations, full_size, remedies, smoothing
 from tables import (
     INSTRUCTIONS,
@@ -112,6 +113,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "growth-avx512": partial(growth, "avx512"),
         "precision": precision,
     },
+    "docs/seeing.md": {"alerts": alerts},
     "docs/studies.md": {
         "rescues": full_size,
         "smoothing": smoothing,

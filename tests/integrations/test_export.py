@@ -11,19 +11,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from cases import tiny
+from exported import Found, assert_holds
 from gradscape.cli.main import main
-from gradscape.config.run import RunConfig
 from gradscape.integrations.export import epoch_rows, epoch_values, gradient_values, parameters, result_rows
 from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.study_folder import StudyFolder
@@ -38,16 +35,6 @@ def nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
         monkeypatch.setenv(name, "true")
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-
-
-@dataclass
-class Found:
-    """What a tracker gives back of a run."""
-
-    values: list[tuple[str, int, float]] = field(default_factory=list)
-    parameters: dict[str, Any] = field(default_factory=dict)
-    state: str = ""
-    group: str = ""
 
 
 def from_tensorboard(place: Path) -> dict[str, Found]:
@@ -152,30 +139,6 @@ every_tracker = pytest.mark.parametrize(("to", "read"), cases(*READERS))
 
 def export(study: Path, to: str, place: Path, *flags: str) -> int:
     return main(["export", str(study), "--to", to, "--into", str(place), *flags])
-
-
-def expected(folder: RunFolder) -> dict[tuple[str, int], float]:
-    """What a tracker is to hold of a run."""
-    rows = [
-        *epoch_rows(folder.epochs(), folder.flow(), 0.0),
-        *result_rows(folder.status().get("test", {}), 0.0),
-    ]
-    return {(name, row.epoch): value for row in rows for name, value in row.values.items()}
-
-
-def assert_holds(found: dict[str, Found], study: Path, runs: dict[str, RunConfig]) -> None:
-    """Every run that has begun, each value of it once."""
-    begun = {c.identity for word, c in runs.items() if word not in ("new", "absent")}
-    assert found.keys() == begun
-    for identity, run in found.items():
-        folder = StudyFolder(study).run(identity)
-        assert max(Counter((name, step) for name, step, _ in run.values).values()) == 1
-        values = {(name, step): value for name, step, value in run.values}
-        truth = expected(folder)
-        assert values.keys() == truth.keys()
-        for key, value in truth.items():
-            assert np.isclose(values[key], value, rtol=1e-6, atol=0), key  # TensorBoard's are float32
-        assert run.group == "batchnorm"
 
 
 @every_tracker

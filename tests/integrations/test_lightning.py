@@ -162,6 +162,22 @@ def test_rows_are_written_while_it_trains_and_kept_when_it_breaks(tmp_path: Path
     assert [row["step"] for row in read_jsonl(tmp_path / "rows.jsonl")] == [*range(5), *range(8)]
 
 
+def test_what_is_found_is_told_and_ends_the_training_where_wanted() -> None:
+    from gradscape.errors import ConfigError, TrainingStopped
+    from gradscape.integrations.lightning import WatchCallback
+
+    told: list[Any] = []
+    seen = WatchCallback(on_finding=told.append, stop_on="fail", run="first")
+    with pytest.raises(TrainingStopped, match="stopped at step 2: non-finite"):
+        fit([seen], make=lambda parameters: torch.optim.SGD(parameters, lr=float("inf")))
+    assert [(alert.step, alert.run) for alert in told] == [(2, "first")]
+    assert seen.flow is not None
+    assert seen.flow.closed
+    assert len(seen.flow.history().steps) == 2
+    with pytest.raises(ConfigError, match="stop_on: expected fail or warn"):
+        WatchCallback(stop_on="fial")
+
+
 SCRIPT = """
 from gradscape.integrations.jsonl import JsonLines
 from gradscape.integrations.lightning import WatchCallback

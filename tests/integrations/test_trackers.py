@@ -18,7 +18,7 @@ from gradscape.errors import ConfigError
 from gradscape.integrations import trackers
 from small_nets import batches, mlp, norms, train
 
-NEEDS = {"TensorBoard": "tensorboard", "WandB": "wandb", "MLflow": "mlflow"}
+NEEDS = {"TensorBoard": "tensorboard", "WandB": "wandb", "MLflow": "mlflow", "Trackio": "trackio"}
 
 
 def needs(tracker: str) -> pytest.MarkDecorator:

@@ -192,3 +192,16 @@ def test_a_training_that_was_interrupted_can_be_run_again(tmp_path: Path) -> Non
     assert "when another watch of the model began" in first.flow.history().notes[-1]
     assert [row["step"] for row in read_jsonl(tmp_path / "first.jsonl")] == [0, 1]  # written as it ended
     assert len(second.flow.history().steps) == 6
+
+
+def test_what_is_found_is_told_and_ends_the_training_where_wanted(tmp_path: Path) -> None:
+    from gradscape.errors import TrainingStopped
+    from gradscape.integrations.transformers import WatchCallback
+
+    told: list[Any] = []
+    seen = WatchCallback(on_finding=told.append, stop_on="fail", run="first")
+    with pytest.raises(TrainingStopped, match="stopped at step 2: non-finite"):
+        fit([seen], tmp_path, learning_rate=1e300)
+    assert [(alert.step, alert.run) for alert in told] == [(2, "first")]
+    assert seen.flow is not None
+    assert len(seen.flow.history().steps) == 2

@@ -40,7 +40,6 @@ class TrackioExport(FolderExporter):
                 f"--into: trackio was imported already, with {trackio.utils.TRACKIO_DIR}; export from a "
                 "process of its own"
             )
-        self.runs = trackio.Api().runs
 
     @property
     def hint(self) -> str:
@@ -49,8 +48,16 @@ class TrackioExport(FolderExporter):
 
     def known(self) -> dict[str, str]:
         """See `Exporter.known`."""
-        self.names = {run.name for run in self.runs(self.study)}
+        self.names = {run.name for run in self._runs()}
         return super().known()
+
+    def _runs(self) -> list[Any]:
+        import trackio
+
+        try:
+            return list(trackio.Api().runs(self.study))
+        except ValueError:  # there is no such project yet
+            return []
 
     def _files(self, identity: str) -> list[Path]:
         return [self.place] if identity in self.names else []
@@ -61,7 +68,7 @@ class TrackioExport(FolderExporter):
         Args:
             run: State of the run.
         """
-        for old in self.runs(self.study):
+        for old in self._runs():
             if old.name == run.identity:
                 old.delete()
         return _TrackioRun(self.study, run)
