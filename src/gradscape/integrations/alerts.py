@@ -1,6 +1,7 @@
 """Receivers of alerts: a webhook of Slack, Discord or anybody, and a command.
 
-    >>> gs.watch(model, optimizer, on_finding=[print, Webhook("https://hooks.slack.com/services/…")])
+    >>> told = [print, Webhook("https://hooks.slack.com/services/T0/B0/secret")]
+    >>> flow = gs.watch(model, optimizer, on_finding=told)
 
 Any function of an `Alert` is a receiver too. Nothing is sent anywhere unless a receiver is given. Names of
 layers and runs come from outside: to the services they are plain text, never markup, mentions or links, and
@@ -58,7 +59,8 @@ class Webhook:
         ConfigError: The address or the kind is none, or the time is not above 0.
 
     Example:
-        >>> gs.watch(model, optimizer, on_finding=Webhook("https://hooks.slack.com/services/…"))
+        >>> hook = Webhook("https://hooks.slack.com/services/T0/B0/secret")
+        >>> flow = gs.watch(model, optimizer, on_finding=hook)
     """
 
     is_slow = True
@@ -132,7 +134,8 @@ class Command:
         ConfigError: There is no such program, or the time is not above 0.
 
     Example:
-        >>> gs.watch(model, optimizer, on_finding=Command("notify-send {heading} {text}"))
+        >>> log = Command(["sh", "-c", 'echo "$GRADSCAPE_HEADING" >> found.txt'])
+        >>> flow = gs.watch(model, optimizer, on_finding=log)
     """
 
     is_slow = True

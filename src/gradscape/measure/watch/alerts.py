@@ -109,7 +109,7 @@ class Alerts:
 
     def _is_time(self) -> bool:
         """Return True if it is time for a diagnosis, or the loss has just broken; the device is not asked."""
-        broken = self.flow.loss_has_broken and self.moments.is_affordable()
+        broken = self.flow._recorder.loss.values.has_just_broken() and self.moments.is_affordable()
         return (broken or self.moments.is_due(self.flow.steps)) and is_first_process()
 
     def _new_findings(self) -> list[Finding]:

@@ -290,11 +290,6 @@ class Watch(Displayable):
         """Alerts so far, the oldest first."""
         return () if self._alerts is None else tuple(self._alerts.told)
 
-    @property
-    def loss_has_broken(self) -> bool:
-        """True if the last step's loss is not finite and that before was; never known but on a CPU."""
-        return self._recorder.loss.values.has_just_broken()
-
     def on_close(self, callback: Callable[[], None]) -> None:
         """Call a function when the watch is closed, before it ends.
 
