@@ -33,6 +33,16 @@ def points(axes: Axes, line: int) -> Values:
     return np.array(axes.lines[line].get_data()).T
 
 
+@pytest.fixture(scope="module")
+def whole() -> Mapping[str, Figure]:
+    return named(study())
+
+
+@pytest.fixture(scope="module")
+def learned() -> Mapping[str, Figure]:
+    return named(study(replaced=learning(BN) | learning(NONE)))
+
+
 def learning(role: str) -> dict[str, RunRecord]:
     """Three epochs: at guessing, between, and again between in another bin."""
     shape = NORMED if "-bn" in role else PLAIN
@@ -40,20 +50,28 @@ def learning(role: str) -> dict[str, RunRecord]:
     return {each.identity: each for each in made}
 
 
-def test_figures_are_drawn_and_nothing_is_cut() -> None:
-    drawn = named(study())
-    assert list(drawn) == [
+ONE_OF_EACH_KIND = ("figure-1", "figure-2a", "figure-2c", "figure-2d", "figure-3a", "figure-4b", "figure-6b")
+
+
+def test_figures_are_drawn_and_nothing_is_cut(whole: Mapping[str, Figure]) -> None:
+    assert list(whole) == [
         "figure-1", "figure-2a", "figure-2b", "figure-2c", "figure-2d",
         *(f"figure-{number}{letter}" for number in (3, 4, 5) for letter in "abc"),
         "figure-6a", "figure-6b",
     ]  # fmt: skip
-    for figure in drawn.values():
+    for name in ONE_OF_EACH_KIND:
+        assert_nothing_is_cut(whole[name].drawing)
+    assert all(whole[f"figure-{number}a"].wide for number in (3, 4, 5))
+
+
+@pytest.mark.slow
+def test_nothing_of_any_figure_is_cut(whole: Mapping[str, Figure]) -> None:
+    for figure in (*whole.values(), *named(study(replaced=LOST)).values()):
         assert_nothing_is_cut(figure.drawing)
-    assert all(drawn[f"figure-{number}a"].wide for number in (3, 4, 5))
 
 
-def test_figure_1_has_every_ratio_on_one_scale() -> None:
-    axes = named(study())["figure-1"].drawing.axes
+def test_figure_1_has_every_ratio_on_one_scale(whole: Mapping[str, Figure]) -> None:
+    axes = whole["figure-1"].drawing.axes
     assert [each.get_xlabel() for each in axes] == [
         "β relative to size", "λmax times ‖w‖²", "Lipschitz estimate", "effective β", "λmax",
     ]  # fmt: skip
@@ -68,9 +86,8 @@ def test_figure_1_has_every_ratio_on_one_scale() -> None:
     assert [each.get_legend() is not None for each in axes] == [True, False, False, False, False]
 
 
-def test_panels_over_the_loss_have_one_scale_and_fall() -> None:
-    found = study(replaced=learning(BN) | learning(NONE))
-    panels = named(found)["figure-3c"].drawing.axes
+def test_panels_over_the_loss_have_one_scale_and_fall(learned: Mapping[str, Figure]) -> None:
+    panels = learned["figure-3c"].drawing.axes
     assert [axes.get_title() for axes in panels] == ["VGG08, default weights", "VGG08", "VGG14", "VGG20"]
     assert len({axes.get_ylim() for axes in panels}) == len({axes.get_xlim() for axes in panels}) == 1
     left, right = panels[0].get_xlim()
@@ -84,11 +101,10 @@ def test_panels_over_the_loss_have_one_scale_and_fall() -> None:
     assert panels[0].get_yscale() == "log"
 
 
-def test_panels_over_steps_are_along_the_real_step() -> None:
-    found = study(replaced=learning(BN) | learning(NONE))
-    panels = named(found)["figure-4c"].drawing.axes
+def test_panels_over_steps_are_along_the_real_step(learned: Mapping[str, Figure]) -> None:
+    panels = learned["figure-4c"].drawing.axes
     assert points(panels[1], 1) == pytest.approx(np.array([(3.0, 100.0), (12.0, 100.0), (21.0, 100.0)]))
-    assert "along the optimizer's real step" in named(found)["figure-4c"].caption
+    assert "along the optimizer's real step" in learned["figure-4c"].caption
 
 
 def test_figure_5_is_at_the_best_rates_and_names_them() -> None:
@@ -171,14 +187,16 @@ def test_the_page_begins_with_the_leads_and_says_what_smoother_means() -> None:
     assert PARTS.overview.roles == tuple(role for pair in PAIRS for role in pair)
 
 
+LOST = {f"{NONE}-s0": diverged(NONE, 0), **{f"{BN}-s{seed}": None for seed in range(3)}}
+
+
 def test_missing_and_diverged_runs_are_named() -> None:
-    lost = {f"{NONE}-s0": diverged(NONE, 0), **{f"{BN}-s{seed}": None for seed in range(3)}}
-    drawn = named(study(replaced=lost))
+    drawn = named(study(replaced=LOST))
     for name in ("figure-1", "figure-2a", "figure-3a", "figure-4b"):
         assert "VGG08 + BatchNorm: not run yet" in drawn[name].caption
         assert "VGG08: seed 0 diverged in epoch 2, step 17" in drawn[name].caption
-    for figure in drawn.values():
-        assert_nothing_is_cut(figure.drawing)
+    for name in ONE_OF_EACH_KIND:
+        assert_nothing_is_cut(drawn[name].drawing)
 
 
 def test_nothing_run_is_drawn_too() -> None:
