@@ -12,6 +12,7 @@ from torch import nn
 from gradscape.nets import Layers, vgg
 from gradscape.nets.activations import ACTIVATIONS, GAINS
 from gradscape.nets.blocks import ConvBlock, ReductionBlock
+from products import each_once
 
 SLOPES = {"leaky_relu": (0.01, 0.3, 0.9)}
 CASES = [(name, slope) for name in ACTIVATIONS for slope in SLOPES.get(name, (0.01,))]
@@ -40,12 +41,11 @@ def test_gains_are_torchs_for_relu_and_leaky_relu_alone() -> None:
     assert not any(math.isclose(GAINS[name](0), gain, rel_tol=0.01) for name, gain in theirs.items())
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
-@pytest.mark.parametrize("norm", ["none", "batch", "algorithm1"])
-@pytest.mark.parametrize(("name", "slope"), [*CASES, ("leaky_relu", 0.0)])
+@each_once("case, norm, dropout", [*CASES, ("leaky_relu", 0.0)], ["none", "batch", "algorithm1"], [0.0, 0.5])
 def test_gradients_after_a_convolution_or_a_norm_are_those_of_finite_differences(
-    name: str, slope: float, norm: str, dropout: float
+    case: tuple[str, float], norm: str, dropout: float
 ) -> None:
+    name, slope = case
     torch.manual_seed(0)
     layers = Layers(norm=norm, activation=name, slope=slope, dropout=dropout)
     block = nn.Sequential(

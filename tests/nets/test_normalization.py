@@ -22,6 +22,7 @@ from gradscape.measure.watch.epoch_recorder import FlowRecorder
 from gradscape.nets import Layers, densenet, vgg
 from gradscape.nets.normalization import NORMS, PAPER_STEPS, BatchRenorm2d, _per_channel
 from gradscape.train.state import TrainState
+from products import each_once
 
 EPS = 1e-5
 # Axes of (N, groups, channels of each, H, W) over which mean and variance are taken, and how many groups.
@@ -267,8 +268,7 @@ def test_a_run_that_was_restored_goes_on_bit_for_bit(norm: Any) -> None:
         assert np.array_equal(value, restored.weights()[name]), name
 
 
-@pytest.mark.parametrize("family", ["vgg", "densenet"])
-@pytest.mark.parametrize("norm", list(NORMS))
+@each_once("norm, family", list(NORMS), ["vgg", "densenet"])
 def test_second_derivatives_are_measured_and_leave_no_trace(norm: str, family: str) -> None:
     torch.manual_seed(0)
     model = small(norm, family)

@@ -19,19 +19,25 @@ from gradscape.study.train_job import TrainJob, train_job
 from gradscape.train import cuda_graph as graph
 from gradscape.train import loop
 from gradscape.train.loop import train_run
+from products import each_once
 
 CPU = torch.device("cpu")
 ADAM = OptimConfig(lr=0.01)
 SGD = OptimConfig(name="sgd", lr=0.1, weight_decay=1e-3)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize(
-    ("norm", "optim"), [("none", ADAM), ("batch", ADAM), ("algorithm1", ADAM), ("batch", SGD)]
-)
-def test_a_step_reads_nothing_back(norm: str, optim: OptimConfig, precision: str) -> None:
+STEPS = {
+    "none": ("none", ADAM),
+    "batch": ("batch", ADAM),
+    "algorithm1": ("algorithm1", ADAM),
+    "sgd": ("batch", SGD),
+}
+
+
+@each_once("case, precision", STEPS, ["fp32", "bf16"])
+def test_a_step_reads_nothing_back(case: tuple[str, OptimConfig], precision: str) -> None:
     """On tensors without values whatever would wait for one raises."""
-    config = tiny()
+    (norm, optim), config = case, tiny()
     net = replace(config.net, norm=norm)  # type: ignore[arg-type]
     step = dummy_step(tiny(net=net, optim=optim), CPU, batches=3)
     step.precision = precision

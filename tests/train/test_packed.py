@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from gradscape.train.loop import train_run, train_together
 from gradscape.train.packed import Rows, packable
 from gradscape.train.packed_step import PackedStep
 from gradscape.train.state import TrainState
+from products import each_once
 
 CPU = torch.device("cpu")
 NET = NetConfig(depth=8, filters=8, norm="batch", norm_where="everywhere")
@@ -87,8 +88,10 @@ NETS = {
 }
 
 
-@pytest.mark.parametrize("optims", [ADAM, DECAYED, SGD, PLAIN_SGD], ids=["adam", "decayed", "sgd", "plain"])
-@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+OPTIMS = {"adam": ADAM, "decayed": DECAYED, "sgd": SGD, "plain": PLAIN_SGD}
+
+
+@each_once("net, optims", NETS, OPTIMS)
 def test_gradients_and_weights_are_those_of_each_network_alone(
     net: NetConfig, optims: tuple[OptimConfig, ...]
 ) -> None:
@@ -169,15 +172,13 @@ def bits_after(configs: Sequence[RunConfig], size: int) -> dict[str, tuple[bytes
     return found
 
 
-MORE = ((8, 25), (24, 7), (32, 10))  # filters and images of a mini-batch
+SHAPES = ((8, 7), (16, 20), (8, 25), (24, 7), (32, 10))  # filters and images of a mini-batch
 
 
-@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
-@pytest.mark.parametrize(
-    ("filters", "size"), [(8, 7), (16, 20), *(pytest.param(*each, marks=pytest.mark.slow) for each in MORE)]
-)
-def test_a_runs_bits_do_not_depend_on_the_runs_beside_it(net: NetConfig, filters: int, size: int) -> None:
+@each_once("net, shape", NETS, SHAPES)
+def test_a_runs_bits_do_not_depend_on_the_runs_beside_it(net: NetConfig, shape: tuple[int, int]) -> None:
     """Weights, optimizer, gradients, losses and the flow of every layer, in packs of one to six."""
+    filters, size = shape
     base = replace(BASE, net=replace(net, filters=filters))
     configs = [replace(base, seed=seed, optim=OptimConfig(lr=0.01 / (1 + seed))) for seed in range(6)]
     expected = bits_after(configs, size)
@@ -212,6 +213,12 @@ def test_a_pack_trains_as_each_run_alone(tmp_path: Path) -> None:
             assert mine.line.loss == pytest.approx(expected.line.loss, rel=1e-2)
 
 
+@pytest.fixture(scope="module")
+def unbroken(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """Where `three()` were trained together."""
+    return once("packed", lambda folder: together(folder, three()))
+
+
 class Kill(BaseException):
     """Ends a pack as a kill does: no handler of the loop's sees it."""
 
@@ -219,11 +226,16 @@ class Kill(BaseException):
 @pytest.mark.parametrize("optims", [ADAM, pytest.param(SGD, marks=pytest.mark.slow)], ids=["adam", "sgd"])
 @pytest.mark.parametrize("when", ["in an epoch", "between two runs' checkpoints"])
 def test_killed_and_resumed_it_is_bit_identical(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, optims: tuple[OptimConfig, ...]
+    tmp_path: Path,
+    unbroken: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    when: str,
+    optims: tuple[OptimConfig, ...],
 ) -> None:
     """After the second kind of kill the runs are at different epochs; they go on together all the same."""
-    configs = three(optims=optims)
-    together(tmp_path / "whole", configs)
+    configs, whole = three(optims=optims), unbroken
+    if optims != ADAM:
+        together(whole := tmp_path / "whole", configs)
     owner, name, call = (PackedStep, "__call__", 5) if when == "in an epoch" else (RunFolder, "save", 5)
     original, calls = getattr(owner, name), 0
 
@@ -242,16 +254,18 @@ def test_killed_and_resumed_it_is_bit_identical(
     assert counts == ([1, 1, 1] if when == "in an epoch" else [2, 2, 1])
     together(tmp_path / "cut", configs)
     for config in configs:
-        assert results(tmp_path / "cut", config) == results(tmp_path / "whole", config)
+        assert results(tmp_path / "cut", config) == results(whole, config)
         assert RunFolder(tmp_path / "cut" / config.identity).status()["attempts"] == 2
 
 
-def test_a_packed_run_goes_on_packed_though_alone_and_one_begun_alone_goes_on_alone(tmp_path: Path) -> None:
+def test_a_packed_run_goes_on_packed_though_alone_and_one_begun_alone_goes_on_alone(
+    tmp_path: Path, unbroken: Path
+) -> None:
     configs = three()
     first = configs[0]
-    together(tmp_path / "whole", configs)
-    train_run(first, tmp_path / "alone" / first.identity, digits())
-    assert results(tmp_path / "alone", first) != results(tmp_path / "whole", first)
+    expected = {"whole": unbroken, "alone": tmp_path / "alone"}
+    train_run(first, expected["alone"] / first.identity, digits())
+    assert results(expected["alone"], first) != results(unbroken, first)
 
     def interrupt(told: Any) -> None:
         (progress,) = told.values() if isinstance(told, Mapping) else (told,)
@@ -271,7 +285,7 @@ def test_a_packed_run_goes_on_packed_though_alone_and_one_begun_alone_goes_on_al
             begin(place)
         assert RunFolder(place / first.identity).status()["state"] == "pending"
         go_on(place)
-        assert results(place, first) == results(tmp_path / name, first)
+        assert results(place, first) == results(expected[name], first)
 
 
 def test_a_run_that_diverges_is_stopped_or_fails_leaves_the_others_untouched(
@@ -356,7 +370,7 @@ def test_a_run_that_is_held_or_cannot_be_opened_is_told_and_the_others_are_train
 
 def test_what_was_measured_before_and_after_is_each_runs_own(tmp_path: Path) -> None:
     base = replace(BASE, curvature_images=20, noise_batches=2, keep_every=2, epochs=2)
-    configs = three(base)
+    configs = three(base)[:2]
     together(tmp_path, configs)
     for config in configs:
         folder = RunFolder(tmp_path / config.identity)

@@ -24,6 +24,7 @@ from gradscape.measure.curvature.hvp import Products
 from gradscape.measure.curvature.lanczos import extremes
 from gradscape.measure.curvature.stochastic import spectrum, trace
 from gradscape.records.curvature import Spectrum
+from products import each_once
 
 
 class Tied(nn.Module):
@@ -105,9 +106,12 @@ def trained(model: nn.Module) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize(("name", "bn"), [*((name, "batch") for name in MODELS), ("conv", "running")])
-@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-def test_eigenvalues_are_the_dense_matrix_s(name: str, bn: Any, loss: Any) -> None:
+OF_NORMS = {**{name: (name, "batch") for name in MODELS}, "conv, running": ("conv", "running")}
+
+
+@each_once("case, loss", OF_NORMS, LOSSES)
+def test_eigenvalues_are_the_dense_matrix_s(case: tuple[str, Any], loss: Any) -> None:
+    name, bn = case
     model = trained(MODELS[name]())
     dense = dense_hessian(model.train(bn == "batch"), loss, *batch())
     expected = torch.linalg.eigvalsh(dense).numpy()
@@ -123,9 +127,9 @@ def test_eigenvalues_are_the_dense_matrix_s(name: str, bn: Any, loss: Any) -> No
     assert gradient == pytest.approx(Objective(model, loss, batch(), bn).gradient()[1].norm().item())
 
 
-@pytest.mark.parametrize(("name", "bn"), [*((name, "batch") for name in MODELS), ("conv", "running")])
-@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-def test_gauss_newton_is_the_dense_matrix(name: str, bn: Any, loss: Any) -> None:
+@each_once("case, loss", OF_NORMS, LOSSES)
+def test_gauss_newton_is_the_dense_matrix(case: tuple[str, Any], loss: Any) -> None:
+    name, bn = case
     model = trained(MODELS[name]())
     expected = dense_gauss_newton(model.train(bn == "batch"), loss, *batch())
     product = Products(Objective(model, loss, batch(), bn), "ggn")

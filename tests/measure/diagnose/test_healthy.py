@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 import gradscape as gs
 from gradscape.records.diagnosis import Diagnosis
+from products import each_once
 
 CLASSES, WIDTH = 5, 32
 Optimizers = Callable[[nn.Module], list[Optimizer]]
@@ -132,12 +133,13 @@ OPTIMIZERS: dict[str, Optimizers] = {
 }
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("network", NETWORKS)
-def test_what_begins_at_next_to_nothing_by_design_is_no_fault(network: str, optimizer: str) -> None:
+@each_once("network, optimizer", NETWORKS, OPTIMIZERS)
+def test_what_begins_at_next_to_nothing_by_design_is_no_fault(
+    network: Callable[[], nn.Module], optimizer: Optimizers
+) -> None:
     torch.manual_seed(0)
     early: list[Diagnosis] = []
-    losses, late = trained(NETWORKS[network](), OPTIMIZERS[optimizer], early)
+    losses, late = trained(network(), optimizer, early)
     for found in (*early, late):
         assert found.grade != "fail", str(found)
     assert len(early) == 1
@@ -225,7 +227,7 @@ def after_a_schedule(last: float) -> tuple[Diagnosis, Diagnosis]:
     return soon, gs.diagnose(flow)
 
 
-@pytest.mark.parametrize("last", [0.0, 1e-80, 1e-9])
+@pytest.mark.parametrize("last", [0.0, pytest.param(1e-80, marks=pytest.mark.slow), 1e-9])
 def test_steps_that_a_schedule_has_ended_are_not_of_their_size_and_long_after_it_ended_too_early(
     last: float,
 ) -> None:

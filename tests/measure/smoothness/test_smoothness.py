@@ -23,6 +23,7 @@ from gradscape.measure.smoothness.smoothness import smoothness
 from gradscape.measure.watch.watch import watch
 from gradscape.nets import Layers, vgg
 from gradscape.records.smoothness import Line, SmoothnessRecord
+from products import each_once
 
 LR = 0.05
 RATES = LR * np.linspace(0.5, 4, 8)
@@ -329,10 +330,9 @@ def same_function(model: nn.Module, twin: nn.Module, x: Tensor, y: Tensor) -> tu
     return one, other
 
 
-@pytest.mark.parametrize("where", ["blocks", "everywhere"])
-@pytest.mark.parametrize("factor", [3.0, 10.0, None])
+@each_once("factor, where", [3.0, 10.0, None], ["blocks", "everywhere"])
 def test_weights_before_a_norm_can_be_scaled_without_changing_the_scale_free_beta(
-    where: Any, factor: float | None
+    factor: float | None, where: Any
 ) -> None:
     """Each by the same, or (None) by one of its own; all others are left, which ‖θ‖² would not notice."""
     model = vgg(blocks=2, classes=10, image_size=8, filters=4, seed=0, layers=Layers(norm="batch"),
