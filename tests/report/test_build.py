@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from string import ascii_letters, digits
 
 import pytest
 
@@ -17,6 +18,7 @@ from gradscape.report.figures.base import Figure, render
 from gradscape.report.pages.study import study_page
 from gradscape.studies.batchnorm.report import PARTS
 from html_pages import Reader, contents
+from undrawn import PICTURES
 
 Once = Callable[[str, Callable[[Path], object]], Path]
 
@@ -28,12 +30,12 @@ def first_panels(study: StudyRecord) -> list[Figure]:
 FIRST_PANELS = dataclasses.replace(PARTS, figures=first_panels)
 
 
-def build_with_svgs(study: StudyRecord, folder: Path, parts: ReportParts = PARTS) -> None:
-    """Build with the drawings that the page shows; the other files of a figure are empty."""
+def build_with_svgs(study: StudyRecord, folder: Path, parts: ReportParts = PARTS, drawn: str = "12a") -> None:
+    """Build with the drawings that the page shows, of figures whose names end so; other files are empty."""
 
     @contextmanager
     def svg_alone(figures: Sequence[Figure]) -> Iterator[Callable[[Figure], dict[str, bytes]]]:
-        yield lambda figure: {**render(figure, ["svg"]), "png": b"", "pdf": b""}
+        yield lambda figure: {**PICTURES, **(render(figure, ["svg"]) if figure.name[-1] in drawn else {})}
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gradscape.report.build.rendering", svg_alone)
@@ -43,6 +45,14 @@ def build_with_svgs(study: StudyRecord, folder: Path, parts: ReportParts = PARTS
 @pytest.fixture(scope="module")
 def whole(once: Once) -> Path:
     return once("whole", lambda folder: build_with_svgs(synthetic.study(2), folder))
+
+
+@pytest.fixture(scope="module")
+def drawn(once: Once) -> Path:
+    """`whole` with every figure's picture."""
+    return once(
+        "drawn", lambda folder: build_with_svgs(synthetic.study(2), folder, drawn=ascii_letters + digits)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +71,12 @@ def test_building_again_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_what_stands_beside_the_figures_has_the_same_bytes_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("figures_too", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_what_stands_beside_the_figures_has_the_same_bytes_again(tmp_path: Path, figures_too: bool) -> None:
+    figures = PARTS.figures(synthetic.study(2))
+    parts = PARTS if figures_too else dataclasses.replace(PARTS, figures=lambda study: figures)
     for name in ("here", "there"):
-        report = build(synthetic.study(2), PARTS, tmp_path / name)
+        report = build(synthetic.study(2), parts, tmp_path / name)
         assert report.page == tmp_path / name / "index.html"
     assert contents(tmp_path / "here") == contents(tmp_path / "there")
 
@@ -93,7 +106,7 @@ def test_nothing_tells_where_or_when(whole: Path) -> None:
         assert str(Path.home()).encode() + b"/" not in data
 
 
-@pytest.mark.parametrize("which", ["whole", "broken"])
+@pytest.mark.parametrize("which", ["whole", "broken", pytest.param("drawn", marks=pytest.mark.slow)])
 def test_page_is_whole_and_self_contained(which: str, request: pytest.FixtureRequest) -> None:
     folder: Path = request.getfixturevalue(which)
     html = (folder / "index.html").read_text()
@@ -110,14 +123,17 @@ def test_page_is_whole_and_self_contained(which: str, request: pytest.FixtureReq
     assert set(read.values("aria-labelledby")) <= set(ids)
 
 
-def test_every_svg_is_well_formed(whole: Path, broken: Path) -> None:
-    for folder, count in ((whole, 31), (broken, 8)):  # beside the four of the first figure
-        for path in (folder / "figures").glob("*.svg"):
-            ET.parse(path)
-        shown = re.findall(r"<svg\b.*?</svg>", (folder / "index.html").read_text(), re.DOTALL)
-        for svg in shown:
-            ET.fromstring(svg)
-        assert len(shown) == 4 + count
+@pytest.mark.parametrize(
+    ("which", "count"), [("whole", 31), ("broken", 8), pytest.param("drawn", 31, marks=pytest.mark.slow)]
+)
+def test_every_svg_is_well_formed(which: str, count: int, request: pytest.FixtureRequest) -> None:
+    folder: Path = request.getfixturevalue(which)
+    for path in (folder / "figures").glob("*.svg"):
+        ET.parse(path)
+    shown = re.findall(r"<svg\b.*?</svg>", (folder / "index.html").read_text(), re.DOTALL)
+    for svg in shown:
+        ET.fromstring(svg)
+    assert len(shown) == 4 + count  # beside the four of the first figure
 
 
 def test_first_screen_comes_first_and_verdicts_are_words(whole: Path) -> None:
