@@ -34,10 +34,26 @@ def lines(count: int) -> list[Figure]:
     return figures
 
 
-def test_processes_draw_the_bytes_that_this_one_does(two_cores: None) -> None:
-    with rendering(figures := lines(3)) as files_of:
-        assert files_of is not render
-        drawn = {figure.name: files_of(figure) for figure in figures}
+def refusing(number: int) -> Figure:
+    """A figure that cannot be sent: it holds a function of no name."""
+    (figure,) = lines(1)
+    figure.drawing.axes[0].xaxis.set_major_formatter(FuncFormatter(lambda x, place: f"{x:g} m"))
+    return Figure(f"own-{number}", "Title", "Caption.", "Group", figure.drawing)
+
+
+@pytest.fixture(scope="module")
+def by_two() -> dict[str, dict[str, bytes]]:
+    """What two processes drew, between figures that they could not be sent."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "cores", lambda: 2)
+        patch.setattr(drawing, "FIGURES_EACH", 1)
+        with rendering(figures := [refusing(0), *lines(3), refusing(1)]) as files_of:
+            assert files_of is not render
+            return {figure.name: files_of(figure) for figure in figures}
+
+
+def test_processes_draw_the_bytes_that_this_one_does(by_two: dict[str, dict[str, bytes]]) -> None:
+    drawn = {name: files for name, files in by_two.items() if name.startswith("figure")}
     assert drawn == {figure.name: render(figure) for figure in lines(3)}
     assert len({files["svg"] for files in drawn.values()}) == 3
 
@@ -51,15 +67,10 @@ def test_every_figure_of_the_study_has_the_same_bytes(two_cores: None) -> None:
     assert drawn == {figure.name: render(figure) for figure in PARTS.figures(study)}
 
 
-def test_a_figure_that_cannot_be_sent_is_drawn_here(two_cores: None) -> None:
-    def refusing(number: int) -> Figure:
-        (figure,) = lines(1)
-        figure.drawing.axes[0].xaxis.set_major_formatter(FuncFormatter(lambda x, place: f"{x:g} m"))
-        return Figure(f"own-{number}", "Title", "Caption.", "Group", figure.drawing)
-
-    with rendering(figures := [refusing(0), *lines(1), refusing(1)]) as files_of:
-        drawn = [files_of(figure) for figure in figures]
-    assert drawn == [render(figure) for figure in (refusing(0), *lines(1), refusing(1))]
+def test_a_figure_that_cannot_be_sent_is_drawn_here(by_two: dict[str, dict[str, bytes]]) -> None:
+    assert list(by_two) == ["own-0", "figure-0", "figure-1", "figure-2", "own-1"]
+    for figure in (refusing(0), refusing(1)):
+        assert by_two[figure.name] == render(figure)
 
 
 def test_what_dead_processes_leave_is_drawn_here(two_cores: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,7 +114,7 @@ def test_frozen_weights_are_named_where_the_loss_stays_high_alone() -> None:
     assert verdicts[0.02] is None  # the others have learned enough
 
 
-@pytest.mark.parametrize("activations", [False, True])
+@pytest.mark.parametrize("activations", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_sigmoids_between_layers_are_named_and_not_one_after_the_last(activations: bool) -> None:
     model = net(nn.Sigmoid)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
@@ -158,7 +158,7 @@ def test_samples_that_have_become_the_same_are_told_where_the_loss_stays_at_gues
         assert found is None or found.evidence[0].value < 1e-3
 
 
-@pytest.mark.parametrize("activations", [False, True])
+@pytest.mark.parametrize("activations", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_units_that_died_after_large_steps_speak_for_the_learning_rate(activations: bool) -> None:
     model = net()
     found = trained(model, torch.optim.SGD(model.parameters(), lr=20.0), 120, activations=activations)
