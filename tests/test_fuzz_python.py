@@ -82,6 +82,7 @@ def right(net: nn.Module) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]
         "noise": (gs.noise, {**measured, "bn": "batch"}),
         "landscape": (gs.landscape, {**measured, **flat}),
         "diagnose": (gs.diagnose, {"watched": None, "limits": None}),
+        "compare": (gs.compare, {"a": None, "b": "/nowhere/at/all", "seeds_of_a": (), "seeds_of_b": ()}),
         "load": (gs.load, {"folder": "/nowhere/at/all"}),
         "load_images": (
             gs.load_images,

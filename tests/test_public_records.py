@@ -72,6 +72,7 @@ HELD: dict[str, Callable[[], Any]] = {
     "ActivationHistory": lambda: watch(activations=True).history().activations,
     "Diagnosis": lambda: gs.diagnose(watch()),
     "CheckRecord": lambda: gs.check(net, BATCH, cross_entropy, remedies=False, seeds=1, fit=3),
+    "Comparison": lambda: gs.compare(watch(), watch()),
     "SignalRecord": signal,
     "RunStart": lambda: RunStart(signal(), watch(1).history()),
     "CurvatureRecord": lambda: gs.curvature(net(), cross_entropy, BATCH, probes=2, steps=5),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gradscape.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from gradscape.analysis.comparison import compare
     from gradscape.config.network import NetConfig
     from gradscape.config.run import DataConfig, OptimConfig, RunConfig
     from gradscape.data import load_images
@@ -41,6 +42,7 @@ HOMES = {
     "RunFolder": "gradscape.storage.run_folder",
     "Sweep": "gradscape.study.sweep.sweep",
     "check": "gradscape.measure.check.check",
+    "compare": "gradscape.analysis.comparison",
     "curvature": "gradscape.measure.curvature.curvature",
     "diagnose": "gradscape.measure.diagnose.diagnose",
     "landscape": "gradscape.measure.landscape.landscape",
@@ -65,6 +67,7 @@ __all__ = [
     "RunFolder",
     "Sweep",
     "check",
+    "compare",
     "curvature",
     "diagnose",
     "landscape",

@@ -2,6 +2,7 @@
 
 __all__ = [
     "claims",
+    "comparison",
     "comparisons",
     "curvature",
     "equal_loss",
@@ -11,5 +12,7 @@ __all__ = [
     "outcomes",
     "smoothness",
     "sweep_points",
+    "trainings",
+    "variation",
     "weight_norm",
 ]

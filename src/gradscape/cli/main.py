@@ -33,6 +33,7 @@ _COMMANDS = {
     "check": ("check:check", "FACTORY", "will a network train? why not? what would help?"),
     "lr-range": ("lr_range:lr_range", "FACTORY", "which learning rates train a network, and which diverge?"),
     "diagnose": ("diagnose:diagnose", "DIR", "what is wrong with a run, where, why, and what would help?"),
+    "compare": ("compare:compare", "A B", "where do two trainings first differ, beyond what seeds explain?"),
     "smoothness": ("measure:smoothness", "RUN", "how smooth is the loss along the next step?"),
     "curvature": ("measure:curvature", "RUN", "eigenvalues, trace and density of the Hessian"),
     "landscape": ("landscape:landscape", "RUN …", "the loss over a plane or line of parameters, drawn"),
@@ -87,8 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after `gradscape`; by default those of this process.
 
     Returns:
-        0 if all is well, 1 if some run failed or is diagnosed with a fault of grade fail, 2 on wrong input,
-        130 if interrupted.
+        0 if all is well, 1 if some run failed or is diagnosed with a fault of grade fail, or two trainings
+        differ, 2 on wrong input, 130 if interrupted.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show × still gets the rest

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gradscape.records.activations import ActivationHistory
     from gradscape.records.check import CheckRecord, Trial
+    from gradscape.records.comparison import Comparison, Difference
     from gradscape.records.curvature import CurvatureRecord
     from gradscape.records.diagnosis import Diagnosis, Finding, Symptom
     from gradscape.records.gradients import FlowHistory, OptimizerFacts
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "ActivationHistory": "activations",
     "CheckRecord": "check",
+    "Comparison": "comparison",
     "CurvatureRecord": "curvature",
     "Diagnosis": "diagnosis",
+    "Difference": "comparison",
     "EpochRecord": "run",
     "Finding": "diagnosis",
     "FlowHistory": "gradients",
@@ -43,8 +46,10 @@ _HOMES = {
 __all__ = [
     "ActivationHistory",
     "CheckRecord",
+    "Comparison",
     "CurvatureRecord",
     "Diagnosis",
+    "Difference",
     "EpochRecord",
     "Finding",
     "FlowHistory",

@@ -12,6 +12,7 @@ from gradscape.report.pages.verdict import capital, inlined, rendered
 
 TITLES = {
     "ActivationHistory": "Outputs of the layers",
+    "Comparison": "Two trainings compared",
     "CurvatureRecord": "Curvature of the loss",
     "FlowHistory": "Gradients of the layers",
     "LandscapeRecord": "Loss landscape",
