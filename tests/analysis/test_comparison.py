@@ -275,7 +275,7 @@ def test_seeds_of_one_training_are_almost_never_called_different(offset: float) 
 DRAWS = {"seed": st.integers(0, 10_000), "factor": st.floats(0.01, 100), "row": st.integers(0, 30)}
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 @given(**DRAWS)
 def test_it_is_symmetric_but_for_the_sign(seed: int, factor: float, row: int) -> None:
     a, b = history(noise(seed)), history(planted(noise(seed + 1), "mean_abs", row, 1, factor))
@@ -287,7 +287,7 @@ def test_it_is_symmetric_but_for_the_sign(seed: int, factor: float, row: int) ->
     assert [e.times for e in one.differences] == pytest.approx([e.times for e in other.differences])
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=6)
 @given(order=st.permutations(range(4)), scale=st.sampled_from([2.0**-20, 0.5, 4.0, 2.0**30]), **DRAWS)
 def test_the_order_of_seeds_and_the_scale_of_a_quantity_do_not_matter(
     order: list[int], scale: float, seed: int, factor: float, row: int

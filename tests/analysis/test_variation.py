@@ -29,6 +29,16 @@ def test_a_running_median_passes_over_what_is_missing() -> None:
     assert running_median(values, 3)[:, 0].tolist() == [1.0, 2.0, 2.0, 2.0, -np.inf, np.inf]
 
 
+def test_medians_pass_over_what_is_not_a_number() -> None:
+    values = normal(0, 6, 3)
+    values[:2, 1] = values[:, 2] = np.nan
+    expected = [np.median(values[:, 0]), np.median(values[2:, 1]), 0.0]
+    assert variation._median(values) == pytest.approx(expected)
+    assert variation._median(values[:5])[:2] == pytest.approx(
+        [np.median(values[:5, 0]), np.median(values[2:5, 1])]
+    )
+
+
 def test_the_limit_is_students_t_for_all_tests_together() -> None:
     freedom = np.array([1.0, 3.0, 50.0, 1e9])
     assert limit(freedom, 1_000, 0.05) == pytest.approx(t.ppf(1 - 0.05 / 2_000, freedom), rel=1e-9)

@@ -32,10 +32,11 @@ def compare(a: Any, b: Any, seeds_of_a: Sequence[Any] = (), seeds_of_b: Sequence
 
     Of loss, mean |∂L/∂W|, ‖ΔW‖ / ‖W‖, ‖W‖ and, where both have outputs, mean h², logarithms are compared at
     the steps that all histories have. A difference must last: medians over 5 steps (3 epochs) are judged, of
-    fewer than four times as many rows the rows themselves, and 5 (3) in a row must be beyond the limit. The variation that seeds explain is that between the seeds, if
-    any are given (Student's t, pooled over the steps); else that of the two trainings' own steps, together
-    with what seeds of small networks do for good, and the verdict is weaker. The limit is Bonferroni's: with
-    a probability of 1 % at most seeds alone make any of the cells differ.
+    fewer than four times as many rows the rows themselves, and 5 (3) in a row must be beyond the limit. The
+    variation that seeds explain is that between the seeds, if any are given (Student's t, pooled over the
+    steps); else that of the two trainings' own steps, together with what seeds of small networks do for good,
+    and the verdict is weaker. The limit is Bonferroni's, over all medians: with a probability of 1 % at most
+    seeds alone make any of them differ, as far as logarithms are normal.
 
     Args:
         a, b: Watch, its history, record, folder or path of a run, or rows that `integrations.read_jsonl`

@@ -195,16 +195,21 @@ def _over_steps(a: Values, b: Values, kept: int, own: Values) -> tuple[Values, V
 
 def _scale(changes: Values, count: int) -> Values:
     """Return (count, L) the MAD of all changes, or of those nearby where that is more."""
-    from warnings import catch_warnings
-
     size = np.where(np.isfinite(changes), np.abs(changes), np.nan)
     first, last = _nearby(len(size))
     every = max(1, len(size) // (2 * NEARBY))
-    with catch_warnings(action="ignore"):  # of columns without any number
-        pooled = np.nanmedian(size, axis=0)
-        blocks = np.stack(
-            [np.nanmedian(size[first[t] : last[t]], axis=0) for t in range(0, len(size), every)]
-        )
+    blocks = np.stack([_median(size[first[t] : last[t]]) for t in range(0, len(size), every)])
     near = blocks[np.minimum(np.arange(count) // every, len(blocks) - 1)]
-    found: Values = MAD * np.nan_to_num(np.fmax(near, pooled))
+    found: Values = MAD * np.maximum(near, _median(size))
+    return found
+
+
+def _median(values: Values) -> Values:
+    """Return (L,) medians over rows without NaN, 0 of none; np.nanmedian takes a hundred times as long."""
+    ordered = np.sort(values, axis=0)  # NaN last
+    known = len(values) - np.isnan(values).sum(axis=0)
+    columns = np.arange(values.shape[1])
+    low = ordered[np.maximum(known - 1, 0) // 2, columns]
+    high = ordered[np.minimum(known // 2, len(values) - 1), columns]
+    found: Values = np.where(known, (low + high) / 2, 0.0)
     return found
