@@ -40,6 +40,7 @@ bench: $(VENV)/made-bench
 	$(BIN)/python benchmarks/verdicts.py --draw 4
 	$(BIN)/python benchmarks/verdict_ceiling.py --draws 3 4
 	$(BIN)/python benchmarks/smoothness_cost.py
+	$(BIN)/python benchmarks/compare.py
 	$(BIN)/python benchmarks/intervals.py
 	$(BIN)/python benchmarks/commands.py
 

@@ -4,11 +4,11 @@ Small networks learn the digits for 150 steps of 32 samples. Two seeds have othe
 other draws of dropout. Pairs that are alike share no training: they are independent. Changes are held against
 trainings of other seeds than their own.
 
-    python benchmarks/compare.py            # a quarter of an hour on a core; writes results/compare.json
-    python benchmarks/compare.py --keep DIR # the same; what DIR holds is not trained again
+    python benchmarks/compare.py             # a quarter of an hour on a core; writes results/compare.json
+    python benchmarks/compare.py --keep DIR  # the same; what DIR holds is not trained again
 
 `OWN` of analysis/variation.py was set by looking at the first two networks (`spread` below); the others were
-held out.
+held out. "First rows" are the first ten steps alone.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from measure import write
 
 STEPS, FREEZE_AT, ALIKE, CHANGED = 150, 50, 20, 4
 GROUP = 3  # seeds of each side, where seeds are given
+ALONE, BOTH, ONE = "without seeds", f"{GROUP} and {GROUP} seeds", f"{GROUP} seeds and one"
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,17 @@ class Change:
     bf16: bool = False
     scale: float = 1.0
     right: tuple[str, ...] = ()  # quantities that the change acts on directly
+    layer: str = ""  # what it acts on, where that is one layer: `input`, or `second` of the weight layers
 
 
 CHANGES = {
     "learning rate × 2": Change(lr=2.0, right=("relative_update",)),
     "gain of initial weights × 2": Change(gain=2.0, right=("weight", "second_moment")),
-    "a layer frozen at step 50": Change(freeze=True, right=("mean_abs", "relative_update")),
+    "a layer frozen at step 50": Change(freeze=True, right=("mean_abs", "relative_update"), layer="second"),
     "dropout 0 → 0.5": Change(dropout=0.5, right=("loss", "second_moment", "mean_abs")),
     "batch 32 → 64": Change(batch=64, right=("mean_abs", "relative_update", "loss")),
     "bf16 autocast": Change(bf16=True),
-    "inputs not standardized": Change(scale=0.25, right=("second_moment", "mean_abs")),
+    "inputs not standardized": Change(scale=0.25, right=("second_moment",), layer="input"),
 }
 
 
@@ -205,18 +207,18 @@ def alike(trainings: Trainings, net: str) -> dict[str, list[Comparison]]:
 
 def changed(trainings: Trainings, net: str, name: str) -> dict[str, list[Comparison]]:
     """Comparisons with trainings of other seeds that have one thing changed."""
-    plain = [trainings(net, seed) for seed in range(2 * CHANGED + GROUP)]
+    plain = [trainings(net, seed) for seed in range(CHANGED + GROUP)]
     others = [trainings(net, 1000 + seed, name) for seed in range(CHANGED)]
     return {
-        "without seeds": [gs.compare(plain[k], others[k]) for k in range(CHANGED)],
-        f"{GROUP} and {GROUP} seeds": [
+        ALONE: [gs.compare(plain[k], others[k]) for k in range(CHANGED)],
+        BOTH: [
             gs.compare(
                 plain[k], others[k], plain[k + 1 : k + GROUP],
                 [others[(k + j) % CHANGED] for j in range(1, GROUP)],
             )
             for k in range(CHANGED)
         ],
-        f"{GROUP} seeds and one": [
+        ONE: [
             gs.compare(plain[k], others[k], plain[k + 1 : k + GROUP]) for k in range(CHANGED)
         ],
     }  # fmt: skip
@@ -230,19 +232,27 @@ def alarms(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     return {"alarms": count, "n": found.n, "low": found.low, "high": found.high, "named": named}
 
 
-def named(comparisons: Sequence[Comparison], change: Change) -> dict[str, Any]:
+def named(comparisons: Sequence[Comparison], change: Change, layer: str) -> dict[str, Any]:
     """How many are called different, how soon, and whether quantity and layer are those that were changed."""
     firsts = [each.first for each in comparisons if each.first is not None]
     begun = FREEZE_AT if change.freeze else 0
-    steps = [each.step - begun for each in firsts]
     return {
         "n": len(comparisons),
         "found": len(firsts),
-        "delay": {"median": median(steps), "min": min(steps), "max": max(steps)} if steps else None,
+        "delays": [each.step - begun for each in firsts],
         "right_quantity": sum(each.quantity in change.right for each in firsts),
-        "first": sorted({f"{each.quantity} of {each.layer}" for each in firsts}),
-        "layers": [each.layer for each in firsts],
+        "right_layer": sum(each.layer == layer for each in firsts) if layer else None,
+        "first": [f"{each.quantity} of {each.layer or 'the model'}" for each in firsts],
     }
+
+
+def layer_of(net: str, change: Change) -> str:
+    """Name of the layer that a change acts on; empty where it acts on more."""
+    if change.layer != "second":
+        return change.layer
+    model = NETS[net][0](0.0)
+    weights = [name for name, each in model.named_modules() if isinstance(each, nn.Linear | nn.Conv2d)]
+    return f"{weights[1]}.weight"
 
 
 def main() -> None:
@@ -265,7 +275,10 @@ def _nets(trainings: Trainings) -> Iterator[tuple[str, Any]]:
                 "spread": spread([trainings(net, seed) for seed in range(ALIKE)]),
                 "alike": {how: alarms(each) for how, each in alike(trainings, net).items()},
                 "changed": {
-                    name: {how: named(each, change) for how, each in changed(trainings, net, name).items()}
+                    name: {
+                        how: named(each, change, layer_of(net, change))
+                        for how, each in changed(trainings, net, name).items()
+                    }
                     for name, change in CHANGES.items()
                 },
             },

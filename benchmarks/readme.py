@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 
+import compare_tables
 import public_tables
 import statistics_tables
 import sweep_tables
@@ -113,7 +114,11 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "growth-avx512": partial(growth, "avx512"),
         "precision": precision,
     },
-    "docs/seeing.md": {"alerts": alerts},
+    "docs/seeing.md": {
+        "alerts": alerts,
+        "compare-alarms": compare_tables.alarms,
+        "compare-changes": compare_tables.changes,
+    },
     "docs/studies.md": {
         "rescues": full_size,
         "smoothing": smoothing,
