@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 import gradscape as gs
 import synthetic
 from gradscape._codec import decode
+from gradscape.analysis.variation import OWN
 from gradscape.errors import ConfigError
 from gradscape.records.comparison import Comparison
 from gradscape.records.encoding import Values
@@ -74,7 +75,7 @@ def test_without_noise_ratio_and_times_are_exact() -> None:
     (only,) = found.differences
     assert (only.step, only.layer) == (20, "1.weight")
     assert only.log_ratio == pytest.approx(math.log10(4), rel=1e-12)
-    assert only.expected == pytest.approx(0.03 * math.sqrt(2), rel=1e-3)
+    assert only.expected == pytest.approx(OWN["mean_abs"] * math.sqrt(2), rel=1e-3)
     assert only.times == pytest.approx(only.log_ratio / only.expected)
     assert found.equal_rows == 20
     assert found.first_unequal == (20, "1.weight", "mean_abs")

@@ -42,7 +42,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Training:
-    """What two trainings are compared by.
+    """Numbers and settings that a training is compared by.
 
     Attributes:
         name: Name of the training.

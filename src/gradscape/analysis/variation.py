@@ -38,10 +38,12 @@ ROUNDING = 2.0**-20  # smallest standard error, in log10: what float32 does to a
 CELLS = 2_000_000  # numbers sorted at once
 TREND = 21  # rows of the running median that is the shared trend
 MODERATED = 10  # most degrees of freedom by other layers
-# Standard deviation in log10 of what a seed's own weights do to a quantity for good; benchmarks/compare.py.
+# Standard deviation in log10 of what a seed's own weights do to a quantity for good, beside what the norm of
+# so few numbers varies by itself, of most layers of the networks looked at by benchmarks/compare.py; outputs of
+# few channels have tails.
 OWN = {
-    "loss": 0.03, "valid_loss": 0.03, "mean_abs": 0.03, "relative_update": 0.03, "weight": 0.03,
-    "second_moment": 0.07,
+    "loss": 0.04, "valid_loss": 0.04, "mean_abs": 0.05, "relative_update": 0.055, "weight": 0.02,
+    "second_moment": 0.17,
 }  # fmt: skip
 
 
