@@ -8,7 +8,7 @@ trainings of other seeds than their own.
     python benchmarks/compare.py --keep DIR  # the same; what DIR holds is not trained again
 
 `OWN` of analysis/variation.py was set by looking at the first two networks (`spread` below); the others were
-held out. "First rows" are the first ten steps alone.
+held out.
 """
 
 from __future__ import annotations
@@ -195,13 +195,29 @@ def alike(trainings: Trainings, net: str) -> dict[str, list[Comparison]]:
     """Comparisons of seeds of one training, none of which shares a training with another of its kind."""
     seeds = [trainings(net, seed) for seed in range(ALIKE)]
     size = 2 * GROUP
-    groups = [seeds[first : first + size] for first in range(0, ALIKE, size)]
+    groups = [seeds[first : first + size] for first in range(0, ALIKE - size + 1, size)]
+    fours = [seeds[first : first + GROUP + 1] for first in range(0, ALIKE, GROUP + 1)]
+    early = [first_rows(each) for each in seeds]
     return {
-        "without seeds": [gs.compare(a, b) for a, b in zip(seeds[::2], seeds[1::2], strict=True)],
-        f"{GROUP} and {GROUP} seeds": [
-            gs.compare(g[0], g[GROUP], g[1:GROUP], g[GROUP + 1 :]) for g in groups
-        ],
-        f"{GROUP} seeds and one": [gs.compare(g[0], g[-1], g[1:GROUP]) for g in groups],
+        ALONE: [gs.compare(a, b) for a, b in zip(seeds[::2], seeds[1::2], strict=True)],
+        f"{ALONE}, first ten rows": [gs.compare(a, b) for a, b in zip(early[::2], early[1::2], strict=True)],
+        BOTH: [gs.compare(g[0], g[GROUP], g[1:GROUP], g[GROUP + 1 :]) for g in groups],
+        ONE: [gs.compare(g[0], g[-1], g[1:GROUP]) for g in fours],
+    }
+
+
+def first_rows(history: FlowHistory, count: int = 10) -> FlowHistory:
+    """The same history as if it had ended early."""
+    outputs = history.activations
+    assert outputs is not None
+    short = replace(outputs, **_cut(outputs, count))
+    return replace(history, **{**_cut(history, count), "activations": short})
+
+
+def _cut(record: Any, count: int) -> dict[str, Any]:
+    rows = (len(record.steps),)
+    return {
+        name: value[:count] for name, value in vars(record).items() if getattr(value, "shape", ())[:1] == rows
     }
 
 
