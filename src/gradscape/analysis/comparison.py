@@ -171,10 +171,12 @@ def _ratios(a: Sequence[Values], b: Sequence[Values]) -> Values:
 def _own(name: str, layers: Sequence[str], sizes: Mapping[str, int]) -> Values:
     """Return (L,) standard deviation of what a seed does to a quantity for good, in log10.
 
-    A norm of n independent normal numbers has a standard deviation of 1 / √(2n) of itself.
+    A norm of n independent normal numbers has a standard deviation of 1 / √(2n) of itself. The model's input
+    is no matter of its weights.
     """
+    base = np.array([0.0 if layer == "input" and name == "second_moment" else OWN[name] for layer in layers])
     counts = np.array([sizes.get(layer, np.inf) if name in NORMS else np.inf for layer in layers])
-    return np.sqrt(OWN[name] ** 2 + LOG**2 / (2 * counts))
+    return np.sqrt(base**2 + LOG**2 / (2 * counts))
 
 
 def _differences(
