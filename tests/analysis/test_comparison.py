@@ -363,8 +363,10 @@ def test_the_record_is_read_back_and_drawn() -> None:
     for quantity in ("", "mean_abs", "loss"):
         axes = Figure().add_subplot()
         assert found.plot(axes, quantity) is axes
+    free = Figure().add_axes((0.1, 0.1, 0.8, 0.8))
+    assert len(found.plot(free).figure.axes) == 2  # map and color bar, for there is no room for the losses
     axes = found.plot(Figure().add_subplot())
-    (panel,) = axes.child_axes
+    panel = axes.figure.axes[1]
     assert [line.get_label() for line in panel.get_lines()] == ["a", "b"]
     assert axes.get_xlabel() == "step"
     assert [set(line.get_xdata()) for line in axes.get_lines()] == [{20}, {20}]

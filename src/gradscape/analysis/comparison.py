@@ -174,7 +174,8 @@ def _own(name: str, layers: Sequence[str], sizes: Mapping[str, int]) -> Values:
     A norm of n independent normal numbers has a standard deviation of 1 / √(2n) of itself. The model's input
     is no matter of its weights.
     """
-    base = np.array([0.0 if layer == "input" and name == "second_moment" else OWN[name] for layer in layers])
+    fixed = [layer == "input" and name == "second_moment" for layer in layers]
+    base = np.where(fixed, 0.0, OWN[name])
     counts = np.array([sizes.get(layer, np.inf) if name in NORMS else np.inf for layer in layers])
     return np.sqrt(base**2 + LOG**2 / (2 * counts))
 

@@ -39,8 +39,7 @@ CELLS = 2_000_000  # numbers sorted at once
 TREND = 21  # rows of the running median that is the shared trend
 MODERATED = 10  # most degrees of freedom by other layers
 # Standard deviation in log10 of what a seed's own weights do to a quantity for good, beside what the norm of
-# so few numbers varies by itself, of most layers of the networks looked at by benchmarks/compare.py; outputs of
-# few channels have tails.
+# so few numbers varies by itself: of most layers of the networks looked at by benchmarks/compare.py.
 OWN = {
     "loss": 0.04, "valid_loss": 0.04, "mean_abs": 0.05, "relative_update": 0.055, "weight": 0.02,
     "second_moment": 0.17,

@@ -211,6 +211,7 @@ class Comparison(Displayable, Record):
         sizes = np.abs(table.log_ratio[np.isfinite(table.log_ratio)])
         end = float(min(COLORS, max(sizes.max(initial=0.0), 1e-6)))
         shown = np.where(np.isinf(table.log_ratio), np.sign(table.log_ratio) * end, table.log_ratio)
+        panel = _panel_above(axes) if np.isfinite(self.losses).any() else None
         scale = ColorScale(f"log10 b / a of {LABELS[quantity]}", (-end, end), "RdBu")
         draw_map(axes, self.steps, table.layers, shown, scale, self.row)
         for each in self.differences[:1]:
@@ -220,9 +221,7 @@ class Comparison(Displayable, Record):
                     each.step, table.layers.index(each.layer) + 1, marker="o", markersize=9,
                     markerfacecolor="none", markeredgecolor="black", clip_on=False,
                 )  # fmt: skip
-        if np.isfinite(self.losses).any():
-            self._draw_losses(axes, axes.inset_axes((0, 1.06, 1, 0.32), sharex=axes))
-        return axes
+        return self._draw_losses(axes, panel) if panel is not None else axes
 
     @property
     def _drawn(self) -> str:
@@ -276,6 +275,16 @@ class Comparison(Displayable, Record):
             "networks do, for no other seeds were given (seeds_of_a=, seeds_of_b=): the verdict is weaker; "
             f"{judged}, {error}"
         )
+
+
+def _panel_above(axes: Axes) -> Axes | None:
+    """Return a panel in the upper quarter of the place of axes; None where they are free of any grid."""
+    spec = axes.get_subplotspec()
+    if spec is None:
+        return None
+    upper, lower = spec.subgridspec(2, 1, height_ratios=(1, 3))
+    axes.set_subplotspec(lower)
+    return axes.figure.add_subplot(upper, sharex=axes)
 
 
 def _listed(head: str, things: Sequence[object]) -> list[str]:
