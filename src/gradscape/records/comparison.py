@@ -282,9 +282,9 @@ def _panel_above(axes: Axes) -> Axes | None:
     spec = axes.get_subplotspec()
     if spec is None:
         return None
-    upper, lower = spec.subgridspec(2, 1, height_ratios=(1, 3))
-    axes.set_subplotspec(lower)
-    return axes.figure.add_subplot(upper, sharex=axes)
+    halves = spec.subgridspec(2, 1, height_ratios=(1, 3))
+    axes.set_subplotspec(halves[1])
+    return axes.figure.add_subplot(halves[0], sharex=axes)
 
 
 def _listed(head: str, things: Sequence[object]) -> list[str]:
