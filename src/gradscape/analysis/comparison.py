@@ -49,8 +49,8 @@ def compare(a: Any, b: Any, seeds_of_a: Sequence[Any] = (), seeds_of_b: Sequence
         StoreError: A folder holds no run, or is damaged.
 
     Example:
-        >>> print(gs.compare(flow, flow.history()).verdict.partition(" for ")[0])
-        equal bit for bit
+        >>> gs.compare(flow, flow.history()).equal
+        True
     """
     sides = (
         [training(a, "a"), *(training(each, f"seeds_of_a[{i}]") for i, each in enumerate(seeds_of_a))],
