@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -273,3 +273,31 @@ def flow_of_epochs(
         notes=(),
         row="epoch",
     )
+
+
+ROW_TABLES = (
+    "steps", "skipped", "mean_abs", "last_mean_abs", "max_abs", "rms", "zeros", "nonfinite", "agreement",
+    "weight", "update", "relative", "relative_update", "rates", "clipped",
+)  # fmt: skip
+OUTPUT_TABLES = ("second_moment", "correlation", "dead", "saturated", "nonfinite")
+
+
+def slice_rows(history: FlowHistory, rows: slice | NDArray[np.intp]) -> FlowHistory:
+    """Return a history with some of its rows, and the loss up to the last of them.
+
+    Args:
+        history: History of a watch or a run.
+        rows: Rows to keep, in their order.
+    """
+    tables = {name: getattr(history, name) for name in ROW_TABLES}
+    kept = {name: None if table is None else table[rows] for name, table in tables.items()}
+    outputs, loss = history.activations, history.loss
+    if outputs is not None:
+        names = ("steps", *OUTPUT_TABLES)
+        outputs = replace(outputs, **{name: getattr(outputs, name)[rows] for name in names})
+    if loss is not None:
+        last = int(kept["steps"][-1]) if len(kept["steps"]) else -1
+        until = int(np.searchsorted(loss.steps, last, side="right"))
+        readings = tuple(each for each in loss.readings if each.step <= last)
+        loss = replace(loss, steps=loss.steps[:until], values=loss.values[:until], readings=readings)
+    return replace(history, **kept, activations=outputs, loss=loss)

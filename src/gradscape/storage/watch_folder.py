@@ -1,0 +1,372 @@
+"""Folder of a watch, written while it trains and read by pages and commands.
+
+    DIR/watch.json       what is watched: layers, optimizers, notes, readings of the loss; name and state
+    DIR/rows-3.jsonl     a line for each row: gradients, updates and outputs of every layer
+    DIR/loss-3.jsonl     lines with the losses of steps
+
+`watch.json` is replaced whole and names the other two by their number. Lines are appended, each with a
+checksum; a torn last one does not count. When the rows have come to `LARGEST` bytes, every second one of the
+older half is left out, and files of the next number begin; so it is when parameters are added. No torch here:
+a page follows a training from its folder alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import socket
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradscape._codec import decode, encode, finite_or_not
+from gradscape.errors import StoreError
+from gradscape.records.activations import ActivationHistory
+from gradscape.records.encoding import Values
+from gradscape.records.gradients import OUTPUT_TABLES, FlowHistory, over, slice_rows
+from gradscape.records.loss import LossHistory
+from gradscape.storage.files import (
+    append_bytes,
+    decoding,
+    make_folder,
+    reading,
+    refuse_foreign,
+    refuse_link,
+    require_file,
+    there,
+    whole_lines,
+    write_bytes,
+)
+from gradscape.storage.json_files import read_json, with_checksum, without_checksum, write_json
+
+LARGEST = 2**25  # bytes of rows, after which older ones are thinned
+# Tables of a row; the others of a `FlowHistory` follow from them.
+COLUMNS = ("mean_abs", "max_abs", "rms", "zeros", "nonfinite", "agreement", "weight", "update")
+AWAY = "delete the folder to be rid of it; the training is not touched"
+
+
+@dataclass(frozen=True)
+class WatchInfo:
+    """Contents of `watch.json` beside the history.
+
+    Attributes:
+        name: Name of the watch, such as the model's class.
+        state: `running`, `ended`, or `failed` if an error ended the watch.
+        error: Error that ended it; empty if none did.
+        step: Number of steps of the training so far.
+        host, process: Machine and number of the process that writes.
+        began, written: Times of the first and the last writing, in seconds since 1970.
+        number: Number of the files of rows and losses; 0 before the first.
+    """
+
+    name: str
+    state: Literal["running", "ended", "failed"] = "running"
+    error: str = ""
+    step: int = 0
+    host: str = ""
+    process: int = 0
+    began: float = 0.0
+    written: float = 0.0
+    number: int = 0
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """Contents of `watch.json`: the history is without rows and losses."""
+
+    info: WatchInfo
+    history: FlowHistory
+
+
+@dataclass(frozen=True)
+class WatchFolder:
+    """Names of the files of a watch's folder.
+
+    Attributes:
+        path: Path of the folder.
+    """
+
+    path: Path
+
+    @property
+    def head(self) -> Path:
+        """Path of `watch.json`."""
+        return self.path / "watch.json"
+
+    def rows(self, number: int) -> Path:
+        """Return the path of a file of rows.
+
+        Args:
+            number: Number of the file.
+        """
+        return self.path / f"rows-{number}.jsonl"
+
+    def losses(self, number: int) -> Path:
+        """Return the path of a file of losses.
+
+        Args:
+            number: Number of the file.
+        """
+        return self.path / f"loss-{number}.jsonl"
+
+
+class WatchWriter:
+    """Writer of a watch's folder.
+
+    Args:
+        path: Path of the folder, which is made; it must be empty.
+        name: Name of the watch.
+        now: Time, in seconds since 1970.
+        largest: Number of bytes of rows after which older ones are thinned.
+
+    Raises:
+        StoreError: The folder is not empty, or cannot be made.
+    """
+
+    def __init__(self, path: Path, name: str, now: float, largest: int = LARGEST) -> None:
+        refuse_link(path)
+        refuse_foreign(path, "watch")
+        make_folder(path)
+        self.folder, self.largest = WatchFolder(path), largest
+        self.info = WatchInfo(name, host=socket.gethostname(), process=os.getpid(), began=now)
+        self.layers: tuple[tuple[str, ...], ...] = ()
+        self.size, self.last_loss = 0, -1
+
+    def write(self, new: FlowHistory, whole: Callable[[], FlowHistory], **changes: Any) -> None:
+        """Add rows and losses.
+
+        Args:
+            new: History of the rows that were read since the last time, with all losses.
+            whole: Function that returns the history of all rows in memory, with which files of the next
+                number begin if layers were added.
+            changes: Fields of `WatchInfo` that have changed, such as `step` and `written`.
+
+        Raises:
+            StoreError: A file cannot be written.
+        """
+        number = self.info.number
+        layers = (new.layers, () if new.activations is None else new.activations.layers)
+        if layers != self.layers:
+            new = whole() if number else new
+            self._begin(number + 1, b"")
+            self.layers = layers
+        lines = b"".join(_row_line(new, place) for place in range(len(new.steps)))
+        if self.size and self.size + len(lines) > self.largest:
+            self._begin(self.info.number + 1, self._thinned())
+        self._append(lines, new.loss)
+        self.info = replace(self.info, **changes)
+        head = _Contents(self.info, _without_rows(new))
+        write_json(self.folder.head, encode(head))
+        if number and number != self.info.number:
+            self.folder.rows(number).unlink(missing_ok=True)
+            self.folder.losses(number).unlink(missing_ok=True)
+
+    def _begin(self, number: int, rows: bytes) -> None:
+        """Begin files of another number; readers go on with the old ones until `watch.json` names these."""
+        write_bytes(self.folder.rows(number), rows)
+        write_bytes(self.folder.losses(number), b"")
+        self.info = replace(self.info, number=number)
+        self.size, self.last_loss = len(rows), -1
+
+    def _thinned(self) -> bytes:
+        """Return the lines of rows without every second one of the older half."""
+        lines = [line + b"\n" for line in whole_lines(self.folder.rows(self.info.number))]
+        half = len(lines) // 2
+        return b"".join([*lines[:half:2], *lines[half:]])
+
+    def _append(self, lines: bytes, loss: LossHistory | None) -> None:
+        append_bytes(self.folder.rows(self.info.number), lines)
+        self.size += len(lines)
+        if loss is not None and len(loss.steps) and loss.steps[-1] > self.last_loss:
+            new = loss.steps > self.last_loss
+            values = {"steps": _packed(loss.steps[new], "<i8"), "values": _packed(loss.values[new], "<f8")}
+            append_bytes(self.folder.losses(self.info.number), with_checksum(values))
+            self.last_loss = int(loss.steps[-1])
+
+
+class WatchReader:
+    """Reader of a watch's folder, which reads only what is new.
+
+    Args:
+        path: Path of the folder.
+
+    Example:
+        >>> reader = WatchReader(Path("watches/Net-1"))
+        >>> reader.poll()
+        >>> print(gs.diagnose(reader.history))
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.folder = WatchFolder(path)
+        self.info = WatchInfo("")
+        self._bare: FlowHistory | None = None
+        self._stamp: tuple[int, int] | None = None
+        self._rows: list[_Row] = []
+        self._losses: list[tuple[NDArray[np.int64], Values]] = []
+        self._offsets = [0, 0]
+
+    def poll(self) -> bool:
+        """Read what is new, and return whether there was anything.
+
+        Raises:
+            StoreError: There is no watch, or it is damaged.
+        """
+        path = self.folder.head
+        with reading(path):
+            status = path.stat()
+        if self._stamp == (status.st_mtime_ns, status.st_size):
+            return False
+        contents = self._head()
+        if contents.info.number != self.info.number:
+            self._rows, self._losses, self._offsets = [], [], [0, 0]
+        try:
+            self._read_new(contents.info.number)
+        except FileNotFoundError:  # files of the next number have begun meanwhile: the next poll reads them
+            self._rows, self._losses, self._offsets = [], [], [0, 0]
+            return True
+        self.info, self._bare = contents.info, contents.history
+        self._stamp = (status.st_mtime_ns, status.st_size)
+        return True
+
+    def _head(self) -> _Contents:
+        path = self.folder.head
+        values = finite_or_not(read_json(path, AWAY))
+        with decoding(path, AWAY):
+            found: _Contents = decode(_Contents, values)
+            return found
+
+    def _read_new(self, number: int) -> None:
+        for values in self._new_lines(0, self.folder.rows(number)):
+            self._rows.append(_row_of(values))
+        for values in self._new_lines(1, self.folder.losses(number)):
+            self._losses.append((_unpacked(values["steps"], "<i8"), _unpacked(values["values"], "<f8")))
+
+    def _new_lines(self, which: int, path: Path) -> Iterable[dict[str, Any]]:
+        """Return the values of the lines that have been added to a file."""
+        if not there(path):
+            raise FileNotFoundError(path)
+        require_file(path, 4 * LARGEST)
+        with reading(path), open(path, "rb") as file:
+            file.seek(self._offsets[which])
+            data = file.read()
+        end = data.rfind(b"\n") + 1
+        found = [without_checksum(line) for line in data[:end].splitlines()]
+        if None in found:
+            raise StoreError(f"{path} is damaged: line {found.index(None) + 1} of the last read; {AWAY}")
+        self._offsets[which] += end
+        return [each for each in found if each is not None]
+
+    @property
+    def history(self) -> FlowHistory:
+        """History of all rows that have been read.
+
+        Raises:
+            StoreError: Nothing has been read, or rows do not fit the layers.
+        """
+        if self._bare is None:
+            raise StoreError(f"{self.folder.path} has not been read yet")
+        with decoding(self.folder.rows(self.info.number), AWAY):
+            return _joined(self._bare, self._rows, self._losses)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row as its line has it."""
+
+    step: int
+    skipped: bool
+    clipped: float
+    tables: Values
+    outputs: Values
+
+
+def _row_line(history: FlowHistory, place: int) -> bytes:
+    tables = [getattr(history, name)[place] for name in COLUMNS]
+    if history.rates is not None:
+        tables.append(history.rates[place])
+    values: dict[str, Any] = {
+        "step": int(history.steps[place]),
+        "skipped": bool(history.skipped[place]),
+        "clipped": None if history.clipped is None else encode(float(history.clipped[place])),
+        "tables": _packed(np.array(tables), "<f8"),
+    }
+    if history.activations is not None:
+        outputs = [getattr(history.activations, name)[place] for name in OUTPUT_TABLES]
+        values["outputs"] = _packed(np.array(outputs, dtype=np.float64), "<f8")
+    return with_checksum(values)
+
+
+def _row_of(values: dict[str, Any]) -> _Row:
+    return _Row(
+        step=int(values["step"]),
+        skipped=bool(values["skipped"]),
+        clipped=float(1.0 if values["clipped"] is None else finite_or_not(values["clipped"])),
+        tables=_unpacked(values["tables"], "<f8"),
+        outputs=_unpacked(values.get("outputs", ""), "<f8"),
+    )
+
+
+def _packed(values: NDArray[Any], dtype: str) -> str:
+    return base64.b64encode(np.ascontiguousarray(values, dtype=dtype).tobytes()).decode()
+
+
+def _unpacked(text: str, dtype: str) -> NDArray[Any]:
+    return np.frombuffer(base64.b64decode(text, validate=True), dtype=dtype)
+
+
+def _without_rows(history: FlowHistory) -> FlowHistory:
+    """Return a history with what `watch.json` holds of it."""
+    bare = slice_rows(history, slice(0))
+    loss = history.loss
+    return replace(
+        bare, loss=None if loss is None else replace(loss, steps=loss.steps[:0], values=loss.values[:0])
+    )
+
+
+def _joined(
+    bare: FlowHistory, rows: list[_Row], losses: list[tuple[NDArray[np.int64], Values]]
+) -> FlowHistory:
+    """Return a history with rows and losses."""
+    count, tensors = len(rows), len(bare.layers)
+    tables = np.array([row.tables for row in rows]).reshape(count, -1, tensors)
+    named = {name: tables[:, place] for place, name in enumerate(COLUMNS)} if count else {}
+    named = named or {name: np.empty((0, tensors)) for name in COLUMNS}
+    steps = np.array([row.step for row in rows], dtype=np.int64)
+    clipped = np.array([row.clipped for row in rows], dtype=np.float64)
+    return replace(
+        bare,
+        steps=steps,
+        skipped=np.array([row.skipped for row in rows], dtype=np.bool_),
+        **named,
+        last_mean_abs=named["mean_abs"],
+        relative=over(named["rms"] * np.sqrt(bare.sizes), named["weight"]),
+        relative_update=over(named["update"], named["weight"]),
+        rates=tables[:, len(COLUMNS)] if count and bare.rates is not None else None,
+        clipped=None if bare.clipped is None else clipped,
+        activations=_outputs(bare.activations, rows, steps),
+        loss=_loss(bare.loss, losses),
+    )
+
+
+def _outputs(
+    bare: ActivationHistory | None, rows: list[_Row], steps: NDArray[np.int64]
+) -> ActivationHistory | None:
+    if bare is None:
+        return None
+    shape = (len(rows), len(OUTPUT_TABLES), len(bare.layers))
+    tables = np.array([row.outputs for row in rows]).reshape(shape)
+    named: dict[str, Any] = {name: tables[:, place] for place, name in enumerate(OUTPUT_TABLES)}
+    return replace(bare, **{**named, "nonfinite": named["nonfinite"].astype(np.bool_)}, steps=steps)
+
+
+def _loss(
+    bare: LossHistory | None, losses: list[tuple[NDArray[np.int64], Values]]
+) -> LossHistory | None:
+    if bare is None or not losses:
+        return bare
+    steps, values = (np.concatenate([each[which] for each in losses]) for which in (0, 1))
+    return replace(bare, steps=steps, values=values)
