@@ -1,0 +1,83 @@
+"""The page with scripts: with its data in it a file of its own, without them it asks the server for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from gradscape.report.interactive.runs import run_row
+
+SHADES = 64  # colors of a map
+
+
+def training_page(document: Mapping[str, Any], title: str) -> str:
+    """Return the page of one training, with its data; the same arguments give the same text.
+
+    Args:
+        document: Result of `watch_document` or `run_document`.
+        title: Title of the window.
+    """
+    row = run_row(document.get("id", ""), document.get("name", ""), state=document.get("state", ""))
+    return _page(title, [row], {row["id"]: document})
+
+
+def live_page(title: str, runs: Sequence[Mapping[str, Any]], **more: Any) -> str:
+    """Return the page that asks a server for all but the runs.
+
+    Args:
+        title: Title of the window.
+        runs: Rows of the runs, see `run_row`.
+        more: Values of the page: `claims`, `events`.
+    """
+    return _page(title, runs, {}, live=True, **more)
+
+
+def _page(
+    title: str,
+    runs: Sequence[Mapping[str, Any]],
+    trainings: Mapping[str, Mapping[str, Any]],
+    live: bool = False,
+    **more: Any,
+) -> str:
+    values = {"claims": [], "events": [], **more}
+    data = {"title": title, "live": live, "runs": runs, "trainings": trainings, "colors": _colors(), **values}
+    page = _environment().get_template("page.html.j2")
+    return page.render(title=title, runs=runs, trainings=list(trainings.values()), data=inlined(data))
+
+
+def inlined(data: Mapping[str, Any]) -> Markup:
+    """Return JSON that ends no script element, whatever texts are in it.
+
+    Args:
+        data: Plain values.
+    """
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
+
+
+@cache
+def _environment() -> Environment:
+    """Return the environment of the template: unknown names are errors, and all text is escaped."""
+    folders = ("interactive", "pages")
+    loaders = [PackageLoader(f"gradscape.report.{name}", package_path="") for name in folders]
+    return Environment(
+        loader=ChoiceLoader(loaders), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+
+
+@cache
+def _colors() -> dict[str, list[list[int]]]:
+    """Return (red, green, blue) tables of the maps' colors: sizes, and cosines about 0."""
+    from matplotlib import colormaps
+
+    tables = {"size": colormaps["viridis"], "cosine": colormaps["RdBu"]}
+    places = [number / (SHADES - 1) for number in range(SHADES)]
+    return {
+        name: [[round(255 * channel) for channel in colors(place)[:3]] for place in places]
+        for name, colors in tables.items()
+    }

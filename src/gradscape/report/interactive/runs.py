@@ -1,0 +1,52 @@
+"""Rows of runs for the page's table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gradscape._codec import encode
+
+SPARK = 40  # values of a small curve
+
+
+def run_row(identity: str, name: str, **values: Any) -> dict[str, Any]:
+    """Return a run's row.
+
+    Args:
+        identity: Name by which the page asks for the training.
+        name: Name to show.
+        values: `state`; `share` of what is to do, 0 to 1; `progress` in words; `spark`, some losses; `verdict`
+            and `grade`; `best` validation accuracy; `left`, seconds; `heard`, in seconds since 1970; `reason`
+            of its state; `has`, True if there is something to look at. None or empty where not known.
+    """
+    row = {
+        "id": identity,
+        "name": name,
+        "state": "",
+        "share": None,
+        "progress": "",
+        "spark": [],
+        "verdict": None,
+        "grade": None,
+        "best": None,
+        "left": None,
+        "heard": None,
+        "reason": "",
+        "has": True,
+        **values,
+    }
+    search = " ".join(filter(None, (name, row["state"], row["verdict"], row["reason"]))).lower()
+    found: dict[str, Any] = encode({**row, "search": search})
+    return found
+
+
+def thinned(values: Sequence[float], most: int = SPARK) -> list[float]:
+    """Return some of the values, evenly, and the last.
+
+    Args:
+        values: Values in order.
+        most: Number of values at most.
+    """
+    every = -(-len(values) // most) if values else 1
+    return [*values[:-1:every], values[-1]] if values else []
