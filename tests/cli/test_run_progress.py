@@ -15,8 +15,6 @@ from gradscape.cli.run_progress import (
     counts,
     read_states,
     row,
-    seconds_left,
-    share,
     study_seconds_left,
 )
 from gradscape.cli.runs import RunOrder
@@ -65,11 +63,11 @@ def test_states_are_read_from_a_list() -> None:
 
 
 def test_a_running_run_goes_on_at_its_own_pace() -> None:
-    assert seconds_left(run("running", epoch=4, epoch_seconds=2.5)) == 15.0
-    assert seconds_left(run("running")) is None
-    assert seconds_left(run("pending", epoch=4, epoch_seconds=2.5)) is None
-    assert share(run("done", epoch=4)) == 0.4
-    assert share(RunSummary("x")) is None
+    assert run("running", epoch=4, epoch_seconds=2.5).seconds_left == 15.0
+    assert run("running").seconds_left is None
+    assert run("pending", epoch=4, epoch_seconds=2.5).seconds_left is None
+    assert run("done", epoch=4).share == 0.4
+    assert RunSummary("x").share is None
 
 
 def test_a_study_takes_what_is_left_over_those_at_work() -> None:
@@ -85,7 +83,7 @@ def test_a_study_takes_what_is_left_over_those_at_work() -> None:
 def test_runs_that_are_trained_together_share_a_process() -> None:
     """Their epochs' seconds are shares: three with 10 s of work each end after 30 s, on one worker."""
     three = [replace(run("running", epoch=5, epoch_seconds=2.0), beside=3) for _ in range(3)]
-    assert [seconds_left(each) for each in three] == [30.0] * 3
+    assert [each.seconds_left for each in three] == [30.0] * 3
     assert study_seconds_left(three) == pytest.approx(30.0)
     alone = run("running", epoch=5, epoch_seconds=2.0)
     assert study_seconds_left([*three, alone]) == 30.0

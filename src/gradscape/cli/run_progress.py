@@ -17,7 +17,7 @@ URGENT = ("running", "failed", "stopped", "diverged", "pending", "done")  # what
 
 SORTS: Mapping[str, Callable[[RunSummary], Any]] = {
     "best": lambda run: -math.inf if run.best_valid_accuracy is None else run.best_valid_accuracy,
-    "progress": lambda run: share(run) or 0.0,
+    "progress": lambda run: run.share or 0.0,
     "name": lambda run: run.identity,
     "state": lambda run: URGENT.index(run.state),
 }
@@ -62,31 +62,6 @@ def counts(runs: Iterable[RunSummary]) -> dict[str, int]:
     """
     present = [run.state for run in runs]
     return {state: present.count(state) for state in STATES if state in present}
-
-
-def share(run: RunSummary) -> float | None:
-    """Return the share of a run's epochs that are finished, 0 to 1; None if that is not known.
-
-    Args:
-        run: State of the run.
-    """
-    return run.epoch / run.epochs if run.epochs else None
-
-
-def seconds_left(run: RunSummary) -> float | None:
-    """Return the seconds left of a running run, whose epochs last as long as before; None for others.
-
-    Args:
-        run: State of the run.
-    """
-    own = _own_work(run) if run.state == "running" else None
-    return None if own is None else own * run.beside
-
-
-def _own_work(run: RunSummary) -> float | None:
-    if run.epochs is None or run.epoch_seconds is None:
-        return None
-    return (run.epochs - run.epoch) * run.epoch_seconds
 
 
 def study_seconds_left(runs: Sequence[RunSummary]) -> float | None:
@@ -140,7 +115,7 @@ class _Costs:
 
     def work(self, run: RunSummary, pace: float | None) -> float | None:
         """Return the seconds that are left of a run, alone."""
-        if (own := _own_work(run)) is not None:
+        if (own := run.own_seconds_left) is not None:
             return own
         cost = self.epoch(run)
         if run.epochs is None or cost is None or pace is None:
@@ -159,8 +134,8 @@ def row(run: RunSummary) -> dict[str, Any]:
         "state": run.state,
         "epoch": run.epoch,
         "epochs": run.epochs,
-        "share": share(run),
-        "seconds_left": seconds_left(run),
+        "share": run.share,
+        "seconds_left": run.seconds_left,
         "best_valid_accuracy": run.best_valid_accuracy,
         "best_epoch": run.best_epoch,
         "train_accuracy": run.train_accuracy,

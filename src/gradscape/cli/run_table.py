@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from gradscape.cli.run_progress import counts, seconds_left, share, study_seconds_left
+from gradscape.cli.run_progress import counts, study_seconds_left
 from gradscape.storage.run_summary import RunSummary
 from gradscape.study.network_cost import duration
 
@@ -36,7 +36,7 @@ class _TableColumn:
 
 
 def _progress(run: RunSummary, now: float) -> str:
-    part = share(run)
+    part = run.share
     return f"{run.epoch}" if part is None else f"{run.epoch}/{run.epochs} {part:4.0%}"
 
 
@@ -49,7 +49,7 @@ def _trained(run: RunSummary, now: float) -> str:
 
 
 def _left(run: RunSummary, now: float) -> str:
-    return duration(seconds) if (seconds := seconds_left(run)) else ""  # 0: it is tested and measured
+    return duration(seconds) if (seconds := run.seconds_left) else ""  # 0: it is tested and measured
 
 
 def _last_update(run: RunSummary, now: float) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -21,6 +21,7 @@ from gradscape.storage.study_folder import StudyFolder
 
 STATES = ("pending", "running", "done", "diverged", "failed", "stopped")
 OVER = ("done", "diverged", "failed", "stopped")  # nothing more comes, unless a command is given again
+CURVE = 40  # values of a small curve
 Stamp = tuple[tuple[int, int] | None, ...]
 
 
@@ -29,6 +30,7 @@ class _EpochNumbers:
     """Part of an `EpochRecord` that a `RunSummary` needs."""
 
     epoch: int
+    train_loss: float
     train_accuracy: float
     valid_accuracy: float
     seconds: float
@@ -46,12 +48,14 @@ class RunSummary:
         epochs: Number of epochs planned.
         best_valid_accuracy, best_epoch: Highest validation accuracy, and the first epoch that reached it.
         train_accuracy: Training accuracy of the last epoch.
+        losses: Training losses of some epochs, in order, and of the last: as many as a small curve needs.
         epoch_seconds: Mean wall time of an epoch; of runs that are trained together, an equal share of it.
         attempts: Number of times that it was begun.
         host, device: Names of the last machine and device that it ran on.
         pack: Process in which it is trained together with others; None if it is trained alone.
         beside: Number of running runs of that process, this one among them.
         last_update: Time of its last writing, in seconds since 1970.
+        verdict, grade: Verdict of the diagnosis of a run that has ended, and its grade.
         reason: Line on why it failed, stopped or diverged, is not computed as planned, or cannot be read; or
             empty.
     """
@@ -64,6 +68,7 @@ class RunSummary:
     best_valid_accuracy: float | None = None
     best_epoch: int | None = None
     train_accuracy: float | None = None
+    losses: tuple[float, ...] = ()
     epoch_seconds: float | None = None
     attempts: int = 0
     host: str | None = None
@@ -71,12 +76,32 @@ class RunSummary:
     pack: int | None = None
     beside: int = 1
     last_update: float | None = None
+    verdict: str | None = None
+    grade: str | None = None
     reason: str = ""
 
     @property
     def over(self) -> bool:
         """True if nothing more comes, unless a command is given again."""
         return self.state in OVER
+
+    @property
+    def share(self) -> float | None:
+        """Share of its epochs that are finished, 0 to 1; None if that is not known."""
+        return self.epoch / self.epochs if self.epochs else None
+
+    @property
+    def own_seconds_left(self) -> float | None:
+        """Seconds of its own work that are left, if epochs last as long as before; None if not known."""
+        if self.epochs is None or self.epoch_seconds is None:
+            return None
+        return (self.epochs - self.epoch) * self.epoch_seconds
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until a running run ends, with the others of its process; None for others."""
+        own = self.own_seconds_left if self.state == "running" else None
+        return None if own is None else own * self.beside
 
 
 class StudyWatcher:
@@ -138,6 +163,17 @@ class StudyWatcher:
         return replace(summary, state="pending") if killed else summary
 
 
+def thinned(values: Sequence[float], most: int = CURVE) -> list[float]:
+    """Return some of the values, evenly, and the last.
+
+    Args:
+        values: Values in order.
+        most: Number of values, at most about.
+    """
+    every = -(-len(values) // most) if values else 1
+    return [*values[:-1:every], values[-1]] if values else []
+
+
 def _stamp_of(path: Path) -> tuple[int, int] | None:
     """Return a file's time of writing, in nanoseconds since 1970, and its size."""
     try:
@@ -169,6 +205,9 @@ def _status_fields(status: Mapping[str, Any]) -> dict[str, Any]:
     names = ("state", "attempts", "host", "device")
     fields = {name: status[name] for name in names if name in status} | {"reason": _reason(status)}
     fields["pack"] = status.get("pid") if status.get("packed") else None
+    diagnosis = status.get("diagnosis")
+    if isinstance(diagnosis, Mapping):
+        fields |= {name: str(diagnosis[name]) for name in ("verdict", "grade") if name in diagnosis}
     return {
         name: strip_controls(value) if isinstance(value, str) else value for name, value in fields.items()
     }
@@ -202,6 +241,7 @@ def _epoch_fields(folder: RunFolder, status: Mapping[str, Any], epochs: int) -> 
     return {
         "epoch": len(records),
         "train_accuracy": records[-1].train_accuracy,
+        "losses": tuple(thinned([record.train_loss for record in records])),
         "best_valid_accuracy": best.valid_accuracy,
         "best_epoch": best.epoch,
         "epoch_seconds": fmean(record.seconds for record in records),

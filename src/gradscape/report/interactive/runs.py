@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from gradscape._codec import encode
-
-SPARK = 40  # values of a small curve
 
 
 def run_row(identity: str, name: str, **values: Any) -> dict[str, Any]:
@@ -39,14 +36,3 @@ def run_row(identity: str, name: str, **values: Any) -> dict[str, Any]:
     search = " ".join(filter(None, (name, row["state"], row["verdict"], row["reason"]))).lower()
     found: dict[str, Any] = encode({**row, "search": search})
     return found
-
-
-def thinned(values: Sequence[float], most: int = SPARK) -> list[float]:
-    """Return some of the values, evenly, and the last.
-
-    Args:
-        values: Values in order.
-        most: Number of values at most.
-    """
-    every = -(-len(values) // most) if values else 1
-    return [*values[:-1:every], values[-1]] if values else []
