@@ -43,6 +43,7 @@ _COMMANDS = {
         "print the JSON Schema of a file, for editors, or of a document, for programs",
     ),
     "runs": ("runs:runs", "DIR", "what is done, running, failed in the folder of a study or a run"),
+    "live": ("live:live", "DIR", "a page that follows trainings while they are written"),
     "export": (
         "export:export",
         "DIR --to TRACKER --into PLACE",

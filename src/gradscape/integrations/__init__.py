@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gradscape.integrations.alerts import Alert, Command, Webhook
+    from gradscape.integrations.folder import Folder
     from gradscape.integrations.jsonl import JsonLines, read_jsonl
     from gradscape.integrations.sink import Sink
     from gradscape.integrations.trackers import MLflow, TensorBoard, Trackio, WandB
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Alert": "alerts",
     "Command": "alerts",
+    "Folder": "folder",
     "JsonLines": "jsonl",
     "MLflow": "trackers",
     "Sink": "sink",
@@ -29,6 +31,7 @@ _HOMES = {
 __all__ = [
     "Alert",
     "Command",
+    "Folder",
     "JsonLines",
     "MLflow",
     "Sink",

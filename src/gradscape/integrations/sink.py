@@ -19,7 +19,7 @@ from gradscape.measure.watch.alerts import is_first_process
 from gradscape.measure.watch.recorder import COLUMNS
 from gradscape.measure.watch.watch import Watch
 from gradscape.records.activations import ActivationHistory
-from gradscape.records.gradients import FlowHistory
+from gradscape.records.gradients import FlowHistory, slice_rows
 
 ALL = (*COLUMNS, "relative", "relative_update")
 CHARTS = ("mean_abs", "rms", "relative_update")  # all statistics would be hundreds of charts
@@ -127,22 +127,24 @@ class Sink(ABC):
 
     def _write_new(self, rest: bool) -> None:
         """Write rows that were not written yet; the unfinished one only with the rest."""
-        assert self.flow is not None
-        history = self.flow.history(since=self.written)
-        ever = self.flow.rows
-        if lost := ever - self.written - len(history.steps):
-            log.warning("%s: %d rows were overwritten before they were written; write more often", self, lost)
-        new = list(rows(history, self.statistics, self.first))
-        if new and self.flow.is_mid_row and not rest:
-            new.pop()
-            ever -= 1
-        self.written = ever
+        new = list(rows(self._unwritten(rest), self.statistics, self.first))
         if not new:
             return
         if not self.opened:
             self._begin()
             self.opened = True
         self._put(new)
+
+    def _unwritten(self, rest: bool) -> FlowHistory:
+        """Return the rows that were not written yet, which count as written from now on."""
+        assert self.flow is not None
+        history, ever = self.flow.history(since=self.written), self.flow.rows
+        if lost := ever - self.written - len(history.steps):
+            log.warning("%s: %d rows were overwritten before they were written; write more often", self, lost)
+        if self.flow.is_mid_row and not rest and len(history.steps):
+            history, ever = slice_rows(history, slice(-1)), ever - 1
+        self.written = ever
+        return history
 
     def _guarded(self, act: Callable[[], None]) -> None:
         """Call `act`; an error ends this sink, not the training."""

@@ -290,7 +290,7 @@ def slice_rows(history: FlowHistory, rows: slice | NDArray[np.intp]) -> FlowHist
         rows: Rows to keep, in their order.
     """
     tables = {name: getattr(history, name) for name in ROW_TABLES}
-    kept = {name: None if table is None else table[rows] for name, table in tables.items()}
+    kept: dict[str, Any] = {name: None if table is None else table[rows] for name, table in tables.items()}
     outputs, loss = history.activations, history.loss
     if outputs is not None:
         names = ("steps", *OUTPUT_TABLES)

@@ -132,26 +132,28 @@ def refuse_link(path: Path) -> None:
         )
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
     """Write a file of a study's or run's folder, see `replace_bytes`.
 
     Args:
         path: Path of the file.
         data: Contents.
+        durable: Whether to wait for the disk.
 
     Raises:
         StoreError: It cannot be written.
     """
     with explained(path):
-        replace_bytes(path, data)
+        replace_bytes(path, data, durable)
 
 
-def replace_bytes(path: Path, data: bytes) -> None:
+def replace_bytes(path: Path, data: bytes, durable: bool = True) -> None:
     """Write aside, fsync, rename: the file holds the old bytes or the new, never a part.
 
     Args:
         path: Path of the file.
         data: Contents.
+        durable: Whether to wait for the disk, so that it holds after a power cut too.
     """
     aside = path.with_name(f".{path.name}.{HERE}.{os.getpid()}.part")
     aside.unlink(missing_ok=True)  # left by an earlier process with our number
@@ -159,12 +161,14 @@ def replace_bytes(path: Path, data: bytes) -> None:
         with open(aside, "xb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(aside, path)
     except OSError:
         aside.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:
@@ -276,12 +280,13 @@ def whole_lines(path: Path) -> Iterator[bytes]:
                 yield line.removesuffix(b"\n")
 
 
-def append_bytes(path: Path, data: bytes) -> None:
+def append_bytes(path: Path, data: bytes, durable: bool = True) -> None:
     """Add to the end of a file, and to the disk; or leave it as it was.
 
     Args:
         path: Path of the file.
         data: Bytes to add.
+        durable: Whether to wait for the disk.
 
     Raises:
         StoreError: It is a link, or cannot be written.
@@ -293,7 +298,8 @@ def append_bytes(path: Path, data: bytes) -> None:
         try:
             while data:
                 data = data[file.write(data) :]
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         except OSError:
             os.truncate(path, before)
             raise

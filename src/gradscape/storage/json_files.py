@@ -20,19 +20,20 @@ LARGEST_JSON = 2**28  # bytes; a landscape of a million points has 10^8
 CHECK = b',\n "crc32": "'  # begins what a JSON file ends in
 
 
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
+def write_json(path: Path, values: Mapping[str, Any], durable: bool = True) -> None:
     """Write values with a format number before them and a checksum after them.
 
     Args:
         path: Path of the file.
         values: Plain value per key.
+        durable: Whether to wait for the disk.
 
     Raises:
         StoreError: It cannot be written.
     """
     text = json.dumps({"format": FORMAT, **values}, indent=1, ensure_ascii=False, allow_nan=False)
     body = text.removesuffix("\n}").encode()
-    write_bytes(path, body + CHECK + b'%08x"\n}\n' % zlib.crc32(body))
+    write_bytes(path, body + CHECK + b'%08x"\n}\n' % zlib.crc32(body), durable)
 
 
 def read_json(path: Path, cure: str = AGAIN) -> dict[str, Any]:

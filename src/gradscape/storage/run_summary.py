@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -134,13 +134,23 @@ class StudyWatcher:
             self.plan, self.plan_stamp = plan, stamp
         return self.plan
 
+    def poll_each(self) -> Iterator[RunSummary]:
+        """Return the summaries of the planned runs one by one: of thousands the first are there at once.
+
+        A run that is trained together with others does not know of them.
+
+        Raises:
+            StoreError: There is no study here, or its `study.json` is damaged or newer.
+        """
+        return map(self._summary, self.study.identities(self.asked()))
+
     def poll(self) -> list[RunSummary]:
         """Return the summary of every run that is planned, in the order of the study.
 
         Raises:
             StoreError: There is no study here, or its `study.json` is damaged or newer.
         """
-        runs = [self._summary(name) for name in self.study.identities(self.asked())]
+        runs = list(self.poll_each())
         packs = Counter((run.host, run.pack) for run in runs if run.state == "running")
         return [
             replace(run, beside=packs[run.host, run.pack])

@@ -6,8 +6,9 @@
 
 `watch.json` is replaced whole and names the other two by their number. Lines are appended, each with a
 checksum; a torn last one does not count. When the rows have come to `LARGEST` bytes, every second one of the
-older half is left out, and files of the next number begin; so it is when parameters are added. No torch here:
-a page follows a training from its folder alone.
+older half is left out, and files of the next number begin; so it is when parameters are added. Nothing waits
+for the disk: the training is not slowed, and after a power cut the last seconds may be missing. No torch
+here: a page follows a training from its folder alone.
 """
 
 from __future__ import annotations
@@ -160,15 +161,15 @@ class WatchWriter:
         self._append(lines, new.loss)
         self.info = replace(self.info, **changes)
         head = _Contents(self.info, _without_rows(new))
-        write_json(self.folder.head, encode(head))
+        write_json(self.folder.head, encode(head), durable=False)
         if number and number != self.info.number:
             self.folder.rows(number).unlink(missing_ok=True)
             self.folder.losses(number).unlink(missing_ok=True)
 
     def _begin(self, number: int, rows: bytes) -> None:
         """Begin files of another number; readers go on with the old ones until `watch.json` names these."""
-        write_bytes(self.folder.rows(number), rows)
-        write_bytes(self.folder.losses(number), b"")
+        write_bytes(self.folder.rows(number), rows, durable=False)
+        write_bytes(self.folder.losses(number), b"", durable=False)
         self.info = replace(self.info, number=number)
         self.size, self.last_loss = len(rows), -1
 
@@ -179,12 +180,12 @@ class WatchWriter:
         return b"".join([*lines[:half:2], *lines[half:]])
 
     def _append(self, lines: bytes, loss: LossHistory | None) -> None:
-        append_bytes(self.folder.rows(self.info.number), lines)
+        append_bytes(self.folder.rows(self.info.number), lines, durable=False)
         self.size += len(lines)
         if loss is not None and len(loss.steps) and loss.steps[-1] > self.last_loss:
             new = loss.steps > self.last_loss
             values = {"steps": _packed(loss.steps[new], "<i8"), "values": _packed(loss.values[new], "<f8")}
-            append_bytes(self.folder.losses(self.info.number), with_checksum(values))
+            append_bytes(self.folder.losses(self.info.number), with_checksum(values), durable=False)
             self.last_loss = int(loss.steps[-1])
 
 
@@ -333,8 +334,9 @@ def _joined(
     """Return a history with rows and losses."""
     count, tensors = len(rows), len(bare.layers)
     tables = np.array([row.tables for row in rows]).reshape(count, -1, tensors)
-    named = {name: tables[:, place] for place, name in enumerate(COLUMNS)} if count else {}
-    named = named or {name: np.empty((0, tensors)) for name in COLUMNS}
+    named: dict[str, Any] = {
+        name: tables[:, place] if count else np.empty((0, tensors)) for place, name in enumerate(COLUMNS)
+    }
     steps = np.array([row.step for row in rows], dtype=np.int64)
     clipped = np.array([row.clipped for row in rows], dtype=np.float64)
     return replace(
@@ -363,9 +365,7 @@ def _outputs(
     return replace(bare, **{**named, "nonfinite": named["nonfinite"].astype(np.bool_)}, steps=steps)
 
 
-def _loss(
-    bare: LossHistory | None, losses: list[tuple[NDArray[np.int64], Values]]
-) -> LossHistory | None:
+def _loss(bare: LossHistory | None, losses: list[tuple[NDArray[np.int64], Values]]) -> LossHistory | None:
     if bare is None or not losses:
         return bare
     steps, values = (np.concatenate([each[which] for each in losses]) for which in (0, 1))

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from gradscape._text import count_noun
 from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, brief
-from gradscape.measure.core.parameters import WatchedParameters
+from gradscape.measure.core.parameters import WatchedParameters, unwrapped
 from gradscape.measure.watch.alert_memory import COOL_DOWN
 from gradscape.measure.watch.alerts import AlertOptions, Alerts, receivers_of
 from gradscape.measure.watch.recorder import Recorder
@@ -179,6 +179,11 @@ class Watch(Displayable):
     def close(self) -> None:
         """End the watch; its readings remain."""
         self._recorder.close()
+
+    @property
+    def model_name(self) -> str:
+        """Name of the model's class."""
+        return type(unwrapped(self._recorder.model)).__name__
 
     @property
     def steps(self) -> int:

@@ -59,7 +59,8 @@ function ribbon(span, document_) {
     const verdicts = document_.verdicts;
     box.replaceChildren(...verdicts.map((each, place) => {
       const from = place ? verdicts[place - 1].step : span.whole[0];
-      const left = Math.max(0, (from - span.low) / (span.high - span.low)), right = Math.min(1, (each.step - span.low) / (span.high - span.low));
+      const until = place === verdicts.length - 1 ? span.whole[1] : each.step;
+      const left = Math.max(0, (from - span.low) / (span.high - span.low)), right = Math.min(1, (until - span.low) / (span.high - span.low));
       if (right <= left) return null;
       return make("i", { class: GRADES[each.grade], style: `left:${100 * left}%;width:${100 * (right - left)}%`, title: `${document_.row} ${each.step}: ${each.verdict}${each.layer ? `, ${each.layer}` : ""}` });
     }).filter(Boolean));
@@ -234,11 +235,13 @@ function claimsView() {
 }
 
 function forest(part) {
-  const words = make("p", { class: "part" }, `${part.text}: ${part.shown}`);
-  if (part.low === null || part.high === null) return words;
-  const [value, low, high, limit] = [part.value, part.low, part.high, part.limit].map(number);
-  const from = Math.min(low, limit), to = Math.max(high, limit), place = (each) => `${100 * (0.05 + 0.9 * (each - from) / (to - from || 1))}%`;
-  return make("div", {}, words, make("div", { class: "forest", role: "img", "aria-label": `${short(value)}, interval ${short(low)} to ${short(high)}, limit ${short(limit)}` }, make("i", { style: `left:${place(low)};right:calc(100% - ${place(high)})` }), make("b", { style: `left:${place(value)}` }), make("u", { style: `left:${place(limit)}` })));
+  const words = make("p", { class: "part" }, `${part.text} (${part.rule}): ${part.shown}`);
+  const values = part.numbers.map(number).filter(Number.isFinite);
+  if (!values.length) return words;
+  const [low, high] = part.low === null ? [Math.min(...values), Math.max(...values)] : [number(part.low), number(part.high)];
+  const from = Math.min(low, ...values), to = Math.max(high, ...values), place = (each) => `${100 * (0.04 + 0.92 * (to > from ? (each - from) / (to - from) : 0.5))}%`;
+  return make("div", {}, words, make("div", { class: "forest", role: "img", "aria-label": `${values.length} seeds, ${short(from)} to ${short(to)}` },
+    part.low === null ? null : make("i", { style: `left:${place(low)};right:calc(100% - ${place(high)})` }), values.map((value) => make("b", { style: `left:${place(value)}`, title: short(value) })), make("span", { class: "from" }, short(from)), make("span", { class: "to" }, short(to))));
 }
 
 function eventsView() {
@@ -250,7 +253,7 @@ function eventsView() {
 
 function bar() {
   const nav = document.getElementById("nav");
-  if (!inlined.live && state.runs.length < 2) { nav.hidden = true; return; }
+  if (!inlined.live && state.runs.length < 2) { nav.parentElement.hidden = true; return; }
   const here = location.hash || "#runs";
   const links = [["#runs", `Runs ${state.runs.length.toLocaleString("en")}`], [`#compare=${[...state.ticked].map(encodeURIComponent).join(",")}`, `Compare ${state.ticked.size || ""}`], ...(state.claims.length ? [["#claims", `Claims ${state.claims.length}`]] : []), ["#events", `Events ${state.events.length || ""}`]];
   nav.replaceChildren(...links.map(([href, text]) => href === "#compare=" ? make("span", { title: "tick two to six runs" }, text) : make("a", { href, "aria-current": here.split("=")[0] === href.split("=")[0] ? "page" : false }, text)));

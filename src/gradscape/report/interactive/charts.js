@@ -169,11 +169,12 @@ class Chart {
     context.fillStyle = color("muted");
     context.textAlign = "center";
     context.textBaseline = "top";
+    const room = x + width - context.measureText(unit).width - 24;
     for (const step of ticks(this.span.low, this.span.high, width / 70).filter(Number.isInteger)) {
-      context.fillText(step.toLocaleString("en"), this.xOf(step + (unit === "step" ? 0 : 0)), y + height + 6);
+      if (this.xOf(step) < room) context.fillText(step.toLocaleString("en"), this.xOf(step), y + height + 6);
     }
     context.textAlign = "right";
-    context.fillText(unit, x + width, y + height + 6 - (width < 200 ? 40 : 0));
+    context.fillText(unit, x + width, y + height + 6);
   }
   drawPointed(context, step) {
     const { y, height } = this.inner, x = this.xOf(step);

@@ -26,15 +26,16 @@ def training_page(document: Mapping[str, Any], title: str) -> str:
     return _page(title, [row], {row["id"]: document})
 
 
-def live_page(title: str, runs: Sequence[Mapping[str, Any]], **more: Any) -> str:
+def live_page(title: str, runs: Sequence[Mapping[str, Any]], nonce: str, **more: Any) -> str:
     """Return the page that asks a server for all but the runs.
 
     Args:
         title: Title of the window.
         runs: Rows of the runs, see `run_row`.
+        nonce: Word that the server's policy asks of scripts.
         more: Values of the page: `claims`, `events`.
     """
-    return _page(title, runs, {}, live=True, **more)
+    return _page(title, runs, {}, live=True, nonce=nonce, **more)
 
 
 def _page(
@@ -42,12 +43,15 @@ def _page(
     runs: Sequence[Mapping[str, Any]],
     trainings: Mapping[str, Mapping[str, Any]],
     live: bool = False,
+    nonce: str = "",
     **more: Any,
 ) -> str:
     values = {"claims": [], "events": [], **more}
     data = {"title": title, "live": live, "runs": runs, "trainings": trainings, "colors": _colors(), **values}
     page = _environment().get_template("page.html.j2")
-    return page.render(title=title, runs=runs, trainings=list(trainings.values()), data=inlined(data))
+    return page.render(
+        title=title, runs=runs, trainings=list(trainings.values()), data=inlined(data), nonce=nonce
+    )
 
 
 def inlined(data: Mapping[str, Any]) -> Markup:
@@ -66,7 +70,11 @@ def _environment() -> Environment:
     folders = ("interactive", "pages")
     loaders = [PackageLoader(f"gradscape.report.{name}", package_path="") for name in folders]
     return Environment(
-        loader=ChoiceLoader(loaders), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=ChoiceLoader(loaders),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 

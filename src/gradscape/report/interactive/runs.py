@@ -13,8 +13,8 @@ def run_row(identity: str, name: str, **values: Any) -> dict[str, Any]:
     Args:
         identity: Name by which the page asks for the training.
         name: Name to show.
-        values: `state`; `share` of what is to do, 0 to 1; `progress` in words; `spark`, some losses; `verdict`
-            and `grade`; `best` validation accuracy; `left`, seconds; `heard`, in seconds since 1970; `reason`
+        values: `state`; `share` of what is to do, 0 to 1; `progress` in words; `spark`: some losses;
+            `verdict` and `grade`; `best` validation accuracy; `left`, seconds; `heard`, since 1970; `reason`
             of its state; `has`, True if there is something to look at. None or empty where not known.
     """
     row = {

@@ -52,7 +52,9 @@ def past_verdicts(thing: FlowHistory | RunRecord, most: int = MOMENTS) -> tuple[
     """
     rows = len(thing.epochs) if isinstance(thing, RunRecord) else len(thing.steps)
     first = 1 if isinstance(thing, RunRecord) else min(FIRST, rows)
-    counts = np.unique(np.linspace(first, rows, most).round().astype(int)) if rows else []
+    if not rows:
+        return ()
+    counts = np.unique(np.linspace(first, rows, most).round().astype(int))
     found = (_judged(thing, int(count)) for count in counts)
     return tuple(each for each in found if each is not None)
 

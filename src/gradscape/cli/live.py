@@ -1,0 +1,56 @@
+"""Command that serves the page of a folder while trainings are written there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from gradscape.cli.app import FLAT
+from gradscape.config.fields import option
+from gradscape.config.options import Options
+from gradscape.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveOptions(Options):
+    """Address of the page."""
+
+    port: int = option(8765, "port; if it is taken, the next free one", 0, 65_535)
+    host: str = option(
+        "127.0.0.1", "address to listen on; on another than this machine's a token is asked for"
+    )
+    end_with_input: bool = option(False, "end when standard input ends")
+
+
+def live(
+    folder: Annotated[str, Parameter(name="DIR", help="folder of studies, runs or watches, or of several")],
+    /,
+    *,
+    options: Annotated[LiveOptions, FLAT] = LiveOptions(),
+) -> None:
+    """Show trainings in a browser while they are written, until Ctrl-C.
+
+    Args:
+        folder: Path of a folder.
+        options: Address of the page.
+
+    Raises:
+        ConfigError: There is no such folder, or the extra `live` is not installed.
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise ConfigError(
+            f"DIR: expected a folder with studies, runs or watches; got {folder}, which is none"
+        )
+    try:
+        from gradscape.live.serve import serve
+    except ImportError as error:
+        raise ConfigError(f"the live page needs {error.name}; type: pip install 'gradscape[live]'") from None
+    serve(root, options.host, options.port, _say, until_eof=options.end_with_input)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,87 @@
+"""A watch's rows in a folder of its own, which the live page and other commands read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Self
+
+from gradscape.errors import ConfigError
+from gradscape.integrations.sink import ALL, Row, Sink
+from gradscape.measure.watch.watch import Watch
+from gradscape.storage.watch_folder import WatchWriter
+
+PAUSE = 1.0  # seconds from one writing to the next, at least
+SHARE = 0.01  # of the training's time that writing may take
+LONGEST = (
+    30.0  # seconds from one writing to the next, at most: a busy disk for once is no reason to fall silent
+)
+
+
+class Folder(Sink):
+    """A folder with everything that a watch reads, followed by `gradscape live` while the training goes on.
+
+    It is written about once a second, or as seldom as keeps it below 1 % of the training's time. On disk it
+    stays below 40 MB: older rows are thinned.
+
+    Args:
+        path: Path of the folder, which must be empty or new.
+        name: Name of the training, by default the model's class.
+
+    Example:
+        >>> with trackers.Folder("watches/first").follow(flow):
+        ...     ...  # train; meanwhile, elsewhere: gradscape live watches
+    """
+
+    def __init__(self, path: str | Path, name: str = "") -> None:
+        super().__init__(ALL)
+        self.path, self.name = Path(path), name
+        self.writer: WatchWriter | None = None
+        self.due = 0.0
+        self.clock: Callable[[], float] = time.monotonic
+
+    def follow(self, flow: Watch, every: int = 1, first: int = 0) -> Self:
+        """Write what is new from now on, and the rest when the sink or the watch ends.
+
+        Args:
+            flow: Watch returned by `gradscape.watch`.
+            every: Number of steps after which it looks whether it is time to write.
+            first: Number of the watch's first step, where a training continues from a checkpoint.
+
+        Raises:
+            ConfigError: `every` is below 1, or the watch has ended.
+        """
+        return super().follow(flow, every, first)
+
+    def _write_new(self, rest: bool) -> None:
+        now = self.clock()
+        if now < self.due and not rest:
+            return
+        assert self.flow is not None
+        if self.writer is None:
+            self.writer = WatchWriter(self.path, self.name or self.flow.model_name, time.time())
+            self.opened = True
+        new = self._unwritten(rest)
+        state = "failed" if self.flow.error else "ended" if rest else "running"
+        self.writer.write(
+            new,
+            self.flow.history,
+            state=state,
+            error=self.flow.error,
+            step=self.flow.steps,
+            written=time.time(),
+        )
+        self.due = now + min(LONGEST, max(PAUSE, (self.clock() - now) / SHARE))
+
+    def _begin(self) -> None:
+        """Make nothing: the folder is made with the first writing."""
+
+    def _put(self, rows: Sequence[Row]) -> None:
+        raise ConfigError("a folder takes no rows of its own: follow a watch")
+
+    def _end(self) -> None:
+        """Close nothing: every writing is whole."""
+
+    def __str__(self) -> str:
+        return f"Folder({str(self.path)!r})"

@@ -1,0 +1,57 @@
+"""Studies, runs and watches within a folder, found by their files and never through a link."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+DEPTH = 3  # folders below the one that was given
+MOST = 5_000  # folders that are looked into
+
+Kind = Literal["study", "run", "watch"]
+MARKS: dict[str, Kind] = {"study.json": "study", "config.json": "run", "watch.json": "watch"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Folder of something to show.
+
+    Attributes:
+        kind: `study`, `run` or `watch`.
+        path: Path of the folder.
+        name: Path within the folder that was given; empty for this one itself.
+    """
+
+    kind: Kind
+    path: Path
+    name: str
+
+
+def places(root: Path) -> list[Place]:
+    """Return what is within a folder, sorted by name.
+
+    Args:
+        root: Path of the folder.
+    """
+    looked = [MOST]
+    return sorted(_within(root, "", DEPTH, looked), key=lambda place: place.name)
+
+
+def _within(folder: Path, name: str, depth: int, looked: list[int]) -> Iterator[Place]:
+    looked[0] -= 1
+    try:
+        entries = list(os.scandir(folder)) if looked[0] >= 0 else []
+    except OSError:  # gone meanwhile, or not ours to read
+        return
+    files = {entry.name for entry in entries if entry.is_file(follow_symlinks=False)}
+    kind = next((kind for mark, kind in MARKS.items() if mark in files), None)
+    if kind is not None:
+        yield Place(kind, folder, name)
+    elif depth:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+                inner = f"{name}/{entry.name}" if name else entry.name
+                yield from _within(folder / entry.name, inner, depth - 1, looked)

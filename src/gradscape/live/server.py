@@ -1,0 +1,178 @@
+"""Server of the live page: the page, the documents of trainings, and news as they are written.
+
+It only reads. It answers on this machine alone, unless another address is given: then whoever asks needs a
+token. Nothing is served by a path: a training is asked for by the name that the page has of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import threading
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from gradscape.errors import GradscapeError
+from gradscape.live.hub import Hub, News
+from gradscape.report.interactive.page import live_page
+
+PAUSE = 1.0  # seconds from one look at the folder to the next
+ALIVE = 15.0  # seconds after which a silent connection gets a comment, which shows that it still stands
+WAITING = 100  # news that a slow browser may be behind by; then it is sent everything anew
+HOME = ("127.0.0.1", "localhost", "[::1]", "::1")
+
+
+@dataclass
+class Listeners:
+    """Browsers that are told of changes.
+
+    Attributes:
+        queues: Queue of each.
+        loop: Loop that they are served by; None before it runs.
+    """
+
+    queues: set[asyncio.Queue[News]] = field(default_factory=set)
+    loop: asyncio.AbstractEventLoop | None = None
+
+    def tell(self, news: News) -> None:
+        """Tell all browsers, from any thread.
+
+        Args:
+            news: Plain values.
+        """
+        if self.loop is not None and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self._put, news)
+
+    def _put(self, news: News) -> None:
+        for queue in self.queues:
+            if queue.full():
+                while not queue.empty():
+                    queue.get_nowait()
+                queue.put_nowait({"everything": True})
+            else:
+                queue.put_nowait(news)
+
+
+def application(hub: Hub, listeners: Listeners, token: str = "", hosts: tuple[str, ...] = HOME) -> Starlette:
+    """Return the server's application.
+
+    Args:
+        hub: State of the page; its `tell` is `listeners.tell`.
+        listeners: Browsers to tell.
+        token: Word that every request must give as `?token=`; empty for none.
+        hosts: Names by which the server may be asked for, so that no other site's name leads here.
+    """
+
+    def refused(request: Request) -> Response | None:
+        given = request.query_params.get("token", "")
+        if token and not secrets.compare_digest(given.encode(), token.encode()):
+            return PlainTextResponse("open the address that gradscape live printed: it ends in a token", 403)
+        return None
+
+    async def page(request: Request) -> Response:
+        if (refusal := refused(request)) is not None:
+            return refusal
+        nonce = secrets.token_urlsafe(16)
+        rows, events, claims = list(hub.rows.values()), list(hub.events), list(hub.claims)
+        text = await run_in_threadpool(live_page, hub.title, rows, nonce, events=events, claims=claims)
+        return HTMLResponse(text, headers=_headers(nonce))
+
+    async def training(request: Request) -> Response:
+        if (refusal := refused(request)) is not None:
+            return refusal
+        try:
+            document = await run_in_threadpool(hub.document, request.path_params["identity"])
+        except GradscapeError as error:
+            return JSONResponse({"error": str(error)}, 404)
+        return JSONResponse(document, headers={"Cache-Control": "no-store"})
+
+    async def events(request: Request) -> Response:
+        if (refusal := refused(request)) is not None:
+            return refusal
+        return StreamingResponse(
+            _stream(hub, listeners), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+        )
+
+    @asynccontextmanager
+    async def following(_: Starlette) -> AsyncIterator[None]:
+        listeners.loop = asyncio.get_running_loop()
+        stop = threading.Event()
+        follower = threading.Thread(target=_follow, args=(hub, stop), name="gradscape-live", daemon=True)
+        follower.start()
+        yield
+        stop.set()
+
+    return Starlette(
+        routes=[
+            Route("/", page),
+            Route("/api/training/{identity:path}", training),
+            Route("/events", events),
+        ],
+        middleware=[
+            Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts)),
+            Middleware(GZipMiddleware, minimum_size=2_000, compresslevel=3),
+        ],
+        lifespan=following,
+    )
+
+
+def _follow(hub: Hub, stop: threading.Event) -> None:
+    """Read the folder again and again, on a thread of its own: a large one takes its time."""
+    while not stop.wait(PAUSE if hub.rows else 0.05):
+        hub.poll()
+
+
+async def _stream(hub: Hub, listeners: Listeners) -> AsyncIterator[str]:
+    """Yield news as server-sent events, first of all everything as it is now."""
+    queue: asyncio.Queue[News] = asyncio.Queue(WAITING)
+    listeners.queues.add(queue)
+    try:
+        yield _message(_everything(hub))
+        while True:
+            try:
+                news = await asyncio.wait_for(queue.get(), ALIVE)
+            except TimeoutError:
+                yield ": alive\n\n"
+                continue
+            yield _message(_everything(hub) if "everything" in news else news)
+    finally:
+        listeners.queues.discard(queue)
+
+
+def _everything(hub: Hub) -> News:
+    return {
+        "runs_all": list(hub.rows.values()),
+        "events": list(hub.events),
+        "claims": hub.claims,
+        "title": hub.title,
+    }
+
+
+def _message(news: Mapping[str, Any]) -> str:
+    return f"data: {json.dumps(news, ensure_ascii=False, allow_nan=False)}\n\n"
+
+
+def _headers(nonce: str) -> dict[str, str]:
+    """Return headers by which the page may load nothing from elsewhere and run no other script."""
+    policy = (
+        f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'unsafe-inline'; connect-src 'self'; "
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return {
+        "Content-Security-Policy": policy,
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "no-store",
+    }

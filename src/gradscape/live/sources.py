@@ -1,0 +1,251 @@
+"""What the page shows of studies, single runs and watches; each reads only what has changed."""
+
+from __future__ import annotations
+
+import os
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gradscape._text import strip_controls
+from gradscape.errors import ConfigError, GradscapeError, StoreError
+from gradscape.live.discovery import Place
+from gradscape.measure.diagnose.diagnose import diagnose
+from gradscape.records.diagnosis import Diagnosis
+from gradscape.records.gradients import FlowHistory
+from gradscape.records.run import RunRecord
+from gradscape.report.interactive.document import run_document, watch_document
+from gradscape.report.interactive.runs import run_row
+from gradscape.report.interactive.verdicts import Verdict, past_verdicts, verdict_at
+from gradscape.storage.run_summary import RunSummary, StudyWatcher, thinned
+from gradscape.storage.study_folder import StudyFolder, folder_at
+from gradscape.storage.watch_folder import WatchReader
+
+GONE = "its process has ended without a word: killed, or the machine was switched off"
+VERDICTS = 200  # of a followed training; of more every second one is left out
+Row = dict[str, Any]
+
+
+class Source(ABC):
+    """One study, run or watch.
+
+    Args:
+        place: Where it is.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    @abstractmethod
+    def poll(self) -> Iterator[Row]:
+        """Yield the rows that have changed since the last time."""
+
+    @abstractmethod
+    def document(self, identity: str) -> dict[str, Any]:
+        """Return the document of one training.
+
+        Args:
+            identity: `id` of its row.
+
+        Raises:
+            GradscapeError: It cannot be read, or there is nothing to show yet.
+        """
+
+
+class Judged:
+    """Verdicts on a training as they form; each moment is judged once."""
+
+    def __init__(self) -> None:
+        self.verdicts: list[Verdict] = []
+        self.diagnosis: Diagnosis | None = None
+
+    def judge(self, thing: FlowHistory | RunRecord) -> None:
+        """Judge a training as it is now; the first time also as it was before.
+
+        Args:
+            thing: History of a watch, or record of a run.
+        """
+        rows = thing.steps if isinstance(thing, FlowHistory) else [each.epoch for each in thing.epochs]
+        at = int(rows[-1]) if len(rows) else -1
+        if not self.verdicts:
+            self.verdicts = list(past_verdicts(thing))
+        try:
+            self.diagnosis = diagnose(thing)
+        except ConfigError:  # nothing to judge yet
+            self.diagnosis = None
+            return
+        if not self.verdicts or self.verdicts[-1].step != at:
+            self.verdicts.append(verdict_at(at, self.diagnosis))
+        else:
+            self.verdicts[-1] = verdict_at(at, self.diagnosis)
+        if len(self.verdicts) > VERDICTS:
+            self.verdicts = self.verdicts[1::2]
+
+
+class WatchSource(Source):
+    """A watch's folder."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self.reader = WatchReader(place.path)
+        self.judged = Judged()
+        self.row: Row | None = None
+        self.identity = place.name or "."
+
+    def poll(self) -> Iterator[Row]:
+        """Yield the watch's row, if it has changed."""
+        try:
+            changed = self.reader.poll()
+            if changed:
+                self.judged.judge(self.reader.history)
+            row = self._row()
+        except StoreError as error:
+            row = run_row(self.identity, self._name, state="damaged", reason=_clean(error), has=False)
+        if row != self.row:
+            self.row = row
+            yield row
+
+    @property
+    def _name(self) -> str:
+        return self.place.name or self.place.path.resolve().name
+
+    @property
+    def _state(self) -> str:
+        info = self.reader.info
+        return "killed" if info.state == "running" and _is_dead(info.host, info.process) else info.state
+
+    def _row(self) -> Row:
+        info, verdict = self.reader.info, self.judged.diagnosis
+        loss = self.reader.history.loss
+        return run_row(
+            self.identity,
+            self._name,
+            state=self._state,
+            progress=f"step {info.step:,}",
+            spark=[] if loss is None else thinned(loss.values.tolist()),
+            verdict=verdict and verdict.verdict,
+            grade=verdict and verdict.grade,
+            heard=info.written,
+            reason=GONE if self._state == "killed" else info.error,
+        )
+
+    def document(self, identity: str) -> dict[str, Any]:
+        """Return the watch's document.
+
+        Args:
+            identity: `id` of its row.
+        """
+        info = self.reader.info
+        return watch_document(
+            self.reader.history,
+            self.judged.diagnosis,
+            self.judged.verdicts,
+            id=self.identity,
+            name=f"{info.name} ({self._name})",
+            state=self._state,
+            error=GONE if self._state == "killed" else info.error,
+            written=info.written,
+        )
+
+
+class StudySource(Source):
+    """A study's folder, or that of a single run."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self.folder = folder_at(place.path)
+        self.watcher = StudyWatcher(self.folder)
+        self.rows: dict[str, Row] = {}
+        self.judged: dict[str, tuple[tuple[int, str], Judged]] = {}
+        self.summaries: dict[str, RunSummary] = {}
+        self.error = ""
+
+    def poll(self) -> Iterator[Row]:
+        """Yield the rows of the runs that have changed; they are read one after the other."""
+        try:
+            summaries = self.watcher.poll_each()
+            self.error = ""
+        except StoreError as error:
+            self.error = _clean(error)
+            summaries = iter(())
+        for summary in summaries:
+            self.summaries[summary.identity] = summary
+            row = self._row(summary)
+            if row != self.rows.get(summary.identity):
+                self.rows[summary.identity] = row
+                yield row
+
+    def _id(self, identity: str) -> str:
+        name = self.place.name or "."
+        return name if self.place.kind == "run" else f"{name}/{identity}"
+
+    def _row(self, run: RunSummary) -> Row:
+        known = self.judged.get(run.identity)
+        verdict, grade = run.verdict, run.grade
+        if verdict is None and known is not None and known[1].diagnosis is not None:
+            verdict, grade = known[1].diagnosis.verdict, known[1].diagnosis.grade
+        return run_row(
+            self._id(run.identity),
+            run.identity,
+            state=run.state,
+            share=run.share,
+            progress="" if run.epochs is None else f"epoch {run.epoch}/{run.epochs}",
+            spark=list(run.losses),
+            verdict=verdict,
+            grade=grade,
+            best=run.best_valid_accuracy,
+            left=run.seconds_left,
+            heard=run.last_update,
+            reason=run.reason,
+            has=run.epoch > 0,
+        )
+
+    def document(self, identity: str) -> dict[str, Any]:
+        """Return a run's document.
+
+        Args:
+            identity: `id` of its row.
+
+        Raises:
+            StoreError: The run is not there yet, or damaged.
+        """
+        name = identity.rpartition("/")[2] if self.place.kind == "study" else self.folder.identities()[0]
+        folder = self.folder.begun(name)
+        if folder is None or folder.path.is_symlink():
+            raise StoreError(f"{identity} has not been begun yet")
+        record = folder.record()
+        stamp = len(record.epochs), record.state
+        if name not in self.judged or self.judged[name][0] != stamp:
+            judged = self.judged[name][1] if name in self.judged else Judged()
+            judged.judge(record)
+            self.judged = {**dict(list(self.judged.items())[-50:]), name: (stamp, judged)}
+        judged = self.judged[name][1]
+        written = self.summaries[name].last_update if name in self.summaries else None
+        return run_document(record, judged.diagnosis, judged.verdicts, id=identity, written=written)
+
+    @property
+    def study(self) -> StudyFolder | None:
+        """Folder of the study, whose claims can be judged; None for a single run."""
+        return self.folder if self.place.kind == "study" else None
+
+
+def source_of(place: Place) -> Source:
+    """Return the source of a place.
+
+    Args:
+        place: Where something is.
+    """
+    return WatchSource(place) if place.kind == "watch" else StudySource(place)
+
+
+def _is_dead(host: str, process: int) -> bool:
+    """Return True if a process of this machine is no more; False where nobody can tell."""
+    if host != socket.gethostname() or os.name != "posix":
+        return False
+    return not Path(f"/proc/{process}").exists() if Path("/proc/self").exists() else False
+
+
+def _clean(error: GradscapeError) -> str:
+    return strip_controls(str(error))
