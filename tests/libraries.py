@@ -10,7 +10,7 @@ import pytest
 EXTRAS = {
     "lightning": "lightning", "pytorch_lightning": "lightning", "transformers": "transformers",
     "accelerate": "transformers", "tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow",
-    "trackio": "trackio", "ray": "ray", "optuna": "optuna", "pandas": "pandas",
+    "trackio": "trackio", "starlette": "live", "ray": "ray", "optuna": "optuna", "pandas": "pandas",
     "curvlinops": "compare", "pyhessian": "compare", "loss_landscapes": "compare",
 }  # fmt: skip
 OF_DEV = ("pytorch_lightning", "transformers", "tensorboard", "wandb", "mlflow", "ray", "optuna", "pandas")

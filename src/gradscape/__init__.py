@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gradscape.config.run import DataConfig, OptimConfig, RunConfig
     from gradscape.data import load_images
     from gradscape.errors import GradscapeError
+    from gradscape.live.start import start_live
     from gradscape.measure.check.check import check
     from gradscape.measure.curvature.curvature import curvature
     from gradscape.measure.diagnose.diagnose import diagnose
@@ -53,6 +54,7 @@ HOMES = {
     "save_html": "gradscape.report.pages.save",
     "smoothness": "gradscape.measure.smoothness.smoothness",
     "to_markdown": "gradscape.report.markdown",
+    "start_live": "gradscape.live.start",
     "train_run": "gradscape.train.loop",
     "watch": "gradscape.measure.watch.watch",
 }
@@ -78,6 +80,7 @@ __all__ = [
     "save_html",
     "smoothness",
     "to_markdown",
+    "start_live",
     "train_run",
     "watch",
 ]

@@ -51,17 +51,22 @@ class Folder(Sink):
 
         Raises:
             ConfigError: `every` is below 1, or the watch has ended.
+            StoreError: The folder is not empty, or cannot be made.
         """
-        return super().follow(flow, every, first)
+        super().follow(flow, every, first)
+        if self.writes:
+            self.writer = WatchWriter(self.path, self.name or flow.model_name, time.time())
+            self.opened = True
+        return self
 
     def _write_new(self, rest: bool) -> None:
         now = self.clock()
-        if now < self.due and not rest:
-            return
         assert self.flow is not None
+        crowded = self.flow.rows - self.written >= self.flow.capacity // 2
+        if now < self.due and not crowded and not rest:
+            return
         if self.writer is None:
-            self.writer = WatchWriter(self.path, self.name or self.flow.model_name, time.time())
-            self.opened = True
+            raise ConfigError("a folder is not written once: follow a watch")
         new = self._unwritten(rest)
         state = "failed" if self.flow.error else "ended" if rest else "running"
         self.writer.write(
@@ -75,7 +80,7 @@ class Folder(Sink):
         self.due = now + min(LONGEST, max(PAUSE, (self.clock() - now) / SHARE))
 
     def _begin(self) -> None:
-        """Make nothing: the folder is made with the first writing."""
+        """Make nothing: the folder is made when the watch is followed."""
 
     def _put(self, rows: Sequence[Row]) -> None:
         raise ConfigError("a folder takes no rows of its own: follow a watch")

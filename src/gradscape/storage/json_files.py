@@ -32,7 +32,7 @@ def write_json(path: Path, values: Mapping[str, Any], durable: bool = True) -> N
         StoreError: It cannot be written.
     """
     text = json.dumps({"format": FORMAT, **values}, indent=1, ensure_ascii=False, allow_nan=False)
-    body = text.removesuffix("\n}").encode()
+    body = text.removesuffix("\n}").encode("utf-8", "replace")  # half a surrogate pair in a layer's name
     write_bytes(path, body + CHECK + b'%08x"\n}\n' % zlib.crc32(body), durable)
 
 

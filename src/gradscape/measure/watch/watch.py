@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
@@ -41,6 +42,7 @@ def watch(
     alert_on: Literal["fail", "warn"] = "fail",
     cool_down: float = COOL_DOWN,
     run: str = "",
+    live: bool | str | Path = False,
 ) -> Watch:
     """Watch every layer's gradient and update, and the loss, from now on; the training is not changed.
 
@@ -89,11 +91,15 @@ def watch(
         alert_on: Grade from which on findings are told; what `stop_on` ends a training for is told too.
         cool_down: Number of seconds after which a finding that went away and came back is told again.
         run: Name of the run, for the alerts.
+        live: Whether to serve a page that shows the training while it goes on, or the path of the new folder
+            that it is written to; the address is printed. See `gradscape.start_live`.
 
     Raises:
         TrainingStopped: Later, in the training: a finding is as grave as `stop_on`. Parameters, optimizer and
             generators are as after any step, and the watch can be read.
-        ConfigError: If the model has no parameters, or the optimizer trains none of them or is none.
+        ConfigError: If the model has no parameters, or the optimizer trains none of them or is none; or the
+            extra `live` is not installed.
+        StoreError: If the folder of `live` is not empty.
 
     Example:
         >>> flow = gs.watch(model, optimizer)
@@ -122,6 +128,10 @@ def watch(
     flow = Watch(recorder, options)
     for each in receivers:
         flow.on_finding(each)
+    if live is not False:
+        import gradscape  # pages lie above watches: see `Displayable.save_html`
+
+        gradscape.start_live(flow, None if live is True else live)
     return flow
 
 
@@ -194,6 +204,11 @@ class Watch(Displayable):
     def rows(self) -> int:
         """Number of rows read so far, also of those that later ones have replaced."""
         return len(self._recorder.ring.steps)
+
+    @property
+    def capacity(self) -> int:
+        """Number of rows in memory, at most."""
+        return len(self._recorder.ring.rows)
 
     @property
     def is_mid_row(self) -> bool:

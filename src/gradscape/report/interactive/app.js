@@ -44,7 +44,7 @@ function trainingView(document_) {
 function strip(document_) {
   const verdict = document_.diagnosis, last = document_.findings[0];
   const meta = make("ul", { class: "meta" },
-    [document_.name, document_.state, document_.planned ? `${document_.row} ${document_.at ?? 0} of ${document_.planned}` : document_.at === null ? null : `${document_.row} ${document_.at}`,
+    [document_.name, document_.state, `${document_.layers.length} parameter tensors`, `${document_.rows.toLocaleString("en")} ${document_.row}s read`, document_.planned ? `${document_.row} ${document_.at ?? 0} of ${document_.planned}` : document_.at === null ? null : `${document_.row} ${document_.at}`,
       ...document_.optimizers, ...(document_.words ?? [])].filter(Boolean).map((text) => make("li", {}, text)),
     document_.written && document_.state === "running" ? make("li", { class: "heard", "data-heard": document_.written }, ago(document_.written)) : null);
   if (!verdict) return make("header", {}, meta, make("h1", {}, document_.error || "Nothing to judge yet"), make("p", { class: "lead" }, "The verdict comes with the first steps."));
@@ -230,7 +230,7 @@ function difference(span, found, maps, unit) {
 // Claims and events ----------------------------------------------------------------------------------------
 
 function claimsView() {
-  const cards = state.claims.map((claim) => make("article", { class: "claim" }, make("h3", {}, make("span", { class: `badge ${claim.verdict.replaceAll(" ", "-")}` }, claim.verdict), ` ${claim.id} ${claim.title}`), make("p", {}, claim.text), claim.parts.map(forest), make("p", { class: "note" }, claim.note)));
+  const cards = state.claims.map((claim) => make("article", { class: "claim" }, make("h2", {}, make("span", { class: `badge ${claim.verdict.replaceAll(" ", "-")}` }, claim.verdict), ` ${claim.id} ${claim.title}`), make("p", {}, claim.text), claim.parts.map(forest), make("p", { class: "note" }, claim.note)));
   return make("div", {}, make("h1", {}, "Claims"), cards.length ? cards : make("p", {}, "No claim has been judged yet."));
 }
 

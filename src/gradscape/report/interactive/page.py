@@ -49,9 +49,10 @@ def _page(
     values = {"claims": [], "events": [], **more}
     data = {"title": title, "live": live, "runs": runs, "trainings": trainings, "colors": _colors(), **values}
     page = _environment().get_template("page.html.j2")
-    return page.render(
+    text = page.render(
         title=title, runs=runs, trainings=list(trainings.values()), data=inlined(data), nonce=nonce
     )
+    return text.encode("utf-8", "replace").decode()  # half a surrogate pair in a name
 
 
 def inlined(data: Mapping[str, Any]) -> Markup:

@@ -15,10 +15,13 @@ from gradscape.records.display import Displayable
 from gradscape.records.gradients import FlowHistory
 from gradscape.records.landscape import LandscapeRecord
 from gradscape.records.run import RunRecord, StudyRecord
+from gradscape.report.interactive.document import run_document, watch_document
+from gradscape.report.interactive.page import training_page
+from gradscape.report.interactive.verdicts import past_verdicts
 from gradscape.report.pages.check import check_page
 from gradscape.report.pages.landscape import landscape_page
 from gradscape.report.pages.record import diagnosis_page, record_page, runs_page
-from gradscape.report.pages.watch import run_page, watch_page
+from gradscape.report.pages.verdict import capital
 from gradscape.storage.files import replace_bytes
 
 
@@ -59,9 +62,9 @@ def _page_of(thing: object, diagnosis: Diagnosis | None) -> str:
     """Return the page's text."""
     match thing:
         case FlowHistory() if thing.optimizers or diagnosis:
-            return watch_page(thing, diagnosis or diagnose(thing))
+            return _training_page(thing, diagnosis or diagnose(thing))
         case RunRecord() if thing.epochs:
-            return run_page(thing, diagnosis or diagnose(thing))
+            return _training_page(thing, diagnosis or diagnose(thing))
         case CheckRecord():
             return check_page(thing)
         case Diagnosis():
@@ -77,3 +80,13 @@ def _page_of(thing: object, diagnosis: Diagnosis | None) -> str:
     raise ConfigError(
         f"thing: expected a watch or a record; got {brief(thing)}; type: gs.save_html(flow, 'page.html')"
     )
+
+
+def _training_page(thing: FlowHistory | RunRecord, diagnosis: Diagnosis) -> str:
+    """Return the page of a watch or a run, with the verdicts as they formed."""
+    verdicts = past_verdicts(thing)
+    if isinstance(thing, RunRecord):
+        document = run_document(thing, diagnosis, verdicts)
+    else:
+        document = watch_document(thing, diagnosis, verdicts, id="training", name="", state="")
+    return training_page(document, capital(diagnosis.heading))

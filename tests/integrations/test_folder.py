@@ -1,0 +1,92 @@
+"""The sink that writes a watch's folder: all is there, seldom enough, and the training is as it was."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+import gradscape as gs
+from gradscape.errors import StoreError
+from gradscape.integrations import Folder
+from gradscape.measure.watch.watch import Watch
+from gradscape.storage.watch_folder import WatchReader, WatchWriter
+
+
+def trained(
+    path: Path | None, steps: int = 20, clock: list[float] | None = None
+) -> tuple[list[Tensor], Watch]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Dropout(0.1), nn.Linear(5, 3))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    with gs.watch(model, optimizer, activations=True) as flow:
+        if path is not None:
+            sink = Folder(path)
+            if clock is not None:
+                sink.clock = lambda: clock[0]
+            sink.follow(flow)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            cross_entropy(model(torch.randn(8, 6)), torch.arange(8) % 3).backward()
+            optimizer.step()
+            if clock is not None:
+                clock[0] += 0.3
+    return [parameter.detach().clone() for parameter in model.parameters()], flow
+
+
+def read(path: Path) -> WatchReader:
+    reader = WatchReader(path)
+    reader.poll()
+    return reader
+
+
+def test_its_folder_has_the_history_and_the_end(tmp_path: Path) -> None:
+    _, flow = trained(tmp_path / "w")
+    reader = read(tmp_path / "w")
+    assert reader.history == flow.history()
+    assert (reader.info.state, reader.info.step, reader.info.name) == ("ended", 20, "Sequential")
+
+
+def test_the_weights_are_as_without_it(tmp_path: Path) -> None:
+    with_it, without = trained(tmp_path / "w")[0], trained(None)[0]
+    assert all(torch.equal(a, b) for a, b in zip(with_it, without, strict=True))
+
+
+def test_it_writes_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writings: list[float] = []
+    clock = [0.0]
+    original = WatchWriter.write
+
+    def counted(self: WatchWriter, *arguments: object, **named: object) -> None:
+        writings.append(clock[0])
+        original(self, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(WatchWriter, "write", counted)
+    trained(tmp_path / "w", 20, clock)
+    *within, _ = writings  # the last is the rest
+    assert len(within) == 5
+    assert all(later - earlier >= 1.0 for earlier, later in pairwise(within))
+
+
+def test_a_folder_that_is_taken_is_refused_before_the_training(tmp_path: Path) -> None:
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "mine.txt").write_text("mine")
+    with pytest.raises(StoreError, match="is not empty and holds no watch"):
+        trained(tmp_path / "w")
+    assert [path.name for path in (tmp_path / "w").iterdir()] == ["mine.txt"]
+
+
+def test_a_disk_that_fails_later_ends_the_sink_and_not_the_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("no space left on device")
+
+    monkeypatch.setattr(WatchWriter, "write", full)
+    assert trained(tmp_path / "w")[1].steps == 20
+    (record,) = caplog.records
+    assert "is left out from now on: StoreError: no space left on device" in record.getMessage()

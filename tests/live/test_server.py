@@ -1,0 +1,155 @@
+"""The server: what it answers, to whom, and what it never does."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gradscape.live.discovery import places
+from libraries import skip_without
+
+skip_without("starlette")  # before what needs it
+from starlette.testclient import TestClient  # noqa: E402
+
+from gradscape.live.hub import Hub  # noqa: E402
+from gradscape.live.server import Listeners, application  # noqa: E402
+from live.watching import watch_in  # noqa: E402
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    watch_in(tmp_path / "</script><b>w")
+    watch_in(tmp_path / "second")
+    return tmp_path
+
+
+def client(folder: Path, token: str = "", base: str = "http://127.0.0.1") -> TestClient:
+    listeners = Listeners()
+    hub = Hub(folder, listeners.tell)
+    hub.poll()
+    return TestClient(application(hub, listeners, token), base_url=base)
+
+
+def test_the_page_holds_every_run_as_a_table_for_browsers_without_scripts(folder: Path) -> None:
+    answer = client(folder).get("/")
+    assert answer.status_code == 200
+    table = re.search(r"<noscript>.*</noscript>", answer.text, re.DOTALL)
+    assert table is not None
+    assert "<b>w" not in answer.text
+    assert "&lt;/script&gt;&lt;b&gt;w" in table[0] or "second" in table[0]
+
+
+def test_no_script_but_its_own_may_run_and_nothing_comes_from_elsewhere(folder: Path) -> None:
+    first, second = (client(folder).get("/") for _ in range(2))
+    policy = first.headers["content-security-policy"]
+    nonce = re.search(r"script-src 'nonce-([^']+)'", policy)
+    assert nonce is not None
+    assert f'<script nonce="{nonce[1]}">' in first.text
+    assert nonce[1] not in second.text
+    assert "default-src 'none'" in policy
+    assert not re.search(r'(src|href)="(?!#|data:)', first.text)
+
+
+def test_a_training_is_asked_for_by_its_name(folder: Path) -> None:
+    with client(folder) as asked:
+        found = asked.get("/api/training/second")
+        assert found.json()["steps"] == list(range(6))
+        for other in ("../second", "%2e%2e/second", "second/watch.json", "/etc/passwd", "none"):
+            answer = asked.get(f"/api/training/{other}")
+            assert answer.status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/watch.json", "/second/watch.json", "/static/x", "/api", "/api/training"])
+def test_no_file_is_served(folder: Path, path: str) -> None:
+    assert client(folder).get(path).status_code == 404
+
+
+@pytest.mark.parametrize("method", ["post", "put", "delete", "patch"])
+def test_it_only_reads(folder: Path, method: str) -> None:
+    assert getattr(client(folder), method)("/").status_code == 405
+
+
+def test_another_sites_name_leads_nowhere(folder: Path) -> None:
+    """A page of another site whose name points here could read everything else."""
+    assert client(folder, base="http://evil.example").get("/").status_code == 400
+
+
+def test_with_a_token_nothing_is_told_without_it(folder: Path) -> None:
+    asked = client(folder, "secret")
+    for path in ("/", "/events", "/api/training/second"):
+        assert asked.get(path).status_code == 403
+        assert asked.get(path, params={"token": "Secret"}).status_code == 403
+    assert asked.get("/", params={"token": "secret"}).status_code == 200
+
+
+def started(folder: Path, *flags: str) -> tuple[subprocess.Popen[str], str]:
+    command = [sys.executable, "-m", "gradscape", "live", str(folder), *flags]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    return process, line.strip() if line.startswith("http") else process.stdout.readline().strip()
+
+
+@pytest.mark.slow
+def test_a_taken_port_leads_to_the_next_and_ctrl_c_ends_it_well(folder: Path) -> None:
+    import urllib.request
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        process, address = started(folder, "--port", str(port))
+        with process:
+            assert address != f"http://127.0.0.1:{port}/"
+            assert urllib.request.urlopen(address).status == 200
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=30)
+    assert "Traceback" not in err
+    assert process.returncode in (0, 130)
+
+
+@pytest.mark.slow
+def test_another_address_asks_for_a_token(folder: Path) -> None:
+    import urllib.error
+    import urllib.request
+
+    process, address = started(folder, "--port", "0", "--host", "0.0.0.0", "--end-with-input")
+    with process:
+        local = address.replace("0.0.0.0", "127.0.0.1")
+        assert urllib.request.urlopen(local).status == 200
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(local.split("?")[0])
+        process.communicate(timeout=30)  # closes its input
+    assert process.returncode == 0
+
+
+@pytest.mark.slow
+def test_news_come_as_they_are_written_and_two_may_look_at_once(folder: Path) -> None:
+    import urllib.request
+
+    process, address = started(folder, "--port", "0", "--end-with-input")
+    with process:
+        streams = [urllib.request.urlopen(f"{address}events", timeout=30) for _ in range(2)]
+        for stream in streams:
+            everything = json.loads(stream.readline()[6:])
+            assert stream.readline() == b"\n"
+            assert isinstance(everything["runs_all"], list)
+        watch_in(folder / "third")
+        for stream in streams:
+            seen: set[str] = set()
+            while "third" not in seen:
+                line = stream.readline()
+                if line.startswith(b"data: "):
+                    seen |= {row["id"] for row in json.loads(line[6:]).get("runs", ())}
+            stream.close()
+        process.communicate(timeout=30)
+    assert [place.name for place in places(folder) if place.name == "third"] == ["third"]
