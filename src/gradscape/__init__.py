@@ -53,8 +53,8 @@ HOMES = {
     "noise": "gradscape.measure.noise",
     "save_html": "gradscape.report.pages.save",
     "smoothness": "gradscape.measure.smoothness.smoothness",
-    "to_markdown": "gradscape.report.markdown",
     "start_live": "gradscape.live.start",
+    "to_markdown": "gradscape.report.markdown",
     "train_run": "gradscape.train.loop",
     "watch": "gradscape.measure.watch.watch",
 }
@@ -79,8 +79,8 @@ __all__ = [
     "noise",
     "save_html",
     "smoothness",
-    "to_markdown",
     "start_live",
+    "to_markdown",
     "train_run",
     "watch",
 ]

@@ -1,4 +1,4 @@
-"""What the page shows of studies, single runs and watches; each reads only what has changed."""
+"""Sources of the page: studies, single runs and watches, of which only what has changed is read."""
 
 from __future__ import annotations
 
