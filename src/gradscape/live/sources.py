@@ -188,7 +188,7 @@ class StudySource(Source):
             verdict, grade = known[1].diagnosis.verdict, known[1].diagnosis.grade
         return run_row(
             self._id(run.identity),
-            run.identity,
+            self.place.name or run.identity if self.place.kind == "run" else run.identity,
             state=run.state,
             share=run.share,
             progress="" if run.epochs is None else f"epoch {run.epoch}/{run.epochs}",

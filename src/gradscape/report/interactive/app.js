@@ -264,6 +264,7 @@ async function show() {
   const only = !inlined.live && state.runs.length === 1 ? state.runs[0].id : "";
   const y = window.scrollY, key = location.hash, same = state.shown === key;
   bar();
+  state.shown = key;
   try {
     let found;
     if (view === "training" || only) found = trainingView(await training(only || decodeURIComponent(value)));
@@ -273,7 +274,6 @@ async function show() {
     else found = runsView();
     if (same && main.firstChild?.span && found.span) keep(main.firstChild.span, found.span);
     main.replaceChildren(found);
-    state.shown = key;
     if (same) window.scrollTo(0, y);
   } catch (error) {
     main.replaceChildren(make("h1", {}, "This cannot be shown"), make("p", {}, error.message));
