@@ -38,7 +38,11 @@ def page(found: Any, width: int = 1440, scheme: str = "light", scripts: bool = T
     opened.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
     yield opened
     window.close()
-    expected = ("ERR_CONNECTION", "ERR_INCOMPLETE", "status of 404")  # a server killed, a training not there yet
+    expected = (
+        "ERR_CONNECTION",
+        "ERR_INCOMPLETE",
+        "status of 404",
+    )  # a server killed, a training not there yet
     ours = [error for error in errors if not any(words in error for words in expected)]
     assert not ours, ours
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -12,6 +13,9 @@ from gradscape.cli.app import FLAT
 from gradscape.config.fields import option
 from gradscape.config.options import Options
 from gradscape.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gradscape.measure.watch.alert_delivery import Delivery
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +25,9 @@ class LiveOptions(Options):
     port: int = option(8765, "port; if it is taken, the next free one", 0, 65_535)
     host: str = option(
         "127.0.0.1", "address to listen on; on another than this machine's a token is asked for"
+    )
+    alert: tuple[str, ...] = option(
+        (), "address of a webhook, or a command, to tell of faults; may be repeated"
     )
     end_with_input: bool = option(False, "end when standard input ends")
 
@@ -49,7 +56,20 @@ def live(
         from gradscape.live.serve import serve
     except ImportError as error:
         raise ConfigError(f"the live page needs {error.name}; type: pip install 'gradscape[live]'") from None
-    serve(root, options.host, options.port, _say, until_eof=options.end_with_input)
+    alerts = _delivery(options.alert) if options.alert else None
+    serve(root, options.host, options.port, _say, alerts, options.end_with_input)
+
+
+def _delivery(receivers: Sequence[str]) -> Delivery:
+    """Return the delivery of alerts to addresses and commands.
+
+    Raises:
+        ConfigError: An address or a command cannot be used.
+    """
+    from gradscape.integrations.alerts import Command, Webhook
+    from gradscape.measure.watch.alert_delivery import Delivery
+
+    return Delivery([Webhook(each) if "://" in each else Command(each) for each in receivers])
 
 
 def _say(line: str) -> None:

@@ -28,7 +28,8 @@ class Hub:
     Args:
         root: Path of the folder.
         tell: Function that is called with the news.
-        on_finding: Function that is called with the row of a training whose verdict has become a fault.
+        on_finding: Function that is called with the row of a training when it is first seen with a fault,
+            once for each verdict. Trainings that had ended when they were found are left out.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Hub:
         self.owners: dict[str, Source] = {}
         self.events: deque[dict[str, Any]] = deque(maxlen=EVENTS)
         self.claims: list[dict[str, Any]] = []
+        self.told: set[tuple[str, str]] = set()
         self.searched = self.judge_at = 0.0
         self.unjudged = True
         self.lock = threading.Lock()  # one reader at a time: requests come on other threads
@@ -98,7 +100,9 @@ class Hub:
         verdict = row["verdict"]
         if verdict and row["grade"] == "fail" and verdict != (before or {}).get("verdict"):
             self._event(row, verdict, "fail", row["progress"])
-            if before is not None and self.on_finding is not None:
+            known = (row["id"], verdict)
+            if self.on_finding and known not in self.told and (before or row["state"] == "running"):
+                self.told.add(known)
                 self.on_finding(row)
 
     def _event(self, row: Row, what: str, grade: str, text: str) -> None:
