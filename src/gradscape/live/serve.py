@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
 
 from gradscape._codec import decode
 from gradscape.errors import ConfigError, GradscapeError
@@ -19,6 +21,9 @@ from gradscape.live.sources import Row
 from gradscape.measure.watch.alert_delivery import Delivery
 from gradscape.records.alert import Alert
 from gradscape.records.diagnosis import Finding
+
+if TYPE_CHECKING:
+    import uvicorn
 
 PORTS = 50  # further ports to try where one is taken
 
@@ -46,6 +51,13 @@ def serve(
     """
     import uvicorn
 
+    class Server(uvicorn.Server):
+        """Server that ends the streams of browsers first: they never end by themselves."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            listeners.end()
+            super().handle_exit(sig, frame)
+
     own = host in HOME
     token = "" if own else secrets.token_urlsafe(16)
     listeners = Listeners()
@@ -54,13 +66,12 @@ def serve(
         hub.on_finding = partial(_alert, hub, alerts)
     with _socket(host, port) as listening:
         taken = listening.getsockname()[1]
-        if taken != port:
-            say(f"port {port} is taken")
+        if port not in (0, taken):
+            say(f"port {port} is taken, the next free one is {taken}")
         shown = "127.0.0.1" if own else host
         say(f"http://{shown}:{taken}/{f'?token={token}' if token else ''}")
         app = application(hub, listeners, token, HOME if own else ("*",))
-        # A browser's stream of events never ends by itself: it is cut when the server is to end.
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+        server = Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1))
         if until_eof:
             threading.Thread(target=_end_with_input, args=(server,), daemon=True).start()
         server.run([listening])
@@ -94,6 +105,6 @@ def _socket(host: str, port: int) -> socket.socket:
     raise ConfigError(f"--port: {port} to {port + PORTS} are all taken; give another")
 
 
-def _end_with_input(server: object) -> None:
+def _end_with_input(server: uvicorn.Server) -> None:
     sys.stdin.buffer.read()
-    server.should_exit = True  # type: ignore[attr-defined]
+    server.handle_exit(0, None)

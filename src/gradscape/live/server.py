@@ -10,6 +10,7 @@ import asyncio
 import json
 import secrets
 import threading
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -28,7 +29,10 @@ from gradscape.errors import GradscapeError
 from gradscape.live.hub import Hub, News
 from gradscape.report.interactive.page import live_page
 
-PAUSE = 1.0  # seconds from one look at the folder to the next
+PAUSE, SHARE = (
+    0.1,
+    0.1,
+)  # seconds from one look at the folder to the next, and the share of a core for looking
 ALIVE = 15.0  # seconds after which a silent connection gets a comment, which shows that it still stands
 WAITING = 100  # news that a slow browser may be behind by; then it is sent everything anew
 HOME = ("127.0.0.1", "localhost", "[::1]", "::1")
@@ -54,6 +58,10 @@ class Listeners:
         """
         if self.loop is not None and not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self._put, news)
+
+    def end(self) -> None:
+        """End the streams of all browsers, from any thread: they look for the server again by themselves."""
+        self.tell({"end": True})
 
     def _put(self, news: News) -> None:
         for queue in self.queues:
@@ -130,8 +138,11 @@ def application(hub: Hub, listeners: Listeners, token: str = "", hosts: tuple[st
 
 def _follow(hub: Hub, stop: threading.Event) -> None:
     """Read the folder again and again, on a thread of its own: a large one takes its time."""
-    while not stop.wait(PAUSE if hub.rows else 0.05):
+    pause = 0.0
+    while not stop.wait(pause):
+        began = time.monotonic()
         hub.poll()
+        pause = max(PAUSE, (time.monotonic() - began) / SHARE)
 
 
 async def _stream(hub: Hub, listeners: Listeners) -> AsyncIterator[str]:
@@ -146,6 +157,8 @@ async def _stream(hub: Hub, listeners: Listeners) -> AsyncIterator[str]:
             except TimeoutError:
                 yield ": alive\n\n"
                 continue
+            if "end" in news:
+                return
             yield _message(_everything(hub) if "everything" in news else news)
     finally:
         listeners.queues.discard(queue)

@@ -24,6 +24,7 @@ from gradscape.storage.study_folder import StudyFolder, folder_at
 from gradscape.storage.watch_folder import WatchReader
 
 GONE = "its process has ended without a word: killed, or the machine was switched off"
+SELDOM = 20  # looks, of which one is at runs that have ended, too
 VERDICTS = 200  # of a followed training; of more every second one is left out
 Row = dict[str, Any]
 
@@ -160,12 +161,13 @@ class StudySource(Source):
         self.rows: dict[str, Row] = {}
         self.judged: dict[str, tuple[tuple[int, str], Judged]] = {}
         self.summaries: dict[str, RunSummary] = {}
-        self.error = ""
+        self.error, self.polls = "", 0
 
     def poll(self) -> Iterator[Row]:
         """Yield the rows of the runs that have changed; they are read one after the other."""
         try:
-            summaries = self.watcher.poll_each()
+            summaries = self.watcher.poll_each(over=self.polls % SELDOM == 0)
+            self.polls += 1
             self.error = ""
         except StoreError as error:
             self.error = _clean(error)

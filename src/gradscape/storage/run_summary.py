@@ -134,15 +134,23 @@ class StudyWatcher:
             self.plan, self.plan_stamp = plan, stamp
         return self.plan
 
-    def poll_each(self) -> Iterator[RunSummary]:
+    def poll_each(self, over: bool = True) -> Iterator[RunSummary]:
         """Return the summaries of the planned runs one by one: of thousands the first are there at once.
 
         A run that is trained together with others does not know of them.
 
+        Args:
+            over: Whether to look at runs again that were over the last time, which seldom change.
+
         Raises:
             StoreError: There is no study here, or its `study.json` is damaged or newer.
         """
-        return map(self._summary, self.study.identities(self.asked()))
+        names = self.study.identities(self.asked())
+        return (
+            self._summary(name)
+            for name in names
+            if over or name not in self.summaries or not self.summaries[name][1].over
+        )
 
     def poll(self) -> list[RunSummary]:
         """Return the summary of every run that is planned, in the order of the study.

@@ -182,6 +182,21 @@ class Watch(Displayable):
         """
         return self.history().plot(ax, statistic)
 
+    def live(self, seconds: float = 5.0) -> None:
+        """Show the diagnosis and the gradients in a notebook, updated in place while the training goes on.
+
+        Args:
+            seconds: Number of seconds from one drawing to the next, at least; drawing takes 1 % of the time.
+
+        Raises:
+            ConfigError: IPython is not installed, or `seconds` is not above 0.
+        """
+        from gradscape.measure.watch.notebook import NotebookView
+
+        if not seconds > 0:
+            raise ConfigError(f"seconds: expected a number above 0; got {brief(seconds)}")
+        NotebookView(self, seconds)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the history as plain lists, numbers and texts."""
         return self.history().to_dict()
