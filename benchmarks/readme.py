@@ -15,6 +15,7 @@ import public_tables
 import statistics_tables
 import sweep_tables
 from alert_tables import alerts
+from live_tables import live
 from study_tables import claims, correlations, full_size, remedies, smoothing
 from tables import (
     INSTRUCTIONS,
@@ -118,6 +119,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "alerts": alerts,
         "compare-alarms": compare_tables.alarms,
         "compare-changes": compare_tables.changes,
+        "live": live,
     },
     "docs/studies.md": {
         "rescues": full_size,
