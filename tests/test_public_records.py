@@ -164,7 +164,7 @@ def test_a_page_can_have_a_diagnosis_with_limits_of_ones_own(tmp_path: Path) -> 
     diagnosis = gs.diagnose(history, gs.Limits(large=1e-9))
     assert diagnosis.verdict == "learning rate too large"
     text = gs.save_html(history, tmp_path / "page.html", diagnosis=diagnosis).read_text()
-    assert "<h1>Learning rate too large" in text
+    assert "<title>Learning rate too large" in text
 
 
 def test_what_has_no_page_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -1,3 +1,3 @@
 """Figures, tables and pages of a study, without torch."""
 
-__all__ = ["build", "figures", "pages", "table_cells", "tables"]
+__all__ = ["build", "figures", "interactive", "pages", "table_cells", "tables"]

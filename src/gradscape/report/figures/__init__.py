@@ -16,6 +16,5 @@ __all__ = [
     "style",
     "sweep_curves",
     "turning",
-    "watch",
     "weight_norm",
 ]

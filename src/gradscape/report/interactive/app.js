@@ -80,13 +80,14 @@ function mapFigure(span, document_) {
   if (!document_.maps.length || !document_.steps.length) return null;
   const body = make("div", {}), tabs = make("div", { class: "tabs", role: "tablist", "aria-label": "what the map shows" });
   const layer = make("div", { class: "layer", "aria-live": "polite" });
-  let chart = null;
+  let chart = null, profile = null;
   const show = (map) => {
     state.map = map.key;
-    if (chart) span.listeners.splice(span.listeners.indexOf(chart), 1);
+    span.listeners = span.listeners.filter((each) => each !== chart && each !== profile?.listener);
+    profile = profileOf(span, document_, map);
     chart = new LayerMap(span, document_.steps, map, document_.row, colors, (name) => layer.replaceChildren(layerPanel(document_, name)));
     chart.faulty = document_.findings[0]?.layer;
-    body.replaceChildren(chart.legend(), chart.element, chart.readout);
+    body.replaceChildren(chart.legend(), chart.element, chart.readout, make("h3", {}, `${map.label} by layer, from the input to the output`), profile.chart.legend(), profile.chart.element, profile.chart.readout);
     for (const tab of tabs.children) tab.setAttribute("aria-selected", String(tab.dataset.key === map.key));
   };
   for (const map of document_.maps) tabs.append(make("button", { type: "button", role: "tab", "data-key": map.key, onclick: () => show(map) }, map.title));
@@ -94,6 +95,23 @@ function mapFigure(span, document_) {
   const every = document_.every > 1 && document_.rows > document_.steps.length ? ` Every ${document_.every}th of ${document_.rows} rows is shown.` : "";
   return make("figure", {}, make("h2", {}, `Layer × ${document_.row}`), tabs, body,
     make("figcaption", {}, `The input is at the top. Gray: zero; red: not finite; blank: none.${every} Point to read a value, click for a layer, turn the wheel to look closer, double-click for the whole.`), layer);
+}
+
+/** Return the lines of a map's values against depth: the first row, the last, and the one pointed at. */
+function profileOf(span, document_, map) {
+  const values = floats(map.values), count = document_.steps.length, x = map.layers.map((_, place) => place + 1);
+  const column = (place) => map.layers.map((_, row) => values[row * count + place]);
+  const series = [["first", 0], ["last", count - 1], ["pointed at", count - 1]].map(([label, place]) => ({ label: `${label}${label === "pointed at" ? "" : ` ${document_.row} ${document_.steps[place]}`}`, x, y: column(place) }));
+  const reference = map.marks[0] ? { label: map.marks[0].label, value: map.marks[0].value } : null;
+  const chart = new Curves(new Span(1, map.layers.length), { title: `${map.label} by layer`, series, reference, log: map.log }, "layer", 200);
+  const mark = () => {
+    if (span.pointed === null) return;
+    chart.series[2].y = column(placeOf(document_.steps, span.pointed + (document_.row === "epoch" ? 0.5 : 0)));
+    if (chart.bounds) chart.draw();
+  };
+  const listener = { draw() {}, mark };
+  span.listeners.push(listener);
+  return { chart, listener };
 }
 
 function layerPanel(document_, name) {

@@ -288,6 +288,7 @@ class Curves extends Chart {
     this.unit = unit;
     this.title = curve.title;
     this.reference = curve.reference;
+    this.wantsLog = curve.log ?? false;
     this.hidden = new Set();
     this.series = curve.series.map((each) => ({
       label: each.label,
@@ -313,7 +314,7 @@ class Curves extends Chart {
     }
     if (!(low <= high)) [low, high] = [0, 1];
     const level = this.reference ? number(this.reference.value) : NaN;
-    this.log = low > 0 && high / least > 200;
+    this.log = low > 0 && (this.wantsLog || high / least > 200);
     if (level > 0 && (!this.log || (level < 10 * high && level > low / 10))) [low, high] = [Math.min(low, level), Math.max(high, level)];
     if (low === high) [low, high] = [low - 0.5, high + 0.5];
     const room = this.log ? 0 : 0.06 * (high - low);
