@@ -9,7 +9,7 @@ claim compares does no better than guessing, the claim is not testable.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -322,20 +322,27 @@ def in_words(claims: Sequence[Claim]) -> str:
     left = [claim for claim in claims if claim.verdict in ("undecided", "not measured")]
     names = "; ".join(f"{claim.title} ({claim.id})" for claim in idle)
     why = "; ".join(dict.fromkeys(text for claim in idle for text in claim.reason.split("; ")))
-    open_ = "; ".join(f"{claim.title} ({claim.id})" for claim in left)
     sentences = [
         *settled,
         f"Not testable here: {names}: {why}." if idle else "",
-        f"Open here: {open_}: {_unsettled(left)}." if left else "",
+        f"Open here: {_unsettled(left)}." if left else "",
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _unsettled(claims: Iterable[Claim]) -> str:
-    """Return the reason why these claims are open, in a few words for an answer."""
-    if any(ONE_SEED in claim.reason for claim in claims):
-        return "one seed per run claims nothing"
-    return "runs are missing, or the seeds are too few or disagree"
+def _unsettled(claims: Sequence[Claim]) -> str:
+    """Return the open claims with the reasons why they are, in a few words for an answer."""
+    alone = [claim for claim in claims if ONE_SEED in claim.reason]
+    others = [claim for claim in claims if claim not in alone]
+    reasons = (
+        (alone, "one seed per run claims nothing"),
+        (others, "runs are missing, or the seeds are too few or disagree"),
+    )
+    return "; ".join(
+        f"{', '.join(f'{claim.title} ({claim.id})' for claim in group)}: {why}"
+        for group, why in reasons
+        if group
+    )
 
 
 def multiplicity(claims: Sequence[Claim]) -> str:

@@ -11,7 +11,6 @@ from gradscape.config.run import DATASETS, DataConfig, RunConfig
 SELDOM = 50  # steps from one measure of smoothness to the next, at most
 PAPER_FILTERS = 32  # §5.2
 ORIGINAL_DIGITS = 8  # pixels of an edge
-BESIDE = "the paper's numbers stand beside ours for orientation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,9 +124,9 @@ def departures(preset: Preset, run: RunConfig) -> tuple[str, ...]:
     data, edge, sentences = run.data, run.data.dataset.size, []
     if data.name == "digits":
         larger = "" if edge == ORIGINAL_DIGITS else f" enlarged to {edge}×{edge}"
-        sentences.append(f"Images are 8×8 handwritten digits{larger}, not CIFAR-100: {BESIDE}.")
+        sentences.append(f"Images are 8×8 handwritten digits{larger}, not CIFAR-100.")
     elif data.name == "cifar10":
-        sentences.append(f"Images are CIFAR-10, not CIFAR-100: {BESIDE}.")
+        sentences.append("Images are CIFAR-10, not CIFAR-100.")
     if data.name != "digits" and data.size is not None:
         sentences.append(f"Images are averaged down to {edge}×{edge} pixels.")
     if run.net.filters != PAPER_FILTERS and run.net.family == "vgg":
