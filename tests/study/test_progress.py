@@ -14,6 +14,7 @@ from cases import TINY
 from gradscape.config.run import RunConfig
 from gradscape.executors.base import Event
 from gradscape.records.run import PHASES, Progress
+from gradscape.storage.run_folder import RunFolder
 from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.study import progress as module
 from gradscape.study import time_left
@@ -209,8 +210,15 @@ def test_a_terminal_shows_the_phase_of_each_run() -> None:
 
 def test_a_run_reports_its_phases_in_order_and_not_again_what_it_has(tmp_path: Path) -> None:
     heard: list[Any] = []
+
+    def hear(news: Any) -> None:
+        heard.append(news)
+        if isinstance(news, Progress):  # those who only read the folder know it too
+            assert RunFolder(tmp_path / "run").status()["phase"] == news.phase
+
     images = gs.load_images("digits")
-    gs.train_run(MEASURED, tmp_path / "run", images, report=heard.append)
+    gs.train_run(MEASURED, tmp_path / "run", images, report=hear)
+    assert "phase" not in RunFolder(tmp_path / "run").status()
     phases = [each.phase for each in heard if isinstance(each, Progress)]
     assert list(dict.fromkeys(phases)) == list(PHASES)
     assert [phases.count(phase) for phase in PHASES if phase != "training"] == [1] * 6

@@ -193,7 +193,7 @@ class StudySource(Source):
             self.place.name or run.identity if self.place.kind == "run" else run.identity,
             state=run.state,
             share=run.share,
-            progress="" if run.epochs is None else f"epoch {run.epoch}/{run.epochs}",
+            progress=_progress(run),
             spark=list(run.losses),
             verdict=verdict,
             grade=grade,
@@ -231,6 +231,13 @@ class StudySource(Source):
     def study(self) -> StudyFolder | None:
         """Folder of the study, whose claims can be judged; None for a single run."""
         return self.folder if self.place.kind == "study" else None
+
+
+def _progress(run: RunSummary) -> str:
+    """Return how far a run is, with the phase where it measures."""
+    words = "" if run.epochs is None else f"epoch {run.epoch}/{run.epochs}"
+    measures = run.state == "running" and run.phase not in (None, "training")
+    return ", ".join(filter(None, (words, run.phase if measures else "")))
 
 
 def source_of(place: Place) -> Source:

@@ -57,6 +57,7 @@ class _Status(TypedDict, total=False):
     fallback: str
     fused: str
     packed: bool
+    phase: str
     error: str
     reason: str
     split: str

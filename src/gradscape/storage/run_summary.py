@@ -52,6 +52,7 @@ class RunSummary:
         epoch_seconds: Mean wall time of an epoch; of runs that are trained together, an equal share of it.
         attempts: Number of times that it was begun.
         host, device: Names of the last machine and device that it ran on.
+        phase: What it is at, such as `training` or `landscape`; None where that is not known.
         pack: Process in which it is trained together with others; None if it is trained alone.
         beside: Number of running runs of that process, this one among them.
         last_update: Time of its last writing, in seconds since 1970.
@@ -73,6 +74,7 @@ class RunSummary:
     attempts: int = 0
     host: str | None = None
     device: str | None = None
+    phase: str | None = None
     pack: int | None = None
     beside: int = 1
     last_update: float | None = None
@@ -220,7 +222,7 @@ def _summarize(study: StudyFolder, identity: str, stamp: Stamp) -> RunSummary:
 
 def _status_fields(status: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a `RunSummary` that `status.json` has."""
-    names = ("state", "attempts", "host", "device")
+    names = ("state", "attempts", "host", "device", "phase")
     fields = {name: status[name] for name in names if name in status} | {"reason": _reason(status)}
     fields["pack"] = status.get("pid") if status.get("packed") else None
     diagnosis = status.get("diagnosis")

@@ -16,7 +16,7 @@ from gradscape.data import STATISTICS, ImageSet, split
 from gradscape.data.device_batches import DeviceImages, EpochDraw, epoch_draw, eval_batches
 from gradscape.errors import StoreError
 from gradscape.measure.diagnose.diagnose import diagnose
-from gradscape.records.run import EpochRecord, Progress
+from gradscape.records.run import EpochRecord, Phase, Progress
 from gradscape.storage.run_folder import RunFolder
 from gradscape.train.early_stop import PATIENCE, Stopped, hopeless
 from gradscape.train.epoch import TrainedEpoch
@@ -76,7 +76,8 @@ class Attempt:
         stop_hopeless: bool = False,
         packed: bool = False,
     ) -> None:
-        self.config, self.folder, self.device, self.report = config, folder, device, report
+        self.config, self.folder, self.device, self._caller = config, folder, device, report
+        self.phase: Phase | None = None
         self.images, self.stop_hopeless, self.ended = images.averaged(config.data.size), stop_hopeless, False
         before = folder.status()
         folder.withdraw_stop()  # of an earlier attempt
@@ -90,6 +91,21 @@ class Attempt:
         self.details |= {"computed_in": how.precision, "fallback": how.fallback}
         self.details |= {"fused": "BatchNorm with LeakyReLU"} if how.fused else {}
         self.details |= {"packed": True} if packed else {}
+
+    def report(self, news: Progress | str) -> None:
+        """Pass news on; the run's status has the phase, for those who only read the folder.
+
+        Args:
+            news: Progress, or a sentence.
+        """
+        if isinstance(news, Progress):
+            self._enter(news.phase)
+        self._caller(news)
+
+    def _enter(self, phase: Phase) -> None:
+        if self.phase != phase:
+            self.phase = phase
+            self.folder.set_status("running", **self.details, phase=phase)
 
     def begin(self) -> None:
         """Load what the run needs, measure its start, and go back to its last whole epoch."""
@@ -114,6 +130,8 @@ class Attempt:
         folder.keep(self.state.epoch)
         del self.epochs[self.state.epoch :]
         keep_weights(config, folder, self.state)
+        if self.left:
+            self._enter("training")
 
     def _measure_start(self) -> None:
         config, state = self.config, self.state

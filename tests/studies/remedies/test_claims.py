@@ -165,7 +165,7 @@ def test_one_seed_claims_nothing_but_what_is_over_remedies() -> None:
         assert found[name].verdict == "undecided"
         assert found[name].reason.startswith(ONE_SEED)
     assert (found["R6"].verdict, found["R7"].verdict) == ("holds", "holds")
-    assert "one seed per run claims nothing." in told(study(SIGNAL, seeds=1))[0]
+    assert "(R8): one seed per run claims nothing; " in told(study(SIGNAL, seeds=1))[0]
 
 
 def test_runs_that_are_missing_or_failed_are_named_and_leave_claims_open() -> None:
