@@ -27,9 +27,10 @@ PACKAGE = Path(gs.__file__).parent
 # Their examples need a tracker, a folder of runs, or a study other than the one here.
 LEFT_OUT = (
     "analysis.comparisons", "analysis.outcomes", "analysis.sweep_points", "integrations.export",
-    "integrations.jsonl", "integrations.lightning", "integrations.sink", "integrations.trackers",
-    "integrations.transformers", "report.build", "report.figures.base", "report.figures.by_axis",
-    "report.figures.heatmap", "report.figures.sweep_curves", "stats.rank_correlation", "storage.run_summary",
+    "integrations.folder", "integrations.jsonl", "integrations.lightning", "integrations.sink",
+    "integrations.trackers", "integrations.transformers", "live.start", "report.build",
+    "report.figures.base", "report.figures.by_axis", "report.figures.heatmap",
+    "report.figures.sweep_curves", "stats.rank_correlation", "storage.run_summary", "storage.watch_folder",
     "studies.batchnorm.claims", "studies.batchnorm.report", "studies.controls.claims",
     "studies.controls.report", "studies.remedies.claims", "studies.remedies.report",
     "studies.smoothing.claims", "studies.smoothing.report", "study.reproduction", "study.sweep.report",

@@ -142,7 +142,7 @@ def _follow(hub: Hub, stop: threading.Event) -> None:
     while not stop.wait(pause):
         began = time.monotonic()
         hub.poll()
-        pause = max(PAUSE, (time.monotonic() - began) / SHARE)
+        pause = min(LONGEST, max(PAUSE, (time.monotonic() - began) / SHARE))
 
 
 async def _stream(hub: Hub, listeners: Listeners) -> AsyncIterator[str]:

@@ -24,7 +24,7 @@ from gradscape.storage.study_folder import StudyFolder, folder_at
 from gradscape.storage.watch_folder import WatchReader
 
 GONE = "its process has ended without a word: killed, or the machine was switched off"
-SELDOM = 20  # looks, of which one is at runs that have ended, too
+SELDOM = 20  # looks, of which one is at a run that has ended
 VERDICTS = 200  # of a followed training; of more every second one is left out
 Row = dict[str, Any]
 
@@ -166,7 +166,7 @@ class StudySource(Source):
     def poll(self) -> Iterator[Row]:
         """Yield the rows of the runs that have changed; they are read one after the other."""
         try:
-            summaries = self.watcher.poll_each(over=self.polls % SELDOM == 0)
+            summaries = self.watcher.poll_each(ended=slice(self.polls % SELDOM, None, SELDOM))
             self.polls += 1
             self.error = ""
         except StoreError as error:

@@ -136,23 +136,23 @@ class StudyWatcher:
             self.plan, self.plan_stamp = plan, stamp
         return self.plan
 
-    def poll_each(self, over: bool = True) -> Iterator[RunSummary]:
+    def poll_each(self, ended: slice = slice(None)) -> Iterator[RunSummary]:
         """Return the summaries of the planned runs one by one: of thousands the first are there at once.
 
         A run that is trained together with others does not know of them.
 
         Args:
-            over: Whether to look at runs again that were over the last time, which seldom change.
+            ended: Which of the runs to look at again that were over the last time, as they seldom change.
 
         Raises:
             StoreError: There is no study here, or its `study.json` is damaged or newer.
         """
         names = self.study.identities(self.asked())
-        return (
-            self._summary(name)
-            for name in names
-            if over or name not in self.summaries or not self.summaries[name][1].over
-        )
+        again = set(names[ended])
+        return (self._summary(name) for name in names if name in again or not self._was_over(name))
+
+    def _was_over(self, identity: str) -> bool:
+        return identity in self.summaries and self.summaries[identity][1].over
 
     def poll(self) -> list[RunSummary]:
         """Return the summary of every run that is planned, in the order of the study.
