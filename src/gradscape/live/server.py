@@ -29,10 +29,8 @@ from gradscape.errors import GradscapeError
 from gradscape.live.hub import Hub, News
 from gradscape.report.interactive.page import live_page
 
-PAUSE, SHARE = (
-    0.1,
-    0.1,
-)  # seconds from one look at the folder to the next, and the share of a core for looking
+PAUSE, LONGEST = 0.1, 2.0  # seconds from one look at the folder to the next
+SHARE = 0.1  # of a core, for looking
 ALIVE = 15.0  # seconds after which a silent connection gets a comment, which shows that it still stands
 WAITING = 100  # news that a slow browser may be behind by; then it is sent everything anew
 HOME = ("127.0.0.1", "localhost", "[::1]", "::1")
