@@ -45,6 +45,8 @@ from gradscape.storage.files import (
 from gradscape.storage.json_files import read_json, with_checksum, without_checksum, write_json
 
 LARGEST = 2**25  # bytes of rows, after which older ones are thinned
+ROOM = 0.75  # share of these that thinning leaves
+FEWEST = 100  # rows that are kept in any case
 # Tables of a row; the others of a `FlowHistory` follow from them.
 COLUMNS = ("mean_abs", "max_abs", "rms", "zeros", "nonfinite", "agreement", "weight", "update")
 AWAY = "delete the folder to be rid of it; the training is not touched"
@@ -155,16 +157,17 @@ class WatchWriter:
             new = whole() if number else new
             self._begin(number + 1, b"")
             self.layers = layers
-        lines = b"".join(_row_line(new, place) for place in range(len(new.steps)))
-        if self.size and self.size + len(lines) > self.largest:
-            self._begin(self.info.number + 1, self._thinned())
-        self._append(lines, new.loss)
+        lines = [_row_line(new, place) for place in range(len(new.steps))]
+        if self.size + sum(map(len, lines)) > self.largest:
+            self._begin(self.info.number + 1, b"".join(self._thinned(lines)))
+            lines = []
+        self._append(b"".join(lines), new.loss)
         self.info = replace(self.info, **changes)
         head = _Contents(self.info, _without_rows(new))
         write_json(self.folder.head, encode(head), durable=False)
-        if number and number != self.info.number:
-            self.folder.rows(number).unlink(missing_ok=True)
-            self.folder.losses(number).unlink(missing_ok=True)
+        for old in range(max(1, number), self.info.number):
+            self.folder.rows(old).unlink(missing_ok=True)
+            self.folder.losses(old).unlink(missing_ok=True)
 
     def _begin(self, number: int, rows: bytes) -> None:
         """Begin files of another number; readers go on with the old ones until `watch.json` names these."""
@@ -173,11 +176,14 @@ class WatchWriter:
         self.info = replace(self.info, number=number)
         self.size, self.last_loss = len(rows), -1
 
-    def _thinned(self) -> bytes:
-        """Return the lines of rows without every second one of the older half."""
-        lines = [line + b"\n" for line in whole_lines(self.folder.rows(self.info.number))]
-        half = len(lines) // 2
-        return b"".join([*lines[:half:2], *lines[half:]])
+    def _thinned(self, new: list[bytes]) -> list[bytes]:
+        """Return the lines of all rows, without every second one of the older half until there is room."""
+        rows = self.folder.rows(self.info.number)
+        lines = [*(line + b"\n" for line in whole_lines(rows)), *new]
+        while sum(map(len, lines)) > ROOM * self.largest and len(lines) > FEWEST:
+            half = len(lines) // 2
+            lines = [*lines[:half:2], *lines[half:]]
+        return lines
 
     def _append(self, lines: bytes, loss: LossHistory | None) -> None:
         append_bytes(self.folder.rows(self.info.number), lines, durable=False)
