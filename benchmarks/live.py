@@ -205,7 +205,7 @@ def large_watch(steps: int, layers: int) -> dict[str, Any]:
 
     folder = Path(tempfile.mkdtemp())
     try:
-        part = 1_000
+        part = 500  # the sink writes when half of a watch's thousand rows are new
         whole = made_history(steps, part, layers)
         writer = WatchWriter(folder / "w", "Deep", time.time())
         for first in range(0, steps, part):

@@ -171,3 +171,23 @@ def test_a_killed_training_is_told(tmp_path: Path) -> None:
     hub, _ = polled(tmp_path)
     assert hub.rows["w"]["state"] == "killed"
     assert "its process has ended without a word" in hub.rows["w"]["reason"]
+
+
+def test_a_source_that_fails_in_an_unforeseen_way_is_damaged_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        watch_in(tmp_path / name)
+
+    def judged(thing: object) -> Diagnosis:
+        raise IndexError("tuple index out of range")
+
+    monkeypatch.setattr("gradscape.live.sources.diagnose", judged)
+    hub, _ = polled(tmp_path)
+    assert {row["state"] for row in hub.rows.values()} == {"damaged"}
+    assert "tuple index out of range" in hub.rows["a"]["reason"]
+    monkeypatch.undo()
+    hub.searched = 0.0
+    watch_in(tmp_path / "c")
+    hub.poll()
+    assert hub.rows["c"]["state"] == "ended"

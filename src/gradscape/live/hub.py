@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from gradscape.errors import StoreError
+from gradscape.errors import StoreError, first_line
 from gradscape.live.claims import judged_claims
 from gradscape.live.discovery import places
 from gradscape.live.sources import Row, Source, StudySource, source_of
+from gradscape.report.interactive.runs import run_row
 
 EVENTS = 500  # events that are kept
 AGAIN = 2.0  # seconds from one search for new folders to the next
@@ -56,13 +57,7 @@ class Hub:
         gone = self._search()
         changed: list[Row] = []
         for source in list(self.sources.values()):
-            with self.lock:
-                rows = source.poll()
-            while True:
-                with self.lock:
-                    row = next(rows, None)
-                if row is None:
-                    break
+            for row in self._rows_of(source):
                 self._take(row, source)
                 changed.append(row)
                 if len(changed) >= PART:
@@ -72,6 +67,22 @@ class Hub:
         self.unjudged = self.unjudged or bool(changed)
         if self.unjudged and time.monotonic() >= self.judge_at:
             self._judge_claims()
+
+    def _rows_of(self, source: Source) -> Iterator[Row]:
+        """Yield the rows of a source that have changed, or that it is damaged: the rest goes on."""
+        rows = source.poll()
+        try:
+            while True:
+                with self.lock:
+                    row = next(rows, None)
+                if row is None:
+                    return
+                yield row
+        except Exception as error:  # of any kind: files of others, and rules that had not met such numbers
+            name = source.place.name or "."
+            row = run_row(name, name, state="damaged", reason=first_line(error), has=False)
+            if row != self.rows.get(name):
+                yield row
 
     def _search(self) -> list[str]:
         """Look for new folders and for those that are gone; return the ids of rows that are gone."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -133,3 +135,19 @@ def test_an_advantage_for_every_sample_of_a_policy_is_told(column: bool) -> None
     found = of(gs.diagnose(flow), "shapes broadcast")
     assert (found is not None) == column
     assert found is None or (found.grade == "warn" and "(30, 1).squeeze(1)" in found.remedy)
+
+
+def test_a_loss_that_falls_and_was_never_read_whole_is_no_error() -> None:
+    """A history of one's own, or a watch whose first readings were left out."""
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    flow = gs.watch(model, optimizer)
+    for _ in range(30):
+        optimizer.zero_grad()
+        cross_entropy(model(torch.randn(8, 3)), torch.arange(8) % 2).backward()
+        optimizer.step()
+    history = flow.history()
+    assert history.loss is not None
+    falling = 2.0 * 0.8 ** np.arange(len(history.loss.values))
+    loss = replace(history.loss, values=falling, readings=())
+    assert gs.diagnose(replace(history, loss=loss)).verdict == "healthy"

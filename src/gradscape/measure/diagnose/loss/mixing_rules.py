@@ -33,7 +33,7 @@ def mixing_notes(curve: Curve) -> tuple[str, ...]:
         curve: Loss over steps, with its readings.
     """
     readings = curve.history.readings[:SEARCHED]
-    if not curve.learns or not all(reading.torn_reshapes for reading in readings):
+    if not readings or not curve.learns or not all(reading.torn_reshapes for reading in readings):
         return ()
     before, after = readings[0].torn_reshapes[0]
     return (f"a reshape of {before} to {after} mixes axes: no splitting and merging makes one of the other",)
