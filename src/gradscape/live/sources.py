@@ -24,7 +24,7 @@ from gradscape.storage.study_folder import StudyFolder, folder_at
 from gradscape.storage.watch_folder import WatchReader
 
 GONE = "its process has ended without a word: killed, or the machine was switched off"
-SELDOM = 20  # looks, of which one is at a run that has ended
+SELDOM = 100  # looks, of which one is at a run that has ended
 VERDICTS = 200  # of a followed training; of more every second one is left out
 Row = dict[str, Any]
 

@@ -119,6 +119,7 @@ class StudyWatcher:
     def __init__(self, study: StudyFolder) -> None:
         self.study = study
         self.plan: dict[str, Any] = {}
+        self.names: list[str] = []
         self.plan_stamp: tuple[int, int] | None = None
         self.summaries: dict[str, tuple[Stamp, RunSummary]] = {}
 
@@ -134,6 +135,7 @@ class StudyWatcher:
             if plan is None:
                 raise self.study.absent()
             self.plan, self.plan_stamp = plan, stamp
+            self.names = self.study.identities(plan)
         return self.plan
 
     def poll_each(self, ended: slice = slice(None)) -> Iterator[RunSummary]:
@@ -147,9 +149,10 @@ class StudyWatcher:
         Raises:
             StoreError: There is no study here, or its `study.json` is damaged or newer.
         """
-        names = self.study.identities(self.asked())
-        again = set(names[ended])
-        return (self._summary(name) for name in names if name in again or not self._was_over(name))
+        self.asked()
+        again = set(self.names[ended])
+        chosen = [name for name in self.names if name in again or not self._was_over(name)]
+        return map(self._summary, chosen)
 
     def _was_over(self, identity: str) -> bool:
         return identity in self.summaries and self.summaries[identity][1].over
