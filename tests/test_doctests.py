@@ -75,7 +75,21 @@ def names() -> dict[str, Any]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name[10:] not in LEFT_OUT])
+# Seconds each: they train, or draw.
+HEAVY = (
+    "measure.check.check", "measure.curvature.curvature", "measure.landscape.landscape",
+    "measure.lr_range.lr_range", "report.pages.save", "testing",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name[10:] in HEAVY else [])
+        for name in MODULES
+        if name[10:] not in LEFT_OUT
+    ],
+)
 @pytest.mark.filterwarnings("ignore")
 def test_the_examples_run(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

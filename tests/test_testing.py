@@ -59,6 +59,7 @@ def test_a_fault_is_told_in_its_own_words_and_nothing_of_ours_in_the_traceback()
     assert [Path(str(entry.path)).name for entry in shown] == ["test_testing.py"]
 
 
+@pytest.mark.slow
 def test_what_is_allowed_is_tolerated() -> None:
     record = gs.check(dead, (X, Y), cross_entropy, seeds=1, fit=0, remedies=False)
     every = [each.verdict for each in record.diagnosis.findings]

@@ -405,6 +405,7 @@ def test_a_layer_that_is_frozen_in_a_real_training_is_named_at_its_step() -> Non
     assert not gs.compare(plain, trained(1)).differs
 
 
+@pytest.mark.slow
 def test_a_doubled_learning_rate_is_named_at_once() -> None:
     found = gs.compare(trained(0), trained(3, lr=0.2), [trained(1), trained(2)])
     assert found.first is not None

@@ -57,7 +57,7 @@ def result(capsys: pytest.CaptureFixture[str], *arguments: str, code: int) -> st
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("name", "code"), [("net", 0), ("dead", 1)])
+@pytest.mark.parametrize(("name", "code"), [("net", 0), pytest.param("dead", 1, marks=pytest.mark.slow)])
 def test_every_form_has_the_verdict_and_the_same_exit_code(
     file: Path, capsys: pytest.CaptureFixture[str], name: str, code: int
 ) -> None:
@@ -98,7 +98,13 @@ def test_a_factory_without_source_has_its_file_s_first_line_or_none(file: Path) 
     assert place_of("builtins:len", len) is None
 
 
-@pytest.mark.parametrize("form", ["text", "json", "markdown", "junit", "sarif"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "text",
+        *(pytest.param(form, marks=pytest.mark.slow) for form in ("json", "markdown", "junit", "sarif")),
+    ],
+)
 def test_a_file_gets_the_form_and_the_text_is_printed(
     file: Path, capsys: pytest.CaptureFixture[str], form: str
 ) -> None:
@@ -136,6 +142,7 @@ def test_a_file_that_cannot_be_written_is_said(file: Path, capsys: pytest.Captur
     assert "--out: cannot write folder: " in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_hostile_names_leave_stdout_clean(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = r"\x1b]0;x\x07<b>|`\u202e\ud800"
     Path("odd.py").write_text(
@@ -238,6 +245,7 @@ def test_without_stderr_it_works_all_the_same(monkeypatch: pytest.MonkeyPatch) -
         view.show(CheckProgress("gradients"))
 
 
+@pytest.mark.slow
 def test_python_is_told_the_same(file: Path) -> None:
     from gradscape.cli.import_object import load_factory
     from gradscape.measure.check.check import check_on_noise

@@ -341,6 +341,7 @@ def test_runs_and_report_need_the_folders_alone(capsys: pytest.CaptureFixture[st
     assert {p.suffix for p in first} == {".html", ".json", ".svg", ".png", ".pdf", ".csv", ".md", ".tex"}
 
 
+@pytest.mark.slow
 def test_load_gives_records_and_pandas(tmp_path: Path) -> None:
     name = study_of_one_run(tmp_path, "done")
     study = load(tmp_path)

@@ -91,6 +91,7 @@ def test_a_factory_is_measured_on_named_images(factory: str, capsys: pytest.Capt
     assert "generalized Gauss-Newton matrix of 7690 parameters" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_runs_are_drawn_side_by_side_and_gone_on_with(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -175,6 +175,7 @@ def test_wrong_flags_are_one_line(
     assert message in line
 
 
+@pytest.mark.slow
 def test_watched_without_a_terminal_it_says_each_change(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

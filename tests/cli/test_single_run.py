@@ -47,6 +47,7 @@ def test_report_prints_the_diagnosis_and_writes_the_page(
     assert page.read_bytes() == first
 
 
+@pytest.mark.slow
 def test_a_report_goes_elsewhere_but_not_over_anything_else(
     run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -113,6 +113,7 @@ def test_download_is_not_tried_where_the_data_is(toy, tmp_path, cache):
     load_edition(toy.edition, tmp_path, cache, download=True, mirrors=[])
 
 
+@pytest.mark.slow
 def test_cifar100(cifar100_root, tmp_path, monkeypatch):
     first = load_images("cifar100", root=cifar100_root, cache=tmp_path)
     monkeypatch.delattr("gradscape.data.load.decode")  # so that only the cache can serve

@@ -209,6 +209,7 @@ def test_a_job_that_always_dies_fails_and_others_are_untouched() -> None:
     assert events[-1].payload == "its worker died (exit code 3), 3 times"
 
 
+@pytest.mark.slow
 def test_a_job_that_advances_is_never_given_up(tmp_path: Path) -> None:
     events = done(two, die_ever_further, {"a": tmp_path / "a"})
     assert kinds(events, "a").count("died") == 5
@@ -219,6 +220,7 @@ def test_each_further_attempt_waits_longer() -> None:
     assert [pause(attempt) for attempt in (1, 2, 3)] == pytest.approx([0.01, 0.04, 0.16])
 
 
+@pytest.mark.slow
 @needs_proc
 def test_a_hung_worker_is_killed_and_its_job_tried_again(
     tmp_path: Path, sleep: Callable[[float], None]

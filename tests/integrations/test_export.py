@@ -199,6 +199,7 @@ def test_what_was_exported_is_not_trusted_where_it_is_gone_or_half_there(
     assert_holds(read(place), study, runs)
 
 
+@pytest.mark.slow
 @every_tracker
 def test_it_is_followed_live(to: str, read: Read, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study, place = tmp_path / "study", tmp_path / "place"

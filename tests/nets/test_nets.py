@@ -141,6 +141,7 @@ def test_algorithm_1_has_the_derivative_that_finite_differences_give() -> None:
     assert torch.autograd.gradcheck(norm, (x,))
 
 
+@pytest.mark.slow
 def test_without_a_seed_a_network_is_a_factory_as_torchs_own_modules_are() -> None:
     make = partial(vgg, blocks=0, classes=10, image_size=8, filters=4)
     torch.manual_seed(3)

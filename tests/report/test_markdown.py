@@ -180,6 +180,7 @@ def test_a_watch_s_report_has_network_optimizer_losses_and_versions() -> None:
     assert "## Network" not in diagnosis.to_markdown()
 
 
+@pytest.mark.slow
 def test_a_check_s_report_has_what_was_tried() -> None:
     x, y = torch.randn(8, 4, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 2
     record = gs.check(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from cases import TINY
 from gradscape.config.network import NetConfig
 from gradscape.config.run import DataConfig, OptimConfig, RunConfig
@@ -49,6 +51,7 @@ def test_one_in_three_passes_a_rung(tmp_path: Path) -> None:
     assert whys[-1] == "ASHA: accuracy 0.100 after 2 epochs is not among the best in 3 so far"
 
 
+@pytest.mark.slow
 def test_a_run_that_learns_nothing_is_stopped_beside_others_that_learn(tmp_path: Path) -> None:
     """Real runs: two that learn, then one whose rate is too small to."""
     base = RunConfig(

@@ -32,6 +32,7 @@ def test_two_epochs_of_vgg38_with_batchnorm_on_a_subset(tmp_path: Path, cifar100
     assert record.test["last"]["loss"] == pytest.approx(math.log(100), abs=0.5)
 
 
+@pytest.mark.slow
 def test_the_paper_split_of_the_real_images(cifar100_root: Path) -> None:
     images = load_images("cifar100", cifar100_root)
     data = BATCHNORM.plan("paper", None, 1).configs["vgg38"].data

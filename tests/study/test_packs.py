@@ -218,6 +218,7 @@ def test_a_run_that_has_ended_is_not_tried_again_with_its_pack() -> None:
     assert not job.jobs
 
 
+@pytest.mark.slow
 def test_a_lack_of_memory_is_the_packs_and_not_one_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,6 +244,7 @@ def test_a_lack_of_memory_is_the_packs_and_not_one_runs(
         assert results(folder.run(name)) == results(whole.run(name))
 
 
+@pytest.mark.slow
 def test_a_run_that_another_command_holds_is_taken_over_as_packed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

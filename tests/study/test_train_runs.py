@@ -55,6 +55,7 @@ def test_a_run_whose_workers_die_before_they_begin_is_failed_with_its_deaths(
     assert folder.run(name).status()["state"] == "done"
 
 
+@pytest.mark.slow
 def test_a_run_that_another_command_is_at_work_on_is_left_to_it_and_taken_over_if_that_dies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ SAID = "net.norm: batch normalizes nothing: a VGG of depth 8 has no blocks"
 IDLE = replace(TINY, net=NetConfig(depth=8, filters=4), epochs=1)
 
 
+@pytest.mark.slow
 def test_the_command_says_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["train", *FLAGS, "--epochs=1", "--threads=1", "--out", str(tmp_path / "run")]) == 0
     assert capsys.readouterr().err.count(SAID) == 1

@@ -140,6 +140,7 @@ def test_it_says_whether_the_loss_fell_and_that_the_loop_was_not_looked_at() -> 
     assert found.to_dict()["fell"] is True
 
 
+@pytest.mark.slow
 def test_a_loss_that_no_remedy_moves_points_at_the_loss() -> None:
     def of_one(output: Tensor, y: Tensor) -> Tensor:
         """A softmax over one output is 1, whatever the output."""
@@ -253,6 +254,7 @@ def test_a_factory_of_what_cannot_be_copied_gets_its_verdict_and_no_remedies() -
         gs.check(make(), batch, nn.functional.cross_entropy)
 
 
+@pytest.mark.slow
 def test_an_optimizer_whose_eps_are_two_is_checked() -> None:
     found = gs.check(
         lambda: deep(1, nn.ReLU), batch(), cross_entropy, torch.optim.Adafactor, seeds=1, confirm=3, fit=3

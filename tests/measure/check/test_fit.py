@@ -281,6 +281,7 @@ def test_a_part_of_a_batch_is_from_all_over_it_and_none_of_a_graph() -> None:
     assert spread(net(), Batch.of(((nodes, edges), torch.arange(12))), 4) is None
 
 
+@pytest.mark.slow
 def test_a_batch_that_was_fitted_is_not_unlearnt_in_fewer_steps() -> None:
     """Thirty steps at a small rate move next to nothing; many learn the batch."""
 

@@ -73,6 +73,7 @@ def test_another_loss_is_judged_by_right_answers() -> None:
     assert "another loss" not in of_logarithms
 
 
+@pytest.mark.slow
 def test_squared_errors_of_classes_have_a_loss_of_classes() -> None:
     one_hot = functional.one_hot(Y, 4).float()
     found = trials(lambda: Net(softmax=True), (X, one_hot), mse_loss)

@@ -41,6 +41,7 @@ def test_parameters_outside_the_optimizer_are_told_and_frozen_ones_are_not() -> 
     assert not outside(torch.optim.Adam, net)
 
 
+@pytest.mark.slow
 def test_a_check_trains_with_the_optimizer_and_leaves_it_as_it_is() -> None:
     net = model()
     own = torch.optim.SGD(net.parameters(), lr=0.5, momentum=0.9)

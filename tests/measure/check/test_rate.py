@@ -61,6 +61,7 @@ def test_a_healthy_check_without_remedies_makes_no_range_test() -> None:
     assert not [fact for fact in record.facts if "range test" in fact]
 
 
+@pytest.mark.slow
 def test_the_rate_of_a_range_test_is_tried() -> None:
     record = gs.check(make, (X, Y), cross_entropy, lambda p: torch.optim.Adam(p, lr=1e-7), seeds=1, fit=0)
     trial = next(trial for trial in record.remedies if trial.remedy == "lr of a range test")

@@ -91,6 +91,7 @@ def test_steps_that_replaced_the_weights_are_the_cause_of_what_is_dead_since() -
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_large_steps_that_stay_at_guessing_are_too_large() -> None:
     for lr, large in ((0.1, True), (0.001, False)):
         model = net(lambda: nn.Sequential(nn.LeakyReLU(), nn.LayerNorm(16)), layers=3)
@@ -149,6 +150,7 @@ class Smoothed(nn.Module):
         return out
 
 
+@pytest.mark.slow
 def test_samples_that_have_become_the_same_are_told_where_the_loss_stays_at_guessing() -> None:
     for share, learnable in ((0.95, True), (0.0, False)):
         model = Smoothed(share)

@@ -314,6 +314,7 @@ def test_what_lies_off_the_plane_is_told() -> None:
     assert found.path.loss[2] == pytest.approx(0.5)
 
 
+@pytest.mark.slow
 def test_a_refined_grid_is_as_accurate_as_asked_for_far_fewer_points() -> None:
     def rippled(output: Tensor) -> Tensor:
         return 1 + output + 0.2 * torch.exp(-200 * (output - 0.3).square())

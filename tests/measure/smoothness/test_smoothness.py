@@ -298,6 +298,7 @@ def test_batches_measured_separately_are_rows_of_single_calls(bn: Any) -> None:
     assert "; means over each batch's own" in str(record)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(scale=st.floats(0.01, 100))
 def test_steps_of_weights_before_a_norm_scale_with_their_square(scale: float) -> None:

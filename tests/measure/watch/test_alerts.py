@@ -190,6 +190,7 @@ def test_it_ends_a_training_whose_optimizers_step_within_the_backward_pass() -> 
     assert flow.steps == 50
 
 
+@pytest.mark.slow
 def test_a_warning_stops_only_where_asked_to() -> None:
     def spiking(stop_on: Any) -> Watch:
         model = net()

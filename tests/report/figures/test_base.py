@@ -103,6 +103,7 @@ def test_a_figure_is_frozen() -> None:
         figure(Drawing()).name = "x"  # type: ignore[misc]
 
 
+@pytest.mark.slow
 def test_no_pyplot(tmp_path: Path) -> None:
     code = (
         "import sys, gradscape.studies.batchnorm.report as r; "

@@ -65,6 +65,7 @@ def test_only_what_is_undecided_gets_further_seeds(tmp_path: Path) -> None:
     assert (asked["seeds"], asked["looks"]) == ([0, 1, 2, 3, 4, 5], 4)
 
 
+@pytest.mark.slow
 def test_given_again_it_repeats_nothing_and_may_go_further(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
     decide(study(seeds_at_most=4), folder)

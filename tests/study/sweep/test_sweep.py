@@ -346,6 +346,7 @@ def studies(draw: st.DrawFn) -> gs.Sweep:
     return replace(study, exclude=out)
 
 
+@pytest.mark.slow
 @given(study=studies(), ending=st.sampled_from(["yaml", "json"]))
 @settings(deadline=None)
 def test_a_study_survives_its_file(

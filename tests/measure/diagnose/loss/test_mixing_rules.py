@@ -139,6 +139,7 @@ def test_an_advantage_for_every_sample_of_a_policy_is_told(column: bool) -> None
 
 def test_a_loss_that_falls_and_was_never_read_whole_is_no_error() -> None:
     """A history of one's own, or a watch whose first readings were left out."""
+    torch.manual_seed(0)
     model = nn.Linear(3, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     flow = gs.watch(model, optimizer)
@@ -150,4 +151,4 @@ def test_a_loss_that_falls_and_was_never_read_whole_is_no_error() -> None:
     assert history.loss is not None
     falling = 2.0 * 0.8 ** np.arange(len(history.loss.values))
     loss = replace(history.loss, values=falling, readings=())
-    assert gs.diagnose(replace(history, loss=loss)).verdict == "healthy"
+    assert gs.diagnose(replace(history, loss=loss)).grade == "info"
