@@ -67,12 +67,14 @@ def test_every_figure_of_the_study_has_the_same_bytes(two_cores: None) -> None:
     assert drawn == {figure.name: render(figure) for figure in PARTS.figures(study)}
 
 
+@pytest.mark.slow
 def test_a_figure_that_cannot_be_sent_is_drawn_here(by_two: dict[str, dict[str, bytes]]) -> None:
     assert list(by_two) == ["own-0", "figure-0", "figure-1", "figure-2", "own-1"]
     for figure in (refusing(0), refusing(1)):
         assert by_two[figure.name] == render(figure)
 
 
+@pytest.mark.slow
 def test_what_dead_processes_leave_is_drawn_here(two_cores: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "SERVE", "raise SystemExit(3)")
     with rendering(figures := lines(2)) as files_of:

@@ -258,6 +258,7 @@ def test_killed_and_resumed_it_is_bit_identical(
         assert RunFolder(tmp_path / "cut" / config.identity).status()["attempts"] == 2
 
 
+@pytest.mark.slow
 def test_a_packed_run_goes_on_packed_though_alone_and_one_begun_alone_goes_on_alone(
     tmp_path: Path, unbroken: Path
 ) -> None:
@@ -368,6 +369,7 @@ def test_a_run_that_is_held_or_cannot_be_opened_is_told_and_the_others_are_train
     assert held[1].status()["state"] == "pending"
 
 
+@pytest.mark.slow
 def test_what_was_measured_before_and_after_is_each_runs_own(tmp_path: Path) -> None:
     base = replace(BASE, curvature_images=20, noise_batches=2, keep_every=2, epochs=2)
     configs = three(base)[:2]

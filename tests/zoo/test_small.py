@@ -17,6 +17,7 @@ import gradscape as gs
 from gradscape.errors import GradscapeError
 from gradscape.measure.core.batch import unwrapped
 from gradscape.records.check import CheckRecord
+from products import each_once
 from zoo.cases import MEASURES, Case, sgd, step
 from zoo.small import CASES
 from zoo.snapshot import differences, snapshot
@@ -41,8 +42,7 @@ def measured(measure: str, case: Case, model: nn.Module, batch: Any) -> Any:
     return found
 
 
-@pytest.mark.parametrize("measure", MEASURES)
-@pytest.mark.parametrize("name", CASES)
+@each_once("name, measure", list(CASES), list(MEASURES))
 def test_a_measure_leaves_the_model_as_found(name: str, measure: str) -> None:
     case = CASES[name]
     model, before_loss = case.model(), None
@@ -192,6 +192,7 @@ def few_objects() -> None:
     gc.freeze()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_objects")
 @pytest.mark.parametrize("measure", MEASURES)
 def test_further_calls_keep_no_tensor(measure: str) -> None:

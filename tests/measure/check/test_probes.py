@@ -209,6 +209,7 @@ def next_token(output: Tensor, ids: Tensor) -> Tensor:
     return cross_entropy(output[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
 
 
+@pytest.mark.slow
 def test_a_mask_that_is_off_by_one_sees_the_future() -> None:
     record = checked(lambda: Causal(2), (TOKENS, TOKENS), next_token, causal=True)
     found = finding(record, "sees the future")
@@ -235,6 +236,7 @@ def test_labels_out_of_range_are_refused_with_their_cure(labels: Tensor, says: s
         checked(lambda: nn.Linear(F, C), (SEQUENCES[:, 0], labels))
 
 
+@pytest.mark.slow
 def test_labels_that_teach_nothing_are_told() -> None:
     def of(labels: Tensor, outputs: int = C) -> gs.CheckRecord:
         return checked(lambda: nn.Linear(F, outputs), (SEQUENCES[:, 0], labels))
@@ -272,6 +274,7 @@ def test_the_expectation_is_that_of_each_loss() -> None:
     assert "initial loss too high" in verdicts(huge)
 
 
+@pytest.mark.slow
 def test_one_sample_is_the_cause_where_batchnorm_leaves_nothing_of_it() -> None:
     def make(norm: type[nn.Module]) -> nn.Module:
         pooled = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, C))

@@ -28,6 +28,7 @@ def checked(bias: float = 0.0, remedies: bool = True) -> CheckRecord:
     return gs.check(make, (x, torch.arange(6) % 2), cross_entropy, remedies=remedies, fit=5)
 
 
+@pytest.mark.slow
 def test_the_page_is_self_contained_and_says_verdict_remedies_and_layers(tmp_path: Path) -> None:
     record = checked(bias=-100.0)
     path = gs.save_html(record, tmp_path / "checked.html")

@@ -132,6 +132,7 @@ def test_a_remedy_not_run_has_reasons_in_its_cells() -> None:
     assert found["seeds"] == "0 of 2"
 
 
+@pytest.mark.slow
 def test_figures_are_there_whole_and_one_is_wide() -> None:
     found = drawn(study(WHOLE, rates=RATES))
     letters = "abcdef"
@@ -167,6 +168,7 @@ def test_the_overview_has_a_row_for_each_remedy_and_a_panel_for_each_number() ->
     assert len(accuracy.patches) == 3  # every other group of six is shaded
 
 
+@pytest.mark.slow
 def test_missing_runs_are_in_captions_and_legends() -> None:
     lost = {"he-s0": None, "he-s1": None, "bn-s0": diverged(run("bn", 0, STORY["bn"]))}
     found = drawn(study(STORY, replaced=lost))

@@ -190,6 +190,7 @@ def test_the_page_begins_with_the_leads_and_says_what_smoother_means() -> None:
 LOST = {f"{NONE}-s0": diverged(NONE, 0), **{f"{BN}-s{seed}": None for seed in range(3)}}
 
 
+@pytest.mark.slow
 def test_missing_and_diverged_runs_are_named() -> None:
     drawn = named(study(replaced=LOST))
     for name in ("figure-1", "figure-2a", "figure-3a", "figure-4b"):
