@@ -10,7 +10,9 @@ import pytest
 
 
 def each_once(names: str, *axes: Mapping[str, Any] | Iterable[Any]) -> pytest.MarkDecorator:
-    """Parametrize over a product: quick tests have each value of each axis at least once, slow ones the rest.
+    """Parametrize over a product: quick tests have each value of each axis at least once.
+
+    The rest are slow ones, and left out where CI is set, as those that take a minute are: together they do.
 
     Args:
         names: Names of the arguments, with commas between.
@@ -25,7 +27,7 @@ def each_once(names: str, *axes: Mapping[str, Any] | Iterable[Any]) -> pytest.Ma
             pytest.param(
                 *(table[key] for table, key in zip(tables, chosen, strict=True)),
                 id="-".join(chosen),
-                marks=() if chosen in quick else pytest.mark.slow,
+                marks=() if chosen in quick else (pytest.mark.slow, pytest.mark.long),
             )
             for chosen in product(*keys)
         ],
