@@ -66,6 +66,7 @@ FADES = "sparse matrices"  # what it multiplies by is less in each pass: 200 of 
 
 
 @pytest.mark.slow
+@pytest.mark.long  # with the others of the zoo
 @pytest.mark.parametrize(
     "name", [name for name, case in CASES.items() if "check" not in case.refused and name != FADES]
 )
@@ -131,6 +132,7 @@ def test_a_measure_that_is_broken_off_leaves_the_model_as_found(name: str) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.long  # with the others of the zoo
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 @pytest.mark.parametrize("name", BROKEN_OFF)
 def test_each_measure_that_is_broken_off_leaves_each_model_as_found(
@@ -193,6 +195,7 @@ def few_objects() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long  # with the others of the zoo
 @pytest.mark.usefixtures("few_objects")
 @pytest.mark.parametrize("measure", MEASURES)
 def test_further_calls_keep_no_tensor(measure: str) -> None:
@@ -207,6 +210,7 @@ HOLDERS = (
 
 
 @pytest.mark.slow
+@pytest.mark.long  # with the others of the zoo
 @pytest.mark.usefixtures("few_objects")
 @pytest.mark.parametrize("name", HOLDERS)
 def test_ten_calls_keep_no_tensor(name: str) -> None:
