@@ -95,7 +95,7 @@ def _document(
             "at": history.steps[-1].item() if len(history.steps) else None,
             "every": int(shown[1] - shown[0]) if len(shown) > 1 else 1,
             "steps": history.steps[shown],
-            "diagnosis": None if diagnosis is None else diagnosis.to_dict(),
+            "diagnosis": None if diagnosis is None else _summary(diagnosis),
             "findings": [] if diagnosis is None else _findings(diagnosis),
             "verdicts": [each.to_dict() for each in verdicts],
             "since": since(verdicts),
@@ -235,6 +235,11 @@ def _run_curves(run: RunRecord) -> list[dict[str, Any]]:
 def _words(run: RunRecord) -> list[str]:
     """Return test results in words."""
     return [f"test accuracy {result['accuracy']:.3f} ({which} weights)" for which, result in run.test.items()]
+
+
+def _summary(diagnosis: Diagnosis) -> dict[str, Any]:
+    """Return a diagnosis without its findings, which stand beside it."""
+    return {name: value for name, value in diagnosis.to_dict().items() if name != "findings"}
 
 
 def _findings(diagnosis: Diagnosis) -> list[dict[str, Any]]:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gradscape.report.interactive.runs import run_row
+from gradscape.report.pages.study import environment
 
 SHADES = 64  # colors of a map
 
@@ -48,7 +48,7 @@ def _page(
 ) -> str:
     values = {"claims": [], "events": [], **more}
     data = {"title": title, "live": live, "runs": runs, "trainings": trainings, "colors": _colors(), **values}
-    page = _environment().get_template("page.html.j2")
+    page = environment().get_template("training.html.j2")
     text = page.render(
         title=title, runs=runs, trainings=list(trainings.values()), data=inlined(data), nonce=nonce
     )
@@ -63,20 +63,6 @@ def inlined(data: Mapping[str, Any]) -> Markup:
     """
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
-
-
-@cache
-def _environment() -> Environment:
-    """Return the environment of the template: unknown names are errors, and all text is escaped."""
-    folders = ("interactive", "pages")
-    loaders = [PackageLoader(f"gradscape.report.{name}", package_path="") for name in folders]
-    return Environment(
-        loader=ChoiceLoader(loaders),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
 
 @cache

@@ -8,7 +8,7 @@ from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gradscape.analysis.claims import Claim, Evidence
@@ -81,7 +81,8 @@ def study_page(
 @cache
 def environment() -> Environment:
     """Return the environment of the pages' templates: unknown names are errors, and all text is escaped."""
-    loader = PackageLoader("gradscape.report.pages", package_path="")
+    rooms = ("gradscape.report.pages", "gradscape.report.interactive")
+    loader = ChoiceLoader([PackageLoader(room, package_path="") for room in rooms])
     return Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
