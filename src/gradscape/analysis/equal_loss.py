@@ -7,20 +7,24 @@ for a reason of their own. Means over a whole training compare how long each sta
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 
-from gradscape.analysis.claims import Evidence, below, differences
+from gradscape.analysis.claims import Evidence, below
 from gradscape.analysis.curvature import flatter_on_average
 from gradscape.analysis.evidence import averaged, open_runs
 from gradscape.analysis.outcomes import ended, guesses, task, together
-from gradscape.analysis.smoothness import VALUES, WAYS, mean_log
+from gradscape.analysis.smoothness import VALUES, WAYS, measures
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.records.smoothness import StepSmoothness
 
 RolePair = tuple[str, str]  # roles: with BatchNorm, and without
 LEARNING = (0.2, 0.8)  # a network is learning where its mini-batch's loss is this share of guessing's
-WHERE = f"where a mini-batch's loss is {LEARNING[0]:g} to {LEARNING[1]:g} of guessing's"
+BIN = 0.1  # of guessing's loss: losses as near as this count as equal
+WHERE = (
+    f"at equal loss: where a mini-batch's is {LEARNING[0]:g} to {LEARNING[1]:g} of guessing's, matched in "
+    f"bins of {BIN:g}"
+)
 
 
 AT_EQUAL_LOSS = (
@@ -85,7 +89,10 @@ def testable(study: StudyRecord, pairs: Sequence[RolePair]) -> tuple[list[RolePa
 
 
 def ratios(study: StudyRecord, pair: RolePair, what: str, along: str) -> dict[int, float]:
-    """Return log10 of the ratio of a number per seed, first role over second, where both were learning.
+    """Return log10 of the ratio of a number per seed, first role over second, at equal loss.
+
+    It is the mean over the bins of loss in which both of a seed's runs have a measure, so that neither counts
+    by how long it stays at a loss. A seed whose runs share no bin is left out.
 
     Args:
         study: Record of a study.
@@ -93,35 +100,59 @@ def ratios(study: StudyRecord, pair: RolePair, what: str, along: str) -> dict[in
         what: Key of `smoothness.VALUES`.
         along: Key of `smoothness.WAYS`.
     """
-    first, second = (_learning(study, role, what, along) for role in pair)
-    return differences(first, second)
+    first, second = (
+        {seed: _by_loss(run, what, along) for seed, run in ended(study, role).items()} for role in pair
+    )
+    shared = {seed: first[seed].keys() & second[seed].keys() for seed in first.keys() & second.keys()}
+    return {
+        seed: fmean(first[seed][place] - second[seed][place] for place in sorted(places))
+        for seed, places in sorted(shared.items())
+        if places
+    }
+
+
+def loss_bin(run: RunRecord, measure: StepSmoothness) -> float:
+    """Return the middle of the bin of a mini-batch's loss, as a share of guessing's; NaN if not finite.
+
+    Args:
+        run: Record of a run.
+        measure: One of its measures.
+    """
+    share = measure.loss / math.log(task(run)[0])
+    return (math.floor(share / BIN) + 0.5) * BIN if math.isfinite(share) else math.nan
+
+
+def mean_logs(
+    run: RunRecord, what: str, along: str, place: Callable[[RunRecord, StepSmoothness], float]
+) -> dict[float, float]:
+    """Return, per place, the mean log10 of a run's measures there, of those positive and finite.
+
+    Args:
+        run: Record of a run.
+        what: Key of `smoothness.VALUES`.
+        along: Key of `smoothness.WAYS`.
+        place: Function from a run and a measure to its place; NaN leaves the measure out.
+    """
+    found: dict[float, list[float]] = {}
+    for measure in measures(run, along):
+        value, x = VALUES[what][1](measure), place(run, measure)
+        if value > 0 and math.isfinite(value) and math.isfinite(x):
+            found.setdefault(x, []).append(math.log10(value))
+    return {x: fmean(logs) for x, logs in found.items()}
+
+
+def _by_loss(run: RunRecord, what: str, along: str) -> dict[float, float]:
+    """Bin of loss → mean log10 of a number there, of the bins in which a network is learning."""
+    low, high = LEARNING
+    return {
+        place: mean for place, mean in mean_logs(run, what, along, loss_bin).items() if low < place < high
+    }
 
 
 def _unmeasured(study: StudyRecord, pair: RolePair, what: str, along: str) -> str:
-    """Name runs of a pair that have no measure where they were learning."""
-    lacking = {
-        role: sorted(ended(study, role).keys() - _learning(study, role, what, along).keys()) for role in pair
-    }
-    return together(
-        *(
-            f"{role}: seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))} "
-            f"{'have' if len(seeds) > 1 else 'has'} no measure {WHERE}"
-            for role, seeds in lacking.items()
-            if seeds
-        )
-    )
-
-
-def _learning(study: StudyRecord, role: str, what: str, along: str) -> dict[int, float]:
-    """Seed → mean log10 of a number over the measures at which a run was learning."""
-    means = {
-        seed: mean_log(run, what, along, partial(_is_learning, run))
-        for seed, run in ended(study, role).items()
-    }
-    return {seed: mean for seed, mean in means.items() if not math.isnan(mean)}
-
-
-def _is_learning(run: RunRecord, measure: StepSmoothness) -> bool:
-    classes, _ = task(run)
-    low, high = (share * math.log(classes) for share in LEARNING)
-    return low <= measure.loss <= high
+    """Name the seeds whose runs share no loss at which both were measured."""
+    first, second = (ended(study, role).keys() for role in pair)
+    lacking = sorted((first & second) - ratios(study, pair, what, along).keys())
+    seeds = ", ".join(map(str, lacking))
+    some = "seeds" if len(lacking) > 1 else "seed"
+    return f"{' and '.join(pair)}: {some} {seeds} share no loss at which both were measured" * bool(lacking)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import pytest
 
@@ -109,6 +110,29 @@ def test_equal_loss_leaves_the_plateau_out_and_equal_step_counts_it() -> None:
     assert relative.measured.endswith("VGG08 + BatchNorm over VGG08, mean over training")
 
 
+def test_how_long_each_stays_at_a_loss_changes_nothing_at_equal_loss() -> None:
+    """Both have the same β at each loss, ten times as large at the higher; one stays high, one low."""
+
+    def planted(role: str, losses: Sequence[float]) -> dict[str, RunRecord]:
+        made = {}
+        for seed in range(3):
+            low, high = (run(role, seed, NORMED._replace(relative=value), losses) for value in (1.0, 10.0))
+            epochs = [a if loss < 2 else b for a, b, loss in zip(low.epochs, high.epochs, losses, strict=True)]
+            made[low.identity] = dataclasses.replace(low, epochs=tuple(epochs))
+        return made
+
+    with_norm, without = DEFAULT_PAIR
+    stays = planted(with_norm, (1.5, 1.5, 1.5, 1.5, 3.0)) | planted(without, (1.5, 3.0, 3.0, 3.0, 3.0))
+    part = checked(study(replaced=stays))["S1"].parts[0]
+    assert numbers(part) == pytest.approx(by_seed(0.0))
+    assert "at equal loss" in part.measured
+
+    apart = planted(with_norm, (1.5, 1.5)) | planted(without, (3.0, 3.0))
+    part = checked(study(replaced=apart))["S1"].parts[0]
+    assert part.verdict == "not testable"
+    assert "seeds 0, 1, 2 share no loss at which both were measured" in part.reason
+
+
 def test_the_best_rate_is_of_the_highest_training_accuracy_and_of_equal_ones_the_lowest() -> None:
     assert best_rate(study(), BN[0]) == 0.001  # all are equal
     better = {f"{BN[0]}@0.01": NORMED._replace(accuracy=0.7), f"{BN[0]}@0.003": NORMED._replace(accuracy=0.7)}
@@ -167,7 +191,8 @@ def test_what_was_not_measured_is_said_and_decides_nothing() -> None:
         bare[made.identity] = dataclasses.replace(made, epochs=epochs)
     claim = checked(study(replaced=bare))["S2"]
     assert claim.verdict == "not testable"
-    assert f"{BN[0]}: seeds 0, 1, 2 have no measure where" in claim.parts[0].reason
+    words = f"{BN[0]} and {NONE[0]}: seeds 0, 1, 2 share no loss at which both were measured"
+    assert words in claim.parts[0].reason
     assert [part.verdict for part in claim.parts] == [
         "not testable",
         "undecided",

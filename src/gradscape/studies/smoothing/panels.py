@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -11,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Drawing
 
-from gradscape.analysis.equal_loss import LEARNING, RolePair
-from gradscape.analysis.outcomes import drawn_seeds, joined, members, not_done, seeds_in_words, task
-from gradscape.analysis.smoothness import VALUES, measures
+from gradscape.analysis.equal_loss import BIN, LEARNING, RolePair, loss_bin, mean_logs
+from gradscape.analysis.outcomes import drawn_seeds, joined, members, not_done, seeds_in_words
+from gradscape.analysis.smoothness import VALUES
 from gradscape.records.encoding import Values
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.records.smoothness import StepSmoothness
@@ -22,7 +21,6 @@ from gradscape.report.figures.smoothness import HOW, log_ticks
 from gradscape.report.figures.style import LOOKS, SHADE, styled
 
 PANEL, HEIGHT = 2.7, 3.2  # inches
-BIN = 0.1  # of the loss of guessing: means are over measures whose losses are as near
 NAMES = ("with BatchNorm", "without")  # of the lines, in the order of a pair
 
 Place = Callable[[RunRecord, StepSmoothness], float]
@@ -47,15 +45,9 @@ class Across:
     words: str
 
 
-def _binned_loss(run: RunRecord, measure: StepSmoothness) -> float:
-    """Return the middle of the bin of a mini-batch's loss, as a share of guessing's; NaN if not finite."""
-    share = measure.loss / math.log(task(run)[0])
-    return (math.floor(share / BIN) + 0.5) * BIN if math.isfinite(share) else math.nan
-
-
 BY_LOSS = Across(
     "loss, share of guessing's",
-    _binned_loss,
+    loss_bin,
     True,
     LEARNING,
     f"Over the mini-batch's loss in bins of {BIN:g}, as it falls; shaded where claims compare.",
@@ -144,19 +136,9 @@ def _curve(
     study: StudyRecord, role: str, what: str, along: str, place: Place
 ) -> tuple[Values, Values, Values, Values]:
     """Return places (T,), and lowest, geometric mean and highest of the seeds that have a measure there."""
-    by_seed = [_means(run, what, along, place) for run in members(study, role).values() if run is not None]
+    by_seed = [mean_logs(run, what, along, place) for run in members(study, role).values() if run is not None]
     places = sorted({x for means in by_seed for x in means})
     rows = [[means[x] for means in by_seed if x in means] for x in places]
     ends = np.array([(min(row), sum(row) / len(row), max(row)) for row in rows]).reshape(len(rows), 3)
     low, middle, high = (10**ends).T
     return np.array(places), low, middle, high
-
-
-def _means(run: RunRecord, what: str, along: str, place: Place) -> dict[float, float]:
-    """Place → mean log10 of a run's measures there, of those positive and finite."""
-    found: dict[float, list[float]] = {}
-    for measure in measures(run, along):
-        value, x = VALUES[what][1](measure), place(run, measure)
-        if value > 0 and math.isfinite(value) and math.isfinite(x):
-            found.setdefault(x, []).append(math.log10(value))
-    return {x: sum(logs) / len(logs) for x, logs in found.items()}
