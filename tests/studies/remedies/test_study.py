@@ -108,7 +108,7 @@ def test_every_preset_is_possible_on_every_data_set(preset: str, data: str) -> N
     assert {run.data.name for run in roles.values()} == {data}
     share, fifth = (75, 299) if data == "digits" else (2_500, 10_000)
     assert {run.data.valid for run in roles.values()} == {min(chosen.valid or share, fifth)}
-    count = 32 * (1 + len(chosen.rates)) + len(KEY) * len(chosen.key_rates)
+    count = (9 if preset == "small" else 32) * (1 + len(chosen.rates)) + len(KEY) * len(chosen.key_rates)
     assert len(roles) == count
     # Two roles never share a run.
     assert len(REMEDIES_STUDY.plan(preset, data, 1).runs()) == count
@@ -126,7 +126,7 @@ def test_what_claims_rest_on_comes_first_and_other_rates_come_last() -> None:
     assert list(plan.runs())[len(first) :] == [plan.roles[role].runs[1] for role in roles[:5]]
 
 
-@pytest.mark.parametrize(("preset", "every", "key"), [("quick", 1, 2), ("small", 2, 2), ("paper", 3, 3)])
+@pytest.mark.parametrize(("preset", "every", "key"), [("quick", 1, 2), ("small", 3, 3), ("paper", 3, 3)])
 def test_seeds_are_the_presets(preset: str, every: int, key: int) -> None:
     plan = REMEDIES_STUDY.plan(preset)
     seeds = {name: len(role.runs) for name, role in plan.roles.items()}
@@ -137,7 +137,7 @@ def test_seeds_are_the_presets(preset: str, every: int, key: int) -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_each_remedy_is_tried_at_the_presets_rates_and_key_roles_at_more(preset: str) -> None:
     chosen, plan = PRESETS[preset], REMEDIES_STUDY.plan(preset)
-    for remedy in REMEDIES:
+    for remedy in chosen.remedies:
         rates = {0.001, *chosen.rates, *(chosen.key_rates if remedy in KEY else ())}
         roles = [role for role in plan.roles.values() if role.parameters["remedy"] == remedy]
         assert {role.parameters["lr"] for role in roles} == rates
@@ -175,8 +175,22 @@ def test_runs_at_other_rates_are_those_of_the_remedy_without_measures(preset: st
 @pytest.mark.parametrize("preset", PRESETS)
 def test_remedies_differ_in_the_network_alone(preset: str) -> None:
     roles = planned(preset)
-    for role, remedy in REMEDIES.items():
-        assert roles[role] == replace(roles["plain"], net=remedy.net)
+    width = PRESETS[preset].filters
+    for role in PRESETS[preset].remedies:
+        net = REMEDIES[role].net
+        assert roles[role] == replace(
+            roles["plain"], net=replace(net, filters=width) if net.family == "vgg" else net
+        )
+
+
+def test_small_has_few_remedies_on_the_images_of_the_batchnorm_study() -> None:
+    plan, theirs = REMEDIES_STUDY.plan("small"), BATCHNORM.plan("small").configs
+    assert list(plan.roles) == [
+        "plain", "he", "bn", "skip", "bn+he", "vgg08", "lsuv", "bn-everywhere", "fixup",
+    ]  # fmt: skip
+    for ours, other in (("plain", "vgg38"), ("bn", "vgg38-bn"), ("he", "vgg38-he"), ("vgg08", "vgg08")):
+        both = (plan.configs[ours], theirs[other])
+        assert len({replace(each, smoothness_every=0) for each in both}) == 1
 
 
 def test_measures_are_as_many_as_asked_on_whole_mini_batches() -> None:
@@ -208,7 +222,7 @@ def test_it_says_how_it_departs() -> None:
     )
     assert third.startswith("Batch sizes are the paper's divided by 5")
     assert fourth.startswith("No augmentation")
-    assert len(REMEDIES_STUDY.plan("small").notes) == 2
+    assert len(REMEDIES_STUDY.plan("small").notes) == 3
     assert any("bfloat16" in note for note in REMEDIES_STUDY.plan("paper", precision="bf16").notes)
 
 
@@ -250,7 +264,8 @@ def test_the_whole_of_it_on_a_small_scale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     quick = PRESETS["quick"]
-    small = replace(quick, epochs=1, train=40, valid=20, measures=1, rates=(), key_rates=(0.01,))
+    few = {"remedies": tuple(SHALLOW), "filters": 4, "rates": (), "key_rates": (0.01,)}
+    small = replace(quick, epochs=1, train=40, valid=20, measures=1, **few)
     monkeypatch.setitem(PRESETS, "quick", small)
     for role, remedy in list(REMEDIES.items()):
         if role in SHALLOW:

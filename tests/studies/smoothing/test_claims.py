@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from gradscape.analysis.claims import ONE_SEED, Claim, Evidence
-from gradscape.records.run import StudyRecord
+from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.studies.smoothing.claims import claims
 from gradscape.studies.smoothing.measures import MEASURES, best_pairs, best_rate
 from gradscape.studies.smoothing.roles import DEFAULT_PAIR, PAIRS
@@ -117,7 +117,9 @@ def test_how_long_each_stays_at_a_loss_changes_nothing_at_equal_loss() -> None:
         made = {}
         for seed in range(3):
             low, high = (run(role, seed, NORMED._replace(relative=value), losses) for value in (1.0, 10.0))
-            epochs = [a if loss < 2 else b for a, b, loss in zip(low.epochs, high.epochs, losses, strict=True)]
+            epochs = [
+                a if loss < 2 else b for a, b, loss in zip(low.epochs, high.epochs, losses, strict=True)
+            ]
             made[low.identity] = dataclasses.replace(low, epochs=tuple(epochs))
         return made
 

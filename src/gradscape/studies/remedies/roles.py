@@ -110,6 +110,10 @@ REMEDIES: dict[str, Remedy] = {
 }
 
 
+# Of every kind the best known, and VGG08, which trains without any: few enough for many images.
+CORE = (PLAIN, "vgg08", HE, "lsuv", NORMED, "bn-everywhere", "skip", "fixup", BOTH)
+
+
 def role_of(remedy: str, rate: float = BASE) -> Role:
     """Return the role of a remedy's runs at one learning rate.
 

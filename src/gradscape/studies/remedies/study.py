@@ -8,7 +8,7 @@ from gradscape.config.run import DataConfig, OptimConfig, RunConfig
 from gradscape.records.role import Role
 from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.studies.remedies.report import PARTS, QUESTION
-from gradscape.studies.remedies.roles import BASE, KEY, REMEDIES, role_of
+from gradscape.studies.remedies.roles import BASE, CORE, KEY, REMEDIES, role_of
 from gradscape.study.presets import FULL_SIZE, Preset, based_on, choose_interval, round_to_batches
 from gradscape.study.reproduction import Reproduction
 
@@ -22,10 +22,12 @@ class _RemediesPreset(Preset):
     Attributes:
         rates: Learning rates that each remedy is tried at, beside the paper's.
         key_rates: Learning rates that only the key roles are tried at.
+        remedies: Names of the remedies.
     """
 
     rates: tuple[float, ...]
     key_rates: tuple[float, ...]
+    remedies: tuple[str, ...] = tuple(REMEDIES)
 
 
 QUICK, SMALL, PAPER = (BATCHNORM.presets[name] for name in ("quick", "small", "paper"))
@@ -44,23 +46,8 @@ PRESETS = {
         rates=(0.01,),
         key_rates=(0.0001,),
     ),
-    "small": based_on(
-        SMALL,
-        _RemediesPreset,
-        **FULL_SIZE,
-        epochs=5,
-        shrink=10,
-        train=2_500,
-        valid=500,
-        seeds=2,
-        key_seeds=2,
-        curvature=20,
-        landscape=60,
-        keep_every=0,
-        why="to run in two to three hours on two cores",
-        rates=(0.01,),
-        key_rates=(0.0001,),
-    ),
+    # The BatchNorm study's images, size and epochs, so that the two compare.
+    "small": based_on(SMALL, _RemediesPreset, rates=(), key_rates=(), remedies=CORE),
     "paper": based_on(PAPER, _RemediesPreset, rates=(0.0001, 0.0005, 0.005, 0.01, 0.05), key_rates=()),
 }
 
@@ -68,9 +55,10 @@ PRESETS = {
 def _roles(preset: _RemediesPreset, data: DataConfig) -> dict[Role, RunConfig]:
     """Role → run at seed 0: each remedy at the paper's learning rate, measured within; then at others."""
     runs = {}
-    for name, remedy in REMEDIES.items():
+    for name in preset.remedies:
+        net = REMEDIES[name].net
         plain = RunConfig(
-            net=remedy.net,
+            net=replace(net, filters=preset.filters) if net.family == "vgg" else net,
             data=data,
             optim=OptimConfig(lr=BASE),
             batch_size=BATCH // preset.shrink,
