@@ -243,3 +243,20 @@ def test_a_claim_errs_in_5_percent_at_most_however_many_parts_it_has(parts: int,
 )
 def test_power_where_every_part_is_true_by_two_deviations(parts: int, n: int, power: float) -> None:
     assert shares(parts, n, 2.0)["holds"] == pytest.approx(power, abs=0.075)
+
+
+def test_open_claims_say_if_runs_are_missing_or_seeds_disagree() -> None:
+    def open_claim(name: str, part: Evidence) -> Claim:
+        return Claim(name, f"Title {name}", "text", "§1", (part,))
+
+    said = in_words(
+        [
+            open_claim("A", above("accuracy", {0: 0.1, 1: 0.4, 2: 0.2}, 0.2)),
+            open_claim("B", above("accuracy", {0: 0.1, 1: 0.4}, 0.2, missing="seed 2: not run yet")),
+            open_claim("C", above("accuracy", {0: 0.1}, 0.2)),
+        ]
+    )
+    assert said == (
+        "Open here: Title C (C): one seed per run claims nothing; Title A (A): these seeds disagree, or are "
+        "too few for so small a difference; Title B (B): runs or measures are missing."
+    )

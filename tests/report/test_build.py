@@ -195,7 +195,7 @@ def test_a_study_with_nothing_run_still_has_a_report(tmp_path: Path) -> None:
     empty = StudyRecord("batchnorm", "paper", asked, roles, {})
     html = build(empty, PARTS, tmp_path).page.read_text()
     assert "0 of 15 runs done" in html
-    assert "runs are missing, or the seeds are too few or disagree." in html
+    assert "runs or measures are missing." in html
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -333,10 +333,15 @@ def in_words(claims: Sequence[Claim]) -> str:
 def _unsettled(claims: Sequence[Claim]) -> str:
     """Return the open claims with the reasons why they are, in a few words for an answer."""
     alone = [claim for claim in claims if ONE_SEED in claim.reason]
-    others = [claim for claim in claims if claim not in alone]
+    tested = [
+        claim for claim in claims
+        if claim not in alone and claim.deciding and all(part.p is not None for part in claim.deciding)
+    ]  # fmt: skip
+    others = [claim for claim in claims if claim not in alone and claim not in tested]
     reasons = (
         (alone, "one seed per run claims nothing"),
-        (others, "runs are missing, or the seeds are too few or disagree"),
+        (tested, "these seeds disagree, or are too few for so small a difference"),
+        (others, "runs or measures are missing"),
     )
     return "; ".join(
         f"{', '.join(f'{claim.title} ({claim.id})' for claim in group)}: {why}"

@@ -197,7 +197,7 @@ def test_a_study_with_nothing_run_still_has_a_report(tmp_path: Path) -> None:
     html = build(nothing_run(study(STORY)), PARTS, tmp_path).page.read_text()
     assert QUESTION in html
     assert "0 of 10 runs done" in html
-    assert "runs are missing, or the seeds are too few or disagree." in html
+    assert "runs or measures are missing." in html
 
 
 @pytest.mark.slow
