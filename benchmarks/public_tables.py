@@ -19,7 +19,8 @@ SETS = {
     "script": "failing PyTorch scripts",
     "forum": "fresh reports from forums and trackers",
 }
-HALVES = {"looked at": "half looked at", "held out": "half held out", "fresh": "fresh sets, first run"}
+HALVES = {"looked at": "half looked at", "held out": "half held out", "fresh": "fresh sets"}
+BOTH = "check and watch"
 MARKS = ("detected", "right kind, any finding", "right kind, first finding", "right place")
 HEAD = (
     "", "cases", "detected", "right kind of cause", "of the first finding", "right place",
@@ -53,14 +54,19 @@ def survivors() -> str:
 
 
 def scores() -> str:
-    """What gradscape says of the cases that survive, and of their twins."""
-    ours = result(f"{RESULTS}/public_scores.json")
+    """What gradscape says of the cases that survive, and of their twins; and what it first said."""
+    ours, first = (result(f"{RESULTS}/{name}.json") for name in ("public_scores", "public_scores_first"))
     rows = [
         row_of(f"{how}; {title}", by_half[half])
         for half, title in HALVES.items()
         for how, by_half in ours["scores"].items()
     ]
-    return "\n".join([*table(HEAD, rows), "", f"{machine_line(ours['machine'])}."])
+    rows += [
+        row_of(f"{BOTH}; {HALVES[half]}, first run", first["scores"][BOTH][half])
+        for half in ("held out", "fresh")
+    ]
+    both = f"{machine_line(ours['machine'])}; first run: commit {first['machine']['commit']}."
+    return "\n".join([*table(HEAD, rows), "", both])
 
 
 def row_of(name: str, found: dict[str, Any]) -> tuple[str, ...]:
@@ -81,14 +87,14 @@ def percent(share: float) -> str:
 def rivals() -> str:
     """What other living tools say of the half held out, beside ours."""
     found = result(f"{RESULTS}/public_rivals.json")
-    ours = result(f"{RESULTS}/public_scores.json")["scores"]["check and watch"]["held out"]
+    ours = result(f"{RESULTS}/public_scores.json")["scores"][BOTH]["held out"]
     rows = [
         (*row_of(f"{tool} {each['version']}", half)[:-1], f"{half['could not run, cases']}", seconds(half))
         for tool, each in found["tools"].items()
         if (half := each["halves"].get("held out"))
     ]
     rows.sort(key=lambda row: -float(row[3].split()[0]))
-    own = row_of("**gradscape, check and watch**", ours)
+    own = row_of(f"**gradscape, {BOTH}**", ours)
     head = (*HEAD[:-1], "cases it cannot run on", HEAD[-1])
     rows = [(*own[:-1], "0", seconds(ours)), *rows]
     return "\n".join([*table(head, rows), "", " ".join(judged_on(found))])
@@ -119,8 +125,8 @@ def published() -> str:
 def headline() -> str:
     """One line for the first screen of README."""
     ours = result(f"{RESULTS}/public_scores.json")["scores"]
-    watch, joined = ours["watch"]["held out"], ours["check and watch"]["held out"]
-    fresh = ours["check and watch"]["fresh"]
+    watch, joined = ours["watch"]["held out"], ours[BOTH]["held out"]
+    fresh = result(f"{RESULTS}/public_scores_first.json")["scores"][BOTH]["fresh"]  # half is looked at since
     return (
         f"Of {watch['cases']} public training failures that no limit was set on, a check and a watch detect "
         f"{percent(joined['detected'])} and name the right kind of cause in "
