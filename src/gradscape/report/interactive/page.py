@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from gradscape.report.interactive.runs import run_row
-from gradscape.report.pages.study import environment
+from gradscape.report.templates import environment
 
 SHADES = 64  # colors of a map
 

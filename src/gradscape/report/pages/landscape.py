@@ -14,8 +14,8 @@ from gradscape.report.figures.base import Figure, titled
 from gradscape.report.figures.basin import first_landscapes
 from gradscape.report.figures.landscape import contours
 from gradscape.report.figures.turning import turning
-from gradscape.report.pages.study import environment
 from gradscape.report.pages.verdict import inlined
+from gradscape.report.templates import environment
 
 
 def landscape_page(records: Mapping[str, LandscapeRecord], title: str = "Loss landscape") -> str:

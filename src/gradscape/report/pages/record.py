@@ -7,8 +7,8 @@ from gradscape.records.display import Displayable
 from gradscape.records.run import StudyRecord
 from gradscape.report.figures.base import Figure, panel
 from gradscape.report.figures.style import styled
-from gradscape.report.pages.study import environment
 from gradscape.report.pages.verdict import capital, inlined, rendered
+from gradscape.report.templates import environment
 
 TITLES = {
     "ActivationHistory": "Outputs of the layers",

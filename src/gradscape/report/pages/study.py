@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gradscape.analysis.claims import Claim, Evidence
@@ -19,6 +17,7 @@ from gradscape.report.figures.base import Figure
 from gradscape.report.pages.overview import Overview, drawn_overview
 from gradscape.report.svg import inline_svg
 from gradscape.report.tables import Table
+from gradscape.report.templates import environment
 
 ROWS = 60  # most rows of a table on the page: its files have all
 BADGES = {"holds": "✓", "does not hold": "✕", "undecided": "?", "not testable": "∅", "not measured": "–"}
@@ -76,16 +75,6 @@ def study_page(
         )
     )
     return text + "\n"
-
-
-@cache
-def environment() -> Environment:
-    """Return the environment of the pages' templates: unknown names are errors, and all text is escaped."""
-    rooms = ("gradscape.report.pages", "gradscape.report.interactive")
-    loader = ChoiceLoader([PackageLoader(room, package_path="") for room in rooms])
-    return Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
 
 
 def _summary(study: StudyRecord) -> list[str]:

@@ -10,8 +10,8 @@ from markupsafe import Markup
 from gradscape._text import count_noun
 from gradscape.records.diagnosis import Diagnosis
 from gradscape.report.figures.base import Figure, render
-from gradscape.report.pages.study import environment
 from gradscape.report.svg import inline_svg
+from gradscape.report.templates import environment
 
 
 def rendered(template: str, diagnosis: Diagnosis, figures: Sequence[Figure], **values: Any) -> str:
