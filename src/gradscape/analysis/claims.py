@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from gradscape._codec import encode
@@ -34,6 +34,7 @@ class Evidence:
         reason: Reason of the verdict, in a few words.
         p: Two-sided probability of numbers this far from the rule's threshold if they lay on it; of a
             bootstrap, the most that it can be; None where nothing was tested.
+        limits: Numbers that the rule holds the interval against; empty if it has none.
     """
 
     measured: str
@@ -43,6 +44,7 @@ class Evidence:
     verdict: Verdict
     reason: str
     p: float | None = None
+    limits: tuple[float, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; infinite and NaN numbers become text, because JSON has none."""
@@ -188,7 +190,8 @@ def above(
         'holds'
     """
     rule = f"the 95 % interval over seeds lies above {threshold:g}"
-    return _judge(measured, rule, values, missing, untestable, _against(values, threshold, alike), alike)
+    found = _judge(measured, rule, values, missing, untestable, _against(values, threshold, alike), alike)
+    return replace(found, limits=(threshold,))
 
 
 def below(
@@ -210,7 +213,8 @@ def below(
     """
     rule = f"the 95 % interval over seeds lies below {threshold:g}"
     mirrored = {seed: -value for seed, value in values.items()}
-    return _judge(measured, rule, values, missing, untestable, _against(mirrored, -threshold, alike), alike)
+    against = _against(mirrored, -threshold, alike)
+    return replace(_judge(measured, rule, values, missing, untestable, against, alike), limits=(threshold,))
 
 
 def equivalent(
@@ -236,7 +240,8 @@ def equivalent(
     # Two conditions: the worse of them decides.
     sides = [_against(values, -margin) for values in (differences, mirrored)]
     worst = min(sides, key=lambda side: side.mean or 0.0)
-    return _judge(measured, rule, differences, missing, untestable, worst)
+    found = _judge(measured, rule, differences, missing, untestable, worst)
+    return replace(found, limits=(-margin, margin))
 
 
 def _against(values: Mapping[int, float], threshold: float, alike: float = 0.0) -> Difference:

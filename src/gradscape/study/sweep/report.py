@@ -230,6 +230,7 @@ def _matters(number: int, axis: str, found: Sequence[Comparison], total: int) ->
         interval=interval(list(pairs.values())),
         verdict="holds" if decided else "undecided",
         p=None if best.difference.p is None else best.adjusted,
+        limits=(0.0,),
         reason=open_ or f"{decided} of {len(found)} decided; smallest p after Holm {best.adjusted:.2g}",
     )
     return Claim(f"C{number}", title, text, "", (part,))
