@@ -51,7 +51,8 @@ def run(setting: Setting, seed: int, epochs: int = 6, noise: float = 0.01, **cha
         identity=f"{name(setting)}-s{seed}",
         config={
             "data": {"name": "digits", "train": 1_000},
-            "optim": {"eps": 1e-8},
+            "net": {},
+            "optim": {"name": "adam", "eps": 1e-8},
             "epochs": epochs,
             "seed": seed,
         },

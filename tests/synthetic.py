@@ -167,7 +167,7 @@ def run(role: str, seed: int, epochs: int = 8, data: str = "cifar100", **changes
         config={
             "net": {"depth": 8 if role.startswith("vgg08") else 38},
             "data": {"name": data, "train": 47_500},
-            "optim": {"lr": lr, "eps": 1e-8},
+            "optim": {"name": "adam", "lr": lr, "eps": 1e-8},
             "batch_size": batch,
             "curvature_images": 500,
             "epochs": epochs,

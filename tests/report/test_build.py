@@ -111,11 +111,15 @@ def test_page_is_whole_and_self_contained(which: str, request: pytest.FixtureReq
     folder: Path = request.getfixturevalue(which)
     html = (folder / "index.html").read_text()
     read = Reader(html)
-    assert not {tag for tag, _, _ in read.attributes} & {"script", "iframe", "img"}
+    assert not {tag for tag, _, _ in read.attributes} & {"iframe", "img"}
+    assert html.count("<script") == 2  # the runs' data, and the page's own
+    assert '"live":false' in html, "no server is asked"
     assert not re.search(r"(?:url\(|@import)\s*['\"]?(?!#)", html), "nothing is fetched by the styles"
     ids = Counter(read.values("id"))
     for value in read.values("href") + read.values("src"):
-        if value.startswith("#"):
+        if value.startswith("#") and "=" in value:
+            assert value == "#runs="  # a view of the page's script
+        elif value.startswith("#"):
             assert value[1:] in ids
         else:
             assert value == "data:," or (folder / value).is_file(), value
@@ -162,7 +166,9 @@ def test_text_is_escaped(whole: Path) -> None:
     assert "Images are &lt;em&gt;small&lt;/em&gt; &amp; few." in html
     study = synthetic.study(1)
     hostile = dataclasses.replace(study, preset="<script>alert(1)</script>")
-    assert "<script" not in study_page(hostile, "<b>?", ["a < b"], [], {}, [], [])
+    page = study_page(hostile, "<b>?", ["a < b"], [], {}, [], [])
+    assert page.count("<script") == 2
+    assert "&lt;script&gt;alert(1)" in page
 
 
 def test_the_page_names_what_is_missing(broken: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from gradscape._codec import encode
 from gradscape.analysis.claims import Claim, Evidence
 from gradscape.errors import GradscapeError
+from gradscape.report.interactive.forest import forest
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.studies.catalogue import STUDIES
 
@@ -45,13 +46,9 @@ def _as_plain(claim: Claim) -> dict[str, Any]:
 
 
 def _part(part: Evidence) -> dict[str, Any]:
-    interval = part.interval
     return {
         "text": part.measured,
         "rule": part.rule,
         "shown": f"{part.verdict}; {part.reason}",
-        "value": None if interval is None else interval.mean,
-        "low": None if interval is None else interval.low,
-        "high": None if interval is None else interval.high,
-        "numbers": [value for _, value in part.numbers],
+        "forest": forest(part),
     }

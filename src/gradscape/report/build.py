@@ -20,6 +20,7 @@ from gradscape.analysis.claims import Claim, answer, multiplicity
 from gradscape.records.run import StudyRecord
 from gradscape.report.drawing import Files, rendering
 from gradscape.report.figures.base import Figure
+from gradscape.report.interactive.study import Reader
 from gradscape.report.pages.overview import Overview
 from gradscape.report.pages.study import study_page
 from gradscape.report.tables import Table, to_csv, to_latex, to_markdown
@@ -98,7 +99,7 @@ def require_own(folder: Path) -> None:
         refuse_foreign(folder, "report")
 
 
-def build(study: StudyRecord, parts: ReportParts, folder: Path) -> Report:
+def build(study: StudyRecord, parts: ReportParts, folder: Path, reader: Reader | None = None) -> Report:
     """Write the report of `study` into `folder`.
 
     Args:
@@ -106,6 +107,7 @@ def build(study: StudyRecord, parts: ReportParts, folder: Path) -> Report:
         parts: Contents of the report.
         folder: Path of the folder, made if it is not there; files of the same names are replaced, others
             left.
+        reader: Function that reads a run with the gradients of every epoch, where `study` has only the last.
 
     Raises:
         StoreError: The folder cannot be written.
@@ -131,7 +133,9 @@ def build(study: StudyRecord, parts: ReportParts, folder: Path) -> Report:
     beside = {each.name: each.title for each in pages}
     title, tests = str(study.asked["title"]), parts.multiplicity(study, claims)
     lead = parts.answer(study) if parts.answer else answer(claims, parts.lead)
-    html = study_page(study, title, lead, figures, drawn, tables, claims, beside, tests, parts.overview)
+    html = study_page(
+        study, title, lead, figures, drawn, tables, claims, beside, tests, parts.overview, reader
+    )
     write_bytes(folder / "index.html", html.encode())
     return Report(folder / "index.html", tuple(claims))
 

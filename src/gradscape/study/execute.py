@@ -209,4 +209,5 @@ def report(folder: StudyFolder, parts: ReportParts, out: Path | None = None) -> 
         refuse_link(folder.path / "report")
     else:
         require_own(out)
-    return build(folder.record(parts.epochs), parts, out or folder.path / "report")
+    target = out or folder.path / "report"
+    return build(folder.record(parts.epochs), parts, target, lambda identity: folder.run(identity).record())

@@ -88,7 +88,7 @@ def test_every_line_can_be_taken_away_and_every_column_reached_without_a_mouse()
         assert f".overview:has(#show-{number}:not(:checked)) .of-{number} {{ display: none; }}" in html
         assert f'class="of-{number}"' in html
     assert read.values("tabindex").count("0") >= 38
-    assert not {tag for tag, _, _ in read.attributes} & {"script", "iframe", "img"}
+    assert not {tag for tag, _, _ in read.attributes} & {"iframe", "img"}
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
@@ -109,5 +109,5 @@ def test_labels_are_escaped() -> None:
     study = synthetic.study(1)
     role = dataclasses.replace(study.roles["vgg08"], label="<script>alert(1)</script>")
     html = page(dataclasses.replace(study, roles={**study.roles, "vgg08": role}))
-    assert "<script" not in html
+    assert html.count("<script") == 2  # the page's data, and its own
     assert "&lt;script&gt;" in html

@@ -1,18 +1,31 @@
-// Views of the page: one training, all runs, runs side by side, claims, events.
+// Views of the page: one training, all runs, runs side by side, claims, events; before them a study's report.
 "use strict";
 
 const inlined = JSON.parse(document.getElementById("data").textContent);
 const colors = inlined.colors;
 const main = document.getElementById("view");
+const report = document.getElementById("report");
 const GRADES = { fail: "does-not-hold", warn: "undecided", info: "holds" };
-const state = { runs: inlined.runs, trainings: inlined.trainings, ticked: new Set(), sort: "", descending: false, text: "", chosen: "", title: inlined.title, events: inlined.events, claims: inlined.claims, map: "", shown: null, lost: false };
+const state = { runs: inlined.runs, trainings: inlined.trainings, ticked: new Set(), sort: "", descending: false, text: "", chosen: "", title: inlined.title, events: inlined.events, claims: inlined.claims, map: "", shown: null, lost: false, read: 0 };
 
 /** Return a training's document: inlined, or asked for. */
 async function training(id) {
-  if (!inlined.live) return state.trainings[id];
+  if (!inlined.live) return opened(id);
   const answer = await fetch(`api/training/${encodeURIComponent(id)}${location.search}`);
   if (!answer.ok) throw new Error((await answer.json()).error);
   return answer.json();
+}
+
+/** Return an inlined training; what the runs of a study share is put back. */
+function opened(id) {
+  const found = state.trainings[id];
+  if (!found) throw new Error(state.runs.some((run) => run.id === id) ? `${id} has no epoch, or is not in this page. ${inlined.notes.join(" ")}` : `There is no run ${id} here.`);
+  const layout = inlined.layouts[found.layout];
+  if (!layout) return { verdicts: [], layers: [], since: null, ...found };
+  const last = Object.fromEntries(Object.entries(found.last).map(([key, written]) => [key, cells(written)]));
+  const layers = layout.layers.map((name, place) => ({ name, kind: layout.kinds[place], size: layout.sizes[place], shape: layout.shapes[place] ?? [], ...Object.fromEntries(Object.keys(last).map((key) => [key, last[key][place]])) }));
+  const maps = found.maps.map((map) => ({ ...map, layers: layout.weights.map((place) => layout.layers[place]) }));
+  return { verdicts: [], since: null, ...found, layers, maps };
 }
 
 function badge(text, grade) { return make("span", { class: `badge ${GRADES[grade] ?? "not-measured"}` }, text); }
@@ -44,10 +57,10 @@ function trainingView(document_) {
 function strip(document_) {
   const verdict = document_.diagnosis, last = document_.findings[0];
   const meta = make("ul", { class: "meta" },
-    [document_.name, document_.state, `${document_.layers.length} parameter tensors`, `${document_.rows.toLocaleString("en")} ${document_.row}s read`, document_.planned ? `${document_.row} ${document_.at ?? 0} of ${document_.planned}` : document_.at === null ? null : `${document_.row} ${document_.at}`,
+    [document_.name, document_.state, document_.layers.length ? `${document_.layers.length} parameter tensors` : null, `${document_.rows.toLocaleString("en")} ${document_.row}s read`, document_.planned ? `${document_.row} ${document_.at ?? 0} of ${document_.planned}` : document_.at === null ? null : `${document_.row} ${document_.at}`,
       ...document_.optimizers, ...(document_.words ?? [])].filter(Boolean).map((text) => make("li", {}, text)),
     document_.written && document_.state === "running" ? make("li", { class: "heard", "data-heard": document_.written }, ago(document_.written)) : null);
-  if (!verdict) return make("header", {}, meta, make("h1", {}, document_.error || "Nothing to judge yet"), make("p", { class: "lead" }, "The verdict comes with the first steps."));
+  if (!verdict) return make("header", {}, meta, make("h1", {}, document_.error || (inlined.live ? "Nothing to judge yet" : "Not judged")), make("p", { class: "lead" }, inlined.live ? "The verdict comes with the first steps." : "A run is judged when it has ended."));
   const stood = document_.since === null || document_.since === document_.at ? "" : ` Judged so since ${document_.row} ${document_.since}.`;
   return make("header", {}, meta, make("h1", {}, capital(last.heading)), make("p", { class: "lead" }, badge(last.grade === "info" ? "no fault" : last.grade, last.grade), ` ${capital(last.cause)}.`),
     make("p", {}, make("b", {}, "What would help: "), `${last.remedy}.${stood}`), document_.error ? make("p", { class: "note" }, document_.error) : null);
@@ -80,6 +93,7 @@ function mapFigure(span, document_) {
   if (!document_.maps.length || !document_.steps.length) return null;
   const body = make("div", {}), tabs = make("div", { class: "tabs", role: "tablist", "aria-label": "what the map shows" });
   const layer = make("div", { class: "layer", "aria-live": "polite" });
+  const more = make("div", {});
   let chart = null, profile = null;
   const show = (map) => {
     state.map = map.key;
@@ -87,21 +101,33 @@ function mapFigure(span, document_) {
     profile = profileOf(span, document_, map);
     chart = new LayerMap(span, document_.steps, map, document_.row, colors, (name) => layer.replaceChildren(layerPanel(document_, name)));
     chart.faulty = document_.findings[0]?.layer;
-    body.replaceChildren(chart.legend(), chart.element, chart.readout, make("h3", {}, `${map.label} by layer, from the input to the output`), profile.chart.legend(), profile.chart.element, profile.chart.readout);
+    body.replaceChildren(make("div", { class: "whole" }, chart.legend(), chart.element, chart.readout),
+      make("div", { class: "whole" }, make("h3", {}, `${map.label} by layer, from the input to the output`), profile.chart.legend(), profile.chart.element, profile.chart.readout));
     for (const tab of tabs.children) tab.setAttribute("aria-selected", String(tab.dataset.key === map.key));
   };
   for (const map of document_.maps) tabs.append(make("button", { type: "button", role: "tab", "data-key": map.key, onclick: () => show(map) }, map.title));
   show(document_.maps.find((map) => map.key === state.map) ?? document_.maps[0]);
   const every = document_.every > 1 && document_.rows > document_.steps.length ? ` Every ${document_.every}th of ${document_.rows} rows is shown.` : "";
-  return make("figure", {}, make("h2", {}, `Layer × ${document_.row}`), tabs, body,
-    make("figcaption", {}, `The input is at the top. Gray: zero; red: not finite; blank: none.${every} Point to read a value, click for a layer, turn the wheel to look closer, double-click for the whole.`), layer);
+  const rounded = document_.maps[0].step ? ` Rounded by ${short(Number((100 * Math.expm1(Math.max(...document_.maps.map((map) => map.step)) / 2)).toPrecision(1)))} % at most.` : "";
+  const figure = make("figure", {}, make("h2", {}, `Layer × ${document_.row}`), tabs, body, more,
+    make("figcaption", {}, `The input is at the top. Gray: zero; red: not finite; blank: none.${every}${rounded}`, make("span", { class: "screen" }, " Point to read a value, click for a layer, turn the wheel to look closer, double-click for the whole.")), layer);
+  const others = () => document_.maps.filter((map) => map.key !== chart.map.key).map((map) => {
+    const other = new LayerMap(span, document_.steps, map, document_.row, colors);
+    return make("div", { class: "whole" }, other.legend(), other.element);
+  });
+  const before = [];
+  figure.print = (on) => {
+    if (on) { before.splice(0, before.length, ...span.listeners); more.replaceChildren(...others()); }
+    else { more.replaceChildren(); span.listeners = [...before]; }
+  };
+  return figure;
 }
 
 /** Return the lines of a map's values against depth: the first row, the last, and the one pointed at. */
 function profileOf(span, document_, map) {
-  const values = floats(map.values), count = document_.steps.length, x = map.layers.map((_, place) => place + 1);
+  const values = cells(map), count = document_.steps.length, x = map.layers.map((_, place) => place + 1);
   const column = (place) => map.layers.map((_, row) => values[row * count + place]);
-  const series = [["first", 0], ["last", count - 1], ["pointed at", count - 1]].map(([label, place]) => ({ label: `${label}${label === "pointed at" ? "" : ` ${document_.row} ${document_.steps[place]}`}`, x, y: column(place) }));
+  const series = [["first", 0], ["last", count - 1], ["pointed at", count - 1]].map(([label, place]) => ({ label: `${label}${label === "pointed at" ? "" : ` ${document_.row} ${document_.steps[place]}`}`, x, y: column(place), screen: label === "pointed at" }));
   const reference = map.marks[0] ? { label: map.marks[0].label, value: map.marks[0].value } : null;
   const chart = new Curves(new Span(1, map.layers.length), { title: `${map.label} by layer`, series, reference, log: map.log }, "layer", 200);
   const mark = () => {
@@ -118,7 +144,7 @@ function layerPanel(document_, name) {
   const own = document_.layers.find((each) => each.name === name);
   const span = new Span(document_.steps[0], document_.steps.at(-1));
   const charts = document_.maps.filter((map) => map.layers.includes(name)).map((map) => {
-    const all = floats(map.values), row = map.layers.indexOf(name), count = document_.steps.length;
+    const all = cells(map), row = map.layers.indexOf(name), count = document_.steps.length;
     const y = [...all.subarray(row * count, (row + 1) * count)];
     const chart = new Curves(span, { title: map.title, series: [{ label: map.label, x: document_.steps, y }], reference: map.marks[0] ? { label: map.marks[0].label, value: map.marks[0].value } : null }, document_.row, 150);
     return make("figure", {}, make("h4", {}, map.label), chart.element, chart.readout);
@@ -142,17 +168,31 @@ function findings(document_) {
 }
 
 function layerTable(document_) {
-  const head = ["parameter", "kind", "elements", "mean |∂L/∂W|", "RMS", "‖ΔW‖ / ‖W‖"];
-  const rows = document_.layers.map((each) => make("tr", {}, make("th", { scope: "row" }, each.name), make("td", {}, each.kind), make("td", { class: "right" }, each.size.toLocaleString("en")), ["mean_abs", "rms", "relative_update"].map((key) => make("td", { class: "right" }, short(number(each[key]))))));
-  return make("details", { class: "fold" }, make("summary", {}, `All ${document_.layers.length} parameter tensors at the last ${document_.row} read`), make("div", { class: "box", tabindex: 0, role: "region", "aria-label": "parameter tensors" }, make("table", {}, make("thead", {}, make("tr", {}, head.map((text, place) => make("th", { scope: "col", class: place > 1 ? "right" : false }, text)))), make("tbody", {}, rows))));
+  if (!document_.layers.length) return null;
+  const head = ["parameter", "layer", "kind", "elements", "mean |∂L/∂W|", "RMS", "‖ΔW‖ / ‖W‖"], numbers = new Map(document_.maps[0]?.layers.map((name, place) => [name, place + 1]));
+  const rows = document_.layers.map((each) => make("tr", {}, make("th", { scope: "row" }, each.name), make("td", { class: "right" }, numbers.get(each.name) ?? ""), make("td", {}, each.kind), make("td", { class: "right" }, each.size.toLocaleString("en")), ["mean_abs", "rms", "relative_update"].map((key) => make("td", { class: "right" }, short(number(each[key]))))));
+  return make("details", { class: "fold" }, make("summary", {}, `All ${document_.layers.length} parameter tensors at the last ${document_.row} read`), make("div", { class: "box", tabindex: 0, role: "region", "aria-label": "parameter tensors" }, make("table", {}, make("thead", {}, make("tr", {}, head.map((text, place) => make("th", { scope: "col", class: place === 1 || place > 2 ? "right" : false }, text)))), make("tbody", {}, rows))));
 }
 
 // All runs -------------------------------------------------------------------------------------------------
 
 const ROW = 44; // pixels of a row
-const COLUMNS = [
-  ["name", "run"], ["state", "state"], ["share", "progress"], ["spark", "loss"], ["verdict", "verdict"], ["best", "best valid"], ["left", "time left"], ["heard", "heard"],
-];
+const PRINTED = 200; // rows of a printed table, at most
+const RIGHT = ["best", "left", "heard", "minutes"];
+const COLUMNS = [["name", "run"], ...(inlined.live ? [] : [["roles", "for"]]), ["state", "state"], ["share", "progress"], ["spark", "loss"], ["verdict", "verdict"], ["best", "best valid"],
+  ...(inlined.live ? [["left", "time left"], ["heard", "heard"]] : [["minutes", "minutes"]])];
+const classOf = (key) => `of-${key}${RIGHT.includes(key) ? " right" : ""}`;
+const CELLS = {
+  roles: (run) => run.roles ?? "",
+  state: (run) => inlined.live ? run.state : run.reason || run.state,
+  share: (run) => [make("span", { class: "progress" }, make("i", { style: `width:${100 * (run.share ?? 0)}%` })), make("span", { class: "small" }, run.progress)],
+  spark: (run) => sparkline(run.spark),
+  verdict: (run) => run.verdict ? badge(run.verdict, run.grade) : "",
+  best: (run) => run.best === null ? "" : short(run.best),
+  left: (run) => run.left === null ? "" : duration(run.left),
+  heard: (run) => run.heard === null ? "" : make("span", { class: "small" }, ago(run.heard)),
+  minutes: (run) => run.minutes?.toFixed(1) ?? "",
+};
 
 function ordered() {
   const words = state.text.toLowerCase().split(/\s+/).filter(Boolean);
@@ -176,20 +216,21 @@ function sparkline(values) {
 function runRow(run) {
   const tick = make("input", { type: "checkbox", "aria-label": `compare ${run.name}`, onchange: () => { state.ticked[tick.checked ? "add" : "delete"](run.id); bar(); } });
   tick.checked = state.ticked.has(run.id);
-  const share = run.share === null ? 0 : run.share;
-  return make("tr", { title: run.reason || false }, make("td", {}, tick), make("th", { scope: "row" }, run.has ? make("a", { href: `#training=${encodeURIComponent(run.id)}` }, run.name) : run.name),
-    make("td", {}, run.state), make("td", {}, make("span", { class: "progress" }, make("i", { style: `width:${100 * share}%` })), make("span", { class: "small" }, run.progress)), make("td", { class: "spark" }, sparkline(run.spark)),
-    make("td", {}, run.verdict ? badge(run.verdict, run.grade) : ""), make("td", { class: "right" }, run.best === null ? "" : short(run.best)), make("td", { class: "right" }, run.left === null ? "" : duration(run.left)), make("td", { class: "right small" }, run.heard === null ? "" : ago(run.heard)));
+  tick.disabled = !run.has;
+  const name = run.has ? make("a", { href: `#training=${encodeURIComponent(run.id)}` }, run.name) : run.name;
+  const others = COLUMNS.slice(1).map(([key]) => make("td", { class: classOf(key) }, CELLS[key](run)));
+  return make("tr", { title: run.reason || false }, make("td", {}, tick), make("th", { scope: "row" }, name), others);
 }
 
 function runsView() {
-  const body = make("tbody"), above = make("tr", { "aria-hidden": "true" }, make("td", { colspan: 9 })), below = above.cloneNode(true);
+  const body = make("tbody"), above = make("tr", { "aria-hidden": "true" }, make("td", { colspan: COLUMNS.length + 1 })), below = above.cloneNode(true);
   const box = make("div", { class: "box runs", tabindex: 0, role: "region", "aria-label": "runs" });
   const count = make("p", { class: "note", "aria-live": "polite" });
-  const head = COLUMNS.map(([key, text]) => make("th", { scope: "col", class: ["best", "left", "heard"].includes(key) ? "right" : false }, make("button", { type: "button", onclick: () => { state.descending = state.sort === key && !state.descending; state.sort = key; view.fill(); } }, text)));
+  const head = COLUMNS.map(([key, text]) => make("th", { scope: "col", class: classOf(key) }, make("button", { type: "button", onclick: () => { state.descending = state.sort === key && !state.descending; state.sort = key; view.fill(); } }, text)));
   box.append(make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, make("span", { class: "hidden" }, "compare")), head)), body));
-  let rows = [];
+  let rows = [], printed = false;
   const draw = () => {
+    if (printed) { body.replaceChildren(...rows.slice(0, PRINTED).map(runRow)); return; }
     const first = Math.max(0, Math.floor(box.scrollTop / ROW) - 8), last = Math.min(rows.length, first + Math.ceil(box.clientHeight / ROW) + 16);
     above.firstChild.style.height = `${first * ROW}px`;
     below.firstChild.style.height = `${(rows.length - last) * ROW}px`;
@@ -197,31 +238,52 @@ function runsView() {
   };
   const view = make("div", {}, make("h1", {}, state.title), make("div", { class: "filters" },
     make("label", {}, "Find ", make("input", { type: "search", value: state.text, oninput: (event) => { state.text = event.target.value; view.fill(); } })),
-    make("label", {}, "State ", make("select", { onchange: (event) => { state.chosen = event.target.value; view.fill(); } }, ["", ...new Set(state.runs.map((run) => run.state))].map((name) => make("option", { value: name, selected: name === state.chosen }, name || "all")))), count), box);
-  view.fill = () => { rows = ordered(); count.textContent = `${rows.length.toLocaleString("en")} of ${state.runs.length.toLocaleString("en")} runs`; draw(); };
+    make("label", {}, "State ", make("select", { onchange: (event) => { state.chosen = event.target.value; view.fill(); } }, ["", ...new Set(state.runs.map((run) => run.state))].map((name) => make("option", { value: name, selected: name === state.chosen }, name || "all")))), count), box, notes());
+  const sorts = () => head.forEach((each, place) => each.setAttribute("aria-sort", COLUMNS[place][0] !== state.sort ? "none" : state.descending ? "descending" : "ascending"));
+  view.fill = () => { rows = ordered(); sorts(); count.textContent = `${rows.length.toLocaleString("en")} of ${state.runs.length.toLocaleString("en")} runs`; draw(); };
+  view.print = (on) => {
+    printed = on;
+    view.fill();
+    if (on && rows.length > PRINTED) count.textContent += `, of which the first ${PRINTED} are printed`;
+  };
   box.addEventListener("scroll", draw, { passive: true });
   requestAnimationFrame(() => view.fill());
   return view;
 }
 
+/** Return what the page leaves out, in words. */
+function notes() { return inlined.notes.length ? make("p", { class: "note" }, inlined.notes.join(" ")) : null; }
+
 // Side by side ---------------------------------------------------------------------------------------------
 
 async function compareView(ids) {
   const found = await Promise.all(ids.map(training));
-  const maps = found.map((each) => each.maps.find((map) => map.key === (state.map || "mean_abs")) ?? each.maps[0]).map((map) => ({ ...map }));
-  const low = Math.min(...maps.map((map) => map.range[0])), high = Math.max(...maps.map((map) => map.range[1]));
-  const late = Math.max(...found.map((each) => Math.max(...each.steps, 1))), unit = found[0].row;
+  const late = Math.max(...found.flatMap((each) => [...each.steps, ...each.curves.flatMap((curve) => curve.series.flatMap((one) => one.x))]), 1), unit = found[0].row;
   const span = new Span(unit === "epoch" ? 0.5 : 0, unit === "epoch" ? late + 0.5 : late + 1);
   const titles = [...new Set(found.flatMap((each) => each.curves.map((curve) => curve.title)))];
   const together = titles.map((title) => {
     const series = found.flatMap((each) => each.curves.filter((curve) => curve.title === title).flatMap((curve) => curve.series.slice(-1).map((one) => ({ ...one, label: each.name }))));
     return curveFigure(span, { title, series, reference: found[0].curves.find((curve) => curve.title === title)?.reference }, { row: unit, verdicts: [] }, false);
   });
+  return make("div", {}, make("h1", {}, "Side by side"), together, mapsTogether(span, found.filter((each) => each.maps.length), unit), notes());
+}
+
+/** Return a training's gravest finding in a line. */
+function verdictLine(document_) {
+  const finding = document_.findings[0];
+  return finding ? make("p", { class: "small" }, badge(finding.verdict, finding.grade), finding.layer ? ` beginning at ${finding.layer}` : "") : null;
+}
+
+/** Return one map of each training on a scale that is theirs together, and of two their difference. */
+function mapsTogether(span, found, unit) {
+  if (!found.length) return null;
+  const maps = found.map((each) => each.maps.find((map) => map.key === (state.map || "mean_abs")) ?? each.maps[0]);
+  const range = [Math.min(...maps.map((map) => map.range[0])), Math.max(...maps.map((map) => map.range[1]))];
   const panels = maps.map((map, place) => {
-    const chart = new LayerMap(span, found[place].steps, { ...map, range: [low, high] }, unit, colors);
-    return make("figure", {}, make("h3", {}, found[place].name), make("p", {}, found[place].findings[0] ? badge(found[place].findings[0].heading, found[place].findings[0].grade) : ""), chart.legend(), chart.element, chart.readout);
+    const chart = new LayerMap(span, found[place].steps, { ...map, range }, unit, colors);
+    return make("figure", {}, make("h3", {}, found[place].name), verdictLine(found[place]), chart.legend(), chart.element, chart.readout);
   });
-  return make("div", {}, make("h1", {}, "Side by side"), together, make("h2", {}, `${capital(maps[0].title)} on one scale`), make("div", { class: "panels" }, panels), difference(span, found, maps, unit));
+  return make("section", {}, make("h2", {}, `${capital(maps[0].title)} on one scale`), make("div", { class: "panels" }, panels), difference(span, found, maps, unit));
 }
 
 /** Return the map of the second over the first, where both have the same layers. */
@@ -229,7 +291,7 @@ function difference(span, found, maps, unit) {
   if (found.length !== 2 || maps[0].layers.join("\n") !== maps[1].layers.join("\n") || !maps[0].log) return null;
   const steps = found[0].steps.filter((step) => found[1].steps.includes(step));
   if (!steps.length) return null;
-  const values = maps.map((map) => floats(map.values)), places = found.map((each) => steps.map((step) => each.steps.indexOf(step)));
+  const values = maps.map(cells), places = found.map((each) => steps.map((step) => each.steps.indexOf(step)));
   const ratio = new Float32Array(maps[0].layers.length * steps.length);
   let most = 0.1;
   for (let layer = 0; layer < maps[0].layers.length; layer++) for (let place = 0; place < steps.length; place++) {
@@ -238,9 +300,7 @@ function difference(span, found, maps, unit) {
     ratio[layer * steps.length + place] = value;
     if (Number.isFinite(value)) most = Math.max(most, Math.abs(value));
   }
-  let text = "";
-  for (const byte of new Uint8Array(ratio.buffer)) text += String.fromCharCode(byte);
-  const map = { ...maps[0], label: `log10 of ${found[1].name} over ${found[0].name}`, log: false, colors: "cosine", range: [-most, most], marks: [], values: btoa(text) };
+  const map = { ...maps[0], label: `log10 of ${found[1].name} over ${found[0].name}`, log: false, colors: "cosine", range: [-most, most], marks: [], values: ratio };
   const chart = new LayerMap(span, steps, map, unit, colors);
   return make("figure", {}, make("h2", {}, "Difference"), chart.legend(), chart.element, chart.readout);
 }
@@ -253,13 +313,11 @@ function claimsView() {
 }
 
 function forest(part) {
-  const words = make("p", { class: "part" }, `${part.text} (${part.rule}): ${part.shown}`);
-  const values = part.numbers.map(number).filter(Number.isFinite);
-  if (!values.length) return words;
-  const [low, high] = part.low === null ? [Math.min(...values), Math.max(...values)] : [number(part.low), number(part.high)];
-  const from = Math.min(low, ...values), to = Math.max(high, ...values), place = (each) => `${100 * (0.04 + 0.92 * (to > from ? (each - from) / (to - from) : 0.5))}%`;
-  return make("div", {}, words, make("div", { class: "forest", role: "img", "aria-label": `${values.length} seeds, ${short(from)} to ${short(to)}` },
-    part.low === null ? null : make("i", { style: `left:${place(low)};right:calc(100% - ${place(high)})` }), values.map((value) => make("b", { style: `left:${place(value)}`, title: short(value) })), make("span", { class: "from" }, short(from)), make("span", { class: "to" }, short(to))));
+  const words = make("p", { class: "part" }, `${part.text} (${part.rule}): ${part.shown}`), line = part.forest;
+  if (!line) return words;
+  return make("div", {}, words, make("div", { class: "forest", role: "img", "aria-label": line.text },
+    line.marks.map((at) => make("u", { style: `left:${at}%` })), line.bar ? make("i", { style: `left:${line.bar[0]}%;right:${100 - line.bar[1]}%` }) : null,
+    line.points.map((each) => make("b", { style: `left:${each.at}%`, title: each.text })), make("span", { class: "from" }, line.low), make("span", { class: "to" }, line.high)));
 }
 
 function eventsView() {
@@ -269,18 +327,26 @@ function eventsView() {
 
 // Which view -----------------------------------------------------------------------------------------------
 
+/** Return the links to the views; in a report a name without "=" is a place in its text. */
+function links() {
+  const count = (number) => number ? number.toLocaleString("en") : "";
+  const runs = [report ? "#runs=" : "#runs", `Runs ${count(state.runs.length)}`], ticked = [`#compare=${[...state.ticked].map(encodeURIComponent).join(",")}`, `Compare ${count(state.ticked.size)}`];
+  if (report) return [["#", "Report"], runs, ticked, ...(inlined.report ? [["#claims", `Claims ${inlined.report}`]] : [])];
+  return [runs, ticked, ...(state.claims.length ? [["#claims", `Claims ${state.claims.length}`]] : []), ...(inlined.live ? [["#events", `Events ${count(state.events.length)}`]] : [])];
+}
+
 function bar() {
-  const nav = document.getElementById("nav");
-  if (!inlined.live && state.runs.length < 2) { nav.parentElement.hidden = true; return; }
-  const here = location.hash || "#runs";
-  const links = [["#runs", `Runs ${state.runs.length.toLocaleString("en")}`], [`#compare=${[...state.ticked].map(encodeURIComponent).join(",")}`, `Compare ${state.ticked.size || ""}`], ...(state.claims.length ? [["#claims", `Claims ${state.claims.length}`]] : []), ["#events", `Events ${state.events.length || ""}`]];
-  nav.replaceChildren(...links.map(([href, text]) => href === "#compare=" ? make("span", { title: "tick two to six runs" }, text) : make("a", { href, "aria-current": here.split("=")[0] === href.split("=")[0] ? "page" : false }, text)));
+  const nav = document.getElementById("nav"), here = report && !location.hash.includes("=") ? "#" : (location.hash || "#runs").split("=")[0];
+  nav.parentElement.hidden = !inlined.live && !report && state.runs.length < 2;
+  nav.replaceChildren(...links().map(([href, text]) => href === "#compare=" ? make("span", { title: "tick two to six runs" }, text) : make("a", { href, "aria-current": here === href.split("=")[0] ? "page" : false }, text)));
 }
 
 async function show() {
   const [view, value = ""] = location.hash.slice(1).split("=");
-  const only = !inlined.live && state.runs.length === 1 ? state.runs[0].id : "";
+  const only = !inlined.live && !report && state.runs.length === 1 ? state.runs[0].id : "";
   const y = window.scrollY, key = location.hash, same = state.shown === key;
+  if (report && !key.includes("=")) { read(key); return; }
+  if (report && !report.hidden) state.read = y;
   bar();
   state.shown = key;
   try {
@@ -292,10 +358,23 @@ async function show() {
     else found = runsView();
     if (same && main.firstChild?.span && found.span) keep(main.firstChild.span, found.span);
     main.replaceChildren(found);
-    if (same) window.scrollTo(0, y);
   } catch (error) {
     main.replaceChildren(make("h1", {}, "This cannot be shown"), make("p", {}, error.message));
   }
+  if (report) [report.hidden, main.parentElement.hidden] = [true, false];
+  if (same) window.scrollTo(0, y);
+  else if (report) window.scrollTo(0, 0);
+}
+
+/** Show the report's text: at a place in it, or where somebody had read. */
+function read(hash) {
+  const away = report.hidden;
+  [report.hidden, main.parentElement.hidden, state.shown] = [false, true, hash];
+  main.replaceChildren();
+  bar();
+  if (!away) return;
+  const place = hash.length > 1 ? document.getElementById(decodeURIComponent(hash.slice(1))) : null;
+  if (place) place.scrollIntoView(); else window.scrollTo({ top: state.read, behavior: "instant" });
 }
 
 /** Show the same steps as before, where somebody had looked closer. */
@@ -304,6 +383,7 @@ function keep(before, now) {
 }
 
 function refresh() {
+  if (!inlined.live) return;
   bar();
   if (state.shown?.startsWith("#training") || state.shown?.startsWith("#compare") || state.shown?.startsWith("#claims") || state.shown?.startsWith("#events")) show();
   else main.firstChild?.fill?.();
@@ -337,10 +417,32 @@ setInterval(() => {
     each.classList.toggle("late", seconds > 60);
   }
 }, 1000);
+/** Draw what is shown for paper, in light colors and whole, and afterwards for the screen again. */
+function drawForPaper(on) {
+  root.classList.toggle("printing", on);
+  for (const fold of document.querySelectorAll("details")) {
+    if (on && !fold.open) fold.dataset.closed = "";
+    if (on) fold.open = true; else if ("closed" in fold.dataset) { fold.open = false; delete fold.dataset.closed; }
+  }
+  for (const each of [main.firstChild, ...main.querySelectorAll("figure")]) each?.print?.(on);
+  for (const each of document.querySelectorAll(".chart")) each.chart.redraw();
+}
+
+/** Make the names of runs in the report's text lead to them. */
+function linkRuns() {
+  for (const cell of report.querySelectorAll("[data-run]")) {
+    const id = cell.dataset.run;
+    if (state.trainings[id]) cell.replaceChildren(make("a", { href: `#training=${encodeURIComponent(id)}` }, id));
+  }
+  for (const each of report.querySelectorAll(".scripted")) each.hidden = false;
+}
+
 window.addEventListener("hashchange", show);
 document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
-dark.addEventListener("change", show);
-window.addEventListener("beforeprint", () => { for (const fold of document.querySelectorAll("details")) fold.open = true; });
-document.getElementById("connection").hidden = !inlined.live;
+dark.addEventListener("change", () => { for (const each of document.querySelectorAll(".chart")) each.chart.redraw(); });
+window.addEventListener("beforeprint", () => drawForPaper(true));
+window.addEventListener("afterprint", () => drawForPaper(false));
+if (inlined.live) document.getElementById("connection").hidden = false;
+if (report) linkRuns();
 show();
 if (inlined.live) follow();

@@ -1,13 +1,18 @@
 // Charts of a training on canvases: curves and maps of layer × step that share one range of steps.
 "use strict";
 
+const PAPER = 400; // pixels of a map's height in print, at most: two have room on a sheet
 const SIDE = { left: 58, right: 14, top: 8, bottom: 26 };
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
+const root = document.documentElement;
 
 /** Return a color of the page, which differs between light and dark. */
 function color(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  return getComputedStyle(root).getPropertyValue(`--${name}`).trim();
 }
+
+/** Return true while the page is printed: always in light colors. */
+function isPrinting() { return root.classList.contains("printing"); }
 
 /** Make an element with attributes and children; text is always text, never markup. */
 function make(tag, attributes = {}, ...children) {
@@ -37,10 +42,12 @@ function short(value) {
   return `${digits}e${power.replace("+", "")}`;
 }
 
-/** Read base64 as little-endian float32. */
-function floats(text) {
-  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  return new Float32Array(bytes.buffer);
+/** Return numbers that were written as little-endian float32 in base64, or as 16-bit codes of their logarithms. */
+function cells({ values, low, step }) {
+  if (values instanceof Float32Array) return values;
+  const bytes = Uint8Array.from(atob(values), (letter) => letter.charCodeAt(0)).buffer;
+  if (low === undefined) return new Float32Array(bytes);
+  return Float32Array.from(new Uint16Array(bytes), (code) => code < 3 ? [NaN, 0, Infinity][code] : Math.exp(Math.log(low) + step * (code - 3)));
 }
 
 /** Return the place of the last element that is at most a value; 0 if none is. */
@@ -106,6 +113,7 @@ class Chart {
     this.over = make("canvas", { class: "over", tabindex: 0, role: "application", "aria-label": `${label}; arrow keys read values` });
     this.element = make("div", { class: "chart", style: `height:${height}px` }, this.canvas, this.over);
     this.readout = make("output", { class: "readout" }, " ");
+    this.element.chart = this;
     span.listeners.push(this);
     this.over.addEventListener("pointermove", (event) => this.pointAt(event));
     this.over.addEventListener("pointerleave", () => { this.row = null; span.point(null); });
@@ -131,6 +139,8 @@ class Chart {
     const share = (event.offsetX - x) / width;
     return this.span.low + Math.min(1, Math.max(0, share)) * (this.span.high - this.span.low);
   }
+  /** Draw in the colors of the page as they are now. */
+  redraw() { this.draw(); }
   pointAt(event) {
     this.row = this.rowAt ? this.rowAt(event.offsetY) : null;
     this.span.point(this.stepAt(event));
@@ -153,7 +163,7 @@ class Chart {
   }
   /** Return the drawing context of a canvas, cleared and as sharp as the screen. */
   context(canvas) {
-    const ratio = window.devicePixelRatio || 1, width = this.element.clientWidth;
+    const ratio = isPrinting() ? 3 : window.devicePixelRatio || 1, width = this.element.clientWidth;
     if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(this.height * ratio)) {
       canvas.width = Math.round(width * ratio);
       canvas.height = Math.round(this.height * ratio);
@@ -191,8 +201,8 @@ class Chart {
 class LayerMap extends Chart {
   constructor(span, steps, map, unit, colors, onLayer) {
     super(span, 60 + Math.min(520, Math.max(140, map.layers.length * 12)), `${map.label} of ${map.layers.length} layers over ${unit}s`);
-    Object.assign(this, { steps, map, unit, colors, onLayer, row: null });
-    this.values = floats(map.values);
+    Object.assign(this, { steps, map, unit, colors, onLayer, row: null, whole: this.height });
+    this.values = cells(map);
     this.range = map.range.map(Number);
     this.paint();
     this.over.addEventListener("click", () => this.choose());
@@ -208,6 +218,12 @@ class LayerMap extends Chart {
     }
     context.putImageData(image, 0, 0);
   }
+  redraw() {
+    this.height = isPrinting() ? Math.min(this.whole, PAPER) : this.whole;
+    this.element.style.height = `${this.height}px`;
+    this.paint();
+    this.draw();
+  }
   share(value) {
     const [low, high] = this.range;
     const share = this.map.log ? Math.log(value / low) / Math.log(high / low) : (value - low) / (high - low);
@@ -216,7 +232,7 @@ class LayerMap extends Chart {
   colorOf(value) {
     if (Number.isNaN(value)) return null;
     if (!Number.isFinite(value)) return [214, 39, 40];
-    if (this.map.log && value <= 0) return dark.matches ? [70, 76, 84] : [206, 211, 217];
+    if (this.map.log && value <= 0) return dark.matches && !isPrinting() ? [70, 76, 84] : [206, 211, 217];
     const table = this.colors[this.map.colors];
     return table[Math.round(this.share(value) * (table.length - 1))];
   }
@@ -296,10 +312,11 @@ class Curves extends Chart {
       y: each.y.map(number),
       low: each.low ? each.low.map(number) : null,
       high: each.high ? each.high.map(number) : null,
+      screen: each.screen ?? false,
     }));
     this.steps = [...new Set(this.series.flatMap((each) => each.x))].sort((a, b) => a - b);
   }
-  get shown() { return this.series.filter((each) => !this.hidden.has(each.label)); }
+  get shown() { return this.series.filter((each) => !this.hidden.has(each.label) && !(each.screen && isPrinting())); }
   look(series) { return LINES[this.series.indexOf(series) % LINES.length]; }
   limits() {
     let low = Infinity, high = -Infinity, least = Infinity;
@@ -332,7 +349,9 @@ class Curves extends Chart {
     context.textAlign = "right";
     context.textBaseline = "middle";
     const [low, high] = this.bounds;
-    const levels = this.log ? ticks(Math.ceil(Math.log10(low)), Math.log10(high), 4).filter(Number.isInteger).map((power) => 10 ** power) : ticks(low, high, 4);
+    const levels = this.log ? ticks(Math.ceil(Math.log10(low)), Math.log10(high), 4).filter(Number.isInteger).map((power) => 10 ** power) : ticks(low, high, 5);
+    const decimals = levels.length > 1 ? Math.max(0, -Math.floor(Math.log10(levels[1] - levels[0]) + 1e-9)) : 0;
+    const text = (level) => this.log || Math.abs(level) < 1e-3 || Math.abs(level) >= 1e5 ? short(level) : level.toFixed(Math.min(decimals, 12));
     for (const level of levels) {
       context.strokeStyle = color("grid");
       context.beginPath();
@@ -340,7 +359,7 @@ class Curves extends Chart {
       context.lineTo(x + width, this.yOf(level));
       context.stroke();
       context.fillStyle = color("muted");
-      context.fillText(short(level), x - 6, this.yOf(level));
+      context.fillText(text(level), x - 6, this.yOf(level));
     }
     context.save();
     context.beginPath();
@@ -389,8 +408,8 @@ class Curves extends Chart {
     context.setLineDash([]);
     context.fillStyle = color("muted");
     context.textAlign = "left";
-    context.textBaseline = "bottom";
-    context.fillText(this.reference.label, x + 4, level - 2);
+    context.textBaseline = level - 16 < this.inner.y ? "top" : "bottom";
+    context.fillText(this.reference.label, x + 4, level + (level - 16 < this.inner.y ? 3 : -2));
   }
   mark() {
     const context = this.context(this.over), step = this.span.pointed;
@@ -408,15 +427,15 @@ class Curves extends Chart {
     if (this.series.length < 2) return null;
     return make("div", { class: "keys" }, this.series.map((each) => {
       const look = this.look(each);
-      const key = make("button", { type: "button", "aria-pressed": "true", onclick: () => {
+      const key = make("button", { type: "button", class: each.screen ? "screen" : false, "aria-pressed": "true", onclick: () => {
         const hidden = this.hidden.has(each.label);
         this.hidden[hidden ? "delete" : "add"](each.label);
         key.setAttribute("aria-pressed", String(hidden));
         this.draw();
-      } }, make("i", { style: `border-top-color:${look.color()};border-top-style:${look.dash.length ? "dashed" : "solid"}` }), each.label);
+      } }, make("i", { style: `border-top-color:var(--${look.name});border-top-style:${look.dash.length ? "dashed" : "solid"}` }), each.label);
       return key;
     }));
   }
 }
 
-const LINES = [[], [6, 3], [], [2, 3], [], [8, 3, 2, 3]].map((dash, place) => ({ dash, color: () => color(`line-${place + 1}`) }));
+const LINES = [[], [6, 3], [], [2, 3], [], [8, 3, 2, 3]].map((dash, place) => ({ dash, name: `line-${place + 1}`, color: () => color(`line-${place + 1}`) }));

@@ -6,7 +6,6 @@ curves of more than `POINTS` steps are joined: lowest, mean and highest of equal
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,6 +24,7 @@ from gradscape.records.gradients import SCALES, FlowHistory, OptimizerFacts
 from gradscape.records.heatmap import ColorScale
 from gradscape.records.loss import LossHistory
 from gradscape.records.run import RunRecord
+from gradscape.report.interactive.cells import Written, as_floats
 from gradscape.report.interactive.verdicts import Verdict, since
 
 COLUMNS = 400  # rows in a map: as many as a wide screen tells apart
@@ -69,15 +69,25 @@ def run_document(
         verdicts: Verdicts as they formed.
         facts: Further values for the page; see `watch_document`.
     """
-    known = {
+    known = {**run_facts(run), "config": run.config}
+    return _document(recorded(run), diagnosis, verdicts, run_curves(run), {**known, **facts})
+
+
+def run_facts(run: RunRecord) -> dict[str, Any]:
+    """Return what a run's page says above its curves.
+
+    Args:
+        run: Record of a run.
+    """
+    return {
         "id": run.identity,
         "name": run.identity,
         "state": run.state,
         "planned": run.config["epochs"],
-        "words": _words(run),
-        "config": run.config,
+        "words": [
+            f"test accuracy {each['accuracy']:.3f} ({which} weights)" for which, each in run.test.items()
+        ],
     }
-    return _document(recorded(run), diagnosis, verdicts, _run_curves(run), {**known, **facts})
 
 
 def _document(
@@ -90,23 +100,47 @@ def _document(
     shown = shown_rows(len(history.steps), len(history.weights))
     found: dict[str, Any] = encode(
         {
-            "row": history.row,
-            "rows": len(history.steps),
-            "at": history.steps[-1].item() if len(history.steps) else None,
-            "every": int(shown[1] - shown[0]) if len(shown) > 1 else 1,
-            "steps": history.steps[shown],
-            "diagnosis": None if diagnosis is None else _summary(diagnosis),
-            "findings": [] if diagnosis is None else _findings(diagnosis),
+            **rows_facts(history, shown),
+            **judgement(diagnosis),
             "verdicts": [each.to_dict() for each in verdicts],
             "since": since(verdicts),
             "curves": list(curves),
             "layers": _layers(history),
-            "optimizers": [_in_words(facts) for facts in history.optimizers],
             **facts,
         }
     )
     # Not through the codec, which would look at each letter of them.
-    return {**found, "maps": [*_maps(history, shown), *_output_maps(history.activations, shown)]}
+    return {**found, "maps": [*flow_maps(history, shown), *_output_maps(history.activations, shown)]}
+
+
+def rows_facts(history: FlowHistory, shown: NDArray[np.intp]) -> dict[str, Any]:
+    """Return how many rows there are, which of them maps show, and the optimizers in words.
+
+    Args:
+        history: Rows of a training.
+        shown: Places of the rows that are shown.
+    """
+    return {
+        "row": history.row,
+        "rows": len(history.steps),
+        "at": history.steps[-1].item() if len(history.steps) else None,
+        "every": int(shown[1] - shown[0]) if len(shown) > 1 else 1,
+        "steps": history.steps[shown],
+        "optimizers": [_in_words(facts) for facts in history.optimizers],
+    }
+
+
+def judgement(diagnosis: Diagnosis | None) -> dict[str, Any]:
+    """Return a diagnosis, and its findings with what is derived of them.
+
+    Args:
+        diagnosis: Diagnosis of a training; None for none.
+    """
+    if diagnosis is None:
+        return {"diagnosis": None, "findings": []}
+    summary = {name: value for name, value in diagnosis.to_dict().items() if name != "findings"}
+    findings = [{**encode(each), "grade": each.grade, "heading": each.heading} for each in diagnosis.findings]
+    return {"diagnosis": summary, "findings": findings}
 
 
 def shown_rows(rows: int, layers: int) -> NDArray[np.intp]:
@@ -116,18 +150,37 @@ def shown_rows(rows: int, layers: int) -> NDArray[np.intp]:
         rows: Number of rows.
         layers: Number of layers.
     """
-    most = max(2, min(COLUMNS, CELLS // max(layers, 1)))
+    return every_kth(rows, max(2, min(COLUMNS, CELLS // max(layers, 1))))
+
+
+def every_kth(rows: int, most: int) -> NDArray[np.intp]:
+    """Return the places of every k-th row from the first, and of the last: one more than `most`, at most.
+
+    Args:
+        rows: Number of rows.
+        most: Number of places.
+    """
     every = max(1, math.ceil(rows / most))
     return np.unique(np.append(np.arange(0, rows, every), rows - 1)) if rows else np.arange(0)
 
 
-def _maps(history: FlowHistory, shown: NDArray[np.intp]) -> list[dict[str, Any]]:
-    """Maps of gradients, updates and weights of the weight layers."""
+def flow_maps(
+    history: FlowHistory, shown: NDArray[np.intp], written: Written = as_floats
+) -> list[dict[str, Any]]:
+    """Return maps of gradients, updates and weights of the weight layers.
+
+    Args:
+        history: Rows of a training.
+        shown: Places of the rows that are shown.
+        written: Function that writes a table's numbers.
+    """
     columns = history.weights
     names = [history.layers[column] for column in columns]
     marks = {"mean_abs": _floors(history), "relative_update": [("healthy", HEALTHY_STEP)]}
     return [
-        _map_of(name, getattr(history, name)[:, columns], names, SCALES[name], shown, marks.get(name, []))
+        _map_of(
+            name, getattr(history, name)[:, columns], names, SCALES[name], shown, marks.get(name, []), written
+        )
         for name in ("mean_abs", "relative_update", "agreement", "weight")
         if np.isfinite(getattr(history, name)[:, columns]).any() or name == "mean_abs"
     ]
@@ -156,6 +209,7 @@ def _map_of(
     scale: ColorScale,
     shown: NDArray[np.intp],
     marks: Sequence[tuple[str, float]],
+    written: Written = as_floats,
 ) -> dict[str, Any]:
     """Return a map's layers, scale and values (L, T), row by row."""
     return {
@@ -167,7 +221,7 @@ def _map_of(
         "range": scale.range or _decades(values),
         "marks": [{"label": label, "value": value} for label, value in marks],
         "layers": list(layers),
-        "values": base64.b64encode(np.ascontiguousarray(values[shown].T, dtype="<f4").tobytes()).decode(),
+        **written(values[shown].T),
     }
 
 
@@ -215,8 +269,12 @@ def _guessing(loss: LossHistory) -> dict[str, Any] | None:
     return {"label": f"guessing among {terms[0].classes}", "value": math.log(terms[0].classes)}
 
 
-def _run_curves(run: RunRecord) -> list[dict[str, Any]]:
-    """Return loss and accuracy over the epochs, of training and validation images."""
+def run_curves(run: RunRecord) -> list[dict[str, Any]]:
+    """Return loss and accuracy over the epochs, of training and validation images.
+
+    Args:
+        run: Record of a run.
+    """
     guess = 1 / task(run)[0]
     levels = {"loss": -math.log(guess), "accuracy": guess}
     return [
@@ -229,24 +287,6 @@ def _run_curves(run: RunRecord) -> list[dict[str, Any]]:
             "reference": {"label": "guessing", "value": level},
         }
         for what, level in levels.items()
-    ]
-
-
-def _words(run: RunRecord) -> list[str]:
-    """Return test results in words."""
-    return [f"test accuracy {result['accuracy']:.3f} ({which} weights)" for which, result in run.test.items()]
-
-
-def _summary(diagnosis: Diagnosis) -> dict[str, Any]:
-    """Return a diagnosis without its findings, which stand beside it."""
-    return {name: value for name, value in diagnosis.to_dict().items() if name != "findings"}
-
-
-def _findings(diagnosis: Diagnosis) -> list[dict[str, Any]]:
-    """Return the findings with what is derived of them."""
-    return [
-        {**encode(finding), "grade": finding.grade, "heading": finding.heading}
-        for finding in diagnosis.findings
     ]
 
 

@@ -23,7 +23,7 @@ def training_page(document: Mapping[str, Any], title: str) -> str:
         title: Title of the window.
     """
     row = run_row(document.get("id", ""), document.get("name", ""), state=document.get("state", ""))
-    return _page(title, [row], {row["id"]: document})
+    return _page(title, [row], {row["id"]: document}, shown=[document])
 
 
 def live_page(title: str, runs: Sequence[Mapping[str, Any]], nonce: str, **more: Any) -> str:
@@ -35,24 +35,54 @@ def live_page(title: str, runs: Sequence[Mapping[str, Any]], nonce: str, **more:
         nonce: Word that the server's policy asks of scripts.
         more: Values of the page: `claims`, `events`.
     """
-    return _page(title, runs, {}, live=True, nonce=nonce, **more)
+    return _page(title, runs, {}, nonce=nonce, live=True, **more)
+
+
+def runs_page(title: str, study: Mapping[str, Any]) -> str:
+    """Return the page of a study's runs, with their data; the same arguments give the same text.
+
+    Args:
+        title: Title of the window.
+        study: Result of `study_values`.
+    """
+    known = {name: value for name, value in study.items() if name not in ("runs", "trainings")}
+    return _page(title, study["runs"], study["trainings"], **known)
 
 
 def _page(
     title: str,
     runs: Sequence[Mapping[str, Any]],
     trainings: Mapping[str, Mapping[str, Any]],
-    live: bool = False,
     nonce: str = "",
+    shown: Sequence[Mapping[str, Any]] = (),
     **more: Any,
 ) -> str:
-    values = {"claims": [], "events": [], **more}
-    data = {"title": title, "live": live, "runs": runs, "trainings": trainings, "colors": _colors(), **values}
+    """Return the page; `shown` are the trainings that browsers without scripts have instead of the runs."""
     page = environment().get_template("training.html.j2")
+    data = page_data(title, runs=runs, trainings=trainings, **more)
     text = page.render(
-        title=title, runs=runs, trainings=list(trainings.values()), data=inlined(data), nonce=nonce
+        title=title, runs=runs, trainings=shown, data=data, nonce=nonce, notes=more.get("notes")
     )
     return text.encode("utf-8", "replace").decode()  # half a surrogate pair in a name
+
+
+def page_data(title: str, **values: Any) -> Markup:
+    """Return the values that a page's script reads, as JSON for a script element.
+
+    Args:
+        title: Title of the runs.
+        values: `runs`, `trainings`; `layouts` and `notes` of a study; `claims` and `events`; `live`, True if
+            a server is to be asked; `report`, number of claims of the report that the page begins with.
+    """
+    none: dict[str, Any] = {
+        "runs": [],
+        "trainings": {},
+        "layouts": [],
+        "notes": [],
+        "claims": [],
+        "events": [],
+    }
+    return inlined({"title": title, "live": False, "report": None, "colors": _colors(), **none, **values})
 
 
 def inlined(data: Mapping[str, Any]) -> Markup:

@@ -15,7 +15,8 @@ def run_row(identity: str, name: str, **values: Any) -> dict[str, Any]:
         name: Name to show.
         values: `state`; `share` of what is to do, 0 to 1; `progress` in words; `spark`: some losses;
             `verdict` and `grade`; `best` validation accuracy; `left`, seconds; `heard`, since 1970; `reason`
-            of its state; `has`, True if there is something to look at. None or empty where not known.
+            of its state; `has`, True if there is something to look at. None or empty where not known. Of a
+            study's report also `roles` and the `minutes` that it took.
     """
     row = {
         "id": identity,
@@ -33,6 +34,7 @@ def run_row(identity: str, name: str, **values: Any) -> dict[str, Any]:
         "has": True,
         **values,
     }
-    search = " ".join(filter(None, (name, row["state"], row["verdict"], row["reason"]))).lower()
+    words = (name, row["state"], row.get("roles"), row["verdict"], row["reason"])
+    search = " ".join(filter(None, words)).lower()
     found: dict[str, Any] = encode({**row, "search": search})
     return found

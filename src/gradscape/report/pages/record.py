@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from gradscape.records.diagnosis import Diagnosis
 from gradscape.records.display import Displayable
-from gradscape.records.run import StudyRecord
 from gradscape.report.figures.base import Figure, panel
 from gradscape.report.figures.style import styled
 from gradscape.report.pages.verdict import capital, inlined, rendered
@@ -34,22 +33,14 @@ def record_page(record: Displayable) -> str:
         record: Record with a `plot`.
     """
     title = TITLES[type(record).__name__]
-    return _page(record, title, title, str(record))
-
-
-def runs_page(study: StudyRecord) -> str:
-    """Return the page of a study's runs; `gradscape report DIR` writes the one that judges claims.
-
-    Args:
-        study: Record that `gradscape.load` returned.
-    """
-    title = study.asked.get("title", f"Study {study.study}")
-    return _page(
-        study,
-        title,
-        "Validation accuracy of every run",
-        "\n".join([str(study), *map(str, study.runs.values())]),
-    )
+    lead, _, rest = str(record).partition("\n")
+    with styled():
+        drawing, axes = panel()
+        record.plot(axes)  # type: ignore[attr-defined]
+    figures = [Figure("drawing", title, "", "", drawing)]
+    template = environment().get_template("record.html.j2")
+    values = {"title": title, "lead": capital(lead), "text": rest, "diagnosis": None}
+    return template.render(figures=figures, drawn=inlined(figures), **values) + "\n"
 
 
 def diagnosis_page(diagnosis: Diagnosis) -> str:
@@ -60,14 +51,3 @@ def diagnosis_page(diagnosis: Diagnosis) -> str:
     """
     lead = f"Gradients were read {diagnosis.seen}."
     return rendered("record.html.j2", diagnosis, [], title=capital(diagnosis.heading), lead=lead, text="")
-
-
-def _page(record: Displayable, title: str, drawn: str, text: str) -> str:
-    lead, _, rest = text.partition("\n")
-    with styled():
-        drawing, axes = panel()
-        record.plot(axes)  # type: ignore[attr-defined]
-    figures = [Figure("drawing", drawn, "", "", drawing)]
-    template = environment().get_template("record.html.j2")
-    values = {"title": title, "lead": capital(lead), "text": rest, "diagnosis": None}
-    return template.render(figures=figures, drawn=inlined(figures), **values) + "\n"

@@ -16,11 +16,12 @@ from gradscape.records.gradients import FlowHistory
 from gradscape.records.landscape import LandscapeRecord
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.interactive.document import run_document, watch_document
-from gradscape.report.interactive.page import training_page
+from gradscape.report.interactive.page import runs_page, training_page
+from gradscape.report.interactive.study import study_values
 from gradscape.report.interactive.verdicts import past_verdicts
 from gradscape.report.pages.check import check_page
 from gradscape.report.pages.landscape import landscape_page
-from gradscape.report.pages.record import diagnosis_page, record_page, runs_page
+from gradscape.report.pages.record import diagnosis_page, record_page
 from gradscape.report.pages.verdict import capital
 from gradscape.storage.files import replace_bytes
 
@@ -70,7 +71,7 @@ def _page_of(thing: object, diagnosis: Diagnosis | None) -> str:
         case Diagnosis():
             return diagnosis_page(thing)
         case StudyRecord():
-            return runs_page(thing)
+            return runs_page(thing.asked.get("title", f"Study {thing.study}"), study_values(thing))
         case LandscapeRecord() if thing.dims == 2:
             return landscape_page({"": thing})
         case Mapping() if thing and all(isinstance(each, LandscapeRecord) for each in thing.values()):

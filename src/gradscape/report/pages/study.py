@@ -1,4 +1,7 @@
-"""Page of a study: figures as inline SVG, tables and claims, without scripts and requests."""
+"""Page of a study: figures as inline SVG, tables and claims, which need no script; and its runs.
+
+Nothing is loaded from elsewhere. With scripts the runs are sorted, opened and compared as on the live page.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,9 @@ from gradscape.analysis.outcomes import describe_status, seeds_in_words
 from gradscape.records.role import identities
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.figures.base import Figure
+from gradscape.report.interactive.forest import forest
+from gradscape.report.interactive.page import page_data
+from gradscape.report.interactive.study import Reader, study_values
 from gradscape.report.pages.overview import Overview, drawn_overview
 from gradscape.report.svg import inline_svg
 from gradscape.report.tables import Table
@@ -34,6 +40,7 @@ def study_page(
     beside: Mapping[str, str] = MappingProxyType({}),
     multiplicity: str = "",
     overview: Overview | None = None,
+    reader: Reader | None = None,
 ) -> str:
     """Return the report's page as HTML; the same arguments give the same text.
 
@@ -48,10 +55,12 @@ def study_page(
         beside: Title per file name of pages to link to.
         multiplicity: Number of tests that were made, in words.
         overview: Roles of the first figure; None for none.
+        reader: Function that reads a run with the gradients of every epoch, where `study` has only the last.
 
     Example:
         >>> html = study_page(study, "Why?", ["Because."], [], {}, [], [])
     """
+    runs = study_values(study, reader)
     text = (
         environment()
         .get_template("page.html.j2")
@@ -72,9 +81,12 @@ def study_page(
             runs=_run_rows(study),
             provenance=_provenance(study),
             shown=_shown,
+            forest=forest,
+            data=page_data(question, **runs, report=len(claims)),
+            nonce="",
         )
     )
-    return text + "\n"
+    return text.encode("utf-8", "replace").decode() + "\n"  # half a surrogate pair in a name
 
 
 def _summary(study: StudyRecord) -> list[str]:
