@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 import gradscape as gs
+from gradscape.analysis.claims import above
 from gradscape.cli.main import main
+from gradscape.report.interactive.forest import forest
 from gradscape.storage.watch_folder import WatchReader
 from libraries import skip_without
 from live.browsing import browser, page, violations
@@ -109,7 +111,7 @@ def test_values_on_the_page_are_those_of_the_files(chromium: Any, address: str, 
             history.mean_abs[list(history.steps).index(int(found[2])), place], rel=5e-3
         )
         opened.get_by_text("All 4 parameter tensors").click()
-        shown = opened.locator("details tbody tr").first.locator("td").nth(2).inner_text()
+        shown = opened.locator("details tbody tr").first.locator("td").nth(3).inner_text()
         assert float(shown) == pytest.approx(history.mean_abs[-1, 0], rel=5e-3)
 
 
@@ -141,6 +143,26 @@ def test_runs_are_sorted_found_and_compared(chromium: Any, address: str) -> None
         opened.get_by_role("link", name="Compare 2").click()
         opened.wait_for_selector("text=Side by side")
         assert opened.locator("figure h2", has_text="Difference").count() == 1
+
+
+def test_claims_are_drawn_with_their_limits(chromium: Any, address: str) -> None:
+    part = above("accuracy", {0: 0.4, 1: 0.5, 2: 0.6}, 0.1)
+    words = {"text": part.measured, "rule": part.rule, "shown": part.reason, "forest": forest(part)}
+    claim = {
+        "id": "C1",
+        "title": "It trains",
+        "text": "",
+        "verdict": part.verdict,
+        "note": "",
+        "parts": [words],
+    }
+    with page(chromium) as opened:
+        opened.goto(f"{address}#claims")
+        opened.wait_for_selector("text=No claim has been judged yet.")
+        opened.evaluate("(claims) => { state.claims = claims; show(); }", [claim])
+        opened.wait_for_selector(".forest")
+        assert [opened.locator(f".forest {tag}").count() for tag in ("b", "i", "u")] == [3, 1, 1]
+        assert violations(opened) == []
 
 
 def test_a_hostile_name_is_text(chromium: Any, address: str) -> None:

@@ -1,3 +1,3 @@
-"""Pages with scripts: documents of trainings, and the page that draws them, live or from a file."""
+"""Pages with scripts, live or from a file: documents of trainings and studies, and what draws them."""
 
-__all__ = ["document", "page", "verdicts"]
+__all__ = ["document", "page", "study", "verdicts"]

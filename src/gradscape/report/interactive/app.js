@@ -219,7 +219,7 @@ function runRow(run) {
   tick.disabled = !run.has;
   const name = run.has ? make("a", { href: `#training=${encodeURIComponent(run.id)}` }, run.name) : run.name;
   const others = COLUMNS.slice(1).map(([key]) => make("td", { class: classOf(key) }, CELLS[key](run)));
-  return make("tr", { title: run.reason || false }, make("td", {}, tick), make("th", { scope: "row" }, name), others);
+  return make("tr", { title: [run.name, run.roles, run.verdict, run.reason].filter(Boolean).join("; ") }, make("td", {}, tick), make("th", { scope: "row" }, name), others);
 }
 
 function runsView() {
