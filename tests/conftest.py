@@ -16,6 +16,7 @@ from filelock import FileLock
 
 sys.path.insert(0, str(Path(__file__).parent))
 from libraries import pytest_terminal_summary as pytest_terminal_summary
+from live.browsing import chromium as chromium
 
 if not Path("/dev/nvidia0").exists():
     os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported, by whichever test comes first

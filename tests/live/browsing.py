@@ -27,6 +27,13 @@ def browser() -> Iterator[Any]:
             found.close()
 
 
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """The browser of a module's tests."""
+    with browser() as found:
+        yield found
+
+
 @contextmanager
 def page(found: Any, width: int = 1440, scheme: str = "light", scripts: bool = True) -> Iterator[Any]:
     """A window, in which no script may fail."""

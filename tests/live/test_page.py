@@ -18,7 +18,7 @@ from gradscape.cli.main import main
 from gradscape.report.interactive.forest import forest
 from gradscape.storage.watch_folder import WatchReader
 from libraries import skip_without
-from live.browsing import browser, page, violations
+from live.browsing import page, violations
 from live.test_server import started
 from live.watching import watch_in
 
@@ -40,12 +40,6 @@ with gs.watch(model, optimizer) as flow, Folder(sys.argv[1]).follow(flow):
         optimizer.step()
         time.sleep(0.02)
 """
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

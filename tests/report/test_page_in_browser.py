@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import synthetic
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.build import build
 from gradscape.studies.batchnorm.report import PARTS
-from live.browsing import browser, page, violations
+from live.browsing import page, violations
 from undrawn import rendering
 
 pytestmark = pytest.mark.slow
@@ -34,12 +34,6 @@ def judged(run: RunRecord) -> RunRecord:
 def study() -> StudyRecord:
     made = synthetic.study(2)
     return dataclasses.replace(made, runs={name: judged(run) for name, run in made.runs.items()})
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from gradscape._codec import encode
 from gradscape.stats.paired import ERROR, Difference, compare, holm
 from gradscape.stats.student_t import ROUNDING, Interval, interval
 
 Verdict = Literal["holds", "does not hold", "undecided", "not testable", "not measured"]
+Key = TypeVar("Key", bound=float)  # a seed, or a place on an axis
 ONE_SEED = "n = 1: one seed claims nothing"
 
 
@@ -249,11 +250,11 @@ def _against(values: Mapping[int, float], threshold: float, alike: float = 0.0) 
     return compare(dict.fromkeys(values, threshold), values, alike=alike)
 
 
-def differences(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
-    """Return first − second, paired by the seeds both have; 0 where they differ by rounding.
+def differences(first: Mapping[Key, float], second: Mapping[Key, float]) -> dict[Key, float]:
+    """Return first − second, paired by the keys both have; 0 where they differ by rounding.
 
     Args:
-        first, second: Number per seed.
+        first, second: Number per seed, or per other key.
 
     Example:
         >>> differences({0: 3.0, 1: 5.0}, {1: 1.0})

@@ -7,14 +7,14 @@ for a reason of their own. Means over a whole training compare how long each sta
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from gradscape.analysis.claims import Evidence, below
+from gradscape.analysis.claims import Evidence, below, differences
 from gradscape.analysis.curvature import flatter_on_average
 from gradscape.analysis.evidence import averaged, open_runs
 from gradscape.analysis.outcomes import ended, guesses, task, together
-from gradscape.analysis.smoothness import VALUES, WAYS, measures
+from gradscape.analysis.smoothness import VALUES, WAYS, mean_logs
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.records.smoothness import StepSmoothness
 
@@ -103,12 +103,8 @@ def ratios(study: StudyRecord, pair: RolePair, what: str, along: str) -> dict[in
     first, second = (
         {seed: _by_loss(run, what, along) for seed, run in ended(study, role).items()} for role in pair
     )
-    shared = {seed: first[seed].keys() & second[seed].keys() for seed in first.keys() & second.keys()}
-    return {
-        seed: fmean(first[seed][place] - second[seed][place] for place in sorted(places))
-        for seed, places in sorted(shared.items())
-        if places
-    }
+    shared = {seed: differences(first[seed], second[seed]) for seed in sorted(first.keys() & second.keys())}
+    return {seed: fmean(by_bin.values()) for seed, by_bin in shared.items() if by_bin}
 
 
 def loss_bin(run: RunRecord, measure: StepSmoothness) -> float:
@@ -120,25 +116,6 @@ def loss_bin(run: RunRecord, measure: StepSmoothness) -> float:
     """
     share = measure.loss / math.log(task(run)[0])
     return (math.floor(share / BIN) + 0.5) * BIN if math.isfinite(share) else math.nan
-
-
-def mean_logs(
-    run: RunRecord, what: str, along: str, place: Callable[[RunRecord, StepSmoothness], float]
-) -> dict[float, float]:
-    """Return, per place, the mean log10 of a run's measures there, of those positive and finite.
-
-    Args:
-        run: Record of a run.
-        what: Key of `smoothness.VALUES`.
-        along: Key of `smoothness.WAYS`.
-        place: Function from a run and a measure to its place; NaN leaves the measure out.
-    """
-    found: dict[float, list[float]] = {}
-    for measure in measures(run, along):
-        value, x = VALUES[what][1](measure), place(run, measure)
-        if value > 0 and math.isfinite(value) and math.isfinite(x):
-            found.setdefault(x, []).append(math.log10(value))
-    return {x: fmean(logs) for x, logs in found.items()}
 
 
 def _by_loss(run: RunRecord, what: str, along: str) -> dict[float, float]:

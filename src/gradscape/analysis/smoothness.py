@@ -20,8 +20,7 @@ from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.records.smoothness import StepSmoothness
 
 StepValue = Callable[[StepSmoothness], float]
-
-
+Place = Callable[[RunRecord, StepSmoothness], float]
 Range = Callable[[StepSmoothness], tuple[float, float]]
 
 
@@ -90,6 +89,23 @@ def fewest_steps(study: StudyRecord, roles: Sequence[str]) -> float:
     return min(steps, default=math.inf)
 
 
+def mean_logs(run: RunRecord, what: str, along: str, place: Place) -> dict[float, float]:
+    """Return, per place, the mean log10 of a run's measures there, of those positive and finite.
+
+    Args:
+        run: Record of a run.
+        what: Key of `VALUES`.
+        along: Key of `WAYS`.
+        place: Function from a run and a measure to its place; NaN leaves the measure out.
+    """
+    found: dict[float, list[float]] = {}
+    for measure in measures(run, along):
+        value, x = VALUES[what][1](measure), place(run, measure)
+        if value > 0 and math.isfinite(value) and math.isfinite(x):
+            found.setdefault(x, []).append(math.log10(value))
+    return {x: fmean(logs) for x, logs in found.items()}
+
+
 def mean_log(
     run: RunRecord, what: str, along: str, chosen: Callable[[StepSmoothness], bool] = lambda measure: True
 ) -> float:
@@ -101,9 +117,8 @@ def mean_log(
         along: Key of `WAYS`.
         chosen: Whether a measure counts.
     """
-    numbers = [VALUES[what][1](measure) for measure in measures(run, along) if chosen(measure)]
-    logs = [math.log10(number) for number in numbers if number > 0 and math.isfinite(number)]
-    return fmean(logs) if logs else math.nan
+    found = mean_logs(run, what, along, lambda _, measure: 0.0 if chosen(measure) else math.nan)
+    return found.get(0.0, math.nan)
 
 
 def _typical(

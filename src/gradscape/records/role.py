@@ -49,4 +49,17 @@ def identities(roles: Mapping[str, Role]) -> list[str]:
     Args:
         roles: Role per name.
     """
-    return list(dict.fromkeys(identity for role in roles.values() for identity in role.runs))
+    return list(roles_by_run(roles))
+
+
+def roles_by_run(roles: Mapping[str, Role]) -> dict[str, list[Role]]:
+    """Return what each run is for, per identity.
+
+    Args:
+        roles: Role per name.
+    """
+    found: dict[str, list[Role]] = {}
+    for role in roles.values():
+        for identity in role.runs:
+            found.setdefault(identity, []).append(role)
+    return found

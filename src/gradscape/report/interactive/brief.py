@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,11 @@ import numpy as np
 from gradscape._codec import encode
 from gradscape.measure.diagnose.from_run import recorded
 from gradscape.records.diagnosis import Diagnosis
-from gradscape.records.encoding import Values
 from gradscape.records.gradients import FlowHistory
 from gradscape.records.run import RunRecord
 from gradscape.report.interactive.cells import as_codes
 from gradscape.report.interactive.document import (
+    TENSOR_NUMBERS,
     every_kth,
     flow_maps,
     joined,
@@ -26,7 +25,6 @@ from gradscape.report.interactive.document import (
 
 POINTS = 200  # of a curve
 DIGITS = 5  # of a curve's number: the page writes three, and shows finer steps where a loss hardly moves
-TENSOR_NUMBERS = ("mean_abs", "rms", "relative_update")
 
 
 class Layouts:
@@ -95,9 +93,16 @@ def is_whole(run: RunRecord) -> bool:
 def _short_series(series: dict[str, Any]) -> dict[str, Any]:
     """Return a curve of fewer points and digits."""
     found = joined(np.array(series["x"]), np.array(series["y"]), POINTS)
-    short = {name: values if name == "x" else _rounded(values) for name, values in found.items()}
-    return {"label": series["label"], **short}
+    brief = {
+        name: values if name == "x" else [short(value) for value in values] for name, values in found.items()
+    }
+    return {"label": series["label"], **brief}
 
 
-def _rounded(values: Values) -> Sequence[float]:
-    return [float(f"{value:.{DIGITS}g}") for value in values]
+def short(value: float) -> float:
+    """Return a number of `DIGITS` digits.
+
+    Args:
+        value: The number.
+    """
+    return float(f"{value:.{DIGITS}g}")

@@ -30,6 +30,7 @@ from gradscape.report.interactive.verdicts import Verdict, since
 COLUMNS = 400  # rows in a map: as many as a wide screen tells apart
 CELLS = 60_000  # cells of a map, at most, so that a page of several stays below 5 MB
 POINTS = 800  # points of a curve
+TENSOR_NUMBERS = ("mean_abs", "rms", "relative_update")  # last ones of every parameter tensor
 TITLES = {
     "mean_abs": "gradient",
     "relative_update": "update",
@@ -292,7 +293,7 @@ def run_curves(run: RunRecord) -> list[dict[str, Any]]:
 
 def _layers(history: FlowHistory) -> list[dict[str, Any]]:
     """Return every parameter tensor with its last numbers."""
-    last = {name: getattr(history, name) for name in ("mean_abs", "rms", "relative_update")}
+    last = {name: getattr(history, name) for name in TENSOR_NUMBERS}
     return [
         {
             "name": name,

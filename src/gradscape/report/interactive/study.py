@@ -14,9 +14,9 @@ from gradscape._codec import decode
 from gradscape.analysis.outcomes import describe_status
 from gradscape.errors import GradscapeError
 from gradscape.records.diagnosis import Diagnosis
-from gradscape.records.role import identities
+from gradscape.records.role import Role, identities, roles_by_run
 from gradscape.records.run import RunRecord, StudyRecord
-from gradscape.report.interactive.brief import DIGITS, POINTS, Layouts, brief_document, is_whole
+from gradscape.report.interactive.brief import DIGITS, POINTS, Layouts, brief_document, is_whole, short
 from gradscape.report.interactive.cells import rounding
 from gradscape.report.interactive.runs import run_row
 from gradscape.storage.run_summary import thinned
@@ -60,10 +60,10 @@ def study_values(study: StudyRecord, reader: Reader | None = None) -> dict[str, 
         for run in chosen.runs
     }
     listed = _listed(study, trainings)
-    roles = _roles(study)
+    roles = roles_by_run(study.roles)
     return {
         "runs": [
-            _row(study, identity, roles.get(identity, ""), identity in trainings) for identity in listed
+            _row(study, identity, roles.get(identity, []), identity in trainings) for identity in listed
         ],
         "trainings": trainings,
         "layouts": layouts.found,
@@ -143,20 +143,11 @@ def _listed(study: StudyRecord, trainings: Mapping[str, Any]) -> list[str]:
 # Rows of the table
 
 
-def _roles(study: StudyRecord) -> dict[str, str]:
-    """Return the labels of each run's roles."""
-    found: dict[str, list[str]] = {}
-    for role in study.roles.values():
-        for identity in role.runs:
-            found.setdefault(identity, []).append(role.label)
-    return {identity: ", ".join(dict.fromkeys(labels)) for identity, labels in found.items()}
-
-
-def _row(study: StudyRecord, identity: str, roles: str, has: bool) -> dict[str, Any]:
-    run = study.runs.get(identity)
+def _row(study: StudyRecord, identity: str, roles: Sequence[Role], has: bool) -> dict[str, Any]:
+    run, purpose = study.runs.get(identity), ", ".join(dict.fromkeys(role.label for role in roles))
     if run is None:
         return run_row(
-            identity, identity, state="pending", roles=roles, reason=describe_status(run), has=False
+            identity, identity, state="pending", roles=purpose, reason=describe_status(run), has=False
         )
     epochs, planned = len(run.epochs), int(run.config["epochs"])
     verdict, grade = _verdict(run)
@@ -164,13 +155,13 @@ def _row(study: StudyRecord, identity: str, roles: str, has: bool) -> dict[str, 
         identity,
         identity,
         state=run.state,
-        roles=roles,
+        roles=purpose,
         share=epochs / planned if planned else None,
         progress=f"epoch {epochs}/{planned}",
-        spark=[_short(loss) for loss in thinned(run.curve("train_loss"), SPARK)],
+        spark=[short(loss) for loss in thinned(run.curve("train_loss"), SPARK)],
         verdict=verdict,
         grade=grade,
-        best=_short(_best(run)) if run.epochs else None,
+        best=short(_best(run)) if run.epochs else None,
         minutes=round(sum(run.curve("seconds")) / 60, 1),
         reason=describe_status(run),
         has=has,
@@ -187,10 +178,6 @@ def _verdict(run: RunRecord) -> tuple[str | None, str | None]:
 def _best(run: RunRecord) -> float:
     """Return the highest validation accuracy."""
     return max(run.curve("valid_accuracy"))
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.{DIGITS}g}")
 
 
 # What the page leaves out

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from gradscape.analysis.claims import Claim, Evidence
 from gradscape.analysis.outcomes import describe_status, seeds_in_words
-from gradscape.records.role import identities
+from gradscape.records.role import Role, identities, roles_by_run
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.figures.base import Figure
 from gradscape.report.interactive.forest import forest
@@ -105,20 +105,17 @@ def _summary(study: StudyRecord) -> list[str]:
 
 def _run_rows(study: StudyRecord) -> list[dict[str, str]]:
     """Rows of the table of runs, one line each; in a long one those that are not done come first."""
-    roles: dict[str, list[str]] = {identity: [] for identity in study.runs}
-    for role in study.roles.values():
-        for identity in role.runs:
-            roles.setdefault(identity, []).append(role.name)
-    there = [_run_row(run, roles[run.identity]) for run in study.runs.values()]
+    roles = roles_by_run(study.roles)
+    there = [_run_row(run, roles.get(run.identity, [])) for run in study.runs.values()]
     empty = {"roles": "", "seed": "", "state": describe_status(None), "epochs": "", "minutes": ""}
     rows = there + [{"run": identity, **empty} for identity in roles if identity not in study.runs]
     return sorted(rows, key=lambda row: row["state"] == "done") if len(rows) > ROWS else rows
 
 
-def _run_row(run: RunRecord, roles: Sequence[str]) -> dict[str, str]:
+def _run_row(run: RunRecord, roles: Sequence[Role]) -> dict[str, str]:
     return {
         "run": run.identity,
-        "roles": ", ".join(roles),
+        "roles": ", ".join(role.name for role in roles),
         "seed": str(run.seed),
         "state": describe_status(run) or run.state,
         "epochs": f"{len(run.epochs)} of {run.config['epochs']}",

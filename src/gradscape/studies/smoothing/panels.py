@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,20 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Drawing
 
-from gradscape.analysis.equal_loss import BIN, LEARNING, RolePair, loss_bin, mean_logs
+from gradscape.analysis.equal_loss import BIN, LEARNING, RolePair, loss_bin
 from gradscape.analysis.outcomes import drawn_seeds, joined, members, not_done, seeds_in_words
-from gradscape.analysis.smoothness import VALUES
+from gradscape.analysis.smoothness import VALUES, Place, mean_logs
 from gradscape.records.encoding import Values
-from gradscape.records.run import RunRecord, StudyRecord
-from gradscape.records.smoothness import StepSmoothness
+from gradscape.records.run import StudyRecord
 from gradscape.report.figures.base import Figure, add_legend, titled, write_across
 from gradscape.report.figures.smoothness import HOW, log_ticks
 from gradscape.report.figures.style import LOOKS, SHADE, styled
 
 PANEL, HEIGHT = 2.7, 3.2  # inches
 NAMES = ("with BatchNorm", "without")  # of the lines, in the order of a pair
-
-Place = Callable[[RunRecord, StepSmoothness], float]
 
 
 @dataclass(frozen=True)
