@@ -417,8 +417,8 @@ setInterval(() => {
     each.classList.toggle("late", seconds > 60);
   }
 }, 1000);
-/** Draw what is shown for paper, in light colors and whole, and afterwards for the screen again. */
-function drawForPaper(on) {
+/** Draw what is shown for print, in light colors and whole, and afterwards for the screen again. */
+function drawForPrint(on) {
   root.classList.toggle("printing", on);
   for (const fold of document.querySelectorAll("details")) {
     if (on && !fold.open) fold.dataset.closed = "";
@@ -440,8 +440,8 @@ function linkRuns() {
 window.addEventListener("hashchange", show);
 document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
 dark.addEventListener("change", () => { for (const each of document.querySelectorAll(".chart")) each.chart.redraw(); });
-window.addEventListener("beforeprint", () => drawForPaper(true));
-window.addEventListener("afterprint", () => drawForPaper(false));
+window.addEventListener("beforeprint", () => drawForPrint(true));
+window.addEventListener("afterprint", () => drawForPrint(false));
 if (inlined.live) document.getElementById("connection").hidden = false;
 if (report) linkRuns();
 show();

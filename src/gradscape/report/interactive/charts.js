@@ -1,7 +1,7 @@
 // Charts of a training on canvases: curves and maps of layer × step that share one range of steps.
 "use strict";
 
-const PAPER = 400; // pixels of a map's height in print, at most: two have room on a sheet
+const SHEET = 400; // pixels of a map's height in print, at most: two have room on a sheet
 const SIDE = { left: 58, right: 14, top: 8, bottom: 26 };
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const root = document.documentElement;
@@ -219,7 +219,7 @@ class LayerMap extends Chart {
     context.putImageData(image, 0, 0);
   }
   redraw() {
-    this.height = isPrinting() ? Math.min(this.whole, PAPER) : this.whole;
+    this.height = isPrinting() ? Math.min(this.whole, SHEET) : this.whole;
     this.element.style.height = `${this.height}px`;
     this.paint();
     this.draw();
