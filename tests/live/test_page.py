@@ -171,7 +171,12 @@ def test_a_hostile_name_is_text(chromium: Any, address: str) -> None:
 
 def test_without_scripts_there_is_a_table(chromium: Any, address: str) -> None:
     with page(chromium, scripts=False) as opened:
-        opened.goto(address)
+
+        def whole() -> bool:  # the server may have begun just now, and know one run after the other
+            opened.goto(address)
+            return int(opened.locator("tbody tr").count()) >= 4
+
+        _wait(whole)
         assert opened.locator("tbody tr").count() == 4
         assert HOSTILE in opened.locator("table").inner_text()
 
