@@ -21,8 +21,17 @@ import pytest
 from cases import tiny
 from exported import Found, assert_holds
 from gradscape.cli.main import main
-from gradscape.integrations.export import epoch_rows, epoch_values, gradient_values, parameters, result_rows
+from gradscape.integrations.export import (
+    Export,
+    epoch_rows,
+    epoch_values,
+    gradient_values,
+    parameters,
+    result_rows,
+)
+from gradscape.integrations.export_targets import MLflowExport, TensorBoardExport, WandBExport
 from gradscape.storage.run_folder import RunFolder
+from gradscape.storage.run_summary import RunSummary, StudyWatcher
 from gradscape.storage.study_folder import StudyFolder
 from libraries import needs
 from made_studies import add, ask, epoch, every_state, flow, measure, put, results, spoil
@@ -116,6 +125,11 @@ def from_mlflow(place: Path) -> dict[str, Found]:
 
 
 READERS = {"tensorboard": from_tensorboard, "wandb": from_wandb, "mlflow": from_mlflow}
+EXPORTERS: dict[str, Any] = {
+    "tensorboard": TensorBoardExport,
+    "wandb": WandBExport,
+    "mlflow": lambda place, study: MLflowExport(str(place), study),
+}
 Read = Callable[[Path], dict[str, Found]]
 
 
@@ -197,6 +211,33 @@ def test_what_was_exported_is_not_trusted_where_it_is_gone_or_half_there(
         (place / "exported.json").unlink()
     assert export(study, to, place) == 0
     assert_holds(read(place), study, runs)
+
+
+@every_tracker
+def test_a_run_that_ends_while_it_is_exported_has_its_test_results_once(
+    to: str, read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its state was read while it ran, its files after it had ended: the results are a later row's."""
+    study, place = tmp_path / "study", tmp_path / "place"
+    config = tiny(epochs=2)
+    ask(study, [config])
+    put(study, config, "running", [epoch(1), epoch(2)])
+    folder = StudyFolder(study).run(config.identity)
+    poll = StudyWatcher.poll
+
+    def ended_since(watcher: StudyWatcher) -> list[RunSummary]:
+        with folder.locked():
+            runs = poll(watcher)
+        os.utime(folder.path / "status.json", (1, 1))  # of another second than the end
+        folder.set_status("done", test=results(2, 2))
+        return runs
+
+    with Export(StudyFolder(study), EXPORTERS[to](place, "batchnorm")) as exported:
+        with monkeypatch.context() as patched:
+            patched.setattr(StudyWatcher, "poll", ended_since)
+            assert [run.state for run in exported.advance(stay=True)] == ["running"]
+        assert [run.state for run in exported.advance(stay=True)] == ["done"]
+    assert_holds(read(place), study, {"done": config})
 
 
 @pytest.mark.slow

@@ -161,7 +161,7 @@ class Export:
             raise _Unreadable(run.reason)
         opened = self.open.get(run.identity)
         # Read before anything is opened: opening may throw away what is there.
-        epochs, flow, test = _read(self.study.run(run.identity), opened.epochs if opened else 0)
+        epochs, flow, test = _read(self.study.run(run.identity), run.over, opened.epochs if opened else 0)
         with _refusals():
             if opened is None:
                 tracked = self.exporter.open(run)
@@ -199,11 +199,15 @@ def describe_progress(run: RunSummary) -> str:
     return f"{run.state} {run.epoch}"
 
 
-def _read(folder: RunFolder, after: int) -> tuple[list[EpochRecord], FlowHistory | None, Mapping[str, Any]]:
-    """Return the epochs after the first `after`, their gradients, and the test results."""
+def _read(
+    folder: RunFolder, over: bool, after: int
+) -> tuple[list[EpochRecord], FlowHistory | None, Mapping[str, Any]]:
+    """Return the epochs after the first `after`, their gradients, and the results if the run is over."""
     try:
         # In this order: an epoch's gradients are written before the epoch.
-        epochs, test = folder.epochs(after), folder.status().get("test", {})
+        epochs = folder.epochs(after)
+        # One that has ended since it was looked at is exported once more: its results would be there twice.
+        test = folder.status().get("test", {}) if over else {}
         return epochs, folder.flow(after) if epochs else None, test
     except StoreError as error:
         raise _Unreadable(error) from error
