@@ -21,7 +21,7 @@ from gradscape.study.network_cost import duration
 from gradscape.study.packs import Pack
 from gradscape.study.time_left import TimeLeft
 
-PLAIN_EVERY = 15.0  # seconds between two plain progress lines of one run
+PLAIN_EVERY = 15.0  # seconds between two plain progress lines of one worker
 NOTABLE = 0.05  # share of a run's cost from which the beginning of a phase has a plain line of its own
 
 
@@ -48,7 +48,7 @@ class ProgressView:
         self.runs, self.done, self.total = runs, done, done + len(runs)
         self.left = TimeLeft(runs, packs)
         self.running: dict[str, Progress | None] = {}
-        self.printed: dict[str, float] = {}  # time of each run's last plain line
+        self.printed: dict[Pack, float] = {}  # time of the last plain line of runs that are trained together
         self.report, self.reporting = report, False
         self.start = time.monotonic()
         # A study goes on when its output is closed.
@@ -98,10 +98,13 @@ class ProgressView:
         changed = before is None or before.phase != progress.phase
         cost = self.left.phases[name][progress.phase]
         notable = changed and progress.phase != "training" and cost >= NOTABLE * self.left.cost[name]
-        due = now - self.printed.get(name, self.start) >= PLAIN_EVERY
+        pack = self.left.pack[name]
+        due = now - self.printed.get(pack, self.start) >= PLAIN_EVERY
         if not self.is_live and (due or notable):
-            self.printed[name] = now
-            self.print_line(f"  {self.names[name]}  {progress}")
+            self.printed[pack] = now
+            others = len(pack.names) - 1
+            beside = f" and {others} with it" if others and progress.phase == "training" else ""
+            self.print_line(f"  {self.names[name]}{beside}  {progress}{self.remaining()}")
 
     def begin_report(self) -> None:
         """Tell that all runs have ended and the report is being built."""
