@@ -108,14 +108,14 @@ def test_it_has_a_short_repr_a_small_summary_and_a_page(name: str, tmp_path: Pat
     summary = thing._repr_html_()
     Reader(summary)
     assert len(summary) < 50_000
-    assert ("<img" in summary) == (name != "Diagnosis")
+    assert summary.count("<img") == 1
     path = thing.save_html(str(tmp_path / "page.html"))
     text = path.read_text()
     assert "<h1>" in text
     assert not re.search(r'(src|href)="(?!#|data:)', text.split("<script")[0])
 
 
-@pytest.mark.parametrize("name", sorted(set(HELD) - {"Diagnosis"}))
+@pytest.mark.parametrize("name", HELD)
 def test_it_is_drawn_on_given_axes(name: str) -> None:
     from matplotlib.figure import Figure
 

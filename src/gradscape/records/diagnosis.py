@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from gradscape._codec import Record, json_text
 from gradscape.records.display import Displayable, Reported
 from gradscape.records.documents import diagnosis_document
+from gradscape.records.gradient_profile import GradientProfile
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # Every verdict and its grade, the gravest first: `fail` is a training that does not work, `warn` may well
 # work and deserves a look, `info` is no fault. Causes stand before what follows from them.
@@ -222,12 +226,15 @@ class Diagnosis(Reported, Displayable, Record):
         seen: Moment at which the gradients were read, in words.
         notes: Oddities, in words.
         unseen: Quantities that were not looked at, in words.
+        profile: Gradient of each weight layer; None where no step was made, and in the status of a run, whose
+            gradients are in its folder.
     """
 
     findings: tuple[Finding, ...]
     seen: str
     notes: tuple[str, ...]
     unseen: tuple[str, ...] = ()
+    profile: GradientProfile | None = field(default=None, compare=False)  # NaN is not equal to itself
 
     @property
     def verdict(self) -> str:
@@ -262,6 +269,21 @@ class Diagnosis(Reported, Displayable, Record):
             >>> text = gs.diagnose(flow).to_json()
         """
         return json_text(diagnosis_document(self))
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the gradient of each weight layer, that of the verdict marked; return the axes.
+
+        Args:
+            ax: Axes to draw on; by default a new figure's.
+        """
+        import matplotlib.pyplot as plt
+
+        axes = plt.subplots(layout="constrained")[1] if ax is None else ax
+        if self.profile is None:
+            axes.set(xticks=[], yticks=[])
+            axes.text(0.5, 0.5, "no step was made", transform=axes.transAxes, ha="center", va="center")
+            return axes
+        return self.profile.plot(axes, self.layer)
 
     def verdict_last(self) -> str:
         """Return the whole text with the gravest finding at its end, which a terminal shows last."""

@@ -85,13 +85,25 @@ def draw_map(
     )
     axes.figure.colorbar(mesh, ax=axes, label=scale.label)
     axes.invert_yaxis()
+    name_layers(axes, layers)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return axes
+
+
+def name_layers(axes: Axes, layers: Sequence[str]) -> None:
+    """Write the names of layers, the input at the top, where there is room; else their numbers from 1.
+
+    Args:
+        axes: Axes with a layer a row, the first at a height of 1.
+        layers: (L) Names.
+    """
+    from matplotlib.ticker import MaxNLocator
+
     if len(layers) <= NAMED:
         names = [literal(shorten(name.removesuffix(".weight"), LETTERS)) for name in layers]
         axes.set_yticks(range(1, len(layers) + 1), names, fontsize="small")
     else:
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return axes
 
 
 def _edges(steps: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -242,7 +242,8 @@ class Attempt:
     def _set_ended(self, state: str) -> None:
         """Write the run's status with its diagnosis."""
         record = replace(self.folder.record(), state=state, status=self.details)
-        self.folder.set_status(state, **self.details, diagnosis=diagnose(record).to_dict())
+        diagnosis = replace(diagnose(record), profile=None)  # the gradients are in a file of their own
+        self.folder.set_status(state, **self.details, diagnosis=diagnosis.to_dict())
         self.ended = True
 
     def _set_failed(self) -> None:

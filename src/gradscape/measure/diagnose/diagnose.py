@@ -27,10 +27,11 @@ from gradscape.measure.diagnose.loss.linear_rules import linear_findings
 from gradscape.measure.diagnose.loss.rules import loss_findings, loss_notes
 from gradscape.measure.diagnose.progress_rules import progress_findings, without_aftermath
 from gradscape.measure.diagnose.rules import findings_of, healthy
-from gradscape.measure.diagnose.view import Bools, View, sized
+from gradscape.measure.diagnose.view import Bools, View, sized, typical
 from gradscape.measure.diagnose.weight_rules import weight_findings
 from gradscape.records.activations import ActivationHistory
 from gradscape.records.diagnosis import Diagnosis, Finding, Symptom, gravest_first
+from gradscape.records.gradient_profile import GradientProfile
 from gradscape.records.gradients import FlowHistory
 from gradscape.records.loss import LossHistory
 from gradscape.records.run import RunRecord
@@ -131,7 +132,16 @@ def _diagnosed(watched: Watch | FlowHistory | RunRecord, limits: Limits | None, 
         history.seen,
         (*history.notes, *notes),
         _unseen(history, known_loss=isinstance(watched, RunRecord)),
+        _profile(history, limits.rows),
     )
+
+
+def _profile(history: FlowHistory, rows: int) -> GradientProfile:
+    """Return the weight layers' typical gradients in the last rows of steps that were made."""
+    made, columns = np.flatnonzero(~history.skipped)[-rows:], history.weights
+    broken = (history.nonfinite[made] == 1).any(axis=0)
+    values = np.where(broken, math.inf, typical(history.mean_abs[made]))[columns]
+    return GradientProfile(tuple(history.layers[column] for column in columns), tuple(values.tolist()))
 
 
 # Oddities of layers and steps that a training may have and work: they hold for it as a whole, or they do not.

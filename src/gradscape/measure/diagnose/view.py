@@ -94,24 +94,24 @@ class View:
         beside = WEIGHT_KINDS if set(WEIGHT_KINDS) & set(history.kinds) else part.kinds
         if not len(last) or not set(beside) & set(part.kinds):
             return None
-        rms = _typical(part.rms[last])
+        rms = typical(part.rms[last])
         norms = part.rms * np.sqrt(np.array(part.sizes, dtype=np.float64))
         relative = part.update / sized(part)
-        gradient, gain = _typical(norms[last]), _typical(norms[last] * part.update[last])
+        gradient, gain = typical(norms[last]), typical(norms[last] * part.update[last])
         return cls(
             layers=tuple(part.layers[column] for column in columns),
             gradient=gradient[columns],
             rms=rms[columns],
-            update=_typical(relative[last])[columns],
+            update=typical(relative[last])[columns],
             largest_update=np.nan_to_num(relative[last], posinf=math.inf).max(axis=0)[columns],
-            earlier_update=_typical(relative[earlier])[columns],
+            earlier_update=typical(relative[earlier])[columns],
             earlier_largest=np.nan_to_num(relative[earlier]).max(axis=0, initial=0.0)[columns],
             gain=gain[columns],
             zero=_without_gradient(part, last)[columns],
             absent=_never_there(part)[columns],
             began_steep=norms[made[0]][columns] / sized(part)[made[0]][columns] > limits.steep,
             died=_without_gradient(part, last[(len(last) - 1) // 2 :], MOSTLY)[columns],
-            steepness=_typical(norms[last] / sized(part)[last])[columns],
+            steepness=typical(norms[last] / sized(part)[last])[columns],
             broken=_first_broken(part.nonfinite[made])[columns],
             agreement=_alike(part.agreement[last][:, columns]),
             before=_all_before(part, gradient < gradient[columns[-1]] / limits.span, gradient),
@@ -265,7 +265,7 @@ def _fallen(history: FlowHistory, norms: Values) -> float:
         return 1.0
     owners = [name.rpartition(".")[0] for name in history.layers]
     last = [place for place in known if owners[place] == owners[known[-1]]]
-    first, now = _typical(norms[:FIRST, last]), _typical(norms[-2 * FIRST :, last])
+    first, now = typical(norms[:FIRST, last]), typical(norms[-2 * FIRST :, last])
     counted = (first > 0) & ~np.isnan(now)
     with np.errstate(divide="ignore"):
         return float((first[counted] / now[counted]).min(initial=math.inf)) if counted.any() else 1.0
@@ -309,8 +309,12 @@ def _without_gradient(history: FlowHistory, rows: NDArray[np.intp], share: float
     return np.array([quiet[owner].mean() >= share for owner in owners])
 
 
-def _typical(values: Values) -> Values:
-    """Median of each column's finite values; NaN where there is none."""
+def typical(values: Values) -> Values:
+    """Return the median of each column's finite values; NaN where there is none.
+
+    Args:
+        values: (T, L) Rows of a history.
+    """
     found = np.full(values.shape[1], np.nan)
     for column, series in enumerate(values.T):
         finite = series[np.isfinite(series)]

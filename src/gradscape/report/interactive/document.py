@@ -41,6 +41,10 @@ TITLES = {
     "dead": "dead units",
     "saturated": "saturated",
 }
+APART = (
+    "findings",
+    "profile",
+)  # of a diagnosis: a page has more of both
 HEALTHY_STEP = 1e-3  # ‖ΔW‖/‖W‖ near which healthy steps are (Karpathy 2015, CS231n)
 
 
@@ -139,7 +143,7 @@ def judgement(diagnosis: Diagnosis | None) -> dict[str, Any]:
     """
     if diagnosis is None:
         return {"diagnosis": None, "findings": []}
-    summary = {name: value for name, value in diagnosis.to_dict().items() if name != "findings"}
+    summary = {name: value for name, value in diagnosis.to_dict().items() if name not in APART}
     findings = [{**encode(each), "grade": each.grade, "heading": each.heading} for each in diagnosis.findings]
     return {"diagnosis": summary, "findings": findings}
 

@@ -34,20 +34,27 @@ def record_page(record: Displayable) -> str:
     """
     title = TITLES[type(record).__name__]
     lead, _, rest = str(record).partition("\n")
-    with styled():
-        drawing, axes = panel()
-        record.plot(axes)  # type: ignore[attr-defined]
-    figures = [Figure("drawing", title, "", "", drawing)]
+    figures = [_drawing(record, title)]
     template = environment().get_template("record.html.j2")
     values = {"title": title, "lead": capital(lead), "text": rest, "diagnosis": None}
     return template.render(figures=figures, drawn=inlined(figures), **values) + "\n"
 
 
 def diagnosis_page(diagnosis: Diagnosis) -> str:
-    """Return the page of a diagnosis alone: its findings, without the history that they were made from.
+    """Return the page of a diagnosis alone: its findings, and the gradients of the weight layers.
 
     Args:
         diagnosis: Diagnosis of a watch, a history or a run.
     """
+    figures = [_drawing(diagnosis, "Gradients of the layers")] if diagnosis.profile else []
     lead = f"Gradients were read {diagnosis.seen}."
-    return rendered("record.html.j2", diagnosis, [], title=capital(diagnosis.heading), lead=lead, text="")
+    values = {"title": capital(diagnosis.heading), "lead": lead, "text": ""}
+    return rendered("record.html.j2", diagnosis, figures, **values)
+
+
+def _drawing(record: Displayable, title: str) -> Figure:
+    """Return a record's drawing as a figure of the page."""
+    with styled():
+        drawing, axes = panel()
+        record.plot(axes)  # type: ignore[attr-defined]
+    return Figure("drawing", title, "", "", drawing)
