@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgba
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -25,6 +26,7 @@ from gradscape.measure.watch.watch import Watch
 from gradscape.records.display import LINES, Displayable
 from gradscape.records.gradients import FlowHistory
 from gradscape.records.noise import RunNoise
+from gradscape.records.role import Role
 from gradscape.records.run import RunRecord
 from gradscape.records.signal import RunStart
 from html_pages import Reader
@@ -107,8 +109,9 @@ def test_it_has_a_short_repr_a_small_summary_and_a_page(name: str, tmp_path: Pat
     assert thing.to_dict()
     summary = thing._repr_html_()
     Reader(summary)
-    assert len(summary) < 50_000
+    assert len(summary.encode()) < 100_000
     assert summary.count("<img") == 1
+    assert set(re.findall(r"<(\w+)", summary)) <= {"div", "b", "pre", "img"}  # what no notebook takes out
     path = thing.save_html(str(tmp_path / "page.html"))
     text = path.read_text()
     assert "<h1>" in text
@@ -132,9 +135,12 @@ def test_a_long_history_is_a_small_summary() -> None:
     long = replace(
         history, **tables, layers=tuple(f"block.{i}.weight" for i in range(columns)),
         kinds=("linear",) * columns, sizes=(64,) * columns, steps=np.arange(rows),
-        skipped=np.zeros(rows, dtype=bool), activations=None,
+        skipped=np.zeros(rows, dtype=bool), activations=None, shapes=(), dtypes=(), clipped=None, loss=None,
+        optimizers=(replace(history.optimizers[0], members=tuple(range(columns)), decay=()),),
     )  # fmt: skip
-    assert len(long._repr_html_()) < 50_000
+    summary = long._repr_html_()
+    assert "<img" in summary
+    assert len(summary) < 100_000
     assert len(repr(long)) < 200
 
 
@@ -146,6 +152,62 @@ def test_a_long_text_is_cut_in_a_notebook() -> None:
     summary = Long()._repr_html_()
     assert "<b>&lt;b&gt;</b>" in summary
     assert "… 5 more lines: print it" in summary
+
+
+def test_text_of_a_model_is_never_markup() -> None:
+    model = nn.Sequential()
+    model.add_module("<script>alert(1)</script>\udcff$", nn.Linear(8, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    flow = gs.watch(model, optimizer)
+    cross_entropy(model(BATCH[0]), BATCH[1]).backward()
+    optimizer.step()
+    for thing in (flow, gs.diagnose(flow)):
+        summary = thing._repr_html_()
+        summary.encode()
+        assert "<script" not in summary
+        assert "<img" in summary
+
+
+def test_a_history_and_a_run_show_their_verdict_in_a_notebook() -> None:
+    history = held("FlowHistory")
+    assert f"<b>{gs.diagnose(history).heading}</b>" in history._repr_html_()
+    assert f"<b>{gs.diagnose(run()).heading}</b>" in run()._repr_html_()
+    assert f"<b>{run().identity}: done" in replace(run(), flow=None)._repr_html_()
+    nothing = replace(history, skipped=np.ones_like(history.skipped))
+    assert "<b>no step of the optimizer was made" in nothing._repr_html_()
+
+
+def test_a_check_shows_its_remedies_in_a_notebook_and_draws_its_table() -> None:
+    check = replace(held("CheckRecord"), remedies=(held("CheckRecord").as_is,))
+    assert "remedies tried on copies, the best first:" in check._repr_html_()
+    assert "depth scale" in str(check)
+    assert "depth scale" not in check._repr_html_()
+
+
+def test_a_study_counts_the_verdicts_on_its_runs() -> None:
+    study = synthetic.study(seeds=1)
+    assert str(study) == "study batchnorm (quick): 15 done"
+    names = list(study.runs)
+    status = {name: {"diagnosis": gs.diagnose(study.runs[name]).to_dict()} for name in names[:2]}
+    runs = {name: replace(run, status=status.get(name, {})) for name, run in study.runs.items()}
+    ended = replace(study, runs=runs)
+    verdicts = [gs.diagnose(study.runs[name]).verdict for name in names[:2]]
+    told = ", ".join(f"{verdicts.count(each)} {each}" for each in dict.fromkeys(verdicts))
+    assert str(ended) == f"study batchnorm (quick): 15 done\nverdicts on runs that have ended: {told}"
+
+
+def test_of_thousands_of_runs_some_are_drawn_by_the_colors_of_their_roles() -> None:
+    from matplotlib.figure import Figure
+
+    study = synthetic.study(seeds=1)
+    runs = {str(number): run() for number in range(2_500)}
+    roles = {name: Role(name, runs=tuple(runs)[place::2]) for place, name in enumerate(("even", "odd"))}
+    axes = replace(study, runs=runs, roles=roles).plot(Figure().add_subplot())
+    (lines,) = axes.collections
+    assert len(lines.get_segments()) == 834
+    assert {tuple(color) for color in lines.get_colors()} == {to_rgba("C0"), to_rgba("C1")}
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["even", "odd"]
+    assert axes.get_title() == "batchnorm (quick), 834 of 2500 runs"
 
 
 def test_a_watch_shows_its_verdict_in_a_notebook() -> None:

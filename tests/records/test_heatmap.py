@@ -22,3 +22,11 @@ def test_a_long_name_keeps_its_block_and_its_layer() -> None:
     labels = [tick.get_text() for tick in axes.get_yticklabels()]
     assert len(set(labels)) == 4
     assert labels[0] == "stages.0.bl….11.conv_dw"[:11] + "…11.conv_dw"
+
+
+def test_of_many_rows_some_are_drawn() -> None:
+    axes = Figure().add_subplot()
+    draw_map(axes, np.arange(5_000), ["a"], np.ones((5_000, 1)), ColorScale("size"))
+    (mesh,) = axes.collections
+    assert mesh.get_array().size == 1_667
+    assert axes.get_xlim() == (0.0, 5_001.0)

@@ -233,6 +233,10 @@ class CheckRecord(Reported, Displayable, Record):
             lines += ["", *self._remedy_lines()]
         return "\n".join(lines)
 
+    def _summary(self) -> str:
+        remedies = self._remedy_lines() if self.remedies else []
+        return "\n".join([str(self.diagnosis), *self._step_lines, *remedies])
+
     @property
     def of_batch(self) -> tuple[str, ...]:
         """Lines on the batch and the loss: whether the batch was fitted, and facts."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gradscape._codec import Record
 from gradscape._text import count_noun
 from gradscape.records.activations import ActivationHistory
-from gradscape.records.display import Displayable, Reported
+from gradscape.records.display import Displayable, Reported, with_verdict
 from gradscape.records.encoding import Values
 from gradscape.records.heatmap import ColorScale, draw_map
 from gradscape.records.loss import LossHistory
@@ -223,6 +223,9 @@ class FlowHistory(Reported, Displayable, Record):
         names = [self.layers[column] for column in self.weights]
         values = getattr(self, statistic)[:, self.weights]
         return draw_map(ax, self.steps, names, values, SCALES[statistic], self.row)
+
+    def _summary(self) -> str:
+        return with_verdict(self, f"{self.lack}\n{self}" if self.lack else str(self))
 
     def __str__(self) -> str:
         tensors, rows = f"{len(self.layers)} parameter tensors", len(self.steps)

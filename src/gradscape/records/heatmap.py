@@ -32,6 +32,7 @@ class ColorScale:
 
 LETTERS = 22  # of a layer's name
 NAMED = 14  # layers whose names have room beside a map
+ROWS = 2_000  # most rows that are drawn: of more each is narrower than a pixel, and one hides another
 BLANK = "#b4b9c0"  # where a cosine, white at 0, has no value
 
 
@@ -53,7 +54,7 @@ def draw_map(
         layers: (L) Names, shown where there is room, else numbered from 1.
         values: (T, L) Values.
         scale: Their colors.
-        row: What a row is of.
+        row: What a row is of. Of more than 2,000 rows every second, third, … is drawn.
     """
     import matplotlib.pyplot as plt
     from matplotlib.colors import LogNorm, Normalize
@@ -61,6 +62,8 @@ def draw_map(
 
     axes = plt.subplots(layout="constrained")[1] if ax is None else ax
     axes.set(xlabel=row, ylabel="layer (input at the top)")
+    every = -(-len(steps) // ROWS) or 1
+    steps, values = steps[::every], values[::every]
     if scale.colors == "RdBu":
         axes.set_facecolor(BLANK)
     bad = ~(np.isfinite(values) & ((scale.range is not None) | (values > 0)))

@@ -7,14 +7,18 @@ A `StudyRecord` holds `RunRecord`s, a run holds one `EpochRecord` per epoch and 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import numpy as np
+
 from gradscape._codec import Record
+from gradscape._text import literal, shorten
 from gradscape.config.paths import Value
 from gradscape.errors import ConfigError
-from gradscape.records.display import Displayable, Reported
+from gradscape.records.display import Displayable, Reported, with_verdict
 from gradscape.records.gradients import FlowHistory
 from gradscape.records.role import Role
 from gradscape.records.smoothness import StepSmoothness
@@ -30,7 +34,8 @@ if TYPE_CHECKING:
 
 LAST = 5  # epochs, of 100, that the paper's tables average over
 SHARE = 3  # a shorter run is averaged over its last third at most: before that it is still learning
-NAMED = 10  # most runs whose names have room in a drawing
+DRAWN = 1_000  # most runs in a drawing: of more, one hides another
+NAMED, LETTERS = 10, 40  # most roles whose labels have room in a drawing, and letters of one
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,9 @@ class RunRecord(Reported, Displayable, Record):
         axes.legend()
         return axes
 
+    def _summary(self) -> str:
+        return with_verdict(self, str(self))
+
     def __str__(self) -> str:
         if not self.epochs:
             return f"{self.identity}: {self.state}"
@@ -199,25 +207,47 @@ class StudyRecord(Reported, Displayable, Record):
         return pd.DataFrame(rows)
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the validation accuracy of every run over the epochs; return the axes.
+        """Draw the validation accuracy of the runs over the epochs, a color for each role; return the axes.
+
+        Of more than 1,000 runs every second, third, … is drawn.
 
         Args:
             ax: Axes to draw on; by default a new figure's.
         """
         import matplotlib.pyplot as plt
+        from matplotlib.collections import LineCollection
 
         axes = plt.subplots()[1] if ax is None else ax
-        for run in self.runs.values():
-            axes.plot(run.curve("epoch"), run.curve("valid_accuracy"), label=run.identity)
-        axes.set(xlabel="epoch", ylabel="validation accuracy", title=f"{self.study} ({self.preset})")
-        if len(self.runs) <= NAMED:
+        every = -(-len(self.runs) // DRAWN) or 1
+        begun = {name: run for name, run in [*self.runs.items()][::every] if run.epochs}
+        roles = {name: role.label for role in [*self.roles.values()][::-1] for name in role.runs}
+        labels = {name: roles.get(name, name) for name in begun}
+        colors = {label: f"C{place % 10}" for place, label in enumerate(dict.fromkeys(labels.values()))}
+        curves = [
+            np.column_stack([run.curve("epoch"), run.curve("valid_accuracy")]) for run in begun.values()
+        ]
+        # One artist for all: thousands of runs take a tenth of the time.
+        axes.add_collection(LineCollection(curves, colors=[colors[label] for label in labels.values()]))
+        axes.autoscale_view()
+        part = f", {len(begun)} of {len(self.runs)} runs" if every > 1 else ""
+        title = literal(f"{self.study} ({self.preset}){part}")
+        axes.set(xlabel="epoch", ylabel="validation accuracy", title=title)
+        if len(colors) <= NAMED:
+            for label, color in colors.items():
+                axes.plot([], [], color=color, label=literal(shorten(label, LETTERS)))
             axes.legend(fontsize="x-small")
         return axes
 
     def __str__(self) -> str:
-        states = [run.state for run in self.runs.values()]
-        count = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-        return f"study {self.study} ({self.preset}): {count or 'no runs yet'}"
+        states = Counter(run.state for run in self.runs.values())
+        text = f"study {self.study} ({self.preset}): {_counted(states) or 'no runs yet'}"
+        diagnoses = [run.status.get("diagnosis") for run in self.runs.values()]
+        verdicts = Counter(each["verdict"] for each in diagnoses if each)
+        return f"{text}\nverdicts on runs that have ended: {_counted(verdicts)}" if verdicts else text
+
+
+def _counted(words: Counter[str]) -> str:
+    return ", ".join(f"{count} {word}" for word, count in words.items())
 
 
 Phase = Literal[

@@ -20,7 +20,7 @@ from gradscape.measure.watch.recorder import Recorder
 from gradscape.measure.watch.step_reading import Moment
 from gradscape.measure.watch.steps import all_of, each_of, is_private
 from gradscape.records.alert import Alert
-from gradscape.records.display import Displayable, html_summary
+from gradscape.records.display import Displayable
 from gradscape.records.gradients import FlowHistory
 
 if TYPE_CHECKING:
@@ -347,9 +347,4 @@ class Watch(Displayable):
         return str(self.history())
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: the diagnosis so far, and the map of gradients."""
-        import gradscape  # diagnoses stand on watches: see `Displayable.save_html`
-
-        history = self.history()
-        verdict = history.lack or str(gradscape.diagnose(history))
-        return html_summary(history, f"{verdict}\n{history}")
+        return self.history()._repr_html_()
