@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from copy import copy
+from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -166,6 +167,49 @@ def test_text_of_a_model_is_never_markup() -> None:
         summary.encode()
         assert "<script" not in summary
         assert "<img" in summary
+
+
+def lines(text: str) -> int:
+    """Of a prompt that is 100 columns wide."""
+    return sum(1 + len(line) // 100 for line in text.split("\n"))
+
+
+def records_in(value: Any) -> Iterator[Any]:
+    """A record, and all that are in it."""
+    if is_dataclass(value):
+        yield value
+        value = [getattr(value, each.name) for each in fields(value)]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    for each in value if isinstance(value, tuple | list) else ():
+        yield from records_in(each)
+
+
+def many(value: Any) -> Any:
+    """Ten thousand of what a field has any number of."""
+    if isinstance(value, np.ndarray):
+        return np.resize(value, (100, 100))
+    if isinstance(value, Mapping):
+        return {f"{place}.weight": each for place in range(10_000) for each in list(value.values())[:1]}
+    return (value or ("0.weight",))[:1] * 10_000
+
+
+def test_no_repr_has_forty_lines_however_large_the_model() -> None:
+    kinds = {type(each): each for name in set(HELD) - {"Watch"} for each in records_in(held(name))}
+    parts = {kind: each for kind, each in kinds.items() if not isinstance(each, Displayable)}
+    assert len(parts) >= 20  # and a displayable's is a line
+    for kind, part in parts.items():
+        large = copy(part)
+        for each in fields(kind):
+            value = getattr(part, each.name)
+            if value is not None and re.search(r"\.\.\.|Mapping|Values|NDArray", str(each.type)):
+                object.__setattr__(large, each.name, many(value))
+        assert lines(repr(large)) < 40, kind
+
+
+def test_a_sweep_is_a_line_at_a_prompt() -> None:
+    sweep = gs.Sweep("rates", {"epochs": 2}, [{"optim.lr": {"log": [1e-4, 1e-2], "points": 300}}], seeds=3)
+    assert repr(sweep) == "<Sweep rates: 300 points of optim.lr, 3 seeds>"
 
 
 def test_a_history_and_a_run_show_their_verdict_in_a_notebook() -> None:

@@ -15,12 +15,14 @@ from __future__ import annotations
 import json
 import math
 import re
+import reprlib
 import typing
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradscape._text import COMMANDS
 
@@ -29,8 +31,28 @@ UNPRINTED = re.compile(rf"{COMMANDS.pattern}|[\ud800-\udfff]")
 SPELLED = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
+class _Short(reprlib.Repr):
+    """Representations of a few words: of long tuples and texts their ends, of arrays the shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxtuple = self.maxlist = self.maxdict = 6
+        self.maxstring, self.maxother = 100, 160
+
+    def repr_ndarray(self, value: NDArray[Any], level: int) -> str:
+        return f"array{value.shape}"
+
+
+_SHORT = _Short()
+
+
 class Record:
     """Base of dataclasses that are written to JSON, with what is derived from their fields."""
+
+    def __repr__(self) -> str:
+        """Return the fields, long ones cut, for those that can be long (`repr=False`)."""
+        named = (f"{each.name}={_SHORT.repr(getattr(self, each.name))}" for each in fields(self))  # type: ignore[arg-type]
+        return f"{type(self).__name__}({', '.join(named)})"
 
     def __eq__(self, other: object) -> bool:
         """Return True if both are of one type and written alike, for those with arrays (`eq=False`)."""

@@ -31,7 +31,7 @@ EFFECTS = {
 MOVES = ("lowers", "predicts")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trial(Record):
     """Some real steps on the batch by a copy of the model with a remedy, or by the model as it is.
 
@@ -93,7 +93,7 @@ FITS = 0.1  # of the loss that the steps begin with
 ENOUGH = 100  # steps: before that a loss that does not fall is no verdict
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Fit(Record):
     """Steps of a copy on one batch, until it knows that by heart or the budget is spent.
 

@@ -76,7 +76,7 @@ class Difference(Record):
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DifferenceTable(Record):
     """Ratios of a quantity.
 

@@ -21,8 +21,8 @@ WIDTH = 0.01  # of the density's kernel, in the spectrum's width
 MATRICES = {"hessian": "Hessian", "ggn": "generalized Gauss-Newton matrix"}
 
 
-@dataclass(frozen=True)
-class Ends:
+@dataclass(frozen=True, repr=False)
+class Ends(Record):
     """Eigenvalues at both ends of a spectrum, from the outside in; each lies within its residual.
 
     Attributes:
@@ -71,8 +71,8 @@ class Estimate:
         return f"{self.value:.4g} ± {self.error:.1g}, n = {count_noun(self.probes, 'probe')}"
 
 
-@dataclass(frozen=True)
-class Spectrum:
+@dataclass(frozen=True, repr=False)
+class Spectrum(Record):
     """Gauss quadrature of the spectral density, a row for each probe (Ghorbani et al. 2019, §2).
 
     Attributes:

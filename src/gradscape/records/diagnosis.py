@@ -147,8 +147,8 @@ class Symptom:
         return f"{self.what}: {self.value:.3g} (limit {self.limit:.3g}; {self.source})"
 
 
-@dataclass(frozen=True)
-class Finding:
+@dataclass(frozen=True, repr=False)
+class Finding(Record):
     """One fault, or the finding that there is none.
 
     Attributes:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 BLUE, RED, INK = "#0072b2", "#d55e00", "#1f2329"  # told apart without colors too: by their markers
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GradientProfile(Record):
     """Mean |∂L/∂W| of each weight layer, input to output.
 

@@ -42,8 +42,8 @@ SCALES = {
 }
 
 
-@dataclass(frozen=True)
-class OptimizerFacts:
+@dataclass(frozen=True, repr=False)
+class OptimizerFacts(Record):
     """Settings of an optimizer that decide which part of a gradient reaches the weights.
 
     Attributes:
@@ -84,7 +84,7 @@ class Clearings(Record):
     steps: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Untrained(Record):
     """Parameters that no step changes.
 

@@ -61,8 +61,8 @@ class Check:
         )
 
 
-@dataclass(frozen=True)
-class TrainingPath:
+@dataclass(frozen=True, repr=False)
+class TrainingPath(Record):
     """Checkpoints of a training, on the plane that is nearest to them (Li et al. 2018, §7.2).
 
     Attributes:
@@ -87,8 +87,8 @@ class TrainingPath:
         )
 
 
-@dataclass(frozen=True)
-class Convexity:
+@dataclass(frozen=True, repr=False)
+class Convexity(Record):
     """Extreme eigenvalues of the whole Hessian over a plane (Li et al. 2018, §5 and Fig. 7).
 
     Attributes:

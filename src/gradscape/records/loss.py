@@ -24,7 +24,7 @@ REGRESSION = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 SEARCHED = 3  # first readings whose whole graph is searched, for layers, leaves and reshapes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TensorSummary(Record):
     """Numbers of a tensor; statistics are over its finite values, NaN where there is none.
 
@@ -56,7 +56,7 @@ class TensorSummary(Record):
         return self.dtype.startswith(("int", "uint", "bool"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Operation(Record):
     """Operation between the last layer with weights and the loss.
 
@@ -74,7 +74,7 @@ class Operation(Record):
     bounds: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LossTerm(Record):
     """One loss function of a step, read from the graph that autograd built.
 
@@ -124,7 +124,7 @@ class LossTerm(Record):
         return any(each.name in names for each in self.operations)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunningGap(Record):
     """BatchNorm module whose running statistics are the farthest from the batch's that it is trained on.
 
@@ -147,7 +147,7 @@ class RunningGap(Record):
         return float((1 - self.momentum) ** self.batches)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SequenceInput(Record):
     """Batch of sequences that a recurrent or attention layer was given.
 
@@ -164,7 +164,7 @@ class SequenceInput(Record):
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StepReading(Record):
     """Whole step as a watch saw it beside gradients: loss, data and modes.
 

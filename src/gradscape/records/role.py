@@ -9,7 +9,7 @@ from gradscape._codec import Record
 from gradscape.config.paths import Value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Role(Record):
     """Purpose of some runs of a study that differ in their seeds alone.
 

@@ -38,7 +38,7 @@ DRAWN = 1_000  # most runs in a drawing: of more, one hides another
 NAMED, LETTERS = 10, 40  # most roles whose labels have room in a drawing, and letters of one
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EpochRecord(Record):
     """One epoch of one run. Losses in nats and accuracies in 0…1 are means over images.
 

@@ -25,7 +25,7 @@ SHOWN = 12  # rows of a printed table at each end
 SETTLES = 8  # weight layers from which on the first half is taken for the way to where q settles
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Jacobian(Record):
     """Singular values σ of the Jacobian of outputs by inputs of a batch (Pennington et al. 2017, §2).
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gradscape._printing import print_stderr
+from gradscape._text import count_noun
 from gradscape.config.arguments import fitted
 from gradscape.config.fields import MOST_RUNS, MOST_SEEDS, checked, require
 from gradscape.config.paths import CONTROLS, DEFAULTS, Scaling, Value, flat, value_of
@@ -40,7 +41,7 @@ from gradscape.study.sweep.study_json import default_title, merge
 KEYS = ("name", "title", "base", "axes", "exclude", "seeds", "seeds_at_most", "equal_updates", "scale_lr")
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, repr=False)
 class Sweep:
     """A sweep over any fields of a run's configuration; checked once, when it is made.
 
@@ -109,6 +110,10 @@ class Sweep:
         _require_sizes(self, fields)
         runs = len(self.configs) * max(self.seeds, self.seeds_at_most)  # every point is checked now
         require(runs <= MOST_RUNS, "seeds", self.seeds, f"at most {MOST_RUNS:,} runs, not {runs:,}")
+
+    def __repr__(self) -> str:
+        points, seeds = count_noun(len(self.configs), "point"), count_noun(self.seeds, "seed")
+        return f"<Sweep {self.name}: {points} of {cut(', '.join(self.fields), 100) or 'no field'}, {seeds}>"
 
     @property
     def fields(self) -> tuple[str, ...]:
