@@ -13,7 +13,10 @@ EXTRAS = {
     "trackio": "trackio", "starlette": "live", "ray": "ray", "optuna": "optuna", "pandas": "pandas",
     "curvlinops": "compare", "pyhessian": "compare", "loss_landscapes": "compare",
 }  # fmt: skip
-OF_DEV = ("pytorch_lightning", "transformers", "tensorboard", "wandb", "mlflow", "ray", "optuna", "pandas")
+OF_DEV = (
+    "pytorch_lightning", "transformers", "tensorboard", "wandb", "mlflow", "ray", "optuna", "pandas",
+    "nbconvert", "ipykernel",
+)  # fmt: skip
 
 
 def why(library: str) -> str:

@@ -17,6 +17,8 @@ from gradscape.errors import ConfigError, cut
 LINE = 160  # most characters of a repr
 LINES, WIDE = 30, 400  # most lines of text in a notebook, and characters in one
 COLORS = (64, 16, 8)  # of the drawing in a notebook: a map of pure noise is small with few of them alone
+# JupyterLab breaks words, and writes tables in letters of any width, unless it is told not to.
+PRE = "margin:0;white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere;font-family:monospace"
 MOST = 48_000  # bytes of a drawing, of which base64 makes 64,000
 
 
@@ -94,7 +96,7 @@ def html_summary(thing: object, text: str) -> str:
     body = html.escape(
         "\n".join(textwrap.shorten(line, WIDE) if len(line) > WIDE else line for line in lines)
     )
-    pre = f'<pre style="margin:0;white-space:pre-wrap">{body}</pre>' if lines else ""
+    pre = f'<pre style="{PRE}">{body}</pre>' if lines else ""
     title = html.escape(cut(heading, WIDE))
     return f"<div><div><b>{title}</b></div>{pre}{_drawing(thing, title)}</div>"
 

@@ -165,7 +165,7 @@ class SmoothnessRecord(Displayable, Record):
             right.plot(self.rates, line.changes.mean(axis=0), color=color, linestyle="--")
         axes.axhline(float(self.loss.mean()), color="tab:gray", linestyle=":", label="at θ")
         axes.set(xlabel="learning rate η", ylabel="loss L(θ − ηd) and its range (band)")
-        right.set(ylabel="change of the gradient ‖∇L(θ − ηd) − ∇L(θ)‖ (dashed)", ylim=(0, None))
+        right.set(ylabel="change of the gradient\n‖∇L(θ − ηd) − ∇L(θ)‖ (dashed)", ylim=(0, None))
         axes.legend()
         return axes
 
