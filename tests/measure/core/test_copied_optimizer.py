@@ -244,3 +244,12 @@ def test_beside_a_factory_an_optimizer_gives_class_and_settings() -> None:
     (made,) = steppers_of(own, None)(twin).optimizers
     assert settings(made) == settings(own)
     assert made.param_groups[0]["params"] == list(twin.parameters())
+
+
+def test_a_function_of_the_model_can_choose_a_rate_for_each_layer() -> None:
+    def by_layer(model: nn.Module) -> Optimizer:
+        return torch.optim.SGD([{"params": p, "lr": 0.1 / p.shape[-1]} for p in model.parameters()], lr=1.0)
+
+    net = model()
+    made = steppers_of(by_layer, None)(net)
+    assert [group["lr"] for group in made.groups] == [0.1 / p.shape[-1] for p in net.parameters()]

@@ -57,7 +57,7 @@ class Batch:
         if isinstance(batch, Batch):
             return batch
         batch = mapped(batch, as_plain)
-        if loss is not None and _takes_model(loss):
+        if loss is not None and takes_model(loss):
             return cls(batch, (), _samples(batch, None), loss)
         x, further = _split(batch, model)
         return cls(x, further, _samples(x, further[0] if further else None))
@@ -210,10 +210,14 @@ def _fits(model: nn.Module, given: Arguments) -> bool:
     return True
 
 
-def _takes_model(loss: Loss) -> bool:
-    """Return True for loss(model, batch): its first parameter is named `model` or annotated as a module."""
+def takes_model(function: Callable[..., Any]) -> bool:
+    """Return True if a function's first parameter is named `model` or annotated as a module.
+
+    Args:
+        function: Loss, as loss(model, batch), or what makes an optimizer.
+    """
     try:
-        first = next(iter(inspect.signature(loss).parameters.values()), None)
+        first = next(iter(inspect.signature(function).parameters.values()), None)
     except (TypeError, ValueError):
         return False
     if first is None:

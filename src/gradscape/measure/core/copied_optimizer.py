@@ -10,16 +10,25 @@ from __future__ import annotations
 import copy
 import inspect
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from gradscape.errors import ConfigError, brief, first_line
+from gradscape.measure.core.batch import takes_model
 
-MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
+# Function of the parameters; of the model, where its first parameter is named so, as a loss(model, batch) is.
+MakeOptimizer = Callable[..., Optimizer]
+# Classes by the names that the command line has for them.
+OPTIMIZERS: dict[str, Any] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+}
 CURE = "give what makes one of parameters, as torch.optim.Adam"
 # Packages whose wrappers of an optimizer tell a training framework of its steps: a copy is trained without.
 FRAMEWORKS = ("accelerate", "lightning", "lightning_fabric", "opacus")
@@ -157,9 +166,9 @@ def _named(optimizers: Sequence[Optimizer]) -> str:
 
 
 def _made_by(make: MakeOptimizer, model: nn.Module) -> Optimizer:
-    """Return the optimizer that a user's function makes of a copy's parameters."""
+    """Return the optimizer that a user's function makes of a copy, or of its parameters."""
     try:
-        made = make(model.parameters())
+        made = make(model if takes_model(make) else model.parameters())
     except Exception as error:  # of any kind: it is the caller's code
         raise ConfigError(f"optimizer: it fails ({first_line(error)}); {CURE}") from error
     if not isinstance(made, Optimizer):

@@ -10,6 +10,7 @@ from gradscape.errors import ConfigError, GradscapeError, first_line
 from gradscape.measure.core.as_found import AsFound, standing_in
 from gradscape.measure.core.batch import Batch, Loss
 from gradscape.measure.core.leaves import refuse_own, refuse_uncopied, same_gradients, told_of_backward
+from gradscape.measure.core.preserve import refuse
 
 
 class Original:
@@ -30,6 +31,20 @@ class Original:
         )
         alike = {n: t for n, t in theirs.items() if n in mine and mine[n].shape == t.shape}
         return standing_in(self.model, alike, self.found)
+
+
+def require_trainable(model: nn.Module) -> None:
+    """Refuse a model that cannot be measured, or has nothing to train.
+
+    Args:
+        model: Module that a factory made, or a copy.
+
+    Raises:
+        ConfigError: As `refuse`, or no parameter requires a gradient.
+    """
+    refuse(model)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(f"make_model: {type(model).__name__} has no parameter to train")
 
 
 def loss_of_copy(model: nn.Module, batch: Batch, loss: Loss | None, own: Original | None) -> Tensor:

@@ -6,10 +6,10 @@ child's weight itself is one layer, and a block of convolutions is none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,12 +25,25 @@ from gradscape.measure.core.preserve import same_buffers
 
 @dataclass
 class Running:
-    """Call of a module: its name in the model, its inputs, and whether it called another module."""
+    """Call of a module: its name in the model, its inputs, and whether it called another module.
+
+    Attributes:
+        name: Name of the module in the model.
+        module: Module that is called.
+        given: Arguments, those by name last.
+        calls: True once it has called another module.
+        named: Arguments by name.
+    """
 
     name: str
     module: nn.Module
     given: Any
     calls: bool = False
+    named: Mapping[str, Any] = field(default_factory=dict)
+
+    def repeat(self) -> Any:
+        """Return the module's output for the same arguments once more."""
+        return self.module(*self.given[: len(self.given) - len(self.named)], **self.named)
 
 
 Seen = Callable[[Running, Any], None]
@@ -119,7 +132,7 @@ class Trace:
 
     def _before(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, positional: Any, named: Any) -> None:
-            self.stack.append(Running(name, module, (*positional, *named.values())))
+            self.stack.append(Running(name, module, (*positional, *named.values()), named=named))
 
         return hook
 

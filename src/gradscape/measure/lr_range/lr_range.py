@@ -17,8 +17,13 @@ from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, brief
 from gradscape.measure.core.batch import Batch, Loss, unwrapped
 from gradscape.measure.core.batches import fixed_batches
-from gradscape.measure.core.copied_optimizer import MakeOptimizer, notes_on_state, steppers_of
-from gradscape.measure.core.copied_training import Original
+from gradscape.measure.core.copied_optimizer import (
+    OPTIMIZERS,
+    MakeOptimizer,
+    notes_on_state,
+    steppers_of,
+)
+from gradscape.measure.core.copied_training import Original, require_trainable
 from gradscape.measure.core.copying import copied
 from gradscape.measure.core.layer_trace import layer_kind, unwatched
 from gradscape.measure.core.preserve import random_state, refuse, seed_generators
@@ -30,11 +35,6 @@ from gradscape.records.encoding import Values
 from gradscape.records.lr_range import LrRange
 
 FEWEST_STEPS = 10
-OPTIMIZERS: dict[str, Any] = {
-    "sgd": torch.optim.SGD,
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-}
 
 
 @typed(seeds=1_000, steps=10_000)
@@ -61,10 +61,10 @@ def lr_range(
             for one pass. A seed draws their order, anew after each pass.
         loss: loss(output, y), loss(output), or loss(output, dict) in turn, or loss(model, batch), which calls
             the model itself; None for a model whose output has a `loss`.
-        optimizer: Function from parameters to the optimizer that is to train them, as a class is; or one or
-            several optimizers of the module, of which class, settings and groups are taken, without the
-            state. Groups keep the ratio of their rates. Beside a factory, an optimizer of one group gives its
-            class and settings.
+        optimizer: Function from parameters to the optimizer that is to train them, as a class is, or from the
+            model, if its first parameter is named `model`; or one or several optimizers of the module, of
+            which class, settings and groups are taken, without the state. Groups keep the ratio of their
+            rates. Beside a factory, an optimizer of one group gives its class and settings.
         rates: First and last learning rate, of the optimizer's first group.
         steps: Number of rates, evenly spaced on a log axis.
         seeds: Number of seeds: of a factory's networks, of the order of the batches, and of dropout.
@@ -94,7 +94,7 @@ def lr_range(
             seed_generators(seed)
             # A factory is asked again where a module has to be copied, which not every one can be.
             twin = copied(own) if own is not None else unwrapped(call_factory(make_model))
-            _require_trainable(twin)
+            require_trainable(twin)
             given = [Batch.of(batch, twin, loss) for batch in fixed]
             stepper = RatedOptimizer(steppers_for(twin))
             ordered = (given[place] for place in _order(len(given), seed))
@@ -159,12 +159,6 @@ def _grid(rates: Any, steps: int) -> Values:
     if steps < FEWEST_STEPS:
         raise ConfigError(f"steps: expected {FEWEST_STEPS} or more, such as 100; got {steps}")
     return np.geomspace(float(rates[0]), float(rates[1]), steps)
-
-
-def _require_trainable(model: nn.Module) -> None:
-    refuse(model)
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ConfigError(f"make_model: {type(model).__name__} has no parameter to train")
 
 
 def _notes(model: nn.Module, curves: Sequence[Curve]) -> list[str]:

@@ -68,11 +68,12 @@ def signal(
     return _joined(runs, samples, jacobian_samples)
 
 
-def call_factory(factory: Callable[[], nn.Module]) -> nn.Module:
+def call_factory(factory: Callable[..., nn.Module], *arguments: object) -> nn.Module:
     """Return the module that a factory makes.
 
     Args:
-        factory: Function without arguments.
+        factory: Function that makes a module.
+        arguments: Arguments of the function.
 
     Raises:
         ConfigError: If it raises, or makes something other than a module.
@@ -82,12 +83,13 @@ def call_factory(factory: Callable[[], nn.Module]) -> nn.Module:
             f"make_model: expected a module or a function making one; got {type(factory).__name__}"
         )
     name = getattr(factory, "__name__", type(factory).__name__)
+    called = f"{name}({', '.join(map(repr, arguments))})"
     try:
-        model = factory()
+        model = factory(*arguments)
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"make_model: {name}() raised {with_place(error)}") from error
+        raise ConfigError(f"make_model: {called} raised {with_place(error)}") from error
     if not isinstance(model, nn.Module):
-        raise ConfigError(f"make_model: expected a torch Module from {name}(); got {type(model).__name__}")
+        raise ConfigError(f"make_model: expected a torch Module from {called}; got {type(model).__name__}")
     return model
 
 
