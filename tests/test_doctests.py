@@ -78,7 +78,7 @@ def names() -> dict[str, Any]:
 # Seconds each: they train, or draw.
 HEAVY = (
     "measure.check.check", "measure.curvature.curvature", "measure.landscape.landscape",
-    "measure.lr_range.lr_range", "report.pages.save", "testing",
+    "measure.coordinates.coordinate_check", "measure.lr_range.lr_range", "report.pages.save", "testing",
 )  # fmt: skip
 
 

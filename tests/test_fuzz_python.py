@@ -40,6 +40,10 @@ def model() -> nn.Module:
     return nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
 
 
+def wide(width: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(3, width), nn.ReLU(), nn.Linear(width, 2))
+
+
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.ones(4, 3), torch.zeros(4, dtype=torch.long)
 
@@ -73,6 +77,11 @@ def right(net: nn.Module) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]
             gs.smoothness,
             {**measured, "lr": 0.1, "optimizer": optimizer, "range": (0.5, 4), "points": 2, "bn": "batch",
              "separately": False},
+        ),
+        "coordinate_check": (
+            gs.coordinate_check,
+            {"make_model": wide, "widths": [2, 3, 4], "batches": pairs, "loss": loss,
+             "optimizer": torch.optim.Adam, "steps": 1, "seeds": 2},
         ),
         "lr_range": (
             gs.lr_range,

@@ -40,6 +40,10 @@ def net() -> nn.Module:
     return nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
 
 
+def wide(width: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Linear(width, 2))
+
+
 def watch(steps: int = 3, activations: bool = False) -> Any:
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -77,6 +81,7 @@ HELD: dict[str, Callable[[], Any]] = {
     "Comparison": lambda: gs.compare(watch(), watch()),
     "SignalRecord": signal,
     "RunStart": lambda: RunStart(signal(), watch(1).history()),
+    "CoordinateCheck": lambda: gs.coordinate_check(wide, [8, 16, 32], BATCH, cross_entropy, seeds=2),
     "CurvatureRecord": lambda: gs.curvature(net(), cross_entropy, BATCH, probes=2, steps=5),
     "LandscapeRecord": plane,
     "LrRange": lambda: gs.lr_range(net, BATCH, cross_entropy, steps=20, seeds=2),

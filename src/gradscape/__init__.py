@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gradscape.errors import GradscapeError
     from gradscape.live.start import start_live
     from gradscape.measure.check.check import check
+    from gradscape.measure.coordinates.coordinate_check import coordinate_check
     from gradscape.measure.curvature.curvature import curvature
     from gradscape.measure.diagnose.diagnose import diagnose
     from gradscape.measure.diagnose.limits import Limits
@@ -44,6 +45,7 @@ HOMES = {
     "Sweep": "gradscape.study.sweep.sweep",
     "check": "gradscape.measure.check.check",
     "compare": "gradscape.analysis.comparison",
+    "coordinate_check": "gradscape.measure.coordinates.coordinate_check",
     "curvature": "gradscape.measure.curvature.curvature",
     "diagnose": "gradscape.measure.diagnose.diagnose",
     "landscape": "gradscape.measure.landscape.landscape",
@@ -70,6 +72,7 @@ __all__ = [
     "Sweep",
     "check",
     "compare",
+    "coordinate_check",
     "curvature",
     "diagnose",
     "landscape",

@@ -2,6 +2,7 @@
 
 __all__ = [
     "check",
+    "coordinates",
     "core",
     "curvature",
     "diagnose",

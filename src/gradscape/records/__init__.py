@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from gradscape.records.activations import ActivationHistory
     from gradscape.records.check import CheckRecord, Trial
     from gradscape.records.comparison import Comparison, Difference
+    from gradscape.records.coordinates import CoordinateCheck
     from gradscape.records.curvature import CurvatureRecord
     from gradscape.records.diagnosis import Diagnosis, Finding, Symptom
     from gradscape.records.gradients import FlowHistory, OptimizerFacts
@@ -22,6 +23,7 @@ _HOMES = {
     "ActivationHistory": "activations",
     "CheckRecord": "check",
     "Comparison": "comparison",
+    "CoordinateCheck": "coordinates",
     "CurvatureRecord": "curvature",
     "Diagnosis": "diagnosis",
     "Difference": "comparison",
@@ -47,6 +49,7 @@ __all__ = [
     "ActivationHistory",
     "CheckRecord",
     "Comparison",
+    "CoordinateCheck",
     "CurvatureRecord",
     "Diagnosis",
     "Difference",

@@ -21,6 +21,10 @@ def made() -> nn.Module:
     return nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Dropout(0.2), nn.Linear(4, 2))
 
 
+def made_wide(width: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(3, width), nn.ReLU(), nn.Linear(width, 2))
+
+
 def sgd(parameters: Any) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, lr=0.1)
 
@@ -38,6 +42,7 @@ MEASURES: dict[str, Callable[[], object]] = {
     "check": lambda: gs.check(made, BATCH, LOSS, sgd, seeds=1, fit=5),
     "signal": lambda: signal(made, BATCH, LOSS, seeds=1),
     "lr range": lambda: gs.lr_range(made, [BATCH], LOSS, steps=10, seeds=1),
+    "coordinates": lambda: gs.coordinate_check(made_wide, [2, 4, 8], BATCH, LOSS, seeds=2),
     "curvature": lambda: gs.curvature(made(), LOSS, [BATCH], 1),
     "smoothness": lambda: gs.smoothness(made(), LOSS, [BATCH], 0.1),
     "noise": lambda: gs.noise(made(), LOSS, [BATCH, BATCH]),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from matplotlib.axes import Axes
+
 from gradscape.records.diagnosis import Diagnosis
 from gradscape.records.display import Displayable
 from gradscape.report.figures.base import Figure, panel
@@ -12,6 +16,7 @@ from gradscape.report.templates import environment
 TITLES = {
     "ActivationHistory": "Outputs of the layers",
     "Comparison": "Two trainings compared",
+    "CoordinateCheck": "Coordinates against width",
     "CurvatureRecord": "Curvature of the loss",
     "FlowHistory": "Gradients of the layers",
     "LandscapeRecord": "Loss landscape",
@@ -27,14 +32,15 @@ TITLES = {
 
 
 def record_page(record: Displayable) -> str:
-    """Return the page of a record: its drawing and its text.
+    """Return the page of a record: its drawing, or its `drawings` where it has several, and its text.
 
     Args:
         record: Record with a `plot`.
     """
     title = TITLES[type(record).__name__]
     lead, _, rest = str(record).partition("\n")
-    figures = [_drawing(record, title)]
+    drawings = getattr(record, "drawings", None) or {title: record.plot}  # type: ignore[attr-defined]
+    figures = [_drawn(draw, name, place) for place, (name, draw) in enumerate(drawings.items())]
     template = environment().get_template("record.html.j2")
     values = {"title": title, "lead": capital(lead), "text": rest, "diagnosis": None}
     return template.render(figures=figures, drawn=inlined(figures), **values) + "\n"
@@ -46,15 +52,15 @@ def diagnosis_page(diagnosis: Diagnosis) -> str:
     Args:
         diagnosis: Diagnosis of a watch, a history or a run.
     """
-    figures = [_drawing(diagnosis, "Gradients of the layers")] if diagnosis.profile else []
+    figures = [_drawn(diagnosis.plot, "Gradients of the layers")] if diagnosis.profile else []
     lead = f"Gradients were read {diagnosis.seen}."
     values = {"title": capital(diagnosis.heading), "lead": lead, "text": ""}
     return rendered("record.html.j2", diagnosis, figures, **values)
 
 
-def _drawing(record: Displayable, title: str) -> Figure:
-    """Return a record's drawing as a figure of the page."""
+def _drawn(draw: Callable[[Axes], Axes], title: str, place: int = 0) -> Figure:
+    """Return what a record's method draws as a figure of the page."""
     with styled():
         drawing, axes = panel()
-        record.plot(axes)  # type: ignore[attr-defined]
-    return Figure("drawing", title, "", "", drawing)
+        draw(axes)
+    return Figure(f"drawing-{place}" if place else "drawing", title, "", "", drawing)
