@@ -15,6 +15,7 @@ import pytest
 import gradscape as gs
 from gradscape.cli.app import parse
 from gradscape.cli.check import CheckOptions
+from gradscape.cli.coordinates import CoordinatesOptions
 from gradscape.cli.landscape import Grid
 from gradscape.cli.lr_range import LrRangeOptions
 from gradscape.cli.main import _COMMANDS, app, main
@@ -105,6 +106,11 @@ def test_bash_completes(
             LrRangeOptions(),
             gs.lr_range,
             ("input", "batch_size", "optimizer", "momentum", "page", "json"),
+        ),
+        (
+            CoordinatesOptions(),
+            gs.coordinate_check,
+            ("input", "batch_size", "widths", "optimizer", "lr", "page", "json"),
         ),
         (SweepOptions(), gs.Sweep, ("axis", "zip", "out", "save", "yes", "dry_run")),
     ],

@@ -17,7 +17,7 @@ from gradscape.errors import ConfigError, brief, cut, nearest, with_place
 T = TypeVar("T")
 
 
-def load_factory(name: str) -> Callable[[], Any]:
+def load_factory(name: str) -> Callable[..., Any]:
     """Return the factory of a name; a file is executed, as `python FILE.py` would.
 
     Args:

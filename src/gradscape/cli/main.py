@@ -32,6 +32,11 @@ _COMMANDS = {
     "sweep": ("sweep:sweep", "[FILE]", _SWEEP),
     "check": ("check:check", "FACTORY", "will a network train? why not? what would help?"),
     "lr-range": ("lr_range:lr_range", "FACTORY", "which learning rates train a network, and which diverge?"),
+    "coordinates": (
+        "coordinates:coordinates",
+        "FACTORY",
+        "do activations and updates keep their size with width?",
+    ),
     "diagnose": ("diagnose:diagnose", "DIR", "what is wrong with a run, where, why, and what would help?"),
     "compare": ("compare:compare", "A B", "where do two trainings first differ, beyond what seeds explain?"),
     "smoothness": ("measure:smoothness", "RUN", "how smooth is the loss along the next step?"),

@@ -224,7 +224,7 @@ class CoordinateCheck(Displayable, Record):
             sizes = np.where(np.isfinite(sizes) & (sizes > 0), sizes, np.nan)
             if np.isnan(sizes).all():
                 continue
-            color = mpl.colormaps["plasma"](0.1 + 0.68 * place / max(count - 1, 1))
+            color = mpl.colormaps["plasma"](0.26 + 0.5 * place / max(count - 1, 1))
             axes.plot(
                 self.widths, _over(np.nanmean, sizes), color=color, marker="o", markersize=3,
                 linestyle="--" if name == self.output else "-",
@@ -271,15 +271,18 @@ class CoordinateCheck(Displayable, Record):
 
     @property
     def drawings(self) -> dict[str, Callable[[Axes], Axes]]:
-        """Functions that draw on axes, per title, beside `plot`: of exponents, and of sizes at both ends."""
+        """Functions that draw the panels of the page on axes, per title."""
         last = self.judged_step
         found: dict[str, Callable[[Axes], Axes]] = {
             "Exponents": self.plot_exponents,
             "Outputs before training": lambda axes: self.plot(axes, "sizes", 0),
         }
         if last > 0:
-            found["Outputs after training"] = lambda axes: self.plot(axes, "sizes", last)
-            found["Effective updates"] = lambda axes: self.plot(axes, "effective", last)
+            found |= {
+                "Changes of the outputs": self.plot,
+                "Effective updates": lambda axes: self.plot(axes, "effective", last),
+                "Outputs after training": lambda axes: self.plot(axes, "sizes", last),
+            }
         return found
 
     def __str__(self) -> str:
