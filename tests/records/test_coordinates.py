@@ -59,7 +59,7 @@ def test_all_flat_is_as_mup_should_be_and_its_output_may_shrink_before_training(
     found = made()
     assert found.verdict == "flat"
     assert found.heading == (
-        "scales with width as muP should: 3 layers and all updates keep their size after 2 steps"
+        "scales with width as muP should: outputs and updates of 3 layers keep their size after 2 steps"
     )
     assert made(initial=(0, -0.5, 0)).verdict == "shrinks"
 
@@ -100,6 +100,7 @@ def test_layers_that_do_not_move_are_still_and_nothing_moving_is_no_success() ->
     frozen_change[..., 1] = 0
     assert replace(found, effective=frozen, changes=frozen_change).by_layer[1].verdict == "still"
     assert replace(found, effective=frozen, changes=frozen_change).verdict == "flat"
+    assert replace(found, effective=frozen, changes=frozen_change).heading.endswith("; second did not move")
 
 
 def test_a_width_that_diverges_is_told_and_steps_before_are_judged() -> None:

@@ -190,8 +190,10 @@ class CoordinateCheck(Displayable, Record):
             return f"undecided at {names}: take more seeds, wider networks, or widths farther apart"
         if not (flat := self.having("flat")):
             return "nothing changes: no layer's output moves in these steps"
-        moving = f"{count_noun(len(flat), 'layer')}{' and all updates' if len(flat) > 1 else ''}"
-        return f"scales with width as muP should: {moving} keep their size {steps}"
+        still = self.having("still")
+        rest = f"; {join_names([each.layer for each in still])} did not move" if still else ""
+        moving = f"outputs and updates of {count_noun(len(flat), 'layer')} keep their size {steps}"
+        return f"scales with width as muP should: {moving}{rest}"
 
     def plot(
         self,

@@ -48,14 +48,18 @@ class Network(nn.Module):
         return found
 
 
-def rated(kind: str, lr: float, mup: bool) -> Callable[[Network], Optimizer]:
-    """SGD, whose rates muP multiplies by n of input and output, or Adam, whose it divides by n of hidden."""
+def rated(kind: str, lr: float, mup: bool, fault: tuple[float, ...] = ()) -> Callable[[Network], Optimizer]:
+    """SGD, whose rates muP multiplies by n of input and output, or Adam, whose it divides by n of hidden.
+
+    A fault has a power of n for each layer, which its rate has too much.
+    """
 
     def make(model: Network) -> Optimizer:
         n = model.width / 64 if mup else 1.0
         by_layer = {"sgd": (n, 1, 1, n), "adam": (1, 1 / n, 1 / n, 1)}[kind]
         groups = [
-            {"params": [p], "lr": lr * each} for p, each in zip(model.parameters(), by_layer, strict=True)
+            {"params": [p], "lr": lr * each * n**power}
+            for p, each, power in zip(model.parameters(), by_layer, fault or (0,) * 4, strict=True)
         ]
         # Adam's ε is far above gradients that shrink with width: Everett et al. (2024), §5.
         return torch.optim.SGD(groups) if kind == "sgd" else torch.optim.Adam(groups, eps=1e-15)
@@ -122,6 +126,23 @@ def test_standard_parametrization_and_mup_show_their_exponents(
         assert each.initial.mean == pytest.approx(initial, abs=0.15), each.layer
     assert found.verdict == ("flat" if mup else "grows")
     assert found.first == ("" if mup else "fc2")
+
+
+@pytest.mark.parametrize(
+    ("fault", "verdict", "layer"),
+    [((0, 1, 0, 0), "grows", "fc2"), ((0, 0, 1, 0), "grows", "fc3"), ((0, 0, 0, 1), "grows", "out"),
+     ((-1, 0, 0, 0), "shrinks", "fc1")],
+)  # fmt: skip
+def test_a_rate_that_does_not_follow_mup_is_found_in_its_layer(
+    fault: tuple[float, ...], verdict: str, layer: str
+) -> None:
+    make = rated("adam", 1e-4, True, fault)
+    found = gs.coordinate_check(
+        partial(Network, mup=True), WIDTHS, BATCH, cross_entropy, make, steps=1, seeds=4
+    )
+    assert found.verdict == verdict
+    assert found.heading.startswith(f"{verdict} with width: first {layer}, whose effective update goes as")
+    assert all(each.verdict != verdict for each in found.by_layer[: LAYERS.index(layer)])
 
 
 def test_a_readout_of_zero_moves_first_and_the_rest_after_it() -> None:
