@@ -14,6 +14,7 @@ import compare_tables
 import public_tables
 import statistics_tables
 import sweep_tables
+import width_tables
 from alert_tables import alerts
 from live_tables import live
 from study_tables import claims, correlations, full_size, remedies, smoothing
@@ -140,6 +141,11 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "integrity": sweep_tables.integrity,
         "integrity-others": sweep_tables.integrity_others,
         "sweep-growth": sweep_tables.growth,
+    },
+    "docs/widths.md": {
+        "width-exponents": width_tables.exponents,
+        "width-verdicts": width_tables.verdicts,
+        "width-mup": width_tables.beside_mup,
     },
 }
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 FILLED = (  # with measured numbers
     "README.md", "docs/failures.md", "docs/networks.md", "docs/performance.md", "docs/seeing.md",
-    "docs/statistics.md", "docs/studies.md", "docs/sweeps.md",
+    "docs/statistics.md", "docs/studies.md", "docs/sweeps.md", "docs/widths.md",
 )  # fmt: skip
 PAGES = (*FILLED, "docs/programs.md")
 
@@ -120,7 +120,7 @@ def test_its_links_and_pictures_are_there(page: str) -> None:
 
 COMMANDS = [
     line.split("#")[0].strip()
-    for page in ("README.md", "docs/programs.md", "docs/seeing.md", "docs/studies.md")
+    for page in ("README.md", "docs/programs.md", "docs/seeing.md", "docs/studies.md", "docs/widths.md")
     for line in (ROOT / page).read_text().splitlines()
     if line.startswith("gradscape ")
 ]
