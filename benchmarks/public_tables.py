@@ -120,20 +120,3 @@ def published() -> str:
     rows = [(tool, f"{each['detected']}", f"{each['held out']}") for tool, each in found["tools"].items()]
     heads = ("", f"detected, of {found['cases']}", f"of the {found['held out']} held out that count here")
     return "\n".join(table(heads, rows))
-
-
-def headline() -> str:
-    """One line for the first screen of README."""
-    ours = result(f"{RESULTS}/public_scores.json")["scores"]
-    watch, joined = ours["watch"]["held out"], ours[BOTH]["held out"]
-    fresh = result(f"{RESULTS}/public_scores_first.json")["scores"][BOTH]["fresh"]  # half is looked at since
-    return (
-        f"Of {watch['cases']} public training failures that no limit was set on, a check and a watch detect "
-        f"{percent(joined['detected'])} and name the right kind of cause in "
-        f"{percent(joined['right kind, any finding'])} (a watch alone {percent(watch['detected'])} and "
-        f"{percent(watch['right kind, any finding'])}); they call "
-        f"{percent(joined['twins graded fail'])} of the repaired twins ill. Of {fresh['cases']} reports that "
-        f"were found and rebuilt blind afterwards they detect {percent(fresh['detected'])} and name the "
-        f"right kind in {percent(fresh['right kind, any finding'])}, and call "
-        f"{percent(fresh['twins graded fail'])} of the twins ill ([how](docs/failures.md))."
-    )

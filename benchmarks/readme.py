@@ -17,6 +17,7 @@ import sweep_tables
 import width_tables
 from alert_tables import alerts
 from live_tables import live
+from proof import proof
 from study_tables import claims, correlations, full_size, remedies, smoothing
 from tables import (
     INSTRUCTIONS,
@@ -85,20 +86,15 @@ def measured() -> str:
 
 
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {
-        "public-headline": public_tables.headline,
-        "measured": measured,
-        "quick": claims("batchnorm-quick-digits"),
-        "remedies-claims": claims("remedies-quick-digits", "the claim"),
-        "training": training_short,
-        "verdicts": verdicts,
-        "verdicts-unseen": unseen,
+    "README.md": {"proof": proof},
+    "docs/accuracy.md": {
         "healthy": healthy,
+        "verdicts": verdicts,
         "verdict-ceiling": ceiling,
-        "watch-cost": watch_cost,
-        "curvature": curvature,
-        "landscape-rates": landscape_rates,
+        "verdicts-unseen": unseen,
     },
+    "docs/watching.md": {"watch-cost": watch_cost},
+    "docs/measures.md": {"curvature": curvature, "landscape-rates": landscape_rates},
     "docs/failures.md": {
         "public-survivors": public_tables.survivors,
         "public-scores": public_tables.scores,
@@ -106,6 +102,8 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "public-published": public_tables.published,
     },
     "docs/performance.md": {
+        "measured": measured,
+        "training": training_short,
         **{f"training-{name}": partial(training, name) for name in INSTRUCTIONS},
         **{f"profile-{name}": partial(profile, name) for name in INSTRUCTIONS},
         "curvature-tasks": curvature_tasks,
@@ -123,6 +121,8 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "live": live,
     },
     "docs/studies.md": {
+        "quick": claims("batchnorm-quick-digits"),
+        "remedies-claims": claims("remedies-quick-digits", "the claim"),
         "rescues": full_size,
         "smoothing": smoothing,
         "remedies": remedies("remedies-quick-digits"),

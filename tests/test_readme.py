@@ -17,15 +17,22 @@ from gradscape.cli.app import parse
 from gradscape.cli.main import app
 
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "README.md").read_text()
+MOST_LINES = 130  # of the README
 FILLED = (  # with measured numbers
-    "README.md", "docs/failures.md", "docs/networks.md", "docs/performance.md", "docs/seeing.md",
-    "docs/statistics.md", "docs/studies.md", "docs/sweeps.md", "docs/widths.md",
+    "README.md", "docs/accuracy.md", "docs/failures.md", "docs/measures.md", "docs/networks.md",
+    "docs/performance.md", "docs/seeing.md", "docs/statistics.md", "docs/studies.md", "docs/sweeps.md",
+    "docs/watching.md", "docs/widths.md",
 )  # fmt: skip
-PAGES = (*FILLED, "docs/programs.md")
+PAGES = (*FILLED, "docs/checking.md", "docs/commands.md", "docs/programs.md")
 
 
-BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+def programs(page: str) -> list[str]:
+    """The blocks of Python of a page."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= MOST_LINES
 
 
 def printed(code: str, folder: Path) -> str:
@@ -39,9 +46,12 @@ def printed(code: str, folder: Path) -> str:
 @pytest.mark.slow
 def test_the_example_runs_as_printed(tmp_path: Path) -> None:
     """The same runs, and what they show; the digits are the processor's."""
-    code = BLOCKS[0]
+    (code,) = programs("docs/commands.md")
     assert len(code.splitlines()) <= 15
-    lines, shown = (text.strip().splitlines() for text in (printed(code, tmp_path), printed_below(code)))
+    lines, shown = (
+        text.strip().splitlines()
+        for text in (printed(code, tmp_path), printed_below("docs/commands.md", code))
+    )
     assert [line.split(":")[0] for line in lines] == [line.split(":")[0] for line in shown]
     plain, bn = ([float(n) for n in re.findall(r"([\d.]+) (?:train|valid)", line)] for line in lines[::2])
     first = [float(line.split(": ")[1].split(" … ")[0]) for line in lines[1::2]]
@@ -49,22 +59,23 @@ def test_the_example_runs_as_printed(tmp_path: Path) -> None:
     assert first[0] < 1e-8 < 1e-4 < first[1]
 
 
-def printed_below(code: str) -> str:
-    """What the page shows below a block of code."""
-    return TEXT.split(code)[1].split("```")[2].strip()
+def printed_below(page: str, code: str) -> str:
+    """What a page shows below a block of code."""
+    return (ROOT / page).read_text().split(code)[1].split("```")[2].strip()
 
 
-def test_the_watched_training_is_diagnosed_as_printed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/watching.md"])
+def test_the_watched_training_is_diagnosed_as_printed(page: str, tmp_path: Path) -> None:
     """Up to the last digits of its numbers, which are the processor's."""
-    code = BLOCKS[1]
-    shown = printed_below(code)
+    (code,) = programs(page)
+    shown = printed_below(page, code)
     number = re.compile(r": [\d.e+-]+ \(")
     assert number.sub(": (", printed(code, tmp_path).strip()) == number.sub(": (", shown)
 
 
 @pytest.mark.slow
 def test_the_measures_run_as_printed(tmp_path: Path) -> None:
-    text = printed(BLOCKS[2], tmp_path)
+    text = printed(programs("docs/measures.md")[0], tmp_path)
     assert "along SGD's step: loss" in text
     assert "largest eigenvalues" in text
     assert "edge of stability at 2" in text
@@ -74,7 +85,7 @@ def test_the_measures_run_as_printed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_landscape_is_drawn_as_printed(tmp_path: Path) -> None:
-    text = printed(BLOCKS[3], tmp_path)
+    text = printed(programs("docs/measures.md")[1], tmp_path)
     assert "loss over 17 × 17 points (filter-normalized direction 1, filter-normalized direction 2)" in text
     assert "between the points interpolation is off by" in text
     assert "Plotly" in (tmp_path / "plane.html").read_text()
@@ -120,7 +131,7 @@ def test_its_links_and_pictures_are_there(page: str) -> None:
 
 COMMANDS = [
     line.split("#")[0].strip()
-    for page in ("README.md", "docs/programs.md", "docs/seeing.md", "docs/studies.md", "docs/widths.md")
+    for page in PAGES
     for line in (ROOT / page).read_text().splitlines()
     if line.startswith("gradscape ")
 ]
