@@ -62,7 +62,8 @@ def networks() -> str:
     count = sum(score["gradscape"]["networks"] for score in scores)
     return (
         f"**Will it train?** After 50 steps the verdict is right for {100 * right:.1f} % of {count} "
-        f"small networks of families held out; the loss alone for {100 * simple:.1f} % ([tables](docs/accuracy.md))."
+        f"small networks of families held out; the loss alone for {100 * simple:.1f} % "
+        "([tables](docs/accuracy.md))."
     )
 
 
