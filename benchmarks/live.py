@@ -3,8 +3,9 @@
     cd benchmarks && PYTHONPATH=../src python live.py
 
 writes `results/live.json`: seconds until the page is there and until all runs are known, from a run's new
-epoch to the news of it, the server's memory, and milliseconds of the browser for drawing and pointing (with
-chromium and playwright). The trainings are made up: files as gradscape writes them, with random numbers.
+epoch, and from the failure of any other, to the news of it at a client and in the table of a browser, the
+server's memory, and milliseconds of the browser for drawing and pointing (with chromium and playwright). The
+trainings are made up: files as gradscape writes them, with random numbers.
 """
 
 from __future__ import annotations
@@ -123,16 +124,25 @@ def many_runs(runs: int) -> dict[str, Any]:
                 break
         everything = time.perf_counter() - began
         painted = browser_seconds(address)
-        delays = [news_of_an_epoch(folder, stream, runs, epoch) for epoch in range(51, 56)]
+        delays = [news_of_an_epoch(folder, stream, runs, epoch) for epoch in range(51, 71)]
+        shown = shown_in_a_browser(folder, address, runs)
+        failures = [
+            news_of_a_failure(folder, stream, seed) for seed in range(0, runs - 1, max(1, runs // 20))
+        ]
         memory = resident(server.pid)
         server.communicate()
         return {
             "runs": runs, "epochs": EPOCHS, "page_seconds": page, "all_known_seconds": everything,
-            "news_seconds": {"median": median(delays), "all": delays}, "server_mb": memory, **painted,
+            "news_seconds": spread(delays), "shown_seconds": spread(shown),
+            "failure_seconds": spread(failures), "server_mb": memory, **painted,
         }  # fmt: skip
     finally:
         running.close()
         shutil.rmtree(folder)
+
+
+def spread(seconds: list[float]) -> dict[str, Any]:
+    return {"median": median(seconds), "longest": max(seconds), "all": seconds}
 
 
 def last_run(folder: Path, runs: int) -> RunFolder:
@@ -141,13 +151,53 @@ def last_run(folder: Path, runs: int) -> RunFolder:
 
 def news_of_an_epoch(folder: Path, stream: Any, runs: int, epoch: int) -> float:
     """Seconds from an epoch's line in the file to its row at the browser."""
-    run, began = last_run(folder, runs), time.perf_counter()
-    with open(run.metrics, "ab") as file:
-        file.write(epoch_line(run.identity(), epoch, np.random.default_rng(epoch)))
+    time.sleep(np.random.default_rng(epoch).random() / 5)  # at any moment between two looks of the server
+    began = add_epoch(last_run(folder, runs), epoch)
     for news in messages(stream):
         if any(row["progress"] == f"epoch {epoch}/{EPOCHS}" for row in news.get("runs", ())):
             return time.perf_counter() - began
     raise AssertionError("the stream has ended")
+
+
+def add_epoch(run: RunFolder, epoch: int) -> float:
+    """Add an epoch's line, and return when."""
+    line, began = epoch_line(run.identity(), epoch, np.random.default_rng(epoch)), time.perf_counter()
+    with open(run.metrics, "ab") as file:
+        file.write(line)
+    return began
+
+
+def news_of_a_failure(folder: Path, stream: Any, seed: int) -> float:
+    """Seconds from the failure of a run that was over to its row at the browser."""
+    time.sleep(np.random.default_rng(seed).random() / 5)
+    run, began = (
+        RunFolder(folder / "runs" / RunConfig(seed=seed, epochs=EPOCHS).identity),
+        time.perf_counter(),
+    )
+    run.set_status("failed", error="made up")
+    for news in messages(stream):
+        if any(row["state"] == "failed" and run.path.name in row["id"] for row in news.get("runs", ())):
+            return time.perf_counter() - began
+    raise AssertionError("the stream has ended")
+
+
+def shown_in_a_browser(folder: Path, address: str, runs: int) -> list[float]:
+    """Seconds from each of some epochs' lines to the table of a browser that shows the run among all."""
+    from playwright.sync_api import sync_playwright
+
+    run, seconds = last_run(folder, runs), []
+    with sync_playwright() as player:
+        found = player.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = found.new_page()
+        page.goto(address)
+        page.get_by_label("Find").fill(run.identity())
+        for epoch in range(71, 91):
+            page.wait_for_timeout(int(200 * np.random.default_rng(epoch).random()))
+            began = add_epoch(run, epoch)
+            page.wait_for_selector(f"text=epoch {epoch}/{EPOCHS}")
+            seconds.append(time.perf_counter() - began)
+        found.close()
+    return seconds
 
 
 def browser_seconds(address: str) -> dict[str, Any]:

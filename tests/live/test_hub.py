@@ -89,7 +89,7 @@ def test_a_watch_is_followed_while_it_is_written(tmp_path: Path) -> None:
             optimizer.step()
             writer.write(flow.history(written), flow.history, step=step, written=float(step))
             written = flow.rows
-            hub.searched = 0.0
+            hub.search_at = 0.0
             hub.poll()
             assert told[-1]["runs"][0]["progress"] == f"step {step}"
             assert hub.document("w")["steps"] == list(range(step))
@@ -111,7 +111,7 @@ def test_a_fault_that_comes_up_is_reported_once(tmp_path: Path, monkeypatch: pyt
     writer = WatchWriter(tmp_path / "live" / "w", "Net", 1.0)
     for last in (2, 4, 6, 8):
         writer.write(slice_rows(whole, slice(last - 2, last)), lambda: whole, step=last)
-        hub.searched = 0.0
+        hub.search_at = 0.0
         hub.poll()
     assert [(row["verdict"], row["progress"]) for row in found] == [
         ("vanishing", "step 4"),
@@ -156,7 +156,7 @@ def test_a_folder_that_goes_away_is_told(tmp_path: Path) -> None:
     hub, told = polled(tmp_path)
     for path in (tmp_path / "w").iterdir():
         path.unlink()
-    hub.searched = 0.0
+    hub.search_at = 0.0
     hub.poll()
     assert told[-1]["gone"] == ["w"]
     assert hub.rows == {}
@@ -187,7 +187,7 @@ def test_a_source_that_fails_in_an_unforeseen_way_is_damaged_and_the_rest_goes_o
     assert {row["state"] for row in hub.rows.values()} == {"damaged"}
     assert "tuple index out of range" in hub.rows["a"]["reason"]
     monkeypatch.undo()
-    hub.searched = 0.0
+    hub.search_at = 0.0
     watch_in(tmp_path / "c")
     hub.poll()
     assert hub.rows["c"]["state"] == "ended"

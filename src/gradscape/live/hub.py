@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -16,7 +16,8 @@ from gradscape.live.sources import Row, Source, StudySource, source_of
 from gradscape.report.interactive.runs import run_row
 
 EVENTS = 500  # events that are kept
-AGAIN = 2.0  # seconds from one search for new folders to the next
+AGAIN = 2.0  # seconds from one search for new folders to the next, at least
+SEARCH_SHARE = 0.05  # of the time, for searching, where there are thousands of folders
 CLAIMS = 15.0  # seconds from one judgement of claims to the next, at least
 PART = 200  # rows that are told at once, so that of thousands the first are there soon
 GRADES = {"failed": "fail", "diverged": "fail", "damaged": "fail", "killed": "fail", "stopped": "warn"}
@@ -43,41 +44,51 @@ class Hub:
         self.events: deque[dict[str, Any]] = deque(maxlen=EVENTS)
         self.claims: list[dict[str, Any]] = []
         self.told: set[tuple[str, str]] = set()
-        self.searched = self.judge_at = 0.0
+        self.search_at = self.judge_at = 0.0
+        self.first = ""  # source that is the first to have its turn the next time
         self.unjudged = True
-        self.lock = threading.Lock()  # one reader at a time: requests come on other threads
+        self.knows_all = False
+        self.news_of_events = False
 
     @property
     def title(self) -> str:
         """Name of the folder."""
         return self.root.resolve().name or str(self.root)
 
-    def poll(self) -> None:
-        """Read what has changed, and tell it."""
-        gone = self._search()
+    def poll(self, seconds: float = math.inf) -> None:
+        """Read what has changed, and tell it.
+
+        Args:
+            seconds: Time for trainings that are not at work; those that it is too short for are the first to
+                have their turn the next time.
+        """
+        gone, until = self._search(), time.monotonic() + seconds
         changed: list[Row] = []
-        for source in list(self.sources.values()):
-            for row in self._rows_of(source):
+        behind = ""
+        for path in self._in_turn():
+            source = self.sources[path]
+            for row in self._rows_of(source, until):
                 self._take(row, source)
                 changed.append(row)
                 if len(changed) >= PART:
                     self._publish(changed, gone)
                     changed, gone = [], []
-        self._publish(changed, gone)
+            gone += self._forgotten(source)
+            behind = behind or (path if source.is_behind else "")
+        self.first, self.knows_all = behind, self.knows_all or not behind
         self.unjudged = self.unjudged or bool(changed)
-        if self.unjudged and time.monotonic() >= self.judge_at:
-            self._judge_claims()
+        self._publish(changed, gone)
 
-    def _rows_of(self, source: Source) -> Iterator[Row]:
+    def _in_turn(self) -> list[str]:
+        """Return the paths of the sources, from the one on that the time was too short for."""
+        paths = list(self.sources)
+        start = paths.index(self.first) if self.first in self.sources else 0
+        return paths[start:] + paths[:start]
+
+    def _rows_of(self, source: Source, until: float) -> Iterator[Row]:
         """Yield the rows of a source that have changed, or that it is damaged: the rest goes on."""
-        rows = source.poll()
         try:
-            while True:
-                with self.lock:
-                    row = next(rows, None)
-                if row is None:
-                    return
-                yield row
+            yield from source.poll(until)
         except Exception as error:  # of any kind: files of others, and rules that had not met such numbers
             name = source.place.name or "."
             row = run_row(name, name, state="damaged", reason=first_line(error), has=False)
@@ -86,10 +97,9 @@ class Hub:
 
     def _search(self) -> list[str]:
         """Look for new folders and for those that are gone; return the ids of rows that are gone."""
-        now = time.monotonic()
-        if self.searched and now - self.searched < AGAIN:
+        began = time.monotonic()
+        if began < self.search_at:
             return []
-        self.searched = now
         found = {str(place.path): place for place in places(self.root)}
         for path in [path for path in self.sources if path not in found]:
             del self.sources[path]
@@ -98,6 +108,15 @@ class Hub:
                 self.sources[path] = source_of(place)
         alive = set(map(id, self.sources.values()))
         gone = [name for name, owner in self.owners.items() if id(owner) not in alive]
+        for name in gone:
+            del self.rows[name], self.owners[name]
+        now = time.monotonic()
+        self.search_at = now + max(AGAIN, (now - began) / SEARCH_SHARE)
+        return gone
+
+    def _forgotten(self, source: Source) -> list[str]:
+        """Return the ids of a source's rows that are no more."""
+        gone, source.gone = [name for name in source.gone if name in self.rows], []
         for name in gone:
             del self.rows[name], self.owners[name]
         return gone
@@ -120,19 +139,30 @@ class Hub:
         heard = row["heard"]
         event = {"time": heard, "id": row["id"], "run": row["name"], "what": what, "grade": grade}
         self.events.appendleft({**event, "text": text})
+        self.news_of_events = True
 
     def _publish(self, changed: list[Row], gone: list[str]) -> None:
-        if changed or gone:
-            self.tell({"runs": changed, "gone": gone, "events": list(self.events), "title": self.title})
+        if not (changed or gone):
+            return
+        news: News = {"runs": changed, "gone": gone, "title": self.title}
+        if self.news_of_events:
+            news["events"] = list(self.events)
+            self.news_of_events = False
+        self.tell(news)
 
-    def _judge_claims(self) -> None:
-        """Judge the claims of all studies, seldom enough, and tell them if they differ."""
+    def judge(self) -> None:
+        """Judge the claims of all studies, seldom enough, and tell them if they differ.
+
+        This may take seconds: it has a thread of its own, so that news of runs do not wait for it.
+        """
         began = time.monotonic()
-        studies = [source.study for source in self.sources.values() if isinstance(source, StudySource)]
-        with self.lock:
-            claims = [claim for study in studies if study is not None for claim in judged_claims(study)]
+        if not self.unjudged or began < self.judge_at:
+            return
+        self.unjudged = False
+        studies = [source.study for source in list(self.sources.values()) if isinstance(source, StudySource)]
+        claims = [claim for study in studies if study is not None for claim in judged_claims(study)]
         now = time.monotonic()
-        self.unjudged, self.judge_at = False, now + max(CLAIMS, 20 * (now - began))
+        self.judge_at = now + max(CLAIMS, 20 * (now - began))
         if claims != self.claims:
             self.claims = claims
             self.tell({"claims": claims})
@@ -149,5 +179,4 @@ class Hub:
         owner = self.owners.get(identity)
         if owner is None:
             raise StoreError("there is no such training here")
-        with self.lock:
-            return owner.document(identity)
+        return owner.document(identity)

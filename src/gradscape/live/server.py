@@ -31,6 +31,8 @@ from gradscape.report.interactive.page import live_page
 
 PAUSE, LONGEST = 0.1, 2.0  # seconds from one look at the folder to the next
 SHARE = 0.1  # of a core, for looking
+LOOK = SHARE * PAUSE  # seconds of a look for trainings that are not at work
+READ = 0.1  # the same, as long as some of the trainings have not been read yet
 ALIVE = 15.0  # seconds after which a silent connection gets a comment, which shows that it still stands
 WAITING = 100  # news that a slow browser may be behind by; then it is sent everything anew
 HOME = ("127.0.0.1", "localhost", "[::1]", "::1")
@@ -115,8 +117,8 @@ def application(hub: Hub, listeners: Listeners, token: str = "", hosts: tuple[st
     async def following(_: Starlette) -> AsyncIterator[None]:
         listeners.loop = asyncio.get_running_loop()
         stop = threading.Event()
-        follower = threading.Thread(target=_follow, args=(hub, stop), name="gradscape-live", daemon=True)
-        follower.start()
+        for name, work in (("gradscape-live", _follow), ("gradscape-claims", _judge)):
+            threading.Thread(target=work, args=(hub, stop), name=name, daemon=True).start()
         yield
         stop.set()
 
@@ -138,9 +140,16 @@ def _follow(hub: Hub, stop: threading.Event) -> None:
     """Read the folder again and again, on a thread of its own: a large one takes its time."""
     pause = 0.0
     while not stop.wait(pause):
-        began = time.monotonic()
-        hub.poll()
-        pause = min(LONGEST, max(PAUSE, (time.monotonic() - began) / SHARE))
+        began, reads = time.monotonic(), not hub.knows_all
+        hub.poll(READ if reads else LOOK)
+        took = time.monotonic() - began
+        pause = 0.0 if reads else min(LONGEST, max(PAUSE, took / SHARE))
+
+
+def _judge(hub: Hub, stop: threading.Event) -> None:
+    """Judge claims again and again, on a thread of its own."""
+    while not stop.wait(1.0):
+        hub.judge()
 
 
 async def _stream(hub: Hub, listeners: Listeners) -> AsyncIterator[str]:

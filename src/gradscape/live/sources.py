@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from gradscape._text import strip_controls
 from gradscape.errors import ConfigError, GradscapeError, StoreError
 from gradscape.live.discovery import Place
+from gradscape.live.rounds import Rounds
 from gradscape.measure.diagnose.diagnose import diagnose
 from gradscape.records.diagnosis import Diagnosis
 from gradscape.records.gradients import FlowHistory
@@ -24,7 +26,6 @@ from gradscape.storage.study_folder import StudyFolder, folder_at
 from gradscape.storage.watch_folder import WatchReader
 
 GONE = "its process has ended without a word: killed, or the machine was switched off"
-SELDOM = 100  # looks, of which one is at a run that has ended
 VERDICTS = 200  # of a followed training; of more every second one is left out
 Row = dict[str, Any]
 
@@ -38,10 +39,21 @@ class Source(ABC):
 
     def __init__(self, place: Place) -> None:
         self.place = place
+        self.lock = threading.Lock()  # documents are asked for on other threads
+        self.gone: list[str] = []  # ids of rows that are no more
+
+    @property
+    def is_behind(self) -> bool:
+        """True if the time of the last poll was too short for some of its trainings."""
+        return False
 
     @abstractmethod
-    def poll(self) -> Iterator[Row]:
-        """Yield the rows that have changed since the last time."""
+    def poll(self, until: float) -> Iterator[Row]:
+        """Yield the rows that have changed since the last time.
+
+        Args:
+            until: Time of `time.monotonic` at which trainings that are not at work have to wait.
+        """
 
     @abstractmethod
     def document(self, identity: str) -> dict[str, Any]:
@@ -92,21 +104,32 @@ class WatchSource(Source):
         super().__init__(place)
         self.reader = WatchReader(place.path)
         self.judged = Judged()
+        self.spark: list[float] = []
         self.row: Row | None = None
         self.identity = place.name or "."
 
-    def poll(self) -> Iterator[Row]:
-        """Yield the watch's row, if it has changed."""
+    def poll(self, until: float) -> Iterator[Row]:
+        """Yield the watch's row, if it has changed.
+
+        Args:
+            until: See `Source.poll`; a watch is looked at in any case.
+        """
         try:
-            changed = self.reader.poll()
-            if changed:
-                self.judged.judge(self.reader.history)
-            row = self._row()
+            with self.lock:
+                if self.reader.poll():
+                    self._judge(self.reader.history)
+                elif self.row is not None and self.row["state"] == self._state:
+                    return
+                row = self._row()
         except StoreError as error:
             row = run_row(self.identity, self._name, state="damaged", reason=_clean(error), has=False)
         if row != self.row:
             self.row = row
             yield row
+
+    def _judge(self, history: FlowHistory) -> None:
+        self.spark = [] if history.loss is None else thinned(history.loss.values.tolist())
+        self.judged.judge(history)
 
     @property
     def _name(self) -> str:
@@ -119,13 +142,12 @@ class WatchSource(Source):
 
     def _row(self) -> Row:
         info, verdict = self.reader.info, self.judged.diagnosis
-        loss = self.reader.history.loss
         return run_row(
             self.identity,
             self._name,
             state=self._state,
             progress=f"step {info.step:,}",
-            spark=[] if loss is None else thinned(loss.values.tolist()),
+            spark=self.spark,
             verdict=verdict and verdict.verdict,
             grade=verdict and verdict.grade,
             heard=info.written,
@@ -138,15 +160,18 @@ class WatchSource(Source):
         Args:
             identity: `id` of its row.
         """
-        info = self.reader.info
+        with self.lock:
+            info, state = self.reader.info, self._state
+            history, diagnosis = self.reader.history, self.judged.diagnosis
+            verdicts = tuple(self.judged.verdicts)
         return watch_document(
-            self.reader.history,
-            self.judged.diagnosis,
-            self.judged.verdicts,
+            history,
+            diagnosis,
+            verdicts,
             id=self.identity,
             name=f"{info.name} ({self._name})",
-            state=self._state,
-            error=GONE if self._state == "killed" else info.error,
+            state=state,
+            error=GONE if state == "killed" else info.error,
             written=info.written,
         )
 
@@ -157,27 +182,50 @@ class StudySource(Source):
     def __init__(self, place: Place) -> None:
         super().__init__(place)
         self.folder = folder_at(place.path)
-        self.watcher = StudyWatcher(self.folder)
+        self.rounds = Rounds(StudyWatcher(self.folder))
         self.rows: dict[str, Row] = {}
         self.judged: dict[str, tuple[tuple[int, str], Judged]] = {}
         self.summaries: dict[str, RunSummary] = {}
-        self.error, self.polls = "", 0
 
-    def poll(self) -> Iterator[Row]:
-        """Yield the rows of the runs that have changed; they are read one after the other."""
+    @property
+    def is_behind(self) -> bool:
+        """True if the time was too short for some of its runs."""
+        return self.rounds.is_behind
+
+    def poll(self, until: float) -> Iterator[Row]:
+        """Yield the rows of the runs that have changed; they are read one after the other.
+
+        Args:
+            until: See `Source.poll`.
+        """
         try:
-            summaries = self.watcher.poll_each(ended=slice(self.polls % SELDOM, None, SELDOM))
-            self.polls += 1
-            self.error = ""
+            planned = self.rounds.names
+            for summary in self.rounds.poll(until):
+                if summary == self.summaries.get(summary.identity):
+                    continue
+                self.summaries[summary.identity] = summary
+                row = self._row(summary)
+                if row != self.rows.get(row["id"]):
+                    self.rows[row["id"]] = row
+                    yield row
+            if planned is not self.rounds.names:
+                self._forget({self._id(name) for name in self.rounds.names})
         except StoreError as error:
-            self.error = _clean(error)
-            summaries = iter(())
-        for summary in summaries:
-            self.summaries[summary.identity] = summary
-            row = self._row(summary)
-            if row != self.rows.get(summary.identity):
-                self.rows[summary.identity] = row
-                yield row
+            yield from self._damaged(_clean(error))
+
+    def _damaged(self, reason: str) -> Iterator[Row]:
+        """Yield a row of the study itself; when it is whole again, all its runs are told anew."""
+        name = self.place.name or "."
+        row = run_row(name, name, state="damaged", reason=reason, has=False)
+        if self.rows.get(name) != row:
+            self.rows, self.summaries, self.rounds = {name: row}, {}, Rounds(StudyWatcher(self.folder))
+            yield row
+
+    def _forget(self, planned: set[str]) -> None:
+        """Leave out the rows of runs that are not planned any more, and of the study as it was damaged."""
+        for name in [name for name in self.rows if name not in planned]:
+            del self.rows[name]
+            self.gone.append(name)
 
     def _id(self, identity: str) -> str:
         name = self.place.name or "."
@@ -219,11 +267,12 @@ class StudySource(Source):
             raise StoreError(f"{identity} has not been begun yet")
         record = folder.record()
         stamp = len(record.epochs), record.state
-        if name not in self.judged or self.judged[name][0] != stamp:
-            judged = self.judged[name][1] if name in self.judged else Judged()
-            judged.judge(record)
-            self.judged = {**dict(list(self.judged.items())[-50:]), name: (stamp, judged)}
-        judged = self.judged[name][1]
+        with self.lock:  # two browsers may ask for the same run
+            if name not in self.judged or self.judged[name][0] != stamp:
+                judged = self.judged[name][1] if name in self.judged else Judged()
+                judged.judge(record)
+                self.judged = {**dict(list(self.judged.items())[-50:]), name: (stamp, judged)}
+            judged = self.judged[name][1]
         written = self.summaries[name].last_update if name in self.summaries else None
         return run_document(record, judged.diagnosis, judged.verdicts, id=identity, written=written)
 

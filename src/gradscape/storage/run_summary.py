@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -138,32 +138,14 @@ class StudyWatcher:
             self.names = self.study.identities(plan)
         return self.plan
 
-    def poll_each(self, ended: slice = slice(None)) -> Iterator[RunSummary]:
-        """Return the summaries of the planned runs one by one: of thousands the first are there at once.
-
-        A run that is trained together with others does not know of them.
-
-        Args:
-            ended: Which of the runs to look at again that were over the last time, as they seldom change.
-
-        Raises:
-            StoreError: There is no study here, or its `study.json` is damaged or newer.
-        """
-        self.asked()
-        again = set(self.names[ended])
-        chosen = [name for name in self.names if name in again or not self._was_over(name)]
-        return map(self._summary, chosen)
-
-    def _was_over(self, identity: str) -> bool:
-        return identity in self.summaries and self.summaries[identity][1].over
-
     def poll(self) -> list[RunSummary]:
         """Return the summary of every run that is planned, in the order of the study.
 
         Raises:
             StoreError: There is no study here, or its `study.json` is damaged or newer.
         """
-        runs = list(self.poll_each())
+        self.asked()
+        runs = list(map(self.look, self.names))
         packs = Counter((run.host, run.pack) for run in runs if run.state == "running")
         return [
             replace(run, beside=packs[run.host, run.pack])
@@ -172,7 +154,12 @@ class StudyWatcher:
             for run in runs
         ]
 
-    def _summary(self, identity: str) -> RunSummary:
+    def look(self, identity: str) -> RunSummary:
+        """Return the summary of one run, which knows nothing of those that are trained together with it.
+
+        Args:
+            identity: Identity of the run.
+        """
         folder = self.study.run(identity)
         # Looked at before it is read: what is written meanwhile is read again the next time.
         files = (folder.path / "config.json", folder.path / "status.json", folder.metrics)

@@ -393,7 +393,7 @@ function refresh() {
 function follow() {
   const source = new EventSource(`events${location.search}`);
   const word = document.getElementById("connection");
-  let waiting = false;
+  let waiting = false, drawn = 0;
   source.onopen = () => { word.textContent = "live"; word.className = "badge holds"; };
   source.onerror = () => { word.textContent = "not connected"; word.className = "badge does-not-hold"; };
   source.onmessage = (message) => {
@@ -406,7 +406,7 @@ function follow() {
     const touched = !here || news.runs_all || (news.runs ?? []).some((run) => run.id === here);
     if (waiting || document.hidden || !touched) { bar(); return; }
     waiting = true;
-    setTimeout(() => { waiting = false; refresh(); }, 50);
+    setTimeout(() => { waiting = false; refresh(); drawn = Date.now(); }, Math.max(0, drawn + 50 - Date.now()));
   };
 }
 

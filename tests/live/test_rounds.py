@@ -1,0 +1,119 @@
+"""Of many runs, those at work are heard at once, and none is forgotten."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from cases import tiny
+from gradscape.errors import StoreError
+from gradscape.live.hub import Hub
+from gradscape.live.rounds import SELDOM, SOON, Rounds
+from gradscape.storage.run_summary import RunSummary, StudyWatcher
+from gradscape.storage.study_folder import StudyFolder
+from made_studies import add, ask, epoch, put
+
+RUNS = [tiny(seed=seed) for seed in range(2 * SOON)]
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> StudyFolder:
+    """A study whose first runs are done; the others have not begun."""
+    for config in RUNS[:6]:
+        put(tmp_path, config, "done", [epoch(number) for number in range(1, config.epochs + 1)])
+    ask(tmp_path, RUNS)
+    return StudyFolder(tmp_path)
+
+
+def looked(rounds: Rounds, until: float = float("inf")) -> dict[str, RunSummary]:
+    return {run.identity: run for run in rounds.poll(until)}
+
+
+def test_all_are_seen_once_and_then_only_what_may_have_changed(study: StudyFolder) -> None:
+    rounds = Rounds(StudyWatcher(study))
+    assert list(looked(rounds)) == [config.identity for config in RUNS]
+    done = {config.identity for config in RUNS[:6]}
+    seen = [set(looked(rounds)) & done for _ in range(SELDOM)]
+    assert sum(map(len, seen)) == len(done)
+    assert set.union(*seen) == done
+
+
+def test_a_run_at_work_is_looked_at_however_short_the_time_is(study: StudyFolder) -> None:
+    rounds = Rounds(StudyWatcher(study))
+    folder = put(study.path, RUNS[-1], "running")
+    looked(rounds)
+    with folder.locked():
+        while RUNS[-1].identity not in rounds.at_work:
+            looked(rounds)
+        for number in (1, 2):
+            add(folder, epoch(number))
+            found = looked(rounds, time.monotonic())
+            assert found[RUNS[-1].identity].epoch == number
+            assert rounds.is_behind
+    assert looked(rounds, time.monotonic())[RUNS[-1].identity].state != "running"
+
+
+@pytest.mark.parametrize("seed", [0, 6, len(RUNS) - 1])
+def test_a_run_that_begins_is_heard_whichever_it_is(study: StudyFolder, seed: int) -> None:
+    """One that was over, the next in order, and the last."""
+    rounds = Rounds(StudyWatcher(study))
+    looked(rounds)
+    folder = put(study.path, RUNS[seed], "running")
+    with folder.locked():
+        assert looked(rounds)[RUNS[seed].identity].state == "running"
+
+
+def test_with_little_time_everyone_has_a_turn(study: StudyFolder) -> None:
+    rounds, seen, turns = Rounds(StudyWatcher(study)), set[str](), 0
+    while not turns or rounds.is_behind:
+        seen |= set(looked(rounds, time.monotonic() + 1e-3))
+        turns += 1
+    assert turns > 1
+    assert seen == {config.identity for config in RUNS}
+
+
+def test_runs_that_are_not_planned_any_more_are_gone(study: StudyFolder) -> None:
+    told: list[dict[str, object]] = []
+    hub = Hub(study.path, told.append)
+    hub.poll()
+    ask(study.path, RUNS[:3])
+    hub.poll()
+    assert set(hub.rows) == {f"./{config.identity}" for config in RUNS[:3]}
+    assert told[-1]["gone"] == [f"./{config.identity}" for config in RUNS[3:]]
+
+
+def test_a_damaged_plan_is_a_row_until_it_is_whole_again(study: StudyFolder) -> None:
+    hub = Hub(study.path, lambda news: None)
+    hub.poll()
+    plan = study.path / "study.json"
+    whole = plan.read_bytes()
+    plan.write_bytes(whole[:100])
+    hub.poll()
+    assert hub.rows["."]["state"] == "damaged"
+    assert "study.json is damaged" in hub.rows["."]["reason"]
+    with pytest.raises(StoreError):
+        StudyWatcher(study).asked()
+    plan.write_bytes(whole)
+    hub.poll()
+    assert set(hub.rows) == {f"./{config.identity}" for config in RUNS}
+
+
+def test_claims_are_judged_when_runs_have_changed_and_told_when_they_differ(
+    study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, object]] = []
+    hub, judged = Hub(study.path, told.append), list[StudyFolder]()
+    monkeypatch.setattr("gradscape.live.hub.CLAIMS", 0.0)
+    monkeypatch.setattr("gradscape.live.hub.judged_claims", lambda one: judged.append(one) or [{"id": "C1"}])
+    hub.poll()
+    hub.judge()
+    hub.judge()
+    assert (len(judged), told[-1]) == (1, {"claims": [{"id": "C1"}]})
+    put(study.path, RUNS[0], "failed", error="no")
+    hub.poll()
+    hub.judge_at = 0.0
+    hub.judge()
+    assert len(judged) == 2
+    assert "claims" not in told[-1]
