@@ -21,7 +21,7 @@ from cases import tiny
 from gradscape.cli.main import main
 from gradscape.cli.run_table import run_table
 from gradscape.storage.run_folder import RunFolder
-from gradscape.storage.run_summary import RunSummary, StudyWatcher
+from gradscape.storage.run_summary import GONE, RunSummary, StudyWatcher
 from gradscape.storage.study_folder import StudyFolder
 from made_studies import add, ask, epoch, every_state, put, results, spoil
 
@@ -40,7 +40,9 @@ def test_a_study_in_every_state(
     monkeypatch.setenv("COLUMNS", "140")
     runs = every_state(tmp_path)
     head, titles, *lines = table(capsys, tmp_path)
-    assert head == "study batchnorm (quick): 3 pending, 1 done, 1 diverged, 1 failed, 1 stopped"
+    assert (
+        head == "study batchnorm (quick): 2 pending, 1 interrupted, 1 done, 1 diverged, 1 failed, 1 stopped"
+    )
     assert titles.split() == [
         "run",
         "state",
@@ -65,6 +67,7 @@ def test_a_study_in_every_state(
         f"{runs['diverged'].identity}: the loss was not finite in epoch 3, step 17",
         f"{runs['failed'].identity}: ValueError: no [1]",
         f"{runs['stopped'].identity}: worse than the median at epoch 2",
+        f"{runs['killed'].identity}: {GONE}",
     ]
 
 
@@ -87,7 +90,7 @@ def test_columns_are_left_out_rather_than_wrapped(
     _, titles, *lines = table(capsys, tmp_path)
     names = [config.identity for config in runs.values()]
     assert [line.split()[0] for line in lines[: len(runs)]] == names
-    assert all(len(line) <= max(width, len(names[0]) + 2 + len("diverged")) for line in lines[: len(runs)])
+    assert all(len(line) <= max(width, len(names[0]) + 2 + len("interrupted")) for line in lines[: len(runs)])
     assert "…" not in "".join(lines[: len(runs)])
     shown = re.split(r"  +", titles.strip())
     assert shown == list(ORDER[: len(shown)])
@@ -102,14 +105,14 @@ def test_a_name_is_folded_where_it_has_no_room_and_stays_whole(tmp_path: Path) -
         console.print(run_table(StudyWatcher(StudyFolder(tmp_path)).poll(), console.width, time.time()))
     lines = captured.get().splitlines()
     assert all(len(line) <= 24 for line in lines)
-    folded = "".join(line[:14].strip() for line in lines[1:])
+    folded = "".join(line[: 24 - 2 - len("interrupted")].strip() for line in lines[1:])
     assert folded == "".join(config.identity for config in runs.values())
 
 
 def test_only_some_states_and_another_order(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     runs = every_state(tmp_path)
     head, _, first, second, *notes = table(capsys, tmp_path, "--state", "failed,done", "--sort", "state")
-    assert "3 pending" in head  # how the whole study stands
+    assert "2 pending, 1 interrupted" in head  # how the whole study stands
     assert first.startswith(runs["failed"].identity)
     assert second.startswith(runs["done"].identity)
     assert len(notes) == 2
@@ -120,7 +123,14 @@ def test_json_is_one_document(capsys: pytest.CaptureFixture[str], tmp_path: Path
     runs = every_state(tmp_path)
     found = json.loads("\n".join(table(capsys, tmp_path, "--json", "--sort", "best")))
     assert list(found) == ["study", "preset", "counts", "seconds_left", "runs"]
-    assert found["counts"] == {"pending": 3, "done": 1, "diverged": 1, "failed": 1, "stopped": 1}
+    assert found["counts"] == {
+        "pending": 2,
+        "interrupted": 1,
+        "done": 1,
+        "diverged": 1,
+        "failed": 1,
+        "stopped": 1,
+    }
     assert found["seconds_left"] is None
     assert len(found["runs"]) == len(runs)
     assert found["runs"][0]["identity"] == runs["done"].identity
@@ -147,14 +157,17 @@ def test_a_damaged_run_does_not_break_the_table(capsys: pytest.CaptureFixture[st
     folder = StudyFolder(tmp_path).run(runs["diverged"].identity)
     spoil(folder.metrics, 0, 3)
     lines = table(capsys, tmp_path)
-    assert len(lines) == 2 + len(runs) + 4
+    assert len(lines) == 2 + len(runs) + 5
     assert f"{folder.path.name}: {folder.metrics}: line 1 is damaged; delete the folder" in "\n".join(lines)
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--state", "faild"], "--state: expected one of pending, running, done, diverged, failed"),
+        (
+            ["--state", "faild"],
+            "--state: expected one of pending, running, interrupted, done, diverged, failed",
+        ),
         (["--state", ""], "--state: expected one of pending"),
         (
             ["--sort", "bets"],

@@ -118,7 +118,7 @@ def from_mlflow(place: Path) -> dict[str, Found]:
         assert run.data.tags["gradscape.identity"] == run.info.run_name
         assert run.info.run_name not in found
         assert run.info.status == {"done": "FINISHED", "diverged": "FINISHED", "failed": "FAILED",
-                                   "stopped": "KILLED", "pending": "SCHEDULED",
+                                   "stopped": "KILLED", "interrupted": "SCHEDULED", "pending": "SCHEDULED",
                                    "running": "RUNNING"}[one.state]  # fmt: skip
         found[run.info.run_name] = one
     return found
@@ -167,7 +167,8 @@ def test_a_tracker_holds_the_study_once_however_often_it_is_exported(
     assert_holds(found, study, runs)
     states = {word: found[runs[word].identity].state for word in runs if runs[word].identity in found}
     assert states == {
-        "done": "done", "diverged": "diverged", "failed": "failed", "stopped": "stopped", "killed": "pending"
+        "done": "done", "diverged": "diverged", "failed": "failed", "stopped": "stopped",
+        "killed": "interrupted",
     }  # fmt: skip
     done = found[runs["done"].identity]
     config = RunFolder(study / "runs" / runs["done"].identity).record().config

@@ -169,7 +169,7 @@ def test_a_killed_training_is_told(tmp_path: Path) -> None:
     values["info"] |= {"state": "running", "process": 2**22 + 1}
     write_json(head, values)
     hub, _ = polled(tmp_path)
-    assert hub.rows["w"]["state"] == "killed"
+    assert hub.rows["w"]["state"] == "interrupted"
     assert "its process has ended without a word" in hub.rows["w"]["reason"]
 
 

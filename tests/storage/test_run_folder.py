@@ -83,7 +83,8 @@ def test_a_finished_run_that_was_cut_between_two_lines_is_damaged(folder: RunFol
 def test_deaths_and_attempts_stay_in_the_status(folder: RunFolder) -> None:
     folder.set_status("running", attempts=1, host="here")
     folder.add_death("SIGKILL")
-    assert folder.status() == {"state": "pending", "attempts": 1, "host": "here", "deaths": ["SIGKILL"]}
+    first = {"attempts": 1, "host": "here", "deaths": ["SIGKILL"]}
+    assert folder.status() == {"state": "interrupted", **first}
     folder.set_status("running", attempts=2)
     folder.add_death("hung")
     folder.set_status("done")
@@ -316,10 +317,10 @@ def test_another_runs_folder_is_refused(folder: RunFolder) -> None:
 
 def test_a_killed_run_is_not_said_to_be_running(folder: RunFolder) -> None:
     folder.set_status("running")
-    assert folder.record().state == "pending"
+    assert folder.record().state == "interrupted"
     with folder.locked():
         assert folder.record().state == "running"
-    assert folder.record().state == "pending"
+    assert folder.record().state == "interrupted"
 
 
 def test_one_command_at_a_time(tmp_path: Path) -> None:

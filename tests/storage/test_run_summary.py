@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cases import tiny
 from gradscape.errors import StoreError
 from gradscape.storage.run_folder import RunFolder
-from gradscape.storage.run_summary import RunSummary, StudyWatcher, _summarize
+from gradscape.storage.run_summary import GONE, RunSummary, StudyWatcher, _summarize
 from gradscape.storage.study_folder import StudyFolder
 from made_studies import ask, epoch, every_state, flow, put, results, spoil
 
@@ -81,7 +81,7 @@ def test_a_run_in_each_state(tmp_path: Path) -> None:
         "diverged": ("diverged", 2, "the loss was not finite in epoch 3, step 17"),
         "failed": ("failed", 2, "ValueError: no [1]"),
         "stopped": ("stopped", 2, "worse than the median at epoch 2"),
-        "killed": ("pending", 2, ""),
+        "killed": ("interrupted", 2, GONE),
         "new": ("pending", 0, ""),
         "absent": ("pending", 0, ""),
     }
@@ -100,7 +100,21 @@ def test_a_run_that_is_worked_on_is_running(tmp_path: Path) -> None:
     watcher = StudyWatcher(StudyFolder(tmp_path))
     with folder.locked():
         assert watcher.poll()[0].state == "running"
-    assert watcher.poll()[0].state == "pending"  # no file has changed
+    assert watcher.poll()[0].state == "interrupted"  # no file has changed
+
+
+def test_a_run_that_ends_while_it_is_looked_at_is_not_taken_for_a_killed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = put(tmp_path, tiny(epochs=1), "running", [epoch(1)])
+    ask(tmp_path, [tiny(epochs=1)])
+
+    def held(self: RunFolder) -> bool:
+        self.set_status("done", test=results(1, 1))
+        return False
+
+    monkeypatch.setattr(RunFolder, "held", held)
+    assert StudyWatcher(StudyFolder(tmp_path)).look(folder.path.name).state == "done"
 
 
 def test_only_what_has_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -284,7 +284,7 @@ def test_a_packed_run_goes_on_packed_though_alone_and_one_begun_alone_goes_on_al
         place = tmp_path / f"{name} cut"
         with pytest.raises(KeyboardInterrupt):
             begin(place)
-        assert RunFolder(place / first.identity).status()["state"] == "pending"
+        assert RunFolder(place / first.identity).status()["state"] == "interrupted"
         go_on(place)
         assert results(place, first) == results(expected[name], first)
 
@@ -341,7 +341,7 @@ def test_an_error_of_the_common_step_is_every_runs(tmp_path: Path, monkeypatch: 
         assert "ZeroDivisionError" in status["error"]
 
 
-def test_ctrl_c_leaves_those_that_have_not_ended_pending(tmp_path: Path) -> None:
+def test_ctrl_c_leaves_those_that_have_not_ended_interrupted(tmp_path: Path) -> None:
     configs = three()
     configs[0] = replace(configs[0], epochs=1)
 
@@ -352,7 +352,7 @@ def test_ctrl_c_leaves_those_that_have_not_ended_pending(tmp_path: Path) -> None
     with pytest.raises(KeyboardInterrupt):
         together(tmp_path, configs, interrupt)
     states = [RunFolder(tmp_path / config.identity).status()["state"] for config in configs]
-    assert states == ["done", "pending", "pending"]
+    assert states == ["done", "interrupted", "interrupted"]
 
 
 def test_a_run_that_is_held_or_cannot_be_opened_is_told_and_the_others_are_trained(tmp_path: Path) -> None:

@@ -89,11 +89,12 @@ def describe_status(run: RunRecord | None) -> str:
         return f"diverged in {', '.join(moment)}" if moment else "diverged"
     words = {
         "running": "running, {} epochs done",
-        "pending": "interrupted after {} epochs",
+        "interrupted": "interrupted after {} epochs",
         "stopped": "stopped after {} epochs",
         "failed": "failed after {} epochs",
     }
-    return words[run.state].format(f"{len(run.epochs)} of {run.config['epochs']}")
+    state = "interrupted" if run.state == "pending" else run.state  # of a lost `status.json`
+    return words[state].format(f"{len(run.epochs)} of {run.config['epochs']}")
 
 
 def describe_states(study: StudyRecord, role: str) -> str:

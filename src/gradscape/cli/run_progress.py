@@ -13,7 +13,8 @@ from gradscape.errors import ConfigError, nearest
 from gradscape.storage.run_summary import STATES, RunSummary
 from gradscape.study.network_cost import run_macs
 
-URGENT = ("running", "failed", "stopped", "diverged", "pending", "done")  # what a watcher looks for, first
+# What a watcher looks for, first.
+URGENT = ("running", "failed", "stopped", "diverged", "interrupted", "pending", "done")
 
 SORTS: Mapping[str, Callable[[RunSummary], Any]] = {
     "best": lambda run: -math.inf if run.best_valid_accuracy is None else run.best_valid_accuracy,

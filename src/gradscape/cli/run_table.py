@@ -18,6 +18,7 @@ DAY = 86_400
 STYLES = {
     "pending": "dim",
     "running": "cyan",
+    "interrupted": "yellow",
     "done": "green",
     "diverged": "magenta",
     "failed": "bold red",

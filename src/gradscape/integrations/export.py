@@ -142,7 +142,7 @@ class Export:
             StoreError: The tracker cannot write.
         """
         runs = self.watcher.poll()
-        new = [run for run in runs if describe_progress(run) != self.known.get(run.identity, "pending 0")]
+        new = [run for run in runs if self._is_news(run)]
         for run in new:
             try:
                 self._write(run, stay and run.state == "running")
@@ -155,6 +155,10 @@ class Export:
             with _refusals():
                 self.exporter.remember({name: self.known[name] for name in sorted(closed)})
         return runs
+
+    def _is_news(self, run: RunSummary) -> bool:
+        known = self.known.get(run.identity)
+        return run.has_begun if known is None else known != describe_progress(run)
 
     def _write(self, run: RunSummary, stay: bool) -> None:
         if run.config is None:
@@ -191,7 +195,7 @@ class _Unreadable(Exception):
 
 
 def describe_progress(run: RunSummary) -> str:
-    """Return what there is to export of a run, such as `done 100`; `pending 0` for nothing.
+    """Return what there is to export of a run, such as `done 100`.
 
     Args:
         run: State of the run.

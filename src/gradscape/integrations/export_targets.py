@@ -311,5 +311,5 @@ class _MLflowRun(TrackedRun):
         ended = int(1_000 * run.last_update) if run.last_update else None
         if run.over:
             self.client.set_terminated(self.id, STATUS[run.state], ended)
-        elif run.state == "pending":
+        elif run.state in ("pending", "interrupted"):
             self.client.update_run(self.id, status="SCHEDULED")

@@ -20,7 +20,7 @@ AGAIN = 2.0  # seconds from one search for new folders to the next, at least
 SEARCH_SHARE = 0.05  # of the time, for searching, where there are thousands of folders
 CLAIMS = 15.0  # seconds from one judgement of claims to the next, at least
 PART = 200  # rows that are told at once, so that of thousands the first are there soon
-GRADES = {"failed": "fail", "diverged": "fail", "damaged": "fail", "killed": "fail", "stopped": "warn"}
+GRADES = {"failed": "fail", "diverged": "fail", "damaged": "fail", "interrupted": "warn", "stopped": "warn"}
 News = dict[str, Any]
 
 

@@ -21,11 +21,10 @@ from gradscape.records.run import RunRecord
 from gradscape.report.interactive.document import run_document, watch_document
 from gradscape.report.interactive.runs import run_row
 from gradscape.report.interactive.verdicts import Verdict, past_verdicts, verdict_at
-from gradscape.storage.run_summary import RunSummary, StudyWatcher, thinned
+from gradscape.storage.run_summary import GONE, RunSummary, StudyWatcher, thinned
 from gradscape.storage.study_folder import StudyFolder, folder_at
 from gradscape.storage.watch_folder import WatchReader
 
-GONE = "its process has ended without a word: killed, or the machine was switched off"
 VERDICTS = 200  # of a followed training; of more every second one is left out
 Row = dict[str, Any]
 
@@ -138,7 +137,7 @@ class WatchSource(Source):
     @property
     def _state(self) -> str:
         info = self.reader.info
-        return "killed" if info.state == "running" and _is_dead(info.host, info.process) else info.state
+        return "interrupted" if info.state == "running" and _is_dead(info.host, info.process) else info.state
 
     def _row(self) -> Row:
         info, verdict = self.reader.info, self.judged.diagnosis
@@ -151,7 +150,7 @@ class WatchSource(Source):
             verdict=verdict and verdict.verdict,
             grade=verdict and verdict.grade,
             heard=info.written,
-            reason=GONE if self._state == "killed" else info.error,
+            reason=GONE if self._state == "interrupted" else info.error,
         )
 
     def document(self, identity: str) -> dict[str, Any]:
@@ -171,7 +170,7 @@ class WatchSource(Source):
             id=self.identity,
             name=f"{info.name} ({self._name})",
             state=state,
-            error=GONE if state == "killed" else info.error,
+            error=GONE if state == "interrupted" else info.error,
             written=info.written,
         )
 

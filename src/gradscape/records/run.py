@@ -70,7 +70,8 @@ class RunRecord(Reported, Displayable, Record):
     Attributes:
         identity: Readable name and short hash of the configuration; the folder's name.
         config: Configuration in plain nested values.
-        state: `pending`, `running`, `done`, `diverged`, `stopped` (early, on request) or `failed`.
+        state: `pending`, `running`, `interrupted`, `done`, `diverged`, `stopped` (early, on request) or
+            `failed`.
         status: Further values of `status.json` (attempts, host, versions, epoch and step of divergence, the
             `diagnosis` of an ended run…).
         epochs: Epochs finished so far, in order.

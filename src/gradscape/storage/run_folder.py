@@ -9,8 +9,8 @@
     DIR/runs/<identity>/noise.json      the gradient's noise over mini-batches after training, if asked for
     DIR/runs/<identity>/weights/        epoch-0007.<sha256>.safetensors, of the model alone, if asked for
     DIR/runs/<identity>/checkpoint/     epoch-0007.<sha256>.safetensors, the last one and the one before
-    DIR/runs/<identity>/status.json     pending | running | done | diverged | stopped | failed, test results,
-                                        diagnosis, versions, attempts, deaths of its workers
+    DIR/runs/<identity>/status.json     pending | running | interrupted | done | diverged | stopped | failed,
+                                        test results, diagnosis, versions, attempts, deaths of its workers
     DIR/runs/<identity>/stop.json       why the run is to end early, if it is
 
 Whole files are written aside, fsynced and renamed; an epoch's lines are appended and fsynced, and a torn
@@ -267,7 +267,7 @@ class RunFolder(RunStatusFiles):
         return by_epoch
 
     def record(self, flows: FlowEpochs = "all") -> RunRecord:
-        """Return everything but the tensors; a run whose process was killed is pending.
+        """Return everything but the tensors; a run whose process was killed is interrupted.
 
         Args:
             flows: Epochs whose gradients are read, which are nearly all that a run's records hold: `all`, or
@@ -285,7 +285,7 @@ class RunFolder(RunStatusFiles):
         return RunRecord(
             identity=self.path.name,
             config=to_dict(config),
-            state="pending" if state == "running" and not self.held() else state,
+            state="interrupted" if state == "running" and not self.held() else state,
             test=status.pop("test", {}),
             status=status,
             epochs=tuple(epochs),

@@ -42,7 +42,7 @@ class _PlainConfig(TypedDict):
 class _Status(TypedDict, total=False):
     """Contents of `status.json`."""
 
-    state: Required[Literal["pending", "running", "done", "diverged", "failed", "stopped"]]
+    state: Required[Literal["pending", "running", "interrupted", "done", "diverged", "failed", "stopped"]]
     attempts: int
     deaths: list[str]
     test: dict[str, dict[str, float]]
@@ -226,7 +226,7 @@ class RunStatusFiles:
         status = self.status()
         state = status.pop("state")
         self.set_status(
-            "pending" if state == "running" else state,
+            "interrupted" if state == "running" else state,
             **{**status, "deaths": [*status.get("deaths", ()), why]},
         )
 

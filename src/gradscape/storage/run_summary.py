@@ -19,8 +19,9 @@ from gradscape.storage.files import there
 from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.study_folder import StudyFolder
 
-STATES = ("pending", "running", "done", "diverged", "failed", "stopped")
+STATES = ("pending", "running", "interrupted", "done", "diverged", "failed", "stopped")
 OVER = ("done", "diverged", "failed", "stopped")  # nothing more comes, unless a command is given again
+GONE = "its process has ended without a word: killed, or the machine was switched off"
 CURVE = 40  # values of a small curve
 Stamp = tuple[tuple[int, int] | None, ...]
 
@@ -42,7 +43,8 @@ class RunSummary:
 
     Attributes:
         identity: Name of its folder.
-        state: `pending`, `running`, `done`, `diverged`, `failed` or `stopped` (early, on request).
+        state: `pending`, `running`, `interrupted` (by a signal, or its process is no more; the same command
+            goes on with it), `done`, `diverged`, `failed` or `stopped` (early, on request).
         config: Configuration in plain nested values.
         epoch: Number of epochs finished.
         epochs: Number of epochs planned.
@@ -57,8 +59,8 @@ class RunSummary:
         beside: Number of running runs of that process, this one among them.
         last_update: Time of its last writing, in seconds since 1970.
         verdict, grade: Verdict of the diagnosis of a run that has ended, and its grade.
-        reason: Line on why it failed, stopped or diverged, is not computed as planned, or cannot be read; or
-            empty.
+        reason: Line on why it failed, stopped, diverged or was interrupted, is not computed as planned, or
+            cannot be read; or empty.
     """
 
     identity: str
@@ -86,6 +88,11 @@ class RunSummary:
     def over(self) -> bool:
         """True if nothing more comes, unless a command is given again."""
         return self.state in OVER
+
+    @property
+    def has_begun(self) -> bool:
+        """True if there is something of it: an epoch, or a process at work, or an end."""
+        return self.epoch > 0 or self.state not in ("pending", "interrupted")
 
     @property
     def share(self) -> float | None:
@@ -161,16 +168,15 @@ class StudyWatcher:
             identity: Identity of the run.
         """
         folder = self.study.run(identity)
-        # Looked at before it is read: what is written meanwhile is read again the next time.
-        files = (folder.path / "config.json", folder.path / "status.json", folder.metrics)
-        stamp = tuple(map(_stamp_of, files))
+        stamp = _stamps_of(folder)  # before it is read: what is written meanwhile is read again the next time
         before, summary = self.summaries.get(identity, (None, None))
         if summary is None or before != stamp or not any(stamp):
             summary = _summarize(self.study, identity, stamp)
             self.summaries[identity] = (stamp, summary)
-        # A killed run still says that it is running.
-        killed = summary.state == "running" and not folder.held()
-        return replace(summary, state="pending") if killed else summary
+        if summary.state != "running" or folder.held():
+            return summary
+        # A killed run still says that it is running; one that has ended meanwhile does not.
+        return self.look(identity) if _stamps_of(folder) != stamp else _killed(summary)
 
 
 def thinned(values: Sequence[float], most: int = CURVE) -> list[float]:
@@ -182,6 +188,14 @@ def thinned(values: Sequence[float], most: int = CURVE) -> list[float]:
     """
     every = -(-len(values) // most) if values else 1
     return [*values[:-1:every], values[-1]] if values else []
+
+
+def _killed(summary: RunSummary) -> RunSummary:
+    return replace(summary, state="interrupted", reason=GONE)
+
+
+def _stamps_of(folder: RunFolder) -> Stamp:
+    return tuple(map(_stamp_of, (folder.path / "config.json", folder.path / "status.json", folder.metrics)))
 
 
 def _stamp_of(path: Path) -> tuple[int, int] | None:
@@ -231,7 +245,7 @@ def _reason(status: Mapping[str, Any]) -> str:
     if status["state"] == "diverged":
         place = [f"{unit} {status[unit]}" for unit in ("epoch", "step") if unit in status]
         return " in ".join(filter(None, ("the loss was not finite", ", ".join(place))))
-    text = status.get("reason" if status["state"] == "stopped" else "fallback") or ""
+    text = status.get("reason" if status["state"] in ("stopped", "interrupted") else "fallback") or ""
     return " ".join(str(text).split())
 
 

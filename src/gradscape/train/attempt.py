@@ -232,7 +232,7 @@ class Attempt:
             self.folder.set_status("stopped", **self.details, reason=str(end))
         except KeyboardInterrupt:
             if not self.ended:
-                self.folder.set_status("pending", **self.details)
+                self.folder.set_status("interrupted", **self.details)
             raise
         except Exception:
             if not self.ended:
