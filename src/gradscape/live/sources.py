@@ -18,6 +18,7 @@ from gradscape.measure.diagnose.diagnose import diagnose
 from gradscape.records.diagnosis import Diagnosis
 from gradscape.records.gradients import FlowHistory
 from gradscape.records.run import RunRecord
+from gradscape.report.interactive.brief import short
 from gradscape.report.interactive.document import run_document, watch_document
 from gradscape.report.interactive.runs import run_row
 from gradscape.report.interactive.verdicts import Verdict, past_verdicts, verdict_at
@@ -127,7 +128,8 @@ class WatchSource(Source):
             yield row
 
     def _judge(self, history: FlowHistory) -> None:
-        self.spark = [] if history.loss is None else thinned(history.loss.values.tolist())
+        losses = [] if history.loss is None else history.loss.values.tolist()
+        self.spark = [short(loss) for loss in thinned(losses)]
         self.judged.judge(history)
 
     @property
@@ -241,7 +243,7 @@ class StudySource(Source):
             state=run.state,
             share=run.share,
             progress=_progress(run),
-            spark=list(run.losses),
+            spark=[short(loss) for loss in run.losses],
             verdict=verdict,
             grade=grade,
             best=run.best_valid_accuracy,

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
+from sys import intern
 from typing import Any
 
 from gradscape._text import strip_controls
@@ -129,6 +130,7 @@ class StudyWatcher:
         self.names: list[str] = []
         self.plan_stamp: tuple[int, int] | None = None
         self.summaries: dict[str, tuple[Stamp, RunSummary]] = {}
+        self.parts: dict[str, Any] = {}  # of configurations: most are the same in thousands of runs
 
     def asked(self) -> dict[str, Any]:
         """Return the contents of `study.json`.
@@ -161,6 +163,12 @@ class StudyWatcher:
             for run in runs
         ]
 
+    def _shared(self, config: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        """Return a configuration whose parts are those of earlier ones where they are equal."""
+        if config is None:
+            return None
+        return {intern(name): self.parts.setdefault(repr(part), part) for name, part in config.items()}
+
     def look(self, identity: str) -> RunSummary:
         """Return the summary of one run, which knows nothing of those that are trained together with it.
 
@@ -172,6 +180,7 @@ class StudyWatcher:
         before, summary = self.summaries.get(identity, (None, None))
         if summary is None or before != stamp or not any(stamp):
             summary = _summarize(self.study, identity, stamp)
+            summary = replace(summary, config=self._shared(summary.config))
             self.summaries[identity] = (stamp, summary)
         if summary.state != "running" or folder.held():
             return summary

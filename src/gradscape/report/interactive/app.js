@@ -196,7 +196,8 @@ const CELLS = {
 
 function ordered() {
   const words = state.text.toLowerCase().split(/\s+/).filter(Boolean);
-  const found = state.runs.filter((run) => words.every((word) => run.search.includes(word)) && (!state.chosen || run.state === state.chosen));
+  const text = (run) => [run.name, run.state, run.roles, run.verdict, run.reason].filter(Boolean).join(" ").toLowerCase();
+  const found = state.runs.filter((run) => (!words.length || words.every((word) => text(run).includes(word))) && (!state.chosen || run.state === state.chosen));
   if (!state.sort) return found;
   const value = (run) => state.sort === "verdict" ? run.verdict ?? "" : state.sort === "spark" ? run.spark.at(-1) ?? Infinity : run[state.sort] ?? (typeof run[state.sort] === "string" ? "" : -Infinity);
   return found.sort((a, b) => { const [x, y] = [value(a), value(b)]; return (x < y ? -1 : x > y ? 1 : 0) * (state.descending ? -1 : 1); });

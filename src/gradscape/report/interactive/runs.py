@@ -34,7 +34,5 @@ def run_row(identity: str, name: str, **values: Any) -> dict[str, Any]:
         "has": True,
         **values,
     }
-    words = (name, row["state"], row.get("roles"), row["verdict"], row["reason"])
-    search = " ".join(filter(None, words)).lower()
-    found: dict[str, Any] = encode({**row, "search": search})
+    found: dict[str, Any] = encode(row)
     return found
