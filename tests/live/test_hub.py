@@ -95,7 +95,7 @@ def test_a_watch_is_followed_while_it_is_written(tmp_path: Path) -> None:
             assert hub.document("w")["steps"] == list(range(step))
 
 
-def test_a_fault_that_comes_up_is_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_that_comes_up_is_one_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     watch_in(tmp_path / "other", 8)
     reader = WatchReader(tmp_path / "other")
     reader.poll()
@@ -107,7 +107,7 @@ def test_a_fault_that_comes_up_is_reported_once(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr("gradscape.live.sources.diagnose", judged)
     (tmp_path / "live").mkdir()
-    hub = Hub(tmp_path / "live", lambda news: None, found.append)
+    hub = Hub(tmp_path / "live", lambda news: None, lambda row, before, source: found.append(row))
     writer = WatchWriter(tmp_path / "live" / "w", "Net", 1.0)
     for last in (2, 4, 6, 8):
         writer.write(slice_rows(whole, slice(last - 2, last)), lambda: whole, step=last)
@@ -115,6 +115,7 @@ def test_a_fault_that_comes_up_is_reported_once(tmp_path: Path, monkeypatch: pyt
         hub.poll()
     assert [(row["verdict"], row["progress"]) for row in found] == [
         ("vanishing", "step 4"),
+        ("vanishing", "step 6"),
         ("dead units", "step 8"),
     ]
     assert [event["what"] for event in hub.events] == ["dead units", "vanishing"]

@@ -27,7 +27,7 @@ class LiveOptions(Options):
         "127.0.0.1", "address to listen on; on another than this machine's a token is asked for"
     )
     alert: tuple[str, ...] = option(
-        (), "address of a webhook, or a command, to tell of faults; may be repeated"
+        (), "address of a webhook, or a command, to tell of faults, failures and deaths; repeatable"
     )
     end_with_input: bool = option(False, "end when standard input ends")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ CLAIMS = 15.0  # seconds from one judgement of claims to the next, at least
 PART = 200  # rows that are told at once, so that of thousands the first are there soon
 GRADES = {"failed": "fail", "diverged": "fail", "damaged": "fail", "interrupted": "warn", "stopped": "warn"}
 News = dict[str, Any]
+OnChange = Callable[[Row, Mapping[str, object], Source], None]
 
 
 class Hub:
@@ -30,20 +31,18 @@ class Hub:
     Args:
         root: Path of the folder.
         tell: Function that is called with the news.
-        on_finding: Function that is called with the row of a training when it is first seen with a fault,
-            once for each verdict. Trainings that had ended when they were found are left out.
+        on_change: Function that is called with a row, the row before, empty for a new training, and its
+            source, when the state or the verdict has changed while the hub looks on.
     """
 
-    def __init__(
-        self, root: Path, tell: Callable[[News], None], on_finding: Callable[[Row], None] | None = None
-    ) -> None:
-        self.root, self.tell, self.on_finding = root, tell, on_finding
+    def __init__(self, root: Path, tell: Callable[[News], None], on_change: OnChange | None = None) -> None:
+        self.root, self.tell, self.on_change = root, tell, on_change
+        self.began = time.time()
         self.sources: dict[str, Source] = {}
         self.rows: dict[str, Row] = {}
         self.owners: dict[str, Source] = {}
         self.events: deque[dict[str, Any]] = deque(maxlen=EVENTS)
         self.claims: list[dict[str, Any]] = []
-        self.told: set[tuple[str, str]] = set()
         self.search_at = self.judge_at = 0.0
         self.first = ""  # source that is the first to have its turn the next time
         self.unjudged = True
@@ -130,10 +129,12 @@ class Hub:
         verdict = row["verdict"]
         if verdict and row["grade"] == "fail" and verdict != (before or {}).get("verdict"):
             self._event(row, verdict, "fail", row["progress"])
-            known = (row["id"], verdict)
-            if self.on_finding and known not in self.told and (before or row["state"] == "running"):
-                self.told.add(known)
-                self.on_finding(row)
+        if self.on_change is not None and (before is not None or self._is_new(row)):
+            self.on_change(row, before or {}, source)
+
+    def _is_new(self, row: Row) -> bool:
+        """Return True if a training has begun since the hub looks on; what was there before is old news."""
+        return self.knows_all and (row["heard"] or 0.0) >= self.began
 
     def _event(self, row: Row, what: str, grade: str, text: str) -> None:
         heard = row["heard"]

@@ -6,21 +6,16 @@ import secrets
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from gradscape._codec import decode
-from gradscape.errors import ConfigError, GradscapeError
+from gradscape.errors import ConfigError
+from gradscape.live.alarms import Alarms
 from gradscape.live.hub import Hub
 from gradscape.live.server import HOME, Listeners, application
-from gradscape.live.sources import Row
 from gradscape.measure.watch.alert_delivery import Delivery
-from gradscape.records.alert import Alert
-from gradscape.records.diagnosis import Finding
 
 if TYPE_CHECKING:
     import uvicorn
@@ -43,7 +38,7 @@ def serve(
         host: Address to listen on; of another than this machine's own, a token is asked for.
         port: Port to listen on; if it is taken, the next free one.
         say: Function that prints a line.
-        alerts: Delivery of the faults that trainings come to have; None for none.
+        alerts: Delivery of what trainings come to: faults, failures, deaths; None for none.
         until_eof: Whether to end when standard input ends, as it does with the process that holds it.
 
     Raises:
@@ -63,7 +58,7 @@ def serve(
     listeners = Listeners()
     hub = Hub(root, listeners.tell)
     if alerts is not None:
-        hub.on_finding = partial(_alert, hub, alerts)
+        hub.on_change = Alarms(alerts).hear
     with _socket(host, port) as listening:
         taken = listening.getsockname()[1]
         if port not in (0, taken):
@@ -75,17 +70,6 @@ def serve(
         if until_eof:
             threading.Thread(target=_end_with_input, args=(server,), daemon=True).start()
         server.run([listening])
-
-
-def _alert(hub: Hub, alerts: Delivery, row: Row) -> None:
-    """Send the gravest finding of a training."""
-    try:
-        document = hub.document(row["id"])
-    except GradscapeError:  # damaged meanwhile: its row says so
-        return
-    if document["findings"]:
-        finding: Finding = decode(Finding, document["findings"][0])
-        alerts.send(Alert(finding, document["at"] or 0, time.time(), row["name"]))
 
 
 def _socket(host: str, port: int) -> socket.socket:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import secrets
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -36,6 +38,7 @@ READ = 0.1  # the same, as long as some of the trainings have not been read yet
 ALIVE = 15.0  # seconds after which a silent connection gets a comment, which shows that it still stands
 WAITING = 100  # news that a slow browser may be behind by; then it is sent everything anew
 HOME = ("127.0.0.1", "localhost", "[::1]", "::1")
+log = logging.getLogger("gradscape")
 
 
 @dataclass
@@ -141,15 +144,23 @@ def _follow(hub: Hub, stop: threading.Event) -> None:
     pause = 0.0
     while not stop.wait(pause):
         began, reads = time.monotonic(), not hub.knows_all
-        hub.poll(READ if reads else LOOK)
+        _unharmed(partial(hub.poll, READ if reads else LOOK))
         took = time.monotonic() - began
-        pause = 0.0 if reads else min(LONGEST, max(PAUSE, took / SHARE))
+        pause = 0.01 if reads else min(LONGEST, max(PAUSE, took / SHARE))
 
 
 def _judge(hub: Hub, stop: threading.Event) -> None:
     """Judge claims again and again, on a thread of its own."""
     while not stop.wait(1.0):
-        hub.judge()
+        _unharmed(hub.judge)
+
+
+def _unharmed(work: Callable[[], None]) -> None:
+    """Do something whose error of any kind must not end the thread: the page would stand still."""
+    try:
+        work()
+    except Exception:
+        log.exception("the live page goes on after an error")
 
 
 async def _stream(hub: Hub, listeners: Listeners) -> AsyncIterator[str]:

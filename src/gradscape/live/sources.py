@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gradscape._codec import decode
 from gradscape._text import strip_controls
 from gradscape.errors import ConfigError, GradscapeError, StoreError
 from gradscape.live.discovery import Place
 from gradscape.live.rounds import Rounds
 from gradscape.measure.diagnose.diagnose import diagnose
-from gradscape.records.diagnosis import Diagnosis
+from gradscape.records.diagnosis import Diagnosis, Finding
 from gradscape.records.gradients import FlowHistory
 from gradscape.records.run import RunRecord
 from gradscape.report.interactive.brief import short
@@ -53,6 +54,14 @@ class Source(ABC):
 
         Args:
             until: Time of `time.monotonic` at which trainings that are not at work have to wait.
+        """
+
+    @abstractmethod
+    def finding(self, identity: str) -> tuple[Finding | None, int]:
+        """Return the gravest finding of one training, None if there is none, and its last step or epoch.
+
+        Args:
+            identity: `id` of its row.
         """
 
     @abstractmethod
@@ -105,6 +114,7 @@ class WatchSource(Source):
         self.reader = WatchReader(place.path)
         self.judged = Judged()
         self.spark: list[float] = []
+        self.last = 0
         self.row: Row | None = None
         self.identity = place.name or "."
 
@@ -130,6 +140,7 @@ class WatchSource(Source):
     def _judge(self, history: FlowHistory) -> None:
         losses = [] if history.loss is None else history.loss.values.tolist()
         self.spark = [short(loss) for loss in thinned(losses)]
+        self.last = int(history.steps[-1]) if len(history.steps) else 0
         self.judged.judge(history)
 
     @property
@@ -154,6 +165,15 @@ class WatchSource(Source):
             heard=info.written,
             reason=GONE if self._state == "interrupted" else info.error,
         )
+
+    def finding(self, identity: str) -> tuple[Finding | None, int]:
+        """Return the gravest finding of the watch, see `Source.finding`.
+
+        Args:
+            identity: `id` of its row.
+        """
+        diagnosis = self.judged.diagnosis
+        return None if diagnosis is None else diagnosis.findings[0], self.last
 
     def document(self, identity: str) -> dict[str, Any]:
         """Return the watch's document.
@@ -253,6 +273,25 @@ class StudySource(Source):
             has=run.epoch > 0,
         )
 
+    def finding(self, identity: str) -> tuple[Finding | None, int]:
+        """Return the gravest finding that a run's status holds, see `Source.finding`.
+
+        Args:
+            identity: `id` of its row.
+        """
+        name = self._name(identity)
+        known = self.summaries.get(name)
+        try:
+            stored = self.folder.run(name).status().get("diagnosis", {}).get("findings", ())
+            finding = decode(Finding, stored[0]) if stored else None
+        except (GradscapeError, ValueError, AttributeError, TypeError):  # damaged, or of another version
+            finding = None
+        return finding, 0 if known is None else known.epoch
+
+    def _name(self, identity: str) -> str:
+        """Return the identity of a run by the `id` of its row."""
+        return identity.rpartition("/")[2] if self.place.kind == "study" else self.folder.identities()[0]
+
     def document(self, identity: str) -> dict[str, Any]:
         """Return a run's document.
 
@@ -262,7 +301,7 @@ class StudySource(Source):
         Raises:
             StoreError: The run is not there yet, or damaged.
         """
-        name = identity.rpartition("/")[2] if self.place.kind == "study" else self.folder.identities()[0]
+        name = self._name(identity)
         folder = self.folder.begun(name)
         if folder is None or folder.path.is_symlink():
             raise StoreError(f"{identity} has not been begun yet")

@@ -1,4 +1,4 @@
-"""An alert: a finding of a diagnosis that is told while the training goes on."""
+"""An alert: a finding of a diagnosis, or an event, that is told while the training goes on."""
 
 from __future__ import annotations
 
@@ -10,13 +10,20 @@ from gradscape._codec import Record
 from gradscape.errors import one_line
 from gradscape.records.diagnosis import Finding
 
+# What happens to a training, by its state, as the verdict of an alert's finding; each is of grade `fail`.
+EVENTS = {
+    "failed": "training failed",
+    "diverged": "training diverged",
+    "interrupted": "training interrupted",
+}
+
 
 @dataclass(frozen=True)
 class Alert(Record):
     """Finding, told at a step of a training.
 
     Attributes:
-        finding: Finding that is told.
+        finding: Finding that is told; from the live page also an event, whose verdict is one of `EVENTS`.
         step: Number of steps of the training so far; for a recorded run, of epochs.
         time: Time when it was found, in seconds since 1970.
         run: Name of the run; empty if it has none.
@@ -40,7 +47,7 @@ class Alert(Record):
     @property
     def grade(self) -> str:
         """`fail` or `warn`."""
-        return self.finding.grade
+        return "fail" if self.verdict in EVENTS.values() else self.finding.grade
 
     @property
     def heading(self) -> str:
