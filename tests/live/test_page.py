@@ -125,7 +125,7 @@ def test_a_click_opens_a_layer_and_the_wheel_looks_closer(chromium: Any, address
         assert opened.evaluate("main.firstChild.span.high - main.firstChild.span.low") <= high - low
 
 
-def test_runs_are_sorted_found_and_compared(chromium: Any, address: str) -> None:
+def test_runs_are_sorted_found_and_compared(chromium: Any, address: str, folder: Path) -> None:
     with page(chromium) as opened:
         opened.goto(address)
         opened.wait_for_selector("tbody tr input")
@@ -136,6 +136,15 @@ def test_runs_are_sorted_found_and_compared(chromium: Any, address: str) -> None
             tick.check()
         opened.get_by_role("link", name="Compare 2").click()
         opened.wait_for_selector("text=Side by side")
+        found = gs.compare(folder / "run-0", folder / "run-1")
+        said = opened.locator("#differences").inner_text()
+        assert found.verdict in said.lower() if not found.first else found.verdict[1:] in said
+        assert found.basis[1:] in said
+        settings = opened.locator("#differences tbody tr").all_inner_texts()
+        assert [line.split() for line in settings] == [
+            [each.name, str(each.a), str(each.b)] for each in found.settings
+        ]
+        assert ["seed", "0", "1"] in [line.split() for line in settings]
         assert opened.locator("figure h2", has_text="Difference").count() == 1
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+import gradscape as gs
 from gradscape.live.discovery import places
+from gradscape.storage.watch_folder import WatchReader
 from libraries import skip_without
 
 skip_without("starlette")  # before what needs it
@@ -66,6 +68,27 @@ def test_a_training_is_asked_for_by_its_name(folder: Path) -> None:
             assert answer.status_code == 404
 
 
+def test_two_trainings_are_compared_as_gs_compare_does(folder: Path) -> None:
+    watch_in(folder / "third", 20, deep=True)
+    watch_in(folder / "fourth", 20)
+    with client(folder) as asked:
+        answer = asked.get("/api/comparison", params={"a": "third", "b": "fourth"})
+        histories = []
+        for name in ("third", "fourth"):
+            reader = WatchReader(folder / name)
+            reader.poll()
+            histories.append(reader.history)
+        found, said = gs.compare(*histories), answer.json()
+        assert (said["verdict"], said["differs"]) == (found.verdict, True)
+        numbers = [(each["step"], each["layer"], each["quantity"]) for each in said["differences"]]
+        assert numbers == [(each.step, each.layer, each.quantity) for each in found.differences]
+        assert said["differences"][0]["log_ratio"] == found.differences[0].log_ratio
+        assert [each["name"] for each in said["settings"]] == [each.name for each in found.settings]
+        assert tuple(said["only_a"]) == found.only_a
+        for pair in ({"a": "third", "b": "../fourth"}, {"a": "third"}, {}):
+            assert asked.get("/api/comparison", params=pair).status_code == 404
+
+
 @pytest.mark.parametrize("path", ["/watch.json", "/second/watch.json", "/static/x", "/api", "/api/training"])
 def test_no_file_is_served(folder: Path, path: str) -> None:
     assert client(folder).get(path).status_code == 404
@@ -83,7 +106,7 @@ def test_another_sites_name_leads_nowhere(folder: Path) -> None:
 
 def test_with_a_token_nothing_is_told_without_it(folder: Path) -> None:
     asked = client(folder, "secret")
-    for path in ("/", "/events", "/api/training/second"):
+    for path in ("/", "/events", "/api/training/second", "/api/comparison?a=second&b=second"):
         assert asked.get(path).status_code == 403
         assert asked.get(path, params={"token": "Secret"}).status_code == 403
     assert asked.get("/", params={"token": "secret"}).status_code == 200

@@ -13,6 +13,7 @@ from gradscape.errors import StoreError, first_line
 from gradscape.live.claims import judged_claims
 from gradscape.live.discovery import places
 from gradscape.live.sources import Row, Source, StudySource, source_of
+from gradscape.report.interactive.comparison import comparison_document
 from gradscape.report.interactive.runs import run_row
 
 EVENTS = 500  # events that are kept
@@ -177,7 +178,21 @@ class Hub:
         Raises:
             StoreError: There is no such training, or it cannot be read.
         """
+        return self._owner(identity).document(identity)
+
+    def comparison(self, a: str, b: str) -> dict[str, Any]:
+        """Return where two trainings differ.
+
+        Args:
+            a, b: `id` of their rows.
+
+        Raises:
+            GradscapeError: There is no such training, one cannot be read, or they cannot be compared.
+        """
+        return comparison_document(*(self._owner(each).subject(each) for each in (a, b)))
+
+    def _owner(self, identity: str) -> Source:
         owner = self.owners.get(identity)
         if owner is None:
             raise StoreError("there is no such training here")
-        return owner.document(identity)
+        return owner

@@ -100,14 +100,21 @@ def application(hub: Hub, listeners: Listeners, token: str = "", hosts: tuple[st
         text = await run_in_threadpool(live_page, hub.title, rows, nonce, events=events, claims=claims)
         return HTMLResponse(text, headers=_headers(nonce))
 
-    async def training(request: Request) -> Response:
+    async def answer(request: Request, document: Callable[..., News], *names: str) -> Response:
         if (refusal := refused(request)) is not None:
             return refusal
         try:
-            document = await run_in_threadpool(hub.document, request.path_params["identity"])
+            found = await run_in_threadpool(document, *names)
         except GradscapeError as error:
             return JSONResponse({"error": str(error)}, 404)
-        return JSONResponse(document, headers={"Cache-Control": "no-store"})
+        return JSONResponse(found, headers={"Cache-Control": "no-store"})
+
+    async def training(request: Request) -> Response:
+        return await answer(request, hub.document, request.path_params["identity"])
+
+    async def comparison(request: Request) -> Response:
+        a, b = (request.query_params.get(name, "") for name in ("a", "b"))
+        return await answer(request, hub.comparison, a, b)
 
     async def events(request: Request) -> Response:
         if (refusal := refused(request)) is not None:
@@ -129,6 +136,7 @@ def application(hub: Hub, listeners: Listeners, token: str = "", hosts: tuple[st
         routes=[
             Route("/", page),
             Route("/api/training/{identity:path}", training),
+            Route("/api/comparison", comparison),
             Route("/events", events),
         ],
         middleware=[

@@ -65,6 +65,17 @@ class Source(ABC):
         """
 
     @abstractmethod
+    def subject(self, identity: str) -> FlowHistory | RunRecord:
+        """Return what one training is compared by.
+
+        Args:
+            identity: `id` of its row.
+
+        Raises:
+            GradscapeError: It cannot be read, or there is nothing yet.
+        """
+
+    @abstractmethod
     def document(self, identity: str) -> dict[str, Any]:
         """Return the document of one training.
 
@@ -174,6 +185,15 @@ class WatchSource(Source):
         """
         diagnosis = self.judged.diagnosis
         return None if diagnosis is None else diagnosis.findings[0], self.last
+
+    def subject(self, identity: str) -> FlowHistory:
+        """Return the watch's history, see `Source.subject`.
+
+        Args:
+            identity: `id` of its row.
+        """
+        with self.lock:
+            return self.reader.history
 
     def document(self, identity: str) -> dict[str, Any]:
         """Return the watch's document.
@@ -292,6 +312,20 @@ class StudySource(Source):
         """Return the identity of a run by the `id` of its row."""
         return identity.rpartition("/")[2] if self.place.kind == "study" else self.folder.identities()[0]
 
+    def subject(self, identity: str) -> RunRecord:
+        """Return the record of a run.
+
+        Args:
+            identity: `id` of its row.
+
+        Raises:
+            StoreError: The run is not there yet, or damaged.
+        """
+        folder = self.folder.begun(self._name(identity))
+        if folder is None or folder.path.is_symlink():
+            raise StoreError(f"{identity} has not been begun yet")
+        return folder.record()
+
     def document(self, identity: str) -> dict[str, Any]:
         """Return a run's document.
 
@@ -301,11 +335,7 @@ class StudySource(Source):
         Raises:
             StoreError: The run is not there yet, or damaged.
         """
-        name = self._name(identity)
-        folder = self.folder.begun(name)
-        if folder is None or folder.path.is_symlink():
-            raise StoreError(f"{identity} has not been begun yet")
-        record = folder.record()
+        name, record = self._name(identity), self.subject(identity)
         stamp = len(record.epochs), record.state
         with self.lock:  # two browsers may ask for the same run
             if name not in self.judged or self.judged[name][0] != stamp:

@@ -107,7 +107,7 @@ class Setting(Record):
     b: Any
 
     def __str__(self) -> str:
-        return f"{self.name} {_short(self.a)} → {_short(self.b)}"
+        return f"{self.name} {shortened(self.a)} → {shortened(self.b)}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -248,7 +248,7 @@ class Comparison(Displayable, Record):
 
     def _lines(self) -> list[str]:
         """Return what the verdict rests on."""
-        lines = [self._noise_line]
+        lines = [self.basis]
         if self.first_unequal is not None:
             step, layer, quantity = self.first_unequal
             place = f" of {layer}" if layer else ""
@@ -262,8 +262,8 @@ class Comparison(Displayable, Record):
         return [*lines, *(f"note: {note}" for note in self.notes)]
 
     @property
-    def _noise_line(self) -> str:
-        """Line on the variation that was expected."""
+    def basis(self) -> str:
+        """Line on the variation that was expected, and on how many comparisons were made."""
         of = f"of medians over {self.kept} {self.row}s" if self.kept > 1 else f"of single {self.row}s"
         judged = f"{self.tests:,} comparisons {of}, {self.lasting} in a row to differ"
         error = f"{100 * self.level:g} % for an error in any of them (Bonferroni)"
@@ -295,6 +295,11 @@ def _listed(head: str, things: Sequence[object]) -> list[str]:
     return [f"{head}: " + "; ".join([*map(str, things[:NAMED]), *more])]
 
 
-def _short(value: Any) -> str:
+def shortened(value: Any) -> str:
+    """Return a setting's value as a text of one line.
+
+    Args:
+        value: Plain value; None for none.
+    """
     text = "none" if value is None else str(value)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

@@ -118,6 +118,18 @@ def test_every_value_is_that_of_the_record() -> None:
     assert len(found["notes"]) == 1
 
 
+def test_of_few_runs_every_pair_is_compared_as_gs_compare_does() -> None:
+    study = sweeps.sweep({"net.depth": (8, 20)}, seeds=2)
+    found = json.loads(json.dumps(study_values(study), allow_nan=False))["comparisons"]
+    assert len(found) == 6
+    for pair, said in found.items():
+        result = gs.compare(*(study.runs[name] for name in pair.split()))
+        assert (said["verdict"], said["basis"]) == (result.verdict, result.basis)
+        assert [each["name"] for each in said["settings"]] == [each.name for each in result.settings]
+        assert len(said["differences"]) + said["more"] == len(result.differences)
+    assert study_values(sweeps.sweep({"net.depth": (8, 20)}, seeds=4))["comparisons"] == {}
+
+
 def test_the_verdict_is_the_one_that_was_stored() -> None:
     study = synthetic.study(1)
     name = next(name for name in study.runs if name.startswith("vgg38-s"))

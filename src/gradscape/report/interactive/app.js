@@ -257,16 +257,43 @@ function notes() { return inlined.notes.length ? make("p", { class: "note" }, in
 
 // Side by side ---------------------------------------------------------------------------------------------
 
+/** Return what gs.compare says of two trainings: inlined, or asked for; a text where it cannot say anything. */
+async function comparison(a, b) {
+  const known = inlined.comparisons[`${a} ${b}`];
+  if (known || !inlined.live) return known ?? `Type: gradscape compare DIR/runs/${a} DIR/runs/${b}`;
+  const asked = new URLSearchParams(location.search);
+  asked.set("a", a);
+  asked.set("b", b);
+  const answer = await fetch(`api/comparison?${asked}`), found = await answer.json();
+  return answer.ok ? found : found.error;
+}
+
+/** Return where two trainings first differ beyond what seeds explain, and in what settings. */
+function differences(found, names) {
+  const heading = make("h2", {}, "Where they differ");
+  if (typeof found === "string") return make("section", { id: "differences" }, heading, make("p", {}, found));
+  const row = (cells) => make("tr", {}, cells.map((text, place) => make(place ? "td" : "th", { scope: place ? false : "row", "data-label": place ? ["", "a", "b"][place] : false }, text)));
+  const settings = found.settings.length ? make("div", { class: "box", tabindex: 0, role: "region", "aria-label": "settings that differ" }, make("table", {}, make("thead", {}, make("tr", {}, ["setting", "a", "b"].map((text) => make("th", { scope: "col" }, text)))), make("tbody", {}, found.settings.map((each) => row([each.name, each.a, each.b]))))) : make("p", {}, "No setting that is known differs.");
+  const later = found.differences.slice(1).map((each) => make("li", {}, `${found.row} ${each.step}, ${each.text}`));
+  if (found.more) later.push(make("li", {}, `${found.more} more`));
+  const alone = [["a", found.only_a], ["b", found.only_b]].filter(([, layers]) => layers.length).map(([side, layers]) => make("p", {}, `Layers of ${side} alone: ${layers.join(", ")}.`));
+  return make("section", { id: "differences" }, heading, make("ul", { class: "meta" }, names.map((name, place) => make("li", {}, `${"ab"[place]}: ${name}`))), make("p", { class: "lead" }, `${capital(found.verdict)}.`), settings, alone,
+    later.length ? make("details", { class: "fold" }, make("summary", {}, `${found.differences.length - 1 + found.more} further differences`), make("ul", { class: "notes" }, later)) : null,
+    make("p", { class: "note" }, [found.basis, ...found.notes].map((text) => `${capital(text)}.`).join(" ")));
+}
+
 async function compareView(ids) {
-  const found = await Promise.all(ids.map(training));
-  const late = Math.max(...found.flatMap((each) => [...each.steps, ...each.curves.flatMap((curve) => curve.series.flatMap((one) => one.x))]), 1), unit = found[0].row;
+  if (ids.length === 2 && inlined.comparisons[`${ids[1]} ${ids[0]}`]) ids.reverse();
+  const [where, ...found] = await Promise.all([ids.length === 2 ? comparison(...ids) : null, ...ids.map(training)]);
+  const late = Math.max(...found.flatMap((each) => [...each.steps, ...each.curves.flatMap((curve) => curve.series.flatMap((one) => one.x))]), 1), unit = found.every((each) => each.row === found[0].row) ? found[0].row : "step or epoch";
   const span = new Span(unit === "epoch" ? 0.5 : 0, unit === "epoch" ? late + 0.5 : late + 1);
   const titles = [...new Set(found.flatMap((each) => each.curves.map((curve) => curve.title)))];
   const together = titles.map((title) => {
     const series = found.flatMap((each) => each.curves.filter((curve) => curve.title === title).flatMap((curve) => curve.series.slice(-1).map((one) => ({ ...one, label: each.name }))));
     return curveFigure(span, { title, series, reference: found[0].curves.find((curve) => curve.title === title)?.reference }, { row: unit, verdicts: [] }, false);
   });
-  return make("div", {}, make("h1", {}, "Side by side"), together, mapsTogether(span, found.filter((each) => each.maps.length), unit), notes());
+  const first = where?.differences?.[0];
+  return make("div", {}, make("h1", {}, "Side by side"), where ? differences(where, found.map((each) => each.name)) : null, together, mapsTogether(span, found.filter((each) => each.maps.length), unit, first?.layer), notes());
 }
 
 /** Return a training's gravest finding in a line. */
@@ -276,7 +303,7 @@ function verdictLine(document_) {
 }
 
 /** Return one map of each training on a scale that is theirs together, and of two their difference. */
-function mapsTogether(span, found, unit) {
+function mapsTogether(span, found, unit, first) {
   if (!found.length) return null;
   const maps = found.map((each) => each.maps.find((map) => map.key === (state.map || "mean_abs")) ?? each.maps[0]);
   const range = [Math.min(...maps.map((map) => map.range[0])), Math.max(...maps.map((map) => map.range[1]))];
@@ -284,11 +311,11 @@ function mapsTogether(span, found, unit) {
     const chart = new LayerMap(span, found[place].steps, { ...map, range }, unit, colors);
     return make("figure", {}, make("h3", {}, found[place].name), verdictLine(found[place]), chart.legend(), chart.element, chart.readout);
   });
-  return make("section", {}, make("h2", {}, `${capital(maps[0].title)} on one scale`), make("div", { class: "panels" }, panels), difference(span, found, maps, unit));
+  return make("section", {}, make("h2", {}, `${capital(maps[0].title)} on one scale`), make("div", { class: "panels" }, panels), difference(span, found, maps, unit, first));
 }
 
 /** Return the map of the second over the first, where both have the same layers. */
-function difference(span, found, maps, unit) {
+function difference(span, found, maps, unit, first) {
   if (found.length !== 2 || maps[0].layers.join("\n") !== maps[1].layers.join("\n") || !maps[0].log) return null;
   const steps = found[0].steps.filter((step) => found[1].steps.includes(step));
   if (!steps.length) return null;
@@ -303,6 +330,7 @@ function difference(span, found, maps, unit) {
   }
   const map = { ...maps[0], label: `log10 of ${found[1].name} over ${found[0].name}`, log: false, colors: "cosine", range: [-most, most], marks: [], values: ratio };
   const chart = new LayerMap(span, steps, map, unit, colors);
+  chart.faulty = first;
   return make("figure", {}, make("h2", {}, "Difference"), chart.legend(), chart.element, chart.readout);
 }
 
@@ -403,8 +431,8 @@ function follow() {
     for (const run of news.runs ?? []) places.has(run.id) ? (state.runs[places.get(run.id)] = run) : state.runs.push(run);
     if (news.gone) state.runs = state.runs.filter((run) => !news.gone.includes(run.id));
     Object.assign(state, Object.fromEntries(["claims", "events", "title"].filter((key) => news[key]).map((key) => [key, news[key]])));
-    const here = state.shown?.startsWith("#training=") ? decodeURIComponent(state.shown.slice(10)) : "";
-    const touched = !here || news.runs_all || (news.runs ?? []).some((run) => run.id === here);
+    const [view, ids] = (state.shown ?? "").split("="), here = ids && ["#training", "#compare"].includes(view) ? ids.split(",").map(decodeURIComponent) : [];
+    const touched = !here.length || news.runs_all || (news.runs ?? []).some((run) => here.includes(run.id));
     if (waiting || document.hidden || !touched) { bar(); return; }
     waiting = true;
     setTimeout(() => { waiting = false; refresh(); drawn = Date.now(); }, Math.max(0, drawn + 50 - Date.now()));

@@ -71,13 +71,15 @@ def page_data(title: str, **values: Any) -> Markup:
 
     Args:
         title: Title of the runs.
-        values: `runs`, `trainings`; `layouts` and `notes` of a study; `claims` and `events`; `live`, True if
-            a server is to be asked; `report`, number of claims of the report that the page begins with.
+        values: `runs`, `trainings`; `layouts`, `comparisons` and `notes` of a study; `claims` and `events`;
+            `live`, True if a server is to be asked; `report`, number of claims of the report that the page
+            begins with.
     """
     none: dict[str, Any] = {
         "runs": [],
         "trainings": {},
         "layouts": [],
+        "comparisons": {},
         "notes": [],
         "claims": [],
         "events": [],

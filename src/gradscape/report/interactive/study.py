@@ -18,6 +18,7 @@ from gradscape.records.role import Role, identities, roles_by_run
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.interactive.brief import DIGITS, POINTS, Layouts, brief_document, is_whole, short
 from gradscape.report.interactive.cells import rounding
+from gradscape.report.interactive.comparison import FEW, pairs_compared
 from gradscape.report.interactive.runs import run_row
 from gradscape.storage.run_summary import thinned
 
@@ -46,7 +47,7 @@ class Chosen:
 
 
 def study_values(study: StudyRecord, reader: Reader | None = None) -> dict[str, Any]:
-    """Return the runs of a study for its page: `runs`, `trainings`, `layouts` and `notes`.
+    """Return the runs of a study for its page: `runs`, `trainings`, `layouts`, `comparisons` and `notes`.
 
     Args:
         study: Record of a study.
@@ -55,9 +56,11 @@ def study_values(study: StudyRecord, reader: Reader | None = None) -> dict[str, 
     """
     chosen = _choose(study)
     layouts = Layouts()
+    opened = (_whole(run, reader) for run in chosen.runs)  # one after the other: whole runs are large
+    few = list(opened) if len(chosen.runs) <= FEW else []
     trainings = {
-        run.identity: brief_document(_whole(run, reader), stored_diagnosis(run), layouts, chosen.rows)
-        for run in chosen.runs
+        run.identity: brief_document(run, stored_diagnosis(run), layouts, chosen.rows)
+        for run in few or opened
     }
     listed = _listed(study, trainings)
     roles = roles_by_run(study.roles)
@@ -67,6 +70,7 @@ def study_values(study: StudyRecord, reader: Reader | None = None) -> dict[str, 
         ],
         "trainings": trainings,
         "layouts": layouts.found,
+        "comparisons": pairs_compared(few),
         "notes": list(_notes(study, chosen, trainings, len(listed))),
     }
 
