@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cases import TINY
+from gradscape._interrupts import Terminated
 from gradscape.config.run import RunConfig
 from gradscape.errors import StoreError
 from gradscape.executors import base as face
@@ -103,3 +104,27 @@ def test_on_a_full_disk_nothing_more_is_tried(tmp_path: Path, monkeypatch: pytes
     victim.checkpoints.write_text("a file where a folder must be")
     with pytest.raises(StoreError, match="No space left"):
         trained(folder, inline)
+
+
+@pytest.mark.parametrize(
+    ("end", "why"), [(KeyboardInterrupt(), None), (Terminated("told to end"), "told to end")]
+)
+def test_runs_that_end_with_the_command_are_interrupted_and_no_sudden_deaths(
+    tmp_path: Path, end: KeyboardInterrupt, why: str | None
+) -> None:
+    """A worker cannot say so: it is killed with the command."""
+    folder = StudyFolder(tmp_path)
+    begun, waiting, *_ = (folder.run(name) for name in RUNS)
+
+    def begin(job: TrainJob, report: Any) -> None:
+        for run, config in zip((begun, waiting), RUNS.values(), strict=False):
+            run.create(config)
+        with begun.locked():
+            begun.set_status("running", attempts=1, device="x86_64")
+        raise end
+
+    with pytest.raises(type(end)):
+        trained(folder, lambda sink: Inline(begin, sink))
+    found = begun.status()
+    assert (found["state"], found["device"], found.get("reason")) == ("interrupted", "x86_64", why)
+    assert waiting.status()["state"] == "pending"

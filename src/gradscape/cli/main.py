@@ -10,12 +10,13 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from gradscape._interrupts import Terminated
 from gradscape._printing import heard_or_not, print_stderr, silence
 from gradscape.cli.app import make_app, parse
 from gradscape.errors import GradscapeError
 from gradscape.version import __version__
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143  # as shells say
 _RESUMED = ("reproduce", "train", "sweep")  # commands that go on where they were stopped
 _SWEEP = """vary any settings of a run, over seeds
 
@@ -95,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 if all is well, 1 if some run failed or is diagnosed with a fault of grade fail, or two trainings
-        differ, 2 on wrong input, 130 if interrupted.
+        differ, 2 on wrong input, 130 if interrupted, 143 if told to end by SIGTERM.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show × still gets the rest
@@ -109,11 +110,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except GradscapeError as error:
         print_stderr(f"gradscape: {error}")
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as end:
         again = "give the same command again"
         resume = f"every finished epoch is kept: {again} to go on"
-        print_stderr(f"gradscape: stopped; {resume if words[:1] and words[0] in _RESUMED else again}")
-        return INTERRUPTED
+        what = str(end) or "stopped"
+        print_stderr(f"gradscape: {what}; {resume if words[:1] and words[0] in _RESUMED else again}")
+        return TERMINATED if isinstance(end, Terminated) else INTERRUPTED
     except BrokenPipeError:  # `gradscape runs DIR | head`
         silence(sys.stdout)
         return 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 
 from gradscape.config.run import RunConfig
+from gradscape.errors import GradscapeError
 from gradscape.executors.base import Event, EventSink, Executor
 from gradscape.records.run import Progress
+from gradscape.storage.files import there
 from gradscape.storage.run_folder import ENDED
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.study.progress import ProgressView
@@ -49,7 +52,7 @@ def train_runs(
     events: SimpleQueue[Event] = SimpleQueue()
     single, sink = _single(jobs), PackEvents(events.put)
     failed, elsewhere, left = [], set[str](), len(single)
-    with executor(sink) as doing:
+    with _said_if_interrupted(folder, single), executor(sink) as doing:
         for name, job in jobs.items():
             doing.submit(name, sink.added(name, job))
         while left:
@@ -75,6 +78,23 @@ def train_runs(
                 _fail(folder, event.job, runs[event.job], str(event.payload))
                 folder.check_space()
     return failed
+
+
+@contextmanager
+def _said_if_interrupted(folder: StudyFolder, names: Iterable[str]) -> Iterator[None]:
+    """Write into the status of runs whose worker was ended with the command that it was no sudden death."""
+    try:
+        yield
+    except KeyboardInterrupt as end:
+        why = {"reason": str(end)} if str(end) else {}
+        for name in names:
+            run = folder.run(name)
+            with suppress(GradscapeError):
+                status = run.status() if there(run.path / ".lock") else {"state": ""}
+                if status.pop("state") == "running":
+                    with run.locked(patience=0):
+                        run.set_status("interrupted", **status, **why)
+        raise
 
 
 def _single(jobs: Mapping[str, TrainJob | PackJob]) -> dict[str, TrainJob | PackJob]:

@@ -230,9 +230,10 @@ class Attempt:
         except Stopped as end:
             self.ended = True
             self.folder.set_status("stopped", **self.details, reason=str(end))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as end:
             if not self.ended:
-                self.folder.set_status("interrupted", **self.details)
+                why = {"reason": str(end)} if str(end) else {}
+                self.folder.set_status("interrupted", **self.details, **why)
             raise
         except Exception:
             if not self.ended:
