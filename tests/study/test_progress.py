@@ -208,6 +208,22 @@ def test_a_terminal_shows_the_phase_of_each_run() -> None:
         assert shown[-1].startswith("1/1 runs")
 
 
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+@pytest.mark.parametrize("name", ["vgg08+bn nowhere lr 0.001 batch 20 seed 0", "a run", "n" * 90])
+def test_nothing_is_cut_at_the_right_however_narrow_the_terminal_is(width: int, name: str) -> None:
+    training = Progress(12, 100, 0.5, 2.345, 0.125, 12_345.0)
+    for progress in (str(training), "curvature at the start", "starting"):
+        (line,) = module._beside([(name, progress)], width)
+        assert len(line) <= width
+        kept = line.partition("  ")[2].strip()
+        assert progress.startswith(kept)
+        assert kept.startswith(progress.split("  ")[0])
+    lines = list(module._beside([(name, str(training)), ("b", "landscape")], width))
+    assert lines[0].index("epoch") == lines[1].index("landscape")
+    whole = list(module._beside([("a run", str(training))], 80))
+    assert whole == [f"a run  {training}"]
+
+
 def test_a_run_reports_its_phases_in_order_and_not_again_what_it_has(tmp_path: Path) -> None:
     heard: list[Any] = []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import IO, cast
 
@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from gradscape._printing import Forgiving
-from gradscape._text import strip_controls
+from gradscape._text import shorten, strip_controls
 from gradscape.config.run import RunConfig
 from gradscape.executors.base import Event
 from gradscape.records.run import Progress, RunRecord
@@ -22,6 +22,7 @@ from gradscape.study.packs import Pack
 from gradscape.study.time_left import TimeLeft
 
 PLAIN_EVERY = 15.0  # seconds between two plain progress lines of one worker
+GAP, NAME, LEAST = 2, 35, 12  # columns between a name and its progress, of most names, and of either at least
 NOTABLE = 0.05  # share of a run's cost from which the beginning of a phase has a plain line of its own
 
 
@@ -131,14 +132,30 @@ class ProgressView:
         return None if left is None else left + self.report
 
     def _render(self) -> Group:
-        lines = [
-            Text(f"{self.names[name]:<42} {progress or 'starting'}", no_wrap=True, overflow="ellipsis")
-            for name, progress in self.running.items()
-        ]
+        rows = [(self.names[name], str(progress or "starting")) for name, progress in self.running.items()]
         if self.reporting:
-            lines.append(Text(f"{'report':<42} figures, tables and page"))
+            rows.append(("report", "figures, tables and page"))
+        lines = [Text(line, no_wrap=True, overflow="ellipsis") for line in _beside(rows, self.console.width)]
         whole = Text(f"{self.done}/{self.total} runs{self.remaining()}", style="bold")
         return Group(*lines, whole)
+
+
+def _beside(rows: Sequence[tuple[str, str]], width: int) -> Iterator[str]:
+    """Yield names and progress as two columns; without room for all, the last numbers are left out."""
+    longest = max((len(name) for name, _ in rows), default=0)
+    room = max(LEAST, width - GAP - min(longest, NAME))
+    progress = [_without_last(text, room) for _, text in rows]
+    room = max(LEAST, width - GAP - max(map(len, progress), default=0))
+    names = [shorten(name, room) for name, _ in rows]
+    start = max(map(len, names), default=0) + GAP
+    return (f"{name:<{start}}{text}" for name, text in zip(names, progress, strict=True))
+
+
+def _without_last(progress: str, most: int) -> str:
+    """Return as many of the parts of a progress, which two blanks separate, as have room."""
+    while len(progress) > most and "  " in progress:
+        progress = progress.rpartition("  ")[0]
+    return progress
 
 
 def _ending(event: Event) -> str:
