@@ -69,6 +69,10 @@ def test_a_bound_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            ["train", "bad.yaml"],
+            "no such argument: bad.yaml; for a file of settings type: gradscape train --config bad.yaml",
+        ),
         (["train", "--lr", "0.1"], "no such flag or argument: --lr; did you mean '--optim.lr'?"),
         (["train", "--depth", "8"], "did you mean '--net.depth'?"),
         (["train", "--crop_pad", "8"], "did you mean '--data.crop-pad'?"),

@@ -34,6 +34,7 @@ _METAVARS = {
     "STR...": "TEXT …",
     "STR|PATH": "PATH",
 }
+_CONFIGS = (".yaml", ".yml", ".json")
 _FRACTION = re.compile(r"[+-]?\d*\.\d*(e[+-]?\d+)?", re.IGNORECASE)
 _INDENT = 26  # columns of a flag's name beside its text
 
@@ -126,6 +127,9 @@ def _no_such(word: str, error: CycloptsError) -> str:
     flag = word.split("=")[0]
     known = error.app.assemble_argument_collection() if error.app and error.app.default_command else ()
     flags = [name for argument in known for name in argument.names if name.startswith("--")]
+    if "--config" in flags and word.endswith(_CONFIGS):
+        command = " ".join(["gradscape", *(error.command_chain or ())])
+        return f"no such argument: {cut(word)}; for a file of settings type: {command} --config {cut(word)}"
     return f"no such flag or argument: {cut(flag)}{_close(flag, flags) or _help(error)}"
 
 
