@@ -265,3 +265,15 @@ def test_more_cores_draw_a_report_sooner(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr("gradscape.study.network_cost.cores", lambda count=count: count)
         seconds.append(report_seconds())
     assert seconds[0] > seconds[1] > seconds[2] > 0
+
+
+def test_what_is_left_of_the_report_falls_as_time_goes_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    with ProgressView({}, 2, report=8.0) as view:
+        clock.now += 100.0
+        view.begin_report()
+        assert view.seconds_left() == 8.0
+        clock.now += 6.0
+        assert view.remaining() == "  (about 2 s left)"
+        clock.now += 6.0
+        assert view.remaining() == ""

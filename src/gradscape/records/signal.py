@@ -217,18 +217,19 @@ class SignalRecord(Displayable, Record):
 
     def table(self) -> list[str]:
         """Return a line of text for each layer, without the middle of a deep network."""
-        wide = max([5, *map(len, self.layers)])
-        names = ("q", "c", "dead", "saturated", "(∂L/∂h)²", "(∂L/∂W)²")
         columns = self.over_depth().values()
-        lines = [f"{'layer':{wide}}  {'kind':10}" + "".join(f" {name:>10}" for name in names)]
+        rows = [["layer", "kind", "q", "c", "dead", "saturated", "(∂L/∂h)²", "(∂L/∂W)²"]]
         for place, (name, kind) in enumerate(zip(self.layers, self.kinds, strict=True)):
-            if len(self.layers) > 2 * SHOWN and SHOWN <= place < len(self.layers) - SHOWN:
-                lines += ["…"] if place == SHOWN else []
-                continue
-            row = [float(column[place]) for column in columns]
-            cells = "".join(f" {'–' if math.isnan(v) else format(v, '.3g'):>10}" for v in row)
-            lines.append(f"{name:{wide}}  {kind:10}{cells}")
-        return lines
+            numbers = (float(column[place]) for column in columns)
+            rows.append([name, kind, *("–" if math.isnan(v) else format(v, ".3g") for v in numbers)])
+        if len(self.layers) > 2 * SHOWN:
+            rows[SHOWN + 1 : -SHOWN] = [["…", *[""] * (len(rows[0]) - 1)]]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]  # as narrow as it can be
+        lines = (
+            [f"{cell:{'<' if place < 2 else '>'}{widths[place]}}" for place, cell in enumerate(row)]
+            for row in rows
+        )
+        return ["  ".join(line).rstrip() for line in lines]
 
 
 def _fitted_slope(energy: Values) -> float:

@@ -50,7 +50,7 @@ class ProgressView:
         self.left = TimeLeft(runs, packs)
         self.running: dict[str, Progress | None] = {}
         self.printed: dict[Pack, float] = {}  # time of the last plain line of runs that are trained together
-        self.report, self.reporting = report, False
+        self.report, self.reporting, self.began_report = report, False, 0.0
         self.start = time.monotonic()
         # A study goes on when its output is closed.
         self.console = Console(file=cast(IO[str], Forgiving(sys.stderr)), highlight=False)
@@ -109,7 +109,7 @@ class ProgressView:
 
     def begin_report(self) -> None:
         """Tell that all runs have ended and the report is being built."""
-        self.reporting = True
+        self.reporting, self.began_report = True, time.monotonic()
         if not self.is_live:
             self.print_line("report: figures, tables and page")
 
@@ -128,6 +128,8 @@ class ProgressView:
 
     def seconds_left(self) -> float | None:
         """Return the seconds until all runs have ended and the report is built; None if not known yet."""
+        if self.reporting:
+            return max(0.0, self.report - (time.monotonic() - self.began_report))
         left = self.left.seconds()
         return None if left is None else left + self.report
 
