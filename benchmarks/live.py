@@ -185,7 +185,7 @@ def shown_in_a_browser(folder: Path, address: str, runs: int) -> list[float]:
     """Seconds from each of some epochs' lines to the table of a browser that shows the run among all."""
     from playwright.sync_api import sync_playwright
 
-    run, seconds = last_run(folder, runs), []
+    run, seconds = last_run(folder, runs), list[float]()
     with sync_playwright() as player:
         found = player.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = found.new_page()
@@ -193,11 +193,21 @@ def shown_in_a_browser(folder: Path, address: str, runs: int) -> list[float]:
         page.get_by_label("Find").fill(run.identity())
         for epoch in range(71, 91):
             page.wait_for_timeout(int(200 * np.random.default_rng(epoch).random()))
-            began = add_epoch(run, epoch)
-            page.wait_for_selector(f"text=epoch {epoch}/{EPOCHS}")
-            seconds.append(time.perf_counter() - began)
+            page.evaluate(SEEN, f"epoch {epoch}/{EPOCHS}")
+            began = time.time()
+            add_epoch(run, epoch)
+            seconds.append(page.evaluate("window.seen") / 1000 - began)
         found.close()
     return seconds
+
+
+SEEN = """(text) => {
+  window.seen = new Promise((done) => {
+    const look = () => { if (main.textContent.includes(text)) { watch.disconnect(); done(Date.now()); } };
+    const watch = new MutationObserver(look);
+    watch.observe(main, { childList: true, subtree: true, characterData: true });
+  });
+}"""
 
 
 def browser_seconds(address: str) -> dict[str, Any]:

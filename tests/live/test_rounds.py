@@ -10,7 +10,7 @@ import pytest
 from cases import tiny
 from gradscape.errors import StoreError
 from gradscape.live.hub import Hub
-from gradscape.live.rounds import SELDOM, SOON, Rounds
+from gradscape.live.rounds import PART, SOON, Rounds
 from gradscape.storage.run_summary import RunSummary, StudyWatcher
 from gradscape.storage.study_folder import StudyFolder
 from made_studies import add, ask, epoch, put
@@ -35,7 +35,7 @@ def test_all_are_seen_once_and_then_only_what_may_have_changed(study: StudyFolde
     rounds = Rounds(StudyWatcher(study))
     assert list(looked(rounds)) == [config.identity for config in RUNS]
     done = {config.identity for config in RUNS[:6]}
-    seen = [set(looked(rounds)) & done for _ in range(SELDOM)]
+    seen = [set(looked(rounds)) & done for _ in range(PART)]
     assert sum(map(len, seen)) == len(done)
     assert set.union(*seen) == done
 
@@ -51,7 +51,6 @@ def test_a_run_at_work_is_looked_at_however_short_the_time_is(study: StudyFolder
             add(folder, epoch(number))
             found = looked(rounds, time.monotonic())
             assert found[RUNS[-1].identity].epoch == number
-            assert rounds.is_behind
     assert looked(rounds, time.monotonic())[RUNS[-1].identity].state != "running"
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from gradscape.storage.run_summary import RunSummary, StudyWatcher
 
 SOON = 64  # runs, first in the study's order, that are the next to begin
-SELDOM = 100  # passes, in one of which a run is looked at although its folder has not changed
+PART = 100  # runs, of which one is looked at although its folder has not changed, another one each time
 
 
 class Rounds:
     """Runs of a study: those at work and the next to begin are looked at every time, the others in turn.
 
     Of the others only the time of their folder is asked for: a run that begins, goes on or ends replaces its
-    `status.json`, which changes that time. Of 10,000 runs this takes 30 ms, and a look at all files 1 s.
+    `status.json`, which changes that time. Of 10,000 runs this takes 25 ms, and a look at all files 2 s.
 
     Args:
         watcher: Watcher of the study.
@@ -28,7 +28,7 @@ class Rounds:
         self.at_work: dict[str, None] = {}
         self.waiting: dict[str, None] = {}
         self.names: list[str] = []
-        self.changed: dict[str, tuple[str, int | None]] = {}  # folder and its time, where it was looked at
+        self.changed: dict[str, tuple[str, int]] = {}  # folder and its time, or 0 where it is not there
         self.place = self.passes = 0
         self.is_behind = False  # True if the time was too short for some of them
 
@@ -48,10 +48,9 @@ class Rounds:
         for name in [*self.at_work, *islice(self.waiting, SOON)]:
             yield self._look(name)
         while self.place < len(self.names):
-            name = self.names[self.place]
-            self.place += 1
-            if self._has_changed(name):
-                yield self._look(name)
+            part = self.names[self.place : self.place + PART]
+            yield from map(self._look, self._changed(part, self.passes % PART))
+            self.place += PART
             if time.monotonic() >= until:
                 break
         self.is_behind = self.place < len(self.names)
@@ -65,18 +64,19 @@ class Rounds:
             self.names, self.place = self.watcher.names, 0
             self.at_work, self.waiting, self.changed = {}, {}, {}
 
-    def _has_changed(self, name: str) -> bool:
-        """Return whether a run's folder has changed, or it is time to look at it anyway."""
-        folder, before = self.changed.get(name, ("", None))
-        new = not folder
-        if new:
-            folder = str(self.watcher.study.run(name).path)
-        try:
-            now = os.stat(folder).st_mtime_ns
-        except OSError:  # not begun yet, or gone
-            now = None
-        self.changed[name] = folder, now
-        return new or before != now or (self.place + self.passes) % SELDOM == 0
+    def _changed(self, names: Sequence[str], anyway: int) -> list[str]:
+        """Return those whose folder is new or has changed, and one anyway."""
+        found = list(names[anyway : anyway + 1])
+        for name in names:
+            folder, before = self.changed.get(name) or (str(self.watcher.study.run(name).path), -1)
+            try:
+                now = os.stat(folder).st_mtime_ns
+            except OSError:  # not begun yet, or gone
+                now = 0
+            if now != before:
+                self.changed[name] = folder, now
+                found.append(name)
+        return found
 
     def _look(self, name: str) -> RunSummary:
         summary = self.watcher.look(name)
