@@ -149,7 +149,31 @@ def test_damaged_and_half_written_folders_are_shown_as_such_and_the_rest_goes_on
     states = {row["id"]: row["state"] for row in hub.rows.values()}
     assert states["good"] == "ended"
     assert states["broken"] == "damaged"
-    assert states["run"] == "failed"
+    assert states["run"] == "damaged"
+
+
+def test_names_and_texts_of_any_bytes_reach_the_browser(tmp_path: Path) -> None:
+    """The bytes of a name need not be UTF-8; a line end or a turned direction is no part of a row."""
+    for name in (b"\xff\xfe", "a\nb\u202ec".encode()):
+        watch_in(tmp_path / os.fsdecode(name))
+    hub, told = polled(tmp_path)
+    assert {row["id"]: row["name"] for row in hub.rows.values()} == {
+        "\\xff\\xfe": "\\xff\\xfe",
+        "a\nb\u202ec": "a b\ufffdc",
+    }
+    for identity in hub.rows:
+        json.dumps(hub.document(identity), ensure_ascii=False).encode()
+    json.dumps(told, ensure_ascii=False).encode()
+
+
+def test_a_watch_whose_rows_are_missing_is_damaged_and_says_so(tmp_path: Path) -> None:
+    watch_in(tmp_path / "w")
+    (tmp_path / "w" / "rows-1.jsonl").unlink()
+    hub, _ = polled(tmp_path)
+    assert hub.rows == {}  # the next files may have begun just now
+    hub.poll()
+    assert hub.rows["w"]["state"] == "damaged"
+    assert "rows-1.jsonl is missing; delete the folder" in hub.rows["w"]["reason"]
 
 
 def test_a_folder_that_goes_away_is_told(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
+import os
 import random
 import resource
 import subprocess
@@ -321,6 +323,17 @@ def test_a_killed_run_is_not_said_to_be_running(folder: RunFolder) -> None:
     with folder.locked():
         assert folder.record().state == "running"
     assert folder.record().state == "interrupted"
+
+
+def test_readers_do_not_take_each_other_for_the_holder_and_need_no_right_to_write(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with folder.locked():
+        os.chmod(folder.path / ".lock", 0o444)
+        assert folder.held()
+    with open(folder.path / ".lock", "rb") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)  # as another reader does
+        assert not folder.held()
 
 
 def test_one_command_at_a_time(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ class Place:
     Attributes:
         kind: `study`, `run` or `watch`.
         path: Path of the folder.
-        name: Path within the folder that was given; empty for this one itself.
+        name: Path within the folder that was given, as text that can be sent; empty for this one itself.
     """
 
     kind: Kind
@@ -53,5 +53,6 @@ def _within(folder: Path, name: str, depth: int, looked: list[int]) -> Iterator[
     elif depth:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
-                inner = f"{name}/{entry.name}" if name else entry.name
+                own = os.fsencode(entry.name).decode("utf-8", "backslashreplace")  # JSON holds no other text
+                inner = f"{name}/{own}" if name else own
                 yield from _within(folder / entry.name, inner, depth - 1, looked)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gradscape.errors import StoreError, first_line
+from gradscape.errors import StoreError, first_line, one_line
 from gradscape.live.claims import judged_claims
 from gradscape.live.discovery import places
 from gradscape.live.sources import Row, Source, StudySource, source_of
@@ -53,7 +53,7 @@ class Hub:
     @property
     def title(self) -> str:
         """Name of the folder."""
-        return self.root.resolve().name or str(self.root)
+        return one_line(self.root.resolve().name or str(self.root))
 
     def poll(self, seconds: float = math.inf) -> None:
         """Read what has changed, and tell it.
@@ -91,7 +91,8 @@ class Hub:
             yield from source.poll(until)
         except Exception as error:  # of any kind: files of others, and rules that had not met such numbers
             name = source.place.name or "."
-            row = run_row(name, name, state="damaged", reason=first_line(error), has=False)
+            reason = one_line(first_line(error))
+            row = run_row(name, one_line(name), state="damaged", reason=reason, has=False)
             if row != self.rows.get(name):
                 yield row
 

@@ -24,7 +24,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from gradscape.errors import GradscapeError
@@ -106,8 +106,8 @@ def application(hub: Hub, listeners: Listeners, token: str = "", hosts: tuple[st
         try:
             found = await run_in_threadpool(document, *names)
         except GradscapeError as error:
-            return JSONResponse({"error": str(error)}, 404)
-        return JSONResponse(found, headers={"Cache-Control": "no-store"})
+            return _as_json({"error": str(error)}, 404)
+        return _as_json(found)
 
     async def training(request: Request) -> Response:
         return await answer(request, hub.document, request.path_params["identity"])
@@ -171,7 +171,7 @@ def _unharmed(work: Callable[[], None]) -> None:
         log.exception("the live page goes on after an error")
 
 
-async def _stream(hub: Hub, listeners: Listeners) -> AsyncIterator[str]:
+async def _stream(hub: Hub, listeners: Listeners) -> AsyncIterator[bytes]:
     """Yield news as server-sent events, first of all everything as it is now."""
     queue: asyncio.Queue[News] = asyncio.Queue(WAITING)
     listeners.queues.add(queue)
@@ -181,7 +181,7 @@ async def _stream(hub: Hub, listeners: Listeners) -> AsyncIterator[str]:
             try:
                 news = await asyncio.wait_for(queue.get(), ALIVE)
             except TimeoutError:
-                yield ": alive\n\n"
+                yield b": alive\n\n"
                 continue
             if "end" in news:
                 return
@@ -199,8 +199,18 @@ def _everything(hub: Hub) -> News:
     }
 
 
-def _message(news: Mapping[str, Any]) -> str:
-    return f"data: {json.dumps(news, ensure_ascii=False, allow_nan=False)}\n\n"
+def _message(news: Mapping[str, Any]) -> bytes:
+    return b"data: " + _json(news) + b"\n\n"
+
+
+def _as_json(values: Mapping[str, Any], status: int = 200) -> Response:
+    headers = {"Cache-Control": "no-store"}
+    return Response(_json(values), status, headers, media_type="application/json")
+
+
+def _json(values: Mapping[str, Any]) -> bytes:
+    """Return plain values as JSON; what UTF-8 does not have, such as half a surrogate pair, becomes a ?."""
+    return json.dumps(values, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
 
 
 def _headers(nonce: str) -> dict[str, str]:

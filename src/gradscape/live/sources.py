@@ -12,7 +12,7 @@ from typing import Any
 
 from gradscape._codec import decode
 from gradscape._text import strip_controls
-from gradscape.errors import ConfigError, GradscapeError, StoreError
+from gradscape.errors import ConfigError, GradscapeError, StoreError, one_line
 from gradscape.live.discovery import Place
 from gradscape.live.rounds import Rounds
 from gradscape.measure.diagnose.diagnose import diagnose
@@ -139,7 +139,7 @@ class WatchSource(Source):
             with self.lock:
                 if self.reader.poll():
                     self._judge(self.reader.history)
-                elif self.row is not None and self.row["state"] == self._state:
+                elif self.row is None or self.row["state"] == self._state:
                     return
                 row = self._row()
         except StoreError as error:
@@ -156,7 +156,7 @@ class WatchSource(Source):
 
     @property
     def _name(self) -> str:
-        return self.place.name or self.place.path.resolve().name
+        return one_line(self.place.name or self.place.path.resolve().name)
 
     @property
     def _state(self) -> str:
@@ -257,7 +257,7 @@ class StudySource(Source):
     def _damaged(self, reason: str) -> Iterator[Row]:
         """Yield a row of the study itself; when it is whole again, all its runs are told anew."""
         name = self.place.name or "."
-        row = run_row(name, name, state="damaged", reason=reason, has=False)
+        row = run_row(name, one_line(name), state="damaged", reason=reason, has=False)
         if self.rows.get(name) != row:
             self.rows, self.summaries, self.rounds = {name: row}, {}, Rounds(StudyWatcher(self.folder))
             yield row
@@ -279,8 +279,8 @@ class StudySource(Source):
             verdict, grade = known[1].diagnosis.verdict, known[1].diagnosis.grade
         return run_row(
             self._id(run.identity),
-            self.place.name or run.identity if self.place.kind == "run" else run.identity,
-            state=run.state,
+            one_line(self.place.name or run.identity if self.place.kind == "run" else run.identity),
+            state="damaged" if run.is_damaged else run.state,
             share=run.share,
             progress=_progress(run),
             spark=[short(loss) for loss in run.losses],

@@ -8,6 +8,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 from gradscape.errors import Busy
 from gradscape.storage.files import explained, refuse_link
 
@@ -38,3 +43,25 @@ def locked(folder: Path, what: str, patience: float) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_held(path: Path) -> bool:
+    """Check that a process holds a lock.
+
+    Several readers may look at once, and without the right to write: two of them never take each other for
+    the holder.
+
+    Args:
+        path: Path of the `.lock` file.
+    """
+    try:
+        if fcntl is None:
+            with FileLock(path, timeout=0):
+                return False
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+    except (Timeout, BlockingIOError):
+        return True
+    except OSError:  # a copy that cannot be read: nobody works on it
+        return False

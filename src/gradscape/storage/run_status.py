@@ -9,8 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Required, TypedDict
 
-from filelock import FileLock, Timeout
-
 from gradscape._codec import decode, encode, finite_or_not
 from gradscape.config.arguments import fitted
 from gradscape.config.run import RunConfig
@@ -28,7 +26,7 @@ from gradscape.storage.files import (
     there,
 )
 from gradscape.storage.json_files import read_json, write_json
-from gradscape.storage.lock import locked
+from gradscape.storage.lock import is_held, locked
 
 INNER = ("checkpoint", "weights", "metrics.jsonl", "gradients.jsonl")  # tidied up or cut, and so no links
 
@@ -266,13 +264,7 @@ class RunStatusFiles:
         path = self.path / ".lock"
         if not (there(path) and there(self.path / "config.json")):
             return False
-        try:
-            with FileLock(path, timeout=0):
-                return False
-        except Timeout:
-            return True
-        except OSError:  # a read-only copy: nobody works on it
-            return False
+        return is_held(path)
 
 
 @lru_cache(maxsize=100_000)

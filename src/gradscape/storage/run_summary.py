@@ -62,6 +62,7 @@ class RunSummary:
         verdict, grade: Verdict of the diagnosis of a run that has ended, and its grade.
         reason: Line on why it failed, stopped, diverged or was interrupted, is not computed as planned, or
             cannot be read; or empty.
+        is_damaged: True if one of its files cannot be read.
     """
 
     identity: str
@@ -84,6 +85,7 @@ class RunSummary:
     verdict: str | None = None
     grade: str | None = None
     reason: str = ""
+    is_damaged: bool = False
 
     @property
     def over(self) -> bool:
@@ -226,11 +228,11 @@ def _summarize(study: StudyFolder, identity: str, stamp: Stamp) -> RunSummary:
         config, status = folder.plain_config(identity), folder.status(identity)
         summary = replace(summary, config=config, epochs=config["epochs"], **_status_fields(status))
     except StoreError as error:  # nobody can go on with it
-        return replace(summary, state="failed", reason=strip_controls(str(error)))
+        return replace(summary, state="failed", reason=strip_controls(str(error)), is_damaged=True)
     try:
         return replace(summary, **_epoch_fields(folder, status, config["epochs"]))
     except StoreError as error:
-        return replace(summary, reason=strip_controls(str(error)))
+        return replace(summary, reason=strip_controls(str(error)), is_damaged=True)
 
 
 def _status_fields(status: Mapping[str, Any]) -> dict[str, Any]:

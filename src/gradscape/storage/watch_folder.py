@@ -215,6 +215,7 @@ class WatchReader:
         self._rows: list[_Row] = []
         self._losses: list[tuple[NDArray[np.int64], Values]] = []
         self._offsets = [0, 0]
+        self._absent: tuple[int, int] | None = None  # `watch.json` whose other files were not there
 
     def poll(self) -> bool:
         """Read what is new, and return whether there was anything.
@@ -232,9 +233,14 @@ class WatchReader:
             self._rows, self._losses, self._offsets = [], [], [0, 0]
         try:
             self._read_new(contents.info.number)
-        except FileNotFoundError:  # files of the next number have begun meanwhile: the next poll reads them
+        except FileNotFoundError as error:
             self._rows, self._losses, self._offsets = [], [], [0, 0]
-            return True
+            if self._absent == (stamp := (status.st_mtime_ns, status.st_size)):
+                raise StoreError(f"{error.args[0]} is missing; {AWAY}") from None
+            self._absent = (
+                stamp  # files of the next number may have begun meanwhile: the next poll reads them
+            )
+            return False
         self.info, self._bare = contents.info, contents.history
         self._stamp = (status.st_mtime_ns, status.st_size)
         return True
