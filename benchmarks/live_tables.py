@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from tables import RESULTS, machine_line, result, table
 
 
@@ -13,7 +16,9 @@ def live() -> str:
     rows = [
         (many, "first paint in a browser", f"{runs['first_paint_ms'] / 1000:.2f} s"),
         (many, "all runs known after the server's start", f"{runs['all_known_seconds']:.0f} s"),
-        (many, "news of an epoch, from the file to the browser", f"{runs['news_seconds']['median']:.2f} s"),
+        (many, "an epoch of a run, from its file to the browser's table", _times(runs["shown_seconds"])),
+        (many, "the same, to a client of the server's events", _times(runs["news_seconds"])),
+        (many, "a change of a run that was over, to such a client", _times(runs["failure_seconds"])),
         (many, "scrolling the table, a picture", f"{runs['scroll_ms']:.0f} ms"),
         (many, "memory of the server", f"{runs['server_mb']:.0f} MB"),
         (large, "pointing, a value", f"{watch['point_ms']:.1f} ms"),
@@ -22,3 +27,8 @@ def live() -> str:
         (large, "memory of the server", f"{watch['server_mb']:.0f} MB"),
     ]
     return "\n".join([*table(("folder", "what", ""), rows), "", f"{machine_line(found['machine'])}."])
+
+
+def _times(seconds: Mapping[str, Any]) -> str:
+    """Return the median and the longest of some times."""
+    return f"{seconds['median']:.2f} s (at most {seconds['longest']:.2f} s, n = {len(seconds['all'])})"
