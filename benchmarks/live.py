@@ -282,7 +282,7 @@ def large_watch(steps: int, layers: int) -> dict[str, Any]:
             page.goto(f"{address}#training=w")
             page.wait_for_selector(".chart", timeout=120_000)
             point, zoom = page.evaluate(POINT), page.evaluate(ZOOM)
-            answer = urllib.request.urlopen(f"{address}api/training/w").read()
+            answer = urllib.request.urlopen(f"{address}api/training?id=w").read()
             found.close()
         memory = resident(server.pid)
         server.communicate()

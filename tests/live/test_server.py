@@ -61,10 +61,10 @@ def test_no_script_but_its_own_may_run_and_nothing_comes_from_elsewhere(folder: 
 
 def test_a_training_is_asked_for_by_its_name(folder: Path) -> None:
     with client(folder) as asked:
-        found = asked.get("/api/training/second")
+        found = asked.get("/api/training", params={"id": "second"})
         assert found.json()["steps"] == list(range(6))
         for other in ("../second", "%2e%2e/second", "second/watch.json", "/etc/passwd", "none"):
-            answer = asked.get(f"/api/training/{other}")
+            answer = asked.get("/api/training", params={"id": other})
             assert answer.status_code == 404
 
 
@@ -89,7 +89,10 @@ def test_two_trainings_are_compared_as_gs_compare_does(folder: Path) -> None:
             assert asked.get("/api/comparison", params=pair).status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/watch.json", "/second/watch.json", "/static/x", "/api", "/api/training"])
+@pytest.mark.parametrize(
+    "path",
+    ["/watch.json", "/second/watch.json", "/static/x", "/api", "/api/training", "/api/training/second"],
+)
 def test_no_file_is_served(folder: Path, path: str) -> None:
     assert client(folder).get(path).status_code == 404
 
@@ -106,7 +109,7 @@ def test_another_sites_name_leads_nowhere(folder: Path) -> None:
 
 def test_with_a_token_nothing_is_told_without_it(folder: Path) -> None:
     asked = client(folder, "secret")
-    for path in ("/", "/events", "/api/training/second", "/api/comparison?a=second&b=second"):
+    for path in ("/", "/events", "/api/training?id=second", "/api/comparison?a=second&b=second"):
         assert asked.get(path).status_code == 403
         assert asked.get(path, params={"token": "Secret"}).status_code == 403
     assert asked.get("/", params={"token": "secret"}).status_code == 200

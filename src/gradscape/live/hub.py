@@ -179,7 +179,10 @@ class Hub:
         Raises:
             StoreError: There is no such training, or it cannot be read.
         """
-        return self._owner(identity).document(identity)
+        owner, row = self._owner(identity), self.rows.get(identity)
+        if row is not None and row["state"] == "damaged":
+            raise StoreError(row["reason"])
+        return owner.document(identity)
 
     def comparison(self, a: str, b: str) -> dict[str, Any]:
         """Return where two trainings differ.

@@ -110,7 +110,7 @@ def application(hub: Hub, listeners: Listeners, token: str = "", hosts: tuple[st
         return _as_json(found)
 
     async def training(request: Request) -> Response:
-        return await answer(request, hub.document, request.path_params["identity"])
+        return await answer(request, hub.document, request.query_params.get("id", ""))
 
     async def comparison(request: Request) -> Response:
         a, b = (request.query_params.get(name, "") for name in ("a", "b"))
@@ -135,7 +135,7 @@ def application(hub: Hub, listeners: Listeners, token: str = "", hosts: tuple[st
     return Starlette(
         routes=[
             Route("/", page),
-            Route("/api/training/{identity:path}", training),
+            Route("/api/training", training),
             Route("/api/comparison", comparison),
             Route("/events", events),
         ],

@@ -11,9 +11,16 @@ const state = { runs: inlined.runs, trainings: inlined.trainings, ticked: new Se
 /** Return a training's document: inlined, or asked for. */
 async function training(id) {
   if (!inlined.live) return opened(id);
-  const answer = await fetch(`api/training/${encodeURIComponent(id)}${location.search}`);
-  if (!answer.ok) throw new Error((await answer.json()).error);
-  return answer.json();
+  return asked("training", { id });
+}
+
+/** Return what the server answers; the address may hold a token. */
+async function asked(what, values) {
+  const query = new URLSearchParams(location.search);
+  for (const [name, value] of Object.entries(values)) query.set(name, value);
+  const answer = await fetch(`api/${what}?${query}`), found = await answer.json();
+  if (!answer.ok) throw new Error(found.error);
+  return found;
 }
 
 /** Return an inlined training; what the runs of a study share is put back. */
@@ -261,11 +268,7 @@ function notes() { return inlined.notes.length ? make("p", { class: "note" }, in
 async function comparison(a, b) {
   const known = inlined.comparisons[`${a} ${b}`];
   if (known || !inlined.live) return known ?? `Type: gradscape compare DIR/runs/${a} DIR/runs/${b}`;
-  const asked = new URLSearchParams(location.search);
-  asked.set("a", a);
-  asked.set("b", b);
-  const answer = await fetch(`api/comparison?${asked}`), found = await answer.json();
-  return answer.ok ? found : found.error;
+  return asked("comparison", { a, b }).catch((error) => error.message);
 }
 
 /** Return where two trainings first differ beyond what seeds explain, and in what settings. */
@@ -284,7 +287,9 @@ function differences(found, names) {
 
 async function compareView(ids) {
   if (ids.length === 2 && inlined.comparisons[`${ids[1]} ${ids[0]}`]) ids.reverse();
-  const [where, ...found] = await Promise.all([ids.length === 2 ? comparison(...ids) : null, ...ids.map(training)]);
+  const lost = [], read = (id) => training(id).catch((error) => { lost.push(make("p", { class: "note" }, `${id}: ${error.message}`)); return null; });
+  const [where, ...all] = await Promise.all([ids.length === 2 ? comparison(...ids) : null, ...ids.map(read)]), found = all.filter(Boolean);
+  if (!found.length) throw new Error(lost.map((each) => each.textContent).join(" "));
   const late = Math.max(...found.flatMap((each) => [...each.steps, ...each.curves.flatMap((curve) => curve.series.flatMap((one) => one.x))]), 1), unit = found.every((each) => each.row === found[0].row) ? found[0].row : "step or epoch";
   const span = new Span(unit === "epoch" ? 0.5 : 0, unit === "epoch" ? late + 0.5 : late + 1);
   const titles = [...new Set(found.flatMap((each) => each.curves.map((curve) => curve.title)))];
@@ -293,7 +298,7 @@ async function compareView(ids) {
     return curveFigure(span, { title, series, reference: found[0].curves.find((curve) => curve.title === title)?.reference }, { row: unit, verdicts: [] }, false);
   });
   const first = where?.differences?.[0];
-  return make("div", {}, make("h1", {}, "Side by side"), where ? differences(where, found.map((each) => each.name)) : null, together, mapsTogether(span, found.filter((each) => each.maps.length), unit, first?.layer), notes());
+  return make("div", {}, make("h1", {}, "Side by side"), lost, where ? differences(where, ids) : null, together, mapsTogether(span, found.filter((each) => each.maps.length), unit, first?.layer), notes());
 }
 
 /** Return a training's gravest finding in a line. */
