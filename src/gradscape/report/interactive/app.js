@@ -76,7 +76,8 @@ function strip(document_) {
 function ribbon(span, document_) {
   const box = make("div", { class: "ribbon", role: "img", "aria-label": "verdicts as they formed" });
   box.draw = () => {
-    const verdicts = document_.verdicts;
+    const all = document_.verdicts, differs = (a, b) => a.verdict !== b?.verdict || a.grade !== b.grade || a.layer !== b.layer;
+    const verdicts = all.filter((each, place) => differs(each, all[place + 1]));
     box.replaceChildren(...verdicts.map((each, place) => {
       const from = place ? verdicts[place - 1].step : span.whole[0];
       const until = place === verdicts.length - 1 ? span.whole[1] : each.step;
@@ -225,13 +226,13 @@ function runRow(run) {
   const tick = make("input", { type: "checkbox", "aria-label": `compare ${run.name}`, onchange: () => { state.ticked[tick.checked ? "add" : "delete"](run.id); bar(); } });
   tick.checked = state.ticked.has(run.id);
   tick.disabled = !run.has;
-  const name = run.has ? make("a", { href: `#training=${encodeURIComponent(run.id)}` }, run.name) : run.name;
+  const name = run.has ? make("a", { href: `#training=${encodeURIComponent(run.id)}` }, run.name) : make("span", {}, run.name);
   const others = COLUMNS.slice(1).map(([key]) => make("td", { class: classOf(key) }, CELLS[key](run)));
   return make("tr", { title: [run.name, run.roles, run.verdict, run.reason].filter(Boolean).join("; ") }, make("td", {}, tick), make("th", { scope: "row" }, name), others);
 }
 
 function runsView() {
-  const body = make("tbody"), above = make("tr", { "aria-hidden": "true" }, make("td", { colspan: COLUMNS.length + 1 })), below = above.cloneNode(true);
+  const body = make("tbody"), above = make("tr", { "aria-hidden": "true" }, make("td")), below = above.cloneNode(true);
   const box = make("div", { class: "box runs", tabindex: 0, role: "region", "aria-label": "runs" });
   const count = make("p", { class: "note", "aria-live": "polite" });
   const head = COLUMNS.map(([key, text]) => make("th", { scope: "col", class: classOf(key) }, make("button", { type: "button", onclick: () => { state.descending = state.sort === key && !state.descending; state.sort = key; view.fill(); } }, text)));
@@ -248,7 +249,9 @@ function runsView() {
     make("label", {}, "Find ", make("input", { type: "search", value: state.text, oninput: (event) => { state.text = event.target.value; view.fill(); } })),
     make("label", {}, "State ", make("select", { onchange: (event) => { state.chosen = event.target.value; view.fill(); } }, ["", ...new Set(state.runs.map((run) => run.state))].map((name) => make("option", { value: name, selected: name === state.chosen }, name || "all")))), count), box, notes());
   const sorts = () => head.forEach((each, place) => each.setAttribute("aria-sort", COLUMNS[place][0] !== state.sort ? "none" : state.descending ? "descending" : "ascending"));
-  view.fill = () => { rows = ordered(); sorts(); count.textContent = `${rows.length.toLocaleString("en")} of ${state.runs.length.toLocaleString("en")} runs`; draw(); };
+  const none = make("p", {}, "There is no study, run or watch here yet. What is begun in this folder appears by itself: gradscape train --out, or gs.watch(model, optimizer, live=…).");
+  view.insertBefore(none, box);
+  view.fill = () => { none.hidden = !inlined.live || state.runs.length > 0; box.hidden = !none.hidden; rows = ordered(); sorts(); count.textContent = `${rows.length.toLocaleString("en")} of ${state.runs.length.toLocaleString("en")} runs`; draw(); };
   view.print = (on) => {
     printed = on;
     view.fill();
@@ -356,7 +359,7 @@ function forest(part) {
 
 function eventsView() {
   const rows = state.events.map((each) => make("tr", {}, make("td", { class: "small" }, each.time === null ? "" : new Date(1000 * each.time).toLocaleString("en-GB")), make("th", { scope: "row" }, each.run ? make("a", { href: `#training=${encodeURIComponent(each.id)}` }, each.run) : ""), make("td", {}, badge(each.what, each.grade)), make("td", {}, each.text)));
-  return make("div", {}, make("h1", {}, "Events"), rows.length ? make("div", { class: "box", tabindex: 0, role: "region", "aria-label": "events" }, make("table", {}, make("thead", {}, make("tr", {}, ["when", "run", "what", ""].map((text) => text ? make("th", { scope: "col" }, text) : make("td", {})))), make("tbody", {}, rows))) : make("p", {}, "Nothing has happened yet."));
+  return make("div", { class: "stack events" }, make("h1", {}, "Events"), rows.length ? make("div", { class: "box", tabindex: 0, role: "region", "aria-label": "events" }, make("table", {}, make("thead", {}, make("tr", {}, ["when", "run", "what", ""].map((text) => text ? make("th", { scope: "col" }, text) : make("td", {})))), make("tbody", {}, rows))) : make("p", {}, "Nothing has happened yet."));
 }
 
 // Which view -----------------------------------------------------------------------------------------------

@@ -407,9 +407,20 @@ class Curves extends Chart {
     context.stroke();
     context.setLineDash([]);
     context.fillStyle = color("muted");
-    context.textAlign = "left";
+    const right = this.nearest(level, 0.85, 1) > this.nearest(level, 0, 0.15);
+    context.textAlign = right ? "right" : "left";
     context.textBaseline = level - 16 < this.inner.y ? "top" : "bottom";
-    context.fillText(this.reference.label, x + 4, level + (level - 16 < this.inner.y ? 3 : -2));
+    context.fillText(this.reference.label, right ? x + this.inner.width - 4 : x + 4, level + (level - 16 < this.inner.y ? 3 : -2));
+  }
+  /** Return how near curves come to a height, in pixels, within a part of the width. */
+  nearest(level, from, until) {
+    const { x, width } = this.inner;
+    let found = Infinity;
+    for (const each of this.shown) each.x.forEach((step, place) => {
+      const share = (this.xOf(step) - x) / width, at = this.yOf(each.y[place]);
+      if (share >= from && share <= until && Number.isFinite(at)) found = Math.min(found, Math.abs(at - level));
+    });
+    return found;
   }
   mark() {
     const context = this.context(this.over), step = this.span.pointed;
