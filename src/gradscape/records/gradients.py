@@ -16,6 +16,7 @@ from gradscape.records.display import Displayable, Reported, with_verdict
 from gradscape.records.encoding import Values
 from gradscape.records.heatmap import ColorScale, draw_map
 from gradscape.records.loss import LossHistory
+from gradscape.records.transformer import TransformerHistory, until
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -148,6 +149,7 @@ class FlowHistory(Reported, Displayable, Record):
         dtypes: Dtype of each tensor, such as `float32`; empty if not known.
         parted: Names of embeddings and output layers whose weights were equal in the beginning, and no longer
             are.
+        transformer: Attention at some steps; None where there is none, or none that could be read.
         equal_units: Names of weights whose first rows were equal when the watch began, and not 0.
     """
 
@@ -182,6 +184,7 @@ class FlowHistory(Reported, Displayable, Record):
     parted: tuple[tuple[str, str], ...] = ()
     equal_units: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ()
+    transformer: TransformerHistory | None = None
 
     @property
     def lack(self) -> str:
@@ -294,13 +297,14 @@ def slice_rows(history: FlowHistory, rows: slice | NDArray[np.intp]) -> FlowHist
     """
     tables = {name: getattr(history, name) for name in ROW_TABLES}
     kept: dict[str, Any] = {name: None if table is None else table[rows] for name, table in tables.items()}
-    outputs, loss = history.activations, history.loss
+    outputs, loss, transformer = history.activations, history.loss, history.transformer
+    last = int(kept["steps"][-1]) if len(kept["steps"]) else -1
     if outputs is not None:
         names = ("steps", *OUTPUT_TABLES)
         outputs = replace(outputs, **{name: getattr(outputs, name)[rows] for name in names})
     if loss is not None:
-        last = int(kept["steps"][-1]) if len(kept["steps"]) else -1
-        until = int(np.searchsorted(loss.steps, last, side="right"))
+        count = int(np.searchsorted(loss.steps, last, side="right"))
         readings = tuple(each for each in loss.readings if each.step <= last)
-        loss = replace(loss, steps=loss.steps[:until], values=loss.values[:until], readings=readings)
-    return replace(history, **kept, activations=outputs, loss=loss)
+        loss = replace(loss, steps=loss.steps[:count], values=loss.values[:count], readings=readings)
+    transformer = None if transformer is None else until(transformer, last)
+    return replace(history, **kept, activations=outputs, loss=loss, transformer=transformer)

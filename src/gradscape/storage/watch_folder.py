@@ -336,7 +336,9 @@ def _without_rows(history: FlowHistory) -> FlowHistory:
     bare = slice_rows(history, slice(0))
     loss = history.loss
     return replace(
-        bare, loss=None if loss is None else replace(loss, steps=loss.steps[:0], values=loss.values[:0])
+        bare,
+        loss=None if loss is None else replace(loss, steps=loss.steps[:0], values=loss.values[:0]),
+        transformer=history.transformer,
     )
 
 

@@ -36,6 +36,7 @@ from gradscape.measure.watch.schedule import Schedule
 from gradscape.measure.watch.setting_rows import SettingRows
 from gradscape.measure.watch.step_reading import StepReader
 from gradscape.measure.watch.steps import leave_steps, listen_to_steps, running
+from gradscape.measure.watch.transformer.reader import TransformerReader
 from gradscape.measure.watch.untied import Untied
 from gradscape.records.gradients import Clearings, FlowHistory, over
 
@@ -62,6 +63,7 @@ def _harmless(hook: Callable[..., None]) -> Callable[..., None]:
             self.error = first_line(error)
             self.outputs.close()
             self.loss.close()
+            self.transformer.close()
             self._warn(f"the watch ended at step {self.steps}: {self.error}")
 
     return guarded
@@ -119,6 +121,7 @@ class Recorder:
             self.notes.append("the loss given is scripted, which takes no hooks: its graph alone is read")
             criterion = None
         self.loss = LossRecorder(model, criterion, self._on_loss_error)
+        self.transformer = TransformerReader(model, every, self.notes, self._on_transformer_error)
         self.clearing = Clearing()
         self.settings = SettingRows(capacity)
         self.untied = Untied(model)
@@ -163,6 +166,7 @@ class Recorder:
         leave_backward(self)
         self.outputs.close()
         self.loss.close()
+        self.transformer.close()
         for handle in self.handles:
             handle.remove()
         self.steps += bool(self.stepped)
@@ -186,6 +190,8 @@ class Recorder:
             roots, scaled: See `backward.Listener.before_backward`.
         """
         self.loss.before_backward(roots, scaled, self.steps)
+        if self.reading:
+            self.transformer.before_backward(roots, self.steps)
         if self.sampled and not self.clearing.done:
             self.clearing.before_pass(self.members.watched.parameters)
 
@@ -202,6 +208,7 @@ class Recorder:
                 self.ring.add(self.steps)
                 self.outputs.add_row()
         self.loss.confirm()
+        self.transformer.confirm()
         self.unused = True
         Variable._execution_engine.queue_callback(self._after_backward)
 
@@ -214,6 +221,7 @@ class Recorder:
         """Read the gradients at the end of a backward pass, unless processes have not reduced them yet."""
         self.within_backward = False
         self.outputs.end_pass()
+        self.transformer.end_pass()
         if self.sampled and not self.clearing.done:
             self.clearing.after_pass(self.members.watched.parameters)
         if self.stepped and not self.unused:  # steps were made within the pass
@@ -336,6 +344,7 @@ class Recorder:
         self.outputs.end_row(self.members.watched.names, marks)
         self.stepped, self.row = set(), None
         self.loss.end_step(self.steps)
+        self.transformer.end_step(self.steps)
         self.steps += 1
         self.sampled = self._is_due(self.steps) if sampled is None else sampled
         self.outputs.follow(self.sampled)
@@ -359,6 +368,10 @@ class Recorder:
     def _on_loss_error(self, error: str) -> None:
         """Warn that nothing of the loss is read any more."""
         self._warn(f"the loss is not read, since step {self.steps}: {error}")
+
+    def _on_transformer_error(self, error: str) -> None:
+        """Warn that attention is not read any more."""
+        self._warn(f"attention is not read, since step {self.steps}: {error}")
 
     def _on_output_error(self, error: str) -> None:
         """Warn that outputs are not read any more."""
@@ -392,6 +405,7 @@ class Recorder:
             shapes=tuple(tuple(parameter.shape) for parameter in watched.parameters),
             modules=watched.modules,
             loss=self.loss.history(),
+            transformer=self.transformer.history(),
             rates=self.settings.rates(len(steps), len(self.ring.steps), len(sizes)),
             clipped=self.settings.clipped(len(steps), len(self.ring.steps)),
             clearings=Clearings(self.clearing.kept, self.clearing.steps),

@@ -1,0 +1,1 @@
+"""Numbers of transformers within a training, read from the graph that each backward pass begins with."""

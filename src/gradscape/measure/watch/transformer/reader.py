@@ -1,0 +1,206 @@
+"""Reader of a transformer's numbers: which steps and passes it reads, and what checkpoints keep back.
+
+The graph that a backward pass begins with has the queries and keys of every attention, so that the forward
+pass needs no hook. A checkpointed part has none there: it runs again within the backward pass, and hooks that
+exist only then read what it is given.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gradscape._text import join_names
+from gradscape.errors import first_line
+from gradscape.measure.core.containers import tensors
+from gradscape.measure.core.graph.chain import is_opaque
+from gradscape.measure.core.graph.owners import Owners
+from gradscape.measure.core.graph.walk import Graph
+from gradscape.measure.core.layer_trace import Hook, layer_kind
+from gradscape.measure.core.parameters import unwrapped
+from gradscape.measure.watch.activations import in_backward
+from gradscape.measure.watch.step_reading import is_out_of_reach
+from gradscape.measure.watch.transformer.attention import COLUMNS, read_attention
+from gradscape.measure.watch.transformer.rows import Numbers, Rows, merged
+from gradscape.records.transformer import AttentionHistory, TransformerHistory
+
+FIRST = 5  # first steps, all of which are read;
+BUDGET = 0.003  # and the share of the time for further ones
+PASSES = 4  # first backward passes of a step that are read
+ALONE = 3  # steps without anything to read, after which a model is taken for none of that kind
+NEAR = 64  # nodes before what a module is given in a checkpoint
+LARGEST = {"attention": (COLUMNS.index("logit"),)}
+
+
+class TransformerReader:
+    """Numbers of the transformer that a watched model may be.
+
+    Args:
+        model: Watched model.
+        every: Number of steps from one reading to the next that the user has chosen; None for none.
+        notes: Notes of the watch, to which this appends.
+        on_error: Callback with what went wrong; nothing of the kind is read any more.
+
+    Attributes:
+        spent: Seconds spent on reading, without waiting for the device.
+    """
+
+    def __init__(
+        self, model: nn.Module, every: int | None, notes: list[str], on_error: Callable[[str], None]
+    ) -> None:
+        self.model, self.every, self.notes, self.on_error = unwrapped(model), every, notes, on_error
+        self.owners = Owners(model)
+        self.rows = Rows()
+        self.began, self.spent = time.perf_counter(), 0.0
+        self.closed = self.is_told = self.is_compiled = False
+        self.barren = 0  # steps without anything to read
+        self.waiting: dict[str, dict[str, Tensor]] | None = None  # until a gradient is the model's
+        self.passes: list[dict[str, dict[str, Tensor]]] = []
+        self.handles: list[Any] = []
+
+    def close(self) -> None:
+        """End the reading; what was read remains."""
+        self.closed, self.waiting = True, None
+        self._unhook()
+
+    def is_due(self, step: int) -> bool:
+        """Return True if a step that is sampled is read.
+
+        Args:
+            step: Number of the step.
+        """
+        if self.closed or len(self.passes) >= PASSES:
+            return False
+        within = self.spent <= BUDGET * (time.perf_counter() - self.began)
+        return self.every is not None or step < FIRST or within
+
+    def _safely(self, act: Callable[[], None]) -> None:
+        """Read something; an error ends this reading, but no other."""
+        start = time.perf_counter()
+        try:
+            act()
+        except Exception as error:  # any type: a watch must not stop a training
+            self.close()
+            self.on_error(first_line(error))
+        self.spent += time.perf_counter() - start
+
+    def before_backward(self, roots: Sequence[Tensor], step: int) -> None:
+        """Read the graph that a backward pass begins with, perhaps another model's.
+
+        Args:
+            roots: Tensors that it begins with.
+            step: Number of the current step.
+        """
+        self.waiting = None
+        self._unhook()
+        if self.is_due(step) and not is_out_of_reach():
+            self._safely(lambda: self._read(roots))
+
+    def _read(self, roots: Sequence[Tensor]) -> None:
+        graph = Graph.before(roots)
+        self.owners.begin()
+        self.waiting, packed = self._numbers(graph, {})
+        opaque = [edge for edge in graph.edges if is_opaque(edge)]
+        if packed or any("Checkpoint" in edge.node.name() for edge in opaque):
+            self._hook()
+        self.is_compiled = bool(opaque)
+
+    def _numbers(self, graph: Graph, known: Numbers) -> tuple[dict[str, dict[str, Tensor]], bool]:
+        attention, packed = read_attention(graph, self.owners, known.get("attention", {}))
+        return {"attention": attention}, packed
+
+    def confirm(self) -> None:
+        """Take the numbers of the backward pass, whose gradients have reached the model."""
+        if self.waiting is None:
+            return
+        if not self.is_told and not self.handles:
+            self._tell_unseen(self.waiting)
+        self.passes.append(self.waiting)
+        self.waiting = None
+
+    def end_step(self, step: int) -> None:
+        """End a step of the training.
+
+        Args:
+            step: Number of the step.
+        """
+        self._unhook()
+        numbers = [each for each in self.passes if any(each.values())]
+        if numbers:
+            self.rows.add(step, merged(numbers, LARGEST))
+        elif self.passes and not self.rows.steps:
+            self.barren += 1
+            self.closed |= self.barren >= ALONE
+        self.passes, self.waiting = [], None
+
+    # Within a checkpoint --------------------------------------------------------------------------------
+
+    def _hook(self) -> None:
+        """Hook all modules until the backward pass has ended."""
+        hook = Hook(self._before_module)
+        self.handles = [
+            module.register_forward_pre_hook(hook, with_kwargs=True) for module in self.model.modules()
+        ]
+
+    def _unhook(self) -> None:
+        for handle in self.handles:
+            handle.remove()
+        self.handles = []
+
+    def end_pass(self) -> None:
+        """End a backward pass."""
+        self._unhook()
+
+    def _before_module(self, _: nn.Module, positional: Any, named: Any) -> None:
+        if in_backward() and torch.is_grad_enabled() and not self.closed:
+            self._safely(lambda: self._read_again((positional, named)))
+
+    def _read_again(self, given: Any) -> None:
+        """Read what a module is given in a part that runs again; what another module was given is known."""
+        values = [each for each in tensors(given) if each.grad_fn is not None]
+        into = self.waiting if self.waiting is not None else self.passes[-1] if self.passes else {}
+        numbers, _ = self._numbers(Graph.before(values, most=NEAR, rerun=True), into)
+        for name, own in numbers.items():
+            into[name] = self.owners.in_order({**into.get(name, {}), **own})
+
+    # What was seen --------------------------------------------------------------------------------------
+
+    def _tell_unseen(self, numbers: Numbers) -> None:
+        """Add a note on attention that is there by the names of classes, and was not recognized."""
+        self.is_told = True
+        seen = [label.partition(" (call ")[0] for label in numbers.get("attention", {})]
+        names = [
+            name
+            for name, module in self.owners.modules.items()
+            if layer_kind(module) == "attention" and not any(_is_within(each, name) for each in seen)
+        ]
+        outer = [name for name in names if not any(_is_within(name, each) for each in names if each != name)]
+        if outer:
+            why = (
+                "it is compiled"
+                if self.is_compiled
+                else "no gradient passes through it, or its form is not recognized"
+            )
+            self.notes.append(f"attention of {join_names(outer)} is not read: {why}")
+
+    def history(self) -> TransformerHistory | None:
+        """Return what was read, or None if nothing was; waits for the device."""
+        if not self.rows.steps:
+            return None
+        table = self.rows.table("attention", len(COLUMNS))
+        attention = AttentionHistory(
+            layers=tuple(self.rows.widths.get("attention", {})),
+            heads=tuple(self.rows.widths.get("attention", {}).values()),
+            **dict(zip(COLUMNS, table, strict=True)),
+        )
+        return TransformerHistory(np.array(self.rows.steps, dtype=np.int64), attention)
+
+
+def _is_within(name: str, outer: str) -> bool:
+    """Return True for a module inside another one, or that one."""
+    return f"{name}.".startswith(f"{outer}.") or not outer
