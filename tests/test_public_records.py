@@ -21,6 +21,7 @@ from torch.nn.functional import cross_entropy
 
 import gradscape as gs
 import synthetic
+from attention_nets import Decoder, next_word, words
 from gradscape import records
 from gradscape.errors import ConfigError
 from gradscape.measure.watch.watch import Watch
@@ -55,6 +56,14 @@ def watch(steps: int = 3, activations: bool = False) -> Any:
     return flow
 
 
+def attention() -> Any:
+    model = Decoder()
+    with gs.watch(model, torch.optim.SGD(model.parameters(), lr=0.1)) as flow:
+        next_word(model, words()).backward()
+        torch.optim.SGD(model.parameters(), lr=0.1).step()
+    return flow.history().transformer
+
+
 def signal() -> Any:
     return gs.check(net, BATCH, cross_entropy, remedies=False, seeds=1, confirm=0, fit=0).signal
 
@@ -76,6 +85,7 @@ HELD: dict[str, Callable[[], Any]] = {
     "FlowHistory": lambda: watch().history(),
     "LossHistory": lambda: watch().history().loss,
     "ActivationHistory": lambda: watch(activations=True).history().activations,
+    "TransformerHistory": attention,
     "Diagnosis": lambda: gs.diagnose(watch()),
     "CheckRecord": lambda: gs.check(net, BATCH, cross_entropy, remedies=False, seeds=1, fit=3),
     "Comparison": lambda: gs.compare(watch(), watch()),

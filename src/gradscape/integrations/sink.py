@@ -20,6 +20,7 @@ from gradscape.measure.watch.recorder import COLUMNS
 from gradscape.measure.watch.watch import Watch
 from gradscape.records.activations import ActivationHistory
 from gradscape.records.gradients import FlowHistory, slice_rows
+from gradscape.records.transformer import numbers_at
 
 ALL = (*COLUMNS, "relative", "relative_update")
 CHARTS = ("mean_abs", "rms", "relative_update")  # all statistics would be hundreds of charts
@@ -37,7 +38,8 @@ class Sink(ABC):
     Args:
         statistics: Names of statistics of `FlowHistory`, each written as `gradient/<layer>/<statistic>`. A
             watch that reads activations has theirs written too, as `activation/<layer>/<statistic>`. The loss
-            is written as `loss`, where it was seen.
+            is written as `loss`, where it was seen; of a transformer, at the steps that were read,
+            `attention/<layer>/entropy`, the mean over heads, and `attention/<layer>/logit`, the largest.
 
     Raises:
         ConfigError: A name is not that of a statistic.
@@ -196,6 +198,8 @@ def rows(history: FlowHistory, statistics: Sequence[str], first: int = 0) -> Ite
                     row[key] = value
         if history.activations is not None:
             row |= _of_outputs(history.activations, t)
+        if history.transformer is not None:
+            row |= numbers_at(history.transformer, step)
         yield first + step, row
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gradscape.records.run import EpochRecord, RunRecord, StudyRecord
     from gradscape.records.signal import RunStart, SignalRecord
     from gradscape.records.smoothness import SmoothnessRecord, StepSmoothness
+    from gradscape.records.transformer import TransformerHistory
 
 _HOMES = {
     "ActivationHistory": "activations",
@@ -43,6 +44,7 @@ _HOMES = {
     "StepSmoothness": "smoothness",
     "StudyRecord": "run",
     "Symptom": "diagnosis",
+    "TransformerHistory": "transformer",
     "Trial": "check",
 }
 __all__ = [
@@ -69,6 +71,7 @@ __all__ = [
     "StepSmoothness",
     "StudyRecord",
     "Symptom",
+    "TransformerHistory",
     "Trial",
 ]
 

@@ -59,6 +59,8 @@ GRADES = {
     "below the optimizer's reach": "fail",
     "saturated": "fail",
     "no signal from the input": "fail",
+    "attention entropy collapses": "fail",
+    "attention logits grow": "fail",
     "learning rate too large": "fail",
     "learning rate too small": "fail",
     # What the loss does, where no cause was found.
@@ -79,6 +81,8 @@ GRADES = {
     "train and eval differ": "warn",
     "order is not seen": "warn",
     "dropout hides the signal": "warn",
+    "copied heads": "warn",
+    "dead heads": "warn",
     "schedule": "warn",
     "loss spikes": "warn",
     "loss stays high": "warn",
@@ -94,9 +98,10 @@ GRADES = {
 # What follows from a cause outside the network's own signals, and is left out where one is found.
 SYMPTOMS = (
     "dead units", "frozen layer", "exploding", "vanishing", "below the optimizer's reach", "saturated",
-    "no signal from the input", "learning rate too large", "learning rate too small", "loss diverges",
-    "loss does not fall", "does not learn", "does not fit one batch", "initial loss too high", "overshooting",
-    "noise-dominated", "converged", "stopped",
+    "no signal from the input", "attention entropy collapses", "attention logits grow",
+    "learning rate too large", "learning rate too small", "loss diverges", "loss does not fall",
+    "does not learn", "does not fit one batch", "initial loss too high", "overshooting", "noise-dominated",
+    "converged", "stopped",
 )  # fmt: skip
 OF_NO_STEP = (
     "below the optimizer's reach", "learning rate too small", "loss does not fall", "does not learn",

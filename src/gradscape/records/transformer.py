@@ -95,6 +95,26 @@ def mean_of_heads(values: Values) -> Values:
     return found
 
 
+def numbers_at(history: TransformerHistory, step: int) -> dict[str, float]:
+    """Return the numbers of a step for a tracker, by name; none of a step that was not read.
+
+    Args:
+        history: Readings of a training.
+        step: Number of the step.
+    """
+    found = np.flatnonzero(history.steps == step)
+    if not len(found):
+        return {}
+    seen, row = history.attention, int(found[0])
+    entropy, logit = mean_of_heads(seen.entropy)[row], np.fmax.reduce(seen.logit[row], axis=-1)
+    values = {
+        f"attention/{layer}/{name}": float(each[place])
+        for place, layer in enumerate(seen.layers)
+        for name, each in (("entropy", entropy), ("logit", logit))
+    }
+    return {name: value for name, value in values.items() if not np.isnan(value)}
+
+
 def until(history: TransformerHistory, step: int) -> TransformerHistory:
     """Return the readings up to a step.
 

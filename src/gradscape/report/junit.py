@@ -35,7 +35,8 @@ THINGS: Mapping[str, tuple[str, ...]] = {
     ),
     "signals pass through the layers": (
         "no signal from the input", "dead units", "saturated", "no activation between layers", "equal units",
-        "sigmoids between layers", "dropout hides the signal",
+        "sigmoids between layers", "dropout hides the signal", "attention entropy collapses",
+        "attention logits grow", "copied heads", "dead heads",
     ),
     "gradients pass through the layers": ("vanishing", "exploding", "below the optimizer's reach"),
     "every value is finite": (

@@ -1,7 +1,7 @@
 """Verdict on what a watch has seen: the fault, where it begins, why, and what would help.
 
 The rules are in `rules`, their limits in `limits`; those on the outputs of layers in `activation_rules`,
-on the loss in `loss`.
+on the loss in `loss`, on transformers in `transformer`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from gradscape.measure.diagnose.loss.linear_rules import linear_findings
 from gradscape.measure.diagnose.loss.rules import loss_findings, loss_notes
 from gradscape.measure.diagnose.progress_rules import progress_findings, without_aftermath
 from gradscape.measure.diagnose.rules import findings_of, healthy
+from gradscape.measure.diagnose.transformer.rules import transformer_findings
 from gradscape.measure.diagnose.view import Bools, View, sized, typical
 from gradscape.measure.diagnose.weight_rules import weight_findings
 from gradscape.records.activations import ActivationHistory
@@ -101,7 +102,7 @@ def _diagnosed(watched: Watch | FlowHistory | RunRecord, limits: Limits | None, 
     if history.is_cut_off:
         findings = [_without_any(history)]
     findings += [*loop_findings(history), *clip_findings(history), *weight_findings(history)]
-    findings += channel_findings(history)
+    findings += [*channel_findings(history), *transformer_findings(history.transformer)]
     notes = _out_of_the_loss(views)
     if history.loss is not None:
         harmed = any(each.grade == "fail" for each in findings)
@@ -147,7 +148,8 @@ def _profile(history: FlowHistory, rows: int) -> GradientProfile:
 # Oddities of layers and steps that a training may have and work: they hold for it as a whole, or they do not.
 MILD = (
     "equal units", "dead units", "exploding", "vanishing", "below the optimizer's reach", "saturated",
-    "learning rate too large", "learning rate too small",
+    "learning rate too large", "learning rate too small", "attention entropy collapses",
+    "attention logits grow",
 )  # fmt: skip
 
 

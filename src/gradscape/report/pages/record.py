@@ -28,6 +28,7 @@ TITLES = {
     "RunStart": "Before the first step",
     "SignalRecord": "Signal through depth",
     "SmoothnessRecord": "Smoothness of the loss",
+    "TransformerHistory": "Attention heads",
 }
 
 

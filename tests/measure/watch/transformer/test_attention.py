@@ -6,12 +6,16 @@ import copy
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tests.attention_nets import (
+from torch import Tensor, nn
+
+import gradscape as gs
+from attention_nets import (
     HEADS,
     WIDTH,
     Attend,
@@ -23,15 +27,14 @@ from tests.attention_nets import (
     next_word,
     words,
 )
-from tests.libraries import needs
-from torch import Tensor, nn
-
-import gradscape as gs
 from gradscape._codec import decode, encode
+from gradscape.integrations.jsonl import JsonLines, read_jsonl
 from gradscape.measure.watch.transformer import attention, reader, rows
 from gradscape.measure.watch.watch import Watch
 from gradscape.records.gradients import slice_rows
 from gradscape.records.transformer import AttentionHistory, TransformerHistory
+from gradscape.storage.watch_folder import WatchReader, WatchWriter
+from libraries import needs
 
 LAYERS = ("blocks.0.attention", "blocks.1.attention")
 Loss = Callable[[nn.Module], Tensor]
@@ -372,3 +375,26 @@ def language_model(family: str, way: str) -> nn.Module:
 def of_labels(model: nn.Module) -> Tensor:
     loss: Tensor = model(words(), labels=words(), use_cache=False).loss
     return loss
+
+
+def test_numbers_of_attention_are_written_for_trackers_and_kept_in_a_folder(tmp_path: Path) -> None:
+    model = Decoder()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    flow = gs.watch(model, optimizer, every=1)
+    writer = WatchWriter(tmp_path / "watch", "Decoder", now=0.0)
+    with JsonLines(tmp_path / "rows.jsonl").follow(flow):
+        for _ in range(2):
+            optimizer.zero_grad()
+            of_words(model).backward()
+            optimizer.step()
+        flow.close()
+    found = heads(flow)
+    lines = read_jsonl(tmp_path / "rows.jsonl")
+    for step, line in enumerate(lines):
+        for place, layer in enumerate(LAYERS):
+            assert line[f"attention/{layer}/entropy"] == pytest.approx(found.entropy[step, place].mean())
+            assert line[f"attention/{layer}/logit"] == pytest.approx(found.logit[step, place].max())
+    writer.write(flow.history(), flow.history)
+    reader_ = WatchReader(tmp_path / "watch")
+    reader_.poll()
+    assert reader_.history.transformer == flow.history().transformer

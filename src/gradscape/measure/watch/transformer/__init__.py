@@ -1,1 +1,3 @@
 """Numbers of transformers within a training, read from the graph that each backward pass begins with."""
+
+__all__ = ["reader"]

@@ -24,13 +24,15 @@ from gradscape.measure.core.graph.walk import Graph
 from gradscape.measure.core.layer_trace import Hook, layer_kind
 from gradscape.measure.core.parameters import unwrapped
 from gradscape.measure.watch.activations import in_backward
+from gradscape.measure.watch.schedule import SMALL
 from gradscape.measure.watch.step_reading import is_out_of_reach
 from gradscape.measure.watch.transformer.attention import COLUMNS, read_attention
 from gradscape.measure.watch.transformer.rows import Numbers, Rows, merged
 from gradscape.records.transformer import AttentionHistory, TransformerHistory
 
 FIRST = 5  # first steps, all of which are read;
-BUDGET = 0.003  # and the share of the time for further ones
+BUDGET = 0.003  # and the share of the time for further ones,
+REGULAR = 50  # and of a small model every so many steps in any case
 PASSES = 4  # first backward passes of a step that are read
 ALONE = 3  # steps without anything to read, after which a model is taken for none of that kind
 NEAR = 64  # nodes before what a module is given in a checkpoint
@@ -55,6 +57,7 @@ class TransformerReader:
     ) -> None:
         self.model, self.every, self.notes, self.on_error = unwrapped(model), every, notes, on_error
         self.owners = Owners(model)
+        self.is_small = sum(parameter.numel() for parameter in model.parameters()) <= SMALL
         self.rows = Rows()
         self.began, self.spent = time.perf_counter(), 0.0
         self.closed = self.is_told = self.is_compiled = False
@@ -77,7 +80,8 @@ class TransformerReader:
         if self.closed or len(self.passes) >= PASSES:
             return False
         within = self.spent <= BUDGET * (time.perf_counter() - self.began)
-        return self.every is not None or step < FIRST or within
+        regular = step < FIRST or (self.is_small and step % REGULAR == 0)
+        return self.every is not None or regular or within
 
     def _safely(self, act: Callable[[], None]) -> None:
         """Read something; an error ends this reading, but no other."""
