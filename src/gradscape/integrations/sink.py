@@ -39,7 +39,8 @@ class Sink(ABC):
         statistics: Names of statistics of `FlowHistory`, each written as `gradient/<layer>/<statistic>`. A
             watch that reads activations has theirs written too, as `activation/<layer>/<statistic>`. The loss
             is written as `loss`, where it was seen; of a transformer, at the steps that were read,
-            `attention/<layer>/entropy`, the mean over heads, and `attention/<layer>/logit`, the largest.
+            `attention/<layer>/entropy`, the mean over heads, `attention/<layer>/logit`, the largest,
+            `stream/<layer>/size` and `share`, `logits/largest` and `logits/log_z`.
 
     Raises:
         ConfigError: A name is not that of a statistic.

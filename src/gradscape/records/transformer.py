@@ -1,15 +1,16 @@
-"""Numbers of a transformer's attention within a training, as plain arrays; no torch."""
+"""Numbers of a transformer within a training, as plain arrays; no torch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, is_dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradscape._codec import Record
 from gradscape._text import count_noun
+from gradscape.errors import ConfigError
 from gradscape.records.display import Displayable
 from gradscape.records.encoding import Values
 from gradscape.records.heatmap import ColorScale, draw_map
@@ -47,38 +48,91 @@ class AttentionHistory(Record):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class StreamHistory(Record):
+    """Residual stream through depth, as each normalization layer is given it.
+
+    Attributes:
+        layers: (S) Names of the normalization layers, in the order in which they run; the first is given the
+            embedding, the last the sum of all blocks.
+        size: (T, S) Root of the mean square of the stream.
+        share: (T, S) Share of the first one, h₀, in the stream h: ⟨h, h₀⟩ / ⟨h, h⟩, the mean over tokens. The
+            shares of h₀ and of what each block adds are 1 together.
+    """
+
+    layers: tuple[str, ...]
+    size: Values
+    share: Values
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LogitHistory(Record):
+    """Output logits, as the cross-entropy is given them, of a few tokens.
+
+    Attributes:
+        largest: (T,) Largest logit.
+        log_z: (T,) log Σ exp(logit), the mean over tokens, which z-loss keeps near 0 (Chowdhery et al. 2022,
+            §5).
+    """
+
+    largest: Values
+    log_z: Values
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class TransformerHistory(Displayable, Record):
     """Numbers of a transformer at some steps of a training; in memory at most a few hundred readings.
 
     Attributes:
         steps: (T,) Steps that were read, from 0.
-        attention: Heads of the attention.
+        attention: Heads of the attention; None where none was recognized.
+        stream: Residual stream; None where there are fewer than two normalization layers in it.
+        logits: Output logits; None where the loss is no cross-entropy of a linear layer's output.
     """
 
     steps: NDArray[np.int64]
-    attention: AttentionHistory
+    attention: AttentionHistory | None
+    stream: StreamHistory | None = None
+    logits: LogitHistory | None = None
 
-    def plot(self, ax: Axes | None = None, statistic: str = "entropy") -> Axes:
-        """Draw a map of attention × step, the mean over heads; return the axes.
+    def plot(self, ax: Axes | None = None, statistic: str = "") -> Axes:
+        """Draw a map of layer × step; return the axes.
 
         Args:
             ax: Axes to draw on; by default a new figure's.
-            statistic: `entropy`, `uniform`, `logit`, `alike` or `output`.
+            statistic: `entropy`, `uniform`, `logit`, `alike` or `output` of attention, the mean over heads;
+                `size` or `share` of the stream. By default the first that there is.
         """
-        values = mean_of_heads(getattr(self.attention, statistic))
-        return draw_map(ax, self.steps, self.attention.layers, values, SCALES[statistic])
+        maps = self._maps()
+        name = statistic or next(iter(maps), "")
+        if name not in maps:
+            raise ConfigError(f"statistic: expected one of {', '.join(maps) or 'none'}; got {statistic!r}")
+        layers, values = maps[name]
+        return draw_map(ax, self.steps, layers, values, SCALES[name])
+
+    def _maps(self) -> dict[str, tuple[tuple[str, ...], Values]]:
+        """Return the layers and the values (T, L) of each statistic."""
+        found: dict[str, tuple[tuple[str, ...], Values]] = {}
+        if self.attention is not None:
+            heads = self.attention
+            found |= {name: (heads.layers, mean_of_heads(getattr(heads, name))) for name in OF_HEADS}
+        if self.stream is not None:
+            found |= {name: (self.stream.layers, getattr(self.stream, name)) for name in ("size", "share")}
+        return found
 
     def __str__(self) -> str:
-        layers = count_noun(len(self.attention.layers), "attention layer")
-        return f"{layers} at {count_noun(len(self.steps), 'reading')}"
+        layers = 0 if self.attention is None else len(self.attention.layers)
+        return f"{count_noun(layers, 'attention layer')} at {count_noun(len(self.steps), 'reading')}"
 
 
+OF_HEADS = ("entropy", "uniform", "logit", "alike", "output")
 SCALES = {
     "entropy": ColorScale("entropy of attention (nats)"),
     "uniform": ColorScale("entropy of equal weights (nats)"),
     "logit": ColorScale("largest attention logit"),
     "alike": ColorScale("likeness to another head", (-1.0, 1.0), "RdBu"),
     "output": ColorScale("RMS of a head's output"),
+    "size": ColorScale("RMS of the residual stream"),
+    "share": ColorScale("share of the embedding in the stream", (0.0, 1.0)),
 }
 
 
@@ -105,14 +159,24 @@ def numbers_at(history: TransformerHistory, step: int) -> dict[str, float]:
     found = np.flatnonzero(history.steps == step)
     if not len(found):
         return {}
-    seen, row = history.attention, int(found[0])
-    entropy, logit = mean_of_heads(seen.entropy)[row], np.fmax.reduce(seen.logit[row], axis=-1)
-    values = {
-        f"attention/{layer}/{name}": float(each[place])
-        for place, layer in enumerate(seen.layers)
-        for name, each in (("entropy", entropy), ("logit", logit))
-    }
+    row = int(found[0])
+    values: dict[str, float] = {}
+    if (heads := history.attention) is not None:
+        entropy, logit = mean_of_heads(heads.entropy)[row], np.fmax.reduce(heads.logit[row], axis=-1)
+        for name, each in (("entropy", entropy), ("logit", logit)):
+            values |= _named("attention", heads.layers, name, each)
+    if (stream := history.stream) is not None:
+        for name in ("size", "share"):
+            values |= _named("stream", stream.layers, name, getattr(stream, name)[row])
+    if history.logits is not None:
+        values |= {
+            f"logits/{name}": float(getattr(history.logits, name)[row]) for name in ("largest", "log_z")
+        }
     return {name: value for name, value in values.items() if not np.isnan(value)}
+
+
+def _named(kind: str, layers: tuple[str, ...], name: str, values: Values) -> dict[str, float]:
+    return {f"{kind}/{layer}/{name}": float(value) for layer, value in zip(layers, values, strict=True)}
 
 
 def until(history: TransformerHistory, step: int) -> TransformerHistory:
@@ -123,5 +187,11 @@ def until(history: TransformerHistory, step: int) -> TransformerHistory:
         step: Last step.
     """
     rows = history.steps <= step
-    tables = {name: getattr(history.attention, name)[rows] for name in SCALES}
-    return replace(history, steps=history.steps[rows], attention=replace(history.attention, **tables))
+    parts = {name: _cut(each, rows) for name, each in vars(history).items() if is_dataclass(each)}
+    return replace(history, steps=history.steps[rows], **parts)
+
+
+def _cut(part: Any, rows: NDArray[np.bool_]) -> Any:
+    """Return a part of a history with some of its rows."""
+    tables = {name: each[rows] for name, each in vars(part).items() if isinstance(each, np.ndarray)}
+    return replace(part, **tables)

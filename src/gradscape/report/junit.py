@@ -36,7 +36,8 @@ THINGS: Mapping[str, tuple[str, ...]] = {
     "signals pass through the layers": (
         "no signal from the input", "dead units", "saturated", "no activation between layers", "equal units",
         "sigmoids between layers", "dropout hides the signal", "attention entropy collapses",
-        "attention logits grow", "copied heads", "dead heads",
+        "attention logits grow", "copied heads", "dead heads", "residual stream grows", "blocks add nothing",
+        "norm gains out of scale", "output logits drift",
     ),
     "gradients pass through the layers": ("vanishing", "exploding", "below the optimizer's reach"),
     "every value is finite": (

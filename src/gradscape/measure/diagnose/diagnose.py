@@ -102,7 +102,7 @@ def _diagnosed(watched: Watch | FlowHistory | RunRecord, limits: Limits | None, 
     if history.is_cut_off:
         findings = [_without_any(history)]
     findings += [*loop_findings(history), *clip_findings(history), *weight_findings(history)]
-    findings += [*channel_findings(history), *transformer_findings(history.transformer)]
+    findings += [*channel_findings(history), *transformer_findings(history)]
     notes = _out_of_the_loss(views)
     if history.loss is not None:
         harmed = any(each.grade == "fail" for each in findings)

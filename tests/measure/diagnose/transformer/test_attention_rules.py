@@ -15,6 +15,7 @@ from attention_nets import HEADS, WIDTH, Decoder, fused, next_word, words
 from gradscape.measure.diagnose.transformer.rules import transformer_findings
 from gradscape.records.diagnosis import Finding
 from gradscape.records.gradients import FlowHistory
+from gradscape.records.transformer import OF_HEADS, until
 
 FIRST = "blocks.0.attention"
 
@@ -41,7 +42,7 @@ def scaled(factor: float) -> Callable[[Decoder], object]:
 
 
 def findings(history: FlowHistory) -> dict[str, Finding]:
-    return {each.verdict: each for each in transformer_findings(history.transformer)}
+    return {each.verdict: each for each in transformer_findings(history)}
 
 
 def test_healthy_attention_is_not_accused() -> None:
@@ -72,6 +73,7 @@ def test_sharp_attention_of_some_heads_is_no_collapse() -> None:
 
     history = train(changed(sharpen))
     assert history.transformer is not None
+    assert history.transformer.attention is not None
     assert (history.transformer.attention.entropy[:, 0, 0] < 0.1).all()
     assert findings(history) == {}
 
@@ -111,16 +113,17 @@ def test_little_is_not_judged(rows: int) -> None:
     history = train(changed(scaled(100)), steps=3)
     seen = history.transformer
     assert seen is not None
-    tables = {name: getattr(seen.attention, name)[:rows] for name in ("entropy", "uniform", "logit", "alike")}
-    short = replace(seen, steps=seen.steps[:rows], attention=replace(seen.attention, **tables))
-    assert transformer_findings(short) == []
-    assert transformer_findings(None) == []
+    short = until(seen, rows - 1)
+    assert len(short.steps) == rows
+    assert transformer_findings(replace(history, transformer=short)) == []
+    assert transformer_findings(replace(history, transformer=None)) == []
 
 
 def test_readings_that_are_not_finite_are_no_fault_of_attention() -> None:
     history = train(Decoder(), steps=3)
     seen = history.transformer
     assert seen is not None
+    assert seen.attention is not None
     broken = np.full_like(seen.attention.entropy, np.nan)
-    tables = dict.fromkeys(("entropy", "uniform", "logit", "alike", "output"), broken)
-    assert transformer_findings(replace(seen, attention=replace(seen.attention, **tables))) == []
+    attention = replace(seen.attention, **dict.fromkeys(OF_HEADS, broken))
+    assert transformer_findings(replace(history, transformer=replace(seen, attention=attention))) == []

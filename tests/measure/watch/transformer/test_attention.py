@@ -29,7 +29,7 @@ from attention_nets import (
 )
 from gradscape._codec import decode, encode
 from gradscape.integrations.jsonl import JsonLines, read_jsonl
-from gradscape.measure.watch.transformer import attention, reader, rows
+from gradscape.measure.watch.transformer import attention, passes, reader, rows
 from gradscape.measure.watch.watch import Watch
 from gradscape.records.gradients import slice_rows
 from gradscape.records.transformer import AttentionHistory, TransformerHistory
@@ -54,6 +54,7 @@ def run(model: nn.Module, loss: Loss, steps: int = 1, every: int | None = None) 
 def heads(flow: Watch) -> AttentionHistory:
     found = flow.history().transformer
     assert found is not None
+    assert found.attention is not None
     return found.attention
 
 
@@ -319,7 +320,7 @@ def test_an_error_ends_this_reading_and_no_other(monkeypatch: pytest.MonkeyPatch
     def broken(*_: Any) -> Any:
         raise ZeroDivisionError("no head")
 
-    monkeypatch.setattr(reader, "read_attention", broken)
+    monkeypatch.setattr(passes, "read_attention", broken)
     with pytest.warns(UserWarning, match="attention is not read, since step 0: ZeroDivisionError: no head"):
         flow = run(Decoder(), of_words, steps=2)
     assert len(flow.history().steps) == 2
@@ -334,11 +335,13 @@ def test_rows_are_thinned_as_they_become_many(monkeypatch: pytest.MonkeyPatch) -
     found = whole.transformer
     assert found is not None
     assert found.steps.tolist() == [0, 4, 6, 7, 8, 9, 10, 11]
+    assert found.attention is not None
     assert len(found.attention.entropy) == 8
     assert decode(TransformerHistory, encode(found)) == found
     cut = slice_rows(whole, slice(0, 9)).transformer
     assert cut is not None
     assert cut.steps.tolist() == [0, 4, 6, 7, 8]
+    assert cut.attention is not None
     np.testing.assert_array_equal(cut.attention.logit, found.attention.logit[:5])
     assert str(cut) == "1 attention layer at 5 readings"
 

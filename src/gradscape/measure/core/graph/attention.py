@@ -119,7 +119,7 @@ def _product_before(softmax: Edge) -> tuple[Edge | None, float | None]:
         if not before or name not in _VIEWS | _MOVES | _MASKS | {"Mul", "Div", "Tanh"}:
             return None, None
         if name in ("Mul", "Div"):
-            factor = _factor(edge)
+            factor = factor_of(edge)
             known &= factor is not None
             scale *= 1.0 if not factor else factor if name == "Mul" else 1 / factor
         known &= name not in ("Slice", "Tanh", "Sub", "Transpose")
@@ -143,8 +143,12 @@ def _logits_of(before: list[Edge]) -> Edge:
     return max(before, key=lambda edge: (len(shape(edge)), math.prod(shape(edge))))
 
 
-def _factor(edge: Edge) -> float | None:
-    """Return the constant that a value was multiplied with or divided by; None if it is no single number."""
+def factor_of(edge: Edge) -> float | None:
+    """Return the constant that a value was multiplied with or divided by; None if it is no single number.
+
+    Args:
+        edge: Edge of a product or quotient.
+    """
     if len(varying(edge)) != 1:
         return None
     number = attribute(edge, "other")

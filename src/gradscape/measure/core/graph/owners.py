@@ -9,7 +9,7 @@ from typing import TypeVar
 from torch import nn
 
 from gradscape.measure.core.gradient_statistics import local
-from gradscape.measure.core.graph.node import UNREADABLE, Edge, inputs, kind
+from gradscape.measure.core.graph.node import UNREADABLE, Edge, inputs, kind, varying
 from gradscape.measure.core.graph.walk import Graph
 from gradscape.measure.core.parameters import named, strip_wrappers, unwrapped
 
@@ -17,6 +17,7 @@ T = TypeVar("T")
 NEAR = 48  # operations between a value and the layer that made it, at most
 _PRODUCTS = {"Mm": ("self", "mat2"), "Addmm": ("mat1", "mat2"), "Bmm": ("self", "mat2")}
 _BARE = {"T", "Transpose", "Permute", "View", "ReshapeAlias", "ToCopy", "Alias", "Unsqueeze", "Select"}
+_BARE |= {"Add"}  # of a constant, as to gains that are kept less 1
 
 
 class Owners:
@@ -125,7 +126,8 @@ def _leaf_of(edge: Edge | None) -> Edge | None:
     for _ in range(6):
         if edge is None or kind(edge) == "AccumulateGrad":
             return edge
-        if kind(edge) not in _BARE:
+        before = varying(edge)
+        if len(before) != 1 or kind(edge) not in _BARE:
             return None
-        edge = inputs(edge)[0]
+        edge = before[0]
     return None

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from gradscape._text import count_noun
 from gradscape.measure.diagnose.advice import LOWER, options
-from gradscape.measure.diagnose.transformer.limits import TransformerLimits, evidence
+from gradscape.measure.diagnose.transformer.limits import TransformerLimits, evidence, typical
 from gradscape.records.diagnosis import Finding
 from gradscape.records.encoding import Values
 from gradscape.records.transformer import AttentionHistory
@@ -30,19 +30,6 @@ def attention_findings(attention: AttentionHistory, limits: TransformerLimits) -
         *_copied(attention, limits),
         *_dead(attention, limits),
     ]
-
-
-def typical(values: Values, limits: TransformerLimits) -> Values:
-    """Return the median of the last readings; NaN where there is none.
-
-    Args:
-        values: (T, …) Numbers of each reading.
-        limits: Limits of the rules.
-    """
-    last = values[-limits.readings :]
-    known = np.isfinite(last).any(axis=0)
-    found: Values = np.where(known, np.nanmedian(np.where(known, last, 0.0), axis=0), np.nan)
-    return found
 
 
 def _collapsed(attention: AttentionHistory, limits: TransformerLimits) -> list[Finding]:

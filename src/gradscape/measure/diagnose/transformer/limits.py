@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from gradscape.config.fields import settle
 from gradscape.records.diagnosis import Symptom
+from gradscape.records.encoding import Values
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,11 @@ class TransformerLimits:
         copied: Correlation of the logits of two heads.
         keys: Number of keys below which all heads may be alike.
         dead: Size of a head's output over that of the layer's largest.
+        grown: Size of the residual stream over that of the embedding.
+        added: Share of the stream that blocks have added,
+        begun: and steps before which they may add nothing, as blocks that begin at 0 do.
+        log_z: Size of log Z of the output logits.
+        gain: Factor by which gains change.
     """
 
     readings: int = 10
@@ -29,17 +37,39 @@ class TransformerLimits:
     copied: float = 0.999
     keys: int = 4
     dead: float = 1e-3
+    grown: float = 1e3
+    added: float = 1e-3
+    begun: int = 100
+    log_z: float = 100.0
+    gain: float = 100.0
 
     def __post_init__(self) -> None:
         settle(self, "limits.")
 
 
 SOURCES = {
-    "entropy": "Zhai et al. (2023), §3: training is unstable where entropy comes near 0; a hundredth of all",
+    "entropy": "Zhai et al. (2023): training is unstable where entropy comes near 0; a hundredth of all",
     "logit": "a tenth of the 10,000 above which models diverge (Wortsman et al. 2023; Dehghani et al. 2023)",
-    "copied": "Cordonnier et al. (2020), §3: heads that look at the same; a thousandth is left to tell apart",
+    "copied": "Cordonnier et al. (2020): heads that look at the same; a thousandth is left to tell apart",
     "dead": "a quarter of bfloat16's rounding, in which the sum of heads loses it; see Michel et al. (2019)",
+    "grown": "three orders of magnitude through depth; see Zhang et al. (2019), Fixup",
+    "added": "Liu et al. (2020): what depends on residual branches is what a block can learn",
+    "log_z": "z-loss keeps it near 0 (Chowdhery et al. 2022, §5); bfloat16 rounds to halves from 64 on",
+    "gain": "gains begin at 1 (Ba et al. 2016); two orders of magnitude",
 }
+
+
+def typical(values: Values, limits: TransformerLimits) -> Values:
+    """Return the median of the last readings; NaN where there is none.
+
+    Args:
+        values: (T, …) Numbers of each reading.
+        limits: Limits of the rules.
+    """
+    last = values[-limits.readings :]
+    known = np.isfinite(last).any(axis=0)
+    found: Values = np.where(known, np.nanmedian(np.where(known, last, 0.0), axis=0), np.nan)
+    return found
 
 
 def evidence(name: str, what: str, value: float, below: bool = False) -> Symptom:

@@ -1,6 +1,7 @@
 """Rules on what a watch has read of a transformer.
 
-Those on attention are in `attention_rules`; limits in `limits`.
+Those on attention are in `attention_rules`, on residual stream, gains and output logits in `stream_rules`;
+limits in `limits`.
 """
 
 from __future__ import annotations
@@ -9,21 +10,26 @@ import numpy as np
 
 from gradscape.measure.diagnose.transformer.attention_rules import attention_findings
 from gradscape.measure.diagnose.transformer.limits import TransformerLimits
+from gradscape.measure.diagnose.transformer.stream_rules import gain_findings, logit_findings, stream_findings
 from gradscape.records.diagnosis import Finding
-from gradscape.records.transformer import TransformerHistory
+from gradscape.records.gradients import FlowHistory
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # of a training that breaks
-def transformer_findings(
-    history: TransformerHistory | None, limits: TransformerLimits | None = None
-) -> list[Finding]:
-    """Return the faults that a transformer's numbers show.
+def transformer_findings(history: FlowHistory, limits: TransformerLimits | None = None) -> list[Finding]:
+    """Return the faults that a transformer's numbers show; none of another network.
 
     Args:
-        history: Readings of a training; None where there is nothing of the kind.
+        history: History of a watch.
         limits: Limits of the rules.
     """
-    if history is None:
+    seen = history.transformer
+    if seen is None or not len(seen.steps):
         return []
     limits = limits or TransformerLimits()
-    return attention_findings(history.attention, limits)
+    return [
+        *([] if seen.attention is None else attention_findings(seen.attention, limits)),
+        *([] if seen.stream is None else stream_findings(seen.stream, int(seen.steps[-1]), limits)),
+        *([] if seen.logits is None else logit_findings(seen.logits, limits)),
+        *gain_findings(history, limits),
+    ]

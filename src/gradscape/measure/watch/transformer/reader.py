@@ -8,10 +8,9 @@ exist only then read what it is given.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,9 +25,9 @@ from gradscape.measure.core.parameters import unwrapped
 from gradscape.measure.watch.activations import in_backward
 from gradscape.measure.watch.schedule import SMALL
 from gradscape.measure.watch.step_reading import is_out_of_reach
-from gradscape.measure.watch.transformer.attention import COLUMNS, read_attention
-from gradscape.measure.watch.transformer.rows import Numbers, Rows, merged
-from gradscape.records.transformer import AttentionHistory, TransformerHistory
+from gradscape.measure.watch.transformer.passes import Pass
+from gradscape.measure.watch.transformer.rows import LARGEST, Rows, history_of, merged
+from gradscape.records.transformer import TransformerHistory
 
 FIRST = 5  # first steps, all of which are read;
 BUDGET = 0.003  # and the share of the time for further ones,
@@ -36,7 +35,6 @@ REGULAR = 50  # and of a small model every so many steps in any case
 PASSES = 4  # first backward passes of a step that are read
 ALONE = 3  # steps without anything to read, after which a model is taken for none of that kind
 NEAR = 64  # nodes before what a module is given in a checkpoint
-LARGEST = {"attention": (COLUMNS.index("logit"),)}
 
 
 class TransformerReader:
@@ -62,8 +60,8 @@ class TransformerReader:
         self.began, self.spent = time.perf_counter(), 0.0
         self.closed = self.is_told = self.is_compiled = False
         self.barren = 0  # steps without anything to read
-        self.waiting: dict[str, dict[str, Tensor]] | None = None  # until a gradient is the model's
-        self.passes: list[dict[str, dict[str, Tensor]]] = []
+        self.waiting: Pass | None = None  # until a gradient is the model's
+        self.passes: list[Pass] = []
         self.handles: list[Any] = []
 
     def close(self) -> None:
@@ -108,22 +106,19 @@ class TransformerReader:
     def _read(self, roots: Sequence[Tensor]) -> None:
         graph = Graph.before(roots)
         self.owners.begin()
-        self.waiting, packed = self._numbers(graph, {})
+        self.waiting = Pass()
+        packed = self.waiting.read(graph, self.owners)
         opaque = [edge for edge in graph.edges if is_opaque(edge)]
         if packed or any("Checkpoint" in edge.node.name() for edge in opaque):
             self._hook()
         self.is_compiled = bool(opaque)
-
-    def _numbers(self, graph: Graph, known: Numbers) -> tuple[dict[str, dict[str, Tensor]], bool]:
-        attention, packed = read_attention(graph, self.owners, known.get("attention", {}))
-        return {"attention": attention}, packed
 
     def confirm(self) -> None:
         """Take the numbers of the backward pass, whose gradients have reached the model."""
         if self.waiting is None:
             return
         if not self.is_told and not self.handles:
-            self._tell_unseen(self.waiting)
+            self._tell_unseen(self.waiting.attention)
         self.passes.append(self.waiting)
         self.waiting = None
 
@@ -134,13 +129,16 @@ class TransformerReader:
             step: Number of the step.
         """
         self._unhook()
-        numbers = [each for each in self.passes if any(each.values())]
+        self._safely(lambda: self._add_row(step))
+        self.passes, self.waiting = [], None
+
+    def _add_row(self, step: int) -> None:
+        numbers = [found for each in self.passes if any((found := each.numbers()).values())]
         if numbers:
             self.rows.add(step, merged(numbers, LARGEST))
         elif self.passes and not self.rows.steps:
             self.barren += 1
             self.closed |= self.barren >= ALONE
-        self.passes, self.waiting = [], None
 
     # Within a checkpoint --------------------------------------------------------------------------------
 
@@ -167,17 +165,16 @@ class TransformerReader:
     def _read_again(self, given: Any) -> None:
         """Read what a module is given in a part that runs again; what another module was given is known."""
         values = [each for each in tensors(given) if each.grad_fn is not None]
-        into = self.waiting if self.waiting is not None else self.passes[-1] if self.passes else {}
-        numbers, _ = self._numbers(Graph.before(values, most=NEAR, rerun=True), into)
-        for name, own in numbers.items():
-            into[name] = self.owners.in_order({**into.get(name, {}), **own})
+        into = self.waiting if self.waiting is not None else self.passes[-1] if self.passes else None
+        if into is not None and values:
+            into.read(Graph.before(values, most=NEAR, rerun=True), self.owners)
 
     # What was seen --------------------------------------------------------------------------------------
 
-    def _tell_unseen(self, numbers: Numbers) -> None:
+    def _tell_unseen(self, attention: Iterable[str]) -> None:
         """Add a note on attention that is there by the names of classes, and was not recognized."""
         self.is_told = True
-        seen = [label.partition(" (call ")[0] for label in numbers.get("attention", {})]
+        seen = [label.partition(" (call ")[0] for label in attention]
         names = [
             name
             for name, module in self.owners.modules.items()
@@ -194,15 +191,7 @@ class TransformerReader:
 
     def history(self) -> TransformerHistory | None:
         """Return what was read, or None if nothing was; waits for the device."""
-        if not self.rows.steps:
-            return None
-        table = self.rows.table("attention", len(COLUMNS))
-        attention = AttentionHistory(
-            layers=tuple(self.rows.widths.get("attention", {})),
-            heads=tuple(self.rows.widths.get("attention", {}).values()),
-            **dict(zip(COLUMNS, table, strict=True)),
-        )
-        return TransformerHistory(np.array(self.rows.steps, dtype=np.int64), attention)
+        return history_of(self.rows) if self.rows.steps else None
 
 
 def _is_within(name: str, outer: str) -> bool:

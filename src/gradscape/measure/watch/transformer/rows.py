@@ -9,11 +9,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gradscape.measure.watch.transformer import attention, logits, stream
 from gradscape.records.encoding import Values
+from gradscape.records.transformer import (
+    AttentionHistory,
+    LogitHistory,
+    StreamHistory,
+    TransformerHistory,
+)
 
 MOST = 100_000  # numbers in memory, beyond which every second row of the older half is left out
 FEWEST = 16  # rows that are kept in any case
 
+# Columns of which the largest of several passes counts.
+LARGEST = {
+    "attention": (attention.COLUMNS.index("logit"),),
+    "logits": (logits.COLUMNS.index("largest"),),
+}
 # By quantity: by label, numbers (columns, width).
 Numbers = Mapping[str, Mapping[str, Tensor]]
 
@@ -117,3 +129,29 @@ class Rows:
                 for name, own in numbers.items()
             }
         self._pending = {}
+
+
+def history_of(rows: Rows) -> TransformerHistory:
+    """Return rows as a record; waits for the device.
+
+    Args:
+        rows: Rows, one at least.
+    """
+
+    def tables(name: str, columns: tuple[str, ...], axes: int) -> dict[str, Values]:
+        """Return the columns of a quantity, of so many axes: labels and width, labels alone, or neither."""
+        whole = rows.table(name, len(columns))
+        values = whole if axes == 2 else whole[..., 0] if axes == 1 else whole[..., 0, 0]
+        return dict(zip(columns, values, strict=True))
+
+    heads, layers = rows.widths.get("attention", {}), tuple(rows.widths.get("stream", {}))
+    return TransformerHistory(
+        steps=np.array(rows.steps, dtype=np.int64),
+        attention=AttentionHistory(
+            tuple(heads), tuple(heads.values()), **tables("attention", attention.COLUMNS, 2)
+        )
+        if heads
+        else None,
+        stream=StreamHistory(layers, **tables("stream", stream.COLUMNS, 1)) if layers else None,
+        logits=LogitHistory(**tables("logits", logits.COLUMNS, 0)) if rows.widths.get("logits") else None,
+    )
