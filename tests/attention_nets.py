@@ -88,3 +88,26 @@ def words(samples: int = 3, seed: int = 0) -> Tensor:
 def next_word(model: nn.Module, ids: Tensor) -> Tensor:
     """Loss of the next word."""
     return F.cross_entropy(model(ids)[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+
+
+class Mixture(nn.Module):
+    """Experts, of which a router chooses two for each token."""
+
+    def __init__(self, experts: int = 4) -> None:
+        super().__init__()
+        self.gate = nn.Linear(WIDTH, experts)
+        self.experts = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(experts))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights, chosen = self.gate(x).softmax(-1).topk(2, dim=-1)
+        parts = torch.stack([expert(x) for expert in self.experts], dim=-2)
+        places = chosen[..., None].expand(*chosen.shape, WIDTH)
+        return (weights[..., None] * parts.gather(-2, places)).sum(-2)
+
+
+def mixture() -> Decoder:
+    """A decoder whose blocks have experts."""
+    model = Decoder()
+    for block in model.blocks:
+        block.mlp = Mixture()
+    return model

@@ -40,7 +40,8 @@ class Sink(ABC):
             watch that reads activations has theirs written too, as `activation/<layer>/<statistic>`. The loss
             is written as `loss`, where it was seen; of a transformer, at the steps that were read,
             `attention/<layer>/entropy`, the mean over heads, `attention/<layer>/logit`, the largest,
-            `stream/<layer>/size` and `share`, `logits/largest` and `logits/log_z`.
+            `stream/<layer>/size` and `share`, `logits/largest` and `logits/log_z`, `router/<layer>/entropy`
+            and `largest_load`.
 
     Raises:
         ConfigError: A name is not that of a statistic.

@@ -85,6 +85,8 @@ GRADES = {
     "blocks add nothing": "warn",
     "norm gains out of scale": "warn",
     "output logits drift": "warn",
+    "router collapses": "warn",
+    "dead experts": "warn",
     "copied heads": "warn",
     "dead heads": "warn",
     "schedule": "warn",

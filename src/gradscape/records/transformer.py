@@ -79,6 +79,27 @@ class LogitHistory(Record):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class RouterHistory(Record):
+    """Routers of a mixture of experts, R with at most E experts, in the order in which they run.
+
+    Attributes:
+        layers: (R) Names of the routers.
+        experts: (R) Numbers of experts.
+        load: (T, R, E) Share of what is routed that each expert gets; NaN where there is no such expert.
+        entropy: (T, R) Entropy of the router's probabilities, the mean over tokens, over that of equal ones.
+        tokens: (T, R) Number of tokens that were routed.
+        chosen: (T, R) Number of experts of each token.
+    """
+
+    layers: tuple[str, ...]
+    experts: tuple[int, ...]
+    load: Values
+    entropy: Values
+    tokens: Values
+    chosen: Values
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class TransformerHistory(Displayable, Record):
     """Numbers of a transformer at some steps of a training; in memory at most a few hundred readings.
 
@@ -87,12 +108,14 @@ class TransformerHistory(Displayable, Record):
         attention: Heads of the attention; None where none was recognized.
         stream: Residual stream; None where there are fewer than two normalization layers in it.
         logits: Output logits; None where the loss is no cross-entropy of a linear layer's output.
+        routers: Routers of experts; None where there is none.
     """
 
     steps: NDArray[np.int64]
     attention: AttentionHistory | None
     stream: StreamHistory | None = None
     logits: LogitHistory | None = None
+    routers: RouterHistory | None = None
 
     def plot(self, ax: Axes | None = None, statistic: str = "") -> Axes:
         """Draw a map of layer × step; return the axes.
@@ -100,7 +123,7 @@ class TransformerHistory(Displayable, Record):
         Args:
             ax: Axes to draw on; by default a new figure's.
             statistic: `entropy`, `uniform`, `logit`, `alike` or `output` of attention, the mean over heads;
-                `size` or `share` of the stream. By default the first that there is.
+                `size` or `share` of the stream; `routing`, a router's entropy. By default the first there is.
         """
         maps = self._maps()
         name = statistic or next(iter(maps), "")
@@ -117,11 +140,14 @@ class TransformerHistory(Displayable, Record):
             found |= {name: (heads.layers, mean_of_heads(getattr(heads, name))) for name in OF_HEADS}
         if self.stream is not None:
             found |= {name: (self.stream.layers, getattr(self.stream, name)) for name in ("size", "share")}
+        if self.routers is not None:
+            found["routing"] = self.routers.layers, self.routers.entropy
         return found
 
     def __str__(self) -> str:
         layers = 0 if self.attention is None else len(self.attention.layers)
-        return f"{count_noun(layers, 'attention layer')} at {count_noun(len(self.steps), 'reading')}"
+        routers = "" if self.routers is None else f", {count_noun(len(self.routers.layers), 'router')}"
+        return f"{count_noun(layers, 'attention layer')}{routers} at {count_noun(len(self.steps), 'reading')}"
 
 
 OF_HEADS = ("entropy", "uniform", "logit", "alike", "output")
@@ -132,6 +158,7 @@ SCALES = {
     "alike": ColorScale("likeness to another head", (-1.0, 1.0), "RdBu"),
     "output": ColorScale("RMS of a head's output"),
     "size": ColorScale("RMS of the residual stream"),
+    "routing": ColorScale("entropy of the router over that of equal shares", (0.0, 1.0)),
     "share": ColorScale("share of the embedding in the stream", (0.0, 1.0)),
 }
 

@@ -37,7 +37,7 @@ THINGS: Mapping[str, tuple[str, ...]] = {
         "no signal from the input", "dead units", "saturated", "no activation between layers", "equal units",
         "sigmoids between layers", "dropout hides the signal", "attention entropy collapses",
         "attention logits grow", "copied heads", "dead heads", "residual stream grows", "blocks add nothing",
-        "norm gains out of scale", "output logits drift",
+        "norm gains out of scale", "output logits drift", "router collapses", "dead experts",
     ),
     "gradients pass through the layers": ("vanishing", "exploding", "below the optimizer's reach"),
     "every value is finite": (

@@ -28,6 +28,9 @@ class TransformerLimits:
         begun: and steps before which they may add nothing, as blocks that begin at 0 do.
         log_z: Size of log Z of the output logits.
         gain: Factor by which gains change.
+        balance: Entropy of a router's load, from 0 of as few experts as can be to 1 of all alike.
+        idle: Share of a router's experts that get no token,
+        expected: where so many each would be even.
     """
 
     readings: int = 10
@@ -42,6 +45,9 @@ class TransformerLimits:
     begun: int = 100
     log_z: float = 100.0
     gain: float = 100.0
+    balance: float = 0.25
+    idle: float = 0.1
+    expected: float = 20.0
 
     def __post_init__(self) -> None:
         settle(self, "limits.")
@@ -56,6 +62,8 @@ SOURCES = {
     "added": "Liu et al. (2020): what depends on residual branches is what a block can learn",
     "log_z": "z-loss keeps it near 0 (Chowdhery et al. 2022, §5); bfloat16 rounds to halves from 64 on",
     "gain": "gains begin at 1 (Ba et al. 2016); two orders of magnitude",
+    "balance": "a quarter; routers favor what they favored (Shazeer et al. 2017; Fedus et al. 2021, §2.2)",
+    "idle": "a tenth of the experts learn nothing; balanced ones all learn (Fedus et al. 2021, §2.2)",
 }
 
 

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradscape.measure.watch.transformer import attention, logits, stream
+from gradscape.measure.watch.transformer import attention, logits, routers, stream
 from gradscape.records.encoding import Values
 from gradscape.records.transformer import (
     AttentionHistory,
     LogitHistory,
+    RouterHistory,
     StreamHistory,
     TransformerHistory,
 )
@@ -144,6 +145,9 @@ def history_of(rows: Rows) -> TransformerHistory:
         values = whole if axes == 2 else whole[..., 0] if axes == 1 else whole[..., 0, 0]
         return dict(zip(columns, values, strict=True))
 
+    chosen = rows.widths.get("routers", {})
+    routed = tables("routers", routers.COLUMNS, 2) if chosen else {}
+    routed = {name: each if name == "load" else each[..., 0] for name, each in routed.items()}
     heads, layers = rows.widths.get("attention", {}), tuple(rows.widths.get("stream", {}))
     return TransformerHistory(
         steps=np.array(rows.steps, dtype=np.int64),
@@ -154,4 +158,5 @@ def history_of(rows: Rows) -> TransformerHistory:
         else None,
         stream=StreamHistory(layers, **tables("stream", stream.COLUMNS, 1)) if layers else None,
         logits=LogitHistory(**tables("logits", logits.COLUMNS, 0)) if rows.widths.get("logits") else None,
+        routers=RouterHistory(tuple(chosen), tuple(chosen.values()), **routed) if chosen else None,
     )
