@@ -85,6 +85,8 @@ GRADES = {
     "blocks add nothing": "warn",
     "norm gains out of scale": "warn",
     "output logits drift": "warn",
+    "adapters get no gradient": "warn",
+    "base weights move": "warn",
     "router collapses": "warn",
     "dead experts": "warn",
     "copied heads": "warn",

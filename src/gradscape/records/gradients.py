@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gradscape._codec import Record
 from gradscape._text import count_noun
 from gradscape.records.activations import ActivationHistory
+from gradscape.records.adapters import AdapterFacts
 from gradscape.records.display import Displayable, Reported, with_verdict
 from gradscape.records.encoding import Values
 from gradscape.records.heatmap import ColorScale, draw_map
@@ -150,6 +151,7 @@ class FlowHistory(Reported, Displayable, Record):
         parted: Names of embeddings and output layers whose weights were equal in the beginning, and no longer
             are.
         transformer: Attention at some steps; None where there is none, or none that could be read.
+        adapters: Layers with adapters of low rank; None where there are none.
         equal_units: Names of weights whose first rows were equal when the watch began, and not 0.
     """
 
@@ -185,6 +187,7 @@ class FlowHistory(Reported, Displayable, Record):
     equal_units: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ()
     transformer: TransformerHistory | None = None
+    adapters: AdapterFacts | None = None
 
     @property
     def lack(self) -> str:

@@ -27,7 +27,7 @@ THINGS: Mapping[str, tuple[str, ...]] = {
     "the first loss is that of no opinion": ("initial loss too high",),
     "the loss reaches every parameter, and the optimizer has it": (
         "unused layer", "frozen layer", "parameters not trained", "parameters outside the optimizer",
-        "frozen parameters", "tied weights came apart",
+        "frozen parameters", "tied weights came apart", "adapters get no gradient", "base weights move",
     ),
     "each output depends on its own input alone": (
         "output ignores the input", "samples are mixed", "sees the future", "order is not seen",

@@ -25,6 +25,7 @@ from gradscape.measure.core.gradient_statistics import STATISTICS
 from gradscape.measure.core.parameters import WatchedParameters, learning_rates
 from gradscape.measure.watch.activations import in_backward
 from gradscape.measure.watch.backward import leave_backward, listen_to_backward
+from gradscape.measure.watch.base_weights import BaseWeights
 from gradscape.measure.watch.clearing import Clearing
 from gradscape.measure.watch.equal_units import EqualUnits
 from gradscape.measure.watch.loss_recorder import LossRecorder
@@ -126,6 +127,7 @@ class Recorder:
         self.settings = SettingRows(capacity)
         self.untied = Untied(model)
         self.equal_units = EqualUnits(watched)
+        self.base_weights = BaseWeights(model)
         self.handles: list[Any] = []
         self.members = Members(model, optimizers, watched, self.notes, self._change)
         self._follow()
@@ -171,7 +173,7 @@ class Recorder:
             handle.remove()
         self.steps += bool(self.stepped)
         self.remarks, self.left = self.members.remarks(), self.members.untrained()
-        self.parted = self.untied.parted()
+        self.parted, self.adapters = self.untied.parted(), self.base_weights.facts()
         self.handles, self.row, self.closed = [], None, True
         self.reader.let_go()
 
@@ -406,6 +408,7 @@ class Recorder:
             modules=watched.modules,
             loss=self.loss.history(),
             transformer=self.transformer.history(),
+            adapters=self.adapters if self.closed else self.base_weights.facts(),
             rates=self.settings.rates(len(steps), len(self.ring.steps), len(sizes)),
             clipped=self.settings.clipped(len(steps), len(self.ring.steps)),
             clearings=Clearings(self.clearing.kept, self.clearing.steps),

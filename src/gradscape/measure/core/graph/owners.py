@@ -12,6 +12,7 @@ from gradscape.measure.core.gradient_statistics import local
 from gradscape.measure.core.graph.node import UNREADABLE, Edge, inputs, kind, varying
 from gradscape.measure.core.graph.walk import Graph
 from gradscape.measure.core.parameters import named, strip_wrappers, unwrapped
+from gradscape.records.adapters import low_rank
 
 T = TypeVar("T")
 NEAR = 48  # operations between a value and the layer that made it, at most
@@ -100,14 +101,14 @@ class Owners:
         """
         if not names:
             return ""
-        parts = [name.split(".")[:-1] for name in names]
+        parts = [_without_adapter(name).split(".")[:-1] for name in names]
         shared: list[str] = []
         for level in zip(*parts, strict=False):
             if len(set(level)) > 1:
                 break
             shared.append(level[0])
         module = self.modules.get(".".join(shared))
-        if module is not None and next(module.children(), None) is None and len(shared) > 1:
+        if module is not None and _is_bare(module) and len(shared) > 1:
             shared.pop()  # a layer with weights, such as one for query, key and value
         return ".".join(shared)
 
@@ -119,6 +120,18 @@ class Owners:
         """
         places = {name: place for place, name in enumerate(self.modules)}
         return dict(sorted(values.items(), key=lambda each: places.get(each[0], len(places))))
+
+
+def _without_adapter(name: str) -> str:
+    """Return the name of a parameter as it would be without an adapter of low rank around its layer."""
+    place = low_rank(name)
+    return name.replace(".base_layer.", ".") if place is None else f"{place.layer}.weight"
+
+
+def _is_bare(module: nn.Module) -> bool:
+    """Return True for a layer that calls no other, or none but an adapter's."""
+    children = [name for name, _ in module.named_children()]
+    return not children or any(name == "base_layer" or name.startswith("lora_") for name in children)
 
 
 def _leaf_of(edge: Edge | None) -> Edge | None:

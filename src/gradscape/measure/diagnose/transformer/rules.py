@@ -1,13 +1,14 @@
 """Rules on what a watch has read of a transformer.
 
 Those on attention are in `attention_rules`, on residual stream, gains and output logits in `stream_rules`,
-on routers in `router_rules`; limits in `limits`.
+on routers in `router_rules`, on adapters in `adapter_rules`; limits in `limits`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from gradscape.measure.diagnose.transformer.adapter_rules import adapter_findings
 from gradscape.measure.diagnose.transformer.attention_rules import attention_findings
 from gradscape.measure.diagnose.transformer.limits import TransformerLimits
 from gradscape.measure.diagnose.transformer.router_rules import router_findings
@@ -26,7 +27,7 @@ def transformer_findings(history: FlowHistory, limits: TransformerLimits | None 
     """
     seen = history.transformer
     if seen is None or not len(seen.steps):
-        return []
+        return adapter_findings(history)
     limits = limits or TransformerLimits()
     return [
         *([] if seen.attention is None else attention_findings(seen.attention, limits)),
@@ -34,4 +35,5 @@ def transformer_findings(history: FlowHistory, limits: TransformerLimits | None 
         *([] if seen.logits is None else logit_findings(seen.logits, limits)),
         *([] if seen.routers is None else router_findings(seen.routers, limits)),
         *gain_findings(history, limits),
+        *adapter_findings(history),
     ]
