@@ -56,7 +56,9 @@ function trainingView(document_) {
   const ends = [...steps, ...curves.flatMap((curve) => curve.series.flatMap((each) => each.x))];
   const early = ends.length ? ends.reduce((a, b) => Math.min(a, b)) : 0, late = ends.length ? ends.reduce((a, b) => Math.max(a, b)) : 1;
   const span = new Span(document_.row === "epoch" ? early - 0.5 : early, document_.row === "epoch" ? late + 0.5 : late + 1);
-  const view = make("div", {}, strip(document_), ...curves.map((curve, place) => curveFigure(span, curve, document_, place === 0)), mapFigure(span, document_), findings(document_), layerTable(document_));
+  const panels = curves.filter((curve) => curve.panel).map((curve) => curveFigure(span, curve, document_, false));
+  const view = make("div", {}, strip(document_), ...curves.filter((curve) => !curve.panel).map((curve, place) => curveFigure(span, curve, document_, place === 0)), mapFigure(span, document_),
+    panels.length ? make("section", {}, make("h2", {}, "Attention and what goes with it"), make("div", { class: "panels" }, panels)) : null, findings(document_), layerTable(document_));
   view.span = span;
   return view;
 }
@@ -94,7 +96,7 @@ function ribbon(span, document_) {
 
 function curveFigure(span, curve, document_, first) {
   const chart = new Curves(span, curve, document_.row);
-  return make("figure", {}, make("h2", {}, capital(curve.title)), chart.legend(), chart.element, first && document_.verdicts.length ? ribbon(span, document_) : null, chart.readout);
+  return make("figure", {}, make(curve.panel ? "h3" : "h2", {}, capital(curve.title)), chart.legend(), chart.element, first && document_.verdicts.length ? ribbon(span, document_) : null, chart.readout);
 }
 
 function mapFigure(span, document_) {

@@ -25,6 +25,7 @@ from gradscape.records.heatmap import ColorScale
 from gradscape.records.loss import LossHistory
 from gradscape.records.run import RunRecord
 from gradscape.report.interactive.cells import Written, as_floats
+from gradscape.report.interactive.transformer_curves import transformer_curves
 from gradscape.report.interactive.verdicts import Verdict, since
 
 COLUMNS = 400  # rows in a map: as many as a wide screen tells apart
@@ -60,6 +61,7 @@ def watch_document(
         facts: Further values for the page: `id`, `name`, `state`, `error`, `written`.
     """
     curves = [] if history.loss is None else [_loss_curve(history.loss)]
+    curves += transformer_curves(history.transformer)
     return _document(history, diagnosis, verdicts, curves, facts)
 
 
