@@ -43,8 +43,8 @@ class Owners:
 
     def begin(self) -> None:
         """Look up where the parameters lie now, by which frozen ones are known in a graph."""
-        self._by_place = {local(parameter).data_ptr(): name for name, parameter in self._tensors}
-        self._by_place.pop(0, None)  # of tensors without memory
+        self._by_place = {_place_of(parameter): name for name, parameter in self._tensors}
+        self._by_place.pop(0, None)
 
     def nearest(self, graph: Graph, edges: Iterable[Edge | None]) -> list[str]:
         """Return the names of the parameters of the last layers that values come from.
@@ -120,6 +120,14 @@ class Owners:
         """
         places = {name: place for place, name in enumerate(self.modules)}
         return dict(sorted(values.items(), key=lambda each: places.get(each[0], len(places))))
+
+
+def _place_of(parameter: nn.Parameter) -> int:
+    """Return the address of a parameter's memory; 0 of one without, on meta or packed by a library."""
+    try:
+        return local(parameter).data_ptr()
+    except UNREADABLE:
+        return 0
 
 
 def _without_adapter(name: str) -> str:
