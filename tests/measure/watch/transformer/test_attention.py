@@ -29,6 +29,7 @@ from attention_nets import (
 )
 from gradscape._codec import decode, encode
 from gradscape.integrations.jsonl import JsonLines, read_jsonl
+from gradscape.measure.core.graph.owners import Owners
 from gradscape.measure.watch.transformer import attention, passes, reader, rows
 from gradscape.measure.watch.watch import Watch
 from gradscape.records.gradients import slice_rows
@@ -283,6 +284,21 @@ def test_attention_within_a_compiled_model_is_noted_and_trains_the_same() -> Non
     watched_weights, notes = train(watched=True)
     assert all(torch.equal(watched_weights[name], value) for name, value in weights.items())
     assert "attention of attention is not read: it is compiled" in notes
+
+
+def test_tensors_that_hooks_keep_elsewhere_are_left_there_and_noted() -> None:
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: (x,), lambda packed: packed[0]):
+        flow = run(Decoder(), of_words, steps=reader.ALONE)
+    assert flow.history().transformer is None
+    (note,) = (note for note in flow.notes if "attention" in note)
+    assert note.endswith("is not read: hooks keep the tensors of its backward pass")
+
+
+def test_parameters_without_memory_have_no_place() -> None:
+    model = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2, device="meta").requires_grad_(False)})
+    owners = Owners(model)
+    owners.begin()
+    assert sorted(owners._by_place.values()) == ["a.bias", "a.weight"]
 
 
 class LinearAttention(nn.Module):

@@ -18,11 +18,12 @@ from gradscape._text import join_names
 from gradscape.errors import first_line
 from gradscape.measure.core.containers import tensors
 from gradscape.measure.core.graph.chain import is_opaque
+from gradscape.measure.core.graph.node import kind
 from gradscape.measure.core.graph.owners import Owners
 from gradscape.measure.core.graph.walk import Graph
 from gradscape.measure.core.layer_trace import Hook, layer_kind
 from gradscape.measure.core.parameters import unwrapped
-from gradscape.measure.watch.activations import in_backward
+from gradscape.measure.watch.activations import hidden, in_backward
 from gradscape.measure.watch.schedule import SMALL
 from gradscape.measure.watch.step_reading import is_out_of_reach
 from gradscape.measure.watch.transformer.passes import Pass
@@ -58,7 +59,7 @@ class TransformerReader:
         self.is_small = sum(parameter.numel() for parameter in model.parameters()) <= SMALL
         self.rows = Rows()
         self.began, self.spent = time.perf_counter(), 0.0
-        self.closed = self.is_told = self.is_compiled = False
+        self.closed = self.is_told = self.is_compiled = self.is_kept_back = False
         self.barren = 0  # steps without anything to read
         self.waiting: Pass | None = None  # until a gradient is the model's
         self.passes: list[Pass] = []
@@ -108,16 +109,17 @@ class TransformerReader:
         self.owners.begin()
         self.waiting = Pass()
         packed = self.waiting.read(graph, self.owners)
-        opaque = [edge for edge in graph.edges if is_opaque(edge)]
-        if packed or any("Checkpoint" in edge.node.name() for edge in opaque):
+        opaque = [kind(edge) for edge in graph.edges if is_opaque(edge)]
+        self.is_compiled = bool(hidden(self.model)) or any("Compiled" in name for name in opaque)
+        self.is_kept_back = packed or any("Checkpoint" in name for name in opaque)
+        if self.is_kept_back and not self.is_compiled:  # hooks would have compiled parts compiled again
             self._hook()
-        self.is_compiled = bool(opaque)
 
     def confirm(self) -> None:
         """Take the numbers of the backward pass, whose gradients have reached the model."""
         if self.waiting is None:
             return
-        if not self.is_told and not self.handles:
+        if not self.is_told and not self.is_kept_back:
             self._tell_unseen(self.waiting.attention)
         self.passes.append(self.waiting)
         self.waiting = None
@@ -139,6 +141,8 @@ class TransformerReader:
         elif self.passes and not self.rows.steps:
             self.barren += 1
             self.closed |= self.barren >= ALONE
+            if self.closed and not self.is_told:
+                self._tell_unseen(())
 
     # Within a checkpoint --------------------------------------------------------------------------------
 
@@ -182,11 +186,9 @@ class TransformerReader:
         ]
         outer = [name for name in names if not any(_is_within(name, each) for each in names if each != name)]
         if outer:
-            why = (
-                "it is compiled"
-                if self.is_compiled
-                else "no gradient passes through it, or its form is not recognized"
-            )
+            why = "no gradient passes through it, or its form is not recognized"
+            if self.is_compiled or self.is_kept_back:
+                why = "it is compiled" if self.is_compiled else "hooks keep the tensors of its backward pass"
             self.notes.append(f"attention of {join_names(outer)} is not read: {why}")
 
     def history(self) -> TransformerHistory | None:
