@@ -417,3 +417,22 @@ def test_numbers_of_attention_are_written_for_trackers_and_kept_in_a_folder(tmp_
     reader_ = WatchReader(tmp_path / "watch")
     reader_.poll()
     assert reader_.history.transformer == flow.history().transformer
+
+
+def test_parameters_that_fsdp2_gathers_name_what_they_compute(tmp_path: Path) -> None:
+    from torch import distributed
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    meeting = f"file://{tmp_path / 'meeting'}"
+    distributed.init_process_group("gloo", init_method=meeting, rank=0, world_size=1)
+    try:
+        mesh, model = init_device_mesh("cpu", (1,)), Decoder()
+        for part in (*model.blocks, model):
+            fully_shard(part, mesh=mesh)
+        found = run(model, of_words).history().transformer
+    finally:
+        distributed.destroy_process_group()
+    alone = run(Decoder(), of_words).history().transformer
+    assert found is not None
+    assert found == alone

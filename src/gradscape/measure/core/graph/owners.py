@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -42,9 +42,18 @@ class Owners:
         self._by_place: dict[int, str] = {}
 
     def begin(self) -> None:
-        """Look up where the parameters lie now, by which frozen ones are known in a graph."""
+        """Look up where parameters lie now, by which frozen ones are known, and gathered ones."""
+        self._by_id |= _gathered(self.modules.values(), self._by_id)
         self._by_place = {_place_of(parameter): name for name, parameter in self._tensors}
         self._by_place.pop(0, None)
+
+    def own(self, graph: Graph) -> bool:
+        """Return True if a graph has a parameter of the model, which its backward pass will reach.
+
+        Args:
+            graph: Graph of a pass.
+        """
+        return any(self._of_leaf(edge) for edge in graph.of_kind("AccumulateGrad"))
 
     def nearest(self, graph: Graph, edges: Iterable[Edge | None]) -> list[str]:
         """Return the names of the parameters of the last layers that values come from.
@@ -120,6 +129,19 @@ class Owners:
         """
         places = {name: place for place, name in enumerate(self.modules)}
         return dict(sorted(values.items(), key=lambda each: places.get(each[0], len(places))))
+
+
+def _gathered(modules: Iterable[Any], names: dict[int, str]) -> dict[int, str]:
+    """Return the names of the parameters that FSDP2 computes with, by their ids; each belongs to a shard."""
+    found = {}
+    for module in modules:
+        try:
+            group = module._get_fsdp_state()._fsdp_param_group
+            for each in () if group is None else group.fsdp_params:
+                found[id(each._unsharded_param)] = names[id(each.sharded_param)]
+        except UNREADABLE:  # no FSDP2, or none whose inside is known
+            continue
+    return found
 
 
 def _place_of(parameter: nn.Parameter) -> int:

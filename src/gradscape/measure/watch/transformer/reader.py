@@ -114,9 +114,11 @@ class TransformerReader:
         self.is_kept_back = packed or any("Checkpoint" in name for name in opaque)
         if self.is_kept_back and not self.is_compiled:  # hooks would have compiled parts compiled again
             self._hook()
+        if self.owners.own(graph):
+            self.confirm()  # FSDP2 has no gradient of the parameters that were watched, but of gathered ones
 
     def confirm(self) -> None:
-        """Take the numbers of the backward pass, whose gradients have reached the model."""
+        """Take the numbers of the backward pass, whose gradients reach the model."""
         if self.waiting is None:
             return
         if not self.is_told and not self.is_kept_back:

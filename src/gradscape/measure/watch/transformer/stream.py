@@ -21,6 +21,7 @@ from gradscape.measure.core.layer_trace import numbered
 SAMPLES, PLACES = 4, 4  # tokens: places in each of the first samples
 COLUMNS = ("size", "share")
 _WHOLE = ("NativeLayerNorm", "FusedRmsNorm")
+_BEGINS = ("Embedding", "Cat", "RegisterPostBackwardFunction")  # the last one of FSDP2, before a block
 NEAR = 12  # operations between the square of an input and the gain, or between a sum and a layer
 _PASSED = ("View", "UnsafeView", "ReshapeAlias", "ToCopy", "Alias", "Clone", "Slice", "Mul", "NativeDropout")
 Tokens = dict[str, tuple[torch.Size, Tensor]]  # by layer: shape of the whole stream, and a few of its tokens
@@ -75,7 +76,7 @@ def _is_sum(edge: Edge) -> bool:
         before = varying(edge)
         if kind(edge) == "Add" and len(before) == 2:
             return not any(is_leaf(each) and len(shape(each)) == 1 for each in before)  # a layer's bias
-        if kind(edge) in ("Embedding", "Cat") or is_leaf(edge) or is_opaque(edge):
+        if kind(edge) in _BEGINS or is_leaf(edge) or is_opaque(edge):
             return True
         if len(before) != 1 or kind(edge) not in _PASSED:
             return False
