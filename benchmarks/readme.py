@@ -14,6 +14,7 @@ import compare_tables
 import public_tables
 import statistics_tables
 import sweep_tables
+import transformer_tables
 import width_tables
 from alert_tables import alerts
 from live_tables import live
@@ -134,6 +135,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "claim-errors": statistics_tables.claim_errors,
         "looks": statistics_tables.looks,
     },
+    "docs/transformers.md": {"transformer-cost": transformer_tables.cost},
     "docs/networks.md": {"degradation": sweep_tables.degradation},
     "docs/sweeps.md": {
         "example": sweep_tables.example,

@@ -1,12 +1,12 @@
 """What watching a transformer costs: GPT-2's 124 million parameters with random weights, on a CPU.
 
 Each way trains a copy of its own with the same batch, and they take turns, forwards and backwards. A step in
-which everything is read is held against the step beside it in which nothing is; what gradscape reads is timed
-within it, part by part. At its default cadence it reads the first ten steps and then as many as the budgets
-allow: the first steps, on short batches, are made beforehand, and the pairs are of what follows. `python
-benchmarks/transformer_cost.py` takes about three minutes, prints a table and writes
-`results/transformer_cost.json`. wandb.watch and torch-module-monitor (`pip install torch-module-monitor`) are
-measured beside it where they are installed.
+which everything is read is held against the step beside it in which nothing is, by the time that the
+processor is at work; what gradscape reads is timed within it, part by part. At its default cadence it reads
+the first ten steps and then as many as the budgets allow: the first steps, on short batches, are made
+beforehand, and the pairs are of what follows. `python benchmarks/transformer_cost.py` takes about three
+minutes, prints a table and writes `results/transformer_cost.json`. wandb.watch and torch-module-monitor
+(`pip install torch-module-monitor`) are measured beside it where they are installed.
 """
 
 from __future__ import annotations
@@ -112,6 +112,19 @@ if importlib.util.find_spec("torch_module_monitor"):
     WAYS["torch-module-monitor, each step"] = module_monitor
 
 
+@dataclass
+class Step:
+    """Seconds of a step, those that the processor was at work, and those of each part that looks at it."""
+
+    seconds: float
+    busy: float
+    parts: dict[str, float]
+
+    def percent(self, part: str) -> float:
+        """A part of the step over what is left without all parts: others may share the processor."""
+        return 100 * self.parts[part] / (self.seconds - sum(self.parts.values()))
+
+
 class Training:
     """A copy of the network, trained a step at a time."""
 
@@ -122,9 +135,9 @@ class Training:
         self.steps, self.ended = 0, time.perf_counter()
         self.way = make(self.model, self.optimizer)
 
-    def step(self, ids: Tensor) -> tuple[float, dict[str, float]]:
-        """Seconds of a step, and of them those of each part that looks at it."""
-        start, before = time.perf_counter(), self.way.spent()
+    def step(self, ids: Tensor) -> Step:
+        """A step, timed."""
+        start, busy, before = time.perf_counter(), time.process_time(), self.way.spent()
         self.way.idle(start - self.ended)
         self.optimizer.zero_grad()
         self.way.before(self.steps)
@@ -133,7 +146,8 @@ class Training:
         self.optimizer.step()
         self.steps, self.ended = self.steps + 1, time.perf_counter()
         after = self.way.spent()
-        return self.ended - start, {name: after[name] - before[name] for name in after}
+        parts = {name: after[name] - before[name] for name in after}
+        return Step(self.ended - start, time.process_time() - busy, parts)
 
 
 def measured(rounds: int) -> dict[str, Any]:
@@ -142,21 +156,20 @@ def measured(rounds: int) -> dict[str, Any]:
     ids = torch.randint(0, 50_257, (BATCH, LENGTH), generator=torch.Generator().manual_seed(0))
     for _ in range(FIRST):
         trainings["gradscape, default cadence"].step(ids[:1, :SHORT])
-    taken: dict[str, list[tuple[float, dict[str, float]]]] = {name: [] for name in trainings}
+    taken: dict[str, list[Step]] = {name: [] for name in trainings}
     for number in range(1 + rounds):
         for name in trainings if number % 2 else reversed(trainings):
             found = trainings[name].step(ids)
             if number:  # the first touches memory
                 taken[name].append(found)
-    alone = [seconds for seconds, _ in taken["not watched"]]
+                print(f"{number} {name}: {found.seconds:.2f} s, {found.busy:.2f} s at work", flush=True)
+    alone = [each.busy for each in taken["not watched"]]
     return {
         name: {
-            "step_s": spread([seconds for seconds, _ in steps]),
-            "ratio": spread([seconds / beside for (seconds, _), beside in zip(steps, alone, strict=True)]),
-            "parts_percent": {
-                IN_WORDS[part]: 100 * median(each[part] for _, each in steps) / median(alone)
-                for part in steps[0][1]
-            },
+            "step_s": spread([each.seconds for each in steps]),
+            "busy_s": spread([each.busy for each in steps]),
+            "ratio": spread([each.busy / beside for each, beside in zip(steps, alone, strict=True)]),
+            "parts_percent": {IN_WORDS[p]: median(each.percent(p) for each in steps) for p in steps[0].parts},
         }
         for name, steps in taken.items()
     }
@@ -164,13 +177,14 @@ def measured(rounds: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=8)
-    rounds = parser.parse_args().rounds
-    prepare_process(threads=cores())
-    ways = measured(rounds)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--threads", type=int, default=cores())
+    asked = parser.parse_args()
+    prepare_process(threads=asked.threads)
+    ways = measured(asked.rounds)
     for name, row in ways.items():
         parts = ", ".join(f"{part} {value:.2f} %" for part, value in row["parts_percent"].items())
-        print(f"{name:<32} {row['step_s']['median']:6.2f} s  × {row['ratio']['median']:5.3f}  {parts}")
+        print(f"{name:<32} {row['busy_s']['median']:6.2f} s  × {row['ratio']['median']:5.3f}  {parts}")
     from gradscape.measure.watch.loss_recorder import BUDGET as OF_THE_LOSS
 
     allowed = 100 * (BUDGET + OF_THE_LOSS + OF_TRANSFORMERS)
@@ -179,8 +193,8 @@ def main() -> None:
         "transformer_cost",
         {
             "network": "GPT-2, 124 million parameters, random weights, float32, AdamW",
-            "batch": BATCH, "length": LENGTH, "limit_percent": LIMIT, "budgets_percent": allowed,
-            "peak_bytes": peak_bytes(), "ways": ways,
+            "batch": BATCH, "length": LENGTH, "threads": asked.threads, "limit_percent": LIMIT,
+            "budgets_percent": allowed, "peak_bytes": peak_bytes(), "ways": ways,
         },
     )  # fmt: skip
 
