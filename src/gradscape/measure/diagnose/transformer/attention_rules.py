@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from gradscape._text import count_noun
 from gradscape.measure.diagnose.advice import LOWER, options
-from gradscape.measure.diagnose.transformer.limits import TransformerLimits, evidence, typical
+from gradscape.measure.diagnose.transformer.limits import TransformerLimits, evidence, median_of_last
 from gradscape.records.diagnosis import Finding
 from gradscape.records.encoding import Values
 from gradscape.records.transformer import AttentionHistory
@@ -34,7 +34,7 @@ def attention_findings(attention: AttentionHistory, limits: TransformerLimits) -
 
 def _collapsed(attention: AttentionHistory, limits: TransformerLimits) -> list[Finding]:
     """Layers in which even the head with most entropy looks at one key alone."""
-    share = typical(attention.entropy, limits) / typical(attention.uniform, limits)
+    share = median_of_last(attention.entropy, limits) / median_of_last(attention.uniform, limits)
     most = np.fmax.reduce(share, axis=1)
     beyond = np.flatnonzero(most < limits.entropy)
     if not len(beyond):
@@ -58,7 +58,7 @@ def _collapsed(attention: AttentionHistory, limits: TransformerLimits) -> list[F
 
 
 def _growing(attention: AttentionHistory, limits: TransformerLimits) -> list[Finding]:
-    largest = np.fmax.reduce(typical(attention.logit, limits), axis=1)
+    largest = np.fmax.reduce(median_of_last(attention.logit, limits), axis=1)
     beyond = np.flatnonzero(largest > limits.logit)
     if not len(beyond):
         return []
@@ -80,7 +80,7 @@ def _growing(attention: AttentionHistory, limits: TransformerLimits) -> list[Fin
 def _copied(attention: AttentionHistory, limits: TransformerLimits) -> list[Finding]:
     """Heads whose logits have been those of another head at all of the last readings."""
     alike = np.fmin.reduce(attention.alike[-limits.readings :], axis=0)
-    wide = np.fmax.reduce(typical(attention.uniform, limits), axis=1) > np.log(limits.keys)
+    wide = np.fmax.reduce(median_of_last(attention.uniform, limits), axis=1) > np.log(limits.keys)
     return _of_heads(
         attention,
         (alike > limits.copied) & wide[:, None],

@@ -67,7 +67,7 @@ SOURCES = {
 }
 
 
-def typical(values: Values, limits: TransformerLimits) -> Values:
+def median_of_last(values: Values, limits: TransformerLimits) -> Values:
     """Return the median of the last readings; NaN where there is none.
 
     Args:

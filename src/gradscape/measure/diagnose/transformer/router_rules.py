@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradscape.measure.diagnose.advice import options
-from gradscape.measure.diagnose.transformer.limits import TransformerLimits, evidence, typical
+from gradscape.measure.diagnose.transformer.limits import TransformerLimits, evidence, median_of_last
 from gradscape.records.diagnosis import Finding
 from gradscape.records.encoding import Values
 from gradscape.records.transformer import RouterHistory
@@ -42,7 +42,7 @@ def _collapsed(routers: RouterHistory, limits: TransformerLimits) -> list[Findin
     """Routers whose load is that of as many experts as each token has, and not of all."""
     load = _mean_load(routers, limits)
     entropy = -np.nansum(load * np.log(np.where(load > 0, load, 1.0)), axis=1)
-    least = np.log(typical(routers.chosen, limits))
+    least = np.log(median_of_last(routers.chosen, limits))
     most = np.log(np.array(routers.experts, dtype=np.float64))
     balance = np.where(most > least, (entropy - least) / (most - least), np.nan)
     beyond = np.flatnonzero(balance < limits.balance)

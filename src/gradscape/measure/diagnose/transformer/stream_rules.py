@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradscape.measure.diagnose.advice import LOWER, options
-from gradscape.measure.diagnose.transformer.limits import TransformerLimits, evidence, typical
+from gradscape.measure.diagnose.transformer.limits import TransformerLimits, evidence, median_of_last
 from gradscape.records.diagnosis import Finding
 from gradscape.records.gradients import FlowHistory
 from gradscape.records.transformer import LogitHistory, StreamHistory
@@ -28,7 +28,7 @@ def stream_findings(stream: StreamHistory, last_step: int, limits: TransformerLi
 
 
 def _growing(stream: StreamHistory, limits: TransformerLimits) -> list[Finding]:
-    size = typical(stream.size, limits)
+    size = median_of_last(stream.size, limits)
     grown = size / size[0]
     beyond = np.flatnonzero(grown > limits.grown)
     if not len(beyond) or not size[0] > 0:
@@ -53,8 +53,8 @@ def _growing(stream: StreamHistory, limits: TransformerLimits) -> list[Finding]:
 
 
 def _without_blocks(stream: StreamHistory, limits: TransformerLimits) -> list[Finding]:
-    share = typical(stream.share, limits)
-    size = typical(stream.size, limits)
+    share = median_of_last(stream.share, limits)
+    size = median_of_last(stream.size, limits)
     added = abs(1 - share[-1])
     if not (added < limits.added and abs(1 - size[-1] / size[0]) < limits.added):
         return []
@@ -84,7 +84,7 @@ def logit_findings(logits: LogitHistory, limits: TransformerLimits) -> list[Find
     """
     if len(logits.log_z) < limits.fewest:
         return []
-    drift = float(typical(logits.log_z, limits))
+    drift = float(median_of_last(logits.log_z, limits))
     if not abs(drift) > limits.log_z:
         return []
     return [
@@ -117,7 +117,7 @@ def gain_findings(history: FlowHistory, limits: TransformerLimits) -> list[Findi
     if not columns or len(made) < limits.fewest:
         return []
     gains = history.weight[made][:, columns] / np.sqrt(np.array(history.sizes)[columns])
-    began, now = gains[0], typical(gains, limits)
+    began, now = gains[0], median_of_last(gains, limits)
     ratio = np.where(began > 1 / limits.gain, now / began, 1.0)
     beyond = np.flatnonzero((ratio < 1 / limits.gain) | (ratio > limits.gain))
     if not len(beyond):
