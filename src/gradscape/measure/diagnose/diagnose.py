@@ -151,6 +151,7 @@ MILD = (
     "learning rate too large", "learning rate too small", "attention entropy collapses",
     "attention logits grow",
 )  # fmt: skip
+UNNEEDED = "blocks add nothing"  # no fault where the task is learnt without them
 
 
 def _milder(findings: list[Finding], curve: Curve) -> list[Finding]:
@@ -160,6 +161,7 @@ def _milder(findings: list[Finding], curve: Curve) -> list[Finding]:
     return [
         replace(each, mild=True, cause=each.cause + learnt) if each.verdict in mild else each
         for each in findings
+        if not (curve.learns and each.verdict == UNNEEDED)
     ]
 
 

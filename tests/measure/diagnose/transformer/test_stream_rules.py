@@ -54,16 +54,35 @@ def test_blocks_that_drown_the_embedding() -> None:
     assert (found.verdict, found.layer) == ("residual stream grows", "blocks.1.first")
 
 
-def test_blocks_that_add_nothing_once_the_training_has_begun() -> None:
+def idle() -> Decoder:
+    """A decoder whose blocks add nothing."""
     model = Decoder()
     for block in model.blocks:
         for layer in (block.attention.out, block.mlp[2]):
             nn.init.zeros_(layer.weight).requires_grad_(False)
             nn.init.zeros_(layer.bias).requires_grad_(False)
-    history = train(model)
+    return model
+
+
+def test_blocks_that_add_nothing_once_the_training_has_begun() -> None:
+    history = train(idle())
     assert transformer_findings(history) == []
     found = only(late(history))
     assert (found.verdict, found.layer) == ("blocks add nothing", "last")
+
+
+def test_blocks_that_a_task_does_not_need_are_not_accused() -> None:
+    """The next word follows from the last one alone, which an embedding and an output layer can learn."""
+    model = idle()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.03)
+    with gs.watch(model, optimizer, every=1) as flow:
+        for step in range(120):
+            ids = (words(1, step)[:, :1] + torch.arange(20)) % 11
+            optimizer.zero_grad()
+            next_word(model, ids).backward()
+            optimizer.step()
+    assert only(flow.history()).verdict == "blocks add nothing"
+    assert "blocks add nothing" not in {each.verdict for each in gs.diagnose(flow).findings}
 
 
 def test_gains_that_vanish_or_grow() -> None:
