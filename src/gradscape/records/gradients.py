@@ -17,6 +17,7 @@ from gradscape.records.display import Displayable, Reported, with_verdict
 from gradscape.records.encoding import Values
 from gradscape.records.heatmap import ColorScale, draw_map
 from gradscape.records.loss import LossHistory
+from gradscape.records.spikes import Spike
 from gradscape.records.transformer import TransformerHistory, until
 
 if TYPE_CHECKING:
@@ -202,6 +203,11 @@ class FlowHistory(Reported, Displayable, Record):
         return ""
 
     @property
+    def spikes(self) -> tuple[Spike, ...]:
+        """Spikes of the loss, the last eight, oldest first; see `Spike`."""
+        return () if self.loss is None else self.loss.spikes
+
+    @property
     def is_unused(self) -> bool:
         """True if gradients came several times, and no step used any of them."""
         return len(self.skipped) >= SEVERAL and bool(self.skipped.all())
@@ -308,6 +314,8 @@ def slice_rows(history: FlowHistory, rows: slice | NDArray[np.intp]) -> FlowHist
     if loss is not None:
         count = int(np.searchsorted(loss.steps, last, side="right"))
         readings = tuple(each for each in loss.readings if each.step <= last)
-        loss = replace(loss, steps=loss.steps[:count], values=loss.values[:count], readings=readings)
+        spikes = tuple(each for each in loss.spikes if each.first <= last)
+        values = loss.values[:count]
+        loss = replace(loss, steps=loss.steps[:count], values=values, readings=readings, spikes=spikes)
     transformer = None if transformer is None else until(transformer, last)
     return replace(history, **kept, activations=outputs, loss=loss, transformer=transformer)

@@ -13,6 +13,7 @@ from gradscape._codec import Record
 from gradscape._text import count_noun
 from gradscape.records.display import Displayable
 from gradscape.records.encoding import Values
+from gradscape.records.spikes import Spike
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -237,14 +238,16 @@ class LossHistory(Displayable, Record):
         values: (T,) Loss whose backward pass the step used, the mean over micro-batches; factors in front of
             it, such as a GradScaler's, are divided out.
         readings: Readings of the whole step, at the first ones and some later.
+        spikes: Steps at which it is far above those before, the last eight, with their batches and rows.
     """
 
     steps: NDArray[np.int64]
     values: Values
     readings: tuple[StepReading, ...] = ()
+    spikes: tuple[Spike, ...] = ()
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the loss over steps; return the axes.
+        """Draw the loss over steps, its spikes marked; return the axes.
 
         Args:
             ax: Axes to draw on; by default those of a new figure.
@@ -253,6 +256,8 @@ class LossHistory(Displayable, Record):
 
         axes = pyplot.subplots()[1] if ax is None else ax
         axes.plot(self.steps, self.values)
+        for spike in self.spikes:
+            axes.axvline(spike.first, color="tab:red", linewidth=0.8, linestyle=":")
         axes.set(xlabel="step", ylabel="loss")
         return axes
 

@@ -184,9 +184,16 @@ def test_spikes_beyond_the_noise() -> None:
     values[250] *= 20
     found = only(classified(values))
     assert found.verdict == "loss spikes"
-    assert "far above that of the steps around at 1 step, and not finite at 0" in found.cause
+    assert found.cause.startswith("loss 3.83 at step 250, 20.3 times the 0.189 before")
+    assert "back after 1 step" in found.cause
+    assert found.evidence[0].limit == 1.5
     values[300] = math.inf
-    assert "at 1 step, and not finite at 1" in only(classified(values)).cause
+    broken = only(classified(values))
+    assert "2 spikes, at steps 250, 300; the highest: loss not finite at step 300" in broken.cause
+    assert broken.evidence[0].value == 1
+    values[250] /= 20
+    values[300], values[5] = values[299], math.nan
+    assert only(classified(values)).cause == "the loss is not finite at 1 step"
 
 
 HEALTHY = {

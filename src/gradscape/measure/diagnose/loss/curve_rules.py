@@ -6,19 +6,20 @@ import math
 
 import numpy as np
 
-from gradscape._text import count_noun
+from gradscape._text import count_noun, join_names
 from gradscape.measure.diagnose.advice import ANOTHER, FIND_RATE, LOWER, options
 from gradscape.measure.diagnose.loss.curve import Curve
 from gradscape.measure.diagnose.loss.guessing import PER_CLASS
 from gradscape.measure.diagnose.loss.label_rules import chi_squared_tail
 from gradscape.measure.diagnose.loss.terms import BINARY, CATEGORICAL, TermSeries
 from gradscape.records.diagnosis import Finding, Symptom
-from gradscape.records.encoding import Values
 from gradscape.records.loss import StepReading, TensorSummary
+from gradscape.records.spike_search import FEWEST, spikes_of
+from gradscape.records.spikes import Spike
 
 MANY = 8  # rows that are named: of as many there may be more
+BATCHES = "look at the batches of these steps"
 OWN_TARGETS = "targets that do not come from the network that is trained"
-WINDOW = 21  # steps whose median a spike is held against
 
 
 def curve_findings(curve: Curve) -> list[Finding]:
@@ -263,40 +264,41 @@ def _without_opinion(series: TermSeries) -> float | None:
 
 
 def _spikes(curve: Curve) -> list[Finding]:
-    """Single steps whose loss is far above its neighbors', beyond the noise of its logarithm."""
-    values = curve.history.values
-    if curve.only is None or curve.breaks or len(values) < 2 * WINDOW:
+    """Steps whose loss is far above that of the steps before, beyond the noise of its logarithm, and back."""
+    history = curve.history
+    if curve.only is None or curve.breaks or len(history.values) < FEWEST:
         return []
-    broken = int((~np.isfinite(values)).sum())
-    rises = _rises(curve.finite)
-    high = int((rises > math.log(curve.limits.spike)).sum())
-    if not high + broken:
+    known = {each.first: each for each in history.spikes}
+    found = [known.get(each.first, each) for each in spikes_of(history.steps, history.values)]
+    found = [each for each in found if each.back is not None and each.factor > curve.limits.spike]
+    broken = int((~np.isfinite(history.values)).sum())
+    if not found and not broken:
         return []
-    what = (
-        f"loss far above that of the steps around at {count_noun(high, 'step')}, and not finite at {broken}"
-    )
-    evidence = (
-        Symptom("steps whose loss is not finite", broken, 0, "IEEE 754")
-        if broken
-        else curve.limits.evidence("spike", "loss over the median of its neighbors'", math.exp(rises.max()))
-    )
-    return [
-        Finding(
-            verdict="loss spikes",
-            layer="",
-            cause=what,
-            remedy=options("clip gradients", LOWER, "look at the batches of these steps"),
-            evidence=(evidence,),
-        )
-    ]
+    if found:
+        highest = max(found, key=lambda each: each.factor)
+        steps = join_names([str(each.first) for each in found], 3)
+        several = "" if len(found) == 1 else f"{len(found)} spikes, at steps {steps}; the highest: "
+        cause, looks = several + _told(highest), _looks(highest)
+        evidence = curve.limits.evidence("spike", "loss over the median of the steps before", highest.factor)
+    if broken:
+        evidence = Symptom("steps whose loss is not finite", broken, 0, "IEEE 754")
+    if not found:
+        cause, looks = f"the loss is not finite at {count_noun(broken, 'step')}", (BATCHES,)
+    return [Finding("loss spikes", "", cause, options("clip gradients", LOWER, *looks), (evidence,))]
 
 
-def _rises(values: Values) -> Values:
-    """Logarithm of each value over its neighbors' median; 0 within noise, and where not all are above 0."""
-    if len(values) < 2 * WINDOW or not (values > 0).all():
-        return np.zeros(1)
-    logs = np.log(values)
-    around = np.lib.stride_tricks.sliding_window_view(logs, WINDOW)
-    rises: Values = logs[WINDOW // 2 : -(WINDOW // 2)] - np.median(around, axis=1)
-    noise = 1.4826 * float(np.median(np.abs(rises)))
-    return np.where(rises > 6 * noise, rises, 0.0)
+def _told(spike: Spike) -> str:
+    """Describe a spike in a clause: its height, its batch, and what moved first."""
+    parts = [spike.heading]
+    if spike.batch is not None:
+        parts.append(f"batch: {spike.batch}")
+    if spike.moves:
+        parts.append(f"first moved the {spike.moves[0]}")
+    return "; ".join(parts)
+
+
+def _looks(spike: Spike) -> tuple[str, ...]:
+    """Name what to look at: the batch, and a second moment that is behind where updates grew before."""
+    first = spike.moves[0] if spike.moves else None
+    behind = first is not None and first.quantity == "update" and first.ahead > 0
+    return (*(("a lower β₂ of Adam (Wortsman et al. 2023, §3.4)",) if behind else ()), BATCHES)

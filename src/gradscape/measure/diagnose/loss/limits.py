@@ -48,7 +48,7 @@ class LossLimits:
         sure: Logit of a discriminator for real samples, and against made ones.
         near_zero: Numbers that a loss divides by: the least of a hundred over the median.
         random: Probability of tokens that differ as much in frequency, if all are alike often.
-        spike: Loss of a step over the median of its neighbors'.
+        spike: Highest loss of a spike over the median of the steps before.
     """
 
     floor: float = 0.2
@@ -86,7 +86,7 @@ class LossLimits:
     sure: float = 3.0
     near_zero: float = 0.05
     random: float = 0.01
-    spike: float = 10.0
+    spike: float = 1.5
 
     def __post_init__(self) -> None:
         settle(self, "limits.")
@@ -139,5 +139,5 @@ SOURCES = {
     "sure": "a probability of 95 %",
     "near_zero": "one in a hundred counts twenty times as much as another; Hyndman & Koehler (2006), §2.2",
     "random": "χ² test of a uniform distribution, which no language's tokens have",
-    "spike": "ten times, and six deviations of its logarithm",
+    "spike": "and above what the scale and the tail of the noise explain; Coles (2001), §4",
 }
