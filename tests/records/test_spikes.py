@@ -114,8 +114,8 @@ def test_the_unit_of_the_loss_does_not_matter(unit: float, place: int) -> None:
 def test_the_limit_of_normal_and_exponential_noise() -> None:
     """Six deviations of normal noise; of an exponential tail where one value in 1,000 trainings lies."""
     random = np.random.default_rng(7)
-    normal = Noise.of(random.normal(size=200_000), 1_000)
+    normal = Noise.of(random.normal(size=200_000), 1e6)
     assert normal.deviation == pytest.approx(1, abs=0.02)
     assert 6 <= normal.limit < 8.5
-    tail = Noise.of(random.exponential(size=200_000), 1_000)
+    tail = Noise.of(random.exponential(size=200_000), 1e6)
     assert tail.limit == pytest.approx(math.log(1e6), rel=0.05)

@@ -13,10 +13,11 @@ from gradscape.records.spikes import Spike
 
 WINDOW = 21  # steps whose median a loss is held against, those before it
 FEWEST = 2 * WINDOW  # steps without which noise is not known
-AROUND = 50, 250  # steps to each side of which the noise is taken: it may grow or shrink with the loss
+AROUND = 50, 250  # steps before from which the noise is taken: it may grow or shrink with the loss
+ENOUGH = 40  # values before a step without which those after it are taken too
 FLOOR = 1.5  # times the usual loss, below which nothing is a spike however small the noise is
 DEVIATIONS = 6.0  # of robust standard deviations, which normal noise never comes to
-RARE = 1e-3  # number of values in a training that noise is allowed to have above the limit
+RARE = 1e-3  # share of trainings in which noise comes above the limit
 EXPECTED = 1_000  # steps of a training, at least
 TAIL = 0.8, 0.95, 0.99  # quantiles from which the noise's tail is continued,
 MANY = 300  # and number of values from which the last of them is known
@@ -35,21 +36,20 @@ class Noise:
     limit: float
 
     @classmethod
-    def of(cls, residuals: Values, expected: int) -> Noise:
+    def of(cls, residuals: Values, odds: float) -> Noise:
         """Return the noise of a sample.
 
         The limit is six deviations, or more where the tail is heavier than a normal one's: it is continued
-        as an exponential through its 80 and 95 % quantiles, and through its 95 and 99 % quantiles, to where
-        noise comes in one of 1,000 trainings (peaks over a threshold: Pickands 1975; Coles 2001, §4). In the
-        logarithm an exponential tail is a power law of the loss itself. A few spikes move no quantile.
+        as an exponential through its 80 and 95 % quantiles, and through its 95 and 99 % quantiles (peaks over
+        a threshold: Pickands 1975; Coles 2001, §4). In the logarithm an exponential tail is a power law of
+        the loss itself. A few spikes move no quantile.
 
         Args:
             residuals: Values less their median, finite.
-            expected: Number of values among which none is to be above the limit by chance.
+            odds: Number of values of which one is above the limit by chance.
         """
         deviation = 1.4826 * float(np.median(np.abs(residuals - np.median(residuals))))
         middle, high, top = (float(each) for each in np.quantile(residuals, TAIL))
-        odds = max(expected, EXPECTED) / RARE
         limit = max(DEVIATIONS * deviation, _continued(middle, high, TAIL[:2], odds))
         if len(residuals) >= MANY:
             limit = max(limit, _continued(high, top, TAIL[1:], odds))
@@ -66,10 +66,10 @@ def spikes_of(steps: NDArray[np.int64], values: Values) -> tuple[Spike, ...]:
     """Return the spikes of a loss: values above the median of the 21 before by more than noise explains.
 
     What noise explains is told by the scale and the tail of the loss's own logarithm about its running
-    median, within 50 and within 250 steps, by whichever is more; see `Noise`. A loss that is not finite is a
-    spike of infinite height. A loss that stays up is one without `back`: it may be a spike yet, or another
-    level. Early steps, of which there are fewer than 21 before, are not judged, nor losses that are not
-    above 0.
+    median, in the 50 and in the 250 steps before, by whichever is more; see `Noise`. The limit is where noise
+    comes in one of 1,000 trainings. A loss that is not finite is a spike of infinite height. A loss that
+    stays up is one without `back`: it may be a spike yet, or another level. Early steps, of which there are
+    fewer than 21 before, are not judged, nor losses that are not above 0.
 
     Args:
         steps: (T,) Steps, increasing.
@@ -93,7 +93,7 @@ def spikes_of(steps: NDArray[np.int64], values: Values) -> tuple[Spike, ...]:
     for place in np.flatnonzero(logs > usual + math.log(FLOOR)).tolist():
         if place < start:
             continue
-        noise = _noise_at(place, residuals, len(values))
+        noise = _noise_at(place, residuals, max(len(values), EXPECTED) / RARE)
         if noise is not None and logs[place] - usual[place] > noise.limit:
             spike, end = _spike_at(place, steps, logs, float(usual[place]), noise)
             found.append(spike)
@@ -102,15 +102,20 @@ def spikes_of(steps: NDArray[np.int64], values: Values) -> tuple[Spike, ...]:
     return tuple(found)
 
 
-def _noise_at(place: int, residuals: Values, expected: int) -> Noise | None:
-    """Return the noise about a place, without what may be a spike of up to ten steps; None of few values."""
+def _noise_at(place: int, residuals: Values, odds: float) -> Noise | None:
+    """Return the noise before a place, and where little is before also after it; None of few values.
+
+    After a long spike the loss is restless until it is back: that is no noise that the spike came out of.
+    """
     found: list[Noise] = []
     for around in AROUND:
-        before = residuals[max(0, place - around) : place]
-        near = np.concatenate([before, residuals[place + WINDOW // 2 : place + around]])
+        near = residuals[max(0, place - around) : place]
         near = near[~np.isnan(near)]
+        if len(near) < min(around, ENOUGH):  # without what may be a spike of up to ten steps
+            near = np.concatenate([near, residuals[place + WINDOW // 2 : place + around]])
+            near = near[~np.isnan(near)]
         if len(near) >= WINDOW:
-            found.append(Noise.of(near, expected))
+            found.append(Noise.of(near, odds))
     return max(found, key=lambda each: each.limit) if found else None
 
 

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscape._codec import Record
-from gradscape._text import count_noun
+from gradscape._text import count_noun, strip_controls
+from gradscape.errors import cut
 from gradscape.records.encoding import Values
 
 AHEAD = 8  # steps before a loss spikes within which an optimizer's second moment fell behind: see `Spike`
-NAMED = 8  # ids of a batch that a text names
+NAMED, LETTERS = 8, 40  # ids of a batch that a text names, and letters of each
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ class BatchPrint(Record):
         if self.ids:
             rest = self.count - min(NAMED, len(self.ids))
             more = f" and {rest} more" if rest else ""
-            return f"ids {', '.join(map(str, self.ids[:NAMED]))}{more}"
+            names = (cut(strip_controls(str(each)), LETTERS) for each in self.ids[:NAMED])
+            return f"ids {', '.join(names)}{more}"
         more = f" and {count_noun(len(self.inputs) - 1, 'tensor')} more" if len(self.inputs) > 1 else ""
         return f"{self.inputs[0]}{more}" if self.inputs else "unknown"
 

@@ -60,15 +60,23 @@ class LossValues:
             return False
         return len(last) == 1 or math.isfinite(last[0])
 
-    def read(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return (T,) steps and (T,) values, oldest first; waits for the device."""
-        for place, (steps, values) in enumerate(self._chunks):
+    def read(self, last: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return (T,) steps and (T,) values, oldest first; waits for the device.
+
+        Args:
+            last: Number of last values that are enough; None for all.
+        """
+        skipped = 0 if last is None else max(0, len(self._chunks) - -(-last // CHUNK))
+        chunks = range(skipped, len(self._chunks))
+        for place in chunks:
+            steps, values = self._chunks[place]
             if isinstance(values, Tensor):
                 self._chunks[place] = steps, _on_host(values)
-        last = [(self._steps, _on_host(_stacked(self._values)))] if self._steps else []
-        parts = [*self._chunks, *last]
+        recent = [(self._steps, _on_host(_stacked(self._values)))] if self._steps else []
+        parts = [*(self._chunks[place] for place in chunks), *recent]
         steps_read = np.array([step for steps, _ in parts for step in steps], dtype=np.int64)
-        return steps_read, np.concatenate([np.zeros(0), *(values for _, values in parts)])
+        values_read = np.concatenate([np.zeros(0), *(values for _, values in parts)])
+        return (steps_read, values_read) if last is None else (steps_read[-last:], values_read[-last:])
 
 
 def _stacked(values: list[Tensor]) -> Tensor:

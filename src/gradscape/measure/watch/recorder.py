@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import wraps
 from typing import Any
 
@@ -26,6 +27,7 @@ from gradscape.measure.core.parameters import WatchedParameters, learning_rates
 from gradscape.measure.watch.activations import in_backward
 from gradscape.measure.watch.backward import leave_backward, listen_to_backward
 from gradscape.measure.watch.base_weights import BaseWeights
+from gradscape.measure.watch.batch_recorder import BatchRecorder, refusal_of_ids
 from gradscape.measure.watch.clearing import Clearing
 from gradscape.measure.watch.equal_units import EqualUnits
 from gradscape.measure.watch.loss_recorder import LossRecorder
@@ -35,14 +37,17 @@ from gradscape.measure.watch.pending_terms import refusal
 from gradscape.measure.watch.ring_buffer import Ring
 from gradscape.measure.watch.schedule import Schedule
 from gradscape.measure.watch.setting_rows import SettingRows
-from gradscape.measure.watch.step_reading import StepReader
+from gradscape.measure.watch.spike_keeper import SpikeKeeper
+from gradscape.measure.watch.step_reading import StepReader, is_capturing
 from gradscape.measure.watch.steps import leave_steps, listen_to_steps, running
 from gradscape.measure.watch.transformer.reader import TransformerReader
 from gradscape.measure.watch.untied import Untied
 from gradscape.records.gradients import Clearings, FlowHistory, over
+from gradscape.records.spike_rows import FlowRows
 
 COLUMNS = (*STATISTICS, "weight", "update")
 LEFT_OUT = "what flow.loss was given is left out"
+NO_IDS = "what flow.batch was given is left out"
 
 
 def _harmless(hook: Callable[..., None]) -> Callable[..., None]:
@@ -65,6 +70,7 @@ def _harmless(hook: Callable[..., None]) -> Callable[..., None]:
             self.outputs.close()
             self.loss.close()
             self.transformer.close()
+            self.batches.close()
             self._warn(f"the watch ended at step {self.steps}: {self.error}")
 
     return guarded
@@ -123,6 +129,8 @@ class Recorder:
             criterion = None
         self.loss = LossRecorder(model, criterion, self._on_loss_error)
         self.transformer = TransformerReader(model, every, self.notes, self._on_transformer_error)
+        self.batches = BatchRecorder(model, self._on_batch_error)
+        self.spikes = SpikeKeeper(capacity, self.loss.values, self.batches, self._flow_rows)
         self.clearing = Clearing()
         self.settings = SettingRows(capacity)
         self.untied = Untied(model)
@@ -169,6 +177,7 @@ class Recorder:
         self.outputs.close()
         self.loss.close()
         self.transformer.close()
+        self.batches.close()
         for handle in self.handles:
             handle.remove()
         self.steps += bool(self.stepped)
@@ -266,6 +275,17 @@ class Recorder:
         elif not any(note.startswith(LEFT_OUT) for note in self.notes):
             self._warn(f"{LEFT_OUT}, at step {self.steps} first: {reason}")
 
+    def tell_ids(self, ids: Any) -> None:
+        """Take ids that the training loop tells: see `Watch.batch`.
+
+        Args:
+            ids: As of `Watch.batch`.
+        """
+        if not (reason := refusal_of_ids(ids)):
+            self.batches.tell(ids)
+        elif not any(note.startswith(NO_IDS) for note in self.notes):
+            self._warn(f"{NO_IDS}, at step {self.steps} first: {reason}")
+
     # The optimizer's step -------------------------------------------------------------------------------
 
     @_harmless
@@ -347,6 +367,9 @@ class Recorder:
         self.stepped, self.row = set(), None
         self.loss.end_step(self.steps)
         self.transformer.end_step(self.steps)
+        self.batches.end_step(self.steps)
+        if not is_capturing():
+            self.spikes.end_step(self.steps)
         self.steps += 1
         self.sampled = self._is_due(self.steps) if sampled is None else sampled
         self.outputs.follow(self.sampled)
@@ -375,9 +398,20 @@ class Recorder:
         """Warn that attention is not read any more."""
         self._warn(f"attention is not read, since step {self.steps}: {error}")
 
+    def _on_batch_error(self, error: str) -> None:
+        """Warn that batches are not read any more."""
+        self._warn(f"batches are not read, since step {self.steps}: {error}")
+
     def _on_output_error(self, error: str) -> None:
         """Warn that outputs are not read any more."""
         self._warn(f"activations are not read, since step {self.steps}: {error}")
+
+    def _flow_rows(self) -> FlowRows:
+        """Return norms of gradients and updates in the rows in memory."""
+        steps, _, rows = self.ring.read()
+        sizes = self.members.watched.shards.sizes.cpu().numpy()
+        gradients = rows[:, COLUMNS.index("rms")] * np.sqrt(sizes)
+        return FlowRows(steps, self.members.watched.names, gradients, rows[:, COLUMNS.index("update")])
 
     def history(self, since: int = 0) -> FlowHistory:
         """Return the history: see `Watch.history`.
@@ -406,9 +440,9 @@ class Recorder:
             row="step",
             shapes=tuple(tuple(parameter.shape) for parameter in watched.parameters),
             modules=watched.modules,
-            loss=self.loss.history(),
             transformer=self.transformer.history(),
             adapters=self.adapters if self.closed else self.base_weights.facts(),
+            loss=replace(self.loss.history(), spikes=self.spikes.read()),
             rates=self.settings.rates(len(steps), len(self.ring.steps), len(sizes)),
             clipped=self.settings.clipped(len(steps), len(self.ring.steps)),
             clearings=Clearings(self.clearing.kept, self.clearing.steps),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -294,6 +295,24 @@ class Watch(Displayable):
             name: Name of the function in `torch.nn.functional`, such as `cross_entropy`.
         """
         self._recorder.tell(value, output, target, name)
+
+    def batch(self, ids: Sequence[int | str] | NDArray[Any] | Tensor) -> None:
+        """Tell the ids of the samples of the next step, by which a spike of the loss names its batch.
+
+        Several calls before a step, as with accumulation, are joined. Of a step 1,024 ids are kept. Without
+        ids a batch is known by a hash and statistics of what the model was given. What cannot be used is left
+        out, with a note: a training is not stopped.
+
+        Args:
+            ids: Indices in the data set, or names such as of files, of each sample of the batch; a tensor
+                may be on any device.
+
+        Example:
+            >>> for ids, x, y in loader:
+            ...     flow.batch(ids)
+            ...     loss(model(x), y).backward()
+        """
+        self._recorder.tell_ids(ids)
 
     def on_step(self, callback: Callable[[], None]) -> None:
         """Call a function after each complete step of the training from now on.
