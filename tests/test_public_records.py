@@ -76,6 +76,13 @@ def plane() -> Any:
     return gs.landscape(net(), cross_entropy, BATCH, dims=2, points=5)
 
 
+def replayed() -> Any:
+    model = net()
+    batches = [(BATCH[0][i : i + 3], BATCH[1][i : i + 3]) for i in (0, 3, 6, 9)]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return gs.replay(model, optimizer, batches, cross_entropy, suspect=1)
+
+
 def run() -> RunRecord:
     return synthetic.run("vgg08", 0)
 
@@ -96,6 +103,7 @@ HELD: dict[str, Callable[[], Any]] = {
     "LandscapeRecord": plane,
     "LrRange": lambda: gs.lr_range(net, BATCH, cross_entropy, steps=20, seeds=2),
     "NoiseRecord": noise,
+    "ReplayRecord": replayed,
     "RunNoise": lambda: RunNoise(noise(), ((4, 0.5), (2, 1.0))),
     "SmoothnessRecord": lambda: gs.smoothness(net(), cross_entropy, BATCH, 0.1),
     "RunRecord": run,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gradscape.measure.landscape.landscape import landscape
     from gradscape.measure.lr_range.lr_range import lr_range
     from gradscape.measure.noise import noise
+    from gradscape.measure.replay import replay
     from gradscape.measure.smoothness.smoothness import smoothness
     from gradscape.measure.watch.epoch_recorder import FlowRecorder
     from gradscape.measure.watch.watch import watch
@@ -53,6 +54,7 @@ HOMES = {
     "load_images": "gradscape.data",
     "lr_range": "gradscape.measure.lr_range.lr_range",
     "noise": "gradscape.measure.noise",
+    "replay": "gradscape.measure.replay",
     "save_html": "gradscape.report.pages.save",
     "smoothness": "gradscape.measure.smoothness.smoothness",
     "start_live": "gradscape.live.start",
@@ -80,6 +82,7 @@ __all__ = [
     "load_images",
     "lr_range",
     "noise",
+    "replay",
     "save_html",
     "smoothness",
     "start_live",

@@ -9,6 +9,7 @@ __all__ = [
     "landscape",
     "lr_range",
     "noise",
+    "replay",
     "signal",
     "smoothness",
     "watch",

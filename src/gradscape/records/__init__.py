@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from gradscape.records.landscape import LandscapeRecord
     from gradscape.records.lr_range import LrRange
     from gradscape.records.noise import NoiseRecord, RunNoise
+    from gradscape.records.replay import ReplayRecord
     from gradscape.records.role import Role
     from gradscape.records.run import EpochRecord, RunRecord, StudyRecord
     from gradscape.records.signal import RunStart, SignalRecord
     from gradscape.records.smoothness import SmoothnessRecord, StepSmoothness
+    from gradscape.records.spikes import Spike
     from gradscape.records.transformer import TransformerHistory
 
 _HOMES = {
@@ -35,12 +37,14 @@ _HOMES = {
     "LrRange": "lr_range",
     "NoiseRecord": "noise",
     "OptimizerFacts": "gradients",
+    "ReplayRecord": "replay",
     "Role": "role",
     "RunNoise": "noise",
     "RunRecord": "run",
     "RunStart": "signal",
     "SignalRecord": "signal",
     "SmoothnessRecord": "smoothness",
+    "Spike": "spikes",
     "StepSmoothness": "smoothness",
     "StudyRecord": "run",
     "Symptom": "diagnosis",
@@ -62,12 +66,14 @@ __all__ = [
     "LrRange",
     "NoiseRecord",
     "OptimizerFacts",
+    "ReplayRecord",
     "Role",
     "RunNoise",
     "RunRecord",
     "RunStart",
     "SignalRecord",
     "SmoothnessRecord",
+    "Spike",
     "StepSmoothness",
     "StudyRecord",
     "Symptom",

@@ -183,7 +183,5 @@ def _print_of(sample: Sample) -> TensorPrint:
         high=float(finite.max()) if there else math.nan,
         zeros=float((numbers == 0).mean()),
         nonfinite=1 - len(finite) / len(numbers),
-        commonest=float(np.unique(numbers, return_counts=True)[1].max() / len(numbers))
-        if whole
-        else math.nan,
+        commonest=float(often / len(numbers)),
     )

@@ -23,6 +23,7 @@ TITLES = {
     "LossHistory": "Loss of the training",
     "LrRange": "Learning rates",
     "NoiseRecord": "Noise of the gradient",
+    "ReplayRecord": "A step repeated",
     "RunNoise": "Noise of the gradient",
     "RunRecord": "Run",
     "RunStart": "Before the first step",
