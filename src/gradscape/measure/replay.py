@@ -73,8 +73,7 @@ def replay(
     Source: Chowdhery et al. (2022), PaLM, §5.1; intervals of Student's t over the other batches, 99.5 %.
 
     Example:
-        >>> batches = [*before, bad, *after]
-        >>> print(gs.replay(model, optimizer, batches, loss, suspect=len(before)))
+        >>> print(gs.replay(model, optimizer, batches, loss, suspect=1))
     """
     own = unwrapped(model)
     refuse(own)

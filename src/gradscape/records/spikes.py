@@ -18,7 +18,7 @@ AHEAD = 8  # steps before a loss spikes within which an optimizer's second momen
 NAMED, LETTERS = 8, 40  # ids of a batch that a text names, and letters of each
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TensorPrint(Record):
     """Fingerprint of a tensor that the model was given, of 1,024 of its elements at most, evenly spread.
 
@@ -53,7 +53,7 @@ class TensorPrint(Record):
         return f"{form}, {numbers}, hash {self.hash}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BatchPrint(Record):
     """Batch of a step, as far as it is known.
 

@@ -16,6 +16,7 @@ import gradscape as gs
 from gradscape._codec import decode, encode, finite_or_not
 from gradscape.measure.watch.batch_recorder import fingerprint
 from gradscape.records.loss import LossHistory
+from gradscape.report.interactive.document import watch_document
 
 AT, STEPS, SIZE = 70, 105, 32
 
@@ -180,3 +181,13 @@ def test_spikes_are_written_and_read_again() -> None:
     again = decode(LossHistory, finite_or_not(encode(loss)))
     assert again == loss
     assert again.spikes[0].window == loss.spikes[0].window
+
+
+def test_the_page_marks_a_spike_and_names_its_batch() -> None:
+    history = train("inputs", told=indices)[1].history()
+    (curve,) = watch_document(history, None, ())["curves"]
+    (event,) = curve["events"]
+    assert event["step"] == AT
+    assert event["text"].startswith("spike: loss ")
+    assert f"batch: ids {AT * SIZE}, " in event["text"]
+    assert "first moved the gradient of 0.weight" in event["text"]

@@ -308,9 +308,10 @@ class Watch(Displayable):
                 may be on any device.
 
         Example:
-            >>> for ids, x, y in loader:
-            ...     flow.batch(ids)
+            >>> for step, (x, y) in enumerate(batches):
+            ...     flow.batch(range(4 * step, 4 * step + 4))
             ...     loss(model(x), y).backward()
+            ...     optimizer.step()
         """
         self._recorder.tell_ids(ids)
 

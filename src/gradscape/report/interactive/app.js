@@ -96,7 +96,8 @@ function ribbon(span, document_) {
 
 function curveFigure(span, curve, document_, first) {
   const chart = new Curves(span, curve, document_.row);
-  return make("figure", {}, make(curve.panel ? "h3" : "h2", {}, capital(curve.title)), chart.legend(), chart.element, first && document_.verdicts.length ? ribbon(span, document_) : null, chart.readout);
+  return make("figure", {}, make(curve.panel ? "h3" : "h2", {}, capital(curve.title)), chart.legend(), chart.element, first && document_.verdicts.length ? ribbon(span, document_) : null, chart.readout,
+    chart.events.length ? make("figcaption", {}, "Red wedges: steps at which the loss spikes.", make("span", { class: "screen" }, " Point at one for its height and its batch.")) : null);
 }
 
 function mapFigure(span, document_) {

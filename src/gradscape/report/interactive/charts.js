@@ -304,6 +304,7 @@ class Curves extends Chart {
     this.unit = unit;
     this.title = curve.title;
     this.reference = curve.reference;
+    this.events = curve.events ?? [];
     this.wantsLog = curve.log ?? false;
     this.hidden = new Set();
     this.series = curve.series.map((each) => ({
@@ -367,6 +368,7 @@ class Curves extends Chart {
     context.clip();
     for (const each of this.shown) this.drawSeries(context, each);
     if (this.reference) this.drawReference(context);
+    this.drawEvents(context);
     context.restore();
     this.drawSteps(context, this.unit);
     this.mark();
@@ -422,6 +424,23 @@ class Curves extends Chart {
     });
     return found;
   }
+  /** Draw a red wedge at the upper edge over each step at which something happened. */
+  drawEvents(context) {
+    const { y } = this.inner;
+    context.fillStyle = color("fails");
+    for (const event of this.events) {
+      const x = this.xOf(event.step);
+      context.beginPath();
+      context.moveTo(x - 5, y);
+      context.lineTo(x + 5, y);
+      context.lineTo(x, y + 8);
+      context.fill();
+    }
+  }
+  /** Return the text of what happened at a step that is pointed at, or within a wedge's width of it. */
+  eventAt(step) {
+    return this.events.find((event) => Math.abs(this.xOf(event.step) - this.xOf(step)) <= 5)?.text;
+  }
   mark() {
     const context = this.context(this.over), step = this.span.pointed;
     if (step === null || !this.steps.length) { this.readout.textContent = " "; return; }
@@ -431,7 +450,8 @@ class Curves extends Chart {
       const index = placeOf(each.x, at), range = each.low ? ` (${short(each.low[index])} … ${short(each.high[index])})` : "";
       return `${each.label} ${short(each.y[index])}${range}`;
     });
-    this.readout.textContent = `${this.unit} ${at}: ${parts.join(", ")}`;
+    const happened = this.eventAt(at);
+    this.readout.textContent = `${this.unit} ${at}: ${parts.join(", ")}${happened ? `; ${happened}` : ""}`;
   }
   /** Return buttons that show or hide the lines. */
   legend() {

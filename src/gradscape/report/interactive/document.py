@@ -24,6 +24,7 @@ from gradscape.records.gradients import SCALES, FlowHistory, OptimizerFacts
 from gradscape.records.heatmap import ColorScale
 from gradscape.records.loss import LossHistory
 from gradscape.records.run import RunRecord
+from gradscape.records.spikes import Spike
 from gradscape.report.interactive.cells import Written, as_floats
 from gradscape.report.interactive.transformer_curves import transformer_curves
 from gradscape.report.interactive.verdicts import Verdict, since
@@ -242,12 +243,19 @@ def _decades(values: Values) -> tuple[float, float]:
 
 
 def _loss_curve(loss: LossHistory) -> dict[str, Any]:
-    """Return the loss over the steps, joined where they are many, with the loss of guessing beside it."""
+    """Return the loss over the steps, joined where they are many, with that of guessing and its spikes."""
     return {
         "title": "loss",
         "series": [{"label": "loss", **joined(loss.steps, loss.values)}],
         "reference": _guessing(loss),
+        "events": [{"step": each.first, "text": _spike_text(each)} for each in loss.spikes],
     }
+
+
+def _spike_text(spike: Spike) -> str:
+    batch = "" if spike.batch is None else f"; batch: {spike.batch}"
+    moved = f"; first moved the {spike.moves[0]}" if spike.moves else ""
+    return f"spike: {spike.heading}{batch}{moved}"
 
 
 def joined(steps: NDArray[np.int64], values: Values, most: int = POINTS) -> dict[str, Any]:

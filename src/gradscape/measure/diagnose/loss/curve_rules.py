@@ -18,7 +18,7 @@ from gradscape.records.spike_search import FEWEST, spikes_of
 from gradscape.records.spikes import Spike
 
 MANY = 8  # rows that are named: of as many there may be more
-BATCHES = "look at the batches of these steps"
+BATCHES = "look at the batches of these steps, and repeat one without its batch, by gs.replay"
 OWN_TARGETS = "targets that do not come from the network that is trained"
 
 
