@@ -185,6 +185,16 @@ def test_losses_that_are_not_finite_are_blamed_too() -> None:
     assert record.to_dict()["own"][4] == "NaN"
 
 
+def test_a_loss_that_is_0_by_rounding_is_no_error() -> None:
+    model, optimizer, batches = trained()
+    zero = [*batches[:4], (torch.zeros(32, 16), torch.full((32,), -100)), *batches[5:]]
+    summed = nn.CrossEntropyLoss(reduction="sum")
+    record = gs.replay(model, optimizer, zero, summed, suspect=4)
+    assert record.own[4] == 0
+    assert record.verdict == "not decided"
+    assert math.isfinite(record.own_loss.suspect)
+
+
 def wrong(**changes: Any) -> ReplayRecord:
     model, optimizer, batches = trained()
     given = {"model": model, "optimizer": optimizer, "batches": batches, "loss": cross_entropy, "suspect": 4}
@@ -200,7 +210,7 @@ def wrong(**changes: Any) -> ReplayRecord:
         ({"suspect": "4"}, r"suspect: .*got '4'"),
         ({"batches": [(torch.randn(8, 16), torch.arange(8) % 4)], "suspect": 0}, "got one alone"),
         ({"loss": lambda out, y: out}, r"loss: returned a tensor of shape \(32, 4\)"),
-        ({"loss": lambda out, y: mse_loss(out, out.detach()) - 1}, "loss: expected numbers above 0"),
+        ({"loss": lambda out, y: mse_loss(out, out.detach()) - 1}, "loss: expected numbers of 0 or more"),
         ({"optimizer": torch.optim.SGD}, "optimizer: expected Optimizer or a list"),
         ({"optimizer": torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=1)}, "trains no parameter of"),
         ({"clip": 0}, "clip: expected a number above 0; got 0"),

@@ -68,7 +68,7 @@ def replay(
 
     Raises:
         ConfigError: There are no other batches, `suspect` is none of them, the loss is not one number or
-            not above 0, or model or optimizer cannot be copied.
+            below 0, or model or optimizer cannot be copied.
 
     Source: Chowdhery et al. (2022), PaLM, §5.1; intervals of Student's t over the other batches, 99.5 %.
 
@@ -206,8 +206,8 @@ def _record(
     own = np.array([step.own for step in steps])
     after = np.array([step.after for step in steps])
     low = min((float(v) for v in (*own, *before, *after.flat) if math.isfinite(v)), default=math.nan)
-    if low <= 0:
-        raise ConfigError(f"loss: expected numbers above 0, which are compared by ratios; got {low:.3g}")
+    if low < 0:
+        raise ConfigError(f"loss: expected numbers of 0 or more, which are compared by ratios; got {low:.3g}")
     return ReplayRecord(
         suspect=suspect,
         optimizer=optimizer,

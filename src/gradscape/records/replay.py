@@ -24,6 +24,7 @@ LEVEL = 0.995  # of intervals; a healthy batch stands out by chance once in 200 
 FEWEST = 3  # other batches without which their spread is not known
 HIGHER = 1.5  # times the other batches' loss from which a batch's own is high, as of `spikes_of`
 RISE = 1.05  # times the loss before from which a step has raised it; a healthy step changes it by less
+NOTHING = 1e-6  # share of the usual loss below which losses are alike, such as one that is 0 by rounding
 VERDICTS = {
     "batch": "the batch was the cause",
     "state": "any batch does it: the state was the cause",
@@ -130,16 +131,21 @@ class ReplayRecord(Displayable, Record):
 
         A batch does not judge its own step, which lowers its own loss.
         """
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratios = np.log(self.after / self.before)
-        ratios = np.where(np.isfinite(self.after), ratios, math.inf)
+        ratios = self._logs(self.after) - self._logs(self.before)
         apart = self.judged[None, :] != np.arange(len(self.own))[:, None]
         return np.array([_mean(row[mask]) for row, mask in zip(ratios, apart, strict=True)])
+
+    def _logs(self, values: Values) -> Values:
+        """Return logarithms of losses, infinite of those that are not finite; 0 counts as next to nothing."""
+        known = self.before[np.isfinite(self.before) & (self.before > 0)]
+        least = NOTHING * float(np.median(known)) if len(known) else NOTHING
+        finite = np.isfinite(values)
+        return np.where(finite, np.log(np.maximum(np.where(finite, values, 1.0), least)), math.inf)
 
     @cached_property
     def own_loss(self) -> Effect:
         """Loss of the suspected batch before the step, over the geometric mean of the others'."""
-        logs = _logs(self.own)
+        logs = self._logs(self.own)
         centered = logs - logs[self.others].mean()
         return Effect.of(float(centered[self.suspect]), centered[self.others])
 
@@ -153,7 +159,7 @@ class ReplayRecord(Displayable, Record):
         """Loss of each batch before the step over the usual one; None where that was not given."""
         if math.isnan(self.usual):
             return None
-        logs = _logs(self.own) - math.log(self.usual)
+        logs = self._logs(self.own) - math.log(self.usual)
         return Effect.of(float(logs[self.suspect]), logs[self.others])
 
     @property
@@ -240,12 +246,6 @@ class ReplayRecord(Displayable, Record):
 
 def _mean(values: Values) -> float:
     return float(values.mean()) if len(values) else math.nan
-
-
-def _logs(values: Values) -> Values:
-    """Return logarithms of losses; of losses that are not finite, infinity."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(np.isfinite(values), np.log(values), math.inf)
 
 
 def _exp(value: float) -> float:

@@ -66,10 +66,11 @@ def spikes_of(steps: NDArray[np.int64], values: Values) -> tuple[Spike, ...]:
     """Return the spikes of a loss: values above the median of the 21 before by more than noise explains.
 
     What noise explains is told by the scale and the tail of the loss's own logarithm about its running
-    median, in the 50 and in the 250 steps before, by whichever is more; see `Noise`. The limit is where noise
-    comes in one of 1,000 trainings. A loss that is not finite is a spike of infinite height. A loss that
-    stays up is one without `back`: it may be a spike yet, or another level. Early steps, of which there are
-    fewer than 21 before, are not judged, nor losses that are not above 0.
+    median, in the 50 and in the 250 steps before, by whichever is more; see `Noise`. The limit is put
+    where an exponential tail has a value in one of 1,000 trainings; of heavier tails it has more. A loss
+    that is not finite is a spike of infinite height. A loss that stays up is one without `back`: it may
+    be a spike yet, or another level. Early steps, of which there are fewer than 21 before, are not
+    judged, nor losses that are not above 0.
 
     Args:
         steps: (T,) Steps, increasing.
