@@ -19,6 +19,7 @@ import width_tables
 from alert_tables import alerts
 from live_tables import live
 from proof import proof
+from spike_tables import spikes
 from study_tables import claims, correlations, full_size, remedies, smoothing
 from tables import (
     INSTRUCTIONS,
@@ -120,6 +121,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "compare-alarms": compare_tables.alarms,
         "compare-changes": compare_tables.changes,
         "live": live,
+        "spikes": spikes,
     },
     "docs/studies.md": {
         "quick": claims("batchnorm-quick-digits"),
