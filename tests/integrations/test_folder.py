@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -49,6 +52,58 @@ def test_its_folder_has_the_history_and_the_end(tmp_path: Path) -> None:
     reader = read(tmp_path / "w")
     assert reader.history == flow.history()
     assert (reader.info.state, reader.info.step, reader.info.name) == ("ended", 20, "Sequential")
+
+
+SCRIPT = """
+import torch
+from torch import nn
+import gradscape as gs
+from gradscape.integrations import Folder
+
+model = nn.Linear(6, 3)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+flow = gs.watch(model, optimizer)
+Folder("w").follow(flow)
+for step in range(20):
+    optimizer.zero_grad()
+    model(torch.randn(8, 6)).square().mean().backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "state", "error"),
+    [("", "ended", ""), ("raise ValueError('no more data')", "failed", "ValueError: no more data")],
+)
+def test_a_script_that_closes_nothing_leaves_all_rows_and_its_end(
+    end: str, state: str, error: str, tmp_path: Path
+) -> None:
+    subprocess.run([sys.executable, "-c", SCRIPT + end], cwd=tmp_path, capture_output=True)
+    reader = read(tmp_path / "w")
+    assert len(reader.history.steps) == reader.info.step == 20
+    assert (reader.info.state, reader.info.error) == (state, error)
+
+
+def test_a_function_that_returns_leaves_all_rows(tmp_path: Path) -> None:
+    def train() -> None:
+        model = nn.Linear(6, 3)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        Folder(tmp_path / "w").follow(gs.watch(model, optimizer))
+        for _ in range(20):
+            optimizer.zero_grad()
+            model(torch.randn(8, 6)).square().mean().backward()
+            optimizer.step()
+
+    train()
+    gc.collect()
+    reader = read(tmp_path / "w")
+    assert (reader.info.state, len(reader.history.steps)) == ("ended", 20)
+
+
+def test_a_folder_with_a_watch_is_not_written_to(tmp_path: Path) -> None:
+    trained(tmp_path / "w")
+    with pytest.raises(StoreError, match=r"w holds a watch already; give the path of a new folder$"):
+        trained(tmp_path / "w")
 
 
 def test_the_weights_are_as_without_it(tmp_path: Path) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+import builtins
+import contextlib
+import os
+import sys
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
-from gradscape.errors import ConfigError
+from gradscape.errors import ConfigError, StoreError, first_line
 from gradscape.integrations.sink import ALL, Row, Sink
 from gradscape.measure.watch.watch import Watch
 from gradscape.storage.watch_folder import WatchWriter
@@ -22,8 +28,9 @@ LONGEST = (
 class Folder(Sink):
     """A folder with everything that a watch reads, followed by `gradscape live` while the training goes on.
 
-    It is written about once a second, or as seldom as keeps it below 1 % of the training's time. On disk it
-    stays below 40 MB: older rows are thinned.
+    It is written about once a second, or as seldom as keeps it below 1 % of the training's time, and when the
+    watch is closed, is no longer used, or the process ends; then an error that nothing has caught is kept as
+    the reason. On disk it stays below 40 MB: older rows are thinned.
 
     Args:
         path: Path of the folder, which must be empty or new.
@@ -40,6 +47,7 @@ class Folder(Sink):
         self.writer: WatchWriter | None = None
         self.due = 0.0
         self.clock: Callable[[], float] = time.monotonic
+        self.process, self.reason = os.getpid(), ""
 
     def follow(self, flow: Watch, every: int = 1, first: int = 0) -> Self:
         """Write what is new from now on, and the rest when the sink or the watch ends.
@@ -53,11 +61,24 @@ class Folder(Sink):
             ConfigError: `every` is below 1, or the watch has ended.
             StoreError: The folder is not empty, or cannot be made.
         """
+        if (self.path / "watch.json").exists():
+            raise StoreError(f"{self.path} holds a watch already; give the path of a new folder")
         super().follow(flow, every, first)
         if self.writes:
             self.writer = WatchWriter(self.path, self.name or flow.model_name, time.time())
             self.opened = True
+            atexit.register(_end_with_process, weakref.ref(self))
         return self
+
+    def close(self) -> None:
+        """Write the rest of the followed watch; once, and not in processes forked from the training's."""
+        if self.opened and self.process == os.getpid():
+            super().close()
+
+    def __del__(self) -> None:
+        """Write the rest of a watch that nobody has closed, as of a function that has returned."""
+        with contextlib.suppress(Exception):  # such as: it was never made
+            self.close()
 
     def _write_new(self, rest: bool) -> None:
         now = self.clock()
@@ -68,12 +89,13 @@ class Folder(Sink):
         if self.writer is None:
             raise ConfigError("a folder is not written once: follow a watch")
         new = self._unwritten(rest)
-        state = "failed" if self.flow.error else "ended" if rest else "running"
+        error = self.flow.error or self.reason
+        state = "failed" if error else "ended" if rest else "running"
         self.writer.write(
             new,
             self.flow.history,
             state=state,
-            error=self.flow.error,
+            error=error,
             step=self.flow.steps,
             written=time.time(),
         )
@@ -90,3 +112,18 @@ class Folder(Sink):
 
     def __str__(self) -> str:
         return f"Folder({str(self.path)!r})"
+
+
+def _end_with_process(reference: weakref.ref[Folder]) -> None:
+    """Write the rest of a watch that is open when the process ends, and what ended it."""
+    folder = reference()
+    if folder is not None:
+        folder.reason = _uncaught()
+        folder.close()
+
+
+def _uncaught() -> str:
+    """Return the error that ends the process; empty if none does, as in a shell, which survives errors."""
+    error = getattr(sys, "last_value", None)
+    shell = hasattr(sys, "ps1") or hasattr(builtins, "__IPYTHON__")
+    return "" if error is None or shell else first_line(error)
