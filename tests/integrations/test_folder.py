@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import gradscape as gs
+from gradscape.cli.main import main
 from gradscape.errors import StoreError
 from gradscape.integrations import Folder
 from gradscape.measure.watch.watch import Watch
@@ -98,6 +99,16 @@ def test_a_function_that_returns_leaves_all_rows(tmp_path: Path) -> None:
     gc.collect()
     reader = read(tmp_path / "w")
     assert (reader.info.state, len(reader.history.steps)) == ("ended", 20)
+
+
+def test_other_commands_read_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, flow = trained(tmp_path / "a")
+    trained(tmp_path / "b")
+    assert gs.load(tmp_path / "a") == flow.history()
+    assert main(["diagnose", str(tmp_path / "a")]) == 0
+    assert gs.diagnose(flow).verdict in capsys.readouterr().out
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    assert "equal bit for bit" in capsys.readouterr().out
 
 
 def test_a_folder_with_a_watch_is_not_written_to(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from gradscape.cli.output import print_record, save_page
 from gradscape.config.fields import option
 from gradscape.config.options import FilePath, Options, checked_path
 
-TRAINING = "folder of a run, or a file that JsonLines wrote"
+TRAINING = "folder of a run or a watch, or a file that JsonLines wrote"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ def compare(
     """Find where two trainings first differ beyond what seeds explain.
 
     Args:
-        a, b: Path of a run's folder, or of a file that `JsonLines` wrote.
+        a, b: Path of the folder of a run or a watch, or of a file that `JsonLines` wrote.
         options: Other seeds, and form of what is printed.
 
     Returns:
@@ -63,7 +63,7 @@ def compare(
 
 
 def _read(name: str, text: str) -> Any:
-    """Return the record of a run's folder, or the rows of a file."""
+    """Return the record of a run, the history of a watch, or the rows of a file."""
     path = checked_path(text, name)
     if Path(path).is_file():
         from gradscape.integrations import read_jsonl

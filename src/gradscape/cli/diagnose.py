@@ -16,20 +16,21 @@ from gradscape.cli.output import Form, print_text, to_json
 
 if TYPE_CHECKING:
     from gradscape.records.diagnosis import Diagnosis
+    from gradscape.records.gradients import FlowHistory
     from gradscape.records.run import RunRecord
     from gradscape.storage.study_folder import StudyFolder
 
 
 def diagnose(
-    folder: Annotated[str, Parameter(name="DIR", help=FOLDER)],
+    folder: Annotated[str, Parameter(name="DIR", help=f"{FOLDER}, or of a watch")],
     /,
     *,
     form: Annotated[Form, FLAT] = Form(),
 ) -> int:
-    """Diagnose a run, or each run of a study.
+    """Diagnose a run, a watch, or each run of a study.
 
     Args:
-        folder: Path of a study's or a run's folder.
+        folder: Path of the folder of a study, a run or a watch.
         form: Form of what is printed.
 
     Returns:
@@ -41,26 +42,30 @@ def diagnose(
     """
     from gradscape.measure.diagnose.diagnose import diagnose as measure
     from gradscape.storage.study_folder import SingleRun, folder_at
+    from gradscape.storage.watch_folder import is_watch, read_watch
 
-    study = folder_at(folder_of(folder))
-    if isinstance(study, SingleRun):
-        record = study.only.record()
+    path = folder_of(folder)
+    study = None if is_watch(path) else folder_at(path)
+    if study is None or isinstance(study, SingleRun):
+        record = read_watch(path) if study is None else study.only.record()
         diagnosis = measure(record)
-        print_text(_of_run(record, diagnosis, form.chosen()))
+        print_text(_of_training(record, diagnosis, form.chosen()))
         return int(diagnosis.grade == "fail")
     diagnoses = _diagnoses(study)
     print_text(_of_study(study, diagnoses, form.chosen()))
     return int(any(each is not None and each.grade == "fail" for each in diagnoses.values()))
 
 
-def _of_run(record: RunRecord, diagnosis: Diagnosis, form: str) -> str:
-    """Return a run's diagnosis in a form."""
+def _of_training(record: RunRecord | FlowHistory, diagnosis: Diagnosis, form: str) -> str:
+    """Return the diagnosis of a run or a watch in a form."""
+    from gradscape.records.run import RunRecord
     from gradscape.report.markdown import to_markdown
 
     if form == "json":
         return diagnosis.to_json()
     if form == "markdown":
-        return to_markdown(record, diagnosis) if record.epochs else to_markdown(diagnosis)
+        ended = isinstance(record, RunRecord) and not record.epochs  # before its first epoch did
+        return to_markdown(diagnosis) if ended else to_markdown(record, diagnosis)
     return strip_controls(diagnosis.verdict_last())
 
 

@@ -32,6 +32,7 @@ from gradscape.storage.files import (
 from gradscape.storage.json_files import read_json, write_json
 from gradscape.storage.lock import locked
 from gradscape.storage.run_folder import FlowEpochs, RunFolder
+from gradscape.storage.watch_folder import is_watch, read_watch
 
 PROBE = 8_000_000  # bytes; a VGG38's checkpoint has 5.4 million
 # A name that is a path of one step and no pattern; a configuration's identity always looks so.
@@ -253,13 +254,14 @@ def folder_at(path: Path) -> StudyFolder:
 
 @typed()
 def load(folder: str | Path) -> StudyRecord | Any:
-    """Read the folder of a study, or of a single run.
+    """Read the folder of a study, of a single run, or of a watch.
 
     Args:
-        folder: Path of a folder that `--out` of `gradscape reproduce`, `sweep` or `train` named.
+        folder: Path of a folder that `--out` of `gradscape reproduce`, `sweep` or `train` named, or that a
+            watch was written to by `live=True` or `gradscape.integrations.Folder`.
 
     Returns:
-        A `StudyRecord`; for a single run its `RunRecord`.
+        A `StudyRecord`; for a single run its `RunRecord`, for a watch its `FlowHistory`.
 
     Raises:
         StoreError: The folder holds neither, is damaged, or was written by a newer gradscape.
@@ -269,6 +271,8 @@ def load(folder: str | Path) -> StudyRecord | Any:
         >>> study.of("vgg38-bn")[0].curve("valid_accuracy")
         >>> print(gradscape.diagnose(gradscape.load("runs/first")))
     """
+    if is_watch(Path(folder)):
+        return read_watch(Path(folder))
     found = folder_at(Path(folder))
     return found.only.record() if isinstance(found, SingleRun) else found.record()
 

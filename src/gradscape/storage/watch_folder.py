@@ -286,6 +286,29 @@ class WatchReader:
             return _joined(self._bare, self._rows, self._losses)
 
 
+def is_watch(folder: Path) -> bool:
+    """Return True for the folder of a watch.
+
+    Args:
+        folder: Path of the folder.
+    """
+    return there(WatchFolder(folder).head)
+
+
+def read_watch(folder: Path) -> FlowHistory:
+    """Read the folder of a watch.
+
+    Args:
+        folder: Path of the folder.
+
+    Raises:
+        StoreError: It is damaged, or its rows are not there yet.
+    """
+    reader = WatchReader(folder)
+    reader.poll()
+    return reader.history
+
+
 @dataclass(frozen=True)
 class _Row:
     """A row as its line has it."""
