@@ -280,6 +280,7 @@ class LandscapeRecord(Displayable, Record):
         axes.figure.colorbar(drawn, ax=axes, label="loss")
         if self.path is not None:
             axes.plot(*self.path.coordinates.T, "o-", color="white", markersize=3, linewidth=1)
+        axes.plot(0, 0, "+", color="white", markersize=8)  # the model's own weights
         axes.set(xlabel=self.directions[0], ylabel=self.directions[1])
         return axes
 

@@ -118,7 +118,7 @@ function mapFigure(span, document_) {
   };
   for (const map of document_.maps) tabs.append(make("button", { type: "button", role: "tab", "data-key": map.key, onclick: () => show(map) }, map.title));
   show(document_.maps.find((map) => map.key === state.map) ?? document_.maps[0]);
-  const every = document_.every > 1 && document_.rows > document_.steps.length ? ` Every ${document_.every}th of ${document_.rows} rows is shown.` : "";
+  const every = document_.every > 1 && document_.rows > document_.steps.length ? ` One in ${document_.every} of the ${document_.rows} rows is shown.` : "";
   const rounded = document_.maps[0].step ? ` Rounded by ${short(Number((100 * Math.expm1(Math.max(...document_.maps.map((map) => map.step)) / 2)).toPrecision(1)))} % at most.` : "";
   const figure = make("figure", {}, make("h2", {}, `Layer × ${document_.row}`), tabs, body, more,
     make("figcaption", {}, `The input is at the top. Gray: zero; red: not finite; blank: none.${every}${rounded}`, make("span", { class: "screen" }, " Point to read a value, click for a layer, turn the wheel to look closer, double-click for the whole.")), layer);
@@ -300,7 +300,7 @@ async function compareView(ids) {
   const span = new Span(unit === "epoch" ? 0.5 : 0, unit === "epoch" ? late + 0.5 : late + 1);
   const titles = [...new Set(found.flatMap((each) => each.curves.map((curve) => curve.title)))];
   const together = titles.map((title) => {
-    const series = found.flatMap((each) => each.curves.filter((curve) => curve.title === title).flatMap((curve) => curve.series.slice(-1).map((one) => ({ ...one, label: each.name }))));
+    const series = found.flatMap((each, place) => each.curves.filter((curve) => curve.title === title).flatMap((curve) => curve.series.slice(-1).map((one) => ({ ...one, label: each.name, place }))));
     return curveFigure(span, { title, series, reference: found[0].curves.find((curve) => curve.title === title)?.reference }, { row: unit, verdicts: [] }, false);
   });
   const first = where?.differences?.[0];

@@ -314,11 +314,12 @@ class Curves extends Chart {
       low: each.low ? each.low.map(number) : null,
       high: each.high ? each.high.map(number) : null,
       screen: each.screen ?? false,
+      place: each.place ?? null,
     }));
     this.steps = [...new Set(this.series.flatMap((each) => each.x))].sort((a, b) => a - b);
   }
   get shown() { return this.series.filter((each) => !this.hidden.has(each.label) && !(each.screen && isPrinting())); }
-  look(series) { return LINES[this.series.indexOf(series) % LINES.length]; }
+  look(series) { return LINES[(series.place ?? this.series.indexOf(series)) % LINES.length]; }
   limits() {
     let low = Infinity, high = -Infinity, least = Infinity;
     for (const each of this.shown) {
@@ -408,11 +409,16 @@ class Curves extends Chart {
     context.lineTo(x + this.inner.width, level);
     context.stroke();
     context.setLineDash([]);
+    const right = this.nearest(level, 0.85, 1) > this.nearest(level, 0, 0.15), below = level - 16 < this.inner.y;
+    const at = right ? x + this.inner.width - 4 : x + 4, { width } = context.measureText(this.reference.label);
+    context.fillStyle = color("card"); // a curve may lie there too
+    context.globalAlpha = 0.85;
+    context.fillRect(right ? at - width - 2 : at - 2, below ? level + 2 : level - 16, width + 4, 14);
+    context.globalAlpha = 1;
     context.fillStyle = color("muted");
-    const right = this.nearest(level, 0.85, 1) > this.nearest(level, 0, 0.15);
     context.textAlign = right ? "right" : "left";
-    context.textBaseline = level - 16 < this.inner.y ? "top" : "bottom";
-    context.fillText(this.reference.label, right ? x + this.inner.width - 4 : x + 4, level + (level - 16 < this.inner.y ? 3 : -2));
+    context.textBaseline = below ? "top" : "bottom";
+    context.fillText(this.reference.label, at, level + (below ? 3 : -2));
   }
   /** Return how near curves come to a height, in pixels, within a part of the width. */
   nearest(level, from, until) {
