@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gradscape.measure.replay import replay
     from gradscape.measure.smoothness.smoothness import smoothness
     from gradscape.measure.watch.epoch_recorder import FlowRecorder
+    from gradscape.measure.watch.ranks.watch_ranks import Ranks
     from gradscape.measure.watch.watch import watch
     from gradscape.report.markdown import to_markdown
     from gradscape.report.pages.save import save_html
@@ -41,6 +42,7 @@ HOMES = {
     "Limits": "gradscape.measure.diagnose.limits",
     "NetConfig": "gradscape.config.network",
     "OptimConfig": "gradscape.config.run",
+    "Ranks": "gradscape.measure.watch.ranks.watch_ranks",
     "RunConfig": "gradscape.config.run",
     "RunFolder": "gradscape.storage.run_folder",
     "Sweep": "gradscape.study.sweep.sweep",
@@ -69,6 +71,7 @@ __all__ = [
     "Limits",
     "NetConfig",
     "OptimConfig",
+    "Ranks",
     "RunConfig",
     "RunFolder",
     "Sweep",

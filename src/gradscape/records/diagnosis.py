@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 GRADES = {
     "non-finite": "fail",
     "half precision overflows": "fail",
+    # The ranks of a distributed training.
+    "ranks differ": "fail",
+    "rank is silent": "fail",
     # The loss, the output and the targets.
     "output does not fit the loss": "fail",
     "output cannot reach the targets": "fail",
@@ -121,7 +124,9 @@ OF_NO_PROGRESS = (
 )  # fmt: skip
 # A lower learning rate may do as well.
 OF_A_SCALE = tuple(each for each in SYMPTOMS if each != "learning rate too large")
-OWN_SYMPTOMS = {
+OWN_SYMPTOMS: dict[str, tuple[str, ...]] = {
+    "ranks differ": (),
+    "rank is silent": (),
     "inputs out of scale": OF_A_SCALE,
     "targets out of scale": OF_A_SCALE,
     "learning rate is 0": OF_NO_STEP,

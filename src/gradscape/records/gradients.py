@@ -17,6 +17,7 @@ from gradscape.records.display import Displayable, Reported, with_verdict
 from gradscape.records.encoding import Values
 from gradscape.records.heatmap import ColorScale, draw_map
 from gradscape.records.loss import LossHistory
+from gradscape.records.ranks import RankHistory
 from gradscape.records.spikes import Spike
 from gradscape.records.transformer import TransformerHistory, until
 
@@ -154,6 +155,7 @@ class FlowHistory(Reported, Displayable, Record):
         transformer: Attention at some steps; None where there is none, or none that could be read.
         adapters: Layers with adapters of low rank; None where there are none.
         equal_units: Names of weights whose first rows were equal when the watch began, and not 0.
+        ranks: What a comparison of ranks has found; None without one, and on other ranks than the first.
     """
 
     layers: tuple[str, ...]
@@ -189,6 +191,7 @@ class FlowHistory(Reported, Displayable, Record):
     dtypes: tuple[str, ...] = ()
     transformer: TransformerHistory | None = None
     adapters: AdapterFacts | None = None
+    ranks: RankHistory | None = None
 
     @property
     def lack(self) -> str:

@@ -48,7 +48,7 @@ THINGS: Mapping[str, tuple[str, ...]] = {
         "schedule", "gradients not cleared", "always clipped", "noise-dominated", "loss diverges",
         "loss does not fall",
         "does not learn", "loss spikes", "loss stays high", "discriminator wins", "too early to tell",
-        "converged", "stopped", "healthy",
+        "converged", "stopped", "healthy", "ranks differ", "rank is silent",
     ),
     "it fits one batch": ("does not fit one batch",),
     "eval mode computes what train mode does": (

@@ -26,6 +26,7 @@ from gradscape.measure.diagnose.loss.limits import LossLimits
 from gradscape.measure.diagnose.loss.linear_rules import linear_findings
 from gradscape.measure.diagnose.loss.rules import loss_findings, loss_notes
 from gradscape.measure.diagnose.progress_rules import progress_findings, without_aftermath
+from gradscape.measure.diagnose.rank_rules import rank_findings
 from gradscape.measure.diagnose.rules import findings_of, healthy
 from gradscape.measure.diagnose.transformer.rules import transformer_findings
 from gradscape.measure.diagnose.view import Bools, View, sized, typical
@@ -103,6 +104,7 @@ def _diagnosed(watched: Watch | FlowHistory | RunRecord, limits: Limits | None, 
         findings = [_without_any(history)]
     findings += [*loop_findings(history), *clip_findings(history), *weight_findings(history)]
     findings += [*channel_findings(history), *transformer_findings(history)]
+    findings += rank_findings(history.ranks)
     notes = _out_of_the_loss(views)
     if history.loss is not None:
         harmed = any(each.grade == "fail" for each in findings)

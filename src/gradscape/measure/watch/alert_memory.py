@@ -75,6 +75,15 @@ class FindingMemory:
             self._told[each.verdict] = _Told(now, each.layer, each.grade)
         return stand
 
+    def add_told(self, finding: Finding, now: float) -> None:
+        """Remember a finding that is told without this memory.
+
+        Args:
+            finding: Finding that is told.
+            now: Time, in seconds.
+        """
+        self._told[finding.verdict] = _Told(now, finding.layer, finding.grade)
+
     def _stood(self, finding: Finding) -> bool:
         """Return True if the last diagnosis had the finding too, as grave."""
         before = self._standing.get(finding.verdict)

@@ -107,6 +107,17 @@ class Alerts:
             if self.options.stop_on is not None and is_as_grave(alert.grade, self.options.stop_on):
                 raise TrainingStopped(_reason(alert))
 
+    def tell_at_once(self, finding: Finding) -> None:
+        """Tell a finding from another thread, while the training may stand still.
+
+        Args:
+            finding: Finding of grade `fail`.
+        """
+        alert = Alert(finding, self.flow.first + self.flow.steps, time.time(), self.options.run)
+        self.memory.add_told(finding, self.clock())
+        self.told.append(alert)
+        self.delivery.send(alert)
+
     def _is_time(self) -> bool:
         """Return True if it is time for a diagnosis, or the loss has just broken; the device is not asked."""
         broken = self.flow._recorder.loss.values.has_just_broken() and self.moments.is_affordable()

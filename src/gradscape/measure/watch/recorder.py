@@ -34,6 +34,7 @@ from gradscape.measure.watch.loss_recorder import LossRecorder
 from gradscape.measure.watch.members import Members
 from gradscape.measure.watch.output_recorder import OutputRecorder
 from gradscape.measure.watch.pending_terms import refusal
+from gradscape.measure.watch.ranks.watch_ranks import RankWatch
 from gradscape.measure.watch.ring_buffer import Ring
 from gradscape.measure.watch.schedule import Schedule
 from gradscape.measure.watch.setting_rows import SettingRows
@@ -92,6 +93,8 @@ class Recorder:
         steps: Number of steps of the training so far; see `gradscape.watch` for several optimizers.
         closed: Whether the watch has ended.
         error: Error that ended it, or an empty string.
+        passes: Number of backward passes that reached the parameters.
+        ranks: Comparison of ranks; None unless requested.
         on_step: Callbacks after each complete step of the training.
         on_close: Callbacks before the watch is closed.
         row: Number of the current row, among all rows ever; None between rows.
@@ -110,6 +113,8 @@ class Recorder:
         self.model = model
         self.notes: list[str] = []
         self.steps, self.closed, self.error = 0, False, ""
+        self.passes = 0
+        self.ranks: RankWatch | None = None
         self.on_step: list[Callable[[], None]] = []
         self.on_close: list[Callable[[], None]] = []
         self.schedule = Schedule(every)
@@ -212,6 +217,7 @@ class Recorder:
         if self.within_backward:
             return
         self.within_backward = True
+        self.passes += 1
         within_step = self.step_under_way is not None  # a closure may drop gradients, as LBFGS's does
         if self.unused and not self.stepped and not within_step and self._dropped():
             self.loss.values.drop_passes()
@@ -435,7 +441,11 @@ class Recorder:
             relative_update=over(tables["update"], tables["weight"]),
             optimizers=self.members.facts(),
             seen=self.reader.seen,
-            notes=(*(self.remarks if self.closed else self.members.remarks()), *self.notes),
+            notes=(
+                *(self.remarks if self.closed else self.members.remarks()),
+                *self.notes,
+                *(self.ranks.notes if self.ranks is not None else ()),
+            ),
             activations=self.outputs.history(steps.tolist()),
             row="step",
             shapes=tuple(tuple(parameter.shape) for parameter in watched.parameters),
@@ -450,4 +460,5 @@ class Recorder:
             untrained=self.left if self.closed else self.members.untrained(),
             equal_units=self.equal_units.names,
             parted=self.parted if self.closed else self.untied.parted(),
+            ranks=self.ranks.history() if self.ranks is not None else None,
         )

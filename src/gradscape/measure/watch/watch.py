@@ -17,10 +17,12 @@ from gradscape.errors import ConfigError, brief
 from gradscape.measure.core.parameters import WatchedParameters, unwrapped
 from gradscape.measure.watch.alert_memory import COOL_DOWN
 from gradscape.measure.watch.alerts import AlertOptions, Alerts, receivers_of
+from gradscape.measure.watch.ranks.watch_ranks import Ranks, RankWatch, options_of
 from gradscape.measure.watch.recorder import Recorder
 from gradscape.measure.watch.step_reading import Moment
 from gradscape.measure.watch.steps import all_of, each_of, is_private
 from gradscape.records.alert import Alert
+from gradscape.records.diagnosis import Finding
 from gradscape.records.display import Displayable
 from gradscape.records.gradients import FlowHistory
 
@@ -44,6 +46,7 @@ def watch(
     cool_down: float = COOL_DOWN,
     run: str = "",
     live: bool | str | Path = False,
+    ranks: int | Ranks | None = None,
 ) -> Watch:
     """Watch every layer's gradient and update, and the loss, from now on; the training is not changed.
 
@@ -94,6 +97,10 @@ def watch(
         run: Name of the run, for the alerts.
         live: Whether to serve a page that shows the training while it goes on, or the path of the new folder
             that it is written to; the address is printed. See `gradscape.start_live`.
+        ranks: Number of steps from one comparison of the ranks of a distributed training to the next, or
+            `gradscape.Ranks` with more options; None for none. Every rank must watch then. Parameters and
+            gradients that several ranks hold copies of, learning rates and skipped steps are compared, and
+            a rank that stands still is told: docs/distributed.md.
 
     Raises:
         TrainingStopped: Later, in the training: a finding is as grave as `stop_on`. Parameters, optimizer and
@@ -118,7 +125,7 @@ def watch(
             "flow.loss(value, output, target) before each backward pass"
         )
     receivers = receivers_of(on_finding)
-    options = AlertOptions(alert_on, stop_on, cool_down, run)
+    options, compared = AlertOptions(alert_on, stop_on, cool_down, run), options_of(ranks)
     optimizers = all_of(optimizer)
     WatchedParameters.of(model, optimizers)  # raises before an earlier watch is ended
     replaced = _replace_open(model)
@@ -127,6 +134,8 @@ def watch(
     recorder.reader.private = any(is_private(each) for each in each_of(optimizer))
     _recorders[model] = weakref.ref(recorder)
     flow = Watch(recorder, options)
+    if compared is not None:
+        flow._compare_ranks(compared)
     for each in receivers:
         flow.on_finding(each)
     if live is not False:
@@ -339,6 +348,19 @@ class Watch(Displayable):
             self._alerts = Alerts(self, gradscape.diagnose, self._options)
             self.on_step(self._alerts.after_step)
         return self._alerts
+
+    def _compare_ranks(self, options: Ranks) -> None:
+        """Compare the ranks from now on, before any diagnosis of the same step."""
+        recorder, reference = self._recorder, weakref.ref(self)
+
+        def tell(finding: Finding) -> None:
+            flow = reference()
+            if flow is not None and flow._alerts is not None:
+                flow._alerts.tell_at_once(finding)
+
+        recorder.ranks = RankWatch(recorder, lambda: recorder.members.optimizers, options, tell)
+        recorder.on_step.insert(0, recorder.ranks.after_step)
+        recorder.on_close.append(recorder.ranks.close)
 
     @property
     def alerts(self) -> tuple[Alert, ...]:
