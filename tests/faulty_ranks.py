@@ -107,6 +107,25 @@ class Killed(Fault):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+@dataclass(frozen=True)
+class Sharded(Fault):
+    """A flipped bit in one rank's shard under FSDP2, with or without a replicate dimension."""
+
+    mesh: tuple[int, ...] = (2, 2)
+
+    def build(self, model: nn.Module) -> nn.Module:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        mesh = init_device_mesh("cpu", self.mesh, mesh_dim_names=("replicate", "shard")[-len(self.mesh) :])
+        sharded: nn.Module = fully_shard(model, mesh=mesh)
+        return sharded
+
+    def after_step(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+        if step == self.step:
+            model[2].weight.to_local().data.view(torch.int32)[0, 3] ^= 1 << 12  # type: ignore[index, operator, union-attr]
+
+
 def batch(rank: int, step: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(100 * step + rank)
     return torch.randn(8, 6, generator=generator), torch.randn(8, 3, generator=generator)
@@ -139,7 +158,8 @@ def train(fault: Fault, rank: int) -> dict[str, Any]:
         error = str(caught)
         if flow is not None:
             time.sleep(2 * ranks.silence)
-    weights = [parameter.detach().numpy().tobytes() for parameter in model.parameters()]
+    held = [getattr(parameter, "_local_tensor", parameter).detach() for parameter in model.parameters()]
+    weights = [each.numpy().tobytes() for each in held]
     state = torch.random.get_rng_state().sum().item()
     if flow is None:
         return {"weights": weights, "state": state}

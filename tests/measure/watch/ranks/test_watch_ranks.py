@@ -18,6 +18,7 @@ from faulty_ranks import (
     Killed,
     LeftOut,
     OtherRate,
+    Sharded,
     Stalled,
     run,
 )
@@ -34,6 +35,8 @@ FAULTS = {
     "norm": Fault(norm=True),
     "buffers": Fault(norm=True, options=(("every", 5), ("buffers", True))),
     "stalled": Stalled(options=SHORT),
+    "replicated shards": Sharded(),
+    "shards": Sharded(mesh=(4,)),
 }
 
 
@@ -99,6 +102,19 @@ def test_buffers_are_compared_if_asked_for(found: dict[str, Any]) -> None:
     assert any("2 buffers not compared" in note for note in norm["notes"])
     (difference,) = buffers["history"].differences
     assert (difference.quantity, difference.names) == ("buffer", ("1.running_mean", "1.running_var"))
+
+
+@pytest.mark.slow
+def test_shards_are_compared_along_the_replicate_dimension_alone(found: dict[str, Any]) -> None:
+    history = found["replicated shards"][0]["history"]
+    (difference,) = history.differences
+    assert (difference.quantity, difference.ranks, difference.others) == ("parameter", (0, 2), ())
+    assert (difference.names, difference.step, difference.agreed) == (("2.weight",), 15, 10)
+    assert history.tensors == 12  # two parts of each
+    alone = found["shards"][0]
+    assert alone["history"].compared == 11
+    assert alone["history"].tensors == len(alone["history"].differences) == 0
+    assert any("6 parameter tensors not compared" in note for note in alone["notes"])
 
 
 @pytest.mark.slow
