@@ -12,6 +12,7 @@ from functools import partial
 
 import compare_tables
 import public_tables
+import rank_tables
 import statistics_tables
 import sweep_tables
 import transformer_tables
@@ -95,6 +96,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "verdict-ceiling": ceiling,
         "verdicts-unseen": unseen,
     },
+    "docs/distributed.md": {"rank-cost": rank_tables.costs},
     "docs/watching.md": {"watch-cost": watch_cost},
     "docs/measures.md": {"curvature": curvature, "landscape-rates": landscape_rates},
     "docs/failures.md": {

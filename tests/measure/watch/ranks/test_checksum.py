@@ -28,7 +28,7 @@ def weights() -> np.ndarray:  # type: ignore[type-arg]
     return np.random.PCG64(25).random_raw(2 * BLOCK).astype(np.uint64) | np.uint64(1)
 
 
-@pytest.mark.parametrize("size", [0, 1, 7, BLOCK - 1, BLOCK, BLOCK + 1, BLOCK * BLOCKS + BLOCK + 3])
+@pytest.mark.parametrize("size", [0, 1, 7, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 3])
 def test_it_is_the_weighted_sum_of_the_bits(size: int) -> None:
     values = drawn((size,))
     bits = values.numpy().view(np.int32).astype(np.int64).view(np.uint64)
@@ -37,6 +37,13 @@ def test_it_is_the_weighted_sum_of_the_bits(size: int) -> None:
         terms = bits * weights()[numbers % BLOCK] * weights()[BLOCK + numbers // BLOCK]
         expected = terms.sum(dtype=np.uint64)
     assert checksum(values).item() == int(expected.view(np.int64))
+
+
+def test_several_blocks_in_one_operation_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = drawn((5 * BLOCK + 3,))
+    alone = checksum(values)
+    monkeypatch.setitem(BLOCKS, "cpu", 2)  # as on an accelerator
+    assert checksum(values) == alone
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
