@@ -20,6 +20,7 @@ from gradscape.errors import ConfigError, brief
 from gradscape.measure.core.as_found import AsFound, standing_in
 from gradscape.measure.core.batch import Batch, Loss, unwrapped
 from gradscape.measure.core.batches import fixed_batches
+from gradscape.measure.core.gathered import GATHERED, gathered, is_sharded, leave_out_hooks
 from gradscape.measure.core.layer_trace import Trace, layer_kind, unwatched
 from gradscape.measure.core.leaves import leaves, refuse_own, told_of_backward
 from gradscape.measure.core.parameters import strip_wrappers
@@ -63,7 +64,10 @@ class Objective:
             raise ConfigError(f"bn: expected one of batch, running; got {brief(bn)}")
         self.model, self.loss, self.bn = unwrapped(model), loss, bn
         found, self.notes, self.widened = _looked_at(self.model)
-        self.names, self.start = tuple(found), tuple(laid_out(p) for p in found.values())
+        self.sharded = {n: gathered(p) for n, p in self.model.named_parameters() if is_sharded(p)}
+        self.notes += [GATHERED] if self.sharded else []
+        self.names = tuple(found)
+        self.start = tuple(laid_out(self.sharded.get(name, p)) for name, p in found.items())
         self.size = sum(p.numel() for p in self.start)
         self.found, self.leaves_known = AsFound(self.model), False
         self.own = {id(p): name for name, p in self.model.named_parameters()}
@@ -146,6 +150,8 @@ class Objective:
                     module.sparse = False  # a sparse gradient has no derivative
             for module in self.norms:
                 module.training = self.bn == "batch"
+            if self.sharded:
+                leave_out_hooks(self.model)
             yield
 
     def evaluate(self, batch: Batch, parameters: Sequence[Tensor]) -> Tensor:
@@ -251,7 +257,8 @@ class Objective:
     def others(self) -> dict[str, Tensor]:
         """Return copies of buffers, which a pass may write, and of frozen parameters."""
         mine = set(self.names)
-        frozen = {n: laid_out(p) for n, p in self.model.named_parameters() if n not in mine}
+        whole = dict(self.model.named_parameters()) | self.sharded
+        frozen = {name: laid_out(p) for name, p in whole.items() if name not in mine}
         return frozen | {name: laid_out(b.detach().clone()) for name, b in self.model.named_buffers()}
 
     def gradient(self, parameters: Sequence[Tensor] | None = None) -> tuple[float, Tensor]:

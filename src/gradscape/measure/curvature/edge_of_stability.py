@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, NAdam, Optimizer, RAdam
 
 from gradscape.errors import ConfigError
+from gradscape.measure.core.gathered import gathered
 from gradscape.measure.core.parameters import number
 from gradscape.measure.curvature.hvp import Products
 from gradscape.measure.curvature.lanczos import NormalSampler, ShouldContinue, extremes
@@ -119,19 +120,24 @@ def _rates_of(products: Products, optimizer: Optimizer, sign: float) -> _Rates |
     for index, gradient in zip(products.block, products.pieces(products.gradient), strict=True):
         parameter = parameters[products.objective.names[index]]
         group = groups.get(id(parameter), {})
-        lr, state = float(group.get("lr", 0.0)), optimizer.state.get(parameter, {})
+        lr, state = float(group.get("lr", 0.0)), _whole(optimizer.state.get(parameter, {}))
         if lr and step_of is not _sgd_step and "exp_avg_sq" not in state:
             return f"{name} has made no step yet: its edge of stability is unknown"
         penalty = 0.0 if _is_decoupled(group) else float(group.get("weight_decay", 0.0))
         rate: Tensor | float = 0.0
         if lr:
-            made = step_of(group, state, sign * gradient + penalty * parameter.detach())
+            made = step_of(group, state, sign * gradient + penalty * gathered(parameter).detach())
             first, rate = first or (lr, made.limit), lr * made.pace / made.limit
         rates.append((torch.zeros_like(gradient) + rate).flatten())
         penalties.append(torch.full_like(gradient, penalty).flatten())
     if first is None:
         return f"the learning rate of {name} is 0: there is no step, and no edge of stability"
     return _Rates(torch.cat(rates), torch.cat(penalties), *first)
+
+
+def _whole(state: Group) -> Group:
+    """Return a parameter's state with its sharded tensors gathered."""
+    return {key: gathered(value) if isinstance(value, Tensor) else value for key, value in state.items()}
 
 
 def _is_decoupled(group: Group) -> bool:
