@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing as mp
 import os
 import signal
+import socket
 import time
 import warnings
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ class ChangedGradient(Fault):
 
 @dataclass(frozen=True)
 class Stalled(Fault):
-    seconds: float = 3.0
+    seconds: float = 6.0
 
     def after_step(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
         if step == self.step:
@@ -188,6 +189,12 @@ def _process(rank: int, world: int, faults: dict[str, Fault], meeting: str, resu
         dist.destroy_process_group()
 
 
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
 def run(faults: dict[str, Fault], folder: Path, gone: int = 0, world: int = 4) -> dict[str, dict[int, Any]]:
     """Make trainings one after another in the same processes, and return what each rank has found in each.
 
@@ -199,7 +206,8 @@ def run(faults: dict[str, Fault], folder: Path, gone: int = 0, world: int = 4) -
     """
     context = mp.get_context("spawn")
     results = context.Queue()
-    meeting = f"file://{folder / 'meeting'}"
+    # Both kinds of store: one that is a file, and one with a server.
+    meeting = f"tcp://127.0.0.1:{_free_port()}" if gone else f"file://{folder / 'meeting'}"
     processes = [
         context.Process(target=_process, args=(rank, world, faults, meeting, results))
         for rank in range(world)

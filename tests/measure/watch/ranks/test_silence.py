@@ -15,14 +15,16 @@ class Clock:
     def __init__(self, limit: float = 10.0) -> None:
         self.now, self.silences = 0.0, Silences(4, limit, 0.0)
         self.state: dict[int, Any] = {rank: {"step": 0, "passes": 0} for rank in range(4)}
-        self.number = 0
+        self.number, self.moved = 0, dict.fromkeys(range(4), 0.0)
 
     def pass_by(self, seconds: int, *dead: int) -> list[tuple[int, bool]]:
         told = []
         for _ in range(seconds):
             self.now, self.number = self.now + 1, self.number + 1
             beats = {
-                rank: Beat(self.number, **state) for rank, state in self.state.items() if rank not in dead
+                rank: Beat(self.number, idle=self.now - self.moved[rank], **state)
+                for rank, state in self.state.items()
+                if rank not in dead
             }
             told += [(each.rank, each.alive) for each in self.silences.update(beats, self.now)]
         return told
@@ -31,6 +33,7 @@ class Clock:
         for rank in ranks:
             self.state[rank]["passes"] += passes
             self.state[rank]["step"] += steps
+            self.moved[rank] = self.now
 
 
 def test_a_rank_for_which_others_wait_is_told_once_and_its_return_is_seen() -> None:
@@ -87,7 +90,7 @@ def test_a_rank_that_has_ended_its_watch_is_not_silent() -> None:
 
 
 def test_a_sign_is_read_as_it_was_written() -> None:
-    beat = Beat(3, 4, 5, "train.py:7 in load", waits=True)
+    beat = Beat(3, 4, 5, 6.5, "train.py:7 in load", waits=True)
     assert Beat.decode(beat.encode()) == beat
 
 

@@ -24,7 +24,7 @@ from faulty_ranks import (
 )
 from gradscape.errors import ConfigError
 
-SHORT = (("every", 5), ("silence", 1.0))
+SHORT = (("every", 5), ("silence", 2.5))
 FAULTS = {
     "unwatched": Fault(watched=False),
     "healthy": Fault(),

@@ -22,6 +22,7 @@ from gradscape.measure.watch.ranks.standstill import standstill
 from gradscape.records.ranks import RankSilence
 
 WAITING = 64  # rows that may wait to be compared; later ones are left out
+SOON = 0.5  # seconds from one look for the rows of others to the next
 LINGER = 3.0  # seconds that the end of a watch waits for the last comparison
 
 
@@ -110,8 +111,12 @@ class Exchange:
         try:
             while not self._ending:
                 self._turn()
+                pending = self.rank == 0 and bool(self._own)
                 with self._changed:
-                    self._changed.wait_for(lambda: self._drafts or self._ending, self.period)
+                    self._changed.wait_for(
+                        lambda: self._drafts or self._ending,
+                        min(self.period, SOON) if pending else self.period,
+                    )
             end = time.monotonic() + LINGER
             while True:
                 self._turn()
@@ -163,9 +168,10 @@ class Exchange:
         if counted is not None and counted != self._last:
             self._last, self._moved = counted, now
         passes, step = self._last
-        place = standstill(self.training) if now - self._moved >= self.silence / 2 else ("", False)
+        idle = now - self._moved
+        place = standstill(self.training) if idle >= self.silence / 2 else ("", False)
         self._beats += 1
-        self._put(f"beat/{self.rank}", Beat(self._beats, step, passes, *place, self._ending).encode())
+        self._put(f"beat/{self.rank}", Beat(self._beats, step, passes, idle, *place, self._ending).encode())
 
     def _listen(self) -> None:
         """Read the signs of life of all ranks, and tell new silences."""

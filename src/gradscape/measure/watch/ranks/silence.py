@@ -19,6 +19,7 @@ class Beat:
         number: Number of the sign, which grows as long as the process lives.
         step: Number of steps that the training has made.
         passes: Number of backward passes that it has begun.
+        idle: Seconds without progress, by its own clock: signs may arrive late.
         where: Place in the training's code where it stands; empty while it makes progress.
         waits: Whether it stands within torch.distributed or a backward pass, where it may wait for others.
         closed: Whether the watch has ended there.
@@ -27,6 +28,7 @@ class Beat:
     number: int
     step: int
     passes: int
+    idle: float = 0.0
     where: str = ""
     waits: bool = False
     closed: bool = False
@@ -131,7 +133,7 @@ class Silences:
         for state in alive.values():
             is_behind = state.beat.progress < furthest
             state.behind = (now if state.behind is None else state.behind) if is_behind else None
-        still = {rank: state for rank, state in alive.items() if now - state.moved >= self.limit}
+        still = {rank: state for rank, state in alive.items() if state.beat.idle >= self.limit}
         behind = [rank for rank, state in still.items() if state.behind is not None]
         if behind or len(still) < len(alive):
             # When all go on after a standstill, signs of life of some arrive before those of others.
