@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gradscape.measure.watch.epoch_recorder import FlowRecorder
     from gradscape.measure.watch.ranks.watch_ranks import Ranks
     from gradscape.measure.watch.watch import watch
+    from gradscape.measure.watch.watch_noise import watch_noise
     from gradscape.report.markdown import to_markdown
     from gradscape.report.pages.save import save_html
     from gradscape.storage.run_folder import RunFolder
@@ -63,6 +64,7 @@ HOMES = {
     "to_markdown": "gradscape.report.markdown",
     "train_run": "gradscape.train.loop",
     "watch": "gradscape.measure.watch.watch",
+    "watch_noise": "gradscape.measure.watch.watch_noise",
 }
 __all__ = [
     "DataConfig",
@@ -92,6 +94,7 @@ __all__ = [
     "to_markdown",
     "train_run",
     "watch",
+    "watch_noise",
 ]
 
 
