@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from gradscape.integrations.sink import Sink
 from gradscape.measure.watch.alert_delivery import Receiver
 from gradscape.measure.watch.alerts import AlertOptions, receivers_of
+from gradscape.measure.watch.ranks.watch_ranks import Ranks
 from gradscape.measure.watch.watch import Watch, watch
 
 
@@ -25,10 +26,11 @@ class Watching:
         write_every: int = 100,
         activations: bool = False,
         on_finding: Receiver | Sequence[Receiver] | None = None,
+        ranks: int | Ranks | None = None,
         **alerts: Any,
     ) -> None:
         self.every, self.capacity, self.activations = every, capacity, activations
-        self.sinks, self.write_every = tuple(sinks), write_every
+        self.sinks, self.write_every, self.ranks = tuple(sinks), write_every, ranks
         self.receivers, self.options = receivers_of(on_finding), alerts
         AlertOptions(**alerts)  # a wrong one is refused before the training begins
         self.flow: Watch | None = None
@@ -38,7 +40,7 @@ class Watching:
         self._end()
         self.flow = watch(
             model, optimizers, self.every, self.capacity, self.activations,
-            on_finding=self.receivers, **self.options,
+            on_finding=self.receivers, ranks=self.ranks, **self.options,
         )  # fmt: skip
         self.flow.first = first
         for sink in self.sinks:

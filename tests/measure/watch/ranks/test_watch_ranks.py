@@ -23,6 +23,7 @@ from faulty_ranks import (
     run,
 )
 from gradscape.errors import ConfigError
+from gradscape.integrations.watching import Watching
 
 SHORT = (("every", 5), ("silence", 2.5))
 FAULTS = {
@@ -149,6 +150,15 @@ def test_a_process_that_is_alone_has_a_note() -> None:
             optimizer.step()
     assert flow.history().ranks is None
     assert flow.notes == ["ranks are not compared: this process is alone, or its group has no store"]
+
+
+def test_the_callbacks_of_libraries_take_it_too() -> None:
+    model = nn.Linear(2, 1)
+    callback = Watching(ranks=gs.Ranks(every=7))
+    flow = callback._begin(model, torch.optim.SGD(model.parameters(), lr=0.1), 0)
+    assert flow._recorder.ranks is not None
+    assert flow._recorder.ranks.options == gs.Ranks(every=7)
+    callback._end()
 
 
 @pytest.mark.parametrize(

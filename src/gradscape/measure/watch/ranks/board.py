@@ -26,7 +26,9 @@ class Board:
         from torch.distributed.distributed_c10d import PrefixStore
 
         self._owner = store  # the server of a TCPStore ends with the last reference to it
-        self._store: Any = PrefixStore(prefix, _own_connection(store))
+        made: Any = PrefixStore(prefix, _own_connection(store))
+        self._store = made
+        self._at_once = bool(self._store.has_extended_api())  # a FileStore has no `multi_get`
 
     def put(self, name: str, note: bytes) -> None:
         """Leave a note, or replace it.
@@ -44,8 +46,8 @@ class Board:
             names: Names of the notes.
         """
         # A single question where all are there, which is the rule.
-        if names and self._store.check(list(names)):
-            return [self._store.get(name) for name in names]
+        if self._at_once and names and self._store.check(list(names)):
+            return list(self._store.multi_get(list(names)))
         return [self._store.get(name) if self._store.check([name]) else None for name in names]
 
     def drop(self, name: str) -> None:
