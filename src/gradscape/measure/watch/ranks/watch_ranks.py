@@ -63,6 +63,7 @@ class Watched(Protocol):
     notes: list[str]
     steps: int
     passes: int
+    error: str
 
 
 class RankWatch:
@@ -97,7 +98,9 @@ class RankWatch:
 
         def progress() -> tuple[int, int] | None:
             found = reference()
-            return None if found is None else (found.recorder.passes, found.recorder.steps)
+            if found is None or found.recorder.error:  # nothing is counted any more: that is no standstill
+                return None
+            return found.recorder.passes, found.recorder.steps
 
         def on_silence(silence: RankSilence) -> None:
             log.warning("%s", silence)
