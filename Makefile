@@ -1,6 +1,7 @@
 # make reproduce   the whole study on embedded images: figures, tables, checked claims
 # make test        the quick tests, in minutes;  make test-slow: the others
 # make lint        format, types, import directions
+# make docs        the documentation, in build/docs
 # make bench       what things cost here, some hours;  make clean: all but your runs
 SHELL := /bin/sh
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 # Tests start hundreds of processes; where bytecode is not kept each of them compiles the package anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: reproduce test test-slow lint bench clean
+.PHONY: reproduce test test-slow lint docs bench clean
 
 reproduce: $(VENV)/made
 	$(BIN)/gradscape reproduce
@@ -27,6 +28,9 @@ lint: $(VENV)/made-dev
 	$(BIN)/lint-imports
 	$(BIN)/python tools/diagram.py --check
 	$(BIN)/python tools/docstrings.py
+
+docs: $(VENV)/made-docs
+	$(BIN)/python tools/documentation/build.py
 
 bench: $(VENV)/made-bench
 	$(BIN)/python benchmarks/training.py
@@ -57,6 +61,10 @@ $(VENV)/made: pyproject.toml constraints.txt
 
 $(VENV)/made-dev: $(VENV)/made
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+$(VENV)/made-docs: $(VENV)/made
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 $(VENV)/made-bench: $(VENV)/made

@@ -1,0 +1,104 @@
+"""Links between pages lead somewhere, on the forge and, rewritten, on the documentation's site."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TOOLS = ROOT / "tools" / "documentation"
+PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")])
+FENCED = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
+
+
+def tool(name: str) -> ModuleType:
+    """A module of tools/documentation."""
+    sys.path.insert(0, str(TOOLS))
+    try:
+        spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(TOOLS))
+    return module
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors that a forge gives to the headings of a page."""
+    found: dict[str, int] = {}
+    for heading in re.findall(r"^#+ (.+)$", FENCED.sub("", page.read_text()), re.MULTILINE):
+        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        slug = re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+        found[slug] = found.get(slug, -1) + 1
+    return {f"{slug}-{n}" if n else slug for slug, most in found.items() for n in range(most + 1)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere_on_the_forge(page: Path) -> None:
+    text = FENCED.sub("", page.read_text())
+    for target in re.findall(r"\]\((?![a-z]+:)([^)\s]+)\)", text):
+        name, _, anchor = target.partition("#")
+        file = page.parent / name if name else page
+        assert file.exists(), target
+        if anchor and file.suffix == ".md":
+            assert anchor in anchors(file), target
+
+
+def test_links_are_rewritten_for_the_site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    staging = tool("staging")
+    monkeypatch.setattr(staging, "STAGE", tmp_path / "stage")
+    monkeypatch.setattr(staging, "FILES", tmp_path / "files")
+    places = dict(staging.pages())
+    written = (
+        "[a](../README.md#x) [b](sweeps.md) [c](../benchmarks/keep.py) [benchmarks](../benchmarks)\n"
+        "[d](../benchmarks) ![e](../benchmarks/results/widths.png) [f](https://a.org) [g](#h)\n"
+        '<img src="../benchmarks/results/widths.png">\n```\n[a](../README.md)\n```\n'
+    )
+    read = staging.rewritten(written, ROOT / "docs" / "widths.md", Path("measures/widths.md"), places)
+    assert read == (
+        "[a](../project/readme.md#x) [b](../sweeps.md) [c](site:../files/benchmarks/keep.py.txt) benchmarks\n"
+        "d (`../benchmarks`) ![e](../pictures/benchmarks/results/widths.png) [f](https://a.org) [g](#h)\n"
+        '<img src="../files/benchmarks/results/widths.png">\n```\n[a](../README.md)\n```\n'
+    )
+    assert (tmp_path / "files/files/benchmarks/keep.py.txt").read_bytes() == (
+        ROOT / "benchmarks/keep.py"
+    ).read_bytes()
+
+
+def test_a_site_with_broken_links_or_foreign_scripts_is_complained_about(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text(
+        '<a href="b.html#there">1</a><a href="b.html#gone">2</a><a href="c.html">3</a>'
+        '<script src="https://cdn.org/x.js"></script><a href="https://a.org">4</a>'
+    )
+    (tmp_path / "b.html").write_text('<h1 id="there">b</h1>')
+    (tmp_path / "s.css").write_text("@import url(https://fonts.org/x.css)")
+    assert sorted(tool("site_check").complaints(tmp_path)) == [
+        "a.html: loads https://cdn.org/x.js from elsewhere",
+        "a.html: nothing is at b.html#gone",
+        "a.html: nothing is at c.html",
+        "s.css: loads something from elsewhere",
+    ]
+
+
+def test_docstrings_are_escaped_outside_code_and_examples() -> None:
+    lines = ["max |ΔL| of `a_` and *b_", ">>> x_ * y", "", "c_ \\"]
+    tool("docstring_text").escape(None, "", "", None, None, lines)
+    assert lines == [r"max \|ΔL\| of ``a_`` and \*b\_", ">>> x_ * y", "", r"c\_ \\"]
+
+
+def test_without_its_packages_the_build_says_what_to_type() -> None:
+    hide = "import sys, runpy; sys.modules['furo'] = None; import importlib.util as u; f = u.find_spec; "
+    hide += "u.find_spec = lambda n, p=None: None if n == 'furo' else f(n, p); "
+    run = f"runpy.run_path({str(TOOLS / 'build.py')!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", hide + run], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "furo" in done.stderr
+    assert "pip install -c constraints.txt '.[docs]'" in done.stderr

@@ -1,0 +1,30 @@
+"""Docstrings in reStructuredText: they are plain text with code between backticks, not markup."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_CODE = re.compile(r"(`+)(.+?)\1")
+_SPECIAL = re.compile(r"([\\*|]|_(?=\W|$))")
+
+
+def escape(_app: object, _what: str, _name: str, _thing: object, _options: Any, lines: list[str]) -> None:
+    """Escape what reStructuredText would read as markup, in place; a listener of autodoc's event.
+
+    Args:
+        lines: Lines of a docstring, replaced in place.
+    """
+    in_example = False
+    for number, line in enumerate(lines):
+        in_example = line.lstrip().startswith((">>>", "...")) or (in_example and bool(line.strip()))
+        if not in_example:
+            lines[number] = _escaped(line)
+
+
+def _escaped(line: str) -> str:
+    parts, last = [], 0
+    for match in _CODE.finditer(line):
+        parts += [_SPECIAL.sub(r"\\\1", line[last : match.start()]), f"``{match[2]}``"]
+        last = match.end()
+    return "".join([*parts, _SPECIAL.sub(r"\\\1", line[last:])])

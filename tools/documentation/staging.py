@@ -1,0 +1,125 @@
+"""Pages of the repository put together for the site: links that work on the forge are made to work there too.
+
+A link from one page to another stays one. A picture or a file elsewhere in the repository is copied into
+the site, a file of text with `.txt` behind its name, so that a browser shows it. A link to a folder becomes
+the folder's name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from layers import layers
+from places import DOCS, ELSEWHERE, FILES, ROOT, STAGE
+
+_LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\]\([^)]*\))*)\]\(([^)\s]+)\)")
+_CODE = re.compile(r"(^ *```.*?^ *```$)", re.DOTALL | re.MULTILINE)
+_ATTRIBUTE = re.compile(r'\b(src|srcset|href)="([^"]+)"')
+_PICTURES = (".png", ".svg", ".gif", ".webp", ".jpg", ".apng")
+_MERMAID = re.compile(r"<!-- diagram -->\n.*?<!-- end -->\n", re.DOTALL)
+
+
+def pages() -> Iterator[tuple[Path, Path]]:
+    """Yield every page of the repository that the site has, and its place within the stage."""
+    for path in sorted(DOCS.rglob("*.md")):
+        yield path, path.relative_to(DOCS)
+    for name, place in ELSEWHERE.items():
+        if (ROOT / name).exists():
+            yield ROOT / name, Path(place)
+
+
+def stage() -> None:
+    """Put all pages of the repository on the stage, which is emptied first."""
+    for folder in (STAGE, FILES):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    places = dict(pages())
+    for path, place in places.items():
+        text = _MERMAID.sub(layers(), path.read_text(encoding="utf-8"))
+        write(place, rewritten(text, path, place, places))
+
+
+def write(place: Path | str, text: str) -> None:
+    """Write a page to the stage.
+
+    Args:
+        place: Path within the stage.
+        text: Text of the page.
+    """
+    target = STAGE / place
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text, encoding="utf-8")
+
+
+def rewritten(text: str, path: Path, place: Path, places: dict[Path, Path]) -> str:
+    """Return a page's text with its links as they are on the site; code is left as it is.
+
+    Args:
+        text: Text of the page.
+        path: Path of the page in the repository.
+        place: Path of the page within the stage.
+        places: Place of every page, by its path.
+    """
+
+    def link(match: re.Match[str]) -> str:
+        picture, label, target = match.groups()
+        label = _LINK.sub(link, label)
+        new = moved(target, path, place, places)
+        if new is None:
+            return label if target.rstrip("/").endswith(label.strip("`")) else f"{label} (`{target}`)"
+        return f"{picture}[{label}]({new})"
+
+    def attribute(match: re.Match[str]) -> str:
+        name, target = match.groups()
+        return f'{name}="{moved(target, path, place, places, in_html=True) or target}"'
+
+    parts = _CODE.split(text)  # every second part is code
+    parts[::2] = [_ATTRIBUTE.sub(attribute, _LINK.sub(link, part)) for part in parts[::2]]
+    return "".join(parts)
+
+
+def moved(
+    target: str, path: Path, place: Path, places: dict[Path, Path], *, in_html: bool = False
+) -> str | None:
+    """Return a link's target on the site; None for a folder of the repository.
+
+    Args:
+        target: Target as written.
+        path: Path of its page in the repository.
+        place: Path of its page within the stage.
+        places: Place of every page, by its path.
+        in_html: True if it stands in HTML, where pages are `.html`.
+    """
+    if re.match(r"[a-z]+:|#|//", target):
+        return target
+    name, hash_, anchor = target.partition("#")
+    file = Path(os.path.normpath(path.parent / name))
+    if file in places:
+        page = os.path.relpath(places[file], place.parent)
+        return (page.replace(".md", ".html") if in_html else page) + hash_ + anchor
+    if not file.is_relative_to(ROOT) or file.is_dir():
+        return None
+    if not file.exists():
+        return target  # the site's builder says so
+    return _copied(file, place, in_html)
+
+
+def _copied(file: Path, place: Path, in_html: bool) -> str:
+    """Copy a file of the repository, and return the link to it from a page."""
+    inner = file.relative_to(ROOT)
+    is_picture = file.suffix in _PICTURES
+    if is_picture and not in_html:
+        target = STAGE / "pictures" / inner
+        shown = os.path.relpath(Path("pictures") / inner, place.parent)
+    else:
+        inner = inner if is_picture else inner.with_name(inner.name + ".txt")
+        target = FILES / "files" / inner
+        shown = os.path.relpath(Path("files") / inner, place.parent)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, target)
+    # A URL is left alone by the builder, which knows no files beyond its pages.
+    return shown if is_picture else f"site:{shown}"
