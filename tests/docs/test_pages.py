@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from tests.docs.tools import ROOT, TOOLS, tool
 
-ROOT = Path(__file__).parents[2]
-TOOLS = ROOT / "tools" / "documentation"
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")])
 FENCED = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
-
-
-def tool(name: str) -> ModuleType:
-    """A module of tools/documentation."""
-    sys.path.insert(0, str(TOOLS))
-    try:
-        spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(TOOLS))
-    return module
 
 
 def anchors(page: Path) -> set[str]:
@@ -52,17 +35,16 @@ def test_links_lead_somewhere_on_the_forge(page: Path) -> None:
             assert anchor in anchors(file), target
 
 
-def test_links_are_rewritten_for_the_site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    staging = tool("staging")
-    monkeypatch.setattr(staging, "STAGE", tmp_path / "stage")
-    monkeypatch.setattr(staging, "FILES", tmp_path / "files")
-    places = dict(staging.pages())
+def test_links_are_rewritten_for_the_site(tmp_path: Path) -> None:
     written = (
         "[a](../README.md#x) [b](sweeps.md) [c](../benchmarks/keep.py) [benchmarks](../benchmarks)\n"
         "[d](../benchmarks) ![e](../benchmarks/results/widths.png) [f](https://a.org) [g](#h)\n"
         '<img src="../benchmarks/results/widths.png">\n```\n[a](../README.md)\n```\n'
     )
-    read = staging.rewritten(written, ROOT / "docs" / "widths.md", Path("measures/widths.md"), places)
+    with tool("staging") as staging:
+        staging.STAGE, staging.FILES = tmp_path / "stage", tmp_path / "files"
+        places = dict(staging.pages())
+        read = staging.rewritten(written, ROOT / "docs" / "widths.md", Path("measures/widths.md"), places)
     assert read == (
         "[a](../project/readme.md#x) [b](../sweeps.md) [c](site:../files/benchmarks/keep.py.txt) benchmarks\n"
         "d (`../benchmarks`) ![e](../pictures/benchmarks/results/widths.png) [f](https://a.org) [g](#h)\n"
@@ -80,7 +62,9 @@ def test_a_site_with_broken_links_or_foreign_scripts_is_complained_about(tmp_pat
     )
     (tmp_path / "b.html").write_text('<h1 id="there">b</h1>')
     (tmp_path / "s.css").write_text("@import url(https://fonts.org/x.css)")
-    assert sorted(tool("site_check").complaints(tmp_path)) == [
+    with tool("site_check") as site_check:
+        found = sorted(site_check.complaints(tmp_path))
+    assert found == [
         "a.html: loads https://cdn.org/x.js from elsewhere",
         "a.html: nothing is at b.html#gone",
         "a.html: nothing is at c.html",
@@ -89,9 +73,10 @@ def test_a_site_with_broken_links_or_foreign_scripts_is_complained_about(tmp_pat
 
 
 def test_docstrings_are_escaped_outside_code_and_examples() -> None:
-    lines = ["max |ΔL| of `a_` and *b_", ">>> x_ * y", "", "c_ \\"]
-    tool("docstring_text").escape(None, "", "", None, None, lines)
-    assert lines == [r"max \|ΔL\| of ``a_`` and \*b\_", ">>> x_ * y", "", r"c\_ \\"]
+    lines = ["max |ΔL| of `a_` and *b_", "(L) one", ">>> x_ * y", "", "c_ \\"]
+    with tool("docstring_text") as docstring_text:
+        docstring_text.escape(None, "", "", None, None, lines)
+    assert lines == [r"max \|ΔL\| of ``a_`` and \*b\_", r"\(L) one", ">>> x_ * y", "", r"c\_ \\"]
 
 
 def test_without_its_packages_the_build_says_what_to_type() -> None:

@@ -24,7 +24,14 @@ NEEDED = ("sphinx", "furo", "myst_parser", "sphinx_copybutton", "sphinx_design")
 
 def make_pages() -> None:
     """Put the pages of the repository on the stage, and those that are made from the code."""
+    import command_line
+    import configuration
+    import file_formats
+    import python_names
+
     stage()
+    for maker in (python_names, command_line, configuration, file_formats):
+        maker.make()
 
 
 def build() -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.domains.python import PyClasslike
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -34,6 +35,7 @@ myst_heading_anchors = 4
 myst_url_schemes = {"http": None, "https": None, "mailto": None, "site": "{{path}}"}
 suppress_warnings = ["myst.header"]  # README's and others' first heading may be a second-level one
 
+autodoc_mock_imports = ["lightning", "pytorch_lightning", "transformers"]  # seconds to import, and no need
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 autodoc_member_order = "bysource"
@@ -42,7 +44,6 @@ napoleon_use_ivar = True
 napoleon_numpy_docstring = False
 default_role = "code"
 python_display_short_literal_types = True
-add_module_names = False
 toc_object_entries_show_parents = "hide"
 
 html_theme = "furo"
@@ -69,8 +70,12 @@ def setup(app: Sphinx) -> dict[str, Any]:
     Args:
         app: Sphinx's application.
     """
+    for field in PyClasslike.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"
     app.add_html_math_renderer(
         "mathml", inline_renderers=(mathml.visit_inline, None), block_renderers=(mathml.visit_block, None)
     )
     app.connect("autodoc-process-docstring", docstring_text.escape, priority=100)  # before napoleon
+    app.connect("html-page-context", docstring_text.shorten_types)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
