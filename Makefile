@@ -2,6 +2,7 @@
 # make test        the quick tests, in minutes;  make test-slow: the others
 # make lint        format, types, import directions
 # make docs        the documentation, in build/docs
+# make dist        wheel and source distribution, checked
 # make bench       what things cost here, some hours;  make clean: all but your runs
 SHELL := /bin/sh
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 # Tests start hundreds of processes; where bytecode is not kept each of them compiles the package anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: reproduce test test-slow lint docs bench clean
+.PHONY: reproduce test test-slow lint docs dist bench clean
 
 reproduce: $(VENV)/made
 	$(BIN)/gradscape reproduce
@@ -31,6 +32,9 @@ lint: $(VENV)/made-dev
 
 docs: $(VENV)/made-docs
 	$(BIN)/python tools/documentation/build.py
+
+dist: $(VENV)/made-release
+	$(BIN)/python tools/distribution.py
 
 bench: $(VENV)/made-bench
 	$(BIN)/python benchmarks/training.py
@@ -65,6 +69,10 @@ $(VENV)/made-dev: $(VENV)/made
 
 $(VENV)/made-docs: $(VENV)/made
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+$(VENV)/made-release: $(VENV)/made
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[release]'
 	touch $@
 
 $(VENV)/made-bench: $(VENV)/made
