@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.docs.tools import made
+from tests.docs.tools import made, tool
 
 import gradscape
 from gradscape.cli.main import app
 from gradscape.config.paths import SETTINGS
+from gradscape.measure.diagnose.limits import Limits
+from gradscape.records.diagnosis import GRADES
 
 
 def test_every_public_name_has_an_entry(tmp_path: Path) -> None:
@@ -44,3 +46,19 @@ def test_the_files_of_a_run_are_there(tmp_path: Path) -> None:
     text = made("file_formats", tmp_path)["reference/file-formats.md"]
     assert "```text\nDIR/runs/<identity>/config.json     the run's configuration\n" in text
     assert "DIR/watch.json" in text
+
+
+def test_every_verdict_has_a_page_with_its_meaning_limits_and_source(tmp_path: Path) -> None:
+    pages = made("verdict_pages", tmp_path)
+    with tool("verdict_pages") as verdict_pages:
+        assert set(verdict_pages.MEANINGS) <= set(GRADES)
+        texts = {name: pages[f"verdicts/{verdict_pages.slug(name)}.md"] for name in GRADES}
+    for name, text in texts.items():
+        assert text.startswith(f"---\norphan: true\n---\n\n# {name}\n\n**{GRADES[name]}**: "), name
+        assert "## How it is told\n\n- " in text, name  # its rule is found in the code
+        assert f"[{name}](" in pages["verdicts/index.md"], name
+    limits = Limits()
+    assert f"| `span`* | {limits.span:g} | ‖∂L/∂W‖ of one end of the network" in texts["vanishing"]
+    assert "Kingma & Ba (2015), Algorithm 1" in texts["vanishing"]
+    assert "- clip gradients\n" in texts["learning rate too large"]
+    assert "rules.py, line " in texts["exploding"]

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from places import FILES, SITE, STAGE
 from site_check import complaints
-from staging import stage
+from staging import stage, stage_llms
 
 NEEDED = ("sphinx", "furo", "myst_parser", "sphinx_copybutton", "sphinx_design")
 
@@ -28,9 +28,11 @@ def make_pages() -> None:
     import configuration
     import file_formats
     import python_names
+    import verdict_pages
 
     stage()
-    for maker in (python_names, command_line, configuration, file_formats):
+    stage_llms()
+    for maker in (verdict_pages, python_names, command_line, configuration, file_formats):
         maker.make()
 
 
@@ -42,7 +44,7 @@ def build() -> int:
     make_pages()
     shutil.rmtree(SITE, ignore_errors=True)
     os.environ["GRADSCAPE_DOCS_FILES"] = str(FILES)
-    strict = ["--fail-on-warning", "--keep-going", "--quiet", "--fresh-env", "--jobs", "auto"]
+    strict = ["--fail-on-warning", "--keep-going", "--quiet", "--fresh-env"]
     doctrees = ["--doctree-dir", str(STAGE.parent / "docs-trees")]
     if code := main([*strict, *doctrees, "-c", str(Path(__file__).parent), str(STAGE), str(SITE)]):
         return code

@@ -30,7 +30,8 @@ extensions = [
     "sphinx_design",
 ]
 
-myst_enable_extensions = ["colon_fence", "fieldlist"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_fence_as_directive = {"math"}  # which forges draw too
 myst_heading_anchors = 4
 myst_url_schemes = {"http": None, "https": None, "mailto": None, "site": "{{path}}"}
 suppress_warnings = ["myst.header"]  # README's and others' first heading may be a second-level one
@@ -55,7 +56,11 @@ html_copy_source = False
 html_show_sourcelink = False
 html_math_renderer = "mathml"
 html_theme_options = {
-    "light_css_variables": {"color-brand-primary": "#1d5fa8", "color-brand-content": "#1d5fa8"},
+    "light_css_variables": {
+        "color-brand-primary": "#1d5fa8",
+        "color-brand-content": "#1d5fa8",
+        "color-code-background": "#f5f7fa",
+    },
     "dark_css_variables": {"color-brand-primary": "#7fb4f0", "color-brand-content": "#7fb4f0"},
 }
 pygments_style = "a11y-high-contrast-light"

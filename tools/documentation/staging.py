@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from layers import layers
@@ -20,6 +20,7 @@ _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\]\([^)]*\))*)\]\(([^)\s]+)\)")
 _CODE = re.compile(r"(^ *```.*?^ *```$)", re.DOTALL | re.MULTILINE)
 _ATTRIBUTE = re.compile(r'\b(src|srcset|href)="([^"]+)"')
 _PICTURES = (".png", ".svg", ".gif", ".webp", ".jpg", ".apng")
+_INCLUDE = re.compile(r"<!-- include (\S+) -->\n")
 _MERMAID = re.compile(r"<!-- diagram -->\n.*?<!-- end -->\n", re.DOTALL)
 
 
@@ -37,10 +38,46 @@ def stage() -> None:
     for folder in (STAGE, FILES):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
+    for path in DOCS.rglob("*.png"):
+        target = STAGE / path.relative_to(DOCS)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
     places = dict(pages())
     for path, place in places.items():
         text = _MERMAID.sub(layers(), path.read_text(encoding="utf-8"))
-        write(place, rewritten(text, path, place, places))
+        text = text + more(text, places.values()) if place == Path("index.md") else text
+        write(place, _INCLUDE.sub(included, rewritten(text, path, place, places)))
+
+
+def stage_llms() -> None:
+    """Put the list of pages for language models into the site, with links to its pages."""
+    text = (ROOT / "llms.txt").read_text(encoding="utf-8")
+    for path, place in pages():
+        text = text.replace(f"({path.relative_to(ROOT)})", f"({place.with_suffix('.html')})")
+    (FILES / "llms.txt").write_text(text, encoding="utf-8")
+
+
+def more(index: str, places: Iterable[Path]) -> str:
+    """Return a list of contents with the pages that the first page does not list, such as new ones.
+
+    Args:
+        index: Text of the first page.
+        places: Place of every page.
+    """
+    listed = re.findall(r"^(?:.*<)?([\w/-]+)>?$", index, re.MULTILINE)
+    names = [str(place.with_suffix("")) for place in places]
+    others = "\n".join(name for name in names if name not in (*listed, "index"))
+    return f"\n```{{toctree}}\n:caption: More\n:hidden:\n\n{others}\n```\n" if others else ""
+
+
+def included(match: re.Match[str]) -> str:
+    """Return a file of the repository as a block of code; a forge, which shows no block, has a link to it.
+
+    Args:
+        match: Comment that names it.
+    """
+    path = ROOT / match[1]
+    return f"```{path.suffix.replace('.py', 'python').lstrip('.')}\n{path.read_text(encoding='utf-8')}```\n"
 
 
 def write(place: Path | str, text: str) -> None:
