@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from tests.docs.tools import ROOT, TOOLS, tool
+
+import gradscape
 
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md"), ROOT / "llms.txt"])
 FENCED = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
@@ -33,6 +36,25 @@ def test_links_lead_somewhere_on_the_forge(page: Path) -> None:
         assert file.exists(), target
         if anchor and file.suffix == ".md":
             assert anchor in anchors(file), target
+
+
+CODE = [
+    (page, code)
+    for page in PAGES
+    for code in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+]
+
+
+def test_blocks_of_python_are_python_and_know_the_names_they_use() -> None:
+    """Blocks that stand for a whole loop are not run; what they call of gradscape is there all the same."""
+    assert len(CODE) > 20
+    for page, code in CODE:
+        names = {
+            node.attr
+            for node in ast.walk(ast.parse(code, str(page)))
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "gs"
+        }
+        assert names <= set(gradscape.__all__), page
 
 
 def test_links_are_rewritten_for_the_site(tmp_path: Path) -> None:

@@ -12,7 +12,10 @@ import gradscape
 
 # Page → title, and the names on it; what is public and on none of them comes to the last of gradscape's own.
 _OWN = {
-    "watch": ("Watch and diagnose", ("watch", "diagnose", "Limits", "compare", "start_live", "FlowRecorder")),
+    "watch": (
+        "Watch and diagnose",
+        ("watch", "diagnose", "Limits", "compare", "replay", "start_live", "FlowRecorder"),
+    ),
     "check": ("Check before training", ("check", "lr_range", "coordinate_check")),
     "measures": ("Measure", ("smoothness", "curvature", "noise", "landscape")),
     "runs": (
