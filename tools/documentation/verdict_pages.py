@@ -130,7 +130,7 @@ def _example(example: dict[str, Any], scores: dict[str, Any]) -> Iterator[str]:
         else f"a watch says after {example['steps']} steps"
     )
     fault = example["fault"].rstrip(".")
-    yield f"## A public case\n\n[{example['case']}](../failures.md): {fault}. Of it {how}:\n"
+    yield f"## A public case\n\n{_cited(example['case'])}: {fault}. Of it {how}:\n"
     yield f"```text\n{example['text']}\n```\n"
     yield f"**The repair:** {example['cure'].rstrip('.')}.{_scored(scores)} {_twin(example)}\n"
     if tried := example.get("tried"):
@@ -138,6 +138,15 @@ def _example(example: dict[str, Any], scores: dict[str, Any]) -> Iterator[str]:
         for heading, trials in tried:
             yield f"- {heading}\n" + "\n".join(f"  - {_first_line(each)}" for each in trials[:4])
         yield ""
+
+
+def _cited(case: str) -> str:
+    """Name of a case, with a link to the report where its number is one of Stack Overflow's."""
+    set_of, _, number = case.partition("/")
+    if set_of in ("deepmufl", "deepfd") and re.fullmatch(r"\d{8}", number):
+        place = f"https://stackoverflow.com/questions/{number}"
+        return f"[Stack Overflow {number}]({place}) ([rebuilt](../failures.md))"
+    return f"[{case}](../failures.md)"
 
 
 def _first_line(text: str) -> str:
