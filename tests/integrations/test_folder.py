@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -109,6 +110,17 @@ def test_other_commands_read_it(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert gs.diagnose(flow).verdict in capsys.readouterr().out
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
     assert "equal bit for bit" in capsys.readouterr().out
+
+
+def test_losses_that_are_cut_off_leave_the_rest_to_be_diagnosed(tmp_path: Path) -> None:
+    _, flow = trained(tmp_path / "w")
+    (losses,) = (tmp_path / "w").glob("loss-*")
+    losses.write_bytes(losses.read_bytes()[:50])
+    found = gs.load(tmp_path / "w")
+    assert len(found.steps) == len(flow.history().steps)
+    assert not len(found.loss.steps)
+    without = replace(flow.history(), loss=None)
+    assert gs.diagnose(found).verdict == gs.diagnose(without).verdict
 
 
 def test_a_folder_with_a_watch_is_not_written_to(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ LABELS = {
     "second_moment": "mean h² of the output",
 }
 NAMED = 6  # most further differences, settings or layers in a text
+WIDE = 5.0  # range of losses from which their axis is logarithmic: of less its labels lie on one another
 COLORS = 1.0  # log10 ratio at the ends of the color scale, at most
 LONGEST = 60  # characters of a setting's value
 
@@ -235,7 +236,7 @@ class Comparison(Displayable, Record):
         for name, values, dash in zip("ab", self.losses, ("-", "--"), strict=True):
             panel.plot(self.steps, values, dash, label=name, linewidth=1.2)
         finite = self.losses[np.isfinite(self.losses)]
-        if len(finite) and finite.min() > 0:
+        if len(finite) and 0 < WIDE * finite.min() < finite.max():
             panel.set_yscale("log")
         panel.set(ylabel="loss")
         panel.legend(fontsize="small")

@@ -57,6 +57,7 @@ class GradientProfile(Record):
         axes.set(xscale="log", xlabel="mean |∂L/∂W|", ylabel="layer (input at the top)")
         if positive.any():
             axes.set_xlim(*_decades(values[positive]))
+            axes.xaxis.set_minor_formatter("")  # within a decade they lie on one another
         else:
             axes.set_xticks([])
         _mark_edge(axes, depth[values == 0], 0.0, "<", "0")

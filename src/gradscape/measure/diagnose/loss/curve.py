@@ -95,9 +95,9 @@ class Curve:
         """Loss over guessing's: of the batches read in the second half if they are enough, else of all.
 
         The loss of guessing varies from batch to batch as the targets do, which a ratio for each takes out.
-        NaN where guessing's is not known.
+        NaN where guessing's is not known, or no loss is.
         """
-        if self.only is None or self.guessing is None:
+        if self.only is None or self.guessing is None or not len(self.history.steps):
             return math.nan
         pairs = self._late_pairs(self.only)
         return pairs if math.isfinite(pairs) else self.last / self.highest_guess
