@@ -21,7 +21,7 @@ from gradscape.measure.diagnose.advice import Traits
 from gradscape.records.diagnosis import VERDICTS
 
 SOURCE = ROOT / "src"
-FOLDERS = [SOURCE / "gradscape/measure/diagnose", SOURCE / "gradscape/measure/check"]
+FOLDERS = [SOURCE / "gradscape" / name for name in ("measure/diagnose", "measure/check", "records")]
 # Verdicts that a function puts together of two words: the function's beginning.
 COMPUTED = {
     "inputs out of scale": "out_of_scale", "unscaled inputs": "out_of_scale",
@@ -87,7 +87,11 @@ class _Rules:
     def __init__(self, path: Path) -> None:
         self.path = path
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        self.functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+        classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+        bodies = [tree.body, *(each.body for each in classes)]
+        self.functions = {
+            node.name: node for body in bodies for node in body if isinstance(node, ast.FunctionDef)
+        }
         self.module = _imported(path)
 
     def verdicts(self, function: ast.FunctionDef) -> list[str]:
