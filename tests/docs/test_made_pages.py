@@ -44,7 +44,7 @@ def test_every_setting_is_there(tmp_path: Path) -> None:
 
 def test_the_files_of_a_run_are_there(tmp_path: Path) -> None:
     text = made("file_formats", tmp_path)["reference/file-formats.md"]
-    assert "```text\nDIR/runs/<identity>/config.json     the run's configuration\n" in text
+    assert "```none\nDIR/runs/<identity>/config.json     the run's configuration\n" in text
     assert "DIR/watch.json" in text
 
 

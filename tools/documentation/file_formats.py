@@ -37,5 +37,5 @@ def _described(name: str) -> str:
     """Return a module's docstring as Markdown: what is indented is code."""
     first, _, rest = str(import_module(name).__doc__).partition("\n")
     parts = re.split(r"(^(?: {4}.*\n)+)", textwrap.dedent(rest).strip("\n") + "\n", flags=re.MULTILINE)
-    parts[1::2] = [f"```text\n{textwrap.dedent(part)}```\n" for part in parts[1::2]]
+    parts[1::2] = [f"```none\n{textwrap.dedent(part)}```\n" for part in parts[1::2]]
     return f"{first}\n\n{''.join(parts)}"

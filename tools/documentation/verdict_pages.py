@@ -133,7 +133,7 @@ def _example(example: dict[str, Any], scores: dict[str, Any]) -> Iterator[str]:
     yield f"## A public case\n\n{_cited(example['case'])}: {fault}. Of it {how}:\n"
     yield f"```text\n{example['text']}\n```\n"
     yield f"**The repair:** {example['cure'].rstrip('.')}.{_scored(scores)} {_twin(example)}\n"
-    if tried := example.get("tried"):
+    if tried := [each for each in example.get("tried", ()) if each[0] != "not tried"]:
         yield "**Remedies that `gs.check` tried** on copies of it, by their effect on the loss:\n"
         for heading, trials in tried:
             yield f"- {heading}\n" + "\n".join(f"  - {_first_line(each)}" for each in trials[:4])
