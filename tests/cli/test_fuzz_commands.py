@@ -47,6 +47,7 @@ ENDS = {
     "train": ["--data.name", "cifar100", "--data-root", "nowhere"],
     "reproduce": ["--data", "cifar100", "--data-root", "nowhere"],
     "sweep": ["--save", "saved.yaml"],
+    "live": ["--port", "-1"],
 }
 ARGUMENTS = {name: app[name].assemble_argument_collection() for name in _COMMANDS}
 FLAGS = {
