@@ -287,12 +287,12 @@ class WatchReader:
 
 
 def is_watch(folder: Path) -> bool:
-    """Return True for the folder of a watch.
+    """Return True for the folder of a watch; False for one that may not be read, too.
 
     Args:
         folder: Path of the folder.
     """
-    return there(WatchFolder(folder).head)
+    return os.path.isfile(WatchFolder(folder).head)
 
 
 def read_watch(folder: Path) -> FlowHistory:

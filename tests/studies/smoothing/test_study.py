@@ -77,7 +77,7 @@ def test_the_quick_preset_is_small_and_every_run_is_packed() -> None:
     runs = plan.runs()
     run = next(iter(runs.values()))
     assert (run.data.dataset.size, run.net.filters, run.batch_size, run.data.train) == (8, 16, 50, 1_000)
-    assert (run.smoothness_every, run.curvature_images, run.landscape_images) == (4, 50, 0)
+    assert (run.smoothness_every, run.curvature_images, run.landscape_images) == (1, 50, 0)
     assert all(map(packable, runs.values()))
     packs = divide(runs, runs, plan.together, 1)
     assert all(pack.packed for pack in packs)
