@@ -18,7 +18,7 @@ async function training(id) {
 async function asked(what, values) {
   const query = new URLSearchParams(location.search);
   for (const [name, value] of Object.entries(values)) query.set(name, value);
-  const answer = await fetch(`api/${what}?${query}`), found = await answer.json();
+  const answer = await fetch(`api/${what}?${query}`).catch(() => { throw new Error("The server of this page does not answer: look again when it does."); }), found = await answer.json();
   if (!answer.ok) throw new Error(found.error);
   return found;
 }
@@ -138,7 +138,7 @@ function mapFigure(span, document_) {
 function profileOf(span, document_, map) {
   const values = cells(map), count = document_.steps.length, x = map.layers.map((_, place) => place + 1);
   const column = (place) => map.layers.map((_, row) => values[row * count + place]);
-  const series = [["first", 0], ["last", count - 1], ["pointed at", count - 1]].map(([label, place]) => ({ label: `${label}${label === "pointed at" ? "" : ` ${document_.row} ${document_.steps[place]}`}`, x, y: column(place), screen: label === "pointed at" }));
+  const series = [["first", 0], ["last", count - 1], ["pointed at", null]].map(([label, place]) => ({ label: `${label}${label === "pointed at" ? "" : ` ${document_.row} ${document_.steps[place]}`}`, x, y: place === null ? x.map(() => NaN) : column(place), screen: label === "pointed at" }));
   const reference = map.marks[0] ? { label: map.marks[0].label, value: map.marks[0].value } : null;
   const chart = new Curves(new Span(1, map.layers.length), { title: `${map.label} by layer`, series, reference, log: map.log }, "layer", 200);
   const mark = () => {
@@ -175,7 +175,7 @@ function findingCard(finding) {
 function findings(document_) {
   if (!document_.diagnosis) return null;
   const notes = document_.diagnosis.notes.map((note) => make("li", {}, note));
-  return make("section", { id: "findings" }, make("h2", {}, "Findings"), document_.findings.map(findingCard), make("p", { class: "note" }, `Gradients were read ${document_.diagnosis.seen}.`), notes.length ? make("ul", { class: "notes" }, notes) : null);
+  return make("section", { id: "findings" }, make("h2", {}, "Findings"), document_.findings.map(findingCard), make("p", { class: "note" }, `Gradients were read ${document_.diagnosis.seen}.${document_.diagnosis.unseen.length ? ` Not looked at: ${document_.diagnosis.unseen.join("; ")}.` : ""}`), notes.length ? make("ul", { class: "notes" }, notes) : null);
 }
 
 function layerTable(document_) {
