@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gradscape.errors import first_line
 from gradscape.measure.core.batch import main_tensor
 from gradscape.measure.core.graph.crossed_products import crossed_product
 from gradscape.measure.core.graph.divisors import divisor_of
@@ -28,6 +27,7 @@ from gradscape.measure.watch.loss_values import LossValues
 from gradscape.measure.watch.modes import Modes
 from gradscape.measure.watch.pending_terms import LOSSES, PendingTerm, pending_term, told_term
 from gradscape.measure.watch.running_gaps import PendingGaps
+from gradscape.measure.watch.safe_reader import SafeReader
 from gradscape.measure.watch.schedule import SMALL
 from gradscape.measure.watch.sequence_axes import SequenceAxes
 from gradscape.measure.watch.step_reading import is_out_of_reach
@@ -125,7 +125,7 @@ class _Reading:
         )
 
 
-class LossRecorder:
+class LossRecorder(SafeReader):
     """Values of the loss at every step, and readings of the whole step at some.
 
     Args:
@@ -134,20 +134,19 @@ class LossRecorder:
         on_error: Callback with what went wrong; nothing of the loss is read any more.
 
     Attributes:
-        spent: Seconds spent on reading, without waiting for the device.
         trained: Ids of the parameters that any optimizer has; one that another has is no fault.
     """
 
     def __init__(
         self, model: nn.Module, criterion: nn.Module | None, on_error: Callable[[str], None]
     ) -> None:
-        self.model, self.criterion, self.on_error = unwrapped(model), criterion, on_error
+        super().__init__(on_error)
+        self.model, self.criterion = unwrapped(model), criterion
         self.hooked = not hidden(model)
         self.small = sum(parameter.numel() for parameter in model.parameters()) <= SMALL
         self.values = LossValues()
         self.early: list[_Reading] = []
         self.late: deque[_Reading] = deque(maxlen=LATE)
-        self.began, self.spent = time.perf_counter(), 0.0
         self.trained: set[int] = set()
         self._met: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self.due = self.closed = False
@@ -206,16 +205,6 @@ class LossRecorder:
         """Remove the hooks; the readings remain."""
         self.closed = True
         self._unhook()
-
-    def _safely(self, act: Callable[[], None]) -> None:
-        """Read something; an error ends the reading of the loss, but not of gradients."""
-        start = time.perf_counter()
-        try:
-            act()
-        except Exception as error:  # any type: a watch must not stop a training
-            self.close()
-            self.on_error(first_line(error))
-        self.spent += time.perf_counter() - start
 
     # The forward pass -----------------------------------------------------------------------------------
 

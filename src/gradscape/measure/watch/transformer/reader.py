@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from gradscape._text import join_names
-from gradscape.errors import first_line
 from gradscape.measure.core.containers import tensors
 from gradscape.measure.core.graph.chain import is_opaque
 from gradscape.measure.core.graph.node import kind
@@ -24,6 +23,7 @@ from gradscape.measure.core.graph.walk import Graph
 from gradscape.measure.core.layer_trace import Hook, layer_kind
 from gradscape.measure.core.parameters import unwrapped
 from gradscape.measure.watch.activations import hidden, in_backward
+from gradscape.measure.watch.safe_reader import SafeReader
 from gradscape.measure.watch.schedule import SMALL
 from gradscape.measure.watch.step_reading import is_out_of_reach
 from gradscape.measure.watch.transformer.passes import Pass
@@ -38,7 +38,7 @@ ALONE = 3  # steps without anything to read, after which a model is taken for no
 NEAR = 64  # nodes before what a module is given in a checkpoint
 
 
-class TransformerReader:
+class TransformerReader(SafeReader):
     """Numbers of the transformer that a watched model may be.
 
     Args:
@@ -46,19 +46,16 @@ class TransformerReader:
         every: Number of steps from one reading to the next that the user has chosen; None for none.
         notes: Notes of the watch, to which this appends.
         on_error: Callback with what went wrong; nothing of the kind is read any more.
-
-    Attributes:
-        spent: Seconds spent on reading, without waiting for the device.
     """
 
     def __init__(
         self, model: nn.Module, every: int | None, notes: list[str], on_error: Callable[[str], None]
     ) -> None:
-        self.model, self.every, self.notes, self.on_error = unwrapped(model), every, notes, on_error
+        super().__init__(on_error)
+        self.model, self.every, self.notes = unwrapped(model), every, notes
         self.owners = Owners(model)
         self.is_small = sum(parameter.numel() for parameter in model.parameters()) <= SMALL
         self.rows = Rows()
-        self.began, self.spent = time.perf_counter(), 0.0
         self.closed = self.is_told = self.is_compiled = self.is_kept_back = False
         self.barren = 0  # steps without anything to read
         self.waiting: Pass | None = None  # until a gradient is the model's
@@ -81,16 +78,6 @@ class TransformerReader:
         within = self.spent <= BUDGET * (time.perf_counter() - self.began)
         regular = step < FIRST or (self.is_small and step % REGULAR == 0)
         return self.every is not None or regular or within
-
-    def _safely(self, act: Callable[[], None]) -> None:
-        """Read something; an error ends this reading, but no other."""
-        start = time.perf_counter()
-        try:
-            act()
-        except Exception as error:  # any type: a watch must not stop a training
-            self.close()
-            self.on_error(first_line(error))
-        self.spent += time.perf_counter() - start
 
     def before_backward(self, roots: Sequence[Tensor], step: int) -> None:
         """Read the graph that a backward pass begins with, perhaps another model's.
