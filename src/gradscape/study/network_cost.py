@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 # Measured on runs of the quick preset, one thread, in processor seconds.
 EVAL_SHARE = 0.3  # cost of a forward pass as a share of forward and backward
 MEASURE = 3  # gradients per measure of smoothness
-START = 3  # gradients of its images per measure of the initial weights
+START = 8  # gradients of its images per measure of the initial weights
 SPECTRUM = 50  # gradients of its images per measure of curvature, about
-SURFACE = 60  # forward passes over its images per landscape, about: its grid is refined
+SURFACE = 150  # forward passes over its images per landscape, about: its grid is refined
 NOISE = 3  # gradients of its mini-batches: whole, halved and quartered
 LAYER = 16e6  # multiply-adds in whose time the operations of a layer's step are started
 REPORT = 2.5, 11.5  # seconds of a report that one process takes, and that all cores share

@@ -39,6 +39,7 @@ class TimeLeft:
         self.running: dict[str, None] = {}
         self.workers = 1  # most at work at once so far
         self.busy = 0.0  # seconds that workers have been at runs, beginning with the first report of any
+        self.trained = False  # whether any has trained: the measures before that say too little of the pace
         self.until: float | None = None  # time up to which they are counted
 
     def begin(self, name: str) -> None:
@@ -65,6 +66,8 @@ class TimeLeft:
         begun = _macs_done(self.phases[name], progress, 0.0)
         if self.first.setdefault(name, begun) == begun == 0 and not self.pack[name].packed:
             self.spent.setdefault(name, defaultdict(float))
+        on_the_way = progress.phase == "training" and (progress.epoch > 1 or progress.share > 0)
+        self.trained |= on_the_way and self.done[name] > self.first[name]
         self._spend(name, now)
         self.at[name] = progress.phase, now
 
@@ -82,6 +85,7 @@ class TimeLeft:
         spent = self.spent.pop(name, None)
         if not ended:
             return
+        self.trained = True
         self.first.setdefault(name, 0.0)
         self.done[name] = self.cost[name]
         asked = {phase for phase, cost in self.phases[name].items() if cost}
@@ -102,7 +106,8 @@ class TimeLeft:
         if not any(left.values()):
             return 0.0
         worked = self._worked()
-        return _length(left.values(), self.workers) * self.busy / worked if worked > 0 else None
+        known = self.trained and worked > 0
+        return _length(left.values(), self.workers) * self.busy / worked if known else None
 
     def _worked(self) -> float:
         """Return the multiply-adds that this command has done."""
