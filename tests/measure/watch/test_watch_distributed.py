@@ -12,12 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gradscape.measure.core import pieces
+
 WORLD = 2
 
 
-def net() -> nn.Sequential:
+def net(width: int) -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 7), nn.Tanh(), nn.Linear(7, 3))
+    return nn.Sequential(nn.Linear(6, width), nn.Tanh(), nn.Linear(width, 3))
 
 
 def data() -> tuple[Tensor, Tensor]:
@@ -34,10 +36,10 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tens
         optimizer.step()
 
 
-def watched(wrap: Callable[[nn.Module], nn.Module], x: Tensor, y: Tensor, clip: bool) -> Any:
+def watched(wrap: Callable[[nn.Module], nn.Module], x: Tensor, y: Tensor, clip: bool, width: int) -> Any:
     import gradscape as gs
 
-    model = wrap(net())
+    model = wrap(net(width))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     flow = gs.watch(model, optimizer)
     train(model, optimizer, x, y, clip)
@@ -65,23 +67,29 @@ def checkpointed(model: nn.Module) -> nn.Module:
     return sharded(nn.Sequential(*(checkpoint_wrapper(layer) for layer in model)))
 
 
-WRAPS = {"ddp": wrapped_ddp, "fsdp": sharded, "fsdp checkpointed": checkpointed}
-CLIPPED = {"ddp": True, "fsdp": False, "fsdp checkpointed": False}  # gradients are read before only in DDP
+WRAPS = {"ddp": wrapped_ddp, "fsdp": sharded, "fsdp checkpointed": checkpointed, "fsdp thinned": sharded}
+CLIPPED = dict.fromkeys(WRAPS, False) | {"ddp": True}  # gradients are read before only in DDP
+WIDTH = dict.fromkeys(WRAPS, 7) | {"fsdp thinned": 20_000}
 SEEN = {
     "ddp": "after the backward pass, reduced, before any clipping",
     "fsdp": "when the step began, reduced and unscaled, after any clipping",
     "fsdp checkpointed": "when the step began, reduced and unscaled, after any clipping",
+    "fsdp thinned": "when the step began, reduced and unscaled, after any clipping",
 }
 
 
 def process(rank: int, name: str, meeting: str, results: Any) -> None:
     import torch.distributed as dist
 
+    if name == "fsdp thinned":
+        pieces.WHOLE = 0
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=WORLD)
     x, y = data()
     try:
-        results.put((rank, watched(WRAPS[name], x[rank::WORLD], y[rank::WORLD], CLIPPED[name]).to_dict()))
+        results.put(
+            (rank, watched(WRAPS[name], x[rank::WORLD], y[rank::WORLD], CLIPPED[name], WIDTH[name]).to_dict())
+        )
     except Exception as error:  # for the test to say it
         results.put((rank, repr(error)))
     dist.destroy_process_group()
@@ -101,12 +109,14 @@ def test_both_processes_see_the_gradients_of_one(name: str, tmp_path: Path) -> N
     found = dict(results.get() for _ in processes)
     for each in processes:
         each.join()
-    whole = watched(lambda model: model, *data(), CLIPPED[name])
+    whole = watched(lambda model: model, *data(), CLIPPED[name], WIDTH[name])
+    thinned = name == "fsdp thinned"
     for rank in range(WORLD):
         history = found[rank]
         assert isinstance(history, dict), history
         assert tuple(history["layers"]) == whole.layers
         assert history["seen"] == SEEN[name]
-        for statistic in ("mean_abs", "max_abs", "rms", "zeros", "weight", "update"):
+        for statistic in ("mean_abs", "max_abs", "rms", "zeros", "weight"):
             assert np.allclose(history[statistic], getattr(whole, statistic), rtol=2e-4, atol=1e-9), statistic
-        assert np.allclose(history["agreement"][1:], whole.agreement[1:], atol=1e-4)
+        assert np.allclose(history["update"], whole.update, rtol=0.03 if thinned else 2e-4, atol=1e-9)
+        assert np.allclose(history["agreement"][1:], whole.agreement[1:], atol=0.05 if thinned else 1e-4)

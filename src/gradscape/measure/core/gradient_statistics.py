@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from gradscape.measure.core.pieces import TINY, Kept, Sums, keep, stacked, strides_of, sums, widened
+
 STATISTICS = ("mean_abs", "max_abs", "rms", "zeros", "nonfinite", "agreement")
-TINY = 2.0**-126  # smallest normal float32: below it is 0 where denormals are flushed
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,13 @@ class Shards:
         groups: A group for each mesh dimension along which the tensors are sharded.
         columns: 1 for a sharded tensor, 0 for one that is whole on every process, (tensors,).
         sizes: Numbers of elements of the whole tensors, (tensors,).
+        strides: Of each tensor, one out of how many elements is kept until the next reading.
     """
 
     groups: tuple[Any, ...]
     columns: Tensor
     sizes: Tensor
+    strides: tuple[int, ...]
 
     @classmethod
     def of(cls, tensors: Sequence[Tensor]) -> Shards:
@@ -45,6 +48,7 @@ class Shards:
             groups,
             torch.tensor([_is_sharded(tensor) for tensor in tensors], device=device),
             torch.tensor([max(1, tensor.numel()) for tensor in tensors], dtype=torch.float64, device=device),
+            strides_of([tensor.numel() for tensor in tensors]),
         )
 
     def part(self, places: Sequence[int]) -> Shards:
@@ -53,7 +57,8 @@ class Shards:
         Args:
             places: Indices of the tensors.
         """
-        return Shards(self.groups, self.columns[places], self.sizes[places])
+        strides = tuple(self.strides[place] for place in places)
+        return Shards(self.groups, self.columns[places], self.sizes[places], strides)
 
     def total(self, values: Tensor) -> Tensor:
         """Sum values over all processes that hold a part.
@@ -92,108 +97,107 @@ def local(tensor: Tensor) -> Tensor:
     Args:
         tensor: Tensor of any layout, perhaps sharded.
     """
-    held: Tensor = tensor.to_local() if _is_sharded(tensor) else tensor  # type: ignore[attr-defined]
-    if held.is_sparse:
-        held = held.coalesce().values()
-    if held.dtype in (torch.float16, torch.bfloat16):
-        held = held.float()
-    return held if held.numel() else held.new_zeros(1)
+    return widened(held(tensor))
 
 
-@dataclass(frozen=True)
-class Scaled:
-    """Gradients divided by their largest elements, so that squares do not underflow: 1e-30² is 0 in float32.
+def held(tensor: Tensor) -> Tensor:
+    """Return the elements that this process holds; of a sparse tensor, its values.
+
+    Args:
+        tensor: Tensor of any layout, perhaps sharded.
+    """
+    part: Tensor = tensor.to_local() if _is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+    if part.is_sparse:
+        part = part.coalesce().values()
+    return part if part.numel() else part.new_zeros(1)
+
+
+class Scaled(NamedTuple):
+    """Elements of a gradient that are kept for its agreement with the next one.
+
+    Elements are divided by the largest, so that products do not underflow: 1e-30² is 0 in float32.
 
     Attributes:
-        tensors: Parts that this process holds.
-        square: ‖·‖₂² of the whole tensors, (tensors,).
+        kept: Elements that this process holds, all or evenly spread ones.
+        share: Largest element of this process over that of the whole tensor, a scalar.
+        square: ‖·‖₂² of the elements that all processes keep, a scalar.
     """
 
-    tensors: list[Tensor]
+    kept: Kept
+    share: Tensor
     square: Tensor
 
 
 @torch.no_grad()
 def read_gradients(
-    gradients: Sequence[Tensor], shards: Shards, last: Sequence[tuple[Tensor, Tensor] | None]
-) -> tuple[Tensor, Scaled]:
-    """Return the statistics of gradients, and the scaled gradients for the next reading's agreement.
+    gradients: Sequence[Tensor], shards: Shards, last: Sequence[Scaled | None]
+) -> tuple[Tensor, list[Scaled]]:
+    """Return the statistics of gradients, and what is kept of them for the next reading's agreement.
 
     Args:
         gradients: Gradients of all tensors; dense, sparse, complex or sharded.
         shards: Shards of the same tensors.
-        last: Entries of an earlier `Scaled` for each tensor; None without one.
+        last: What an earlier reading kept of each tensor; None without one.
 
     Returns:
-        (6, tensors) in the order of `STATISTICS`, float64, and the scaled gradients. `nonfinite` is 1 if an
-        element is not finite, and `agreement` the cosine of the angle to the last reading.
+        (6, tensors) in the order of `STATISTICS`, float64, and what is kept. `nonfinite` is 1 if an element
+        is not finite, and `agreement` the cosine of the angle to the last reading, of a large model's large
+        tensors that of the elements kept.
     """
-    held = [local(gradient) for gradient in gradients]
-    largest = shards.largest(stacked(torch._foreach_norm(held, math.inf)))
-    absolute = shards.total(stacked(torch._foreach_norm(held, 1)))
-    nonzero = shards.total(stacked([torch.count_nonzero(each) for each in held]))
-    divisors = [d.to(h.device, h.real.dtype) for d, h in zip(largest.clamp_min(TINY), held, strict=True)]
-    tensors = list(torch._foreach_div(held, divisors))
-    scaled = Scaled(tensors, shards.total(stacked(torch._foreach_norm(tensors, 2)).square()))
+    parts = [held(gradient) for gradient in gradients]
+    found = sums(parts, shards.strides)
+    largest = shards.largest(found.largest)
+    share = found.largest.clamp_min(TINY) / largest.clamp_min(TINY)
+    square = shards.total(found.square * share.square())
+    scaled = _scaled(parts, found, share, shards)
     statistics = [
-        absolute / shards.sizes,
+        shards.total(found.absolute) / shards.sizes,
         largest,
-        largest * (scaled.square / shards.sizes).sqrt(),
-        1 - nonzero / shards.sizes,
+        largest * (square / shards.sizes).sqrt(),
+        1 - shards.total(found.nonzero) / shards.sizes,
         (~largest.isfinite()).double(),
         _agreement(gradients, scaled, last, shards),
     ]
     return torch.stack(statistics), scaled
 
 
+def _scaled(parts: Sequence[Tensor], found: Sums, share: Tensor, shards: Shards) -> list[Scaled]:
+    """Return what is kept of gradients."""
+    kept, own = [], list(found.square)
+    for place, part in enumerate(parts):
+        if place in found.scaled:
+            kept.append(Kept(found.scaled[place]))
+            continue
+        some, layout = keep(part, shards.strides[place])
+        some = widened(some) / found.largest[place].clamp_min(TINY).to(some.device, some.real.dtype)
+        kept.append(Kept(some, layout))
+        own[place] = some.norm(2).double().square().to(share.device)
+    return list(map(Scaled, kept, share, shards.total(torch.stack(own) * share.square())))
+
+
 def _agreement(
-    gradients: Sequence[Tensor],
-    now: Scaled,
-    last: Sequence[tuple[Tensor, Tensor] | None],
-    shards: Shards,
+    gradients: Sequence[Tensor], now: Sequence[Scaled], last: Sequence[Scaled | None], shards: Shards
 ) -> Tensor:
     """Return cosines of the angles between gradients of two readings; NaN without another, or if sparse."""
-    unknown = torch.full_like(now.square, math.nan)
+    square = torch.stack([each.square for each in now])
+    unknown = torch.full_like(square, math.nan)
     if not any(last):
         return unknown
-    none = (now.tensors[0].real.new_zeros(()), now.square.new_ones(()))
-    pairs = [none if each is None else each for each in last]
-    product = shards.total(
-        stacked([_inner(tensor, other) for tensor, (other, _) in zip(now.tensors, pairs, strict=True)])
-    )
-    square = torch.stack([each for _, each in pairs])
+    others = [scaled if before is None else before for scaled, before in zip(now, last, strict=True)]
+    product = shards.total(stacked(list(map(_inner, now, others))))
     known = [
-        each is not None and not gradient.is_sparse for each, gradient in zip(last, gradients, strict=True)
+        before is not None and before.kept.layout == scaled.kept.layout and not gradient.is_sparse
+        for gradient, scaled, before in zip(gradients, now, last, strict=True)
     ]
     there = torch.tensor(known, device=product.device)
-    return torch.where(there, product / (now.square * square).sqrt(), unknown)
+    return torch.where(
+        there, product / (square * torch.stack([each.square for each in others])).sqrt(), unknown
+    )
 
 
-def _inner(a: Tensor, b: Tensor) -> Tensor:
+def _inner(now: Scaled, before: Scaled) -> Tensor:
     """Return the inner product as real vectors; 0 if shapes differ, as those of sparse gradients may."""
+    a, b = now.kept.elements, before.kept.elements
     if a.shape != b.shape:
-        return a.real.new_zeros(())
-    return (a * b.conj()).sum().real
-
-
-@torch.no_grad()
-def norms(tensors: Sequence[Tensor], shards: Shards) -> Tensor:
-    """Return the L2 norms (tensors,), float64.
-
-    Args:
-        tensors: Tensors of any layout.
-        shards: Shards of these tensors.
-    """
-    return shards.total(stacked(torch._foreach_norm([local(each) for each in tensors], 2)).square()).sqrt()
-
-
-def stacked(values: Sequence[Tensor]) -> Tensor:
-    """Stack scalars as one float64 tensor on the first one's device.
-
-    Args:
-        values: Scalars, one per tensor.
-    """
-    device = values[0].device
-    if any(value.device != device for value in values):
-        values = [value.to(device) for value in values]
-    return torch.stack(list(values)).double()
+        return now.share.new_zeros(())
+    return (a * b.conj()).sum().real.to(now.share.device) * now.share * before.share

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from gradscape.measure.core.gradient_statistics import STATISTICS, Shards, local, read_gradients, stacked
+from gradscape.measure.core.gradient_statistics import STATISTICS, Scaled, Shards, held, read_gradients
+from gradscape.measure.core.pieces import magnitudes
 
 MEANS = [STATISTICS.index(name) for name in ("mean_abs", "max_abs", "rms")]
 BROKEN = STATISTICS.index("nonfinite")
@@ -28,10 +29,9 @@ class Readings:
         self.values = shards.sizes.new_full((len(STATISTICS), len(parameters)), math.nan)
         # By index: weak reference to the gradient that was read, and its version.
         self.marks: dict[int, tuple[weakref.ref[Tensor], int]] = {}
-        # By index: gradients divided by their largest element and the squares of their norms, for the
-        # agreement: of the last reading, and of the last step.
-        self.now: dict[int, tuple[Tensor, Tensor]] = {}
-        self.before: dict[int, tuple[Tensor, Tensor]] = {}
+        # By index, for the agreement: of the last reading, and of the last step.
+        self.now: dict[int, Scaled] = {}
+        self.before: dict[int, Scaled] = {}
 
     def is_read(self, place: int) -> bool:
         """Return True if `.grad` is the tensor that was read, unchanged.
@@ -61,8 +61,8 @@ class Readings:
         there = [place for place in places if place in self.marks]
         if not there:
             return []
-        held = [local(self.parameters[place].grad) for place in there]  # type: ignore[arg-type]
-        now = stacked(torch._foreach_norm(held, 1)) / self.shards.sizes[there]
+        gradients = [held(self.parameters[place].grad) for place in there]  # type: ignore[arg-type]
+        now = magnitudes(gradients) / self.shards.sizes[there]
         then = self.values[MEANS[0], there]
         same = (now - then).abs() <= 1e-6 * then
         changed = ~(same | (now.isnan() & then.isnan()) | (now == then))
@@ -91,8 +91,8 @@ class Readings:
 
     def read_now(
         self, places: Iterable[int], scale: Tensor | None = None
-    ) -> tuple[Tensor, dict[int, tuple[Tensor, Tensor]]]:
-        """Return the statistics (statistics, parameters) of the current gradients, and the scaled gradients.
+    ) -> tuple[Tensor, dict[int, Scaled]]:
+        """Return the statistics (statistics, parameters) of the current gradients, and what is kept of them.
 
         Args:
             places: Indices of parameters; without a gradient, statistics are NaN.
@@ -109,15 +109,15 @@ class Readings:
         if scale is not None:
             found[:3] /= scale
         values[:, [places.index(i) for i in there] if len(there) < len(places) else slice(None)] = found
-        return values, dict(zip(there, zip(scaled.tensors, scaled.square, strict=True), strict=True))
+        return values, dict(zip(there, scaled, strict=True))
 
-    def take(self, places: Sequence[int], values: Tensor, found: dict[int, tuple[Tensor, Tensor]]) -> None:
+    def take(self, places: Sequence[int], values: Tensor, found: dict[int, Scaled]) -> None:
         """Store a reading.
 
         Args:
             places: Indices of parameters.
             values: Statistics (statistics, parameters).
-            found: Scaled gradients and squares of their norms, by index.
+            found: What is kept of the gradients, by index.
         """
         self.values[:, places] = values
         for place in places:

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from gradscape.measure.core.gradient_statistics import STATISTICS, local, norms
+from gradscape.measure.core.gradient_statistics import STATISTICS, held
 from gradscape.measure.core.parameters import WatchedParameters
+from gradscape.measure.core.pieces import keep, squares, widened
 from gradscape.measure.watch.activations import in_backward
 from gradscape.measure.watch.readings import Readings, scaled_down
 from gradscape.measure.watch.steps import called_by_scaler
@@ -61,7 +62,11 @@ class StepReader:
         """
         self.subjects = subjects
         self.readings = Readings(subjects.parameters, subjects.shards)
-        self.weights = [torch.empty_like(local(p.detach())) for p in subjects.parameters]
+        parts = [held(parameter.detach()) for parameter in subjects.parameters]
+        self.weights = [torch.empty_like(each) for each in self._kept(range(len(parts)))]
+        counts = [part.numel() / weight.numel() for part, weight in zip(parts, self.weights, strict=True)]
+        self.shares = subjects.shards.sizes.new_tensor(counts)  # elements over those that are kept
+        self.squares = torch.zeros_like(self.shares)  # of the norms of the weights, before the step
 
     def let_go(self) -> None:
         """Release all tensors."""
@@ -97,7 +102,8 @@ class StepReader:
             self._read_late(optimizer, places, step, row)
         start = time.perf_counter()
         with torch.no_grad():
-            torch._foreach_copy_([self.weights[i] for i in places], self._held(places))
+            self.squares[places] = squares([held(self.subjects.parameters[i].detach()) for i in places])
+            torch._foreach_copy_([self.weights[i] for i in places], self._kept(places))
         self.spent += time.perf_counter() - start
 
     def _read_late(self, optimizer: Optimizer, places: list[int], step: int, row: int) -> None:
@@ -172,13 +178,14 @@ class StepReader:
     def _part(self, places: list[int]) -> Tensor:
         shards = self.subjects.shards.part(places)
         before = [self.weights[i] for i in places]
-        weight = norms(before, shards)
-        torch._foreach_sub_(before, self._held(places))
-        moved = torch.stack([weight, norms(before, shards)])
-        return torch.cat([self.readings.values[:, places], moved])
+        torch._foreach_sub_(before, self._kept(places))
+        moved = torch.stack([self.squares[places], squares(before) * self.shares[places]])
+        return torch.cat([self.readings.values[:, places], shards.total(moved).sqrt()])
 
-    def _held(self, places: Sequence[int]) -> list[Tensor]:
-        return [local(self.subjects.parameters[i].detach()) for i in places]
+    def _kept(self, places: Sequence[int]) -> list[Tensor]:
+        """Return the elements by which updates are measured."""
+        parameters, strides = self.subjects.parameters, self.subjects.shards.strides
+        return [widened(keep(held(parameters[i].detach()), strides[i]).elements) for i in places]
 
     @property
     def seen(self) -> str:
