@@ -115,16 +115,14 @@ def held(tensor: Tensor) -> Tensor:
 class Scaled(NamedTuple):
     """Elements of a gradient that are kept for its agreement with the next one.
 
-    Elements are divided by the largest, so that products do not underflow: 1e-30² is 0 in float32.
+    They are divided by the largest, so that products do not underflow: 1e-30² is 0 in float32.
 
     Attributes:
         kept: Elements that this process holds, all or evenly spread ones.
-        share: Largest element of this process over that of the whole tensor, a scalar.
         square: ‖·‖₂² of the elements that all processes keep, a scalar.
     """
 
     kept: Kept
-    share: Tensor
     square: Tensor
 
 
@@ -147,8 +145,8 @@ def read_gradients(
     parts = [held(gradient) for gradient in gradients]
     found = sums(parts, shards.strides)
     largest = shards.largest(found.largest)
-    share = found.largest.clamp_min(TINY) / largest.clamp_min(TINY)
-    square = shards.total(found.square * share.square())
+    share = found.largest.clamp_min(TINY) / largest.clamp_min(TINY) if shards.groups else None
+    square = shards.total(found.square if share is None else found.square * share.square())
     scaled = _scaled(parts, found, share, shards)
     statistics = [
         shards.total(found.absolute) / shards.sizes,
@@ -161,9 +159,16 @@ def read_gradients(
     return torch.stack(statistics), scaled
 
 
-def _scaled(parts: Sequence[Tensor], found: Sums, share: Tensor, shards: Shards) -> list[Scaled]:
-    """Return what is kept of gradients."""
-    kept, own = [], list(found.square)
+def _scaled(parts: Sequence[Tensor], found: Sums, share: Tensor | None, shards: Shards) -> list[Scaled]:
+    """Return what is kept of gradients, divided by their largest elements.
+
+    Args:
+        parts: Parts that this process holds.
+        found: Sums over them.
+        share: Their largest elements over those of the whole tensors; None if they are whole.
+        shards: Shards of the tensors.
+    """
+    kept, squares = [], list(found.square)
     for place, part in enumerate(parts):
         if place in found.scaled:
             kept.append(Kept(found.scaled[place]))
@@ -171,8 +176,13 @@ def _scaled(parts: Sequence[Tensor], found: Sums, share: Tensor, shards: Shards)
         some, layout = keep(part, shards.strides[place])
         some = widened(some) / found.largest[place].clamp_min(TINY).to(some.device, some.real.dtype)
         kept.append(Kept(some, layout))
-        own[place] = some.norm(2).double().square().to(share.device)
-    return list(map(Scaled, kept, share, shards.total(torch.stack(own) * share.square())))
+        squares[place] = some.norm(2).double().square().to(found.square.device)
+    square = torch.stack(squares)
+    if share is not None:
+        for each, factor in zip(kept, share, strict=True):
+            each.elements.mul_(factor.to(each.elements.device, each.elements.real.dtype))
+        square = square * share.square()
+    return list(map(Scaled, kept, shards.total(square)))
 
 
 def _agreement(
@@ -199,5 +209,5 @@ def _inner(now: Scaled, before: Scaled) -> Tensor:
     """Return the inner product as real vectors; 0 if shapes differ, as those of sparse gradients may."""
     a, b = now.kept.elements, before.kept.elements
     if a.shape != b.shape:
-        return now.share.new_zeros(())
-    return (a * b.conj()).sum().real.to(now.share.device) * now.share * before.share
+        return a.real.new_zeros(())
+    return (a * b.conj()).sum().real

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from gradscape.measure.core.pieces import PIECE
 
 RELU_LIKE = ("ReLU", "ELU", "SiLU", "Mish", "wish")  # output ≤ 0 exactly where the input is
 SATURATED = 0.01  # of the largest derivative
@@ -29,48 +32,77 @@ def moments(values: Tensor, size: int, correlation: bool = True) -> tuple[Tensor
         size: Number of samples.
         correlation: Whether the correlation is computed; NaN if not.
     """
-    values = _plain(values)
+    values = values.detach().abs() if values.is_complex() else values.detach()
     unknown = _wide(values.new_full((), math.nan))
     if not values.numel():
         return unknown, unknown
-    low, high = values.aminmax()
-    peak = torch.maximum(-low, high)
-    known = peak.isfinite() & (peak > 0)
     rows = _by_sample(values, size)
-    scaled, unit = _over(values.reshape(1, -1) if rows is None else rows, torch.where(known, peak, 1))
-    lengths = torch.linalg.vector_norm(scaled, dim=1)
-    total_square = _wide(unit).square() * _wide(lengths).square().sum()
-    moment = torch.where(known, total_square / scaled.numel(), _wide(peak).square())
+    parts = _columns(values.reshape(1, -1) if rows is None else rows, 4 * PIECE)
+    peak = _plain(_joined([_peak(part) for part in parts], torch.amax))
+    known = peak.isfinite() & (peak > 0)
+    unit = _unit_for(torch.where(known, peak, 1))
+    lengths = [torch.linalg.vector_norm(_over(_plain(part), unit), dim=1) for part in parts]
+    total = _joined([_wide(each).square().sum() for each in lengths], torch.sum)
+    total = total if unit is None else total * _wide(unit).square()
+    moment = torch.where(known, total / values.numel(), _wide(peak).square())
     if rows is None or not correlation:
         return moment, unknown
-    return moment, torch.where(known, _correlation_of(scaled[:: -(-size // PAIRED)]), math.nan)
+    return moment, torch.where(known, _correlation_of(rows[:: -(-size // PAIRED)], unit), math.nan)
 
 
-def _correlation_of(rows: Tensor) -> Tensor:
+def _correlation_of(rows: Tensor, unit: Tensor | None) -> Tensor:
     """Return the mean cosine between rows that are not 0; NaN for fewer than two.
 
     In float64: two samples that differ by a thousandth have 1 − c = 5e-7, which float32 does not resolve.
     """
-    exact = _wide(rows)
-    lengths = torch.linalg.vector_norm(exact, dim=1)
+    first, *others = _columns(rows, PIECE)
+    begun = _over(_wide(first), unit)
+
+    def exact() -> Iterator[Tensor]:
+        return chain([begun], (_over(_wide(part), unit) for part in others))
+
+    lengths = _joined([torch.linalg.vector_norm(part, dim=1) for part in exact()], _root_of_squares)
     kept = lengths != 0
     count = _wide(kept.sum())
     # Over all pairs at once: the square of the sum holds each pair twice and each sample once.
     with torch.autocast(rows.device.type, enabled=False):
-        total = torch.where(kept, 1 / lengths, 0) @ exact
-    alike = (total.square().sum() - count) / (count * (count - 1))
+        weights = torch.where(kept, 1 / lengths, 0)
+        total = _joined([(weights @ part).square().sum() for part in exact()], torch.sum)
+    alike = (total - count) / (count * (count - 1))
     return torch.where(count > 1, alike.clamp(max=1), math.nan)
 
 
-def _over(values: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
-    """Divide values by a unit that prevents over- and underflow of squares; return them and the unit.
+def _peak(values: Tensor) -> Tensor:
+    """Return the largest |·|; in one pass where that copies nothing."""
+    low, high = values.aminmax() if values.is_contiguous() else (values.amin(), values.amax())
+    return torch.maximum(-low, high)
+
+
+def _columns(rows: Tensor, most: int) -> Sequence[Tensor]:
+    """Divide rows so that a copy of each part takes little memory: an output of logits is large."""
+    return [rows] if rows.numel() <= most else torch.split(rows, max(1, most // len(rows)), dim=1)
+
+
+def _joined(of_parts: list[Tensor], join: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the number of the whole from those of its parts."""
+    return of_parts[0] if len(of_parts) == 1 else join(torch.stack(of_parts))
+
+
+def _root_of_squares(values: Tensor) -> Tensor:
+    return values.square().sum(0).sqrt()
+
+
+def _unit_for(peak: Tensor) -> Tensor | None:
+    """Return a divisor that prevents over- and underflow of squares; None if none is needed.
 
     The squares of 1e-30 and 1e30 are not representable in float32. Checking for such values would wait for a
     GPU; on a CPU the check is free, while the division would cost more than everything else.
     """
-    if values.device.type == "cpu" and 1e-12 < peak < 1e12:
-        return values, torch.ones_like(peak)
-    return values / peak, peak
+    return None if peak.device.type == "cpu" and 1e-12 < peak < 1e12 else peak
+
+
+def _over(values: Tensor, unit: Tensor | None) -> Tensor:
+    return values if unit is None else values / unit
 
 
 def _by_sample(values: Tensor, size: int) -> Tensor | None:

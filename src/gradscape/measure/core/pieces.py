@@ -15,10 +15,8 @@ from torch import Tensor
 
 PIECE = 2**20  # elements that are read at once, at most: 4 MB in float32
 WHOLE = 1_000_000  # parameters of a model of which all elements are kept
-STRIDE = (
-    31  # of a larger one's tensors one element in as many; a prime, so that no axis of a tensor divides it
-)
-LEAST = 4_096  # elements that are kept of a tensor, or all: for normal ones, their RMS is within 1.1 %
+STRIDE = 127  # of a large tensor one element in as many; a prime, so that seldom an axis is a multiple
+LEAST = 2_048  # elements that are kept of a tensor, or all: for normal ones, their RMS is within 1.6 %
 TINY = 2.0**-126  # smallest normal float32: below it is 0 where denormals are flushed
 
 
@@ -95,12 +93,12 @@ def sums(tensors: Sequence[Tensor], strides: Sequence[int]) -> Sums:
     rows: list[Tensor] = []
     scaled: dict[int, Tensor] = {}
     for places, parts in _batches(tensors):
-        largest = stacked(torch._foreach_norm(parts, math.inf))
+        magnitudes = torch._foreach_abs(parts)
+        largest, absolute = stacked(_largest(magnitudes)), stacked(_added_up(magnitudes))
         divisors = [d.to(p.device, p.real.dtype) for d, p in zip(largest.clamp_min(TINY), parts, strict=True)]
         divided = torch._foreach_div(parts, divisors)
         square = stacked(torch._foreach_norm(divided, 2)).square()
         scaled |= {place: part for place, part in zip(places, divided, strict=True) if strides[place] == 1}
-        absolute = stacked(torch._foreach_norm(parts, 1))
         nonzero = stacked([torch.count_nonzero(part) for part in parts])
         rows.append(torch.stack([largest, absolute, nonzero, square]))
         owners += places
@@ -121,7 +119,7 @@ def magnitudes(tensors: Sequence[Tensor]) -> Tensor:
     Args:
         tensors: At least one dense tensor.
     """
-    return _added(tensors, lambda parts: stacked(torch._foreach_norm(parts, 1)))
+    return _added(tensors, lambda parts: stacked(_added_up(torch._foreach_abs(parts))))
 
 
 def squares(tensors: Sequence[Tensor]) -> Tensor:
@@ -143,6 +141,18 @@ def stacked(values: Sequence[Tensor]) -> Tensor:
     if any(value.device != device for value in values):
         values = [value.to(device) for value in values]
     return torch.stack(list(values)).double()
+
+
+def _largest(magnitudes: tuple[Tensor, ...]) -> Sequence[Tensor]:
+    """Return the largest of each part; in one operation on a GPU, where a CPU would take 25 times as long."""
+    on_cpu = magnitudes[0].device.type == "cpu"
+    return [each.amax() for each in magnitudes] if on_cpu else torch._foreach_norm(magnitudes, math.inf)
+
+
+def _added_up(magnitudes: tuple[Tensor, ...]) -> Sequence[Tensor]:
+    """Return the sum of each part; in one operation on a GPU, where a CPU would take 6 times as long."""
+    on_cpu = magnitudes[0].device.type == "cpu"
+    return [each.sum() for each in magnitudes] if on_cpu else torch._foreach_norm(magnitudes, 1)
 
 
 def _added(tensors: Sequence[Tensor], of_parts: Callable[[list[Tensor]], Tensor]) -> Tensor:
