@@ -120,3 +120,44 @@ def test_both_processes_see_the_gradients_of_one(name: str, tmp_path: Path) -> N
             assert np.allclose(history[statistic], getattr(whole, statistic), rtol=2e-4, atol=1e-9), statistic
         assert np.allclose(history["update"], whole.update, rtol=0.03 if thinned else 2e-4, atol=1e-9)
         assert np.allclose(history["agreement"][1:], whole.agreement[1:], atol=0.05 if thinned else 1e-4)
+
+
+def unequal(rank: int, meeting: str, results: Any) -> None:
+    """Train a model that counts as large, on ranks whose clocks tell them other things."""
+    from datetime import timedelta
+
+    import torch.distributed as dist
+
+    import gradscape as gs
+    from gradscape.measure.watch import schedule
+
+    torch.set_num_threads(1)
+    schedule.SMALL = 0
+    dist.init_process_group(
+        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=WORLD, timeout=timedelta(seconds=30)
+    )
+    model = sharded(net(7))
+    flow = gs.watch(model, optimizer := torch.optim.Adam(model.parameters(), lr=0.01))
+    flow._recorder.schedule.began -= 0.3 * rank  # by its own clock this rank has time for a reading earlier
+    for _ in range(20):
+        train(model, optimizer, *data(), clip=False)
+    results.put((rank, flow.error, flow.history().steps.tolist()))
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_ranks_of_a_large_sharded_model_read_the_same_steps(tmp_path: Path) -> None:
+    context = mp.get_context("spawn")
+    results = context.SimpleQueue()
+    processes = [
+        context.Process(target=unequal, args=(rank, str(tmp_path / "meeting"), results))
+        for rank in range(WORLD)
+    ]
+    for each in processes:
+        each.start()
+    (_, error, first), (_, other, second) = sorted(results.get() for _ in processes)
+    for each in processes:
+        each.join()
+    assert (error, other) == ("", "")
+    assert first == second
+    assert first[:10] == list(range(10))

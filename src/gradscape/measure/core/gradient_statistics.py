@@ -76,6 +76,19 @@ class Shards:
         """
         return self._joined(values, "MAX")
 
+    def agreed(self, number: int) -> int:
+        """Return the largest of the numbers that the processes give; waits for all of them, and the device.
+
+        Args:
+            number: Number of this process.
+        """
+        import torch.distributed as dist
+
+        largest = torch.tensor(number, device=self.sizes.device)
+        for group in self.groups:
+            dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=group)
+        return int(largest)
+
     def _joined(self, values: Tensor, how: str) -> Tensor:
         if not self.groups:
             return values

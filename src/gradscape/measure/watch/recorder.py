@@ -152,7 +152,7 @@ class Recorder:
         for handle in self.handles:
             handle.remove()
         watched = self.members.watched
-        self.schedule.follow(watched.parameters)
+        self.schedule.follow(watched.parameters, watched.shards)
         self.reader.follow(watched)
         self.handles = [
             parameter.register_hook(self._on_gradient)  # type: ignore[no-untyped-call]
