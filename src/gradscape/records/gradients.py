@@ -14,6 +14,7 @@ from gradscape._text import count_noun
 from gradscape.records.activations import ActivationHistory
 from gradscape.records.adapters import AdapterFacts
 from gradscape.records.display import Displayable, Reported, with_verdict
+from gradscape.records.distributions import DistributionHistory, rows_until
 from gradscape.records.encoding import Values
 from gradscape.records.heatmap import ColorScale, draw_map
 from gradscape.records.loss import LossHistory
@@ -156,6 +157,8 @@ class FlowHistory(Reported, Displayable, Record):
         adapters: Layers with adapters of low rank; None where there are none.
         equal_units: Names of weights whose first rows were equal when the watch began, and not 0.
         ranks: What a comparison of ranks has found; None without one, and on other ranks than the first.
+        distributions: Quantiles of gradients, weights and activations at some of the steps; None unless
+            requested.
     """
 
     layers: tuple[str, ...]
@@ -192,6 +195,7 @@ class FlowHistory(Reported, Displayable, Record):
     transformer: TransformerHistory | None = None
     adapters: AdapterFacts | None = None
     ranks: RankHistory | None = None
+    distributions: DistributionHistory | None = None
 
     @property
     def lack(self) -> str:
@@ -321,4 +325,7 @@ def slice_rows(history: FlowHistory, rows: slice | NDArray[np.intp]) -> FlowHist
         values = loss.values[:count]
         loss = replace(loss, steps=loss.steps[:count], values=values, readings=readings, spikes=spikes)
     transformer = None if transformer is None else until(transformer, last)
-    return replace(history, **kept, activations=outputs, loss=loss, transformer=transformer)
+    quantiles = None if history.distributions is None else rows_until(history.distributions, last)
+    return replace(
+        history, **kept, activations=outputs, loss=loss, transformer=transformer, distributions=quantiles
+    )

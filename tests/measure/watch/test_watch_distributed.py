@@ -41,7 +41,7 @@ def watched(wrap: Callable[[nn.Module], nn.Module], x: Tensor, y: Tensor, clip: 
 
     model = wrap(net(width))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    flow = gs.watch(model, optimizer)
+    flow = gs.watch(model, optimizer, distributions=True)
     train(model, optimizer, x, y, clip)
     return flow.history()
 
@@ -120,6 +120,13 @@ def test_both_processes_see_the_gradients_of_one(name: str, tmp_path: Path) -> N
             assert np.allclose(history[statistic], getattr(whole, statistic), rtol=2e-4, atol=1e-9), statistic
         assert np.allclose(history["update"], whole.update, rtol=0.03 if thinned else 2e-4, atol=1e-9)
         assert np.allclose(history["agreement"][1:], whole.agreement[1:], atol=0.05 if thinned else 1e-4)
+        both = history["distributions"], whole.distributions.to_dict()
+        assert both[0]["weights"]["layers"] == list(whole.layers)
+        first, other = (np.array(each["weights"]["values"])[0] for each in both)
+        assert np.array_equal(first, other)  # the same weights to the bit, in however many parts
+        gradients, others = (np.array(each["gradients"]["values"]) for each in both)
+        bucket = 1 / 8  # rounding may bring a number into the next one
+        assert np.allclose(gradients, others, rtol=bucket, atol=1e-9)
 
 
 def unequal(rank: int, meeting: str, results: Any) -> None:

@@ -719,6 +719,21 @@ def test_data_parallel_is_watched_under_the_model_s_names() -> None:
     assert np.allclose(norms(history), truth, rtol=1e-9)
 
 
+def test_parameters_on_meta_are_left_out_in_a_line() -> None:
+    model = nn.Sequential(nn.Linear(4, 2))
+    model.register_parameter("later", nn.Parameter(torch.empty(3, device="meta")))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gs.watch(model, optimizer, distributions=True) as flow:
+        model(torch.randn(3, 4)).sum().backward()
+        optimizer.step()
+    assert flow.error == ""
+    assert flow.history().layers == ("0.weight", "0.bias")
+    assert flow.history().notes == ("on meta, without values, not watched: later",)
+    empty = nn.Linear(2, 2, device="meta")
+    with pytest.raises(ConfigError, match="Linear has its parameters on meta, without values: give"):
+        gs.watch(empty, torch.optim.SGD(empty.parameters(), lr=0.1))
+
+
 def test_lazy_modules_are_refused_in_a_line() -> None:
     model = nn.Sequential(nn.LazyLinear(8), nn.Linear(8, 3))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

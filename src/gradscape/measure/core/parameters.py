@@ -62,8 +62,8 @@ class WatchedParameters:
             watched: Ids of parameters that are watched already, which remain even if frozen.
 
         Raises:
-            ConfigError: If the model has no parameters or lazy ones, or there is no optimizer that trains
-                any.
+            ConfigError: If the model has no parameters or lazy ones or none with values, or there is no
+                optimizer that trains any.
         """
         if lazy := [name for name, parameter in model.named_parameters() if is_lazy(parameter)]:
             raise ConfigError(
@@ -88,8 +88,13 @@ class WatchedParameters:
         chosen = [
             (name, kind, p)
             for name, kind, p in found
-            if id(p) in watched or (id(p) in everyone and p.requires_grad)
+            if id(p) in watched or (id(p) in everyone and p.requires_grad and not p.is_meta)
         ]
+        if not chosen and any(p.is_meta for _, _, p in found):
+            raise ConfigError(
+                f"{type(model).__name__} has its parameters on meta, without values: give them some, as by "
+                "model.to_empty(device=…) and a checkpoint, then make the optimizer and watch"
+            )
         if not chosen:
             raise ConfigError(
                 f"every parameter of {type(model).__name__} is frozen: none has a gradient to watch"
@@ -186,7 +191,9 @@ def not_watched(found: Sequence[Entry], trained: set[int], watched: Container[in
     still = [(name, id(p) in watched) for name, _, p in found if not p.requires_grad]
     frozen, by_now = ([name for name, seen in still if seen is which] for which in (False, True))
     left = [name for name, _, p in found if p.requires_grad and id(p) not in trained]
+    meta = [name for name, _, p in found if p.is_meta]
     return [
+        *([f"on meta, without values, not watched: {join_names(meta)}"] if meta else []),
         *([f"frozen, not watched: {join_names(frozen)}"] if frozen else []),
         *([f"frozen since the watch began: {join_names(by_now)}"] if by_now else []),
         *([f"no optimizer given trains {join_names(left)}"] if left else []),

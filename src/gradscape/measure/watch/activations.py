@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,7 @@ from gradscape.measure.core.layer_statistics import (
 )
 from gradscape.measure.core.layer_trace import Running, layer_kind, numbered
 from gradscape.measure.core.parameters import strip_wrappers
+from gradscape.measure.core.sketch import held
 from gradscape.records.activations import ActivationHistory
 from gradscape.records.signal import WEIGHT_KINDS
 
@@ -44,12 +45,14 @@ class Piece:
         counts: Number of calls of each layer in all pieces with a graph; this one's are subtracted at its
             end.
         readings: Name, number of the call in the piece, kind, width, values.
+        sketches: Sketches of the outputs of calls, by name and number, where distributions are read.
     """
 
     def __init__(self, number: int, root: Running, counts: Counter[str]) -> None:
         self.number, self.root, self.counts = number, weakref.ref(root), counts
         self.calls: Counter[str] = Counter()
         self.readings: list[tuple[str, int, str, int, Tensor]] = []
+        self.sketches: dict[tuple[str, int], Tensor] = {}
         self.taken = False
 
     def forget(self) -> None:
@@ -66,13 +69,17 @@ class Activations:
 
     Args:
         capacity: Number of rows in memory.
+        sketch: Function that returns the sketch of an output, or None if none is wanted in this step.
 
     Attributes:
+        sketches: Sketches of the outputs since they were taken, by layer; those of several passes are added.
         thinned: Whether calls of a module were left out because there were many.
         transformed: Whether calls were left out because they were inside torch.func.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, sketch: Callable[[Tensor], Tensor | None] = lambda _: None) -> None:
+        self.sketch = sketch
+        self.sketches: Pass = {}
         self.rows: deque[Pass] = deque(maxlen=capacity)
         self.known: dict[str, tuple[str, int]] = {}  # a layer's call → its kind and width, in order
         self.passes: list[Pass] = []  # passes with gradients since the last step
@@ -108,14 +115,25 @@ class Activations:
                     label = numbered(name, calls[name] + count)
                     now[label] = values
                     self._know(label, kind, width)
+                    self._add_sketch(label, piece.sketches.get((name, count)))
             calls += piece.calls
-            piece.taken, piece.readings = True, []
+            piece.taken, piece.readings, piece.sketches = True, [], {}
             piece.forget()
         self.thinned |= any(count > CALLS for count in calls.values())
         if now:
             self.passes.append(now)
         self.reached, self.rerun, self.forward = {}, [], None
         self.begin()
+
+    def _add_sketch(self, label: str, sketch: Tensor | None) -> None:
+        if sketch is not None:
+            before = self.sketches.get(label)
+            self.sketches[label] = sketch if before is None else before + sketch
+
+    def take_sketches(self) -> Pass:
+        """Return the sketches since the last time."""
+        found, self.sketches = self.sketches, {}
+        return found
 
     def _know(self, label: str, kind: str, width: int) -> None:
         if label not in self.known or not self.known[label][1]:
@@ -207,6 +225,8 @@ class Activations:
         reading = self._reading(call, local(values), read=_is_read(count))
         if reading is not None:
             piece.readings.append((name, piece.calls[name], *reading))
+            if (found := self.sketch(held(values))) is not None:
+                piece.sketches[name, piece.calls[name]] = found
         if in_backward():
             self.rerun.append(piece)
             self._arrived(piece)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gradscape.errors import first_line
 from gradscape.measure.core.layer_trace import Running, Trace
@@ -24,6 +24,7 @@ class OutputRecorder:
         capacity: Number of rows in memory; 0 to read no outputs.
         notes: Notes of the watch, to which this appends.
         on_error: Callback with the name of a layer and what went wrong; outputs are not read any more.
+        sketch: Function that returns the sketch of an output, or None if none is wanted in this step.
 
     Attributes:
         activations: Readings; None if no outputs are read.
@@ -31,12 +32,17 @@ class OutputRecorder:
     """
 
     def __init__(
-        self, model: nn.Module, capacity: int, notes: list[str], on_error: Callable[[str], None]
+        self,
+        model: nn.Module,
+        capacity: int,
+        notes: list[str],
+        on_error: Callable[[str], None],
+        sketch: Callable[[Tensor], Tensor | None],
     ) -> None:
         self.notes, self.on_error = notes, on_error
         self.spent = 0.0
         self.trace = Trace(unwrapped(model), self._on_layer)
-        self.activations = Activations(capacity) if capacity else None
+        self.activations = Activations(capacity, sketch) if capacity else None
         if capacity and (reason := hidden(model)):
             notes.append(reason)
             self.activations = None
@@ -105,6 +111,10 @@ class OutputRecorder:
             if note not in self.notes:
                 self.notes.append(note)
         self.activations.end_row()
+
+    def take_sketches(self) -> dict[str, Tensor]:
+        """Return the sketches of outputs since the last time, by layer."""
+        return self.activations.take_sketches() if self.activations else {}
 
     def history(self, steps: Sequence[int]) -> ActivationHistory | None:
         """Return the rows of the last steps, or None if no outputs are read; waits for the device.

@@ -29,6 +29,7 @@ from gradscape.measure.watch.backward import leave_backward, listen_to_backward
 from gradscape.measure.watch.base_weights import BaseWeights
 from gradscape.measure.watch.batch_recorder import BatchRecorder, refusal_of_ids
 from gradscape.measure.watch.clearing import Clearing
+from gradscape.measure.watch.distribution_reader import DistributionReader
 from gradscape.measure.watch.equal_units import EqualUnits
 from gradscape.measure.watch.loss_recorder import LossRecorder
 from gradscape.measure.watch.members import Members
@@ -72,6 +73,7 @@ def _harmless(hook: Callable[..., None]) -> Callable[..., None]:
             self.loss.close()
             self.transformer.close()
             self.batches.close()
+            self.distributions.close()
             self._warn(f"the watch ended at step {self.steps}: {self.error}")
 
     return guarded
@@ -86,6 +88,7 @@ class Recorder:
         every: Number of steps from one reading to the next; None to read by the cost.
         capacity: Number of rows in memory.
         activations: Whether to read every layer's output too.
+        distributions: Whether to read distributions at some of the steps.
         criterion: Module of the loss; None if none is given.
 
     Attributes:
@@ -107,6 +110,7 @@ class Recorder:
         every: int | None,
         capacity: int,
         activations: bool,
+        distributions: bool = False,
         criterion: nn.Module | None = None,
     ) -> None:
         watched = WatchedParameters.of(model, optimizers)
@@ -126,8 +130,15 @@ class Recorder:
         self.row: int | None = None
         self.stepped: set[int] = set()  # indices of parameters with a step in the row
         self.ring = Ring(capacity, len(COLUMNS), watched.shards.sizes)
+        self.distributions = DistributionReader(every, self.notes, self._on_distribution_error)
+        if not distributions:
+            self.distributions.close()
         self.outputs = OutputRecorder(
-            model, capacity if activations else 0, self.notes, self._on_output_error
+            model,
+            capacity if activations else 0,
+            self.notes,
+            self._on_output_error,
+            self.distributions.sketch_output,
         )
         if isinstance(criterion, torch.jit.ScriptModule):
             self.notes.append("the loss given is scripted, which takes no hooks: its graph alone is read")
@@ -144,6 +155,7 @@ class Recorder:
         self.handles: list[Any] = []
         self.members = Members(model, optimizers, watched, self.notes, self._change)
         self._follow()
+        self.distributions.begin_step(0, sampled=True)
         listen_to_steps(self)
         listen_to_backward(self)
 
@@ -153,6 +165,7 @@ class Recorder:
             handle.remove()
         watched = self.members.watched
         self.schedule.follow(watched.parameters, watched.shards)
+        self.distributions.follow(watched)
         self.reader.follow(watched)
         self.handles = [
             parameter.register_hook(self._on_gradient)  # type: ignore[no-untyped-call]
@@ -183,6 +196,7 @@ class Recorder:
         self.loss.close()
         self.transformer.close()
         self.batches.close()
+        self.distributions.close()
         for handle in self.handles:
             handle.remove()
         self.steps += bool(self.stepped)
@@ -224,6 +238,7 @@ class Recorder:
             if self.sampled:
                 self.ring.add(self.steps)
                 self.outputs.add_row()
+                self.outputs.take_sketches()
         self.loss.confirm()
         self.transformer.confirm()
         self.unused = True
@@ -319,6 +334,9 @@ class Recorder:
             self.clearing.before_step(places)
         closure = any(callable(each) for each in (*arguments[1:], named.get("closure")))
         self.reader.begin(optimizer, places, closure, self.steps, len(self.ring.steps))
+        self.distributions.read_weights(places)
+        if not closure:
+            self.distributions.read_gradients(optimizer, places)
 
     @_harmless
     def after_step(self, optimizer: Optimizer) -> None:
@@ -351,6 +369,8 @@ class Recorder:
     def _fill(self, optimizer: Optimizer, places: list[int]) -> None:
         """Write an optimizer's part into the current row, or into a new one."""
         values, skipped = self.reader.end(places), getattr(optimizer, "found_inf", None)
+        if self.reader.closure:  # it has computed the gradients just now
+            self.distributions.read_gradients(optimizer, places)
         if self.row is None:
             self.row = self.ring.add(self.steps)
             self.outputs.add_row()
@@ -370,6 +390,7 @@ class Recorder:
         """End a step of the training and decide whether to read the next."""
         marks = self.reader.readings.marks if self.row is not None else ()
         self.outputs.end_row(self.members.watched.names, marks)
+        self.distributions.end_step(self.steps, self.outputs.take_sketches())
         self.stepped, self.row = set(), None
         self.loss.end_step(self.steps)
         self.transformer.end_step(self.steps)
@@ -378,12 +399,14 @@ class Recorder:
             self.spikes.end_step(self.steps)
         self.steps += 1
         self.sampled = self._is_due(self.steps) if sampled is None else sampled
+        self.distributions.begin_step(self.steps, self.sampled)
         self.outputs.follow(self.sampled)
         for act in self.on_step:
             act()
 
     def _is_due(self, step: int) -> bool:
-        return self.schedule.is_due(step, self.reader.spent + self.outputs.spent)
+        spent = self.reader.spent + self.outputs.spent - self.distributions.within
+        return self.schedule.is_due(step, spent)
 
     def _indices_of(self, optimizer: Optimizer) -> list[int]:
         return self.members.indices_of(optimizer, self.steps, remembered=not self.sampled)
@@ -407,6 +430,10 @@ class Recorder:
     def _on_batch_error(self, error: str) -> None:
         """Warn that batches are not read any more."""
         self._warn(f"batches are not read, since step {self.steps}: {error}")
+
+    def _on_distribution_error(self, error: str) -> None:
+        """Warn that distributions are not read any more."""
+        self._warn(f"distributions are not read, since step {self.steps}: {error}")
 
     def _on_output_error(self, error: str) -> None:
         """Warn that outputs are not read any more."""
@@ -461,4 +488,5 @@ class Recorder:
             equal_units=self.equal_units.names,
             parted=self.parted if self.closed else self.untied.parted(),
             ranks=self.ranks.history() if self.ranks is not None else None,
+            distributions=self.distributions.history(),
         )

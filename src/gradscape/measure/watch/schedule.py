@@ -26,10 +26,13 @@ class Schedule:
         every: Number of steps from one reading to the next; None to read by the cost.
         budget: Fraction of the time for reading.
         first: Number of first steps, all of which are read.
+        regular: Number of steps from one reading of a small model to the next, after these.
     """
 
-    def __init__(self, every: int | None, budget: float = BUDGET, first: int = FIRST) -> None:
-        self.every, self.budget, self.first = every, budget, first
+    def __init__(
+        self, every: int | None, budget: float = BUDGET, first: int = FIRST, regular: int = 1
+    ) -> None:
+        self.every, self.budget, self.first, self.regular = every, budget, first, regular
         self.began = time.perf_counter()
         self.is_small = True
         self.shards: Shards | None = None
@@ -56,7 +59,7 @@ class Schedule:
         if self.every is not None:
             return step % self.every == 0
         if self.is_small or step < self.first:
-            return True
+            return step < self.first or step % self.regular == 0
         if self.shards is None:
             return spent <= self.budget * (time.perf_counter() - self.began)
         if step > self._planned:

@@ -24,6 +24,7 @@ from gradscape.measure.watch.steps import all_of, each_of, is_private
 from gradscape.records.alert import Alert
 from gradscape.records.diagnosis import Finding
 from gradscape.records.display import Displayable
+from gradscape.records.distributions import Histograms
 from gradscape.records.gradients import FlowHistory
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def watch(
     run: str = "",
     live: bool | str | Path = False,
     ranks: int | Ranks | None = None,
+    distributions: bool = False,
 ) -> Watch:
     """Watch every layer's gradient and update, and the loss, from now on; the training is not changed.
 
@@ -101,6 +103,10 @@ def watch(
             `gradscape.Ranks` with more options; None for none. Every rank must watch then. Parameters and
             gradients that several ranks hold copies of, learning rates and skipped steps are compared, and
             a rank that stands still is told: docs/distributed.md.
+        distributions: Whether to read quantiles of every gradient and weight too, and with `activations` of
+            every layer's output: of a model of at most a million parameters at the first five steps and then
+            each tenth, of a larger one at as many steps as take 1 % of the time, with `every` at all that are
+            read. See `FlowHistory.distributions` and docs/distributions.md.
 
     Raises:
         TrainingStopped: Later, in the training: a finding is as grave as `stop_on`. Parameters, optimizer and
@@ -129,7 +135,7 @@ def watch(
     optimizers = all_of(optimizer)
     WatchedParameters.of(model, optimizers)  # raises before an earlier watch is ended
     replaced = _replace_open(model)
-    recorder = Recorder(model, optimizers, every, capacity, activations, loss)
+    recorder = Recorder(model, optimizers, every, capacity, activations, distributions, loss)
     recorder.notes += replaced
     recorder.reader.private = any(is_private(each) for each in each_of(optimizer))
     _recorders[model] = weakref.ref(recorder)
@@ -182,6 +188,17 @@ class Watch(Displayable):
             since: Number of rows to leave out, of all ever read, such as those already written.
         """
         return self._recorder.history(since)
+
+    def histograms(self) -> Histograms | None:
+        """Return the histograms of the last reading of distributions; None without one; waits for the device.
+
+        Example:
+            >>> flow = gs.watch(model, optimizer, distributions=True)
+            >>> ...  # train
+            >>> histogram = flow.histograms().layers["gradients"]["0.weight"]
+            >>> plt.stairs(histogram.counts, histogram.edges)
+        """
+        return self._recorder.distributions.histograms()
 
     def plot(self, ax: Axes | None = None, statistic: str = "mean_abs") -> Axes:
         """Draw a map of layers and steps; see `FlowHistory.plot`.

@@ -30,7 +30,8 @@ from attention_nets import (
 from gradscape._codec import decode, encode
 from gradscape.integrations.jsonl import JsonLines, read_jsonl
 from gradscape.measure.core.graph.owners import Owners
-from gradscape.measure.watch.transformer import attention, passes, reader, rows
+from gradscape.measure.watch import thinned_rows
+from gradscape.measure.watch.transformer import attention, passes, reader
 from gradscape.measure.watch.watch import Watch
 from gradscape.records.gradients import slice_rows
 from gradscape.records.transformer import AttentionHistory, TransformerHistory
@@ -348,8 +349,8 @@ def test_an_error_ends_this_reading_and_no_other(monkeypatch: pytest.MonkeyPatch
 
 
 def test_rows_are_thinned_as_they_become_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "MOST", 1)
-    monkeypatch.setattr(rows, "FEWEST", 8)
+    monkeypatch.setattr(reader, "MOST", 1)
+    monkeypatch.setattr(thinned_rows, "FEWEST", 8)
     flow = run(Decoder(depth=1), of_words, steps=12, every=1)
     whole = flow.history()
     found = whole.transformer

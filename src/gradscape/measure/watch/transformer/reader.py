@@ -26,13 +26,15 @@ from gradscape.measure.watch.activations import hidden, in_backward
 from gradscape.measure.watch.safe_reader import SafeReader
 from gradscape.measure.watch.schedule import SMALL
 from gradscape.measure.watch.step_reading import is_out_of_reach
+from gradscape.measure.watch.thinned_rows import Rows
 from gradscape.measure.watch.transformer.passes import Pass
-from gradscape.measure.watch.transformer.rows import LARGEST, Rows, history_of, merged
+from gradscape.measure.watch.transformer.rows import LARGEST, history_of, merged
 from gradscape.records.transformer import TransformerHistory
 
 FIRST = 5  # first steps, all of which are read;
 BUDGET = 0.003  # and the share of the time for further ones,
 REGULAR = 50  # and of a small model every so many steps in any case
+MOST = 100_000  # numbers in memory
 PASSES = 4  # first backward passes of a step that are read
 ALONE = 3  # steps without anything to read, after which a model is taken for none of that kind
 NEAR = 64  # nodes before what a module is given in a checkpoint
@@ -55,7 +57,7 @@ class TransformerReader(SafeReader):
         self.model, self.every, self.notes = unwrapped(model), every, notes
         self.owners = Owners(model)
         self.is_small = sum(parameter.numel() for parameter in model.parameters()) <= SMALL
-        self.rows = Rows()
+        self.rows = Rows(MOST)
         self.closed = self.is_told = self.is_compiled = self.is_kept_back = False
         self.barren = 0  # steps without anything to read
         self.waiting: Pass | None = None  # until a gradient is the model's
