@@ -21,7 +21,7 @@ def history(steps: int = 12, activations: bool = True) -> FlowHistory:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    with gs.watch(model, optimizer, activations=activations) as flow:
+    with gs.watch(model, optimizer, activations=activations, distributions=True) as flow:
         for _ in range(steps):
             optimizer.zero_grad()
             cross_entropy(model(torch.randn(8, 6)), torch.arange(8) % 3).backward()
@@ -32,7 +32,7 @@ def history(steps: int = 12, activations: bool = True) -> FlowHistory:
 def added(writer: WatchWriter, whole: FlowHistory, first: int, last: int) -> None:
     """Write some rows, with all losses so far, as a sink does."""
     so_far = slice_rows(whole, slice(last))
-    new = replace(slice_rows(whole, slice(first, last)), loss=so_far.loss)
+    new = replace(slice_rows(whole, slice(first, last)), loss=so_far.loss, distributions=so_far.distributions)
     writer.write(new, lambda: so_far, step=last, written=float(last))
 
 
@@ -86,10 +86,7 @@ def test_a_large_file_is_thinned_where_it_is_old(
 
 def test_more_layers_begin_new_files_with_all_that_is_in_memory(tmp_path: Path) -> None:
     whole = history()
-    few = replace(
-        slice_rows(whole, slice(4)),
-        activations=None,
-    )
+    few = replace(slice_rows(whole, slice(4)), activations=None, distributions=None)
     writer, reader = WatchWriter(tmp_path / "w", "Net", 1.0), WatchReader(tmp_path / "w")
     writer.write(few, lambda: few)
     reader.poll()

@@ -178,15 +178,27 @@ def histogram_of(counts: NDArray[np.int64], edges: Values) -> Histogram | None:
     return Histogram(joined[kept[0] : kept[-1] + 1], bounds[kept[0] : kept[-1] + 2])
 
 
-def rows_until(history: DistributionHistory, step: int, after: int = -1) -> DistributionHistory:
+def readings_until(history: DistributionHistory, step: int) -> DistributionHistory:
     """Return the readings up to a step.
 
     Args:
         history: Readings of a training.
         step: Last step.
-        after: Step after which they begin.
     """
-    rows = (history.steps > after) & (history.steps <= step)
+    return _cut(history, history.steps <= step)
+
+
+def readings_after(history: DistributionHistory, step: int) -> DistributionHistory:
+    """Return the readings after a step.
+
+    Args:
+        history: Readings of a training.
+        step: Step before the first.
+    """
+    return _cut(history, history.steps > step)
+
+
+def _cut(history: DistributionHistory, rows: NDArray[np.bool_]) -> DistributionHistory:
     parts = {
         name: LayerQuantiles.of(each.layers, each.table[rows]) for name, each in history.quantities.items()
     }

@@ -14,7 +14,7 @@ from gradscape._text import count_noun
 from gradscape.records.activations import ActivationHistory
 from gradscape.records.adapters import AdapterFacts
 from gradscape.records.display import Displayable, Reported, with_verdict
-from gradscape.records.distributions import DistributionHistory, rows_until
+from gradscape.records.distributions import DistributionHistory, readings_until
 from gradscape.records.encoding import Values
 from gradscape.records.heatmap import ColorScale, draw_map
 from gradscape.records.loss import LossHistory
@@ -325,7 +325,7 @@ def slice_rows(history: FlowHistory, rows: slice | NDArray[np.intp]) -> FlowHist
         values = loss.values[:count]
         loss = replace(loss, steps=loss.steps[:count], values=values, readings=readings, spikes=spikes)
     transformer = None if transformer is None else until(transformer, last)
-    quantiles = None if history.distributions is None else rows_until(history.distributions, last)
+    quantiles = None if history.distributions is None else readings_until(history.distributions, last)
     return replace(
         history, **kept, activations=outputs, loss=loss, transformer=transformer, distributions=quantiles
     )

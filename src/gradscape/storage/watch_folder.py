@@ -3,17 +3,18 @@
     DIR/watch.json       what is watched: layers, optimizers, notes, readings of the loss; name and state
     DIR/rows-3.jsonl     a line for each row: gradients, updates and outputs of every layer
     DIR/loss-3.jsonl     lines with the losses of steps
+    DIR/distributions-3.jsonl   a line for each reading of distributions, if there are any
 
-`watch.json` is replaced whole and names the other two by their number. Lines are appended, each with a
+`watch.json` is replaced whole and names the others by their number. Lines are appended, each with a
 checksum; a torn last one does not count. When the rows have come to `LARGEST` bytes, every second one of the
-older half is left out, and files of the next number begin; so it is when parameters are added. Nothing waits
-for the disk: the training is not slowed, and after a power cut the last seconds may be missing. No torch
-here: a page follows a training from its folder alone.
+older half is left out, and files of the next number begin; so it is when the distributions have, of which
+the new file has those in memory, and when parameters are added. Nothing waits for the disk: the training is
+not slowed, and after a power cut the last seconds may be missing. No torch here: a page follows a training
+from its folder alone.
 """
 
 from __future__ import annotations
 
-import base64
 import os
 import socket
 from collections.abc import Callable, Iterable
@@ -26,9 +27,9 @@ from numpy.typing import NDArray
 
 from gradscape._codec import decode, encode, finite_or_not
 from gradscape.errors import StoreError
-from gradscape.records.activations import ActivationHistory
+from gradscape.records.distributions import DistributionHistory, readings_after
 from gradscape.records.encoding import Values
-from gradscape.records.gradients import OUTPUT_TABLES, FlowHistory, over, slice_rows
+from gradscape.records.gradients import FlowHistory
 from gradscape.records.loss import LossHistory
 from gradscape.storage.files import (
     append_bytes,
@@ -43,12 +44,22 @@ from gradscape.storage.files import (
     write_bytes,
 )
 from gradscape.storage.json_files import read_json, with_checksum, without_checksum, write_json
+from gradscape.storage.watch_lines import (
+    WatchRow,
+    distribution_line,
+    joined_distributions,
+    joined_history,
+    layers_of_outputs,
+    packed,
+    row_line,
+    row_of,
+    unpacked,
+    without_rows,
+)
 
 LARGEST = 2**25  # bytes of rows, after which older ones are thinned
 ROOM = 0.75  # share of these that thinning leaves
 FEWEST = 100  # rows that are kept in any case
-# Tables of a row; the others of a `FlowHistory` follow from them.
-COLUMNS = ("mean_abs", "max_abs", "rms", "zeros", "nonfinite", "agreement", "weight", "update")
 AWAY = "delete the folder to be rid of it; the training is not touched"
 
 
@@ -116,6 +127,22 @@ class WatchFolder:
         """
         return self.path / f"loss-{number}.jsonl"
 
+    def distributions(self, number: int) -> Path:
+        """Return the path of a file of distributions.
+
+        Args:
+            number: Number of the file.
+        """
+        return self.path / f"distributions-{number}.jsonl"
+
+    def lines(self, number: int) -> tuple[Path, Path, Path]:
+        """Return the paths of all files of lines.
+
+        Args:
+            number: Number of the files.
+        """
+        return self.rows(number), self.losses(number), self.distributions(number)
+
 
 class WatchWriter:
     """Writer of a watch's folder.
@@ -138,12 +165,13 @@ class WatchWriter:
         self.info = WatchInfo(name, host=socket.gethostname(), process=os.getpid(), began=now)
         self.layers: tuple[tuple[str, ...], ...] = ()
         self.size, self.last_loss = 0, -1
+        self.distribution_size, self.last_distribution = 0, -1
 
     def write(self, new: FlowHistory, whole: Callable[[], FlowHistory], **changes: Any) -> None:
         """Add rows and losses.
 
         Args:
-            new: History of the rows that were read since the last time, with all losses.
+            new: History of the rows that were read since the last time, with all losses and distributions.
             whole: Function that returns the history of all rows in memory, with which files of the next
                 number begin if layers were added.
             changes: Fields of `WatchInfo` that have changed, such as `step` and `written`.
@@ -152,22 +180,23 @@ class WatchWriter:
             StoreError: A file cannot be written.
         """
         number = self.info.number
-        layers = (new.layers, () if new.activations is None else new.activations.layers)
+        layers = (new.layers, *layers_of_outputs(new))
         if layers != self.layers:
             new = whole() if number else new
             self._begin(number + 1, b"")
             self.layers = layers
-        lines = [_row_line(new, place) for place in range(len(new.steps))]
-        if self.size + sum(map(len, lines)) > self.largest:
+        lines = [row_line(new, place) for place in range(len(new.steps))]
+        if self.size + sum(map(len, lines)) > self.largest or self.distribution_size > self.largest:
             self._begin(self.info.number + 1, b"".join(self._thinned(lines)))
             lines = []
         self._append(b"".join(lines), new.loss)
+        self._append_distributions(new.distributions)
         self.info = replace(self.info, **changes)
-        head = _Contents(self.info, _without_rows(new))
+        head = _Contents(self.info, without_rows(new))
         write_json(self.folder.head, encode(head), durable=False)
         for old in range(max(1, number), self.info.number):
-            self.folder.rows(old).unlink(missing_ok=True)
-            self.folder.losses(old).unlink(missing_ok=True)
+            for path in self.folder.lines(old):
+                path.unlink(missing_ok=True)
 
     def _begin(self, number: int, rows: bytes) -> None:
         """Begin files of another number; readers go on with the old ones until `watch.json` names these."""
@@ -175,6 +204,7 @@ class WatchWriter:
         write_bytes(self.folder.losses(number), b"", durable=False)
         self.info = replace(self.info, number=number)
         self.size, self.last_loss = len(rows), -1
+        self.distribution_size, self.last_distribution = 0, -1
 
     def _thinned(self, new: list[bytes]) -> list[bytes]:
         """Return the lines of all rows, without every second one of the older half until there is room."""
@@ -190,9 +220,18 @@ class WatchWriter:
         self.size += len(lines)
         if loss is not None and len(loss.steps) and loss.steps[-1] > self.last_loss:
             new = loss.steps > self.last_loss
-            values = {"steps": _packed(loss.steps[new], "<i8"), "values": _packed(loss.values[new], "<f8")}
+            values = {"steps": packed(loss.steps[new], "<i8"), "values": packed(loss.values[new], "<f8")}
             append_bytes(self.folder.losses(self.info.number), with_checksum(values), durable=False)
             self.last_loss = int(loss.steps[-1])
+
+    def _append_distributions(self, history: DistributionHistory | None) -> None:
+        if history is None:
+            return
+        new = readings_after(history, self.last_distribution)
+        lines = b"".join(distribution_line(new, place) for place in range(len(new.steps)))
+        append_bytes(self.folder.distributions(self.info.number), lines, durable=False)
+        self.distribution_size += len(lines)
+        self.last_distribution = int(max(new.steps, default=self.last_distribution))
 
 
 class WatchReader:
@@ -212,9 +251,10 @@ class WatchReader:
         self.info = WatchInfo("")
         self._bare: FlowHistory | None = None
         self._stamp: tuple[int, int] | None = None
-        self._rows: list[_Row] = []
+        self._rows: list[WatchRow] = []
         self._losses: list[tuple[NDArray[np.int64], Values]] = []
-        self._offsets = [0, 0]
+        self._distributions: list[tuple[int, Values]] = []
+        self._offsets = [0, 0, 0]
         self._absent: tuple[int, int] | None = None  # `watch.json` whose other files were not there
 
     def poll(self) -> bool:
@@ -230,11 +270,11 @@ class WatchReader:
             return False
         contents = self._head()
         if contents.info.number != self.info.number:
-            self._rows, self._losses, self._offsets = [], [], [0, 0]
+            self._forget()
         try:
-            self._read_new(contents.info.number)
+            self._read_new(contents)
         except FileNotFoundError as error:
-            self._rows, self._losses, self._offsets = [], [], [0, 0]
+            self._forget()
             if self._absent == (stamp := (status.st_mtime_ns, status.st_size)):
                 raise StoreError(f"{error.args[0]} is missing; {AWAY}") from None
             self._absent = (
@@ -245,6 +285,9 @@ class WatchReader:
         self._stamp = (status.st_mtime_ns, status.st_size)
         return True
 
+    def _forget(self) -> None:
+        self._rows, self._losses, self._distributions, self._offsets = [], [], [], [0, 0, 0]
+
     def _head(self) -> _Contents:
         path = self.folder.head
         values = finite_or_not(read_json(path, AWAY))
@@ -252,11 +295,15 @@ class WatchReader:
             found: _Contents = decode(_Contents, values)
             return found
 
-    def _read_new(self, number: int) -> None:
+    def _read_new(self, contents: _Contents) -> None:
+        number = contents.info.number
+        if contents.history.distributions is not None:
+            for values in self._new_lines(2, self.folder.distributions(number)):
+                self._distributions.append((int(values["step"]), unpacked(values["tables"], "<f4")))
         for values in self._new_lines(0, self.folder.rows(number)):
-            self._rows.append(_row_of(values))
+            self._rows.append(row_of(values))
         for values in self._new_lines(1, self.folder.losses(number)):
-            self._losses.append((_unpacked(values["steps"], "<i8"), _unpacked(values["values"], "<f8")))
+            self._losses.append((unpacked(values["steps"], "<i8"), unpacked(values["values"], "<f8")))
 
     def _new_lines(self, which: int, path: Path) -> Iterable[dict[str, Any]]:
         """Return the values of the lines that have been added to a file."""
@@ -283,7 +330,9 @@ class WatchReader:
         if self._bare is None:
             raise StoreError(f"{self.folder.path} has not been read yet")
         with decoding(self.folder.rows(self.info.number), AWAY):
-            return _joined(self._bare, self._rows, self._losses)
+            quantiles = joined_distributions(self._bare.distributions, self._distributions)
+            found = joined_history(self._bare, self._rows, self._losses)
+        return replace(found, distributions=quantiles)
 
 
 def is_watch(folder: Path) -> bool:
@@ -307,103 +356,3 @@ def read_watch(folder: Path) -> FlowHistory:
     reader = WatchReader(folder)
     reader.poll()
     return reader.history
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A row as its line has it."""
-
-    step: int
-    skipped: bool
-    clipped: float
-    tables: Values
-    outputs: Values
-
-
-def _row_line(history: FlowHistory, place: int) -> bytes:
-    tables = [getattr(history, name)[place] for name in COLUMNS]
-    if history.rates is not None:
-        tables.append(history.rates[place])
-    values: dict[str, Any] = {
-        "step": int(history.steps[place]),
-        "skipped": bool(history.skipped[place]),
-        "clipped": None if history.clipped is None else encode(float(history.clipped[place])),
-        "tables": _packed(np.array(tables), "<f8"),
-    }
-    if history.activations is not None:
-        outputs = [getattr(history.activations, name)[place] for name in OUTPUT_TABLES]
-        values["outputs"] = _packed(np.array(outputs, dtype=np.float64), "<f8")
-    return with_checksum(values)
-
-
-def _row_of(values: dict[str, Any]) -> _Row:
-    return _Row(
-        step=int(values["step"]),
-        skipped=bool(values["skipped"]),
-        clipped=float(1.0 if values["clipped"] is None else finite_or_not(values["clipped"])),
-        tables=_unpacked(values["tables"], "<f8"),
-        outputs=_unpacked(values.get("outputs", ""), "<f8"),
-    )
-
-
-def _packed(values: NDArray[Any], dtype: str) -> str:
-    return base64.b64encode(np.ascontiguousarray(values, dtype=dtype).tobytes()).decode()
-
-
-def _unpacked(text: str, dtype: str) -> NDArray[Any]:
-    return np.frombuffer(base64.b64decode(text, validate=True), dtype=dtype)
-
-
-def _without_rows(history: FlowHistory) -> FlowHistory:
-    """Return a history with what `watch.json` holds of it."""
-    bare = slice_rows(history, slice(0))
-    loss = history.loss
-    return replace(
-        bare,
-        loss=None if loss is None else replace(loss, steps=loss.steps[:0], values=loss.values[:0]),
-        transformer=history.transformer,
-    )
-
-
-def _joined(
-    bare: FlowHistory, rows: list[_Row], losses: list[tuple[NDArray[np.int64], Values]]
-) -> FlowHistory:
-    """Return a history with rows and losses."""
-    count, tensors = len(rows), len(bare.layers)
-    tables = np.array([row.tables for row in rows]).reshape(count, -1, tensors)
-    named: dict[str, Any] = {
-        name: tables[:, place] if count else np.empty((0, tensors)) for place, name in enumerate(COLUMNS)
-    }
-    steps = np.array([row.step for row in rows], dtype=np.int64)
-    clipped = np.array([row.clipped for row in rows], dtype=np.float64)
-    return replace(
-        bare,
-        steps=steps,
-        skipped=np.array([row.skipped for row in rows], dtype=np.bool_),
-        **named,
-        last_mean_abs=named["mean_abs"],
-        relative=over(named["rms"] * np.sqrt(bare.sizes), named["weight"]),
-        relative_update=over(named["update"], named["weight"]),
-        rates=tables[:, len(COLUMNS)] if count and bare.rates is not None else None,
-        clipped=None if bare.clipped is None else clipped,
-        activations=_outputs(bare.activations, rows, steps),
-        loss=_loss(bare.loss, losses),
-    )
-
-
-def _outputs(
-    bare: ActivationHistory | None, rows: list[_Row], steps: NDArray[np.int64]
-) -> ActivationHistory | None:
-    if bare is None:
-        return None
-    shape = (len(rows), len(OUTPUT_TABLES), len(bare.layers))
-    tables = np.array([row.outputs for row in rows]).reshape(shape)
-    named: dict[str, Any] = {name: tables[:, place] for place, name in enumerate(OUTPUT_TABLES)}
-    return replace(bare, **{**named, "nonfinite": named["nonfinite"].astype(np.bool_)}, steps=steps)
-
-
-def _loss(bare: LossHistory | None, losses: list[tuple[NDArray[np.int64], Values]]) -> LossHistory | None:
-    if bare is None or not losses:
-        return bare
-    steps, values = (np.concatenate([each[which] for each in losses]) for which in (0, 1))
-    return replace(bare, steps=steps, values=values)

@@ -55,6 +55,7 @@ class DistributionReader(SafeReader):
         self.is_on = self.closed = False
         self.within = 0.0
         self._rows = Rows(MOST)
+        self._layers: dict[str, dict[str, None]] = {}  # by quantity, in the order of their first readings
         self._last = -1  # step of the last reading
         self._latest: dict[str, Sketches] = {}  # its sketches by quantity, on their device
         self._sketches: dict[str, Sketches] = {}  # those of the current step
@@ -151,7 +152,12 @@ class DistributionReader(SafeReader):
         self._sketches = {}
 
     def _add_row(self, step: int) -> None:
-        self._rows.add(step, {quantity: _numbers(each) for quantity, each in self._sketches.items()})
+        numbers = {}
+        for quantity, sketches in self._sketches.items():
+            layers = self._layers.setdefault(quantity, {})
+            layers |= dict.fromkeys(sketches)
+            numbers[quantity] = {"": _numbers(sketches, tuple(layers))}
+        self._rows.add(step, numbers)
         self._last, self._latest = step, self._sketches
 
     def history(self) -> DistributionHistory | None:
@@ -164,9 +170,12 @@ class DistributionReader(SafeReader):
         return DistributionHistory(steps, **named, activations=outputs if outputs.layers else None)
 
     def _quantiles(self, quantity: str) -> LayerQuantiles:
-        table = self._rows.table(quantity, WIDTH)  # (10, T, L, 1), or no width of no layer
-        layers = tuple(self._rows.widths.get(quantity, {}))
-        return LayerQuantiles.of(layers, np.moveaxis(table.sum(-1), 0, -1))
+        layers = tuple(self._layers.get(quantity, ()))
+        table = self._rows.table(
+            quantity, WIDTH
+        )  # (10, T, 1, L), or no axis of labels where nothing was read
+        shape = (WIDTH, len(self._rows.steps), len(layers))
+        return LayerQuantiles.of(layers, np.moveaxis(table.reshape(shape), 0, -1))
 
     def histograms(self) -> Histograms | None:
         """Return the histograms of the last reading, or None if there was none; waits for the device."""
@@ -184,16 +193,16 @@ class DistributionReader(SafeReader):
         return Histograms(self._last, found)
 
 
-def _numbers(sketches: Sketches) -> dict[str, Tensor]:
-    """Return quantiles and shares by layer, each (10, 1), of a few hundred sketches at once."""
-    names = list(sketches)
-    found: Sketches = {}
+def _numbers(sketches: Sketches, layers: Sequence[str]) -> Tensor:
+    """Return quantiles and shares (10, layers), NaN of layers without a sketch; a few hundred at once."""
+    columns = {layer: column for column, layer in enumerate(layers)}
+    names, device = list(sketches), next(iter(sketches.values())).device
+    found = torch.full((WIDTH, len(layers)), torch.nan, device=device)
     for start in range(0, len(names), AT_ONCE):
         part = names[start : start + AT_ONCE]
-        device = sketches[part[0]].device
         stacked = torch.stack([sketches[name].to(device) for name in part])
         numbers = torch.cat([quantiles(stacked, QUANTILES), shares(stacked)], dim=1)
-        found |= dict(zip(part, numbers[..., None], strict=True))
+        found[:, [columns[name] for name in part]] = numbers.T
     return found
 
 
