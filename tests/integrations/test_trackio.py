@@ -138,7 +138,8 @@ trackio.log({"loss": 1.0})
 model = mlp()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
 state = torch.get_rng_state()
-with gs.watch(model, optimizer) as flow, Trackio(project="watched", name="first").follow(flow, every=20):
+sink = Trackio(project="watched", name="first")
+with gs.watch(model, optimizer, distributions=True) as flow, sink.follow(flow, every=20):
     for _ in range(8):
         train(model, optimizer)
 trackio.log({"loss": 2.0})  # the training's own run is current, and open, still
@@ -146,6 +147,9 @@ trackio.finish()
 history = flow.history()
 import numpy
 numpy.save("rms.npy", history.rms)
+last = flow.histograms()
+numpy.save("counts.npy", last.layers["weights"]["0.weight"].counts)
+assert last.step == 60
 """
 READ = """
 import json, sys, trackio
@@ -192,9 +196,14 @@ def test_the_library_gives_back_rows_and_alerts_and_keeps_the_training_s_run(tmp
     python(tmp_path, SINK)
     run = runs_of(tmp_path, "watched")["first"]
     rms = np.load(tmp_path / "rms.npy")
-    by_step = {row["step"]: row for row in run["logs"]}
+    by_step: dict[int, dict[str, Any]] = {}
+    for row in run["logs"]:
+        by_step.setdefault(row["step"], {}).update(row)
     assert sorted(by_step) == list(range(64))
     assert all(np.isclose(by_step[t]["gradient/0.weight/rms"], rms[t, 0]) for t in range(64))
+    drawn = by_step[60]["distribution/weights/0.weight"]
+    assert drawn["_type"] == "trackio.histogram"
+    assert drawn["values"] == np.load(tmp_path / "counts.npy").tolist()
     ((title, level, step),) = [(each["title"], each["level"], each["step"]) for each in run["alerts"]]
     assert (title, level, step) == ("learning rate is 0", "error", 50)
     own = runs_of(tmp_path, "mine")["training"]

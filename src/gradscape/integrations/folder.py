@@ -30,7 +30,7 @@ class Folder(Sink):
 
     It is written about once a second, or as seldom as keeps it below 1 % of the training's time, and when the
     watch is closed, is no longer used, or the process ends; then an error that nothing has caught is kept as
-    the reason. On disk it stays below 40 MB: older rows are thinned.
+    the reason. On disk it stays below 40 MB, and with distributions below 80: older rows are thinned.
 
     Args:
         path: Path of the folder, which must be empty or new.

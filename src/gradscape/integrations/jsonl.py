@@ -30,6 +30,8 @@ class JsonLines(Sink):
         >>> trackers.read_jsonl("gradients.jsonl")[-1]["gradient/0.weight/mean_abs"]
     """
 
+    has_quantiles = True
+
     def __init__(self, path: str | Path, statistics: Sequence[str] = ALL) -> None:
         super().__init__(statistics)
         self.path = Path(path)

@@ -45,6 +45,7 @@ class WatchCallback(Watching, Callback):  # type: ignore[misc]
         activations: Read every layer's output too; see `gradscape.watch`.
         on_finding: One or several functions that are told what is found; see `gradscape.watch`.
         ranks: Number of steps from one comparison of ranks to the next; see `gradscape.watch`.
+        distributions: Read distributions too; see `gradscape.watch`.
         alerts: Its `stop_on`, `alert_on`, `cool_down` and `run`.
 
     Attributes:

@@ -8,8 +8,8 @@ import logging
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from typing import Self
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from gradscape.measure.watch.alerts import is_first_process
 from gradscape.measure.watch.recorder import COLUMNS
 from gradscape.measure.watch.watch import Watch
 from gradscape.records.activations import ActivationHistory
+from gradscape.records.distributions import Histogram, quantiles_at
 from gradscape.records.gradients import FlowHistory, slice_rows
 from gradscape.records.transformer import numbers_at
 
@@ -41,7 +42,9 @@ class Sink(ABC):
             is written as `loss`, where it was seen; of a transformer, at the steps that were read,
             `attention/<layer>/entropy`, the mean over heads, `attention/<layer>/logit`, the largest,
             `stream/<layer>/size` and `share`, `logits/largest` and `logits/log_z`, `router/<layer>/entropy`
-            and `largest_load`.
+            and `largest_load`. Of a watch that reads distributions, trackers that have histograms get
+            `distribution/<quantity>/<layer>`, that of the last reading at each writing, and JSON lines
+            `quantile/<quantity>/<layer>/<per cent>`.
 
     Raises:
         ConfigError: A name is not that of a statistic.
@@ -57,6 +60,9 @@ class Sink(ABC):
         >>> log.write(flow)
     """
 
+    has_histograms: ClassVar[bool] = False  # whether the tracker draws histograms,
+    has_quantiles: ClassVar[bool] = False  # or rows have quantiles instead
+
     def __init__(self, statistics: Sequence[str]) -> None:
         for name in statistics:
             if name not in ALL:
@@ -66,6 +72,7 @@ class Sink(ABC):
         self.statistics = tuple(statistics)
         self.flow: Watch | None = None
         self.written = self.first = 0
+        self.drawn = -1  # step of the last histograms
         self.opened = self.failed = False
         self.writes: bool | None = None  # True in the process that writes; None before the first row
 
@@ -125,19 +132,34 @@ class Sink(ABC):
 
     def _take(self, flow: Watch) -> None:
         if flow is not self.flow:
-            self.flow, self.written, self.first = flow, 0, 0
+            self.flow, self.written, self.first, self.drawn = flow, 0, 0, -1
         if self.writes is None:  # decided once: when the group is gone every process would be the first
             self.writes = is_first_process()
 
     def _write_new(self, rest: bool) -> None:
         """Write rows that were not written yet; the unfinished one only with the rest."""
-        new = list(rows(self._unwritten(rest), self.statistics, self.first))
+        new = list(rows(self._unwritten(rest), self.statistics, self.first, self.has_quantiles))
         if not new:
             return
         if not self.opened:
             self._begin()
             self.opened = True
         self._put(new)
+        if self.has_histograms:
+            self._draw_histograms()
+
+    def _draw_histograms(self) -> None:
+        """Write the histograms of the last reading of distributions, once."""
+        assert self.flow is not None
+        found = self.flow.histograms()
+        if found is not None and found.step > self.drawn:
+            named = {
+                f"distribution/{quantity}/{layer}": histogram
+                for quantity, layers in found.layers.items()
+                for layer, histogram in layers.items()
+            }
+            self._put_histograms(self.first + found.step, named)
+            self.drawn = found.step
 
     def _unwritten(self, rest: bool) -> FlowHistory:
         """Return the rows that were not written yet, which count as written from now on."""
@@ -171,6 +193,10 @@ class Sink(ABC):
     def _put(self, rows: Sequence[Row]) -> None:
         """Write the rows."""
 
+    def _put_histograms(self, step: int, histograms: Mapping[str, Histogram]) -> None:
+        """Write histograms by name, where the tracker has them."""
+        raise NotImplementedError
+
     @abstractmethod
     def _end(self) -> None:
         """Close what `_begin` opened."""
@@ -179,13 +205,16 @@ class Sink(ABC):
         return type(self).__name__
 
 
-def rows(history: FlowHistory, statistics: Sequence[str], first: int = 0) -> Iterator[Row]:
+def rows(
+    history: FlowHistory, statistics: Sequence[str], first: int = 0, quantiles: bool = False
+) -> Iterator[Row]:
     """Yield the step and the named values of each row, without those of parameters that had no gradient.
 
     Args:
         history: Rows that the watch has read.
         statistics: Names of statistics of `FlowHistory`.
         first: Number of the watch's first step.
+        quantiles: Whether rows have quantiles, where distributions were read.
     """
     names = [[f"gradient/{layer}/{name}" for layer in history.layers] for name in statistics]
     values = [getattr(history, name) for name in statistics]
@@ -202,6 +231,8 @@ def rows(history: FlowHistory, statistics: Sequence[str], first: int = 0) -> Ite
             row |= _of_outputs(history.activations, t)
         if history.transformer is not None:
             row |= numbers_at(history.transformer, step)
+        if quantiles and history.distributions is not None:
+            row |= quantiles_at(history.distributions, step)
         yield first + step, row
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import Context
 from pathlib import Path
 from typing import Any, Self
@@ -21,12 +21,13 @@ from gradscape.integrations.jsonl import JsonLines, read_jsonl
 from gradscape.integrations.sink import CHARTS, Row, Sink, require
 from gradscape.measure.watch.watch import Watch
 from gradscape.records.alert import Alert
+from gradscape.records.distributions import Histogram
 
 __all__ = ["JsonLines", "MLflow", "Sink", "TensorBoard", "Trackio", "WandB", "read_jsonl"]
 
 
 class TensorBoard(Sink):
-    """Scalars `gradient/<layer>/<statistic>` for TensorBoard.
+    """Scalars `gradient/<layer>/<statistic>` for TensorBoard, and histograms where distributions are read.
 
     Args:
         to: Path of a folder, or a `SummaryWriter` that the training has open; that one is not closed.
@@ -39,6 +40,8 @@ class TensorBoard(Sink):
         >>> with trackers.TensorBoard("runs/first").follow(flow):
         ...     ...  # train
     """
+
+    has_histograms = True
 
     def __init__(self, to: str | Path | Any, statistics: Sequence[str] = CHARTS) -> None:
         super().__init__(statistics)
@@ -55,6 +58,16 @@ class TensorBoard(Sink):
         for step, values in rows:
             for name, value in values.items():
                 self.writer.add_scalar(name, value, step)
+        self.writer.flush()
+
+    def _put_histograms(self, step: int, histograms: Mapping[str, Histogram]) -> None:
+        for name, each in histograms.items():
+            low, high = each.edges[[0, -1]].tolist()
+            total, squares = each.moments
+            self.writer.add_histogram_raw(
+                name, low, high, int(each.counts.sum()), total, squares, each.edges[1:].tolist(),
+                each.counts.tolist(), step,
+            )  # fmt: skip
         self.writer.flush()
 
     def _end(self) -> None:
@@ -82,6 +95,8 @@ class WandB(Sink):
         ...     ...  # train
     """
 
+    has_histograms = True
+
     def __init__(self, run: Any = None, statistics: Sequence[str] = CHARTS, **settings: Any) -> None:
         super().__init__(statistics)
         require("wandb")
@@ -93,11 +108,21 @@ class WandB(Sink):
 
         self.run = self.open_run if self.open_run is not None else wandb.init(**self.settings)
         self.run.define_metric("gradient/step")
-        self.run.define_metric("gradient/*", step_metric="gradient/step")
+        for names in ("gradient/*", "distribution/*"):
+            self.run.define_metric(names, step_metric="gradient/step")
 
     def _put(self, rows: Sequence[Row]) -> None:
         for step, values in rows:
             self.run.log({"gradient/step": step, **values})
+
+    def _put_histograms(self, step: int, histograms: Mapping[str, Histogram]) -> None:
+        import wandb
+
+        drawn = {
+            name: wandb.Histogram(np_histogram=(each.counts.tolist(), each.edges.tolist()))
+            for name, each in histograms.items()
+        }
+        self.run.log({"gradient/step": step, **drawn})
 
     def _end(self) -> None:
         if self.run is not None and self.run is not self.open_run:
@@ -105,7 +130,7 @@ class WandB(Sink):
 
 
 class MLflow(Sink):
-    """Metrics of an MLflow run.
+    """Metrics of an MLflow run; it has no histograms, so that distributions are not written.
 
     Args:
         uri: URI of the tracking store; by default the SQLite file `mlflow.db` in the working directory.
@@ -182,7 +207,7 @@ class Trackio(Sink):
         ...     ...  # train
     """
 
-    is_slow = True
+    is_slow = has_histograms = True
 
     def __init__(
         self, run: Any = None, statistics: Sequence[str] = CHARTS, alerts: bool = True, **settings: Any
@@ -238,6 +263,15 @@ class Trackio(Sink):
     def _put(self, rows: Sequence[Row]) -> None:
         for step, values in rows:
             self.run.log(values, step=step)
+
+    def _put_histograms(self, step: int, histograms: Mapping[str, Histogram]) -> None:
+        import trackio
+
+        drawn = {
+            name: trackio.Histogram(np_histogram=(each.counts, each.edges))
+            for name, each in histograms.items()
+        }
+        self.run.log(drawn, step=step)
 
     def _end(self) -> None:
         with self.lock:

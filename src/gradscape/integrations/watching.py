@@ -27,10 +27,12 @@ class Watching:
         activations: bool = False,
         on_finding: Receiver | Sequence[Receiver] | None = None,
         ranks: int | Ranks | None = None,
+        distributions: bool = False,
         **alerts: Any,
     ) -> None:
         self.every, self.capacity, self.activations = every, capacity, activations
         self.sinks, self.write_every, self.ranks = tuple(sinks), write_every, ranks
+        self.distributions = distributions
         self.receivers, self.options = receivers_of(on_finding), alerts
         AlertOptions(**alerts)  # a wrong one is refused before the training begins
         self.flow: Watch | None = None
@@ -40,7 +42,7 @@ class Watching:
         self._end()
         self.flow = watch(
             model, optimizers, self.every, self.capacity, self.activations,
-            on_finding=self.receivers, ranks=self.ranks, **self.options,
+            on_finding=self.receivers, ranks=self.ranks, distributions=self.distributions, **self.options,
         )  # fmt: skip
         self.flow.first = first
         for sink in self.sinks:

@@ -171,9 +171,7 @@ class DistributionReader(SafeReader):
 
     def _quantiles(self, quantity: str) -> LayerQuantiles:
         layers = tuple(self._layers.get(quantity, ()))
-        table = self._rows.table(
-            quantity, WIDTH
-        )  # (10, T, 1, L), or no axis of labels where nothing was read
+        table = self._rows.table(quantity, WIDTH)  # (10, T, 1, L), or empty
         shape = (WIDTH, len(self._rows.steps), len(layers))
         return LayerQuantiles.of(layers, np.moveaxis(table.reshape(shape), 0, -1))
 
