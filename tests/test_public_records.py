@@ -45,10 +45,10 @@ def wide(width: int) -> nn.Module:
     return nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Linear(width, 2))
 
 
-def watch(steps: int = 3, activations: bool = False) -> Any:
+def watch(steps: int = 3, **options: bool) -> Any:
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    flow = gs.watch(model, optimizer, activations=activations)
+    flow = gs.watch(model, optimizer, **options)
     for _ in range(steps):
         optimizer.zero_grad()
         cross_entropy(model(BATCH[0]), BATCH[1]).backward()
@@ -93,6 +93,7 @@ HELD: dict[str, Callable[[], Any]] = {
     "LossHistory": lambda: watch().history().loss,
     "ActivationHistory": lambda: watch(activations=True).history().activations,
     "TransformerHistory": attention,
+    "DistributionHistory": lambda: watch(distributions=True).history().distributions,
     "Diagnosis": lambda: gs.diagnose(watch()),
     "CheckRecord": lambda: gs.check(net, BATCH, cross_entropy, remedies=False, seeds=1, fit=3),
     "Comparison": lambda: gs.compare(watch(), watch()),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -118,6 +119,15 @@ class DistributionHistory(Displayable, Record):
             )
         values = of.values[:, of.layers.index(name)]
         return draw_bands(ax, self.steps, values, f"{QUANTITIES[quantity]} of {name}")
+
+    @property
+    def drawings(self) -> dict[str, Callable[[Axes], Axes]]:
+        """Drawings of a page by their names: each quantity in the first layer and the last."""
+        return {
+            f"{QUANTITIES[quantity]} of {layer}": partial(self.plot, layer=layer, quantity=quantity)
+            for quantity, each in self.quantities.items()
+            for layer in dict.fromkeys((*each.layers[:1], *each.layers[-1:]))
+        }
 
     def __str__(self) -> str:
         counts = (f"{len(each.layers)} of {name}" for name, each in self.quantities.items())

@@ -160,9 +160,14 @@ function layerPanel(document_, name) {
     const chart = new Curves(span, { title: map.title, series: [{ label: map.label, x: document_.steps, y }], reference: map.marks[0] ? { label: map.marks[0].label, value: map.marks[0].value } : null }, document_.row, 150);
     return make("figure", {}, make("h4", {}, map.label), chart.element, chart.readout);
   });
+  const outer = name.slice(0, Math.max(0, name.lastIndexOf("."))), bands = (document_.bands ?? []).map((each) => [each, each.layers.findIndex((layer) => layer === name || (own && each.quantity === "activations" && layer === outer))]).filter(([, row]) => row >= 0).map(([each, row]) => {
+    const chart = new Bands(span, each, row, document_.row);
+    return make("figure", {}, make("h4", {}, `distribution of ${each.label === "output" ? "the output" : each.label}`), chart.element, chart.readout);
+  });
   const about = own ? `${own.kind}, ${own.size.toLocaleString("en")} numbers${own.shape.length ? `, shape ${own.shape.join(" × ")}` : ""}` : "output of a layer";
   const found = document_.findings.filter((each) => each.layer === name);
-  return make("section", {}, make("h3", {}, name), make("p", { class: "note" }, about), found.map(findingCard), make("div", { class: "panels" }, charts));
+  return make("section", {}, make("h3", {}, name), make("p", { class: "note" }, about), found.map(findingCard), make("div", { class: "panels" }, charts, bands),
+    bands.length ? make("p", { class: "note" }, "Distributions: median, bands from 25 to 75 % and from 5 to 95 %, dotted lines at 1 and 99 %; logarithmic on both sides of 0.") : null);
 }
 
 function findingCard(finding) {

@@ -11,10 +11,9 @@ from gradscape.measure.diagnose.from_run import recorded
 from gradscape.records.diagnosis import Diagnosis
 from gradscape.records.gradients import FlowHistory
 from gradscape.records.run import RunRecord
-from gradscape.report.interactive.cells import as_codes
+from gradscape.report.interactive.cells import as_codes, every_kth
 from gradscape.report.interactive.document import (
     TENSOR_NUMBERS,
-    every_kth,
     flow_maps,
     joined,
     judgement,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradscape.records.encoding import Values
 
@@ -42,6 +43,17 @@ def as_codes(values: Values) -> dict[str, Any]:
     codes = np.select([np.isnan(sizes), sizes == 0], [CODES["nan"], CODES["zero"]], CODES["infinity"])
     codes[seen] = FIRST + np.rint((np.log(sizes[seen]) - np.log(low)) / (step or 1.0))
     return {"values": _base64(codes, "<u2"), "low": float(low), "step": step}
+
+
+def every_kth(rows: int, most: int) -> NDArray[np.intp]:
+    """Return the places of every k-th row from the first, and of the last: one more than `most`, at most.
+
+    Args:
+        rows: Number of rows.
+        most: Number of places.
+    """
+    every = max(1, math.ceil(rows / most))
+    return np.unique(np.append(np.arange(0, rows, every), rows - 1)) if rows else np.arange(0)
 
 
 def _base64(values: Any, kind: str) -> str:

@@ -475,4 +475,105 @@ class Curves extends Chart {
   }
 }
 
+/** Quantiles of a layer over steps: median, bands and dotted ends, on an axis that is logarithmic on both sides of 0. */
+class Bands extends Chart {
+  constructor(span, bands, row, unit) {
+    super(span, 190, `quantiles of ${bands.label} of ${bands.layers[row]} over ${unit}s`);
+    this.unit = unit;
+    this.steps = bands.steps;
+    const count = 7 * bands.steps.length;
+    this.values = cells(bands).subarray(row * count, (row + 1) * count);
+    const sizes = [...this.values].map(Math.abs), seen = sizes.filter((size) => size > 0 && Number.isFinite(size));
+    const inner = seen.length ? sizes.filter((size, place) => size > 0 && (place % 7 === 2 || place % 7 === 4)) : [];
+    const decade = (all, least) => Math.floor(Math.log10(all.reduce((a, b) => least === (a < b) ? a : b)));
+    this.linear = seen.length ? 10 ** Math.max(decade(inner.length ? inner : seen, true), decade(seen, false) - 6) : 1;
+  }
+  at(place, quantile) { return this.values[7 * place + quantile]; }
+  scaled(value) { return Math.sign(value) * Math.log10(1 + Math.abs(value) / this.linear); }
+  yOf(value) {
+    const { y, height } = this.inner, [low, high] = this.bounds;
+    return y + height * (1 - (this.scaled(value) - low) / (high - low));
+  }
+  limits() {
+    let low = 0, high = 0;
+    for (let place = 0; place < this.steps.length; place++) {
+      if (this.steps[place] < this.span.low || this.steps[place] > this.span.high || Number.isNaN(this.at(place, 0))) continue;
+      low = Math.min(low, this.scaled(this.at(place, 0)));
+      high = Math.max(high, this.scaled(this.at(place, 6)));
+    }
+    const room = 0.06 * Math.max(high - low, 0.1);
+    return [low - (low < 0 ? room : 0), high + (high > 0 || low === 0 ? room : 0)];
+  }
+  draw() {
+    const context = this.context(this.canvas), { x, y, width, height } = this.inner;
+    this.bounds = this.limits();
+    this.drawLevels(context);
+    context.save();
+    context.beginPath();
+    context.rect(x, y, width, height);
+    context.clip();
+    context.fillStyle = context.strokeStyle = color("line-1");
+    for (const [lower, upper, alpha] of [[1, 5, 0.2], [2, 4, 0.35]]) {
+      context.globalAlpha = alpha;
+      for (const part of this.parts()) {
+        context.beginPath();
+        for (const place of part) context.lineTo(this.xOf(this.steps[place]), this.yOf(this.at(place, upper)));
+        for (const place of part.toReversed()) context.lineTo(this.xOf(this.steps[place]), this.yOf(this.at(place, lower)));
+        context.fill();
+      }
+    }
+    context.globalAlpha = 1;
+    for (const [quantile, dash, line] of [[0, [2, 3], 1], [6, [2, 3], 1], [3, [], 1.8]]) {
+      context.setLineDash(dash);
+      context.lineWidth = line;
+      for (const part of this.parts()) {
+        context.beginPath();
+        for (const place of part) context.lineTo(this.xOf(this.steps[place]), this.yOf(this.at(place, quantile)));
+        context.stroke();
+        if (part.length === 1) context.fillRect(this.xOf(this.steps[part[0]]) - 2, this.yOf(this.at(part[0], quantile)) - 1, 4, 2);
+      }
+    }
+    context.setLineDash([]);
+    context.restore();
+    this.drawSteps(context, this.unit);
+    this.mark();
+  }
+  /** Return the places of readings in a row that have quantiles. */
+  parts() {
+    const found = [[]];
+    this.steps.forEach((_, place) => Number.isNaN(this.at(place, 3)) ? found.push([]) : found.at(-1).push(place));
+    return found.filter((part) => part.length);
+  }
+  /** Draw a line at 0 and at as many powers of ten as have room. */
+  drawLevels(context) {
+    const { x, y, width, height } = this.inner, first = Math.log10(this.linear), levels = [0];
+    for (let power = Math.round(first); power < first + 60; power++) levels.push(10 ** power, -(10 ** power));
+    let above = Infinity, below = -Infinity;
+    context.textAlign = "right";
+    context.textBaseline = "middle";
+    context.lineWidth = 1;
+    for (const level of levels) {
+      const at = this.yOf(level);
+      if (at < y || at > y + height || (level > 0 && at > above - 18) || (level < 0 && at < below + 18)) continue;
+      if (level >= 0) above = Math.min(above, at);
+      if (level <= 0) below = Math.max(below, at);
+      context.strokeStyle = color(level ? "grid" : "muted");
+      context.beginPath();
+      context.moveTo(x, at);
+      context.lineTo(x + width, at);
+      context.stroke();
+      context.fillStyle = color("muted");
+      context.fillText(short(level), x - 6, at);
+    }
+  }
+  mark() {
+    const context = this.context(this.over), step = this.span.pointed;
+    if (step === null || !this.steps.length) { this.readout.textContent = " "; return; }
+    const place = placeOf(this.steps, step);
+    this.drawPointed(context, this.steps[place]);
+    const [low, lower, quarter, median, three, upper, high] = [0, 1, 2, 3, 4, 5, 6].map((quantile) => short(this.at(place, quantile)));
+    this.readout.textContent = `${this.unit} ${this.steps[place]}: median ${median}; 25 to 75 %: ${quarter} to ${three}; 5 to 95 %: ${lower} to ${upper}; 1 and 99 %: ${low} and ${high}`;
+  }
+}
+
 const LINES = [[], [6, 3], [], [2, 3], [], [8, 3, 2, 3]].map((dash, place) => ({ dash, name: `line-${place + 1}`, color: () => color(`line-${place + 1}`) }));

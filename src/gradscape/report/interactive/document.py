@@ -25,7 +25,8 @@ from gradscape.records.heatmap import ColorScale
 from gradscape.records.loss import LossHistory
 from gradscape.records.run import RunRecord
 from gradscape.records.spikes import Spike
-from gradscape.report.interactive.cells import Written, as_floats
+from gradscape.report.interactive.cells import Written, as_floats, every_kth
+from gradscape.report.interactive.distribution_bands import distribution_bands
 from gradscape.report.interactive.transformer_curves import transformer_curves
 from gradscape.report.interactive.verdicts import Verdict, since
 
@@ -118,7 +119,13 @@ def _document(
         }
     )
     # Not through the codec, which would look at each letter of them.
-    return {**found, "maps": [*flow_maps(history, shown), *_output_maps(history.activations, shown)]}
+    return {
+        **found,
+        "maps": [*flow_maps(history, shown), *_output_maps(history.activations, shown)],
+        "bands": distribution_bands(
+            history.distributions, [history.layers[each] for each in history.weights]
+        ),
+    }
 
 
 def rows_facts(history: FlowHistory, shown: NDArray[np.intp]) -> dict[str, Any]:
@@ -159,17 +166,6 @@ def shown_rows(rows: int, layers: int) -> NDArray[np.intp]:
         layers: Number of layers.
     """
     return every_kth(rows, max(2, min(COLUMNS, CELLS // max(layers, 1))))
-
-
-def every_kth(rows: int, most: int) -> NDArray[np.intp]:
-    """Return the places of every k-th row from the first, and of the last: one more than `most`, at most.
-
-    Args:
-        rows: Number of rows.
-        most: Number of places.
-    """
-    every = max(1, math.ceil(rows / most))
-    return np.unique(np.append(np.arange(0, rows, every), rows - 1)) if rows else np.arange(0)
 
 
 def flow_maps(

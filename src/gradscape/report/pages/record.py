@@ -18,6 +18,7 @@ TITLES = {
     "Comparison": "Two trainings compared",
     "CoordinateCheck": "Coordinates against width",
     "CurvatureRecord": "Curvature of the loss",
+    "DistributionHistory": "Distributions in the layers",
     "FlowHistory": "Gradients of the layers",
     "LandscapeRecord": "Loss landscape",
     "LossHistory": "Loss of the training",
