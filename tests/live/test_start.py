@@ -71,7 +71,7 @@ def test_a_folder_that_is_taken_and_a_library_that_is_missing_are_said_at_once(
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(StoreError, match="is not empty and holds no watch"):
         gs.watch(*pair(), live=tmp_path)
-    monkeypatch.setattr("gradscape.live.start.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("gradscape.live.listen.importlib.util.find_spec", lambda name: None)
     with pytest.raises(
         ConfigError, match=r"live: the page needs starlette; type: pip install 'gradscape\[live\]'"
     ):

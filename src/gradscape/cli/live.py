@@ -13,6 +13,7 @@ from gradscape.cli.app import FLAT
 from gradscape.config.fields import option
 from gradscape.config.options import Options
 from gradscape.errors import ConfigError
+from gradscape.live.listen import listening, refuse_without_libraries
 
 if TYPE_CHECKING:
     from gradscape.measure.watch.alert_delivery import Delivery
@@ -52,12 +53,12 @@ def live(
         raise ConfigError(
             f"DIR: expected a folder with studies, runs or watches; got {folder}, which is none"
         )
-    try:
-        from gradscape.live.serve import serve
-    except ImportError as error:
-        raise ConfigError(f"the live page needs {error.name}; type: pip install 'gradscape[live]'") from None
+    refuse_without_libraries("the live page needs")
     alerts = _delivery(options.alert) if options.alert else None
-    serve(root, options.host, options.port, _say, alerts, options.end_with_input)
+    with listening(options.host, options.port, _say) as door:
+        from gradscape.live.serve import serve  # after the address, for it takes a second
+
+        serve(root, door, alerts, options.end_with_input)
 
 
 def _delivery(receivers: Sequence[str]) -> Delivery:

@@ -17,7 +17,12 @@ from gradscape.errors import GradscapeError
 from gradscape.version import __version__
 
 INTERRUPTED, TERMINATED = 130, 143  # as shells say
-_RESUMED = ("reproduce", "train", "sweep")  # commands that go on where they were stopped
+_AGAIN = "give the same command again"
+_RESUMED = f"every finished epoch is kept: {_AGAIN} to go on"
+_THEN = {  # what follows when a command is interrupted
+    **dict.fromkeys(("reproduce", "train", "sweep"), _RESUMED),
+    "live": "the page is closed, and what trains goes on",
+}
 _SWEEP = """vary any settings of a run, over seeds
 
 Runs every combination of the axes' values, over seeds, and builds a report. The other flags of `train`,
@@ -111,10 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_stderr(f"gradscape: {error}")
         return error.exit_code
     except KeyboardInterrupt as end:
-        again = "give the same command again"
-        resume = f"every finished epoch is kept: {again} to go on"
-        what = str(end) or "stopped"
-        print_stderr(f"gradscape: {what}; {resume if words[:1] and words[0] in _RESUMED else again}")
+        then = _THEN.get(words[0] if words else "", _AGAIN)
+        print_stderr(f"gradscape: {str(end) or 'stopped'}; {then}")
         return TERMINATED if isinstance(end, Terminated) else INTERRUPTED
     except BrokenPipeError:  # `gradscape runs DIR | head`
         silence(sys.stdout)

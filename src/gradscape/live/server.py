@@ -29,6 +29,7 @@ from starlette.routing import Route
 
 from gradscape.errors import GradscapeError
 from gradscape.live.hub import Hub, News
+from gradscape.live.listen import HOME
 from gradscape.report.interactive.page import live_page
 
 PAUSE, LONGEST = 0.1, 2.0  # seconds from one look at the folder to the next
@@ -37,7 +38,6 @@ LOOK = SHARE * PAUSE  # seconds of a look for trainings that are not at work
 READ = 0.1  # the same, as long as some of the trainings have not been read yet
 ALIVE = 15.0  # seconds after which a silent connection gets a comment, which shows that it still stands
 WAITING = 100  # news that a slow browser may be behind by; then it is sent everything anew
-HOME = ("127.0.0.1", "localhost", "[::1]", "::1")
 log = logging.getLogger("gradscape")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import importlib.util
 import subprocess
 import sys
 import threading
@@ -11,8 +10,8 @@ import time
 from pathlib import Path
 
 from gradscape.config.arguments import typed
-from gradscape.errors import ConfigError
 from gradscape.integrations.folder import Folder
+from gradscape.live.listen import refuse_without_libraries
 from gradscape.measure.watch.alerts import is_first_process
 from gradscape.measure.watch.watch import Watch
 
@@ -83,9 +82,7 @@ def start_live(flow: Watch, path: str | Path | None = None) -> LivePage:
         >>> page = gs.start_live(flow)
         live page: http://127.0.0.1:8765/
     """
-    for library in ("starlette", "uvicorn"):
-        if importlib.util.find_spec(library) is None:
-            raise ConfigError(f"live: the page needs {library}; type: pip install 'gradscape[live]'")
+    refuse_without_libraries("live: the page needs")
     folder = _new_folder(flow) if path is None else Path(path)
     Folder(folder).follow(flow)
     if not is_first_process():
