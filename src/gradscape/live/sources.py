@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
@@ -91,30 +92,39 @@ class Judged:
     """Verdicts on a training as they form; each moment is judged once."""
 
     def __init__(self) -> None:
-        self.verdicts: list[Verdict] = []
+        self.formed: list[Verdict] = []
+        self.earlier: tuple[Verdict, ...] | None = None  # of before the first look, when asked for
         self.diagnosis: Diagnosis | None = None
 
     def judge(self, thing: FlowHistory | RunRecord) -> None:
-        """Judge a training as it is now; the first time also as it was before.
+        """Judge a training as it is now.
 
         Args:
             thing: History of a watch, or record of a run.
         """
-        rows = thing.steps if isinstance(thing, FlowHistory) else [each.epoch for each in thing.epochs]
-        at = int(rows[-1]) if len(rows) else -1
-        if not self.verdicts:
-            self.verdicts = list(past_verdicts(thing))
         try:
             self.diagnosis = diagnose(thing)
         except ConfigError:  # nothing to judge yet
             self.diagnosis = None
             return
-        if not self.verdicts or self.verdicts[-1].step != at:
-            self.verdicts.append(verdict_at(at, self.diagnosis))
-        else:
-            self.verdicts[-1] = verdict_at(at, self.diagnosis)
-        if len(self.verdicts) > VERDICTS:
-            self.verdicts = self.verdicts[1::2]
+        rows = thing.steps if isinstance(thing, FlowHistory) else [each.epoch for each in thing.epochs]
+        at = int(rows[-1]) if len(rows) else -1
+        if self.formed and self.formed[-1].step == at:
+            self.formed.pop()
+        self.formed.append(verdict_at(at, self.diagnosis))
+        if len(self.formed) > VERDICTS:
+            self.formed = self.formed[1::2]
+
+    def verdicts(self, thing: FlowHistory | RunRecord) -> tuple[Verdict, ...]:
+        """Return all verdicts, those before the first look among them.
+
+        Args:
+            thing: History of a watch, or record of a run, as it was judged last.
+        """
+        if self.earlier is None:  # takes as long as twenty looks: not for each row of a table
+            self.earlier = past_verdicts(thing)
+        first = self.formed[0].step if self.formed else math.inf
+        return (*(each for each in self.earlier if each.step < first), *self.formed)
 
 
 class WatchSource(Source):
@@ -204,7 +214,7 @@ class WatchSource(Source):
         with self.lock:
             info, state = self.reader.info, self._state
             history, diagnosis = self.reader.history, self.judged.diagnosis
-            verdicts = tuple(self.judged.verdicts)
+            verdicts = self.judged.verdicts(history)
         return watch_document(
             history,
             diagnosis,
@@ -343,8 +353,9 @@ class StudySource(Source):
                 judged.judge(record)
                 self.judged = {**dict(list(self.judged.items())[-50:]), name: (stamp, judged)}
             judged = self.judged[name][1]
+            verdicts = judged.verdicts(record)
         written = self.summaries[name].last_update if name in self.summaries else None
-        return run_document(record, judged.diagnosis, judged.verdicts, id=identity, written=written)
+        return run_document(record, judged.diagnosis, verdicts, id=identity, written=written)
 
     @property
     def study(self) -> StudyFolder | None:
