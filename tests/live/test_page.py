@@ -41,6 +41,12 @@ with gs.watch(model, optimizer) as flow, Folder(sys.argv[1]).follow(flow):
         time.sleep(0.02)
 """
 
+HEADINGS = """() => {
+    window.headings = [];
+    const look = () => headings.push(document.querySelector("#view h1").innerText);
+    new MutationObserver(look).observe(document.getElementById("view"), { childList: true });
+}"""
+
 
 @pytest.fixture(scope="module")
 def folder(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
@@ -128,8 +134,8 @@ def test_a_click_opens_a_layer_and_the_wheel_looks_closer(chromium: Any, address
 def test_runs_are_sorted_found_and_compared(chromium: Any, address: str, folder: Path) -> None:
     with page(chromium) as opened:
         opened.goto(address)
-        opened.wait_for_selector("tbody tr input")
-        assert opened.locator("tbody tr input").count() == 4
+        _wait(lambda: opened.locator("tbody tr input").count() == 4)
+        opened.wait_for_selector("p.note:text-is('4 of 4 runs')")
         opened.get_by_label("Find").fill("run-")
         assert opened.locator("tbody tr input").count() == 2
         for tick in opened.locator("tbody tr input").all():
@@ -202,6 +208,7 @@ def test_a_training_is_followed_a_killed_server_harms_nothing_and_the_page_comes
             opened.wait_for_selector("text=step", timeout=60_000)
             before = _step(opened)
             _wait(lambda: _step(opened) > before)
+            opened.evaluate(HEADINGS)
             process.kill()
             process.communicate()
             opened.wait_for_selector("text=not connected", timeout=30_000)
@@ -214,6 +221,7 @@ def test_a_training_is_followed_a_killed_server_harms_nothing_and_the_page_comes
             reader = WatchReader(tmp_path / "w")
             reader.poll()
             assert _step(opened) <= reader.info.step
+            assert "This cannot be shown" not in opened.evaluate("headings")
     finally:
         for each in (training, process):
             each.kill()

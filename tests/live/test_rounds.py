@@ -9,7 +9,8 @@ import pytest
 
 from cases import tiny
 from gradscape.errors import StoreError
-from gradscape.live.hub import Hub
+from gradscape.live.discovery import places
+from gradscape.live.hub import Hub, News, StillReadingError
 from gradscape.live.rounds import PART, SOON, Rounds
 from gradscape.storage.run_summary import RunSummary, StudyWatcher
 from gradscape.storage.study_folder import StudyFolder
@@ -116,3 +117,37 @@ def test_claims_are_judged_when_runs_have_changed_and_told_when_they_differ(
     hub.judge()
     assert len(judged) == 2
     assert "claims" not in told[-1]
+
+
+def test_until_all_have_been_read_it_is_said_how_many_are_left(study: StudyFolder) -> None:
+    told: list[News] = []
+    hub = Hub(study.path, told.append)
+    identity = f"./{RUNS[-1].identity}"
+    assert hub.unread == 1  # nothing is known yet
+    with pytest.raises(StillReadingError, match="the folder is still being read"):
+        hub.document(identity)
+    hub.poll(0.0)
+    assert hub.unread == told[-1]["unread"] == len(RUNS) - PART > 0
+    assert not hub.knows_all
+    hub.poll()
+    assert (hub.unread, told[-1]["unread"], len(hub.rows)) == (0, 0, len(RUNS))
+    for name, message in ((identity, "has not been begun"), ("none", "there is no such training here")):
+        with pytest.raises(StoreError, match=message):
+            hub.document(name)
+
+
+def test_an_empty_folder_is_read_at_once_and_folders_left_out_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[News] = []
+    hub = Hub(tmp_path, told.append)
+    hub.poll()
+    assert (told[-1]["unread"], told[-1]["notes"]) == (0, [])
+    for name in "abc":
+        (tmp_path / name).mkdir()
+    assert places(tmp_path, 4) == ([], True)
+    assert places(tmp_path, 3) == ([], False)
+    monkeypatch.setattr("gradscape.live.hub.places", lambda root: ([], False))
+    hub = Hub(tmp_path, told.append)
+    hub.poll()
+    assert "more than 5,000 folders" in told[-1]["notes"][0]

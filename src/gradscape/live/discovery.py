@@ -30,14 +30,16 @@ class Place:
     name: str
 
 
-def places(root: Path) -> list[Place]:
-    """Return what is within a folder, sorted by name.
+def places(root: Path, most: int = MOST) -> tuple[list[Place], bool]:
+    """Return what is within a folder, sorted by name, and True if that is all of it.
 
     Args:
         root: Path of the folder.
+        most: Number of folders that are looked into.
     """
-    looked = [MOST]
-    return sorted(_within(root, "", DEPTH, looked), key=lambda place: place.name)
+    looked = [most]
+    found = sorted(_within(root, "", DEPTH, looked), key=lambda place: place.name)
+    return found, looked[0] >= 0
 
 
 def _within(folder: Path, name: str, depth: int, looked: list[int]) -> Iterator[Place]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from gradscape.errors import StoreError, first_line, one_line
 from gradscape.live.claims import judged_claims
-from gradscape.live.discovery import places
+from gradscape.live.discovery import MOST, places
 from gradscape.live.sources import Row, Source, StudySource, source_of
 from gradscape.report.interactive.comparison import comparison_document
 from gradscape.report.interactive.runs import run_row
@@ -20,10 +20,18 @@ EVENTS = 500  # events that are kept
 AGAIN = 2.0  # seconds from one search for new folders to the next, at least
 SEARCH_SHARE = 0.05  # of the time, for searching, where there are thousands of folders
 CLAIMS = 15.0  # seconds from one judgement of claims to the next, at least
-PART = 200  # rows that are told at once, so that of thousands the first are there soon
+PART, SOON = 200, 0.25  # rows, or seconds, after which they are told: of thousands the first are there soon
+LEFT_OUT = (
+    f"There are more than {MOST:,} folders here, and no more are looked into: "
+    "for the rest show a folder further down."
+)
 GRADES = {"failed": "fail", "diverged": "fail", "damaged": "fail", "interrupted": "warn", "stopped": "warn"}
 News = dict[str, Any]
 OnChange = Callable[[Row, Mapping[str, object], Source], None]
+
+
+class StillReadingError(StoreError):
+    """A training that is not known, while the folder is still being read."""
 
 
 class Hub:
@@ -44,9 +52,11 @@ class Hub:
         self.owners: dict[str, Source] = {}
         self.events: deque[dict[str, Any]] = deque(maxlen=EVENTS)
         self.claims: list[dict[str, Any]] = []
+        self.notes: list[str] = []
         self.search_at = self.judge_at = 0.0
         self.first = ""  # source that is the first to have its turn the next time
         self.unjudged = True
+        self.unread = 1  # trainings that have not been read yet, at least
         self.knows_all = False
         self.news_of_events = False
 
@@ -62,7 +72,8 @@ class Hub:
             seconds: Time for trainings that are not at work; those that it is too short for are the first to
                 have their turn the next time.
         """
-        gone, until = self._search(), time.monotonic() + seconds
+        gone, began = self._search(), time.monotonic()
+        until, tell_at, unread = began + seconds, began + SOON, self.unread
         changed: list[Row] = []
         behind = ""
         for path in self._in_turn():
@@ -70,14 +81,16 @@ class Hub:
             for row in self._rows_of(source, until):
                 self._take(row, source)
                 changed.append(row)
-                if len(changed) >= PART:
+                if len(changed) >= PART or time.monotonic() >= tell_at:
                     self._publish(changed, gone)
-                    changed, gone = [], []
+                    changed, gone, tell_at = [], [], time.monotonic() + SOON
             gone += self._forgotten(source)
             behind = behind or (path if source.is_behind else "")
-        self.first, self.knows_all = behind, self.knows_all or not behind
+        self.first = behind
         self.unjudged = self.unjudged or bool(changed)
-        self._publish(changed, gone)
+        self._count_unread()
+        if changed or gone or self.unread != unread:
+            self._publish(changed, gone)
 
     def _in_turn(self) -> list[str]:
         """Return the paths of the sources, from the one on that the time was too short for."""
@@ -90,6 +103,7 @@ class Hub:
         try:
             yield from source.poll(until)
         except Exception as error:  # of any kind: files of others, and rules that had not met such numbers
+            source.unread = 0
             name = source.place.name or "."
             reason = one_line(first_line(error))
             row = run_row(name, one_line(name), state="damaged", reason=reason, has=False)
@@ -101,7 +115,9 @@ class Hub:
         began = time.monotonic()
         if began < self.search_at:
             return []
-        found = {str(place.path): place for place in places(self.root)}
+        here, is_all = places(self.root)
+        self.notes = [] if is_all else [LEFT_OUT]
+        found = {str(place.path): place for place in here}
         for path in [path for path in self.sources if path not in found]:
             del self.sources[path]
         for path, place in found.items():
@@ -144,10 +160,19 @@ class Hub:
         self.events.appendleft({**event, "text": text})
         self.news_of_events = True
 
+    def _count_unread(self) -> None:
+        self.unread = sum(source.unread for source in self.sources.values())
+        self.knows_all = self.knows_all or not self.unread
+
     def _publish(self, changed: list[Row], gone: list[str]) -> None:
-        if not (changed or gone):
-            return
-        news: News = {"runs": changed, "gone": gone, "title": self.title}
+        self._count_unread()
+        news: News = {
+            "runs": changed,
+            "gone": gone,
+            "title": self.title,
+            "unread": self.unread,
+            "notes": self.notes,
+        }
         if self.news_of_events:
             news["events"] = list(self.events)
             self.news_of_events = False
@@ -197,6 +222,8 @@ class Hub:
 
     def _owner(self, identity: str) -> Source:
         owner = self.owners.get(identity)
+        if owner is None and self.unread:
+            raise StillReadingError("this training is not known yet: the folder is still being read")
         if owner is None:
             raise StoreError("there is no such training here")
         return owner

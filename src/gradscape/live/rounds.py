@@ -32,6 +32,11 @@ class Rounds:
         self.place = self.passes = 0
         self.is_behind = False  # True if the time was too short for some of them
 
+    @property
+    def unread(self) -> int:
+        """Number of runs that have not been looked at yet; 0 once all have been."""
+        return 0 if self.passes else len(self.names) - self.place
+
     def poll(self, until: float) -> Iterator[RunSummary]:
         """Yield the summaries of runs that may have changed.
 

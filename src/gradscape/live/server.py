@@ -28,7 +28,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from gradscape.errors import GradscapeError
-from gradscape.live.hub import Hub, News
+from gradscape.live.hub import Hub, News, StillReadingError
 from gradscape.live.listen import HOME
 from gradscape.report.interactive.page import live_page
 
@@ -97,7 +97,8 @@ def application(hub: Hub, listeners: Listeners, token: str = "", hosts: tuple[st
             return refusal
         nonce = secrets.token_urlsafe(16)
         rows, events, claims = list(hub.rows.values()), list(hub.events), list(hub.claims)
-        text = await run_in_threadpool(live_page, hub.title, rows, nonce, events=events, claims=claims)
+        values = {"events": events, "claims": claims, "unread": hub.unread, "notes": hub.notes}
+        text = await run_in_threadpool(live_page, hub.title, rows, nonce, **values)
         return HTMLResponse(text, headers=_headers(nonce))
 
     async def answer(request: Request, document: Callable[..., News], *names: str) -> Response:
@@ -106,7 +107,7 @@ def application(hub: Hub, listeners: Listeners, token: str = "", hosts: tuple[st
         try:
             found = await run_in_threadpool(document, *names)
         except GradscapeError as error:
-            return _as_json({"error": str(error)}, 404)
+            return _as_json({"error": str(error), "reading": isinstance(error, StillReadingError)}, 404)
         return _as_json(found)
 
     async def training(request: Request) -> Response:
@@ -151,7 +152,7 @@ def _follow(hub: Hub, stop: threading.Event) -> None:
     """Read the folder again and again, on a thread of its own: a large one takes its time."""
     pause = 0.0
     while not stop.wait(pause):
-        began, reads = time.monotonic(), not hub.knows_all
+        began, reads = time.monotonic(), hub.unread > 0
         _unharmed(partial(hub.poll, READ if reads else LOOK))
         took = time.monotonic() - began
         pause = 0.01 if reads else min(LONGEST, max(PAUSE, took / SHARE))
@@ -196,6 +197,8 @@ def _everything(hub: Hub) -> News:
         "events": list(hub.events),
         "claims": hub.claims,
         "title": hub.title,
+        "unread": hub.unread,
+        "notes": hub.notes,
     }
 
 

@@ -43,6 +43,7 @@ class Source(ABC):
         self.place = place
         self.lock = threading.Lock()  # documents are asked for on other threads
         self.gone: list[str] = []  # ids of rows that are no more
+        self.unread = 1  # trainings that have not been read yet; one before their number is known
 
     @property
     def is_behind(self) -> bool:
@@ -145,6 +146,7 @@ class WatchSource(Source):
         Args:
             until: See `Source.poll`; a watch is looked at in any case.
         """
+        self.unread = 0
         try:
             with self.lock:
                 if self.reader.poll():
@@ -252,6 +254,7 @@ class StudySource(Source):
         try:
             planned = self.rounds.names
             for summary in self.rounds.poll(until):
+                self.unread = self.rounds.unread
                 if summary == self.summaries.get(summary.identity):
                     continue
                 self.summaries[summary.identity] = summary
@@ -259,9 +262,11 @@ class StudySource(Source):
                 if row != self.rows.get(row["id"]):
                     self.rows[row["id"]] = row
                     yield row
+            self.unread = self.rounds.unread
             if planned is not self.rounds.names:
                 self._forget({self._id(name) for name in self.rounds.names})
         except StoreError as error:
+            self.unread = 0
             yield from self._damaged(_clean(error))
 
     def _damaged(self, reason: str) -> Iterator[Row]:

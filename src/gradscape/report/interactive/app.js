@@ -6,7 +6,12 @@ const colors = inlined.colors;
 const main = document.getElementById("view");
 const report = document.getElementById("report");
 const GRADES = { fail: "does-not-hold", warn: "undecided", info: "holds" };
-const state = { runs: inlined.runs, trainings: inlined.trainings, ticked: new Set(), sort: "", descending: false, text: "", chosen: "", title: inlined.title, events: inlined.events, claims: inlined.claims, map: "", shown: null, lost: false, read: 0 };
+const state = { runs: inlined.runs, trainings: inlined.trainings, ticked: new Set(), sort: "", descending: false, text: "", chosen: "", title: inlined.title, events: inlined.events, claims: inlined.claims, map: "", unread: inlined.unread, notes: inlined.notes, shown: null, read: 0 };
+
+/** Something that may be there soon: what is shown already stays until then. */
+class Waiting extends Error {
+  constructor(heading, message) { super(message); this.heading = heading; }
+}
 
 /** Return a training's document: inlined, or asked for. */
 async function training(id) {
@@ -18,7 +23,8 @@ async function training(id) {
 async function asked(what, values) {
   const query = new URLSearchParams(location.search);
   for (const [name, value] of Object.entries(values)) query.set(name, value);
-  const answer = await fetch(`api/${what}?${query}`).catch(() => { throw new Error("The server of this page does not answer: look again when it does."); }), found = await answer.json();
+  const answer = await fetch(`api/${what}?${query}`).catch(() => { throw new Waiting("The server of this page does not answer", "It is asked again by itself when it does."); }), found = await answer.json();
+  if (found.reading) throw new Waiting("Still being read", `${capital(found.error)}. It appears here by itself.`);
   if (!answer.ok) throw new Error(found.error);
   return found;
 }
@@ -26,7 +32,7 @@ async function asked(what, values) {
 /** Return an inlined training; what the runs of a study share is put back. */
 function opened(id) {
   const found = state.trainings[id];
-  if (!found) throw new Error(state.runs.some((run) => run.id === id) ? `${id} has no epoch, or is not in this page. ${inlined.notes.join(" ")}` : `There is no run ${id} here.`);
+  if (!found) throw new Error(state.runs.some((run) => run.id === id) ? `${id} has no epoch, or is not in this page. ${state.notes.join(" ")}` : `There is no run ${id} here.`);
   const layout = inlined.layouts[found.layout];
   if (!layout) return { verdicts: [], layers: [], since: null, ...found };
   const last = Object.fromEntries(Object.entries(found.last).map(([key, written]) => [key, cells(written)]));
@@ -242,7 +248,7 @@ function runRow(run) {
 function runsView() {
   const body = make("tbody"), above = make("tr", { "aria-hidden": "true" }, make("td")), below = above.cloneNode(true);
   const box = make("div", { class: "box runs", tabindex: 0, role: "region", "aria-label": "runs" });
-  const count = make("p", { class: "note", "aria-live": "polite" });
+  const count = make("p", { class: "note", "aria-live": "polite" }), noted = make("p", { class: "note" });
   const head = COLUMNS.map(([key, text]) => make("th", { scope: "col", class: classOf(key) }, make("button", { type: "button", onclick: () => { state.descending = state.sort === key && !state.descending; state.sort = key; view.fill(); } }, text)));
   box.append(make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, make("span", { class: "hidden" }, "compare")), head)), body));
   let rows = [], printed = false;
@@ -255,11 +261,11 @@ function runsView() {
   };
   const view = make("div", {}, make("h1", {}, state.title), make("div", { class: "filters" },
     make("label", {}, "Find ", make("input", { type: "search", value: state.text, oninput: (event) => { state.text = event.target.value; view.fill(); } })),
-    make("label", {}, "State ", make("select", { onchange: (event) => { state.chosen = event.target.value; view.fill(); } }, ["", ...new Set(state.runs.map((run) => run.state))].map((name) => make("option", { value: name, selected: name === state.chosen }, name || "all")))), count), box, notes());
+    make("label", {}, "State ", make("select", { onchange: (event) => { state.chosen = event.target.value; view.fill(); } }, ["", ...new Set(state.runs.map((run) => run.state))].map((name) => make("option", { value: name, selected: name === state.chosen }, name || "all")))), count), box, noted);
   const sorts = () => head.forEach((each, place) => each.setAttribute("aria-sort", COLUMNS[place][0] !== state.sort ? "none" : state.descending ? "descending" : "ascending"));
-  const none = make("p", {}, "There is no study, run or watch here yet. What is begun in this folder appears by itself: gradscape train --out, or gs.watch(model, optimizer, live=…).");
+  const none = make("p"), nothing = "There is no study, run or watch here yet. What is begun in this folder appears by itself: gradscape train --out, or gs.watch(model, optimizer, live=…).";
   view.insertBefore(none, box);
-  view.fill = () => { none.hidden = !inlined.live || state.runs.length > 0; box.hidden = !none.hidden; rows = ordered(); sorts(); count.textContent = `${rows.length.toLocaleString("en")} of ${state.runs.length.toLocaleString("en")} runs`; draw(); };
+  view.fill = () => { none.hidden = !inlined.live || state.runs.length > 0; none.textContent = state.unread ? "The folder is being read." : nothing; box.hidden = !none.hidden; noted.textContent = state.notes.join(" "); rows = ordered(); sorts(); count.textContent = `${rows.length.toLocaleString("en")} of ${state.runs.length.toLocaleString("en")} runs${state.unread && state.runs.length ? `; still reading, at least ${state.unread.toLocaleString("en")} more` : ""}`; draw(); };
   view.print = (on) => {
     printed = on;
     view.fill();
@@ -271,7 +277,7 @@ function runsView() {
 }
 
 /** Return what the page leaves out, in words. */
-function notes() { return inlined.notes.length ? make("p", { class: "note" }, inlined.notes.join(" ")) : null; }
+function notes() { return state.notes.length ? make("p", { class: "note" }, state.notes.join(" ")) : null; }
 
 // Side by side ---------------------------------------------------------------------------------------------
 
@@ -279,7 +285,7 @@ function notes() { return inlined.notes.length ? make("p", { class: "note" }, in
 async function comparison(a, b) {
   const known = inlined.comparisons[`${a} ${b}`];
   if (known || !inlined.live) return known ?? `Type: gradscape compare DIR/runs/${a} DIR/runs/${b}`;
-  return asked("comparison", { a, b }).catch((error) => error.message);
+  return asked("comparison", { a, b }).catch((error) => { if (error instanceof Waiting) throw error; return error.message; });
 }
 
 /** Return where two trainings first differ beyond what seeds explain, and in what settings. */
@@ -298,7 +304,7 @@ function differences(found, names) {
 
 async function compareView(ids) {
   if (ids.length === 2 && inlined.comparisons[`${ids[1]} ${ids[0]}`]) ids.reverse();
-  const lost = [], read = (id) => training(id).catch((error) => { lost.push(make("p", { class: "note" }, `${id}: ${error.message}`)); return null; });
+  const lost = [], read = (id) => training(id).catch((error) => { if (error instanceof Waiting) throw error; lost.push(make("p", { class: "note" }, `${id}: ${error.message}`)); return null; });
   const [where, ...all] = await Promise.all([ids.length === 2 ? comparison(...ids) : null, ...ids.map(read)]), found = all.filter(Boolean);
   if (!found.length) throw new Error(lost.map((each) => each.textContent).join(" "));
   const late = Math.max(...found.flatMap((each) => [...each.steps, ...each.curves.flatMap((curve) => curve.series.flatMap((one) => one.x))]), 1), unit = found.every((each) => each.row === found[0].row) ? found[0].row : "step or epoch";
@@ -309,7 +315,9 @@ async function compareView(ids) {
     return curveFigure(span, { title, series, reference: found[0].curves.find((curve) => curve.title === title)?.reference }, { row: unit, verdicts: [] }, false);
   });
   const first = where?.differences?.[0];
-  return make("div", {}, make("h1", {}, "Side by side"), lost, where ? differences(where, ids) : null, together, mapsTogether(span, found.filter((each) => each.maps.length), unit, first?.layer), notes());
+  const view = make("div", {}, make("h1", {}, "Side by side"), lost, where ? differences(where, ids) : null, together, mapsTogether(span, found.filter((each) => each.maps.length), unit, first?.layer), notes());
+  view.span = span;
+  return view;
 }
 
 /** Return a training's gravest finding in a line. */
@@ -404,7 +412,7 @@ async function show() {
     if (same && main.firstChild?.span && found.span) keep(main.firstChild.span, found.span);
     main.replaceChildren(found);
   } catch (error) {
-    main.replaceChildren(make("h1", {}, "This cannot be shown"), make("p", {}, error.message));
+    if (!(same && error instanceof Waiting && main.firstChild?.span)) main.replaceChildren(make("h1", {}, error.heading ?? "This cannot be shown"), make("p", {}, error.message));
   }
   if (report) [report.hidden, main.parentElement.hidden] = [true, false];
   if (same) window.scrollTo(0, y);
@@ -442,13 +450,13 @@ function follow() {
   source.onopen = () => { word.textContent = "live"; word.className = "badge holds"; };
   source.onerror = () => { word.textContent = "not connected"; word.className = "badge does-not-hold"; };
   source.onmessage = (message) => {
-    const news = JSON.parse(message.data), places = new Map(state.runs.map((run, place) => [run.id, place]));
+    const news = JSON.parse(message.data), isRead = state.unread > 0 && news.unread === 0, places = new Map(state.runs.map((run, place) => [run.id, place]));
     if (news.runs_all) state.runs = news.runs_all;
     for (const run of news.runs ?? []) places.has(run.id) ? (state.runs[places.get(run.id)] = run) : state.runs.push(run);
     if (news.gone) state.runs = state.runs.filter((run) => !news.gone.includes(run.id));
-    Object.assign(state, Object.fromEntries(["claims", "events", "title"].filter((key) => news[key]).map((key) => [key, news[key]])));
+    Object.assign(state, Object.fromEntries(["claims", "events", "title", "unread", "notes"].filter((key) => key in news).map((key) => [key, news[key]])));
     const [view, ids] = (state.shown ?? "").split("="), here = ids && ["#training", "#compare"].includes(view) ? ids.split(",").map(decodeURIComponent) : [];
-    const touched = !here.length || news.runs_all || (news.runs ?? []).some((run) => here.includes(run.id));
+    const touched = !here.length || news.runs_all || isRead || (news.runs ?? []).some((run) => here.includes(run.id));
     if (waiting || document.hidden || !touched) { bar(); return; }
     waiting = true;
     setTimeout(() => { waiting = false; refresh(); drawn = Date.now(); }, Math.max(0, drawn + 50 - Date.now()));

@@ -33,7 +33,7 @@ def live_page(title: str, runs: Sequence[Mapping[str, Any]], nonce: str, **more:
         title: Title of the window.
         runs: Rows of the runs, see `run_row`.
         nonce: Word that the server's policy asks of scripts.
-        more: Values of the page: `claims`, `events`.
+        more: Values of the page: `claims`, `events`; `unread`, number of runs still to be read, at least.
     """
     return _page(title, runs, {}, nonce=nonce, live=True, **more)
 
@@ -61,7 +61,13 @@ def _page(
     page = environment().get_template("training.html.j2")
     data = page_data(title, runs=runs, trainings=trainings, **more)
     text = page.render(
-        title=title, runs=runs, trainings=shown, data=data, nonce=nonce, notes=more.get("notes")
+        title=title,
+        runs=runs,
+        trainings=shown,
+        data=data,
+        nonce=nonce,
+        notes=more.get("notes"),
+        unread=more.get("unread"),
     )
     return text.encode("utf-8", "replace").decode()  # half a surrogate pair in a name
 
@@ -83,6 +89,7 @@ def page_data(title: str, **values: Any) -> Markup:
         "notes": [],
         "claims": [],
         "events": [],
+        "unread": 0,
     }
     return inlined({"title": title, "live": False, "report": None, "colors": _colors(), **none, **values})
 
