@@ -35,10 +35,16 @@ def chromium() -> Iterator[Any]:
 
 
 @contextmanager
-def page(found: Any, width: int = 1440, scheme: str = "light", scripts: bool = True) -> Iterator[Any]:
+def page(
+    found: Any, width: int = 1440, scheme: str = "light", scripts: bool = True, touch: bool = False
+) -> Iterator[Any]:
     """A window, in which no script may fail."""
     window = found.new_context(
-        viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=scripts
+        viewport={"width": width, "height": 900},
+        color_scheme=scheme,
+        java_script_enabled=scripts,
+        has_touch=touch,
+        is_mobile=touch,
     )
     opened, errors = window.new_page(), list[str]()
     opened.on("pageerror", lambda error: errors.append(str(error)))

@@ -150,6 +150,10 @@ def test_damaged_and_half_written_folders_are_shown_as_such_and_the_rest_goes_on
     assert states["good"] == "ended"
     assert states["broken"] == "damaged"
     assert states["run"] == "damaged"
+    for name, file in (("broken", "watch.json"), ("empty", "study.json"), ("run", "status.json")):
+        assert hub.rows[name]["reason"].startswith(f"{file} is damaged")
+        with pytest.raises(StoreError, match=f"^{file} is damaged"):  # the training's own page
+            hub.document(name)
 
 
 def test_names_and_texts_of_any_bytes_reach_the_browser(tmp_path: Path) -> None:

@@ -15,7 +15,10 @@ import pytest
 import gradscape as gs
 from gradscape.analysis.claims import above
 from gradscape.cli.main import main
+from gradscape.report.interactive.document import watch_document
 from gradscape.report.interactive.forest import forest
+from gradscape.report.interactive.page import training_page
+from gradscape.report.interactive.verdicts import Verdict
 from gradscape.storage.watch_folder import WatchReader
 from libraries import skip_without
 from live.browsing import page, violations
@@ -129,6 +132,38 @@ def test_a_click_opens_a_layer_and_the_wheel_looks_closer(chromium: Any, address
         chart.hover(position={"x": 200, "y": 30})
         opened.mouse.wheel(0, -100)
         assert opened.evaluate("main.firstChild.span.high - main.firstChild.span.low") <= high - low
+
+
+def test_a_finger_reads_values_and_a_tap_opens_a_layer(chromium: Any, address: str) -> None:
+    with page(chromium, 390, touch=True) as opened:
+        opened.goto(f"{address}#training=well")
+        box = opened.locator(".chart .over").nth(1).bounding_box()
+        opened.touchscreen.tap(box["x"] + 150, box["y"] + 40)
+        opened.wait_for_selector(".layer h3")
+        assert re.search(r"step \d+: mean", opened.locator("output").nth(1).inner_text())
+        assert opened.locator(".touch").is_visible()
+        assert not opened.locator(".mouse").is_visible()
+
+
+def test_a_verdict_that_was_renamed_is_told_with_its_steps(chromium: Any, folder: Path) -> None:
+    reader = WatchReader(folder / "well")
+    reader.poll()
+    names = [
+        ("vanishing", 5),
+        ("vanishing", 9),
+        ("sigmoids between layers", 12),
+        ("sigmoids between layers", 29),
+    ]
+    verdicts = [Verdict(step, name, "fail", "0.weight") for name, step in names]
+    text = training_page(watch_document(reader.history, gs.diagnose(reader.history), verdicts, id="w"), "w")
+    with page(chromium) as opened:
+        opened.set_content(text)
+        told = [
+            "steps 5–9: vanishing, from 0.weight on",
+            "steps 12–29: sigmoids between layers, from 0.weight on",
+        ]
+        assert opened.locator("ul.spells li").all_inner_texts() == told
+        assert [each.get_attribute("title") for each in opened.locator(".ribbon i").all()] == told
 
 
 def test_runs_are_sorted_found_and_compared(chromium: Any, address: str, folder: Path) -> None:

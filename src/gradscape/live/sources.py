@@ -155,7 +155,8 @@ class WatchSource(Source):
                     return
                 row = self._row()
         except StoreError as error:
-            row = run_row(self.identity, self._name, state="damaged", reason=_clean(error), has=False)
+            reason = _within(self.place.path, error)
+            row = run_row(self.identity, self._name, state="damaged", reason=reason, has=False)
         if row != self.row:
             self.row = row
             yield row
@@ -267,7 +268,7 @@ class StudySource(Source):
                 self._forget({self._id(name) for name in self.rounds.names})
         except StoreError as error:
             self.unread = 0
-            yield from self._damaged(_clean(error))
+            yield from self._damaged(_within(self.place.path, error))
 
     def _damaged(self, reason: str) -> Iterator[Row]:
         """Yield a row of the study itself; when it is whole again, all its runs are told anew."""
@@ -304,7 +305,7 @@ class StudySource(Source):
             best=run.best_valid_accuracy,
             left=run.seconds_left,
             heard=run.last_update,
-            reason=run.reason,
+            reason=_within(self.folder.run(run.identity).path, run.reason),
             has=run.epoch > 0,
         )
 
@@ -391,5 +392,6 @@ def _is_dead(host: str, process: int) -> bool:
     return not Path(f"/proc/{process}").exists() if Path("/proc/self").exists() else False
 
 
-def _clean(error: GradscapeError) -> str:
-    return strip_controls(str(error))
+def _within(folder: Path, reason: object) -> str:
+    """Return a reason that names a file by its place in the training's folder: a row has little room."""
+    return strip_controls(str(reason)).removeprefix(f"{folder}{os.sep}")

@@ -64,6 +64,17 @@ def test_maps_and_curves_have_the_values_of_the_history() -> None:
     assert found["optimizers"] == ["Adam, lr 0.01, ε 1e-08"]
 
 
+def test_a_gradient_that_is_not_finite_differs_from_none_in_a_map() -> None:
+    history = watched(4)
+    first = history.weights[0]
+    for column, nonfinite in ((first, 1.0), (history.weights[1], 0.0)):
+        history.mean_abs[2, column], history.nonfinite[2, column] = np.nan, nonfinite
+    found = cells(watch_document(history, None, (), id="a"), "mean_abs")
+    assert found[0, 2] == np.inf
+    assert np.isnan(found[1, 2])
+    assert np.isfinite(found[:, [0, 1, 3]]).all()
+
+
 def test_many_rows_are_thinned_and_every_value_shown_is_one_that_was_read() -> None:
     history = watched(5)
     rows = np.arange(4_000) % 5

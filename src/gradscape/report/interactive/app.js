@@ -5,6 +5,7 @@ const inlined = JSON.parse(document.getElementById("data").textContent);
 const colors = inlined.colors;
 const main = document.getElementById("view");
 const report = document.getElementById("report");
+const SPELLS = 5; // verdicts in words under the ribbon; those before are folded
 const GRADES = { fail: "does-not-hold", warn: "undecided", info: "holds" };
 const state = { runs: inlined.runs, trainings: inlined.trainings, ticked: new Set(), sort: "", descending: false, text: "", chosen: "", title: inlined.title, events: inlined.events, claims: inlined.claims, map: "", unread: inlined.unread, notes: inlined.notes, shown: null, read: 0 };
 
@@ -52,6 +53,9 @@ function duration(seconds) {
   return seconds < 90 ? `${Math.round(seconds)} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
+/** Return why a run is in its state; a report has that in words as the state itself. */
+function reasonOf(run) { return inlined.live ? run?.reason : ""; }
+
 function capital(text) { return text.charAt(0).toUpperCase() + text.slice(1); }
 
 // One training ---------------------------------------------------------------------------------------------
@@ -63,41 +67,56 @@ function trainingView(document_) {
   const early = ends.length ? ends.reduce((a, b) => Math.min(a, b)) : 0, late = ends.length ? ends.reduce((a, b) => Math.max(a, b)) : 1;
   const span = new Span(document_.row === "epoch" ? early - 0.5 : early, document_.row === "epoch" ? late + 0.5 : late + 1);
   const panels = curves.filter((curve) => curve.panel).map((curve) => curveFigure(span, curve, document_, false));
-  const view = make("div", {}, strip(document_), ...curves.filter((curve) => !curve.panel).map((curve, place) => curveFigure(span, curve, document_, place === 0)), mapFigure(span, document_),
+  const shown = curves.filter((curve) => !curve.panel).map((curve, place) => curveFigure(span, curve, document_, place === 0));
+  if (!shown.length && document_.verdicts.length) shown.push(make("figure", {}, make("h2", {}, "Verdicts as they formed"), ribbon(span, document_)));
+  const view = make("div", {}, strip(document_), ...shown, mapFigure(span, document_),
     panels.length ? make("section", {}, make("h2", {}, "Attention and what goes with it"), make("div", { class: "panels" }, panels)) : null, findings(document_), layerTable(document_));
   view.span = span;
   return view;
 }
 
 function strip(document_) {
-  const verdict = document_.diagnosis, last = document_.findings[0];
+  const verdict = document_.diagnosis, last = document_.findings[0], error = document_.error || reasonOf(state.runs.find((run) => run.id === document_.id));
   const meta = make("ul", { class: "meta" },
     [document_.name, document_.state, document_.layers.length ? `${document_.layers.length} parameter tensors` : null, `${document_.rows.toLocaleString("en")} ${document_.row}s read`, document_.planned ? `${document_.row} ${document_.at ?? 0} of ${document_.planned}` : document_.at === null ? null : `${document_.row} ${document_.at}`,
       ...document_.optimizers, ...(document_.words ?? [])].filter(Boolean).map((text) => make("li", {}, text)),
     document_.written && document_.state === "running" ? make("li", { class: "heard", "data-heard": document_.written }, ago(document_.written)) : null);
-  if (!verdict) return make("header", {}, meta, make("h1", {}, document_.error || (inlined.live ? "Nothing to judge yet" : "Not judged")), make("p", { class: "lead" }, inlined.live ? "The verdict comes with the first steps." : "A run is judged when it has ended."));
+  if (!verdict) return make("header", {}, meta, make("h1", {}, error || (inlined.live ? "Nothing to judge yet" : "Not judged")), make("p", { class: "lead" }, inlined.live ? "The verdict comes with the first steps." : "A run is judged when it has ended."));
   const stood = document_.since === null || document_.since === document_.at ? "" : ` Judged so since ${document_.row} ${document_.since}.`;
   return make("header", {}, meta, make("h1", {}, capital(last.heading)), make("p", { class: "lead" }, badge(last.grade === "info" ? "no fault" : last.grade, last.grade), ` ${capital(last.cause)}.`),
-    make("p", {}, make("b", {}, "What would help: "), `${last.remedy}.${stood}`), document_.error ? make("p", { class: "note" }, document_.error) : null);
+    make("p", {}, make("b", {}, "What would help: "), `${last.remedy}.${stood}`), error ? make("p", {}, make("b", {}, `${capital(document_.state)}: `), error) : null);
 }
 
+/** Return the verdicts that differ from the one before, each with the first and the last step that were judged so. */
+function spells(document_) {
+  const found = [], differs = (a, b) => a.verdict !== b.verdict || a.grade !== b.grade || a.layer !== b.layer;
+  for (const each of document_.verdicts) {
+    if (!found.length || differs(each, found.at(-1))) found.push({ ...each, first: each.step });
+    found.at(-1).step = each.step;
+  }
+  const steps = (each) => each.first === each.step ? `${document_.row} ${each.step}` : `${document_.row}s ${each.first}–${each.step}`;
+  return found.map((each) => ({ ...each, text: `${steps(each)}: ${each.verdict}${each.layer ? `, from ${each.layer} on` : ""}` }));
+}
+
+/** Return the verdicts as they formed: a ribbon along the steps, and in words where there was more than one. */
 function ribbon(span, document_) {
-  const box = make("div", { class: "ribbon", role: "img", "aria-label": "verdicts as they formed" });
+  const verdicts = spells(document_), box = make("div", { class: "ribbon", role: "img", "aria-label": "verdicts as they formed" });
   box.draw = () => {
-    const all = document_.verdicts, differs = (a, b) => a.verdict !== b?.verdict || a.grade !== b.grade || a.layer !== b.layer;
-    const verdicts = all.filter((each, place) => differs(each, all[place + 1]));
     box.replaceChildren(...verdicts.map((each, place) => {
       const from = place ? verdicts[place - 1].step : span.whole[0];
       const until = place === verdicts.length - 1 ? span.whole[1] : each.step;
       const left = Math.max(0, (from - span.low) / (span.high - span.low)), right = Math.min(1, (until - span.low) / (span.high - span.low));
       if (right <= left) return null;
-      return make("i", { class: GRADES[each.grade], style: `left:${100 * left}%;width:${100 * (right - left)}%`, title: `${document_.row} ${each.step}: ${each.verdict}${each.layer ? `, ${each.layer}` : ""}` });
+      return make("i", { class: GRADES[each.grade], style: `left:${100 * left}%;width:${100 * (right - left)}%`, title: each.text });
     }).filter(Boolean));
   };
   box.mark = () => {};
   span.listeners.push(box);
   box.draw();
-  return make("div", { class: "ribbon-row" }, make("span", {}, "verdict"), box);
+  const words = verdicts.map((each) => make("li", {}, make("i", { class: GRADES[each.grade] }), each.text)), earlier = words.slice(0, Math.max(0, words.length - SPELLS));
+  return make("div", {}, make("div", { class: "ribbon-row" }, make("span", {}, "verdict"), box),
+    earlier.length ? make("details", { class: "spells" }, make("summary", {}, `${earlier.length} earlier verdicts`), make("ul", {}, earlier)) : null,
+    words.length > 1 ? make("ul", { class: "spells" }, words.slice(-SPELLS)) : null);
 }
 
 function curveFigure(span, curve, document_, first) {
@@ -127,7 +146,7 @@ function mapFigure(span, document_) {
   const every = document_.every > 1 && document_.rows > document_.steps.length ? ` One in ${document_.every} of the ${document_.rows} rows is shown.` : "";
   const rounded = document_.maps[0].step ? ` Rounded by ${short(Number((100 * Math.expm1(Math.max(...document_.maps.map((map) => map.step)) / 2)).toPrecision(1)))} % at most.` : "";
   const figure = make("figure", {}, make("h2", {}, `Layer × ${document_.row}`), tabs, body, more,
-    make("figcaption", {}, `The input is at the top. Gray: zero; red: not finite; blank: none.${every}${rounded}`, make("span", { class: "screen" }, " Point to read a value, click for a layer, turn the wheel to look closer, double-click for the whole.")), layer);
+    make("figcaption", {}, `The input is at the top. Gray: zero; red: not finite; blank: none.${every}${rounded}`, make("span", { class: "screen mouse" }, " Point to read a value, click for a layer, turn the wheel to look closer, double-click for the whole."), make("span", { class: "screen touch" }, " Touch and move to read values, tap for a layer.")), layer);
   const others = () => document_.maps.filter((map) => map.key !== chart.map.key).map((map) => {
     const other = new LayerMap(span, document_.steps, map, document_.row, colors);
     return make("div", { class: "whole" }, other.legend(), other.element);
@@ -209,7 +228,7 @@ const CELLS = {
   state: (run) => inlined.live ? run.state : run.reason || run.state,
   share: (run) => [make("span", { class: "progress" }, make("i", { style: `width:${100 * (run.share ?? 0)}%` })), make("span", { class: "small" }, run.progress)],
   spark: (run) => sparkline(run.spark),
-  verdict: (run) => run.verdict ? badge(run.verdict, run.grade) : "",
+  verdict: (run) => run.verdict && run.state !== "damaged" ? badge(run.verdict, run.grade) : reasonOf(run) ? make("span", { class: "reason" }, run.reason) : "",
   best: (run) => run.best === null ? "" : short(run.best),
   left: (run) => run.left === null ? "" : duration(run.left),
   heard: (run) => run.heard === null ? "" : make("span", { class: "small" }, ago(run.heard)),
@@ -240,7 +259,7 @@ function runRow(run) {
   const tick = make("input", { type: "checkbox", "aria-label": `compare ${run.name}`, onchange: () => { state.ticked[tick.checked ? "add" : "delete"](run.id); bar(); } });
   tick.checked = state.ticked.has(run.id);
   tick.disabled = !run.has;
-  const name = run.has ? make("a", { href: `#training=${encodeURIComponent(run.id)}` }, run.name) : make("span", {}, run.name);
+  const name = run.has || reasonOf(run) ? make("a", { href: `#training=${encodeURIComponent(run.id)}` }, run.name) : make("span", {}, run.name);
   const others = COLUMNS.slice(1).map(([key]) => make("td", { class: classOf(key) }, CELLS[key](run)));
   return make("tr", { title: [run.name, run.roles, run.verdict, run.reason].filter(Boolean).join("; ") }, make("td", {}, tick), make("th", { scope: "row" }, name), others);
 }
@@ -374,7 +393,7 @@ function forest(part) {
 }
 
 function eventsView() {
-  const rows = state.events.map((each) => make("tr", {}, make("td", { class: "small" }, each.time === null ? "" : new Date(1000 * each.time).toLocaleString("en-GB")), make("th", { scope: "row" }, each.run ? make("a", { href: `#training=${encodeURIComponent(each.id)}` }, each.run) : ""), make("td", {}, badge(each.what, each.grade)), make("td", {}, each.text)));
+  const rows = [...state.events].sort((a, b) => (b.time ?? 0) - (a.time ?? 0)).map((each) => make("tr", {}, make("td", { class: "small" }, each.time === null ? "" : new Date(1000 * each.time).toLocaleString("en-GB")), make("th", { scope: "row" }, each.run ? make("a", { href: `#training=${encodeURIComponent(each.id)}` }, each.run) : ""), make("td", {}, badge(each.what, each.grade)), make("td", {}, each.text)));
   return make("div", { class: "stack events" }, make("h1", {}, "Events"), rows.length ? make("div", { class: "box", tabindex: 0, role: "region", "aria-label": "events" }, make("table", {}, make("thead", {}, make("tr", {}, ["when", "run", "what", ""].map((text) => text ? make("th", { scope: "col" }, text) : make("td", {})))), make("tbody", {}, rows))) : make("p", {}, "Nothing has happened yet."));
 }
 
@@ -412,11 +431,17 @@ async function show() {
     if (same && main.firstChild?.span && found.span) keep(main.firstChild.span, found.span);
     main.replaceChildren(found);
   } catch (error) {
-    if (!(same && error instanceof Waiting && main.firstChild?.span)) main.replaceChildren(make("h1", {}, error.heading ?? "This cannot be shown"), make("p", {}, error.message));
+    if (!(same && error instanceof Waiting && main.firstChild?.span)) main.replaceChildren(make("h1", {}, error.heading ?? "This cannot be shown"), ...about(view === "training" ? decodeURIComponent(value) : ""), make("p", {}, error.message));
   }
   if (report) [report.hidden, main.parentElement.hidden] = [true, false];
   if (same) window.scrollTo(0, y);
   else if (report) window.scrollTo(0, 0);
+}
+
+/** Return the name and the state of a training that has no view. */
+function about(id) {
+  const run = state.runs.find((each) => each.id === id);
+  return run ? [make("ul", { class: "meta" }, make("li", {}, run.name), make("li", {}, run.state), run.progress ? make("li", {}, run.progress) : null)] : [];
 }
 
 /** Show the report's text: at a place in it, or where somebody had read. */

@@ -115,8 +115,12 @@ class Chart {
     this.readout = make("output", { class: "readout" }, " ");
     this.element.chart = this;
     span.listeners.push(this);
-    this.over.addEventListener("pointermove", (event) => this.pointAt(event));
-    this.over.addEventListener("pointerleave", () => { this.row = null; span.point(null); });
+    for (const name of ["pointerdown", "pointermove"]) this.over.addEventListener(name, (event) => this.pointAt(event));
+    this.over.addEventListener("pointerleave", (event) => {
+      if (event.pointerType === "touch") return; // what a finger has read stays when it is lifted
+      this.row = null;
+      span.point(null);
+    });
     this.over.addEventListener("wheel", (event) => {
       if (!event.ctrlKey && !event.shiftKey && Math.abs(event.deltaX) > Math.abs(event.deltaY)) return;
       event.preventDefault();
@@ -282,7 +286,7 @@ class LayerMap extends Chart {
     const { x, y, width } = this.inner;
     context.strokeRect(x, y + this.row * this.rowHeight, width, this.rowHeight);
     const value = this.values[this.row * this.steps.length + place];
-    this.readout.textContent = `${this.map.layers[this.row]} (${this.row + 1} of ${this.map.layers.length}), ${this.unit} ${this.steps[place]}: ${this.map.label} ${short(value)}`;
+    this.readout.textContent = `${this.map.layers[this.row]} (${this.row + 1} of ${this.map.layers.length}), ${this.unit} ${this.steps[place]}: ${this.map.label} ${Number.isFinite(value) || Number.isNaN(value) ? short(value) : "not finite"}`;
   }
   /** Return the bar that tells which color is which value, with marks. */
   legend() {

@@ -183,11 +183,17 @@ def flow_maps(
     marks = {"mean_abs": _floors(history), "relative_update": [("healthy", HEALTHY_STEP)]}
     return [
         _map_of(
-            name, getattr(history, name)[:, columns], names, SCALES[name], shown, marks.get(name, []), written
+            name, _marked(history, name)[:, columns], names, SCALES[name], shown, marks.get(name, []), written
         )
         for name in ("mean_abs", "relative_update", "agreement", "weight")
         if np.isfinite(getattr(history, name)[:, columns]).any() or name == "mean_abs"
     ]
+
+
+def _marked(history: FlowHistory, name: str) -> Values:
+    """Return values, ∞ instead of NaN where a gradient was not finite: a map tells that from no gradient."""
+    values: Values = getattr(history, name)
+    return np.where(np.isnan(values) & (history.nonfinite > 0), np.float32(np.inf), values)
 
 
 def _floors(history: FlowHistory) -> list[tuple[str, float]]:
