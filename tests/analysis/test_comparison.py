@@ -24,6 +24,7 @@ from gradscape.records.comparison import Comparison
 from gradscape.records.encoding import Values
 from gradscape.records.gradients import FlowHistory, OptimizerFacts
 from gradscape.records.loss import LossHistory
+from gradscape.report.interactive.comparison import comparison_document
 from made_records import made_flow
 
 ROWS, LAYERS = 60, 4
@@ -194,7 +195,9 @@ def test_common_steps_are_compared_and_none_is_refused() -> None:
 
 
 def test_steps_are_not_compared_with_epochs() -> None:
-    with pytest.raises(ConfigError, match="expected what is read alike, two watches or two runs"):
+    with pytest.raises(
+        ConfigError, match=r"expected two watches or two runs, .* got steps of a and epochs of b"
+    ):
         gs.compare(history(still()), history(still(), row="epoch"))
 
 
@@ -244,10 +247,15 @@ def test_what_seeds_explain_is_no_difference_and_what_they_do_not_is_one() -> No
 
 
 def test_without_seeds_the_text_says_that_the_verdict_is_weaker() -> None:
-    found = gs.compare(history(noise(0)), history(noise(1)))
+    a, b = history(noise(0)), history(noise(1))
+    found = gs.compare(a, b)
     assert not found.by_seeds
     assert found.verdict == "they do not differ beyond noise over 60 common steps"
-    assert "no other seeds were given (seeds_of_a=, seeds_of_b=): the verdict is weaker" in str(found)
+    assert "no other seeds were compared: the verdict is weaker" in str(found)
+    assert "stronger with other seeds of both: seeds_of_a=" in str(found)
+    page = comparison_document(a, b)
+    assert "seeds_of_a" not in str(page)
+    assert "gradscape compare A B --seeds-of-a" in page["notes"][-1]
 
 
 def test_seeds_that_disagree_on_what_is_zero_are_not_judged_there() -> None:

@@ -110,7 +110,7 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     cases = [
         ([a, tmp_path / "nowhere"], "nowhere"),
         ([a, tmp_path], "study"),
-        ([a, log], "b: expected what is read alike, two watches or two runs"),
+        ([a, log], "b: expected two watches or two runs, for a watch is read by steps"),
         ([log, empty], "b: no step has been read yet; train first, then compare"),
         ([log, other], "b: expected rows that JsonLines wrote, each with a step"),
         ([log, damaged], "line 1 is damaged"),

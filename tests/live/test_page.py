@@ -137,9 +137,12 @@ def test_a_click_opens_a_layer_and_the_wheel_looks_closer(chromium: Any, address
 def test_a_finger_reads_values_and_a_tap_opens_a_layer(chromium: Any, address: str) -> None:
     with page(chromium, 390, touch=True) as opened:
         opened.goto(f"{address}#training=well")
-        box = opened.locator(".chart .over").nth(1).bounding_box()
-        opened.touchscreen.tap(box["x"] + 150, box["y"] + 40)
-        opened.wait_for_selector(".layer h3")
+
+        def opens() -> bool:  # the first news draw the page anew
+            opened.locator(".chart .over").nth(1).tap(position={"x": 150, "y": 40})
+            return bool(opened.locator(".layer h3").count())
+
+        _wait(opens)
         assert re.search(r"step \d+: mean", opened.locator("output").nth(1).inner_text())
         assert opened.locator(".touch").is_visible()
         assert not opened.locator(".mouse").is_visible()

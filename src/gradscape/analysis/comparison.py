@@ -107,8 +107,8 @@ def _common_rows(sides: Sequence[Sequence[Training]], of: Training) -> NDArray[n
     kinds = {each.row: each.name for each in everyone}
     if len(kinds) > 1:
         raise ConfigError(
-            f"b: expected what is read alike, two watches or two runs; got steps of {kinds['step']} and "
-            f"epochs of {kinds['epoch']}"
+            "b: expected two watches or two runs, for a watch is read by steps and a run by epochs; got "
+            f"steps of {kinds['step']} and epochs of {kinds['epoch']}"
         )
     common = reduce(np.intersect1d, [each.steps for each in everyone])
     if not len(common):

@@ -250,6 +250,9 @@ class Comparison(Displayable, Record):
     def _lines(self) -> list[str]:
         """Return what the verdict rests on."""
         lines = [self.basis]
+        if not self.by_seeds:
+            flags = "seeds_of_a=, seeds_of_b= (--seeds-of-a, --seeds-of-b)"
+            lines.append(f"stronger with other seeds of both: {flags}")
         if self.first_unequal is not None:
             step, layer, quantity = self.first_unequal
             place = f" of {layer}" if layer else ""
@@ -273,8 +276,7 @@ class Comparison(Displayable, Record):
             return f"expected variation: between seeds ({n}); {judged}, {error}"
         return (
             f"expected variation: the trainings' own from {self.row} to {self.row}, and what seeds of small "
-            "networks do, for no other seeds were given (seeds_of_a=, seeds_of_b=): the verdict is weaker; "
-            f"{judged}, {error}"
+            f"networks do, for no other seeds were compared: the verdict is weaker; {judged}, {error}"
         )
 
 

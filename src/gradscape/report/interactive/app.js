@@ -5,6 +5,7 @@ const inlined = JSON.parse(document.getElementById("data").textContent);
 const colors = inlined.colors;
 const main = document.getElementById("view");
 const report = document.getElementById("report");
+const SIDES = 6; // runs side by side, at most
 const SPELLS = 5; // verdicts in words under the ribbon; those before are folded
 const GRADES = { fail: "does-not-hold", warn: "undecided", info: "holds" };
 const state = { runs: inlined.runs, trainings: inlined.trainings, ticked: new Set(), sort: "", descending: false, text: "", chosen: "", title: inlined.title, events: inlined.events, claims: inlined.claims, map: "", unread: inlined.unread, notes: inlined.notes, shown: null, read: 0 };
@@ -309,14 +310,14 @@ async function comparison(a, b) {
 
 /** Return where two trainings first differ beyond what seeds explain, and in what settings. */
 function differences(found, names) {
-  const heading = make("h2", {}, "Where they differ");
-  if (typeof found === "string") return make("section", { id: "differences" }, heading, make("p", {}, found));
+  const heading = make("h2", {}, "Where they differ"), sides = make("ul", { class: "meta" }, names.map((name, place) => make("li", {}, `${"ab"[place]}: `, make("a", { href: `#training=${encodeURIComponent(name)}` }, name))));
+  if (typeof found === "string") return make("section", { id: "differences" }, heading, sides, make("p", {}, found));
   const row = (cells) => make("tr", {}, cells.map((text, place) => make(place ? "td" : "th", { scope: place ? false : "row", "data-label": place ? ["", "a", "b"][place] : false }, text)));
   const settings = found.settings.length ? make("div", { class: "box", tabindex: 0, role: "region", "aria-label": "settings that differ" }, make("table", {}, make("thead", {}, make("tr", {}, ["setting", "a", "b"].map((text) => make("th", { scope: "col" }, text)))), make("tbody", {}, found.settings.map((each) => row([each.name, each.a, each.b]))))) : make("p", {}, "No setting that is known differs.");
   const later = found.differences.slice(1).map((each) => make("li", {}, `${found.row} ${each.step}, ${each.text}`));
   if (found.more) later.push(make("li", {}, `${found.more} more`));
   const alone = [["a", found.only_a], ["b", found.only_b]].filter(([, layers]) => layers.length).map(([side, layers]) => make("p", {}, `Layers of ${side} alone: ${layers.join(", ")}.`));
-  return make("section", { id: "differences" }, heading, make("ul", { class: "meta" }, names.map((name, place) => make("li", {}, `${"ab"[place]}: ${name}`))), make("p", { class: "lead" }, `${capital(found.verdict)}.`), settings, alone,
+  return make("section", { id: "differences" }, heading, sides, make("p", { class: "lead" }, `${capital(found.verdict)}.`), settings, alone,
     later.length ? make("details", { class: "fold" }, make("summary", {}, `${found.differences.length - 1 + found.more} further differences`), make("ul", { class: "notes" }, later)) : null,
     make("p", { class: "note" }, [found.basis, ...found.notes].map((text) => `${capital(text)}.`).join(" ")));
 }
@@ -410,7 +411,7 @@ function links() {
 function bar() {
   const nav = document.getElementById("nav"), here = report && !location.hash.includes("=") ? "#" : (location.hash || "#runs").split("=")[0];
   nav.parentElement.hidden = !inlined.live && !report && state.runs.length < 2;
-  nav.replaceChildren(...links().map(([href, text]) => href === "#compare=" ? make("span", { title: "tick two to six runs" }, text) : make("a", { href, "aria-current": here === href.split("=")[0] ? "page" : false }, text)));
+  nav.replaceChildren(...links().map(([href, text]) => href === "#compare=" ? make("span", { title: `tick two to ${SIDES} runs` }, text) : make("a", { href, "aria-current": here === href.split("=")[0] ? "page" : false }, text)));
 }
 
 async function show() {
@@ -419,12 +420,14 @@ async function show() {
   const y = window.scrollY, key = location.hash, same = state.shown === key;
   if (report && !key.includes("=")) { read(key); return; }
   if (report && !report.hidden) state.read = y;
+  const ids = view === "compare" && value ? value.split(",").map(decodeURIComponent).slice(0, SIDES) : null;
+  if (ids) state.ticked = new Set(ids);
   bar();
   state.shown = key;
   try {
     let found;
     if (view === "training" || only) found = trainingView(await training(only || decodeURIComponent(value)));
-    else if (view === "compare" && value) found = await compareView(value.split(",").map(decodeURIComponent).slice(0, 6));
+    else if (ids) found = await compareView([...ids]);
     else if (view === "claims") found = claimsView();
     else if (view === "events") found = eventsView();
     else found = runsView();

@@ -15,6 +15,7 @@ from gradscape.records.gradients import FlowHistory
 from gradscape.records.run import RunRecord
 
 FURTHER = 20  # differences after the first one
+SEEDS = "stronger with other seeds of both: gradscape compare A B --seeds-of-a … --seeds-of-b …"
 FEW = 6  # runs of a page without a server, at most, where each pair is compared
 
 
@@ -39,7 +40,7 @@ def comparison_document(a: FlowHistory | RunRecord, b: FlowHistory | RunRecord) 
             "settings": [_setting(each) for each in found.settings],
             "only_a": found.only_a,
             "only_b": found.only_b,
-            "notes": found.notes,
+            "notes": found.notes if found.by_seeds else (*found.notes, SEEDS),
         }
     )
     return plain
