@@ -255,7 +255,7 @@ def test_without_seeds_the_text_says_that_the_verdict_is_weaker() -> None:
     assert "stronger with other seeds of both: seeds_of_a=" in str(found)
     page = comparison_document(a, b)
     assert "seeds_of_a" not in str(page)
-    assert "gradscape compare A B --seeds-of-a" in page["notes"][-1]
+    assert "gradscape compare with --seeds-of-a" in page["notes"][-1]
 
 
 def test_seeds_that_disagree_on_what_is_zero_are_not_judged_there() -> None:

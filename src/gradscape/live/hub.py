@@ -155,8 +155,8 @@ class Hub:
         return self.knows_all and (row["heard"] or 0.0) >= self.began
 
     def _event(self, row: Row, what: str, grade: str, text: str) -> None:
-        heard = row["heard"]
-        event = {"time": heard, "id": row["id"], "run": row["name"], "what": what, "grade": grade}
+        when = row["heard"] or time.time()
+        event = {"time": when, "id": row["id"], "run": row["name"], "what": what, "grade": grade}
         self.events.appendleft({**event, "text": text})
         self.news_of_events = True
 

@@ -293,6 +293,8 @@ class StudySource(Source):
         verdict, grade = run.verdict, run.grade
         if verdict is None and known is not None and known[1].diagnosis is not None:
             verdict, grade = known[1].diagnosis.verdict, known[1].diagnosis.grade
+        if run.is_damaged:  # its reason is what matters
+            verdict = grade = None
         return run_row(
             self._id(run.identity),
             one_line(self.place.name or run.identity if self.place.kind == "run" else run.identity),

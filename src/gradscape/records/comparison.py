@@ -304,5 +304,6 @@ def shortened(value: Any) -> str:
     Args:
         value: Plain value; None for none.
     """
-    text = "none" if value is None else str(value)
+    names = value and isinstance(value, list) and all(isinstance(each, str) for each in value)
+    text = "none" if value is None else ", ".join(value) if names else str(value)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

@@ -229,7 +229,7 @@ const CELLS = {
   state: (run) => inlined.live ? run.state : run.reason || run.state,
   share: (run) => [make("span", { class: "progress" }, make("i", { style: `width:${100 * (run.share ?? 0)}%` })), make("span", { class: "small" }, run.progress)],
   spark: (run) => sparkline(run.spark),
-  verdict: (run) => run.verdict && run.state !== "damaged" ? badge(run.verdict, run.grade) : reasonOf(run) ? make("span", { class: "reason" }, run.reason) : "",
+  verdict: (run) => run.verdict ? badge(run.verdict, run.grade) : reasonOf(run) ? make("span", { class: "reason" }, run.reason) : "",
   best: (run) => run.best === null ? "" : short(run.best),
   left: (run) => run.left === null ? "" : duration(run.left),
   heard: (run) => run.heard === null ? "" : make("span", { class: "small" }, ago(run.heard)),
@@ -327,17 +327,23 @@ async function compareView(ids) {
   const lost = [], read = (id) => training(id).catch((error) => { if (error instanceof Waiting) throw error; lost.push(make("p", { class: "note" }, `${id}: ${error.message}`)); return null; });
   const [where, ...all] = await Promise.all([ids.length === 2 ? comparison(...ids) : null, ...ids.map(read)]), found = all.filter(Boolean);
   if (!found.length) throw new Error(lost.map((each) => each.textContent).join(" "));
-  const late = Math.max(...found.flatMap((each) => [...each.steps, ...each.curves.flatMap((curve) => curve.series.flatMap((one) => one.x))]), 1), unit = found.every((each) => each.row === found[0].row) ? found[0].row : "step or epoch";
-  const span = new Span(unit === "epoch" ? 0.5 : 0, unit === "epoch" ? late + 0.5 : late + 1);
+  const units = [...new Set(found.map((each) => each.row))], spans = Object.fromEntries(units.map((unit) => [unit, spanOf(found.filter((each) => each.row === unit), unit)]));
   const titles = [...new Set(found.flatMap((each) => each.curves.map((curve) => curve.title)))];
-  const together = titles.map((title) => {
-    const series = found.flatMap((each, place) => each.curves.filter((curve) => curve.title === title).flatMap((curve) => curve.series.slice(-1).map((one) => ({ ...one, label: each.name, place }))));
-    return curveFigure(span, { title, series, reference: found[0].curves.find((curve) => curve.title === title)?.reference }, { row: unit, verdicts: [] }, false);
-  });
+  const together = titles.flatMap((title) => units.map((unit) => {
+    const series = found.flatMap((each, place) => each.row !== unit ? [] : each.curves.filter((curve) => curve.title === title).flatMap((curve) => curve.series.slice(-1).map((one) => ({ ...one, label: each.name, place }))));
+    const reference = found.flatMap((each) => each.row === unit ? each.curves : []).find((curve) => curve.title === title)?.reference;
+    return series.length ? curveFigure(spans[unit], { title: units.length > 1 ? `${title} by ${unit}` : title, series, reference }, { row: unit, verdicts: [] }, false) : null;
+  }));
   const first = where?.differences?.[0];
-  const view = make("div", {}, make("h1", {}, "Side by side"), lost, where ? differences(where, ids) : null, together, mapsTogether(span, found.filter((each) => each.maps.length), unit, first?.layer), notes());
-  view.span = span;
+  const view = make("div", {}, make("h1", {}, "Side by side"), lost, where ? differences(where, ids) : null, together, mapsTogether(spans, found.filter((each) => each.maps.length), first?.layer), notes());
+  view.span = spans[units[0]];
   return view;
+}
+
+/** Return the range of steps, or of epochs, that some trainings have. */
+function spanOf(documents, unit) {
+  const late = Math.max(...documents.flatMap((each) => [...each.steps, ...each.curves.flatMap((curve) => curve.series.flatMap((one) => one.x))]), 1);
+  return new Span(unit === "epoch" ? 0.5 : 0, unit === "epoch" ? late + 0.5 : late + 1);
 }
 
 /** Return a training's gravest finding in a line. */
@@ -347,20 +353,21 @@ function verdictLine(document_) {
 }
 
 /** Return one map of each training on a scale that is theirs together, and of two their difference. */
-function mapsTogether(span, found, unit, first) {
+function mapsTogether(spans, found, first) {
   if (!found.length) return null;
   const maps = found.map((each) => each.maps.find((map) => map.key === (state.map || "mean_abs")) ?? each.maps[0]);
   const range = [Math.min(...maps.map((map) => map.range[0])), Math.max(...maps.map((map) => map.range[1]))];
   const panels = maps.map((map, place) => {
-    const chart = new LayerMap(span, found[place].steps, { ...map, range }, unit, colors);
+    const unit = found[place].row, chart = new LayerMap(spans[unit], found[place].steps, { ...map, range }, unit, colors);
     return make("figure", {}, make("h3", {}, found[place].name), verdictLine(found[place]), chart.legend(), chart.element, chart.readout);
   });
-  return make("section", {}, make("h2", {}, `${capital(maps[0].title)} on one scale`), make("div", { class: "panels" }, panels), difference(span, found, maps, unit, first));
+  return make("section", {}, make("h2", {}, `${capital(maps[0].title)} on one scale`), make("div", { class: "panels" }, panels), difference(spans, found, maps, first));
 }
 
 /** Return the map of the second over the first, where both have the same layers. */
-function difference(span, found, maps, unit, first) {
-  if (found.length !== 2 || maps[0].layers.join("\n") !== maps[1].layers.join("\n") || !maps[0].log) return null;
+function difference(spans, found, maps, first) {
+  const unit = found[0].row;
+  if (found.length !== 2 || found[1].row !== unit || maps[0].layers.join("\n") !== maps[1].layers.join("\n") || !maps[0].log) return null;
   const steps = found[0].steps.filter((step) => found[1].steps.includes(step));
   if (!steps.length) return null;
   const values = maps.map(cells), places = found.map((each) => steps.map((step) => each.steps.indexOf(step)));
@@ -373,7 +380,7 @@ function difference(span, found, maps, unit, first) {
     if (Number.isFinite(value)) most = Math.max(most, Math.abs(value));
   }
   const map = { ...maps[0], label: `log10 of ${found[1].name} over ${found[0].name}`, log: false, colors: "cosine", range: [-most, most], marks: [], values: ratio };
-  const chart = new LayerMap(span, steps, map, unit, colors);
+  const chart = new LayerMap(spans[unit], steps, map, unit, colors);
   chart.faulty = first;
   return make("figure", {}, make("h2", {}, "Difference"), chart.legend(), chart.element, chart.readout);
 }

@@ -15,7 +15,7 @@ from gradscape.records.gradients import FlowHistory
 from gradscape.records.run import RunRecord
 
 FURTHER = 20  # differences after the first one
-SEEDS = "stronger with other seeds of both: gradscape compare A B --seeds-of-a … --seeds-of-b …"
+SEEDS = "stronger with other seeds of both, by gradscape compare with --seeds-of-a and --seeds-of-b"
 FEW = 6  # runs of a page without a server, at most, where each pair is compared
 
 
