@@ -332,7 +332,7 @@ async function compareView(ids) {
   const together = titles.flatMap((title) => units.map((unit) => {
     const series = found.flatMap((each, place) => each.row !== unit ? [] : each.curves.filter((curve) => curve.title === title).flatMap((curve) => curve.series.slice(-1).map((one) => ({ ...one, label: each.name, place }))));
     const reference = found.flatMap((each) => each.row === unit ? each.curves : []).find((curve) => curve.title === title)?.reference;
-    return series.length ? curveFigure(spans[unit], { title: units.length > 1 ? `${title} by ${unit}` : title, series, reference }, { row: unit, verdicts: [] }, false) : null;
+    return series.length ? curveFigure(spans[unit], { title: [units.length > 1 ? `${title} by ${unit}` : title, ...(series.length === 1 ? [series[0].label] : [])].join(": "), series, reference }, { row: unit, verdicts: [] }, false) : null;
   }));
   const first = where?.differences?.[0];
   const view = make("div", {}, make("h1", {}, "Side by side"), lost, where ? differences(where, ids) : null, together, mapsTogether(spans, found.filter((each) => each.maps.length), first?.layer), notes());
