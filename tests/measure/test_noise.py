@@ -392,6 +392,10 @@ def test_the_record_is_plain_and_draws_itself() -> None:
     assert (
         first == "gradient noise of 99 parameters over 7 batches of 12 samples, BatchNorm's batch statistics"
     )
+    plain_network = nn.Sequential(nn.Linear(6, 3), nn.LayerNorm(3)).double()
+    without = noise(plain_network, cross_entropy, labelled())
+    assert (found.bn, without.bn) == ("batch", "none")
+    assert "statistics" not in str(without).splitlines()[0]
     assert second.startswith(f"noise scale {found.noise_scale:.3g} samples, 95 % interval ")
     assert rest[0] == found.meaning
     assert rest[1].startswith("GSNR of a batch: mean ")

@@ -18,6 +18,7 @@ from gradscape.measure.core.objective import NormStatistics, Objective
 from gradscape.measure.core.parameters import named, strip_wrappers
 from gradscape.records.encoding import Values
 from gradscape.records.noise import NoiseRecord
+from gradscape.records.norm_statistics import NONE
 
 KEPT = 0.5  # of the free memory, for gradients
 BLOCK = 2**19  # numbers per block, in float64: 4 MB stay in a processor's cache
@@ -63,7 +64,7 @@ def noise(model: nn.Module, loss: Loss | None, batches: Any, *, bn: NormStatisti
     kinds = {id(parameter): kind for _, kind, parameter in named(objective.model)}
     return NoiseRecord(
         batch_size=next(iter(chosen.values())).size,
-        bn=bn,
+        bn=bn if objective.has_batchnorm else NONE,
         products=products,
         layers=tuple(strip_wrappers(name) for name in objective.names),
         # By identity: a model may have names of its own for what it holds.

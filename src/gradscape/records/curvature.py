@@ -12,6 +12,7 @@ from gradscape._codec import Record
 from gradscape._text import count_noun
 from gradscape.records.display import Displayable
 from gradscape.records.encoding import Values
+from gradscape.records.norm_statistics import describe_statistics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -183,7 +184,7 @@ class CurvatureRecord(Displayable, Record):
 
     Attributes:
         matrix: `hessian` or `ggn`.
-        bn: Statistics that BatchNorm took, `running` or `batch`.
+        bn: Statistics that BatchNorm took, `running` or `batch`; `none` without BatchNorm.
         parameters: Number of parameters, n.
         samples: Number of samples that the loss is the mean over.
         loss: Value of the loss.
@@ -251,7 +252,7 @@ class CurvatureRecord(Displayable, Record):
     def __str__(self) -> str:
         samples, parameters = count_noun(self.samples, "sample"), count_noun(self.parameters, "parameter")
         lines = [
-            f"{MATRICES[self.matrix]} of {parameters} on {samples}, BatchNorm's {self.bn} statistics",
+            f"{MATRICES[self.matrix]} of {parameters} on {samples}{describe_statistics(self.bn)}",
             f"loss {self.loss:.4g}, gradient norm {self.gradient_norm:.3g}",
             *([str(self.ends)] if self.ends else []),
             *([f"trace {self.trace}"] if self.trace else []),

@@ -14,6 +14,7 @@ from gradscape._text import count_noun
 from gradscape.errors import ConfigError
 from gradscape.records.display import Displayable
 from gradscape.records.encoding import Values
+from gradscape.records.norm_statistics import describe_statistics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -129,7 +130,7 @@ class LandscapeRecord(Displayable, Record):
         lengths: (K, dims) ‖d_i‖₂, in units of the parameters.
         middle: (K,) Loss at c = 0.
         between: True if the other models lie at c = 1.
-        bn: Statistics that BatchNorm took.
+        bn: Statistics that BatchNorm took: `running`, `batch` or `recalibrated`; `none` without BatchNorm.
         precision: `fp32` or `bf16`.
         parameters, samples: Numbers of parameters and samples.
         check: Error of the interpolation; None unless requested.
@@ -291,8 +292,8 @@ class LandscapeRecord(Displayable, Record):
         least = "" if basin.whole.all() else "at least "
         lines = [
             f"loss over {shape} points{many} ({', '.join(self.directions)}) of "
-            f"{count_noun(self.parameters, 'parameter')} on {count_noun(self.samples, 'sample')}, "
-            f"BatchNorm's {self.bn} statistics",
+            f"{count_noun(self.parameters, 'parameter')} on {count_noun(self.samples, 'sample')}"
+            f"{describe_statistics(self.bn)}",
             f"in the middle {self.middle.mean():.4g}; {self.extent}; sampling error {self.sampling}",
             f"basin of half a unit of loss: width {least}{_describe_spread(basin.width)}; "
             f"roughness {_describe_spread(self.roughness)}",

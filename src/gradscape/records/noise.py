@@ -13,6 +13,7 @@ from gradscape._codec import Record
 from gradscape._text import count_noun
 from gradscape.records.display import Displayable
 from gradscape.records.encoding import Values
+from gradscape.records.norm_statistics import describe_statistics
 from gradscape.stats.student_t import student_t
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class NoiseRecord(Displayable, Record):
 
     Attributes:
         batch_size: Number of samples of a mini-batch, B.
-        bn: Statistics that BatchNorm took: each batch's own, `batch`, or the running ones, `running`.
+        bn: Statistics that BatchNorm took: each batch's own, `batch`, or the running ones, `running`; `none`
+            without BatchNorm.
         products: (K, K) ⟨G_i, G_j⟩, in (loss / parameter)².
         layers: (P) Parameter names, in the order of registration.
         kinds: (P) `conv`, `linear`, `norm`, `bias` or `other`.
@@ -216,7 +218,7 @@ class NoiseRecord(Displayable, Record):
         count, low, high = len(self.products), *self.interval
         lines = [
             f"gradient noise of {count_noun(sum(self.sizes), 'parameter')} over {count} batches of "
-            f"{count_noun(self.batch_size, 'sample')}, BatchNorm's {self.bn} statistics",
+            f"{count_noun(self.batch_size, 'sample')}{describe_statistics(self.bn)}",
             f"noise scale {_format_number(self.noise_scale)} samples, "
             f"95 % interval {_format_number(low)} … {_format_number(high)}; "
             f"tr Σ {self.noise_trace:.3g} per sample, |G|² {self.gradient_square:.3g}",

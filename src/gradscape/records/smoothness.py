@@ -13,6 +13,7 @@ from gradscape._codec import Record
 from gradscape._text import count_noun
 from gradscape.records.display import Displayable
 from gradscape.records.encoding import Values
+from gradscape.records.norm_statistics import describe_statistics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,7 +107,7 @@ class SmoothnessRecord(Displayable, Record):
         parameters: Number of parameters that are measured.
         batches: Number of batches, B; K = 1 loss is their mean, or each has its own.
         samples: Number of samples in all batches.
-        bn: Statistics that BatchNorm took, `batch` or `running`.
+        bn: Statistics that BatchNorm took, `batch` or `running`; `none` without BatchNorm.
         cost: Number of gradients that were taken, each of one of the K losses.
         notes: Remarks on how it was measured.
     """
@@ -173,8 +174,8 @@ class SmoothnessRecord(Displayable, Record):
         parameters, samples = count_noun(self.parameters, "parameter"), count_noun(self.samples, "sample")
         batches = count_noun(self.batches, "batch", "batches")
         lines = [
-            f"smoothness of the loss of {parameters} on {samples} in {batches}, "
-            f"BatchNorm's {self.bn} statistics"
+            f"smoothness of the loss of {parameters} on {samples} in {batches}"
+            + describe_statistics(self.bn)
             + ("; means over each batch's own" if len(self.loss) > 1 else ""),
             f"loss {self.loss.mean():.4g}, gradient norm {self.gradient_norm.mean():.3g}, "
             f"weight norm {self.weight_norm:.3g}",

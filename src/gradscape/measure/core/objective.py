@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from gradscape._text import join_names
 from gradscape.errors import ConfigError, brief
@@ -81,6 +82,14 @@ class Objective:
     def samples(self) -> int:
         """Number of samples in all batches."""
         return sum(batch.size for batch in self.whole)
+
+    @property
+    def has_batchnorm(self) -> bool:
+        """True if a module has statistics of batches, as LayerNorm has not."""
+        return any(
+            isinstance(each, _BatchNorm) or getattr(each, "running_mean", None) is not None
+            for each in self.norms
+        )
 
     @cached_property
     def batches(self) -> tuple[Batch, ...]:

@@ -22,6 +22,7 @@ from gradscape.measure.curvature.hvp import Matrix, Products, free_bytes
 from gradscape.measure.curvature.lanczos import Extremes, NormalSampler, Ritz, extremes
 from gradscape.measure.curvature.stochastic import spectrum, trace
 from gradscape.records.curvature import CurvatureRecord, Ends, LayerCurvature, Stability
+from gradscape.records.norm_statistics import NONE
 
 MOST = 100  # products for the eigenvalues, and as many again for each eigenvalue
 BASIS = 120  # Lanczos vectors in memory, if they fit
@@ -140,7 +141,7 @@ def curvature(
     blocks = _by_layer(objective, matrix, seed, tolerance, clock, report) if layers else ()
     return CurvatureRecord(
         matrix=matrix,
-        bn=bn,
+        bn=bn if objective.has_batchnorm else NONE,
         parameters=objective.size,
         samples=objective.samples,
         loss=products.loss,

@@ -33,6 +33,7 @@ from gradscape.measure.landscape.survey import (
     measure_convexity,
 )
 from gradscape.records.landscape import LandscapeRecord
+from gradscape.records.norm_statistics import NONE
 
 STATISTICS = get_args(LandscapeStatistics)
 
@@ -162,7 +163,7 @@ def landscape(
         lengths=np.array([plane.lengths for plane in plan.planes]),
         middle=np.full(len(plan.planes), middle.loss),  # all planes have one origin
         between=through is not None,
-        bn=bn,
+        bn=bn if objective.has_batchnorm else NONE,
         precision="bf16" if bf16 else "fp32",
         parameters=objective.size,
         samples=objective.samples,

@@ -18,6 +18,7 @@ from gradscape.measure.core.batch import Loss, described
 from gradscape.measure.core.objective import NormStatistics, Objective, norm
 from gradscape.measure.smoothness.optimizer_step import check_optimizer, not_trained, step_per_rate
 from gradscape.records.encoding import Values
+from gradscape.records.norm_statistics import NONE
 from gradscape.records.smoothness import Line, SmoothnessRecord
 
 LOST = 0.01  # fraction of the shortest move that may be lost to rounding without a note
@@ -98,7 +99,7 @@ def smoothness(
         parameters=objective.size,
         batches=len(objective.whole),
         samples=objective.samples,
-        bn=bn,
+        bn=bn if objective.has_batchnorm else NONE,
         cost=len(rows) * (1 + sum(line.losses.shape[1] for line in lines)),
         notes=(
             *objective.notes,
