@@ -27,12 +27,13 @@ def make_pages() -> None:
     import command_line
     import configuration
     import file_formats
+    import gallery
     import python_names
     import verdict_pages
 
     stage()
     stage_llms()
-    for maker in (verdict_pages, python_names, command_line, configuration, file_formats):
+    for maker in (verdict_pages, python_names, command_line, configuration, file_formats, gallery):
         maker.make()
 
 

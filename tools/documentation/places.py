@@ -4,6 +4,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+GALLERY = ROOT / "examples" / "gallery"
 STAGE = ROOT / "build" / "docs-source"
 FILES = ROOT / "build" / "docs-files"  # copied into the site as they are
 SITE = ROOT / "build" / "docs"

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from layers import layers
-from places import DOCS, ELSEWHERE, FILES, ROOT, STAGE
+from places import DOCS, ELSEWHERE, FILES, GALLERY, ROOT, STAGE
 
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\]\([^)]*\))*)\]\(([^)\s]+)\)")
 _CODE = re.compile(r"(^ *```.*?^ *```$)", re.DOTALL | re.MULTILINE)
@@ -33,6 +33,12 @@ def pages() -> Iterator[tuple[Path, Path]]:
             yield ROOT / name, Path(place)
 
 
+def destinations() -> dict[Path, Path]:
+    """Return the place of every page by its path: those of `pages`, and scripts that are run for a page."""
+    shown = {path: Path("gallery") / f"{path.stem.replace('_', '-')}.md" for path in GALLERY.glob("*.py")}
+    return {**dict(pages()), **shown}
+
+
 def stage() -> None:
     """Put all pages of the repository on the stage, which is emptied first."""
     for folder in (STAGE, FILES):
@@ -42,10 +48,10 @@ def stage() -> None:
         target = STAGE / path.relative_to(DOCS)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
-    places = dict(pages())
-    for path, place in places.items():
+    places = destinations()
+    for path, place in pages():
         text = _MERMAID.sub(layers(), path.read_text(encoding="utf-8"))
-        text = text + more(text, places.values()) if place == Path("index.md") else text
+        text = text + more(text, dict(pages()).values()) if place == Path("index.md") else text
         write(place, _INCLUDE.sub(included, rewritten(text, path, place, places)))
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from gallery_entries import entries
 from markdown_tables import code, table
 from places import DOCS, ROOT
-from staging import pages, rewritten, write
+from staging import destinations, rewritten, write
 from verdict_rules import Rule, rules
 
 from gradscape.records.diagnosis import GRADES, symptoms_of
@@ -50,7 +51,7 @@ def make() -> None:
     """Write the page of each verdict, and the one that lists them."""
     examples = _read("verdict_examples.json").get("examples", {})
     scores = _read("public_failures.json").get("survivors", {})
-    places = dict(pages())
+    places = destinations()
     for verdict in GRADES:
         text = "\n".join(_page(verdict, examples.get(verdict), scores))
         place = Path("verdicts") / f"{slug(verdict)}.md"
@@ -93,6 +94,9 @@ def _page(verdict: str, example: dict[str, Any] | None, scores: dict[str, Any]) 
     yield f"# {verdict}\n\n**{GRADES[verdict]}**: {_GRADE[GRADES[verdict]]}.\n\n{meaning(verdict)}\n"
     if example:
         yield from _example(example, scores.get(example["case"], {}))
+    if shown := [entry for entry in entries() if verdict in entry.verdicts]:
+        links = (f"- [{entry.title}](../../examples/gallery/{entry.path.name})" for entry in shown)
+        yield "## See it happen\n\n" + "\n".join(links) + "\n"
     if rows := list(dict.fromkeys(_limits(found))):
         yield "## Limits\n\n" + table(["limit", "default", "what it is", "where it comes from"], rows)
         if any(limit.is_option for rule in found for limit in rule.limits):
