@@ -1,23 +1,29 @@
 """Keep a study's report under `results/`: `python benchmarks/keep.py STUDY_FOLDER`.
 
-Copies claims, tables and figures (no weights, no images) to `results/STUDY-PRESET-DATA` and writes
-`provenance.json` beside them: machine, versions, commit and date of the report; what the runs were trained
-on, seeds, images per second of each role's epochs, hours of computing.
+Copies claims, tables and those figures that a page of the documentation shows, as SVG, to `results/STUDY-
+PRESET-DATA`, and writes `provenance.json` beside them: machine, versions, commit and date of the report; what
+the runs were trained on, seeds, images per second of each role's epochs, hours of computing. Other figures
+stay in STUDY_FOLDER/report, and the study's command makes all of them again; to keep one more, let a page
+show it and give this command again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 from pathlib import Path
 
 import gradscape as gs
 from gradscape.records.run import RunRecord
+from gradscape.report.svg import DIGITS, PATH
 from gradscape.storage.run_folder import ENDED
 from measure import machine, spread
 
-RESULTS = Path(__file__).parents[1] / "results"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results"
+TABLES = (".csv", ".md")
 
 
 def keep(folder: Path) -> Path:
@@ -29,7 +35,8 @@ def keep(folder: Path) -> Path:
     kept = RESULTS / "-".join(asked).removesuffix("-fp32")
     if kept.exists():
         shutil.rmtree(kept)
-    shutil.copytree(folder / "report", kept, ignore=shutil.ignore_patterns("*.pdf", "*.html", ".*"))
+    shutil.copytree(folder / "report", kept, ignore=shutil.ignore_patterns("*.html", ".*"))
+    trim(kept)
     provenance = {
         "machine": machine(),
         "trained_on": sorted({trained_on(run) for run in study.runs.values()}),
@@ -46,6 +53,24 @@ def keep(folder: Path) -> Path:
     }
     (kept / "provenance.json").write_text(json.dumps(provenance, indent=1, ensure_ascii=False) + "\n")
     return kept
+
+
+def trim(kept: Path) -> None:
+    """Remove what no page shows from a folder of `results/`; cut its figures' coordinates to 1/100 point."""
+    shown = shown_figures()
+    for path in [*kept.glob("figures/*"), *kept.glob("tables/*")]:
+        if path.suffix not in TABLES and path not in shown:
+            path.unlink()
+    for path in kept.glob("figures/*.svg"):
+        text = PATH.sub(lambda match: DIGITS.sub(r"\1", match[0]), path.read_text(encoding="utf-8"))
+        path.write_text(text, encoding="utf-8")
+
+
+def shown_figures() -> set[Path]:
+    """Return the paths of the figures under `results/` that pages show."""
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/notebooks/*.ipynb")]
+    pattern = re.compile(r"results/[\w-]+/figures/[\w-]+\.svg")
+    return {ROOT / name for page in pages for name in pattern.findall(page.read_text(encoding="utf-8"))}
 
 
 def trained_on(run: RunRecord) -> str:

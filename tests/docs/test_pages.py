@@ -77,6 +77,29 @@ def test_links_are_rewritten_for_the_site(tmp_path: Path) -> None:
     ).read_bytes()
 
 
+def test_a_picture_is_shown_in_light_and_dark(tmp_path: Path) -> None:
+    figure = "results/batchnorm-quick-digits/figures/figure-2b.svg"
+    with tool("staging") as staging:
+        staging.STAGE = tmp_path
+        page = ROOT / "docs" / "studies.md"
+        read = staging.rewritten(f"![a b](../{figure})", page, Path("studies.md"), {})
+        (light, dark) = re.findall(r"!\[a b\]\((\S+?)\)\{\.only-(?:light|dark)\}", read)
+        ink, ground = staging.dark_twin.__globals__["INK"], staging.dark_twin.__globals__["GROUND"]
+    assert (tmp_path / light).read_bytes() == (ROOT / figure).read_bytes()
+    assert ink in (tmp_path / light).read_text()
+    assert ink not in (tmp_path / dark).read_text()
+    assert ground not in (tmp_path / dark).read_text()
+
+
+def test_results_hold_what_pages_show_and_no_more() -> None:
+    kept = [path for path in (ROOT / "results").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in kept) < 5_000_000
+    text = "".join(page.read_text() for page in [*PAGES, *(ROOT / "examples").rglob("*.ipynb")])
+    for path in kept:
+        assert path.parent.name == "figures" or path.suffix in (".json", ".csv", ".md"), path
+        assert path.parent.name != "figures" or path.relative_to(ROOT).as_posix() in text, path
+
+
 def test_a_site_with_broken_links_or_foreign_scripts_is_complained_about(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text(
         '<a href="b.html#there">1</a><a href="b.html#gone">2</a><a href="c.html">3</a>'

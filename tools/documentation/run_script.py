@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from dark import DARK
 
 mpl.use("Agg")
 
@@ -26,10 +27,8 @@ import matplotlib.style
 from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 
-from gradscape.report.figures.style import DPI, GRID, GROUND, INK, RC, SHADE
+from gradscape.report.figures.style import DPI, GRID, INK, RC
 
-# Colors of a drawing → those on a dark page, which has its own ground.
-DARK = {INK: "#d8dbe0", "#000000": "#d8dbe0", GRID: "#3a3f46", SHADE: "#24352a", GROUND: "#131416"}
 SECONDS = 300  # after which a script hangs: each takes seconds
 _LINE = re.compile(r"\n{3,}")
 

@@ -2,7 +2,7 @@
 
 A link from one page to another stays one. A picture or a file elsewhere in the repository is copied into
 the site, a file of text with `.txt` behind its name, so that a browser shows it. A link to a folder becomes
-the folder's name.
+the folder's name. A picture that has a form for dark pages is shown in both, of which a page shows one.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from dark import dark_twin
 from layers import layers
 from places import DOCS, ELSEWHERE, FILES, GALLERY, ROOT, STAGE
 
@@ -111,6 +112,12 @@ def rewritten(text: str, path: Path, place: Path, places: dict[Path, Path]) -> s
     def link(match: re.Match[str]) -> str:
         picture, label, target = match.groups()
         label = _LINK.sub(link, label)
+        file = Path(os.path.normpath(path.parent / target))
+        if picture and file.is_file() and (dark := dark_twin(file)):
+            shown = {"light": file.read_bytes(), "dark": dark}
+            return "".join(
+                f"![{label}]({_placed(file, place, *each)}){{.only-{each[0]}}}" for each in shown.items()
+            )
         new = moved(target, path, place, places)
         if new is None:
             return label if target.rstrip("/").endswith(label.strip("`")) else f"{label} (`{target}`)"
@@ -149,6 +156,15 @@ def moved(
     if not file.exists():
         return target  # the site's builder says so
     return _copied(file, place, in_html)
+
+
+def _placed(file: Path, place: Path, scheme: str, content: bytes) -> str:
+    """Put one form of a picture on the stage, and return the link to it from a page."""
+    inner = Path("pictures") / file.relative_to(ROOT)
+    inner = inner.with_name(f"{file.stem.removesuffix('-light')}-{scheme}{file.suffix}")
+    (STAGE / inner).parent.mkdir(parents=True, exist_ok=True)
+    (STAGE / inner).write_bytes(content)
+    return os.path.relpath(inner, place.parent)
 
 
 def _copied(file: Path, place: Path, in_html: bool) -> str:
