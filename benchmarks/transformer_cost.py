@@ -1,12 +1,15 @@
 """What watching a transformer costs: GPT-2's 124 million parameters with random weights, on a CPU.
 
-Each way trains a copy of its own with the same batch, and they take turns, forwards and backwards. A step in
-which everything is read is held against the step beside it in which nothing is, by the time that the
-processor is at work; what gradscape reads is timed within it, part by part. At its default cadence it reads
-the first ten steps and then as many as the budgets allow: the first steps, on short batches, are made
-beforehand, and the pairs are of what follows. `python benchmarks/transformer_cost.py` takes about three
-minutes, prints a table and writes `results/transformer_cost.json`. wandb.watch and torch-module-monitor
-(`pip install torch-module-monitor`) are measured beside it where they are installed.
+1. A step that is read: each way trains a copy of its own with the same batch, and they take turns, forwards
+   and backwards. A step is held against the step beside it at which nothing looks, by the time that the
+   processor is at work; what gradscape reads is timed within it, part by part.
+2. A training: watched from its first step at the default cadence, which reads the first ten steps and then as
+   many as its budgets allow; the share of the time that it has taken, after so many steps.
+3. Memory: the most that a process of its own holds in four steps, watched and not.
+
+`python benchmarks/transformer_cost.py` takes about a quarter of an hour, prints a table and writes
+`results/transformer_cost.json`. wandb.watch and torch-module-monitor (`pip install torch-module-monitor`) are
+measured beside it where they are installed.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,12 +32,15 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import gradscape as gs
 from gradscape._machine import cores
-from gradscape.measure.watch.schedule import BUDGET, FIRST
+from gradscape.measure.watch.loss_recorder import BUDGET as OF_THE_LOSS
+from gradscape.measure.watch.schedule import BUDGET
 from gradscape.measure.watch.transformer.reader import BUDGET as OF_TRANSFORMERS
 from gradscape.train.process import prepare_process
 from measure import peak_bytes, spread, write
 
-BATCH, LENGTH, SHORT = 2, 128, 8  # samples, tokens of each, and tokens of the first steps
+BATCH, LENGTH = 2, 128  # samples, and tokens of each
+AFTER = (10, 20, 50, 100, 150, 200, 300, 500, 1_000)  # steps after which the share of the time is noted
+PROCESSES = 3  # of each way, whose memory is looked at
 LIMIT = 3.0  # per cent that watching may cost, with attention and activations, at default cadence
 PARTS = ("reader", "outputs", "loss", "transformer")
 IN_WORDS = {
@@ -50,7 +58,6 @@ class Way:
     before: Callable[[int], object] = lambda _: None
     after: Callable[[int], object] = lambda _: None
     spent: Callable[[], dict[str, float]] = dict
-    idle: Callable[[float], object] = lambda _: None
 
 
 def nothing(_: nn.Module, __: torch.optim.Optimizer) -> Way:
@@ -60,13 +67,7 @@ def nothing(_: nn.Module, __: torch.optim.Optimizer) -> Way:
 def gradscape(model: nn.Module, optimizer: torch.optim.Optimizer, every: int | None = None) -> Way:
     recorder = gs.watch(model, optimizer, every=every, activations=True)._recorder
     parts = {name: getattr(recorder, name) for name in PARTS}
-    clocks = [recorder.schedule, recorder.loss, recorder.transformer]
-
-    def idle(seconds: float) -> None:  # time of others must not count as this training's
-        for clock in clocks:
-            clock.began += seconds
-
-    return Way(spent=lambda: {name: part.spent for name, part in parts.items()}, idle=idle)
+    return Way(spent=lambda: {name: part.spent for name, part in parts.items()})
 
 
 def each_step(model: nn.Module, optimizer: torch.optim.Optimizer) -> Way:
@@ -103,7 +104,6 @@ def module_monitor(model: nn.Module, _: torch.optim.Optimizer) -> Way:
 
 WAYS: dict[str, Callable[[nn.Module, torch.optim.Optimizer], Way]] = {
     "not watched": nothing,
-    "gradscape, default cadence": gradscape,
     "gradscape, each step": each_step,
 }
 if importlib.util.find_spec("wandb"):
@@ -132,30 +132,30 @@ class Training:
         torch.manual_seed(0)
         self.model = GPT2LMHeadModel(GPT2Config())
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)
-        self.steps, self.ended = 0, time.perf_counter()
+        self.steps = 0
         self.way = make(self.model, self.optimizer)
 
     def step(self, ids: Tensor) -> Step:
         """A step, timed."""
         start, busy, before = time.perf_counter(), time.process_time(), self.way.spent()
-        self.way.idle(start - self.ended)
         self.optimizer.zero_grad()
         self.way.before(self.steps)
         self.model(ids, labels=ids, use_cache=False).loss.backward()
         self.way.after(self.steps)
         self.optimizer.step()
-        self.steps, self.ended = self.steps + 1, time.perf_counter()
+        self.steps, ended = self.steps + 1, time.perf_counter()
         after = self.way.spent()
         parts = {name: after[name] - before[name] for name in after}
-        return Step(self.ended - start, time.process_time() - busy, parts)
+        return Step(ended - start, time.process_time() - busy, parts)
+
+
+def batch() -> Tensor:
+    return torch.randint(0, 50_257, (BATCH, LENGTH), generator=torch.Generator().manual_seed(0))
 
 
 def measured(rounds: int) -> dict[str, Any]:
     """Of every way, seconds of its steps, and their ratio to the steps beside them that nothing looks at."""
-    trainings = {name: Training(make) for name, make in WAYS.items()}
-    ids = torch.randint(0, 50_257, (BATCH, LENGTH), generator=torch.Generator().manual_seed(0))
-    for _ in range(FIRST):
-        trainings["gradscape, default cadence"].step(ids[:1, :SHORT])
+    trainings, ids = {name: Training(make) for name, make in WAYS.items()}, batch()
     taken: dict[str, list[Step]] = {name: [] for name in trainings}
     for number in range(1 + rounds):
         for name in trainings if number % 2 else reversed(trainings):
@@ -175,26 +175,50 @@ def measured(rounds: int) -> dict[str, Any]:
     }
 
 
+def course(steps: int) -> dict[str, Any]:
+    """Of a training watched at the default cadence, the share of the time that each part has taken."""
+    training, ids, began, shares = Training(gradscape), batch(), time.perf_counter(), {}
+    for step in range(1, steps + 1):
+        training.step(ids)
+        if step in AFTER or step == steps:
+            elapsed, spent = time.perf_counter() - began, training.way.spent()
+            shares[step] = {IN_WORDS[part]: 100 * seconds / elapsed for part, seconds in spent.items()}
+            print(f"after {step} steps, {elapsed:.0f} s: {sum(shares[step].values()):.2f} %", flush=True)
+    return {"seconds": elapsed, "percent_after": shares}
+
+
+def peak(way: str) -> int:
+    """Bytes that a process of its own holds at most in four steps of a training."""
+    command = [sys.executable, __file__, "--peak", way]
+    return int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--peak", choices=WAYS, help="print the bytes that a training takes, and no more")
     asked = parser.parse_args()
     prepare_process(threads=asked.threads)
-    ways = measured(asked.rounds)
+    if asked.peak:
+        training, ids = Training(WAYS[asked.peak]), batch()
+        for _ in range(4):
+            training.step(ids)
+        print(peak_bytes())
+        return
+    held = {way: spread([peak(way) for _ in range(PROCESSES)]) for way in WAYS}
+    ways, watched = measured(asked.rounds), course(asked.steps)
     for name, row in ways.items():
         parts = ", ".join(f"{part} {value:.2f} %" for part, value in row["parts_percent"].items())
         print(f"{name:<32} {row['busy_s']['median']:6.2f} s  × {row['ratio']['median']:5.3f}  {parts}")
-    from gradscape.measure.watch.loss_recorder import BUDGET as OF_THE_LOSS
-
     allowed = 100 * (BUDGET + OF_THE_LOSS + OF_TRANSFORMERS)
-    print(f"at default cadence, at most {allowed:.2g} % of the time by its budgets; limit {LIMIT:g} %")
     write(
         "transformer_cost",
         {
             "network": "GPT-2, 124 million parameters, random weights, float32, AdamW",
             "batch": BATCH, "length": LENGTH, "threads": asked.threads, "limit_percent": LIMIT,
-            "budgets_percent": allowed, "peak_bytes": peak_bytes(), "ways": ways,
+            "budgets_percent": allowed, "peak_bytes": held, "ways": ways, "default_cadence": watched,
         },
     )  # fmt: skip
 

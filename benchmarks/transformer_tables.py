@@ -1,4 +1,4 @@
-"""Table of what watching a transformer costs, from `results/transformer_cost.json`."""
+"""Tables of what watching a transformer costs, from `results/transformer_cost.json`."""
 
 from __future__ import annotations
 
@@ -15,17 +15,25 @@ def cost() -> str:
             f"{way['busy_s']['median']:.2f} s",
             f"{way['ratio']['median']:.3f} ({way['ratio']['min']:.3f} … {way['ratio']['max']:.3f})",
             ", ".join(f"{part} {value:.1f} %" for part, value in way["parts_percent"].items()),
+            f"{found['peak_bytes'][name]['median'] / 2**20:,.0f} MiB",
         )
         for name, way in found["ways"].items()
     ]
     pairs = found["ways"]["not watched"]["ratio"]["n"]
+    course = found["default_cadence"]["percent_after"]
+    parts = list(next(iter(course.values())))
+    shares = [
+        (f"{int(steps):,}", *(f"{now[part]:.2f} %" for part in parts), f"{sum(now.values()):.2f} %")
+        for steps, now in course.items()
+    ]
     return "\n".join(
         [
-            *table(("", "a step", "ratio", "of a step"), rows),
+            *table(("each step read", "a step", "ratio", "of a step", "memory at most"), rows),
+            "",
+            *table(("default cadence, after steps", *parts, "together"), shares),
             "",
             f"{found['network']}; batch {found['batch']}, {found['length']} tokens, "
-            f"{count_noun(found['threads'], 'thread')}; n = {pairs} pairs. By its "
-            f"budgets the default cadence takes {found['budgets_percent']:.2g} % of the time at most, where "
-            f"{found['limit_percent']:g} % are allowed. {machine_line(found['machine'])}.",
+            f"{count_noun(found['threads'], 'thread')}; n = {pairs} pairs, three processes for the "
+            f"memory. {machine_line(found['machine'])}.",
         ]
     )
