@@ -5,9 +5,8 @@
    processor is at work; what gradscape reads is timed within it, part by part.
 2. A training: watched from its first step at the default cadence, which reads the first ten steps and then as
    many as its budgets allow; the share of the time that it has taken, after so many steps.
-3. Memory: the most that a process of its own holds in four steps, watched and not.
 
-`python benchmarks/transformer_cost.py` takes about a quarter of an hour, prints a table and writes
+`python benchmarks/transformer_cost.py` takes about twelve minutes, prints a table and writes
 `results/transformer_cost.json`. wandb.watch and torch-module-monitor (`pip install torch-module-monitor`) are
 measured beside it where they are installed.
 """
@@ -17,8 +16,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -36,11 +33,10 @@ from gradscape.measure.watch.loss_recorder import BUDGET as OF_THE_LOSS
 from gradscape.measure.watch.schedule import BUDGET
 from gradscape.measure.watch.transformer.reader import BUDGET as OF_TRANSFORMERS
 from gradscape.train.process import prepare_process
-from measure import peak_bytes, spread, write
+from measure import spread, write
 
 BATCH, LENGTH = 2, 128  # samples, and tokens of each
 AFTER = (10, 20, 50, 100, 150, 200, 300, 500, 1_000)  # steps after which the share of the time is noted
-PROCESSES = 3  # of each way, whose memory is looked at
 LIMIT = 3.0  # per cent that watching may cost, with attention and activations, at default cadence
 PARTS = ("reader", "outputs", "loss", "transformer")
 IN_WORDS = {
@@ -187,27 +183,13 @@ def course(steps: int) -> dict[str, Any]:
     return {"seconds": elapsed, "percent_after": shares}
 
 
-def peak(way: str) -> int:
-    """Bytes that a process of its own holds at most in four steps of a training."""
-    command = [sys.executable, __file__, "--peak", way]
-    return int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--threads", type=int, default=cores())
-    parser.add_argument("--peak", choices=WAYS, help="print the bytes that a training takes, and no more")
     asked = parser.parse_args()
     prepare_process(threads=asked.threads)
-    if asked.peak:
-        training, ids = Training(WAYS[asked.peak]), batch()
-        for _ in range(4):
-            training.step(ids)
-        print(peak_bytes())
-        return
-    held = {way: spread([peak(way) for _ in range(PROCESSES)]) for way in WAYS}
     ways, watched = measured(asked.rounds), course(asked.steps)
     for name, row in ways.items():
         parts = ", ".join(f"{part} {value:.2f} %" for part, value in row["parts_percent"].items())
@@ -218,7 +200,7 @@ def main() -> None:
         {
             "network": "GPT-2, 124 million parameters, random weights, float32, AdamW",
             "batch": BATCH, "length": LENGTH, "threads": asked.threads, "limit_percent": LIMIT,
-            "budgets_percent": allowed, "peak_bytes": held, "ways": ways, "default_cadence": watched,
+            "budgets_percent": allowed, "ways": ways, "default_cadence": watched,
         },
     )  # fmt: skip
 

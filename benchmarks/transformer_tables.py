@@ -9,13 +9,20 @@ from gradscape._text import count_noun
 
 def cost() -> str:
     found = result(f"{RESULTS}/transformer_cost.json")
+    held = {
+        way: each["median"]
+        for way, each in result(f"{RESULTS}/transformer_memory.json")["peak_bytes"].items()
+    }
+    alone = held["not watched"]
     rows = [
         (
             name,
             f"{way['busy_s']['median']:.2f} s",
             f"{way['ratio']['median']:.3f} ({way['ratio']['min']:.3f} … {way['ratio']['max']:.3f})",
             ", ".join(f"{part} {value:.1f} %" for part, value in way["parts_percent"].items()),
-            f"{found['peak_bytes'][name]['median'] / 2**20:,.0f} MiB",
+            f"{held[name] / 2**20:,.0f} MiB ({100 * (held[name] / alone - 1):+.1f} %)"
+            if name in held
+            else "",
         )
         for name, way in found["ways"].items()
     ]
@@ -33,7 +40,7 @@ def cost() -> str:
             *table(("default cadence, after steps", *parts, "together"), shares),
             "",
             f"{found['network']}; batch {found['batch']}, {found['length']} tokens, "
-            f"{count_noun(found['threads'], 'thread')}; n = {pairs} pairs, three processes for the "
-            f"memory. {machine_line(found['machine'])}.",
+            f"{count_noun(found['threads'], 'thread')}; n = {pairs} pairs; for the memory, three "
+            f"processes each. {machine_line(found['machine'])}.",
         ]
     )

@@ -1,0 +1,55 @@
+"""How much memory watching a transformer takes: GPT-2's 124 million parameters, four steps, each of them read.
+
+The most that a process of its own holds, watched and not: each large block of memory is taken from the system
+and given back at once (`MALLOC_MMAP_THRESHOLD_`), so that what the allocator keeps for later does not count.
+`python benchmarks/transformer_memory.py` takes about four minutes and writes `results/transformer_memory.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+
+import torch
+from transformer_cost import BATCH, LENGTH, WAYS, Training, batch
+
+from measure import peak_bytes, spread, write
+
+PROCESSES = 3  # of each way
+AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+
+
+def train(way: str) -> int:
+    torch.set_num_threads(1)
+    training, ids = Training(WAYS[way]), batch()
+    for _ in range(4):
+        training.step(ids)
+    return peak_bytes()
+
+
+def peak(way: str) -> int:
+    """Bytes that a process of its own holds at most."""
+    command = [sys.executable, __file__, "--way", way]
+    return int(subprocess.run(command, stdout=subprocess.PIPE, check=True, env=os.environ | AT_ONCE).stdout)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--way", choices=WAYS, help="print the bytes of this one, and no more")
+    asked = parser.parse_args()
+    if asked.way:
+        print(train(asked.way))
+        return
+    held = {way: spread([peak(way) for _ in range(PROCESSES)]) for way in WAYS}
+    alone = held["not watched"]["median"]
+    for way, bytes_ in held.items():
+        print(
+            f"{way:<32} {bytes_['median'] / 2**20:8,.0f} MiB  {100 * (bytes_['median'] / alone - 1):+.2f} %"
+        )
+    write("transformer_memory", {"batch": BATCH, "length": LENGTH, "peak_bytes": held})
+
+
+if __name__ == "__main__":
+    main()
