@@ -1,8 +1,9 @@
-"""How much memory watching a transformer takes: GPT-2's 124 million parameters, four steps, each of them read.
+"""How much memory watching a transformer takes: GPT-2, 124 million parameters, four steps, each one read.
 
 The most that a process of its own holds, watched and not: each large block of memory is taken from the system
 and given back at once (`MALLOC_MMAP_THRESHOLD_`), so that what the allocator keeps for later does not count.
-`python benchmarks/transformer_memory.py` takes about four minutes and writes `results/transformer_memory.json`.
+`python benchmarks/transformer_memory.py` takes about five minutes and writes
+`results/transformer_memory.json`.
 """
 
 from __future__ import annotations
