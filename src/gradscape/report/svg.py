@@ -7,7 +7,7 @@ import re
 from gradscape.report.figures.style import GRID, GROUND, INK, SHADE
 
 # Colors that follow the page's theme; all others are readable on light and dark.
-THEMED = {INK: "currentColor", GRID: "var(--grid)", SHADE: "var(--shade)", GROUND: "none"}
+THEMED = {INK: "currentColor", GRID: "var(--grid)", SHADE: "var(--shade)", f"fill: {GROUND}": "fill: none"}
 PATH = re.compile(r'(?<= d=")[^"]*')
 DIGITS = re.compile(r"(\.\d\d)\d+")
 REFERENCE = re.compile(r'(\bid="|url\(#|href="#)')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ from drawings import assert_nothing_is_cut
 from gradscape._codec import decode
 from gradscape.errors import ConfigError
 from gradscape.records.landscape import Check, LandscapeRecord, TrainingPath, between
+from gradscape.report.figures.base import Figure, render
 from gradscape.report.figures.landscape import contours, save_animation, slices, surfaces, tick_labels
-from gradscape.report.figures.style import styled
+from gradscape.report.figures.style import SHADOW, styled
+from gradscape.report.svg import inline_svg
 from synthetic import bowl
 from synthetic import landscape as record
 
@@ -54,6 +57,15 @@ def test_what_is_not_finite_is_a_hole() -> None:
     assert_nothing_is_cut(drawing)
     whole = contours({"torn": record(bowl(1.0))})
     assert white(drawing) > white(whole) + 0.01
+
+
+def test_the_cross_at_the_models_own_weights_is_seen_on_pages_too() -> None:
+    """White as the ground of a page, which is taken out, it was drawn by nothing."""
+    drawn = render(Figure("plane", "", "", "", contours({"plain": record(bowl(1.0), PATH)})), ("svg",))["svg"]
+    svg = inline_svg(drawn.decode(), "plane")
+    marks = re.findall(r'<use [^>]*style="fill: [^;]*; stroke: (#[0-9a-f]+)', svg)
+    assert marks[-2:] == [SHADOW, "#ffffff"]
+    assert "fill: #ffffff" not in svg
 
 
 def png(drawing: Drawing) -> bytes:

@@ -18,7 +18,7 @@ from gradscape.errors import ConfigError
 from gradscape.records.encoding import Values
 from gradscape.records.landscape import LandscapeRecord, filled, is_uneven, levels_for
 from gradscape.report.figures.base import add_legend, panel
-from gradscape.report.figures.style import INK, LOOKS, styled
+from gradscape.report.figures.style import INK, LOOKS, SHADOW, styled
 
 COLORS = "viridis"  # rises evenly in lightness: its order survives in gray
 PANEL, TALL = 3.4, 3.4  # inches of one of several panels
@@ -77,8 +77,9 @@ def draw_contours(axes: Any, record: LandscapeRecord, levels: Values, axis: str 
     )
     if record.path is not None:
         axes.plot(*record.path.coordinates.T, color="white", linewidth=2.6)
-        axes.plot(*record.path.coordinates.T, "o-", color=INK, markersize=2.5, linewidth=1)
-    axes.plot(0, 0, "+", color="white", markersize=8)
+        axes.plot(*record.path.coordinates.T, "o-", color=SHADOW, markersize=2.5, linewidth=1)
+    for color, size, width in ((SHADOW, 11, 3.2), ("white", 9, 1.4)):  # seen on every color of the map
+        axes.plot(0, 0, "+", color=color, markersize=size, markeredgewidth=width)
     axes.set(xlabel=record.directions[0], ylabel=record.directions[1])
     for each in (axes.xaxis, axes.yaxis):
         each.set_major_locator(MaxNLocator(5))

@@ -19,6 +19,7 @@ INK = "#1f2329"  # text and axes
 GRID = "#d4d8dd"
 SHADE = "#dfe9e2"  # a range worth comparing with
 GROUND = "#ffffff"
+SHADOW = "#15181c"  # around white marks on a map's own colors, whatever the page's ground
 
 WIDTH, HEIGHT = 5.0, 3.6  # inches; narrow, so that text stays readable on a phone
 DPI = 150  # of PNG files

@@ -1,4 +1,4 @@
-"""Page on which a loss over planes is seen from above, turned with the mouse, and told in numbers."""
+"""Page on which a loss over planes is turned, seen from above, and told in numbers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,10 @@ def _part(name: str, title: str, records: Mapping[str, LandscapeRecord], first: 
     return {
         "name": name,
         "title": title,
-        "surfaces": Markup(turning(records, element_id=f"{name}-turning", script=first)),
+        "surfaces": [
+            {"name": label, "drawn": Markup(element), "directions": records[label].directions}
+            for label, element in turning(records, element_id=f"{name}-turning", script=first).items()
+        ],
         "figure": seen,
         "drawn": inlined([seen])[seen.name],
         "texts": {label: str(record) for label, record in records.items()},
@@ -65,5 +68,5 @@ def turning_pages(study: StudyRecord, groups: Mapping[str, Mapping[str, str]]) -
     """
     measured = {titled(name, "Surfaces"): first_landscapes(study, roles) for name, roles in groups.items()}
     there = {title: records for title, records in measured.items() if records}
-    title = "Surfaces to turn with the mouse"
+    title = "Surfaces to turn"
     return [Page("surfaces.html", title, _page(title, there).encode())] if there else []
