@@ -119,3 +119,18 @@ def test_the_limit_of_normal_and_exponential_noise() -> None:
     assert 6 <= normal.limit < 8.5
     tail = Noise.of(random.exponential(size=200_000), 1e6)
     assert tail.limit == pytest.approx(math.log(1e6), rel=0.05)
+
+
+def test_the_last_batch_of_an_epoch_is_as_noisy_as_its_size_makes_it() -> None:
+    """Means over 64 samples, and at each tenth step over one; a spike at a usual step, and one not finite."""
+    blind = 0
+    for seed in range(5):
+        losses = np.random.default_rng(seed).exponential(size=(N, 64))
+        values, last = losses.mean(axis=1), range(9, N, 10)
+        values[last] = losses[last, 0]
+        small = [(step, 1 / 64) for step in last]
+        blind += len(spikes_of(STEPS, values))
+        assert not spikes_of(STEPS, values, small)
+        values[500], values[709] = 20, math.inf
+        assert [each.first for each in spikes_of(STEPS, values, small)] == [500, 709]
+    assert blind >= 5

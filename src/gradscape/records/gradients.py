@@ -321,10 +321,14 @@ def slice_rows(history: FlowHistory, rows: slice | NDArray[np.intp]) -> FlowHist
         outputs = replace(outputs, **{name: getattr(outputs, name)[rows] for name in names})
     if loss is not None:
         count = int(np.searchsorted(loss.steps, last, side="right"))
-        readings = tuple(each for each in loss.readings if each.step <= last)
-        spikes = tuple(each for each in loss.spikes if each.first <= last)
-        values = loss.values[:count]
-        loss = replace(loss, steps=loss.steps[:count], values=values, readings=readings, spikes=spikes)
+        loss = replace(
+            loss,
+            steps=loss.steps[:count],
+            values=loss.values[:count],
+            readings=tuple(each for each in loss.readings if each.step <= last),
+            spikes=tuple(each for each in loss.spikes if each.first <= last),
+            small=tuple(each for each in loss.small if each[0] <= last),
+        )
     transformer = None if transformer is None else until(transformer, last)
     quantiles = None if history.distributions is None else readings_until(history.distributions, last)
     return replace(

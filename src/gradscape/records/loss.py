@@ -239,12 +239,15 @@ class LossHistory(Displayable, Record):
             it, such as a GradScaler's, are divided out.
         readings: Readings of the whole step, at the first ones and some later.
         spikes: Steps at which it is far above those before, the last eight, with their batches and rows.
+        small: Steps with a batch of at most half the usual size, and its share of that, 0 to 1: the last 500,
+            as far as batches are known.
     """
 
     steps: NDArray[np.int64]
     values: Values
     readings: tuple[StepReading, ...] = ()
     spikes: tuple[Spike, ...] = ()
+    small: tuple[tuple[int, float], ...] = ()
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the loss over steps, its spikes marked; return the axes.

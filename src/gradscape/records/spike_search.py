@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,7 +63,9 @@ def _continued(lower: float, upper: float, levels: tuple[float, ...], odds: floa
     return lower + (upper - lower) / math.log(below / above) * math.log(odds * below)
 
 
-def spikes_of(steps: NDArray[np.int64], values: Values) -> tuple[Spike, ...]:
+def spikes_of(
+    steps: NDArray[np.int64], values: Values, small: Sequence[tuple[int, float]] = ()
+) -> tuple[Spike, ...]:
     """Return the spikes of a loss: values above the median of the 21 before by more than noise explains.
 
     What noise explains is told by the scale and the tail of the loss's own logarithm about its running
@@ -70,11 +73,13 @@ def spikes_of(steps: NDArray[np.int64], values: Values) -> tuple[Spike, ...]:
     where an exponential tail has a value in one of 1,000 trainings; of heavier tails it has more. A loss
     that is not finite is a spike of infinite height. A loss that stays up is one without `back`: it may
     be a spike yet, or another level. Early steps, of which there are fewer than 21 before, are not
-    judged, nor losses that are not above 0.
+    judged, nor losses that are not above 0. The mean over a share of the usual samples, such as those of an
+    epoch's last batch, has the noise of that share: more by its root.
 
     Args:
         steps: (T,) Steps, increasing.
         values: (T,) Losses.
+        small: Steps with small batches, and their share of the usual size; see `LossHistory`.
 
     Returns:
         Spikes, oldest first, without batch, moves and window.
@@ -89,12 +94,14 @@ def spikes_of(steps: NDArray[np.int64], values: Values) -> tuple[Spike, ...]:
         residuals[WINDOW // 2 : -(WINDOW // 2)] = logs[WINDOW // 2 : -(WINDOW // 2)] - medians
     residuals[~np.isfinite(residuals)] = math.nan
     usual = np.concatenate([np.full(WINDOW, math.inf), medians[:-1]])
-    found: list[Spike] = []
+    shares, found = dict(small), list[Spike]()
     start = 0
     for place in np.flatnonzero(logs > usual + math.log(FLOOR)).tolist():
         if place < start:
             continue
         noise = _noise_at(place, residuals, max(len(values), EXPECTED) / RARE)
+        if noise is not None and (share := shares.get(int(steps[place]))):
+            noise = Noise(noise.deviation / math.sqrt(share), noise.limit / math.sqrt(share))
         if noise is not None and logs[place] - usual[place] > noise.limit:
             spike, end = _spike_at(place, steps, logs, float(usual[place]), noise)
             found.append(spike)

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 import gradscape as gs
 from gradscape._codec import decode, encode, finite_or_not
 from gradscape.measure.watch.batch_recorder import fingerprint
+from gradscape.records.gradients import slice_rows
 from gradscape.records.loss import LossHistory
 from gradscape.report.interactive.document import watch_document
 
@@ -163,6 +164,24 @@ def test_without_ids_a_batch_is_known_by_what_the_model_was_given() -> None:
     assert seen.std == pytest.approx(float(inputs[AT].std(correction=0)))
     assert seen.hash == fingerprint(inputs[AT]).hash != fingerprint(inputs[AT - 1]).hash
     assert f"hash {seen.hash}" in str(spike.batch)
+
+
+def test_a_remainder_at_the_end_of_an_epoch_is_known_as_small_with_its_share() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gs.watch(model, optimizer) as flow:
+        for size in (8, 8, 8, 1, 8, 8, 8, 1, 8, 6):
+            optimizer.zero_grad()
+            cross_entropy(model(torch.randn(size, 4)), torch.arange(size) % 3).backward()
+            optimizer.step()
+        history = flow.history()
+    assert history.loss is not None
+    assert history.loss.small == ((3, 1 / 8), (7, 1 / 8))
+    early = slice_rows(history, slice(5)).loss
+    assert early is not None
+    assert early.small == ((3, 1 / 8),)
+    assert decode(LossHistory, encode(history.loss)).small == history.loss.small
 
 
 def test_the_fingerprint_of_tokens_and_of_what_is_broken() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,6 +33,7 @@ ELEMENTS = 1_024  # of each tensor
 TENSORS = 8  # of a step
 IDS = 1_024  # of a step
 STEPS = 500  # in memory; the watch looks for spikes at least as often as every 250
+FEW = 0.5  # share of the usual size up to which a batch is small
 BUDGET = 0.004  # fraction of the time, of a model that is not small: below half a per cent in all
 
 Sample = tuple[tuple[int, ...], str, Tensor | None]  # shape and dtype of a tensor, and some of its elements
@@ -48,12 +49,15 @@ class BatchRecorder:
 
     Attributes:
         spent: Seconds spent on copying, without waiting for the device.
+        few: Steps with a small batch, and its share of the usual size, that of the last two like batches.
     """
 
     def __init__(self, model: nn.Module, on_error: Callable[[str], None]) -> None:
         self.on_error = on_error
         self.small = sum(parameter.numel() for parameter in model.parameters()) <= SMALL
         self.began, self.spent = time.perf_counter(), 0.0
+        self.few: deque[tuple[int, float]] = deque(maxlen=STEPS)
+        self._last = self._usual = 0
         self._steps: OrderedDict[int, tuple[list[Ids], int, list[Sample]]] = OrderedDict()
         self._ids: list[Ids] = []
         self._count = 0
@@ -102,10 +106,19 @@ class BatchRecorder:
             step: Number of the step.
         """
         if self._ids or self._samples:
+            self._compare(step, self._count or sum(shape[0] for shape, _, _ in self._samples))
             self._steps[step] = self._ids, self._count, self._samples
             self._ids, self._count, self._samples = [], 0, []
             if len(self._steps) > STEPS:
                 self._steps.popitem(last=False)
+
+    def _compare(self, step: int, size: int) -> None:
+        """Remember a step whose batch is small; two in a row of one size are no remainders."""
+        if size == self._last:
+            self._usual = size
+        elif 0 < size <= FEW * self._usual:
+            self.few.append((step, size / self._usual))
+        self._last = size
 
     def read(self, step: int) -> BatchPrint | None:
         """Return the batch of a step, None where it is not known; waits for the device.

@@ -479,7 +479,7 @@ class Recorder:
             modules=watched.modules,
             transformer=self.transformer.history(),
             adapters=self.adapters if self.closed else self.base_weights.facts(),
-            loss=replace(self.loss.history(), spikes=self.spikes.read()),
+            loss=replace(self.loss.history(), spikes=self.spikes.read(), small=tuple(self.batches.few)),
             rates=self.settings.rates(len(steps), len(self.ring.steps), len(sizes)),
             clipped=self.settings.clipped(len(steps), len(self.ring.steps)),
             clearings=Clearings(self.clearing.kept, self.clearing.steps),

@@ -48,7 +48,7 @@ class SpikeKeeper:
     def read(self) -> tuple[Spike, ...]:
         """Return the last spikes, oldest first; those that are over, with all rows around them, are kept."""
         steps, values = self._values.read(LOOKED_AT)
-        new = [each for each in spikes_of(steps, values) if each.first > self._until]
+        new = [each for each in spikes_of(steps, values, self._batches.few) if each.first > self._until]
         if not new:
             return tuple(self._kept)
         self._pending = {

@@ -269,7 +269,7 @@ def _spikes(curve: Curve) -> list[Finding]:
     if curve.only is None or curve.breaks or len(history.values) < FEWEST:
         return []
     known = {each.first: each for each in history.spikes}
-    found = [known.get(each.first, each) for each in spikes_of(history.steps, history.values)]
+    found = [known.get(each.first, each) for each in spikes_of(history.steps, history.values, history.small)]
     found = [each for each in found if each.back is not None and each.factor > curve.limits.spike]
     broken = int((~np.isfinite(history.values)).sum())
     if not found and not broken:
