@@ -38,7 +38,9 @@ class SmoothnessOptions(Options):
 class CurvatureOptions(Options):
     """Arguments of `gradscape.curvature`."""
 
-    k: int = option(5, "number of eigenvalues at each end", 1, MOST_POINTS)
+    k: int = option(
+        5, "number of eigenvalues at each end; 1 for the largest and the smallest alone", 1, MOST_POINTS
+    )
     matrix: Literal["hessian", "ggn"] = option("hessian", "matrix of second derivatives")
     bn: Literal["running", "batch"] = option("running", "statistics of BatchNorm")
     probes: int = option(0, "number of random vectors for the spectral density", 0, MOST_POINTS)

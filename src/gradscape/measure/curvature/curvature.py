@@ -89,7 +89,8 @@ def curvature(
         batches: One batch, (x, y), x or a dict of the model's arguments (an argument that is itself a tuple,
             list or dict is passed as ((x,), y)), or several: a list, or a DataLoader for one pass. The loss
             is their mean over samples.
-        k: Number of eigenvalues at each end of the spectrum; 0 for none.
+        k: Number of eigenvalues at each end of the spectrum; 1 for the largest and the smallest alone, 0 for
+            none.
         matrix: `hessian`, or `ggn`, the generalized Gauss-Newton matrix.
         bn: Statistics of BatchNorm: `running` as in evaluation, `batch` of each batch as in training.
         trace_products: Products for the trace, by Hutch++; 6 or more, or 0 for none.
