@@ -12,7 +12,6 @@ from tests.docs.tools import ROOT
 
 DOCS = ROOT / "docs"
 BLOCK = re.compile(r"```python\n(.*?)```\n+(?:```text\n(.*?)```)?", re.DOTALL)
-NUMBER = re.compile(r"-?\d[\d.e+-]*")
 MEASURES = sorted(each for each in (DOCS / "measures").glob("*.md") if "```python" in each.read_text())
 
 
@@ -26,18 +25,6 @@ def printed(page: Path) -> list[tuple[list[str], list[str]]]:
             exec(code, space)
         found.append((out.getvalue().splitlines(), shown.splitlines()))
     return found
-
-
-@pytest.mark.slow
-def test_ten_minutes_go_as_they_are_told() -> None:
-    """Line by line, but for numbers, which are the processor's, and for the order of remedies."""
-    blocks = printed(DOCS / "start" / "ten-minutes.md")
-    assert len(blocks) == 6
-    for lines, shown in blocks:
-        plain = {NUMBER.sub("#", line) for line in lines}
-        assert all(NUMBER.sub("#", line) in plain or line.startswith("activation ") for line in shown)
-    before, after = blocks[0][0][0], blocks[4][0][0]
-    assert float(before.split()[1]) < 0.2 < 0.9 < float(after.split()[1])
 
 
 @pytest.mark.slow

@@ -1,15 +1,19 @@
-"""Scripts of the gallery are short, known to it, and say what they show; `make docs` runs them."""
+"""Scripts of the gallery are short and known to it, notebooks hold no outputs; `make docs` runs them all."""
 
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
+import yaml
 from matplotlib.colors import to_hex
-from tests.docs.tools import ROOT, made, tool
+from tests.docs.tools import ROOT, TOOLS, made, tool
+
+import gradscape
 
 SCRIPTS = sorted((ROOT / "examples" / "gallery").glob("*.py"))
 MOST_LINES = 30  # of code
@@ -76,3 +80,33 @@ def test_a_script_that_does_not_say_what_it_must_is_named() -> None:
         assert gallery.missing(entry, "\n".join(entry.prints)) == []
         (line,) = gallery.missing(entry, "gain 1.7: healthy")
     assert line == "vanishing_mlp.py: does not print 'gain 0.5: vanishing, beginning at ':\ngain 1.7: healthy"
+
+
+NOTEBOOKS = sorted((ROOT / "examples" / "notebooks").glob("*.ipynb"))
+
+
+def test_every_notebook_is_executed_for_a_page() -> None:
+    expected = yaml.safe_load((TOOLS / "notebooks.yaml").read_text())
+    with tool("places") as places:
+        shown = {ROOT / name for name in places.ELSEWHERE if name.endswith(".ipynb")}
+    assert sorted(shown) == NOTEBOOKS
+    assert sorted(expected) == [path.stem for path in NOTEBOOKS]
+    assert all(len(patterns) >= 5 for patterns in expected.values())
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_kept_without_outputs_and_knows_its_names(path: Path) -> None:
+    cells = json.loads(path.read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] for cell in cells if cell["cell_type"] == "code")
+    names = {name for text in code for name in re.findall(r"\bgs\.(\w+)", text)}
+    assert names <= set(gradscape.__all__)
+    text = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    for target in re.findall(r"\]\((?![a-z]+:)([^)#\s]+)", text):
+        assert (path.parent / target).exists(), target
+
+
+def test_what_a_notebook_prints_is_held_against_its_patterns_in_order() -> None:
+    with tool("notebooks") as notebooks:
+        assert notebooks.missing("a 1\nb 2\na 3", ["^a 1", "^b", "a 3$"]) == []
+        assert notebooks.missing("a 1\nb 2", ["^b", "^a", "^c"]) == ["^a", "^c"]

@@ -19,7 +19,10 @@ from places import FILES, SITE, STAGE
 from site_check import complaints
 from staging import stage, stage_llms
 
-NEEDED = ("sphinx", "furo", "myst_parser", "sphinx_copybutton", "sphinx_design")
+NEEDED = (
+    "sphinx", "furo", "myst_parser", "sphinx_copybutton", "sphinx_design",
+    "nbclient", "ipykernel", "pytorch_lightning",
+)  # fmt: skip
 
 
 def make_pages() -> None:
@@ -28,12 +31,13 @@ def make_pages() -> None:
     import configuration
     import file_formats
     import gallery
+    import notebooks
     import python_names
     import verdict_pages
 
     stage()
     stage_llms()
-    for maker in (verdict_pages, python_names, command_line, configuration, file_formats, gallery):
+    for maker in (verdict_pages, python_names, command_line, configuration, file_formats, gallery, notebooks):
         maker.make()
 
 
@@ -42,6 +46,7 @@ def build() -> int:
     from sphinx.cmd.build import main
 
     started = time.perf_counter()
+    os.environ["OMP_NUM_THREADS"] = "1"  # scripts and notebooks are run side by side, one on a core
     make_pages()
     shutil.rmtree(SITE, ignore_errors=True)
     os.environ["GRADSCAPE_DOCS_FILES"] = str(FILES)

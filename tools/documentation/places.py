@@ -9,8 +9,10 @@ STAGE = ROOT / "build" / "docs-source"
 FILES = ROOT / "build" / "docs-files"  # copied into the site as they are
 SITE = ROOT / "build" / "docs"
 
-# Pages of the repository that are no page of docs/, and their places on the site.
+# Pages of the repository that are no page of docs/, and their places on the site. Notebooks are executed.
 ELSEWHERE = {
+    "examples/notebooks/ten_minutes.ipynb": "start/ten-minutes.md",
+    "examples/notebooks/paper_in_an_hour.ipynb": "start/paper-in-an-hour.md",
     "README.md": "project/readme.md",
     "CHANGELOG.md": "project/changelog.md",
     "CODE_OF_CONDUCT.md": "project/conduct.md",

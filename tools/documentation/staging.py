@@ -51,6 +51,8 @@ def stage() -> None:
         shutil.copyfile(path, target)
     places = destinations()
     for path, place in pages():
+        if path.suffix == ".ipynb":
+            continue
         text = _MERMAID.sub(layers(), path.read_text(encoding="utf-8"))
         text = text + more(text, dict(pages()).values()) if place == Path("index.md") else text
         write(place, _INCLUDE.sub(included, rewritten(text, path, place, places)))
@@ -60,6 +62,8 @@ def stage_llms() -> None:
     """Put the list of pages for language models into the site, with links to its pages."""
     text = (ROOT / "llms.txt").read_text(encoding="utf-8")
     for path, place in pages():
+        if path.suffix == ".ipynb":
+            continue
         text = text.replace(f"({path.relative_to(ROOT)})", f"({place.with_suffix('.html')})")
     (FILES / "llms.txt").write_text(text, encoding="utf-8")
 
