@@ -130,6 +130,14 @@ def test_the_drawing_has_a_line_and_a_band_for_each_seed_and_cuts_what_diverges(
     assert axes.get_xscale() == "log"
 
 
+def test_a_loss_that_breaks_out_leaves_the_drawing_its_room() -> None:
+    """The margin below is a share of what is seen, not of what is cut off above."""
+    losses = np.concatenate([valley(60)[:90], np.full(10, 1e4)])
+    low, high = made(losses, np.full(10, 2.0)).plot(Figure().add_subplot()).get_ylim()
+    assert -0.5 < low < losses.min()
+    assert high < 5
+
+
 def test_a_drawing_names_only_the_marks_that_it_has() -> None:
     flat = made([np.full(100, 2.0)] * 2, np.full((2, 10), 2.0)).plot(Figure().add_subplot())
     assert flat.get_legend() is None

@@ -161,7 +161,7 @@ class LrRange(Displayable, Record):
             axes.axvspan(*self.spread, color="tab:gray", alpha=0.2, linewidth=0)
             label = f"take {self.suggestion:.2g}"
             axes.axvline(self.suggestion, color="tab:gray", linestyle="--", label=label)
-        axes.set(xscale="log", xlim=self.rates[[0, -1]], ylim=(None, top))
+        axes.set(xscale="log", xlim=self.rates[[0, -1]], ylim=(self._bottom(top), top))
         axes.set(xlabel=f"learning rate of {self.optimizer}", ylabel="loss (thin), smoothed, noise (band)")
         if named:
             axes.legend()
@@ -183,6 +183,12 @@ class LrRange(Displayable, Record):
         level = float(self.level.max())
         depth = level - float(self._bottoms.min())
         return level + (max(0.4 * depth, 2 * self.noise, 0.05 * abs(level)) or 1.0)
+
+    def _bottom(self, top: float) -> float:
+        """Return the height at which a plot begins: a margin below what is drawn, as a share of what is seen."""
+        drawn = np.concatenate([self.losses.ravel(), self._bottoms - self.noise, self.level])
+        lowest = float(drawn[np.isfinite(drawn)].min())
+        return lowest - 0.05 * (top - lowest)
 
     def __str__(self) -> str:
         seeds, batches = count_noun(len(self.losses), "seed"), count_noun(self.batches, "batch", "batches")
