@@ -126,13 +126,14 @@ def _cell(cell: Any, place: Path) -> str:
     """Return a cell as Markdown, with its outputs."""
     if cell.cell_type == "markdown":
         return str(cell.source)
-    outputs = "\n\n".join(_output(output, place) for output in cell.outputs)
+    streams = "".join(output.text for output in cell.outputs if output.get("name") == "stdout")
+    others = (_output(output, place) for output in cell.outputs if output.output_type != "stream")
+    printed_text = [f"```text\n{streams.rstrip()}\n```"] if streams else []
+    outputs = "\n\n".join([*printed_text, *others])
     return f"```python\n{cell.source}\n```\n\n{outputs}"
 
 
 def _output(output: Any, place: Path) -> str:
-    if output.output_type == "stream":
-        return f"```text\n{output.text.rstrip()}\n```" if output.name == "stdout" else ""
     if _PICTURE in output.data:
         return _picture(output.data[_PICTURE], place)
     return f"```text\n{output.data['text/plain']}\n```"
