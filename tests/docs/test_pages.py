@@ -46,7 +46,7 @@ CODE = [
 
 
 def test_blocks_of_python_are_python_and_know_the_names_they_use() -> None:
-    """Blocks that stand for a whole loop are not run; what they call of gradscape is there all the same."""
+    """So do those that tests/docs/test_code_blocks.py does not run."""
     assert len(CODE) > 20
     for page, code in CODE:
         names = {
