@@ -185,7 +185,7 @@ class LrRange(Displayable, Record):
         return level + (max(0.4 * depth, 2 * self.noise, 0.05 * abs(level)) or 1.0)
 
     def _bottom(self, top: float) -> float:
-        """Return the height at which a plot begins: a margin below what is drawn, as a share of what is seen."""
+        """Return the height at which a plot begins: below what is drawn, by a share of what is seen."""
         drawn = np.concatenate([self.losses.ravel(), self._bottoms - self.noise, self.level])
         lowest = float(drawn[np.isfinite(drawn)].min())
         return lowest - 0.05 * (top - lowest)
