@@ -278,7 +278,7 @@ class LandscapeRecord(Displayable, Record):
             axes.set(xlabel=self.directions[0], ylabel="loss")
             return axes
         drawn = filled(axes, self.axes, self.loss[0], levels_for(self.loss[0]))
-        axes.figure.colorbar(drawn, ax=axes, label="loss")
+        axes.figure.colorbar(drawn, ax=axes, label="loss", format="%.3g")
         if self.path is not None:
             axes.plot(*self.path.coordinates.T, "o-", color="white", markersize=3, linewidth=1)
         axes.plot(0, 0, "+", color="white", markersize=8)  # the model's own weights
