@@ -251,31 +251,6 @@ def test_weights_random_numbers_and_hooks_are_as_without() -> None:
         assert all(torch.equal(a, b) for a, b in pairs)
 
 
-def test_a_compiled_model_says_that_its_outputs_are_not_read() -> None:
-    model = net()
-    compiled = torch.compile(model, backend="eager")
-    flow = run(compiled)
-    history = flow.history()
-    assert history.activations is None
-    assert any("compiled" in note for note in history.notes)
-    assert len(history.steps) == 3
-
-
-def test_a_model_compiled_after_the_watch_trains_as_it_would() -> None:
-    model = net()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    flow = gs.watch(model, optimizer, activations=True)
-    compiled = torch.compile(model, backend="eager", fullgraph=True)  # a hook that broke it would raise
-    for _ in range(3):
-        optimizer.zero_grad()
-        cross_entropy(compiled(X), Y).backward()
-        optimizer.step()
-    twin = net()
-    run(twin)
-    assert all(torch.allclose(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
-    assert len(flow.history().steps) == 3
-
-
 def test_an_error_of_ours_ends_the_reading_of_outputs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise RuntimeError("no such axis")
@@ -568,20 +543,6 @@ def test_layers_called_past_their_hooks_are_named() -> None:
     assert run(Past()).history().notes == (
         "outputs of net.0 are not seen: nothing calls these modules as such",
     )
-
-
-def test_a_model_compiled_after_the_watch_is_noted() -> None:
-    model = net()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    flow = gs.watch(model, optimizer, activations=True)
-    model.compile(backend="eager")
-    for _ in range(2):
-        optimizer.zero_grad()
-        cross_entropy(model(X), Y).backward()
-        optimizer.step()
-    (note,) = flow.history().notes
-    assert note.startswith("no layer's output was seen: the model was compiled after the watch began")
-    assert len(flow.history().steps) == 2
 
 
 def test_an_input_of_one_number_is_not_drowned() -> None:

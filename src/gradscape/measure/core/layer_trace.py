@@ -18,9 +18,11 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from gradscape.errors import ConfigError, GradscapeError, with_place
 from gradscape.measure.core.batch import Batch, described, main_tensor
+from gradscape.measure.core.compiled_calls import CompiledCall, Site, enter, never_compile, note_trace
 from gradscape.measure.core.containers import tensors
 from gradscape.measure.core.parameter_kinds import NORM_LAYERS
 from gradscape.measure.core.preserve import same_buffers
+from gradscape.records.signal import WEIGHT_KINDS
 
 
 @dataclass
@@ -79,9 +81,18 @@ class Hook:
     def __call__(self, *arguments: Any) -> None:
         """Act, unless a measurement runs that this hook is no part of."""
         if torch.compiler.is_compiling():  # compiled code runs no Python
+            self.trace(*arguments)
             return
         if self.measures or not unseen.get():
             self.act(*arguments)
+
+    def trace(self, *arguments: Any) -> None:
+        """Act while the compiler traces the call, such as by operations for its graph.
+
+        Args:
+            arguments: Arguments of the hook, with stand-ins for tensors.
+        """
+        note_trace()
 
     @property
     def __name__(self) -> str:
@@ -94,16 +105,48 @@ class Hook:
         return getattr, (nullcontext(), "__exit__")
 
 
+never_compile(Hook.__call__)
+
+
+class _Entry(Hook):
+    """Hook before a module's call that is traced too."""
+
+    def trace(self, *_: Any) -> None:
+        if not torch.compiler.is_exporting():
+            enter()
+
+
+class _Exit(Hook):
+    """Hook after a module's call that is traced too.
+
+    Args:
+        act: Function to call outside of compiled code.
+        site: Module.
+    """
+
+    def __init__(self, act: Callable[..., None], site: Site) -> None:
+        super().__init__(act)
+        self.site = site
+
+    def trace(self, _: nn.Module, positional: Any, named: Any, output: Any) -> None:
+        if not torch.compiler.is_exporting():
+            self.site.leave((*positional, *named.values()), output)
+
+
 class Trace:
     """Context in which `seen` is called with every layer and its output, in order.
 
     Args:
         model: Module; its submodules have hooks until the block ends.
         seen: Callback with a layer's call and output, before anything can change that in place.
+        compiled: Callback with a layer's call inside compiled code, which is traced while the hooks are
+            there; without it nothing is known of those.
     """
 
-    def __init__(self, model: nn.Module, seen: Seen) -> None:
-        self.model, self.seen = model, seen
+    def __init__(
+        self, model: nn.Module, seen: Seen, compiled: Callable[[CompiledCall], None] | None = None
+    ) -> None:
+        self.model, self.seen, self.compiled = model, seen, compiled
         self.stack: list[Running] = []
         self.handles: list[Any] = []
 
@@ -121,8 +164,18 @@ class Trace:
             return
         for name, module in self.model.named_modules():
             if "parametrizations" not in name.split("."):  # they run when a weight is read
-                before = module.register_forward_pre_hook(Hook(self._before(name)), with_kwargs=True)
-                self.handles += [before, module.register_forward_hook(Hook(self._after))]
+                before, after = self._hooks(name, module)
+                self.handles += [
+                    module.register_forward_pre_hook(before, with_kwargs=True),
+                    module.register_forward_hook(after, with_kwargs=True),
+                ]
+
+    def _hooks(self, name: str, module: nn.Module) -> tuple[Hook, Hook]:
+        """Return the hooks before and after a module's call."""
+        if self.compiled is None:
+            return Hook(self._before(name)), Hook(self._after)
+        site = Site(name, module, layer_kind(module) in WEIGHT_KINDS, self.compiled)
+        return _Entry(self._before(name)), _Exit(self._after, site)
 
     def detach(self) -> None:
         """Remove the hooks."""
@@ -136,7 +189,7 @@ class Trace:
 
         return hook
 
-    def _after(self, module: nn.Module, _: Any, output: Any) -> None:
+    def _after(self, module: nn.Module, _: Any, __: Any, output: Any) -> None:
         while self.stack:
             call = self.stack.pop()
             if call.module is module:  # calls above it ended in an error that the model caught

@@ -6,6 +6,7 @@ import math
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from gradscape._text import join_names
 from gradscape.measure.core.batch import main_tensor
+from gradscape.measure.core.compiled_calls import CompiledCall
 from gradscape.measure.core.containers import tensors
 from gradscape.measure.core.gradient_statistics import local
 from gradscape.measure.core.layer_statistics import (
@@ -27,6 +29,7 @@ from gradscape.measure.core.layer_statistics import (
 from gradscape.measure.core.layer_trace import Running, layer_kind, numbered
 from gradscape.measure.core.parameters import strip_wrappers
 from gradscape.measure.core.sketch import held
+from gradscape.measure.watch.last_output import LastOutput, unused_unless_output
 from gradscape.records.activations import ActivationHistory
 from gradscape.records.signal import WEIGHT_KINDS
 
@@ -54,6 +57,7 @@ class Piece:
         self.readings: list[tuple[str, int, str, int, Tensor]] = []
         self.sketches: dict[tuple[str, int], Tensor] = {}
         self.taken = False
+        self.node = 0  # id of the last node that tells when a gradient arrives
 
     def forget(self) -> None:
         """Subtract this piece's calls from the counts of all pieces."""
@@ -97,7 +101,7 @@ class Activations:
         """Forget the number and layout of samples."""
         self.size = 0
         self.axis: int | None = None
-        self.last = (0, 0, torch.Size())  # memory of the last output
+        self.last: LastOutput | None = None
 
     def end_pass(self) -> None:
         """End a backward pass: collect the readings of the pieces that its gradients reached."""
@@ -173,8 +177,9 @@ class Activations:
         found = []
         if not seen:
             found = [
-                "no layer's output was seen: the model was compiled after the watch began, or is called past "
-                "its hooks, as by model.forward(x) or torch.func"
+                "no layer's output was seen: the model ran compiled before the watch began (begin it before "
+                "the first step, or call torch.compiler.reset() then), or is called past its hooks, as by "
+                "model.forward(x) or torch.func"
             ]
         elif unseen:
             found = [f"outputs of {join_names(unseen)} are not seen: nothing calls these modules as such"]
@@ -200,12 +205,36 @@ class Activations:
             root: Outermost call around it, or the call itself.
         """
         values = main_tensor(output)
-        if values is None or not values.numel() or isinstance(call.module, nn.Identity):
+        if values is not None and torch._C._functorch.is_functorch_wrapped_tensor(values):
+            self.transformed = True
+        elif values is not None:
+            self._read(call, values, recorded, root, values.grad_fn)
+
+    @torch.no_grad()
+    def read_compiled(self, call: CompiledCall, root: Running) -> None:
+        """Read a layer's output inside compiled code.
+
+        Args:
+            call: Call of the layer.
+            root: Outermost call around it.
+        """
+        given = () if call.given is None else (call.given,)
+        running = Running(call.name, call.module, given)
+        self._read(running, call.output, call.recorded, root, call.node, call)
+
+    def _read(
+        self,
+        call: Running,
+        values: Tensor,
+        recorded: bool,
+        root: Running,
+        node: Any,
+        compiled: CompiledCall | None = None,
+    ) -> None:
+        """Read a layer's output, whose gradient arrives at a node."""
+        if not values.numel() or isinstance(call.module, nn.Identity):
             return
         name = strip_wrappers(call.name) or type(call.module).__name__
-        if torch._C._functorch.is_functorch_wrapped_tensor(values):
-            self.transformed = True
-            return
         if not recorded:
             if call.module.training:  # layers have the order of the forward pass
                 self.known.setdefault(name, (layer_kind(call.module), 0))
@@ -219,10 +248,10 @@ class Activations:
         piece.calls[name] += 1
         self.counts[name] += 1
         if not piece.readings and not self.size:
-            self._read_input(call, piece)
+            self._read_input(call, piece, compiled)
         # Some passes of the whole model may belong to no step: each counts its own calls.
         count = piece.calls[name] if root.name == "" else self.counts[name]
-        reading = self._reading(call, local(values), read=_is_read(count))
+        reading = self._reading(call, values, _is_read(count), compiled)
         if reading is not None:
             piece.readings.append((name, piece.calls[name], *reading))
             if (found := self.sketch(held(values))) is not None:
@@ -230,8 +259,9 @@ class Activations:
         if in_backward():
             self.rerun.append(piece)
             self._arrived(piece)
-        elif values.grad_fn is not None:  # a tensor hook would cause warnings on saving
-            values.grad_fn.register_prehook(partial(self._arrived, piece))
+        elif node is not None and piece.node != id(node):  # a tensor hook would cause warnings on saving
+            piece.node = id(node)
+            node.register_prehook(partial(self._arrived, piece))
 
     def _arrived(self, piece: Piece, *_: Any) -> None:
         """Record that a gradient has reached an output of a piece."""
@@ -247,33 +277,41 @@ class Activations:
             self.piece = Piece(self.pieces, root, self.counts)
         return self.piece
 
-    def _read_input(self, call: Running, piece: Piece) -> None:
+    def _read_input(self, call: Running, piece: Piece, compiled: CompiledCall | None) -> None:
         """Read the input of the first layer; its first axis is that of the samples."""
         first = next((each for each in tensors(call.given) if each.dim()), None)
         self.size = len(first) if first is not None else 1
+        if compiled is not None:
+            self.size = compiled.size
         given = main_tensor(call.given)
         if given is not None and given.numel():
             values = _stacked(*moments(local(given), self.size), None, None)
             piece.readings.append(("input", 1, "input", given.numel() // self.size, values))
 
-    def _reading(self, call: Running, values: Tensor, read: bool) -> tuple[str, int, Tensor] | None:
+    def _reading(
+        self, call: Running, output: Tensor, read: bool, compiled: CompiledCall | None
+    ) -> tuple[str, int, Tensor] | None:
         """Return kind, width and statistics of a layer's output; None if it is not to be read."""
         kind, module = layer_kind(call.module), call.module
         self.axis = unit_axis(kind, module, self.axis)
-        last = self.last
-        if kind in (*WEIGHT_KINDS, "norm", "activation"):  # not dropout after a function
-            self.last = _place(values)
+        last, follows = self.last, kind in (*WEIGHT_KINDS, "norm", "activation")
+        if follows:  # not dropout after a function
+            self.last = LastOutput.of(output)
         if not read:
             return None
+        values = local(output)
         dead = dead_share(module, values, self.axis)
         given = main_tensor(call.given)
-        if kind in WEIGHT_KINDS and given is not None and given.requires_grad and _place(given) != last:
-            dead = unused_share(local(given), 1 if kind == "conv" else -1)
-        numbers = _stacked(
-            *moments(values, self.size, correlation=kind in WEIGHT_KINDS),
-            dead,
-            saturated_share(module, values),
-        )
+        if kind in WEIGHT_KINDS and given is not None:
+            axis = 1 if kind == "conv" else -1
+            if compiled is not None and compiled.differentiable:
+                dead = unused_unless_output(last, local(given), axis, self.size)
+            elif given.requires_grad and (last is None or not last.is_at(given)):
+                dead = unused_share(local(given), axis)
+        moment, correlation = moments(values, self.size, correlation=kind in WEIGHT_KINDS)
+        if follows and self.last is not None:
+            self.last = replace(self.last, moment=moment)
+        numbers = _stacked(moment, correlation, dead, saturated_share(module, values))
         return kind, values.numel() // max(1, self.size), numbers
 
     def history(self, steps: Sequence[int]) -> ActivationHistory:
@@ -310,11 +348,6 @@ def _akin(owner: str, label: str) -> bool:
     return f"{owner}.".startswith(f"{label}.") or label.startswith(f"{owner}.")
 
 
-def _place(values: Tensor) -> tuple[int, int, torch.Size]:
-    """Return memory, version and shape of a tensor, which are equal for the tensor that was just read."""
-    return values.data_ptr(), values._version, values.shape
-
-
 def _is_read(call: int) -> bool:
     """Return True if a module's n-th call is read: in a loop over time, all would cost more than the pass."""
     return call <= CALLS or call & (call - 1) == 0
@@ -338,24 +371,35 @@ def _mean(values: Sequence[Tensor]) -> Tensor:
     )
 
 
-def _is_compiled(model: nn.Module) -> bool:
-    """Return True if a module runs as compiled code, which calls no hooks."""
+def is_compiled(model: nn.Module) -> bool:
+    """Return True if a module, or one inside it, runs as compiled code, which calls no hooks.
+
+    Args:
+        model: Any module.
+    """
     return any(
         hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
         for module in model.modules()
     )
 
 
-def hidden(model: nn.Module) -> str:
-    """Return the reason why layers' outputs cannot be read, or an empty string.
+def unreachable(model: nn.Module) -> str:
+    """Return the reason why no layer's output can be read, or an empty string.
 
     Args:
         model: Watched model.
     """
-    if _is_compiled(model):
-        return "the model is compiled, which calls no hooks: its activations are not read"
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         return "the model is scripted, which takes no hooks: its activations are not read"
     if isinstance(model, nn.DataParallel) and len(model.device_ids) > 1:
         return "the model runs in threads, on several devices: its activations are not read"
     return ""
+
+
+def is_hidden(model: nn.Module) -> bool:
+    """Return True if hooks of a model do not run where it is called.
+
+    Args:
+        model: Watched model.
+    """
+    return is_compiled(model) or bool(unreachable(model))

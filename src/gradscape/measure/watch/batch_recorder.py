@@ -23,7 +23,7 @@ from gradscape.measure.core.containers import tensors
 from gradscape.measure.core.gradient_statistics import local
 from gradscape.measure.core.layer_trace import Hook
 from gradscape.measure.core.parameters import unwrapped
-from gradscape.measure.watch.activations import hidden, in_backward
+from gradscape.measure.watch.activations import in_backward, unreachable
 from gradscape.measure.watch.schedule import SMALL
 from gradscape.measure.watch.step_reading import is_out_of_reach
 from gradscape.measure.watch.summaries import is_readable, thinned
@@ -64,7 +64,9 @@ class BatchRecorder:
         self._samples: list[Sample] = []
         hook = Hook(self._before_forward)
         module = unwrapped(model)
-        self._handle = None if hidden(model) else module.register_forward_pre_hook(hook, with_kwargs=True)
+        self._handle = (
+            None if unreachable(model) else module.register_forward_pre_hook(hook, with_kwargs=True)
+        )
 
     def close(self) -> None:
         """Remove the hook; the batches remain."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradscape.measure.core.batch import main_tensor
+from gradscape.measure.core.compiled_calls import hooks_traced
 from gradscape.measure.core.graph.crossed_products import crossed_product
 from gradscape.measure.core.graph.divisors import divisor_of
 from gradscape.measure.core.graph.linear import linear_widths
@@ -22,7 +23,7 @@ from gradscape.measure.core.graph.loss import factor_of, leaves_of, read_loss
 from gradscape.measure.core.graph.torn_reshapes import Shape, torn_reshapes
 from gradscape.measure.core.layer_trace import Hook
 from gradscape.measure.core.parameters import parameters_of, unwrapped
-from gradscape.measure.watch.activations import hidden, in_backward
+from gradscape.measure.watch.activations import in_backward, is_hidden, unreachable
 from gradscape.measure.watch.loss_values import LossValues
 from gradscape.measure.watch.modes import Modes
 from gradscape.measure.watch.pending_terms import LOSSES, PendingTerm, pending_term, told_term
@@ -142,7 +143,8 @@ class LossRecorder(SafeReader):
     ) -> None:
         super().__init__(on_error)
         self.model, self.criterion = unwrapped(model), criterion
-        self.hooked = not hidden(model)
+        self.hooked, self.traced = not unreachable(model), hooks_traced()
+        self.is_counted = not is_hidden(model)  # whether every call of the model is known by its hook
         self.small = sum(parameter.numel() for parameter in model.parameters()) <= SMALL
         self.values = LossValues()
         self.early: list[_Reading] = []
@@ -179,9 +181,10 @@ class LossRecorder(SafeReader):
         regular = step < FIRST[self.small] or (self.small and step % REGULAR == 0)
         self.due = not self.closed and (regular or within_budget)
         self.modes.settled = step >= SETTLED
+        self.modes.is_due = self.sequences.is_due = self.due
         if self.due and not self.handles:
             self._hook()
-        elif not self.due:
+        elif not self.due and hooks_traced() == self.traced:  # the compiler would compile without them
             self._unhook()
 
     def _hook(self) -> None:
@@ -209,7 +212,7 @@ class LossRecorder(SafeReader):
     # The forward pass -----------------------------------------------------------------------------------
 
     def _before_forward(self, _: nn.Module, positional: Any, named: Any) -> None:
-        if torch.is_grad_enabled() and not is_out_of_reach():
+        if self.due and torch.is_grad_enabled() and not is_out_of_reach():
             self._safely(lambda: self._read_inputs((*positional, *named.values())))
 
     def _read_inputs(self, given: tuple[Any, ...]) -> None:
@@ -232,7 +235,8 @@ class LossRecorder(SafeReader):
         if is_out_of_reach() or in_backward():
             return
         self.calls += 1
-        if torch.is_grad_enabled():
+        self.is_counted = True
+        if self.due and torch.is_grad_enabled():
             self._safely(lambda: self._read_output(output))
 
     def _read_output(self, output: Any) -> None:
@@ -285,7 +289,7 @@ class LossRecorder(SafeReader):
         self.waiting = None, None
         if self.closed or is_out_of_reach():
             return
-        if self.hooked and self.handles and not self.calls:  # another model's, or of ours past its hooks
+        if self.is_counted and self.handles and not self.calls:  # another model's, or of ours past its hooks
             self.waiting = None if scaled else _plain(roots), None
         else:
             self._safely(lambda: self._read_loss(roots, scaled, step))
@@ -337,9 +341,10 @@ class LossRecorder(SafeReader):
         """Take the loss of the backward pass, whose gradients have reached the model."""
         value, reading = self.waiting
         self.waiting = None, None
-        if self.handles and not self.calls:  # compiled, or called past its hooks: a toggle recompiles it
-            self.hooked = False
-            self._unhook()
+        if self.handles and not self.calls:  # compiled with all around it, or called past its hooks
+            self.hooked = self.is_counted = False
+            if hooks_traced() == self.traced:
+                self._unhook()
         if value is not None:
             self.values.add_pass(value)
         if reading is not None:

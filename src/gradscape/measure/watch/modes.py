@@ -29,6 +29,7 @@ class Modes:
         number: Number of such modules.
         running: Gaps of BatchNorm modules in train mode since they were taken.
         settled: Whether they are read: running statistics take a while to be those of the data.
+        is_due: Whether the step is read at all.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -46,7 +47,7 @@ class Modes:
         self._gaps: list[Tensor] = []  # of the calls since the last reading
         self._single: list[str] = []
         self.running = Gaps()
-        self.settled = False
+        self.settled, self.is_due = False, True
 
     def evaluating(self) -> tuple[str, ...]:
         """Return the names of the modules that are in eval mode."""
@@ -79,12 +80,12 @@ class Modes:
         return [*before, *after]
 
     def _after(self, name: str, module: Any, output: Any) -> None:
-        if self.settled and module.training and not is_out_of_reach():
+        if self.is_due and self.settled and module.training and not is_out_of_reach():
             self.running.add(name, module, output)
 
     @torch.no_grad()
     def _read(self, name: str, module: Any, given: tuple[Any, ...]) -> None:
-        values = given[0] if given else None
+        values = given[0] if given and self.is_due else None
         if not isinstance(values, Tensor) or values.dim() < 2 or values.shape[1] != module.num_features:
             return
         if module.training:

@@ -10,9 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from gradscape.errors import first_line
-from gradscape.measure.core.layer_trace import Running, Trace
+from gradscape.measure.core.batch import main_tensor
+from gradscape.measure.core.compiled_calls import CompiledCall, hooks_traced
+from gradscape.measure.core.layer_trace import Running, Trace, unseen
 from gradscape.measure.core.parameters import unwrapped
-from gradscape.measure.watch.activations import Activations, hidden
+from gradscape.measure.watch.activations import Activations, unreachable
+from gradscape.measure.watch.step_reading import is_out_of_reach
 from gradscape.records.activations import ActivationHistory
 
 
@@ -41,20 +44,23 @@ class OutputRecorder:
     ) -> None:
         self.notes, self.on_error = notes, on_error
         self.spent = 0.0
-        self.trace = Trace(unwrapped(model), self._on_layer)
+        self.trace = Trace(unwrapped(model), self._on_layer, self._on_compiled)
         self.activations = Activations(capacity, sketch) if capacity else None
-        if capacity and (reason := hidden(model)):
+        if capacity and (reason := unreachable(model)):
             notes.append(reason)
             self.activations = None
+        self.sampled, self.traced = True, hooks_traced()
+        self.compiled_root: Running | None = None
         self.follow(True)
 
     def follow(self, sampled: bool) -> None:
-        """Hook the layers in a step that is read, and only then.
+        """Hook the layers in a step that is read, and only then, unless that would compile them anew.
 
         Args:
             sampled: Whether the step that begins is read.
         """
-        if self.activations and sampled:
+        self.sampled = sampled
+        if self.activations and (sampled or hooks_traced() != self.traced):
             self.trace.attach()
         else:
             self.trace.detach()
@@ -64,19 +70,39 @@ class OutputRecorder:
         self.trace.detach()
 
     def _on_layer(self, call: Running, output: Any) -> None:
-        """Read a layer's output; an error ends the reading of activations, but not of gradients."""
-        if self.activations is None:
-            return
-        start = time.perf_counter()
+        """Read a layer's output, in a step that is read."""
+        if self.activations is not None and self.sampled and not _is_opaque(call, output):
+            activations, root = self.activations, self._root() or call
+            recorded = torch.is_grad_enabled()
+            self._safely(call.name, lambda: activations.read(call, output, recorded, root))
+
+    def _on_compiled(self, call: CompiledCall) -> None:
+        """Read a layer's output inside compiled code, in a step that is read."""
+        root = self._root()
+        if root is not None:
+            self.trace.stack[-1].calls = True
+        elif call.first or self.compiled_root is None:
+            self.compiled_root = Running(call.name, call.module, ())
+        root = root or self.compiled_root
+        if self.activations is not None and self.sampled and root is not None and not unseen.get():
+            activations, outermost = self.activations, root
+            if not is_out_of_reach():
+                self._safely(call.name, lambda: activations.read_compiled(call, outermost))
+
+    def _root(self) -> Running | None:
+        """Return the model's own call, or the outermost; an error may have left others below it."""
         stack = self.trace.stack
+        roots = (each for each in reversed(stack) if each.module is self.trace.model)
+        return next(roots, stack[0] if stack else None)
+
+    def _safely(self, name: str, act: Callable[[], None]) -> None:
+        """Read an output; an error ends the reading of activations, but not of gradients."""
+        start = time.perf_counter()
         try:
-            # The model's own call, or the outermost; an error may have left others below it.
-            roots = (each for each in reversed(stack) if each.module is self.trace.model)
-            root = next(roots, stack[0] if stack else call)
-            self.activations.read(call, output, torch.is_grad_enabled(), root)
+            act()
         except Exception as error:
             self.activations = None
-            self.on_error(f"{call.name}: {first_line(error)}")
+            self.on_error(f"{name}: {first_line(error)}")
         self.spent += time.perf_counter() - start
 
     def end_pass(self) -> None:
@@ -123,3 +149,11 @@ class OutputRecorder:
             steps: Steps of the rows.
         """
         return self.activations.history(steps) if self.activations else None
+
+
+def _is_opaque(call: Running, output: Any) -> bool:
+    """Return True for a module with others inside that compiled code runs without a word of them."""
+    values = main_tensor(output)
+    node = None if values is None else values.grad_fn
+    compiled = node is not None and "Compiled" in node.name()
+    return compiled and any(True for _ in call.module.children())

@@ -18,6 +18,9 @@ class SequenceAxes:
 
     Args:
         model: Watched model, without wrappers.
+
+    Attributes:
+        is_due: Whether the step is read.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -27,6 +30,7 @@ class SequenceAxes:
             if isinstance(module, nn.RNNBase | nn.MultiheadAttention)
         ]
         self._seen: list[SequenceInput] = []
+        self.is_due = True
 
     def hooks(self) -> list[RemovableHandle]:
         """Hook the layers, whose inputs' shapes are read from now on."""
@@ -36,7 +40,7 @@ class SequenceAxes:
         ]
 
     def _read(self, name: str, module: Any, given: tuple[Any, ...]) -> None:
-        values = given[0] if given else None
+        values = given[0] if given and self.is_due else None
         if isinstance(values, Tensor) and values.dim() == 3 and not is_out_of_reach():
             shape = tuple(int(size) for size in values.shape)
             self._seen.append(SequenceInput(name, type(module).__name__, bool(module.batch_first), shape))

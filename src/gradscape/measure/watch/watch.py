@@ -87,8 +87,8 @@ def watch(
         capacity: Number of rows in memory, the last ones; a row has eight numbers for each parameter tensor.
         activations: Whether to read every layer's output too, at the same steps: second moment, correlation
             of samples, dead and saturated units, values that are not finite. Of one module's calls in a pass,
-            the first eight are read, and the 16th, 32nd, …. Outputs of compiled or scripted models are not
-            read, with a note.
+            the first eight are read, and the 16th, 32nd, …. Outputs inside compiled code are read if the
+            watch begins before it first runs; those of scripted models are not, with a note.
         loss: Module of the loss. It is needed only where the graph does not tell it, as in a compiled step;
             for a function see `Watch.loss`.
         on_finding: One or several functions that are called with an `Alert` when a finding is to be told,

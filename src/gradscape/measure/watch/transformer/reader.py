@@ -22,7 +22,7 @@ from gradscape.measure.core.graph.owners import Owners
 from gradscape.measure.core.graph.walk import Graph
 from gradscape.measure.core.layer_trace import Hook, layer_kind
 from gradscape.measure.core.parameters import unwrapped
-from gradscape.measure.watch.activations import hidden, in_backward
+from gradscape.measure.watch.activations import in_backward, is_hidden
 from gradscape.measure.watch.safe_reader import SafeReader
 from gradscape.measure.watch.schedule import SMALL
 from gradscape.measure.watch.step_reading import is_out_of_reach
@@ -99,7 +99,7 @@ class TransformerReader(SafeReader):
         self.waiting = Pass()
         packed = self.waiting.read(graph, self.owners)
         opaque = [kind(edge) for edge in graph.edges if is_opaque(edge)]
-        self.is_compiled = bool(hidden(self.model)) or any("Compiled" in name for name in opaque)
+        self.is_compiled = is_hidden(self.model) or any("Compiled" in name for name in opaque)
         self.is_kept_back = packed or any("Checkpoint" in name for name in opaque)
         if self.is_kept_back and not self.is_compiled:  # hooks would have compiled parts compiled again
             self._hook()
