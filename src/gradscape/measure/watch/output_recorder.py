@@ -14,7 +14,7 @@ from gradscape.measure.core.batch import main_tensor
 from gradscape.measure.core.compiled_calls import CompiledCall, hooks_traced
 from gradscape.measure.core.layer_trace import Running, Trace, unseen
 from gradscape.measure.core.parameters import unwrapped
-from gradscape.measure.watch.activations import Activations, unreachable
+from gradscape.measure.watch.activations import Activations, in_backward, unreachable
 from gradscape.measure.watch.step_reading import is_out_of_reach
 from gradscape.records.activations import ActivationHistory
 
@@ -108,6 +108,11 @@ class OutputRecorder:
     def end_pass(self) -> None:
         """End a backward pass: see `Activations.end_pass`."""
         if self.activations:
+            self.activations.end_pass()
+
+    def settle(self) -> None:
+        """End an earlier backward pass that FSDP2 has hidden: its gradients are not of watched parameters."""
+        if self.activations and self.activations.reached and not in_backward():
             self.activations.end_pass()
 
     def add_row(self) -> None:

@@ -219,6 +219,7 @@ class Recorder:
         Args:
             roots, scaled: See `backward.Listener.before_backward`.
         """
+        self.outputs.settle()
         self.loss.before_backward(roots, scaled, self.steps)
         if self.reading:
             self.transformer.before_backward(roots, self.steps)
@@ -324,6 +325,7 @@ class Recorder:
         if not places:
             return
         self.step_under_way, self.nested = optimizer, 0
+        self.outputs.settle()
         if not in_backward():
             self.within_backward = False  # also after a backward pass that ended in an error
         if not self.stepped.isdisjoint(places):
