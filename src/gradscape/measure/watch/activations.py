@@ -177,9 +177,9 @@ class Activations:
         found = []
         if not seen:
             found = [
-                "no layer's output was seen: the model ran compiled before the watch began (begin it before "
-                "the first step, or call torch.compiler.reset() then), or is called past its hooks, as by "
-                "model.forward(x) or torch.func"
+                "no layer's output was seen: the model, or another of its class, ran compiled before the "
+                "watch began (begin it before the first step, or call torch.compiler.reset() then), or it is "
+                "called past its hooks, as by model.forward(x) or torch.func"
             ]
         elif unseen:
             found = [f"outputs of {join_names(unseen)} are not seen: nothing calls these modules as such"]
