@@ -37,7 +37,6 @@ class CompiledCall:
         recorded: True if autograd records the pass.
         differentiable: True if the input requires a gradient.
         first: True for the first layer of its graph.
-        node: Node of the graph that autograd builds; None without any.
     """
 
     name: str
@@ -48,7 +47,20 @@ class CompiledCall:
     recorded: bool
     differentiable: bool
     first: bool
-    node: Any
+
+    def node(self) -> Any:
+        """Return the node of the graph that autograd builds; None without any.
+
+        It is that of the compiled function, which only the call stack reveals: to look costs more than most
+        readings. Where the graph runs uncompiled it is the layer's own.
+        """
+        frame = sys._getframe(1)
+        while frame is not None:
+            context = frame.f_locals.get("ctx")
+            if isinstance(context, BackwardCFunction):
+                return context
+            frame = frame.f_back  # type: ignore[assignment]
+        return self.output.grad_fn
 
 
 _library = torch.library.Library("gradscape", "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -125,10 +137,7 @@ def _called(
     """Tell of a call, in the middle of compiled code."""
     site = _sites.get(int(place))
     if site is not None:
-        node = _compiled_node() or output.grad_fn if recorded else None
-        call = CompiledCall(
-            site.name, site.module, output, given, size, recorded, differentiable, first, node
-        )
+        call = CompiledCall(site.name, site.module, output, given, size, recorded, differentiable, first)
         site.receive(call)
 
 
@@ -138,17 +147,6 @@ def _called_in_trace(*_: Any) -> None:
 
 _library.impl("layer_called", _called, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
 torch.library.register_fake("gradscape::layer_called", _called_in_trace, lib=_library)
-
-
-def _compiled_node() -> Any:
-    """Return the node of the compiled function that runs, which only the call stack reveals."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        context = frame.f_locals.get("ctx")
-        if isinstance(context, BackwardCFunction):
-            return context
-        frame = frame.f_back  # type: ignore[assignment]
-    return None
 
 
 # While it is traced ---------------------------------------------------------------------------------------

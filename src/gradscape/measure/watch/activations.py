@@ -57,7 +57,7 @@ class Piece:
         self.readings: list[tuple[str, int, str, int, Tensor]] = []
         self.sketches: dict[tuple[str, int], Tensor] = {}
         self.taken = False
-        self.node = 0  # id of the last node that tells when a gradient arrives
+        self.is_awaited = False  # whether some node tells when a gradient arrives
 
     def forget(self) -> None:
         """Subtract this piece's calls from the counts of all pieces."""
@@ -208,7 +208,7 @@ class Activations:
         if values is not None and torch._C._functorch.is_functorch_wrapped_tensor(values):
             self.transformed = True
         elif values is not None:
-            self._read(call, values, recorded, root, values.grad_fn)
+            self._read(call, values, recorded, root)
 
     @torch.no_grad()
     def read_compiled(self, call: CompiledCall, root: Running) -> None:
@@ -220,7 +220,7 @@ class Activations:
         """
         given = () if call.given is None else (call.given,)
         running = Running(call.name, call.module, given)
-        self._read(running, call.output, call.recorded, root, call.node, call)
+        self._read(running, call.output, call.recorded, root, call)
 
     def _read(
         self,
@@ -228,10 +228,9 @@ class Activations:
         values: Tensor,
         recorded: bool,
         root: Running,
-        node: Any,
         compiled: CompiledCall | None = None,
     ) -> None:
-        """Read a layer's output, whose gradient arrives at a node."""
+        """Read a layer's output, inside compiled code or outside."""
         if not values.numel() or isinstance(call.module, nn.Identity):
             return
         name = strip_wrappers(call.name) or type(call.module).__name__
@@ -259,8 +258,15 @@ class Activations:
         if in_backward():
             self.rerun.append(piece)
             self._arrived(piece)
-        elif node is not None and piece.node != id(node):  # a tensor hook would cause warnings on saving
-            piece.node = id(node)
+        elif compiled is None:
+            self._await(piece, values.grad_fn)
+        elif compiled.first or not piece.is_awaited:
+            self._await(piece, compiled.node())
+
+    def _await(self, piece: Piece, node: Any) -> None:
+        """Take note when a gradient arrives at a node, the output of a piece."""
+        if node is not None:  # a hook of the tensor would cause warnings on saving
+            piece.is_awaited = True
             node.register_prehook(partial(self._arrived, piece))
 
     def _arrived(self, piece: Piece, *_: Any) -> None:
