@@ -9,7 +9,7 @@ tensors is the sum of their sketches, exactly, in whatever parts and order they 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -75,31 +75,70 @@ def sketch(tensors: Sequence[Tensor], divisor: Tensor | None = None) -> Tensor:
     parts = [held(each) for each in tensors]
     device = parts[0].device
     # Whole tensors: sums over processes must have room too.
-    most = max(each.numel() for each in tensors)
-    dtype = torch.int32 if most < 2**31 else torch.int64
-    counts = torch.zeros(len(parts), 2 * SIGN, dtype=dtype, device=device)
-    zeros = torch.stack([_count(each, row, divisor) for each, row in zip(parts, counts, strict=True)])
+    dtype = torch.int32 if max(each.numel() for each in tensors) < 2**31 else torch.int64
+    counts = torch.zeros(len(parts) * 2 * SIGN, dtype=dtype, device=device)
+    zeros = torch.zeros(len(parts), dtype=dtype, device=device)
+    for first, last in _batches(parts):
+        _count(parts[first:last], first, counts, zeros, divisor)
     absent = [
         each.numel() - part.numel() if each.is_sparse else 0
         for each, part in zip(tensors, parts, strict=True)
     ]
+    counts = counts.view(len(parts), 2 * SIGN)
     if any(absent):
-        unheld = torch.tensor(absent, device=device)
+        unheld = torch.tensor(absent, dtype=dtype, device=device)
         zeros += unheld
         counts[:, SIGN] += unheld
-    return _in_order(counts, zeros.to(dtype))
+    return _in_order(counts, zeros)
 
 
-def _count(values: Tensor, counts: Tensor, divisor: Tensor | None) -> Tensor:
-    """Count the elements of a tensor by their first bits, and return the number of exact zeros."""
-    nonzero = torch.zeros((), dtype=torch.int64, device=counts.device)
-    one = torch.ones((), dtype=counts.dtype, device=counts.device)
-    for chunk in torch.split(values.reshape(-1), CHUNK.get(values.device.type, OTHER_CHUNK)):
-        nonzero += chunk.count_nonzero().to(counts.device)
-        chunk = chunk if divisor is None else chunk / divisor.to(chunk.device)
-        bits = _as_float32(chunk).view(torch.int32) >> SHIFT  # from −SIGN: negative numbers come first
-        counts.scatter_add_(0, bits.add_(SIGN).long().to(counts.device), one.expand(len(bits)))
-    return values.numel() - nonzero
+def _chunk(part: Tensor) -> int:
+    return CHUNK.get(part.device.type, OTHER_CHUNK)
+
+
+def _batches(parts: Sequence[Tensor]) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of tensors that are counted together: one large one, or small ones of a kind."""
+    first = 0
+    while first < len(parts):
+        size, last = parts[first].numel(), first + 1
+        while last < len(parts) and _is_alike(parts[first], parts[last]):
+            size += parts[last].numel()
+            if size > _chunk(parts[first]):
+                break
+            last += 1
+        yield first, last
+        first = last
+
+
+def _is_alike(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and one.device == other.device
+
+
+def _count(
+    parts: Sequence[Tensor], first: int, counts: Tensor, zeros: Tensor, divisor: Tensor | None
+) -> None:
+    """Count the elements of tensors by their first bits, and exact zeros, from a row on."""
+    if len(parts) == 1:
+        for chunk in torch.split(parts[0].reshape(-1), _chunk(parts[0])):
+            zeros[first] += len(chunk) - chunk.count_nonzero().to(zeros.device)
+            _count_bits(chunk, first * 2 * SIGN, counts, divisor)
+        return
+    sizes = torch.tensor([each.numel() for each in parts], device=counts.device)
+    numbers = torch.arange(first, first + len(parts), device=counts.device)
+    values = torch.cat([each.reshape(-1) for each in parts])
+    rows = torch.repeat_interleave(numbers, sizes, output_size=len(values))
+    zeros.scatter_add_(0, rows, (values == 0).to(counts.device, zeros.dtype))
+    _count_bits(values, rows * (2 * SIGN), counts, divisor)
+
+
+def _count_bits(values: Tensor, offset: Tensor | int, counts: Tensor, divisor: Tensor | None) -> None:
+    """Count elements by their first bits, from an offset on."""
+    values = values if divisor is None else values / divisor.to(values.device)
+    bits = _as_float32(values).view(torch.int32) >> SHIFT  # from −SIGN: negative numbers come first
+    places = bits.add_(SIGN).long().to(counts.device).add_(offset)
+    counts.scatter_add_(
+        0, places, torch.ones((), dtype=counts.dtype, device=counts.device).expand(len(places))
+    )
 
 
 def _as_float32(values: Tensor) -> Tensor:

@@ -315,9 +315,13 @@ def typical(values: Values) -> Values:
     Args:
         values: (T, L) Rows of a history.
     """
-    found = np.full(values.shape[1], np.nan)
-    for column, series in enumerate(values.T):
-        finite = series[np.isfinite(series)]
-        if len(finite):
-            found[column] = np.median(finite)
+    if not len(values):
+        return np.full(values.shape[1], np.nan)
+    finite = np.isfinite(values)
+    count = finite.sum(axis=0)[None]
+    # All columns at once: a median each took seconds of a model of thousands of tensors.
+    ordered = np.sort(np.where(finite, values, np.inf), axis=0)
+    middle = (np.maximum(count - 1, 0) // 2, np.minimum(count // 2, len(values) - 1))
+    lower, upper = (np.take_along_axis(ordered, place, axis=0)[0] for place in middle)
+    found: Values = np.where(count[0] > 0, (lower + upper) / 2, np.nan)
     return found

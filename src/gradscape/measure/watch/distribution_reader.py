@@ -30,7 +30,7 @@ from gradscape.records.distributions import (
 
 BUDGET = 0.01  # fraction of the time for reading the distributions of a large model,
 FIRST = 5  # after as many first steps, all of which are read,
-REGULAR = 10  # and of a small model every so many
+REGULAR = 20  # and of a small model every so many
 MOST = 2_000_000  # numbers in memory
 AT_ONCE = 256  # tensors whose sketches are merged and evaluated at once
 Sketches = dict[str, Tensor]  # by layer

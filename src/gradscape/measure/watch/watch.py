@@ -104,8 +104,8 @@ def watch(
             gradients that several ranks hold copies of, learning rates and skipped steps are compared, and
             a rank that stands still is told: docs/distributed.md.
         distributions: Whether to read quantiles of every gradient and weight too, and with `activations` of
-            every layer's output: of a model of at most a million parameters at the first five steps and then
-            each tenth, of a larger one at as many steps as take 1 % of the time, with `every` at all that are
+            every layer's output: of a model of at most a million parameters at the first five steps and each
+            twentieth, of a larger one at as many steps as take 1 % of the time, with `every` at all that are
             read. See `FlowHistory.distributions` and docs/distributions.md.
 
     Raises:
