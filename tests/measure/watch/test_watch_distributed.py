@@ -67,14 +67,27 @@ def checkpointed(model: nn.Module) -> nn.Module:
     return sharded(nn.Sequential(*(checkpoint_wrapper(layer) for layer in model)))
 
 
-WRAPS = {"ddp": wrapped_ddp, "fsdp": sharded, "fsdp checkpointed": checkpointed, "fsdp thinned": sharded}
+def in_parts(model: nn.Module) -> nn.Module:
+    """Tensor parallelism: the bias of the first layer is whole on each process, and a DTensor too."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Replicate
+    from torch.distributed.tensor.parallel import RowwiseParallel, parallelize_module
+
+    plan = {"0": RowwiseParallel(input_layouts=Replicate())}
+    return parallelize_module(model, init_device_mesh("cpu", (WORLD,)), plan)
+
+
+WRAPS = {
+    "ddp": wrapped_ddp,
+    "fsdp": sharded,
+    "fsdp checkpointed": checkpointed,
+    "fsdp thinned": sharded,
+    "tensor parallel": in_parts,
+}
 CLIPPED = dict.fromkeys(WRAPS, False) | {"ddp": True}  # gradients are read before only in DDP
 WIDTH = dict.fromkeys(WRAPS, 7) | {"fsdp thinned": 20_000}
-SEEN = {
+SEEN = dict.fromkeys(WRAPS, "when the step began, reduced and unscaled, after any clipping") | {
     "ddp": "after the backward pass, reduced, before any clipping",
-    "fsdp": "when the step began, reduced and unscaled, after any clipping",
-    "fsdp checkpointed": "when the step began, reduced and unscaled, after any clipping",
-    "fsdp thinned": "when the step began, reduced and unscaled, after any clipping",
 }
 
 
@@ -86,10 +99,10 @@ def process(rank: int, name: str, meeting: str, results: Any) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=WORLD)
     x, y = data()
+    part = slice(None) if name == "tensor parallel" else slice(rank, None, WORLD)
     try:
-        results.put(
-            (rank, watched(WRAPS[name], x[rank::WORLD], y[rank::WORLD], CLIPPED[name], WIDTH[name]).to_dict())
-        )
+        history = watched(WRAPS[name], x[part], y[part], CLIPPED[name], WIDTH[name])
+        results.put((rank, history.to_dict()))
     except Exception as error:  # for the test to say it
         results.put((rank, repr(error)))
     dist.destroy_process_group()

@@ -20,8 +20,8 @@ class Shards:
     """Process groups over which tensors are sharded, if any.
 
     Attributes:
-        groups: A group for each mesh dimension along which the tensors are sharded.
-        columns: 1 for a sharded tensor, 0 for one that is whole on every process, (tensors,).
+        groups: A group of processes for each mesh dimension along which any of the tensors is sharded.
+        columns: True for a tensor that is sharded along a group's dimension, (groups, tensors).
         sizes: Numbers of elements of the whole tensors, (tensors,).
         strides: Of each tensor, one out of how many elements is kept until the next reading.
     """
@@ -39,14 +39,14 @@ class Shards:
             tensors: At least one tensor.
         """
         device = local(tensors[0]).device
-        sharded = [tensor for tensor in tensors if _is_sharded(tensor)]
-        groups: tuple[Any, ...] = ()
-        if sharded:
-            mesh, placements = sharded[0].device_mesh, sharded[0].placements  # type: ignore[attr-defined]
-            groups = tuple(mesh.get_group(dim) for dim, kind in enumerate(placements) if kind.is_shard())
+        along = [_dimensions(tensor) for tensor in tensors]
+        found = {name: group for dimensions in along for name, group in dimensions.items()}
+        columns = torch.tensor(
+            [[name in dimensions for dimensions in along] for name in found], device=device
+        )
         return cls(
-            groups,
-            torch.tensor([_is_sharded(tensor) for tensor in tensors], device=device),
+            tuple(found.values()),
+            columns.reshape(len(found), len(tensors)).bool(),
             torch.tensor([max(1, tensor.numel()) for tensor in tensors], dtype=torch.float64, device=device),
             strides_of([tensor.numel() for tensor in tensors]),
         )
@@ -58,7 +58,7 @@ class Shards:
             places: Indices of the tensors.
         """
         strides = tuple(self.strides[place] for place in places)
-        return Shards(self.groups, self.columns[places], self.sizes[places], strides)
+        return Shards(self.groups, self.columns[:, places], self.sizes[places], strides)
 
     def total(self, values: Tensor) -> Tensor:
         """Sum values over all processes that hold a part.
@@ -94,10 +94,22 @@ class Shards:
             return values
         import torch.distributed as dist
 
-        whole = values.clone()
-        for group in self.groups:
+        for group, columns in zip(self.groups, self.columns, strict=True):
+            whole = values.clone()
             dist.all_reduce(whole, op=getattr(dist.ReduceOp, how), group=group)
-        return torch.where(self.columns, whole, values)
+            values = torch.where(columns, whole, values)
+        return values
+
+
+def _dimensions(tensor: Tensor) -> dict[str, Any]:
+    """Return the groups of the mesh dimensions along which a tensor is sharded over processes, by name."""
+    if not _is_sharded(tensor):
+        return {}
+    mesh, placements = tensor.device_mesh, tensor.placements  # type: ignore[attr-defined]
+    groups = [
+        mesh.get_group(dim) for dim, kind in enumerate(placements) if kind.is_shard() and mesh.size(dim) > 1
+    ]
+    return {group.group_name: group for group in groups}
 
 
 def _is_sharded(tensor: Tensor) -> bool:

@@ -335,7 +335,7 @@ class Recorder:
         if not self.clearing.done:
             self.clearing.before_step(places)
         closure = any(callable(each) for each in (*arguments[1:], named.get("closure")))
-        self.reader.begin(optimizer, places, closure, self.steps, len(self.ring.steps))
+        self.reader.begin(optimizer, places, closure, self.steps, self.ring.count)
         self.distributions.read_weights(places)
         if not closure:
             self.distributions.read_gradients(optimizer, places)
@@ -482,8 +482,8 @@ class Recorder:
             transformer=self.transformer.history(),
             adapters=self.adapters if self.closed else self.base_weights.facts(),
             loss=replace(self.loss.history(), spikes=self.spikes.read(), small=tuple(self.batches.few)),
-            rates=self.settings.rates(len(steps), len(self.ring.steps), len(sizes)),
-            clipped=self.settings.clipped(len(steps), len(self.ring.steps)),
+            rates=self.settings.rates(len(steps), self.ring.count, len(sizes)),
+            clipped=self.settings.clipped(len(steps), self.ring.count),
             clearings=Clearings(self.clearing.kept, self.clearing.steps),
             dtypes=tuple(str(parameter.dtype).removeprefix("torch.") for parameter in watched.parameters),
             untrained=self.left if self.closed else self.members.untrained(),

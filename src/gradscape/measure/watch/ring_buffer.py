@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,12 +19,16 @@ class Ring:
         capacity: Number of rows.
         columns: Number of columns per row.
         like: Tensor (parameters,) of the device and dtype of the rows.
+
+    Attributes:
+        count: Number of rows ever added.
     """
 
     def __init__(self, capacity: int, columns: int, like: Tensor) -> None:
         self.rows = like.new_full((capacity, columns, len(like)), math.nan)
         self.skipped = like.new_zeros(capacity)
-        self.steps: list[int] = []
+        self.count = 0
+        self._steps: deque[int] = deque(maxlen=capacity)
 
     def add(self, step: int) -> int:
         """Add a row of NaN, which counts as skipped until it is filled; it replaces the oldest.
@@ -34,11 +39,12 @@ class Ring:
         Returns:
             Number of the row, among all rows ever added.
         """
-        place = len(self.steps) % len(self.rows)
+        place = self.count % len(self.rows)
         self.rows[place] = math.nan
         self.skipped[place] = 1.0
-        self.steps.append(step)
-        return len(self.steps) - 1
+        self._steps.append(step)
+        self.count += 1
+        return self.count - 1
 
     def fill(self, number: int, places: Sequence[int], values: Tensor, skipped: Tensor | None) -> None:
         """Fill a part of a row; a row counts as skipped if all steps in it were skipped.
@@ -65,7 +71,7 @@ class Ring:
         known = [(now, before) for now, before in enumerate(where) if before is not None]
         for now, before in known:
             found.rows[:, :, now] = self.rows[:, :, before]
-        found.skipped, found.steps = self.skipped, self.steps
+        found.skipped, found.count, found._steps = self.skipped, self.count, self._steps
         return found
 
     def read(self, since: int = 0) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float64]]:
@@ -74,8 +80,9 @@ class Ring:
         Args:
             since: Number of rows to leave out, of all ever added.
         """
-        first = max(since, len(self.steps) - len(self.rows))
-        order = torch.arange(first, len(self.steps), device=self.rows.device) % len(self.rows)
-        steps = np.array(self.steps[first:], dtype=np.int64)
+        first = min(self.count, max(since, self.count - len(self.rows)))
+        order = torch.arange(first, self.count, device=self.rows.device) % len(self.rows)
+        known = self.count - len(self._steps)
+        steps = np.array([*self._steps][first - known :], dtype=np.int64)
         rows, skipped = self.rows[order].cpu(), self.skipped[order].cpu()
         return steps, skipped.bool().numpy(), rows.double().numpy()

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gradscape.records.encoding import Values
+
+Places = NDArray[np.int64]
 
 
 class SettingRows:
@@ -21,7 +24,8 @@ class SettingRows:
     """
 
     def __init__(self, capacity: int) -> None:
-        self._rates: deque[dict[int, float]] = deque(maxlen=capacity)
+        # By part of a row: indices of parameters, which rows share, and their rates, one if all are equal.
+        self._rates: deque[list[tuple[Places, Values]]] = deque(maxlen=capacity)
         self._clip: deque[list[Tensor]] = deque(maxlen=capacity)
         self._rows = 0  # ever added
 
@@ -35,13 +39,16 @@ class SettingRows:
             clip: Norm of their gradients after clipping over that before, on its device; None without any.
         """
         self._catch_up(row + 1)
-        self._rates[-1] |= dict(zip(places, rates, strict=True))
+        known = self._rates[-2][:1] if len(self._rates) > 1 else []
+        where = next((each for each, _ in known if each.tolist() == list(places)), np.array(places))
+        same = len(set(rates)) == 1
+        self._rates[-1].append((where, np.array(rates[:1] if same else rates, dtype=np.float64)))
         if clip is not None:
             self._clip[-1].append(clip)
 
     def _catch_up(self, rows: int) -> None:
         while self._rows < rows:
-            self._rates.append({})
+            self._rates.append([])
             self._clip.append([])
             self._rows += 1
 
@@ -53,9 +60,10 @@ class SettingRows:
         """
         moved = {before: now for now, before in enumerate(where) if before is not None}
         for row in self._rates:
-            kept = {moved[place]: rate for place, rate in row.items() if place in moved}
-            row.clear()
-            row.update(kept)
+            for part, (places, rates) in enumerate(row):
+                kept = [at for at, place in enumerate(places.tolist()) if place in moved]
+                now = np.array([moved[place] for place in places[kept].tolist()], dtype=np.int64)
+                row[part] = now, rates[kept] if len(rates) == len(places) else rates
 
     def rates(self, rows: int, ever: int, parameters: int) -> Values:
         """Return (T, P) learning rates of the last rows.
@@ -68,8 +76,8 @@ class SettingRows:
         self._catch_up(ever)
         found = np.full((rows, parameters), math.nan)
         for t, row in enumerate(list(self._rates)[len(self._rates) - rows :]):
-            for place, rate in row.items():
-                found[t, place] = rate
+            for places, rates in row:
+                found[t, places] = rates
         return found
 
     def clipped(self, rows: int, ever: int) -> Values:

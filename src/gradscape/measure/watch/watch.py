@@ -245,7 +245,7 @@ class Watch(Displayable):
     @property
     def rows(self) -> int:
         """Number of rows read so far, also of those that later ones have replaced."""
-        return len(self._recorder.ring.steps)
+        return self._recorder.ring.count
 
     @property
     def capacity(self) -> int:
