@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 import compare_tables
+import distribution_tables
 import public_tables
 import rank_tables
 import statistics_tables
@@ -95,6 +96,10 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "verdicts": verdicts,
         "verdict-ceiling": ceiling,
         "verdicts-unseen": unseen,
+    },
+    "docs/distributions.md": {
+        "distribution-errors": distribution_tables.errors,
+        "distribution-cost": distribution_tables.cost,
     },
     "docs/distributed.md": {"rank-cost": rank_tables.costs},
     "docs/watching.md": {"watch-cost": watch_cost},
