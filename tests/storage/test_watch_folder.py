@@ -84,6 +84,25 @@ def test_a_large_file_is_thinned_where_it_is_old(
     assert len(list((tmp_path / "w").glob("rows-*"))) == 1
 
 
+def test_losses_begin_anew_with_those_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradscape.storage.watch_folder.LOSSES", 300)
+    whole = history(40)
+    assert whole.loss is not None
+    writer, reader = WatchWriter(tmp_path / "w", "Net", 1.0), WatchReader(tmp_path / "w")
+    for last in range(1, 41):
+        first = max(0, last - 10)  # of the losses that are in memory
+        loss = replace(whole.loss, steps=whole.loss.steps[first:last], values=whole.loss.values[first:last])
+        rows = replace(slice_rows(whole, slice(last - 1, last)), loss=loss)
+        writer.write(rows, lambda rows=rows: rows)
+        assert sum(path.stat().st_size for path in (tmp_path / "w").glob("loss-*")) <= 800
+        reader.poll()
+    found = reader.history
+    assert found.steps.tolist() == list(range(40))
+    assert found.loss is not None
+    assert found.loss.steps[-10:].tolist() == list(range(30, 40))
+    assert len(found.loss.steps) < 40
+
+
 def test_more_layers_begin_new_files_with_all_that_is_in_memory(tmp_path: Path) -> None:
     whole = history()
     few = replace(slice_rows(whole, slice(4)), activations=None, distributions=None)

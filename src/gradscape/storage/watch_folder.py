@@ -7,10 +7,10 @@
 
 `watch.json` is replaced whole and names the others by their number. Lines are appended, each with a
 checksum; a torn last one does not count. When the rows have come to `LARGEST` bytes, every second one of the
-older half is left out, and files of the next number begin; so it is when the distributions have, of which
-the new file has those in memory, and when parameters are added. Nothing waits for the disk: the training is
-not slowed, and after a power cut the last seconds may be missing. No torch here: a page follows a training
-from its folder alone.
+older half is left out, and files of the next number begin, with the losses and distributions that are in
+memory; so it is when the distributions have come to as much, the losses to `LOSSES`, or parameters are added.
+Nothing waits for the disk: the training is not slowed, and after a power cut the last seconds may be missing.
+No torch here: a page follows a training from its folder alone.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ from gradscape.storage.watch_lines import (
 )
 
 LARGEST = 2**25  # bytes of rows, after which older ones are thinned
+LOSSES = 2**22  # bytes of losses, after which the file begins anew with those in memory
 ROOM = 0.75  # share of these that thinning leaves
 FEWEST = 100  # rows that are kept in any case
 AWAY = "delete the folder to be rid of it; the training is not touched"
@@ -165,7 +166,7 @@ class WatchWriter:
         self.info = WatchInfo(name, host=socket.gethostname(), process=os.getpid(), began=now)
         self.layers: tuple[tuple[str, ...], ...] = ()
         self.size, self.last_loss = 0, -1
-        self.distribution_size, self.last_distribution = 0, -1
+        self.distribution_size, self.last_distribution, self.loss_size = 0, -1, 0
 
     def write(self, new: FlowHistory, whole: Callable[[], FlowHistory], **changes: Any) -> None:
         """Add rows and losses.
@@ -186,7 +187,8 @@ class WatchWriter:
             self._begin(number + 1, b"")
             self.layers = layers
         lines = [row_line(new, place) for place in range(len(new.steps))]
-        if self.size + sum(map(len, lines)) > self.largest or self.distribution_size > self.largest:
+        full = max(self.size + sum(map(len, lines)), self.distribution_size) > self.largest
+        if full or self.loss_size > LOSSES:
             self._begin(self.info.number + 1, b"".join(self._thinned(lines)))
             lines = []
         self._append(b"".join(lines), new.loss)
@@ -204,7 +206,7 @@ class WatchWriter:
         write_bytes(self.folder.losses(number), b"", durable=False)
         self.info = replace(self.info, number=number)
         self.size, self.last_loss = len(rows), -1
-        self.distribution_size, self.last_distribution = 0, -1
+        self.distribution_size, self.last_distribution, self.loss_size = 0, -1, 0
 
     def _thinned(self, new: list[bytes]) -> list[bytes]:
         """Return the lines of all rows, without every second one of the older half until there is room."""
@@ -221,7 +223,9 @@ class WatchWriter:
         if loss is not None and len(loss.steps) and loss.steps[-1] > self.last_loss:
             new = loss.steps > self.last_loss
             values = {"steps": packed(loss.steps[new], "<i8"), "values": packed(loss.values[new], "<f8")}
-            append_bytes(self.folder.losses(self.info.number), with_checksum(values), durable=False)
+            line = with_checksum(values)
+            append_bytes(self.folder.losses(self.info.number), line, durable=False)
+            self.loss_size += len(line)
             self.last_loss = int(loss.steps[-1])
 
     def _append_distributions(self, history: DistributionHistory | None) -> None:

@@ -194,9 +194,10 @@ class Watch(Displayable):
 
         Example:
             >>> flow = gs.watch(model, optimizer, distributions=True)
-            >>> ...  # train
-            >>> histogram = flow.histograms().layers["gradients"]["0.weight"]
-            >>> plt.stairs(histogram.counts, histogram.edges)
+            >>> loss(model(x), y).backward()
+            >>> optimizer.step()
+            >>> for layer, each in flow.histograms().layers["gradients"].items():
+            ...     print(layer, each.counts.sum())  # plt.stairs(each.counts, each.edges) draws it
         """
         return self._recorder.distributions.histograms()
 
