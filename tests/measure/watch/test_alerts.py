@@ -185,8 +185,8 @@ def test_it_ends_a_training_whose_optimizers_step_within_the_backward_pass() -> 
         for _ in range(110):
             model(torch.randn(4, 6)).square().sum().backward()
 
-    with pytest.raises(TrainingStopped, match="stopped at step 50: learning rate is 0"):
-        train_within_backward()
+    with flow, pytest.raises(TrainingStopped, match="stopped at step 50: learning rate is 0"):
+        train_within_backward()  # its hooks hold the parameters, and so the watch, for good
     assert flow.steps == 50
 
 
