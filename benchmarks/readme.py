@@ -14,6 +14,7 @@ import compare_tables
 import distribution_tables
 import public_tables
 import rank_tables
+import scale_tables
 import statistics_tables
 import sweep_tables
 import transformer_tables
@@ -101,7 +102,13 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "distribution-errors": distribution_tables.errors,
         "distribution-cost": distribution_tables.cost,
     },
-    "docs/distributed.md": {"rank-cost": rank_tables.costs},
+    "docs/distributed.md": {
+        "rank-cost": rank_tables.costs,
+        "scale-predicted": scale_tables.predicted,
+        "scale-measured": scale_tables.measured,
+        "scale-times": scale_tables.times,
+        "scale-folder": scale_tables.folder,
+    },
     "docs/watching.md": {"watch-cost": watch_cost},
     "docs/measures.md": {"curvature": curvature, "landscape-rates": landscape_rates},
     "docs/failures.md": {
