@@ -83,6 +83,7 @@ MORE = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's, where it first loads inductor
 @pytest.mark.parametrize(
     "page",
     [

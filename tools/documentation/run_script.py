@@ -57,6 +57,7 @@ def run(script: Path, pictures: Path) -> Ran:
     """
     started, out = time.perf_counter(), io.StringIO()
     faulthandler.dump_traceback_later(SECONDS, exit=True)
+    plt.close("all")  # figures of before are none of the script's
     styled = matplotlib.style.context(["default", RC])
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), styled, _strict():
         with contextlib.redirect_stdout(out):
