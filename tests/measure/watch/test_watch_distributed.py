@@ -124,6 +124,8 @@ def test_both_processes_see_the_gradients_of_one(name: str, tmp_path: Path) -> N
         each.join()
     whole = watched(lambda model: model, *data(), CLIPPED[name], WIDTH[name])
     thinned = name == "fsdp thinned"
+    losses = [found[rank]["loss"]["values"] for rank in range(WORLD)]  # each is of the rank's own batch
+    assert np.allclose(np.mean(losses, axis=0), whole.loss.values, rtol=2e-3)
     for rank in range(WORLD):
         history = found[rank]
         assert isinstance(history, dict), history

@@ -25,6 +25,15 @@ def is_sharded(tensor: Tensor) -> bool:
     return hasattr(tensor, "placements")
 
 
+def is_fully_sharded(model: nn.Module) -> bool:
+    """Return True if FSDP2 shards a model: its backward pass has gradients of gathered parameters alone.
+
+    Args:
+        model: Any module.
+    """
+    return any(hasattr(module, "set_reshard_after_backward") for module in model.modules())
+
+
 @torch.no_grad()
 def gathered(tensor: Any) -> Tensor:
     """Return the whole of a tensor, by a collective operation if it is a DTensor; all ranks must call it.

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from gradscape.measure.core.batch import main_tensor
 from gradscape.measure.core.compiled_calls import hooks_traced
+from gradscape.measure.core.gathered import is_fully_sharded
 from gradscape.measure.core.graph.crossed_products import crossed_product
 from gradscape.measure.core.graph.divisors import divisor_of
 from gradscape.measure.core.graph.linear import linear_widths
@@ -144,6 +145,7 @@ class LossRecorder(SafeReader):
         super().__init__(on_error)
         self.model, self.criterion = unwrapped(model), criterion
         self.hooked, self.traced = not unreachable(model), hooks_traced()
+        self.gathered = is_fully_sharded(self.model)  # no gradient is one of the watched parameters
         self.is_counted = not is_hidden(model)  # whether every call of the model is known by its hook
         self.small = sum(parameter.numel() for parameter in model.parameters()) <= SMALL
         self.values = LossValues()
@@ -184,7 +186,7 @@ class LossRecorder(SafeReader):
         self.modes.is_due = self.sequences.is_due = self.due
         if self.due and not self.handles:
             self._hook()
-        elif not self.due and hooks_traced() == self.traced:  # the compiler would compile without them
+        elif not self.due and not self.gathered and hooks_traced() == self.traced:  # it would compile anew
             self._unhook()
 
     def _hook(self) -> None:
@@ -236,11 +238,11 @@ class LossRecorder(SafeReader):
             return
         self.calls += 1
         self.is_counted = True
-        if self.due and torch.is_grad_enabled():
+        if (self.due or self.gathered) and torch.is_grad_enabled():
             self._safely(lambda: self._read_output(output))
 
     def _read_output(self, output: Any) -> None:
-        values, seen = main_tensor(output), self.forward
+        values, seen = main_tensor(output), self.forward if self.due else None
         if values is not None and values.grad_fn is not None:
             values.grad_fn.register_prehook(self._on_output_gradient)
         if values is not None and seen is not None:
@@ -250,6 +252,8 @@ class LossRecorder(SafeReader):
 
     def _on_output_gradient(self, *_: Any) -> None:
         self.reached += 1
+        if self.gathered:
+            self.confirm()
 
     def _after_loss(self, criterion: nn.Module, given: Any, named: dict[str, Any], value: Any) -> None:
         both = *given, *(each for name, each in named.items() if name != "target"), None, None
