@@ -240,7 +240,8 @@ function ordered() {
   const words = state.text.toLowerCase().split(/\s+/).filter(Boolean);
   const text = (run) => [run.name, run.state, run.roles, run.verdict, run.reason].filter(Boolean).join(" ").toLowerCase();
   const found = state.runs.filter((run) => (!words.length || words.every((word) => text(run).includes(word))) && (!state.chosen || run.state === state.chosen));
-  if (!state.sort) return found;
+  const turn = (run) => run.state === "pending" ? 2 : inlined.live && run.state === "running" ? 0 : 1;
+  if (!state.sort) return found.sort((a, b) => turn(a) - turn(b)); // what runs is what one comes to see
   const value = (run) => state.sort === "verdict" ? run.verdict ?? "" : state.sort === "spark" ? run.spark.at(-1) ?? Infinity : run[state.sort] ?? (typeof run[state.sort] === "string" ? "" : -Infinity);
   return found.sort((a, b) => { const [x, y] = [value(a), value(b)]; return (x < y ? -1 : x > y ? 1 : 0) * (state.descending ? -1 : 1); });
 }
