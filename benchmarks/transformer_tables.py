@@ -26,6 +26,7 @@ def cost() -> str:
         )
         for name, way in found["ways"].items()
     ]
+    modules = (held["code loaded"] - alone) / 2**20
     pairs = found["ways"]["not watched"]["ratio"]["n"]
     course = found["default_cadence"]["percent_after"]
     parts = list(next(iter(course.values())))
@@ -41,6 +42,7 @@ def cost() -> str:
             "",
             f"{found['network']}; batch {found['batch']}, {found['length']} tokens, "
             f"{count_noun(found['threads'], 'thread')}; n = {pairs} pairs; for the memory, three "
-            f"processes each. {machine_line(found['machine'])}.",
+            f"processes each, and gradscape's modules take {modules:.0f} MiB of it. "
+            f"{machine_line(found['machine'])}.",
         ]
     )
