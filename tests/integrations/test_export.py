@@ -65,17 +65,29 @@ def from_tensorboard(place: Path) -> dict[str, Found]:
     return found
 
 
-def from_wandb(place: Path) -> dict[str, Found]:
+def wandb_records(path: Path) -> list[Any]:
+    """Records of a file; W&B ends it a moment after the run, or never where the process was killed."""
     from wandb.proto.wandb_internal_pb2 import Record
     from wandb.sdk.internal.datastore import DataStore
 
-    found: dict[str, Found] = {}
-    for path in place.glob("wandb/offline-run-*/*.wandb"):
-        store, run = DataStore(), Found()
+    records: list[Any] = []
+    for _ in range(10):
+        store, records = DataStore(), []
         store.open_for_scan(str(path))
         while (data := store.scan_data()) is not None:
-            record = Record()
-            record.ParseFromString(data)
+            records.append(Record.FromString(data))
+        store.close()
+        if records and records[-1].WhichOneof("record_type") == "exit":
+            break
+        time.sleep(0.1)
+    return records
+
+
+def from_wandb(place: Path) -> dict[str, Found]:
+    found: dict[str, Found] = {}
+    for path in place.glob("wandb/offline-run-*/*.wandb"):
+        run = Found()
+        for record in wandb_records(path):
             kind = record.WhichOneof("record_type")
             if kind == "run":
                 name = record.run.display_name
@@ -90,7 +102,6 @@ def from_wandb(place: Path) -> dict[str, Found]:
                     for item in record.history.item
                 }
                 run.values += [(n, row["epoch"], v) for n, v in row.items() if "/" in n or n in PLAIN]
-        store.close()
     return found
 
 
