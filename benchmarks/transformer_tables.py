@@ -26,7 +26,8 @@ def cost() -> str:
         )
         for name, way in found["ways"].items()
     ]
-    modules = (held["code loaded"] - alone) / 2**20
+    loaded = held["code loaded"]
+    more = 100 * (held["gradscape, each step"] / loaded - 1)
     pairs = found["ways"]["not watched"]["ratio"]["n"]
     course = found["default_cadence"]["percent_after"]
     parts = list(next(iter(course.values())))
@@ -42,7 +43,8 @@ def cost() -> str:
             "",
             f"{found['network']}; batch {found['batch']}, {found['length']} tokens, "
             f"{count_noun(found['threads'], 'thread')}; n = {pairs} pairs; for the memory, three "
-            f"processes each, and gradscape's modules take {modules:.0f} MiB of it. "
+            f"processes each: gradscape's modules take {(loaded - alone) / 2**20:.0f} MiB, and a watch "
+            f"{more:.1f} % beside them. "
             f"{machine_line(found['machine'])}.",
         ]
     )
