@@ -25,6 +25,16 @@ def is_sharded(tensor: Tensor) -> bool:
     return hasattr(tensor, "placements")
 
 
+def own_part(tensor: Tensor) -> Tensor:
+    """Return the elements of a tensor that this process holds; of a sparse tensor, its values.
+
+    Args:
+        tensor: Tensor of any layout, perhaps sharded.
+    """
+    part: Tensor = tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+    return part.coalesce().values() if part.is_sparse else part
+
+
 def is_fully_sharded(model: nn.Module) -> bool:
     """Return True if FSDP2 shards a model: its backward pass has gradients of gathered parameters alone.
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from gradscape.measure.core.gathered import is_sharded, own_part
 from gradscape.measure.core.pieces import TINY, Kept, Sums, keep, stacked, strides_of, sums, widened
 
 STATISTICS = ("mean_abs", "max_abs", "rms", "zeros", "nonfinite", "agreement")
@@ -103,17 +104,13 @@ class Shards:
 
 def _dimensions(tensor: Tensor) -> dict[str, Any]:
     """Return the groups of the mesh dimensions along which a tensor is sharded over processes, by name."""
-    if not _is_sharded(tensor):
+    if not is_sharded(tensor):
         return {}
     mesh, placements = tensor.device_mesh, tensor.placements  # type: ignore[attr-defined]
     groups = [
         mesh.get_group(dim) for dim, kind in enumerate(placements) if kind.is_shard() and mesh.size(dim) > 1
     ]
     return {group.group_name: group for group in groups}
-
-
-def _is_sharded(tensor: Tensor) -> bool:
-    return hasattr(tensor, "placements")
 
 
 def local(tensor: Tensor) -> Tensor:
@@ -126,14 +123,12 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def held(tensor: Tensor) -> Tensor:
-    """Return the elements that this process holds; of a sparse tensor, its values.
+    """Return the elements that this process holds, of a sparse tensor its values; a zero where it has none.
 
     Args:
         tensor: Tensor of any layout, perhaps sharded.
     """
-    part: Tensor = tensor.to_local() if _is_sharded(tensor) else tensor  # type: ignore[attr-defined]
-    if part.is_sparse:
-        part = part.coalesce().values()
+    part = own_part(tensor)
     return part if part.numel() else part.new_zeros(1)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 PIECE = 2**20  # elements that are read at once, at most: 4 MB in float32
-WHOLE = 1_000_000  # parameters of a model of which all elements are kept
+WHOLE = 1_000_000  # parameters of a model of which all elements are kept; each tensor then is one piece
 STRIDE = 127  # of a large tensor one element in as many; a prime, so that seldom an axis is a multiple
 LEAST = 2_048  # elements that are kept of a tensor, or all: for normal ones, their RMS is within 1.6 %
 TINY = 2.0**-126  # smallest normal float32: below it is 0 where denormals are flushed

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from gradscape.measure.core.gathered import is_sharded
+from gradscape.measure.core.gathered import own_part
 
 BITS = 3  # of the mantissa
 SHIFT = 23 - BITS
@@ -50,18 +50,6 @@ def middles() -> Tensor:
     return found.float()
 
 
-def held(tensor: Tensor) -> Tensor:
-    """Return the elements of a tensor that this process holds; of a sparse tensor, its values.
-
-    Args:
-        tensor: Tensor of any layout, perhaps sharded.
-    """
-    part: Tensor = tensor.detach()
-    if is_sharded(part):
-        part = part.to_local()  # type: ignore[attr-defined]
-    return part.coalesce().values() if part.is_sparse else part
-
-
 @torch.no_grad()
 def sketch(tensors: Sequence[Tensor], divisor: Tensor | None = None) -> Tensor:
     """Return a sketch of each tensor, (tensors, COLUMNS) integers, on the device of the first.
@@ -72,7 +60,7 @@ def sketch(tensors: Sequence[Tensor], divisor: Tensor | None = None) -> Tensor:
             that this process holds; a sparse one's other elements are zeros.
         divisor: Number by which all elements are divided first.
     """
-    parts = [held(each) for each in tensors]
+    parts = [own_part(each.detach()) for each in tensors]
     device = parts[0].device
     # Whole tensors: sums over processes must have room too.
     dtype = torch.int32 if max(each.numel() for each in tensors) < 2**31 else torch.int64

@@ -18,6 +18,7 @@ from gradscape._text import join_names
 from gradscape.measure.core.batch import main_tensor
 from gradscape.measure.core.compiled_calls import CompiledCall
 from gradscape.measure.core.containers import tensors
+from gradscape.measure.core.gathered import own_part
 from gradscape.measure.core.gradient_statistics import local
 from gradscape.measure.core.layer_statistics import (
     dead_share,
@@ -28,7 +29,6 @@ from gradscape.measure.core.layer_statistics import (
 )
 from gradscape.measure.core.layer_trace import Running, layer_kind, numbered
 from gradscape.measure.core.parameters import strip_wrappers
-from gradscape.measure.core.sketch import held
 from gradscape.measure.watch.last_output import LastOutput, unused_unless_output
 from gradscape.records.activations import ActivationHistory
 from gradscape.records.signal import WEIGHT_KINDS
@@ -253,7 +253,7 @@ class Activations:
         reading = self._reading(call, values, _is_read(count), compiled)
         if reading is not None:
             piece.readings.append((name, piece.calls[name], *reading))
-            if (found := self.sketch(held(values))) is not None:
+            if (found := self.sketch(own_part(values.detach()))) is not None:
                 piece.sketches[name, piece.calls[name]] = found
         if in_backward():
             self.rerun.append(piece)

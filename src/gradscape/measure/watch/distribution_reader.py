@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from gradscape._text import join_names
+from gradscape.measure.core.gathered import own_part
 from gradscape.measure.core.parameters import WatchedParameters
-from gradscape.measure.core.sketch import bounds, held, quantiles, shares, sketch
+from gradscape.measure.core.sketch import bounds, quantiles, shares, sketch
 from gradscape.measure.watch.safe_reader import SafeReader
 from gradscape.measure.watch.schedule import Schedule
 from gradscape.measure.watch.step_reading import is_out_of_reach
@@ -108,7 +109,7 @@ class DistributionReader(SafeReader):
 
     def _read(self, quantity: str, tensors: Mapping[int, Tensor], scale: Tensor | None = None) -> None:
         """Make the sketches of tensors, by their indices; those of sharded ones are joined over the ranks."""
-        places = [place for place, tensor in tensors.items() if is_readable(held(tensor))]
+        places = [place for place, tensor in tensors.items() if is_readable(own_part(tensor))]
         self._note_left_out(set(tensors) - set(places))
         found = self._sketches.setdefault(quantity, {})
         for start in range(0, len(places), AT_ONCE):
