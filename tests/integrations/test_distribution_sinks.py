@@ -16,6 +16,7 @@ from gradscape.integrations import trackers
 from gradscape.integrations.folder import Folder
 from gradscape.records.distributions import Histograms
 from small_nets import mlp, train
+from wandb_files import wandb_records
 
 
 @pytest.fixture(autouse=True)
@@ -84,21 +85,14 @@ def test_tensorboard_has_histograms(tmp_path: Path) -> None:
 def test_wandb_has_histograms(tmp_path: Path) -> None:
     import json
 
-    from wandb.proto.wandb_internal_pb2 import Record
-    from wandb.sdk.internal.datastore import DataStore
-
     flow = watched(trackers.WandB(dir=str(tmp_path)))
     (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    store, found = DataStore(), {}
-    store.open_for_scan(str(path))
-    while (data := store.scan_data()) is not None:
-        record = Record()
-        record.ParseFromString(data)
+    found: dict[str, dict[str, Any]] = {}
+    for record in wandb_records(path):
         for item in record.history.item if record.WhichOneof("record_type") == "history" else ():
             name, *part = item.nested_key or [item.key]
             if name.startswith("distribution/"):
                 found.setdefault(name, {})["".join(part)] = json.loads(item.value_json)
-    store.close()
     assert set(found) == {name for name, _ in expected(flow)}
     for name, each in expected(flow):
         assert found[name]["_type"] == "histogram"

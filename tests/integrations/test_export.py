@@ -35,6 +35,7 @@ from gradscape.storage.run_summary import RunSummary, StudyWatcher
 from gradscape.storage.study_folder import StudyFolder
 from libraries import needs
 from made_studies import add, ask, epoch, every_state, flow, measure, put, results, spoil
+from wandb_files import wandb_records
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
 
@@ -63,24 +64,6 @@ def from_tensorboard(place: Path) -> dict[str, Found]:
         for event in events.Tensors("state/text_summary") if events.Tags()["tensors"] else ():
             run.state = event.tensor_proto.string_val[0].decode().split(":")[0]
     return found
-
-
-def wandb_records(path: Path) -> list[Any]:
-    """Records of a file; W&B ends it a moment after the run, or never where the process was killed."""
-    from wandb.proto.wandb_internal_pb2 import Record
-    from wandb.sdk.internal.datastore import DataStore
-
-    records: list[Any] = []
-    for _ in range(10):
-        store, records = DataStore(), []
-        store.open_for_scan(str(path))
-        while (data := store.scan_data()) is not None:
-            records.append(Record.FromString(data))
-        store.close()
-        if records and records[-1].WhichOneof("record_type") == "exit":
-            break
-        time.sleep(0.1)
-    return records
 
 
 def from_wandb(place: Path) -> dict[str, Found]:

@@ -17,6 +17,7 @@ import libraries
 from gradscape.errors import ConfigError
 from gradscape.integrations import trackers
 from small_nets import batches, mlp, norms, train
+from wandb_files import wandb_records
 
 NEEDS = {"TensorBoard": "tensorboard", "WandB": "wandb", "MLflow": "mlflow", "Trackio": "trackio"}
 
@@ -51,22 +52,14 @@ def wandb(folder: Path) -> trackers.Sink:
 
 
 def from_wandb(folder: Path) -> Iterator[tuple[str, int, float]]:
-    from wandb.proto.wandb_internal_pb2 import Record
-    from wandb.sdk.internal.datastore import DataStore
-
     (path,) = folder.glob("wandb/offline-run-*/*.wandb")
-    store = DataStore()
-    store.open_for_scan(str(path))
-    while (data := store.scan_data()) is not None:
-        record = Record()
-        record.ParseFromString(data)
+    for record in wandb_records(path):
         if record.WhichOneof("record_type") == "history":
             row = {
                 "/".join(item.nested_key) or item.key: float(item.value_json) for item in record.history.item
             }
             for name, value in row.items():
                 yield name, int(row["gradient/step"]), value
-    store.close()
 
 
 def mlflow(folder: Path) -> trackers.Sink:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing as mp
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+
+from rank_processes import results_of_ranks
 
 WORLD = 2
 
@@ -118,17 +119,7 @@ def process(rank: int, name: str, meeting: str, results: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WRAPS)
 def test_outputs_are_those_of_eager_in_each_process(name: str, tmp_path: Path) -> None:
-    context = mp.get_context("spawn")
-    results = context.SimpleQueue()
-    processes = [
-        context.Process(target=process, args=(rank, name, str(tmp_path / "meeting"), results))
-        for rank in range(WORLD)
-    ]
-    for each in processes:
-        each.start()
-    found = dict(results.get() for _ in processes)
-    for each in processes:
-        each.join()
+    found = results_of_ranks(process, WORLD, name, str(tmp_path / "meeting"))
     x = torch.randn(8, 8, generator=torch.Generator().manual_seed(1))
     for rank in range(WORLD):
         assert isinstance(found[rank], list), found[rank]

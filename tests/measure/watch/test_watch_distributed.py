@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing as mp
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gradscape.measure.core import pieces
+from rank_processes import results_of_ranks
 
 WORLD = 2
 
@@ -111,17 +111,7 @@ def process(rank: int, name: str, meeting: str, results: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WRAPS)
 def test_both_processes_see_the_gradients_of_one(name: str, tmp_path: Path) -> None:
-    context = mp.get_context("spawn")
-    results = context.SimpleQueue()
-    processes = [
-        context.Process(target=process, args=(rank, name, str(tmp_path / "meeting"), results))
-        for rank in range(WORLD)
-    ]
-    for each in processes:
-        each.start()
-    found = dict(results.get() for _ in processes)
-    for each in processes:
-        each.join()
+    found = results_of_ranks(process, WORLD, name, str(tmp_path / "meeting"))
     whole = watched(lambda model: model, *data(), CLIPPED[name], WIDTH[name])
     thinned = name == "fsdp thinned"
     losses = [found[rank]["loss"]["values"] for rank in range(WORLD)]  # each is of the rank's own batch
@@ -163,23 +153,14 @@ def unequal(rank: int, meeting: str, results: Any) -> None:
     flow._recorder.schedule.began -= 0.3 * rank  # by its own clock this rank has time for a reading earlier
     for _ in range(20):
         train(model, optimizer, *data(), clip=False)
-    results.put((rank, flow.error, flow.history().steps.tolist()))
+    results.put((rank, (flow.error, flow.history().steps.tolist())))
     dist.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_ranks_of_a_large_sharded_model_read_the_same_steps(tmp_path: Path) -> None:
-    context = mp.get_context("spawn")
-    results = context.SimpleQueue()
-    processes = [
-        context.Process(target=unequal, args=(rank, str(tmp_path / "meeting"), results))
-        for rank in range(WORLD)
-    ]
-    for each in processes:
-        each.start()
-    (_, error, first), (_, other, second) = sorted(results.get() for _ in processes)
-    for each in processes:
-        each.join()
+    found = results_of_ranks(unequal, WORLD, str(tmp_path / "meeting"))
+    (error, first), (other, second) = (found[rank] for rank in range(WORLD))
     assert (error, other) == ("", "")
     assert first == second
     assert first[:10] == list(range(10))
