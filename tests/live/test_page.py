@@ -232,6 +232,7 @@ def test_without_scripts_there_is_a_table(chromium: Any, address: str) -> None:
         _wait(whole)
         assert opened.locator("tbody tr").count() == 4
         assert HOSTILE in opened.locator("table").inner_text()
+        assert not opened.locator("#connection").is_visible()  # it would say "connecting" for good
 
 
 def test_a_training_is_followed_a_killed_server_harms_nothing_and_the_page_comes_back(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,22 @@ def test_a_run_at_work_is_looked_at_however_short_the_time_is(study: StudyFolder
             found = looked(rounds, time.monotonic())
             assert found[RUNS[-1].identity].epoch == number
     assert looked(rounds, time.monotonic())[RUNS[-1].identity].state != "running"
+
+
+def test_the_time_left_is_that_of_all_runs_that_are_trained_together(study: StudyFolder) -> None:
+    rounds, together = Rounds(StudyWatcher(study)), RUNS[6:9]
+    for config in together:
+        put(study.path, config, "running", [epoch(1)], packed=True, pid=7)
+    with ExitStack() as held:
+        for config in together:
+            held.enter_context(study.run(config.identity).locked())
+        looked(rounds)
+        found = looked(rounds)
+        assert {found[config.identity].beside for config in together} == {3}
+        assert found == {run.identity: run for run in StudyWatcher(study).poll() if run.identity in found}
+        study.run(together[0].identity).set_status("done")
+        found = looked(rounds)
+        assert [found[config.identity].beside for config in together] == [1, 2, 2]
 
 
 @pytest.mark.parametrize("seed", [0, 6, len(RUNS) - 1])

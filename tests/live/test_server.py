@@ -20,9 +20,11 @@ from libraries import skip_without
 skip_without("starlette")  # before what needs it
 from starlette.testclient import TestClient  # noqa: E402
 
+from cases import tiny  # noqa: E402
 from gradscape.live.hub import Hub  # noqa: E402
 from gradscape.live.server import Listeners, application  # noqa: E402
 from live.watching import watch_in  # noqa: E402
+from made_studies import ask, epoch, put  # noqa: E402
 
 
 @pytest.fixture
@@ -46,6 +48,17 @@ def test_the_page_holds_every_run_as_a_table_for_browsers_without_scripts(folder
     assert table is not None
     assert "<b>w" not in answer.text
     assert "&lt;/script&gt;&lt;b&gt;w" in table[0] or "second" in table[0]
+
+
+def test_the_table_for_browsers_without_scripts_has_short_numbers_and_reasons(tmp_path: Path) -> None:
+    ended = epoch(1, valid_accuracy=0.38666666666666666)
+    put(tmp_path, tiny(seed=0), "running", [ended])
+    put(tmp_path, tiny(seed=1), "failed", [ended], error="the disk is <full>")
+    ask(tmp_path, [tiny(seed=0), tiny(seed=1)])
+    table = client(tmp_path).get("/").text.split("<noscript>")[1].split("</noscript>")[0]
+    assert "<td>0.387</td>" in table
+    assert "0.3866" not in table
+    assert "<td>the disk is &lt;full&gt;</td>" in table
 
 
 def test_no_script_but_its_own_may_run_and_nothing_comes_from_elsewhere(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from gradscape.storage.run_summary import RunSummary, StudyWatcher
@@ -25,7 +26,7 @@ class Rounds:
 
     def __init__(self, watcher: StudyWatcher) -> None:
         self.watcher = watcher
-        self.at_work: dict[str, None] = {}
+        self.at_work: dict[str, tuple[str | None, int | None]] = {}  # and the host and pack of each
         self.waiting: dict[str, None] = {}
         self.names: list[str] = []
         self.changed: dict[str, tuple[str, int]] = {}  # folder and its time, or 0 where it is not there
@@ -85,9 +86,13 @@ class Rounds:
 
     def _look(self, name: str) -> RunSummary:
         summary = self.watcher.look(name)
-        for state, names in (("running", self.at_work), ("pending", self.waiting)):
-            if summary.state == state:
-                names[name] = None
-            else:
-                names.pop(name, None)
-        return summary
+        self.at_work.pop(name, None)
+        self.waiting.pop(name, None)
+        if summary.state == "pending":
+            self.waiting[name] = None
+        if summary.state != "running":
+            return summary
+        self.at_work[name] = pack = summary.host, summary.pack
+        if summary.pack is None:
+            return summary
+        return replace(summary, beside=sum(each == pack for each in self.at_work.values()))
