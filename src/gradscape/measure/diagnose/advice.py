@@ -19,6 +19,8 @@ OTHERS = re.compile("relu|gelu|silu|elu|swish|mish|softplus", re.IGNORECASE)
 HE = 2.0  # the variance of weights times fan_in that keeps a signal through ReLUs (He et al. 2015, eq. 10)
 NEAR = 0.8  # of it: closer than what a draw of small matrices may differ by
 LOWER, HIGHER, ANOTHER = "a lower learning rate", "a higher learning rate", "another learning rate"
+# Of transformers, whose first steps at the full rate may be too much (Xiong et al. 2020, §3).
+WARM_UP = "warm-up: a learning rate that rises over the first hundred steps"
 # What finds that rate: it needs a model, or its factory, and a batch, which a history does not have.
 FIND_RATE = "gs.lr_range(model, (x, y), loss, optimizer) tells which learning rate"
 FIND_RATE_OF_RUN = "gradscape lr-range FILE.py:FACTORY tells which learning rate"
@@ -144,6 +146,26 @@ def options(*words: str) -> str:
         words: Alternatives.
     """
     return "; ".join(words)
+
+
+def with_warm_up(findings: Sequence[Finding], history: FlowHistory) -> list[Finding]:
+    """Advise a warm-up beside another learning rate, where a network with attention began with the full one.
+
+    Args:
+        findings: Findings in any order.
+        history: History of a watch or of a run.
+    """
+    rates = history.rates
+    if rates is None or not len(rates) or not any("attention" in name.lower() for name in history.modules):
+        return list(findings)
+    if history.steps[0] > 0 or np.nanmax(rates[0], initial=0.0) < np.nanmax(rates, initial=0.0):
+        return list(findings)  # the beginning is not known any more, or the rate rose
+    return [
+        replace(each, remedy=each.remedy.replace(ANOTHER, options(ANOTHER, WARM_UP)))
+        if ANOTHER in each.remedy.split("; ")
+        else each
+        for each in findings
+    ]
 
 
 def without_contradiction(findings: Sequence[Finding]) -> tuple[Finding, ...]:

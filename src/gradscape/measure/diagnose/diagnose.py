@@ -14,7 +14,7 @@ import numpy as np
 
 from gradscape.errors import ConfigError, brief
 from gradscape.measure.diagnose.activation_rules import activation_findings
-from gradscape.measure.diagnose.advice import LOWER, Traits, options, without_contradiction
+from gradscape.measure.diagnose.advice import LOWER, Traits, options, with_warm_up, without_contradiction
 from gradscape.measure.diagnose.channel_rules import channel_findings
 from gradscape.measure.diagnose.clip_rules import clip_findings, with_clipping
 from gradscape.measure.diagnose.from_run import divergence, plateau, recorded
@@ -131,7 +131,7 @@ def _diagnosed(watched: Watch | FlowHistory | RunRecord, limits: Limits | None, 
     once = gravest_first(with_clipping(findings, history) or [healthy(views[-1])])
     told = [_placed(_after_large_steps(each, history, limits), history) for each in once]
     return Diagnosis(
-        without_contradiction(told),
+        without_contradiction(with_warm_up(told, history)),
         history.seen,
         (*history.notes, *notes),
         _unseen(history, known_loss=isinstance(watched, RunRecord)),
