@@ -256,12 +256,14 @@ class LossHistory(Displayable, Record):
             ax: Axes to draw on; by default those of a new figure.
         """
         from matplotlib import pyplot
+        from matplotlib.ticker import MaxNLocator
 
         axes = pyplot.subplots()[1] if ax is None else ax
         axes.plot(self.steps, self.values)
         for spike in self.spikes:
             axes.axvline(spike.first, color="tab:red", linewidth=0.8, linestyle=":")
         axes.set(xlabel="step", ylabel="loss")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         return axes
 
     def __str__(self) -> str:

@@ -121,11 +121,13 @@ class RunRecord(Reported, Displayable, Record):
             ax: Axes to draw on; by default a new figure's.
         """
         import matplotlib.pyplot as plt
+        from matplotlib.ticker import MaxNLocator
 
         axes = plt.subplots()[1] if ax is None else ax
         for split in ("train", "valid"):
             axes.plot(self.curve("epoch"), self.curve(f"{split}_accuracy"), label=split)
         axes.set(xlabel="epoch", ylabel="accuracy", title=self.identity)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
         return axes
 
@@ -217,6 +219,7 @@ class StudyRecord(Reported, Displayable, Record):
         """
         import matplotlib.pyplot as plt
         from matplotlib.collections import LineCollection
+        from matplotlib.ticker import MaxNLocator
 
         axes = plt.subplots()[1] if ax is None else ax
         every = -(-len(self.runs) // DRAWN) or 1
@@ -233,6 +236,7 @@ class StudyRecord(Reported, Displayable, Record):
         part = f", {len(begun)} of {len(self.runs)} runs" if every > 1 else ""
         title = literal(f"{self.study} ({self.preset}){part}")
         axes.set(xlabel="epoch", ylabel="validation accuracy", title=title)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if len(colors) <= NAMED:
             for label, color in colors.items():
                 axes.plot([], [], color=color, label=literal(shorten(label, LETTERS)))

@@ -185,6 +185,7 @@ class SignalRecord(Displayable, Record):
             ax: Axes to draw on; by default a new figure's.
         """
         import matplotlib.pyplot as plt
+        from matplotlib.ticker import MaxNLocator
 
         axes = plt.subplots(layout="constrained")[1] if ax is None else ax
         depth = np.arange(1, len(self.layers) + 1)
@@ -195,7 +196,8 @@ class SignalRecord(Displayable, Record):
         right.plot(depth, over_seeds(self.correlation), color="tab:gray", linestyle="--")
         right.set(ylim=(-0.05, 1.05), ylabel="correlation of two samples (dashed)")
         axes.set(xlabel="layer (input → output)", ylabel="second moment")
-        axes.legend()
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)  # beside all curves
         return axes
 
     def __str__(self) -> str:
