@@ -25,6 +25,7 @@ from gradscape.storage.study_folder import StudyFolder
 from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.study.plan import ask
 from libraries import skip_without
+from made_studies import epoch, put
 
 TINY_FLAGS = [
     "--net.depth=8", "--net.filters=4", "--data.train=60", "--data.valid=20", "--batch-size=25", "--epochs=2",
@@ -286,6 +287,25 @@ def test_dry_run_lists_runs_with_estimates_and_writes_nothing(
     assert lines[-1].startswith("15 runs, about ")
     assert all(line.endswith((" s", " min", " h")) for line in lines[:-1])
     assert not list(tmp_path.iterdir())
+
+
+def test_dry_run_tells_ended_runs_and_does_not_count_their_time(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gradscape.study.network_cost.measure_rate", lambda configs: 1e9)
+    runs = BATCHNORM.plan("quick", seeds=1).runs()
+    command = ["reproduce", "--dry-run", "--seeds", "1", "--workers", "1", "--out", str(tmp_path)]
+    totals = []
+    for ended in (0, 3, len(runs)):
+        for config in list(runs.values())[:ended]:
+            put(tmp_path, config, "done", [epoch(1)])
+        assert main(command) == 0
+        *lines, total = capsys.readouterr().out.splitlines()
+        assert [line.endswith("ended") for line in lines] == [place < ended for place in range(len(runs))]
+        totals.append(total)
+    assert totals[0].startswith("15 runs, about ")
+    assert totals[1].startswith("15 runs, 3 of them ended, about ")
+    assert totals[2].startswith("15 runs, 15 of them ended, about 0 s ")
 
 
 def test_train_runs_resumes_and_reports_itself(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

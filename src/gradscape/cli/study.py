@@ -36,30 +36,35 @@ def run_study(
     from gradscape._machine import cores
     from gradscape.storage.study_folder import StudyFolder
 
+    folder = StudyFolder(Path(out or Path("runs") / plan.name))
     if dry:
-        _dry_run(plan, min(execution.workers or cores(), cores()))
+        _dry_run(plan, folder, min(execution.workers or cores(), cores()))
         return
-    report = run(StudyFolder(Path(out or Path("runs") / plan.name)), execution)
+    report = run(folder, execution)
     with heard_or_not(sys.stdout):
         print_verdicts(report)
 
 
-def _dry_run(plan: Plan, workers: int) -> None:
-    """Print the runs, each with an estimate of its time from steps timed now."""
+def _dry_run(plan: Plan, folder: StudyFolder, workers: int) -> None:
+    """Print the runs, each with an estimate of its time from steps timed now, or that it has ended."""
     from gradscape.study.network_cost import duration, measure_rate, run_macs
     from gradscape.study.packs import divide, pack_macs
+    from gradscape.study.train_runs import missing
 
     runs, names = plan.runs(), plan.names()
-    packs = divide(runs, runs, plan.together, workers)
-    rate = measure_rate(runs.values())
+    left = missing(runs, folder)
+    packs = divide(runs, left, plan.together, workers)
+    rate = measure_rate(left.values()) if left else 1.0
     seconds = {pack: pack_macs(pack, lambda name, rows: run_macs(runs[name], rows)) / rate for pack in packs}
     share = {name: each / len(pack.names) for pack, each in seconds.items() for name in pack.names}
     width = max(44, *map(len, names.values()))
     for name, config in runs.items():
-        print(f"{names[name]:<{width}} {config.epochs:>4} epochs  {duration(share[name]):>8}")
+        time = duration(share[name]) if name in left else "ended"
+        print(f"{names[name]:<{width}} {config.epochs:>4} epochs  {time:>8}")
     # Two runs side by side share the memory and the clock: the estimate is for one core at work.
-    total = max(sum(seconds.values()) / workers, *seconds.values())
-    print(f"{len(runs)} runs, about {duration(total)} with {workers} at once (from steps timed here)")
+    total = max(sum(seconds.values()) / workers, *seconds.values()) if left else 0.0
+    ended = f", {len(runs) - len(left)} of them ended" if len(left) < len(runs) else ""
+    print(f"{len(runs)} runs{ended}, about {duration(total)} with {workers} at once (from steps timed here)")
 
 
 def print_verdicts(report: Report) -> None:
