@@ -47,8 +47,13 @@ def survivors() -> str:
         [
             *table(("set", "rebuilt", "survive"), rows),
             "",
-            f"Seeds of each training: {' … '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}. "
-            f"Those that do not survive: {', '.join(lost)}.",
+            f"Seeds of each training: {' … '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}.",
+            "",
+            f"<details><summary>The {len(lost)} that do not survive</summary>",
+            "",
+            f"{', '.join(lost)}.",
+            "",
+            "</details>",
         ]
     )
 
