@@ -275,6 +275,7 @@ class LandscapeRecord(Displayable, Record):
             axes.plot(self.axes[0], mean)
             if len(self.loss) > 1:
                 axes.fill_between(self.axes[0], self.loss.min(axis=0), self.loss.max(axis=0), alpha=0.3)
+            mark_models(axes, self)
             axes.set(xlabel=self.directions[0], ylabel="loss")
             return axes
         drawn = filled(axes, self.axes, self.loss[0], levels_for(self.loss[0]))
@@ -288,29 +289,59 @@ class LandscapeRecord(Displayable, Record):
     def __str__(self) -> str:
         shape = " × ".join(str(len(axis)) for axis in self.axes)
         many = f", {count_noun(len(self.loss), 'surface')}" if len(self.loss) > 1 else ""
-        basin = self.basin()
-        least = "" if basin.whole.all() else "at least "
         lines = [
             f"loss over {shape} points{many} ({', '.join(self.directions)}) of "
             f"{count_noun(self.parameters, 'parameter')} on {count_noun(self.samples, 'sample')}"
             f"{describe_statistics(self.bn)}",
-            f"in the middle {self.middle.mean():.4g}; {self.extent}; sampling error {self.sampling}",
-            f"basin of half a unit of loss: width {least}{_describe_spread(basin.width)}; "
-            f"roughness {_describe_spread(self.roughness)}",
-            *(
-                [
-                    f"barrier {_describe_spread(self.barrier)} above the mean of the models' losses, "
-                    f"{_describe_spread(self.barrier_over_line)} above the line between them"
-                ]
-                if self.has_barrier
-                else []
-            ),
+            f"at the {'model' if self.path is None else 'last checkpoint'} {self.middle.mean():.4g}; "
+            f"{self.extent}; sampling error {self.sampling}",
+            self._describe_barrier() if self.has_barrier else self._describe_basin(),
             *([f"{count_noun(self.nonfinite, 'point')} not finite"] if self.nonfinite else []),
             *map(str, filter(None, (self.check, self.path, self.convexity))),
             f"{self.evaluations} of {count_noun(self.loss.size, 'point')} evaluated in {self.seconds:.3g} s"
             + ("" if self.complete else "; the time limit ended it"),
         ]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+    def _describe_basin(self) -> str:
+        """Return width and roughness, in words."""
+        basin = self.basin()
+        least = "" if basin.whole.all() else "at least "
+        rough = self.roughness
+        known = (
+            _describe_spread(rough) if np.isfinite(rough).all() else "not known: no line is finite throughout"
+        )
+        return (
+            f"basin of half a unit of loss: width {least}{_describe_spread(basin.width)}; roughness {known}"
+        )
+
+    def _describe_barrier(self) -> str:
+        """Return the other models' losses, and the barriers, one where they agree, in words."""
+        others = self.loss[:, self.axes[0].tolist().index(1.0)]
+        mean, sloped = _describe_spread(self.barrier), _describe_spread(self.barrier_over_line)
+        also = "" if mean == sloped else f", {sloped} above the line between them"
+        which = "model" if len(others) == 1 else "models"
+        return (
+            f"at the other {which} {_describe_spread(others)}; barrier {mean} above the mean of the models' "
+            f"losses{also}"
+        )
+
+
+def mark_models(axes: Axes, record: LandscapeRecord) -> None:
+    """Mark where on a line the models lie: the own one at 0, others at 1.
+
+    Args:
+        axes: Panel of a slice.
+        record: Record of dims 1.
+    """
+    places = {0.0: "model", 1.0: "other model" if len(record.loss) == 1 else "other models"}
+    for place, name in places.items():
+        if place == 0 or record.has_barrier:
+            axes.axvline(place, color="tab:gray", linestyle=":", linewidth=1, zorder=0)
+            axes.annotate(
+                name, (place, 1), (0, 3), ("data", "axes fraction"), textcoords="offset points",
+                ha="center", fontsize="small", color="tab:gray",
+            )  # fmt: skip
 
 
 def _barrier_of(line: Values, c: Values, sloped: bool) -> float:

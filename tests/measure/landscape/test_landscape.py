@@ -47,6 +47,17 @@ class Bowl(nn.Module):
         return 0.5 * (self.curvature * self.theta.square()).sum() + 0 * x.sum()
 
 
+class Point(nn.Module):
+    """One number w, whatever the batch."""
+
+    def __init__(self, w: float) -> None:
+        super().__init__()
+        self.theta = nn.Parameter(torch.full((1, 1), w, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.theta.expand(len(x), 1)
+
+
 ONE = torch.ones(1, 1, dtype=torch.float64)
 
 
@@ -265,6 +276,42 @@ def test_buffers_move_along_the_line_between_models() -> None:
     with torch.no_grad():
         ends = [cross_entropy(model(X), Y).item() for model in (first, second)]
     assert found.loss[0, [0, 2]] == pytest.approx(ends, rel=1e-4)
+
+
+def test_a_line_between_models_says_what_is_at_both_and_what_interpolated_statistics_do() -> None:
+    first, second = network(), network()
+    with torch.no_grad():
+        for p in second.parameters():
+            p.mul_(1.1)
+        for name, buffer in second.named_buffers():
+            if name.endswith("running_var"):
+                buffer.mul_(9)
+    said = str(landscape(first, cross_entropy, (X, Y), through=second, dims=1, points=7))
+    with torch.no_grad():
+        ends = [cross_entropy(model(X), Y).item() for model in (first, second)]
+    assert f"at the model {ends[0]:.4g}; from" in said
+    assert f"at the other model {ends[1]:.3g}; barrier " in said
+    assert "basin" not in said, "a valley's width is no answer to whether there is a wall between two"
+    assert "running statistics are interpolated" in said
+    assert "fall below 0" in said
+    inside = str(landscape(first, cross_entropy, (X, Y), through=second, dims=1, points=3, span=(0, 1)))
+    assert "running statistics are interpolated" in inside
+    assert "fall below 0" not in inside
+    measured = landscape(first, cross_entropy, (X, Y), through=second, dims=1, points=3, bn="recalibrated")
+    assert "interpolated" not in str(measured)
+
+
+def test_roughness_that_no_whole_line_has_is_said_in_words() -> None:
+    found = landscape(Point(0.5), lambda w: torch.log(w).mean(), ONE, dims=1, points=5, span=(-3, 3))
+    assert np.isnan(found.roughness).all()
+    assert "roughness not known, where points are missing" in str(found)
+
+
+def test_a_drawn_line_names_the_models_on_it() -> None:
+    between = landscape(Point(-1.0), torch.mean, ONE, through=Point(1.0), dims=1, points=5)
+    alone = landscape(Point(-1.0), torch.mean, ONE, dims=1, points=5)
+    names = [[text.get_text() for text in record.plot().texts] for record in (between, alone)]
+    assert names == [["model", "other model"], ["model"]]
 
 
 def test_a_plane_through_three_models_has_them_at_its_corners() -> None:
@@ -487,14 +534,6 @@ def test_a_line_between_models_has_both_and_their_middle_on_its_grid(points: int
 def test_the_barrier_is_over_the_mean_of_the_ends_or_over_the_line_between_them() -> None:
     """(w² − 1)² + 2(w + 1) from −1 to 1: 0 and 4 at the ends, and 3 midway."""
 
-    class Point(nn.Module):
-        def __init__(self, w: float) -> None:
-            super().__init__()
-            self.theta = nn.Parameter(torch.full((1, 1), w, dtype=torch.float64))
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.theta.expand(len(x), 1)
-
     def well(w: Tensor) -> Tensor:
         return ((w**2 - 1) ** 2 + 2 * (w + 1)).mean()
 
@@ -579,14 +618,6 @@ def test_a_loss_that_wants_gradients_is_told_so() -> None:
 
 
 def test_the_barrier_to_a_model_whose_loss_is_infinite_is_not_known() -> None:
-    class Point(nn.Module):
-        def __init__(self, w: float) -> None:
-            super().__init__()
-            self.theta = nn.Parameter(torch.full((1, 1), w))
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.theta.expand(len(x), 1)
-
     found = landscape(Point(-1.0), lambda w: (1 / (1 - w)).mean(), ONE, through=Point(1.0), dims=1, points=3)
     assert math.isinf(found.loss[0, -1])
     assert np.isnan([found.barrier, found.barrier_over_line]).all()

@@ -86,7 +86,9 @@ def test_slices_have_a_band_over_directions() -> None:
     drawing = slices({"plain": record(lines), "alone": record(lines[:1])})
     assert_nothing_is_cut(drawing)
     (axes,) = drawing.axes
-    assert len(axes.lines) == 2
+    *_, mark = axes.lines
+    assert len(axes.lines) == 3
+    assert (set(mark.get_xdata()), [text.get_text() for text in axes.texts]) == ({0.0}, ["model"])
     assert len(axes.collections) == 1
     assert axes.lines[0].get_ydata()[0] == pytest.approx(1 + 7 / 3)
 

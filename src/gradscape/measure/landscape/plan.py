@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -126,6 +127,38 @@ def _check_range(plane: Plane, edges: Sequence[tuple[float, float]]) -> None:
             raise ConfigError(
                 f"span: expected less; got {farthest:g} times the direction, which overflows {name}"
             )
+
+
+def notes_on_buffers(plan: GridPlan, objective: Objective) -> list[str]:
+    """Return remarks on running variances that are interpolated between models, and go below 0 beyond them.
+
+    Args:
+        plan: Planes and grid.
+        objective: Loss, whose model is the origin.
+    """
+    moves = plan.planes[0].buffer_moves
+    variances = {
+        name: buffer
+        for name, buffer in objective.model.named_buffers()
+        if name.endswith("running_var") and any(name in move for move in moves)
+    }
+    if not variances:
+        return []
+    notes = [
+        "between models BatchNorm's running statistics are interpolated, which may raise the barrier: "
+        "bn='recalibrated' measures them at each point (Jordan et al. 2023)"
+    ]
+    below = False
+    for plane, corner in product(plan.planes, product(*((axis[0], axis[-1]) for axis in plan.axes))):
+        for name, here in variances.items():
+            moved = sum(c * move[name] for c, move in zip(corner, plane.buffer_moves, strict=True))
+            below |= bool((here + moved < 0).any())
+    if below:
+        notes.append(
+            "beyond the models some running variances fall below 0, where the loss may not be finite: "
+            "span=(0, 1) ends at the models"
+        )
+    return notes
 
 
 def _lines_or_plane(objective: Objective, through: State | Sequence[State], dims: int) -> tuple[Plane, ...]:

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from gradscape._text import literal
 from gradscape.errors import ConfigError
 from gradscape.records.encoding import Values
-from gradscape.records.landscape import LandscapeRecord, filled, is_uneven, levels_for
+from gradscape.records.landscape import LandscapeRecord, filled, is_uneven, levels_for, mark_models
 from gradscape.report.figures.base import add_legend, panel
 from gradscape.report.figures.style import INK, LOOKS, SHADOW, styled
 
@@ -165,6 +165,7 @@ def slices(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Drawin
                     c, lines.min(axis=0), lines.max(axis=0), color=look.color, alpha=0.2, linewidth=0
                 )
         first = next(iter(records.values()))
+        mark_models(axes, first)
         axes.set(xlabel=first.directions[0], ylabel=axis)
         values = np.concatenate([_of_all(record, axis).ravel() for record in records.values()])
         if is_uneven(levels_for(values)):
