@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
+from html import unescape
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
@@ -31,6 +33,7 @@ from gradscape.records.noise import RunNoise
 from gradscape.records.role import Role
 from gradscape.records.run import RunRecord
 from gradscape.records.signal import RunStart
+from gradscape.report.pages.record import CAPTIONS
 from html_pages import Reader
 
 BATCH = (torch.randn(12, 8, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 2)
@@ -150,6 +153,41 @@ def test_it_is_drawn_on_given_axes(name: str) -> None:
     axes = Figure().add_subplot()
     assert held(name).plot(axes) is axes
     assert axes.has_data()
+
+
+@pytest.mark.parametrize("name", CAPTIONS)
+def test_a_page_of_numbers_says_how_its_drawing_is_read(name: str, tmp_path: Path) -> None:
+    thing = held(name)
+    if name == "LandscapeRecord":
+        thing = gs.landscape(net(), cross_entropy, BATCH, dims=1, points=3)
+    text = unescape(thing.save_html(tmp_path / "page.html").read_text())
+    assert f"<figcaption>{CAPTIONS[name]}</figcaption>" in text
+
+
+def test_a_plane_says_what_width_and_a_log_scale_are(tmp_path: Path) -> None:
+    text = gs.landscape(net(), cross_entropy, BATCH, points=5, span=(-9, 9)).save_html(tmp_path / "a.html")
+    assert "Width: how far from the model the loss has risen by half a unit" in text.read_text()
+    assert "the loss is on a log scale" in text.read_text()
+
+
+def test_eigenvalues_without_a_density_are_drawn_with_the_numbers_of_both_ends() -> None:
+    found = gs.curvature(net(), cross_entropy, BATCH, k=1)
+    assert found.ends is not None
+    ends = [f"{found.ends.largest[0]:.3g}", f"{found.ends.smallest[0]:.3g}"]
+    assert [text.get_text() for text in found.plot().texts] == ends
+
+
+def test_small_learning_rates_do_not_run_into_each_other() -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    drawing = Figure(figsize=(4.4, 3.3), layout="constrained")
+    FigureCanvasAgg(drawing)
+    axes = gs.smoothness(net(), cross_entropy, BATCH, 0.001).plot(drawing.add_subplot())
+    drawing.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels() if label.get_text()]
+    assert len(boxes) > 2
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
 
 
 def test_a_long_history_is_a_small_summary() -> None:

@@ -244,8 +244,11 @@ class CurvatureRecord(Displayable, Record):
             scale_for_eigenvalues(axes, grid)
         elif self.ends is not None:
             values = np.concatenate([self.ends.largest, self.ends.smallest])
-            axes.plot(values, np.zeros(len(values)), "|", markersize=20)
-            axes.set(yticks=[])
+            axes.vlines(values, 0, 1, color="C0")
+            axes.axvline(0, color="tab:gray", linestyle=":", linewidth=1)
+            for end, side in ((float(values.max()), "right"), (float(values.min()), "left")):
+                axes.text(end, 1.03, f"{end:.3g}", ha=side, va="bottom")
+            axes.set(yticks=[], ylim=(0, 1.2))
         axes.set(xlabel=f"eigenvalue of the {MATRICES[self.matrix]}")
         return axes
 

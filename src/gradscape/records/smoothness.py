@@ -154,6 +154,7 @@ class SmoothnessRecord(Displayable, Record):
             ax: Axes to draw on; by default a new figure's.
         """
         import matplotlib.pyplot as plt
+        from matplotlib.ticker import MaxNLocator
 
         axes = plt.subplots(layout="constrained")[1] if ax is None else ax
         right = axes.twinx()
@@ -165,6 +166,7 @@ class SmoothnessRecord(Displayable, Record):
             axes.axhspan(*line.loss_variation.mean(axis=0), color=color, alpha=0.15, linewidth=0)
             right.plot(self.rates, line.changes.mean(axis=0), color=color, linestyle="--")
         axes.axhline(float(self.loss.mean()), color="tab:gray", linestyle=":", label="at θ")
+        axes.xaxis.set_major_locator(MaxNLocator(4))  # small rates have long labels
         axes.set(xlabel="learning rate η", ylabel="loss L(θ − ηd) and its range (band)")
         right.set(ylabel="change of the gradient\n‖∇L(θ − ηd) − ∇L(θ)‖ (dashed)", ylim=(0, None))
         axes.legend()

@@ -7,12 +7,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from gradscape.records.landscape import LandscapeRecord
+from gradscape.records.landscape import LandscapeRecord, is_uneven
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import Page
 from gradscape.report.figures.base import Figure, titled
 from gradscape.report.figures.basin import first_landscapes
-from gradscape.report.figures.landscape import contours
+from gradscape.report.figures.landscape import common_levels, contours
 from gradscape.report.figures.turning import turning
 from gradscape.report.pages.verdict import inlined
 from gradscape.report.templates import environment
@@ -54,6 +54,7 @@ def _part(name: str, title: str, records: Mapping[str, LandscapeRecord], first: 
             for label, element in turning(records, element_id=f"{name}-turning", script=first).items()
         ],
         "figure": seen,
+        "uneven": is_uneven(common_levels(records.values())),
         "drawn": inlined([seen])[seen.name],
         "texts": {label: str(record) for label, record in records.items()},
     }

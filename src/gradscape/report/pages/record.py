@@ -33,6 +33,28 @@ TITLES = {
     "TransformerHistory": "Attention heads",
 }
 
+# How to read the drawing of a record, for those whose axes do not say it.
+CAPTIONS = {
+    "CurvatureRecord": (
+        "An eigenvalue says how fast the gradient changes along one direction. The largest bounds the "
+        "learning rate: plain gradient descent is stable up to 2 / λmax. Negative ones are directions in "
+        "which the loss still falls away, as on a saddle."
+    ),
+    "LandscapeRecord": (
+        "The wider the valley around a model, the less small changes of its weights cost. Without a wall "
+        "between two models they lie in one valley."
+    ),
+    "NoiseRecord": (
+        "Squared mean of each tensor's gradient over its variance between batches: near the dashed line it "
+        "is what chance alone would give."
+    ),
+    "SmoothnessRecord": (
+        "Loss (left) and change of the gradient (right, dashed) along the next step. The less they change, "
+        "the further a gradient can be trusted, and the larger a learning rate may be."
+    ),
+}
+CAPTIONS["RunNoise"] = CAPTIONS["NoiseRecord"]
+
 
 def record_page(record: Displayable) -> str:
     """Return the page of a record: its drawing, or its `drawings` where it has several, and its text.
@@ -40,10 +62,12 @@ def record_page(record: Displayable) -> str:
     Args:
         record: Record with a `plot`.
     """
-    title = TITLES[type(record).__name__]
+    name = type(record).__name__
+    title = TITLES[name]
     lead, _, rest = str(record).partition("\n")
     drawings = getattr(record, "drawings", None) or {title: record.plot}  # type: ignore[attr-defined]
-    figures = [_drawn(draw, name, place) for place, (name, draw) in enumerate(drawings.items())]
+    caption = CAPTIONS.get(name, "")
+    figures = [_drawn(draw, drawn, place, caption) for place, (drawn, draw) in enumerate(drawings.items())]
     template = environment().get_template("record.html.j2")
     values = {"title": title, "lead": capital(lead), "text": rest, "diagnosis": None}
     return template.render(figures=figures, drawn=inlined(figures), **values) + "\n"
@@ -61,9 +85,9 @@ def diagnosis_page(diagnosis: Diagnosis) -> str:
     return rendered("record.html.j2", diagnosis, figures, **values)
 
 
-def _drawn(draw: Callable[[Axes], Axes], title: str, place: int = 0) -> Figure:
+def _drawn(draw: Callable[[Axes], Axes], title: str, place: int = 0, caption: str = "") -> Figure:
     """Return what a record's method draws as a figure of the page."""
     with styled():
         drawing, axes = panel()
         draw(axes)
-    return Figure(f"drawing-{place}" if place else "drawing", title, "", "", drawing)
+    return Figure(f"drawing-{place}" if place else "drawing", title, caption, "", drawing)
