@@ -66,7 +66,7 @@ def refuse_without_libraries(who: str) -> None:
     """
     for library in LIBRARIES:
         if importlib.util.find_spec(library) is None:
-            raise ConfigError(f"{who} {library}; type: pip install 'gradscape[live]'")
+            raise ConfigError(f"{who} {library}; type: pip install {' '.join(LIBRARIES)}")
 
 
 def _bound(host: str, port: int) -> socket.socket:

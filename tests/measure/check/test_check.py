@@ -282,7 +282,7 @@ def test_a_finding_whose_cures_are_told_with_the_first_does_not_say_that_none_wo
     ]
     first, second = by_trials(findings, [lowered])
     assert first.remedy == "norm (tried: loss 2 → 1 in 2 steps)"
-    assert second.remedy == "what helps with the above"
+    assert second.remedy == 'what helps with "vanishing"'
     assert by_trials(findings, [replace(lowered, effect="nothing")])[1].remedy == UNMOVED
 
 

@@ -302,6 +302,7 @@ def test_parameters_that_the_loss_does_not_reach_are_told() -> None:
     found = finding(record, "unused layer")
     assert found.layer == "other.weight"
     assert "does not reach 2 parameters of 4" in found.cause
+    assert "look for detach(), .data, numpy or torch.no_grad() after it" in found.remedy
     assert not [note for note in record.diagnosis.notes if "other.weight" in note]  # it is told once
     assert "unused layer" not in verdicts(checked(lambda: nn.Linear(F, C), (SEQUENCES[:, 0], LABELS)))
 

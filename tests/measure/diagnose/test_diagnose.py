@@ -205,7 +205,9 @@ def test_a_layer_that_takes_no_part_is_noted_and_the_rest_is_healthy() -> None:
     model = Unused()
     found = after_training(model, sgd(model))
     assert found.verdict == "too early to tell"
-    assert found.notes == ("no gradient was ever there for unused.weight: outside the loss",)
+    assert found.notes == (
+        "no gradient was ever there for unused.weight: unused, or cut off from the loss by a detach()",
+    )
 
 
 def test_a_non_finite_gradient_begins_nearest_to_the_output() -> None:

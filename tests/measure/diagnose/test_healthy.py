@@ -163,7 +163,9 @@ def test_a_pooler_that_nobody_uses_is_a_note() -> None:
     torch.manual_seed(0)
     _, found = trained(Pooled(), adamw)
     assert found.verdict == "healthy"
-    assert found.notes == ("no gradient was ever there for pooler.weight: outside the loss",)
+    assert found.notes == (
+        "no gradient was ever there for pooler.weight: unused, or cut off from the loss by a detach()",
+    )
 
 
 def test_layers_before_a_detach_are_frozen_all_the_same() -> None:

@@ -509,6 +509,18 @@ def test_factories_and_losses_that_fail_are_refused_in_one_line() -> None:
         signal(lambda: next(makes), x, loss, seeds=2)
 
 
+def test_a_model_that_cuts_its_graph_is_told_so_and_not_what_autograd_wants() -> None:
+    class Detached(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return self[1](self[0](x).detach())
+
+    record = signal(Detached(nn.Linear(5, 5), nn.Linear(5, 2)), torch.randn(9, 5), lambda out: out.sum())
+    assert record.notes[0] == (
+        "Jacobian not measured: no gradient comes from the output back to the input: detach(), .data or "
+        "torch.no_grad() is between"
+    )
+
+
 def test_an_operation_without_a_second_derivative_is_a_note() -> None:
     class Once(torch.autograd.Function):
         @staticmethod

@@ -120,7 +120,10 @@ def _unreached(model: nn.Module, steps: Steps) -> list[Finding]:
             layer=strip_wrappers(names[0]),
             cause=f"the loss's backward pass does not reach {count_noun(len(names), 'parameter')} of "
             f"{len(wanted)}: {join_names(names)}",
-            remedy="look whether its output is used in forward() and enters the loss",
+            remedy=options(
+                "look whether its output is used in forward() and enters the loss",
+                "look for detach(), .data, numpy or torch.no_grad() after it",
+            ),
             evidence=(
                 Symptom("parameters without a gradient", float(len(names)), 0.0, "none is meant to be"),
             ),

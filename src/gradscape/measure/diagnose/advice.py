@@ -25,7 +25,6 @@ WARM_UP = "warm-up: a learning rate that rises over the first hundred steps"
 FIND_RATE = "gs.lr_range(model, (x, y), loss, optimizer) tells which learning rate"
 FIND_RATE_OF_RUN = "gradscape lr-range FILE.py:FACTORY tells which learning rate"
 RANGED = "lr of a range test"
-ABOVE = "what helps with the above"
 # What a finding advises → the remedies that are that.
 TRIED_BY = {
     "a norm": ("norm",),
@@ -168,6 +167,11 @@ def with_warm_up(findings: Sequence[Finding], history: FlowHistory) -> list[Find
     ]
 
 
+def _helps_with(graver: Finding) -> str:
+    """Return the advice of a finding whose own is that of a graver one; texts order findings either way."""
+    return f'what helps with "{graver.verdict}"'
+
+
 def without_contradiction(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """Strike from each finding's advice the opposite of what a graver one asks for.
 
@@ -179,7 +183,7 @@ def without_contradiction(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     for finding in findings:
         kept = [option for option in finding.remedy.split("; ") if not asked & _opposites(option)]
         asked |= {rate for rate in (LOWER, HIGHER) for option in kept if rate in option}
-        found.append(replace(finding, remedy=options(*kept) or ABOVE))
+        found.append(replace(finding, remedy=options(*kept) or _helps_with(findings[0])))
     return tuple(found)
 
 
@@ -252,7 +256,7 @@ def by_trials(findings: Sequence[Finding], trials: Sequence[Trial]) -> list[Find
         best = [trial for trial in moved if cures is None or trial.remedy in cures][:SHOWN]
         shown = [f"{_named(trial)} (tried: {trial.change}{trial.beside})" for trial in best if place == 0]
         if finding.grade == "fail" and trials:
-            none = ABOVE if best else UNMOVED
+            none = _helps_with(findings[0]) if best else UNMOVED
             finding = replace(finding, remedy=options(*shown, *left) or none)
         found.append(finding)
     return found

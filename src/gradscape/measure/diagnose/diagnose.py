@@ -237,7 +237,11 @@ def _out_of_the_loss(views: list[View]) -> tuple[str, ...]:
         for name, absent in zip(view.layers, view.absent & ~view.zero.all(), strict=True)
         if absent
     ]
-    return (f"{OUT_OF_THE_LOSS} {', '.join(names)}: outside the loss",) if names else ()
+    return (
+        (f"{OUT_OF_THE_LOSS} {', '.join(names)}: unused, or cut off from the loss by a detach()",)
+        if names
+        else ()
+    )
 
 
 def _placed(finding: Finding, history: FlowHistory) -> Finding:

@@ -138,6 +138,8 @@ def _passed(model: nn.Module, batch: Batch, reader: Reader) -> Any:
         return trace.forward(batch)
 
 
+NOT_IN_GRAPH = "not have been used in the graph"  # of autograd's message, which names no cause
+CUT_OFF = "no gradient comes from the output back to the input: detach(), .data or torch.no_grad() is between"
 UNKNOWN = Singular(math.nan, math.nan, math.nan, math.nan, "not measured")
 
 
@@ -161,6 +163,8 @@ def _jacobian(model: nn.Module, batch: Batch, samples: int) -> tuple[Singular, l
                 return UNKNOWN, ["Jacobian not measured: the output does not depend on the input"]
             singular = singular_values(output, start, few.size)
     except Exception as error:  # such as an operation without a second derivative
+        if NOT_IN_GRAPH in str(error):
+            return UNKNOWN, [f"Jacobian not measured: {CUT_OFF}"]
         return UNKNOWN, [f"Jacobian not measured: {first_line(error)}"]
     notes = [] if source is not None else ["Jacobian by the first layer's output: inputs are integers"]
     return singular, notes

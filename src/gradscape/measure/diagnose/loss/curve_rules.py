@@ -172,7 +172,7 @@ def _does_not_fall(curve: Curve) -> list[Finding]:
             curve.limits.evidence("enough", "steps", number),
         ]
         if random:
-            cause += "; the tokens are alike often, as random ones are, of which nothing can be learned"
+            cause += "; all tokens come equally often: targets that are drawn at random cannot be predicted"
         if (same := _says_one_class(curve.history.readings[-1])) is not None:
             label, share, samples = same
             cause += f"; it says class {label} of all {samples} samples"

@@ -23,6 +23,7 @@ from gradscape.records.diagnosis import Finding, Symptom
 
 Rule = Callable[[TermSeries, LossLimits], list[Finding]]
 FEWEST_CLASSES, MOST_CLASSES = 3, 30  # of whole-numbered targets that look like classes rather than counts
+SQUASHES = ("softmax", "sigmoid")  # of outputs that a cross-entropy takes raw
 UNIT = "binary cross-entropy takes 0 to 1"
 INDICES = "each class index is the target of every output"
 OTHERS = "every output is compared with the targets of other samples too"
@@ -260,6 +261,8 @@ def _unlikely(series: TermSeries, _: LossLimits) -> list[Finding]:
         classes = 2
     else:
         return []
+    last = series.bound.operation.name if series.bound else ""
+    raw = f"of the last layer, without the {last}" if last in SQUASHES else "as they are"
     return [
         Finding(
             verdict="unlikely loss function",
@@ -268,7 +271,7 @@ def _unlikely(series: TermSeries, _: LossLimits) -> list[Finding]:
             remedy=options(
                 "binary_cross_entropy_with_logits on the output of the last layer as it is"
                 if series.units == 1 and classes == 2
-                else f"cross_entropy on {classes} outputs as they are",
+                else f"cross_entropy on {classes} outputs {raw}",
                 "nothing, if they are no classes",
             ),
             evidence=(Symptom("classes among the targets", classes, 1, "one number is none"),),
