@@ -74,6 +74,7 @@ def test_a_module_of_a_package_is_found_by_name(
         ("{file}:nte", "3,2,2", "has no function 'nte'; did you mean 'net'?"),
         ("{file}:CLASSES", "3,2,2", "has no function 'CLASSES'; it has net, "),
         ("{file}", "3,2,2", "FACTORY: expected FILE.py:FACTORY or package.module:FACTORY; got "),
+        ("{file}", "3,2,2", "', which has net, image, number, fails, Net; type {file}:net"),
         ("none.py:net", "3,2,2", "none.py, which is not there"),
         ("no_such_package:net", "3,2,2", "got 'no_such_package:net', and there is no module 'no_such_pack"),
         ("{stem}:net", "3,2,2", "; did you mean '{stem}.py:net'?"),
@@ -83,7 +84,11 @@ def test_a_module_of_a_package_is_found_by_name(
         ("{file}:fails", "3,2,2", "fails() raised ValueError: no such layer (my_nets.py, line 14)"),
         ("{file}:made", "3,2,2", "FACTORY: expected a function that makes a module; got the module"),
         ("{file}:net", "3,two", "--input: expected sizes such as 3,32,32; got '3,two'"),
-        ("{file}:net", "5", "layer 1 (Linear) was given float32 (32, 5) and wants"),
+        (
+            "{file}:net",
+            "5",
+            "and wants (…, 12); give the shape of a sample by --input, or by --batch a batch",
+        ),
         ("{file}:image", "3,2,2", "its output is (32, 3, 2, 2), not (N, classes)"),
     ],
 )
@@ -180,9 +185,12 @@ model = scalar()
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["scalar"], "its one output is no classifier's; use gradscape.check with a loss"),
+        (
+            ["scalar"],
+            "its one output is no classifier's; use a batch and a loss of your own: --batch NAME --loss NAME",
+        ),
         (["empty"], "Flatten has no parameter to train"),
-        (["a_dict"], "its output is dict, not (N, classes); use gradscape.check with a loss"),
+        (["a_dict"], "its output is dict, not (N, classes); use a batch and a loss of your own"),
         (["integers"], "its output is int64 (32,), not (N, classes)"),
         (["waves"], "its output is complex64 (32, 3), not (N, classes)"),
         (["cut"], "nothing in it has a gradient; look for detach(), argmax(), .item() or torch.no_grad()"),
@@ -202,3 +210,89 @@ def test_a_factory_that_makes_no_classifier_is_one_line(
     assert main(["check", f"{tmp_path}/more.py:{name}", "--input", "3,2,2", *flags]) == 2
     assert says in (told := capsys.readouterr().err)
     assert len(told.splitlines()) == 1
+
+
+OWN = """
+import torch
+from torch import nn
+
+def prices():
+    return nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 1))
+
+def houses():
+    return torch.randn(16, 3), 1e4 * torch.randn(16, 1)
+
+def relative(output, y):
+    return ((output - y) / 1e4).square().mean()
+
+def words():
+    return nn.Sequential(nn.Embedding(20, 8), nn.Linear(8, 20))
+
+def tokens():
+    x = torch.randint(0, 20, (8, 6))
+    return x, x.flip(1)
+
+def lines():
+    raise ValueError("no such file")
+"""
+QUICK = ("--no-remedies", "--seeds", "1", "--fit", "0")
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> str:
+    (tmp_path / "mine.py").write_text(OWN)
+    return f"{tmp_path}/mine.py"
+
+
+def test_a_batch_and_a_loss_of_ones_own_are_checked(own: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", f"{own}:prices", "--batch", "houses", "--loss", "mse_loss", *QUICK]) == 1
+    out = capsys.readouterr().out
+    assert "targets out of scale\n" in out
+    assert "on noise" not in out
+    assert main(["check", f"{own}:prices", "--batch", "houses", "--loss", "relative", *QUICK]) in (0, 1)
+    assert "(cross_entropy)" not in capsys.readouterr().out
+
+
+def test_a_batch_of_tokens_is_classified_at_each_position(
+    own: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", f"{own}:words", "--batch", "tokens", *QUICK]) in (0, 1)
+    assert "for 20 classes alike (cross_entropy)" in capsys.readouterr().out
+
+
+def test_the_optimizer_that_is_asked_for_makes_the_steps(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--input", "3,2,2", *QUICK]
+    sgd = ["--optimizer", "sgd", "--lr", "0.05", "--momentum", "0.9"]
+    assert main(["check", f"{file}:net", *sgd, *flags]) == 0
+    out = capsys.readouterr().out
+    assert "\nas it is, by SGD, lr 0.05, momentum 0.9: loss " in out
+    assert "\non noise, 32 × 3 × 2 × 2, and random labels, by cross_entropy\n" in out
+    assert main(["check", f"{file}:net", *flags]) == 0
+    assert "\nas it is, by Adam, lr 0.001, ε 1e-08: loss " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("prices", "--batch", "house"), "--batch: {file} has no function 'house'; did you mean 'houses'?"),
+        (("prices", "--batch", "houses"), "--loss: expected with a --batch that is not (x, class numbers)"),
+        (("prices", "--batch", "houses", "--loss", "mse"), "--loss: {file} has no function 'mse'"),
+        (("prices", "--batch", "lines"), "--batch: lines() raised ValueError: no such file (mine.py, line"),
+        (("prices", "--loss", "mse_loss"), "--loss: expected with --batch alone: noise has random labels"),
+        (("words", "--batch", "tokens", "--input", "6"), "--input: expected without --batch"),
+        (
+            ("words", "--input", "6"),
+            "wants integers from 0 to 19; give the shape of a sample by --input, or by",
+        ),
+        (("prices", "--momentum", "0.9"), "--momentum: expected with --optimizer sgd alone; got adam"),
+    ],
+)
+def test_what_is_no_batch_or_loss_is_one_line(
+    own: str, words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", f"{own}:{words[0]}", *words[1:]]) == 2
+    line = capsys.readouterr().err
+    assert message.format(file=own) in line
+    assert line.count("\n") == 1

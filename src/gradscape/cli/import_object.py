@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from os.path import isfile
 from pathlib import Path
 from types import ModuleType
@@ -26,16 +27,41 @@ def load_factory(name: str) -> Callable[..., Any]:
     Raises:
         ConfigError: There is no such file, module or factory, or reading it fails.
     """
+    return load_functions(name, {})[0]
+
+
+def load_functions(name: str, beside: Mapping[str, str]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Return the factory of a name, and other functions of the same file or module, which is read once.
+
+    Args:
+        name: FILE.py:FACTORY, or package.module:FACTORY.
+        beside: Name of a function for each flag that asks for one.
+
+    Raises:
+        ConfigError: There is no such file, module, factory or function, or reading it fails.
+    """
     module, place, factory = _module_of(name, "factory")
+    made = _factory_of(module, place, factory, name)
+    return made, {flag: _function_of(module, place, other, f"{flag}: ") for flag, other in beside.items()}
+
+
+def _factory_of(module: ModuleType, place: str, factory: str, name: str) -> Callable[..., Any]:
     made = getattr(module, factory, None)
     if hasattr(made, "state_dict") and not isinstance(made, type):
         raise ConfigError(f"FACTORY: expected a function that makes a module; got the module {name}")
+    return _function_of(module, place, factory)
+
+
+def _function_of(module: ModuleType, place: str, name: str, flag: str = "") -> Callable[..., Any]:
+    """Return the function of a name."""
+    made = getattr(module, name, None)
     if not callable(made):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         own = [key for key in known if getattr(getattr(module, key), "__module__", None) == module.__name__]
         listed = f"; it has {cut(', '.join(own))}" if own else ""
-        raise ConfigError(f"{place} has no function {factory!r}{nearest(factory, known) or listed}")
-    return made
+        raise ConfigError(f"{flag}{place} has no function {name!r}{nearest(name, known) or listed}")
+    found: Callable[..., Any] = made
+    return found
 
 
 def place_of(name: str, factory: Any) -> tuple[Path, int] | None:
@@ -84,7 +110,7 @@ def _module_of(name: str, what: str) -> tuple[ModuleType, str, str]:
     word = what.upper()
     wanted = f"{word}: expected FILE.py:{word} or package.module:{word}; got {brief(name)}"
     if not colon or not place or not held:
-        raise ConfigError(wanted)
+        raise ConfigError(f"{wanted}{_functions_in(name)}")
     try:
         module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except ConfigError:
@@ -95,6 +121,19 @@ def _module_of(name: str, what: str) -> tuple[ModuleType, str, str]:
             raise ConfigError(f"{wanted}, and there is no module {brief(place)}{near}") from error
         raise ConfigError(f"{cut(place)} cannot be read: {cut(with_place(error), 400)}") from error
     return module, place, held
+
+
+def _functions_in(name: str) -> str:
+    """Return the end of a message that names a file's functions and classes, which is not run for that."""
+    if not (name.endswith(".py") and isfile(name)):
+        return ""
+    try:
+        parts = ast.parse(Path(name).read_bytes()).body
+    except (OSError, SyntaxError, ValueError):
+        return ""
+    names = [each.name for each in parts if isinstance(each, ast.FunctionDef | ast.ClassDef)]
+    own = [each for each in names if not each.startswith("_")]
+    return f", which has {cut(', '.join(own))}; type {cut(name)}:{own[0]}" if own else ""
 
 
 def _file_near(place: str, held: str) -> str:

@@ -225,7 +225,12 @@ class CheckRecord(Reported, Displayable, Record):
     def _step_lines(self) -> list[str]:
         """Lines on the steps that were made, and on the batch."""
         fell = "it falls" if self.as_is.fell else "it does not fall"
-        return [f"as it is: {self.as_is.change}: {fell}", *self.of_batch]
+        return [f"as it is, by {self.by}: {self.as_is.change}: {fell}", *self.of_batch]
+
+    @property
+    def by(self) -> str:
+        """Optimizers that made the steps, in words."""
+        return " and ".join(each.in_words for each in self.optimizers) or "steps"
 
     def __str__(self) -> str:
         lines = [str(self.diagnosis), *self._step_lines, "", str(self.signal)]

@@ -75,6 +75,15 @@ class OptimizerFacts(Record):
     decoupled: bool = False
     maximize: bool = False
 
+    @property
+    def in_words(self) -> str:
+        """Name and settings, such as `Adam, lr 0.001, ε 1e-08`."""
+        settings = {"lr": self.lr, "ε": self.eps, "momentum": self.momentum}
+        words = [f"{name} {value:g}" for name, value in settings.items() if value is not None]
+        decay = max(self.decay, default=0.0)
+        words += [f"weight decay {decay:g}"] if decay else []
+        return ", ".join([self.name, *words, *(["maximizes"] if self.maximize else [])])
+
 
 @dataclass(frozen=True)
 class Clearings(Record):

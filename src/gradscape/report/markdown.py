@@ -19,7 +19,7 @@ from gradscape.measure.diagnose.diagnose import diagnose
 from gradscape.measure.diagnose.from_run import recorded
 from gradscape.records.check import CheckRecord, Trial
 from gradscape.records.diagnosis import VERDICTS, Diagnosis, Finding
-from gradscape.records.gradients import FlowHistory, OptimizerFacts
+from gradscape.records.gradients import FlowHistory
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.bounded_markdown import Item, Section, bounded, escape, header, row
 from gradscape.version import __version__
@@ -284,7 +284,7 @@ def _network(history: FlowHistory, diagnosis: Diagnosis) -> list[Section]:
     facts = [
         ("parameters", f"{sum(history.sizes):,} in {count_noun(len(history.layers), 'tensor')}{dtypes[0]}"),
         *((("modules", ", ".join(history.modules)),) if history.modules else ()),
-        *(("optimizer", _optimizer(each)) for each in history.optimizers[:NUMBERS]),
+        *(("optimizer", each.in_words) for each in history.optimizers[:NUMBERS]),
         *((("further optimizers", further),) if (further := len(history.optimizers) - NUMBERS) > 0 else ()),
     ]
     shapes = history.shapes or tuple((size,) for size in history.sizes)
@@ -306,14 +306,6 @@ def _network(history: FlowHistory, diagnosis: Diagnosis) -> list[Section]:
     return [_facts("Network", facts), Section("### Layers, at the last row read", layers, table)]
 
 
-def _optimizer(facts: OptimizerFacts) -> str:
-    settings = {"lr": facts.lr, "ε": facts.eps, "momentum": facts.momentum}
-    words = [f"{name} {value:g}" for name, value in settings.items() if value is not None]
-    decay = max(facts.decay, default=0.0)
-    words += [f"weight decay {decay:g}"] if decay else []
-    return ", ".join([facts.name, *words, *(["maximizes"] if facts.maximize else [])])
-
-
 def _signal(record: CheckRecord) -> list[Section]:
     """Return the layers of a network before training, with signal and gradient."""
     signal = record.signal
@@ -325,7 +317,7 @@ def _signal(record: CheckRecord) -> list[Section]:
         rows.append(row(escape(name, NAME), escape(kind), f"{signal.widths[place]:,}", *cells))
     facts = [
         ("parameters", f"{record.parameters:,} of {', '.join(record.dtypes)}"),
-        *(("optimizer", _optimizer(each)) for each in record.optimizers[:NUMBERS]),
+        *(("optimizer", each.in_words) for each in record.optimizers[:NUMBERS]),
         *((("depth", signal.chi_in_words),) if signal.chi_in_words else ()),
         ("Jacobian", str(signal.jacobian)),
         ("batch", f"{count_noun(signal.samples, 'sample')}, {count_noun(len(signal.loss), 'seed')}"),

@@ -282,10 +282,21 @@ def check_on_noise(
     Raises:
         ConfigError: As `check`, and a module with another output.
     """
-    batch = noise_batch(make_model, shape, "gradscape.check", causal)
-    return check(make_model, batch, _cross_entropy_of_each, causal=causal, **options)
+    change = "give the shape of a sample by --input, or by --batch a batch of your own, as of tokens"
+    own = "a batch and a loss of your own: --batch NAME --loss NAME"
+    batch = noise_batch(make_model, shape, own, causal, change)
+    record = check(make_model, batch, cross_entropy_of_each, causal=causal, **options)
+    told = f"on noise, {' × '.join(map(str, shape))}, and random labels, by cross_entropy"
+    return replace(record, facts=(told, *record.facts))
 
 
-def _cross_entropy_of_each(output: Tensor, y: Tensor) -> Tensor:
-    """Return the mean cross-entropy over samples, or over all their positions."""
+def cross_entropy_of_each(output: Tensor, y: Tensor) -> Tensor:
+    """Return the mean cross-entropy over samples, or over all their positions.
+
+    Args:
+        output: Logits (N, classes) or (N, T, classes), or any that cross_entropy takes.
+        y: Class numbers of the samples or positions.
+    """
+    if output.shape[:-1] != y.shape:
+        return nn.functional.cross_entropy(output, y)
     return nn.functional.cross_entropy(output.flatten(0, -2), y.flatten())

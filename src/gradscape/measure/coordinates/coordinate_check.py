@@ -136,7 +136,9 @@ def coordinate_check_on_noise(
         ConfigError: As `coordinate_check`, and a module with another output.
     """
     known = _checked(make_model, widths, 1, FEWEST_SEEDS)
-    batch = noise_batch(lambda: call_factory(make_model, known[0]), shape, "gradscape.coordinate_check")
+    batch = noise_batch(
+        lambda: call_factory(make_model, known[0]), shape, "gradscape.coordinate_check with a loss"
+    )
     make = OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer
     named = make if lr is None else partial(make, lr=lr)
     return coordinate_check(make_model, known, batch, nn.functional.cross_entropy, named, **options)

@@ -216,6 +216,9 @@ class Trace:
             raise ConfigError(_blame(self.stack, self.model, error)) from error
 
 
+CHANGE = "change the batch or the layer"  # cure of a batch that does not fit
+
+
 def _blame(stack: list[Running], model: nn.Module, error: Exception) -> str:
     """Describe a failure in one line: the innermost module, its input, the expected input, the error."""
     if not stack:
@@ -224,7 +227,7 @@ def _blame(stack: list[Running], model: nn.Module, error: Exception) -> str:
     given = ", ".join(described(t) for t in tensors(call.given)) or "no tensor"
     where = f"layer {call.name} ({type(call.module).__name__})" if call.name else type(model).__name__
     wanted = _wanted_dtype(call) + _wants(call.module)
-    needs = f" and wants {wanted}; change the batch or the layer" if wanted else ""
+    needs = f" and wants {wanted}; {CHANGE}" if wanted else ""
     return f"batch: {where} was given {given}{needs}: {with_place(error)}"
 
 

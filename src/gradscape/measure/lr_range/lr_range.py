@@ -132,7 +132,7 @@ def lr_range_on_noise(
     Raises:
         ConfigError: As `lr_range`, and a module with another output.
     """
-    batch = noise_batch(make_model, shape, "gradscape.lr_range")
+    batch = noise_batch(make_model, shape, "gradscape.lr_range with a loss")
     kind = OPTIMIZERS[optimizer]
     make = partial(kind, momentum=momentum) if kind is torch.optim.SGD else kind
     return lr_range(make_model, batch, nn.functional.cross_entropy, make, **options)

@@ -31,6 +31,7 @@ def check_page(record: CheckRecord) -> str:
         trials=[(heading, [_row(trial) for trial in trials]) for heading, trials in record.by_effect()],
         steps=len(record.as_is.losses),
         of_batch=record.of_batch,
+        by=record.by,
         layers=_layers(signal),
     )
 
