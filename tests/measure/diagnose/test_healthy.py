@@ -295,7 +295,8 @@ def test_what_was_not_looked_at_is_told() -> None:
     with gs.watch(model, torch.optim.SGD(model.parameters(), lr=0.1)) as flow:
         cross_entropy(model(torch.randn(8, 4)), torch.tensor([0, 1] * 4)).backward()
         torch.optim.SGD(model.parameters(), lr=0.1).step()
-    assert gs.diagnose(flow).unseen == ("the layers' outputs",)
+    outputs = "the layers' outputs, which activations=True adds"
+    assert gs.diagnose(flow).unseen == (outputs,)
     blind = gs.diagnose(replace(flow.history(), loss=None))
-    assert blind.unseen == ("the loss", "the layers' outputs")
-    assert "not looked at: the loss, the layers' outputs" in str(blind)
+    assert blind.unseen == ("the loss", outputs)
+    assert "not looked at: the loss, the layers' outputs, which" in str(blind)

@@ -213,7 +213,7 @@ def _never_stepped(history: FlowHistory) -> Finding:
 
 def _unseen(history: FlowHistory, known_loss: bool) -> tuple[str, ...]:
     """List what a verdict knows nothing of."""
-    activations = history.activations is None
+    outputs = "the layers' outputs" + (", which activations=True adds" if history.row == "step" else "")
     loss = history.loss
     known_loss |= loss is not None and len(loss.values) > 0
     told = loss is not None and any(
@@ -222,7 +222,7 @@ def _unseen(history: FlowHistory, known_loss: bool) -> tuple[str, ...]:
     return (
         *(() if known_loss else ("the loss",)),
         *(("what the loss was made of",) if known_loss and not told and loss is not None else ()),
-        *(("the layers' outputs",) if activations else ()),
+        *((outputs,) if history.activations is None else ()),
     )
 
 

@@ -167,3 +167,23 @@ def test_several_dropouts_in_a_row_count_together() -> None:
     assert HIDDEN in [each.verdict for each in loss_findings(stuck)]
     learnt = replace(stuck, values=np.linspace(0.7, 0.3, 200))
     assert not loss_findings(learnt)
+
+
+def test_a_model_that_an_evaluation_leaves_in_eval_mode_is_noted() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    with gs.watch(model, optimizer) as flow:
+        for step in range(120):
+            if step == 30:
+                model.eval()
+            x = torch.randn(32, 8)
+            optimizer.zero_grad()
+            cross_entropy(model(x), (x[:, 0] > 0).long()).backward()
+            optimizer.step()
+    (note,) = (each for each in gs.diagnose(flow).notes if "eval mode" in each)
+    assert note.startswith(
+        "all dropout and normalization modules are in eval mode at training steps from step "
+    )
+    assert note.endswith(" on, at the latest: call model.train() after each evaluation")
+    assert 30 <= int(note.split("from step ")[1].split()[0]) <= 60

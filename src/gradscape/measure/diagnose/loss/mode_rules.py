@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 import numpy as np
 
 from gradscape._text import count_noun
@@ -13,6 +15,7 @@ from gradscape.records.loss import LossHistory, StepReading
 
 HASTY = 0.9  # momentum from which statistics are next to the last batch's
 FEWEST = 3  # late readings that tell of a gap
+LASTING = 2  # last readings in eval mode, which are 50 steps apart: more than a step that slipped in
 MOST = 0.5  # of the readings: what is so in fewer of them is not how the training is run
 
 
@@ -38,7 +41,8 @@ def mode_notes(history: LossHistory) -> tuple[str, ...]:
         history: Loss and readings of a training.
     """
     there = [reading for reading in history.readings if reading.evaluating]
-    if not _most(len(there), history.readings):
+    left = _left_in_eval(history.readings)
+    if left is None and not _most(len(there), history.readings):
         return _hasty(history.readings)
     names = there[-1].evaluating
     all_of = there[-1].modal and len(names) == there[-1].modal
@@ -49,7 +53,21 @@ def mode_notes(history: LossHistory) -> tuple[str, ...]:
         if len(names) == 1
         else f"{names[0]} and {len(names) - 1} more are"
     )
+    if left is not None:
+        return (
+            f"{who} in eval mode at training steps from step {left.step} on, at the latest: call "
+            "model.train() after each evaluation",
+        )
     return (f"{who} in eval mode at training steps, as in fine-tuning with frozen statistics",)
+
+
+def _left_in_eval(readings: tuple[StepReading, ...]) -> StepReading | None:
+    """Return the first of the last readings that are all in eval mode, where the first one was not.
+
+    So it is where an evaluation calls model.eval(), and nothing model.train() afterwards.
+    """
+    late = list(takewhile(lambda reading: reading.evaluating, reversed(readings)))
+    return late[-1] if len(late) >= LASTING and not readings[0].evaluating else None
 
 
 def _hasty(readings: tuple[StepReading, ...]) -> tuple[str, ...]:
