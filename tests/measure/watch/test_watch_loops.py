@@ -764,6 +764,29 @@ def test_a_new_watch_takes_the_place_of_one_that_is_open() -> None:
     never_zeroed(model, optimizer)
 
 
+def test_a_wrapper_around_the_model_makes_it_no_other() -> None:
+    model = mlp()
+    optimizer = sgd(model)
+    first = gs.watch(model, optimizer)
+    second = gs.watch(nn.DataParallel(model), optimizer)
+    assert first.closed
+    gs.watch(model, optimizer).close()
+    assert second.closed
+
+
+def test_a_model_that_a_running_function_deletes_is_freed() -> None:
+    """Before Python 3.13, looking at variables of a frame keeps them."""
+    model = mlp()
+    optimizer = sgd(model)
+    flow = gs.watch(model, optimizer, activations=True)
+    never_zeroed(model, optimizer)
+    flow.close()
+    references = [weakref.ref(each) for each in (model, optimizer, flow._recorder)]
+    del model, optimizer, flow
+    gc.collect()
+    assert [reference() for reference in references] == [None] * 3
+
+
 def test_a_watch_that_fails_to_begin_leaves_the_old_one_and_no_hook() -> None:
     model = mlp()
     flow = gs.watch(model, sgd(model))

@@ -21,6 +21,7 @@ from gradscape.errors import ConfigError, TrainingStopped, brief
 
 # The function that every optimizer's step runs in: its frames reveal the current steps.
 STEP: CodeType = Optimizer.profile_hook_step(lambda _: None).__code__
+SCALER_STEPS = ("step", "_maybe_opt_step")  # methods of a GradScaler that call the optimizer's
 SCALER_DEPTH = 16  # frames: from a GradScaler's step to the hooks of the optimizer's
 
 
@@ -100,10 +101,16 @@ def running() -> Iterable[Optimizer]:
 
 
 def called_by_scaler() -> bool:
-    """Return True if a GradScaler calls the optimizer's step, which only the call stack reveals."""
+    """Return True if a GradScaler calls the optimizer's step, which only the call stack reveals.
+
+    To look at a frame's variables keeps their values while it runs, such as a model that its user deletes:
+    other frames are left alone.
+    """
     frame = sys._getframe(1)
     for _ in range(SCALER_DEPTH):
-        if isinstance(frame.f_locals.get("self"), torch.amp.GradScaler):
+        if frame.f_code.co_name in SCALER_STEPS and isinstance(
+            frame.f_locals.get("self"), torch.amp.GradScaler
+        ):
             return True
         if frame.f_back is None:
             break

@@ -138,7 +138,7 @@ def watch(
     recorder = Recorder(model, optimizers, every, capacity, activations, distributions, loss)
     recorder.notes += replaced
     recorder.reader.private = any(is_private(each) for each in each_of(optimizer))
-    _recorders[model] = weakref.ref(recorder)
+    _recorders[unwrapped(model)] = weakref.ref(recorder)
     flow = Watch(recorder, options)
     if compared is not None:
         flow._compare_ranks(compared)
@@ -153,7 +153,7 @@ def watch(
 
 def _replace_open(model: nn.Module) -> list[str]:
     """End an open watch of the model, with a note in both."""
-    reference = _recorders.get(model)
+    reference = _recorders.get(unwrapped(model))
     earlier = reference() if reference is not None else None
     if earlier is None or earlier.closed:
         return []
