@@ -97,6 +97,23 @@ def test_layouts_count_each_element_once() -> None:
     assert torch.equal(sketch([both])[0], sketch([both.abs()])[0])
 
 
+def test_values_that_torch_cannot_compare_or_view_are_counted() -> None:
+    eight_bits = torch.linspace(-3, 3, 50).to(torch.float8_e4m3fn)
+    negated = torch.randn(50, dtype=torch.complex64).conj().imag
+    assert negated.is_neg()
+    for values in (eight_bits, negated):
+        for found in (sketch([values]), sketch([values, values])[:1]):
+            assert_near(quantiles(found, QUANTILES)[0], exact(values.float().clone()))
+            assert found[0, BUCKETS] == (values.float() == 0).sum()
+
+
+def test_half_precision_is_divided_in_float32() -> None:
+    """A fused optimizer under a GradScaler has scaled gradients, perhaps of float16."""
+    values = torch.linspace(1e-3, 2e-3, 50).half()
+    found = sketch([values, values], torch.tensor(65536.0))
+    assert_near(quantiles(found, QUANTILES)[1], exact(values.double() / 65536))
+
+
 def test_an_empty_tensor_has_no_quantiles() -> None:
     found = sketch([torch.zeros(0, 3), torch.zeros(3)])
     assert found.shape == (2, COLUMNS)

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 import gradscape as gs
 from gradscape.errors import ConfigError
 from gradscape.measure.core.sketch import RELATIVE_ERROR
+from gradscape.measure.watch.activations import Activations
 from gradscape.records.distributions import QUANTILES, DistributionHistory
 from small_nets import batches, examples, mlp
 
@@ -100,6 +101,13 @@ def test_an_accumulated_step_has_the_sum_of_gradients_and_all_outputs() -> None:
     histograms = flow.histograms()
     assert histograms is not None
     assert histograms.layers["activations"]["2"].counts.sum() == alone(x).numel()
+
+
+def test_micro_batches_may_have_more_numbers_than_32_bits_count() -> None:
+    sketches = Activations(1)
+    for _ in range(3):
+        sketches._add_sketch("layer", torch.full((4,), 2**30, dtype=torch.int32))
+    assert sketches.take_sketches()["layer"].tolist() == [3 * 2**30] * 4
 
 
 def test_gradients_are_those_of_the_step_clipped_and_of_a_closure() -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gradscape.measure.core.gathered import own_part
+from gradscape.measure.core.pieces import widened
 
 BITS = 3  # of the mantissa
 SHIFT = 23 - BITS
@@ -107,13 +108,13 @@ def _count(
 ) -> None:
     """Count the elements of tensors by their first bits, and exact zeros, from a row on."""
     if len(parts) == 1:
-        for chunk in torch.split(parts[0].reshape(-1), _chunk(parts[0])):
+        for chunk in map(_countable, torch.split(parts[0].reshape(-1), _chunk(parts[0]))):
             zeros[first] += len(chunk) - chunk.count_nonzero().to(zeros.device)
             _count_bits(chunk, first * 2 * SIGN, counts, divisor)
         return
     sizes = torch.tensor([each.numel() for each in parts], device=counts.device)
     numbers = torch.arange(first, first + len(parts), device=counts.device)
-    values = torch.cat([each.reshape(-1) for each in parts])
+    values = _countable(torch.cat([each.reshape(-1) for each in parts]))
     rows = torch.repeat_interleave(numbers, sizes, output_size=len(values))
     zeros.scatter_add_(0, rows, (values == 0).to(counts.device, zeros.dtype))
     _count_bits(values, rows * (2 * SIGN), counts, divisor)
@@ -121,7 +122,8 @@ def _count(
 
 def _count_bits(values: Tensor, offset: Tensor | int, counts: Tensor, divisor: Tensor | None) -> None:
     """Count elements by their first bits, from an offset on."""
-    values = values if divisor is None else values / divisor.to(values.device)
+    if divisor is not None:  # in float16 the quotient would be 0
+        values = widened(values) / divisor.to(values.device)
     bits = _as_float32(values).view(torch.int32) >> SHIFT  # from −SIGN: negative numbers come first
     places = bits.add_(SIGN).long().to(counts.device).add_(offset)
     counts.scatter_add_(
@@ -133,7 +135,12 @@ def _as_float32(values: Tensor) -> Tensor:
     values = values.abs() if values.is_complex() else values
     if values.dtype == torch.float64:
         values = torch.where(values.isfinite(), values.clamp(-LARGEST, LARGEST), values)
-    return values.float()
+    return values.float().resolve_neg()
+
+
+def _countable(values: Tensor) -> Tensor:
+    """Return elements that torch can compare: those of eight bits in float32."""
+    return values.float() if values.is_floating_point() and values.itemsize == 1 else values
 
 
 def _in_order(counts: Tensor, zeros: Tensor) -> Tensor:
