@@ -120,11 +120,99 @@ class Loop(nn.Module):
         return out
 
 
+class Mask(nn.Module):
+    """A layer without numbers to read."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x > 0
+
+
+@dataclass
+class Hidden:
+    values: Tensor
+    count: int
+
+
+class Scale(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((4,), 2.0))
+
+    def forward(self, x: Tensor) -> Hidden:
+        return Hidden(self.weight * x, len(x))
+
+
+class Odd(nn.Module):
+    """A layer without numbers comes first, then one that autograd does not record, and a dataclass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mask, self.teacher, self.scale = Mask(), nn.Linear(4, 4), Scale()
+        self.same, self.head = nn.Identity(), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            target = self.teacher(x * self.mask(x))
+        out: Tensor = self.head(self.same(self.scale(x + target).values))
+        return out
+
+
+class Mapped(nn.Module):
+    """Layers within a function that torch.func transforms, and one outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.head = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(torch.vmap(lambda row: self.inner(row).tanh())(x))
+        return out
+
+
+class Branches(nn.Module):
+    """Layers within the branches of torch.cond, and one outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.cond(x.sum() > 0, self.one.forward, lambda x: self.other(x).tanh(), (x,))
+        out: Tensor = self.head(hidden)
+        return out
+
+
+class Region(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+
+    @torch.compiler.nested_compile_region
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.inner(x).tanh()
+        return out
+
+
+class Regions(nn.Module):
+    """Equal regions, which the compiler traces once, and a layer outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.regions, self.head = nn.ModuleList(Region() for _ in range(3)), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for region in self.regions:
+            x = region(x)
+        out: Tensor = self.head(x)
+        return out
+
+
 DATA: dict[type[nn.Module], Callable[[], Tensor]] = {
     Net: lambda: torch.randn(6, 3, 6, 6),
     Blocks: lambda: torch.randn(5, 8),
     Words: lambda: torch.randint(0, 7, (4, 6)),
     Loop: lambda: torch.randn(5, 4),
+    **dict.fromkeys((Odd, Mapped, Branches, Regions), lambda: torch.randn(5, 4)),
 }
 
 
@@ -213,6 +301,7 @@ def assert_equal(compiled: ActivationHistory, plain: ActivationHistory) -> None:
         (Net, returned, "compile"),
         pytest.param(Net, in_place, "watch", marks=pytest.mark.slow),
         (Words, in_place, "watch"),
+        (Odd, returned, "compile"),
         pytest.param(Words, returned, "compile", marks=pytest.mark.slow),
         pytest.param(Loop, returned, "compile", marks=pytest.mark.slow),
     ],
@@ -290,6 +379,44 @@ def test_a_rhythm_compiles_nothing_anew(first: str) -> None:
     assert outputs(watched).steps.tolist() == [0, 3, 6]
     assert_equal(outputs(watched), outputs(train(Net, steps=7, every=3)))
     assert watched.graphs == [1] * 7
+
+
+@pytest.mark.parametrize(
+    ("make", "hidden"), [(Mapped, "inner"), (Branches, "other"), (Regions, "regions.0.inner")]
+)
+def test_layers_inside_functions_of_operations_are_left_alone(make: type[nn.Module], hidden: str) -> None:
+    """torch cannot compile them with an operation that acts inside."""
+    alone, watched = train(make, returned, first="nothing"), train(make, returned)
+    assert watched.losses == alone.losses
+    assert all(map(torch.equal, watched.weights, alone.weights))
+    assert watched.graphs == alone.graphs
+    assert "head" in outputs(watched).layers
+    (note,) = watched.history.notes
+    assert hidden in note
+    assert "compiled code inside torch.func, torch.cond or the like" in note
+
+
+def test_passes_of_other_sizes_before_one_backward_pass_are_told_apart() -> None:
+    """Evaluations too, the graph of which is kept."""
+
+    def seen(wrap: Callable[[nn.Module], Any]) -> ActivationHistory:
+        torch.manual_seed(0)
+        model, kept = Blocks(), []
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        wrapped = wrap(model)
+        with gs.watch(wrapped, optimizer, activations=True) as flow:
+            for _ in range(2):
+                kept.append(wrapped(torch.randn(4, 8)))
+                optimizer.zero_grad()
+                sum(wrapped(torch.randn(size, 8)).square().mean() for size in (5, 7)).backward()  # type: ignore[union-attr]
+                optimizer.step()
+        found = flow.history().activations
+        assert found is not None
+        assert np.isfinite(found.correlation[:, found.layers.index("head (call 2)")]).all()
+        return found
+
+    compiled = seen(lambda model: torch.compile(model, backend="aot_eager", fullgraph=True, dynamic=True))
+    assert_equal(compiled, seen(lambda model: model))
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import itertools
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -36,7 +36,7 @@ class CompiledCall:
         size: Length of the first tensor that it was given, 1 without any.
         recorded: True if autograd records the pass.
         differentiable: True if the input requires a gradient.
-        first: True for the first layer of its graph.
+        first: True for the first layer of its graph that autograd records.
     """
 
     name: str
@@ -56,9 +56,11 @@ class CompiledCall:
         """
         frame = sys._getframe(1)
         while frame is not None:
-            context = frame.f_locals.get("ctx")
-            if isinstance(context, BackwardCFunction):
-                return context
+            # To look at a frame's variables keeps their values while it runs: see `called_by_scaler`.
+            if "ctx" in frame.f_code.co_varnames:
+                context = frame.f_locals.get("ctx")
+                if isinstance(context, BackwardCFunction):
+                    return context
             frame = frame.f_back  # type: ignore[assignment]
         return self.output.grad_fn
 
@@ -90,6 +92,7 @@ class Site:
         self.name, self.module, self.receive = name, module, receive
         self.has_weights = has_weights
         self.is_childless = not {name for name, _ in module.named_children()} - {"parametrizations"}
+        self.is_read = not isinstance(module, nn.Identity)
         number = next(_numbers)
         self.place = torch.tensor(number, device="cpu")
         _sites[number] = self
@@ -105,9 +108,9 @@ class Site:
         if traced == CALLER or (traced == UNKNOWN and not self.is_childless):
             return
         value, source = _main(_tensors(output)), _tensors(given)
-        if value is None:
+        if value is None or not self.is_read or _is_enclosed():
             return
-        first = traced == FIRST
+        first = torch.is_grad_enabled() and _is_first()
         main = _main(source) if first or self.has_weights else None
         differentiable = main is not None and main.requires_grad
         sized = [each for each in source if each.dim() > 0]
@@ -151,7 +154,9 @@ torch.library.register_fake("gradscape::layer_called", _called_in_trace, lib=_li
 
 # While it is traced ---------------------------------------------------------------------------------------
 
-UNKNOWN, CALLER, LAYER, FIRST = range(4)
+UNKNOWN, CALLER, LAYER = range(3)
+# Functions in the graph that may hold ours: of a checkpoint, and of a user's torch.autograd.Function.
+HOLDERS = ("tag_activation_checkpoint", "autograd.Function")
 
 
 class _Traced:
@@ -189,7 +194,7 @@ def hooks_traced() -> int:
 
 
 def _leave() -> int:
-    """Return what a module is that ends: one of the four constants above.
+    """Return what a module is that ends: one of the three constants above.
 
     It is unknown where the compiler broke the graph inside of the module.
     """
@@ -199,17 +204,35 @@ def _leave() -> int:
     calls = trace.callers.pop()
     if trace.callers:
         trace.callers[-1] = True
-    if calls:
-        return CALLER
+    return CALLER if calls else LAYER
+
+
+def _is_first() -> bool:
+    """Return True if the graph that is traced has none of our operations yet."""
+    trace = _now()
     begun, trace.is_begun = trace.is_begun, True
-    return LAYER if begun else FIRST
+    return not begun
+
+
+def _is_enclosed() -> bool:
+    """Return True inside a function that torch.func transforms, or that an operation such as torch.cond runs.
+
+    vmap has no rule for ours, and torch cannot compile those operations with one that acts inside.
+    """
+    from torch._dynamo.symbolic_convert import InstructionTranslator  # at work: not imported for this
+
+    tracer: Any = InstructionTranslator.current_tx().output.current_tracer
+    names = []
+    while tracer.parent is not None:
+        names.append(str(tracer.source_target))
+        tracer = tracer.parent
+    return torch._C._functorch.maybe_current_level() is not None or not set(names) <= set(HOLDERS)
 
 
 # What `torch.compiler.assume_constant_result` does, which would import the compiler: that runs them once,
 # while it traces, and takes their results for constants.
-enter._dynamo_marked_constant = True  # type: ignore[attr-defined]
-_leave._dynamo_marked_constant = True  # type: ignore[attr-defined]
-note_trace._dynamo_marked_constant = True  # type: ignore[attr-defined]
+for _function in (enter, note_trace, _leave, _is_first, _is_enclosed):
+    _function._dynamo_marked_constant = True  # type: ignore[attr-defined]
 _kept: list[Any] = []
 _counts: Counter[str] = Counter()
 
@@ -243,6 +266,8 @@ def _tensors(value: Any) -> list[Tensor]:
         return [each for part in value.values() for each in _tensors(part)]
     if isinstance(value, tuple | list):
         return [each for part in value for each in _tensors(part)]
+    if is_dataclass(value):
+        return [each for field in fields(value) for each in _tensors(getattr(value, field.name))]
     return []
 
 

@@ -92,6 +92,7 @@ class Activations:
         self.counts: Counter[str] = Counter()
         self.pieces = 0
         self.piece: Piece | None = None  # the current or last one
+        self.opener = ""  # name of the outermost call that the current pass begins with
         self.reached: dict[int, weakref.ref[Piece]] = {}  # pieces that gradients have reached, by number
         self.rerun: list[Piece] = []  # pieces that checkpoints run within the backward pass
         self.begin()
@@ -132,7 +133,8 @@ class Activations:
     def _add_sketch(self, label: str, sketch: Tensor | None) -> None:
         if sketch is not None:
             before = self.sketches.get(label)
-            self.sketches[label] = sketch if before is None else before + sketch
+            # Those of all micro-batches may have more numbers than 32 bits hold.
+            self.sketches[label] = sketch if before is None else before.long() + sketch
 
     def take_sketches(self) -> Pass:
         """Return the sketches since the last time."""
@@ -182,7 +184,10 @@ class Activations:
                 "called past its hooks, as by model.forward(x) or torch.func"
             ]
         elif unseen:
-            found = [f"outputs of {join_names(unseen)} are not seen: nothing calls these modules as such"]
+            found = [
+                f"outputs of {join_names(unseen)} are not seen: nothing calls these modules as such, unless "
+                "it is compiled code inside torch.func, torch.cond or the like"
+            ]
         if self.thinned:
             found.append(
                 f"of a module's calls in a pass after the {CALLS}th the 16th, 32nd, … alone are read"
@@ -246,10 +251,10 @@ class Activations:
         piece = self._piece_of(root)
         piece.calls[name] += 1
         self.counts[name] += 1
-        if not piece.readings and not self.size:
-            self._read_input(call, piece, compiled)
         # Some passes of the whole model may belong to no step: each counts its own calls.
         count = piece.calls[name] if root.name == "" else self.counts[name]
+        if not piece.readings and not self.size:
+            self._read_input(call, piece, compiled, _is_read(count))
         reading = self._reading(call, values, _is_read(count), compiled)
         if reading is not None:
             piece.readings.append((name, piece.calls[name], *reading))
@@ -277,20 +282,21 @@ class Activations:
         """Return the piece of an outermost call, a new one if that has just begun."""
         if self.piece is None or self.piece.taken or self.piece.root() is not root:
             self.piece = None  # first, which subtracts the counts of a released graph
-            if root.name == "" or not self.counts.total():
+            if root.name in ("", self.opener) or not self.counts.total():
                 self.begin()
+                self.opener = root.name
             self.pieces += 1
             self.piece = Piece(self.pieces, root, self.counts)
         return self.piece
 
-    def _read_input(self, call: Running, piece: Piece, compiled: CompiledCall | None) -> None:
-        """Read the input of the first layer; its first axis is that of the samples."""
+    def _read_input(self, call: Running, piece: Piece, compiled: CompiledCall | None, read: bool) -> None:
+        """Read the input of the first layer, if it is to be read; its first axis is that of the samples."""
         first = next((each for each in tensors(call.given) if each.dim()), None)
         self.size = len(first) if first is not None else 1
         if compiled is not None:
             self.size = compiled.size
         given = main_tensor(call.given)
-        if given is not None and given.numel():
+        if read and given is not None and given.numel():
             values = _stacked(*moments(local(given), self.size), None, None)
             piece.readings.append(("input", 1, "input", given.numel() // self.size, values))
 
