@@ -1,9 +1,10 @@
-"""Free memory and cores of this machine."""
+"""Free memory, cores and processor of this machine."""
 
 from __future__ import annotations
 
 import math
 import os
+import platform
 from pathlib import Path
 
 
@@ -15,6 +16,16 @@ def memory_free() -> float:
         return math.inf
     kilobytes = {name: int(rest.split()[0]) for name, rest in (line.split(":") for line in lines)}
     return kilobytes.get("MemAvailable", math.inf) * 1024
+
+
+def processor() -> str:
+    """Return the model of the processor, on which the last bits of a training depend, or its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or platform.machine())
 
 
 def cores() -> int:

@@ -208,6 +208,9 @@ def test_a_report_says_how_many_tests_it_made() -> None:
     words = multiplicity([claim(*[part("holds", p=0.01)] * 3), claim(part("undecided", p=0.5)), claim()])
     assert words.startswith("3 claims, of which 2 were put to 4 tests.")
     assert words.endswith("one at least of 2 with a chance of up to 10 %.")
+    assert "one at least of 30 with a chance of up to 100 %" in multiplicity(
+        [claim(part("holds", p=0.01))] * 30
+    )
     assert multiplicity([claim()]) == "No claim was put to a test."
 
 
@@ -245,6 +248,17 @@ def test_power_where_every_part_is_true_by_two_deviations(parts: int, n: int, po
     assert shares(parts, n, 2.0)["holds"] == pytest.approx(power, abs=0.075)
 
 
+def test_a_part_against_an_undecided_claim_says_what_holm_makes_of_it() -> None:
+    against, other = part("does not hold", p=0.03), part("undecided", p=0.5)
+    both = claim(against, other)
+    assert both.verdict == "undecided"
+    assert both.after_holm(against) == (
+        "p 0.06 after Holm's correction for 2 parts: too weak to refute the claim"
+    )
+    assert both.after_holm(other) == ""
+    assert claim(against).after_holm(against) == ""  # here it does refute it
+
+
 def test_open_claims_say_if_runs_are_missing_or_seeds_disagree() -> None:
     def open_claim(name: str, part: Evidence) -> Claim:
         return Claim(name, f"Title {name}", "text", "§1", (part,))
@@ -257,6 +271,6 @@ def test_open_claims_say_if_runs_are_missing_or_seeds_disagree() -> None:
         ]
     )
     assert said == (
-        "Open here: Title C (C): one seed per run claims nothing; Title A (A): these seeds disagree, or are "
-        "too few for so small a difference; Title B (B): runs or measures are missing."
+        "Open here: Title C (C): one seed per run claims nothing; Title A (A): the seeds disagree "
+        "too much, or are too few, to tell; Title B (B): runs or measures are missing."
     )

@@ -13,6 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from cases import TINY, digits, tiny
+from gradscape._machine import processor
 from gradscape.config.network import NetConfig
 from gradscape.config.run import OptimConfig, RunConfig
 from gradscape.data import STATISTICS, split
@@ -435,6 +436,7 @@ def test_a_run_goes_on_with_the_threads_it_was_begun_with(tmp_path: Path) -> Non
     finally:
         torch.set_num_threads(before)
     assert folder.status()["threads"] == 1
+    assert folder.status()["processor"] == processor()
     assert "continues with 1 thread, as it was begun, instead of 2" in said
     ours, theirs = folder.load(), whole.load()
     assert ours is not None

@@ -152,6 +152,17 @@ class Claim:
         """Parts that do not hold."""
         return [part for part in self.parts if part.verdict == "does not hold"]
 
+    def after_holm(self, part: Evidence) -> str:
+        """Return why a part that does not hold leaves its claim undecided; empty for any other part.
+
+        Args:
+            part: One of the claim's parts.
+        """
+        p = self.corrected[self.parts.index(part)]
+        if part not in self.against or p <= ERROR:
+            return ""
+        return f"p {p:.2g} after Holm's correction for {len(self.parts)} parts: too weak to refute the claim"
+
     @property
     def sentence(self) -> str:
         """Sentence of an answer once the claim is decided."""
@@ -346,7 +357,7 @@ def _unsettled(claims: Sequence[Claim]) -> str:
     others = [claim for claim in claims if claim not in alone and claim not in tested]
     reasons = (
         (alone, "one seed per run claims nothing"),
-        (tested, "these seeds disagree, or are too few for so small a difference"),
+        (tested, "the seeds disagree too much, or are too few, to tell"),
         (others, "runs or measures are missing"),
     )
     return "; ".join(
@@ -366,9 +377,10 @@ def multiplicity(claims: Sequence[Claim]) -> str:
     tests = sum(claim.tests for claim in tested)
     if not tested:
         return "No claim was put to a test."
-    chance = f"{100 * (1 - (1 - ERROR) ** len(tested)):.0f} %"
+    chance = f"{min(100.0, 100 * ERROR * len(tested)):.0f} %"  # claims share runs: they are not independent
     return (
         f"{len(claims)} claims, of which {len(tested)} were put to {tests} tests. Within a claim the parts "
         "are corrected for their number; claims are not corrected for one another: each errs with a chance "
-        f"of at most 5 %, one at least of {len(tested)} with a chance of up to {chance}."
+        f"of at most 5 % where values are normal, one at least of {len(tested)} with a chance of up to "
+        f"{chance}."
     )

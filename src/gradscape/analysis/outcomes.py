@@ -223,7 +223,8 @@ def _idle(study: StudyRecord, role: str) -> str:
     if not count:
         return ""
     limit = max(_guess_limit(*task(run)) for run in runs)
-    return f"{role}: {count} of {len(runs)} runs end at guessing (training accuracy up to {limit:.3g})"
+    why = f"training accuracy no better than guessing's {limit:.3g}"
+    return f"{role}: {count} of {len(runs)} runs end at guessing ({why})"
 
 
 def seeds_in_words(counts: Sequence[int]) -> str:

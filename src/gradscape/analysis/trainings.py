@@ -21,7 +21,7 @@ from gradscape.storage.study_folder import load
 NUMBERS = ("mean_abs", "max_abs", "rms", "zeros", "nonfinite", "weight", "update", "relative_update")
 OF_LAYERS = ("mean_abs", "relative_update", "weight")
 OF_OUTPUTS = ("second_moment",)
-ENVIRONMENT = ("versions", "device", "threads", "computed_in", "fused")  # of a run's status
+ENVIRONMENT = ("versions", "device", "processor", "threads", "computed_in", "fused")  # of a run's status
 _KEY = re.compile(r"(gradient|activation)/(.+)/([a-z_]+)")
 
 Row = Literal["step", "epoch"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
@@ -75,7 +76,12 @@ def with_interval(study: StudyRecord, role: str, values: Sequence[float]) -> str
     if not finite:
         return count_states(study, role) or "–"
     over = interval(finite)
-    return f"{over.mean:.3g}" + plus_minus(over, ".2g")
+    return _decimal(f"{over.mean:.3g}") + _decimal(plus_minus(over, ".2g"))
+
+
+def _decimal(text: str) -> str:
+    """Write a number below a million without an exponent: 170 for 1.7e+02."""
+    return re.sub(r"\d(?:\.\d+)?e\+0[0-5]", lambda number: f"{float(number[0]):.0f}", text)
 
 
 def plus_minus(found: Interval, form: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from gradscape._machine import processor
 from gradscape._text import count_noun
 from gradscape.errors import ConfigError
 from gradscape.version import __version__
@@ -143,6 +144,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        **({} if device.type == "cuda" else {"processor": processor()}),
         "threads": torch.get_num_threads(),
         "versions": {
             "python": platform.python_version(),

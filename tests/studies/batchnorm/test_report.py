@@ -74,7 +74,7 @@ def test_c7_is_decided_by_the_pair_that_trains() -> None:
     assert dict(lipschitz.numbers)[0] == pytest.approx(-1)  # 5 against 50
     assert "VGG08 + BatchNorm over VGG08, at equal loss: where a mini-batch's is 0.2" in lipschitz.measured
     assert "largest eigenvalue" in sharpest.measured
-    aside = "vgg38: 3 of 3 runs end at guessing (training accuracy up to 0.012)"
+    aside = "vgg38: 3 of 3 runs end at guessing (training accuracy no better than guessing's 0.012)"
     assert f"Left out, for a network that guesses is flat: {aside}; vgg38-he: 3 of 3" in found.note
     rough = checked(smoothness({"vgg08-bn": 500.0}))["C7"]
     assert (rough.verdict, len(rough.refuting)) == ("does not hold", 4)
@@ -168,7 +168,7 @@ def test_one_seed_decides_nothing() -> None:
 def test_gradients_can_be_settled_while_the_rates_are_not() -> None:
     study = synthetic.study(3, replaced={"lr-0.05-s1": None})
     lead = answer(claims(study), PARTS.lead)[0]
-    assert lead.startswith("Without BatchNorm VGG08 trains and VGG38 does not. Its gradients vanish")
+    assert lead.startswith("Without BatchNorm VGG08 trains and VGG38 does not. VGG38's gradients vanish")
     assert lead.endswith(
         "Open here: BatchNorm trains at any of six rates (C4): runs or measures are missing."
     )
@@ -360,7 +360,7 @@ def test_table_2_is_the_papers_notation_with_our_interval() -> None:
     lost = {"batch-50-s1": diverged(study.runs["batch-50-s1"])}
     study = synthetic.study(2, epochs=15, replaced={**study.runs, **gone, **lost})
     assert to_csv(tables(study)[1]).splitlines() == [
-        "batch size,here,acc train,acc valid,acc valid (paper),seeds",
+        "batch size (paper),here,acc train,acc valid,acc valid (paper),seeds",
         "50,50,0.500(1),0.400(2),0.180(1),1 of 2",
         "100,20,0.500(1) (all 2 equal),0.405(2) ± 0.064,0.368(1),2 of 2",
         "150,150,0.500(1) (all 2 equal),0.405(2) ± 0.064,0.365(2),2 of 2",
@@ -381,10 +381,10 @@ def test_table_1_has_the_papers_numbers_beside_ours() -> None:
 def test_table_3_has_every_role() -> None:
     study = synthetic.broken_study()
     rows = {row[0]: row[1:] for row in tables(study)[2].rows}
-    assert list(rows) == list(study.roles)
-    assert rows["vgg08"] == ("not run yet", "not run yet", "–", "0 of 2")
-    assert rows["lr-0.05"] == ("diverged", "diverged", "–", "0 of 2")
-    assert rows["batch-50"][3] == "1 of 2"
+    assert list(rows) == list(study.labels().values())
+    assert rows["VGG08"] == ("not run yet", "not run yet", "–", "0 of 2")
+    assert rows["lr 0.05"] == ("diverged", "diverged", "–", "0 of 2")
+    assert rows["batch 50"][3] == "1 of 2"
 
 
 def test_latex_needs_no_unicode() -> None:

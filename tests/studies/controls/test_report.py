@@ -164,7 +164,10 @@ def test_scaled_rates_are_held_to_equal_accuracy_as_their_authors_claim() -> Non
 def test_comparisons_of_what_guesses_are_not_tested() -> None:
     found = checked(study(accuracy={"batch-100": -0.045}))  # in training 0.05 above that of validation
     assert (found["K1"].verdict, found["K1"].tests) == ("not testable", 0)
-    assert found["K1"].reason == "batch-100: 3 of 3 runs end at guessing (training accuracy up to 0.012)"
+    assert (
+        found["K1"].reason
+        == "batch-100: 3 of 3 runs end at guessing (training accuracy no better than guessing's 0.012)"
+    )
 
 
 def test_one_seed_decides_nothing_and_shows_its_numbers() -> None:

@@ -72,7 +72,9 @@ def test_he_restores_the_gradient_and_only_with_batchnorm_does_it_train() -> Non
         "6 of 6 (95 % 54 … 100 %) of the seeds train; 0 of 6 (95 % 0 … 46 %) of the seeds train; p = 0.031"
     )
     assert found["R3"].reason == reason
-    assert found["R8"].reason.startswith("he: 6 of 6 runs end at guessing (training accuracy up to 0.012)")
+    assert found["R8"].reason.startswith(
+        "he: 6 of 6 runs end at guessing (training accuracy no better than guessing's 0.012)"
+    )
     assert "twice guessing is 0.02" in found["R2"].parts[0].measured
 
 

@@ -73,7 +73,7 @@ def band_figure(
             axes.fill_between(steps, ends[:, 0], ends[:, 1], color=look.color, alpha=0.3, linewidth=0)
             shown = shown or bool(len(steps) and (ends > 0).any())
         finish(drawing, axes, shown and scale, len(roles))
-    lead = "The less and the more of two points, means over seeds"
+    lead = "Band from the smaller to the larger of two values, means over seeds"
     return Figure(name, titled(name, title), _caption(study, roles, lead, along), group, drawing)
 
 

@@ -123,7 +123,17 @@ def _run_row(run: RunRecord, roles: Sequence[Role]) -> dict[str, str]:
     }
 
 
-ENVIRONMENT = ("versions", "device", "threads", "computed_in", "fallback", "fused", "host", "attempts")
+ENVIRONMENT = (
+    "versions",
+    "device",
+    "processor",
+    "threads",
+    "computed_in",
+    "fallback",
+    "fused",
+    "host",
+    "attempts",
+)
 
 
 def _provenance(study: StudyRecord) -> list[tuple[str, str]]:

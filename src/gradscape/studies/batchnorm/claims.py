@@ -100,8 +100,8 @@ def _vanishing(study: StudyRecord) -> Claim:
             ),
         ),
         "A gradient of exactly 0 counts as the smallest float32, 1.4e-45, where a logarithm is taken.",
-        yes="Its gradients vanish towards the input.",
-        no="Its gradients do not vanish towards the input as in the paper.",
+        yes="VGG38's gradients vanish towards the input.",
+        no="VGG38's gradients do not vanish towards the input as in the paper.",
     )
 
 
@@ -126,8 +126,8 @@ def steady(study: StudyRecord) -> Claim:
                 f"log10 of the highest {words}", {s: float(v.max()) for s, v in logs.items()}, high, missing
             ),
         ),
-        "The mean over seeds of each run's extremes: that no seed's should ever be beyond the range fails "
-        "with enough of them, whatever is measured.",
+        "Judged by the mean over seeds of each run's lowest and highest value: of enough seeds one will "
+        "leave any range for an epoch.",
         yes="With BatchNorm every convolution's gradient stays in the paper's range.",
         no="With BatchNorm the gradients leave the paper's range.",
     )
@@ -207,6 +207,7 @@ def _best_rate(study: StudyRecord) -> Claim:
     )
 
 
+PLACES = "VGG08 has no blocks: its BatchNorm is after every convolution, VGG38's after those of the blocks."
 PAIRS = (("vgg08-bn", "vgg08"), ("vgg38-bn", "vgg38"), ("vgg38-bn", "vgg38-he"))
 
 
@@ -219,7 +220,7 @@ def _smooths(study: StudyRecord) -> Claim:
         "BatchNorm smooths the loss landscape: the loss and its gradient become more Lipschitz.",
         "abstract, §5",
         smoother_at_equal_loss(study, pairs, study.labels()),
-        joined([SMOOTHNESS, AT_EQUAL_LOSS, aside]),
+        joined([SMOOTHNESS, AT_EQUAL_LOSS, PLACES, aside]),
         yes="BatchNorm smooths the loss.",
         no="BatchNorm does not smooth the loss in all that was measured.",
     )

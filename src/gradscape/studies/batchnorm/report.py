@@ -169,13 +169,13 @@ def _batch_sizes(study: StudyRecord) -> Table:
         )
         for size in BATCHES
     ]
-    columns = ("batch size", "here", "acc train", "acc valid", "acc valid (paper)", "seeds")
+    columns = ("batch size (paper)", "here", "acc train", "acc valid", "acc valid (paper)", "seeds")
     caption = f"VGG38 with BatchNorm, learning rate 0.05. {averaged(study, [f'batch-{s}' for s in BATCHES])}"
     return Table("table-2", "Table 2. Batch sizes", caption, columns, tuple(rows))
 
 
 def _test_set(study: StudyRecord) -> Table:
-    return accuracies(study, "table-3", "Table 3. Test accuracy", "run", {name: name for name in study.roles})
+    return accuracies(study, "table-3", "Table 3. Test accuracy", "run", study.labels())
 
 
 def _curvature(study: StudyRecord) -> Table:
