@@ -285,6 +285,7 @@ def test_dry_run_lists_runs_with_estimates_and_writes_nothing(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 16
     assert lines[-1].startswith("15 runs, about ")
+    assert lines[-1].endswith("(from steps timed on this CPU; of a GPU it says nothing)")
     assert all(line.endswith((" s", " min", " h")) for line in lines[:-1])
     assert not list(tmp_path.iterdir())
 

@@ -19,6 +19,7 @@ from gradscape.config.plain_yaml import read_as, to_yaml
 from gradscape.config.run import DATASETS, DataConfig, OptimConfig, RunConfig
 from gradscape.config.serialize import from_dict, read_config, to_dict
 from gradscape.errors import ConfigError
+from gradscape.storage.run_folder import RunFolder
 from gradscape.study.sweep.sweep import Sweep
 
 
@@ -94,6 +95,13 @@ def test_a_configuration_survives_json_and_yaml(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(to_dict(config)))
     assert read_config(tmp_path / "a.json") == read_config(tmp_path / "a.yaml") == config
     assert from_dict(RunConfig, to_dict(config)).identity == config.identity
+
+
+def test_a_runs_own_file_is_a_configuration(tmp_path: Path) -> None:
+    config = from_dict(RunConfig, {"optim": {"lr": 0.05}, "seed": 3})
+    folder = RunFolder(tmp_path / "run")
+    folder.create(config)
+    assert read_config(folder.path / "config.json") == config
 
 
 def test_yaml_reads_exponents_as_numbers(tmp_path: Path) -> None:

@@ -64,7 +64,11 @@ def _dry_run(plan: Plan, folder: StudyFolder, workers: int) -> None:
     # Two runs side by side share the memory and the clock: the estimate is for one core at work.
     total = max(sum(seconds.values()) / workers, *seconds.values()) if left else 0.0
     ended = f", {len(runs) - len(left)} of them ended" if len(left) < len(runs) else ""
-    print(f"{len(runs)} runs{ended}, about {duration(total)} with {workers} at once (from steps timed here)")
+    side = f"{workers} at once" if workers > 1 else "one at a time"
+    print(
+        f"{len(runs)} runs{ended}, about {duration(total)} with {side} (from steps timed on this CPU; "
+        "of a GPU it says nothing)"
+    )
 
 
 def print_verdicts(report: Report) -> None:

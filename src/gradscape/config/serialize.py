@@ -62,7 +62,7 @@ def from_dict(kind: type[T], values: object, section: str = "") -> T:
 
 
 def read_config(path: Path) -> RunConfig:
-    """Read a `RunConfig` from a YAML or JSON file (JSON is YAML).
+    """Read a `RunConfig` from a YAML or JSON file (JSON is YAML), which may be a run's own `config.json`.
 
     Args:
         path: Path of the file.
@@ -70,6 +70,12 @@ def read_config(path: Path) -> RunConfig:
     Raises:
         ConfigError: The file is missing, is not YAML, or holds a setting that cannot be used.
     """
-    return read_as(
-        path, "configuration", lambda values: from_dict(RunConfig, {} if values is None else values)
-    )
+    return read_as(path, "configuration", lambda values: from_dict(RunConfig, _settings(values)))
+
+
+def _settings(values: object) -> object:
+    """Return the settings of a file; those of a run's own file stand beside its format and checksum."""
+    if values is None:
+        return {}
+    of_a_run = isinstance(values, Mapping) and {"format", "run", "config"} <= values.keys()
+    return values["config"] if of_a_run else values  # type: ignore[index]
