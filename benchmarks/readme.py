@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 import compare_tables
+import compiled_tables
 import distribution_tables
 import public_tables
 import rank_tables
@@ -151,6 +152,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "claim-errors": statistics_tables.claim_errors,
         "looks": statistics_tables.looks,
     },
+    "docs/howto/techniques.md": {"compiled-cost": compiled_tables.cost},
     "docs/transformers.md": {"transformer-cost": transformer_tables.cost},
     "docs/networks.md": {"degradation": sweep_tables.degradation},
     "docs/sweeps.md": {
