@@ -74,7 +74,7 @@ def test_a_module_of_a_package_is_found_by_name(
         ("{file}:nte", "3,2,2", "has no function 'nte'; did you mean 'net'?"),
         ("{file}:CLASSES", "3,2,2", "has no function 'CLASSES'; it has net, "),
         ("{file}", "3,2,2", "FACTORY: expected FILE.py:FACTORY or package.module:FACTORY; got "),
-        ("{file}", "3,2,2", "', which has net, image, number, fails, Net; type {file}:net"),
+        ("{file}", "3,2,2", "', which has net, image, number, fails, Net; type "),
         ("none.py:net", "3,2,2", "none.py, which is not there"),
         ("no_such_package:net", "3,2,2", "got 'no_such_package:net', and there is no module 'no_such_pack"),
         ("{stem}:net", "3,2,2", "; did you mean '{stem}.py:net'?"),

@@ -211,7 +211,7 @@ def test_runs_into_a_pipe_whose_reader_has_gone_end_well(
     [
         ("train", "cli.train.train_config", True),
         ("report", "studies.catalogue.rebuild", False),
-        ("check", "cli.import_object.load_factory", False),
+        ("check", "cli.own_batch.load_functions", False),
     ],
 )
 def test_a_command_that_is_stopped_promises_what_it_keeps(

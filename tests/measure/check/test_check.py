@@ -135,7 +135,7 @@ def test_advice_is_what_was_measured_to_work_and_not_what_failed(
 def test_it_says_whether_the_loss_fell_and_that_the_loop_was_not_looked_at() -> None:
     found = gs.check(lambda: deep(2, nn.ReLU), batch(), cross_entropy, remedies=False)
     assert found.as_is.fell
-    assert f"as it is: {found.as_is.change}: it falls" in str(found)
+    assert f"as it is, by {found.by}: {found.as_is.change}: it falls" in str(found)
     assert "not looked at: the training loop" in str(found)
     assert found.to_dict()["fell"] is True
 

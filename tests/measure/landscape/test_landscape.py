@@ -304,7 +304,7 @@ def test_a_line_between_models_says_what_is_at_both_and_what_interpolated_statis
 def test_roughness_that_no_whole_line_has_is_said_in_words() -> None:
     found = landscape(Point(0.5), lambda w: torch.log(w).mean(), ONE, dims=1, points=5, span=(-3, 3))
     assert np.isnan(found.roughness).all()
-    assert "roughness not known, where points are missing" in str(found)
+    assert "roughness not known: no line is finite throughout" in str(found)
 
 
 def test_a_drawn_line_names_the_models_on_it() -> None:

@@ -516,8 +516,8 @@ def test_a_model_that_cuts_its_graph_is_told_so_and_not_what_autograd_wants() ->
 
     record = signal(Detached(nn.Linear(5, 5), nn.Linear(5, 2)), torch.randn(9, 5), lambda out: out.sum())
     assert record.notes[0] == (
-        "Jacobian not measured: no gradient comes from the output back to the input: detach(), .data or "
-        "torch.no_grad() is between"
+        "Jacobian not measured: no gradient comes from the output back to the input: detach(), .data, "
+        "torch.no_grad() or an operation without a second derivative is between"
     )
 
 
@@ -537,7 +537,7 @@ def test_an_operation_without_a_second_derivative_is_a_note() -> None:
             return Once.apply(x)
 
     record = signal(nn.Sequential(nn.Linear(50, 50), Layer()), torch.randn(9, 50), lambda out: out.sum())
-    assert record.notes[0].startswith("Jacobian not measured: RuntimeError")
+    assert "an operation without a second derivative is between" in record.notes[0]
     assert np.isnan(record.jacobian.largest).all()
     assert record.gradient[0, 0] > 0
 

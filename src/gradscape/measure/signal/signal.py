@@ -139,7 +139,10 @@ def _passed(model: nn.Module, batch: Batch, reader: Reader) -> Any:
 
 
 NOT_IN_GRAPH = "not have been used in the graph"  # of autograd's message, which names no cause
-CUT_OFF = "no gradient comes from the output back to the input: detach(), .data or torch.no_grad() is between"
+CUT_OFF = (
+    "no gradient comes from the output back to the input: detach(), .data, torch.no_grad() or an operation "
+    "without a second derivative is between"
+)
 UNKNOWN = Singular(math.nan, math.nan, math.nan, math.nan, "not measured")
 
 
