@@ -21,8 +21,8 @@ MOST_LINES = 130  # of the README
 FILLED = (  # with measured numbers
     "README.md", "docs/accuracy.md", "docs/distributed.md", "docs/distributions.md", "docs/failures.md",
     "docs/howto/techniques.md", "docs/measures.md", "docs/networks.md", "docs/performance.md",
-    "docs/seeing.md", "docs/statistics.md", "docs/studies.md", "docs/sweeps.md", "docs/transformers.md", "docs/watching.md",
-    "docs/widths.md",
+    "docs/seeing.md", "docs/statistics.md", "docs/studies.md", "docs/sweeps.md", "docs/transformers.md",
+    "docs/watching.md", "docs/widths.md",
 )  # fmt: skip
 PAGES = (*FILLED, "docs/checking.md", "docs/commands.md", "docs/programs.md")
 
