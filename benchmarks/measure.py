@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from gradscape._machine import cores
+from gradscape._machine import cores, processor
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -33,12 +33,6 @@ def machine() -> dict[str, Any]:
         "commit": commit(),
         "date": datetime.date.today().isoformat(),
     }
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
-    return names[0] if names else platform.processor()
 
 
 def commit() -> str:
