@@ -56,6 +56,7 @@ def test_every_verdict_has_a_page_with_its_meaning_limits_and_source(tmp_path: P
     for name, text in texts.items():
         assert text.startswith(f"---\norphan: true\n---\n\n# {name}\n\n**{GRADES[name]}**: "), name
         assert "## How it is told\n\n- " in text, name  # its rule is found in the code
+        assert not re.search("^- .*(: Return|: Report) ", text, re.MULTILINE), name  # as docstrings begin
         assert f"[{name}](" in pages["verdicts/index.md"], name
     limits = Limits()
     assert f"| `span`* | {limits.span:g} | ‖∂L/∂W‖ of one end of the network" in texts["vanishing"]

@@ -19,6 +19,8 @@ from gradscape.records.diagnosis import GRADES, symptoms_of
 from gradscape.report.junit import THINGS
 
 RESULTS = ROOT / "benchmarks" / "results"
+# How docstrings of rules begin, and pages do not.
+COMMAND = re.compile("^(Return the (fault of |finding that |finding to tell; |)|Report (that )?)")
 MEANINGS: dict[str, str] = yaml.safe_load(
     (Path(__file__).parent / "verdict_meanings.yaml").read_text("utf-8")
 )
@@ -120,7 +122,7 @@ def _limits(found: tuple[Rule, ...]) -> Iterator[tuple[str, ...]]:
 
 def _told(rule: Rule) -> str:
     """Line on a rule: when it looks, what it looks for, and where it is."""
-    text = re.sub(r"^(Return the finding that|Report that|Report) ", "", rule.text).rstrip(".")
+    text = COMMAND.sub("", rule.text).rstrip(".")
     said = f": {text}" if text else ""
     when = "before training" if rule.before else "while it trains"
     return f"- {when}{said} ([{Path(rule.path).name}, line {rule.line}](../../{rule.path}))"
