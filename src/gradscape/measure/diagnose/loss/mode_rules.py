@@ -135,7 +135,11 @@ def _one_sample(readings: tuple[StepReading, ...]) -> list[Finding]:
             layer=names[0],
             cause=f"{count_noun(len(names), 'BatchNorm module')} in train mode with one value a channel: it "
             "is its own mean, and the output is the bias",
-            remedy=options("a larger batch", "GroupNorm or LayerNorm", "drop_last=True in the DataLoader"),
+            remedy=options(
+                "a larger batch",
+                "GroupNorm or LayerNorm in place of BatchNorm",
+                "drop_last=True in the DataLoader",
+            ),
             evidence=(
                 Symptom("steps at which it is so", len(there), 0, "a variance is of two values at least"),
             ),
@@ -163,7 +167,9 @@ def _running_apart(readings: tuple[StepReading, ...], limits: LossLimits) -> lis
     elif drifts:
         evidence = [limits.evidence("apart", what, gap)]
         cause = f"{where}, which change faster than they can follow"
-        remedy = options(LOWER, "one BatchNorm for each kind of input", "GroupNorm or LayerNorm")
+        remedy = options(
+            LOWER, "one BatchNorm for each kind of input", "GroupNorm or LayerNorm in place of BatchNorm"
+        )
     else:
         return []
     return [

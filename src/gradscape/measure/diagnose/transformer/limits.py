@@ -16,8 +16,8 @@ class TransformerLimits:
     """Limits beyond which a number of a transformer speaks for a verdict.
 
     Attributes:
-        readings: Number of the last readings, whose median counts,
-        fewest: and below which nothing is said.
+        readings: Number of the last readings, whose median counts.
+        fewest: Number of readings below which nothing is said.
         entropy: Entropy of attention over that of equal weights, of the head of a layer that has most of it.
         logit: Largest attention logit of a layer.
         copied: Correlation of the logits of two heads.
