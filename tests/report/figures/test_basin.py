@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
-from math import sqrt
+from math import log, sqrt
 
+import numpy as np
 import pytest
 
 import synthetic
@@ -70,5 +72,18 @@ def test_a_page_of_several_figures_has_one_script_for_all_and_stays_below_5_mb()
     for number in (1, 2):
         count = len(groups[f"figure-{number + 6}"])
         assert html.count(f'<div id="surfaces-{number}-turning-') == count
-        assert html.count(f'id="surfaces-{number}-contours"') == 1
+        assert html.count(f'<figure id="surfaces-{number}-contours-') == count
     assert len(page.data) < 5 * 2**20
+
+
+@pytest.mark.parametrize(("height", "cut"), [(1e7, True), (2.0, False)])
+def test_a_network_that_explodes_hides_no_other_surface(height: float, cut: bool) -> None:
+    loss = np.full((1, 9, 9), 1.0)
+    loss[0, 0, 0] = height
+    run = replace(synthetic.run("vgg38", 0), landscape=synthetic.landscape(loss))
+    study = synthetic.study(seeds=1, replaced={"vgg38-s0": run})
+    (page,) = turning_pages(study, {"figure-7": {"vgg38": "VGG38"}})
+    top = 10 * log(100) if cut else height
+    (end,) = re.findall(r'"cmax":([0-9.]+)', page.data.decode())
+    assert (10 ** float(end) if cut else float(end)) == pytest.approx(top)
+    assert ("Scales end at 46.1; what is higher is cut off." in page.data.decode()) is cut

@@ -12,12 +12,12 @@ from gradscape.records.encoding import Values
 from gradscape.records.landscape import LandscapeRecord
 from gradscape.records.run import StudyRecord
 from gradscape.report.figures.base import Figure, panel, titled, write_across
-from gradscape.report.figures.landscape import add_scale, common_levels, draw_contours
+from gradscape.report.figures.landscape import common_levels, contour_panel
 from gradscape.report.figures.style import styled
 from gradscape.report.table_cells import seeds_ended, with_interval
 from gradscape.report.tables import Table
 
-TOP = 10  # the colors of a scale end at this multiple of the loss of guessing
+TOP = 10  # scales end at this multiple of the loss of guessing
 INCREASES = (0.1, 1.0)  # nats above the middle, at which a basin's width is reported
 
 
@@ -43,6 +43,15 @@ def first_landscapes(study: StudyRecord, roles: Mapping[str, str]) -> dict[str, 
     return {label: records[0] for label, records in known.items() if records}
 
 
+def top_of(study: StudyRecord) -> float:
+    """Return the highest loss that a study's surfaces show: a network that explodes hides no other.
+
+    Args:
+        study: Record of a study.
+    """
+    return TOP * -math.log(guessing(study))
+
+
 def landscape_figures(study: StudyRecord, name: str, group: str, roles: Mapping[str, str]) -> list[Figure]:
     """Draw a panel of contours for each role, all on one scale.
 
@@ -53,8 +62,7 @@ def landscape_figures(study: StudyRecord, name: str, group: str, roles: Mapping[
         roles: Label per role.
     """
     records = first_landscapes(study, roles)
-    top = TOP * -math.log(guessing(study))
-    levels = common_levels(records.values(), top=top) if records else None
+    levels = common_levels(records.values(), top=top_of(study)) if records else None
     return [
         _landscape_figure(study, f"{name}{letter}", group, role, label, levels)
         for letter, (role, label) in zip("abcdef", roles.items(), strict=False)
@@ -65,12 +73,11 @@ def _landscape_figure(
     study: StudyRecord, name: str, group: str, role: str, label: str, levels: Values | None
 ) -> Figure:
     found = landscapes(study, role)
-    with styled():
-        drawing, axes = panel()
-        if found and levels is not None:
-            colored = draw_contours(axes, next(iter(found.values())), levels)
-            add_scale(drawing, colored, axes, levels)
-        else:
+    if found and levels is not None:
+        drawing = contour_panel(next(iter(found.values())), levels)
+    else:
+        with styled():
+            drawing, axes = panel()
             axes.set(xlabel="first direction", ylabel="second direction")
             write_across(axes, describe_states(study, role) or "not measured")
     states = describe_states(study, role)

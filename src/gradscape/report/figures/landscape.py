@@ -87,6 +87,19 @@ def draw_contours(axes: Any, record: LandscapeRecord, levels: Values, axis: str 
     return shown
 
 
+def contour_panel(record: LandscapeRecord, levels: Values) -> Drawing:
+    """Draw filled contours of one plane's loss, with their scale.
+
+    Args:
+        record: Record of dims 2.
+        levels: Levels of the contours, the same for each panel of a figure.
+    """
+    with styled():
+        drawing, axes = panel()
+        add_scale(drawing, draw_contours(axes, record, levels), axes, levels)
+    return drawing
+
+
 def add_scale(drawing: Drawing, shown: Any, panels: Any, levels: Values, axis: str = "loss") -> None:
     """Add the colors' scale beside panels.
 

@@ -23,6 +23,7 @@ def turning(
     records: Mapping[str, LandscapeRecord],
     axis: str = "loss",
     *,
+    top: float = np.inf,
     element_id: str = "surfaces",
     script: bool = True,
 ) -> dict[str, str]:
@@ -33,13 +34,14 @@ def turning(
     Args:
         records: Record of dims 2 per name.
         axis: `loss`, or a metric's name.
+        top: Highest value of the scale, above which surfaces are cut off.
         element_id: Beginning of the elements' ids.
         script: Whether to include plotly's script, with the first element, which a page needs once.
 
     Raises:
         ConfigError: A record is not a plane, or has no such metric.
     """
-    levels = common_levels(records.values(), axis)
+    levels = common_levels(records.values(), axis, top)
     return {
         name: _surface(record, axis, levels).to_html(
             include_plotlyjs=script and not place,

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
 from gradscape.records.landscape import LandscapeRecord, is_uneven
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import Page
 from gradscape.report.figures.base import Figure, titled
-from gradscape.report.figures.basin import first_landscapes
-from gradscape.report.figures.landscape import common_levels, contours
+from gradscape.report.figures.basin import first_landscapes, top_of
+from gradscape.report.figures.landscape import common_levels, contour_panel, short_number
 from gradscape.report.figures.turning import turning
 from gradscape.report.pages.verdict import inlined
 from gradscape.report.templates import environment
@@ -31,31 +32,38 @@ def landscape_page(records: Mapping[str, LandscapeRecord], title: str = "Loss la
     return _page(title, {"": records})
 
 
-def _page(title: str, groups: Mapping[str, Mapping[str, LandscapeRecord]]) -> str:
-    """Return a page with a part for each titled group of records, each on a scale of its own."""
+def _page(title: str, groups: Mapping[str, Mapping[str, LandscapeRecord]], top: float = np.inf) -> str:
+    """Return a page with a part for each titled group of records, each on a scale of its own up to `top`."""
     parts = [
-        _part(f"surfaces-{number}", heading, records, first=number == 1)
+        _part(f"surfaces-{number}", heading, records, top, first=number == 1)
         for number, (heading, records) in enumerate(groups.items(), start=1)
     ]
     return environment().get_template("landscape.html.j2").render(title=title, parts=parts) + "\n"
 
 
-def _part(name: str, title: str, records: Mapping[str, LandscapeRecord], first: bool) -> dict[str, Any]:
+def _part(
+    name: str, title: str, records: Mapping[str, LandscapeRecord], top: float, first: bool
+) -> dict[str, Any]:
     """Return the values of a part; the first brings plotly's script for all."""
-    caption = (
-        "Filled contours of the loss; the cross marks the model's own weights, a line the training's path."
-    )
-    seen = Figure(f"{name}-contours", "Seen from above", caption, "", contours(records))
+    levels = common_levels(records.values(), top=top)
+    losses = [record.loss[0] for record in records.values()]
+    seen = [
+        Figure(f"{name}-contours-{number}", label or "The loss", "", "", contour_panel(record, levels))
+        for number, (label, record) in enumerate(records.items(), start=1)
+    ]
+    turned = turning(records, top=top, element_id=f"{name}-turning", script=first)
     return {
         "name": name,
         "title": title,
         "surfaces": [
             {"name": label, "drawn": Markup(element), "directions": records[label].directions}
-            for label, element in turning(records, element_id=f"{name}-turning", script=first).items()
+            for label, element in turned.items()
         ],
-        "figure": seen,
-        "uneven": is_uneven(common_levels(records.values())),
-        "drawn": inlined([seen])[seen.name],
+        "figures": seen,
+        "uneven": is_uneven(levels),
+        "cut": any((each[np.isfinite(each)] > levels[-1]).any() for each in losses),
+        "top": short_number(float(levels[-1])),
+        "drawn": inlined(seen),
         "texts": {label: str(record) for label, record in records.items()},
     }
 
@@ -70,4 +78,4 @@ def turning_pages(study: StudyRecord, groups: Mapping[str, Mapping[str, str]]) -
     measured = {titled(name, "Surfaces"): first_landscapes(study, roles) for name, roles in groups.items()}
     there = {title: records for title, records in measured.items() if records}
     title = "Surfaces to turn"
-    return [Page("surfaces.html", title, _page(title, there).encode())] if there else []
+    return [Page("surfaces.html", title, _page(title, there, top_of(study)).encode())] if there else []
