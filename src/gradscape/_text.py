@@ -37,6 +37,25 @@ def join_names(names: Sequence[str], most: int = 4) -> str:
     return ", ".join(names[:most]) + more
 
 
+def apart(value: float, others: Sequence[float] = (), digits: int = 3) -> str:
+    """Return a number in as few digits as tell it from each number beside it that it does not equal.
+
+    Args:
+        value: Number to write.
+        others: Numbers that stand beside it, such as limits.
+        digits: Significant digits, at least.
+
+    Example:
+        >>> apart(-3.996, [-4.0, -1.0])
+        '-3.996'
+    """
+    for more in range(digits, 17):
+        text = f"{value:.{more}g}"
+        if all(text != f"{other:.{more}g}" for other in others if other != value):
+            return text
+    return repr(value)
+
+
 def strip_controls(text: str) -> str:
     r"""Return a text without what a terminal would obey, such as escape sequences; tabs and newlines stay.
 

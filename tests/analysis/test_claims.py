@@ -35,6 +35,11 @@ def test_above_and_below_compare_the_interval(threshold: float, over: Verdict, u
     assert below("x", SEEDS, threshold).verdict == under
 
 
+def test_an_interval_s_end_is_told_from_the_limit_beside_it() -> None:
+    assert above("x", SEEDS, 0.455).reason == "0.48, 95 % interval 0.4552 … 0.505, n = 3"
+    assert above("x", SEEDS, 0.4).reason == "0.48, 95 % interval 0.455 … 0.505, n = 3"
+
+
 @pytest.mark.parametrize("rule", [above, below, equivalent])
 @pytest.mark.parametrize("value", [0.0133333, 0.0, 0.5])
 def test_no_spread_decides_nothing_before_six_seeds_agree(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from gradscape._codec import encode
@@ -202,8 +202,8 @@ def above(
         'holds'
     """
     rule = f"the 95 % interval over seeds lies above {threshold:g}"
-    found = _judge(measured, rule, values, missing, untestable, _against(values, threshold, alike), alike)
-    return replace(found, limits=(threshold,))
+    against = _against(values, threshold, alike)
+    return _judge(measured, rule, values, missing, untestable, against, (threshold,), alike)
 
 
 def below(
@@ -226,7 +226,7 @@ def below(
     rule = f"the 95 % interval over seeds lies below {threshold:g}"
     mirrored = {seed: -value for seed, value in values.items()}
     against = _against(mirrored, -threshold, alike)
-    return replace(_judge(measured, rule, values, missing, untestable, against, alike), limits=(threshold,))
+    return _judge(measured, rule, values, missing, untestable, against, (threshold,), alike)
 
 
 def equivalent(
@@ -252,8 +252,7 @@ def equivalent(
     # Two conditions: the worse of them decides.
     sides = [_against(values, -margin) for values in (differences, mirrored)]
     worst = min(sides, key=lambda side: side.mean or 0.0)
-    found = _judge(measured, rule, differences, missing, untestable, worst)
-    return replace(found, limits=(-margin, margin))
+    return _judge(measured, rule, differences, missing, untestable, worst, (-margin, margin))
 
 
 def _against(values: Mapping[int, float], threshold: float, alike: float = 0.0) -> Difference:
@@ -285,6 +284,7 @@ def _judge(
     missing: str,
     untestable: str,
     difference: Difference,
+    limits: tuple[float, ...],
     alike: float = 0.0,
 ) -> Evidence:
     """Return the evidence of a comparison with a threshold, or the reason why it decides nothing."""
@@ -292,12 +292,12 @@ def _judge(
     finite = bool(values) and all(map(math.isfinite, values.values()))
     over = interval(list(values.values()), alike=alike) if finite else None
     why = missing or untestable or _refusal(len(values), difference)
-    if why:
+    if why or over is None:
         verdict: Verdict = "not testable" if untestable and not missing else "undecided"
-        return Evidence(measured, rule, numbers, over, verdict, why)
+        return Evidence(measured, rule, numbers, over, verdict, why, limits=limits)
     unspread = f": {difference.reason}" if difference.low is None else ""
-    reason = f"{over}{unspread}"
-    return Evidence(measured, rule, numbers, over, ORDER[difference.verdict], reason, difference.p)
+    reason = f"{over.beside(limits)}{unspread}"
+    return Evidence(measured, rule, numbers, over, ORDER[difference.verdict], reason, difference.p, limits)
 
 
 def _refusal(n: int, difference: Difference) -> str:

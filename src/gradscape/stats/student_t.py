@@ -12,6 +12,7 @@ from functools import cache
 from statistics import fmean, stdev
 
 from gradscape._codec import Record
+from gradscape._text import apart
 from gradscape.errors import GradscapeError
 
 LEVEL = 0.95
@@ -43,11 +44,23 @@ class Interval(Record):
         return None if self.high is None else self.high - self.mean
 
     def __str__(self) -> str:
+        return self.beside(())
+
+    def beside(self, limits: Sequence[float]) -> str:
+        """Return the interval in words, in digits that tell its numbers from limits.
+
+        Args:
+            limits: Numbers that it is held against.
+
+        Example:
+            >>> Interval(-3.78, -3.996, -3.564, 3).beside([-4.0])
+            '-3.78, 95 % interval -3.996 … -3.56, n = 3'
+        """
+        mean = apart(self.mean, limits)
         if self.low is None or self.high is None:
-            return f"{self.mean:.3g}, n = {self.n}{', all equal' if self.n > 1 else ''}"
-        return (
-            f"{self.mean:.3g}, {percent(self.level)} interval {self.low:.3g} … {self.high:.3g}, n = {self.n}"
-        )
+            return f"{mean}, n = {self.n}{', all equal' if self.n > 1 else ''}"
+        ends = f"{apart(self.low, limits)} … {apart(self.high, limits)}"
+        return f"{mean}, {percent(self.level)} interval {ends}, n = {self.n}"
 
 
 def interval(values: Sequence[float], level: float = LEVEL, alike: float = 0.0) -> Interval:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from gradscape._text import apart
 from gradscape.analysis.claims import Evidence
 
 EDGE = 4.0  # per cent of the line that are left free at either end
@@ -34,8 +35,8 @@ def forest(part: Evidence) -> dict[str, Any] | None:
         share = (min(max(value, low), high) - low) / (high - low) if high > low else 0.5
         return round(EDGE + (100 - 2 * EDGE) * share, 2)
 
-    texts = [f"seed {seed}: {value:.3g}" for seed, value in numbers]
-    between = f"interval {ends[0]:.3g} … {ends[1]:.3g}" if ends else ""
+    texts = [f"seed {seed}: {apart(value, part.limits)}" for seed, value in numbers]
+    between = f"interval {' … '.join(apart(end, part.limits) for end in ends)}" if ends else ""
     limits = ", ".join(f"{limit:.3g}" for limit in part.limits)
     words = [*texts, between, f"limit {limits}" if limits else ""]
     return {
@@ -44,7 +45,7 @@ def forest(part: Evidence) -> dict[str, Any] | None:
         ],
         "bar": [place(each) for each in ends] if ends else None,
         "marks": [place(limit) for limit in part.limits],
-        "low": f"{low:.3g}",
-        "high": f"{high:.3g}",
+        "low": apart(low, part.limits),
+        "high": apart(high, part.limits),
         "text": ", ".join(filter(None, words)),
     }

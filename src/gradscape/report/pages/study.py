@@ -12,6 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from gradscape._text import apart
 from gradscape.analysis.claims import Claim, Evidence
 from gradscape.analysis.outcomes import describe_status, seeds_in_words
 from gradscape.records.role import Role, identities, roles_by_run
@@ -155,4 +156,4 @@ def _worded(value: Any) -> str:
 
 def _shown(part: Evidence) -> list[tuple[int, str]]:
     """Seeds and their numbers in text."""
-    return [(seed, f"{value:.3g}") for seed, value in part.numbers]
+    return [(seed, apart(value, part.limits)) for seed, value in part.numbers]

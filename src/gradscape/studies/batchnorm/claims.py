@@ -92,8 +92,8 @@ def _vanishing(study: StudyRecord) -> Claim:
                 missing,
             ),
             below(
-                "log10 of VGG38's smallest mean |∂L/∂W| of any convolution, mean over epochs (-18 is within "
-                "two orders of magnitude of the paper's)",
+                "log10 of VGG38's smallest mean |∂L/∂W| of any convolution, mean over epochs (-18 is two "
+                "orders of magnitude above the paper's)",
                 smallest,
                 VANISHED,
                 missing,
