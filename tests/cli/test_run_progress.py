@@ -103,19 +103,20 @@ def test_a_run_that_has_not_begun_costs_what_its_network_does() -> None:
     assert study_seconds_left([before, starting]) == pytest.approx(6 * 300.0 * ratio)
 
 
-def test_a_run_without_a_folder_is_taken_for_a_mean_one() -> None:
+def test_a_run_without_a_folder_is_taken_for_a_mean_one_from_its_first_epoch_on() -> None:
     busy = run("running", epoch=5, epoch_seconds=2.0)
-    assert study_seconds_left([busy, RunSummary("absent"), RunSummary("too")]) == 30.0
+    assert study_seconds_left([busy, RunSummary("absent"), RunSummary("too")]) == 10 + 20 + 20
 
 
 def test_a_configuration_of_another_version_costs_no_more_than_its_estimate() -> None:
     odd = RunSummary("x", "pending", {"net": {"family": "transformer"}}, epochs=3)
-    assert study_seconds_left([run("running", epoch=5, epoch_seconds=2.0), odd]) == 20.0
+    assert study_seconds_left([run("running", epoch=5, epoch_seconds=2.0), odd]) == 10 + 20
 
 
 def test_a_row_s_keys_are_stable() -> None:
     assert row(RunSummary("x")) == {
         "identity": "x",
+        "roles": [],
         "state": "pending",
         "epoch": 0,
         "epochs": None,

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from rich.console import Console
 from cases import tiny
 from gradscape.cli.main import main
 from gradscape.cli.run_table import run_table
+from gradscape.records.role import Role
 from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.run_summary import GONE, RunSummary, StudyWatcher
 from gradscape.storage.study_folder import StudyFolder
@@ -96,6 +98,26 @@ def test_columns_are_left_out_rather_than_wrapped(
     assert shown == list(ORDER[: len(shown)])
     assert width < 60 or len(shown) >= 3
     assert width < 130 or shown == list(ORDER)
+
+
+def test_what_a_run_is_for_is_said_where_names_of_other_roles_are_alike(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    plain = tiny(epochs=4)
+    normal = replace(plain, net=replace(plain.net, init="he"))
+    assert plain.identity.rpartition("-")[0] == normal.identity.rpartition("-")[0]
+    ask(tmp_path, [plain])
+    assert "for" not in table(capsys, tmp_path)[1].split()
+    asked = StudyFolder(tmp_path).asked()
+    assert asked is not None
+    asked["roles"] = {"all": Role("all", runs=(plain.identity,)), "he": Role("he", runs=(normal.identity,))}
+    StudyFolder(tmp_path).ask(asked)
+    _, titles, *rows = table(capsys, tmp_path)
+    assert titles.split()[:3] == ["run", "state", "for"]
+    assert [row.split()[1:3] for row in rows] == [["pending", "all"], ["pending", "he"]]
+    (_, second) = json.loads("\n".join(table(capsys, tmp_path, "--json")))["runs"]
+    assert second["roles"] == ["he"]
 
 
 def test_a_name_is_folded_where_it_has_no_room_and_stays_whole(tmp_path: Path) -> None:

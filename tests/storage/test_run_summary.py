@@ -166,6 +166,17 @@ def test_a_damaged_line_is_said(tmp_path: Path, line: int, place: int, which: st
     )
 
 
+def test_what_a_run_is_for_is_said_and_changes_with_the_plan(tmp_path: Path) -> None:
+    first, second = tiny(seed=0), tiny(seed=1)
+    put(tmp_path, first, "done", [epoch(1)])
+    ask(tmp_path, [second, first])
+    watcher = StudyWatcher(StudyFolder(tmp_path))
+    assert [run.roles for run in watcher.poll()] == [("all", "again"), ("all",)]
+    ask(tmp_path, [first, second])
+    assert [run.roles for run in watcher.poll()] == [("all", "again"), ("all",)]
+    assert watcher.look(first.identity).roles == ("all", "again")
+
+
 def test_a_missing_line_is_said(tmp_path: Path) -> None:
     folder = put(tmp_path, tiny(epochs=4), "pending", [epoch(n) for n in (1, 2, 4)])
     assert f"{folder.metrics}: line 3 is damaged" in seen(folder).reason

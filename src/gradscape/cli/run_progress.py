@@ -70,7 +70,8 @@ def study_seconds_left(runs: Sequence[RunSummary]) -> float | None:
 
     A run that has finished an epoch goes on at its own pace; others are given the multiply-adds per second
     of those that are running or, where none of them has finished an epoch, of all. None where no run is
-    running or nothing is known of their pace. A run that has no folder yet is taken for a mean one.
+    running or nothing is known of their pace. A run that has no folder yet is taken for a mean one from its
+    first epoch on.
 
     Args:
         runs: Runs of the study.
@@ -84,7 +85,9 @@ def study_seconds_left(runs: Sequence[RunSummary]) -> float | None:
     works = [(run, work) for run in left if (work := costs.work(run, pace)) is not None]
     if not works:
         return None
-    total = fmean(work for _, work in works) * len(left)
+    total = math.fsum(work for _, work in works)
+    if unknown := len(left) - len(works):
+        total += unknown * fmean(whole for run in runs if (whole := costs.whole(run, pace)) is not None)
     processes = math.fsum(1 / run.beside for run in running)
     longest = max(work * run.beside for run, work in works)
     return max(total / processes, longest)  # no run is shared among several workers
@@ -114,14 +117,18 @@ class _Costs:
         seconds = math.fsum(duration for _, duration in timed)
         return math.fsum(cost for cost, _ in timed) / seconds if timed else None
 
+    def whole(self, run: RunSummary, pace: float | None) -> float | None:
+        """Return the seconds that all epochs of a run take, alone."""
+        cost = self.epoch(run)
+        seconds = run.epoch_seconds if cost is None or pace is None else cost / pace
+        return None if run.epochs is None or seconds is None else run.epochs * seconds
+
     def work(self, run: RunSummary, pace: float | None) -> float | None:
         """Return the seconds that are left of a run, alone."""
         if (own := run.own_seconds_left) is not None:
             return own
-        cost = self.epoch(run)
-        if run.epochs is None or cost is None or pace is None:
-            return None
-        return (run.epochs - run.epoch) * cost / pace
+        whole = self.whole(run, pace)
+        return None if whole is None else whole * (1 - (run.share or 0.0))
 
 
 def row(run: RunSummary) -> dict[str, Any]:
@@ -132,6 +139,7 @@ def row(run: RunSummary) -> dict[str, Any]:
     """
     return {
         "identity": run.identity,
+        "roles": list(run.roles),
         "state": run.state,
         "epoch": run.epoch,
         "epochs": run.epochs,

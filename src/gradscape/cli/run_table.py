@@ -65,13 +65,14 @@ COLUMNS = (
     _TableColumn("state", 0, lambda run, now: run.state, right=False),
     _TableColumn("epochs", 1, _progress),
     _TableColumn("best valid", 2, _best),
-    _TableColumn("train", 4, _trained),
-    _TableColumn("left", 3, _left),
-    _TableColumn("updated", 5, _last_update),
-    _TableColumn("attempts", 6, lambda run, now: str(run.attempts) if run.attempts > 1 else ""),
-    _TableColumn("device", 7, lambda run, now: run.device or "", right=False),
-    _TableColumn("host", 8, lambda run, now: run.host or "", right=False),
+    _TableColumn("train", 5, _trained),
+    _TableColumn("left", 4, _left),
+    _TableColumn("updated", 6, _last_update),
+    _TableColumn("attempts", 7, lambda run, now: str(run.attempts) if run.attempts > 1 else ""),
+    _TableColumn("device", 8, lambda run, now: run.device or "", right=False),
+    _TableColumn("host", 9, lambda run, now: run.host or "", right=False),
 )
+FOR = _TableColumn("for", 3, lambda run, now: run.roles[0] if run.roles else "", right=False)
 
 
 def run_table(runs: Sequence[RunSummary], width: int, now: float) -> Table:
@@ -82,9 +83,10 @@ def run_table(runs: Sequence[RunSummary], width: int, now: float) -> Table:
         width: Width of the terminal, in cells.
         now: Seconds since 1970.
     """
-    texts = {column.title: [column.text(run, now) for run in runs] for column in COLUMNS}
+    columns = (*COLUMNS[:2], FOR, *COLUMNS[2:]) if _share_names(runs) else COLUMNS
+    texts = {column.title: [column.text(run, now) for run in runs] for column in columns}
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
-    fit = _fitting([c for c in COLUMNS if c.rank == 0 or any(texts[c.title])], texts, width)
+    fit = _fitting([c for c in columns if c.rank == 0 or any(texts[c.title])], texts, width)
     for column in fit:
         folds = column.title == "run"  # a name that is copied must be whole
         table.add_column(
@@ -97,6 +99,12 @@ def run_table(runs: Sequence[RunSummary], width: int, now: float) -> Table:
         style = {"state": STYLES[run.state]}
         table.add_row(*(Text(texts[c.title][row], style.get(c.title, "")) for c in fit))
     return table
+
+
+def _share_names(runs: Sequence[RunSummary]) -> bool:
+    """Check that runs of different roles differ in the last part of their names alone, a checksum."""
+    roles: dict[str, tuple[str, ...]] = {}
+    return any(roles.setdefault(run.identity.rpartition("-")[0], run.roles) != run.roles for run in runs)
 
 
 def _fitting(columns: list[_TableColumn], texts: dict[str, list[str]], width: int) -> list[_TableColumn]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from gradscape._text import strip_controls
 from gradscape.errors import StoreError
+from gradscape.records.role import roles_by_run
 from gradscape.storage.files import there
 from gradscape.storage.run_folder import RunFolder
 from gradscape.storage.study_folder import StudyFolder
@@ -63,6 +64,7 @@ class RunSummary:
         reason: Line on why it failed, stopped, diverged or was interrupted, is not computed as planned, or
             cannot be read; or empty.
         is_damaged: True if one of its files cannot be read.
+        roles: Names of the study's roles that it is for.
     """
 
     identity: str
@@ -86,6 +88,7 @@ class RunSummary:
     grade: str | None = None
     reason: str = ""
     is_damaged: bool = False
+    roles: tuple[str, ...] = ()
 
     @property
     def over(self) -> bool:
@@ -130,6 +133,7 @@ class StudyWatcher:
         self.study = study
         self.plan: dict[str, Any] = {}
         self.names: list[str] = []
+        self.roles: dict[str, tuple[str, ...]] = {}
         self.plan_stamp: tuple[int, int] | None = None
         self.summaries: dict[str, tuple[Stamp, RunSummary]] = {}
         self.parts: dict[str, Any] = {}  # of configurations: most are the same in thousands of runs
@@ -147,6 +151,13 @@ class StudyWatcher:
                 raise self.study.absent()
             self.plan, self.plan_stamp = plan, stamp
             self.names = self.study.identities(plan)
+            roles = roles_by_run(plan["roles"])
+            self.roles = {run: tuple(strip_controls(role.name) for role in of) for run, of in roles.items()}
+            self.summaries = {
+                run: (stamp, summary)
+                for run, (stamp, summary) in self.summaries.items()
+                if summary.roles == self.roles.get(run, ())
+            }
         return self.plan
 
     def poll(self) -> list[RunSummary]:
@@ -182,7 +193,8 @@ class StudyWatcher:
         before, summary = self.summaries.get(identity, (None, None))
         if summary is None or before != stamp or not any(stamp):
             summary = _summarize(self.study, identity, stamp)
-            summary = replace(summary, config=self._shared(summary.config))
+            roles = self.roles.get(identity, ())
+            summary = replace(summary, config=self._shared(summary.config), roles=roles)
             self.summaries[identity] = (stamp, summary)
         if summary.state != "running" or folder.held():
             return summary
