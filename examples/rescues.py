@@ -20,7 +20,7 @@ from gradscape.report.table_cells import averaged, beside_paper, beside_paper_he
 from gradscape.report.tables import Table
 from gradscape.studies.batchnorm.claims import steady
 from gradscape.studies.batchnorm.report import PAPER_TABLE_1
-from gradscape.studies.batchnorm.roles import BAND
+from gradscape.studies.batchnorm.roles import BAND, PAPER
 from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.study.presets import Preset
 from gradscape.study.reproduction import Reproduction
@@ -31,7 +31,7 @@ NETS = {
     Role("vgg38", "neither"): NetConfig(norm="none"),
 }
 FIELDS = {"acc train": "train_accuracy", "acc valid": "valid_accuracy"}
-PAPER = {"vgg38-bn": PAPER_TABLE_1["0.001"][2:], "vgg38": ("0.01", "–")}  # train and validation accuracy
+IN_PAPER = {"vgg38-bn": PAPER_TABLE_1["0.001"][2:], "vgg38": ("0.01", "–")}  # train and validation accuracy
 
 
 def roles(preset: Preset, data: DataConfig) -> dict[Role, RunConfig]:
@@ -56,7 +56,7 @@ def figures(study: StudyRecord) -> list[Figure]:
 def tables(study: StudyRecord) -> list[Table]:
     rows = []
     for role, label in study.labels().items():
-        cells = beside_paper(study, role, FIELDS.values(), PAPER.get(role, ("–", "–")))
+        cells = beside_paper(study, role, FIELDS.values(), IN_PAPER.get(role, ("–", "–")))
         rows.append((label, *cells, seeds_ended(study, role)))
     columns = ("VGG38 with", *beside_paper_headings(FIELDS), "seeds done")
     caption = averaged(study, list(study.roles))
@@ -79,5 +79,5 @@ STUDY = Reproduction(
     presets={name: BATCHNORM.presets[name] for name in ("quick", "paper")},
     roles=roles,
     key=tuple(role.name for role in NETS),
-    parts=ReportParts(figures=figures, tables=tables, claims=claims, lead=("B1",)),
+    parts=ReportParts(figures=figures, tables=tables, claims=claims, lead=("B1",), paper=PAPER),
 )

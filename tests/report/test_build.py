@@ -150,8 +150,8 @@ def test_first_screen_comes_first_and_verdicts_are_words(whole: Path) -> None:
             "Depth, gradients and accuracy",
             "C1 ✓ holds Depth fails",
             "C8 ✓ holds Larger batches",
-            "These runs depart from the paper ( Investigating the Optimization of Convolutional Networks",
-            ", and verdicts are about these: 8 epochs",
+            "These runs depart from the paper (Investigating the Optimization of Convolutional Networks",
+            "), and verdicts are about these: 8 epochs",
             "Figures Tables Claims Runs",
             "Figure 1a. Gradient flow of VGG38",
             "Table 1. Learning rates",
@@ -160,6 +160,13 @@ def test_first_screen_comes_first_and_verdicts_are_words(whole: Path) -> None:
     ]
     assert places == sorted(places)
     assert "versions torch 2.13.0 device cpu threads 1" in text
+
+
+def test_a_study_of_one_s_own_departs_from_no_paper(tmp_path: Path) -> None:
+    nothing = ReportParts(figures=lambda study: (), tables=lambda study: (), claims=lambda study: ())
+    text = build(synthetic.study(1), nothing, tmp_path).page.read_text()
+    assert "8 epochs" in text
+    assert "depart from" not in text
 
 
 def test_text_is_escaped(whole: Path) -> None:

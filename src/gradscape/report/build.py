@@ -57,6 +57,7 @@ class ReportParts:
         epochs: Epochs whose gradient statistics it needs: all, or each run's last.
         multiplicity: Function to a text on the number of tests, and its effect on the claims.
         overview: Roles of the first figure, which answers the question at a glance; None for none.
+        paper: Title and source of the paper that the study reproduces, from which runs may depart; or empty.
     """
 
     figures: Callable[[StudyRecord], Sequence[Figure]]
@@ -68,6 +69,7 @@ class ReportParts:
     epochs: Literal["all", "last"] = "all"
     multiplicity: Callable[[StudyRecord, Sequence[Claim]], str] = lambda study, claims: multiplicity(claims)
     overview: Overview | None = None
+    paper: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def build(study: StudyRecord, parts: ReportParts, folder: Path, reader: Reader |
     title, tests = str(study.asked["title"]), parts.multiplicity(study, claims)
     lead = parts.answer(study) if parts.answer else answer(claims, parts.lead)
     html = study_page(
-        study, title, lead, figures, drawn, tables, claims, beside, tests, parts.overview, reader
+        study, title, lead, figures, drawn, tables, claims, beside, tests, parts.overview, reader, parts.paper
     )
     write_bytes(folder / "index.html", html.encode())
     return Report(folder / "index.html", tuple(claims))

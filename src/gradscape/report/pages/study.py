@@ -42,6 +42,7 @@ def study_page(
     multiplicity: str = "",
     overview: Overview | None = None,
     reader: Reader | None = None,
+    paper: str = "",
 ) -> str:
     """Return the report's page as HTML; the same arguments give the same text.
 
@@ -57,6 +58,7 @@ def study_page(
         multiplicity: Number of tests that were made, in words.
         overview: Roles of the first figure; None for none.
         reader: Function that reads a run with the gradients of every epoch, where `study` has only the last.
+        paper: Paper from which the runs may depart.
 
     Example:
         >>> html = study_page(study, "Why?", ["Because."], [], {}, [], [])
@@ -67,6 +69,7 @@ def study_page(
         .get_template("page.html.j2")
         .render(
             study=study,
+            paper=paper,
             question=question,
             answer=answer,
             groups=[(name, list(members)) for name, members in groupby(figures, key=lambda one: one.group)],

@@ -33,6 +33,7 @@ from gradscape.studies.batchnorm.roles import (
     BAND,
     BATCHES,
     NETWORKS,
+    PAPER,
     RATES,
 )
 
@@ -235,4 +236,5 @@ PARTS = ReportParts(
     pages=_pages,
     lead=("C1", "C2", "C3", "C4"),
     overview=Overview("Depth, gradients and accuracy", ("vgg08", "vgg38", "vgg38-bn"), BAND),
+    paper=PAPER,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gradscape.records.role import Role
 
+PAPER = "Investigating the Optimization of Convolutional Networks, s1705386, University of Edinburgh, 2020-21"
 RATES = ("0.0001", "0.0005", "0.001", "0.005", "0.01", "0.05")
 BATCHES = ("50", "100", "150", "200", "400", "800")
 BAND = (1e-4, 1e-1)  # §5.3: range of gradients with BatchNorm

@@ -20,6 +20,7 @@ from gradscape.report.figures.weight_norm import scale_figure
 from gradscape.report.table_cells import averaged, ours, seeds_ended, with_interval
 from gradscape.report.tables import Table
 from gradscape.studies.batchnorm.report import PAPER_TABLE_2
+from gradscape.studies.batchnorm.roles import PAPER
 from gradscape.studies.controls.claims import claims
 from gradscape.studies.controls.roles import (
     CONTROLS,
@@ -205,4 +206,4 @@ def _noise_cell(study: StudyRecord, role: str, value: Callable[[NoiseRecord], fl
     return with_interval(study, role, found)
 
 
-PARTS = ReportParts(figures=figures, tables=tables, claims=claims)
+PARTS = ReportParts(figures=figures, tables=tables, claims=claims, paper=PAPER)

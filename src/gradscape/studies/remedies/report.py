@@ -26,6 +26,7 @@ from gradscape.report.figures.smoothness import line_figure
 from gradscape.report.table_cells import accuracies, seeds_ended, spread, with_interval
 from gradscape.report.tables import Table
 from gradscape.stats.student_t import share
+from gradscape.studies.batchnorm.roles import PAPER
 from gradscape.studies.remedies.claims import MOMENTS, claims, correlation
 from gradscape.studies.remedies.metrics import (
     SIGNAL,
@@ -282,4 +283,4 @@ def _test_set(study: StudyRecord) -> Table:
     return accuracies(study, "table-4", "Table 4. Test accuracy", "remedy", study.labels(*there(study)))
 
 
-PARTS = ReportParts(figures=figures, tables=tables, claims=claims, lead=("R1", "R2", "R3", "R8"))
+PARTS = ReportParts(figures=figures, tables=tables, claims=claims, lead=("R1", "R2", "R3", "R8"), paper=PAPER)

@@ -23,6 +23,7 @@ from gradscape.report.figures.weight_norm import scale_figure
 from gradscape.report.pages.overview import Overview
 from gradscape.report.table_cells import accuracies, seeds_ended, spread, with_interval
 from gradscape.report.tables import Table
+from gradscape.studies.batchnorm.roles import PAPER
 from gradscape.studies.smoothing.claims import EVERY_STEP, claims
 from gradscape.studies.smoothing.measures import (
     BETA,
@@ -285,4 +286,5 @@ PARTS = ReportParts(
     lead=LEAD,
     answer=_answer,
     overview=Overview("Gradients and accuracy of the pairs", tuple(role for pair in PAIRS for role in pair)),
+    paper=PAPER,
 )
