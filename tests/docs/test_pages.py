@@ -77,6 +77,14 @@ def test_links_are_rewritten_for_the_site(tmp_path: Path) -> None:
     ).read_bytes()
 
 
+def test_the_meanings_of_verdicts_are_pages_on_the_site() -> None:
+    with tool("staging") as staging:
+        written = "[what each means](../tools/documentation/verdict_meanings.yaml)"
+        places = staging.destinations()
+        read = staging.rewritten(written, ROOT / "docs" / "watching.md", Path("watching.md"), places)
+    assert read == "[what each means](verdicts/index.md)"
+
+
 def test_a_picture_is_shown_in_light_and_dark(tmp_path: Path) -> None:
     figure = "results/batchnorm-quick-digits/figures/figure-2b.svg"
     with tool("staging") as staging:

@@ -5,6 +5,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 GALLERY = ROOT / "examples" / "gallery"
+VERDICTS = ROOT / "tools" / "documentation" / "verdict_meanings.yaml"  # a forge shows it, the site has pages
 STAGE = ROOT / "build" / "docs-source"
 FILES = ROOT / "build" / "docs-files"  # copied into the site as they are
 SITE = ROOT / "build" / "docs"

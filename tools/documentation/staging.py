@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dark import dark_twin
 from layers import layers
-from places import DOCS, ELSEWHERE, FILES, GALLERY, ROOT, STAGE
+from places import DOCS, ELSEWHERE, FILES, GALLERY, ROOT, STAGE, VERDICTS
 
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\]\([^)]*\))*)\]\(([^)\s]+)\)")
 _CODE = re.compile(r"(^ *```.*?^ *```$)", re.DOTALL | re.MULTILINE)
@@ -35,9 +35,9 @@ def pages() -> Iterator[tuple[Path, Path]]:
 
 
 def destinations() -> dict[Path, Path]:
-    """Return the place of every page by its path: those of `pages`, and scripts that are run for a page."""
+    """Return the place of every page by its path: those of `pages`, and what other pages are made from."""
     shown = {path: Path("gallery") / f"{path.stem.replace('_', '-')}.md" for path in GALLERY.glob("*.py")}
-    return {**dict(pages()), **shown}
+    return {**dict(pages()), **shown, VERDICTS: Path("verdicts/index.md")}
 
 
 def stage() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from gallery_entries import entries
 from markdown_tables import code, table
-from places import DOCS, ROOT
+from places import DOCS, ROOT, VERDICTS
 from staging import destinations, rewritten, write
 from verdict_rules import Rule, rules
 
@@ -21,9 +21,7 @@ from gradscape.report.junit import THINGS
 RESULTS = ROOT / "benchmarks" / "results"
 # How docstrings of rules begin, and pages do not.
 COMMAND = re.compile("^(Return the (fault of |finding that |finding to tell; |)|Report (that )?)")
-MEANINGS: dict[str, str] = yaml.safe_load(
-    (Path(__file__).parent / "verdict_meanings.yaml").read_text("utf-8")
-)
+MEANINGS: dict[str, str] = yaml.safe_load(VERDICTS.read_text("utf-8"))
 _GRADE = {
     "fail": "the training does not work",
     "warn": "the training may work, and deserves a look",
