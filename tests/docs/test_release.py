@@ -29,6 +29,12 @@ def test_the_changelog_has_the_form_that_a_release_reads() -> None:
     assert all(line in kinds or line.startswith("## [") for line in headings[1:])
 
 
+def test_the_page_on_installing_names_the_torch_of_the_constraints() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    (pinned,) = (line for line in lines if line.startswith("torch=="))
+    assert f"pip install {pinned} --index-url" in (ROOT / "docs" / "start" / "install.md").read_text()
+
+
 def packed(folder: Path, names: list[str], source: list[str]) -> tuple[Path, Path]:
     """A wheel and a source distribution with empty files of these names."""
     wheel, archive = folder / "gradscape-0.whl", folder / "gradscape-0.tar.gz"
