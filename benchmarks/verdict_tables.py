@@ -111,5 +111,5 @@ def ceiling() -> str:
         )
         for known, tries in found["judged"].items()
     ]
-    head = ("a classifier that has learnt from", "right on families held out", "false alarms", "missed")
+    head = ("a classifier that has learned from", "right on families held out", "false alarms", "missed")
     return "\n".join([*table(head, rows), "", machine_line(found["machine"]) + "."])
