@@ -31,10 +31,10 @@ def public() -> str:
         for of in (held, fresh)
     )
     return (
-        f"**Public failures:** of {held['cases']} reported trainings that no limit was set on, a check and a "
-        f"watch detect {found} and name the right kind of cause in {right}, and call {ill} of their repaired "
-        f"twins ill; of {fresh['cases']} found and rebuilt blind afterwards {', '.join(blind[:2])} and "
-        f"{blind[2]} ([cases, and other tools](docs/failures.md))."
+        f"**Public failures:** of {held['cases']} reported trainings held out, on which no rule's limit was "
+        f"set, a check and a watch detect {found} and name the right kind of cause in {right}; repaired, "
+        f"{ill} are called ill. Of {fresh['cases']} more, found and rebuilt blind afterwards: "
+        f"{', '.join(blind[:2])} and {blind[2]} ([cases, and other tools](docs/failures.md))."
     )
 
 
@@ -62,7 +62,7 @@ def networks() -> str:
     count = sum(score["gradscape"]["networks"] for score in scores)
     return (
         f"**Will it train?** After 50 steps the verdict is right for {100 * right:.1f} % of {count} "
-        f"small networks of families held out; the loss alone for {100 * simple:.1f} % "
+        f"small networks of families on which no limit was set; the loss alone for {100 * simple:.1f} % "
         "([tables](docs/accuracy.md))."
     )
 
