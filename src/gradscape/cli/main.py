@@ -58,7 +58,7 @@ _COMMANDS = {
     "export": (
         "export:export",
         "DIR --to TRACKER --into PLACE",
-        "hand the runs of a folder on to TensorBoard, W&B or MLflow",
+        "hand the runs of a folder on to TensorBoard, W&B, MLflow or Trackio",
     ),
     "report": (
         "reproduce:report",
@@ -83,7 +83,7 @@ For bash, once: gradscape completion bash > ~/.local/share/bash-completion/compl
 
 @app.command(help=_COMPLETION)
 def completion(
-    shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(name="SHELL", help="whose script")], /
+    shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(name="SHELL", help="bash, zsh or fish")], /
 ) -> None:
     """Print a script by which a shell completes commands and flags.
 

@@ -12,7 +12,11 @@ Kind = Literal["run", "sweep", "diagnosis", "diagnoses", "check"]
 
 
 def schema(
-    what: Annotated[Kind, Parameter(name="WHAT", help="file or document that it describes")], /
+    what: Annotated[
+        Kind,
+        Parameter(name="WHAT", help="a file, run or sweep; or a document, diagnosis, diagnoses or check"),
+    ],
+    /,
 ) -> None:
     """Print a JSON Schema.
 
