@@ -164,6 +164,37 @@ def test_a_run_whose_worker_died_is_no_measure_of_the_next(monkeypatch: pytest.M
         assert view.left.phases[second] == phase_macs(MEASURED)
 
 
+@pytest.mark.parametrize("end", [trained(1, MEASURED), measuring("signal at the start", MEASURED)])
+def test_a_run_that_ends_early_has_not_done_the_rest_of_its_work(
+    monkeypatch: pytest.MonkeyPatch, end: Progress
+) -> None:
+    """One that diverges in its first epoch does not make the others as quick."""
+    clock, pace = Clock(monkeypatch), 1e6
+    runs = {config.identity: config for config in (replace(MEASURED, seed=seed) for seed in range(2))}
+    first, second = runs
+    phases = phase_macs(MEASURED)
+    with ProgressView(runs, 0) as view:
+        view.show(Event(first, "started"))
+        for phase in PHASES[:2]:
+            view.show(Event(first, "progress", measuring(phase, MEASURED)))
+            if phase == end.phase:
+                break
+            clock.now += phases[phase] / pace
+        else:
+            view.show(Event(first, "progress", trained(1, MEASURED, 0.0)))
+            clock.now += phases["training"] / MEASURED.epochs / pace
+            view.show(Event(first, "progress", end))
+        view.show(Event(first, "failed", "the loss is not finite"))
+        view.show(Event(second, "started"))
+        begun = clock.now
+        for progress, cost in reports_of(MEASURED):
+            view.show(Event(second, "progress", progress))
+            if progress.phase == "training" and progress.share > 0:
+                left = run_macs(MEASURED) / pace - (clock.now - begun)
+                assert view.seconds_left() == pytest.approx(left)
+            clock.now += cost / pace
+
+
 def test_a_run_that_goes_on_counts_what_this_command_has_done(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

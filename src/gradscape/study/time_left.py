@@ -19,7 +19,8 @@ class TimeLeft:
 
     A run with another seed of one that this command has done whole is expected to take as long in each phase:
     how far a landscape is refined depends on what training makes of the loss. Runs of a pack wait for one
-    another, so that how long each was in a phase says nothing of it.
+    another, so that how long each was in a phase says nothing of it. What a run has not done that ends before
+    its last phase, as one that diverges, is no work of this command's.
 
     Args:
         runs: Configuration per identity of the runs to be executed.
@@ -81,15 +82,18 @@ class TimeLeft:
         self._count()
         self.running.pop(name, None)
         self._spend(name, time.monotonic())
-        self.at.pop(name, None)
+        last, _ = self.at.pop(name, (None, 0.0))
         spent = self.spent.pop(name, None)
         if not ended:
             return
-        self.trained = True
+        asked = [phase for phase, cost in self.phases[name].items() if cost]
+        early = last is not None and last != asked[-1]
+        self.trained |= not early
         self.first.setdefault(name, 0.0)
+        if early:
+            self.first[name] += self.cost[name] - self.done[name]
         self.done[name] = self.cost[name]
-        asked = {phase for phase, cost in self.phases[name].items() if cost}
-        if spent is None or set(spent) != asked or not self.busy:
+        if spent is None or set(spent) != set(asked) or not self.busy:
             return
         pace = self._worked() / self.busy
         for other, kin in self.kin.items():
