@@ -74,6 +74,17 @@ def test_every_epoch_comes_home_before_it_is_told_of(tmp_path: Path) -> None:
     assert len(home.epochs()) == TINY.epochs
 
 
+def test_a_run_that_cannot_be_sent_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(folder: Path) -> FileDelta:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("gradscape.study.remote.pack_folder", fails)
+    home, desk = RunFolder(tmp_path / TINY.identity), RemoteRuns(lambda event: None)
+    with pytest.raises(PermissionError):
+        desk.begin("a", TrainJob(TINY, home.path))
+    assert not home.held()
+
+
 def test_a_failure_comes_home_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any) -> None:
         raise ZeroDivisionError

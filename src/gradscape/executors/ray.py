@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from gradscape.errors import ConfigError, first_line
-from gradscape.executors.base import Event, EventSink, Work, outcome
+from gradscape.executors.base import Event, EventSink, Work, outcome, reason
 from gradscape.executors.retry import Supervised, Task
 from gradscape.version import __version__
 
@@ -65,7 +65,7 @@ class Ray(Supervised):
             another.
         resources: Resources of each job.
         begin: Function of a job's name and argument that returns the argument to send, when the turn of the
-            job comes; None ends the job with that result.
+            job comes; None ends the job with that result, and what it raises fails the job.
         end: Callback with the name of a job of which nothing is running any more.
 
     Raises:
@@ -129,7 +129,12 @@ class Ray(Supervised):
         """Submit jobs that are ready, in order, slightly more than the cluster has room for."""
         while len(self.running) < self._room() + SPARE and (task := self._next_ready()) is not None:
             task.deadline = None  # its time limit counts from its start
-            if (sent := self.begin(task.name, task.job)) is None:
+            try:
+                sent = self.begin(task.name, task.job)
+            except Exception as error:  # the job's own, such as a folder that holds another run
+                self._fail(task.future, task.name, reason(error))
+                continue
+            if sent is None:
                 self._finish(task.future, task.name, None)
                 continue
             try:

@@ -159,15 +159,20 @@ class RemoteRuns:
         Args:
             name: Name of the job.
             job: Job of the run.
+
+        Raises:
+            StoreError: Its folder holds another run, or cannot be written.
         """
-        folder, lock = RunFolder(job.folder), ExitStack()
+        folder = RunFolder(job.folder)
         folder.create(job.config)
-        try:
-            lock.enter_context(folder.locked(patience=0))
-        except Busy:
-            return None
-        self.away[name] = folder, lock
-        return RemoteJob(job, pack_folder(folder.path))
+        with ExitStack() as lock:
+            try:
+                lock.enter_context(folder.locked(patience=0))
+            except Busy:
+                return None
+            sent = RemoteJob(job, pack_folder(folder.path))
+            self.away[name] = folder, lock.pop_all()
+        return sent
 
     def end(self, name: str) -> None:
         """Unlock a run.
