@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -128,6 +129,25 @@ def test_gradients_are_read_of_the_last_epoch_alone_where_that_is_enough(folder:
     assert record.epochs == (epoch(1), epoch(2), epoch(3))
     assert record.flow.to_dict() == flow(3).to_dict() == folder.flow(2).to_dict()
     assert folder.flow(3) is None
+
+
+@pytest.mark.parametrize("flows", ["all", "last"])
+def test_an_epoch_that_ends_while_a_run_is_read_is_in_none_of_its_numbers(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, flows: Literal["all", "last"]
+) -> None:
+    add(folder, 1, 2)
+    read = RunFolder.epochs
+
+    def meanwhile(run: RunFolder, after: int = 0) -> list[EpochRecord]:
+        found = read(run, after)
+        add(folder, len(found) + 1)
+        return found
+
+    monkeypatch.setattr(RunFolder, "epochs", meanwhile)
+    record = folder.record(flows)
+    assert record.epochs == (epoch(1), epoch(2))
+    assert record.flow is not None
+    assert list(record.flow.steps) == ([1, 2] if flows == "all" else [2])
 
 
 def test_any_number_of_a_gradient_reads_back_bit_for_bit(folder: RunFolder) -> None:

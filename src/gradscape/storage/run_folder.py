@@ -100,16 +100,17 @@ class RunFolder(RunStatusFiles):
             raise self._damaged(self.metrics, f"line {after + len(records) + 1}")
         return records
 
-    def flow(self, after: int = 0) -> FlowHistory | None:
+    def flow(self, after: int = 0, count: int | None = None) -> FlowHistory | None:
         """Return the gradients of the epochs so far; None where there is none.
 
         Args:
             after: Number of epochs to leave out.
+            count: Number of epochs that have been read already; a running run may have more by now.
 
         Raises:
             StoreError: A line is damaged, missing, or of another run.
         """
-        count = len(self.epochs())
+        count = len(self.epochs()) if count is None else count
         if count <= after:
             return None
         files = self.epoch_files()
@@ -289,7 +290,7 @@ class RunFolder(RunStatusFiles):
             test=status.pop("test", {}),
             status=status,
             epochs=tuple(epochs),
-            flow=self.flow(max(0, len(epochs) - 1) if flows == "last" else 0),
+            flow=self.flow(max(0, len(epochs) - 1) if flows == "last" else 0, len(epochs)),
             curvature=self.curvature(),
             landscape=self.landscape(),
             start=self.start(),
