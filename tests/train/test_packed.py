@@ -331,6 +331,30 @@ def test_a_run_that_diverges_is_stopped_or_fails_leaves_the_others_untouched(
         assert results(tmp_path / "pack", config) == results(tmp_path / "whole", config)
 
 
+def test_a_run_that_diverges_and_cannot_say_so_is_told_once_and_trains_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, diverging, last = configs = three()
+    original, write = PackedStep.__call__, RunFolder.set_status
+    ends: list[tuple[str, type]] = []
+
+    def poisoned(step: PackedStep, size: int) -> Any:
+        if len(step.states) == len(configs):
+            next(step.states[1].model.parameters()).data.fill_(float("nan"))
+        return original(step, size)
+
+    def full(folder: RunFolder, state: str, **details: Any) -> None:
+        if state == "diverged":
+            raise StoreError("no room")
+        write(folder, state, **details)
+
+    monkeypatch.setattr(PackedStep, "__call__", poisoned)
+    monkeypatch.setattr(RunFolder, "set_status", full)
+    runs = folders(tmp_path, configs)
+    train_together(runs, digits(), lambda told: None, lambda name, end: ends.append((name, type(end))))
+    assert ends == [(diverging.identity, StoreError), (first.identity, RunRecord), (last.identity, RunRecord)]
+
+
 def test_an_error_of_the_common_step_is_every_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PackedStep, "__call__", lambda step, size: 1 / 0)
     with pytest.raises(ZeroDivisionError):

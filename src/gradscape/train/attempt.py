@@ -226,6 +226,7 @@ class Attempt:
             yield
         except _Diverged as end:
             self.details |= {"epoch": end.epoch, "step": end.step}
+            self.ended = True  # even if its status cannot be written: no epoch follows
             self._set_ended("diverged")
         except Stopped as end:
             self.ended = True
