@@ -43,17 +43,17 @@ def trains(
         role: Name of the role.
         label: Label of the role.
         rule: `above` or `below`.
-        control: Role that trains in as many epochs of the same data; where it does not train, nothing follows
-            from `role` not training.
+        control: Role that trains in as many epochs of the same data; where it does not train, or has not come
+            to its end, nothing follows from `role` not training.
     """
     threshold, accuracies = 2 * guessing(study), finals(study, role, "train")
-    stuck = guesses(study, role) and control
+    needed = control and (guesses(study, role) or not all(trained(study, role)))
     part = rule(
         f"{label}: train accuracy, {window(study, [role])} (twice guessing is {threshold:g})",
         accuracies,
         threshold,
-        unfinished(study, role),
-        guesses(study, control) if stuck else "",
+        together(unfinished(study, role), unfinished(study, control) if needed else ""),
+        guesses(study, control) or _untrained(study, control) if needed else "",
         _deviation(study, role, accuracies),
     )
     words = _share_in_words(study, role)
@@ -82,6 +82,15 @@ def trained(study: StudyRecord, role: str) -> list[bool]:
         role: Name of the role.
     """
     return [value > 2 * guessing(study) for value in finals(study, role, "train").values()]
+
+
+def _untrained(study: StudyRecord, role: str) -> str:
+    """Name a role with runs that do not train, though they may beat guessing; empty if all train."""
+    train = trained(study, role)
+    if all(train):
+        return ""
+    why = f"training accuracy not above twice guessing's {guessing(study):g}"
+    return f"{role}: {train.count(False)} of {len(train)} runs do not train ({why})"
 
 
 def _share_in_words(study: StudyRecord, role: str) -> str:

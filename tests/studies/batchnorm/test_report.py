@@ -66,6 +66,25 @@ def test_the_papers_numbers_confirm_the_paper() -> None:
     }  # fmt: skip
 
 
+def running(run: RunRecord) -> RunRecord:
+    return dataclasses.replace(run, state="running", epochs=run.epochs[:2], test={})
+
+
+def test_that_a_network_does_not_train_is_only_claimed_where_vgg08_does() -> None:
+    """VGG08 at 1.5 % beats guessing's 1.2 %, but trains as little as those that it is the control of."""
+    guesses = {"lr-0.05": ending(0.0105, 0.01)}
+    slow = changed(guesses | {"vgg08": ending(0.015, 0.01, 1e-4)})
+    alone, plain = checked(slow)["C4"], checked(slow)["C1"].parts[1]
+    assert (alone.verdict, plain.verdict) == ("not testable", "not testable")
+    why = "vgg08: 3 of 3 runs do not train (training accuracy not above twice guessing's 0.01)"
+    assert alone.reason.startswith(why)
+    early = changed(guesses | {"vgg08": running})
+    alone, plain = checked(early)["C4"], checked(early)["C1"].parts[1]
+    assert (alone.verdict, plain.verdict) == ("undecided", "undecided")
+    assert "vgg08: seed 0 running, 2 of 8 epochs done" in plain.reason
+    assert checked(changed({"vgg08": running}))["C4"].verdict == "holds"  # what trains needs no control
+
+
 def test_c7_is_decided_by_the_pair_that_trains() -> None:
     """Against VGG38, which guesses on a plateau, BatchNorm is rougher whatever it does to who trains."""
     found = checked(smoothness({"vgg38": 0.01, "vgg38-he": 0.01}))["C7"]
