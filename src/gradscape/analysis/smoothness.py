@@ -50,13 +50,15 @@ def measures(run: RunRecord, along: str) -> list[StepSmoothness]:
 def over_seeds(study: StudyRecord, role: str, along: str, value: Range) -> tuple[np.ndarray, np.ndarray]:
     """Return the steps (T,) that every seed has, and the geometric mean over seeds of two numbers (T, 2).
 
+    A seed without an epoch has no step yet and does not count.
+
     Args:
         study: Record of a study.
         role: Name of the role.
         along: Key of `WAYS`.
         value: Function from a measure to its two numbers.
     """
-    runs = [run for run in members(study, role).values() if run is not None]
+    runs = [run for run in members(study, role).values() if run is not None and run.epochs]
     seen = [{measure.step: value(measure) for measure in measures(run, along)} for run in runs]
     steps = sorted(set.intersection(*map(set, seen))) if seen else []
     if not steps:

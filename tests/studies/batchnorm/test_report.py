@@ -2,11 +2,13 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import pytest
 
 import synthetic
 from drawings import assert_nothing_is_cut
 from gradscape.analysis.claims import ONE_SEED, Claim, answer
+from gradscape.analysis.smoothness import over_seeds
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.tables import to_csv, to_latex, to_markdown
 from gradscape.studies.batchnorm.report import PARTS, claims, figures, tables
@@ -128,6 +130,20 @@ def test_c7_compares_only_what_was_measured_where_both_were_learning() -> None:
     only = changed({"vgg08": lambda run: dataclasses.replace(plateau(run), epochs=plateau(run).epochs[:1])})
     reason = checked(only)["C7"].reason
     assert reason.startswith("vgg08-bn and vgg08: seeds 0, 1, 2 share no loss at which both were measured")
+
+
+def test_a_seed_in_its_first_epoch_does_not_empty_the_figures_of_smoothness() -> None:
+    begun = changed(
+        {"vgg08": lambda run: dataclasses.replace(run, state="running", epochs=()) if run.seed == 2 else run}
+    )
+    whole = synthetic.study(2)
+    found, expected = (
+        over_seeds(each, "vgg08", "gradient", lambda measure: (measure.beta, measure.lipschitz))
+        for each in (begun, whole)
+    )
+    assert len(found[0])
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_c8_is_at_equal_epochs_and_at_equal_updates() -> None:
