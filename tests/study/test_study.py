@@ -111,6 +111,20 @@ def test_seeds_are_added_and_never_lost(tmp_path: Path) -> None:
     assert all(len(role.runs) == 3 for role in asked["roles"].values())
 
 
+def test_runs_of_a_preset_that_was_changed_are_not_mixed_with_its_runs_before(tmp_path: Path) -> None:
+    """Of three seeds then and two now the third would be another configuration's, in one mean with them."""
+    folder, before = StudyFolder(tmp_path), BATCHNORM.plan("quick", None, 3)
+    ask(folder, before)
+    kept = (tmp_path / "study.json").read_bytes()
+    longer = {**PRESETS, "quick": replace(PRESETS["quick"], epochs=40)}
+    now = replace(BATCHNORM, presets=longer).plan("quick", None, 2)
+    then, new = (plan.configs["vgg08"].identity for plan in (before, now))
+    told = f"another version of the study: its run {then} of role 'vgg08' has .* now, {new}, .* --out"
+    with pytest.raises(StoreError, match=told):
+        ask(folder, now)
+    assert (tmp_path / "study.json").read_bytes() == kept
+
+
 def test_another_studys_folder_is_refused(tmp_path: Path) -> None:
     ask(StudyFolder(tmp_path), BATCHNORM.plan("quick", None, 1))
     before = (tmp_path / "study.json").read_bytes()

@@ -74,7 +74,8 @@ class PresetPlan:
             folder: Folder of the study, for messages.
 
         Raises:
-            StoreError: The folder holds another study, preset, data set or precision.
+            StoreError: The folder holds another study, preset, data set or precision, or a role's runs of
+                another configuration: a preset that was changed since.
         """
         roles, seeds = dict(self.roles), set(range(self._most_seeds()))
         if asked is not None:
@@ -85,6 +86,7 @@ class PresetPlan:
                         f"{folder} holds {name} {found!r}, not {wanted!r}; give another folder with --out"
                     )
             seeds |= set(asked["seeds"])
+            self._require_same_runs(asked, seeds, folder)
             roles |= {
                 name: roles[name].after(role.runs) for name, role in asked["roles"].items() if name in roles
             }
@@ -98,6 +100,18 @@ class PresetPlan:
             "notes": list(self.notes),
             "roles": roles,
         }
+
+    def _require_same_runs(self, asked: Mapping[str, Any], seeds: Iterable[int], folder: Path) -> None:
+        """Raise if a role has runs that differ from the planned ones in more than their seeds."""
+        for name, config in self.configs.items():
+            known = {replace(config, seed=seed).identity for seed in seeds}
+            before = asked["roles"][name].runs if name in asked["roles"] else ()
+            if others := [run for run in before if run not in known]:
+                raise StoreError(
+                    f"{folder} was planned by another version of the study: its run {others[0]} of role "
+                    f"{name!r} has another configuration now, {config.identity}, and the two do not compare; "
+                    "give another folder with --out"
+                )
 
 
 P = TypeVar("P", bound=Preset)
