@@ -60,8 +60,8 @@ class Comparison:
 def comparisons(study: StudyRecord) -> list[Comparison]:
     """Return all comparisons of a sweep, axis after axis.
 
-    Where seeds were added until something was decided, `looks` in `study.json` is the largest number of looks
-    that was planned, and each comparison has the level that makes up for them.
+    Where seeds were added until something was decided, `looks` in `study.json` is the number of looks that
+    all commands together have planned, and each comparison has the level that makes up for them.
 
     Args:
         study: Record of a sweep.
@@ -81,8 +81,8 @@ def undecided(study: StudyRecord, fewest: int, most: int) -> list[Comparison]:
     """Return the comparisons for which another seed should be run, one for each of the two points.
 
     They are looked at after every seed from `fewest` to `most`, at the level that makes up for looking that
-    often: `gradscape.stats.paired.look_level`. A comparison with a run that diverged, failed or was stopped
-    is left out: no further seed decides it.
+    often, and for the looks of earlier plans: `gradscape.stats.paired.look_level`. A comparison with a run
+    that diverged, failed or was stopped is left out: no further seed decides it.
 
     Args:
         study: Record of a sweep.
@@ -95,7 +95,7 @@ def undecided(study: StudyRecord, fewest: int, most: int) -> list[Comparison]:
         >>> [each.other.label for each in undecided(gradscape.load("runs/sweep"), 3, 10)]
         ['net.depth=8 optim.lr=0.01']
     """
-    level = look_level(planned_looks(fewest, most))
+    level = look_level(max(planned_looks(fewest, most), int(study.asked.get("looks", 1))))
     return [
         pair
         for pair in _at_level(points(study), level)

@@ -57,6 +57,7 @@ class _SweepPlan(_Plan, total=False):
 
     axes: Required[list[str]]
     looks: int
+    looked: list[int]
     base: dict[str, Any]
     equal_updates: bool
     scale_lr: str

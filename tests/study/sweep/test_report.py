@@ -213,6 +213,13 @@ def test_no_seed_is_asked_for_where_a_run_is_lost() -> None:
         undecided(study, 1, 6)
 
 
+def test_where_earlier_plans_looked_too_a_comparison_is_decided_at_their_level() -> None:
+    once = sweeps.sweep(AXES, 3)
+    often = dataclasses.replace(once, asked={**once.asked, "looks": 40})
+    (first, *_), (again, *_) = undecided(once, 3, 6), undecided(often, 3, 6)
+    assert (first.difference.level, again.difference.level) == (look_level(4), look_level(40))
+
+
 def test_planned_looks_widen_the_intervals_of_the_report() -> None:
     once, often = (sweeps.sweep(AXES, 4, looks=looks) for looks in (1, 5))
     assert "95 % interval" in tables(once)[1].columns

@@ -79,6 +79,14 @@ def test_given_again_it_repeats_nothing_and_may_go_further(tmp_path: Path) -> No
     assert asked["looks"] == 3
 
 
+def test_looks_of_a_later_plan_are_further_looks(tmp_path: Path) -> None:
+    """Looks at 3 to 6 seeds, then at 6 to 9, are seven; the same plan again is no further look."""
+    asked = None
+    for plan, looks in ((study(), 4), (study(), 4), (study(seeds=6, seeds_at_most=9), 7)):
+        asked = plan.merged(asked, tmp_path)
+        assert asked["looks"] == looks
+
+
 def test_where_all_is_decided_no_seed_is_added(tmp_path: Path) -> None:
     far = Sweep("s", {"epochs": 1}, [{"optim.lr": [0.1, 0.01]}], seeds=3, seeds_at_most=6)
     said = decide(far, StudyFolder(tmp_path))

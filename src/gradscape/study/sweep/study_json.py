@@ -55,13 +55,15 @@ def merge(asked: Mapping[str, Any] | None, new: Mapping[str, Any], folder: Path)
             name = label(point)
             joined = Role(name, parameters=point, runs=role.runs)
             roles[name] = joined.after(roles[name].runs) if name in roles else joined
+    looked = sorted({*asked.get("looked", ()), *new["looked"]})
     own = [each["title"] for each in (new, asked) if each["title"] != default_title(each["axes"])]
     return _described(
         {
             **new,
             "title": own[0] if own else default_title(axes),
             "seeds": sorted({*asked["seeds"], *new["seeds"]}),
-            "looks": max(asked.get("looks", 1), new["looks"]),
+            "looks": max(asked.get("looks", 1), new["looks"], len(looked)),
+            "looked": looked,
             "base": asked["base"],
             "equal_updates": asked["equal_updates"],
             "scale_lr": asked["scale_lr"],
@@ -119,6 +121,7 @@ def _described(asked: Mapping[str, Any]) -> dict[str, Any]:
         "precision": _one_of([config.precision for config in configs]),
         "seeds": asked["seeds"],
         "looks": asked["looks"],
+        "looked": asked["looked"],
         "notes": [*filter(None, [_common(configs), *_control_notes(asked)])],
         "base": asked["base"],
         "equal_updates": asked["equal_updates"],

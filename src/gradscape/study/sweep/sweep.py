@@ -196,6 +196,7 @@ class Sweep:
             "title": self.title,
             "seeds": list(range(self.seeds)),
             "looks": planned_looks(self.seeds, self.seeds_at_most) if self.seeds_at_most else 1,
+            "looked": list(range(self.seeds, self.seeds_at_most + 1)) if self.seeds_at_most else [],
             "base": self.base,
             "equal_updates": self.equal_updates,
             "scale_lr": self.scale_lr,
