@@ -119,6 +119,19 @@ def test_a_fallback_is_said_recorded_and_kept_when_the_run_goes_on(
     assert record.curve("train_loss") == plain.curve("train_loss")
 
 
+def test_a_run_that_a_gpu_has_begun_fused_goes_on_without_on_a_cpu(tmp_path: Path) -> None:
+    """The fused layer is for GPUs alone: on a CPU the run failed in its first step."""
+    net = NetConfig(depth=8, norm="batch", norm_where="everywhere", filters=8)
+    config, folder = tiny(epochs=2, net=net), RunFolder(tmp_path)
+    folder.create(config)
+    folder.set_status(
+        "interrupted", computed_in="fp32", fallback="", fused="BatchNorm with LeakyReLU", threads=1
+    )
+    record = train_run(config, folder, digits())
+    assert (record.state, record.status["computed_in"]) == ("done", "fp32")
+    assert "fused" not in record.status
+
+
 @pytest.mark.parametrize("norm", ["none", "batch", "algorithm1"])
 def test_in_bf16_all_that_is_summed_up_stays_float32(norm: str) -> None:
     config = tiny(net=replace(TINY.net, norm=norm), precision="bf16")

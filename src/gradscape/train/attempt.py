@@ -20,6 +20,7 @@ from gradscape.records.run import EpochRecord, Phase, Progress
 from gradscape.storage.run_folder import RunFolder
 from gradscape.train.early_stop import PATIENCE, Stopped, hopeless
 from gradscape.train.epoch import TrainedEpoch
+from gradscape.train.fusion import can_fuse
 from gradscape.train.measurements import (
     IMAGES,
     ProgressCallback,
@@ -82,7 +83,8 @@ class Attempt:
         before = folder.status()
         folder.withdraw_stop()  # of an earlier attempt
         if "computed_in" in before:  # a timing on a busy machine must not change a run half-way
-            how = Arithmetic(before["computed_in"], before["fallback"], "fused" in before)
+            fused = "fused" in before and can_fuse(device)
+            how = Arithmetic(before["computed_in"], before["fallback"], fused)
             packed = "packed" in before and device.type == "cpu"
         self.how, self.packed = how, packed
         self.threads: int = before.get("threads", torch.get_num_threads())

@@ -48,6 +48,15 @@ def fuse(model: nn.Module) -> nn.Module:
     return model
 
 
+def can_fuse(device: torch.device) -> bool:
+    """Check that fused layers run on a device; a run that a GPU has begun may go on on a CPU.
+
+    Args:
+        device: Device of the run.
+    """
+    return device.type == "cuda"
+
+
 def fusing_pays(device: torch.device, precision: str) -> tuple[bool, str]:
     """Decide whether to fuse on a device, and return the decision and its reason.
 
@@ -55,7 +64,7 @@ def fusing_pays(device: torch.device, precision: str) -> tuple[bool, str]:
         device: Device of the run.
         precision: Precision of the activations, from `settle`.
     """
-    if device.type != "cuda":
+    if not can_fuse(device):
         return False, ""
     if find_spec("triton") is None:
         return False, "BatchNorm and LeakyReLU are not fused: Triton is not installed"
