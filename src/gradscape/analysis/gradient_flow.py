@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscape.analysis.outcomes import (
+    describe_status,
     ended,
     together,
     unfinished,
@@ -48,7 +49,9 @@ def ended_flows(study: StudyRecord, role: str) -> dict[int, tuple[Flows, list[bo
 
 
 def lacking(study: StudyRecord, role: str) -> str:
-    """Name runs of a role whose gradients cannot be judged: unfinished, without an epoch, or not finite.
+    """Name runs of a role whose gradients cannot be judged: unfinished, diverged, without one, or not finite.
+
+    The epoch in which a run diverged is not recorded: what it did there is not known.
 
     Args:
         study: Record of a study.
@@ -56,7 +59,11 @@ def lacking(study: StudyRecord, role: str) -> str:
     """
     judged = ended_flows(study, role)
     words = ", ".join(
-        f"seed {seed} has no finite gradients" for seed in ended(study, role) if seed not in judged
+        f"seed {seed} has no finite gradients"
+        if seed not in judged
+        else f"seed {seed} {describe_status(run)}"
+        for seed, run in ended(study, role).items()
+        if seed not in judged or run.state == "diverged"
     )
     return together(unfinished(study, role), f"{role}: {words}" if words else "")
 

@@ -302,6 +302,13 @@ def test_c3_is_the_band_over_convolutions(values: tuple[float, ...], verdict: st
     assert checked(changed({"vgg38-bn": gradients(*values)}))["C3"].verdict == verdict
 
 
+def test_gradients_of_a_run_that_diverged_are_not_said_to_be_in_range() -> None:
+    """Its epochs before are; the one in which the loss became infinite is not recorded."""
+    claim = checked(changed({"vgg38-bn": lambda run: diverged(run) if run.seed == 2 else run}))["C3"]
+    assert claim.verdict == "undecided"
+    assert claim.parts[0].reason == "vgg38-bn: seed 2 diverged in epoch 3, step 17"
+
+
 def test_a_diverged_run_does_not_train() -> None:
     study = changed({"lr-0.05": diverged}, seeds=6)
     claim = checked(study)["C4"]
