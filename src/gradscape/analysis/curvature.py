@@ -84,6 +84,19 @@ def sharpness(study: StudyRecord, role: str, scaled: bool = False) -> dict[int, 
     }
 
 
+def _without(study: StudyRecord, *roles: str) -> str:
+    """Name runs of these roles that are done and were to measure curvature after training, but have none."""
+    lacking = {
+        role: [
+            f"seed {seed} has no curvature after training"
+            for seed, run in ended(study, role).items()
+            if run.state == "done" and run.config.get("curvature_images") and "end" not in run.curvature
+        ]
+        for role in roles
+    }
+    return together(*(f"{role}: {', '.join(words)}" for role, words in lacking.items() if words))
+
+
 def flatter(study: StudyRecord, roles: Mapping[str, str]) -> tuple[Evidence, ...]:
     """Judge if training leaves the first of two roles where the Hessian's largest eigenvalue is smaller.
 
@@ -105,7 +118,9 @@ def flatter(study: StudyRecord, roles: Mapping[str, str]) -> tuple[Evidence, ...
         pairs,
         0.0,
         together(
-            unfinished(study, role), unfinished(study, other), "" if there else "curvature not measured"
+            unfinished(study, role),
+            unfinished(study, other),
+            _without(study, role, other) if there else "curvature not measured",
         ),
         guesses(study, role, other),
     )
@@ -125,7 +140,8 @@ def flatter_on_average(
     """
     logs = [[sharpness(study, role, scaled) for role in pair] for pair in pairs]
     ratios = [differences(*each) for each in logs]
-    unknown = "" if all(ratios) else f"curvature{' or ‖w‖' * scaled} not measured"
+    some = together(*(_without(study, *pair) for pair in pairs))
+    unknown = some if all(ratios) else f"curvature{' or ‖w‖' * scaled} not measured"
     return below(
         f"log10 of the Hessian's largest eigenvalue{' times ‖w‖²' * scaled} after training, {label}",
         averaged(ratios),

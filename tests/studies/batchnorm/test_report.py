@@ -309,6 +309,13 @@ def test_gradients_of_a_run_that_diverged_are_not_said_to_be_in_range() -> None:
     assert claim.parts[0].reason == "vgg38-bn: seed 2 diverged in epoch 3, step 17"
 
 
+def test_a_seed_without_curvature_leaves_open_which_network_is_flatter() -> None:
+    bare = changed({"vgg08-bn": lambda run: dataclasses.replace(run, curvature={}) if run.seed == 2 else run})
+    part = checked(bare)["C7"].parts[-1]
+    assert (part.verdict, len(part.numbers)) == ("undecided", 2)
+    assert part.reason == "vgg08-bn: seed 2 has no curvature after training"
+
+
 def test_a_diverged_run_does_not_train() -> None:
     study = changed({"lr-0.05": diverged}, seeds=6)
     claim = checked(study)["C4"]
