@@ -200,6 +200,14 @@ def test_k4_is_held_to_the_same_effective_rate() -> None:
     assert "no run without L2 is on the other side of its effective rate at seeds [0, 1, 2]" in beyond.reason
 
 
+def test_k4_is_open_where_a_run_diverged_whose_last_epoch_is_not_the_others() -> None:
+    early = run("bn-l2-0.005", 0, 0.4, epochs=2)
+    over = dataclasses.replace(early, state="diverged", status={"epoch": 3, "step": 17})
+    parts = checked(study(replaced={"bn-l2-0.005-s0": over}))["K4"].parts
+    assert [part.verdict for part in parts[:2]] == ["undecided", "undecided"]
+    assert parts[0].reason == "bn-l2-0.005: seed 0 diverged in epoch 3, step 17"
+
+
 def test_k5_is_the_slope_at_the_weights_of_one_run() -> None:
     (part,) = checked(study())["K5"].parts
     assert [value for _, value in part.numbers] == pytest.approx([0, -0.01, -0.02])

@@ -12,7 +12,7 @@ import numpy as np
 from gradscape.analysis.claims import Claim, Evidence, above, below, differences, equivalent
 from gradscape.analysis.evidence import beats, equals, finals, open_runs
 from gradscape.analysis.noise import slopes, unmeasured
-from gradscape.analysis.outcomes import ended, guesses, together, window
+from gradscape.analysis.outcomes import describe_states, ended, guesses, together, window
 from gradscape.analysis.weight_norm import scales, through
 from gradscape.records.run import StudyRecord
 from gradscape.studies.batchnorm.roles import BATCH_NAMES
@@ -123,9 +123,11 @@ def _decay(study: StudyRecord) -> Claim:
     penalties = study.where(network="bn", lr=SGD_RATE)
     none, most = penalties[0].name, penalties[-1].name
     least, largest = (f"{role.parameters['l2']:g}" for role in (penalties[0], penalties[-1]))
-    missing = open_runs(study, none, most)
+    missing = [
+        f"{role}: {states}" for role in (none, most) if (states := describe_states(study, role))
+    ]  # a run that diverged has a last epoch too
     there = all(scales(study, role, "norm") for role in (none, most) if ended(study, role))
-    unknown = together(missing, "" if there else "norms of weights were not kept")
+    unknown = together(*missing, "" if there else "norms of weights were not kept")
     against = f"{NORMED} and SGD, L2 {largest} over L2 {least}, last epoch"
 
     def ratios(what: str) -> dict[int, float]:
