@@ -18,7 +18,9 @@ from gradscape.config.run import DataConfig, RunConfig
 from gradscape.errors import ConfigError
 from gradscape.study import concurrency as packing
 from gradscape.study.concurrency import at_once, images_per_second, share_gpu, share_memory
+from gradscape.study.execute import rows_of
 from gradscape.study.network_cost import dummy_step, run_bytes
+from gradscape.study.packs import Pack
 from gradscape.train.precision import Arithmetic
 from gradscape.train.step import TrainStep
 
@@ -53,6 +55,13 @@ def test_else_as_many_as_make_it_faster() -> None:
     assert at_once(None, 3, 100, rate) == (3, "3 runs at once, 300 images/s: all there are")
     assert at_once(None, 13, 3, rate) == (3, "3 runs at once, 300 images/s: the memory holds no more")
     assert at_once(None, 1, 3, rate) == (1, "1 run at once, 100 images/s: all there are")
+
+
+def test_a_lone_run_that_is_packed_needs_memory_for_its_copy() -> None:
+    left = {"a": TINY, "b": TINY}
+    assert rows_of(Pack(("a",), packed=True), left) == [TINY, TINY]
+    assert rows_of(Pack(("a", "b"), packed=True), left) == [TINY, TINY]
+    assert rows_of(Pack(("a",)), left) == [TINY]
 
 
 def test_fewer_workers_where_the_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,8 @@ from gradscape.study.train_runs import missing, train_runs
 if TYPE_CHECKING:
     from gradscape.train.precision import Arithmetic
 
+REPORT_PATIENCE = 3_600  # seconds to wait for the report of another command, which ends at the same time
+
 
 def execute(plan: Plan, folder: StudyFolder, execution: Execution, parts: ReportParts) -> Report:
     """Run what is missing of a study and build its report.
@@ -68,7 +70,7 @@ def execute(plan: Plan, folder: StudyFolder, execution: Execution, parts: Report
             view.print_line(text)
         failed = train_runs(runs, jobs, folder, view, backend.executor, on_progress)
         view.begin_report()
-        with folder.locked():
+        with folder.locked(REPORT_PATIENCE):
             written = report(folder, parts)
     if failed:
         raise RunFailed(
@@ -146,7 +148,8 @@ def _local_backend(
         executor = partial(Threads, train_job, count)
         return _Backend(executor, "cuda", arithmetic, (*notes, note), _alone(left))
     packs = divided(wanted or cores())
-    count, note = share_memory([[left[name] for name in pack.names] for pack in packs], wanted or cores())
+    jobs = [rows_of(pack, left) for pack in packs]
+    count, note = share_memory(jobs, wanted or cores())
     limit = execution.epoch_limit
     return _Backend(
         lambda sink: Processes(train_job, count, sink, PRELOAD, limit, _advance),
@@ -155,6 +158,17 @@ def _local_backend(
         (*notes, _packing(packs), note),
         packs,
     )
+
+
+def rows_of(pack: Pack, left: Mapping[str, RunConfig]) -> list[RunConfig]:
+    """Return the configuration of each row of a pack; a copy has that of its run.
+
+    Args:
+        pack: Runs of a job.
+        left: Configuration per identity.
+    """
+    configs = [left[name] for name in pack.names]
+    return configs + configs[:1] * (pack.rows - len(configs))
 
 
 def _alone(left: Mapping[str, RunConfig]) -> list[Pack]:
