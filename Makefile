@@ -75,6 +75,13 @@ $(VENV)/made-release: $(VENV)/made
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[release]'
 	touch $@
 
+# What all checks need, at once: in turn, each installation looks at all versions anew.
+$(VENV)/made-all: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev,docs,release]'
+	touch $(VENV)/made
+	touch $(VENV)/made-dev $(VENV)/made-docs $(VENV)/made-release $@
+
 $(VENV)/made-bench: $(VENV)/made
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	touch $@

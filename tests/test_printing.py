@@ -142,7 +142,15 @@ def wait_for_a_checkpoint(study: Path, process: subprocess.Popen[bytes]) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("gone", ["terminal", "pipe", "full", "closed"])
+@pytest.mark.parametrize(
+    "gone",
+    [
+        "terminal",
+        "pipe",
+        pytest.param("full", marks=pytest.mark.long),
+        pytest.param("closed", marks=pytest.mark.long),
+    ],
+)
 def test_a_study_ends_well_when_nobody_listens(tmp_path: Path, gone: str) -> None:
     study, command = tmp_path / "study", [*SWEEP, str(tmp_path / "study")]
     if gone == "terminal":

@@ -103,6 +103,7 @@ def test_a_killed_worker_costs_its_job_one_attempt(cluster: Any, tmp_path: Path)
     assert "its worker or node was lost" in heard[1].payload
 
 
+@pytest.mark.long
 def test_jobs_of_a_lost_node_go_on_elsewhere(cluster: Any, second: Any, tmp_path: Path) -> None:
     events: SimpleQueue[Event] = SimpleQueue()
     with Ray(count, "ray", events.put) as executor:
@@ -119,6 +120,7 @@ def test_jobs_of_a_lost_node_go_on_elsewhere(cluster: Any, second: Any, tmp_path
     cluster.wait_for_nodes()  # until it knows, it would give that node more to do
 
 
+@pytest.mark.long
 def test_a_hung_job_is_ended(cluster: Any, tmp_path: Path) -> None:
     events: SimpleQueue[Event] = SimpleQueue()
     with Ray(hang, "ray", events.put, limit=2.0) as executor:
@@ -142,6 +144,7 @@ def test_when_the_cluster_is_lost_every_job_fails_with_the_reason(cluster: Any) 
     assert ended == ["a"]  # its folder is free again
 
 
+@pytest.mark.long
 def test_fractions_of_a_gpu_are_shared(cluster: Any) -> None:
     """Ray counts GPUs and does not touch them: four quarters of one are four jobs at once."""
     node = cluster.add_node(num_cpus=4, num_gpus=1)

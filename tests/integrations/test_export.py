@@ -292,7 +292,7 @@ def last_epoch(read: Read, place: Path) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("sign", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGKILL])
 @every_tracker
 def test_one_that_was_left_or_killed_is_gone_on_with(
     to: str, read: Read, sign: signal.Signals, tmp_path: Path

@@ -43,7 +43,7 @@ def whole(faults: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     "fault",
     [
         "worker killed",
-        "command killed",
+        pytest.param("command killed", marks=pytest.mark.long),
         pytest.param("worker hung", marks=pytest.mark.long),
         pytest.param("disk full", marks=pytest.mark.long),
         pytest.param("two commands, one killed", marks=pytest.mark.long),

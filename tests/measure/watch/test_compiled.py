@@ -526,7 +526,7 @@ def test_an_error_of_ours_ends_the_reading_alone(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [Net, Blocks])
+@pytest.mark.parametrize("make", [pytest.param(Net, marks=pytest.mark.long), Blocks])
 def test_with_inductor_too(make: type[nn.Module]) -> None:
     plain, alone = train(make), train(make, torch.compile, first="nothing")
     watched = train(make, torch.compile)

@@ -117,7 +117,14 @@ def process(rank: int, name: str, meeting: str, results: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", WRAPS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fsdp",
+        pytest.param("ddp", marks=pytest.mark.long),
+        pytest.param("tensor parallel", marks=pytest.mark.long),
+    ],
+)
 def test_outputs_are_those_of_eager_in_each_process(name: str, tmp_path: Path) -> None:
     found = results_of_ranks(process, WORLD, name, str(tmp_path / "meeting"))
     x = torch.randn(8, 8, generator=torch.Generator().manual_seed(1))

@@ -136,14 +136,14 @@ def test_the_whole_of_it_on_a_small_scale(
     monkeypatch.setitem(PRESETS, "quick", small)
     networks = {n: replace(net, depth=14) for n, net in controls.NETWORKS.items()}
     monkeypatch.setattr(controls, "NETWORKS", networks)
-    assert main(["reproduce", "controls", "--seeds", "2", "--workers", "1", "--out", str(tmp_path)]) == 0
+    assert main(["reproduce", "controls", "--seeds", "1", "--workers", "1", "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in said[:5]] == ["K1", "K2", "K3", "K4", "K5"]
     study = load(tmp_path)
-    assert len(study.runs) == 2 * 11
+    assert len(study.runs) == 11
     assert {run.state for run in study.runs.values()} == {"done"}
     for role in study.roles:
-        (first, _) = study.of(role)
+        (first,) = study.of(role)
         assert (first.noise is None) == ("l2" in study.roles[role].parameters)
         assert len(first.flow.weights) in (14, 38)
     norms = [study.of(f"bn-l2-{decay}")[0].flow.weight[-1].sum() for decay in ("0", "0.5")]
