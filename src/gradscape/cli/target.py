@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
-from gradscape._machine import cores
+from gradscape._machine import default_threads
 from gradscape._text import count_noun
 from gradscape.cli.images import ImageSource
 from gradscape.cli.import_object import load_factory
@@ -96,7 +96,7 @@ def load_target(text: str, source: ImageSource, usual: int, statistics: bool) ->
         text = str(checked_path(text, "RUN"))
     if source.batch_size is None and not statistics:
         source = replace(source, batch_size=source.images or usual)
-    prepare_process(cores())
+    prepare_process(default_threads())
     return _target_of(text, source, usual)
 
 

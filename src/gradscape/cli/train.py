@@ -27,7 +27,9 @@ class TrainOptions(Options):
 
     config: FilePath | None = option(None, "YAML or JSON of the run's settings; flags override it")
     out: FilePath | None = option(None, "the run's folder (default: runs/IDENTITY)")
-    threads: int | None = option(None, "number of threads (default: one per core)", 1, MOST_WORKERS)
+    threads: int | None = option(
+        None, "number of threads (default: OMP_NUM_THREADS, else one per core)", 1, MOST_WORKERS
+    )
 
 
 def train(
@@ -56,13 +58,13 @@ def train(
     images = load_images(
         config.data.name, source.data_root, download=source.download, mirrors=source.mirrors or None
     )
-    from gradscape._machine import cores
+    from gradscape._machine import default_threads
     from gradscape.executors.base import Event
     from gradscape.study.progress import ProgressView
     from gradscape.train.loop import train_run
     from gradscape.train.process import prepare_process
 
-    prepare_process(options.threads or cores())
+    prepare_process(options.threads or default_threads())
     name = config.identity
     with ProgressView({name: config}, done=0) as view:
         view.show(Event(name, "started"))
