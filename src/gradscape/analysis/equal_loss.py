@@ -7,26 +7,26 @@ for a reason of their own. Means over a whole training compare how long each sta
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from statistics import fmean
 
-from gradscape.analysis.claims import Evidence, below, differences
-from gradscape.analysis.curvature import flatter_on_average
+from gradscape.analysis.claims import Evidence, below
 from gradscape.analysis.evidence import averaged, open_runs
 from gradscape.analysis.outcomes import ended, guesses, task, together
-from gradscape.analysis.smoothness import VALUES, WAYS, mean_logs
+from gradscape.analysis.smoothness import VALUES, WAYS, logs
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.records.smoothness import StepSmoothness
 
 RolePair = tuple[str, str]  # roles: with BatchNorm, and without
+Curve = list[tuple[float, float]]  # loss, as a share of guessing's, and log10 of a number; losses rise
 LEARNING = (0.2, 0.8)  # a network is learning where its mini-batch's loss is this share of guessing's
-BIN = 0.1  # of guessing's loss: losses as near as this count as equal
+BIN = 0.1  # of guessing's loss: measures are averaged over losses as near as this
 WHERE = (
-    f"at equal loss: where a mini-batch's is {LEARNING[0]:g} to {LEARNING[1]:g} of guessing's, matched in "
-    f"bins of {BIN:g}"
+    f"at equal loss: where a mini-batch's is {LEARNING[0]:g} to {LEARNING[1]:g} of guessing's, means over "
+    f"bins of {BIN:g} and straight lines between them"
 )
-
-
 AT_EQUAL_LOSS = (
     "At equal loss, for a mean over training compares how long each network stays on the plateau that it "
     "begins on."
@@ -48,7 +48,7 @@ def smoother_at_equal_loss(
         labels: Label per role.
     """
     label = over_in_words(pairs, labels)
-    along_steps = [
+    return tuple(
         below(
             f"log10 of the {VALUES[what][0]} {WAYS[along]}, {label}, {WHERE}",
             averaged([ratios(study, pair, what, along) for pair in pairs]),
@@ -57,8 +57,7 @@ def smoother_at_equal_loss(
             together(*(guesses(study, *pair) or _unmeasured(study, pair, what, along) for pair in pairs)),
         )
         for what, along in WAYS_MEASURED
-    ]
-    return (*along_steps, flatter_on_average(study, pairs, label))
+    )
 
 
 def over_in_words(pairs: Sequence[RolePair], labels: Mapping[str, str]) -> str:
@@ -91,8 +90,10 @@ def testable(study: StudyRecord, pairs: Sequence[RolePair]) -> tuple[list[RolePa
 def ratios(study: StudyRecord, pair: RolePair, what: str, along: str) -> dict[int, float]:
     """Return log10 of the ratio of a number per seed, first role over second, at equal loss.
 
-    It is the mean over the bins of loss in which both of a seed's runs have a measure, so that neither counts
-    by how long it stays at a loss. A seed whose runs share no bin is left out.
+    Each run's measures are averaged over bins of loss, so that it does not count how long it stays at one.
+    The mean loss of a bin's measures is compared with the straight line between the other run's two bins
+    around that loss: in one bin a network that just reaches it is at its upper edge, and one that goes on at
+    its lower. The number is the mean over both runs' bins; a seed without any is left out.
 
     Args:
         study: Record of a study.
@@ -103,8 +104,30 @@ def ratios(study: StudyRecord, pair: RolePair, what: str, along: str) -> dict[in
     first, second = (
         {seed: _by_loss(run, what, along) for seed, run in ended(study, role).items()} for role in pair
     )
-    shared = {seed: differences(first[seed], second[seed]) for seed in sorted(first.keys() & second.keys())}
-    return {seed: fmean(by_bin.values()) for seed, by_bin in shared.items() if by_bin}
+    apart = {
+        seed: [*_above(first[seed], second[seed]), *(-d for d in _above(second[seed], first[seed]))]
+        for seed in sorted(first.keys() & second.keys())
+    }
+    return {seed: fmean(each) for seed, each in apart.items() if each}
+
+
+def _above(curve: Curve, other: Curve) -> list[float]:
+    """Return how far the points of a curve are above another, of those where a network is learning."""
+    low, high = LEARNING
+    there = [(value, _between(other, loss)) for loss, value in curve if low < loss < high]
+    return [value - line for value, line in there if line is not None]
+
+
+def _between(curve: Curve, loss: float) -> float | None:
+    """Return the value of a curve at a loss; None beyond its ends and where a bin has no measure."""
+    place = bisect_left(curve, loss, key=itemgetter(0))
+    if place < len(curve) and curve[place][0] == loss:
+        return curve[place][1]
+    if not 0 < place < len(curve):
+        return None
+    (low, before), (high, after) = curve[place - 1 : place + 1]
+    share = (loss - low) / (high - low)
+    return before + share * (after - before) if high - low < 2 * BIN else None
 
 
 def loss_bin(run: RunRecord, measure: StepSmoothness) -> float:
@@ -114,16 +137,27 @@ def loss_bin(run: RunRecord, measure: StepSmoothness) -> float:
         run: Record of a run.
         measure: One of its measures.
     """
-    share = measure.loss / math.log(task(run)[0])
+    share = loss_share(run, measure)
     return (math.floor(share / BIN) + 0.5) * BIN if math.isfinite(share) else math.nan
 
 
-def _by_loss(run: RunRecord, what: str, along: str) -> dict[float, float]:
-    """Bin of loss → mean log10 of a number there, of the bins in which a network is learning."""
-    low, high = LEARNING
-    return {
-        place: mean for place, mean in mean_logs(run, what, along, loss_bin).items() if low < place < high
-    }
+def loss_share(run: RunRecord, measure: StepSmoothness) -> float:
+    """Return a mini-batch's loss as a share of guessing's.
+
+    Args:
+        run: Record of a run.
+        measure: One of its measures.
+    """
+    return measure.loss / math.log(task(run)[0])
+
+
+def _by_loss(run: RunRecord, what: str, along: str) -> Curve:
+    """Return the mean loss, as a share of guessing's, and the mean log10 of a number in each bin of loss."""
+    bins: dict[int, list[tuple[float, float]]] = {}
+    for share, log in logs(run, what, along, loss_share):
+        bins.setdefault(math.floor(share / BIN), []).append((share, log))
+    columns = (zip(*bins[place], strict=True) for place in sorted(bins))
+    return [(fmean(shares), fmean(values)) for shares, values in columns]
 
 
 def _unmeasured(study: StudyRecord, pair: RolePair, what: str, along: str) -> str:

@@ -91,8 +91,8 @@ def fewest_steps(study: StudyRecord, roles: Sequence[str]) -> float:
     return min(steps, default=math.inf)
 
 
-def mean_logs(run: RunRecord, what: str, along: str, place: Place) -> dict[float, float]:
-    """Return, per place, the mean log10 of a run's measures there, of those positive and finite.
+def logs(run: RunRecord, what: str, along: str, place: Place) -> list[tuple[float, float]]:
+    """Return the place and the log10 of each of a run's measures, of those positive and finite, by step.
 
     Args:
         run: Record of a run.
@@ -100,12 +100,24 @@ def mean_logs(run: RunRecord, what: str, along: str, place: Place) -> dict[float
         along: Key of `WAYS`.
         place: Function from a run and a measure to its place; NaN leaves the measure out.
     """
+    placed = [(place(run, measure), VALUES[what][1](measure)) for measure in measures(run, along)]
+    return [
+        (x, math.log10(value))
+        for x, value in placed
+        if value > 0 and math.isfinite(value) and math.isfinite(x)
+    ]
+
+
+def mean_logs(run: RunRecord, what: str, along: str, place: Place) -> dict[float, float]:
+    """Return, per place, the mean log10 of a run's measures there, of those positive and finite.
+
+    Args:
+        run, what, along, place: See `logs`.
+    """
     found: dict[float, list[float]] = {}
-    for measure in measures(run, along):
-        value, x = VALUES[what][1](measure), place(run, measure)
-        if value > 0 and math.isfinite(value) and math.isfinite(x):
-            found.setdefault(x, []).append(math.log10(value))
-    return {x: fmean(logs) for x, logs in found.items()}
+    for x, log in logs(run, what, along, place):
+        found.setdefault(x, []).append(log)
+    return {x: fmean(there) for x, there in found.items()}
 
 
 def mean_log(

@@ -64,7 +64,7 @@ def test_the_papers_numbers_confirm_the_paper() -> None:
         f"C{number}": "holds" for number in range(1, 10)
     }
     assert {name: len(claim.parts) for name, claim in found.items()} == {
-        "C1": 2, "C2": 3, "C3": 2, "C4": 6, "C5": 2, "C6": 9, "C7": 4, "C8": 5, "C9": 5,
+        "C1": 2, "C2": 3, "C3": 2, "C4": 6, "C5": 2, "C6": 9, "C7": 3, "C8": 5, "C9": 5,
     }  # fmt: skip
 
 
@@ -91,14 +91,13 @@ def test_c7_is_decided_by_the_pair_that_trains() -> None:
     """Against VGG38, which guesses on a plateau, BatchNorm is rougher whatever it does to who trains."""
     found = checked(smoothness({"vgg38": 0.01, "vgg38-he": 0.01}))["C7"]
     assert found.verdict == "holds"
-    lipschitz, *_, sharpest = found.parts
+    lipschitz, *_ = found.parts
     assert dict(lipschitz.numbers)[0] == pytest.approx(-1)  # 5 against 50
     assert "VGG08 + BatchNorm over VGG08, at equal loss: where a mini-batch's is 0.2" in lipschitz.measured
-    assert "largest eigenvalue" in sharpest.measured
     aside = "vgg38: 3 of 3 runs end at guessing (training accuracy no better than guessing's 0.012)"
     assert f"Left out, for a network that guesses is flat: {aside}; vgg38-he: 3 of 3" in found.note
     rough = checked(smoothness({"vgg08-bn": 500.0}))["C7"]
-    assert (rough.verdict, len(rough.refuting)) == ("does not hold", 4)
+    assert (rough.verdict, len(rough.refuting)) == ("does not hold", 3)
 
 
 def test_c7_is_not_testable_without_a_pair_that_trains() -> None:
@@ -162,7 +161,6 @@ def test_what_was_not_measured_is_left_open() -> None:
     study = changed({"vgg08-bn": bare})
     assert checked(study)["C7"].verdict == "not testable"
     assert "vgg08-bn and vgg08: seeds 0, 1, 2 share no loss at which both" in checked(study)["C7"].reason
-    assert checked(study)["C7"].parts[-1].reason == "curvature not measured"
     assert {figure.name for figure in figures(study)} >= {"figure-4a", "figure-5b", "figure-6c"}
     assert tables(study)[3].rows[1] == ("VGG08 + BatchNorm", "–", "–", "–", "–", "3 of 3")
 
@@ -310,10 +308,10 @@ def test_gradients_of_a_run_that_diverged_are_not_said_to_be_in_range() -> None:
 
 
 def test_a_seed_without_curvature_leaves_open_which_network_is_flatter() -> None:
-    bare = changed({"vgg08-bn": lambda run: dataclasses.replace(run, curvature={}) if run.seed == 2 else run})
-    part = checked(bare)["C7"].parts[-1]
+    bare = changed({"batch-50": lambda run: dataclasses.replace(run, curvature={}) if run.seed == 2 else run})
+    part = checked(bare)["C8"].parts[-1]
     assert (part.verdict, len(part.numbers)) == ("undecided", 2)
-    assert part.reason == "vgg08-bn: seed 2 has no curvature after training"
+    assert part.reason == "batch-50: seed 2 has no curvature after training"
 
 
 def test_a_diverged_run_does_not_train() -> None:

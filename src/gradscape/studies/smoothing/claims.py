@@ -1,4 +1,4 @@
-"""Claims S1 to S4: BatchNorm smooths the loss of networks that train without it, each with its rule.
+"""Claims S1 to S5: BatchNorm smooths the loss of networks that train without it, each with its rule.
 
 C7 of the paper as Santurkar et al. (2018) argue for it, on pairs that differ in the norm alone.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 
 from gradscape.analysis.claims import Claim, Evidence, Verdict
-from gradscape.analysis.curvature import flatter_on_average
+from gradscape.analysis.curvature import curvatures, flatter_on_average
 from gradscape.analysis.equal_loss import (
     AT_EQUAL_LOSS,
     RolePair,
@@ -38,7 +39,10 @@ WORDS: Mapping[Verdict, str] = {
     "holds": "smoother by", "does not hold": "rougher by", "undecided": "undecided by",
     "not testable": "not testable by",
 }  # fmt: skip
-TRAINED = "λmax is that of the trained weights, at whatever loss each network has come to."
+TRAINED = (
+    "Not at equal loss: λmax is that of the trained weights, at whatever loss each network has come to, and "
+    "it rises as a network learns and falls again once it has learned its images (Cohen et al. 2021)."
+)
 BEST = (
     "A network's best learning rate is that of its highest mean final training accuracy over the seeds that "
     "came to an end; a run that diverged counts as guessing, of equal rates the lowest is taken, and nothing "
@@ -48,7 +52,7 @@ BEST = (
 
 
 def claims(study: StudyRecord) -> list[Claim]:
-    """Return S1 to S4 with the evidence of a study.
+    """Return S1 to S5 with the evidence of a study.
 
     Args:
         study: Record of a study.
@@ -57,7 +61,13 @@ def claims(study: StudyRecord) -> list[Claim]:
         >>> [f"{claim.id} {claim.verdict}" for claim in claims(study)][:1]
         ['S1 holds']
     """
-    return [_default_weights(study), _equal_loss(study), _equal_steps(study), _best_rates(study)]
+    return [
+        _default_weights(study),
+        _equal_loss(study),
+        _equal_steps(study),
+        _best_rates(study),
+        _after_training(study),
+    ]
 
 
 def _default_weights(study: StudyRecord) -> Claim:
@@ -68,7 +78,7 @@ def _default_weights(study: StudyRecord) -> Claim:
         "The loss of VGG08 from PyTorch's default weights, which trains without BatchNorm, is smoother with "
         "it at the same learning rate and equal loss.",
         _at_equal_loss(study, pairs, study.labels()),
-        [AT_EQUAL_LOSS, TRAINED, aside],
+        [AT_EQUAL_LOSS, aside],
         "the loss of VGG08 from PyTorch's weights",
     )
 
@@ -81,7 +91,7 @@ def _equal_loss(study: StudyRecord) -> Claim:
         "At the same learning rate and equal loss, the loss of networks that train from LSUV's weights "
         "without BatchNorm is smoother with it, on average over the pairs.",
         _at_equal_loss(study, pairs, study.labels()),
-        [AT_EQUAL_LOSS, TRAINED, aside],
+        [AT_EQUAL_LOSS, aside],
         "the loss at the same learning rate and equal loss, on average over pairs",
     )
 
@@ -132,9 +142,37 @@ def _best_rates(study: StudyRecord) -> Claim:
         "Where each network has the best of the learning rates tried, the loss is smoother with BatchNorm "
         "than without at equal loss, on average over the pairs.",
         parts,
-        [AT_EQUAL_LOSS, TRAINED, BEST, _at_an_end(study), aside],
+        [AT_EQUAL_LOSS, BEST, _at_an_end(study), aside],
         "the loss where each network has its best learning rate, on average over pairs",
     )
+
+
+def _after_training(study: StudyRecord) -> Claim:
+    pairs, aside = testable(study, PAIRS)
+    over = over_in_words(pairs, study.labels())
+    parts = {
+        SCALED: flatter_on_average(study, pairs, over, scaled=True),
+        SHARPEST: flatter_on_average(study, pairs, over),
+    }
+    return _claim(
+        "S5",
+        "BatchNorm lowers the curvature after training",
+        "At the same learning rate, networks that train from LSUV's weights without BatchNorm end where the "
+        "loss has less curvature with it, on average over the pairs.",
+        parts,
+        [TRAINED, _ends(study, pairs), aside],
+        "the loss where training ends, on average over pairs",
+    )
+
+
+def _ends(study: StudyRecord, pairs: Sequence[RolePair]) -> str:
+    """Return a sentence with the losses at which λmax was measured, means over seeds."""
+    ends = {
+        label: [curvature.loss for curvature in curvatures(study, role, "end").values()]
+        for role, label in study.labels(*(role for pair in pairs for role in pair)).items()
+    }
+    words = [f"{label} {fmean(losses):.3g}" for label, losses in ends.items() if losses]
+    return f"Losses there: {', '.join(words)}." if words else ""
 
 
 def _at_an_end(study: StudyRecord) -> str:
@@ -153,10 +191,9 @@ def _at_an_end(study: StudyRecord) -> str:
 
 
 def _at_equal_loss(study: StudyRecord, pairs: Sequence[RolePair], labels: Mapping[str, str]) -> Parts:
-    """Return the parts at equal loss, those that are free of the weights' scale first."""
-    lipschitz, beta, relative, sharpest = smoother_at_equal_loss(study, pairs, labels)
-    scaled = flatter_on_average(study, pairs, over_in_words(pairs, labels), scaled=True)
-    return {RELATIVE: relative, SCALED: scaled, LIPSCHITZ: lipschitz, BETA: beta, SHARPEST: sharpest}
+    """Return the parts at equal loss, that which is free of the weights' scale first."""
+    lipschitz, beta, relative = smoother_at_equal_loss(study, pairs, labels)
+    return {RELATIVE: relative, LIPSCHITZ: lipschitz, BETA: beta}
 
 
 def _claim(id_: str, title: str, text: str, parts: Parts, notes: Sequence[str], what: str) -> Claim:

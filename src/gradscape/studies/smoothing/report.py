@@ -41,7 +41,7 @@ from gradscape.studies.smoothing.panels import BY_LOSS, BY_STEP, Across, pair_fi
 from gradscape.studies.smoothing.roles import DEFAULT_PAIR, NETWORKS, PAIRS, STARTS, rated
 
 QUESTION = "Does BatchNorm smooth the loss of networks that train without it?"
-LEAD = ("S2", "S3", "S4")
+LEAD = ("S2", "S3", "S4", "S5")
 SAME, OWN = "same learning rate", "best rate of each"
 SHORT = {
     RELATIVE: "β relative to size", SCALED: SCALED, LIPSCHITZ: "Lipschitz estimate", BETA: BETA,
