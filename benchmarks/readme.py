@@ -24,7 +24,15 @@ from alert_tables import alerts
 from live_tables import live
 from proof import proof
 from spike_tables import spikes
-from study_tables import claims, correlations, full_size, remedies, smoothing
+from study_tables import (
+    claims,
+    correlations,
+    curvature_by_loss,
+    dry_runs,
+    full_size,
+    remedies,
+    smoothing,
+)
 from tables import (
     INSTRUCTIONS,
     RESULTS,
@@ -140,6 +148,9 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
     },
     "docs/studies.md": {
         "quick": claims("batchnorm-quick-digits"),
+        "small": claims("batchnorm-small-cifar100"),
+        "dry-runs": dry_runs,
+        "curvature-by-loss": curvature_by_loss,
         "remedies-claims": claims("remedies-quick-digits", "the claim"),
         "rescues": full_size,
         "smoothing": smoothing,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections.abc import Callable
+from statistics import fmean, geometric_mean
 from typing import Any
 
-from tables import ROOT, machine_line, ranged, result, table
+from tables import RESULTS, ROOT, machine_line, ranged, result, table
 
 RESCUES = "rescues-paper-cifar100-tf32"
 SMOOTHING = "smoothing-quick-digits"
@@ -57,6 +59,42 @@ def escaped(text: str) -> str:
 def provenance(folder: str) -> str:
     found = result(f"results/{folder}/provenance.json")
     return f"{found['runs']} runs; {machine_line(found['machine'])}."
+
+
+def dry_runs() -> str:
+    """What `--dry-run` says of the studies on CIFAR-100, beside what the epochs of those kept here took."""
+    found = result(f"{RESULTS}/dry_runs.json")
+    rows = []
+    for study, told in found["studies"].items():
+        kept = ROOT / "results" / f"{study}-small-cifar100" / "provenance.json"
+        hours = f"{json.loads(kept.read_text())['core_hours'] / 2:.1f} h" if kept.exists() else "not run yet"
+        rows.append((f"`{study}`", str(told["runs"]), f"{told['hours']:.1f} h", hours))
+    head = ("study", "runs", "`--dry-run`", "its epochs took")
+    return "\n".join([*table(head, rows), "", machine_line(found["machine"]) + "."])
+
+
+def curvature_by_loss() -> str:
+    """Loss, largest eigenvalue and its scale-free product along the trainings of VGG08, both ways."""
+    found = result(f"{RESULTS}/curvature_by_loss.json")
+    names = {"vgg08": "VGG08", "vgg08-bn": "VGG08 + BatchNorm"}
+    rows = [
+        (
+            names[role],
+            str(seeds[0]["epoch"]),
+            f"{fmean(seed['loss'] for seed in seeds):.2f}",
+            geometric([seed["largest"] for seed in seeds]),
+            geometric([seed["largest"] * seed["weight_norm_squared"] for seed in seeds]),
+        )
+        for role, runs in found["seeds_of"].items()
+        for seeds in zip(*runs, strict=True)
+        if seeds[0]["epoch"]
+    ]
+    head = ("network", "epochs", "loss", "λmax", "λmax times ‖w‖²")
+    return "\n".join([*table(head, rows), "", machine_line(found["machine"]) + "."])
+
+
+def geometric(values: list[float]) -> str:
+    return f"{geometric_mean(values):,.0f} ({min(values):,.0f} … {max(values):,.0f})"
 
 
 def full_size() -> str:
