@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
+import gzip
+from base64 import b64encode
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from gradscape.records.encoding import Values
 from gradscape.records.landscape import LandscapeRecord, is_uneven
 from gradscape.report.figures.landscape import common_levels, first_surface, tick_labels, ticks_of
 
-HEIGHT = "min(32rem, 92vw)"  # a surface is as tall as wide on a phone
 GRAY = "#808891"  # text and lines: readable on the page's light and dark ground
 NO_GROUND = "rgba(0,0,0,0)"
 # All labels are in the picture, on a phone too.
 CAMERA = {"eye": {"x": 1.7, "y": 1.7, "z": 1.0}, "center": {"x": 0, "y": 0, "z": -0.12}}
-BUTTONS = ["orbitRotation", "tableRotation", "resetCameraLastSave3d"]  # left out: dragging turns anyway
 
 
 def turning(
-    records: Mapping[str, LandscapeRecord],
-    axis: str = "loss",
-    *,
-    top: float = np.inf,
-    element_id: str = "surfaces",
-    script: bool = True,
-) -> dict[str, str]:
-    """Return an element of a page with the surface of each record, by name; it loads no other file.
+    records: Mapping[str, LandscapeRecord], axis: str = "loss", *, top: float = np.inf
+) -> dict[str, Markup]:
+    """Return plotly's figure of each record's surface as JSON, by name, as a page's script element takes it.
 
     The directions are `x` and `y`, for their names are longer than a phone is wide.
 
@@ -35,23 +32,21 @@ def turning(
         records: Record of dims 2 per name.
         axis: `loss`, or a metric's name.
         top: Highest value of the scale, above which surfaces are cut off.
-        element_id: Beginning of the elements' ids.
-        script: Whether to include plotly's script, with the first element, which a page needs once.
 
     Raises:
         ConfigError: A record is not a plane, or has no such metric.
     """
     levels = common_levels(records.values(), axis, top)
-    return {
-        name: _surface(record, axis, levels).to_html(
-            include_plotlyjs=script and not place,
-            full_html=False,
-            div_id=f"{element_id}-{place + 1}",
-            config={"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": BUTTONS},
-            default_height=HEIGHT,
-        )
-        for place, (name, record) in enumerate(records.items())
-    }
+    drawn = {name: _surface(record, axis, levels).to_json() for name, record in records.items()}
+    return {name: Markup(text.replace("<", "\\u003c")) for name, text in drawn.items()}
+
+
+@cache
+def packed_plotly() -> str:
+    """Return plotly's script, compressed by gzip, in base64: a third of its size, which a browser unpacks."""
+    from plotly.offline import get_plotlyjs
+
+    return b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
 
 
 def _surface(record: LandscapeRecord, axis: str, levels: Values) -> Any:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
 from gradscape.records.landscape import LandscapeRecord, is_uneven
 from gradscape.records.run import StudyRecord
@@ -14,7 +13,7 @@ from gradscape.report.build import Page
 from gradscape.report.figures.base import Figure, titled
 from gradscape.report.figures.basin import first_landscapes, top_of
 from gradscape.report.figures.landscape import common_levels, contour_panel, short_number
-from gradscape.report.figures.turning import turning
+from gradscape.report.figures.turning import packed_plotly, turning
 from gradscape.report.pages.verdict import inlined
 from gradscape.report.templates import environment
 
@@ -35,29 +34,27 @@ def landscape_page(records: Mapping[str, LandscapeRecord], title: str = "Loss la
 def _page(title: str, groups: Mapping[str, Mapping[str, LandscapeRecord]], top: float = np.inf) -> str:
     """Return a page with a part for each titled group of records, each on a scale of its own up to `top`."""
     parts = [
-        _part(f"surfaces-{number}", heading, records, top, first=number == 1)
+        _part(f"surfaces-{number}", heading, records, top)
         for number, (heading, records) in enumerate(groups.items(), start=1)
     ]
-    return environment().get_template("landscape.html.j2").render(title=title, parts=parts) + "\n"
+    page = environment().get_template("landscape.html.j2")
+    return page.render(title=title, parts=parts, plotly=packed_plotly()) + "\n"
 
 
-def _part(
-    name: str, title: str, records: Mapping[str, LandscapeRecord], top: float, first: bool
-) -> dict[str, Any]:
-    """Return the values of a part; the first brings plotly's script for all."""
+def _part(name: str, title: str, records: Mapping[str, LandscapeRecord], top: float) -> dict[str, Any]:
+    """Return the values of a part."""
     levels = common_levels(records.values(), top=top)
     losses = [record.loss[0] for record in records.values()]
     seen = [
         Figure(f"{name}-contours-{number}", label or "The loss", "", "", contour_panel(record, levels))
         for number, (label, record) in enumerate(records.items(), start=1)
     ]
-    turned = turning(records, top=top, element_id=f"{name}-turning", script=first)
     return {
         "name": name,
         "title": title,
         "surfaces": [
-            {"name": label, "drawn": Markup(element), "directions": records[label].directions}
-            for label, element in turned.items()
+            {"name": label, "figure": figure, "directions": records[label].directions}
+            for label, figure in turning(records, top=top).items()
         ],
         "figures": seen,
         "uneven": is_uneven(levels),
