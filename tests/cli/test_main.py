@@ -309,6 +309,22 @@ def test_dry_run_tells_ended_runs_and_does_not_count_their_time(
     assert totals[2].startswith("15 runs, 15 of them ended, about 0 s ")
 
 
+@pytest.mark.parametrize(("flags", "ended"), [((), 0), (("--stop-hopeless",), 1), (("--asha",), 1)])
+def test_dry_run_counts_a_stopped_run_as_ended_where_the_command_leaves_it(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: tuple[str, ...],
+    ended: int,
+) -> None:
+    monkeypatch.setattr("gradscape.study.network_cost.measure_rate", lambda configs: 1e9)
+    stopped, *_ = BATCHNORM.plan("quick", seeds=1).runs().values()
+    put(tmp_path, stopped, "stopped", [epoch(1)], reason="it guesses")
+    assert main(["reproduce", "--dry-run", "--seeds", "1", "--out", str(tmp_path), *flags]) == 0
+    first, *_ = lines = capsys.readouterr().out.splitlines()
+    assert sum(line.endswith("ended") for line in lines) == first.endswith("ended") == ended
+
+
 def test_train_runs_resumes_and_reports_itself(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("optim: {lr: 1e-2}\nepochs: 7\n")
     command = ["train", "--config", str(tmp_path / "run.yaml"), *TINY_FLAGS, "--out", str(tmp_path / "run")]

@@ -13,7 +13,6 @@ from gradscape.config.run import DataConfig, OptimConfig, RunConfig
 from gradscape.executors.base import EventSink, Executor
 from gradscape.executors.processes import Processes
 from gradscape.records.run import EpochRecord, Progress
-from gradscape.storage.run_folder import ENDED
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.study.asha import Halving
 from gradscape.study.progress import ProgressView
@@ -73,7 +72,7 @@ def test_a_run_that_learns_nothing_is_stopped_beside_others_that_learn(tmp_path:
     with ProgressView(runs, 0) as view:
         assert train_runs(runs, jobs, folder, view, executor, Halving(runs, folder).update) == []
     states = {name: folder.run(name).status()["state"] for name in runs}
-    assert not missing(runs, folder, (*ENDED, "stopped"))
+    assert not missing(runs, folder, leave_stopped=True)
     assert states[learning[0].identity] == "done"  # nobody was before it
     assert states[stuck.identity] == "stopped"
     assert len(folder.run(stuck.identity).epochs()) < base.epochs

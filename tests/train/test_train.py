@@ -303,6 +303,7 @@ def test_a_stopped_run_goes_on_when_it_is_asked_for_again(tmp_path: Path) -> Non
     record = train_run(TINY, folder, digits(), report=stop)
     assert (record.state, record.status["reason"]) == ("stopped", "the third rung is not for it")
     assert len(record.epochs) == 1
+    assert train_run(TINY, folder, digits(), leave_stopped=True) == record
     assert train_run(TINY, folder, digits()).state == "done"
     assert results(folder) == results(straight)
 

@@ -33,26 +33,27 @@ def run_study(
         execution: Place and manner.
         run: Function that runs the study in a folder and returns its report.
     """
-    from gradscape._machine import cores
     from gradscape.storage.study_folder import StudyFolder
 
     folder = StudyFolder(Path(out or Path("runs") / plan.name))
     if dry:
-        _dry_run(plan, folder, min(execution.workers or cores(), cores()))
+        _dry_run(plan, folder, execution)
         return
     report = run(folder, execution)
     with heard_or_not(sys.stdout):
         print_verdicts(report)
 
 
-def _dry_run(plan: Plan, folder: StudyFolder, workers: int) -> None:
+def _dry_run(plan: Plan, folder: StudyFolder, execution: Execution) -> None:
     """Print the runs, each with an estimate of its time from steps timed now, or that it has ended."""
+    from gradscape._machine import cores
     from gradscape.study.network_cost import duration, measure_rate, run_macs
     from gradscape.study.packs import divide, pack_macs
     from gradscape.study.train_runs import missing
 
     runs, names = plan.runs(), plan.names()
-    left = missing(runs, folder)
+    left = missing(runs, folder, execution.stops_early)
+    workers = min(execution.workers or cores(), cores())
     packs = divide(runs, left, plan.together, workers)
     rate = measure_rate(left.values()) if left else 1.0
     seconds = {pack: pack_macs(pack, lambda name, rows: run_macs(runs[name], rows)) / rate for pack in packs}

@@ -62,6 +62,17 @@ FlowEpochs = Literal["all", "last"]
 class RunFolder(RunStatusFiles):
     """One run's folder with all that was measured; making the value touches nothing."""
 
+    def has_ended(self, leave_stopped: bool = False) -> bool:
+        """Return True if the run is not to be trained any more.
+
+        Args:
+            leave_stopped: Whether a run that was stopped early is left as it is.
+
+        Raises:
+            StoreError: Its status is damaged, or of another run.
+        """
+        return self.status()["state"] in ((*ENDED, "stopped") if leave_stopped else ENDED)
+
     def epoch_files(self) -> EpochFiles:
         """Return the files of its epochs, with the run's identity."""
         return EpochFiles(self.path, self.identity(), self.repeat)

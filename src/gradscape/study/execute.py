@@ -17,7 +17,6 @@ from gradscape.executors.base import Event, EventSink, Executor
 from gradscape.records.run import Progress
 from gradscape.report.build import Report, ReportParts, build, require_own
 from gradscape.storage.files import refuse_link
-from gradscape.storage.run_folder import ENDED
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.study.asha import Halving
 from gradscape.study.disk_space import require_space
@@ -51,8 +50,7 @@ def execute(plan: Plan, folder: StudyFolder, execution: Execution, parts: Report
         RunFailed: Some runs failed; the others were run and the report was built.
     """
     runs = plan.runs()
-    early = execution.stop_hopeless or execution.asha
-    left = missing(runs, folder, (*ENDED, "stopped") if early else ENDED)
+    left = missing(runs, folder, execution.stops_early)
     require_space(left.values(), folder.path)
     if execution.on == "local":
         _find_data(runs, execution)
@@ -98,6 +96,7 @@ def _jobs_of(
             backend.device,
             arithmetic=backend.arithmetic.get(config.precision),
             stop_hopeless=execution.stop_hopeless,
+            leave_stopped=execution.stops_early,
         )
         for name, config in left.items()
     }

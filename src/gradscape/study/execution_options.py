@@ -49,6 +49,11 @@ class Execution(DataSource):
     cpus_per_run: float = option(1.0, "CPUs of a Ray node", 0, math.inf)
     gpus_per_run: float = option(0.0, "GPUs of a Ray node; 0.25 lets four runs share one")
 
+    @property
+    def stops_early(self) -> bool:
+        """True if runs may be stopped early; one that was, by this command or another, then stays so."""
+        return self.stop_hopeless or self.asha
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.on not in ("local", "ray") and not self.on.startswith("ray://"):

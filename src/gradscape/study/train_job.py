@@ -24,7 +24,8 @@ PRELOAD = ("gradscape.train.loop", "torch._dynamo")
 class TrainJob:
     """One run, its folder, the folder of its images, and the device that trains it.
 
-    `arithmetic` is the result of `gradscape.train.precision.decide` for all of the study's runs.
+    `arithmetic` is the result of `gradscape.train.precision.decide` for all of the study's runs. With
+    `leave_stopped` nothing is done if another command has stopped the run while the job was in the queue.
     """
 
     config: RunConfig
@@ -34,6 +35,7 @@ class TrainJob:
     threads: int = 1
     arithmetic: Arithmetic | None = None
     stop_hopeless: bool = False
+    leave_stopped: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,16 @@ def train_job(job: TrainJob | PackJob, report: MessageSink) -> RunRecord | None:
     prepare_process(job.threads)
     images = load_images(job.config.data.name, job.data_root)
     try:
-        record = train_run(job.config, folder, images, job.device, report, job.arithmetic, job.stop_hopeless)
+        record = train_run(
+            job.config,
+            folder,
+            images,
+            job.device,
+            report,
+            job.arithmetic,
+            job.stop_hopeless,
+            job.leave_stopped,
+        )
     except Busy:
         return None
     return _shortened(record)
@@ -100,7 +111,7 @@ def _train_pack(pack: PackJob, report: MessageSink) -> None:
     prepare_process(first.threads)
     images = load_images(first.config.data.name, first.data_root)
     runs = [(job.config, RunFolder(job.folder)) for job in jobs]
-    train_together(runs, images, tell, ended, first.stop_hopeless)
+    train_together(runs, images, tell, ended, first.stop_hopeless, first.leave_stopped)
 
 
 def _shortened(record: RunRecord) -> RunRecord:

@@ -11,7 +11,6 @@ from gradscape.errors import GradscapeError
 from gradscape.executors.base import Event, EventSink, Executor
 from gradscape.records.run import Progress
 from gradscape.storage.files import there
-from gradscape.storage.run_folder import ENDED
 from gradscape.storage.study_folder import StudyFolder
 from gradscape.study.progress import ProgressView
 from gradscape.study.train_job import PackEvents, PackJob, TrainJob
@@ -109,24 +108,24 @@ def _single(jobs: Mapping[str, TrainJob | PackJob]) -> dict[str, TrainJob | Pack
 
 
 def missing(
-    runs: Mapping[str, RunConfig], folder: StudyFolder, ended: tuple[str, ...] = ENDED
+    runs: Mapping[str, RunConfig], folder: StudyFolder, leave_stopped: bool = False
 ) -> dict[str, RunConfig]:
     """Return the runs that have not ended, or whose configuration is lost.
 
     Args:
         runs: Configuration per identity, of the whole study.
         folder: Folder of the study.
-        ended: States that count as an end.
+        leave_stopped: Whether runs that were stopped early are left as they are.
 
     Raises:
         StoreError: A run's folder holds another run, or its status is damaged.
     """
 
-    def state(identity: str) -> str:
+    def has_ended(identity: str) -> bool:
         begun = folder.begun(identity)
-        return begun.status()["state"] if begun else "pending"
+        return begun is not None and begun.has_ended(leave_stopped)
 
-    return {identity: config for identity, config in runs.items() if state(identity) not in ended}
+    return {identity: config for identity, config in runs.items() if not has_ended(identity)}
 
 
 def _fail(folder: StudyFolder, name: str, config: RunConfig, why: str) -> None:

@@ -16,7 +16,7 @@ from gradscape.config.run import RunConfig
 from gradscape.data import ImageSet
 from gradscape.errors import Busy, ConfigError, StoreError
 from gradscape.records.run import Progress, RunRecord
-from gradscape.storage.run_folder import ENDED, RunFolder
+from gradscape.storage.run_folder import RunFolder
 from gradscape.train.attempt import Attempt
 from gradscape.train.cuda_graph import advance
 from gradscape.train.epoch import train_epoch, train_epochs
@@ -46,6 +46,7 @@ def train_run(
     report: ProgressCallback = _only_warn,
     arithmetic: Arithmetic | None = None,
     stop_hopeless: bool = False,
+    leave_stopped: bool = False,
 ) -> RunRecord:
     """Train one run, or go on with it, and return its record.
 
@@ -61,7 +62,8 @@ def train_run(
             a measurement begins; and with a sentence where there is news. By default a warning says if the
             norm normalizes nothing.
         arithmetic: Result of `decide` for the run's precision, where it is known already.
-        stop_hopeless: End the run early if `hopeless` finds it so; a later call without it goes on.
+        stop_hopeless: End the run early if `hopeless` finds it so; a later call goes on.
+        leave_stopped: Leave a run that was stopped early as it is, whoever stopped it.
 
     Raises:
         ConfigError: The device is not here, or `images` is another data set.
@@ -77,7 +79,7 @@ def train_run(
     how = arithmetic or decide(config.precision, place)
     folder.create(config)
     with folder.locked(), same_threads():
-        if folder.status()["state"] in ENDED:
+        if folder.has_ended(leave_stopped):
             return folder.record()
         run = Attempt(config, folder, images, place, how, report, stop_hopeless)
         keep_threads(run.threads, report)
@@ -115,6 +117,7 @@ def train_together(
     report: PackReport,
     ended: PackEnded,
     stop_hopeless: bool = False,
+    leave_stopped: bool = False,
 ) -> None:
     """Train runs of one network, data set and batch size together on a CPU, as one network.
 
@@ -129,13 +132,13 @@ def train_together(
             of one where there is news.
         ended: Function called with a run's identity when it has ended: with its record, with the error that
             it failed with, or with None if another process is at work on it. What it raises ends the others.
-        stop_hopeless: See `train_run`.
+        stop_hopeless, leave_stopped: See `train_run`.
     """
     cpu, together = torch.device("cpu"), defaultdict[tuple[bool, int], list[Attempt]](list)
     with ExitStack() as locks, same_threads():
         for config, folder in runs:
             name = config.identity
-            if not _locked(name, config, folder, locks, ended):
+            if not _locked(name, config, folder, locks, ended, leave_stopped):
                 continue
             tell = partial(_tell, report, name)
             run = Attempt(config, folder, images, cpu, Arithmetic("fp32"), tell, stop_hopeless, packed=True)
@@ -153,7 +156,9 @@ def _tell(report: PackReport, name: str, told: Progress | str) -> None:
     report({name: told})
 
 
-def _locked(name: str, config: RunConfig, folder: RunFolder, locks: ExitStack, ended: PackEnded) -> bool:
+def _locked(
+    name: str, config: RunConfig, folder: RunFolder, locks: ExitStack, ended: PackEnded, leave_stopped: bool
+) -> bool:
     """Lock the folder of a run of a pack; return False, and say it, if the run has ended or cannot begin."""
     try:
         if folder.held():
@@ -161,7 +166,7 @@ def _locked(name: str, config: RunConfig, folder: RunFolder, locks: ExitStack, e
             return False
         folder.create(config)
         locks.enter_context(folder.locked())
-        if folder.status()["state"] in ENDED:
+        if folder.has_ended(leave_stopped):
             ended(name, folder.record())
             return False
     except StoreError as error:
