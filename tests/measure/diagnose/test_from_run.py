@@ -157,6 +157,27 @@ def test_a_run_that_stays_at_guessing_is_not_healthy(accuracy: float, epochs: in
         assert (evidence.value, evidence.limit) == (pytest.approx(accuracy), 0.5)
 
 
+def test_a_run_that_collapsed_in_its_first_epoch_has_no_rate_that_is_too_small() -> None:
+    """As VGG38 from LSUV's weights: Adam remembers one huge gradient, and moves next to nothing after it."""
+    model = deep(3, nn.ReLU)
+    _, record = both(model, torch.optim.Adam(model.parameters()))
+    tables = np.stack([getattr(record.flow, name) for name in EPOCH_TABLES], axis=1)
+    for name, factor in (
+        ("mean_abs", 1e-3),
+        ("last_mean_abs", 1e-3),
+        ("rms", 1e-3),
+        ("relative_update", 1e-3),
+    ):
+        tables[1:, EPOCH_TABLES.index(name)] *= factor
+    flow = flow_of_epochs(
+        record.flow.layers, record.flow.kinds, record.flow.sizes, range(1, 1 + STEPS), tables
+    )
+    epochs = tuple(replace(epoch, train_accuracy=0.25, train_loss=1.386) for epoch in record.epochs)
+    found = gs.diagnose(replace(record, epochs=epochs, flow=flow))
+    assert found.verdict == "does not learn"
+    assert "learning rate too small" not in {each.verdict for each in found.findings}
+
+
 def test_what_cannot_be_judged_is_refused() -> None:
     model = deep(2, nn.ReLU)
     _, record = both(model, torch.optim.SGD(model.parameters(), lr=0.1))

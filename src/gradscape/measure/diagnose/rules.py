@@ -282,7 +282,9 @@ def _too_small(view: View, traits: Traits) -> list[Finding]:
     most = _place_of_most(view)
     if _below_reach(view, traits) or _vanishing(view, traits):
         return []
-    if np.nan_to_num(view.earlier_update).max() >= view.limits.small:
+    # A row is a step, of which one may be large by chance, or the mean over an epoch of them.
+    before = view.largest_update if view.row == "epoch" else np.nan_to_num(view.earlier_update)
+    if before.max() >= view.limits.small:
         return []
     never = view.has_gradient and view.largest_update.max() == 0
     if not view.update[most] > 0 and not never and view.optimizer.lr != 0:
