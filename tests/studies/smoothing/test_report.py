@@ -180,7 +180,8 @@ def test_the_page_begins_with_the_leads_and_says_what_smoother_means() -> None:
         "every measure. "
         "BatchNorm smooths the loss at the same learning rate and equal step, by every measure. "
         "BatchNorm smooths the loss where each network has its best learning rate, on average over pairs, by "
-        "every measure."
+        "every measure. "
+        "BatchNorm smooths the loss where training ends, on average over pairs, by every measure."
     )
     assert last == MEANING
     assert PARTS.overview is not None
