@@ -20,16 +20,20 @@ from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.records.smoothness import StepSmoothness
 
 RolePair = tuple[str, str]  # roles: with BatchNorm, and without
-Curve = list[tuple[float, float]]  # loss, as a share of guessing's, and log10 of a number; losses rise
+Points = list[tuple[float, float]]  # loss, as a share of guessing's, and log10 of a number
+Curve = Points  # its losses rise
 LEARNING = (0.2, 0.8)  # a network is learning where its mini-batch's loss is this share of guessing's
 BIN = 0.1  # of guessing's loss: measures are averaged over losses as near as this
+NEIGHBORS = 4  # measures before and as many after one that it is averaged with
 WHERE = (
     f"at equal loss: where a mini-batch's is {LEARNING[0]:g} to {LEARNING[1]:g} of guessing's, means over "
-    f"bins of {BIN:g} and straight lines between them"
+    f"neighboring measures and bins of {BIN:g}, and straight lines between them"
 )
 AT_EQUAL_LOSS = (
     "At equal loss, for a mean over training compares how long each network stays on the plateau that it "
-    "begins on."
+    "begins on. Along the gradient a measure is over distances in proportion to the learning rate of its "
+    "step, which falls through training, so that a network that comes later to a loss is measured over "
+    "shorter ones; relative to the weights' size distances are equal."
 )
 WAYS_MEASURED = (("lipschitz", "gradient"), ("beta", "gradient"), ("beta", "relative"))
 
@@ -90,10 +94,13 @@ def testable(study: StudyRecord, pairs: Sequence[RolePair]) -> tuple[list[RolePa
 def ratios(study: StudyRecord, pair: RolePair, what: str, along: str) -> dict[int, float]:
     """Return log10 of the ratio of a number per seed, first role over second, at equal loss.
 
-    Each run's measures are averaged over bins of loss, so that it does not count how long it stays at one.
-    The mean loss of a bin's measures is compared with the straight line between the other run's two bins
-    around that loss: in one bin a network that just reaches it is at its upper edge, and one that goes on at
-    its lower. The number is the mean over both runs' bins; a seed without any is left out.
+    A mini-batch's loss is noisy: where a network stays just above a loss, only mini-batches of less loss than
+    its images' are below. So each measure is first averaged, in loss and logarithm, with its neighbors in
+    time, as long as the loss hardly falls among them. Then each run's are averaged over bins of loss, so that
+    it does not count how long it stays at one. The mean loss of a bin is compared with the straight line
+    between the other run's two bins around that loss: in one bin a network that just reaches it is at its
+    upper edge, and one that goes on at its lower. The number is the mean over both runs' bins; a seed without
+    any is left out.
 
     Args:
         study: Record of a study.
@@ -119,7 +126,7 @@ def _above(curve: Curve, other: Curve) -> list[float]:
 
 
 def _between(curve: Curve, loss: float) -> float | None:
-    """Return the value of a curve at a loss; None beyond its ends and where a bin has no measure."""
+    """Return the value of a curve at a loss; None beyond its ends and in gaps of two bins' width or more."""
     place = bisect_left(curve, loss, key=itemgetter(0))
     if place < len(curve) and curve[place][0] == loss:
         return curve[place][1]
@@ -154,10 +161,31 @@ def loss_share(run: RunRecord, measure: StepSmoothness) -> float:
 def _by_loss(run: RunRecord, what: str, along: str) -> Curve:
     """Return the mean loss, as a share of guessing's, and the mean log10 of a number in each bin of loss."""
     bins: dict[int, list[tuple[float, float]]] = {}
-    for share, log in logs(run, what, along, loss_share):
+    for share, log in _smoothed(logs(run, what, along, loss_share)):
         bins.setdefault(math.floor(share / BIN), []).append((share, log))
     columns = (zip(*bins[place], strict=True) for place in sorted(bins))
     return [(fmean(shares), fmean(values)) for shares, values in columns]
+
+
+def _smoothed(points: Points) -> Points:
+    """Return each point's mean with as many before as after it, the most that are within a bin's width."""
+    widest = [
+        max(
+            (count for count in range(1, min(NEIGHBORS, place, len(points) - 1 - place) + 1)
+             if _change(points, place, count) < BIN),
+            default=0,
+        )
+        for place in range(len(points))
+    ]  # fmt: skip
+    windows = (points[place - count : place + count + 1] for place, count in enumerate(widest))
+    columns = (zip(*window, strict=True) for window in windows)
+    return [(fmean(losses), fmean(values)) for losses, values in columns]
+
+
+def _change(points: Points, place: int, count: int) -> float:
+    """Return how far apart the mean losses of so many points before one and of as many after it are."""
+    before, after = points[place - count : place], points[place + 1 : place + count + 1]
+    return abs(fmean(loss for loss, _ in before) - fmean(loss for loss, _ in after))
 
 
 def _unmeasured(study: StudyRecord, pair: RolePair, what: str, along: str) -> str:
@@ -165,5 +193,5 @@ def _unmeasured(study: StudyRecord, pair: RolePair, what: str, along: str) -> st
     first, second = (ended(study, role).keys() for role in pair)
     lacking = sorted((first & second) - ratios(study, pair, what, along).keys())
     seeds = ", ".join(map(str, lacking))
-    some = "seeds" if len(lacking) > 1 else "seed"
-    return f"{' and '.join(pair)}: {some} {seeds} share no loss at which both were measured" * bool(lacking)
+    some, share = ("seeds", "share") if len(lacking) > 1 else ("seed", "shares")
+    return f"{' and '.join(pair)}: {some} {seeds} {share} no loss at which both were measured" * bool(lacking)

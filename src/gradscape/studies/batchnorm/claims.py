@@ -242,7 +242,8 @@ def _batches_smooth(study: StudyRecord) -> Claim:
             ),
             *flatter(study, pair),
         ),
-        f"{SMOOTHNESS} At equal epochs, and over as many updates as the larger batch has. {BATCH_NAMES}",
+        f"{SMOOTHNESS} At equal epochs, and over as many updates as the larger batch has; not at equal loss. "
+        f"{BATCH_NAMES}",
         yes="Larger batches smooth more.",
         no="Larger batches do not smooth more here.",
     )

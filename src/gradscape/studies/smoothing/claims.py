@@ -46,8 +46,7 @@ TRAINED = (
 BEST = (
     "A network's best learning rate is that of its highest mean final training accuracy over the seeds that "
     "came to an end; a run that diverged counts as guessing, of equal rates the lowest is taken, and nothing "
-    "is decided while a run at any rate is open. Along the gradient each is measured over distances in "
-    "proportion to its own rate, relative to the weights' size over equal ones."
+    "is decided while a run at any rate is open."
 )
 
 

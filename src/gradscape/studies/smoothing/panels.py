@@ -47,7 +47,8 @@ BY_LOSS = Across(
     loss_bin,
     True,
     LEARNING,
-    f"Over the mini-batch's loss in bins of {BIN:g}, as it falls; shaded where claims compare.",
+    f"Over the mini-batch's own loss in bins of {BIN:g}, as it falls; shaded where claims compare, whose "
+    "losses are means over neighboring measures.",
 )
 BY_STEP = Across("step", lambda run, measure: measure.step, False, None, "Over the steps of training.")
 
