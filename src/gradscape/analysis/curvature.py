@@ -84,13 +84,16 @@ def sharpness(study: StudyRecord, role: str, scaled: bool = False) -> dict[int, 
     }
 
 
-def _without(study: StudyRecord, *roles: str) -> str:
-    """Name runs of these roles that are done and were to measure curvature after training, but have none."""
+def _without(study: StudyRecord, *roles: str, scaled: bool = False) -> str:
+    """Name runs of these roles that are done and were to measure `sharpness`, but have none."""
+    neither = f"eigenvalue above 0{' or no ‖w‖' * scaled}"
     lacking = {
         role: [
-            f"seed {seed} has no curvature after training"
+            f"seed {seed} has no {neither if 'end' in run.curvature else 'curvature'} after training"
             for seed, run in ended(study, role).items()
-            if run.state == "done" and run.config.get("curvature_images") and "end" not in run.curvature
+            if run.state == "done"
+            and run.config.get("curvature_images")
+            and seed not in sharpness(study, role, scaled)
         ]
         for role in roles
     }
@@ -140,7 +143,7 @@ def flatter_on_average(
     """
     logs = [[sharpness(study, role, scaled) for role in pair] for pair in pairs]
     ratios = [differences(*each) for each in logs]
-    some = together(*(_without(study, *pair) for pair in pairs))
+    some = together(*(_without(study, *pair, scaled=scaled) for pair in pairs))
     unknown = some if all(ratios) else f"curvature{' or ‖w‖' * scaled} not measured"
     return below(
         f"log10 of the Hessian's largest eigenvalue{' times ‖w‖²' * scaled} after training, {label}",

@@ -165,13 +165,19 @@ def smoother(
     (role, label), (other, other_label) = roles.items()
     when = f"the first {until:g} steps" if math.isfinite(until) else "training"
     pairs = differences(_typical(study, role, what, along, until), _typical(study, other, what, along, until))
+    both = ended(study, role).keys() & ended(study, other).keys()
+    lacking = ", ".join(f"seed {seed}" for seed in sorted(both - pairs.keys()) if pairs)
     there = pairs or not (ended(study, role) and ended(study, other))
+    idle = guesses(study, role, other)
     return below(
         f"log10 of the {VALUES[what][0]} {WAYS[along]}, {label} over {other_label}, mean over {when}",
         pairs,
         0.0,
         together(
-            unfinished(study, role), unfinished(study, other), "" if there else f"not measured over {when}"
+            unfinished(study, role),
+            unfinished(study, other),
+            "" if there else f"not measured over {when}",
+            f"{role} and {other}: {lacking} not measured over {when}" if lacking and not idle else "",
         ),
-        guesses(study, role, other),
+        idle,
     )

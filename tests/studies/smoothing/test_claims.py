@@ -236,6 +236,21 @@ def test_what_was_not_measured_is_said_and_decides_nothing() -> None:
     assert checked(study(replaced=flat))["S5"].parts[1].reason == "curvature not measured"
 
 
+def test_a_seed_without_a_number_leaves_its_part_open_and_is_named() -> None:
+    name = f"{BN[0]}-s2"
+    light = {name: run(BN[0], 2, NORMED._replace(norm=math.nan))}
+    scaled, plain = checked(study(replaced=light))["S5"].parts
+    assert (scaled.verdict, len(scaled.numbers)) == ("undecided", 2)
+    assert scaled.reason == f"{BN[0]}: seed 2 has no eigenvalue above 0 or no ‖w‖ after training"
+    assert len(plain.numbers) == 3
+    exploded = {name: run(BN[0], 2, NORMED._replace(relative=math.inf))}
+    part = checked(study(replaced=exploded))["S3"].parts[0]
+    assert (part.verdict, len(part.numbers)) == ("undecided", 2)
+    assert part.reason == f"{BN[0]} and {NONE[0]}: seed 2 not measured over training"
+    reason = checked(study(replaced=exploded))["S2"].parts[0].reason
+    assert reason == f"{BN[0]} and {NONE[0]}: seed 2 shares no loss at which both were measured"
+
+
 def test_one_seed_claims_nothing() -> None:
     for claim in claims(study(seeds=1)):
         assert (claim.verdict, claim.tests) == ("undecided", 0)
