@@ -42,7 +42,8 @@ def claims_table(folder: str, whose: str) -> list[str]:
 
 def numbers(claim: dict[str, Any]) -> str:
     """What the parts that decide a claim measured and found, or why they decide nothing."""
-    deciding = [part for part in claim["parts"] if part["verdict"] == claim["verdict"]]
+    against = {"does not hold"} if claim["verdict"] == "undecided" else set()
+    deciding = [part for part in claim["parts"] if part["verdict"] in {claim["verdict"], *against}]
     if claim["verdict"] == "not testable" or not deciding:
         return str(claim["reason"])
     shown = [f"{part['measured']}: {part['reason']}" for part in deciding[:SHOWN]]
