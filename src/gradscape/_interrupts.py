@@ -8,6 +8,8 @@ from threading import Timer
 from types import FrameType
 
 AGAIN = 0.05  # seconds until a signal that came at a bad moment comes again
+# Ends of objects, whose errors Python ignores, and makings of a class, whose errors 3.11 replaces.
+LOSING = ("__del__", "__set_name__")
 
 
 class Terminated(KeyboardInterrupt):
@@ -33,8 +35,8 @@ def _raise(number: int, frame: FrameType | None) -> None:
 
 
 def _loses_exceptions(frame: FrameType) -> bool:
-    """Tell a C extension's import, which may be left half made, and ends of objects, which ignore errors."""
+    """Tell a C extension's import, which may be left half made, and methods of `LOSING`."""
     code = frame.f_code
-    if code.co_name == "__del__" or (code.co_name == "cb" and "importlib._bootstrap" in code.co_filename):
+    if code.co_name in LOSING or (code.co_name == "cb" and "importlib._bootstrap" in code.co_filename):
         return True  # `cb` ends the lock of each module that is imported
     return type(frame.f_locals.get("self")).__name__ == "ExtensionFileLoader"
