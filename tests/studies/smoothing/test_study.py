@@ -95,7 +95,7 @@ def test_it_says_how_it_departs_and_from_which_weights_it_starts() -> None:
     assert "Weights are LSUV's (Mishkin & Matas 2016)" in notes
     assert len(SMOOTHING_STUDY.plan("paper").notes) == 1
     small = PRESETS["small"]
-    assert (small.data, small.train, small.size, small.filters) == ("cifar100", None, 16, 16)
+    assert (small.data, small.train, small.size, small.augment) == ("cifar100", None, 16, False)
 
 
 @pytest.mark.parametrize(
