@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Callable
 from statistics import fmean, geometric_mean
@@ -67,8 +66,8 @@ def dry_runs() -> str:
     found = result(f"{RESULTS}/dry_runs.json")
     rows = []
     for study, told in found["studies"].items():
-        kept = ROOT / "results" / f"{study}-small-cifar100" / "provenance.json"
-        hours = f"{json.loads(kept.read_text())['core_hours'] / 2:.1f} h" if kept.exists() else "not run yet"
+        kept = f"results/{study}-small-cifar100/provenance.json"
+        hours = f"{result(kept)['core_hours'] / 2:.1f} h" if (ROOT / kept).exists() else "not run yet"
         rows.append((f"`{study}`", str(told["runs"]), f"{told['hours']:.1f} h", hours))
     head = ("study", "runs", "`--dry-run`", "its epochs took")
     return "\n".join([*table(head, rows), "", machine_line(found["machine"]) + "."])

@@ -95,7 +95,8 @@ def test_it_says_how_it_departs_and_from_which_weights_it_starts() -> None:
     assert "Weights are LSUV's (Mishkin & Matas 2016)" in notes
     assert len(SMOOTHING_STUDY.plan("paper").notes) == 1
     small = PRESETS["small"]
-    assert (small.data, small.train, small.size, small.augment) == ("cifar100", None, 16, False)
+    assert (small.data, small.size, small.filters, small.epochs) == ("cifar100", 16, 16, 25)
+    assert (small.train, small.augment) == (None, False)
 
 
 @pytest.mark.parametrize(
