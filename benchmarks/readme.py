@@ -168,6 +168,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "docs/networks.md": {"degradation": sweep_tables.degradation},
     "docs/sweeps.md": {
         "example": sweep_tables.example,
+        "norms": sweep_tables.norms,
         "faults": sweep_tables.faults,
         "integrity": sweep_tables.integrity,
         "integrity-others": sweep_tables.integrity_others,

@@ -6,6 +6,7 @@ from study_tables import provenance, read
 from tables import RESULTS, machine_line, result, table
 
 EXAMPLE = "sweep-depth-and-norm-digits"
+NORMS = "sweep-norms-digits"
 
 WHAT = {
     "none": "none",
@@ -115,6 +116,14 @@ def growth() -> str:
         "`gradscape report`",
     )
     return "\n".join([*table(head, rows), "", machine_line(found["machine"]) + "."])
+
+
+def norms() -> str:
+    """The points of the sweep that is written in Python: a row per learning rate."""
+    points = read(NORMS, 1)
+    by = {(point["optim.lr"], point["net.norm"]): point["acc valid"] for point in points}
+    rows = [(rate, by[rate, "none"], by[rate, "batch"]) for rate in dict.fromkeys(rate for rate, _ in by)]
+    return "\n".join([*table(("learning rate", "without BatchNorm", "with"), rows), "", provenance(NORMS)])
 
 
 def example() -> str:
