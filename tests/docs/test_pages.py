@@ -85,6 +85,16 @@ def test_the_meanings_of_verdicts_are_pages_on_the_site() -> None:
     assert read == "[what each means](verdicts/index.md)"
 
 
+def test_the_list_for_language_models_leads_to_pages_of_the_site(tmp_path: Path) -> None:
+    with tool("staging") as staging:
+        staging.FILES = tmp_path
+        staging.stage_llms()
+        pages = {str(place.with_suffix(".html")) for place in staging.destinations().values()}
+    targets = re.findall(r"\]\((?![a-z]+:)([^)\s]+)\)", (tmp_path / "llms.txt").read_text())
+    assert len(targets) > 20
+    assert set(targets) <= pages
+
+
 def test_a_picture_is_shown_in_light_and_dark(tmp_path: Path) -> None:
     figure = "results/batchnorm-quick-digits/figures/figure-2b.svg"
     with tool("staging") as staging:

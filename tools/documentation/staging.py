@@ -37,7 +37,8 @@ def pages() -> Iterator[tuple[Path, Path]]:
 def destinations() -> dict[Path, Path]:
     """Return the place of every page by its path: those of `pages`, and what other pages are made from."""
     shown = {path: Path("gallery") / f"{path.stem.replace('_', '-')}.md" for path in GALLERY.glob("*.py")}
-    return {**dict(pages()), **shown, VERDICTS: Path("verdicts/index.md")}
+    made = {VERDICTS: Path("verdicts/index.md"), GALLERY: Path("gallery/index.md")}
+    return {**dict(pages()), **shown, **made}
 
 
 def stage() -> None:
@@ -61,9 +62,7 @@ def stage() -> None:
 def stage_llms() -> None:
     """Put the list of pages for language models into the site, with links to its pages."""
     text = (ROOT / "llms.txt").read_text(encoding="utf-8")
-    for path, place in pages():
-        if path.suffix == ".ipynb":
-            continue
+    for path, place in destinations().items():
         text = text.replace(f"({path.relative_to(ROOT)})", f"({place.with_suffix('.html')})")
     (FILES / "llms.txt").write_text(text, encoding="utf-8")
 
