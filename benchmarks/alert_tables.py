@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Any
 
 from tables import RESULTS, machine_line, result, table
@@ -37,5 +38,5 @@ def _when(failing: list[dict[str, Any]]) -> str:
         for row in failing
         if any(each["grade"] == "fail" for each in row["told"])
     )
-    median = steps[len(steps) // 2]
-    return f"The failing ones were told of at step {median} in the median, at step {steps[-1]} the last."
+    middle = f"at step {median(steps):g} in the median"
+    return f"The failing ones were told of {middle}, at step {steps[-1]} the last."
