@@ -62,7 +62,7 @@ def test_registration_order_is_the_forward_order() -> None:
 def test_biases_where_the_course_code_has_them_or_wherever_no_norm_follows() -> None:
     course = {n for n, _ in build(norm="batch").named_parameters() if "conv" in n and n.endswith("bias")}
     assert course == {f"stage{s}.5.conv{c}.bias" for s in (1, 2, 3) for c in (1, 2)}
-    everywhere = {n for n, _ in build(norm="none", conv_bias="unnormalised").named_parameters()}
+    everywhere = {n for n, _ in build(norm="none", conv_bias="unnormalized").named_parameters()}
     assert sum("conv" in n and n.endswith("bias") for n in everywhere) == 37
 
 

@@ -43,7 +43,7 @@ def small(norm: str, family: str = "vgg", **options: Any) -> nn.Module:
     if family == "vgg":
         return vgg(
             blocks=1, stages=2, filters=4, classes=3, image_size=8, seed=0, layers=layers,
-            norm_where="everywhere", conv_bias="unnormalised", **options,
+            norm_where="everywhere", conv_bias="unnormalized", **options,
         )  # fmt: skip
     return densenet(
         blocks=1, stages=2, growth=2, filters=4, bottleneck=True, classes=3, seed=0, layers=layers, **options

@@ -84,7 +84,7 @@ NETS = {
     "none": NetConfig(depth=14, filters=8, norm="none"),
     "skips": NetConfig(depth=14, filters=8, norm="batch", skip=True),
     "flat": NetConfig(depth=8, filters=8, norm="batch", norm_where="everywhere", head="flatten"),
-    "gelu": replace(NET, activation="gelu", entry_norm=True, conv_bias="unnormalised"),
+    "gelu": replace(NET, activation="gelu", entry_norm=True, conv_bias="unnormalized"),
 }
 
 

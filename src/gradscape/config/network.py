@@ -65,7 +65,7 @@ class NetConfig:
     entry_norm: bool = option(
         False, "normalize the VGG's entry convolution whatever norm says (the course code does)"
     )
-    conv_bias: Literal["reduction", "unnormalised"] = option(
+    conv_bias: Literal["reduction", "unnormalized"] = option(
         "reduction", "VGG: biases in reduction blocks only (the course code), or wherever no norm follows"
     )
     head: Literal["average", "flatten"] = option(

@@ -35,7 +35,8 @@ class Preset:
         size: Edge in pixels that images are averaged down to; None for images as they are.
         filters: Number of filters of every convolution.
         together: Number of runs that are trained as one network on a CPU, at most, where they differ in seed,
-            learning rate and measures alone; 1 for each by itself. It changes the last bits of their numbers.
+            learning rate, initialization and measures alone; 1 for each by itself. It changes the last bits
+            of their numbers.
     """
 
     data: str
