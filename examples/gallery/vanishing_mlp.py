@@ -1,8 +1,8 @@
 """A deep MLP whose gradients vanish
 
-Thirty layers of tanh, drawn with a third of the deviation that Glorot & Bengio (2010) give for them. What
-comes back to the first layer is millions of times smaller than what leaves the last, and Adam's ε swallows
-its step. Drawn as they say, the same network is healthy.
+Thirty layers of tanh, drawn by Glorot & Bengio (2010) with a gain of 0.5, where PyTorch's gain for tanh is
+5/3. What comes back to the first layer is millions of times smaller than what leaves the last, and Adam's ε
+swallows its step. Drawn with that gain, the same network is healthy.
 """
 
 import matplotlib.pyplot as plt
