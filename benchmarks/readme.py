@@ -46,6 +46,7 @@ from tables import (
     landscape_rates,
     landscape_surfaces,
     machine_line,
+    packed,
     precision,
     profile,
     result,
@@ -138,6 +139,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "landscape-profile": landscape_profile,
         "growth-avx512": partial(growth, "avx512"),
         "precision": precision,
+        "packed": packed,
     },
     "docs/seeing.md": {
         "alerts": alerts,

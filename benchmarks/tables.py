@@ -282,6 +282,29 @@ def smoothness_cost() -> str:
     return "\n".join([*table(head, rows), "", f"{many}; {machine_line(found['machine'])}."])
 
 
+def packed() -> str:
+    """Seconds of a run, one after the other and as one network."""
+    found = result(f"{RESULTS}/packed.json")
+    kinds = {
+        "clock": "whole runs, by the clock",
+        "processor": "whole runs, processor's time",
+        "steps": "their training steps, by the clock",
+    }
+    rows = [
+        (
+            words,
+            *(f"{ranged(found[way][kind], 1)} s" for way in ("alone", "together")),
+            ranged(found["times"][kind], 1),
+        )
+        for kind, words in kinds.items()
+    ]
+    head = (f"a run, of {found['runs']}", "one after the other", "as one network", "times as fast")
+    rounds = found["times"]["clock"]["n"]
+    return "\n".join(
+        [*table(head, rows), "", f"n = {rounds}, interleaved; {machine_line(found['machine'])}."]
+    )
+
+
 def landscape_rates() -> str:
     """Points a second beside another package's."""
     found = result(f"{RESULTS}/landscape_cost.json")
