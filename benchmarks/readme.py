@@ -158,6 +158,8 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "smoothing": smoothing,
         "remedies": remedies("remedies-quick-digits"),
         "remedies-correlations": correlations("remedies-quick-digits"),
+        "remedies-small": remedies("remedies-small-cifar100", "highest lr"),
+        "remedies-small-claims": claims("remedies-small-cifar100", "the claim"),
         "controls-claims": claims("controls-quick-digits", "the claim"),
     },
     "docs/statistics.md": {

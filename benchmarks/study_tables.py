@@ -110,11 +110,12 @@ def full_size() -> str:
     return "\n".join([*accuracy, "", *claims_table(RESCUES, "the claim"), "", said])
 
 
-def remedies(folder: str) -> Callable[[], str]:
-    """The columns of a remedies study's Table 1 that a page has room for."""
+def remedies(folder: str, *without: str) -> Callable[[], str]:
+    """The columns of a remedies study's Table 1 that a page has room for, and has not left out."""
 
     def text() -> str:
-        return "\n".join(table(REMEDIES, [[row[name] for name in REMEDIES] for row in read(folder, 1)]))
+        columns = [name for name in REMEDIES if name not in without]
+        return "\n".join(table(columns, [[row[name] for name in columns] for row in read(folder, 1)]))
 
     return text
 
