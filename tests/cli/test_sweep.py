@@ -252,6 +252,17 @@ def test_a_dry_run_names_points_and_writes_nothing(
     assert not list(tmp_path.iterdir())
 
 
+def test_help_does_not_offer_the_flag_of_one_seed_which_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["train", "--help"]) == 0
+    assert "--seed N" in capsys.readouterr().out
+    assert main(["sweep", "--help"]) == 0
+    assert "--seed N" not in capsys.readouterr().out
+    assert main(["sweep", "--seed", "3"]) == 2
+    assert "--seeds" in capsys.readouterr().err
+
+
 def test_help_says_how_a_file_and_flags_go_together(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweep", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -21,8 +21,14 @@ _TITLES = {"net": "Network", "data": "Data", "optim": "Optimizer"}
 _METAVARS = {int: "N", float: "X"}
 
 
-def _flags_of(kind: type, group: Group) -> type:
-    """Return a class with the same fields, whose values are text, or None for a flag that is absent."""
+def _flags_of(kind: type, group: Group, hidden: Container[str] = ()) -> type:
+    """Return a class with the same fields, whose values are text, or None for a flag that is absent.
+
+    Args:
+        kind: Dataclass of settings.
+        group: Heading of its flags in `--help`.
+        hidden: Names of its fields that `--help` and completion leave out.
+    """
     fields: list[tuple[str, Any, Any]] = []
     for number, field in enumerate(dataclasses.fields(kind)):
         hint = hints_of(kind)[field.name]
@@ -40,6 +46,7 @@ def _flags_of(kind: type, group: Group) -> type:
             group=group,
             negative=(),
             allow_repeating=True,
+            show=field.name not in hidden,
         )
         fields.append((field.name, Annotated[str | None, parameter], dataclasses.field(default=None)))
     module = {"__module__": __name__}  # or it counts as a type of Python's own
@@ -63,13 +70,16 @@ def _display(default: Any, _: object) -> str:
 
 
 RunFlags: Any = _flags_of(RunConfig, Group("Run", sort_key=40))
+SharedFlags: Any = _flags_of(
+    RunConfig, Group("Run", sort_key=40), hidden=("seed",)
+)  # of runs with a seed each
 
 
 def settings_given(flags: Any) -> dict[str, Value]:
     """Return the value per dotted name of the settings whose flags are on the command line.
 
     Args:
-        flags: Values of `RunFlags`.
+        flags: Values of `RunFlags` or `SharedFlags`.
 
     Raises:
         ConfigError: A text is not of the setting's type.

@@ -12,7 +12,7 @@ from cyclopts import Parameter, Token
 from gradscape._printing import print_stderr
 from gradscape.cli.app import EXECUTION, FLAT
 from gradscape.cli.files import require_folder
-from gradscape.cli.settings import RunFlags, settings_given
+from gradscape.cli.settings import SharedFlags, settings_given
 from gradscape.cli.study import run_study
 from gradscape.config.fields import MOST_SEEDS, option
 from gradscape.config.options import FilePath, Options, checked_path
@@ -88,7 +88,7 @@ def sweep(
     *,
     options: Annotated[SweepOptions, FLAT] = SweepOptions(),
     execution: Annotated[Execution, EXECUTION] = Execution(),
-    flags: Annotated[RunFlags, FLAT] = RunFlags(),
+    flags: Annotated[SharedFlags, FLAT] = SharedFlags(),
 ) -> None:
     """Run what is missing of a sweep, then build its report.
 
