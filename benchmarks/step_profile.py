@@ -43,17 +43,23 @@ PARTS = ("cut the mini-batch", "gradient flow")
 
 
 def profiled(config: RunConfig) -> dict[str, Any]:
-    """Milliseconds of a step, and the shares of it that operations take by themselves."""
+    """What `profiled_step` finds of a run's step, and its images per second."""
     step = dummy_step(config, CPU, PROFILED + TIMED + 2)
     step.batches.take = named(PARTS[0], step.batches.take)  # type: ignore[method-assign]
     step.flow.before_step = named(PARTS[1], step.flow.before_step)  # type: ignore[method-assign]
     step.flow.after_step = named(PARTS[1], step.flow.after_step)  # type: ignore[method-assign]
+    found = profiled_step(lambda: step(config.batch_size), 6 * macs_per_image(config) * config.batch_size)
+    return {"images_per_second": 1e3 * config.batch_size / found["step_ms"]["median"], **found}
+
+
+def profiled_step(step: Callable[[], object], flop: float) -> dict[str, Any]:
+    """Milliseconds of a step of `flop` operations, its rate, and the shares of it that each kind takes."""
     for _ in range(2):
-        step(config.batch_size)
-    milliseconds = [1e3 * seconds(lambda: step(config.batch_size)) for _ in range(TIMED)]
+        step()
+    milliseconds = [1e3 * seconds(step) for _ in range(TIMED)]
     with torch.profiler.profile() as profile:
         for _ in range(PROFILED):
-            step(config.batch_size)
+            step()
     events = profile.key_averages()
     total = sum(event.self_cpu_time_total for event in events)
     shares: dict[str, float] = defaultdict(float)
@@ -63,11 +69,9 @@ def profiled(config: RunConfig) -> dict[str, Any]:
         elif event.key in PARTS:
             shares[event.key] += event.cpu_time_total / total
     shares["everything else"] = 1 - sum(shares.values())
-    flop = 6 * macs_per_image(config) * config.batch_size
     convolving = sum(share for name, share in shares.items() if name.startswith("convolutions"))
     return {
         "step_ms": spread(milliseconds),
-        "images_per_second": 1e3 * config.batch_size / median(milliseconds),
         "gflops": flop / median(milliseconds) / 1e6,
         "gflops_within_convolutions": flop / (convolving * median(milliseconds)) / 1e6,
         "shares": dict(sorted(shares.items(), key=lambda item: -item[1])),

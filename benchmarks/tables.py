@@ -145,6 +145,27 @@ def profile(name: str) -> str:
     return "\n".join(lines)
 
 
+def quick_profile() -> str:
+    """What the quick study computes, and where the time of its largest pack goes."""
+    found = result(f"{RESULTS}/quick_profile.json")
+    rows = [(name, f"{100 * share:.1f} %") for name, share in found["shares"].items()]
+    rows += [
+        ("**a step**", f"{ranged(found['step_ms'])} ms"),
+        ("its rate", f"{found['gflops']:.0f} GFLOP/s"),
+        ("rate within the convolutions", f"{found['gflops_within_convolutions']:.0f} GFLOP/s"),
+        ("a product of large matrices", f"{found['matrix_product_gflops']:.0f} GFLOP/s"),
+        ("what 120 s would want of both cores", f"{found['gflops_of_a_core_in_short']:.0f} GFLOP/s each"),
+    ]
+    return "\n".join(
+        [
+            *table(("one core", f"{found['pack']} runs of VGG38 + BatchNorm as one network"), rows),
+            "",
+            f"The steps of all {found['runs']} runs, {found['epochs']} epochs each, are "
+            f"{found['training_flop'] / 1e12:.1f} TFLOP; {machine_line(found['machine'])}.",
+        ]
+    )
+
+
 def growth(name: str) -> str:
     """Rates and memory as the work grows."""
     found = result(f"{RESULTS}/growth-{name}.json")
