@@ -43,6 +43,7 @@ bench: $(VENV)/made-bench
 	$(BIN)/python benchmarks/step_profile.py
 	$(BIN)/python benchmarks/gradient_flow_cost.py
 	$(BIN)/python benchmarks/packed.py
+	$(BIN)/python benchmarks/quick_profile.py
 	$(BIN)/python benchmarks/watch_cost.py
 	$(BIN)/python benchmarks/verdicts.py --draw 3
 	$(BIN)/python benchmarks/verdicts.py --draw 4
