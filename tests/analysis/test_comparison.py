@@ -269,6 +269,30 @@ def test_seeds_that_disagree_on_what_is_zero_are_not_judged_there() -> None:
     ]
 
 
+def test_a_difference_of_medians_that_stands_at_no_row_begins_with_its_window() -> None:
+    one, other = still(), still()
+    one["mean_abs"][3::5, 1] = one["mean_abs"][4::5, 1] = 1e9
+    other["mean_abs"][:, 1] = math.nan  # it is read only where that of the other is large
+    other["mean_abs"][3::5, 1] = other["mean_abs"][4::5, 1] = 1e8
+    found = gs.compare(history(one), history(other)).first
+    assert found is not None
+    assert (found.step, found.layer, found.log_ratio) == (0, "1.weight", pytest.approx(8))
+
+
+def test_seeds_whose_zeros_are_at_different_steps_are_compared() -> None:
+    many = []
+    for seed, zeros in enumerate([(3, 4), (0, 1), (2, 3)]):
+        tables = noise(seed, size=0.01)
+        tables["mean_abs"][:, 1] *= 1e6
+        for place in zeros:
+            tables["mean_abs"][place::5, 1] = 0
+        many.append(history(tables))
+    others = [history(noise(10 + seed, size=0.01)) for seed in range(2)]
+    found = gs.compare(many[0], others[0], many[1:], others[1:]).first
+    assert found is not None
+    assert (found.step, found.layer, found.log_ratio) == (0, "1.weight", pytest.approx(-6, abs=0.1))
+
+
 @pytest.mark.parametrize("offset", [0.0, 0.02])
 def test_seeds_of_one_training_are_almost_never_called_different(offset: float) -> None:
     many = seeds(0, 80, offset)

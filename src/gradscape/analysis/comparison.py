@@ -214,10 +214,12 @@ def _differences(
 
 
 def _onset(ratios: Values, difference: float, start: int, kept: int) -> int:
-    """Return the first row of a window at which half of the window's difference stands."""
+    """Return the first row of a window at which half of the window's difference stands; else its first row.
+
+    It stands at none where the seeds' medians are of different rows, or values are missing.
+    """
     part = ratios[start : start + kept] * np.sign(difference)
-    reached = np.flatnonzero(part >= (abs(difference) / 2))
-    return start + int(reached[0])
+    return start + int(np.argmax(part >= (abs(difference) / 2)))
 
 
 def _order(one: Training) -> dict[str, float]:
