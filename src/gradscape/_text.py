@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 # What a terminal obeys rather than shows, and what turns the direction of a line.
 COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+UNSEEN = "\u200b"  # has no width
 
 
 def count_noun(number: int, noun: str, plural: str = "") -> str:
@@ -70,7 +71,7 @@ def strip_controls(text: str) -> str:
 
 
 def literal(text: str) -> str:
-    r"""Return a text for a figure, in which matplotlib finds no formula and nothing that it cannot draw.
+    r"""Return a text for a figure, in which matplotlib finds no formula and nothing that it does not draw.
 
     Args:
         text: Text of anybody.
@@ -80,7 +81,8 @@ def literal(text: str) -> str:
         \$x\$
     """
     drawable = text.encode("utf-8", "replace").decode()  # half a surrogate pair, as in a damaged file's name
-    return drawable.replace("$", r"\$")
+    shown = f"{UNSEEN}{drawable}" if drawable.startswith("_") else drawable  # legends leave such labels out
+    return shown.replace("$", r"\$")
 
 
 def shorten(name: str, most: int) -> str:

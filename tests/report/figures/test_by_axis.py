@@ -17,7 +17,8 @@ from gradscape.report.figures.base import Figure, render
 from gradscape.report.figures.by_axis import axis_figure, chosen_lines, evenly
 from gradscape.report.figures.heatmap import heat_figure
 from gradscape.report.figures.labels import every
-from gradscape.report.figures.sweep_curves import MOST, chosen, curve_figure, flow_lines, looks
+from gradscape.report.figures.style import looks
+from gradscape.report.figures.sweep_curves import MOST, chosen, curve_figure, flow_lines
 from gradscape.stats.student_t import interval
 
 DEPTHS = (8, 14, 20, 38)

@@ -1,9 +1,14 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
+import synthetic
 from drawings import assert_nothing_is_cut, texts
-from gradscape.report.figures.curves import NARROWEST, Series, curves
-from gradscape.report.figures.style import LOOKS
+from gradscape.records.role import Role
+from gradscape.report.figures.base import Figure, render
+from gradscape.report.figures.curves import NARROWEST, Series, both_splits, curves, one_split
+from gradscape.report.figures.style import LOOKS, looks
 
 
 def test_curves_show_mean_band_leftovers_and_divergence() -> None:
@@ -45,3 +50,36 @@ def test_legends_fit(length: int, count: int) -> None:
     label = "batch 800, here 400 (1 of 3 diverged, 1 of 3 not run yet)"[:length]
     drawing = curves([Series(label, ((0.1,),), (False,), look) for look in LOOKS[:count]], "y")
     assert_nothing_is_cut(drawing)
+
+
+@pytest.mark.parametrize("label", ["costs $x^$", "from $5 to $6", "_plain", "half \ud800"])
+def test_a_label_of_anybody_is_drawn_as_it_is(label: str) -> None:
+    drawing = curves([Series(each, ((0.1,),), (False,), LOOKS[0]) for each in (label, "other")], "y")
+    assert render(Figure("figure-1", "", "", "", drawing), ["svg"])["svg"]
+    first, other = (text.get_text() for text in drawing.legends[0].get_texts())
+    shown = label.replace("\ud800", "?")
+    assert (first.lstrip("\u200b").replace(r"\$", "$"), other) == (shown, "other")
+
+
+@pytest.mark.parametrize("count", [7, 20])
+def test_each_of_many_roles_has_a_line_of_its_own(count: int) -> None:
+    study = synthetic.study(1)
+    runs = study.roles["vgg38"].runs
+    roles = {f"role-{place}": Role(f"role-{place}", runs=runs) for place in range(count)}
+    labels = {name: role.label for name, role in roles.items()}
+    many = dataclasses.replace(study, roles=roles)
+    one = one_split(many, "figure-1", "", "", labels, "train")
+    both = both_splits(many, "figure-2", "", "", labels, "loss")
+    for figure, lines in ((one, count), (both, 2 * count)):
+        drawn = [line for line in figure.drawing.axes[0].lines if line.get_label() in figure_labels(figure)]
+        styles = [(line.get_color(), line.get_linestyle(), line.get_marker()) for line in drawn]
+        assert len(set(styles)) == lines
+
+
+def figure_labels(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.drawing.legends[0].get_texts()]
+
+
+def test_looks_differ_and_begin_with_the_colors() -> None:
+    assert looks(6) == [*LOOKS]
+    assert len(set(looks(36))) == 36

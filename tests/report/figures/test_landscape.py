@@ -93,6 +93,12 @@ def test_slices_have_a_band_over_directions() -> None:
     assert axes.lines[0].get_ydata()[0] == pytest.approx(1 + 7 / 3)
 
 
+def test_each_of_many_slices_is_drawn() -> None:
+    drawing = slices({f"run {place}": record(np.full((1, 11), 1.0 + place)) for place in range(8)})
+    heights = [line.get_ydata()[0] for line in drawing.axes[0].lines[:8]]
+    assert heights == [1.0 + place for place in range(8)]
+
+
 def test_metrics_are_drawn_by_name() -> None:
     drawing = contours({"plain": record(bowl(1.0))}, "accuracy")
     assert drawing.axes[-1].get_ylabel() == "accuracy"

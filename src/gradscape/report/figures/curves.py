@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
+from gradscape._text import literal
 from gradscape.analysis.outcomes import (
     count_states,
     describe_states,
@@ -30,7 +31,8 @@ from gradscape.report.figures.base import (
     titled,
     write_across,
 )
-from gradscape.report.figures.style import LOOKS, Look, styled
+from gradscape.report.figures.labels import make_room
+from gradscape.report.figures.style import LOOKS, Look, looks, styled
 
 NARROWEST = 0.05  # smallest span of an axis of accuracies or losses
 
@@ -90,6 +92,8 @@ def curves(
         else:
             write_across(axes, "not run yet")
         add_legend(drawing, len(series))
+        if len(series) > len(LOOKS):
+            make_room(drawing, axes)
     return drawing
 
 
@@ -114,7 +118,7 @@ def draw_series(axes: Axes, series: Series, every: int) -> None:
         marker=look.marker,
         markersize=4,
         markevery=every,
-        label=series.label,
+        label=literal(series.label),
     )
     if len(series.runs) > 1 and common:
         low, high = shared.min(axis=0), shared.max(axis=0)
@@ -160,9 +164,10 @@ def both_splits(
         what: `accuracy` or `loss`.
     """
     lines: list[Series] = []
-    for place, (role, label) in enumerate(roles.items()):
+    for place, (one, (role, label)) in enumerate(zip(looks(len(roles)), roles.items(), strict=True)):
         for split, dash in (("train", "-"), ("valid", "--")):
-            look = replace(LOOKS[place], dash=dash, marker=LOOKS[len(lines)].marker)
+            other = LOOKS[(len(lines) + place // len(LOOKS)) % len(LOOKS)]
+            look = replace(one, dash=dash, marker=other.marker)
             lines.append(series(study, role, f"{label} {split}", f"{split}_{what}", look))
     guess = guessing(study)
     if what == "accuracy":
@@ -187,8 +192,8 @@ def one_split(
     """
     lines, beside = (
         [
-            series(study, role, label, f"{which}_accuracy", LOOKS[place])
-            for place, (role, label) in enumerate(roles.items())
+            series(study, role, label, f"{which}_accuracy", look)
+            for look, (role, label) in zip(looks(len(roles)), roles.items(), strict=True)
         ]
         for which in (split, {"train": "valid", "valid": "train"}[split])
     )

@@ -18,7 +18,7 @@ from gradscape.errors import ConfigError
 from gradscape.records.encoding import Values
 from gradscape.records.landscape import LandscapeRecord, filled, is_uneven, levels_for, mark_models
 from gradscape.report.figures.base import add_legend, panel
-from gradscape.report.figures.style import INK, LOOKS, SHADOW, styled
+from gradscape.report.figures.style import INK, SHADOW, looks, styled
 
 COLORS = "viridis"  # rises evenly in lightness: its order survives in gray
 PANEL, TALL = 3.4, 3.4  # inches of one of several panels
@@ -169,7 +169,7 @@ def slices(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Drawin
     """
     with styled():
         drawing, axes = panel()
-        for look, (name, record) in zip(LOOKS, records.items(), strict=False):
+        for look, (name, record) in zip(looks(len(records)), records.items(), strict=True):
             lines = _of_all(record, axis)
             c = record.axes[0]
             axes.plot(c, lines.mean(axis=0), color=look.color, linestyle=look.dash, label=literal(name))
@@ -216,7 +216,7 @@ def save_animation(records: Mapping[str, LandscapeRecord], path: str | Path, axi
             axes.clear()
             here, there = heights[first], heights[min(first + 1, len(heights) - 1)]
             _draw_surface(axes, grid, here + (there - here) * share / SMOOTH, levels)
-            axes.set_title(names[first], fontsize=10)
+            axes.set_title(literal(names[first]), fontsize=10)
             axes.set_zlabel(axis, fontsize=8)
             return []
 

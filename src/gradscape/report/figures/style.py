@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import matplotlib as mpl
 import matplotlib.style
@@ -73,6 +73,23 @@ LOOKS = (
     Look("#56b4e9", "-", "v"),
     Look("#e69f00", "--", "P"),
 )
+
+TURNS = (0, 2, 4, 1, 3, 5)  # places that dash and marker move on in each further round of the colors
+
+
+def looks(count: int) -> list[Look]:
+    """Return looks of six colors; from the seventh on again, with another dash and marker.
+
+    Args:
+        count: Number of looks; beyond 36 they repeat.
+    """
+    found = []
+    for number in range(count):
+        turns, place = divmod(number, len(LOOKS))
+        other = LOOKS[(place + TURNS[turns % len(TURNS)]) % len(LOOKS)]
+        found.append(replace(LOOKS[place], dash=other.dash, marker=other.marker))
+    return found
+
 
 # The middle of matplotlib's plasma: luminance rises steadily, so the order survives in gray.
 EPOCHS = LinearSegmentedColormap.from_list("epochs", mpl.colormaps["plasma"]([0.26, 0.4, 0.53, 0.65, 0.76]))

@@ -18,7 +18,7 @@ from gradscape.report.figures.base import add_legend, panel, round_ticks, write_
 from gradscape.report.figures.curves import curves, series
 from gradscape.report.figures.gradient_flow import flow_note, heights_of, limits, mark_zeros
 from gradscape.report.figures.labels import make_room, wrapped
-from gradscape.report.figures.style import LOOKS, Look, styled
+from gradscape.report.figures.style import Look, looks, styled
 
 MOST = 8  # most points in a panel
 
@@ -37,17 +37,6 @@ def chosen(found: Sequence[Point]) -> tuple[list[Point], str]:
         return best[:half] + best[-half:], f"The best {half} and the worst {half} of {len(found)} points."
     rest = [point for point in found if point.accuracy is None]
     return (best + rest)[:MOST], f"{MOST} of {len(found)} points, those with runs that are done first."
-
-
-def looks(count: int) -> list[Look]:
-    """Return looks of six colors; from the seventh on again, with another dash and marker.
-
-    Args:
-        count: Number of looks, 12 at most.
-    """
-    turned = zip(LOOKS, LOOKS[2:] + LOOKS[:2], strict=True)
-    again = [replace(look, dash=other.dash, marker=other.marker) for look, other in turned]
-    return [*LOOKS, *again][:count]
 
 
 def curve_figure(study: StudyRecord, found: Sequence[Point]) -> tuple[Drawing, str]:
