@@ -15,6 +15,8 @@ import gradscape as gs
 import synthetic
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.build import build
+from gradscape.report.interactive.page import runs_page
+from gradscape.report.interactive.study import study_values
 from gradscape.studies.batchnorm.report import PARTS
 from live.browsing import page, violations
 from undrawn import rendering
@@ -107,6 +109,29 @@ def test_ticked_runs_are_compared_and_the_way_leads_back(chromium: Any, address:
         assert not opened.get_by_text("Side by side").is_visible()
         opened.go_back()
         opened.wait_for_selector("text=Side by side")
+
+
+def test_maps_side_by_side_are_of_one_quantity_though_another_was_looked_at(
+    chromium: Any, tmp_path: Path
+) -> None:
+    whole, other = (synthetic.run(role, 0) for role in ("vgg38-bn", "vgg38"))
+    assert other.flow is not None
+    unknown = dataclasses.replace(other.flow, relative_update=np.full_like(other.flow.mean_abs, np.nan))
+    runs = [dataclasses.replace(other, flow=unknown), whole]
+    made = dataclasses.replace(synthetic.study(1), runs={run.identity: run for run in runs})
+    (tmp_path / "runs.html").write_text(runs_page("runs", study_values(made)))
+    with page(chromium) as opened:
+        opened.goto(f"{(tmp_path / 'runs.html').as_uri()}#training={NORMED}")
+        opened.get_by_role("tab", name="update").click()
+        opened.goto(f"{(tmp_path / 'runs.html').as_uri()}{COMPARED}")
+        opened.wait_for_selector("text=Side by side")
+        assert opened.get_by_role("heading", name="Gradient on one scale").is_visible()
+        assert set(opened.locator("section .scale .what").all_inner_texts()) == {
+            "mean |∂L/∂W|",
+            f"log10 of {NORMED} over {PLAIN}",
+        }
+        headings = opened.locator("figure h2").all_inner_texts()
+        assert headings[:2] == ["Loss, validation", "Accuracy, validation"]
 
 
 def split(name: str) -> tuple[str, int]:

@@ -331,9 +331,10 @@ async function compareView(ids) {
   const units = [...new Set(found.map((each) => each.row))], spans = Object.fromEntries(units.map((unit) => [unit, spanOf(found.filter((each) => each.row === unit), unit)]));
   const titles = [...new Set(found.flatMap((each) => each.curves.map((curve) => curve.title)))];
   const together = titles.flatMap((title) => units.map((unit) => {
-    const series = found.flatMap((each, place) => each.row !== unit ? [] : each.curves.filter((curve) => curve.title === title).flatMap((curve) => curve.series.slice(-1).map((one) => ({ ...one, label: each.name, place }))));
+    const series = found.flatMap((each, place) => each.row !== unit ? [] : each.curves.filter((curve) => curve.title === title).flatMap((curve) => curve.series.slice(-1).map((one) => ({ ...one, of: one.label, label: each.name, place }))));
+    const of = [...new Set(series.map((each) => each.of))], named = of.length === 1 && of[0] !== title ? `${title}, ${of[0]}` : title;
     const reference = found.flatMap((each) => each.row === unit ? each.curves : []).find((curve) => curve.title === title)?.reference;
-    return series.length ? curveFigure(spans[unit], { title: [units.length > 1 ? `${title} by ${unit}` : title, ...(series.length === 1 ? [series[0].label] : [])].join(": "), series, reference }, { row: unit, verdicts: [] }, false) : null;
+    return series.length ? curveFigure(spans[unit], { title: [units.length > 1 ? `${named} by ${unit}` : named, ...(series.length === 1 ? [series[0].label] : [])].join(": "), series, reference }, { row: unit, verdicts: [] }, false) : null;
   }));
   const first = where?.differences?.[0];
   const view = make("div", {}, make("h1", {}, "Side by side"), lost, where ? differences(where, ids) : null, together, mapsTogether(spans, found.filter((each) => each.maps.length), first?.layer), notes());
@@ -356,7 +357,9 @@ function verdictLine(document_) {
 /** Return one map of each training on a scale that is theirs together, and of two their difference. */
 function mapsTogether(spans, found, first) {
   if (!found.length) return null;
-  const maps = found.map((each) => each.maps.find((map) => map.key === (state.map || "mean_abs")) ?? each.maps[0]);
+  const has = (key) => found.every((each) => each.maps.some((map) => map.key === key)), key = [state.map, ...found[0].maps.map((map) => map.key)].find(has);
+  if (!key) return null;
+  const maps = found.map((each) => each.maps.find((map) => map.key === key));
   const range = [Math.min(...maps.map((map) => map.range[0])), Math.max(...maps.map((map) => map.range[1]))];
   const panels = maps.map((map, place) => {
     const unit = found[place].row, chart = new LayerMap(spans[unit], found[place].steps, { ...map, range }, unit, colors);
