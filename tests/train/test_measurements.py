@@ -194,6 +194,14 @@ def test_a_gradient_without_noise_is_told_and_costs_no_run(
     assert said.startswith("no gradient noise: batches: expected at least 2 of one size")
 
 
+def test_mini_batches_of_one_image_have_noise(tmp_path: Path) -> None:
+    data, net = replace(SMALL.data, train=8), replace(SMALL.net, norm="none")
+    config = replace(SMALL, net=net, data=data, batch_size=1, epochs=1, noise_batches=4)
+    record = gs.train_run(config, RunFolder(tmp_path), gs.load_images("digits"))
+    assert record.noise is not None
+    assert record.noise.traces == ((1, record.noise.record.batch_trace),)
+
+
 def test_weights_are_kept_from_before_the_first_epoch_to_the_last(tmp_path: Path) -> None:
     config = replace(SMALL, epochs=3, keep_every=2)
     folder = RunFolder(tmp_path / "run")

@@ -149,7 +149,7 @@ def measure_noise(
         return
     report(Progress.measuring("gradient noise", config.epochs))
     size = config.batch_size
-    sizes = [size // part for part in PARTS if size % part == 0 and size // part > 1]
+    sizes = [size, *(size // part for part in PARTS[1:] if size % part == 0 and size // part > 1)]
     model = _unfused(config, state)
     try:
         record, *smaller = [noise(model, cross_entropy, _cut(batches, size), bn="batch") for size in sizes]
