@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -14,7 +15,7 @@ from gradscape.errors import ConfigError, brief, nearest
 
 SPACED = {"log": "points", "range": "step"}
 MOST = 1_000  # most values of one axis
-DIGITS = 3  # significant digits of log-spaced values between the ends, which name the runs
+DIGITS = 3  # significant digits of log-spaced values between the ends, which name the runs, at least
 
 
 def read_values(name: object, values: object) -> list[Value]:
@@ -105,7 +106,9 @@ def _log_spaced(name: str, low: float, high: float, points: object) -> list[Valu
     if low <= 0:
         raise ConfigError(f"axis {name}: low {low} has no logarithm; give a number above 0")
     inner = [low * (high / low) ** (index / (count - 1)) for index in range(1, count - 1)]
-    rounded = [float(f"{value:.{DIGITS}g}") for value in inner]
+    apart = max((high / low) ** (1 / (count - 1)) - 1, sys.float_info.epsilon)  # relative to a value
+    digits = max(DIGITS, math.ceil(1 + math.log10(2 / apart)))  # a quarter of it is rounded off, at most
+    rounded = [float(f"{value:.{digits}g}") for value in inner]
     return [low, *(round(value) if isinstance(low, int) else value for value in rounded), high]
 
 
