@@ -119,7 +119,7 @@ def _at_level(chosen: Sequence[Point], level: float) -> list[Comparison]:
             Comparison(axis, reference, other, _judged(reference, other, level))
             for reference, *others in groups.values()
             for other in others
-            if other.identities != reference.identities
+            if not set(other.identities) & set(reference.identities)  # one may have more seeds by now
         ]
     return made
 

@@ -188,6 +188,17 @@ def test_points_that_share_their_runs_are_not_compared() -> None:
     assert [claim.verdict for claim in claims(sweeps.sweep({"a": (1,)}, 2))] == ["not measured"]
 
 
+def test_nor_are_those_of_which_one_alone_was_given_further_seeds() -> None:
+    study = sweeps.sweep({"net.norm": ("none", "batch"), "norm_where": ("blocks", "everywhere")}, 3)
+    first, second, *_ = study.roles
+    fewer = dataclasses.replace(study.roles[second], runs=study.roles[first].runs[:2])
+    shared = dataclasses.replace(study, roles={**study.roles, second: fewer})
+    same = {first, second}
+    assert {each.reference.label for each in undecided(shared, 2, 6)} & same
+    for found in (comparisons(shared), undecided(shared, 2, 6)):
+        assert not [each for each in found if {each.reference.label, each.other.label} == same]
+
+
 def test_seeds_are_asked_for_until_all_is_decided_or_they_are_used_up() -> None:
     def at(seeds: int) -> list[str]:
         return [each.other.label for each in undecided(sweeps.sweep(AXES, seeds), 3, 6)]
