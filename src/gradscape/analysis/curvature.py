@@ -46,8 +46,8 @@ def counted_beyond(seeds: Sequence[CurvatureRecord], sign: int) -> tuple[np.ndar
     """
     spectra = [each.spectrum for each in seeds if each.spectrum is not None]
     rows = [row for each in spectra for row in each.nodes]
-    nodes = sign * np.array(rows).ravel()
-    weights = np.array([row for each in spectra for row in each.weights]).ravel()
+    nodes = sign * np.concatenate([*rows, np.zeros(0)])  # seeds may have different numbers of them
+    weights = np.concatenate([*(row for each in spectra for row in each.weights), np.zeros(0)])
     order = np.argsort(-nodes, kind="stable")[: int((nodes > 0).sum())]
     shares = np.cumsum(weights[order]) / max(len(rows), 1)
     counts = shares * max((each.parameters for each in seeds), default=0)

@@ -32,5 +32,12 @@ def test_a_diagonal_matrix_is_counted_exactly() -> None:
     assert beyond == pytest.approx([(eigenvalues >= x).sum() * (i > 0) for i, x in enumerate(values)])
 
 
+def test_seeds_of_different_numbers_of_nodes_are_counted_together() -> None:
+    seeds = [of((-1.0, 2.0), (0.5, 0.5)), of((0.0, 1.0, 3.0), (0.2, 0.3, 0.5))]
+    values, beyond = counted_beyond(seeds, 1)
+    assert values.tolist() == [3.0, 3.0, 2.0, 1.0]
+    assert beyond == pytest.approx([0.0, 2.5, 5.0, 6.5])
+
+
 def test_without_seeds_there_is_nothing() -> None:
     assert [each.size for each in counted_beyond([], 1)] == [0, 0]
