@@ -126,8 +126,7 @@ def _decay(study: StudyRecord) -> Claim:
     missing = [
         f"{role}: {states}" for role in (none, most) if (states := describe_states(study, role))
     ]  # a run that diverged has a last epoch too
-    there = all(scales(study, role, "norm") for role in (none, most) if ended(study, role))
-    unknown = together(*missing, "" if there else "norms of weights were not kept")
+    unknown = together(*missing, _without_norms(study, none, most))
     against = f"{NORMED} and SGD, L2 {largest} over L2 {least}, last epoch"
 
     def ratios(what: str) -> dict[int, float]:
@@ -148,6 +147,28 @@ def _decay(study: StudyRecord) -> Claim:
         f"‖w‖ is a geometric mean over the convolutions. {EQUAL}",
         yes="Under BatchNorm L2 shrinks the weights, which raises the effective rate, and does no more.",
         no="That L2 acts through the effective learning rate alone under BatchNorm is not so here.",
+    )
+
+
+def _without_norms(study: StudyRecord, *roles: str) -> str:
+    """Name runs of these roles that are done and have no ‖w‖ in some epoch."""
+    known = {role: scales(study, role, "norm").keys() for role in roles}
+    if any(ended(study, role) and not known[role] for role in roles):
+        return "norms of weights were not kept"
+    lacking = {
+        role: [
+            seed
+            for seed, run in ended(study, role).items()
+            if run.state == "done" and seed not in known[role]
+        ]
+        for role in roles
+    }
+    return together(
+        *(
+            f"{role}: {', '.join(f'seed {seed} has no ‖w‖' for seed in seeds)}"
+            for role, seeds in lacking.items()
+            if seeds
+        )
     )
 
 
@@ -174,7 +195,7 @@ def _at_equal_rate(study: StudyRecord, most: str, largest: str) -> Evidence:
         f"mean over epochs; between the rates tried), {window(study, [most, *others])}, paired by seed",
         gains,
         MARGIN,
-        open_runs(study, most, *others),
+        together(open_runs(study, most, *others), _without_norms(study, most, *others)),
         together(guesses(study, most, *others), beyond, alone),
     )
 
